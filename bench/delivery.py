@@ -23,13 +23,14 @@ from pathlib import Path
 
 import page
 import valgrind
+from callspan import Settings
 from callspan.delivery.recorder import store_sinks
 from callspan.otlp.heads import Head
 from callspan.record.span_frames import encode_frame_of
-from callspan.settings import Settings
 from callspan.spool.segment import Segment, encode_frame
 from callspan.spool.shipper import BATCH_BYTES
-from callspan.spool.sink import Sink, TakesSpans
+from callspan.spool.sink import TakesSpans
+from callspan.stores import Sink
 
 _BLOCK, _WARM = 500, 500
 _ROUNDS = 8

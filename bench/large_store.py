@@ -21,9 +21,8 @@ import msgspec
 
 import workload
 from callspan.delivery.recorder import store_sinks
-from callspan.record.call import CallRecord, Place
-from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
-from callspan.spool.sink import Entry
+from callspan.records import CallRecord, EventRecord, Place, Record, SessionRecord, TimestepRecord
+from callspan.stores import Entry
 from callspan.stores.sqlite.file import open_for_writing
 
 DELIVERED = 20_000

@@ -16,7 +16,7 @@ import msgspec
 import openai
 
 import wire_bodies as wire
-from callspan.record.call import CallRecord, Place
+from callspan.records import CallRecord, Place
 from callspan.testing import capture
 
 SENT, NEW, RECEIVED = 1000, 50, 500

@@ -6,8 +6,7 @@ from typing import Final, TypeVar
 
 from callspan.process.processed import Processed
 from callspan.process.processors import Processors
-from callspan.record.codec import encode
-from callspan.record.events import Record
+from callspan.records import Record, encode
 from callspan.testing import Captured
 
 UNPROCESSED: Final = Processors(())

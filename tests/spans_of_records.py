@@ -8,16 +8,15 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SentSpan
 from opentelemetry.sdk.trace import ReadableSpan
 
+from callspan import Settings
 from callspan.otlp.encoding import encode_span
 from callspan.providers.registry import conversation_of
-from callspan.record import codec
-from callspan.record.call import CallRecord
-from callspan.record.events import Record, record_key, start_id
+from callspan.record.events import record_key, start_id
+from callspan.records import CallRecord, Record, decode, encode
 from callspan.semconv.call import Projection
 from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.semconv.session_spans import SessionSpans
 from callspan.semconv.spans import span_of_call
-from callspan.settings import Settings
 
 
 def sent(span: ReadableSpan) -> SentSpan:
@@ -27,7 +26,7 @@ def sent(span: ReadableSpan) -> SentSpan:
 
 def of_record(record: CallRecord, settings: Settings) -> bytes | None:
     """Return the encoded span of a record, as it is read back from the spool."""
-    read = codec.decode(codec.encode(record))
+    read = decode(encode(record))
     assert isinstance(read, CallRecord)
     shows_content = settings.content == "full" and settings.content_on_spans
     span = span_of_call(read, Projection(settings), conversation_of(read) if shows_content else None)
@@ -48,7 +47,7 @@ def differences(spans: Iterable[ReadableSpan], records: Iterable[CallRecord], se
 
 def of_records(records: Iterable[Record], settings: Settings) -> dict[str, bytes]:
     """Return the encoded spans of all records, by the span's id, made session by session of what the spool has."""
-    last = {record_key(record): codec.decode(codec.encode(record)) for record in records}
+    last = {record_key(record): decode(encode(record)) for record in records}
     ended = {start_id(ident) for kind, ident in last if kind == "event"}
     kept = [record for (_, ident), record in last.items() if ident not in ended]
     shows_content = settings.content == "full" and settings.content_on_spans

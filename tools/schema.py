@@ -16,8 +16,7 @@ import msgspec
 from msgspec import inspect
 
 from callspan.record import call, events, messages, usage
-from callspan.record.events import Record
-from callspan.record.formats import FORMAT
+from callspan.records import FORMAT, Record
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 

@@ -17,8 +17,7 @@ from callspan.agent.runtime import Runtime, install, remove
 from callspan.fail_open import fail_open, failures, forget_failures
 from callspan.process.processed import Processed
 from callspan.process.processors import Processor, Processors
-from callspan.record.codec import decode, encode
-from callspan.record.events import EventRecord, Record
+from callspan.records import EventRecord, Record, decode, encode
 from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.settings import Content
 from callspan.spans.session import SessionSpans

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
-from callspan.agent.api import session
-from callspan.process.callbacks import POINTS, Callback, add_callback
-from callspan.record.events import Record
+from callspan import add_callback, session
+from callspan.process.callbacks import POINTS, Callback
+from callspan.records import Record
 
 if TYPE_CHECKING:
     from tests.agent.conftest import Seen

@@ -8,8 +8,8 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
 
-from callspan.agent.api import session
-from callspan.record.events import TimestepRecord
+from callspan import session
+from callspan.records import TimestepRecord
 
 if TYPE_CHECKING:
     from tests.agent.conftest import Seen

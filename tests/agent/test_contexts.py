@@ -14,11 +14,10 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled, supp
 from opentelemetry.sdk.trace import ReadableSpan
 from tests.processed import processed
 
-from callspan.agent.api import current_session, current_timestep, session, timestep, tool
-from callspan.agent.context import copy_context, current_metadata, metadata
+from callspan import copy_context, current_session, current_timestep, metadata, session, timestep, tool
+from callspan.agent.context import current_metadata
 from callspan.agent.scope import current_scope
-from callspan.record.call import CallRecord, Timing
-from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord
+from callspan.records import CallRecord, EventRecord, MessageRecord, SessionRecord, TimestepRecord, Timing
 
 if TYPE_CHECKING:
     from tests.agent.conftest import Seen

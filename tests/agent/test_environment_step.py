@@ -11,11 +11,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 from tests.processed import processed
 
-from callspan.agent.api import current_timestep, session, tool
-from callspan.agent.arguments import UsageError
+from callspan import UsageError, current_timestep, session, tool
 from callspan.agent.scope import current_scope
-from callspan.record.call import CallRecord, Timing
-from callspan.record.events import EventRecord, TimestepRecord
+from callspan.records import CallRecord, EventRecord, TimestepRecord, Timing
 
 if TYPE_CHECKING:
     from tests.agent.conftest import Seen

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.agent.conftest import processing
 
-from callspan.agent.api import current_session, current_timestep, session
-from callspan.agent.context import copy_context
+from callspan import copy_context, current_session, current_timestep, session
 from callspan.agent.runtime import install
-from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord
+from callspan.records import EventRecord, MessageRecord, SessionRecord, TimestepRecord
 from callspan.stores.urls import open_store
 from callspan.testing import capture
 

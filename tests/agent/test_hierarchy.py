@@ -14,13 +14,20 @@ from opentelemetry.trace import SpanKind, StatusCode
 from tests.processed import processed
 
 import callspan
-from callspan.agent.api import current_session, current_timestep, session, timestep, tool
-from callspan.agent.context import current_metadata, metadata
+from callspan import Session, current_session, current_timestep, metadata, session, timestep, tool
+from callspan.agent.context import current_metadata
 from callspan.agent.scope import current_scope
-from callspan.agent.sessions import Session
-from callspan.record.call import CallRecord, Timing
-from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
-from callspan.record.usage import Usage
+from callspan.records import (
+    CallRecord,
+    EventRecord,
+    MessageRecord,
+    Record,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+    Timing,
+    Usage,
+)
 from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.testing import capture
 

@@ -13,13 +13,12 @@ import openai
 import pytest
 
 import callspan
+from callspan import Session, Timestep
 from callspan.agent.environment_step import EnvironmentStep
 from callspan.agent.event_recorder import EventRecorder
-from callspan.agent.sessions import Session
-from callspan.agent.timesteps import Timestep
 from callspan.fail_open import failures, forget_failures
-from callspan.record.codec import decode, encode
 from callspan.record.events import record_key
+from callspan.records import decode, encode
 from callspan.testing import ScriptedProvider, capture
 
 HUGE: Final = 10**5000

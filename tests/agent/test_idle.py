@@ -9,7 +9,7 @@ from tests.agent.conftest import Seen
 from tests.counting import calls_made_by
 from tests.processed import UNPROCESSED
 
-from callspan.agent.api import current_session, current_timestep, session, timestep, tool
+from callspan import current_session, current_timestep, session, timestep, tool
 from callspan.agent.runtime import Runtime, install, remove
 from callspan.agent.scope import IDLE
 

@@ -23,14 +23,14 @@ from opentelemetry.trace import NoOpTracerProvider
 from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 
 import callspan
+from callspan import Handle
 from callspan.agent.episode import forgotten
 from callspan.agent.runtime import SpanRef, UnansweredError
 from callspan.background import LOOK_UPS, LRUCache
 from callspan.fail_open import failures, forget_failures
-from callspan.record.events import RewardRecord
+from callspan.records import RewardRecord
 from callspan.reported.look_ups import LookUps
 from callspan.testing import ScriptedProvider
-from callspan.wiring import Handle
 
 QUESTION: Any = [{"role": "user", "content": "Write a haiku."}]
 RESULT = "gen_ai.evaluation.result"

@@ -14,11 +14,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from tests.processed import UNPROCESSED, processed
 
 import callspan
-from callspan.agent.api import session, tool
+from callspan import Session, session, tool
 from callspan.agent.runtime import Runtime, install, remove
 from callspan.agent.scope import current_scope
-from callspan.agent.sessions import Session
-from callspan.record.call import CallRecord, Timing
+from callspan.records import CallRecord, Timing
 from callspan.spans.session import SessionSpans
 
 STATM = Path("/proc/self/statm")

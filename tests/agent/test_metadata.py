@@ -11,19 +11,9 @@ import pytest
 from tests.agent.conftest import processing
 
 import callspan
-from callspan.agent.api import session, tool
-from callspan.agent.context import copy_context, metadata
-from callspan.process.callbacks import add_callback
-from callspan.record.events import (
-    METADATA_FIELDS,
-    EventRecord,
-    MessageRecord,
-    Record,
-    RewardRecord,
-    SessionRecord,
-    TimestepRecord,
-    start_id,
-)
+from callspan import add_callback, copy_context, metadata, session, tool
+from callspan.record.events import METADATA_FIELDS, start_id
+from callspan.records import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.testing import capture
 

@@ -12,13 +12,11 @@ from opentelemetry.sdk.trace import ReadableSpan
 from tests.processed import processed
 
 import callspan
-from callspan.agent.api import current_session, current_timestep, guardrail, handoff, invoke_agent, session, tool
-from callspan.agent.context import metadata
+from callspan import current_session, current_timestep, guardrail, handoff, invoke_agent, metadata, session, tool
 from callspan.agent.scope import IDLE, current_scope
-from callspan.record.call import CallRecord, Timing
-from callspan.record.events import EventRecord, SessionRecord
+from callspan.records import CallRecord, EventRecord, SessionRecord, Timing
 from callspan.semconv.scope_spans import ScopeSpanOptions
-from callspan.stores.protocol import read_records
+from callspan.stores import read_records
 
 if TYPE_CHECKING:
     from tests.agent.conftest import Seen

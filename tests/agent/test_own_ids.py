@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from callspan.agent.api import session, timestep
-from callspan.agent.context import metadata
-from callspan.record.events import EventRecord, MessageRecord, TimestepRecord
+from callspan import metadata, session, timestep
+from callspan.records import EventRecord, MessageRecord, TimestepRecord
 
 if TYPE_CHECKING:
     from tests.agent.conftest import Seen

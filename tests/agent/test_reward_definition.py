@@ -9,10 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from callspan.agent.api import session
-from callspan.agent.rewards import feedback, reward
-from callspan.agent.sessions import Session
-from callspan.record.events import EventRecord, RewardRecord, SessionRecord, TimestepRecord
+from callspan import Session, feedback, reward, session
+from callspan.records import EventRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.stores import aggregates
 
 if TYPE_CHECKING:

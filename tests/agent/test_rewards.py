@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from callspan.agent.api import session
-from callspan.agent.context import metadata
-from callspan.agent.rewards import feedback, reward
-from callspan.record.events import RewardRecord, SessionRecord, TimestepRecord
+from callspan import feedback, metadata, reward, session
+from callspan.records import RewardRecord, SessionRecord, TimestepRecord
 
 if TYPE_CHECKING:
     from tests.agent.conftest import Seen

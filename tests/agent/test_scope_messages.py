@@ -11,8 +11,7 @@ import openai
 import pytest
 
 import callspan
-from callspan.record.call import CallRecord
-from callspan.record.events import MessageRecord, Record
+from callspan.records import CallRecord, MessageRecord, Record
 from callspan.testing import Captured, ScriptedProvider, capture
 
 SYSTEM, TASK = "You move a robot.", "Fetch the key."

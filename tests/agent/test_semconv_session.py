@@ -6,15 +6,7 @@ import json
 
 import pytest
 
-from callspan.record.events import (
-    EventRecord,
-    MessageRecord,
-    Record,
-    RewardRecord,
-    SessionRecord,
-    TimestepRecord,
-    Totals,
-)
+from callspan.records import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord, Totals
 from callspan.semconv import events as events_of
 from callspan.semconv import session as names
 from callspan.semconv.content_attributes import ByteBudget

@@ -11,9 +11,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState, use_span
 
 import callspan
-from callspan.process.redaction import redact_texts
-from callspan.record.call import SpanLink, Trace
-from callspan.record.events import EventRecord, MessageRecord, Record, SessionRecord, record_key
+from callspan import redact_texts
+from callspan.record.events import record_key
+from callspan.records import EventRecord, MessageRecord, Record, SessionRecord, SpanLink, Trace
 from callspan.stores.columns import TABLES
 from callspan.stores.payloads import cells_of
 from callspan.stores.rows import merge

@@ -18,9 +18,9 @@ from tests.spans_of_records import session_differences
 
 import callspan
 from callspan.cli import demo_agent
-from callspan.record.events import MessageRecord, Record
+from callspan.records import MessageRecord, Record
 from callspan.settings_loader import load
-from callspan.stores.base import CallFilter, Reader, SessionSummary
+from callspan.stores import CallFilter, Reader, SessionSummary
 from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider, capture
 

@@ -21,9 +21,9 @@ import pytest
 
 import callspan
 from callspan.delivery.recorder import store_sinks
-from callspan.record.events import EventRecord, Record, RewardRecord
+from callspan.records import EventRecord, Record, RewardRecord
 from callspan.spool.spool import ship_once
-from callspan.stores.base import Reader
+from callspan.stores import Reader
 from callspan.stores.tool_uses import tool_uses
 from callspan.testing import ScriptedProvider
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import callspan
-from callspan.record.events import RewardRecord
+from callspan.records import RewardRecord
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "support_desk.py"
 

@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import callspan
-from callspan.agent.api import session, timestep
-from callspan.agent.arguments import UsageError
-from callspan.agent.rewards import feedback, reward
-from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
-from callspan.wiring import Handle
+from callspan import Handle, UsageError, feedback, reward, session, timestep
+from callspan.records import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 
 if TYPE_CHECKING:
     from tests.agent.conftest import Seen

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 from callspan.testing import Captured, ScriptedProvider
 from callspan.testing.provider.script import ReceivedRequest, Reply
 from tests.attempts.caller import Caller, assert_log_agrees

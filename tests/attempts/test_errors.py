@@ -10,7 +10,7 @@ import openai
 import pytest
 from opentelemetry.trace import StatusCode
 
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 from callspan.testing import Captured, capture
 from tests.attempts.caller import Caller, Run, the_record
 from tests.intercept.mode import Mode

@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 import callspan
 from callspan.background import TOKENS
-from callspan.record.call import CallRecord, ErrorInfo, Request, Timing
+from callspan.records import CallRecord, ErrorInfo, Request, Timing
 from callspan.semconv.metrics import COST, INSTRUMENTS, bounded_type
 from callspan.spans.instruments import CallMetrics
 from callspan.testing import ScriptedProvider
@@ -335,7 +335,7 @@ def test_an_error_type_that_is_not_a_code_is_counted_as_other(meters: Meters, er
 def test_an_old_value_of_a_limit_is_not_reported_again(meters: Meters, monkeypatch: pytest.MonkeyPatch) -> None:
     import msgspec
 
-    from callspan.record.call import RateLimit, RateLimits
+    from callspan.records import RateLimit, RateLimits
 
     limits = RateLimits(requests=RateLimit(limit=10, remaining=0))
     CallMetrics(meters.provider, "1").observed(

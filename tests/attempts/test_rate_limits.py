@@ -8,7 +8,7 @@ import anthropic
 import openai
 import pytest
 
-from callspan.record.call import RateLimit
+from callspan.records import RateLimit
 from callspan.testing import Captured
 from tests.attempts.caller import Caller, Run, the_record
 

@@ -15,7 +15,7 @@ import anyio
 import openai
 import pytest
 
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 from callspan.testing import Captured, ScriptedProvider
 from tests.attempts.caller import Caller, Run, assert_log_agrees, counts, the_record
 from tests.intercept.mode import Mode

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from callspan.record.call import CallRecord, Request, Response, Timing
-from callspan.record.usage import Usage
+from callspan.records import CallRecord, Request, Response, Timing, Usage
 
 NOVEMBER_2026_NS = 1_795_000_000_000_000_000
 MakeCall = Callable[..., CallRecord]

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from callspan.cost import Pricer, priced
 from callspan.cost.price_table import ModelPrices, PriceTable
-from callspan.record.call import CallRecord, Request, Response, Timing
-from callspan.record.usage import Usage
+from callspan.records import CallRecord, Request, Response, Timing, Usage
 
 from .conftest import NOVEMBER_2026_NS
 

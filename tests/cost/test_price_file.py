@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from callspan.cost import PriceFileError, Pricer, read_prices
 from callspan.cost.price_table import ModelPrices
-from callspan.record.usage import Usage
+from callspan.records import Usage
 
 from .conftest import MakeCall
 

@@ -10,8 +10,7 @@ import pytest
 
 from callspan.cost import priced
 from callspan.cost.published import published_cost
-from callspan.record.call import Timing
-from callspan.record.usage import Usage
+from callspan.records import Timing, Usage
 
 from .conftest import MakeCall
 
@@ -143,8 +142,7 @@ def test_without_the_package_there_is_no_cost_and_no_error(call: MakeCall) -> No
     code = (
         "import sys; sys.modules['genai_prices'] = None\n"
         "from callspan.cost import priced\n"
-        "from callspan.record.call import CallRecord, Request, Timing\n"
-        "from callspan.record.call import Usage\n"
+        "from callspan.records import CallRecord, Request, Timing, Usage\n"
         "print(priced(CallRecord(call_id='c', provider='openai', request=Request(model='gpt-4o'),"
         " usage=Usage(input_tokens=5), timing=Timing(start_ns=1))).cost)"
     )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from callspan.cost.published import PriceList
-from callspan.record.usage import Usage
+from callspan.records import Usage
 
 from .conftest import NOVEMBER_2026_NS
 

@@ -11,9 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
-from callspan.record.codec import encode
-from callspan.record.usage import Cost, Usage
-from callspan.spool.sink import Entry
+from callspan.records import Cost, Usage, encode
+from callspan.stores import Entry
 from callspan.stores.urls import open_store, sinks_for
 
 from .conftest import MakeCall

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 import callspan
-from callspan.settings import SettingError
+from callspan import SettingError
 from callspan.testing import ScriptedProvider, capture
 
 

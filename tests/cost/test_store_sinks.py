@@ -12,12 +12,9 @@ import pytest
 from callspan.delivery.recorder import store_sinks
 from callspan.fail_open import failures, forget_failures
 from callspan.process.processors import delivery_processors
-from callspan.record.call import CallRecord
-from callspan.record.codec import decode, encode
-from callspan.record.events import EventRecord, Record
-from callspan.record.usage import Cost
+from callspan.records import CallRecord, Cost, EventRecord, Record, decode, encode
 from callspan.spool.processed_sink import ProcessedSink
-from callspan.spool.sink import Entry, PoisonError
+from callspan.stores import Entry, PoisonError
 from callspan.stores.urls import open_store
 
 from .conftest import MakeCall

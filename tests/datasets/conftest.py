@@ -16,11 +16,20 @@ import pytest
 from callspan.datasets import Selection, Statistics, export
 from callspan.datasets.selection import Options
 from callspan.providers.registry import by_api, with_conversation
-from callspan.record.call import CallRecord, Place, Response, Timing
-from callspan.record.codec import encode
-from callspan.record.events import EventRecord, Record, RewardRecord, SessionRecord
-from callspan.record.usage import Cost, Usage
-from callspan.spool.sink import Entry
+from callspan.records import (
+    CallRecord,
+    Cost,
+    EventRecord,
+    Place,
+    Record,
+    Response,
+    RewardRecord,
+    SessionRecord,
+    Timing,
+    Usage,
+    encode,
+)
+from callspan.stores import Entry
 from callspan.stores.urls import open_store, sinks_for
 
 Json = dict[str, Any]

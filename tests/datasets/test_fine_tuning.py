@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from callspan.datasets.selection import Options
-from callspan.record.call import CallRecord
-from callspan.stores.base import History
+from callspan.records import CallRecord
+from callspan.stores import History
 from callspan.stores.sql_reader import SqlReader
 from tests.unit.cli.conftest import ask
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from callspan.datasets import FORMATS
-from callspan.record.call import Stream
+from callspan.records import Stream
 from tests.unit.cli.conftest import ask
 
 from .conftest import Export, World

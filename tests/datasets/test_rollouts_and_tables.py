@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from callspan import SettingError
 from callspan.datasets import export, exporting
 from callspan.datasets.selection import Options
-from callspan.record.call import Place
-from callspan.settings import SettingError
+from callspan.records import Place
 from callspan.stores.urls import open_store
 
 from .conftest import Export, World

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from callspan import SettingError
 from callspan.datasets import FORMATS, Selection, export
-from callspan.record.usage import Cost, Usage
-from callspan.settings import SettingError
+from callspan.records import Cost, Usage
 from callspan.stores.urls import open_store
 
 from .conftest import START_NS, Export, World

@@ -11,8 +11,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from callspan import Settings
 from callspan.delivery.recorder import store_sinks
-from callspan.settings import Settings
 from callspan.spool.spool import ship_once
 from callspan.stores.spools import spool_directory
 from callspan.testing import ScriptedProvider

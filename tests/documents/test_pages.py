@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from callspan import Settings
 from callspan.cost.price_table import read_prices
-from callspan.settings import Settings
 from callspan.settings_loader import variables
 from callspan.testing import Captured, Reply
 from tests.documents.pages import ROOT, links, pages, readme

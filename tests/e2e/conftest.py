@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner
 
 import callspan as package
+from callspan import Handle
 from callspan.cli.commands import callspan
-from callspan.stores.base import Reader
-from callspan.wiring import Handle
+from callspan.stores import Reader
 from tests.e2e.receiver import Receiver
 from tests.intercept.conftest import mode, run, seen
 from tests.unit.cli.conftest import Answer

@@ -13,8 +13,8 @@ import openai
 import pytest
 
 import callspan
+from callspan import Handle
 from callspan.testing import Captured, ScriptedProvider, capture
-from callspan.wiring import Handle
 from tests.e2e.ask import QUESTION
 
 

@@ -9,13 +9,12 @@ from typing import Any
 import openai
 import pytest
 
+from callspan import Handle, SettingError
 from callspan.observe.stream_timing import ChunkLog, ChunkTiming
-from callspan.record.call import ChunkNote
-from callspan.settings import SettingError
+from callspan.records import ChunkNote
 from callspan.settings_loader import load
-from callspan.stores.base import Reader
+from callspan.stores import Reader
 from callspan.testing import ScriptedProvider
-from callspan.wiring import Handle
 
 REQUEST: dict[str, Any] = {"model": "gpt-5", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
 

@@ -19,11 +19,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import callspan
-from callspan.record.formats import FORMAT
-from callspan.stores.base import Reader
+from callspan import Handle
+from callspan.records import FORMAT
+from callspan.stores import Reader
 from callspan.stores.unix_socket import PROTOCOL_VERSION
 from callspan.testing import ScriptedProvider
-from callspan.wiring import Handle
 from tests.e2e.ask import QUESTION
 
 pytestmark = pytest.mark.slow

@@ -14,9 +14,9 @@ import openai
 import pytest
 
 from callspan.delivery.recorder import store_sinks
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 from callspan.spool.spool import ship_once
-from callspan.stores.base import CallFilter
+from callspan.stores import CallFilter
 from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
 from tests.intercept import sdks

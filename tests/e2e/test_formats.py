@@ -13,7 +13,7 @@ import openai
 import pytest
 
 import callspan
-from callspan.record.formats import FORMAT
+from callspan.records import FORMAT
 from callspan.spool import uploads
 from callspan.spool.directory import BAD_SUFFIX, remove_cursors
 from callspan.spool.losses import Loss, Losses, add_losses

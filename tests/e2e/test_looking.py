@@ -18,8 +18,7 @@ from callspan.cli import doctor
 from callspan.cli.ship import spool_of
 from callspan.cli.store_check import store_check
 from callspan.delivery.recorder import store_sinks
-from callspan.record.codec import encode
-from callspan.record.events import SessionRecord
+from callspan.records import SessionRecord, encode
 from callspan.settings_loader import load
 from callspan.spool.spool import Spool
 from callspan.stores.urls import open_store, sinks_for, split_urls

@@ -18,8 +18,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import callspan
+from callspan import Handle
 from callspan.testing import Captured, ScriptedProvider
-from callspan.wiring import Handle
 from tests.e2e.ask import QUESTION
 
 OURS = Resource({"service.name": "shop", "service.version": "1.2", "deployment.environment.name": "test"})

@@ -18,11 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.record.codec import encode, encode_json, exact_json
+from callspan import Handle
+from callspan.record.codec import encode_json, exact_json
+from callspan.records import encode
 from callspan.settings_loader import load
-from callspan.stores.base import CallFilter, Reader
+from callspan.stores import CallFilter, Reader
 from callspan.testing import capture
-from callspan.wiring import Handle
 from tests.e2e.ask import chat
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call

@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
+from callspan import Handle
 from callspan.testing import Captured
-from callspan.wiring import Handle
 from tests.e2e.ask import APIS, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call

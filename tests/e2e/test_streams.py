@@ -14,8 +14,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from callspan.record.call import CallRecord
-from callspan.record.messages import Reasoning
+from callspan.records import CallRecord, Reasoning
 from callspan.testing import Captured, ScriptedProvider
 from tests.e2e.ask import APIS, ASK, QUESTION, response_of, shown
 from tests.intercept.mode import Mode

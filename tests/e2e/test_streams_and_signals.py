@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from callspan.record.call import CallRecord, Request, Timing
-from callspan.record.codec import encode
-from callspan.spool.sink import Entry
+from callspan.records import CallRecord, Request, Timing, encode
+from callspan.stores import Entry
 from callspan.stores.urls import sinks_for
 
 from .conftest import plain_environment

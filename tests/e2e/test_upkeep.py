@@ -10,8 +10,7 @@ import pytest
 from callspan.cli import doctor
 from callspan.fail_open import Once
 from callspan.intercept import coverage, other_instrumentations
-from callspan.record.codec import encode
-from callspan.record.events import SessionRecord
+from callspan.records import SessionRecord, encode
 from callspan.spool.spool import Spool
 from tests.e2e.conftest import Demo, in_its_own, in_process
 

@@ -48,10 +48,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import callspan
 from callspan import fail_open
-from callspan.record import codec
-from callspan.record.call import NO_BODY, CallRecord
-from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
+from callspan.record.call import NO_BODY
 from callspan.record.merging import order_of
+from callspan.records import CallRecord, EventRecord, Record, SessionRecord, TimestepRecord, decode
 from callspan.sdk_profiles import SDKS
 from callspan.settings_loader import load
 from callspan.testing import ScriptedProvider
@@ -352,7 +351,7 @@ class Seen:
             file.seek(self.read)
             lines = file.readlines()
             self.read = file.tell()
-        return [codec.decode(line) for line in lines]
+        return [decode(line) for line in lines]
 
     def take(self) -> Done:
         spans = Counter(span.name.split()[0] for span in self.exporter.get_finished_spans())

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 import callspan
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 from callspan.testing import ScriptedProvider
 
 QUESTION: Any = [{"role": "user", "content": "Hi"}]

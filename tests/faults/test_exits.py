@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import callspan
-from callspan.stores.base import CallFilter
+from callspan.stores import CallFilter
 
 pytestmark = pytest.mark.slow
 

@@ -21,7 +21,7 @@ import callspan
 from callspan import fail_open
 from callspan.background import AtomicFlag
 from callspan.providers import registry
-from callspan.record.events import Record
+from callspan.records import Record
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import WIRING
 

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import callspan
 from callspan.cli.doctor import every_check
 from callspan.delivery import recorder
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 from callspan.testing import ScriptedProvider
 
 QUESTION: Any = [{"role": "user", "content": "Hi"}]

@@ -27,7 +27,7 @@ from callspan.agent.episode import forgotten
 from callspan.intercept.request import OpenCall
 from callspan.intercept.response_observer import ResponseObserver
 from callspan.observe.live_call import LiveCall
-from callspan.record.ids import new_id
+from callspan.records import new_id
 from callspan.testing import capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 from opentelemetry.sdk.trace import ReadableSpan
 
-from callspan.record.call import NO_BODY, CallRecord
-from callspan.record.codec import decode, encode
-from callspan.stores.base import EmptyStoreError
+from callspan.record.call import NO_BODY
+from callspan.records import CallRecord, decode, encode
+from callspan.stores import EmptyStoreError
 from callspan.stores.urls import open_store
 from callspan.wiring import WIRING
 

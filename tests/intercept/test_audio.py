@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 from openai.resources.audio import transcriptions
 
-from callspan.record.call import CallRecord
 from callspan.record.media_reference import media_reference
-from callspan.record.messages import Media
+from callspan.records import CallRecord, Media
 from callspan.testing import Captured
 from callspan.testing.provider.openai_media import _wav
 from tests.intercept.mode import Mode

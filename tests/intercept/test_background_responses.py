@@ -10,9 +10,8 @@ import openai
 import pytest
 from opentelemetry.trace import SpanKind
 
-from callspan.record.call import CallRecord, Place
-from callspan.record.codec import encode
 from callspan.record.ids import response_call_id
+from callspan.records import CallRecord, Place, encode
 from callspan.stores.urls import open_store
 from callspan.testing import Captured, capture
 from callspan.wiring import WIRING

@@ -13,8 +13,8 @@ import openai
 import pytest
 
 import callspan
-from callspan.record.call import CallRecord
-from callspan.stores.base import CallFilter, Reader
+from callspan.records import CallRecord
+from callspan.stores import CallFilter, Reader
 from callspan.stores.history import whole_conversation
 from callspan.stores.urls import open_store
 from tests.intercept import sdks

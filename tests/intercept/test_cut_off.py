@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 from callspan.testing import Captured, Reply
 from tests.intercept import sdks
 from tests.intercept.mode import Mode

@@ -14,7 +14,7 @@ import openai
 import pytest
 from opentelemetry.trace import StatusCode
 
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 from callspan.testing import Captured, ScriptedProvider
 from tests.intercept import sdks
 from tests.intercept.mode import Mode

@@ -12,7 +12,7 @@ import pydantic
 import pytest
 
 import callspan
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode

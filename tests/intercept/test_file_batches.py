@@ -17,9 +17,8 @@ import pytest
 from callspan import add_callback, metadata, open_store, redact_texts, session
 from callspan.process.redaction import Redactor
 from callspan.providers.batches import BatchInfo
-from callspan.record.call import CallRecord
-from callspan.record.events import Record
 from callspan.record.ids import batch_call_id, batch_line_id
+from callspan.records import CallRecord, Record
 from callspan.reported import batch_files, batch_work
 from callspan.spool import unrecorded, uploads
 from callspan.spool.losses import read_losses

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from callspan.cost import pricer_for
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 from callspan.testing import Captured
 from tests.intercept import sdks
 from tests.intercept.mode import Mode

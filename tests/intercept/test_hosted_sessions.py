@@ -12,9 +12,8 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import SpanKind
 
 import callspan
-from callspan.record.call import CallRecord
-from callspan.record.events import EventRecord, SessionRecord
 from callspan.record.ids import response_call_id
+from callspan.records import CallRecord, EventRecord, SessionRecord
 from callspan.stores.urls import open_store
 from callspan.testing import Captured, capture
 from callspan.wiring import WIRING

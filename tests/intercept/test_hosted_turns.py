@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from opentelemetry.trace import SpanKind
 
-from callspan.record.call import CallRecord
-from callspan.record.events import EventRecord, SessionRecord
 from callspan.record.ids import response_call_id
+from callspan.records import CallRecord, EventRecord, SessionRecord
 from callspan.testing import Captured
 from tests.intercept import sdks
 from tests.intercept.mode import Mode

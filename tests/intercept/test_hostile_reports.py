@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from callspan.observe.batch_lines import LINES
-from callspan.record import codec
+from callspan.records import encode
 from callspan.testing import capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
@@ -134,7 +134,7 @@ def test_a_report_with_invalid_values_reaches_the_caller_and_shows_nothing(
     ids = [call.call_id for call in seen.records]
     assert len(ids) == len(set(ids))
     assert bool(ids) == ("batches" not in report)
-    kept = b"".join(map(codec.encode, seen.everything))
+    kept = b"".join(map(encode, seen.everything))
     assert SECRET.encode() not in kept
     assert SECRET not in str([dict(span.attributes or {}) for span in seen.spans])
 
@@ -161,4 +161,4 @@ def test_lines_with_invalid_values_cost_no_other_line(
     (call,) = [call for call in seen.records if call.custom_id == "good"]
     assert call.usage is not None
     assert (call.outcome, call.usage.input_tokens, call.usage.output_tokens) == ("success", 3, 2)
-    assert SECRET.encode() not in b"".join(map(codec.encode, seen.everything))
+    assert SECRET.encode() not in b"".join(map(encode, seen.everything))

@@ -10,8 +10,7 @@ from typing import Any
 import openai
 import pytest
 
-from callspan.record.call import CallRecord
-from callspan.record.messages import Media
+from callspan.records import CallRecord, Media
 from callspan.testing import Captured
 from tests.intercept import sdks
 from tests.intercept.mode import Mode

@@ -12,8 +12,8 @@ from opentelemetry.trace import SpanKind
 
 from callspan import session
 from callspan.observe.unrecognized import forget_warnings
-from callspan.record.call import CallRecord
 from callspan.record.ids import batch_call_id, batch_line_id
+from callspan.records import CallRecord
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode

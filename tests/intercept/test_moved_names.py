@@ -21,12 +21,11 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 import callspan
-from callspan import private_names
+from callspan import Settings, private_names
 from callspan.fail_open import Once
 from callspan.private_names import READ, PrivateName
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 from callspan.sdk_profiles import SDKS
-from callspan.settings import Settings
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import WIRING
 from callspan.wiring.pipeline import Providers

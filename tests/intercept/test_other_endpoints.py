@@ -10,8 +10,8 @@ from typing import Any
 import openai
 import pytest
 
-from callspan.record.codec import encode
 from callspan.record.media_reference import media_reference
+from callspan.records import encode
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode

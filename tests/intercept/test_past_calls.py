@@ -16,9 +16,9 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 import callspan
+from callspan import UsageError
 from callspan.agent import arguments
-from callspan.agent.arguments import UsageError
-from callspan.record.call import CallRecord, Timing
+from callspan.records import CallRecord, Timing
 from callspan.testing import Captured, capture
 
 S = 1_000_000_000

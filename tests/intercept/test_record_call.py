@@ -12,7 +12,7 @@ from opentelemetry import trace
 from opentelemetry.trace import StatusCode
 
 import callspan
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 from callspan.testing import Captured
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION, text_of, the_call

@@ -13,7 +13,7 @@ from typing import Any
 import openai
 import pytest
 
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
 from tests.intercept.socket_scripts import Conversation, Generation, played

@@ -13,8 +13,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import callspan
-from callspan.process.callbacks import add_callback
-from callspan.record.call import CallRecord
+from callspan import add_callback
+from callspan.records import CallRecord
 from callspan.testing import ScriptedProvider
 from tests.intercept.test_endings import QUESTION
 

@@ -10,7 +10,7 @@ import anthropic
 import pytest
 from anthropic import Stream
 
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 from callspan.testing import Captured
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import text_of, the_call

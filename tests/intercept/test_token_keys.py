@@ -11,8 +11,7 @@ import pytest
 
 import callspan
 from callspan.process.secrets import MASK
-from callspan.record.call import CallRecord
-from callspan.record.codec import encode
+from callspan.records import CallRecord, encode
 from callspan.testing import Captured
 from tests.intercept.mode import Mode
 from tests.intercept.sdks import needs_name

@@ -10,8 +10,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
-from callspan.record.call import CallRecord
-from callspan.record.messages import Part, ToolCall, ToolResult
+from callspan.records import CallRecord, Part, ToolCall, ToolResult
 from callspan.testing import Captured
 from tests.intercept import sdks
 from tests.intercept.mode import Mode

@@ -15,7 +15,7 @@ import callspan
 from callspan.observe import unrecognized
 from callspan.providers.base import HOSTED_APIS
 from callspan.providers.registry import APIS
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode

@@ -18,7 +18,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks, transports
 from tests.intercept.mode import Mode

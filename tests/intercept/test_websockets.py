@@ -16,7 +16,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 
 import callspan
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 from callspan.testing import Captured, Reply, ScriptedProvider, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode

@@ -16,9 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from callspan import CallRecord, open_store
+from callspan import CallRecord, Settings, open_store
 from callspan.delivery.recorder import store_sinks
-from callspan.settings import Settings
 from callspan.spool.spool import ship_once
 from callspan.stores.spools import spool_directory
 from callspan.testing import ScriptedProvider

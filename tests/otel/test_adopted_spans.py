@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import callspan
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 from callspan.semconv.call import CALL_ID
 from callspan.spans.adopted import ADOPTED_SPANS
 from callspan.testing import ScriptedProvider

@@ -11,10 +11,9 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
-from callspan import ByteBoundedExporter
+from callspan import ByteBoundedExporter, OpenAIInstrumentor
 from callspan.otlp.byte_bounds import bound_exporters, export_parts, unbound_exporters
 from callspan.otlp.providers import OtlpProviders
-from callspan.plugin import OpenAIInstrumentor
 from tests.otel.launching import Stage
 from tests.otel.receiver import OtlpReceiver
 

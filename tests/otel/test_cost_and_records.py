@@ -15,18 +15,15 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 import callspan
-from callspan import open_store
+from callspan import Handle, open_store
 from callspan.delivery.recorder import store_sinks
 from callspan.fail_open import failures
 from callspan.process.processors import delivery_processors
-from callspan.record import codec
-from callspan.record.call import CallRecord, Request, Timing
-from callspan.record.usage import Cost, Usage
+from callspan.records import CallRecord, Cost, Request, Timing, Usage, encode
 from callspan.spans.instruments import CallMetrics
 from callspan.spool.processed_sink import ProcessedSink
-from callspan.spool.sink import Entry
+from callspan.stores import Entry
 from callspan.testing import ScriptedProvider
-from callspan.wiring import Handle
 from tests.processed import processed
 
 pytestmark = pytest.mark.slow
@@ -166,7 +163,7 @@ def test_a_delivery_that_is_tried_again_counts_once(prices: Path) -> None:
         request=Request(model="my-model"),
         usage=Usage(input_tokens=1000, output_tokens=500),
     )
-    entry = Entry("segment", 0, 10, codec.encode(call))
+    entry = Entry("segment", 0, 10, encode(call))
     for _ in range(2):
         with pytest.raises(OSError, match="not now"):
             sink.deliver([entry])

@@ -17,7 +17,7 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 import callspan
-from callspan.stores.base import CallFilter
+from callspan.stores import CallFilter
 from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
 from tests.otel.unreliable_receiver import UnreliableReceiver

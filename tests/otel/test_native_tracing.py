@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import callspan
-from callspan.record.call import Http
+from callspan.records import Http
 from callspan.semconv import anthropic as semconv_anthropic
 from callspan.semconv import call as semconv_call
 from callspan.semconv import gen_ai

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from callspan.spool.losses import read_losses
-from callspan.stores.base import CallFilter
+from callspan.stores import CallFilter
 from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
 from tests.otel.unreliable_receiver import FAULTS, UnreliableReceiver

@@ -27,12 +27,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, TraceIdRatioBased
 
 import callspan
+from callspan import SettingError
 from callspan.agent.episode import forgotten
 from callspan.safe_urls import safe_name
 from callspan.semconv.call import SHORTEST_NS
-from callspan.settings import SettingError
 from callspan.spool.losses import read_losses
-from callspan.stores.base import CallFilter
+from callspan.stores import CallFilter
 from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider, capture
 from tests.agent.test_spans_of_records import demo, everything, support_desk

@@ -14,8 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 import callspan
 from callspan import CallRecord, CallRecordExporter
-from callspan.record.codec import encode
-from callspan.record.events import Record
+from callspan.records import Record, encode
 from callspan.testing import ScriptedProvider
 from callspan.wiring import Wiring
 

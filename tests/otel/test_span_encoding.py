@@ -16,8 +16,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceState
 
 from callspan.otlp.encoding import encode_request, encode_span
-from callspan.record.call import SpanLink
 from callspan.record.span_frames import SpanLimits
+from callspan.records import SpanLink
 from callspan.semconv.call import SpanEvent
 from callspan.semconv.spans import Span
 from tests.spans_of_records import sent

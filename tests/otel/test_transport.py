@@ -19,11 +19,11 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry import context
 
+from callspan import SettingError
 from callspan.fail_open import Once
 from callspan.otlp.encoding import encode_request, encode_span
 from callspan.otlp.transport import RefusedError, Rejection, Transport, UnavailableError, address_of, transport_of
 from callspan.semconv.spans import Span
-from callspan.settings import SettingError
 from tests.otel.receiver import OtlpReceiver
 
 SPAN = Span(trace_id="1" * 32, span_id="2" * 16, name="chat", is_client=True, start_ns=1, end_ns=2, attributes={"a": 1})

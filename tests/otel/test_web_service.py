@@ -11,9 +11,8 @@ from typing import Any, Final
 
 import pytest
 
-from callspan.record.codec import encode
-from callspan.record.events import SessionRecord
-from callspan.spool.sink import Entry
+from callspan.records import SessionRecord, encode
+from callspan.stores import Entry
 from callspan.stores.urls import find_store
 from callspan.testing import ReceivedRequest, ScriptedProvider
 from tests.documents.pages import ROOT, examples

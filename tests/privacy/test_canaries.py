@@ -19,8 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import callspan
 from callspan.cli import commands
-from callspan.record.codec import encode
-from callspan.record.events import Record
+from callspan.records import Record, encode
 from callspan.testing import ScriptedProvider
 from tests.intercept import sdks
 from tests.privacy.canaries import FOUND, Program

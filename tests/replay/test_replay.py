@@ -11,8 +11,8 @@ import openai
 import pytest
 
 import callspan
-from callspan.record.call import CallRecord
-from callspan.stores.base import CallFilter
+from callspan.records import CallRecord
+from callspan.stores import CallFilter
 from callspan.testing import ReplayError, ScriptedProvider, capture, replay
 from callspan.testing.replaying import Match
 

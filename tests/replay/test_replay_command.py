@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 import callspan
 from callspan.cli.commands import callspan as command
-from callspan.stores.base import CallFilter
+from callspan.stores import CallFilter
 from callspan.testing import ScriptedProvider
 
 pytestmark = pytest.mark.slow

@@ -20,8 +20,7 @@ from tests.intercept import sdks
 import callspan
 from callspan.background import LOOK_UPS, on_own_thread
 from callspan.cli.doctor import every_check
-from callspan.record.call import CallRecord
-from callspan.record.events import EventRecord, RewardRecord
+from callspan.records import CallRecord, EventRecord, RewardRecord
 from callspan.reported import look_ups
 from callspan.reported.look_ups import LOOK_UP_S
 from callspan.stores.urls import open_store

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from callspan.stores.base import CallFilter
+from callspan.stores import CallFilter
 from callspan.stores.urls import open_store
 from callspan.view.report import write_report
 from tests.datasets.conftest import World

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from callspan.formatting import json_block, shown
-from callspan.record.call import ErrorInfo
+from callspan.records import ErrorInfo
 from tests.datasets.conftest import World
 
 from .conftest import Report

@@ -10,10 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
-from callspan.record.call import CallRecord, ErrorInfo, Place, Timing
-from callspan.record.events import MessageRecord, TimestepRecord, Totals
-from callspan.record.usage import Cost, Usage
-from callspan.stores.base import CallFilter
+from callspan.records import CallRecord, Cost, ErrorInfo, MessageRecord, Place, TimestepRecord, Timing, Totals, Usage
+from callspan.stores import CallFilter
 from callspan.stores.urls import open_store
 from callspan.view import report as reports
 from callspan.view.report import write_report

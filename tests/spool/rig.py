@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from callspan.spool.sink import Entry, PoisonError
+from callspan.stores import Entry, PoisonError
 
 
 class SqliteSink:

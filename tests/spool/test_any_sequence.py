@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from callspan.spool.sink import Entry, PoisonError
 from callspan.spool.spool import Spool, ship_once
+from callspan.stores import Entry, PoisonError
 
 from .rig import SqliteSink, key_of, record, rows
 

@@ -12,15 +12,13 @@ import openai
 import pytest
 
 import callspan
+from callspan import erase
 from callspan.delivery.recorder import store_sinks
-from callspan.erasing import erase
-from callspan.record.codec import encode
-from callspan.record.events import Record
-from callspan.record.formats import FORMAT
+from callspan.records import FORMAT, Record, encode
 from callspan.spool import uploads
 from callspan.spool.directory import count_records, store_keys
 from callspan.spool.segment import Segment, encode_frame
-from callspan.stores.base import CallFilter, EmptyStoreError
+from callspan.stores import CallFilter, EmptyStoreError
 from callspan.testing import ScriptedProvider
 from tests.spool.rig import until
 from tests.stores.conftest import Records

@@ -18,8 +18,8 @@ from callspan.spool import shipper as shippers
 from callspan.spool.directory import count_records, size_of, store_key
 from callspan.spool.losses import Loss, Losses, add_losses, read_losses
 from callspan.spool.segment import Segment
-from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool
+from callspan.stores import Entry
 
 from .rig import DownSink, FileSink, HangingSink, SqliteSink, record, rows, until
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from callspan.record.call import Attempt, CallRecord, Request, Response, Timing
-from callspan.record.codec import encode, encode_json
-from callspan.record.usage import Usage
+from callspan.record.codec import encode_json
+from callspan.records import Attempt, CallRecord, Request, Response, Timing, Usage, encode
 from callspan.spool.spool import Spool
 
 from .rig import SqliteSink

@@ -12,13 +12,13 @@ import pytest
 from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
-from callspan.record.call import CallRecord, Timing
-from callspan.record.codec import encode as encode_record
+from callspan.records import CallRecord, Timing
+from callspan.records import encode as encode_record
 from callspan.spool.directory import cursor_path, store_key, write_cursor
 from callspan.spool.losses import LOSSES_FILE
 from callspan.spool.segment import Segment, encode_frame
-from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool, ship_once
+from callspan.stores import Entry
 
 from .rig import DownSink, FileSink, python, record, until
 

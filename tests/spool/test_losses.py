@@ -16,15 +16,13 @@ from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
 from callspan.file_lock import locked
-from callspan.record.call import CallRecord, Timing
-from callspan.record.codec import encode
-from callspan.record.events import EventRecord, SessionRecord, TimestepRecord
 from callspan.record.ids import response_call_id
 from callspan.record.merging import staged
+from callspan.records import CallRecord, EventRecord, SessionRecord, TimestepRecord, Timing, encode
 from callspan.spool.losses import LOSSES_FILE, Loss, Losses, LossLog, add_losses, create_losses, read_losses
 from callspan.spool.segment import Frame, scan
-from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool
+from callspan.stores import Entry
 from callspan.stores.jsonl.store import JsonLinesStore
 
 from .rig import FileSink, python, record, until

@@ -10,13 +10,10 @@ from pathlib import Path
 import pytest
 
 from callspan.process.processors import delivery_processors
-from callspan.record.call import CallRecord, Request, Timing
-from callspan.record.codec import encode
-from callspan.record.events import Record
-from callspan.record.usage import Usage
+from callspan.records import CallRecord, Record, Request, Timing, Usage, encode
 from callspan.spool.processed_sink import ProcessedSink
-from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool
+from callspan.stores import Entry
 
 PROCESS = delivery_processors(None).run
 

@@ -9,7 +9,7 @@ import pytest
 from callspan.spool.blanking import erase
 from callspan.spool.recent import Recent
 from callspan.spool.segment import Segment, encode_frame
-from callspan.spool.sink import Entry
+from callspan.stores import Entry
 
 ALL = 1 << 30
 

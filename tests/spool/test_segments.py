@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.file_lock import try_lock
-from callspan.record.formats import FORMAT
+from callspan.records import FORMAT
 from callspan.spool.directory import (
     BAD_SUFFIX,
     Listing,
@@ -27,7 +27,7 @@ from callspan.spool.directory import (
 from callspan.spool.memory_buffer import MemoryBuffer
 from callspan.spool.segment import HEAD_BYTES, SUFFIX, Batch, Gap, Segment, _formats, encode_frame
 from callspan.spool.segment_set import SegmentSet
-from callspan.spool.sink import Entry
+from callspan.stores import Entry
 
 from .rig import python, until
 

@@ -14,8 +14,8 @@ import pytest
 from callspan.spool.directory import store_keys, write_cursor
 from callspan.spool.segment import Frame, Segment, encode_frame, scan
 from callspan.spool.segment_set import SegmentSet
-from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool, ship_once
+from callspan.stores import Entry
 
 from .rig import DownSink, FileSink, HangingSink, PickySink, SqliteSink, python, record, rows, until
 

@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from callspan import Settings
 from callspan.cli.commands import callspan
 from callspan.delivery.recorder import store_sinks
 from callspan.file_lock import try_lock
-from callspan.record.call import CallRecord, Timing
-from callspan.record.codec import encode
-from callspan.settings import Settings
+from callspan.records import CallRecord, Timing, encode
 from callspan.spool.directory import Listing, store_keys, write_cursor
 from callspan.spool.segment import Segment
 from callspan.spool.spool import Spool

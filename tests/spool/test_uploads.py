@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from callspan.record.codec import encode
+from callspan.records import encode
 from callspan.spool import uploads
 from callspan.spool.losses import create_losses
 from callspan.spool.segment import Segment

@@ -16,10 +16,9 @@ from pathlib import Path
 import msgspec
 from rig import HangingSink, SqliteSink, record
 
-from callspan.record import call
-from callspan.record.codec import encode
-from callspan.spool.sink import Sink
+from callspan.records import CallRecord, Request, Timing, encode
 from callspan.spool.spool import Spool, ship_once
+from callspan.stores import Sink
 from callspan.stores.sqlite.store import SQLiteStore
 
 REAL = "real.db"
@@ -61,8 +60,8 @@ class Writer:
         if not self.prefix.startswith(REAL_PREFIX):
             return record(key, 600)
         body = {"model": "gpt-5", "messages": [{"role": "user", "content": f"{key} and what all have in common"}]}
-        request = call.Request(model="gpt-5", body=msgspec.Raw(msgspec.json.encode(body)))
-        return encode(call.CallRecord(call_id=key, timing=call.Timing(start_ns=time.time_ns()), request=request))
+        request = Request(model="gpt-5", body=msgspec.Raw(msgspec.json.encode(body)))
+        return encode(CallRecord(call_id=key, timing=Timing(start_ns=time.time_ns()), request=request))
 
     def forked(self, count: int, pause_s: float = 0.0) -> int:
         child = os.fork()

@@ -16,13 +16,31 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from callspan import erase
 from callspan.cli.commands import callspan
-from callspan.erasing import erase
-from callspan.record import call, events
-from callspan.record.codec import encode
-from callspan.record.usage import Cost, Usage
-from callspan.spool.sink import Entry, Sink
-from callspan.stores.base import DeletionResult, Reader
+from callspan.records import (
+    Attempt,
+    CallRecord,
+    Cost,
+    ErrorInfo,
+    EventRecord,
+    MessageRecord,
+    Place,
+    RateLimit,
+    RateLimits,
+    Record,
+    Redaction,
+    Request,
+    Response,
+    RewardRecord,
+    SessionRecord,
+    Stream,
+    TimestepRecord,
+    Timing,
+    Usage,
+    encode,
+)
+from callspan.stores import DeletionResult, Entry, Reader, Sink
 from callspan.stores.columns import TABLES
 from callspan.stores.urls import open_store, sinks_for
 
@@ -58,7 +76,7 @@ class Records:
         session_id: str | None = None,
         at_s: float = 0,
         **fields: object,
-    ) -> call.CallRecord:
+    ) -> CallRecord:
         sent = [{"role": "user", "content": "Hi"}] if messages is None else messages
         request = {"model": model, "messages": sent, "temperature": 0.5}
         response = {
@@ -74,43 +92,39 @@ class Records:
             "api": "chat_completions",
             "trace_id": "0af7651916cd43dd8448eb211c80319c",
             "span_id": f"{next(self._numbers):016x}",
-            "place": call.Place(session_id=session_id),
-            "request": call.Request(model=model, params={"temperature": 0.5}, message_count=1, body=raw(request)),
-            "response": call.Response(
+            "place": Place(session_id=session_id),
+            "request": Request(model=model, params={"temperature": 0.5}, message_count=1, body=raw(request)),
+            "response": Response(
                 id="chatcmpl-1", model=f"{model}-2025-08-07", finish_reasons=["stop"], body=raw(response)
             ),
             "usage": Usage(input_tokens=10, output_tokens=5, total_tokens=15, raw={"prompt_tokens": 10}),
             "cost": Cost(usd=Decimal("0.0000123"), source="table-1"),
-            "timing": call.Timing(
-                start_ns=START_NS + int(at_s * SECOND), duration_ns=SECOND, first_token_ns=SECOND // 4
-            ),
-            "attempts": [call.Attempt(number=1, start_ns=5, status=200, request_id="req_1")],
+            "timing": Timing(start_ns=START_NS + int(at_s * SECOND), duration_ns=SECOND, first_token_ns=SECOND // 4),
+            "attempts": [Attempt(number=1, start_ns=5, status=200, request_id="req_1")],
             "retries": 0,
         }
-        return call.CallRecord(**(given | fields))  # type: ignore[arg-type]
+        return CallRecord(**(given | fields))  # type: ignore[arg-type]
 
-    def session(self, session_id: str = "s1", version: int = 1, **fields: object) -> events.SessionRecord:
-        return events.SessionRecord(session_id=session_id, seen_ns=version, **fields)  # type: ignore[arg-type]
+    def session(self, session_id: str = "s1", version: int = 1, **fields: object) -> SessionRecord:
+        return SessionRecord(session_id=session_id, seen_ns=version, **fields)  # type: ignore[arg-type]
 
-    def every_kind(self) -> list[events.Record]:
+    def every_kind(self) -> list[Record]:
         """One record of each kind with every field that a store has a column for, and some it has not."""
         return [
             self.session(
                 name="gridworld", start_ns=START_NS, user_id="u1", metadata={"seed": 7, "deep": {"a": [1, None]}}
             ),
-            events.TimestepRecord(
-                timestep_id="t1", session_id="s1", seen_ns=1, index=0, start_ns=START_NS, terminated=False
-            ),
+            TimestepRecord(timestep_id="t1", session_id="s1", seen_ns=1, index=0, start_ns=START_NS, terminated=False),
             self.call(
                 session_id="s1",
-                stream=call.Stream(end="closed", chunks=3),
+                stream=Stream(end="closed", chunks=3),
                 outcome="cancelled",
-                error=call.ErrorInfo(kind="cancelled", type="CancelledError", body={"a": 1}),
+                error=ErrorInfo(kind="cancelled", type="CancelledError", body={"a": 1}),
                 metadata={"run": "r1"},
-                redactions=[call.Redaction(what="request.body", why="media")],
-                rate_limits=call.RateLimits(requests=call.RateLimit(limit=5, remaining=4, reset_s=0.25)),
+                redactions=[Redaction(what="request.body", why="media")],
+                rate_limits=RateLimits(requests=RateLimit(limit=5, remaining=4, reset_s=0.25)),
             ),
-            events.EventRecord(
+            EventRecord(
                 event_id="e1",
                 session_id="s1",
                 timestep_id="t1",
@@ -123,7 +137,7 @@ class Records:
                 terminated=False,
                 flags=["after_end"],
             ),
-            events.MessageRecord(
+            MessageRecord(
                 message_id="m1",
                 session_id="s1",
                 message_type="observation",
@@ -133,7 +147,7 @@ class Records:
                 content={"grid": [[0, 1]]},
                 causal_influence=["e1"],
             ),
-            events.RewardRecord(
+            RewardRecord(
                 reward_id="r1", session_id="s1", event_id="e1", value=0.5, source="environment", time_ns=START_NS + 3
             ),
         ]
@@ -156,7 +170,7 @@ class Delivery:
         self._offset = 0
         self._readers: list[Reader] = []
 
-    def entries(self, records: Iterable[events.Record | bytes]) -> list[Entry]:
+    def entries(self, records: Iterable[Record | bytes]) -> list[Entry]:
         made = []
         for record in records:
             payload = record if isinstance(record, bytes) else encode(record)
@@ -164,7 +178,7 @@ class Delivery:
             self._offset = made[-1].end
         return made
 
-    def write(self, *records: events.Record | bytes) -> None:
+    def write(self, *records: Record | bytes) -> None:
         self.sink.deliver(self.entries(records))
 
     def read(self) -> Reader:

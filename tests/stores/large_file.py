@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from callspan.record import call, events
+from callspan.records import Attempt, CallRecord, ErrorInfo, EventRecord, Place, Record, RewardRecord, TimestepRecord
 from callspan.stores.sqlite.file import open_for_writing
 
 from .conftest import SECOND, START_NS, Delivery, Records
@@ -63,7 +63,7 @@ def make_chats(path: Path, user_id: str) -> None:
     _make(path, chats(Records(), user_id), 100, {**_REPEATED, "user_id": "{0}"})
 
 
-def _make(path: Path, originals: Iterable[events.Record], times: int, repeated: Mapping[str, str]) -> None:
+def _make(path: Path, originals: Iterable[Record], times: int, repeated: Mapping[str, str]) -> None:
     delivery = Delivery(f"sqlite:///{path}")
     delivery.write(*originals)
     delivery.close()
@@ -99,13 +99,13 @@ def _rows(connection: sqlite3.Connection, table: str, repeated: Mapping[str, str
     )
 
 
-def agents(records: Records) -> Iterator[events.Record]:
+def agents(records: Records) -> Iterator[Record]:
     """Yield the records of `SESSIONS` sessions: a turn is a step, a call, a tool that ran and its reward."""
     for number in range(SESSIONS):
         yield from _agent(records, number)
 
 
-def chats(records: Records, user_id: str) -> Iterator[events.Record]:
+def chats(records: Records, user_id: str) -> Iterator[Record]:
     """Yield the records of 100 sessions of 10 calls; each call has all of its history."""
     for number in range(100):
         session_id = records.new_id()
@@ -121,7 +121,7 @@ def chats(records: Records, user_id: str) -> Iterator[events.Record]:
             history = [*history, {"role": "assistant", "content": answer}]
 
 
-def _agent(records: Records, number: int) -> Iterator[events.Record]:
+def _agent(records: Records, number: int) -> Iterator[Record]:
     session_id = records.new_id()
     began = number * TURNS
     yield records.session(
@@ -144,25 +144,23 @@ def _agent(records: Records, number: int) -> Iterator[events.Record]:
         step_id = records.new_id()
         at_s = began + turn
         answer = f"Step {turn} of agent {number}: {_WORDS[turn:]}"
-        yield from _turn(records, call.Place(session_id=session_id, timestep=turn, timestep_id=step_id), at_s)
-        yield _call(
-            records, history, answer, call.Place(session_id=session_id, timestep=turn, timestep_id=step_id), at_s
-        )
+        yield from _turn(records, Place(session_id=session_id, timestep=turn, timestep_id=step_id), at_s)
+        yield _call(records, history, answer, Place(session_id=session_id, timestep=turn, timestep_id=step_id), at_s)
         seen = f"Room {turn} of agent {number}. " + _WORDS * (15 if turn % 10 == 0 else 1)
         history = [*history, {"role": "assistant", "content": answer}, {"role": "user", "content": seen}]
     if number % 2:
-        yield events.RewardRecord(
+        yield RewardRecord(
             reward_id=records.new_id(), session_id=session_id, objective="reward", scope="session",
             value=number / SESSIONS, time_ns=START_NS + (began + TURNS) * SECOND,
         )  # fmt: skip
 
 
-def long_agent(records: Records) -> Iterator[events.Record]:
+def long_agent(records: Records) -> Iterator[Record]:
     """Yield the records of one session of `ORIGINALS` turns, of which each call knows the last few."""
     session_id = records.new_id()
     yield records.session(session_id, name="long", start_ns=START_NS, outcome="success")
     for turn in range(ORIGINALS):
-        place = call.Place(session_id=session_id, timestep=turn, timestep_id=records.new_id())
+        place = Place(session_id=session_id, timestep=turn, timestep_id=records.new_id())
         history: list[object] = [
             {"role": "user", "content": f"Room {number} of the long agent. {_WORDS}"}
             for number in range(turn, turn + 5)
@@ -174,7 +172,7 @@ def long_agent(records: Records) -> Iterator[events.Record]:
         yield msgspec.structs.replace(made, request=request)
 
 
-def _call(records: Records, history: list[object], answer: str, place: call.Place, at_s: int) -> call.CallRecord:
+def _call(records: Records, history: list[object], answer: str, place: Place, at_s: int) -> CallRecord:
     failed = at_s % 97 == 0
     made = records.call(
         history,
@@ -184,9 +182,9 @@ def _call(records: Records, history: list[object], answer: str, place: call.Plac
         place=place,
         trace_id=f"{at_s:032x}",
         outcome="error" if failed else "success",
-        error=call.ErrorInfo(kind="server", type="InternalServerError") if failed else None,
+        error=ErrorInfo(kind="server", type="InternalServerError") if failed else None,
         metadata={"user_id": f"user-{at_s // TURNS}", "run_id": f"run-{at_s // TURNS}"},
-        attempts=[call.Attempt(number=1, start_ns=5, status=500 if failed else 200, request_id=f"req_{at_s}")],
+        attempts=[Attempt(number=1, start_ns=5, status=500 if failed else 200, request_id=f"req_{at_s}")],
     )
     before = f"resp_{at_s - 1}" if at_s % TURNS else None
     return msgspec.structs.replace(
@@ -196,13 +194,13 @@ def _call(records: Records, history: list[object], answer: str, place: call.Plac
     )
 
 
-def _turn(records: Records, place: call.Place, at_s: int) -> Iterator[events.Record]:
+def _turn(records: Records, place: Place, at_s: int) -> Iterator[Record]:
     start_ns = START_NS + at_s * SECOND
-    yield events.TimestepRecord(
+    yield TimestepRecord(
         timestep_id=str(place.timestep_id), session_id=str(place.session_id), seen_ns=1,
         index=place.timestep or 0, start_ns=start_ns, end_ns=start_ns + SECOND, outcome="success", terminated=False,
     )  # fmt: skip
-    yield events.EventRecord(
+    yield EventRecord(
         event_id=records.new_id(), session_id=place.session_id, timestep_id=place.timestep_id, timestep=place.timestep,
         event_type="environment", time_ns=start_ns + SECOND // 2, sequence=place.timestep, data={"room": at_s},
         reward=(at_s % 7) / 7,

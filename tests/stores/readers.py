@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from callspan.stores.base import CallFilter, EmptyStoreError
+from callspan.stores import CallFilter, EmptyStoreError
 from callspan.stores.urls import open_store
 
 _PAUSE_S = 0.02

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from callspan.record import call, events
+from callspan.records import CallRecord, EventRecord, Timing
 
 from .conftest import SECOND, START_NS, Delivery, Records
 
@@ -12,13 +12,13 @@ from .conftest import SECOND, START_NS, Delivery, Records
 def test_time_in_which_nothing_ran_is_not_active(
     url: str, records: Records, deliver: Callable[[str], Delivery]
 ) -> None:
-    def ran(session_id: str, at_s: float, lasted_ns: int | None) -> call.CallRecord:
-        timing = call.Timing(start_ns=START_NS + int(at_s * SECOND), duration_ns=lasted_ns)
+    def ran(session_id: str, at_s: float, lasted_ns: int | None) -> CallRecord:
+        timing = Timing(start_ns=START_NS + int(at_s * SECOND), duration_ns=lasted_ns)
         return records.call(session_id=session_id, timing=timing)
 
-    def tool(session_id: str, at_s: float, lasted_ns: int | None, kind: str = "tool") -> events.EventRecord:
+    def tool(session_id: str, at_s: float, lasted_ns: int | None, kind: str = "tool") -> EventRecord:
         at = START_NS + int(at_s * SECOND)
-        return events.EventRecord(
+        return EventRecord(
             event_id=records.new_id(), session_id=session_id, event_type=kind, time_ns=at, duration_ns=lasted_ns
         )
 

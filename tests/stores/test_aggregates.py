@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.file_lock import locked
-from callspan.record import events
+from callspan.records import EventRecord, MessageRecord, RewardRecord
 from callspan.stores import aggregates
 
 HERE = socket.gethostname()
@@ -63,15 +63,15 @@ def test_what_counts_as_an_error(outcome: str | None, error: bool) -> None:
     assert aggregates.is_error(outcome) is error
 
 
-def reward(value: float | None, number: int, **fields: object) -> events.RewardRecord:
-    return events.RewardRecord(reward_id=f"r{number}", value=value, time_ns=number, **fields)  # type: ignore[arg-type]
+def reward(value: float | None, number: int, **fields: object) -> RewardRecord:
+    return RewardRecord(reward_id=f"r{number}", value=value, time_ns=number, **fields)  # type: ignore[arg-type]
 
 
-def event(value: float | None, number: int) -> events.EventRecord:
-    return events.EventRecord(event_id=f"e{number}", event_type="environment", time_ns=number, reward=value)
+def event(value: float | None, number: int) -> EventRecord:
+    return EventRecord(event_id=f"e{number}", event_type="environment", time_ns=number, reward=value)
 
 
-def reward_of(*items: events.EventRecord | events.RewardRecord) -> float | None:
+def reward_of(*items: EventRecord | RewardRecord) -> float | None:
     return aggregates.rewards_of(items).reward
 
 
@@ -89,18 +89,18 @@ def test_the_reward_of_a_session() -> None:
 def test_events_of_the_same_time_are_in_the_order_of_writing() -> None:
     """Whatever their ids and kinds are: the sequence number decides."""
     records = [
-        events.MessageRecord(message_id="z", message_type="x", time_ns=2, sequence=1),
-        events.EventRecord(event_id="y", event_type="x", time_ns=2, sequence=2),
-        events.EventRecord(event_id="b", event_type="x", time_ns=2, sequence=3),
-        events.MessageRecord(message_id="a", message_type="x", time_ns=2, sequence=10),
+        MessageRecord(message_id="z", message_type="x", time_ns=2, sequence=1),
+        EventRecord(event_id="y", event_type="x", time_ns=2, sequence=2),
+        EventRecord(event_id="b", event_type="x", time_ns=2, sequence=3),
+        MessageRecord(message_id="a", message_type="x", time_ns=2, sequence=10),
     ]
     mixed = [records[at] for at in (3, 1, 0, 2)]
     assert sorted(mixed, key=aggregates.event_order) == records
 
 
 def test_events_have_one_order() -> None:
-    message = events.MessageRecord(message_id="m", message_type="x", time_ns=2, sequence=1)
-    ordered = [event(None, 1), events.EventRecord(event_id="b", event_type="x", time_ns=2), message, reward(1.0, 3)]
+    message = MessageRecord(message_id="m", message_type="x", time_ns=2, sequence=1)
+    ordered = [event(None, 1), EventRecord(event_id="b", event_type="x", time_ns=2), message, reward(1.0, 3)]
     for seed in range(5):
         mixed = list(ordered)
         random.Random(seed).shuffle(mixed)

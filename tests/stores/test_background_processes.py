@@ -15,9 +15,9 @@ import openai
 import pytest
 
 from callspan.delivery.recorder import store_sinks
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 from callspan.spool.spool import ship_once
-from callspan.stores.base import CallFilter, Reader
+from callspan.stores import CallFilter, Reader
 from callspan.stores.history import whole_conversation
 from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider

@@ -12,10 +12,9 @@ import msgspec
 import pytest
 from tests.reports.reading import data, entries
 
-from callspan.record.call import CallRecord, Place, Request, Response, Timing
 from callspan.record.ids import response_call_id
-from callspan.record.usage import Cost, Usage
-from callspan.stores.base import CallFilter
+from callspan.records import CallRecord, Cost, Place, Request, Response, Timing, Usage
+from callspan.stores import CallFilter
 
 from .conftest import SECOND, START_NS, Delivery, Records, raw, run
 

@@ -23,10 +23,10 @@ from click.testing import CliRunner
 from tests import descriptors
 
 import callspan
+from callspan import erase
 from callspan.cli import commands
 from callspan.cli.store_check import store_check
-from callspan.erasing import erase
-from callspan.stores.base import CallFilter, Reader, StoreError
+from callspan.stores import CallFilter, Reader, StoreError
 from callspan.stores.retention import prune
 from callspan.stores.sqlite.recovery import recover
 from callspan.stores.sqlite.store import SQLiteStore

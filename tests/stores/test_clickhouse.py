@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from callspan.record.usage import Cost
-from callspan.spool.sink import PoisonError
+from callspan.records import Cost
 from callspan.spool.spool import Spool
-from callspan.stores.base import StoreError
+from callspan.stores import PoisonError, StoreError
 from callspan.stores.columns import TABLES
 from callspan.stores.urls import open_store, sinks_for
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from callspan.record import events
+from callspan.records import RewardRecord
 from callspan.stores import sql_reader
 
 from .conftest import Delivery, Records, run
@@ -27,7 +27,7 @@ def filled(url: str, records: Records, deliver: Callable[[str], Delivery]) -> st
         records.session("s1", name="talk", start_ns=1, outcome="success", success=True),
         records.call(question, session_id="s1", at_s=1, cost=None),
         records.call(more, "Bye bye.", session_id="s1", at_s=2, cost=None),
-        events.RewardRecord(reward_id="r", session_id="s1", value=0.5, scope="session", time_ns=2),
+        RewardRecord(reward_id="r", session_id="s1", value=0.5, scope="session", time_ns=2),
     )
     # The embedded ClickHouse lets one process at a time have its directory open for each connection it makes.
     store.sink.close()

@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 
 from callspan.cli.store_check import store_check
 from callspan.record import call, events
-from callspan.record.usage import Cost, Usage
+from callspan.records import CallRecord, Cost, ErrorInfo, Place, Request, Response, Timing, Usage
 from callspan.spool.directory import Listing
-from callspan.spool.sink import PoisonError
 from callspan.spool.spool import ship_once
-from callspan.stores.base import CallFilter, StoredKind
+from callspan.stores import CallFilter, PoisonError
+from callspan.stores.base import StoredKind
 from callspan.stores.urls import open_store, sinks_for
 
 from .conftest import SECOND, START_NS, Delivery, Records, delete_session, raw
@@ -39,7 +39,7 @@ def store(url: str, deliver: Callable[[str], Delivery]) -> Delivery:
     return deliver(url)
 
 
-def bare(record: call.CallRecord | None) -> call.CallRecord:
+def bare(record: CallRecord | None) -> CallRecord:
     """The record without what readers derive."""
     assert record is not None
     return msgspec.structs.replace(record, conversation=None)
@@ -49,7 +49,7 @@ def test_every_kind_of_record_is_read_back_as_it_was_written(store: Delivery, re
     session, step, call_record, *events = records.every_kind()
     store.write(session, step, call_record, *events)
     reader = store.read()
-    assert isinstance(call_record, call.CallRecord)
+    assert isinstance(call_record, CallRecord)
     assert bare(reader.call(call_record.call_id)) == call_record
     assert list(reader.timesteps("s1")) == [step]
     assert list(reader.events("s1")) == events
@@ -62,7 +62,7 @@ def test_every_kind_of_record_is_read_back_as_it_was_written(store: Delivery, re
 def test_records_are_found_by_their_whole_ids_alone(store: Delivery, records: Records) -> None:
     """Without bodies, but for a mark that a call has an answer; ids with quotes and prefixes of ids are like others."""
     session, step, call_record, *more = records.every_kind()
-    assert isinstance(call_record, call.CallRecord)
+    assert isinstance(call_record, CallRecord)
     (event,) = (one for one in more if isinstance(one, events.EventRecord))
     other = records.session("s1\"'\\ é", name="other")
     unanswered = records.call(response=None)
@@ -75,7 +75,7 @@ def test_records_are_found_by_their_whole_ids_alone(store: Delivery, records: Re
     ]  # fmt: skip
     assert [one.record for one in reader.stored("timestep", ["t1"])] == [step]
     ids = [call_record.call_id, unanswered.call_id, *(f"c{number}" for number in range(500))]
-    calls = {one.record.call_id: one for one in reader.stored("call", ids) if isinstance(one.record, call.CallRecord)}
+    calls = {one.record.call_id: one for one in reader.stored("call", ids) if isinstance(one.record, CallRecord)}
     assert [calls[one].has_answer for one in ids[:2]] == [True, False]
     assert [bytes(one.record.request.body) for one in calls.values()] == [b"", b""]
     assert calls[ids[0]].record.place == call_record.place
@@ -220,7 +220,7 @@ def test_many_sessions_are_listed_whole_and_in_order(store: Delivery, records: R
 
 def test_unknown_values_stay_unknown(store: Delivery, records: Records) -> None:
     """None is never 0 or an empty text, in columns and in sums."""
-    lonely = call.CallRecord(call_id=records.new_id(), timing=call.Timing(start_ns=START_NS))
+    lonely = CallRecord(call_id=records.new_id(), timing=Timing(start_ns=START_NS))
     store.write(lonely)
     reader = store.read()
     assert bare(reader.call(lonely.call_id)) == lonely
@@ -288,7 +288,7 @@ BODIES = st.dictionaries(
 def test_any_body_comes_back_with_its_bytes_and_its_key_order(
     store: Delivery, records: Records, body: object, answer: object
 ) -> None:
-    made = records.call(request=call.Request(body=raw(body)), response=call.Response(body=raw(answer)))
+    made = records.call(request=Request(body=raw(body)), response=Response(body=raw(answer)))
     store.write(made)
     with contextlib.closing(open_store(store.url)) as reader:  # there are many examples
         found = reader.call(made.call_id)
@@ -301,7 +301,7 @@ def test_any_body_comes_back_with_its_bytes_and_its_key_order(
 def test_a_body_of_several_lines_is_kept(store: Delivery, records: Records) -> None:
     """Whatever the wire looked like; stores of lines write spaces between the values."""
     body = b'{\r\n  "messages": [\n    {"role": "user", "content": "a\\nb"}\n  ]\n}'
-    made = records.call(request=call.Request(body=msgspec.Raw(body)), response=call.Response(body=msgspec.Raw(b"{\n}")))
+    made = records.call(request=Request(body=msgspec.Raw(body)), response=Response(body=msgspec.Raw(b"{\n}")))
     store.write(made, records.call())
     assert store.read().count_calls() == 2
     found = store.read().call(made.call_id)
@@ -310,12 +310,12 @@ def test_a_body_of_several_lines_is_kept(store: Delivery, records: Records) -> N
 
 
 def test_calls_are_filtered(store: Delivery, records: Records) -> None:
-    failed = {"outcome": "error", "error": call.ErrorInfo(kind="server", type="500", message="Straße gesperrt")}
+    failed = {"outcome": "error", "error": ErrorInfo(kind="server", type="500", message="Straße gesperrt")}
     made = [
         records.call(at_s=0, session_id="a", answer="The QUICK fox"),
         records.call(at_s=1, session_id="a", model="claude", provider="anthropic"),
         records.call([{"role": "user", "content": [{"type": "text", "text": "Straße"}]}], at_s=2, **failed),
-        records.call(at_s=3, outcome="started", part="started", place=call.Place(session_id="b", timestep_id="t9")),
+        records.call(at_s=3, outcome="started", part="started", place=Place(session_id="b", timestep_id="t9")),
     ]
     store.write(*made)
     reader = store.read()
@@ -369,7 +369,7 @@ def test_sums_are_exact_and_failed_calls_do_not_lower_averages(store: Delivery, 
     store.write(
         *[records.call(at_s=i, cost=Cost(usd=Decimal("0.1"), source="x")) for i in range(10)],
         records.call(at_s=20, cost=Cost(usd=tiny, source="x")),
-        records.call(outcome="error", usage=None, cost=None, retries=2, timing=call.Timing(**timing)),
+        records.call(outcome="error", usage=None, cost=None, retries=2, timing=Timing(**timing)),
         records.call(model="other", cost=Cost(usd=Decimal(10) ** 9, source="x")),
     )
     first, other = store.read().summary("model")
@@ -384,7 +384,7 @@ def test_sums_are_exact_and_failed_calls_do_not_lower_averages(store: Delivery, 
 
 def test_percentiles_are_true(store: Delivery, records: Records) -> None:
     for milliseconds in [100, 5, 1, 2, 50]:
-        store.write(records.call(timing=call.Timing(start_ns=START_NS, duration_ns=milliseconds * 1_000_000)))
+        store.write(records.call(timing=Timing(start_ns=START_NS, duration_ns=milliseconds * 1_000_000)))
     (sums,) = store.read().summary("provider")
     assert sums.p50_ms == 5
     assert sums.p95_ms == pytest.approx(90)
@@ -442,7 +442,7 @@ def test_a_session_known_only_from_its_events_is_not_listed(store: Delivery, rec
 _KILLED: Final = """
 import os, signal, sys, threading
 from pathlib import Path
-from callspan.record.codec import encode
+from callspan.records import encode
 from callspan.spool.spool import Spool
 from callspan.stores.urls import sinks_for
 from conftest import Records

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from callspan.record import call, events
-from callspan.stores.base import CallError, CallFilter, Order
+from callspan.records import ErrorInfo, EventRecord, MessageRecord, RewardRecord
+from callspan.stores import CallFilter, Order
+from callspan.stores.base import CallError
 from callspan.stores.session_source import place_of
 from callspan.stores.sqlite.reader import SQLiteReader
 
@@ -18,8 +19,8 @@ from .conftest import SECOND, START_NS, Delivery, Records
 ORDERS: tuple[Order, ...] = ("start", "cost", "time", "tokens", "retries")
 
 
-def rewarded(number: int, value: float, event_type: str = "environment") -> events.EventRecord:
-    return events.EventRecord(
+def rewarded(number: int, value: float, event_type: str = "environment") -> EventRecord:
+    return EventRecord(
         event_id=f"e{number}", session_id="a", event_type=event_type, time_ns=START_NS + number, reward=value
     )
 
@@ -55,16 +56,16 @@ def test_lists_show_what_was_said_first_what_ran_and_why_calls_failed(
     url: str, deliver: Callable[[str], Delivery], records: Records
 ) -> None:
     store = deliver(url)
-    error = call.ErrorInfo(kind="rate_limit", type="RateLimitError", status=429)
+    error = ErrorInfo(kind="rate_limit", type="RateLimitError", status=429)
     say = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Where is\n my parcel?"}]
-    tool = events.EventRecord(
+    tool = EventRecord(
         event_id="t1", session_id="a", event_type="tool", name="look", time_ns=START_NS + 9 * SECOND, duration_ns=5
     )
-    asked = events.MessageRecord(
+    asked = MessageRecord(
         message_id="m1", session_id="b", message_type="question", time_ns=START_NS, content="Is it sold?"
     )
     again = [
-        events.RewardRecord(
+        RewardRecord(
             reward_id=f"again{number}", session_id="a", event_id=event_id, value=8.0, scope=scope, time_ns=START_NS + 4
         )
         for number, (event_id, scope) in enumerate([(rewarded(1, 0.5).event_id, "event"), (None, "call")])
@@ -97,7 +98,7 @@ def test_lists_show_what_was_said_first_what_ran_and_why_calls_failed(
     assert (failed.kind, failed.status) == ("rate_limit", 429)
     assert (found["b"].first_error, found["b"].calls_without_cost) == (None, 1)
     later = list(reader.events("a", since_ns=START_NS + 3))
-    assert [one.event_id for one in later if isinstance(one, events.EventRecord)] == ["e3", "t1"]
+    assert [one.event_id for one in later if isinstance(one, EventRecord)] == ["e3", "t1"]
 
 
 @pytest.mark.parametrize("sort", ORDERS)

@@ -18,10 +18,9 @@ from click.testing import CliRunner, Result
 
 from callspan.cli import commands
 from callspan.cli.store_check import store_check
-from callspan.record.codec import encode
-from callspan.record.formats import FORMAT
+from callspan.records import FORMAT, encode
 from callspan.spool.spool import Spool
-from callspan.stores.base import StoreError
+from callspan.stores import StoreError
 from callspan.stores.sqlite.reader import SQLiteReader
 from callspan.stores.sqlite.recovery import recover
 from callspan.stores.urls import open_store, sinks_for
@@ -174,7 +173,7 @@ def test_a_locked_file_is_reported_as_locked(path: Path) -> None:
 
 PROBE = """
 import sys
-from callspan.stores.base import StoreError
+from callspan.stores import StoreError
 from callspan.stores.urls import open_store
 try:
     reader = open_store(sys.argv[1])

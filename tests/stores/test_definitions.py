@@ -11,10 +11,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from callspan.record import call, events
-from callspan.record.usage import Cost, Usage
-from callspan.stores.base import CallFilter, Grouping, Reader, Summary
-from callspan.stores.protocol import read_records
+from callspan.record import events
+from callspan.records import (
+    CallRecord,
+    Cost,
+    EventRecord,
+    Place,
+    Record,
+    Request,
+    Response,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+    Timing,
+    Usage,
+)
+from callspan.stores import CallFilter, Grouping, Reader, Summary, read_records
 
 from .conftest import SECOND, START_NS, Delivery
 
@@ -31,7 +43,7 @@ SESSIONS = st.sampled_from(["a", "b"])
 
 
 @st.composite
-def calls(draw: st.DrawFn) -> call.CallRecord:
+def calls(draw: st.DrawFn) -> CallRecord:
     cost = draw(COSTS)
     usage = Usage(
         input_tokens=draw(COUNTS),
@@ -39,15 +51,13 @@ def calls(draw: st.DrawFn) -> call.CallRecord:
         cache_read_tokens=draw(COUNTS),
         reasoning_tokens=draw(COUNTS),
     )
-    return call.CallRecord(
+    return CallRecord(
         call_id="",
         provider=draw(st.sampled_from(["p", "q"])),
-        timing=call.Timing(
-            start_ns=START_NS + draw(TIMES), duration_ns=draw(DURATIONS), first_token_ns=draw(DURATIONS)
-        ),
-        place=call.Place(session_id=draw(st.none() | SESSIONS)),
-        request=call.Request(model=draw(st.sampled_from([None, "m", "ä"]))),
-        response=draw(st.sampled_from([None, call.Response(model="r")])),
+        timing=Timing(start_ns=START_NS + draw(TIMES), duration_ns=draw(DURATIONS), first_token_ns=draw(DURATIONS)),
+        place=Place(session_id=draw(st.none() | SESSIONS)),
+        request=Request(model=draw(st.sampled_from([None, "m", "ä"]))),
+        response=draw(st.sampled_from([None, Response(model="r")])),
         usage=draw(st.sampled_from([None, usage])),
         cost=None if cost is None else Cost(usd=Decimal(cost), source="test"),
         outcome=draw(st.sampled_from(["started", "success", "success", "success", "error", "timeout", "cancelled"])),
@@ -56,14 +66,14 @@ def calls(draw: st.DrawFn) -> call.CallRecord:
 
 
 @st.composite
-def episodes(draw: st.DrawFn) -> list[events.Record]:
+def episodes(draw: st.DrawFn) -> list[Record]:
     """What happened in one or two sessions, of which one may have no record of its own."""
-    found: list[events.Record] = []
+    found: list[Record] = []
     for session_id in draw(st.sets(SESSIONS, min_size=1)):
         start = START_NS + draw(TIMES)
         if draw(st.booleans()):
             found.append(
-                events.SessionRecord(
+                SessionRecord(
                     session_id=session_id, seen_ns=1, start_ns=draw(st.sampled_from([None, start])),
                     end_ns=draw(st.sampled_from([None, start + SECOND])),
                 )
@@ -71,7 +81,7 @@ def episodes(draw: st.DrawFn) -> list[events.Record]:
         for index in range(draw(st.integers(0, 2))):
             end = draw(st.sampled_from([None, start + index]))
             found.append(
-                events.TimestepRecord(
+                TimestepRecord(
                     timestep_id=f"{session_id}{index}", session_id=session_id, seen_ns=1, index=index,
                     start_ns=start, end_ns=end,
                 )
@@ -81,9 +91,9 @@ def episodes(draw: st.DrawFn) -> list[events.Record]:
     return found
 
 
-def rewards_of(session_id: str, start: int) -> st.SearchStrategy[events.Record]:
+def rewards_of(session_id: str, start: int) -> st.SearchStrategy[Record]:
     return st.builds(
-        events.RewardRecord,
+        RewardRecord,
         reward_id=st.just(""),
         session_id=st.just(session_id),
         scope=st.sampled_from(["session", "event", "call"]),
@@ -95,19 +105,19 @@ def rewards_of(session_id: str, start: int) -> st.SearchStrategy[events.Record]:
 
 
 @st.composite
-def tool_runs(draw: st.DrawFn, session_id: str, start: int) -> list[events.Record]:
+def tool_runs(draw: st.DrawFn, session_id: str, start: int) -> list[Record]:
     """Runs of a tool: each begun, most of them ended; ends may have a reward."""
-    found: list[events.Record] = []
+    found: list[Record] = []
     for number in range(draw(st.integers(0, 2))):
         event_id = f"e{number}"
         found.append(
-            events.EventRecord(
+            EventRecord(
                 event_id=events.start_id(event_id), session_id=session_id, event_type=events.TOOL_START, time_ns=start
             )
         )
         if draw(st.booleans()):
             found.append(
-                events.EventRecord(
+                EventRecord(
                     event_id=event_id, session_id=session_id, event_type="tool", time_ns=start + number,
                     reward=draw(st.none() | REWARDS),
                 )
@@ -129,12 +139,12 @@ def store(url: str) -> Iterator[Delivery]:
 )
 @given(made=st.lists(calls(), min_size=1, max_size=10), episode=episodes())
 def test_every_store_returns_the_results_of_the_definition(
-    store: Delivery, made: list[call.CallRecord], episode: list[events.Record]
+    store: Delivery, made: list[CallRecord], episode: list[Record]
 ) -> None:
     records = renamed([*made, *episode], next(_EXAMPLES))
     older = [msgspec.structs.replace(one, part="started", outcome="started") for one in records[:3] if is_call(one)]
     store.write(*older, *records, *older)
-    found = [one for one in records if isinstance(one, call.CallRecord)]
+    found = [one for one in records if isinstance(one, CallRecord)]
     reader = store.read()
     for provider in sorted({one.provider for one in found}):
         some = [one for one in found if one.provider == provider]
@@ -152,38 +162,38 @@ def test_every_store_returns_the_results_of_the_definition(
         assert reader.session(summary.session.session_id) == summary
 
 
-def renamed(records: list[events.Record], example: int) -> list[events.Record]:
+def renamed(records: list[Record], example: int) -> list[Record]:
     """The same records with ids, sessions and providers of their own, so that examples share one store."""
     names = count(1)
-    found: list[events.Record] = []
+    found: list[Record] = []
     for record in records:
-        if isinstance(record, call.CallRecord):
+        if isinstance(record, CallRecord):
             session_id = record.place.session_id
-            place = call.Place(session_id=None if session_id is None else f"{example}-{session_id}")
+            place = Place(session_id=None if session_id is None else f"{example}-{session_id}")
             provider = f"{example}-{record.provider}"
             found.append(
                 msgspec.structs.replace(record, call_id=f"{example}-{next(names)}", place=place, provider=provider)
             )
             continue
-        key = "session_id" if isinstance(record, events.SessionRecord) else events.record_key(record)[0] + "_id"
+        key = "session_id" if isinstance(record, SessionRecord) else events.record_key(record)[0] + "_id"
         ident = getattr(record, key) or str(next(names))
         session_id = f"{example}-{record.session_id}"
         changes = {key: f"{session_id}-{ident}", "session_id": session_id}
-        if isinstance(record, events.EventRecord) and record.event_type == events.TOOL_START:
+        if isinstance(record, EventRecord) and record.event_type == events.TOOL_START:
             inner = ident.removesuffix(events.start_id("")) if ident.endswith(events.start_id("")) else ident
             changes[key] = events.start_id(f"{session_id}-{inner}")
-        if isinstance(record, events.RewardRecord) and record.event_id is not None:
+        if isinstance(record, RewardRecord) and record.event_id is not None:
             changes["event_id"] = f"{session_id}-{record.event_id}"
         found.append(msgspec.structs.replace(record, **changes))
     return found
 
 
-def defined(records: Sequence[events.Record]) -> Reader:
+def defined(records: Sequence[Record]) -> Reader:
     return read_records("definition", lambda: records)
 
 
-def is_call(record: events.Record) -> bool:
-    return isinstance(record, call.CallRecord)
+def is_call(record: Record) -> bool:
+    return isinstance(record, CallRecord)
 
 
 def about(summary: Summary) -> dict[str, object]:
@@ -199,15 +209,15 @@ def about(summary: Summary) -> dict[str, object]:
         {"cost": [Cost(usd=Decimal(usd), source="x") for usd in ("1E-50", "0.1", "12345678901234567890.5")]},
         {"cost": [Cost(usd=Decimal(usd), source="x") for usd in ("1E+40", "1E-7", "-3")]},
         {"usage": [Usage(input_tokens=2**62), Usage(input_tokens=2**62), Usage(output_tokens=2**63 - 1)]},
-        {"timing": [call.Timing(start_ns=START_NS, duration_ns=2**62, first_token_ns=number) for number in (0, 1, 7)]},
+        {"timing": [Timing(start_ns=START_NS, duration_ns=2**62, first_token_ns=number) for number in (0, 1, 7)]},
         {"retries": [0, None, 2**31]},
     ],
     ids=["dear", "tiny", "huge", "tokens", "times", "retries"],
 )
 def test_sums_of_extreme_amounts_are_exact(store: Delivery, fields: dict[str, list[object]]) -> None:
     ((name, values),) = fields.items()
-    timing = call.Timing(start_ns=START_NS)
-    bare = [call.CallRecord(call_id=f"c{number}", outcome="success", timing=timing) for number in range(len(values))]
+    timing = Timing(start_ns=START_NS)
+    bare = [CallRecord(call_id=f"c{number}", outcome="success", timing=timing) for number in range(len(values))]
     made = [msgspec.structs.replace(one, **{name: value}) for one, value in zip(bare, values, strict=True)]
     store.write(*made)
     assert list(store.read().calls(CallFilter(newest_first=False))) == made, "the records stay whole"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from callspan.record.codec import encode
+from callspan.records import encode
 from callspan.spool.spool import Spool
 from callspan.stores.urls import open_store, sinks_for
 

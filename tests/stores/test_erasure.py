@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from callspan.erasing import Erased, Receipt, _chosen, _reading, erase, whole_ids
-from callspan.record import events
-from callspan.settings import SettingError
-from callspan.stores.base import CallFilter, StoreError
+from callspan import SettingError, erase
+from callspan.erasing import Erased, Receipt, _chosen, _reading, whole_ids
+from callspan.records import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord
+from callspan.stores import CallFilter, StoreError
 from callspan.stores.jsonl.store import files_of
 from callspan.stores.payloads import line_of
 from callspan.stores.sqlite import file
@@ -48,13 +48,13 @@ def first(receipt: Receipt) -> Erased:
     return receipt.stores[0]
 
 
-def of_user(records: Records) -> list[events.Record]:
+def of_user(records: Records) -> list[Record]:
     """A session of the user, one whose calls only name her, one that she shares, and a call outside of sessions."""
     hers = {"user_id": "u1"}
     return [
         records.session("hers", start_ns=START_NS, user_id="u1", metadata={"note": CANARY}),
         records.call(said(CANARY), call_id="a", session_id="hers"),
-        events.MessageRecord(
+        MessageRecord(
             message_id="m",
             session_id="hers",
             message_type="t",
@@ -65,12 +65,10 @@ def of_user(records: Records) -> list[events.Record]:
         ),
         records.session("by-metadata", start_ns=START_NS),
         records.call(said(f"{CANARY} twice"), call_id="b", session_id="by-metadata", metadata=hers),
-        events.EventRecord(
-            event_id="e", session_id="by-metadata", event_type="x", time_ns=START_NS, data={"x": CANARY}
-        ),
+        EventRecord(event_id="e", session_id="by-metadata", event_type="x", time_ns=START_NS, data={"x": CANARY}),
         records.session("mixed", start_ns=START_NS),
         records.call(said(f"{CANARY} here"), f"{CANARY} there", call_id="c", session_id="mixed", metadata=hers),
-        events.RewardRecord(reward_id="r", call_id="c", value=1, source="human", annotation=CANARY, time_ns=START_NS),
+        RewardRecord(reward_id="r", call_id="c", value=1, source="human", annotation=CANARY, time_ns=START_NS),
         records.call(said("another user"), call_id="d", session_id="mixed", metadata={"user_id": "u2"}),
         records.call(said(f"{CANARY} outside"), call_id="e", metadata=hers),
         records.call(said("nobody's"), call_id="f"),
@@ -127,8 +125,8 @@ def test_what_arrives_late_of_it_is_not_stored_and_what_happens_later_is(store: 
     store.write(*of_user(records))
     erase(store.url, CallFilter(user="u1"))
     unseen = records.call(said(CANARY), call_id="late", session_id="hers", at_s=5)
-    step = events.TimestepRecord(timestep_id="t", session_id="hers", seen_ns=1, index=0, start_ns=START_NS)
-    rating = events.RewardRecord(reward_id="r2", call_id="e", value=0, source="human", time_ns=time.time_ns())
+    step = TimestepRecord(timestep_id="t", session_id="hers", seen_ns=1, index=0, start_ns=START_NS)
+    rating = RewardRecord(reward_id="r2", call_id="e", value=0, source="human", time_ns=time.time_ns())
     answer = records.call(said(CANARY), CANARY, call_id="e", part="answered", seen_in="fetch", seen_ns=time.time_ns())
     assert answer.is_merged  # type: ignore[attr-defined]
     by_response = msgspec.structs.replace(rating, reward_id="r3", call_id="chatcmpl-1", annotation=CANARY)
@@ -169,7 +167,7 @@ def test_contents_that_others_use_stay(store: Delivery, records: Records) -> Non
     schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"title": "x" * 400}}}
     tools = [{"type": "function", "function": {"name": "f", "description": "y" * 300}}]
 
-    def call(call_id: str, *texts: str) -> events.Record:
+    def call(call_id: str, *texts: str) -> Record:
         made = records.call(said(*texts), call_id=call_id)
         body = msgspec.json.decode(made.request.body) | {"response_format": schema, "tools": tools}
         request = msgspec.structs.replace(made.request, body=msgspec.Raw(msgspec.json.encode(body)))

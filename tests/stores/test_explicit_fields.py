@@ -13,10 +13,7 @@ import openai
 import pytest
 
 import callspan
-from callspan.record.call import CallRecord, Request, Timing
-from callspan.record.codec import decode, encode
-from callspan.record.events import RewardRecord
-from callspan.record.formats import FORMAT
+from callspan.records import FORMAT, CallRecord, Request, RewardRecord, Timing, decode, encode
 from callspan.semconv.records_from_spans import call_of
 from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider

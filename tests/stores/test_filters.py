@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from callspan.record.call import Place, Request
-from callspan.record.events import TimestepRecord
-from callspan.stores.base import CallFilter, Reader, SessionFilter
+from callspan.records import Place, Request, TimestepRecord
+from callspan.stores import CallFilter, Reader, SessionFilter
 from callspan.stores.sqlite.reader import SQLiteReader
 from callspan.stores.urls import open_store, sinks_for
 

@@ -10,11 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
-from callspan.record import call
-from callspan.record.events import Record
-from callspan.record.usage import Cost, Usage
-from callspan.stores import sql_reader
-from callspan.stores.base import CallFilter
+from callspan.records import Cost, Record, Response, Stream, Timing, Usage
+from callspan.stores import CallFilter, sql_reader
 
 from .conftest import SECOND, START_NS, Delivery, Records
 
@@ -75,25 +72,25 @@ def recorded(records: Records) -> list[Record]:
     """A session of 100 s with a dear call, one with calls that were cut, and one that runs, known from its calls."""
 
     def one(name: str, at_s: float, session_id: str, words: Sequence[str] = ("stop",), **fields: object) -> Record:
-        response = call.Response(id=name, model="m", finish_reasons=[*words])
+        response = Response(id=name, model="m", finish_reasons=[*words])
         return records.call(call_id=name, at_s=at_s, session_id=session_id, response=response, **fields)
 
-    slow = call.Timing(start_ns=START_NS + 8 * SECOND, duration_ns=8 * SECOND)
+    slow = Timing(start_ns=START_NS + 8 * SECOND, duration_ns=8 * SECOND)
     dear = Cost(usd=Decimal("2.5"), source="x")
     return [
         records.session("s-plain", start_ns=START_NS, end_ns=START_NS + 100 * SECOND, outcome="success"),
         records.session("s-cut", start_ns=START_NS + 2 * SECOND, outcome="success"),
         one("whole", 0, "s-plain", cost=Cost(usd=Decimal("0.01"), source="x")),
         one("cut", 2, "s-cut", words=["max_tokens"], usage=Usage(input_tokens=1, output_tokens=20)),
-        one("off", 3, "s-cut", stream=call.Stream(end="cut_off")),
-        one("gone", 4, "s-cut", outcome="cancelled", stream=call.Stream(end="closed")),
+        one("off", 3, "s-cut", stream=Stream(end="cut_off")),
+        one("gone", 4, "s-cut", outcome="cancelled", stream=Stream(end="closed")),
         # The second of its choices was cut.
         one("dear", 5, "s-plain", words=["stop", "length"], cost=dear, retries=1,
-            timing=call.Timing(start_ns=START_NS + 5 * SECOND, duration_ns=9 * SECOND)),
+            timing=Timing(start_ns=START_NS + 5 * SECOND, duration_ns=9 * SECOND)),
         one("tiny", 6, "s-cut", cost=Cost(usd=Decimal("0.000000000123456789"), source="x")),
         one("storm", 8, "s-storm", retries=4, rate_limited=True, usage=Usage(output_tokens=90), timing=slow),
         one("unknown", 9, "s-storm", words=[], usage=None, cost=None, retries=None, outcome="error",
-            timing=call.Timing(start_ns=START_NS + 9 * SECOND)),
+            timing=Timing(start_ns=START_NS + 9 * SECOND)),
     ]  # fmt: skip
 
 

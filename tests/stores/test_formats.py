@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from callspan import erase
 from callspan.cli.commands import callspan
 from callspan.delivery.recorder import store_sinks
-from callspan.erasing import erase
-from callspan.record.codec import encode
-from callspan.record.formats import FORMAT, OtherFormatError
+from callspan.records import FORMAT, OtherFormatError, encode
 from callspan.spool.directory import store_keys
 from callspan.spool.segment import Segment, encode_frame
-from callspan.stores.base import CallFilter
+from callspan.stores import CallFilter
 from callspan.stores.retention import prune
 from callspan.stores.urls import open_store, safe_name, sinks_for
 

@@ -17,9 +17,7 @@ import pytest
 
 from callspan.comparison import intervals
 from callspan.comparison.intervals import of_mean, of_means, of_shares, wilson
-from callspan.record.call import Timing
-from callspan.record.events import Record, RewardRecord
-from callspan.record.usage import Cost, Usage
+from callspan.records import Cost, Record, RewardRecord, Timing, Usage
 
 from .conftest import SECOND, START_NS, Delivery, Records, run
 

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.record.call import CallRecord, Place, Request, Response
 from callspan.record.ids import response_call_id
-from callspan.stores.base import CallFilter, History, Reader
+from callspan.records import CallRecord, Place, Request, Response
+from callspan.stores import CallFilter, History, Reader
 from callspan.stores.history import whole_conversation
 from callspan.stores.retention import prune
 

@@ -18,9 +18,8 @@ from typing import Final
 import pytest
 from tests.machine import slowness
 
-from callspan.record.call import CallRecord
-from callspan.spool.sink import PoisonError
-from callspan.stores.base import CallFilter, StoreError
+from callspan.records import CallRecord
+from callspan.stores import CallFilter, PoisonError, StoreError
 from callspan.stores.jsonl.reader import JsonLinesReader
 from callspan.stores.jsonl.store import JsonLinesStore, files_of
 
@@ -334,7 +333,7 @@ delivery.close()
 _ROTATED = """
 import sys
 from pathlib import Path
-from callspan.record.codec import encode
+from callspan.records import encode
 from callspan.stores.jsonl.reader import JsonLinesReader
 from conftest import Records
 path = Path(sys.argv[1])

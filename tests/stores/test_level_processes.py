@@ -12,7 +12,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from callspan.record.codec import encode
+from callspan.records import encode
 from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
 

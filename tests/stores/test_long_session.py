@@ -16,8 +16,7 @@ from typing import NamedTuple
 import pytest
 from tests.machine import slowness
 
-from callspan.record.call import Place
-from callspan.record.events import TimestepRecord
+from callspan.records import Place, TimestepRecord
 
 from .conftest import START_NS, Delivery, Records
 from .large_file import make_session

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from callspan.record import call
-from callspan.record.call import Attempt, Request, Response
-from callspan.stores import sql_reader
-from callspan.stores.base import CallFilter
+from callspan.records import Attempt, Request, Response
+from callspan.stores import CallFilter, sql_reader
 from callspan.stores.columns import CALLS
 from callspan.stores.sqlite import file as sqlite_file
 from callspan.stores.sqlite.reader import SQLiteReader

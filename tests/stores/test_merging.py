@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.record import events
+from callspan.records import SessionRecord, TimestepRecord, Totals
 from callspan.settings import STRICTNESS
 from callspan.stores.columns import SESSIONS, TIMESTEPS
 from callspan.stores.rows import Row, add_version, merge, merged_row
@@ -26,21 +26,21 @@ FIELDS = st.fixed_dictionaries(
         "success": st.booleans(),
         "metadata": st.dictionaries(WORDS, st.none() | st.integers(0, 3) | st.lists(st.integers(0, 1)), max_size=3),
         "content_level": st.sampled_from(STRICTNESS),
-        "totals": st.builds(events.Totals, calls=st.integers(0, 3)),
+        "totals": st.builds(Totals, calls=st.integers(0, 3)),
     },
 )
 VERSIONS = st.lists(FIELDS, min_size=1, max_size=5)
 
 
-def versions_of(fields: Sequence[dict[str, object]]) -> list[events.SessionRecord]:
+def versions_of(fields: Sequence[dict[str, object]]) -> list[SessionRecord]:
     """Versions 1, 2, 3, ... of one session."""
     return [
-        events.SessionRecord(session_id="s", seen_ns=number, **given)  # type: ignore[arg-type]
+        SessionRecord(session_id="s", seen_ns=number, **given)  # type: ignore[arg-type]
         for number, given in enumerate(fields, 1)
     ]
 
 
-def expected(versions: Sequence[events.SessionRecord]) -> events.SessionRecord:
+def expected(versions: Sequence[SessionRecord]) -> SessionRecord:
     """By the definition: the newest of each field and key of metadata; the earliest start, the strictest level."""
     whole: dict[str, object] = {"session_id": "s", "seen_ns": len(versions)}
     metadata: dict[str, object] = {}
@@ -54,7 +54,7 @@ def expected(versions: Sequence[events.SessionRecord]) -> events.SessionRecord:
     if starts:
         whole["start_ns"] = min(starts)
     whole["content_level"] = max(version.content_level for version in versions)
-    return events.SessionRecord(**(whole | {"metadata": metadata}))  # type: ignore[arg-type]
+    return SessionRecord(**(whole | {"metadata": metadata}))  # type: ignore[arg-type]
 
 
 @given(VERSIONS, st.randoms())
@@ -75,7 +75,7 @@ def test_rows_merge_one_by_one_to_the_same_with_repetitions(fields: list[dict[st
     for version in mixed:
         row = merged_row(SESSIONS, row, version)
     assert row is not None
-    assert record_of(SESSIONS, row, events.SessionRecord) == expected(versions)
+    assert record_of(SESSIONS, row, SessionRecord) == expected(versions)
 
 
 @given(VERSIONS, st.randoms(), st.integers(0, 5))
@@ -85,18 +85,18 @@ def test_versions_that_come_together_merge_to_the_same_without_those_that_later_
     """Some are stored already, the others come in one batch."""
     mixed = versions_of(fields)
     chance.shuffle(mixed)  # type: ignore[attr-defined]
-    kept: list[events.SessionRecord] = []
+    kept: list[SessionRecord] = []
     for version in mixed[stored:]:
         add_version(kept, version)
     row: Row | None = None
     for version in [*mixed[:stored], *kept]:
         row = merged_row(SESSIONS, row, version)
     assert row is not None
-    assert record_of(SESSIONS, row, events.SessionRecord) == expected(versions_of(fields))
+    assert record_of(SESSIONS, row, SessionRecord) == expected(versions_of(fields))
 
 
 def test_a_version_with_all_of_the_one_before_replaces_it() -> None:
-    begun = events.TimestepRecord(timestep_id="t", session_id="s", seen_ns=1, index=0, start_ns=5, metadata={"k": 1})
+    begun = TimestepRecord(timestep_id="t", session_id="s", seen_ns=1, index=0, start_ns=5, metadata={"k": 1})
     ended = msgspec.structs.replace(begun, seen_ns=2, end_ns=9, metadata={"k": 2, "l": 3})
     kept = [begun]
     add_version(kept, ended)
@@ -106,12 +106,12 @@ def test_a_version_with_all_of_the_one_before_replaces_it() -> None:
 
 
 def test_a_row_of_one_version_needs_no_stamps() -> None:
-    session = events.SessionRecord(session_id="s", seen_ns=4, name="n", metadata={"k": 1})
+    session = SessionRecord(session_id="s", seen_ns=4, name="n", metadata={"k": 1})
     assert merged_row(SESSIONS, None, session)["stamps"] is None
 
 
 def test_a_last_version_with_all_fields_needs_no_stamps() -> None:
-    begun = events.TimestepRecord(timestep_id="t", session_id="s", seen_ns=1, index=0, start_ns=5)
+    begun = TimestepRecord(timestep_id="t", session_id="s", seen_ns=1, index=0, start_ns=5)
     ended = msgspec.structs.replace(begun, seen_ns=2, end_ns=9)
     first = merged_row(TIMESTEPS, None, begun)
     assert merged_row(TIMESTEPS, first, ended)["stamps"] is None

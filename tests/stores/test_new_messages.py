@@ -10,8 +10,8 @@ import msgspec
 import openai
 import pytest
 
-from callspan.record.messages import Message
-from callspan.stores.base import History
+from callspan.records import Message
+from callspan.stores import History
 from callspan.stores.history import whole_conversation
 from callspan.stores.new_messages import ConversationReader
 from callspan.testing import ScriptedProvider, capture

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import pytest
 from tests.spool.rig import until
 
-from callspan.record.codec import encode
+from callspan.records import encode
 from callspan.spool.spool import Spool
-from callspan.stores.base import StoreError
+from callspan.stores import StoreError
 from callspan.stores.urls import open_store, sinks_for
 
 from .clickhouse_server import ClickHouseServer

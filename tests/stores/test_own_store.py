@@ -14,11 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 import callspan
-from callspan import stores
+from callspan import Settings, stores
 from callspan.cli.commands import callspan as command
 from callspan.cli.doctor import store_state
 from callspan.delivery.recorder import store_sinks
-from callspan.settings import Settings
 from callspan.settings_loader import forget_warnings, load
 from callspan.spool.directory import store_keys
 from callspan.stores.urls import _STORES, find_store, open_store

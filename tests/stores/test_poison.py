@@ -9,11 +9,8 @@ from typing import Final, get_args
 import msgspec
 import pytest
 
-from callspan.record import call
-from callspan.record.codec import encode
-from callspan.record.usage import Cost, Usage
-from callspan.spool.sink import PoisonError
-from callspan.stores.base import CallFilter, Grouping
+from callspan.records import Cost, Request, Response, Timing, Usage, encode
+from callspan.stores import CallFilter, Grouping, PoisonError
 
 from .conftest import Delivery, Records
 
@@ -40,8 +37,8 @@ _FIELDS: Final[dict[str, dict[str, object]]] = {
         f"a cost of {usd}": {"cost": Cost(usd=Decimal(usd), source="mine")}
         for usd in ("Infinity", "NaN", "sNaN", "1E+400", "1E-400", "1E+999999", "1E-999999", "1E+9999999999", "-1")
     },
-    "a time before 1970": {"timing": call.Timing(start_ns=-5)},
-    "a time behind 2262": {"timing": call.Timing(start_ns=2**63 + 5)},
+    "a time before 1970": {"timing": Timing(start_ns=-5)},
+    "a time behind 2262": {"timing": Timing(start_ns=2**63 + 5)},
     "an id of nothing": {"call_id": ""},
     "an id with a NUL": {"call_id": "a\0b"},
 }
@@ -64,8 +61,8 @@ _PAYLOADS: Final = {
 def payloads(records: Records) -> dict[str, bytes]:
     made = dict(_PAYLOADS)
     for name, body in _BODIES.items():
-        made[f"asked: {name}"] = encode(records.call(request=call.Request(model="m", body=msgspec.Raw(body))))
-        made[f"answered: {name}"] = encode(records.call(response=call.Response(model="m", body=msgspec.Raw(body))))
+        made[f"asked: {name}"] = encode(records.call(request=Request(model="m", body=msgspec.Raw(body))))
+        made[f"answered: {name}"] = encode(records.call(response=Response(model="m", body=msgspec.Raw(body))))
     return made | {name: encode(records.call(**fields)) for name, fields in _FIELDS.items()}  # type: ignore[arg-type]
 
 

@@ -12,10 +12,8 @@ import pytest
 from tests.spool.rig import until
 
 from callspan.cli.store_check import store_check
-from callspan.record import call
-from callspan.record.formats import FORMAT
-from callspan.spool.sink import PoisonError, Sink
-from callspan.stores.base import StoreError
+from callspan.records import FORMAT, Place
+from callspan.stores import PoisonError, Sink, StoreError
 from callspan.stores.columns import TABLES
 from callspan.stores.urls import open_store, sinks_for
 
@@ -122,7 +120,7 @@ def test_nul_in_a_text_is_replaced_and_the_body_stays_exact(store: Delivery, rec
     made = records.call([{"role": "user", "content": "a\0b"}], session_id="a\0b")
     store.write(made)
     (found,) = store.read().calls()
-    assert found.place == call.Place(session_id="a\ufffdb")
+    assert found.place == Place(session_id="a\ufffdb")
     assert bytes(found.request.body) == bytes(made.request.body)
 
 

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from tests.processed import processed
 
+from callspan import Settings
 from callspan.delivery.recorder import Recorder
-from callspan.record import call
-from callspan.settings import Settings
-from callspan.stores.base import CallFilter
+from callspan.records import Request, Response
+from callspan.stores import CallFilter
 from callspan.stores.urls import open_store
 
 from .conftest import Delivery, Records, raw
@@ -36,8 +36,8 @@ def test_recorded_requests_and_answers_come_back_byte_for_byte(
         answer = exchange.body.strip().encode() if is_json(exchange.body) else b""
         record = records.call(
             api=exchange.endpoint,
-            request=call.Request(body=request) if bytes(request) else call.Request(),
-            response=call.Response(body=msgspec.Raw(answer)) if answer else None,
+            request=Request(body=request) if bytes(request) else Request(),
+            response=Response(body=msgspec.Raw(answer)) if answer else None,
         )
         store.write(record)
         # One line each: there line ends between the values of a body are spaces.
@@ -75,7 +75,7 @@ def test_token_ids_and_log_probabilities_stay_with_the_answer(
     }[name]
     body = raw({"choices": [choice | more], "prompt_token_ids": [5, 6]})
     store = deliver(url)
-    made = records.call(response=call.Response(body=body))
+    made = records.call(response=Response(body=body))
     store.write(made)
     found = store.read().call(made.call_id)
     assert found is not None

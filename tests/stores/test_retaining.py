@@ -20,14 +20,16 @@ import msgspec
 import pytest
 from tests.machine import slowness
 
+from callspan import Settings
 from callspan.cli import doctor
 from callspan.delivery import retaining
 from callspan.delivery.retaining import Retained, Retention, retained
 from callspan.process.content import at_level
 from callspan.record import call, events
 from callspan.record.events import RECORD_TYPES, record_key
-from callspan.settings import Settings
-from callspan.stores.base import CallFilter, Keep
+from callspan.records import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord
+from callspan.stores import CallFilter
+from callspan.stores.base import Keep
 from callspan.stores.columns import TABLES
 from callspan.stores.jsonl.store import files_of
 from callspan.stores.protocol import Retainable
@@ -91,19 +93,17 @@ def retain_content(url: str, before_ns: int) -> Counter[str]:
 
 def session(
     records: Records, session_id: str, day: float, ended: float | None = None, **fields: object
-) -> list[events.Record]:
+) -> list[Record]:
     """A session with one record of each kind in it."""
     start = START_NS + int(day * DAY)
     end = None if ended is None else START_NS + int(ended * DAY)
     return [
         records.session(session_id, start_ns=start, end_ns=end, **fields),
         records.call(session_id=session_id, at_s=day * 86_400),
-        events.TimestepRecord(timestep_id=f"t-{session_id}", session_id=session_id, seen_ns=1, index=0, start_ns=start),
-        events.EventRecord(event_id=f"e-{session_id}", session_id=session_id, event_type="tool", time_ns=start),
-        events.MessageRecord(
-            message_id=f"m-{session_id}", session_id=session_id, message_type="observation", time_ns=start
-        ),
-        events.RewardRecord(reward_id=f"r-{session_id}", session_id=session_id, time_ns=start),
+        TimestepRecord(timestep_id=f"t-{session_id}", session_id=session_id, seen_ns=1, index=0, start_ns=start),
+        EventRecord(event_id=f"e-{session_id}", session_id=session_id, event_type="tool", time_ns=start),
+        MessageRecord(message_id=f"m-{session_id}", session_id=session_id, message_type="observation", time_ns=start),
+        RewardRecord(reward_id=f"r-{session_id}", session_id=session_id, time_ns=start),
     ]
 
 
@@ -125,8 +125,8 @@ class TestWhatGoes:
             *session(records, "ended-late", 0, 20),
             *session(records, "new", 20, 20),
             *loose,
-            events.RewardRecord(reward_id="of-old", call_id=loose[0].call_id, time_ns=START_NS + 30 * DAY),
-            events.EventRecord(event_id="loose", event_type="tool", time_ns=START_NS),
+            RewardRecord(reward_id="of-old", call_id=loose[0].call_id, time_ns=START_NS + 30 * DAY),
+            EventRecord(event_id="loose", event_type="tool", time_ns=START_NS),
         )
         counts = retain(store.url, START_NS + 10 * DAY)
         assert sessions_in(store) == {"ended-late", "new"}
@@ -331,7 +331,7 @@ class TestWhatGoes:
 class TestContents:
     """`retain_content_days`: texts go, numbers stay."""
 
-    def talkative(self, records: Records, session_id: str | None = "old") -> list[events.Record]:
+    def talkative(self, records: Records, session_id: str | None = "old") -> list[Record]:
         """A record of each kind with the canary wherever it may have content; outside of sessions those that can be."""
         error = call.ErrorInfo(kind="api", type="APIError", message=f"{CANARY} message", body={"a": f"{CANARY} body"})
         asked = [{"role": "system", "content": f"{CANARY} system"}, {"role": "user", "content": f"{CANARY} {LONG}"}]
@@ -339,24 +339,24 @@ class TestContents:
         given = records.call(asked, f"{CANARY} answer", call_id=name, session_id=session_id, error=error, metadata=who)
         tools = [{"type": "function", "function": {"name": "f", "description": f"{CANARY} tool"}}]
         body = json.loads(bytes(given.request.body)) | {"tools": tools}
-        of_session: list[events.Record] = [
+        of_session: list[Record] = [
             records.session("old", start_ns=START_NS, end_ns=START_NS, outcome="error", error=error, user_id="u1"),
-            events.TimestepRecord(
+            TimestepRecord(
                 timestep_id="t", session_id="old", seen_ns=1, index=0, start_ns=START_NS, error=error, name="step"
             ),
         ]
         return [
             *(of_session if session_id else []),
             msgspec.structs.replace(given, request=msgspec.structs.replace(given.request, body=raw(body))),
-            events.EventRecord(
+            EventRecord(
                 event_id=f"e-{name}", session_id=session_id, event_type="tool", time_ns=START_NS, error=error,
                 data={"arguments": CANARY},
             ),
-            events.MessageRecord(
+            MessageRecord(
                 message_id=f"m-{name}", session_id=session_id, message_type="observation", time_ns=START_NS,
                 content=f"{CANARY} in the grid",
             ),
-            events.RewardRecord(
+            RewardRecord(
                 reward_id=f"r-{name}", session_id=session_id, call_id=name, time_ns=START_NS, value=0.5,
                 annotation=f"{CANARY} comment",
             ),
@@ -456,7 +456,7 @@ class TestContents:
         store.write(*made)
         coming = {record_key(one): one for one in newer}
 
-        def reduced(record: events.Record) -> events.Record:
+        def reduced(record: Record) -> Record:
             if one := coming.pop(record_key(record), None):
                 store.write(one)
             return retaining._reduced(record)
@@ -504,18 +504,18 @@ class TestContents:
         assert canaries(store) > 0, "the next pass that takes contents begins in an hour"
 
 
-def newer_version(record: events.Record) -> dict[str, object]:
+def newer_version(record: Record) -> dict[str, object]:
     """What makes a version of a record newer; those of which the first one stays have none."""
     if isinstance(record, events.SCOPE_TYPES):
         return {"seen_ns": 2}
     return {"stage": "completed"} if hasattr(record, "stage") else {}
 
 
-def stored(store: Delivery) -> dict[tuple[str, str], events.Record]:
+def stored(store: Delivery) -> dict[tuple[str, str], Record]:
     """All records in a store by kind and id, without what readers derive."""
     reader = store.read()
     assert isinstance(reader, SqlReader)
-    found: list[events.Record] = [msgspec.structs.replace(one, conversation=None) for one in reader.calls()]
+    found: list[Record] = [msgspec.structs.replace(one, conversation=None) for one in reader.calls()]
     for kind, table in TABLES.items():
         if kind != "call":
             found += [record_of(table, row, RECORD_TYPES[kind]) for row in reader._rows(f"SELECT * FROM {table.name}")]
@@ -607,7 +607,7 @@ class TestJsonLines:
         """Write each batch to a file of its own, last changed on this day."""
         store = deliver(f"jsonl:///{path}?max_bytes=1")
 
-        def write(day: float, *batch: events.Record) -> None:
+        def write(day: float, *batch: Record) -> None:
             store.write(*batch)
             os.utime(path, ns=(0, START_NS + int(day * DAY)))
 

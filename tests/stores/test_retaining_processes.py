@@ -15,8 +15,8 @@ import pytest
 from tests.machine import slowness
 
 from callspan.delivery.retaining import _reduced
-from callspan.record.formats import StoreError
 from callspan.spool.segment import Segment
+from callspan.stores import StoreError
 from callspan.stores.base import Keep
 from callspan.stores.protocol import Retainable
 from callspan.stores.urls import find_store, open_store

@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
+from callspan import SettingError
 from callspan.record import events
-from callspan.record.call import Request
-from callspan.settings import SettingError
-from callspan.stores.base import CallFilter, DeletionResult, StoreError
+from callspan.records import Request, RewardRecord, TimestepRecord
+from callspan.stores import CallFilter, DeletionResult, StoreError
 from callspan.stores.retention import prune
 from callspan.stores.sqlite import removal
 from callspan.stores.urls import open_store
@@ -69,8 +69,8 @@ class TestEveryStore:
             step("old", start_ns=START_NS),
             step("new", start_ns=START_NS + 100 * SECOND),
             step("timeless"),
-            events.RewardRecord(reward_id="old", session_id="running-long", time_ns=START_NS),
-            events.RewardRecord(reward_id="new", session_id="running-long", time_ns=START_NS + 100 * SECOND),
+            RewardRecord(reward_id="old", session_id="running-long", time_ns=START_NS),
+            RewardRecord(reward_id="new", session_id="running-long", time_ns=START_NS + 100 * SECOND),
         )
         removed = prune(any_store.url, START_NS + 50 * SECOND)
         assert (removed.sessions, removed.calls, removed.others) == (1, 2, 2)
@@ -101,9 +101,9 @@ class TestEveryStore:
             prune(url, 1)
 
 
-def step(timestep_id: str, version: int = 1, **fields: object) -> events.TimestepRecord:
+def step(timestep_id: str, version: int = 1, **fields: object) -> TimestepRecord:
     given = {"timestep_id": timestep_id, "session_id": "running-long", "seen_ns": version, "index": 0}
-    return events.TimestepRecord(**(given | fields))  # type: ignore[arg-type]
+    return TimestepRecord(**(given | fields))  # type: ignore[arg-type]
 
 
 def test_a_socket_has_nothing_to_delete() -> None:

@@ -9,10 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.record import call, events
-from callspan.record.codec import decode, encode
-from callspan.record.events import Record, record_key
-from callspan.record.usage import Usage
+from callspan.record import call
+from callspan.record.events import record_key
+from callspan.records import (
+    CallRecord,
+    Conversation,
+    Cost,
+    EventRecord,
+    Place,
+    Record,
+    Response,
+    RewardRecord,
+    SessionRecord,
+    Stream,
+    TimestepRecord,
+    Timing,
+    Usage,
+    decode,
+    encode,
+)
 from callspan.stores.columns import CALLS, TABLES
 from callspan.stores.payloads import cells_of
 from callspan.stores.rows import Row, to_tree
@@ -32,7 +47,7 @@ def row_of(record: Record) -> Row:
 
 
 def without_bodies(record: Record) -> Record:
-    if not isinstance(record, call.CallRecord):
+    if not isinstance(record, CallRecord):
         return record
     request = msgspec.structs.replace(record.request, body=call.NO_BODY)
     response = None if record.response is None else msgspec.structs.replace(record.response, body=call.NO_BODY)
@@ -43,13 +58,13 @@ def without_bodies(record: Record) -> Record:
     "record",
     [
         *map(without_bodies, Records().every_kind()),
-        events.SessionRecord(session_id="s", seen_ns=1),
-        events.SessionRecord(session_id="s", seen_ns=1, success=False, metadata={"a": {"b": None}}, end_ns=0),
-        events.TimestepRecord(timestep_id="t", session_id="s", seen_ns=2, index=0, truncated=False),
-        events.EventRecord(event_id="e", event_type="x", time_ns=0, data=0, reward=-0.0, flags=["f"]),
-        events.EventRecord(event_id="e", event_type="x", time_ns=0, data="", reward=1e300),
-        events.EventRecord(event_id="e", event_type="x", time_ns=2**70, data=[None]),
-        events.RewardRecord(reward_id="r", time_ns=1, value=0.1, scope="call", label=""),
+        SessionRecord(session_id="s", seen_ns=1),
+        SessionRecord(session_id="s", seen_ns=1, success=False, metadata={"a": {"b": None}}, end_ns=0),
+        TimestepRecord(timestep_id="t", session_id="s", seen_ns=2, index=0, truncated=False),
+        EventRecord(event_id="e", event_type="x", time_ns=0, data=0, reward=-0.0, flags=["f"]),
+        EventRecord(event_id="e", event_type="x", time_ns=0, data="", reward=1e300),
+        EventRecord(event_id="e", event_type="x", time_ns=2**70, data=[None]),
+        RewardRecord(reward_id="r", time_ns=1, value=0.1, scope="call", label=""),
     ],
 )
 def test_a_record_of_any_kind_survives_being_a_row(record: Record) -> None:
@@ -66,22 +81,22 @@ JSON = st.none() | st.dictionaries(st.text(max_size=3), st.none() | st.integers(
 @given(
     usage=st.none()
     | st.builds(Usage, input_tokens=COUNTS, output_tokens=COUNTS, cache_write_5m_tokens=COUNTS, raw=JSON),
-    place=st.builds(call.Place, session_id=TEXT, timestep=st.none() | st.integers(-(2**64), 2**64)),
+    place=st.builds(Place, session_id=TEXT, timestep=st.none() | st.integers(-(2**64), 2**64)),
     metadata=st.dictionaries(st.text(max_size=3), st.integers(0, 9), max_size=2),
-    response=st.none() | st.builds(call.Response, id=TEXT, model=TEXT, finish_reasons=st.lists(TEXT, max_size=3)),
-    stream=st.none() | st.builds(call.Stream, end=st.sampled_from(["complete", "closed"]), chunks=st.integers(0, 9)),
-    cost=st.none() | st.builds(call.Cost, usd=st.decimals(0, 10**12, allow_nan=False), source=st.text(max_size=4)),
+    response=st.none() | st.builds(Response, id=TEXT, model=TEXT, finish_reasons=st.lists(TEXT, max_size=3)),
+    stream=st.none() | st.builds(Stream, end=st.sampled_from(["complete", "closed"]), chunks=st.integers(0, 9)),
+    cost=st.none() | st.builds(Cost, usd=st.decimals(0, 10**12, allow_nan=False), source=st.text(max_size=4)),
     sampled=st.none() | st.booleans(),
     retries=st.none() | st.integers(0, 5),
 )
 def test_any_call_survives_being_a_row(**fields: object) -> None:
-    record = call.CallRecord(call_id="c", timing=call.Timing(start_ns=START_NS), **fields)  # type: ignore[arg-type]
+    record = CallRecord(call_id="c", timing=Timing(start_ns=START_NS), **fields)  # type: ignore[arg-type]
     assert through(record) == record
 
 
 def test_bodies_and_conversations_are_not_part_of_a_row(records: Records) -> None:
     record = msgspec.structs.replace(
-        records.call(answer="SECRET"), conversation=call.Conversation(tools=[{"name": "SECRET"}])
+        records.call(answer="SECRET"), conversation=Conversation(tools=[{"name": "SECRET"}])
     )
     assert not [name for name, value in row_of(record).items() if "SECRET" in str(value)]
 

@@ -13,8 +13,17 @@ from click.testing import CliRunner
 from tests.reports.reading import data
 
 from callspan.cli.commands import callspan
-from callspan.record import call, events
-from callspan.record.usage import Cost, Usage
+from callspan.records import (
+    Cost,
+    ErrorInfo,
+    EventRecord,
+    MessageRecord,
+    Place,
+    Record,
+    RewardRecord,
+    TimestepRecord,
+    Usage,
+)
 
 from .conftest import SECOND, START_NS, Delivery, Records
 
@@ -54,40 +63,38 @@ OTHERS: dict[str, tuple[str, ...]] = {
 EXPORTS = ("openai", "openai-session", "preferences", "atif", "rollouts")
 
 
-def recorded(records: Records) -> list[events.Record]:
+def recorded(records: Records) -> list[Record]:
     """Two rewarded sessions of one task and one without, calls outside, of two providers, good and bad."""
     question = [{"role": "user", "content": "Which way out of the Straße?"}]
     more = [*question, {"role": "assistant", "content": "Go EAST."}, {"role": "user", "content": "And then?"}]
     late = {"kind": "rate_limit", "type": "RateLimitError", "message": "slow down", "status": 429}
-    found: list[events.Record] = [
+    found: list[Record] = [
         records.session("run-a", name="maze", task_id="t", start_ns=START_NS, outcome="success", success=True),
         records.session("run-b", name="maze", task_id="t", start_ns=START_NS + 60 * SECOND, outcome="failure"),
         records.session("run-c", name="idle", start_ns=START_NS + 90 * SECOND),
-        events.TimestepRecord(
+        TimestepRecord(
             timestep_id="step-1", session_id="run-a", seen_ns=1, index=0, start_ns=START_NS, terminated=True
         ),
-        events.EventRecord(
+        EventRecord(
             event_id="e1", session_id="run-a", timestep_id="step-1", event_type="tool", name="look", reward=0.25,
             time_ns=START_NS + 2 * SECOND, duration_ns=1000, data={"arguments": {"at": "east"}, "result": "wall"},
         ),
-        events.MessageRecord(
+        MessageRecord(
             message_id="m1", session_id="run-a", message_type="observation", sender="env", receiver="agent",
             time_ns=START_NS + 1, content={"at": [0, 1]},
         ),
     ]  # fmt: skip
     for number, (session_id, reward) in enumerate((("run-a", 1.5), ("run-b", 0.25))):
         found.append(
-            events.RewardRecord(
-                reward_id=f"r{number}", session_id=session_id, value=reward, scope="session", time_ns=START_NS
-            )
+            RewardRecord(reward_id=f"r{number}", session_id=session_id, value=reward, scope="session", time_ns=START_NS)
         )
-    inside = call.Place(session_id="run-a", session_name="maze", timestep_id="step-1", timestep=0)
+    inside = Place(session_id="run-a", session_name="maze", timestep_id="step-1", timestep=0)
     own = Cost(usd=Decimal("0.000000000123456789"), source="mine")
     found += [
         records.call(question, "Go EAST.", place=inside, at_s=1, cost=own),
         records.call(more, "Then east again.", place=inside, at_s=3, retries=2, usage=Usage(input_tokens=3)),
         records.call(question, "Go west.", session_id="run-b", at_s=61, model="gpt-5-mini", provider="anthropic"),
-        records.call(question, session_id="run-b", at_s=62, outcome="error", error=call.ErrorInfo(**late), usage=None),
+        records.call(question, session_id="run-b", at_s=62, outcome="error", error=ErrorInfo(**late), usage=None),
         records.call(question, session_id="run-b", at_s=63, outcome="cancelled"),
         records.call([{"role": "user", "content": "Nobody's."}], "Nobody's, too.", at_s=120, model="gpt-5-mini"),
     ]

@@ -11,8 +11,7 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from callspan.record import call, events
-from callspan.record.codec import encode
+from callspan.records import Attempt, CallRecord, Request, RewardRecord, SessionRecord, encode
 
 from .conftest import Delivery, Records
 
@@ -75,7 +74,7 @@ def test_what_breaks_the_schema_is_refused(
 
 def test_every_field_of_every_record_is_in_it_and_most_say_what_they_mean() -> None:
     definitions = published()["$defs"]
-    for kind in (call.CallRecord, call.Request, call.Attempt, events.SessionRecord, events.RewardRecord):
+    for kind in (CallRecord, Request, Attempt, SessionRecord, RewardRecord):
         properties = definitions[kind.__name__]["properties"]
         assert set(kind.__struct_encode_fields__) <= set(properties)
         assert definitions[kind.__name__]["description"]

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from callspan.record.events import RewardRecord
 from callspan.record.reward_sums import Score
+from callspan.records import RewardRecord
 from callspan.stores.urls import open_store
 
 from .conftest import START_NS, Delivery, Records, run

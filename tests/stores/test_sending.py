@@ -21,7 +21,7 @@ from tests.spans_of_records import sent
 
 import callspan
 from callspan.cli import commands
-from callspan.record import events
+from callspan.records import EventRecord, TimestepRecord
 from callspan.testing import Captured, ScriptedProvider, capture
 
 from .conftest import START_NS, Delivery, Records
@@ -240,11 +240,11 @@ def test_a_session_whose_process_was_killed_ends_with_its_last_record(
 ) -> None:
     process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     ids = {"trace_id": "a" * 32, "sampled": True}
-    step = events.TimestepRecord(
+    step = TimestepRecord(
         timestep_id="t", session_id="s1", index=0, seen_ns=1, start_ns=START_NS, **ids, span_id="2" * 16,
         parent_span_id="1" * 16,
     )  # fmt: skip
-    agent = events.EventRecord(
+    agent = EventRecord(
         event_id="e:start", session_id="s1", timestep_id="t", event_type="agent_start", name="a", time_ns=START_NS,
         **ids, span_id="3" * 16, parent_span_id="2" * 16,
     )  # fmt: skip

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 from tests.machine import slowness
 
-from callspan.record import call
-from callspan.record.codec import encode
-from callspan.stores.base import CallFilter
+from callspan.records import CallRecord, Place, Request, Response, encode
+from callspan.stores import CallFilter
 from callspan.stores.sqlite.file import open_for_writing
 from callspan.stores.sqlite.reader import SQLiteReader
 
@@ -52,7 +51,7 @@ def tools(random_numbers: random.Random) -> list[object]:
     return made
 
 
-def session(records: Records, turns: int = TURNS) -> list[call.CallRecord]:
+def session(records: Records, turns: int = TURNS) -> list[CallRecord]:
     """An agent: 6 KB of system prompt, 8 KB of tools, about 2.1 KB more in each turn."""
     random_numbers = random.Random(1)
     offered = tools(random_numbers)
@@ -92,11 +91,11 @@ def session(records: Records, turns: int = TURNS) -> list[call.CallRecord]:
             records.call(
                 session_id=records.new_id() if turn < 0 else "01990000-0000-7000-8000-aaaaaaaaaaaa",
                 at_s=turn,
-                request=call.Request(model="gpt-5", params={"temperature": 0.2}, body=raw(request)),
-                response=call.Response(
+                request=Request(model="gpt-5", params={"temperature": 0.2}, body=raw(request)),
+                response=Response(
                     id=str(response["id"]), model="gpt-5-2025-08-07", finish_reasons=["tool_calls"], body=raw(response)
                 ),
-                place=call.Place(
+                place=Place(
                     session_id="01990000-0000-7000-8000-aaaaaaaaaaaa", timestep=turn, timestep_id=records.new_id()
                 ),
             )

@@ -25,10 +25,10 @@ import pytest
 from tests.spool.rig import until
 
 import callspan
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 from callspan.safe_urls import safe_name
 from callspan.spool.losses import Loss, Losses, read_losses
-from callspan.stores.base import Reader
+from callspan.stores import Reader
 from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
 

@@ -16,10 +16,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from callspan.record import call
-from callspan.record.formats import FORMAT
-from callspan.spool.sink import PoisonError
-from callspan.stores.base import StoreError
+from callspan.records import FORMAT, Request, Response
+from callspan.stores import PoisonError, StoreError
 from callspan.stores.columns import TABLES
 from callspan.stores.payloads import cells_of
 from callspan.stores.sqlite.file import APPLICATION_ID, open_for_reading, open_for_writing
@@ -128,9 +126,7 @@ def test_a_separate_system_prompt_comes_first(store: Delivery, path: Path, recor
             {"type": "tool_use", "id": "t2", "name": "look", "input": {"at": "sky"}},
         ]
     }
-    store.write(
-        records.call(api="messages", request=call.Request(body=raw(request)), response=call.Response(body=raw(answer)))
-    )
+    store.write(records.call(api="messages", request=Request(body=raw(request)), response=Response(body=raw(answer))))
     assert ask(path, "SELECT position, direction, role, text FROM call_messages ORDER BY position") == [
         (-1, "in", "system", "You are careful."),
         (0, "in", "user", "42 degrees outside"),
@@ -142,7 +138,7 @@ def test_equal_content_is_stored_once_across_calls_and_processes(
     path: Path, deliver: Callable[[str], Delivery], records: Records
 ) -> None:
     tools = [{"type": "function", "function": {"name": "f", "description": "d" * 500}}]
-    request = call.Request(body=raw({"messages": [{"role": "user", "content": "same"}], "tools": tools}))
+    request = Request(body=raw({"messages": [{"role": "user", "content": "same"}], "tools": tools}))
     for _ in range(2):
         deliver(f"sqlite:///{path}").write(*[records.call(request=request) for _ in range(3)])
     assert ask(path, "SELECT count(*) FROM calls") == [(6,)]

@@ -8,7 +8,7 @@ from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
-from callspan.record.usage import Cost
+from callspan.records import Cost
 
 from .conftest import Delivery, Records
 

@@ -16,7 +16,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callspan.stores.base import CallFilter, StoreError
+from callspan.stores import CallFilter, StoreError
 from callspan.stores.sqlite import text_search
 from callspan.stores.sqlite.reader import SQLiteReader
 from callspan.stores.urls import open_store

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from callspan.settings import SettingError
-from callspan.spool.sink import PoisonError
+from callspan import SettingError
+from callspan.stores import PoisonError
 from callspan.stores.unix_socket import PROTOCOL_VERSION
 from callspan.stores.urls import sinks_for
 

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from callspan.erasing import erase
-from callspan.record.call import CallRecord, Place, Response
-from callspan.record.events import EventRecord, RewardRecord, TimestepRecord, Totals
+from callspan import erase
 from callspan.record.reward_sums import Score
+from callspan.records import CallRecord, EventRecord, Place, Response, RewardRecord, TimestepRecord, Totals
 from callspan.stores.urls import open_store
 
 from .conftest import START_NS, Delivery, Records, run

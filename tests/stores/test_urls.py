@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from callspan import SettingError
 from callspan.safe_urls import error_text, safe_name, without_passwords
-from callspan.settings import SettingError
 from callspan.spool.sink import reason
-from callspan.stores.base import StoreError
+from callspan.stores import StoreError
 from callspan.stores.urls import find_store, open_store, scheme_of, sinks_for, split_urls
 
 from .conftest import Delivery, Records

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from callspan.record.ids import new_id
+from callspan.records import new_id
 from conftest import Delivery, Records  # type: ignore[import-not-found]
 
 

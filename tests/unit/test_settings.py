@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import astuple, replace
 
-from callspan.settings import SettingError, Settings
+from callspan import SettingError, Settings
 from callspan.settings_loader import changes, forget_warnings, load, state_directory, variables
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from callspan.cli.view import arguments
-from callspan.record import call, events
+from callspan.records import Attempt, ErrorInfo, EventRecord, Place, Response, TimestepRecord
 from tests.reports import browser as chromium
 from tests.stores.conftest import SECOND, START_NS, raw
 
@@ -96,9 +96,9 @@ def tab(browser: Any) -> Iterator[Callable[..., Tab]]:
         context.close()
 
 
-def event(session_id: str, at_s: float, event_type: str, **fields: Any) -> events.EventRecord:
+def event(session_id: str, at_s: float, event_type: str, **fields: Any) -> EventRecord:
     made = {"event_id": f"{session_id}-{event_type[:5]}-{at_s}", "time_ns": START_NS + int(at_s * SECOND)}
-    return events.EventRecord(**(made | {"session_id": session_id, "event_type": event_type} | fields))
+    return EventRecord(**(made | {"session_id": session_id, "event_type": event_type} | fields))
 
 
 @pytest.fixture
@@ -107,17 +107,17 @@ def told(store: Delivery, records: Records) -> Delivery:
     used = {"role": "assistant", "content": None, "tool_calls": [TOOL]}
     answer = {"choices": [{"index": 0, "message": used, "finish_reason": "tool_calls"}], "object": "chat.completion"}
     attempts = [
-        call.Attempt(number=1, start_ns=0, end_ns=5 * MS, status=429, error_kind="rate_limit", wait_s=0.2),
-        call.Attempt(number=2, start_ns=205 * MS, end_ns=900 * MS, status=200),
+        Attempt(number=1, start_ns=0, end_ns=5 * MS, status=429, error_kind="rate_limit", wait_s=0.2),
+        Attempt(number=2, start_ns=205 * MS, end_ns=900 * MS, status=200),
     ]
     done = [*SENT, used, {"role": "tool", "tool_call_id": "t1", "content": "postcode missing"}]
-    failed = call.ErrorInfo(kind="other", type="ValueError", message="postcode missing")
-    refused = call.ErrorInfo(kind="bad_input", type="BadRequestError", message="max_tokens: too small", status=400)
+    failed = ErrorInfo(kind="other", type="ValueError", message="postcode missing")
+    refused = ErrorInfo(kind="bad_input", type="BadRequestError", message="max_tokens: too small", status=400)
     hostile = [{"role": HOSTILE, "content": HOSTILE}, {"role": "user", "content": HOSTILE}]
     store.write(
         records.session("chat", start_ns=START_NS, end_ns=START_NS + 9 * SECOND, user_id="mara", outcome="success"),
         records.call(
-            call_id="c1", session_id="chat", messages=SENT, response=call.Response(body=raw(answer)), attempts=attempts,
+            call_id="c1", session_id="chat", messages=SENT, response=Response(body=raw(answer)), attempts=attempts,
             retries=1,
         ),
         records.call(call_id="c2", session_id="chat", at_s=2, messages=done, answer="Which postcode"),
@@ -133,9 +133,9 @@ def told(store: Delivery, records: Records) -> Delivery:
     )  # fmt: skip
     for number, reward in enumerate((-0.02, -0.02, 0.98)):
         at_s, step = 121 + number, f"s{number}"
-        place = call.Place(session_id="episode", timestep_id=step)
+        place = Place(session_id="episode", timestep_id=step)
         store.write(
-            events.TimestepRecord(
+            TimestepRecord(
                 timestep_id=step, session_id="episode", seen_ns=1, index=number, start_ns=START_NS + at_s * SECOND
             ),
             records.call(

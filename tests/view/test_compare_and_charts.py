@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from callspan.record.events import Record, RewardRecord
+from callspan.records import Record, RewardRecord
 from callspan.view import compare
 
 from .conftest import Delivery, Page, Records

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from callspan.record import events
+from callspan.records import RewardRecord, TimestepRecord
 from tests.stores.conftest import START_NS, postgres_server, postgres_url
 
 from .conftest import Delivery, Page, Records
@@ -80,7 +80,7 @@ def test_only_what_changed_comes_within_a_second(
         found = sessions.changes()
         assert ([row["id"] for row in found["rows"]], found["order"][0], found["head"]) == (["new"], "new", {})
         assert time.monotonic() - began < 1
-        late = events.RewardRecord(reward_id="r1", session_id="s2", scope="session", value=1.0, time_ns=START_NS)
+        late = RewardRecord(reward_id="r1", session_id="s2", scope="session", value=1.0, time_ns=START_NS)
         written.write(late)
         assert next_event() == ("wrote", {})
         assert [(row["id"], row["reward"]) for row in sessions.changes()["rows"]] == [("s2", 1.0)], "of an old session"
@@ -89,7 +89,7 @@ def test_only_what_changed_comes_within_a_second(
 def test_an_open_session_gets_its_new_entries_and_nothing_of_others(
     store: Delivery, records: Records, show: Callable[[str], Page]
 ) -> None:
-    steps = [events.TimestepRecord(timestep_id="t1", session_id="s1", seen_ns=1, index=0, start_ns=START_NS)]
+    steps = [TimestepRecord(timestep_id="t1", session_id="s1", seen_ns=1, index=0, start_ns=START_NS)]
     store.write(records.session("s1", start_ns=START_NS), records.call(call_id="c1", session_id="s1"), *steps)
     session = Reading(show(store.url), "/api/session?id=s1")
     store.write(records.call(session_id="s2"))

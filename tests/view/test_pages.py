@@ -12,7 +12,8 @@ from urllib.parse import quote
 import pytest
 
 from callspan.cli.view import arguments
-from callspan.record import call, events
+from callspan.record import call
+from callspan.records import EventRecord, RewardRecord, TimestepRecord
 from callspan.view import now
 from tests.stores.conftest import SECOND, START_NS
 
@@ -39,7 +40,7 @@ def conversation(store: Delivery, records: Records, show: Callable[[str], Page])
         records.call(call_id="c1", session_id="s1", messages=[SYSTEM, ASK], answer="In Leipzig."),
         records.call(call_id="c2", session_id="s1", at_s=2, messages=[SYSTEM, ASK, ANSWER, AGAIN], answer="In Jena."),
         records.call(call_id="c3", session_id="s1", at_s=4, messages=[SYSTEM, ASK, ANSWER, AGAIN, USES_TOOL, RESULT]),
-        events.RewardRecord(
+        RewardRecord(
             reward_id="r1",
             session_id="s1",
             scope="session",
@@ -86,9 +87,9 @@ def test_an_agent_has_the_sums_of_its_calls(
     def spans(span: str, above: str | None) -> dict[str, Any]:
         return {"trace_id": "a" * 32, "span_id": span * 16, "parent_span_id": above and above * 16}
 
-    def event(kind: str, at_s: float, lasted_s: float | None, **fields: Any) -> events.EventRecord:
+    def event(kind: str, at_s: float, lasted_s: float | None, **fields: Any) -> EventRecord:
         lasted_ns = None if lasted_s is None else int(lasted_s * SECOND)
-        return events.EventRecord(
+        return EventRecord(
             event_id=f"{kind}-{at_s}", session_id="s1", event_type=kind, name=f"the {kind}",
             time_ns=int(START_NS + at_s * SECOND), duration_ns=lasted_ns, **fields,
         )  # fmt: skip
@@ -141,7 +142,7 @@ def test_a_long_session_comes_in_pages_without_gap_or_repetition(
 ) -> None:
     store.write(records.session("s1", start_ns=START_NS))
     made = [
-        events.EventRecord(event_id=f"e{number:04}", session_id="s1", event_type="note", time_ns=START_NS + number // 7)
+        EventRecord(event_id=f"e{number:04}", session_id="s1", event_type="note", time_ns=START_NS + number // 7)
         for number in range(2100)
     ]
     store.write(*made)
@@ -161,11 +162,9 @@ def test_an_episode_can_be_read_from_one_of_its_steps_on(
     store.write(records.session("s1", start_ns=START_NS))
     for number in range(9):
         at_ns = START_NS + number * SECOND
-        step = events.TimestepRecord(timestep_id=f"t{number}", session_id="s1", seen_ns=1, index=0, start_ns=at_ns)
+        step = TimestepRecord(timestep_id=f"t{number}", session_id="s1", seen_ns=1, index=0, start_ns=at_ns)
         reward = {"event_type": "environment", "time_ns": at_ns + number, "reward": 0.5}
-        store.write(
-            step, events.EventRecord(event_id=f"e{number}", session_id="s1", timestep_id=f"t{number}", **reward)
-        )
+        store.write(step, EventRecord(event_id=f"e{number}", session_id="s1", timestep_id=f"t{number}", **reward))
     page = show(store.url)
     found = page.get("/api/session?id=s1&step=6")
     assert [row["id"] for row in found["rows"]] == ["e6", "e7", "e8"]
@@ -251,8 +250,8 @@ def test_an_episode_says_which_steps_stand_out(
     for number, reward in enumerate(rewards):
         at_ns, step = START_NS + number * SECOND, f"t{number}"
         store.write(
-            events.TimestepRecord(timestep_id=step, session_id="s1", seen_ns=1, index=number, start_ns=at_ns),
-            events.EventRecord(
+            TimestepRecord(timestep_id=step, session_id="s1", seen_ns=1, index=number, start_ns=at_ns),
+            EventRecord(
                 event_id=f"e{number}", session_id="s1", timestep_id=step, event_type="environment", time_ns=at_ns + 9,
                 reward=reward, data={"after": f"at {number}"},
             ),

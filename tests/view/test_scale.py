@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 
 import large_store
 import large_view
-from callspan.record.usage import Cost
+from callspan.records import Cost
 from callspan.view.server import PAGES
 from tests.stores.conftest import SECOND, START_NS
 

@@ -8,9 +8,21 @@ from typing import Any, TypeVar
 
 from callspan.providers import registry
 from callspan.providers.base import Endpoint, ResponseInfo
-from callspan.record.call import CallRecord, ErrorInfo, Request, Response
-from callspan.record.messages import Conversation, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
-from callspan.record.usage import Usage
+from callspan.records import (
+    CallRecord,
+    Conversation,
+    ErrorInfo,
+    Message,
+    Part,
+    Reasoning,
+    Refusal,
+    Request,
+    Response,
+    Text,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from wire.corpus import Exchange
 from wire.facts import Facts, Tool
 from wire.oracle import ROLES, SETTINGS, TOOL_ROLES

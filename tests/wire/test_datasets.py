@@ -11,7 +11,7 @@ import pytest
 
 from callspan.datasets.chat_messages import called_tools, chat_call, flaw, tool_name
 from callspan.providers import registry
-from callspan.record.call import CallRecord, Timing
+from callspan.records import CallRecord, Timing
 from tests.datasets.conftest import raw
 from tests.datasets.formats import check_fine_tuning
 from wire import corpus

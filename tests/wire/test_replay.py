@@ -17,9 +17,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 
 from callspan.providers.base import Api
-from callspan.record.call import CallRecord
-from callspan.record.events import Record
-from callspan.record.messages import Conversation
+from callspan.records import CallRecord, Conversation, Record
 from callspan.settings_loader import load
 from callspan.testing import capture
 from tests.spans_of_records import differences

@@ -12,16 +12,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callspan import Settings
 from callspan.agent import episode
 from callspan.agent.episode import RunningTotals
 from callspan.fail_open import fail_open, failures, forget_failures
 from callspan.process import callbacks
 from callspan.process.processors import Processor, Processors, caller_processors, write
-from callspan.record.call import CallRecord, Timing
-from callspan.record.codec import encode
-from callspan.record.events import EventRecord, MessageRecord, Record, SessionRecord, TimestepRecord, Totals
-from callspan.record.usage import Usage
-from callspan.settings import Content, Settings
+from callspan.records import (
+    CallRecord,
+    EventRecord,
+    MessageRecord,
+    Record,
+    SessionRecord,
+    TimestepRecord,
+    Timing,
+    Totals,
+    Usage,
+    encode,
+)
+from callspan.settings import Content
 from tests.processed import processed
 
 

@@ -13,11 +13,8 @@ from click.testing import CliRunner
 from rich.console import Console, RenderableType
 
 from callspan.cli.commands import callspan
-from callspan.record.call import CallRecord, Request, Timing
-from callspan.record.codec import encode
-from callspan.record.events import Record, SessionRecord
-from callspan.spool.sink import Entry
-from callspan.stores.base import SessionSummary
+from callspan.records import CallRecord, Record, Request, SessionRecord, Timing, encode
+from callspan.stores import Entry, SessionSummary
 from callspan.stores.urls import sinks_for
 
 START_NS = 1_795_000_000_000_000_000

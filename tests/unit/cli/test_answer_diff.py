@@ -11,8 +11,7 @@ import msgspec
 import pytest
 
 from callspan.cli.replay import full_output, output_kind, same_output
-from callspan.record.call import CallRecord, Response
-from callspan.record.messages import Conversation, Message, Text, ToolCall
+from callspan.records import CallRecord, Conversation, Message, Response, Text, ToolCall
 
 from .conftest import made
 

@@ -9,31 +9,30 @@ import pytest
 
 from callspan.cli.screen import Screen
 from callspan.cli.show import print_call
-from callspan.record.call import (
+from callspan.records import (
     Attempt,
     CallRecord,
+    Conversation,
+    Cost,
     ErrorInfo,
+    Media,
+    Message,
+    Part,
     Place,
+    Reasoning,
     Redaction,
+    Refusal,
     Request,
     Response,
     Stream,
     StreamEnd,
-    Timing,
-)
-from callspan.record.messages import (
-    Conversation,
-    Media,
-    Message,
-    Part,
-    Reasoning,
-    Refusal,
     Text,
+    Timing,
     ToolCall,
     ToolResult,
     UnknownPart,
+    Usage,
 )
-from callspan.record.usage import Cost, Usage
 
 from .conftest import SECOND, START_NS, made
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import callspan
-from callspan.record.call import CallRecord
-from callspan.record.usage import Usage
+from callspan.records import CallRecord, Usage
 from callspan.testing import ScriptedProvider, capture
 
 from .conftest import START_NS, ask, keep, session

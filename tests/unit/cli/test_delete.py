@@ -12,8 +12,7 @@ from click.testing import CliRunner
 
 from callspan.cli import delete
 from callspan.cli.commands import callspan
-from callspan.record.call import Place, Request
-from callspan.record.events import TimestepRecord
+from callspan.records import Place, Request, TimestepRecord
 from callspan.stores.urls import open_store
 
 from .conftest import START_NS, ask, keep, made, session

@@ -15,7 +15,7 @@ import callspan
 from callspan.comparison.diff import diff
 from callspan.comparison.sides import side_of_call
 from callspan.comparison.text_changes import Run, Unit, text_changes
-from callspan.record.messages import Conversation, Message, Text, ToolCall, ToolResult
+from callspan.records import Conversation, Message, Text, ToolCall, ToolResult
 from callspan.testing import ScriptedProvider
 
 from .conftest import ask, made

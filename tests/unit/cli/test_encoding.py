@@ -13,8 +13,7 @@ import pytest
 
 from callspan.cli import main
 from callspan.cli.safe_text import ascii_json, fit
-from callspan.record.call import ErrorInfo, Place, Request
-from callspan.record.events import EventRecord, TimestepRecord
+from callspan.records import ErrorInfo, EventRecord, Place, Request, TimestepRecord
 
 from .conftest import START_NS, keep, made, session
 

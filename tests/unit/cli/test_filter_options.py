@@ -14,8 +14,8 @@ from callspan.cli import command_context
 from callspan.cli.command_context import CommandContext, Defaults, with_context
 from callspan.cli.filter_options import MOMENT, call_options
 from callspan.cli.run import DEFAULT_STORE
-from callspan.record.call import Place
-from callspan.stores.base import CallFilter, StoreError
+from callspan.records import Place
+from callspan.stores import CallFilter, StoreError
 
 from .conftest import MINUTE, SECOND, START_NS, ask, keep, made, session
 

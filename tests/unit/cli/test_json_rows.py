@@ -14,21 +14,28 @@ from callspan.cli.json_rows import (
     short_ids,
 )
 from callspan.formatting import exact
-from callspan.record.call import Attempt, ErrorInfo, Place, Request, Response, Stream, Timing
-from callspan.record.messages import (
+from callspan.record.messages import short_texts
+from callspan.records import (
+    Attempt,
     Conversation,
+    Cost,
+    ErrorInfo,
     Media,
     Message,
     Part,
+    Place,
     Reasoning,
     Refusal,
+    Request,
+    Response,
+    Stream,
     Text,
+    Timing,
     ToolCall,
     ToolResult,
     UnknownPart,
-    short_texts,
+    Usage,
 )
-from callspan.record.usage import Cost, Usage
 
 from .conftest import START_NS, made, session, summed
 

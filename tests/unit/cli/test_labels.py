@@ -10,8 +10,7 @@ import openai
 import pytest
 
 import callspan
-from callspan.record.call import Attempt, Place, Response
-from callspan.record.events import TimestepRecord
+from callspan.records import Attempt, Place, Response, TimestepRecord
 from callspan.testing import ScriptedProvider
 from tests.reports.reading import data, entries
 

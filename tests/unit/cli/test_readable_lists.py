@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from callspan.record.call import Place, Request
+from callspan.records import Place, Request
 
 from .conftest import START_NS, ask, keep, made, session
 

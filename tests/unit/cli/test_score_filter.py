@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from callspan.cli.score_filter import ScoredReader, Scoring
-from callspan.record.call import Place
-from callspan.record.events import RewardRecord
-from callspan.stores.base import CallFilter
+from callspan.records import Place, RewardRecord
+from callspan.stores import CallFilter
 from callspan.stores.urls import open_store
 
 from .conftest import SECOND, START_NS, ask, keep, made, session

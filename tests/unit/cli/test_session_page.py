@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from callspan.cli.session_tree import Page
-from callspan.record.call import Place
-from callspan.record.events import EventRecord, TimestepRecord
+from callspan.records import EventRecord, Place, TimestepRecord
 from callspan.stores.entries import step_of, when
 from callspan.stores.urls import open_store
 

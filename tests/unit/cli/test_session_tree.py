@@ -9,13 +9,26 @@ import msgspec
 import pytest
 
 from callspan.cli.session_tree import Page, session_tree
-from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Timing
-from callspan.record.events import EventRecord, MessageRecord, RewardRecord, TimestepRecord, Totals
-from callspan.record.messages import Conversation, Message, Text
-from callspan.record.usage import Cost, Usage
-from callspan.stores.base import Event, SessionSummary
+from callspan.records import (
+    CallRecord,
+    Conversation,
+    Cost,
+    ErrorInfo,
+    EventRecord,
+    Message,
+    MessageRecord,
+    Place,
+    Request,
+    RewardRecord,
+    Text,
+    TimestepRecord,
+    Timing,
+    Totals,
+    Usage,
+)
+from callspan.stores import SessionSummary, read_records
+from callspan.stores.base import Event
 from callspan.stores.entries import when
-from callspan.stores.protocol import read_records
 
 from .conftest import MINUTE, SECOND, START_NS, ask, drawn, keep, made, session, summed
 

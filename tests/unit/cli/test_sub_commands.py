@@ -18,10 +18,19 @@ from callspan.cli.calls import outcome_text
 from callspan.cli.filter_options import KeyValue, Money
 from callspan.cli.reprice import CostChanges, Rewriter
 from callspan.cli.screen import session_style
-from callspan.record.call import CallRecord, Place, Redaction, Request, Response, Stream
-from callspan.record.events import RewardRecord, TimestepRecord
-from callspan.record.messages import Conversation
-from callspan.record.usage import Cost, Usage
+from callspan.records import (
+    CallRecord,
+    Conversation,
+    Cost,
+    Place,
+    Redaction,
+    Request,
+    Response,
+    RewardRecord,
+    Stream,
+    TimestepRecord,
+    Usage,
+)
 from callspan.stores.urls import open_store, sinks_for
 
 from .conftest import MINUTE, SECOND, START_NS, ask, body, keep, made, session

@@ -18,8 +18,7 @@ from callspan.cli.command_context import CommandContext
 from callspan.cli.doctor import Check
 from callspan.cli.screen import Column, fitted
 from callspan.cli.store_check import NOT_YET, store_check
-from callspan.record.call import Place
-from callspan.record.events import MessageRecord
+from callspan.records import MessageRecord, Place
 from callspan.stores.urls import open_store
 
 from .conftest import MINUTE, SECOND, START_NS, ask, drawn, keep, made, session

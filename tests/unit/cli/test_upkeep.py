@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from callspan import Settings
 from callspan.cli import doctor
 from callspan.cli.ship import spool_of
 from callspan.cli.store_check import store_check
-from callspan.record.codec import encode
-from callspan.settings import Settings
+from callspan.records import encode
 from callspan.spool.directory import size_of
 from callspan.spool.segment import SUFFIX
 from callspan.spool.spool import Spool

@@ -27,16 +27,19 @@ from callspan.datasets.chat_messages import (
 )
 from callspan.datasets.selection import Selection, Statistics, achievements
 from callspan.datasets.trajectories import content_of
-from callspan.record.call import CallRecord, Request, Timing
-from callspan.record.events import EventRecord, RewardRecord
-from callspan.record.messages import (
+from callspan.records import (
+    CallRecord,
     Conversation,
+    EventRecord,
     Media,
     Message,
     Part,
     Reasoning,
     Refusal,
+    Request,
+    RewardRecord,
     Text,
+    Timing,
     ToolCall,
     ToolResult,
     UnknownPart,

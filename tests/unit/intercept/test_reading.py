@@ -27,8 +27,7 @@ from callspan.observe.live_call import CallFactory
 from callspan.observe.ports import CallInfo
 from callspan.process.processed import Processed
 from callspan.providers import registry
-from callspan.record.call import CallRecord
-from callspan.record.events import Record
+from callspan.records import CallRecord, Record
 from tests.processed import UNPROCESSED
 
 

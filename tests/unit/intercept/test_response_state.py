@@ -15,8 +15,7 @@ from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.live_call import CallFactory, CallInfo
 from callspan.process.processed import Processed
 from callspan.providers import registry
-from callspan.record.call import CallRecord, StreamEnd
-from callspan.record.events import Record
+from callspan.records import CallRecord, Record, StreamEnd
 from tests.processed import UNPROCESSED
 
 Table = Mapping[tuple[State, Event], tuple[State, Action]]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from callspan.fail_open import failures, forget_failures
 from callspan.observe.attempts import AttemptLog, last_limits
-from callspan.record.call import Attempt, ErrorInfo, RateLimit, RateLimits
+from callspan.records import Attempt, ErrorInfo, RateLimit, RateLimits
 
 NOW_S: Final = 1_700_000_000.0
 END_NS: Final = 9_000_000_000

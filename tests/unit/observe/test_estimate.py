@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.observe.token_estimates import tokens_of, with_estimates
-from callspan.record.messages import (
+from callspan.records import (
     Conversation,
     Media,
     Message,
@@ -18,8 +18,8 @@ from callspan.record.messages import (
     ToolCall,
     ToolResult,
     UnknownPart,
-)  # fmt: skip
-from callspan.record.usage import Usage
+    Usage,
+)
 
 
 @pytest.mark.parametrize(

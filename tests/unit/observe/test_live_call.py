@@ -24,9 +24,8 @@ from callspan.providers import registry
 from callspan.providers.base import ResponseInfo
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.chat_stream import ChatAccumulator
-from callspan.record.call import CallRecord, ErrorInfo, Response
 from callspan.record.codec import exact_json
-from callspan.record.messages import Conversation
+from callspan.records import CallRecord, Conversation, ErrorInfo, Response
 
 REQUEST = {"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5}
 ANSWER = {

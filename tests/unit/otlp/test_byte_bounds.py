@@ -11,7 +11,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from callspan.otlp.byte_bounds import ByteBoundedExporter
+from callspan import ByteBoundedExporter
 from callspan.otlp.providers import OtlpProviders
 
 

@@ -7,7 +7,7 @@ import json
 import msgspec
 import pytest
 
-from callspan.record.call import CallRecord, ErrorInfo, Request, Response, Timing
+from callspan.records import CallRecord, ErrorInfo, Request, Response, Timing
 
 
 def raw(value: object) -> msgspec.Raw:

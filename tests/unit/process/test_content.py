@@ -8,20 +8,27 @@ from typing import Any
 import msgspec
 import pytest
 
+from callspan import Settings
 from callspan.process.content import UNREADABLE, decoded, is_kept, without_bodies, without_texts
 from callspan.process.parameters import ALLOWED
 from callspan.process.processors import caller_processors
-from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Request, Response, Timing
-from callspan.record.codec import encode, encode_json
-from callspan.record.events import (
+from callspan.record.call import NO_BODY
+from callspan.record.codec import encode_json
+from callspan.records import (
+    CallRecord,
+    ErrorInfo,
     EventRecord,
     MessageRecord,
     Record,
+    Redaction,
+    Request,
+    Response,
     RewardRecord,
     SessionRecord,
     TimestepRecord,
+    Timing,
+    encode,
 )
-from callspan.settings import Settings
 
 
 def applied(record: Record, content: str) -> Record:

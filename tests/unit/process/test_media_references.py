@@ -9,10 +9,9 @@ import json
 import msgspec
 import pytest
 
+from callspan import Settings
 from callspan.process.processors import caller_processors
-from callspan.record.call import CallRecord, Request, Response, Timing
-from callspan.record.events import EventRecord, MessageRecord
-from callspan.settings import Settings
+from callspan.records import CallRecord, EventRecord, MessageRecord, Request, Response, Timing
 
 _DATA = bytes(range(256)) * 4
 _TEXT = base64.b64encode(_DATA).decode()

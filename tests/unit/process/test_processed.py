@@ -11,11 +11,11 @@ import pytest
 from tests.processed import processed
 
 import callspan
+from callspan import Settings
 from callspan.delivery.recorder import Recorder
 from callspan.fail_open import failures
 from callspan.process.processed import Processed
-from callspan.record.call import CallRecord, Timing
-from callspan.settings import Settings
+from callspan.records import CallRecord, Timing
 
 CALL = CallRecord(call_id="c", timing=Timing(start_ns=1), metadata={"owner": "ann"})
 

@@ -7,19 +7,21 @@ import json
 import msgspec
 import pytest
 
+from callspan import Settings
 from callspan.fail_open import failures, forget_failures
 from callspan.process.processors import caller_processors
-from callspan.record.call import CallRecord, Request, Timing
-from callspan.record.codec import encode
-from callspan.record.events import (
+from callspan.records import (
+    CallRecord,
     EventRecord,
     MessageRecord,
     Record,
+    Request,
     RewardRecord,
     SessionRecord,
     TimestepRecord,
+    Timing,
+    encode,
 )
-from callspan.settings import Settings
 
 _IDLE: list[Record] = [
     SessionRecord(session_id="s", seen_ns=1),

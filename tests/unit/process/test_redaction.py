@@ -11,13 +11,26 @@ from typing import Any
 import msgspec
 import pytest
 
+from callspan import Settings, redact_texts
 from callspan.fail_open import failures, forget_failures
 from callspan.process.processors import caller_processors
-from callspan.process.redaction import redact_texts
-from callspan.record.call import Attempt, CallRecord, ErrorInfo, Place, Redaction, Request, Stream, Timing
-from callspan.record.codec import encode
-from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
-from callspan.settings import Settings
+from callspan.records import (
+    Attempt,
+    CallRecord,
+    ErrorInfo,
+    EventRecord,
+    MessageRecord,
+    Place,
+    Record,
+    Redaction,
+    Request,
+    RewardRecord,
+    SessionRecord,
+    Stream,
+    TimestepRecord,
+    Timing,
+    encode,
+)
 
 
 @pytest.fixture(autouse=True)

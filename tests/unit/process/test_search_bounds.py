@@ -11,15 +11,25 @@ import msgspec
 import pytest
 from tests.machine import slowness
 
+from callspan import redact_texts
 from callspan.cli.command_context import _first_line
 from callspan.process.content import UNREADABLE, decoded, without_content
-from callspan.process.redaction import redact_texts, redacted
+from callspan.process.redaction import redacted
 from callspan.process.secrets import MASK, MAX_SEARCHED, MAX_SETTINGS_SEARCHED, mask_record, masked_error
 from callspan.providers.error_kinds import MAX_MESSAGE_BYTES, MAX_WORD_BYTES, error_info
-from callspan.record.call import CallRecord, ErrorInfo, Request, Response, Timing
-from callspan.record.codec import decode, encode, exact_json
-from callspan.record.events import EventRecord, SessionRecord
+from callspan.record.codec import exact_json
 from callspan.record.plain_json import plain
+from callspan.records import (
+    CallRecord,
+    ErrorInfo,
+    EventRecord,
+    Request,
+    Response,
+    SessionRecord,
+    Timing,
+    decode,
+    encode,
+)
 from callspan.safe_urls import LONGEST_SECRET, whole_words, without_passwords
 
 PARTS = ("a1B2c3D4e5F6g7H8i9J0k1L2m3N4", "hunter2hunter2hunter2")

@@ -8,13 +8,24 @@ from typing import Any
 import msgspec
 import pytest
 
+from callspan import Settings
 from callspan.process.processors import caller_processors
 from callspan.process.secrets import MASK, MAX_SEARCHED, mask_settings, mask_text, masked_error
 from callspan.providers.anthropic.messages import Messages
-from callspan.record.call import CallRecord, ErrorInfo, Request, Response, Timing
-from callspan.record.codec import encode
-from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
-from callspan.settings import Settings
+from callspan.records import (
+    CallRecord,
+    ErrorInfo,
+    EventRecord,
+    MessageRecord,
+    Record,
+    Request,
+    Response,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+    Timing,
+    encode,
+)
 
 _SECRETS = [
     "sk-proj-abcdefghijklmnop1234567890",

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callspan import Settings
 from callspan.process.processors import caller_processors, within
 from callspan.record.bounded import fitted, json_attribute
-from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.codec import encode_json
-from callspan.record.events import EventRecord, MessageRecord
-from callspan.settings import Settings
+from callspan.records import CallRecord, EventRecord, MessageRecord, Request, Response, Timing
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),

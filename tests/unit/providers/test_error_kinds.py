@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.providers.error_kinds import MAX_BODY_BYTES, MAX_MESSAGE_BYTES, classify, error_info
-from callspan.record.call import ErrorInfo
+from callspan.records import ErrorInfo
 from callspan.safe_urls import LONGEST_SECRET
 
 KINDS = {

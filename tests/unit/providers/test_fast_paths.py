@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from callspan.providers.anthropic import messages
 from callspan.providers.openai import chat, usage
 from callspan.providers.wire_json import detached_object
-from callspan.record.usage import Usage
+from callspan.records import Usage
 
 COUNTS = (
     st.none()

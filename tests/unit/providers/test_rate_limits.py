@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.providers.rate_limits import rate_limits, relevant_headers, request_id, retry_after_s
-from callspan.record.call import RateLimit, RateLimits
+from callspan.records import RateLimit, RateLimits
 
 httpx = import_module("httpx2" if importlib.util.find_spec("httpx2") else "httpx")
 

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.providers import registry, routes
-from callspan.record.call import CallRecord, Request, Response, Timing
-from callspan.record.messages import Conversation, Message, Text
+from callspan.records import CallRecord, Conversation, Message, Request, Response, Text, Timing
 
 REQUEST = b'{"model":"claude-x","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}'
 RESPONSE = b'{"type":"message","role":"assistant","content":[{"type":"text","text":"Hello"}],"stop_reason":"end_turn"}'

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from callspan.providers.anthropic.messages import Messages
 from callspan.providers.base import ResponseInfo
-from callspan.record.usage import Usage
+from callspan.records import Usage
 
 _COUNT = st.none() | st.integers(min_value=0, max_value=2**63 - 1)
 _WORD = st.none() | st.text(max_size=8)

@@ -12,20 +12,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.record import codec
-from callspan.record.call import NO_BODY, Attempt, CallRecord, ErrorInfo, Request, Response, Stream, Timing
-from callspan.record.events import (
+from callspan.record.call import NO_BODY
+from callspan.record.events import record_key
+from callspan.record.formats import format_in
+from callspan.records import (
+    FORMAT,
+    Attempt,
+    CallRecord,
+    Cost,
+    ErrorInfo,
     EventRecord,
     MessageRecord,
+    OtherFormatError,
     Record,
+    Request,
+    Response,
     RewardRecord,
     SessionRecord,
+    Stream,
     TimestepRecord,
-    record_key,
+    Timing,
+    Usage,
+    decode,
+    encode,
+    new_id,
 )
-from callspan.record.formats import FORMAT, OtherFormatError, format_in
-from callspan.record.ids import new_id
-from callspan.record.usage import Cost, Usage
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(),
@@ -55,12 +66,12 @@ RECORDS: list[Record] = [
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
 def test_a_record_comes_back_as_it_was(record: Record) -> None:
-    line = codec.encode(record)
+    line = encode(record)
     assert b"\n" not in line
     assert json.loads(line)["schema_version"] == FORMAT
     assert format_in(line) == FORMAT
-    assert codec.encode(codec.decode(line)) == line
-    assert record_key(codec.decode(line)) == record_key(record)
+    assert encode(decode(line)) == line
+    assert record_key(decode(line)) == record_key(record)
 
 
 _ID: Final = '"\\ \n{"schema_version":1} \ud800'
@@ -80,7 +91,7 @@ _ID: Final = '"\\ \n{"schema_version":1} \ud800'
 )
 def test_a_record_states_its_format_at_its_beginning(record: Record) -> None:
     """With all the texts that may come before it, also those that JSON cannot represent; nothing else states one."""
-    line = codec.encode(record)
+    line = encode(record)
     assert format_in(line) == FORMAT
     assert format_in(line.replace(b'"schema_version":%d' % FORMAT, b'"schema_version":12', 1)) == 12
     assert format_in(line[1:]) is None
@@ -90,25 +101,25 @@ def test_a_record_states_its_format_at_its_beginning(record: Record) -> None:
 def test_a_body_is_kept_to_the_byte_and_no_body_is_left_out() -> None:
     body = b'{"b":1.50,"a":"\xc3\xa9"}'
     record = CallRecord(call_id="c", timing=Timing(start_ns=1), request=Request(body=msgspec.Raw(body)))
-    line = codec.encode(record)
+    line = encode(record)
     assert body in line
-    decoded = codec.decode(line)
+    decoded = decode(line)
     assert isinstance(decoded, CallRecord)
     assert bytes(decoded.request.body) == body
-    assert b'"body"' not in codec.encode(CallRecord(call_id="c", timing=Timing(start_ns=1)))
+    assert b'"body"' not in encode(CallRecord(call_id="c", timing=Timing(start_ns=1)))
     assert not bytes(NO_BODY)
 
 
 def test_unknown_stays_unknown_and_zero_stays_zero() -> None:
-    line = json.loads(codec.encode(CallRecord(call_id="c", timing=Timing(start_ns=1), usage=Usage(input_tokens=0))))
+    line = json.loads(encode(CallRecord(call_id="c", timing=Timing(start_ns=1), usage=Usage(input_tokens=0))))
     assert line["usage"] == {"input_tokens": 0}
     assert "cost" not in line
 
 
 def test_amounts_are_exact_decimal_text() -> None:
-    line = codec.encode(RECORDS[0])
+    line = encode(RECORDS[0])
     assert json.loads(line)["cost"]["usd"] == "1E-7"
-    decoded = codec.decode(line)
+    decoded = decode(line)
     assert isinstance(decoded, CallRecord)
     assert decoded.cost is not None
     assert decoded.cost.usd == Decimal("0.0000001")
@@ -116,18 +127,18 @@ def test_amounts_are_exact_decimal_text() -> None:
 
 def test_another_schema_is_refused_by_name() -> None:
     with pytest.raises(OtherFormatError, match="format 99"):
-        codec.decode(b'{"kind":"call","schema_version":99,"call_id":"c","timing":{"start_ns":1}}')
+        decode(b'{"kind":"call","schema_version":99,"call_id":"c","timing":{"start_ns":1}}')
 
 
 def test_fields_of_a_later_version_are_ignored() -> None:
     line = b'{"kind":"event","schema_version":12,"event_id":"e","event_type":"x","time_ns":1,"later":{"a":1}}'
-    assert record_key(codec.decode(line)) == ("event", "e")
+    assert record_key(decode(line)) == ("event", "e")
 
 
 @pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b'{"kind":"nothing"}', b'{"kind":"call"}', b"\xff"])
 def test_an_invalid_record_is_an_error(garbage: bytes) -> None:
     with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
-        codec.decode(garbage)
+        decode(garbage)
 
 
 class Broken:
@@ -156,7 +167,7 @@ class WithDump:
     ],
 )
 def test_what_json_cannot_hold_is_replaced(value: object, expected: object) -> None:
-    line = codec.encode(EventRecord(event_id="e", event_type="x", time_ns=1, data={"v": value, "bad": "\ud800"}))
+    line = encode(EventRecord(event_id="e", event_type="x", time_ns=1, data={"v": value, "bad": "\ud800"}))
     data = json.loads(line)["data"]
     assert data["bad"] == "�"
     assert data["v"] == expected
@@ -169,15 +180,15 @@ def test_cyclic_and_deep_values_are_cut_off() -> None:
     for _ in range(5000):
         deep = [deep]
     for value in (cycle, deep):
-        line = codec.encode(EventRecord(event_id="e", event_type="x", time_ns=1, data=value))
-        assert record_key(codec.decode(line)) == ("event", "e")
+        line = encode(EventRecord(event_id="e", event_type="x", time_ns=1, data=value))
+        assert record_key(decode(line)) == ("event", "e")
 
 
 @given(JSON)
 def test_any_json_is_encoded_into_something_readable(value: object) -> None:
-    line = codec.encode(EventRecord(event_id="e", event_type="x", time_ns=1, data=value))
+    line = encode(EventRecord(event_id="e", event_type="x", time_ns=1, data=value))
     json.loads(line)
-    assert record_key(codec.decode(line)) == ("event", "e")
+    assert record_key(decode(line)) == ("event", "e")
 
 
 def test_ids_are_unique_ordered_uuids_of_version_7() -> None:

@@ -8,11 +8,23 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from callspan.record.call import Attempt, CallRecord, ErrorInfo, Place, Redaction, Request, Response, Timing
-from callspan.record.codec import decode, encode
-from callspan.record.ids import new_id, response_call_id
+from callspan.record.ids import response_call_id
 from callspan.record.merging import first_seen, merged
-from callspan.record.usage import Cost, Usage
+from callspan.records import (
+    Attempt,
+    CallRecord,
+    Cost,
+    ErrorInfo,
+    Place,
+    Redaction,
+    Request,
+    Response,
+    Timing,
+    Usage,
+    decode,
+    encode,
+    new_id,
+)
 
 S = 1_000_000_000
 CALL_ID = response_call_id("openai", "resp_1")

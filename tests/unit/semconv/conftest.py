@@ -9,23 +9,28 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from callspan.record.call import (
+from callspan import Settings
+from callspan.records import (
     Attempt,
     CallRecord,
+    Conversation,
+    Cost,
     ErrorInfo,
+    Message,
     Place,
     RateLimit,
     RateLimits,
     Request,
     Response,
     Stream,
+    Text,
     Timing,
+    ToolCall,
+    ToolResult,
+    Usage,
 )
-from callspan.record.messages import Conversation, Message, Text, ToolCall, ToolResult
-from callspan.record.usage import Cost, Usage
 from callspan.semconv.call import Projection
 from callspan.semconv.content_attributes import Attributes
-from callspan.settings import Settings
 
 Call = tuple[CallRecord, Conversation]
 

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from callspan import Settings
 from callspan.providers.registry import conversation_of
-from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.codec import encode_json, encode_response
-from callspan.record.messages import Conversation, RawConversation
+from callspan.record.messages import RawConversation
+from callspan.records import CallRecord, Conversation, Request, Response, Timing
 from callspan.semconv.body_messages import choices_json, messages_json
 from callspan.semconv.call import Projection
 from callspan.semconv.content_attributes import Attributes
-from callspan.settings import Settings
 
 _MESSAGE = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text(max_size=60)})
 _ALL: Settings = Settings(vocabularies=("llm", "gen_ai", "openinference"))

@@ -7,8 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.record.call import CallRecord, Request, Response, Timing
-from callspan.record.usage import Usage
+from callspan.records import CallRecord, Request, Response, Timing, Usage
 from callspan.semconv import gen_ai
 from callspan.semconv.content_attributes import Attributes
 

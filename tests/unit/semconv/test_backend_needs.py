@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from callspan.record.call import CallRecord
-from callspan.record.messages import Conversation
+from callspan.records import CallRecord, Conversation
 from callspan.semconv import gen_ai
 from callspan.semconv.content_attributes import Attributes
 

@@ -6,8 +6,19 @@ from functools import partial
 
 import pytest
 
-from callspan.record.call import CallRecord, Request, Timing
-from callspan.record.messages import Conversation, Media, Message, Part, Reasoning, Text, ToolCall, ToolResult
+from callspan.records import (
+    CallRecord,
+    Conversation,
+    Media,
+    Message,
+    Part,
+    Reasoning,
+    Request,
+    Text,
+    Timing,
+    ToolCall,
+    ToolResult,
+)
 from callspan.semconv.content_attributes import (
     Attributes,
     ByteBudget,

@@ -8,30 +8,28 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.record.call import (
+from callspan.records import (
     Attempt,
     CallRecord,
+    Conversation,
     Cost,
     ErrorInfo,
+    EventRecord,
+    MessageRecord,
     Place,
     RateLimit,
     RateLimits,
+    Record,
     Request,
     Response,
-    Stream,
-    Timing,
-    Usage,
-)  # fmt: skip
-from callspan.record.events import (
-    EventRecord,
-    MessageRecord,
-    Record,
     RewardRecord,
     SessionRecord,
+    Stream,
     TimestepRecord,
+    Timing,
     Totals,
+    Usage,
 )
-from callspan.record.messages import Conversation
 from callspan.semconv import call, events, session
 from callspan.semconv.content_attributes import ByteBudget, Shown
 

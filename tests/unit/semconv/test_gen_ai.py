@@ -8,20 +8,22 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.record.call import CallRecord, Request, Response
-from callspan.record.messages import (
+from callspan.records import (
+    CallRecord,
     Conversation,
     Media,
     Message,
     Part,
     Reasoning,
     Refusal,
+    Request,
+    Response,
     Text,
     ToolCall,
     ToolResult,
     UnknownPart,
+    Usage,
 )
-from callspan.record.usage import Usage
 from callspan.semconv import gen_ai
 from callspan.semconv.content_attributes import Attributes, ByteBudget, Shown
 

@@ -9,19 +9,22 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.codec import encode_response
-from callspan.record.messages import (
+from callspan.record.messages import RawConversation
+from callspan.records import (
+    CallRecord,
     Conversation,
     Message,
-    RawConversation,
     Reasoning,
     Refusal,
+    Request,
+    Response,
     Text,
+    Timing,
     ToolCall,
     ToolResult,
+    Usage,
 )
-from callspan.record.usage import Usage
 from callspan.semconv import llm
 from callspan.semconv.content_attributes import Attributes, ByteBudget, Shown
 

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from callspan.record.call import CallRecord
-from callspan.record.messages import Conversation, Media, Message, Reasoning, Refusal, Text, ToolResult
+from callspan.records import CallRecord, Conversation, Media, Message, Reasoning, Refusal, Text, ToolResult
 from callspan.semconv import openinference
 from callspan.semconv.content_attributes import Attributes, ByteBudget, Shown
 

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.record.call import CallRecord, Request, Response, Timing
-from callspan.record.messages import Conversation, Message, Text
+from callspan import Settings
+from callspan.records import CallRecord, Conversation, Message, Request, Response, Text, Timing
 from callspan.semconv.call import Projection
 from callspan.semconv.content_attributes import Attributes
-from callspan.settings import Settings
 
 Call = tuple[CallRecord, Conversation]
 Project = Callable[..., Attributes]

@@ -12,14 +12,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from callspan import Settings
 from callspan.fail_open import failures, forget_failures
 from callspan.process.processors import caller_processors
 from callspan.providers.base import Endpoint
 from callspan.providers.registry import conversation_of, endpoint_for
-from callspan.record.call import NO_BODY, CallRecord, Timing
+from callspan.record.call import NO_BODY
+from callspan.records import CallRecord, Timing
 from callspan.semconv.call import Projection
 from callspan.semconv.content_attributes import Attributes
-from callspan.settings import Settings
 
 _KINDS = (str, bool, int, float, tuple)
 _JSON = (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 from callspan.semconv.metrics import DURATION_BUCKETS, TOKEN_BUCKETS, bounded_type
 from callspan.semconv.records_from_spans import call_of
 

@@ -9,10 +9,22 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.record.call import Attempt, CallRecord, ErrorInfo, Place, Request, Response, Timing
-from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
-from callspan.record.messages import Conversation
-from callspan.record.usage import Usage
+from callspan.records import (
+    Attempt,
+    CallRecord,
+    Conversation,
+    ErrorInfo,
+    EventRecord,
+    MessageRecord,
+    Place,
+    Request,
+    Response,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+    Timing,
+    Usage,
+)
 from callspan.semconv import anthropic, call, events, gen_ai, llm, openinference, session
 from callspan.semconv.content_attributes import ByteBudget, Shown
 from callspan.semconv.table import (

@@ -10,12 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.record.call import NO_BODY, CallRecord, Place, Request, Response, Timing
-from callspan.record.codec import encode
-from callspan.record.events import Record
-from callspan.record.usage import Cost, Usage
-from callspan.spool.sink import Entry
-from callspan.stores.base import Reader
+from callspan.record.call import NO_BODY
+from callspan.records import CallRecord, Cost, Place, Record, Request, Response, Timing, Usage, encode
+from callspan.stores import Entry, Reader
 from callspan.stores.urls import open_store, sinks_for
 
 MIDNIGHT_NS = 1_760_054_400_000_000_000

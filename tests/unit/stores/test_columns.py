@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.record.call import ErrorInfo, Place, Request, Response, Stream
-from callspan.record.usage import Cost, Usage
+from callspan.records import Cost, ErrorInfo, Place, Request, Response, Stream, Usage
 from callspan.stores.columns import CALLS, MESSAGES, SESSIONS, TABLES, TIMESTEPS, Table
 from callspan.stores.rows import on_conflict, to_row, to_tree
 

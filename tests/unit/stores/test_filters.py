@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from callspan.record.call import Stream
-from callspan.record.events import SessionRecord
-from callspan.stores.base import CallFilter, Reader
+from callspan.records import SessionRecord, Stream
+from callspan.stores import CallFilter, Reader
 from callspan.stores.urls import open_store
 
 from .conftest import MIDNIGHT_NS, SECOND, Holding, chat, made

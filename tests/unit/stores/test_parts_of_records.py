@@ -11,11 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.record.call import Attempt, CallRecord, ErrorInfo, Request, Response
-from callspan.record.codec import decode
-from callspan.record.events import EventRecord
-from callspan.spool.sink import PoisonError, decode_payload
-from callspan.stores import bodies, payloads
+from callspan.records import Attempt, CallRecord, ErrorInfo, EventRecord, Request, Response, decode
+from callspan.spool.sink import decode_payload
+from callspan.stores import PoisonError, bodies, payloads
 from callspan.stores.columns import CALLS
 from callspan.stores.payloads import line_of
 

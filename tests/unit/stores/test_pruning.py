@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
-from callspan.stores.base import DeletionResult
+from callspan.records import EventRecord, Record, SessionRecord, TimestepRecord
+from callspan.stores import DeletionResult
 from callspan.stores.retention import prune
 from callspan.stores.urls import open_store
 

@@ -12,18 +12,9 @@ from typing import Any
 
 import pytest
 
-from callspan.record.events import (
-    EventRecord,
-    MessageRecord,
-    Record,
-    RewardRecord,
-    SessionRecord,
-    TimestepRecord,
-    Totals,
-)
 from callspan.record.reward_sums import Score
-from callspan.stores import aggregates
-from callspan.stores.base import Reader, SessionSummary
+from callspan.records import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord, Totals
+from callspan.stores import Reader, SessionSummary, aggregates
 
 from .conftest import MIDNIGHT_NS, SECOND, Holding, made
 

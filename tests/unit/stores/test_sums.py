@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.stores.base import CallFilter, Reader, Summary
+from callspan.stores import CallFilter, Reader, Summary
 
 from .conftest import MIDNIGHT_NS, SECOND, Holding, made
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from callspan.record.events import EventRecord
-from callspan.record.messages import ToolCall, ToolResult
+from callspan.records import EventRecord, ToolCall, ToolResult
 from callspan.stores.tool_uses import tool_uses
 
 from .conftest import MIDNIGHT_NS, SECOND, Holding, chat, made

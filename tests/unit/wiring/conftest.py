@@ -11,7 +11,7 @@ import pytest
 
 import callspan
 from callspan.fail_open import forget_failures
-from callspan.record.call import CallRecord, Timing
+from callspan.records import CallRecord, Timing
 from callspan.stores.urls import open_store
 from callspan.wiring import WIRING
 

@@ -12,9 +12,8 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 import callspan
-from callspan.plugin import AnthropicInstrumentor, CallRecordExporter, OpenAIInstrumentor
-from callspan.record.events import Record
-from callspan.settings import SettingError
+from callspan import AnthropicInstrumentor, CallRecordExporter, OpenAIInstrumentor, SettingError
+from callspan.records import Record
 from callspan.settings_loader import forget_warnings
 from callspan.testing import capture
 from callspan.wiring import WIRING

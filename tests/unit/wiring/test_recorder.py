@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from callspan import Settings
 from callspan.delivery.recorder import Recorder
 from callspan.fail_open import failures
 from callspan.process.processed import Processed
-from callspan.record.events import Record
-from callspan.settings import Settings
+from callspan.records import Record
 from callspan.wiring.pipeline import Providers
 from tests.processed import processed
 

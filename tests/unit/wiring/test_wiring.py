@@ -9,9 +9,9 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 import callspan
+from callspan import Settings
 from callspan.agent import runtime
 from callspan.sdk_profiles import Sdk
-from callspan.settings import Settings
 from callspan.wiring import WIRING, Wiring
 from callspan.wiring.pipeline import Providers
 

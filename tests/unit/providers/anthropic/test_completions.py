@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.providers.anthropic.completions import CompletionAccumulator, TextCompletions
-from callspan.record.messages import Conversation, Message, Text, UnknownPart
+from callspan.records import Conversation, Message, Text, UnknownPart
 
 HEAD = {"type": "completion", "id": "compl_1", "model": "claude-2.1", "log_id": "compl_1"}
 ENDPOINT = TextCompletions()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from callspan.providers.anthropic.messages import usage
-from callspan.record.usage import Usage
+from callspan.records import Usage
 
 
 def entry(kind: str, tokens: int, output: int, model: str | None = None, **more: int) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from tests.unit.providers.test_folding import messages
 
 from callspan.providers.anthropic.messages import Messages
 from callspan.providers.base import Endpoint
-from callspan.record.call import Request
 from callspan.record.codec import encode_json
+from callspan.records import Request
 
 MESSAGES = Messages()
 

@@ -11,15 +11,17 @@ import pytest
 from callspan.process.media_references import media_by_reference
 from callspan.providers.anthropic.parts import conversation, parts
 from callspan.providers.registry import conversation_of
-from callspan.record.call import CallRecord, Request, Timing
 from callspan.record.codec import encode_json
-from callspan.record.messages import (
+from callspan.records import (
+    CallRecord,
     Conversation,
     Media,
     Message,
     Part,
     Reasoning,
+    Request,
     Text,
+    Timing,
     ToolCall,
     ToolResult,
     UnknownPart,

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from callspan.providers.anthropic.messages import response_info, usage
-from callspan.record.call import Response
-from callspan.record.usage import Usage
+from callspan.records import Response, Usage
 
 
 def message(**fields: object) -> dict[str, object]:

@@ -7,17 +7,7 @@ from typing import Any
 import pytest
 
 from callspan.providers.openai.chat import ChatCompletions
-from callspan.record.messages import (
-    Media,
-    Message,
-    Part,
-    Reasoning,
-    Refusal,
-    Text,
-    ToolCall,
-    ToolResult,
-    UnknownPart,
-)
+from callspan.records import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult, UnknownPart
 
 
 def input_of(*messages: Any) -> list[Message]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from callspan.providers.base import ResponseInfo
 from callspan.providers.openai.chat import ChatCompletions
-from callspan.record.messages import Message, Reasoning, Text
+from callspan.records import Message, Reasoning, Text
 
 
 def folded(chunks: list[dict[str, Any]]) -> tuple[list[Message], ResponseInfo]:

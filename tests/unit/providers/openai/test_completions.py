@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from callspan.providers.openai.completions import CompletionAccumulator, Completions
-from callspan.record.messages import Message, Text, UnknownPart
+from callspan.records import Message, Text, UnknownPart
 
 HEAD = {"id": "cmpl-1", "object": "text_completion", "created": 17, "model": "davinci"}
 

@@ -6,7 +6,7 @@ import pytest
 from tests.unit.providers.openai.test_properties import ENDPOINTS
 
 from callspan.providers.base import Accumulator, Endpoint
-from callspan.record.messages import Conversation
+from callspan.records import Conversation
 
 each = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from callspan.providers.openai.single_body import Decisions
-from callspan.record.messages import Message, Refusal, Text, ToolCall, ToolResult
+from callspan.records import Message, Refusal, Text, ToolCall, ToolResult
 
 CHOICE = {"type": "choice", "name": "next", "instructions": "Where to?", "choices": [{"value": "n"}, {"value": "s"}]}
 ANSWER = {

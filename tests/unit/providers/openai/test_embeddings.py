@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from callspan.providers.openai.single_body import Embeddings
-from callspan.record.messages import Conversation, Message, Text
+from callspan.records import Conversation, Message, Text
 
 BODY = {
     "object": "list",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from callspan.providers.openai.single_body import GraderRuns, Moderations, VectorStoreSearch
-from callspan.record.messages import Media, Message, Text
+from callspan.records import Media, Message, Text
 
 RESULT = {"flagged": True, "categories": {"hate": True}, "category_scores": {"hate": 0.97}}
 DOCUMENT = {"file_id": "file-1", "filename": "a.md", "score": 0.8, "content": [{"type": "text", "text": "Found."}]}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from callspan.providers.openai.parts import parts_of
-from callspan.record.messages import Media, Reasoning, Refusal, Text, UnknownPart
+from callspan.records import Media, Reasoning, Refusal, Text, UnknownPart
 
 BYTES = b"\x89PNG not really"
 DATA = base64.b64encode(BYTES).decode()

@@ -16,7 +16,7 @@ from callspan.providers.openai.media import ImageEdits, Images, ImageVariations,
 from callspan.providers.openai.responses import Responses
 from callspan.providers.openai.single_body import Decisions, Embeddings, GraderRuns, Moderations, VectorStoreSearch
 from callspan.record.codec import encode_json
-from callspan.record.messages import Conversation, Text, ToolCall
+from callspan.records import Conversation, Text, ToolCall
 
 ENDPOINTS: list[Endpoint] = [
     ChatCompletions(), Responses(), Completions(), Embeddings(), Decisions(), Moderations(), VectorStoreSearch(),

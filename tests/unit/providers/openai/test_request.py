@@ -10,7 +10,7 @@ from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.completions import Completions
 from callspan.providers.openai.responses import Responses
 from callspan.providers.openai.single_body import Embeddings
-from callspan.record.call import Request
+from callspan.records import Request
 
 
 def request_of(**body: Any) -> Request:

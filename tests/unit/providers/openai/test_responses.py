@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from callspan.providers.openai.responses import Responses
-from callspan.record.messages import (
+from callspan.records import (
     Conversation,
     Media,
     Message,

@@ -8,7 +8,7 @@ import pytest
 
 from callspan.providers.openai.responses import Responses
 from callspan.providers.openai.responses_stream import ResponsesAccumulator
-from callspan.record.messages import Part, Reasoning, Refusal, Text, ToolCall
+from callspan.records import Part, Reasoning, Refusal, Text, ToolCall
 
 RESPONSE = {"id": "resp_1", "object": "response", "model": "gpt-5", "status": "in_progress", "output": []}
 MESSAGE = {"type": "message", "id": "msg_1", "role": "assistant", "status": "in_progress", "content": []}

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from callspan.providers.openai.usage import usage_of
-from callspan.record.usage import Usage
+from callspan.records import Usage
 
 
 def read(usage: Any, **body: Any) -> Usage:
