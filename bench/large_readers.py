@@ -21,7 +21,7 @@ _OF_LINES = (
     ("calls", "--text", "no such text"), ("report", "--output", "/dev/null"),
 )  # fmt: skip
 """At most 0.12 ms a record, whatever is asked."""
-_LEAST = (("--min-cost", "0.01"), ("--min-time", "2s"))
+_LEAST = (("--min-cost", "0.01"), ("--min-duration", "2s"))
 
 
 class Bar(NamedTuple):
@@ -51,10 +51,10 @@ def bars(path: Path) -> list[Bar]:
         Bar(("calls",), 1.5),
         Bar(("calls", "--offset", "100000"), None),
         Bar(("calls", "--model", "gpt-5-mini"), None),
-        Bar(("calls", "--error"), 1.5),
+        Bar(("calls", "--failed"), 1.5),
         Bar(("calls", "--user", "user-7"), 1.5),
-        *(Bar(("calls", "--sort", key), 3.0) for key in ("cost", "time", "tokens", "retries")),
-        *(Bar(("sessions", "--sort", key), 3.0) for key in ("cost", "time")),
+        *(Bar(("calls", "--sort", key), 3.0) for key in ("cost", "duration", "tokens", "retries")),
+        *(Bar(("sessions", "--sort", key), 3.0) for key in ("cost", "duration")),
         *(Bar((command, *least), 3.0) for command in ("calls", "sessions") for least in _LEAST),
         Bar(("stats", "--by", "user", "--by", "model"), None),
         Bar(("sessions",), 1.5),
@@ -68,7 +68,7 @@ def bars(path: Path) -> list[Bar]:
         Bar(("calls", "--text", word), 2.0),
         Bar(("calls", "--text", COMMON), 2.0),
         Bar(("calls", "--text", phrase), 2.0),
-        Bar(("calls", "--text", phrase, "--oldest-first"), 2.0),
+        Bar(("calls", "--text", phrase, "--reverse"), 2.0),
         Bar(("calls", "--text", phrase, "--model", "gpt-5"), 2.0),
         Bar(("calls", "--text", "no such text"), 2.0),
         Bar(("calls", "--text", "amuwonoba"), 2.0),

@@ -58,7 +58,7 @@ def test_calls_shows_one_line_a_call(ask: Ask) -> None:
 def test_calls_of_one_session_by_the_beginning_of_its_id(ask: Ask) -> None:
     rows = ask("sessions", "--json").json
     (longest,) = [row for row in rows if row["metadata"].get("mode") == "sync"]
-    listed = ask("calls", "--session", longest["session_id"][:20], "--oldest-first", "--json").json
+    listed = ask("calls", "--session", longest["session_id"][:20], "--reverse", "--json").json
     assert [call["timestep_position"] for call in listed] == [0, 0, 0, 1, 2, 3]
     assert ask("calls", "--session", "nobody").code == 1
 
@@ -94,7 +94,7 @@ def test_show_draws_a_session_with_its_steps_in_order(ask: Ask) -> None:
 
 def test_show_gives_a_call_in_full(ask: Ask) -> None:
     call_id = first_id(ask, "--text", "could go west")
-    answer = ask("show", first_id(ask, "--model", "gpt-4.1-mini", "--oldest-first"))
+    answer = ask("show", first_id(ask, "--model", "gpt-4.1-mini", "--reverse"))
     assert answer.code == 0
     for part in ("chat gpt-4.1-mini", "provider", "openai chat_completions at 127.0.0.1", "tools       look, move",
                  "You are a robot", 'look({"direction":"east"})', "tool_calls", "214 in, 15 out"):  # fmt: skip
@@ -143,7 +143,7 @@ def test_the_store_may_be_named_before_or_after_the_sub_command(demo: Demo, tmp_
     assert in_its_own("calls", "--json", cwd=tmp_path, env={"CALLSPAN_STORES": demo.store}).code == 0
 
 
-@pytest.mark.parametrize("command", ["sessions", "calls", "show x", "stats", "tail", "prune --older-than 1d"])
+@pytest.mark.parametrize("command", ["sessions", "calls", "show x", "stats", "prune --older-than 1d"])
 def test_a_missing_store_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.chdir(tmp_path)
     answer = in_process(*command.split())
@@ -163,7 +163,9 @@ def test_a_missing_store_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.Mo
         ["calls", "--since", "yesterday-ish"],
         ["calls", "--limit", "0"],
         ["stats", "--by", "weather"],
-        ["show", "a", "b"],
+        ["show", "a", "b", "c"],
+        ["calls", "--rewards", "--failed"],
+        ["calls", "--follow", "--sort", "cost"],
         ["teapot"],
         ["prune"],
     ],

@@ -72,7 +72,7 @@ def test_the_stream_stopped_early_keeps_what_had_come(ask: Ask) -> None:
 
 @pytest.mark.slow
 def test_the_streams_read_fully_are_complete(ask: Ask) -> None:
-    streamed = [call for call in ask("calls", "--no-error", "--json").json if call["stream"]]
+    streamed = [call for call in ask("calls", "--no-failed", "--json").json if call["stream"]]
     assert len(streamed) == 4
     assert {call["stream_end"] for call in streamed} == {"complete"}
     assert all(0 < call["first_token_ms"] <= call["duration_ms"] for call in streamed)

@@ -54,7 +54,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize(
-    "command", ["sessions", "calls", "show last", "stats", "stats --by session", "tail", "show CALL"]
+    "command", ["sessions", "calls", "show last", "stats", "stats --by session", "calls --rewards", "show CALL"]
 )
 def test_no_control_character_of_a_record_reaches_the_terminal(store: str, command: str) -> None:
     for call in in_process("--store", store, "calls", "--json").json:
@@ -65,7 +65,7 @@ def test_no_control_character_of_a_record_reaches_the_terminal(store: str, comma
 
 
 def test_markup_in_a_record_is_text(store: str) -> None:
-    call = in_process("--store", store, "calls", "--no-error", "--json").json[0]
+    call = in_process("--store", store, "calls", "--no-failed", "--json").json[0]
     assert "[bold]markup[/]" in in_process("--store", store, "show", call["call_id"]).out
 
 
@@ -74,7 +74,7 @@ def test_json_is_escaped_and_gives_the_text_back_unchanged(store: str) -> None:
         answer = in_process("--store", store, *command, "--json")
         assert not COMMANDING.search(answer.out)
     assert in_process("--store", store, "sessions", "--json").json[0]["name"] == "name" + EVIL
-    call = in_process("--store", store, "calls", "--no-error", "--json").json[0]
+    call = in_process("--store", store, "calls", "--no-failed", "--json").json[0]
     record = in_process("--store", store, "show", call["call_id"], "--json").json["record"]
     assert record["conversation"]["input"][0]["parts"][0]["text"] == EVIL
 

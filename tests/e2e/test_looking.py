@@ -32,7 +32,6 @@ LOOKING: Final = [
     ("sessions",),
     ("show", "s0"),
     ("stats",),
-    ("tail",),
     ("report", "-o", "-"),
     ("export", "openai", "-o", "-"),
     ("delete", "s0", "--dry-run"),

@@ -47,7 +47,7 @@ def calls(place: Path, *, store: str = "callspan.db") -> list[dict[str, Any]]:
     url = str(place / store)
     # A busy machine may not deliver everything in the time an ending process takes for it.
     assert in_process("--store", url, "ship").code == 0
-    answer = in_process("--store", url, "calls", "--oldest-first", "--json")
+    answer = in_process("--store", url, "calls", "--reverse", "--json")
     assert answer.code == 0
     found: list[dict[str, Any]] = answer.json
     return found

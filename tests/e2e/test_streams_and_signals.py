@@ -100,15 +100,6 @@ def test_an_interrupt_is_exit_code_130(directory: Path) -> None:
         assert (process.wait(60), process.stderr.read()) == (130, "")
 
 
-def test_more_than_a_screen_goes_through_the_pager_and_less_does_not(directory: Path, tmp_path: Path) -> None:
-    pager = tmp_path / "pager.sh"
-    pager.write_text("#!/bin/sh\necho PAGED; cat\n")
-    pager.chmod(0o700)
-    assert "PAGED" in on_a_terminal(directory, "calls", "--limit", "100", PAGER=str(pager))
-    assert "PAGED" not in on_a_terminal(directory, "calls", "--limit", "5", PAGER=str(pager))
-    assert "PAGED" not in on_a_terminal(directory, "--no-pager", "calls", "--limit", "100", PAGER=str(pager))
-
-
 def test_colours_are_for_terminals_that_want_them(directory: Path) -> None:
     assert "\x1b[36m" in on_a_terminal(directory, "calls", "--limit", "3")
     assert "\x1b[36m" not in on_a_terminal(directory, "calls", "--limit", "3", NO_COLOR="1")
@@ -116,7 +107,7 @@ def test_colours_are_for_terminals_that_want_them(directory: Path) -> None:
 
 @pytest.mark.parametrize("columns", ["40", "60", "80", "200"])
 def test_no_line_is_wider_than_the_terminal(directory: Path, columns: str) -> None:
-    for arguments in (["calls", "--limit", "3"], ["stats"], ["sessions"], ["show", "call-00001"], ["tail", "-n", "2"]):
-        shown = on_a_terminal(directory, "--no-pager", *arguments, NO_COLOR="1", TERM="dumb", COLUMNS=columns)
+    for arguments in (["calls", "--limit", "3"], ["stats"], ["sessions"], ["show", "call-00001"]):
+        shown = on_a_terminal(directory, *arguments, NO_COLOR="1", TERM="dumb", COLUMNS=columns)
         if arguments != ["sessions"]:  # says on stderr that there are none, in one line
             assert max(len(line.rstrip("\r")) for line in shown.split("\n")) <= int(columns)

@@ -126,7 +126,7 @@ def test_each_question_of_a_support_team_is_one_command(stage: Stage) -> None:
         # Which answer was cut, and why? Who went away? What was the storm, when, and which calls?
         assert ids("--finish", "length") == [cut]
         assert "cut by length" in desk.command("calls", "--user", "ann")
-        (gone,) = desk.rows("calls", "--outcome", "cancelled")
+        (gone,) = desk.rows("calls", "--status", "cancelled")
         assert (gone["user"], gone["session_id"]) == ("cid", "c1")
         storm = set(ids("--rate-limited"))
         assert storm == set(storms)
@@ -137,7 +137,7 @@ def test_each_question_of_a_support_team_is_one_command(stage: Stage) -> None:
         spender = max(desk.rows("stats", "--by", "user"), key=lambda group: float(group["cost_usd"] or 0))
         assert spender["user"] == "bob"
         assert ids("--sort", "cost", "--limit", "1") == [dear]
-        assert ids("--sort", "time", "--user", "bob", "--limit", "1") == [slow]
+        assert ids("--sort", "duration", "--user", "bob", "--limit", "1") == [slow]
         assert len(desk.rows("stats", "--by", "user", "--by", "model")) == 3
         # What does Ann have here, what was said, in which order, and where did somebody say that?
         assert len(ids("--user", "ann")) == 7

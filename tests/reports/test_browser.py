@@ -21,7 +21,7 @@ WIDER = """() => Math.max(...["html", "main"].map(name => {
   const box = document.querySelector(name);
   return box.scrollWidth - box.clientWidth;
 }))"""
-PLACES = ("", "session/s1", "calls", "charts", "?q=error", "?q=retries:1", "nowhere", "session/none", "find?q=x")
+PLACES = ("", "session/s1", "calls", "charts", "?q=failed", "?q=retries:1", "nowhere", "session/none", "find?q=x")
 
 
 @pytest.fixture(scope="module")

@@ -129,9 +129,9 @@ def test_the_report_and_the_last_calls_show_what_is_in_progress(url: str, delive
     store = deliver(url)
     store.write(CREATED)
     store.sink.close()
-    (row,) = [json.loads(line) for line in run(url, "tail", "--json").splitlines()]
+    (row,) = json.loads(run(url, "calls", "--json"))
     assert (row["call_id"], row["outcome"], row["output_tokens"]) == (BASE.call_id, "in_progress", None)
-    assert "in_progress" in run(url, "tail")
+    assert "in_progress" in run(url, "calls")
     target = tmp_path / "report.html"
     written = json.loads(run(url, "report", "-o", str(target), "--json"))
     assert written["calls"] == 1

@@ -40,7 +40,7 @@ def test_lists_and_sums(filled: str) -> None:
     assert len(json.loads(run(filled, "calls", "--json", "--text", "bye"))) == 1
     (sums,) = json.loads(run(filled, "stats", "--json"))
     assert (sums["calls"], sums["cost_usd"], sums["calls_without_cost"]) == (2, None, 2)
-    for command in (["show", "last"], ["tail"], ["calls"], ["stats"], ["sessions"]):
+    for command in (["show", "last"], ["calls"], ["stats"], ["sessions"]):
         assert run(filled, *command)
 
 
@@ -73,7 +73,7 @@ def test_no_list_is_silently_short(
         page = [row[key] for row in json.loads(run(url, *command.split(), "--json", "--limit", "9", "--offset", "45"))]
         assert page == every[45:54], command
         assert "more: --offset 50 goes on, --limit N shows more, --json all" in run(url, *command.split()), command
-    assert len(json.loads(run(url, "calls", "--json", "--oldest-first"))) == 60
+    assert len(json.loads(run(url, "calls", "--json", "--reverse"))) == 60
 
 
 def test_new_costs_are_exact_and_replace_nothing_else(filled: str, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from .conftest import SECOND, START_NS, Delivery, Records
 
 CALLS = [
     ("", "whole cut off gone dear tiny storm unknown"),
-    ("--outcome cancelled", "gone"),
-    ("--outcome error", "unknown"),
+    ("--status cancelled", "gone"),
+    ("--status error", "unknown"),
     ("--finish length", "cut dear"),
     ("--finish max_tokens", "cut"),
     ("--finish stop", "whole off gone tiny storm"),
@@ -33,8 +33,8 @@ CALLS = [
     ("--min-cost 2.5", "dear"),
     ("--min-cost 0.000000000123", "whole cut off gone dear tiny storm"),
     ("--min-cost 0.000000000124", "whole cut off gone dear storm"),
-    ("--min-time 2s", "dear storm"),
-    ("--min-time 9000ms", "dear"),
+    ("--min-duration 2s", "dear storm"),
+    ("--min-duration 9000ms", "dear"),
     ("--finish length --min-cost 1 --retries 1", "dear"),
 ]
 SESSIONS = [
@@ -44,25 +44,25 @@ SESSIONS = [
     ("--cut-off", "s-cut"),
     ("--retries 2", "s-storm"),
     ("--rate-limited", "s-storm"),
-    ("--error", "s-storm"),
-    ("--no-error", "s-cut s-plain"),
+    ("--failed", "s-storm"),
+    ("--no-failed", "s-cut s-plain"),
     ("--min-cost 2", "s-plain"),
-    ("--min-time 60s", "s-plain"),
-    ("--min-time 8s", "s-storm s-plain"),
+    ("--min-duration 60s", "s-plain"),
+    ("--min-duration 8s", "s-storm s-plain"),
     ("--until 2025-10-09T08:53:22Z", "s-plain"),
     ("--session s-cut", "s-cut"),
-    ("--outcome success", "s-cut s-plain"),
-    ("--outcome success --finish length --min-cost 2", "s-plain"),
+    ("--status success", "s-cut s-plain"),
+    ("--status success --finish length --min-cost 2", "s-plain"),
 ]
 SORTED = [
     ("calls", "start", "unknown storm tiny dear gone off cut whole"),
     ("calls", "cost", "dear whole storm gone off cut tiny unknown"),
-    ("calls", "time", "dear storm tiny gone off cut whole unknown"),
+    ("calls", "duration", "dear storm tiny gone off cut whole unknown"),
     ("calls", "tokens", "storm cut tiny dear gone off whole unknown"),
     ("calls", "retries", "storm dear tiny gone off cut whole unknown"),
     ("sessions", "start", "s-storm s-cut s-plain"),
     ("sessions", "cost", "s-plain s-cut s-storm"),
-    ("sessions", "time", "s-plain s-storm s-cut"),
+    ("sessions", "duration", "s-plain s-storm s-cut"),
     ("sessions", "tokens", "s-storm s-cut s-plain"),
     ("sessions", "retries", "s-storm s-plain s-cut"),
 ]
@@ -107,14 +107,14 @@ def test_calls_and_sessions_that_went_wrong(
     store.write(*recorded(records))
     store.sink.close()
     for options, expected in CALLS:
-        found = listed(url, "calls", "--oldest-first", *options.split())
+        found = listed(url, "calls", "--reverse", *options.split())
         assert found == expected.split(), options
     for options, expected in SESSIONS:
         assert listed(url, "sessions", *options.split()) == expected.split(), options
     for command, sort, expected in SORTED:
         assert listed(url, command, "--sort", sort) == expected.split(), (command, sort)
         assert listed(url, command, "--sort", sort, "--limit", "2", "--offset", "1") == expected.split()[1:3]
-    assert listed(url, "calls", "--sort", "cost", "--oldest-first") == SORTED[1][2].split()[::-1]
+    assert listed(url, "calls", "--sort", "cost", "--reverse") == SORTED[1][2].split()[::-1]
     reader = store.read()
     assert reader.count_calls(CallFilter(finish="length")) == 2
     (sums,) = reader.summary("session", CallFilter(session_id="s-cut"))

@@ -119,7 +119,7 @@ def test_a_store_of_another_format_is_refused_and_not_changed(
         assert str(refused.value) == SENTENCE.format(place, other, FORMAT)
     receipt = erase(url_of_any, CallFilter(user="u1"))
     by_id = erase(url_of_any, calls=["c"], everywhere=True)
-    rewarded = CliRunner().invoke(callspan, ["--store", url_of_any, "rewards"])
+    rewarded = CliRunner().invoke(callspan, ["--store", url_of_any, "calls", "--rewards"])
     assert rewarded.exit_code == 1
     for one in (receipt.stores[0].left, by_id.stores[0].left, rewarded.output.replace("\n", " ")):
         assert SENTENCE.format(place, other, FORMAT) in str(one)

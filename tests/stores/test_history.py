@@ -239,5 +239,5 @@ def test_show_prints_the_whole_conversation_and_says_what_is_missing(url: str, d
         "Question 12", "Answer 12", "Question 13",
     ]  # fmt: skip
     assert "history" not in json.loads(run(url, "show", "call-0", "--json"))
-    listed = json.loads(run(url, "calls", "--conversation", "conv_1", "--json", "--oldest-first"))
+    listed = json.loads(run(url, "calls", "--conversation", "conv_1", "--json", "--reverse"))
     assert [row["call_id"] for row in listed] == ["call-20", "call-21"]

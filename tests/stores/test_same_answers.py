@@ -30,7 +30,7 @@ from .conftest import SECOND, START_NS, Delivery, Records
 pytestmark = pytest.mark.slow
 
 SECOND_CALL = "01990000-0000-7000-8000-000000000002"
-LISTS = ("calls", "sessions", "stats", "tail")
+LISTS = ("calls", "sessions", "stats")
 FILTERS: dict[str, tuple[str, ...]] = {
     "nothing": (),
     "session": ("--session", "run-b"),
@@ -39,17 +39,27 @@ FILTERS: dict[str, tuple[str, ...]] = {
     "provider": ("--provider", "anthropic"),
     "since": ("--since", "2025-10-09T08:54:00Z"),
     "until": ("--until", "2025-10-09T08:54:00Z"),
-    "error": ("--error",),
-    "no error": ("--no-error",),
+    "error": ("--failed",),
+    "no error": ("--no-failed",),
     "min reward": ("--min-reward", "0.5"),
     "text": ("--text", "Straße"),
-    "all at once": ("--model", "gpt-5", "--no-error", "--min-reward", "0.5", "--text", "east", "--since", "2025-01-01"),
+    "all at once": (
+        "--model",
+        "gpt-5",
+        "--no-failed",
+        "--min-reward",
+        "0.5",
+        "--text",
+        "east",
+        "--since",
+        "2025-01-01",
+    ),
     "none": ("--model", "nobody"),
 }
 OTHERS: dict[str, tuple[str, ...]] = {
-    "calls, a page": ("calls", "--limit", "2", "--offset", "1", "--oldest-first"),
+    "calls, a page": ("calls", "--limit", "2", "--offset", "1", "--reverse"),
     "sessions, a page": ("sessions", "--limit", "1", "--offset", "1"),
-    "sessions, bounds": ("sessions", "--max-reward", "0.9", "--outcome", "failure"),
+    "sessions, bounds": ("sessions", "--max-reward", "0.9", "--status", "failure"),
     "stats by provider": ("stats", "--by", "provider"),
     "stats by session": ("stats", "--by", "session", "--min-reward", "-9"),
     "stats by day": ("stats", "--by", "day"),
@@ -109,9 +119,7 @@ class StoreCommand:
 
     def __call__(self, *arguments: str) -> tuple[int, Any]:
         result = CliRunner().invoke(callspan, ["--store", self.url, *arguments], catch_exceptions=False)
-        lines = result.stdout.splitlines()
-        whole = [json.loads(line) for line in lines] if arguments[0] == "tail" else json.loads(result.stdout or "null")
-        return result.exit_code, whole
+        return result.exit_code, json.loads(result.stdout or "null")
 
 
 @pytest.fixture

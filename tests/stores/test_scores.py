@@ -76,15 +76,15 @@ def test_lists_are_filtered_and_sorted_by_scores_and_show_them(judged: str) -> N
     def ids(command: str, *arguments: str) -> list[str]:
         return [row["session_id" if command == "sessions" else "call_id"] for row in rows(judged, command, *arguments)]
 
-    assert ids("sessions", "--sort", "score", "--objective", "judge") == ["good", "bad", "none"]
+    assert ids("sessions", "--sort", "score", "--objective", "judge") == ["bad", "good", "none"]
     assert ids("sessions", "--objective", "judge", "--min-score", "0.5") == ["good"]
     assert ids("sessions", "--objective", "judge", "--objective", "feedback", "--min-score", "-1") == ["bad", "good"]
     assert ids("sessions", "--min-score", "2.4") == ["good"]
     assert ids("calls", "--objective", "feedback", "--min-score", "1") == ["c-liked", "c-good"]
     assert ids("calls", "--objective", "judge", "--min-score", "0") == ["c-good", "c-bad"]
-    assert ids("calls", "--objective", "feedback", "--sort", "score", "--limit", "3") == [
-        "c-liked", "c-good", "c-disliked",
-    ]  # fmt: skip
+    by_score = ("calls", "--objective", "feedback", "--sort", "score")
+    assert ids(*by_score) == ["c-bad", "c-disliked", "c-liked", "c-good"]
+    assert ids(*by_score, "--reverse", "--limit", "2") == ["c-good", "c-liked"]
     (sums,) = rows(judged, "stats", "--objective", "feedback", "--min-score", "1")
     assert sums["calls"] == 2
     assert rows(judged, "calls", "--objective", "feedback", "--limit", "1")[0]["scores"]["feedback"] == 0.0
@@ -126,6 +126,6 @@ def test_a_label_without_a_value_is_shown_and_is_no_score(
     (row,) = rows(url, "sessions", "--objective", "feedback", "--sort", "score")
     assert row["scores"] == {}
     assert "thumbs up" in run(url, "show", "s")
-    assert [one["label"] for one in rows(url, "rewards")] == ["thumbs up"]
+    assert [one["label"] for one in rows(url, "calls", "--rewards")] == ["thumbs up"]
     for command in ("sessions", "calls"):
         assert run(url, command, "--objective", "feedback", "--min-score", "-1", "--json", code=1).strip() == "[]"

@@ -56,7 +56,7 @@ def test_steps_are_numbered_by_their_position_whatever_process_began_them(url: s
         (0, 0, 7), (1, 0, 7), (2, 1, 7), (3, 1, 7)
     ]  # fmt: skip
     assert [[call["timestep_position"] for call in one["calls"]] for one in shown] == [[0], [1], [2], [3]]
-    calls = json.loads(run(url, "calls", "--json", "--oldest-first"))
+    calls = json.loads(run(url, "calls", "--json", "--reverse"))
     assert [(one["response_id"], one["timestep_position"]) for one in calls] == [
         ("r0", 0), ("r2", 2), ("r1", 1), ("r3", 3)
     ]  # fmt: skip

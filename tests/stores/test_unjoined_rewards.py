@@ -40,8 +40,8 @@ def test_a_reward_by_any_id_of_a_call_belongs_to_it_once_it_is_recorded(
     names = {"own": "c", "response": "chatcmpl-1", "request": "req_1", "span": "1" * 16}
     store.write(*(given(name, number, call_id=ident) for number, (name, ident) in enumerate(names.items())))
     assert unjoined(url) == ["span", "request", "response", "own"]
-    assert json.loads(run(url, "rewards", "--unjoined", "--json"))[0]["call_id"] == "1" * 16
-    assert "call chatcmpl-1" in run(url, "rewards", "--unjoined")
+    assert json.loads(run(url, "calls", "--rewards", "--json"))[0]["call_id"] == "1" * 16
+    assert "call chatcmpl-1" in run(url, "calls", "--rewards")
     store.write(call, TimestepRecord(timestep_id="t", session_id="s", index=0, seen_ns=1, start_ns=START_NS))
     assert unjoined(url) == []
     with closing(open_store(url)) as reader:
@@ -103,7 +103,7 @@ def test_a_reward_for_a_session_step_or_event_that_is_not_recorded_is_listed(
         EventRecord(event_id="e", session_id="s", event_type="x", time_ns=START_NS),
     )
     assert unjoined(url) == []
-    assert len(json.loads(run(url, "rewards", "--json"))) == 5
+    assert len(json.loads(run(url, "calls", "--rewards", "--json"))) == 5
 
 
 def test_doctor_says_how_many_rewards_name_nothing_recorded(url: str, store: Delivery) -> None:
@@ -111,7 +111,10 @@ def test_doctor_says_how_many_rewards_name_nothing_recorded(url: str, store: Del
     store.close()
     detail = " ".join(run(url, "doctor").split())
     age = r"\d+ h \d+ min ago or later"
-    assert re.search(rf"2 rewards name no recorded call, session, step or event; given {age}", detail), detail
+    assert re.search(
+        rf"2 rewards name no recorded call, session, step or event \(session nowhere, call nobody\); given {age}",
+        detail,
+    ), detail
 
 
 def shared(records: Records) -> list[CallRecord]:

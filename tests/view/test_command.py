@@ -84,9 +84,14 @@ def test_it_says_which_extra_it_needs(store: Delivery, records: Records) -> None
 
 
 def test_a_filter_line_is_the_options_of_the_commands() -> None:
-    assert arguments("user:mara error since:7d no-cut-off") == ["--user=mara", "--error", "--since=7d", "--no-cut-off"]
+    assert arguments("user:mara failed since:7d cut-off") == [
+        "--user=mara",
+        "--failed",
+        "--since=7d",
+        "--cut-off",
+    ]
     assert arguments('http://x text:"a b" c d') == ["--text=a b", "--text=http://x c d"]
-    which = chosen("user:mara min-cost:0.5 session-outcome:running failure sort:cost").which
+    which = chosen("user:mara min-cost:0.5 session-status:running failure sort:cost").which
     assert (which.user, str(which.min_cost_usd), which.session_outcome, which.success, which.sort) == (
         "mara",
         "0.5",

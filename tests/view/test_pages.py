@@ -75,8 +75,8 @@ def test_pages_behind_the_first_one_are_longer(
         monkeypatch.setattr(f"callspan.view.{name}.{limit}", rows, raising=name == "sessions" or limit != "_AT_ONCE")
     store.write(*(records.call(session_id=f"s{number}", at_s=number) for number in range(6)))
     shown = show(store.url)
-    first = shown.get(f"/api/{name}?q=sort:time")
-    following = shown.get(f"/api/{name}?q=sort:time&after={first['next']}")
+    first = shown.get(f"/api/{name}?q=sort:duration")
+    following = shown.get(f"/api/{name}?q=sort:duration&after={first['next']}")
     assert [len(first["rows"]), len(following["rows"]), following["next"]] == [2, 4, None]
     assert len({row["id"] for row in (*first["rows"], *following["rows"])}) == 6
 
@@ -184,9 +184,9 @@ def test_the_list_of_sessions_comes_in_pages(store: Delivery, records: Records, 
 
 
 def test_a_filter_line_is_the_options_of_the_command(conversation: Page) -> None:
-    assert arguments('user:mara error retries:1 meta:k=v "two words"') == [
+    assert arguments('user:mara failed retries:1 meta:k=v "two words"') == [
         "--user=mara",
-        "--error",
+        "--failed",
         "--retries=1",
         "--meta=k=v",
         "--text=two words",
@@ -196,7 +196,7 @@ def test_a_filter_line_is_the_options_of_the_command(conversation: Page) -> None
         return [row["id"] for row in conversation.get(f"/api/sessions?q={quote(line)}")["rows"]]
 
     assert ids("user:mara") == ids("leipzig") == ids("objective:helpful min-score:0.5") == ["s1"]
-    assert ids("user:nobody") == ids("error") == ids("objective:helpful min-score:2") == []
+    assert ids("user:nobody") == ids("failed") == ids("objective:helpful min-score:2") == []
 
 
 def test_what_is_found_counts_once_and_not_in_instructions(conversation: Page) -> None:

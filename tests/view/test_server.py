@@ -98,7 +98,7 @@ def test_a_place_that_no_page_gave_is_refused(page: Page) -> None:
 
 
 def test_what_stands_in_quotes_is_text_and_a_value_may_have_any_character() -> None:
-    assert arguments('error user:mara don\'t "error"') == ["--error", "--user=mara", "--text=don't error"]
+    assert arguments('failed user:mara don\'t "error"') == ["--failed", "--user=mara", "--text=don't error"]
     assert arguments(r'user:"Mara \"S\" O\'Brien"') == ['--user=Mara "S" O\'Brien']
     with pytest.raises(ValueError, match="a quote is not closed"):
         arguments('user:"mara')

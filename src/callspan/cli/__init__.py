@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 _NEEDED: Final = ("click", "rich")
-_FLAGS: Final = ("--json", "--no-pager", "--version", "-h", "--help")
+_FLAGS: Final = ("--json", "--version", "-h", "--help")
 
 
 def main() -> None:

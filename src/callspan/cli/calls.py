@@ -1,11 +1,8 @@
-"""`callspan calls`: a table of calls; `callspan tail`: the last calls, and with `-f` new ones as they end."""
+"""`callspan calls`: a table of calls."""
 
 from __future__ import annotations
 
-import itertools
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext, suppress
 from typing import Final
 
 import click
@@ -13,21 +10,21 @@ import msgspec
 from rich.console import Group
 from rich.text import Text
 
-from callspan.cli.command_context import CommandContext, reading, store_errors
-from callspan.cli.filter_options import Rows, call_options, resolve_session, sort_option
-from callspan.cli.json_rows import call_rows, output_text, short_ids
+from callspan.cli.call_text import call_tokens, outcome_text, result_text
+from callspan.cli.command_context import CommandContext, reading
+from callspan.cli.filter_options import call_options, resolve_session, sort_option
+from callspan.cli.follow import LAST, follow_calls
+from callspan.cli.json_rows import call_rows, short_ids
 from callspan.cli.paging import TABLE_ROWS, page_options, say_more
-from callspan.cli.safe_text import clean
-from callspan.cli.score_filter import ScoredReader, ScoresOf
-from callspan.cli.screen import OUTCOME_STYLES, Column, fitted, reward_style, score_columns, styled
+from callspan.cli.rewards import list_rewards
+from callspan.cli.score_filter import NO_SCORING, ScoredReader, ScoresOf
+from callspan.cli.screen import Column, fitted, reward_style, score_columns, styled
 from callspan.cli.unknown_costs import why_unknown
-from callspan.formatting import UNKNOWN, duration, local_time, money, reward, tokens
+from callspan.formatting import UNKNOWN, duration, local_time, money, reward
 from callspan.record.call import CallRecord
-from callspan.safe_urls import error_text, safe_name
-from callspan.settings import SettingError
+from callspan.safe_urls import safe_name
 from callspan.stores.aggregates import model_of
-from callspan.stores.base import CallFilter, EmptyStoreError, Reader
-from callspan.stores.urls import open_store
+from callspan.stores.base import CallFilter
 
 _COLUMNS: Final = (
     Column("started", rank=4),
@@ -43,66 +40,67 @@ _COLUMNS: Final = (
 )
 _EPILOG: Final = """\b
 Examples:
-  callspan calls --error --since 2h
+  callspan calls --failed --since 2h
   callspan calls --finish length --since 1d
-  callspan calls --sort cost --user u1
-  callspan calls --session 019aa0 --oldest-first
-  callspan calls --user u1 --meta variant=b
+  callspan calls --sort duration --user u1
+  callspan calls --session 019aa0 --reverse
+  callspan calls --follow --status error
+  callspan calls --rewards
   callspan calls --objective feedback --min-score 1
   callspan calls --text "refund" --json | jq '.[].call_id'"""
-_POLL_S: Final = 0.5
-_OVERLAP_NS: Final = 600_000_000_000
-"""How far to look back: a call is sorted by its start but stored at its end."""
-_DELIVER_EVERY: Final = 10
-"""Polls between deliveries of records that ended processes left."""
-_WHOLE_EVERY: Final = 20
-"""Polls between searches that look back this far; the others read only the newest calls."""
-_RECENT: Final = 200
-_RUNNING: Final = frozenset({"started", "in_progress"})
-_MODEL, _TOKENS, _TIME = 17, 12, 7
-"""Fixed widths of columns, so that later lines align with earlier ones."""
-_TAIL_EPILOG: Final = """\b
-Examples:
-  callspan tail -n 20 --error
-  callspan tail -f --session 019aa0
-  callspan tail -f --json | jq -r .output"""
 
 
 @click.command("calls", short_help="List calls: model, tokens, time, outcome, output.", epilog=_EPILOG)
 @call_options
 @page_options("calls")
-@click.option("--oldest-first", is_flag=True, help="Oldest first; with --sort the smallest.")
+@click.option("--reverse", is_flag=True, help="Oldest first; with --sort the best first.")
 @sort_option
+@click.option("-f", "--follow", is_flag=True, help=f"Show the last {LAST} (--limit), then each call that ends. Ctrl-C.")
+@click.option("--rewards", is_flag=True, help="List rewards and feedback instead, with what they were given for.")
 @reading
 def calls_command(
-    context: CommandContext, which: CallFilter, limit: int | None, offset: int, oldest_first: bool
+    context: CommandContext,
+    which: CallFilter,
+    limit: int | None,
+    offset: int,
+    reverse: bool,
+    follow: bool,
+    rewards: bool,
 ) -> None:
     """List calls, newest first: model, tokens, time, outcome and output."""
+    is_filtered = which != CallFilter() or context.scoring != NO_SCORING
+    if rewards and (is_filtered or reverse or follow):
+        raise click.UsageError("--rewards lists all rewards, newest first: only --limit and --offset go with it.")
+    if follow and (which.sort != "start" or context.scoring.sorts or offset or reverse):
+        raise click.UsageError("--follow shows calls as they end: --sort, --offset and --reverse do not go with it.")
+    if rewards:
+        list_rewards(context, limit, offset)
+    elif follow:
+        follow_calls(context, which, limit or LAST)
+    else:
+        _list(context, msgspec.structs.replace(which, limit=limit, offset=offset, newest_first=not reverse))
+
+
+def _list(context: CommandContext, which: CallFilter) -> None:
     with context.reader() as reader:
-        which = resolve_session(context, reader, which)
-        which = msgspec.structs.replace(
-            which, limit=limit, offset=offset, newest_first=not oldest_first, content="response"
-        )
+        which = msgspec.structs.replace(resolve_session(context, reader, which), content="response")
         scores = reader.scores_of if isinstance(reader, ScoredReader) else None
         if context.json:
             if not context.emit_all(call_rows(reader, reader.calls(which), scores)):
                 raise click.exceptions.Exit(1)
             return
-        rows = limit or TABLE_ROWS
+        rows = which.limit or TABLE_ROWS
         found = list(reader.calls(msgspec.structs.replace(which, limit=rows + 1)))
         more: int | None = 0
         if len(found) > rows:
             # To count the others takes a search of all texts.
-            more = None if which.text is not None else reader.count_calls(which) - offset - rows
+            more = None if which.text is not None else reader.count_calls(which) - which.offset - rows
     if not found:
         context.no_match(f"No such calls in {safe_name(context.store)}.")
-    with context.screen.paged():
-        context.screen.print(
-            calls_table(found[:rows], context.screen.console.width, context.scoring.objectives, scores)
-        )
-        for why in why_unknown(found[:rows]):
-            context.screen.line((why, "dim"))
-        say_more(context, more, offset + rows)
+    context.screen.print(calls_table(found[:rows], context.screen.console.width, context.scoring.objectives, scores))
+    for why in why_unknown(found[:rows]):
+        context.screen.line((why, "dim"))
+    say_more(context, more, which.offset + rows)
 
 
 def calls_table(
@@ -138,128 +136,3 @@ def _cells(call: CallRecord, short: str) -> list[Text | str]:
         styled(call.user or UNKNOWN),
         styled((result_text(call), "dim")),
     ]
-
-
-def outcome_text(call: CallRecord) -> Text:
-    """Return a call's outcome, what is missing of its answer, its HTTP status and its number of retries."""
-    status = call.error.status if call.error else None
-    word = call.outcome if status is None else f"{call.outcome} {status}"
-    style = OUTCOME_STYLES.get(call.outcome, "")
-    for is_so, mark in ((call.is_cut_by_length, "cut by length"), (call.is_cut_off, "cut off")):
-        if is_so:
-            # Instead of the word for success: 80 columns have room for one.
-            word, style = (mark, "yellow") if call.outcome == "success" else (f"{word}, {mark}", style)
-    if call.response is not None and call.response.unrecognized:
-        word += ", not recognized"
-    retried = f", {call.retries} retr{'y' if call.retries == 1 else 'ies'}" if call.retries else ""
-    return styled((word, style), (retried, "yellow"))
-
-
-def result_text(call: CallRecord) -> str:
-    """Return a short form of a call's output, else the message of its error."""
-    return output_text(call) or (call.error.message if call.error else None) or ""
-
-
-def call_tokens(call: CallRecord) -> str:
-    """Return a call's tokens of input and output."""
-    return tokens(call.usage.input_tokens, call.usage.output_tokens) if call.usage else UNKNOWN
-
-
-@click.command("tail", short_help="Show the last calls; with -f also new ones.", epilog=_TAIL_EPILOG)
-@call_options
-@click.option("-n", "number", type=Rows(0), default=10, show_default=True, help="Show the last N calls.")
-@click.option("-f", "--follow", is_flag=True, help="Keep showing calls as they finish, until Ctrl-C.")
-@reading
-def tail_command(context: CommandContext, which: CallFilter, number: int, follow: bool) -> None:
-    """Show the last calls, one line each, oldest first; with --json, one JSON object per line."""
-    with suppress(KeyboardInterrupt) if follow else nullcontext():
-        if follow:
-            _wait_for(context)
-        _tail(context, which, number, follow=follow)
-
-
-def _tail(context: CommandContext, which: CallFilter, number: int, *, follow: bool) -> None:
-    with context.reader() as reader:
-        which = resolve_session(context, reader, which)
-        began_ns = time.time_ns()
-        shown: set[str] = set()
-        if number:
-            last = list(reader.calls(msgspec.structs.replace(which, limit=number)))
-            for call in reversed(last):
-                _show(context, reader, call, shown)
-        running = [call.call_id for call in last if call.outcome in _RUNNING] if number else []
-        for poll in itertools.count() if follow else ():
-            running = _show_ended(context, reader, running)
-            window = which if poll % _WHOLE_EVERY == 0 else msgspec.structs.replace(which, limit=_RECENT)
-            if poll and poll % _DELIVER_EVERY == 0:
-                context.deliver()
-            for call in _finished(reader, window, shown, began_ns):
-                _show(context, reader, call, shown)
-            time.sleep(_POLL_S)
-
-
-def _show_ended(context: CommandContext, reader: Reader, running: list[str]) -> list[str]:
-    """Show the calls that have ended, regardless of their start; return the ids of the others."""
-    still = []
-    for call_id in running:
-        call = reader.call(call_id)
-        if call is not None and call.outcome in _RUNNING:
-            still.append(call_id)
-        elif call is not None:
-            _show(context, reader, call, set())
-    return still
-
-
-def _wait_for(context: CommandContext) -> None:
-    """Wait until the store has a record."""
-    context.deliver()
-    reason = _why_empty(context)
-    if reason is not None and not context.json:
-        click.echo(clean(f"{reason}; waiting for the first record"), err=True)
-    for poll in itertools.count(1):
-        if reason is None:
-            return
-        time.sleep(_POLL_S)
-        if poll % _DELIVER_EVERY == 0:
-            context.deliver()
-        reason = _why_empty(context)
-
-
-def _why_empty(context: CommandContext) -> str | None:
-    """Return why there is nothing to read yet; None if there is something, or for errors reported later."""
-    try:
-        open_store(context.store).close()
-    except EmptyStoreError as error:
-        return error_text(error)
-    except store_errors(SettingError):
-        return None
-    return None
-
-
-def _finished(reader: Reader, which: CallFilter, shown: set[str], began_ns: int) -> list[CallRecord]:
-    """Return the calls that finished after the start of `tail` and were not shown yet, in order of their end."""
-    since = max(which.since_ns or 0, time.time_ns() - _OVERLAP_NS)
-    found = reader.calls(msgspec.structs.replace(which, since_ns=since))
-    new = (call for call in found if call.call_id not in shown and call.outcome not in _RUNNING)
-    return sorted((call for call in new if _end_ns(call) >= began_ns), key=_end_ns)
-
-
-def _end_ns(call: CallRecord) -> int:
-    return call.timing.start_ns + (call.timing.duration_ns or 0)
-
-
-def _show(context: CommandContext, reader: Reader, call: CallRecord, shown: set[str]) -> None:
-    shown.add(call.call_id)
-    if context.json:
-        context.emit(*call_rows(reader, [call]))
-        return
-    line = styled(
-        (local_time(call.timing.start_ns), "dim"),
-        ("  ", ""),
-        (f"{model_of(call) or UNKNOWN:<{_MODEL}}", ""),
-        f"  {call_tokens(call):>{_TOKENS}}",
-        f"  {duration(call.timing.duration_ns):>{_TIME}}  ",
-    )
-    line.append_text(outcome_text(call))
-    line.append_text(styled((f"  {result_text(call)}", "dim")))
-    context.screen.text(line)

@@ -19,17 +19,11 @@ from callspan.cli.score_filter import NO_SCORING, ScoredReader, Scoring
 from callspan.cli.screen import Screen, json_text
 from callspan.safe_urls import error_text, safe_name, whole_words, without_passwords
 from callspan.settings import SettingError
-from callspan.stores.base import (
-    EmptyStoreError,
-    Reader,
-    StoreError,
-)
-from callspan.stores.protocol import ShowsProgress
+from callspan.stores.base import EmptyStoreError, Reader, StoreError
 from callspan.stores.urls import driver_errors, find_store, open_store, split_urls
 
 _MOST: Final = 300
 """Characters of a driver's message that are shown."""
-_HELD_CHARACTERS: Final = 100_000
 _ADVICE: Final = (
     "Record something first (`callspan run app.py`, or `callspan.instrument(stores=...)` in your code; "
     "`callspan demo` makes an example), or name another store with --store."
@@ -46,21 +40,18 @@ class Defaults(NamedTuple):
 
     store: str | None = None
     json: bool = False
-    pager: bool = True
 
 
 class CommandContext:
     """The context of one run of a sub-command."""
 
-    def __init__(
-        self, store: str, *, json: bool, pager: bool = False, scoring: Scoring = NO_SCORING, deliver: bool = False
-    ) -> None:
+    def __init__(self, store: str, *, json: bool, scoring: Scoring = NO_SCORING, deliver: bool = False) -> None:
         """`deliver`: deliver the records that ended processes left for the store before reading it."""
         self.store = store
         self._deliver = deliver
         self.scoring = scoring
         self.json = json
-        self.screen = Screen(pager=pager)
+        self.screen = Screen()
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:
@@ -75,7 +66,7 @@ class CommandContext:
         except SettingError as error:
             raise usage_error(error) from error
         try:
-            reader = self._opened()
+            reader = open_store(self.store)
         except SettingError as error:
             raise usage_error(error) from error
         except EmptyStoreError as error:
@@ -101,12 +92,6 @@ class CommandContext:
         finally:
             reader.close()
 
-    def _opened(self) -> Reader:
-        reader = open_store(self.store)
-        if isinstance(reader, ShowsProgress):
-            reader.progress = partial(progress, shown=not self.json)
-        return reader
-
     def deliver(self, *, to_all: bool = False) -> None:
         """Deliver the records that ended processes left for the store that is read, or for every store named.
 
@@ -130,18 +115,6 @@ class CommandContext:
     def emit(self, value: object) -> None:
         """Print one JSON document."""
         click.echo(self.json_of(value))
-
-    def emit_pieces(self, pieces: Iterable[str]) -> None:
-        """Print the pieces of one JSON document as they come, many at a time."""
-        held: list[str] = []
-        size = 0
-        for piece in pieces:
-            held.append(piece)
-            size += len(piece)
-            if size > _HELD_CHARACTERS:
-                click.echo("".join(held), nl=False)
-                held, size = [], 0
-        click.echo("".join(held))
 
     def emit_all(self, values: Iterable[object]) -> int:
         """Print values as a JSON array, one element per line, as they arrive; return how many."""
@@ -180,18 +153,16 @@ def _first_line(error: Exception) -> str:
 
 
 def with_context(function: Callable[..., None]) -> Callable[..., None]:
-    """Add `--store`, `--json`, `--no-pager` to a sub-command, and pass it a `CommandContext` as its first argument."""
+    """Add `--store` and `--json` to a sub-command, and pass it a `CommandContext` as its first argument."""
 
     @click.option("--store", metavar="URL", help="Store. Default: $CALLSPAN_STORES, else sqlite:///callspan.db.")
     @click.option("--json", "as_json", is_flag=True, help="Machine-readable output on stdout.")
-    @click.option("--no-pager", is_flag=True, help="Never show long output through $PAGER.")
     @click.pass_context
     def with_options(
         ctx: click.Context,
         /,
         store: str | None,
         as_json: bool,
-        no_pager: bool = False,
         no_ship: bool = True,
         scoring: Scoring = NO_SCORING,
         **options: object,
@@ -200,10 +171,7 @@ def with_context(function: Callable[..., None]) -> Callable[..., None]:
         url = store or defaults.store or _stores_of_environment()
         if not split_urls(url):
             raise click.UsageError(f"--store {url!r} names no store")
-        as_json = as_json or defaults.json
-        context = CommandContext(
-            url, json=as_json, pager=defaults.pager and not no_pager, scoring=scoring, deliver=not no_ship
-        )
+        context = CommandContext(url, json=as_json or defaults.json, scoring=scoring, deliver=not no_ship)
         function(context, **{name: whole_characters(value) for name, value in options.items()})
 
     # click keeps a command's help and its options so far on the function.

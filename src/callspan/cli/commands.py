@@ -22,31 +22,40 @@ _COMMANDS: Final = {
     "demo": "demo",
     "run": "run",
     "sessions": "sessions",
-    "compare": "compare",
-    "diff": "diff",
     "calls": "calls",
     "show": "show",
-    "view": "view",
-    "rewards": "rewards",
     "stats": "stats",
-    "tail": "calls",
-    "export": "export",
+    "compare": "compare",
+    "view": "view",
     "report": "report",
+    "export": "export",
     "send": "send",
     "replay": "replay",
-    "reprice": "reprice",
     "doctor": "doctor",
-    "ship": "ship",
-    "prune": "delete",
     "delete": "delete",
+    "prune": "delete",
     "recover": "recover",
+    "ship": "ship",
+    "reprice": "reprice",
 }
 """The module of each sub-command, in the order of the help text."""
+_MOVED: Final = {
+    "tail": "write callspan calls --follow",
+    "rewards": "write callspan calls --rewards",
+    "diff": "write callspan show A B",
+    "--outcome": "write --status",
+    "--error": "write --failed",
+    "--no-error": "write --no-failed",
+    "--min-time": "write --min-duration",
+    "--oldest-first": "write --reverse",
+    "--no-pager": "output is never paged",
+}
+"""Former commands and options, and what to do instead."""
 _EPILOG: Final = """\b
 Examples:
   callspan demo                        an agent in a grid world, offline
   callspan run app.py                  record the calls of an application
-  callspan calls --error --since 2h    recent failures
+  callspan calls --failed --since 2h   recent failures
   callspan show 019aa0                 a session as a tree, or one call in full
   callspan stats --by model --json     sums, for scripts
   callspan compare meta:variant=a =b   two groups of sessions
@@ -75,8 +84,20 @@ class _Run(click.Command):
         run.main(ctx.args, store=ctx.obj.store if isinstance(ctx.obj, Defaults) else None)
 
 
+def moved(name: str, ctx: click.Context | None) -> click.UsageError:
+    """Return the error for a former command or option."""
+    return click.UsageError(f"{name} is gone: {_MOVED[name]}.", ctx)
+
+
 class _Commands(click.Group):
     """The sub-commands in the order of the help text, imported on first use."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the options before the sub-command."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise moved(error.option_name, ctx) if error.option_name in _MOVED else error from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return all names."""
@@ -97,6 +118,8 @@ class _Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the sub-command that the arguments begin with. Raises UsageError, with the closest name."""
+        if args and args[0] in _MOVED and not args[0].startswith("-"):
+            raise moved(args[0], ctx)
         if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
             ctx.fail(f"No such command {clean(args[0])!r}.{did_you_mean(args[0], _COMMANDS)}")
         return super().resolve_command(ctx, args)
@@ -106,6 +129,8 @@ class _Commands(click.Group):
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
+        except click.NoSuchOption as error:
+            raise moved(error.option_name, error.ctx) if error.option_name in _MOVED else error from None
         except KeyboardInterrupt:
             raise click.exceptions.Exit(_INTERRUPTED) from None
         except BrokenPipeError:
@@ -127,11 +152,10 @@ def _forget_output() -> None:
 @click.group(cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--store", metavar="URL", help="Store to read. Default: $CALLSPAN_STORES, else sqlite:///callspan.db.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output on stdout.")
-@click.option("--no-pager", is_flag=True, help="Never show long output through $PAGER.")
 @click.version_option(package_name="callspan", message="callspan %(version)s")
 @click.pass_context
-def callspan(ctx: click.Context, store: str | None, as_json: bool, no_pager: bool) -> None:
+def callspan(ctx: click.Context, store: str | None, as_json: bool) -> None:
     """Show, sum and export recorded calls to openai and anthropic."""
     # The driver also raises what it logs, and the exception is reported.
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
-    ctx.obj = Defaults(store=store, json=as_json, pager=not no_pager)
+    ctx.obj = Defaults(store=store, json=as_json)

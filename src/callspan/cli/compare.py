@@ -115,13 +115,12 @@ def _print(context: CommandContext, groups: tuple[Group, Group], found: list[Dif
         Column("n", right=True),
     )
     screen = context.screen
-    with screen.paged():
-        for letter, name, group in zip("AB", names, groups, strict=True):
-            screen.line((f"{letter}  ", "bold"), (name, "cyan"), f"  {plural(len(group.sessions), 'session')}")
-        shown = [_cells(one) for one in found if one.first is not None or one.second is not None]
-        screen.print(fitted(columns, shown, screen.console.width))
-        for line in _footer(found, both):
-            screen.paragraph(line)
+    for letter, name, group in zip("AB", names, groups, strict=True):
+        screen.line((f"{letter}  ", "bold"), (name, "cyan"), f"  {plural(len(group.sessions), 'session')}")
+    shown = [_cells(one) for one in found if one.first is not None or one.second is not None]
+    screen.print(fitted(columns, shown, screen.console.width))
+    for line in _footer(found, both):
+        screen.paragraph(line)
 
 
 def _cells(one: Difference) -> list[Text | str]:

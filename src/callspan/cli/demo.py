@@ -282,7 +282,7 @@ def _show_records(context: CommandContext, since: str | None) -> None:
     for arguments in (
         ["sessions", *newer],
         *(["show", short] for short in _session_ids(context, newer)),
-        ["calls", "--oldest-first", "--user", "demo", *newer],
+        ["calls", "--reverse", "--user", "demo", *newer],
         ["stats", *newer],
         ["sessions", "--by", "meta:prompt_version", *newer],
         ["compare", "meta:prompt_version=1", "=2", *newer],
@@ -306,7 +306,7 @@ def _session_ids(context: CommandContext, newer: list[str]) -> list[str]:
 
 
 def _callspan(context: CommandContext, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "callspan.cli", "--no-pager", "--store", context.store, *arguments]
+    return [sys.executable, "-m", "callspan.cli", "--store", context.store, *arguments]
 
 
 def _accepted_spans(traced: _Emitted) -> int | None:
@@ -331,7 +331,7 @@ def _say_where(context: CommandContext, traced: _Emitted) -> None:
     line()
     line(("Records  ", "bold"), safe_name(context.store), ("  (read above by other processes)", "dim"))
     line(
-        "         ", (f"callspan{option} calls --error   callspan{option} show last   callspan{option} --help", "cyan")
+        "         ", (f"callspan{option} calls --failed   callspan{option} show last   callspan{option} --help", "cyan")
     )
     store = find_store(context.store.split(",")[0])
     if scheme_of(store.url) == "sqlite":

@@ -1,4 +1,4 @@
-"""`callspan diff A B`: two calls or two sessions side by side, and where they first differ."""
+"""`callspan show A B`: what differs between two calls or two sessions, and where they first differ."""
 
 from __future__ import annotations
 
@@ -12,52 +12,35 @@ import msgspec
 from rich.padding import Padding
 from rich.text import Text
 
-from callspan.cli.command_context import CommandContext, reading
-from callspan.cli.filter_options import Rows
+from callspan.cli.command_context import CommandContext
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import Column, Screen, fitted, styled
 from callspan.comparison.diff import Diff, Fact, Pair, diff
 from callspan.comparison.diff_text import STATUS_WORDS, against_text, first_difference_text, name_text, value_text
 from callspan.comparison.sides import Side, read_side, text_of
-from callspan.comparison.text_changes import Run, Unit
+from callspan.comparison.text_changes import Run
 from callspan.formatting import plural
 from callspan.stores.base import Reader, SessionSummary
 from callspan.stores.named import named_by, why_unnamed
 
-_LIMIT: Final = 1000
 _AROUND: Final = 60
 """Characters of equal text that are shown on each side of a difference."""
 _MARKS: Final = {"a": ("[-", "-]", "red"), "b": ("{+", "+}", "green"), "both": ("", "", "")}
-_EPILOG: Final = """\b
-Examples:
-  callspan diff chat-8843 chat-8842          two sessions
-  callspan diff 019aa0c1-77 019aa0c2 --all   two calls, with what is equal
-  callspan diff 019aa0c1 019aa0c2 --lines --json"""
 
 
-@click.command("diff", short_help="Compare two calls or two sessions.", epilog=_EPILOG)
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
-@click.option("--lines", is_flag=True, help="Compare texts by lines. Default: by words.")
-@click.option("--all", "whole", is_flag=True, help="Show what is equal, too.")
-@click.option("--limit", type=Rows(1), default=_LIMIT, help=f"Calls of each session. Default: {_LIMIT:,}.")
-@reading
-def diff_command(context: CommandContext, first: str, second: str, lines: bool, whole: bool, limit: int) -> None:
-    """Compare two calls or two sessions: facts, parameters, tools, and messages by words or lines.
+def show_difference(context: CommandContext, reader: Reader, first: str, second: str, limit: int) -> None:
+    """Show what differs between two calls, or two sessions: facts, parameters, tools, and messages by words.
 
-    A and B are ids as those of `callspan show`. Messages are aligned; ids of tool calls are no difference.
+    Messages are aligned; ids of tool calls are no difference. `limit`: calls of each session that are read.
     """
-    unit: Unit = "lines" if lines else "words"
-    with context.reader() as reader:
-        a, b = (_side(context, reader, ident, limit) for ident in (first, second))
+    a, b = (_side(context, reader, ident, limit) for ident in (first, second))
     if a.kind != b.kind:
         raise click.UsageError(f"A is a {a.kind} and B a {b.kind}: name two calls or two sessions")
-    found = diff(a, b, unit)
+    found = diff(a, b)
     if context.json:
         context.emit(_json(found))
-        return
-    with context.screen.paged():
-        _print(context.screen, found, whole=whole)
+    else:
+        _print(context.screen, found)
 
 
 def _side(context: CommandContext, reader: Reader, ident: str, limit: int) -> Side:
@@ -77,16 +60,16 @@ def _json(found: Diff) -> dict[str, object]:
     return dict(value)
 
 
-def _print(screen: Screen, found: Diff, *, whole: bool) -> None:
+def _print(screen: Screen, found: Diff) -> None:
     for name, side in (("A", found.a), ("B", found.b)):
         screen.line((name, "bold"), "  ", (side.kind, "dim"), " ", (side.id, "cyan"))
     for heading, rows in (("", found.facts), ("parameters", found.parameters), ("tools", found.tools)):
-        shown = [row for row in rows if whole or row.status != "same"]
+        shown = [row for row in rows if row.status != "same"]
         if shown:
             screen.print()
             columns = (Column(heading), Column("A", shrinks=True), Column("B", shrinks=True), Column("B against A"))
             screen.print(fitted(columns, map(_cells, shown), screen.console.width))
-    for is_same, pairs in groupby(found.messages, key=lambda pair: pair.status == "same" and not whole):
+    for is_same, pairs in groupby(found.messages, key=lambda pair: pair.status == "same"):
         if is_same:
             screen.print()
             screen.line((f"{plural(len([*pairs]), 'message')} the same", "dim"))
@@ -98,9 +81,8 @@ def _print(screen: Screen, found: Diff, *, whole: bool) -> None:
 
 
 def _cells(row: Fact) -> list[Text | str]:
-    style = "dim" if row.status == "same" else ""
     values = (value_text(row.name, row.a), value_text(row.name, row.b))
-    return [styled((cell, style)) for cell in (name_text(row), *values, against_text(row))]
+    return [styled(cell) for cell in (name_text(row), *values, against_text(row))]
 
 
 def _print_message(screen: Screen, found: Diff, pair: Pair) -> None:

@@ -19,7 +19,7 @@ from rich.text import Text as RichText
 
 from callspan import private_names
 from callspan.cli.command_context import CommandContext, store_errors, with_context
-from callspan.cli.rewards import age
+from callspan.cli.rewards import age, target
 from callspan.cli.safe_text import clean
 from callspan.cli.store_check import NOT_YET, store_check
 from callspan.formatting import duration, iso, plural
@@ -51,6 +51,7 @@ _AREAS: Final = (
 )
 _PLACES: Final = {area: place for place, area in enumerate(_AREAS)}
 _MOST_METHODS: Final = 20
+_MOST_REWARDS: Final = 3
 _FATES: Final = {
     "given_up": ("lost", "did not get there"),
     "dropped": ("lost", "were dropped"),
@@ -305,8 +306,10 @@ def _unjoined(url: str) -> Iterator[Check]:
         return
     if found:
         number = f"{plural(len(found), 'reward', 'name')} no recorded call, session, step or event"
-        detail = f"{number}; given {age(found[-1])} ago or later. They are kept, and belong to it once it is recorded"
-        yield Check("stores", f"rewards in {safe_name(url)}", "note", detail, "See: callspan rewards --unjoined")
+        some = ", ".join(map(target, found[:_MOST_REWARDS])) + (", …" if len(found) > _MOST_REWARDS else "")
+        detail = f"{number} ({some}); given {age(found[-1])} ago or later"
+        advice = "They are kept, and belong to it once it is recorded: see callspan calls --rewards"
+        yield Check("stores", f"rewards in {safe_name(url)}", "note", detail, advice)
 
 
 def _left_for_others(settings: Settings) -> Iterator[Check]:

@@ -186,10 +186,10 @@ OPTIONS: Final[dict[str, Callable[[_Command], _Command]]] = {
     ),
     "until_ns": click.option("--until", "until_ns", type=MOMENT, metavar="TIME", help="Only before this time."),
     "errors": click.option(
-        "--error/--no-error", "errors", default=None, help="Only failed / only successful calls."
+        "--failed/--no-failed", "errors", default=None, help="Only failed / only successful calls."
     ),
     "outcome": click.option(
-        "--outcome", type=click.Choice(OUTCOMES), metavar="WORD",
+        "--status", "outcome", type=click.Choice(OUTCOMES), metavar="WORD",
         help=f"Only calls that ended so: {', '.join(OUTCOMES)}.",
     ),
     "finish": click.option(
@@ -214,7 +214,7 @@ OPTIONS: Final[dict[str, Callable[[_Command], _Command]]] = {
         "--min-cost", "min_cost_usd", type=Money(), metavar="USD", help="Only from this cost on."
     ),
     "min_duration_ns": click.option(
-        "--min-time", "min_duration_ns", type=Lasting(), metavar="TIME",
+        "--min-duration", "min_duration_ns", type=Lasting(), metavar="TIME",
         help="Only what took this long: 500ms, 30s, 2m.",
     ),
     "in_progress": click.option(
@@ -272,7 +272,7 @@ _SORT: Final = click.option(
     type=click.Choice((*ORDERS, _SCORE)),
     default="start",
     show_default=True,
-    help="The largest first; then the newest. score: of the first --objective, else the reward.",
+    help="Worst first: the largest, of scores (of the first --objective, else the reward) the lowest.",
 )
 
 

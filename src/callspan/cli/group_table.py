@@ -49,11 +49,10 @@ def print_groups(
         *(Column(objective, right=True, rank=1) for objective in objectives),
         *_EACH,
     )
-    with context.screen.paged():
-        width = context.screen.console.width
-        context.screen.print(fitted(columns, ([*_cells(group, objectives)] for group in shown), width))
-        context.screen.paragraph(_FOOTER if has_scipy() else f"{_FOOTER}; {NO_SCIPY}")
-        say_more(context, len(groups) - offset - len(shown), offset + len(shown))
+    width = context.screen.console.width
+    context.screen.print(fitted(columns, ([*_cells(group, objectives)] for group in shown), width))
+    context.screen.paragraph(_FOOTER if has_scipy() else f"{_FOOTER}; {NO_SCIPY}")
+    say_more(context, len(groups) - offset - len(shown), offset + len(shown))
     return True
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from io import SEEK_END
-from tempfile import SpooledTemporaryFile
-from typing import TYPE_CHECKING, Final, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -19,9 +16,6 @@ from callspan.record.messages import short_texts
 from callspan.stores.aggregates import model_of
 from callspan.stores.base import Event, Reader, SessionSummary
 from callspan.stores.entries import Entry, step_of
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 Row: TypeAlias = dict[str, object]
 
@@ -37,12 +31,6 @@ _OUTPUT_CHARACTERS: Final = 200
 _SHORTEST: Final = 13
 """Length of the timestamp at the start of a time-ordered id."""
 _LISTS: Final = ("calls", "tools", "events", "messages", "rewards")
-Encode: TypeAlias = Callable[[object], str]
-_Place: TypeAlias = tuple[int, int]
-"""Offset and size of a text that is held."""
-_Lists: TypeAlias = defaultdict[str, list[_Place]]
-"""Where the JSON of entries is held, by the list that they belong to."""
-_IN_MEMORY: Final = 4 << 20
 _ROWS_AT_ONCE: Final = 500
 """Rows of calls for which the positions of timesteps are read together."""
 
@@ -148,75 +136,17 @@ def _status(call: CallRecord) -> int | None:
     return call.attempts[-1].status if call.attempts else None
 
 
-class _HeldTexts:
-    """Texts to be read later, once each: of more than 4 MiB in an unnamed temporary file."""
-
-    def __init__(self) -> None:
-        self._file = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed with this object
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def put(self, text: str) -> _Place:
-        """Keep a text; return its place."""
-        offset = self._file.seek(0, SEEK_END)
-        return offset, self._file.write(text.encode())
-
-    def lists(self, places: Mapping[str, Iterable[_Place]], prefix: str = "") -> Iterator[str]:
-        """Yield the members of a JSON object that has all lists, with the texts of these places as their items."""
-        for name in _LISTS:
-            yield f',"{prefix}{name}":['
-            for number, (offset, size) in enumerate(places.get(name, ())):
-                self._file.seek(offset)
-                yield f"{',' if number else ''}{self._file.read(size).decode()}"
-            yield "]"
-
-
-def session_json(reader: Reader, summary: SessionSummary, entries: Iterable[Entry], encode: Encode) -> Iterator[str]:
-    """Yield the JSON of a session with these entries by time; `encode` gives the JSON of a value.
-
-    Entries of a session without steps are not held. Of others only their JSON is, on disk where it is long.
-    """
-    every = enumerate(reader.timesteps(summary.session.session_id))
-    steps = {step.timestep_id: (position, encode(_step(step, position))) for position, step in every}
-    yield f'{encode(session_row(summary))[:-1]},"steps":['
-    if not steps:
-        yield from _without_steps(entries, encode)
-        return
-    found: dict[str | None, _Lists] = defaultdict(lambda: defaultdict(list))
-    with _HeldTexts() as held:
-        for entry in entries:
-            step_id = step_of(entry)
-            position, _ = steps.get(step_id or "", (None, ""))
-            name, value = _member(entry, position)
-            found[None if position is None else step_id][name].append(held.put(encode(value)))
-        for step_id, (number, step) in steps.items():
-            yield f"{',' if number else ''}{step[:-1]}"
-            yield from held.lists(found.get(step_id, {}))
-            yield "}"
-        yield "]"
-        yield from held.lists(found.get(None, {}), "loose_")
-    yield "}"
-
-
-def _without_steps(entries: Iterable[Entry], encode: Encode) -> Iterator[str]:
-    """Yield the rest of the document, with calls as they are read."""
-    loose: defaultdict[str, list[str]] = defaultdict(list)
-    yield '],"loose_calls":['
-    between = ""
+def session_json(reader: Reader, summary: SessionSummary, entries: Iterable[Entry]) -> Row:
+    """Return a session with its entries by time, in lists by kind: those of each step, and those outside of steps."""
+    steps = list(reader.timesteps(summary.session.session_id))
+    positions = {step.timestep_id: position for position, step in enumerate(steps)}
+    lists: list[dict[str, list[Row]]] = [{name: [] for name in _LISTS} for _ in range(len(steps) + 1)]
     for entry in entries:
-        name, value = _member(entry)
-        if name == "calls":
-            yield f"{between}{encode(value)}"
-            between = ","
-        else:
-            loose[name].append(encode(value))
-    yield "]"
-    yield from (f',"loose_{name}":[{",".join(loose[name])}]' for name in _LISTS[1:])
-    yield "}"
+        position = positions.get(step_of(entry) or "")
+        name, row = _member(entry, position)
+        lists[-1 if position is None else position][name].append(row)
+    rows = [_step(step, position) | lists[position] for position, step in enumerate(steps)]
+    return {**session_row(summary), "steps": rows, **{f"loose_{name}": found for name, found in lists[-1].items()}}
 
 
 def _member(entry: Entry, position: int | None = None) -> tuple[str, dict[str, object]]:

@@ -44,9 +44,8 @@ def print_page(
     rows = limit or TABLE_ROWS
     shown = list(islice(found, offset, offset + rows))
     if shown:
-        with context.screen.paged():
-            context.screen.print(table(shown, context.screen.console.width))
-            say_more(context, None if next(found, None) else 0, offset + rows)
+        context.screen.print(table(shown, context.screen.console.width))
+        say_more(context, None if next(found, None) else 0, offset + rows)
     return bool(shown)
 
 

@@ -13,7 +13,7 @@ import click
 import msgspec
 from rich.rule import Rule
 
-from callspan.cli.calls import call_tokens
+from callspan.cli.call_text import call_tokens
 from callspan.cli.command_context import CommandContext, reading
 from callspan.cli.filter_options import HttpUrl, Seconds
 from callspan.cli.json_rows import call_row, call_rows

@@ -1,17 +1,16 @@
-"""`callspan rewards`: a table of rewards and feedback, also of those whose target no store has yet."""
+"""`callspan calls --rewards`: a table of rewards and feedback."""
 
 from __future__ import annotations
 
 import time
 from typing import Final
 
-import click
 from rich.console import Group
 from rich.text import Text
 
-from callspan.cli.command_context import CommandContext, reading
+from callspan.cli.command_context import CommandContext
 from callspan.cli.json_rows import record_fields
-from callspan.cli.paging import page_options, print_page
+from callspan.cli.paging import print_page
 from callspan.cli.screen import Column, fitted, reward_style, styled
 from callspan.formatting import UNKNOWN, duration, local_time, reward
 from callspan.record.events import RewardRecord
@@ -27,26 +26,13 @@ _COLUMNS: Final = (
     Column("source", shrinks=True, rank=6, known=True),
     Column("comment", shrinks=True, rank=7, known=True),
 )
-_EPILOG: Final = """\b
-Examples:
-  callspan rewards
-  callspan rewards --unjoined          given by ids that nothing recorded has
-  callspan rewards --json | jq -r '.[] | select(.label == "thumbs_down") | .call_id'"""
 
 
-@click.command("rewards", short_help="List rewards and feedback.", epilog=_EPILOG)
-@click.option("--unjoined", is_flag=True, help="Only those of a call, session, step or event that is not recorded.")
-@page_options("rewards")
-@reading
-def rewards_command(context: CommandContext, unjoined: bool, limit: int | None, offset: int) -> None:
-    """List rewards and feedback, newest first, with what they were given for.
-
-    One that names a call, session, step or event which is not recorded is kept, and belongs to it as soon as it is.
-    """
+def list_rewards(context: CommandContext, limit: int | None, offset: int) -> None:
+    """List rewards and feedback, newest first, with what they were given for."""
     with context.reader() as reader:
-        found = reader.rewards(unjoined=unjoined)
-        if not print_page(context, found, limit, offset, json_row=record_fields, table=_table):
-            context.no_match(f"No such rewards in {safe_name(context.store)}.")
+        if not print_page(context, reader.rewards(), limit, offset, json_row=record_fields, table=_table):
+            context.no_match(f"No rewards in {safe_name(context.store)}.")
 
 
 def age(record: RewardRecord) -> str:
@@ -65,13 +51,13 @@ def _cells(record: RewardRecord) -> list[Text | str]:
         styled((record.objective, "magenta")),
         styled((reward(record.value), reward_style(record.value))),
         styled(record.label or UNKNOWN),
-        styled((_target(record), "cyan")),
+        styled((target(record), "cyan")),
         styled(record.source or UNKNOWN),
         styled((record.annotation or UNKNOWN, "dim")),
     ]
 
 
-def _target(record: RewardRecord) -> str:
+def target(record: RewardRecord) -> str:
     """Return what a reward was given for, the narrowest first."""
     named = {
         "event": record.event_id, "call": record.call_id, "step": record.timestep_id, "session": record.session_id,

@@ -74,12 +74,6 @@ def replace_unencodable() -> None:
             stream.reconfigure(errors=_HANDLER)
 
 
-def fit(text: str, encoding: str | None) -> str:
-    """Return text with every character that the encoding lacks replaced; None means UTF-8."""
-    codecs.register_error(_HANDLER, _replaced)
-    return text.encode(encoding or "utf-8", _HANDLER).decode(encoding or "utf-8")
-
-
 def ascii_json(text: str) -> str:
     """Return the same JSON with all non-ASCII characters escaped."""
     return _NOT_ASCII.sub(_escaped, text)

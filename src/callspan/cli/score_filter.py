@@ -38,7 +38,7 @@ class Scoring(msgspec.Struct, frozen=True):
     min_score: float | None = None
     min_reward: float | None = None
     sorts: bool = False
-    """Largest score of the first objective first."""
+    """Lowest score of the first objective first."""
 
     @property
     def judged(self) -> tuple[str, ...]:
@@ -105,11 +105,11 @@ class ScoredReader:
         if not self._scoring.sorts:
             yield from islice(filter(self._fits, self._reader.calls(every)), which.offset, end)
             return
-        first = self._scoring.judged[0]
+        first, sign = self._scoring.judged[0], 1 if which.newest_first else -1
         slim = filter(self._fits, self._reader.calls(msgspec.structs.replace(every, content="none")))
         ranked = sorted(
-            ((self.scores_of(call).get(first, -inf), call.timing.start_ns, call.call_id) for call in slim),
-            reverse=which.newest_first,
+            (sign * self.scores_of(call).get(first, sign * inf), -sign * call.timing.start_ns, call.call_id)
+            for call in slim
         )
         for _, _, call_id in ranked[which.offset : end]:
             call = self._reader.call(call_id)
@@ -135,7 +135,7 @@ class ScoredReader:
         if self._scoring.sorts:
             first = self._scoring.judged[0]
             # The newest of the same score is first as it is.
-            found = iter(sorted(found, key=lambda one: -_or_least(one.score(first))))
+            found = iter(sorted(found, key=lambda one: _or_last(one.score(first))))
         yield from islice(found, limit)
 
     def _has(self, summary: SessionSummary) -> bool:
@@ -166,5 +166,5 @@ class ScoredReader:
         )
 
 
-def _or_least(score: float | None) -> float:
-    return -inf if score is None else score
+def _or_last(score: float | None) -> float:
+    return inf if score is None else score

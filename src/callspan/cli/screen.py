@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-import click
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from callspan.cli.safe_text import clean, fit
+from callspan.cli.safe_text import clean
 from callspan.formatting import UNKNOWN
 from callspan.record.codec import encode_json
 from callspan.stores.base import SessionSummary, Summary
@@ -52,35 +50,19 @@ class _Console(Console):
 class Screen:
     """Output for people: colours and the terminal's width, or plain text of 100 columns without a terminal."""
 
-    def __init__(self, *, pager: bool = False) -> None:
-        stdout = sys.stdout
-        self._pager = pager and stdout.isatty()
+    def __init__(self) -> None:
         self.console = _Console(
-            width=None if stdout.isatty() else _WIDTH,
+            width=None if sys.stdout.isatty() else _WIDTH,
             highlight=False,
             markup=False,
             emoji=False,
             soft_wrap=False,
         )
 
-    @contextmanager
-    def paged(self) -> Iterator[None]:
-        """Show the block's output in the pager ($PAGER) if it does not fit on the terminal."""
-        if not self._pager:
-            yield
-            return
-        with self.console.capture() as captured:
-            yield
-        shown = fit(captured.get(), sys.stdout.encoding)
-        if shown.count("\n") < self.console.height:
-            click.echo(shown, nl=False)
-        else:
-            click.echo_via_pager(shown)
-
     def print(self, what: RenderableType = "", *, no_wrap: bool | None = None) -> None:
         """Print a text, a table or a tree; without a terminal no line ends with spaces."""
         shown = partial(self.console.print, what, no_wrap=no_wrap, overflow="ellipsis" if no_wrap else None)
-        if self.console.is_terminal or self._pager:
+        if self.console.is_terminal:
             shown()
             return
         with self.console.capture() as captured:

@@ -15,8 +15,7 @@ from rich.console import Group
 from rich.text import Text
 from rich.tree import Tree
 
-from callspan.cli.calls import call_tokens, outcome_text
-from callspan.cli.equal_steps import equal_line, equal_runs
+from callspan.cli.call_text import call_tokens, outcome_text
 from callspan.cli.screen import marks, reward_style, session_style, styled
 from callspan.comparison.call_sums import summary
 from callspan.formatting import UNKNOWN, count, duration, money, reward, score, tokens
@@ -45,11 +44,8 @@ _IDLE_NS: Final = 60_000_000_000
 _ODD: Final = {"error": "red", "timeout": "red", "cancelled": "yellow"}
 
 
-def session_tree(page: Page, width: int = 100, *, folds: bool = True) -> Tree:
-    """Return the tree for a screen of the given width. Entries without a known step are placed below the session.
-
-    `folds`: runs of equal steps are one line.
-    """
+def session_tree(page: Page, width: int = 100) -> Tree:
+    """Return the tree for a screen of the given width. Entries without a known step are placed below the session."""
     tree = Tree(_session_line(page), guide_style=_GUIDE)
     positions = {step.timestep_id: position for position, step in page.steps.items()}
     ruler = _Ruler.of(page, width)
@@ -66,17 +62,11 @@ def session_tree(page: Page, width: int = 100, *, folds: bool = True) -> Tree:
 
     def grow(branch: Tree, step_id: str | None, depth: int) -> None:
         nonlocal earliest
-        every = sorted(below.pop(step_id, ()), key=_start_order)
-        for run in equal_runs(every, below, ruler.gaps) if folds else ([one] for one in every):
-            entry = run[0]
+        for entry in sorted(below.pop(step_id, ()), key=_start_order):
             while idle and earliest <= idle[0][0] and idle[0][1] <= _start_order(entry)[0]:
                 began, ended = idle.popleft()
                 branch.add(styled((f"… {duration(ended - began)} idle …", _FAINT)))
-            if len(run) > 1:
-                branch.add(equal_line(run, below, positions))
-                hidden = [item for step in run for item in below.pop(getattr(step, "timestep_id", None))]
-                earliest = min(earliest, *(_start_order(item)[0] for item in hidden))
-            elif isinstance(entry, TimestepRecord):
+            if isinstance(entry, TimestepRecord):
                 inside = None if page.is_part else calls[entry.timestep_id]
                 line = _step_line(entry, positions[entry.timestep_id], inside)
                 grow(branch.add(line), entry.timestep_id, depth + 1)

@@ -44,10 +44,10 @@ _COLUMNS: Final = (
 _EPILOG: Final = """\b
 Examples:
   callspan sessions --since 1d
-  callspan sessions --min-reward 0.5 --outcome success
-  callspan sessions --model gpt-5-mini --error
+  callspan sessions --min-reward 0.5 --status success
+  callspan sessions --model gpt-5-mini --failed
   callspan sessions --sort cost --since 1d
-  callspan sessions --objective judge --min-score 0.8 --sort score
+  callspan sessions --objective judge --sort score
   callspan sessions --finish length
   callspan sessions --by meta:prompt_version
   callspan sessions --by task,model --json
@@ -64,7 +64,7 @@ Examples:
     multiple=True,
     help="Sums and means of groups instead of sessions; for two keys: task,model.",
 )
-@click.option("--outcome", metavar="WORD", help="Only sessions with this outcome: success, error, interrupted, …")
+@click.option("--status", "outcome", metavar="WORD", help="Only sessions with this outcome: success, error, …")
 @page_options("sessions")
 @sort_option
 @reading
@@ -79,7 +79,7 @@ def sessions_command(
 ) -> None:
     """List sessions, newest first, with outcome, reward, tokens, cost and time; with --by groups of them.
 
-    --since and --until apply to the start of a session, --min-cost, --min-time and --sort to all of it, the other
+    --since and --until apply to the start of a session, --min-cost, --min-duration and --sort to all of it, the other
     options that select calls to one of its calls.
     """
     with context.reader() as reader:

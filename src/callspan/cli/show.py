@@ -1,4 +1,4 @@
-"""`callspan show ID`: a session as a tree, or one call in full."""
+"""`callspan show ID`: a session as a tree, or one call in full; of two ids what differs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text as RichText
 
-from callspan.cli.calls import outcome_text
+from callspan.cli.call_text import outcome_text
 from callspan.cli.command_context import CommandContext, reading
+from callspan.cli.diff import show_difference
 from callspan.cli.filter_options import Rows
 from callspan.cli.json_rows import call_rows, record_fields, session_json
 from callspan.cli.paging import say_more
@@ -39,26 +40,29 @@ Examples:
   callspan show                     the newest session
   callspan show 019aa0c1-77         a session, by the beginning of its id
   callspan show 7bd1f2f5a81c9c1e    a call, by its span id from a tracing backend
+  callspan show chat-8843 chat-8842 what differs: two sessions, or two calls
   callspan show last --offset 1000  more of a long session"""
 _LABEL_WIDTH: Final = 12
 _ROLE_STYLES: Final = {"system": "magenta", "user": "blue", "assistant": "green", "tool": "cyan"}
 
 
-@click.command("show", short_help="Show a session as a tree, or one call in full.", epilog=_EPILOG)
+@click.command("show", short_help="Show a session as a tree, one call in full, or what differs.", epilog=_EPILOG)
 @click.argument("ident", metavar="[ID]", default="last")
-@click.option(
-    "--limit", type=Rows(1), help=f"At most N entries of a session, each one; else {_LIMIT:,}, equal steps as one."
-)
+@click.argument("other", metavar="[ID]", default="")
+@click.option("--limit", type=Rows(1), help=f"Show N entries of a session. Default: {_LIMIT:,}; --json has all.")
 @click.option("--offset", type=Rows(0), default=0, help="Skip the first N entries of a session.")
 @reading
-def show_command(context: CommandContext, ident: str, limit: int | None, offset: int) -> None:
-    """Show a session as a tree of steps, calls, tools and events, or one call in full.
+def show_command(context: CommandContext, ident: str, other: str, limit: int | None, offset: int) -> None:
+    """Show a session as a tree of steps, calls, tools and events, one call in full, or of two ids what differs.
 
     ID is the id of a session or call, a unique prefix of one, the span id of a call, the provider's response or request
     id, a trace id (its first call), the id of a timestep or your own of one (its session), or `last`: the newest
     session, or a later call outside of sessions.
     """
     with context.reader() as reader:
+        if other:
+            show_difference(context, reader, ident, other, limit or _LIMIT)
+            return
         named = next(reader.sessions(limit=1), None) if ident == "last" else named_by(reader, ident)
         summary = named if isinstance(named, SessionSummary) else None
         later = _later_call(reader, summary) if ident == "last" and summary is not None else None
@@ -76,13 +80,12 @@ def show_command(context: CommandContext, ident: str, limit: int | None, offset:
     if context.json:
         context.emit(row | _call_json(call, history) | {"rewards": list(map(record_fields, rewards))})
     else:
-        with context.screen.paged():
-            print_call(context.screen, call, history, row["timestep_position"])
-            for one in rewards:
-                context.screen.text(styled((f"{'reward':<{_LABEL_WIDTH}}", "dim")).append_text(reward_line(one)))
-            if later is not None and summary is not None:
-                before = f"\nThis call is newer than the newest session: callspan show {summary.session.session_id}"
-                context.screen.paragraph(before)
+        print_call(context.screen, call, history, row["timestep_position"])
+        for one in rewards:
+            context.screen.text(styled((f"{'reward':<{_LABEL_WIDTH}}", "dim")).append_text(reward_line(one)))
+        if later is not None and summary is not None:
+            before = f"\nThis call is newer than the newest session: callspan show {summary.session.session_id}"
+            context.screen.paragraph(before)
 
 
 def _later_call(reader: Reader, summary: SessionSummary) -> CallRecord | None:
@@ -100,16 +103,15 @@ def _show_session(
     if context.json:
         end = None if limit is None else offset + limit
         shown = islice(entries(reader, summary.session.session_id), offset, end)
-        context.emit_pieces(session_json(reader, summary, shown, context.json_of))
+        context.emit(session_json(reader, summary, shown))
         return
     page = Page.of(reader, summary, limit or _LIMIT, offset)
     screen = context.screen
-    with screen.paged():
-        screen.print(session_tree(page, screen.console.width, folds=limit is None and not offset))
-        if page.is_part:
-            last = page.offset + len(page.items)
-            screen.line((f"entries {page.offset + 1:,} to {last:,} of {page.total:,}", "dim"))
-            say_more(context, page.total - last, last)
+    screen.print(session_tree(page, screen.console.width))
+    if page.is_part:
+        last = page.offset + len(page.items)
+        screen.line((f"entries {page.offset + 1:,} to {last:,} of {page.total:,}", "dim"))
+        say_more(context, page.total - last, last)
 
 
 def _call_json(call: CallRecord, history: History) -> dict[str, object]:

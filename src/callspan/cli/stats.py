@@ -115,13 +115,12 @@ def stats_command(
     if not shown:
         context.no_match(f"No such calls in {safe_name(context.store)}.")
     if not context.json:
-        with context.screen.paged():
-            context.screen.print(_table(keys, shown, context.screen.console.width))
-            for line in _unpriced(shown):
-                context.screen.line((line, "yellow"))
-            for why in reasons:
-                context.screen.line((why, "dim"))
-            say_more(context, len(found) - offset - len(shown), offset + len(shown))
+        context.screen.print(_table(keys, shown, context.screen.console.width))
+        for line in _unpriced(shown):
+            context.screen.line((line, "yellow"))
+        for why in reasons:
+            context.screen.line((why, "dim"))
+        say_more(context, len(found) - offset - len(shown), offset + len(shown))
 
 
 def _row(summary: Summary) -> dict[str, object]:

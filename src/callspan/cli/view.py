@@ -109,7 +109,7 @@ def _waiting(context: CommandContext) -> list[str]:
 
 @click.command()
 @options_of(*OPTIONS)
-@click.option("--session-outcome")
+@click.option("--session-status", "session_outcome")
 @click.option("--success/--failure", default=None)
 @sort_option
 def _line(which: CallFilter, scoring: Scoring = NO_SCORING, **of_session: object) -> tuple[CallFilter, Scoring]:
@@ -117,7 +117,7 @@ def _line(which: CallFilter, scoring: Scoring = NO_SCORING, **of_session: object
 
 
 def chosen(line: str) -> Chosen:
-    """Return what a filter line stands for: `user:mara error since:7d`, the options of `calls` and `sessions` as words.
+    """Return what a filter line stands for: `user:mara failed since:7d`, options of `calls` and `sessions` as words.
 
     Other words are a text to be found. Raises BadQueryError for an option's invalid value.
     """
@@ -136,7 +136,7 @@ def _scored(scoring: Scoring) -> Callable[[Reader], Reader]:
 
 
 def arguments(line: str) -> list[str]:
-    """Return a filter line as arguments of the command: `user:mara` is `--user mara`, `error` is `--error`.
+    """Return a filter line as arguments of the command: `user:mara` is `--user mara`, `failed` is `--failed`.
 
     Raises ValueError for quotes that are not closed.
     """

@@ -27,7 +27,7 @@ Grouping: TypeAlias = Literal["model", "provider", "session", "day", "hour", "mi
 """What calls are grouped by, besides `meta:KEY`: the value that they, or their sessions, have for a key of metadata.
 
 Days, hours and minutes are in UTC: `2026-11-20`, `2026-11-20T08:00Z`, `2026-11-20T08:05Z`."""
-Order: TypeAlias = Literal["start", "cost", "time", "tokens", "retries"]
+Order: TypeAlias = Literal["start", "cost", "duration", "tokens", "retries"]
 """What calls and sessions are sorted by, besides their start: cost, duration, tokens in and out, retries."""
 ORDERS: Final[tuple[Order, ...]] = get_args(Order)
 Content: TypeAlias = Literal["all", "response", "none"]

@@ -84,7 +84,7 @@ CASE WHEN coalesce(c.in_tok, c.out_tok) IS NULL THEN NULL ELSE coalesce(c.in_tok
 
 def order_of(sort: Order, cost: str) -> tuple[str, ...]:
     """Return the keys that calls `c` are sorted by; `cost` is their cost in whole picodollars."""
-    values = {"cost": cost, "time": "c.duration_ns", "tokens": TOKENS.strip(), "retries": "c.retries"}
+    values = {"cost": cost, "duration": "c.duration_ns", "tokens": TOKENS.strip(), "retries": "c.retries"}
     first = () if sort == "start" else (f"coalesce({values[sort]}, -1)",)
     return (*first, "c.start_ns", "c.call_id")
 

@@ -37,18 +37,18 @@ t.session_id IN (SELECT x.session_id FROM {table} x WHERE x.session_id IS NOT NU
 _ENDED: Final = "coalesce(max(ended), max(latest), max(recorded)) - coalesce(max(recorded), min(called))"
 _MEASURES: Final = {
     "cost": "CAST(sum(spent) AS bigint)",
-    "time": f"CASE WHEN {_ENDED} < 0 THEN 0 ELSE {_ENDED} END",
+    "duration": f"CASE WHEN {_ENDED} < 0 THEN 0 ELSE {_ENDED} END",
     "tokens": "CAST(sum(used) AS bigint)",
     "retries": "CAST(sum(retried) AS bigint)",
 }
 _OF_CALLS: Final = {
     "cost": "CAST(sum({cost}) AS bigint)",
-    "time": _NOTHING,
+    "duration": _NOTHING,
     "tokens": f"CAST(sum({TOKENS}) AS bigint)",
     "retries": "CAST(sum(c.retries) AS bigint)",
 }
 """Summed by session here already: an index has the calls in this order, and few rows are left to be joined."""
-_COLUMN_OF: Final = {"cost": "spent", "time": "latest", "tokens": "used", "retries": "retried"}
+_COLUMN_OF: Final = {"cost": "spent", "duration": "latest", "tokens": "used", "retries": "retried"}
 """Names of their own: ClickHouse takes an alias for the column inside of its sum."""
 
 
@@ -56,7 +56,7 @@ def place_of(summary: SessionSummary, sort: Order = "start") -> tuple[int | str,
     """Return the place of a session in an order, behind which `Reader.sessions` goes on."""
     measures = {
         "cost": None if summary.cost_usd is None else whole_pico(summary.cost_usd),
-        "time": summary.duration_ns,
+        "duration": summary.duration_ns,
         "tokens": known_sum((summary.input_tokens, summary.output_tokens)),
         "retries": summary.retries,
     }
@@ -78,8 +78,8 @@ def session_source(
         needed.add("cost")
         found.append("cost >= :min_cost")
     if which.min_duration_ns is not None:
-        needed.add("time")
-        found.append("time >= :min_duration_ns")
+        needed.add("duration")
+        found.append("duration >= :min_duration_ns")
     names = sorted(needed)
     own = ["s.session_id", "1 AS known", "s.start_ns AS recorded", f"{_NOTHING} AS called", "s.end_ns AS ended"]
     of_call = ["c.session_id", "1", _NOTHING, "min(c.start_ns)", _NOTHING]
@@ -88,9 +88,9 @@ def session_source(
     parts = [f"SELECT {', '.join(own)} FROM sessions s WHERE {sessions}"]
     of_calls = f"SELECT {', '.join(of_call)} FROM calls c WHERE c.session_id IS NOT NULL AND {calls}"
     parts.append(f"{of_calls} GROUP BY c.session_id")
-    if "time" in needed:
+    if "duration" in needed:
         for table, time in _LATEST:
-            last = [time if name == "time" else _NOTHING for name in names]
+            last = [time if name == "duration" else _NOTHING for name in names]
             columns = ", ".join(["t.session_id", "0", _NOTHING, _NOTHING, _NOTHING, *last])
             running = _RUNS.format(table=table)
             parts.append(f"SELECT {columns} FROM {table} t WHERE {running} GROUP BY t.session_id")

@@ -1,4 +1,4 @@
-"""Compare: two calls or two sessions side by side, as `callspan diff` compares them."""
+"""Compare: two calls or two sessions side by side, as `callspan show A B` compares them."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def test_a_deleted_working_directory_causes_no_traceback(tmp_path: Path, monkeyp
         check(arguments)
 
 
-@pytest.mark.parametrize("command", ["ship", "prune --older-than 1d", "calls", "tail -f", "export atif --dry-run"])
+@pytest.mark.parametrize("command", ["ship", "prune --older-than 1d", "calls", "calls -f", "export atif --dry-run"])
 def test_an_unknown_store_is_wrong_usage_everywhere(command: str) -> None:
     result = CliRunner().invoke(callspan, [*command.split(), "--store", "foo://x"])
     assert result.exit_code == 2

@@ -10,11 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from callspan.cli import stats
-from callspan.cli.command_context import CommandContext
 from callspan.cli.commands import callspan
 from callspan.cli.progress import progress
 
-from .conftest import ask, keep, made
+from .conftest import ask
 
 
 class Terminal(io.StringIO):
@@ -59,22 +58,6 @@ def test_a_bar_is_for_terminals_and_not_beside_json(monkeypatch: pytest.MonkeyPa
     assert ("2 of 4" in watched.getvalue()) is not json
 
 
-@pytest.mark.parametrize("json", [False, True])
-def test_a_large_file_of_json_lines_shows_what_was_read_of_it_also_below_another_bar(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, json: bool
-) -> None:
-    monkeypatch.setattr("callspan.stores.jsonl.reader._LARGE_MB", 0)
-    keep(f"jsonl:///{tmp_path}/calls.jsonl", made("c"))
-    watched = Terminal()
-    monkeypatch.setattr(sys, "stderr", watched)
-    context = CommandContext(f"jsonl:///{tmp_path}/calls.jsonl", json=json)
-    with context.reader() as reader, progress("calls", shown=not json) as tell:
-        assert reader.count_calls() == 1
-        tell(1, 2)
-    assert ("calls.jsonl, MB" in watched.getvalue()) is not json
-    assert ("1 of 2" in watched.getvalue()) is not json
-
-
 def test_a_file_shows_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.StringIO()
     monkeypatch.setattr(sys, "stderr", file)
@@ -86,8 +69,3 @@ def test_a_file_shows_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_sub_command_has_examples(tmp_path: Path) -> None:
     for name in callspan.commands or callspan.list_commands(None):  # type: ignore[arg-type]
         assert "Examples:" in ask(name, "--help").out, name
-
-
-def test_what_is_paged_is_printed_where_nothing_pages(store: str) -> None:
-    keep(store, *(made(f"c{at}") for at in range(60)))
-    assert len(ask("--store", store, "calls", "--limit", "60").out.splitlines()) == 1 + 60 + 1

@@ -1,4 +1,4 @@
-"""`callspan diff`: two calls or two sessions side by side."""
+"""`callspan show A B`: two calls or two sessions side by side."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def rollouts(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_two_sessions(rollouts: str) -> None:
-    answer = ask("--store", rollouts, "--json", "diff", "rollout-a", "rollout-b")
+    answer = ask("--store", rollouts, "--json", "show", "rollout-a", "rollout-b")
     assert answer.json["first_difference"] == {"section": "messages", "place": 3}
     assert answer.json["messages"][3] == {
         "role": "assistant", "status": "differs", "a": 3, "b": 3,
@@ -121,22 +121,21 @@ def test_two_sessions(rollouts: str) -> None:
     facts = {fact["name"]: (fact["status"], fact["a"]) for fact in answer.json["facts"]}
     assert facts["meta:prompt"] == ("differs", "a")
     assert facts["calls"] == ("same", 2)
-    shown = ask("--store", rollouts, "diff", "rollout-a", "rollout-b")
+    shown = ask("--store", rollouts, "show", "rollout-a", "rollout-b")
     assert shown.code == 0
     assert "[-East-]{+West+}." in shown.out
     assert "3 messages the same" in shown.out
     assert shown.out.endswith("First difference: message 4, assistant.\n")
     assert (
-        "only its first 1 call of 2" in ask("--store", rollouts, "diff", "rollout-a", "rollout-b", "--limit", "1").err
+        "only its first 1 call of 2" in ask("--store", rollouts, "show", "rollout-a", "rollout-b", "--limit", "1").err
     )
 
 
 def test_two_calls_and_what_cannot_be_compared(rollouts: str) -> None:
     calls = [row["call_id"] for row in ask("--store", rollouts, "--json", "calls").json]
-    same = ask("--store", rollouts, "diff", calls[0], calls[0], "--all")
+    same = ask("--store", rollouts, "show", calls[0], calls[0])
     assert "Parameters, tools and messages are equal." in same.out
-    assert "gpt-5" in same.out
-    mixed = ask("--store", rollouts, "diff", calls[0], "rollout-a")
+    mixed = ask("--store", rollouts, "show", calls[0], "rollout-a")
     assert mixed.code == 2
     assert "A is a call and B a session" in mixed.err
-    assert ask("--store", rollouts, "diff", calls[0], "nothing").code == 1
+    assert ask("--store", rollouts, "show", calls[0], "nothing").code == 1

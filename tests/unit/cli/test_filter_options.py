@@ -72,8 +72,8 @@ def test_an_invalid_time_is_reported_with_an_example(text: str) -> None:
     ("arguments", "expected"),
     [
         ([], CallFilter()),
-        (["--error"], CallFilter(errors=True)),
-        (["--no-error"], CallFilter(errors=False)),
+        (["--failed"], CallFilter(errors=True)),
+        (["--no-failed"], CallFilter(errors=False)),
         (["--cut-off"], CallFilter(cut_off=True)),
         (["--no-cut-off"], CallFilter(cut_off=False)),
         (["--in-progress"], CallFilter(in_progress=True)),
@@ -84,7 +84,7 @@ def test_an_invalid_time_is_reported_with_an_example(text: str) -> None:
             ["--since", "1970-01-01T00:00:01Z", "--until", "1970-01-01T00:00:02Z"],
             CallFilter(since_ns=SECOND, until_ns=2 * SECOND),
         ),
-        (["--error", "--no-error"], CallFilter(errors=False)),
+        (["--failed", "--no-failed"], CallFilter(errors=False)),
     ],
 )
 def test_the_options_become_one_filter(arguments: list[str], expected: CallFilter) -> None:
@@ -105,12 +105,12 @@ def test_the_options_become_one_filter(arguments: list[str], expected: CallFilte
     ("arguments", "expected"),
     [
         ([], ["e", "d", "c", "b", "a"]),
-        (["--oldest-first"], ["a", "b", "c", "d", "e"]),
+        (["--reverse"], ["a", "b", "c", "d", "e"]),
         (["--limit", "2"], ["e", "d"]),
         (["--limit", "2", "--offset", "4"], ["a"]),
-        (["--offset", "1", "--limit", "1", "--oldest-first"], ["b"]),
-        (["--error"], ["e", "d"]),
-        (["--no-error"], ["b", "a"]),
+        (["--offset", "1", "--limit", "1", "--reverse"], ["b"]),
+        (["--failed"], ["e", "d"]),
+        (["--no-failed"], ["b", "a"]),
         (["--session", "run-1"], ["b"]),
         (["--session", "run"], ["b"]),
         (["--since", "2026-11-18T00:00:00Z"], ["e", "d", "c", "b", "a"]),
@@ -138,7 +138,7 @@ def test_calls_are_chosen_and_in_order_in_every_store(anywhere: str, arguments: 
     assert answer.code == (0 if expected else 1)
 
 
-@pytest.mark.parametrize("command", ["calls", "stats", "tail", "report", "reprice"])
+@pytest.mark.parametrize("command", ["calls", "stats", "report", "reprice"])
 def test_no_such_session_is_exit_code_1_in_every_command(store: str, command: str, tmp_path: Path) -> None:
     prices = tmp_path / "prices.json"
     prices.write_text('{"version": "v", "models": {}}')

@@ -34,11 +34,11 @@ def test_lists_show_what_was_given_whole_and_without_padding(anywhere: str) -> N
     assert f'{{"note":"{long}","tags":["a","b"]}}' in whole
     assert f'{{"stop":"y{long}"}}' in whole
     assert max(map(len, call.splitlines())) <= 100
-    for shown in (tree, call, ask("--store", anywhere, "sessions", "--no-pager").out):
+    for shown in (tree, call, ask("--store", anywhere, "sessions").out):
         assert [line for line in shown.splitlines() if line != line.rstrip()] == []
 
 
-@pytest.mark.parametrize("option", [["--no-pager"], ["--json"], ["--store"]])
+@pytest.mark.parametrize("option", [["--json"], ["--store"]])
 def test_global_options_stand_anywhere(anywhere: str, option: list[str]) -> None:
     keep(anywhere, session("s", start_ns=START_NS))
     named = [*option, anywhere] if option == ["--store"] else option

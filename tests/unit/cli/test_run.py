@@ -106,3 +106,21 @@ def test_a_misspelt_sub_command_gets_a_suggestion(given: str, expected: str) -> 
     answer = ask(given)
     assert answer.code == 2
     assert f"No such command {given!r}.{expected}\n" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "instead"),
+    [
+        (["tail", "-f"], "tail is gone: write callspan calls --follow."),
+        (["rewards", "--unjoined"], "rewards is gone: write callspan calls --rewards."),
+        (["diff", "a", "b"], "diff is gone: write callspan show A B."),
+        (["calls", "--outcome", "error"], "--outcome is gone: write --status."),
+        (["stats", "--error"], "--error is gone: write --failed."),
+        (["report", "--no-error"], "--no-error is gone: write --no-failed."),
+        (["--no-pager", "calls"], "--no-pager is gone: output is never paged."),
+    ],
+)
+def test_what_is_gone_names_its_new_spelling(arguments: list[str], instead: str) -> None:
+    answer = ask(*arguments)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.endswith(f"Error: {instead}\n")

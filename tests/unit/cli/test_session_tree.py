@@ -5,7 +5,6 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-import msgspec
 import pytest
 
 from callspan.cli.session_tree import Page, session_tree
@@ -30,7 +29,7 @@ from callspan.stores import SessionSummary, read_records
 from callspan.stores.base import Event
 from callspan.stores.entries import when
 
-from .conftest import MINUTE, SECOND, START_NS, ask, drawn, keep, made, session, summed
+from .conftest import MINUTE, SECOND, START_NS, drawn, made, session, summed
 
 _SERVER = ErrorInfo(kind="server", type="server_error", status=500, message="it broke")
 
@@ -365,85 +364,3 @@ def test_a_reward_of_a_step_is_not_reported_as_of_an_event() -> None:
     assert [line.endswith(("of the step", "of the event")) for line in found[3:]] == [True, True]
     assert "of the step" in found[3]
     assert "of the event" in found[4]
-
-
-def moved(moves: list[str], odd: dict[int, dict[str, Any]], steps: dict[int, dict[str, Any]]) -> list[str]:
-    """The lines of steps in a tree in which each has a call, an action and a reward; some calls or steps are odd."""
-    at = [START_NS + number * SECOND for number in range(len(moves))]
-    some = tuple(
-        step(
-            number,
-            start_ns=at[number],
-            end_ns=at[number] + SECOND,
-            **({"totals": Totals(reward=-0.5)} | steps.get(number, {})),
-        )
-        for number in range(len(moves))
-    )
-    inside = [Place(timestep_id=f"t{number}") for number in range(len(moves))]
-    calls = [
-        made(
-            f"c{number}",
-            at_ns=at[number],
-            place=place,
-            usage=Usage(input_tokens=10, output_tokens=1),
-            **odd.get(number, {}),
-        )
-        for number, place in enumerate(inside)
-    ]
-    actions = tuple(
-        event("action", event_id=f"a{number}", time_ns=at[number] + 1, timestep_id=f"t{number}", data={"move": move})
-        for number, move in enumerate(moves)
-    )
-    found = lines(*calls, steps=some, events=actions)
-    return [line.lstrip("│ ├└─") for line in found if " step" in line[:12]]
-
-
-def test_equal_steps_are_one_line() -> None:
-    found = moved(["east"] * 4 + ["south", "east", "east"], {}, {})
-    assert found == [
-        "steps 0 to 3  east, 4 times  -2  40→4 tokens  4.00 s",
-        *(f"step {number}  -0.5  10→1 tokens  1.00 s" for number in (4, 5, 6)),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("odd", "steps"),
-    [
-        ({2: {"outcome": "error", "error": _SERVER}}, {}),
-        ({2: {"outcome": "cancelled"}}, {}),
-        ({2: {"retries": 1}}, {}),
-        ({}, {2: {"outcome": "error"}}),
-        ({}, {2: {"truncated": True}}),
-        ({}, {2: {"totals": Totals(reward=0.5)}}),
-        ({}, {2: {"totals": Totals(reward=-0.5, rewards={"judge": 1.0})}}),
-        ({}, {2: {"parent_timestep_id": "t1"}}),
-    ],
-)
-def test_a_step_that_differs_stays_alone(odd: dict[int, dict[str, Any]], steps: dict[int, dict[str, Any]]) -> None:
-    found = moved(["east"] * 5, odd, steps)
-    assert len(found) == 5
-    assert not [line for line in found if line.startswith("steps")]
-
-
-def test_equal_steps_with_idle_time_between_stay_apart() -> None:
-    later = {number: {"start_ns": START_NS + number * SECOND + 5 * MINUTE * (number > 2)} for number in range(6)}
-    at = {number: {"timing": Timing(start_ns=one["start_ns"], duration_ns=SECOND)} for number, one in later.items()}
-    calls = [made(f"c{number}", place=Place(timestep_id=f"t{number}"), **fields) for number, fields in at.items()]
-    actions = tuple(
-        event("action", event_id=f"a{number}", time_ns=one["start_ns"] + 1, timestep_id=f"t{number}", data="east")
-        for number, one in later.items()
-    )
-    found = lines(*calls, steps=tuple(step(number, **one) for number, one in later.items()), events=actions)
-    shown = [line.lstrip("│ ├└─").partition("  ")[0] for line in found[2:]]
-    assert shown == ["steps 0 to 2", "… 5 min idle …", "steps 3 to 5"]
-
-
-def test_with_a_limit_each_step_is_shown(store: str) -> None:
-    some = [step(number, start_ns=START_NS + number * SECOND, session_id="s") for number in range(4)]
-    actions = [
-        event("action", event_id=f"a{one.index}", time_ns=one.start_ns, session_id="s", timestep_id=one.timestep_id)
-        for one in some
-    ]
-    keep(store, session("s", start_ns=START_NS), *some, *(msgspec.structs.replace(one, data="east") for one in actions))
-    assert "steps 0 to 3  east, 4 times" in ask("--store", store, "show", "s").out
-    assert ask("--store", store, "show", "s", "--limit", "9").out.count("step ") == 4

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import tempfile
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +13,7 @@ import click
 import msgspec
 import pytest
 
-from callspan.cli.calls import outcome_text
+from callspan.cli.call_text import outcome_text
 from callspan.cli.filter_options import KeyValue, Money
 from callspan.cli.reprice import CostChanges, Rewriter
 from callspan.cli.screen import session_style
@@ -56,7 +55,7 @@ def chat_call(call_id: str, text: str = "Left.", **fields: Any) -> CallRecord:
     [
         (["sessions"], "", "No sessions in {}. Calls outside a session: `callspan calls`.\n"),
         (["sessions", "--offset", "1"], "", "No such sessions in {}.\n"),
-        (["sessions", "--outcome", "success"], "", "No such sessions in {}.\n"),
+        (["sessions", "--status", "success"], "", "No such sessions in {}.\n"),
         (["sessions", "--json"], "[]\n", ""),
         (["calls"], "", "No such calls in {}.\n"),
         (["calls", "--json"], "[]\n", ""),
@@ -73,11 +72,6 @@ def test_commands_on_an_empty_store_end_with_exit_code_1(
     answer = ask("--store", keep(store), *arguments)
     assert answer == (1, out, err.format(store))
     assert not (tmp_path / "report.html").exists()
-
-
-@pytest.mark.parametrize("arguments", [["tail"], ["tail", "--json"]])
-def test_a_tail_without_calls_is_not_a_failure(store: str, arguments: list[str]) -> None:
-    assert ask("--store", keep(store), *arguments) == (0, "", "")
 
 
 @pytest.mark.parametrize("ident", ["x", "", "%", "_", "\x1b[2J"])
@@ -117,41 +111,11 @@ def test_wildcards_in_an_id_are_literal(store: str) -> None:
     assert ask("--store", store, "show", "call").code == 1
 
 
-def test_a_tail_is_the_newest_oldest_first(anywhere: str) -> None:
-    keep(anywhere, *(made(f"c{at}", at_ns=START_NS + at * MINUTE) for at in range(12)))
-
-    def shown(*arguments: str) -> list[str]:
-        lines = ask("--store", anywhere, "tail", "--json", *arguments).out.splitlines()
-        return [json.loads(line)["call_id"] for line in lines]
-
-    assert shown() == [f"c{at}" for at in range(2, 12)]
-    assert shown("-n", "2") == ["c10", "c11"]
-    assert shown("-n", "0") == []
-    assert shown("-n", "99") == [f"c{at}" for at in range(12)]
-    assert shown("--until", "2000-01-01") == []
-
-
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ({}, f"gpt-5  {DASH}  1.00 s  success"),
-        ({"request": Request(), "took_ns": None, "outcome": "started"}, f"{DASH}  {DASH}  {DASH}  started"),
-        ({"usage": Usage(input_tokens=0)}, f"gpt-5  0→{DASH}  1.00 s  success"),
-        ({"usage": Usage()}, f"gpt-5  {DASH}  1.00 s  success"),
-        ({"outcome": "timeout", "retries": 1}, f"gpt-5  {DASH}  1.00 s  timeout, 1 retry"),
-        ({"request": Request(model="a\x1b\nb")}, f"a\ufffd b  {DASH}  1.00 s  success"),
-    ],
-)
-def test_a_line_of_a_tail(store: str, fields: dict[str, Any], expected: str) -> None:
-    answer = ask("--store", keep(store, made(**fields)), "tail")
-    assert re.sub(r" {2,}", "  ", re.sub(r"^\S+ \S+  ", "", answer.out.rstrip())) == expected
-
-
 def test_a_table_of_calls_has_no_cost_where_none_is_known(store: str) -> None:
     keep(store, made("a"))
     assert "cost" not in ask("--store", store, "calls").out.splitlines()[0]
     keep(store, made("b", cost=Cost(usd=Decimal("0.25"), source="x")))
-    head, *rows = ask("--store", store, "calls", "--oldest-first").out.splitlines()
+    head, *rows = ask("--store", store, "calls", "--reverse").out.splitlines()
     assert "cost" in head
     assert rows.pop() == "no cost: 1 without usage from the provider: estimate_usage estimates that of calls to come"
     cells = {row.split()[2]: row.split()[5] for row in rows}
@@ -169,7 +133,7 @@ def test_a_call_that_was_cut_or_cancelled_is_marked_and_its_session_is_no_plain_
     keep(store, made("d", place=Place(session_id="whole")), session("whole", outcome="success"))
     marks = {"a": "cut by length", "b": "cut off", "c": "cancelled"}
     for call_id, mark in marks.items():
-        for command in (("calls",), ("tail",), ("show", call_id)):
+        for command in (("calls",), ("show", call_id)):
             assert mark in ask("--store", store, *command).out
     assert "success, 1 cut by length, 1 cut off, 1 cancelled" in ask("--store", store, "sessions").out
     assert "3 calls, 1 cut by length, 1 cut off, 1 cancelled" in ask("--store", store, "show", "s").out
@@ -201,8 +165,8 @@ def test_a_table_says_what_it_leaves_out(store: str, arguments: list[str], more:
         (["--min-reward", "0"], ["s2", "s1"]),
         (["--max-reward", "0"], ["s1", "s0"]),
         (["--min-reward", "-1", "--max-reward", "0"], ["s1", "s0"]),
-        (["--outcome", "success"], ["s1"]),
-        (["--outcome", "running"], ["s3", "s2"]),
+        (["--status", "success"], ["s1"]),
+        (["--status", "running"], ["s3", "s2"]),
         (["--limit", "1"], ["s3"]),
         (["--offset", "3"], ["s0"]),
         (["--min-reward", "0", "--limit", "1", "--offset", "1"], ["s1"]),
@@ -460,8 +424,8 @@ def test_a_rewriter_without_a_store_writes_nothing() -> None:
         ([], "1 of 3 calls got a new cost, $0.0003 together"),
         (["--dry-run"], "1 of 3 calls would get a new cost, $0.0003 together"),
         (["--all"], "2 of 3 calls got a new cost, $0.0006 together"),
-        (["--no-error"], "1 of 2 calls got a new cost, $0.0003 together"),
-        (["--error"], "0 of 1 calls got a new cost"),
+        (["--no-failed"], "1 of 2 calls got a new cost, $0.0003 together"),
+        (["--failed"], "0 of 1 calls got a new cost"),
     ],
 )
 def test_the_output_of_reprice(store: str, tmp_path: Path, arguments: list[str], expected: str) -> None:
@@ -476,7 +440,7 @@ def test_the_output_of_reprice(store: str, tmp_path: Path, arguments: list[str],
     out = ask("--store", store, "reprice", "--prices", str(prices), *arguments).out
     assert out.splitlines()[0] == expected
     unpriced = "no price or no tokens: nobody\ufffd (1)"
-    assert (unpriced in out) == ("--no-error" not in arguments)
+    assert (unpriced in out) == ("--no-failed" not in arguments)
 
 
 def test_sessions_without_calls_show_dashes(store: str) -> None:

@@ -24,12 +24,12 @@ from callspan.stores.urls import open_store
 from .conftest import MINUTE, SECOND, START_NS, ask, drawn, keep, made, session
 
 
-def test_tail_waits_for_the_first_record(anywhere: str, tmp_path: Path) -> None:
+def test_following_waits_for_the_first_record(anywhere: str, tmp_path: Path) -> None:
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from callspan.cli import main; main()"
     )
     follower = subprocess.Popen(
-        [sys.executable, "-c", code, "--store", anywhere, "tail", "-f", "--json"],
+        [sys.executable, "-c", code, "--store", anywhere, "calls", "--follow", "--json"],
         cwd=tmp_path, env=os.environ | {"PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -49,13 +49,12 @@ def test_waiting_prints_what_it_waits_for_and_ends_at_ctrl_c(store: str, monkeyp
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("callspan.cli.calls.time.sleep", interrupt)
-    answer = ask("--store", store, "tail", "-f")
+    monkeypatch.setattr("callspan.cli.follow.time.sleep", interrupt)
+    answer = ask("--store", store, "calls", "-f")
     assert (answer.code, answer.out) == (0, "")
     assert answer.err.endswith(
         "calls.db: there is no such file; nothing was recorded there yet; waiting for the first record\n"
     )
-    assert ask("--store", store, "tail").code == 1
 
 
 def test_prune_says_how_much_it_would_delete_and_deletes_nothing(anywhere: str) -> None:

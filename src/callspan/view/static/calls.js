@@ -7,7 +7,7 @@ import { filterLine } from "./filters.js";
 import { address, say } from "./app.js";
 import { callMarks } from "./rows.js";
 
-const MARKS = [["error", "error"], ["cut", "finish:length"], ["cancelled", "outcome:cancelled"], ["retried", "retries:1"]];
+const MARKS = [["error", "failed"], ["cut", "finish:length"], ["cancelled", "status:cancelled"], ["retried", "retries:1"]];
 const HEADS = ["started", "model", "answer", "session", "lasted", "tokens", "cost"];
 
 export const callRow = row => h("div.row.call", { role: "row", tabindex: "-1", data: { id: row.id } },

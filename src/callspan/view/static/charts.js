@@ -176,7 +176,7 @@ const sumsTable = (name, by, found, line) => {
       h("th", { scope: "row" }, value === null ? soft(`no ${by}`) : link(address("calls", null, { q }), value)), h("td", null, share(row.calls, most), " ", count(row.calls)),
       h("td.right", null,
         row.errors ? (
-          value === null ? String(row.errors) : link(address("calls", null, { q: `${q} error` }), h("span.bad", null, row.errors))
+          value === null ? String(row.errors) : link(address("calls", null, { q: `${q} failed` }), h("span.bad", null, row.errors))
         ) : soft(DASH)
       ),
       h("td.right", null, brief(row.input_tokens)),

@@ -70,7 +70,7 @@ export default async ({ place, app, signal }) => {
         h("p.soft", null, found.first, found.cut ? h("b", null, ` Only the first ${found.cut} calls of each are compared.`) : "")
       ),
       h("div.filters", null, segments("What is shown", ["all", "differences"], show, "show"), segments("Compared by", ["lines", "words"], unit, "unit"), button("swap", () => go({ a: b, b: a })),
-        h("code.soft", null, `callspan diff ${shell(a)} ${shell(b)}${unit === "lines" ? " --lines" : ""}${show === "all" ? " --all" : ""}`)),
+        h("code.soft", null, `callspan show ${shell(a)} ${shell(b)}`)),
       h("div.table", { role: "table", "aria-label": "Comparison" },
         h("div.row.head.pair", { role: "row" }, h("span", { role: "columnheader" }, ""), side("A", 0),
           side("B", 1),
@@ -82,7 +82,7 @@ export default async ({ place, app, signal }) => {
     keys: [["n p", "next, previous difference"], ["n", "", () => cursor.jump(1, differs)], ["p", "", () => cursor.jump(-1, differs)], ["j k", "move"], ["j", "", () => cursor.move(1)], ["k", "", () => cursor.move(-1)],
       ["d", "differences only", () => go({ show: other[show] })], ["w", "words or lines", () => go({ unit: other[unit] })], ["s", "swap", () => go({ a: b, b: a })],
       ["a b", "open A, B"], ["a", "", () => open(0)], ["b", "", () => open(1)],
-      ["y", "copy the command", () => navigator.clipboard?.writeText(`callspan diff ${shell(a)} ${shell(b)}`)],
+      ["y", "copy the command", () => navigator.clipboard?.writeText(`callspan show ${shell(a)} ${shell(b)}`)],
       ["Escape", "back", () => history.back()]],
   };
 };

@@ -16,18 +16,18 @@ const meta = (row, pair) => { const at = pair.indexOf("="), key = pair.slice(0, 
 const failed = row => (row.errors === undefined ? ["error", "timeout"].includes(row.outcome) : row.errors > 0);
 
 // What a word of the filter line asks of a row; `of` tells sessions from calls.
-const FLAGS = { error: failed, success: row => row.succeeded === true, failure: row => row.succeeded === false, "cut-off": row => Boolean(row.cut_off) };
+const FLAGS = { failed, success: row => row.succeeded === true, failure: row => row.succeeded === false, "cut-off": row => Boolean(row.cut_off) };
 const SESSION = {
-  user: "user", name: "name", group: "group", task: "task", experiment: "experiment", session: "id", "session-outcome": "outcome",
+  user: "user", name: "name", group: "group", task: "task", experiment: "experiment", session: "id", "session-status": "outcome",
   model: (row, value) => callsOf(row.id).some(call => call.model === value),
-  outcome: (row, value) => (value === "cancelled" ? row.cancelled > 0 : callsOf(row.id).some(call => call.outcome === value)),
+  status: (row, value) => (value === "cancelled" ? row.cancelled > 0 : callsOf(row.id).some(call => call.outcome === value)),
 };
-const CALL = { user: "user", model: "model", session: "session_id", outcome: "outcome", name: "session_name" };
+const CALL = { user: "user", model: "model", session: "session_id", status: "outcome", name: "session_name" };
 const BOTH = {
   since: (row, value) => row.start_ms !== null && row.start_ms >= timeOf(value), until: (row, value) => row.start_ms !== null && row.start_ms < timeOf(value), retries: (row, value) => (row.retries || 0) >= Number(value),
   finish: (row, value) => (value === "length" ? Boolean(row.cut_by_length) : refuse(`finish:${value} is not in the file`)), "min-cost": (row, value) => Number(row.cost_usd || 0) >= Number(value), meta,
 };
-const ORDERS = { start: row => row.start_ms, cost: row => row.cost_usd, time: row => row.lasted_ms, tokens: row => (row.input_tokens || 0) + (row.output_tokens || 0), retries: row => row.retries };
+const ORDERS = { start: row => row.start_ms, cost: row => row.cost_usd, duration: row => row.lasted_ms, tokens: row => (row.input_tokens || 0) + (row.output_tokens || 0), retries: row => row.retries };
 
 const chosen = (every, line, known, inside) => {
   const tests = [], text = [];

@@ -12,7 +12,7 @@ import { callMarks, cost, costTitle, outcome, scores, sessionMarks, titleOf, tok
 // Columns, and the words of the filter line that sort by them.
 const HEADS = [
   ["started", "start"], ["session"], ["user"], ["outcome"], ["scores", "score"],
-  ["course"], ["lasted", "time"], ["calls"], ["tokens", "tokens"], ["cost", "cost"],
+  ["course"], ["lasted", "duration"], ["calls"], ["tokens", "tokens"], ["cost", "cost"],
 ];
 
 const userLink = user => h("a.user", { href: address("", null, { q: `user:${quoted(user)}` }), tabindex: "-1", title: `what ${oneLine(user)} has here` }, oneLine(user));
@@ -144,7 +144,7 @@ export default async ({ place, app, signal }) => {
   let next = first.next, waitingRows = [], stop = () => {};
 
   const list = h("div.list", { role: "rowgroup" }), more = h("p.pad", null);
-  const head = h("div.row.head", { role: "row" }, HEADS.map(([name, key], at) => h(`span${at > 5 ? ".right" : ""}`, { role: "columnheader", "aria-sort": key === by ? "descending" : null },
+  const head = h("div.row.head", { role: "row" }, HEADS.map(([name, key], at) => h(`span${at > 5 ? ".right" : ""}`, { role: "columnheader", "aria-sort": key !== by ? null : key === "score" ? "ascending" : "descending" },
     key && !globalThis.CALLSPAN_FILE ? button(key === by ? `${name} ↓` : name,
       () => go(`${chosen} ${key === "start" ? "" : `sort:${key}`}`.trim()),
       { class: "plain", title: `by ${name}, largest first` }

@@ -1,4 +1,4 @@
-"""`callspan tail -f` shows calls as they finish."""
+"""`callspan calls --follow` shows calls as they finish."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from .test_backlog import killed
 
 @pytest.fixture
 def following(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """`tail -f` of a store that holds one call."""
+    """`calls --follow` of a store that holds one call."""
     ask(tmp_path, "Before?")
     # A shell that runs the tests in the background may ignore SIGINT, which children inherit.
     start = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from callspan.cli import main; main()"
     )
-    command = [sys.executable, "-c", start, "tail", "-f", "--json"]
+    command = [sys.executable, "-c", start, "calls", "--follow", "--json"]
     with subprocess.Popen(
         command, cwd=tmp_path, env=plain_environment(PYTHONUNBUFFERED="1"), stdout=subprocess.PIPE, text=True
     ) as process:
@@ -65,7 +65,7 @@ def test_calls_show_as_they_finish_until_it_is_interrupted(following: subprocess
 def test_a_call_in_progress_at_the_beginning_shows_again_when_it_has_ended(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path}/callspan.db"
     handle = callspan.instrument(stores=store, spool_dir=tmp_path / "spool")
-    command = [sys.executable, "-m", "callspan.cli", "--store", store, "tail", "-f", "--json"]
+    command = [sys.executable, "-m", "callspan.cli", "--store", store, "calls", "--follow", "--json"]
     with (
         ScriptedProvider() as provider,
         openai.OpenAI(base_url=provider.openai_url, api_key="any") as client,
@@ -93,7 +93,7 @@ def test_what_killed_processes_leave_meanwhile_shows_too(tmp_path: Path) -> None
     """Also where nothing but a spool was there at the beginning."""
     store = f"sqlite:///{tmp_path}/callspan.db"
     killed(store, 1)
-    command = [sys.executable, "-m", "callspan.cli", "--store", store, "tail", "-f", "--json"]
+    command = [sys.executable, "-m", "callspan.cli", "--store", store, "calls", "--follow", "--json"]
     with subprocess.Popen(
         command, cwd=tmp_path, env=plain_environment(PYTHONUNBUFFERED="1"), stdout=subprocess.PIPE, text=True
     ) as process:
