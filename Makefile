@@ -11,10 +11,7 @@ DEV_EXTRAS := $(EXTRAS),groq,postgres,clickhouse,gymnasium
 PYTEST := $(BIN)/python -m pytest
 # Compiled modules are kept, whatever the shell says: half of what it takes to collect the tests, and hundreds of processes.
 export PYTHONDONTWRITEBYTECODE :=
-# Databases, hundreds of processes: on a stalled machine a slow test is repeated, and the report shows it.
-AGAIN := --reruns 2 -rR
 ONLY_QUICK := -m "not slow and not timing and not postgres and not clickhouse and not backend"
-# With CALLSPAN_WIRE_CORPUS these replay recorded exchanges; without it they are skipped.
 CORPUS_TESTS := tests/wire tests/stores/test_rebuild.py tests/unit/semconv/test_recorded.py
 # `make bench QUICK=--quick`, also bench-peers and scale: less than two minutes, without writing results.
 QUICK :=
@@ -33,26 +30,26 @@ demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace
 
 # Quick tests often wait for sockets and processes: four at once, also on two cores.
 test: $(STAMP)-dev  ## The tests that need nothing but Python
-	CALLSPAN_WIRE_CORPUS= $(PYTEST) -n 3 $(ONLY_QUICK)
+	$(PYTEST) -n 3 $(ONLY_QUICK)
 
 alone: $(STAMP)-dev  ## Each file of the quick tests in a process of its own: none needs what another imports or leaves
-	@find tests -name "test_*.py" | CALLSPAN_WIRE_CORPUS= xargs -P 2 -I @ sh -c \
+	@find tests -name "test_*.py" | xargs -P 2 -I @ sh -c \
 	  'said=$$($(PYTEST) $$0 "$$1" @ 2>&1) || [ $$? = 5 ] || { echo "$$said"; exit 1; }' $(ONLY_QUICK)
 
 test-all: test test-added  ## Every test: with Postgres, the embedded ClickHouse engine, a Collector, the wire corpus
 
 test-added: $(STAMP)-all  ## What test-all adds to test
-	CALLSPAN_REQUIRE_ENGINES=1 CALLSPAN_PROPERTIES=thorough $(PYTEST) -n 4 $(AGAIN) \
+	CALLSPAN_SCALE=full $(PYTEST) -n 4 \
 	  -m "(postgres or clickhouse or hypothesis) and not slow and not backend"
-	$(PYTEST) -n 4 $(AGAIN) -m "not slow and not hypothesis and not postgres and not clickhouse" $(CORPUS_TESTS)
-	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 3 $(AGAIN) -m "slow and not backend and not timing"
+	$(PYTEST) -n 4 -m "not slow and not hypothesis and not postgres and not clickhouse" $(CORPUS_TESTS)
+	$(PYTEST) -n 3 -m "slow and not backend and not timing"
 	$(MAKE) older
 	$(MAKE) collector
 	$(BIN)/python tools/environments.py peers
-	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) $(AGAIN) tests/otel/test_peers.py
+	$(PYTEST) tests/otel/test_peers.py
 
 coverage: $(STAMP)-all  ## How much of the source the quick tests reach; at least nine tenths
-	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 2 -m "not slow and not timing and not backend" \
+	$(PYTEST) -n 2 -m "not slow and not timing and not backend" \
 	  --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 check: $(STAMP)-dev  ## Lint, types, layers, documents
@@ -67,7 +64,7 @@ check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/python tools/columns.py --check
 
 older: $(STAMP)-dev  ## The capture tests on one older version of both SDKs
-	$(BIN)/python tools/matrix.py --pair older $(AGAIN)
+	$(BIN)/python tools/matrix.py --pair older
 
 matrix: $(STAMP)-dev  ## The capture tests on four versions of both SDKs and every Python found; writes docs/matrix.md
 	$(BIN)/python tools/matrix.py
@@ -80,7 +77,7 @@ mutants: $(STAMP)-dev  ## Whether the tests notice small changes in three packag
 	$(BIN)/python tools/mutants.py --only '$(ONLY)' --number $(NUMBER) --minutes $(MINUTES) --seed $(SEED)
 
 documents: $(STAMP)-dev  ## Every example of the documents, each in an environment installed as its page says
-	CALLSPAN_DOCUMENT_ENVIRONMENTS=1 $(PYTEST) tests/documents/test_examples.py
+	CALLSPAN_SCALE=full $(PYTEST) tests/documents/test_examples.py
 
 fuzz: $(STAMP)-dev  ## The same calls with and without callspan, hostile answers among them; `make fuzz CASES=10000 SEED=7`
 	$(BIN)/python -m tests.fuzz --number $(CASES) --seed $(SEED)
@@ -101,7 +98,7 @@ scale: $(STAMP)-dev  ## Many streams, threads and processes at once, and a milli
 
 peers: $(STAMP)-dev  ## Beside the real packages of others that instrument the same SDKs
 	$(BIN)/python tools/environments.py peers
-	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) $(AGAIN) tests/otel/test_peers.py
+	$(PYTEST) tests/otel/test_peers.py
 
 newest: $(STAMP)-dev  ## Whether the coverage table has every method of the newest openai and anthropic
 	$(BIN)/python tools/environments.py newest
@@ -109,42 +106,42 @@ newest: $(STAMP)-dev  ## Whether the coverage table has every method of the newe
 
 frameworks: $(STAMP)-dev  ## Frameworks on top of the SDKs, each in an environment of its own
 	$(BIN)/python tools/environments.py frameworks
-	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_frameworks.py tests/otel/test_celery.py
+	$(PYTEST) tests/otel/test_frameworks.py tests/otel/test_celery.py
 
 trainers: $(STAMP)-dev  ## Datasets as the trainers' own functions read them
 	$(BIN)/python tools/environments.py trainers
-	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/datasets/test_trl.py
+	$(PYTEST) tests/datasets/test_trl.py
 
-collector: $(STAMP)-dev  ## A real OpenTelemetry Collector and Prometheus, built by Go; CALLSPAN_OTELCOL names another one
+collector: $(STAMP)-dev  ## A real OpenTelemetry Collector and Prometheus, built by Go
 	$(BIN)/python tools/collector.py
-	$(PYTEST) $(AGAIN) -rs tests/otel/test_collector.py tests/otel/test_jaeger.py
+	$(PYTEST) -rs tests/otel/test_collector.py tests/otel/test_jaeger.py
 
 backend: $(STAMP)-dev collector  ## The demo's telemetry through real backends, Phoenix besides those above, and back
 	$(BIN)/python tools/environments.py backend
-	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_backend.py
+	$(PYTEST) tests/otel/test_backend.py
 
 nightly: newest test-all alone coverage documents bench bench-peers matrix mutants peers frameworks trainers backend scale  ## Everything there is
 	$(BIN)/python tools/matrix.py --fuzz 2600
 	$(PYTEST) -m timing
-	CALLSPAN_PROPERTIES=thorough $(PYTEST) -n 2 -m slow tests/unit/test_patterns.py
-	CALLSPAN_CHAOS=all CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) $(AGAIN) tests/stores/test_outages.py
-	CALLSPAN_CHAOS=all $(PYTEST) -n 3 tests/stores/test_beside_sqlite.py
-	CALLSPAN_LARGE_CALLS=1000000 CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -m slow tests/stores/test_sql_examples.py
-	CALLSPAN_LARGE_CALLS=1000000 $(PYTEST) tests/stores/test_large_readers.py
+	CALLSPAN_SCALE=full $(PYTEST) -n 2 -m slow tests/unit/test_patterns.py
+	CALLSPAN_SCALE=full $(PYTEST) tests/stores/test_outages.py
+	CALLSPAN_SCALE=full $(PYTEST) -n 3 tests/stores/test_beside_sqlite.py
+	CALLSPAN_SCALE=full $(PYTEST) -m slow tests/stores/test_sql_examples.py
+	CALLSPAN_SCALE=full $(PYTEST) tests/stores/test_large_readers.py
 	$(BIN)/python bench/large_store.py .cache/large.db 1000000 100000 && $(BIN)/python bench/large_readers.py .cache/large.db
 	$(BIN)/python bench/large_view.py .cache/large.db
-	CALLSPAN_LONG_SESSION=100000 $(PYTEST) tests/stores/test_long_session.py
-	CALLSPAN_CHAOS=all $(PYTEST) tests/e2e/test_backlog.py tests/spool/test_cap.py
-	CALLSPAN_SOAK_MINUTES=40 CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -s tests/stores/test_soak.py
-	CALLSPAN_GROUPED_SESSIONS=10000 CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 2 -m slow tests/stores/test_groups.py
-	CALLSPAN_CHAOS_SPANS=200000 $(PYTEST) tests/otel/test_otlp_chaos.py
-	CALLSPAN_CHAOS=all $(PYTEST) tests/otel/test_erasure_chaos.py
-	CALLSPAN_LOOP_SCRIPTS=1000 $(PYTEST) tests/intercept/test_loop_scripts.py
-	CALLSPAN_SOCKET_FRAMES=10000 $(PYTEST) -n 2 tests/intercept/test_socket_scripts.py
-	CALLSPAN_SOCKET_SOAK=1800000 $(PYTEST) tests/faults/test_websockets.py -k flat
-	CALLSPAN_INTERRUPTS=all $(PYTEST) tests/faults/test_interrupts.py
-	CALLSPAN_SIGNALS=all $(PYTEST) tests/faults/test_calls_in_signals.py
-	CALLSPAN_LEAKS=all $(PYTEST) -n 2 tests/faults/test_leaks.py
+	CALLSPAN_SCALE=full $(PYTEST) tests/stores/test_long_session.py
+	CALLSPAN_SCALE=full $(PYTEST) tests/e2e/test_backlog.py tests/spool/test_cap.py
+	CALLSPAN_SCALE=full $(PYTEST) -s tests/stores/test_soak.py
+	CALLSPAN_SCALE=full $(PYTEST) -n 2 -m slow tests/stores/test_groups.py
+	CALLSPAN_SCALE=full $(PYTEST) tests/otel/test_otlp_chaos.py
+	CALLSPAN_SCALE=full $(PYTEST) tests/otel/test_erasure_chaos.py
+	CALLSPAN_SCALE=full $(PYTEST) tests/intercept/test_loop_scripts.py
+	CALLSPAN_SCALE=full $(PYTEST) -n 2 tests/intercept/test_socket_scripts.py
+	CALLSPAN_SCALE=full $(PYTEST) tests/faults/test_websockets.py -k flat
+	CALLSPAN_SCALE=full $(PYTEST) tests/faults/test_interrupts.py
+	CALLSPAN_SCALE=full $(PYTEST) tests/faults/test_calls_in_signals.py
+	CALLSPAN_SCALE=full $(PYTEST) -n 2 tests/faults/test_leaks.py
 
 clean:  ## Remove what the targets above have made
 	rm -rf .cache mutants $(VENV) .venv-matrix .venv-peers .venv-newest .venv-bench .venv-frameworks .venv-trainers .venv-backend .venv-documents .coverage* .mypy_cache .ruff_cache .hypothesis

@@ -16,13 +16,14 @@ from callspan.spool import shipper
 from callspan.testing.provider import ScriptedProvider
 from tests import descriptors
 from tests.logs import nothing_is_warned_of
+from tests.scale import scaled
 
 settings.register_profile(
     "quick", max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.register_profile("mutants", settings.get_profile("quick"), max_examples=25)
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=100)
-settings.load_profile(os.environ.get("CALLSPAN_PROPERTIES", "quick"))
+settings.load_profile(scaled("quick", "thorough"))
 
 
 def pytest_collection_finish() -> None:

@@ -1,9 +1,8 @@
-"""Build the OpenTelemetry Collector that `make collector` tests with, by the Collector's own builder.
+"""Build the OpenTelemetry Collector that the nightly tests use, by the Collector's own builder.
 
     python tools/collector.py            build it, unless it is there
 
-It lies under .cache/otelcol. `CALLSPAN_OTELCOL` names another one, which is then used instead; it needs the
-components of the manifest. Without a Go toolchain nothing is built, and the tests are skipped.
+It lies under .cache/otelcol. It needs a Go toolchain.
 """
 
 from __future__ import annotations
@@ -34,10 +33,7 @@ _GO_PLACES = ("/usr/local/go/bin", "/usr/lib/go/bin", "/opt/homebrew/bin")
 
 
 def binary() -> Path | None:
-    """Return the Collector to use: the one named, else the one built from today's manifest; None: there is none."""
-    named = os.environ.get("CALLSPAN_OTELCOL")
-    if named:
-        return Path(named)
+    """Return the Collector that was built from this manifest; None where there is none."""
     return BINARY if BINARY.exists() and _stamp().exists() and _stamp().read_text() == MANIFEST else None
 
 
@@ -47,10 +43,10 @@ def go() -> str | None:
 
 
 def why_not() -> str:
-    """Return why there is no Collector, for a test that is skipped."""
+    """Return why there is no Collector."""
     if go() is None:
-        return "no OpenTelemetry Collector: there is no Go toolchain to build it with, and CALLSPAN_OTELCOL names none"
-    return "no OpenTelemetry Collector: build it with `make collector`, or name one in CALLSPAN_OTELCOL"
+        return "no OpenTelemetry Collector: there is no Go toolchain to build it with"
+    return "no OpenTelemetry Collector: build it with `python tools/collector.py`"
 
 
 def build(command: str) -> None:
@@ -73,13 +69,13 @@ def _stamp() -> Path:
 
 
 def main() -> int:
-    """Build the Collector unless there is one; 1 where it cannot be built though Go is there."""
+    """Build the Collector unless there is one; 1 where it cannot be built."""
     if binary() is not None:
         return 0
     command = go()
     if command is None:
-        print(why_not())
-        return 0
+        print(why_not(), file=sys.stderr)
+        return 1
     try:
         build(command)
     except subprocess.CalledProcessError as error:

@@ -30,7 +30,6 @@ TESTS = ("tests/intercept", "tests/attempts")
 CHOSEN = "not timing"
 TOOLS = (
     "pytest>=8.3",
-    "pytest-rerunfailures>=15",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
     "aiohttp",

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import signal
 import subprocess
@@ -57,9 +56,8 @@ def parsed() -> argparse.Namespace:
 def run(names: list[str], deadline: float) -> None:
     """Let mutmut run these mutants until the deadline. It keeps the result of each."""
     for attempt in range(ATTEMPTS):
-        environment = os.environ | {"CALLSPAN_PROPERTIES": "mutants"}
         command = [MUTMUT, "run", *names]
-        with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
             try:
                 output, _ = process.communicate(timeout=max(1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:

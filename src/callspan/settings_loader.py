@@ -59,11 +59,7 @@ _ELSEWHERE: Final = frozenset(
     {
         _RUN_PROCESS_VARIABLE,
         "CALLSPAN_RUN_SERVICE",
-        "CALLSPAN_PROPERTIES",
-        "CALLSPAN_REQUIRE_ENGINES",
-        "CALLSPAN_REQUIRE_ENVIRONMENTS",
-        "CALLSPAN_TEST_CLICKHOUSE",
-        "CALLSPAN_WIRE_CORPUS",
+        "CALLSPAN_SCALE",
     }
 )
 """Variables that `callspan run` sets and those of callspan's own tests, which are no settings."""

@@ -1,8 +1,7 @@
-"""Where examples run: in this interpreter or, for `make documents`, in environments installed as the pages say."""
+"""Where examples run: in this interpreter or, at full scale, in environments installed as the pages say."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,11 +16,12 @@ from tests.documents.pages import ROOT, Example
 from tests.documents.running import Workplace
 from tests.e2e.conftest import plain_environment
 from tests.otel.receiver import OtlpReceiver
+from tests.scale import FULL
 
 SDKS = ("openai", "anthropic")
 BESIDE = ("callspan", "callspan[otlp]")
 """What services install that have the SDKs already."""
-AS_INSTALLED = bool(os.environ.get("CALLSPAN_DOCUMENT_ENVIRONMENTS"))
+AS_INSTALLED = FULL
 
 
 @pytest.fixture(scope="session")

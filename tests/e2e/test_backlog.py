@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 from callspan import open_store
 from callspan.spool.segment import SUFFIX
 from tests.e2e.conftest import in_process
+from tests.scale import scaled
 from tests.stores.readers import coming_and_going
 
 DEAD = "postgresql://me:geheim@127.0.0.1:1/db"
@@ -151,7 +151,7 @@ def test_a_store_that_takes_nothing_is_read_and_the_reason_reported(tmp_path: Pa
 def test_forty_short_processes_lose_nothing(tmp_path: Path) -> None:
     """Too short to deliver: some are killed, some end by themselves, five at once, while others read."""
     store = f"sqlite:///{tmp_path}/calls.db"
-    count = 40 if os.environ.get("CALLSPAN_CHAOS") == "all" else 10
+    count = scaled(10, 40)
     with coming_and_going(tmp_path / "calls.db"):
         for begun in range(0, count, 5):
             running = [start(store, 5, "kill" if number % 2 else "end") for number in range(begun, begun + 5)]

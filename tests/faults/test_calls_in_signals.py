@@ -1,21 +1,21 @@
 """A signal handler that makes calls, at any interrupted line of callspan: no deadlock, and all calls are recorded.
 
-A sample of the lines; every line where `CALLSPAN_SIGNALS=all`, as in `make nightly`. See `calls_in_signals.py`.
+A sample of the lines; every line at full scale. See `calls_in_signals.py`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.scale import scaled
+
 pytestmark = pytest.mark.skipif(not hasattr(__import__("signal"), "setitimer"), reason="no such signals there")
 HARNESS = Path(__file__).with_name("calls_in_signals.py")
-EVERY_LINE = os.environ.get("CALLSPAN_SIGNALS") == "all"
 
 
 def points(*options: str) -> int:
@@ -34,9 +34,9 @@ def test_a_call_made_by_a_signal_handler_at_a_few_lines() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(0 if EVERY_LINE else 600)
+@pytest.mark.timeout(scaled(600, 0))
 def test_a_call_made_by_a_signal_handler_at_sampled_lines_of_every_scene() -> None:
-    assert points("--share", "1" if EVERY_LINE else "0.01", "--seed", "1") > 200
+    assert points("--share", scaled("0.01", "0.05"), "--seed", "1") > 200
 
 
 PROGRAM = """

@@ -1,13 +1,12 @@
 """Interrupts at executed lines (`interrupts.py`): the caller gets them, nothing is doubled, what follows is whole.
 
-A sample; every line where `CALLSPAN_INTERRUPTS=all`, as in `make nightly`.
+A sample; every line at full scale.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,10 +18,10 @@ import pytest
 
 from tests.faults.interrupt_uses import AGENT, USES
 from tests.faults.interrupts import AMBIGUOUS, KINDS, Signalled, TimeIsUpError, time_is_up
+from tests.scale import scaled
 
 ROOT = Path(__file__).parents[2]
 HARNESS = "tests.faults.interrupts"
-EVERY_LINE = os.environ.get("CALLSPAN_INTERRUPTS") == "all"
 MODES = [
     "plain", "stream", "create", "retrieve", "upload", "batch", "results", "hosted-stream", "hosted-list", "websocket",
 ]  # fmt: skip
@@ -71,17 +70,17 @@ def uses_of(*modes: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(0 if EVERY_LINE else 600)
+@pytest.mark.timeout(scaled(600, 0))
 @pytest.mark.parametrize("mode", MODES)
 def test_lines_of_each_mode(mode: str) -> None:
-    interrupted("--every", "1" if EVERY_LINE else "13", "--seed", "1", "--uses", *uses_of(mode))
+    interrupted("--every", scaled("52", "13"), "--seed", "1", "--uses", *uses_of(mode))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(0 if EVERY_LINE else 600)
+@pytest.mark.timeout(scaled(600, 0))
 @pytest.mark.parametrize("group", OTHERS)
 def test_lines_of_others(group: str) -> None:
-    interrupted("--every", "1" if EVERY_LINE else "52", "--seed", "1", "--uses", *uses_of(*OTHERS[group]))
+    interrupted("--every", scaled("208", "52"), "--seed", "1", "--uses", *uses_of(*OTHERS[group]))
 
 
 class Block:

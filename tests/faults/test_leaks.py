@@ -1,6 +1,6 @@
 """Streams with any ending leave no more objects and tasks behind than the SDK itself.
 
-`CALLSPAN_LEAKS=all`: thousands of streams of every ending, not of two only.
+At full scale thousands of streams of every ending, not of two only.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
 import threading
 import weakref
 from collections import Counter
@@ -31,6 +30,7 @@ from callspan.records import new_id
 from callspan.testing import capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
+from tests.scale import scaled
 
 pytestmark = pytest.mark.slow
 
@@ -200,7 +200,7 @@ ENDINGS = {
     "response read by the caller": Ending(read_response),
 }
 
-MANY_TIMES = ENDINGS if os.environ.get("CALLSPAN_LEAKS") == "all" else ("read to the end", "never read")
+MANY_TIMES = scaled(("read to the end", "never read"), tuple(ENDINGS))
 """Endings of which a rare leak is looked for, too."""
 
 

@@ -1,7 +1,6 @@
 """Calls over websockets where the process forks, ends, is killed or interrupted, or reads too fast; their memory.
 
-`CALLSPAN_SOCKET_SOAK` is how many messages one connection receives in a row, by default 10,000; in ten hours at 50 a
-second they are 1,800,000.
+One connection receives 10,000 messages in a row, at full scale 200,000: more than an hour at 50 a second.
 """
 
 from __future__ import annotations
@@ -27,9 +26,10 @@ from callspan.frames import FRAMES, MOST_BYTES, SMALL_BYTES
 from callspan.intercept import websockets
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
+from tests.scale import scaled
 
 pytest.importorskip("websockets")
-SOAK = int(os.environ.get("CALLSPAN_SOCKET_SOAK", "10000"))
+SOAK = scaled(10_000, 200_000)
 
 PROGRAM = """
 import os, signal, sys, time

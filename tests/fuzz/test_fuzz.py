@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -19,7 +18,7 @@ from tests.fuzz.ways import is_streamed, reaches_a_model
 
 pytestmark = pytest.mark.xdist_group("fuzz")
 SEED = 17
-CASES = int(os.environ.get("CALLSPAN_FUZZ_CASES", "40"))
+CASES = 100
 
 
 @pytest.fixture(scope="module")

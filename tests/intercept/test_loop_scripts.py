@@ -1,6 +1,6 @@
 """Generated scripts of tool loops: with callspan they do the same as without, and every run of a tool is recorded once.
 
-`CALLSPAN_LOOP_SCRIPTS` is how many are played, from which seed on `CALLSPAN_LOOP_SEED`.
+40 are played, at full scale 1,000.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import asyncio
 import gc
 import json
 import logging
-import os
 import random
 import re
 import threading
@@ -24,10 +23,11 @@ from tests.intercept import loops, sdks
 from tests.intercept.loops import rows
 from tests.intercept.mode import Mode
 from tests.intercept.test_loops import RESPONSES
+from tests.scale import scaled
 
 pytest.importorskip("openai.lib.responses_tool_runner", reason="this openai has no tool runners")
-_SCRIPTS = int(os.environ.get("CALLSPAN_LOOP_SCRIPTS", "40"))
-_SEED = int(os.environ.get("CALLSPAN_LOOP_SEED", "1"))
+_SCRIPTS = scaled(40, 1_000)
+_SEED = 1
 _IDS = re.compile(r"\b(?:msg|resp|fc|req|toolu)_\w+")
 _ACTS = ("return", "return", "return", "raise", "wait", "cancel", "hang", "time out", "interrupt")
 _CUTS: tuple[dict[str, Any], ...] = ({}, {}, {}, {"cut_after": 3}, {"error_after": 4}, {"status": 500})

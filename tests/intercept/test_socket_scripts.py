@@ -1,13 +1,12 @@
 """Generated conversations over websockets: what the application sees is untouched, and each generation is one call.
 
-`CALLSPAN_SOCKET_FRAMES` is how many frames each has, by default 200.
+Each has 200 frames, at full scale 10,000.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 from typing import Any
 
 import openai
@@ -18,10 +17,11 @@ from callspan.testing import Captured, capture
 from tests.intercept import sdks
 from tests.intercept.socket_scripts import Conversation, Generation, played
 from tests.intercept.sockets import exceptions
+from tests.scale import scaled
 
 if sdks.version("websockets") < (14,):
     pytest.skip("websockets 13 loses what was received before a drop", allow_module_level=True)
-FRAMES = int(os.environ.get("CALLSPAN_SOCKET_FRAMES", "200"))
+FRAMES = scaled(200, 10_000)
 SEEDS = range(6)
 Log = list[tuple[str, Any]]
 

@@ -52,7 +52,7 @@ class Collector:
     def __init__(self, place: Path, receiver: OtlpReceiver, signals: Collection[str] = ALL) -> None:
         found = binary()
         if found is None:
-            pytest.skip(why_not())
+            pytest.fail(why_not())
         self._binary = found
         self._grpc, self._http, self._prometheus = free_port(), free_port(), free_port()
         self._log = place / "collector.log"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -11,11 +10,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def python_of(place: str, made_by: str) -> str:
-    """The interpreter of an environment; without it the test is skipped, or fails where skips are failures."""
+    """The interpreter of an environment, which must be there."""
     python = ROOT / place / "bin" / "python"
     if not (ROOT / place / ".complete").exists():
-        missing = f"{place} is not there; make it with: {made_by}"
-        if os.environ.get("CALLSPAN_REQUIRE_ENVIRONMENTS"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+        pytest.fail(f"{place} is not there; make it with: {made_by}")
     return str(python)

@@ -27,7 +27,7 @@ class Phoenix:
     def __init__(self, place: Path) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        python = Path(python_of(".venv-backend", "make backend"))
+        python = Path(python_of(".venv-backend", "python tools/environments.py backend"))
         environment = {
             **os.environ,
             "PHOENIX_WORKING_DIR": str(place),

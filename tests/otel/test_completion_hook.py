@@ -34,7 +34,7 @@ print(ask("Hi"))
 
 
 def hook_lines(stage: Stage, settings: str = "") -> list[str]:
-    python = python_of(".venv-peers", "make peers")
+    python = python_of(".venv-peers", "python tools/environments.py peers")
     place = stage.place / "hook"
     (place / "hook-1.dist-info").mkdir(parents=True)
     (place / "hook.py").write_text(HOOK)

@@ -21,11 +21,11 @@ from callspan.stores import CallFilter
 from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
 from tests.otel.unreliable_receiver import UnreliableReceiver
+from tests.scale import scaled
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-THOROUGH: Final = os.environ.get("CALLSPAN_CHAOS") == "all"
-SEEDS: Final = range(12 if THOROUGH else 1)
-ERASED: Final = 25 if THOROUGH else 10
+SEEDS: Final = range(scaled(1, 12))
+ERASED: Final = scaled(10, 25)
 TIME_LIMIT_S: Final = 0.3
 WRITER = """
 import random

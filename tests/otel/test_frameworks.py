@@ -36,7 +36,7 @@ OWN_TRACING = ("pydantic-ai", "strands")
 @cache
 def played(framework: str, switch: str) -> Any:
     """What came of every scene of a framework with callspan on or off."""
-    python = python_of(f".venv-frameworks/{framework}", "make frameworks")
+    python = python_of(f".venv-frameworks/{framework}", "python tools/environments.py frameworks")
     script = APPS / "frameworks" / FRAMEWORKS[framework]
     done = subprocess.run([python, str(script), switch], capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
@@ -79,7 +79,7 @@ def test_nothing_is_warned_of(framework: str) -> None:
 
 def test_strands_ends_no_span_of_a_stream_that_is_left_and_each_call_has_one(tmp_path: Path) -> None:
     """Read to its end, its own span is exported; left early, or cancelled, ours with the ids of the record."""
-    python = python_of(".venv-frameworks/strands", "make frameworks")
+    python = python_of(".venv-frameworks/strands", "python tools/environments.py frameworks")
     done = subprocess.run(
         [python, str(APPS / "frameworks" / "strands_sdk.py")],
         capture_output=True, text=True, timeout=200, check=False, cwd=tmp_path,

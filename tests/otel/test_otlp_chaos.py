@@ -18,9 +18,10 @@ from callspan.stores import CallFilter
 from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
 from tests.otel.unreliable_receiver import FAULTS, UnreliableReceiver
+from tests.scale import scaled
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-SPANS = int(os.environ.get("CALLSPAN_CHAOS_SPANS", "20000"))
+SPANS = scaled(20_000, 200_000)
 WRITER = """
 import sys
 import openai

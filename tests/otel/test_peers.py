@@ -39,7 +39,7 @@ Scenes: TypeAlias = dict[tuple[str, str], Any]
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
     """All at once: what takes long is to import the SDKs and the peers, which one process does for all."""
-    python = python_of(".venv-peers", "make peers")
+    python = python_of(".venv-peers", "python tools/environments.py peers")
     combinations = [(named, order) for named, _ in (*ONE_SPAN, *TWO_SPANS) for order in ORDERS]
     words = [word for pair in combinations for word in pair]
     with ScriptedProvider() as provider, OtlpReceiver() as receiver:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from callspan.spool.losses import Loss, Losses, add_losses, read_losses
 from callspan.spool.segment import Segment
 from callspan.spool.spool import Spool
 from callspan.stores import Entry
+from tests.scale import scaled
 
 from .rig import DownSink, FileSink, HangingSink, SqliteSink, record, rows, until
 
@@ -313,7 +313,7 @@ def test_a_long_outage_of_one_store_does_not_affect_the_other(place: Path, tmp_p
     """An hour of attempts at the longest wait, a day of them in nightly runs; each wait passes at once."""
     down, healthy = DownSink(tmp_path / "d"), SqliteSink(tmp_path / "h.db")
     spool = Spool(place, [down, healthy], max_bytes=CAP)
-    hours = 24 if os.environ.get("CALLSPAN_CHAOS") == "all" else 1
+    hours = scaled(1, 24)
     names = [f"k{number}" for number in range(hours * 2400)]
     sizes = []
     for size in append(spool, names):

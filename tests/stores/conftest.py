@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
-from uuid import uuid4
 
 import msgspec
 import pytest
@@ -232,34 +230,22 @@ def deliver(tmp_path: Path) -> Iterator[Callable[[str], Delivery]]:
 
 
 def missing(what: str) -> NoReturn:
-    """Skip where an engine is missing, visibly; fail where CALLSPAN_REQUIRE_ENGINES=1 says that it must be there."""
-    if os.environ.get("CALLSPAN_REQUIRE_ENGINES") == "1":
-        pytest.fail(f"{what} (CALLSPAN_REQUIRE_ENGINES=1)")
-    pytest.skip(what)
+    """Fail where an engine is missing: tests that need one are chosen by their marker."""
+    pytest.fail(what)
 
 
 def needs_module(name: str, install: str) -> None:
-    """Skip or fail where a module cannot be imported."""
+    """Fail where a module cannot be imported."""
     if importlib.util.find_spec(name) is None:
         missing(f"needs {name}: {install}")
 
 
 @pytest.fixture
-def clickhouse_url(tmp_path: Path) -> Iterator[str]:
-    """A directory of the embedded engine; a database of its own on a real server where the environment names one."""
+def clickhouse_url(tmp_path: Path) -> str:
+    """A directory of the embedded engine."""
     needs_module("clickhouse_connect", "pip install 'callspan[clickhouse]'")
-    server = os.environ.get("CALLSPAN_TEST_CLICKHOUSE")
-    if server is None:
-        needs_module("chdb", "pip install chdb (about 900 MB)")
-        yield f"clickhouse+chdb://{tmp_path}/clickhouse"
-        return
-    from callspan.stores.clickhouse.connection import connect
-
-    client, name = connect(server), f"callspan_test_{uuid4().hex}"
-    client.command(f"CREATE DATABASE {name}")
-    yield f"{server.rstrip('/')}/{name}"
-    client.command(f"DROP DATABASE {name}")
-    client.close()
+    needs_module("chdb", "pip install chdb (about 900 MB)")
+    return f"clickhouse+chdb://{tmp_path}/clickhouse"
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from typing import Final
 import pytest
 from click.testing import CliRunner
 from tests import descriptors
+from tests.scale import FULL
 
 import callspan
 from callspan import erase
@@ -32,7 +33,6 @@ from callspan.stores.sqlite.recovery import recover
 from callspan.stores.sqlite.store import SQLiteStore
 from callspan.testing import capture
 
-THOROUGH: Final = os.environ.get("CALLSPAN_CHAOS") == "all"
 TRIPLES: Final = 300
 LOOK: Final = """
 import sqlite3, sys
@@ -240,7 +240,7 @@ def test_no_two_acts_cost_a_record(tmp_path: Path, outside: Outside) -> None:
 def test_no_three_acts_cost_a_record(tmp_path: Path, outside: Outside) -> None:
     """A sample; every triple in `make nightly`."""
     every = list(itertools.product(ACTS, repeat=3))
-    assert_none_lost(tmp_path, outside, every if THOROUGH else random.Random(29).sample(every, TRIPLES), ACTS)
+    assert_none_lost(tmp_path, outside, every if FULL else random.Random(29).sample(every, TRIPLES), ACTS)
 
 
 @pytest.mark.slow

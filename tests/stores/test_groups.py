@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import sys
 from collections import defaultdict
@@ -14,6 +13,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import pytest
+from tests.scale import scaled
 
 from callspan.comparison import intervals
 from callspan.comparison.intervals import of_mean, of_means, of_shares, wilson
@@ -178,7 +178,7 @@ def check_comparison(url: str, sessions: Made) -> None:
 def test_groups_and_differences_of_many_sessions_equal_an_independent_computation(
     url: str, records: Records, deliver: Callable[[str], Delivery]
 ) -> None:
-    sessions = made(int(os.environ.get("CALLSPAN_GROUPED_SESSIONS", "1000")))
+    sessions = made(scaled(200, 10_000))
     store = deliver(url)
     written = records_of(sessions, records)
     for start in range(0, len(written), 5000):

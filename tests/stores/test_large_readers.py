@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -10,11 +9,12 @@ from pathlib import Path
 
 import pytest
 from tests.machine import slowness
+from tests.scale import scaled
 
 from .large_file import make_chats, make_sessions
 from .test_long_session import run
 
-CALLS = int(os.environ.get("CALLSPAN_LARGE_CALLS", "200000"))
+CALLS = scaled(200_000, 1_000_000)
 """`make nightly` takes a million, and measures another million, made by `bench/large_store.py`."""
 AT = 200_000
 """Number of calls of the lower bars."""

@@ -15,13 +15,14 @@ from typing import NamedTuple
 
 import pytest
 from tests.machine import slowness
+from tests.scale import scaled
 
 from callspan.records import Place, TimestepRecord
 
 from .conftest import START_NS, Delivery, Records
 from .large_file import make_session
 
-STEPS = int(os.environ.get("CALLSPAN_LONG_SESSION", "10000"))
+STEPS = scaled(10_000, 100_000)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 MB = 1_000_000
 AT = 10_000

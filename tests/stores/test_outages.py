@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import psycopg
 import pytest
+from tests.scale import FULL, scaled
 from tests.spool.rig import until
 
 from callspan.records import encode
@@ -29,11 +31,8 @@ from .postgres_server import PostgresServer
 from .readers import coming_and_going
 from .tcp_proxy import TcpProxy
 
-psycopg = pytest.importorskip("psycopg", reason="needs psycopg: pip install 'callspan[postgres]'")
-
 SECRET = "Tr0ub4dor"
-THOROUGH = os.environ.get("CALLSPAN_CHAOS") == "all"
-BEFORE_S, OUTAGE_S = 0.3, 20.0 if THOROUGH else 1.0
+BEFORE_S, OUTAGE_S = 0.3, scaled(1.0, 20.0)
 ATTEMPTS_IN_OUTAGE = 16
 """50 ms, doubling, at least half of each: five waits in a second; each reconnects, and the proxy counts both sides."""
 
@@ -324,7 +323,7 @@ class TestPostgres:
         shown: list[str] = []
 
         def end() -> None:
-            for command in (("doctor",), ("calls",), ("ship", "--timeout", "0.5")) if THOROUGH else (("calls",),):
+            for command in (("doctor",), ("calls",), ("ship", "--timeout", "0.5")) if FULL else (("calls",),):
                 done = subprocess.run(
                     [sys.executable, "-m", "callspan.cli", "--store", user_url, *command],
                     capture_output=True,
@@ -382,7 +381,6 @@ def grow(disk: Path) -> None:
 
 @pytest.fixture
 def clickhouse(tmp_path: Path) -> Iterator[ClickHouseServer]:
-    pytest.importorskip("chdb", reason="needs chdb: pip install chdb")
     server = ClickHouseServer(tmp_path / "engine")
     yield server
     server.close()

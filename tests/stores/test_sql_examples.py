@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 import time
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 from tests.machine import slowness
+from tests.scale import scaled
 
 from callspan.stores.sqlite.file import open_for_writing
 
@@ -20,7 +20,7 @@ from .conftest import SECOND, Delivery, Records
 from .large_file import NUMBERED, ORIGINALS, SUFFIXED, TIMES, agents, make_sessions
 
 ROOT = Path(__file__).parents[2]
-CALLS = int(os.environ.get("CALLSPAN_LARGE_CALLS", "100000"))
+CALLS = scaled(100_000, 1_000_000)
 """Of the large file: `make nightly` takes a million."""
 SERVER_CALLS = CALLS // 2
 LONGEST_S = 1.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import pkgutil
 import re
 import sys
@@ -16,11 +15,11 @@ from typing import Any, Final
 import pytest
 
 import callspan
+from tests.scale import FULL, scaled
 
-THOROUGH: Final = os.environ.get("CALLSPAN_PROPERTIES") == "thorough"
-SIZES: Final = (1_000_000, 4_000_000) if THOROUGH else (2_000, 8_000)
+SIZES: Final = scaled((2_000, 8_000), (1_000_000, 4_000_000))
 """Lengths of texts; what is quadratic takes 16 times as long for the longer one, what is linear 4 times."""
-NOISE_S: Final = 0.2 if THOROUGH else 0.003
+NOISE_S: Final = scaled(0.003, 0.2)
 """Less than this for the longer text is not looked at: 50 ms per million characters, or what no clock can tell."""
 _RUNS_APART: Final = ("__main__", "autostart")
 MATCHED: Final = {
@@ -166,7 +165,7 @@ def test_every_pattern_takes_time_in_proportion_to_the_text(seed: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.skipif(not THOROUGH, reason="takes a minute: CALLSPAN_PROPERTIES=thorough")
+@pytest.mark.skipif(not FULL, reason="takes a minute: CALLSPAN_SCALE=full")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_masking_by_a_pattern_takes_at_most_50_ms_per_million_characters(seed: str) -> None:
     for name, pattern in patterns().items():
