@@ -1,7 +1,6 @@
-"""The recorded exchanges: where they lie, and one typed value for each.
+"""The recorded exchanges, one typed value for each: the sample beside this file, or the whole corpus.
 
-The corpus is not part of the project; the folder that holds `exchanges.jsonl.gz` comes from the
-environment variable `CALLSPAN_WIRE_CORPUS`.
+The whole corpus is no part of the project. At full scale it is read where it lies beside the project.
 """
 
 from __future__ import annotations
@@ -9,13 +8,15 @@ from __future__ import annotations
 import functools
 import gzip
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-VARIABLE = "CALLSPAN_WIRE_CORPUS"
-FILE = "exchanges.jsonl.gz"
+from tests.scale import FULL
+
+SAMPLE = Path(__file__).with_name("sample.jsonl.gz")
+WHOLE = Path(__file__).resolve().parents[3] / "shared" / "wire" / "exchanges.jsonl.gz"
+IS_WHOLE = FULL and WHOLE.is_file()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,32 +59,10 @@ class Exchange:
         return self.method == "POST" and self.last not in {"count_tokens", "input_tokens"}
 
 
-def folder() -> Path | None:
-    """Return the folder of the corpus, or None where the environment names none."""
-    named = os.environ.get(VARIABLE)
-    return Path(named) if named else None
-
-
-def reason_to_skip() -> str | None:
-    """Return why the corpus cannot be read, or None where it can."""
-    place = folder()
-    if place is None:
-        return f"{VARIABLE} is not set: it names the folder of the recorded exchanges ({FILE})"
-    return None if (place / FILE).is_file() else f"{VARIABLE} names {place}, where there is no {FILE}"
-
-
 @functools.cache
 def load() -> tuple[Exchange, ...]:
-    """Return all exchanges, read once per process.
-
-    Raises:
-        RuntimeError: where `reason_to_skip` tells of one.
-    """
-    reason = reason_to_skip()
-    place = folder()
-    if reason is not None or place is None:
-        raise RuntimeError(reason)
-    with gzip.open(place / FILE, "rt", encoding="utf-8") as lines:
+    """Return all exchanges, read once per process."""
+    with gzip.open(WHOLE if IS_WHOLE else SAMPLE, "rt", encoding="utf-8") as lines:
         return tuple(Exchange(**json.loads(line)) for line in lines)
 
 

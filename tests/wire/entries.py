@@ -17,7 +17,7 @@ from typing import Any
 import anthropic
 import openai
 
-from wire.corpus import Exchange
+from tests.wire.corpus import Exchange
 
 ENTRIES = ("create", "beta", "raw", "read", "lines", "post")
 

@@ -25,10 +25,10 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
-from wire.corpus import Exchange
-from wire.facts import Facts, Tool
-from wire.folding import Json, fold
-from wire.sse import chunks
+from tests.wire.corpus import Exchange
+from tests.wire.facts import Facts, Tool
+from tests.wire.folding import Json, fold
+from tests.wire.sse import chunks
 
 APPLICATION_TOOLS = ("function_call", "custom_tool_call", "computer_call")
 PENDING = {"queued", "in_progress"}

@@ -23,10 +23,10 @@ from callspan.records import (
     ToolResult,
     Usage,
 )
-from wire.corpus import Exchange
-from wire.facts import Facts, Tool
-from wire.oracle import ROLES, SETTINGS, TOOL_ROLES
-from wire.sse import chunks
+from tests.wire.corpus import Exchange
+from tests.wire.facts import Facts, Tool
+from tests.wire.oracle import ROLES, SETTINGS, TOOL_ROLES
+from tests.wire.sse import chunks
 
 CALLER_RUNS = {"function", "custom"}
 ORDERED = {"responses", "messages"}

@@ -18,8 +18,8 @@ import httpx2
 import openai
 from typing_extensions import Self
 
-from wire.corpus import Exchange
-from wire.entries import async_pieces_of, call_of, pieces_of
+from tests.wire.corpus import Exchange
+from tests.wire.entries import async_pieces_of, call_of, pieces_of
 
 TIMEOUT_S = 60.0
 """Any explicit value: the anthropic SDK refuses long plain calls that have none."""

@@ -1,16 +1,13 @@
 """Prints facts for a person: of one exchange side by side, or the table over all of them.
 
-Run `python tests/wire/show.py ID...`, or without ids for the whole table.
+Run `python -m tests.wire.show ID...`, or without ids for the whole table.
 """
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent.parent))
-
-from wire import corpus, facts, oracle, reading
+from tests.wire import corpus, facts, oracle, reading
 
 
 def side_by_side(exchange: corpus.Exchange) -> str:

@@ -7,8 +7,8 @@ from typing import get_args
 import pytest
 
 from callspan.providers.base import Api
-from wire import facts, oracle, reading
-from wire.corpus import Exchange
+from tests.wire import facts, oracle, reading
+from tests.wire.corpus import Exchange
 
 CASES = [
     (api, streamed) for api in get_args(Api) for streamed in (False, True) if (api, streamed) != ("embeddings", True)

@@ -21,10 +21,10 @@ from callspan.records import CallRecord, Conversation, Record
 from callspan.settings_loader import load
 from callspan.testing import capture
 from tests.spans_of_records import differences
-from wire import facts, oracle, reading, sse
-from wire.corpus import Exchange
-from wire.entries import ENTRIES, HELPED
-from wire.replay import Outcome, Replayer
+from tests.wire import facts, oracle, reading, sse
+from tests.wire.corpus import Exchange
+from tests.wire.entries import ENTRIES, HELPED
+from tests.wire.replay import Outcome, Replayer
 
 pytestmark = pytest.mark.filterwarnings("ignore:The model .* is deprecated:DeprecationWarning")
 MODES = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from wire.corpus import Exchange
-from wire.replay import Replayer
+from tests.wire.corpus import Exchange
+from tests.wire.replay import Replayer
 
 pytestmark = pytest.mark.filterwarnings("ignore:The model .* is deprecated:DeprecationWarning")
 MODES = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from callspan.testing.provider import ScriptedProvider
-from wire import corpus, sse
+from tests.wire import corpus, sse
 
 HOSTS = {"api.openai.com", "api.anthropic.com"}
 

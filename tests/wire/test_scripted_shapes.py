@@ -10,8 +10,8 @@ import httpx2
 import pytest
 
 from callspan.testing import ScriptedProvider
-from wire import sse
-from wire.corpus import Exchange, load
+from tests.wire import sse
+from tests.wire.corpus import Exchange, load
 
 PATHS = {
     "chat_completions": "/v1/chat/completions",
