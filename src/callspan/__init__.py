@@ -22,9 +22,9 @@ if _typing.TYPE_CHECKING:
         timestep,
         tool,
     )
-    from callspan.agent.arguments import UsageError
     from callspan.agent.call_ids import call_id, last_call_id
     from callspan.agent.context import content, copy_context, metadata
+    from callspan.agent.misuse import UsageError
     from callspan.agent.operations import Tool
     from callspan.agent.rewards import feedback, reward
     from callspan.agent.sessions import Session

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 import msgspec
 from opentelemetry import context as otel_context
 
-from callspan.agent.arguments import Time, installed_or_warn, mark, moment, offset
+from callspan.agent.arguments import Time, moment, offset
 from callspan.agent.call_ids import call_begun
 from callspan.agent.decorators import Wrappers
-from callspan.agent.runtime import installed
+from callspan.agent.misuse import UsageError, installed_or_warn, refuse
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open, ours
 from callspan.observe.explicit_times import ExplicitTimes
@@ -41,10 +41,7 @@ _END: Final = fail_open("finish recording a call")
 
 
 class RecordedCall:
-    """One call recorded manually, see `record_call`. All methods do nothing after the end.
-
-    Raises:
-        UsageError: With the setting `strict`, from what takes `at`: an invalid time, or one before the start.
+    """One call recorded manually, see `record_call`. All methods do nothing after the end, or with an invalid `at`.
 
     Example:
         >>> with callspan.record_call(provider="my_gateway", model="m") as call:
@@ -109,7 +106,12 @@ class RecordedCall:
         if call is None or call.ended:
             return
         if at is not None:
-            offset_ns, times = self._offset(call, at), call.state_times()
+            try:
+                offset_ns: int | None = offset(at, call.record.timing.start_ns)
+            except UsageError as misuse:
+                refuse(misuse)
+                return
+            times = call.state_times()
         else:
             times = call.explicit = call.explicit or ExplicitTimes()
             offset_ns = None if times.is_past else call.offset_ns()
@@ -126,21 +128,17 @@ class RecordedCall:
             return
         duration_ns = None
         if at is not None and not call.ended:
-            duration_ns = self._offset(call, at)
+            try:
+                duration_ns = offset(at, call.record.timing.start_ns)
+            except UsageError as misuse:
+                refuse(misuse)
+                return
             call.state_times().duration_ns = duration_ns
         try:
             self._end(call, error, duration_ns)
         except BaseException:
             self._let_go()
             raise
-
-    def _offset(self, call: LiveCall, at: Time) -> int | None:
-        """Return when something was, from the start of the call; None: before it."""
-        flags: list[str] = []
-        offset_ns = offset(at, call.record.timing.start_ns, flags, installed())
-        for flag in flags:
-            mark(call.record.metadata, flag)
-        return offset_ns
 
     def chunk(self, data: object) -> None:
         """Record one event of a stream, parsed."""
@@ -192,8 +190,11 @@ class RecordedCall:
         return self
 
     def _start(self, *, current: bool = True) -> None:
-        flags: list[str] = []
-        start_ns = None if self._at is None else moment(self._at, flags, installed())
+        try:
+            start_ns = None if self._at is None else moment(self._at)
+        except UsageError as misuse:
+            refuse(misuse)
+            return
         with _START:
             hook_context = WIRING.hook_context
             factory = hook_context.factory()
@@ -204,8 +205,6 @@ class RecordedCall:
                     self._call = factory.start(self._endpoint, self._info)
                 else:
                     self._call = factory.start_past(self._endpoint, self._info, start_ns)
-                    for flag in flags:
-                        mark(self._call.record.metadata, flag)
                 call_begun(otel_context.get_current(), self._call.named)
                 if current:
                     self._inner = self._call.span.within(self._outer)
@@ -413,9 +412,9 @@ def record_call(
         client: name and version of the client, such as `mine/1.0`; None: unknown.
         stream: whether it is a stream, if it is known before the body or the first chunk; None: they show it.
         at: when the call began, for one of the past, as of a log: Unix nanoseconds (int), Unix seconds (float) or a
-            datetime with its zone. Its first token and end are what `first_token(at=)` and `end(at=)` state, else
-            unknown; it is priced as of its day, and in no metric of this process. None: now. A decorated function
-            is recorded when it is called.
+            datetime with its zone; with an invalid one nothing is recorded. Its first token and end are what
+            `first_token(at=)` and `end(at=)` state, else unknown; it is priced as of its day, and in no metric of
+            this process. None: now. A decorated function is recorded when it is called.
 
     Returns:
         The call; without `instrument()` it records nothing.
@@ -423,7 +422,6 @@ def record_call(
     Raises:
         ValueError: `api` is not one of the above, an endpoint has the name of one of them, or `server` is no URL.
         TypeError: `api` is an object that lacks something of an endpoint.
-        UsageError: With the setting `strict`, on entry: `at` is not a valid time.
 
     Example:
         >>> with callspan.record_call(provider="vllm", api="chat_completions", model="m", stream=True) as call:

@@ -88,7 +88,6 @@ class SettingArguments(TypedDict, total=False):
     retain_days: float | Literal[False] | None
     retain_content_days: float | Literal[False] | None
     retain_bytes: Size | Literal[False] | None
-    strict: bool | None
     service: str | Literal[False] | None
 
 
@@ -139,7 +138,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         retain_content_days: So many days after that end or start, stores with tables keep of a record only what
             `content="metadata"` keeps: texts go, numbers stay. Default: never.
         retain_bytes: Beyond so many bytes in use, each store loses its oldest sessions and calls. Default: no limit.
-        strict: Wrong use of the session API raises `UsageError` instead of being flagged. Default: off.
         service: Name of the service in records; spans have that of their resource. Default: none.
 
     Example:
@@ -177,7 +175,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retain_days: float | None = None
     retain_content_days: float | None = None
     retain_bytes: int | None = None
-    strict: bool = False
     service: str | None = None
 
     def __repr__(self) -> str:

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.processed import UNPROCESSED
 
-from callspan.agent import arguments
+from callspan.agent import misuse
 from callspan.agent.runtime import Runtime, install, remove
 from callspan.fail_open import fail_open, failures, forget_failures
 from callspan.process.processed import Processed
@@ -44,7 +44,7 @@ class Seen:
         self.records.append(written.record)
 
     def runtime(self, options: ScopeSpanOptions | None = None, **settings: Any) -> Runtime:
-        settings = {"processors": lambda _level: UNPROCESSED, "withheld": UNPROCESSED, "service": "tests", **settings}
+        settings = {"processors": lambda _level: UNPROCESSED, "service": "tests", **settings}
         return Runtime(write=self.write, spans=SessionSpans(self.tracer, options), **settings)
 
     def install(self, options: ScopeSpanOptions | None = None, **settings: Any) -> None:
@@ -73,7 +73,7 @@ class Seen:
 @pytest.fixture
 def seen(caplog: pytest.LogCaptureFixture) -> Iterator[Seen]:
     """What happens is kept; at the end nothing may have failed inside callspan and nothing logged an error."""
-    arguments.forget_warnings()
+    misuse.forget_warnings()
     forget_failures()
     kept = Seen()
     kept.install()

@@ -224,28 +224,20 @@ def test_what_can_be_no_id_is_said_at_once(call: object) -> None:
         callspan.feedback(call, 1.0)
 
 
-def test_a_reward_for_a_call_that_is_not_named_counts_for_no_step() -> None:
-    with capture(strict=False) as seen, callspan.session("s") as session, session.timestep():
-        callspan.reward(1.0)
-        for call in NO_IDS[:-1]:
-            callspan.reward(100.0, call_id=call)
-    assert [one.scope for one in seen.rewards] == ["event", *["call"] * len(NO_IDS[:-1])]
-    assert seen.sessions[-1].totals.reward == 1.0
-
-
 def test_feedback_by_an_id_of_the_provider_reaches_a_call_of_another_process(
     client: openai.OpenAI, tmp_path: Path
 ) -> None:
-    """With the content level it was begun with."""
     url = f"sqlite:///{tmp_path}/calls.db"
     handle = callspan.instrument(stores=url)
-    with callspan.content("off"):
-        answer = client.chat.completions.create(**CHAT)
+    answer = client.chat.completions.create(**CHAT)
     handle.uninstrument()
     with SPAN_REFS["call"].forgotten():
         handle = callspan.instrument(stores=url)
-        callspan.feedback(answer.id, 1.0, annotation="SECRET")
+        callspan.feedback(answer.id, 1.0)
         handle.uninstrument()
     with closing(sqlite3.connect(tmp_path / "calls.db")) as connection:
-        ((call_id,),) = connection.execute("SELECT call_id FROM calls")
-        assert connection.execute("SELECT call_id, value, annotation FROM rewards").fetchall() == [(call_id, 1.0, None)]
+        assert connection.execute("SELECT call_id, value FROM rewards").fetchall() == [(answer.id, 1.0)]
+    with closing(callspan.open_store(url)) as store:
+        (call,) = store.calls()
+        assert [one.value for one in store.rewards(call)] == [1.0]
+        assert list(store.rewards(unjoined=True)) == []

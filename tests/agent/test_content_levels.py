@@ -123,7 +123,7 @@ ACTS: dict[str, Callable[[Any], object]] = {
 
 @pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
 def test_whatever_a_session_is_given_later_has_its_level(act: Callable[[Any], object]) -> None:
-    with capture(strict=False) as seen:
+    with capture() as seen:
         session = begun()
         act(session)
         session.end()

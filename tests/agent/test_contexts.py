@@ -335,7 +335,8 @@ def test_a_dropped_async_generator_is_closed_once_by_its_loop(seen: Seen) -> Non
         kept.append(count())
         await kept[0].__anext__()
 
-    asyncio.run(consume())
+    with session("s"):
+        asyncio.run(consume())
     assert closed == [1, 1]
     assert len(seen.ended(TimestepRecord)) == 2
 
@@ -447,29 +448,27 @@ def test_without_a_runtime_everything_works_and_nothing_is_kept(no_runtime: None
         assert step.index == 0
         own.outcome(reward=1, success=True)
         assert "traceparent" not in own.carrier()
-    with timestep() as lone:
-        assert current_timestep() is lone
     assert current_scope() is None
 
 
 def test_without_a_runtime_decorated_functions_of_every_kind_just_run(no_runtime: None) -> None:
     @tool
-    def plain(number: int) -> object:
-        return current_scope() or number
+    def plain(number: int) -> int:
+        return number
 
     @tool
-    async def coroutine(number: int) -> object:
-        return current_scope() or number
+    async def coroutine(number: int) -> int:
+        return number
 
     @tool
-    def generator(number: int) -> Iterator[object]:
-        yield current_scope() or number
+    def generator(number: int) -> Iterator[int]:
+        yield number
 
     @tool
-    async def async_generator(number: int) -> AsyncIterator[object]:
-        yield current_scope() or number
+    async def async_generator(number: int) -> AsyncIterator[int]:
+        yield number
 
-    async def collect() -> list[object]:
+    async def collect() -> list[int]:
         return [item async for item in async_generator(4)]
 
     assert [plain(1), asyncio.run(coroutine(2)), *generator(3), *asyncio.run(collect())] == [1, 2, 3, 4]

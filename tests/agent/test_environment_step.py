@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 from tests.processed import processed
 
-from callspan import UsageError, current_timestep, session, tool
+from callspan import current_timestep, session, tool
 from callspan.agent.scope import current_scope
 from callspan.records import CallRecord, EventRecord, TimestepRecord, Timing
 
@@ -77,20 +77,6 @@ def test_a_timed_step_of_a_session_belongs_to_the_step_the_code_is_in(seen: Seen
         with own.timestep() as step, own.environment_step() as world:
             world.set_result("moved")
     assert [event.timestep_id for event in seen.of(EventRecord)] == [None, step.id]
-
-
-def test_a_timed_step_after_the_end_is_kept_and_flagged_or_refused(seen: Seen) -> None:
-    with session("s") as own, own.timestep() as step:
-        pass
-    with step.environment_step() as world:
-        world.set_result("late", reward="much")
-    (event,) = seen.of(EventRecord)
-    assert event.flags == ["after_end", "reward_without_number"]
-    seen.install(strict=True)
-    with session("s") as own, own.timestep() as step:
-        pass
-    with pytest.raises(UsageError):
-        step.environment_step().start()
 
 
 def test_the_last_result_of_the_environment_counts(seen: Seen) -> None:

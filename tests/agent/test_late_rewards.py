@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -25,11 +22,10 @@ from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 import callspan
 from callspan import Handle
 from callspan.agent.episode import forgotten
-from callspan.agent.runtime import SpanRef, UnansweredError
-from callspan.background import LOOK_UPS, LRUCache
+from callspan.agent.runtime import SpanRef
+from callspan.background import LRUCache
 from callspan.fail_open import failures, forget_failures
 from callspan.records import RewardRecord
-from callspan.reported.look_ups import LookUps
 from callspan.testing import ScriptedProvider
 
 QUESTION: Any = [{"role": "user", "content": "Write a haiku."}]
@@ -310,75 +306,6 @@ def test_rewards_in_a_session_of_another_process_are_children_of_its_span(
         ("evaluation style", span.span_id), ("evaluation reward", span.span_id),
     ]  # fmt: skip
     assert evaluations(receiver)[1].attributes["gen_ai.evaluation.score.label"] == "terminated"
-
-
-def test_the_span_of_another_process_is_found_in_a_store_file(
-    exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider, tmp_path: Path
-) -> None:
-    """Session, step and call by id; the row of the feedback is in the call's session."""
-    url = f"sqlite:///{tmp_path}/calls.db"
-    handle = exporting(stores=url)
-    with callspan.session("chat") as session, session.timestep() as step:
-        ask(provider)
-    assert handle.force_flush(30_000)
-    with forgotten():
-        callspan.reward(1, session_id=session.id, objective="session")
-        callspan.reward(2, timestep_id=step.id, objective="timestep")
-        callspan.feedback(the(receiver, "chat gpt-5").attributes["llm.item_id"], 3, objective="call")
-        assert handle.force_flush(30_000)
-    names = {"session": "invoke_workflow chat", "timestep": "timestep", "call": "chat gpt-5"}
-    assert {one.name.removeprefix("evaluation "): one.parent_id for one in evaluations(receiver)} == {
-        kind: the(receiver, name).span_id for kind, name in names.items()
-    }
-    with closing(callspan.open_store(url)) as reader:
-        rewards = [one for one in reader.events(session.id) if isinstance(one, RewardRecord)]
-    assert [(one.objective, one.timestep_id) for one in rewards] == [
-        ("session", None), ("timestep", step.id), ("call", step.id),
-    ]  # fmt: skip
-
-
-def test_unreadable_store_files_are_ignored_in_the_search_for_spans(tmp_path: Path) -> None:
-    """A file that is missing knows nothing; one that cannot be read has not answered."""
-    (tmp_path / "calls.db").write_text("no database")
-    found: list[object] = []
-
-    def ask() -> None:
-        missing = LookUps([f"sqlite:///{tmp_path}/none.db", f"jsonl:///{tmp_path}/a.jsonl"])
-        found.extend(missing.find(kind, "x") for kind in ("session", "timestep", "call"))
-        with pytest.raises(UnansweredError):
-            LookUps([f"sqlite:///{tmp_path}/calls.db"]).find("call", "x")
-        found.append("asked")
-
-    LOOK_UPS.put(ask)
-    assert LOOK_UPS.drain(30)
-    assert found == [None, None, None, "asked"]
-    with pytest.raises(UnansweredError):
-        LookUps([f"sqlite:///{tmp_path}/none.db"]).find("call", "x")
-
-
-JUDGE = """
-    import sys
-    import callspan
-    handle = callspan.instrument(stores=sys.argv[1], otlp=sys.argv[2])
-    callspan.reward(0.5, session_id=sys.argv[3], source="judge")
-    assert handle.force_flush(30_000)
-"""
-
-
-@pytest.mark.slow
-def test_a_judge_in_a_process_of_its_own_adds_to_the_trace(
-    exporting: Callable[..., Handle], receiver: OtlpReceiver, tmp_path: Path
-) -> None:
-    url = f"sqlite:///{tmp_path}/calls.db"
-    handle = exporting(stores=url)
-    with callspan.session("chat") as session:
-        pass
-    assert handle.force_flush(30_000)
-    program = [sys.executable, "-c", textwrap.dedent(JUDGE), url, receiver.url, session.id]
-    assert subprocess.run(program, check=False, timeout=60).returncode == 0
-    (shown,) = evaluations(receiver)
-    span = the(receiver, "invoke_workflow chat")
-    assert (shown.trace_id, shown.parent_id) == (span.trace_id, span.span_id)
 
 
 def test_only_a_bounded_number_of_the_newest_spans_is_remembered() -> None:

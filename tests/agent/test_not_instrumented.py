@@ -10,7 +10,7 @@ from tests.agent.conftest import Seen
 
 import callspan
 from callspan.agent import runtime
-from callspan.agent.arguments import forget_warnings
+from callspan.agent.misuse import forget_warnings
 
 
 @pytest.fixture(autouse=True)

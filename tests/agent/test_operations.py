@@ -11,9 +11,8 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from tests.processed import processed
 
-import callspan
 from callspan import current_session, current_timestep, guardrail, handoff, invoke_agent, metadata, session, tool
-from callspan.agent.scope import IDLE, current_scope
+from callspan.agent.scope import current_scope
 from callspan.records import CallRecord, EventRecord, SessionRecord, Timing
 from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.stores import read_records
@@ -226,12 +225,6 @@ def test_a_decorated_generator_is_covered_for_as_long_as_it_is_read(seen: Seen) 
     (run,), (breath,) = seen.named("invoke_agent speaker"), seen.named("execute_tool breathe")
     assert breath.parent is not None
     assert breath.parent.span_id == run.context.span_id
-
-
-def test_where_nothing_records_a_decorated_function_is_idle(no_runtime: None) -> None:
-    assert callspan.invoke_agent("a")._fresh("f", {}) is IDLE
-    assert callspan.guardrail("a")._fresh("f", {}) is IDLE
-    assert handoff("b")
 
 
 def test_metadata_around_is_on_their_rows_and_spans(seen: Seen) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
-from callspan import metadata, session, timestep
+from callspan import metadata, session
 from callspan.records import EventRecord, MessageRecord, TimestepRecord
 
 if TYPE_CHECKING:
@@ -21,31 +19,6 @@ def test_a_step_keeps_the_applications_id_next_to_callspans(seen: Seen) -> None:
     (span,) = seen.named("timestep")
     assert span.attributes["callspan.step.user_id"] == "turn-1"
     assert span.attributes["callspan.step.id"] == step.id
-
-
-def test_a_second_step_with_an_id_is_recorded_without_it(seen: Seen, caplog: pytest.LogCaptureFixture) -> None:
-    with session("grid") as episode:
-        with episode.timestep(step_id="turn-1"):
-            pass
-        with episode.timestep(step_id="turn-1") as step:
-            assert step.step_id is None
-        with timestep(step_id="turn-2"):
-            pass
-    with session("grid") as other, other.timestep(step_id="turn-1"):
-        pass
-    last = {record.timestep_id: record for record in seen.of(TimestepRecord)}
-    assert [record.user_step_id for record in last.values()] == ["turn-1", None, "turn-2", "turn-1"]
-    assert last[step.id].metadata["callspan.flags"] == ["repeated_step_id"]
-    assert caplog.text.count("repeated_step_id") == 1
-
-
-def test_memory_for_ids_of_steps_is_bounded(seen: Seen) -> None:
-    del seen
-    with session("grid") as episode:
-        for number in range(1100):
-            assert episode._episode.takes_step_id(str(number))
-        assert not episode._episode.takes_step_id("1099")
-        assert episode._episode.takes_step_id("0")
 
 
 def test_actions_and_environment_steps_record_system_and_sequence(seen: Seen) -> None:

@@ -128,7 +128,7 @@ def test_a_report_with_invalid_values_reaches_the_caller_and_shows_nothing(
         for raw in bodies:
             assert await fetched(mode, client, path, raw) == raw
 
-    with capture(content="metadata", strict=False) as seen:
+    with capture(content="metadata") as seen:
         run(body)
         assert caplog.messages == []
     ids = [call.call_id for call in seen.records]
@@ -155,7 +155,7 @@ def test_lines_with_invalid_values_cost_no_other_line(
         assert await fetched(mode, client, path, raw) == raw
         LINES.drain(30.0)
 
-    with capture(content="metadata", strict=False) as seen:
+    with capture(content="metadata") as seen:
         run(body)
         assert caplog.messages == []
     (call,) = [call for call in seen.records if call.custom_id == "good"]

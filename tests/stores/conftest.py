@@ -133,7 +133,6 @@ class Records:
                 data={"after": [1, 2, {"x": None}]},
                 reward=0.5,
                 terminated=False,
-                flags=["after_end"],
             ),
             MessageRecord(
                 message_id="m1",

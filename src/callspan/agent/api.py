@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Literal, ParamSpec, TypeVar, overload
 
-from callspan.agent.arguments import Time, as_text, flagged
+from callspan.agent.arguments import Time, as_text
 from callspan.agent.decorators import or_decorator
+from callspan.agent.misuse import or_unrecorded
 from callspan.agent.operations import Agent, Guardrail, Handoff, Labels, Tool
 from callspan.agent.requirement import SessionRequirement
-from callspan.agent.runtime import installed
 from callspan.agent.scope import current_scope
 from callspan.agent.sessions import Identity, Session
-from callspan.agent.timesteps import StepSession, Timestep
+from callspan.agent.timesteps import Timestep
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -73,7 +73,6 @@ def session(  # noqa: PLR0913 - what a session is known by
             around it runs unrecorded, without a span too. Alone; tasks, and threads by `copy_context`, follow it.
 
     Raises:
-        UsageError: With the setting `strict`, on entry: it was entered before, or `at` is not a valid time.
         TypeError: `require=True` with another argument.
 
     Example:
@@ -116,11 +115,7 @@ def timestep(
     `step_id` is an id of your own, unique within the session, see `Session.timestep`. `at` is the start time; None:
     when the block is entered.
 
-    Outside a session it opens one, which is flagged, with one warning.
-
-    Raises:
-        UsageError: With the setting `strict`, on entry: it is outside a session, it was entered before, its `step_id`
-            is in use, or `at` is not a valid time.
+    Outside a session it does nothing, see `Session` on misuse.
 
     Example:
         >>> @callspan.timestep
@@ -130,7 +125,7 @@ def timestep(
         ...     turn("a wall")
         'north'
     """
-    return Timestep(_current_or_implicit, name, turn, metadata, at, step_id)
+    return Timestep(current_session, name, turn, metadata, at, step_id)
 
 
 @or_decorator
@@ -153,9 +148,6 @@ def tool(
         system: The component that acts; None: the agent it runs in.
         metadata: Any JSON values, merged into those of `callspan.metadata`; None values are left out.
         sequence: Your own number of it.
-
-    Raises:
-        UsageError: With the setting `strict`, on entry: it was entered before.
 
     Example:
         >>> @callspan.tool
@@ -187,9 +179,6 @@ def invoke_agent(
         metadata: Any JSON values, merged into those of `callspan.metadata`; None values are left out.
         sequence: Your own number of it.
 
-    Raises:
-        UsageError: With the setting `strict`, on entry: it was entered before.
-
     Example:
         >>> with callspan.invoke_agent("planner", input="Plan a trip.") as agent:
         ...     agent.output = ["book a train"]
@@ -215,9 +204,6 @@ def guardrail(
         metadata: Any JSON values, merged into those of `callspan.metadata`; None values are left out.
         sequence: Your own number of it.
 
-    Raises:
-        UsageError: With the setting `strict`, on entry: it was entered before.
-
     Example:
         >>> @callspan.guardrail
         ... def is_offensive(text: str) -> bool:
@@ -228,6 +214,7 @@ def guardrail(
     return Guardrail(name, input, None, Labels(metadata, system, sequence))
 
 
+@or_unrecorded
 def handoff(
     to: str, sender: str | None = None, *, call: object = None, reason: object = None, at: Time | None = None
 ) -> str:
@@ -239,9 +226,6 @@ def handoff(
         call: The tool call that requested it, or its id.
         reason: The reason, or the data that is passed on; any JSON value.
         at: The time; None: now.
-
-    Raises:
-        UsageError: With the setting `strict`: `at` is not a valid time.
 
     Example:
         >>> with callspan.session("support"), callspan.invoke_agent("triage"):
@@ -273,13 +257,3 @@ def current_timestep() -> Timestep | None:
     scope = current_scope()
     step = scope._step if scope is not None else None
     return step if isinstance(step, Timestep) else None
-
-
-def _current_or_implicit(start_ns: int) -> StepSession:
-    del start_ns
-    current = current_session()
-    if current is not None:
-        return StepSession(current)
-    flag = flagged("outside_session", "a timestep belongs into `with callspan.session(...)`", installed())
-    implicit = Session(Identity(name="implicit", metadata={"callspan.flags": [flag]}))
-    return StepSession(implicit, owned=True, flag=flag)

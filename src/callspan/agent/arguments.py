@@ -1,8 +1,7 @@
-"""Arguments of the session API as text, numbers, flags and times; incorrect use is flagged and logged, or raises."""
+"""Arguments of the session API as text, numbers, flags and times."""
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Iterable, Mapping
@@ -10,14 +9,11 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Final, Protocol, TypeAlias
 
-from callspan.agent.runtime import Runtime, installed, never_instrumented
-from callspan.fail_open import Once, log, value_of
+from callspan.agent.misuse import UsageError
+from callspan.fail_open import value_of
 from callspan.record.codec import encodable
 from callspan.record.plain_json import plain
-from callspan.settings_loader import load
 
-_NOT_INSTRUMENTED: Final = "not_instrumented"
-_warned: Final = Once()
 Time: TypeAlias = int | float | datetime
 """A moment: Unix nanoseconds as an int, Unix seconds as a float, or an aware datetime."""
 
@@ -27,59 +23,6 @@ _EARLIEST: Final = 10**17
 _LATEST: Final = 2**63
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _ADVICE: Final = "a time is Unix nanoseconds (int), Unix seconds (float), or a datetime with its zone"
-
-
-class UsageError(RuntimeError):
-    """The session API was used wrongly, and the setting `strict` is on. The message says what to do instead.
-
-    Example:
-        >>> with callspan.testing.capture():  # where strict is on
-        ...     with callspan.timestep():
-        ...         pass
-        Traceback (most recent call last):
-        callspan.agent.arguments.UsageError: a timestep belongs into `with callspan.session(...)`
-    """
-
-
-def flagged(flag: str, advice: str, runtime: Runtime | None) -> str:
-    """Log a warning about incorrect use and return `flag` for the record.
-
-    Warns once per flag and process. Raises UsageError if the runtime is strict; does nothing without a runtime.
-    """
-    # Without a runtime there is no record to flag.
-    if runtime is None:
-        return flag
-    if runtime.strict:
-        raise UsageError(advice)
-    if _warned.first(flag):
-        log(logging.WARNING, "%s (recorded as %r; logged once)", advice, flag)
-    return flag
-
-
-def installed_or_warn() -> Runtime | None:
-    """Return the runtime in use; None if nothing is instrumented.
-
-    Warns once per process if `instrument()` was never called: the session API then records nothing. No warning if
-    callspan was switched off, by `instrument(enabled=False)`, `uninstrument()` or the environment.
-    """
-    runtime = installed()
-    if runtime is None and never_instrumented() and _warned.first(_NOT_INSTRUMENTED) and load(warn=False).enabled:
-        log(
-            logging.WARNING,
-            "callspan sessions are used, but callspan.instrument() has not been called: nothing is recorded",
-        )
-    return runtime
-
-
-def mark(metadata: dict[str, object], flag: str) -> None:
-    """Add a flag to the metadata of a record that has no flags."""
-    marks = metadata.get("callspan.flags")
-    metadata["callspan.flags"] = [*marks, flag] if isinstance(marks, list) else [flag]
-
-
-def forget_warnings() -> None:
-    """Forget which warnings were logged. For tests."""
-    _warned.forget()
 
 
 class SupportsBool(Protocol):
@@ -136,42 +79,41 @@ def as_texts(values: Iterable[str] | str) -> list[str]:
     return [as_text(value) or "" for value in listed]
 
 
-def reward_value(value: object, flags: list[str], runtime: Runtime | None) -> float | None:
-    """Return a reward as a number, None for None; anything but a finite number is flagged."""
+def reward_value(value: object) -> float | None:
+    """Return a reward as a number, None for None. Raises UsageError for anything but a finite number."""
     amount = None if value is None else as_float(value)
     if amount is None and value is not None:
-        flags.append(flagged("reward_without_number", "a reward is a number", runtime))
+        raise UsageError("a reward is a finite number")
     return amount
 
 
-def moment(at: Time | None, flags: list[str], runtime: Runtime | None) -> int:
+def moment(at: Time | None) -> int:
     """Return `at` as Unix nanoseconds, the current time for None.
 
-    Anything else is flagged: a datetime without a zone counts as UTC, a number that
-    stores can hold stays as it is, anything else is the present.
+    Raises:
+        UsageError: It is no such time, or a datetime without a zone.
     """
     if at is None:
         return time.time_ns()
     read = _nanoseconds(at)
-    sound = read is not None and read >= _EARLIEST and not (isinstance(at, datetime) and at.tzinfo is None)
-    if not sound:
-        flags.append(flagged("odd_time", _ADVICE, runtime))
-    return time.time_ns() if read is None else read
+    if read is None or read < _EARLIEST:
+        raise UsageError(_ADVICE)
+    return read
 
 
-def offset(at: Time, start_ns: int, flags: list[str], runtime: Runtime | None) -> int | None:
-    """Return how many nanoseconds after `start_ns` the moment `at` is; None and flagged if it is before."""
-    offset_ns = moment(at, flags, runtime) - start_ns
-    if offset_ns >= 0:
-        return offset_ns
-    flags.append(flagged("time_before_start", "an end or first token is not before the start (`at`)", runtime))
-    return None
+def offset(at: Time, start_ns: int) -> int:
+    """Return how many nanoseconds after `start_ns` the moment `at` is. Raises UsageError if it is before."""
+    offset_ns = moment(at) - start_ns
+    if offset_ns < 0:
+        raise UsageError("an end or first token is not before the start (`at`)")
+    return offset_ns
 
 
 def _nanoseconds(at: object) -> int | None:
     if isinstance(at, datetime):
-        since = (at if at.tzinfo is not None else at.replace(tzinfo=timezone.utc)) - _EPOCH
-        read = since // timedelta(microseconds=1) * 1000
+        if at.tzinfo is None:
+            return None
+        read = (at - _EPOCH) // timedelta(microseconds=1) * 1000
     elif isinstance(at, float):
         # NaN and infinities compare false.
         read = round(at * _NS_PER_S) if 0 <= at < _LATEST / _NS_PER_S else -1

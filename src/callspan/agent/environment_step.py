@@ -10,6 +10,7 @@ from opentelemetry.context import Context
 
 from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_int, as_text, moment, reward_value
 from callspan.agent.context import metadata_of
+from callspan.agent.misuse import UsageError, refuse
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope, is_within, scope_of
 from callspan.errors import application_error
@@ -38,13 +39,13 @@ class StepResult(NamedTuple):
     """The application's own number of it."""
 
 
-def environment_event(target: EventRecorder, result: StepResult, flags: list[str]) -> EventRecord:
-    """Return the event of one environment step, without adding it to the totals."""
-    value = reward_value(result.reward, flags, target._runtime)
+def environment_event(target: EventRecorder, result: StepResult) -> EventRecord:
+    """Return the event of one environment step, without adding it to the totals. Raises UsageError."""
+    value = reward_value(result.reward)
     states = {"before": result.before, "after": result.observation, "info": result.info}
     return target._event_record(
         "environment",
-        moment(result.at, flags, target._runtime),
+        moment(result.at),
         sequence=target._sequence(),
         external_sequence=as_int(result.sequence),
         system=as_text(result.system),
@@ -52,7 +53,6 @@ def environment_event(target: EventRecorder, result: StepResult, flags: list[str
         reward=value,
         terminated=as_bool(result.terminated),
         truncated=as_bool(result.truncated),
-        flags=flags,
         metadata={**target._around(), **as_dict(result.metadata)},
     )
 
@@ -71,15 +71,14 @@ class EnvironmentStep(Scope):
 
     _is_aside = True
 
-    __slots__ = ("_event", "_flags", "_given", "_owner", "_result", "_where")
+    __slots__ = ("_event", "_owner", "_result", "_where")
 
     def __init__(self, owner: EventRecorder, given: StepResult) -> None:
         super().__init__()
         self._owner = owner
-        self._given = self._result = given
+        self._result = given
         self._above = self._where = owner
         self._event: EventRecord | None = None
-        self._flags: list[str] = []
 
     def set_result(
         self,
@@ -89,23 +88,24 @@ class EnvironmentStep(Scope):
         truncated: SupportsBool | None = None,
         info: object = None,
     ) -> None:
-        """Set the result of the step, see `Timestep.environment`; the last one counts."""
+        """Set the result of the step, see `Timestep.environment`; the last one counts. Misuse sets nothing."""
+        try:
+            reward_value(reward)
+        except UsageError as error:
+            refuse(error)
+            return
         self._result = self._result._replace(
             observation=observation, reward=reward, terminated=terminated, truncated=truncated, info=info
         )
 
-    def _flag(self, flag: str) -> None:
-        self._flags.append(flag)
-
-    def _renew(self) -> None:
-        super()._renew()
-        self._result, self._flags = self._given, []
-        self._event = None
+    def _admit(self, at: Time | None) -> int:
+        if not self._started:
+            self._owner._check_open()
+        return super()._admit(at)
 
     def _open(self, current: Context) -> Context:
-        owner, flags = self._owner._target()
+        owner = self._owner._innermost()
         self._above = self._where = owner
-        self._flags += flags
         self._runtime = owner._runtime
         self._place = owner._place
         return current if is_within(scope_of(current), owner) else owner._inner or current
@@ -116,7 +116,7 @@ class EnvironmentStep(Scope):
 
     def _close(self, error: BaseException | None) -> Processed[Record] | None:
         if self._event is None:
-            self._event = environment_event(self._where, self._result, self._flags)
+            self._event = environment_event(self._where, self._result)
             # Counted even if nothing records: totals do not depend on instrumentation.
             count_event(self._where, self._event)
         if self._runtime is None:

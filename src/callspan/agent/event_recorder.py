@@ -7,13 +7,13 @@ from typing import SupportsFloat
 
 from opentelemetry.context import Context, get_current
 
-from callspan.agent.arguments import SupportsBool, Time, as_dict, as_int, as_text, as_texts, flagged, moment
+from callspan.agent.arguments import SupportsBool, Time, as_dict, as_int, as_text, as_texts, moment
 from callspan.agent.context import metadata_of
 from callspan.agent.environment_step import EnvironmentStep, StepResult, count_event, environment_event
 from callspan.agent.episode import RunningTotals
+from callspan.agent.misuse import UsageError, or_unrecorded
 from callspan.agent.operations import Agent, Guardrail, Handoff, Labels, Tool
 from callspan.agent.rewards import Judgement, reward_record
-from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
 from callspan.errors import application_error
 from callspan.record.events import MessageRecord
@@ -34,6 +34,7 @@ class EventRecorder(Scope):
         super().__init__()
         self._running = RunningTotals()
 
+    @or_unrecorded
     def message(  # noqa: PLR0913 - what a message has
         self,
         content: object,
@@ -53,27 +54,23 @@ class EventRecorder(Scope):
         `causal_influence` are ids of what it came from; None values of `metadata` are left out;
         `sequence` is your own number of it; `at` is when it was passed on, None: now.
         """
-        target, flags = self._target()
-        word = as_text(kind)
+        target, word = self._target(), as_text(kind)
         if not word:
-            flags.append(
-                flagged("message_without_kind", "a message needs a kind, such as 'observation'", self._runtime)
-            )
+            raise UsageError("a message needs a kind, such as 'observation'")
         record = MessageRecord(
             message_id=new_id(),
             session_id=target._place.session_id,
             timestep_id=target._place.timestep_id,
             timestep=target._place.timestep,
             call_id=as_text(call),
-            message_type=word or "unknown",
+            message_type=word,
             sender=as_text(sender),
             receiver=as_text(receiver),
-            time_ns=moment(at, flags, target._runtime),
+            time_ns=moment(at),
             sequence=target._sequence(),
             external_sequence=as_int(sequence),
             content=content,
             causal_influence=as_texts(causal_influence),
-            flags=flags,
             metadata={**target._around(), **as_dict(metadata)},
         )
         target._emit(record, "message")
@@ -95,6 +92,7 @@ class EventRecorder(Scope):
         """Record what the agent does, of any JSON shape; return the event's id. For the rest see `event`."""
         return self.event("action", action, system=system, metadata=metadata, sequence=sequence, at=at)
 
+    @or_unrecorded
     def event(  # noqa: PLR0913 - what an event has
         self,
         type: str,  # noqa: A002 - the word of the public interface
@@ -112,14 +110,14 @@ class EventRecorder(Scope):
 
         `type` is a word of your own (`action`, `environment` and `tool` are used by callspan itself); `call` is
         the id of the call it belongs to; `sequence` is your own number of it, beside the order that callspan
-        counts; `at` is when it happened, None: now. An event without a type is kept and flagged.
+        counts; `at` is when it happened, None: now.
         """
-        target, flags = self._target()
-        if not isinstance(type, str) or not type:
-            flags.append(flagged("event_without_type", "an event needs a type, such as 'reset'", self._runtime))
+        target, word = self._target(), as_text(type)
+        if not word:
+            raise UsageError("an event needs a type, such as 'reset'")
         record = target._event_record(
-            as_text(type) or "unknown",
-            moment(at, flags, target._runtime),
+            word,
+            moment(at),
             call_id=as_text(call),
             name=as_text(name),
             sequence=target._sequence(),
@@ -127,12 +125,12 @@ class EventRecorder(Scope):
             system=as_text(system),
             data=data,
             error=application_error(error),
-            flags=flags,
             metadata={**target._around(), **as_dict(metadata)},
         )
         target._emit(record, "event")
         return record.event_id
 
+    @or_unrecorded
     def reward(
         self,
         value: SupportsFloat | None,
@@ -150,12 +148,10 @@ class EventRecorder(Scope):
         totals of step and session; of a session without a step it is the reward of the whole, as that of `outcome`.
         Other objectives than `reward` have sums of their own.
         """
-        target, flags = self._target(late=True)
+        target = self._target(late=True)
         record = reward_record(
             target._place,
             Judgement(value, objective, label, source, annotation, at),
-            flags,
-            target._runtime,
             "session" if event is None and target._place.timestep_id is None else "event",
             event_id=event,
             metadata=target._around(),
@@ -164,6 +160,7 @@ class EventRecorder(Scope):
         target._emit(record)
         return record.reward_id
 
+    @or_unrecorded
     def environment(  # noqa: PLR0913 - what an environment returns, and what a step has
         self,
         observation: object = None,
@@ -184,9 +181,9 @@ class EventRecorder(Scope):
         given. The reward counts in the totals of step and session. NumPy values are welcome. `system` is the
         component that acts, `sequence` your own number of the step, `at` when it happened; None: now.
         """
-        target, flags = self._target()
+        target = self._target()
         result = StepResult(observation, reward, terminated, truncated, before, info, at, system, metadata, sequence)
-        record = environment_event(target, result, flags)
+        record = environment_event(target, result)
         count_event(target, record)
         target._emit(record, "event")
         return record.event_id
@@ -244,6 +241,7 @@ class EventRecorder(Scope):
         """Return a check, to be used with `with`, see `callspan.guardrail`."""
         return Guardrail(name, input, self, Labels(metadata, system, sequence))
 
+    @or_unrecorded
     def handoff(
         self,
         to: str,
@@ -256,10 +254,6 @@ class EventRecorder(Scope):
         """Record that one agent passes the work on to another, see `callspan.handoff`; return the event's id."""
         return Handoff.made(to, sender, call, reason, self, at)
 
-    def _renew(self) -> None:
-        super()._renew()
-        self._running = RunningTotals()
-
     def _around(self) -> dict[str, object]:
         """Return the metadata of the running code, else that of this scope's start."""
         return dict(metadata_of(get_current()) or metadata_of(self._base or Context()))
@@ -267,13 +261,20 @@ class EventRecorder(Scope):
     def _saw_end(self, terminated: bool | None, truncated: bool | None) -> None:
         """Remember whether the environment ended the episode."""
 
-    def _target(self, *, late: bool = False) -> tuple[EventRecorder, list[str]]:
-        """Return the place the record belongs to, and flags; `late` allows records after the end."""
+    def _target(self, *, late: bool = False) -> EventRecorder:
+        """Return what a record of now belongs to; `late` allows records after the end. Raises UsageError."""
+        if not (late and self._started):
+            self._check_open()
+        return self._innermost()
+
+    def _innermost(self) -> EventRecorder:
+        """Return itself; of a session the step that the running code is in."""
+        return self
+
+    def _check_open(self) -> None:
+        """Raise UsageError unless it was started and has not ended."""
+        kind = type(self).__name__.lower()
         if not self._started:
-            flag = flagged("before_start", f"use the {type(self).__name__.lower()} with `with`", installed())
-            self.start(current=False)
-            return self, [flag]
-        if self._ended and not late:
-            advice = f"the {type(self).__name__.lower()} has ended; nothing happens in it any more"
-            return self, [flagged("after_end", advice, self._runtime)]
-        return self, []
+            raise UsageError(f"use the {kind} with `with` before anything is recorded in it")
+        if self._ended:
+            raise UsageError(f"the {kind} has ended; nothing happens in it any more")

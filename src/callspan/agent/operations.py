@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 import msgspec
 from opentelemetry.context import Context
 
-from callspan.agent.arguments import Time, as_bool, as_dict, as_int, as_text, installed_or_warn
+from callspan.agent.arguments import Time, as_bool, as_dict, as_int, as_text
 from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Decorating
 from callspan.agent.episode import RunningTotals
+from callspan.agent.misuse import installed_or_warn
 from callspan.agent.runtime import Runtime
-from callspan.agent.scope import IDLE, Scope, current_scope, is_within, scope_of
+from callspan.agent.scope import Scope, is_within, scope_of
 from callspan.errors import application_error
 from callspan.fail_open import fail_open, ours, value_of
 from callspan.process.processed import Processed
@@ -70,7 +71,6 @@ class Operation(Scope, Decorating):
 
     __slots__ = (
         "_counted",
-        "_flags",
         "_id",
         "_input",
         "_labels",
@@ -102,7 +102,6 @@ class Operation(Scope, Decorating):
         self._labels = labels
         self._parent = owner
         self._above = owner
-        self._flags: list[str] = []
         self._id = new_id()
         self._counted = False
         self._tool_call_id: str | None = None
@@ -134,13 +133,6 @@ class Operation(Scope, Decorating):
         """Keep what a decorated function returned as the output."""
         self._output = result
 
-    def _fresh(self, name: str, arguments: Mapping[str, object]) -> Scope:
-        """Return a new operation for one call of a decorated function; an idle one if nothing is recorded."""
-        return IDLE if self._is_unrecorded() else self._copy(name, arguments)
-
-    def _flag(self, flag: str) -> None:
-        self._flags.append(flag)
-
     def _system(self) -> str | None:
         """Return the component that acts: as given, else the agent it runs in, or None."""
         scope: Any = self._above
@@ -148,27 +140,21 @@ class Operation(Scope, Decorating):
             scope = scope._above
         return as_text(self._labels.system) or (None if scope is None else scope.name)
 
-    def _copy(self, name: str, arguments: Mapping[str, object]) -> Operation:
+    def _fresh(self, name: str, arguments: Mapping[str, object]) -> Operation:
+        """Return a new operation like this one, for one call of a function."""
         return type(self)(
             self.name or name, arguments if self._input is None else self._input, self._parent, self._labels
         )
 
-    def _is_unrecorded(self) -> bool:
-        scope = current_scope()
-        return (installed_or_warn() if scope is None else scope._runtime) is None
-
-    def _renew(self) -> None:
-        super()._renew()
-        self._id = new_id()
-        self._counted = False
-        self._flags = []
-        self._output, self.error = _ABSENT, None
+    def _admit(self, at: Time | None) -> int:
+        if self._parent is not None and not self._started:
+            self._parent._check_open()
+        return super()._admit(at)
 
     def _open(self, current: Context) -> Context:
         around, owner = scope_of(current), self._parent
         if owner is not None:
-            owner, flags = owner._target()
-            self._flags += flags
+            owner = owner._innermost()
         if owner is None or is_within(around, owner):
             self._above = around
         else:
@@ -225,7 +211,6 @@ class Operation(Scope, Decorating):
             data=data or None,
             tool_call_id=self._tool_call_id,
             error=self._failure(error),
-            flags=list(self._flags),
             metadata=self._own_metadata(),
         )
 
@@ -241,9 +226,6 @@ class Tool(Operation):
 
     Set `result` to what it returned, or `error` to an exception or text where it failed without raising. The tool
     call's id joins it to the call of the model that requested it.
-
-    Raises:
-        UsageError: With the setting `strict`: it is started a second time.
 
     Example:
         >>> with callspan.tool("lookup", call="call_1", arguments={"id": 7}) as tool:
@@ -289,7 +271,7 @@ class Tool(Operation):
     result = Operation.output
     """What the tool returned; None before it is set."""
 
-    def _copy(self, name: str, arguments: Mapping[str, object]) -> Operation:
+    def _fresh(self, name: str, arguments: Mapping[str, object]) -> Operation:
         given, call, own = self._given
         return Tool(given or name, call, arguments if own is None else own, self._parent, self._labels)
 
@@ -335,13 +317,9 @@ class Agent(Operation):
         self._has_loop = False
         """Whether it holds such a loop."""
 
-    def _copy(self, name: str, arguments: Mapping[str, object]) -> Operation:
+    def _fresh(self, name: str, arguments: Mapping[str, object]) -> Operation:
         given = arguments if self._input is None else self._input
         return Agent(self.name or name, given, self._parent, self.description, self._labels)
-
-    def _renew(self) -> None:
-        super()._renew()
-        self._facts, self._has_loop = {}, False
 
     def _own_metadata(self) -> dict[str, object]:
         about = {**self._facts, "description": self.description}
@@ -373,10 +351,6 @@ class Guardrail(Operation):
         super()._returned(result)
         if isinstance(result, bool):
             self.triggered = result
-
-    def _renew(self) -> None:
-        super()._renew()
-        self.triggered = None
 
     def _own_metadata(self) -> dict[str, object]:
         triggered = as_bool(self.triggered)

@@ -1,20 +1,23 @@
-"""Rewards and feedback by id, also outside a session and long after its end."""
+"""Rewards and feedback by id, also outside a session and long after its end.
+
+They are written with the ids that are given, and with what this process knows of them; a store joins them with their
+target when either arrives.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Final, Literal, NamedTuple, SupportsFloat, TypeAlias
 
 import msgspec
 
-from callspan.agent.arguments import Time, as_text, flagged, installed_or_warn, moment, reward_value
+from callspan.agent.arguments import Time, as_text, moment, reward_value
 from callspan.agent.call_ids import target_id, target_of_span
-from callspan.agent.context import Carried, carried, current_content, current_metadata
-from callspan.agent.runtime import SPAN_REFS, Runtime, SpanRef, UnansweredError, found, known_level
+from callspan.agent.context import Carried, carried, current_metadata
+from callspan.agent.misuse import UsageError, installed_or_warn, or_unrecorded
+from callspan.agent.runtime import SPAN_REFS, SpanRef, found, known_level
 from callspan.agent.scope import Scope, current_scope
-from callspan.background import LOOK_UPS
-from callspan.fail_open import fail_open, ours
+from callspan.fail_open import fail_open
 from callspan.process import processors
 from callspan.record.call import Place
 from callspan.record.events import RewardRecord
@@ -27,6 +30,7 @@ _ADVICE: Final = "a reward outside a session needs the session_id, timestep_id o
 _NO_METADATA: Final[Mapping[str, object]] = {}
 
 
+@or_unrecorded
 def reward(  # noqa: PLR0913 - its target and its fields
     value: SupportsFloat | None,
     *,
@@ -44,45 +48,34 @@ def reward(  # noqa: PLR0913 - its target and its fields
     """Give a reward for a session, timestep, event or call, else for the current step; return the reward's id.
 
     `call_id` is all that `callspan.feedback` takes. Rewards are only ever added. Without an id and outside a session
-    it is kept and flagged. A value that is no number is kept as None. `carrier`, from `Session.carrier()`, names the
-    session and, in a process that never saw it, its trace. `at` is when it was given; None: now.
-
-    Raises:
-        UsageError: With the setting `strict`: it has neither a session nor an id, the call's can be no id, the value
-            is not a finite number, or `at` is not a valid time.
+    nothing is recorded. `carrier`, from `Session.carrier()`, names the session and, in a process that never saw it, its
+    trace. `at` is when it was given; None: now.
 
     Example:
         >>> with callspan.session("gridworld") as session:
         ...     pass
         >>> reward_id = callspan.reward(1.0, session_id=session.id, source="judge")
     """
-    sent = carried(carrier)
-    runtime = installed_or_warn()
-    call = target_id(call_id)
+    sent, call = carried(carrier), target_id(call_id)
+    if call is None and call_id is not None:
+        raise UsageError(_NO_CALL)
     ids = _Ids(as_text(session_id) or sent.session_id, as_text(timestep_id), call, as_text(event_id))
     target = _target(ids, current_scope(), found(call=call, timestep=ids.timestep_id))
-    flags = [] if target.named or target.here is not None else [flagged("outside_session", _ADVICE, runtime)]
-    if call is None and call_id is not None:
-        # It is for some call, not for the step around it.
-        target = _Target(True, Place(session_id=ids.session_id), "call", None, None)
-        flags.append(flagged("no_call", _NO_CALL, runtime))
+    if target.here is None and not any(ids):
+        raise UsageError(_ADVICE)
     record = reward_record(
         target.place,
         Judgement(value, objective, label, source, annotation, at),
-        flags,
-        runtime,
         target.level,
         event_id=ids.event_id,
         call_id=call,
         metadata=current_metadata(),
     )
-    if runtime is not None and _asks(runtime, ids, target):
-        _look_up(runtime, record, ids, sent)
-    else:
-        _hand_over(record, target, sent)
+    _hand_over(record, target, sent)
     return record.reward_id
 
 
+@or_unrecorded
 def feedback(  # noqa: PLR0913 - its target and its fields
     call: object = None,
     value: SupportsFloat | None = None,
@@ -102,36 +95,25 @@ def feedback(  # noqa: PLR0913 - its target and its fields
     call id of callspan; or `trace_id` and `span_id` name the call's span. An id that nothing here knows is kept.
     `carrier` and `at` as for `callspan.reward`.
 
-    Raises:
-        UsageError: With the setting `strict`: it names no call (nothing, blanks, more than 200 characters), the value
-            is not a finite number, or `at` is not a valid time.
-
     Example:
         >>> with callspan.testing.capture() as seen:
         ...     _ = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
         >>> reward_id = callspan.feedback(seen.records[0].call_id, label="thumbs_up", annotation="polite")
     """
-    sent = carried(carrier)
-    runtime = installed_or_warn()
-    call_id = target_id(call)
+    sent, call_id = carried(carrier), target_id(call)
     if call is None and trace_id is not None and span_id is not None:
         call_id = target_of_span(trace_id, span_id)
-    flags = [] if call_id else [flagged("feedback_without_call", _NO_CALL, runtime)]
+    if not call_id:
+        raise UsageError(_NO_CALL)
     where = found(call=call_id)
-    place = where.place if where is not None else Place(session_id=sent.session_id)
     record = reward_record(
-        place,
+        Place(session_id=sent.session_id) if where is None else where.place,
         Judgement(value, objective, label, source, annotation, at),
-        flags,
-        runtime,
         "call",
         call_id=call_id,
         metadata=current_metadata(),
     )
-    if where is None and call_id and runtime is not None and runtime.find is not None:
-        _look_up(runtime, record, _Ids(sent.session_id, None, call_id, None), sent, is_feedback=True)
-    else:
-        _show_late(record, where, sent)
+    _show_late(record, where, sent)
     return record.reward_id
 
 
@@ -150,16 +132,14 @@ class Judgement(NamedTuple):
 def reward_record(
     place: Place,
     given: Judgement,
-    flags: list[str],
-    runtime: Runtime | None,
     scope: Level,
     *,
     event_id: str | None = None,
     call_id: str | None = None,
     metadata: Mapping[str, object] = _NO_METADATA,
 ) -> RewardRecord:
-    """Return a new reward's record. Invalid numbers and times add to `flags`."""
-    amount, time_ns = reward_value(given.value, flags, runtime), moment(given.at, flags, runtime)
+    """Return a new reward's record. Raises UsageError for an invalid number or time."""
+    amount, time_ns = reward_value(given.value), moment(given.at)
     return RewardRecord(
         reward_id=new_id(),
         session_id=place.session_id,
@@ -174,14 +154,13 @@ def reward_record(
         annotation=as_text(given.annotation),
         scope=scope,
         time_ns=time_ns,
-        metadata={**metadata, "callspan.flags": flags} if flags else dict(metadata),
+        metadata=dict(metadata),
     )
 
 
 class _Target(NamedTuple):
     """The target of a reward."""
 
-    named: bool
     place: Place
     level: Level
     here: Scope | None
@@ -202,7 +181,6 @@ class _Ids(NamedTuple):
 def _target(ids: _Ids, scope: Scope | None, where: SpanRef | None) -> _Target:
     """Return the target of a reward; `scope` is the current one, `where` what is known of the timestep or call."""
     session_id, timestep_id, call_id, event_id = ids
-    named = any(one is not None for one in ids)
     if where is not None:
         session_id = session_id or where.place.session_id
     # An unknown step may belong to any session: the current place does not apply.
@@ -219,55 +197,11 @@ def _target(ids: _Ids, scope: Scope | None, where: SpanRef | None) -> _Target:
         level = "call"
     elif session_id is not None and timestep_id is None and event_id is None:
         level = "session"
-    return _Target(named, place, level, here, where)
+    return _Target(place, level, here, where)
 
 
-def _asks(runtime: Runtime, ids: _Ids, target: _Target) -> bool:
-    """Return whether a store may know the target, and this process does not."""
-    if runtime.find is None or target.where is not None:
-        return False
-    is_unknown = ids.call_id is not None or ids.timestep_id is not None
-    return is_unknown or (ids.session_id is not None and target.here is None and found(session=ids.session_id) is None)
-
-
-def _look_up(
-    runtime: Runtime, record: RewardRecord, ids: _Ids, sent: Carried, *, is_feedback: bool = False
-) -> None:  # fmt: skip
-    """Write a reward without its content and with the ids that were given; a thread queries a store for more."""
-    sent = sent._replace(content_level=strictest(sent.content_level, current_content()))
-    with fail_open("record a reward"):
-        first = msgspec.structs.replace(record, session_id=ids.session_id, timestep_id=ids.timestep_id, timestep=None)
-        processors.write(runtime.withheld.process(first), runtime.write)
-    scope = None if is_feedback else current_scope()
-    LOOK_UPS.put(partial(_finish, runtime, record, ids, sent, scope, is_feedback=is_feedback))
-
-
-def _finish(
-    runtime: Runtime, record: RewardRecord, ids: _Ids, sent: Carried, scope: Scope | None, *, is_feedback: bool
-) -> None:
-    """Write what the stores know of a reward's target, and its content; show it."""
-    with fail_open("record a reward"):
-        try:
-            where = found(runtime, call=ids.call_id, timestep=ids.timestep_id)
-            session = where or sent.span or found(runtime, session=ids.session_id)
-        except ours(UnansweredError):
-            runtime.spans.evaluated(runtime.withheld.process(record), sent.span)
-            return
-        target = _target(ids, scope, where)
-        place = target.place
-        known_as = None if where is None else where.call_id
-        whole = msgspec.structs.replace(
-            record, stage="completed", session_id=place.session_id, timestep_id=place.timestep_id,
-            timestep=place.timestep, call_id=known_as or record.call_id,
-        )  # fmt: skip
-        if is_feedback:
-            _show_late(whole, session, sent)
-        else:
-            _hand_over(whole, target, sent, session)
-
-
-def _hand_over(record: RewardRecord, target: _Target, sent: Carried, session: SpanRef | None = None) -> None:
-    """Record a reward in its scope, if that is here, else late; `session` is what a store knows of its session."""
+def _hand_over(record: RewardRecord, target: _Target, sent: Carried) -> None:
+    """Record a reward in its scope, if that is here, else late."""
     here, where = target.here, target.where
     if here is not None and (where is None or where.place.timestep_id == here._place.timestep_id):
         here._count_reward(record)
@@ -277,7 +211,7 @@ def _hand_over(record: RewardRecord, target: _Target, sent: Carried, session: Sp
     counting = _scope_by_id(timestep=record.timestep_id, session=record.session_id)
     if counting is not None:
         counting._count_reward(record)
-    _show_late(record, where or session, sent)
+    _show_late(record, where, sent)
 
 
 def _show_late(record: RewardRecord, where: SpanRef | None, sent: Carried) -> None:

@@ -145,16 +145,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     and that of the running code. None: to none that is known."""
     content: Content = "full"
     """The setting."""
-    strict: bool = False
-    """A wrong use of the API raises instead of being flagged."""
     trace_per_timestep: bool = False
-    find: Callable[[str, str], SpanRef | None] | None = None
-    """Finds the span of a kind (`session`, `timestep`, `call`) and id in a store, on a thread of callspan's own.
-
-    None: no store can be queried. Raises UnansweredError.
-    """
-    withheld: Processors
-    """What a record goes through whose content level is not known yet."""
     service: str | None = None
     session_ended: Callable[[Processed[Record], int], None] = not_measured
     """Measures a session that has ended, given the start of its span in Unix nanoseconds; never raises."""
@@ -194,17 +185,12 @@ def remember(kind: str, identity: str, span: ScopeSpanHandle, place: Place, scop
     SPAN_REFS[kind].put(identity, where)
 
 
-def found(runtime: Runtime | None = None, **ids: str | None) -> SpanRef | None:
-    """Return the span reference of the first known id, in this process or in the stores of `runtime`; else None.
-
-    Raises UnansweredError, with a runtime.
-    """
-    find = None if runtime is None else runtime.find
+def found(**ids: str | None) -> SpanRef | None:
+    """Return the span reference of the first known id in this process; else None."""
     for kind, identity in ids.items():
-        if identity is not None:
-            where = SPAN_REFS[kind].get(identity) or (None if find is None else find(kind, identity))
-            if where is not None:
-                return where
+        where = None if identity is None else SPAN_REFS[kind].get(identity)
+        if where is not None:
+            return where
     return None
 
 

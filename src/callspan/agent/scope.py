@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar
 import msgspec
 from opentelemetry.context import Context, attach, get_current, set_value
 
-from callspan.agent.arguments import Time, UsageError, flagged, moment, offset
+from callspan.agent.arguments import Time, moment, offset
 from callspan.agent.context import SCOPE, block_of, content_of, metadata_of, with_content, within_block
 from callspan.agent.episode import RunningTotals
-from callspan.agent.runtime import NO_SPAN, Runtime, ScopeSpanHandle, installed
+from callspan.agent.misuse import UsageError, refuse
+from callspan.agent.runtime import NO_SPAN, Runtime, ScopeSpanHandle
 from callspan.background import MEASUREMENT, RECORD, TOKENS, not_again
 from callspan.fail_open import fail_open
 from callspan.frames import FRAMES
@@ -150,21 +151,17 @@ class Scope(ABC):
     def start(self, *, current: bool = True, at: Time | None = None) -> Self:
         """Start, and become the current scope unless `current` is False (`using` can make it current later).
 
-        `at` is when it began; None: now. Return the scope itself.
+        `at` is when it began; None: now. Return the scope itself. Misuse starts nothing.
         """
-        if self._ended or self._outer is not None:
-            advice = f"a {type(self).__name__.lower()} starts once; make a new one"
-            flag = flagged("started_twice", advice, self._runtime)
-            if not self._ended:
-                self._flag(flag)
-                return self
-            # Started twice: what follows is recorded in a new scope, made the same way.
-            self._renew()
-            self._flag(flag)
+        try:
+            start_ns = self._admit(at)
+        except UsageError as error:
+            refuse(error)
+            return self
         try:
             outside = get_current()
             if not self._started:
-                self._begin(at, outside)
+                self._begin(start_ns, outside)
             if current and (inner := self._inner) is not None:
                 self._outer = outside
                 attach(inner)
@@ -176,16 +173,20 @@ class Scope(ABC):
     def end(self, error: BaseException | None = None, *, at: Time | None = None) -> None:
         """End, with the exception that ended it if there was one, and restore the previous current scope.
 
-        `at` is when it ended; None: now, by the monotonic clock. Only the first end counts.
+        `at` is when it ended; None: now, by the monotonic clock. Only the first end counts. Misuse ends nothing.
         """
         if self._ended or not self._started:
             return
+        if at is not None:
+            try:
+                self._lasted_ns = offset(at, self._start_ns)
+            except UsageError as misuse:
+                refuse(misuse)
+                return
+            self._is_explicit = True
         try:
             if FRAMES.waiting or FRAMES.reading:
                 FRAMES.drain(_FRAMES_S)  # the calls that they end count here
-            if at is not None:
-                self._lasted_ns = self._offset(at) or 0
-                self._is_explicit = True
             current: Any = get_current().get(SCOPE)
             if current is not self and is_within(current, self):
                 self._end_inner(current, error)
@@ -193,10 +194,9 @@ class Scope(ABC):
             self._finish(error)
             if self._outer is not None:
                 leave(self, self._outer)
-        except BaseException as interrupt:
-            if not isinstance(interrupt, UsageError):
-                self._ended = True
-                self._defer_end(error)
+        except BaseException:
+            self._ended = True
+            self._defer_end(error)
             raise
 
     def using(self) -> Using:
@@ -207,8 +207,17 @@ class Scope(ABC):
         """Return the nanoseconds since the start by the monotonic clock, or up to the given end time."""
         return time.perf_counter_ns() - self._clock_ns if self._lasted_ns is None else self._lasted_ns
 
-    def _begin(self, at: Time | None, outside: Context) -> None:
-        self._start_ns, self._clock_ns = self._began(at), time.perf_counter_ns()
+    def _admit(self, at: Time | None) -> int:
+        """Return the start time. Raises UsageError where it may not start, or the time is invalid."""
+        if self._ended or self._outer is not None:
+            raise UsageError(f"a {type(self).__name__.lower()} starts once; make a new one")
+        if at is None:
+            return time.time_ns()
+        self._is_explicit = True
+        return moment(at)
+
+    def _begin(self, start_ns: int, outside: Context) -> None:
+        self._start_ns, self._clock_ns = start_ns, time.perf_counter_ns()
         base, block = self._open(outside), block_of(outside)
         if self._runtime is None:
             base = base if block is None else with_content(base, block)
@@ -245,7 +254,6 @@ class Scope(ABC):
     def _end_inner(self, scope: Scope | None, error: BaseException | None) -> None:
         """End the scopes still current inside this one: an interrupt arrived before their `end` began."""
         while scope is not None and scope is not self:
-            scope._flag("left_open")
             scope.end(error)
             scope = scope._above
 
@@ -257,36 +265,6 @@ class Scope(ABC):
         if self._tokens:
             run_again = not_again if self._runtime is None else self._runtime.run_again
             run_again(partial(here.run, self._finish, error), self._tokens)
-
-    def _renew(self) -> None:
-        """Reset to the state before the start, to start again as a new scope."""
-        self._started = self._ended = False
-        self._tokens = TOKENS.copy()
-        self._base = self._outer = None
-        self._lasted_ns = None
-        self._span = NO_SPAN
-        self._last_call = None
-
-    def _began(self, at: Time | None) -> int:
-        self._is_explicit = at is not None
-        return time.time_ns() if at is None else self._moment(at)
-
-    def _moment(self, at: Time) -> int:
-        flags: list[str] = []
-        time_ns = moment(at, flags, self._runtime or installed())
-        for flag in flags:
-            self._flag(flag)
-        return time_ns
-
-    def _offset(self, at: Time) -> int | None:
-        flags: list[str] = []
-        offset_ns = offset(at, self._start_ns, flags, self._runtime)
-        for flag in flags:
-            self._flag(flag)
-        return offset_ns
-
-    def _flag(self, flag: str) -> None:  # noqa: B027 - most have nowhere to keep it
-        """Flag its record, where it has one."""
 
     @abstractmethod
     def _open(self, current: Context) -> Context:
@@ -537,28 +515,3 @@ class Using:
         except BaseException:
             leave(self._scope, self._outer)
             raise
-
-
-class Idle(Scope):
-    """Replaces the scope of a decorated tool if nothing is instrumented. Stateless and shared."""
-
-    __slots__ = ()
-
-    def start(self, *, current: bool = True, at: Time | None = None) -> Self:  # noqa: ARG002 - as the base has it
-        """Do nothing."""
-        return self
-
-    def end(self, error: BaseException | None = None, *, at: Time | None = None) -> None:
-        """Do nothing."""
-
-    def _open(self, current: Context) -> Context:
-        return current
-
-    def _announce(self, runtime: Runtime, base: Context) -> None:
-        """Do nothing."""
-
-    def _close(self, error: BaseException | None) -> None:  # noqa: ARG002 - as the base has it
-        return None
-
-
-IDLE: Final = Idle()

@@ -11,11 +11,12 @@ from typing import SupportsFloat
 import msgspec
 from opentelemetry.context import Context
 
-from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_text, flagged, installed_or_warn, mark
+from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_text
 from callspan.agent.context import Carrier, carried, carrier_of, metadata_of, with_metadata
 from callspan.agent.decorators import Decorating
 from callspan.agent.episode import episode_of
 from callspan.agent.event_recorder import EventRecorder
+from callspan.agent.misuse import UsageError, installed_or_warn, refuse
 from callspan.agent.rewards import Judgement, reward_record
 from callspan.agent.runtime import (
     NO_SPAN,
@@ -23,12 +24,11 @@ from callspan.agent.runtime import (
     Runtime,
     ScopeSpanHandle,
     SpanRef,
-    installed,
     known_level,
     remember,
 )
 from callspan.agent.scope import Scope, current_scope, scope_of
-from callspan.agent.timesteps import StepSession, Timestep
+from callspan.agent.timesteps import Timestep
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.process.callbacks import Point
@@ -61,9 +61,8 @@ class Session(EventRecorder, Decorating):
     Made by `callspan.session(...)`. A session re-attached by a carrier adds to the one it came from: it has no
     span of its own, and its end does not end the episode. Safe from any thread.
 
-    Raises:
-        UsageError: With the setting `strict`, from any method: incorrect use, such as an event after the end, a second
-            start, a reward that is not a number, or an invalid time.
+    Misuse, such as an event after the end, a second start, a reward that is not a number, or an invalid time, is logged
+    once and does nothing. Inside `callspan.testing.capture()` it raises `UsageError`.
 
     Example:
         >>> with callspan.session("gridworld", metadata={"seed": 7}) as session:
@@ -137,10 +136,9 @@ class Session(EventRecorder, Decorating):
         """Return the next timestep, to be used with `with`; its index is counted at its start.
 
         `step_id` is an id of your own, unique within the session: kept as `user_step_id`, and found by filters and
-        `callspan show`; a second step with it is recorded without, and flagged. `at` is when the step begins; None:
-        when the block is entered.
+        `callspan show`. `at` is when the step begins; None: when the block is entered.
         """
-        return Timestep(self._for_step, name, turn, metadata, at, step_id)
+        return Timestep(lambda: self, name, turn, metadata, at, step_id)
 
     def outcome(
         self,
@@ -156,7 +154,11 @@ class Session(EventRecorder, Decorating):
         end; what is None changes nothing. `at` is when the reward was given.
         """
         if reward is not None:
-            record = reward_record(Place(session_id=self.id), Judgement(reward, at=at), [], self._runtime, "session")
+            try:
+                record = reward_record(Place(session_id=self.id), Judgement(reward, at=at), "session")
+            except UsageError as error:
+                refuse(error)
+                return
             self._emit(record)
             self._count_reward(record)
         self._success = self._success if success is None else as_bool(success)
@@ -183,40 +185,18 @@ class Session(EventRecorder, Decorating):
         identity = self._identity
         return Session(msgspec.structs.replace(identity, name=identity.name or name, at=None))
 
-    def _flag(self, flag: str) -> None:
-        """Flag the session; kept with its next record."""
-        mark(self._info, flag)
-
     def _sequence(self) -> int:
         """Return the next sequence number of events in this session."""
         return self._episode.next_sequence()
 
-    def _for_step(self, start_ns: int) -> StepSession:
-        flag = None
-        if not self._started:
-            flag = flagged("before_start", "use the session with `with` before its first timestep", installed())
-            self.start(current=False, at=start_ns if self._identity.at is None else None)
-            self._is_explicit = self._identity.at is not None
-        elif self._ended:
-            advice = "the session has ended; open another one, of the same id if you like"
-            flag = flagged("after_end", advice, self._runtime)
-        return StepSession(self, flag=flag)
-
-    def _target(self, *, late: bool = False) -> tuple[EventRecorder, list[str]]:
-        """Return the step of this session the running code is in, else the session, and flags."""
+    def _innermost(self) -> EventRecorder:
+        """Return the step of this session the running code is in, else the session."""
         scope = current_scope()
         step = scope._step if scope is not None and scope.session is self else None
-        if step is not None and not step._ended:
-            return step, []
-        return super()._target(late=late)
+        return self if step is None or step._ended else step
 
-    def _renew(self) -> None:
-        super()._renew()
-        self._status = self._success = None
-        self._identity = msgspec.structs.replace(self._identity, at=None)
-
-    def _began(self, at: Time | None) -> int:
-        return super()._began(self._identity.at if at is None else at)
+    def _admit(self, at: Time | None) -> int:
+        return super()._admit(self._identity.at if at is None and not self._started else at)
 
     def _open(self, current: Context) -> Context:
         self._runtime = installed_or_warn()
@@ -260,7 +240,6 @@ class Session(EventRecorder, Decorating):
 
     def _close(self, error: BaseException | None) -> Processed[Record] | None:
         for step in list(self._open_steps.values()):
-            step._flag("left_open")
             step.end(error)
         # If several sessions of one id are open, the last one to end writes the final record.
         self._speaks = self._episode.exit(self) or self._joined

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 from opentelemetry.context import Context
 
-from callspan.agent.arguments import Time, as_dict, as_int, as_text, flagged, mark
+from callspan.agent.arguments import Time, as_dict, as_int, as_text
 from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Decorating
 from callspan.agent.episode import RunningTotals
 from callspan.agent.event_recorder import EventRecorder
+from callspan.agent.misuse import UsageError
 from callspan.agent.runtime import Runtime, remember
 from callspan.agent.scope import scope_of
 from callspan.errors import application_error, outcome_of
@@ -28,24 +29,11 @@ if TYPE_CHECKING:
     from callspan.agent.sessions import Session
 
 
-class StepSession(NamedTuple):
-    """The session found for a step that starts."""
-
-    session: Session
-    owned: bool = False
-    """The session was created for this step alone, which starts it."""
-    flag: str | None = None
-    """A flag for the step."""
-
-
 class Timestep(EventRecorder, Decorating):
     """One turn of a session: a span `timestep`, a row at its start and at its end.
 
     Made by `session.timestep()` or `callspan.timestep()`. `id` and `index` are known from the start on. Safe from any
     thread.
-
-    Raises:
-        UsageError: With the setting `strict`, from any method: incorrect use, as for `Session`.
 
     Example:
         >>> with callspan.session("chat") as session, session.timestep("answer") as step:
@@ -62,7 +50,6 @@ class Timestep(EventRecorder, Decorating):
         "_given",
         "_index",
         "_info",
-        "_owns_session",
         "_session",
         "_status",
         "_step_id",
@@ -73,14 +60,14 @@ class Timestep(EventRecorder, Decorating):
 
     def __init__(
         self,
-        find: Callable[[int], StepSession],
+        find: Callable[[], Session | None],
         name: str | None = None,
         turn: int | None = None,
         metadata: Mapping[str, object] | None = None,
         at: Time | None = None,
         step_id: str | None = None,
     ) -> None:
-        """`find` returns the session of a step that starts at the given time."""
+        """`find` returns the session of a step that starts; None: there is none."""
         super().__init__()
         self._find = find
         self._given = (as_text(name), as_int(turn))
@@ -88,7 +75,6 @@ class Timestep(EventRecorder, Decorating):
         self._step_id = as_text(step_id) or None
         self._info = as_dict(metadata)
         self._session: Session | None = None
-        self._owns_session = False
         self._first: TimestepRecord | None = None
         self._status: str | None = None
         self._index = -1
@@ -112,7 +98,7 @@ class Timestep(EventRecorder, Decorating):
 
     @property
     def step_id(self) -> str | None:
-        """The application's own id; None if none was given, or if another step of the session has it."""
+        """The application's own id; None if none was given."""
         return self._step_id
 
     @property
@@ -136,54 +122,31 @@ class Timestep(EventRecorder, Decorating):
             with fail_open("record an update of a timestep"):
                 self._write(self._runtime.process(self._later(self._first, self._status), self._level))
 
-    def _flag(self, flag: str) -> None:
-        """Flag the step; written with its final record."""
-        mark(self._info, flag)
-
     def _saw_end(self, terminated: bool | None, truncated: bool | None) -> None:
         """Store the environment's last `terminated` and `truncated` flags."""
         self._terminated = self._terminated if terminated is None else terminated
         self._truncated = self._truncated if truncated is None else truncated
-
-    def end(self, error: BaseException | None = None, *, at: Time | None = None) -> None:
-        """Finish the step, and the session that was opened for it alone."""
-        try:
-            self._end_both(error, at)
-        except BaseException:
-            self._end_both(error, at)  # an interrupt may arrive between the two; neither ends twice
-            raise
 
     def _fresh(self, name: str, arguments: Mapping[str, object]) -> Timestep:  # noqa: ARG002
         """Return a new step like this one, for one call of a function."""
         given, turn = self._given
         return Timestep(self._find, given or name, turn, self._info)
 
-    def _end_both(self, error: BaseException | None, at: Time | None) -> None:
-        super().end(error, at=at)
-        if self._owns_session and self._session is not None:
-            self._session.end(error, at=at)
-
-    def _renew(self) -> None:
-        super()._renew()
-        self.id = new_id()
-        self._at = self._first = self._step_id = None
-        self._status = self._terminated = self._truncated = None
-        self._info.pop("callspan.flags", None)
-
-    def _began(self, at: Time | None) -> int:
-        return super()._began(self._at if at is None else at)
+    def _admit(self, at: Time | None) -> int:
+        start_ns = super()._admit(self._at if at is None and not self._started else at)
+        if not self._started:
+            session = self._find()
+            if session is None:
+                raise UsageError("a timestep belongs into `with callspan.session(...)`")
+            session._check_open()
+            self._session = session
+        return start_ns
 
     def _open(self, current: Context) -> Context:
-        session, self._owns_session, flag = self._find(self._start_ns)
-        self._session = session
-        if self._owns_session:
-            session.start(current=False, at=self._start_ns)
-            session._is_explicit = self._is_explicit
-        if flag is not None:
-            self._flag(flag)
+        session = self._session
+        if session is None:
+            return current
         self._runtime = session._runtime
-        if self._step_id is not None and not session._episode.takes_step_id(self._step_id):
-            self._repeated(self._step_id)
         self._index = session._episode.next_index()
         self._place = Place(
             session_id=session._place.session_id,
@@ -198,11 +161,6 @@ class Timestep(EventRecorder, Decorating):
         session._open_steps[self.id] = self
         above._add_to_totals(RunningTotals.add_timesteps, 1)
         return current if inside else session._inner or current
-
-    def _repeated(self, step_id: str) -> None:
-        self._step_id = None
-        advice = f"another timestep of this session has the step_id {step_id!r}; this one is recorded without"
-        self._flag(flagged("repeated_step_id", advice, self._runtime))
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
         session = self._session

@@ -134,7 +134,7 @@ def resend(call: CallRecord, *, model: str | None, base_url: str | None, timeout
     client, errors = _client(sdk, call, base_url, timeout_s)
     path = sdk.prefix + _BELOW.get(call.api, "") + endpoint.path.removeprefix("/v1")
     # Inline, so that the complete new output is in the record.
-    with capture(strict=False, media="inline") as captured:
+    with capture(media="inline") as captured:
         try:
             _send(client, path, body, errors)
         finally:

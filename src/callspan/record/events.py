@@ -234,8 +234,6 @@ class EventRecord(
     """Whether the episode was cut short from outside; None if not given."""
     error: ErrorInfo | None = None
     """The exception or text it failed with; None if there was none."""
-    flags: list[str] = []
-    """Flags of wrong API use, such as `outside_session` or `after_end`."""
     metadata: dict[str, object] = {}
     """Fields given by the application."""
     redactions: list[Redaction] = []
@@ -285,8 +283,6 @@ class MessageRecord(
     """The message, as plain JSON."""
     causal_influence: list[str] = []
     """Ids of what this message came from."""
-    flags: list[str] = []
-    """Flags of wrong API use, such as `outside_session` or `after_end`."""
     metadata: dict[str, object] = {}
     """Fields given by the application."""
     redactions: list[Redaction] = []

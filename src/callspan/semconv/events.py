@@ -70,7 +70,6 @@ EVENT: Final = Table(
     text_row("callspan.call_id", "call_id", "The call it belongs to."),
     REWARD_OF_ENVIRONMENT,
     *TERMINATED,
-    Row("callspan.flags", STRINGS, From("flags", tuple), "Flags of incorrect use."),
     ERROR,
 )
 MESSAGE: Final = Table(
@@ -84,7 +83,6 @@ MESSAGE: Final = Table(
         "Ids of the messages that led to it.",
     ),
     text_row("callspan.call_id", "call_id", "The call it belongs to."),
-    Row("callspan.flags", STRINGS, From("flags", tuple), "Flags of incorrect use."),
 )  # fmt: skip
 REWARD: Final = Table(
     *gen_ai.REWARD.rows,

@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from callspan.agent.episode import forgotten
+from callspan.agent.misuse import usage_errors
 from callspan.otlp.limits import sdk_limits
 from callspan.process.processed import Processed
 from callspan.process.redaction import Redactor
@@ -110,8 +111,8 @@ def _settle() -> None:
 def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArguments]) -> Iterator[Captured]:
     """Instrument the SDKs for the block and collect its spans and records; then restore the previous state.
 
-    The environment is not read; `settings` are those of `callspan.instrument()`, by default with
-    `strict=True`, so that a wrong use of the session API fails the test. Spans go to a provider of their own,
+    The environment is not read; `settings` are those of `callspan.instrument()`. Misuse of the session API raises
+    `UsageError`, so that it fails the test. Spans go to a provider of their own,
     not to the global one, and to no store. Captures may be nested; the innermost sees the calls, and knows no
     session of another.
 
@@ -128,7 +129,7 @@ def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArgumen
     provider = TracerProvider(span_limits=sdk_limits())
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     captured = Captured(exporter)
-    loaded = load({"strict": True, **settings}, environment={})
+    loaded = load({**settings}, environment={})
     # Their spans would be made elsewhere; here they are what is captured.
     stores = tuple(url for url in loaded.stores if not find_store(url).takes_spans)
     loaded = msgspec.structs.replace(loaded, stores=stores)
@@ -136,7 +137,7 @@ def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArgumen
     before = WIRING.pipeline
     WIRING.install(loaded, providers, SDKS)
     try:
-        with forgotten():
+        with forgotten(), usage_errors():
             yield captured
     finally:
         WIRING.hook_context.deferred_ends.drain()

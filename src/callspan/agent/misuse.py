@@ -1,0 +1,84 @@
+"""Misuse of the session API: logged once and without effect; inside `callspan.testing.capture()` it raises."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, ParamSpec
+
+from callspan.agent.runtime import Runtime, installed, never_instrumented
+from callspan.fail_open import Once, log
+from callspan.record.ids import new_id
+from callspan.settings_loader import load
+
+_P = ParamSpec("_P")
+_NOT_INSTRUMENTED: Final = "not_instrumented"
+_warned: Final = Once()
+_raising: Final[list[bool]] = []
+"""Not empty inside `usage_errors()`."""
+
+
+class UsageError(RuntimeError):
+    """The session API was misused inside `callspan.testing.capture()`. The message says what to do instead.
+
+    Example:
+        >>> with callspan.testing.capture():
+        ...     with callspan.timestep():
+        ...         pass
+        Traceback (most recent call last):
+        callspan.agent.misuse.UsageError: a timestep belongs into `with callspan.session(...)`
+    """
+
+
+def refuse(error: UsageError) -> None:
+    """Raise the error inside `usage_errors()`; else log it once, where anything is recorded."""
+    if _raising:
+        raise error
+    if installed_or_warn() is not None and _warned.first(str(error)):
+        log(logging.WARNING, "%s; this did nothing (logged once)", error)
+
+
+def or_unrecorded(function: Callable[_P, str]) -> Callable[_P, str]:
+    """Return the function, which on misuse records nothing and returns an id of nothing."""
+
+    @functools.wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> str:
+        try:
+            return function(*args, **kwargs)
+        except UsageError as error:
+            refuse(error)
+            return new_id()
+
+    return call
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Context manager: misuse raises `UsageError`, in every thread."""
+    _raising.append(True)
+    try:
+        yield
+    finally:
+        _raising.pop()
+
+
+def installed_or_warn() -> Runtime | None:
+    """Return the runtime in use; None if nothing is instrumented.
+
+    Warns once per process if `instrument()` was never called: the session API then records nothing. No warning if
+    callspan was switched off, by `instrument(enabled=False)`, `uninstrument()` or the environment.
+    """
+    runtime = installed()
+    if runtime is None and never_instrumented() and _warned.first(_NOT_INSTRUMENTED) and load(warn=False).enabled:
+        log(
+            logging.WARNING,
+            "callspan sessions are used, but callspan.instrument() has not been called: nothing is recorded",
+        )
+    return runtime
+
+
+def forget_warnings() -> None:
+    """Forget which warnings were logged. For tests."""
+    _warned.forget()

@@ -1,0 +1,219 @@
+"""Misuse does nothing and is logged once; inside `capture()` it raises."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from callspan.agent import misuse
+from callspan.agent.api import session, timestep, tool
+from callspan.agent.context import copy_context
+from callspan.agent.misuse import UsageError
+from callspan.agent.rewards import feedback, reward
+from callspan.agent.scope import current_scope
+from callspan.agent.sessions import Session
+from callspan.agent.timesteps import Timestep
+from callspan.fail_open import failures, forget_failures
+from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
+
+if TYPE_CHECKING:
+    from tests.agent.conftest import Seen
+
+
+def once(scope: Any) -> None:
+    with scope:
+        pass
+
+
+def twice(scope: Any) -> None:
+    once(scope)
+    once(scope)
+
+
+def ended_step(own: Session) -> Timestep:
+    with own.timestep() as step:
+        pass
+    return step
+
+
+def ended_session() -> Session:
+    with session("ended") as own:
+        pass
+    return own
+
+
+def set_wrong_result(own: Session) -> None:
+    with own.environment_step() as world:
+        world.set_result("x", reward="high")  # type: ignore[arg-type]
+
+
+def end_before_the_start(own: Session) -> None:
+    own.timestep(at=10**18).start(current=False).end(at=10**18 - 1)
+
+
+ODD: Any = "now"
+NAIVE = datetime(2026, 11, 20)  # noqa: DTZ001 - the zone is what it lacks
+NOT_STARTED, OVER = "with `with` before anything", "has ended"
+MISUSES: dict[str, tuple[str, Callable[[Session], object]]] = {
+    "a step outside a session": ("belongs into", lambda own: Context().run(lambda: once(timestep()))),
+    "a reward outside a session": ("outside a session", lambda own: Context().run(reward, 1)),
+    "a step in a session that never started": (NOT_STARTED, lambda own: once(session("n").timestep())),
+    "an event in a session that never started": (NOT_STARTED, lambda own: session("n").event("x")),
+    "a reward in a session that never started": (NOT_STARTED, lambda own: session("n").reward(1)),
+    "an event in a step that never started": (NOT_STARTED, lambda own: own.timestep().event("x")),
+    "a tool in a step that never started": (NOT_STARTED, lambda own: once(own.timestep().tool("t"))),
+    "an event in an ended step": (OVER, lambda own: ended_step(own).event("x")),
+    "a message in an ended step": (OVER, lambda own: ended_step(own).observation("x")),
+    "what an environment says in an ended step": (OVER, lambda own: ended_step(own).environment("x")),
+    "a tool in an ended step": (OVER, lambda own: once(ended_step(own).tool("t"))),
+    "an agent in an ended step": (OVER, lambda own: once(ended_step(own).invoke_agent("a"))),
+    "a handoff in an ended step": (OVER, lambda own: ended_step(own).handoff("b")),
+    "a timed environment in an ended step": (OVER, lambda own: once(ended_step(own).environment_step())),
+    "a step in an ended session": (OVER, lambda own: once(ended_session().timestep())),
+    "an event in an ended session": (OVER, lambda own: ended_session().event("x")),
+    "a session that starts again": ("starts once", lambda own: twice(session("again"))),
+    "a step that starts again": ("starts once", lambda own: twice(own.timestep())),
+    "a tool that starts again": ("starts once", lambda own: twice(own.tool("t"))),
+    "a session that starts while it runs": ("starts once", lambda own: own.start()),
+    "an event without a type": ("needs a type", lambda own: own.event("")),
+    "a message without a kind": ("needs a kind", lambda own: own.message("x", "")),
+    "a reward that is no number": ("finite", lambda own: own.reward("high")),  # type: ignore[arg-type]
+    "a reward that is infinite": ("finite", lambda own: own.reward(float("inf"))),
+    "a reward by id that is no number": ("finite", lambda own: reward(ODD, session_id="x")),
+    "an outcome that is no number": ("finite", lambda own: own.outcome(reward=ODD)),
+    "an environment's reward that is no number": ("finite", lambda own: own.environment(reward=ODD)),
+    "a result that is no number": ("finite", set_wrong_result),
+    "feedback that is no number": ("finite", lambda own: feedback("c", ODD)),
+    "feedback for no call": ("feedback is for a call", lambda own: feedback("", 1)),
+    "a reward for what can be no call": ("feedback is for a call", lambda own: reward(1, call_id=object())),
+    "a time that is none": ("a time is", lambda own: own.event("x", at=ODD)),
+    "a time without a zone": ("a time is", lambda own: own.event("x", at=NAIVE)),
+    "a time in seconds": ("a time is", lambda own: own.event("x", at=1_700_000_000)),
+    "a start that is no time": ("a time is", lambda own: once(session("s", at=ODD))),
+    "an end before the start": ("not before the start", end_before_the_start),
+}
+
+
+def plainly(do: Callable[[], object]) -> None:
+    do()
+
+
+def in_a_task(do: Callable[[], object]) -> None:
+    async def body() -> None:
+        await asyncio.sleep(0)
+        do()
+
+    async def main() -> None:
+        await asyncio.create_task(body())
+
+    asyncio.run(main())
+
+
+def in_a_thread(do: Callable[[], object]) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(copy_context(do)).result()
+
+
+def in_a_generator(do: Callable[[], object]) -> None:
+    @tool("around")
+    def items() -> Iterator[int]:
+        yield 1
+        do()
+        yield 2
+
+    assert list(items()) == [1, 2]
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [entry.getMessage() for entry in caplog.records if entry.levelno == logging.WARNING]
+
+
+@pytest.mark.parametrize("what", MISUSES)
+def test_misuse_is_logged_once_and_does_nothing(seen: Seen, caplog: pytest.LogCaptureFixture, what: str) -> None:
+    said, do = MISUSES[what]
+    with session("s") as own:
+        do(own)
+        do(own)
+        assert current_scope() is own
+    (line,) = lines(caplog)
+    assert said in line
+    kept = [one for one in seen.of(EventRecord) if one.event_type not in ("tool", "environment")]
+    assert kept == seen.of(MessageRecord) == seen.of(RewardRecord) == []
+    totals = seen.ended(SessionRecord)[-1].totals
+    assert (totals.reward, totals.rewards) == (None, {})
+
+
+@pytest.mark.parametrize("shape", [plainly, in_a_task, in_a_thread, in_a_generator])
+@pytest.mark.parametrize("what", MISUSES)
+def test_misuse_raises_where_it_is_asked_to(
+    seen: Seen, what: str, shape: Callable[[Callable[[], object]], None]
+) -> None:
+    said, do = MISUSES[what]
+    with misuse.usage_errors(), session("s") as own, pytest.raises(UsageError, match=said):
+        shape(lambda: do(own))
+    assert current_scope() is None
+    assert [record.outcome for record in seen.ended(SessionRecord) if record.name == "s"] == ["success"]
+
+
+@pytest.mark.parametrize("what", MISUSES)
+def test_disabled_callspan_ignores_misuse(no_runtime: None, nothing_warned: list[str], what: str) -> None:
+    with session("s") as own:
+        MISUSES[what][1](own)
+
+
+def test_the_code_within_runs_as_if_it_were_not_there(seen: Seen) -> None:
+    with session("s") as own, own.timestep() as step:
+        with session("n").timestep() as none, none.tool("t") as lost:
+            lost.result = 1
+            step.action("north")
+        assert (none.state, none.index, none.session, lost.state) == ("new", -1, None, "new")
+    assert [record.timestep_id for record in seen.of(EventRecord)] == [step.id]
+    assert {record.timestep_id for record in seen.of(TimestepRecord)} == {step.id}
+
+
+def test_names_and_ids_of_other_types_become_text(seen: Seen) -> None:
+    """Whatever is handed in: the record can be read back, which `seen` tries with each."""
+    odd: Any = 7
+    with session(odd, session_id=odd, user_id=odd, group_id=odd, task_id=odd, experiment=odd) as own:
+        own.update(status=odd, metadata={odd: odd})
+        with own.timestep(odd, turn="3") as step:  # type: ignore[arg-type]
+            step.message(odd, odd, odd, odd, odd, [odd])
+            step.event(odd, odd, odd, system=odd, call=odd)
+            step.reward(odd, odd, odd, odd, label=odd, event=odd)
+            with step.tool(odd, call={"id": odd, "name": odd}):
+                pass
+        reward(odd, session_id=odd, call_id=odd, objective=odd, label=odd, source=odd, annotation=odd)
+    assert own.id == "7"
+    assert seen.ended(SessionRecord)[0].user_id == "7"
+    assert seen.ended(TimestepRecord)[0].turn == 3
+    assert seen.of(MessageRecord)[0].causal_influence == ["7"]
+    assert seen.of(EventRecord)[0].event_type == "7"
+    assert seen.ended(SessionRecord)[0].totals.rewards == {"7": 7}
+
+
+def test_a_failing_writer_is_harmless(seen: Seen) -> None:
+    def fail(record: object) -> None:
+        raise OSError("disk full")
+
+    seen.write = fail  # type: ignore[method-assign]
+    seen.install()
+    with session("s") as own, own.timestep() as step:
+        step.action(1)
+    assert len(seen.spans) == 2
+    assert sum(failures().values()) == 5
+    forget_failures()
+
+
+@pytest.mark.parametrize("odd", ["text", 7, [1, 2], {"callspan-next-step": "x", "traceparent": "00-zz"}])
+def test_an_invalid_carrier_makes_a_new_session(seen: Seen, odd: Any) -> None:
+    with session("s", carrier=odd) as own:
+        reward(1, carrier=odd)
+    assert seen.ended(SessionRecord)[0].session_id == own.id
+    assert seen.of(RewardRecord)[0].session_id == own.id
