@@ -12,14 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from callspan import Session, Timestep, UsageError, copy_context, feedback, reward, session, timestep, tool
 from callspan.agent import misuse
-from callspan.agent.api import session, timestep, tool
-from callspan.agent.context import copy_context
-from callspan.agent.misuse import UsageError
-from callspan.agent.rewards import feedback, reward
 from callspan.agent.scope import current_scope
-from callspan.agent.sessions import Session
-from callspan.agent.timesteps import Timestep
 from callspan.fail_open import failures, forget_failures
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 

@@ -437,7 +437,7 @@ class TestContents:
 
     def test_a_damaged_record_loses_its_content_too(self, store: Delivery, records: Records) -> None:
         store.write(*self.talkative(records))
-        execute(store, "UPDATE events SET flags = '7'")
+        execute(store, "UPDATE events SET metadata = '7'")
         damage = "data = x'00', text = NULL" if store.url.startswith("sqlite") else "data = '7', text = NULL"
         execute(store, f"UPDATE content SET {damage} WHERE text LIKE '%answer%'")
         retain_content(store.url, START_NS + 10 * DAY)

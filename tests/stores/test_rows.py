@@ -61,7 +61,7 @@ def without_bodies(record: Record) -> Record:
         SessionRecord(session_id="s", seen_ns=1),
         SessionRecord(session_id="s", seen_ns=1, success=False, metadata={"a": {"b": None}}, end_ns=0),
         TimestepRecord(timestep_id="t", session_id="s", seen_ns=2, index=0, truncated=False),
-        EventRecord(event_id="e", event_type="x", time_ns=0, data=0, reward=-0.0, flags=["f"]),
+        EventRecord(event_id="e", event_type="x", time_ns=0, data=0, reward=-0.0),
         EventRecord(event_id="e", event_type="x", time_ns=0, data="", reward=1e300),
         EventRecord(event_id="e", event_type="x", time_ns=2**70, data=[None]),
         RewardRecord(reward_id="r", time_ns=1, value=0.1, scope="call", label=""),
