@@ -41,7 +41,7 @@ Use the ratios: they are from one run. The microseconds depend on the machine an
 """
 _METHOD = """## How it is measured
 
-`make bench`, `make bench-peers` and `make scale` each write a part of this page.
+`make bench`, `make bench-peers` and `bench/scale.py` each write a part of this page.
 
 - **Times** are CPU time of the calling thread: waiting for other processes does not count. All rows of a table run in
   turn in one process, in rounds; each round gives the median of a block of runs. A figure is the median, over all

@@ -1,4 +1,4 @@
-"""Throughput, event loop delay and memory of many concurrent calls, compared with the bare SDK (`make scale`)."""
+"""Throughput, event loop delay and memory of many concurrent calls, compared with the bare SDK."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from callspan.spool import shipper
 from callspan.testing.provider import ScriptedProvider
 from tests import descriptors
 from tests.logs import nothing_is_warned_of
+from tests.nightly import FILES
 from tests.scale import scaled
 
 settings.register_profile(
@@ -36,10 +37,12 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the longest test first: the soak takes ten minutes beside the others."""
-    items.sort(key=lambda item: "test_soak.py::test_a_soak" not in item.nodeid)
+    """Mark the tests of the files that only `make nightly` runs."""
+    for item in items:
+        if item.nodeid.partition("::")[0] in FILES:
+            item.add_marker(pytest.mark.nightly)
 
 
 def pytest_configure() -> None:

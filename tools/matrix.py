@@ -1,9 +1,10 @@
 """Run the capture tests over old and new SDKs and Pythons, each in a virtual environment of its own.
 
-    python tools/matrix.py                  every pair on every Python found; writes docs/matrix.md
-    python tools/matrix.py --pair older     one pair, on the Python that runs this
+    python tools/matrix.py                  every pair on every Python found
+    python tools/matrix.py --page           the same; writes docs/matrix.md
+    python tools/matrix.py --pair floor     one pair, on the Python that runs this
     python tools/matrix.py --prepare        only make the environments
-    python tools/matrix.py --fuzz 2500      so many cases of the differential fuzzer on every pair, on this Python
+    python tools/matrix.py --fuzz 300       so many cases of the differential fuzzer on every pair, on this Python
 
 Environments lie under .venv-matrix/ and are reused; what is installed in them is checked by a stamp.
 """
@@ -27,7 +28,7 @@ HOME = ROOT / ".venv-matrix"
 DOCUMENT = ROOT / "docs" / "matrix.md"
 PYTHONS = ("3.10", "3.13")
 TESTS = ("tests/intercept", "tests/attempts")
-CHOSEN = "not timing"
+CHOSEN = "not nightly and not postgres and not clickhouse"
 TOOLS = (
     "pytest>=8.3",
     "pytest-timeout>=2.3",
@@ -74,10 +75,11 @@ PAIRS = {
 
 @dataclass
 class Result:
-    """What one environment gave."""
+    """What one environment gave, with the last line of pytest's output."""
 
     python: str
     pair: str
+    said: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     passed: int = 0
     failed: list[str] = field(default_factory=list)
@@ -149,6 +151,7 @@ def run(python: str, path: str, name: str, extra: list[str]) -> Result:
     )  # fmt: skip
     result.seconds = time.monotonic() - began
     (HOME / f"{name}-{python}.log").write_text(done.stdout, encoding="utf-8")
+    result.said = done.stdout.strip().rpartition("\n")[2]
     if report.exists():
         _read(report, result)
     if not result.passed and not result.failed:
@@ -194,7 +197,7 @@ def document(results: list[Result], missing: list[str]) -> str:
         "",
         "The capture tests (`tests/intercept`, `tests/attempts`; sync and async, real SDKs over a real socket)",
         "on old and new SDKs.",
-        "Written by `make matrix`; `make older` runs one older pair, as part of `make test-all`.",
+        "Written by `python tools/matrix.py --page`; `make oldest` runs the oldest pair, on each change.",
         "",
         "| Python | openai | anthropic | groq | HTTP library | OpenTelemetry | passed | failed | skipped | s |",
         "| --- | --- | --- | --- | --- | --- | ---: | ---: | ---: | ---: |",
@@ -236,6 +239,7 @@ def main() -> int:
     parser.add_argument("--python", action="append", help=f"a Python version; default {' and '.join(PYTHONS)}")
     parser.add_argument("--fuzz", type=int, metavar="N", help="N cases of the fuzzer in place of the capture tests")
     parser.add_argument("--prepare", action="store_true", help="only make the environments")
+    parser.add_argument("--page", action="store_true", help="write docs/matrix.md")
     known, extra = parser.parse_known_args()
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     pythons = known.python or ([here] if known.pair or known.fuzz else list(PYTHONS))
@@ -254,11 +258,11 @@ def main() -> int:
             if known.prepare:
                 prepare(version, path, name)
                 continue
-            # One pair alone is part of the daily run, which has little time.
             result = run(version, path, name, extra)
             results.append(result)
-            print(f"  {result.trouble or _row(result)}", *result.failed, sep="\n  ", flush=True)
-    if results and not known.pair and not known.python and not extra:
+            print(f"  {result.trouble or _row(result)}", *result.failed, sep="\n  ")
+            print(result.said, flush=True)
+    if known.page:
         DOCUMENT.write_text(document(results, missing), encoding="utf-8")
         print(f"written: {os.path.relpath(DOCUMENT)}")
     return 0 if all(result.good for result in results) else 1

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 CALL = CallRecord(call_id="c", timing=Timing(start_ns=1))
 
 
-@pytest.mark.slow
 def test_two_hundred_concurrent_async_sessions_never_mix(seen: Seen) -> None:
     async def episode(number: int) -> None:
         async with session("s", session_id=f"mix-{number}") as own:

@@ -69,9 +69,8 @@ def _is_of_crowd(scope: Scope) -> bool:
     return (scope._place.session_id or "").startswith("crowd-")
 
 
-@pytest.mark.parametrize(
-    ("sessions", "steps"), [(25, 4), pytest.param(200, 8, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
-)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("sessions", "steps"), [(25, 4), (200, 8)])
 def test_concurrent_sessions_with_calls_of_both_sdks_keep_their_own(tmp_path: Path, sessions: int, steps: int) -> None:
     with capture():
         asyncio.run(crowd(1, 1))  # what the first calls of a process import and build is not held by sessions

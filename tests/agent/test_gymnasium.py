@@ -21,8 +21,6 @@ from callspan.records import EventRecord, MessageRecord, SessionRecord, Timestep
 from callspan.stores.urls import open_store
 from callspan.testing import capture
 
-pytestmark = pytest.mark.slow
-
 gymnasium = pytest.importorskip("gymnasium", reason="needs gymnasium")
 np = pytest.importorskip("numpy", reason="needs numpy")
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import openai
 import pytest
+from tests.scale import scaled
 
 import callspan
 from callspan import Session, Timestep
@@ -167,7 +168,7 @@ def logged_misuse() -> Iterator[None]:
         misuse._raising[:] = raising
 
 
-@pytest.mark.parametrize("each", [4, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("each", [scaled(4, 1)])
 @pytest.mark.parametrize(("place", "parameter"), PLACES)
 def test_any_value_anywhere_is_recorded_and_harms_nothing(place: str, parameter: str, each: int) -> None:
     """Every value in every place; quickly, each place has every fourth, and the next place the next ones."""

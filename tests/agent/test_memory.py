@@ -24,7 +24,6 @@ STATM = Path("/proc/self/statm")
 CALL = CallRecord(call_id="c", timing=Timing(start_ns=1))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("trace_per_timestep", [False, True])
 def test_memory_stays_flat_however_many_steps_a_session_has(trace_per_timestep: bool) -> None:
     hierarchy = SessionSpans(TracerProvider().get_tracer("tests"))
@@ -56,7 +55,6 @@ def measured() -> int:
     return tracemalloc.get_traced_memory()[0]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not STATM.exists(), reason="reads the resident size from /proc")
 @pytest.mark.parametrize("trace_per", ["session", "timestep"])

@@ -14,6 +14,7 @@ import openai
 import pytest
 from opentelemetry.trace import NonRecordingSpan, use_span
 from tests.agent.test_span_ids import REMOTE, run_all
+from tests.scale import scaled
 from tests.spans_of_records import session_differences
 
 import callspan
@@ -105,14 +106,12 @@ def test_a_span_is_a_function_of_its_record(provider: ScriptedProvider, program:
         assert differing(provider, program, settings) == [], settings
 
 
-@pytest.mark.parametrize(
-    "settings", [pytest.param(each, marks=[pytest.mark.slow] if each else []) for each in SETTINGS], ids=str
-)
+@pytest.mark.parametrize("settings", scaled(SETTINGS[:1], SETTINGS), ids=str)
 def test_the_spans_of_the_demo_are_functions_of_its_records(provider: ScriptedProvider, settings: Any) -> None:
     assert differing(provider, demo, settings) == []
 
 
-@pytest.mark.parametrize("program", [support_desk, pytest.param(demo, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("program", [support_desk, demo])
 def test_the_spans_of_a_session_are_made_of_what_a_store_has(
     provider: ScriptedProvider, tmp_path: Path, program: Any
 ) -> None:

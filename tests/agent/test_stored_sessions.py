@@ -27,8 +27,6 @@ from callspan.stores import Reader
 from callspan.stores.tool_uses import tool_uses
 from callspan.testing import ScriptedProvider
 
-pytestmark = pytest.mark.slow
-
 TOOL_CALL = {"name": "move", "arguments": {"direction": "up"}, "id": "call_1"}
 
 

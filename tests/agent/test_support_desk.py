@@ -16,7 +16,6 @@ from callspan.records import RewardRecord
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "support_desk.py"
 
 
-@pytest.mark.slow
 def test_a_conversation_of_three_requests_is_one_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     command = [sys.executable, "-W", "error", str(EXAMPLE)]

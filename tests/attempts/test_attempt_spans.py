@@ -16,8 +16,6 @@ from callspan.settings_loader import load
 from callspan.testing import Captured, capture
 from tests.attempts.caller import Caller, Run
 
-pytestmark = pytest.mark.slow
-
 SEQUENCE = (
     {"status": 429, "headers": {"retry-after-ms": "5"}},
     {"status": 500, "headers": {"retry-after-ms": "5"}},

@@ -18,8 +18,6 @@ from callspan.testing.provider.script import ReceivedRequest, Reply
 from tests.attempts.caller import Caller, assert_log_agrees
 from tests.intercept.mode import Mode
 
-pytestmark = pytest.mark.slow
-
 CALLS: Final = 50
 MAX_RETRIES: Final = 3
 FAILURES: Final = (200, 200, 429, 500, 503, 409)

@@ -16,8 +16,6 @@ from tests.attempts.caller import Caller, Run, the_record
 from tests.intercept.mode import Mode
 from tests.intercept.sdks import needs
 
-pytestmark = pytest.mark.slow
-
 STATUSES: Final[dict[int, tuple[str, bool, str]]] = {
     400: ("bad_input", False, "BadRequestError"),
     401: ("auth", False, "AuthenticationError"),

@@ -19,8 +19,6 @@ from callspan.testing import Captured, ScriptedProvider, capture
 from tests.attempts.caller import Caller, Run
 from tests.intercept.mode import Mode
 
-pytestmark = pytest.mark.slow
-
 FAILURES: Final[dict[str, dict[str, Any]]] = {
     "status": {"status": 400, "message": "Nothing doing."},
     "hang": {"hang": True},

@@ -33,8 +33,6 @@ from tests.counting import calls_made_by
 from tests.intercept.mode import Mode
 from tests.processed import processed
 
-pytestmark = pytest.mark.slow
-
 DURATION_BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKEN_BUCKETS: Final = (
     1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864,

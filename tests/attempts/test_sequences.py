@@ -20,8 +20,6 @@ from callspan.testing import Captured, ScriptedProvider
 from tests.attempts.caller import Caller, Run, assert_log_agrees, counts, the_record
 from tests.intercept.mode import Mode
 
-pytestmark = pytest.mark.slow
-
 LIMITED = {"status": 429, "headers": {"retry-after-ms": "6"}}
 BROKEN = {"status": 500, "headers": {"retry-after-ms": "3"}}
 WELL = {"text": "I am well."}

@@ -13,6 +13,7 @@ import pytest
 
 from callspan.cost.published import PriceList
 from callspan.records import Usage
+from tests.scale import scaled
 
 from .conftest import NOVEMBER_2026_NS
 
@@ -56,8 +57,7 @@ def models() -> list[tuple[str, Any]]:
             for model in provider.models]  # fmt: skip
 
 
-@pytest.mark.parametrize("part", [pytest.param(0, id="a sixteenth"), *(
-    pytest.param(part, marks=pytest.mark.slow) for part in range(1, 16))])  # fmt: skip
+@pytest.mark.parametrize("part", range(scaled(1, 16)))
 def test_every_model_costs_what_the_list_says_digit_by_digit(part: int) -> None:
     chance, prices, kept = random.Random(part), PriceList(genai_prices), 0
     for provider, model in models()[part::16]:

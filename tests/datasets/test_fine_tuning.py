@@ -194,7 +194,6 @@ def test_linked_calls_outside_sessions_are_read_once(
     assert asked == []
 
 
-@pytest.mark.slow
 def test_ten_thousand_linked_calls_outside_sessions_take_seconds(world: World, exported: Export) -> None:
     for number in range(10_000):
         link = {"previous_response_id": f"resp_{number - 200}"} if number >= 200 else {}
@@ -204,7 +203,6 @@ def test_ten_thousand_linked_calls_outside_sessions_take_seconds(world: World, e
     assert time.process_time() - before_s < 15.0
 
 
-@pytest.mark.slow
 def test_a_long_chain_takes_time_in_proportion(world: World, exported: Export) -> None:
     """Each message is compared once, not once for every call after it."""
     world.session("s1")

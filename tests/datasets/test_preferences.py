@@ -111,7 +111,6 @@ def answered(client: openai.OpenAI, messages: list[Any]) -> list[dict[str, Any]]
     return messages[-1].get("tool_calls", [])
 
 
-@pytest.mark.slow
 def test_of_200_rollouts_each_pair_stands_at_the_first_real_difference(tmp_path: Path) -> None:
     check_pairs_of_rollouts(f"sqlite:///{tmp_path}/rollouts.db", tmp_path, 200)
 

@@ -60,7 +60,6 @@ def test_ids_that_are_none_give_no_rollout(world: World, exported: Export, ids: 
     assert exported("rollouts").rows == []
 
 
-@pytest.mark.slow
 def test_a_table_of_calls_reads_back_with_its_types(world: World, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install 'callspan[datasets]'")
     world.session("s1", reward=0.5, metadata={"seed": 7})

@@ -1,4 +1,4 @@
-"""Preference pairs through TRL's own functions, in an environment of their own (`make trainers`)."""
+"""Preference pairs through TRL's own functions, in an environment of their own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from .conftest import TOOLS, World, asking, tool_call
 READER = Path(__file__).with_name("apps") / "trl_reader.py"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_trl_makes_of_each_pair_what_was_said(world: World, tmp_path: Path) -> None:
     """Arguments stay apart, whatever another row has: none becomes null, none another type."""

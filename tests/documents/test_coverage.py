@@ -66,7 +66,6 @@ def test_no_row_is_stale_or_shadows_another(sdk: str) -> None:
             assert all(row_of(Method(sdk, row.resource, name)) is row for name in row.methods.split())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sdk", SDKS)
 def test_recorded_is_what_the_adapters_take_and_nothing_else(sdk: str) -> None:
     """By the path to which a method's own source posts."""

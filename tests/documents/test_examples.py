@@ -21,16 +21,6 @@ MOST_NOT_RUN = 10
 Workplaces = Callable[[Example], Workplace]
 
 
-_LONG = ("callspan demo", "callspan report", "opentelemetry-instrument")
-
-
-def _alone(example: Example) -> object:
-    """The first of the README of each kind is quick, but for the demos."""
-    first = [one for one in PAGES[ROOT / "README.md"] if one in RUN and not any(word in one.code for word in _LONG)]
-    quick = example in {one.kind: one for one in reversed(first)}.values()
-    return pytest.param(example, marks=[] if quick else [pytest.mark.slow])
-
-
 def test_every_example_says_its_effect_or_why_it_is_not_run() -> None:
     silent = [example.id for example in RUN if not example.directives.keys() & set(EFFECTS)]
     assert silent == [], "put `<!-- example: calls=1 -->` or the like above"
@@ -47,7 +37,7 @@ def test_few_examples_are_not_run() -> None:
     assert len(left_out) <= MOST_NOT_RUN, left_out
 
 
-@pytest.mark.parametrize("example", [_alone(example) for example in RUN], ids=lambda example: example.id)
+@pytest.mark.parametrize("example", RUN, ids=lambda example: example.id)
 def test_an_example_alone(example: Example, workplace: Workplaces, request: pytest.FixtureRequest) -> None:
     before = _before(example)
     where = workplace(example)
@@ -60,7 +50,6 @@ def test_an_example_alone(example: Example, workplace: Workplaces, request: pyte
         _check([example], where, [example])
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", SEVERAL, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_examples_of_a_page_in_order(page: Path, workplace: Workplaces, request: pytest.FixtureRequest) -> None:

@@ -17,8 +17,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 _BENCH = Path(__file__).resolve().parents[2] / "bench"
 _PROGRAM = """
 import json, sys
@@ -119,7 +117,6 @@ def test_a_long_history_is_read_with_few_calls_for_each_message() -> None:
     assert long["default"] - long["bare"] <= short["default"] - short["bare"] + 99 * 12
 
 
-@pytest.mark.timing
 @pytest.mark.parametrize("column", ["openai plain sync", "anthropic plain async"])
 def test_a_plain_call_costs_a_few_raw_spans(column: str) -> None:
     """Spans only, both vocabularies, content on; then with every record handed to SQLite's spool."""
@@ -130,7 +127,6 @@ def test_a_plain_call_costs_a_few_raw_spans(column: str) -> None:
     assert cost["suppressed"] - cost["bare"] <= 0.1 * cost["bare"]
 
 
-@pytest.mark.timing
 @pytest.mark.parametrize(
     ("column", "part"), [("openai 500-chunk stream sync", 0.15), ("anthropic 500-event stream sync", 0.4)]
 )
@@ -140,7 +136,6 @@ def test_a_chunk_costs_a_small_part_of_what_the_sdk_spends_on_it(column: str, pa
     assert cost["default"] - cost["bare"] <= part * cost["bare"]
 
 
-@pytest.mark.timing
 def test_a_timestep_with_an_event_costs_a_few_raw_spans() -> None:
     cost = costs("session, timesteps with an event")
     assert cost["default"] <= 8 * cost["floor"]

@@ -13,8 +13,6 @@ from tests.datasets.formats import check_fine_tuning, check_preference, check_ro
 
 from .conftest import Demo, in_its_own
 
-pytestmark = pytest.mark.slow
-
 CHECKS = {
     "openai": check_fine_tuning,
     "openai-session": check_fine_tuning,

@@ -26,8 +26,6 @@ from callspan.stores.unix_socket import PROTOCOL_VERSION
 from callspan.testing import ScriptedProvider
 from tests.e2e.ask import QUESTION
 
-pytestmark = pytest.mark.slow
-
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
@@ -113,7 +111,6 @@ def test_a_store_may_be_added_to_the_others_and_those_set_may_be_replaced(
     }  # fmt: skip
 
 
-@pytest.mark.slow
 def test_a_flush_of_a_store_that_hangs_returns_in_time_and_a_second_end_is_harmless(
     provider: ScriptedProvider, tmp_path: Path
 ) -> None:

@@ -70,7 +70,6 @@ def test_the_stream_stopped_early_keeps_what_had_come(ask: Ask) -> None:
     assert "pit" not in stopped["output"]
 
 
-@pytest.mark.slow
 def test_the_streams_read_fully_are_complete(ask: Ask) -> None:
     streamed = [call for call in ask("calls", "--no-failed", "--json").json if call["stream"]]
     assert len(streamed) == 4
@@ -149,7 +148,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     return answer.out
 
 
-@pytest.mark.slow
 def test_the_page_shows_the_trees_the_table_and_where_everything_is(page: str) -> None:
     for part in (
         "$ callspan sessions", "$ callspan show ", "$ callspan calls", "$ callspan stats", "gridworld  success  +1.3",
@@ -160,7 +158,6 @@ def test_the_page_shows_the_trees_the_table_and_where_everything_is(page: str) -
     assert "105 in 17 traces: 41 chat, 36 timestep, 17 invoke_workflow, 10 execute_tool, 1 invoke_agent" in page
 
 
-@pytest.mark.slow
 def test_the_page_shows_one_comparison_that_tells_the_prompts_apart(page: str) -> None:
     compared = page.partition("$ callspan compare meta:prompt_version=1 =2")[2].partition("Records")[0]
     (success,) = [line for line in compared.splitlines() if line.startswith("success")]
@@ -170,7 +167,6 @@ def test_the_page_shows_one_comparison_that_tells_the_prompts_apart(page: str) -
     assert "too few to tell" not in compared
 
 
-@pytest.mark.slow
 def test_the_page_fits_into_100_columns_and_has_no_colours_in_a_file(page: str) -> None:
     assert max(map(len, page.splitlines())) <= 100
     assert "\x1b" not in page
@@ -189,7 +185,6 @@ def test_nothing_waits_in_the_spool_afterwards(demo: Demo) -> None:
     assert not list((demo.directory / "callspan.db.spool").glob("*.segment"))
 
 
-@pytest.mark.slow
 def test_a_second_demo_adds_to_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for runs in (1, 2):
@@ -212,7 +207,6 @@ def test_a_file_of_another_application_is_left_alone(tmp_path: Path, monkeypatch
     assert Path("callspan.db").read_bytes() == before
 
 
-@pytest.mark.slow
 def test_a_proxy_in_the_environment_is_not_contacted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
@@ -228,7 +222,6 @@ def test_live_without_keys_says_what_is_missing(tmp_path: Path, monkeypatch: pyt
     assert not Path("callspan.db").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("somebody", [True, False])
 def test_the_demo_reports_whether_its_spans_were_accepted(
     somebody: bool, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

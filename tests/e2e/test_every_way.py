@@ -24,7 +24,6 @@ from tests.intercept import sdks
 from .every_way import ENDPOINTS, FALLBACK, every_way
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(not hasattr(openai.OpenAI, "responses"), reason="needs the Responses API"),
 ]
 ROOT = Path(__file__).parents[2]

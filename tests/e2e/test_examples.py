@@ -7,14 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.e2e.conftest import ROOT, in_process, plain_environment
 from tests.e2e.receiver import Receiver
 
 EXAMPLES = ROOT / "examples"
-
-pytestmark = pytest.mark.slow
 
 
 def run(example: str, directory: Path, **env: str) -> str:

@@ -48,7 +48,6 @@ def ask(directory: Path, question: str) -> None:
     handle.uninstrument()
 
 
-@pytest.mark.slow
 def test_calls_show_as_they_finish_until_it_is_interrupted(following: subprocess.Popen[str], tmp_path: Path) -> None:
     assert following.stdout is not None
     assert json.loads(following.stdout.readline())["output"].startswith("Answer to Before?")
@@ -61,7 +60,6 @@ def test_calls_show_as_they_finish_until_it_is_interrupted(following: subprocess
     assert following.wait(20) == 0
 
 
-@pytest.mark.slow
 def test_a_call_in_progress_at_the_beginning_shows_again_when_it_has_ended(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path}/callspan.db"
     handle = callspan.instrument(stores=store, spool_dir=tmp_path / "spool")
@@ -88,7 +86,6 @@ def test_a_call_in_progress_at_the_beginning_shows_again_when_it_has_ended(tmp_p
     handle.uninstrument()
 
 
-@pytest.mark.slow
 def test_what_killed_processes_leave_meanwhile_shows_too(tmp_path: Path) -> None:
     """Also where nothing but a spool was there at the beginning."""
     store = f"sqlite:///{tmp_path}/callspan.db"

@@ -20,11 +20,12 @@ from callspan.spool.losses import Loss, Losses, add_losses
 from callspan.spool.segment import SUFFIX, Frame, encode_frame, scan
 from callspan.stores.urls import sinks_for
 from callspan.testing import ScriptedProvider
+from tests.scale import scaled
 
 from .conftest import in_process
 from .test_backlog import killed
 
-OTHERS = [pytest.param(1, marks=pytest.mark.slow), FORMAT + 1]
+OTHERS = scaled([FORMAT + 1], [1, FORMAT + 1])
 STATED = b'"schema_version":%d'
 
 

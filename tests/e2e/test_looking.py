@@ -27,7 +27,7 @@ from tests.machine import slowness
 from tests.spool.rig import until
 
 LOOKING: Final = [
-    pytest.param(("doctor",), marks=pytest.mark.slow),
+    ("doctor",),
     ("calls",),
     ("sessions",),
     ("show", "s0"),

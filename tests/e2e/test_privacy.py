@@ -29,8 +29,6 @@ from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call
 from tests.processed import everywhere
 
-pytestmark = pytest.mark.slow
-
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 SECRET = "open sesame"
 MESSAGES: list[Any] = [{"role": "user", "content": SECRET}]

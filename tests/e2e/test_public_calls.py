@@ -191,7 +191,6 @@ def exporters() -> None:
     handle.uninstrument()
 
 
-@pytest.mark.slow
 def test_every_public_function_and_method_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No helper is shipped that only a copy of it was tested: the code itself runs."""
     monkeypatch.chdir(tmp_path)

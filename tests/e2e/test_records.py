@@ -20,8 +20,6 @@ from tests.e2e.ask import APIS, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call
 
-pytestmark = pytest.mark.slow
-
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 

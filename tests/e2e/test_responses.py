@@ -13,8 +13,6 @@ from tests.e2e.ask import QUESTION, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def seen() -> Iterator[Captured]:

@@ -12,8 +12,6 @@ import pytest
 
 from tests.e2e.conftest import Answer, in_its_own, in_process, plain_environment
 
-pytestmark = pytest.mark.slow
-
 ASKING = """
 import openai
 from callspan.testing import ScriptedProvider

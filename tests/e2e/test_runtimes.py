@@ -14,8 +14,6 @@ import pytest
 import callspan
 from callspan.testing import ScriptedProvider
 
-pytestmark = pytest.mark.slow
-
 PROGRAM = """
 import json, sys
 {first}

@@ -20,8 +20,6 @@ from tests.e2e.ask import APIS, ASK, QUESTION, response_of, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call
 
-pytestmark = pytest.mark.slow
-
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 TOOLS = [{"id": "t1", "name": "look", "arguments": {"at": "sky"}}, {"id": "t2", "name": "move", "arguments": {"to": 3}}]
 SAYS: dict[str, dict[str, Any]] = {

@@ -17,8 +17,6 @@ from callspan.stores.urls import sinks_for
 
 from .conftest import plain_environment
 
-pytestmark = pytest.mark.slow
-
 COMMAND = [sys.executable, "-m", "callspan.cli"]
 
 

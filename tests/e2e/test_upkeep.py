@@ -40,7 +40,6 @@ def test_doctor_finds_sdks_hooks_and_a_store_that_keeps_records(demo: Demo) -> N
     assert found["settings", "content"]["detail"] == "full"
 
 
-@pytest.mark.slow
 def test_doctor_reads_as_a_page(tmp_path: Path) -> None:
     answer = in_its_own(
         "doctor", cwd=tmp_path, env={"CALLSPAN_STORES": "jsonl:///calls.jsonl", "CALLSPAN_CONTENT": "off"}

@@ -28,12 +28,10 @@ def points(*options: str) -> int:
     return int(results["points"])
 
 
-@pytest.mark.slow
 def test_a_call_made_by_a_signal_handler_at_a_few_lines() -> None:
     assert points("--share", "0.004", "--seed", "3", "--scenes", "plain", "step", "async_stream") > 10
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(scaled(600, 0))
 def test_a_call_made_by_a_signal_handler_at_sampled_lines_of_every_scene() -> None:
     assert points("--share", scaled("0.01", "0.05"), "--seed", "1") > 200
@@ -106,7 +104,6 @@ print(len(outcomes) == made[0], set(outcomes), made[0] > 2 * ROUNDS)
 
 # Keeping a record takes 35 lines, and the calls of the handler leave two records each, on the average: made at every
 # 70th line or more often, they leave more to keep than the interrupted code can ever finish.
-@pytest.mark.slow
 def test_calls_made_by_a_signal_handler_and_those_it_interrupts_are_all_recorded(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, "211", "8"], capture_output=True, text=True, timeout=100, check=False,

@@ -12,8 +12,6 @@ import pytest
 import callspan
 from callspan.stores import CallFilter
 
-pytestmark = pytest.mark.slow
-
 PROGRAM = """
 import os, sys
 import openai

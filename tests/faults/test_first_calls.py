@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Final
 
-import pytest
-
 PROGRAM: Final = """
 import contextlib
 import sys
@@ -43,7 +41,6 @@ with contextlib.closing(callspan.open_store("sqlite:///calls.db")) as store:
 """
 
 
-@pytest.mark.slow
 def test_first_calls_of_several_threads_at_once_are_recorded(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path

@@ -25,8 +25,6 @@ from callspan.records import Record
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import WIRING
 
-pytestmark = pytest.mark.slow
-
 CHAT: dict[str, Any] = {"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}]}
 
 
@@ -218,7 +216,6 @@ def test_a_part_of_opentelemetry_that_raises(
         handle.uninstrument()
 
 
-@pytest.mark.slow
 def test_a_store_that_cannot_be_written(colour: str, provider: ScriptedProvider, tmp_path: Any) -> None:
     (tmp_path / "file").write_text("in the way")
     handle = callspan.instrument(stores=f"sqlite:////{tmp_path}/file/calls.db")

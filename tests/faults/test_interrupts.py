@@ -59,7 +59,6 @@ main()
 """
 
 
-@pytest.mark.slow
 def test_the_exit_code_says_whether_there_are_faults() -> None:
     done = subprocess.run([sys.executable, "-c", FAULTY], capture_output=True, check=False, cwd=ROOT)
     assert (done.returncode, json.loads(done.stdout)["faults"]) == (1, ["one"])
@@ -69,14 +68,12 @@ def uses_of(*modes: str) -> list[str]:
     return [name for name in USES if name in modes or name.split()[-1] in modes]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(scaled(600, 0))
 @pytest.mark.parametrize("mode", MODES)
 def test_lines_of_each_mode(mode: str) -> None:
     interrupted("--every", scaled("52", "13"), "--seed", "1", "--uses", *uses_of(mode))
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(scaled(600, 0))
 @pytest.mark.parametrize("group", OTHERS)
 def test_lines_of_others(group: str) -> None:

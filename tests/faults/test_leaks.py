@@ -32,8 +32,6 @@ from tests.intercept import sdks
 from tests.intercept.mode import Mode
 from tests.scale import scaled
 
-pytestmark = pytest.mark.slow
-
 CHAT: dict[str, Any] = {"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}]}
 MESSAGE: dict[str, Any] = {**CHAT, "max_tokens": 9}
 CHUNK = (

@@ -19,8 +19,6 @@ from opentelemetry.sdk.trace import TracerProvider
 
 import callspan
 
-pytestmark = pytest.mark.slow
-
 CHUNKS = 100_000
 LETTERS = 5
 

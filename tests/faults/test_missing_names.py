@@ -14,7 +14,7 @@ import pytest
 from callspan.intercept.patching import HOOKS
 from callspan.providers import registry
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.timeout(600)]
 
 VICTIM = Path(__file__).with_name("ladder_victim.py")
 PRIVATE = [hook for hook in HOOKS if not hook.late]

@@ -95,7 +95,6 @@ import gevent
 """
 
 
-@pytest.mark.slow
 def test_while_all_greenlets_of_gevent_wait_streams_are_ended_and_spans_sent(tmp_path: Path) -> None:
     """Its hub runs the handler then, in which nothing may wait."""
     pytest.importorskip("gevent", reason="gevent is not installed")

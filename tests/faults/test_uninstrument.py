@@ -79,12 +79,10 @@ def cycles(number: int, tmp_path: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
 def test_nothing_stays_open_after_calls_that_were_running_have_ended(tmp_path: Path) -> None:
     assert cycles(6, tmp_path) == "(0, 0)\nTrue 0 0\n{'success'}\n"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_nothing_stays_open_after_a_hundred_times(tmp_path: Path) -> None:
     assert cycles(100, tmp_path) == "(0, 0)\nTrue 0 0\n{'success'}\n"

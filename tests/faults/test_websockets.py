@@ -76,7 +76,6 @@ ENDS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ending", ENDS)
 def test_a_call_is_recorded_once_however_the_process_ends(ending: str, tmp_path: Path) -> None:
     done = subprocess.run(
@@ -209,7 +208,6 @@ def held() -> int:
     return sum(one.size for one in found)
 
 
-@pytest.mark.slow
 def test_connections_at_rest_and_open_responses_are_small(provider: ScriptedProvider, seen: Captured) -> None:
     number, text = 10, "x" * 200_000
     with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
@@ -238,7 +236,6 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(0)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
 def test_memory_stays_flat_over_many_messages(seen: Captured) -> None:

@@ -44,14 +44,8 @@ def nothing_differs(pair: Pair, start: int, number: int) -> None:
     )
 
 
-@pytest.mark.slow
 def test_a_few_cases_give_the_same_result_with_and_without_callspan(pair: Pair) -> None:
     nothing_differs(pair, SEED, CASES)
-
-
-@pytest.mark.slow
-def test_many_cases_give_the_same_result_with_and_without_callspan(own_pair: Pair) -> None:
-    nothing_differs(own_pair, SEED + 1, 300)
 
 
 def whole(way: str, **fields: Any) -> Case:
@@ -96,7 +90,6 @@ def test_every_fault_has_a_case_that_shows_it() -> None:
     assert set(SHOWN_BY) == set(SABOTAGES)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", sorted(SABOTAGES))
 def test_a_fault_put_into_callspan_is_found(fault: str, pair: Pair) -> None:
     case = SHOWN_BY[fault]
@@ -105,7 +98,6 @@ def test_a_fault_put_into_callspan_is_found(fault: str, pair: Pair) -> None:
     assert pair.differences(case) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", sorted(SABOTAGES))
 def test_a_fault_put_into_callspan_is_found_by_searching(fault: str, pair: Pair) -> None:
     """Not only by the case that was made for it. The rarest fault shows in one case of 120."""

@@ -40,7 +40,6 @@ READER = """
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("lines", [100_000])
 @pytest.mark.skipif(sys.platform == "win32", reason="needs the resource module")
 def test_many_lines_take_bounded_memory(lines: int) -> None:

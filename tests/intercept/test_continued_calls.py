@@ -20,6 +20,7 @@ from callspan.stores.urls import open_store
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
 from tests.intercept.test_tool_runners import weather_tool
+from tests.scale import scaled
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 pytestmark = pytest.mark.skipif(sdks.OPENAI < (1, 107), reason="openai has conversations since 1.107")
@@ -77,7 +78,7 @@ class Recorded:
         return " ".join(page.partition("continues")[2].partition("\n\n")[0].split())
 
 
-@pytest.fixture(params=["sqlite", pytest.param("jsonl", marks=pytest.mark.slow)])
+@pytest.fixture(params=scaled(["sqlite"], ["sqlite", "jsonl"]))
 def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Recorded]:
     url = f"{request.param}:///{tmp_path}/calls.{request.param}"
     with closing(Recorded(url)) as store:
@@ -136,7 +137,6 @@ def test_responses_of_a_conversation(stream: bool, mode: Mode, run: Run, recorde
     assert recorded.shown(calls[2]) == f"{conversation_id} 2 calls, the first {calls[0].call_id}"
 
 
-@pytest.mark.slow
 def test_a_conversation_can_be_read_changed_and_deleted(mode: Mode, run: Run, recorded: Recorded) -> None:
     """None of it is a call; a response in a conversation that is not there is one that failed."""
 
@@ -197,7 +197,6 @@ def test_a_link_that_leads_nowhere_is_stated(mode: Mode, run: Run, recorded: Rec
     assert "history only the provider remembers" in report
 
 
-@pytest.mark.slow
 def test_datasets_have_the_whole_conversation(mode: Mode, run: Run, recorded: Recorded) -> None:
     """Chained responses, and a conversation; each question and answer once, also where two calls continue one."""
 
@@ -226,7 +225,6 @@ def test_datasets_have_the_whole_conversation(mode: Mode, run: Run, recorded: Re
     assert [text for text in messages["chain"] if not text.startswith(("Question 7", "Answer 7"))] == WHOLE
 
 
-@pytest.mark.slow
 @plain_and_streamed
 def test_a_tool_runner_that_continues_its_thread(stream: bool, mode: Mode, run: Run, recorded: Recorded) -> None:
     """It sends only what is new."""
@@ -255,7 +253,6 @@ def test_a_tool_runner_that_continues_its_thread(stream: bool, mode: Mode, run: 
     assert recorded.shown(last).removesuffix(" tools weather") == f"{ids[1]} 2 calls, the first {calls[0].call_id}"
 
 
-@pytest.mark.slow
 def test_a_thread_that_the_provider_has_lost_or_continued(mode: Mode, run: Run, recorded: Recorded) -> None:
     """The request that failed is a call with its link; the SDK sends the whole conversation again."""
     client = mode.anthropic()
@@ -284,7 +281,6 @@ def test_a_thread_that_the_provider_has_lost_or_continued(mode: Mode, run: Run, 
     assert recorded.texts(4) == WHOLE
 
 
-@pytest.mark.slow
 def test_a_thread_of_no_recorded_call(mode: Mode, run: Run, recorded: Recorded) -> None:
     client = mode.anthropic()
     sdks.needs_name(client, "beta.messages.thread")
@@ -302,7 +298,6 @@ def test_a_thread_of_no_recorded_call(mode: Mode, run: Run, recorded: Recorded) 
     assert recorded.shown(call) == "msg_elsewhere a response of no recorded call"
 
 
-@pytest.mark.slow
 def test_background_responses_that_continue_each_other(mode: Mode, run: Run, recorded: Recorded) -> None:
     """In a process that fetches what another program created, the response says what it continues."""
 

@@ -25,6 +25,7 @@ from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION
+from tests.scale import scaled
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 Function = Callable[..., Any]
@@ -266,14 +267,11 @@ FORMS = [(more_keywords, giving_keywords), (more_positions, giving_positions)]
 
 
 @SDKS
-@pytest.mark.parametrize(
-    ("hooks", "forms"), [(SAMPLE, FORMS[:1]), pytest.param(HOOKS, FORMS, marks=pytest.mark.slow)], ids=["some", "all"]
-)
 def test_a_hooked_function_with_new_parameters_gets_them_and_calls_are_recorded(
-    hooks: list[Hook], forms: Any, sdk: str, mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
+    sdk: str, mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for change, giving in forms:
-        for hook in hooks:
+    for change, giving in scaled(FORMS[:1], FORMS):
+        for hook in scaled(SAMPLE, HOOKS):
             if concerns(hook, mode):
                 _takes_more(change, giving, hook, sdk, mode, run, caplog)
 
@@ -300,7 +298,6 @@ def _takes_more(
     assert all(any(words in message for words in others) for message in caplog.messages), "nothing else went wrong"
 
 
-@pytest.mark.slow
 @SDKS
 @pytest.mark.parametrize("change", [nothing, raising, coroutine, plain, partial_property, Frozen])
 # A coroutine that the SDK does not expect is awaited by nobody, without us too.

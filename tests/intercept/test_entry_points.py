@@ -320,7 +320,6 @@ assert not hasattr(webhooks.Webhooks.unwrap, "callspan_observed")
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "acts", ["on import", "on off on import", "on off import on", "import on", "on import off on", "on on import on"]
 )

@@ -25,6 +25,7 @@ from callspan.spool.losses import read_losses
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
+from tests.scale import scaled
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 CHAT = "/v1/chat/completions"
@@ -214,10 +215,10 @@ def content_of(place: Path) -> bytes:
 
 
 WAYS = ["read", "text", "iter_lines", "write_to_file", "streamed.iter_lines", "streamed.stream_to_file"]
-SLOW_WAYS = ["content", "raw", "streamed.read", "streamed.text", "streamed.iter_bytes"]
+MORE_WAYS = ["content", "raw", "streamed.read", "streamed.text", "streamed.iter_bytes"]
 
 
-@pytest.mark.parametrize("way", [*WAYS, *(pytest.param(way, marks=pytest.mark.slow) for way in SLOW_WAYS)])
+@pytest.mark.parametrize("way", [*WAYS, *scaled([], MORE_WAYS)])
 def test_results_are_recorded_however_they_are_read(
     mode: Mode, run: Run, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

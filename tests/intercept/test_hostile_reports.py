@@ -16,7 +16,6 @@ from tests.intercept import sdks
 from tests.intercept.mode import Mode
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(sdks.OPENAI < (2, 0), reason="older SDKs take other paths"),
     pytest.mark.skipif(sdks.ANTHROPIC < (0, 42), reason="anthropic has batches of messages since 0.42"),
 ]

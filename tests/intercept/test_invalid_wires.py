@@ -19,8 +19,6 @@ from tests.intercept import transports
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION, text_of, the_call
 
-pytestmark = pytest.mark.slow
-
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 TEXT = "Grüße: I am 😀 well, thank you."
 ASK: dict[str, Any] = {"model": "m", "messages": QUESTION}

@@ -174,7 +174,6 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.timeout(1200)
 def test_scripts_do_the_same_with_callspan_and_every_run_is_recorded_once() -> None:

@@ -18,8 +18,6 @@ from tests.intercept.loops import rows, tree
 from tests.intercept.mode import Mode
 from tests.intercept.test_tool_runners import ANSWER, DECISION
 
-pytestmark = pytest.mark.slow
-
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 CHAT = "chat claude-sonnet-5"
 plain_and_streamed = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])

@@ -29,7 +29,6 @@ if not hasattr(mcp, "Client"):
 # Only now: it imports what older environments lack.
 from tests.otel.launching import free_port  # noqa: E402
 
-pytestmark = pytest.mark.slow
 SERVER = Path(__file__).with_name("mcp_server.py")
 
 

@@ -32,15 +32,14 @@ from callspan.wiring.pipeline import Providers
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION
+from tests.scale import scaled
 
 with contextlib.suppress(ImportError):  # older SDKs come without it; their hooks wait for the import
     import_module("websockets.asyncio.client")
     import_module("websockets.sync.client")
 VARIABLES = {value: name for name, value in vars(private_names).items() if isinstance(value, PrivateName)}
 SAMPLE = (private_names.ITERATOR, private_names.SPAN_LIMITS)
-ROWS = pytest.mark.parametrize(
-    "row", [pytest.param(row, id=row.name, marks=() if row in SAMPLE else pytest.mark.slow) for row in READ]
-)
+ROWS = pytest.mark.parametrize("row", scaled([*SAMPLE], [*READ]), ids=lambda row: row.name)
 CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
 MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
 
@@ -106,9 +105,7 @@ def changed(row: PrivateName, name: str, monkeypatch: pytest.MonkeyPatch) -> Pri
 
 
 @ROWS
-@pytest.mark.parametrize(
-    "name", ["_moved_since", pytest.param("__class__", marks=pytest.mark.slow)], ids=["renamed", "other-type"]
-)
+@pytest.mark.parametrize("name", ["_moved_since", "__class__"], ids=["renamed", "other-type"])
 def test_without_a_private_name_the_fallback_is_used_and_the_loss_reported_once(
     name: str, row: PrivateName, provider: ScriptedProvider,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,

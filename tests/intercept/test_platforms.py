@@ -14,8 +14,6 @@ from tests.intercept import sdks
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION, text_of, the_call
 
-pytestmark = pytest.mark.slow
-
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
 

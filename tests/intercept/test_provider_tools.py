@@ -57,7 +57,6 @@ def ask(mode: Mode, sdk: str) -> Any:
     return mode.wait(mode.openai().responses.create(model="gpt-5", input="Rain in Oslo?"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sdk", ["anthropic", "openai"])
 def test_each_is_a_span_below_the_call_and_a_row(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
     async def body() -> None:

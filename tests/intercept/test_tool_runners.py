@@ -16,8 +16,6 @@ from tests.intercept import sdks
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION, text_of
 
-pytestmark = pytest.mark.slow
-
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
 TOOL_CALL = {"name": "weather", "arguments": {"city": "Paris"}, "id": "call_1"}

@@ -16,8 +16,6 @@ from tests.intercept import sdks
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION, text_of, the_call
 
-pytestmark = pytest.mark.slow
-
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
 MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}

@@ -211,7 +211,6 @@ for _ in range(3):
 """
 
 
-@pytest.mark.slow
 def test_doctor_names_what_an_ended_process_has_not_recorded(provider: ScriptedProvider, tmp_path: Path) -> None:
     pytest.importorskip("rich", reason="the command needs rich")
     testing = pytest.importorskip("click.testing", reason="the command needs click")

@@ -260,7 +260,7 @@ if sys.argv[1] == "SIGTERM":
 """
 
 
-@pytest.mark.parametrize("how", [pytest.param("closed", marks=pytest.mark.slow), "open"])
+@pytest.mark.parametrize("how", ["closed", "open"])
 def test_at_exit_a_span_that_was_never_ended_is_exported(how: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path

@@ -8,8 +8,6 @@ import pytest
 
 from tests.otel.launching import APPS, Stage, free_port
 
-pytestmark = pytest.mark.slow
-
 SCRIPT = str(APPS / "script.py")
 
 
@@ -23,7 +21,6 @@ def test_a_plain_script_sends_one_span_and_keeps_one_record_per_call(stage: Stag
     assert not done.stderr
 
 
-@pytest.mark.slow
 def test_opentelemetrys_default_protocol_works_without_a_setting(stage: Stage) -> None:
     """The distribution's default is gRPC; `callspan[otlp]` brings its exporter."""
     del stage.environment["OTEL_EXPORTER_OTLP_PROTOCOL"]
@@ -33,28 +30,24 @@ def test_opentelemetrys_default_protocol_works_without_a_setting(stage: Stage) -
     assert len(stage.spans) == 2
 
 
-@pytest.mark.slow
 def test_a_module_run_by_its_name(stage: Stage) -> None:
     done = stage.run("opentelemetry-instrument", "python", "-m", "script", "1")
     assert done.returncode == 0, done.stderr
     assert len(stage.spans) == len(stage.calls()) == 2
 
 
-@pytest.mark.slow
 def test_an_application_that_imports_the_sdk_before_it_is_instrumented(stage: Stage) -> None:
     done = stage.run("python", SCRIPT, "1", "late-instrumentation", OTEL_TRACES_EXPORTER="otlp")
     assert done.returncode == 0, done.stderr
     assert len(stage.spans) == len(stage.calls()) == 2
 
 
-@pytest.mark.slow
 def test_exporting_to_callspan_keeps_records_without_doubles_beside_stores_of_the_environment(stage: Stage) -> None:
     done = stage.run("opentelemetry-instrument", "python", SCRIPT, "1", OTEL_TRACES_EXPORTER="otlp,callspan")
     assert done.returncode == 0, done.stderr
     assert len(stage.spans) == len(stage.calls()) == 2
 
 
-@pytest.mark.slow
 def test_exporting_to_callspan_alone_keeps_records_in_its_default_store(stage: Stage) -> None:
     del stage.environment["CALLSPAN_STORES"]
     stage.store = f"sqlite:///{stage.place / 'callspan.db'}"
@@ -67,7 +60,6 @@ def test_exporting_to_callspan_alone_keeps_records_in_its_default_store(stage: S
     assert not stage.spans
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value", "providers"),
     [
@@ -84,7 +76,6 @@ def test_switches_that_turn_it_off_are_honoured(stage: Stage, name: str, value: 
     assert {span.attributes["gen_ai.provider.name"] for span in stage.spans} == providers
 
 
-@pytest.mark.slow
 def test_suppressed_code_makes_no_spans_and_no_records(stage: Stage) -> None:
     done = stage.run("opentelemetry-instrument", "python", SCRIPT, "1", "suppressed")
     assert done.returncode == 0, done.stderr
@@ -93,7 +84,6 @@ def test_suppressed_code_makes_no_spans_and_no_records(stage: Stage) -> None:
     assert not stage.calls()
 
 
-@pytest.mark.slow
 def test_an_invalid_setting_causes_a_warning_and_the_application_starts(stage: Stage) -> None:
     done = stage.run("opentelemetry-instrument", "python", SCRIPT, "1", CALLSPAN_CONTENT="off", CALLSPAN_FSYNC="banana")
     assert done.returncode == 0, done.stderr
@@ -102,21 +92,18 @@ def test_an_invalid_setting_causes_a_warning_and_the_application_starts(stage: S
     assert not [span for span in stage.spans if "gen_ai.input.messages" in span.attributes]
 
 
-@pytest.mark.slow
 def test_sigterm_that_the_application_handles_loses_nothing(stage: Stage) -> None:
     done = stage.run("opentelemetry-instrument", "python", SCRIPT, "1", "graceful-sigterm")
     assert done.returncode == 143
     assert len(stage.spans) == len(stage.calls()) == 2
 
 
-@pytest.mark.slow
 def test_sigterm_without_a_handler_loses_nothing_and_still_ends_the_process(stage: Stage) -> None:
     done = stage.run("opentelemetry-instrument", "python", SCRIPT, "2", "sigterm")
     assert done.returncode == -signal.SIGTERM
     assert len(stage.spans) == len(stage.calls()) == 4
 
 
-@pytest.mark.slow
 def test_sigterm_is_not_handled_if_disabled_by_the_settings(stage: Stage) -> None:
     done = stage.run("opentelemetry-instrument", "python", SCRIPT, "1", "sigterm", CALLSPAN_FLUSH_ON_SIGTERM="off")
     assert done.returncode == -signal.SIGTERM
@@ -124,7 +111,6 @@ def test_sigterm_is_not_handled_if_disabled_by_the_settings(stage: Stage) -> Non
     assert len(stage.calls()) == 2
 
 
-@pytest.mark.slow
 def test_records_survive_kill_9(stage: Stage) -> None:
     """Spans of the last seconds do not: they are in the memory of OpenTelemetry's batches."""
     done = stage.run("opentelemetry-instrument", "python", SCRIPT, "2", "sigkill")
@@ -132,7 +118,6 @@ def test_records_survive_kill_9(stage: Stage) -> None:
     assert len(stage.calls()) == 4
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["fork", "spawn", "os-fork"])
 def test_forked_workers_send_their_spans_and_keep_their_records(stage: Stage, how: str) -> None:
     done = stage.run("opentelemetry-instrument", "python", str(APPS / "forked.py"), "6", how)
@@ -142,14 +127,12 @@ def test_forked_workers_send_their_spans_and_keep_their_records(stage: Stage, ho
     assert len({span.span_id for span in stage.spans}) == 7
 
 
-@pytest.mark.slow
 def test_callspan_run_needs_no_configuration(stage: Stage) -> None:
     done = stage.run("callspan", "--store", stage.store, "run", SCRIPT, "2")
     assert done.returncode == 0, done.stderr
     assert len(stage.spans) == len(stage.calls()) == 4
 
 
-@pytest.mark.slow
 def test_metrics_and_log_events_arrive_as_the_process_ends(stage: Stage) -> None:
     done = stage.run(
         "opentelemetry-instrument", "python", SCRIPT, "2",
@@ -162,7 +145,6 @@ def test_metrics_and_log_events_arrive_as_the_process_ends(stage: Stage) -> None
     assert events.count("gen_ai.client.inference.operation.details") == 4
 
 
-@pytest.mark.slow
 def test_a_receiver_that_is_not_there_costs_no_call_and_no_record(stage: Stage) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     done = stage.run(

@@ -1,4 +1,4 @@
-"""A real backend: the demo's traces sent to Phoenix by OTLP and read back through its API (`make backend`)."""
+"""A real backend: the demo's traces sent to Phoenix by OTLP and read back through its API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from tests.otel.environments import python_of
 from tests.otel.launching import BIN, free_port
 
-pytestmark = [pytest.mark.backend, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.timeout(300)]
 
 
 class Phoenix:

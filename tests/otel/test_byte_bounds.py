@@ -81,7 +81,6 @@ def test_a_span_larger_than_the_limit_is_lost_alone(picky: OtlpReceiver, caplog:
         assert len(picky.refused) == 1
 
 
-@pytest.mark.slow
 def test_grpc_has_the_same_limit_and_is_kept_within(receiver: OtlpReceiver) -> None:
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 
@@ -107,20 +106,17 @@ def big_prompts(stage: Stage, **environment: str) -> None:
     assert max(stage.receiver.accepted) <= LIMIT
 
 
-@pytest.mark.slow
 def test_under_auto_instrumentation_big_prompts_arrive_by_http(stage: Stage) -> None:
     stage.receiver.max_bytes = LIMIT
     big_prompts(stage)
     assert not stage.receiver.refused
 
 
-@pytest.mark.slow
 def test_under_auto_instrumentation_big_prompts_arrive_by_grpc(stage: Stage) -> None:
     endpoint = f"http://{stage.receiver.serve_grpc()}"
     big_prompts(stage, OTEL_EXPORTER_OTLP_PROTOCOL="grpc", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_log_events_with_big_prompts_arrive_too(stage: Stage, protocol: str) -> None:
     """They carry what spans carry, in batches of their own."""

@@ -1,4 +1,4 @@
-"""Celery's prefork workers, run for real in an environment of their own (`make frameworks`)."""
+"""Celery's prefork workers, run for real in an environment of their own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests.otel.environments import python_of
 from tests.otel.launching import Stage
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.timeout(300)]
 
 WORKER = ("-A", "celery_app", "worker", "--pool", "prefork", "--concurrency", "2", "--loglevel", "WARNING")
 SEND = "import sys, celery_app; print(len(celery_app.send(int(sys.argv[1]))))"

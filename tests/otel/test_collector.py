@@ -1,6 +1,6 @@
 """A real OpenTelemetry Collector: all telemetry arrives, also after restarts of the Collector.
 
-Run by `make collector`, which builds it.
+`tools/collector.py` builds it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.otel.collector import Collector
 from tests.otel.receiver import OtlpReceiver, plain
 from tests.otel.test_sending import encoded
 
-pytestmark = [pytest.mark.backend, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.timeout(120)]
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTOCOLS = ("http", "grpc")

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from tests.otel.environments import python_of
 from tests.otel.launching import Stage
-
-pytestmark = pytest.mark.slow
 
 HOOK = """
 import json

@@ -26,8 +26,6 @@ from callspan.stores import Entry
 from callspan.testing import ScriptedProvider
 from tests.processed import processed
 
-pytestmark = pytest.mark.slow
-
 PRICES = '{"version": "ours-1", "models": {"my-model": {"input": "2", "output": "8"}}}'
 MESSAGES: Any = [{"role": "user", "content": "Hi"}]
 BOUNDED = {

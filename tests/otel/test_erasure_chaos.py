@@ -23,7 +23,7 @@ from callspan.testing import ScriptedProvider
 from tests.otel.unreliable_receiver import UnreliableReceiver
 from tests.scale import scaled
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.timeout(600)]
 SEEDS: Final = range(scaled(1, 12))
 ERASED: Final = scaled(10, 25)
 TIME_LIMIT_S: Final = 0.3

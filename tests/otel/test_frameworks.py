@@ -1,4 +1,4 @@
-"""Frameworks on top of the SDKs, run for real in environments of their own (`make frameworks`)."""
+"""Frameworks on top of the SDKs, run for real in environments of their own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.otel.environments import python_of
 from tests.otel.launching import APPS
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.timeout(300)]
 
 FRAMEWORKS = {
     "openai-agents": "openai_agents_sdk.py",

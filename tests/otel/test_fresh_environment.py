@@ -18,7 +18,7 @@ from tools import environments
 from callspan.stores.urls import open_store
 from tests.otel.launching import APPS, Stage
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = str(APPS / "script.py")

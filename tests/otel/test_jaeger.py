@@ -17,7 +17,7 @@ import pytest
 
 from tests.otel.launching import Stage, free_port
 
-pytestmark = [pytest.mark.backend, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.timeout(120)]
 
 _INTERNAL, _CLIENT, _ERROR = 1, 3, 2
 _WARNINGS: Final = "@jaeger@warnings"

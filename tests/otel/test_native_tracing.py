@@ -19,8 +19,6 @@ from callspan.semconv import gen_ai
 from callspan.settings import Content, Native
 from callspan.testing import Captured, ScriptedProvider, capture
 
-pytestmark = pytest.mark.slow
-
 
 class Seen:
     """Spans of the SDK's provider and of ours, which is the same one."""

@@ -20,7 +20,7 @@ from callspan.testing import ScriptedProvider
 from tests.otel.unreliable_receiver import FAULTS, UnreliableReceiver
 from tests.scale import scaled
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.timeout(1800)]
 SPANS = scaled(20_000, 200_000)
 WRITER = """
 import sys

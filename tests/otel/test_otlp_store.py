@@ -37,6 +37,7 @@ from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider, capture
 from tests.agent.test_spans_of_records import demo, everything, support_desk
 from tests.otel.receiver import OtlpReceiver, ReceivedSpan
+from tests.scale import scaled
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 VARYING = (
@@ -74,7 +75,7 @@ def shape(spans: list[ReceivedSpan]) -> Counter[Any]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("program", [support_desk, everything, pytest.param(demo, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("program", scaled([support_desk, everything], [support_desk, everything, demo]))
 @pytest.mark.parametrize("settings", [{}, {"content": "metadata"}, {"attempt_spans": True}], ids=str)
 def test_the_spans_are_those_that_the_exporter_of_an_application_sends(
     receiver: OtlpReceiver, store: str, tmp_path: Path, program: Any, settings: Any
@@ -303,7 +304,6 @@ def test_a_resource_that_is_no_unicode_costs_no_record(
     assert [span.resource for span in receiver.spans] == [{"team": "caf\ufffd", "service.name": "shop"}]
 
 
-@pytest.mark.slow
 def test_a_session_that_is_open_while_callspan_is_set_up_again_is_not_interrupted(
     provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path
 ) -> None:
@@ -323,7 +323,6 @@ def test_a_session_that_is_open_while_callspan_is_set_up_again_is_not_interrupte
     ]  # fmt: skip
 
 
-@pytest.mark.slow
 def test_a_session_is_erased_from_what_waits_for_a_receiver(
     provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path
 ) -> None:
@@ -509,7 +508,6 @@ def test_only_receivers_count_the_spans_of_sessions(
     assert (counted["appended"], counted[f"shipped.{safe_name(file)}"], counted[f"shipped.{store}"]) == (6, 5, 6)
 
 
-@pytest.mark.slow
 def test_ship_says_that_what_a_process_left_open_waits(
     provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path
 ) -> None:
@@ -529,7 +527,6 @@ def test_ship_says_that_what_a_process_left_open_waits(
     assert [span.name for span in receiver.spans] == ["chat m", "invoke_workflow open"]
 
 
-@pytest.mark.slow
 def test_what_a_receiver_lacks_that_is_in_no_settings_any_more_goes_after_a_day(
     provider: ScriptedProvider, receiver: OtlpReceiver, store: str, tmp_path: Path
 ) -> None:

@@ -49,7 +49,6 @@ print(sorted((span.instrumentation_scope.name.rpartition(".")[2], span.name.part
 EXPECTED = "[('app', 'request'), ('callspan', 'chat'), ('callspan', 'chat'), ('sqlite3', 'select')]"
 
 
-@pytest.mark.slow
 def test_callspans_sql_makes_no_span_and_the_applications_does(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path

@@ -12,7 +12,7 @@ from tests.otel.environments import python_of
 from tests.otel.launching import Stage
 from tests.otel.receiver import OtlpReceiver
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("peers")]
+pytestmark = [pytest.mark.xdist_group("peers")]
 
 ONE_SPAN = [
     ("opentelemetry.instrumentation.genai.openai:OpenAIInstrumentor", "opentelemetry-instrumentation-genai-openai"),

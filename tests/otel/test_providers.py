@@ -66,7 +66,6 @@ def test_an_isolated_provider_still_uses_the_applications_parent_spans(client: o
     assert span.parent.span_id == request.get_span_context().span_id
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_the_global_provider_may_be_set_before_or_after_instrument(stage: Stage, order: str) -> None:
     program = f"""
@@ -89,7 +88,6 @@ print([span.name for span in exporter.get_finished_spans()])
     assert done.stdout.strip() == "['chat gpt-5']", done.stderr
 
 
-@pytest.mark.slow
 def test_otlp_sets_up_a_provider_where_there_is_none(stage: Stage) -> None:
     program = f"""
 import callspan

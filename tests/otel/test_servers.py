@@ -15,8 +15,6 @@ import pytest
 
 from tests.otel.launching import Served, Stage
 
-pytestmark = pytest.mark.slow
-
 UVICORN = ("opentelemetry-instrument", "uvicorn", "web:app", "--port", "{port}", "--workers", "2")
 GUNICORN = (
     "opentelemetry-instrument", "gunicorn", "wsgi:application", "--bind", "127.0.0.1:{port}", "--workers", "2",

@@ -53,7 +53,6 @@ def metrics(stage: Stage) -> set[str]:
     return {metric.name for metric in stage.receiver.metrics}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_run_sends_all_three_signals_under_the_scripts_name(stage: Stage, protocol: str) -> None:
     follow_variables(stage)
@@ -69,7 +68,6 @@ def test_run_sends_all_three_signals_under_the_scripts_name(stage: Stage, protoc
     assert {found["host.name"] for found in resources(stage.receiver)} == {platform.node()}
 
 
-@pytest.mark.slow
 def test_a_name_of_the_environment_is_kept(stage: Stage) -> None:
     follow_variables(stage)
     stage.run(
@@ -78,7 +76,6 @@ def test_a_name_of_the_environment_is_kept(stage: Stage) -> None:
     assert {(found["service.name"], found["host.name"]) for found in resources(stage.receiver)} == {("shop", "h")}
 
 
-@pytest.mark.slow
 def test_processes_that_the_application_starts_have_its_name_and_an_instance_of_their_own(stage: Stage) -> None:
     follow_variables(stage)
     program = f"""
@@ -97,7 +94,6 @@ subprocess.run([sys.executable, {SCRIPT!r}, "1"], check=True)
     assert len({one["service.instance.id"] for one in found}) == 2
 
 
-@pytest.mark.slow
 def test_otlp_sends_all_three_where_the_application_has_none_of_its_own(stage: Stage) -> None:
     follow_variables(stage)
     app = stage.place / "shop.py"
@@ -116,7 +112,6 @@ import os; os._exit(0)
     assert {found["service.name"] for found in resources(stage.receiver)} == {"shop"}
 
 
-@pytest.mark.slow
 def test_providers_of_the_application_are_left_alone(stage: Stage) -> None:
     follow_variables(stage)
     done = stage.run("python", "-c", f"""
@@ -137,7 +132,6 @@ ask("Hi")
     assert not stage.receiver.raw
 
 
-@pytest.mark.slow
 def test_a_flush_without_a_receiver_says_so(stage: Stage) -> None:
     program = f"""
 import callspan, time
@@ -150,7 +144,6 @@ print(handle.force_flush(2_000), time.monotonic() - before < 5)
     assert stage.run("python", "-c", program).stdout == "False True\n"
 
 
-@pytest.mark.slow
 def test_a_missing_exporter_logs_one_line_that_says_what_to_install(stage: Stage) -> None:
     program = """
 import sys
@@ -354,7 +347,6 @@ def test_the_text_of_a_receivers_response_is_not_logged(logged: list[str]) -> No
     assert "400 Bad Request" in str(logged)
 
 
-@pytest.mark.slow
 def test_the_demo_sends_under_its_own_name_and_reports_what_was_accepted(stage: Stage) -> None:
     follow_variables(stage)
     done = stage.run("callspan", "--store", stage.store, "demo", CALLSPAN_LOG_EVENTS="on")
@@ -366,7 +358,6 @@ def test_the_demo_sends_under_its_own_name_and_reports_what_was_accepted(stage: 
         assert f"{taken}: {stage.receiver.url}/v1/{taken.partition(' ')[0]}" in done.stdout
 
 
-@pytest.mark.slow
 def test_without_otlp_no_exporter_is_loaded_and_no_thread_runs() -> None:
     program = """
 import json, sys, threading

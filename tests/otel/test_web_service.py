@@ -18,8 +18,6 @@ from callspan.testing import ReceivedRequest, ScriptedProvider
 from tests.documents.pages import ROOT, examples
 from tests.otel.launching import Served, Stage
 
-pytestmark = pytest.mark.slow
-
 PAGE: Final = ROOT / "docs" / "web-service.md"
 WORKERS: Final = ("uvicorn", "service:app", "--port", "{port}", "--workers", "4")
 SECRET: Final = "my knee hurts"

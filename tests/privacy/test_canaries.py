@@ -25,7 +25,6 @@ from tests.intercept import sdks
 from tests.privacy.canaries import FOUND, Program
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.skipif(sdks.OPENAI < (3, 54) or sdks.ANTHROPIC < (2, 0), reason="needs the hosted agents of both SDKs"),
 ]

@@ -16,8 +16,6 @@ from callspan.cli.commands import callspan as command
 from callspan.stores import CallFilter
 from callspan.testing import ScriptedProvider
 
-pytestmark = pytest.mark.slow
-
 MESSAGES: list[Any] = [{"role": "user", "content": "One?"}]
 
 

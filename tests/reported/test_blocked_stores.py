@@ -16,6 +16,7 @@ import anthropic
 import openai
 import pytest
 from tests.intercept import sdks
+from tests.scale import scaled
 
 import callspan
 from callspan.background import LOOK_UPS, on_own_thread
@@ -155,7 +156,7 @@ def test_a_response_has_one_span_also_where_its_record_is_delivered_before_the_l
         assert later.spans == []
 
 
-@pytest.mark.parametrize("wait_s", [SHORT_S, pytest.param(LOOK_UP_S, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("wait_s", scaled([SHORT_S], [SHORT_S, LOOK_UP_S]))
 def test_while_the_store_is_blocked_polls_and_webhooks_return_at_once(
     provider: ScriptedProvider, client: Any, store: Path, monkeypatch: pytest.MonkeyPatch, wait_s: float
 ) -> None:

@@ -16,7 +16,6 @@ from .conftest import Report
 from .test_hostile_text import HOSTILE, fill
 from .test_report import judged, play
 
-pytestmark = pytest.mark.slow
 WIDER = """() => Math.max(...["html", "main"].map(name => {
   const box = document.querySelector(name);
   return box.scrollWidth - box.clientWidth;

@@ -14,8 +14,6 @@ from callspan.stores import Entry, PoisonError
 
 from .rig import SqliteSink, key_of, record, rows
 
-pytestmark = pytest.mark.slow
-
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("append"), st.integers(1, 12)),

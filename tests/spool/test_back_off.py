@@ -89,7 +89,6 @@ class Refusing(DownSink):
         super().open()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("per_second", [50, 500])
 def test_a_shippers_retries_do_not_depend_on_the_load(tmp_path: Path, per_second: int) -> None:
     sink, ended = Refusing(tmp_path / "d"), threading.Event()

@@ -207,7 +207,6 @@ print(number)
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "jsonl"])
 def test_while_a_process_goes_on_nothing_erased_comes_back_and_nothing_of_others_is_lost(
     tmp_path: Path, kind: str

@@ -45,7 +45,6 @@ def append(spool: Spool, names: Sequence[str], *, every: int = 20, slim: str = "
             yield on_disk(spool.directory)
 
 
-@pytest.mark.slow
 def test_a_working_store_gets_complete_records_while_another_is_down(
     place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -70,7 +69,6 @@ def test_a_working_store_gets_complete_records_while_another_is_down(
     spool.close(5)
 
 
-@pytest.mark.slow
 def test_a_store_that_hangs_is_handled_the_same(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shippers, "_STUCK_S", 0.05)
     slow, healthy = HangingSink(tmp_path / "s"), SqliteSink(tmp_path / "h.db")
@@ -89,7 +87,6 @@ def test_a_store_that_hangs_is_handled_the_same(place: Path, tmp_path: Path, mon
     spool.close(5)
 
 
-@pytest.mark.slow
 def test_records_of_idle_processes_for_a_dead_store_do_not_affect_other_stores(place: Path, tmp_path: Path) -> None:
     first, second = ([DownSink(tmp_path / "d"), SqliteSink(tmp_path / "h.db")] for _ in range(2))
     hoarder, busy = Spool(place, first, max_bytes=CAP), Spool(place, second, max_bytes=CAP)
@@ -111,7 +108,6 @@ class Busy(FileSink):
         super().deliver(entries)
 
 
-@pytest.mark.slow
 def test_a_store_that_lags_loses_nothing_for_an_outage_of_another(place: Path, tmp_path: Path) -> None:
     """Also not while the records of another process, for the store that is down, fill the directory."""
     full = Spool(place, [DownSink(tmp_path / "d"), SqliteSink(tmp_path / "f.db")], max_bytes=CAP)
@@ -208,7 +204,6 @@ class Locked(SqliteSink):
         super().deliver(entries)
 
 
-@pytest.mark.slow
 def test_a_lock_while_segments_of_an_ended_process_are_adopted_loses_nothing(place: Path, tmp_path: Path) -> None:
     """What the store has of them does not count as what it lacks."""
     first = Locked(tmp_path / "l.db", freed=True)
@@ -239,7 +234,6 @@ def left_in_the_middle(place: Path, tmp_path: Path) -> list[str]:
     return names
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("most", [1 << 30, 0])
 def test_what_a_store_lacks_of_adopted_segments_is_counted_exactly(place: Path, tmp_path: Path, most: int) -> None:
     """It is locked, or unreachable, while they are given up: what it has of them is known all the same."""
@@ -267,7 +261,6 @@ def test_drops_are_noted_on_disk_and_warned_of_as_they_happen(
     assert any(f"{refused} records for every store dropped (cap) at {place}" in text for text in caplog.messages)
 
 
-@pytest.mark.slow
 def test_losses_survive_the_process_and_are_reported_by_doctor_and_by_reading_commands(tmp_path: Path) -> None:
     store, place = f"sqlite:///{tmp_path}/calls.db", tmp_path / "calls.db.spool"
     for _ in range(2):
@@ -294,7 +287,6 @@ def test_a_damaged_file_of_losses_is_replaced(place: Path) -> None:
     assert read_losses(place).dropped["cap"].records == 2
 
 
-@pytest.mark.slow
 def test_a_file_sink_gets_no_segment_twice_after_one_was_given_up(place: Path, tmp_path: Path) -> None:
     """Cursor files of what is gone go, too."""
     file, healthy = FileSink(tmp_path / "f"), SqliteSink(tmp_path / "h.db")
@@ -307,7 +299,6 @@ def test_a_file_sink_gets_no_segment_twice_after_one_was_given_up(place: Path, t
     assert [path.name for path in place.iterdir() if ".segment" in path.name] == []
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_long_outage_of_one_store_does_not_affect_the_other(place: Path, tmp_path: Path) -> None:
     """An hour of attempts at the longest wait, a day of them in nightly runs; each wait passes at once."""

@@ -64,8 +64,6 @@ def p99(times: list[int]) -> float:
     return statistics.quantiles(times, n=100)[98]
 
 
-@pytest.mark.slow
-@pytest.mark.timing
 @pytest.mark.parametrize(("shipping", "median_limit", "p99_limit"), [(False, 2.5, 6.0), (True, 4.0, 30.0)])
 def test_an_append_costs_little_more_than_a_raw_write(
     tmp_path: Path, shipping: bool, median_limit: float, p99_limit: float

@@ -190,7 +190,6 @@ class _Odd(FileSink):
         super().deliver(entries)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("error", [KeyError("x"), RecursionError("deep"), ValueError("v"), ZeroDivisionError("z")])
 def test_a_record_with_an_unexpected_store_error_delays_others_only_briefly(
     place: Path, tmp_path: Path, error: Exception
@@ -206,7 +205,6 @@ def test_a_record_with_an_unexpected_store_error_delays_others_only_briefly(
     assert spool.close(30)
 
 
-@pytest.mark.slow
 def test_a_long_outage_of_a_store_rejects_no_records(place: Path, tmp_path: Path) -> None:
     """Errors of the world (files, networks, databases) never make a dead letter."""
     sink = _Odd(tmp_path / "f", ConnectionResetError("odd weather"))

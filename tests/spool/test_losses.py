@@ -76,7 +76,6 @@ def command(*arguments: str) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "jsonl"])
 def test_records_in_memory_at_exit_are_counted_and_said_on_standard_error(disk: Path, kind: str) -> None:
     store = f"{kind}:///{disk}/calls"
@@ -107,7 +106,6 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.slow
 def test_records_given_up_at_the_cap_are_on_disk_when_the_process_is_killed(tmp_path: Path) -> None:
     place = tmp_path / "spool"
     run(KILLED, place, code=-signal.SIGKILL)
@@ -209,7 +207,6 @@ def test_nobody_waits_for_a_lock_that_a_stopped_process_holds(tmp_path: Path) ->
     assert read_losses(tmp_path).dropped["cap"].records == 100
 
 
-@pytest.mark.slow
 def test_a_final_line_follows_each_burst(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What the lines say is all that was lost, long before the minute after which a burst is mentioned again."""
     log = LossLog(tmp_path)

@@ -23,7 +23,7 @@ from .rig import SqliteSink, python, rows, until
 REAL = "real.db"
 """Name of a database that is the real store's, as victims know it."""
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
+pytestmark = [pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
 
 class Scene:
@@ -147,7 +147,6 @@ def test_sqlite_survives_forks_at_any_moment_of_a_delivery(scene: Scene) -> None
     scene.assert_all_once(25 * 25)
 
 
-@pytest.mark.slow
 def test_a_hanging_sink_holds_up_forks_and_exits_for_a_bounded_time_only(scene: Scene) -> None:
     begun = time.monotonic()
     scene.run("hangs")
@@ -199,14 +198,12 @@ def test_kills_of_writers_and_shippers_lose_and_double_nothing(scene: Scene) -> 
     scene.assert_all_once(200)
 
 
-@pytest.mark.slow
 def test_many_kills_of_writers_and_shippers_lose_and_double_nothing(scene: Scene) -> None:
     chaos(scene, writers=12, shipper_kills=60, seed=2)
     scene.assert_all_once(5000)
     print(f"| Chaos into a plain table: 12 writers, 60 kills of the shipper | {outcome(scene)} |")
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_real_store_survives_many_kills_of_writers_and_shippers(tmp_path: Path) -> None:
     """Eight writers at once, each with a forked child, at least 50 kills of the shipper, and readers all the time."""

@@ -422,7 +422,6 @@ class TestOrphans:
         assert ship_once(place, [sink], 20)["spool_bytes"] == 0
         assert sorted(sink.keys()) == sorted(keys(150))
 
-    @pytest.mark.slow
     def test_more_orphans_are_looked_for_where_the_first_ones_are_delivered_at_once(
         self, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -69,7 +69,6 @@ def test_prune_and_delete_take_it_too(
     assert both.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.slow
 def test_the_doctor_says_what_is_kept(tmp_path: Path) -> None:
     spool = tmp_path / "calls.db.spool"
     size = sum(put(spool, f"{age}.jsonl", "s", age_s=age * DAY_S).stat().st_size for age in (1, 3))

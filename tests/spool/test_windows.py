@@ -15,7 +15,6 @@ import pytest
 from .rig import python, until
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="the stand-in for Windows' locks is made of Linux's"),
 ]
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]|[ .]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)

@@ -20,7 +20,7 @@ from callspan.stores import CallFilter
 from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # several processes, one after the other
+pytestmark = [pytest.mark.timeout(300)]  # several processes, one after the other
 
 PRICES = {"version": "t", "models": {"m": {"input": "2", "output": "8", "tiers": {"batch": {"input": 1, "output": 4}}}}}
 PROCESS = """

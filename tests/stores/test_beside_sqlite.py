@@ -229,13 +229,11 @@ def test_no_act_of_the_public_api_costs_a_record(tmp_path: Path, outside: Outsid
     assert_none_lost(tmp_path, outside, [["keep_a_reader", name] for name in ACTS], ACTS)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(3_600)
 def test_no_two_acts_cost_a_record(tmp_path: Path, outside: Outside) -> None:
     assert_none_lost(tmp_path, outside, [*([name] for name in ACTS), *itertools.product(ACTS, repeat=2)], ACTS)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(3_600)
 def test_no_three_acts_cost_a_record(tmp_path: Path, outside: Outside) -> None:
     """A sample; every triple in `make nightly`."""
@@ -243,7 +241,6 @@ def test_no_three_acts_cost_a_record(tmp_path: Path, outside: Outside) -> None:
     assert_none_lost(tmp_path, outside, every if FULL else random.Random(29).sample(every, TRIPLES), ACTS)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_no_process_costs_a_record(tmp_path: Path, outside: Outside) -> None:
     """Each after each, while this process has a reader open and its writer opens the file again."""

@@ -146,7 +146,6 @@ def test_delivery_says_the_same_in_its_warning_and_loses_nothing(
     assert len(stored) == len(set(stored)) == CALLS + len(made)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cut", "first byte", "only text", "newer", "calls dropped"])
 def test_doctor_says_the_same(path: Path, kind: str) -> None:
     damages()[kind](path)
@@ -193,7 +192,6 @@ def without_rights(path: Path) -> str:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs the rights of Unix")
-@pytest.mark.slow
 def test_missing_permissions_are_reported_and_a_file_in_a_read_only_directory_can_be_read(path: Path) -> None:
     path.chmod(0)
     assert "unable to open database file: no permission to read the file" in without_rights(path)
@@ -388,7 +386,6 @@ def test_a_file_of_another_format_is_refused_and_not_read_as_of_todays(path: Pat
     assert not path.with_name("new.db").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", [("show",), ("calls",), ("export", "openai", "-o", "{}"), ("report", "-o", "{}")])
 def test_commands_that_read_damaged_contents_say_how_to_recover_them(path: Path, command: tuple[str, ...]) -> None:
     run_sql(path, "UPDATE content SET data = x'0102'")

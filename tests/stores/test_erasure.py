@@ -457,7 +457,6 @@ def test_what_a_process_wrote_that_died_before_it_looked_again_goes_when_it_come
     assert left(clickhouse_url) == ({"mixed"}, {"d", "f"})
 
 
-@pytest.mark.slow
 def test_while_others_write_what_was_erased_stays_gone_and_theirs_stays(
     url: str, deliver: Callable[[str], Delivery], records: Records
 ) -> None:

@@ -173,7 +173,6 @@ def check_comparison(url: str, sessions: Made) -> None:
     )
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_groups_and_differences_of_many_sessions_equal_an_independent_computation(
     url: str, records: Records, deliver: Callable[[str], Delivery]
@@ -216,7 +215,6 @@ def test_what_is_too_few_is_said_and_intervals_need_scipy(few: str, monkeypatch:
         intervals.has_scipy.cache_clear()
 
 
-@pytest.mark.slow
 def test_intervals() -> None:
     assert wilson(0, 0) is None
     assert wilson(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)

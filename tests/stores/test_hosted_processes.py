@@ -20,7 +20,6 @@ from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.timeout(300),  # several processes, one after the other
     pytest.mark.skipif(
         find_spec("anthropic.resources.beta.sessions") is None, reason="needs the sessions of anthropic"

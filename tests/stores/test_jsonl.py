@@ -298,7 +298,6 @@ def test_a_store_that_was_deleted_is_no_empty_one(store: Delivery, path: Path, r
         reader.count_calls()
 
 
-@pytest.mark.slow
 def test_a_large_file_is_read_by_rows(path: Path, store: Delivery, records: Records) -> None:
     """In a file on disk: neither the records nor their rows are held."""
     number, key = 20_000, b"00000000"
@@ -353,7 +352,6 @@ def test_a_file_that_is_rotated_between_its_listing_and_its_opening_is_read(tmp_
     assert (done.stdout, done.stderr) == ("['first']\n", "")
 
 
-@pytest.mark.slow
 def test_processes_that_rotate_one_file_lose_nothing_and_a_reader_misses_nothing(tmp_path: Path) -> None:
     """What was once there is there in every later answer, also of a reader that meets the moment of a rotation."""
     path = tmp_path / "calls.jsonl"

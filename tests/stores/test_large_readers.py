@@ -19,7 +19,7 @@ CALLS = scaled(200_000, 1_000_000)
 AT = 200_000
 """Number of calls of the lower bars."""
 RSS_MB = 300
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,6 @@ from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.timeout(300),  # two processes, one after the other
     pytest.mark.skipif(not hasattr(openai.OpenAI, "responses"), reason="needs the Responses API"),
 ]

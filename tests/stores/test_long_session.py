@@ -23,7 +23,7 @@ from .conftest import START_NS, Delivery, Records
 from .large_file import make_session
 
 STEPS = scaled(10_000, 100_000)
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.timeout(1200)]
 MB = 1_000_000
 AT = 10_000
 """The bars of memory are for so many steps, at which each command took 20 to 120 MB more when it held all of them."""

@@ -167,7 +167,6 @@ def test_readers_look_up_by_the_ends_of_values(found: str, tmp_path: Path, deliv
         assert not any(step.startswith("SCAN c") for step in plan), plan
 
 
-@pytest.mark.slow
 def test_sqlite_finds_the_ids_of_a_call_by_few_bytes(tmp_path: Path) -> None:
     """A call with a timestep, a workflow, an organization and a model has 60 bytes at most in their indexes."""
     with contextlib.closing(sqlite_file.open_for_writing(tmp_path / "calls.db")) as connection:

@@ -27,7 +27,7 @@ LOOSE_ENDS = [
     NOT_THERE.format("ctx", "content", "content"),
     NOT_THERE.format("ctx", "parent <> 0 AND parent", "ctx"),
 ]
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.timeout(600)]
 
 
 class Writer:

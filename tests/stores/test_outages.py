@@ -183,7 +183,6 @@ def user_url(postgres_server: PostgresServer, postgres_url: str) -> Iterator[str
 
 @pytest.mark.postgres
 class TestPostgres:
-    @pytest.mark.slow
     def test_restart(
         self, postgres_server: PostgresServer, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -205,7 +204,6 @@ class TestPostgres:
         all_stored(postgres_url, outcome)
         was_patient(outcome)
 
-    @pytest.mark.slow
     def test_full_disk(
         self, postgres_server: PostgresServer, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -270,7 +268,6 @@ class TestPostgres:
         assert len(stored) == len(set(stored))
         assert set(outcome.during) <= set(stored)
 
-    @pytest.mark.slow
     def test_dropped_schema(
         self, postgres_server: PostgresServer, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -294,7 +291,6 @@ class TestPostgres:
         assert len(stored) == len(set(stored))
         assert set(outcome.during) <= set(stored)
 
-    @pytest.mark.slow
     def test_all_connections_used_up(
         self, postgres_server: PostgresServer, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -315,7 +311,6 @@ class TestPostgres:
         all_stored(postgres_url, outcome)
         was_patient(outcome)
 
-    @pytest.mark.slow
     def test_a_password_that_is_changed_is_never_printed(
         self, postgres_server: PostgresServer, user_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -344,7 +339,7 @@ class TestPostgres:
         assert all(SECRET not in text for text in shown)
         assert all(SECRET.encode() not in data for data in files)
 
-    @pytest.mark.parametrize("how", ["cut", pytest.param("stall", marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("how", ["cut", "stall"])
     def test_network_cut(
         self,
         postgres_server: PostgresServer,
@@ -388,7 +383,6 @@ def clickhouse(tmp_path: Path) -> Iterator[ClickHouseServer]:
 
 @pytest.mark.clickhouse
 class TestClickHouse:
-    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("code", "text", "expected"),
         [
@@ -444,7 +438,6 @@ class TestClickHouse:
         assert len(stored) == len(set(stored))
         assert set(outcome.during) <= set(stored)
 
-    @pytest.mark.slow
     def test_network_cut(self, clickhouse: ClickHouseServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         port = int(clickhouse.url.rpartition(":")[2].partition("/")[0])
         proxy = TcpProxy(port)

@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import Final, get_args
 
 import msgspec
-import pytest
 
 from callspan.records import Cost, Request, Response, Timing, Usage, encode
 from callspan.stores import CallFilter, Grouping, PoisonError
@@ -66,7 +65,6 @@ def payloads(records: Records) -> dict[str, bytes]:
     return made | {name: encode(records.call(**fields)) for name, fields in _FIELDS.items()}  # type: ignore[arg-type]
 
 
-@pytest.mark.slow
 def test_nothing_in_a_record_stops_a_store(url: str, deliver: Callable[[str], Delivery], records: Records) -> None:
     store = deliver(url)
     reader = None

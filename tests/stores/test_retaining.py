@@ -753,7 +753,6 @@ with retention._locked():
         assert retention.due_s() > 1
         assert len(sessions_in(full)) == 300
 
-    @pytest.mark.slow
     def test_a_recording_process_deletes_and_doctor_counts(self, full: Delivery, tmp_path: Path) -> None:
         full.close()
         code = """

@@ -24,7 +24,6 @@ from callspan.stores.urls import find_store, open_store
 from .conftest import SECOND, START_NS, Delivery, Records
 from .large_file import make_sessions
 
-pytestmark = pytest.mark.slow
 DAY = 86_400 * SECOND
 
 PROCESS = """

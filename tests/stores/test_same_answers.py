@@ -27,8 +27,6 @@ from callspan.records import (
 
 from .conftest import SECOND, START_NS, Delivery, Records
 
-pytestmark = pytest.mark.slow
-
 SECOND_CALL = "01990000-0000-7000-8000-000000000002"
 LISTS = ("calls", "sessions", "stats")
 FILTERS: dict[str, tuple[str, ...]] = {

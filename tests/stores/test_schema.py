@@ -39,7 +39,6 @@ def test_records_of_every_kind_follow_it(validator: Draft202012Validator, record
         validator.validate(msgspec.json.decode(encode(record)))
 
 
-@pytest.mark.slow
 def test_the_records_of_the_demo_follow_it(validator: Draft202012Validator, tmp_path: Path) -> None:
     """Made by the real SDKs: tools, streams, a retry, an error, a cancelled stream, rewards."""
     store = f"jsonl:///{tmp_path}/calls.jsonl"

@@ -160,8 +160,6 @@ def million(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.slow
-@pytest.mark.timing
 @pytest.mark.timeout(600)
 def test_a_million_calls_are_summed_per_session_and_model_in_seconds(million: Path) -> None:
     """Time of the processor, the best of three: other tests run beside this one."""

@@ -36,8 +36,6 @@ from .postgres_server import PostgresServer
 from .soak_worker import FILLING
 from .tcp_proxy import TcpProxy
 
-pytestmark = pytest.mark.slow
-
 MINUTES: Final = 10
 WARM: Final = 0.4
 """Part of the time after which memory is looked at."""

@@ -109,7 +109,6 @@ def large(once_per_run: Callable[[str, Callable[[Path], object]], Path]) -> Iter
         yield connection
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("example", IN_SQLITE)
 def test_an_example_on_a_large_file_takes_less_than_a_second(example: Example, large: sqlite3.Connection) -> None:
@@ -138,7 +137,6 @@ def _title(example: Example) -> str:
 
 
 @pytest.mark.postgres
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_examples_on_postgres(postgres_url: str, deliver: Callable[[str], Delivery]) -> None:
     deliver(postgres_url).write(*agents(Records()))
@@ -162,7 +160,6 @@ def test_the_examples_on_postgres(postgres_url: str, deliver: Callable[[str], De
 
 
 @pytest.mark.clickhouse
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_examples_on_clickhouse(clickhouse_url: str, deliver: Callable[[str], Delivery]) -> None:
     from callspan.stores.clickhouse.store import connect

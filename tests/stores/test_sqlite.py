@@ -268,7 +268,6 @@ def test_killed_writers_lose_nothing_that_was_delivered(path: Path) -> None:
     reader.close()
 
 
-@pytest.mark.slow
 def test_many_may_make_one_file_at_once(path: Path) -> None:
     """Processes that open the file while another creates it wait; none sees it incomplete or gets "busy"."""
     for number in range(40):

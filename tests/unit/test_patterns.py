@@ -154,7 +154,6 @@ def in_proportion(
             assert took <= 5 * seconds(pattern, ways, short, 3) + NOISE_S / 4, (name, pattern.pattern, seed)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_pattern_takes_time_in_proportion_to_the_text(seed: str) -> None:
@@ -163,7 +162,6 @@ def test_every_pattern_takes_time_in_proportion_to_the_text(seed: str) -> None:
             in_proportion(name, pattern, seed)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(not FULL, reason="takes a minute: CALLSPAN_SCALE=full")
 @pytest.mark.parametrize("seed", SEEDS)

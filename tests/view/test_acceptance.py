@@ -15,7 +15,6 @@ from tests.reports import browser as chromium
 
 from .conftest import Page
 
-pytestmark = pytest.mark.slow
 MOST = 3
 """Activations from the start page to an answer."""
 

@@ -16,7 +16,6 @@ from tests.stores.conftest import SECOND, START_NS, raw
 
 from .conftest import Delivery, Page, Records
 
-pytestmark = pytest.mark.slow
 MS = 1_000_000
 HOSTILE = (
     "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"

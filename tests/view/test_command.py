@@ -51,7 +51,6 @@ def test_an_address_of_traces_needs_its_place(store: Delivery) -> None:
     assert (result.exit_code, "{trace_id}" in result.output) == (2, True)
 
 
-@pytest.mark.slow
 def test_it_prints_the_address_where_there_is_no_browser_and_ends_with_ctrl_c(
     store: Delivery, records: Records, tmp_path: Path
 ) -> None:
@@ -74,7 +73,6 @@ def test_it_prints_the_address_where_there_is_no_browser_and_ends_with_ctrl_c(
     assert errors == "No browser was found: open the address yourself.\n"
 
 
-@pytest.mark.slow
 def test_it_says_which_extra_it_needs(store: Delivery, records: Records) -> None:
     store.write(records.session("s1", start_ns=1))
     code = "import sys; sys.modules['starlette'] = None; from callspan.cli import main; main()"

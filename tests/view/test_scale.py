@@ -29,7 +29,6 @@ __all__ = ["browser", "tab"]
 STEPS = 100_000
 FIRST_NS = 1_700_000_000_000_000_001
 ROW = ".episode .row:has-text('{}')"
-pytestmark = pytest.mark.slow
 
 
 def test_an_episode_of_100000_steps_is_read_in_pages(tmp_path: Path) -> None:

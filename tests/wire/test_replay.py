@@ -20,6 +20,7 @@ from callspan.providers.base import Api
 from callspan.records import CallRecord, Conversation, Record
 from callspan.settings_loader import load
 from callspan.testing import capture
+from tests.scale import scaled
 from tests.spans_of_records import differences
 from tests.wire import facts, oracle, reading, sse
 from tests.wire.corpus import Exchange
@@ -32,9 +33,8 @@ APIS = get_args(Api)
 STREAMED_APIS = [api for api in APIS if api != "embeddings"]
 UNPARSED = {"read", "lines"}
 HIDDEN = "[secret]"
-QUICK, SLOW = 31, (None, 1, 3, 7, 257)
+PIECES = (31, *scaled((), (None, 1, 3, 7, 257)))
 """Bytes per piece of a stream; None: in one piece."""
-PIECES = [pytest.param(size, marks=() if size == QUICK else pytest.mark.slow) for size in (QUICK, *SLOW)]
 PROVIDERS = {
     "api.openai.com": "openai",
     "api.anthropic.com": "anthropic",
@@ -204,18 +204,16 @@ def test_streams_in_pieces_are_recorded_as_in_the_wire_data(
 
 
 @MODES
-@pytest.mark.slow
 @pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry != "create"])
 def test_every_way_into_the_sdks_is_recorded_alike(
     entry: str, asynchronous: bool, exchanges: tuple[Exchange, ...]
 ) -> None:
     """Raw and streaming responses, the beta resource and `client.post`: the same facts, and nothing for the caller."""
     chosen = [each for each in exchanges if each.inference and (entry != "beta" or each.endpoint == "messages")]
-    replay(chosen, asynchronous=asynchronous, pieces=QUICK, entry=entry)
+    replay(chosen, asynchronous=asynchronous, pieces=PIECES[0], entry=entry)
 
 
 @MODES
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # the SDK's own, of answers newer than its models
 @pytest.mark.parametrize("api", HELPED)
 def test_streams_through_the_helpers_are_recorded_alike(
@@ -226,7 +224,7 @@ def test_streams_through_the_helpers_are_recorded_alike(
     with Replayer(asynchronous=asynchronous, entry="helper") as replayer:
         chosen = [each for each in streams if replayer.play(each).error is None]
     assert len(chosen) >= len(streams) / 2
-    replay(chosen, asynchronous=asynchronous, pieces=QUICK, entry="helper")
+    replay(chosen, asynchronous=asynchronous, pieces=PIECES[0], entry="helper")
 
 
 @MODES

@@ -128,7 +128,6 @@ print(*(piece.name for piece in repeated.measure(provider(), repeated.COLUMNS[:1
 """
 
 
-@pytest.mark.slow
 def test_every_part_that_is_timed_is_still_a_part_of_a_call() -> None:
     environment = {**os.environ, "PYTHONPATH": str(_BENCH)}
     command = [sys.executable, "-c", _PARTS]

@@ -98,7 +98,6 @@ def check(arguments: list[str]) -> None:
     assert result.exit_code == 0 or result.stderr or result.stdout, shown
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("place")
 def test_no_typical_invalid_option_value_causes_a_traceback() -> None:
     seen: set[tuple[str, str]] = set()
@@ -107,7 +106,6 @@ def test_no_typical_invalid_option_value_causes_a_traceback() -> None:
             check(arguments)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("place")
 def test_no_option_value_causes_a_traceback() -> None:

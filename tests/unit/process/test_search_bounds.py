@@ -94,7 +94,6 @@ CUTS: dict[str, tuple[int, Callable[[str], str]]] = {
 URLS_ONLY = ("a driver's error", "a driver's error in a command")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", CUTS)
 @pytest.mark.parametrize("secret", SECRETS)
 def test_a_secret_across_a_cut_is_not_kept_in_part(name: str, secret: str) -> None:

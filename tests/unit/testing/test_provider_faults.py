@@ -224,7 +224,6 @@ class TestTime:
         assert times[1] >= 0.08
         assert all(moment >= 0.08 + 0.02 * index for index, moment in enumerate(times[1:]))
 
-    @pytest.mark.slow
     def test_the_delay_of_the_first_token_is_not_that_of_every_event(self, provider: ScriptedProvider) -> None:
         """Two hundred of them would run into the time limit of the test."""
         provider.reply(text="a " * 200, first_token_delay_s=1)

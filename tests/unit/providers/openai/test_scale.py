@@ -43,7 +43,6 @@ def response_events(count: int) -> Iterator[dict[str, Any]]:
 STREAMS = [(ChatCompletions(), chat_chunks), (ChatCompletions(), argument_chunks), (Responses(), response_events)]
 
 
-@pytest.mark.timing
 @pytest.mark.parametrize(("endpoint", "chunks"), STREAMS, ids=["text", "arguments", "events"])
 def test_time_grows_with_the_length_only(endpoint: Any, chunks: Any) -> None:
     """Sixteen times the chunks may not take a hundred times as long; quadratic work would take 256 times."""

@@ -1,0 +1,42 @@
+"""Which files of tests `make nightly` runs and `make test` does not, each with how many processes share its tests.
+
+The only list of slow tests; `conftest.py` gives those of these files the marker `nightly`. Files with no process of
+their own (0) measure time, memory or a whole machine's behaviour, and have it for themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+FILES: Final[dict[str, int]] = {
+    "tests/agent/test_crowd.py": 0,
+    "tests/agent/test_memory.py": 0,
+    "tests/datasets/test_trl.py": 0,
+    "tests/e2e/test_budgets.py": 0,
+    "tests/e2e/test_runtimes.py": 2,
+    "tests/faults/test_calls_in_signals.py": 2,
+    "tests/faults/test_interrupts.py": 2,
+    "tests/faults/test_leaks.py": 2,
+    "tests/faults/test_memory.py": 0,
+    "tests/faults/test_websockets.py": 2,
+    "tests/intercept/test_loop_scripts.py": 2,
+    "tests/otel/test_backend.py": 0,
+    "tests/otel/test_celery.py": 0,
+    "tests/otel/test_collector.py": 0,
+    "tests/otel/test_frameworks.py": 2,
+    "tests/otel/test_fresh_environment.py": 0,
+    "tests/otel/test_jaeger.py": 0,
+    "tests/otel/test_peers.py": 2,
+    "tests/otel/test_servers.py": 2,
+    "tests/reports/test_browser.py": 0,
+    "tests/spool/test_cost.py": 0,
+    "tests/stores/test_beside_sqlite.py": 2,
+    "tests/stores/test_large_readers.py": 0,
+    "tests/stores/test_long_session.py": 0,
+    "tests/stores/test_outages.py": 0,
+    "tests/stores/test_size.py": 0,
+    "tests/stores/test_soak.py": 0,
+    "tests/stores/test_sql_examples.py": 0,
+    "tests/view/test_browser.py": 0,
+    "tests/view/test_scale.py": 0,
+}
