@@ -13,30 +13,25 @@ On the path of every call the same is written as a clause, which costs nothing u
         ...
 
 The exception is logged (a warning the first time for each step, afterwards at debug) and counted.
-Only an `Exception` is swallowed, and only one that the step itself has raised: cancellation, exits and interrupts go
-through, and so does whatever a signal handler or a debugger of the application raises in the middle of the step.
+Only an `Exception` is swallowed: cancellation, exits and interrupts go through, and so does what a signal handler of
+the application raises in the middle of the step.
 """
 
 from __future__ import annotations
 
-import inspect
 import logging
 import signal
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
-from functools import partial
-from types import CodeType, FrameType, TracebackType
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Hashable
+from types import TracebackType
+from typing import Final, TypeVar
 
 _MOST_KEYS: Final = 1024
 _LOGGER: Final = logging.getLogger("callspan")
-_MAX_WRAPPERS: Final = 10
-_EVENTS: Final = frozenset({"call", "line", "return", "exception", "opcode", "c_call", "c_return", "c_exception"})
-"""What trace and profile functions are called for."""
-_E = TypeVar("_E", bound=BaseException)
 _T = TypeVar("_T")
+_E = TypeVar("_E", bound=BaseException)
 _failures: Counter[str] = Counter()
 
 
@@ -79,7 +74,7 @@ class fail_open:  # noqa: N801 - reads as a statement: with fail_open("do someth
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         """Return True, which swallows, for every `Exception` but interrupts; report it first."""
-        if error is None or not isinstance(error, Exception) or is_interrupt(error):
+        if error is None or is_interrupt(error):
             return False
         report(self.what, error)
         return True
@@ -91,7 +86,7 @@ def reported(step: fail_open) -> tuple[type[Exception], ...]:
     Write `except reported(_READ):` where a step runs for every call.
     """
     error = sys.exc_info()[1]
-    if not isinstance(error, Exception) or is_interrupt(error):
+    if error is None or is_interrupt(error):
         return ()
     report(step.what, error)
     return (Exception,)
@@ -105,31 +100,29 @@ def value_of(function: Callable[[], _T]) -> _T | None:
 
 
 def ours(*kinds: type[_E]) -> tuple[type[_E], ...]:
-    """For an `except` clause: matches exceptions of these kinds, except interrupts.
-
-    Write `except ours(OSError) as error:`. A time limit of the application may well raise one of these kinds in the
-    middle of what is tried.
-    """
-    error = sys.exc_info()[1]
-    return () if error is not None and is_interrupt(error) else kinds
-
-
-def unwaited() -> tuple[type[BaseException], ...]:
-    """For the last `except` clause of a thread of callspan's own: matches everything, as no caller waits for it.
-
-    The clause says what happened. A callback of the application may raise `SystemExit` or an exception of its own kind.
-    """
-    return (BaseException,)
+    """For an `except` clause."""
+    return kinds
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Return whether a signal handler or debugger raised the exception, not the code that was running.
+    """Return whether a signal handler of the application raised the exception, or it is not an `Exception`."""
+    if not isinstance(error, Exception):
+        return True
+    registered = map(signal.getsignal, signal.valid_signals())
+    handlers = {_code_of(handler) for handler in registered if callable(handler)}
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in handlers:
+            return True
+        trace = trace.tb_next
+    return False
 
-    True for anything but an `Exception`, and for exceptions of an application's handler that Python runs between
-    two instructions: a signal handler, a trace function. Such a handler is recognised by its frame in the traceback: it
-    was given the frame that precedes its own, or it is registered as a signal handler.
-    """
-    return not isinstance(error, Exception) or _passed_handler(error)
+
+def _code_of(handler: object) -> object:
+    """Return the code that a signal handler runs: a function, method, `partial` of one, or object with `__call__`."""
+    handler = getattr(handler, "func", handler)
+    handler = getattr(handler, "__func__", handler)
+    return getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)
 
 
 def report(what: str, error: BaseException, *, level: int = logging.WARNING) -> None:
@@ -193,56 +186,3 @@ class Attempt(fail_open):
 
 
 _FOREIGN: Final = _Quiet("use an object of the application")
-
-
-def _passed_handler(error: BaseException) -> bool:
-    """Return whether the traceback has the frame of a handler that Python ran between two instructions."""
-    trace = error.__traceback__
-    if trace is None or trace.tb_next is None:
-        return False
-    registered = set(_signal_handlers())
-    while trace.tb_next is not None:
-        before, trace = trace.tb_frame, trace.tb_next
-        if trace.tb_frame.f_code in registered or _was_given(trace.tb_frame, before):
-            return True
-    return False
-
-
-def _was_given(frame: FrameType, before: FrameType) -> bool:
-    """Return whether `frame` has the arguments of a signal handler or trace function."""
-    code = frame.f_code
-    named, takes_rest = code.co_argcount, code.co_flags & inspect.CO_VARARGS
-    known = frame.f_locals
-    values = [known.get(name) for name in code.co_varnames[:named]]
-    if takes_rest:
-        rest = known.get(code.co_varnames[named + code.co_kwonlyargcount])
-        values += rest if isinstance(rest, tuple) else ()
-    # Others pass frames around too, as `inspect` and log handlers do: what is next to it must fit as well.
-    for at, value in enumerate(values):
-        if value is before:
-            after = values[at + 1] if at + 1 < len(values) else None
-            return (at > 0 and isinstance(values[at - 1], int)) or (isinstance(after, str) and after in _EVENTS)
-    return False
-
-
-def _signal_handlers() -> Iterator[CodeType]:
-    """Return the code of the current signal handlers: one may have deleted its arguments before it raised."""
-    for number in signal.valid_signals():
-        handler = signal.getsignal(number)
-        # Nearly all are numbers: the system's default, or to be ignored.
-        if callable(handler) and (code := _code_of(handler)) is not None:
-            yield code
-
-
-def _code_of(handler: Any) -> CodeType | None:  # noqa: ANN401 - whatever is registered
-    for _ in range(_MAX_WRAPPERS):
-        if isinstance(handler, partial):
-            handler = handler.func
-        elif hasattr(handler, "__func__"):
-            handler = handler.__func__
-        else:
-            break
-    code = getattr(handler, "__code__", None)
-    if code is None and callable(handler):
-        code = getattr(type(handler).__call__, "__code__", None)
-    return code if isinstance(code, CodeType) else None

@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeAlias
 
 from callspan.background import AtomicFlag, thread
-from callspan.fail_open import fail_open, ours, report, unwaited
+from callspan.fail_open import fail_open, report
 from callspan.forks import in_child
 
 MOST_BYTES: Final = 8 << 20
@@ -83,11 +83,8 @@ class FrameQueue:
         try:
             # Not `Thread.start`, which waits for the new thread.
             _thread.start_new_thread(self._start, ())
-        except ours(RuntimeError):
+        except RuntimeError:
             self._rest()  # the interpreter is ending: `drain` reads
-        except BaseException:
-            self._rest()
-            raise
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until what was received so far is read; False if that took longer. At once on the thread itself."""
@@ -147,11 +144,11 @@ class FrameQueue:
                 self.reading = True
                 try:
                     read, message, at_ns = self.waiting.popleft()
-                except ours(IndexError):
+                except IndexError:
                     return
                 try:
                     read(message, at_ns)
-                except unwaited() as error:
+                except BaseException as error:  # noqa: BLE001 - a callback of the application may raise `SystemExit`
                     report(_READ.what, error)
         finally:
             self.reading = False

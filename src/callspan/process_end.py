@@ -180,13 +180,9 @@ class ForkedWorkers:
 
     def first_call(self) -> None:
         """Register for the end of a forked child, once."""
-        try:
-            if self.forked.test_and_clear():
-                with _ARM:
-                    self._arm()
-        except BaseException:
-            self.forked.set()
-            raise
+        if self.forked.test_and_clear():
+            with _ARM:
+                self._arm()
 
     def _arm(self) -> None:
         for library in _LIBRARIES:

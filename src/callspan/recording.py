@@ -134,11 +134,7 @@ class RecordedCall:
                 refuse(misuse)
                 return
             call.state_times().duration_ns = duration_ns
-        try:
-            self._end(call, error, duration_ns)
-        except BaseException:
-            self._let_go()
-            raise
+        self._end(call, error, duration_ns)
 
     def chunk(self, data: object) -> None:
         """Record one event of a stream, parsed."""
@@ -185,7 +181,8 @@ class RecordedCall:
         try:
             self._start()
         except BaseException:
-            self._let_go()
+            self._restore()
+            self._call = None  # a background thread ends it
             raise
         return self
 
@@ -219,11 +216,6 @@ class RecordedCall:
     ) -> None:
         """End the call; an exception passes on and makes it a failed, timed out or cancelled one."""
         self.end(error)
-
-    def _let_go(self) -> None:
-        """Release an interrupted call, which is then ended by a background thread."""
-        self._restore()
-        self._call = None
 
     def _restore(self) -> None:
         """Restore the context of before the block."""

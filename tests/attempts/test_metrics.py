@@ -23,7 +23,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 import callspan
-from callspan.background import TOKENS
 from callspan.records import CallRecord, ErrorInfo, Request, Timing
 from callspan.semconv.metrics import COST, INSTRUMENTS, bounded_type
 from callspan.spans.instruments import CallMetrics
@@ -307,7 +306,7 @@ def test_a_reader_that_fails_does_not_make_a_flush_raise() -> None:
 def test_too_many_model_names_are_counted_as_other(meters: Meters) -> None:
     metrics = CallMetrics(meters.provider, "1")
     for number in range(1000):
-        metrics.observed(processed(record(f"ft:gpt-5:{number}")), TOKENS.copy())
+        metrics.observed(processed(record(f"ft:gpt-5:{number}")))
     points = meters.read()["gen_ai.client.operation.duration"]
     assert len(points) == 201
     (rest,) = [point for point in points if point.attributes["gen_ai.request.model"] == "_OTHER"]
@@ -323,9 +322,7 @@ def test_too_many_model_names_are_counted_as_other(meters: Meters) -> None:
 )  # fmt: skip
 def test_an_error_type_that_is_not_a_code_is_counted_as_other(meters: Meters, error_type: str, shown: str) -> None:
     assert bounded_type(error_type) == shown
-    CallMetrics(meters.provider, "1").observed(
-        processed(record(error=ErrorInfo(kind="server", type=error_type))), TOKENS.copy()
-    )
+    CallMetrics(meters.provider, "1").observed(processed(record(error=ErrorInfo(kind="server", type=error_type))))
     (point,) = meters.read()["gen_ai.client.operation.duration"]
     assert point.attributes["error.type"] == shown
 
@@ -336,9 +333,7 @@ def test_an_old_value_of_a_limit_is_not_reported_again(meters: Meters, monkeypat
     from callspan.records import RateLimit, RateLimits
 
     limits = RateLimits(requests=RateLimit(limit=10, remaining=0))
-    CallMetrics(meters.provider, "1").observed(
-        processed(msgspec.structs.replace(record(), rate_limits=limits)), TOKENS.copy()
-    )
+    CallMetrics(meters.provider, "1").observed(processed(msgspec.structs.replace(record(), rate_limits=limits)))
     assert meters.values("callspan.client.rate_limit.remaining") == [0]
     later = time.monotonic() + 301
     monkeypatch.setattr("callspan.spans.instruments.time.monotonic", lambda: later)
@@ -350,7 +345,7 @@ def test_without_a_meter_provider_a_call_costs_next_to_nothing() -> None:
 
     def one_call() -> None:
         over = metrics.begun(processed(done))
-        metrics.observed(processed(done), TOKENS.copy())
+        metrics.observed(processed(done))
         over()
 
     assert calls_made_by(one_call) <= 30

@@ -1,145 +1,267 @@
-"""Interrupts at executed lines (`interrupts.py`): the caller gets them, nothing is doubled, what follows is whole.
+"""Interrupts at executed lines of callspan: the application gets them, each call has one record, the next call works.
 
-A sample; every line at full scale.
+A sample; every line at full scale. A signal is marked as arrived, as the C handler of CPython does it, and the
+interpreter runs its Python handler where it next looks for signals.
 """
 
 from __future__ import annotations
 
-import io
-import json
+import asyncio
 import signal
-import subprocess
 import sys
-import weakref
+from _thread import interrupt_main
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Final
 
+import anthropic
+import openai
 import pytest
 
-from tests.faults.interrupt_uses import AGENT, USES
-from tests.faults.interrupts import AMBIGUOUS, KINDS, Signalled, TimeIsUpError, time_is_up
+import callspan
+from callspan.records import CallRecord
+from callspan.testing import Captured, ScriptedProvider, capture
 from tests.scale import scaled
 
-ROOT = Path(__file__).parents[2]
-HARNESS = "tests.faults.interrupts"
-MODES = [
-    "plain", "stream", "create", "retrieve", "upload", "batch", "results", "hosted-stream", "hosted-list", "websocket",
-]  # fmt: skip
-"""Requests whose interruption must not be felt later: every 13th line."""
-LOST = 0.01
-"""Of the points, at most: what an end computes comes before the token that lets it run once."""
-OTHERS = {"other endpoints": ("speech", "transcript", "fallback", "fallback-stream"), "agents": tuple(AGENT)}
-"""Every 52nd."""
+OURS: Final = str(Path(callspan.__file__).parent)
+TESTING: Final = str(Path(OURS, "testing"))
+POINTS: Final = scaled(24, 1_000_000)
+"""How many points of each use are interrupted, at most."""
+CHAT: Final[dict[str, Any]] = {"model": "gpt-5", "messages": [{"role": "user", "content": "Hi"}]}
+MESSAGE: Final[dict[str, Any]] = {"model": "claude", "max_tokens": 9, "messages": CHAT["messages"]}
 
 
-def interrupted(*options: str) -> None:
-    command = [sys.executable, "-m", HARNESS, *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.stdout, done.stderr[-8000:]
-    found: dict[str, Any] = json.loads(done.stdout)
-    assert not found["faults"], "\n".join(found["faults"])
-    assert done.returncode == 0, done.stderr[-8000:]
-    assert all(sum(kind["points"] for kind in kinds.values()) >= 5 for kinds in found["results"].values()), found
-    assert share_lost(found["results"]) <= LOST, found
+class TimeLimitError(Exception):
+    """What a soft time limit raises, as that of Celery."""
 
 
-def share_lost(results: dict[str, dict[str, dict[str, int]]]) -> float:
-    """Return the share of points at which a call lost its span or record to what can be known as an interrupt."""
-    counts = [one for kinds in results.values() for kind, one in kinds.items() if kind != AMBIGUOUS]
-    lost = sum(one.get("lost at an instruction of callspan", 0) for one in counts)
-    return lost / sum(one.get("points", 0) for one in counts)
+class Timeout(BaseException):
+    """What a time limit of gevent raises: no `Exception`."""
 
 
-FAULTY = f"""
-from types import SimpleNamespace
-from {HARNESS} import main
-run = SimpleNamespace(use=SimpleNamespace(name="plain"), found={{}}, faults=["one"])
-main.__globals__["measure"] = lambda *_: [run]
-main()
-"""
+KINDS: Final[dict[int, type[BaseException]]] = {
+    signal.SIGINT: KeyboardInterrupt,
+    signal.SIGUSR1: SystemExit,
+    signal.SIGUSR2: TimeLimitError,
+    signal.SIGALRM: Timeout,
+}
 
 
-def test_the_exit_code_says_whether_there_are_faults() -> None:
-    done = subprocess.run([sys.executable, "-c", FAULTY], capture_output=True, check=False, cwd=ROOT)
-    assert (done.returncode, json.loads(done.stdout)["faults"]) == (1, ["one"])
+def interrupt(number: int, frame: FrameType | None) -> None:
+    raise KINDS[number]
 
 
-def uses_of(*modes: str) -> list[str]:
-    return [name for name in USES if name in modes or name.split()[-1] in modes]
+class Arrived:
+    """Marks a signal as arrived without a step in Python, after which its handler would run too early."""
+
+    __getitem__ = interrupt_main
 
 
-@pytest.mark.timeout(scaled(600, 0))
-@pytest.mark.parametrize("mode", MODES)
-def test_lines_of_each_mode(mode: str) -> None:
-    interrupted("--every", scaled("52", "13"), "--seed", "1", "--uses", *uses_of(mode))
+ARRIVED: Final = Arrived()
 
 
-@pytest.mark.timeout(scaled(600, 0))
-@pytest.mark.parametrize("group", OTHERS)
-def test_lines_of_others(group: str) -> None:
-    interrupted("--every", scaled("208", "52"), "--seed", "1", "--uses", *uses_of(*OTHERS[group]))
+class Lines:
+    """Counts the lines of callspan that the calling thread executes; at one of them a signal arrives."""
 
-
-class Block:
-    """A context manager like any other."""
-
-    ended = False
+    def __init__(self, at: int | None = None, number: int = signal.SIGINT) -> None:
+        self.count = 0
+        self._at, self._number = at, number
 
     def __enter__(self) -> None:
-        pass
+        sys.settrace(self._around)
 
     def __exit__(self, *_: object) -> None:
-        self.ended = True
+        sys.settrace(None)
+
+    def _around(self, frame: FrameType, event: str, argument: object) -> Any:
+        file = frame.f_code.co_filename
+        return self._inside if file.startswith(OURS) and not file.startswith(TESTING) else None
+
+    def _inside(self, frame: FrameType, event: str, argument: object) -> Any:
+        if event == "line":
+            self.count += 1
+            if self.count == self._at:
+                sys.settrace(None)
+                ARRIVED[self._number]
+                return None
+        return self._inside
 
 
-def test_python_may_raise_before_the_first_instruction_of_a_blocks_end() -> None:
-    block, before = Block(), signal.signal(signal.SIGUSR2, time_is_up)
+@contextmanager
+def handlers() -> Iterator[None]:
+    """Have each signal raise its exception."""
+    before = {number: signal.signal(number, interrupt) for number in KINDS}
     try:
-        with pytest.raises(TimeIsUpError) as raised, block:
-            Signalled()[signal.SIGUSR2]
+        yield
     finally:
-        signal.signal(signal.SIGUSR2, before)
-    assert not block.ended
-    assert any(entry.name == "__exit__" for entry in raised.traceback)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def test_python_does_not_raise_what_is_raised_in_the_callback_of_a_weak_reference(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    lost: list[object] = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda given: lost.append(given.exc_type))
+class Clients:
+    """The clients of both SDKs for one provider."""
 
-    def collected(_: object) -> None:
-        raise KeyboardInterrupt
-
-    block = Block()
-    reference = weakref.ref(block, collected)
-    del block
-    assert reference() is None
-    assert lost == [KeyboardInterrupt]
-
-
-class Closing(io.RawIOBase):
-    """A file object that is written in Python, as that of a socket."""
+    def __init__(self, provider: ScriptedProvider) -> None:
+        openai_at: dict[str, Any] = {"api_key": "k", "base_url": provider.openai_url, "max_retries": 0}
+        self.openai = openai.OpenAI(**openai_at)
+        self.async_openai = openai.AsyncOpenAI(**openai_at)
+        self.anthropic = anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url, max_retries=0)
+        self.loop = asyncio.new_event_loop()
 
     def close(self) -> None:
-        super().close()
+        self.openai.close()
+        self.anthropic.close()
+        self.loop.run_until_complete(self.async_openai.close())
+        self.loop.close()
 
 
-@pytest.mark.skipif(sys.flags.dev_mode, reason="Python reports it then")
-def test_python_discards_what_is_thrown_into_a_thread_as_a_file_object_is_collected() -> None:
-    thrown, lost = KINDS[AMBIGUOUS], Closing()
-    thrown.trigger[thrown.of]
-    del lost
+def plain(clients: Clients) -> None:
+    clients.openai.chat.completions.create(**CHAT)
 
 
-def test_what_is_thrown_into_a_thread_has_no_frame_of_a_handler() -> None:
-    thrown = KINDS[AMBIGUOUS]
+def plain_async(clients: Clients) -> None:
+    clients.loop.run_until_complete(clients.async_openai.chat.completions.create(**CHAT))
 
-    def throw() -> None:
-        thrown.trigger[thrown.of]
-        "".join(())  # the interpreter looks for it after a call
 
-    with pytest.raises(TimeIsUpError) as raised:
-        throw()
-    assert {str(entry.path) for entry in raised.traceback} == {__file__}
+def stream(clients: Clients) -> None:
+    for _ in clients.anthropic.messages.create(**MESSAGE, stream=True):
+        pass
+
+
+def left_stream(clients: Clients) -> None:
+    with clients.openai.chat.completions.create(**CHAT, stream=True) as chunks:
+        next(iter(chunks))
+
+
+@callspan.tool
+def look_up(word: str) -> str:
+    return word
+
+
+def agent_step(clients: Clients) -> None:
+    with callspan.session("chat") as session, session.timestep():
+        plain(clients)
+        look_up("weather")
+
+
+def recorded(clients: Clients) -> None:
+    with callspan.record_call(provider="vllm", model="m") as call:
+        call.request(CHAT)
+        call.response({"choices": [{"message": {"role": "assistant", "content": "Hello!"}}]})
+
+
+USES: Final = (plain, plain_async, stream, left_stream, agent_step, recorded)
+
+
+@pytest.fixture
+def clients(provider: ScriptedProvider) -> Iterator[Clients]:
+    provider.reply(text="I am well.", repeat=True)
+    made = Clients(provider)
+    yield made
+    made.close()
+
+
+def ended(seen: Captured) -> list[CallRecord]:
+    """The records of calls that have ended, one for each id."""
+    return list(
+        {one.call_id: one for one in seen.everything if isinstance(one, CallRecord) and one.part == "ended"}.values()
+    )
+
+
+def points_of(use: Callable[[Clients], None], clients: Clients) -> list[int]:
+    """Sample the lines of callspan that the use executes, by their number."""
+    with capture():
+        use(clients)
+        lines = Lines()
+        with lines:
+            use(clients)
+    return list(range(1, lines.count + 1, max(1, lines.count // POINTS)))
+
+
+class Outcome:
+    """What came of one use that was interrupted."""
+
+    def __init__(self, provider: ScriptedProvider, clients: Clients) -> None:
+        self._provider, self._clients = provider, clients
+        self.raised: type[BaseException] | None = None
+        """Not the exception, whose traceback keeps the response alive."""
+        self.unraisable: list[object] = []
+
+    def of(self, use: Callable[[Clients], None], at: int, number: int) -> list[str]:
+        """Return what is wrong."""
+        hook, sys.unraisablehook = sys.unraisablehook, lambda given: self.unraisable.append(given.exc_value)
+        sent = len(self._provider.requests)
+        try:
+            with capture() as seen:
+                self._run(use, at, number)
+                sent = len(self._provider.requests) - sent
+                calls = ended(seen)
+                faults = list(self._faults(use, seen, calls, sent, KINDS[number]))
+                plain(self._clients)
+                faults += [f"the next call: {what}" for what in following(ended(seen)[len(calls) :])]
+        finally:
+            sys.unraisablehook = hook
+        return faults
+
+    def _run(self, use: Callable[[Clients], None], at: int, number: int) -> None:
+        try:
+            with handlers(), Lines(at, number):
+                use(self._clients)
+        except BaseException as error:  # noqa: BLE001 - the interrupt that is looked for
+            self.raised = type(error)
+
+    def _faults(
+        self,
+        use: Callable[[Clients], None],
+        seen: Captured,
+        calls: list[CallRecord],
+        sent: int,
+        kind: type[BaseException],
+    ) -> Iterator[str]:
+        # Python passes what is raised in a finalizer to nobody.
+        if self.raised is not kind and not self.unraisable:
+            yield f"the application got {self.raised}"
+        least = 1 if use is recorded and self.raised is None else sent
+        if not least <= len(calls) <= 1:
+            yield f"{len(calls)} records of {least} calls"
+        ids = [span.context.span_id for span in seen.spans if span.kind.name == "CLIENT" and span.context]
+        if len(ids) != len(set(ids)) or len(ids) > 1:
+            yield f"{len(ids)} spans of calls"
+
+
+def following(calls: list[CallRecord]) -> Iterator[str]:
+    """Yield what is wrong about the call that follows."""
+    if len(calls) != 1:
+        yield f"{len(calls)} records"
+    for call in calls:
+        if call.outcome != "success" or call.parent_span_id is not None or call.place.session_id is not None:
+            yield f"{call.outcome}, below {call.parent_span_id}, in {call.place}"
+
+
+@pytest.mark.timeout(scaled(120, 0))
+@pytest.mark.parametrize("use", USES, ids=[use.__name__ for use in USES])
+def test_interrupts_inside_callspan(
+    use: Callable[[Clients], None], provider: ScriptedProvider, clients: Clients
+) -> None:
+    kinds, faults = list(KINDS), []
+    for nth, at in enumerate(points_of(use, clients)):
+        number = kinds[nth % len(kinds)]
+        wrong = Outcome(provider, clients).of(use, at, number)
+        faults += [f"line {at}, {KINDS[number].__name__}: {what}" for what in wrong]
+    assert not faults, "\n".join(faults)
+
+
+def test_a_redactor_that_exits_costs_content_and_no_record(provider: ScriptedProvider, clients: Clients) -> None:
+    def exits(record: Any) -> Any:
+        if record.part == "ended":
+            raise SystemExit(3)
+        return record
+
+    with capture(redact=exits) as seen:
+        with pytest.raises(SystemExit):
+            plain(clients)
+        (call,) = ended(seen)
+    assert call.usage is not None or call.outcome == "success"
+    assert "Hi" not in str(call.request.body)

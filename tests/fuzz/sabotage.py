@@ -157,7 +157,7 @@ def _without_usage(original: Any) -> Any:
 def _spool(make: Callable[[Any], Any]) -> list[Any]:
     from callspan.spool.spool import Spool
 
-    return [_wrapping(Spool, "append_queued", make)]
+    return [_wrapping(Spool, "append", make)]
 
 
 SABOTAGES: dict[str, Callable[[], list[Any]]] = {

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import signal
-import sys
 from collections.abc import Iterator
+from functools import partial
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -97,14 +98,38 @@ def test_a_guarded_foreign_function_returns_its_value_or_none_without_logging(
     assert failures() == {}
 
 
-def test_an_exception_looks_only_at_handlers_that_can_be_called() -> None:
-    looked: list[str] = []
-    sys.setprofile(lambda frame, event, _: looked.append(frame.f_code.co_name) if event == "call" else None)
+class TimeLimitError(Exception):
+    """What a time limit of the application raises."""
+
+
+def time_is_up(number: int, frame: FrameType | None) -> None:
+    raise TimeLimitError
+
+
+class Limit:
+    def method(self, number: int, frame: FrameType | None) -> None:
+        raise TimeLimitError
+
+    __call__ = method
+
+
+HANDLERS = [time_is_up, Limit().method, Limit(), partial(time_is_up)]
+
+
+@pytest.mark.parametrize("handler", HANDLERS, ids=["function", "method", "object", "partial"])
+def test_what_a_signal_handler_raises_passes_through(handler: Any) -> None:
+    before = signal.signal(signal.SIGUSR2, handler)
     try:
-        with fail_open("read JSON"):
-            json.loads("{")
+        with pytest.raises(TimeLimitError), fail_open("do the impossible"):
+            signal.raise_signal(signal.SIGUSR2)
+        with fail_open("do the impossible"):
+            raise TimeLimitError
     finally:
-        sys.setprofile(None)
-    able = [number for number in signal.valid_signals() if callable(signal.getsignal(number))]
-    assert looked.count("_signal_handlers") >= 1
-    assert looked.count("_code_of") == len(able) < 10
+        signal.signal(signal.SIGUSR2, before)
+    assert failures() == {"do the impossible": 1}
+
+
+def test_the_callers_of_an_enumeration_are_no_signal_handlers() -> None:
+    with fail_open("do the impossible"):
+        signal.Signals(999)
+    assert failures() == {"do the impossible": 1}

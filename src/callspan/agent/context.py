@@ -94,24 +94,12 @@ class ContextBlock(ABC):
         """Apply the values of this block."""
         self._outer = get_current()
         self._inner = self._within(self._outer)
-        try:
-            attach(self._inner)
-        except BaseException:
-            attach(self._outer)  # used if an interrupt arrives before the block begins
-            raise
+        attach(self._inner)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Restore the previous values, in any task."""
-        try:
-            self._restore()
-        except BaseException:
-            self._restore()
-            raise
-
-    def _restore(self) -> None:
-        """Restore the value `_key` has in the outer context, if the current context still has that of this block.
+        """Restore the previous value of `_key`, in any task, if the current context still has that of this block.
 
         Other changes made to the context since then are kept.
         """
@@ -241,21 +229,13 @@ class Within:
         """Attach the context."""
         self._before = get_current()
         block = strictest(block_of(self._context), block_of(self._before))
-        try:
-            attach(with_content(self._context, block))
-        except BaseException:
-            attach(self._before)
-            raise
+        attach(with_content(self._context, block))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Restore the previous context."""
-        try:
-            attach(self._before)
-        except BaseException:
-            attach(self._before)
-            raise
+        attach(self._before)
 
 
 def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -278,25 +258,15 @@ def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
         @functools.wraps(function)
         async def run_async(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the signature is the wrapped one's
-            before = get_current()
-            try:
-                with Within(captured):
-                    return await function(*args, **kwargs)
-            except BaseException:
-                attach(before)  # an interrupt may arrive before `__exit__` begins
-                raise
+            with Within(captured):
+                return await function(*args, **kwargs)
 
         return cast("Callable[_P, _R]", run_async)
 
     @functools.wraps(function)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        before = get_current()
-        try:
-            with Within(captured):
-                return function(*args, **kwargs)
-        except BaseException:
-            attach(before)
-            raise
+        with Within(captured):
+            return function(*args, **kwargs)
 
     return run
 

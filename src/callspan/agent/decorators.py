@@ -110,14 +110,10 @@ def _named(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str
 def _plain(function: Callable[..., Any], opener: Callable[..., Scope]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         scope = opener(*args, **kwargs)
-        try:
-            with scope:
-                result = function(*args, **kwargs)
-                scope._returned(result)
-                return result
-        except BaseException as error:
-            scope.end(error)  # an interrupt may arrive before `__exit__` begins
-            raise
+        with scope:
+            result = function(*args, **kwargs)
+            scope._returned(result)
+            return result
 
     return call
 
@@ -125,14 +121,10 @@ def _plain(function: Callable[..., Any], opener: Callable[..., Scope]) -> Callab
 def _coroutine(function: Callable[..., Any], opener: Callable[..., Scope]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         scope = opener(*args, **kwargs)
-        try:
-            with scope:
-                result = await function(*args, **kwargs)
-                scope._returned(result)
-                return result
-        except BaseException as error:
-            scope.end(error)  # an interrupt may arrive before `__exit__` begins
-            raise
+        with scope:
+            result = await function(*args, **kwargs)
+            scope._returned(result)
+            return result
 
     return call
 
@@ -142,14 +134,10 @@ def _generator(function: Callable[..., Any], opener: Callable[..., Scope]) -> Ca
         # Each advance of a generator may run in another task: its scope is current only during an advance.
         scope = opener(*args, **kwargs)
         step = _Step(scope)
-        try:
-            scope.start(current=False)
-            with step:
-                inner = function(*args, **kwargs)
-            return (yield from _Steps(step, inner))
-        except BaseException as error:
-            step.abandon(error)
-            raise
+        scope.start(current=False)
+        with step:
+            inner = function(*args, **kwargs)
+        return (yield from _Steps(step, inner))
 
     return call
 
@@ -158,27 +146,23 @@ def _async_generator(function: Callable[..., Any], opener: Callable[..., Scope])
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:  # noqa: ANN401
         scope = opener(*args, **kwargs)
         step = _Step(scope)
-        try:
-            scope.start(current=False)
-            with step:
-                inner = function(*args, **kwargs)
-                advance = _unattended(inner)
-            relay = _Relay()
-            while not relay.closing:
-                try:
-                    with step:
-                        item = await advance
-                except StopAsyncIteration:
-                    return
-                with relay:
-                    relay.sent = yield item
-                advance = relay.into(inner)
-            step.is_last = True
-            with step:
-                await advance
-        except BaseException as error:
-            step.abandon(error)
-            raise
+        scope.start(current=False)
+        with step:
+            inner = function(*args, **kwargs)
+            advance = _unattended(inner)
+        relay = _Relay()
+        while not relay.closing:
+            try:
+                with step:
+                    item = await advance
+            except StopAsyncIteration:
+                return
+            with relay:
+                relay.sent = yield item
+            advance = relay.into(inner)
+        step.is_last = True
+        with step:
+            await advance
 
     return call
 
@@ -212,11 +196,6 @@ class _Step:
             self._scope._closed(error)
         elif error is not None:
             self._scope.end(error)
-
-    def abandon(self, error: BaseException) -> None:
-        """End the scope if an interrupt arrived between two advances, or before its end began."""
-        self._using.__exit__(type(error), error, error.__traceback__)
-        self._scope.end(error)
 
 
 class _Steps(Generator[_Yield, _Send, _Return], Generic[_Yield, _Send, _Return]):

@@ -188,7 +188,7 @@ class Loop(Agent):
         del error  # runners raise at the end of an event loop, which closes what they close too
         if not self._ended and self._started:
             self._lasted_ns, self._ended, self._is_closed = self._elapsed_ns(), True, True
-            self._defer_end(None)
+            self._finish_later(None)
 
     def _close(self, error: BaseException | None) -> Processed[Record] | None:
         with _FINISH:

@@ -12,7 +12,6 @@ from opentelemetry.context import Context
 from callspan.agent.operations import parsed
 from callspan.agent.runtime import NO_SPAN, Runtime, known_level
 from callspan.agent.session_tools import TOOL_ERROR
-from callspan.background import TOKENS
 from callspan.fail_open import fail_open
 from callspan.process.processors import with_ids, write
 from callspan.providers.hosted_tools import ProviderRun, runs_at_provider
@@ -43,7 +42,7 @@ def record_provider_tools(
         with _RECORD:
             processed = runtime.process(_event(run, record, name), level, "event")
             span = NO_SPAN if above is None else runtime.spans.start(processed, parent=above)
-            span.end(processed, None, TOKENS.copy())
+            span.end(processed, None)
             write(with_ids(processed, span_ids(span)), runtime.write)
 
 

@@ -13,7 +13,7 @@ from typing import Final, Protocol, TypeAlias
 import msgspec
 from opentelemetry.context import Context
 
-from callspan.background import LRUCache, RunAgain, not_again
+from callspan.background import LRUCache
 from callspan.process.callbacks import Point
 from callspan.process.processed import Processed
 from callspan.process.processors import Processors
@@ -149,8 +149,8 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     service: str | None = None
     session_ended: Callable[[Processed[Record], int], None] = not_measured
     """Measures a session that has ended, given the start of its span in Unix nanoseconds; never raises."""
-    run_again: RunAgain = not_again
-    """Called with an end that was interrupted."""
+    run_again: Callable[[Callable[[], object]], object] = bool
+    """Called with an end that was interrupted: runs it soon, on another thread."""
 
     def process(self, record: Record, level: Content | None, point: Point | None = None) -> Processed[Record]:
         """Return the record with only what may be exported and stored, see `Processors.process`.

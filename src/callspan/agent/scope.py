@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextvars
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar
@@ -21,7 +21,6 @@ from callspan.agent.context import SCOPE, block_of, content_of, metadata_of, wit
 from callspan.agent.episode import RunningTotals
 from callspan.agent.misuse import UsageError, refuse
 from callspan.agent.runtime import NO_SPAN, Runtime, ScopeSpanHandle
-from callspan.background import MEASUREMENT, RECORD, TOKENS, not_again
 from callspan.fail_open import fail_open
 from callspan.frames import FRAMES
 from callspan.process import processors
@@ -54,18 +53,6 @@ _FRAMES_S: Final = 0.5
 _ENDING: Final = fail_open("end a session, timestep or tool")
 
 
-class _Done(Awaitable[None]):
-    """An awaitable that is already done."""
-
-    __slots__ = ()
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        yield from ()
-
-
-_DONE: Final = _Done()
-
-
 class Scope(ABC):
     """A part of an agent's work that is started, is current for the running code, and ends once.
 
@@ -90,7 +77,6 @@ class Scope(ABC):
         "_span",
         "_start_ns",
         "_started",
-        "_tokens",
     )
 
     _is_aside: ClassVar[bool] = False
@@ -117,8 +103,6 @@ class Scope(ABC):
         self._final: Processed[Record] | None = None
         self._last_call: Begun | None = None
         """The newest call begun below."""
-        self._tokens = TOKENS.copy()
-        """What its end has not done yet and may do once."""
 
     @property
     def _inner(self) -> Context | None:
@@ -165,10 +149,10 @@ class Scope(ABC):
             if current and (inner := self._inner) is not None:
                 self._outer = outside
                 attach(inner)
+            return self  # noqa: TRY300 - an interrupt may come here too
         except BaseException as error:
             self._undo_start(error)
             raise
-        return self
 
     def end(self, error: BaseException | None = None, *, at: Time | None = None) -> None:
         """End, with the exception that ended it if there was one, and restore the previous current scope.
@@ -196,7 +180,7 @@ class Scope(ABC):
                 leave(self, self._outer)
         except BaseException:
             self._ended = True
-            self._defer_end(error)
+            self._finish_later(error)
             raise
 
     def using(self) -> Using:
@@ -238,17 +222,13 @@ class Scope(ABC):
             self.end(error)
 
     def _finish(self, error: BaseException | None) -> None:
-        """Do all that the end does; called again if it was interrupted."""
+        """Do all that the end does; called once more if it was interrupted."""
         with _ENDING:
             self._final = final = self._final or self._close(error)
-            take = self._tokens.pop
             if final is not None:
-                self._span.end(final, None, self._tokens)
-                if take(RECORD, False):
-                    self._keep(final)
-                if take(MEASUREMENT, False):
-                    self._observe_end(final)
-            self._tokens = {}
+                self._span.end(final, None)
+                self._keep(final)
+                self._observe_end(final)
             self._final = None
 
     def _end_inner(self, scope: Scope | None, error: BaseException | None) -> None:
@@ -257,14 +237,13 @@ class Scope(ABC):
             scope.end(error)
             scope = scope._above
 
-    def _defer_end(self, error: BaseException | None) -> None:
-        """Restore the previous current scope; have an interrupted end run again."""
+    def _finish_later(self, error: BaseException | None) -> None:
+        """Restore the previous current scope; have an interrupted end run once more."""
         here = contextvars.copy_context()  # it determines what may be recorded
         if self._outer is not None and is_within(get_current().get(SCOPE), self):
             attach(with_content(self._outer, block_of(get_current())))
-        if self._tokens:
-            run_again = not_again if self._runtime is None else self._runtime.run_again
-            run_again(partial(here.run, self._finish, error), self._tokens)
+        if self._runtime is not None:
+            self._runtime.run_again(partial(here.run, self._finish, error))
 
     @abstractmethod
     def _open(self, current: Context) -> Context:
@@ -407,34 +386,20 @@ class Scope(ABC):
         return ids
 
     def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException as error:
-            self._undo_start(error)  # CPython 3.10 can also interrupt between the return of `start` and here
-            raise
+        return self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self.end(error)
-        except BaseException:
-            self.end(error)  # an interrupt may arrive before `end` begins
-            raise
+        self.end(error)
 
     async def __aenter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException as error:
-            self._undo_start(error)
-            raise
+        return self.start()
 
-    def __aexit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> Awaitable[None]:
-        # Not a coroutine function: an interrupt may arrive before a coroutine is awaited.
-        self.__exit__(kind, error, trace)
-        return _DONE
+    ) -> None:
+        self.end(error)
 
 
 def current_scope() -> Scope | None:
@@ -500,18 +465,10 @@ class Using:
     def __enter__(self) -> None:
         """Make the scope current."""
         self._outer = get_current()
-        try:
-            attach(within_block(self._scope._inner or self._outer, self._outer))
-        except BaseException:
-            leave(self._scope, self._outer)
-            raise
+        attach(within_block(self._scope._inner or self._outer, self._outer))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Restore the previous current scope."""
-        try:
-            leave(self._scope, self._outer)
-        except BaseException:
-            leave(self._scope, self._outer)
-            raise
+        leave(self._scope, self._outer)

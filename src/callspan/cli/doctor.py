@@ -354,11 +354,6 @@ def _losses(directory: Path) -> Iterator[Check]:
         detail = f"{look_ups} without an answer from a store, last at {iso(unanswered.last_ns)}"
         why = "Another program had locked it: spans lack their link, records content whose level is not known. "
         yield Check("stores", "look-ups", "note", detail, f"{why}Delete {directory / LOSSES_FILE} once you know.")
-    interrupted = losses.interrupted
-    if interrupted.times:
-        detail = f"{plural(interrupted.times, 'interrupt')} in the middle of an end, last at {iso(interrupted.last_ns)}"
-        why = "Each may have cost a span, a measurement or a record: see docs/durability.md#interrupts. "
-        yield Check("stores", "interrupts", "note", detail, f"{why}Delete {directory / LOSSES_FILE} once you know.")
 
 
 def _retention(settings: Settings, directory: Path) -> Iterator[Check]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,21 +11,21 @@ from callspan.background import Worker
 from callspan.cost.price_table import PriceFileError, pricer_for
 from callspan.delivery.begun_records import BegunRecords
 from callspan.delivery.retaining import Retention, retains
-from callspan.fail_open import Once, fail_open, log, ours, report, reported
+from callspan.fail_open import fail_open, ours, report
 from callspan.process import callbacks
 from callspan.process.content import without_bodies
-from callspan.process.processed import Processed, passes_first, queue
+from callspan.process.processed import Processed
 from callspan.process.processors import delivery_processors
 from callspan.record import codec
 from callspan.record.events import Record
 from callspan.record.span_frames import SegmentHead, SpanFrame, encode_frame_of
 from callspan.settings import SettingError, Settings
+from callspan.spool.cap import WithoutBodies
 from callspan.spool.directory import Listing
-from callspan.spool.losses import Losses, Occasions, add_losses
 from callspan.spool.processed_sink import ProcessedSink
 from callspan.spool.shipper import SinkState
 from callspan.spool.sink import Sink
-from callspan.spool.spool import Queued, Spool
+from callspan.spool.spool import Spool
 from callspan.spool.unrecorded import UnrecordedCalls
 from callspan.stores.protocol import Retainable
 from callspan.stores.spools import spool_directory
@@ -39,12 +38,6 @@ _LATE_S: Final = 1.0
 _CLOSING: Final = Worker("callspan-closing")
 _KEEP: Final = fail_open("keep a record")
 _SHOW: Final = fail_open("show a record to a listener")
-_COUNT: Final = fail_open("count an interrupt")
-_WARNED: Final = Once()
-_MAY_LACK: Final = (
-    "An interrupt came while callspan ended a call, session, step or tool: this one may lack its span, measurement or "
-    "record. `callspan doctor` says how often"
-)
 
 Listener: TypeAlias = Callable[[Processed[Record]], None]
 _destination: Final[list[Destination]] = []
@@ -111,43 +104,31 @@ class Recorder:
         return self._open_spool.pop(_OPEN, None)
 
     def write(self, processed: Processed[Record]) -> None:
-        """Append a record: when this returns, the operating system has it. Anything but a processed one is refused.
-
-        After an interrupt it may be repeated: the record is appended once.
-        """
+        """Append a record: when this returns, the operating system has it. Anything but a processed one is refused."""
         if type(processed) is not Processed:
             self._refuse(processed)
             return
         record = processed.record
         if self._stores:
-            try:
-                spool = self._open_spool.get(_OPEN) or self._open()
-                queued = processed.queued
-                if queued is None:
-                    queued = Queued(codec.encode(record), partial(_encoded_without_bodies, record))
-                    queue(processed, queued)
-                    if self._begun is not None:
-                        self._begun.note(record, queued.payload)
-                refused = not spool.append_queued(queued) and self.spool is not spool
-            except reported(_KEEP):
-                refused = False
-            if refused:
-                # Another thread closed it in between.
-                with _KEEP:
-                    self._open().append_queued(queued)
-        if self._listeners and passes_first(processed, "listeners"):
-            for listener in self._listeners:
-                with _SHOW:
-                    listener(processed)
+            with _KEEP:
+                payload = codec.encode(record)
+                if self._begun is not None:
+                    self._begun.note(record, payload)
+                self._append(payload, partial(_encoded_without_bodies, record))
+        for listener in self._listeners:
+            with _SHOW:
+                listener(processed)
+
+    def _append(self, payload: bytes, without_bodies: WithoutBodies | None) -> None:
+        spool = self._open_spool.get(_OPEN) or self._open()
+        if not spool.append(payload, without_bodies) and self.spool is not spool:
+            # Another thread closed it in between.
+            self._open().append(payload, without_bodies)
 
     def write_span(self, span: SpanFrame) -> None:
         """Append a finished span for the stores that take spans. Never raises."""
         with _KEEP:
-            queued = Queued(encode_frame_of(span), None)
-            spool = self._open_spool.get(_OPEN) or self._open()
-            if not spool.append_queued(queued) and self.spool is not spool:
-                # Another thread closed it in between.
-                self._open().append_queued(queued)
+            self._append(encode_frame_of(span), None)
 
     def _refuse(self, value: object) -> None:
         self.refused += 1
@@ -197,15 +178,6 @@ class Recorder:
         """Return how many records were dropped before any store could have them, by reason."""
         drops = {} if (spool := self.spool) is None else spool.drops()
         return {**drops, "unprocessed": self.refused} if self.refused else drops
-
-    def interrupted(self) -> None:
-        """Count an interrupt that may have cost a span, a measurement or a record; warn of the first."""
-        if _WARNED.first(None):
-            log(logging.WARNING, _MAY_LACK)
-        directory = self.directory()
-        if directory is not None:
-            with _COUNT:
-                add_losses(directory, Losses(interrupted=Occasions.one()))
 
     def directory(self) -> Path | None:
         """Return the directory of the spool; None without stores."""

@@ -77,7 +77,7 @@ class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
     returned: Callable[[Any, Any], object] | None = None
     """Takes the result; returns its replacement for the caller, or None for the result itself."""
     raised: Callable[[Any, BaseException], object] | None = None
-    """Takes the exception, which is raised to the caller. Called twice, where an interrupt came in it with that one."""
+    """Takes the exception, which is raised to the caller."""
     enter: Callable[[Any], object] | None = None
     """Does what `returned` and `raised` undo. Raises only interrupts, which `raised` receives."""
     pause: Callable[[Any], object] | None = None
@@ -231,29 +231,22 @@ def _around(original: Function, steps: HookSteps) -> Function:
             state = None
         if state is None:
             return original(*args, **kwargs)
-        result, is_reported = _ABSENT, False
+        result = _ABSENT
         try:
-            try:
-                enter(state)
-                result = original(*args, **kwargs)
-                kind = type(result)
-                # A hook mostly returns one type. The class is checked without reading attributes: slow for pydantic.
-                if kind is not plain:
-                    if issubclass(kind, Awaitable):
-                        return _awaited_later(steps, state, result)
-                    plain = kind
-                replacement = returned(state, result)
-                return result if replacement is None else replacement  # noqa: TRY300 - an interrupt may come here too
-            except BaseException as error:
-                if result is not _ABSENT and isinstance(error, _swallowed(step)):
-                    return result
-                _raised(steps, state, error)
-                is_reported = True
-                raise
-        except BaseException as interrupt:
-            # One may come before, or in, what the clause above does.
-            if not is_reported:
-                _raised(steps, state, interrupt)
+            enter(state)
+            result = original(*args, **kwargs)
+            kind = type(result)
+            # A hook mostly returns one type. The class is checked without reading attributes: slow for pydantic.
+            if kind is not plain:
+                if issubclass(kind, Awaitable):
+                    return _awaited_later(steps, state, result)
+                plain = kind
+            replacement = returned(state, result)
+            return result if replacement is None else replacement  # noqa: TRY300 - an interrupt may come here too
+        except BaseException as error:
+            if result is not _ABSENT and isinstance(error, _swallowed(step)):
+                return result
+            _raised(steps, state, error)
             raise
 
     return hooked
@@ -269,22 +262,16 @@ def _around_async(original: Function, steps: HookSteps) -> Function:
             state = None
         if state is None:
             return await original(*args, **kwargs)
-        result, is_reported = _ABSENT, False
+        result = _ABSENT
         try:
-            try:
-                enter(state)
-                result = await original(*args, **kwargs)
-                replacement = returned(state, result)
-                return result if replacement is None else replacement  # noqa: TRY300 - an interrupt may come here too
-            except BaseException as error:
-                if result is not _ABSENT and isinstance(error, _swallowed(step)):
-                    return result
-                _raised(steps, state, error)
-                is_reported = True
-                raise
-        except BaseException as interrupt:
-            if not is_reported:
-                _raised(steps, state, interrupt)
+            enter(state)
+            result = await original(*args, **kwargs)
+            replacement = returned(state, result)
+            return result if replacement is None else replacement  # noqa: TRY300 - an interrupt may come here too
+        except BaseException as error:
+            if result is not _ABSENT and isinstance(error, _swallowed(step)):
+                return result
+            _raised(steps, state, error)
             raise
 
     return hooked

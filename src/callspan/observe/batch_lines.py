@@ -18,7 +18,7 @@ from weakref import WeakSet
 
 import msgspec
 
-from callspan.background import AtomicFlag, OwnThread
+from callspan.background import AtomicFlag, Worker
 from callspan.fail_open import fail_open, ours, reported
 from callspan.observe.background_responses import IN_PROGRESS, version_of
 from callspan.providers import registry
@@ -39,7 +39,7 @@ _HEAD_BYTES: Final = 1 << 12
 _MARKS: Final = (b'"custom_id"', b'"batch_req_')
 """What the first line of OpenAI's results has."""
 _LINE: Final = fail_open("read a line of a batch")
-LINES: Final = OwnThread("callspan-batches", at_exit_s=30.0)
+LINES: Final = Worker("callspan-batches", at_exit_s=30.0)
 """The thread."""
 submit: Final = LINES.put
 """Queues work for the thread; at the latest it is done when the process ends."""
@@ -147,17 +147,11 @@ class LineReader:
             return
         number = self._handed + 1
         work = partial(self._work, _Block(data, start, end), number)
-        try:
-            self._hand(number, end - start, over)
-            if bounded and _waiting_bytes() > _MOST_WAITING:
-                work()
-            else:
-                submit(work)
-        except BaseException:
-            # What was not read yet is read by the thread; the rest of it has nothing to do.
-            self._hand(number, end - start, over)
+        self._hand(number, end - start, over)
+        if bounded and _waiting_bytes() > _MOST_WAITING:
+            work()
+        else:
             submit(work)
-            raise
 
     def _hand(self, number: int, size: int, over: int) -> None:
         self._handed = number
@@ -184,12 +178,8 @@ class LineReader:
         self._settle()
 
     def _settle(self) -> None:
-        try:
-            if self._finished is not None and len(self._done) == self._handed and self._unsettled.test_and_clear():
-                self._over(sum(self._done.values(), Counter()), self._finished, self._last_ns)
-        except BaseException:
-            self._unsettled.set()
-            raise
+        if self._finished is not None and len(self._done) == self._handed and self._unsettled.test_and_clear():
+            self._over(sum(self._done.values(), Counter()), self._finished, self._last_ns)
 
 
 class _Block:

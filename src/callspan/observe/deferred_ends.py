@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from callspan.background import LOOK_UPS, Worker, drain_deferred
+from callspan.background import LOOK_UPS, Worker
 from callspan.fail_open import fail_open
 from callspan.frames import FRAMES
 from callspan.observe.batch_lines import LINES
@@ -85,16 +85,12 @@ class DeferredEnds:
         self.drain(max(0.0, deadline - time.monotonic()))
 
     def drain(self, timeout_s: float = _AT_EXIT_S) -> bool:
-        """Run every queued end and the deferred rests of others; wait for what came over websockets and for look-ups.
-
-        And for lines of batches. False on timeout.
-        """
+        """Wait for every queued end, what came over websockets, lines of batches and look-ups; False on timeout."""
         deadline = time.monotonic() + timeout_s
         ended = FRAMES.drain(timeout_s)
         ended = self.worker.drain(max(0.0, deadline - time.monotonic())) and ended
         ended = LINES.drain(max(0.0, deadline - time.monotonic())) and ended
-        ended = LOOK_UPS.drain(max(0.0, deadline - time.monotonic())) and ended
-        return drain_deferred(max(0.0, deadline - time.monotonic())) and ended
+        return LOOK_UPS.drain(max(0.0, deadline - time.monotonic())) and ended
 
     def _calls(self) -> list[Exchange]:
         return [call for entry in list(self._open.values()) if (call := entry()) is not None]

@@ -1,10 +1,9 @@
-"""Ending: the accepted end of an exchange. After an interrupt it runs again, without what it has taken a token for."""
+"""Ending: the accepted end of an exchange, which runs once more where an interrupt has cut it off."""
 
 from __future__ import annotations
 
 import msgspec
 
-from callspan.background import TOKENS, Tokens
 from callspan.process.processed import Processed
 from callspan.record.call import CallRecord, ErrorInfo, Outcome, StreamEnd
 from callspan.record.messages import Conversation
@@ -26,10 +25,8 @@ class Ending(msgspec.Struct, eq=False):
     """The messages as they were sent and received, for a tool loop, and where tools of the provider have run."""
     has_runs: bool = False
     """Whether tools of the provider may have run."""
-    tokens: Tokens = msgspec.field(default_factory=TOKENS.copy)
-    """What it has not done yet and may do once; empty when it is done."""
-    runs: int = 0
-    """How often it was begun."""
+    is_told: bool = False
+    """Whether its session and timestep know of it: their totals count it once."""
 
 
 def bodies(record: CallRecord) -> tuple[int, int]:

@@ -39,8 +39,8 @@ class ByteReader(Protocol):
 class Exchange:
     """One observed request. Its methods raise nothing but interrupts.
 
-    Events come from one thread or task at a time, like those of the SDK; `end` may be called from any. What an end
-    reads is kept until it is done: where an interrupt comes, it runs again on another thread, from its start.
+    Events come from one thread or task at a time, like those of the SDK; `end` may be called from any. An end that an
+    interrupt cuts off runs once more, from its start, on another thread.
     """
 
     __slots__ = (
@@ -146,11 +146,15 @@ class Exchange:
         except BaseException:
             # Not here: it may call the application, which has a time limit.
             if endings[:1] == [ending]:
-                self._ports.run_again(partial(self._finish, ending), ending.tokens)
+                self._ports.run_again(partial(self._finish_again, ending))
             raise
 
+    def _finish_again(self, ending: Ending) -> None:
+        """Do all that an interrupted end does."""
+        self._finish(ending)
+
     def _finish(self, ending: Ending) -> None:
-        """Do all that the end does; called again if it was interrupted. What needs a token is done once."""
+        """Do all that the end does."""
         raise NotImplementedError
 
     def __del__(self) -> None:

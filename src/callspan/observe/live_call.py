@@ -10,7 +10,6 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from callspan.background import MEASUREMENT, RECORD, TOTALS
 from callspan.fail_open import fail_open, reported
 from callspan.observe import background_responses
 from callspan.observe.attempts import TOO_MANY_REQUESTS, last_limits, usage_by_attempt
@@ -52,8 +51,6 @@ _BUILD_RECORD: Final = fail_open("build the record of a call")
 _READ_MESSAGES: Final = fail_open("read the messages of a call")
 _TOTALS: Final = fail_open("add a call to its session")
 _nothing: Final[Callable[[], object]] = bool
-_MOST_RUNS: Final = 2
-"""How often an end builds its record; interrupted again, as by a redactor that exits, it leaves out the content."""
 
 WebhookReport: TypeAlias = Callable[[CallInfo, str, str, int | None], None]
 """Takes a client's server, a response's id and status, and when it ended, Unix nanoseconds (None: now)."""
@@ -344,28 +341,30 @@ class LiveCall(RecordedExchange):
         self._ports.keep(started)
 
     def _finish(self, ending: Ending) -> None:
-        tokens = ending.tokens
-        if not tokens:
-            return
-        ending.runs += 1
         processed = ending.processed or self._processed(ending)
-        self.span.end(processed, ending.conversation, tokens)
-        if self._call_ended is None:
-            ending.conversation = None  # it may be large
-        if RECORD in tokens:
-            self._ports.write(processed)  # once, also where it is repeated
-            self._ports.keep(record := processed.record)
-            if record.part == "answered":
-                self._ports.answered(record)
-            tokens.pop(RECORD, None)
-        if MEASUREMENT in tokens and self._ports.are_measured():
-            self._ports.observed(processed, tokens)
+        self.span.end(processed, ending.conversation)
+        self._ports.write(processed)
+        self._ports.keep(record := processed.record)
+        if record.part == "answered":
+            self._ports.answered(record)
+        if self._ports.are_measured():
+            self._ports.observed(processed)
         (self._over or self._ports.begun(self._begun))()
-        if tokens.pop(TOTALS, False) and (self._call_ended is not None or ending.wire is not None):
+        if not ending.is_told:
+            ending.is_told = True
             with _TOTALS:
                 self._tell(processed, ending)
-        ending.tokens = {}
         ending.processed = ending.conversation = ending.wire = None
+
+    def _finish_again(self, ending: Ending) -> None:
+        try:
+            self._finish(ending)
+        except BaseException:
+            if ending.processed is None:  # a redactor that exits would do so each time
+                fields = self._ending_fields(ending, ending.error)
+                ending.processed = interrupted(msgspec.structs.replace(self.record, **fields))
+                self._finish(ending)
+            raise
 
     def _tell(self, processed: Processed[CallRecord], ending: Ending) -> None:
         """Tell the session, timestep or loop around it; record the tools that have run at the provider."""
@@ -380,23 +379,19 @@ class LiveCall(RecordedExchange):
     def _processed(self, ending: Ending) -> Processed[CallRecord]:
         """Return the record, processed; from here on it is kept, and what it is made of is not."""
         self._fold(ending)
-        if ending.runs > _MOST_RUNS:
-            fields = self._ending_fields(ending, ending.error)
-            processed = interrupted(msgspec.structs.replace(self.record, **fields))
-        else:
-            info, fields = self._fields(ending)
-            has_answer = self.has_body or self._timing is not None
-            if not info.recognized and fields["outcome"] == "success" and has_answer:
-                with _BUILD_RECORD:
-                    flag_unrecognized(fields, self.record, ending.body)
-            record = msgspec.structs.replace(self.record, **fields)
-            processed = self._ports.processors.process(record)
-            ending.has_runs = has_runs(ending.body)
-            if self._exchanged is not None or ending.has_runs:
-                ending.wire = self._conversation(record, record, ending.body)
-            if self.span.wants_content:
-                same = ending.wire is not None and bodies(processed.record) == bodies(record)
-                ending.conversation = ending.wire if same else self._conversation(record, processed.record, ending.body)
+        info, fields = self._fields(ending)
+        has_answer = self.has_body or self._timing is not None
+        if not info.recognized and fields["outcome"] == "success" and has_answer:
+            with _BUILD_RECORD:
+                flag_unrecognized(fields, self.record, ending.body)
+        record = msgspec.structs.replace(self.record, **fields)
+        processed = self._ports.processors.process(record)
+        ending.has_runs = has_runs(ending.body)
+        if self._exchanged is not None or ending.has_runs:
+            ending.wire = self._conversation(record, record, ending.body)
+        if self.span.wants_content:
+            same = ending.wire is not None and bodies(processed.record) == bodies(record)
+            ending.conversation = ending.wire if same else self._conversation(record, processed.record, ending.body)
         ending.processed = processed
         ending.body = self._body = self._input = self._raw_input = self._raw_output = None
         self._request = self.record.request

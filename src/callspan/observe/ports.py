@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import msgspec
 
-from callspan.background import AtomicFlag, RunAgain, Tokens, not_again
+from callspan.background import AtomicFlag
 from callspan.process.processed import Processed
 from callspan.process.processors import Processors
 from callspan.record.call import CallRecord, Place
@@ -109,8 +109,8 @@ class ExchangePorts(msgspec.Struct, frozen=True, kw_only=True):
     """Called with the first call of a forked child. Never raises."""
     submit_end: Callable[[Exchange], None] = nothing
     """Called with an exchange whose end was not reported: calls `end` soon, on another thread."""
-    run_again: RunAgain = not_again
-    """Called with an end that was interrupted."""
+    run_again: Callable[[Callable[[], object]], object] = nothing
+    """Called with an end that was interrupted: runs it soon, on another thread."""
 
 
 class CallPorts(ExchangePorts, frozen=True, kw_only=True):
@@ -120,11 +120,11 @@ class CallPorts(ExchangePorts, frozen=True, kw_only=True):
     processors: Processors
     """What each record goes through before it is shown, stored or measured."""
     write: Callable[[Processed[CallRecord]], None]
-    """Stores a record, once however often it is called with it; never raises."""
+    """Stores a record; never raises."""
     are_measured: Callable[[], object] = partial(bool, True)
     """Returns something true where metrics are wanted now; in no frame of Python, as it is called for each call."""
-    observed: Callable[[Processed[CallRecord], Tokens], None]
-    """Called with every finished record, for metrics; takes the token `MEASUREMENT`. Never raises."""
+    observed: Callable[[Processed[CallRecord]], None]
+    """Called with every finished record, for metrics. Never raises."""
     begun: Callable[[Processed[CallRecord]], Callable[[], object]] = _uncounted
     """Called with every call that begins; the returned function is called at the call's end. Neither raises.
 

@@ -32,7 +32,7 @@ from callspan.process import callbacks
 from callspan.process.callbacks import Point
 from callspan.process.content import at_level, encoded, with_bodies, withhold, without_content
 from callspan.process.media_references import media_by_reference
-from callspan.process.processed import Processed, passes_first
+from callspan.process.processed import Processed
 from callspan.process.redaction import Redactor, redacted
 from callspan.process.secrets import CARRIES_CREDENTIALS, mask_record
 from callspan.record.bounded import json_attribute, weight
@@ -57,8 +57,6 @@ _REDACTOR_FAILED: Final = partial(withhold, why="redactor_failed")
 
 _NEW: Final = object.__new__
 _PUT: Final = Processed.__dict__["record"].__set__
-_PUT_QUEUED: Final = Processed.__dict__["queued"].__set__
-_PUT_PASSED: Final = Processed.__dict__["passed"].__set__
 
 _PRICE: Final = fail_open("price a call")
 _CHOOSE: Final = fail_open("choose the processors of a record")
@@ -217,17 +215,15 @@ def with_ids(processed: Processed[_R], ids: dict[str, Any]) -> Processed[_R]:
 
 
 def write(processed: Processed[_R], store: Callable[[Processed[_R]], None]) -> None:
-    """Store a processed record, then call the callbacks of `after_record`; each once, also where it is repeated."""
+    """Store a processed record, then call the callbacks of `after_record`."""
     store(processed)
-    if callbacks.REGISTERED and passes_first(processed, "callbacks"):
+    if callbacks.REGISTERED:
         callbacks.call("after_record", processed.record)
 
 
 def _processed(record: _R) -> Processed[_R]:
     made: Processed[_R] = _NEW(Processed)
     _PUT(made, record)
-    _PUT_QUEUED(made, None)
-    _PUT_PASSED(made, None)
     return made
 
 

@@ -43,11 +43,8 @@ class SpanHandle(Protocol[_Record_contra, _Last_contra]):
     def within(self, context: Any) -> Any:  # noqa: ANN401 - OpenTelemetry's, of which records know nothing
         """Return OpenTelemetry's `context` with this span as the current one."""
 
-    def end(self, record: _Record_contra, last: _Last_contra, tokens: dict[str, bool], /) -> None:
-        """Set the final attributes on the span and end it at the record's end time.
-
-        Takes the token `background.SPAN` before what may be done once. Called again after an interrupt.
-        """
+    def end(self, record: _Record_contra, last: _Last_contra, /) -> None:
+        """Set the final attributes on the span and end it at the record's end time, unless it has ended."""
 
 
 def span_ids(span: SpanHandle[Any, Any]) -> dict[str, Any]:
@@ -87,5 +84,5 @@ class NoSpan:
         """Return the context unchanged."""
         return context
 
-    def end(self, record: object, last: object, tokens: dict[str, bool], /) -> None:
+    def end(self, record: object, last: object, /) -> None:
         """Do nothing."""

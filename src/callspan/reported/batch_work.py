@@ -13,7 +13,7 @@ import msgspec
 from opentelemetry.context import Context
 
 from callspan.agent.runtime import LEVELS, SpanRef, UnansweredError, known_level
-from callspan.background import SPAN, LRUCache, on_own_thread
+from callspan.background import LRUCache, on_own_thread
 from callspan.fail_open import Once, fail_open, log, ours
 from callspan.observe.batch_exchange import BatchExchange
 from callspan.observe.batch_lines import (
@@ -168,15 +168,11 @@ class _Request:
             return
         keep = partial(self._keep, lines, file_id)
         self._of.uploads.put((self.started.provider, file_id), self._stored)
-        try:
-            self._is_uploaded = True
-            if lines.size <= _AT_ONCE_BYTES:
-                keep()
-            else:
-                submit(keep)
-        except BaseException:
+        self._is_uploaded = True
+        if lines.size <= _AT_ONCE_BYTES:
+            keep()
+        else:
             submit(keep)
-            raise
 
     def _keep(self, lines: UploadedLines, file_id: str) -> None:
         if self._stored.is_finished:
@@ -352,8 +348,7 @@ class _FirstRead(Report):
         self._make_span = show
 
     def _do(self) -> bool:
-        if self.tokens.pop(SPAN, False):
-            self._make_span()
+        self._make_span()
         return True
 
 

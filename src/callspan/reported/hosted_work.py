@@ -11,7 +11,6 @@ import msgspec
 from opentelemetry.context import Context
 
 from callspan.agent.runtime import LEVELS, SPAN_REFS, ScopeSpanHandle, SpanRef, known_level
-from callspan.background import LOOK_UPS
 from callspan.fail_open import fail_open
 from callspan.observe.background_responses import IN_PROGRESS
 from callspan.observe.hosted_agents import (
@@ -112,11 +111,7 @@ class HostedWork:
         """Record facts; where an interrupt comes, another thread records those that are not, each has its claim."""
         ids = [response_call_id(source.provider, one.key) for one in facts if isinstance(one, ModelRequest)]
         record = partial(self._record, source, facts, _Stored(ids))
-        try:
-            record()
-        except BaseException:
-            LOOK_UPS.put(record)
-            raise
+        record()
 
     def _record(self, source: Source, facts: Sequence[Fact], stored: _Stored) -> None:
         for fact in facts:
@@ -237,7 +232,7 @@ class _ToolEvent(_OfSession):
         if self._first is None or (known.is_answered and self._first != (record, level)):
             self._write(of_calls, "first" if self._first is None else "completed", record)
         if self._shown is not None:
-            self._shown.end(of_calls.process(record), None, self.tokens)
+            self._shown.end(of_calls.process(record), None)
 
 
 class _ModelCall(_OfSession):

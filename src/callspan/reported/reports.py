@@ -18,7 +18,7 @@ import msgspec
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from callspan.agent.runtime import SpanRef, SpanStarter, UnansweredError
-from callspan.background import LOOK_UPS, SPAN, TOKENS, TOTALS, Tokens
+from callspan.background import LOOK_UPS
 from callspan.fail_open import fail_open, ours
 from callspan.observe.ports import CallSpanHandle
 from callspan.process import processors
@@ -97,22 +97,21 @@ class Reports:
         self,
         look_ups: LookUps,
         write: Callable[[Processed[Any]], None],
-        measure: Callable[[Processed[CallRecord], Tokens], None],
+        measure: Callable[[Processed[CallRecord]], None],
         outlets: Mapping[Content, Outlet],
         withheld: Processors,
-        interrupted: Callable[[], object] = bool,
         tools_ran: Callable[[CallRecord, Content], object] = not_recorded,
     ) -> None:
         """`write` stores a record; `outlets` has every level that is at least as strict as the setting.
 
-        `withheld` is for records whose level is not known yet; `interrupted` counts an interrupt that may have cost a
-        span or measurement; `tools_ran` records the tools that ran at the provider in an answer.
+        `withheld` is for records whose level is not known yet; `tools_ran` records the tools that
+        ran at the provider in an answer.
         """
         self.tools_ran = tools_ran
         self.scope_spans: SpanStarter | None = None
         """Starts the spans of tools that are reported one by one."""
         self.look_ups, self.measure, self.outlets, self.withheld = look_ups, measure, outlets, withheld
-        self.write, self._interrupted = write, interrupted
+        self.write = write
         self.claims: Claims[Any] = Claims()
 
     def report(self, report: Report) -> None:
@@ -121,8 +120,6 @@ class Reports:
             report.run()
         except BaseException:
             report.defer()
-            if report.tokens != TOKENS:
-                LOOK_UPS.put(self._interrupted)
             raise
 
 
@@ -160,8 +157,6 @@ class Report:
         """
         self._of, self._key, self._adds = of, key, adds
         self._level = level if isinstance(level, Level) else Level(level)
-        self.tokens = TOKENS.copy()
-        """What it has not done yet and may do once."""
         self._claim: Claim[Any] | None = None
         self._is_deferred = False
         self._first: tuple[Record, Content | None] | None = None
@@ -215,7 +210,7 @@ class Report:
             if self._do() and self._claim is not None:
                 self._claim.finish()
             return
-        if self._claim is not None and self.tokens == TOKENS:
+        if self._claim is not None:
             self._claim.release()
 
     def _do(self) -> bool:
@@ -270,7 +265,7 @@ class Report:
             shown = self._write(of_calls, "completed", version)
         if is_counted:
             self._show(of_calls.process(record) if shown is None or version is not record else shown)
-            if self.has_tools and self.tokens.pop(TOTALS, False):
+            if self.has_tools:
                 self._of.tools_ran(record, level)
 
     def _write(self, through: Processors, stage: Stage, version: Any) -> Processed[Any]:  # noqa: ANN401
@@ -282,12 +277,10 @@ class Report:
         return processed
 
     def _show(self, shown: Processed[CallRecord]) -> None:
-        span, tokens = self._span, self.tokens
+        span = self._span
         if span is not None:
-            span.end(shown, registry.conversation_of(shown.record) if span.wants_content else None, tokens)
-        else:
-            tokens.pop(SPAN, None)
-        self._of.measure(shown, tokens)
+            span.end(shown, registry.conversation_of(shown.record) if span.wants_content else None)
+        self._of.measure(shown)
 
 
 class FixedReport(Report):

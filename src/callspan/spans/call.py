@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
@@ -34,7 +34,6 @@ from opentelemetry.trace import (
 )
 
 from callspan import private_names as names
-from callspan.background import SPAN, Tokens, run_reentrant
 from callspan.fail_open import fail_open, reported
 from callspan.process.processed import Processed
 from callspan.record.call import CallRecord, SpanLink, Trace
@@ -130,9 +129,21 @@ class CallSpan:
         except reported(_CURRENT):
             return context
 
-    def end(self, processed: Processed[CallRecord], conversation: Conversation | None, tokens: Tokens) -> None:
+    def end(self, processed: Processed[CallRecord], conversation: Conversation | None) -> None:
         """Set the record's attributes on the span and end it at the record's end time."""
-        run_reentrant(partial(self._end, tokens), processed.record, conversation)
+        span, of, record = self._span, self._of, processed.record
+        end_ns = call.call_end_ns(record)
+        events = self._show(record, conversation, end_ns)
+        if events is not None:
+            if events or of.attempt_spans:
+                self._add(events, record)
+            if not self._owned:
+                ADOPTED_SPANS.watch(span, record, of.version)
+        if of.notifies:
+            with _NOTIFY:
+                of.notify(record, conversation, span)
+        if self._owned and events is not None:
+            self.end_at(end_ns)
 
     def end_at(self, end_ns: int) -> None:
         """End a span that has all its attributes, at a Unix time in nanoseconds."""
@@ -151,26 +162,8 @@ class CallSpan:
                 self._span.set_status(Status(StatusCode.ERROR, report.error_type))
         self.end_at(end_ns)
 
-    def _end(self, tokens: Tokens, record: CallRecord, conversation: Conversation | None) -> None:
-        span, of = self._span, self._of
-        end_ns = call.call_end_ns(record)
-        events = self._show(record, conversation, end_ns)
-        if tokens.pop(SPAN, False):
-            if events or of.attempt_spans:
-                self._add(events, record)
-            if of.notifies:
-                with _NOTIFY:
-                    of.notify(record, conversation, span)
-            if not self._owned:
-                ADOPTED_SPANS.watch(span, record, of.version)
-        elif events is None:
-            return  # it has ended
-        if self._owned:
-            # Without a token too: interrupted after it was taken, the span has not ended.
-            self.end_at(end_ns)
-
     def _show(self, record: CallRecord, conversation: Conversation | None, end_ns: int) -> list[SpanEvent] | None:
-        """Set attributes and status, which may be repeated; return the events to add, None where nothing records."""
+        """Set attributes and status; return the events to add, None where nothing records."""
         span = self._span
         events: list[SpanEvent] = []
         try:
@@ -184,12 +177,12 @@ class CallSpan:
             return events
         return events
 
-    def _add(self, events: Sequence[SpanEvent] | None, record: CallRecord) -> None:
+    def _add(self, events: Sequence[SpanEvent], record: CallRecord) -> None:
         span = self._span
         try:
-            for event in events or ():
+            for event in events:
                 span.add_event(event.name, event.attributes, event.time_ns)
-            if self._of.attempt_spans and events is not None:
+            if self._of.attempt_spans:
                 _add_attempt_spans(self._of.others, span, record)
         except reported(_PROJECT):
             return

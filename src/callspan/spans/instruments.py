@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
 from opentelemetry import metrics
@@ -19,7 +19,6 @@ from opentelemetry.environment_variables import OTEL_PYTHON_METER_PROVIDER
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, NoOpMeterProvider, Observation
 
 from callspan import private_names
-from callspan.background import MEASUREMENT, Tokens, run_reentrant
 from callspan.fail_open import fail_open, reported
 from callspan.observe.ports import CallInfo
 from callspan.process.processed import Processed
@@ -49,8 +48,6 @@ _nothing: Final[Callable[[], object]] = bool
 """Measures nothing at the end of a call, in no frame of Python."""
 
 _Key = tuple[tuple[str, AttributeValue], ...]
-_Measurement: TypeAlias = tuple[Callable[[float, Attributes], object], float, Attributes]
-"""What records it, the value and its attributes."""
 _BY_PROVIDER: Final[WeakKeyDictionary[MeterProvider, _Instruments]] = WeakKeyDictionary()
 """Instruments by provider: a second `instrument()` must reuse those of the first."""
 
@@ -128,20 +125,15 @@ class CallMetrics:
             if provider is None:
                 return _nothing
             if provider is not self._provider:
-                run_reentrant(CallMetrics._set_up, self, provider)
+                self._set_up(provider)
             instruments = self._instruments if provider is self._provider else None
             return _nothing if instruments is None else instruments.count_in(processed.record)
         except reported(_COUNT_IN):
             return _nothing
 
-    def observed(self, processed: Processed[CallRecord], tokens: Tokens) -> None:
-        """Record the measurements of a finished call, once: before that it takes the token `MEASUREMENT`."""
-        try:
-            provider = self._in_use()
-            if provider is not None:
-                run_reentrant(partial(self._observed, tokens), provider, processed.record)
-        except reported(_MEASURE):
-            return
+    def observed(self, processed: Processed[CallRecord]) -> None:
+        """Record the measurements of a finished call."""
+        self._measure(partial(_Instruments.measure_call, record=processed.record))
 
     def priced(self, processed: Processed[Record]) -> None:
         """Record the cost of a call priced later, during delivery; ignore other records."""
@@ -178,22 +170,13 @@ class CallMetrics:
         self._measure(partial(_Instruments.count_connection_error, info=info, error=error))
 
     def _measure(self, take: Callable[[_Instruments], object]) -> None:
-        with _MEASURE:
-            if (provider := self._in_use()) is not None:
-                run_reentrant(self._measured, provider, take)
-
-    def _measured(self, provider: MeterProvider, take: Callable[[_Instruments], object]) -> None:
-        with _MEASURE:
-            if (instruments := self._of(provider)) is not None:
+        try:
+            provider = self._in_use()
+            instruments = None if provider is None else self._of(provider)
+            if instruments is not None:
                 take(instruments)
-
-    def _observed(self, tokens: Tokens, provider: MeterProvider, record: CallRecord) -> None:
-        with _MEASURE:
-            if (instruments := self._of(provider)) is not None:
-                measurements = list(instruments.measurements(record))
-                if tokens.pop(MEASUREMENT, False):
-                    for measure, value, about in measurements:
-                        measure(value, about)
+        except reported(_MEASURE):
+            return
 
     def _in_use(self) -> MeterProvider | None:
         if self._given is not None:
@@ -262,24 +245,19 @@ class _Instruments:
         running[record.call_id] = None
         return partial(running.pop, record.call_id, None)
 
-    def measurements(self, record: CallRecord) -> Iterator[_Measurement]:
-        """Yield what is to be recorded of a call; only its rate limits are kept at once."""
+    def measure_call(self, record: CallRecord) -> None:
         about = self._about(record)
-        yield from self._counts(record, about)
+        self._counts(record, about)
         for unit, limit in _limits(record):
             self._limits[_key({**about, names.RATE_LIMIT_UNIT: unit})] = time.monotonic(), limit
-        yield from self._of_operation(record, {**about, **self._response_attributes(record)})
+        self._of_operation(record, {**about, **self._response_attributes(record)})
         if record.cost is not None:
-            yield self._of_cost(record, record.cost)
+            self.measure_cost(record, record.cost)
 
     def measure_cost(self, record: CallRecord, cost: Cost) -> None:
-        measure, value, about = self._of_cost(record, cost)
-        measure(value, about)
-
-    def _of_cost(self, record: CallRecord, cost: Cost) -> _Measurement:
         source = cost.source if cost.source == names.OF_PROVIDER else names.COMPUTED
         about = {**self._about(record), names.COST_SOURCE: source, names.COST_ESTIMATED: cost.estimated}
-        return self._cost.record, float(cost.usd), about
+        self._cost.record(float(cost.usd), about)
 
     def measure_ended(self, record: Record) -> None:
         if isinstance(record, TimestepRecord):
@@ -304,23 +282,23 @@ class _Instruments:
         about = {gen_ai.PROVIDER_NAME: info.provider, ERROR_KIND: error.kind, **_server(info)}
         self._connection_errors.add(1, about)
 
-    def _counts(self, record: CallRecord, about: Attributes) -> Iterator[_Measurement]:
+    def _counts(self, record: CallRecord, about: Attributes) -> None:
         if record.retries:
-            yield self._retries.add, record.retries, about
+            self._retries.add(record.retries, about)
         if record.rate_limited:
             hits = sum(attempt.status == _TOO_MANY_REQUESTS for attempt in record.attempts)
-            yield self._rate_limited.add, max(1, hits), about
+            self._rate_limited.add(max(1, hits), about)
         error = record.error
         if error is not None and record.outcome in FAILED:
-            yield self._errors.add, 1, {**about, ERROR_KIND: error.kind, ERROR_RETRYABLE: error.retryable}
+            self._errors.add(1, {**about, ERROR_KIND: error.kind, ERROR_RETRYABLE: error.retryable})
 
-    def _of_operation(self, record: CallRecord, about: Attributes) -> Iterator[_Measurement]:
+    def _of_operation(self, record: CallRecord, about: Attributes) -> None:
         timing, usage = record.timing, record.usage
         if usage is not None:
             for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
                 if tokens is not None:
-                    yield self._tokens.record, tokens, {**about, names.TOKEN_TYPE: kind}
-        yield from self._of_stream(record, about)
+                    self._tokens.record(tokens, {**about, names.TOKEN_TYPE: kind})
+        self._of_stream(record, about)
         if timing.duration_ns is not None:
             about = about.copy()
             if record.outcome == "cancelled":
@@ -329,19 +307,19 @@ class _Instruments:
                 about[gen_ai.ERROR_TYPE] = names.bounded_type(record.error.type)
             if record.stream is not None and record.stream.end != "complete":
                 about[STREAM_END] = record.stream.end
-            yield self._duration.record, timing.duration_ns / _NS, about
+            self._duration.record(timing.duration_ns / _NS, about)
 
-    def _of_stream(self, record: CallRecord, about: Attributes) -> Iterator[_Measurement]:
+    def _of_stream(self, record: CallRecord, about: Attributes) -> None:
         first_ns, last_ns, token_ns = (
             record.timing.first_chunk_ns, record.timing.last_chunk_ns, record.timing.first_token_ns
         )  # fmt: skip
         if first_ns is not None:
-            yield self._first_chunk.record, first_ns / _NS, about
+            self._first_chunk.record(first_ns / _NS, about)
             chunks = 0 if record.stream is None else record.stream.chunks
             if chunks > 1 and last_ns is not None:
-                yield self._per_chunk.record, (last_ns - first_ns) / _NS / (chunks - 1), about
+                self._per_chunk.record((last_ns - first_ns) / _NS / (chunks - 1), about)
         if token_ns is not None and record.request.stream:
-            yield self._first_token.record, token_ns / _NS, about
+            self._first_token.record(token_ns / _NS, about)
 
     def _about(self, record: CallRecord) -> Attributes:
         """Return the attributes common to all instruments."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import Final
 
 from opentelemetry.context import Context, get_current
@@ -24,7 +23,6 @@ from opentelemetry.trace import (
 )
 
 from callspan.agent.runtime import ScopeSpanHandle, SpanRef
-from callspan.background import SPAN, Tokens, run_reentrant
 from callspan.fail_open import fail_open
 from callspan.process.processed import Processed
 from callspan.process.processors import with_span
@@ -91,33 +89,28 @@ class SessionSpan:
         A reward of a span that has ended or belongs to another process is exported as its child: the returned record
         has the ids of that span.
         """
-        record, own = processed.record, list[SessionSpan]()
-        if isinstance(record, _EVENTS):
-            run_reentrant(self._add_event, record, own)
-        return with_span(processed, own[0]) if own else processed
+        record = processed.record
+        own = self._add_event(record) if isinstance(record, _EVENTS) else None
+        return processed if own is None else with_span(processed, own)
 
-    def _add_event(self, record: EventRecord | MessageRecord | RewardRecord, own: list[SessionSpan]) -> None:
+    def _add_event(self, record: EventRecord | MessageRecord | RewardRecord) -> SessionSpan | None:
+        """Show an event; return the span that it has of its own."""
         with _EVENT:
-            if self._span.is_recording():
-                for event in self._of.events(record, record.time_ns):
-                    add_event(self._span, event.name, event.attributes or {}, event.time_ns)
-                if self._evaluations.log is not None:
-                    self._evaluations.also_log(record, self.context)
-            elif not isinstance(record, MessageRecord):
-                own += self._evaluations.late(record, self.context)
+            if not self._span.is_recording():
+                return None if isinstance(record, MessageRecord) else self._evaluations.late(record, self.context)
+            for event in self._of.events(record, record.time_ns):
+                add_event(self._span, event.name, event.attributes or {}, event.time_ns)
+            self._evaluations.also_log(record, self.context)
+        return None
 
-    def end(self, processed: Processed[Record], last: None, tokens: Tokens) -> None:
+    def end(self, processed: Processed[Record], last: None) -> None:
         """Set the final attributes on the span and end it; with an error, set its status to error."""
         del last
-        run_reentrant(self._end, processed.record, tokens)
-
-    def _end(self, record: Record, tokens: Tokens) -> None:
+        record = processed.record
         end_ns = scope_end_ns(record) or time.time_ns()
         if self._span.is_recording():
             with _END:
-                if tokens.pop(SPAN, False):
-                    self._show_end(record, end_ns)
-            # Without a token too: interrupted after it was taken, the span has not ended.
+                self._show_end(record, end_ns)
             self._span.end(end_ns)
 
     def _show_end(self, record: Record, end_ns: int) -> None:
@@ -126,7 +119,7 @@ class SessionSpan:
         put_attributes(self._span, end.attributes)
         for event in end.events:
             add_event(self._span, event.name, event.attributes or {}, event.time_ns)
-        if self._evaluations.log is not None and isinstance(record, EventRecord):
+        if isinstance(record, EventRecord):
             self._evaluations.also_log(record, self.context)
         if end.failure is not None:
             self._span.set_status(Status(StatusCode.ERROR, end.failure))
@@ -196,17 +189,14 @@ class SessionSpans:
 
         Return the record with the ids of that span.
         """
-        record, own = processed.record, list[SessionSpan]()
+        record, own = processed.record, None
         if isinstance(record, RewardRecord):
-            run_reentrant(partial(self._evaluated, own), record, of)
-        return with_span(processed, own[0]) if own else processed
-
-    def _evaluated(self, own: list[SessionSpan], record: RewardRecord, of: SpanRef | None) -> None:
-        with _EVENT:
-            judged = None
-            if of is not None and of.trace_id is not None and of.span_id is not None:
-                judged = _context_of(of.trace_id, of.span_id, sampled=of.sampled)
-            own += self._evaluations.late(record, judged, None if of is None else of.response_id)
+            with _EVENT:
+                judged = None
+                if of is not None and of.trace_id is not None and of.span_id is not None:
+                    judged = _context_of(of.trace_id, of.span_id, sampled=of.sampled)
+                own = self._evaluations.late(record, judged, None if of is None else of.response_id)
+        return processed if own is None else with_span(processed, own)
 
 
 def _context_of(trace_id: str, span_id: str, *, sampled: bool) -> SpanContext:
@@ -234,19 +224,18 @@ class Evaluations:
 
     def late(
         self, record: EventRecord | RewardRecord, of: SpanContext | None, response_id: str | None = None
-    ) -> list[SessionSpan]:
+    ) -> SessionSpan | None:
         """Export a reward as a child of its target span or, if that is unknown, of the current span.
 
         Emits one log event or one span, which is returned; an unsampled span gets no children.
         """
         context = get_current() if of is None else set_span_in_context(NonRecordingSpan(of))
         if self.log is not None and self._emit(self.log, record, context, response_id):
-            return []
+            return None
         if of is None or of.trace_flags.sampled:
             found = evaluation(record, response_id, self._options, content=self._options.content)
-            if found is not None:
-                return [self._span(found, context)]
-        return []
+            return None if found is None else self._span(found, context)
+        return None
 
     def _span(self, found: Evaluation, context: Context) -> SessionSpan:
         # The evaluator may run elsewhere, days later: its own trace is linked, not joined.

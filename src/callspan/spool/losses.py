@@ -181,8 +181,6 @@ class Losses(msgspec.Struct):
     """How often background threads of any process, by name, were ended by an exception, and started again."""
     unanswered: Occasions = msgspec.field(default_factory=Occasions)
     """Look-ups that timed out or failed in a store. Not a loss."""
-    interrupted: Occasions = msgspec.field(default_factory=Occasions)
-    """Interrupts that may have cost a span, a measurement or a record."""
     unrecorded: dict[str, Loss] = {}
     """Calls that are inference, or seem to be, and left no record, by path, with when they were made."""
 
@@ -197,7 +195,6 @@ class Losses(msgspec.Struct):
         for name, death in other.threads.items():
             self.threads[name] = self.threads.get(name, Occasions()).added_to(death)
         self.unanswered = self.unanswered.added_to(other.unanswered)
-        self.interrupted = self.interrupted.added_to(other.interrupted)
         for path, loss in other.unrecorded.items():
             is_named = path in self.unrecorded or len(self.unrecorded.keys() - {OTHER_PATHS}) < MOST_PATHS
             _add_to(self.unrecorded, path if is_named else OTHER_PATHS, loss)

@@ -20,7 +20,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from callspan import forks
-from callspan.background import AtomicFlag, LastingThread, frames_of
+from callspan.background import AtomicFlag, LastingThread
 from callspan.fail_open import fail_open, log, ours, reported
 from callspan.safe_urls import error_text
 from callspan.spool import uploads
@@ -47,8 +47,6 @@ _LOOK_S: Final = 0.1
 _NEW_TRIES: Final = 2
 """Failures after which a sink that has failed before is given up by a flush; the first may have begun before it."""
 _CLOSE_S: Final = 5.0
-_TRIES: Final = 2
-"""How often the write of one record may be interrupted before the record is dropped."""
 _APPEND: Final = fail_open("keep a record")
 _SAY: Final = fail_open("say on standard error what was lost")
 Progress: TypeAlias = Callable[[int], object]
@@ -57,67 +55,53 @@ Keep: TypeAlias = Callable[[bytes, WithoutBodies | None], bool]
 
 
 class Queued(msgspec.Struct, eq=False):
-    """A record to be written. A repeated append after an interrupt passes the same object, which is written once."""
+    """A record to be written."""
 
     payload: bytes
     without_bodies: WithoutBodies | None
-    tries: int = 0
-    kept: bool | None = None
-    """Whether it was written; None if not yet known."""
+    kept: bool = True
+    """False once it was dropped."""
 
 
 class AppendQueue:
     """Writes records one at a time, under `lock`, in the order they come. Safe from any thread and signal handler.
 
-    A record is removed from the queue after it is written: if a signal handler raises or makes a call of its own in
-    between, the next writer writes the rest, and may write a record twice.
+    A record is removed from the queue after it is written. If a signal handler raises in between, the next append
+    writes it, perhaps a second time.
     """
 
     def __init__(self, lock: threading.RLock, keep: Keep, lost: Callable[[str, bytes], object]) -> None:
         """`lost` counts a record that could not be written, by the reason."""
         self._lock = lock
+        self._writing = threading.Lock()
         self._keep = keep
         self._lost = lost
         self._waiting: deque[Queued] = deque()
-        self._writer = 0
-        """Id of the thread that writes, or was interrupted in it; only that thread can rely on it."""
 
-    def add(self, waiting: Queued) -> bool:
+    def add(self, payload: bytes, without_bodies: WithoutBodies | None) -> bool:
         """Write a record, or queue it if this interrupts another append; False if it was dropped."""
-        if waiting.kept is None and waiting not in self._waiting:
-            self._waiting.append(waiting)
+        queued = Queued(payload, without_bodies)
+        self._waiting.append(queued)
         self.write()
-        return waiting.kept is not False
+        return queued.kept
 
     def write(self) -> None:
-        """Write every queued record, including those whose append was interrupted."""
-        if self._writer == threading.get_ident() and self._is_writing():
-            # Called in a signal handler during an append of the same thread, which also writes this record.
-            return
+        """Write every queued record."""
         with self._lock:
-            self._write_all()
-
-    def _is_writing(self) -> bool:
-        return any(
-            frame.f_code is AppendQueue._write_all.__code__ and frame.f_locals["self"] is self
-            for frame in frames_of(sys._getframe())
-        )
+            # A signal handler has interrupted an append of its own thread, which also writes what was added now.
+            if not self._writing.locked():
+                with self._writing:
+                    self._write_all()
 
     def _write_all(self) -> None:
-        self._writer = threading.get_ident()
         while self._waiting:
             first = self._waiting[0]
-            if first.kept is None:  # else interrupted just before it was removed
-                first.tries += 1
-                try:
-                    first.kept = first.tries <= _TRIES and self._keep(first.payload, first.without_bodies)
-                except reported(_APPEND):
-                    first.tries = _TRIES + 1
-                if first.tries > _TRIES:
-                    first.kept = False
-                    self._lost("error", first.payload)
-            self._waiting.popleft().payload = b""
-        self._writer = 0
+            try:
+                first.kept = self._keep(first.payload, first.without_bodies)
+            except reported(_APPEND):
+                first.kept = False
+                self._lost("error", first.payload)
+            self._waiting.popleft()
 
 
 class Limits(NamedTuple):
@@ -200,17 +184,13 @@ class Spool:
         it from a finalizer (`__del__`, `weakref` callbacks). If a signal handler raises during the append, the record
         may not be written yet; the next append, flush or close then writes it.
         """
-        return self.append_queued(Queued(payload, without_bodies))
-
-    def append_queued(self, queued: Queued) -> bool:
-        """Append one record as `append` does; it may be repeated with the same object after an interrupt."""
         try:
             if not self._watched:
                 self._watch()
             if self._closed:
                 self._counts["dropped.closed"] += 1
                 return False
-            kept = self._queue.add(queued)
+            kept = self._queue.add(payload, without_bodies)
             if not self._started:
                 with self._lock:
                     self._start()
@@ -219,7 +199,7 @@ class Spool:
                     shipper.woken = True
                     shipper.wake()
         except reported(_APPEND):
-            self._cap.drop("error", queued.payload)
+            self._cap.drop("error", payload)
             return False
         return kept
 

@@ -20,7 +20,6 @@ from callspan.agent.context import content_of
 from callspan.agent.provider_tools import record_provider_tools
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import ambient
-from callspan.background import TOKENS
 from callspan.cost import published
 from callspan.delivery.recorder import Listener, Recorder
 from callspan.fail_open import fail_open, value_of
@@ -98,8 +97,7 @@ class Pipeline:
         look_ups = LookUps(settings.stores, self.recorder.directory)
         withheld = caller_processors(settings, providers.redact, is_known=False)
         self._reports = Reports(
-            look_ups, self.recorder.write, self._metrics.observed, outlets, withheld,
-            self.recorder.interrupted, self._tools_reported,
+            look_ups, self.recorder.write, self._metrics.observed, outlets, withheld, self._tools_reported,
         )  # fmt: skip
         self._completion, self._hosted = BackgroundCompletion(self._reports), HostedWork(self._reports)
         self._batches = BatchWork(
@@ -117,7 +115,7 @@ class Pipeline:
             trace_per_timestep=settings.trace_per == "timestep",
             service=settings.service,
             session_ended=self._metrics.measure_session,
-            run_again=self._run_again,
+            run_again=self._deferred_ends.put,
         )
         self._reports.scope_spans = self.runtime.spans
 
@@ -149,12 +147,6 @@ class Pipeline:
 
     def _submit_end(self, call: Exchange) -> None:
         self._deferred_ends.note(call, "cancelled")
-
-    def _run_again(self, end: Callable[[], object], tokens: Mapping[str, bool]) -> None:
-        """Have an interrupted end run again; count what has lost its token and may not have been done."""
-        self._deferred_ends.put(end)
-        if tokens != TOKENS:
-            self._deferred_ends.put(self.recorder.interrupted)
 
     def _priced(self, processed: Processed[Record]) -> None:
         self._metrics.priced(processed)
@@ -189,7 +181,7 @@ class Pipeline:
             answered=self._completion.answered,
             tools_ran=self._tools_ran,
             submit_end=self._submit_end,
-            run_again=self._run_again,
+            run_again=self._deferred_ends.put,
             ambient=ambient,
             service=settings.service,
             host=platform.node() or None,

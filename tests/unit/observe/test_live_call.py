@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.background import SPAN, Worker
+from callspan.background import Worker
 from callspan.fail_open import fail_open, forget_failures
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.live_call import CallFactory, LiveCall
@@ -62,8 +62,7 @@ class Span:
         self.wants_content = wants_content
         self.ends: list[tuple[CallRecord, Conversation | None]] = []
 
-    def end(self, processed: Processed[CallRecord], conversation: Conversation | None, tokens: dict[str, bool]) -> None:
-        tokens.pop(SPAN)
+    def end(self, processed: Processed[CallRecord], conversation: Conversation | None) -> None:
         self.ends.append((processed.record, conversation))
 
 
@@ -85,7 +84,7 @@ class Stage:
             start_span=lambda _record: self.span,
             processors=Processors([Processor(fail_open("run the test's processor"), process)], redacts=False),
             write=lambda processed: self.written.append(processed.record),
-            observed=lambda processed, _tokens: self.seen.append(processed.record),
+            observed=lambda processed: self.seen.append(processed.record),
             writes_starts=lambda: writes_starts,
             keep=self.kept.append,
             ambient=lambda: (None, None, {"purpose": "test"}),
