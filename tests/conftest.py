@@ -17,6 +17,7 @@ from callspan.testing.provider import ScriptedProvider
 from tests import descriptors
 from tests.logs import nothing_is_warned_of
 from tests.nightly import FILES
+from tests.provider import FullProvider
 from tests.scale import scaled
 
 settings.register_profile(
@@ -76,7 +77,7 @@ def nothing_warned() -> Iterator[list[str]]:
 
 @pytest.fixture
 def provider() -> Iterator[ScriptedProvider]:
-    with ScriptedProvider() as running:
+    with FullProvider() as running:
         yield running
 
 

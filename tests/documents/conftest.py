@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from tools import environments
 
-from callspan.testing import ScriptedProvider
 from tests.documents.pages import ROOT, Example
 from tests.documents.running import Workplace
 from tests.e2e.conftest import plain_environment
 from tests.otel.receiver import OtlpReceiver
+from tests.provider import FullProvider
 from tests.scale import FULL
 
 SDKS = ("openai", "anthropic")
@@ -39,7 +39,7 @@ def _demo(place: Path) -> None:
 @pytest.fixture
 def workplace(tmp_path: Path) -> Iterator[Callable[[Example], Workplace]]:
     """Makes the directory an example runs in, empty."""
-    with ScriptedProvider() as provider, OtlpReceiver() as receiver:
+    with FullProvider() as provider, OtlpReceiver() as receiver:
         yield lambda example: Workplace(tmp_path, _python(example.requirement), provider, receiver)
 
 

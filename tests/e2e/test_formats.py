@@ -19,7 +19,7 @@ from callspan.spool.directory import BAD_SUFFIX, remove_cursors
 from callspan.spool.losses import Loss, Losses, add_losses
 from callspan.spool.segment import SUFFIX, Frame, encode_frame, scan
 from callspan.stores.urls import sinks_for
-from callspan.testing import ScriptedProvider
+from tests.provider import FullProvider
 from tests.scale import scaled
 
 from .conftest import in_process
@@ -139,7 +139,7 @@ def test_one_that_comes_while_a_process_runs_hides_nothing_that_it_keeps(
     asked = {"model": "gpt-x", "messages": [{"role": "user", "content": "Hi"}]}
     handle = callspan.instrument(stores=store)
     try:
-        with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.url + "/v1", api_key="k") as client:
+        with FullProvider() as provider, openai.OpenAI(base_url=provider.url + "/v1", api_key="k") as client:
             content = json.dumps({**line, "body": asked}).encode()
             uploaded = client.files.create(file=("in.jsonl", content), purpose="batch")
             away.rename(theirs)

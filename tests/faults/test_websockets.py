@@ -26,6 +26,7 @@ from callspan.frames import FRAMES, MOST_BYTES, SMALL_BYTES
 from callspan.intercept import websockets
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
+from tests.provider import FullProvider
 from tests.scale import scaled
 
 pytest.importorskip("websockets")
@@ -39,7 +40,7 @@ from callspan.testing import ScriptedProvider
 from callspan.wiring import WIRING
 
 WIRING.flush_before_sigterm(callspan.instrument(stores="sqlite:///calls.db").settings)
-provider = ScriptedProvider()
+provider = FullProvider()
 provider.reply(text="one two three four", chunk_delay_s=0 if sys.argv[1] in ("fork", "kill after the end") else 5)
 client = openai.OpenAI(api_key="k", base_url=provider.openai_url)
 connection = client.responses.connect().enter()
@@ -92,7 +93,7 @@ def test_a_call_is_recorded_once_however_the_process_ends(ending: str, tmp_path:
 
 @pytest.fixture
 def provider() -> Iterator[ScriptedProvider]:
-    with ScriptedProvider() as running:
+    with FullProvider() as running:
         yield running
 
 

@@ -15,13 +15,13 @@ from openai.resources.audio import transcriptions
 from callspan.record.media_reference import media_reference
 from callspan.records import CallRecord, Media
 from callspan.testing import Captured
-from callspan.testing.provider.openai_media import _wav
 from tests.intercept.mode import Mode
 from tests.intercept.sdks import needs
 from tests.intercept.test_endings import the_call
+from tests.provider.media import wav
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
-SOUND = _wav()
+SOUND = wav()
 TEXT = "Say this."
 
 

@@ -10,8 +10,8 @@ import textwrap
 import anthropic
 import pytest
 
-from callspan.testing import ScriptedProvider
 from tests.intercept.sdks import needs_name
+from tests.provider import FullProvider
 
 READER = """
     import json, resource, sys
@@ -50,7 +50,7 @@ def test_many_lines_take_bounded_memory(lines: int) -> None:
     content = [{"type": "text", "text": "Words and more words. " * 30}]
     line = {"type": "succeeded", "message": {**message, "content": content, "usage": usage}}
     raw = b"".join(b'{"custom_id":"%d","result":%s}\n' % (at, json.dumps(line).encode()) for at in range(lines))
-    with ScriptedProvider() as provider:
+    with FullProvider() as provider:
         url = f"{provider.url}/v1/messages/batches/msgbatch_1/results"
         batch = {"id": "msgbatch_1", "type": "message_batch", "processing_status": "ended", "results_url": url}
         provider.reply(raw=batch, on="/msgbatch_1")

@@ -19,7 +19,7 @@ from callspan.spool import uploads
 from callspan.spool.directory import count_records, store_keys
 from callspan.spool.segment import Segment, encode_frame
 from callspan.stores import CallFilter, EmptyStoreError
-from callspan.testing import ScriptedProvider
+from tests.provider import FullProvider
 from tests.spool.rig import until
 from tests.stores.conftest import Records
 
@@ -142,7 +142,7 @@ def test_requests_of_batches_of_nobody_knows_which_store_are_said_and_those_of_a
 @pytest.mark.parametrize("kind", ["sqlite", "jsonl"])
 def test_nothing_is_left_of_calls_that_were_delivered_while_their_process_goes_on(tmp_path: Path, kind: str) -> None:
     url = f"{kind}:///{tmp_path}/calls?max_bytes=4000" if kind == "jsonl" else f"{kind}:///{tmp_path}/calls"
-    with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
+    with FullProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
         handle = callspan.instrument(stores=url)
         for _ in range(5):
             with callspan.session("talk", user_id="u1"):
@@ -193,7 +193,7 @@ _WRITER: Final = """
 import sys, time
 import callspan, openai
 from callspan.testing import ScriptedProvider
-with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
+with FullProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
     handle = callspan.instrument(stores=sys.argv[1])
     until, number = time.monotonic() + 4, 0
     while time.monotonic() < until:

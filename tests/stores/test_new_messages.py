@@ -9,6 +9,7 @@ import anthropic
 import msgspec
 import openai
 import pytest
+from tests.provider import FullProvider
 
 from callspan.records import Message
 from callspan.stores import History
@@ -66,7 +67,7 @@ def shown(message: Message) -> str:
 
 @pytest.mark.parametrize("loop", [by_chat, by_messages, by_responses, by_continued_responses])
 def test_a_loop_is_one_conversation_without_repetition(loop: Callable[[ScriptedProvider], None]) -> None:
-    with ScriptedProvider() as provider, capture() as seen:
+    with FullProvider() as provider, capture() as seen:
         provider.reply(text="Let me look.", tool_calls=LOOK, reasoning="A door may be there.")
         provider.reply("A door.")
         loop(provider)
@@ -80,7 +81,7 @@ def test_a_loop_is_one_conversation_without_repetition(loop: Callable[[ScriptedP
 
 
 def test_what_is_said_twice_in_a_continued_conversation_is_new_twice() -> None:
-    with ScriptedProvider() as provider, capture() as seen:
+    with FullProvider() as provider, capture() as seen:
         client = openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0)
         provider.reply("And?", repeat=True)
         last = client.responses.create(model="gpt-5", input="yes")
@@ -91,7 +92,7 @@ def test_what_is_said_twice_in_a_continued_conversation_is_new_twice() -> None:
 
 
 def test_a_retry_adds_nothing_and_other_instructions_are_said() -> None:
-    with ScriptedProvider() as provider, capture() as seen:
+    with FullProvider() as provider, capture() as seen:
         client = anthropic.Anthropic(base_url=provider.anthropic_url, api_key="k", max_retries=0)
         for system in ("Be brief.", "Be brief.", "Be long."):
             messages: Any = [{"role": "user", "content": "Where?"}]
@@ -103,7 +104,7 @@ def test_a_retry_adds_nothing_and_other_instructions_are_said() -> None:
 
 
 def test_a_window_of_the_last_messages_and_a_whole_conversation() -> None:
-    with ScriptedProvider() as provider, capture() as seen:
+    with FullProvider() as provider, capture() as seen:
         client = openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0)
         for texts in (["a", "b"], ["b", "c"]):
             sent: Any = [

@@ -22,6 +22,7 @@ from statistics import median
 from typing import Final, NamedTuple
 
 import pytest
+from tests.provider import FullProvider
 from tests.spool.rig import until
 
 import callspan
@@ -30,7 +31,6 @@ from callspan.safe_urls import safe_name
 from callspan.spool.losses import Loss, Losses, read_losses
 from callspan.stores import Reader
 from callspan.stores.urls import open_store
-from callspan.testing import ScriptedProvider
 
 from .postgres_server import PostgresServer
 from .soak_worker import FILLING
@@ -68,7 +68,7 @@ class Service:
         self.notes.mkdir()
         (place / "batches").mkdir()
         self.log = (place / "log").open("wb")
-        self.provider = ScriptedProvider()
+        self.provider = FullProvider()
         self.provider.reply(text="Fine.", input_tokens=10, output_tokens=5, repeat=True)
         self.kills = 0
         self.workers = {name: self._start(name) for name in "ab"}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.record.media_reference import header_fields, media_reference
-from callspan.testing.provider.openai_media import _png
+from tests.provider.media import png
 
 
 def sound(seconds: float = 0.5, rate: int = 8000) -> bytes:
@@ -30,7 +30,7 @@ _FLAC = b"fLaC\0\0\0\x22" + b"\0" * 10 + (44_100 << 44 | 88_200).to_bytes(8, "bi
 _JPEG = b"\xff\xd8\xff\xe0\0\x04\0\0\xff\xc0\0\x11\x08" + struct.pack(">HH", 480, 640) + b"\x03"
 _WEBP = b"RIFF\0\0\0\0WEBP"
 _FORMATS: dict[str, tuple[bytes, dict[str, object]]] = {
-    "png": (_png(), {"mime": "image/png", "width": 8, "height": 8}),
+    "png": (png(), {"mime": "image/png", "width": 8, "height": 8}),
     "gif": (b"GIF89a\x10\0\x20\0", {"mime": "image/gif", "width": 16, "height": 32}),
     "jpeg": (_JPEG, {"mime": "image/jpeg", "width": 640, "height": 480}),
     "webp lossy": (_WEBP + b"VP8 " + b"\0" * 10 + struct.pack("<HH", 30, 20), {
@@ -44,7 +44,7 @@ _FORMATS: dict[str, tuple[bytes, dict[str, object]]] = {
     "flac": (_FLAC, {"mime": "audio/flac", "seconds": 2.0}),
     "mp3": (b"ID3\x04", {"mime": "audio/mpeg"}),
     "pdf": (b"%PDF-1.7", {"mime": "application/pdf"}),
-    "a cut png": (_png()[:18], {"mime": "image/png"}),
+    "a cut png": (png()[:18], {"mime": "image/png"}),
     "a wav that says nothing": (b"RIFF\0\0\0\0WAVEdata\x01\0\0\0", {"mime": "audio/wav"}),
     "text": (b"Hello.", {}),
     "nothing": (b"", {}),
@@ -59,7 +59,7 @@ def test_the_header_of_a_file_gives_type_pixels_and_seconds(name: str) -> None:
 
 def test_the_type_is_the_stated_one_else_the_headers_else_the_usual_one() -> None:
     kinds = [
-        media_reference(_png(), "image/x-own"), media_reference(_png(), None, "audio/wav"),
+        media_reference(png(), "image/x-own"), media_reference(png(), None, "audio/wav"),
         media_reference(b"Hello.", None, "audio/wav"), media_reference(b"Hello."),
     ]  # fmt: skip
     found = [kind["callspan_media"] for kind in kinds]

@@ -16,6 +16,7 @@ from typing import Any, get_type_hints
 import anthropic
 import openai
 import pytest
+from tests.provider import FullProvider
 
 from callspan.testing.provider import Choice, ReceivedRequest, Reply, ScriptedProvider
 from callspan.testing.provider.script import ReplyFields
@@ -101,7 +102,7 @@ class TestResponders:
         def broken(_: ReceivedRequest) -> Reply:
             raise AssertionError("the agent asked for nonsense")
 
-        provider = ScriptedProvider()
+        provider = FullProvider()
         provider.reply(responder=broken)
         client = openai.OpenAI(base_url=provider.openai_url, api_key="key", max_retries=3)
         with client, pytest.raises(openai.InternalServerError, match="responder"):
@@ -116,7 +117,7 @@ class TestResponders:
             raise AssertionError("hidden")
 
         def run() -> None:
-            with ScriptedProvider() as provider:
+            with FullProvider() as provider:
                 provider.reply(responder=broken)
                 with openai.OpenAI(base_url=provider.openai_url, api_key="key", max_retries=0) as client:
                     client.chat.completions.create(model="m", messages=[])
@@ -181,7 +182,7 @@ class TestLife:
         assert provider.anthropic_url == provider.url
 
     def test_providers_do_not_share_anything(self, provider: ScriptedProvider, sync_sdk: Any) -> None:
-        with ScriptedProvider() as other:
+        with FullProvider() as other:
             other.reply("of the other")
             assert other.url != provider.url
             assert texts(sync_sdk, 1) != ["of the other"]
@@ -190,7 +191,7 @@ class TestLife:
     def test_close_ends_all_threads_and_connections(self) -> None:
         """Idle kept-alive connections, and one that never sent a thing, are hung up on."""
         before = set(threading.enumerate())
-        with ScriptedProvider() as provider:
+        with FullProvider() as provider:
             address = ("127.0.0.1", int(provider.url.rsplit(":", 1)[1]))
             silent = socket.create_connection(address)
             client = openai.OpenAI(base_url=provider.openai_url, api_key="key")
@@ -205,7 +206,7 @@ class TestLife:
         gc.collect()
 
     def test_closing_twice_has_no_further_effect(self) -> None:
-        provider = ScriptedProvider()
+        provider = FullProvider()
         provider.close()
         provider.close()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import openai
 import pytest
+from tests.provider import FullProvider
 
 from callspan.testing import Reply, ScriptedProvider
 
@@ -170,7 +171,7 @@ def test_a_connection_can_be_refused(provider: ScriptedProvider) -> None:
 
 def test_a_client_that_reads_nothing_and_closes_is_no_failure_of_the_provider() -> None:
     for _ in range(5):
-        with ScriptedProvider() as provider:
+        with FullProvider() as provider:
             provider.reply(text="one two three", repeat=True)
             with connected(provider) as connection:
                 create(connection)

@@ -118,14 +118,6 @@ class Family:
     request_id: Callable[[], str]
 
 
-class File(NamedTuple):
-    """An answer that is not JSON."""
-
-    content: bytes
-    type: str
-    """Its media type."""
-
-
 @dataclass(frozen=True)
 class Wire:
     """The answers of one endpoint."""
@@ -135,8 +127,6 @@ class Wire:
     """The whole answer in one piece."""
     events: Callable[[Json, Answer], list[StreamEvent]] | None = None
     """A whole answer cut into events; None: this endpoint does not stream."""
-    file: Callable[[Answer], File | None] | None = None
-    """The answer where it is no JSON and not streamed; None: it always is."""
 
 
 def base62(length: int) -> str:

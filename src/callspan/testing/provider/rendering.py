@@ -6,10 +6,10 @@ import base64
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from callspan.testing.provider.answer import (
     EMBEDDINGS,
@@ -24,18 +24,13 @@ from callspan.testing.provider.answer import (
 )
 from callspan.testing.provider.anthropic_messages import ANTHROPIC, COUNT_TOKENS, MESSAGES, TEXT_COMPLETIONS
 from callspan.testing.provider.openai_chat import CHAT, COMPLETIONS
-from callspan.testing.provider.openai_media import IMAGES, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
-from callspan.testing.provider.openai_moderations import GRADERS, MODERATIONS, SEARCH
 from callspan.testing.provider.openai_responses import RESPONSES
 from callspan.testing.provider.script import Json, ReceivedRequest, Reply
-from callspan.testing.provider.session_log import SessionLog
+
+if TYPE_CHECKING:
+    from callspan.testing.provider.server import Connection
 
 _MODELS = Wire(OPENAI, models)
-BATCHES, MESSAGE_BATCHES = Wire(OPENAI, lambda _: {}), Wire(ANTHROPIC, lambda _: {})
-"""Files and batches, see `batches`: their answers are made there."""
-
-
-Live: TypeAlias = Callable[[Callable[[], bool]], Iterator[StreamEvent]]
 MEDIA_TYPE = "application/vnd.amazon.eventstream"
 _TEXT = 7
 """The type number of a header that is a string."""
@@ -57,19 +52,11 @@ class Route(NamedTuple):
     inference: bool = True
 
 
-_ROUTES = (
+ROUTES = (
     Route("POST", re.compile(r"/chat/completions$"), CHAT),
     Route("POST", re.compile(r"/completions$"), COMPLETIONS),
     Route("POST", re.compile(r"/responses$"), RESPONSES),
-    Route("WEBSOCKET", re.compile(r"/responses$"), RESPONSES),
     Route("POST", re.compile(r"/embeddings$"), EMBEDDINGS),
-    Route("POST", re.compile(r"/moderations$"), MODERATIONS),
-    Route("POST", re.compile(r"/vector_stores/[^/]+/search$"), SEARCH),
-    Route("POST", re.compile(r"/graders/run$"), GRADERS),
-    Route("POST", re.compile(r"/images/(?:generations|edits|variations)$"), IMAGES),
-    Route("POST", re.compile(r"/audio/transcriptions$"), TRANSCRIPTIONS),
-    Route("POST", re.compile(r"/audio/translations$"), TRANSLATIONS),
-    Route("POST", re.compile(r"/audio/speech$"), SPEECH),
     Route("POST", re.compile(r"/messages/count_tokens$"), COUNT_TOKENS, inference=False),
     Route("POST", re.compile(r"/messages$"), MESSAGES),
     Route("POST", re.compile(r"/v1/complete$"), TEXT_COMPLETIONS),
@@ -78,18 +65,12 @@ _ROUTES = (
     Route("GET", re.compile(r"/responses/(?P<id>[^/]+)$"), RESPONSES, inference=False),
     Route("POST", re.compile(r"/responses/(?P<id>[^/]+)/cancel$"), RESPONSES, inference=False),
     Route("GET", re.compile(r"/models$"), _MODELS, inference=False),
-    Route("POST", re.compile(r"/messages/batches(?:/[^/]+/cancel)?$"), MESSAGE_BATCHES, inference=False),
-    Route("GET", re.compile(r"/messages/batches(?:/[^/]+(?:/results)?)?$"), MESSAGE_BATCHES, inference=False),
-    Route("POST", re.compile(r"/batches(?:/[^/]+/cancel)?$"), BATCHES, inference=False),
-    Route("GET", re.compile(r"/batches(?:/[^/]+)?$"), BATCHES, inference=False),
-    Route("POST", re.compile(r"/v1/files$"), BATCHES, inference=False),
-    Route("GET", re.compile(r"/files/[^/]+/content$"), BATCHES, inference=False),
 )
 
 
-def find_route(request: ReceivedRequest) -> tuple[Route, dict[str, str]] | None:
+def find_route(request: ReceivedRequest, routes: Sequence[Route] = ROUTES) -> tuple[Route, dict[str, str]] | None:
     """The endpoint a request is for and what its path names (`id`, `model`); None if there is no such endpoint."""
-    for candidate in _ROUTES:
+    for candidate in routes:
         found = candidate.path.search(request.path)
         if candidate.method == request.method and found:
             return candidate, found.groupdict()
@@ -118,8 +99,8 @@ class Rendering:
     """The body as JSON, also of a stream; None for errors and raw bytes."""
     frame: EventEncoder | None = None
     """How an event is sent where it is no server-sent event."""
-    live: Live | None = None
-    """Returns events to send as they come, in place of `events`, until the given function says that it is over."""
+    serve: Callable[[Connection], None] | None = None
+    """Serves the rest of the connection, in place of `body` and `events`."""
 
 
 def render(answer: Answer, route: Route | None, known: Json | None = None) -> Rendering:
@@ -131,10 +112,6 @@ def render(answer: Answer, route: Route | None, known: Json | None = None) -> Re
         return Rendering(reply, reply.status, _headers(answer, family, _raw_type(reply.raw)), reply.raw, None, None)
     if isinstance(reply.raw, list) and answer.request.stream:
         return _stream(answer, family, [_as_event(event) for event in reply.raw], None)
-    if reply.raw is None and route is not None and route.wire.file is not None and not answer.request.stream:
-        file = route.wire.file(answer)
-        if file is not None:
-            return Rendering(reply, reply.status, _headers(answer, family, file.type), file.content, None, None)
     if reply.raw is not None:
         body = reply.raw
     elif route is None:
@@ -146,23 +123,6 @@ def render(answer: Answer, route: Route | None, known: Json | None = None) -> Re
     if events is None or plain or not isinstance(body, Mapping):
         return _plain(answer, family, body)
     return _stream(answer, family, events(body, answer), body)
-
-
-def render_stateful(
-    request: ReceivedRequest, reply: Reply, family: Family, make: Callable[[], Json | SessionLog | None]
-) -> Rendering:
-    """What is scripted as it is, else the body or the live events that `make` returns; None: there is no such object.
-
-    For what is answered from the provider's state, without the wire of an endpoint.
-    """
-    answer = Answer(request, reply, family.request_id(), {})
-    if reply.status >= HTTPStatus.BAD_REQUEST or reply.raw is not None:
-        return render(answer, None)
-    made = make()
-    if isinstance(made, SessionLog):
-        headers = _headers(answer, family, "text/event-stream; charset=utf-8")
-        return Rendering(reply, reply.status, headers, b"", [], None, live=made.stream)
-    return render(answer, None) if made is None else _plain(answer, family, made)
 
 
 def _no_endpoint(answer: Answer, family: Family) -> Rendering:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.parser import BytesHeaderParser
 from email.policy import HTTP
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 Json = Mapping[str, object]
 """A JSON object."""
@@ -25,7 +25,7 @@ class ReceivedRequest:
     """
 
     method: str
-    """`GET`, `POST`, ...; `WEBSOCKET` for a `response.create` that came over a websocket."""
+    """`GET`, `POST`, ..."""
     path: str
     """The path without the query."""
     query: Mapping[str, str]
@@ -48,8 +48,7 @@ class ReceivedRequest:
     @property
     def stream(self) -> bool:
         """Whether the client requested a stream; for Bedrock the path says it."""
-        requested = self.method == "WEBSOCKET" or self.body.get("stream") in (True, "true")
-        requested = requested or self.query.get("stream") == "true"
+        requested = self.body.get("stream") in (True, "true") or self.query.get("stream") == "true"
         requested = requested or self.body.get("stream_format") == "sse"
         requested = requested or self.headers.get("accept") == "text/event-stream" or self.path.endswith("/stream")
         return requested or self.path.endswith("/invoke-with-response-stream")
@@ -127,8 +126,6 @@ class Reply(Choice):
     """Output tokens spent on reasoning."""
     embedding: Sequence[float] | None = None
     """The vector for each input of an embeddings request. None: a short made-up one."""
-    media: bytes | None = None
-    """The file of an image or a sound. None: a small one."""
     headers: Json = field(default_factory=dict)
     """Response headers on top of the usual ones; a value of None takes a usual one away."""
     delay_s: float = 0.0
@@ -153,8 +150,6 @@ class Reply(Choice):
     """In a stream: end the body properly after so many events, without what should follow; negative as above."""
     error_after: int | None = None
     """In a stream: an error event after so many events, and the end."""
-    steer_after: int | None = None
-    """Over a websocket: send so many events, then wait until the client steers this response."""
     malformed: bool = False
     """Broken JSON: the body, or the second event of a stream, stops in the middle."""
     body_cut: bool = False
@@ -166,9 +161,7 @@ class Reply(Choice):
     json_where_sse_due: bool = False
     """Answer a streaming request with the whole body as plain JSON."""
     polls: int = 1
-    """Of a background response or a batch: how many times fetching it finds it in progress before it has ended."""
-    in_batch: Literal["expired", "canceled"] | None = None
-    """Of a request of a batch: why it got no answer. None: it got this one."""
+    """Of a background response: how many times fetching it finds it in progress before it has ended."""
     raw: object = None
     """The answer as given: an object is the JSON body (cut into events for a stream), a list of objects is the events,
     bytes are sent as they are. None: made of the other fields."""
@@ -199,7 +192,6 @@ class ReplyFields(TypedDict, total=False):
     cache_write_tokens: int
     reasoning_tokens: int
     embedding: Sequence[float] | None
-    media: bytes | None
     headers: Json
     delay_s: float
     first_token_delay_s: float
@@ -212,14 +204,12 @@ class ReplyFields(TypedDict, total=False):
     cut_after: int | None
     end_after: int | None
     error_after: int | None
-    steer_after: int | None
     malformed: bool
     body_cut: bool
     gzip: bool
     hang: bool
     json_where_sse_due: bool
     polls: int
-    in_batch: Literal["expired", "canceled"] | None
     raw: object
     responder: Callable[[ReceivedRequest], Reply] | None
 
@@ -307,13 +297,3 @@ def form_fields(content_type: str, content: bytes) -> dict[str, object]:
         else:
             fields[name] = value
     return fields
-
-
-def file_content(content_type: str, content: bytes) -> bytes | None:
-    """Return the content of the first file of a form; None if it has none."""
-    boundary = b"--" + content_type.partition("boundary=")[2].strip('"').encode()
-    for part in content.split(boundary)[1:-1]:
-        head, _, data = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
-        if b"filename=" in head:
-            return data.removesuffix(b"\r\n")
-    return None

@@ -10,23 +10,16 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping
-from functools import partial
-from http import HTTPStatus
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler
-from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
 from callspan.testing.provider.answer import Answer, StreamEvent
-from callspan.testing.provider.batches import Batches
-from callspan.testing.provider.conversation_state import ConversationState
-from callspan.testing.provider.hosted_requests import HostedAgents
-from callspan.testing.provider.rendering import Rendering, event_bytes, family_of, find_route, render
-from callspan.testing.provider.responses_socket import ResponsesSocket
+from callspan.testing.provider.rendering import Rendering, Route, event_bytes, family_of, find_route, render
 from callspan.testing.provider.script import (
     DEFAULT_REPLY,
     Line,
@@ -37,7 +30,7 @@ from callspan.testing.provider.script import (
     Script,
     form_fields,
 )
-from callspan.testing.provider.session_log import is_gone
+from callspan.testing.provider.stored_responses import StoredResponses
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -53,13 +46,6 @@ _FAILED = (
 )
 
 
-class Answering(Protocol):
-    """Answers a request by the script."""
-
-    def __call__(self, request: ReceivedRequest, *, received: bool = True) -> Rendering:
-        """`received` False: the provider has made the request itself, as for steered input."""
-
-
 class Server(socketserver.ThreadingTCPServer):
     """Listens on a free port of 127.0.0.1 from its construction, one thread for each connection."""
 
@@ -68,13 +54,13 @@ class Server(socketserver.ThreadingTCPServer):
     block_on_close = False
     request_queue_size = 256
 
-    def __init__(self, answer: Answering) -> None:
+    def __init__(self, answer: Callable[[ReceivedRequest], Rendering]) -> None:
         self.answer = answer
         self.closing = threading.Event()
         self.failures: list[Exception] = []
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._lock = threading.Lock()
-        super().__init__(("127.0.0.1", 0), _Connection)
+        super().__init__(("127.0.0.1", 0), Connection)
         self._thread = threading.Thread(
             target=self.serve_forever, args=(_POLL_S,), name="callspan-scripted-provider", daemon=True
         )
@@ -119,7 +105,7 @@ class Server(socketserver.ThreadingTCPServer):
                 request.sendall(_FAILED)
 
 
-class _Connection(BaseHTTPRequestHandler):
+class Connection(BaseHTTPRequestHandler):
     """One client's connection with the requests on it, one after the other."""
 
     protocol_version = "HTTP/1.1"
@@ -142,21 +128,12 @@ class _Connection(BaseHTTPRequestHandler):
             self._wait_for_hang_up()
             return
         self._wait(rendering.reply.delay_s)
-        if rendering.status == HTTPStatus.SWITCHING_PROTOCOLS:
-            self._serve_socket(request)
-        elif rendering.live is not None:
-            reply, events = rendering.reply, rendering.live(partial(is_gone, self.connection, self.server.closing))
-            most = reply.cut_after if reply.cut_after is not None else reply.end_after
-            self._send_events(rendering, islice(events, most))
+        if rendering.serve is not None:
+            rendering.serve(self)
         elif rendering.events is None:
             self._send_body(rendering)
         else:
-            self._send_events(rendering, self._timed(rendering.reply, rendering.events))
-
-    def _serve_socket(self, upgrade: ReceivedRequest) -> None:
-        self.close_connection = True
-        server = self.server
-        ResponsesSocket(upgrade, self.connection, self.rfile, server.answer, server.closing, server.failures).serve()
+            self.send_events(rendering, self._timed(rendering.reply, rendering.events))
 
     do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = _serve  # noqa: N815 (http.server's names)
 
@@ -212,7 +189,7 @@ class _Connection(BaseHTTPRequestHandler):
                 self._wait(reply.first_token_delay_s if index == first else reply.chunk_delay_s)
             yield event
 
-    def _send_events(self, rendering: Rendering, events: Iterator[StreamEvent]) -> None:
+    def send_events(self, rendering: Rendering, events: Iterable[StreamEvent]) -> None:
         """Send events as they come, until the client goes away, the provider is closed, or the reply ends them."""
         reply = rendering.reply
         self._send_head(rendering, transfer_encoding="chunked", **_coding(rendering))
@@ -272,10 +249,9 @@ class ScriptedProvider:
 
     It listens from its construction until `close`. Each reply is used once, in the order scripted; with nothing left,
     the reply is a short default text. Safe from any thread and usable by any number of clients at once, also from async
-    code: it runs in threads of its own. Responses can be read again by their id, those in the background after so many
-    polls. Conversations are kept, and a request that continues a response, conversation or thread which is not there
-    gets the provider's error, unless a reply is scripted for its path. Neither this nor `GET /models` and counting
-    tokens use up the script.
+    code: it runs in threads of its own. Chat, Responses, Messages, completions and embeddings make their answers
+    of a reply; any other endpoint needs a `raw` one `on` its path. Responses can be read again by their id, those in
+    the background after so many polls. Neither this nor `GET /models` and counting tokens use up the script.
 
     Example:
         >>> with callspan.testing.ScriptedProvider() as provider:
@@ -289,10 +265,8 @@ class ScriptedProvider:
     def __init__(self) -> None:
         self._script = Script()
         self._requests: list[ReceivedRequest] = []
-        self._state = ConversationState()
-        self._hosted = HostedAgents()
+        self._responses = StoredResponses()
         self._lock = threading.Lock()
-        self._batches = Batches(lambda: self.url, self._script)
         self._server = Server(self._answer)
 
     @property
@@ -362,7 +336,7 @@ class ScriptedProvider:
             >>> client.webhooks.unwrap(payload, headers, secret="whsec_c2VjcmV0").type
             'response.completed'
         """
-        return self._state.webhook(response_id, secret)
+        return self._responses.webhook(response_id, secret)
 
     def close(self) -> None:
         """Close all connections, end all threads, free the port. May be repeated.
@@ -387,30 +361,21 @@ class ScriptedProvider:
             self._server.failures.clear()
         self.close()
 
-    def _answer(self, request: ReceivedRequest, *, received: bool = True) -> Rendering:
-        if received:
-            with self._lock:
-                self._requests.append(request)
-        if request.is_upgrade:
-            return self._upgraded(request)
-        take = self._script.reply_to
-        hosted = self._hosted.rendering(request, take) or self._state.rendering(request, take)
-        if hosted is not None:
-            return hosted
-        found, named = find_route(request) or (None, {})
-        refusal = self._state.refusal(request, found)
-        inference = refusal is None and found is not None and found.inference
-        reply = self._script.reply_to(request, inference=inference, otherwise=refusal or DEFAULT_REPLY)
-        if found is not None:
-            reply = self._batches.reply_to(request, reply, found.wire)
-        answer = Answer(request, reply, family_of(request, found).request_id(), named)
-        known = self._state.fetched(answer) if reply is DEFAULT_REPLY else None
-        rendering = render(answer, found, known)
-        return rendering if known is not None else self._state.add(answer, found, rendering)
+    def _answer(self, request: ReceivedRequest) -> Rendering:
+        with self._lock:
+            self._requests.append(request)
+        return self._rendering(request)
 
-    def _upgraded(self, request: ReceivedRequest) -> Rendering:
-        """Accept a websocket, unless an error is scripted by a predicate, or there is nothing that speaks on it."""
-        reply = self._script.take(request, inference=False) or Reply(status=HTTPStatus.SWITCHING_PROTOCOLS)
-        if reply.status < HTTPStatus.BAD_REQUEST and request.path.endswith("/responses"):
-            return Rendering(reply, HTTPStatus.SWITCHING_PROTOCOLS, {}, b"", None, None)
-        return render(Answer(request, reply, family_of(request, None).request_id(), {}), None)
+    def _rendering(self, request: ReceivedRequest) -> Rendering:
+        """The answer to a request; a subclass that knows more endpoints overrides it."""
+        found, named = find_route(request) or (None, {})
+        reply = self._script.reply_to(request, inference=found is not None and found.inference)
+        return self._rendered(request, reply, found, named)
+
+    def _rendered(
+        self, request: ReceivedRequest, reply: Reply, route: Route | None, named: Mapping[str, str]
+    ) -> Rendering:
+        answer = Answer(request, reply, family_of(request, route).request_id(), named)
+        known = self._responses.fetched(answer) if reply is DEFAULT_REPLY else None
+        rendering = render(answer, route, known)
+        return rendering if known is not None else self._responses.add(answer, route, rendering)

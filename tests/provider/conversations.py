@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 
-from callspan.testing.provider.answer import OPENAI, Answer, encode, member, objects
+from callspan.testing.provider.answer import encode, member, objects
 from callspan.testing.provider.anthropic_messages import MESSAGES
-from callspan.testing.provider.hosted_requests import Scripted
-from callspan.testing.provider.openai_responses import RESPONSES, StoredResponse, conversation_id, webhook
-from callspan.testing.provider.pages import page
-from callspan.testing.provider.rendering import Rendering, Route, render, render_stateful
+from callspan.testing.provider.openai_responses import RESPONSES, conversation_id
+from callspan.testing.provider.rendering import Rendering, Route
 from callspan.testing.provider.script import Json, ReceivedRequest, Reply
+from callspan.testing.provider.stored_responses import StoredResponses
+from tests.provider.pages import page
+from tests.provider.stateful import Scripted, render_stateful
 
 _PATH = re.compile(r"/v1/conversations(?:/(?P<named>[^/]+)(?P<items>/items(?:/(?P<item>[^/]+))?)?)?$")
 _RESPONSE = re.compile(r"/responses/(?P<id>[^/]+)$")
@@ -56,11 +57,11 @@ class _Conversation:
         return page(listed, query)
 
 
-class ConversationState:
-    """The state that a provider keeps for later requests. Safe from any thread."""
+class Conversations:
+    """What later requests can continue. Safe from any thread."""
 
-    def __init__(self) -> None:
-        self._responses: dict[str, StoredResponse] = {}
+    def __init__(self, responses: StoredResponses) -> None:
+        self._responses = responses
         self._conversations: dict[str, _Conversation] = {}
         self._continued: dict[str, bool] = {}
         """Whether a response has been continued, for each that can be: responses, and messages in threads."""
@@ -75,9 +76,7 @@ class ConversationState:
         deleted = _RESPONSE.search(request.path) if request.method == "DELETE" else None
         if path is None and deleted is None:
             return None
-        return render_stateful(
-            request, take(request, inference=False), OPENAI, partial(self._body, request, path, deleted)
-        )
+        return render_stateful(request, take(request, inference=False), partial(self._body, request, path, deleted))
 
     def refusal(self, request: ReceivedRequest, route: Route | None) -> Reply | None:
         """Return the error for a request that continues a missing object; None for any other."""
@@ -103,35 +102,18 @@ class ConversationState:
         message = "No usable Thread state was found for `previous_message_id`."
         return Reply(status=404, error_code="thread_not_found", message=message)
 
-    def fetched(self, answer: Answer) -> Json | None:
-        """Return the response that a request reads or cancels, as it is now; None if it is unknown or none."""
-        request = answer.request
-        with self._lock:
-            stored = self._responses.get(answer.named.get("id", ""))
-            if stored is None:
-                return None
-            if request.method == "POST":
-                return stored.cancel()
-            return stored.ended() if request.stream else stored.fetched()
-
-    def add(self, answer: Answer, route: Route | None, rendering: Rendering) -> Rendering:
-        """Store a sent body for later requests; return the body sent instead for a background response."""
+    def add(self, request: ReceivedRequest, route: Route | None, rendering: Rendering) -> None:
+        """Keep what later requests may continue of a sent body."""
         if route is None or rendering.status >= HTTPStatus.BAD_REQUEST:
-            return rendering
+            return
         with self._lock:
-            body, sent = rendering.json or {}, answer.request.body
+            body, sent = rendering.json or {}, request.body
             if route.inference and route.wire in (RESPONSES, MESSAGES):
                 self._add_links(_id(rendering), sent, kept=_is_kept(sent, route))
-            if route.wire is not RESPONSES or body.get("object") != "response":
-                return rendering
-            stored = StoredResponse(body, answer.reply.polls)
-            self._responses[stored.id] = stored
-            if (conversation := self._conversations.get(conversation_id(sent) or "")) is not None:
+            conversation = self._conversations.get(conversation_id(sent) or "")
+            if route.wire is RESPONSES and body.get("object") == "response" and conversation is not None:
                 conversation.add(sent.get("input"))
                 conversation.add(body.get("output"))
-            if rendering.events is None and body.get("background") is True and answer.reply.raw is None:
-                return render(answer, route, stored.queued())
-            return rendering
 
     def _add_links(self, response_id: str | None, sent: Json, *, kept: bool) -> None:
         previous = _continued_message(sent)
@@ -140,19 +122,10 @@ class ConversationState:
         if response_id is not None and kept:
             self._continued[response_id] = False
 
-    def webhook(self, response_id: str, secret: str) -> tuple[str, Mapping[str, str]]:
-        """Payload and headers of the webhook that reports the end of a response, which has ended then.
-
-        Raises KeyError for an id that the provider has not given.
-        """
-        with self._lock:
-            body = self._responses[response_id].ended()
-        return webhook(body, secret)
-
     def _deleted(self, response_id: str) -> Json | None:
         self._continued.pop(response_id, None)
-        known = self._responses.pop(response_id, None)
-        return None if known is None else {"id": response_id, "object": "response", "deleted": True}
+        known = self._responses.delete(response_id)
+        return None if not known else {"id": response_id, "object": "response", "deleted": True}
 
     def _body(self, request: ReceivedRequest, path: re.Match[str] | None, deleted: re.Match[str] | None) -> Json | None:
         with self._lock:

@@ -14,18 +14,18 @@ from dataclasses import dataclass, field, replace
 from io import BufferedIOBase
 from itertools import count
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from callspan.testing.provider.answer import StreamEvent, encode, member, objects
 from callspan.testing.provider.script import Json, ReceivedRequest, Reply
+from tests.provider.replies import steer_after
 
 if TYPE_CHECKING:
     from websockets.server import ServerProtocol
 
     from callspan.testing.provider.rendering import Rendering
-    from callspan.testing.provider.server import Answering
 
 _READ = 65536
 _POLL_S = 0.02
@@ -34,6 +34,23 @@ _ENDS = ("response.completed", "response.failed", "response.incomplete")
 _TOLD = ("x-ratelimit-", "retry-after", "x-request-id")
 """Beginnings of the headers that an error repeats."""
 _MISSING = {"code": "response_not_found", "message": "The response is not available on this connection."}
+
+
+class Answering(Protocol):
+    """Answers a request by the script."""
+
+    def __call__(self, request: ReceivedRequest, *, received: bool = True) -> Rendering:
+        """`received` False: the provider has made the request itself, as for steered input."""
+
+
+@dataclass(frozen=True)
+class SocketRequest(ReceivedRequest):
+    """A `response.create` that came over a websocket."""
+
+    @property
+    def stream(self) -> bool:
+        """Its answer is always events."""
+        return True
 
 
 @dataclass
@@ -159,8 +176,11 @@ class ResponsesSocket:
             with self.lock:
                 known = self._lanes.setdefault(lane, _Lane(self, lane))
             known.put(
-                replace(self.upgrade, method="WEBSOCKET", content=content, json=frame, time_ns=time.monotonic_ns())
-            )
+                SocketRequest(
+                    method="WEBSOCKET", path=self.upgrade.path, query=self.upgrade.query, headers=self.upgrade.headers,
+                    content=content, json=frame, time_ns=time.monotonic_ns(),
+                )
+            )  # fmt: skip
         elif kind == "response.steer":
             self._steer(frame)
         elif kind == "response.inject":
@@ -261,7 +281,7 @@ class _Lane:
             for index, event in enumerate(events[: reply.cut_after]):
                 if index >= first:
                     owner.wait(reply.first_token_delay_s if index == first else reply.chunk_delay_s)
-                if index == reply.steer_after:
+                if index == steer_after(reply):
                     while not running.steered.is_set():
                         owner.wait(_POLL_S)
                 if running.steers and index and _kind(event) not in _ENDS:

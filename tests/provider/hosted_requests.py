@@ -12,28 +12,19 @@ import threading
 import time
 from datetime import datetime, timezone
 from functools import partial
-from typing import Protocol
 
-from callspan.testing.provider.answer import OPENAI, Family
-from callspan.testing.provider.anthropic_messages import ANTHROPIC
-from callspan.testing.provider.anthropic_sessions import Sessions
-from callspan.testing.provider.openai_agents import AgentSessions
-from callspan.testing.provider.pages import page
-from callspan.testing.provider.rendering import Rendering, render_stateful
+from callspan.testing.provider.rendering import Rendering
 from callspan.testing.provider.script import Json, ReceivedRequest, Reply
+from tests.provider.anthropic_sessions import Sessions
+from tests.provider.openai_agents import AgentSessions
+from tests.provider.pages import page
+from tests.provider.stateful import Scripted, render_stateful
 
 _PATH = re.compile(r"/v1(?P<agents>/agents)?/sessions(?:/(?P<rest>.*))?$")
 _JOBS = re.compile(r"(?P<of>/evals/[^/]+/runs|/videos|/v1/dreams)(?:/(?P<id>[^/]+))?(?P<act>/[a-z_]+)?$")
 _KINDS = {"/v1/dreams": "dream", "/videos": "video"}
 """The kinds of jobs by their paths, but for runs of evaluations."""
 _MODEL = "scripted-model"
-
-
-class Scripted(Protocol):
-    """Takes the next reply that is scripted for a request."""
-
-    def __call__(self, request: ReceivedRequest, *, inference: bool) -> Reply:
-        """Return the reply; the usual one if there is none."""
 
 
 class HostedAgents:
@@ -53,7 +44,7 @@ class HostedAgents:
         of = self._openai if path["agents"] else self._anthropic
         rest = path["rest"].split("/") if path["rest"] else []
         made = partial(of.answer, request, rest, partial(take, request, inference=True))
-        return render_stateful(request, take(request, inference=False), OPENAI if path["agents"] else ANTHROPIC, made)
+        return render_stateful(request, take(request, inference=False), made)
 
 
 class _Job:
@@ -121,7 +112,6 @@ class Jobs:
         if found is None or "/sessions/" in request.path:
             return None
         kind = _KINDS.get(found["of"], "evalrun")
-        family: Family = ANTHROPIC if kind == "dream" else OPENAI
         creates = request.method == "POST" and (
             found["id"] in (None, "edits", "extensions") or found["act"] == "/remix"
         )
@@ -129,7 +119,7 @@ class Jobs:
         made = (
             partial(self._created, request, kind, reply) if creates else partial(self._read, request, kind, found["id"])
         )
-        return render_stateful(request, reply, family, made)
+        return render_stateful(request, reply, made)
 
     def _created(self, request: ReceivedRequest, kind: str, reply: Reply) -> Json:
         job = _Job(kind, request.body, reply)

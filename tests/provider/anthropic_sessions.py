@@ -14,9 +14,9 @@ from datetime import datetime, timezone
 import msgspec
 
 from callspan.testing.provider.answer import base62, objects, tool_calls
-from callspan.testing.provider.pages import numbered_page
 from callspan.testing.provider.script import Choice, Json, ReceivedRequest, Reply
-from callspan.testing.provider.session_log import SessionLog
+from tests.provider.pages import numbered_page
+from tests.provider.session_log import SessionLog
 
 _MODEL = "scripted-model"
 _ANSWERED = frozenset({"user.message", "user.custom_tool_result", "user.tool_result", "user.define_outcome"})

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-from callspan.testing.provider.answer import OPENAI, Answer, File, StreamEvent, Wire, objects, typed, with_usage, words
+from callspan.testing.provider.answer import OPENAI, Answer, StreamEvent, Wire, objects, typed, with_usage, words
 from callspan.testing.provider.script import Json, Reply
 
 _SIDE = 8
@@ -17,7 +18,15 @@ _TYPES = {"mp3": "audio/mpeg", "opus": "audio/ogg", "aac": "audio/aac", "flac": 
 _TEXTS = ("text", "srt", "vtt")
 
 
-def _png() -> bytes:
+class File(NamedTuple):
+    """An answer that is not JSON."""
+
+    content: bytes
+    type: str
+    """Its media type."""
+
+
+def png() -> bytes:
     """A black square of eight pixels' side."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
@@ -61,8 +70,7 @@ def _image(answer: Answer) -> Json:
     revised = {} if answer.reply.text is None else {"revised_prompt": answer.reply.text}
     if answer.request.body.get("response_format") == "url":
         return {"url": "https://images.example.com/scripted.png", **revised}
-    data = _png() if answer.reply.media is None else answer.reply.media
-    return {"b64_json": base64.b64encode(data).decode(), **revised}
+    return {"b64_json": base64.b64encode(png()).decode(), **revised}
 
 
 def _image_events(body: Json, answer: Answer) -> list[StreamEvent]:
@@ -87,10 +95,10 @@ def _without_parts(usage: Json) -> Json:
 
 
 IMAGES = Wire(OPENAI, _images, _image_events)
-"""`POST /v1/images/generations`; the text of a reply is the revised prompt, `media` the image."""
+"""`POST /v1/images/generations`; the text of a reply is the revised prompt."""
 
 
-def _wav() -> bytes:
+def wav() -> bytes:
     """Half a second of silence."""
     data = b"\0\0" * int(_RATE * _SECONDS)
     about = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, _RATE, _RATE * 2, 2, 16)
@@ -136,7 +144,7 @@ def _transcript_events(body: Json, answer: Answer) -> list[StreamEvent]:
     return [*deltas, typed("transcript.text.done", **{name: body[name] for name in ("text", "usage") if name in body})]
 
 
-TRANSCRIPTIONS = Wire(OPENAI, _transcript, _transcript_events, _transcript_file)
+TRANSCRIPTIONS = Wire(OPENAI, _transcript, _transcript_events)
 """`POST /v1/audio/transcriptions`: the text of the reply, plain where the request has such a format."""
 
 
@@ -144,18 +152,14 @@ def _translation(answer: Answer) -> Json:
     return {"text": _text(answer)}
 
 
-TRANSLATIONS = Wire(OPENAI, _translation, None, _transcript_file)
+TRANSLATIONS = Wire(OPENAI, _translation)
 """`POST /v1/audio/translations`: the text of the reply, which states no usage."""
-
-
-def _sound(answer: Answer) -> bytes:
-    return _wav() if answer.reply.media is None else answer.reply.media
 
 
 def _speech(answer: Answer) -> File:
     """By default the sound is WAV, whatever was requested; the type is the requested one."""
     kind = answer.request.body.get("response_format")
-    return File(_sound(answer), _TYPES.get(str(kind), "audio/wav" if kind == "wav" else "audio/mpeg"))
+    return File(wav(), _TYPES.get(str(kind), "audio/wav" if kind == "wav" else "audio/mpeg"))
 
 
 def _speech_body(answer: Answer) -> Json:
@@ -163,7 +167,7 @@ def _speech_body(answer: Answer) -> Json:
 
 
 def _speech_events(body: Json, answer: Answer) -> list[StreamEvent]:
-    data = _sound(answer)
+    data = wav()
     middle = len(data) // 2
     parts = (data[:middle], data[middle:])
     deltas = [typed("speech.audio.delta", audio=base64.b64encode(part).decode()) for part in parts]
@@ -175,5 +179,12 @@ def _speech_events(body: Json, answer: Answer) -> list[StreamEvent]:
     return [*deltas, typed("speech.audio.done", **done)]
 
 
-SPEECH = Wire(OPENAI, _speech_body, _speech_events, _speech)
-"""`POST /v1/audio/speech`: the `media` of the reply, or half a second of silence; events with `stream_format="sse"`."""
+SPEECH = Wire(OPENAI, _speech_body, _speech_events)
+"""`POST /v1/audio/speech`: half a second of silence; events with `stream_format="sse"`."""
+
+FILES: dict[Wire, Callable[[Answer], File | None]] = {
+    TRANSCRIPTIONS: _transcript_file,
+    TRANSLATIONS: _transcript_file,
+    SPEECH: _speech,
+}
+"""The answers that are not JSON, where they are not streamed; None: it is JSON after all."""

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from callspan.testing.provider.answer import member, objects, tool_calls
-from callspan.testing.provider.pages import page
 from callspan.testing.provider.script import Choice, Json, ReceivedRequest, Reply
-from callspan.testing.provider.session_log import SessionLog
+from tests.provider.pages import page
+from tests.provider.session_log import SessionLog
 
 _MODEL = "scripted-model"
 _MAX_REPLIES = 100

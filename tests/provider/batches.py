@@ -10,16 +10,19 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 import msgspec
 
-from callspan.testing.provider.answer import Answer, Wire, base62, encode, objects
-from callspan.testing.provider.pages import page
-from callspan.testing.provider.rendering import BATCHES, MESSAGE_BATCHES, Rendering, family_of, find_route, render
-from callspan.testing.provider.script import Json, ReceivedRequest, Reply, Script, file_content
+from callspan import testing
+from callspan.testing.provider.answer import OPENAI, Answer, Wire, base62, encode, objects
+from callspan.testing.provider.anthropic_messages import ANTHROPIC
+from callspan.testing.provider.rendering import Rendering, Route, family_of, find_route, render
+from callspan.testing.provider.script import Json, ReceivedRequest, Script
+from tests.provider.pages import page
+from tests.provider.replies import Reply, in_batch
 
 _WINDOW_S = 86_400
 _UNANSWERED = {
@@ -27,6 +30,9 @@ _UNANSWERED = {
     "canceled": ("batch_cancelled", "The batch was cancelled before this request was executed."),
 }
 _JSONL = {"content-type": "application/x-jsonl"}
+
+BATCHES, MESSAGE_BATCHES = Wire(OPENAI, lambda _: {}), Wire(ANTHROPIC, lambda _: {})
+"""Files and batches; their answers are made by `Batches`."""
 
 
 @dataclass
@@ -41,8 +47,9 @@ class _Line:
     @property
     def state(self) -> str:
         """How it ended: `succeeded`, `errored`, `expired` or `canceled`."""
-        if self.answer.reply.in_batch is not None:
-            return self.answer.reply.in_batch
+        unanswered = in_batch(self.answer.reply)
+        if unanswered is not None:
+            return unanswered
         return "succeeded" if self.answer.status < HTTPStatus.BAD_REQUEST else "errored"
 
     @property
@@ -148,14 +155,14 @@ class _MessageBatch(_Batch):
 class Batches:
     """The files and batches of a provider. Safe from any thread."""
 
-    def __init__(self, url: Callable[[], str], script: Script) -> None:
-        """`url` returns the provider's address."""
-        self._url, self._script = url, script
+    def __init__(self, url: Callable[[], str], script: Script, routes: Sequence[Route]) -> None:
+        """`url` returns the provider's address; `routes` are those that a line of a batch may be for."""
+        self._url, self._script, self._routes = url, script, routes
         self._files: dict[str, bytes] = {}
         self._batches: dict[str, _FileBatch | _MessageBatch] = {}
         self._lock = threading.Lock()
 
-    def reply_to(self, request: ReceivedRequest, reply: Reply, wire: Wire) -> Reply:
+    def reply_to(self, request: ReceivedRequest, reply: testing.Reply, wire: Wire) -> testing.Reply:
         """The reply to a request for a file or batch; the given one to any other, or where it is an error or raw."""
         if wire not in (BATCHES, MESSAGE_BATCHES) or reply.raw is not None or reply.status >= HTTPStatus.BAD_REQUEST:
             return reply
@@ -165,7 +172,7 @@ class Batches:
             return Reply(status=404, message="There is no such file or batch.")
         return Reply(raw=answer, headers=_JSONL if isinstance(answer, bytes) else {})
 
-    def _answer(self, request: ReceivedRequest, reply: Reply) -> Json | bytes | None:
+    def _answer(self, request: ReceivedRequest, reply: testing.Reply) -> Json | bytes | None:
         """The answer to a request for a file or batch; None: it is for none that is there."""
         segments = request.path.strip("/").split("/")
         if segments[-1] == "files" and request.method == "POST":
@@ -178,7 +185,7 @@ class Batches:
 
     def _upload(self, request: ReceivedRequest) -> Json:
         identity = f"file-{base62(22)}"
-        content = file_content(request.headers.get("content-type", ""), request.content) or b""
+        content = _file_content(request.headers.get("content-type", ""), request.content) or b""
         self._files[identity] = content
         named = request.body.get("file")
         return {
@@ -191,7 +198,7 @@ class Batches:
             "status": "processed",
         }
 
-    def _create(self, request: ReceivedRequest, reply: Reply) -> Json | None:
+    def _create(self, request: ReceivedRequest, reply: testing.Reply) -> Json | None:
         if "requests" in request.body:
             lines = [self._line(one, "/v1/messages", one.get("params")) for one in objects(request.body["requests"])]
             batch = _MessageBatch(f"msgbatch_01{base62(22)}", lines, reply.polls)
@@ -211,7 +218,7 @@ class Batches:
         request = ReceivedRequest(
             method="POST", path=path, query={}, headers={}, content=encode(body), json=body, time_ns=time.monotonic_ns()
         )
-        found, named = find_route(request) or (None, {})
+        found, named = find_route(request, self._routes) or (None, {})
         reply = self._script.reply_to(request, inference=found is not None and found.inference)
         answer = Answer(request, reply, family_of(request, found).request_id(), named)
         return _Line(str(given.get("custom_id")), render(answer, found))
@@ -231,8 +238,7 @@ class Batches:
             return batch.results() if isinstance(batch, _MessageBatch) else None
         if rest[1:] == ["cancel"]:
             batch.lines = [
-                replace(line, answer=replace(line.answer, reply=replace(line.answer.reply, in_batch="canceled")))
-                for line in batch.lines
+                replace(line, answer=replace(line.answer, reply=Reply(in_batch="canceled"))) for line in batch.lines
             ]
         return self._shown(batch, ended=batch.polled())
 
@@ -274,3 +280,13 @@ def _lines(values: Iterable[Json]) -> bytes:
 
 def _written(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _file_content(content_type: str, content: bytes) -> bytes | None:
+    """Return the content of the first file of a form; None if it has none."""
+    boundary = b"--" + content_type.partition("boundary=")[2].strip('"').encode()
+    for part in content.split(boundary)[1:-1]:
+        head, _, data = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
+        if b"filename=" in head:
+            return data.removesuffix(b"\r\n")
+    return None

@@ -1,0 +1,59 @@
+"""Stored responses: those that a provider has given can be read again by their id; in the background they end later."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from callspan.testing.provider.answer import Answer
+from callspan.testing.provider.openai_responses import RESPONSES, StoredResponse, webhook
+from callspan.testing.provider.rendering import Rendering, Route, render
+from callspan.testing.provider.script import Json
+
+
+class StoredResponses:
+    """The responses of a provider by their id. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._responses: dict[str, StoredResponse] = {}
+        self._lock = threading.Lock()
+
+    def fetched(self, answer: Answer) -> Json | None:
+        """Return the response that a request reads or cancels, as it is now; None if it is unknown or none."""
+        request = answer.request
+        with self._lock:
+            stored = self._responses.get(answer.named.get("id", ""))
+            if stored is None:
+                return None
+            if request.method == "POST":
+                return stored.cancel()
+            return stored.ended() if request.stream else stored.fetched()
+
+    def add(self, answer: Answer, route: Route | None, rendering: Rendering) -> Rendering:
+        """Store a response that was sent; return the body sent instead for one in the background."""
+        body = rendering.json or {}
+        if route is None or route.wire is not RESPONSES or rendering.status >= HTTPStatus.BAD_REQUEST:
+            return rendering
+        if body.get("object") != "response":
+            return rendering
+        stored = StoredResponse(body, answer.reply.polls)
+        with self._lock:
+            self._responses[stored.id] = stored
+        if rendering.events is None and body.get("background") is True and answer.reply.raw is None:
+            return render(answer, route, stored.queued())
+        return rendering
+
+    def webhook(self, response_id: str, secret: str) -> tuple[str, Mapping[str, str]]:
+        """Payload and headers of the webhook that reports the end of a response, which has ended then.
+
+        Raises KeyError for an id that the provider has not given.
+        """
+        with self._lock:
+            body = self._responses[response_id].ended()
+        return webhook(body, secret)
+
+    def delete(self, response_id: str) -> bool:
+        """Forget a response; return whether it was there."""
+        with self._lock:
+            return self._responses.pop(response_id, None) is not None

@@ -1,0 +1,8 @@
+"""The scripted provider with the endpoints that only our own tests need."""
+
+from __future__ import annotations
+
+from tests.provider.replies import Reply
+from tests.provider.server import FullProvider
+
+__all__ = ["FullProvider", "Reply"]

@@ -1,0 +1,116 @@
+"""The full provider: the public one with the endpoints that only our own tests need."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+from callspan import testing
+from callspan.testing.provider.answer import Answer
+from callspan.testing.provider.openai_responses import RESPONSES
+from callspan.testing.provider.rendering import ROUTES, Rendering, Route, family_of, find_route, render
+from callspan.testing.provider.script import DEFAULT_REPLY, Match, ReceivedRequest
+from callspan.testing.provider.server import Connection
+from tests.provider.batches import BATCHES, MESSAGE_BATCHES, Batches
+from tests.provider.conversations import Conversations
+from tests.provider.hosted_requests import HostedAgents
+from tests.provider.media import FILES, IMAGES, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
+from tests.provider.moderations import GRADERS, MODERATIONS, SEARCH
+from tests.provider.replies import Reply
+from tests.provider.responses_socket import ResponsesSocket
+
+_ROUTES = (
+    *ROUTES,
+    Route("WEBSOCKET", re.compile(r"/responses$"), RESPONSES),
+    Route("POST", re.compile(r"/moderations$"), MODERATIONS),
+    Route("POST", re.compile(r"/vector_stores/[^/]+/search$"), SEARCH),
+    Route("POST", re.compile(r"/graders/run$"), GRADERS),
+    Route("POST", re.compile(r"/images/(?:generations|edits|variations)$"), IMAGES),
+    Route("POST", re.compile(r"/audio/transcriptions$"), TRANSCRIPTIONS),
+    Route("POST", re.compile(r"/audio/translations$"), TRANSLATIONS),
+    Route("POST", re.compile(r"/audio/speech$"), SPEECH),
+    Route("POST", re.compile(r"/messages/batches(?:/[^/]+/cancel)?$"), MESSAGE_BATCHES, inference=False),
+    Route("GET", re.compile(r"/messages/batches(?:/[^/]+(?:/results)?)?$"), MESSAGE_BATCHES, inference=False),
+    Route("POST", re.compile(r"/batches(?:/[^/]+/cancel)?$"), BATCHES, inference=False),
+    Route("GET", re.compile(r"/batches(?:/[^/]+)?$"), BATCHES, inference=False),
+    Route("POST", re.compile(r"/v1/files$"), BATCHES, inference=False),
+    Route("GET", re.compile(r"/files/[^/]+/content$"), BATCHES, inference=False),
+)
+
+
+class FullProvider(testing.ScriptedProvider):
+    """Also answers for batches, hosted agents, jobs, media, moderations, searches, conversations and over websockets.
+
+    Each request of a batch, each turn of a hosted agent and each job uses up one reply.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._conversations = Conversations(self._responses)
+        self._hosted = HostedAgents()
+        self._batches = Batches(lambda: self.url, self._script, _ROUTES)
+
+    def reply(
+        self,
+        reply: testing.Reply | str | None = None,
+        /,
+        *,
+        on: Match | None = None,
+        repeat: bool = False,
+        **fields: Any,
+    ) -> None:
+        """Script the next reply."""
+        if reply is None:
+            reply, fields = Reply(**fields), {}
+        super().reply(reply, on=on, repeat=repeat, **fields)
+
+    def _rendering(self, request: ReceivedRequest) -> Rendering:
+        if request.is_upgrade:
+            return self._upgraded(request)
+        take = self._script.reply_to
+        made = self._hosted.rendering(request, take) or self._conversations.rendering(request, take)
+        if made is not None:
+            return made
+        found, named = find_route(request, _ROUTES) or (None, {})
+        refusal = self._conversations.refusal(request, found)
+        inference = refusal is None and found is not None and found.inference
+        reply = take(request, inference=inference, otherwise=refusal or DEFAULT_REPLY)
+        if found is not None:
+            reply = self._batches.reply_to(request, reply, found.wire)
+            reply = _as_file(Answer(request, reply, "", named), found)
+        rendering = self._rendered(request, reply, found, named)
+        self._conversations.add(request, found, rendering)
+        return rendering
+
+    def _upgraded(self, request: ReceivedRequest) -> Rendering:
+        """Accept a websocket, unless an error is scripted by a predicate, or there is nothing that speaks on it."""
+        reply = self._script.take(request, inference=False) or Reply(status=HTTPStatus.SWITCHING_PROTOCOLS)
+        if reply.status < HTTPStatus.BAD_REQUEST and request.path.endswith("/responses"):
+            serve = partial(self._serve_socket, request)
+            return Rendering(reply, HTTPStatus.SWITCHING_PROTOCOLS, {}, b"", None, None, serve=serve)
+        return render(Answer(request, reply, family_of(request, None).request_id(), {}), None)
+
+    def _serve_socket(self, upgrade: ReceivedRequest, connection: Connection) -> None:
+        connection.close_connection = True
+        server = connection.server
+        socket = (connection.connection, connection.rfile)
+        ResponsesSocket(upgrade, *socket, self._over_socket, server.closing, server.failures).serve()
+
+    def _over_socket(self, request: ReceivedRequest, *, received: bool = True) -> Rendering:
+        return self._answer(request) if received else self._rendering(request)
+
+
+def _as_file(answer: Answer, route: Route) -> testing.Reply:
+    """The reply with the bytes of an answer that is not JSON."""
+    reply, make = answer.reply, FILES.get(route.wire)
+    if make is None or reply.raw is not None or reply.status >= HTTPStatus.BAD_REQUEST or answer.request.stream:
+        return reply
+    file = make(answer)
+    return (
+        reply
+        if file is None
+        else replace(reply, raw=file.content, headers={"content-type": file.type, **reply.headers})
+    )
