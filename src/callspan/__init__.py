@@ -6,7 +6,11 @@ package does nothing but name what there is: every public name is loaded when it
 
 from __future__ import annotations
 
+import sys as _sys
 import typing as _typing
+
+if _sys.platform == "win32":
+    raise ImportError("callspan runs on Linux and macOS; it does not support Windows.")
 
 from callspan.forks import late_import as _late_import
 from callspan.sdk_import import import_sdk as _import_sdk

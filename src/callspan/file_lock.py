@@ -1,13 +1,9 @@
-"""File locks between processes, released by the system when their process dies.
-
-`flock` on Unix; on Windows `msvcrt` locks one byte, of segments one far behind the end of the file.
-"""
+"""File locks (`flock`) between processes, released by the system when their process dies."""
 
 from __future__ import annotations
 
-import errno
+import fcntl
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +13,6 @@ from typing import Final
 from callspan.fail_open import ours
 
 _POLL_S: Final = 0.005
-_FAR: Final = 1 << 40
-"""Offset of the byte that is locked on Windows, where a locked byte can be neither read nor written by others."""
 
 
 @contextmanager
@@ -30,7 +24,7 @@ def locked(path: Path, timeout_s: float | None = None) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if timeout_s is None:
-            _lock(descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         elif not _locked_within(descriptor, timeout_s):
             raise TimeoutError(f"{path} is locked by another process")
         try:
@@ -50,52 +44,15 @@ def _locked_within(descriptor: int, timeout_s: float) -> bool:
     return True
 
 
-if sys.platform == "win32":
-    import msvcrt
+def try_lock(descriptor: int) -> bool:
+    """Lock the open file; False if another process holds the lock."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ours(OSError):
+        return False
+    return True
 
-    def try_lock(descriptor: int) -> bool:
-        """Lock the open file; False if another process holds the lock."""
-        try:
-            os.lseek(descriptor, _FAR, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except ours(OSError):
-            return False
-        return True
 
-    def unlock(descriptor: int) -> None:
-        """Release the lock."""
-        os.lseek(descriptor, _FAR, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-
-    def _lock(descriptor: int) -> None:
-        # Windows gives up after ten seconds.
-        while not _locked_in_time(descriptor):
-            pass
-
-    def _locked_in_time(descriptor: int) -> bool:
-        try:
-            os.lseek(descriptor, _FAR, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
-        except OSError as error:
-            if error.errno != errno.EDEADLOCK:
-                raise
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def try_lock(descriptor: int) -> bool:
-        """Lock the open file; False if another process holds the lock."""
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ours(OSError):
-            return False
-        return True
-
-    def unlock(descriptor: int) -> None:
-        """Release the lock, also if a process forked meanwhile has the file open."""
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+def unlock(descriptor: int) -> None:
+    """Release the lock, also if a process forked meanwhile has the file open."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)

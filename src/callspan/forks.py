@@ -73,8 +73,7 @@ def _renew() -> None:
         renew(owner)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=LATE_IMPORTS.acquire, after_in_parent=LATE_IMPORTS.release, after_in_child=_renew)
+os.register_at_fork(before=LATE_IMPORTS.acquire, after_in_parent=LATE_IMPORTS.release, after_in_child=_renew)
 
 
 class ProcessListener(Protocol):
@@ -98,8 +97,7 @@ def register(listener: ProcessListener) -> None:
     if not _hooked:
         _hooked.append(True)
         atexit.register(_at_exit)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+        os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
     if listener not in _listeners:
         _listeners.append(listener)
     # Children of multiprocessing exit without atexit and drop their parent's finalizers.

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM there")
-
 APPLICATION = """
 import os, signal
 import openai

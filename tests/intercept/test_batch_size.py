@@ -41,7 +41,6 @@ READER = """
 
 
 @pytest.mark.parametrize("lines", [100_000])
-@pytest.mark.skipif(sys.platform == "win32", reason="needs the resource module")
 def test_many_lines_take_bounded_memory(lines: int) -> None:
     with anthropic.Anthropic(api_key="k") as client:
         needs_name(client, "messages.batches")

@@ -349,7 +349,6 @@ callspan()
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs the limits of Unix")
 def test_a_recovery_that_fails_leaves_no_file(path: Path) -> None:
     """As on a full disk; the next run, with room, is not refused."""
     arguments = ["recover", str(path), str(path.with_name("new.db"))]

@@ -259,6 +259,12 @@ def test_importing_loads_no_sdk_and_starts_no_thread() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_on_windows_the_import_says_what_is_supported() -> None:
+    code = "import sys; sys.platform = 'win32'; import callspan"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert "ImportError: callspan runs on Linux and macOS; it does not support Windows." in done.stderr
+
+
 INSTRUMENT = """
 import os, sys, threading
 import callspan

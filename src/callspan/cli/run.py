@@ -206,10 +206,8 @@ def _nothing(places: str) -> str:
 
 
 def _had_children() -> bool:
-    try:
-        import resource
-    except ImportError:
-        return False
+    import resource
+
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss > 0
 
 

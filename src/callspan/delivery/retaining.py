@@ -49,7 +49,7 @@ _GRAIN_NS: Final = 3600 * 10**9
 _QUIET_NS: Final = 2 * _DAY_NS
 """Without an end, nothing is taken for ended earlier; a batch takes up to a day."""
 _COUNTED: Final = {"sessions": "session", "calls": "call"}
-_FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_FLAGS: Final = os.O_RDWR | os.O_CREAT
 
 
 class Retained(msgspec.Struct):

@@ -253,7 +253,7 @@ class UploadedLines:
     def __init__(self, file: object) -> None:
         """`file` is a file as httpx takes it: its content, or a tuple of name, content and more.
 
-        Raises ValueError for content that only the HTTP library can read.
+        Raises TypeError for content that only the HTTP library can read.
         """
         content: Any = file[1] if isinstance(file, tuple) and len(file) > 1 else file
         self._content, self._descriptor = b"", -1
@@ -264,8 +264,8 @@ class UploadedLines:
             self._content = content.getvalue()
             self.size = len(self._content)
         else:
-            if not hasattr(os, "pread") or not isinstance(content, io.IOBase):
-                raise ValueError("cannot be read beside the HTTP library")
+            if not isinstance(content, io.IOBase):
+                raise TypeError("cannot be read beside the HTTP library")
             # Duplicated: the application may close its file before this one is read.
             self._descriptor = os.dup(content.fileno())
             self.size = os.fstat(self._descriptor).st_size

@@ -127,7 +127,7 @@ class OtlpSink(BaseSink):
                 {"store": self.name, "reason": refused[0], "segment": entry.segment, "start": entry.start} | _ids(entry)
             )
             path = self._segment.with_name(DEAD_LETTERS)
-            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             with os.fdopen(fd, "ab") as file:
                 file.write(line + b"\n")
 

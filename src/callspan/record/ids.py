@@ -18,8 +18,7 @@ _RANDOM_BITS = 74
 
 _random = Random()  # noqa: S311 - unique is enough
 # Seeded by the operating system, here and in each forked child; reading it for every id would cost a system call.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_random.seed)
+os.register_at_fork(after_in_child=_random.seed)
 
 _NAMED_VERSION = 8 << 76
 _BITS = (1 << 128) - 1

@@ -7,7 +7,6 @@ are, and readers pass over it.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ from callspan.record.span_frames import NO_HEAD, decode_head, encode_frame_of
 from callspan.spool.directory import Listing, others_of
 from callspan.spool.segment import ERASED, Segment, encode_frame
 
-_OPEN: Final = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_OPEN: Final = os.O_RDWR
 
 
 class Erased(NamedTuple):
@@ -82,7 +81,7 @@ def _opened(path: Path) -> Iterator[Segment]:
     segment = Segment(path, os.open(path, _OPEN), own=False)
     try:
         yield segment
-        if segment.unsynced and sys.platform != "win32":
+        if segment.unsynced:
             segment.sync()
     finally:
         segment.release()

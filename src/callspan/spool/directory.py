@@ -31,7 +31,7 @@ BAD_SUFFIX: Final = ".bad"
 _DIGITS: Final = 12
 _LEFT_S: Final = 86_400.0
 _LENGTH: Final = struct.Struct("<I")
-_OPEN: Final = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_OPEN: Final = os.O_RDWR
 
 
 def cursor_path(directory: Path, segment: str, key: str) -> Path:
@@ -51,7 +51,7 @@ def read_cursor(directory: Path, segment: str, key: str) -> int:
 
 def write_cursor(directory: Path, segment: str, key: str, offset: int) -> None:
     """Store the offset by one write over the one before, which needs no room on a full disk. Raises OSError."""
-    flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    flags = os.O_WRONLY | os.O_CREAT
     fd = os.open(cursor_path(directory, segment, key), flags, 0o600)
     try:
         os.write(fd, _with_checksum(b"%020d" % offset))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +16,7 @@ from callspan.file_lock import try_lock
 from callspan.forks import in_child
 
 SUFFIX: Final = ".open"
-_FLAGS: Final = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_FLAGS: Final = os.O_RDWR
 _TRIES: Final = 3
 
 
@@ -61,8 +60,7 @@ def is_held(directory: Path, process: str) -> bool:
     try:
         if not try_lock(descriptor):
             return True
-        with suppress(PermissionError):  # Windows removes no open file
-            path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         return False
     finally:
         os.close(descriptor)

@@ -25,7 +25,7 @@ from callspan.spool.segment import make_private
 
 LOSSES_FILE: Final = "losses.json"
 _PAGE: Final = 4096
-_FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_FLAGS: Final = os.O_RDWR | os.O_CREAT
 _POLL_S: Final = 0.001
 _AT_ONCE_S: Final = 0.005
 """How long a caller waits for the lock; then the loss is written by a background thread."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -16,8 +15,8 @@ Process: TypeAlias = Callable[[Record], Record]
 Delivered: TypeAlias = Callable[[Record], object]
 """Called with each record that was changed on the way, once it is stored. Must not raise."""
 _AT_A_STRETCH_NS: Final = 250_000
-_PAUSE_S: Final = 0.0 if sys.platform == "win32" else 0.000_05
-"""Sleep between records, longer than waking a thread takes. 0 on Windows, where it would be a millisecond or more."""
+_PAUSE_S: Final = 0.000_05
+"""Sleep between records, longer than waking a thread takes."""
 
 
 class ProcessedSink:

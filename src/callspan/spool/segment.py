@@ -14,7 +14,6 @@ import hashlib
 import os
 import struct
 import sys
-import threading
 import time
 import uuid
 from abc import ABC, abstractmethod
@@ -55,7 +54,6 @@ _QUICK_BYTES: Final = 256 * 1024
 _CUT: Final = -1
 _BAD: Final = -2
 SUFFIX: Final = ".segment"
-_FLAGS: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _WINDOW: Final = 1 << 20
 _AT_ONCE: Final = 1000
 _BEING_MADE_S: Final = 60.0
@@ -66,7 +64,6 @@ _MOST_KEYS: Final = 8
 _SET: Final = "set"
 _SET_SUFFIX: Final = ".stores"
 _RETRY_S: Final = 1.0
-_reading: Final = threading.Lock()
 _BEGINNING: Final = 1 << 16
 _LEAVE: Final = fail_open("leave on disk what is open; it is not sent")
 _left: Final[set[tuple[int, Path]]] = set()
@@ -256,7 +253,7 @@ class Segment(Source):
         make_private(directory)
         name = f"{time.time_ns():020d}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
         path = directory / ("-".join((name, *_named(directory, sorted(set(keys))))) + SUFFIX)
-        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             if not try_lock(fd):
                 raise OSError(f"{path} cannot be locked; use a spool directory on a local disk")  # noqa: TRY301
@@ -277,7 +274,7 @@ class Segment(Source):
             seen = path.stat()
             if seen.st_size == 0 and time.time() - seen.st_mtime < _BEING_MADE_S:
                 return None  # just created and perhaps not locked yet
-            fd = os.open(path, os.O_RDWR | os.O_APPEND | _FLAGS)
+            fd = os.open(path, os.O_RDWR | os.O_APPEND)
         except ours(FileNotFoundError, PermissionError):
             return None  # delivered in between, or owned by another user
         # Between opening and locking, another process may have delivered and deleted it.
@@ -375,7 +372,7 @@ class Segment(Source):
         if not entries:
             return True
         first = entries[0].start
-        data = _read_at(self._fd, entries[-1].end - first, first)
+        data = os.pread(self._fd, entries[-1].end - first, first)
         return all(data.startswith(one.payload, one.end - len(one.payload) - first) for one in entries)
 
     def _read_on(self, taken: list[Entry], offset: int, entries: int, size: int) -> Batch:
@@ -384,7 +381,7 @@ class Segment(Source):
         limit, window, total, lost = self.end, _WINDOW, 0, 0
         while offset < limit:
             stop = min(limit, offset + window)
-            data = _read_at(self._fd, stop - offset, offset)
+            data = os.pread(self._fd, stop - offset, offset)
             if len(data) < stop - offset:
                 lost = stop - offset - len(data)  # another process truncated the file
                 limit = stop = offset + len(data)
@@ -405,17 +402,12 @@ class Segment(Source):
 
     def read(self, gap: Gap) -> bytes:
         """Return the bytes of a gap. Raises OSError."""
-        return _read_at(self._fd, gap.end - gap.start, gap.start)
+        return os.pread(self._fd, gap.end - gap.start, gap.start)
 
     def overwrite(self, offset: int, frame: bytes) -> None:
         """Replace the frame at `offset` by one of the same length. Raises OSError."""
         self.unsynced = True
-        if sys.platform != "win32":
-            os.pwrite(self._fd, frame, offset)
-            return
-        with _reading:
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            os.write(self._fd, frame)
+        os.pwrite(self._fd, frame, offset)
 
     def discard_before(self, offset: int) -> None:
         """Forget what every sink has; the file is freed as a whole."""
@@ -428,8 +420,6 @@ class Segment(Source):
 
     def remove(self) -> None:
         """Delete the file, then close it."""
-        if sys.platform == "win32":
-            self.release()
         self.path.unlink(missing_ok=True)
         self.release()
 
@@ -518,18 +508,8 @@ def created_ns(name: str) -> int:
     return int(stamp) if stamp.isdecimal() else time.time_ns()
 
 
-def _read_at(fd: int, size: int, offset: int) -> bytes:
-    if sys.platform != "win32":
-        return os.pread(fd, size, offset)
-    with _reading:
-        os.lseek(fd, offset, os.SEEK_SET)
-        return os.read(fd, size)
-
-
 def _sync_directory(directory: Path) -> None:
-    if sys.platform == "win32":
-        return  # directories cannot be opened there
-    fd = os.open(directory, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    fd = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:

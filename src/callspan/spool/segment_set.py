@@ -415,7 +415,7 @@ def _process_of(head: bytes) -> str | None:
 def _kept(path: Path, content: bytes) -> bool:
     """Write damaged bytes to a separate file; return whether that succeeded."""
     with _KEEP:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(fd, "wb") as file:
             file.write(content)
         return True

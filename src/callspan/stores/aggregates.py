@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal, localcontext
 from typing import Final, NamedTuple, TypeVar, cast
@@ -132,7 +131,7 @@ def as_read(session: SessionRecord) -> SessionRecord:
 
 def is_gone(host: str | None, pid: int | None) -> bool:
     """Return True only if the process certainly no longer runs: it was on this host and is gone."""
-    if pid is None or pid <= 0 or host != socket.gethostname() or sys.platform == "win32":
+    if pid is None or pid <= 0 or host != socket.gethostname():
         return False
     try:
         os.kill(pid, 0)

@@ -16,16 +16,12 @@ import msgspec
 
 from callspan.record.codec import encode_json
 from callspan.safe_urls import error_text
-from callspan.settings import SettingError
 from callspan.spool.sink import BaseSink, Entry, Sink
 from callspan.stores.payloads import line_of
 from callspan.stores.protocol import Options, PathStore
 
 PROTOCOL_VERSION: Final = 1
 """Version of the line format; receivers reject an unknown one."""
-
-_UNIX: Final[int] = getattr(socket, "AF_UNIX", -1)
-"""-1 on Windows, which has no Unix sockets in Python."""
 
 _CONNECT_S: Final = 5.0
 _RECEIVE_BYTES: Final = 65_536
@@ -56,7 +52,7 @@ class UnixSocket(PathStore):
     options: UnixSocketOptions
 
     def sink(self) -> Sink:
-        """Return the sink, not connected. Raises SettingError where the system has no Unix sockets."""
+        """Return the sink, not connected."""
         return UnixSocketStore(self.path, self.options)
 
     def _path_in(self, split: SplitResult) -> Path:
@@ -73,8 +69,6 @@ class UnixSocketStore(BaseSink):
 
     def __init__(self, path: str | Path, options: UnixSocketOptions = _DEFAULTS) -> None:
         """Connect to nothing yet."""
-        if _UNIX < 0:
-            raise SettingError(f"CALLSPAN_STORES: unix://{path}: this system has no Unix sockets; name another store")
         self.path = Path(path)
         self.name = f"unix://{path}"
         self._acks = options.acks == "on"
@@ -85,7 +79,7 @@ class UnixSocketStore(BaseSink):
     def open(self) -> None:
         """Connect. Raises OSError where no process listens."""
         self.close()
-        connection = socket.socket(_UNIX, socket.SOCK_STREAM)
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.settimeout(min(_CONNECT_S, self._timeout_s))
             connection.connect(str(self.path))

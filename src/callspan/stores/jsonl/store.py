@@ -29,7 +29,7 @@ from callspan.stores.rows import merge
 
 _MODE: Final = 0o600
 _MOMENT_S: Final = 0.5
-_APPEND: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+_APPEND: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND
 _REMEMBERED: Final = 4096
 """Number of records. Only the last batch of a process that died is delivered again, by another one within seconds."""
 _TAIL_BYTES: Final = 64 * 1024 * 1024

@@ -165,7 +165,7 @@ def _connected(path: Path, mode: str, wait_s: float = BUSY_MS / 1000) -> sqlite3
 
 
 def _created(path: Path) -> sqlite3.Connection:
-    """Have SQLite create the file, with the permissions of a private one (`modeof`, ignored on Windows)."""
+    """Have SQLite create the file, with the permissions of a private one (`modeof`)."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".callspan-") as private:
         return _connected(path, f"mode=rwc&modeof={quote(os.fsencode(Path(private.name).absolute()))}")
 
