@@ -24,8 +24,8 @@ from callspan import Settings
 from callspan.cli import doctor
 from callspan.delivery import retaining
 from callspan.delivery.retaining import Retained, Retention, retained
-from callspan.process.content import at_level
 from callspan.record import call, events
+from callspan.record.content_level import at_level
 from callspan.record.events import RECORD_TYPES, record_key
 from callspan.records import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord
 from callspan.stores import CallFilter

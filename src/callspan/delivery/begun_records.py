@@ -14,9 +14,10 @@ from typing import Final
 import msgspec
 
 from callspan.fail_open import fail_open
-from callspan.process.content import without_bodies, without_content
+from callspan.process.content import without_bodies
 from callspan.record import codec
 from callspan.record.call import CallRecord
+from callspan.record.content_level import without_content
 from callspan.record.events import RUN_TYPES, SCOPE_TYPES, EventRecord, Record, record_key, start_id
 from callspan.record.span_frames import SegmentHead, encode_frame_of
 

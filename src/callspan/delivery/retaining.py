@@ -26,7 +26,7 @@ from callspan.fail_open import fail_open, log, ours
 from callspan.file_lock import try_lock, unlock
 from callspan.forks import in_child
 from callspan.formatting import plural
-from callspan.process.content import at_level
+from callspan.record.content_level import at_level
 from callspan.record.events import Record
 from callspan.settings import Settings
 from callspan.spool import uploads

@@ -16,9 +16,10 @@ from typing import Final
 import msgspec
 
 from callspan.fail_open import ours
-from callspan.process.content import CONTENT, UNREADABLE, decoded, encoded, with_bodies
+from callspan.process.content import UNREADABLE, decoded, encoded, with_bodies
 from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import encode_json
+from callspan.record.content_level import CONTENT
 from callspan.record.events import Record
 from callspan.record.media_reference import media_reference
 

@@ -30,7 +30,7 @@ from callspan.cost.price_table import Pricer, pricer_for, provider_cost
 from callspan.fail_open import fail_open, reported
 from callspan.process import callbacks
 from callspan.process.callbacks import Point
-from callspan.process.content import at_level, encoded, with_bodies, withhold, without_content
+from callspan.process.content import encoded, with_bodies, withhold
 from callspan.process.media_references import media_by_reference
 from callspan.process.processed import Processed
 from callspan.process.redaction import Redactor, redacted
@@ -38,6 +38,7 @@ from callspan.process.secrets import CARRIES_CREDENTIALS, mask_record
 from callspan.record.bounded import json_attribute, weight
 from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import encode_json
+from callspan.record.content_level import at_level, without_content
 from callspan.record.events import EventRecord, MessageRecord, Record
 from callspan.record.plain_json import plain
 from callspan.record.span_handle import SpanHandle, with_span_ids

@@ -9,8 +9,9 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from callspan.process.content import UNREADABLE, decoded, encoded, is_kept, with_bodies
+from callspan.process.content import UNREADABLE, decoded, encoded, with_bodies
 from callspan.record.call import CallRecord, ErrorInfo, Redaction
+from callspan.record.content_level import is_kept
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.safe_urls import whole_words
 

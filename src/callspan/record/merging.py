@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import msgspec
 
 from callspan.record.call import NO_BODY, PARTS, STAGES, CallRecord, Part, Redaction, Request, Response, Stage, Timing
+from callspan.record.content_level import at_level
 from callspan.record.events import EventRecord, Record, RewardRecord
 from callspan.record.usage import Cost
 from callspan.settings import strictest
@@ -64,8 +65,23 @@ def staged(record: _R, stage: Stage) -> _R:
 
 
 def merged(versions: Iterable[CallRecord]) -> CallRecord:
-    """Return all versions of one call merged into one record. Raises TypeError for none."""
-    return reduce(_merged, versions)
+    """Return all versions of one call merged into one record, with the strictest level of any of them.
+
+    It has no content that this level forbids. Raises TypeError for none.
+    """
+    return reduce(_within_level, versions)
+
+
+def _within_level(one: CallRecord, other: CallRecord) -> CallRecord:
+    level = strictest(one.content_level, other.content_level)
+    whole = at_level(_merged(one, other), level)
+    if level == "full" or not whole.redactions:
+        return whole
+    return _replaced(whole, redactions=sorted(set(whole.redactions), key=_note))
+
+
+def _note(one: Redaction) -> tuple[str, str, int, str]:
+    return one.what, one.why, one.original_bytes or 0, one.sha256 or ""
 
 
 def first_seen(record: CallRecord) -> int | None:

@@ -22,6 +22,7 @@ from callspan.amounts import as_text
 from callspan.conversion import converter
 from callspan.record.call import PARTS, STAGES
 from callspan.record.codec import encode_json
+from callspan.record.content_level import at_level
 from callspan.record.events import RECORD_TYPES, Record, SessionRecord, TimestepRecord
 from callspan.record.messages import Conversation
 from callspan.settings import Content, strictest
@@ -64,6 +65,9 @@ def on_conflict(table: Table, names: Sequence[str]) -> str:
         return f"{start}NOTHING"
     sets = ", ".join(f"{name} = excluded.{name}" for name in names if name != table.key)
     newer = f" WHERE {_order(table, 'excluded')} > {_order(table, table.name)}" if table.versioned else ""
+    if newer and _LEVEL in table.names:
+        # A row with a stricter level stays until it is merged with this one.
+        newer += f" AND excluded.{_LEVEL} >= coalesce({table.name}.{_LEVEL}, 'full')"
     return f"{start}UPDATE SET {sets}{newer}"
 
 
@@ -255,7 +259,7 @@ def merge(versions: Iterable[_R]) -> _R:
     if len(known) == 1:
         return known[0]
     versions_of = [_versioned(msgspec.json.decode(encode_json(record))) for record in known]
-    return converted(_tree(reduce(_merged, versions_of)), type(known[0]))
+    return _whole(reduce(_merged, versions_of), type(known[0]))
 
 
 def add_version(versions: list[_R], record: _R) -> None:
@@ -301,11 +305,16 @@ def merged_row(table: Table, there: Mapping[str, object] | None, record: Record)
     before.pop("kind")
     known = _stamps.decode(stamps) if isinstance(stamps, str | bytes) else {}
     latest = _merged(_versioned(before, known), _versioned(tree))
-    whole = _tree(latest)
-    row = to_row(table, converted(whole, RECORD_TYPES[table.kind]))
+    row = to_row(table, _whole(latest, RECORD_TYPES[table.kind]))
     other = {path: stamp for path, stamp in latest.stamps.items() if stamp != latest.version}
     row["stamps"] = encode_json(other).decode() if other else None
     return row
+
+
+def _whole(versioned: _Versioned, kind: type[_AnyRecord]) -> _AnyRecord:
+    """Return the merged record, without content that its level forbids."""
+    record = converted(_tree(versioned), kind)
+    return at_level(record, cast("Content", versioned.values.get(_LEVEL, "full")))
 
 
 def _versioned(tree: Tree, stamps: Mapping[str, int] | None = None) -> _Versioned:

@@ -9,11 +9,12 @@ import msgspec
 import pytest
 
 from callspan import Settings
-from callspan.process.content import UNREADABLE, decoded, is_kept, without_bodies, without_texts
-from callspan.process.parameters import ALLOWED
+from callspan.process.content import UNREADABLE, decoded, without_bodies
 from callspan.process.processors import caller_processors
 from callspan.record.call import NO_BODY
 from callspan.record.codec import encode_json
+from callspan.record.content_level import is_kept, without_texts
+from callspan.record.parameters import ALLOWED
 from callspan.records import (
     CallRecord,
     ErrorInfo,

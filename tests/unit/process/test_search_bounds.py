@@ -13,11 +13,12 @@ from tests.machine import slowness
 
 from callspan import redact_texts
 from callspan.cli.command_context import _first_line
-from callspan.process.content import UNREADABLE, decoded, without_content
+from callspan.process.content import UNREADABLE, decoded
 from callspan.process.redaction import redacted
 from callspan.process.secrets import MASK, MAX_SEARCHED, MAX_SETTINGS_SEARCHED, mask_record, masked_error
 from callspan.providers.error_kinds import MAX_MESSAGE_BYTES, MAX_WORD_BYTES, error_info
 from callspan.record.codec import exact_json
+from callspan.record.content_level import without_content
 from callspan.record.plain_json import plain
 from callspan.records import (
     CallRecord,

@@ -8,6 +8,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
+from callspan.record.content_level import at_level
 from callspan.record.ids import response_call_id
 from callspan.record.merging import first_seen, merged
 from callspan.records import (
@@ -25,6 +26,7 @@ from callspan.records import (
     encode,
     new_id,
 )
+from callspan.settings import STRICTNESS, Content
 
 S = 1_000_000_000
 CALL_ID = response_call_id("openai", "resp_1")
@@ -36,7 +38,7 @@ BEGUN = CallRecord(
 CREATED = msgspec.structs.replace(
     BEGUN, part="requested", request=Request(model="gpt-5", stream=True, body=msgspec.Raw(b'{"model":"gpt-5"}')),
     timing=Timing(start_ns=10 * S, duration_ns=S // 10, headers_ns=5), metadata={"user_id": "u"}, retries=1,
-    content_level="metadata", attempts=[Attempt(number=1, start_ns=0, end_ns=S // 10)],
+    attempts=[Attempt(number=1, start_ns=0, end_ns=S // 10)],
 )  # fmt: skip
 ENDED = CallRecord(
     call_id=CALL_ID, part="ended", seen_in="webhook", provider="openai", api="responses",
@@ -63,6 +65,23 @@ def test_every_order_and_repetition_gives_the_same_record() -> None:
             assert msgspec.json.encode(found) == msgspec.json.encode(whole), [one.part for one in order]
 
 
+@pytest.mark.parametrize("levels", list(itertools.product(STRICTNESS, repeat=3)))
+def test_no_version_has_content_that_the_level_of_another_forbids(levels: tuple[Content, ...]) -> None:
+    """In every order, and with repetitions; what was removed is listed."""
+    failed = msgspec.structs.replace(ENDED, error=ErrorInfo(kind="unknown", type="failed", message="SECRET"))
+    versions = [at_level(one, level) for one, level in zip((CREATED, failed, ANSWER), levels, strict=True)]
+    found = set()
+    for order in itertools.permutations(versions):
+        whole = order[0]
+        for record in [*order[1:], *order]:
+            whole = decode(encode(merged([whole, record])))  # type: ignore[assignment]
+        assert whole.content_level == max(levels)
+        assert (bytes(whole.request.body) == bytes(CREATED.request.body)) == (max(levels) == "full")
+        assert whole.error is None
+        found.add(encode(whole))
+    assert len(found) == 1
+
+
 def test_an_end_that_another_clock_states_is_not_before_what_was_measured() -> None:
     early = msgspec.structs.replace(ANSWER, timing=Timing(start_ns=9 * S, duration_ns=S))
     for order in itertools.permutations([CREATED, ENDED, early]):
@@ -74,9 +93,7 @@ def test_the_request_is_of_the_first_and_the_answer_of_the_last() -> None:
     whole = merged([ANSWER, CREATED])
     assert (whole.part, whole.outcome, whole.usage, whole.cost) == ("answered", "success", ANSWER.usage, ANSWER.cost)
     assert (whole.request, whole.place, whole.metadata) == (CREATED.request, CREATED.place, CREATED.metadata)
-    assert (whole.trace_id, whole.pid, whole.retries, whole.content_level) == ("a" * 32, 7, 1, "metadata")
-    stricter = msgspec.structs.replace(ANSWER, content_level="off")
-    assert merged([CREATED, stricter]).content_level == merged([stricter, CREATED]).content_level == "off"
+    assert (whole.trace_id, whole.pid, whole.retries, whole.content_level) == ("a" * 32, 7, 1, "full")
     assert whole.timing == Timing(start_ns=10 * S, duration_ns=4 * S, headers_ns=5)
 
 

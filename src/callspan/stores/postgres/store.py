@@ -40,6 +40,7 @@ from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
 
 _MOMENT_MS: Final = 500
+_CALL: Final = "call"
 _SMALL_BYTES: Final = 1 << 16
 """Of a content up to this size twice as many bytes, as JSON has them, cost less than a statement of its own."""
 _JSON: Final = ("json", "jsonb")
@@ -91,8 +92,10 @@ class PostgresStore:
                 for entry, record in records:
                     if not (erased and is_erased(record, erased.get)):
                         batch.add(entry, record)
-                batch.merge_responses(cursor, WritersReader(self.name, connection))
+                reader = WritersReader(self.name, connection)
+                batch.merge_responses(cursor, reader)
                 batch.write(cursor)
+                batch.merge_levels(cursor, reader)
                 if _SWEEPS in erased:
                     batch.mark(cursor)
         except _POISON as error:
@@ -141,6 +144,8 @@ class _Batch:
         self._contents: dict[bytes, bodies.Piece] = {}
         self._nodes: dict[bytes, tuple[str, str, str, int]] = {}
         self._rows: dict[str, dict[str, tuple[Order, Sequence[object]]]] = defaultdict(dict)
+        self._calls: dict[str, CallRecord] = {}
+        """The newest version of each call that is not merged."""
         self._versions: dict[str, dict[str, list[Any]]] = defaultdict(dict)
         self._last: dict[tuple[str, str], Entry] = {}
         """The entry of the last version, by the kind and key of a session or timestep."""
@@ -154,10 +159,23 @@ class _Batch:
             self._last[kind, key] = entry
         elif not isinstance(record, CallRecord):
             self._add(record, partial(entry.once, cells_of, record))
-        elif record.is_merged:
+        elif self._is_merged(key, record):
             self._responses[key].append(record)
         else:
             self._add(record, lambda: self._cells(entry.once(prepared, record)))
+
+    def _is_merged(self, key: str, record: CallRecord) -> bool:
+        """Return whether a version of a call is merged with others: always, or because their levels differ."""
+        if key in self._responses:
+            return True
+        known = self._calls.get(key, record)
+        if not record.is_merged and known.content_level == record.content_level:
+            self._calls[key] = max(known, record, key=order_of)
+            return False
+        if key in self._calls:
+            self._responses[key].append(known)
+            self._rows[_CALL].pop(str(storable(key)), None)
+        return True
 
     def _add(self, record: Record, cells: Callable[[], Sequence[object]]) -> None:
         kind, key = record_key(record)
@@ -169,13 +187,26 @@ class _Batch:
         rows[key] = version, cells()
 
     def merge_responses(self, cursor: psycopg.Cursor, reader: ExactCalls) -> None:
-        """Merge the versions of background responses' calls with the rows that are there, locked till the end."""
+        """Merge versions of calls with the rows that are there, locked till the end."""
         for call_id, records in sorted(self._responses.items()):
             cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (call_id,))
             whole = combined(reader.exact_call(call_id), records)
             if whole is not None:
                 cursor.execute("DELETE FROM calls WHERE call_id = %s", (call_id,))
                 self._add(whole, partial(self._cells, prepared(whole)))
+
+    def merge_levels(self, cursor: psycopg.Cursor, reader: ExactCalls) -> None:
+        """Merge the calls that are there with a level other than that of their version in this batch."""
+        sql = "SELECT call_id, content_level FROM calls WHERE call_id = ANY(%s)"
+        calls = {str(storable(key)): call for key, call in self._calls.items() if key not in self._responses}
+        there = cursor.execute(sql, (sorted(calls),)).fetchall() if calls else []
+        again = _Batch()
+        for key, level in there:
+            if level != calls[key].content_level:
+                again._responses[key].append(calls[key])
+        if again._responses:
+            again.merge_responses(cursor, reader)
+            again.write(cursor)
 
     def write(self, cursor: psycopg.Cursor) -> None:
         parts = sorted(self._contents.values(), key=lambda part: part.hash)

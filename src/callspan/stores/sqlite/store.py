@@ -194,6 +194,8 @@ class SQLiteStore:
                 last[key] = entry
             elif isinstance(record, CallRecord) and not record.is_merged:
                 self._insert_call(cursor, entry.once(prepared, record))
+                if cursor.rowcount == 0 and _level_there(cursor, record) != record.content_level:
+                    self._store_response(cursor, record)
             elif isinstance(record, CallRecord):
                 self._store_response(cursor, record)
             else:
@@ -207,7 +209,7 @@ class SQLiteStore:
         insert_of(TABLES[_CALL]).run(cursor, (*row.cells, *self._references(cursor, row)))
 
     def _store_response(self, cursor: sqlite3.Cursor, record: CallRecord) -> None:
-        """Merge a version of a background response's call with what is there."""
+        """Merge a version of a call with what is there."""
         known = WritersReader(self.path, cursor.connection).exact_call(record.call_id)
         whole = combined(known, [record])
         if whole is None:
@@ -301,6 +303,10 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 def _erased_ns(cursor: sqlite3.Cursor, digest: bytes) -> int | None:
     found = cursor.execute("SELECT time_ns FROM erased WHERE id = ?", (digest,)).fetchone()
     return None if found is None else int(found[0])
+
+
+def _level_there(cursor: sqlite3.Cursor, record: CallRecord) -> str:
+    return str(cursor.execute("SELECT content_level FROM calls WHERE call_id = ?", (record.call_id,)).fetchone()[0])
 
 
 def _content_there(cursor: sqlite3.Cursor, part: bodies.Piece) -> int:

@@ -50,7 +50,7 @@ _TOKENS: Final = _Object(type=_words("enabled disabled adaptive"), budget_tokens
 _TEMPLATE: Final = _Object(id=re.compile("pmpt_[0-9a-f]{8,96}"), version=re.compile("[0-9]{1,6}"))
 
 ALLOWED: Final[Mapping[str, Allowed]] = {
-    **dict.fromkeys(_NUMBERS),
+    **dict.fromkeys(sorted(_NUMBERS)),
     "audio": _Object(format=_SOUNDS, voice=_VOICES),
     "background": _Either(None, _words("transparent opaque auto")),
     "cache_control": _Object(type=_words("ephemeral"), ttl=_words("5m 1h")),
