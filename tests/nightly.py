@@ -14,7 +14,6 @@ FILES: Final[dict[str, int]] = {
     "tests/datasets/test_trl.py": 0,
     "tests/e2e/test_budgets.py": 0,
     "tests/e2e/test_runtimes.py": 2,
-    "tests/faults/test_calls_in_signals.py": 2,
     "tests/faults/test_interrupts.py": 2,
     "tests/faults/test_leaks.py": 2,
     "tests/faults/test_memory.py": 0,

@@ -179,14 +179,6 @@ OPEN_TELEMETRY: Final = PrivateName(
     "_open_telemetry", ("anthropic._base_client:BaseClient",), "its defaults are assumed",
     "the conversation and propagation set for a client of the anthropic SDK", with_="_tracer",
 )  # fmt: skip
-FRAMES: Final = PrivateName(
-    "_frames",
-    (
-        "anthropic.lib.middleware._fallbacks:_FrameByteStream",
-        "anthropic.lib.middleware._fallbacks:_AsyncFrameByteStream",
-    ),
-    "later requests of a stream are not seen", "the attempts of streams of anthropic's fallback middleware",
-)  # fmt: skip
 _BY_METHOD: Final = "attributes are set by the public method"
 _BOUNDED: Final = ("opentelemetry.attributes:BoundedAttributes",)
 ATTRIBUTES: Final = PrivateName("_attributes", ("opentelemetry.sdk.trace:ReadableSpan",), _BY_METHOD)
@@ -251,7 +243,7 @@ HOOKED: Final = (
 )  # fmt: skip
 """Functions that are hooked; `intercept.patching` says by what."""
 READ: Final = (
-    HELPER_TAG, BASE_URL, RESOURCE_CLIENT, ITERATOR, SPAN_NAME, SPAN_ROUTE, TRACER, OPEN_TELEMETRY, FRAMES,
+    HELPER_TAG, BASE_URL, RESOURCE_CLIENT, ITERATOR, SPAN_NAME, SPAN_ROUTE, TRACER, OPEN_TELEMETRY,
     ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, SPAN_LIMITS, PROVIDER_LIMITS, EVENT, ADD_EVENT,
     SPAN_PROCESSOR, SDK_SPAN, INTERNAL, URI, QUEUED,
     METER_PROVIDER, PROXY_METER_PROVIDER, SELF_WRAPPER, GI_CODE, AG_CODE, GI_FRAME, AG_FRAME, GI_RUNNING, AG_RUNNING,

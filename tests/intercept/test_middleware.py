@@ -97,8 +97,8 @@ def test_a_middleware_that_calls_twice_is_one_call_with_two_attempts(mode: Mode,
     record = the_call(seen)
     assert text_of(record) == "second", "what the caller got"
     assert record.usage is not None
-    assert (record.usage.input_tokens, record.usage.output_tokens) == (11, 3), "both are billed"
-    assert [one.usage and one.usage.input_tokens for one in record.attempts] == [5, 6]
+    assert (record.usage.input_tokens, record.usage.output_tokens) == (6, 2), "of the answer that the caller got"
+    assert [one.status for one in record.attempts] == [200, 200]
     assert record.retries == 0
 
 

@@ -27,7 +27,7 @@ from callspan.formatting import UNKNOWN, count, duration, local_time, money
 from callspan.record.call import Attempt, CallRecord, Timing
 from callspan.record.codec import encode_json
 from callspan.record.messages import Message, tool_name
-from callspan.record.usage import Cost, Usage, UsageIteration
+from callspan.record.usage import Usage, UsageIteration
 from callspan.stores.aggregates import model_of
 from callspan.stores.base import CallFilter, History, Reader, SessionSummary
 from callspan.stores.history import whole_conversation
@@ -160,7 +160,7 @@ def print_call(screen: Screen, call: CallRecord, history: History = _NO_HISTORY,
     for iteration in call.usage.iterations if call.usage is not None else ():
         screen.line(
             (f"{'iteration':<{_LABEL_WIDTH}}", "dim"),
-            _of_model(iteration.kind, iteration.model, iteration, iteration.cost),
+            _of_iteration(iteration),
         )
     if (name := _continues(call)) is not None:
         screen.line((f"{'continues':<{_LABEL_WIDTH}}", "dim"), name)
@@ -270,17 +270,14 @@ def _attempt(attempt: Attempt) -> str:
     status = str(attempt.status) if attempt.status is not None else attempt.error_type or "no answer"
     wait = "" if attempt.planned_wait_s is None else f", then waited {duration(attempt.planned_wait_s * 1e9)}"
     request = f", request {attempt.request_id}" if attempt.request_id else ""
-    answer = ""
-    if attempt.usage is not None:
-        answer = f", {_of_model(attempt.outcome or UNKNOWN, attempt.model, attempt.usage, attempt.cost)}"
-    return f"{status} at {duration(attempt.start_ns)}{wait}{request}{answer}"
+    return f"{status} at {duration(attempt.start_ns)}{wait}{request}"
 
 
-def _of_model(what: str, model: str | None, usage: Usage | UsageIteration, cost: Cost | None) -> str:
-    """Return the role of one of several models in a call, with its tokens and cost."""
-    spent = "" if cost is None else f", {money(cost.usd)}"
-    tokens = f"{count(usage.input_tokens)} tokens in, {count(usage.output_tokens)} out"
-    return f"{clean(what)} by {clean(model or UNKNOWN)}: {tokens}{spent}"
+def _of_iteration(run: UsageIteration) -> str:
+    """Return what ran inside the server, with its model, tokens and cost."""
+    spent = "" if run.cost is None else f", {money(run.cost.usd)}"
+    tokens = f"{count(run.input_tokens)} tokens in, {count(run.output_tokens)} out"
+    return f"{clean(run.kind)} by {clean(run.model or UNKNOWN)}: {tokens}{spent}"
 
 
 def _print_conversation(screen: Screen, call: CallRecord, history: History) -> None:

@@ -7,8 +7,7 @@ Prices are US dollars per million tokens, `request` per call; a key may be `prov
 holds the prices of other service tiers, and as `batch` those of batches; without them a batch costs half,
 estimated. The cost that a provider states comes before both.
 
-An attempt after whose answer a middleware sent on, and an iteration inside the server, are priced by their own model;
-what is left of the call's usage by the answering model. So no token is priced twice, and none is left out.
+A run of another model inside the server is priced by that model, what is left of the usage by the answering model.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from decimal import Decimal, localcontext
 from functools import cache
-from operator import attrgetter
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,15 +23,13 @@ import msgspec
 from callspan.amounts import EXACT
 from callspan.cost.published import BATCH, USUAL_TIERS, published_cost
 from callspan.fail_open import ours
-from callspan.record.call import Attempt, CallRecord, Response
-from callspan.record.usage import ADDITIVE_COUNTERS, Cost, Usage, UsageIteration, usage_of_iteration
+from callspan.record.call import CallRecord, Response
+from callspan.record.usage import ADDITIVE_COUNTERS, Cost, Usage, usage_of_iteration
 
 _MILLION: Final = Decimal(1_000_000)
 _DATABASES: Final = frozenset({".db", ".sqlite", ".sqlite3"})
 PROVIDER = "provider"
 """Source of a cost that the provider states in its response."""
-
-_USAGE: Final = attrgetter("usage")
 
 
 class PriceFileError(ValueError):
@@ -167,9 +163,8 @@ class Pricer:
     def _priced_in_parts(self, record: CallRecord, parts: Split) -> CallRecord:
         """Return the call with its cost and that of each part; without a cost if one of them is unknown."""
         answer = self._of_one_model(parts.answer)
-        costs = [self.cost(one) for one in (*parts.attempts.values(), *parts.iterations.values())]
-        known = [cost for cost in costs if cost is not None]
-        return record if answer is None or len(known) < len(costs) else joined(record, parts, answer, known)
+        costs = [cost for one in parts.others.values() if (cost := self.cost(one)) is not None]
+        return record if answer is None or len(costs) < len(parts.others) else joined(record, parts, answer, costs)
 
     def _by_table(self, record: CallRecord) -> Cost | None:
         if self.table is None or record.usage is None:
@@ -219,65 +214,46 @@ class Split(NamedTuple):
 
     answer: CallRecord
     """With the part of the usage that is not in the others."""
-    attempts: dict[int, CallRecord]
-    """By their place in the call's attempts."""
-    iterations: dict[int, CallRecord]
-    """By their place in the usage's iterations."""
+    others: dict[int, CallRecord]
+    """Runs of other models, by their place in the usage's iterations."""
 
 
 def split(record: CallRecord) -> Split | None:
     """Return the call split by model; None if there is only one."""
     usage = record.usage
-    if usage is None or not (usage.iterations or any(map(_USAGE, record.attempts))):
+    if usage is None or not usage.iterations:
         return None
     answering = record.response.model if record.response is not None else None
-    of_attempts = [at for at, attempt in enumerate(record.attempts) if attempt.usage is not None][:-1]
-    of_iterations = [
-        at
-        for at, iteration in enumerate(usage.iterations)
-        if iteration.model is not None and iteration.model != answering
-    ]
-    attempts = {at: _of_attempt(record, record.attempts[at]) for at in of_attempts}
-    iterations = {at: _of_iteration(record, usage.iterations[at]) for at in of_iterations}
-    others = [one.usage for one in (*attempts.values(), *iterations.values()) if one.usage is not None]
-    rest = {name: _rest(getattr(usage, name), [getattr(other, name) for other in others]) for name in ADDITIVE_COUNTERS}
+    others = {
+        at: _as(record, run.model, usage_of_iteration(run))
+        for at, run in enumerate(usage.iterations)
+        if run.model is not None and run.model != answering
+    }
+    used = [one.usage for one in others.values() if one.usage is not None]
+    rest = {name: _rest(getattr(usage, name), [getattr(other, name) for other in used]) for name in ADDITIVE_COUNTERS}
     own = msgspec.structs.replace(usage, iterations=[], **rest)
-    return Split(msgspec.structs.replace(record, usage=own, attempts=[]), attempts, iterations)
+    return Split(msgspec.structs.replace(record, usage=own), others)
 
 
 def joined(record: CallRecord, parts: Split, answer: Cost, costs: Sequence[Cost]) -> CallRecord:
-    """Return the call with its total cost and that of each attempt and iteration; `costs` in the order of the parts."""
-    attempts, usage = list(record.attempts), record.usage
+    """Return the call with its total cost and that of each run of another model; `costs` in their order."""
+    usage = record.usage
     iterations = [] if usage is None else list(usage.iterations)
-    left = iter(costs)
-    for at in parts.attempts:
-        attempts[at] = msgspec.structs.replace(attempts[at], cost=next(left))
-    for at in parts.iterations:
-        iterations[at] = msgspec.structs.replace(iterations[at], cost=next(left))
-    last = max((at for at, attempt in enumerate(attempts) if attempt.usage is not None), default=None)
-    if last is not None:
-        attempts[last] = msgspec.structs.replace(attempts[last], cost=answer)
+    for at, cost in zip(parts.others, costs, strict=True):
+        iterations[at] = msgspec.structs.replace(iterations[at], cost=cost)
     with localcontext(EXACT):
         usd = sum((cost.usd for cost in costs), start=answer.usd)
     guessed = answer.estimated or any(cost.estimated for cost in costs)
     total = Cost(usd=Decimal(usd), source=answer.source, estimated=guessed)
     usage = None if usage is None else msgspec.structs.replace(usage, iterations=iterations)
-    return msgspec.structs.replace(record, cost=total, attempts=attempts, usage=usage)
-
-
-def _of_attempt(record: CallRecord, attempt: Attempt) -> CallRecord:
-    return _as(record, attempt.model, attempt.usage)
-
-
-def _of_iteration(record: CallRecord, iteration: UsageIteration) -> CallRecord:
-    return _as(record, iteration.model, usage_of_iteration(iteration))
+    return msgspec.structs.replace(record, cost=total, usage=usage)
 
 
 def _as(record: CallRecord, model: str | None, usage: Usage | None) -> CallRecord:
     """Return the call with this model and usage."""
     request = msgspec.structs.replace(record.request, model=model)
     response = msgspec.structs.replace(record.response or Response(), model=model)
-    return msgspec.structs.replace(record, request=request, response=response, usage=usage, attempts=[])
+    return msgspec.structs.replace(record, request=request, response=response, usage=usage)
 
 
 def _rest(total: int | None, parts: list[int | None]) -> int | None:

@@ -53,7 +53,6 @@ from callspan.intercept.response_state import Event
 from callspan.intercept.sdk_readers import StreamReader
 from callspan.intercept.stream_readers import (
     Reader,
-    follow_hops,
     is_reader,
     observe_iterator,
     reporting,
@@ -94,7 +93,6 @@ class OpenCall:
         "observer",
         "path",
         "read",
-        "reads_hops",
     )
 
     def __init__(
@@ -111,8 +109,6 @@ class OpenCall:
         self.data = call.whole
         """Takes the parsed body of `read`."""
         self.path = path
-        self.reads_hops = False
-        """A middleware sends on while the caller reads the stream: those responses are not the caller's."""
         self.inject = inject
         """Whether to send `traceparent` with each attempt."""
         self._outer = outer
@@ -130,16 +126,11 @@ class OpenCall:
             self._outer, self._outer_call = otel_context.get_current(), CURRENT_CALL.get()
             _REQUESTS[id(self)] = weakref.ref(self)
             CURRENT_CALL.set(self)
-            if self.path.endpoint is not None and not self.reads_hops:
+            if self.path.endpoint is not None:
                 call_begun(self._outer, self.call.named)
             otel_context.attach(self.context)
         except reported(_ATTACH):
             return
-
-    def pause(self) -> None:
-        """Undo `enter` while its stream is read, where a middleware sends on."""
-        _REQUESTS.pop(id(self), None)
-        self.leave()
 
     def leave(self) -> None:
         """Undo `enter`, even an interrupted one. May be repeated."""
@@ -167,28 +158,20 @@ class OpenCall:
         A middleware may send twice, or return another response than the received one.
         """
         observer = OBSERVERS.get(id(response))
-        if (observer is not None and observer is self.observer) or response is self.read or self.reads_hops:
+        if (observer is not None and observer is self.observer) or response is self.read:
             return
         if self.observer is not None or self.read is not None:
-            self._replaced_by(response)
+            self._forget_response()
         # Mocks may lack `is_closed`.
         is_open = getattr(response, "is_closed", False) is not True
         self.read = None if is_open else response
-        if observer is not None and observer.call is self.call:
-            observer.on(Event.RESTORED)
-            self.observer = observer
-        elif observer is not None or is_open or self.path.read_later or self.call.streaming:
+        if observer is not None or is_open or self.path.read_later or self.call.streaming:
             self.observer = self._new_observer(response, is_open=is_open)
         # Else it has no later events, and its JSON comes to `data` while this is the current call.
 
-    def _replaced_by(self, response: object) -> None:
-        if self.call.streaming:
-            follow_hops(self, response)
-        elif not self.call.has_body:
-            # A middleware that sends on need not have parsed the answer.
-            self.call.attempts.add_answer(body_of(None, self.read))
+    def _forget_response(self) -> None:
         if self.observer is not None:
-            self.observer.on(Event.REPLACED)
+            self.observer.detach()
             self.observer = None
         self.call.forget_response()
 

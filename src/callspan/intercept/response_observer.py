@@ -129,6 +129,10 @@ class ResponseObserver:
         if self.before is not None:
             self.before.collected()
 
+    def detach(self) -> None:
+        """Let neither data nor the end of the response reach the call: another one has replaced it."""
+        self.state, self.data = State.ENDED, _ignored
+
     def is_read_by_sdk(self) -> bool:
         """Return whether an SDK's stream reads the response, so that its bytes need not be observed."""
         return self.reader is not None and self.reader.has_source
@@ -173,8 +177,6 @@ class ResponseObserver:
             self._end(event, failure)
         elif action is Action.DEFER:
             self._deferred_ends.note(self.call, STREAM_ENDS[event])
-        else:
-            self.data = self.call.data if action is Action.ATTACH else _ignored
 
     def _end(self, event: Event, failure: Failure | None) -> None:
         if event is Event.CLOSED:

@@ -1,6 +1,6 @@
 """Response state: the table that decides how and when a response, plain or streamed, ends its call.
 
-Each response of a call is in one of six states. Drivers (`http_hooks`, `stream_readers`) report events through
+Each response of a call is in one of four states. Drivers (`http_hooks`, `stream_readers`) report events through
 `response_observer`; the table maps state and event to the next state and one action. No other code decides whether and
 when a response ends its call, and this module depends on no SDK, HTTP library or call.
 
@@ -10,15 +10,12 @@ States, left to right:
        |                                                         ^
        `-- any end --> ENDED_EARLY ---- handed over -------------'
 
-    REPLACED, REPLACED_ENDED: as AWAITED and ENDED_EARLY, while another response replaces this one
-
 Rules:
 
 1. The first end wins. Later events change nothing, in every state.
 2. A response belongs to the caller once `request` has returned it. An end before that (a middleware drops or reads
    the response) is stored, and ends the call when the response is handed over.
-3. A response that a middleware has replaced does not end a call, and data read from it belongs to no call. A restored
-   response continues in its previous state.
+3. A response that a middleware has replaced does not end a call, and data read from it belongs to no call.
 4. `break` is not an event: the caller may continue to read. Ends are the end of the reader, an error that leaves it, a
    close, and the loss of the reader or the response.
 5. READER_GONE and RESPONSE_GONE may be reported by a finalizer, on any thread and under any lock. They are queued,
@@ -48,14 +45,10 @@ class State(IntEnum):
     """It has arrived; `request` has not returned it yet."""
     ENDED_EARLY = 2
     """It has ended before it was handed over; how it ended is stored."""
-    REPLACED = 3
-    """A middleware has replaced it by another response."""
-    REPLACED_ENDED = 4
-    """The same, and it has ended; how it ended is stored."""
-    HELD = 5
+    HELD = 3
     """The caller has it, read or not."""
-    ENDED = 6
-    """Its end was reported to the call."""
+    ENDED = 4
+    """Its end was reported to the call, or another response has replaced it."""
 
 
 class Event(IntEnum):
@@ -73,10 +66,6 @@ class Event(IntEnum):
     """Its reader was closed or collected; the two cannot be distinguished. May be reported by a finalizer."""
     RESPONSE_GONE = 6
     """It was collected. Reported by a finalizer."""
-    REPLACED = 7
-    """Another response takes its place within `request`."""
-    RESTORED = 8
-    """It takes back its place."""
 
 
 class Action(IntEnum):
@@ -91,10 +80,6 @@ class Action(IntEnum):
     """End the call now, as the event says."""
     DEFER = 4
     """Put the end on the queue of `DeferredEnds`; safe in a finalizer."""
-    DETACH = 5
-    """Let nothing that is read of it reach the call."""
-    ATTACH = 6
-    """Let what is read of it reach the call again."""
 
 
 STREAM_ENDS: Final[Mapping[Event, StreamEnd]] = MappingProxyType(
@@ -117,16 +102,7 @@ TABLE: Final[Mapping[tuple[State, Event], tuple[State, Action]]] = MappingProxyT
         (State.AWAITED, Event.CLOSED): (State.ENDED_EARLY, Action.REMEMBER),
         (State.AWAITED, Event.READER_GONE): (State.ENDED_EARLY, Action.REMEMBER),
         (State.AWAITED, Event.RESPONSE_GONE): (State.ENDED_EARLY, Action.REMEMBER),
-        (State.AWAITED, Event.REPLACED): (State.REPLACED, Action.DETACH),
         (State.ENDED_EARLY, Event.HANDED_OVER): (State.ENDED, Action.END_REMEMBERED),
-        (State.ENDED_EARLY, Event.REPLACED): (State.REPLACED_ENDED, Action.DETACH),
-        (State.REPLACED, Event.COMPLETED): (State.REPLACED_ENDED, Action.REMEMBER),
-        (State.REPLACED, Event.FAILED): (State.REPLACED_ENDED, Action.REMEMBER),
-        (State.REPLACED, Event.CLOSED): (State.REPLACED_ENDED, Action.REMEMBER),
-        (State.REPLACED, Event.READER_GONE): (State.REPLACED_ENDED, Action.REMEMBER),
-        (State.REPLACED, Event.RESPONSE_GONE): (State.REPLACED_ENDED, Action.REMEMBER),
-        (State.REPLACED, Event.RESTORED): (State.AWAITED, Action.ATTACH),
-        (State.REPLACED_ENDED, Event.RESTORED): (State.ENDED_EARLY, Action.ATTACH),
         (State.HELD, Event.COMPLETED): (State.ENDED, Action.END),
         (State.HELD, Event.FAILED): (State.ENDED, Action.END),
         (State.HELD, Event.CLOSED): (State.ENDED, Action.END),

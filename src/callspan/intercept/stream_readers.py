@@ -1,17 +1,13 @@
-"""Stream readers: wrappers around the SDK's reader, used if each item must be processed, or sends requests.
+"""Stream readers: wrappers around the SDK's reader, used if each item must be processed.
 
 They are needed to hide a usage chunk that callspan requested, for older SDK readers that do not show their end, and to
 read the items if the SDK's parsed JSON cannot be observed.
-
-Where a stream ends in a refusal, the anthropic SDK's fallback middleware asks the next model, in the middle of the
-caller's reading, and puts both answers into one stream: its later requests belong to the call. It reads them through a
-generator, which runs here in the context of the call.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
-from typing import Any, Final, Protocol, TypeAlias
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final, TypeAlias
 
 from callspan import private_names as names
 from callspan.fail_open import fail_open
@@ -25,9 +21,6 @@ _REQUEST_USAGE: Final = fail_open("request the usage of a stream")
 
 Reader: TypeAlias = Iterator[object] | AsyncIterator[object]
 """The iterator from which a stream, sync or async, reads its items."""
-_FOLLOW: Final = fail_open("observe the requests of a fallback middleware")
-_SYNC: Final = "_FrameByteStream"
-_ASYNC: Final = "_AsyncFrameByteStream"
 
 
 def request_usage(endpoint: Endpoint | None, options: Any) -> bool:  # noqa: ANN401 - FinalRequestOptions of either SDK
@@ -184,74 +177,3 @@ class _AsyncReader:
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the SDK's reader has
         return getattr(self._inner, name)
-
-
-class HoppingCall(Protocol):
-    """The call whose stream is read."""
-
-    reads_hops: bool
-    """While True, responses that arrive are not those of the caller."""
-
-    def enter(self) -> None:
-        """Make the call current."""
-
-    def pause(self) -> None:
-        """Undo `enter`."""
-
-
-def follow_hops(opened: HoppingCall, response: Any) -> None:  # noqa: ANN401 - httpx2
-    """Make requests that a spliced response sends while it is read part of the call; ignore any other response."""
-    with _FOLLOW:
-        stream = getattr(response, "stream", None)
-        kind = type(stream).__name__
-        if kind not in (_SYNC, _ASYNC):
-            return
-        frames = getattr(stream, names.FRAMES.name, None)
-        if frames is not None:
-            within = _within(opened, frames) if kind == _SYNC else _within_async(opened, frames)
-            setattr(stream, names.FRAMES.name, within)
-
-
-def _within(opened: HoppingCall, frames: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
-    try:
-        while True:
-            try:
-                _begin_step(opened)
-                frame = next(frames, None)
-                _end_step(opened)
-            except BaseException:
-                _end_step(opened)  # again, if it was interrupted
-                raise
-            if frame is None:
-                return
-            yield frame
-    finally:
-        frames.close()
-
-
-async def _within_async(opened: HoppingCall, frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    try:
-        while True:
-            try:
-                _begin_step(opened)
-                frame = await anext(frames, None)
-                _end_step(opened)
-            except BaseException:
-                _end_step(opened)
-                raise
-            if frame is None:
-                return
-            yield frame
-    finally:
-        await frames.aclose()
-
-
-def _begin_step(opened: HoppingCall) -> None:
-    opened.reads_hops = True
-    opened.enter()
-
-
-def _end_step(opened: HoppingCall) -> None:
-    """Undo `_begin_step`, even an interrupted one. May be repeated."""
-    opened.pause()
-    opened.reads_hops = False

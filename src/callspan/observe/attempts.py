@@ -1,8 +1,4 @@
-"""Attempts: the requests of a call, their answers and planned waits, and the usage of each.
-
-A middleware may send on after an answer: the fallback middleware of the anthropic SDK asks the next model when one
-refuses. A refusal is an answer, with usage. Of streams it lists the iterations in the final usage (`usage.iterations`).
-"""
+"""Attempts: the requests of a call, their answers and planned waits."""
 
 from __future__ import annotations
 
@@ -11,20 +7,16 @@ from typing import Final
 
 import msgspec
 
-from callspan.fail_open import fail_open, value_of
+from callspan.fail_open import value_of
 from callspan.process.secrets import masked_error
 from callspan.providers import rate_limits, registry
-from callspan.providers.base import Endpoint, ResponseInfo
 from callspan.providers.error_kinds import classify, error_info
 from callspan.record.call import Attempt, ErrorInfo, RateLimits, Timing
-from callspan.record.usage import Usage, usage_of_iteration, with_added
 
 TOO_MANY_REQUESTS: Final = 429
 _FIRST_ERROR: Final = 400
 _MAX_BODY_BYTES: Final = 64 << 10
 _BROKEN: Final = ("connection", "timeout")
-_READ: Final = fail_open("read the answer of an attempt")
-_LISTED: Final = ("message", "fallback_message")
 
 
 class _Open(msgspec.Struct, eq=False):
@@ -38,8 +30,6 @@ class _Open(msgspec.Struct, eq=False):
     body: Callable[[], bytes] | None = None
     exception: str | None = None
     planned_wait_s: float | None = None
-    answer: object = None
-    """The body of an answer after which a middleware sent on."""
 
 
 class AttemptLog(msgspec.Struct, eq=False):
@@ -54,8 +44,6 @@ class AttemptLog(msgspec.Struct, eq=False):
     _rate_limited: bool = False
     limits: RateLimits | None = None
     """The rate limits that an event contained, where there are no responses."""
-    has_answers: bool = False
-    """Whether a middleware sent on after an answer."""
 
     def started(self, offset_ns: int) -> None:
         """Record that a request is about to be sent."""
@@ -79,22 +67,6 @@ class AttemptLog(msgspec.Struct, eq=False):
         """Record that the last request raised an exception of this class."""
         if self._attempts:
             self._attempts[-1].end_ns, self._attempts[-1].exception = offset_ns, exception
-
-    def add_answer(self, body: object) -> None:
-        """Record the body of an earlier answer of this call, after which a middleware sent another request.
-
-        None: it was not read.
-        """
-        if not isinstance(body, dict):
-            return
-        for attempt in reversed(self._attempts[:-1]):
-            if attempt.status is not None and attempt.status < _FIRST_ERROR and attempt.answer is None:
-                attempt.answer, self.has_answers = body, True
-                return
-
-    def answers(self) -> list[object]:
-        """Return for each attempt the body that `add_answer` was given, else None."""
-        return [attempt.answer for attempt in self._attempts]
 
     def planned_wait(self, seconds: float) -> None:
         """Record the wait the SDK decided on before the next request."""
@@ -188,65 +160,3 @@ def _error(attempt: _Open) -> tuple[str, str]:
 
 def _json(content: bytes | None) -> object:
     return registry.decoded(content) if content and len(content) <= _MAX_BODY_BYTES else None
-
-
-def usage_by_attempt(
-    endpoint: Endpoint, log: AttemptLog, attempts: list[Attempt], usage: Usage | None, info: ResponseInfo
-) -> tuple[Usage | None, list[Attempt]]:
-    """Return the usage of all attempts, and the attempts with model, outcome and usage of their own.
-
-    `log` has the earlier answers of a plain call; `usage` and `info` are of the last one.
-    """
-    answers = log.answers()
-    if not log.has_answers:
-        return _of_stream(attempts, usage, info)
-    found = [None if answer is None else _info(endpoint, answer) for answer in answers]
-    found[-1] = info
-    described = [
-        _described(one, of_one, usage if of_one is info else None) for one, of_one in zip(attempts, found, strict=True)
-    ]
-    used = [one.usage for one in described if one.usage is not None]
-    if usage is not None:
-        return with_added(usage, used[:-1]), described
-    return (with_added(Usage(), used) if used else None), described
-
-
-def _info(endpoint: Endpoint, answer: object) -> ResponseInfo | None:
-    with _READ:
-        return endpoint.response_info(answer)
-    return None
-
-
-def _described(one: Attempt, info: ResponseInfo | None, usage: Usage | None) -> Attempt:
-    if info is None or (one.status or _FIRST_ERROR) >= _FIRST_ERROR:
-        return one
-    return msgspec.structs.replace(
-        one,
-        model=info.response.model,
-        outcome="refused" if info.refused else "success",
-        usage=_without_raw(usage or info.usage),
-    )
-
-
-def _of_stream(attempts: list[Attempt], usage: Usage | None, info: ResponseInfo) -> tuple[Usage | None, list[Attempt]]:
-    """Return the iterations of a stream as attempts if there is one per answer; else the attempts unchanged."""
-    listed = [] if usage is None else [iteration for iteration in usage.iterations if iteration.kind in _LISTED]
-    successful = [at for at, one in enumerate(attempts) if (one.status or _FIRST_ERROR) < _FIRST_ERROR]
-    if usage is None or len(listed) != len(successful) or len(listed) < len(("refused", "served")):
-        return usage, attempts
-    described = list(attempts)
-    for at, iteration in zip(successful, listed, strict=True):
-        refused = info.refused if iteration is listed[-1] else True
-        described[at] = msgspec.structs.replace(
-            described[at],
-            model=iteration.model,
-            outcome="refused" if refused else "success",
-            usage=usage_of_iteration(iteration),
-        )
-    return msgspec.structs.replace(
-        usage, iterations=[iteration for iteration in usage.iterations if iteration not in listed]
-    ), described
-
-
-def _without_raw(usage: Usage | None) -> Usage | None:
-    return None if usage is None else msgspec.structs.replace(usage, raw=None)

@@ -123,7 +123,6 @@ class Exchange:
 
     def forget_response(self) -> None:
         """Discard the data of a response that was replaced by another one."""
-        self.attempts.add_answer(self._body if self.has_body else None)
         self._complete, self._body, self.has_body = False, None, False
 
     def end(

@@ -12,7 +12,7 @@ import msgspec
 
 from callspan.fail_open import fail_open, reported
 from callspan.observe import background_responses
-from callspan.observe.attempts import TOO_MANY_REQUESTS, last_limits, usage_by_attempt
+from callspan.observe.attempts import TOO_MANY_REQUESTS, last_limits
 from callspan.observe.ending import Ending, bodies
 from callspan.observe.exchange import NOWHERE, Exchange, started
 from callspan.observe.explicit_times import ExplicitTimes
@@ -249,8 +249,6 @@ class RecordedExchange(Exchange):
             )  # fmt: skip
         guess = self._ports.estimates
         usage = estimated(self._endpoint, self._request.body, body, info.usage) if guess else info.usage
-        if self.attempts.has_answers or (usage is not None and usage.iterations):
-            usage, attempts = usage_by_attempt(self._endpoint, self.attempts, attempts, usage, info)
         return {
             "response": response,
             "usage": usage,

@@ -52,8 +52,6 @@ def redact_texts(mask: Callable[[str], str]) -> Redactor:
                 changed["place"] = _but_for_identity(plain["place"], mask)
             if "stream" in plain:
                 changed["stream"]["end"] = plain["stream"]["end"]
-            for attempt, masked in zip(plain.get("attempts", ()), changed.get("attempts", ()), strict=True):
-                masked.update({name: word for name, word in attempt.items() if name == "outcome"})
         return _with_bodies(decode(msgspec.json.encode(changed)), _plain)
 
     return redactor

@@ -100,14 +100,6 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     """Offset of its end: the headers of an error, an exception, or the end of the answer's body or stream."""
     wait_s: float | None = None
     """The actual time from its end to the start of the next attempt; None for the last."""
-    model: str | None = None
-    """The answering model. This and the following only where a middleware sent on after an answer."""
-    outcome: Literal["success", "refused"] | None = None
-    """`refused`: its answer was a refusal."""
-    usage: Usage | None = None
-    """Its own part of the call's usage."""
-    cost: Cost | None = None
-    """Its own part of the call's cost."""
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):

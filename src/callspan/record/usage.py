@@ -27,17 +27,15 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
 
 
 class UsageIteration(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """One run of a model inside the provider's server, within one HTTP request, as the provider lists it.
+    """One run of a model inside the provider's server that its totals leave out.
 
     `input_tokens` is inclusive, as in `Usage`, whose counters include every iteration.
     """
 
     kind: str
-    """As the provider names it: `message`, `fallback_message`, `compaction`, `advisor_message`, ..."""
+    """As the provider names it: `compaction`, `advisor_message`, ..."""
     model: str | None = None
     """None: unknown."""
-    beside: bool = False
-    """True where the provider's own totals leave it out."""
     input_tokens: int | None = None
     """All input tokens, cached ones included."""
     output_tokens: int | None = None
@@ -109,7 +107,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     """True where a count is not the provider's alone: estimated from the text (`estimate_usage`), taken from its total
     where the total is more than its parts, or contradicted by another counter."""
     iterations: list[UsageIteration] = []
-    """The runs of models inside the server, where there was more than one and any was not the answering model's."""
+    """The runs inside the server that the provider's own totals leave out: compactions, advisors."""
     raw: dict[str, object] | None = None
     """The provider's usage object as received, detached from the caller's objects. Of the last attempt."""
 

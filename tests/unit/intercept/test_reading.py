@@ -293,7 +293,7 @@ class Span:
     sampled = True
     wants_content = False
 
-    def end(self, record: Processed[CallRecord], conversation: object, tokens: dict[str, bool]) -> None: ...
+    def end(self, record: Processed[CallRecord], conversation: object) -> None: ...
 
 
 class Call:
@@ -305,7 +305,7 @@ class Call:
             start_span=lambda _record: Span(),
             processors=UNPROCESSED,
             write=lambda processed: self.written.append(processed.record),
-            observed=lambda _record, _tokens: None,
+            observed=lambda _record: None,
             ambient=lambda: (None, None, {}),
         )
         chat = endpoint("/chat/completions")
@@ -487,20 +487,6 @@ def test_the_first_end_counts() -> None:
     call.observer.completed()
     call.observer.on(Event.CLOSED)
     assert call.record.outcome == "timeout"
-
-
-def test_what_is_read_of_a_replaced_response_belongs_to_no_call() -> None:
-    call = Call()
-    observer = ResponseObserver(call.live, call.deferred, CapturePath())
-    observer.on(Event.REPLACED)
-    observer.data(ANSWER)
-    observer.completed()
-    assert not call.live.has_body
-    assert not call.live.ended
-    observer.on(Event.RESTORED)
-    observer.data(ANSWER)
-    observer.on(Event.HANDED_OVER)
-    assert (call.record.outcome, call.record.usage is not None) == ("success", True)
 
 
 @pytest.mark.parametrize(("reader", "running"), [(None, False), (OpenAI(""), False), (AsyncAzureOpenAI(""), True)])

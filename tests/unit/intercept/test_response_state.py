@@ -25,27 +25,18 @@ FROM_FINALIZERS = {Event.READER_GONE, Event.RESPONSE_GONE}
 ENDS = [event for event in Event if event in STREAM_ENDS]
 WITHOUT_CHUNKS: dict[Event, StreamEnd] = {**STREAM_ENDS, Event.COMPLETED: "cut_off"}
 """How a stream ends of which no terminal event came."""
-EARLY = {State.AWAITED: State.ENDED_EARLY, State.REPLACED: State.REPLACED_ENDED}
-"""What an end makes of a response that the caller does not have yet."""
-REPLACED = {State.AWAITED: State.REPLACED, State.ENDED_EARLY: State.REPLACED_ENDED}
-"""What another response in its place makes of one."""
 
 
 def by_the_rules(state: State, event: Event) -> Answer | None:
     """What the rules at the top of `response_state` say of one cell; None: nothing changes."""
-    restored = {there: here for here, there in REPLACED.items()}
-    if event in ENDS and state in EARLY:
-        return EARLY[state], Action.REMEMBER
+    if event in ENDS and state is State.AWAITED:
+        return State.ENDED_EARLY, Action.REMEMBER
     if event in ENDS and state is State.HELD:
         return State.ENDED, Action.DEFER if event in FROM_FINALIZERS else Action.END
     if event is Event.HANDED_OVER and state is State.AWAITED:
         return State.HELD, Action.NOTHING
     if event is Event.HANDED_OVER and state is State.ENDED_EARLY:
         return State.ENDED, Action.END_REMEMBERED
-    if event is Event.REPLACED and state in REPLACED:
-        return REPLACED[state], Action.DETACH
-    if event is Event.RESTORED and state in restored:
-        return restored[state], Action.ATTACH
     return None
 
 
@@ -88,18 +79,7 @@ def ended_by(table: Table, events: Sequence[Event]) -> list[Event]:
 def test_of_any_four_events_at_most_one_ends_the_call_and_that_is_the_first_of_the_callers_response() -> None:
     for events in product(Event, repeat=4):
         ends = [event for event in events if event in ENDS]
-        handed_over = _is_handed_over(events)
-        assert ended_by(TABLE, events) == (ends[:1] if handed_over else []), events
-
-
-def _is_handed_over(events: Sequence[Event]) -> bool:
-    """Whether the caller gets the response: it is handed over while no other one is in its place."""
-    replaced = False
-    for event in events:
-        if event is Event.HANDED_OVER and not replaced:
-            return True
-        replaced = (replaced or event is Event.REPLACED) and event is not Event.RESTORED
-    return False
+        assert ended_by(TABLE, events) == (ends[:1] if Event.HANDED_OVER in events else []), events
 
 
 class Span:
@@ -107,7 +87,7 @@ class Span:
     sampled = True
     wants_content = False
 
-    def end(self, record: Processed[CallRecord], conversation: object, tokens: dict[str, bool]) -> None: ...
+    def end(self, record: Processed[CallRecord], conversation: object) -> None: ...
 
 
 class Observed:
@@ -117,14 +97,15 @@ class Observed:
         """`interrupts` come one after the other while a record is written."""
         self.written: list[Record] = []
         self.interrupts = list(interrupts)
+        self.deferred = DeferredEnds()
         factory = CallFactory(
             start_span=lambda _record: Span(), processors=UNPROCESSED, write=self.write,
-            observed=lambda _record, _tokens: None, ambient=lambda: (None, None, {}),
+            observed=lambda _record: None, ambient=lambda: (None, None, {}),
+            run_again=self.deferred.put,
         )  # fmt: skip
         chat = registry.endpoint_for("post", "/chat/completions")
         assert chat is not None
         self.call = factory.start(chat, CallInfo(provider="openai", model="gpt-5", stream=True))
-        self.deferred = DeferredEnds()
         self.observer = ResponseObserver(self.call, self.deferred, CapturePath())
 
     def write(self, processed: Processed[CallRecord]) -> None:
@@ -179,13 +160,13 @@ def test_a_stream_that_signalled_its_end_is_complete_however_it_is_dropped(event
     assert observed.stream_ends == ["complete"]
 
 
-def test_chunks_of_a_replaced_response_reach_no_call_and_those_of_a_restored_one_do() -> None:
+def test_neither_chunks_nor_ends_of_a_replaced_response_reach_the_call() -> None:
     observed = Observed()
-    chunk = {"id": "1", "choices": [{"index": 0, "delta": {"content": "a"}}]}
-    for event, expected in ((Event.REPLACED, 0), (Event.RESTORED, 1), (Event.REPLACED, 1), (Event.RESTORED, 2)):
+    observed.observer.detach()
+    observed.observer.data({"id": "1", "choices": [{"index": 0, "delta": {"content": "a"}}]})
+    for event in Event:
         observed.on(event)
-        observed.observer.data(chunk)
-        assert observed.call.chunks == expected
+    assert (observed.call.chunks, observed.call.ended) == (0, False)
 
 
 class Interrupted(ResponseObserver):
@@ -205,9 +186,7 @@ class Interrupted(ResponseObserver):
         self.there = state
 
 
-@pytest.mark.parametrize(
-    "before", [[], [Event.REPLACED], [Event.COMPLETED], [Event.HANDED_OVER], [Event.CLOSED, Event.REPLACED]]
-)
+@pytest.mark.parametrize("before", [[], [Event.COMPLETED], [Event.HANDED_OVER]])
 @pytest.mark.parametrize("event", Event)
 @pytest.mark.parametrize("gone", sorted(FROM_FINALIZERS))
 def test_an_end_that_a_finalizer_reports_in_the_middle_of_another_event_is_not_lost(
@@ -220,18 +199,17 @@ def test_an_end_that_a_finalizer_reports_in_the_middle_of_another_event_is_not_l
     for one in before:
         observed.on(one)
     interrupted.between = [gone]
-    for one in (event, Event.RESTORED, Event.HANDED_OVER):
+    for one in (event, Event.HANDED_OVER):
         observed.on(one)
     assert interrupted.there is State.ENDED
     assert len(observed.stream_ends) == 1
 
 
-def test_an_end_that_was_interrupted_in_its_append_is_followed_by_no_other() -> None:
+def test_an_end_that_was_interrupted_in_its_append_runs_once_more() -> None:
     observed = Observed(KeyboardInterrupt())
     observed.on(Event.HANDED_OVER)
     with pytest.raises(KeyboardInterrupt):
         observed.on(Event.COMPLETED)
-    assert observed.observer.state is State.HELD
     observed.on(Event.CLOSED)
     assert observed.observer.state is State.ENDED
-    assert observed.stream_ends == []  # the append may have been done: it is not done again
+    assert observed.stream_ends == [WITHOUT_CHUNKS[Event.COMPLETED]]

@@ -1,17 +1,8 @@
 """The Messages endpoint, on every platform: requests and responses of `/v1/messages`, their usage and errors.
 
-Which entries of `usage.iterations` the top-level counters of `usage` leave out is known from the SDK's types for two
-kinds; the rest follows from the numbers:
-
-- `compaction`: "tokens are not included in the top-level `usage` fields" (`BetaUsage.iterations`);
-- `advisor_message`: another model's "sub-inference" (`BetaAdvisorMessageIterationUsage`): in recorded answers the top
-  level is the sum of the `message` entries, without it;
-- `message`: the turns of a loop of server tools, which the top level sums up, or models that declined;
-- `fallback_message`: "the terminal entry of a fallback-served turn", in place of the last `message`
-  (`BetaFallbackMessageIterationUsage`).
-
-Of a chain of models the top level has either all, or the last ones: those of the model that gave the answer. Of that
-model the SDK's middleware lists only the last iteration (`_serving_iteration_entry`).
+`usage.iterations` lists runs within the server. The top level of `usage` sums up those of the answering model. It
+leaves out compactions ("tokens are not included in the top-level `usage` fields", `BetaUsage.iterations`) and advisors,
+which are of another model (`BetaAdvisorMessageIterationUsage`).
 """
 
 from __future__ import annotations
@@ -49,8 +40,7 @@ _NO_PARAMS: Final = frozenset({"model", "stream", "messages", "system", "tools",
 
 _MANAGEMENT: Final = "context_management"
 _MAX_PARAM_BYTES: Final = 4096
-_SERVED: Final = "fallback_message"
-_SAMPLED: Final = ("message", _SERVED)
+_SAMPLED: Final = ("message", "fallback_message")
 _MOST: Final = 256
 """More entries than that are no chain of models."""
 _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
@@ -240,26 +230,10 @@ def error_in(body: object) -> ErrorInfo | None:
 
 
 def with_iterations(usage: Usage, listed: object) -> Usage:
-    """Return the usage with its iterations, and with their tokens if the top level does not include them.
-
-    Itself where all are turns of one model, which the top level sums up.
-    """
+    """Return the usage with the runs that the top level leaves out, and with their tokens."""
     given = listed[:_MOST] if isinstance(listed, list) else []
-    iterations = [_iteration(entry, kind) for entry in given if (kind := text(entry, "type"))]
-    sampled = [iteration for iteration in iterations if iteration.kind in _SAMPLED]
-    is_chain = any(one.kind == _SERVED for one in sampled) or len({one.model for one in sampled if one.model}) > 1
-    if len(sampled) == len(iterations) and not is_chain and not _is_beside(sampled, usage):
-        return usage
-    beside = _declined(sampled, usage) if is_chain or _is_beside(sampled, usage) else 0
-    marked = []
-    for iteration in iterations:
-        if iteration.kind in _SAMPLED:
-            marked.append(msgspec.structs.replace(iteration, beside=beside > 0))
-            beside -= 1
-        else:
-            marked.append(msgspec.structs.replace(iteration, beside=True))
-    left_out = [usage_of_iteration(iteration) for iteration in marked if iteration.beside]
-    return with_added(msgspec.structs.replace(usage, iterations=marked), left_out)
+    runs = [_iteration(entry, kind) for entry in given if (kind := text(entry, "type")) and kind not in _SAMPLED]
+    return with_added(msgspec.structs.replace(usage, iterations=runs), map(usage_of_iteration, runs))
 
 
 def _iteration(entry: object, kind: str) -> UsageIteration:
@@ -275,22 +249,3 @@ def _iteration(entry: object, kind: str) -> UsageIteration:
         cache_write_5m_tokens=count(entry, "cache_creation", "ephemeral_5m_input_tokens"),
         cache_write_1h_tokens=count(entry, "cache_creation", "ephemeral_1h_input_tokens"),
     )
-
-
-def _is_beside(sampled: list[UsageIteration], usage: Usage) -> bool:
-    """Return whether entries with a model ended in a refusal: then the top level has only the last of them."""
-    return len(sampled) > 1 and bool(sampled[-1].model) and _sums(sampled[-1:]) == _of(usage)
-
-
-def _declined(sampled: list[UsageIteration], usage: Usage) -> int:
-    """Return how many of the first entries the top level does not include: those before the longest tail it equals."""
-    total = _of(usage)
-    return next((first for first in range(len(sampled)) if _sums(sampled[first:]) == total), max(0, len(sampled) - 1))
-
-
-def _of(usage: Usage) -> tuple[int, int]:
-    return usage.input_tokens or 0, usage.output_tokens or 0
-
-
-def _sums(iterations: list[UsageIteration]) -> tuple[int, int]:
-    return sum(one.input_tokens or 0 for one in iterations), sum(one.output_tokens or 0 for one in iterations)
