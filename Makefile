@@ -11,13 +11,13 @@ DEV_EXTRAS := $(EXTRAS),groq,postgres,clickhouse,gymnasium
 PYTEST := $(BIN)/python -m pytest
 # Compiled modules are kept, whatever the shell says: half of what it takes to collect the tests, and hundreds of processes.
 export PYTHONDONTWRITEBYTECODE :=
-# `make bench QUICK=--quick`, also bench-peers: less than two minutes, without writing results.
+# `make bench QUICK=--quick`, also bench-peers: less than two minutes.
 QUICK :=
 # Of `make fuzz`.
 CASES := 1000
 SEED := 1
 
-.PHONY: demo test check oldest postgres nightly fuzz path bench bench-peers clean
+.PHONY: demo test check oldest postgres nightly fuzz bench bench-peers clean
 
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
@@ -48,9 +48,6 @@ nightly: $(STAMP)-all  ## Everything there is, for hours, with one table at its 
 
 fuzz: $(STAMP)-dev  ## The same calls with and without callspan, hostile answers among them; `make fuzz CASES=10000 SEED=7`
 	$(BIN)/python -m tests.fuzz --number $(CASES) --seed $(SEED)
-
-path: $(STAMP)-dev  ## Which files and frames a plain call and a chunk run through; sizes of the package
-	$(BIN)/python tools/call_path.py
 
 bench: $(STAMP)-dev  ## What callspan costs, paired with the bare SDKs and a raw span
 	$(BIN)/python bench/run.py $(QUICK)

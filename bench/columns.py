@@ -10,13 +10,11 @@ from typing import Any
 
 import anthropic
 import httpx2
-import msgspec
 import openai
 
 import callspan
 import wire_bodies as wire
 
-ENCODING = "msgspec encoding of the 200 KB request"
 LOOP = "anthropic tool loop"
 STEPS = 20
 TURNS = 50
@@ -40,8 +38,6 @@ class Column:
     """Takes too long for a quick look."""
     agent: bool = False
     """The session API itself: there is nothing to compare with but the floor."""
-    alone: bool = False
-    """Not the SDKs' work but a measure for it: there is nothing to compare with."""
     counted: int | None = None
     warm: int = 100
     """How many runs come first and are not measured.
@@ -94,7 +90,6 @@ def columns(**anthropic_options: Any) -> list[Column]:
         *plain,
         Column("openai plain 10 KB", "call", 1, 30, _call("openai", False, wire.messages(10_000))),
         Column("openai 200 KB request", "call", 1, 10, _call("openai", False, wire.messages(200_000, TURNS)), warm=30),
-        Column(ENCODING, "request", 1, 10, partial(msgspec.json.encode, _request(200_000)), alone=True, warm=10),
         Column(f"openai {TURNS}-turn conversation, 10 to 200 KB", "call", TURNS, 1, _growing(), long=True, warm=2),
         *streams,
         Column("session, timesteps with an event", "timestep", STEPS, 10, _agent, agent=True, warm=10),
@@ -128,10 +123,6 @@ def _stream(family: str, is_async: bool, chunks: int, **options: Any) -> Callabl
             pass
 
     return drain_async if is_async else drain
-
-
-def _request(size: int) -> dict[str, Any]:
-    return {"messages": wire.messages(size, TURNS), **_settings("openai")}
 
 
 def _growing() -> Callable[[], Any]:

@@ -13,33 +13,22 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import page
 import valgrind
-from callspan import Settings
 from callspan.delivery.recorder import store_sinks
-from callspan.otlp.heads import Head
-from callspan.record.span_frames import encode_frame_of
 from callspan.spool.segment import Segment, encode_frame
 from callspan.spool.shipper import BATCH_BYTES
-from callspan.spool.sink import TakesSpans
 from callspan.stores import Sink
 
 _BLOCK, _WARM = 500, 500
 _ROUNDS = 8
 _FIRST, _COUNTED = 200, 300
 """Records that are not counted, and then those that are, under callgrind."""
-BEFORE = {"sqlite": 2_900_785, "jsonl": 1_530_461, "postgresql": 2_764_644}
-"""Instructions per record when they were first counted."""
-MOST_MS = {"sqlite": 0.20, "jsonl": 0.10, "postgresql": 0.30, "otlp+http": 0.10}
-MOST_PART = 0.375
 _HERE = Path(__file__).resolve().parent
 
 
@@ -49,8 +38,6 @@ class Delivery:
     def __init__(self, url: str, segment: Segment) -> None:
         self._segment = segment
         self._sink: Sink = store_sinks([url], pauses=True)[0]
-        if isinstance(self._sink, TakesSpans) and self._sink.takes_spans:
-            self._sink.begin(segment.path, encode_frame_of(Head(Settings(), None, "0")()))
         self._sink.open()
         self._offset = 0
 
@@ -136,57 +123,6 @@ def files() -> Iterator[list[str]]:
         yield [f"sqlite:///{directory}/calls.db", f"jsonl:///{directory}/calls.jsonl"]
 
 
-class _Receiver(BaseHTTPRequestHandler):
-    """Takes spans, and forgets them."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        """Answer that all is well."""
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def receiver() -> Iterator[str]:
-    """Return the URL of a receiver of spans, on threads of its own."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Receiver)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"otlp+http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-
-
-def times_section() -> str:
-    """Return the table of times."""
-    with files() as urls, receiver() as spans:
-        found = times([*urls, spans])
-    rows = []
-    for url, spent in found.items():
-        kind, middle = _kind(url), statistics.median(spent) / 1e6
-        verdict = "" if middle <= MOST_MS[kind] else "**missed**"
-        rows.append((kind, f"{middle:.3f} ({min(spent) / 1e6:.3f} at best)", f"{MOST_MS[kind]:.2f}", verdict))
-    return page.table(("store", "ms of CPU per record", "at most", ""), rows)
-
-
-def instructions_section() -> str:
-    """Return the table of instructions."""
-    with files() as urls:
-        found = counted(urls)
-    rows = []
-    for url, spent in found.items():
-        part = spent / BEFORE[_kind(url)]
-        verdict = "" if part <= MOST_PART else "**missed**"
-        before = f"{BEFORE[_kind(url)] / 1000:.0f}"
-        rows.append((_kind(url), before, f"{spent / 1000:.0f}", f"{part:.1%}", f"{MOST_PART:.0%}", verdict))
-    return page.table(("store", "first counted, thousands", "now, thousands", "of that", "at most", ""), rows)
-
-
 def _kind(url: str) -> str:
     return url.partition(":")[0]
 
@@ -197,8 +133,8 @@ def main() -> None:
     if first and Path(first).is_dir():
         _count(Path(first), Path(others[0]), others[1:])
         return
-    with files() as urls, receiver() as spans:
-        for url, found in times([first, *others] if first else [*urls, spans]).items():
+    with files() as urls:
+        for url, found in times([first, *others] if first else urls).items():
             middle, best = statistics.median(found) / 1e6, min(found) / 1e6
             print(f"{_kind(url)}: {middle:.3f} ms of CPU per record, {best:.3f} at best")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from opentelemetry.sdk.trace import TracerProvider
 
-THEIRS, THEIRS_SUPPRESSED = "theirs", "theirs, suppressed"
+THEIRS = "theirs"
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,6 @@ class Peer:
     """What to install; the newest that goes with our versions of the SDKs."""
     switch_on: Callable[[TracerProvider], object]
     environment: Mapping[str, str] = field(default_factory=dict)
-    without: Mapping[str, str] | None = None
-    """What to set besides so that it captures no content; None: that is not to be had by its environment."""
     families: tuple[str, ...] = ("openai", "anthropic")
     built_in: bool = False
     """It is part of the anthropic SDK: a client is made with it."""
@@ -80,20 +78,17 @@ PEERS: dict[str, Peer] = {
         ("opentelemetry-instrumentation-genai-openai", "opentelemetry-instrumentation-genai-anthropic"),
         _official,
         {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "SPAN_ONLY"},
-        {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "NO_CONTENT"},
     ),
     "openinference": Peer(
         "OpenInference",
         ("openinference-instrumentation-openai", "openinference-instrumentation-anthropic"),
         _openinference,
-        without={"OPENINFERENCE_HIDE_INPUTS": "true", "OPENINFERENCE_HIDE_OUTPUTS": "true"},
     ),
     "openllmetry": Peer(
         "OpenLLMetry",
         ("opentelemetry-instrumentation-openai", "opentelemetry-instrumentation-anthropic"),
         _openllmetry,
         {"TRACELOOP_TRACE_CONTENT": "true"},
-        {"TRACELOOP_TRACE_CONTENT": "false"},
     ),
     "logfire": Peer("Logfire", ("logfire",), _logfire, {"LOGFIRE_SEND_TO_LOGFIRE": "false"}),
     "native": Peer("anthropic SDK", (), _nothing, families=("anthropic",), built_in=True),

@@ -19,7 +19,6 @@ from columns import Column
 
 BARE, FLOOR, DEFAULT = "bare SDK", "raw span, same attributes (floor)", "callspan, default"
 SQLITE, SUPPRESSED, DISABLED = "callspan, records to SQLite", "callspan, suppressed", "callspan, disabled"
-SPANS = "callspan, records to SQLite, spans to a store"
 Wrap = Callable[[Callable[[], Any]], Callable[[], Any]]
 
 
@@ -46,8 +45,6 @@ def provider() -> TracerProvider:
 
 def rows(column: Column, tracing: TracerProvider) -> list[Row]:
     """Return the rows for a column, the first two being what the others are compared with."""
-    if column.alone:
-        return [Row(BARE, bare)]
     spans = recorded(column)
     raw = floor.agent_floor(spans, tracing) if column.agent else _raw(column, spans, tracing)
 
@@ -70,7 +67,6 @@ def rows(column: Column, tracing: TracerProvider) -> list[Row]:
         Row(FLOOR, floored),
         *(Row(name, instrumented(tracing, **given)) for name, given in settings.items()),
         Row(SQLITE, lambda: _with_sqlite(tracing)),
-        Row(SPANS, lambda: _with_sqlite(tracing, ",otlp+http://127.0.0.1:9")),
         Row(SUPPRESSED, suppressed),
         Row(DISABLED, instrumented(tracing, enabled=False)),
     ]
@@ -117,10 +113,9 @@ def instrumented(tracing: TracerProvider, **settings: Any) -> Callable[[], Abstr
 
 
 @contextmanager
-def _with_sqlite(tracing: TracerProvider, besides: str = "") -> Iterator[Wrap]:
-    """With SQLite and what is named besides: a receiver that is away, since its thread is not what is counted."""
+def _with_sqlite(tracing: TracerProvider) -> Iterator[Wrap]:
     with (
         tempfile.TemporaryDirectory() as directory,
-        instrumented(tracing, stores=f"sqlite:///{Path(directory) / 'bench.db'}{besides}")() as wrap,
+        instrumented(tracing, stores=f"sqlite:///{Path(directory) / 'bench.db'}")() as wrap,
     ):
         yield wrap

@@ -14,25 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import page
 from rows import BARE, DEFAULT, FLOOR, SQLITE
-from scale_load import ANSWER_S, CHUNK_S, CHUNKS, FIRST_S, STAGGER_S
+from run import print_table
 
 _HERE = Path(__file__).resolve().parent
 _ROWS = (BARE, FLOOR, DEFAULT, SQLITE)
 _THROUGHPUT, _LATE, _GROWTH = 0.95, 1.1, 0.02
 """Parts of bare, at least and at most; growth of memory from a fifth of the calls to all."""
-_INTRODUCTION = f"""\
-Many calls at once, with waits as networks and providers have them, made by timers in a mocked transport so that no
-server takes part of the machine: {FIRST_S[0]} to {FIRST_S[1]} s until a stream's first byte, then {CHUNKS} chunks
-{1000 * CHUNK_S:.0f} ms apart on average (exponentially distributed); {ANSWER_S[0]} to {ANSWER_S[1]} s for a whole
-answer; the callers of streams begin within {STAGGER_S:.0f} s. Every round has the same waits.
-
-The rows take turns, round after round, in the same processes, each of them warm; the floor is a raw span around each
-call. Throughput is calls per second from the first begun to the last ended, over all processes; the ratio is the
-median of the rounds'. An event loop's lateness is how much later than set a timer of 5 ms comes. Without the waits
-the processors are the limit, and the ratio only says what part of their time callspan takes: no bar there.
-"""
 
 
 @dataclass(frozen=True)
@@ -163,15 +151,7 @@ def growth(samples: Sequence[tuple[int, float]]) -> float:
     return samples[-1][1] / samples[len(samples) // 5][1] - 1
 
 
-def text(done: Sequence[Ran], kept: dict[str, Any], neighbours: page.Neighbours) -> str:
-    """Return the part of the page."""
-    return "\n\n".join(
-        part.strip()
-        for part in ("## Many at once", page.conditions(neighbours), _INTRODUCTION, _table(done), _memory(kept))
-    )
-
-
-def _table(done: Sequence[Ran]) -> str:
+def _show(done: Sequence[Ran]) -> None:
     rows = []
     for ran in done:
         for row in _ROWS:
@@ -181,49 +161,24 @@ def _table(done: Sequence[Ran]) -> str:
             rows.append((ran.scenario.name, row, f"{per_s:.1f}", ratios[0], shown, ratios[1], f"{cpu:.1f}"))
     bars = f"at least {_THROUGHPUT:.0%}", f"at most {_LATE}"
     head = ("", "", "calls per s", f"of bare ({bars[0]})", "late at p99, ms", f"of bare ({bars[1]})", "CPU s")
-    return page.table(head, rows)
-
-
-def _memory(kept: dict[str, Any]) -> str:
-    samples = kept["samples"]
-    marks = [samples[max(0, len(samples) * part // 100 - 1)] for part in (2, 10, 20, 40, 60, 80, 100)]
-    counters = kept["counters"]
-    lost = {
-        name: count
-        for name, count in counters.items()
-        if count and name not in ("appended", "spool_bytes", "oldest_unshipped_ms")
-    }
-    return f"""### Memory, with a store that is dead
-
-{kept["calls"]:,} calls in {kept["seconds"]:.0f} s, {kept["sdk"]:,} of them with the real SDK over a mocked transport, \
-the others with `record_call` at full speed; each has its span, and its record goes to a Postgres that refuses every \
-connection, its spool bounded to 64 MiB. {counters["appended"]:,} records were spooled, {kept["spooled_mb"]:.0f} MB \
-lay there at the end ({", ".join(f"{name} {count:,}" for name, count in lost.items())}). Grown by \
-{growth(samples):.1%} from a fifth of the calls to the last (bar: {_GROWTH:.0%}).
-
-{page.table(("calls", "resident, MB"), [(f"{made:,}", f"{mb:.1f}") for made, mb in marks])}"""
+    print_table(head, rows)
 
 
 def main() -> int:
     """Run everything; return 1 if a full run misses a bar."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="less than two minutes; prints and writes no page")
+    parser.add_argument("--quick", action="store_true", help="less than two minutes")
     parser.add_argument("--rounds", type=int, help="rounds of each scenario")
     parser.add_argument("--calls", type=int, help="calls of the memory run")
-    parser.add_argument("--page", type=Path, help="write the page there")
     options = parser.parse_args()
-    done, neighbours = [], page.Neighbours()
+    done = []
     for scenario in scenarios(quick=options.quick):
         done.append(run(scenario, options.rounds or (1 if options.quick else 5)))
-        print(_table(done[-1:]), flush=True)
+        _show(done[-1:])
     kept = memory(options.calls or (20_000 if options.quick else 1_000_000), 0.5 if options.quick else 7.5)
-    part = text(done, kept, neighbours)
-    misses = [miss for ran in done for miss in ran.misses()]
-    misses += ["memory"] if growth(kept["samples"]) > _GROWTH else []
-    if options.quick and options.page is None:
-        print(part)
-    else:
-        page.put("scale", part, options.page or page.PAGE)
+    grown = growth(kept["samples"])
+    print(f"resident memory with a dead store, {kept['calls']:,} calls: grown by {grown:.1%}; {kept['counters']}")
+    misses = [miss for ran in done for miss in ran.misses()] + (["memory"] if grown > _GROWTH else [])
     print(f"not within their bars: {'; '.join(misses) or 'none'}")
     return 1 if misses and not options.quick else 0
 
