@@ -14,7 +14,6 @@ FILES: Final[dict[str, int]] = {
     "tests/datasets/test_trl.py": 0,
     "tests/e2e/test_budgets.py": 0,
     "tests/e2e/test_runtimes.py": 2,
-    "tests/faults/test_interrupts.py": 2,
     "tests/faults/test_leaks.py": 2,
     "tests/faults/test_memory.py": 0,
     "tests/faults/test_websockets.py": 2,
@@ -36,6 +35,7 @@ FILES: Final[dict[str, int]] = {
     "tests/stores/test_size.py": 0,
     "tests/stores/test_soak.py": 0,
     "tests/stores/test_sql_examples.py": 0,
+    "tests/view/test_acceptance.py": 0,
     "tests/view/test_browser.py": 0,
     "tests/view/test_scale.py": 0,
 }

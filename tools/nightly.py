@@ -31,6 +31,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 PROGRAMS = {
     "tests/otel/test_jaeger.py": ("jaeger",),
     "tests/reports/test_browser.py": CHROMIUM,
+    "tests/view/test_acceptance.py": CHROMIUM,
     "tests/view/test_browser.py": CHROMIUM,
 }
 """Programs that no package brings, any one of which a file of tests needs."""

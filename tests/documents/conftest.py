@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ SDKS = ("openai", "anthropic")
 BESIDE = ("callspan", "callspan[otlp]")
 """What services install that have the SDKs already."""
 AS_INSTALLED = FULL
+ENVIRONMENTS = ROOT / ".venv-documents"
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +49,9 @@ def _python(requirement: str) -> Path:
     if not AS_INSTALLED:
         return Path(sys.executable)
     packages = [requirement.replace("callspan", str(ROOT), 1), *(SDKS if requirement in BESIDE else ())]
-    place = ROOT / ".venv-documents" / sha256(requirement.encode()).hexdigest()[:12]
-    environments.make(place, packages)
+    place = ENVIRONMENTS / sha256(requirement.encode()).hexdigest()[:12]
+    ENVIRONMENTS.mkdir(exist_ok=True)
+    with (ENVIRONMENTS / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        environments.make(place, packages)
     return place / "bin" / "python"
