@@ -32,7 +32,7 @@ CREATED = msgspec.structs.replace(
     BASE, part="requested", outcome="in_progress", pid=7, place=Place(session_id="s1"), metadata={"user_id": "u1"},
     request=Request(model="gpt-5", body=raw({"model": "gpt-5", "input": [{"role": "user", "content": "Hi"}]})),
     response=Response(id="resp_1", status="queued", body=raw(QUEUED)),
-    timing=Timing(start_ns=START_NS, duration_ns=SECOND // 10), content_level="metadata",
+    timing=Timing(start_ns=START_NS, duration_ns=SECOND // 10),
 )  # fmt: skip
 ENDED = msgspec.structs.replace(
     BASE, part="ended", seen_in="webhook", timing=Timing(start_ns=START_NS + 3 * SECOND, duration_ns=0)
@@ -61,7 +61,7 @@ def test_versions_in_any_order_are_one_call(url: str, deliver: Deliver, together
         assert (call.part, call.outcome, call.text) == ("answered", "success", "Paris.")
         assert (call.request.body, call.place.session_id, call.pid) == (CREATED.request.body, "s1", 7)
         assert call.timing == Timing(start_ns=START_NS, duration_ns=4 * SECOND)
-        assert (call.usage, call.cost, call.content_level) == (ANSWER.usage, ANSWER.cost, "metadata")
+        assert (call.usage, call.cost, call.content_level) == (ANSWER.usage, ANSWER.cost, "full")
     (sums,) = [one for one in delivery.read().summary("session") if one.key == "s1"]
     assert (sums.calls, sums.input_tokens, sums.output_tokens) == (len(orders), 3 * len(orders), 4 * len(orders))
     assert sums.cost_usd == Decimal("0.25") * len(orders)

@@ -76,7 +76,8 @@ def _call(record: CallRecord, keep_facts: bool, why: str) -> CallRecord:
         notes.append(Redaction(what="error", why=why))
         error = bare
     known = record.redactions if keep_facts else [replace(one, sha256=None) for one in record.redactions]
-    redactions = [*known, *notes]
+    # In one order, whatever was removed first: versions merge to the same record in any order.
+    redactions = sorted({*known, *notes}, key=_order) if notes or known else []
     return replace(record, request=request, response=response, error=error, conversation=None, redactions=redactions)
 
 
@@ -101,6 +102,10 @@ def _response(response: Response, keep_facts: bool, why: str, notes: list[Redact
 def _note(what: str, data: bytes, keep_facts: bool, why: str) -> Redaction:
     digest = hashlib.sha256(data).hexdigest() if keep_facts else None
     return Redaction(what=what, why=why, original_bytes=len(data), sha256=digest)
+
+
+def _order(one: Redaction) -> tuple[str, str, int, str]:
+    return one.what, one.why, one.original_bytes or 0, one.sha256 or ""
 
 
 def _roles(body: msgspec.Raw) -> list[str] | None:

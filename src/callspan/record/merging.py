@@ -73,15 +73,7 @@ def merged(versions: Iterable[CallRecord]) -> CallRecord:
 
 
 def _within_level(one: CallRecord, other: CallRecord) -> CallRecord:
-    level = strictest(one.content_level, other.content_level)
-    whole = at_level(_merged(one, other), level)
-    if level == "full" or not whole.redactions:
-        return whole
-    return _replaced(whole, redactions=sorted(set(whole.redactions), key=_note))
-
-
-def _note(one: Redaction) -> tuple[str, str, int, str]:
-    return one.what, one.why, one.original_bytes or 0, one.sha256 or ""
+    return at_level(_merged(one, other), strictest(one.content_level, other.content_level))
 
 
 def first_seen(record: CallRecord) -> int | None:

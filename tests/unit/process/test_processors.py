@@ -83,7 +83,7 @@ def test_redactions_of_earlier_steps_are_kept(call: CallRecord) -> None:
         .process(masked)
         .record
     )
-    assert kept.redactions[0].why == "secret"
+    assert "secret" in {one.why for one in kept.redactions}
     assert {note.why for note in kept.redactions} == {"secret", "content"}
 
 

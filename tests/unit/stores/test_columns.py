@@ -70,7 +70,10 @@ NEWER = f"{LATER.format('excluded')} > {LATER.format('calls')}"
     [
         (
             CALLS,
-            f"ON CONFLICT (call_id) DO UPDATE SET a = excluded.a WHERE {NEWER}",
+            (
+                f"ON CONFLICT (call_id) DO UPDATE SET a = excluded.a WHERE {NEWER}"
+                " AND excluded.content_level >= coalesce(calls.content_level, 'full')"
+            ),
         ),
         (SESSIONS, "ON CONFLICT (session_id) DO UPDATE SET a = excluded.a"),
         (TIMESTEPS, "ON CONFLICT (timestep_id) DO UPDATE SET a = excluded.a"),
