@@ -22,7 +22,6 @@ TABLES: dict[str, tuple[str, ...]] = {
     "gen_ai and what belongs beside it": ("gen_ai.START", "gen_ai.END"),
     "In place of the anthropic SDK's own span": ("anthropic.NATIVE",),
     "Where a call was made, how it ended": ("call.START", "call.END"),
-    "Batches (`create_batch`, `batch_results`)": ("call.BATCH_SPAN",),
     "OpenInference (opt-in)": ("openinference.START", "openinference.END"),
     "Attributes of metrics": ("metrics.ATTRIBUTES",),
     "Attempts and exceptions of calls": (

@@ -17,9 +17,8 @@ DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "coverage.md"
 BLOCK = re.compile(r"(?<=<!-- methods -->\n).*?(?=<!-- /methods -->)", re.DOTALL)
 HEADINGS: dict[What, str] = {
     "recorded": "Recorded",
-    "not yet": "Not recorded yet",
+    "counted": "Counted, not recorded",
     "websockets": "Comes with websockets",
-    "ended": "Ended by the provider: counted, not recorded",
     "no inference": "No inference: nothing to record",
 }
 

@@ -17,8 +17,7 @@ from callspan.record.codec import NO_RECORD, decode
 from callspan.record.events import Record
 from callspan.safe_urls import error_text
 from callspan.settings import SettingError
-from callspan.spool import blanking, uploads
-from callspan.spool.directory import Listing, others_of
+from callspan.spool import blanking
 from callspan.stores.base import (
     CallFilter,
     DeletionResult,
@@ -40,13 +39,12 @@ _NO_CONDITIONS: Final = {name: getattr(_EVERY, name) for name in ("limit", "offs
 _OF_SESSIONS: Final = dict.fromkeys(("user", "name", "group", "task", "experiment", "since_ns", "until_ns"))
 _FOR_OTHERS: Final = "of these records also wait for stores that were not named: name those with --store"
 _UNKNOWN: Final = "of these requests are in {}: name the stores of the process that was to send them"
-_UNFINISHED: Final = "of these requests are in a file that is being written: repeat the command in a minute"
 _UNCLEAR: Final = "a damaged part of a record, and nothing in it says of which; look at it, and delete the file"
 _NOT_SELECTIVE: Final = "its reader does not find the ids of what a filter selects"
 _OWN: Final = "of these stores"
 _FOREIGN: Final = "of others"
 SPOOL: Final = "spool"
-"""The name, in a receipt, of what waits on disk: in segments and in the requests of batches."""
+"""The name, in a receipt, of what waits on disk."""
 
 
 class Erased(RecordCounts, frozen=True, kw_only=True):
@@ -248,8 +246,6 @@ class _Waiting:
     def _payloads(self) -> Iterator[bytes]:
         for directory, found in self._places.items():
             yield from blanking.payloads_in(directory, _keys(found), unnamed=_is_own(found))
-            if _requests_of(directory, found) != _FOREIGN:
-                yield from uploads.requests_in(directory)
 
     def remove(self, scope: DeletionScope) -> DeletionResult:
         counts = _rows(self, scope)
@@ -272,13 +268,6 @@ class _Waiting:
         unclear = [path for path in erased.damaged if not says_whose(path.read_bytes())]
         if unclear:
             yield f"{unclear[0]}{f' and {len(unclear) - 1} more' if len(unclear) > 1 else ''}: {_UNCLEAR}"
-        why = _requests_of(directory, found)
-        if why == _OWN:
-            why, stay = _UNFINISHED, uploads.remove(directory, is_gone)
-        else:
-            stay = 0 if why == _FOREIGN else sum(map(is_gone, uploads.requests_in(directory)))
-        if stay:
-            yield f"{stay:,} {why.format(directory)}"
 
 
 def _keys(found: Sequence[SpoolLocation]) -> frozenset[str]:
@@ -287,21 +276,6 @@ def _keys(found: Sequence[SpoolLocation]) -> frozenset[str]:
 
 def _is_own(found: Sequence[SpoolLocation]) -> bool:
     return any(place.own for place in found)
-
-
-def _requests_of(directory: Path, found: Sequence[SpoolLocation]) -> str:
-    """Return whose the requests of batches in a directory are, or why it is not known that they may go.
-
-    They name no store, segments do: those of a directory are of the same processes.
-    """
-    keys, listing = _keys(found), Listing(directory)
-    if _is_own(found):
-        return _OWN
-    if not listing.segments:
-        return _UNKNOWN
-    if not listing.of_stores(keys, unnamed=False):
-        return _FOREIGN
-    return _FOR_OTHERS if any(others_of(directory / name, keys) for name in listing.segments) else _OWN
 
 
 class _Readers:

@@ -136,10 +136,6 @@ TOOL_SPAN: Final = PrivateName(
     "times of the tools of a runner, runs whose result is never sent; the SDK's own span stays",
     with_="_start_tool_runner_span",
 )  # fmt: skip
-SESSION_TOOL_SPAN: Final = PrivateName(
-    "tool_use_span", ("anthropic.lib.tools._beta_session_runner",), "none",
-    "tools that the anthropic SDK runs for hosted sessions", with_="copy_scoped_client",
-)  # fmt: skip
 
 _OPENAI_RUNNER: Final = "openai.lib.responses_tool_runner"
 EXECUTE_FUNCTION: Final = PrivateName(
@@ -239,7 +235,7 @@ HOOKED: Final = (
     REQUEST, ASYNC_REQUEST, PROCESS_RESPONSE, ASYNC_PROCESS_RESPONSE, PROCESS_RESPONSE_DATA, BUILD_REQUEST,
     RETRY_TIMEOUT, STREAM, ASYNC_STREAM, CLOSE, ACLOSE, ITER_BYTES, AITER_BYTES, SEND, ASYNC_SEND, HANDSHAKE,
     ASYNC_HANDSHAKE, CONNECT_WS, ASYNC_CONNECT_WS, RUN_LOOP, ASYNC_RUN_LOOP, LOOP_SPAN, TOOL_SPAN,
-    SESSION_TOOL_SPAN, EXECUTE_FUNCTION,
+    EXECUTE_FUNCTION,
 )  # fmt: skip
 """Functions that are hooked; `intercept.patching` says by what."""
 READ: Final = (

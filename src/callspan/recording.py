@@ -26,7 +26,7 @@ from callspan.observe.explicit_times import ExplicitTimes
 from callspan.observe.live_call import LiveCall
 from callspan.observe.ports import CallInfo
 from callspan.providers import registry
-from callspan.providers.base import HOSTED_APIS, Api, Endpoint
+from callspan.providers.base import Api, Endpoint
 from callspan.record.codec import encodable, encode_json
 from callspan.wiring import WIRING
 
@@ -426,7 +426,7 @@ def record_call(
     """
     endpoint = registry.by_api(api) if isinstance(api, str) else registry.register(api)
     if endpoint is None:
-        known = ", ".join(sorted(registry.APIS - HOSTED_APIS))
+        known = ", ".join(sorted(registry.APIS))
         raise ValueError(f"record_call: api={api!r} is unknown; use one of {known}, or an endpoint of your own")
     address = urlsplit(server or "")
     info = CallInfo(

@@ -76,7 +76,6 @@ class SettingArguments(TypedDict, total=False):
     log_events: bool | None
     completion_hook: str | Literal[False] | None
     attempt_spans: bool | None
-    hosted_spans: bool | None
     fsync: Fsync | None
     spool_max_bytes: Size | None
     spool_dir: str | Path | Literal[False] | None
@@ -120,8 +119,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         completion_hook: Name of a completion hook of OpenTelemetry's GenAI utilities, called with each finished call.
             Default: none.
         attempt_spans: A child span for each HTTP request of a call, in addition to the events. Default: off.
-        hosted_spans: A span for each model request of an agent that runs at the provider; off where the provider
-            exports its own spans to the same backend. Default: on.
         fsync: `none`; `interval`: every second; `always`: with every record. Default: `none`.
         spool_max_bytes: Maximum size of undelivered records in bytes; beyond it bodies are dropped first, then
             records, both counted. Default: 1 GiB.
@@ -163,7 +160,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_events: bool = False
     completion_hook: str | None = None
     attempt_spans: bool = False
-    hosted_spans: bool = True
     fsync: Fsync = "none"
     spool_max_bytes: int = KIB**3
     spool_dir: Path | None = None

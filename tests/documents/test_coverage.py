@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import typing
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +18,7 @@ import pytest
 
 from callspan.intercept.coverage import Method, methods_of, row_of, unknown
 from callspan.providers.registry import endpoint_for
-from callspan.providers.routes import EVERY, ROWS, Row, find
+from callspan.providers.routes import EVERY, ROWS, Row, find, is_free
 from callspan.sdk_profiles import PROFILES
 from tests.documents.pages import ROOT
 
@@ -83,11 +82,9 @@ def test_recorded_is_what_the_adapters_take_and_nothing_else(sdk: str) -> None:
 
 
 def _completes(path: str) -> bool:
-    """Whether a POST completes a call, uploads or creates a batch, creates a hosted session, or sends to one."""
+    """Whether a POST completes a call."""
     found = find("post", path)
-    if found is None or found.path.kind != "hosted":
-        return found is not None and found.path.kind in ("fetch", "batch") and found.path.adapter != "retrieve_batch"
-    return found.path.subject == "send" or found.ids.get("id") is None
+    return found is not None and found.path.kind == "fetch"
 
 
 @pytest.mark.parametrize("sdk", SDKS)
@@ -102,23 +99,14 @@ def test_inference_without_a_record_is_counted_and_what_repeats_its_usage_is_not
         found = find("post", path)
         kind = None if found is None else found.path.kind
         if row.what == "no inference" or method.name in ENDS:
-            assert kind not in ("not recorded", "ended")
-            assert kind is not None or "usage" not in fields_of(method), f"{method} posts to {path}"
+            assert kind == "no inference" or (kind is None and is_free(path)), f"{method} posts to {path}"
         else:
-            assert kind == ("ended" if row.what == "ended" else "not recorded"), f"{method} posts to {path}"
+            assert kind == "not recorded", f"{method} posts to {path}"
     assert checked > LEAST[sdk] / 10 - 1
 
 
 ENDS = ("cancel", "hangup", "refer", "reject")
 """They end what another method has begun."""
-
-
-def fields_of(method: Method) -> set[str]:
-    """The fields of the model that a method returns; none where it returns several."""
-    for function, module in functions_of(method):
-        kind = typing.get_type_hints(inspect.unwrap(function), vars(module))["return"]
-        return set(getattr(kind, "model_fields", ()))
-    return set()
 
 
 def functions_of(method: Method) -> Iterator[tuple[Any, ModuleType]]:

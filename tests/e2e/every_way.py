@@ -1,6 +1,6 @@
 """A program that calls the scripted provider in every way, a part of them in each process, and is then killed.
 
-New endpoints are rows of `ENDPOINTS`. What is read later, such as background responses and jobs, every process reads in
+New endpoints are rows of `ENDPOINTS`. Background responses are read in every process, by
 `poll`.
 """
 
@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
@@ -33,10 +33,6 @@ WAV = (
 )
 
 
-SOURCE: Any = {"type": "jsonl", "source": {"type": "file_id", "id": "file_1"}}
-SESSIONS: Any = {"type": "sessions", "session_ids": ["s1"]}
-
-
 class Endpoint(NamedTuple):
     """One endpoint of an SDK."""
 
@@ -47,10 +43,6 @@ class Endpoint(NamedTuple):
     tokens: str = "in out"
     """Which counters its answers state."""
     hops: bool = False
-    job: bool = False
-    """Whether the answer only states that the provider has begun to work, see `FETCHES`."""
-    takes_model: bool = True
-    """Whether a request states its model."""
 
 
 ENDPOINTS = {
@@ -67,28 +59,7 @@ ENDPOINTS = {
     "speech": Endpoint("openai", "audio.speech.create", {"input": "Hi", "voice": "nova"}, streams=False, tokens=""),
     "messages": Endpoint("anthropic", "messages.create", {"messages": HI, "max_tokens": 9}),
     "hops": Endpoint("anthropic", "beta.messages.create", {"messages": HI, "max_tokens": 9}, hops=True),
-    "evals": Endpoint(
-        "openai", "evals.runs.create", {"eval_id": "e1", "data_source": SOURCE}, streams=False, job=True,
-        takes_model=False,
-    ),
-    "videos": Endpoint(
-        "openai", "videos.create", {"prompt": "Hi", "seconds": "4"}, streams=False, tokens="", job=True
-    ),
-    "dreams": Endpoint("anthropic", "beta.dreams.create", {"inputs": [SESSIONS]}, streams=False, job=True),
 }  # fmt: skip
-FETCHES: dict[str, tuple[Callable[[Any, str], Any], Callable[[Any], Any]]] = {
-    "background": (lambda sdks, job: sdks.openai.responses.retrieve(job), lambda _: None),
-    "evals": (
-        lambda sdks, job: sdks.openai.evals.runs.retrieve(job, eval_id="e1"),
-        lambda sdks: sdks.openai.evals.runs.list("e1"),
-    ),
-    "videos": (lambda sdks, job: sdks.openai.videos.retrieve(job), lambda sdks: sdks.openai.videos.list()),
-    "dreams": (
-        lambda sdks, job: sdks.anthropic.beta.dreams.retrieve(job),
-        lambda sdks: sdks.anthropic.beta.dreams.list(),
-    ),
-}
-"""How what an endpoint has begun is fetched, and listed."""
 FORMS = ("plain", "stream", "raw", "retried", "failed")
 
 
@@ -114,7 +85,7 @@ async def call(way: str, urls: Any) -> Any:
     """Make one call; a failed one raises what its SDK raises."""
     name, form, kind = way.split()
     endpoint, mode = ENDPOINTS[name], Mode(kind, urls)
-    sent = {**endpoint.sent, "model": way} if endpoint.takes_model else dict(endpoint.sent)
+    sent = {**endpoint.sent, "model": way}
     if form != "stream":
         sent.pop("stream_options", None)
     resource: Any = getattr(mode, endpoint.sdk)(max_retries=1, **_middleware(endpoint))
@@ -149,31 +120,21 @@ def main(given: dict[str, Any]) -> None:
     for way in given["ways"]:
         with suppress(openai.BadRequestError, anthropic.BadRequestError):
             answer = asyncio.run(call(way, urls))
-            if (name := way.split()[0]) in FETCHES:
+            if way.startswith("background"):
                 with jobs.open("a") as file:
-                    file.write(f"{name} {answer.id}\n")
+                    file.write(f"{answer.id}\n")
     poll(given)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def poll(given: dict[str, Any]) -> None:
-    """Read again what earlier calls of all processes have begun."""
+    """Read again the background responses of all processes."""
     jobs = Path(given["jobs"])
-    sdks = SimpleNamespace(
-        openai=openai.OpenAI(base_url=given["openai_url"], api_key="k"),
-        anthropic=anthropic.Anthropic(base_url=given["anthropic_url"], api_key="k"),
-    )
-    for line in jobs.read_text().splitlines() if jobs.exists() else ():
-        name, job = line.split()
-        for _ in range(3 if given["last"] and ENDPOINTS[name].job else 1):
-            FETCHES[name][0](sdks, job)
-        if given["last"] and name == "background":
-            list(sdks.openai.responses.retrieve(job, stream=True))
-    for name, (_, listed) in FETCHES.items():
-        if is_there(ENDPOINTS[name]):
-            listed(sdks)
-    sdks.openai.close()
-    sdks.anthropic.close()
+    with openai.OpenAI(base_url=given["openai_url"], api_key="k") as client:
+        for job in jobs.read_text().splitlines() if jobs.exists() else ():
+            client.responses.retrieve(job)
+            if given["last"]:
+                list(client.responses.retrieve(job, stream=True))
 
 
 if __name__ == "__main__":

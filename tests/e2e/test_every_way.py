@@ -28,8 +28,6 @@ pytestmark = [
 ]
 ROOT = Path(__file__).parents[2]
 WAYS = list(every_way())
-RECORDED = [way for way in WAYS if not (ENDPOINTS[way.split()[0]].job and "failed" in way)]
-"""A job that was not created is no call."""
 INPUT_USD, OUTPUT_USD = Decimal("0.000002"), Decimal("0.000008")
 
 
@@ -50,10 +48,6 @@ def script(provider: ScriptedProvider, way: str) -> None:
     elif ENDPOINTS[name].hops:
         provider.reply(finish_reason="refusal", text="No", model=way, input_tokens=given, output_tokens=made)
         provider.reply(text="Well.", model=FALLBACK, input_tokens=given, output_tokens=made)
-    elif ENDPOINTS[name].job:
-        provider.reply(
-            input_tokens=given, output_tokens=made, polls=2, model=None if ENDPOINTS[name].takes_model else way
-        )
     else:
         provider.reply(text="Well.", input_tokens=given, output_tokens=made, polls=4)
 
@@ -90,9 +84,9 @@ def test_each_way_is_one_record_with_its_tokens_and_cost(provider: ScriptedProvi
     reader = open_store(url)
     calls = list(reader.calls(CallFilter(newest_first=False)))
     found: dict[str, CallRecord] = {str(call.request.model): call for call in calls}
-    assert sorted(found) == sorted(RECORDED)
-    assert len(calls) == len(RECORDED)
-    assert {way: recorded(found[way]) for way in RECORDED} == {way: expected(way) for way in RECORDED}
+    assert sorted(found) == sorted(WAYS)
+    assert len(calls) == len(WAYS)
+    assert {way: recorded(found[way]) for way in WAYS} == {way: expected(way) for way in WAYS}
     (sums,) = reader.summary("provider", CallFilter(provider="openai"))
     known = [call for call in calls if call.provider == "openai"]
     assert sums.cost_usd == sum((call.cost.usd for call in known if call.cost), Decimal(0))
@@ -117,11 +111,10 @@ def expected(way: str) -> dict[str, Any]:
     cost = None if given is None else given * INPUT_USD + (made or 0) * OUTPUT_USD
     retries = int(form == "retried")
     hops = ENDPOINTS[name].hops and form != "failed"
-    is_job = ENDPOINTS[name].job
     return {
         "outcome": "error" if form == "failed" else "success",
         "tokens": (given, made),
         "cost": cost,
-        "retries": None if is_job else retries,
-        "attempts": 0 if is_job else 1 + retries + hops,
+        "retries": retries,
+        "attempts": 1 + retries + hops,
     }

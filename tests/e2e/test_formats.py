@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import openai
 import pytest
 
 import callspan
 from callspan.records import FORMAT
-from callspan.spool import uploads
 from callspan.spool.directory import BAD_SUFFIX, remove_cursors
 from callspan.spool.losses import Loss, Losses, add_losses
 from callspan.spool.segment import SUFFIX, Frame, encode_frame, scan
 from callspan.stores.urls import sinks_for
-from tests.provider import FullProvider
 from tests.scale import scaled
 
 from .conftest import in_process
@@ -119,37 +115,13 @@ def test_what_a_process_of_today_leaves_beside_them_is_delivered(
 
 
 def test_they_hide_nothing_that_the_doctor_says_of_the_directory(store: str, spool: Path) -> None:
-    unrecorded = {"/v1/unknown": Loss("/v1/unknown", 3, calls=3)}
+    unrecorded = {"POST /v1/unknown": Loss("POST /v1/unknown", 3, calls=3)}
     add_losses(spool, Losses(dropped={"cap": Loss("cap", 2, calls=2)}, unrecorded=unrecorded))
     (spool / f"1-2-3{SUFFIX}.16{BAD_SUFFIX}").write_bytes(b"damage")
-    uploads.write(spool / uploads.DIRECTORY / f"f{uploads.REQUESTS}", [b"{}\n"])
     answer = in_process("--store", store, "doctor", "--json")
     names = {check["name"] for check in answer.json["checks"]}
-    assert names >= {"another format", "lost: cap", "damage", "batch files", "/v1/unknown"}
+    assert names >= {"another format", "lost: cap", "damage", "POST /v1/unknown"}
     assert answer.code == 1
-
-
-def test_one_that_comes_while_a_process_runs_hides_nothing_that_it_keeps(
-    tmp_path: Path, store: str, spool: Path
-) -> None:
-    """The requests of an uploaded file, until its batch is created."""
-    (theirs,) = spool.glob(f"*{SUFFIX}")
-    away = theirs.rename(tmp_path / theirs.name)
-    line = {"custom_id": "o1", "method": "POST", "url": "/v1/chat/completions"}
-    asked = {"model": "gpt-x", "messages": [{"role": "user", "content": "Hi"}]}
-    handle = callspan.instrument(stores=store)
-    try:
-        with FullProvider() as provider, openai.OpenAI(base_url=provider.url + "/v1", api_key="k") as client:
-            content = json.dumps({**line, "body": asked}).encode()
-            uploaded = client.files.create(file=("in.jsonl", content), purpose="batch")
-            away.rename(theirs)
-            client.batches.create(input_file_id=uploaded.id, endpoint=line["url"], completion_window="24h")
-        assert handle.force_flush(100_000)
-    finally:
-        handle.uninstrument()
-    with closing(callspan.open_store(store)) as reader:
-        assert [call.custom_id for call in reader.calls()] == ["o1"]
-    assert not uploads.uploads_in(spool).files
 
 
 def test_a_damaged_segment_has_the_format_of_its_first_whole_record(store: str, tmp_path: Path) -> None:

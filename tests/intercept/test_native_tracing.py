@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import nullcontext
 from typing import Any
 
-import anthropic
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -97,31 +95,3 @@ def test_spans_of_a_tool_runner_are_replaced_or_below_callspans(
         expected = {**(theirs[name].attributes or {})}
         expected.pop("anthropic.tool_result.content", None)  # `gen_ai.tool.call.result`
         assert {key: shown.get(key) for key in expected} == expected
-
-
-@pytest.mark.parametrize("status", [200, 500])
-def test_the_creation_of_a_batch_has_one_span_and_its_traceparent(
-    status: int, mode: Mode, run: Run, seen: Captured, native: Callable[[], list[ReadableSpan]]
-) -> None:
-    """However it ends: the SDK's own span would have been sent with the request."""
-    if status != 200:
-        mode.provider.reply(status=status, on="/batches")
-
-    async def body() -> None:
-        batches = mode.anthropic().messages.batches
-        with nullcontext() if status == 200 else pytest.raises(anthropic.InternalServerError):
-            await mode.wait(batches.create(requests=[{"custom_id": "a", "params": MESSAGE}]))
-
-    run(body)
-    (span,) = seen.spans
-    assert span.context is not None
-    assert span.context.is_valid
-    (sent,) = [request.headers.get("traceparent") for request in mode.provider.requests]
-    assert sent is not None
-    assert sent.startswith(f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-")
-    shown = dict(span.attributes or {})
-    assert (span.name, span.status.is_ok, shown.get("error.type")) == (
-        "create_batch", status == 200, None if status == 200 else "api_error"
-    )  # fmt: skip
-    assert ("callspan.batch.id" in shown, len(seen.records)) == (status == 200, int(status == 200))
-    assert native() == []

@@ -13,7 +13,6 @@ import pytest
 
 import callspan
 from callspan.observe import unrecognized
-from callspan.providers.base import HOSTED_APIS
 from callspan.providers.registry import APIS
 from callspan.records import CallRecord
 from callspan.testing import Captured, ScriptedProvider, capture
@@ -80,7 +79,7 @@ def flag(record: CallRecord) -> bool:
 
 
 @pytest.mark.parametrize("foreign", FOREIGN)
-@pytest.mark.parametrize("api", sorted(APIS - HOSTED_APIS))
+@pytest.mark.parametrize("api", sorted(APIS))
 def test_a_body_of_another_api_is_flagged(api: str, foreign: str, caplog: pytest.LogCaptureFixture) -> None:
     unrecognized.forget_warnings()
     caplog.clear()
@@ -98,13 +97,13 @@ def test_a_body_of_another_api_is_flagged(api: str, foreign: str, caplog: pytest
     assert "Well." not in warning
 
 
-@pytest.mark.parametrize("api", sorted(APIS - HOSTED_APIS))
+@pytest.mark.parametrize("api", sorted(APIS))
 def test_the_chunks_of_another_api_are_flagged(api: str, seen: Captured) -> None:
     by_hand(api, chunks=[GEMINI, GEMINI])
     assert flag(the_call(seen))
 
 
-@pytest.mark.parametrize("api", sorted(APIS - HOSTED_APIS))
+@pytest.mark.parametrize("api", sorted(APIS))
 def test_what_an_adapter_knows_is_not_flagged(api: str, seen: Captured, caplog: pytest.LogCaptureFixture) -> None:
     for body in KNOWN[api]:
         by_hand(api, body)

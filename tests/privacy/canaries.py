@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import time
@@ -294,18 +293,6 @@ def file_batch(c: Program) -> None:
             client.files.content(file_id).read()
 
 
-@kind
-def file_left_behind(c: Program) -> None:
-    """Uploaded for a batch that is never made."""
-    line = {
-        "custom_id": "x",
-        "method": "POST",
-        "url": "/v1/chat/completions",
-        "body": {"model": "gpt-x", "messages": [{"role": "user", "content": c("leftbehind")}]},
-    }
-    c.openai.files.create(file=io.BytesIO(json.dumps(line).encode()), purpose="batch")
-
-
 def message_body(c: Program, of: str) -> dict[str, Any]:
     return {
         "model": "claude-x",
@@ -390,42 +377,6 @@ def message_batch(c: Program) -> None:
     for _ in range(2):
         c.anthropic.messages.batches.retrieve(batch.id)
     list(c.anthropic.messages.batches.results(batch.id))
-
-
-@kind
-def hosted_anthropic(c: Program) -> None:
-    c.provider.reply(
-        text=c("hanswer"),
-        tool_calls=[{"name": "bash", "arguments": {"command": c("hcommand")}, "result": c("hresult")}],
-    )
-    c.provider.reply(text=c("hanswertwo"))
-    beta: Any = c.anthropic.beta
-    agent = {"type": "agent", "id": "agent_1", "model": "claude-x", "name": c("hagent"), "system": c("hsystem")}
-    found = beta.sessions.create(agent=agent, environment_id="env_1", title=c("htitle"))
-    said = {"type": "user.message", "content": [{"type": "text", "text": c("hsaid")}]}
-    beta.sessions.events.send(found.id, events=[said])
-    with beta.sessions.events.stream(found.id) as events:
-        for event in events:
-            if event.type == "session.status_idle":
-                break
-    list(beta.sessions.events.list(found.id))
-
-
-@kind
-def hosted_openai(c: Program) -> None:
-    c.provider.reply(
-        text=c("oanswer"), tool_calls=[{"name": "search", "arguments": {"query": c("oquery")}, "result": c("oresult")}]
-    )
-    c.provider.reply(text=c("oanswertwo"))
-    beta: Any = c.openai.beta
-    agent = {"model": "gpt-x", "name": c("oagent"), "instructions": c("oinstructions")}
-    stream = beta.agents.sessions.create(
-        agent=agent, environment={"type": "none"}, metadata={"a": c("ometa")}, input=c("oinput"), stream=True
-    )
-    for event in stream:
-        if event.type in ("agent.session.idle", "agent.session.requires_action"):
-            break
-    stream.close()
 
 
 @kind

@@ -1,4 +1,4 @@
-"""Erasing what waits on disk: segments, also of running processes, damaged parts of them, and requests of batches."""
+"""Erasing what waits on disk: segments, also of running processes and damaged parts of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import callspan
 from callspan import erase
 from callspan.delivery.recorder import store_sinks
 from callspan.records import FORMAT, Record, encode
-from callspan.spool import uploads
 from callspan.spool.directory import count_records, store_keys
 from callspan.spool.segment import Segment, encode_frame
 from callspan.stores import CallFilter, EmptyStoreError
@@ -82,60 +81,16 @@ def test_a_segment_that_another_store_still_needs_stays_and_is_said(tmp_path: Pa
     segment.release()
 
 
-def test_requests_of_batches_and_damaged_parts_go(tmp_path: Path) -> None:
+def test_damaged_parts_go(tmp_path: Path) -> None:
     url, spool = f"sqlite:///{tmp_path}/calls", tmp_path / "calls.spool"
     found = waiting(Records())
-    uploads.write(spool / uploads.DIRECTORY / "x.jsonl", [encode(one) + b"\n" for one in found])
-    bad = held(spool, url).path
+    segment = held(spool, url, *found)
+    bad = segment.path
     bad.with_name(f"{bad.name}.0.bad").write_bytes(encode(found[0])[5:])
     bad.with_name(f"{bad.name}.9.bad").write_bytes(encode(found[1])[5:])
     assert erase(url, HERS).is_complete
     assert canaries(tmp_path) == 0
-    assert [b"another one" in one for one in uploads.requests_in(spool)] == [True]
     assert [path.name for path in spool.glob("*.bad")] == [f"{bad.name}.9.bad"]
-
-
-def requests(spool: Path) -> None:
-    uploads.write(spool / uploads.DIRECTORY / "x.jsonl", [encode(one) + b"\n" for one in waiting(Records())])
-
-
-def test_requests_of_batches_go_from_every_directory_of_the_store(tmp_path: Path) -> None:
-    """Here of a process that had named the store in another way: its directory is beside another of its files."""
-    url, other, spool = (
-        f"sqlite:///{tmp_path}/calls",
-        f"jsonl:///{tmp_path}/other.jsonl",
-        tmp_path / "other.jsonl.spool",
-    )
-    requests(spool)
-    segment = held(spool, url)
-    assert erase(url, HERS, dry_run=True).stores[1].calls == 2
-    assert erase(url, HERS).is_complete
-    assert canaries(tmp_path) == 0
-    requests(spool)
-    both = held(spool, f"{other},{url}")
-    left = erase(url, HERS).stores[1].left or ""
-    assert left == "3 of these records also wait for stores that were not named: name those with --store"
-    assert erase(f"{url},{other}", HERS).is_complete
-    assert canaries(tmp_path) == 0
-    segment.release()
-    both.release()
-
-
-def test_requests_of_batches_of_nobody_knows_which_store_are_said_and_those_of_another_are_not(tmp_path: Path) -> None:
-    url, other, spool = (
-        f"sqlite:///{tmp_path}/calls",
-        f"jsonl:///{tmp_path}/other.jsonl",
-        tmp_path / "other.jsonl.spool",
-    )
-    requests(spool)
-    left = erase(url, HERS).stores[1].left or ""
-    assert left == f"3 of these requests are in {spool}: name the stores of the process that was to send them"
-    assert erase(other, HERS).is_complete
-    assert canaries(tmp_path) == 0
-    requests(spool)
-    segment = held(spool, other)
-    assert erase(url, HERS).is_complete
-    assert canaries(tmp_path) == 3
     segment.release()
 
 
@@ -174,7 +129,6 @@ def test_what_waits_for_a_store_that_cannot_erase_goes_when_it_is_named(tmp_path
 def test_what_cannot_be_erased_yet_or_not_be_told_apart_is_said(tmp_path: Path) -> None:
     url, spool = f"sqlite:///{tmp_path}/calls", tmp_path / "calls.spool"
     segment = held(spool, url, *waiting(Records()))
-    uploads.write(spool / uploads.DIRECTORY / "x.jsonl.5.part", [encode(waiting(Records())[0])])
     nameless = segment.path.with_name(f"{segment.path.name}.0.bad")
     nameless.write_bytes(CANARY.encode())
     old = Segment.create(spool, store_keys(spool, store_sinks(url)))
@@ -182,7 +136,6 @@ def test_what_cannot_be_erased_yet_or_not_be_told_apart_is_said(tmp_path: Path) 
         encode_frame(encode(waiting(Records())[0]).replace(b'"schema_version":%d' % FORMAT, b'"schema_version":1'))
     )
     left = erase(url, HERS).stores[1].left or ""
-    assert "1 of these requests are in a file that is being written" in left
     assert f"{nameless}: a damaged part of a record, and nothing in it says of which" in left
     assert f"{old.path} has format 1" in left
     segment.release()

@@ -140,16 +140,6 @@ class Worker:
             for number in range(BATCH_LINES):
                 self.note("line", f"{key}-{number}", begun_ns)
 
-    def hosted(self) -> None:
-        begun_ns = time.time_ns()
-        sessions: Any = self.openai.beta.agents.sessions
-        made = sessions.create(agent={"model": "m"}, environment={"type": "none"}, input="Hi")
-        for event in sessions.events.stream(made.id):
-            if event.type == "agent.session.turn.completed":
-                break
-        list(sessions.turns.list(made.id))
-        self.note("hosted", made.id, begun_ns)
-
     def soak(self) -> None:
         """Make calls until the end; read the store from time to time."""
         read_at = time.monotonic()
@@ -172,8 +162,6 @@ class Worker:
             if turns % 3 == 0:
                 self.create_batch()
             self.read_batches()
-            if turns % 4 == 0 and hasattr(self.openai.beta, "agents"):
-                self.hosted()
             if self.reloading:
                 self.reload()
 

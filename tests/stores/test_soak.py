@@ -1,7 +1,7 @@
 """A service with two workers under faults, and its ledger: nothing missing, doubled or wrong but what is counted.
 
 The soak: three stores, kills, reloads, locks, outages, the cap of the spool, commands and readers beside it. The chaos:
-batches, background and hosted work as fast as it goes, and workers that read the same results while they are killed.
+batches and background responses as fast as it goes, and workers that read the same results while they are killed.
 """
 
 from __future__ import annotations
@@ -135,25 +135,21 @@ class Stored(NamedTuple):
     calls: dict[str, CallRecord]
     """Those with an end: a call of which only the start arrived is missing."""
     sessions: set[str]
-    hosted: Counter[str]
     doubled: list[str]
 
 
 def stored(url: str) -> Stored:
     found: dict[str, CallRecord] = {}
-    hosted, doubled = Counter[str](), list[str]()
+    doubled = list[str]()
     with contextlib.closing(open_store(url)) as reader:
         for call in reader.calls():
-            if call.api == "agent_sessions":
-                hosted[call.place.session_id or ""] += 1
-                continue
             if call.outcome == "started":
                 continue
             key = str(call.custom_id or call.metadata.get("run_id"))
             doubled += [key] if key in found else []
             found[key] = call
         sessions = {one.session.session_id for one in reader.sessions() if one.session.end_ns is not None}
-    return Stored(found, sessions, hosted, doubled)
+    return Stored(found, sessions, doubled)
 
 
 def wrong(key: str, call: CallRecord) -> bool:
@@ -357,11 +353,10 @@ def test_chaos_of_every_kind_of_work_loses_nothing_and_has_each_line_once(tmp_pa
             assert next(iter(reader.calls()), None) is not None
     service.end()
     found, losses = stored(url), read_losses(service.spool)
-    calls, lines, sessions, hosted = (service.noted(kind) for kind in ("call", "line", "session", "hosted"))
-    print(f"| {len(calls)} calls, {len(lines)} lines, {len(hosted)} hosted sessions, {service.kills} kills |")
+    calls, lines, sessions = (service.noted(kind) for kind in ("call", "line", "session"))
+    print(f"| {len(calls)} calls, {len(lines)} lines, {service.kills} kills |")
     assert found.doubled == []
     assert [key for key in (*calls, *lines) if key not in found.calls] == []
     assert [key for key in (*calls, *lines) if wrong(key, found.calls[key])] == []
     assert [key for key in sessions if key not in found.sessions] == []
-    assert {key: found.hosted[key] for key in hosted} == dict.fromkeys(hosted, 1)
     assert not losses.all()

@@ -20,10 +20,9 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan.agent.arguments import as_text
 from callspan.agent.context import metadata_of
-from callspan.agent.operations import Agent, Tool, parsed
+from callspan.agent.operations import TOOL_ERROR, Agent, Tool, parsed
 from callspan.agent.runtime import Runtime, installed, known_level
 from callspan.agent.scope import CallEnded, is_within, leave, scope_of
-from callspan.agent.session_tools import TOOL_ERROR, known_facts
 from callspan.errors import application_error
 from callspan.fail_open import fail_open, value_of
 from callspan.private_names import DECISION_RUN
@@ -366,7 +365,9 @@ class LoopTool(Tool):
         if self.state == "new":
             kind = self.facts.get("tool_type")
             return {**self._metadata} if kind is None else {**self._metadata, "tool_type": kind}
-        return {**self._metadata, **known_facts(self.facts, self._content_level)}
+        hidden = () if self._content_level == "full" else ("description",)
+        facts = {name: value for name, value in self.facts.items() if value is not None and name not in hidden}
+        return {**self._metadata, **facts}
 
 
 def running_loop(runner: object) -> Loop | None:

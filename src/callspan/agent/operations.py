@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from callspan.agent.event_recorder import EventRecorder
 
 _ABSENT: Final = msgspec.UNSET
+TOOL_ERROR: Final = ErrorInfo(kind="unknown", type="tool_error")
 _READ_ARGUMENTS: Final = fail_open("read the arguments of a tool")
 
 _TOOL_CALL_PATHS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {

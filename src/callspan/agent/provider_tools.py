@@ -9,9 +9,8 @@ from typing import Final
 
 from opentelemetry.context import Context
 
-from callspan.agent.operations import parsed
+from callspan.agent.operations import TOOL_ERROR, parsed
 from callspan.agent.runtime import NO_SPAN, Runtime, known_level
-from callspan.agent.session_tools import TOOL_ERROR
 from callspan.fail_open import fail_open
 from callspan.process.processors import with_ids, write
 from callspan.providers.hosted_tools import ProviderRun, runs_at_provider

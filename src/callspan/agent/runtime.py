@@ -82,12 +82,6 @@ class SpanRef(msgspec.Struct, frozen=True, kw_only=True):
     """The provider's id of a call's response; None if unknown, or if it is not a call."""
     request_id: str | None = None
     """The provider's id of a call's last request; None as above."""
-    complete: bool = False
-    """True where a store has the call with its end and usage."""
-    has_answer: bool = False
-    """True where a store has the content of the answer."""
-    seen_ns: int | None = None
-    """When the end of a call was first read, Unix time; None: unknown."""
     level: Content | None = None
     """The content level it was begun with; None: unknown."""
     scope: Callable[[], object] | None = None

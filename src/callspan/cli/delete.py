@@ -14,13 +14,12 @@ from callspan.cli.command_context import CommandContext, reading, store_errors, 
 from callspan.cli.filter_options import MOMENT, selecting
 from callspan.cli.progress import progress
 from callspan.cli.safe_text import clean
-from callspan.cli.ship import spool_of
 from callspan.erasing import Erased, Receipt, erase, whole_ids
 from callspan.formatting import count, iso, plural
 from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
 from callspan.stores.base import CallFilter
-from callspan.stores.retention import prune, remove_uploads
+from callspan.stores.retention import prune
 from callspan.stores.urls import split_urls
 
 _EPILOG: Final = """\b
@@ -168,7 +167,6 @@ def prune_command(context: CommandContext, older_ns: int, dry_run: bool, yes: bo
     try:
         with progress("pruning", shown=not context.json):
             removed = prune(split_urls(context.store)[0], older_ns)
-            remove_uploads(spool_of(context.store), older_ns)
     except SettingError as error:
         raise usage_error(error) from error
     except store_errors() as error:

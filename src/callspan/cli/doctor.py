@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import platform
 import socket
-import time
 from collections.abc import Iterator
 from importlib import metadata
 from itertools import groupby
@@ -22,7 +21,7 @@ from callspan.cli.command_context import CommandContext, store_errors, with_cont
 from callspan.cli.rewards import age, target
 from callspan.cli.safe_text import clean
 from callspan.cli.store_check import NOT_YET, store_check
-from callspan.formatting import duration, iso, plural
+from callspan.formatting import iso, plural
 from callspan.intercept import coverage
 from callspan.intercept import other_instrumentations as others
 from callspan.otlp.variables import SIGNALS, Destination, destinations, otlp_is_named
@@ -33,7 +32,6 @@ from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load, troubles_of, variables
 from callspan.spool.directory import BAD_SUFFIX, Listing
 from callspan.spool.losses import LOSSES_FILE, read_losses
-from callspan.spool.uploads import DIRECTORY, uploads_in
 from callspan.stores.protocol import Readable, Retainable
 from callspan.stores.urls import distribution_of, find_store, split_urls
 
@@ -165,7 +163,6 @@ def every_check(stores: str) -> Iterator[Check]:
         yield from _refused(directory)
         yield from _losses(directory)
         yield from _retention(settings, directory)
-        yield from _uploads(directory)
         yield from _unrecorded(directory)
     yield from _otlp(settings)
     yield from _settings(settings)
@@ -268,8 +265,6 @@ def _others() -> Iterator[Check]:
         if profile.own_scope is not None and _version(profile.name) is not None:
             detail = "traces itself; callspan puts its own span in that one's place, so there is one a call"
             yield Check(area, f"{profile.name} SDK", "note", detail)
-    detail = "callspan makes a span for each model request; do not send those of the provider to the same backend too"
-    yield Check(area, "hosted agents", "note", detail, "To keep only the provider's: CALLSPAN_HOSTED_SPANS=off")
 
 
 def store_state(url: str, settings: Settings) -> Check:
@@ -377,17 +372,6 @@ def _retention(settings: Settings, directory: Path) -> Iterator[Check]:
                 yield Check("stores", f"content in {store.name}", "note", detail, advice)
 
 
-def _uploads(directory: Path) -> Iterator[Check]:
-    """Report the uploaded files whose batch has not been created: they hold the whole requests."""
-    found = uploads_in(directory)
-    if found.files:
-        age = duration((time.time() - found.since) * 1e9)
-        detail = f"{plural(found.files, 'uploaded file')} of requests, {found.size:,} bytes, the oldest {age} old, "
-        detail += f"in {directory / DIRECTORY}"
-        advice = "They wait for their batch, and are deleted with it, after 30 days, and by callspan delete and prune."
-        yield Check("stores", "batch files", "note", detail, advice)
-
-
 def _damage(directory: Path) -> Iterator[Check]:
     """Report the damaged parts of segments, which are kept in files next to them."""
     for path in Listing(directory).damaged():
@@ -409,9 +393,7 @@ def _refused(directory: Path) -> Iterator[Check]:
 def _unrecorded(directory: Path) -> Iterator[Check]:
     """Report the paths of calls that were seen and left no record."""
     for path, count in read_losses(directory).unrecorded.items():
-        verb = "is" if count.calls == 1 else "are"
-        detail = f"{plural(count.calls, 'call')} to {path} {verb} not recorded, "
-        detail += f"from {iso(count.first_ns)} to {iso(count.last_ns)}"
+        detail = f"{plural(count.calls, 'time')}, from {iso(count.first_ns)} to {iso(count.last_ns)}"
         advice = f"What is recorded: docs/coverage.md. Delete {directory}/{LOSSES_FILE} once you know."
         yield Check("not recorded", path, "warning", detail, advice)
 

@@ -29,7 +29,6 @@ from callspan.formatting import plural
 from callspan.record.content_level import at_level
 from callspan.record.events import Record
 from callspan.settings import Settings
-from callspan.spool import uploads
 from callspan.spool.segment import make_private
 from callspan.spool.sink import Since
 from callspan.stores.base import Keep
@@ -221,8 +220,6 @@ class Retention:
         until = now if since is None else min(now, since)
         before = _before(now, until, self._settings.retain_days)
         content_before = _before(now, until, self._settings.retain_content_days)
-        if before is not None or content_before is not None:
-            uploads.remove_before(self._directory, max(before or 0, content_before or 0) / 1e9)
         self._content_ns = known.content_ns if content_before is None else content_before
         if content_before == known.content_ns:
             content_before = None

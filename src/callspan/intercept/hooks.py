@@ -19,7 +19,6 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan.agent.context import content_of
 from callspan.agent.requirement import lacks_session
-from callspan.background import AtomicFlag
 from callspan.fail_open import fail_open, reported
 from callspan.intercept import other_instrumentations
 from callspan.observe.deferred_ends import DeferredEnds
@@ -57,15 +56,6 @@ class Followed(NamedTuple):
     """Not empty while there may be a current one."""
     current: ContextVar[Any]
     """The follower of this context, which has as `read` the response that it follows if that has no other; or None."""
-
-
-class Unfollowed(NamedTuple):
-    """What is done with the parsed JSON of other responses, if it has `usage`."""
-
-    are_wanted: AtomicFlag
-    """Nothing is done while it is not set."""
-    note: Callable[[Any, Any], object]
-    """Takes the instance and the response."""
 
 
 class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +103,7 @@ def silenced(original: Function, step: fail_open, is_replaced: Callable[[tuple[A
     return update_wrapper(hooked, original)
 
 
-def guarded_data(original: Function, step: fail_open, followed: Followed, unfollowed: Unfollowed) -> Function:
+def guarded_data(original: Function, step: fail_open, followed: Followed) -> Function:
     """Return a function that first passes `data` to the follower of `response`, then does the same as `original`.
 
     For functions called for every chunk of a stream, at minimal cost.
@@ -122,10 +112,10 @@ def guarded_data(original: Function, step: fail_open, followed: Followed, unfoll
         given = [*parameters(original).values()][1:]
         are_usual = all(each.kind is each.KEYWORD_ONLY and each.default is each.empty for each in given)
         if are_usual and {each.name for each in given} == _DATA:
-            return update_wrapper(_data_hook(original, step, followed, unfollowed), original)
+            return update_wrapper(_data_hook(original, step, followed), original)
     data_of, response_of = reader(original, "data", 1), reader(original, "response", 3)
     # The same for a function that is given these in another way.
-    show = _data_hook(lambda *_, **__: None, step, followed, unfollowed)
+    show = _data_hook(lambda *_, **__: None, step, followed)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         show(args[0], data=data_of(args, kwargs), cast_to=None, response=response_of(args, kwargs))
@@ -133,9 +123,8 @@ def guarded_data(original: Function, step: fail_open, followed: Followed, unfoll
     return guarded(original, HookSteps(step=step, begin=begin))
 
 
-def _data_hook(original: Function, step: fail_open, followed: Followed, unfollowed: Unfollowed) -> Function:
+def _data_hook(original: Function, step: fail_open, followed: Followed) -> Function:
     """Return the hook of a function with the keyword-only parameters of today's SDKs, which costs half of the other."""
-    are_wanted, note = unfollowed
     follower_of, running, current_one = followed.by_id.get, followed.running, followed.current.get
 
     def hooked(self: Any, /, *, data: Any, cast_to: Any, response: Any) -> Any:  # noqa: ANN401 - the original's own
@@ -147,8 +136,6 @@ def _data_hook(original: Function, step: fail_open, followed: Followed, unfollow
                 # Read first: CPython 3.11 looks up a callable that is called from a slot like a method.
                 show = follower.data
                 show(data)
-            elif are_wanted and data.__class__ is dict and "usage" in data and data["usage"]:
-                note(self, response)
         except Exception:
             if not _swallowed(step):
                 raise
@@ -309,7 +296,7 @@ def not_prepared() -> None:
     """Placeholder if nothing is instrumented."""
 
 
-def not_counted(path: str) -> None:
+def not_counted(request: str) -> None:
     """Placeholder if nothing is instrumented."""
 
 
@@ -334,10 +321,8 @@ class HookContext:
         self.deferred_ends = DeferredEnds()
         self.prepare: Callable[[], object] = not_prepared
         """Imports the modules that calls need besides the adapters of their SDK; called when an SDK is patched."""
-        self.unknown_posts = AtomicFlag()
-        """Set by the first observed POST to a path without an adapter; until then, no other response is looked at."""
         self.unrecorded: Callable[[str], object] = not_counted
-        """Takes the path of each call that is, or may be, inference and leaves no record, see `unrecorded`."""
+        """Takes method and path of each request that may cost money and leaves no record."""
 
     def factory(self) -> CallFactory | None:
         """Return the factory for a call made now; None if it must not be observed (suppressed, for example)."""

@@ -130,10 +130,6 @@ HOOKS: Final[tuple[Hook, ...]] = (
     _hook(
         names.TOOL_SPAN, tool_loops.observe_tool_span, reads=("tool", "tool_use"), ignores=("client",), late=True
     ),
-    _hook(
-        names.SESSION_TOOL_SPAN, tool_loops.observe_session_tool, reads=("tool", "tool_use_id", "tool_name", "input"),
-        ignores=("toolset_name", "agent_tool", "session_id", "session_thread_id", "conversation_id"), late=True,
-    ),
     _hook(names.EXECUTE_FUNCTION, tool_loops.observe_function, reads=("item",), ignores=("run",), late=True),
     Hook(
         # Public, as the next two.

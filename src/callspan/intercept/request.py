@@ -10,7 +10,6 @@ import os
 import sys
 import weakref
 from contextvars import ContextVar
-from functools import partial
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
@@ -30,18 +29,12 @@ from callspan.intercept.hooks import (
     Function,
     HookContext,
     HookSteps,
-    Unfollowed,
     argument,
     guarded,
     guarded_data,
     reader,
 )
-from callspan.intercept.other_requests import (
-    OtherRoute,
-    note_answer,
-    note_response,
-    route_other,
-)
+from callspan.intercept.other_requests import StartOther, route_other
 from callspan.intercept.response_observer import (
     OBSERVERS,
     CapturePath,
@@ -64,7 +57,6 @@ from callspan.providers import registry
 from callspan.providers.base import Endpoint
 from callspan.record.call import ErrorInfo
 
-_POST: Final = ("post", "POST")
 _ATTACH: Final = fail_open("make a call's span the current one")
 _OPEN: Final = fail_open("start observing a call")
 _CLOSE: Final = fail_open("finish observing a call")
@@ -276,10 +268,8 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
         if factory is None:
             return None
         options = args[at] if len(args) > at else options_of(args, kwargs)
-        route = registry.endpoint_for(options.method, options.url) or route_other(factory, options)
+        route = registry.endpoint_for(options.method, options.url) or route_other(hook_context, args[0], options)
         if route is None:
-            if options.method in _POST:
-                hook_context.unknown_posts.set()
             return None
         # By keyword, as the SDKs give it, without a call of a function; so below.
         stream = bool(kwargs["stream"] if "stream" in kwargs else stream_of(args, kwargs))
@@ -294,14 +284,12 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
 
 def observe_response(hook_context: HookContext, original: Function) -> Function:
     """Return a replacement of `_process_response` (sync or async) that observes the final HTTP response."""
+    del hook_context
     response_of = reader(original, "response", 3)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         opened = CURRENT_CALL.get()
-        if opened is None:
-            if hook_context.unknown_posts:
-                note_response(hook_context, args[0], response_of(args, kwargs))
-        else:
+        if opened is not None:
             retries = kwargs.get("retries_taken")
             if isinstance(retries, int):
                 opened.call.attempts.sdk_retries = retries
@@ -312,8 +300,8 @@ def observe_response(hook_context: HookContext, original: Function) -> Function:
 
 def observe_data(hook_context: HookContext, original: Function) -> Function:
     """Return a replacement of `_process_response_data` that first passes each parsed body or chunk to its call."""
-    others = Unfollowed(hook_context.unknown_posts, partial(note_answer, hook_context))
-    return guarded_data(original, _DATA, Followed(OBSERVERS, _REQUESTS, CURRENT_CALL), others)
+    del hook_context
+    return guarded_data(original, _DATA, Followed(OBSERVERS, _REQUESTS, CURRENT_CALL))
 
 
 def observe_build(hook_context: HookContext, original: Function) -> Function:
@@ -377,15 +365,15 @@ class _Arguments(NamedTuple):
 
 
 def _opened(
-    hook_context: HookContext, factory: CallFactory, route: Endpoint | OtherRoute, arguments: _Arguments
+    hook_context: HookContext, factory: CallFactory, route: Endpoint | StartOther, arguments: _Arguments
 ) -> OpenCall:
     """Start observing a request. After its start nothing here may raise, or it would never end."""
     client, options, stream, context = arguments
     ownership = other_instrumentations.OWN_SPANS[hook_context.propagate]
-    endpoint = None if isinstance(route, OtherRoute) else route
+    endpoint = None if callable(route) else route
     # Reading a missing field of a pydantic model raises, with a message that is more expensive than a span.
     is_native = getattr(options, "__dict__", {}).get(names.SPAN_NAME.name) is not None
-    if is_native and (not isinstance(route, OtherRoute) or route.has_span):
+    if is_native and endpoint is not None:
         ownership = other_instrumentations.decide_ownership(
             client, options, native=hook_context.native, propagate=hook_context.propagate
         )
@@ -399,10 +387,7 @@ def _opened(
         hides_usage=hook_context.stream_usage and stream and not raw and request_usage(endpoint, options),
         reads_items=bool(hook_context.missing) and hook_context.lacks(info.sdk, names.PROCESS_RESPONSE_DATA.name),
     )
-    if isinstance(route, OtherRoute):
-        call: Exchange = route.start(route.found, getattr(options, "params", None), info, context)
-    else:
-        call = factory.start(route, info, alone=not context)
+    call = route(factory, info, context) if callable(route) else factory.start(route, info, alone=not context)
     http = ownership.replaced
     if http is not None:
         in_session = call.record.place.session_id is not None

@@ -15,7 +15,6 @@ from msgspec import UNSET
 from callspan import private_names as names
 from callspan.agent.decorators import WRAPPERS
 from callspan.agent.loops import Loop, LoopTool, running_loop
-from callspan.agent.session_tools import SessionTool
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.hooks import Function, HookContext, HookSteps, argument, guarded, parameters, silenced
 
@@ -124,33 +123,6 @@ def _server(tool: Any) -> str | None:  # noqa: ANN401 - a tool of the SDK
     return name if isinstance(name, str) else None
 
 
-def observe_session_tool(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of what returns the block in which the anthropic SDK runs a tool of a hosted session."""
-    tool_of = argument(original, "tool", 1)
-
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> SessionTool | None:
-        if hook_context.factory() is None:
-            return None
-        facts = {
-            "provider": "anthropic", "description": _description(tool_of.read(args, kwargs)),
-            "toolset": kwargs.get("toolset_name"), "hosted_session_id": kwargs.get("session_id"),
-            "hosted_thread_id": kwargs.get("session_thread_id"),
-        }  # fmt: skip
-        call_id, name, given = kwargs["tool_use_id"], kwargs["tool_name"], kwargs["input"]
-        return SessionTool(name, call_id, given, kwargs.get("session_id"), facts)
-
-    def returned(tool: SessionTool, native: AbstractContextManager[Any]) -> _ToolBlock:
-        return _ToolBlock(tool.start, None if hook_context.native == "replace" else native)
-
-    return guarded(original, HookSteps(step=_RUN, begin=begin, returned=returned))
-
-
-def _description(tool: Any) -> str | None:  # noqa: ANN401 - any tool of the SDK
-    description = getattr(tool, "description", None)
-    found = tool.to_dict().get("description") if description is None and hasattr(tool, "to_dict") else description
-    return found if isinstance(found, str) and found else None
-
-
 def observe_function(hook_context: HookContext, original: Function) -> Function:
     """Return a replacement of what runs a function in a runner of openai."""
     item_of = argument(original, "item", 2)
@@ -192,9 +164,9 @@ def _ignore(*args: object, **kwargs: object) -> None:
 class _ToolBlock:
     """The block in which a tool runs; the SDK's own span, if it has one, is within."""
 
-    def __init__(self, start: Callable[[], LoopTool | SessionTool], native: AbstractContextManager[Any] | None) -> None:
+    def __init__(self, start: Callable[[], LoopTool], native: AbstractContextManager[Any] | None) -> None:
         self._start, self._native = start, native
-        self._tool: LoopTool | SessionTool | None = None
+        self._tool: LoopTool | None = None
         self._run: Any = None
 
     def __enter__(self) -> Any:  # noqa: ANN401 - the SDK's own, or ours

@@ -1,8 +1,9 @@
 """Websockets: observes the connections on which responses are requested, at the connection itself.
 
 The hook of `handshake` looks at each connection that the `websockets` library opens. Where its path is a known one, and
-an SDK opened it or its host is a known provider's, `send`, `recv` and `close` of that one object are replaced; other
-connections stay as they are. What an SDK queues, flushes after a reconnect or multiplexes passes here once, as sent.
+an SDK opened it or its host is a known provider's, `send`, `recv` and `close` of that one object are replaced; a
+connection to any other path there is counted, and stays as it is. What an SDK queues, flushes after a reconnect or
+multiplexes passes here once, as sent.
 
 The application gets the very messages and exceptions, in their order. What is received is only put into `frames`; what
 ends a call is read there before the application has it, so that its record survives a `kill -9`.
@@ -26,6 +27,7 @@ from callspan.fail_open import fail_open, report, reported
 from callspan.frames import FRAMES, SMALL_BYTES
 from callspan.intercept.client_info import call_info, sdk_of
 from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
+from callspan.intercept.other_requests import path_template
 from callspan.observe.live_call import LiveCall
 from callspan.observe.ports import CallInfo, Timeline
 from callspan.observe.socket_calls import (
@@ -64,24 +66,27 @@ _AGENT: Final = "/Python "
 
 
 def observe_handshake(hook_context: HookContext, original: Function, *, is_async: bool = False) -> Function:
-    """Return a replacement of `ClientConnection.handshake` that observes what then passes over a known path."""
+    """Return a replacement of `ClientConnection.handshake` that observes known paths and counts others."""
 
-    def opening(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Endpoint] | None:
+    def opening(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Endpoint | None] | None:
         del kwargs
         if not hook_context.factories:
             return None
-        endpoint = registry.endpoint_for(METHOD, _uri(args[0]).path)
-        return None if endpoint is None else (args[0], endpoint)
+        return args[0], registry.endpoint_for(METHOD, _uri(args[0]).path)
 
-    def opened(state: tuple[Any, Endpoint], result: object) -> None:
+    def opened(state: tuple[Any, Endpoint | None], result: object) -> None:
         del result
         connection, endpoint = state
         info = _info(connection)
-        if info is not None:
+        if info is not None and endpoint is None and hook_context.factory() is not None:
+            hook_context.unrecorded(f"{METHOD} {path_template(_uri(connection).path)}")
+        elif info is not None and endpoint is not None:
             socket = _Socket(hook_context, endpoint, info)
             (socket.replace_async if is_async else socket.replace)(connection)
 
-    def failed(state: tuple[Any, Endpoint], error: BaseException) -> None:
+    def failed(state: tuple[Any, Endpoint | None], error: BaseException) -> None:
+        if state[1] is None:
+            return
         # Those of an SDK are counted by `observe_connect`, which knows what waited.
         info, factory, refused = _info(state[0]), hook_context.factory(), refusal(error)
         is_redirected = refused.status is not None and refused.status // 100 == _REDIRECTION

@@ -5,8 +5,8 @@ And exchanges that have a record, of which a call is one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable
+from typing import Any, Final
 
 import msgspec
 
@@ -36,7 +36,6 @@ from callspan.process.processors import interrupted
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, Accumulator, Endpoint, ResponseInfo
 from callspan.providers.hosted_tools import has_runs
-from callspan.providers.routes import Found, Kind
 from callspan.providers.wire_json import text
 from callspan.record.call import NO_BODY, CallRecord, ChunkNote, ErrorInfo, Request, Stream, StreamEnd
 from callspan.record.codec import encode_json, encode_response, exact_messages
@@ -52,10 +51,6 @@ _READ_MESSAGES: Final = fail_open("read the messages of a call")
 _TOTALS: Final = fail_open("add a call to its session")
 _nothing: Final[Callable[[], object]] = bool
 
-WebhookReport: TypeAlias = Callable[[CallInfo, str, str, int | None], None]
-"""Takes a client's server, a response's id and status, and when it ended, Unix nanoseconds (None: now)."""
-StartExchange: TypeAlias = Callable[[Found, Any, CallInfo, Any], Exchange]
-"""Takes the route of a request, its query, its client's server, and OpenTelemetry's context around it."""
 _NOTHING_AROUND: Final[tuple[None, None, dict[str, object]]] = (None, None, {})
 _START_SPAN: Final = fail_open("start a span")
 _READ_AMBIENT: Final = fail_open("read the session and metadata around a call")
@@ -344,7 +339,7 @@ class LiveCall(RecordedExchange):
         self._ports.write(processed)
         self._ports.keep(record := processed.record)
         if record.part == "answered":
-            self._ports.answered(record)
+            self._ports.seen.is_first(record.call_id)
         if self._ports.are_measured():
             self._ports.observed(processed)
         (self._over or self._ports.begun(self._begun))()
@@ -413,10 +408,6 @@ class LiveCall(RecordedExchange):
 class CallFactory(CallPorts, frozen=True, kw_only=True):
     """Starts calls; one per `instrument()`. Safe from any thread."""
 
-    others: Mapping[Kind, StartExchange] = {}
-    """Starts to observe a request of another kind; a kind without a function is not observed."""
-    webhook: WebhookReport | None = None
-    """Called with the end of a background response that a webhook has reported; None: not wanted."""
     connection_failed: Callable[[CallInfo, ErrorInfo], object] = nothing
     """Called with each websocket that could not be opened while no call waited for it. Never raises."""
 
@@ -436,6 +427,18 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
 
         `alone` True: there is neither a session nor metadata around it.
         """
+        zero_ns, record, call_ended = self.begin(endpoint, info, alone=alone)
+        begun = self.processors.begun(record)
+        try:
+            span = self.start_span(begun)
+        except reported(_START_SPAN):
+            span = NO_SPAN
+        return LiveCall(self, endpoint, record, begun, span, call_ended, zero_ns)
+
+    def begin(
+        self, endpoint: Endpoint, info: CallInfo, *, alone: bool = False
+    ) -> tuple[int, CallRecord, CallEnded | None]:
+        """Return the monotonic time, the record of a call that begins now, and what takes it when it has ended."""
         start_ns, zero_ns = self.clock.wall_ns(), self.clock.monotonic_ns()
         try:
             place, call_ended, metadata = _NOTHING_AROUND if alone else self.ambient()
@@ -446,9 +449,4 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
         )
         if metadata:
             record = msgspec.structs.replace(record, metadata=metadata)
-        begun = self.processors.begun(record)
-        try:
-            span = self.start_span(begun)
-        except reported(_START_SPAN):
-            span = NO_SPAN
-        return LiveCall(self, endpoint, record, begun, span, call_ended, zero_ns)
+        return zero_ns, record, call_ended

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import msgspec
 
-from callspan.background import AtomicFlag
+from callspan.background import AtomicFlag, LRUCache
 from callspan.process.processed import Processed
 from callspan.process.processors import Processors
 from callspan.record.call import CallRecord, Place
@@ -18,6 +18,9 @@ from callspan.record.span_handle import NoSpan, SpanHandle
 
 if TYPE_CHECKING:
     from callspan.observe.exchange import Exchange
+
+_MOST_ENDS: Final = 16_384
+_MOST_RESULTS: Final = 1024
 
 CallEnded: TypeAlias = Callable[[Processed[CallRecord], Conversation | None], None]
 """Adds a call to the totals of its session and timestep, and its messages, None if they may not be exported."""
@@ -95,6 +98,38 @@ def nothing(*about: object) -> None:
     del about
 
 
+def _unknown_request(call_id: str) -> tuple[Place, None]:
+    """Know no request."""
+    del call_id
+    return Place(), None
+
+
+class SeenLines(msgspec.Struct, eq=False):
+    """How many lines of a batch's results this process has read; shared by all its readers."""
+
+    lines: int = 0
+
+
+class AlreadySeen:
+    """Which ends and lines this process has recorded: the next one who reads them makes no span and measures nothing.
+
+    What is forgotten is recorded once more, as a version of the same record. Safe from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._ends: LRUCache[str, object] = LRUCache(_MOST_ENDS)
+        self._lines: LRUCache[str, SeenLines] = LRUCache(_MOST_RESULTS)
+
+    def is_first(self, end: str) -> bool:
+        """Return whether an end has not been recorded yet; it is from now on."""
+        return self._ends.claim(end, object())
+
+    def lines_of(self, results: str) -> SeenLines:
+        """Return how many lines of results have been read."""
+        fresh = SeenLines()
+        return fresh if self._lines.claim(results, fresh) else self._lines.get(results) or fresh
+
+
 class ExchangePorts(msgspec.Struct, frozen=True, kw_only=True):
     """The ports of an observed request. Safe from any thread."""
 
@@ -134,8 +169,12 @@ class CallPorts(ExchangePorts, frozen=True, kw_only=True):
     """Returns something true where the record of a stream that was sent is wanted."""
     keep: Callable[[CallRecord], object] = bool
     """Called with the record of a call that was sent or has ended, for what refers to the call later. Never raises."""
-    answered: Callable[[CallRecord], object] = bool
-    """Called with the record of a background response that came with its own request. Never raises."""
+    seen: AlreadySeen = msgspec.field(default_factory=AlreadySeen)
+    """The ends that other requests than the calls' own have told of."""
+    requested_in: Callable[[str], tuple[Place, Any]] = _unknown_request
+    """Returns the session and step of a call, and the context of its span, where this process knows them."""
+    start_later: Callable[[Processed[CallRecord], Any, Any], CallSpanHandle | None] = nothing
+    """Starts the span of a call that is over, in a context, linked to that of its request; None: it cannot."""
     tools_ran: Exchanged = nothing
     """Called with the messages and the record of a call in which tools of the provider have run. Never raises."""
     estimates: bool = False

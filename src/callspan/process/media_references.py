@@ -33,7 +33,6 @@ _MARKS: Final[dict[str, tuple[bytes, ...]]] = {
         ("completions", "text_completions", "translations", "speech", "vector_store_search", "graders"), ()
     ),
     **dict.fromkeys(("messages", "decisions", "moderations", "transcriptions"), (b"base64",)),
-    **dict.fromkeys(("sessions", "agent_sessions"), (b"base64",)),
     **dict.fromkeys(("images", "image_variations"), (b"b64_json",)),
     "image_edits": (b"b64_json", b"base64"),
     "chat_completions": (b"base64", b'audio"'),

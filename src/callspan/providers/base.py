@@ -18,18 +18,12 @@ from callspan.record.usage import Usage
 Api: TypeAlias = Literal[
     "chat_completions", "responses", "completions", "embeddings", "decisions", "messages", "moderations",
     "vector_store_search", "graders", "images",
-    "image_edits", "image_variations", "transcriptions", "translations", "speech", "text_completions", "sessions",
-    "agent_sessions", "eval_runs", "videos", "dreams",
+    "image_edits", "image_variations", "transcriptions", "translations", "speech", "text_completions",
 ]  # fmt: skip
 Operation: TypeAlias = Literal[
     "chat", "generate_content", "text_completion", "embeddings", "decisions", "moderation", "retrieval", "evaluation",
-    "fetch_response", "invoke_agent",
+    "fetch_response",
 ]  # fmt: skip
-
-HOSTED: Final = "hosted"
-"""Operation of requests about hosted agents: their contents have spans, they themselves have none."""
-HOSTED_APIS: Final[frozenset[str]] = frozenset({"sessions", "agent_sessions", "eval_runs", "videos", "dreams"})
-"""The APIs of agents and jobs that run at the provider: calls are not requested, events and answers report them."""
 
 MEDIA_APIS: Final[frozenset[str]] = frozenset(
     {"images", "image_edits", "image_variations", "transcriptions", "translations", "speech"}

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from callspan.providers.wire_json import text
-from callspan.record.call import CallRecord
 from callspan.record.messages import Message, ToolCall, ToolResult
 
 _OF_APPLICATION: Final = frozenset(
@@ -63,12 +62,6 @@ def has_runs(body: object) -> bool:
         if isinstance(kind, str) and kind.endswith(_SUFFIXES) and kind not in _ANSWERED:
             return True
     return False
-
-
-def may_have_runs(record: CallRecord) -> bool:
-    """Return whether the answer of a record may contain the run of a tool at the provider, without parsing it."""
-    body = b"" if record.response is None or record.response.body is None else bytes(record.response.body)
-    return b'_call"' in body or b'_tool_use"' in body
 
 
 def runs_at_provider(output: list[Message]) -> Iterator[ProviderRun]:

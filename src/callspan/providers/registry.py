@@ -11,20 +11,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 import msgspec
 
 from callspan.fail_open import fail_open, ours
 from callspan.forks import late_import
 from callspan.providers import routes
-from callspan.providers.base import HOSTED_APIS, NOT_RECOGNIZED, Accumulator, Endpoint, Endpoints, ResponseInfo
+from callspan.providers.base import NOT_RECOGNIZED, Accumulator, Endpoint, Endpoints, ResponseInfo
 from callspan.record.call import CallRecord, Request
 from callspan.record.messages import Conversation
 from callspan.sdk_profiles import Wire
-
-if TYPE_CHECKING:
-    from callspan.providers.hosted import HostedEndpoint
 
 _MOST_PATHS: Final = 128
 
@@ -58,11 +55,6 @@ _PLACES: Final[dict[str, tuple[str, str]]] = {
     "translations": ("openai.media", "Translations"),
     "speech": ("openai.media", "Speech"),
     "text_completions": ("anthropic.completions", "TextCompletions"),
-    "sessions": ("anthropic.sessions", "Sessions"),
-    "agent_sessions": ("openai.agent_sessions", "AgentSessions"),
-    "eval_runs": ("openai.jobs", "EvalRuns"),
-    "videos": ("openai.jobs", "Videos"),
-    "dreams": ("anthropic.dreams", "Dreams"),
 }
 """Module and class of the adapter of each API."""
 APIS: Final = frozenset(_PLACES)
@@ -81,11 +73,6 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
         return None
     api = found.path.adapter
     return _vector_store_search(found.ids["store"]) if api == _SEARCH else _endpoint(api)
-
-
-def hosted_reader(api: str) -> HostedEndpoint:
-    """Return the reader of hosted agents' sessions or of jobs; `api` is one of `HOSTED_APIS`."""
-    return cast("HostedEndpoint", _endpoint(api))
 
 
 def by_api(api: str) -> Endpoint | None:
@@ -128,7 +115,7 @@ def register(endpoint: Endpoint) -> Endpoint:
 def load(wire: Wire) -> None:
     """Import the adapters of a family of APIs, and everything their first response needs."""
     late_import("email.utils")  # for dates in headers
-    for api in APIS - HOSTED_APIS:
+    for api in APIS:
         if wire_of(api) == wire:
             _endpoint(api)
 
@@ -188,6 +175,11 @@ def _endpoint(api: str) -> Endpoint:
     return cast("Endpoint", getattr(late_import(f"callspan.providers.{module}"), name)())
 
 
+def generic(api: str) -> Endpoint:
+    """Return the reader of answers on a path that no adapter knows; `api` is the path without ids."""
+    return cast("Endpoint", late_import("callspan.providers.generic_body").GenericBody(api))
+
+
 @cache
 def fetch() -> Endpoint:
     """Return the endpoint of requests that fetch or cancel a background response."""
@@ -197,7 +189,7 @@ def fetch() -> Endpoint:
 def __getattr__(name: str) -> Endpoints:
     if name != "ENDPOINTS":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return tuple(_endpoint(api) for api in _PLACES if api not in HOSTED_APIS)
+    return tuple(_endpoint(api) for api in _PLACES)
 
 
 class OwnEndpoint:

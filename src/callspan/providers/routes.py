@@ -12,31 +12,32 @@ from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
-Kind: TypeAlias = Literal["call", "fetch", "batch", "hosted", "not recorded", "no inference", "ended"]
+Kind: TypeAlias = Literal["call", "fetch", "results", "not recorded", "no inference"]
 """What a request is.
 
-`call`: it asks a model. `fetch`: it reads or cancels a background response. `batch`: it is about batches or their
-files. `hosted`: it is about agents or jobs that run at the provider. `not recorded`: it leads to inference without a
-record. `no inference`: its answer may repeat the usage of recorded calls. `ended`: the provider has taken it away.
+`call`: it asks a model. `fetch`: it reads or cancels a background response. `results`: it reads the results of a batch.
+`not recorded`: it leads to inference, and is counted. `no inference`: its answer may repeat usage of recorded calls.
 """
-What: TypeAlias = Literal["recorded", "not yet", "websockets", "no inference", "ended"]
+What: TypeAlias = Literal["recorded", "counted", "websockets", "no inference"]
 """What is recorded of a method.
 
-`not yet`: inference, or leads to inference, without a record; `websockets`: the same over a websocket.
+`counted`: inference, or leads to inference, without a record; `websockets`: the same over a websocket.
 """
 
 EVERY: Final = "*"
 """Matches all methods of a resource and of the resources below it."""
 _CRUD: Final = "create retrieve update list delete archive cancel"
 _STORED: Final = "it reads or keeps stored answers"
-_JOB: Final = "one call for each, in progress until one that has ended is read"
-_HOSTED: Final = "what the agent does is recorded as its events are read, see [hosted agents](hosted.md)"
+_ELSEWHERE: Final = "the work is done at the provider: requests that begin it are counted"
+_LINES: Final = "one call for each line of a batch's results; no other file"
+_BATCH: Final = "requests are counted; its lines are recorded when its results are read"
 _ASSISTANTS: Final = "OpenAI ended Assistants in August 2026; requests are counted"
 
 _MOST_PATHS: Final = 128
 _ANCHOR: Final = "^"
 _BASES: Final[tuple[list[str], ...]] = ([], ["openai", "v1"])
 """What comes before a whole path: nothing for openai, whose version is in the base URL; groq's is in the path."""
+_BASE_WORDS: Final = frozenset({"openai", "v1"})
 _ANY: Final = ""
 
 
@@ -47,9 +48,7 @@ class Path(NamedTuple):
     """Method and last segments of the path, `{name}` for an id; after `^` the whole path."""
     kind: Kind
     adapter: str = ""
-    """The `api` of what reads it; of a batch, the operation."""
-    subject: str = ""
-    """Of a hosted agent or job: what the request is for, see `hosted.What`."""
+    """The `api` of what reads it."""
 
 
 class Row(NamedTuple):
@@ -118,74 +117,47 @@ _ROWS: Final = (
         paths=(Path("POST v1/complete", "call", "text_completions"),)),
     Row("anthropic", "beta.messages", "create parse stream tool_runner thread", "recorded",
         "one record for each request that a tool runner or a thread makes"),
-    Row("openai", "beta.agents.sessions", "create stream", "recorded", _HOSTED,
-        paths=(Path("POST agents/sessions", "hosted", "agent_sessions", "session"),)),
-    Row("openai", "beta.agents.sessions.events", "create stream", "recorded", "one record for each turn",
-        paths=(Path("POST agents/sessions/{id}/events", "hosted", "agent_sessions", "send"),
-        Path("GET agents/sessions/{id}/events", "hosted", "agent_sessions", "stream"))),
-    Row("openai", "beta.agents.sessions.turns", "retrieve list", "recorded", "their latest usage counts",
-        paths=(Path("GET agents/sessions/{id}/turns", "hosted", "agent_sessions", "turns"),
-        Path("GET agents/sessions/{id}/turns/{turn}", "hosted", "agent_sessions", "turns"))),
-    Row("openai", "beta.agents.sessions.subagents.turns", "retrieve list", "recorded", "their latest usage counts",
-        paths=(Path("GET agents/sessions/{id}/subagents/{thread}/turns", "hosted", "agent_sessions", "turns"),
-        Path("GET agents/sessions/{id}/subagents/{thread}/turns/{turn}", "hosted", "agent_sessions", "turns"))),
-    Row("anthropic", "beta.sessions", "create", "recorded", _HOSTED,
-        paths=(Path("POST v1/sessions", "hosted", "sessions", "session"),)),
-    Row("anthropic", "beta.sessions.events", "send stream list", "recorded",
-        "one record for each model request, once, when its events are read",
-        paths=(Path("POST v1/sessions/{id}/events", "hosted", "sessions", "send"),
-        Path("GET v1/sessions/{id}/events", "hosted", "sessions", "events"),
-        Path("GET v1/sessions/{id}/events/stream", "hosted", "sessions", "stream"))),
-    Row("anthropic", "beta.sessions.threads.events", "stream list", "recorded", "as the events of sessions",
-        paths=(Path("GET v1/sessions/{id}/threads/{thread}/events", "hosted", "sessions", "events"),
-        Path("GET v1/sessions/{id}/threads/{thread}/stream", "hosted", "sessions", "stream"))),
-    Row("openai", "batches", "create retrieve", "recorded", "one call for each line of a batch",
-        paths=(Path("POST batches", "batch", "create_batch"), Path("GET batches/{batch}", "batch", "retrieve_batch"))),
-    Row("openai", "files", "create content retrieve_content", "recorded",
-        'the requests (`purpose="batch"`) and results of batches; no other file',
-        paths=(Path("POST ^files", "batch", "upload_file"),
-        Path("GET ^files/{file}/content", "batch", "batch_results"))),
-    Row("anthropic", "messages.batches", "create retrieve results", "recorded", "one call for each line of a batch",
-        paths=(Path("POST messages/batches", "batch", "create_batch"),
-        Path("GET messages/batches/{batch}", "batch", "retrieve_batch"),
-        Path("GET messages/batches/{batch}/results", "batch", "batch_results"))),
-    Row("anthropic", "beta.messages.batches", "create retrieve results", "recorded", "as `messages.batches`"),
-    Row("openai", "videos", "create edit extend remix create_and_poll retrieve list poll", "recorded", _JOB,
-        paths=(Path("POST videos", "hosted", "videos", "job"), Path("POST videos/edits", "hosted", "videos", "job"),
-        Path("POST videos/extensions", "hosted", "videos", "job"),
-        Path("POST videos/{job}/remix", "hosted", "videos", "job"), Path("GET videos", "hosted", "videos", "jobs"),
-        Path("GET videos/{job}", "hosted", "videos", "jobs"))),
-    Row("openai", "evals.runs", "create retrieve list", "recorded",
-        "one call for each model that a run has used, once a run that has ended is read",
-        paths=(Path("POST evals/{eval}/runs", "hosted", "eval_runs", "job"),
-        Path("GET evals/{eval}/runs", "hosted", "eval_runs", "jobs"),
-        Path("GET evals/{eval}/runs/{job}", "hosted", "eval_runs", "jobs"))),
-    Row("openai", "beta.threads", "create_and_run create_and_run_poll create_and_run_stream", "ended",
-        _ASSISTANTS,
-        paths=(Path("POST threads/runs", "ended"),)),
+    Row("openai", "files", "content retrieve_content", "recorded", _LINES,
+        paths=(Path("GET ^files/{file}/content", "results"),)),
+    Row("anthropic", "messages.batches", "results", "recorded", _LINES,
+        paths=(Path("GET messages/batches/{batch}/results", "results"),)),
+    Row("anthropic", "beta.messages.batches", "results", "recorded", "as `messages.batches`"),
+    Row("openai", "batches", "create", "counted", _BATCH, paths=(Path("POST batches", "not recorded"),)),
+    Row("anthropic", "messages.batches beta.messages.batches", "create", "counted", _BATCH,
+        paths=(Path("POST messages/batches", "not recorded"),)),
+    Row("openai", "beta.agents.sessions", "create stream", "counted", _ELSEWHERE,
+        paths=(Path("POST agents/sessions", "not recorded"),)),
+    Row("openai", "beta.agents.sessions.events", "create stream", "counted", _ELSEWHERE,
+        paths=(Path("POST agents/sessions/{id}/events", "not recorded"),)),
+    Row("anthropic", "beta.sessions", "create", "counted", _ELSEWHERE,
+        paths=(Path("POST v1/sessions", "not recorded"),)),
+    Row("anthropic", "beta.sessions.events", "send stream list", "counted", _ELSEWHERE,
+        paths=(Path("POST v1/sessions/{id}/events", "not recorded"),)),
+    Row("openai", "videos", "create edit extend remix create_and_poll", "counted", _ELSEWHERE,
+        paths=(Path("POST videos", "not recorded"), Path("POST videos/edits", "not recorded"),
+        Path("POST videos/extensions", "not recorded"), Path("POST videos/{job}/remix", "not recorded"))),
+    Row("openai", "evals.runs", "create", "counted", _ELSEWHERE,
+        paths=(Path("POST evals/{eval}/runs", "not recorded"),)),
+    Row("anthropic", "beta.dreams", "create", "counted", _ELSEWHERE, paths=(Path("POST dreams", "not recorded"),)),
+    Row("openai", "beta.threads", "create_and_run create_and_run_poll create_and_run_stream", "counted", _ASSISTANTS,
+        paths=(Path("POST threads/runs", "not recorded"),)),
     Row("openai", "beta.threads.runs",
         "create create_and_poll create_and_stream stream poll submit_tool_outputs submit_tool_outputs_and_poll "
         "submit_tool_outputs_stream retrieve list",
-        "ended", _ASSISTANTS,
-        paths=(Path("POST threads/{t}/runs", "ended"),
-        Path("POST threads/{t}/runs/{job}/submit_tool_outputs", "ended"))),
-    Row("openai", "beta.agents.automations.invocations", "create", "not yet",
-        "its turns are recorded when the events or turns of its session are read",
+        "counted", _ASSISTANTS,
+        paths=(Path("POST threads/{t}/runs", "not recorded"),
+        Path("POST threads/{t}/runs/{job}/submit_tool_outputs", "not recorded"))),
+    Row("openai", "beta.agents.automations.invocations", "create", "counted", _ELSEWHERE,
         paths=(Path("POST agents/automations/{automation}/invocations", "not recorded"),)),
-    Row("openai", "beta.chatkit.sessions", "create", "not yet", "its model calls are made by the hosted workflow",
+    Row("openai", "beta.chatkit.sessions", "create", "counted", "its model calls are made by the hosted workflow",
         paths=(Path("POST chatkit/sessions", "not recorded"),)),
-    Row("anthropic", "beta.deployments", "run", "not yet",
-        "its model requests are recorded when the events of its session are read",
+    Row("anthropic", "beta.deployments", "run", "counted", _ELSEWHERE,
         paths=(Path("POST deployments/{deployment}/run", "not recorded"),)),
-    Row("anthropic", "beta.dreams", "create retrieve list", "recorded", _JOB,
-        paths=(Path("POST dreams", "hosted", "dreams", "job"), Path("GET dreams", "hosted", "dreams", "jobs"),
-        Path("GET dreams/{job}", "hosted", "dreams", "jobs"))),
     Row("groq",
         "chat.completions embeddings audio.speech audio.transcriptions audio.translations",
         "create", "recorded"),
-    Row("groq", "batches", "create retrieve", "recorded", "one call for each line of a batch"),
-    Row("groq", "files", "create content", "recorded",
-        'the requests (`purpose="batch"`) and results of batches; no other file'),
+    Row("groq", "files", "content", "recorded", _LINES),
+    Row("groq", "batches", "create", "counted", _BATCH),
     Row("openai", "realtime realtime.translations beta.realtime live.forks live.sideband", "connect", "websockets"),
     Row("openai", "realtime.calls", "create accept hangup refer reject", "websockets",
         paths=(Path("POST realtime/calls", "not recorded"), Path("POST realtime/calls/{call}/accept", "not recorded"))),
@@ -215,12 +187,8 @@ _ROWS: Final = (
         paths=(Path("POST responses/input_tokens", "no inference"),)),
     Row("anthropic", "messages beta.messages", "count_tokens", "no inference", "it counts tokens",
         paths=(Path("POST messages/count_tokens", "no inference"),)),
-    Row("openai", "batches", "list cancel", "no inference",
-        paths=(Path("GET batches", "batch", "retrieve_batch"),
-        Path("POST batches/{batch}/cancel", "batch", "retrieve_batch"))),
-    Row("anthropic", "messages.batches beta.messages.batches", "list delete cancel", "no inference",
-        paths=(Path("GET messages/batches", "batch", "retrieve_batch"),
-        Path("POST messages/batches/{batch}/cancel", "batch", "retrieve_batch"))),
+    Row("openai", "batches", "retrieve list cancel", "no inference"),
+    Row("anthropic", "messages.batches beta.messages.batches", "retrieve list delete cancel", "no inference"),
     Row("openai", "admin.*", EVERY, "no inference"),
     Row("anthropic", "organization.* beta.organization.*", EVERY, "no inference"),
     Row("openai",
@@ -233,9 +201,8 @@ _ROWS: Final = (
         "retrieve list", "no inference", _STORED),
     Row("openai", "beta.agents.environments.*", _CRUD + " prepare prepare_directory upload", "no inference"),
     Row("openai", "beta.agents.sessions", "retrieve update list delete", "no inference", _STORED,
-        paths=(Path("GET agents/sessions", "hosted", "agent_sessions", "sessions"),
-        Path("GET agents/sessions/{id}", "hosted", "agent_sessions", "session"),
-        Path("POST agents/sessions/{id}", "hosted", "agent_sessions", "session"))),
+        paths=(Path("POST agents/sessions/{id}", "no inference"),)),
+    Row("openai", "beta.agents.sessions.turns", "retrieve list", "no inference", _STORED),
     Row("openai", "beta.agents.sessions.artifacts", "for_result retrieve list delete content", "no inference",
         _STORED),
     Row("openai", "beta.chatkit", "upload_file", "no inference", older=True),
@@ -243,15 +210,15 @@ _ROWS: Final = (
     Row("openai", "beta.chatkit.threads", _CRUD + " list_items", "no inference", _STORED),
     Row("openai", "beta.threads", "create retrieve update delete", "no inference", _STORED),
     Row("openai", "beta.threads.messages conversations.*", _CRUD, "no inference", _STORED),
-    Row("openai", "beta.threads.runs", "update cancel", "no inference", _STORED,
-        paths=(Path("POST threads/{t}/runs/{job}", "no inference"),
-        Path("POST threads/{t}/runs/{job}/cancel", "no inference"))),
+    Row("openai", "beta.threads.runs", "update cancel", "no inference", _STORED),
     Row("openai", "content_provenance_checks uploads.parts", "create", "no inference"),
-    Row("openai", "evals.runs", "delete cancel", "no inference"),
+    Row("openai", "evals.runs", "retrieve list delete cancel", "no inference"),
     Row("openai", "evals.runs.output_items", "retrieve list", "no inference"),
-    Row("openai", "files", "retrieve list delete wait_for_processing", "no inference"),
+    Row("openai", "files", "create retrieve list delete wait_for_processing", "no inference"),
     Row("openai", "fine_tuning.alpha.graders", "validate", "no inference"),
-    Row("openai", "fine_tuning.jobs", _CRUD + " list_events pause resume", "no inference", "training"),
+    Row("openai", "fine_tuning.jobs", "create", "counted", "training",
+        paths=(Path("POST fine_tuning/jobs", "not recorded"),)),
+    Row("openai", "fine_tuning.jobs", _CRUD + " list_events pause resume", "no inference"),
     Row("openai", "fine_tuning.jobs.checkpoints webhooks.event_types", "list", "no inference"),
     Row("openai", "safety.*", "retrieve", "no inference"),
     Row("openai", "uploads", "create cancel complete upload_file_chunked", "no inference"),
@@ -261,34 +228,32 @@ _ROWS: Final = (
         "no inference"),
     Row("openai", "beta.vector_stores.*", _CRUD + " list_files content create_and_poll upload upload_and_poll poll",
         "no inference", older=True),
-    Row("openai", "videos", "delete create_character download_content get_character", "no inference"),
+    Row("openai", "videos", "retrieve list poll delete create_character download_content get_character",
+        "no inference", paths=(Path("POST videos/characters", "no inference"),)),
     Row("openai", "webhooks", _CRUD + " rotate_secret test verify_signature", "no inference"),
     Row("anthropic", "beta.agents.*", _CRUD, "no inference"),
     Row("anthropic", "beta.deployment_runs", "retrieve list", "no inference", _STORED),
-    Row("anthropic", "beta.deployments", _CRUD + " pause unpause", "no inference"),
-    Row("anthropic", "beta.dreams", "archive cancel", "no inference",
-        paths=(Path("POST dreams/{job}/archive", "no inference"), Path("POST dreams/{job}/cancel", "no inference"))),
+    Row("anthropic", "beta.deployments", _CRUD + " pause unpause", "no inference",
+        paths=(Path("POST deployments", "no inference"), Path("POST deployments/{deployment}", "no inference"))),
+    Row("anthropic", "beta.dreams", "retrieve list archive cancel", "no inference"),
     Row("anthropic", "beta.environments.*", _CRUD + " ack heartbeat poll poller stats stop worker", "no inference"),
     Row("anthropic", "beta.files files", "list delete download retrieve_metadata upload", "no inference"),
     Row("anthropic", "beta.memory_stores.*", _CRUD + " redact", "no inference"),
     Row("anthropic", "beta.models models", "retrieve list", "no inference"),
     Row("anthropic", "beta.sessions", "retrieve update list delete archive", "no inference", _STORED,
-        paths=(Path("GET v1/sessions", "hosted", "sessions", "sessions"),
-        Path("GET v1/sessions/{id}", "hosted", "sessions", "session"),
-        Path("POST v1/sessions/{id}", "hosted", "sessions", "session"),
-        Path("POST v1/sessions/{id}/archive", "no inference"))),
-    Row("anthropic", "beta.sessions.resources", _CRUD + " add", "no inference"),
-    Row("anthropic", "beta.sessions.threads", "retrieve list archive", "no inference", _STORED,
-        paths=(Path("GET v1/sessions/{id}/threads", "hosted", "sessions", "threads"),
-        Path("GET v1/sessions/{id}/threads/{thread}", "hosted", "sessions", "thread"),
-        Path("POST v1/sessions/{id}/threads/{thread}/archive", "no inference"))),
+        paths=(Path("POST v1/sessions/{id}", "no inference"),)),
+    Row("anthropic", "beta.sessions.resources", _CRUD + " add", "no inference",
+        paths=(Path("POST v1/sessions/{id}/resources", "no inference"),
+        Path("POST v1/sessions/{id}/resources/{resource}", "no inference"))),
+    Row("anthropic", "beta.sessions.threads", "retrieve list archive", "no inference", _STORED),
+    Row("anthropic", "beta.sessions.threads.events", "stream list", "no inference", _STORED),
     Row("anthropic", "beta.skills.* skills.*", _CRUD + " download", "no inference"),
     Row("anthropic", "beta.tunnels.*", _CRUD + " reveal_token rotate_token", "no inference"),
     Row("anthropic", "beta.user_profiles.* user_profiles.*", _CRUD + " create_enrollment_url", "no inference"),
     Row("anthropic", "beta.vaults.*", _CRUD + " mcp_oauth_validate", "no inference"),
     Row("anthropic", "beta.webhooks", "parse_unverified unwrap", "no inference"),
-    Row("groq", "batches", "list cancel", "no inference"),
-    Row("groq", "files", "list delete info", "no inference"),
+    Row("groq", "batches", "retrieve list cancel", "no inference"),
+    Row("groq", "files", "create list delete info", "no inference"),
     Row("groq", "models", "retrieve list delete", "no inference"),
 )  # fmt: skip
 
@@ -311,6 +276,39 @@ def _placed() -> Mapping[tuple[str, str], tuple[tuple[list[str], Path], ...]]:
         segments = pattern.split("/")
         placed[method, _ANY if _is_id(segments[-1]) else segments[-1].removeprefix(_ANCHOR)].append((segments, path))
     return {key: tuple(sorted(found, key=lambda one: -len(one[0]))) for key, found in placed.items()}
+
+
+_FREE: Final = frozenset(
+    {
+        "agents", "assistants", "chatkit", "containers", "content_provenance_checks", "conversations",
+        "dreams", "environments", "evals", "files", "memory_stores", "models", "organization",
+        "organizations", "projects", "skills", "threads", "tunnels", "uploads", "user_profiles", "vaults",
+        "vector_stores", "webhook_endpoints",
+    }
+)  # fmt: skip
+"""First segments of paths whose POSTs cost nothing, but for those of the table."""
+_ENDS: Final = frozenset(
+    {
+        "archive",
+        "cancel",
+        "hangup",
+        "pause",
+        "refer",
+        "reject",
+        "resume",
+        "unpause",
+        "validate",
+        "voice_consents",
+        "voices",
+    }
+)
+"""Last segments of such paths, or those before an id."""
+
+
+def is_free(path: str) -> bool:
+    """Return whether a POST to a path that is in no row costs nothing. `path` as that of `find`."""
+    segments = path.partition("?")[0].strip("/").split("/")
+    return not _ENDS.isdisjoint(segments[-2:]) or next((one for one in segments if one not in _BASE_WORDS), "") in _FREE
 
 
 def _is_id(segment: str) -> bool:

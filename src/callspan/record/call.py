@@ -19,7 +19,7 @@ NO_BODY: Final = msgspec.Raw(b"")
 Part: TypeAlias = Literal["started", "requested", "ended", "answered"]
 """How much of a call a version of its record has, the least first, see `callspan.record.merging`."""
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
-SeenIn: TypeAlias = Literal["call", "fetch", "webhook", "batch", "events", "import"]
+SeenIn: TypeAlias = Literal["call", "fetch", "webhook", "batch", "import"]
 """What a version of a call's record was made of."""
 _OWN: Final = frozenset({"call", "import"})
 """Of these there is one version of the end."""
@@ -332,8 +332,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
 
     call_id: str
     """UUID version 7, also `llm.item_id` on the span; of a background response version 8, made of the provider and the
-    response's id, so that every process has the same; of a line of a batch, of the batch's id and the line's; of what a
-    hosted agent did, of the id of the event or turn."""
+    response's id, so that every process has the same; of a line of a batch, of the batch's id and the line's; of a
+    path without an adapter, of the answer's id."""
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
     part: Part = always_written("ended")
@@ -342,7 +342,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     one, or is merged with it, see `callspan.record.merging`."""
     seen_in: SeenIn = "call"
     """`call`: the application's request; `fetch`: a request for a background response; `webhook`; `batch`: a line of a
-    batch; `events`: what a hosted agent did; `import`: a call whose times the application gives (`at=`)."""
+    batch; `import`: a call whose times the application gives (`at=`)."""
     seen_ns: int | None = None
     """When this was read from the provider, or computed anew, Unix time: of two versions with the same part the later
     one counts. None: of the call's own request, a webhook or a batch."""
@@ -354,11 +354,10 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     """Provider name of the conventions (openai, anthropic, azure.ai.openai, aws.bedrock, ...)."""
     api: str = "unknown"
     """chat_completions, responses, completions, embeddings, decisions, messages, moderations, vector_store_search,
-    graders, images, image_edits, image_variations, transcriptions, translations or speech; of agents that run at the
-    provider sessions (anthropic) or agent_sessions (openai)."""
+    graders, images, image_edits, image_variations, transcriptions, translations or speech; the path of any other,
+    without ids."""
     operation: str = always_written("chat")
-    """chat, generate_content, text_completion, embeddings, decisions, moderation, retrieval or evaluation; invoke_agent
-    is a turn of an agent that runs at the provider, of several model calls."""
+    """chat, generate_content, text_completion, embeddings, decisions, moderation, retrieval or evaluation."""
     sdk: str | None = None
     """Name and version, such as `openai/3.51.0`."""
     server_address: str | None = None
@@ -378,7 +377,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     place: Place = Place()
     """The session and timestep in which it was made."""
     batch_id: str | None = None
-    """The provider's id of the batch that the call is a line of; None for any other call."""
+    """The provider's id of the batch, or of the file with the results, that the call is a line of; else None."""
     custom_id: str | None = None
     """The application's id of that line."""
     service: str | None = None

@@ -1,7 +1,7 @@
 """Identities: time-ordered UUIDs (version 7) as lower-case text, unique across forks and threads.
 
-A background response, a line of a batch, and what a hosted agent did are seen by several requests, in several processes
-maybe: the id of such a call is made of the provider's (version 8), so that all of them write versions of one record.
+A background response and a line of a batch are seen by several requests, in several processes maybe: the id of such a
+call is made of the provider's (version 8), so that all of them write versions of one record.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def new_id() -> str:
 
 
 def response_call_id(provider: str, response_id: str) -> str:
-    """Return the id of the call for a background response, or for an event or turn of a hosted agent.
+    """Return the id of the call for a background response.
 
     UUID version 8, the same in every process.
     """
@@ -50,11 +50,6 @@ def response_call_id(provider: str, response_id: str) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-def batch_line_id(custom_id: str) -> str:
-    """Return the id of a line whose batch is not yet known: made of the application's id of the line."""
-    return hashlib.sha256(custom_id.encode("utf-8", "replace")).hexdigest()
-
-
-def batch_call_id(provider: str, batch_id: str, line_id: str) -> str:
+def batch_call_id(provider: str, batch_id: str, custom_id: str) -> str:
     """Return the id of the call that is one line of a batch: UUID version 8, the same in every process."""
-    return response_call_id(provider, f"{batch_id}\n{line_id}")
+    return response_call_id(provider, f"{batch_id}\n{custom_id}")

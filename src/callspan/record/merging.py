@@ -1,10 +1,10 @@
 """Merging: the order of the versions of a record, and how those of a call become one record.
 
-A call whose answer is read by another request than its own (a background response, a line of a batch, what a hosted
-agent did) has versions of several requests, and maybe processes. They merge by the rank of their `part`, then by
-`seen_ns`, then by `stage`; a field that the later version lacks is kept. The result does not depend on the order in
-which they come, or on repetitions, but for one case that no provider is known to make: of two versions that state
-different usage before one that states none, the last that came counts.
+A call whose answer is read by another request than its own (a background response, a line of a batch) has versions of
+several requests, and maybe processes. They merge by the rank of their `part`, then by `seen_ns`, then by `stage`; a
+field that the later version lacks is kept. The result does not depend on the order in which they come, or on
+repetitions, but for one case that no provider is known to make: of two versions that state different usage before one
+that states none, the last that came counts.
 """
 
 from __future__ import annotations

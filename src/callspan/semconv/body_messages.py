@@ -15,8 +15,8 @@ from callspan.record.messages import Conversation, RawConversation
 _NOTE_BYTES: Final = 100
 _MESSAGE: Final = b'"message":'
 APART: Final[dict[str, bytes]] = {
-    **dict.fromkeys(("messages", "text_completions", "sessions", "dreams"), b""),
-    **dict.fromkeys(("responses", "agent_sessions", "eval_runs", "videos"), b'{"role":"assistant","content":'),
+    **dict.fromkeys(("messages", "text_completions"), b""),
+    "responses": b'{"role":"assistant","content":',
 }
 """Endpoints with instructions separate from the messages, and the prefix of their response as one message."""
 _GIANT: Final = 2

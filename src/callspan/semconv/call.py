@@ -6,14 +6,13 @@ Of the span of a call also its times, events and status: the record alone decide
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
 
 from callspan.amounts import as_number
-from callspan.record.call import FAILED, Attempt, CallRecord, Http, Place, Timing
-from callspan.record.codec import encodable
+from callspan.record.call import FAILED, Attempt, CallRecord, Timing
 from callspan.record.messages import Conversation
 from callspan.semconv import anthropic, gen_ai, llm, openinference
 from callspan.semconv.content_attributes import NOTHING_SHOWN, Attributes, ByteBudget, Shown
@@ -26,12 +25,10 @@ from callspan.semconv.table import (
     STRINGS,
     Constant,
     From,
-    Put,
     Row,
     Seconds,
     SetByCode,
     Table,
-    as_int,
     text_row,
 )
 from callspan.settings import Settings
@@ -279,72 +276,6 @@ def _known_ns(attempt: Attempt) -> int:
     if attempt.headers_ns is not None:
         return attempt.headers_ns
     return attempt.start_ns if attempt.end_ns is None else max(attempt.end_ns, attempt.start_ns)
-
-
-class BatchReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The data of a batch for one of its two spans. None: unknown."""
-
-    operation: str
-    provider: str
-    place: Place = Place()
-    """Session and timestep of the request."""
-    server_address: str | None = None
-    server_port: int | None = None
-    batch_id: str | None = None
-    status: str | None = None
-    read: Mapping[str, int] = {}
-    """Lines that were read, by the outcome of their calls."""
-    complete: bool | None = None
-    requests: Mapping[str, int] = {}
-    usage: Mapping[str, object] | None = None
-    error_type: str | None = None
-    http: Http | None = None
-    """As in the record of a call."""
-
-
-def _put_counts(name: str, read: Callable[[BatchReport], Mapping[str, object] | None]) -> Put:
-    """Return the source of a number for each key, `name.key`; keys of objects inside are joined by dots."""
-
-    def put(attributes: Attributes, report: BatchReport, _: Shown) -> None:
-        waiting: list[tuple[str, object]] = [(name, read(report))]
-        for key, value in waiting:
-            if isinstance(value, Mapping):
-                waiting += [(f"{key}.{inner}", item) for inner, item in value.items()]
-            elif (count := as_int(value)) is not None:
-                attributes[encodable(key)] = count
-
-    return Put(put)
-
-
-BATCH_SPAN: Final = Table(
-    Row(gen_ai.OPERATION_NAME, STRING, "operation", "`create_batch` or `batch_results`; the conventions have neither."),
-    Row(gen_ai.PROVIDER_NAME, STRING, "provider", "The provider."),
-    Row(gen_ai.SERVER_ADDRESS, STRING, "server_address", "Host of the provider's API."),
-    Row(gen_ai.SERVER_PORT, INT, "server_port", "Its port."),
-    *_PLACE,
-    Row("callspan.batch.id", STRING, "batch_id", "The provider's id of the batch, also in the records of its calls."),
-    Row("callspan.batch.status", STRING, "status", "Its status, in the provider's words."),
-    Row(
-        "callspan.batch.requests.*", INT, _put_counts("callspan.batch.requests", lambda report: report.requests),
-        "Number of its requests in each state, in the provider's words.",
-    ),
-    Row(
-        "callspan.batch.read.*", INT, _put_counts("callspan.batch.read", lambda report: report.read),
-        "Number of results that were read with each outcome of their calls.",
-    ),
-    Row("callspan.batch.complete", BOOLEAN, "complete", "Whether all of the results were read."),
-    Row(
-        "callspan.batch.usage.*", INT, _put_counts("callspan.batch.usage", lambda report: report.usage),
-        "Usage of the whole batch as the provider states it: that of its calls, never to be added to it.",
-    ),
-    Row(gen_ai.ERROR_TYPE, STRING, "error_type", "Why a batch was not created, as of a call that failed."),
-    Row(
-        "anthropic.message.batch.request_count", INT, From("requests", lambda counts: sum(counts.values())),
-        "Number of its requests.", when="http",
-    ),
-    *anthropic.NATIVE,
-)  # fmt: skip
-"""The attributes of a batch's spans: the request that created it, and the first read of its results."""
 
 
 class Projection:

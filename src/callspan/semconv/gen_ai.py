@@ -85,8 +85,6 @@ SERVER_PORT: Final = "server.port"
 ERROR_TYPE: Final = "error.type"
 
 _SEARCH: Final = ("vector_store_search",)
-_AGENTS: Final = ("agent_sessions", "sessions")
-"""The endpoints of hosted agents, whose sessions have the name of the agent."""
 _TEMPLATES: Final = ("responses",)
 """The endpoints whose requests may refer to a prompt template of the provider."""
 _OUTPUT_TYPES: Final = {
@@ -101,10 +99,8 @@ _AZURE_NAMESPACE: Final = "Microsoft.CognitiveServices"
 
 
 def span_name(record: CallRecord) -> str:
-    """Return `{operation} {model}`, of a hosted agent's turn `invoke_agent {agent}`; or just the operation."""
+    """Return `{operation} {model}`, or just the operation."""
     model = record.request.model
-    if record.operation == "invoke_agent" and record.api in _AGENTS:
-        model = record.place.session_name or model
     return f"{record.operation} {model}" if model else record.operation
 
 
@@ -276,12 +272,10 @@ END: Final = Table(
     ),
     Row("gen_ai.response.id", STRING, "response.id", "The provider's id of the answer."),
     Row(RESPONSE_MODEL, STRING, "response.model", "The model of the response, as the provider names it."),
-    Row("gen_ai.agent.name", STRING, "place.session_name", "Name of the hosted agent.", apis=_AGENTS),
     Row(
         RESPONSE_STATUS, STRING, _background_status,
-        "Status of a background response, such as `queued`, when its call or the fetch of it ended; of a hosted "
-        "agent's turn, how it ended.",
-        apis=("responses", "agent_sessions"),
+        "Status of a background response, such as `queued`, when its call or the fetch of it ended.",
+        apis=("responses",),
     ),
     Row(
         "gen_ai.response.finish_reasons", STRINGS, From("response.finish_reasons", _finish_reasons),
@@ -403,8 +397,6 @@ TOOL_END: Final = Table(
     *_OF_LOOPS,
     Row("gen_ai.tool.description", STRING, in_metadata("description"), "What the request says that it does."),
     Row("anthropic.toolset.name", STRING, in_metadata("toolset"), "The toolset that it is of."),
-    Row("anthropic.session.id", STRING, in_metadata("hosted_session_id"), "The hosted session that it is run for."),
-    Row("anthropic.session.thread.id", STRING, in_metadata("hosted_thread_id"), "The thread of that session."),
     Row("mcp.server.name", STRING, in_metadata("server"), "The MCP server that has it."),
 )
 AGENT_END: Final = Table(

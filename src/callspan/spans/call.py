@@ -39,7 +39,7 @@ from callspan.process.processed import Processed
 from callspan.record.call import CallRecord, SpanLink, Trace
 from callspan.record.messages import Conversation
 from callspan.semconv import call, gen_ai
-from callspan.semconv.call import SHORTEST_NS, BatchReport, Projection, SpanEvent
+from callspan.semconv.call import SHORTEST_NS, Projection, SpanEvent
 from callspan.semconv.content_attributes import Attributes, AttributeValue
 from callspan.semconv.spans import spans_of_attempts
 from callspan.settings import Settings
@@ -152,16 +152,6 @@ class CallSpan:
         except reported(_END):
             return
 
-    def end_batch(self, report: BatchReport, end_ns: int) -> None:
-        """Set the attributes of a batch, and end the span, as failed if there is an error. May be repeated."""
-        with _PROJECT:
-            if not self._span.is_recording():
-                return
-            self._span.set_attributes(call.BATCH_SPAN.of(report))
-            if report.error_type is not None:
-                self._span.set_status(Status(StatusCode.ERROR, report.error_type))
-        self.end_at(end_ns)
-
     def _show(self, record: CallRecord, conversation: Conversation | None, end_ns: int) -> list[SpanEvent] | None:
         """Set attributes and status; return the events to add, None where nothing records."""
         span = self._span
@@ -266,10 +256,10 @@ class CallSpans:
         above = self._tracers is not None and (record.place.session_id is not None or parent.is_recording())
         return CallSpan(self, span, parent, is_shown_above=above)
 
-    def start_fetch_span(
+    def start_later(
         self, processed: Processed[CallRecord], context: Context, call: SpanContext | None
     ) -> CallSpan | None:
-        """Start the span of a fetch that has ended, in `context`, with a link to the span of the `call` it completes.
+        """Start the span of a call that is over, in `context`, with a link to the span of the `call` that it completes.
 
         None where it cannot be started.
         """
@@ -287,26 +277,6 @@ class CallSpans:
                 start_time=start_ns,
             )
             return CallSpan(self, span, parent, start_ns=later_ns, link=call)
-        except reported(_START):
-            return None
-
-    def of_batch(
-        self, report: BatchReport, start_ns: int, context: Context, created: SpanContext | None
-    ) -> CallSpan | None:
-        """Start the span of a request about a batch, with a link to the span that `created` the batch.
-
-        `start_ns` is Unix nanoseconds. None where it cannot be started. End it with `end_batch` or `end_at`.
-        """
-        try:
-            span = self.others.start_span(
-                report.operation,
-                context=context,
-                kind=SpanKind.CLIENT,
-                attributes=call.BATCH_SPAN.of(report),
-                links=[] if created is None else [Link(created)],
-                start_time=start_ns,
-            )
-            return CallSpan(self, span, trace.get_current_span(context), start_ns=start_ns, link=created)
         except reported(_START):
             return None
 

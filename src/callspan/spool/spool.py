@@ -23,7 +23,6 @@ from callspan import forks
 from callspan.background import AtomicFlag, LastingThread
 from callspan.fail_open import fail_open, log, ours, reported
 from callspan.safe_urls import error_text
-from callspan.spool import uploads
 from callspan.spool.cap import Cap, WithoutBodies
 from callspan.spool.directory import store_keys
 from callspan.spool.losses import LossLog
@@ -452,8 +451,6 @@ class Spool:
                 self._build(segments)
             if any(source.own for source in segments.sources()):
                 self._losses.create()
-            with fail_open("delete expired files of batches"):
-                uploads.tidy(self.directory)
             done = True
         finally:
             if not done:

@@ -1,4 +1,4 @@
-"""Unrecorded calls: how often requests that are inference, or seem to be, left no record, in the file of losses."""
+"""Unrecorded calls: how often requests that may cost money left no record, in the file of losses."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from callspan.fail_open import Once, fail_open, log
 from callspan.spool.losses import MOST_PATHS, OTHER_PATHS, Loss, Losses, LossLog
 
 _WARNING: Final = (
-    "Calls to %s are not recorded by this version of callspan. `callspan doctor` says how many there were; "
-    "docs/coverage.md says what is recorded"
+    "not recorded: %s (logged once). `callspan doctor` counts them; docs/coverage.md says what is recorded"
 )
 _KEEP: Final = fail_open("count a call that leaves no record")
 _warned: Final = Once()
@@ -33,14 +32,14 @@ class UnrecordedCalls:
         self._directory = directory
         self._logs: dict[Path, LossLog] = {}
 
-    def note(self, path: str, *, warn: bool = True) -> None:
-        """Count one call, to a path without ids; `warn` False: the caller has a warning of its own."""
+    def note(self, path: str) -> None:
+        """Count one request, by its method and its path without ids."""
         with _KEEP:
             if len(_paths) < MOST_PATHS or path in _paths:
                 _paths[path] = None
             else:
                 path = OTHER_PATHS
-            if warn and _warned.first(path):
+            if _warned.first(path):
                 log(logging.WARNING, _WARNING, path)
             directory = self._directory()
             if directory is None:

@@ -540,12 +540,3 @@ class Selective(Reader, Protocol):
 
     def sharing(self, calls: Collection[str]) -> frozenset[str]:
         """Return the ids of other calls whose requests hold a message of a user that one of these calls holds, too."""
-
-
-class StoredCall(NamedTuple):
-    """A call that a store has with its end."""
-
-    has_model: bool
-    has_answer: bool
-    seen_ns: int | None
-    """When its end was first read, Unix time; None: unknown."""

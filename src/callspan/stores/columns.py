@@ -161,7 +161,7 @@ CALLS: Final = Table(
         _flag("unrecognized", "response.unrecognized", note="nothing of the API was in the response's body"),
         _int("request_bytes", "request.body_bytes"),
         _int("response_bytes", "response.body_bytes"),
-        _text("batch_id", note="of the batch that the call is a line of"),
+        _text("batch_id", note="of the batch, or of the file with the results, that the call is a line of"),
         _text("continues", "request.continues", note="`response_id` of the call before"),
         _text("conversation_id", "request.conversation_id", note="of the provider's conversation"),
         _word("content_level", note="the content setting it was begun with: `full`, `metadata`, `off`"),

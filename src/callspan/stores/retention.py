@@ -12,13 +12,10 @@ from typing import Any, Final, Protocol, TypeAlias, cast
 from callspan.fail_open import ours
 from callspan.formatting import plural
 from callspan.settings import SettingError
-from callspan.settings_loader import load
-from callspan.spool import uploads
 from callspan.stores.base import REWARDED, DeletionResult, DeletionScope
 from callspan.stores.bodies import DAMAGE, from_row, references
 from callspan.stores.erased import digests, names
 from callspan.stores.protocol import Erasable
-from callspan.stores.spools import spool_directory
 from callspan.stores.urls import find_store
 
 _LOGGER: Final = logging.getLogger("callspan")
@@ -67,9 +64,7 @@ def prune(store: str | Path, older_than_ns: int) -> DeletionResult:
     children; other records are selected by their own time. Raises StoreError if the store does not exist, SettingError
     for one that cannot delete, else the exceptions of the store's driver.
     """
-    removed = erasable(store).remove(DeletionScope(older_than_ns=older_than_ns))
-    remove_uploads(spool_directory(load(warn=False), (str(store),)), older_than_ns)
-    return removed
+    return erasable(store).remove(DeletionScope(older_than_ns=older_than_ns))
 
 
 def erasable(store: str | Path) -> Erasable:
@@ -78,11 +73,6 @@ def erasable(store: str | Path) -> Erasable:
     if not isinstance(found, Erasable):
         raise SettingError(f"records cannot be deleted from {found.name}")
     return found
-
-
-def remove_uploads(spool: Path, older_than_ns: int) -> None:
-    """Delete the requests of files of batches from before a Unix time from a spool directory. Raises OSError."""
-    uploads.remove_before(spool, older_than_ns / 1e9)
 
 
 class Result(Protocol):

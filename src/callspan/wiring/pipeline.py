@@ -13,12 +13,12 @@ from opentelemetry import _logs, metrics, trace
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.context import get_current
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import TracerProvider
+from opentelemetry.trace import SpanContext, TraceFlags, TracerProvider
 
 from callspan.agent.call_ids import call_recorded
 from callspan.agent.context import content_of
 from callspan.agent.provider_tools import record_provider_tools
-from callspan.agent.runtime import Runtime
+from callspan.agent.runtime import SPAN_REFS, Runtime
 from callspan.agent.scope import ambient
 from callspan.cost import published
 from callspan.delivery.recorder import Listener, Recorder
@@ -26,8 +26,8 @@ from callspan.fail_open import fail_open, value_of
 from callspan.forks import late_attribute
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.exchange import Exchange
-from callspan.observe.fetches import FetchExchange
 from callspan.observe.live_call import CallFactory
+from callspan.observe.ports import AlreadySeen
 from callspan.otlp.providers import delivers, last_exports, limited_retries
 from callspan.otlp.variables import SIGNALS, Signal
 from callspan.process import processors
@@ -35,17 +35,9 @@ from callspan.process.processed import Processed
 from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
 from callspan.process_end import ForkedWorkers
-from callspan.providers import registry
-from callspan.providers.hosted_tools import may_have_runs
-from callspan.record.call import CallRecord
+from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record, RewardRecord
 from callspan.record.messages import Conversation
-from callspan.reported.background_completion import BackgroundCompletion
-from callspan.reported.batch_files import BatchFiles
-from callspan.reported.batch_work import BatchWork
-from callspan.reported.hosted_work import HostedWork
-from callspan.reported.look_ups import LookUps
-from callspan.reported.reports import Outlet, Reports
 from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.settings import Content, SettingError, Settings, shown, strictest
 from callspan.spans.adopted import ADOPTED_SPANS
@@ -93,16 +85,7 @@ class Pipeline:
             for level in set(stricter_ones.values())
         }
         spans = {level: self._spans(level) for level in self._processors}
-        outlets = {level: Outlet(each, spans[level]) for level, each in self._processors.items()}
-        look_ups = LookUps(settings.stores, self.recorder.directory)
-        withheld = caller_processors(settings, providers.redact, is_known=False)
-        self._reports = Reports(
-            look_ups, self.recorder.write, self._metrics.observed, outlets, withheld, self._tools_reported,
-        )  # fmt: skip
-        self._completion, self._hosted = BackgroundCompletion(self._reports), HostedWork(self._reports)
-        self._batches = BatchWork(
-            self._reports, BatchFiles(self.recorder.directory), partial(self.recorder.unrecorded.note, warn=False)
-        )
+        self._seen = AlreadySeen()
         self.factories: Mapping[Content, CallFactory] = {level: self._factory(level, spans[level]) for level in spans}
         """The call factory for each content setting that is at least as strict as the configured one."""
         self.runtime = Runtime(
@@ -117,7 +100,6 @@ class Pipeline:
             session_ended=self._metrics.measure_session,
             run_again=self._deferred_ends.put,
         )
-        self._reports.scope_spans = self.runtime.spans
 
     def load(self) -> None:
         """Import the delivery and pricing code now, not during the application's calls."""
@@ -138,12 +120,6 @@ class Pipeline:
 
     def _tools_ran(self, wire: Conversation, record: CallRecord) -> None:
         record_provider_tools(self.runtime, wire, record)
-
-    def _tools_reported(self, record: CallRecord, level: Content) -> None:
-        if may_have_runs(record):
-            wire = registry.conversation_of(record)
-            if wire is not None:
-                record_provider_tools(self.runtime, wire, record, level)
 
     def _submit_end(self, call: Exchange) -> None:
         self._deferred_ends.note(call, "cancelled")
@@ -169,7 +145,7 @@ class Pipeline:
 
     def _factory(self, level: Content, spans: CallSpans) -> CallFactory:
         settings = self.settings
-        calls = CallFactory(
+        return CallFactory(
             start_span=spans.start,
             processors=self._processors[level],
             write=partial(processors.write, store=self.recorder.write),
@@ -178,7 +154,9 @@ class Pipeline:
             begun=self._metrics.begun,
             writes_starts=self.recorder.writes_starts,
             keep=partial(call_recorded, level),
-            answered=self._completion.answered,
+            seen=self._seen,
+            requested_in=_requested_in,
+            start_later=spans.start_later,
             tools_ran=self._tools_ran,
             submit_end=self._submit_end,
             run_again=self._deferred_ends.put,
@@ -189,18 +167,17 @@ class Pipeline:
             on_first_call_after_fork=self._workers.first_call,
             estimates=settings.estimate_usage,
             chunk_log=settings.chunk_log,
-        )
-        fetches = msgspec.structs.replace(calls, estimates=False)
-        return msgspec.structs.replace(
-            calls,
-            others={
-                "fetch": partial(FetchExchange, fetches, partial(self._completion.fetched, level)),
-                "batch": partial(self._batches.start, calls, level),
-                "hosted": partial(self._hosted.start, calls, level, settings.hosted_spans),
-            },
-            webhook=partial(self._completion.ended, calls.clock, level),
             connection_failed=self._metrics.connection_failed,
         )
+
+
+def _requested_in(call_id: str) -> tuple[Place, SpanContext | None]:
+    """Return the place of a call's request and the context of its span, as far as this process knows them."""
+    where = SPAN_REFS["call"].get(call_id)
+    if where is None or where.trace_id is None or where.span_id is None:
+        return Place() if where is None else where.place, None
+    flags = TraceFlags(TraceFlags.SAMPLED if where.sampled else TraceFlags.DEFAULT)
+    return where.place, SpanContext(int(where.trace_id, 16), int(where.span_id, 16), is_remote=True, trace_flags=flags)
 
 
 def _version() -> str:

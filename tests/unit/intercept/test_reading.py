@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from callspan.background import AtomicFlag
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.intercept.client_info import call_info, wants_raw
-from callspan.intercept.hooks import Followed, HookContext, Unfollowed, guarded_data
+from callspan.intercept.hooks import Followed, HookContext, guarded_data
 from callspan.intercept.http_hooks import observe_bytes
 from callspan.intercept.response_observer import OBSERVERS, CapturePath, ResponseObserver, body_of, observer_of
 from callspan.intercept.response_state import Event
@@ -539,7 +538,7 @@ def test_the_hook_on_data_takes_what_the_function_takes(
 
     nobody: ContextVar[object] = ContextVar("nobody", default=None)
     followed = Followed({id(RESPONSE): Observer()}, {}, nobody)
-    hooked = guarded_data(original, fail_open("observe data"), followed, Unfollowed(AtomicFlag(), lambda *_: None))
+    hooked = guarded_data(original, fail_open("observe data"), followed)
     results = []
     for function in (original, hooked):
         try:

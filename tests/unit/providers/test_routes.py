@@ -35,7 +35,7 @@ def test_a_path_of_another_resource_is_not_found(path: str) -> None:
 
 
 def test_a_whole_path_is_anchored_and_the_longest_pattern_wins() -> None:
-    assert find("post", "/files") == (Path("POST ^files", "batch", "upload_file"), {})
-    cancelled = find("POST", "/v1/messages/batches/b1/cancel")
-    assert cancelled is not None
-    assert cancelled.path.pattern == "POST messages/batches/{batch}/cancel"
+    assert find("get", "/files/f1/content") == (Path("GET ^files/{file}/content", "results"), {"file": "f1"})
+    counted = find("POST", "/v1/messages/count_tokens")
+    assert counted is not None
+    assert counted.path.pattern == "POST messages/count_tokens"

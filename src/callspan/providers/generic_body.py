@@ -1,0 +1,89 @@
+"""Generic body: reads the usage of an answer on a path that no adapter knows, in the form of either provider. Total."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from callspan.providers.anthropic.messages import usage as messages_usage
+from callspan.providers.base import Operation, ResponseInfo
+from callspan.providers.openai.usage import usage_of
+from callspan.providers.wire_json import detached_object, flag, mapping, word
+from callspan.record.call import Request, Response
+from callspan.record.messages import Conversation
+
+_RUNNING: Final = frozenset(
+    ("batch", "conversation", "dream", "eval", "invocation", "job", "run", "session", "task", "thread", "turn", "video")
+)
+"""Objects with a running total, by `object` or `type`; several of them by the last words of a path."""
+_RUNNING_PATHS: Final = frozenset(("batches", "conversations", "jobs", "runs", "sessions", "threads"))
+_WORDS: Final = re.compile(r"[a-z]+")
+_CACHE: Final = ("cache_creation_input_tokens", "cache_read_input_tokens")
+"""Counters of Anthropic's form, whose `input_tokens` are without them."""
+
+
+def stating_usage(body: object) -> dict[str, object] | None:
+    """Return the object with `usage` in an answer or an event: itself, or its `response`; None if there is none."""
+    for held in (mapping(body), mapping(body, "response")):
+        if held is not None and mapping(held, "usage"):
+            return held
+    return None
+
+
+def has_running_total(path: str, body: object) -> bool:
+    """Return whether the usage of an answer is a sum that a later answer states again, with more in it."""
+    kind = word(body, "object") or word(body, "type") or ""
+    return bool(_RUNNING & set(_WORDS.findall(kind)) or _RUNNING_PATHS & set(path.split("/")[-2:]))
+
+
+class GenericBody:
+    """An API without an adapter: request and response are kept as they are, only model and usage are read."""
+
+    operation: Operation = "generate_content"
+    message_key = ""
+
+    def __init__(self, api: str) -> None:
+        """`api` is the path without ids."""
+        self.api = self.path = api
+
+    def request(self, body: object) -> Request:
+        """Return the model. What else a request holds may be content."""
+        return Request(model=word(body, "model"), stream=flag(body, "stream") is True)
+
+    def accumulator(self) -> LastUsage:
+        """Return what keeps the last event with usage."""
+        return LastUsage()
+
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return id, model and usage."""
+        held = stating_usage(body) or mapping(body) or {}
+        counted = mapping(held, "usage")
+        is_messages = counted is not None and any(name in counted for name in _CACHE) and "prompt_tokens" not in counted
+        usage = messages_usage(counted) if is_messages else usage_of(held)
+        return ResponseInfo(response=Response(id=word(held, "id"), model=word(held, "model")), usage=usage)
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return no messages: where they are is unknown."""
+        del request, response
+        return Conversation()
+
+
+class LastUsage:
+    """The accumulator of a stream of unknown events: keeps the last one that states usage."""
+
+    __slots__ = ("_body", "complete")
+
+    def __init__(self) -> None:
+        self.complete = False
+        self._body: dict[str, object] | None = None
+
+    def add(self, chunk: object) -> bool:
+        """Take an event; return True, since any may carry content."""
+        held = stating_usage(chunk)
+        if held is not None:
+            self._body, self.complete = detached_object(held), True
+        return True
+
+    def body(self) -> dict[str, object] | None:
+        """Return the event; None if none had usage."""
+        return self._body

@@ -1,1 +1,0 @@
-"""Reported: records what requests report of calls that run elsewhere, each once, in one order."""
