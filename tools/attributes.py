@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
 from callspan.semconv.metrics import INSTRUMENTS
-from callspan.semconv.table import BOOLEAN, Body, Each, From, Row, Seconds, Sent, SetByCode
+from callspan.semconv.table import BOOLEAN, Row
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "attributes.md"
 
@@ -66,6 +68,8 @@ TABLES: dict[str, tuple[str, ...]] = {
         "gen_ai.REWARD_CONTENT",
     ),
 }
+AGENT_SPANS = ("Sessions", "Timesteps", "Steps of the environment", "Tools", "Agents", "Guardrails", "Handoffs")
+FEWEST = 3
 BEGIN, END = "<!-- tables -->", "<!-- /tables -->"
 
 
@@ -93,37 +97,32 @@ def when(row: Row, *, is_start: bool) -> str:
     return ", ".join(words)
 
 
-def origin(row: Row) -> str:
-    """Return where the value comes from in words: a path in the record, request parameters, or what it is made of."""
-    match row.source:
-        case str(path) | Seconds(path=path) | From(path=path) | Each(path=path) if path:
-            return f"`{path}`"
-        case Sent(readers=readers):
-            return "parameters " + ", ".join(f"`{name}`" for name in readers)
-        case Body(answers=answers):
-            return "the answer" if answers else "the request"
-        case SetByCode(where=where):
-            return where
-    return "computed"
-
-
 def rendered() -> str:
-    """Return all tables as Markdown."""
+    """Return all tables as Markdown; what several kinds of an agent's spans have in common is in one table."""
     lines: list[str] = []
-    for title, tables in TABLES.items():
-        modules = dict.fromkeys(f"`callspan.semconv.{name.partition('.')[0]}`" for name in tables)
-        lines += ["", f"### {title}", "", f"From {', '.join(modules)}.", ""]
-        lines += ["| Name | Type | From | When | What |", "| --- | --- | --- | --- | --- |"]
-        lines += [
-            f"| `{row.name}` | {row.type} | {origin(row)} | {conditions} | {row.about} |"
-            for row, conditions in table(tables)
-        ]
-    lines += ["", "### Metrics", "", "From `callspan.semconv.metrics`.", ""]
+    found = {title: table(names) for title, names in TABLES.items()}
+    counts = Counter(shown for title in AGENT_SPANS for shown in map(_line, found[title]))
+    common = [shown for shown, number in counts.items() if number >= FEWEST]
+    for title, rows in found.items():
+        if title == AGENT_SPANS[0]:
+            lines += _table("Agents' spans: what three or more of the following have", common)
+        left_out = common if title in AGENT_SPANS else ()
+        lines += _table(title, [shown for shown in map(_line, rows) if shown not in left_out])
+    lines += ["", "### Metrics", ""]
     lines += ["| Name | Instrument | Unit | Attributes | What |", "| --- | --- | --- | --- | --- |"]
     for each in INSTRUMENTS:
         attributes = ", ".join(f"`{name}`" for name in each.attributes)
         lines.append(f"| `{each.name}` | {each.kind} | {each.unit} | {attributes} | {each.about} |")
     return "\n".join(lines) + "\n"
+
+
+def _line(found: tuple[Row, str]) -> str:
+    row, conditions = found
+    return f"| `{row.name}` | {row.type} | {conditions} | {row.about} |"
+
+
+def _table(title: str, lines: Sequence[str]) -> list[str]:
+    return ["", f"### {title}", "", "| Name | Type | When | What |", "| --- | --- | --- | --- |", *lines]
 
 
 def main() -> int:
