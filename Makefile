@@ -57,7 +57,7 @@ bench-peers: $(STAMP)-dev  ## The same beside others that trace these SDKs, each
 	$(BIN)/python bench/run_peers.py $(QUICK)
 
 clean:  ## Remove what the targets above have made
-	rm -rf .cache mutants $(VENV) .venv-* .mypy_cache .ruff_cache .hypothesis
+	rm -rf .cache $(VENV) .venv-* .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/pyvenv.cfg:
 	@PYTHON="$(PYTHON)" tools/make_venv.sh $(VENV)

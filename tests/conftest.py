@@ -23,7 +23,6 @@ from tests.scale import scaled
 settings.register_profile(
     "quick", max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
-settings.register_profile("mutants", settings.get_profile("quick"), max_examples=25)
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=100)
 settings.load_profile(scaled("quick", "thorough"))
 
