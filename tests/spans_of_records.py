@@ -9,19 +9,24 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as SentSpan
 from opentelemetry.sdk.trace import ReadableSpan
 
 from callspan import Settings
-from callspan.otlp.encoding import encode_span
+from callspan.otlp.recorded import readable
 from callspan.providers.registry import conversation_of
 from callspan.record.events import record_key, start_id
 from callspan.records import CallRecord, Record, decode, encode
 from callspan.semconv.call import Projection
 from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.semconv.session_spans import SessionSpans
-from callspan.semconv.spans import span_of_call
+from callspan.semconv.spans import Span, span_of_call
 
 
 def sent(span: ReadableSpan) -> SentSpan:
     """Return the message that OpenTelemetry's exporter makes of a span."""
     return encode_spans([span]).resource_spans[0].scope_spans[0].spans[0]
+
+
+def encoded(span: Span) -> bytes:
+    """Return what OpenTelemetry's exporter sends of a span made of a record."""
+    return sent(readable(span)).SerializeToString()
 
 
 def of_record(record: CallRecord, settings: Settings) -> bytes | None:
@@ -30,7 +35,7 @@ def of_record(record: CallRecord, settings: Settings) -> bytes | None:
     assert isinstance(read, CallRecord)
     shows_content = settings.content == "full" and settings.content_on_spans
     span = span_of_call(read, Projection(settings), conversation_of(read) if shows_content else None)
-    return None if span is None else encode_span(span)
+    return None if span is None else encoded(span)
 
 
 def differences(spans: Iterable[ReadableSpan], records: Iterable[CallRecord], settings: Settings) -> Iterator[str]:
@@ -57,7 +62,7 @@ def of_records(records: Iterable[Record], settings: Settings) -> dict[str, bytes
             Projection(settings), ScopeSpanOptions.of(settings), conversation_of if shows_content else lambda _: None
         )
         parts = [record for record in kept if _session(record) == session]
-        made |= {span.span_id: encode_span(span) for span in spans.of(parts)}
+        made |= {span.span_id: encoded(span) for span in spans.of(parts)}
     return made
 
 

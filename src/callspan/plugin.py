@@ -13,7 +13,6 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from callspan import wiring
 from callspan.fail_open import fail_open
-from callspan.otlp.byte_bounds import bound_exporters
 from callspan.record.call import CallRecord
 from callspan.sdk_profiles import PROFILES, Sdk
 from callspan.semconv.call import CALL_ID
@@ -55,8 +54,6 @@ class _SdkInstrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped base
         handle = wiring.instrument(**kwargs, sdks=(self._sdk,))
         if by_environment:
             wiring.WIRING.flush_before_sigterm(handle.settings)
-            if handle.settings.enabled:
-                bound_exporters()
 
     def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - OpenTelemetry's signature
         wiring.WIRING.remove_sdk(self._sdk)

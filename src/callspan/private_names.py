@@ -187,10 +187,6 @@ LIMITS: Final = PrivateName("_limits", _SPAN, _EVENT_BY_METHOD)
 ADD_EVENT: Final = PrivateName("_add_event", _SPAN, _EVENT_BY_METHOD)
 SPAN_LIMITS: Final = PrivateName("SpanLimits", ("opentelemetry.sdk.trace",), _EVENT_BY_METHOD)
 EVENT: Final = PrivateName("Event", ("opentelemetry.sdk.trace",), _EVENT_BY_METHOD)
-PROVIDER_LIMITS: Final = PrivateName(
-    "_span_limits", ("opentelemetry.sdk.trace:TracerProvider",), "the limits of the environment are taken",
-    "limits given to a provider, on spans that a store sends",
-)  # fmt: skip
 SPAN_PROCESSOR: Final = PrivateName(
     "_span_processor", _SPAN, "spans of other instrumentations are left to their owners",
     "spans of calls whose LLM span a framework never ends",
@@ -240,7 +236,7 @@ HOOKED: Final = (
 """Functions that are hooked; `intercept.patching` says by what."""
 READ: Final = (
     HELPER_TAG, BASE_URL, RESOURCE_CLIENT, ITERATOR, SPAN_NAME, SPAN_ROUTE, TRACER, OPEN_TELEMETRY,
-    ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, SPAN_LIMITS, PROVIDER_LIMITS, EVENT, ADD_EVENT,
+    ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, SPAN_LIMITS, EVENT, ADD_EVENT,
     SPAN_PROCESSOR, SDK_SPAN, INTERNAL, URI, QUEUED,
     METER_PROVIDER, PROXY_METER_PROVIDER, SELF_WRAPPER, GI_CODE, AG_CODE, GI_FRAME, AG_FRAME, GI_RUNNING, AG_RUNNING,
 )  # fmt: skip

@@ -135,7 +135,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         retain_content_days: So many days after that end or start, stores with tables keep of a record only what
             `content="metadata"` keeps: texts go, numbers stay. Default: never.
         retain_bytes: Beyond so many bytes in use, each store loses its oldest sessions and calls. Default: no limit.
-        service: Name of the service in records; spans have that of their resource. Default: none.
+        service: Name of the service in records; spans have that of their resource. Default: that of
+            OTEL_RESOURCE_ATTRIBUTES, else the name of the program.
 
     Example:
         >>> callspan.instrument(content="metadata").settings.content

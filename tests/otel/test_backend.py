@@ -75,7 +75,7 @@ class Phoenix:
         self._process.wait(timeout=20)
 
 
-@pytest.fixture(scope="module", params=["exporter", "store"])
+@pytest.fixture(scope="module", params=["exporter", "send"])
 def way(request: pytest.FixtureRequest) -> str:
     """How spans are sent: each to a Phoenix of its own."""
     return str(request.param)
@@ -97,14 +97,13 @@ def spans(phoenix: Phoenix, tmp_path_factory: pytest.TempPathFactory, way: str) 
     """The spans of one run of the demo."""
     place = tmp_path_factory.mktemp("demo")
     environment = {**os.environ, "OTEL_METRICS_EXPORTER": "none"}  # Phoenix takes spans only
-    stores, given = f"sqlite:///{place / 'calls.db'}", ["--otlp", phoenix.url]
-    if way == "store":
-        stores, given = f"{stores},otlp+{phoenix.url}", []
-    done = subprocess.run(
-        [str(BIN / "callspan"), "--store", stores, "demo", *given],
-        cwd=place, capture_output=True, text=True, timeout=120, check=False, env=environment,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    receiver = ["--otlp", phoenix.url]
+    for command in [["demo", *receiver]] if way == "exporter" else [["demo"], ["send", *receiver]]:
+        done = subprocess.run(
+            [str(BIN / "callspan"), "--store", f"sqlite:///{place / 'calls.db'}", *command],
+            cwd=place, capture_output=True, text=True, timeout=120, check=False, env=environment,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
     return phoenix.spans(105)
 
 

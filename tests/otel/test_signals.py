@@ -210,7 +210,7 @@ def test_a_receiver_without_metrics_logs_one_line(logged: list[str], status: int
     with closing(Picky({"/v1/metrics": status})) as picky:
         providers = OtlpProviders(picky.url)
         make_some(providers, times=3)
-        assert logged == [f"{picky.url}/v1/metrics takes no metrics ({phrase}): they are not sent. {METRICS_OFF}"]
+        assert logged == [f"{picky.url}/v1/metrics does not take metrics ({phrase}): they are not sent. {METRICS_OFF}"]
         assert not any(exporter.outage for exporter in providers.exporters.values())
         assert picky.paths.count("/v1/traces") == picky.paths.count("/v1/logs") == 3
 
@@ -224,33 +224,26 @@ def test_a_grpc_receiver_without_metrics_and_logs_logs_one_line_each(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
     make_some(OtlpProviders(True), times=2)
     assert sorted(logged) == [
-        f"{address} takes no {what} (UNIMPLEMENTED): they are not sent. OTEL_{switch}_EXPORTER=none turns them off"
+        f"{address} does not take {what} (UNIMPLEMENTED): they are not sent. OTEL_{switch}_EXPORTER=none turns them off"
         for what, switch in (("log events", "LOGS"), ("metrics", "METRICS"))
     ]
     assert len(receiver.spans) == 2
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-def test_without_a_receiver_all_signals_together_log_one_line(
+def test_without_a_receiver_each_signal_logs_one_line(
     logged: list[str], monkeypatch: pytest.MonkeyPatch, protocol: str
 ) -> None:
     address = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
     providers = OtlpProviders(True)
-    providers.end(0.1)
     started_s = time.monotonic()
     make_some(providers)
-    assert time.monotonic() - started_s < 5
-    assert logged == [f"Could not reach {address} (connection refused): telemetry is dropped until it answers"]
+    assert time.monotonic() - started_s < 20
+    assert len(logged) == 3
+    assert all("(connection refused): they are dropped until it does" in line for line in logged)
     assert all(exporter.outage and exporter.lost for exporter in providers.exporters.values())
-
-
-def test_a_port_of_the_other_protocol_is_named(logged: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    providers = OtlpProviders("http://127.0.0.1:4317")
-    providers.end(0.1)
-    make_some(providers)
-    assert logged[0].endswith("4317 is the port of gRPC: use 4318, or OTEL_EXPORTER_OTLP_PROTOCOL=grpc")
 
 
 def test_a_receiver_that_comes_back_is_reported_with_what_was_lost(logged: list[str]) -> None:
@@ -262,23 +255,23 @@ def test_a_receiver_that_comes_back_is_reported_with_what_was_lost(logged: list[
             provider.force_flush()
         provider.shutdown()
         refused = (
-            f"{picky.url}/v1/traces did not take spans (500 Internal Server Error): they are dropped until it does"
+            f"{picky.url}/v1/traces does not take spans (500 Internal Server Error): they are dropped until it does"
         )
         assert logged == [refused, f"{picky.url}/v1/traces takes spans again; 2 were lost", refused]
 
 
-def test_retries_end_with_the_time_of_a_flush(logged: list[str]) -> None:
+def test_retries_end_with_the_time_of_an_ending_process(logged: list[str]) -> None:
     with closing(Picky({"/v1/traces": 503})) as picky:
         providers = OtlpProviders(picky.url)
         provider: Any = providers.tracer_provider()
         provider.get_tracer("test").start_span("one").end()
         started_s = time.monotonic()
-        with providers.patience.limited(0.2):
-            provider.force_flush()
+        providers.end(0.2)
+        provider.force_flush()
         assert time.monotonic() - started_s < 2
         assert picky.paths == ["/v1/traces"]
         assert logged == [
-            f"{picky.url}/v1/traces did not take spans (503 Service Unavailable): they are dropped until it does"
+            f"{picky.url}/v1/traces does not take spans (503 Service Unavailable): they are dropped until it does"
         ]
         provider.shutdown()
 

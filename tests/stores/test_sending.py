@@ -1,15 +1,19 @@
-"""`callspan send`: the traces of what any store has recorded equal those that the process exported."""
+"""`callspan send`: the traces of what a store has recorded equal those that the process exported; each is sent once."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import openai
 import pytest
@@ -21,12 +25,15 @@ from tests.spans_of_records import sent
 
 import callspan
 from callspan.cli import commands
-from callspan.records import EventRecord, TimestepRecord
+from callspan.record import events
+from callspan.service import instance_id
 from callspan.testing import Captured, ScriptedProvider, capture
 
 from .conftest import START_NS, Delivery, Records
 
 HI: Any = [{"role": "user", "content": "Hi"}]
+SENDABLE: Final = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+ONLY_SQLITE: Final = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -67,8 +74,13 @@ def loose(provider: ScriptedProvider) -> None:
 
 
 def send(url: str, receiver: OtlpReceiver, *options: str) -> Result:
-    arguments = ["--store", url, "send", "--otlp", f"otlp+{receiver.url}", *options]
+    arguments = ["--store", url, "send", "--otlp", receiver.url, *options]
     return CliRunner().invoke(commands.callspan, arguments, catch_exceptions=False)
+
+
+def said(done: Result) -> str:
+    """Return what a command printed, in one line."""
+    return " ".join(done.stdout.split())
 
 
 def received(receiver: OtlpReceiver) -> list[SentSpan]:
@@ -106,6 +118,7 @@ def without_rewards(span: SentSpan) -> SentSpan:
     return copy
 
 
+@pytest.mark.parametrize("url", SENDABLE, indirect=True)
 def test_what_is_sent_equals_what_was_exported(
     url: str, record: Callable[..., Captured], receiver: OtlpReceiver
 ) -> None:
@@ -113,11 +126,14 @@ def test_what_is_sent_equals_what_was_exported(
     done = send(url, receiver)
     assert done.exit_code == 0, done.output
     assert differing(seen, receiver) == []
-    before = [*receiver.raw]
-    assert "Nothing is new" in send(url, receiver).stdout
-    assert receiver.raw == before
+    before = {span.span_id for span in receiver.spans}
+    known = send(url, receiver)
+    assert known.exit_code == 0
+    assert f"0 spans sent to {receiver.url}/v1/traces. {len(before)} spans sent before" in said(known)
+    assert len(receiver.spans) == len(before)
     assert send(url, receiver, "--again").exit_code == 0
-    assert receiver.raw == [*before, *before]
+    assert len(receiver.spans) == 2 * len(before)
+    assert {span.span_id for span in receiver.spans} == before
 
 
 SETTINGS: list[tuple[dict[str, Any], dict[str, str]]] = [
@@ -130,7 +146,8 @@ SETTINGS: list[tuple[dict[str, Any], dict[str, str]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.slow
+@ONLY_SQLITE
 def test_the_settings_of_the_environment_say_what_spans_show(
     url: str, provider: ScriptedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,14 +163,15 @@ def test_the_settings_of_the_environment_say_what_spans_show(
             assert differing(seen, receiver) == [], settings
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.slow
+@ONLY_SQLITE
 def test_the_demo_is_sent_as_it_was_exported(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
     seen = record(demo)
     assert send(url, receiver).exit_code == 0
     assert differing(seen, receiver) == []
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@ONLY_SQLITE
 def test_a_second_run_sends_what_is_new(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
     def more(provider: ScriptedProvider) -> None:
         with callspan.session("s", session_id="own"), callspan.tool("later"):
@@ -173,7 +191,7 @@ def test_a_second_run_sends_what_is_new(url: str, record: Callable[..., Captured
         assert {span.span_id for span in other.spans} >= {span.span_id for span in receiver.spans[len(first.spans) :]}
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@ONLY_SQLITE
 def test_a_background_call_is_sent_with_its_answer(
     url: str, record: Callable[..., Captured], receiver: OtlpReceiver
 ) -> None:
@@ -192,7 +210,7 @@ def test_a_background_call_is_sent_with_its_answer(
     assert (span.span_id, span.attributes["callspan.outcome"]) == (f"{seen.spans[0].context.span_id:016x}", "success")
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@ONLY_SQLITE
 def test_filters_choose_calls_and_the_sessions_around_them(
     url: str, record: Callable[..., Captured], receiver: OtlpReceiver
 ) -> None:
@@ -209,8 +227,8 @@ def test_filters_choose_calls_and_the_sessions_around_them(
     assert "evaluation reward" in names
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_what_was_not_sampled_or_has_not_ended_is_not_sent(
+@ONLY_SQLITE
+def test_what_was_not_sampled_or_has_not_ended_is_counted_apart(
     url: str, deliver: Callable[[str], Delivery], records: Records, receiver: OtlpReceiver
 ) -> None:
     ids = {"trace_id": "a" * 32, "parent_span_id": None}
@@ -219,31 +237,36 @@ def test_what_was_not_sampled_or_has_not_ended_is_not_sent(
         records.call(session_id="s1", **ids, span_id="2" * 16, sampled=True, service="shop", host="h", pid=7),
         records.call(session_id="s1", **ids, span_id="3" * 16, sampled=False),
         records.call(session_id="s1", **ids, span_id="4" * 16, sampled=True, outcome="in_progress"),
-        records.call(session_id="s1"),
         records.call(session_id="s1", **ids, span_id="5" * 16, sampled=True, batch_id="batch_1"),
     )
-    assert send(url, receiver).exit_code == 0
+    done = send(url, receiver, "--json")
+    assert json.loads(done.stdout) == {
+        "receiver": f"{receiver.url}/v1/traces", "sent": 1, "sent_before": 0, "refused": 0, "unsampled": 1,
+        "unended": 2, "reasons": {}, "unavailable": None,
+    }  # fmt: skip
     (span,) = receiver.spans
     assert span.span_id == "2" * 16
     assert span.scope == "callspan"
     assert span.resource == {
         "telemetry.sdk.language": "python", "telemetry.sdk.name": "opentelemetry", "service.name": "shop",
-        "host.name": "h", "process.pid": 7,
+        "host.name": "h", "process.pid": 7, "service.instance.id": instance_id("h", 7),
     }  # fmt: skip
+    assert "0 spans sent" in (again := said(send(url, receiver)))
+    assert "1 span sent before (--again sends them again). 1 not sampled. 2 not ended." in again
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_a_session_whose_process_was_killed_ends_with_its_last_record(
+@ONLY_SQLITE
+def test_a_session_whose_process_was_killed_is_interrupted_with_its_sums(
     url: str, deliver: Callable[[str], Delivery], records: Records, receiver: OtlpReceiver
 ) -> None:
     process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     ids = {"trace_id": "a" * 32, "sampled": True}
-    step = TimestepRecord(
+    step = events.TimestepRecord(
         timestep_id="t", session_id="s1", index=0, seen_ns=1, start_ns=START_NS, **ids, span_id="2" * 16,
         parent_span_id="1" * 16,
     )  # fmt: skip
-    agent = EventRecord(
-        event_id="e:start", session_id="s1", timestep_id="t", event_type="agent_start", name="a", time_ns=START_NS,
+    agent = events.EventRecord(
+        event_id="e-start", session_id="s1", timestep_id="t", event_type="agent_start", name="a", time_ns=START_NS,
         **ids, span_id="3" * 16, parent_span_id="2" * 16,
     )  # fmt: skip
     gone = {"host": socket.gethostname(), "pid": int(process.stdout)}
@@ -252,68 +275,239 @@ def test_a_session_whose_process_was_killed_ends_with_its_last_record(
         records.session("s1", start_ns=START_NS, **ids, span_id="1" * 16, **gone),
         step, agent, records.call(session_id="s1", at_s=9, **ids, span_id="4" * 16, parent_span_id="3" * 16),
         records.call(session_id="s1", at_s=1, **started, span_id="5" * 16, parent_span_id="3" * 16),
-        records.call(**started, span_id="6" * 16),
+        records.call(**started, at_s=time.time() - START_NS / 1e9, span_id="6" * 16),
         records.call(**{**started, "pid": os.getpid()}, span_id="7" * 16),
     )  # fmt: skip
     assert send(url, receiver).exit_code == 0
-    assert [(span.span_id[0], (span.parent_id or "-")[0]) for span in receiver.spans] == [
-        ("5", "3"), ("4", "3"), ("3", "2"), ("2", "1"), ("1", "-"), ("6", "-"),
-    ]  # fmt: skip
+    assert {span.span_id[0]: (span.parent_id or "-")[0] for span in receiver.spans} == {
+        "5": "3", "4": "3", "3": "2", "2": "1", "1": "-", "6": "-",
+    }  # fmt: skip
     assert [span.span_id[0] for span in receiver.spans if span.status != "ERROR"] == ["4"]
     assert {span.attributes["error.type"] for span in receiver.spans if span.status == "ERROR"} == {"interrupted"}
     assert len({span.end_ns for span in receiver.spans if span.span_id[0] in "123"}) == 1
+    (session,) = [span for span in receiver.spans if span.span_id[0] == "1"]
+    assert session.attributes["callspan.outcome"] == "interrupted"
+    assert session.attributes["callspan.totals.calls"] == 2
+    assert session.attributes["callspan.totals.input_tokens"] > 0
+    assert "0 spans sent" in said(send(url, receiver))
+    assert len(receiver.spans) == 6
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_what_is_refused_or_rejected_is_said_and_the_rest_arrives(
+README: Final = """
+import sys
+import openai
+import callspan
+
+provider, store, spool = sys.argv[1:]
+callspan.instrument(stores=store, spool_dir=spool)
+with openai.OpenAI(api_key="k", base_url=provider) as client:
+    def ask():
+        return client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+    first = ask()
+    with callspan.session("s", session_id="own") as session, session.timestep(), callspan.tool("look"):
+        ask()
+callspan.reward(1.0, call_id=first.id)
+"""
+
+
+def run(program: str, *arguments: str) -> None:
+    subprocess.run([sys.executable, "-c", program, *arguments], check=True, env=bare_environment())
+
+
+def bare_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "CALLSPAN_"))}
+
+
+@pytest.mark.parametrize("url", SENDABLE, indirect=True)
+def test_a_process_without_a_tracer_provider_is_sent_with_ids_of_its_records(
+    url: str, provider: ScriptedProvider, receiver: OtlpReceiver, tmp_path: Path
+) -> None:
+    run(README, provider.openai_url, url, str(tmp_path / "spool"))
+    done = send(url, receiver)
+    assert (done.exit_code, said(done)) == (0, f"6 spans sent to {receiver.url}/v1/traces.")
+    spans = {span.name: span for span in receiver.spans if span.attributes.get("session.id") == "own"}
+    assert {name: span.parent_id for name, span in spans.items()} == {
+        "invoke_workflow s": None, "timestep": spans["invoke_workflow s"].span_id,
+        "execute_tool look": spans["timestep"].span_id, "chat m": spans["timestep"].span_id,
+    }  # fmt: skip
+    assert len({span.trace_id for span in spans.values()}) == 1
+    call, reward = (span for span in receiver.spans if "session.id" not in span.attributes)
+    assert (reward.trace_id, reward.parent_id) == (call.trace_id, call.span_id)
+    assert "0 spans sent" in said(send(url, receiver))
+
+
+@ONLY_SQLITE
+def test_a_receiver_that_does_not_listen_is_named_with_the_reason(
+    url: str, record: Callable[..., Captured], receiver: OtlpReceiver
+) -> None:
+    seen = record(loose)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        done = sent_to(url, nowhere, OTEL_EXPORTER_OTLP_TIMEOUT="3")
+        assert done.exit_code == 1
+        assert f"0 spans sent to {nowhere}/v1/traces. It is unavailable (connection refused)" in said(done)
+    assert send(url, receiver).exit_code == 0
+    assert len(receiver.spans) == len(seen.spans)
+
+
+def sent_to(url: str, address: str | None, *options: str, **environment: str) -> Result:
+    arguments = ["--store", url, "send", *([] if address is None else ["--otlp", address]), *options]
+    return CliRunner(env=environment).invoke(commands.callspan, arguments, catch_exceptions=False)
+
+
+@ONLY_SQLITE
+def test_a_receiver_that_drips_its_answer_does_not_hold_the_command(url: str, record: Callable[..., Captured]) -> None:
+    record(loose)
+    with dripping() as address:
+        began_s = time.monotonic()
+        done = sent_to(url, address, OTEL_EXPORTER_OTLP_TIMEOUT="0.5")
+        assert time.monotonic() - began_s < 5
+    assert done.exit_code == 1
+    assert "no complete answer within 0.5 s" in said(done)
+
+
+@contextmanager
+def dripping() -> Iterator[str]:
+    """A server that answers byte by byte, without end."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def drip(connection: socket.socket) -> None:
+        with connection:
+            connection.recv(1 << 20)
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+            while True:
+                time.sleep(0.1)
+                connection.sendall(b" ")
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            threading.Thread(target=drip, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    with server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@ONLY_SQLITE
+def test_what_is_refused_is_found_and_the_rest_arrives(
     url: str, record: Callable[..., Captured], receiver: OtlpReceiver
 ) -> None:
     seen = record(support_desk, loose)
     receiver.max_bytes = max(sent(span).ByteSize() for span in seen.spans)
     done = send(url, receiver)
     assert done.exit_code == 1
-    assert "refused: 413 Request Entity Too Large" in done.stdout
-    lacking = len(seen.spans) - len(receiver.spans)
-    assert 0 < lacking < 4
-    receiver.max_bytes, receiver.partial = None, (1, "too \x1b[31mold")
-    done = send(url, receiver)
-    assert done.exit_code == 1
-    assert "1 span rejected by it: too" in done.stdout
-    assert "\x1b" not in done.stdout
+    assert "refused: 413 Request Entity Too Large" in said(done)
+    assert 0 < len(seen.spans) - len(receiver.spans) < 4
+    receiver.max_bytes = None
+    assert send(url, receiver).exit_code == 0
     assert len(receiver.spans) == len(seen.spans)
-    receiver.partial = None
+
+
+@ONLY_SQLITE
+def test_the_receivers_words_are_one_safe_line_without_our_headers(
+    url: str, record: Callable[..., Captured], receiver: OtlpReceiver
+) -> None:
+    record(loose)
+    address = f"http://{receiver.serve_grpc()}"
+    receiver.status, receiver.refusal = 500, ("PERMISSION_DENIED", "no\r\n\x1b[31m way for sesame-123", ())
+    environment = {
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20sesame-123",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": address,
+    }  # fmt: skip
+    done = sent_to(url, None, **environment)
+    assert done.exit_code == 1
+    assert "PERMISSION_DENIED" in said(done)
+    assert "way for ***" in said(done)
+    assert "\x1b" not in done.output
+    assert "sesame" not in done.output
+    receiver.status = 200
+    assert sent_to(url, None, **environment).exit_code == 0
+    assert receiver.headers[-1]["authorization"] == "Bearer sesame-123"
+
+
+@contextmanager
+def following(url: str, receiver: OtlpReceiver) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "callspan.cli", "--store", url, "send", "--follow", "--otlp", receiver.url]
+    environment = bare_environment() | {"OTEL_EXPORTER_OTLP_TIMEOUT": "2"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+
+
+@pytest.mark.parametrize("url", SENDABLE, indirect=True)
+def test_following_goes_on_after_an_outage_and_sends_each_span_once(
+    url: str, record: Callable[..., Captured], receiver: OtlpReceiver
+) -> None:
+    seen = [*record(support_desk).spans]
+    with following(url, receiver) as process:
+        assert len(receiver.wait_for(len(seen))) == len(seen)
+        receiver.status = 503
+        seen += record(loose).spans
+        assert process.stderr is not None
+        assert "is unavailable (503 Service Unavailable" in process.stderr.readline()
+        seen += record(everything).spans
+        receiver.status = 200
+        assert len(receiver.wait_for(len(seen), 40)) == len(seen)
+        assert "takes spans again" in process.stderr.readline()
+        time.sleep(2.5)
+    assert process.returncode == 0
+    assert sorted(span.span_id for span in receiver.spans) == sorted(f"{span.context.span_id:016x}" for span in seen)
+
+
+KILLED: Final = """
+import os, signal, sys
+import openai
+import callspan
+
+provider, store, spool = sys.argv[1:]
+callspan.instrument(stores=store, spool_dir=spool)
+client = openai.OpenAI(api_key="k", base_url=provider)
+with callspan.session("s", session_id="own"), callspan.invoke_agent("a"):
+    client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@ONLY_SQLITE
+def test_what_a_killed_process_left_is_sent_as_interrupted(
+    url: str, provider: ScriptedProvider, receiver: OtlpReceiver
+) -> None:
+    command = [sys.executable, "-c", KILLED, provider.openai_url, url, f"{url.removeprefix('sqlite:///')}.spool"]
+    assert subprocess.run(command, env=bare_environment(), check=False).returncode == -signal.SIGKILL
+    done = send(url, receiver)
+    assert (done.exit_code, said(done)) == (0, f"3 spans sent to {receiver.url}/v1/traces.")
+    spans = {span.name: span for span in receiver.spans}
+    assert {name: span.attributes.get("error.type") for name, span in spans.items()} == {
+        "chat m": None, "invoke_agent a": "interrupted", "invoke_workflow s": "interrupted",
+    }  # fmt: skip
+    assert spans["invoke_workflow s"].attributes["callspan.totals.calls"] == 1
+    assert "0 spans sent" in said(send(url, receiver))
+
+
+@pytest.mark.parametrize("url", SENDABLE, indirect=True)
+def test_one_process_sends_to_a_receiver(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
+    seen = record(loose)
+    with following(url, receiver):
+        assert len(receiver.wait_for(len(seen.spans))) == len(seen.spans)
+        done = send(url, receiver)
+        assert done.exit_code == 1
+        assert "Another process sends" in done.stderr
+        with OtlpReceiver() as other:
+            assert send(url, other).exit_code == 0
     assert send(url, receiver).exit_code == 0
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_a_receiver_that_is_away_is_waited_for_where_it_says_so(
-    url: str, record: Callable[..., Captured], receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = record(loose)
-    receiver.status = 503
-    done = send(url, receiver)
-    assert done.exit_code == 1
-    assert "It is unavailable (503 Service Unavailable)" in done.stdout
-    receiver.answer_headers = {"Retry-After": "3"}
-    waits = list[float]()
-
-    def wait(seconds: float) -> None:
-        waits.append(seconds)
-        receiver.status = 200
-
-    monkeypatch.setattr("callspan.cli.send.sleep", wait)
-    done = send(url, receiver, "--json")
-    assert json.loads(done.stdout) == {
-        "receiver": f"otlp+{receiver.url}", "sent": len(seen.spans), "rejected": 0, "refused": 0, "calls": 2,
-        "message": None, "reasons": {}, "unavailable": None,
-    }  # fmt: skip
-    assert waits == [3.0]
-    assert len(receiver.spans) == len(seen.spans)
-
-
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@ONLY_SQLITE
 def test_wrong_use_is_an_error(url: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
-    for options in (["--otlp", "http://host"], ["--otlp", "otlp+http://u:sesame@host"], []):
+    for options in (["--otlp", "host:4318"], ["--otlp", "http://u:sesame@host"], [], ["--follow", "--error"]):
         done = CliRunner().invoke(commands.callspan, ["--store", url, "send", *options])
         assert done.exit_code == 2
         assert "sesame" not in done.output

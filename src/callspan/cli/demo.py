@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from callspan.otlp.exporter import OtlpExporter
+    from callspan.otlp.exporting import OwnExporter
     from callspan.otlp.providers import OtlpProviders
     from callspan.testing import ScriptedProvider
     from callspan.wiring import Handle
@@ -315,7 +315,7 @@ def _accepted_spans(traced: _Emitted) -> int | None:
     return None if exporter is None else len(traced.spans) - exporter.lost
 
 
-def _how(signal: str, exporter: OtlpExporter, spans: int) -> str:
+def _how(signal: str, exporter: OwnExporter, spans: int) -> str:
     why = f" ({exporter.trouble})" if exporter.trouble else ""
     if signal != "traces":
         return f"not taken{why}" if exporter.trouble else "taken"

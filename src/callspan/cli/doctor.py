@@ -11,6 +11,7 @@ from importlib import metadata
 from itertools import groupby
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
+from urllib.parse import urlsplit
 
 import click
 from rich.table import Table
@@ -24,9 +25,17 @@ from callspan.cli.store_check import NOT_YET, store_check
 from callspan.formatting import iso, plural
 from callspan.intercept import coverage
 from callspan.intercept import other_instrumentations as others
-from callspan.otlp.variables import SIGNALS, Destination, destinations, otlp_is_named
+from callspan.otlp.variables import (
+    SIGNALS,
+    Signal,
+    default_endpoint,
+    endpoint_of,
+    otlp_is_named,
+    protocol_of,
+    wanted_signals,
+)
 from callspan.private_names import MODULES, READ
-from callspan.safe_urls import error_text, safe_name
+from callspan.safe_urls import error_text, is_http_url, safe_name
 from callspan.sdk_profiles import PROFILES, SDKS
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load, troubles_of, variables
@@ -164,7 +173,7 @@ def every_check(stores: str) -> Iterator[Check]:
         yield from _losses(directory)
         yield from _retention(settings, directory)
         yield from _unrecorded(directory)
-    yield from _otlp(settings)
+    yield from _otlp()
     yield from _settings(settings)
 
 
@@ -398,34 +407,25 @@ def _unrecorded(directory: Path) -> Iterator[Check]:
         yield Check("not recorded", path, "warning", detail, advice)
 
 
-def _otlp(settings: Settings) -> Iterator[Check]:
-    """Report the stores that take spans, and each signal's endpoint, and whether the receiver accepts connections."""
-    taking: list[str] = []
-    for url in settings.stores:
-        with contextlib.suppress(SettingError):
-            store = find_store(url)
-            taking += [store.name] if store.takes_spans else []
-    for name in taking:
-        yield Check(
-            "spans", name, "ok", "callspan's spans go there, from the spool; no exporter of the process has them"
-        )
+def _otlp() -> Iterator[Check]:
+    """Report each signal's endpoint, and whether the receiver accepts connections."""
     if not otlp_is_named():
         detail = "OTEL_EXPORTER_OTLP_ENDPOINT is not set: spans go where the application sends them"
-        yield from () if taking else [Check("spans", "OTLP", "note", detail)]
+        yield Check("spans", "OTLP", "note", detail)
         return
-    found = {destination.signal: destination for destination in destinations(otlp=True)}
+    wanted = wanted_signals(otlp=True)
     refusals: dict[tuple[str, int], str | None] = {}
     for signal in SIGNALS:
-        name = f"OTLP {signal}"
-        if signal in found:
-            yield _receiver(name, found[signal], refusals)
+        if signal in wanted:
+            yield _receiver(signal, refusals)
         else:
-            yield Check("spans", name, "note", "the OTEL_* variables do not send it by OTLP")
+            yield Check("spans", f"OTLP {signal}", "note", "the OTEL_* variables do not send it by OTLP")
 
 
-def _receiver(name: str, destination: Destination, refusals: dict[tuple[str, int], str | None]) -> Check:
+def _receiver(signal: Signal, refusals: dict[tuple[str, int], str | None]) -> Check:
     """Check one signal. `refusals` caches the error of each server already tried, None if it accepted a connection."""
-    shown, server = f"{safe_name(destination.address)} ({destination.protocol})", destination.server
+    name, address, protocol = f"OTLP {signal}", endpoint_of(signal) or default_endpoint(signal), protocol_of(signal)
+    shown, server = f"{safe_name(address)} ({protocol})", _server(address, is_grpc=protocol == "grpc")
     if server is None:
         return Check("spans", name, "failed", f"{shown} is not a valid address", "http://localhost:4318 is one.")
     if server not in refusals:
@@ -434,6 +434,17 @@ def _receiver(name: str, destination: Destination, refusals: dict[tuple[str, int
     if refusal is not None:
         return Check("spans", name, "failed", f"cannot connect to {shown}: {refusal}")
     return Check("spans", name, "ok", f"{shown} accepts connections")
+
+
+def _server(address: str, *, is_grpc: bool) -> tuple[str, int] | None:
+    """Return host and port that an exporter connects to; None if the address has none or is unusable."""
+    url = f"http://{address}" if is_grpc and "://" not in address else address
+    if not is_http_url(url):
+        return None
+    parts = urlsplit(url)
+    # gRPC's default is that of HTTPS, whether or not it encrypts.
+    default = 443 if is_grpc or parts.scheme == "https" else 80
+    return parts.hostname or "", parts.port or default
 
 
 def _refusal(server: tuple[str, int]) -> str | None:

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.fail_open import fail_open
-from callspan.otlp.variables import SERVICE_FOR_RUN, otlp_is_named, service_of_command
+from callspan.otlp.variables import otlp_is_named
 from callspan.safe_urls import error_text, safe_name
 from callspan.sdk_profiles import SDKS
+from callspan.service import SERVICE_FOR_RUN, service_of_command
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import environment_for_run, is_run_process, load
 from callspan.stores.protocol import Readable

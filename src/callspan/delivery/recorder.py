@@ -9,7 +9,6 @@ from typing import Final, NamedTuple, TypeAlias
 
 from callspan.background import Worker
 from callspan.cost.price_table import PriceFileError, pricer_for
-from callspan.delivery.begun_records import BegunRecords
 from callspan.delivery.retaining import Retention, retains
 from callspan.fail_open import fail_open, ours, report
 from callspan.process import callbacks
@@ -18,9 +17,7 @@ from callspan.process.processed import Processed
 from callspan.process.processors import delivery_processors
 from callspan.record import codec
 from callspan.record.events import Record
-from callspan.record.span_frames import SegmentHead, SpanFrame, encode_frame_of
 from callspan.settings import SettingError, Settings
-from callspan.spool.cap import WithoutBodies
 from callspan.spool.directory import Listing
 from callspan.spool.processed_sink import ProcessedSink
 from callspan.spool.shipper import SinkState
@@ -59,15 +56,10 @@ class Recorder:
     """Writes processed records to the spool of the configured stores. Safe from any thread; never raises."""
 
     def __init__(
-        self, settings: Settings, listeners: tuple[Listener, ...] = (), priced: Listener | None = None,
-        head: Callable[[], SegmentHead] | None = None,
-    ) -> None:  # fmt: skip
-        """`priced` is called with each call whose cost was computed during delivery, once the first store has it.
-
-        `head` returns what the spans of this process have in common; None: no store takes spans.
-        """
+        self, settings: Settings, listeners: tuple[Listener, ...] = (), priced: Listener | None = None
+    ) -> None:
+        """`priced` is called with each call whose cost was computed during delivery, once the first store has it."""
         self._settings = settings
-        self._begun = None if head is None else BegunRecords(head)
         self._priced = priced
         self._stores = settings.stores
         self._listeners = listeners
@@ -111,24 +103,14 @@ class Recorder:
         record = processed.record
         if self._stores:
             with _KEEP:
-                payload = codec.encode(record)
-                if self._begun is not None:
-                    self._begun.note(record, payload)
-                self._append(payload, partial(_encoded_without_bodies, record))
+                payload, without_bodies = codec.encode(record), partial(_encoded_without_bodies, record)
+                spool = self._open_spool.get(_OPEN) or self._open()
+                if not spool.append(payload, without_bodies) and self.spool is not spool:
+                    # Another thread closed it in between.
+                    self._open().append(payload, without_bodies)
         for listener in self._listeners:
             with _SHOW:
                 listener(processed)
-
-    def _append(self, payload: bytes, without_bodies: WithoutBodies | None) -> None:
-        spool = self._open_spool.get(_OPEN) or self._open()
-        if not spool.append(payload, without_bodies) and self.spool is not spool:
-            # Another thread closed it in between.
-            self._open().append(payload, without_bodies)
-
-    def write_span(self, span: SpanFrame) -> None:
-        """Append a finished span for the stores that take spans. Never raises."""
-        with _KEEP:
-            self._append(encode_frame_of(span), None)
 
     def _refuse(self, value: object) -> None:
         self.refused += 1
@@ -203,7 +185,6 @@ class Recorder:
             self._tended(store_sinks(self._stores, settings.prices, self._priced, pauses=True)),
             fsync=settings.fsync,
             max_bytes=settings.spool_max_bytes,
-            head=bytes if self._begun is None else self._begun.head,
         )
         spool = self._open_spool.setdefault(_OPEN, spool)
         if not self.in_use:
@@ -227,11 +208,9 @@ def store_sinks(
     stores = list(map(find_store, split_urls(urls)))
     delivery = delivery_processors(prices)
     delivered = None if priced is None else lambda record: priced(delivery.without_callbacks(record))
-    # One that takes spans is given what was written, and prices nothing unless there is no other.
-    first = next((number for number, store in enumerate(stores) if not store.takes_spans), 0)
     return [
         ProcessedSink(
-            store.sink(), delivery.run, delivered if number == first else None,
+            store.sink(), delivery.run, delivered if number == 0 else None,
             pauses=pauses, path=store.path, identity=store.identity,
         )
         for number, store in enumerate(stores)

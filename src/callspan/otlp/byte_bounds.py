@@ -1,15 +1,13 @@
 """Byte bounds: limits the size of batches of spans and log records in bytes.
 
 OpenTelemetry limits batches by number of items; with prompts in them a batch can exceed the size limit of a receiver,
-which then rejects all of it. Exporters created by auto-instrumentation cannot be wrapped, so their classes are patched.
+which then rejects all of it.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import wraps
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -21,17 +19,8 @@ MAX_BATCH_BYTES: Final = 3 << 20
 
 _OVERHEAD_BYTES: Final = 512
 _SCALAR_BYTES: Final = 32
-_EXPORTERS: Final = tuple(
-    (f"opentelemetry.exporter.otlp.proto.{protocol}.{module}", name)
-    for protocol in ("http", "grpc")
-    for module, name in (("trace_exporter", "OTLPSpanExporter"), ("_log_exporter", "OTLPLogExporter"))
-)
-_BOUND: Final = fail_open("bound the batches of the OTLP exporters")
 _CUT: Final = fail_open("cut a batch of spans by its bytes")
-_Export: TypeAlias = Callable[..., Any]
 _T = TypeVar("_T")
-_bounded: Final[dict[type, tuple[_Export, _Export]]] = {}
-"""The original and the patched `export` of each class."""
 
 
 class ByteBoundedExporter(SpanExporter):
@@ -65,26 +54,6 @@ class ByteBoundedExporter(SpanExporter):
         return self._exporter.force_flush(timeout_millis)
 
 
-def bound_exporters() -> None:
-    """Limit the batches of every imported OTLP exporter class until `unbound_exporters`. Never raises."""
-    with _BOUND:
-        for module, name in _EXPORTERS:
-            exporter = getattr(sys.modules.get(module), name, None)
-            original = None if exporter is None else vars(exporter).get("export")
-            if exporter is not None and original is not None and exporter not in _bounded:
-                replacement = _in_parts(original)
-                exporter.export = replacement
-                _bounded[exporter] = original, replacement
-
-
-def unbound_exporters() -> None:
-    """Undo `bound_exporters`; methods that other code has wrapped since are left as they are."""
-    while _bounded:
-        exporter, (original, replacement) = _bounded.popitem()
-        if vars(exporter).get("export") is replacement:
-            exporter.export = original  # type: ignore[attr-defined] # a class of theirs
-
-
 def export_parts(export: Callable[[Sequence[_T]], Any], batch: Sequence[_T], max_bytes: int) -> Any:  # noqa: ANN401
     """Export spans or log records in parts of at most `max_bytes` (estimated); a larger single item is sent alone.
 
@@ -92,33 +61,19 @@ def export_parts(export: Callable[[Sequence[_T]], Any], batch: Sequence[_T], max
     """
     parts: list[Sequence[_T]] = [batch]
     with _CUT:
-        parts = list(_parts(batch, max_bytes))
+        parts = list(parts_of(batch, max_bytes))
     results = [export(part) for part in parts]
     failed = (result for result in results if getattr(result, "name", None) != "SUCCESS")
     return next(failed, results[-1]) if results else export(batch)
 
 
-def _in_parts(original: _Export) -> _Export:
-    @wraps(original)
-    def export(*args: Any, **named: Any) -> Any:  # noqa: ANN401 - of two kinds
-        # (exporter, batch); a call with other arguments is passed through.
-        if len(args) <= 1 or not isinstance(args[1], Sequence):
-            return original(*args, **named)
-
-        def one(part: Sequence[Any]) -> Any:  # noqa: ANN401
-            return original(args[0], part, *args[2:], **named)
-
-        return export_parts(one, args[1], MAX_BATCH_BYTES)
-
-    return export
-
-
-def _parts(batch: Sequence[_T], max_bytes: int) -> Iterator[list[_T]]:
+def parts_of(batch: Sequence[_T], max_bytes: int, most: int | None = None) -> Iterator[list[_T]]:
+    """Yield parts of a batch, in order, of at most `max_bytes` (estimated) and `most` items; None: any number."""
     part: list[_T] = []
     size = 0
     for item in batch:
         item_bytes = _bytes_of_item(item)
-        if part and size + item_bytes > max_bytes:
+        if part and (size + item_bytes > max_bytes or len(part) == most):
             yield part
             part, size = [], 0
         part.append(item)

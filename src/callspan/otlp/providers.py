@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import platform
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, Final, TypeVar
 
@@ -17,16 +16,16 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 
 from callspan.fail_open import fail_open, log
-from callspan.otlp.exporter import OtlpExporter, Patience
-from callspan.otlp.limits import sdk_limits
-from callspan.otlp.variables import Destination, Signal, destinations, main_name, unknown_protocol
+from callspan.otlp.exporting import OwnExporter
+from callspan.otlp.variables import Signal, default_endpoint, endpoint_of, protocol_of, wanted_signals
 from callspan.safe_urls import is_http_url, safe_name
+from callspan.service import instance_id, service_name
 from callspan.settings import SettingError
 
 _SET_UP: Final = fail_open("set up the OTLP exporters")
 _Provider = TypeVar("_Provider")
 _LAST_S: Final = 3.0
-"""Seconds that a process may retry at exit, for all signals together."""
+"""Seconds that a process may retry at exit."""
 _CLASSES: Final = {
     "traces": ("trace_exporter", "OTLPSpanExporter"),
     "metrics": ("metric_exporter", "OTLPMetricExporter"),
@@ -37,25 +36,24 @@ _in_force: Final[list[OtlpProviders]] = []
 
 
 class OtlpProviders:
-    """Creates providers that send by OTLP, each on first use. They share a resource and the retry limit."""
+    """Creates providers that send by OTLP, each on first use. They share a resource."""
 
     def __init__(self, otlp: str | bool, service: str | None = None) -> None:
         """`otlp` is the argument of `instrument()`; `service` the service name if the environment has none."""
-        self.patience = Patience()
-        self.exporters: dict[Signal, OtlpExporter] = {}
+        self.exporters: dict[Signal, OwnExporter] = {}
         """The exporters by signal, created on first use."""
-        self.made: list[tuple[object, OtlpExporter]] = []
+        self.made: list[tuple[object, OwnExporter]] = []
         """Each provider with its exporter."""
-        self._service = service
-        self._resource: Resource | None = None
-        self._destinations = {found.signal: found for found in destinations(otlp)}
+        self._base = otlp.rstrip("/") if isinstance(otlp, str) else None
+        self._wanted = wanted_signals(otlp)
+        self._resource = _resource_of(service)
 
     def tracer_provider(self) -> TracerProvider | None:
         """Return a provider for spans, None if they are disabled. Raises ImportError without an exporter."""
         exporter = self._exporter("traces", SpanExportResult.FAILURE)
         if exporter is None:
             return None
-        provider = TracerProvider(resource=self.resource, span_limits=sdk_limits())
+        provider = TracerProvider(resource=self._resource)
         processor: Any = BatchSpanProcessor
         provider.add_span_processor(processor(exporter))
         return self._made(provider, exporter)
@@ -69,7 +67,7 @@ class OtlpProviders:
         if exporter is None:
             return None
         reader: Any = PeriodicExportingMetricReader
-        return self._made(MeterProvider([reader(exporter)], resource=self.resource), exporter)
+        return self._made(MeterProvider([reader(exporter)], resource=self._resource), exporter)
 
     def logger_provider(self) -> _logs.LoggerProvider | None:
         """Return a provider for log events, None if they are disabled. Raises ImportError without an exporter."""
@@ -80,32 +78,32 @@ class OtlpProviders:
         exporter = self._exporter("logs", result.FAILURE)
         if exporter is None:
             return None
-        provider = LoggerProvider(resource=self.resource)
+        provider = LoggerProvider(resource=self._resource)
         processor: Any = logs_export.BatchLogRecordProcessor
         provider.add_log_record_processor(processor(exporter))
         return self._made(provider, exporter)
 
-    @property
-    def resource(self) -> Resource:
-        """OpenTelemetry's default resource with host, instance id and, if the environment has none, a service name."""
-        if self._resource is None:
-            self._resource = resource_of(self._service)
-        return self._resource
-
     def end(self, timeout_s: float = _LAST_S) -> None:
         """Limit all retries from now on, because the process is about to end."""
-        self.patience.end(timeout_s)
+        for exporter in self.exporters.values():
+            exporter.end(timeout_s)
 
-    def _exporter(self, signal: Signal, failure: object) -> OtlpExporter | None:
-        destination = self._destinations.get(signal)
-        if destination is None:
+    def _exporter(self, signal: Signal, failure: object) -> OwnExporter | None:
+        if signal not in self._wanted:
             return None
-        _warn_of_protocol(signal)
-        made = OtlpExporter(_exporter_inside(destination), destination, self.patience, failure)
+        endpoint = None if self._base is None else f"{self._base}/v1/{signal}"
+        protocol = "http/protobuf" if endpoint is not None else protocol_of(signal)
+        address = endpoint or endpoint_of(signal) or default_endpoint(signal)
+        module, name = _CLASSES[signal]
+        try:
+            package = import_module(f"opentelemetry.exporter.otlp.proto.{protocol.partition('/')[0]}.{module}")
+        except ImportError as error:
+            raise ImportError(f'Nothing is sent by OTLP: {protocol} needs pip install "callspan[otlp]"') from error
+        made = OwnExporter(getattr(package, name)(endpoint=endpoint), signal, address, failure)
         self.exporters[signal] = made
         return made
 
-    def _made(self, provider: _Provider, exporter: OtlpExporter) -> _Provider:
+    def _made(self, provider: _Provider, exporter: OwnExporter) -> _Provider:
         self.made.append((provider, exporter))
         return provider
 
@@ -150,19 +148,10 @@ def is_placeholder(provider: object) -> bool:
     return type(provider).__name__.lstrip("_").startswith("Proxy")
 
 
-@contextmanager
-def limited_retries(timeout_s: float) -> Iterator[None]:
-    """Limit the retries of the global providers created here."""
-    with ExitStack() as stack:
-        for providers in _in_force:
-            stack.enter_context(providers.patience.limited(timeout_s))
-        yield
-
-
-def last_exports() -> None:
-    """Limit the retries of the global providers created here to the time at process exit."""
+def last_exports(timeout_s: float = _LAST_S) -> None:
+    """Limit the retries of the global providers created here, because the process is about to end."""
     for providers in _in_force:
-        providers.end()
+        providers.end(timeout_s)
 
 
 def delivers(provider: object) -> bool:
@@ -184,34 +173,16 @@ def _put(make: Callable[[], Any], put: Callable[[Any], None], missing: set[str])
         put(provider)
 
 
-def _exporter_inside(destination: Destination) -> Any:  # noqa: ANN401 - of six kinds
-    module, name = _CLASSES[destination.signal]
-    protocol = "grpc" if destination.protocol == "grpc" else "http"
-    try:
-        made = getattr(import_module(f"opentelemetry.exporter.otlp.proto.{protocol}.{module}"), name)
-    except ImportError as error:
-        raise ImportError(
-            f'Nothing is sent by OTLP: {destination.protocol} needs pip install "callspan[otlp]"'
-        ) from error
-    return made(endpoint=destination.endpoint)
-
-
-def _warn_of_protocol(signal: Signal) -> None:
-    named = unknown_protocol(signal)
-    if named is not None:
-        log(logging.WARNING, "OTLP protocol %s is not known for %s: http/protobuf is used", named, signal)
-
-
-def resource_of(service: str | None) -> Resource:
+def _resource_of(service: str | None) -> Resource:
     """Return OpenTelemetry's default resource with host, instance id and, if it has none, a service name."""
     found = Resource.create()
     added: dict[str, str] = {}
-    if str(found.attributes.get(SERVICE_NAME, "unknown_service")).startswith("unknown_service"):
-        name = service or main_name()
-        added |= {SERVICE_NAME: name} if name else {}
     if SERVICE_INSTANCE_ID not in found.attributes:
         # Without an instance id several processes of a service would overwrite each other's sums.
-        added[SERVICE_INSTANCE_ID] = str(uuid.uuid4())
+        added[SERVICE_INSTANCE_ID] = instance_id(platform.node() or None, os.getpid())
+    if str(found.attributes.get(SERVICE_NAME, "unknown_service")).startswith("unknown_service"):
+        name = service or service_name(None)
+        added |= {SERVICE_NAME: name} if name else {}
     if HOST_NAME not in found.attributes and (host := platform.node()):
         # Without a host Jaeger takes each span for one of another clock, and warns where it does not fit its parent.
         added[HOST_NAME] = host

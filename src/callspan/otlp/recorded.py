@@ -1,29 +1,37 @@
-"""Recorded spans: the spans of a store's records, as their processes would have sent them, session by session."""
+"""Recorded spans: the spans of a store's records, as their processes would have exported them."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from importlib import metadata
-from typing import Final, NamedTuple, TypeVar
+from itertools import islice
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
-import msgspec
+from msgspec.structs import replace
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event as SdkEvent
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits
+from opentelemetry.sdk.util import BoundedList
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
-from callspan.cost.price_table import PROVIDER
 from callspan.fail_open import value_of
-from callspan.otlp.encoding import encode_resource, encode_scope, encode_span
-from callspan.otlp.interrupted import OUTCOME, ended
-from callspan.otlp.limits import limits_in_force
-from callspan.otlp.sending import EncodedSpan, Envelope
-from callspan.record.call import CallRecord
+from callspan.record.call import CallRecord, ErrorInfo
+from callspan.record.codec import encodable
 from callspan.record.events import (
+    RUN_TYPES,
     EventRecord,
     MessageRecord,
     Record,
     RewardRecord,
     SessionRecord,
+    TimestepRecord,
+    Totals,
+    latest_ns,
+    record_key,
 )
 from callspan.record.messages import Conversation
 from callspan.semconv import gen_ai
@@ -32,175 +40,337 @@ from callspan.semconv.content_attributes import Attributes
 from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.semconv.session_spans import SessionSpans
 from callspan.semconv.spans import Span, spans_of_attempts
+from callspan.service import instance_id
 from callspan.settings import Settings
 from callspan.stores.aggregates import is_gone
-from callspan.stores.base import CallFilter, Reader, SessionSummary
+from callspan.stores.base import CallFilter, Event, Reader, SessionSummary
 
+INTERRUPTED: Final = "interrupted"
 _UNENDED: Final = frozenset({"started", "in_progress"})
-_LOOSE_AT_ONCE: Final = 100
-"""Calls outside of sessions in one group."""
+_START: Final = "-start"
+_SCOPES: Final = frozenset({*RUN_TYPES, *RUN_TYPES.values(), "guardrail", "handoff", "environment"})
+"""Types of events that have a span of their own in a process with a tracer provider, if they last."""
+_AT_ONCE: Final = 100
+"""Records outside of sessions whose spans are made together."""
 _UNKNOWN_SERVICE: Final = "unknown_service"
 """What OpenTelemetry has for a service without a name."""
 _R = TypeVar("_R", bound=Record)
+_WithSpan: TypeAlias = CallRecord | SessionRecord | TimestepRecord | EventRecord | RewardRecord
+
+
+class RecordedSpan(NamedTuple):
+    """A span, and what tells whether a receiver has it."""
+
+    key: str
+    version: int
+    """Differs when it ended otherwise: what was interrupted may turn out to have gone on."""
+    span: ReadableSpan
 
 
 class Group(NamedTuple):
-    """Spans that lie together: those of a session, or of what is outside of sessions."""
+    """The spans of a session, or of some records outside of sessions."""
 
-    calls: int
-    """How many calls were read for them."""
-    spans: list[EncodedSpan]
-    keys: list[str]
-    """A key for each span."""
-    version: str | None
-    """A key that changes when anything in the session does; None: no session."""
+    spans: list[RecordedSpan]
+    unsampled: list[str]
+    """Keys of the records without a span because it was not sampled."""
+    unended: list[str]
+    """Keys of the records that have not ended."""
+    ended: list[str]
 
 
 class _Process(NamedTuple):
-    service: str | None
-    host: str | None
-    pid: int | None
+    service: str | None = None
+    host: str | None = None
+    pid: int | None = None
 
 
 class RecordedSpans:
-    """Makes the sampled, final spans of a store's sessions and calls. One session is in memory at a time."""
+    """Makes the spans of a store's records. One session is in memory at a time."""
 
-    def __init__(self, reader: Reader, settings: Settings, which: CallFilter, *, is_filtered: bool) -> None:
-        """`settings` say what spans show; `which` selects calls: their sessions, and those outside of sessions.
-
-        `is_filtered`: whether some records of the store are left out by it.
-        """
-        self._reader, self._settings, self._which = reader, settings, which
-        self._is_filtered = is_filtered
+    def __init__(self, reader: Reader, settings: Settings) -> None:
+        """`settings` say what spans show. Raises ValueError where one of OpenTelemetry's limits is malformed."""
+        self._reader, self._settings = reader, settings
         self._projection, self._options = Projection(settings), ScopeSpanOptions.of(settings)
-        self._limits = limits_in_force()
-
-    def sessions(self) -> Iterator[SessionSummary]:
-        """Yield the sessions that have such a call; without a filter all."""
-        which = self._which
-        return self._reader.sessions(since_ns=which.since_ns, which=which)
-
-    def version(self, summary: SessionSummary) -> str:
-        """Return a key that changes when anything in the session does."""
-        return f"session {sha256(msgspec.json.encode(summary)).hexdigest()}"
+        self._limits = SpanLimits()
 
     def of_session(self, summary: SessionSummary) -> Group:
-        """Return the spans of a session and all in it."""
-        ident = summary.session.session_id
-        last_ns = summary.last_ns or 0
-        is_left = summary.session.outcome == OUTCOME and summary.session.end_ns is None
+        """Return the spans of a session and all in it; what its process left is ended where it was last heard of."""
+        ident, last_ns = summary.session.session_id, summary.last_ns or 0
+        is_left = summary.session.outcome == INTERRUPTED and summary.session.end_ns is None
 
         def end(record: _R) -> _R:
-            return ended(record, last_ns) if is_left else record
+            return _ended(record, last_ns) if is_left else record
 
         session = end(summary.session)
-        steps = {step.timestep_id: end(step) for step in self._reader.timesteps(ident)}
-        traces = {ident: getattr(step, "trace_id", None) for ident, step in steps.items()}
-        events = [_in_trace(end(event), traces) for event in self._reader.events(ident)]
-        calls = [*self._calls(CallFilter(session_id=ident, newest_first=False), last_ns)]
-        records = [session, *steps.values(), *events, *calls]
-        return self._group(records, _process(summary.session), len(calls), self.version(summary))
+        if is_left:
+            session = replace(session, totals=_totals(summary))
+        events = [end(event) for event in self._reader.events(ident)]
+        steps = [end(step) for step in self._reader.timesteps(ident)]
+        calls = [*self.calls(CallFilter(session_id=ident, newest_first=False), last_ns)]
+        return self._group([session, *steps, *_in_traces(events, steps), *calls], _process(summary.session))
 
-    def outside_sessions(self) -> Iterator[Group]:
-        """Yield the spans of what is in no session: calls, some at a time, and what belongs to them."""
-        if self._which.session_id is not None:
-            return
-        scopes: dict[str, EventRecord] = {}
-        for event in self._reader.events(None):
-            if isinstance(event, EventRecord) and event.span_id is not None:
-                scopes[event.span_id] = event
-        inside: dict[str | None, list[str]] = defaultdict(list)
-        alone: list[CallRecord] = []
-        for call in self._calls(msgspec.structs.replace(self._which, in_session=False, newest_first=False)):
-            if (scope := scopes.get(call.parent_span_id or "")) is not None:
-                inside[scope.trace_id].append(call.call_id)
-            else:
-                alone.append(call)
-            if len(alone) == _LOOSE_AT_ONCE:
-                yield self._group(alone, None, len(alone))
-                alone = []
-        yield self._group(alone, None, len(alone))
-        yield from self._loose_scopes(scopes.values(), inside)
+    def outside(self, calls: Iterable[CallRecord], events: Iterable[Event]) -> Iterator[Group]:
+        """Yield the spans of calls, tools, agents and rewards that are in no session, some at a time."""
+        for some in _chunks(calls):
+            yield self._group(some)
+        for chosen in _chunks(events):
+            yield self._group([*chosen, *self._around(chosen)])
 
-    def _loose_scopes(self, scopes: Iterable[EventRecord], inside: Mapping[str | None, list[str]]) -> Iterator[Group]:
-        """Yield the spans of each trace with tools and agents outside of sessions, and the calls `inside` of these."""
-        traces: dict[str | None, list[Record]] = defaultdict(list)
-        for scope in scopes:
-            traces[scope.trace_id].append(scope)
-        for trace_id, events in traces.items():
-            calls = [call for ident in inside.get(trace_id, ()) if (call := self._reader.call(ident)) is not None]
-            if calls or not self._is_filtered:
-                yield self._group([*events, *map(self._shown, calls)], None, len(calls))
-
-    def rewards(self) -> Iterator[tuple[Group, str | None]]:
-        """Yield the span of each reward outside of sessions that has one, and the key of the span that it judges."""
-        for event in self._reader.events(None) if self._which.session_id is None else ():
-            if isinstance(event, RewardRecord) and event.span_id is not None and event.trace_id is not None:
-                judged = None if event.parent_span_id is None else key_of(event.trace_id, event.parent_span_id)
-                yield self._group([event], None, 0), judged
-
-    def _calls(self, which: CallFilter, last_ns: int = 0) -> Iterator[CallRecord]:
-        """Yield the final calls; those that their process left are ended at `last_ns`, Unix time."""
+    def calls(self, which: CallFilter, last_ns: int = 0) -> Iterator[CallRecord]:
+        """Yield calls with what their spans show; those that their process left are ended, at `last_ns` at least."""
         content = "all" if self._options.content else "none"
-        for call in self._reader.calls(msgspec.structs.replace(which, content=content)):
-            if call.part == "started" and is_gone(call.host, call.pid):
-                call = ended(call, last_ns)  # noqa: PLW2901
-            # The lines of a batch name the span of its creation: they have none of their own.
-            if call.outcome not in _UNENDED and call.batch_id is None:
-                yield self._shown(call)
+        for call in self._reader.calls(replace(which, content=content)):
+            yield _ended(call, last_ns) if call.part == "started" and is_gone(call.host, call.pid) else call
 
-    def _shown(self, call: CallRecord) -> CallRecord:
-        """Return a call with the cost that its span had."""
-        is_computed = call.cost is not None and call.cost.source != PROVIDER
-        return msgspec.structs.replace(call, cost=None) if is_computed and not self._settings.span_cost else call
-
-    def _conversation(self, call: CallRecord) -> Conversation | None:
-        return call.conversation if self._options.content and call.content_level == "full" else None
+    def _around(self, events: Sequence[Event]) -> Iterator[Record]:
+        """Yield the calls that ran in agents and tools, and those that rewards are for."""
+        judged = {one.call_id for one in events if isinstance(one, RewardRecord) and one.call_id is not None}
+        for call_id in judged:
+            if (call := self._reader.call(call_id)) is not None:
+                yield call
+        runs = [one for one in events if isinstance(one, EventRecord) and one.duration_ns is not None]
+        if not runs:
+            return
+        traces = {one.trace_id for one in runs if one.trace_id is not None}
+        first, last = min(one.time_ns for one in runs), max(map(latest_ns, runs))
+        within = CallFilter(in_session=False, since_ns=first, until_ns=last, newest_first=False)
+        yield from (call for call in self.calls(within) if call.trace_id in traces and call.call_id not in judged)
 
     def _response_id(self, call_id: str) -> str | None:
         found = next((one.record for one in self._reader.stored("call", [call_id])), None)
         return found.response.id if isinstance(found, CallRecord) and found.response is not None else None
 
-    def _group(
-        self, records: Iterable[Record], process: _Process | None, calls: int, version: str | None = None
-    ) -> Group:
-        known = [*records]
-        of_call = {call.span_id: _process(call) for call in known if isinstance(call, CallRecord)}
-        spans = [*SessionSpans(self._projection, self._options, self._conversation, self._response_id).of(known)]
+    def _conversation(self, call: CallRecord) -> Conversation | None:
+        return call.conversation if self._options.content and call.content_level == "full" else None
+
+    def _group(self, records: Sequence[Record], process: _Process | None = None) -> Group:
+        known = _with_ids([one for one in records if not isinstance(one, CallRecord) or one.batch_id is None])
+        ended = [one for one in known if not _is_open(one)]
+        spans = [*SessionSpans(self._projection, self._options, self._conversation, self._response_id).of(ended)]
         if self._settings.attempt_spans:
-            sampled = (record for record in known if isinstance(record, CallRecord) and record.sampled)
-            spans += [span for record in sampled for span in spans_of_attempts(record)]
-        above = (of_call.get(span.span_id) or of_call.get(span.parent_span_id) for span in spans)
-        processes = [found or process or _Process(None, None, None) for found in above]
-        encoded = [self._encoded(span, of) for span, of in zip(spans, processes, strict=True)]
-        return Group(calls, encoded, [key_of(span.trace_id, span.span_id) for span in spans], version)
+            sampled = (one for one in ended if isinstance(one, CallRecord) and one.sampled)
+            spans += [span for one in sampled for span in spans_of_attempts(one)]
+        of_call = {one.span_id: _process(one) for one in ended if isinstance(one, CallRecord)}
+        of_trace = {one.trace_id: _process(one) for one in ended if isinstance(one, CallRecord)}
+        return Group(
+            [
+                self._recorded(
+                    span,
+                    of_call.get(span.span_id) or of_call.get(span.parent_span_id) or process
+                    or of_trace.get(span.trace_id) or _Process(),
+                )
+                for span in spans
+            ],
+            [_key(one) for one in ended if _is_unsampled(one)],
+            [_key(one) for one in known if _is_open(one)],
+            [_key(one) for one in ended],
+        )  # fmt: skip
 
-    def _encoded(self, span: Span, process: _Process) -> EncodedSpan:
-        service = process.service or self._settings.service or _UNKNOWN_SERVICE
-        return EncodedSpan(span.trace_id, encode_span(span, self._limits), _envelope(process._replace(service=service)))
+    def _recorded(self, span: Span, process: _Process) -> RecordedSpan:
+        version = 2 * span.end_ns + (span.failure is not None)
+        made = readable(span, _resource(process, self._settings.service), self._limits)
+        return RecordedSpan(f"{span.trace_id} {span.span_id}", version, made)
 
 
-def key_of(trace_id: str, span_id: str) -> str:
-    """Return the key of a span."""
-    return f"{trace_id} {span_id}"
+def _is_open(record: Record) -> bool:
+    """Return whether a record is of something that has not ended."""
+    match record:
+        case CallRecord():
+            return record.outcome in _UNENDED
+        case EventRecord():
+            return record.event_type in RUN_TYPES
+        case SessionRecord() | TimestepRecord():
+            return record.end_ns is None
+        case _:
+            return False
 
 
-@lru_cache
-def _envelope(process: _Process) -> Envelope:
-    names = ("service.name", "host.name", "process.pid")
-    attributes: Attributes = {"telemetry.sdk.language": "python", "telemetry.sdk.name": "opentelemetry"}
-    attributes |= {name: value for name, value in zip(names, process, strict=True) if value is not None}
-    version = value_of(lambda: metadata.version("callspan")) or "unknown"
-    return Envelope(encode_resource(attributes), "", encode_scope("callspan", version), gen_ai.SCHEMA_URL)
+def _key(record: Record) -> str:
+    """Return the same key for the record that begins something and that of its end."""
+    kind, ident = record_key(record)
+    return f"{kind} {ident.removesuffix(_START)}"
+
+
+def _is_unsampled(record: Record) -> bool:
+    return not isinstance(record, MessageRecord) and record.span_id is not None and record.sampled is False
+
+
+def _ended(record: _R, last_ns: int) -> _R:
+    """Return the record of what was begun as if it had ended when it was last heard of; any other unchanged."""
+    if not _is_open(record):
+        return record
+    error = ErrorInfo(type=INTERRUPTED, kind="unknown", message="Its process ended before it did.")
+    last_ns = max(last_ns, latest_ns(record))
+    match record:
+        case CallRecord():
+            timing = replace(record.timing, duration_ns=last_ns - record.timing.start_ns)
+            return replace(record, part="ended", outcome="error", error=error, timing=timing)
+        case EventRecord():
+            ident, kind = record.event_id.removesuffix(_START), RUN_TYPES[record.event_type]
+            duration_ns = last_ns - record.time_ns
+            return replace(record, event_id=ident, event_type=kind, error=error, duration_ns=duration_ns)
+        case SessionRecord() | TimestepRecord():
+            return replace(record, end_ns=last_ns, outcome=INTERRUPTED, error=error)
+        case _:
+            return record
+
+
+def _totals(summary: SessionSummary) -> Totals:
+    """Return the sums of a session whose process wrote none at its end."""
+    rewards = {objective: score.mean for objective, score in summary.scores.items()}
+    return Totals(
+        calls=summary.calls,
+        errors=summary.errors,
+        timesteps=summary.timesteps,
+        input_tokens=summary.input_tokens,
+        output_tokens=summary.output_tokens,
+        reward=summary.reward,
+        rewards=rewards,
+    )
+
+
+def _with_ids(records: Sequence[Record]) -> list[Record]:
+    """Return the records; those of a process without a tracer provider have ids made of their own.
+
+    They are the same each time. A record without a span lies in the one of its timestep, else of its session.
+    """
+    spans: dict[str | None, tuple[str, str]] = {}
+    found = [*records]
+    for place in sorted(range(len(found)), key=lambda number: _outermost_first(records[number])):
+        record = records[place]
+        if isinstance(record, MessageRecord):
+            continue
+        lacks_ids = not _has_ids(record) and _should_have_span(record, spans)
+        shown = _identified(record, spans) if lacks_ids else record
+        if shown.trace_id is not None and shown.span_id is not None:
+            spans[record_key(shown)[1]] = shown.trace_id, shown.span_id
+        found[place] = shown
+    return found
+
+
+def _outermost_first(record: Record) -> tuple[int, int]:
+    order = (SessionRecord, TimestepRecord, CallRecord)
+    return order.index(type(record)) if isinstance(record, order) else len(order), latest_ns(record)
+
+
+def _has_ids(record: _WithSpan) -> bool:
+    # A tracer of OpenTelemetry's API alone gives each span the ids of the one around it.
+    return record.trace_id is not None and record.span_id is not None and record.span_id != record.parent_span_id
+
+
+def _should_have_span(record: Record, spans: dict[str | None, tuple[str, str]]) -> bool:
+    match record:
+        case EventRecord():
+            return record.event_type in _SCOPES and (record.duration_ns is not None or record.event_type in RUN_TYPES)
+        case RewardRecord():
+            return record.session_id is None and record.call_id in spans
+        case _:
+            return True
+
+
+def _identified(record: _WithSpan, spans: dict[str | None, tuple[str, str]]) -> _WithSpan:
+    own = _key(record)
+    above = next((spans[one] for one in _scopes_around(record) if one in spans), None)
+    trace_id, parent = above or (record.trace_id or _digest(own, 32), record.parent_span_id)
+    sampled = True if record.trace_id is None else record.sampled
+    return replace(record, trace_id=trace_id, span_id=_digest(own, 16), parent_span_id=parent, sampled=sampled)
+
+
+def _scopes_around(record: Record) -> Iterator[str | None]:
+    if isinstance(record, SessionRecord):
+        yield record.parent_session_id
+        return
+    place = record.place if isinstance(record, CallRecord) else record
+    if isinstance(record, TimestepRecord):
+        yield record.parent_timestep_id
+    elif isinstance(record, RewardRecord):
+        yield record.call_id
+    else:
+        yield getattr(place, "timestep_id", None)
+    yield place.session_id
+
+
+def _digest(text: str, digits: int) -> str:
+    return sha256(text.encode("utf-8", "replace")).hexdigest()[:digits]
+
+
+def _in_traces(events: Iterable[Event], steps: Iterable[TimestepRecord]) -> Iterator[Event]:
+    """Yield events, each with the trace of its timestep, with which stores keep it."""
+    traces = {step.timestep_id: step.trace_id for step in steps}
+    for event in events:
+        if isinstance(event, MessageRecord) or event.span_id is None or event.trace_id is not None:
+            yield event
+        else:
+            yield replace(event, trace_id=traces.get(event.timestep_id or ""))
+
+
+def _chunks(records: Iterable[_R]) -> Iterator[list[_R]]:
+    left = iter(records)
+    while some := list(islice(left, _AT_ONCE)):
+        yield some
 
 
 def _process(record: CallRecord | SessionRecord) -> _Process:
     return _Process(record.service, record.host, record.pid)
 
 
-def _in_trace(record: Record, traces: dict[str, str | None]) -> Record:
-    """Return an event with the trace of its timestep, with which stores keep it."""
-    if isinstance(record, MessageRecord) or record.span_id is None or record.trace_id is not None:
-        return record
-    timestep_id = None if isinstance(record, CallRecord) else getattr(record, "timestep_id", None)
-    return msgspec.structs.replace(record, trace_id=traces.get(timestep_id or ""))
+@lru_cache
+def _resource(process: _Process, service: str | None) -> Resource:
+    names = ("service.name", "host.name", "process.pid")
+    values = process._replace(service=process.service or service or _UNKNOWN_SERVICE)
+    attributes: Attributes = {"telemetry.sdk.language": "python", "telemetry.sdk.name": "opentelemetry"}
+    for name, value in zip(names, values, strict=True):
+        if value is not None:
+            attributes[name] = encodable(value) if isinstance(value, str) else value
+    if process.pid is not None:
+        attributes["service.instance.id"] = instance_id(process.host, process.pid)
+    return Resource(attributes)
+
+
+def _scope() -> InstrumentationScope:
+    return InstrumentationScope("callspan", value_of(lambda: metadata.version("callspan")) or "", gen_ai.SCHEMA_URL)
+
+
+_SCOPE: Final = _scope()
+
+
+def readable(span: Span, resource: Resource | None = None, limits: SpanLimits | None = None) -> ReadableSpan:
+    """Return a span as OpenTelemetry's exporters take it, within its limits; None: those of the environment."""
+    limits = limits or SpanLimits()
+    own = _context(span.trace_id, span.span_id, state=span.trace_state)
+    above = span.parent_span_id
+    events = [
+        SdkEvent(
+            event.name,
+            _bounded(event.attributes or {}, limits.max_event_attributes, limits.max_attribute_length),
+            event.time_ns,
+        )
+        for event in span.events
+    ]
+    links = [Link(_context(one.trace_id, one.span_id, is_remote=one.is_remote)) for one in span.links]
+    return ReadableSpan(
+        span.name,
+        own,
+        None if above is None else _context(span.trace_id, above, is_remote=span.is_parent_remote),
+        resource,
+        _bounded(span.attributes, limits.max_span_attributes, limits.max_span_attribute_length),
+        BoundedList.from_seq(limits.max_events, events) if limits.max_events is not None else events,
+        BoundedList.from_seq(limits.max_links, links) if limits.max_links is not None else links,
+        SpanKind.CLIENT if span.is_client else SpanKind.INTERNAL,
+        None,
+        Status() if span.failure is None else Status(StatusCode.ERROR, span.failure),
+        span.start_ns,
+        span.end_ns,
+        _SCOPE,
+    )
+
+
+def _bounded(attributes: Attributes, most: int | None, value_chars: int | None) -> BoundedAttributes:
+    return BoundedAttributes(most, attributes, immutable=True, max_value_len=value_chars)
+
+
+def _context(trace_id: str, span_id: str, *, is_remote: bool = False, state: str | None = None) -> SpanContext:
+    flags = TraceFlags(TraceFlags.SAMPLED)
+    return SpanContext(
+        int(trace_id, 16), int(span_id, 16), is_remote, flags, TraceState.from_header([state]) if state else None
+    )

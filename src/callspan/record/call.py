@@ -381,7 +381,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     custom_id: str | None = None
     """The application's id of that line."""
     service: str | None = None
-    """Name of the service, of the setting `service` or OpenTelemetry's resource."""
+    """Name of the service: that of the setting `service`, of OTEL_RESOURCE_ATTRIBUTES, or of the program."""
     host: str | None = None
     """Name of the host of the process."""
     pid: int | None = None

@@ -10,7 +10,7 @@ from typing import BinaryIO, Final
 
 from callspan.fail_open import ours
 
-FORMAT: Final = 12
+FORMAT: Final = 13
 """Format of records, spools and stores. Increased with every change that an earlier or later callspan could misread."""
 
 

@@ -12,7 +12,6 @@ from callspan.record.events import (
     AGENT_START,
     RUN_TYPES,
     SCOPE_TYPES,
-    TOOL_START,
     EventRecord,
     MessageRecord,
     Record,
@@ -28,8 +27,6 @@ from callspan.semconv.scope_messages import observed
 from callspan.semconv.scope_spans import ScopeSpan, ScopeSpanOptions, evaluation, scope_end_ns, scope_start_ns
 from callspan.semconv.spans import Span, span_of_call
 
-MADE_OF_RECORDS: Final = frozenset({TOOL_START, "tool", "guardrail", "handoff"})
-"""Events whose spans have nothing but what their own record has."""
 _NO_TRACE: Final = Trace()
 _AGENTS: Final = frozenset({AGENT_START, "agent"})
 _OBSERVED: Final = frozenset({AGENT_START, "agent", "environment"})
@@ -157,13 +154,6 @@ class SessionSpans:
             return None
         workflow = self._workflow if isinstance(record, TimestepRecord) else None
         return _finished(record, scope.shown, scope.events, self._options, workflow)
-
-
-def span_of_event(record: EventRecord, options: ScopeSpanOptions) -> Span | None:
-    """Return the span of an event of `MADE_OF_RECORDS` that has ended; None if it has none, or none that is sampled."""
-    if record.event_type in RUN_TYPES or not record.sampled:
-        return None
-    return _finished(record, ScopeSpan(options, None), [], options, None)
 
 
 def _finished(

@@ -9,10 +9,10 @@ check of all types is enough.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -84,12 +84,9 @@ class CallSpan:
 
     def __init__(
         self, of: CallSpans, span: Span, parent: Span, *, owned: bool = True, start_ns: int | None = None,
-        link: SpanContext | None = None, is_shown_above: bool = False,
+        link: SpanContext | None = None,
     ) -> None:  # fmt: skip
-        """`start_ns` is when the span begins, where that is not with its record; `link` is what it is linked to.
-
-        `is_shown_above`: spans around it show its content, though this one records nothing.
-        """
+        """`start_ns` is when the span begins, where that is not with its record; `link` is what it is linked to."""
         self._of = of
         self._least_end_ns = 0 if start_ns is None else start_ns + SHORTEST_NS
         self._span = span
@@ -108,8 +105,7 @@ class CallSpan:
                 self.trace_id = context.trace_id.to_bytes(16, "big").hex()
                 self.span_id = context.span_id.to_bytes(8, "big").hex()
                 self.sampled = context.trace_flags.sampled
-            shown = span.is_recording() or (is_shown_above and context.trace_flags.sampled)
-            self.wants_content = (of.content and shown) or of.content_elsewhere
+            self.wants_content = (of.content and span.is_recording()) or of.content_elsewhere
             above = INVALID_SPAN_CONTEXT if parent is trace.INVALID_SPAN else parent.get_span_context()
             is_child = above is not INVALID_SPAN_CONTEXT and above.is_valid
             if is_child:
@@ -173,7 +169,7 @@ class CallSpan:
             for event in events:
                 span.add_event(event.name, event.attributes, event.time_ns)
             if self._of.attempt_spans:
-                _add_attempt_spans(self._of.others, span, record)
+                _add_attempt_spans(self._of.tracer, span, record)
         except reported(_PROJECT):
             return
 
@@ -185,17 +181,6 @@ def tracer_of(version: str, provider: TracerProvider | None) -> Tracer:
     return NoOpTracer()
 
 
-class Tracers(NamedTuple):
-    """The tracers where a store takes spans."""
-
-    calls: Tracer
-    """Starts the contexts of calls and tools, whose spans are made of their records."""
-    others: Tracer
-    """Collects all other spans."""
-    are_read: Callable[[], bool]
-    """Returns whether a sampler may read the attributes that such a span begins with."""
-
-
 class CallSpans:
     """Starts the spans of calls. Safe from any thread."""
 
@@ -205,13 +190,9 @@ class CallSpans:
         tracer_provider: TracerProvider | None,
         version: str,
         logger_provider: LoggerProvider | None = None,
-        tracers: Tracers | None = None,
     ) -> None:
-        """`tracers`: those of a store that takes spans; None: the provider's tracer starts all."""
         # A provider of None is looked up on use, because an application may set its own after `instrument()`.
-        self.tracer = tracer_of(version, tracer_provider) if tracers is None else tracers.calls
-        self.others = self.tracer if tracers is None else tracers.others
-        self._tracers = tracers
+        self.tracer = tracer_of(version, tracer_provider)
         self.version = version
         self.attempt_spans = settings.attempt_spans
         self.content = settings.content == "full" and settings.content_on_spans
@@ -232,7 +213,7 @@ class CallSpans:
         try:
             context = otel_context.get_current()
             parent = trace.get_current_span(context)
-            if parent is not trace.INVALID_SPAN and self._tracers is None:
+            if parent is not trace.INVALID_SPAN:
                 outer = adopted.outer_span(parent)
         except reported(_LOOK):
             outer = None
@@ -241,20 +222,17 @@ class CallSpans:
                 ADOPTED_SPANS.adopt()
                 outer.set_attributes(self.projection.start(record))
             return CallSpan(self, outer, _parent_of(outer), owned=False)
-        are_read = self._tracers and self._tracers.are_read
         try:
             span = self.tracer.start_span(
                 gen_ai.span_name(record),
                 context=context,
                 kind=SpanKind.CLIENT,
-                attributes=self.projection.start(record) if are_read is None or are_read() else None,
+                attributes=self.projection.start(record),
                 start_time=record.timing.start_ns,
             )
         except reported(_START):
             span = trace.INVALID_SPAN
-        # Made of its record later, it needs no content now; what was collected around it does.
-        above = self._tracers is not None and (record.place.session_id is not None or parent.is_recording())
-        return CallSpan(self, span, parent, is_shown_above=above)
+        return CallSpan(self, span, parent)
 
     def start_later(
         self, processed: Processed[CallRecord], context: Context, call: SpanContext | None
@@ -268,7 +246,7 @@ class CallSpans:
             parent = trace.get_current_span(context)
             start_ns = _start_below(parent, record.timing.start_ns)
             later_ns = None if start_ns == record.timing.start_ns else start_ns
-            span = self.others.start_span(
+            span = self.tracer.start_span(
                 gen_ai.span_name(record),
                 context=context,
                 kind=SpanKind.CLIENT,

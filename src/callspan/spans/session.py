@@ -36,8 +36,7 @@ from callspan.semconv.scope_spans import (
     scope_end_ns,
     scope_start_ns,
 )
-from callspan.semconv.session_spans import MADE_OF_RECORDS
-from callspan.spans.call import Tracers, add_event, put_attributes, trace_of
+from callspan.spans.call import add_event, put_attributes, trace_of
 from callspan.spans.log_events import EvaluationLog
 
 # Named: `isinstance(record, A | B)` would make a new object each time, which takes twice as long as the check.
@@ -133,11 +132,9 @@ class SessionSpans:
         tracer: Tracer,
         options: ScopeSpanOptions | None = None,
         log: EvaluationLog | None = None,
-        tracers: Tracers | None = None,
     ) -> None:
-        """`log` is the log that rewards are emitted to as events; None: no log. `tracers`: as for `CallSpans`."""
-        self._tracer = tracer if tracers is None else tracers.others
-        self._tracers = tracers
+        """`log` is the log that rewards are emitted to as events; None: no log."""
+        self._tracer = tracer
         self._options = options or ScopeSpanOptions()
         self._evaluations = Evaluations(self._tracer, self._options, log)
 
@@ -160,17 +157,14 @@ class SessionSpans:
         if root:
             context = set_span_in_context(INVALID_SPAN, context)
         linked = link.context if isinstance(link, SessionSpan) and link.is_elsewhere(context) else None
-        tracer, are_read = self._tracer, True
-        if self._tracers is not None and isinstance(record, EventRecord) and record.event_type in MADE_OF_RECORDS:
-            tracer, are_read = self._tracers.calls, self._tracers.are_read()
         options = self._options
-        span = tracer.start_span(
+        span = self._tracer.start_span(
             semconv.span_name(record),
             context,
             SpanKind.INTERNAL,
             semconv.start_attributes(
                 record, compatibility=options.compatibility, llm=options.llm, workflow=workflow
-            ) if are_read else None,
+            ),
             links=None if linked is None else [Link(linked)],
             start_time=scope_start_ns(record),
         )  # fmt: skip

@@ -12,9 +12,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import msgspec
-
-from callspan.record.span_frames import NO_HEAD, decode_head, encode_frame_of
 from callspan.spool.directory import Listing, others_of
 from callspan.spool.segment import ERASED, Segment, encode_frame
 
@@ -53,7 +50,6 @@ def erase(directory: Path, keys: Collection[str], is_gone: Callable[[bytes], boo
             if others and not listing.is_delivered(name, others):
                 for_others += len(gone)
                 continue
-            _forget(segment, is_gone)
             for entry in gone:
                 segment.overwrite(entry.start, encode_frame(ERASED * len(entry.payload)))
             records += len(gone)
@@ -63,16 +59,6 @@ def erase(directory: Path, keys: Collection[str], is_gone: Callable[[bytes], boo
         path.unlink(missing_ok=True)
     stay = [path for path in damaged if path not in gone_parts]
     return Erased(records + len(gone_parts), for_others, stay)
-
-
-def _forget(segment: Segment, is_gone: Callable[[bytes], bool]) -> None:
-    """Take records out of the head of a segment, which stays as long as it is."""
-    with suppress(*NO_HEAD):
-        head = decode_head(segment.head)
-        kept = [one for one in head.begun if not is_gone(bytes(one))]
-        if len(kept) < len(head.begun):
-            payload = encode_frame_of(msgspec.structs.replace(head, begun=kept))
-            segment.overwrite(0, encode_frame(payload.ljust(len(segment.head))))
 
 
 @contextmanager

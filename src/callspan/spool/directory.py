@@ -10,7 +10,6 @@ import hashlib
 import mmap
 import os
 import struct
-import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -19,8 +18,6 @@ from zlib import crc32
 from callspan.fail_open import ours
 from callspan.file_lock import try_lock
 from callspan.record.formats import OtherFormatError
-from callspan.record.span_frames import HEAD, SPAN
-from callspan.spool.left_open import remove_stray
 from callspan.spool.segment import ERASED, HEAD_BYTES, MAGIC, SUFFIX, created_ns, keys_of, other_formats
 from callspan.spool.sink import Sink
 
@@ -29,7 +26,6 @@ BAD_SUFFIX: Final = ".bad"
 """Suffix of files that hold the damaged parts of segments."""
 
 _DIGITS: Final = 12
-_LEFT_S: Final = 86_400.0
 _LENGTH: Final = struct.Struct("<I")
 _OPEN: Final = os.O_RDWR
 
@@ -110,11 +106,8 @@ class Listing:
         named = ((name, others_of(self.directory / name, keys)) for name in self.segments)
         return [name for name, others in named if others and not self.is_delivered(name, others)]
 
-    def is_delivered(self, name: str, keys: Collection[str], *, but: int = 0) -> bool:
-        """Return whether each of these stores has the complete segment, according to the cursor files.
-
-        `but`: 1 where a segment is complete, too, that a store which takes spans has and has yet to take over.
-        """
+    def is_delivered(self, name: str, keys: Collection[str]) -> bool:
+        """Return whether each of these stores has the complete segment, according to the cursor files."""
         marked = [key for key in keys if cursor_path(self.directory, name, key).name in self._names]
         if len(marked) < len(keys):
             return False
@@ -122,18 +115,7 @@ class Listing:
             size = (self.directory / name).stat().st_size
         except ours(OSError):
             return True  # deleted in between
-        return all(read_cursor(self.directory, name, key) >= size - but for key in marked)
-
-    def is_left(self, name: str, keys: Collection[str]) -> bool:
-        """Return whether these stores have a segment but for what its process left open, and no process sends it.
-
-        That is so a day after it was written: a store that takes spans is then in no settings any more.
-        """
-        try:
-            age_s = time.time() - (self.directory / name).stat().st_mtime
-        except ours(OSError):
-            return True  # deleted in between
-        return age_s > _LEFT_S and self.is_delivered(name, keys, but=1)
+        return all(read_cursor(self.directory, name, key) >= size for key in marked)
 
     def waiting_since_ns(self, held: Collection[str], keys: Collection[str]) -> list[int]:
         """Return when each segment was made that some store lacks a part of; of the `held` ones, a store not of `keys`.
@@ -144,13 +126,12 @@ class Listing:
         for name in self.segments:
             named = keys_of(self.directory / name)
             lacking = None if named is None else named.difference(keys if name in held else ())
-            if name not in held if lacking is None else not self.is_delivered(name, lacking, but=1):
+            if name not in held if lacking is None else not self.is_delivered(name, lacking):
                 found.append(created_ns(name))
         return found
 
     def remove_strays(self) -> None:
-        """Delete the cursor files of deleted segments, and what ended processes have held. Raises OSError."""
-        remove_stray(self.directory, self._names)
+        """Delete the cursor files of deleted segments. Raises OSError."""
         segments = {*self.segments, *self.others}
         for name in self._names:
             if name.endswith(CURSOR_SUFFIX) and name.partition(SUFFIX)[0] + SUFFIX not in segments:
@@ -162,11 +143,7 @@ class Listing:
             return unnamed
         mine = sorted(named.intersection(keys))
         # A segment that every store has is deleted by whichever process finds it.
-        return bool(mine) and (
-            not self.is_delivered(name, mine)
-            or self.is_delivered(name, sorted(named))
-            or self.is_left(name, sorted(named))
-        )
+        return bool(mine) and (not self.is_delivered(name, mine) or self.is_delivered(name, sorted(named)))
 
 
 def refusals(directory: Path, keys: Collection[str] | None = None) -> list[OtherFormatError]:
@@ -252,19 +229,9 @@ def waiting(directory: Path, key: str, *, unnamed: bool = True) -> list[Waiting]
     for name in Listing(directory).for_stores((key,), unnamed=unnamed):
         path, offset = directory / name, read_cursor(directory, name, key)
         records, held = count_records(path, offset), is_held(path)
-        # A store that takes spans has all of it, but for what its process left open.
-        if not held and not records and offset and _ends_at(path, offset + 1):
-            records = 1
         if records:
             found.append(Waiting(path, offset, records, held))
     return found
-
-
-def _ends_at(path: Path, offset: int) -> bool:
-    try:
-        return path.stat().st_size == offset
-    except ours(FileNotFoundError):
-        return False
 
 
 def waiting_for_others(directory: Path, keys: Collection[str]) -> int:
@@ -316,8 +283,7 @@ def _count(data: mmap.mmap, at: int) -> int:
     while 0 <= at <= len(data) - HEAD_BYTES:
         end = at + HEAD_BYTES + int(_LENGTH.unpack_from(data, at + len(MAGIC))[0])
         if data[at : at + len(MAGIC)] == MAGIC and end <= len(data):
-            begins = data[at + HEAD_BYTES : at + HEAD_BYTES + len(HEAD)]
-            count += not begins.startswith((ERASED, HEAD, SPAN))
+            count += data[at + HEAD_BYTES : at + HEAD_BYTES + len(ERASED)] != ERASED
             at = end
         else:
             at = data.find(MAGIC, at + 1)

@@ -14,19 +14,12 @@ from callspan.spool.sink import Entry
 class MemoryBuffer(Source):
     """A source in memory. Safe from any thread; lost when the process ends."""
 
-    def __init__(self, max_bytes: int, head: bytes = b"") -> None:
-        """`head` is what its spans have in common."""
+    def __init__(self, max_bytes: int) -> None:
         super().__init__(f"memory-{uuid.uuid4().hex}", time.time_ns())
-        self._head = head
         self._max_bytes = max_bytes
         self._entries: deque[Entry] = deque()
         self._bytes = 0
         self._lock = threading.RLock()
-
-    @property
-    def head(self) -> bytes:
-        """What its spans have in common."""
-        return self._head
 
     def append(self, payload: bytes) -> list[Entry]:
         """Add a record; return those dropped for it, the oldest first, or itself alone if it is too large."""

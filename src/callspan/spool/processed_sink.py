@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from callspan.record.events import Record
-from callspan.spool.sink import Entry, Sink, TakesSpans, Tending, decode_payload
+from callspan.spool.sink import Entry, Sink, Tending, decode_payload
 
 Process: TypeAlias = Callable[[Record], Record]
 """From a record as it was written to the one to store; the same object if nothing changes. Must not raise."""
@@ -40,8 +40,6 @@ class ProcessedSink:
         self._sink = sink
         self._process = process
         self._delivered = delivered
-        self._spans = sink if isinstance(sink, TakesSpans) else None
-        self.takes_spans = self._spans is not None
         self._pauses = pauses
         self._pausing = False
         self._paused_ns = 0
@@ -56,19 +54,9 @@ class ProcessedSink:
         """Connect, and create what is missing."""
         self._sink.open()
 
-    def begin(self, segment: Path, head: bytes) -> None:
-        """Pass on from which segment the next entries are, to a sink that takes spans."""
-        if self._spans is not None:
-            self._spans.begin(segment, head)
-
-    def take_over(self, segment: Path, head: bytes, payloads: Iterable[bytes]) -> None:
-        """Pass on what an ended process has left, to a sink that takes spans."""
-        if self._spans is not None:
-            self._spans.take_over(segment, head, payloads)
-
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Store all entries, processed."""
-        delivered, takes_spans = self._delivered, self.takes_spans
+        delivered = self._delivered
         # A full batch means that the sink is behind: do not sleep.
         self._pausing = self._pauses and len(entries) < self.batch_entries
         changed: list[Record] = []
@@ -77,12 +65,10 @@ class ProcessedSink:
             if self._pausing:
                 self._pause()
             written = entry.once(decode_payload, entry.payload)
-            if takes_spans and delivered is None:
-                return written
             record = entry.once(self._process, written)
             if delivered is not None and record is not written:
                 changed.append(record)
-            return written if takes_spans else record
+            return record
 
         self._sink.deliver([Entry(one.segment, one.start, one.end, one.payload, decode, one.shared) for one in entries])
         if delivered is not None:

@@ -23,10 +23,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
 
 from callspan.background import LRUCache
-from callspan.fail_open import fail_open, ours
+from callspan.fail_open import ours
 from callspan.file_lock import try_lock
 from callspan.record.formats import FORMAT, format_in
-from callspan.record.span_frames import HEAD
 from callspan.spool.recent import Recent
 from callspan.spool.sink import Entry
 
@@ -41,7 +40,6 @@ MAX_PAYLOAD: Final = 64 * 1024 * 1024
 ERASED: Final = b" "
 """What the payload of a frame consists of whose record was erased; that of a record begins with a brace."""
 
-_NO_RECORD: Final = (ERASED, HEAD)
 _HEAD: Final = struct.Struct("<4sII")
 _LENGTH: Final = struct.Struct("<I")
 HEAD_BYTES: Final = _HEAD.size
@@ -65,9 +63,6 @@ _SET: Final = "set"
 _SET_SUFFIX: Final = ".stores"
 _RETRY_S: Final = 1.0
 _BEGINNING: Final = 1 << 16
-_LEAVE: Final = fail_open("leave on disk what is open; it is not sent")
-_left: Final[set[tuple[int, Path]]] = set()
-"""Processes and directories in which a segment was left that says what is open."""
 _formats: Final[LRUCache[Path, dict[str, int]]] = LRUCache(64)
 """Formats of the segments of directories, by name; a name is never used again."""
 
@@ -197,11 +192,6 @@ class Source(ABC):
         self.caught_up_ns: dict[int, int] = {}
         """Time at which each shipper last reached its end, Unix time."""
 
-    @property
-    @abstractmethod
-    def head(self) -> bytes:
-        """What its spans have in common, see `callspan.record.span_frames`; empty: it is not there."""
-
     @abstractmethod
     def batch(self, offset: int, entries: int, size: int) -> Batch:
         """Read at most `entries` entries of about `size` bytes together, but at least one if there is one."""
@@ -235,20 +225,17 @@ class Segment(Source):
         self._recent = Recent() if len(self.keys or ()) > 1 else None
         self.end = os.fstat(fd).st_size
         self.unsynced = False
-        self.outlives = False
-        """Whether it stays when every store of this process has it: it says what its process left open."""
         self.missing = False
         """Appends would be lost: the file was deleted, or its torn end could not be truncated."""
         self._listed = False
         """Whether the file's directory entry was synced to disk."""
         self._fd = fd
-        self._head: bytes | None = None
 
     @classmethod
-    def create(cls, directory: Path, keys: Collection[str] = (), head: bytes = b"") -> Segment:
+    def create(cls, directory: Path, keys: Collection[str] = ()) -> Segment:
         """Create, lock and return a new segment, and its directory if needed. Raises OSError.
 
-        The keys of the stores it is for become part of its name; `head` becomes its first frame.
+        The keys of the stores it is for become part of its name.
         """
         make_private(directory)
         name = f"{time.time_ns():020d}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
@@ -257,11 +244,7 @@ class Segment(Source):
         try:
             if not try_lock(fd):
                 raise OSError(f"{path} cannot be locked; use a spool directory on a local disk")  # noqa: TRY301
-            segment = cls(path, fd, own=True)
-            segment._head = head
-            if head:
-                segment.append(encode_frame(head))
-            return segment  # noqa: TRY300 - undone below
+            return cls(path, fd, own=True)
         except BaseException:
             path.unlink()
             os.close(fd)
@@ -283,15 +266,8 @@ class Segment(Source):
         os.close(fd)
         return None
 
-    @property
-    def head(self) -> bytes:
-        """What its spans have in common; empty: it is not there, or damaged."""
-        if self._head is None:
-            self._head = head_of(self.path)
-        return self._head
-
     def entries(self) -> Iterator[Entry]:
-        """Yield its records and finished spans, without the head. Raises OSError."""
+        """Yield its records. Raises OSError."""
         offset = 0
         while offset < self.end:
             batch = self.batch(offset, _AT_ONCE, _WINDOW)
@@ -302,8 +278,8 @@ class Segment(Source):
 
     @property
     def is_empty(self) -> bool:
-        """Whether it has no record yet, at most a head."""
-        return self.end <= (HEAD_BYTES + len(self.head) if self.head else 0)
+        """Whether it has no record yet."""
+        return not self.end
 
     def append(self, frame: bytes) -> None:
         """Add one frame whole, or raise OSError and leave the file as it was."""
@@ -389,7 +365,7 @@ class Segment(Source):
             for item in scan(data, offset, final=stop == limit):
                 if isinstance(item, Gap):
                     gaps.append(item)
-                elif not item.payload.startswith(_NO_RECORD):
+                elif not item.payload.startswith(ERASED):
                     total += len(item.payload)
                     if taken and (len(taken) >= entries or total > size):
                         return Batch(taken, gaps, offset)
@@ -449,12 +425,6 @@ def _format_of(path: Path) -> int | None:
     first = _first_payload(path)
     number = None if first is None else format_in(first)
     return FORMAT if first is not None and number is None else number
-
-
-def head_of(path: Path) -> bytes:
-    """Return the payload of a segment's head; empty where it is not there, or cannot be read."""
-    first = _first_payload(path)
-    return first if first is not None and first.startswith(HEAD) else b""
 
 
 def _first_payload(path: Path) -> bytes | None:
@@ -552,18 +522,6 @@ class SegmentWriter:
         if self._sync:
             segment.sync()
         self.used += len(frame)
-
-    def leave(self) -> None:
-        """Seal the active segment at the end; what this process has begun, and not ended, is in the file that stays."""
-        here = os.getpid(), self._directory
-        with _LEAVE:
-            # What an earlier file of this process says is open may have ended in this one.
-            if self._segments.has_begun() or (here in _left and self._active is not None):
-                segment = self._active or self._rotate()
-                segment.outlives = True
-                self._segments.stay_open()
-                _left.add(here)
-        self.seal()
 
     def seal(self) -> None:
         """Seal the active segment: the next frame goes to a new one."""

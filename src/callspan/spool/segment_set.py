@@ -13,12 +13,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from callspan.fail_open import Once, fail_open, log
-from callspan.record.span_frames import NO_HEAD, decode_head
 from callspan.spool.directory import (
     BAD_SUFFIX,
     Listing,
@@ -27,13 +26,10 @@ from callspan.spool.directory import (
     remove_cursors,
     size_of,
 )
-from callspan.spool.left_open import hold, is_held
-from callspan.spool.losses import Loss, Losses, add_losses
-from callspan.spool.segment import Gap, Segment, Source, head_of, keys_of
+from callspan.spool.segment import Gap, Segment, Source
 
 _ADOPTED_AT_ONCE: Final = 64
 _SCAN_S: Final = 5.0
-_REMOVED: Final = "a receiver of spans that is in no settings any more"
 _CHANCE: Final = random.SystemRandom()
 _ADOPT: Final = fail_open("look for records that other processes left behind")
 _REFUSED: Final = Once()
@@ -49,8 +45,6 @@ class SegmentSet:
         self.directory = directory
         self.keys: tuple[str, ...] = ()
         """Keys of the stores this process delivers to, in the order of its sinks; empty until known."""
-        self.head: Callable[[], bytes] = bytes
-        """Returns the first frame of new segments; empty: none."""
         self.foreign = 0
         """Number of segments at the last scan that only other stores need."""
         self.lock = threading.RLock()
@@ -102,20 +96,9 @@ class SegmentSet:
 
     def create(self) -> Segment:
         """Return a new segment for this process to write. Raises OSError."""
-        segment = Segment.create(self.directory, self.keys, self.head())
+        segment = Segment.create(self.directory, self.keys)
         self.add(segment)
         return segment
-
-    def stay_open(self) -> None:
-        """Say that this process runs on with something open that it may end. Raises OSError."""
-        if process := _process_of(self.head()):
-            hold(self.directory, process)
-
-    def has_begun(self) -> bool:
-        """Return whether this process has begun something whose end a store that takes spans lacks."""
-        with suppress(*NO_HEAD):
-            return bool(decode_head(self.head()).begun)
-        return False
 
     def adopt(self, *, now: bool = False) -> bool:
         """Adopt segments whose processes have ended; True if there were any. Scans every few seconds unless `now`."""
@@ -162,28 +145,6 @@ class SegmentSet:
         self.adopted += found
         return found > 0
 
-    def place_in_process(self, segment: Segment, sink: int) -> Literal["last", "before", "waits"]:
-        """Return where an adopted segment is among those of its process, for a sink that takes spans.
-
-        `last`: what was begun in it, and not ended, never was; `before`: a later segment, perhaps one of this process,
-        has what it lacks; `waits`: the last, while the sink lacks something of an earlier one, or its process, in which
-        callspan has ended, still runs. Raises OSError.
-        """
-        mine, process = _pid_of(segment.name), _process_of(segment.head)
-        if process is not None and process == _process_of(self.head()):
-            return "before"
-        names = (name for name in Listing(self.directory).segments if name != segment.name and _pid_of(name) == mine)
-        same = [name for name in names if _process_of(head_of(self.directory / name)) == process]
-        if any(name > segment.name for name in same):
-            return "before"
-        if process and is_held(self.directory, process):
-            return "waits"
-        return "waits" if any(not self._has_taken(name, sink) for name in same) else "last"
-
-    def _has_taken(self, name: str, sink: int) -> bool:
-        path, key = self.directory / name, self.keys[sink]
-        return key not in (keys_of(path) or ()) or read_cursor(self.directory, name, key) >= path.stat().st_size
-
     def cursor(self, source: Source, sink: int) -> int:
         """Return the offset up to which the sink has the source."""
         with self.lock:
@@ -218,20 +179,11 @@ class SegmentSet:
     def _dispose(self, source: Source) -> None:
         """Delete the file if every store has it; else leave it to other processes."""
         others = (source.keys or frozenset()) - frozenset(self.keys)
-        if isinstance(source, Segment) and source.outlives:
-            source.release()
-            return
-        listing = Listing(self.directory)
-        is_delivered = not others or listing.is_delivered(source.name, others)
-        if not is_delivered and not listing.is_left(source.name, others):
+        if others and not Listing(self.directory).is_delivered(source.name, others):
             source.release()
             return
         source.remove()
         remove_cursors(self.directory, source.name)
-        if not is_delivered:
-            now = time.time_ns()
-            loss = Loss(_REMOVED, 1, first_ns=source.created_ns, last_ns=now)
-            add_losses(self.directory, Losses(given_up={_REMOVED: loss}))
 
     def drop_oldest(self, size: int, losers: Sequence[frozenset[int]]) -> list[Segment]:
         """Move the oldest sealed segments that some store has to `dropped`, together at least `size` bytes.
@@ -400,16 +352,6 @@ class SegmentSet:
             self._sources.clear()
             self.dropped.clear()
             self.progress.notify_all()
-
-
-def _pid_of(name: str) -> str:
-    return name.split("-", 2)[1]
-
-
-def _process_of(head: bytes) -> str | None:
-    with suppress(*NO_HEAD):
-        return decode_head(head).process
-    return None
 
 
 def _kept(path: Path, content: bytes) -> bool:

@@ -17,12 +17,11 @@ from typing import Final, NamedTuple
 from callspan.background import LastingThread
 from callspan.fail_open import Attempt, fail_open
 from callspan.record.formats import OtherFormatError
-from callspan.record.span_frames import SPAN
 from callspan.safe_urls import without_passwords
 from callspan.spool.directory import count_records, write_cursor
 from callspan.spool.segment import Batch, Segment, Source
 from callspan.spool.segment_set import SegmentSet
-from callspan.spool.sink import Backlog, Entry, Health, PoisonError, Sink, TakesSpans, Tending
+from callspan.spool.sink import Backlog, Entry, Health, PoisonError, Sink, Tending
 
 BATCH_BYTES: Final = 8 * 1024 * 1024
 _FIRST_WAIT_S: Final = 0.05
@@ -78,7 +77,6 @@ class Shipper:
         """`died` is called with the thread's name and an exception's type if that ends it; it is started again."""
         self.sink = sink
         self._tending: Tending | None = getattr(sink, "tending", None)
-        self._spans = sink if isinstance(sink, TakesSpans) and sink.takes_spans else None
         self._clock = clock
         self.number = number
         self.delivered = 0
@@ -212,20 +210,14 @@ class Shipper:
             return there and self._ship_batch(source)
 
     def _ship_batch(self, source: Source) -> bool:
-        cursor = self._position(source)
+        cursor = self._segments.cursor(source, self.number)
         batch = self._read(source, cursor)
         if batch.end <= cursor:
-            self._take_over(source)
             self._segments.caught_up(source, self.number)
             self._segments.remove_delivered(source)
             return False
-        entries = batch.entries
-        if self._spans is None:
-            entries = [entry for entry in entries if not entry.payload.startswith(SPAN)]
-        elif entries:
-            self._spans.begin(self._segments.directory / source.name, source.head)
-        if entries:
-            self._deliver(source, entries)
+        if batch.entries:
+            self._deliver(source, batch.entries)
         self._move(source, batch.end)
         # A growing source is read again only when a batch has accumulated: following it record by record
         # would keep this thread, and the interpreter, busy for as long as there are calls.
@@ -263,36 +255,16 @@ class Shipper:
             self._refuses = False
         self._move(source, entries[-1].end)
 
-    def _position(self, source: Source) -> int:
-        """Return where to read on."""
-        at = self._segments.cursor(source, self.number)
-        return at + 1 if self._spans is not None and not source.own and 0 < at < source.end else at
-
-    def _take_over(self, source: Source) -> None:
-        """Let a sink that takes spans see what a process has left that did not end it."""
-        if self._spans is None or not isinstance(source, Segment) or source.own:
-            return
-        if self._segments.cursor(source, self.number) < source.end:
-            place = self._segments.place_in_process(source, self.number)
-            if place == "last":
-                self._spans.take_over(source.path, source.head, (entry.payload for entry in source.entries()))
-            if place != "waits":
-                self._move(source, source.end, is_all=True)
-
-    def _move(self, source: Source, offset: int, *, is_all: bool = False) -> None:
-        """Note that the sink has a source up to an offset; `is_all`: and nothing in it is left to take over."""
+    def _move(self, source: Source, offset: int) -> None:
+        """Note that the sink has a source up to an offset."""
         self._moved_at = self._clock()
-        # For a sink that takes spans, a segment is done only once its process has ended. A cursor tells it, one
-        # byte before the end of what it has, in the file, and here of what this process has adopted.
-        before = offset - 1 if self._spans is not None and offset and not is_all else offset
-        here = offset if source.own else before
-        if self._segments.cursor(source, self.number) == here:
+        if self._segments.cursor(source, self.number) == offset:
             return
         if isinstance(source, Segment):
             # On a full disk delivery must continue, because it frees space.
             with _KEEP_CURSOR:
-                write_cursor(self._segments.directory, source.name, self._segments.keys[self.number], before)
-        self._segments.advance(source, self.number, here)
+                write_cursor(self._segments.directory, source.name, self._segments.keys[self.number], offset)
+        self._segments.advance(source, self.number, offset)
 
     def _recover(self, error: Exception) -> None:
         longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(self.failures, 16))

@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -103,24 +102,6 @@ class Sink(Protocol):
 
 Since: TypeAlias = Callable[[], int | None]
 """Returns since when the oldest record waits for any store, Unix time; None if none waits. Raises OSError."""
-
-
-@runtime_checkable
-class TakesSpans(Protocol):
-    """A sink that may also take the finished spans in segments, and make those of calls."""
-
-    takes_spans: bool
-    """Whether it does."""
-
-    def begin(self, segment: Path, head: bytes) -> None:
-        """Called before each delivery with the segment whose entries follow, and its head."""
-
-    def take_over(self, segment: Path, head: bytes, payloads: Iterable[bytes]) -> None:
-        """Called once for each segment that an ended process has left, when all of it is delivered.
-
-        `payloads` are those of all its frames where the process wrote no later segment; else there are none. Raises as
-        `deliver`, and is then called again.
-        """
 
 
 class Tending(Protocol):

@@ -135,19 +135,14 @@ class Spool:
         max_bytes: int = 1 << 30,
         memory_bytes: int = _MEMORY_BYTES,
         unnamed: bool = True,
-        head: Callable[[], bytes] = bytes,
     ) -> None:
-        """`unnamed` False: do not adopt segments of other processes that have no store keys.
-
-        `head` returns what the spans of this process have in common, where a store takes spans; else it is empty.
-        """
+        """`unnamed` False: do not adopt segments of other processes that have no store keys."""
         self.directory = directory
         self._sinks = sinks
         self._fsync = fsync
         self._max_bytes = max_bytes
         self._memory_bytes = memory_bytes
         self._unnamed = unnamed
-        self._head = head
         self._inherited: list[object] = []
         self._closed = False
         self._begin()
@@ -155,7 +150,6 @@ class Spool:
     def _begin(self) -> None:
         self._lock = threading.RLock()
         self._segments = SegmentSet(self.directory, unnamed=self._unnamed)
-        self._segments.head = self._head
         if not callable(self._sinks):
             self._segments.keys = store_keys(self.directory, self._sinks)
         self._shippers: tuple[Shipper, ...] = ()
@@ -294,7 +288,7 @@ class Spool:
             with self._segments.lock:
                 self._stopping = True
                 shippers, fsync_thread = self._shippers, self._fsync_thread
-            self._writer.leave()
+            self._writer.seal()
         if self._memory is not None:
             self._memory.sealed = True
             self._segments.remove_delivered(self._memory)
@@ -403,7 +397,7 @@ class Spool:
             self._cap.drop("memory", payload)
             return False
         if self._memory is None:
-            self._memory = MemoryBuffer(self._memory_bytes, self._head())
+            self._memory = MemoryBuffer(self._memory_bytes)
             self._segments.add(self._memory)
         dropped = self._memory.append(payload)
         kept = not dropped or dropped[0].payload is not payload

@@ -21,6 +21,7 @@ from callspan.safe_urls import HIDDEN, names_user, safe_name, unescaped, user_of
 from callspan.settings import SettingError
 from callspan.spool.sink import Entry, Sink
 from callspan.stores.base import DeletionResult, DeletionScope, Keep, Reader
+from callspan.stores.sent import SentVersions
 
 SETTING: Final = "CALLSPAN_STORES"
 _LOOPBACK: Final = frozenset({"", "localhost", "127.0.0.1", "::1"})
@@ -62,8 +63,6 @@ class Store:
     """Exceptions of its driver that it raises besides StoreError and OSError, as `module:Class`."""
     reduces: ClassVar[bool] = False
     """Whether its retention can take the content of records, and leave the rest."""
-    takes_spans: ClassVar[bool] = False
-    """Whether it takes spans, not records: its sink has the method of `TakesSpans`."""
     is_file: ClassVar[bool] = False
     """Whether `path` is a file with records; its spool is beside it."""
 
@@ -224,6 +223,8 @@ class DatabaseStore(Store):
     reader_type: ClassVar[str]
     remover: ClassVar[str]
     retainer: ClassVar[str]
+    sent_type: ClassVar[str | None] = None
+    """The place of what remembers what was sent; None: it has no such table."""
 
     @property
     def place(self) -> str | Path:
@@ -237,6 +238,15 @@ class DatabaseStore(Store):
     def reader(self, wait_s: float | None = None) -> Reader:
         """Open the store, see `Readable`; `wait_s` is also how long to wait for the locks of others."""
         return cast("Reader", self.load(self.reader_type)(self.place, wait_s))
+
+    def sent(self, receiver: str) -> SentVersions:
+        """Open what is known of a receiver, by its URL. Close it after use.
+
+        Raises BusyError while another process sends to it, SettingError for a store that remembers nothing of it.
+        """
+        if self.sent_type is None:
+            raise self.error("does not remember what was sent; `callspan send` needs SQLite or Postgres")
+        return cast("SentVersions", self.load(self.sent_type)(self.place, receiver))
 
     def remove(self, scope: DeletionScope) -> DeletionResult:
         """Delete the records of a scope, see `Erasable`."""

@@ -26,7 +26,7 @@ from callspan.record.content_level import at_level
 from callspan.record.events import RECORD_TYPES, Record, SessionRecord, TimestepRecord
 from callspan.record.messages import Conversation
 from callspan.settings import Content, strictest
-from callspan.stores.columns import MAX_COUNT, TABLES, Form, Table
+from callspan.stores.columns import MAX_COUNT, STORED, TABLES, Form, Table
 
 Cell: TypeAlias = str | int | float | bytes | bytearray | None
 Row: TypeAlias = dict[str, Cell]
@@ -63,7 +63,7 @@ def on_conflict(table: Table, names: Sequence[str]) -> str:
     start = f"ON CONFLICT ({table.key}) DO "
     if not table.versioned and not table.merges:
         return f"{start}NOTHING"
-    sets = ", ".join(f"{name} = excluded.{name}" for name in names if name != table.key)
+    sets = ", ".join(f"{name} = excluded.{name}" for name in (*names, STORED) if name != table.key)
     newer = f" WHERE {_order(table, 'excluded')} > {_order(table, table.name)}" if table.versioned else ""
     if newer and _LEVEL in table.names:
         # A row with a stricter level stays until it is merged with this one.

@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from callspan.record.call import PARTS, STAGES
 from callspan.record.formats import FORMAT
-from callspan.stores.columns import REFERENCES, TABLES, Column, Form, Table
+from callspan.stores.columns import REFERENCES, STORED, TABLES, Column, Form, Table
 from callspan.stores.rows import ranked
 
 Dialect: TypeAlias = Literal["sqlite", "postgres", "clickhouse"]
@@ -92,6 +92,11 @@ _VERSION: Final = {
 }
 """Summands of ClickHouse's number of a version, in the order of `callspan.record.merging.order`."""
 _EXTRA: Final = Column("extra", ("extra",), "json")
+_NOW_NS: Final[dict[Dialect, str]] = {
+    "sqlite": "(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000000)",
+    "postgres": "(CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) * 1000)",
+}
+"""The clock of the store, Unix nanoseconds."""
 
 
 def statements(dialect: Dialect) -> list[str]:
@@ -149,6 +154,8 @@ def _definitions(dialect: Dialect, table: Table) -> list[str]:
     if dialect == "clickhouse":
         columns = sorted((one for one in columns if one.name != "stamps"), key=lambda column: not column.path)
     found = [_definition(dialect, table, column) for column in (*columns, _EXTRA)]
+    if dialect in _NOW_NS:
+        found.append(f"{STORED} {type_of(dialect, 'int')} NOT NULL DEFAULT {_NOW_NS[dialect]}")
     return found + [_reference(dialect, name) for name in REFERENCES] if table.kind == "call" else found
 
 

@@ -28,7 +28,6 @@ _STORES: Final = {
     "clickhouse": "callspan.stores.clickhouse:ClickHouse",
     "unix": "callspan.stores.unix_socket:UnixSocket",
     "console": "callspan.stores.console:Console",
-    "otlp": "callspan.otlp.store:Otlp",
 }
 """The stores of callspan, by scheme; imported when a URL names one."""
 _SUFFIXES: Final = {".db": "sqlite", ".sqlite": "sqlite", ".sqlite3": "sqlite", ".jsonl": "jsonl", ".ndjson": "jsonl"}

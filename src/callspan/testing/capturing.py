@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import msgspec
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from callspan.agent.episode import forgotten
 from callspan.agent.misuse import usage_errors
-from callspan.otlp.limits import sdk_limits
 from callspan.process.processed import Processed
 from callspan.process.redaction import Redactor
 from callspan.providers import registry
@@ -24,7 +22,6 @@ from callspan.record.merging import merged
 from callspan.sdk_profiles import SDKS
 from callspan.settings import SettingArguments
 from callspan.settings_loader import load
-from callspan.stores.urls import find_store
 from callspan.wiring import WIRING
 from callspan.wiring.pipeline import Providers
 
@@ -126,13 +123,10 @@ def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArgumen
         True
     """
     exporter = InMemorySpanExporter()
-    provider = TracerProvider(span_limits=sdk_limits())
+    provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     captured = Captured(exporter)
     loaded = load({**settings}, environment={})
-    # Their spans would be made elsewhere; here they are what is captured.
-    stores = tuple(url for url in loaded.stores if not find_store(url).takes_spans)
-    loaded = msgspec.structs.replace(loaded, stores=stores)
     providers = Providers(tracer_provider=provider, redact=redact, listeners=(captured._add,))
     before = WIRING.pipeline
     WIRING.install(loaded, providers, SDKS)

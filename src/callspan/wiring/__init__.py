@@ -19,7 +19,6 @@ from callspan.delivery.recorder import Recorder, check_prices
 from callspan.forks import renew_locks
 from callspan.intercept.hooks import HookContext, not_counted
 from callspan.intercept.patching import HookStatus, Patches, sdks_of
-from callspan.otlp.byte_bounds import unbound_exporters
 from callspan.otlp.providers import check_otlp, set_up_global
 from callspan.process import processors
 from callspan.process.processors import Processors, caller_processors
@@ -164,7 +163,6 @@ class Wiring:
             self._put(None)
             self._sdks = ()
             process_end.forget()
-            unbound_exporters()
             for sdk in SDKS:
                 self.patches.undo(sdk)
         _retire(pipeline)

@@ -23,12 +23,11 @@ from callspan.agent.scope import ambient
 from callspan.cost import published
 from callspan.delivery.recorder import Listener, Recorder
 from callspan.fail_open import fail_open, value_of
-from callspan.forks import late_attribute
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.exchange import Exchange
 from callspan.observe.live_call import CallFactory
 from callspan.observe.ports import AlreadySeen
-from callspan.otlp.providers import delivers, last_exports, limited_retries
+from callspan.otlp.providers import delivers, last_exports
 from callspan.otlp.variables import SIGNALS, Signal
 from callspan.process import processors
 from callspan.process.processed import Processed
@@ -39,13 +38,14 @@ from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record, RewardRecord
 from callspan.record.messages import Conversation
 from callspan.semconv.scope_spans import ScopeSpanOptions
+from callspan.service import service_name
 from callspan.settings import Content, SettingError, Settings, shown, strictest
 from callspan.spans.adopted import ADOPTED_SPANS
-from callspan.spans.call import CallSpans, Tracers, tracer_of
+from callspan.spans.call import CallSpans, tracer_of
 from callspan.spans.instruments import CallMetrics
 from callspan.spans.log_events import EvaluationLog
 from callspan.spans.session import SessionSpans
-from callspan.stores.urls import find_store, load_sinks
+from callspan.stores.urls import load_sinks
 
 _METHODS: Final = {"tracer_provider": "get_tracer", "meter_provider": "get_meter", "logger_provider": "get_logger"}
 _GLOBAL: Final[tuple[tuple[str, Callable[[], object]], ...]] = (
@@ -54,9 +54,6 @@ _GLOBAL: Final[tuple[tuple[str, Callable[[], object]], ...]] = (
     ("logger_provider", _logs.get_logger_provider),
 )
 
-
-_HEAD: Final = "callspan.otlp.heads:Head"
-_TRACERS: Final = "callspan.otlp.heads:tracers_of"
 _LOAD_STORES: Final = fail_open("import what delivers to the stores")
 
 
@@ -69,14 +66,7 @@ class Pipeline:
         self.providers = providers
         self._deferred_ends = deferred_ends
         self._version = _version()
-        takes_spans = any(find_store(url).takes_spans for url in settings.stores)
-        tracer_provider = providers.tracer_provider
-        # Only now: they import OpenTelemetry's SDK.
-        head = late_attribute(_HEAD)(settings, tracer_provider, self._version) if takes_spans else None
-        self.recorder = Recorder(settings, providers.listeners, self._priced, head)
-        self._tracers: Tracers | None = None
-        if takes_spans:
-            self._tracers = late_attribute(_TRACERS)(tracer_provider, self.recorder.write_span)
+        self.recorder = Recorder(settings, providers.listeners, self._priced)
         self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder)
         self._workers = ForkedWorkers(providers.last_flush, self.recorder.flush)
         stricter_ones = {level: strictest(settings.content, level) for level in get_args(Content)}
@@ -96,7 +86,7 @@ class Pipeline:
             spans=self._session_spans(),
             content=settings.content,
             trace_per_timestep=settings.trace_per == "timestep",
-            service=settings.service,
+            service=service_name(settings.service),
             session_ended=self._metrics.measure_session,
             run_again=self._deferred_ends.put,
         )
@@ -132,7 +122,7 @@ class Pipeline:
 
     def _spans(self, level: Content) -> CallSpans:
         settings, providers = msgspec.structs.replace(self.settings, content=level), self.providers
-        return CallSpans(settings, providers.tracer_provider, self._version, providers.logger_provider, self._tracers)
+        return CallSpans(settings, providers.tracer_provider, self._version, providers.logger_provider)
 
     def _session_spans(self) -> SessionSpans:
         settings, providers = self.settings, self.providers
@@ -140,7 +130,6 @@ class Pipeline:
             tracer_of(self._version, providers.tracer_provider),
             ScopeSpanOptions.of(settings),
             EvaluationLog(providers.logger_provider, self._version) if settings.log_events else None,
-            self._tracers,
         )
 
     def _factory(self, level: Content, spans: CallSpans) -> CallFactory:
@@ -161,7 +150,7 @@ class Pipeline:
             submit_end=self._submit_end,
             run_again=self._deferred_ends.put,
             ambient=ambient,
-            service=settings.service,
+            service=service_name(settings.service),
             host=platform.node() or None,
             forked=self._workers.forked,
             on_first_call_after_fork=self._workers.first_call,
@@ -201,17 +190,16 @@ class Providers(msgspec.Struct, frozen=True, kw_only=True):
     def flush(self, timeout_s: float) -> bool:
         """Flush the providers; False if one timed out or its receiver did not accept everything."""
         flushed = True
-        with limited_retries(timeout_s):
-            for name, global_one in _GLOBAL:
-                provider = getattr(self, name) or global_one()
-                flush = getattr(provider, "force_flush", None)
-                if flush is not None:
-                    flushed = bool(value_of(partial(flush, int(timeout_s * 1000)))) and delivers(provider) and flushed
+        for name, global_one in _GLOBAL:
+            provider = getattr(self, name) or global_one()
+            flush = getattr(provider, "force_flush", None)
+            if flush is not None:
+                flushed = bool(value_of(partial(flush, int(timeout_s * 1000)))) and delivers(provider) and flushed
         return flushed
 
     def last_flush(self, timeout_s: float) -> bool:
         """Flush in a process that is about to end: exports that would exceed the time are not retried."""
-        last_exports()
+        last_exports(timeout_s)
         ADOPTED_SPANS.export_all(timeout_s)
         return self.flush(timeout_s)
 

@@ -1,66 +1,50 @@
-"""OTLP variables: the destination of each signal, and the service name."""
+"""OTLP variables: which signals are sent, by which protocol; and the service name."""
 
 from __future__ import annotations
 
-from typing import Any
+import os
 
 import pytest
 
 from callspan.otlp.variables import (
-    Destination,
-    destinations,
-    main_name,
+    SIGNALS,
+    default_endpoint,
+    endpoint_of,
     otlp_is_named,
-    service_of_command,
-    unknown_protocol,
+    protocol_of,
+    switch_of,
+    wanted_signals,
 )
+from callspan.service import main_name, service_name, service_of_command
 
 HTTP, GRPC = "http/protobuf", "grpc"
 BASE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        monkeypatch.delenv(name)
+
+
 def sent(otlp: str | bool, **environment: str) -> dict[str, tuple[str, str]]:
-    return {found.signal: (found.protocol, found.address) for found in destinations(otlp, environment)}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        return {one: (protocol_of(one), endpoint_of(one) or default_endpoint(one)) for one in wanted_signals(otlp)}
 
 
 def every(base: str) -> dict[str, tuple[str, str]]:
     return {signal: (HTTP, f"{base}/v1/{signal}") for signal in ("traces", "metrics", "logs")}
 
 
-@pytest.mark.parametrize(
-    ("protocol", "address", "server"),
-    [
-        (GRPC, "localhost:4317", ("localhost", 4317)),
-        (GRPC, "http://c", ("c", 443)),
-        (GRPC, "[::1]:4317", ("::1", 4317)),
-        (GRPC, "unix:///run/x", None),
-        (HTTP, "http://c/v1/traces", ("c", 80)),
-        (HTTP, "HTTPS://c/v1/traces", ("c", 443)),
-        (HTTP, "http://me:word@c:4318", ("c", 4318)),
-        (HTTP, "localhost:4318", None),
-        (HTTP, "http://:4318", None),
-        (HTTP, "http://c:0", None),
-        (HTTP, "http://c:99999", None),
-        (HTTP, "http://u:pa/ss@c:1", None),
-        (HTTP, "http://[::1", None),
-        (HTTP, "http://c\udcff", None),
-        (GRPC, "", None),
-    ],
-)
-def test_the_server_that_an_exporter_connects_to(protocol: Any, address: str, server: tuple[str, int] | None) -> None:
-    assert Destination("traces", protocol, None, address).server == server
-
-
-@pytest.mark.parametrize("otlp", ["http://here:4318", "http://here:4318/", "http://here:4318/prefix"])
-def test_a_given_url_gets_every_signal_regardless_of_endpoint_variables(otlp: str) -> None:
-    assert sent(otlp, **{BASE: "http://there", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}) == every(otlp.rstrip("/"))
+def test_a_given_url_gets_every_signal_regardless_of_endpoint_variables() -> None:
+    assert set(sent("http://here", **{BASE: "http://there", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})) == {*SIGNALS}
 
 
 def test_none_turns_a_signal_off_even_where_an_address_is_given() -> None:
     assert set(sent("http://a", OTEL_METRICS_EXPORTER="none", OTEL_LOGS_EXPORTER=" None ")) == {"traces"}
-    assert not sent(
-        True, **dict.fromkeys(("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER"), "none")
-    )
+    assert not sent(True, **dict.fromkeys(map(switch_of, SIGNALS), "none"))
 
 
 def test_without_any_endpoint_everything_goes_to_the_usual_port() -> None:
@@ -106,12 +90,6 @@ def test_the_protocol_may_differ_by_signal() -> None:
     }
 
 
-def test_a_protocol_that_is_not_known_is_reported() -> None:
-    assert unknown_protocol("logs", {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}) == "http/json"
-    assert unknown_protocol("logs", {"OTEL_EXPORTER_OTLP_LOGS_PROTOCOL": "grpc"}) is None
-    assert sent(True, OTEL_EXPORTER_OTLP_PROTOCOL="http/json")["logs"][0] == HTTP
-
-
 @pytest.mark.parametrize(
     ("environment", "named"),
     [
@@ -123,12 +101,12 @@ def test_a_protocol_that_is_not_known_is_reported() -> None:
         ({"OTEL_METRICS_EXPORTER": "none"}, False),
     ],
 )
-def test_whether_the_environment_asks_for_otlp(environment: dict[str, str], named: bool) -> None:
-    assert otlp_is_named(environment) is named
-
-
-def test_a_destination_knows_what_turns_it_off() -> None:
-    assert Destination("logs", "grpc", None, "x").switch == "OTEL_LOGS_EXPORTER"
+def test_whether_the_environment_asks_for_otlp(
+    environment: dict[str, str], named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert otlp_is_named() is named
 
 
 @pytest.mark.parametrize(
@@ -161,5 +139,17 @@ def test_the_service_name_from_the_command_line(command: list[str], name: str | 
         ({}, [], None),
     ],
 )
-def test_the_service_name_inside_a_process(environment: Any, arguments: list[str], name: str | None) -> None:
-    assert main_name(environment, arguments) == name
+def test_the_service_name_inside_a_process(
+    environment: dict[str, str], arguments: list[str], name: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    assert main_name(arguments) == name
+
+
+def test_the_service_is_that_of_the_setting_else_of_the_resource_else_of_the_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert service_name(None) == main_name()
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "a=b,service.name=shop")
+    assert (service_name(None), service_name("own")) == ("shop", "own")

@@ -13,6 +13,7 @@ class Postgres(DatabaseStore, ServerStore):
     reader_type = "callspan.stores.postgres.store:PostgresReader"
     remover = "callspan.stores.postgres.store:remove"
     retainer = "callspan.stores.postgres.retention:retain"
+    sent_type = "callspan.stores.postgres.sent:PostgresSent"
     options_type = None
     extra = "postgres"
     driver_errors = ("psycopg:Error",)

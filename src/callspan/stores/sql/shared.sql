@@ -10,10 +10,13 @@ CREATE INDEX calls_batch ON calls (batch_id) WHERE batch_id IS NOT NULL;
 CREATE INDEX calls_continues ON calls (continues, start_ns) WHERE continues IS NOT NULL;
 CREATE INDEX calls_conversation ON calls (conversation_id, start_ns) WHERE conversation_id IS NOT NULL;
 
+CREATE INDEX calls_stored ON calls (stored_ns);
+
 -- Several versions of a session or timestep are one row; `stamps`: when a value was seen, where not in the last one.
 CREATE TABLE sessions (
 @columns(sessions)
 );
+CREATE INDEX sessions_stored ON sessions (stored_ns);
 CREATE INDEX sessions_user ON sessions (user_id) WHERE user_id IS NOT NULL;
 CREATE INDEX sessions_name ON sessions (name) WHERE name IS NOT NULL;
 CREATE INDEX sessions_group ON sessions (group_id) WHERE group_id IS NOT NULL;
@@ -24,11 +27,13 @@ CREATE INDEX sessions_experiment ON sessions (experiment) WHERE experiment IS NO
 CREATE TABLE timesteps (
 @columns(timesteps)
 );
+CREATE INDEX timesteps_stored ON timesteps (stored_ns);
 CREATE INDEX timesteps_session ON timesteps (session_id, start_ns);
 CREATE INDEX timesteps_user_step ON timesteps (user_step_id) WHERE user_step_id IS NOT NULL;
 CREATE TABLE events (
 @columns(events)
 );
+CREATE INDEX events_stored ON events (stored_ns);
 CREATE INDEX events_session ON events (session_id, time_ns);
 CREATE INDEX events_type ON events (event_type) WHERE event_type IS NOT NULL;
 CREATE TABLE messages (
@@ -38,6 +43,7 @@ CREATE INDEX messages_session ON messages (session_id, time_ns);
 CREATE TABLE rewards (
 @columns(rewards)
 );
+CREATE INDEX rewards_stored ON rewards (stored_ns);
 CREATE INDEX rewards_session ON rewards (session_id, time_ns);
 CREATE INDEX rewards_call ON rewards (call_id) WHERE call_id IS NOT NULL;
 -- Of those that name only a timestep or an event.

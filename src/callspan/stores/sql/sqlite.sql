@@ -32,6 +32,8 @@ CREATE TABLE ctx (
   id INTEGER PRIMARY KEY, parent INTEGER NOT NULL, content INTEGER NOT NULL, depth INTEGER NOT NULL,
   UNIQUE (parent, content)
 );
+-- What receivers of `callspan send` have: hashes of receiver and span, and how the span ended.
+CREATE TABLE sent (id INTEGER PRIMARY KEY, version INTEGER NOT NULL);
 CREATE TABLE dead_letter (
   key TEXT PRIMARY KEY, reason TEXT NOT NULL, frame BLOB NOT NULL, time_ns INTEGER NOT NULL
 ) WITHOUT ROWID;

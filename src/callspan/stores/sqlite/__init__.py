@@ -16,6 +16,7 @@ class SQLite(DatabaseStore, FileStore):
     reader_type = "callspan.stores.sqlite.reader:SQLiteReader"
     remover = "callspan.stores.sqlite.removal:remove"
     retainer = "callspan.stores.sqlite.removal:retain"
+    sent_type = "callspan.stores.sqlite.sent:SQLiteSent"
     driver_errors = ("sqlite3:Error",)
     reduces = True
 

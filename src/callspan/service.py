@@ -1,0 +1,74 @@
+"""Service: the name of this process in records and spans, and the id of its instance."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+SERVICE_FOR_RUN: Final = "CALLSPAN_RUN_SERVICE"
+"""Set by `callspan run` for the processes under it; no setting of users."""
+_INSTANCES: Final = uuid.UUID("4d63009a-8d0f-11ee-aad7-4c796ed8e320")
+"""The namespace that OpenTelemetry gives to ids of instances."""
+_PYTHON: Final = re.compile(r"(python|pypy)[\d.]*w?")
+_OPTIONS_WITH_VALUE: Final = ("-c", "-W", "-X", "--check-hash-based-pycs")
+
+
+def instance_id(host: str | None, pid: int) -> str:
+    """Return the id of a process among those of its service: no two that run at the same time have the same."""
+    return str(uuid.uuid5(_INSTANCES, f"{host} {pid}"))
+
+
+def service_name(setting: str | None) -> str | None:
+    """Return the name of the service: the setting (OTEL_SERVICE_NAME), that of the resource, else of the program."""
+    return setting or _resource_attribute("service.name") or main_name()
+
+
+def main_name(arguments: Sequence[str] | None = None) -> str | None:
+    """Return the application's name: that of `callspan run`, else its script or module; None: unknown."""
+    for_run = os.environ.get(SERVICE_FOR_RUN)
+    if for_run:
+        return for_run
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if arguments is None and spec is not None:
+        return str(spec.name).removesuffix(".__main__")
+    return name_of_script((sys.argv if arguments is None else arguments)[:1])
+
+
+def service_of_command(command_line: Sequence[str]) -> str | None:
+    """Return the service name of a command line's application; None if it has none.
+
+    That is its script without the suffix, its module, or the command; of an interpreter, what it is to run.
+    """
+    name = name_of_script(command_line)
+    if name is None or _PYTHON.fullmatch(name) is None:
+        return name
+    words = iter(command_line[1:])
+    for word in words:
+        if word == "-m":
+            return next(words, None)
+        if word in _OPTIONS_WITH_VALUE:
+            next(words, None)
+        elif not word.startswith("-"):
+            return name_of_script((word,))
+    return None
+
+
+def name_of_script(arguments: Sequence[str]) -> str | None:
+    """Return the name of the script or command at the start of a command line; None if there is none."""
+    first = arguments[0] if arguments else ""
+    if not first or first.startswith("-"):
+        return None
+    path = Path(first).absolute()
+    if path.stem == "__main__":
+        path = path.parent
+    return (path.stem if path.suffix in (".py", ".pyw", ".pyz") else path.name) or None
+
+
+def _resource_attribute(name: str) -> str | None:
+    pairs = (one.partition("=") for one in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
+    return next((value.strip() for key, _, value in pairs if key.strip() == name and value.strip()), None)

@@ -1,0 +1,107 @@
+"""Sent: which spans a receiver has, version by version, in the table `sent` of a store; one process sends at a time."""
+
+from __future__ import annotations
+
+import heapq
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
+
+from callspan.stores.columns import CALLS, EVENTS, REWARDS, SESSIONS, STORED, TIMESTEPS, Table
+
+_AT_ONCE: Final = 500
+"""Parameters of a query; SQLite takes 999 at least."""
+_WRITTEN_AT_ONCE: Final = 1000
+_TIMES: Final = {CALLS: "start_ns", SESSIONS: "start_ns", TIMESTEPS: "start_ns", EVENTS: "time_ns", REWARDS: "time_ns"}
+"""The tables whose rows spans are made of, and when what a row is of began."""
+_MARK: Final = "mark"
+_ADD: Final = (
+    "INSERT INTO sent (id, version) VALUES (:id, :version) ON CONFLICT (id) DO UPDATE SET version = excluded.version"
+)
+
+
+class Written(NamedTuple):
+    """A row that was written: by which kind and id, in which session, and when."""
+
+    kind: str
+    ident: str
+    session_id: str | None
+    start_ns: int
+    """When what it is of began or happened, Unix time; 0: unknown."""
+    stored_ns: int
+    """When it was last written, by the store's clock."""
+
+
+class BusyError(Exception):
+    """Another process sends the store's records to the same receiver."""
+
+
+class SentVersions(ABC):
+    """What one receiver has, and what was written to the store. Not for several threads."""
+
+    def __init__(self, receiver: str) -> None:
+        """`receiver` is its URL."""
+        self._receiver = receiver
+
+    def versions(self, keys: Sequence[str]) -> dict[str, int]:
+        """Return the version that the receiver has, by key; without the keys of which it has none."""
+        by_id = {self._id(key): key for key in keys}
+        ids, found = [*by_id], dict[str, int]()
+        for start in range(0, len(ids), _AT_ONCE):
+            some: dict[str, object] = {f"id{number}": one for number, one in enumerate(ids[start : start + _AT_ONCE])}
+            sql = f"SELECT id, version FROM sent WHERE id IN ({', '.join(f':{name}' for name in some)})"  # noqa: S608
+            found.update((by_id[ident], version) for ident, version in self._query(sql, some))
+        return found
+
+    def add(self, versions: Mapping[str, int]) -> None:
+        """Remember, durably, that the receiver has these versions, by key."""
+        self._write(_ADD, [{"id": self._id(key), "version": version} for key, version in versions.items()])
+
+    @property
+    def mark_ns(self) -> int:
+        """Up to when all that was delivered to the store was sent, Unix time; 0: nothing was."""
+        return self.versions([_MARK]).get(_MARK, 0)
+
+    @mark_ns.setter
+    def mark_ns(self, mark_ns: int) -> None:
+        self.add({_MARK: mark_ns})
+
+    def written_since(self, since_ns: int) -> Iterator[Written]:
+        """Yield the rows written since a time, without messages, in the order in which they were written.
+
+        A transaction that lasts may add rows later that say to have been written before.
+        """
+        streams = (self._written(table, time, since_ns) for table, time in _TIMES.items())
+        return heapq.merge(*streams, key=attrgetter("stored_ns"))
+
+    def _written(self, table: Table, time: str, since_ns: int) -> Iterator[Written]:
+        key, after = table.key, ""
+        sql = (
+            f"SELECT '{table.kind}', {key}, session_id, coalesce({time}, 0), {STORED} FROM {table.name}"  # noqa: S608
+            f" WHERE {STORED} >= :since AND ({STORED} > :since OR {key} > :after) ORDER BY {STORED}, {key}"
+            f" LIMIT {_WRITTEN_AT_ONCE}"
+        )
+        while some := [Written(*row) for row in self._query(sql, {"since": since_ns, "after": after})]:
+            yield from some
+            since_ns, after = some[-1].stored_ns, some[-1].ident
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let another process send."""
+
+    @abstractmethod
+    def _query(self, sql: str, values: Mapping[str, object]) -> Iterable[tuple[Any, ...]]: ...
+
+    @abstractmethod
+    def _write(self, sql: str, rows: Sequence[Mapping[str, int]]) -> None:
+        """Run a statement for each row, in one transaction."""
+
+    def _id(self, key: str) -> int:
+        return number_of(f"{self._receiver} {key}")
+
+
+def number_of(text: str) -> int:
+    """Return a hash of a text as a signed number of eight bytes."""
+    return int.from_bytes(sha256(text.encode()).digest()[:8], "big", signed=True)
