@@ -27,24 +27,6 @@ def test_the_default_store_is_that_of_the_exporter() -> None:
     assert run.DEFAULT_STORE == plugin.DEFAULT_STORE
 
 
-def test_sessions_lists_newest_first_with_sums(ask: Ask) -> None:
-    answer = ask("sessions")
-    assert answer.code == 0
-    assert "failure, 1 cancelled" in answer.out
-    rows = ask("sessions", "--json").json
-    assert sorted(
-        (row["outcome"], row["reward"], row["timesteps"], row["calls"]) for row in rows if row["group_id"] != "trial"
-    ) == [
-        ("failure", -1.05, 1, 1),
-        ("failure", -1.05, 1, 1),
-        ("success", 1.3, 4, 6),
-        ("success", 1.35, 3, 6),
-        ("success", 1.4, 2, 2),
-    ]
-    starts = [row["start_ns"] for row in rows]
-    assert starts == sorted(starts, reverse=True)
-
-
 def test_calls_shows_one_line_a_call(ask: Ask) -> None:
     answer = ask("calls")
     assert answer.code == 0
@@ -102,15 +84,6 @@ def test_show_gives_a_call_in_full(ask: Ask) -> None:
     assert "ended by closed" in ask("show", call_id).out
 
 
-def test_show_lists_attempts_and_errors_of_a_call(ask: Ask) -> None:
-    (retried,) = [call for call in ask("calls", "--json").json if call["retries"]]
-    page = ask("show", retried["call_id"]).out
-    assert re.search(r"attempt 1 +429 at .* then waited", page)
-    assert re.search(r"attempt 2 +200", page)
-    (refused,) = [call for call in ask("calls", "--json").json if call["outcome"] == "error"]
-    assert "bad_input: invalid_request_error" in ask("show", refused["call_id"]).out
-
-
 def test_stats_sums_by_model(ask: Ask) -> None:
     rows = {row["model"]: row for row in ask("stats", "--json").json}
     assert {model: (row["calls"], row["errors"], row["retries"]) for model, row in rows.items()} == {
@@ -121,20 +94,6 @@ def test_stats_sums_by_model(ask: Ask) -> None:
     }
     assert rows["gpt-5-mini"]["input_tokens"] == 96
     assert all(0 < row["p50_ms"] <= row["p95_ms"] for row in rows.values())
-
-
-@pytest.mark.parametrize(("by", "groups"), [("model", 4), ("provider", 2), ("session", 17), ("day", 1)])
-def test_stats_groups_by(ask: Ask, by: str, groups: int) -> None:
-    answer = ask("stats", "--by", by, "--json")
-    if by != "day":
-        assert len(answer.json) == groups
-    assert sum(row["calls"] for row in answer.json) == 41
-    assert ask("stats", "--by", by).code == 0
-    both = ask("stats", "--by", by, "--by", "provider", "--json").json
-    assert sum(row["calls"] for row in both) == 41
-    assert {row[by] for row in both} == {row[by] for row in answer.json}
-    assert {row["provider"] for row in both} == {"openai", "anthropic"}
-    assert re.search(rf"^{by} +provider ", ask("stats", "--by", by, "--by", "provider").out) or by == "provider"
 
 
 def test_the_store_may_be_named_before_or_after_the_sub_command(demo: Demo, tmp_path: Path) -> None:

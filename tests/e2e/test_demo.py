@@ -55,36 +55,11 @@ def test_exactly_one_call_was_retried_after_a_429(ask: Ask) -> None:
     assert record["attempts"][0]["planned_wait_s"] == pytest.approx(0.25, abs=0.1)
 
 
-def test_the_refused_call_keeps_what_the_provider_reported(ask: Ask) -> None:
-    (refused,) = [call for call in ask("calls", "--json").json if call["outcome"] == "error"]
-    assert refused["http_status"] == 400
-    assert refused["error_type"] == "invalid_request_error"
-    assert refused["error_message"] == "max_tokens: must be greater than or equal to 1"
-    assert refused["input_tokens"] is None
-
-
 def test_the_stream_stopped_early_keeps_what_had_come(ask: Ask) -> None:
     (stopped,) = [call for call in ask("calls", "--json").json if call["outcome"] == "cancelled"]
     assert stopped["stream_end"] == "closed"
     assert stopped["output"].startswith("I could go west")
     assert "pit" not in stopped["output"]
-
-
-def test_the_streams_read_fully_are_complete(ask: Ask) -> None:
-    streamed = [call for call in ask("calls", "--no-failed", "--json").json if call["stream"]]
-    assert len(streamed) == 4
-    assert {call["stream_end"] for call in streamed} == {"complete"}
-    assert all(0 < call["first_token_ms"] <= call["duration_ms"] for call in streamed)
-
-
-def test_tokens_are_those_the_provider_reported(ask: Ask) -> None:
-    (sync,) = [s for s in sessions(ask) if s["metadata"]["seed"] == 7]
-    assert [(call["input_tokens"], call["output_tokens"]) for call in calls_of(sync)] == [
-        (96, 75), (214, 15), (246, 15), (331, 15), (417, 15), (503, 15),
-    ]  # fmt: skip
-    assert (sync["input_tokens"], sync["output_tokens"]) == (1807, 150)
-    assert calls_of(sync)[0]["reasoning_tokens"] == 64
-    assert [call["cache_read_tokens"] for call in calls_of(sync)][-2:] == [256, 384]
 
 
 def test_calls_tools_events_and_rewards_are_in_their_steps(ask: Ask) -> None:
@@ -123,15 +98,6 @@ def test_a_tool_loop_reads_as_one_agent_with_its_turns_tools_and_cost(ask: Ask) 
     assert after.startswith("chat claude-haiku-4-5  421→58"), "the next call of the step"
     (agent_row,) = [event for event in session["steps"][0]["events"] if event["event_type"] == "agent"]
     assert (agent_row["name"], agent_row["metadata"]["outcome"]) == ("scout", "success")
-
-
-def test_a_tool_is_linked_to_the_call_that_requested_it(ask: Ask) -> None:
-    (sync,) = [s for s in sessions(ask) if s["metadata"]["seed"] == 7]
-    step = sync["steps"][0]
-    for tool, call in zip(step["tools"], step["calls"][1:], strict=True):
-        record = ask("show", call["call_id"], "--json").json["record"]
-        call_ids = [part["id"] for part in record["conversation"]["output"][0]["parts"] if part["type"] == "tool_call"]
-        assert call_ids == [tool["tool_call_id"]]
 
 
 def test_episodes_played_at_the_same_time_do_not_mix(ask: Ask) -> None:

@@ -1,17 +1,24 @@
-"""`callspan run` without click, its own options, and the line at its end."""
+"""`callspan run`, the options before a sub-command, exit codes, and what is gone."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from callspan.cli import stats
+from callspan.cli.command_context import CommandContext
+from callspan.cli.commands import callspan
 from callspan.cli.run import WrongUsageError, did_you_mean, leading_options
+from callspan.stores import StoreError
 
-from .conftest import Answer, ask
+from .conftest import START_NS, Answer, ask, keep, made, session
 
 
 def started(place: Path, *arguments: str, **environment: str) -> Answer:
@@ -124,3 +131,61 @@ def test_what_is_gone_names_its_new_spelling(arguments: list[str], instead: str)
     answer = ask(*arguments)
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.endswith(f"Error: {instead}\n")
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (BrokenPipeError(), 141)])
+def test_exit_codes_by_exception(store: str, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(stats.stats_command, "callback", fail)
+    result = CliRunner().invoke(callspan, ["--store", store, "stats"])
+    assert (result.exit_code, result.output) == (code, "")
+
+
+def test_an_invalid_store_is_wrong_usage_and_names_the_option() -> None:
+    answer = ask("--store", "teapot://x", "calls")
+    assert answer.code == 2
+    assert "--store, CALLSPAN_STORES: unknown kind of store 'teapot://x'" in answer.err
+
+
+def test_a_store_that_cannot_be_reached_is_named_in_few_words() -> None:
+    pytest.importorskip("psycopg", reason="needs psycopg: pip install 'callspan[postgres]'")
+    answer = ask("--store", "postgresql://nobody:secret@127.0.0.1:1/x", "calls")
+    assert answer.code == 1
+    assert answer.err.startswith("Error: postgresql://127.0.0.1:1/x cannot be opened: ")
+    assert len(answer.err.splitlines()) == 1
+    assert "secret" not in answer.err
+
+
+def test_every_sub_command_has_examples(tmp_path: Path) -> None:
+    for name in callspan.commands or callspan.list_commands(None):  # type: ignore[arg-type]
+        assert "Examples:" in ask(name, "--help").out, name
+
+
+@pytest.mark.parametrize("option", [["--json"], ["--store"]])
+def test_global_options_stand_anywhere(anywhere: str, option: list[str]) -> None:
+    keep(anywhere, session("s", start_ns=START_NS))
+    named = [*option, anywhere] if option == ["--store"] else option
+    store = [] if option == ["--store"] else ["--store", anywhere]
+    before, after = ask(*store, *named, "sessions"), ask(*store, "sessions", *named)
+    assert before == after
+    assert before.code == 0
+    assert json.loads(before.out) if option == ["--json"] else "s" in before.out
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (StoreError("x.db is broken: do this"), "x.db is broken: do this"),
+        (OSError(5, "no disk"), "{} cannot be read: "),
+    ],
+)
+def test_what_breaks_while_reading_names_the_store_without_its_password(
+    store: str, error: Exception, expected: str
+) -> None:
+    keep(store, made())
+    context = CommandContext(store, json=False)
+    with pytest.raises(click.ClickException) as failed, context.reader():
+        raise error
+    assert str(failed.value.message).startswith(expected.format(store))

@@ -1,4 +1,4 @@
-"""Backlog, checks and store check: waiting records, usable stores, and advice."""
+"""`callspan doctor` and `callspan ship`: what they find, and what they leave as it is."""
 
 from __future__ import annotations
 
@@ -10,60 +10,13 @@ import pytest
 from callspan import Settings
 from callspan.cli import doctor
 from callspan.cli.ship import spool_of
-from callspan.cli.store_check import store_check
+from callspan.cli.store_check import NOT_YET, store_check
 from callspan.records import encode
 from callspan.spool.directory import size_of
-from callspan.spool.segment import SUFFIX
 from callspan.spool.spool import Spool
 from callspan.stores.urls import open_store
 
 from .conftest import ask, keep, made
-
-
-def test_nothing_waits_where_no_directory_is(tmp_path: Path) -> None:
-    assert size_of(tmp_path / "none") == 0
-    assert size_of(tmp_path) == 0
-    (tmp_path / "file").write_text("x")
-    assert size_of(tmp_path / "file") == 0
-
-
-def test_only_segments_wait(tmp_path: Path) -> None:
-    (tmp_path / f"one{SUFFIX}").write_bytes(b"12345")
-    (tmp_path / f"two{SUFFIX}").write_bytes(b"")
-    (tmp_path / "cursor.json").write_bytes(b"1234567890")
-    (tmp_path / f"folder{SUFFIX}").mkdir()
-    assert size_of(tmp_path) == 5
-
-
-@pytest.mark.parametrize(
-    ("stores", "directory"),
-    [
-        ("sqlite:////a/b.db", "/a/b.db.spool"),
-        ("jsonl:////a/b.jsonl", "/a/b.jsonl.spool"),
-        ("sqlite:///b.db", "b.db.spool"),
-        ("b.db", "b.db.spool"),
-        ("postgresql://h/d, sqlite:////a/b.db", "/a/b.db.spool"),
-        ("sqlite:////a/b.db,jsonl:////c/d.jsonl", "/a/b.db.spool"),
-    ],
-)
-def test_records_wait_beside_the_first_file(stores: str, directory: str) -> None:
-    assert spool_of(stores) == Path(directory)
-
-
-def test_without_a_file_each_set_of_stores_has_a_directory_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    sets = ["postgresql://h/d", "postgresql://h/e", "unix:///run/x.sock", "postgresql://h/d,postgresql://h/e"]
-    found = {spool_of(stores) for stores in sets}
-    assert len(found) == 4
-    assert {path.parent for path in found} == {tmp_path / "callspan" / "spool"}
-    assert spool_of("postgresql://h/d") == spool_of(" postgresql://h/d ,")
-
-
-def test_a_spool_directory_that_was_set_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CALLSPAN_SPOOL_DIR", str(tmp_path / "mine"))
-    assert spool_of("sqlite:////a/b.db") == tmp_path / "mine"
 
 
 def test_a_store_in_a_file_is_checked_and_left_as_it_was(anywhere: str) -> None:
@@ -206,3 +159,25 @@ def test_ship_without_records_succeeds(store: str) -> None:
     answer = ask("--store", store, "ship", "--json")
     assert (answer.code, answer.json) == (0, {"counters": {}, "waiting": {}, "waiting_bytes": 0, "refused": []})
     assert "Nothing waits:" in ask("--store", store, "ship").out
+
+
+def test_a_store_that_does_not_exist_is_not_made(anywhere: str, tmp_path: Path) -> None:
+    assert store_check(anywhere) == (None, f"{NOT_YET}: it is made with the first record")
+    assert store_check(anywhere.replace("/calls", "/new/place/calls"))[0] is None
+    (tmp_path / "file").write_text("")
+    trouble, seen = store_check(anywhere.replace("/calls", "/file/calls"))
+    assert (trouble, seen) == (f"it does not exist, and cannot be made: {tmp_path / 'file'} takes no file", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_test_record_is_taken_out_again_and_no_file_stays(anywhere: str, tmp_path: Path) -> None:
+    keep(anywhere, made())
+    for path in tmp_path.glob("calls.*[.-]*"):
+        path.unlink() if path.name.count(".") > 1 else None
+    before = {path.name for path in tmp_path.iterdir()}
+    assert store_check(anywhere) == (None, "a test record was written, read back and taken out again")
+    assert {path.name for path in tmp_path.iterdir()} == before
+    reader = open_store(anywhere)
+    assert list(reader.sessions()) == []
+    assert [call.call_id for call in reader.calls()] == ["call-1"]
+    reader.close()

@@ -1,0 +1,225 @@
+"""`callspan export` and `callspan report`: what they write, where, and what they say."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import openai
+import pytest
+
+import callspan
+from callspan.datasets import export
+from callspan.records import (
+    CallRecord,
+    Place,
+    Request,
+    Response,
+)
+from callspan.stores.urls import open_store
+from callspan.testing import ScriptedProvider
+from callspan.view.report import write_report
+from tests.reports.reading import data, entries
+
+from .conftest import MINUTE, START_NS, ask, body, keep, made, session
+
+_QUESTION = {"model": "gpt-5", "messages": [{"role": "user", "content": "Which way?"}]}
+
+
+def chat_call(call_id: str, text: str = "Left.", **fields: Any) -> CallRecord:
+    """A chat call with its bodies."""
+    answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]}
+    given: dict[str, Any] = {
+        "provider": "openai",
+        "api": "chat_completions",
+        "request": Request(model="gpt-5", body=msgspec.Raw(body(_QUESTION))),
+        "response": Response(model="gpt-5", finish_reasons=["stop"], body=msgspec.Raw(body(answer))),
+    }
+    return made(call_id, **(given | fields))
+
+
+def test_calls_become_rows_of_a_file(anywhere: str, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    keep(anywhere, chat_call("a", "Left."), chat_call("b", "Right.", at_ns=START_NS + MINUTE))
+    answer = ask("--store", anywhere, "export", "openai", "-o", str(rows), "--json")
+    assert (answer.code, answer.json["file"], answer.json["rows"]) == (0, str(rows), 2)
+    assert answer.json["reward"] is None
+    texts = {json.loads(line)["messages"][-1]["content"] for line in rows.read_text().splitlines()}
+    assert texts == {"Left.", "Right."}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first", "code"),
+    [
+        ([], "2 rows would be written", 0),
+        (["--limit", "1"], "1 row would be written", 0),
+        (["--model", "other"], "no rows, nothing written", 1),
+        (["--provider", "anthropic"], "no rows, nothing written", 1),
+        (["--until", "2000-01-01"], "no rows, nothing written", 1),
+    ],
+)
+def test_a_dry_run_says_how_many_and_writes_nothing(
+    store: str, tmp_path: Path, arguments: list[str], first: str, code: int
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    keep(store, chat_call("a"), chat_call("b", "Right."))
+    answer = ask("--store", store, "export", "openai", "--dry-run", "-o", str(rows), *arguments)
+    assert (answer.code, answer.out.splitlines()[0]) == (code, first)
+    assert answer.err == ("" if code == 0 else f"Nothing in {store} matches.\n")
+    assert not rows.exists()
+
+
+def test_a_place_that_cannot_be_written_is_named(store: str, tmp_path: Path) -> None:
+    keep(store, chat_call("a"))
+    for command in (["export", "openai"], ["report"]):
+        answer = ask("--store", store, *command, "-o", str(tmp_path / "no" / "such" / "file"))
+        assert answer.code == 1
+        assert answer.err.startswith(f"Error: {tmp_path}")
+        assert "No such file" in answer.err
+
+
+def test_a_report_says_how_large_it_is_and_what_is_in_it(
+    anywhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page.html"
+    inside = Place(session_id="s")
+    keep(anywhere, chat_call("a", "<script>alert(1)</script>", place=inside), session("s", start_ns=START_NS))
+    answer = ask("--store", anywhere, "report", "-o", str(page), "--json")
+    counts = {"calls": 1, "sessions": 1, "whole_sessions": 1}
+    assert answer.json == {"file": str(page), "bytes": page.stat().st_size, **counts}
+    assert "<script>alert(1)" not in page.read_text()
+    monkeypatch.chdir(tmp_path)
+    output = ask("--store", anywhere, "report", "-o", "page.html").out.replace("\n", " ")
+    assert "1 call, 1 session," in output
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Sessions of two users with a call each, calls outside of them, and what a report shows of all this."""
+    store = f"sqlite:///{tmp_path_factory.mktemp('labels') / 'calls.db'}"
+    with ScriptedProvider() as provider, openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        handle = callspan.instrument(stores=store)
+
+        def call(model: str, **options: Any) -> Any:
+            return client.chat.completions.create(model=model, messages=[{"role": "user", "content": "Hi"}], **options)
+
+        try:
+            for user in ("u1", "u2"):
+                about = {"group_id": f"g-{user}", "task_id": f"t-{user}", "experiment": f"e-{user}"}
+                metadata = {"seed": 7, "of": user}
+                with callspan.session(
+                    f"n-{user}", session_id=f"s-{user}", user_id=user, metadata=metadata, **about
+                ) as one:
+                    with one.timestep() as step:
+                        call(f"in-{user}")
+                        step.reward(0.5, objective="style")
+                    one.outcome(reward=1.0)
+                with callspan.metadata(user_id=user, of=user):
+                    call(f"out-{user}")
+            provider.reply(text="one two three four", end_after=3)
+            list(call("cut", stream=True))
+        finally:
+            handle.uninstrument()
+    return store
+
+
+EVERY = ["cut", "in-u1", "in-u2", "out-u1", "out-u2"]
+
+
+@pytest.mark.parametrize(
+    ("options", "models"),
+    [
+        ([], EVERY),
+        (["--user", "u1"], ["in-u1", "out-u1"]),
+        (["--meta", "of=u2"], ["in-u2", "out-u2"]),
+        (["--meta", "seed=7"], ["in-u1", "in-u2"]),
+        (["--meta", "seed=7", "--meta", "of=u2"], ["in-u2"]),
+        (["--name", "n-u1"], ["in-u1"]),
+        (["--group", "g-u2"], ["in-u2"]),
+        (["--experiment", "e-u1"], ["in-u1"]),
+        (["--task", "t-u2"], ["in-u2"]),
+        (["--user", "u1", "--task", "t-u2"], []),
+        (["--session", "s-u1", "--user", "u1"], ["in-u1"]),
+        (["--session", "s-u1", "--user", "u2"], []),
+    ],
+)
+def test_an_export_has_what_the_labels_select(
+    recorded: str, options: list[str], models: list[str], tmp_path: Path
+) -> None:
+    """The filters of the lists: sessions with their calls, and calls outside of sessions."""
+    output = tmp_path / "rows.jsonl"
+    output.unlink(missing_ok=True)
+    answer = ask("--store", recorded, "export", "openai", "-o", str(output), "--metadata", *options)
+    rows = [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
+    assert sorted(row["metadata"]["model"] for row in rows) == models, answer.err
+    assert answer.code == (0 if models else 1)
+
+
+def test_a_report_has_other_rewards_users_metadata_and_streams_that_were_cut_off(recorded: str, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    assert ask("--store", recorded, "report", "-o", str(page)).code == 0
+    (one,) = [row for row in data(page.read_text())["rows"] if row["id"] == "s-u1"]
+    assert (one["reward"], one["scores"]["style"]["mean"], one["user"]) == (1.0, 0.5, "u1")
+    assert one["metadata"] == {"seed": 7, "of": "u1"}
+    calls = {call["model"]: call["cut_off"] for some in entries(page.read_text()).values() if (call := some[0]["call"])}
+    cut = {one["call"]["model"] for one in entries(page.read_text())[""] if one["call"]["cut_off"]}
+    assert (cut, calls["in-u1"]) == ({"cut"}, False)
+
+
+@pytest.mark.parametrize("target", ["pipe", "link", "dangling"])
+def test_neither_library_function_replaces_it(store: str, tmp_path: Path, target: str) -> None:
+    keep(store, made())
+    path = _made(tmp_path, target)
+    before = path.lstat()
+    reader = open_store(store)
+    with pytest.raises(OSError, match="is not replaced"):
+        write_report(reader, path)
+    with pytest.raises(OSError, match="is not replaced"):
+        export(reader, "openai", path)
+    reader.close()
+    assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_command_writes_to_it(store: str, tmp_path: Path) -> None:
+    keep(store, made())
+    for kind in ("link", "dangling"):
+        link = _made(tmp_path, kind)
+        assert ask("--store", store, "report", "-o", str(link)).code == 0
+        assert link.is_symlink()
+        assert link.read_text().lower().startswith("<!doctype html")
+    assert (tmp_path / "nowhere").stat().st_mode & 0o777 == 0o600
+    pipe = _made(tmp_path, "pipe")
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_text)
+        assert ask("--store", store, "report", "-o", str(pipe)).code == 0
+        assert read.result(20).rstrip().endswith("</html>")
+    assert pipe.is_fifo()
+
+
+def _made(directory: Path, kind: str) -> Path:
+    path = directory / kind
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        (directory / "file").write_text("mine")
+        path.symlink_to("file" if kind == "link" else "nowhere")
+    return path
+
+
+def test_a_report_can_go_to_stdout(store: str, tmp_path: Path) -> None:
+    keep(store, made())
+    done = subprocess.run(
+        [sys.executable, "-m", "callspan.cli", "--store", store, "report", "-o", "-"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("<!doctype html>") or done.stdout.lower().startswith("<!doctype html")
+    assert done.stdout.rstrip().endswith("</html>")
+    assert not Path("-").exists()

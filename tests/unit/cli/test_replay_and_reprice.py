@@ -1,0 +1,148 @@
+"""`callspan replay` and `callspan reprice`."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from callspan.cli.replay import full_output, output_kind, same_output
+from callspan.records import (
+    CallRecord,
+    Conversation,
+    Cost,
+    Message,
+    Redaction,
+    Request,
+    Response,
+    Text,
+    ToolCall,
+    Usage,
+)
+
+from .conftest import ask, body, keep, made
+
+
+def embedded(*vectors: Any) -> CallRecord:
+    body = json.dumps({"data": [{"embedding": vector} for vector in vectors]}).encode()
+    return made(operation="embeddings", response=Response(body=msgspec.Raw(body)))
+
+
+def packed(*numbers: float) -> str:
+    return base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode()
+
+
+def with_output(*parts: Any) -> CallRecord:
+    return made(conversation=Conversation(output=[Message(role="assistant", parts=list(parts))]))
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (made(), None),
+        (with_output(), None),
+        (with_output(Text(text="a"), ToolCall(name="look", arguments="{}")), "a\nlook({})"),
+        (embedded([0.5, 1]), "1 vector of 2 numbers"),
+        (embedded([0.5], [1, 2], packed(1.0)), "3 vectors of 1 and 2 numbers"),
+        (embedded({"callspan_vector": {"dimensions": 1536}}), "1 vector of 1,536 numbers"),
+        (embedded("not base64"), "1 vector of 0 numbers"),
+        (made(operation="embeddings"), None),
+    ],
+)
+def test_the_response_is_reported_in_full(call: CallRecord, expected: str | None) -> None:
+    assert full_output(call) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        (with_output(Text(text="a")), with_output(Text(text="a")), True),
+        (with_output(Text(text="a")), with_output(Text(text="b")), False),
+        (embedded([0.5, 0.25]), embedded(packed(0.5, 0.25)), True),
+        (embedded([0.5, 0.25]), embedded(packed(0.5, 0.5)), False),
+        (embedded([0.5, 0.25]), embedded([0.5]), False),
+        (embedded({"callspan_vector": {"dimensions": 2}}), embedded([0.5, 0.25]), None),
+        (embedded({"callspan_vector": {"dimensions": 3}}), embedded([0.5, 0.25]), False),
+    ],
+)
+def test_answers_are_the_same_or_not_or_unknown(before: CallRecord, after: CallRecord, same: bool | None) -> None:
+    assert same_output(before, after) is same
+
+
+def test_an_answer_is_made_of_words_or_of_vectors() -> None:
+    assert (output_kind(with_output()), output_kind(embedded())) == ("words", "vectors")
+
+
+_QUESTION = {"model": "gpt-5", "messages": [{"role": "user", "content": "Which way?"}]}
+
+
+def chat_call(call_id: str, text: str = "Left.", **fields: Any) -> CallRecord:
+    """A chat call with its bodies."""
+    answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]}
+    given: dict[str, Any] = {
+        "provider": "openai",
+        "api": "chat_completions",
+        "request": Request(model="gpt-5", body=msgspec.Raw(body(_QUESTION))),
+        "response": Response(model="gpt-5", finish_reasons=["stop"], body=msgspec.Raw(body(answer))),
+    }
+    return made(call_id, **(given | fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"request": Request(model="m")}, "record with content='full'"),
+        ({"request": Request(body=msgspec.Raw(b"[1]"))}, "the request is not a JSON object"),
+        ({"redactions": [Redaction(what="request.body", why="size")]}, "was not kept in full (size)"),
+        (
+            {"redactions": [Redaction(what="request.a", why="secret"), Redaction(what="request.b", why="redactor")]},
+            "was not kept in full (redactor, secret)",
+        ),
+        ({"api": "unknown"}, "unknown is not an API that can be replayed"),
+        ({"api": "teapots\x1b"}, "teapots\ufffd is not an API that can be replayed"),
+    ],
+)
+def test_what_cannot_be_sent_again_is_reported_before_anything_is_sent(
+    store: str, fields: dict[str, Any], expected: str
+) -> None:
+    answer = ask("--store", keep(store, chat_call("a", **fields)), "replay", "a", "--base-url", "http://127.0.0.1:9")
+    assert (answer.code, answer.out) == (1, "")
+    assert expected in answer.err
+
+
+@pytest.mark.parametrize("ident", ["b", "call"])
+def test_an_id_of_none_or_of_several_is_not_sent(store: str, ident: str) -> None:
+    answer = ask("--store", keep(store, chat_call("call-1"), chat_call("call-2")), "replay", ident)
+    assert (answer.code, answer.out) == (1, "")
+    assert repr(ident) in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "1 of 3 calls got a new cost, $0.0003 together"),
+        (["--dry-run"], "1 of 3 calls would get a new cost, $0.0003 together"),
+        (["--all"], "2 of 3 calls got a new cost, $0.0006 together"),
+        (["--no-failed"], "1 of 2 calls got a new cost, $0.0003 together"),
+        (["--failed"], "0 of 1 calls got a new cost"),
+    ],
+)
+def test_the_output_of_reprice(store: str, tmp_path: Path, arguments: list[str], expected: str) -> None:
+    prices = tmp_path / "prices.json"
+    prices.write_text(json.dumps({"version": "v9", "models": {"m": {"input": "3"}}}))
+    keep(
+        store,
+        made("a", request=Request(model="m"), usage=Usage(input_tokens=100)),
+        made("b", request=Request(model="m"), usage=Usage(input_tokens=100), cost=Cost(usd=Decimal(9), source="v1")),
+        made("c", request=Request(model="nobody\x1b"), outcome="error"),
+    )
+    out = ask("--store", store, "reprice", "--prices", str(prices), *arguments).out
+    assert out.splitlines()[0] == expected
+    unpriced = "no price or no tokens: nobody\ufffd (1)"
+    assert (unpriced in out) == ("--no-failed" not in arguments)

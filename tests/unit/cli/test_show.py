@@ -1,0 +1,597 @@
+"""`callspan show`: a session as a tree, a call in full, and what it finds by which id."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from callspan.cli.screen import Screen
+from callspan.cli.session_tree import Page, session_tree
+from callspan.cli.show import print_call
+from callspan.records import (
+    Attempt,
+    CallRecord,
+    Conversation,
+    Cost,
+    ErrorInfo,
+    EventRecord,
+    Media,
+    Message,
+    MessageRecord,
+    Part,
+    Place,
+    Reasoning,
+    Redaction,
+    Refusal,
+    Request,
+    Response,
+    RewardRecord,
+    Stream,
+    Text,
+    TimestepRecord,
+    Timing,
+    ToolCall,
+    ToolResult,
+    Totals,
+    UnknownPart,
+    Usage,
+)
+from callspan.stores import SessionSummary, read_records
+from callspan.stores.base import Event
+from callspan.stores.entries import when
+
+from .conftest import MINUTE, SECOND, START_NS, ask, drawn, keep, made, session, summed
+
+_SERVER = ErrorInfo(kind="server", type="server_error", status=500, message="it broke")
+
+
+def step(index: int, **fields: Any) -> TimestepRecord:
+    given = {"timestep_id": f"t{index}", "session_id": "session-1", "seen_ns": 1, "index": index}
+    return TimestepRecord(**(given | {"start_ns": START_NS + index * MINUTE} | fields))
+
+
+def event(event_type: str, **fields: Any) -> EventRecord:
+    return EventRecord(**({"event_id": "e", "event_type": event_type, "time_ns": START_NS} | fields))
+
+
+def lines(
+    *calls: CallRecord,
+    steps: tuple[TimestepRecord, ...] = (),
+    events: tuple[Event, ...] = (),
+    summary: SessionSummary | None = None,
+) -> list[str]:
+    items = sorted([*calls, *events], key=when)
+    sums = next(read_records("test", lambda: calls).summary("session"), None)
+    page = Page(summary or summed(session(start_ns=START_NS)), sums, dict(enumerate(steps)), items, 0, len(items))
+    return [line.rstrip() for line in drawn(session_tree(page)).splitlines()]
+
+
+def only(item: CallRecord | Event) -> str:
+    """The one line below a session's two own, without its guide and waterfall."""
+    found = lines(item) if isinstance(item, CallRecord) else lines(events=(item,))
+    assert len(found) == 3
+    return found[2][4 + 13 :]
+
+
+def test_an_empty_session_shows_dashes_and_never_zero() -> None:
+    assert lines(summary=summed()) == [
+        "session  running  \N{EN DASH}  0 steps, 0 calls  \N{EN DASH} tokens  cost \N{EN DASH}  \N{EN DASH}",
+        "session-1",
+    ]
+
+
+def test_a_session_sums_what_is_known() -> None:
+    record = session(name="run", outcome="success", start_ns=0, end_ns=90 * SECOND, metadata={"seed": 7, "x": None})
+    summary = summed(
+        record, timesteps=1, calls=1, reward=-1.5, input_tokens=1000, output_tokens=0, cost_usd=Decimal("0.25")
+    )
+    assert lines(summary=summary) == [
+        "run  success  -1.5  1 step, 1 call  1,000→0 tokens  cost $0.25  1 min 30 s",
+        "session-1  seed=7  x=null",
+    ]
+
+
+def test_events_are_below_their_step_in_order() -> None:
+    def call(name: str, at_ns: int, step_id: str | None) -> CallRecord:
+        return made(name, at_ns=at_ns, place=Place(timestep_id=step_id), request=Request(model=name))
+
+    found = lines(
+        call("late", START_NS + 3 * MINUTE, "t1"),
+        call("early", START_NS, "t0"),
+        call("loose", START_NS + 2 * MINUTE, None),
+        call("lost", START_NS + 4 * MINUTE, "no-such-step"),
+        steps=(step(1, name="answer"), step(0, name="look")),
+    )
+    found = [line for line in found if "idle" not in line]
+    shown = [
+        next(word for word in ("look", "answer", "late", "early", "loose", "lost") if f" {word}" in line)
+        for line in found[2:]
+    ]
+    assert shown == ["look", "early", "answer", "late", "loose", "lost"]
+    depths = [len(line) - len(line.lstrip("│ ├└─")) for line in found[2:]]
+    assert depths[0] == depths[2] == 4
+    assert depths[1] > 4
+    assert depths[3] > 4
+    assert found[6].startswith(("├", "└"))
+    assert found[7].startswith("└")
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, "step 0  \N{EN DASH}"),
+        ({"start_ns": None}, "step 0  \N{EN DASH}"),
+        ({"name": "look\x1b"}, "step 0 look\ufffd  \N{EN DASH}"),
+        ({"end_ns": START_NS + SECOND}, "step 0  1.00 s"),
+        ({"outcome": "success"}, "step 0  \N{EN DASH}"),
+        ({"outcome": "error", "truncated": True}, "step 0  \N{EN DASH}  error  truncated"),
+        ({"terminated": True, "truncated": True}, "step 0  \N{EN DASH}  terminated"),
+        ({"terminated": False, "truncated": False}, "step 0  \N{EN DASH}"),
+        ({"totals": Totals()}, "step 0  \N{EN DASH}"),
+        ({"totals": Totals(reward=0.0)}, "step 0  +0  \N{EN DASH}"),
+        ({"totals": Totals(reward=-2.0)}, "step 0  -2  \N{EN DASH}"),
+    ],
+)
+def test_the_line_of_a_step(fields: dict[str, Any], expected: str) -> None:
+    assert lines(steps=(step(0, **fields),))[2] == f"└── {expected}"
+
+
+def test_a_step_sums_the_calls_within_and_no_others() -> None:
+    inside = Place(timestep_id="t0")
+    calls = [
+        made("a", place=inside, usage=Usage(input_tokens=10), cost=Cost(usd=Decimal("0.1"), source="x")),
+        made("b", place=inside),
+        made("c", place=inside, usage=Usage(input_tokens=5), cost=Cost(usd=Decimal("0.2"), source="x")),
+        made("d", usage=Usage(input_tokens=99, output_tokens=99)),
+    ]
+    assert any(
+        line.endswith("step 0  15→\N{EN DASH} tokens  $0.30  \N{EN DASH}") for line in lines(*calls, steps=(step(0),))
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"took_ns": None, "request": Request()}, "chat \N{EN DASH}  \N{EN DASH}  \N{EN DASH}"),
+        ({"usage": Usage()}, "chat gpt-5  \N{EN DASH}  1.00 s"),
+        ({"usage": Usage(input_tokens=1, output_tokens=0)}, "chat gpt-5  1→0  1.00 s"),
+        ({"cost": Cost(usd=Decimal(0), source="x")}, "chat gpt-5  \N{EN DASH}  $0.00  1.00 s"),
+        ({"operation": "embeddings"}, "embeddings gpt-5  \N{EN DASH}  1.00 s"),
+        ({"retries": 2}, "chat gpt-5  \N{EN DASH}  1.00 s  success, 2 retries"),
+        ({"retries": 1, "outcome": "timeout"}, "chat gpt-5  \N{EN DASH}  1.00 s  timeout, 1 retry"),
+        ({"outcome": "error", "error": _SERVER}, "chat gpt-5  \N{EN DASH}  1.00 s  error 500  it broke"),
+        (
+            {"conversation": Conversation(output=[Message(role="assistant", parts=[Text(text="a\nb\x1b[2J")])])},
+            "chat gpt-5  \N{EN DASH}  1.00 s  a b\ufffd[2J",
+        ),
+        (
+            {
+                "request": Request(model="m", stream=True),
+                "timing": Timing(start_ns=START_NS, duration_ns=SECOND, first_token_ns=0),
+            },
+            "chat m  \N{EN DASH}  1.00 s (first token 0 ms)",
+        ),
+        (
+            {"timing": Timing(start_ns=START_NS, duration_ns=SECOND, first_token_ns=0)},
+            "chat gpt-5  \N{EN DASH}  1.00 s",
+        ),
+    ],
+)
+def test_a_call_in_one_line(fields: dict[str, Any], expected: str) -> None:
+    assert only(made(**fields)) == expected
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        (event("tool"), "tool tool"),
+        (event("tool", name="look", data={"arguments": {"at": 1}, "result": None}), 'tool look {"at":1} →'),
+        (event("tool", name="look", data={"arguments": None, "result": 0}), "tool look → 0"),
+        (event("tool", name="look", data="odd", duration_ns=SECOND), "tool look  1.00 s"),
+        (event("tool", error=_SERVER), "tool tool  it broke"),
+        (event("tool", error=ErrorInfo(kind="unknown", type="KeyError")), "tool tool  KeyError"),
+        (event("environment", reward=0.0, terminated=True), "environment +0  terminated"),
+        (event("environment", truncated=True, data={"after": "lost"}), "environment  truncated lost"),
+        (event("environment", data=[1, 2]), "environment  [1,2]"),
+        (event("environment", data={"before": 1}), 'environment  {"before":1}'),
+        (event("thought", name="why", data={"x": None}, error=_SERVER), 'thought why {"x":null}  server_error'),
+        (event("thought"), "thought"),
+    ],
+)
+def test_an_event_in_one_line(item: EventRecord, expected: str) -> None:
+    assert only(item) == expected
+
+
+def bars(*calls: CallRecord, events: tuple[Event, ...] = (), summary: SessionSummary | None = None) -> list[str]:
+    return [line[4 : 4 + 12] for line in lines(*calls, events=events, summary=summary)[2:]]
+
+
+def test_the_waterfall_shows_when_and_how_long() -> None:
+    assert bars(
+        made("all", took_ns=12 * SECOND),
+        made("begin", at_ns=START_NS + 1, took_ns=2 * SECOND),
+        made("late", at_ns=START_NS + 6 * SECOND, took_ns=SECOND),
+        made("last", at_ns=START_NS + 12 * SECOND, took_ns=None),
+    ) == ["━" * 12, "━━━" + " " * 9, "      ━━    ", " " * 11 + "·"]
+
+
+def test_idle_time_is_folded_to_a_line() -> None:
+    later = START_NS + 192 * MINUTE + 10 * SECOND
+    found = lines(
+        made("a", took_ns=10 * SECOND, place=Place(timestep_id="t0")),
+        made("b", at_ns=later, took_ns=10 * SECOND, place=Place(timestep_id="t1")),
+        made("c", at_ns=later + 70 * SECOND, took_ns=10 * SECOND, place=Place(timestep_id="t1")),
+        steps=(step(0), step(1)),
+    )[2:]
+    assert ["step 0" in found[0], "step 1" in found[2], "… 3 h 12 min idle …" in found[3]] == [True] * 3
+    assert sum("idle" in line for line in found) == 1
+    # Of 90 seconds, a minute of them idle.
+    assert [line.count("━") for line in found if "━" in line] == [2, 2, 2]
+
+
+def test_no_recorded_text_reaches_the_terminal_raw() -> None:
+    bad = "\x1b[2J\x9b1m\u202e"
+    call = made(
+        request=Request(model=bad), operation=bad, outcome="error",
+        error=ErrorInfo(kind="k", type=bad, message=bad),
+    )  # fmt: skip
+    events = (
+        event(bad, name=bad, data=bad),
+        event("tool", name=bad, data={"arguments": bad, "result": bad}),
+        event("environment", data={"after": bad}),
+        MessageRecord(message_id="m", message_type=bad, sender=bad, receiver=bad, content=bad, time_ns=START_NS),
+        RewardRecord(reward_id="r", objective=bad, label=bad, source=bad, annotation=bad, time_ns=START_NS),
+    )
+    record = session(f"id{bad}", name=bad, outcome=bad, metadata={bad: bad})
+    shown = "\n".join(lines(call, steps=(step(0, name=bad, outcome=bad),), events=events, summary=summed(record)))
+    assert not set(shown) & set(bad[0] + bad[4] + "\u202e")
+
+
+def test_entries_are_below_their_step_regardless_of_their_times() -> None:
+    """A call older than its step, a step older than its parent, an event older than all: each below its own."""
+    inner = step(1, name="inner", start_ns=START_NS - MINUTE, parent_timestep_id="t0")
+    found = lines(
+        made("c", at_ns=START_NS - 2 * MINUTE, place=Place(timestep_id="t1"), request=Request(model="inside")),
+        steps=(step(0, name="outer"), inner),
+        events=(event("look", event_id="a", timestep_id="t0", time_ns=START_NS - 9 * MINUTE),),
+    )
+    shown = [(line[: len(line) - len(line.lstrip("│ ├└─"))], line) for line in found[2:] if " idle " not in line]
+    assert ["outer" in shown[0][1], "look" in shown[1][1], "inner" in shown[2][1], "inside" in shown[3][1]] == [
+        True
+    ] * 4
+    assert [len(guide) // 4 for guide, _ in (shown[0], shown[2])] == [1, 2]
+
+
+def test_steps_in_a_cycle_of_parents_are_shown_once() -> None:
+    steps = (
+        step(0, name="one", parent_timestep_id="t1"),
+        step(1, name="two", parent_timestep_id="t0"),
+        step(2, name="own", parent_timestep_id="t2"),
+    )
+    found = lines(steps=steps)
+    assert [sum(f" {name}" in line for line in found) for name in ("one", "two", "own")] == [1, 1, 1]
+
+
+def test_an_agent_is_shown_with_the_sums_of_its_calls_and_what_ran_in_it_below() -> None:
+    priced = {"usage": Usage(input_tokens=3, output_tokens=2), "cost": Cost(usd=Decimal("0.5"), source="provider")}
+    agent = event(
+        "agent", name="triage", span_id="a", duration_ns=9 * SECOND, time_ns=START_NS - 1,
+        metadata={"outcome": "step_limit"},
+    )  # fmt: skip
+    tool = event("tool", event_id="t", name="look", span_id="b", parent_span_id="a", time_ns=START_NS + 1)
+    inside = made("c", span_id="c", parent_span_id="b", **priced)
+    outside = made("d", at_ns=START_NS + SECOND, span_id="d", **priced)
+    found = [line[17:].rstrip() for line in lines(inside, outside, events=(agent, tool))[2:]]
+    assert found[0] == "agent triage  1 call  3→2  $0.50  9.00 s  step_limit"
+    assert [len(line) - len(line.lstrip()) for line in found] == [0, 4, 4, 0]
+
+
+def second(name: str, index: int, parent: str | None = None) -> TimestepRecord:
+    return TimestepRecord(
+        timestep_id=name, session_id="s", seen_ns=1, index=index, start_ns=START_NS + index * SECOND,
+        parent_timestep_id=parent,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def long(store: str) -> str:
+    """Three steps, the last within the second, each with a call and an event half a second later."""
+    records = [session("s", start_ns=START_NS), second("a", 0), second("b", 1), second("c", 2, parent="b")]
+    for at, name in enumerate("abc"):
+        place, begun = Place(session_id="s", timestep_id=name), START_NS + at * SECOND
+        records.append(made(f"call-{name}", at_ns=begun, place=place))
+        event = EventRecord(
+            event_id=name, session_id="s", timestep_id=name, event_type="action", time_ns=begun + SECOND // 2
+        )
+        records.append(event)
+    return keep(store, *records)
+
+
+def test_show_says_which_part_it_shows(long: str) -> None:
+    assert "entries" not in ask("--store", long, "show").out
+    output = ask("--store", long, "show", "s", "--limit", "2", "--offset", "1").out
+    assert output.splitlines()[-2:] == [
+        "entries 2 to 3 of 6",
+        "3 more: --offset 3 goes on, --limit N shows more, --json all",
+    ]
+    assert "3 calls" in output, "the head speaks of the whole session"
+    assert len(ask("--store", long, "show", "s", "--json", "--limit", "2").json["steps"][0]["calls"]) == 1
+
+
+@pytest.fixture
+def page(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Print a call and return its lines."""
+
+    def page(call: CallRecord) -> list[str]:
+        print_call(Screen(), call)
+        return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+    return page
+
+
+def labelled(lines: list[str], label: str) -> list[str]:
+    return [line[12:] for line in lines if line.startswith(f"{label:<12}")]
+
+
+def test_a_call_without_data_has_dashes_and_says_why(page: Any) -> None:
+    lines = page(made(took_ns=None, request=Request()))
+    assert lines[0] == "chat \N{EN DASH}  success"
+    assert [line[:12].rstrip() for line in lines[1:]] == ["call", "provider", "time", "tokens", "cost", "no cost"]
+    assert labelled(lines, "provider") == ["unknown unknown at \N{EN DASH}:\N{EN DASH}"]
+    assert labelled(lines, "tokens") == labelled(lines, "cost") == ["\N{EN DASH}"]
+    assert labelled(lines, "time")[0].endswith(", took \N{EN DASH}")
+
+
+@pytest.mark.parametrize(
+    ("fields", "label", "expected"),
+    [
+        ({"place": Place(session_id="s")}, "session", "s (no name)"),
+        ({"place": Place(session_id="s", session_name="run", timestep=0)}, "session", "s (run)"),
+        ({"trace_id": "ab", "span_id": "cd"}, "trace", "ab  span cd"),
+        ({"batch_id": "batch_1", "custom_id": "line-7"}, "batch", "batch_1, line line-7"),
+        (
+            {"provider": "openai", "api": "responses", "server_address": "h", "server_port": 443},
+            "provider",
+            "openai responses at h:443",
+        ),
+        ({"usage": Usage()}, "tokens", "\N{EN DASH} in, \N{EN DASH} out"),
+        ({"usage": Usage(input_tokens=0, output_tokens=0)}, "tokens", "0 in, 0 out"),
+        (
+            {"usage": Usage(input_tokens=1234, cache_read_tokens=0, cache_write_tokens=5, reasoning_tokens=6)},
+            "tokens",
+            "1,234 in, \N{EN DASH} out (of them 0 cached, 5 to cache, 6 reasoning)",
+        ),
+        ({"cost": Cost(usd=Decimal("0.00125"), source="mine v1")}, "cost", "$0.00125 by mine v1"),
+        ({"stream": Stream(end="closed", chunks=1000)}, "stream", "ended by closed, 1,000 chunks, not whole"),
+        ({"stream": Stream(end="cut_off", chunks=7)}, "stream", "cut off after 7 chunks"),
+        ({"stream": Stream(end="complete", complete=True)}, "stream", "ended by complete, 0 chunks, whole"),
+        ({"response": Response(finish_reasons=["stop", None, "length"])}, "finished", "stop, length"),
+        ({"request": Request(params={"temperature": 0, "stop": None})}, "parameters", '{"temperature":0,"stop":null}'),
+        ({"redactions": [Redaction(what="request.body", why="content")]}, "left out", "request.body (content)"),
+        ({"error": ErrorInfo(kind="server", type="overloaded")}, "error", "server: overloaded"),
+    ],
+)
+def test_each_field_of_a_call_is_one_line(page: Any, fields: dict[str, Any], label: str, expected: str) -> None:
+    assert labelled(page(made(**fields)), label) == [expected]
+
+
+@pytest.mark.parametrize("level", ["metadata", "off"])
+def test_where_nothing_is_shown_the_level_says_why(page: Any, level: Any) -> None:
+    """Of a call whose answer alone was read at a stricter level, the prompt is shown."""
+    assert page(made(content_level=level))[-2:] == ["", f"content is {level}"]
+    asked = Conversation(input=[Message(role="user", parts=[Text(text="Hi")])])
+    assert page(made(content_level=level, conversation=asked))[-2:] == ["user", "  Hi"]
+
+
+def test_attempts_are_reported_where_there_was_more_than_one(page: Any) -> None:
+    tries = [
+        Attempt(number=1, start_ns=0, status=429, planned_wait_s=0.5, request_id="req-1"),
+        Attempt(number=2, start_ns=SECOND, error_type="ConnectError", planned_wait_s=0.0),
+        Attempt(number=3, start_ns=2 * SECOND),
+        Attempt(number=4, start_ns=61 * SECOND, status=200),
+    ]
+    lines = page(made(attempts=tries))
+    assert [labelled(lines, f"attempt {number}") for number in (1, 2, 3, 4)] == [
+        ["429 at 0 ms, then waited 500 ms, request req-1"],
+        ["ConnectError at 1.00 s, then waited 0 ms"],
+        ["no answer at 2.00 s"],
+        ["200 at 1 min 01 s"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("part", "shown"),
+    [
+        (Text(text="a\nb"), ["a", "b"]),
+        (Text(text=""), [""]),
+        (Refusal(text="never"), ["(refused) never"]),
+        (Reasoning(text="hm"), ["(thinking) hm"]),
+        (Reasoning(), ["(thinking) sealed"]),
+        (Reasoning(text="", sealed="abc"), ["(thinking) sealed"]),
+        (ToolCall(name="f", arguments='{"a":'), ['f({"a":)']),
+        (ToolCall(incomplete=True), ["tool() (cut off)"]),
+        (ToolResult(content="42"), ["42"]),
+        (ToolResult(content=[{"text": "x"}], is_error=True), ['(error) [{"text":"x"}]']),
+        (ToolResult(), ["null"]),
+        (Media(modality="image", mime="image/png", url="http://h/p.png"), ["(image image/png http://h/p.png)"]),
+        (Media(modality="audio", file_id="file-1", sha256="ff"), ["(audio  file-1)"]),
+        (Media(modality="video", sha256="ff"), ["(video  ff)"]),
+        (Media(modality="document"), ["(document  inline)"]),
+        (Media(modality="image", url="u" * 200), [f"(image  {'u' * 80})"]),
+        (UnknownPart(data={"type": "hologram"}), ['{"type":"unknown","data":{"type":"hologram"}}']),
+        (Text(text="\x1b[2J\u202e[bold]"), ["\ufffd[2J\ufffd[bold]"]),
+    ],
+)
+def test_every_kind_of_part_is_shown(page: Any, part: Part, shown: list[str]) -> None:
+    lines = page(made(conversation=Conversation(output=[Message(role="assistant", parts=[part])])))
+    assert [line.removeprefix("  ") for line in lines[lines.index("assistant answer") + 1 :]] == shown
+
+
+def test_turns_are_in_order_with_the_system_first_and_each_choice_an_answer(page: Any) -> None:
+    conversation = Conversation(
+        system=[Text(text="be kind")],
+        input=[Message(role="user", parts=[Text(text="hi")]), Message(role="", parts=[])],
+        output=[Message(role="assistant", finish_reason="stop"), Message(role="assistant\x1b", finish_reason="length")],
+    )
+    lines = page(made(conversation=conversation))
+    heads = [lines[at + 1] for at, line in enumerate(lines) if line == ""]
+    assert heads == ["system", "user", "?", "assistant answer stop", "assistant\ufffd answer length"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "name"),
+    [
+        ({"name": "look", "type": "function"}, "look"),
+        ({"type": "function", "function": {"name": "inner"}}, "inner"),
+        ({"type": "web_search"}, "web_search"),
+        ({"name": 7, "function": "odd", "type": None}, "?"),
+        ("a string", "?"),
+        (None, "?"),
+        ({"name": "bad\x1b\nname"}, "bad\ufffd name"),
+    ],
+)
+def test_a_tool_is_shown_by_its_name_or_type(page: Any, tool: object, name: str) -> None:
+    assert labelled(page(made(conversation=Conversation(tools=[tool]))), "tools") == [name]
+
+
+def test_a_long_error_is_wrapped_whole_and_clean(page: Any) -> None:
+    message = "because " * 30 + "\x1b]0;owned\x07"
+    lines = page(made(outcome="error", error=ErrorInfo(kind="k", type="t", status=500, message=message)))
+    assert lines[0] == "chat gpt-5  error 500"
+    text = " ".join(lines)
+    assert text.count("because") == 30
+    assert "\x1b" not in text
+    assert "\x07" not in text
+
+
+@pytest.fixture
+def full(anywhere: str) -> str:
+    first = {"name": "grid", "user_id": "u1", "group_id": "g1", "task_id": "t1", "experiment": "x1"}
+    return keep(
+        anywhere,
+        session("session-a", start_ns=START_NS, **first, metadata={"seed": 7}),
+        session("session-b", start_ns=START_NS, name="chat", metadata={"seed": 8}),
+        TimestepRecord(timestep_id="t-1", session_id="session-a", seen_ns=1, index=0, user_step_id="my-step"),
+        made(
+            "call-a",
+            trace_id="a" * 32,
+            place=Place(session_id="session-a", session_name="grid", timestep_id="t-1"),
+            metadata={"user_id": "u1", "extra": {"variant": "b"}},
+            response=Response(id="msg_1"),
+            attempts=[Attempt(number=1, start_ns=0, request_id="req_1")],
+        ),
+        made("call-b", place=Place(session_id="session-b")),
+        made("call-c"),
+    )
+
+
+@pytest.mark.parametrize("known", ["msg_1", "req_1", "a" * 32])
+def test_show_finds_what_the_provider_and_the_trace_call_it(full: str, known: str) -> None:
+    answer = ask("--store", full, "show", known)
+    assert answer.code == 0
+    assert "call-a" in answer.out
+    assert "\nresponse    msg_1\nrequest     req_1\n" in answer.out
+    assert '"variant":"b"' in answer.out
+
+
+@pytest.mark.parametrize("known", ["my-step", "t-1"])
+def test_show_finds_the_session_of_a_step(full: str, known: str) -> None:
+    answer = ask("--store", full, "--json", "show", known)
+    assert answer.json["session_id"] == "session-a"
+    assert answer.json["steps"][0]["user_step_id"] == "my-step"
+
+
+@pytest.mark.parametrize("ident", ["x", "", "%", "_", "\x1b[2J"])
+def test_show_of_an_unknown_id_is_exit_code_1_in_every_form(store: str, ident: str) -> None:
+    answer = ask("--store", keep(store), "show", ident)
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err.startswith(f"Nothing in {store} has an id that begins with ")
+    assert "\x1b" not in answer.err
+
+
+@pytest.mark.parametrize("arguments", [["show"], ["show", "last"]])
+def test_show_of_an_empty_store_says_so(store: str, arguments: list[str]) -> None:
+    assert ask("--store", keep(store), *arguments) == (1, "", f"There is nothing in {store} yet.\n")
+
+
+def test_show_names_the_sessions_that_begin_alike(store: str) -> None:
+    keep(store, *(session(f"run-{at}", start_ns=START_NS + at) for at in range(5)))
+    answer = ask("--store", store, "show", "run-")
+    assert (answer.code, answer.err) == (1, "5 sessions begin with 'run-': run-4, run-3, run-2 and 2 more.\n")
+
+
+def test_show_without_sessions_shows_the_newest_call(store: str) -> None:
+    keep(store, made("old", at_ns=START_NS), made("new", at_ns=START_NS + SECOND))
+    assert "call        new" in ask("--store", store, "show").out
+
+
+def test_wildcards_in_an_id_are_literal(store: str) -> None:
+    keep(store, made("call-1"), made("call_2"))
+    assert ask("--store", store, "show", "call_", "--json").json["call_id"] == "call_2"
+    assert ask("--store", store, "show", "call%").code == 1
+    assert ask("--store", store, "show", "call").code == 1
+
+
+def test_a_session_as_json_holds_its_steps_and_what_is_loose(anywhere: str) -> None:
+    keep(
+        anywhere,
+        session("s", start_ns=START_NS),
+        TimestepRecord(timestep_id="t", session_id="s", seen_ns=1, index=0, start_ns=START_NS),
+        made("in", place=Place(session_id="s", timestep_id="t")),
+        made("out", place=Place(session_id="s")),
+        made("strayed", place=Place(session_id="s", timestep_id="of a step that was not recorded")),
+        RewardRecord(reward_id="r", session_id="s", timestep_id="t", value=1.0, time_ns=START_NS),
+    )
+    shown = ask("--store", anywhere, "show", "s", "--json").json
+    (step,) = shown["steps"]
+    assert [call["call_id"] for call in step["calls"]] == ["in"]
+    assert [reward["value"] for reward in step["rewards"]] == [1.0]
+    assert sorted(call["call_id"] for call in shown["loose_calls"]) == ["out", "strayed"]
+    assert shown["loose_rewards"] == shown["loose_tools"] == step["tools"] == []
+    assert (step["outcome"], step["end_ns"], step["totals"]) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("at_ns", "place", "shown"),
+    [
+        (START_NS + SECOND, Place(), "call        c"),
+        (START_NS - SECOND, Place(), "s-1"),
+        (START_NS + SECOND, Place(session_id="s-1"), "s-1"),
+    ],
+)
+def test_show_last_is_the_newest_of_calls_and_sessions(store: str, at_ns: int, place: Place, shown: str) -> None:
+    keep(store, session("s-1", start_ns=START_NS), made("c", at_ns=at_ns, place=place))
+    for arguments in (["show"], ["show", "last"]):
+        out = ask("--store", store, *arguments).out
+        assert shown in out
+        newer = "This call is newer than the newest session: callspan show s-1"
+        assert (newer in out) == (shown != "s-1")
+
+
+def test_lists_show_what_was_given_whole_and_without_padding(anywhere: str) -> None:
+    long = "x" * 150
+    keep(
+        anywhere,
+        session("s", start_ns=START_NS, user_id="u1", metadata={"tags": ["a", "b"], "seed": 7}),
+        made(
+            "c",
+            place=Place(session_id="s"),
+            request=Request(model="gpt-5", params={"stop": f"y{long}"}),
+            metadata={"note": long, "tags": ["a", "b"]},
+            batch_id="b",
+            custom_id="line-7",
+        ),
+    )
+    tree = ask("--store", anywhere, "show", "s").out
+    assert "tags=a,b  seed=7" in tree
+    assert "line line-7" in tree
+    assert "line-7" in ask("--store", anywhere, "calls").out
+    call = ask("--store", anywhere, "show", "c").out
+    whole = "".join(line.strip() for line in call.splitlines())
+    assert f'{{"note":"{long}","tags":["a","b"]}}' in whole
+    assert f'{{"stop":"y{long}"}}' in whole
+    assert max(map(len, call.splitlines())) <= 100
+    for shown in (tree, call, ask("--store", anywhere, "sessions").out):
+        assert [line for line in shown.splitlines() if line != line.rstrip()] == []
