@@ -147,7 +147,7 @@ def test_a_store_that_takes_nothing_is_read_and_the_reason_reported(tmp_path: Pa
     assert "records wait in" in answer.err
 
 
-def test_forty_short_processes_lose_nothing(tmp_path: Path) -> None:
+def test_many_short_processes_lose_nothing(tmp_path: Path) -> None:
     """Too short to deliver: some are killed, some end by themselves, five at once, while others read."""
     store = f"sqlite:///{tmp_path}/calls.db"
     count = scaled(10, 40)

@@ -18,6 +18,7 @@ from callspan.testing import Captured, capture
 from tests.intercept import transports
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION, text_of, the_call
+from tests.scale import scaled
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 TEXT = "Grüße: I am 😀 well, thank you."
@@ -130,7 +131,7 @@ def test_an_invalid_stream_is_recorded_as_the_caller_got_it(sdk: str, wire: str,
         assert text_of(record) == bare.text.replace("\ud83d", "\ufffd")
 
 
-@pytest.mark.parametrize("how", ["raw", "response"])
+@pytest.mark.parametrize("how", scaled(["raw"], ["raw", "response"]))
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
 @pytest.mark.parametrize("wire", WIRES)
 def test_an_invalid_stream_read_as_bytes_is_recorded(sdk: str, wire: str, how: str, mode: Mode, run: Run) -> None:
@@ -223,7 +224,7 @@ async def ask(mode: Mode, sdk: str, body: bytes, how: str, content_type: str) ->
         return f"{type(error).__name__}: {error}"
 
 
-@pytest.mark.parametrize("how", ["plain", "raw", "streaming"])
+@pytest.mark.parametrize("how", scaled(["plain", "raw"], ["plain", "raw", "streaming"]))
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
 @pytest.mark.parametrize("body", BODIES)
