@@ -344,7 +344,3 @@ class Worker:
         except Empty:
             return False
         return True
-
-
-LOOK_UPS: Final = Worker("callspan-look-ups")
-"""Asks stores what this process does not know."""

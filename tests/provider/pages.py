@@ -27,14 +27,3 @@ def page(entries: Sequence[Json], query: Mapping[str, str]) -> Json:
         "last_id": shown[-1]["id"] if shown else None,
         "has_more": len(later) > len(shown),
     }
-
-
-def numbered_page(objects: Sequence[Json], query: Mapping[str, str], cursor: str) -> tuple[list[Json], int | None]:
-    """Return one page of a list, and the place at which the next one begins; None if there is none.
-
-    `query` has the `limit` and, under the name `cursor`, the place at which the page begins.
-    """
-    limit = int(query.get("limit", _NUMBERED))
-    start = int(query.get(cursor) or 0)
-    following = start + limit
-    return list(objects[start:following]), following if following < len(objects) else None

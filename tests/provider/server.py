@@ -16,7 +16,6 @@ from callspan.testing.provider.script import DEFAULT_REPLY, Match, ReceivedReque
 from callspan.testing.provider.server import Connection
 from tests.provider.batches import BATCHES, MESSAGE_BATCHES, Batches
 from tests.provider.conversations import Conversations
-from tests.provider.hosted_requests import HostedAgents
 from tests.provider.media import FILES, IMAGES, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
 from tests.provider.moderations import GRADERS, MODERATIONS, SEARCH
 from tests.provider.replies import Reply
@@ -42,15 +41,14 @@ _ROUTES = (
 
 
 class FullProvider(testing.ScriptedProvider):
-    """Also answers for batches, hosted agents, jobs, media, moderations, searches, conversations and over websockets.
+    """Also answers for batches, media, moderations, searches, conversations and over websockets.
 
-    Each request of a batch, each turn of a hosted agent and each job uses up one reply.
+    Each request of a batch uses up one reply.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._conversations = Conversations(self._responses)
-        self._hosted = HostedAgents()
         self._batches = Batches(lambda: self.url, self._script, _ROUTES)
 
     def reply(
@@ -71,7 +69,7 @@ class FullProvider(testing.ScriptedProvider):
         if request.is_upgrade:
             return self._upgraded(request)
         take = self._script.reply_to
-        made = self._hosted.rendering(request, take) or self._conversations.rendering(request, take)
+        made = self._conversations.rendering(request, take)
         if made is not None:
             return made
         found, named = find_route(request, _ROUTES) or (None, {})

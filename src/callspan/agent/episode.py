@@ -11,7 +11,7 @@ from itertools import count
 from threading import RLock
 from typing import Final, Generic, TypeAlias, TypeVar
 
-from callspan.agent.runtime import LEVELS, SPAN_REFS
+from callspan.agent.runtime import SPAN_REFS
 from callspan.fail_open import ours, value_of
 from callspan.forks import renew_locks
 from callspan.record.call import FAILED, CallRecord
@@ -258,7 +258,6 @@ def forgotten() -> Iterator[None]:
     _known.clear()
     try:
         with ExitStack() as spans:
-            spans.enter_context(LEVELS.forgotten())
             for remembered in SPAN_REFS.values():
                 spans.enter_context(remembered.forgotten())
             yield

@@ -18,19 +18,13 @@ from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord
 from callspan.record.messages import Conversation
 from callspan.record.span_handle import span_ids
-from callspan.settings import Content
 
 _RECORD: Final = fail_open("record a tool that ran at the provider")
 
 
-def record_provider_tools(
-    runtime: Runtime, wire: Conversation, record: CallRecord, level: Content | None = None
-) -> None:
-    """Record each tool that has run at the provider within a call, as a child of the call's span, if it has one.
-
-    `level` is the content level of the call; None: that which this process knows.
-    """
-    level, above = level or known_level("call", record.call_id), None
+def record_provider_tools(runtime: Runtime, wire: Conversation, record: CallRecord) -> None:
+    """Record each tool that has run at the provider within a call, as a child of the call's span, if it has one."""
+    level, above = known_level("call", record.call_id), None
     if record.trace_id is not None and record.span_id is not None:
         call = runtime.spans.joined(record.trace_id, record.span_id, sampled=record.sampled is not False)
         above = call.within(Context())

@@ -29,8 +29,6 @@ SPAN_REFS: Final[Mapping[str, LRUCache[str, SpanRef]]] = {
     "session": LRUCache(2048), "timestep": LRUCache(1024), "call": LRUCache(4096),
 }  # fmt: skip
 """The spans of recent sessions, timesteps and calls by id, for rewards given after their end: some 4 MB."""
-LEVELS: Final[LRUCache[tuple[str, str], Content]] = LRUCache(4096)
-"""Content levels of sessions and batches of a provider, by kind and id."""
 _installed: list[Runtime] = []
 _decided: list[bool] = []
 """Not empty once `instrument()` or `uninstrument()` has run in this process, whatever it decided."""
@@ -70,8 +68,6 @@ NO_SPAN: Final[ScopeSpanHandle] = _NoScopeSpan()
 class SpanRef(msgspec.Struct, frozen=True, kw_only=True):
     """The place and span of a session, timestep or call, for rewards after its end."""
 
-    call_id: str | None = None
-    """The id of a call that a store has found by another one; None: it is the one that was looked up."""
     trace_id: str | None = None
     """32 hex digits; None where it had no span."""
     span_id: str | None = None
@@ -116,10 +112,6 @@ class SpanStarter(Protocol):
         """
 
 
-class UnansweredError(Exception):
-    """A store could not be queried, or has not replied in time."""
-
-
 def not_measured(processed: Processed[Record], start_ns: int) -> None:
     """Measure nothing."""
 
@@ -162,8 +154,8 @@ def known_level(kind: str, identity: str | None) -> Content | None:
     """Return the content level that a session or call was begun with, as far as this process knows; else None."""
     if identity is None:
         return None
-    where = SPAN_REFS[kind].get(identity) if kind in SPAN_REFS else None
-    return LEVELS.get((kind, identity)) if where is None else where.level
+    where = SPAN_REFS[kind].get(identity)
+    return None if where is None else where.level
 
 
 def remember(kind: str, identity: str, span: ScopeSpanHandle, place: Place, scope: object, level: Content) -> None:

@@ -343,7 +343,7 @@ def _spool(settings: Settings) -> Path | None:
 
 
 def _losses(directory: Path) -> Iterator[Check]:
-    """Report the records that the spool could not keep, threads started again, and look-ups without an answer."""
+    """Report the records that the spool could not keep, and threads started again."""
     losses = read_losses(directory)
     advice = f"Delete {directory / LOSSES_FILE} once you know; CALLSPAN_SPOOL_MAX_BYTES is the cap."
     for fate, _, loss in losses.each():
@@ -352,12 +352,6 @@ def _losses(directory: Path) -> Iterator[Check]:
     for name, death in losses.threads.items():
         detail = f"was ended by {death.error} and started again, {plural(death.times, 'time')}, last at "
         yield Check("stores", f"thread {name}", "warning", f"{detail}{iso(death.last_ns)}", advice)
-    unanswered = losses.unanswered
-    if unanswered.times:
-        look_ups = plural(unanswered.times, "look-up")
-        detail = f"{look_ups} without an answer from a store, last at {iso(unanswered.last_ns)}"
-        why = "Another program had locked it: spans lack their link, records content whose level is not known. "
-        yield Check("stores", "look-ups", "note", detail, f"{why}Delete {directory / LOSSES_FILE} once you know.")
 
 
 def _retention(settings: Settings, directory: Path) -> Iterator[Check]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from callspan.background import LOOK_UPS, Worker
+from callspan.background import Worker
 from callspan.fail_open import fail_open
 from callspan.frames import FRAMES
 from callspan.observe.exchange import Exchange
@@ -84,11 +84,10 @@ class DeferredEnds:
         self.drain(max(0.0, deadline - time.monotonic()))
 
     def drain(self, timeout_s: float = _AT_EXIT_S) -> bool:
-        """Wait for every queued end, what came over websockets and look-ups; False on timeout."""
+        """Wait for every queued end, and what came over websockets; False on timeout."""
         deadline = time.monotonic() + timeout_s
         ended = FRAMES.drain(timeout_s)
-        ended = self.worker.drain(max(0.0, deadline - time.monotonic())) and ended
-        return LOOK_UPS.drain(max(0.0, deadline - time.monotonic())) and ended
+        return self.worker.drain(max(0.0, deadline - time.monotonic())) and ended
 
     def _calls(self) -> list[Exchange]:
         return [call for entry in list(self._open.values()) if (call := entry()) is not None]

@@ -179,10 +179,8 @@ class Losses(msgspec.Struct):
     """Records that were stored without their bodies, by reason."""
     threads: dict[str, Occasions] = {}
     """How often background threads of any process, by name, were ended by an exception, and started again."""
-    unanswered: Occasions = msgspec.field(default_factory=Occasions)
-    """Look-ups that timed out or failed in a store. Not a loss."""
     unrecorded: dict[str, Loss] = {}
-    """Calls that are inference, or seem to be, and left no record, by path, with when they were made."""
+    """Requests that may cost money and left no record, by method and path, with when they were made."""
 
     def note(self, fate: Fate, key: str, loss: Loss) -> None:
         """Add a loss; `key`: the store's key, or the reason."""
@@ -194,7 +192,6 @@ class Losses(msgspec.Struct):
             self.note(fate, key, loss)
         for name, death in other.threads.items():
             self.threads[name] = self.threads.get(name, Occasions()).added_to(death)
-        self.unanswered = self.unanswered.added_to(other.unanswered)
         for path, loss in other.unrecorded.items():
             is_named = path in self.unrecorded or len(self.unrecorded.keys() - {OTHER_PATHS}) < MOST_PATHS
             _add_to(self.unrecorded, path if is_named else OTHER_PATHS, loss)
