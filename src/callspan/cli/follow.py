@@ -31,9 +31,6 @@ _OVERLAP_NS: Final = 600_000_000_000
 """How far to look back: a call is sorted by its start but stored at its end."""
 _DELIVER_EVERY: Final = 10
 """Polls between deliveries of records that ended processes left."""
-_WHOLE_EVERY: Final = 20
-"""Polls between searches that look back this far; the others read only the newest calls."""
-_RECENT: Final = 200
 _RUNNING: Final = frozenset({"started", "in_progress"})
 _MODEL, _TOKENS, _TIME = 17, 12, 7
 """Fixed widths of columns, so that later lines align with earlier ones."""
@@ -60,10 +57,9 @@ def _follow(context: CommandContext, which: CallFilter, number: int) -> None:
         running = [call.call_id for call in last if call.outcome in _RUNNING]
         for poll in itertools.count():
             running = _show_ended(context, reader, running)
-            window = which if poll % _WHOLE_EVERY == 0 else msgspec.structs.replace(which, limit=_RECENT)
             if poll and poll % _DELIVER_EVERY == 0:
                 context.deliver()
-            for call in _finished(reader, window, shown, began_ns):
+            for call in _finished(reader, which, shown, began_ns):
                 _show(context, reader, call, shown)
             time.sleep(_POLL_S)
 

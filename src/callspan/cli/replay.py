@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import importlib
-import struct
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -20,10 +17,9 @@ from callspan.cli.json_rows import call_row, call_rows
 from callspan.cli.safe_text import clean_lines
 from callspan.cli.screen import Screen
 from callspan.cost import priced
-from callspan.formatting import UNKNOWN, duration, money
-from callspan.process.media_references import VECTOR_KEY
+from callspan.formatting import UNKNOWN, duration, money, plural
 from callspan.providers.registry import by_api, wire_of
-from callspan.providers.wire_json import dig, integer, objects
+from callspan.providers.wire_json import dig, objects
 from callspan.record.call import CallRecord
 from callspan.record.media_reference import MEDIA_KEY
 from callspan.record.messages import short_texts
@@ -43,12 +39,8 @@ The API key is that of the SDK (OPENAI_API_KEY, ANTHROPIC_API_KEY). The request 
 Exit code 0 if the new call succeeds, also with another answer; 1 if it fails or cannot be sent."""
 _REPLAYED: Final = frozenset({
     "messages", "text_completions", "chat_completions", "responses", "completions", "embeddings", "decisions",
-    "moderations", "speech", "images", "graders",
+    "moderations", "speech", "images",
 })  # fmt: skip
-_BELOW: Final = {"graders": "/fine_tuning/alpha"}
-"""What the path of an endpoint lacks."""
-
-_FLOAT_BYTES: Final = 4
 
 
 @click.command("replay", short_help="Send a recorded request again; compare both outputs.", epilog=_EPILOG)
@@ -105,7 +97,7 @@ def _show(screen: Screen, before: CallRecord, after: CallRecord) -> None:
         )
         screen.print(clean_lines(full_output(call) or (call.error.message if call.error else None) or "no output"))
     screen.print(Rule(style="bright_black"))
-    same, what = same_output(before, after), output_kind(after)
+    same, what = same_output(before, after), "vectors" if after.operation == "embeddings" else "words"
     if same is None:
         screen.line(("the recorded vectors were kept by their length alone: record with media='inline'", "yellow"))
     else:
@@ -132,7 +124,7 @@ def resend(call: CallRecord, *, model: str | None, base_url: str | None, timeout
         raise ResendError(f"{call.api} is not an API that can be replayed")
     sdk = _profile(call)
     client, errors = _client(sdk, call, base_url, timeout_s)
-    path = sdk.prefix + _BELOW.get(call.api, "") + endpoint.path.removeprefix("/v1")
+    path = sdk.prefix + endpoint.path.removeprefix("/v1")
     # Inline, so that the complete new output is in the record.
     with capture(media="inline") as captured:
         try:
@@ -199,48 +191,23 @@ def _client(sdk: SdkProfile, call: CallRecord, base_url: str | None, timeout_s: 
 
 
 def full_output(call: CallRecord) -> str | None:
-    """Return the complete output (for embeddings: number and length of the vectors); None if it was not recorded."""
-    sizes = [size for size, _ in _vectors(call)]
-    if sizes:
-        numbers = " and ".join(f"{size:,}" for size in sorted(set(sizes)))
-        return f"{len(sizes):,} vector{'' if len(sizes) == 1 else 's'} of {numbers} numbers"
+    """Return the complete output (of embeddings the number of vectors); None if it was not recorded."""
+    if vectors := _vectors(call):
+        return plural(len(vectors), "vector")
     if call.conversation is None:
         return None
     return "\n".join(piece for message in call.conversation.output for piece in short_texts(message)) or None
 
 
 def same_output(before: CallRecord, after: CallRecord) -> bool | None:
-    """Return whether two calls had the same output; None if only the vectors' lengths were recorded."""
+    """Return whether two calls had the same output; None if only references to the vectors were recorded."""
     pair = [_vectors(call) for call in (before, after)]
-    if not any(pair):
-        return full_output(before) == full_output(after)
-    sizes, values = ([[vector[part] for vector in found] for found in pair] for part in (0, 1))
-    if sizes[0] != sizes[1]:
-        return False
-    return None if None in values[0] or None in values[1] else values[0] == values[1]
+    if any(isinstance(vector, dict) for vectors in pair for vector in vectors):
+        return None
+    return pair[0] == pair[1] if any(pair) else full_output(before) == full_output(after)
 
 
-def output_kind(call: CallRecord) -> str:
-    """Return what a call's output consists of: "vectors" or "words"."""
-    return "vectors" if call.operation == "embeddings" else "words"
-
-
-def _vectors(call: CallRecord) -> list[tuple[int, tuple[float, ...] | None]]:
-    """Return (vector, length) for each embedding; the vector is None if only its length was recorded."""
+def _vectors(call: CallRecord) -> list[object]:
+    """Return the embedding of each input: numbers or base64, as requested, or a reference to what was removed."""
     body = bytes(call.response.body) if call.response and call.operation == "embeddings" else b""
-    rows = objects(msgspec.json.decode(body), "data") if body else ()
-    return [_vector(dig(row, "embedding")) for row in rows]
-
-
-def _vector(value: object) -> tuple[int, tuple[float, ...] | None]:
-    if isinstance(value, list):
-        numbers = tuple(number for number in value if isinstance(number, int | float))
-        return len(numbers), numbers
-    if isinstance(value, str):
-        try:
-            packed = base64.b64decode(value, validate=True)
-        except binascii.Error:
-            return 0, None
-        count = len(packed) // _FLOAT_BYTES
-        return count, struct.unpack(f"<{count}f", packed[: count * _FLOAT_BYTES])
-    return integer(value, VECTOR_KEY, "dimensions") or 0, None
+    return [dig(row, "embedding") for row in objects(msgspec.json.decode(body), "data")] if body else []
