@@ -462,6 +462,20 @@ def test_following_goes_on_after_an_outage_and_sends_each_span_once(
     assert sorted(span.span_id for span in receiver.spans) == sorted(f"{span.context.span_id:016x}" for span in seen)
 
 
+@ONLY_SQLITE
+def test_following_sends_the_steps_of_a_session_that_goes_on(
+    url: str, provider: ScriptedProvider, receiver: OtlpReceiver, tmp_path: Path
+) -> None:
+    with capture(stores=url, spool_dir=tmp_path / "spool") as seen, following(url, receiver):
+        with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client, callspan.session("long") as session:
+            for number in range(1, 4):
+                with session.timestep(f"step {number}"), callspan.invoke_agent("a", input="q"):
+                    client.chat.completions.create(model="m", messages=HI)
+                assert len(receiver.wait_for(3 * number)) == 3 * number
+        assert len(receiver.wait_for(10)) == 10
+        assert differing(seen, receiver) == []
+
+
 KILLED: Final = """
 import os, signal, sys
 import openai

@@ -108,6 +108,7 @@ def _follow(context: CommandContext, receiver: Receiver, settings: Settings, *, 
                     sender = Sender(receiver, stack.enter_context(closing(_sent(context, receiver))), again=again)
                 with context.reader() as reader:
                     sender.send_new(reader, _spans(reader, settings))
+                again = False
             except UnavailableError as error:
                 trouble = f"{receiver.name} is unavailable ({error}); it is tried again"
             except click.ClickException as error:

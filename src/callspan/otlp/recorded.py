@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from hashlib import sha256
 from importlib import metadata
 from itertools import islice
-from typing import Final, NamedTuple, TypeAlias, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 from opentelemetry.attributes import BoundedAttributes
@@ -19,10 +18,9 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from callspan.fail_open import value_of
-from callspan.record.call import CallRecord, ErrorInfo
+from callspan.record.call import CallRecord
 from callspan.record.codec import encodable
 from callspan.record.events import (
-    RUN_TYPES,
     EventRecord,
     MessageRecord,
     Record,
@@ -31,31 +29,26 @@ from callspan.record.events import (
     TimestepRecord,
     Totals,
     latest_ns,
-    record_key,
 )
+from callspan.record.interrupted import INTERRUPTED, ended, is_open, run_key
 from callspan.record.messages import Conversation
 from callspan.semconv import gen_ai
 from callspan.semconv.call import Projection
 from callspan.semconv.content_attributes import Attributes
 from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.semconv.session_spans import SessionSpans
+from callspan.semconv.span_ids import with_ids
 from callspan.semconv.spans import Span, spans_of_attempts
 from callspan.service import instance_id
 from callspan.settings import Settings
 from callspan.stores.aggregates import is_gone
 from callspan.stores.base import CallFilter, Event, Reader, SessionSummary
 
-INTERRUPTED: Final = "interrupted"
-_UNENDED: Final = frozenset({"started", "in_progress"})
-_START: Final = "-start"
-_SCOPES: Final = frozenset({*RUN_TYPES, *RUN_TYPES.values(), "guardrail", "handoff", "environment"})
-"""Types of events that have a span of their own in a process with a tracer provider, if they last."""
 _AT_ONCE: Final = 100
 """Records outside of sessions whose spans are made together."""
 _UNKNOWN_SERVICE: Final = "unknown_service"
 """What OpenTelemetry has for a service without a name."""
 _R = TypeVar("_R", bound=Record)
-_WithSpan: TypeAlias = CallRecord | SessionRecord | TimestepRecord | EventRecord | RewardRecord
 
 
 class RecordedSpan(NamedTuple):
@@ -93,21 +86,25 @@ class RecordedSpans:
         self._projection, self._options = Projection(settings), ScopeSpanOptions.of(settings)
         self._limits = SpanLimits()
 
-    def of_session(self, summary: SessionSummary) -> Group:
-        """Return the spans of a session and all in it; what its process left is ended where it was last heard of."""
+    def of_session(self, summary: SessionSummary, since_ns: int | None = None) -> Group:
+        """Return the spans of a session and all in it; what its process left is ended where it was last heard of.
+
+        `since_ns`: only those that began at this Unix time or later, of a session that goes on.
+        """
         ident, last_ns = summary.session.session_id, summary.last_ns or 0
         is_left = summary.session.outcome == INTERRUPTED and summary.session.end_ns is None
 
         def end(record: _R) -> _R:
-            return _ended(record, last_ns) if is_left else record
+            return ended(record, last_ns) if is_left else record
 
         session = end(summary.session)
         if is_left:
             session = replace(session, totals=_totals(summary))
-        events = [end(event) for event in self._reader.events(ident)]
+        events = [end(event) for event in self._reader.events(ident, since_ns=since_ns)]
         steps = [end(step) for step in self._reader.timesteps(ident)]
-        calls = [*self.calls(CallFilter(session_id=ident, newest_first=False), last_ns)]
-        return self._group([session, *steps, *_in_traces(events, steps), *calls], _process(summary.session))
+        calls = [*self.calls(CallFilter(session_id=ident, since_ns=since_ns, newest_first=False), last_ns)]
+        records = [session, *steps, *_in_traces(events, steps), *calls]
+        return self._group(records, _process(summary.session), since_ns or 0)
 
     def outside(self, calls: Iterable[CallRecord], events: Iterable[Event]) -> Iterator[Group]:
         """Yield the spans of calls, tools, agents and rewards that are in no session, some at a time."""
@@ -120,7 +117,7 @@ class RecordedSpans:
         """Yield calls with what their spans show; those that their process left are ended, at `last_ns` at least."""
         content = "all" if self._options.content else "none"
         for call in self._reader.calls(replace(which, content=content)):
-            yield _ended(call, last_ns) if call.part == "started" and is_gone(call.host, call.pid) else call
+            yield ended(call, last_ns) if call.part == "started" and is_gone(call.host, call.pid) else call
 
     def _around(self, events: Sequence[Event]) -> Iterator[Record]:
         """Yield the calls that ran in agents and tools, and those that rewards are for."""
@@ -143,15 +140,16 @@ class RecordedSpans:
     def _conversation(self, call: CallRecord) -> Conversation | None:
         return call.conversation if self._options.content and call.content_level == "full" else None
 
-    def _group(self, records: Sequence[Record], process: _Process | None = None) -> Group:
-        known = _with_ids([one for one in records if not isinstance(one, CallRecord) or one.batch_id is None])
-        ended = [one for one in known if not _is_open(one)]
-        spans = [*SessionSpans(self._projection, self._options, self._conversation, self._response_id).of(ended)]
+    def _group(self, records: Sequence[Record], process: _Process | None = None, since_ns: int = 0) -> Group:
+        known = with_ids([one for one in records if not isinstance(one, CallRecord) or one.batch_id is None])
+        done = [one for one in known if not is_open(one)]
+        shown = [one for one in known if not (isinstance(one, CallRecord) and is_open(one))]
+        spans = [*SessionSpans(self._projection, self._options, self._conversation, self._response_id).of(shown)]
         if self._settings.attempt_spans:
-            sampled = (one for one in ended if isinstance(one, CallRecord) and one.sampled)
+            sampled = (one for one in done if isinstance(one, CallRecord) and one.sampled)
             spans += [span for one in sampled for span in spans_of_attempts(one)]
-        of_call = {one.span_id: _process(one) for one in ended if isinstance(one, CallRecord)}
-        of_trace = {one.trace_id: _process(one) for one in ended if isinstance(one, CallRecord)}
+        of_call = {one.span_id: _process(one) for one in done if isinstance(one, CallRecord)}
+        of_trace = {one.trace_id: _process(one) for one in done if isinstance(one, CallRecord)}
         return Group(
             [
                 self._recorded(
@@ -160,10 +158,11 @@ class RecordedSpans:
                     or of_trace.get(span.trace_id) or _Process(),
                 )
                 for span in spans
+                if span.start_ns >= since_ns
             ],
-            [_key(one) for one in ended if _is_unsampled(one)],
-            [_key(one) for one in known if _is_open(one)],
-            [_key(one) for one in ended],
+            [run_key(one) for one in done if _is_unsampled(one)],
+            [run_key(one) for one in known if is_open(one)],
+            [run_key(one) for one in done],
         )  # fmt: skip
 
     def _recorded(self, span: Span, process: _Process) -> RecordedSpan:
@@ -172,47 +171,8 @@ class RecordedSpans:
         return RecordedSpan(f"{span.trace_id} {span.span_id}", version, made)
 
 
-def _is_open(record: Record) -> bool:
-    """Return whether a record is of something that has not ended."""
-    match record:
-        case CallRecord():
-            return record.outcome in _UNENDED
-        case EventRecord():
-            return record.event_type in RUN_TYPES
-        case SessionRecord() | TimestepRecord():
-            return record.end_ns is None
-        case _:
-            return False
-
-
-def _key(record: Record) -> str:
-    """Return the same key for the record that begins something and that of its end."""
-    kind, ident = record_key(record)
-    return f"{kind} {ident.removesuffix(_START)}"
-
-
 def _is_unsampled(record: Record) -> bool:
     return not isinstance(record, MessageRecord) and record.span_id is not None and record.sampled is False
-
-
-def _ended(record: _R, last_ns: int) -> _R:
-    """Return the record of what was begun as if it had ended when it was last heard of; any other unchanged."""
-    if not _is_open(record):
-        return record
-    error = ErrorInfo(type=INTERRUPTED, kind="unknown", message="Its process ended before it did.")
-    last_ns = max(last_ns, latest_ns(record))
-    match record:
-        case CallRecord():
-            timing = replace(record.timing, duration_ns=last_ns - record.timing.start_ns)
-            return replace(record, part="ended", outcome="error", error=error, timing=timing)
-        case EventRecord():
-            ident, kind = record.event_id.removesuffix(_START), RUN_TYPES[record.event_type]
-            duration_ns = last_ns - record.time_ns
-            return replace(record, event_id=ident, event_type=kind, error=error, duration_ns=duration_ns)
-        case SessionRecord() | TimestepRecord():
-            return replace(record, end_ns=last_ns, outcome=INTERRUPTED, error=error)
-        case _:
-            return record
 
 
 def _totals(summary: SessionSummary) -> Totals:
@@ -227,71 +187,6 @@ def _totals(summary: SessionSummary) -> Totals:
         reward=summary.reward,
         rewards=rewards,
     )
-
-
-def _with_ids(records: Sequence[Record]) -> list[Record]:
-    """Return the records; those of a process without a tracer provider have ids made of their own.
-
-    They are the same each time. A record without a span lies in the one of its timestep, else of its session.
-    """
-    spans: dict[str | None, tuple[str, str]] = {}
-    found = [*records]
-    for place in sorted(range(len(found)), key=lambda number: _outermost_first(records[number])):
-        record = records[place]
-        if isinstance(record, MessageRecord):
-            continue
-        lacks_ids = not _has_ids(record) and _should_have_span(record, spans)
-        shown = _identified(record, spans) if lacks_ids else record
-        if shown.trace_id is not None and shown.span_id is not None:
-            spans[record_key(shown)[1]] = shown.trace_id, shown.span_id
-        found[place] = shown
-    return found
-
-
-def _outermost_first(record: Record) -> tuple[int, int]:
-    order = (SessionRecord, TimestepRecord, CallRecord)
-    return order.index(type(record)) if isinstance(record, order) else len(order), latest_ns(record)
-
-
-def _has_ids(record: _WithSpan) -> bool:
-    # A tracer of OpenTelemetry's API alone gives each span the ids of the one around it.
-    return record.trace_id is not None and record.span_id is not None and record.span_id != record.parent_span_id
-
-
-def _should_have_span(record: Record, spans: dict[str | None, tuple[str, str]]) -> bool:
-    match record:
-        case EventRecord():
-            return record.event_type in _SCOPES and (record.duration_ns is not None or record.event_type in RUN_TYPES)
-        case RewardRecord():
-            return record.session_id is None and record.call_id in spans
-        case _:
-            return True
-
-
-def _identified(record: _WithSpan, spans: dict[str | None, tuple[str, str]]) -> _WithSpan:
-    own = _key(record)
-    above = next((spans[one] for one in _scopes_around(record) if one in spans), None)
-    trace_id, parent = above or (record.trace_id or _digest(own, 32), record.parent_span_id)
-    sampled = True if record.trace_id is None else record.sampled
-    return replace(record, trace_id=trace_id, span_id=_digest(own, 16), parent_span_id=parent, sampled=sampled)
-
-
-def _scopes_around(record: Record) -> Iterator[str | None]:
-    if isinstance(record, SessionRecord):
-        yield record.parent_session_id
-        return
-    place = record.place if isinstance(record, CallRecord) else record
-    if isinstance(record, TimestepRecord):
-        yield record.parent_timestep_id
-    elif isinstance(record, RewardRecord):
-        yield record.call_id
-    else:
-        yield getattr(place, "timestep_id", None)
-    yield place.session_id
-
-
-def _digest(text: str, digits: int) -> str:
-    return sha256(text.encode("utf-8", "replace")).hexdigest()[:digits]
 
 
 def _in_traces(events: Iterable[Event], steps: Iterable[TimestepRecord]) -> Iterator[Event]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final
@@ -12,9 +12,11 @@ from msgspec.structs import replace
 
 from callspan.otlp.byte_bounds import MAX_BATCH_BYTES, parts_of
 from callspan.otlp.receiver import Receiver
-from callspan.otlp.recorded import INTERRUPTED, Group, RecordedSpan, RecordedSpans
+from callspan.otlp.recorded import Group, RecordedSpan, RecordedSpans
+from callspan.record.call import CallRecord
 from callspan.record.events import record_key
-from callspan.stores.base import CallFilter, Event, Reader, SessionSummary
+from callspan.record.interrupted import INTERRUPTED
+from callspan.stores.base import RUNNING, CallFilter, Event, Reader, SessionSummary
 from callspan.stores.sent import SentVersions, Written
 
 _MAX_SPANS: Final = 512
@@ -104,20 +106,21 @@ class Sender:
         return self._seen.get((row.kind, row.ident)) == row.stored_ns
 
     def _groups(self, reader: Reader, spans: RecordedSpans, rows: list[Written]) -> Iterator[Group]:
-        """Yield the spans of what was written: a session is read whole unless only calls with a trace are new."""
-        calls = [call for row in rows if row.kind == "call" and (call := reader.call(row.ident)) is not None]
-        sessions = {row.session_id for row in rows if row.kind != "call"}
-        sessions |= {call.place.session_id for call in calls if call.span_id is None}
-        for session_id in sessions - {None}:
-            if (summary := reader.session(str(session_id))) is not None:
-                yield self._of_session(spans, summary)
-        alone = [call for call in calls if call.place.session_id is None or call.place.session_id not in sessions]
-        yield from spans.outside(alone, _loose_events(reader, rows))
+        """Yield the spans of what was written: calls with a trace by themselves, else with those of their session."""
+        starts = defaultdict[str, list[int]](list)
+        for row in rows:
+            if row.session_id is not None and row.kind != "call":
+                starts[row.session_id].append(row.start_ns)
+        calls = [row for row in rows if row.kind == "call" and row.session_id not in starts]
+        yield from spans.outside(_alone(reader, calls, starts), _loose_events(reader, rows))
+        for session_id, began in starts.items():
+            if (summary := reader.session(session_id)) is not None:
+                yield self._of_session(spans, summary, min(began))
 
-    def _of_session(self, spans: RecordedSpans, summary: SessionSummary) -> Group:
+    def _of_session(self, spans: RecordedSpans, summary: SessionSummary, since_ns: int | None = None) -> Group:
         if summary.outcome == INTERRUPTED:
             self._left[_left_key(summary)] = summary.last_ns or 0
-        return spans.of_session(summary)
+        return spans.of_session(summary, since_ns if summary.outcome == RUNNING else None)
 
     def _send_left(self, reader: Reader, spans: RecordedSpans) -> None:
         left = reader.sessions(which=CallFilter(session_outcome=INTERRUPTED))
@@ -179,6 +182,16 @@ class Sender:
 
 def _left_key(summary: SessionSummary) -> str:
     return f"left {summary.session.session_id}"
+
+
+def _alone(reader: Reader, rows: Iterable[Written], starts: dict[str, list[int]]) -> Iterator[CallRecord]:
+    """Yield the calls with a trace, and those in no session; add the sessions of others to `starts`."""
+    for row in rows:
+        call = reader.call(row.ident)
+        if call is not None and call.span_id is None and row.session_id is not None:
+            starts[row.session_id].append(row.start_ns)
+        elif call is not None:
+            yield call
 
 
 def _loose_events(reader: Reader, rows: list[Written]) -> Iterator[Event]:

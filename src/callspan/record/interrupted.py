@@ -1,0 +1,63 @@
+"""Interrupted: what has begun and not ended, and how it ends where its process is gone."""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+from msgspec.structs import replace
+
+from callspan.record.call import CallRecord, ErrorInfo
+from callspan.record.events import (
+    RUN_TYPES,
+    EventRecord,
+    Record,
+    SessionRecord,
+    TimestepRecord,
+    latest_ns,
+    record_key,
+    start_id,
+)
+
+INTERRUPTED: Final = "interrupted"
+_START: Final = start_id("")
+_UNENDED: Final = frozenset({"started", "in_progress"})
+_R = TypeVar("_R", bound=Record)
+
+
+def is_open(record: Record) -> bool:
+    """Return whether a record is of something that has not ended."""
+    match record:
+        case CallRecord():
+            return record.outcome in _UNENDED
+        case EventRecord():
+            return record.event_type in RUN_TYPES
+        case SessionRecord() | TimestepRecord():
+            return record.end_ns is None
+        case _:
+            return False
+
+
+def ended(record: _R, last_ns: int) -> _R:
+    """Return the record of what was begun as if it had ended when it was last heard of; any other unchanged."""
+    if not is_open(record):
+        return record
+    error = ErrorInfo(type=INTERRUPTED, kind="unknown", message="Its process ended before it did.")
+    last_ns = max(last_ns, latest_ns(record))
+    match record:
+        case CallRecord():
+            timing = replace(record.timing, duration_ns=last_ns - record.timing.start_ns)
+            return replace(record, part="ended", outcome="error", error=error, timing=timing)
+        case EventRecord():
+            ident, kind = record.event_id.removesuffix(_START), RUN_TYPES[record.event_type]
+            duration_ns = last_ns - record.time_ns
+            return replace(record, event_id=ident, event_type=kind, error=error, duration_ns=duration_ns)
+        case SessionRecord() | TimestepRecord():
+            return replace(record, end_ns=last_ns, outcome=INTERRUPTED, error=error)
+        case _:
+            return record
+
+
+def run_key(record: Record) -> str:
+    """Return the same key for the record that begins something and that of its end."""
+    kind, ident = record_key(record)
+    return f"{kind} {ident.removesuffix(_START)}"

@@ -1,0 +1,92 @@
+"""Span ids: those of the records of a process without a tracer provider, made of the records' own ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from typing import Final, TypeAlias
+
+from msgspec.structs import replace
+
+from callspan.record.call import CallRecord
+from callspan.record.events import (
+    RUN_TYPES,
+    EventRecord,
+    MessageRecord,
+    Record,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+    latest_ns,
+    record_key,
+)
+from callspan.record.interrupted import run_key
+
+_SCOPES: Final = frozenset({*RUN_TYPES, *RUN_TYPES.values(), "guardrail", "handoff", "environment"})
+"""Types of events that have a span of their own in a process with a tracer provider, if they last."""
+_WithSpan: TypeAlias = CallRecord | SessionRecord | TimestepRecord | EventRecord | RewardRecord
+
+
+def with_ids(records: Sequence[Record]) -> list[Record]:
+    """Return the records; those of a process without a tracer provider have ids made of their own.
+
+    They are the same each time. A record without a span lies in the one of its timestep, else of its session.
+    """
+    spans: dict[str | None, tuple[str, str]] = {}
+    found = [*records]
+    for place in sorted(range(len(found)), key=lambda number: _outermost_first(records[number])):
+        record = records[place]
+        if isinstance(record, MessageRecord):
+            continue
+        lacks_ids = not _has_ids(record) and _should_have_span(record, spans)
+        shown = _identified(record, spans) if lacks_ids else record
+        if shown.trace_id is not None and shown.span_id is not None:
+            spans[record_key(shown)[1]] = shown.trace_id, shown.span_id
+        found[place] = shown
+    return found
+
+
+def _outermost_first(record: Record) -> tuple[int, int]:
+    order = (SessionRecord, TimestepRecord, CallRecord)
+    return order.index(type(record)) if isinstance(record, order) else len(order), latest_ns(record)
+
+
+def _has_ids(record: _WithSpan) -> bool:
+    # A tracer of OpenTelemetry's API alone gives each span the ids of the one around it.
+    return record.trace_id is not None and record.span_id is not None and record.span_id != record.parent_span_id
+
+
+def _should_have_span(record: Record, spans: dict[str | None, tuple[str, str]]) -> bool:
+    match record:
+        case EventRecord():
+            return record.event_type in _SCOPES and (record.duration_ns is not None or record.event_type in RUN_TYPES)
+        case RewardRecord():
+            return record.session_id is None and record.call_id in spans
+        case _:
+            return True
+
+
+def _identified(record: _WithSpan, spans: dict[str | None, tuple[str, str]]) -> _WithSpan:
+    own = run_key(record)
+    above = next((spans[one] for one in _scopes_around(record) if one in spans), None)
+    trace_id, parent = above or (record.trace_id or _digest(own, 32), record.parent_span_id)
+    sampled = True if record.trace_id is None else record.sampled
+    return replace(record, trace_id=trace_id, span_id=_digest(own, 16), parent_span_id=parent, sampled=sampled)
+
+
+def _scopes_around(record: Record) -> Iterator[str | None]:
+    if isinstance(record, SessionRecord):
+        yield record.parent_session_id
+        return
+    place = record.place if isinstance(record, CallRecord) else record
+    if isinstance(record, TimestepRecord):
+        yield record.parent_timestep_id
+    elif isinstance(record, RewardRecord):
+        yield record.call_id
+    else:
+        yield getattr(place, "timestep_id", None)
+    yield place.session_id
+
+
+def _digest(text: str, digits: int) -> str:
+    return sha256(text.encode("utf-8", "replace")).hexdigest()[:digits]
