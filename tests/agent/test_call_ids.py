@@ -19,7 +19,7 @@ import pytest
 
 import callspan
 from callspan.agent.call_ids import MADE
-from callspan.agent.runtime import SPAN_REFS
+from callspan.agent.runtime import CALL_SPANS
 from callspan.testing import Captured, ScriptedProvider, capture
 
 MESSAGES: Any = [{"role": "user", "content": "Hi"}]
@@ -231,7 +231,7 @@ def test_feedback_by_an_id_of_the_provider_reaches_a_call_of_another_process(
     handle = callspan.instrument(stores=url)
     answer = client.chat.completions.create(**CHAT)
     handle.uninstrument()
-    with SPAN_REFS["call"].forgotten():
+    with CALL_SPANS.forgotten():
         handle = callspan.instrument(stores=url)
         callspan.feedback(answer.id, 1.0)
         handle.uninstrument()

@@ -1,4 +1,4 @@
-"""Content follows what it was begun with: a session, step or call that began with `off` is given nothing later."""
+"""The content level in force, or the stricter one of the open session or step that something belongs to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 from tests.processed import everywhere
 
 import callspan
-from callspan.agent.runtime import known_level
 from callspan.testing import ScriptedProvider, capture
 
 SECRET = "open sesame"
@@ -78,20 +77,9 @@ def failed(session: Any) -> None:
     session.end(ValueError(SECRET))
 
 
-def continued(session: Any) -> None:
-    session.end()
+def begun_again(session: Any) -> None:
     with callspan.session(session_id="s") as again:
         again.event("seen", SECRET)
-        callspan.current_session()
-
-
-def carried(session: Any) -> None:
-    carrier = session.carrier()
-    assert carrier["callspan-session-content"] == "off"
-    with callspan.session(carrier={key.title(): value for key, value in carrier.items()}) as again:
-        again.event("seen", SECRET)
-    callspan.reward(1.0, session_id="other", annotation=SECRET, carrier=carrier)
-    callspan.feedback("unknown", annotation=SECRET, carrier=carrier)
 
 
 def nested(session: Any) -> None:
@@ -110,13 +98,11 @@ ACTS: dict[str, Callable[[Any], object]] = {
     "reward": lambda session: session.reward(1.0, annotation=SECRET),
     "after its end": lambda session: (session.end(), session.reward(1.0, annotation=SECRET)),
     "reward by id": lambda _: callspan.reward(1.0, session_id="s", annotation=SECRET),
-    "late reward by id": lambda session: (session.end(), callspan.reward(1.0, session_id="s", annotation=SECRET)),
     "timestep": in_step,
     "operations": operations,
     "another thread": in_another_thread,
     "failure": failed,
-    "the same id again": continued,
-    "a carrier": carried,
+    "the same id again": begun_again,
     "nested": nested,
 }
 
@@ -127,31 +113,41 @@ def test_whatever_a_session_is_given_later_has_its_level(act: Callable[[Any], ob
         session = begun()
         act(session)
         session.end()
-        assert known_level("session", "s") == "off"
     assert SECRET not in everywhere(seen)
     assert {record.content_level for record in seen.sessions} == {"off"}
 
 
 def test_calls_in_a_session_have_its_level_and_so_has_feedback_on_them(ask: Callable[[], None]) -> None:
+    """Feedback while it is open; after its end, and that of a call outside, it has the level in force."""
     with capture() as seen:
         with callspan.content("off"):
             session = callspan.session("tenant").start()
         ask()
         with session.timestep():
             ask()
+        for record in seen.records:
+            with callspan.content("full"):
+                callspan.feedback(record.call_id, annotation=SECRET)
+                callspan.reward(1.0, call_id=record.call_id, annotation=SECRET)
         session.end()
         with session.using():
             ask()
-        for record in seen.records:
-            callspan.feedback(record.call_id, annotation=SECRET)
-            callspan.reward(1.0, call_id=record.call_id, annotation=SECRET)
-            with callspan.session("judge") as judge:
-                callspan.reward(1.0, call_id=record.call_id, annotation=SECRET)
-        assert judge._level == "full"
         assert SECRET not in everywhere(seen)
         ask()
+        callspan.feedback(seen.records[0].call_id, annotation=SECRET)
     assert [record.content_level for record in seen.records] == ["off", "off", "off", "full"]
     assert seen.records[-1].text == SECRET
+    assert [reward.annotation for reward in seen.rewards] == [None] * 4 + [SECRET]
+
+
+def test_what_continues_after_the_end_has_the_level_in_force() -> None:
+    with capture() as seen:
+        session = begun()
+        session.end()
+        for level in ("off", "full"):
+            with callspan.content(level), callspan.session(session_id="s") as again:  # type: ignore[arg-type]
+                again.event("seen", SECRET)
+    assert [event.data for event in seen.events] == [None, SECRET]
 
 
 def enter_step(session: Any, ask: Callable[[], None]) -> None:
@@ -227,16 +223,4 @@ def test_a_record_states_the_stricter_level(setting: Any, block: Any, ask: Calla
             ask()
         expected = max(setting, block or "full")
         assert seen.records[0].content_level == expected
-        assert known_level("call", seen.records[0].call_id) == expected
-        assert known_level("session", "s") == expected
-        assert known_level("call", "unknown") is None
     assert {record.content_level for record in seen.sessions} == {expected}
-
-
-def test_an_unknown_level_in_a_carrier_is_off() -> None:
-    with (
-        capture() as seen,
-        callspan.session(carrier={"callspan-session": "s", "callspan-session-content": "all"}) as one,
-    ):
-        one.event("seen", SECRET)
-    assert SECRET not in everywhere(seen)

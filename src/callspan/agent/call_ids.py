@@ -19,13 +19,12 @@ from opentelemetry.trace import format_span_id, format_trace_id
 
 from callspan.agent.arguments import as_text
 from callspan.agent.context import SCOPE
-from callspan.agent.runtime import SPAN_REFS, SpanRef
+from callspan.agent.runtime import CALL_SPANS, SpanRef
 from callspan.agent.scope import current_scope
 from callspan.fail_open import ours, value_of
 from callspan.record.call import CallRecord
 from callspan.record.ids import response_call_id
 from callspan.sdk_profiles import SDKS
-from callspan.settings import Content
 
 Begun: TypeAlias = tuple[int, list[str], str | None]
 """A call that has begun: its place in the order of all, its id (see `Exchange.named`), its session."""
@@ -38,7 +37,6 @@ MADE: Final[dict[int, tuple[weakref.ref[Any], list[str]]]] = {}
 """What calls returned, by its `id()`, with the call's id (see `Exchange.named`), while the application holds it."""
 _LAST_CALL: Final[ContextVar[Begun | None]] = ContextVar("callspan_last_call", default=None)
 _ORDER: Final = count()
-_remember: Final = SPAN_REFS["call"].put
 
 
 def call_begun(context: Context, named: list[str]) -> None:
@@ -62,8 +60,8 @@ def call_made(made: object, named: list[str]) -> None:
     MADE[key] = (reference, named)
 
 
-def call_recorded(level: Content, record: CallRecord) -> None:
-    """Keep where the span of a call is; `level` is the content level that it was begun with."""
+def call_recorded(record: CallRecord) -> None:
+    """Keep where the span of a call is."""
     place = record.place
     ref = SpanRef(
         trace_id=record.trace_id,
@@ -72,9 +70,8 @@ def call_recorded(level: Content, record: CallRecord) -> None:
         place=place if place.session_name is None else msgspec.structs.replace(place, session_name=None),
         response_id=record.response.id if record.response is not None else None,
         request_id=record.attempts[-1].request_id if record.attempts else None,
-        level=level,
     )
-    _remember(record.call_id, ref)
+    CALL_SPANS.put(record.call_id, ref)
 
 
 def call_id(of: object) -> str | None:
@@ -132,7 +129,7 @@ def target_of_span(trace_id: str | int, span_id: str | int) -> str | None:
     if not trace or not span:
         return None
     wanted = (trace.lower(), span.lower())
-    calls = reversed(SPAN_REFS["call"].items())
+    calls = reversed(CALL_SPANS.items())
     return next((one for one, where in calls if (where.trace_id, where.span_id) == wanted), target_id(span.lower()))
 
 
@@ -143,11 +140,10 @@ def call_of(identity: object) -> str | None:
     """
     if not isinstance(identity, str) or not identity:
         return None
-    calls = SPAN_REFS["call"]
     for own in (identity, *(response_call_id(one, identity) for one in SDKS)):
-        if calls.get(own) is not None:
+        if CALL_SPANS.get(own) is not None:
             return own
-    found = [one for one, where in calls.items() if identity in (where.response_id, where.request_id)]
+    found = [one for one, where in CALL_SPANS.items() if identity in (where.response_id, where.request_id)]
     return found[0] if len(found) == 1 else None
 
 

@@ -45,7 +45,6 @@ _TRACE: Final = "traceparent"
 _ID: Final = "callspan-session"
 _NAME: Final = "callspan-session-name"
 _NEXT: Final = "callspan-next-step"
-_LEVEL: Final = "callspan-session-content"
 _TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _INDEX: Final = re.compile("[0-9]{1,18}")
 
@@ -188,8 +187,8 @@ class content(ContextBlock):  # noqa: N801 - reads as a statement: with callspan
     """Context manager: `full`, `metadata` or `off` for every call, session and event made within.
 
     It only takes away: neither the setting of `instrument()` nor that of a block around can be loosened. What was begun
-    within keeps it: streams, background answers and batches wherever they are read, and whatever a session is
-    given later. An object is entered once.
+    within keeps it: a call with its stream, and whatever a session, timestep or tool is given while it is open.
+    An object is entered once.
 
     Raises:
         SettingError: It is not one of these words.
@@ -278,19 +277,13 @@ class Carried(NamedTuple):
     name: str | None = None
     next_index: int = 0
     span: SpanRef | None = None
-    content_level: Content | None = None
-    """The content level of the session; `off` if it is not one."""
 
 
-def carrier_of(
-    session_id: str, name: str | None, next_index: int, span: ScopeSpanHandle, content_level: Content
-) -> Carrier:
+def carrier_of(session_id: str, name: str | None, next_index: int, span: ScopeSpanHandle) -> Carrier:
     """Return the carrier of a session."""
     carrier = {_ID: session_id, _NEXT: str(next_index)}
     if name is not None:
         carrier[_NAME] = quote(name)
-    if content_level != "full":
-        carrier[_LEVEL] = content_level
     if span.trace_id is not None and span.span_id is not None:
         carrier[_TRACE] = f"00-{span.trace_id}-{span.span_id}-{span.sampled:02x}"
     return carrier
@@ -310,10 +303,5 @@ def carried(carrier: Mapping[str, str] | None) -> Carried:
         session_id=place.session_id,
         name=place.session_name,
         next_index=int(following) if _INDEX.fullmatch(following) else 0,
-        content_level=_carried_level(fields.get(_LEVEL)),
         span=trace and SpanRef(trace_id=trace[1], span_id=trace[2], sampled=bool(int(trace[3], 16) & 1), place=place),
     )
-
-
-def _carried_level(word: str | None) -> Content | None:
-    return next((level for level in STRICTNESS if level == word), "off") if word is not None else None

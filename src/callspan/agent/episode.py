@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from threading import RLock
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
+from weakref import WeakSet, WeakValueDictionary
 
-from callspan.agent.runtime import SPAN_REFS
+from callspan.agent.runtime import CALL_SPANS, SpanRef, span_ref
+from callspan.background import LRUCache
 from callspan.fail_open import ours, value_of
 from callspan.forks import renew_locks
 from callspan.record.call import FAILED, CallRecord
 from callspan.record.events import EventRecord, RewardRecord, Totals
 from callspan.record.ids import new_id
 from callspan.record.reward_sums import NO_REWARD, RewardSums, event_rewarded, sums_of
+from callspan.settings import Content, strictest
+
+if TYPE_CHECKING:
+    from callspan.agent.scope import Scope
 
 _Sums: TypeAlias = tuple[int, int, int, int, int | None, int | None, int, int]
 """The fields of `Totals` but rewards, in their order."""
@@ -25,7 +30,13 @@ _Sums: TypeAlias = tuple[int, int, int, int, int | None, int | None, int, int]
 _S = TypeVar("_S")
 _NOTHING: Final[_Sums] = (0, 0, 0, 0, None, None, 0, 0)
 _REMEMBERED: Final = 1024
-_known: OrderedDict[str, Episode] = OrderedDict()
+EPISODES: Final[WeakValueDictionary[str, Episode]] = WeakValueDictionary()
+"""The episodes of open sessions, and of those in `_ended`, by id."""
+OPEN_STEPS: Final[WeakValueDictionary[str, Scope]] = WeakValueDictionary()
+"""The open timesteps by id; their sessions hold them."""
+STEP_SPANS: Final[LRUCache[str, SpanRef]] = LRUCache(1024)
+"""The spans of recently ended timesteps by id."""
+_ended: Final[LRUCache[str, Episode]] = LRUCache(2048)
 
 
 class RunningTotals:
@@ -160,13 +171,13 @@ class Episode:
         "__weakref__",
         "_indexes",
         "_lock",
+        "_open",
         "_sequence",
-        "_step_ids",
         "_time_ns",
         "id",
         "info",
-        "open",
         "running",
+        "span",
         "start_ns",
         "steps",
     )
@@ -176,11 +187,11 @@ class Episode:
         self.running = RunningTotals()
         self.start_ns: int | None = None
         self.steps = first_index
-        self.open: dict[int, bool] = {}
-        """The open sessions of this id, by `id()`."""
+        self.span: SpanRef | None = None
+        """The span of the newest session of this id; None where nothing records."""
+        self._open: WeakSet[Scope] = WeakSet()
         self.info: dict[str, object] = {}
         self._sequence = count()
-        self._step_ids: dict[str, None] = {}
         self._indexes = count(first_index)
         self._time_ns = 0
         self._lock = RLock()
@@ -193,19 +204,6 @@ class Episode:
             index = next(self._indexes)
             self.steps = max(self.steps, index + 1)
             return index
-
-    def takes_step_id(self, step_id: str) -> bool:
-        """Remember the application's id of a timestep and return True; False if another timestep has it.
-
-        Only the last 1024 are remembered, so that memory is bounded.
-        """
-        with self._lock:
-            if step_id in self._step_ids:
-                return False
-            self._step_ids[step_id] = None
-            if len(self._step_ids) > _REMEMBERED:
-                del self._step_ids[next(iter(self._step_ids))]
-            return True
 
     def next_sequence(self) -> int:
         """Return the next sequence number of events and messages, from 0."""
@@ -221,46 +219,80 @@ class Episode:
             self._time_ns = time_ns
             return time_ns
 
-    def enter(self, session: object, now_ns: int) -> bool:
-        """Count the start of a session of this id; True for the first in this process."""
+    def open_sessions(self) -> Sequence[Scope]:
+        """Return the open sessions of this id."""
         with self._lock:
-            self.open[id(session)] = True
+            return list(self._open)
+
+    def enter(self, session: Scope, now_ns: int) -> bool:
+        """Add a session of this id that starts; True for the first in this process."""
+        with self._lock:
+            self._open.add(session)
             first = self.start_ns is None
             self.start_ns = now_ns if self.start_ns is None else self.start_ns
             return first
 
-    def exit(self, session: object) -> bool:
-        """Count the end of a session of this id (may be repeated); True if no other is open."""
+    def exit(self, session: Scope) -> bool:
+        """Remove a session of this id that ends (may be repeated); True if no other is open."""
         with self._lock:
-            self.open.pop(id(session), None)
-            return not self.open
+            self._open.discard(session)
+            _ended.put(self.id, self)
+            return not self._open
+
+
+_LOCK: Final = RLock()
+renew_locks(sys.modules[__name__], "_LOCK")
 
 
 def episode_of(session_id: str | None, first_index: int = 0) -> Episode:
-    """Return the episode of an id given by the application; for None a new one with a generated id.
+    """Return the episode of an id; for None a new one with a generated id.
 
-    The last 1024 given ids are remembered, so that a session of the same id continues counting.
+    A session holds its episode. The newest 2,048 of ended sessions are kept, so that a session of the same id
+    continues counting.
     """
     if session_id is None:
-        return Episode(new_id(), first_index)
-    # Each step is atomic in C: no lock is needed, and two threads get the same episode.
-    episode = _known.get(session_id) or _known.setdefault(session_id, Episode(session_id, first_index))
-    value_of(partial(_known.move_to_end, session_id))  # raises if it was evicted in between
-    if len(_known) > _REMEMBERED:
-        _known.popitem(last=False)
-    return episode
+        session_id = new_id()
+    with _LOCK:
+        episode = EPISODES.get(session_id)
+        if episode is None:
+            episode = EPISODES[session_id] = Episode(session_id, first_index)
+        return episode
+
+
+def open_scopes(session_id: str | None, timestep_id: str | None) -> list[Scope]:
+    """Return the timestep and the sessions of these ids that are open in this process, the timestep first."""
+    step = None if timestep_id is None else OPEN_STEPS.get(timestep_id)
+    episode = None if session_id is None else EPISODES.get(session_id)
+    return [*([] if step is None else [step]), *([] if episode is None else episode.open_sessions())]
+
+
+def open_level(session_id: str | None, timestep_id: str | None = None) -> Content:
+    """Return the strictest content level of these that are open."""
+    return strictest(*(one._level for one in open_scopes(session_id, timestep_id)))
+
+
+def span_of_session(session_id: str | None) -> SpanRef | None:
+    """Return where the span of the newest session of an id is, as far as this process knows."""
+    episode = None if session_id is None else EPISODES.get(session_id)
+    return None if episode is None else episode.span
+
+
+def span_of_step(timestep_id: str | None) -> SpanRef | None:
+    """Return where the span of a timestep is, as far as this process knows."""
+    if timestep_id is None:
+        return None
+    step = OPEN_STEPS.get(timestep_id)
+    return STEP_SPANS.get(timestep_id) if step is None else span_ref(step._span, step._place)
 
 
 @contextmanager
 def forgotten() -> Iterator[None]:
     """Context manager: start with no remembered ids and discard those of the block afterwards. For tests."""
-    before = _known.copy()
-    _known.clear()
+    before = dict(EPISODES)
+    EPISODES.clear()
     try:
-        with ExitStack() as spans:
-            for remembered in SPAN_REFS.values():
-                spans.enter_context(remembered.forgotten())
+        with _ended.forgotten(), STEP_SPANS.forgotten(), CALL_SPANS.forgotten():
             yield
     finally:
-        _known.clear()
-        _known.update(before)
+        EPISODES.clear()
+        EPISODES.update(before)

@@ -21,7 +21,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from callspan.agent.arguments import as_text
 from callspan.agent.context import metadata_of
 from callspan.agent.operations import TOOL_ERROR, Agent, Tool, parsed
-from callspan.agent.runtime import Runtime, installed, known_level
+from callspan.agent.runtime import Runtime, installed
 from callspan.agent.scope import CallEnded, is_within, leave, scope_of
 from callspan.errors import application_error
 from callspan.fail_open import fail_open, value_of
@@ -122,7 +122,7 @@ class Loop(Agent):
 
     def exchanged(self, wire: Conversation, record: CallRecord) -> None:
         """Take what a call of this loop has sent and received."""
-        self._asked, level = record.call_id, known_level("call", record.call_id)
+        self._asked = record.call_id
         self._answered(wire.input)
         requested = list(_tool_calls(wire.output))
         for call in requested:
@@ -130,7 +130,7 @@ class Loop(Agent):
             if tool is None:
                 tool = self._tools[str(call.id)] = LoopTool(self, str(call.id), call.name)
             if not tool.is_requested:  # else another call of this answer has its id
-                tool.requested(call, wire.tools, level, record)
+                tool.requested(call, wire.tools, record)
         reasons = {normalised(message.finish_reason or "") for message in wire.output}
         self._has_final_turn = record.outcome == "success" and (not requested or not reasons.isdisjoint(_CUT))
 
@@ -267,7 +267,7 @@ class LoopTool(Tool):
     def __init__(self, loop: Loop, tool_call_id: str, name: str | None) -> None:
         super().__init__(name, tool_call_id)
         self._loop = loop
-        self._of_level: Content | None = None
+        self._of_level: Content = "full"
         self._requested_ns: int | None = None
         self._has_run = self._is_unseen = False
         self._returned_value: object = msgspec.UNSET
@@ -281,13 +281,13 @@ class LoopTool(Tool):
         """Whether the answer that requests it has ended."""
         return self._requested_ns is not None
 
-    def requested(self, call: ToolCall, tools: list[object], level: Content | None, record: CallRecord) -> None:
+    def requested(self, call: ToolCall, tools: list[object], record: CallRecord) -> None:
         """Add what the response says that requests it, and the definition of the tool in the request."""
-        self._input, self._of_level = call.arguments, level
+        self._input, self._of_level = call.arguments, record.content_level
         self.name = call.name or self.name
         if self.state == "running":
             self._read_arguments()
-            self._level = strictest(self._level, level)
+            self._level = strictest(self._level, record.content_level)
         self._requested_ns = record.timing.start_ns + (record.timing.duration_ns or 0)
         defined = next((one for one in tools if isinstance(one, dict) and tool_name(one) == call.name), {})
         inner = defined.get("function", defined)
@@ -349,7 +349,7 @@ class LoopTool(Tool):
         with fail_open("read the arguments of a tool"):
             self._input = parsed(self._input)
 
-    def _own_level(self) -> Content | None:
+    def _own_level(self) -> Content:
         return strictest(super()._own_level(), self._of_level)
 
     def _elapsed_ns(self) -> int:

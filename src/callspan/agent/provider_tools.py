@@ -10,7 +10,7 @@ from typing import Final
 from opentelemetry.context import Context
 
 from callspan.agent.operations import TOOL_ERROR, parsed
-from callspan.agent.runtime import NO_SPAN, Runtime, known_level
+from callspan.agent.runtime import NO_SPAN, Runtime
 from callspan.fail_open import fail_open
 from callspan.process.processors import with_ids, write
 from callspan.providers.hosted_tools import ProviderRun, runs_at_provider
@@ -24,7 +24,7 @@ _RECORD: Final = fail_open("record a tool that ran at the provider")
 
 def record_provider_tools(runtime: Runtime, wire: Conversation, record: CallRecord) -> None:
     """Record each tool that has run at the provider within a call, as a child of the call's span, if it has one."""
-    level, above = known_level("call", record.call_id), None
+    above = None
     if record.trace_id is not None and record.span_id is not None:
         call = runtime.spans.joined(record.trace_id, record.span_id, sampled=record.sampled is not False)
         above = call.within(Context())
@@ -33,7 +33,7 @@ def record_provider_tools(runtime: Runtime, wire: Conversation, record: CallReco
         name = str(run.position) if run.call.id is None or run.call.id in seen else run.call.id
         seen.add(name)
         with _RECORD:
-            processed = runtime.process(_event(run, record, name), level, "event")
+            processed = runtime.process(_event(run, record, name), record.content_level, "event")
             span = NO_SPAN if above is None else runtime.spans.start(processed, parent=above)
             span.end(processed, None)
             write(with_ids(processed, span_ids(span)), runtime.write)

@@ -14,15 +14,15 @@ import msgspec
 from callspan.agent.arguments import Time, as_text, moment, reward_value
 from callspan.agent.call_ids import target_id, target_of_span
 from callspan.agent.context import Carried, carried, current_metadata
+from callspan.agent.episode import open_level, open_scopes, span_of_session, span_of_step
 from callspan.agent.misuse import UsageError, installed_or_warn, or_unrecorded
-from callspan.agent.runtime import SPAN_REFS, SpanRef, found, known_level
+from callspan.agent.runtime import CALL_SPANS, SpanRef
 from callspan.agent.scope import Scope, current_scope
 from callspan.fail_open import fail_open
 from callspan.process import processors
 from callspan.record.call import Place
 from callspan.record.events import RewardRecord
 from callspan.record.ids import new_id
-from callspan.settings import strictest
 
 Level: TypeAlias = Literal["event", "session", "call"]
 _NO_CALL: Final = "feedback is for a call: give what it returned, its id, or the provider's id of its response"
@@ -60,7 +60,7 @@ def reward(  # noqa: PLR0913 - its target and its fields
     if call is None and call_id is not None:
         raise UsageError(_NO_CALL)
     ids = _Ids(as_text(session_id) or sent.session_id, as_text(timestep_id), call, as_text(event_id))
-    target = _target(ids, current_scope(), found(call=call, timestep=ids.timestep_id))
+    target = _target(ids, current_scope(), _span_of_call(call) or span_of_step(ids.timestep_id))
     if target.here is None and not any(ids):
         raise UsageError(_ADVICE)
     record = reward_record(
@@ -105,7 +105,7 @@ def feedback(  # noqa: PLR0913 - its target and its fields
         call_id = target_of_span(trace_id, span_id)
     if not call_id:
         raise UsageError(_NO_CALL)
-    where = found(call=call_id)
+    where = _span_of_call(call_id)
     record = reward_record(
         Place(session_id=sent.session_id) if where is None else where.place,
         Judgement(value, objective, label, source, annotation, at),
@@ -205,36 +205,23 @@ def _hand_over(record: RewardRecord, target: _Target, sent: Carried) -> None:
     here, where = target.here, target.where
     if here is not None and (where is None or where.place.timestep_id == here._place.timestep_id):
         here._count_reward(record)
-        here._emit(record, level=strictest(sent.content_level, None if where is None else where.level))
+        here._emit(record, level=open_level(record.session_id, record.timestep_id))
         return
-    # Counted while the target scope is still in use, from any thread.
-    counting = _scope_by_id(timestep=record.timestep_id, session=record.session_id)
-    if counting is not None:
-        counting._count_reward(record)
+    # Counted while the target scope is open, from any thread.
+    for scope in open_scopes(record.session_id, record.timestep_id)[:1]:
+        scope._count_reward(record)
     _show_late(record, where, sent)
 
 
 def _show_late(record: RewardRecord, where: SpanRef | None, sent: Carried) -> None:
-    """Record a reward whose target span has ended, and export it as a child span."""
+    """Record a reward that is not given in the scope of its target, and export it as a child of the target's span."""
     runtime = installed_or_warn()
     if runtime is not None:
         with fail_open("record a reward"):
-            where = where or sent.span or found(session=record.session_id)
-            known = [
-                sent.content_level,
-                None if where is None else where.level,
-                known_level("session", record.session_id),
-            ]
-            level = strictest(*known) if any(known) else None
-            shown = runtime.process(record, level)
+            where = where or sent.span or span_of_session(record.session_id)
+            shown = runtime.process(record, open_level(record.session_id, record.timestep_id))
             processors.write(runtime.spans.evaluated(shown, where), runtime.write)
 
 
-def _scope_by_id(**ids: str | None) -> Scope | None:
-    """Return the first of these sessions and timesteps that is still in use in this process; else None."""
-    for kind, identity in ids.items():
-        where = None if identity is None else SPAN_REFS[kind].get(identity)
-        scope = None if where is None or where.scope is None else where.scope()
-        if isinstance(scope, Scope):
-            return scope
-    return None
+def _span_of_call(call_id: str | None) -> SpanRef | None:
+    return None if call_id is None else CALL_SPANS.get(call_id)

@@ -5,7 +5,6 @@ The wiring sets it. Before `callspan.instrument()` there is none: the session AP
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final, Protocol, TypeAlias
@@ -25,10 +24,8 @@ from callspan.settings import Content
 
 AttributeValue: TypeAlias = str | bool | int | float | list[str] | list[int] | list[float]
 Attributes: TypeAlias = Mapping[str, AttributeValue]
-SPAN_REFS: Final[Mapping[str, LRUCache[str, SpanRef]]] = {
-    "session": LRUCache(2048), "timestep": LRUCache(1024), "call": LRUCache(4096),
-}  # fmt: skip
-"""The spans of recent sessions, timesteps and calls by id, for rewards given after their end: some 4 MB."""
+CALL_SPANS: Final[LRUCache[str, SpanRef]] = LRUCache(4096)
+"""The spans of recent calls by id, for feedback and answers that come later."""
 _installed: list[Runtime] = []
 _decided: list[bool] = []
 """Not empty once `instrument()` or `uninstrument()` has run in this process, whatever it decided."""
@@ -78,10 +75,11 @@ class SpanRef(msgspec.Struct, frozen=True, kw_only=True):
     """The provider's id of a call's response; None if unknown, or if it is not a call."""
     request_id: str | None = None
     """The provider's id of a call's last request; None as above."""
-    level: Content | None = None
-    """The content level it was begun with; None: unknown."""
-    scope: Callable[[], object] | None = None
-    """A weak reference to the session or timestep itself; None if it is of another process, or a call."""
+
+
+def span_ref(span: ScopeSpanHandle, place: Place) -> SpanRef:
+    """Return where the span of a scope is."""
+    return SpanRef(trace_id=span.trace_id, span_id=span.span_id, sampled=span.sampled, place=place)
 
 
 class SpanStarter(Protocol):
@@ -126,9 +124,9 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     writes_starts: Callable[[], object] = partial(bool, True)
     """Returns something true where the record that announces a tool is wanted."""
     spans: SpanStarter
-    processors: Callable[[Content | None], Processors]
+    processors: Callable[[Content], Processors]
     """Returns what each record goes through once, by the stricter one of the content level that the record belongs to
-    and that of the running code. None: to none that is known."""
+    and that of the running code."""
     content: Content = "full"
     """The setting."""
     trace_per_timestep: bool = False
@@ -138,46 +136,16 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     run_again: Callable[[Callable[[], object]], object] = bool
     """Called with an end that was interrupted: runs it soon, on another thread."""
 
-    def process(self, record: Record, level: Content | None, point: Point | None = None) -> Processed[Record]:
+    def process(self, record: Record, level: Content, point: Point | None = None) -> Processed[Record]:
         """Return the record with only what may be exported and stored, see `Processors.process`.
 
-        `level` is that of the scope or call which it belongs to; None: unknown.
+        `level` is that of the scope or call which it belongs to.
         """
         return self.processors(level).process(record, point)
 
     def without_callbacks(self, record: Record, level: Content) -> Processed[Record]:
         """Return the record processed without callbacks, for records that are exported but not stored."""
         return self.processors(level).without_callbacks(record)
-
-
-def known_level(kind: str, identity: str | None) -> Content | None:
-    """Return the content level that a session or call was begun with, as far as this process knows; else None."""
-    if identity is None:
-        return None
-    where = SPAN_REFS[kind].get(identity)
-    return None if where is None else where.level
-
-
-def remember(kind: str, identity: str, span: ScopeSpanHandle, place: Place, scope: object, level: Content) -> None:
-    """Store the place, span and content level of a session or timestep, with a weak reference to the scope itself."""
-    where = SpanRef(
-        trace_id=span.trace_id,
-        span_id=span.span_id,
-        sampled=span.sampled,
-        place=place,
-        level=level,
-        scope=weakref.ref(scope),
-    )
-    SPAN_REFS[kind].put(identity, where)
-
-
-def found(**ids: str | None) -> SpanRef | None:
-    """Return the span reference of the first known id in this process; else None."""
-    for kind, identity in ids.items():
-        where = None if identity is None else SPAN_REFS[kind].get(identity)
-        if where is not None:
-            return where
-    return None
 
 
 def install(runtime: Runtime) -> None:

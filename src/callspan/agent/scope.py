@@ -310,9 +310,9 @@ class Scope(ABC):
         """Return the next sequence number of events in this session; None without a session."""
         return None if self._above is None else self._above._sequence()
 
-    def _own_level(self) -> Content | None:
-        """Return the content level that it has besides that of its context; None: no restriction."""
-        return None if self._above is None else self._above._level
+    def _own_level(self) -> Content:
+        """Return the content level that it has besides that of its context."""
+        return "full" if self._above is None else self._above._level
 
     def _event_record(
         self, event_type: str, time_ns: int, *, event_id: str | None = None, **fields: Any,  # noqa: ANN401

@@ -14,18 +14,16 @@ from opentelemetry.context import Context
 from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_text
 from callspan.agent.context import Carrier, carried, carrier_of, metadata_of, with_metadata
 from callspan.agent.decorators import Decorating
-from callspan.agent.episode import episode_of
+from callspan.agent.episode import episode_of, open_level
 from callspan.agent.event_recorder import EventRecorder
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
 from callspan.agent.rewards import Judgement, reward_record
 from callspan.agent.runtime import (
     NO_SPAN,
-    SPAN_REFS,
     Runtime,
     ScopeSpanHandle,
     SpanRef,
-    known_level,
-    remember,
+    span_ref,
 )
 from callspan.agent.scope import Scope, current_scope, scope_of
 from callspan.agent.timesteps import Timestep
@@ -178,7 +176,7 @@ class Session(EventRecorder, Decorating):
 
     def carrier(self) -> Carrier:
         """Return what `callspan.session(carrier=...)` needs to continue this session in another process."""
-        return carrier_of(self.id, self.name, self._episode.steps, self._span, self._content_level)
+        return carrier_of(self.id, self.name, self._episode.steps, self._span)
 
     def _fresh(self, name: str, arguments: Mapping[str, object]) -> Session:  # noqa: ARG002
         """Return a new session like this one, for one call of a function."""
@@ -215,10 +213,9 @@ class Session(EventRecorder, Decorating):
             current = with_metadata(current, {"user_id": identity.user_id})
         return current
 
-    def _own_level(self) -> Content | None:
-        """Return the content level that it has elsewhere, and that of the session around it."""
-        elsewhere = known_level("session", self.id), known_level("session", self._parent_id), self._sent.content_level
-        return strictest(super()._own_level(), *elsewhere)
+    def _own_level(self) -> Content:
+        """Return the level of the session around it, and of those of its id that are open."""
+        return strictest(super()._own_level(), open_level(self.id), open_level(self._parent_id))
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
         sent = _joined(runtime, self._sent.span)
@@ -230,11 +227,11 @@ class Session(EventRecorder, Decorating):
         first = runtime.process(record, self._level, point)
         self._shown_name = first.record.name if isinstance(first.record, SessionRecord) else None
         if sent is None:
-            self._begin_span(first, base, link=_joined(runtime, SPAN_REFS["session"].get(self.id)))
+            self._begin_span(first, base, link=_joined(runtime, self._episode.span))
         else:
             self._span = sent
         self._last = self._span
-        remember("session", self.id, self._span, self._place, self, self._content_level)
+        self._episode.span = span_ref(self._span, self._place)
         if not self._resumed:
             self._write(with_span(first, self._span))
 

@@ -11,10 +11,10 @@ from opentelemetry.context import Context
 from callspan.agent.arguments import Time, as_dict, as_int, as_text
 from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Decorating
-from callspan.agent.episode import RunningTotals
+from callspan.agent.episode import OPEN_STEPS, STEP_SPANS, RunningTotals
 from callspan.agent.event_recorder import EventRecorder
 from callspan.agent.misuse import UsageError
-from callspan.agent.runtime import Runtime, remember
+from callspan.agent.runtime import Runtime, span_ref
 from callspan.agent.scope import scope_of
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open
@@ -158,7 +158,7 @@ class Timestep(EventRecorder, Decorating):
         # Started in another thread or session, its parent is its session, not the scope that is current there.
         inside = around is not None and around.session is session
         self._above = above = around if inside and around is not None else session
-        session._open_steps[self.id] = self
+        session._open_steps[self.id] = OPEN_STEPS[self.id] = self
         above._add_to_totals(RunningTotals.add_timesteps, 1)
         return current if inside else session._inner or current
 
@@ -174,13 +174,14 @@ class Timestep(EventRecorder, Decorating):
         self._begin_span(shown, base, link=link, root=link is not None, workflow=session._shown_name)
         # Only the span: a session must not keep references to its steps, of which there may be a million.
         session._last = self._span
-        remember("timestep", self.id, self._span, self._place, self, self._content_level)
         self._write(with_span(shown, self._span))
 
     def _close(self, error: BaseException | None) -> Processed[Record] | None:
         session = self._session
         if session is not None:
             session._open_steps.pop(self.id, None)
+        STEP_SPANS.put(self.id, span_ref(self._span, self._place))
+        OPEN_STEPS.pop(self.id, None)
         if self._runtime is None or self._first is None:
             return None
         record = msgspec.structs.replace(

@@ -38,7 +38,7 @@ from callspan.process.secrets import CARRIES_CREDENTIALS, mask_record
 from callspan.record.bounded import json_attribute, weight
 from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import encode_json
-from callspan.record.content_level import at_level, without_content
+from callspan.record.content_level import at_level
 from callspan.record.events import EventRecord, MessageRecord, Record
 from callspan.record.plain_json import plain
 from callspan.record.span_handle import SpanHandle, with_span_ids
@@ -228,11 +228,8 @@ def _processed(record: _R) -> Processed[_R]:
     return made
 
 
-def caller_processors(settings: Settings, redactor: Redactor | None = None, *, is_known: bool = True) -> Processors:
-    """Return the processors that run on the thread of the caller.
-
-    `is_known` False: no content is kept, because its level is unknown, and none is recorded.
-    """
+def caller_processors(settings: Settings, redactor: Redactor | None = None) -> Processors:
+    """Return the processors that run on the thread of the caller."""
     steps = [
         Processor(fail_open("convert the values of a record"), with_plain_values, needs_values=True),
         Processor(fail_open("mask the secrets of a record"), mask_record, needs_values=True),
@@ -242,8 +239,8 @@ def caller_processors(settings: Settings, redactor: Redactor | None = None, *, i
     if redactor is not None:
         redact = partial(redacted, redactor=redactor)
         steps.append(Processor(fail_open("redact a record with the application's redactor"), redact, _REDACTOR_FAILED))
-    if settings.content != "full" or not is_known:
-        reduced = partial(at_level, level=settings.content) if is_known else partial(without_content, keep_facts=False)
+    if settings.content != "full":
+        reduced = partial(at_level, level=settings.content)
         steps.append(Processor(fail_open("remove the content of a record"), reduced))
     limit = partial(within, max_bytes=settings.max_record_bytes)
     steps.append(Processor(fail_open("limit the size of a record"), limit))

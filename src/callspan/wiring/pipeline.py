@@ -18,7 +18,7 @@ from opentelemetry.trace import SpanContext, TraceFlags, TracerProvider
 from callspan.agent.call_ids import call_recorded
 from callspan.agent.context import content_of
 from callspan.agent.provider_tools import record_provider_tools
-from callspan.agent.runtime import SPAN_REFS, Runtime
+from callspan.agent.runtime import CALL_SPANS, Runtime
 from callspan.agent.scope import ambient
 from callspan.cost import published
 from callspan.delivery.recorder import Listener, Recorder
@@ -35,7 +35,7 @@ from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
 from callspan.process_end import ForkedWorkers
 from callspan.record.call import CallRecord, Place
-from callspan.record.events import Record, RewardRecord
+from callspan.record.events import Record
 from callspan.record.messages import Conversation
 from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.service import service_name
@@ -101,12 +101,11 @@ class Pipeline:
 
     def write(self, record: Record) -> None:
         """Process and store a record that does not come from a call observed by callspan."""
-        processors.write(self._processors_at(None).process(record), self.recorder.write)
+        processors.write(self._processors_at("full").process(record), self.recorder.write)
 
     def _emitted(self, record: Processed[Record]) -> None:
         self.recorder.write(record)
-        if type(record.record) is not RewardRecord or record.record.stage != "completed":
-            self._metrics.measure_event(record)
+        self._metrics.measure_event(record)
 
     def _tools_ran(self, wire: Conversation, record: CallRecord) -> None:
         record_provider_tools(self.runtime, wire, record)
@@ -117,7 +116,7 @@ class Pipeline:
     def _priced(self, processed: Processed[Record]) -> None:
         self._metrics.priced(processed)
 
-    def _processors_at(self, level: Content | None) -> Processors:
+    def _processors_at(self, level: Content) -> Processors:
         return self._processors[strictest(self.settings.content, content_of(get_current()), level)]
 
     def _spans(self, level: Content) -> CallSpans:
@@ -142,7 +141,7 @@ class Pipeline:
             observed=self._metrics.observed,
             begun=self._metrics.begun,
             writes_starts=self.recorder.writes_starts,
-            keep=partial(call_recorded, level),
+            keep=call_recorded,
             seen=self._seen,
             requested_in=_requested_in,
             start_later=spans.start_later,
@@ -162,7 +161,7 @@ class Pipeline:
 
 def _requested_in(call_id: str) -> tuple[Place, SpanContext | None]:
     """Return the place of a call's request and the context of its span, as far as this process knows them."""
-    where = SPAN_REFS["call"].get(call_id)
+    where = CALL_SPANS.get(call_id)
     if where is None or where.trace_id is None or where.span_id is None:
         return Place() if where is None else where.place, None
     flags = TraceFlags(TraceFlags.SAMPLED if where.sampled else TraceFlags.DEFAULT)

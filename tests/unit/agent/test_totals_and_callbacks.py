@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan import Settings
+from callspan import Settings, session
 from callspan.agent import episode
 from callspan.agent.episode import RunningTotals
 from callspan.fail_open import fail_open, failures, forget_failures
@@ -132,7 +132,7 @@ def test_versions_rise_though_the_clock_does_not(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_episode_begins_once_and_ends_with_the_last_that_is_open() -> None:
-    mine, one, other = episode.Episode("s"), object(), object()
+    mine, one, other = episode.Episode("s"), session("one"), session("other")
     assert [mine.enter(one, 7), mine.enter(other, 9)] == [True, False]
     assert mine.start_ns == 7
     assert [mine.exit(one), mine.exit(one), mine.exit(other)] == [False, False, True]
@@ -153,12 +153,10 @@ def test_given_ids_are_remembered_and_generated_ones_are_unique() -> None:
 
 def test_the_number_of_remembered_ids_is_bounded_and_the_oldest_are_evicted() -> None:
     with episode.forgotten():
-        kept = episode.episode_of("kept")
-        lost = episode.episode_of("lost")
-        for number in range(1_023):
-            episode.episode_of(f"n{number}")
-            assert episode.episode_of("kept") is kept
-        assert episode.episode_of("lost") is not lost
+        for number in range(2_049):
+            episode.episode_of(f"n{number}").exit(session("s"))
+        assert set(episode.EPISODES) >= {"n1", "n2048"}
+        assert "n0" not in episode.EPISODES
 
 
 @pytest.fixture
