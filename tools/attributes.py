@@ -22,7 +22,6 @@ def _starts(kind: str, own: str | None = None) -> tuple[str, ...]:
 TABLES: dict[str, tuple[str, ...]] = {
     "llm": ("llm.START", "llm.END"),
     "gen_ai and what belongs beside it": ("gen_ai.START", "gen_ai.END"),
-    "In place of the anthropic SDK's own span": ("anthropic.NATIVE",),
     "Where a call was made, how it ended": ("call.START", "call.END"),
     "OpenInference (opt-in)": ("openinference.START", "openinference.END"),
     "Attributes of metrics": ("metrics.ATTRIBUTES",),
@@ -92,8 +91,6 @@ def when(row: Row, *, is_start: bool) -> str:
         words.append("with content" if row.content else "without content")
     if row.if_true:
         words.append("where true" if row.type == BOOLEAN else "unless 0")
-    if row.compatibility:
-        words.append("with `compatibility`")
     return ", ".join(words)
 
 

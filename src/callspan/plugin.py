@@ -125,20 +125,13 @@ class Covered:
         context = span.get_span_context()
         if context is None:
             return False
-        covered = CALL_ID in (span.attributes or {}) or _is_sdks_own(span)
+        covered = CALL_ID in (span.attributes or {})
         covered = covered or self._around.pop((context.trace_id, context.span_id), self) is None
         if covered and span.parent is not None:
             self._around[context.trace_id, span.parent.span_id] = None
             if len(self._around) > _MOST_AROUND:
                 self._around.popitem(last=False)
         return covered
-
-
-def _is_sdks_own(span: ReadableSpan) -> bool:
-    """Return whether it is an SDK's own span within callspan's, with the setting `native=keep`."""
-    scope = span.instrumentation_scope
-    wanted = (PROFILES[sdk].own_scope for sdk in wiring.WIRING.patches.wanted)
-    return scope is not None and any(own is not None and scope.name.startswith(own) for own in wanted)
 
 
 def _record_of(span: ReadableSpan) -> CallRecord | None:

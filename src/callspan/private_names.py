@@ -162,18 +162,11 @@ ITERATOR: Final = PrivateName(
 )  # fmt: skip
 SPAN_NAME: Final = PrivateName(
     "span_name", ("anthropic._models:FinalRequestOptions",), "the SDK's own span stays",
-    "one span per call where the anthropic SDK traces itself: there are two", with_="span_route",
-)  # fmt: skip
-SPAN_ROUTE: Final = PrivateName(
-    "span_route", ("anthropic._models:FinalRequestOptions",), "it is left out", "http.route", with_="span_name"
-)
-TRACER: Final = PrivateName(
-    "_tracer", ("anthropic._base_client:BaseClient",), "the SDK's own span stays",
-    "one span per call where the anthropic SDK traces itself: there are two", with_="_open_telemetry",
+    "one span per call where the anthropic SDK traces itself: there are two"
 )  # fmt: skip
 OPEN_TELEMETRY: Final = PrivateName(
-    "_open_telemetry", ("anthropic._base_client:BaseClient",), "its defaults are assumed",
-    "the conversation and propagation set for a client of the anthropic SDK", with_="_tracer",
+    "_open_telemetry", ("anthropic._base_client:BaseClient",), "its default is assumed",
+    "the propagation set for a client of the anthropic SDK"
 )  # fmt: skip
 _BY_METHOD: Final = "attributes are set by the public method"
 _BOUNDED: Final = ("opentelemetry.attributes:BoundedAttributes",)
@@ -187,14 +180,6 @@ LIMITS: Final = PrivateName("_limits", _SPAN, _EVENT_BY_METHOD)
 ADD_EVENT: Final = PrivateName("_add_event", _SPAN, _EVENT_BY_METHOD)
 SPAN_LIMITS: Final = PrivateName("SpanLimits", ("opentelemetry.sdk.trace",), _EVENT_BY_METHOD)
 EVENT: Final = PrivateName("Event", ("opentelemetry.sdk.trace",), _EVENT_BY_METHOD)
-SPAN_PROCESSOR: Final = PrivateName(
-    "_span_processor", _SPAN, "spans of other instrumentations are left to their owners",
-    "spans of calls whose LLM span a framework never ends",
-)  # fmt: skip
-SDK_SPAN: Final = PrivateName(
-    "_Span", ("opentelemetry.sdk.trace",), "a span that can only be read is exported",
-    "where a framework never ends its span: what span processors do in `_on_ending`",
-)  # fmt: skip
 _LOOKED_UP: Final = "the meter provider is looked up on every call, which costs more"
 _METRICS: Final = ("opentelemetry.metrics._internal",)
 INTERNAL: Final = PrivateName("_internal", ("opentelemetry.metrics",), _LOOKED_UP)
@@ -235,9 +220,9 @@ HOOKED: Final = (
 )  # fmt: skip
 """Functions that are hooked; `intercept.patching` says by what."""
 READ: Final = (
-    HELPER_TAG, BASE_URL, RESOURCE_CLIENT, ITERATOR, SPAN_NAME, SPAN_ROUTE, TRACER, OPEN_TELEMETRY,
+    HELPER_TAG, BASE_URL, RESOURCE_CLIENT, ITERATOR, SPAN_NAME, OPEN_TELEMETRY,
     ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, SPAN_LIMITS, EVENT, ADD_EVENT,
-    SPAN_PROCESSOR, SDK_SPAN, INTERNAL, URI, QUEUED,
+    INTERNAL, URI, QUEUED,
     METER_PROVIDER, PROXY_METER_PROVIDER, SELF_WRAPPER, GI_CODE, AG_CODE, GI_FRAME, AG_FRAME, GI_RUNNING, AG_RUNNING,
 )  # fmt: skip
 """Names that are read or set."""

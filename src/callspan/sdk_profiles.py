@@ -36,8 +36,6 @@ class SdkProfile(NamedTuple):
     """The HTTP libraries whose clients it uses or accepts."""
     sockets: tuple[str, ...] = ()
     """The libraries by which it opens websockets."""
-    own_scope: str | None = None
-    """Beginning of the name of the tracer by which the SDK traces itself; None: it does not."""
 
 
 PROFILES: Final[dict[str, SdkProfile]] = {
@@ -48,7 +46,6 @@ PROFILES: Final[dict[str, SdkProfile]] = {
         ),
         SdkProfile(
             "anthropic", "Anthropic", "anthropic >= 0.34", "anthropic", "anthropic", "api.anthropic.com", "/v1",
-            own_scope="com.anthropic.sdk.python",
         ),
         SdkProfile("groq", "Groq", "groq >= 1.0", "openai", "groq", "api.groq.com", "/openai/v1", http=("httpx",)),
     )

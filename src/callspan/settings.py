@@ -16,15 +16,14 @@ if TYPE_CHECKING:
 else:
     from typing import TypedDict
 
-__all__ = ["Content", "Media", "Native", "SettingArguments", "SettingError", "Settings", "Vocabulary"]
+__all__ = ["Content", "Media", "SettingArguments", "SettingError", "Settings", "Vocabulary"]
 
 KIB: Final = 1024
 
 Content: TypeAlias = Literal["full", "metadata", "off"]
 Vocabulary: TypeAlias = Literal["llm", "gen_ai", "openinference"]
 Media: TypeAlias = Literal["reference", "inline"]
-Native: TypeAlias = Literal["replace", "keep"]
-Fsync: TypeAlias = Literal["none", "interval", "always"]
+Fsync: TypeAlias = Literal["none", "always"]
 TracePer: TypeAlias = Literal["session", "timestep"]
 Size: TypeAlias = int | str
 """Bytes, as a number or as text with a unit of 1024: `32768`, `"32k"`, `"16m"`, `"1g"`."""
@@ -63,7 +62,6 @@ class SettingArguments(TypedDict, total=False):
     content: Content | Literal[False] | None
     content_on_spans: bool | None
     vocabularies: Sequence[Vocabulary] | None
-    llm_raw: bool | None
     max_attribute_bytes: Size | None
     max_span_bytes: Size | None
     max_record_bytes: Size | None
@@ -72,9 +70,7 @@ class SettingArguments(TypedDict, total=False):
     stream_usage: bool | None
     estimate_usage: bool | None
     chunk_log: int | None
-    native: Native | None
     log_events: bool | None
-    completion_hook: str | Literal[False] | None
     attempt_spans: bool | None
     fsync: Fsync | None
     spool_max_bytes: Size | None
@@ -82,8 +78,6 @@ class SettingArguments(TypedDict, total=False):
     flush_on_sigterm: bool | None
     trace_per: TracePer | None
     prices: str | Path | Literal[False] | None
-    span_cost: bool | None
-    compatibility: bool | None
     retain_days: float | Literal[False] | None
     retain_content_days: float | Literal[False] | None
     retain_bytes: Size | Literal[False] | None
@@ -103,8 +97,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             anywhere. Default: `full`.
         content_on_spans: Off: content in records and log events only, as the conventions' EVENT_ONLY. Default: on.
         vocabularies: Attribute sets on spans: `llm`, `gen_ai`, `openinference`. Default: `llm` and `gen_ai`.
-        llm_raw: `llm.prompts`, `llm.prompts.raw` and `llm.completions.raw` on spans even if another vocabulary has
-            the messages. Default: off.
         max_attribute_bytes: Maximum size of an attribute in bytes; truncated values stay valid JSON. Default: 32 KiB.
         max_span_bytes: Maximum content of all attributes of one span, in bytes. Default: 128 KiB.
         max_record_bytes: Maximum bytes of a record; bodies of larger ones are removed and listed. Default: 16 MiB.
@@ -114,12 +106,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         stream_usage: Request the usage of OpenAI chat streams, and hide the extra chunk from the caller. Default: off.
         estimate_usage: Estimate tokens if the provider returns none; marked as estimates. Default: off.
         chunk_log: Number of chunks per stream whose time and kind are recorded. Default: 0.
-        native: The anthropic SDK's own spans: `replace` them by callspan's, or `keep` both. Default: `replace`.
         log_events: Content and rewards as log events of the conventions. Default: off.
-        completion_hook: Name of a completion hook of OpenTelemetry's GenAI utilities, called with each finished call.
-            Default: none.
         attempt_spans: A child span for each HTTP request of a call, in addition to the events. Default: off.
-        fsync: `none`; `interval`: every second; `always`: with every record. Default: `none`.
+        fsync: `none`, or `always`: with every record. Default: `none`.
         spool_max_bytes: Maximum size of undelivered records in bytes; beyond it bodies are dropped first, then
             records, both counted. Default: 1 GiB.
         spool_dir: Directory of the records that wait. Default: next to a file store, else the user's state directory.
@@ -127,9 +116,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             unhandled SIGTERM ends the process. Default: on.
         trace_per: `session`: one trace per session; `timestep`: one per timestep, linked. Default: `session`.
         prices: File of your own prices of models, used before the published ones. Default: none.
-        span_cost: Computed cost on spans too, at about 0.1 ms a call; a cost the provider reports is always there.
-            Default: off.
-        compatibility: Attribute names that backends still read, in addition to the conventions' own. Default: on.
         retain_days: Delete sessions from the stores so many days after their end, and calls outside sessions so many
             days after their start. Default: never.
         retain_content_days: So many days after that end or start, stores with tables keep of a record only what
@@ -148,7 +134,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     content: Content = "full"
     content_on_spans: bool = True
     vocabularies: tuple[Vocabulary, ...] = ("llm", "gen_ai")
-    llm_raw: bool = False
     max_attribute_bytes: int = 32 * KIB
     max_span_bytes: int = 128 * KIB
     max_record_bytes: int = 16 * KIB * KIB
@@ -157,9 +142,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stream_usage: bool = False
     estimate_usage: bool = False
     chunk_log: int = 0
-    native: Native = "replace"
     log_events: bool = False
-    completion_hook: str | None = None
     attempt_spans: bool = False
     fsync: Fsync = "none"
     spool_max_bytes: int = KIB**3
@@ -167,8 +150,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     flush_on_sigterm: bool = True
     trace_per: TracePer = "session"
     prices: Path | None = None
-    span_cost: bool = False
-    compatibility: bool = True
     retain_days: float | None = None
     retain_content_days: float | None = None
     retain_bytes: int | None = None

@@ -85,7 +85,6 @@ _PARSERS: Final[Mapping[str, Parse]] = {
 }
 _VARIABLES: Final[Mapping[str, str]] = {
     **{name: f"{_PREFIX}{name.upper()}" for name in _PARSERS if name != "content_on_spans"},
-    "completion_hook": "OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK",
     "service": "OTEL_SERVICE_NAME",
 }
 _DEFAULTS: Final = Settings()

@@ -10,7 +10,6 @@ import anthropic
 import openai
 
 import callspan
-from callspan.semconv import anthropic as of_anthropic
 from callspan.semconv import call, events, gen_ai, llm, openinference, scope_messages, session
 from callspan.semconv.table import Row, Table
 from callspan.testing import ScriptedProvider, capture
@@ -24,7 +23,7 @@ def attributes_of_an_agent() -> list[tuple[str, Any]]:
     Each bag with what it is on: the first word of a span's name, or an event's name.
     """
     every = ("llm", "gen_ai", "openinference")
-    with ScriptedProvider() as provider, capture(vocabularies=every, llm_raw=True, attempt_spans=True) as captured:
+    with ScriptedProvider() as provider, capture(vocabularies=every, attempt_spans=True) as captured:
         client = openai.OpenAI(api_key="sk-any", base_url=provider.openai_url, max_retries=1)
         provider.reply(tool_calls=[{"name": "move", "arguments": {"to": "north"}, "id": "call_1"}], cache_read_tokens=2)
         provider.reply(status=429, retry_after_s=0.001)
@@ -95,7 +94,7 @@ def kind(value: object) -> str:
 
 def test_every_attribute_of_an_agents_spans_and_events_has_a_row_with_its_type() -> None:
     types: dict[str, set[str]] = {}
-    for row in (*of_anthropic.NATIVE, *rows(call, events, session, *VOCABULARIES)):
+    for row in rows(call, events, session, *VOCABULARIES):
         types.setdefault(row.name, set()).add(row.type.partition(" ")[0])
     stars = {name.removesuffix("*"): found for name, found in types.items() if name.endswith("*")}
     seen = {name: kind(value) for _, bag in attributes_of_an_agent() for name, value in (bag or {}).items()}

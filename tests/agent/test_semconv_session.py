@@ -30,16 +30,12 @@ def test_span_names_have_few_values() -> None:
 
 
 def test_the_index_of_the_first_step_is_zero_and_shown() -> None:
-    assert names.start_attributes(STEP, compatibility=False)["callspan.step.index"] == 0
+    assert names.start_attributes(STEP)["callspan.step.index"] == 0
 
 
-def test_the_compatibility_kind_can_be_turned_off() -> None:
-    kinds = [
-        names.start_attributes(record, compatibility=True)["openinference.span.kind"]
-        for record in (SESSION, STEP, TOOL)
-    ]
+def test_the_kind_that_phoenix_reads_is_there() -> None:
+    kinds = [names.start_attributes(record)["openinference.span.kind"] for record in (SESSION, STEP, TOOL)]
     assert kinds == ["CHAIN", "CHAIN", "TOOL"]
-    assert "openinference.span.kind" not in names.start_attributes(SESSION, compatibility=False)
 
 
 def test_arguments_and_results_are_json_text_and_null_is_a_result() -> None:
@@ -79,7 +75,7 @@ def test_content_is_only_in_the_content_functions() -> None:
         "gen_ai.evaluation.result",
     ]
     assert events_of.event_attributes(SESSION) == {}
-    assert names.start_attributes(events[-1], compatibility=True) == {}
+    assert names.start_attributes(events[-1]) == {}
 
 
 @pytest.mark.parametrize(

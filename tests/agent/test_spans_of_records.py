@@ -96,7 +96,7 @@ def everything(provider: ScriptedProvider) -> None:
 
 SETTINGS: list[dict[str, Any]] = [
     {}, {"content": "metadata"}, {"content": "off"}, {"content_on_spans": False}, {"trace_per": "timestep"},
-    {"vocabularies": "gen_ai", "compatibility": False}, {"max_attribute_bytes": 200, "max_span_bytes": 900},
+    {"vocabularies": "gen_ai"}, {"max_attribute_bytes": 200, "max_span_bytes": 900},
 ]  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def test_the_spans_of_a_session_are_made_of_what_a_store_has(
     provider: ScriptedProvider, tmp_path: Path, program: Any
 ) -> None:
     """But for the rewards that came after its end, which a store counts and the span could not have."""
-    url, settings = f"sqlite:///{tmp_path}/calls.db", {"span_cost": True}
+    url, settings = f"sqlite:///{tmp_path}/calls.db", {}
     with capture(stores=url, spool_dir=tmp_path / "spool", **settings) as seen:
         program(provider)
     with closing(open_store(url)) as reader:

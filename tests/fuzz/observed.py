@@ -32,7 +32,7 @@ def _profiles() -> dict[str, dict[str, Any]]:
         },
         "metadata": {"content": "metadata"},
         "off": {"content": "off"},
-        "kept": {"native": "keep", "media": "inline"},
+        "kept": {"media": "inline"},
         "stored": {"stores": f"sqlite:///{directory}/calls.db", "spool_dir": f"{directory}/spool"},
         "lines": {"stores": f"jsonl:///{directory}/calls.jsonl", "spool_dir": f"{directory}/lines"},
     }  # fmt: skip
@@ -115,11 +115,7 @@ class Observed:
         if case.profile in self._stores:
             wrong += self._stores[case.profile].wrong(records, spans)
         native = [span.name for span in self._native.get_finished_spans() if "count_tokens" not in span.name]
-        if (
-            case.profile != "kept"
-            and calls
-            and any(name.endswith(("messages.create", "messages.stream")) for name in native)
-        ):
+        if calls and any(name.endswith(("messages.create", "messages.stream")) for name in native):
             wrong.append(f"the SDK's own span beside ours: {native}")
         return wrong
 

@@ -345,7 +345,7 @@ def test_content_that_is_not_wanted_is_in_no_version_of_the_call(content: Any, m
         await mode.wait(responses.retrieve(job.id))
         return str((await mode.wait(responses.retrieve(job.id))).status)
 
-    with capture(content=content, llm_raw=True) as seen:
+    with capture(content=content) as seen:
         assert run(body) == "completed"
         texts = [*(span.to_json() for span in seen.spans), *(encode(record).decode() for record in seen.everything)]
     assert len(seen.spans) == 2

@@ -119,15 +119,6 @@ def test_what_the_provider_states_is_measured_at_once_and_not_again_in_the_store
     assert (point.count, point.sum, point.attributes["callspan.cost.source"]) == (2, 0.5, "provider")
 
 
-def test_with_the_cost_on_spans_it_is_measured_without_any_store(
-    provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], prices: Path
-) -> None:
-    start(prices=prices, span_cost=True)
-    ask(provider)
-    (point,) = points(reader, "callspan.client.cost")
-    assert (point.count, point.sum) == (1, pytest.approx(0.006))
-
-
 class Failing:
     """A store that fails a given number of times, and then accepts everything."""
 

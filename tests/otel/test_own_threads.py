@@ -32,7 +32,7 @@ import openai
 import callspan
 from callspan.testing import ScriptedProvider
 
-handle = callspan.instrument(stores="sqlite:///calls.db", fsync="interval")
+handle = callspan.instrument(stores="sqlite:///calls.db")
 with ScriptedProvider() as scripted, openai.OpenAI(api_key="k", base_url=scripted.openai_url) as client:
     with trace.get_tracer("app").start_as_current_span("request"):
         sqlite3.connect(":memory:").cursor().execute("select 1")

@@ -96,19 +96,13 @@ def test_a_huge_document_is_truncated_and_the_text_around_it_is_complete(sent: S
     document = letter * 1_000_000
     size = len(document.encode())
     messages = [message("Be brief.", "system"), message(document), message("What does it say?")]
-    span = sent({"messages": messages}, llm_raw=True)
+    span = sent({"messages": messages})
     first, middle, last = texts(span, "gen_ai.input.messages")
     assert (first, last) == ("Be brief.", "What does it say?")
     assert CUT.search(middle)
     assert int(CUT.findall(middle)[0]) == size
     assert middle.startswith(letter * 1000)
-    prompts = span.attributes["llm.prompts"]
-    assert prompts.startswith("system: Be brief.\n\nuser: " + letter)
-    assert prompts.endswith("\n\nuser: What does it say?")
-    assert int(CUT.findall(prompts)[0]) == size
-    raw = json.loads(span.attributes["llm.prompts.raw"])
-    assert [raw[0]["content"], raw[2]["content"]] == ["Be brief.", "What does it say?"]
-    assert span.attributes["callspan.truncated_bytes"] > 1_000_000
+    assert span.attributes["callspan.truncated_bytes"] > 900_000
     assert texts(span, "gen_ai.output.messages") == ["Well."]
 
 
@@ -144,13 +138,12 @@ def test_media_goes_by_reference_to_receiver_and_store(
     kind = {"openai": "text", "responses": "input_text", "anthropic": "text"}[sdk]
     content = [{"type": kind, "text": "What is this?"}, part]
     name = "input" if sdk == "responses" else "messages"
-    span = sent({name: [{"role": "user", "content": content}]}, sdk=sdk, llm_raw=True)
+    span = sent({name: [{"role": "user", "content": content}]}, sdk=sdk)
     assert ENCODED.encode() in provider.requests[0].content, "the provider got it whole"
     parts = json.loads(span.attributes["gen_ai.input.messages"])[0]["parts"]
     assert parts[0] == {"type": "text", "content": "What is this?"}
     assert parts[1]["uri"] == f"urn:sha256:{REFERENCE['sha256']}"
     assert (parts[1]["mime_type"], parts[1]["size"]) == (mime, len(PIXELS))
-    assert json.dumps(REFERENCE)[1:-1].replace(" ", "") in span.attributes["llm.prompts.raw"]
     assert "callspan.truncated_bytes" not in span.attributes, "nothing was cut: what it stands for is elsewhere"
     piece = ENCODED[1000:1200].encode()
     assert not any(piece in body for body in receiver.raw)

@@ -84,7 +84,6 @@ def everything(
         meter_provider=MeterProvider([metrics]),
         logger_provider=logs,
         log_events=True,
-        llm_raw=True,
         vocabularies=("llm", "gen_ai", "openinference"),
         chunk_log=5,
         **settings,

@@ -137,23 +137,12 @@ class TestDelivery:
         assert len(found) == len(set(found)) == 1600
         assert spool.counters()["corrupt_bytes"] == 0
 
-    @pytest.mark.parametrize("fsync", ["interval", "always"])
-    def test_fsync_policies_deliver_alike(self, place: Path, tmp_path: Path, fsync: str) -> None:
+    def test_what_is_synced_with_each_record_is_delivered_alike(self, place: Path, tmp_path: Path) -> None:
         sink = FileSink(tmp_path / "f")
-        spool = Spool(place, [sink], fsync=fsync)  # type: ignore[arg-type]
+        spool = Spool(place, [sink], fsync="always")
         fill(spool, keys(20))
         assert spool.close(10)
         assert sink.keys() == keys(20)
-
-    def test_the_fsync_thread_syncs_while_a_sink_hangs(self, place: Path, tmp_path: Path) -> None:
-        sink = HangingSink(tmp_path / "f")
-        spool = Spool(place, [sink], fsync="interval")
-        fill(spool, ["a"])
-        (segment,) = (source for source in spool._segments.sources() if isinstance(source, Segment))
-        assert segment.unsynced
-        until(lambda: not segment.unsynced)
-        sink.freed.set()
-        spool.close(5)
 
     def test_a_closed_spool_refuses_and_counts(self, place: Path, tmp_path: Path) -> None:
         spool = Spool(place, [FileSink(tmp_path / "f")])

@@ -140,9 +140,8 @@ SETTINGS: list[tuple[dict[str, Any], dict[str, str]]] = [
     ({"content": "metadata"}, {"CALLSPAN_CONTENT": "metadata"}),
     ({"content": "off"}, {"CALLSPAN_CONTENT": "off"}),
     ({"content_on_spans": False}, {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "event_only"}),
-    ({"vocabularies": "gen_ai", "compatibility": False},
-     {"CALLSPAN_VOCABULARIES": "gen_ai", "CALLSPAN_COMPATIBILITY": "off"}),
-    ({"trace_per": "timestep", "span_cost": True}, {"CALLSPAN_SPAN_COST": "on"}),
+    ({"vocabularies": "gen_ai"}, {"CALLSPAN_VOCABULARIES": "gen_ai"}),
+    ({"trace_per": "timestep"}, {}),
 ]  # fmt: skip
 
 

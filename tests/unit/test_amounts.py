@@ -25,7 +25,7 @@ def test_the_precision_of_an_application_rounds_no_cost(provider: ScriptedProvid
     url = f"sqlite:///{tmp_path}/c.db"
     found = []
     for precision in (28, 5):
-        handle = callspan.instrument(stores=url, span_cost=True)
+        handle = callspan.instrument(stores=url)
         provider.reply(text="x", input_tokens=1_234_567, output_tokens=333_333)
         with openai.OpenAI(base_url=provider.openai_url, api_key="any") as client, decimal.localcontext() as context:
             context.prec = precision

@@ -83,13 +83,11 @@ INVALID: dict[str, Odd] = {
     "content": (*NEVER, True, 0, 0.0, 1, None.__class__, [], "ful", "everything"),
     "vocabularies": (object(), b"x", 1.5, {"a": 1}, [None], "latin", ["llm", "latin"], True),
     "media": (*NEVER, False, "inlin"),
-    "native": (*NEVER, True),
     "fsync": (*NEVER, False),
     "trace_per": (*NEVER, True),
     "spool_dir": (object(), b"x", 1.5, [], "", " ", "\0", True, "~nobody-of-this-name/x"),
     "prices": (object(), b"x", 1.5, [], "", "\0", True),
     "service": (object(), b"x", 1.5, [], True),
-    "completion_hook": (object(), b"x", 1.5, [], True, lambda: None),
 }
 TABLE = [(name, value) for name, values in INVALID.items() for value in values]
 
@@ -135,7 +133,6 @@ def test_an_invalid_argument_is_an_error_that_names_it(name: str, value: object)
         ("retain_bytes", "10G", 10 * 1024**3),
         ("retain_bytes", False, None),
         ("service", False, None),
-        ("completion_hook", "upload", "upload"),
     ],
 )
 def test_a_value_whose_meaning_is_clear_is_taken(name: str, value: object, taken: object) -> None:

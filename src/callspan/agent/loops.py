@@ -153,11 +153,10 @@ class Loop(Agent):
         super()._call_ended(processed, conversation)
         record, agent = processed.record, self._block or self
         if record.outcome != "started" and "provider" not in agent._facts:
-            params, http = record.request.params, record.http
+            params = record.request.params
             kind = output_type(params.get("output_format")) or output_type_of_text(params.get("output_config"))
             agent._facts |= {
                 "provider": record.provider, "model": record.request.model, "output_type": kind,
-                "conversation_id": http and http.conversation_id,
             }  # fmt: skip
 
     def _open(self, current: Context) -> Context:
@@ -294,7 +293,6 @@ class LoopTool(Tool):
         self.facts |= {
             "description": inner.get("description") if isinstance(inner, dict) else None,
             "provider": record.provider,
-            "conversation_id": record.http and record.http.conversation_id,
             "toolset": (call.extra or {}).get("toolset_name"),
         }
 

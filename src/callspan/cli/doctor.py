@@ -36,7 +36,7 @@ from callspan.otlp.variables import (
 )
 from callspan.private_names import MODULES, READ
 from callspan.safe_urls import error_text, is_http_url, safe_name
-from callspan.sdk_profiles import PROFILES, SDKS
+from callspan.sdk_profiles import SDKS
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load, troubles_of, variables
 from callspan.spool.directory import BAD_SUFFIX, Listing
@@ -252,7 +252,7 @@ def _private_names() -> Iterator[Check]:
 
 
 def _others() -> Iterator[Check]:
-    """Report other instrumentations: active here, started by `opentelemetry-instrument`, or only installed."""
+    """Report other instrumentations: imported here, started by `opentelemetry-instrument`, or only installed."""
     area = "other instrumentations"
     active = others.found()
     for name in active:
@@ -270,10 +270,6 @@ def _others() -> Iterator[Check]:
         if version is not None and name not in (*active, *turned_on):
             detail = f"{version} installed, not on here: if the application turns it on, it {others.MEANS}"
             yield Check(area, name, "note", detail)
-    for profile in PROFILES.values():
-        if profile.own_scope is not None and _version(profile.name) is not None:
-            detail = "traces itself; callspan puts its own span in that one's place, so there is one a call"
-            yield Check(area, f"{profile.name} SDK", "note", detail)
 
 
 def store_state(url: str, settings: Settings) -> Check:

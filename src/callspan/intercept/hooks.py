@@ -23,7 +23,7 @@ from callspan.fail_open import fail_open, reported
 from callspan.intercept import other_instrumentations
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.live_call import CallFactory
-from callspan.settings import Content, Native, strictest
+from callspan.settings import Content, strictest
 
 Function: TypeAlias = Callable[..., Any]
 Reader: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], Any]
@@ -312,8 +312,6 @@ class HookContext:
         """Whether to send W3C `traceparent` with provider requests."""
         self.stream_usage = False
         """Whether to request the usage of chat streams, see `stream_readers.request_usage`."""
-        self.native: Native = "replace"
-        """How to handle the spans the anthropic SDK creates itself."""
         self.warned_about_other_tracers = False
         """Whether other instrumentations were searched for since the last `instrument()`."""
         self.missing: set[tuple[str, str]] = set()

@@ -24,7 +24,6 @@ from opentelemetry import propagate
 from callspan.fail_open import fail_open, reported, value_of
 from callspan.intercept.body_parsers import EventParser, file_body_of
 from callspan.intercept.hooks import Function, HookContext, HookSteps, argument, guarded
-from callspan.intercept.other_instrumentations import with_answer, with_request
 from callspan.intercept.request import CURRENT_CALL, OpenCall
 from callspan.intercept.response_observer import OBSERVERS, HttpResponse, ResponseObserver, observer_of, parsing_error
 from callspan.intercept.response_state import Event
@@ -82,8 +81,6 @@ def _begun(opened: OpenCall, request: Any) -> OpenCall | None:  # noqa: ANN401 -
         if not opened.body_seen:
             opened.body_seen = True
             opened.call.sent(request.content, registry.decoded(request.content))
-        if opened.call.http is not None:
-            opened.call.http = with_request(opened.call.http, opened.call.record, request)
     except reported(_ATTEMPT):
         return opened
     return opened
@@ -98,8 +95,6 @@ def _response_received(opened: OpenCall, response: Any) -> None:  # noqa: ANN401
     offset_ns = call.offset_ns()
     headers = relevant_headers(response.headers.raw)
     call.attempts.headers_received(offset_ns, response.status_code, headers, lambda: response.content)
-    if call.http is not None:
-        call.http = with_answer(call.http, headers)
 
 
 def observe_reader(hook_context: HookContext, original: Function) -> Function:

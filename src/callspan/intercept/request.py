@@ -13,7 +13,6 @@ from contextvars import ContextVar
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
-import msgspec
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
@@ -369,14 +368,12 @@ def _opened(
 ) -> OpenCall:
     """Start observing a request. After its start nothing here may raise, or it would never end."""
     client, options, stream, context = arguments
-    ownership = other_instrumentations.OWN_SPANS[hook_context.propagate]
+    inject = hook_context.propagate
     endpoint = None if callable(route) else route
     # Reading a missing field of a pydantic model raises, with a message that is more expensive than a span.
     is_native = getattr(options, "__dict__", {}).get(names.SPAN_NAME.name) is not None
     if is_native and endpoint is not None:
-        ownership = other_instrumentations.decide_ownership(
-            client, options, native=hook_context.native, propagate=hook_context.propagate
-        )
+        inject = other_instrumentations.without_own_span(client, options) or inject
     if not hook_context.warned_about_other_tracers:
         hook_context.warn_about_other_tracers()
     raw, info = wants_raw(options), call_info(client, options, stream)
@@ -388,8 +385,4 @@ def _opened(
         reads_items=bool(hook_context.missing) and hook_context.lacks(info.sdk, names.PROCESS_RESPONSE_DATA.name),
     )
     call = route(factory, info, context) if callable(route) else factory.start(route, info, alone=not context)
-    http = ownership.replaced
-    if http is not None:
-        in_session = call.record.place.session_id is not None
-        call.http = msgspec.structs.replace(http, conversation_id=None) if in_session else http
-    return OpenCall(hook_context, call, path, context, inject=ownership.inject)
+    return OpenCall(hook_context, call, path, context, inject=inject)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
 from typing import Any, Final
@@ -88,9 +87,8 @@ def _within(loop: Loop, advances: Any) -> Any:  # noqa: ANN401 - a generator of 
 
 def observe_loop_span(hook_context: HookContext, original: Function) -> Function:
     """Return a replacement of what starts the SDK's own span of a loop: none where the loop's agent replaces it."""
-    return silenced(
-        original, _START, lambda args: hook_context.native == "replace" and running_loop(args[0]) is not None
-    )
+    del hook_context
+    return silenced(original, _START, lambda args: running_loop(args[0]) is not None)
 
 
 def observe_tool_span(hook_context: HookContext, original: Function) -> Function:
@@ -101,8 +99,9 @@ def observe_tool_span(hook_context: HookContext, original: Function) -> Function
         loop = _recorded_loop(hook_context, args[0])
         return None if loop is None else (loop, tool_of.read(args, kwargs), tool_use.read(args, kwargs))
 
-    def returned(state: tuple[Loop, Any, Any], native: AbstractContextManager[Any]) -> _ToolBlock:
-        return _ToolBlock(partial(_ran, *state), None if hook_context.native == "replace" else native)
+    def returned(state: tuple[Loop, Any, Any], native: object) -> _ToolBlock:
+        del native
+        return _ToolBlock(partial(_ran, *state))
 
     return guarded(original, HookSteps(step=_RUN, begin=begin, returned=returned))
 
@@ -162,26 +161,23 @@ def _ignore(*args: object, **kwargs: object) -> None:
 
 
 class _ToolBlock:
-    """The block in which a tool runs; the SDK's own span, if it has one, is within."""
+    """The block in which a tool runs, in place of the SDK's, which has a span of its own."""
 
-    def __init__(self, start: Callable[[], LoopTool], native: AbstractContextManager[Any] | None) -> None:
-        self._start, self._native = start, native
+    def __init__(self, start: Callable[[], LoopTool]) -> None:
+        self._start = start
         self._tool: LoopTool | None = None
         self._run: Any = None
 
     def __enter__(self) -> Any:  # noqa: ANN401 - the SDK's own, or ours
         with _RUN:
             self._tool = self._start()
-        self._run = _Run() if self._native is None else self._native.__enter__()
+        self._run = _Run()
         return self._run
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        try:
-            return None if self._native is None else self._native.__exit__(kind, error, trace)
-        finally:
-            with _RUN:
-                if self._tool is not None:
-                    result = self._run.result or {"content": UNSET}
-                    self._tool.halt(error, result.get("content"), failed=result.get("is_error") is True)
+    ) -> None:
+        with _RUN:
+            if self._tool is not None:
+                result = self._run.result or {"content": UNSET}
+                self._tool.halt(error, result.get("content"), failed=result.get("is_error") is True)

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from callspan.observe.attempts import AttemptLog
 from callspan.observe.ending import Ending
 from callspan.observe.ports import CallInfo, CallSpanHandle, ExchangePorts
-from callspan.record.call import CallRecord, ErrorInfo, Http, Outcome, Place, Request, StreamEnd, Timing
+from callspan.record.call import CallRecord, ErrorInfo, Outcome, Place, Request, StreamEnd, Timing
 
 NOWHERE: Final = Place()
 
@@ -45,7 +45,7 @@ class Exchange:
 
     __slots__ = (
         "__weakref__", "_body", "_complete", "_endings", "_now_ns", "_ports", "_zero_ns", "attempts", "has_body",
-        "http", "named", "record", "span", "streaming",
+        "named", "record", "span", "streaming",
     )  # fmt: skip
 
     byte_reader: ByteReader | None = None
@@ -62,8 +62,6 @@ class Exchange:
         self.named = [record.call_id]
         """The id of its record; empty until the first event of a background response has the one that it is made of."""
         self.span = span
-        self.http: Http | None = None
-        """What an SDK's span that ours replaces would show of the HTTP exchange, as it becomes known."""
         self.streaming = record.request.stream is True
         self.attempts = AttemptLog()
         self._body: object = None

@@ -210,7 +210,6 @@ class RecordedExchange(Exchange):
             "parent_span_id": span.parent_span_id,
             "sampled": span.sampled,
             "trace": span.trace,
-            "http": self.http,
             "part": "ended",
             "request": self._request,
             "timing": timing,

@@ -57,9 +57,6 @@ def withhold(record: _R, why: str) -> _R:
         removed["place"] = replace(record.place, session_name=None)
         removed["request"] = replace(record.request, params={})
         notes.append(Redaction(what="request.params", why=why))
-        if record.http is not None:
-            removed["http"] = None
-            notes.append(Redaction(what="http", why=why))
     error = getattr(record, "error", None)
     if isinstance(error, ErrorInfo) and error.frames is not None:
         removed["error"] = replace(error, frames=None)

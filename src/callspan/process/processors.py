@@ -13,8 +13,8 @@ On the thread of the caller, for calls, sessions, timesteps, events, messages an
 | cost | calls | after the redactor: usage that it removes is not priced |
 | callbacks | all records | last: they get the final record; a record that they return is processed again |
 
-The cost is the one that the provider states; with `span_cost` also a computed one. Without `span_cost` it is computed
-by a second list, which the delivery thread of a store runs on decoded records.
+The cost is the one that the provider states. Another is computed by a second list, which the delivery thread of a store
+runs on decoded records.
 """
 
 from __future__ import annotations
@@ -244,8 +244,7 @@ def caller_processors(settings: Settings, redactor: Redactor | None = None) -> P
         steps.append(Processor(fail_open("remove the content of a record"), reduced))
     limit = partial(within, max_bytes=settings.max_record_bytes)
     steps.append(Processor(fail_open("limit the size of a record"), limit))
-    cost = ComputedCost(settings.prices) if settings.span_cost else with_provider_cost
-    steps.append(Processor(_PRICE, cost, _unchanged, calls_only=True))
+    steps.append(Processor(_PRICE, with_provider_cost, _unchanged, calls_only=True))
     return Processors(steps, redacts=redactor is not None)
 
 

@@ -243,27 +243,6 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     """The first chunks in order; empty unless the setting `chunk_log` is set."""
 
 
-class Http(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """What the HTTP exchange of a call says beside its attempts; only where its span replaces one of the SDK's own."""
-
-    scheme: str = "https"
-    """`https` or `http`."""
-    path: str | None = None
-    """The path of the first request, without its query; None: nothing was sent."""
-    host: str | None = None
-    """Host and port of the first request; None: those of the base URL."""
-    route: str | None = None
-    """The path without ids, as the SDK states it; None: it is the path."""
-    betas: list[str] = []
-    """The betas that were requested."""
-    organization_id: str | None = None
-    """The organization of the key, as the answer states it."""
-    workspace_id: str | None = None
-    """The workspace of the key, as the answer states it."""
-    conversation_id: str | None = None
-    """The id of the conversation that the application gave to the SDK; None within a session."""
-
-
 class Place(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """The session and timestep in which a call was made."""
 
@@ -398,8 +377,6 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     """The times."""
     attempts: list[Attempt] = []
     """Its HTTP requests, in order."""
-    http: Http | None = None
-    """What its span has of the HTTP exchange, as the SDK's own would; None: the SDK makes none."""
     retries: int | None = None
     """Attempts of the SDK minus one; None when unknown."""
     rate_limits: RateLimits | None = None

@@ -14,7 +14,7 @@ import msgspec
 from callspan.amounts import as_number
 from callspan.record.call import FAILED, Attempt, CallRecord, Timing
 from callspan.record.messages import Conversation
-from callspan.semconv import anthropic, gen_ai, llm, openinference
+from callspan.semconv import gen_ai, llm, openinference
 from callspan.semconv.content_attributes import NOTHING_SHOWN, Attributes, ByteBudget, Shown
 from callspan.semconv.llm import rate_limit_rows
 from callspan.semconv.table import (
@@ -140,7 +140,7 @@ END: Final = Table(
     Row("callspan.error.param", STRING, "error.param", "The parameter that the provider rejects."),
     Row(
         "callspan.cost.usd", STRING, From("cost", lambda cost: as_number(cost.usd)),
-        "US dollars as decimal text: what the provider states; computed only with `span_cost`.",
+        "US dollars as decimal text: what the provider states; the computed cost is in the record.",
     ),
     Row("callspan.usage.estimated", BOOLEAN, "usage.estimated", "Token counts are estimates.", if_true=True),
     Row("callspan.usage.output_images", INT, "usage.output_images", "Complete images in the answer."),
@@ -156,7 +156,6 @@ END: Final = Table(
     Row("callspan.request.tools", STRINGS, From("request.tool_names", tuple), "Names of the tools.", content=False),
     Row("callspan.request.bytes", INT, "request.body_bytes", "Size of the body that was sent.", content=False),
     Row("callspan.response.bytes", INT, "response.body_bytes", "Size of the body of the answer.", content=False),
-    *anthropic.NATIVE,
 )  # fmt: skip
 
 
@@ -286,14 +285,14 @@ class Projection:
     def __init__(self, settings: Settings) -> None:
         self._attribute_bytes = settings.max_attribute_bytes
         self._span_bytes = settings.max_span_bytes
-        self._raw = settings.llm_raw or settings.vocabularies == ("llm",)
+        self._raw = settings.vocabularies == ("llm",)
         tables = [_VOCABULARIES[name] for name in settings.vocabularies]
         starts, ends = tuple(start for start, _ in tables), tuple(end for _, end in tables)
         # An attribute costs several times more at the start than at the end; one vocabulary is enough for samplers.
         first = (gen_ai.START,) if gen_ai.START in starts else starts
         self._starts: Sequence[Table] = (START, *first)
         self._later: Sequence[Table] = [start for start in starts if start not in first]
-        self._ends: Sequence[Table] = ends if settings.compatibility else [end.without_compatibility() for end in ends]
+        self._ends: Sequence[Table] = ends
         smallest = min(settings.max_attribute_bytes, settings.max_span_bytes // _SHOWN_TIMES)
         self._plenty_bytes = smallest // _LONGER_TIMES
 

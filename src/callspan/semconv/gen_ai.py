@@ -16,7 +16,6 @@ from callspan.record.bounded import weight
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, RewardRecord
 from callspan.record.messages import Text
-from callspan.semconv import anthropic
 from callspan.semconv.body_messages import answer_bytes, request_bytes
 from callspan.semconv.content_attributes import (
     Attributes,
@@ -93,9 +92,14 @@ _OUTPUT_TYPES: Final = {
     "speech": "speech",
 }
 """What the endpoints that are not for text return, by the conventions' word."""
+_MESSAGES: Final = ("messages",)
 _OPENAI: Final = ("chat_completions", "responses")
 _AZURE: Final = "azure.ai.openai"
 _AZURE_NAMESPACE: Final = "Microsoft.CognitiveServices"
+
+
+def _message_format(params: dict[str, object]) -> str | None:
+    return output_type(params.get("output_format")) or output_type_of_text(params.get("output_config"))
 
 
 def span_name(record: CallRecord) -> str:
@@ -248,6 +252,10 @@ END: Final = Table(
         "The requested format: `text`, `json` or `speech`.",
     ),
     Row(
+        "gen_ai.output.type", STRING, From("request.params", _message_format), "The requested format: `json`.",
+        apis=_MESSAGES,
+    ),
+    Row(
         "gen_ai.output.type", STRING, lambda record: _OUTPUT_TYPES[record.api],
         "`image`, `speech` or, of transcripts, `text`.",
         apis=tuple(_OUTPUT_TYPES),
@@ -287,7 +295,7 @@ END: Final = Table(
     Row("gen_ai.usage.cache_write.input_tokens", INT, "usage.cache_write_tokens", "Input tokens put into the cache."),
     Row(
         "gen_ai.usage.cache_creation.input_tokens", INT, "usage.cache_write_tokens",
-        "The older name of cache_write: Jaeger, Phoenix, SigNoz and Langfuse read only this one.", compatibility=True,
+        "The older name of cache_write: Jaeger, Phoenix, SigNoz and Langfuse read only this one.",
     ),
     Row("gen_ai.usage.reasoning.output_tokens", INT, "usage.reasoning_tokens", "Output tokens of reasoning."),
     Row("http.request.resend_count", INT, "retries", "How often the request was sent again.", if_true=True),
@@ -300,24 +308,23 @@ END: Final = Table(
         "gen_ai.response.time_to_first_chunk", DOUBLE, Seconds("timing.first_chunk_ns"),
         "Seconds from the start of the call to the first chunk of its stream.", when="request.stream",
     ),
-    *anthropic.ROWS,
     Row("openai.api.type", STRING, "api", "`chat_completions` or `responses`.", apis=_OPENAI),
     Row(
         "openai.request.service_tier", STRING,
         From("request.params", lambda params: service_tier(params.get("service_tier"))),
-        "As sent, unless `auto`.", not_apis=(anthropic.API,),
+        "As sent, unless `auto`.", not_apis=_MESSAGES,
     ),
     Row(
         "openai.response.service_tier", STRING, "response.service_tier", "The tier that was used.",
-        not_apis=(anthropic.API,),
+        not_apis=_MESSAGES,
     ),
     Row(
         "openai.response.system_fingerprint", STRING, "response.system_fingerprint", "The backend's configuration.",
-        not_apis=(anthropic.API,),
+        not_apis=_MESSAGES,
     ),
     Row(
         "azure.resource_provider.namespace", STRING, From("provider", {_AZURE: _AZURE_NAMESPACE}.get),
-        f"`{_AZURE_NAMESPACE}` for Azure.", not_apis=(anthropic.API,),
+        f"`{_AZURE_NAMESPACE}` for Azure.", not_apis=_MESSAGES,
     ),
     Row(
         "gen_ai.retrieval.query.text", STRING, Put(_put_query), "The query, of several a line each.",

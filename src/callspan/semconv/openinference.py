@@ -181,7 +181,7 @@ def _tool_call(prefix: str, call: ToolCall) -> _Flat:
 
 
 def _kind(kind: str) -> Table:
-    return Table(Row(SPAN_KIND, STRING, Constant(kind), "The kind of the span in Phoenix.", compatibility=True))
+    return Table(Row(SPAN_KIND, STRING, Constant(kind), "The kind of the span in Phoenix."))
 
 
 _VALUES: Final = Put(_put_values)

@@ -22,10 +22,9 @@ _KIB: Final = 1024
 
 
 class ScopeSpanOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Options of these spans: content or not, `llm.meta.*`, compatibility names, byte limits."""
+    """Options of these spans: content or not, `llm.meta.*`, byte limits."""
 
     content: bool = True
-    compatibility: bool = True
     llm: bool = True
     attribute_bytes: int = 32 * _KIB
     span_bytes: int = 128 * _KIB
@@ -35,7 +34,6 @@ class ScopeSpanOptions(msgspec.Struct, frozen=True, kw_only=True):
         """Return what the settings say."""
         return cls(
             content=settings.content == "full" and settings.content_on_spans,
-            compatibility=settings.compatibility,
             llm="llm" in settings.vocabularies,
             attribute_bytes=settings.max_attribute_bytes,
             span_bytes=settings.max_span_bytes,
@@ -137,8 +135,7 @@ def evaluation(
     if content and isinstance(record, RewardRecord):
         attributes |= events.event_content(record, options.budget())
     event = SpanEvent(gen_ai.EVALUATION_EVENT, attributes, record.time_ns)
-    if options.compatibility:
-        attributes = attributes | openinference.EVALUATION_START.of(record)
+    attributes = attributes | openinference.EVALUATION_START.of(record)
     return Evaluation(events.evaluation_span_name(record), attributes, event, record.time_ns + SHORTEST_NS)
 
 

@@ -6,7 +6,6 @@ attributes out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from callspan.record.call import ErrorInfo
@@ -152,19 +151,15 @@ class _Spans(NamedTuple):
     """The attribute tables of one kind of span."""
 
     verb: str
-    start: Mapping[tuple[bool, bool], Table]
-    """By whether there are older names, and the `llm` vocabulary."""
+    start: Table
+    start_with_llm: Table
+    """With the `llm` vocabulary."""
     end: Table
     content: Table
 
 
 def _spans(verb: str, start: Table, end: Table, content: Table) -> _Spans:
-    plain = start.without_compatibility()
-    starts = {
-        (True, True): start + of_llm.SCOPE_START, (True, False): start,
-        (False, True): plain + of_llm.SCOPE_START, (False, False): plain,
-    }  # fmt: skip
-    return _Spans(verb, starts, end, content)
+    return _Spans(verb, start, start + of_llm.SCOPE_START, end, content)
 
 
 _NAMED: Final = (SessionRecord, TimestepRecord, EventRecord)
@@ -236,17 +231,15 @@ def span_name(record: Record) -> str:
     return of.verb
 
 
-def start_attributes(
-    record: Record, *, compatibility: bool, llm: bool = True, workflow: str | None = None
-) -> Attributes:
+def start_attributes(record: Record, *, llm: bool = True, workflow: str | None = None) -> Attributes:
     """Return the attributes of a session, timestep or tool known at its start, for samplers; no content.
 
-    `compatibility`: with older names; `llm`: with that vocabulary. `workflow` is the name of a step's session.
+    `llm`: with that vocabulary. `workflow` is the name of a step's session.
     """
     of = _spans_of(record)
     if of is None:
         return {}
-    attributes = of.start[compatibility, llm].of(record)
+    attributes = (of.start_with_llm if llm else of.start).of(record)
     if workflow:
         attributes[gen_ai.WORKFLOW_NAME] = workflow
     return attributes

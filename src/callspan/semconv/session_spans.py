@@ -162,9 +162,7 @@ def _finished(
     start_ns, end_ns = scope_start_ns(record), scope_end_ns(record)
     if start_ns is None or end_ns is None:
         return None
-    attributes = semconv.start_attributes(
-        _begun(record), compatibility=options.compatibility, llm=options.llm, workflow=workflow
-    )
+    attributes = semconv.start_attributes(_begun(record), llm=options.llm, workflow=workflow)
     end = shown.end(record, end_ns)
     return _span(
         record,

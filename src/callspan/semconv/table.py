@@ -127,8 +127,6 @@ class Row(NamedTuple):
     """Whether zero and false are absent too."""
     if_empty: bool = False
     """Whether an empty text is also set, because the application may mean it."""
-    compatibility: bool = False
-    """Whether it is an older name, controlled by the setting `compatibility`."""
 
 
 class Table:
@@ -144,10 +142,6 @@ class Table:
 
     def __add__(self, other: Table) -> Table:
         return Table(*self.rows, *other.rows)
-
-    def without_compatibility(self) -> Table:
-        """Return the table without older names."""
-        return Table(*(row for row in self.rows if not row.compatibility))
 
     def of(self, record: object, shown: Shown | None = None) -> Attributes:
         """Return the attributes of a record; without `shown` no content and no sizes of content."""

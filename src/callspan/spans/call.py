@@ -44,8 +44,7 @@ from callspan.semconv.content_attributes import Attributes, AttributeValue
 from callspan.semconv.spans import spans_of_attempts
 from callspan.settings import Settings
 from callspan.spans import adopted
-from callspan.spans.adopted import ADOPTED_SPANS
-from callspan.spans.log_events import CallLogEvents, completion_hook
+from callspan.spans.log_events import CallLogEvents
 
 _TRACER: Final = fail_open("get a tracer")
 _START: Final = fail_open("start a span")
@@ -54,7 +53,7 @@ _END: Final = fail_open("end a span")
 _IDENTIFY: Final = fail_open("read the ids of a span")
 _CURRENT: Final = fail_open("make a call's span the current one")
 _LOOK: Final = fail_open("look at the span around a call")
-_NOTIFY: Final = fail_open("pass a call to log events and the completion hook")
+_NOTIFY: Final = fail_open("pass a call to log events")
 _ONE_STEP: Final = fail_open("put attributes on a span in one step")
 _ABSENT: Final = object()
 _SECOND_NS: Final = 1_000_000_000
@@ -130,14 +129,11 @@ class CallSpan:
         span, of, record = self._span, self._of, processed.record
         end_ns = call.call_end_ns(record)
         events = self._show(record, conversation, end_ns)
-        if events is not None:
-            if events or of.attempt_spans:
-                self._add(events, record)
-            if not self._owned:
-                ADOPTED_SPANS.watch(span, record, of.version)
-        if of.notifies:
+        if events is not None and (events or of.attempt_spans):
+            self._add(events, record)
+        if of.events is not None:
             with _NOTIFY:
-                of.notify(record, conversation, span)
+                of.events.emit(record, conversation, span)
         if self._owned and events is not None:
             self.end_at(end_ns)
 
@@ -193,15 +189,12 @@ class CallSpans:
     ) -> None:
         # A provider of None is looked up on use, because an application may set its own after `instrument()`.
         self.tracer = tracer_of(version, tracer_provider)
-        self.version = version
         self.attempt_spans = settings.attempt_spans
         self.content = settings.content == "full" and settings.content_on_spans
         self.projection = Projection(settings)
         full = settings.content == "full"
-        self._events = CallLogEvents(settings, logger_provider, version) if settings.log_events else None
-        self._hook = completion_hook() if settings.completion_hook and full else None
-        self.notifies = self._events is not None or self._hook is not None
-        self.content_elsewhere = full and self.notifies
+        self.events = CallLogEvents(settings, logger_provider, version) if settings.log_events else None
+        self.content_elsewhere = full and self.events is not None
 
     def start(self, processed: Processed[CallRecord]) -> CallSpan:
         """Start the span of a call in the current context."""
@@ -219,7 +212,6 @@ class CallSpans:
             outer = None
         if outer is not None:
             with _START:
-                ADOPTED_SPANS.adopt()
                 outer.set_attributes(self.projection.start(record))
             return CallSpan(self, outer, _parent_of(outer), owned=False)
         try:
@@ -257,13 +249,6 @@ class CallSpans:
             return CallSpan(self, span, parent, start_ns=later_ns, link=call)
         except reported(_START):
             return None
-
-    def notify(self, record: CallRecord, conversation: Conversation | None, span: Span) -> None:
-        """Pass a finished call to log events and to the completion hook."""
-        if self._events is not None:
-            self._events.emit(record, conversation, span)
-        if self._hook is not None and conversation is not None:
-            self._hook(record, conversation, span)
 
 
 def trace_of(

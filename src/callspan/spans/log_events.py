@@ -1,14 +1,12 @@
-"""Log events: calls and evaluations as log events of the GenAI conventions, and OpenTelemetry's completion hook.
+"""Log events: calls and evaluations as log events of the GenAI conventions.
 
 The event of a call has its content as structured values, not as JSON text.
 """
 
 from __future__ import annotations
 
-import importlib
 import logging
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from opentelemetry import _logs, trace
@@ -22,32 +20,19 @@ from callspan.record.call import FAILED, CallRecord
 from callspan.record.messages import Conversation
 from callspan.semconv import call, gen_ai
 from callspan.semconv.call import Projection
-from callspan.semconv.content_attributes import Attributes, answer_messages, messages_json, parts_json, tool_definitions
+from callspan.semconv.content_attributes import Attributes
 from callspan.settings import Settings
 
 EVENT_NAME: Final = "gen_ai.client.inference.operation.details"
 EXCEPTION_EVENT_NAME: Final = "gen_ai.client.operation.exception"
 _EMIT: Final = fail_open("emit a log event")
 _EMIT_REWARD: Final = fail_open("emit a reward as a log event")
-_HOOK: Final = fail_open("call the completion hook")
-_LOAD: Final = fail_open("load the completion hook")
 _STRUCTURED: Final = (
     gen_ai.INPUT_MESSAGES,
     gen_ai.OUTPUT_MESSAGES,
     gen_ai.SYSTEM_INSTRUCTIONS,
     gen_ai.TOOL_DEFINITIONS,
 )
-Hook = Callable[[CallRecord, Conversation, Span], None]
-
-_PARTS: Final = {
-    "text": "TextPart",
-    "reasoning": "ReasoningPart",
-    "tool_call": "ToolCallRequestPart",
-    "tool_call_response": "ToolCallResponsePart",
-    "blob": "BlobPart",
-    "file": "FilePart",
-    "uri": "UriPart",
-}
 
 
 class CallLogEvents:
@@ -135,54 +120,3 @@ class EvaluationLog:
         if not hasattr(provider, "force_flush"):
             return None
         return provider.get_logger("callspan", self._version, gen_ai.SCHEMA_URL)
-
-
-def completion_hook() -> Hook | None:
-    """Return a caller of the hook in `OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK`; None if it cannot be loaded."""
-    with _LOAD:
-        load = importlib.import_module("opentelemetry.util.genai.completion_hook").load_completion_hook
-        return _calling(load(), importlib.import_module("opentelemetry.util.genai.types"))
-    return None
-
-
-def _calling(hook: Any, types: Any) -> Hook:  # noqa: ANN401 - of a package we do not depend on
-    def call(record: CallRecord, conversation: Conversation, span: Span) -> None:
-        with _HOOK:
-            hook.on_completion(
-                inputs=[
-                    types.InputMessage(role=str(message["role"]), parts=_parts(message["parts"], types))
-                    for message in messages_json(conversation.input)
-                ],
-                outputs=[
-                    types.OutputMessage(
-                        role=str(message["role"]),
-                        parts=_parts(message["parts"], types),
-                        finish_reason=message["finish_reason"],
-                    )
-                    for message in answer_messages(record.outcome, conversation.output)
-                ],
-                system_instruction=_parts(parts_json(conversation.system), types),
-                tool_definitions=[
-                    types.FunctionToolDefinition(
-                        name=str(tool.get("name", "")),
-                        description=tool.get("description"),
-                        parameters=tool.get("parameters"),
-                    )
-                    for tool in tool_definitions(conversation.tools)
-                ],
-                span=span,
-            )
-
-    return call
-
-
-def _parts(parts: Any, types: Any) -> list[Any]:  # noqa: ANN401
-    """Return parts as instances of the conventions' classes; parts without a class keep only their kind."""
-    made = []
-    for part in parts:
-        kind = getattr(types, _PARTS.get(part["type"], ""), None)
-        if kind is None:
-            made.append(types.TextPart(content=f"[{part['type']}]"))
-        else:
-            made.append(kind(**{name: part.get(name) for name in kind.__dataclass_fields__ if name != "type"}))
-    return made

@@ -163,7 +163,7 @@ class SessionSpans:
             context,
             SpanKind.INTERNAL,
             semconv.start_attributes(
-                record, compatibility=options.compatibility, llm=options.llm, workflow=workflow
+                record, llm=options.llm, workflow=workflow
             ),
             links=None if linked is None else [Link(linked)],
             start_time=scope_start_ns(record),

@@ -67,7 +67,6 @@ def _opened(path: Path) -> Iterator[Segment]:
     segment = Segment(path, os.open(path, _OPEN), own=False)
     try:
         yield segment
-        if segment.unsynced:
-            segment.sync()
+        segment.sync()
     finally:
         segment.release()

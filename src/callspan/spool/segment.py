@@ -224,7 +224,6 @@ class Segment(Source):
         self.path = path
         self._recent = Recent() if len(self.keys or ()) > 1 else None
         self.end = os.fstat(fd).st_size
-        self.unsynced = False
         self.missing = False
         """Appends would be lost: the file was deleted, or its torn end could not be truncated."""
         self._listed = False
@@ -290,7 +289,7 @@ class Segment(Source):
                 written += os.write(self._fd, frame[written:])
             if written == len(frame):
                 self.end += written
-                self.unsynced = whole = True
+                whole = True
         finally:
             if not whole:
                 before, self.missing = self.missing, True
@@ -301,7 +300,6 @@ class Segment(Source):
 
     def sync(self) -> None:
         """Sync appended data to disk. Raises OSError."""
-        self.unsynced = False
         if self._fd < 0:
             return
         if sys.platform == "linux":
@@ -382,7 +380,6 @@ class Segment(Source):
 
     def overwrite(self, offset: int, frame: bytes) -> None:
         """Replace the frame at `offset` by one of the same length. Raises OSError."""
-        self.unsynced = True
         os.pwrite(self._fd, frame, offset)
 
     def discard_before(self, offset: int) -> None:

@@ -316,30 +316,3 @@ class Shipper:
         except queue.Empty:
             return False
         return True
-
-
-class FsyncThread:
-    """Thread that calls fsync on segments every second (`fsync="interval"`)."""
-
-    def __init__(
-        self, segments: SegmentSet, interval_s: float = 1.0, died: Callable[[str, str], object] = _ignore_death
-    ) -> None:
-        self._segments = segments
-        self._interval_s = interval_s
-        self._stop = threading.Event()
-        self._thread = LastingThread(self._run, "callspan-fsync", died)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Ask the thread to end."""
-        self._stop.set()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._interval_s):
-            for source in self._segments.sources():
-                if isinstance(source, Segment) and source.unsynced:
-                    with fail_open("sync a spool segment"):
-                        source.sync()

@@ -29,10 +29,10 @@ from callspan.spool.losses import LossLog
 from callspan.spool.memory_buffer import MemoryBuffer
 from callspan.spool.segment import MAX_PAYLOAD, SegmentWriter, Source, encode_frame
 from callspan.spool.segment_set import SegmentSet
-from callspan.spool.shipper import FsyncThread, Shipper, SinkState
+from callspan.spool.shipper import Shipper, SinkState
 from callspan.spool.sink import Sink
 
-Fsync: TypeAlias = Literal["none", "interval", "always"]
+Fsync: TypeAlias = Literal["none", "always"]
 Sinks: TypeAlias = Sequence[Sink] | Callable[[], Sequence[Sink]]
 
 _MIB: Final = 1 << 20
@@ -159,7 +159,6 @@ class Spool:
         self._full_bytes = self._cap.full_bytes
         self._writer = SegmentWriter(self.directory, self._segments, self._cap, sync=self._fsync == "always")
         self._segments.tidy = self._cap.tidy
-        self._fsync_thread: FsyncThread | None = None
         self._memory: MemoryBuffer | None = None
         self._started = self._stopping = self._watched = False
         # If several threads were started to build the stores, only one builds them.
@@ -287,15 +286,13 @@ class Spool:
         with self._lock:
             with self._segments.lock:
                 self._stopping = True
-                shippers, fsync_thread = self._shippers, self._fsync_thread
+                shippers = self._shippers
             self._writer.seal()
         if self._memory is not None:
             self._memory.sealed = True
             self._segments.remove_delivered(self._memory)
         for shipper in shippers:
             shipper.stop()
-        if fsync_thread is not None:
-            fsync_thread.stop()
         self._segments.finish()
         self._cap.run_deferred()
         # Give waiting threads a moment to end even if no time is left.
@@ -461,9 +458,6 @@ class Spool:
             self._shippers = shippers
             for shipper in shippers:
                 shipper.start()
-            if self._fsync == "interval":
-                self._fsync_thread = FsyncThread(segments, died=self._note_death)
-                self._fsync_thread.start()
 
     def _note_death(self, name: str, error: str) -> None:
         self._counts["restarted"] += 1
@@ -513,7 +507,7 @@ class Spool:
     def after_fork_in_child(self) -> None:
         """Leave the parent's files and sinks to the parent; the next append creates new ones."""
         # Never collected: closing the parent's connections would close them in the parent too.
-        self._inherited.append((self._shippers, self._fsync_thread, self._segments))
+        self._inherited.append((self._shippers, self._segments))
         self._segments.release_all()
         parked = self._parked
         self._begin()

@@ -250,7 +250,7 @@ class Wiring:
         hook_context.warned_about_other_tracers = False
         if pipeline is not None:
             hook_context.content = pipeline.settings.content
-            hook_context.propagate, hook_context.native = pipeline.settings.propagate, pipeline.settings.native
+            hook_context.propagate = pipeline.settings.propagate
             hook_context.stream_usage = pipeline.settings.stream_usage
         if enabled and pipeline is not None:
             runtime.install(pipeline.runtime)

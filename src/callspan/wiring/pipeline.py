@@ -40,7 +40,6 @@ from callspan.record.messages import Conversation
 from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.service import service_name
 from callspan.settings import Content, SettingError, Settings, shown, strictest
-from callspan.spans.adopted import ADOPTED_SPANS
 from callspan.spans.call import CallSpans, tracer_of
 from callspan.spans.instruments import CallMetrics
 from callspan.spans.log_events import EvaluationLog
@@ -93,10 +92,9 @@ class Pipeline:
 
     def load(self) -> None:
         """Import the delivery and pricing code now, not during the application's calls."""
-        settings = self.settings
         with _LOAD_STORES:
             load_sinks(self.recorder.stores)
-        if self.recorder.stores or settings.span_cost:
+        if self.recorder.stores:
             published.load()
 
     def write(self, record: Record) -> None:
@@ -199,7 +197,6 @@ class Providers(msgspec.Struct, frozen=True, kw_only=True):
     def last_flush(self, timeout_s: float) -> bool:
         """Flush in a process that is about to end: exports that would exceed the time are not retried."""
         last_exports(timeout_s)
-        ADOPTED_SPANS.export_all(timeout_s)
         return self.flush(timeout_s)
 
 

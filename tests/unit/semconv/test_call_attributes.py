@@ -247,5 +247,5 @@ def test_events_messages_and_rewards_as_span_events(
 def test_metadata_of_known_names_and_plain_values_is_for_samplers(
     metadata: dict[str, Any], llm: bool, shown: dict[str, Any]
 ) -> None:
-    found = session.start_attributes(with_(SESSION, metadata=metadata), compatibility=False, llm=llm)
+    found = session.start_attributes(with_(SESSION, metadata=metadata), llm=llm)
     assert {name: value for name, value in found.items() if name.startswith("llm.")} == shown

@@ -30,8 +30,8 @@ from callspan.semconv.content_attributes import Attributes, ByteBudget, Shown
 Call = tuple[CallRecord, Conversation]
 
 
-def ended(record: CallRecord, conversation: Conversation | None = None, *, compatibility: bool = True) -> Attributes:
-    table = gen_ai.END if compatibility else gen_ai.END.without_compatibility()
+def ended(record: CallRecord, conversation: Conversation | None = None) -> Attributes:
+    table = gen_ai.END
     return table.of(record, Shown(conversation, ByteBudget(32_768, 131_072)))
 
 
@@ -232,12 +232,6 @@ def test_zero_tokens_reported_by_the_provider_are_kept(bare_call: CallRecord) ->
     assert attributes["gen_ai.usage.cache_read.input_tokens"] == 0
     assert "gen_ai.usage.cache_write.input_tokens" not in attributes
     assert "gen_ai.usage.reasoning.output_tokens" not in attributes
-
-
-def test_older_names_can_be_switched_off(chat_call: Call) -> None:
-    attributes = ended(chat_call[0], compatibility=False)
-    assert "gen_ai.usage.cache_creation.input_tokens" not in attributes
-    assert attributes["gen_ai.usage.cache_write.input_tokens"] == 5
 
 
 def test_failed_call_has_error_type_status_and_resends(failed_call: CallRecord) -> None:

@@ -76,13 +76,12 @@ def test_only_chosen_vocabularies_are_shown(chat_call: Call, project: Project) -
     ("settings", "shown"),
     [
         ({}, False),
-        ({"llm_raw": True}, True),
         ({"vocabularies": ("llm",)}, True),
         ({"vocabularies": ("llm", "openinference")}, False),
-        ({"vocabularies": ("gen_ai",), "llm_raw": True}, None),
+        ({"vocabularies": ("gen_ai",)}, None),
     ],
 )
-def test_prompt_and_choices_are_on_a_span_once_unless_llm_is_alone_or_requested(
+def test_prompt_and_choices_are_on_a_span_once_unless_llm_is_alone(
     chat_call: Call, project: Project, settings: dict[str, object], shown: bool | None
 ) -> None:
     attributes = project(*chat_call, **settings)
@@ -106,15 +105,6 @@ def test_an_answer_that_no_other_vocabulary_can_show_is_shown(chat_call: Call, p
     attributes = project(record, msgspec.structs.replace(conversation, output=[]))
     assert json.loads(str(attributes["llm.completions.raw"]))[0]["finish_reason"] == "tool_calls"
     assert "gen_ai.output.messages" not in attributes
-
-
-def test_what_prompts_do_not_take_is_there_for_the_other_vocabulary(
-    agent_call: Callable[[int, int], Call], project: Project
-) -> None:
-    record, conversation = agent_call(3, 30_000)
-    size = {"max_attribute_bytes": 128 << 10, "max_span_bytes": 64 << 10}
-    once, twice = (project(record, conversation, **size, llm_raw=on) for on in (False, True))
-    assert len(str(once["gen_ai.input.messages"])) > 1.5 * len(str(twice["gen_ai.input.messages"]))
 
 
 def test_place_outcome_and_cost_are_callspan_attributes(chat_call: Call, project: Project) -> None:

@@ -104,7 +104,7 @@ def test_every_recorded_exchange_is_shown_within_bounds_and_without_failures() -
 
 
 def test_raw_prompts_of_recorded_requests_are_what_was_sent() -> None:
-    projection = Projection(Settings(max_attribute_bytes=1 << 24, max_span_bytes=1 << 28, llm_raw=True))
+    projection = Projection(Settings(max_attribute_bytes=1 << 24, max_span_bytes=1 << 28, vocabularies=("llm",)))
     for record in _records():
         body = json.loads(bytes(record.request.body))
         attributes = projection.end(record, conversation_of(record))

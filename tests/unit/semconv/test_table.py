@@ -25,7 +25,7 @@ from callspan.records import (
     Timing,
     Usage,
 )
-from callspan.semconv import anthropic, call, events, gen_ai, llm, openinference, session
+from callspan.semconv import call, events, gen_ai, llm, openinference, session
 from callspan.semconv.content_attributes import ByteBudget, Shown
 from callspan.semconv.table import (
     BOOLEAN,
@@ -50,7 +50,7 @@ from callspan.semconv.table import (
 
 OF_CALLS = {
     "llm": (*llm.START.rows, *llm.END.rows),
-    "gen_ai": (*gen_ai.START.rows, *gen_ai.END.rows, *anthropic.NATIVE),
+    "gen_ai": (*gen_ai.START.rows, *gen_ai.END.rows),
     "openinference": (*openinference.START.rows, *openinference.END.rows),
     "call": (*call.START.rows, *call.END.rows),
 }
@@ -226,12 +226,6 @@ def test_an_empty_text_of_the_application_is_set_if_its_row_allows_it() -> None:
 def test_a_constant_is_always_set_and_attributes_set_elsewhere_never() -> None:
     assert put(Constant("it's"), record(), kind=STRING) == {"x": "it's"}
     assert put(SetByCode("a header"), record(), kind=STRING) == {}
-
-
-def test_older_names_can_be_left_out() -> None:
-    table = Table(Row("old", STRING, "call_id", "", compatibility=True), Row("new", STRING, "call_id", ""))
-    assert table.of(record()) == {"old": "c", "new": "c"}
-    assert table.without_compatibility().of(record()) == {"new": "c"}
 
 
 def test_what_does_not_fit_is_shared_and_the_smaller_goes_first() -> None:

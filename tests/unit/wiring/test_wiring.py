@@ -171,15 +171,15 @@ def test_a_pipeline_can_be_put_back() -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, ("full", False, "replace", False)),
-        ({"content": "off", "propagate": True}, ("off", True, "replace", False)),
-        ({"native": "keep", "stream_usage": True}, ("full", False, "keep", True)),
+        ({}, ("full", False, False)),
+        ({"content": "off", "propagate": True}, ("off", True, False)),
+        ({"stream_usage": True}, ("full", False, True)),
     ],
 )
 def test_the_hook_context_follows_the_settings(settings: dict[str, Any], expected: tuple[object, ...]) -> None:
     callspan.instrument(sdks=NONE, **settings)
     hook_context = WIRING.hook_context
-    assert (hook_context.content, hook_context.propagate, hook_context.native, hook_context.stream_usage) == expected
+    assert (hook_context.content, hook_context.propagate, hook_context.stream_usage) == expected
     assert hook_context.factory() is not None
 
 
