@@ -142,11 +142,11 @@ class Judge:
             took = {int(place): s for place, s in json.loads(Path(directory, "took").read_text()).items()}
             data = coverage.CoverageData(f"{directory}/data")
             data.read()
-        lines = {
-            (path, line): sorted({int(one) for one in contexts if one} & took.keys(), key=took.__getitem__)
-            for path in data.measured_files()
-            for line, contexts in data.contexts_by_lineno(path).items()
-        }
+            lines = {
+                (path, line): sorted({int(one) for one in contexts if one} & took.keys(), key=took.__getitem__)
+                for path in data.measured_files()
+                for line, contexts in data.contexts_by_lineno(path).items()
+            }
         every = [one for path in sorted({path for path, _ in lines}) for one in mutants(Path(path))]
         every = [one for one in every if lines.get((str(one.path), one.line))]
         for mutant in random.Random(self._options.seed).sample(every, min(len(every), self._options.number)):

@@ -8,7 +8,6 @@ from typing import Final
 from callspan.testing.provider.script import Json
 
 _LIMIT: Final = 20
-_NUMBERED: Final = 100
 _AFTER: Final = ("after", "after_id")
 """The parameter that names the last entry of the page before, of OpenAI and of Anthropic."""
 
