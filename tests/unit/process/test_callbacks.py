@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.processed import processed
 
 from callspan import Settings, session
 from callspan.agent import episode
@@ -31,7 +32,6 @@ from callspan.records import (
     encode,
 )
 from callspan.settings import Content
-from tests.processed import processed
 
 
 def call(outcome: Any = "success", duration_ns: int | None = None, usage: Usage | None = None) -> CallRecord:
