@@ -96,3 +96,8 @@ def test_every_property_of_a_capture_is_documented() -> None:
         for name in re.findall(r"`(\w+)`", row)
     }
     assert named == {name for name, member in vars(Captured).items() if isinstance(member, property)}
+
+
+def test_every_test_that_a_document_names_is_there() -> None:
+    named = {path for page in pages() for path in re.findall(r"`(tests/[\w/]+\.py)", page.read_text(encoding="utf-8"))}
+    assert [path for path in sorted(named) if not (ROOT / path).is_file()] == []
