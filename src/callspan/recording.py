@@ -383,7 +383,7 @@ _WRAPPERS: Final = Wrappers(_plain, _coroutine, _generator, _async_generator)
 
 
 def record_call(
-    *, provider: str, api: Api | Endpoint = "chat_completions", model: str | None = None, server: str | None = None,
+    *, provider: str, api: Api = "chat_completions", model: str | None = None, server: str | None = None,
     client: str | None = None, stream: bool | None = None, at: Time | None = None,
 ) -> RecordedCall:  # fmt: skip
     """Record a call of a home-made client: a context manager, with `with` or `async with`, or a decorator.
@@ -397,8 +397,7 @@ def record_call(
         provider: name for `gen_ai.provider.name`, such as `vllm`.
         api: whose wire the bodies follow: `chat_completions`, `responses`, `completions`, `embeddings`,
             `decisions`, `messages`, `moderations`, `vector_store_search`, `graders`, `images`, `image_edits`,
-            `image_variations`, `transcriptions`, `translations` or `speech`; or an endpoint of your own, see
-            `callspan.endpoints`.
+            `image_variations`, `transcriptions`, `translations` or `speech`.
         model: the requested model, if it is known before the body; None: that of the body.
         server: URL of the server; None: unknown.
         client: name and version of the client, such as `mine/1.0`; None: unknown.
@@ -412,8 +411,7 @@ def record_call(
         The call; without `instrument()` it records nothing.
 
     Raises:
-        ValueError: `api` is not one of the above, an endpoint has the name of one of them, or `server` is no URL.
-        TypeError: `api` is an object that lacks something of an endpoint.
+        ValueError: `api` is not one of the above, or `server` is no URL.
 
     Example:
         >>> with callspan.record_call(provider="vllm", api="chat_completions", model="m", stream=True) as call:
@@ -424,10 +422,10 @@ def record_call(
         ...     return {"choices": [{"message": {"role": "assistant", "content": "Hello!"}}]}
         >>> _ = complete({"model": "m", "messages": [{"role": "user", "content": "Hi"}]})
     """
-    endpoint = registry.by_api(api) if isinstance(api, str) else registry.register(api)
+    endpoint = registry.by_api(api)
     if endpoint is None:
         known = ", ".join(sorted(registry.APIS))
-        raise ValueError(f"record_call: api={api!r} is unknown; use one of {known}, or an endpoint of your own")
+        raise ValueError(f"record_call: api={api!r} is unknown; use one of {known}")
     address = urlsplit(server or "")
     info = CallInfo(
         provider=encodable(provider), sdk=None if client is None else encodable(client),

@@ -122,9 +122,7 @@ def test_completion_shows_only_what_is_for_users(recorded: Path, monkeypatch: py
     assert [(kind.__name__, name) for kind, name in described if not _docstring(kind, name)] == []
 
 
-@pytest.mark.parametrize(
-    "module", ["callspan", "callspan.testing", "callspan.records", "callspan.endpoints", "callspan.datasets"]
-)
+@pytest.mark.parametrize("module", ["callspan", "callspan.testing", "callspan.records", "callspan.datasets"])
 def test_completion_of_a_module_shows_only_what_is_for_users(module: str) -> None:
     code = f"""
         import {module} as it

@@ -102,7 +102,7 @@ class Endpoint(Protocol):
 
     @property
     def api(self) -> str:
-        """Name of the API, see `CallRecord.api`: `chat_completions`, or a name of your own."""
+        """Name of the API, see `CallRecord.api`: such as `chat_completions`."""
 
     @property
     def operation(self) -> str:

@@ -1,9 +1,6 @@
-"""Registry: the table of all endpoint adapters, by method and path of a request, and by API of a record; own ones too.
+"""Registry: the table of all endpoint adapters, by method and path of a request, and by API of a record.
 
 Adapters are imported when their SDK is patched, or else when first used: importing this module costs nothing.
-
-An adapter of the application is found by its name (`api`) once registered in this process, or if an installed package
-has it in the entry point group `callspan.endpoints`. It is guarded when called.
 """
 
 from __future__ import annotations
@@ -11,15 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import Final, TypeVar, cast
+from typing import Final, cast
 
 import msgspec
 
-from callspan.fail_open import fail_open, ours
+from callspan.fail_open import ours
 from callspan.forks import late_import
 from callspan.providers import routes
-from callspan.providers.base import NOT_RECOGNIZED, Accumulator, Endpoint, Endpoints, ResponseInfo
-from callspan.record.call import CallRecord, Request
+from callspan.providers.base import Endpoint, Endpoints
+from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
 from callspan.sdk_profiles import Wire
 
@@ -27,17 +24,6 @@ _MOST_PATHS: Final = 128
 
 ENDPOINTS: Endpoints
 """Every endpoint that a request is for, in order of how common it is."""
-GROUP: Final = "callspan.endpoints"
-"""Entry point group: the name is the `api`, the value a class or function that returns the endpoint."""
-
-_MOST_OWN: Final = 64
-_REQUIRED: Final = ("request", "accumulator", "response_info", "conversation")
-_TEXTS: Final = ("api", "operation", "path", "message_key")
-_LOAD: Final = fail_open("load an endpoint of the application")
-_READ: Final = fail_open("read a body with an endpoint of the application")
-_T = TypeVar("_T")
-
-_registered: Final[dict[str, OwnEndpoint]] = {}
 _PLACES: Final[dict[str, tuple[str, str]]] = {
     "chat_completions": ("openai.chat", "ChatCompletions"),
     "responses": ("openai.responses", "Responses"),
@@ -76,40 +62,8 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
 
 
 def by_api(api: str) -> Endpoint | None:
-    """Return the endpoint of that name (`CallRecord.api`), including the application's own, or None."""
-    return _endpoint(api) if api in _PLACES else _registered.get(api) or _installed(api)
-
-
-def register(endpoint: Endpoint) -> Endpoint:
-    """Register an endpoint of the application in this process by its `api`; replaces one of the same name.
-
-    Returns:
-        The endpoint, guarded: it never raises.
-
-    Raises:
-        TypeError: A member of the protocol is missing.
-        ValueError: Its `api` is one of callspan's own.
-
-    Example:
-        >>> from callspan import endpoints
-        >>> class Summaries:
-        ...     api, operation, path, message_key = "summaries", "chat", "/summaries", "text"
-        ...     def request(self, body):
-        ...         return endpoints.Request(body=body)
-        ...     def accumulator(self):
-        ...         raise NotImplementedError("it has no streams")
-        ...     def response_info(self, body):
-        ...         return endpoints.ResponseInfo(response=endpoints.Response(), usage=endpoints.Usage())
-        ...     def conversation(self, request, response):
-        ...         return endpoints.Conversation()
-        >>> endpoints.register(Summaries()).api
-        'summaries'
-    """
-    if getattr(endpoint, "api", None) in APIS:
-        raise ValueError(f"{endpoint!r}: callspan reads the API {endpoint.api!r} itself; give yours another name")
-    own = endpoint if isinstance(endpoint, OwnEndpoint) else OwnEndpoint(endpoint)
-    _registered[own.api] = own
-    return own
+    """Return the endpoint of that name (`CallRecord.api`), or None."""
+    return _endpoint(api) if api in _PLACES else None
 
 
 def load(wire: Wire) -> None:
@@ -190,81 +144,3 @@ def __getattr__(name: str) -> Endpoints:
     if name != "ENDPOINTS":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return tuple(_endpoint(api) for api in _PLACES)
-
-
-class OwnEndpoint:
-    """A guarded endpoint of the application: it never raises and always returns the right type."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        """Raise TypeError if a member of the protocol is missing."""
-        missing = [name for name in _TEXTS if not isinstance(getattr(endpoint, name, None), str)]
-        missing += [f"{name}()" for name in _REQUIRED if not callable(getattr(endpoint, name, None))]
-        if missing:
-            raise TypeError(f"{endpoint!r} is not a callspan.endpoints.Endpoint: it lacks {', '.join(missing)}")
-        self.api = endpoint.api
-        self.operation = endpoint.operation
-        self.path = endpoint.path
-        self.message_key = endpoint.message_key
-        self._endpoint = endpoint
-
-    def request(self, body: object) -> Request:
-        """Return what the endpoint reads of a request."""
-        with _READ:
-            return _checked(self._endpoint.request(body), Request) or Request()
-        return Request()
-
-    def accumulator(self) -> Accumulator:
-        """Return a fresh guarded accumulator; if creating it fails, one that folds nothing."""
-        return _OwnAccumulator(self._endpoint)
-
-    def response_info(self, body: object) -> ResponseInfo:
-        """Return what the endpoint reads of a response."""
-        with _READ:
-            return _checked(self._endpoint.response_info(body), ResponseInfo) or NOT_RECOGNIZED
-        return NOT_RECOGNIZED
-
-    def conversation(self, request: object, response: object) -> Conversation:
-        """Return the messages the endpoint reads."""
-        with _READ:
-            return _checked(self._endpoint.conversation(request, response), Conversation) or Conversation()
-        return Conversation()
-
-
-class _OwnAccumulator:
-    """Guards an accumulator of the application. Without a fast path, because that would be unguarded."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._inner: Accumulator | None = None
-        with _READ:
-            self._inner = endpoint.accumulator()
-
-    @property
-    def complete(self) -> bool:
-        """The accumulator's value; False if reading it fails."""
-        with _READ:
-            return self._inner is not None and bool(self._inner.complete)
-        return False
-
-    def add(self, chunk: object) -> bool:
-        """Fold a chunk; return False if that fails."""
-        with _READ:
-            return self._inner is not None and bool(self._inner.add(chunk))
-        return False
-
-    def body(self) -> dict[str, object] | None:
-        """Return the folded body; None if that fails."""
-        with _READ:
-            return None if self._inner is None else _checked(self._inner.body(), dict)
-        return None
-
-
-@lru_cache(maxsize=_MOST_OWN)
-def _installed(api: str) -> OwnEndpoint | None:
-    with _LOAD:
-        for found in late_import("importlib.metadata").entry_points(group=GROUP, name=api):
-            return OwnEndpoint(found.load()())
-    return None
-
-
-def _checked(value: object, kind: type[_T]) -> _T | None:
-    return value if isinstance(value, kind) else None
