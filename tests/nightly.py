@@ -27,7 +27,6 @@ FILES: Final[dict[str, int]] = {
     "tests/otel/test_peers.py": 2,
     "tests/otel/test_servers.py": 2,
     "tests/reports/test_browser.py": 0,
-    "tests/spool/test_cost.py": 0,
     "tests/stores/test_beside_sqlite.py": 2,
     "tests/stores/test_large_readers.py": 0,
     "tests/stores/test_long_session.py": 0,
