@@ -1,12 +1,13 @@
-"""Erasing: deletes what a filter selects from stores, spools and the requests of batches, and returns a receipt."""
+"""Erasing: deletes what a filter selects from SQLite, Postgres and what waits on disk, and returns a receipt."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Protocol, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import msgspec
 
@@ -14,7 +15,7 @@ from callspan.conversion import converter
 from callspan.delivery.takeover import SpoolLocation, places, refused
 from callspan.fail_open import ours
 from callspan.record.codec import NO_RECORD, decode
-from callspan.record.events import Record
+from callspan.record.events import Record, record_key
 from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.spool import blanking
@@ -23,13 +24,16 @@ from callspan.stores.base import (
     DeletionResult,
     DeletionScope,
     EmptyStoreError,
+    Reader,
     RecordCounts,
-    Selective,
     StoreError,
 )
+from callspan.stores.clickhouse import ClickHouse
 from callspan.stores.columns import TABLES
 from callspan.stores.erased import names, says_whose
-from callspan.stores.protocol import Erasable, Readable, Store, read_records
+from callspan.stores.jsonl import JsonLines
+from callspan.stores.protocol import SqlStore, Store
+from callspan.stores.scratch import scratch_reader
 from callspan.stores.urls import driver_errors, find_store, split_urls
 
 _EVERY: Final = CallFilter()
@@ -38,13 +42,12 @@ _NO_CONDITIONS: Final = {name: getattr(_EVERY, name) for name in ("limit", "offs
 """The fields of a filter that select nothing."""
 _OF_SESSIONS: Final = dict.fromkeys(("user", "name", "group", "task", "experiment", "since_ns", "until_ns"))
 _FOR_OTHERS: Final = "of these records also wait for stores that were not named: name those with --store"
-_UNKNOWN: Final = "of these requests are in {}: name the stores of the process that was to send them"
 _UNCLEAR: Final = "a damaged part of a record, and nothing in it says of which; look at it, and delete the file"
-_NOT_SELECTIVE: Final = "its reader does not find the ids of what a filter selects"
-_OWN: Final = "of these stores"
-_FOREIGN: Final = "of others"
 SPOOL: Final = "spool"
 """The name, in a receipt, of what waits on disk."""
+_BY_HAND: Final = (
+    "load it with `callspan import`, delete there, write it with `callspan export jsonl`, and delete this file"
+)
 
 
 class Erased(RecordCounts, frozen=True, kw_only=True):
@@ -52,8 +55,6 @@ class Erased(RecordCounts, frozen=True, kw_only=True):
 
     store: str
     """The store's name; `spool` for what waits on disk."""
-    contents: int | None = None
-    """Contents that no other call referred to; None in a dry run, and where contents are parts of records."""
     left: str | None = None
     """Why something of it is left; None: nothing is."""
 
@@ -70,33 +71,21 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     erased_ns: int
     """When, Unix time in nanoseconds."""
     stores: list[Erased]
-    """Each store that can erase, in the order given, then what waits on disk."""
-    cannot_erase: list[str]
-    """Names of the stores that keep nothing that could be erased, or cannot erase: what they got is elsewhere."""
-    shared_by: list[str]
-    """Ids of calls of others whose requests hold a user's message that an erased call holds too."""
-    everywhere: bool
-    """Whether these were taken too; else they stay."""
+    """SQLite and Postgres, in the order given, then what waits on disk."""
+    by_hand: dict[str, list[str]]
+    """What to do about each other store, by its name: the SQL for ClickHouse; no line where nothing can be done."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is left in the stores that can erase."""
+        """Whether nothing is left in SQLite, Postgres and what waits on disk."""
         return all(one.left is None for one in self.stores)
-
-
-class _Erasing(Erasable, Protocol):
-    """A store that can erase."""
-
-    name: str
-    url: str
 
 
 class _Choice(NamedTuple):
     """What is to be erased."""
 
     scope: DeletionScope
-    shared_by: frozenset[str]
-    failures: Mapping[_Erasing, str]
+    failures: Mapping[SqlStore | _Waiting, str]
     """Why stores could not be read."""
 
 
@@ -106,10 +95,10 @@ def erase(
     *,
     sessions: str | Collection[str] | None = None,
     calls: str | Collection[str] | None = None,
-    everywhere: bool = False,
+    older_than_ns: int | None = None,
     dry_run: bool = False,
 ) -> Receipt:
-    """Delete what a filter selects from every store, from its spool, and from the requests of batches that wait.
+    """Delete what a filter selects from SQLite and Postgres, and from what waits on disk for all stores named.
 
     A session that fits the filter is deleted with everything in it, and each call that fits it by itself; where the
     filter has a condition on calls (a model, an error, a text), only calls are. Records of what was erased that arrive
@@ -120,11 +109,13 @@ def erase(
         which: The filter; its limit, offset and order are not used.
         sessions: Only these sessions, by whole ids; None: any.
         calls: Only these calls, by whole ids; None: any.
-        everywhere: Delete the calls of others too whose requests hold a user's message that one of these holds.
+        older_than_ns: Instead of all these: sessions that ended before this Unix time, and calls and other records
+            outside of sessions from before it. Nothing of them is remembered.
         dry_run: Delete nothing, and return what would be.
 
     Raises:
-        SettingError: A URL is invalid, no store given can erase, or nothing says what to delete: an empty list, say.
+        SettingError: A URL is invalid, a filter is given and no SQLite or Postgres, or nothing says what to delete: an
+            empty list, say.
 
     Example:
         >>> handle = callspan.instrument(stores="callspan.db")
@@ -140,24 +131,29 @@ def erase(
     if which.session_id is not None and sessions is None:
         which, sessions = msgspec.structs.replace(which, session_id=None), which.session_id
     some = _ids(sessions), _ids(calls)
-    if frozenset() in some or (which == _EVERY and some == (None, None)):
+    is_all = which == _EVERY and some == (None, None)
+    if frozenset() in some or (is_all and older_than_ns is None):
         raise SettingError("erase: name sessions, calls or a filter; nothing says what to delete")
+    if older_than_ns is not None and not is_all:
+        raise SettingError("erase: older_than_ns goes with no other condition; use until_ns of the filter")
     urls = split_urls(stores)
     found = list(map(find_store, urls))
-    able = _able(found)
-    if not able:
-        raise SettingError(f"records cannot be deleted from {', '.join(store.name for store in found)}")
+    able = [store for store in found if isinstance(store, SqlStore)]
+    if not able and which != _EVERY:
+        names_of = ", ".join(one.name for one in found)
+        raise SettingError(f"what a filter selects is looked for in SQLite and Postgres, not in {names_of}: name ids")
     waiting = _Waiting(urls)
-    # First what waits: what is delivered meanwhile is then found in its store.
-    with _reading([waiting, *able]) as readers:
-        chosen = _chosen(readers, which, *(one or frozenset() for one in some), everywhere=everywhere)
+    if older_than_ns is not None:
+        chosen = _Choice(DeletionScope(older_than_ns=older_than_ns, erased_ns=time.time_ns()), {})
+    else:
+        # First what waits: what is delivered meanwhile is then found in its store.
+        with _reading([waiting, *able]) as readers:
+            chosen = _chosen(readers, which, *(one or frozenset() for one in some))
     return Receipt(
         dry_run=dry_run,
         erased_ns=chosen.scope.erased_ns,
-        stores=[_attempt(store, chosen, dry_run=dry_run) for store in (*able, waiting)],
-        cannot_erase=[store.name for store in found if not isinstance(store, Erasable)],
-        shared_by=sorted(chosen.shared_by),
-        everywhere=everywhere,
+        stores=[*(_attempt(one, chosen, dry_run=dry_run) for one in able), _attempt(waiting, chosen, dry_run=dry_run)],
+        by_hand={store.name: _by_hand(store, chosen.scope) for store in found if not isinstance(store, SqlStore)},
     )
 
 
@@ -175,10 +171,6 @@ def _ids(given: str | Collection[str] | None) -> frozenset[str] | None:
     return None if given is None else frozenset([given] if isinstance(given, str) else given)
 
 
-def _able(stores: Iterable[Store]) -> list[_Erasing]:
-    return [store for store in stores if isinstance(store, Erasable)]
-
-
 def whole_ids(
     stores: str | Path | Iterable[str | Path], sessions: Collection[str], calls: Collection[str]
 ) -> tuple[frozenset[str], frozenset[str]]:
@@ -188,8 +180,10 @@ def whole_ids(
     unknown where a store could not be read, SettingError for an invalid URL.
     """
     urls = split_urls(stores)
-    found = list(map(find_store, urls))
-    with _reading([_Waiting(urls), *_able(found)]) as readers:
+    able = [store for store in map(find_store, urls) if isinstance(store, SqlStore)]
+    if not able:
+        return frozenset(sessions), frozenset(calls)
+    with _reading([_Waiting(urls), *able]) as readers:
         return (
             frozenset(_whole(readers, "session", ident, _session_id) for ident in sessions),
             frozenset(_whole(readers, "call", ident, _call_id) for ident in calls),
@@ -197,7 +191,7 @@ def whole_ids(
 
 
 def _whole(
-    readers: _Readers, kind: Literal["session", "call"], ident: str, find: Callable[[Selective, str], str | None]
+    readers: _Readers, kind: Literal["session", "call"], ident: str, find: Callable[[Reader, str], str | None]
 ) -> str:
     if not ident:
         raise KeyError(kind, ident)
@@ -212,62 +206,62 @@ def _whole(
     return known.pop()
 
 
-def _session_id(reader: Selective, ident: str) -> str | None:
+def _session_id(reader: Reader, ident: str) -> str | None:
     found = reader.session(ident)
     return None if found is None else found.session.session_id
 
 
-def _call_id(reader: Selective, ident: str) -> str | None:
+def _call_id(reader: Reader, ident: str) -> str | None:
     found = reader.call(ident)
     # A trace may have several calls.
     return None if found is None or (found.trace_id == ident and found.call_id != ident) else found.call_id
 
 
 class _Waiting:
-    """What waits on disk for stores, as if it were one."""
+    """What waits on disk for stores."""
 
-    name = url = SPOOL
+    name = SPOOL
 
     def __init__(self, urls: Sequence[str]) -> None:
         self._places: dict[Path, list[SpoolLocation]] = {}
-        for one in dict.fromkeys(urls):
-            for place in places(urls, one):
+        for url in urls:
+            for place in places(urls, url):
                 self._places.setdefault(place.directory, []).append(place)
 
-    def reader(self, wait_s: float | None = None) -> Selective:
-        del wait_s
-        return cast("Selective", read_records(self.name, self._records, once=True))
-
-    def _records(self) -> Iterator[Record]:
-        for payload in self._payloads():
-            with suppress(*NO_RECORD):
-                yield decode(payload)
-
-    def _payloads(self) -> Iterator[bytes]:
+    def records(self) -> Iterator[Record]:
+        """Yield the records, delivered ones too as long as they are there."""
         for directory, found in self._places.items():
-            yield from blanking.payloads_in(directory, _keys(found), unnamed=_is_own(found))
+            for payload in blanking.payloads_in(directory, _keys(found), unnamed=_is_own(found)):
+                with suppress(*NO_RECORD):
+                    yield decode(payload)
 
-    def remove(self, scope: DeletionScope) -> DeletionResult:
-        counts = _rows(self, scope)
+    def remove(self, scope: DeletionScope, *, dry_run: bool = False) -> DeletionResult:
+        """Blank the records of a scope; nothing by age, which is delivered and deleted later."""
+        if scope.older_than_ns is not None:
+            return DeletionResult()
+        keys = Counter({record_key(record): 1 for record in self.records() if scope.covers(record)})
+        kinds = Counter(kind for kind, _ in keys)
+        numbers: dict[str, Any] = {table.name: kinds[kind] for kind, table in TABLES.items()}
         left = list[str]()
-        for directory, found in self._places.items():
-            left += self._erased_from(directory, found, scope)
-        return DeletionResult(**counts, left="; ".join(left) or None)
+        if not dry_run:
+            for directory, found in self._places.items():
+                left += _erased_from(directory, found, scope)
+        return DeletionResult(**numbers, left="; ".join(left) or None)
 
-    @staticmethod
-    def _erased_from(directory: Path, found: Sequence[SpoolLocation], scope: DeletionScope) -> Iterator[str]:
-        """Erase what waits in a directory; yield why something of it is left."""
 
-        def is_gone(payload: bytes) -> bool:
-            return names(payload, scope)
+def _erased_from(directory: Path, found: Sequence[SpoolLocation], scope: DeletionScope) -> Iterator[str]:
+    """Erase what waits in a directory; yield why something of it is left."""
 
-        erased = blanking.erase(directory, _keys(found), is_gone, unnamed=_is_own(found))
-        if erased.for_others:
-            yield f"{erased.for_others:,} {_FOR_OTHERS}"
-        yield from refused(found)
-        unclear = [path for path in erased.damaged if not says_whose(path.read_bytes())]
-        if unclear:
-            yield f"{unclear[0]}{f' and {len(unclear) - 1} more' if len(unclear) > 1 else ''}: {_UNCLEAR}"
+    def is_gone(payload: bytes) -> bool:
+        return names(payload, scope)
+
+    erased = blanking.erase(directory, _keys(found), is_gone, unnamed=_is_own(found))
+    if erased.for_others:
+        yield f"{erased.for_others:,} {_FOR_OTHERS}"
+    yield from refused(found)
+    unclear = [path for path in erased.damaged if not says_whose(path.read_bytes())]
+    if unclear:
+        yield f"{unclear[0]}{f' and {len(unclear) - 1} more' if len(unclear) > 1 else ''}: {_UNCLEAR}"
 
 
 def _keys(found: Sequence[SpoolLocation]) -> frozenset[str]:
@@ -282,18 +276,17 @@ class _Readers:
     """The readers of stores. What one of them cannot read is left out, and the reason remembered."""
 
     def __init__(self) -> None:
-        self.failures: dict[_Erasing, str] = {}
-        self._open: dict[_Erasing, Selective] = {}
+        self.failures: dict[SqlStore | _Waiting, str] = {}
+        self._open: dict[SqlStore | _Waiting, Reader] = {}
 
-    def add(self, store: _Erasing, opened: ExitStack) -> None:
+    def add(self, store: SqlStore | _Waiting, opened: ExitStack) -> None:
         with self._noting(store):
-            reader = opened.enter_context(closing(store.reader())) if isinstance(store, Readable) else None
-            if isinstance(reader, Selective):
-                self._open[store] = reader
+            if isinstance(store, SqlStore):
+                self._open[store] = opened.enter_context(closing(store.reader()))
             else:
-                self.failures[store] = _NOT_SELECTIVE
+                self._open[store] = cast("Reader", opened.enter_context(scratch_reader(store.records())))
 
-    def each(self, read: Callable[[Selective], set[str]]) -> set[str]:
+    def each(self, read: Callable[[Reader], set[str]]) -> set[str]:
         """Return what all of them find."""
         found = set[str]()
         for store, reader in self._open.items():
@@ -302,7 +295,7 @@ class _Readers:
         return found
 
     @contextmanager
-    def _noting(self, store: _Erasing) -> Iterator[None]:
+    def _noting(self, store: SqlStore | _Waiting) -> Iterator[None]:
         try:
             yield
         except ours(EmptyStoreError):
@@ -312,7 +305,7 @@ class _Readers:
 
 
 @contextmanager
-def _reading(stores: Iterable[_Erasing]) -> Iterator[_Readers]:
+def _reading(stores: Iterable[SqlStore | _Waiting]) -> Iterator[_Readers]:
     with ExitStack() as opened:
         readers = _Readers()
         for store in stores:
@@ -320,9 +313,7 @@ def _reading(stores: Iterable[_Erasing]) -> Iterator[_Readers]:
         yield readers
 
 
-def _chosen(
-    readers: _Readers, which: CallFilter, sessions: frozenset[str], calls: frozenset[str], *, everywhere: bool
-) -> _Choice:
+def _chosen(readers: _Readers, which: CallFilter, sessions: frozenset[str], calls: frozenset[str]) -> _Choice:
     """Return what the filter selects in any of the stores."""
     whole, single = set[str](), set[str]()
     of_sessions = not calls and _is_of_sessions(which)
@@ -338,12 +329,8 @@ def _chosen(
         # Where a store fails now, it is unknown which other calls its sessions have.
         whole |= touched - mixed if len(readers.failures) == known else frozenset()
     single |= readers.each(lambda reader: {one.call_id for one in reader.ids(sessions=whole)})
-    shared = readers.each(lambda reader: {*reader.sharing(single)}) - single
-    single |= shared if everywhere else frozenset()
-    single |= readers.each(lambda reader: {*reader.other_ids(single)})
-    targets = frozenset(readers.each(lambda reader: {*reader.targets(whole, single)}))
-    scope = DeletionScope(frozenset(whole), frozenset(single), targets)
-    return _Choice(scope._replace(erased_ns=time.time_ns()), frozenset(shared), readers.failures)
+    scope = DeletionScope(frozenset(whole), frozenset(single), erased_ns=time.time_ns())
+    return _Choice(scope, readers.failures)
 
 
 def _is_of_sessions(which: CallFilter) -> bool:
@@ -351,22 +338,22 @@ def _is_of_sessions(which: CallFilter) -> bool:
     return msgspec.structs.replace(which, **_OF_SESSIONS, metadata=()) == _EVERY
 
 
-def _sessions_in(reader: Selective, which: CallFilter, sessions: frozenset[str]) -> set[str]:
+def _sessions_in(reader: Reader, which: CallFilter, sessions: frozenset[str]) -> set[str]:
     found = {*reader.session_ids(which)}
     return found & sessions if sessions else found
 
 
-def _calls_in(reader: Selective, which: CallFilter, sessions: frozenset[str], calls: frozenset[str]) -> set[str]:
+def _calls_in(reader: Reader, which: CallFilter, sessions: frozenset[str], calls: frozenset[str]) -> set[str]:
     found = {one.call_id for one in reader.ids(which, sessions or None)}
     return found & calls if calls else found
 
 
-def _touched(reader: Selective, which: CallFilter) -> set[str]:
+def _touched(reader: Reader, which: CallFilter) -> set[str]:
     """Return the sessions of the calls that fit."""
     return {one.session_id for one in reader.ids(which) if one.session_id is not None}
 
 
-def _mixed(reader: Selective, touched: set[str], calls: set[str]) -> set[str]:
+def _mixed(reader: Reader, touched: set[str], calls: set[str]) -> set[str]:
     """Return those of them that have other calls, too; all calls of the others fit by labels of their own."""
     found = reader.ids(sessions=touched)
     return {one.session_id for one in found if one.call_id not in calls and one.session_id is not None}
@@ -376,27 +363,22 @@ def _errors() -> tuple[type[Exception], ...]:
     return (StoreError, OSError, *driver_errors())
 
 
-def _attempt(store: _Erasing, chosen: _Choice, *, dry_run: bool) -> Erased:
+def _attempt(store: SqlStore | _Waiting, chosen: _Choice, *, dry_run: bool) -> Erased:
     """Erase what is chosen from a store, or count it."""
     left = [] if store not in chosen.failures else [chosen.failures[store]]
-    contents = None
     try:
-        if dry_run:
-            counts = _rows(store, chosen.scope)
-        else:
-            removed = store.remove(chosen.scope)
-            counts = {table.name: getattr(removed, table.name) for table in TABLES.values()}
-            contents = removed.contents
-            left += [] if removed.left is None else [removed.left]
+        removed = store.remove(chosen.scope, dry_run=dry_run)
     except ours(EmptyStoreError):
         return Erased(store=store.name)
     except ours(*_errors()) as error:
         return Erased(store=store.name, left=error_text(error))
-    return Erased(store=store.name, **counts, contents=contents, left="; ".join(left) or None)
+    counts: dict[str, Any] = {table.name: getattr(removed, table.name) for table in TABLES.values()}
+    left += [] if removed.left is None else [removed.left]
+    return Erased(store=store.name, **counts, left="; ".join(left) or None)
 
 
-def _rows(store: _Erasing, scope: DeletionScope) -> dict[str, Any]:
-    if not isinstance(store, Readable):
-        return {}
-    with closing(store.reader()) as reader:
-        return dict(reader.rows_of(scope)) if isinstance(reader, Selective) else {}
+def _by_hand(store: Store, scope: DeletionScope) -> list[str]:
+    """Return what deletes the same from a store that callspan only writes."""
+    if isinstance(store, ClickHouse):
+        return store.deletion(scope)
+    return [_BY_HAND] if isinstance(store, JsonLines) else []

@@ -80,7 +80,6 @@ class SettingArguments(TypedDict, total=False):
     prices: str | Path | Literal[False] | None
     retain_days: float | Literal[False] | None
     retain_content_days: float | Literal[False] | None
-    retain_bytes: Size | Literal[False] | None
     service: str | Literal[False] | None
 
 
@@ -120,7 +119,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             days after their start. Default: never.
         retain_content_days: So many days after that end or start, stores with tables keep of a record only what
             `content="metadata"` keeps: texts go, numbers stay. Default: never.
-        retain_bytes: Beyond so many bytes in use, each store loses its oldest sessions and calls. Default: no limit.
         service: Name of the service in records; spans have that of their resource. Default: that of
             OTEL_RESOURCE_ATTRIBUTES, else the name of the program.
 
@@ -152,7 +150,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     prices: Path | None = None
     retain_days: float | None = None
     retain_content_days: float | None = None
-    retain_bytes: int | None = None
     service: str | None = None
 
     def __repr__(self) -> str:

@@ -15,7 +15,7 @@ from callspan import current_session, current_timestep, guardrail, handoff, invo
 from callspan.agent.scope import current_scope
 from callspan.records import CallRecord, EventRecord, SessionRecord, Timing
 from callspan.semconv.scope_spans import ScopeSpanOptions
-from callspan.stores import read_records
+from callspan.stores.scratch import scratch_reader
 
 if TYPE_CHECKING:
     from tests.agent.conftest import Seen
@@ -75,7 +75,8 @@ def test_an_agents_row_is_announced_at_its_start_and_completed_at_its_end(seen: 
     assert ended.duration_ns is not None
     assert (ended.session_id, ended.timestep_id) == (own_session.id, None)
     for recorded, shown in (([started, ended], [ended]), ([started], [started])):
-        assert list(read_records("test", lambda found=recorded: found).events(own_session.id)) == shown
+        with scratch_reader(recorded) as reader:
+            assert list(reader.events(own_session.id)) == shown
 
 
 def test_unset_fields_of_an_agent_are_absent(seen: Seen) -> None:

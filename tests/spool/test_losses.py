@@ -23,7 +23,7 @@ from callspan.spool.losses import LOSSES_FILE, Loss, Losses, LossLog, add_losses
 from callspan.spool.segment import Frame, scan
 from callspan.spool.spool import Spool
 from callspan.stores import Entry
-from callspan.stores.jsonl.store import JsonLinesStore
+from callspan.stores.sqlite.store import SQLiteStore
 
 from .rig import FileSink, python, record, until
 
@@ -76,9 +76,8 @@ def command(*arguments: str) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "jsonl"])
-def test_records_in_memory_at_exit_are_counted_and_said_on_standard_error(disk: Path, kind: str) -> None:
-    store = f"{kind}:///{disk}/calls"
+def test_records_in_memory_at_exit_are_counted_and_said_on_standard_error(disk: Path) -> None:
+    store = f"sqlite:///{disk}/calls"
     errors = run(FULL, store, disk / "filler")
     (disk / "filler").unlink()
     stored = len(json.loads(command("--store", store, "calls", "--json", "--limit", "100")[0]))
@@ -167,8 +166,8 @@ def test_calls_sessions_and_steps_are_counted_once_each_with_their_own_times(tmp
 
 
 def test_a_call_of_which_only_the_start_arrived_is_shown_without_an_end_and_its_loss_is_said(tmp_path: Path) -> None:
-    store, call = JsonLinesStore(tmp_path / "calls.jsonl"), CallRecord(call_id="c-1", timing=Timing(start_ns=2_000))
-    spool = Spool(tmp_path / "calls.jsonl.spool", [store])
+    store, call = SQLiteStore(tmp_path / "calls.db"), CallRecord(call_id="c-1", timing=Timing(start_ns=2_000))
+    spool = Spool(tmp_path / "calls.db.spool", [store])
     spool.append(encode(msgspec.structs.replace(call, part="started", outcome="started")))
     assert spool.close(5)
     LossLog(spool.directory).drop("cap", encode(call))

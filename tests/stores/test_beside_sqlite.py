@@ -28,8 +28,7 @@ from callspan import erase
 from callspan.cli import commands
 from callspan.cli.store_check import store_check
 from callspan.stores import CallFilter, Reader, StoreError
-from callspan.stores.retention import prune
-from callspan.stores.sqlite.recovery import recover
+from callspan.stores.importing import import_records
 from callspan.stores.sqlite.store import SQLiteStore
 from callspan.testing import capture
 
@@ -126,10 +125,10 @@ class Application:
         erase(self.url, CallFilter(user="nobody"))
 
     def prune(self) -> None:
-        prune(self.url, 1)
+        erase(self.url, older_than_ns=1)
 
-    def recover(self) -> None:
-        recover(self.path, self.path.with_name(f"recovered-{len(list(self.path.parent.iterdir()))}.db"))
+    def load(self) -> None:
+        import_records(self.path, self.path.with_name(f"loaded-{len(list(self.path.parent.iterdir()))}.db"))
 
     def connect_by_itself(self) -> None:
         with contextlib.closing(sqlite3.connect(self.path)) as connection:

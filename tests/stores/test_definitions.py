@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from itertools import count
@@ -26,7 +28,8 @@ from callspan.records import (
     Timing,
     Usage,
 )
-from callspan.stores import CallFilter, Grouping, Reader, Summary, read_records
+from callspan.stores import CallFilter, Grouping, Reader, Summary
+from callspan.stores.scratch import scratch_reader
 
 from .conftest import SECOND, START_NS, Delivery
 
@@ -189,7 +192,9 @@ def renamed(records: list[Record], example: int) -> list[Record]:
 
 
 def defined(records: Sequence[Record]) -> Reader:
-    return read_records("definition", lambda: records)
+    opened = contextlib.ExitStack()
+    atexit.register(opened.close)
+    return opened.enter_context(scratch_reader(records))
 
 
 def is_call(record: Record) -> bool:

@@ -18,7 +18,6 @@ from callspan.spool.spool import Spool
 from callspan.stores.urls import open_store, sinks_for
 
 from .conftest import Records
-from .test_unix_socket import Receiver, acknowledge
 
 
 @pytest.fixture
@@ -54,34 +53,6 @@ def test_a_store_on_a_full_disk_waits_and_gets_everything_once_there_is_space(
     assert Counter(one.call_id for one in reader.calls()) == Counter(record.call_id for record in made)
     print(f"| Disk of {name} full, {retried} failed tries, then room | {len(made)} appended and stored, each once |")
     reader.close()
-
-
-def test_a_receiver_that_dies_again_and_again_gets_everything_it_had_not_acknowledged(
-    tmp_path: Path, records: Records
-) -> None:
-    """It hangs up in the middle of a batch; what it acknowledged counts, the rest is sent again."""
-    path = tmp_path / "r.sock"
-    seen = Counter[str]()
-
-    def moody(line: dict[str, object]) -> bytes:
-        seen["lines"] += 1
-        return b"" if seen["lines"] % 37 == 0 else acknowledge(line)
-
-    receiver = Receiver(path, moody)
-    spool = Spool(tmp_path / "spool", sinks_for(f"unix://{path}?acks=on"))
-    made = [records.call() for _ in range(120)]
-    for start in range(0, len(made), 20):
-        for record in made[start : start + 20]:
-            assert spool.append(encode(record))
-        assert spool.flush(30)
-    retried = spool.counters()["retried"]
-    assert retried >= 2
-    assert spool.close(10)
-    print(
-        f"| Socket receiver dies {retried} times in mid-batch, `acks=on` | {len(made)} appended, {len(made)} received |"
-    )
-    assert {str(line["call_id"]) for line in receiver.lines} == {record.call_id for record in made}
-    receiver.stop()
 
 
 def test_stores_of_all_kinds_get_the_same_records_from_one_spool(

@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from callspan import erase
 from callspan.record.ids import response_call_id
 from callspan.records import CallRecord, Place, Request, Response
 from callspan.stores import CallFilter, History, Reader
 from callspan.stores.history import whole_conversation
-from callspan.stores.retention import prune
 
 from .conftest import Delivery, Records, delete_session, raw, run
 
@@ -184,7 +184,7 @@ def test_what_was_deleted_of_a_conversation_is_stated(url: str, deliver: Deliver
     reader = store.read()
     (second,) = [call for call in reader.calls() if call.call_id == "call-2"]
     reader.close()
-    prune(url, second.timing.start_ns)
+    erase(url, older_than_ns=second.timing.start_ns)
     assert (ids(found(store.read(), "call-3")), found(store.read(), "call-3").missing) == (["call-2"], "resp_1")
     assert texts_of(store.read(), "call-3") == ["Question 2", "Answer 2", "Question 3", "Answer 3"]
     delete_session(url, "old")

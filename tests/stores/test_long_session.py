@@ -87,7 +87,7 @@ def run(path: Path, *arguments: str) -> Cost:
         # Its steps say the same again and again, so that it has no more rows than 10,000 steps have.
         (("export", "openai-session", "-o", "-"), 60.0, 140, 30 * min(STEPS, AT)),
         (("export", "atif", "-o", "-"), 60.0, 160, 300 * STEPS),
-        (("prune", "--older-than", "2030-01-01", "--dry-run"), 5.0, 130, 10),
+        (("delete", "--older-than", "2030-01-01", "--dry-run"), 5.0, 130, 10),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else None,
 )

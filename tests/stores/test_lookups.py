@@ -58,7 +58,6 @@ def attempts() -> list[Attempt]:
     params=[
         "sqlite",
         pytest.param("postgres", marks=pytest.mark.postgres),
-        pytest.param("clickhouse", marks=pytest.mark.clickhouse),
     ]
 )
 def sql_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
@@ -210,22 +209,6 @@ def test_postgres_looks_tags_up_in_an_index(postgres_url: str, deliver: Callable
         connection.execute("SET enable_seqscan = off")
         sql = """EXPLAIN SELECT * FROM calls WHERE tags @> '["x"]'"""
         assert "calls_tags" in "\n".join(str(row[0]) for row in connection.execute(sql))
-
-
-@pytest.mark.clickhouse
-@pytest.mark.parametrize("column", LOOKUPS)
-def test_clickhouse_skips_what_cannot_hold_an_id(
-    column: str, clickhouse_url: str, records: Records, deliver: Callable[[str], Delivery]
-) -> None:
-    deliver(clickhouse_url).write(*records.every_kind())
-    reader = open_store(clickhouse_url)
-    assert isinstance(reader, sql_reader.SqlReader)
-    with contextlib.closing(reader):
-        plan = "\n".join(
-            str(row[0]) for row in reader._tuples(f"EXPLAIN indexes = 1 SELECT * FROM calls WHERE {column} = 'x'")
-        )
-    assert re.search(rf"Skip\s+Name: by_{column.removesuffix('_id')}\s", plan), plan
-    assert "Granules: 0/1" in plan
 
 
 def test_indexes_leave_out_calls_without_the_id(tmp_path: Path) -> None:

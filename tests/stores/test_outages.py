@@ -1,4 +1,4 @@
-"""Outages of Postgres and ClickHouse under load: nothing lost or doubled, other stores not affected."""
+"""Outages of Postgres under load: nothing lost or doubled, other stores not affected."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from callspan.spool.spool import Spool
 from callspan.stores import StoreError
 from callspan.stores.urls import open_store, sinks_for
 
-from .clickhouse_server import ClickHouseServer
 from .conftest import Records
 from .postgres_server import PostgresServer
 from .readers import coming_and_going
@@ -372,77 +371,3 @@ class TestPostgres:
 
 def grow(disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
-
-
-@pytest.fixture
-def clickhouse(tmp_path: Path) -> Iterator[ClickHouseServer]:
-    server = ClickHouseServer(tmp_path / "engine")
-    yield server
-    server.close()
-
-
-@pytest.mark.clickhouse
-class TestClickHouse:
-    @pytest.mark.parametrize(
-        ("code", "text", "expected"),
-        [
-            (164, "Cannot execute query in readonly mode", "is read-only"),
-            (243, "Cannot reserve 1.00 MiB, not enough space", "the server's disk is full; make room"),
-            (516, f"default: Authentication failed for ann:{SECRET}", "user or password is wrong"),
-        ],
-    )
-    def test_refusals(
-        self,
-        clickhouse: ClickHouseServer,
-        tmp_path: Path,
-        caplog: pytest.LogCaptureFixture,
-        code: int,
-        text: str,
-        expected: str,
-    ) -> None:
-        """The server's own texts; the embedded engine has no users, and no disk of its own to fill."""
-        refusal = (500, f"Code: {code}. DB::Exception: {text}. ({code})")
-        outcome = through_an_outage(
-            tmp_path,
-            clickhouse.url,
-            caplog,
-            lambda: clickhouse.refusals.extend([refusal] * 1000),
-            clickhouse.refusals.clear,
-        )
-        all_stored(clickhouse.url, outcome)
-        was_patient(outcome)
-        assert any(expected in message for message in outcome.warnings), outcome.warnings
-
-    def test_dropped_table_and_its_remedy(
-        self, clickhouse: ClickHouseServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        from callspan.stores.schema import statements
-
-        read: list[str] = []
-
-        def end() -> None:
-            read.append(why_unread(clickhouse.url))
-            for statement in statements("clickhouse"):
-                clickhouse.engine.command(statement)
-
-        outcome = through_an_outage(
-            tmp_path, clickhouse.url, caplog, lambda: clickhouse.engine.command("DROP TABLE calls"), end
-        )
-        expected = "calls missing (dropped?); restore from a backup, or create what is missing, empty: "
-        expected += "python -m callspan.stores.schema clickhouse | clickhouse-client"
-        assert expected in read[0]
-        assert any(expected in message for message in outcome.warnings), outcome.warnings
-        was_patient(outcome)
-        with contextlib.closing(open_store(clickhouse.url)) as reader:
-            stored = [call.call_id for call in reader.calls()]
-        assert len(stored) == len(set(stored))
-        assert set(outcome.during) <= set(stored)
-
-    def test_network_cut(self, clickhouse: ClickHouseServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        port = int(clickhouse.url.rpartition(":")[2].partition("/")[0])
-        proxy = TcpProxy(port)
-        url = clickhouse.url.replace(f":{port}", f":{proxy.port}")
-        outcome = through_an_outage(tmp_path, url, caplog, proxy.cut, proxy.heal)
-        proxy.close()
-        all_stored(clickhouse.url, outcome)
-        was_patient(outcome)

@@ -45,7 +45,7 @@ def broken(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"{name}:///x.lines"
 
 
-def test_calls_are_recorded_and_read_again_by_its_url(scheme: str, tmp_path: Path) -> None:
+def test_calls_are_recorded_and_not_read(scheme: str, tmp_path: Path) -> None:
     url = f"{scheme}:///{tmp_path}/calls.lines?end=crlf"
     with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
         handle = callspan.instrument(stores=url)
@@ -55,27 +55,10 @@ def test_calls_are_recorded_and_read_again_by_its_url(scheme: str, tmp_path: Pat
         handle.uninstrument()
     assert (tmp_path / "calls.lines").read_bytes().endswith(b"\r\n")
     assert (tmp_path / "calls.lines.spool").is_dir()
-    shown = CliRunner().invoke(command, ["--store", url, "calls", "--json"], catch_exceptions=False)
-    (row,) = json.loads(shown.stdout)
-    assert (row["model"], row["outcome"]) == ("m", "success")
-    with closing(open_store(["console://", url])) as reader:
-        assert [one.session.name for one in reader.sessions()] == ["talk"]
-        assert [one.record for one in reader.stored("call", [row["call_id"]])]
-
-
-def test_delivered_again_it_has_each_record_once_in_its_newest_version(
-    scheme: str, tmp_path: Path, records: Records
-) -> None:
-    delivery = Delivery(f"{scheme}:///{tmp_path}/calls.lines")
-    started = records.call(call_id="one", part="started", outcome="started")
-    ended = records.call(call_id="one")
-    delivery.write(started, ended, records.session(name="a", start_ns=1))
-    delivery.write(started, records.session(version=2, outcome="success"))
-    with closing(delivery.read()) as reader:
-        assert [call.outcome for call in reader.calls()] == ["success"]
-        (session,) = reader.sessions()
-        assert (session.session.name, session.session.outcome) == ("a", "success")
-    delivery.close()
+    lines = map(json.loads, (tmp_path / "calls.lines").read_text().splitlines())
+    assert [line["outcome"] for line in lines if line["kind"] == "call"][-1] == "success"
+    shown = CliRunner().invoke(command, ["--store", url, "calls", "--json"])
+    assert (shown.exit_code, "cannot be read" in " ".join(shown.output.split())) == (2, True)
 
 
 def test_doctor_names_its_distribution_and_opens_no_sink_that_it_cannot_try_out(scheme: str, tmp_path: Path) -> None:
@@ -93,12 +76,12 @@ def test_where_it_cannot_erase_the_receipt_says_so_and_alone_it_is_refused(
     delivery.close()
     both = f"sqlite:///{tmp_path}/calls.db,{own}"
     done = CliRunner().invoke(command, ["--store", both, "delete", "s1", "--yes"])
-    assert (done.exit_code, "cannot erase" in " ".join(done.output.split())) == (0, True), done.output
+    assert (done.exit_code, "nothing can be deleted there" in " ".join(done.output.split())) == (0, True), done.output
     with closing(open_store(f"sqlite:///{tmp_path}/calls.db")) as reader:
         assert reader.count_calls() == 0
     done = CliRunner().invoke(command, ["--store", own, "delete", "--user", "u1", "--yes"])
     assert done.exit_code == 2, done.output
-    assert f"records cannot be deleted from {scheme}:///" in " ".join(done.output.split())
+    assert "looked for in SQLite and Postgres" in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize(

@@ -1,291 +1,199 @@
-"""Deletion: children are deleted too; shared content is kept while it is referenced."""
+"""What `retain_days` and `retain_content_days` delete from SQLite and Postgres by themselves, and what stays."""
 
 from __future__ import annotations
 
-import contextlib
+import os
+import socket
 import sqlite3
-import threading
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 
-import msgspec
+import openai
 import pytest
 
-from callspan import SettingError
-from callspan.record import events
-from callspan.records import Request, RewardRecord, TimestepRecord
-from callspan.stores import CallFilter, DeletionResult, StoreError
-from callspan.stores.retention import prune
-from callspan.stores.sqlite import removal
-from callspan.stores.urls import open_store
+import callspan
+from callspan import erase
+from callspan.records import EventRecord, Place, Record, RewardRecord, TimestepRecord, Timing
+from callspan.stores import CallFilter
+from callspan.stores.protocol import SqlStore
+from callspan.stores.removal import Keep
+from callspan.stores.urls import find_store, open_store
+from callspan.testing import ScriptedProvider
 
-from .conftest import SECOND, START_NS, Delivery, Records, delete_session
+from .conftest import SECOND, START_NS, Delivery, Records
 
-LONG = "an answer that is long enough to be lent to the next request, and then some more words"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "calls.db"
-
-
-@pytest.fixture
-def store(path: Path, deliver: Callable[[str], Delivery]) -> Delivery:
-    return deliver(f"sqlite:///{path}")
+DAY = 86_400 * SECOND
+NOW = START_NS + 100 * DAY
+KEEP = Keep(NOW - 2 * DAY, NOW - 30 * DAY)
+Deliver = Callable[[str], Delivery]
 
 
-@pytest.fixture
-def any_store(url: str, deliver: Callable[[str], Delivery]) -> Delivery:
-    return deliver(url)
+def retain(url: str, keep: Keep = KEEP) -> int:
+    store = find_store(url)
+    assert isinstance(store, SqlStore)
+    return sum(store.retain(keep))
 
 
-class TestEveryStore:
-    def test_a_session_goes_with_everything_below_it_and_nothing_else_does(
-        self, any_store: Delivery, records: Records
-    ) -> None:
-        other = records.call(session_id="s2")
-        any_store.write(*records.every_kind(), other, records.session("s2", start_ns=START_NS))
-        removed = delete_session(any_store.url, "s1")
-        assert (removed.sessions, removed.calls, removed.others) == (1, 1, 4)
-        reader = any_store.read()
-        assert [one.session.session_id for one in reader.sessions()] == ["s2"]
-        (left,) = reader.calls()
-        assert bytes(left.request.body) == bytes(other.request.body)
-        assert list(reader.events("s1")) == list(reader.timesteps("s1")) == []
-        again = delete_session(any_store.url, "s1")
-        assert (again.sessions, again.calls, again.others) == (0, 0, 0)
-
-    def test_pruning_takes_what_is_old_and_nothing_else(self, any_store: Delivery, records: Records) -> None:
-        old, new, of_ended = records.call(at_s=0), records.call(at_s=100), records.call(at_s=100, session_id="ended")
-        any_store.write(
-            old,
-            new,
-            of_ended,
-            records.session("ended", version=1, start_ns=START_NS),
-            records.session("ended", version=2, end_ns=START_NS + SECOND),
-            records.session("running-long", start_ns=START_NS, end_ns=START_NS + 200 * SECOND),
-            step("old", start_ns=START_NS),
-            step("new", start_ns=START_NS + 100 * SECOND),
-            step("timeless"),
-            RewardRecord(reward_id="old", session_id="running-long", time_ns=START_NS),
-            RewardRecord(reward_id="new", session_id="running-long", time_ns=START_NS + 100 * SECOND),
-        )
-        removed = prune(any_store.url, START_NS + 50 * SECOND)
-        assert (removed.sessions, removed.calls, removed.others) == (1, 2, 2)
-        reader = any_store.read()
-        assert [one.call_id for one in reader.calls()] == [new.call_id]
-        assert [one.session.session_id for one in reader.sessions()] == ["running-long"]
-        assert [one.timestep_id for one in reader.timesteps("running-long")] == ["timeless", "new"]
-        assert [events.record_key(one)[1] for one in reader.events("running-long")] == ["new"]
-        assert prune(any_store.url, START_NS + 50 * SECOND).calls == 0
-
-    def test_a_later_version_does_not_keep_an_old_timestep(self, any_store: Delivery, records: Records) -> None:
-        any_store.write(step("t", start_ns=START_NS), step("t", version=2, terminated=True))
-        assert prune(any_store.url, START_NS + 1).others == 1
-        assert list(any_store.read().timesteps("running-long")) == []
-
-    def test_the_writer_continues_after_a_deletion(self, any_store: Delivery, records: Records) -> None:
-        """What it remembers of the store must not outlive what was deleted."""
-        any_store.write(records.call(session_id="a", answer=LONG))
-        delete_session(any_store.url, "a")
-        messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": LONG}]
-        again = records.call(messages, session_id="b")
-        any_store.write(again)
-        (found,) = any_store.read().calls()
-        assert bytes(found.request.body) == bytes(again.request.body)
-
-    def test_a_missing_store_is_an_error_that_says_so(self, url: str) -> None:
-        with pytest.raises(StoreError, match="nothing was recorded there"):
-            prune(url, 1)
+def left(url: str) -> tuple[set[str], set[str]]:
+    with closing(open_store(url)) as reader:
+        return {one.session.session_id for one in reader.sessions()}, {one.call_id for one in reader.calls()}
 
 
-def step(timestep_id: str, version: int = 1, **fields: object) -> TimestepRecord:
-    given = {"timestep_id": timestep_id, "session_id": "running-long", "seen_ns": version, "index": 0}
-    return TimestepRecord(**(given | fields))  # type: ignore[arg-type]
+def at(days: float) -> int:
+    return START_NS + int(days * DAY)
 
 
-def test_a_socket_has_nothing_to_delete() -> None:
-    with pytest.raises(SettingError, match="records cannot be deleted from"):
-        prune("unix:///nowhere.sock", 1)
+def call(records: Records, call_id: str, days: float, session_id: str | None = None, **fields: object) -> Record:
+    timing = Timing(start_ns=at(days), duration_ns=None if "outcome" in fields else SECOND)
+    return records.call(call_id=call_id, place=Place(session_id=session_id), timing=timing, **fields)
 
 
-def test_lines_that_are_not_records_survive_a_deletion(
-    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
-) -> None:
-    """Also in rotated files; one that has become empty is gone, and the file in use stays."""
-    path = tmp_path / "calls.jsonl"
-    store = deliver(f"jsonl:///{path}?max_bytes=1")
-    store.write(records.call(session_id="a"))
-    store.write(records.call(session_id="a"))
-    store.write(records.call(session_id="a"))
-    (tmp_path / "calls.jsonl.1").write_bytes(b"no record\n" + (tmp_path / "calls.jsonl.1").read_bytes() + b"torn")
-    assert delete_session(f"jsonl:///{path}", "a").calls == 3
-    assert (tmp_path / "calls.jsonl.1").read_bytes() == b"no record\ntorn\n"
-    assert not (tmp_path / "calls.jsonl.2").exists()
-    assert path.read_bytes() == b""
-    assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
+def session(records: Records, session_id: str, begun: float, ended: float | None = None, **fields: object) -> Record:
+    end = {} if ended is None else {"end_ns": at(ended), "outcome": "success"}
+    seen = at(begun if ended is None else ended)
+    return records.session(session_id, version=seen, start_ns=at(begun), **end, **fields)
 
 
-@pytest.mark.postgres
-def test_deleting_from_postgres_during_writes_leaves_no_dangling_references(
-    postgres_url: str, records: Records
-) -> None:
-    """Every call that is there afterwards has its whole request, although its content was about to be swept."""
-    stop = threading.Event()
-
-    def write() -> None:
-        writer = Delivery(postgres_url)
-        while not stop.is_set():
-            writer.write(*[records.call(session_id="b", at_s=100) for _ in range(3)])
-            writer.write(records.call(session_id="a", at_s=0, answer=LONG))
-        writer.close()
-
-    Delivery(postgres_url).close()
-    thread = threading.Thread(target=write)
-    thread.start()
-    for _ in range(15):
-        prune(postgres_url, START_NS + SECOND)
-    stop.set()
-    thread.join()
-    reader = open_store(postgres_url)
-    found = list(reader.calls())
-    reader.close()
-    assert len(found) > 3
-    assert all(bytes(one.request.body) for one in found)
+def test_what_is_over_goes_and_what_goes_on_stays(url: str, deliver: Deliver, records: Records) -> None:
+    here = {"host": socket.gethostname(), "pid": os.getpid()}
+    gone = {"host": socket.gethostname(), "pid": 2**22 - 1}
+    running = {"part": "started", "outcome": "started", "response": None, "usage": None}
+    deliver(url).write(
+        session(records, "old", 1, 2), call(records, "in-old", 1, "old"), call(records, "late-in-old", 3, "old"),
+        TimestepRecord(timestep_id="t", session_id="old", seen_ns=at(1), index=0, start_ns=at(1)),
+        EventRecord(event_id="e", session_id="old", event_type="x", time_ns=at(1)),
+        RewardRecord(reward_id="of-event", event_id="e", value=1, source="human", time_ns=at(99)),
+        session(records, "ended-lately", 1, 90), call(records, "in-lately", 1, "ended-lately"),
+        session(records, "goes-on", 1, 2), call(records, "in-goes-on", 90, "goes-on"),
+        session(records, "crashed", 1, **gone), call(records, "in-crashed", 1, "crashed"),
+        session(records, "runs", 1, **here), call(records, "in-runs", 1, "runs"),
+        session(records, "no-end", 1), call(records, "in-no-end", 99, "no-end"),
+        call(records, "alone-old", 1), call(records, "alone-new", 90), call(records, "runs-alone", 1, **running),
+        call(records, "orphan", 1, "never-recorded"), call(records, "orphan-new", 90, "never-recorded"),
+        RewardRecord(reward_id="old-alone", value=1, source="human", time_ns=at(1)),
+    )  # fmt: skip
+    assert retain(url)
+    sessions = {"ended-lately", "goes-on", "runs", "no-end", "never-recorded"}
+    assert left(url) == (sessions, {"in-lately", "in-goes-on", "in-runs", "in-no-end", "alone-new", "orphan-new"})
+    with closing(open_store(url)) as reader:
+        assert list(reader.rewards()) == list(reader.events("old")) == list(reader.timesteps("old")) == []
+    assert retain(url) == 0
 
 
-@pytest.mark.clickhouse
-def test_clickhouse_contents_go_a_day_after_the_last_call_that_needed_them(
-    clickhouse_url: str, deliver: Callable[[str], Delivery], records: Records
-) -> None:
-    store = deliver(clickhouse_url)
-    store.write(records.call(session_id="a"))
-    now, day = time.time_ns(), 86_400 * SECOND
-    assert prune(clickhouse_url, now + day // 2).contents == 0
-    assert prune(clickhouse_url, now + 2 * day).contents == 3
+def test_it_is_done_in_batches_that_may_be_broken_off(url: str, deliver: Deliver, records: Records) -> None:
+    store = deliver(url)
+    for number in range(250):
+        store.write(session(records, f"s{number}", 1, 2), call(records, f"c{number}", 1, f"s{number}"))
+    found = find_store(url)
+    assert isinstance(found, SqlStore)
+    steps = found.retain(KEEP)
+    for _ in range(3):
+        next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    assert 0 < len(left(url)[1]) < 250
+    store.write(call(records, "meanwhile", 90))
+    retain(url)
+    assert left(url) == (set(), {"meanwhile"})
+    with closing(open_store(url)) as reader:
+        assert bytes(next(reader.calls()).request.body)
+        assert list(reader._tuples("SELECT count(*) FROM content")) == [(3,)]  # type: ignore[attr-defined]
 
 
-def counts(path: Path) -> dict[str, int]:
-    tables = ("calls", "sessions", "timesteps", "events", "messages", "rewards", "content", "ctx")
-    connection = sqlite3.connect(path)
-    found = {table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}
-    connection.close()
-    return found
+def test_only_content_goes_of_what_is_younger(url: str, deliver: Deliver, records: Records) -> None:
+    store = deliver(url)
+    store.write(
+        session(records, "old", 50, 51, metadata={"seed": 7}),
+        *(call(records, f"c{number}", 50, "old") for number in range(150)),
+        EventRecord(event_id="e", session_id="old", event_type="x", time_ns=at(50), data={"text": "secret words"}),
+        call(records, "new", 95),
+    )
+    keep = Keep(NOW - 2 * DAY, NOW - 90 * DAY, NOW - 30 * DAY)
+    assert retain(url, keep) == 151
+    assert retain(url, keep) == 0
+    with closing(open_store(url)) as reader:
+        assert reader.count_calls(CallFilter(text="hello there")) == 1
+        old = reader.call("c1")
+        assert old is not None
+        assert (old.content_level, bytes(old.request.body), old.usage.input_tokens) == ("metadata", b"", 10)  # type: ignore[union-attr]
+        assert {one.why for one in old.redactions} == {"retention"}
+        assert bytes(reader.call("new").request.body)  # type: ignore[union-attr]
+        (event,) = reader.events("old")
+        assert event.data is None  # type: ignore[union-attr]
+        assert reader.session("old").session.metadata == {"seed": 7}  # type: ignore[union-attr]
 
 
-def test_a_session_goes_with_everything_below_it(store: Delivery, path: Path, records: Records) -> None:
-    store.write(*records.every_kind())
-    removed = delete_session(path, "s1")
-    assert (removed.sessions, removed.calls, removed.others, removed.contents) == (1, 1, 4, 3)
-    assert set(counts(path).values()) == {0}
+def test_delete_older_than_counts_first_and_takes_the_same(url: str, deliver: Deliver, records: Records) -> None:
+    deliver(url).write(
+        session(records, "old", 1, 2), call(records, "a", 1, "old"), call(records, "b", 90), call(records, "c", 1)
+    )
+    planned = erase(url, older_than_ns=NOW - 30 * DAY, dry_run=True).stores[0]
+    assert left(url) == ({"old"}, {"a", "b", "c"})
+    removed = erase(url, older_than_ns=NOW - 30 * DAY).stores[0]
+    assert (removed, removed.sessions, removed.calls) == (planned, 1, 2)
+    assert left(url) == (set(), {"b"})
 
 
-def test_content_shared_with_another_session_stays(store: Delivery, path: Path, records: Records) -> None:
-    first = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
-    longer = [*first, {"role": "assistant", "content": LONG}, {"role": "user", "content": "And?"}]
-    one = records.call(first, answer=LONG, session_id="a")
-    two = records.call(longer, session_id="b")
-    store.write(one, two)
-    delete_session(path, "a")
-    (left,) = store.read().calls()
-    assert bytes(left.request.body) == bytes(two.request.body)
-    removed = delete_session(path, "b")
-    assert removed.calls == 1
-    assert counts(path)["content"] == counts(path)["ctx"] == 0
+def test_bytes_of_what_went_are_not_in_the_file(tmp_path: Path, deliver: Deliver, records: Records) -> None:
+    url = f"sqlite:///{tmp_path}/calls.db"
+    store = deliver(url)
+    said = [{"role": "user", "content": "the canary sings at dawn"}]
+    store.write(records.call(said, call_id="a", at_s=0))
+    retain(url)
+    assert not any(b"canary" in path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
 
 
-def test_what_is_sent_again_during_a_deletion_stays(
-    store: Delivery, path: Path, records: Records, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whichever row the deletion has come to: a batch is one row here, and between two the calls are made again."""
-    first = [{"role": "system", "content": "Be brief. " * 200}, {"role": "user", "content": "Hi"}]
-    longer = [*first, {"role": "assistant", "content": LONG}, {"role": "user", "content": "And?"}]
-    original = [records.call(first, answer=LONG, session_id="a"), records.call(longer, session_id="a")]
-    whole = [bytes(one.request.body) for one in original]
-    pauses: list[float] = []
-    found = []
-
-    def pause(seconds: float) -> None:
-        pauses.append(seconds)
-        if len(pauses) == moment:
-            store.write(records.call(first, LONG, at_s=100), records.call(longer, at_s=101))
-
-    for name in ("_LEAST", "_FIRST", "_MOST"):
-        monkeypatch.setattr(removal, name, 1)
-    monkeypatch.setattr(removal, "time", SimpleNamespace(sleep=pause, monotonic=time.monotonic))
-    for moment in range(1, 20):
-        pauses.clear()
-        store.write(*[msgspec.structs.replace(one, call_id=records.new_id()) for one in original])
-        prune(path, START_NS + 50 * SECOND)
-        found.append([bytes(one.request.body) for one in store.read().calls(CallFilter(newest_first=False))])
-        assert found[-1] == (whole if moment <= len(pauses) else [])
-        pauses.extend([0.0] * 20)
-        prune(path, START_NS + 200 * SECOND)
-        assert counts(path)["content"] == counts(path)["ctx"] == 0
-    assert [] in found, "not every moment of the deletion was tried"
+def test_the_thread_that_delivers_does_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    url = f"sqlite:///{tmp_path}/calls.db"
+    store, records = Delivery(url), Records()
+    store.write(records.call(call_id="old"))
+    store.close()
+    handle = callspan.instrument(stores=url, retain_days=30)
+    with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+        assert handle.force_flush(30_000)
+        deadline = time.monotonic() + 30
+        while "old" in left(url)[1] and time.monotonic() < deadline:
+            time.sleep(0.05)
+    handle.uninstrument()
+    assert len(left(url)[1]) == 1
+    assert "retention has begun to delete (retain_days=30" in caplog.text
 
 
-@pytest.mark.parametrize("moment", range(1, 7))
-def test_the_request_of_a_merged_call_stays_that_arrives_during_a_deletion(
-    store: Delivery, path: Path, records: Records, monkeypatch: pytest.MonkeyPatch, moment: int
-) -> None:
-    """Of an earlier part: the call keeps its row id, its part, and when that was seen."""
-    messages = [{"role": "user", "content": "The same question in both sessions. " * 20}]
-    whole = records.call(messages, call_id="merged", seen_in="fetch", part="answered")
-    answer = msgspec.structs.replace(whole, request=Request(model="gpt-5"))
-    request = msgspec.structs.replace(whole, seen_in="call", part="requested", outcome="in_progress", response=None)
-    store.write(answer, records.call(messages, session_id="a"))
-    pauses: list[float] = []
-
-    def pause(seconds: float) -> None:
-        pauses.append(seconds)
-        if len(pauses) == moment:
-            store.write(request)
-
-    monkeypatch.setattr(removal, "time", SimpleNamespace(sleep=pause, monotonic=time.monotonic))
-    delete_session(path, "a")
-    (left,) = store.read().calls()
-    assert len(pauses) >= moment
-    assert bytes(left.request.body) == bytes(whole.request.body)
+WRITER = """
+import sys
+from tests.stores.conftest import Delivery, Records
+store, records = Delivery(sys.argv[1]), Records()
+for number in range(200):
+    store.write(records.call(call_id=f"{sys.argv[2]}-{number}", at_s=(99 * 86400)))
+    print(number, flush=True)
+"""
 
 
-@pytest.mark.parametrize("way", [lambda path: delete_session(path, "a"), lambda path: prune(path, START_NS + SECOND)])
-def test_a_damaged_request_of_another_call_does_not_stop_a_deletion(
-    store: Delivery,
-    path: Path,
-    records: Records,
-    way: Callable[[Path], DeletionResult],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    other = records.call([{"role": "user", "content": "Another one."}], model="gpt-6", session_id="b", at_s=100)
-    store.write(records.call(session_id="a"), other)
-    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
-        sql = "UPDATE content SET data = x'0102' WHERE id = (SELECT request FROM calls WHERE session_id = 'b')"
-        connection.execute(sql)
-    removed = way(path)
-    assert (removed.calls, removed.contents) == (1, 3)
-    assert any("1 request cannot be read" in message for message in caplog.messages)
+def test_writers_in_other_processes_lose_nothing_meanwhile(url: str, deliver: Deliver, records: Records) -> None:
+    store = deliver(url)
+    store.write(*(call(records, f"old-{number}", 1) for number in range(1500)))
+    root = Path(__file__).resolve().parents[2]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, url, str(one)], cwd=root, stdout=subprocess.DEVNULL)
+        for one in range(2)
+    ]
+    while any(writer.poll() is None for writer in writers):
+        retain(url)
+    assert [writer.returncode for writer in writers] == [0, 0]
+    retain(url)
+    with closing(open_store(url)) as reader:
+        calls = list(reader.calls())
+    assert {one.call_id for one in calls} == {f"{one}-{number}" for one in range(2) for number in range(200)}
+    assert all(bytes(one.request.body) for one in calls)
 
 
-@pytest.mark.postgres
-def test_a_damaged_request_of_another_call_does_not_stop_a_deletion_from_postgres(
-    postgres_url: str, deliver: Callable[[str], Delivery], records: Records
-) -> None:
-    store = deliver(postgres_url)
-    other = records.call([{"role": "user", "content": "Another one."}], model="gpt-6", session_id="b", at_s=100)
-    store.write(records.call(session_id="a"), other)
-    psycopg = pytest.importorskip("psycopg")
-    with psycopg.connect(postgres_url) as connection:
-        connection.execute(
-            r"UPDATE content SET data = '\x0102' WHERE hash = (SELECT request FROM calls WHERE session_id = 'b')"
-        )
-    removed = delete_session(postgres_url, "a")
-    assert (removed.calls, removed.contents) == (1, 3)
-
-
-def test_a_missing_file_is_an_error_and_is_not_created(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no such file"):
-        prune(tmp_path / "no.db", 1)
-    assert not (tmp_path / "no.db").exists()
+def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(callspan.stores.EmptyStoreError):
+        retain(f"sqlite:///{tmp_path}/none.db")
+    assert list(tmp_path.iterdir()) == []
+    with closing(sqlite3.connect(tmp_path / "empty.db")):
+        pass

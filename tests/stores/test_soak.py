@@ -310,9 +310,7 @@ def test_a_soak_loses_doubles_and_changes_nothing_but_what_is_counted(
     """While Postgres is unavailable the spool reaches its cap: only its records go, each counted with its own time."""
     proxy = TcpProxy(postgres_server.port)
     postgres = postgres_url.replace(f":{postgres_server.port}", f":{proxy.port}")
-    service = Service(
-        "soak", tmp_path, [f"sqlite:///{tmp_path}/calls.db", f"jsonl:///{tmp_path}/calls.jsonl", postgres]
-    )
+    service = Service("soak", tmp_path, [f"sqlite:///{tmp_path}/calls.db", postgres])
     until(lambda: bool(service.noted("session")), 120)
     faults = Faults(service, proxy, postgres_server)
     faults.run(60 * MINUTES)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from callspan import SettingError
 from callspan.stores import PoisonError
 from callspan.stores.unix_socket import PROTOCOL_VERSION
 from callspan.stores.urls import sinks_for
@@ -64,10 +63,6 @@ class Receiver:
         return True
 
 
-def acknowledge(line: dict[str, object]) -> bytes:
-    return json.dumps({"ack": line["ack"]}).encode() + b"\n"
-
-
 @pytest.fixture
 def receive(tmp_path: Path) -> Iterator[Callable[..., Receiver]]:
     started: list[Receiver] = []
@@ -97,69 +92,6 @@ def test_each_record_is_one_line_with_the_protocol_version(
     assert call_line["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
     assert call_line["conversation"]["output"][0]["role"] == "assistant"  # type: ignore[index]
     assert "ack" not in call_line
-
-
-def test_with_acks_delivery_ends_when_all_is_acknowledged(
-    tmp_path: Path, deliver: Callable[[str], Delivery], receive: Callable[..., Receiver], records: Records
-) -> None:
-    receiver = receive(acknowledge)
-    store = deliver(f"unix://{tmp_path}/r.sock?acks=on")
-    entries = store.entries([records.call() for _ in range(5)])
-    store.sink.deliver(entries)
-    assert [line["ack"] for line in receiver.lines] == [f"{entry.segment}:{entry.end}" for entry in entries]
-    store.sink.close()
-
-
-def test_with_acks_records_of_a_receiver_that_dies_are_sent_again(
-    tmp_path: Path, deliver: Callable[[str], Delivery], receive: Callable[..., Receiver], records: Records
-) -> None:
-    """The third line kills the connection; delivered again, every record has arrived."""
-    deaths = iter([None, None, b""])
-    receiver = receive(lambda line: acknowledge(line) if next(deaths, "done") != b"" else b"")
-    store = deliver(f"unix://{tmp_path}/r.sock?acks=on")
-    entries = store.entries([records.call() for _ in range(5)])
-    with pytest.raises(OSError, match=r"closed by the receiver|reset|pipe"):
-        store.sink.deliver(entries)
-    store.sink.open()
-    store.sink.deliver(entries)
-    assert {str(line["ack"]) for line in receiver.lines} == {f"{one.segment}:{one.end}" for one in entries}
-    store.sink.close()
-
-
-def test_a_receiver_that_knows_another_version_gets_nothing_and_the_records_wait(
-    tmp_path: Path, deliver: Callable[[str], Delivery], receive: Callable[..., Receiver], records: Records
-) -> None:
-    """As docs/socket.md has it: it hangs up on a version it does not know; the one that knows it gets everything."""
-    known = {PROTOCOL_VERSION + 1}
-    receiver = receive(lambda line: acknowledge(line) if line["protocol_version"] in known else b"")
-    store = deliver(f"unix://{tmp_path}/r.sock?acks=on")
-    entries = store.entries([records.call() for _ in range(3)])
-    with pytest.raises(OSError, match=r"closed by the receiver|reset|pipe"):
-        store.sink.deliver(entries)
-    assert receiver.lines == []
-    known.add(1)  # what docs/socket.md states
-    store.sink.open()
-    store.sink.deliver(entries)
-    assert [line["protocol_version"] for line in receiver.lines] == [1, 1, 1]
-    store.sink.close()
-
-
-def test_a_receiver_that_never_acknowledges_causes_a_timeout(
-    tmp_path: Path, deliver: Callable[[str], Delivery], receive: Callable[..., Receiver], records: Records
-) -> None:
-    receive()
-    store = deliver(f"unix://{tmp_path}/r.sock?acks=on&timeout_s=0.2")
-    with pytest.raises(TimeoutError):
-        store.write(records.call())
-
-
-def test_an_invalid_acknowledgement_is_an_error(
-    tmp_path: Path, deliver: Callable[[str], Delivery], receive: Callable[..., Receiver], records: Records
-) -> None:
-    receive(lambda line: b"hello\n")
-    store = deliver(f"unix://{tmp_path}/r.sock?acks=on")
-    with pytest.raises(ConnectionError, match="no acknowledgement"):
-        store.write(records.call())
 
 
 def test_no_listener_is_an_error_and_a_later_receiver_gets_the_record(
@@ -192,8 +124,3 @@ def test_an_invalid_record_is_poison_and_reported_to_the_receiver(
     (line,) = receiver.wait_for(1)
     assert (line["kind"], line["reason"], line["frame"]) == ("rejected", "no record", "nonsense")
     store.sink.close()
-
-
-def test_an_invalid_acks_setting_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="invalid value of one: acks"):
-        sinks_for(f"unix://{tmp_path}/r.sock?acks=maybe")

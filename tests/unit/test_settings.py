@@ -130,8 +130,6 @@ def test_an_invalid_argument_is_an_error_that_names_it(name: str, value: object)
         ("retain_days", "off", None),
         ("retain_content_days", " 7 ", 7.0),
         ("retain_content_days", "off", None),
-        ("retain_bytes", "10G", 10 * 1024**3),
-        ("retain_bytes", False, None),
         ("service", False, None),
     ],
 )

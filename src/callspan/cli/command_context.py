@@ -17,6 +17,7 @@ from callspan.cli.run import stores_of_environment
 from callspan.cli.safe_text import ascii_json, clean, is_unicode, whole_characters
 from callspan.cli.score_filter import NO_SCORING, ScoredReader, Scoring
 from callspan.cli.screen import Screen, json_text
+from callspan.record.formats import OtherFormatError
 from callspan.safe_urls import error_text, safe_name, whole_words, without_passwords
 from callspan.settings import SettingError
 from callspan.stores.base import EmptyStoreError, Reader, StoreError
@@ -65,20 +66,7 @@ class CommandContext:
             backlog.deliver()
         except SettingError as error:
             raise usage_error(error) from error
-        try:
-            reader = open_store(self.store)
-        except SettingError as error:
-            raise usage_error(error) from error
-        except EmptyStoreError as error:
-            if backlog.say():
-                self.fail(f"{safe_name(self.store)} has no records yet.")
-            self.fail(f"{error_text(error)}\n{_ADVICE}")
-        except StoreError as error:
-            backlog.say()
-            self.fail(error_text(error))
-        except store_errors() as error:
-            backlog.say()
-            self.fail(f"{safe_name(self.store)} cannot be opened: {_first_line(error)}")
+        reader = self._opened(backlog)
         try:
             backlog.say()
             yield reader if self.scoring == NO_SCORING else cast("Reader", ScoredReader(reader, self.scoring))
@@ -91,6 +79,26 @@ class CommandContext:
             self.fail(f"{safe_name(self.store)} cannot be read: {_first_line(error)}")
         finally:
             reader.close()
+
+    def _opened(self, backlog: Backlog) -> Reader:
+        """Open the store; one that cannot be read ends the command with advice."""
+        try:
+            return open_store(self.store)
+        except SettingError as error:
+            raise usage_error(error) from error
+        except EmptyStoreError as error:
+            if backlog.say():
+                self.fail(f"{safe_name(self.store)} has no records yet.")
+            self.fail(f"{error_text(error)}\n{_ADVICE}")
+        except OtherFormatError as error:
+            backlog.say()
+            raise click.UsageError(clean(error_text(error))) from error
+        except StoreError as error:
+            backlog.say()
+            self.fail(error_text(error))
+        except store_errors() as error:
+            backlog.say()
+            self.fail(f"{safe_name(self.store)} cannot be opened: {_first_line(error)}")
 
     def deliver(self, *, to_all: bool = False) -> None:
         """Deliver the records that ended processes left for the store that is read, or for every store named.

@@ -41,7 +41,7 @@ from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load, troubles_of, variables
 from callspan.spool.directory import BAD_SUFFIX, Listing
 from callspan.spool.losses import LOSSES_FILE, read_losses
-from callspan.stores.protocol import Readable, Retainable
+from callspan.stores.protocol import SqlStore
 from callspan.stores.urls import distribution_of, find_store, split_urls
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
@@ -171,7 +171,7 @@ def every_check(stores: str) -> Iterator[Check]:
         yield from _damage(directory)
         yield from _refused(directory)
         yield from _losses(directory)
-        yield from _retention(settings, directory)
+        yield from _retention(settings)
         yield from _unrecorded(directory)
     yield from _otlp()
     yield from _settings(settings)
@@ -298,7 +298,7 @@ def _unjoined(url: str) -> Iterator[Check]:
     """Report rewards that name nothing recorded; nothing of a store that cannot be read within the time."""
     try:
         store = find_store(url)
-        if not isinstance(store, Readable):
+        if not isinstance(store, SqlStore):
             return
         with contextlib.closing(store.reader(_READ_S)) as reader:
             found = list(reader.rewards(unjoined=True))
@@ -350,25 +350,16 @@ def _losses(directory: Path) -> Iterator[Check]:
         yield Check("stores", f"thread {name}", "warning", f"{detail}{iso(death.last_ns)}", advice)
 
 
-def _retention(settings: Settings, directory: Path) -> Iterator[Check]:
-    """Report what was deleted by itself, and stores from which nothing is."""
-    from callspan.delivery.retaining import retained, retains
+def _retention(settings: Settings) -> Iterator[Check]:
+    """Report the stores from which callspan deletes nothing though it is to delete what is old."""
+    from callspan.delivery.retaining import retains
 
-    for url in settings.stores:
+    for url in settings.stores if retains(settings) else ():
         with contextlib.suppress(SettingError):
             store = find_store(url)
-            if (one := retained(store, directory)) is not None:
-                detail = f"{one.what} deleted by itself, last at {iso(one.last_ns)}"
+            if not isinstance(store, SqlStore):
+                detail = "retain_days and retain_content_days delete from SQLite and Postgres only"
                 yield Check("stores", f"retention of {store.name}", "note", detail)
-            if not retains(settings):
-                continue
-            if not isinstance(store, Retainable):
-                detail = "nothing is deleted from it by itself: it keeps nothing, or cannot delete"
-                yield Check("stores", f"retention of {store.name}", "note", detail)
-            elif settings.retain_content_days is not None and not store.reduces:
-                detail = "content is kept as long as the records: it cannot be deleted without them here"
-                advice = "Set retain_days or retain_bytes too."
-                yield Check("stores", f"content in {store.name}", "note", detail, advice)
 
 
 def _damage(directory: Path) -> Iterator[Check]:

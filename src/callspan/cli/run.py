@@ -28,7 +28,7 @@ from callspan.sdk_profiles import SDKS
 from callspan.service import SERVICE_FOR_RUN, service_of_command
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import environment_for_run, is_run_process, load
-from callspan.stores.protocol import Readable
+from callspan.stores.protocol import SqlStore
 from callspan.stores.urls import find_store, scheme_of, split_urls
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _line(settings: Settings, destination: Destination | None, directory: Path) 
     if not states or any(state.lag_bytes or state.error for state in states):
         left = _relative(spool.directory, directory)
         return f"recorded to {places}; some records still wait in {left}: callspan{option} ship"
-    readable = any(isinstance(find_store(url), Readable) for url in destination.stores)
+    readable = any(isinstance(find_store(url), SqlStore) for url in destination.stores)
     return f"recorded to {places}" + (f"; to see it: callspan{option} calls" if readable else "")
 
 

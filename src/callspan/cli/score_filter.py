@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager
 from functools import cached_property
 from itertools import chain, islice
 from math import inf
@@ -21,8 +21,8 @@ from callspan.stores.base import (
     Summary,
     Times,
 )
-from callspan.stores.protocol import read_records
 from callspan.stores.scores import call_scores
+from callspan.stores.scratch import scratch_reader
 
 ScoresOf: TypeAlias = Callable[[CallRecord], Mapping[str, float]]
 """Returns the scores of a call by their objectives."""
@@ -149,21 +149,19 @@ class ScoredReader:
         if not self._scoring.chooses:
             yield from self._reader.summary(by, which, latencies=latencies)
             return
-        with closing(self._calls_alone(which)) as reader:
+        with self._calls_alone(which) as reader:
             yield from reader.summary(by, latencies=latencies)
 
     def times(self, which: CallFilter = _EVERY) -> Iterator[Times]:
         """Yield the times of the calls with enough score that succeeded."""
-        with closing(self._calls_alone(which)) as reader:
+        with self._calls_alone(which) as reader:
             yield from reader.times()
 
-    def _calls_alone(self, which: CallFilter) -> Reader:
+    def _calls_alone(self, which: CallFilter) -> AbstractContextManager[Reader]:
         """Return a reader of these calls, without bodies, and the sessions that may have their labels."""
         slim = msgspec.structs.replace(which, content="none", limit=None, offset=0)
         calls = filter(self._fits, self._reader.calls(slim))
-        return read_records(
-            self.name, lambda: chain(calls, (one.session for one in self._reader.sessions())), once=True
-        )
+        return scratch_reader(chain(calls, (one.session for one in self._reader.sessions())))
 
 
 def _or_last(score: float | None) -> float:

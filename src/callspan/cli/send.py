@@ -21,7 +21,7 @@ from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load
 from callspan.stores.base import CallFilter, Reader
-from callspan.stores.protocol import DatabaseStore
+from callspan.stores.protocol import SqlStore
 from callspan.stores.sent import BusyError, SentVersions
 from callspan.stores.urls import find_store, first_readable
 
@@ -126,7 +126,7 @@ def _sent(context: CommandContext, receiver: Receiver) -> SentVersions:
     """Open what is known of the receiver. Ends the command if another process sends to it, or the store has no such."""
     try:
         store = find_store(first_readable(context.store))
-        if not isinstance(store, DatabaseStore):
+        if not isinstance(store, SqlStore):
             raise click.UsageError(f"{store.name} does not remember what was sent; name a SQLite or Postgres store")
         return store.sent(receiver.name)
     except SettingError as error:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from callspan.cli.call_text import outcome_text
-from callspan.cli.command_context import CommandContext, reading
+from callspan.cli.command_context import CommandContext, reading, store_errors
 from callspan.cli.diff import show_difference
 from callspan.cli.filter_options import Rows
 from callspan.cli.json_rows import call_rows, record_fields, session_json
@@ -28,10 +28,14 @@ from callspan.record.call import Attempt, CallRecord, Timing
 from callspan.record.codec import encode_json
 from callspan.record.messages import Message, tool_name
 from callspan.record.usage import Usage, UsageIteration
+from callspan.safe_urls import error_text
 from callspan.stores.aggregates import model_of
 from callspan.stores.base import CallFilter, History, Reader, SessionSummary
+from callspan.stores.clickhouse import ClickHouse
 from callspan.stores.history import whole_conversation
 from callspan.stores.named import named_by, why_unnamed
+from callspan.stores.protocol import SqlStore
+from callspan.stores.urls import find_store, split_urls
 
 _LIMIT: Final = 1000
 _NO_HISTORY: Final = History([])
@@ -59,6 +63,9 @@ def show_command(context: CommandContext, ident: str, other: str, limit: int | N
     id, a trace id (its first call), the id of a timestep or your own of one (its session), or `last`: the newest
     session, or a later call outside of sessions.
     """
+    if (written := _from_clickhouse(context, ident)) is not None:
+        _show_written(context, written)
+        return
     with context.reader() as reader:
         if other:
             show_difference(context, reader, ident, other, limit or _LIMIT)
@@ -86,6 +93,28 @@ def show_command(context: CommandContext, ident: str, other: str, limit: int | N
         if later is not None and summary is not None:
             before = f"\nThis call is newer than the newest session: callspan show {summary.session.session_id}"
             context.screen.paragraph(before)
+
+
+def _from_clickhouse(context: CommandContext, ident: str) -> CallRecord | None:
+    """Return a call from ClickHouse, where no store named is read; None without such a store."""
+    stores = list(map(find_store, split_urls(context.store)))
+    found = next((store for store in stores if isinstance(store, ClickHouse)), None)
+    if found is None or ident == "last" or any(isinstance(store, SqlStore) for store in stores):
+        return None
+    try:
+        call = found.call(ident)
+    except store_errors() as error:
+        context.fail(error_text(error))
+    if call is None:
+        context.no_match(f"No call in {found.name} has an id that begins with {ident!r}, or several have.")
+    return call
+
+
+def _show_written(context: CommandContext, call: CallRecord) -> None:
+    if context.json:
+        context.emit(_call_json(call, _NO_HISTORY))
+        return
+    print_call(context.screen, call)
 
 
 def _later_call(reader: Reader, summary: SessionSummary) -> CallRecord | None:

@@ -14,7 +14,7 @@ from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.spool.sink import Entry
 from callspan.stores.base import EmptyStoreError
-from callspan.stores.protocol import Store, Triable
+from callspan.stores.protocol import Store
 from callspan.stores.urls import find_store
 
 NOT_YET: Final = "does not exist yet"
@@ -28,8 +28,8 @@ def store_check(url: str) -> tuple[str | None, str]:
     """
     try:
         store = find_store(url)
-        sink = store.sink()
-        return None, sink.try_out(_entry()) if isinstance(sink, Triable) else "not tried out: its store has no trial"
+        store.sink()
+        return None, store.try_out(_entry()) or "not tried out: its store has no trial"
     except EmptyStoreError:
         return _could_be_made(store)
     except store_errors(SettingError) as error:

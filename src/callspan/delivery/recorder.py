@@ -24,7 +24,7 @@ from callspan.spool.shipper import SinkState
 from callspan.spool.sink import Sink
 from callspan.spool.spool import Spool
 from callspan.spool.unrecorded import UnrecordedCalls
-from callspan.stores.protocol import Retainable
+from callspan.stores.protocol import SqlStore
 from callspan.stores.spools import spool_directory
 from callspan.stores.urls import find_store, split_urls
 
@@ -166,11 +166,10 @@ class Recorder:
         return spool_directory(self._settings, self._stores) if self._stores else None
 
     def _tended(self, sinks: Sequence[Sink]) -> Sequence[Sink]:
-        """Return the sinks; where something is to be deleted by itself, each does it whose store can."""
+        """Return the sinks; where something is to be deleted by itself, those of SQLite and Postgres do it."""
         for store, sink in zip(map(find_store, self._stores), sinks, strict=True):
-            if retains(self._settings) and isinstance(store, Retainable) and isinstance(sink, ProcessedSink):
-                directory = spool_directory(self._settings, self._stores)
-                sink.tending = Retention(store, self._settings, directory)
+            if retains(self._settings) and isinstance(store, SqlStore) and isinstance(sink, ProcessedSink):
+                sink.tending = Retention(store, self._settings)
         return sinks
 
     def _close_late(self, spool: Spool) -> None:
@@ -182,7 +181,9 @@ class Recorder:
         # A spool creates no file or thread before its first record, so a second one created concurrently is discarded.
         spool = Spool(
             spool_directory(settings, self._stores),
-            self._tended(store_sinks(self._stores, settings.prices, self._priced, pauses=True)),
+            self._tended(
+                store_sinks(self._stores, settings.prices, self._priced, pauses=True, retain_days=settings.retain_days)
+            ),
             fsync=settings.fsync,
             max_bytes=settings.spool_max_bytes,
         )
@@ -198,14 +199,21 @@ def _encoded_without_bodies(record: Record) -> bytes:
 
 
 def store_sinks(
-    urls: str | Iterable[str], prices: Path | None = None, priced: Listener | None = None, *, pauses: bool = False
+    urls: str | Iterable[str],
+    prices: Path | None = None,
+    priced: Listener | None = None,
+    *,
+    pauses: bool = False,
+    retain_days: float | None = None,
 ) -> list[Sink]:
     """Return one unopened sink per URL, in order; the first of records calls `priced` with each call that it priced.
 
-    `pauses`: sleep between records, so that threads of the application can make calls.
+    `pauses`: sleep between records, so that threads of the application can make calls. `retain_days` is the setting.
     Raises SettingError for an invalid URL, or one whose optional dependency is not installed.
     """
     stores = list(map(find_store, split_urls(urls)))
+    for store in stores:
+        store.retain_days = retain_days
     delivery = delivery_processors(prices)
     delivered = None if priced is None else lambda record: priced(delivery.without_callbacks(record))
     return [

@@ -8,8 +8,6 @@ from callspan.settings import SettingError
 from callspan.spool.sink import BaseSink, Entry, PoisonError, Sink
 from callspan.stores.base import (
     CallFilter,
-    DeletionResult,
-    DeletionScope,
     EmptyStoreError,
     Grouping,
     History,
@@ -20,32 +18,19 @@ from callspan.stores.base import (
     StoreError,
     Summary,
 )
-from callspan.stores.protocol import (
-    Erasable,
-    FileStore,
-    Options,
-    Readable,
-    ServerStore,
-    Store,
-    Triable,
-    read_records,
-)
+from callspan.stores.protocol import FileStore, Options, ServerStore, Store
 
 __all__ = [
     "BaseSink",
     "CallFilter",
-    "DeletionResult",
-    "DeletionScope",
     "EmptyStoreError",
     "Entry",
-    "Erasable",
     "FileStore",
     "Grouping",
     "History",
     "Options",
     "Order",
     "PoisonError",
-    "Readable",
     "Reader",
     "Record",
     "ServerStore",
@@ -56,8 +41,6 @@ __all__ = [
     "Store",
     "StoreError",
     "Summary",
-    "Triable",
     "decode",
     "encode",
-    "read_records",
 ]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, get_args, runtime_checkable
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 import msgspec
 
@@ -72,25 +72,13 @@ def session_of(record: Record) -> str | None:
     return record.place.session_id if isinstance(record, CallRecord) else record.session_id
 
 
-REWARDED: Final = ("timestep_id", "event_id")
-"""The columns and fields by which a reward names what has happened in a session."""
-
-
-def targets_of(record: RewardRecord) -> list[str]:
-    """Return the ids of the timestep and the event that a reward is for."""
-    return [one for one in (getattr(record, name) for name in REWARDED) if one is not None]
-
-
 class DeletionScope(NamedTuple):
     """What to delete: sessions with everything in them and single calls, by whole ids, or everything before a time."""
 
     sessions: frozenset[str] = frozenset()
     """With all calls, timesteps, events, messages and rewards in them."""
     calls: frozenset[str] = frozenset()
-    """With the events, messages and rewards that name them. Those of the sessions may be among them, and other ids of
-    calls by which a reward may name one."""
-    targets: frozenset[str] = frozenset()
-    """Timesteps and events of these, with the rewards that name them."""
+    """With the events, messages and rewards that name them. Those of the sessions may be among them."""
     older_than_ns: int | None = None
     """Everything from before this Unix time, and nothing else."""
     erased_ns: int = 0
@@ -98,26 +86,7 @@ class DeletionScope(NamedTuple):
 
     def covers(self, record: Record) -> bool:
         """Return whether a record is of one of the sessions, one of the calls, or about one."""
-        if isinstance(record, RewardRecord) and not self.targets.isdisjoint(targets_of(record)):
-            return True
         return getattr(record, "call_id", None) in self.calls or session_of(record) in self.sessions
-
-
-class Keep(NamedTuple):
-    """How much a store is to keep; None: no limit."""
-
-    until_ns: int
-    """Nothing that went on at this Unix time or later goes."""
-    quiet_ns: int
-    """What has no end goes only if nothing has happened in it since this Unix time, and its process is gone."""
-    before_ns: int | None = None
-    """What ended before this Unix time goes."""
-    most_bytes: int | None = None
-    """Beyond so many bytes in use, the oldest goes."""
-    content_before_ns: int | None = None
-    """What ended before this Unix time loses its content."""
-    reduced: Callable[[Record], Record] | None = None
-    """Returns a record without its content; the same one where it has none."""
 
 
 class RecordCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,22 +105,17 @@ class DeletionResult(RecordCounts, frozen=True, kw_only=True):
 
     contents: int = 0
     """Contents that no record referred to any more."""
-    free_bytes: int | None = None
-    """Space in the file that new records take; None for other stores than SQLite."""
     left: str | None = None
     """Why bytes of what was deleted may still be on disk; None: they are not, or only the server can know."""
-
-    @property
-    def others(self) -> int:
-        """Timesteps, events, messages and rewards."""
-        return self.timesteps + self.events + self.messages + self.rewards
 
 
 class CallIds(NamedTuple):
     """The ids of one call."""
 
     call_id: str
+    """The call's id."""
     session_id: str | None
+    """The id of its session; None: it is outside of sessions."""
 
 
 class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -506,14 +470,6 @@ class Reader(Protocol):
     def stored(self, kind: StoredKind, ids: Sequence[str]) -> Iterator[Stored]:
         """Yield the records of a kind with one of these whole ids, in any order."""
 
-    def close(self) -> None:
-        """Close the store."""
-
-
-@runtime_checkable
-class Selective(Reader, Protocol):
-    """A reader that finds the ids of what is to be deleted; those of all stores of callspan do."""
-
     def ids(self, which: CallFilter = ..., sessions: Collection[str] | None = None) -> Iterator[CallIds]:
         """Yield the ids of the calls, in any order, that `calls` would yield without its limit.
 
@@ -523,20 +479,8 @@ class Selective(Reader, Protocol):
     def session_ids(self, which: CallFilter = ...) -> Iterator[str]:
         """Yield the ids of the recorded sessions that have these labels and began between these times, in any order."""
 
-    def rows_of(self, scope: DeletionScope) -> Mapping[str, int]:
-        """Return how many records of each table a deletion of these sessions and calls would take."""
-
-    def other_ids(self, calls: Collection[str]) -> frozenset[str]:
-        """Return the other ids of these calls by which a reward may name them: of response, request and span.
-
-        An id that several calls have is that of the first that began.
-        """
-
-    def targets(self, sessions: Collection[str], calls: Collection[str]) -> frozenset[str]:
-        """Return the ids of the timesteps and events of these sessions, and of the events about these calls."""
-
     def is_erased(self, kind: Literal["session", "call"], ident: str) -> bool:
         """Return whether the store remembers that the session or call of this whole id was erased."""
 
-    def sharing(self, calls: Collection[str]) -> frozenset[str]:
-        """Return the ids of other calls whose requests hold a message of a user that one of these calls holds, too."""
+    def close(self) -> None:
+        """Close the store."""

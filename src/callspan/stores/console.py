@@ -27,6 +27,11 @@ class Console(Store):
         """Return the sink."""
         return ConsoleStore(self.name)
 
+    def try_out(self, entry: Entry) -> str:
+        """Print nothing."""
+        del entry
+        return "calls are printed on standard error"
+
 
 class ConsoleStore(BaseSink):
     """Prints each ended call; messages only if the content setting allows them."""
@@ -44,10 +49,6 @@ class ConsoleStore(BaseSink):
     def set_aside(self, entry: Entry, reason: str) -> None:
         """Print that a record could not be read."""
         self._print(f"callspan: {len(entry.payload)} bytes are no record: {reason}\n")
-
-    def try_out(self, entry: Entry) -> str:  # noqa: ARG002 - the protocol's name
-        """Print nothing."""
-        return "calls are printed on standard error"
 
     def _print(self, text: str) -> None:
         stream = sys.stderr

@@ -11,46 +11,38 @@ from callspan.fail_open import ours
 from callspan.record.call import CallRecord
 from callspan.record.codec import NO_RECORD, decode
 from callspan.record.events import SCOPE_TYPES, Record, RewardRecord
-from callspan.stores.base import DeletionScope, session_of, targets_of
+from callspan.stores.base import DeletionScope, session_of
 
 _NAMED: Final = re.compile(rb'"(?:call|session|timestep|event)_id\\*":\s*\\*"([^"\\]+)')
 _BYTES: Final = 16
 _CALL: Final = "call"
 _SESSION: Final = "session"
-_TARGET: Final = "target"
 
 
 def digests(scope: DeletionScope) -> list[bytes]:
     """Return what a store is to remember of a deletion, sorted; nothing of one by age."""
-    kinds = ((_SESSION, scope.sessions), (_CALL, scope.calls), (_TARGET, scope.targets))
+    kinds = ((_SESSION, scope.sessions), (_CALL, scope.calls))
     return sorted(digest_of_id(kind, one) for kind, ids in kinds for one in ids)
 
 
 def digests_of(record: Record) -> list[bytes]:
-    """Return what a store may remember of a record's call and session, and of what a reward is for."""
-    session_id = session_of(record)
-    return [*_final_digests_of(record), *([] if session_id is None else [digest_of_id(_SESSION, session_id)])]
-
-
-def _final_digests_of(record: Record) -> list[bytes]:
-    """Return those that do not go on after they were erased."""
-    call_id = getattr(record, "call_id", None)
-    targets = targets_of(record) if isinstance(record, RewardRecord) else []
-    found = [] if call_id is None else [digest_of_id(_CALL, call_id)]
-    return found + [digest_of_id(_TARGET, one) for one in targets]
+    """Return what a store may remember of a record's call and session."""
+    ids = ((_CALL, getattr(record, "call_id", None)), (_SESSION, session_of(record)))
+    return [digest_of_id(kind, one) for kind, one in ids if one is not None]
 
 
 def is_erased(record: Record, erased_ns: Callable[[bytes], int | None]) -> bool:
-    """Return whether a record was erased: its call or target was, or its session after it had happened.
+    """Return whether a record was erased: its call was, or its session after it had happened.
 
     `erased_ns` returns when an id was erased, Unix time; None if it was not. A session may go on after that, but is not
     stored itself, nor a reward for it as a whole.
     """
-    if any(erased_ns(found) is not None for found in _final_digests_of(record)):
+    call_id = getattr(record, "call_id", None)
+    if call_id is not None and erased_ns(digest_of_id(_CALL, call_id)) is not None:
         return True
     session_id = session_of(record)
     gone_ns = None if session_id is None else erased_ns(digest_of_id(_SESSION, session_id))
-    return gone_ns is not None and (_is_of_session(record) or _happened_ns(record) < gone_ns)
+    return gone_ns is not None and (_is_of_session(record) or happened_ns(record) < gone_ns)
 
 
 def _is_of_session(record: Record) -> bool:
@@ -64,7 +56,7 @@ def names(payload: bytes, scope: DeletionScope) -> bool:
         return scope.covers(decode(payload))
     except ours(*NO_RECORD):
         found = {match.decode(errors="replace") for match in _NAMED.findall(payload)}
-        return not all(map(found.isdisjoint, (scope.sessions, scope.calls, scope.targets)))
+        return not all(map(found.isdisjoint, (scope.sessions, scope.calls)))
 
 
 def says_whose(payload: bytes) -> bool:
@@ -72,7 +64,8 @@ def says_whose(payload: bytes) -> bool:
     return _NAMED.search(payload) is not None
 
 
-def _happened_ns(record: Record) -> int:
+def happened_ns(record: Record) -> int:
+    """Return when a record's call, session or event began, Unix time; 0 if unknown."""
     if isinstance(record, CallRecord):
         return record.timing.start_ns
     if isinstance(record, SCOPE_TYPES):
@@ -81,5 +74,5 @@ def _happened_ns(record: Record) -> int:
 
 
 def digest_of_id(kind: str, ident: str) -> bytes:
-    """Return what a store remembers of an erased id of a `session`, a `call` or a `target` of rewards."""
+    """Return what a store remembers of an erased id of a `session` or a `call`."""
     return hashlib.sha256(f"{kind} {ident}".encode(errors="surrogatepass")).digest()[:_BYTES]

@@ -43,7 +43,7 @@ SELECT {keys}, count(*) AS calls,
   sum(CASE WHEN lower(c.finish_reason) IN ({length}) THEN 1 ELSE 0 END) AS cut_by_length,
   CAST(sum(c.in_tok) AS bigint) AS input_tokens, CAST(sum(c.out_tok) AS bigint) AS output_tokens,
   CAST(sum(c.cache_read_tok) AS bigint) AS cache_read_tokens, CAST(sum(c.reasoning_tok) AS bigint) AS reasoning_tokens,
-  {pico} AS pico, {priced} AS priced, count(c.cost_picousd) AS exact,
+  sum(c.cost_picousd) AS pico, count(c.cost_usd) AS priced, count(c.cost_picousd) AS exact,
   CAST(sum(c.retries) AS bigint) AS retries, min(c.start_ns) AS first_ns,
   max(coalesce(c.end_ns, c.start_ns)) AS last_ns{more}
 FROM {source} WHERE {where} GROUP BY {positions} ORDER BY count(*) DESC, {order}
@@ -186,19 +186,6 @@ POSTGRES: Final = MetadataSql(
   ELSE @ #>> ARRAY[]::text[] = {value} END""",
     end="right(@, 4)",
     by_end=frozenset({"timestep_id", "workflow_id"}),
-)
-_CH_PLAIN: Final = """multiIf(@ IN ('', 'null') OR substring(@, 1, 1) = char(123), NULL,
-  startsWith(@, '"'), JSONExtractString(@), @)"""
-CLICKHOUSE: Final = MetadataSql(
-    at="nullIf(nullIf(JSONExtractRaw(ifNull({json}, ''), {path}), ''), 'null')",
-    step=", ",
-    first="coalesce({values}, '')",
-    label=_CH_PLAIN,
-    has="if(startsWith(@, '['), has(arrayMap(x -> "
-    + _CH_PLAIN.replace("@", "x")
-    + ", JSONExtractArrayRaw(@)), {value}), ifNull("
-    + _CH_PLAIN
-    + " = {value}, false))",
 )
 
 

@@ -1,14 +1,13 @@
-"""Protocol: what a store is, made from its URL: its settings, its sink, and what else it can do."""
+"""Protocol: what a store is, made from its URL: its options, its sink, and the reader of those that are read."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, ClassVar, Final, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import msgspec
@@ -16,12 +15,14 @@ import msgspec
 from callspan.conversion import converter
 from callspan.fail_open import ours
 from callspan.forks import late_attribute
-from callspan.record.events import Record
 from callspan.safe_urls import HIDDEN, names_user, safe_name, unescaped, user_of
 from callspan.settings import SettingError
 from callspan.spool.sink import Entry, Sink
-from callspan.stores.base import DeletionResult, DeletionScope, Keep, Reader
+from callspan.stores.base import DeletionResult, DeletionScope, Reader
 from callspan.stores.sent import SentVersions
+
+if TYPE_CHECKING:
+    from callspan.stores.removal import Keep
 
 SETTING: Final = "CALLSPAN_STORES"
 _LOOPBACK: Final = frozenset({"", "localhost", "127.0.0.1", "::1"})
@@ -43,8 +44,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Store:
     """A store that a URL names. Making one checks its URL, and opens, connects and creates nothing.
 
-    Subclasses set `example`, and `options_type` where there are options, and have a method `sink`. What else a store
-    can do it says by having the methods of `Readable` and `Erasable`.
+    Subclasses set `example`, and `options_type` where there are options, and have a method `sink`.
 
     Attributes:
         url: The URL, with its password.
@@ -61,8 +61,6 @@ class Store:
     """The optional dependency of callspan that it needs, such as `postgres`."""
     driver_errors: ClassVar[tuple[str, ...]] = ()
     """Exceptions of its driver that it raises besides StoreError and OSError, as `module:Class`."""
-    reduces: ClassVar[bool] = False
-    """Whether its retention can take the content of records, and leave the rest."""
     is_file: ClassVar[bool] = False
     """Whether `path` is a file with records; its spool is beside it."""
 
@@ -71,6 +69,8 @@ class Store:
         self.name, self.url = safe_name(url), url
         self.path: Path | None = None
         self.options = self._options()
+        self.retain_days: float | None = None
+        """The setting, for a store that deletes by itself; None: it keeps everything."""
 
     @property
     def identity(self) -> str:
@@ -96,6 +96,15 @@ class Store:
     def sink(self) -> Sink:
         """Return the sink, not opened. Raises SettingError where something that it needs is not installed."""
         raise NotImplementedError
+
+    def try_out(self, entry: Entry) -> str | None:
+        """Have the store take a record and give it back, and return what was observed; None: there is no trial.
+
+        Nothing stays: neither the record nor a file. Raises EmptyStoreError where there is no store yet, StoreError,
+        OSError or its driver's errors where it takes no record.
+        """
+        del entry
+        return None
 
     def files(self) -> Sequence[Path]:
         """Return the files of the store, which the output of a command may not replace."""
@@ -215,16 +224,15 @@ class ServerStore(Store):
         return ""
 
 
-class DatabaseStore(Store):
-    """A store of callspan's own, which can be read, and from which records can be deleted."""
+class SqlStore(Store):
+    """A store that is read, and from which records are deleted: SQLite and Postgres."""
 
     sink_type: ClassVar[str]
     """The place of its sink, as `module:name`; so are the others. None is imported with the store."""
     reader_type: ClassVar[str]
-    remover: ClassVar[str]
-    retainer: ClassVar[str]
-    sent_type: ClassVar[str | None] = None
-    """The place of what remembers what was sent; None: it has no such table."""
+    database_type: ClassVar[str]
+    sent_type: ClassVar[str]
+    """The place of what remembers what was sent."""
 
     @property
     def place(self) -> str | Path:
@@ -235,90 +243,36 @@ class DatabaseStore(Store):
         """Return the sink, not opened. Raises SettingError without its driver."""
         return cast("Sink", self.load(self.sink_type)(self.place))
 
-    def reader(self, wait_s: float | None = None) -> Reader:
-        """Open the store, see `Readable`; `wait_s` is also how long to wait for the locks of others."""
-        return cast("Reader", self.load(self.reader_type)(self.place, wait_s))
-
     def sent(self, receiver: str) -> SentVersions:
         """Open what is known of a receiver, by its URL. Close it after use.
 
-        Raises BusyError while another process sends to it, SettingError for a store that remembers nothing of it.
+        Raises BusyError while another process sends to it.
         """
-        if self.sent_type is None:
-            raise self.error("does not remember what was sent; `callspan send` needs SQLite or Postgres")
         return cast("SentVersions", self.load(self.sent_type)(self.place, receiver))
 
-    def remove(self, scope: DeletionScope) -> DeletionResult:
-        """Delete the records of a scope, see `Erasable`."""
-        return cast("DeletionResult", self.load(self.remover)(self.place, scope))
-
-    def retention(self, keep: Keep, counts: Counter[str]) -> Iterator[None]:
-        """Delete what is old or too much, see `Retainable`."""
-        return cast("Iterator[None]", self.load(self.retainer)(self.place, keep, counts))
-
-
-def read_records(name: str, records: Callable[[], Iterable[Record]], *, once: bool = False) -> Reader:
-    """Return a reader of records, which it reads for each query, or `once` for all; `name` is that of their store.
-
-    `records` returns them as they were delivered: in any order, repeated ones and older versions too.
-    """
-    reader: Callable[..., Reader] = late_attribute("callspan.stores.sqlite.temporary:RecordsReader")
-    return reader(name, records, once=once)
-
-
-@runtime_checkable
-class Readable(Protocol):
-    """A store that can be read."""
+    def try_out(self, entry: Entry) -> str | None:
+        """Have the store take a record, read it back and take it out again, see `Store.try_out`."""
+        return cast("str", self.load(self.sink_type)(self.place).try_out(entry))
 
     def reader(self, wait_s: float | None = None) -> Reader:
         """Open the store for reading; it creates and changes nothing. `wait_s`: the time for each answer; None: any.
 
         Raises EmptyStoreError where nothing was recorded yet, StoreError or its driver's errors where it cannot be
-        opened, and SettingError where something that it needs is not installed.
+        opened, and SettingError without its driver.
         """
+        return cast("Reader", self.load(self.reader_type)(self.place, wait_s))
 
+    def remove(self, scope: DeletionScope, *, dry_run: bool = False) -> DeletionResult:
+        """Delete the records of a scope, and what only they refer to; `dry_run`: count them. Raises as `reader`."""
+        remove = late_attribute("callspan.stores.removal:remove")
+        with closing(self.load(self.database_type)(self.place)) as database:
+            return cast("DeletionResult", remove(database, scope, dry_run=dry_run))
 
-@runtime_checkable
-class ShowsProgress(Protocol):
-    """A reader that may read much of its store before it answers."""
-
-    progress: Callable[[str], AbstractContextManager[Callable[[int, int], object]]]
-    """Shows the progress of what it is given the name of, by a function of what is done and what there is to do."""
-
-
-@runtime_checkable
-class Erasable(Protocol):
-    """A store from which records can be deleted."""
-
-    def remove(self, scope: DeletionScope) -> DeletionResult:
-        """Delete the records of a scope, and what only they refer to. An unknown session removes nothing.
-
-        Raises EmptyStoreError where there is no store, else StoreError or its driver's errors.
-        """
-
-
-@runtime_checkable
-class Retainable(Protocol):
-    """A store that can delete what is old or too much, bit by bit."""
-
-    def retention(self, keep: Keep, counts: Counter[str]) -> Iterator[None]:
-        """Delete sessions with all that is in them, and calls outside sessions, oldest ended first.
-
-        Each `next` works for some milliseconds and adds to `counts` what it deleted, by table; the end is reached when
-        there is nothing more to do. It may be closed anywhere, and what was done of it stands.
-        """
-
-
-@runtime_checkable
-class Triable(Protocol):
-    """A sink that `callspan doctor` can try out; others are not opened by it."""
-
-    def try_out(self, entry: Entry) -> str:
-        """Have the store take a record and give it back, and return what was observed.
-
-        Nothing stays: neither the record nor a file. The sink is not open before and after. Raises EmptyStoreError
-        where there is no store yet, StoreError, OSError or its driver's errors where it takes no record.
-        """
+    def retain(self, keep: Keep) -> Iterator[int]:
+        """Delete what is old, in batches; yield how many records each changed. Raises as `reader`."""
+        retain = late_attribute("callspan.stores.removal:retain")
+        with closing(self.load(self.database_type)(self.place)) as database:
+            yield from retain(database, keep)
 
 
 def split_url(url: str) -> SplitResult:

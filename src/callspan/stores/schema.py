@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from callspan.record.call import PARTS, STAGES
 from callspan.record.formats import FORMAT
@@ -26,7 +26,7 @@ APPLICATION_ID: Final = 0x43535031
 """Marks an SQLite file as callspan's: "CSP1"."""
 
 _WIDTH: Final = 118
-_PLACEHOLDER: Final = re.compile(r"@(columns|merged|version|format)\((\w*)\)")
+_PLACEHOLDER: Final = re.compile(r"@(columns|version|format)\((\w*)\)")
 _SHARED: Final = "@shared()\n"
 """Where a script has what SQLite and Postgres have alike."""
 _STATEMENT_END: Final = re.compile(r";\n")
@@ -34,55 +34,38 @@ _RELATION: Final = re.compile(r"CREATE (?:TABLE|VIEW) (?:IF NOT EXISTS )?(\w+)")
 _NAMED: Final = 3
 _TEXT: Final = 'text COLLATE "C"'
 _JSON_CODEC: Final = "CODEC(ZSTD(3))"
-_EARLIEST: Final = "start_ns"
-_STRICTEST: Final = "content_level"
-_KEYED: Final = "metadata"
 
 
-class _Types(NamedTuple):
-    """The SQL types of a dialect."""
-
-    forms: Mapping[Form, str]
-    reference: str
-    """Type of a reference to a content."""
-
-
-_TYPES: Final[dict[Dialect, _Types]] = {
-    "sqlite": _Types(
-        {
-            **dict.fromkeys(("text", "word", "decimal", "json", "labels"), "TEXT"),
-            **dict.fromkeys(("int", "count", "flag"), "INTEGER"),
-            "real": "REAL",
-        },
-        "INTEGER",
-    ),
-    "postgres": _Types(
-        {
-            **dict.fromkeys(("text", "word"), _TEXT),
-            **dict.fromkeys(("int", "count"), "bigint"),
-            "flag": "boolean",
-            "real": "double precision",
-            "decimal": "numeric",
-            "json": "json",
-            "labels": "jsonb",
-        },
-        "bytea",
-    ),
-    "clickhouse": _Types(
-        {
-            "text": "String",
-            "word": "String",
-            **dict.fromkeys(("int", "count"), "Int64"),
-            "flag": "Bool",
-            "real": "Float64",
-            "decimal": "Decimal(76, 38)",
-            "json": "String",
-            "labels": "String",
-        },
-        "Nullable(String)",
-    ),
+_FORMS: Final[dict[Dialect, Mapping[Form, str]]] = {
+    "sqlite": {
+        **dict.fromkeys(("text", "word", "decimal", "json", "labels"), "TEXT"),
+        **dict.fromkeys(("int", "count", "flag"), "INTEGER"),
+        "real": "REAL",
+    },
+    "postgres": {
+        **dict.fromkeys(("text", "word"), _TEXT),
+        **dict.fromkeys(("int", "count"), "bigint"),
+        "flag": "boolean",
+        "real": "double precision",
+        "decimal": "numeric",
+        "json": "json",
+        "labels": "jsonb",
+    },
+    "clickhouse": {
+        **dict.fromkeys(("text", "word", "decimal", "json", "labels"), "String"),
+        **dict.fromkeys(("int", "count"), "Int64"),
+        "flag": "Bool",
+        "real": "Float64",
+    },
 }
-_CODECS: Final = {("calls", _EARLIEST): "CODEC(Delta, ZSTD)"}
+"""The SQL types of the columns of each form."""
+_CONTENTS: Final[dict[Dialect, Mapping[str, str]]] = {
+    "sqlite": dict.fromkeys(REFERENCES, "INTEGER"),
+    "postgres": dict.fromkeys(REFERENCES, "bytea"),
+    "clickhouse": dict.fromkeys(("request", "response"), f"String {_JSON_CODEC}"),
+}
+"""The columns of `calls` that have, or refer to, its contents."""
+_CODECS: Final = {("calls", "start_ns"): "CODEC(Delta, ZSTD)"}
 MARKS: Final = (f"PRAGMA application_id={APPLICATION_ID}", f"PRAGMA user_version={FORMAT}")
 """Statements that mark an SQLite file as callspan's, and its format."""
 _VERSION: Final = {
@@ -108,7 +91,7 @@ def statements(dialect: Dialect) -> list[str]:
 
 def type_of(dialect: Dialect, form: Form) -> str:
     """Return the SQL type of the columns of a form, which may name a collation too."""
-    return _TYPES[dialect].forms[form]
+    return _FORMS[dialect][form]
 
 
 def _script(name: str) -> str:
@@ -146,21 +129,22 @@ def _filled(dialect: Dialect, name: str, what: str) -> str:
     table = next(table for table in TABLES.values() if table.name == name)
     if what == "version":
         return " + ".join(part for name, part in _VERSION.items() if name in table.names)
-    return _merged(table) if what == "merged" else _wrapped(_definitions(dialect, table))
+    return _wrapped(_definitions(dialect, table))
 
 
 def _definitions(dialect: Dialect, table: Table) -> list[str]:
     columns: Sequence[Column] = table.columns
     if dialect == "clickhouse":
-        columns = sorted((one for one in columns if one.name != "stamps"), key=lambda column: not column.path)
+        columns = [one for one in columns if one.name != "stamps"]
     found = [_definition(dialect, table, column) for column in (*columns, _EXTRA)]
     if dialect in _NOW_NS:
         found.append(f"{STORED} {type_of(dialect, 'int')} NOT NULL DEFAULT {_NOW_NS[dialect]}")
-    return found + [_reference(dialect, name) for name in REFERENCES] if table.kind == "call" else found
+    contents = _CONTENTS[dialect] if table.kind == "call" else {}
+    return found + [f"{name} {kind}" for name, kind in contents.items()]
 
 
 def _definition(dialect: Dialect, table: Table, column: Column) -> str:
-    kind = _TYPES[dialect].forms[column.form]
+    kind = _FORMS[dialect][column.form]
     if dialect == "clickhouse":
         return f"{column.name} {_clickhouse_type(table, column, kind)}"
     if column.name == table.key:
@@ -174,38 +158,12 @@ def _has_row_id(dialect: Dialect, table: Table) -> bool:
 
 
 def _clickhouse_type(table: Table, column: Column, kind: str) -> str:
-    # The tables of versions are sorted by session, so it must not be NULL.
-    if not column.required and not (table.merges and column.name == "session_id"):
+    if not column.required:
         kind = f"Nullable({kind})"
     if column.form == "word":
         kind = f"LowCardinality({kind})"
     codec = _JSON_CODEC if column.form == "json" else _CODECS.get((table.name, column.name))
     return kind if codec is None else f"{kind} {codec}"
-
-
-def _reference(dialect: Dialect, name: str) -> str:
-    if dialect == "clickhouse" and name == "ctx":
-        return f"history Array(String) {_JSON_CODEC}"
-    return f"{name} {_TYPES[dialect].reference}"
-
-
-def _merged(table: Table) -> str:
-    """Return the select list of the view that merges the versions of a session or timestep, without its ids."""
-    ids = {table.key, "session_id"}
-    columns = [column for column in table.columns if column.name not in ids and column.path]
-    return _wrapped([_merged_column(column) for column in (*columns, _EXTRA)])
-
-
-def _merged_column(column: Column) -> str:
-    name = column.name
-    if name == _KEYED:
-        return (
-            f"if(count(v.{name}) = 0, NULL, concat('{{', arrayStringConcat(arrayMap((k, x) -> concat(toJSONString(k), "
-            f"':', x), mapKeys(keyed), mapValues(keyed)), ','), '}}')) AS {name}"
-        )
-    if column.required or name == _STRICTEST:
-        return f"max(v.{name}) AS {name}"
-    return f"min(v.{name}) AS {name}" if name == _EARLIEST else f"argMax(v.{name}, v.seen_ns) AS {name}"
 
 
 def _wrapped(items: Iterable[str]) -> str:

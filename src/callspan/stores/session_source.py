@@ -49,7 +49,6 @@ _OF_CALLS: Final = {
 }
 """Summed by session here already: an index has the calls in this order, and few rows are left to be joined."""
 _COLUMN_OF: Final = {"cost": "spent", "duration": "latest", "tokens": "used", "retries": "retried"}
-"""Names of their own: ClickHouse takes an alias for the column inside of its sum."""
 
 
 def place_of(summary: SessionSummary, sort: Order = "start") -> tuple[int | str, ...]:

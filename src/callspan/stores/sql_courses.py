@@ -17,8 +17,7 @@ from callspan.record.call import CallRecord
 from callspan.record.events import RewardRecord, record_key
 from callspan.stores import aggregates
 from callspan.stores.base import CallError, Content, Run
-from callspan.stores.sql_choice import SqlChoice
-from callspan.stores.sql_rewards import Values, in_parts
+from callspan.stores.sql_rewards import SqlRewards, Values, in_parts
 
 _MOST_RUNS: Final = 256
 """A session with more calls and tools has no course."""
@@ -44,7 +43,7 @@ SELECT c.session_id, c.call_id, c.error_kind, c.http_status FROM calls c
 """
 
 
-class SqlCourses(SqlChoice):
+class SqlCourses(SqlRewards):
     """Reads what lists show of sessions."""
 
     _row_id: str

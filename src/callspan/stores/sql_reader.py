@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from itertools import chain, islice, repeat
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import msgspec
 
@@ -31,6 +31,7 @@ from callspan.stores.aggregates import Latencies
 from callspan.stores.base import (
     MOST_CALLS,
     CallFilter,
+    CallIds,
     Content,
     History,
     SessionFilter,
@@ -42,6 +43,7 @@ from callspan.stores.base import (
     Times,
 )
 from callspan.stores.columns import CALLS, PICO, SESSIONS, TABLES, TIMESTEPS, Table
+from callspan.stores.erased import digest_of_id
 from callspan.stores.filters import checked_groupings, keyed, positions
 from callspan.stores.history import follow
 from callspan.stores.session_source import session_source
@@ -49,6 +51,7 @@ from callspan.stores.sql_courses import SqlCourses
 from callspan.stores.sql_rewards import CALL_IDS, Values, in_parts, one_of, record_of
 
 _EVERY: Final = CallFilter()
+_TIMES: Final = {"since_ns": "s.start_ns >= :since_ns", "until_ns": "s.start_ns < :until_ns"}
 _READ_AT_ONCE: Final = 500
 """Calls per query of whole rows."""
 _IDS_AT_ONCE: Final = 20_000
@@ -81,6 +84,7 @@ _TYPES: Final[Mapping[StoredKind, type[CallRecord | EventRecord | SessionRecord 
     "call": CallRecord,
     "event": EventRecord,
 }
+_MODELS: Final = "SELECT DISTINCT session_id, coalesce(c.model_req, c.model_resp) AS model FROM calls c"
 _KNOWN_BY: Final = (*CALL_IDS[1:], "trace_id")
 """Columns with ids that find a call."""
 
@@ -115,12 +119,6 @@ class SqlReader(SqlCourses):
     """SQL for its UTC hour, as `2026-11-20T08:00Z`."""
     _minute: str
     """SQL for its UTC minute, as `2026-11-20T08:05Z`."""
-    _pico = "sum(c.cost_picousd)"
-    """SQL for the sum of picodollars."""
-    _priced = "count(c.cost_usd)"
-    """SQL for the number of calls whose cost is known."""
-    _inexact = "c.cost_usd"
-    """SQL for the cost of a call whose cost is not exact in picodollars; NULL for no cost."""
     _percentile: str
     """SQL for the percentile `{share}` of a `{column}`."""
     _times = ""
@@ -133,14 +131,47 @@ class SqlReader(SqlCourses):
     """SQL condition that a `{text}` contains a case-folded `{part}`."""
     _cost: str
     """SQL for the cost of a call `c` in whole picodollars, rounded down; NULL for no cost."""
-    _models = "SELECT DISTINCT session_id, coalesce(c.model_req, c.model_resp) AS model FROM calls c"
-    """SQL for the models of each session's calls."""
     _in_sessions = "c.session_id IN (SELECT s.session_id FROM sessions s WHERE {condition})"
     """SQL condition that the session of call `c` matches a condition."""
+
+    _metadata: filters.MetadataSql
+    _content_id = "hash"
+    """The column of `content` that others refer to."""
 
     @abstractmethod
     def close(self) -> None:
         """Close the store."""
+
+    @abstractmethod
+    def _among(self, column: str) -> str:
+        """Return the condition that a column has one of the values of `:among`."""
+
+    def _many(self, ids: Sequence[str]) -> object:
+        """Return the value of `:among`."""
+        return ids
+
+    def ids(self, which: CallFilter = _EVERY, sessions: Collection[str] | None = None) -> Iterator[CallIds]:
+        """Yield the ids of the matching calls, in any order; `sessions`: only of these sessions."""
+        where, values = self._where(which)
+        sql = f"SELECT c.call_id, c.session_id FROM calls c WHERE {where}"
+        if sessions is not None:
+            sql += f" AND {self._among('c.session_id')}"
+            values["among"] = self._many(sorted(sessions))
+        for call_id, session_id in self._tuples(sql, **values):
+            yield CallIds(str(call_id), None if session_id is None else str(session_id))
+
+    def session_ids(self, which: CallFilter = _EVERY) -> Iterator[str]:
+        """Yield the ids of the recorded sessions that have these labels and began between these times, in any order."""
+        conditions = [text for name, text in _TIMES.items() if getattr(which, name) is not None]
+        labels = filters.session_condition(which, self._metadata)
+        where = " AND ".join([*conditions, *([] if labels is None else [labels])]) or "1 = 1"
+        sql = f"SELECT s.session_id FROM sessions s WHERE {where}"
+        yield from (str(row[0]) for row in self._tuples(sql, **filters.parameters(which)))
+
+    def is_erased(self, kind: Literal["session", "call"], ident: str) -> bool:
+        """Return whether the store remembers that the session or call of this whole id was erased."""
+        sql = "SELECT 1 FROM erased WHERE id = :id LIMIT 1"
+        return next(self._tuples(sql, id=digest_of_id(kind, ident)), None) is not None
 
     def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
         """Yield calls with their conversations, see `CallFilter.content`; only some of them are in memory at a time."""
@@ -180,17 +211,13 @@ class SqlReader(SqlCourses):
         # What is limited needs no first page that comes soon.
         for size in chain((_READ_AT_ONCE if limit is None else _IDS_AT_ONCE,), repeat(_IDS_AT_ONCE)):
             number = size if limit is None else min(size, limit)
-            sql = f"{query.sql(names if last else {})} {self._page(number, offset)}"
+            sql = f"{query.sql(names if last else {})} LIMIT {number} OFFSET {offset}"
             found = list(self._tuples(sql, **values, **last))
             yield from (row[0] for row in found)
             limit, offset = None if limit is None else limit - len(found), 0
             if len(found) < number or limit == 0:
                 return
             last = dict(zip(names, found[-1][1:], strict=True))
-
-    def _page(self, limit: int, offset: int) -> str:
-        """Return the clause that takes `limit` rows after `offset`."""
-        return f"LIMIT {int(limit)} OFFSET {int(offset)}"
 
     def call(self, call_id: str) -> CallRecord | None:
         """Return one call by its id, a unique prefix of it, or another id, see `Reader.call`; None if there is none."""
@@ -300,8 +327,8 @@ class SqlReader(SqlCourses):
         picodollars, how many calls have a cost, and how many of those have it in picodollars. `more` are others.
         """
         sql = filters.SUMS.format(
-            keys=keyed(keys), positions=positions(keys), source=filters.source(keys), where=where, pico=self._pico,
-            priced=self._priced, more=more, order=", ".join(f"coalesce({key}, '')" for key in keys),
+            keys=keyed(keys), positions=positions(keys), source=filters.source(keys), where=where, more=more,
+            order=", ".join(f"coalesce({key}, '')" for key in keys),
         )  # fmt: skip
         yield from self._rows(sql, **values)
 
@@ -368,7 +395,7 @@ class SqlReader(SqlCourses):
         values = filters.parameters(which)
         found = list(filters.call_conditions(which, self._metadata, self._in_sessions, self._cost))
         if which.text is not None:
-            found.append(self._text_condition(str(values["text"])))
+            found.append(self._text_condition())
         if which.error_text is not None:
             kind, message = (
                 self._contains.format(text=f"c.{name}", part=":error_text") for name in ("error_type", "error_message")
@@ -376,20 +403,17 @@ class SqlReader(SqlCourses):
             found.append(f"{filters.FAILED} AND ({kind} OR {message})")
         return " AND ".join(found) or "1 = 1", values
 
-    def _text_condition(self, text: str) -> str:
-        """Return the condition that a message of call `c` contains the case-folded text, which is `:text`, too."""
-        del text
-        matching = self._matching()
-        return f"""(c.output IN ({matching}) OR c.system IN ({matching}) OR c.ctx IN (
-            WITH RECURSIVE hit (id) AS (
-              SELECT x.id FROM ctx x WHERE x.content IN ({matching})
-              UNION SELECT x.id FROM hit JOIN ctx x ON x.parent = hit.id)
-            SELECT id FROM hit))"""
-
-    def _matching(self) -> str:
-        """Return the query for the ids of contents whose text contains `:text`."""
+    def _text_condition(self) -> str:
+        """Return the condition that a message of call `c` contains `:text`."""
         contains = self._contains.format(text="t.text", part=":text")
-        return f"SELECT t.hash FROM content t WHERE t.role IS NOT NULL AND {contains}"
+        return f"""c.call_id IN (
+            WITH RECURSIVE found (id) AS (
+              SELECT t.{self._content_id} FROM content t WHERE t.role IS NOT NULL AND {contains}),
+            hit (id) AS (
+              SELECT x.id FROM ctx x WHERE x.content IN (SELECT id FROM found)
+              UNION SELECT x.id FROM hit JOIN ctx x ON x.parent = hit.id)
+            SELECT f.call_id FROM calls f WHERE f.output IN (SELECT id FROM found)
+              OR f.system IN (SELECT id FROM found) OR f.ctx IN (SELECT id FROM hit))"""
 
     def _call_of(self, row: Values, content: Content = "all") -> CallRecord:
         """Return the call of a row, with these bodies and its conversation."""
@@ -432,7 +456,7 @@ class SqlReader(SqlCourses):
         chosen, names = one_of(ids)
         sums = {one.key: one for one in self._summaries(["session"], f"c.{chosen}", names, latencies=False)}
         models: dict[object, list[str | None]] = defaultdict(list)
-        for row in self._rows(f"{self._models} WHERE {chosen}", **names):
+        for row in self._rows(f"{_MODELS} WHERE {chosen}", **names):
             models[row["session_id"]].append(cast("str | None", row["model"]))
         yield from self._summarized(ids, sums, models)
 
@@ -508,8 +532,8 @@ class SqlReader(SqlCourses):
         """Return the costs that are not exact in picodollars, by group."""
         found: dict[object, list[Decimal]] = defaultdict(list)
         sql = (
-            f"SELECT {self._inexact} AS usd, {keyed(keys)} FROM {filters.source(keys)} "
-            f"WHERE {where} AND c.cost_picousd IS NULL AND {self._inexact} IS NOT NULL"
+            f"SELECT c.cost_usd AS usd, {keyed(keys)} FROM {filters.source(keys)} "
+            f"WHERE {where} AND c.cost_picousd IS NULL AND c.cost_usd IS NOT NULL"
         )
         for usd, *group in self._tuples(sql, **values):
             found[tuple(group)].append(Decimal(str(usd)))

@@ -206,7 +206,6 @@ class SqlRewards(ABC):
         order = "" if target.column == "call_id" else f" ORDER BY {target.column}"
         if next(self._tuples(f"{loose}{order} LIMIT 1"), None) is None:
             return
-        # No names that `rewards` has too: ClickHouse would change these.
         columns = ", ".join(f"{one} AS of_{one}" for one in dict.fromkeys((*target.ids, *target.taken)))
         found = f"SELECT {columns} FROM {target.table} WHERE {chosen}"
         taken = ", ".join(f"t.of_{one}" for one in target.taken)

@@ -15,7 +15,7 @@ from callspan.settings import SettingError
 from callspan.settings import split_urls as split_text
 from callspan.spool.sink import Sink
 from callspan.stores.base import Reader
-from callspan.stores.protocol import SETTING, PathStore, Readable, Store, path_of
+from callspan.stores.protocol import SETTING, PathStore, SqlStore, Store, path_of
 
 ENTRY_POINTS: Final = "callspan.stores"
 """Group of the entry points of stores of other distributions, by the scheme of their URLs."""
@@ -31,6 +31,8 @@ _STORES: Final = {
 }
 """The stores of callspan, by scheme; imported when a URL names one."""
 _SUFFIXES: Final = {".db": "sqlite", ".sqlite": "sqlite", ".sqlite3": "sqlite", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_LOADED: Final = frozenset({"jsonl", "clickhouse"})
+"""Schemes of the stores that `callspan import` loads into others."""
 _found: Final[dict[str, type[Store]]] = {}
 """The stores that this process has imported, by scheme."""
 
@@ -161,32 +163,36 @@ def load_sinks(urls: Iterable[str]) -> None:
 
 
 def open_store(urls: str | Path | Iterable[str | Path]) -> Reader:
-    """Return a reader of the first of these stores, given by URL or path, that can be read. Close it after use.
+    """Return a reader of the first of these stores, given by URL or path, that is read. Close it after use.
 
     Raises:
-        SettingError: None of them is readable by its kind.
+        SettingError: None of them is SQLite or Postgres.
         StoreError: It cannot be opened, for example because the file is missing.
     """
     return _first_readable(urls)[1].reader()
 
 
-def readable(urls: Iterable[str]) -> dict[str, Readable]:
-    """Return those of the stores that can be read, by URL, in order."""
+def readable(urls: Iterable[str]) -> dict[str, SqlStore]:
+    """Return those of the stores that are read, by URL, in order."""
     stores = {url: find_store(url) for url in urls}
-    return {url: store for url, store in stores.items() if isinstance(store, Readable)}
+    return {url: store for url, store in stores.items() if isinstance(store, SqlStore)}
 
 
 def first_readable(urls: str | Path | Iterable[str | Path]) -> str:
-    """Return the URL of the first of these stores that can be read. Raises SettingError if none can."""
+    """Return the URL of the first of these stores that is read. Raises SettingError if none is."""
     return _first_readable(urls)[0]
 
 
-def _first_readable(urls: str | Path | Iterable[str | Path]) -> tuple[str, Readable]:
+def _first_readable(urls: str | Path | Iterable[str | Path]) -> tuple[str, SqlStore]:
     split = split_urls(urls)
     for found in readable(split).items():
         return found
     names = ", ".join(map(safe_name, split)) or "nothing"
-    raise SettingError(f"{SETTING}: {names} cannot be read; name a store that keeps records: {_forms()}")
+    loads = next((url for url in split if scheme_of(find_store(url).url) in _LOADED), None)
+    if loads is None:
+        raise SettingError(f"{SETTING}: {names} cannot be read; name a SQLite file or a Postgres database")
+    load = f"callspan import {safe_name(loads)} --into callspan.db"
+    raise SettingError(f"{SETTING}: {names} is written, not read; load it into a store that is: {load}")
 
 
 def _forms() -> str:

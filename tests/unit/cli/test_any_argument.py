@@ -31,7 +31,7 @@ MORE = [
     "~nobody/x.db", "a=b", "=", "{}", "[]", "null", "last", "locked/x.db",
 ]  # fmt: skip
 FIRST = {
-    "prune": ["--older-than", "9000d", "--yes"], "ship": ["--timeout", "0.1"], "export": ["openai", "--dry-run"],
+    "delete": ["--older-than", "9000d", "--yes"], "ship": ["--timeout", "0.1"], "export": ["openai", "--dry-run"],
     "replay": ["nobody"], "report": ["-o", "page.html"], "demo": ["--live"],
 }  # fmt: skip
 """What each needs besides, so that the option under test is what decides."""
@@ -123,11 +123,11 @@ def test_a_deleted_working_directory_causes_no_traceback(tmp_path: Path, monkeyp
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    for arguments in (["calls"], ["ship"], ["prune", "--older-than", "1d"], ["run", "app.py"], ["report"]):
+    for arguments in (["calls"], ["ship"], ["delete", "--older-than", "1d", "--yes"], ["run", "app.py"], ["report"]):
         check(arguments)
 
 
-@pytest.mark.parametrize("command", ["ship", "prune --older-than 1d", "calls", "calls -f", "export atif --dry-run"])
+@pytest.mark.parametrize("command", ["ship", "delete --older-than 1d", "calls", "calls -f", "export atif --dry-run"])
 def test_an_unknown_store_is_wrong_usage_everywhere(command: str) -> None:
     result = CliRunner().invoke(callspan, [*command.split(), "--store", "foo://x"])
     assert result.exit_code == 2

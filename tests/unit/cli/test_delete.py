@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
-import msgspec
 import pytest
 from click.testing import CliRunner
 
 from callspan.cli import delete
 from callspan.cli.commands import callspan
-from callspan.records import Place, Request, TimestepRecord
+from callspan.records import Place, TimestepRecord
 from callspan.stores.urls import open_store
 
 from .conftest import START_NS, ask, keep, made, session
@@ -74,7 +71,7 @@ def test_an_ambiguous_prefix_deletes_nothing(full: str) -> None:
 
 
 def test_every_store_given_loses_it(full: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    other = f"jsonl:///{tmp_path_factory.mktemp('other')}/calls.jsonl"
+    other = f"sqlite:///{tmp_path_factory.mktemp('other')}/calls.db"
     keep(other, session("session-a", start_ns=START_NS), made("call-a", place=Place(session_id="session-a")))
     assert ask("--store", f"{full},{other}", "delete", "session-a", "--yes").code == 0
     assert left(full) == ["call-b", "session-b"]
@@ -88,7 +85,7 @@ def test_filters_of_calls_select_and_the_receipt_names_what_cannot_erase(full: s
         made("other", metadata={"user_id": "u1"}),
     )
     answer = ask("--store", f"{full},unix:///no.sock", "delete", "--user", "u1", "--tag", "trial", "--yes", "--json")
-    assert (answer.code, answer.json["cannot_erase"]) == (0, ["unix:///no.sock"])
+    assert (answer.code, answer.json["by_hand"]) == (0, {"unix:///no.sock": []})
     assert "tagged" not in left(full)
     assert ask("--store", full, "delete", "--call", "call-a", "--session", "session-b", "--yes").code == 0
     assert "call-a" in left(full)
@@ -116,62 +113,27 @@ def test_something_says_what_to_delete(full: str) -> None:
     assert ask("--store", full, "delete", "--min-reward", "1", "--yes").code == 2
 
 
-def test_prune_asks_as_delete_does(full: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = ask("--store", full, "prune", "--older-than", "2100-01-01")
+def test_what_is_old_goes_after_a_question(full: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = ["--store", full, "delete", "--older-than", "2100-01-01"]
+    answer = ask(*old)
     assert (answer.code, "--yes" in answer.err) == (2, True)
     monkeypatch.setattr(delete, "_is_terminal", lambda: True)
-    refused = CliRunner().invoke(callspan, ["--store", full, "prune", "--older-than", "2100-01-01"], input="n\n")
-    assert (refused.exit_code, "2 sessions and 2 calls will be deleted" in refused.stderr) == (1, True)
+    refused = CliRunner().invoke(callspan, old, input="n\n")
+    assert (refused.exit_code, "2 sessions, 2 calls, 1 timestep would be deleted" in refused.stderr) == (1, True)
     assert left(full) == ["call-a", "call-b", "session-a", "session-b"]
-    assert (
-        CliRunner().invoke(callspan, ["--store", full, "prune", "--older-than", "2100-01-01"], input="y\n").exit_code
-        == 0
-    )
+    assert CliRunner().invoke(callspan, old, input="y\n").exit_code == 0
     assert left(full) == []
 
 
-def test_of_a_broken_store_the_command_says_why_and_erases_from_the_others(full: str, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.db"
-    broken.write_bytes(b"no database at all" * 100)
-    stores = f"{full},{broken}"
-    answer = ask("--store", stores, "delete", "session-a", "--yes", "--json")
-    assert (answer.code, answer.json["complete"], "not a database" in answer.json["stores"][1]["left"]) == (
-        1,
-        False,
-        True,
-    )
-    assert left(full) == ["call-b", "session-b"]
-    answer = ask("--store", stores, "delete", "session-a", "--yes")
-    assert (answer.code, "broken.db: file is not a database" in " ".join(answer.out.split())) == (1, True), answer.out
-    answer = ask("--store", stores, "delete", "session-x", "--yes")
-    assert (answer.code, "broken.db: file is not a database" in " ".join(answer.err.split())) == (1, True), answer.err
-
-
-def test_a_reader_that_holds_the_log_is_named_and_the_exit_code_is_1(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("callspan.stores.sqlite.removal._READERS_S", 0.1)
-    path = tmp_path / "calls.db"
-    keep(str(path), made("a", metadata={"user_id": "u1"}))
-    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
-        reader.execute("BEGIN")
-        reader.execute("SELECT count(*) FROM calls").fetchone()
-        answer = ask("--store", str(path), "delete", "--user", "u1", "--yes", "--json")
-        assert (answer.code, answer.json["stores"][0]["calls"], answer.json["complete"]) == (1, 1, False)
-        assert f"sqlite3 {path} 'PRAGMA wal_checkpoint(TRUNCATE)'" in answer.json["stores"][0]["left"]
-        reader.execute("COMMIT")
-        assert reader.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
-
-
-def test_calls_of_others_are_said_to_stay_or_to_go(full: str) -> None:
-    said = {"request": Request(body=msgspec.Raw(b'{"messages":[{"role":"user","content":"A shared line"}]}'))}
-    keep(full, made("hers", metadata={"user_id": "u1"}, **said), made("theirs", metadata={"user_id": "u2"}, **said))
-    dry = ask("--store", full, "delete", "--user", "u1", "--dry-run")
-    assert "in the requests of 1 other call (theirs); --everywhere deletes these too." in " ".join(dry.out.split())
-    kept = ask("--store", full, "delete", "--user", "u2", "--yes")
-    assert "(hers); these stay." in " ".join(kept.out.split())
-    keep(full, made("theirs again", metadata={"user_id": "u2"}, **said))
-    done = ask("--store", full, "delete", "--user", "u1", "--everywhere", "--yes")
-    assert "2 calls" in " ".join(done.out.split())
-    assert "(theirs again); these go too." in " ".join(done.out.split())
-    assert left(full) == ["call-a", "call-b", "session-a", "session-b"]
+def test_other_stores_are_named_with_what_to_run(full: str, tmp_path: Path) -> None:
+    others = f"clickhouse://me:secret7@127.0.0.1:1/db,jsonl:///{tmp_path}/a.jsonl,unix:///no.sock"
+    answer = ask("--store", f"{full},{others}", "delete", "session-a", "--yes")
+    assert answer.code == 0
+    assert "DELETE FROM calls WHERE session_id IN ('session-a') OR call_id IN ('call-a')\n" in answer.out
+    assert "DELETE FROM sessions WHERE session_id IN ('session-a')\n" in answer.out
+    assert "write it with `callspan export jsonl`" in answer.out
+    assert "unix:///no.sock: nothing can be deleted there" in answer.out
+    assert "secret7" not in answer.out
+    alone = ask("--store", "clickhouse://127.0.0.1:1/db", "delete", "--session", "it's \\", "--yes")
+    assert "DELETE FROM events WHERE session_id IN ('it\\'s \\\\')\n" in alone.out
+    assert ask("--store", "clickhouse://127.0.0.1:1/db", "delete", "--user", "u", "--yes").code == 2

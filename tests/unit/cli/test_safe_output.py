@@ -148,7 +148,7 @@ def test_every_sub_command_ends_as_with_utf_8(
         "sessions": 0, "calls": 0, "show s-1": 0, "show c-1": 0, "stats": 0, "stats --by session": 0,
         "calls --rewards": 1,
         "export openai --dry-run": 1, "report": 0, "reprice --prices prices.json --dry-run": 0, "ship": 0,
-        "prune --older-than 2000-01-01 --yes": 0, "--help": 0, "run --help": 0, f"show {ODD.split()[2]}": 1,
+        "delete --older-than 2000-01-01 --yes": 0, "--help": 0, "run --help": 0, f"show {ODD.split()[2]}": 1,
         f"calls --session {NAME}": 1, f"nothing{NAME}": 2, f"report -o no-such-directory/{NAME}": 1, "replay c-1": 1,
         f"run {NAME}.py": 2,
     }  # fmt: skip

@@ -38,9 +38,10 @@ from callspan.records import (
     UnknownPart,
     Usage,
 )
-from callspan.stores import SessionSummary, read_records
+from callspan.stores import SessionSummary
 from callspan.stores.base import Event
 from callspan.stores.entries import when
+from callspan.stores.scratch import scratch_reader
 
 from .conftest import MINUTE, SECOND, START_NS, ask, drawn, keep, made, session, summed
 
@@ -63,7 +64,8 @@ def lines(
     summary: SessionSummary | None = None,
 ) -> list[str]:
     items = sorted([*calls, *events], key=when)
-    sums = next(read_records("test", lambda: calls).summary("session"), None)
+    with scratch_reader(calls) as reader:
+        sums = next(reader.summary("session"), None)
     page = Page(summary or summed(session(start_ns=START_NS)), sums, dict(enumerate(steps)), items, 0, len(items))
     return [line.rstrip() for line in drawn(session_tree(page)).splitlines()]
 

@@ -71,15 +71,14 @@ def deliver(url: str, records: Iterable[Record]) -> Reader:
 Holding = Callable[..., Reader]
 
 
-@pytest.fixture(scope="module", params=["sqlite", "jsonl"])
-def holding(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Holding]:
+@pytest.fixture(scope="module")
+def holding(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Holding]:
     """Make a new store that holds these records, in this order of arrival; returns its reader."""
     tmp_path = tmp_path_factory.mktemp("stores")
     opened: list[Reader] = []
 
     def make(*records: Record) -> Reader:
-        suffix = {"sqlite": "db", "jsonl": "jsonl"}[request.param]
-        opened.append(deliver(f"{request.param}:///{tmp_path}/{len(opened)}.{suffix}", records))
+        opened.append(deliver(f"sqlite:///{tmp_path}/{len(opened)}.db", records))
         return opened[-1]
 
     yield make

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import ceil
 from typing import Final
 
 from clickhouse_connect.driver import create_client
@@ -33,10 +32,8 @@ _ADVICE: Final = {
 """What to do, by the code of an error."""
 
 
-def connect(url: str, wait_s: float | None = None) -> Client:
+def connect(url: str) -> Client:
     """Return a client of the server a store's URL names; `clickhouse+chdb:///directory` is the embedded engine.
-
-    `wait_s` is how long connecting, and each answer, may take.
 
     Raises clickhouse_connect's exceptions if it cannot be reached.
     """
@@ -46,8 +43,8 @@ def connect(url: str, wait_s: float | None = None) -> Client:
     return create_client(
         dsn=dsn,
         autogenerate_session_id=False,
-        connect_timeout=ceil(wait_s or _CONNECT_S),
-        send_receive_timeout=ceil(wait_s or _ANSWER_S),
+        connect_timeout=_CONNECT_S,
+        send_receive_timeout=_ANSWER_S,
     )
 
 
@@ -58,17 +55,18 @@ def layout(client: Client) -> int:
     return int(str(client.query("SELECT max(version) FROM callspan_layout").result_rows[0][0]))
 
 
-def make_tables(client: Client, name: str) -> None:
-    """Create the tables. Safe to repeat after a failure and to run concurrently.
+def make_tables(client: Client, name: str) -> bool:
+    """Create the tables, return whether there were none. Safe to repeat after a failure and to run concurrently.
 
     Raises OtherFormatError for tables of another format.
     """
     found = layout(client)
     if found:
         check_format(name, found)
-        return
+        return False
     for statement in statements("clickhouse"):
         client.command(statement)
+    return True
 
 
 @contextmanager

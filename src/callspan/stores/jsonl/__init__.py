@@ -1,13 +1,23 @@
-"""JSON Lines: sink, reader and removal."""
+"""JSON Lines: a file with one record per line. It is written, and loaded into another store by `callspan import`."""
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+import re
+from collections.abc import Iterator
+from typing import Annotated, Final
 
 from msgspec import Meta
 
-from callspan.spool.sink import Sink
-from callspan.stores.protocol import DatabaseStore, FileStore, Options
+from callspan.record.codec import NO_RECORD, decode
+from callspan.record.events import Record
+from callspan.record.formats import FORMAT, OtherFormatError, check_file
+from callspan.spool.sink import Entry, Sink
+from callspan.stores.base import no_file
+from callspan.stores.jsonl.sink import JsonLinesSink, files_of
+from callspan.stores.protocol import FileStore, Options
+
+_FORMAT: Final = re.compile(rb'"schema_version":\d+')
+_TODAYS: Final = b'"schema_version":%d' % FORMAT
 
 
 class JsonLinesOptions(Options, frozen=True, kw_only=True):
@@ -17,17 +27,41 @@ class JsonLinesOptions(Options, frozen=True, kw_only=True):
     """Size after which the file is rotated; 0: never."""
 
 
-class JsonLines(DatabaseStore, FileStore):
+class JsonLines(FileStore):
     """A file with one record per line."""
 
     example = "jsonl:///calls.jsonl"
-    sink_type = "callspan.stores.jsonl.store:JsonLinesStore"
-    reader_type = "callspan.stores.jsonl.reader:JsonLinesReader"
-    remover = "callspan.stores.jsonl.store:remove"
-    retainer = "callspan.stores.jsonl.retention:retain"
     options_type = JsonLinesOptions
     options: JsonLinesOptions
 
     def sink(self) -> Sink:
         """Return the sink, not opened."""
-        return cast("Sink", self.load(self.sink_type)(self.path, max_bytes=self.options.max_bytes))
+        return JsonLinesSink(self.path, max_bytes=self.options.max_bytes)
+
+    def try_out(self, entry: Entry) -> str:
+        """Open the file for appending, and write nothing: a program that follows it would see it. Raises StoreError."""
+        del entry
+        if not self.path.is_file():
+            raise no_file(self.path)
+        check_file(self.path)
+        self.path.open("ab").close()
+        return "the file can be appended to; nothing was written"
+
+    def records(self) -> Iterator[Record | None]:
+        """Yield the record of each line, rotated files first; None for a line that has none. Raises StoreError."""
+        there = [path for path in files_of(self.path) if path.is_file()]
+        if not there:
+            raise no_file(self.path)
+        for path in there:
+            with path.open("rb") as file:
+                yield from (_record_in(line) for line in file if line.strip())
+
+
+def _record_in(line: bytes) -> Record | None:
+    """Return the record in a line, also of an earlier format whose fields are still known; else None."""
+    try:
+        return decode(line)
+    except OtherFormatError:
+        return None if _FORMAT.sub(_TODAYS, line, count=1) == line else _record_in(_FORMAT.sub(_TODAYS, line, count=1))
+    except NO_RECORD:
+        return None

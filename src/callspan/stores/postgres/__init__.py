@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from callspan.stores.protocol import DatabaseStore, ServerStore
+from callspan.stores.protocol import ServerStore, SqlStore
 
 
-class Postgres(DatabaseStore, ServerStore):
+class Postgres(SqlStore, ServerStore):
     """Tables in a Postgres database. The query of its URL is libpq's."""
 
     example = "postgresql://user@host/database"
     sink_type = "callspan.stores.postgres.store:PostgresStore"
     reader_type = "callspan.stores.postgres.store:PostgresReader"
-    remover = "callspan.stores.postgres.store:remove"
-    retainer = "callspan.stores.postgres.retention:retain"
+    database_type = "callspan.stores.postgres.removal:PostgresDatabase"
     sent_type = "callspan.stores.postgres.sent:PostgresSent"
     options_type = None
     extra = "postgres"
     driver_errors = ("psycopg:Error",)
-    reduces = True
 
     def __init__(self, url: str) -> None:
         """Raises SettingError where user or password are not escaped."""

@@ -27,13 +27,12 @@ from callspan.record.merging import Order, order_of
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
-from callspan.stores.base import DeletionResult, DeletionScope, EmptyStoreError, StoreError, check_layout, tried
+from callspan.stores.base import EmptyStoreError, StoreError, check_layout, tried
 from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.erased import digests_of, is_erased
 from callspan.stores.filters import POSTGRES
 from callspan.stores.payloads import Prepared, cells_of, combined, prepared
 from callspan.stores.postgres.connection import connect, dropped, explaining, layout, make_tables, to_query
-from callspan.stores.retention import remove_by_sql
 from callspan.stores.rows import add_version, merged_row, on_conflict
 from callspan.stores.schema import type_of
 from callspan.stores.sql_reader import ExactCalls, SqlReader
@@ -48,8 +47,6 @@ _NUL: Final = "\\u0000"
 """What JSON has instead of the character that Postgres cannot store."""
 _KEY: Final = itemgetter(0)
 """The key of a row: the first column of every table."""
-_SWEEPS: Final = b""
-"""Key of the row of `in_use` that is there while a retention looks through the contents."""
 _POISON: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
 
 
@@ -96,8 +93,6 @@ class PostgresStore:
                 batch.merge_responses(cursor, reader)
                 batch.write(cursor)
                 batch.merge_levels(cursor, reader)
-                if _SWEEPS in erased:
-                    batch.mark(cursor)
         except _POISON as error:
             raise PoisonError(error_text(error)) from error
 
@@ -219,11 +214,6 @@ class _Batch:
             found = self._merge(cursor, table) if table.merges else [row for _, row in self._rows[kind].values()]
             _write(cursor, _insert(table), _types(table), sorted(found, key=_KEY))
 
-    def mark(self, cursor: psycopg.Cursor) -> None:
-        """Mark what these calls refer to, so that a retention that looked for it before leaves it."""
-        marks = sorted([*self._contents, *self._nodes])
-        cursor.execute("INSERT INTO in_use (id) SELECT unnest(%s::bytea[]) ON CONFLICT DO NOTHING", (marks,))
-
     def _merge(self, cursor: psycopg.Cursor, table: Table) -> list[Sequence[object]]:
         """Merge the versions in this batch with the stored rows, which stay locked until the transaction ends."""
         versions = self._versions[table.kind]
@@ -273,16 +263,14 @@ class _Batch:
 
 
 def _erased_of(cursor: psycopg.Cursor, records: Sequence[Record]) -> dict[bytes, int]:
-    """Return what was erased of the calls and sessions of a batch, and when; and `_SWEEPS`, if a retention does."""
+    """Return what was erased of the calls and sessions of a batch, and when."""
     # A deletion waits for this transaction, or this one for the deletion, whose ids it then sees.
     cursor.execute("LOCK TABLE content IN ROW EXCLUSIVE MODE")
-    sql = "SELECT EXISTS (SELECT FROM erased), EXISTS (SELECT FROM in_use WHERE id = %s)"
-    has_erased, sweeps = cursor.execute(sql, (_SWEEPS,)).fetchone() or (True, True)
-    if not has_erased:
-        return {_SWEEPS: 0} if sweeps else {}
+    if cursor.execute("SELECT EXISTS (SELECT FROM erased)").fetchone() == (False,):
+        return {}
     named = list({found for record in records for found in digests_of(record)})
-    sql = "SELECT id, time_ns FROM erased WHERE id = ANY(%s) UNION ALL SELECT id, 0 FROM in_use WHERE id = %s"
-    return {bytes(row[0]): row[1] for row in cursor.execute(sql, (named, _SWEEPS))}
+    cursor.execute("SELECT id, time_ns FROM erased WHERE id = ANY(%s)", (named,))
+    return {bytes(row[0]): row[1] for row in cursor}
 
 
 _CONTENT: Final = (
@@ -352,18 +340,6 @@ def _storable(values: Mapping[str, object]) -> dict[str, object] | None:
     return {name: storable(value) for name, value in values.items()} or None
 
 
-def remove(url: str, scope: DeletionScope) -> DeletionResult:
-    """Delete the chosen records. Raises StoreError if there are no tables, psycopg.Error for anything else."""
-    with psycopg.connect(url, application_name="callspan") as connection, explaining(safe_name(url)):
-        check_layout(safe_name(url), layout(connection))
-
-        def run(sql: str, values: Mapping[str, object]) -> psycopg.Cursor:
-            return connection.execute(to_query(sql), values or None)
-
-        connection.execute("LOCK TABLE content, ctx IN SHARE ROW EXCLUSIVE MODE")
-        return remove_by_sql(run, scope)
-
-
 def _opened(url: str, name: str, wait_s: float | None = None) -> psycopg.Connection:
     """Return a connection. Raises StoreError if there are no tables, or those of another format."""
     with explaining(name):
@@ -393,7 +369,6 @@ class PostgresReader(SqlReader):
       CAST(floor(CASE WHEN c.cost_usd > 9e6 THEN 9e18 ELSE nullif(c.cost_usd, 'NaN') * 1e12 END) AS bigint))"""
     # A list, because `OR` with a subquery uses no index.
     _in_sessions = "c.session_id = ANY(ARRAY(SELECT s.session_id FROM sessions s WHERE {condition}))"
-    _no_parent = "''::bytea"
 
     def __init__(self, url: str, wait_s: float | None = None) -> None:
         """Connect at once, so that errors show early; `wait_s` is how long that and each query may take."""

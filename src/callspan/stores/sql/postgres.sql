@@ -28,8 +28,6 @@ CREATE TABLE sent (id bigint PRIMARY KEY, version bigint NOT NULL);
 CREATE TABLE dead_letter (key text PRIMARY KEY, reason text NOT NULL, frame bytea NOT NULL, time_ns bigint NOT NULL);
 -- A hash of the id of each session and call that was erased, and when: what is delivered late does not bring it back.
 CREATE TABLE erased (id bytea PRIMARY KEY, time_ns bigint NOT NULL);
--- What calls refer to, while a retention looks through the contents; else empty. The row '' names the process that does.
-CREATE UNLOGGED TABLE in_use (id bytea PRIMARY KEY, sweep text);
 ALTER TABLE content ALTER text SET COMPRESSION lz4, ALTER data SET COMPRESSION lz4;
 ALTER TABLE calls ALTER extra SET COMPRESSION lz4, ALTER usage_raw SET COMPRESSION lz4;
 

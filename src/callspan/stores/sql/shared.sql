@@ -21,7 +21,7 @@ CREATE INDEX sessions_user ON sessions (user_id) WHERE user_id IS NOT NULL;
 CREATE INDEX sessions_name ON sessions (name) WHERE name IS NOT NULL;
 CREATE INDEX sessions_group ON sessions (group_id) WHERE group_id IS NOT NULL;
 CREATE INDEX sessions_task ON sessions (task_id) WHERE task_id IS NOT NULL;
--- Retention begins with what ended first.
+-- Deletion by age begins with what ended first.
 CREATE INDEX sessions_ended ON sessions (coalesce(end_ns, start_ns));
 CREATE INDEX sessions_experiment ON sessions (experiment) WHERE experiment IS NOT NULL;
 CREATE TABLE timesteps (

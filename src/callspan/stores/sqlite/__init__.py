@@ -1,24 +1,22 @@
-"""SQLite: sink, reader, removal and recovery."""
+"""SQLite: sink, reader and removal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from callspan.stores.protocol import DatabaseStore, FileStore
+from callspan.stores.protocol import FileStore, SqlStore
 
 
-class SQLite(DatabaseStore, FileStore):
+class SQLite(SqlStore, FileStore):
     """A SQLite file."""
 
     example = "sqlite:///calls.db, sqlite:////absolute/calls.db"
     sink_type = "callspan.stores.sqlite.store:SQLiteStore"
     reader_type = "callspan.stores.sqlite.reader:SQLiteReader"
-    remover = "callspan.stores.sqlite.removal:remove"
-    retainer = "callspan.stores.sqlite.removal:retain"
+    database_type = "callspan.stores.sqlite.removal:SQLiteDatabase"
     sent_type = "callspan.stores.sqlite.sent:SQLiteSent"
     driver_errors = ("sqlite3:Error",)
-    reduces = True
 
     def files(self) -> Sequence[Path]:
         """Return the file with its write-ahead log."""

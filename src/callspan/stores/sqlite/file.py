@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 from urllib.parse import quote
 
 from callspan.fail_open import ours
-from callspan.record.formats import check_format
+from callspan.record.formats import OtherFormatError, check_format
 from callspan.spool.segment import make_private
 from callspan.stores.base import EmptyStoreError, StoreError, no_file
 from callspan.stores.schema import APPLICATION_ID, MARKS, named, relations, statements
@@ -34,6 +34,7 @@ _unsafe: Final[dict[Inode | None, str]] = {}
 """Files that this process must not write to, and why: SQLite has lost its locks on them, and does not know it."""
 _NO_HEADER: Final = "another kind of file, or one whose header is damaged (zero bytes after a power failure, say)"
 
+_OTHERS: Final = "{path}: an SQLite file of another application; name another file"
 _ELSEWHERE: Final = "name another file, restore this one from a backup, or try `.recover` of sqlite.org's sqlite3"
 
 
@@ -124,38 +125,30 @@ def open_for_reading(path: Path, wait_s: float = BUSY_MS / 1000) -> sqlite3.Conn
     return connection
 
 
-def open_damaged(path: Path) -> sqlite3.Connection:
-    """Return a read-only connection to a file that need not be whole.
+def open_any(path: Path, *, damaged: bool) -> sqlite3.Connection:
+    """Return a read-only connection to a file of any format; `damaged`: it need not be whole.
 
-    Raises StoreError for no file, OtherFormatError where callspan's mark and another format can be read.
+    Raises StoreError for a file of another application, sqlite3.Error.
     """
-    if not path.is_file():
-        raise no_file(path)
     connection = _connected(path, "mode=ro")
+    connection.row_factory = sqlite3.Row
     try:
-        # With this, SQLite also reads a file that is shorter than its header says, and a schema with damaged parts.
-        for pragma in ("writable_schema=ON", "cell_size_check=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-        application, version = _marks(connection)
-        if application == APPLICATION_ID and version:
-            check_format(path, version)
+        if damaged:
+            # With this, SQLite also reads a file that is shorter than its header says, and a schema with damaged parts.
+            for pragma in ("writable_schema=ON", "cell_size_check=ON"):
+                connection.execute(f"PRAGMA {pragma}")
+            connection.text_factory = lambda data: data.decode("utf-8", "replace")
+        else:
+            _check_application(connection, path)
     except BaseException:
         connection.close()
         raise
-    connection.text_factory = lambda data: data.decode("utf-8", "replace")
-    connection.row_factory = sqlite3.Row
     return connection
 
 
-def _marks(connection: sqlite3.Connection) -> tuple[int, int]:
-    """Return the application and the format of a file that need not be whole; 0 where they cannot be read."""
-    try:
-        application, version = (
-            int(connection.execute(f"PRAGMA {mark}").fetchone()[0]) for mark in ("application_id", "user_version")
-        )
-    except ours(sqlite3.Error):
-        return 0, 0
-    return application, version
+def _check_application(connection: sqlite3.Connection, path: Path) -> None:
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise StoreError(_OTHERS.format(path=path))
 
 
 def _connected(path: Path, mode: str, wait_s: float = BUSY_MS / 1000) -> sqlite3.Connection:
@@ -224,9 +217,10 @@ def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
         " FROM pragma_application_id, pragma_user_version"
     ).fetchone()
     if application != APPLICATION_ID and (version or tables):
-        raise StoreError(f"{path}: an SQLite file of another application; name another file")
+        raise StoreError(_OTHERS.format(path=path))
     if version:
-        check_format(path, version)
+        with importable(path):
+            check_format(path, version)
     return int(version)
 
 
@@ -260,8 +254,21 @@ def _advice(path: Path, message: str) -> str | None:
 
 def remedy(path: Path) -> str:
     """Return advice about a damaged file."""
-    recovered = path.with_name(f"{path.stem}-recovered{path.suffix}")
-    return f"restore it from a backup, or recover what can be read: callspan recover {path} {recovered}"
+    return f"restore it from a backup, or load what can be read: {_load(path, '--damaged ')}"
+
+
+@contextmanager
+def importable(path: Path) -> Iterator[None]:
+    """Context manager that adds to the error of another format how to load the file into a new one."""
+    try:
+        yield
+    except OtherFormatError as error:
+        error.args = (f"{path} has another layout; load it into a new file: {_load(path)}",)
+        raise
+
+
+def _load(path: Path, options: str = "") -> str:
+    return f"callspan import {options}{path} --into {path.with_name(f'{path.stem}-new{path.suffix}')}"
 
 
 def _gone(path: Path, message: str) -> str:

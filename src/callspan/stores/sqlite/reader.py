@@ -15,17 +15,21 @@ from callspan.forks import in_child
 from callspan.record.labels import label_of, labels
 from callspan.stores import bodies
 from callspan.stores.aggregates import Latencies, latencies_of
-from callspan.stores.base import CallFilter, StoreError, no_file
-from callspan.stores.filters import SQLITE, order_of, parameters
+from callspan.stores.base import StoreError, no_file
+from callspan.stores.filters import SQLITE
 from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
-from callspan.stores.sqlite import text_search
 from callspan.stores.sqlite.file import BUSY_MS, explaining, forbid, open_for_reading, remedy
-from callspan.stores.sqlite.text_search import Lookup, TextSearch
 
 _INHERITED: Final = "it was open for reading when this process was forked, and SQLite has no locks in the child"
 _CHUNK: Final = 500
 _GATHERED: Final = "json_group_array(c.{0}) FILTER (WHERE c.outcome = 'success' AND c.{0} IS NOT NULL)"
+
+
+_CONTAINS: Final = r"""(({text} LIKE
+  '%' || replace(replace(replace(substr({part}, 1, 2000), '\', '\\'), '%', '\%'), '_', '\_') || '%' ESCAPE '\'
+  OR length({text}) <> length(CAST({text} AS BLOB))) AND callspan_contains({text}, {part}))"""
+"""LIKE, which ignores the case of ASCII only and refuses long patterns, passes over most texts without Python."""
 
 
 class SQLiteReader(SqlReader):
@@ -39,7 +43,7 @@ class SQLiteReader(SqlReader):
     _row_id = "id"
     _content_id = "id"
     _metadata = SQLITE
-    _contains = "callspan_contains({text}, {part})"
+    _contains = _CONTAINS
 
     def __init__(self, path: str | Path, wait_s: float | None = None) -> None:
         """Open `path` at once, so that errors show early; `wait_s` is how long to wait for the locks of others."""
@@ -51,8 +55,6 @@ class SQLiteReader(SqlReader):
         self._is_open = True
         in_child(self, _inherit)
         self._connection.row_factory = sqlite3.Row
-        self._searches: dict[str, TextSearch] = {}
-        """By their texts."""
         for name, arguments, function in FUNCTIONS:
             self._connection.create_function(name, arguments, function, deterministic=True)
 
@@ -69,33 +71,6 @@ class SQLiteReader(SqlReader):
         cursor.row_factory = None
         with explaining(self._path):
             yield from cursor.execute(sql, values)
-
-    def _ids(self, which: CallFilter) -> Iterator[object]:
-        """Yield the row ids of calls in their order; a text is first searched for in the first calls."""
-        found = self._first_with(which)
-        return super()._ids(which) if found is None else iter(found)
-
-    def _first_with(self, which: CallFilter) -> list[int] | None:
-        """Return the row ids of a page of calls that contain a part; None if a scan is needed."""
-        if which.text is None or which.limit is None or which.offset + which.limit > text_search.MOST_LOOKUPS:
-            return None
-        part = str(parameters(which)["text"])
-        where, values = self._where(msgspec.structs.replace(which, text=None))
-        direction = "DESC" if which.newest_first else "ASC"
-        order = ", ".join(f"{key} {direction}" for key in order_of(which.sort, self._cost))
-        sql = f"SELECT c.id, c.output, c.ctx, c.system FROM calls c WHERE {where} ORDER BY {order}"
-        calls = self._tuples(sql, **values)
-        with explaining(self._path):
-            found = Lookup(self._connection, part).first(calls, which.offset + which.limit)
-        return None if found is None else found[which.offset :]
-
-    def _text_condition(self, text: str) -> str:
-        """Return the condition that a message of call `c` contained the case-folded text just now."""
-        with explaining(self._path):
-            search = self._searches.get(text)
-            if search is None:
-                search = self._searches[text] = TextSearch(self._connection, text, len(self._searches))
-            return search.condition()
 
     def _among(self, column: str) -> str:
         """Return the condition that a column has one of the values of `:among`."""
@@ -156,7 +131,6 @@ class WritersReader(SQLiteReader, ExactCalls):
         self.name = f"sqlite:///{path}"
         self._path, self._remedy = path, remedy(path)
         self._connection = connection
-        self._searches = {}
 
     def _rows(self, sql: str, **values: object) -> Iterator[Values]:
         """Yield the rows of a query with `:name` parameters."""

@@ -1,0 +1,70 @@
+"""`callspan import` loads JSON Lines, ClickHouse's tables and old SQLite files into a store that is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import click
+import msgspec
+
+from callspan.cli.command_context import CommandContext, store_errors, usage_error, with_context
+from callspan.cli.filter_options import MOMENT
+from callspan.cli.progress import progress
+from callspan.cli.safe_text import clean
+from callspan.formatting import plural
+from callspan.safe_urls import error_text, safe_name
+from callspan.settings import SettingError
+from callspan.stores.importing import Imported, import_records
+from callspan.stores.urls import first_readable
+
+_EPILOG: Final = """\b
+Examples:
+  callspan import calls.jsonl --into calls.db
+  callspan import clickhouse://me@host/calls --since 7d --into week.db
+  callspan import old.db --into new.db
+  callspan import --damaged broken.db --into saved.db"""
+
+
+@click.command("import", short_help="Load JSON Lines, ClickHouse or an old SQLite file.", epilog=_EPILOG)
+@click.argument("sources", metavar="FILE|URL...", nargs=-1, required=True)
+@click.option("--into", metavar="URL", help="Store to load into, SQLite or Postgres. Default: that of --store.")
+@click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Only what began then or later: 7d, ISO 8601.")
+@click.option("--damaged", is_flag=True, help="Take from a broken SQLite file what can be read.")
+@with_context
+def import_command(
+    context: CommandContext, sources: Sequence[str], into: str | None, since_ns: int | None, damaged: bool
+) -> None:
+    """Load records into a store that is read; may be repeated, also after it was stopped.
+
+    JSON Lines come with their rotated files; the newest version of a record counts. Lines and rows that cannot be read
+    are counted and left out. Exit code 1 if there was nothing to load.
+    """
+    try:
+        target = into or first_readable(context.store)
+        found = []
+        for source in sources:
+            with progress(f"records of {safe_name(source)}", shown=not context.json):
+                found.append(import_records(source, target, since_ns=since_ns, damaged=damaged))
+    except SettingError as error:
+        raise usage_error(error) from error
+    except store_errors() as error:
+        context.fail(error_text(error))
+    if context.json:
+        context.emit([msgspec.to_builtins(one) for one in found])
+    else:
+        for one in found:
+            context.screen.paragraph(clean(f"{one.source}: {'; '.join(_said(one))}."))
+    if not any(sum(one.records.values()) for one in found):
+        raise click.exceptions.Exit(1)
+
+
+def _said(found: Imported) -> Iterator[str]:
+    counts = [plural(number, table[:-1]) for table, number in found.records.items() if number]
+    yield f"{', '.join(counts) or 'nothing'} loaded"
+    if found.unreadable:
+        yield f"{plural(found.unreadable, 'record')} could not be read"
+    if found.bodies:
+        yield f"{found.bodies:,} of their requests and answers could not be read"
+    if found.cut_off:
+        yield f"an unknown number of {', '.join(found.cut_off)} could not be read"

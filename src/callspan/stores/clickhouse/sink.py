@@ -1,0 +1,202 @@
+"""Sink for ClickHouse: each record is one flat row, with its bodies.
+
+Delivery is at least once, and idempotent: rows of one key are one after the server's merges.
+"""
+
+# ruff: noqa: S608 - only our own names and conditions are put into SQL; values are parameters
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from math import ceil
+from typing import Any, Final
+
+import msgspec
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DatabaseError
+
+from callspan.providers.registry import with_conversation
+from callspan.record.call import CallRecord
+from callspan.record.events import RECORD_TYPES, Record, record_key
+from callspan.safe_urls import error_text, safe_name
+from callspan.spool.sink import BaseSink, Entry, PoisonError
+from callspan.stores.base import check_layout
+from callspan.stores.bodies import DAMAGE
+from callspan.stores.clickhouse.connection import CODE, connect, explaining, layout, make_tables
+from callspan.stores.columns import TABLES, Table
+from callspan.stores.payloads import bodies_of, cells_of, combined
+from callspan.stores.sql_rewards import record_of
+
+_INSERT: Final = {
+    "async_insert": 0,
+    # A replicated table takes no block twice by default, not even after what it held was erased.
+    "insert_deduplicate": 0,
+    "input_format_skip_unknown_fields": 0,
+    "max_partitions_per_insert_block": 0,
+}
+_POISON: Final = frozenset({6, 26, 27, 33, 38, 41, 53, 69, 72, 117, 130, 131, 407})
+"""Error codes caused by the data: it cannot be parsed, converted, or held by its column."""
+_AT_ONCE: Final = 200
+"""Rows of a query that are in memory together."""
+_NEVER_NS: Final = 4 * 10**18
+_TIMES: Final = {"calls": "start_ns", "sessions": "seen_ns", "timesteps": "seen_ns"}
+"""By what a row ages; others by `time_ns`."""
+_TTL: Final = (
+    "ALTER TABLE {table} MODIFY TTL toDateTime(intDiv(ifNull({time}, {never}), 1000000000)) + INTERVAL {days} DAY"
+)
+_OTHER_IDS: Final = ("span_id", "response_id", "request_id", "trace_id")
+_CALL: Final = f"""
+SELECT * FROM calls WHERE startsWith(call_id, {{id:String}})
+  OR {" OR ".join(f"{name} = {{id:String}}" for name in _OTHER_IDS)}
+ ORDER BY call_id = {{id:String}} DESC, startsWith(call_id, {{id:String}}) DESC, start_ns, call_id, version DESC
+ LIMIT 1 BY call_id LIMIT 2"""
+
+
+class ClickHouseSink(BaseSink):
+    """A sink without transactions: delivery is at least once."""
+
+    batch_entries = 1000
+
+    def __init__(self, url: str, retain_days: float | None = None) -> None:
+        """`url` is `clickhouse://user:password@host:8123/database`, or `clickhouse+https://` for TLS.
+
+        Tables that are made now keep their rows so many days; None: for ever.
+        """
+        self._url = url
+        self.name = safe_name(url)
+        self._retain_days = retain_days
+        self._client: Client | None = None
+
+    def open(self) -> None:
+        """Connect and create the tables. Raises StoreError for another format, else clickhouse_connect's exceptions."""
+        self.close()
+        client = self._connected()
+        try:
+            with explaining(self.name, client):
+                if make_tables(client, self.name) and self._retain_days is not None:
+                    _set_ttl(client, max(1, ceil(self._retain_days)))
+        except BaseException:
+            client.close()
+            raise
+        self._client = client
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        """Write all entries. Raises PoisonError if one can never be stored, else clickhouse_connect's exceptions."""
+        if self._client is None:
+            self.open()
+        rows: dict[str, list[Mapping[str, object]]] = defaultdict(list)
+        with explaining(self.name, self._client):
+            for entry in entries:
+                record = self._whole(entry.decode(entry))
+                rows[TABLES[record_key(record)[0]].name].append(row_of(record))
+            for table, some in rows.items():
+                self._insert(table, some)
+
+    def set_aside(self, entry: Entry, reason: str) -> None:
+        """Keep a bad entry in `dead_letter`, once."""
+        key, frame = f"{entry.segment}:{entry.start}", entry.payload.decode("utf-8", "replace")
+        self._insert("dead_letter", [{"key": key, "reason": reason, "frame": frame, "time_ns": time.time_ns()}])
+
+    def call(self, ident: str) -> CallRecord | None:
+        """Return one call by its id, a unique beginning of it, or another of its ids (the first of several)."""
+        found = list(self._rows(_CALL, {"id": ident})) if ident else []
+        chosen = [row for row in found if str(row["call_id"]).startswith(ident)] or found[:1]
+        exact = [row for row in chosen if row["call_id"] == ident] or chosen
+        return _call_of(exact[0]) if len(exact) == 1 else None
+
+    def records(self) -> Iterator[Record | None]:
+        """Yield every record, sessions and timesteps in all their versions; None for a row that has none."""
+        self.check()
+        for table in TABLES.values():
+            order = f"{table.key}, seen_ns" if table.merges else table.key
+            last: tuple[object, ...] = ("", 0)
+            while rows := list(self._after(table.name, order, last)):
+                last = str(rows[-1][table.key]), rows[-1].get("seen_ns") or 0
+                yield from (_record_of(table, row) for row in rows)
+
+    def check(self) -> None:
+        """Raise StoreError if there are no tables, or those of another format."""
+        with explaining(self.name, self._there):
+            check_layout(self.name, layout(self._there))
+
+    def close(self) -> None:
+        """Close the connection."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _connected(self) -> Client:
+        with explaining(self.name):
+            return connect(self._url)
+
+    @property
+    def _there(self) -> Client:
+        """The connection; reading makes no tables."""
+        if self._client is None:
+            self._client = self._connected()
+        return self._client
+
+    def _rows(self, sql: str, values: Mapping[str, object]) -> Iterator[dict[str, Any]]:
+        with explaining(self.name, self._there):
+            result = self._there.query(sql, parameters=dict(values))
+        yield from (dict(zip(result.column_names, row, strict=True)) for row in result.result_rows)
+
+    def _after(self, table: str, order: str, last: tuple[object, ...]) -> Iterator[dict[str, Any]]:
+        """Yield the next rows of a table after these values of its key."""
+        behind = "{key:String}, {seen:Int64}" if "," in order else "{key:String}"
+        sql = f"SELECT * FROM {table} FINAL WHERE ({order}) > ({behind}) ORDER BY {order} LIMIT {_AT_ONCE}"
+        return self._rows(sql, {"key": last[0], "seen": last[1]})
+
+    def _whole(self, record: Record) -> Record:
+        """Return a record; a version that some other request has read, with what is stored of its call."""
+        if not isinstance(record, CallRecord) or not record.is_merged:
+            return record
+        sql = "SELECT * FROM calls WHERE call_id = {id:String} ORDER BY version DESC LIMIT 1"
+        known = next((_call_of(row) for row in self._rows(sql, {"id": record.call_id})), None)
+        return combined(known, [record]) or record
+
+    def _insert(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
+        try:
+            lines = b"\n".join(map(msgspec.json.encode, rows))
+            self._there.raw_insert(table, insert_block=lines, settings=_INSERT, fmt="JSONEachRow")
+        except DatabaseError as error:
+            code = CODE.search(str(error))
+            if code is not None and int(code[1]) in _POISON:
+                raise PoisonError(error_text(error)) from error
+            raise
+
+
+def _set_ttl(client: Client, days: int) -> None:
+    for table in TABLES.values():
+        time_of = _TIMES.get(table.name, "time_ns")
+        client.command(_TTL.format(table=table.name, time=time_of, never=_NEVER_NS, days=days))
+
+
+def row_of(record: Record) -> dict[str, object]:
+    """Return the row of a record; that of a call has its bodies."""
+    row: dict[str, object] = dict(zip(TABLES[record_key(record)[0]].names, cells_of(record), strict=True))
+    row.pop("stamps", None)
+    if isinstance(record, CallRecord):
+        request, response = bodies_of(record)
+        row |= {"request": request.decode(), "response": response.decode()}
+    return row
+
+
+def _call_of(row: Mapping[str, Any]) -> CallRecord:
+    record = record_of(TABLES["call"], row, CallRecord)
+    if row["request"]:
+        body = msgspec.Raw(row["request"].encode())
+        record = msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, body=body))
+    if row["response"] and record.response is not None:
+        answer = msgspec.structs.replace(record.response, body=msgspec.Raw(row["response"].encode()))
+        record = msgspec.structs.replace(record, response=answer)
+    return with_conversation(record)
+
+
+def _record_of(table: Table, row: Mapping[str, Any]) -> Record | None:
+    with suppress(*DAMAGE):
+        return _call_of(row) if table.kind == "call" else record_of(table, row, RECORD_TYPES[table.kind])
+    return None

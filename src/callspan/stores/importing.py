@@ -1,0 +1,109 @@
+"""Importing: loads the records of JSON Lines, of ClickHouse and of SQLite files into a store that is read.
+
+It may be repeated, also after it was killed: a store that has a version of a record takes no older one, nor the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from callspan.record.codec import encode
+from callspan.record.events import Record, record_key
+from callspan.settings import SettingError
+from callspan.spool.sink import Entry, PoisonError, Sink
+from callspan.stores.clickhouse import ClickHouse
+from callspan.stores.columns import TABLES
+from callspan.stores.erased import happened_ns
+from callspan.stores.jsonl import JsonLines
+from callspan.stores.protocol import SqlStore, Store
+from callspan.stores.sqlite import SQLite
+from callspan.stores.sqlite.any_file import AnyFile
+from callspan.stores.urls import find_store
+
+_SEGMENT: Final = "import"
+_AT_ONCE: Final = 100
+
+
+class Imported(msgspec.Struct, kw_only=True):
+    """What was read of one source."""
+
+    source: str
+    """The name of the store."""
+    records: dict[str, int]
+    """The number of records that were read and taken, by table; of JSON Lines each version counts."""
+    unreadable: int = 0
+    """Lines and rows without a record, and records that the store refused."""
+    bodies: int = 0
+    """Requests and answers of records of a SQLite file that could not be read."""
+    cut_off: list[str] = []
+    """Tables of a damaged file of which an unknown number of rows could not be read."""
+
+
+def import_records(
+    source: str | Path, into: str | Path, *, since_ns: int | None = None, damaged: bool = False
+) -> Imported:
+    """Load the records of a store that began at `since_ns` or later, Unix time, into another one; None: all.
+
+    `damaged`: read what can be read of a SQLite file. Raises SettingError for stores that cannot be read from or loaded
+    into, StoreError, OSError or the drivers' errors.
+    """
+    found, target = find_store(str(source)), find_store(str(into))
+    if not isinstance(target, SqlStore):
+        raise SettingError(f"{target.name} is written, not read: load into SQLite or Postgres")
+    if found.address == target.address:
+        raise SettingError(f"{found.name} cannot be loaded into itself")
+    if damaged and not isinstance(found, SQLite):
+        raise SettingError(f"{found.name} is no SQLite file: only of those the damaged parts are left out")
+    if isinstance(found, SQLite):
+        with closing(AnyFile(found.path, damaged=damaged)) as file:
+            imported = _load(found, file.records(), target, since_ns)
+            imported.bodies, imported.cut_off = file.lost_bodies, file.cut_off
+            return imported
+    if not isinstance(found, JsonLines | ClickHouse):
+        raise SettingError(f"{found.name} cannot be loaded: name JSON Lines, ClickHouse or a SQLite file")
+    return _load(found, found.records(), target, since_ns)
+
+
+def _load(found: Store, records: Iterable[Record | None], target: SqlStore, since_ns: int | None) -> Imported:
+    counts = Counter[str]()
+
+    def wanted() -> Iterator[Record]:
+        for record in records:
+            if record is None:
+                counts["unreadable"] += 1
+            elif since_ns is None or happened_ns(record) >= since_ns:
+                counts[TABLES[record_key(record)[0]].name] += 1
+                yield record
+
+    with closing(target.sink()) as sink:
+        refused = deliver_all(sink, wanted())
+    for record in refused:
+        counts[TABLES[record_key(record)[0]].name] -= 1
+    by_table = {table.name: counts[table.name] for table in TABLES.values()}
+    return Imported(source=found.name, records=by_table, unreadable=counts["unreadable"] + len(refused))
+
+
+def deliver_all(sink: Sink, records: Iterable[Record]) -> list[Record]:
+    """Deliver records in batches; return those that the store refused."""
+    left, refused = iter(records), list[Record]()
+    sink.open()
+    while some := list(islice(left, _AT_ONCE)):
+        refused += _refused(sink, some)
+    return refused
+
+
+def _refused(sink: Sink, records: Sequence[Record]) -> list[Record]:
+    try:
+        sink.deliver([Entry(_SEGMENT, at, at + 1, encode(record)) for at, record in enumerate(records)])
+    except PoisonError:
+        if len(records) == 1:
+            return [*records]
+        return [one for record in records for one in _refused(sink, [record])]
+    return []

@@ -1,0 +1,326 @@
+"""Removal: deletes records from SQLite and Postgres, by their ids or by age, and the contents that no call needs."""
+
+# ruff: noqa: S608 - only our own names and conditions are put into SQL; values are parameters
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final, NamedTuple, Protocol, cast
+
+from callspan.fail_open import ours
+from callspan.formatting import plural
+from callspan.record.content_level import at_level
+from callspan.record.events import Record
+from callspan.stores.aggregates import is_gone
+from callspan.stores.base import DeletionResult, DeletionScope
+from callspan.stores.bodies import DAMAGE, from_row, references
+from callspan.stores.columns import CONTENTS, REFERENCES, TABLES, Table
+from callspan.stores.erased import digest_of_id, digests, names
+from callspan.stores.payloads import cells_of
+from callspan.stores.sql_reader import ExactCalls
+from callspan.stores.sql_rewards import CALL_IDS
+
+_LOGGER: Final = logging.getLogger("callspan")
+_SESSIONS_AT_ONCE, _CALLS_AT_ONCE, _ROWS_AT_ONCE = 100, 1_000, 100
+"""What a transaction of a deletion by age takes, and of one that takes only contents."""
+_GONE: Final = ("gone_sessions", "gone_calls")
+"""Temporary tables with the ids of what is to be deleted."""
+_SESSION: Final = "session_id IN (SELECT id FROM gone_sessions)"
+_CALL: Final = "call_id IN (SELECT id FROM gone_calls)"
+_OTHER_IDS: Final = " UNION ".join(
+    f"""SELECT c.{name} FROM calls c WHERE c.{_CALL} AND c.{name} IS NOT NULL
+      AND NOT EXISTS (SELECT 1 FROM calls o
+        WHERE o.{name} = c.{name} AND (o.start_ns, o.call_id) < (c.start_ns, c.call_id))"""
+    for name in CALL_IDS[1:]
+)
+"""The other ids by which a reward may name the calls; of several calls with an id it is that of the first."""
+_REWARDS: Final = f"""{_SESSION} OR {_CALL} OR call_id IN ({_OTHER_IDS})
+  OR timestep_id IN (SELECT t.timestep_id FROM timesteps t WHERE t.{_SESSION})
+  OR event_id IN (SELECT e.event_id FROM events e WHERE e.{_SESSION} OR e.{_CALL})"""
+_CHOSEN: Final = {
+    "rewards": _REWARDS,
+    "events": f"{_SESSION} OR {_CALL}",
+    "messages": f"{_SESSION} OR {_CALL}",
+    "timesteps": _SESSION,
+    "calls": f"{_SESSION} OR {_CALL}",
+    "sessions": _SESSION,
+}
+"""Conditions by table, in the order of deletion: who is killed finds the rest by the rows of sessions and calls."""
+_RUNS: Final = "c.outcome IN ('started', 'in_progress')"
+_ENDED: Final = "coalesce(s.end_ns, s.start_ns)"
+_OLD_SESSIONS: Final = f"""
+SELECT s.session_id FROM sessions s
+ WHERE {_ENDED} < :before AND s.seen_ns < :before AND (s.end_ns IS NOT NULL OR s.seen_ns < :quiet)
+   AND s.session_id NOT IN (SELECT id FROM living)
+   AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.session_id = s.session_id
+     AND (coalesce(c.seen_ns, 0) >= :before
+       OR c.start_ns >= CASE WHEN s.end_ns IS NULL OR {_RUNS} THEN :quiet ELSE :before END))"""
+"""Sessions that are over: nothing has happened in them since `:before`, and since `:quiet` if they have no end."""
+_ALONE: Final = "(session_id IS NULL OR session_id NOT IN (SELECT s.session_id FROM sessions s))"
+"""The condition of a record outside of sessions, or of one that the store does not have."""
+_OLD_CALLS: Final = f"""
+SELECT call_id FROM calls c WHERE start_ns < CASE WHEN {_RUNS} THEN :quiet ELSE :before END
+   AND coalesce(seen_ns, 0) < :before AND {_ALONE}"""
+_OLD_OTHERS: Final = {
+    "timesteps": f"start_ns < :before AND {_ALONE}",
+    **dict.fromkeys(("events", "messages", "rewards"), f"time_ns < :before AND {_ALONE}"),
+}
+_LIVING: Final = f"""
+SELECT s.session_id, s.host, s.pid FROM sessions s
+ WHERE s.end_ns IS NULL AND s.host = :host AND {_ENDED} < :before AND s.seen_ns < :quiet"""
+_LIVE_CHAINS: Final = """
+INSERT INTO live_ctx
+WITH RECURSIVE up (id) AS (
+  SELECT ctx FROM calls WHERE ctx IS NOT NULL
+  UNION SELECT x.parent FROM up JOIN ctx x ON x.id = up.id WHERE x.parent <> {no_parent})
+SELECT id FROM up"""
+_LIVE_CONTENT: Final = """
+INSERT INTO live
+SELECT request FROM calls WHERE request IS NOT NULL
+UNION SELECT system FROM calls WHERE system IS NOT NULL
+UNION SELECT tools FROM calls WHERE tools IS NOT NULL
+UNION SELECT output FROM calls WHERE output IS NOT NULL
+UNION SELECT x.content FROM ctx x JOIN live_ctx l ON l.id = x.id"""
+_TO_REDUCE: Final = """
+SELECT * FROM {table} WHERE {key} IN (
+  SELECT {key} FROM {table} WHERE {key} > :last AND ({full}) AND ({chosen}) ORDER BY {key} LIMIT :most)
+ ORDER BY {key}"""
+
+
+class Keep(NamedTuple):
+    """How long a store keeps what."""
+
+    quiet_ns: int
+    """What has no end goes only if nothing has happened in it since this Unix time, and its process is gone."""
+    before_ns: int | None = None
+    """What ended before this Unix time goes; None: nothing."""
+    content_before_ns: int | None = None
+    """What ended before this Unix time loses its content; None: nothing."""
+
+
+class Result(Protocol):
+    """The result of a statement."""
+
+    @property
+    def rowcount(self) -> int:
+        """The number of deleted rows."""
+
+    def fetchall(self) -> Sequence[Sequence[Any]]:
+        """Return all rows."""
+
+
+class Database(Protocol):
+    """What SQLite and Postgres differ in. A connection of its own."""
+
+    no_parent: str
+    """SQL of the parent of the first node of a chain."""
+    content_id: str
+    """The column of `content` that others refer to."""
+    key_type: str
+    """The type of that column."""
+
+    @property
+    def reader(self) -> ExactCalls:
+        """A reader over the same connection."""
+
+    def run(self, sql: str, values: Mapping[str, object] = ...) -> Result:
+        """Run a statement with `:name` parameters."""
+
+    def add(self, sql: str, rows: Collection[tuple[object, ...]]) -> None:
+        """Run a statement, with `?` for each value, for all rows."""
+
+    def transaction(self) -> AbstractContextManager[object]:
+        """Commit the block's writes, or roll them back. One process at a time is in such a block."""
+
+    def left(self, data: object) -> bytes | None:
+        """Return the JSON in the column `data` of `content`."""
+
+    def finish(self) -> str | None:
+        """Have what was deleted leave the disk; return why it could not, None if it could or the server does it."""
+
+
+def remove(database: Database, scope: DeletionScope, *, dry_run: bool = False) -> DeletionResult:
+    """Delete what was chosen, and remember its ids; or everything old, in batches. `dry_run`: only count it."""
+    if scope.older_than_ns is not None:
+        counts = Counter[str]()
+        keep = Keep(scope.older_than_ns, scope.older_than_ns)
+        for some in _old(database, keep.before_ns or 0, keep.quiet_ns, dry_run=dry_run):
+            counts += some
+    else:
+        with database.transaction():
+            _temporary(database, *_GONE)
+            for name, ids in zip(_GONE, (scope.sessions, scope.calls), strict=True):
+                database.add(f"INSERT INTO {name} VALUES (?)", [(one,) for one in ids])
+            _add_calls_of_sessions(database)
+            if not dry_run:
+                _remember(database, scope)
+            counts = _take(database, dry_run=dry_run)
+    numbers: dict[str, Any] = {table.name: counts[table.name] for table in TABLES.values()}
+    if dry_run:
+        return DeletionResult(**numbers)
+    contents = _sweep(database)
+    return DeletionResult(**numbers, contents=contents, left=database.finish())
+
+
+def retain(database: Database, keep: Keep) -> Iterator[int]:
+    """Delete what is old, then the content of what is less old; yield how many records each transaction changed."""
+    changed = 0
+    if keep.before_ns is not None:
+        for some in _old(database, keep.before_ns, keep.quiet_ns):
+            changed += some.total()
+            yield some.total()
+    if keep.content_before_ns is not None:
+        for number in _reduced(database, keep.content_before_ns, keep.quiet_ns):
+            changed += number
+            yield number
+    if changed:
+        _sweep(database)
+        database.finish()
+
+
+def _old(database: Database, before_ns: int, quiet_ns: int, *, dry_run: bool = False) -> Iterator[Counter[str]]:
+    """Delete what is old, in transactions of some sessions and calls each; yield what each took."""
+    values: dict[str, object] = {"before": before_ns, "quiet": min(before_ns, quiet_ns)}
+    with database.transaction():
+        _temporary(database, "living")
+        _note_living(database, values)
+        others = _take_others(database, values, dry_run=dry_run)
+    yield others
+    limits = ("", "") if dry_run else (f" ORDER BY {_ENDED} LIMIT {_SESSIONS_AT_ONCE}", f" LIMIT {_CALLS_AT_ONCE}")
+    while True:
+        with database.transaction():
+            _temporary(database, *_GONE)
+            found = 0
+            for name, sql, limit in zip(_GONE, (_OLD_SESSIONS, _OLD_CALLS), limits, strict=True):
+                found += database.run(f"INSERT INTO {name} {sql}{limit}", values).rowcount
+            _add_calls_of_sessions(database)
+            counts = _take(database, dry_run=dry_run)
+        yield counts
+        if not found or dry_run:
+            return
+
+
+def _take_others(database: Database, values: Mapping[str, object], *, dry_run: bool) -> Counter[str]:
+    if not dry_run:
+        database.run("DELETE FROM dead_letter WHERE time_ns < :before", values)
+    return Counter({
+        table: _delete(database, table, condition, values, dry_run=dry_run) for table, condition in _OLD_OTHERS.items()
+    })  # fmt: skip
+
+
+def _take(database: Database, *, dry_run: bool) -> Counter[str]:
+    """Delete, or count, what is in the tables of what goes."""
+    return Counter({table: _delete(database, table, chosen, {}, dry_run=dry_run) for table, chosen in _CHOSEN.items()})
+
+
+def _add_calls_of_sessions(database: Database) -> None:
+    database.run(f"INSERT INTO gone_calls SELECT call_id FROM calls WHERE {_SESSION} ON CONFLICT DO NOTHING")
+
+
+def _delete(database: Database, table: str, condition: str, values: Mapping[str, object], *, dry_run: bool) -> int:
+    if dry_run:
+        return int(database.run(f"SELECT count(*) FROM {table} WHERE {condition}", values).fetchall()[0][0])
+    return database.run(f"DELETE FROM {table} WHERE {condition}", values).rowcount
+
+
+def _temporary(database: Database, *tables: str, kind: str = "text") -> None:
+    for name in tables:
+        database.run(f"CREATE TEMP TABLE IF NOT EXISTS {name} (id {kind} PRIMARY KEY)")
+        database.run(f"DELETE FROM {name}")
+
+
+def _note_living(database: Database, values: Mapping[str, object]) -> None:
+    """Note the sessions without an end whose process runs on this host."""
+    found = database.run(_LIVING, {**values, "host": socket.gethostname()}).fetchall()
+    living = [(session_id,) for session_id, host, pid in found if not is_gone(host, pid)]
+    database.add("INSERT INTO living VALUES (?)", living)
+
+
+def _remember(database: Database, scope: DeletionScope) -> None:
+    """Remember the ids of what is erased, and erase what was rejected of it."""
+    others = [digest_of_id("call", str(row[0])) for row in database.run(_OTHER_IDS).fetchall()]
+    sql = "INSERT INTO erased (id, time_ns) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET time_ns = excluded.time_ns"
+    database.add(sql, [(found, scope.erased_ns) for found in {*digests(scope), *others}])
+    rows = database.run("SELECT key, frame FROM dead_letter").fetchall()
+    rejected = [(key,) for key, frame in rows if names(bytes(frame), scope)]
+    database.add("DELETE FROM dead_letter WHERE key = ?", rejected)
+
+
+def _sweep(database: Database) -> int:
+    """Delete chain nodes and contents that no call refers to; return the number of contents."""
+    with database.transaction():
+        _temporary(database, "live_ctx", "live", kind=database.key_type)
+        database.run(_LIVE_CHAINS.format(no_parent=database.no_parent))
+        database.run(_LIVE_CONTENT)
+        key = database.content_id
+        sql = f"SELECT role, text, data FROM content WHERE {key} IN (SELECT request FROM calls)"
+        others = _referred(database, database.run(sql).fetchall())
+        found = f"INSERT INTO live SELECT {key} FROM content WHERE hash = ? ON CONFLICT DO NOTHING"
+        database.add(found, [(one,) for one in others])
+        database.run("DELETE FROM ctx WHERE id NOT IN (SELECT id FROM live_ctx)")
+        return database.run(f"DELETE FROM content WHERE {key} NOT IN (SELECT id FROM live)").rowcount
+
+
+def _referred(database: Database, skeletons: Sequence[Sequence[object]]) -> set[bytes]:
+    """Return the hashes of the contents that skeletons refer to.
+
+    A skeleton that is damaged refers to none: no reader can read its request any more. It is logged.
+    """
+    found, damaged = set(), 0
+    for role, text, data in cast("Sequence[tuple[str | None, str | None, object]]", skeletons):
+        try:
+            found.update(references(from_row(role, text, database.left(data))))
+        except ours(*DAMAGE):  # noqa: PERF203 - of each its own
+            damaged += 1
+    if damaged:
+        _LOGGER.warning(
+            "%s cannot be read: damaged; the contents that only they refer to are deleted", plural(damaged, "request")
+        )
+    return found
+
+
+def _reduced(database: Database, before_ns: int, quiet_ns: int) -> Iterator[int]:
+    """Take the content of what is old; yield how many records each transaction changed."""
+    values: dict[str, object] = {"before": before_ns, "quiet": min(before_ns, quiet_ns), "most": _ROWS_AT_ONCE}
+    with database.transaction():
+        _temporary(database, "living", *_GONE)
+        _note_living(database, values)
+        for name, sql in zip(_GONE, (_OLD_SESSIONS, _OLD_CALLS), strict=True):
+            database.run(f"INSERT INTO {name} {sql}", values)
+        database.run("DELETE FROM dead_letter WHERE time_ns < :before", values)
+    for table in TABLES.values():
+        chosen = " OR ".join(filter(None, (_CHOSEN[table.name], _OLD_OTHERS.get(table.name))))
+        full = " OR ".join(f"{name} IS NOT NULL" for name in CONTENTS[table.name])
+        full += " OR content_level = 'full'" if table.kind == "call" else ""
+        sql = _TO_REDUCE.format(table=table.name, key=table.key, full=full, chosen=chosen)
+        last: str | None = ""
+        while last is not None:
+            with database.transaction():
+                rows = list(database.reader.keyed_records(table, sql, {**values, "last": last}))
+                number = sum(_reduce(database, table, key, record) for key, record in rows)
+            yield number
+            last = rows[-1][0] if rows else None
+
+
+def _reduce(database: Database, table: Table, key: str, record: Record | None) -> bool:
+    """Write a record without its content, return whether it had any; of a damaged one all texts and all JSON go."""
+    reduced = None if record is None else at_level(record, "metadata", why="retention")
+    if reduced is None:
+        cells: dict[str, object] = dict.fromkeys(
+            ("extra", *CONTENTS[table.name], *(one.name for one in table.columns if one.form == "json"))
+        )
+    elif reduced is record:
+        return False
+    else:
+        cells = dict(zip(table.names, cells_of(reduced), strict=True))
+        cells.pop(table.key)
+    if table.kind == "call":
+        cells |= {"content_level": getattr(reduced, "content_level", "metadata"), **dict.fromkeys(REFERENCES)}
+    cells.pop("stamps", None)  # what is merged later is compared with these
+    sets = ", ".join(f"{name} = :{name}" for name in cells)
+    database.run(f"UPDATE {table.name} SET {sets} WHERE {table.key} = :key", {**cells, "key": key})
+    return True

@@ -1,0 +1,108 @@
+"""Any file: reads the records of a SQLite file of an earlier layout, and what can be read of a damaged one."""
+
+# ruff: noqa: S608 - only our own table names are put into SQL
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from callspan.fail_open import ours
+from callspan.record.events import RECORD_TYPES, Record
+from callspan.record.formats import FORMAT
+from callspan.stores.base import no_file
+from callspan.stores.bodies import DAMAGE
+from callspan.stores.columns import CALLS, TABLES, Table
+from callspan.stores.sql_rewards import Values, record_of
+from callspan.stores.sqlite.file import open_any
+from callspan.stores.sqlite.reader import WritersReader
+
+_UNREADABLE: Final = (sqlite3.Error, *DAMAGE, LookupError, ArithmeticError, RecursionError)
+"""Exceptions of a row that cannot be read."""
+_T = TypeVar("_T")
+
+
+class AnyFile(WritersReader):
+    """Reads every row by itself. What a row lacks of today's columns is unknown."""
+
+    def __init__(self, path: Path, *, damaged: bool) -> None:
+        """Open the file. Raises StoreError where there is none, or one of another application, sqlite3.Error."""
+        if not path.is_file():
+            raise no_file(path)
+        super().__init__(path, open_any(path, damaged=damaged))
+        self._damaged = damaged
+        self.cut_off: list[str] = []
+        """Tables of which an unknown number of rows could not be read."""
+        self.lost_bodies = 0
+
+    def records(self) -> Iterator[Record | None]:
+        """Yield the record of each row; None for a row that cannot be read. Raises sqlite3.Error unless damaged."""
+        there = {str(row[0]) for row in self._connection.execute("SELECT name FROM sqlite_master")}
+        for table in TABLES.values():
+            if table.name in there:
+                for row in self._rows_of(table.name):
+                    yield _readable(partial(self._record, table, row))
+
+    def _record(self, table: Table, row: Mapping[str, object]) -> Record:
+        known = {**dict.fromkeys(table.names), **dict(row), "schema_v": FORMAT}
+        if table is CALLS:
+            return self._unchecked_call_of(known, "all")
+        return record_of(table, known, RECORD_TYPES[table.kind])
+
+    def _rows_of(self, table: str) -> Iterator[Values]:
+        """Yield the rows from the first on; behind damage from the last on, back to it."""
+        passed = -(2**63)
+        for sign, order, start in ((">", "ASC", passed), ("<", "DESC", 2**63 - 1)):
+            sql = f"SELECT rowid AS row_id, * FROM {table} WHERE rowid {sign} ? ORDER BY rowid {order} LIMIT 1"
+            at = start
+            try:
+                while row := self._connection.execute(sql, (at,)).fetchone():
+                    if (row["row_id"] <= at) == (order == "ASC"):
+                        raise sqlite3.DatabaseError("only damage has ids that do not follow their order")
+                    if order == "DESC" and row["row_id"] <= passed:
+                        break
+                    at = row["row_id"]
+                    yield row
+            except sqlite3.Error:
+                if not self._damaged:
+                    raise
+            else:
+                if order == "ASC":
+                    return
+            passed = at
+        self.cut_off.append(table)
+
+    def _json_of(self, row: Values) -> bytes:
+        json = super()._json_of(row)
+        if sha256(json).digest() != row["hash"]:
+            raise ValueError("another content than its hash says")
+        return json
+
+    def _request_body(self, row: Values) -> msgspec.Raw | None:
+        return self._counted(row["request"], partial(super()._request_body, row))
+
+    def _response_body(self, row: Values) -> msgspec.Raw | None:
+        return self._counted(row["output"], partial(super()._response_body, row))
+
+    def _counted(self, reference: object, read: Callable[[], msgspec.Raw | None]) -> msgspec.Raw | None:
+        body = _readable(read)
+        self.lost_bodies += body is None and reference is not None
+        return body
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+
+def _readable(read: Callable[[], _T]) -> _T | None:
+    """Return what `read` returns; None where that cannot be read."""
+    try:
+        return read()
+    except ours(*_UNREADABLE):
+        return None

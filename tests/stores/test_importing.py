@@ -1,0 +1,267 @@
+"""`callspan import`: JSON Lines, ClickHouse and SQLite files of other layouts become a store that is read."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from callspan import SettingError
+from callspan.cli.commands import callspan
+from callspan.records import FORMAT, Record, Timing, encode
+from callspan.stores import CallFilter
+from callspan.stores.importing import import_records
+from callspan.stores.urls import open_store
+
+from .conftest import SECOND, START_NS, Delivery, Records, run
+
+Deliver = Callable[[str], Delivery]
+
+
+def made(records: Records, calls: int = 250) -> list[Record]:
+    """Every kind of record, a session in two versions, a call in two, and calls outside of sessions."""
+    ended = records.session(version=2, end_ns=START_NS + 9 * SECOND, outcome="success")
+    begun = records.call(call_id="twice", part="started", outcome="started")
+    loose = [records.call(call_id=f"c{number}", at_s=number, answer=f"answer {number}") for number in range(calls)]
+    return [*records.every_kind(), begun, *loose, records.call(call_id="twice"), ended]
+
+
+def content(url: str | Path) -> list[object]:
+    """All that a reader shows."""
+    with closing(open_store(url)) as reader:
+        sessions = list(reader.sessions())
+        inner = [(list(reader.timesteps(one)), list(reader.events(one))) for one in ("s1",)]
+        return [*map(encode, reader.calls()), *sessions, *inner, *reader.rewards()]
+
+
+@pytest.fixture
+def wanted(tmp_path: Path, records: Records, deliver: Deliver) -> list[object]:
+    """What a SQLite store shows that was given the records itself."""
+    url = f"sqlite:///{tmp_path}/wanted.db"
+    deliver(url).write(*made(Records()))
+    return content(url)
+
+
+@pytest.mark.parametrize(
+    "source", ["jsonl:///{}/a.jsonl?max_bytes=50000", pytest.param("chdb", marks=pytest.mark.clickhouse), "{}/old.db"]
+)
+def test_it_becomes_what_a_store_of_its_own_would_show_and_again_changes_nothing(
+    source: str, request: pytest.FixtureRequest, tmp_path: Path, deliver: Deliver, wanted: list[object]
+) -> None:
+    url = request.getfixturevalue("clickhouse_url") if source == "chdb" else source.format(tmp_path)
+    store, records = deliver(url), made(Records())
+    for start in range(0, len(records), 40):
+        store.write(*records[start : start + 40])
+    store.write(*records[:40])  # as after a crash
+    store.close()
+    into = tmp_path / "into.db"
+    first = import_records(url.partition("?")[0], into)
+    assert (first.unreadable, first.cut_off) == (0, [])
+    assert content(into) == wanted
+    assert import_records(url.partition("?")[0], into) == first
+    assert content(into) == wanted
+
+
+def test_rotated_files_come_too_and_damaged_lines_are_counted(
+    tmp_path: Path, deliver: Deliver, wanted: list[object]
+) -> None:
+    path = tmp_path / "a.jsonl"
+    store = deliver(f"jsonl:///{path}?max_bytes=30000")
+    for record in made(Records()):
+        store.write(record)
+    rotated = sorted(tmp_path.glob("a.jsonl.[0-9]*"))
+    assert len(rotated) > 3
+    for broken in (b'{"kind":"call","call_id":"c1', b"\xff\xfe\n", b'{"kind":"nothing"}\n', b"\n"):
+        rotated[1].write_bytes(rotated[1].read_bytes() + broken)
+    said = run(f"sqlite:///{tmp_path}/into.db", "import", str(path))
+    assert "2 records could not be read" in " ".join(said.split())
+    assert content(tmp_path / "into.db") == wanted
+
+
+def test_only_what_began_since_then_is_loaded(tmp_path: Path, deliver: Deliver) -> None:
+    deliver(f"jsonl:///{tmp_path}/a.jsonl").write(*made(Records(), 10))
+    into = tmp_path / "into.db"
+    imported = import_records(tmp_path / "a.jsonl", into, since_ns=START_NS + 7 * SECOND)
+    assert imported.records["calls"] == 3
+    with closing(open_store(into)) as reader:
+        assert {call.call_id for call in reader.calls()} == {"c7", "c8", "c9"}
+
+
+KILLED = """
+import os, signal, sys
+from callspan.stores import importing
+loaded = importing._refused
+def refused(sink, records):
+    refused.calls += 1
+    if refused.calls == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return loaded(sink, records)
+refused.calls = 0
+importing._refused = refused
+importing.import_records(*sys.argv[1:])
+"""
+
+
+def test_killed_in_the_middle_it_is_repeated(tmp_path: Path, deliver: Deliver, wanted: list[object]) -> None:
+    source, into = tmp_path / "a.jsonl", tmp_path / "into.db"
+    deliver(f"jsonl:///{source}").write(*made(Records()))
+    killed = subprocess.run([sys.executable, "-c", KILLED, source, into], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    with closing(open_store(into)) as reader:
+        assert 0 < reader.count_calls() < 200
+    import_records(source, into)
+    assert content(into) == wanted
+
+
+def test_an_earlier_layout_is_refused_with_the_way_to_load_it_and_loaded(
+    tmp_path: Path, deliver: Deliver, wanted: list[object]
+) -> None:
+    """Of a file that lacks columns of today; and JSON Lines of an earlier format."""
+    old = tmp_path / "old.db"
+    store = deliver(f"sqlite:///{old}")
+    store.write(*made(Records()))
+    store.close()
+    with closing(sqlite3.connect(old)) as connection, connection:
+        connection.execute(f"PRAGMA user_version={FORMAT - 1}")
+        connection.execute("UPDATE calls SET schema_v = 3")
+        connection.execute("ALTER TABLE calls DROP COLUMN response_bytes")
+        connection.execute("DROP TABLE messages")
+    lines = tmp_path / "old.jsonl"
+    with closing(open_store(tmp_path / "wanted.db")) as reader:
+        encoded = [
+            encode(call).replace(b'"schema_version":%d' % FORMAT, b'"schema_version":3') for call in reader.calls()
+        ]
+    lines.write_bytes(b"\n".join(encoded) + b"\n")
+    run(f"sqlite:///{old}", "calls", code=2)
+    with pytest.raises(Exception, match=f"callspan import {old} --into {tmp_path}/old-new.db"):
+        open_store(old)
+    into, number = tmp_path / "into.db", len([one for one in wanted if isinstance(one, bytes)])
+    assert import_records(old, into).records["calls"] == number
+    assert import_records(lines, tmp_path / "lines.db").records["calls"] == number
+    for path in (into, tmp_path / "lines.db"):
+        with closing(open_store(path)) as reader:
+            assert [bytes(one.request.body) for one in reader.calls()] == bodies(tmp_path / "wanted.db")
+
+
+def bodies(path: Path) -> list[bytes]:
+    with closing(open_store(path)) as reader:
+        return [bytes(one.request.body) for one in reader.calls()]
+
+
+def test_of_a_damaged_file_comes_what_can_be_read(tmp_path: Path, deliver: Deliver) -> None:
+    path = tmp_path / "calls.db"
+    records = Records()
+    store = deliver(f"sqlite:///{path}")
+    for number in range(300):
+        store.write(records.call([{"role": "user", "content": os.urandom(200).hex()}], at_s=number))
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(size // 2)
+        file.write(bytes(4096 * 3))
+    readable = rows_from_both_ends(path, "calls")
+    assert 0 < readable < 300
+    (found,) = json.loads(run(f"sqlite:///{tmp_path}/saved.db", "import", "--damaged", str(path), "--json"))
+    assert found["records"]["calls"] + found["unreadable"] == readable
+    with closing(open_store(tmp_path / "saved.db")) as reader:
+        calls = list(reader.calls())
+    assert len(calls) == found["records"]["calls"]
+    empty = sum(not bytes(call.request.body) for call in calls) + sum(
+        call.response is None or not bytes(call.response.body) for call in calls
+    )
+    assert found["bodies"] == empty
+    assert found["cut_off"] == ["calls"]
+
+
+def rows_from_both_ends(path: Path, table: str) -> int:
+    found = set[int]()
+    with closing(sqlite3.connect(path)) as connection:
+        for sign, order, start in ((">", "ASC", 0), ("<", "DESC", 1 << 60)):
+            sql = f"SELECT rowid, * FROM {table} WHERE rowid {sign} ? ORDER BY rowid {order} LIMIT 1"
+            at = start
+            with suppress(sqlite3.DatabaseError):
+                while (row := connection.execute(sql, (at,)).fetchone()) and row[0] not in found:
+                    if (row[0] > at) != (order == "ASC"):
+                        break  # damage
+                    at = row[0]
+                    found.add(at)
+    return len(found)
+
+
+@pytest.mark.parametrize(
+    ("source", "into", "damaged", "why"),
+    [
+        ("{}/a.jsonl", "{}/b.jsonl", False, "is written, not read: load into SQLite or Postgres"),
+        ("{}/a.db", "sqlite:///{}/a.db", False, "cannot be loaded into itself"),
+        ("{}/a.jsonl", "{}/a.db", True, "is no SQLite file"),
+        ("unix:///a.sock", "{}/a.db", False, "name JSON Lines, ClickHouse or a SQLite file"),
+    ],
+)
+def test_what_cannot_be_loaded_is_said(source: str, into: str, damaged: bool, why: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=why):
+        import_records(source.format(tmp_path), into.format(tmp_path), damaged=damaged)
+
+
+@pytest.mark.parametrize("url", ["jsonl:///{}/a.jsonl", "clickhouse://ann:secret7@127.0.0.1:1/db"])
+@pytest.mark.parametrize(
+    "command", ["calls", "sessions", "stats", "show", "export openai -o -", "report", "compare a b"]
+)
+def test_commands_that_read_say_how_to_load_it(url: str, command: str, tmp_path: Path) -> None:
+    answer = CliRunner().invoke(callspan, ["--store", url.format(tmp_path), *command.split()])
+    said = " ".join(answer.output.split())
+    assert (answer.exit_code, "is written, not read; load it into a store that is: callspan import" in said) == (
+        2,
+        True,
+    )
+    assert "secret7" not in said
+
+
+@pytest.mark.clickhouse
+def test_a_call_is_shown_from_clickhouse_by_any_of_its_ids(
+    clickhouse_url: str, deliver: Deliver, records: Records
+) -> None:
+    store = deliver(clickhouse_url)
+    begun = records.call(call_id="one-1", part="started", outcome="started", span_id="ab" * 8)
+    whole = records.call([{"role": "user", "content": "Grüße"}], "42 is the answer", call_id="one-1", span_id="ab" * 8)
+    store.write(begun, whole, records.call(call_id="other", at_s=1))
+    store.close()
+    for ident in ("one-1", "one", "ab" * 8):
+        assert "42 is the answer" in run(clickhouse_url, "show", ident)
+    (found,) = [json.loads(run(clickhouse_url, "show", "one-1", "--json"))["record"]]
+    assert found["request"]["body"]["messages"][0]["content"] == "Grüße"
+    run(clickhouse_url, "show", "nobody", code=1)
+
+
+@pytest.mark.clickhouse
+def test_rows_of_clickhouse_age_by_the_servers_own_ttl(clickhouse_url: str, deliver: Deliver, records: Records) -> None:
+    from callspan.stores.clickhouse.connection import connect
+    from callspan.stores.clickhouse.sink import ClickHouseSink
+
+    sink = ClickHouseSink(clickhouse_url, retain_days=30)
+    sink.open()
+    sink.close()
+    deliver(clickhouse_url).write(*records.every_kind(), records.call(call_id="late", timing=Timing(start_ns=2**61)))
+    with closing(connect(clickhouse_url)) as client:
+        for table in ("calls", "sessions", "events"):
+            client.command(f"OPTIMIZE TABLE {table} FINAL")
+        assert client.query("SELECT call_id FROM calls").result_rows == [("late",)]
+        assert client.query("SELECT count() FROM events").result_rows == [(0,)]
+
+
+def test_one_call_of_a_filter_is_there(tmp_path: Path, deliver: Deliver) -> None:
+    """The lists of a loaded store find texts, as the file itself cannot."""
+    deliver(f"jsonl:///{tmp_path}/a.jsonl").write(*made(Records(), 20))
+    import_records(tmp_path / "a.jsonl", tmp_path / "into.db")
+    with closing(open_store(tmp_path / "into.db")) as reader:
+        assert [call.call_id for call in reader.calls(CallFilter(text="ANSWER 17"))] == ["c17"]
