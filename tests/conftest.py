@@ -43,7 +43,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.nodeid.partition("::")[0] in FILES:
             item.add_marker(pytest.mark.nightly)
-            item.add_marker(pytest.mark.slow)
 
 
 def pytest_configure() -> None:

@@ -17,6 +17,7 @@ FILES: Final[dict[str, int]] = {
     "tests/faults/test_leaks.py": 2,
     "tests/faults/test_memory.py": 0,
     "tests/faults/test_websockets.py": 2,
+    "tests/fuzz/test_search.py": 0,
     "tests/intercept/test_loop_scripts.py": 2,
     "tests/otel/test_backend.py": 0,
     "tests/otel/test_celery.py": 0,

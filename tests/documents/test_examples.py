@@ -10,12 +10,15 @@ import pytest
 
 from tests.documents.pages import EFFECTS, ROOT, Example, examples, install_lines, pages
 from tests.documents.running import Seen, Workplace, copy_store
+from tests.scale import scaled
 
 PAGES = {page: found for page in pages() if (found := examples(page))}
 EXAMPLES = [example for found in PAGES.values() for example in found]
 RUN = [example for example in EXAMPLES if example.reason is None]
 SEVERAL = [page for page, found in PAGES.items() if sum(example.reason is None for example in found) > 1]
 """A page with one example is covered by that example alone."""
+ALONE = scaled([example for example in RUN if example.page not in SEVERAL], RUN)
+"""Of other pages, each example runs in the order of its page; at full scale alone, too."""
 MOST_NOT_RUN = 10
 
 Workplaces = Callable[[Example], Workplace]
@@ -37,7 +40,7 @@ def test_few_examples_are_not_run() -> None:
     assert len(left_out) <= MOST_NOT_RUN, left_out
 
 
-@pytest.mark.parametrize("example", RUN, ids=lambda example: example.id)
+@pytest.mark.parametrize("example", ALONE, ids=lambda example: example.id)
 def test_an_example_alone(example: Example, workplace: Workplaces, request: pytest.FixtureRequest) -> None:
     before = _before(example)
     where = workplace(example)

@@ -80,7 +80,6 @@ def test_a_span_larger_than_the_limit_is_lost_alone(picky: OtlpReceiver, caplog:
         assert len(picky.refused) == 1
 
 
-@pytest.mark.slow
 def test_grpc_has_the_same_limit_and_is_kept_within(receiver: OtlpReceiver) -> None:
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 

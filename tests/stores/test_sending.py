@@ -145,7 +145,6 @@ SETTINGS: list[tuple[dict[str, Any], dict[str, str]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.slow
 @ONLY_SQLITE
 def test_the_settings_of_the_environment_say_what_spans_show(
     url: str, provider: ScriptedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -162,7 +161,6 @@ def test_the_settings_of_the_environment_say_what_spans_show(
             assert differing(seen, receiver) == [], settings
 
 
-@pytest.mark.slow
 @ONLY_SQLITE
 def test_the_demo_is_sent_as_it_was_exported(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
     seen = record(demo)
