@@ -15,14 +15,14 @@ import pytest
 
 import callspan
 import callspan.testing
-from callspan import datasets, endpoints
+from callspan import datasets
 from callspan.record.events import METADATA_FIELDS
 from callspan.testing import ScriptedProvider, capture
 from callspan.wiring import WIRING
 
 _HI: Any = [{"role": "user", "content": "Hi"}]
 PUBLIC = [(module, name) for module in (callspan, callspan.testing) for name in module.__all__]
-PUBLIC += [(endpoints, "register"), (datasets, "export")]
+PUBLIC += [(datasets, "export")]
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from typing_extensions import assert_type
 
 import callspan
-from callspan import endpoints
 from callspan.testing import Captured, Reply, ScriptedProvider, capture
 
 
@@ -52,49 +51,6 @@ def records_by_hand(body: dict[str, object]) -> None:
         assert_type(call.call_id, str | None)
     callspan.record_call(provider="vllm", api="chats")  # type: ignore[arg-type]
     callspan.record_call("vllm")  # type: ignore[call-arg]
-
-
-class Folded:
-    complete = False
-
-    def add(self, chunk: object) -> bool:
-        return bool(chunk)
-
-    def body(self) -> dict[str, object] | None:
-        return None
-
-
-class OwnApi:
-    """An endpoint as a user writes it: plain class attributes, concrete return types."""
-
-    api = "mine"
-    operation = "chat"
-    path = "/mine"
-    message_key = "messages"
-
-    def request(self, body: object) -> endpoints.Request:
-        return endpoints.Request(params={"seen": body is not None}, message_count=1)
-
-    def accumulator(self) -> Folded:
-        return Folded()
-
-    def response_info(self, body: object) -> endpoints.ResponseInfo:
-        usage = endpoints.Usage(input_tokens=1, output_tokens=2, raw={"all": 3})
-        return endpoints.ResponseInfo(
-            response=endpoints.Response(id="r", finish_reasons=[None]), usage=usage, recognized=bool(body)
-        )
-
-    def conversation(self, request: object, response: object) -> endpoints.Conversation:
-        parts: list[endpoints.Part] = [endpoints.Text(text=str(request)), endpoints.ToolCall(name="look")]
-        return endpoints.Conversation(output=[endpoints.Message(role="assistant", parts=parts)])
-
-
-def records_another_api() -> None:
-    own: endpoints.Endpoint = OwnApi()
-    assert_type(endpoints.register(own), endpoints.Endpoint)
-    with callspan.record_call(provider="mine", api=OwnApi()) as call:
-        call.response({})
-    callspan.record_call(provider="mine", api=Folded())  # type: ignore[arg-type]
 
 
 async def records_by_hand_async() -> None:

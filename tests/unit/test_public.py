@@ -19,7 +19,7 @@ from typing_extensions import Self, Unpack
 
 import callspan
 import callspan.testing
-from callspan import CallRecord, endpoints, records, stores
+from callspan import CallRecord, records, stores
 from callspan.intercept.patching import HookStatus
 from callspan.records import Record
 from callspan.settings import SettingArguments
@@ -155,7 +155,7 @@ def recorded(tmp_path: Path) -> Path:
 def _reachable() -> set[type]:
     """Return the public classes, and every class of callspan that their members and fields have as type."""
     found: set[type] = set()
-    public = [getattr(module, name) for module in (callspan, callspan.testing, endpoints) for name in module.__all__]
+    public = [getattr(module, name) for module in (callspan, callspan.testing) for name in module.__all__]
     waiting = [*(thing for thing in public if isinstance(thing, type)), Reader, HookStatus, *get_args(Record)]
     while waiting:
         kind = waiting.pop()
