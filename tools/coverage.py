@@ -1,17 +1,12 @@
-"""Writes the tables of docs/coverage.md out of `callspan.providers.routes`; `--check`: exit with 1 where stale.
-
-`--installed` writes nothing, and exits with 1 if an SDK of this interpreter has a method that the table does not know.
-"""
+"""Writes the tables of docs/coverage.md out of `callspan.providers.routes`; `--check`: exit with 1 where stale."""
 
 from __future__ import annotations
 
 import re
 import sys
-from importlib import metadata
 from pathlib import Path
 
-from callspan.intercept.coverage import methods_of, unknown
-from callspan.providers.routes import EVERY, ROWS, Row, What
+from callspan.providers.routes import ROWS, Row, What
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "coverage.md"
 BLOCK = re.compile(r"(?<=<!-- methods -->\n).*?(?=<!-- /methods -->)", re.DOTALL)
@@ -19,36 +14,19 @@ HEADINGS: dict[What, str] = {
     "recorded": "Recorded",
     "counted": "Counted, not recorded",
     "websockets": "Comes with websockets",
-    "no inference": "No inference: nothing to record",
 }
-
-
-LEAST = {"openai": 300, "anthropic": 300, "groq": 15}
-"""Methods of an SDK; with fewer its source is laid out in another way, or it is not installed."""
 
 
 def main() -> int:
     """Write the page, or with `--check` return 1 if it is stale."""
-    if "--installed" in sys.argv:
-        return int(sum(map(_lacks, LEAST)) > 0)
     page = DOCUMENT.read_text()
     fresh = BLOCK.sub(lambda _match: tables(), page)
     if "--check" in sys.argv:
         if fresh != page:
-            print("docs/coverage.md is not what callspan.intercept.coverage says: run tools/coverage.py")
+            print("docs/coverage.md is not what callspan.providers.routes says: run tools/coverage.py")
         return int(fresh != page)
     DOCUMENT.write_text(fresh)
     return 0
-
-
-def _lacks(sdk: str) -> bool:
-    """Print which methods of an SDK the table does not know; return whether there are any, or too few methods."""
-    found, strange = list(methods_of(sdk)), list(unknown(sdk))
-    version = metadata.version(sdk) if found else "not installed"
-    print(f"{sdk} {version}: {len(found)} methods, {len(strange)} not in callspan.intercept.coverage")
-    for method in strange:
-        print(f"  {method}")
-    return bool(strange) or len(found) < LEAST[sdk]
 
 
 def tables() -> str:
@@ -64,7 +42,7 @@ def table(what: What, heading: str) -> str:
 
 def line(row: Row) -> str:
     """Return a row of the page."""
-    methods = "all" if row.methods == EVERY else " ".join(f"`{name}`" for name in row.methods.split())
+    methods = " ".join(f"`{name}`" for name in row.methods.split())
     notes = [row.note, "older versions only" if row.older else ""]
     return f"| {row.sdk} | `{row.resource}` | {methods} | {'; '.join(note for note in notes if note)} |"
 

@@ -62,7 +62,10 @@ def steps() -> Iterator[Step]:
     for name in ENVIRONMENTS:
         yield Step(f"environment {name}", (PYTHON, "tools/environments.py", name))
     yield Step("environment collector", (PYTHON, "tools/collector.py"))
-    yield Step("methods of the newest SDKs", (".venv-newest/bin/python", "tools/coverage.py", "--installed"))
+    yield Step(
+        "methods of the newest SDKs",
+        (".venv-newest/bin/python", "-m", "pytest", "-q", "tests/documents/test_coverage.py"),
+    )
     quick = "not nightly and not postgres and not clickhouse"
     yield Step("quick tests at full scale", (*PYTEST, "-n", "3", "-m", quick))
     yield Step("Postgres and ClickHouse", (*PYTEST, "-n", "2", "-m", "(postgres or clickhouse) and not nightly"))

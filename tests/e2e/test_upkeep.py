@@ -9,7 +9,7 @@ import pytest
 
 from callspan.cli import doctor
 from callspan.fail_open import Once
-from callspan.intercept import coverage, other_instrumentations
+from callspan.intercept import other_instrumentations
 from callspan.records import SessionRecord, encode
 from callspan.spool.spool import Spool
 from tests.e2e.conftest import Demo, in_its_own, in_process
@@ -48,17 +48,6 @@ def test_doctor_reads_as_a_page(tmp_path: Path) -> None:
     assert "All checks passed." in answer.out
     assert "off  (CALLSPAN_CONTENT)" in answer.out
     assert max(map(len, answer.out.splitlines())) <= 100
-
-
-def test_doctor_names_the_methods_that_the_table_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
-    without = tuple(row for row in coverage.ROWS if row.resource != "images")
-    monkeypatch.setattr(coverage, "ROWS", without)
-    (note,) = [check for check in doctor.every_check("") if check.name == "openai methods"]
-    assert note.state == "note"
-    assert "images.create_variation, images.edit, images.generate" in note.detail
-    monkeypatch.setattr(coverage, "ROWS", ())
-    (note,) = [check for check in doctor.every_check("") if check.name == "openai methods"]
-    assert re.search(r"and \d{3} more$", note.detail)
 
 
 def test_doctor_reports_a_platform_that_is_only_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,6 @@ from callspan.cli.rewards import age, target
 from callspan.cli.safe_text import clean
 from callspan.cli.store_check import NOT_YET, store_check
 from callspan.formatting import iso, plural
-from callspan.intercept import coverage
 from callspan.intercept import other_instrumentations as others
 from callspan.otlp.variables import (
     SIGNALS,
@@ -57,7 +56,6 @@ _AREAS: Final = (
     "settings",
 )
 _PLACES: Final = {area: place for place, area in enumerate(_AREAS)}
-_MOST_METHODS: Final = 20
 _MOST_REWARDS: Final = 3
 _FATES: Final = {
     "given_up": ("lost", "did not get there"),
@@ -219,23 +217,11 @@ def _hooks() -> Iterator[Check]:
             there = sum(status.state != "missing" for status in statuses)
             detail = f"{version}, {there} of {len(statuses)} hooks can be set"
             yield Check("SDKs", sdk, "ok" if statuses and not drifted else "warning", detail)
-            yield from _unknown_methods(sdk, version)
             for status in drifted:
                 lost = "not recorded are" if status.state == "missing" else "hooked; may be lost:"
                 yield Check("SDKs", status.name, "warning", f"{status.state}: {lost} {status.without}")
     finally:
         handle.uninstrument()
-
-
-def _unknown_methods(sdk: str, version: str) -> Iterator[Check]:
-    """Report the methods of an installed SDK that this version of callspan does not know."""
-    with contextlib.suppress(OSError):
-        methods = sorted({str(method) for method in coverage.unknown(sdk)})
-        if methods:
-            more = f" and {len(methods) - _MOST_METHODS} more" if len(methods) > _MOST_METHODS else ""
-            detail = f"{version} has {plural(len(methods), 'method')} that this callspan does not know: "
-            detail += ", ".join(methods[:_MOST_METHODS]) + more
-            yield Check("SDKs", f"{sdk} methods", "note", detail, "What is recorded: docs/coverage.md")
 
 
 def _private_names() -> Iterator[Check]:

@@ -1,7 +1,7 @@
-"""Routes: the one table of the SDKs' methods and requests: what each is for, what reads it, what is recorded of it.
+"""Routes: the one table of requests: what each is for, what reads it, what is recorded of it.
 
-A request is known by method and path. The registry of adapters, `callspan doctor` and docs/coverage.md come from
-here. A new endpoint is a new row, and its adapter.
+A request is known by method and path. The registry of adapters and docs/coverage.md come from here. A new endpoint is a
+new row, and its adapter.
 """
 
 from __future__ import annotations
@@ -18,16 +18,12 @@ Kind: TypeAlias = Literal["call", "fetch", "results", "not recorded", "no infere
 `call`: it asks a model. `fetch`: it reads or cancels a background response. `results`: it reads the results of a batch.
 `not recorded`: it leads to inference, and is counted. `no inference`: its answer may repeat usage of recorded calls.
 """
-What: TypeAlias = Literal["recorded", "counted", "websockets", "no inference"]
+What: TypeAlias = Literal["recorded", "counted", "websockets"]
 """What is recorded of a method.
 
 `counted`: inference, or leads to inference, without a record; `websockets`: the same over a websocket.
 """
 
-EVERY: Final = "*"
-"""Matches all methods of a resource and of the resources below it."""
-_CRUD: Final = "create retrieve update list delete archive cancel"
-_STORED: Final = "it reads or keeps stored answers"
 _ELSEWHERE: Final = "the work is done at the provider: requests that begin it are counted"
 _LINES: Final = "one call for each line of a batch's results; no other file"
 _BATCH: Final = "requests are counted; its lines are recorded when its results are read"
@@ -56,18 +52,16 @@ class Row(NamedTuple):
 
     sdk: str
     resource: str
-    """Path from a client, such as `chat.completions`; `.*` at the end includes the resources below it.
-
-    In `_ROWS` also several, separated by spaces."""
+    """Path from a client, such as `chat.completions`; in `_ROWS` also several, separated by spaces."""
     methods: str
-    """Names, separated by spaces; `EVERY` only for the administration of an organization."""
+    """Names, separated by spaces."""
     what: What
     note: str = ""
     """Note for the documentation."""
     older: bool = False
     """Exists only in older versions."""
     paths: tuple[Path, ...] = ()
-    """Of their requests, those that are recorded, counted, or not to be counted, unless another row has the same."""
+    """Of their requests, unless another row has the same."""
 
 
 class Found(NamedTuple):
@@ -175,86 +169,8 @@ _ROWS: Final = (
     Row("openai", "live.sessions", "accept fork hangup refer reject", "websockets",
         paths=(Path("POST live/sessions/{session}/accept", "not recorded"),
         Path("POST live/sessions/{session}/fork", "not recorded"))),
-    Row("openai", "live.sessions", "download_recording", "no inference"),
-    Row("openai", "chat.completions", "retrieve update list delete", "no inference", _STORED,
-        paths=(Path("POST chat/completions/{completion}", "no inference"),)),
-    Row("openai",
-        "chat.completions.messages responses.input_items beta.responses.input_items "
-        "beta.agents.sessions.items beta.agents.sessions.traces beta.agents.sessions.turns.items",
-        "list", "no inference", _STORED),
-    Row("openai", "responses beta.responses", "delete", "no inference", _STORED),
-    Row("openai", "responses.input_tokens beta.responses.input_tokens", "count", "no inference", "it counts tokens",
-        paths=(Path("POST responses/input_tokens", "no inference"),)),
-    Row("anthropic", "messages beta.messages", "count_tokens", "no inference", "it counts tokens",
-        paths=(Path("POST messages/count_tokens", "no inference"),)),
-    Row("openai", "batches", "retrieve list cancel", "no inference"),
-    Row("anthropic", "messages.batches beta.messages.batches", "retrieve list delete cancel", "no inference"),
-    Row("openai", "admin.*", EVERY, "no inference"),
-    Row("anthropic", "organization.* beta.organization.*", EVERY, "no inference"),
-    Row("openai",
-        "audio.voices audio.voice_consents beta.agents beta.agents.vaults.* beta.assistants containers.* "
-        "evals fine_tuning.checkpoints.permissions models skills.* vector_stores",
-        _CRUD, "no inference"),
-    Row("openai", "beta.agents.automations", _CRUD + " pause resume", "no inference"),
-    Row("openai",
-        "beta.agents.automations.invocations beta.agents.sessions.subagents.* beta.threads.runs.steps",
-        "retrieve list", "no inference", _STORED),
-    Row("openai", "beta.agents.environments.*", _CRUD + " prepare prepare_directory upload", "no inference"),
-    Row("openai", "beta.agents.sessions", "retrieve update list delete", "no inference", _STORED,
-        paths=(Path("POST agents/sessions/{id}", "no inference"),)),
-    Row("openai", "beta.agents.sessions.turns", "retrieve list", "no inference", _STORED),
-    Row("openai", "beta.agents.sessions.artifacts", "for_result retrieve list delete content", "no inference",
-        _STORED),
-    Row("openai", "beta.chatkit", "upload_file", "no inference", older=True),
-    Row("openai", "beta.chatkit.sessions", "cancel", "no inference"),
-    Row("openai", "beta.chatkit.threads", _CRUD + " list_items", "no inference", _STORED),
-    Row("openai", "beta.threads", "create retrieve update delete", "no inference", _STORED),
-    Row("openai", "beta.threads.messages conversations.*", _CRUD, "no inference", _STORED),
-    Row("openai", "beta.threads.runs", "update cancel", "no inference", _STORED),
-    Row("openai", "content_provenance_checks uploads.parts", "create", "no inference"),
-    Row("openai", "evals.runs", "retrieve list delete cancel", "no inference"),
-    Row("openai", "evals.runs.output_items", "retrieve list", "no inference"),
-    Row("openai", "files", "create retrieve list delete wait_for_processing", "no inference"),
-    Row("openai", "fine_tuning.alpha.graders", "validate", "no inference"),
     Row("openai", "fine_tuning.jobs", "create", "counted", "training",
         paths=(Path("POST fine_tuning/jobs", "not recorded"),)),
-    Row("openai", "fine_tuning.jobs", _CRUD + " list_events pause resume", "no inference"),
-    Row("openai", "fine_tuning.jobs.checkpoints webhooks.event_types", "list", "no inference"),
-    Row("openai", "safety.*", "retrieve", "no inference"),
-    Row("openai", "uploads", "create cancel complete upload_file_chunked", "no inference"),
-    Row("openai", "vector_stores.files", _CRUD + " content create_and_poll upload upload_and_poll poll",
-        "no inference"),
-    Row("openai", "vector_stores.file_batches", _CRUD + " list_files create_and_poll upload_and_poll poll",
-        "no inference"),
-    Row("openai", "beta.vector_stores.*", _CRUD + " list_files content create_and_poll upload upload_and_poll poll",
-        "no inference", older=True),
-    Row("openai", "videos", "retrieve list poll delete create_character download_content get_character",
-        "no inference", paths=(Path("POST videos/characters", "no inference"),)),
-    Row("openai", "webhooks", _CRUD + " rotate_secret test verify_signature", "no inference"),
-    Row("anthropic", "beta.agents.*", _CRUD, "no inference"),
-    Row("anthropic", "beta.deployment_runs", "retrieve list", "no inference", _STORED),
-    Row("anthropic", "beta.deployments", _CRUD + " pause unpause", "no inference",
-        paths=(Path("POST deployments", "no inference"), Path("POST deployments/{deployment}", "no inference"))),
-    Row("anthropic", "beta.dreams", "retrieve list archive cancel", "no inference"),
-    Row("anthropic", "beta.environments.*", _CRUD + " ack heartbeat poll poller stats stop worker", "no inference"),
-    Row("anthropic", "beta.files files", "list delete download retrieve_metadata upload", "no inference"),
-    Row("anthropic", "beta.memory_stores.*", _CRUD + " redact", "no inference"),
-    Row("anthropic", "beta.models models", "retrieve list", "no inference"),
-    Row("anthropic", "beta.sessions", "retrieve update list delete archive", "no inference", _STORED,
-        paths=(Path("POST v1/sessions/{id}", "no inference"),)),
-    Row("anthropic", "beta.sessions.resources", _CRUD + " add", "no inference",
-        paths=(Path("POST v1/sessions/{id}/resources", "no inference"),
-        Path("POST v1/sessions/{id}/resources/{resource}", "no inference"))),
-    Row("anthropic", "beta.sessions.threads", "retrieve list archive", "no inference", _STORED),
-    Row("anthropic", "beta.sessions.threads.events", "stream list", "no inference", _STORED),
-    Row("anthropic", "beta.skills.* skills.*", _CRUD + " download", "no inference"),
-    Row("anthropic", "beta.tunnels.*", _CRUD + " reveal_token rotate_token", "no inference"),
-    Row("anthropic", "beta.user_profiles.* user_profiles.*", _CRUD + " create_enrollment_url", "no inference"),
-    Row("anthropic", "beta.vaults.*", _CRUD + " mcp_oauth_validate", "no inference"),
-    Row("anthropic", "beta.webhooks", "parse_unverified unwrap", "no inference"),
-    Row("groq", "batches", "retrieve list cancel", "no inference"),
-    Row("groq", "files", "create list delete info", "no inference"),
-    Row("groq", "models", "retrieve list delete", "no inference"),
 )  # fmt: skip
 
 
@@ -265,13 +181,22 @@ def _by_resource(row: Row) -> list[Row]:
 
 
 ROWS: Final = tuple(each for row in _ROWS for each in _by_resource(row))
-"""All methods of openai 3.57, anthropic 2.13 and groq 1.7, and those of older versions that reach a model."""
+"""The methods of the SDKs that reach a model, or begin what does."""
+_STORED: Final = tuple(
+    Path(f"POST {pattern}", "no inference")
+    for pattern in (
+        "chat/completions/{completion}", "responses/input_tokens", "messages/count_tokens", "agents/sessions/{id}",
+        "v1/sessions/{id}", "v1/sessions/{id}/resources", "v1/sessions/{id}/resources/{resource}", "videos/characters",
+        "deployments", "deployments/{deployment}",
+    )
+)  # fmt: skip
+"""Requests that store, count or name something: their answers may repeat usage of recorded calls."""
 
 
 def _placed() -> Mapping[tuple[str, str], tuple[tuple[list[str], Path], ...]]:
     """Return the patterns by method and last segment (`_ANY` for an id), the longest first."""
     placed: defaultdict[tuple[str, str], list[tuple[list[str], Path]]] = defaultdict(list)
-    for path in (path for row in ROWS for path in row.paths):
+    for path in (*_STORED, *(path for row in ROWS for path in row.paths)):
         method, _, pattern = path.pattern.partition(" ")
         segments = pattern.split("/")
         placed[method, _ANY if _is_id(segments[-1]) else segments[-1].removeprefix(_ANCHOR)].append((segments, path))
@@ -289,19 +214,10 @@ _FREE: Final = frozenset(
 """First segments of paths whose POSTs cost nothing, but for those of the table."""
 _ENDS: Final = frozenset(
     {
-        "archive",
-        "cancel",
-        "hangup",
-        "pause",
-        "refer",
-        "reject",
-        "resume",
-        "unpause",
-        "validate",
-        "voice_consents",
+        "archive", "cancel", "hangup", "pause", "refer", "reject", "resume", "unpause", "validate", "voice_consents",
         "voices",
     }
-)
+)  # fmt: skip
 """Last segments of such paths, or those before an id."""
 
 

@@ -1,7 +1,4 @@
-"""Coverage: finds the methods of the installed SDKs that the table of routes does not have.
-
-They are read from the source of the SDKs without importing it.
-"""
+"""The methods of the installed SDKs, read from their source without importing it, and their rows in the table."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from callspan.providers.routes import EVERY, ROWS, Row
+from callspan.providers.routes import ROWS, Row
 
 _CLASS: Final = re.compile(r"^class (\w+)\((?:\w+, *)*SyncAPIResource(?:, *\w+)*\):$", re.MULTILINE)
 _NEXT: Final = re.compile(r"^\S", re.MULTILINE)
@@ -52,16 +49,8 @@ def row_of(method: Method) -> Row | None:
     return next((row for row in ROWS if _has(row, method)), None)
 
 
-def unknown(sdk: str) -> list[Method]:
-    """Return the methods of an installed SDK that are not in the table. Raises OSError as `methods_of` does."""
-    return [method for method in methods_of(sdk) if row_of(method) is None]
-
-
 def _has(row: Row, method: Method) -> bool:
-    base = row.resource.removesuffix(".*")
-    below = base != row.resource and method.resource.startswith(f"{base}.")
-    here = row.sdk == method.sdk and (method.resource == base or below)
-    return here and (row.methods == EVERY or method.name in row.methods.split())
+    return row.sdk == method.sdk and method.resource == row.resource and method.name in row.methods.split()
 
 
 def _names(source: str) -> Iterator[str]:
