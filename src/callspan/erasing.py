@@ -13,7 +13,6 @@ import msgspec
 
 from callspan.conversion import converter
 from callspan.delivery.takeover import SpoolLocation, places, refused
-from callspan.fail_open import ours
 from callspan.record.codec import NO_RECORD, decode
 from callspan.record.events import Record, record_key
 from callspan.safe_urls import error_text
@@ -298,9 +297,9 @@ class _Readers:
     def _noting(self, store: SqlStore | _Waiting) -> Iterator[None]:
         try:
             yield
-        except ours(EmptyStoreError):
+        except EmptyStoreError:
             return  # it has nothing
-        except ours(*_errors()) as error:
+        except _errors() as error:
             self.failures[store] = error_text(error)
 
 
@@ -368,9 +367,9 @@ def _attempt(store: SqlStore | _Waiting, chosen: _Choice, *, dry_run: bool) -> E
     left = [] if store not in chosen.failures else [chosen.failures[store]]
     try:
         removed = store.remove(chosen.scope, dry_run=dry_run)
-    except ours(EmptyStoreError):
+    except EmptyStoreError:
         return Erased(store=store.name)
-    except ours(*_errors()) as error:
+    except _errors() as error:
         return Erased(store=store.name, left=error_text(error))
     counts: dict[str, Any] = {table.name: getattr(removed, table.name) for table in TABLES.values()}
     left += [] if removed.left is None else [removed.left]

@@ -31,7 +31,6 @@ from typing import Final, TypeVar
 _MOST_KEYS: Final = 1024
 _LOGGER: Final = logging.getLogger("callspan")
 _T = TypeVar("_T")
-_E = TypeVar("_E", bound=BaseException)
 _failures: Counter[str] = Counter()
 
 
@@ -97,11 +96,6 @@ def value_of(function: Callable[[], _T]) -> _T | None:
     with _FOREIGN:
         return function()
     return None
-
-
-def ours(*kinds: type[_E]) -> tuple[type[_E], ...]:
-    """For an `except` clause."""
-    return kinds
 
 
 def is_interrupt(error: BaseException) -> bool:

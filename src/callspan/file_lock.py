@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from callspan.fail_open import ours
-
 _POLL_S: Final = 0.005
 
 
@@ -48,7 +46,7 @@ def try_lock(descriptor: int) -> bool:
     """Lock the open file; False if another process holds the lock."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ours(OSError):
+    except OSError:
         return False
     return True
 

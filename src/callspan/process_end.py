@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from callspan.background import AtomicFlag, run_apart
-from callspan.fail_open import fail_open, ours
+from callspan.fail_open import fail_open
 from callspan.forks import in_child
 
 _FLUSH: Final = fail_open("send spans before SIGTERM ends the process")
@@ -127,7 +127,7 @@ def _gevent_in_its_hub() -> Any:  # noqa: ANN401 - a package we do not depend on
 def _started(done: list[bool]) -> bool:
     try:
         _thread.start_new_thread(_flush_apart, (done,))
-    except ours(RuntimeError):
+    except RuntimeError:
         return False
     return True
 

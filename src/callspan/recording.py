@@ -21,7 +21,7 @@ from callspan.agent.call_ids import call_begun
 from callspan.agent.decorators import Wrappers
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
 from callspan.errors import call_error, outcome_of
-from callspan.fail_open import fail_open, ours
+from callspan.fail_open import fail_open
 from callspan.observe.explicit_times import ExplicitTimes
 from callspan.observe.live_call import LiveCall
 from callspan.observe.ports import CallInfo
@@ -297,7 +297,7 @@ def _bound(
         return unnamed
     try:
         bound = signature.bind(*args, **kwargs).arguments
-    except ours(TypeError):
+    except TypeError:
         return unnamed  # the function itself will raise
     return [(name, value, signature.parameters[name].kind) for name, value in bound.items()]
 

@@ -7,8 +7,6 @@ from hashlib import sha256
 from typing import Final
 from urllib.parse import urlsplit
 
-from callspan.fail_open import ours
-
 HIDDEN: Final = "***"
 LONGEST_SECRET: Final = 512
 """Characters of a word that `whole_words` removes at most."""
@@ -93,7 +91,7 @@ def is_http_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ours(ValueError):
+    except ValueError:
         return False
     return valid and text.isascii() and text.isprintable() and not unescaped(text)
 

@@ -21,7 +21,7 @@ from callspan.agent.arguments import as_text
 from callspan.agent.context import SCOPE
 from callspan.agent.runtime import CALL_SPANS, SpanRef
 from callspan.agent.scope import current_scope
-from callspan.fail_open import ours, value_of
+from callspan.fail_open import value_of
 from callspan.record.call import CallRecord
 from callspan.record.ids import response_call_id
 from callspan.sdk_profiles import SDKS
@@ -55,7 +55,7 @@ def call_made(made: object, named: list[str]) -> None:
     try:
         # Removed without a frame of Python's: an interrupt that came in there would be lost.
         reference = weakref.ref(made, partial(MADE.pop, key))
-    except ours(TypeError):
+    except TypeError:
         return  # text, for example: it is indistinguishable from the same text of another call
     MADE[key] = (reference, named)
 

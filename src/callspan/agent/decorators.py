@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, Generic, NamedTuple, ParamSpec, Protoco
 
 from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
-from callspan.fail_open import fail_open, ours
+from callspan.fail_open import fail_open
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -101,7 +101,7 @@ def _opener(prototype: Decorating, function: Callable[..., Any]) -> Callable[...
 def _named(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, object]:
     try:
         arguments = signature.bind(*args, **kwargs).arguments
-    except ours(TypeError):
+    except TypeError:
         return {}  # wrong arguments: the function itself will raise
     arguments.pop("self", None)
     return arguments

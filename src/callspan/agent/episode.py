@@ -13,7 +13,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 from callspan.agent.runtime import CALL_SPANS, SpanRef, span_ref
 from callspan.background import LRUCache
-from callspan.fail_open import ours, value_of
+from callspan.fail_open import value_of
 from callspan.forks import renew_locks
 from callspan.record.call import FAILED, CallRecord
 from callspan.record.events import EventRecord, RewardRecord, Totals
@@ -138,7 +138,7 @@ class _Cells(Generic[_S]):
     def _take(self) -> list[_S]:
         try:
             return self._free.pop() if self._free else self._new_cell()
-        except ours(IndexError):  # another thread has taken it
+        except IndexError:  # another thread has taken it
             return self._new_cell()
 
     def _new_cell(self) -> list[_S]:

@@ -17,7 +17,7 @@ from callspan.agent.misuse import installed_or_warn
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope, is_within, scope_of
 from callspan.errors import application_error
-from callspan.fail_open import fail_open, ours, value_of
+from callspan.fail_open import fail_open, value_of
 from callspan.process.processed import Processed
 from callspan.process.processors import with_ids
 from callspan.record.call import ErrorInfo
@@ -406,7 +406,7 @@ def parsed(arguments: object) -> object:
         return arguments
     try:
         return msgspec.json.decode(str.__str__(arguments))
-    except ours(msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return arguments
 
 

@@ -22,7 +22,6 @@ import msgspec
 
 from callspan.amounts import EXACT
 from callspan.cost.published import BATCH, USUAL_TIERS, published_cost
-from callspan.fail_open import ours
 from callspan.record.call import CallRecord, Response
 from callspan.record.usage import ADDITIVE_COUNTERS, Cost, Usage, usage_of_iteration
 
@@ -102,9 +101,9 @@ def read_prices(path: str | Path) -> PriceTable:
         raise PriceFileError(f"prices {path}: a database, not a file of prices; see docs/cost.md for its form")
     try:
         table = _decode(path.read_bytes())
-    except ours(OSError) as error:
+    except OSError as error:
         raise PriceFileError(f"prices {path}: {error.strerror or error}") from error
-    except ours(msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise PriceFileError(f"prices {path}: {error}; see docs/cost.md for its form") from error
     _check(path, table)
     return table if table.version else msgspec.structs.replace(table, version=path.stem)

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Final, NamedTuple, Protocol, TypeAlias, cast
 
 from callspan.amounts import USUAL
-from callspan.fail_open import fail_open, ours
+from callspan.fail_open import fail_open
 from callspan.forks import LATE_IMPORTS, late_import
 from callspan.record.call import CallRecord
 from callspan.record.usage import Cost, Usage
@@ -250,11 +250,11 @@ class PriceList:
                 genai_request_timestamp=datetime.fromtimestamp(start_ns // _SECOND_NS, tz=timezone.utc),
                 price_context=_context(tier),
             )
-        except ours(LookupError):
+        except LookupError:
             edition.unknown.add(model)
             return None
         # Counts that contradict one another, or a time before year 1.
-        except ours(ValueError, OverflowError):
+        except (ValueError, OverflowError):
             return None
         total = found.total_price
         if not isinstance(total, Decimal) or not total.is_finite():
@@ -349,7 +349,7 @@ def _models(record: CallRecord) -> list[str]:
 def _price_list() -> PriceList | None:
     try:
         package = late_import("genai_prices")
-    except ours(ImportError):
+    except ImportError:
         return None
     with LATE_IMPORTS, _LOAD:
         # The price list itself, a megabyte and a half of Python, is imported with the first price.

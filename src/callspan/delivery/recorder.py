@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeAlias
 from callspan.background import Worker
 from callspan.cost.price_table import PriceFileError, pricer_for
 from callspan.delivery.retaining import Retention, retains
-from callspan.fail_open import fail_open, ours, report
+from callspan.fail_open import fail_open, report
 from callspan.process import callbacks
 from callspan.process.content import without_bodies
 from callspan.process.processed import Processed
@@ -229,5 +229,5 @@ def check_prices(prices: object) -> None:
     """Raise SettingError for an invalid or unreadable price file."""
     try:
         pricer_for(prices if isinstance(prices, Path) else None)
-    except ours(PriceFileError) as error:
+    except PriceFileError as error:
         raise SettingError(str(error)) from error

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from callspan.delivery.recorder import store_sinks
-from callspan.fail_open import ours
 from callspan.record.formats import OtherFormatError
 from callspan.settings import SettingError
 from callspan.settings_loader import load
@@ -110,7 +109,7 @@ def still_waiting(found: Sequence[SpoolLocation]) -> list[Waiting]:
 def _waiting_in(place: SpoolLocation) -> list[Waiting]:
     try:
         return waiting(place.directory, place.key, unnamed=place.unnamed)
-    except ours(OSError):
+    except OSError:
         return []  # not readable by this user
 
 
@@ -122,7 +121,7 @@ def refused(found: Sequence[SpoolLocation]) -> list[str]:
 def _refused_in(place: SpoolLocation) -> list[OtherFormatError]:
     try:
         return refusals(place.directory, None if place.own else (place.key,))
-    except ours(OSError):
+    except OSError:
         return []  # not readable by this user
 
 
@@ -146,7 +145,7 @@ def _for_others(place: SpoolLocation) -> Iterator[ForeignBacklog]:
         return
     try:
         sinks = _sinks(place.stores)
-    except ours(SettingError):
+    except SettingError:
         return
     keys = [store_key(place.directory, sink) for sink in sinks]
     for sink, key in zip(sinks, keys, strict=True):
@@ -163,5 +162,5 @@ def _sinks(urls: str | Sequence[str]) -> list[Sink]:
 def _has_orphans(place: SpoolLocation) -> bool:
     try:
         return can_be_adopted(place.directory, place.key, unnamed=place.unnamed)
-    except ours(OSError):
+    except OSError:
         return False

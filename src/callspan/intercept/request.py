@@ -19,7 +19,7 @@ from opentelemetry.context import Context
 from callspan import private_names as names
 from callspan.agent.call_ids import call_begun, call_made
 from callspan.errors import call_error, outcome_of
-from callspan.fail_open import fail_open, ours, reported
+from callspan.fail_open import fail_open, reported
 from callspan.intercept import other_instrumentations
 from callspan.intercept.body_parsers import file_body_of, form_bytes, is_form, read_file
 from callspan.intercept.client_info import call_info, wants_raw
@@ -324,7 +324,7 @@ def observe_build(hook_context: HookContext, original: Function) -> Function:
             body = {**(body or {}), **extra}
         try:
             content = built.content
-        except ours(RuntimeError):  # it is sent as it is read
+        except RuntimeError:  # it is sent as it is read
             if not is_form(built):
                 raise
             _sent_form(opened, built, body, options.files)

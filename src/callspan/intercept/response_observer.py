@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from callspan.errors import call_error, outcome_of
-from callspan.fail_open import fail_open, ours, value_of
+from callspan.fail_open import fail_open, value_of
 from callspan.intercept.response_state import STREAM_ENDS, TABLE, Action, Event, State
 from callspan.intercept.sdk_readers import StreamReader
 from callspan.observe.deferred_ends import DeferredEnds, end_abandoned
@@ -251,8 +251,8 @@ def parsing_error(content: bytes) -> ErrorInfo | None:
         return None
     try:
         json.loads(content)
-    except ours(ValueError) as error:
+    except ValueError as error:
         return ErrorInfo(kind="parsing", type=type(error).__name__)
-    except ours(RecursionError):
+    except RecursionError:
         return None
     return None

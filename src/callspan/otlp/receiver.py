@@ -11,7 +11,6 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.util.re import parse_env_headers
 
-from callspan.fail_open import ours
 from callspan.otlp.exporting import TOO_LARGE, Failure, failure_of, logged, named_status
 from callspan.otlp.variables import Protocol, endpoint_of, protocol_of, variable_of
 from callspan.safe_urls import HIDDEN, error_text, is_http_url, safe_name, without_passwords
@@ -133,5 +132,5 @@ def _secrets(headers: str) -> Iterator[str]:
 def _seconds(text: str) -> float:
     try:
         return float(text or _LIMIT_S)
-    except ours(ValueError):
+    except ValueError:
         return _LIMIT_S

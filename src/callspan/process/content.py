@@ -7,7 +7,6 @@ from typing import Final, TypeVar, cast, get_args
 import msgspec
 from msgspec.structs import replace
 
-from callspan.fail_open import ours
 from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Outcome, Redaction
 from callspan.record.codec import encode_json
 from callspan.record.content_level import is_kept, without_content
@@ -83,7 +82,7 @@ def decoded(body: msgspec.Raw) -> object:
         return None
     try:
         return _decode(body)
-    except ours(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return UNREADABLE
 
 

@@ -15,7 +15,6 @@ from typing import Final
 
 import msgspec
 
-from callspan.fail_open import ours
 from callspan.process.content import UNREADABLE, decoded, encoded, with_bodies
 from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import encode_json
@@ -210,6 +209,6 @@ def _media(text: str, mime: str | None, usual: str | None = None) -> dict[str, o
     """Return the reference to base64 data; its type is as declared, else by its header, else the field's default."""
     try:
         data = base64.b64decode(text.replace("-", "+").replace("_", "/"))
-    except ours(binascii.Error, ValueError):
+    except (binascii.Error, ValueError):
         return None
     return media_reference(data, mime, usual)

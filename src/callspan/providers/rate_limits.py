@@ -11,7 +11,6 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Final, TypeAlias
 
-from callspan.fail_open import ours
 from callspan.forks import late_import
 from callspan.providers.wire_json import integer
 from callspan.record.call import RateLimit, RateLimits
@@ -203,7 +202,7 @@ def _stamp(value: str) -> float | None:
     """Return the Unix time of an RFC 3339 time."""
     try:
         moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
-    except ours(ValueError):
+    except ValueError:
         return None
     return _unix_s(moment)
 
@@ -217,7 +216,7 @@ def _from_number(value: float, bare_s: float) -> tuple[float, bool]:
 def _until_http_date(value: str, now_s: float) -> float | None:
     try:
         moment: datetime = late_import("email.utils").parsedate_to_datetime(value)
-    except ours(ValueError, TypeError, IndexError, OverflowError):
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
     return max(0.0, _unix_s(moment) - now_s)
 

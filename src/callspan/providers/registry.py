@@ -12,7 +12,6 @@ from typing import Final, cast
 
 import msgspec
 
-from callspan.fail_open import ours
 from callspan.forks import late_import
 from callspan.providers import routes
 from callspan.providers.base import Endpoint, Endpoints
@@ -111,7 +110,7 @@ def decoded(body: msgspec.Raw | bytes | str) -> object:
         return None
     try:
         return msgspec.json.decode(data)
-    except ours(msgspec.DecodeError, ValueError, RecursionError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return _leniently_decoded(data)
 
 
@@ -119,7 +118,7 @@ def _leniently_decoded(data: bytes | str) -> object:
     """Parse JSON that msgspec rejects and the SDKs send: lone surrogates, NaN."""
     try:
         return json.loads(data)
-    except ours(ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return None
 
 

@@ -15,7 +15,6 @@ from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
-from callspan.fail_open import ours
 from callspan.record.codec import encodable
 from callspan.record.plain_json import plain
 
@@ -84,7 +83,7 @@ def _rfc3339_ns(written: str | None) -> int | None:
     """Return a time in RFC 3339 as Unix nanoseconds, in UTC without an offset; None unless `unix_ns` has its second."""
     try:
         moment = None if written is None else msgspec.convert(written, datetime)
-    except ours(*UNFIT):
+    except UNFIT:
         return None
     if moment is None:
         return None

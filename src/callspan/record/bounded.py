@@ -12,7 +12,6 @@ from typing import Final
 
 import msgspec
 
-from callspan.fail_open import ours
 from callspan.record.codec import encode_json
 from callspan.record.plain_json import plain
 
@@ -134,7 +133,7 @@ def _utf8_size(text: str) -> int | None:
         return len(text)
     try:
         return len(text.encode())
-    except ours(UnicodeEncodeError):
+    except UnicodeEncodeError:
         return None
 
 

@@ -12,7 +12,6 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.fail_open import ours
 from callspan.record.events import Record
 from callspan.record.formats import FORMAT, OtherFormatError, check_format
 from callspan.record.plain_json import plain
@@ -40,7 +39,7 @@ def encode(record: Record) -> bytes:
     """Return the record as one line of JSON. Never raises: values JSON cannot represent are replaced, see `plain`."""
     try:
         return _encoder.encode(record)
-    except ours(*_UNENCODABLE):
+    except _UNENCODABLE:
         return _encoder.encode(plain(record, keep_raw=True))
 
 
@@ -56,7 +55,7 @@ def decode(data: bytes) -> Record:
     """
     try:
         record: Record = _decoder.decode(data)
-    except ours(msgspec.ValidationError):
+    except msgspec.ValidationError:
         check_format(_RECORD, _head_decoder.decode(data).schema_version)
         raise
     check_format(_RECORD, record.schema_version)
@@ -67,7 +66,7 @@ def encode_json(value: object) -> bytes:
     """Return any value as compact JSON. Never raises, see `plain`."""
     try:
         return _encoder.encode(value)
-    except ours(*_UNENCODABLE):
+    except _UNENCODABLE:
         return _encoder.encode(plain(value, keep_raw=True))
 
 
@@ -82,7 +81,7 @@ def encodable(text: str) -> str:
         return text
     try:
         text.encode()
-    except ours(UnicodeEncodeError):
+    except UnicodeEncodeError:
         return _SURROGATE.sub("\ufffd", text)
     return text
 
@@ -159,7 +158,7 @@ def encode_response(body: object) -> tuple[bytes, bytes | None]:
     try:
         part = _encoder.encode(messages)
         return _encoder.encode({**body, key: msgspec.Raw(part)}), part
-    except ours(*_UNENCODABLE):
+    except _UNENCODABLE:
         part = encode_json(messages)
         return encode_json({**body, key: msgspec.Raw(part)}), part
 
@@ -183,7 +182,7 @@ def exact_json(content: bytes, body: object) -> bytes:
     text = _text(content)
     try:
         return msgspec.json.format(content, indent=-1) if isinstance(text, str) else encode_json(text)
-    except ours(msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError):
         return encode_json(body if body is not None else text)
 
 
@@ -196,7 +195,7 @@ def exact_messages(content: bytes, body: object) -> tuple[bytes, list[msgspec.Ra
         return exact_json(content, body), None
     try:
         found = request_messages(content)
-    except ours(msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, RecursionError):
         return exact_json(content, body), None
     return content, found if isinstance(found, list) else None
 
@@ -205,7 +204,7 @@ def is_json(content: bytes) -> bool:
     """Return whether these bytes are one JSON value."""
     try:
         _skim(content)
-    except ours(msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError):
         return False
     return True
 
@@ -213,5 +212,5 @@ def is_json(content: bytes) -> bool:
 def _text(content: bytes) -> str | bytes:
     try:
         return content.decode()
-    except ours(UnicodeDecodeError):
+    except UnicodeDecodeError:
         return content

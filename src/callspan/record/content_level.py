@@ -13,7 +13,6 @@ from typing import Final, TypeVar, cast
 import msgspec
 from msgspec.structs import replace
 
-from callspan.fail_open import ours
 from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Request, Response
 from callspan.record.codec import encode_json, request_messages
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
@@ -113,7 +112,7 @@ def _roles(body: msgspec.Raw) -> list[str] | None:
     try:
         messages = request_messages(body)
         turns = [_typed_message(message) for message in messages] if isinstance(messages, list) else None
-    except ours(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return None if turns is None else [turn.type or "unknown" if turn.role is None else turn.role for turn in turns]
 

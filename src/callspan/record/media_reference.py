@@ -11,8 +11,6 @@ import struct
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from callspan.fail_open import ours
-
 MEDIA_KEY: Final = "callspan_media"
 """Key of the object `{sha256, bytes, mime, width, height, seconds}` that represents a medium."""
 HEADER_BYTES: Final = 65_536
@@ -54,7 +52,7 @@ def header_fields(header: bytes, size: int | None) -> dict[str, object]:
         for magic, at, mime, read in _FORMATS:
             if header.startswith(magic, at):
                 return {"mime": mime, **({} if read is None else read(header, size))}
-    except ours(struct.error, IndexError, ZeroDivisionError):
+    except (struct.error, IndexError, ZeroDivisionError):
         return {"mime": mime}
     return {}
 

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from callspan.fail_open import ours, value_of
+from callspan.fail_open import value_of
 from callspan.safe_urls import whole_words
 
 _MAX_DEPTH: Final = 64
@@ -187,7 +187,7 @@ def _is_array(values: list[Any]) -> bool:
 def _bytes(value: bytes) -> str:
     try:
         return clean(value.decode())
-    except ours(UnicodeDecodeError):
+    except UnicodeDecodeError:
         return base64.b64encode(value).decode()
 
 

@@ -6,7 +6,6 @@ from typing import Final
 
 import msgspec
 
-from callspan.fail_open import ours
 from callspan.record.bounded import fitted, newest_that_fit
 from callspan.record.call import NO_BODY, CallRecord
 from callspan.record.codec import encode_json, request_instructions, request_messages, response_messages
@@ -53,7 +52,7 @@ def messages_json(
     try:
         found = request_messages(request.body) if raw is None else raw
         system = request_instructions(request.body) if apart else None
-    except ours(msgspec.MsgspecError):
+    except msgspec.MsgspecError:
         return None
     if system is not None:
         prompt = (
@@ -84,7 +83,7 @@ def choices_json(
         return _wrapped(known, before, after), 0
     try:
         found = response_messages(response.body)
-    except ours(msgspec.MsgspecError):
+    except msgspec.MsgspecError:
         return None
     if found is None or room <= 0:
         return None

@@ -14,7 +14,6 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.fail_open import ours
 from callspan.record.bounded import fitted, newest_that_fit, text_attribute, weight
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
@@ -385,7 +384,7 @@ def _arguments(text: str) -> object:
         return text
     try:
         return _decode(text)
-    except ours(msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return text
 
 

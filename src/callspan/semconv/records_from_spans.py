@@ -13,7 +13,6 @@ from typing import Final
 import msgspec
 
 from callspan.conversion import converter
-from callspan.fail_open import ours
 from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Timing
 from callspan.record.events import METADATA_FIELDS
 from callspan.record.labels import EXTRA
@@ -142,7 +141,7 @@ def _object(value: object) -> dict[str, object]:
     if isinstance(value, str):
         try:
             value = msgspec.json.decode(value)
-        except ours(msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, RecursionError):
             return {}
     return {str(key): item for key, item in value.items()} if isinstance(value, Mapping) else {}
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol, TypeAlias
 
 from callspan.background import Worker
-from callspan.fail_open import fail_open, ours
+from callspan.fail_open import fail_open
 from callspan.spool.directory import read_cursor, remove_cursors
 from callspan.spool.losses import Losses, LossLog, loss_of, lost_record
 from callspan.spool.segment import HEAD_BYTES, MAX_PAYLOAD, Segment, Source
@@ -184,7 +184,7 @@ class Cap:
         for _ in range(len(dropped)):
             try:
                 segment = dropped.popleft()
-            except ours(IndexError):
+            except IndexError:
                 return
             if segment.readers:
                 dropped.append(segment)

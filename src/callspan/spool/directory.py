@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from callspan.fail_open import ours
 from callspan.file_lock import try_lock
 from callspan.record.formats import OtherFormatError
 from callspan.spool.segment import ERASED, HEAD_BYTES, MAGIC, SUFFIX, created_ns, keys_of, other_formats
@@ -67,7 +66,7 @@ def _names(directory: Path) -> frozenset[str]:
     """Return the names of the files in a directory; none where it is missing. Raises OSError."""
     try:
         return frozenset(path.name for path in directory.iterdir())
-    except ours(FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError):
         return frozenset()
 
 
@@ -113,7 +112,7 @@ class Listing:
             return False
         try:
             size = (self.directory / name).stat().st_size
-        except ours(OSError):
+        except OSError:
             return True  # deleted in between
         return all(read_cursor(self.directory, name, key) >= size for key in marked)
 
@@ -175,7 +174,7 @@ def size_of(directory: Path) -> int:
     """Return the bytes of all segments in the directory, of all writers with this format. Raises OSError."""
     try:
         entries = os.scandir(directory)
-    except ours(FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError):
         return 0
     with entries:
         sizes = {entry.name: _size(entry) for entry in entries if entry.name.endswith(SUFFIX)}
@@ -186,7 +185,7 @@ def size_of(directory: Path) -> int:
 def _size(entry: os.DirEntry[str]) -> int:
     try:
         return entry.stat().st_size if entry.is_file() else 0
-    except ours(FileNotFoundError):
+    except FileNotFoundError:
         return 0
 
 
@@ -255,9 +254,9 @@ def is_held(path: Path) -> bool:
     """Return whether another process holds the segment, or this one lacks the permission to lock it."""
     try:
         descriptor = os.open(path, _OPEN)
-    except ours(FileNotFoundError):
+    except FileNotFoundError:
         return False
-    except ours(OSError):
+    except OSError:
         return True
     try:
         return not try_lock(descriptor)
@@ -274,7 +273,7 @@ def count_records(path: Path, offset: int = 0) -> int:
                 return 0
             with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
                 return _count(data, offset)
-    except ours(OSError, ValueError):
+    except (OSError, ValueError):
         return 0
 
 

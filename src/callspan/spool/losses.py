@@ -18,7 +18,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from callspan.background import Worker
-from callspan.fail_open import fail_open, log, ours
+from callspan.fail_open import fail_open, log
 from callspan.file_lock import try_lock, unlock
 from callspan.formatting import iso, plural
 from callspan.spool.segment import make_private
@@ -96,7 +96,7 @@ def lost_record(payload: bytes) -> Lost:
     """Return what is counted of a record; a payload that is no record counts as one of now."""
     try:
         return _lost_of(payload)
-    except ours(msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return Lost()
 
 
@@ -245,7 +245,7 @@ def _move_to_disk(directory: Path, parts: deque[Losses], timeout_s: float) -> No
         before = _read(descriptor)
         try:
             known = _decode(before)
-        except ours(msgspec.MsgspecError):
+        except msgspec.MsgspecError:
             known = Losses()
         taken = len(parts)
         for number in range(taken):
@@ -254,7 +254,7 @@ def _move_to_disk(directory: Path, parts: deque[Losses], timeout_s: float) -> No
         size = max(len(before), -(-(len(data) + 1) // _PAGE) * _PAGE)
         try:
             _write(descriptor, data.ljust(size - 1) + b"\n")
-        except ours(OSError):
+        except OSError:
             # A larger file than before may need room; its old content does not.
             _write(descriptor, before)
             os.ftruncate(descriptor, len(before))
@@ -294,7 +294,7 @@ def _opened(directory: Path, deadline: float) -> Iterator[int]:
 def _open(directory: Path) -> int:
     try:
         return os.open(directory / LOSSES_FILE, _FLAGS, 0o600)
-    except ours(FileNotFoundError):
+    except FileNotFoundError:
         make_private(directory)
         return os.open(directory / LOSSES_FILE, _FLAGS, 0o600)
 
@@ -337,7 +337,7 @@ class LossLog:
         """Create the file; where that is impossible now, the first loss tries again."""
         try:
             create_losses(self._directory)
-        except ours(OSError):
+        except OSError:
             return
 
     def strip(self, reason: str, payload: bytes) -> None:
@@ -373,7 +373,7 @@ class LossLog:
         try:
             if self._unwritten:
                 _move_to_disk(self._directory, self._unwritten, timeout_s)
-        except ours(OSError):
+        except OSError:
             self._try_at = time.monotonic() + _AGAIN_S
             return False
         return True

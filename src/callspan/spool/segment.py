@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
 
 from callspan.background import LRUCache
-from callspan.fail_open import ours
 from callspan.file_lock import try_lock
 from callspan.record.formats import FORMAT, format_in
 from callspan.spool.recent import Recent
@@ -257,7 +256,7 @@ class Segment(Source):
             if seen.st_size == 0 and time.time() - seen.st_mtime < _BEING_MADE_S:
                 return None  # just created and perhaps not locked yet
             fd = os.open(path, os.O_RDWR | os.O_APPEND)
-        except ours(FileNotFoundError, PermissionError):
+        except (FileNotFoundError, PermissionError):
             return None  # delivered in between, or owned by another user
         # Between opening and locking, another process may have delivered and deleted it.
         if try_lock(fd) and os.fstat(fd).st_nlink > 0 and _format_of(path) in (FORMAT, None):
@@ -435,7 +434,7 @@ def _first_payload(path: Path) -> bytes | None:
                 for item in scan(data, final=final):
                     if isinstance(item, Frame):
                         return item.payload
-    except ours(OSError):
+    except OSError:
         return None
     return None
 
@@ -449,7 +448,7 @@ def keys_of(path: Path) -> frozenset[str] | None:
     if len(keys) == 1 and keys[0].startswith(_SET):
         try:
             keys = path.with_name(keys[0] + _SET_SUFFIX).read_text(encoding="ascii").split()
-        except ours(OSError, ValueError):
+        except (OSError, ValueError):
             return frozenset(keys)  # no store's: the segment stays
     return frozenset(keys) or None
 
@@ -510,7 +509,7 @@ class SegmentWriter:
             segment = self._rotate()
         try:
             segment.append(frame)
-        except ours(OSError) as error:
+        except OSError as error:
             # If the file reached a size limit, another file can be written; on a full disk it cannot.
             if error.errno != errno.EFBIG or segment.is_empty:
                 raise
@@ -538,7 +537,7 @@ class SegmentWriter:
             raise OSError(f"{self._directory} could not create a file a moment ago")
         try:
             segment = self._segments.create()
-        except ours(OSError):
+        except OSError:
             self._open_at = now + _RETRY_S
             raise
         self._open_at = 0.0

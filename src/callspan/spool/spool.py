@@ -21,7 +21,7 @@ import msgspec
 
 from callspan import forks
 from callspan.background import AtomicFlag, LastingThread
-from callspan.fail_open import fail_open, log, ours, reported
+from callspan.fail_open import fail_open, log, reported
 from callspan.safe_urls import error_text
 from callspan.spool.cap import Cap, WithoutBodies
 from callspan.spool.directory import store_keys
@@ -369,7 +369,7 @@ class Spool:
             payload = admitted
         try:
             writer.write(encode_frame(payload))
-        except ours(OSError) as error:
+        except OSError as error:
             self._warn(error)
             return self._keep_in_memory(payload)
         self._counts["appended"] += 1
@@ -382,7 +382,7 @@ class Spool:
         for entry in memory.batch(0, _SAVED_AT_ONCE, _MIB).entries:
             try:
                 self._writer.write(encode_frame(entry.payload))
-            except ours(OSError):
+            except OSError:
                 return False
             memory.discard_before(entry.end)
             self._counts["moved_to_disk"] += 1
@@ -423,7 +423,7 @@ class Spool:
         try:
             launch = partial(self._launch, self._segments, self._unlaunched)
             LastingThread(launch, "callspan-launch", self._note_death).start()
-        except ours(RuntimeError):
+        except RuntimeError:
             log(logging.DEBUG, "The interpreter is shutting down and starts no thread; the next process delivers")
         self._started = True
 

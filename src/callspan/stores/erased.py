@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from callspan.fail_open import ours
 from callspan.record.call import CallRecord
 from callspan.record.codec import NO_RECORD, decode
 from callspan.record.events import SCOPE_TYPES, Record, RewardRecord
@@ -54,7 +53,7 @@ def names(payload: bytes, scope: DeletionScope) -> bool:
     """Return whether JSON of a record is of one of the sessions or calls; of what is damaged, whether it names one."""
     try:
         return scope.covers(decode(payload))
-    except ours(*NO_RECORD):
+    except NO_RECORD:
         found = {match.decode(errors="replace") for match in _NAMED.findall(payload)}
         return not all(map(found.isdisjoint, (scope.sessions, scope.calls)))
 

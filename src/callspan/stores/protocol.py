@@ -13,7 +13,6 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 import msgspec
 
 from callspan.conversion import converter
-from callspan.fail_open import ours
 from callspan.forks import late_attribute
 from callspan.safe_urls import HIDDEN, names_user, safe_name, unescaped, user_of
 from callspan.settings import SettingError
@@ -121,7 +120,7 @@ class Store:
         """
         try:
             found: Callable[..., Any] = late_attribute(place)
-        except ours(ImportError) as error:
+        except ImportError as error:
             if self.extra is None or (error.name or "").startswith("callspan"):
                 raise
             needed = f'{error.name or self.extra}, which is not installed: pip install "callspan[{self.extra}]"'
@@ -135,7 +134,7 @@ class Store:
         query = split_url(self.url).query
         try:
             return converter(kind, strict=False)(dict(parse_qsl(query, keep_blank_values=True)))
-        except ours(msgspec.ValidationError):
+        except msgspec.ValidationError:
             # Report names only: a value may be a secret, and the error would quote it.
             given = ", ".join(dict(parse_qsl(query)))
             known = ", ".join(kind.__struct_fields__) or "none"
@@ -281,7 +280,7 @@ def split_url(url: str) -> SplitResult:
         split = urlsplit(url)
         # Accessing the attribute validates it.
         _ = split.port
-    except ours(ValueError):
+    except ValueError:
         # The driver's message may quote a part of the password.
         raise SettingError(f"{SETTING}: {safe_name(url)} is not a valid URL") from None
     return split
@@ -293,7 +292,7 @@ def path_of(text: str) -> Path:
         if b"\0" in os.fsencode(text):
             raise SettingError(f"{SETTING}: {text!r}: a path cannot contain a NUL character")
         return Path(text).expanduser()
-    except ours(UnicodeEncodeError) as error:
+    except UnicodeEncodeError as error:
         raise SettingError(f"{SETTING}: {text!r} is not a valid path: {error.reason}") from error
-    except ours(RuntimeError):
+    except RuntimeError:
         return Path(text)

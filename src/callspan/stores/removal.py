@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple, Protocol, cast
 
-from callspan.fail_open import ours
 from callspan.formatting import plural
 from callspan.record.content_level import at_level
 from callspan.record.events import Record
@@ -274,7 +273,7 @@ def _referred(database: Database, skeletons: Sequence[Sequence[object]]) -> set[
     for role, text, data in cast("Sequence[tuple[str | None, str | None, object]]", skeletons):
         try:
             found.update(references(from_row(role, text, database.left(data))))
-        except ours(*DAMAGE):  # noqa: PERF203 - of each its own
+        except DAMAGE:  # noqa: PERF203 - of each its own
             damaged += 1
     if damaged:
         _LOGGER.warning(

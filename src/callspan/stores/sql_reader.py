@@ -15,7 +15,6 @@ from typing import Any, Final, Literal, NamedTuple, cast
 import msgspec
 
 from callspan.amounts import EXACT
-from callspan.fail_open import ours
 from callspan.providers.registry import with_conversation
 from callspan.record.call import CallRecord
 from callspan.record.events import (
@@ -419,7 +418,7 @@ class SqlReader(SqlCourses):
         """Return the call of a row, with these bodies and its conversation."""
         try:
             return self._unchecked_call_of(row, content)
-        except ours(*bodies.DAMAGE) as error:
+        except bodies.DAMAGE as error:
             raise StoreError(f"{self.name}: call {row['call_id']} is damaged; {self._remedy}") from error
 
     def _unchecked_call_of(self, row: Values, content: Content) -> CallRecord:
@@ -441,14 +440,14 @@ class SqlReader(SqlCourses):
             return msgspec.Raw(
                 bodies.join(skeleton, self._request_messages(row), lambda found: self._content("hash", found))
             )
-        except ours(KeyError):
+        except KeyError:
             return None
 
     def _response_body(self, row: Values) -> msgspec.Raw | None:
         """Return the body; None if there is none, or if it was deleted in between."""
         try:
             return None if row["output"] is None else msgspec.Raw(self._content(self._content_id, row["output"]))
-        except ours(KeyError):
+        except KeyError:
             return None
 
     def _sessions(self, ids: Sequence[str]) -> Iterator[SessionSummary]:

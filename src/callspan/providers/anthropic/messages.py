@@ -12,7 +12,6 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from callspan.conversion import converter
-from callspan.fail_open import ours
 from callspan.providers.anthropic.parts import conversation
 from callspan.providers.anthropic.stream import MessageAccumulator
 from callspan.providers.base import Api, Operation, ResponseInfo
@@ -173,7 +172,7 @@ def usage(counted: dict[str, object] | None) -> Usage | None:
     copy: dict[str, object]
     try:
         read, copy = _convert_counted(counted), msgspec.to_builtins(counted)
-    except ours(*UNFIT):
+    except UNFIT:
         read, copy = _counted_one_by_one(counted), detached_object(counted)
     found = _usage(read, copy)
     return with_iterations(found, counted["iterations"]) if counted.get("iterations") else found

@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable
 from typing import Final
 
-from callspan.fail_open import ours
 from callspan.providers.wire_json import (
     StringBuilder,
     detached,
@@ -103,7 +102,7 @@ class MessageAccumulator:
             if delta["type"] == self._kind and chunk["index"] == self._at:  # type: ignore[index]
                 write = self._write
                 return write(delta[self._key])
-        except ours(KeyError, TypeError, IndexError):
+        except (KeyError, TypeError, IndexError):
             return 0
         return 0
 
@@ -261,5 +260,5 @@ def _parsed(written: str) -> tuple[object, bool]:
     """Return the tool input as (parsed JSON, True), or as (received text, False)."""
     try:
         return json.loads(written), True
-    except ours(ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return written, False

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from callspan.conversion import converter
-from callspan.fail_open import ours
 from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.openai.base import OpenAIEndpoint, finish_meanings, response_error, unix_time
 from callspan.providers.openai.chat_stream import ChatAccumulator
@@ -278,7 +277,7 @@ def _fast(body: object, refused: bool) -> ResponseInfo | None:
     """Return the info of a well-formed response with one choice, read in one step; None for any other."""
     try:
         answer = _completion(body)
-    except ours(*UNFIT):
+    except UNFIT:
         return None
     choice = answer.choices[0]
     if answer.error or choice.error or answer.object == "error":

@@ -6,7 +6,6 @@ import base64
 import binascii
 from typing import Any, Final
 
-from callspan.fail_open import ours
 from callspan.providers.openai.tool_calls import CallFragments, ToolCalls
 from callspan.providers.wire_json import StringBuilder, detached, fill, merge_list, overlay
 from callspan.record.messages import normalised
@@ -85,7 +84,7 @@ def _joined(fragments: list[str]) -> str:
         return "".join(fragments)
     try:
         sound = b"".join(base64.b64decode(fragment, validate=True) for fragment in fragments)
-    except ours(binascii.Error, ValueError):
+    except (binascii.Error, ValueError):
         return "".join(fragments)
     return base64.b64encode(sound).decode()
 

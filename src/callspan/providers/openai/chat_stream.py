@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from callspan.fail_open import ours
 from callspan.providers.openai.chat_choice import ChoiceAccumulator, choice_index
 from callspan.providers.wire_json import detached, overlay
 
@@ -93,7 +92,7 @@ class ChatAccumulator:
             ):
                 write = lane.content.write
                 return write(text)
-        except ours(KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError):
             return 0
         return 0
 

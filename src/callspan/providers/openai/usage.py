@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from callspan.amounts import is_amount
 from callspan.conversion import converter
-from callspan.fail_open import ours
 from callspan.providers.wire_json import (
     LARGEST_COUNT,
     UNFIT,
@@ -146,7 +145,7 @@ def _fast(raw: dict[str, object], body: object) -> Usage | None:
     """Return the usage in OpenAI's own shape, decoded in one step; None for any other shape."""
     try:
         read = _chat(raw) if "prompt_tokens" in raw else _responses(raw)
-    except ours(*UNFIT):
+    except UNFIT:
         return None
     input_, output = read.input_details or _NO_INPUT_DETAILS, read.output_details or _NO_OUTPUT_DETAILS
     total = read.total_tokens
@@ -195,7 +194,7 @@ def _generic(raw: dict[str, object], body: object) -> Usage:
 def _copied(raw: dict[str, object]) -> dict[str, object]:
     try:
         copy: dict[str, object] = msgspec.to_builtins(raw)
-    except ours(TypeError, ValueError, RecursionError):
+    except (TypeError, ValueError, RecursionError):
         return detached(raw)
     return copy
 
@@ -241,6 +240,6 @@ def _exact(amount: float | str) -> Decimal | None:
     """Return an amount as written: the shortest text of a float is the number in the JSON."""
     try:
         money = Decimal(str(amount))
-    except ours(InvalidOperation):
+    except InvalidOperation:
         return None
     return money if is_amount(money) and money >= 0 else None

@@ -11,7 +11,6 @@ from clickhouse_connect.driver import create_client
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
-from callspan.fail_open import ours
 from callspan.record.formats import check_format
 from callspan.stores.base import StoreError
 from callspan.stores.schema import relations, remedy, statements
@@ -95,7 +94,7 @@ def _advice(error: ClickHouseError, client: Client | None) -> str | None:
 def _dropped(client: Client) -> str | None:
     try:
         rows = client.query("SELECT name FROM system.tables WHERE database = currentDatabase()").result_rows
-    except ours(ClickHouseError):
+    except ClickHouseError:
         return None
     there = {str(row[0]) for row in rows}
     return remedy("clickhouse", sorted(relations("clickhouse") - there), "clickhouse-client")

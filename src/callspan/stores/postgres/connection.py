@@ -13,7 +13,6 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from callspan.background import on_own_thread
-from callspan.fail_open import ours
 from callspan.record.formats import check_format
 from callspan.safe_urls import error_text
 from callspan.stores.base import StoreError
@@ -128,6 +127,6 @@ def dropped(connection: psycopg.Connection) -> str | None:
         sql = "SELECT name FROM unnest(%s::text[]) name WHERE to_regclass(name) IS NULL"
         expected = sorted(relations("postgres"))
         gone = sorted(row[0] for row in connection.execute(sql, (expected,)))
-    except ours(psycopg.Error):
+    except psycopg.Error:
         return None
     return remedy("postgres", gone, "psql URL")

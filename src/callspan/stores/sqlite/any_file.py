@@ -13,7 +13,6 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from callspan.fail_open import ours
 from callspan.record.events import RECORD_TYPES, Record
 from callspan.record.formats import FORMAT
 from callspan.stores.base import no_file
@@ -104,5 +103,5 @@ def _readable(read: Callable[[], _T]) -> _T | None:
     """Return what `read` returns; None where that cannot be read."""
     try:
         return read()
-    except ours(*_UNREADABLE):
+    except _UNREADABLE:
         return None

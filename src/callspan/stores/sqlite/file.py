@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Final, TypeAlias
 from urllib.parse import quote
 
-from callspan.fail_open import ours
 from callspan.record.formats import OtherFormatError, check_format
 from callspan.spool.segment import make_private
 from callspan.stores.base import EmptyStoreError, StoreError, no_file
@@ -64,7 +63,7 @@ def _refuse_others(path: Path) -> None:
     """
     try:
         _opened(path, "mode=ro", BUSY_MS / 1000)[0].close()
-    except ours(sqlite3.OperationalError):
+    except sqlite3.OperationalError:
         return  # opening it for writing says why
 
 
@@ -84,7 +83,7 @@ def forbid(path: Path, why: str) -> None:
 def _inode(path: Path) -> Inode | None:
     try:
         status = path.stat()
-    except ours(OSError):
+    except OSError:
         return None
     return status.st_dev, status.st_ino
 
@@ -284,7 +283,7 @@ def missing(path: Path) -> list[str]:
             found = {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master")}
         finally:
             connection.close()
-    except ours(sqlite3.Error):
+    except sqlite3.Error:
         return []
     return sorted(relations("sqlite") - found)
 
