@@ -34,43 +34,12 @@ def exported(ask: Any, format_name: str, target: Path, *options: str) -> list[An
     return rows
 
 
-def test_every_format_is_read_back_by_a_reader_of_its_own() -> None:
-    assert {*CHECKS, "parquet"} == set(FORMATS)
-
-
 def test_the_calls_of_the_demo_are_fine_tuning_rows(ask: Any, tmp_path: Path) -> None:
     rows = exported(ask, "openai", tmp_path / "out.jsonl", "--success")
     assert len(rows) == 34
     assert {tuple(tool["function"]["name"] for tool in row.get("tools", ())) for row in rows} == {
         ("look", "move"), ("look",), ()
     }  # fmt: skip
-
-
-def test_the_sessions_of_the_demo_are_fine_tuning_rows(ask: Any, tmp_path: Path) -> None:
-    rows = exported(ask, "openai-session", tmp_path / "out.jsonl", "--success")
-    systems = [next(m["content"] for m in row["messages"] if m["role"] in ("system", "user")) for row in rows]
-    assert [text.partition("Seed ")[2].partition(".")[0] for text in systems].count("13") == 1
-    assert sum(text.startswith("You scout") for text in systems) == 1
-
-
-def test_two_rollouts_of_the_demo_are_a_preference_pair(ask: Any, tmp_path: Path) -> None:
-    (pair,) = exported(ask, "preferences", tmp_path / "out.jsonl")
-    assert pair["preferred_output"] == [{"role": "assistant", "content": "east"}]
-    assert pair["non_preferred_output"] == [{"role": "assistant", "content": "west"}]
-
-
-def test_the_sessions_of_the_demo_are_trajectories(ask: Any, tmp_path: Path) -> None:
-    rows = exported(ask, "atif", tmp_path / "out.jsonl")
-    assert sorted({row["extra"]["task_id"] for row in rows} & {"grid-7", "grid-11", "grid-12", "grid-13"}) == [
-        "grid-11",
-        "grid-13",
-        "grid-7",
-    ]
-    called = [step for row in rows for step in row["steps"] if step.get("tool_calls")]
-    assert len(called) == 9
-    assert all(step["observation"]["results"] for step in called), "each tool call stands with its result"
-    ids = [step["metrics"].get("completion_token_ids") for row in rows for step in row["steps"] if "metrics" in step]
-    assert sum(bool(one) for one in ids) == 3
 
 
 def test_the_rollouts_of_the_demo_hold_token_ids(ask: Any, tmp_path: Path) -> None:

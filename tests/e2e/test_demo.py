@@ -47,44 +47,6 @@ def test_both_providers_and_three_apis_are_recorded(ask: Ask) -> None:
     }
 
 
-def test_exactly_one_call_was_retried_after_a_429(ask: Ask) -> None:
-    (retried,) = [call for call in ask("calls", "--json").json if call["retries"]]
-    assert (retried["retries"], retried["rate_limited"], retried["outcome"]) == (1, True, "success")
-    record = ask("show", retried["call_id"], "--json").json["record"]
-    assert [attempt["status"] for attempt in record["attempts"]] == [429, 200]
-    assert record["attempts"][0]["planned_wait_s"] == pytest.approx(0.25, abs=0.1)
-
-
-def test_the_stream_stopped_early_keeps_what_had_come(ask: Ask) -> None:
-    (stopped,) = [call for call in ask("calls", "--json").json if call["outcome"] == "cancelled"]
-    assert stopped["stream_end"] == "closed"
-    assert stopped["output"].startswith("I could go west")
-    assert "pit" not in stopped["output"]
-
-
-def test_calls_tools_events_and_rewards_are_in_their_steps(ask: Ask) -> None:
-    (sync,) = [s for s in sessions(ask) if s["metadata"]["seed"] == 7]
-    first, *_, last = sync["steps"]
-    assert [tool["name"] for tool in first["tools"]] == ["look", "move"]
-    assert first["tools"][0]["data"] == {"arguments": {"direction": "east"}, "result": "floor"}
-    assert [event["event_type"] for event in first["events"]] == ["action", "environment"]
-    assert [step["totals"]["reward"] for step in sync["steps"]] == pytest.approx([-0.05, 0.45, -0.05, 0.95])
-    assert (last["terminated"], last["truncated"]) == (True, False)
-    assert [message["message_type"] for message in sync["loose_messages"]] == ["observation"]
-    assert [reward["value"] for reward in sync["loose_rewards"]] == [1.3]
-
-
-def test_a_server_of_open_models_returns_as_many_token_ids_as_it_counts(ask: Ask) -> None:
-    calls = ask("calls", "--model", "my-policy-4b", "--json").json
-    assert len(calls) == 3
-    for call in calls:
-        record = ask("show", call["call_id"], "--json").json["record"]
-        body = record["response"]["body"]
-        assert len(body["prompt_token_ids"]) == call["input_tokens"]
-        assert len(body["choices"][0]["token_ids"]) == call["output_tokens"]
-        assert call["cost_usd"] is None, "nobody knows its price"
-
-
 def test_a_tool_loop_reads_as_one_agent_with_its_turns_tools_and_cost(ask: Ask) -> None:
     (session,) = [s for s in sessions(ask) if s["metadata"]["seed"] == 11]
     lines = [line.lstrip("│├└─━· ") for line in ask("show", session["session_id"]).out.splitlines()]

@@ -42,7 +42,7 @@ _MOVED: Final = {
     "tail": "write callspan calls --follow",
     "rewards": "write callspan calls --rewards",
     "diff": "write callspan show A B",
-    "prune": "write callspan delete --older-than",
+    "prune": "write callspan delete --older-than TIME",
     "recover": "write callspan import --damaged FILE --into NEW",
     "--outcome": "write --status",
     "--error": "write --failed",
@@ -119,9 +119,9 @@ class _Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the sub-command that the arguments begin with. Raises UsageError, with the closest name."""
-        if args and args[0] in _MOVED and not args[0].startswith("-"):
-            raise moved(args[0], ctx)
         if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
+            if args[0] in _MOVED:
+                raise moved(args[0], ctx)
             ctx.fail(f"No such command {clean(args[0])!r}.{did_you_mean(args[0], _COMMANDS)}")
         return super().resolve_command(ctx, args)
 

@@ -171,8 +171,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     system_fingerprint: str | None = None
     """The provider's fingerprint of its backend configuration."""
     status: str | None = None
-    """Responses API, and turns of hosted agents: queued, in_progress, waiting, completed, incomplete, failed,
-    cancelled."""
+    """Responses API: queued, in_progress, completed, incomplete, failed, cancelled."""
     truncated: bool = False
     """The model stopped at a length limit."""
     refused: bool = False

@@ -43,7 +43,7 @@ from callspan.records import (
 from callspan.stores.urls import open_store
 from tests.reports.reading import data
 
-from .conftest import MINUTE, SECOND, START_NS, ask, drawn, keep, made, session, summed
+from .conftest import MINUTE, SECOND, START_NS, ask, drawn, keep, made, session
 
 
 @pytest.mark.parametrize(
@@ -341,25 +341,6 @@ def test_the_status_is_the_errors_else_that_of_the_last_attempt(
 ) -> None:
     tried = [Attempt(number=at, start_ns=0, status=one) for at, one in enumerate(attempts, 1)]
     assert call_row(made(error=error, attempts=tried))["http_status"] == status
-
-
-@pytest.mark.parametrize(
-    ("start", "end", "last", "lasted"),
-    [
-        (None, None, None, None),
-        (None, 5, 9, None),
-        (5, None, None, None),
-        (5, None, 9, 4),
-        (5, 8, 99, 3),
-        (9, 5, None, 0),
-        (0, 4, None, 4),
-        (7, 7, None, 0),
-    ],
-)
-def test_the_duration_of_a_session_as_far_as_known(
-    start: int | None, end: int | None, last: int | None, lasted: int | None
-) -> None:
-    assert summed(session(start_ns=start, end_ns=end), last_ns=last).duration_ns == lasted
 
 
 @pytest.mark.parametrize(

@@ -266,16 +266,6 @@ def test_entries_are_below_their_step_regardless_of_their_times() -> None:
     assert [len(guide) // 4 for guide, _ in (shown[0], shown[2])] == [1, 2]
 
 
-def test_steps_in_a_cycle_of_parents_are_shown_once() -> None:
-    steps = (
-        step(0, name="one", parent_timestep_id="t1"),
-        step(1, name="two", parent_timestep_id="t0"),
-        step(2, name="own", parent_timestep_id="t2"),
-    )
-    found = lines(steps=steps)
-    assert [sum(f" {name}" in line for line in found) for name in ("one", "two", "own")] == [1, 1, 1]
-
-
 def test_an_agent_is_shown_with_the_sums_of_its_calls_and_what_ran_in_it_below() -> None:
     priced = {"usage": Usage(input_tokens=3, output_tokens=2), "cost": Cost(usd=Decimal("0.5"), source="provider")}
     agent = event(
@@ -440,22 +430,6 @@ def test_turns_are_in_order_with_the_system_first_and_each_choice_an_answer(page
     lines = page(made(conversation=conversation))
     heads = [lines[at + 1] for at, line in enumerate(lines) if line == ""]
     assert heads == ["system", "user", "?", "assistant answer stop", "assistant\ufffd answer length"]
-
-
-@pytest.mark.parametrize(
-    ("tool", "name"),
-    [
-        ({"name": "look", "type": "function"}, "look"),
-        ({"type": "function", "function": {"name": "inner"}}, "inner"),
-        ({"type": "web_search"}, "web_search"),
-        ({"name": 7, "function": "odd", "type": None}, "?"),
-        ("a string", "?"),
-        (None, "?"),
-        ({"name": "bad\x1b\nname"}, "bad\ufffd name"),
-    ],
-)
-def test_a_tool_is_shown_by_its_name_or_type(page: Any, tool: object, name: str) -> None:
-    assert labelled(page(made(conversation=Conversation(tools=[tool]))), "tools") == [name]
 
 
 def test_a_long_error_is_wrapped_whole_and_clean(page: Any) -> None:
