@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import threading
 import time
@@ -119,6 +120,10 @@ def _status(value: object) -> str | None:
     return _PHRASES.get(value) if isinstance(value, str) else None
 
 
+class _NoRetry(BaseException):
+    """Ends an export that was about to wait. Not an `Exception`, so that no handler in between catches it."""
+
+
 class OwnExporter:
     """OpenTelemetry's exporter of one signal, in batches limited by bytes; each outage is one warning.
 
@@ -130,7 +135,7 @@ class OwnExporter:
         self._exporter = exporter
         self._signal = signal
         self._failure = failure
-        self._until_s = float("inf")
+        self._end_s = self._flush_end_s = math.inf
         self._has_warned = self._closed = False
         self.address = safe_name(address)
         """The URL of the receiver, without a password."""
@@ -151,8 +156,17 @@ class OwnExporter:
         return export_parts(lambda part: self._export(part, len(part), options), batch, MAX_BATCH_BYTES)
 
     def end(self, timeout_s: float) -> None:
-        """Begin no retry that would end later, because the process is about to end."""
-        self._until_s = min(self._until_s, time.monotonic() + timeout_s)
+        """Wait for no retry that would come later, because the process is about to end."""
+        self._end_s = min(self._end_s, time.monotonic() + timeout_s)
+
+    @contextmanager
+    def limited(self, timeout_s: float) -> Iterator[None]:
+        """Wait in the block for no retry that would come later than the time."""
+        self._flush_end_s = time.monotonic() + timeout_s
+        try:
+            yield
+        finally:
+            self._flush_end_s = math.inf
 
     def shutdown(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - the signals differ
         """Shut the exporter down."""
@@ -169,8 +183,8 @@ class OwnExporter:
         with _EXPORT, logged(self._stop_late_retry) as records:
             try:
                 result = self._exporter.export(batch, **options)
-            except OSError as raised:
-                error = raised
+            except (OSError, _NoRetry) as raised:
+                error = raised if isinstance(raised, OSError) else None
         if getattr(result, "name", None) == "SUCCESS":
             self._was_taken()
         else:
@@ -179,8 +193,8 @@ class OwnExporter:
 
     def _stop_late_retry(self, record: logging.LogRecord) -> None:
         waits = [one for one in _arguments(record) if isinstance(one, float)]
-        if waits and time.monotonic() + waits[0] > self._until_s:
-            self.shutdown()  # wakes the exporter from its wait
+        if waits and time.monotonic() + waits[0] > min(self._end_s, self._flush_end_s):
+            raise _NoRetry
 
     def _was_taken(self) -> None:
         if self.outage and self._has_warned:

@@ -6,7 +6,8 @@ import atexit
 import logging
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import Any, Final, TypeVar
 
@@ -146,6 +147,16 @@ def set_up_global(otlp: str | bool, *, wanted: Sequence[Signal]) -> None:
 def is_placeholder(provider: object) -> bool:
     """Return whether a global provider is OpenTelemetry's placeholder until the application sets one."""
     return type(provider).__name__.lstrip("_").startswith("Proxy")
+
+
+@contextmanager
+def limited_retries(timeout_s: float) -> Iterator[None]:
+    """Limit the retries of the global providers created here in the block."""
+    with ExitStack() as stack:
+        for providers in _in_force:
+            for exporter in providers.exporters.values():
+                stack.enter_context(exporter.limited(timeout_s))
+        yield
 
 
 def last_exports(timeout_s: float = _LAST_S) -> None:

@@ -26,7 +26,6 @@ from callspan.spool.sink import Backlog, Entry, Health, PoisonError, Sink, Tendi
 BATCH_BYTES: Final = 8 * 1024 * 1024
 _FIRST_WAIT_S: Final = 0.05
 _LONGEST_WAIT_S: Final = 30.0
-_LONGEST_RETRY_AFTER_S: Final = 600.0
 _LINGER_S: Final = 0.5
 """For so long a batch accumulates: each costs its store much more than the records in it."""
 _IDLE_S: Final = 5.0
@@ -276,9 +275,7 @@ class Shipper:
         self.error = without_passwords(f"{type(error).__name__}: {error}")
         self._close()
         self._health.failed(error)
-        # What a server asks for, if it says so.
-        retry_after_s: float = getattr(error, "retry_after_s", None) or 0.0
-        self._sleep(max(longest * _CHANCE.uniform(0.5, 1.0), min(retry_after_s, _LONGEST_RETRY_AFTER_S)))
+        self._sleep(longest * _CHANCE.uniform(0.5, 1.0))
 
     def _backlog(self) -> Backlog:
         """Return the records that wait for this sink in the segments of this process."""

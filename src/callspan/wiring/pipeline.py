@@ -27,7 +27,7 @@ from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.exchange import Exchange
 from callspan.observe.live_call import CallFactory
 from callspan.observe.ports import AlreadySeen
-from callspan.otlp.providers import delivers, last_exports
+from callspan.otlp.providers import delivers, last_exports, limited_retries
 from callspan.otlp.variables import SIGNALS, Signal
 from callspan.process import processors
 from callspan.process.processed import Processed
@@ -187,11 +187,12 @@ class Providers(msgspec.Struct, frozen=True, kw_only=True):
     def flush(self, timeout_s: float) -> bool:
         """Flush the providers; False if one timed out or its receiver did not accept everything."""
         flushed = True
-        for name, global_one in _GLOBAL:
-            provider = getattr(self, name) or global_one()
-            flush = getattr(provider, "force_flush", None)
-            if flush is not None:
-                flushed = bool(value_of(partial(flush, int(timeout_s * 1000)))) and delivers(provider) and flushed
+        with limited_retries(timeout_s):
+            for name, global_one in _GLOBAL:
+                provider = getattr(self, name) or global_one()
+                flush = getattr(provider, "force_flush", None)
+                if flush is not None:
+                    flushed = bool(value_of(partial(flush, int(timeout_s * 1000)))) and delivers(provider) and flushed
         return flushed
 
     def last_flush(self, timeout_s: float) -> bool:
