@@ -14,7 +14,6 @@ import pytest
 from callspan.cli.view import arguments
 from callspan.record import call
 from callspan.records import EventRecord, RewardRecord, TimestepRecord
-from callspan.view import now
 from tests.stores.conftest import SECOND, START_NS
 
 from .conftest import Delivery, Page, Records
@@ -298,33 +297,3 @@ def test_a_store_that_is_gone_says_so_and_comes_back(
     assert (answer.status, "no such file" in answer.json["error"]) == (503, True)
     (tmp_path / "moved.db").rename(path)
     assert page.get("/api/sessions")["rows"]
-
-
-@pytest.mark.parametrize(("kind", "is_said"), [("jsonl", True), ("sqlite", False)])
-def test_json_lines_say_that_they_have_too_many_calls(
-    kind: str, is_said: bool, records: Records, show: Callable[[str], Page], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(now, "_MOST_LINES", 2)
-    delivery = Delivery(f"{kind}:///{tmp_path}/calls.{kind}")
-    delivery.write(records.call(), records.call())
-    page = show(delivery.url)
-    assert page.get("/api/now")["notices"] == []
-    delivery.write(records.call())
-    found = page.get("/api/now")["notices"]
-    assert [("3 calls" in one, "sqlite:///" in one) for one in found] == ([(True, True)] if is_said else [])
-    delivery.close()
-
-
-def test_json_lines_are_shown_and_said_to_be_still(
-    records: Records, show: Callable[[str], Page], tmp_path: Path
-) -> None:
-    delivery = Delivery(f"jsonl:///{tmp_path}/calls.jsonl")
-    delivery.write(records.session("s1", start_ns=START_NS), records.call(session_id="s1", messages=[ASK]))
-    page = show(delivery.url)
-    assert page.get("/api/sessions")["rows"][0]["title"] == "Where is my parcel?"
-    assert page.get("/api/now")["live"] is False
-    delivery.write(records.session("s2", start_ns=START_NS + 1))
-    assert len(page.get("/api/sessions")["rows"]) == 2
-    assert b"event: still" in page.ask("/api/live").body
-    delivery.close()

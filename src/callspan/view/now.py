@@ -19,12 +19,6 @@ _HOUR_NS: Final = 3_600_000_000_000
 _MINUTE_NS: Final = 60_000_000_000
 _MINUTES: Final = 60
 _FEW: Final = 3
-_MOST_LINES: Final = 100_000
-"""Calls that JSON Lines may have."""
-_TOO_MANY: Final = (
-    "{calls:,} calls are many for JSON Lines, which are read whole before anything is shown. Record to "
-    "sqlite:///calls.db too (several stores may be named) and view that, or delete old records: callspan prune."
-)
 
 
 class Hour(msgspec.Struct):
@@ -54,7 +48,7 @@ class NowPage(msgspec.Struct):
     worth: list[CallRow]
     """Of the last day: calls that failed, were cut, or cancelled, newest first."""
     notices: list[str]
-    """Sentences on records that wait or were lost, and on a store that is too large for its kind."""
+    """Sentences on records that wait or were lost."""
 
 
 def page(view: View) -> NowPage:
@@ -71,16 +65,8 @@ def page(view: View) -> NowPage:
         hour=_hour(reader, now_ns),
         running=session_rows(reader, list(reader.sessions(which=CallFilter(session_outcome=RUNNING), limit=_FEW))),
         worth=_worth(reader, day),
-        notices=[*view.access.waiting(), *_too_many(reader)],
+        notices=view.access.waiting(),
     )
-
-
-def _too_many(reader: Reader) -> list[str]:
-    """Return what to do about JSON Lines with so many calls that they are read slowly."""
-    calls = reader.count_calls() if reader.name.startswith("jsonl:") else 0
-    if calls <= _MOST_LINES:
-        return []
-    return [_TOO_MANY.format(calls=calls)]
 
 
 def _hour(reader: Reader, now_ns: int) -> Hour:

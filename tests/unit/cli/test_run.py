@@ -121,6 +121,8 @@ def test_a_misspelt_sub_command_gets_a_suggestion(given: str, expected: str) -> 
         (["tail", "-f"], "tail is gone: write callspan calls --follow."),
         (["rewards", "--unjoined"], "rewards is gone: write callspan calls --rewards."),
         (["diff", "a", "b"], "diff is gone: write callspan show A B."),
+        (["prune", "--older-than", "1d"], "prune is gone: write callspan delete --older-than TIME."),
+        (["recover", "a.db", "b.db"], "recover is gone: write callspan import --damaged FILE --into NEW."),
         (["calls", "--outcome", "error"], "--outcome is gone: write --status."),
         (["stats", "--error"], "--error is gone: write --failed."),
         (["report", "--no-error"], "--no-error is gone: write --no-failed."),
