@@ -25,6 +25,7 @@ from callspan.spool.losses import LOSSES_FILE, MOST_PATHS, OTHER_PATHS, Loss, Lo
 from callspan.spool.unrecorded import UnrecordedCalls, forget_warnings
 from callspan.stores.urls import open_store
 from callspan.testing import Captured, ScriptedProvider, capture
+from tests.intercept import sdks
 from tests.intercept.mode import Mode
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
@@ -197,6 +198,22 @@ def test_what_costs_nothing_is_not_counted(provider: ScriptedProvider, spool: Pa
         sync.post("/new_thing", body={}, cast_to=object)
     assert counted(spool) == {}
     disabled.uninstrument()
+
+
+def test_a_websocket_of_another_kind_is_counted(spool: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Realtime and its kin: they are not recorded, and not changed."""
+    sdks.needs("openai", "2.30", "realtime over a base URL of one's own")
+    server = pytest.importorskip("websockets.sync.server").serve(lambda _: None, "127.0.0.1", 0)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    host, port = server.socket.getsockname()
+    urls: dict[str, Any] = {"base_url": f"http://{host}:{port}/v1", "websocket_base_url": f"ws://{host}:{port}/v1"}
+    with openai.OpenAI(api_key="k", **urls) as sync, sync.realtime.connect(model="m"):
+        pass
+    server.shutdown()
+    serving.join()
+    assert counted(spool) == {"WEBSOCKET /v1/realtime": 1}
+    assert "not recorded: WEBSOCKET /v1/realtime" in caplog.text
 
 
 @pytest.mark.parametrize(
