@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from callspan.records import Cost, ErrorInfo, Place, Request, Response, Stream, Usage
-from callspan.stores.columns import CALLS, MESSAGES, SESSIONS, TABLES, TIMESTEPS, Table
-from callspan.stores.rows import on_conflict, to_row, to_tree
+from callspan.stores.columns import CALLS, TABLES
+from callspan.stores.rows import to_row, to_tree
 
 from .conftest import made
 
@@ -55,33 +55,6 @@ def test_a_row_with_an_unreadable_extra_is_an_error() -> None:
     row = to_row(CALLS, made("c")) | {"extra": "{"}
     with pytest.raises(msgspec.DecodeError):
         to_tree(CALLS, row)
-
-
-LATER = (
-    "(CASE {0}.part WHEN 'started' THEN 0 WHEN 'requested' THEN 1 WHEN 'ended' THEN 2 WHEN 'answered' THEN 3"
-    " END, coalesce({0}.seen_ns, 0), CASE {0}.stage WHEN 'withheld' THEN 0 WHEN 'first' THEN 1"
-    " WHEN 'completed' THEN 2 END)"
-)
-NEWER = f"{LATER.format('excluded')} > {LATER.format('calls')}"
-
-
-@pytest.mark.parametrize(
-    ("table", "clause"),
-    [
-        (
-            CALLS,
-            (
-                f"ON CONFLICT (call_id) DO UPDATE SET a = excluded.a WHERE {NEWER}"
-                " AND excluded.content_level >= coalesce(calls.content_level, 'full')"
-            ),
-        ),
-        (SESSIONS, "ON CONFLICT (session_id) DO UPDATE SET a = excluded.a"),
-        (TIMESTEPS, "ON CONFLICT (timestep_id) DO UPDATE SET a = excluded.a"),
-        (MESSAGES, "ON CONFLICT (message_id) DO NOTHING"),
-    ],
-)
-def test_an_existing_row_is_replaced_by_a_newer_version(table: Table, clause: str) -> None:
-    assert on_conflict(table, [table.key, "a"]) == clause
 
 
 def test_tables_are_known_by_the_kind_of_their_records() -> None:
