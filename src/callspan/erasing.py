@@ -44,9 +44,7 @@ _FOR_OTHERS: Final = "of these records also wait for stores that were not named:
 _UNCLEAR: Final = "a damaged part of a record, and nothing in it says of which; look at it, and delete the file"
 SPOOL: Final = "spool"
 """The name, in a receipt, of what waits on disk."""
-_BY_HAND: Final = (
-    "load it with `callspan import`, delete there, write it with `callspan export jsonl`, and delete this file"
-)
+_BY_HAND: Final = "load it with `callspan import`, delete there, and delete this file"
 
 
 class Erased(RecordCounts, frozen=True, kw_only=True):

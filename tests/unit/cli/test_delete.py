@@ -131,7 +131,7 @@ def test_other_stores_are_named_with_what_to_run(full: str, tmp_path: Path) -> N
     assert answer.code == 0
     assert "DELETE FROM calls WHERE session_id IN ('session-a') OR call_id IN ('call-a')\n" in answer.out
     assert "DELETE FROM sessions WHERE session_id IN ('session-a')\n" in answer.out
-    assert "write it with `callspan export jsonl`" in answer.out
+    assert "load it with `callspan import`" in answer.out
     assert "unix:///no.sock: nothing can be deleted there" in answer.out
     assert "secret7" not in answer.out
     alone = ask("--store", "clickhouse://127.0.0.1:1/db", "delete", "--session", "it's \\", "--yes")
