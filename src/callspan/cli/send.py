@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
@@ -27,6 +28,7 @@ from callspan.stores.urls import find_store, first_readable
 
 _POLL_S: Final = 1.0
 _RETRY_S: Final = 5.0
+_NUMBERS: Final = re.compile(r"\d+")
 _DELIVER_EVERY: Final = 5
 """Polls between two deliveries of what ended processes left on disk."""
 _EPILOG: Final = """\b
@@ -111,12 +113,16 @@ def _follow(context: CommandContext, receiver: Receiver, settings: Settings, *, 
                 again = False
             except UnavailableError as error:
                 trouble = f"{receiver.name} is unavailable ({error}); it is tried again"
+            except click.UsageError:
+                raise
             except click.ClickException as error:
                 stack.close()
                 sender, trouble = None, f"{error.format_message()}; it is tried again"
-            if trouble != told:
-                told = trouble
-                click.echo(clean(trouble or f"{receiver.name} takes spans again."), err=True)
+            # Times and ports in the reason make no other trouble.
+            kind = None if trouble is None else _NUMBERS.sub("", trouble)
+            if kind != told:
+                told = kind
+                click.echo(clean(trouble or f"Spans are sent to {receiver.name} again."), err=True)
             took_s = time.monotonic() - began_s
             # A poll that takes long is followed by a rest of the same length.
             time.sleep(max(_RETRY_S if trouble else _POLL_S, took_s))

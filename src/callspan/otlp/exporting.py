@@ -82,17 +82,26 @@ def logged(also: Callable[[logging.LogRecord], object] | None = None) -> Iterato
 
 def failure_of(records: Sequence[logging.LogRecord], error: BaseException | None = None) -> Failure:
     """Return why an export failed, by what was logged and the exception that it raised."""
-    values = [one for record in reversed(records) for one in reversed(_arguments(record))]
-    status = next((found for one in values if (found := _status(one)) is not None), None)
-    texts = [str(one) for one in (*values, error) if isinstance(one, str | BaseException)]
+    status, words = _response(records)
+    texts = [str(one) for record in records for one in _arguments(record) if isinstance(one, str | BaseException)]
+    texts += [] if error is None else [str(error)]
     named = next((cause for pattern, cause in _CAUSES for text in texts if pattern.search(text)), None)
     if status is not None and named != TOO_LARGE and not (named and status == "UNAVAILABLE"):
         named = named_status(status)
-    if status is not None:
-        words = next((one for one in values if isinstance(one, str)), "")
-    else:
+    if status is None:
         words = str(error) if error is not None else records[-1].getMessage() if records else ""
     return Failure(named, status, words)
+
+
+def _response(records: Sequence[logging.LogRecord]) -> tuple[str | None, str]:
+    """Return the last status that was logged, and the receiver's words with it."""
+    for record in reversed(records):
+        arguments = _arguments(record)
+        for one in arguments:
+            if (status := _status(one)) is not None:
+                words = [text for text in arguments if isinstance(text, str)]
+                return status, "" if isinstance(one, str) or not words else words[-1]
+    return None, ""
 
 
 def named_status(status: str) -> str:
