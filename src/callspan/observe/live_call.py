@@ -28,7 +28,7 @@ from callspan.observe.ports import (
     Timeline,
     nothing,
 )
-from callspan.observe.stream_timing import ChunkLog, ChunkTiming, no_piece
+from callspan.observe.stream_timing import ChunkLog, ChunkTiming
 from callspan.observe.token_estimates import estimated
 from callspan.observe.unrecognized import flag_unrecognized
 from callspan.process.processed import Processed
@@ -63,7 +63,7 @@ class RecordedExchange(Exchange):
     """
 
     __slots__ = (
-        "_accumulator", "_add", "_add_piece", "_endpoint", "_notes", "_raw_output", "_request", "_terminated",
+        "_accumulator", "_add", "_endpoint", "_notes", "_raw_output", "_request", "_terminated",
         "_timing", "_unseen", "explicit",
     )  # fmt: skip
     _ports: CallPorts
@@ -77,7 +77,6 @@ class RecordedExchange(Exchange):
         self._accumulator: Accumulator | None = None
         self._terminated = self._unseen = False
         self._add: Callable[[object], bool] | None = None
-        self._add_piece: Callable[[object], int] = no_piece
         self._notes: list[ChunkNote] = []
         self._timing: ChunkTiming | None = None
         self.explicit: ExplicitTimes | None = None
@@ -104,31 +103,23 @@ class RecordedExchange(Exchange):
         """Record one chunk of a stream."""
         if self._endings:
             return
-        # The timing is updated inline, because a method call is a large part of the cost of a chunk. What a slot holds
-        # is read before it is called: CPython 3.11 looks it up like a method otherwise.
-        timing, clock, add_piece = self._timing, self._now_ns, self._add_piece
+        # The timing is updated inline, because a method call is a large part of the cost of a chunk.
+        timing, now_ns = self._timing, self._now_ns()
         if timing is None:
             timing = self._timing = ChunkTiming()
-        now_ns = clock()
+        timing.chunks += 1
         last_ns, timing.last_ns = timing.last_ns, now_ns
-        timing.pieces_left = left = timing.pieces_left - 1
         if last_ns is None:
             timing.first_ns = now_ns
         elif now_ns - last_ns > timing.gap_ns:
             timing.gap_ns = now_ns - last_ns
-        if (left <= 0 or not add_piece(data)) and not self._add_other(data, timing):
-            return
-        if timing.content_ns is None:
-            timing.content_ns = now_ns
-
-    def _add_other(self, data: object, timing: ChunkTiming) -> bool:
-        """Fold in a chunk that `_add_piece` has not taken; return True if it carried content."""
-        self._body = data  # the type of the last event: following pieces have the same
-        timing.expect_pieces()
+        self._body = data  # its type is that of the last event
         try:
-            return self._add_first(data, timing) if self._add is None else self._add(data)
+            carried = self._add_first(data, timing) if self._add is None else self._add(data)
         except reported(_READ_CHUNK):
-            return False
+            return
+        if carried and timing.content_ns is None:
+            timing.content_ns = now_ns
 
     def _add_first(self, data: object, timing: ChunkTiming) -> bool:
         self._accumulator = self._endpoint.accumulator()
@@ -136,8 +127,6 @@ class RecordedExchange(Exchange):
         if self._ports.chunk_log:
             log = ChunkLog(self._ports.chunk_log, self._add, timing, self._zero_ns)
             self._add, self._notes = log.add, log.notes
-        else:
-            self._add_piece = getattr(self._accumulator, "add_piece", no_piece)
         return self._add(data)
 
     def mark_partially_observed(self) -> None:
@@ -148,7 +137,7 @@ class RecordedExchange(Exchange):
         """Discard the data of a response that was replaced by another one."""
         super().forget_response()
         self._unseen, self._accumulator = False, None
-        self._add, self._add_piece = None, no_piece
+        self._add = None
         self._timing, self._notes = None, []
 
     def _fold(self, ending: Ending) -> None:
@@ -158,7 +147,6 @@ class RecordedExchange(Exchange):
             ending.body = self._body if whole else self._folded()
         # The body now has the complete text: keeping its pieces would double the memory.
         self._accumulator = self._add = None
-        self._add_piece = no_piece
 
     def _fields(self, ending: Ending) -> tuple[ResponseInfo, dict[str, Any]]:
         """Return what the endpoint reads of the answer, and the fields that it and the ending add to the record."""

@@ -3,47 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 import msgspec
 
 from callspan.providers.wire_json import integer, objects, text
 from callspan.record.call import ChunkNote, Timing
 
-_PIECES: Final = 256
-
 
 class ChunkTiming:
     """Number and times of chunks, in monotonic nanoseconds; constant size for streams of any length.
 
-    Written by the call: each chunk sets `last_ns` and subtracts 1 from `pieces_left`.
+    Written by the call.
     """
 
     # No msgspec struct: setting a field of one takes ten times as long.
-    __slots__ = ("_chunks", "content_ns", "first_ns", "gap_ns", "last_ns", "pieces_left")
+    __slots__ = ("chunks", "content_ns", "first_ns", "gap_ns", "last_ns")
 
     def __init__(self) -> None:
-        self._chunks = 1
-        self.pieces_left = 1
-        """0 or less: the text so far is to be compacted, so that `add` gets the chunk even if it is a piece.
-
-        Less after an interrupt: it may come between the count and the chunk.
-        """
+        self.chunks = 0
         self.first_ns: int | None = None
         self.content_ns: int | None = None
         """Time of the first chunk with content."""
         self.last_ns: int | None = None
         self.gap_ns = -1
         """The longest time between two chunks; -1 before there are two."""
-
-    @property
-    def chunks(self) -> int:
-        """Number of chunks."""
-        return self._chunks - self.pieces_left
-
-    def expect_pieces(self) -> None:
-        """Start counting down again."""
-        self._chunks, self.pieces_left = self.chunks + _PIECES, _PIECES
 
     def added_to(self, timing: Timing, zero_ns: int) -> Timing:
         """Return the times of a call that began at `zero_ns` (monotonic), with those of its chunks."""
@@ -87,9 +70,3 @@ def _choice(chunk: object) -> int | None:
         integer(chunk, "index"),
     )
     return next((index for index in indexes if index is not None), None)
-
-
-def no_piece(data: object) -> int:
-    """Take nothing, for accumulators without `add_piece`."""
-    del data
-    return 0

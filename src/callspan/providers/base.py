@@ -86,17 +86,6 @@ class Accumulator(Protocol):
         """
 
 
-class PieceAccumulator(Accumulator, Protocol):
-    """An accumulator with a fast path for the usual chunk of a long stream."""
-
-    def add_piece(self, chunk: object) -> int:
-        """Take a chunk that only continues the previous one; return the number of characters it carried.
-
-        0: it is another kind of chunk, nothing was taken, and `add` must be called. Never raises for any argument,
-        because the caller of the SDK would see the exception.
-        """
-
-
 class Endpoint(Protocol):
     """One API operation of one provider family: reads its bodies. Stateless; any JSON gives a result."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
-from typing import Annotated, Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -19,7 +19,6 @@ from callspan.record.codec import encodable
 from callspan.record.plain_json import plain
 
 LARGEST_COUNT: Final = 2**63 - 1
-Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_COUNT)]
 """The type of `count`'s result, for objects decoded in one step."""
 _NS: Final = 1_000_000_000
 _END_S: Final = 2**63 // _NS

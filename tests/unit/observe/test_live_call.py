@@ -23,7 +23,6 @@ from callspan.process.processors import Processor, Processors
 from callspan.providers import registry
 from callspan.providers.base import ResponseInfo
 from callspan.providers.openai.chat import ChatCompletions
-from callspan.providers.openai.chat_stream import ChatAccumulator
 from callspan.record.codec import exact_json
 from callspan.records import CallRecord, Conversation, ErrorInfo, Response
 
@@ -204,26 +203,6 @@ def test_a_stream_without_a_listener_is_processed_and_written_at_its_end_only() 
     call.end()
     assert stage.written == processed
     assert stage.record.outcome == "success"
-
-
-def test_a_chunk_is_tried_as_the_next_piece_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of tool calls are none: each of them would pay for the attempt twice."""
-    tried: list[object] = []
-    add_piece = ChatAccumulator.add_piece
-
-    def noted(self: ChatAccumulator, data: object) -> int:
-        tried.append(data)
-        return add_piece(self, data)
-
-    monkeypatch.setattr(ChatAccumulator, "add_piece", noted)
-    stage = Stage()
-    call = stage.call(stream=True)
-    send(call)
-    chunks = [chunk("Hel"), chunk("lo"), chunk(None), chunk(None), chunk(None, "stop")]
-    for each in chunks:
-        call.data(each)
-    call.end()
-    assert tried == chunks[1:], "the first comes before there is an accumulator"
 
 
 def test_a_stream_writes_a_started_record_and_then_the_complete_one() -> None:

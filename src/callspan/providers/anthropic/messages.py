@@ -7,18 +7,15 @@ which are of another model (`BetaAdvisorMessageIterationUsage`).
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 
-from callspan.conversion import converter
 from callspan.providers.anthropic.parts import conversation
 from callspan.providers.anthropic.stream import MessageAccumulator
 from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.error_kinds import error_info
 from callspan.providers.wire_json import (
-    UNFIT,
-    Count,
     count,
     detached,
     detached_object,
@@ -44,8 +41,6 @@ _MOST: Final = 256
 """More entries than that are no chain of models."""
 _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
 _MESSAGE_FIELDS: Final = frozenset({"content", "stop_reason"})
-
-_Count: TypeAlias = Count | None
 
 
 class Messages:
@@ -104,36 +99,6 @@ def _tool_names(body: object) -> list[str]:
     return [name for tool in objects(body, "tools") if (name := tool_name(tool))]
 
 
-class _Written(msgspec.Struct):
-    ephemeral_5m_input_tokens: _Count = None
-    ephemeral_1h_input_tokens: _Count = None
-
-
-class _Spent(msgspec.Struct):
-    thinking_tokens: _Count = None
-
-
-class _Ran(msgspec.Struct):
-    web_search_requests: _Count = None
-    web_fetch_requests: _Count = None
-
-
-class _Counted(msgspec.Struct):
-    """A `usage` object in the API's own shape."""
-
-    input_tokens: _Count = None
-    output_tokens: _Count = None
-    cache_read_input_tokens: _Count = None
-    cache_creation_input_tokens: _Count = None
-    cache_creation: _Written | None = None
-    output_tokens_details: _Spent | None = None
-    server_tool_use: _Ran | None = None
-
-
-_convert_counted: Final = converter(_Counted)
-_NONE_WRITTEN: Final = _Written()
-
-
 def response_info(body: object) -> ResponseInfo:
     """Return identity, stop reason, usage and error of a complete or folded body; accepts any JSON."""
     reason, error, is_message = word(body, "stop_reason"), error_in(body), _is_message(body)
@@ -169,49 +134,32 @@ def usage(counted: dict[str, object] | None) -> Usage | None:
     """
     if not counted:
         return None
-    copy: dict[str, object]
-    try:
-        read, copy = _convert_counted(counted), msgspec.to_builtins(counted)
-    except UNFIT:
-        read, copy = _counted_one_by_one(counted), detached_object(counted)
-    found = _usage(read, copy)
+    found = _usage(counted)
     return with_iterations(found, counted["iterations"]) if counted.get("iterations") else found
 
 
-def _usage(read: _Counted, raw: dict[str, object]) -> Usage:
-    written, spent, ran = read.cache_creation or _NONE_WRITTEN, read.output_tokens_details, read.server_tool_use
-    by_life = written.ephemeral_5m_input_tokens, written.ephemeral_1h_input_tokens
-    write = read.cache_creation_input_tokens
+def _usage(counted: dict[str, object]) -> Usage:
+    by_life = (
+        count(counted, "cache_creation", "ephemeral_5m_input_tokens"),
+        count(counted, "cache_creation", "ephemeral_1h_input_tokens"),
+    )
+    read, write = count(counted, "cache_read_input_tokens"), count(counted, "cache_creation_input_tokens")
     if write is None and by_life != (None, None):
         write = (by_life[0] or 0) + (by_life[1] or 0)
-    fresh, output = read.input_tokens, read.output_tokens
-    total_input = None if fresh is None else fresh + (read.cache_read_input_tokens or 0) + (write or 0)
+    fresh, output = count(counted, "input_tokens"), count(counted, "output_tokens")
+    total_input = None if fresh is None else fresh + (read or 0) + (write or 0)
     return Usage(
         input_tokens=total_input,
         output_tokens=output,
         total_tokens=None if total_input is None or output is None else total_input + output,
-        cache_read_tokens=read.cache_read_input_tokens,
+        cache_read_tokens=read,
         cache_write_tokens=write,
         cache_write_5m_tokens=by_life[0],
         cache_write_1h_tokens=by_life[1],
-        reasoning_tokens=None if spent is None else spent.thinking_tokens,
-        web_search_requests=None if ran is None else ran.web_search_requests,
-        web_fetch_requests=None if ran is None else ran.web_fetch_requests,
-        raw=raw,
-    )
-
-
-def _counted_one_by_one(counted: dict[str, object]) -> _Counted:
-    """Return the counters of a `usage` object in which any value may be of another type."""
-    written, spent, ran = map(counted.get, ("cache_creation", "output_tokens_details", "server_tool_use"))
-    return _Counted(
-        input_tokens=count(counted, "input_tokens"),
-        output_tokens=count(counted, "output_tokens"),
-        cache_read_input_tokens=count(counted, "cache_read_input_tokens"),
-        cache_creation_input_tokens=count(counted, "cache_creation_input_tokens"),
-        cache_creation=_Written(*(count(written, name) for name in _Written.__struct_fields__)),
-        output_tokens_details=_Spent(count(spent, "thinking_tokens")),
-        server_tool_use=_Ran(*(count(ran, name) for name in _Ran.__struct_fields__)),
+        reasoning_tokens=count(counted, "output_tokens_details", "thinking_tokens"),
+        web_search_requests=count(counted, "server_tool_use", "web_search_requests"),
+        web_fetch_requests=count(counted, "server_tool_use", "web_fetch_requests"),
+        raw=detached_object(counted),
     )
 
 

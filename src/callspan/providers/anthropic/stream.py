@@ -36,7 +36,6 @@ _BESIDE: Final = {"signature_delta": "thinking", "citations_delta": "text"}
 
 _TOOL_USE: Final = "tool_use"
 _EVENT_FIELDS: Final = frozenset({"type", "index", "delta", "usage", "message", "content_block", "error"})
-_NOWHERE: Final = object()
 
 
 class _BlockAccumulator:
@@ -68,16 +67,12 @@ class MessageAccumulator:
     """Folds the chunks of one Messages stream. Satisfies `callspan.providers.base.Accumulator`."""
 
     __slots__ = (
-        "_at",
         "_blocks",
         "_error",
-        "_key",
-        "_kind",
         "_last",
         "_message",
         "_next",
         "_usage",
-        "_write",
         "complete",
         "terminated",
     )
@@ -89,22 +84,6 @@ class MessageAccumulator:
         self._blocks: dict[int, _BlockAccumulator] = {}
         self._error: dict[str, object] | None = None
         self._last = self._next = 0
-        # The target of the last piece; most chunks continue it.
-        self._at: object = _NOWHERE
-        self._kind = self._key = ""
-        self._write = StringBuilder().write
-
-    def add_piece(self, chunk: object) -> int:
-        """Append a piece to the same text, thinking or tool input as the last event; see `PieceAccumulator`."""
-        # An occasional failing subscript is cheaper than a check for every chunk.
-        try:
-            delta = chunk["delta"]  # type: ignore[index] # whatever it is
-            if delta["type"] == self._kind and chunk["index"] == self._at:  # type: ignore[index]
-                write = self._write
-                return write(delta[self._key])
-        except (KeyError, TypeError, IndexError):
-            return 0
-        return 0
 
     def body(self) -> dict[str, object] | None:
         """Return the message so far, with `error` if one was received; only the error if nothing else was."""
@@ -180,8 +159,6 @@ class MessageAccumulator:
         if pieces is None:
             pieces = block.pieces[key] = StringBuilder()
         pieces.add(piece)
-        self._kind, self._key, self._write = kind, source, pieces.write
-        self._at = _NOWHERE if index is None else index
         return piece != ""
 
     def _stop_block(self, chunk: dict[str, object]) -> bool:
@@ -226,7 +203,6 @@ class MessageAccumulator:
         self._last = self._next if index is None else index
         self._next = max(self._next, self._last + 1)
         self._blocks[self._last] = block
-        self._at = _NOWHERE
         return block
 
     def _block(self, index: int | None, block_type: str) -> _BlockAccumulator:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Final
+from typing import Final
 
-import msgspec
-
-from callspan.conversion import converter
 from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.openai.base import OpenAIEndpoint, finish_meanings, response_error, unix_time
 from callspan.providers.openai.chat_stream import ChatAccumulator
 from callspan.providers.openai.parts import list_or_none, media, parts_of
 from callspan.providers.openai.usage import usage_of
-from callspan.providers.wire_json import UNFIT, detached, dig, flag, integer, items, mapping, objects, text, word
+from callspan.providers.wire_json import detached, dig, flag, integer, items, mapping, objects, text, word
 from callspan.record.call import Response
 from callspan.record.codec import encodable, json_text
 from callspan.record.messages import (
@@ -29,7 +26,6 @@ from callspan.record.messages import (
     ToolCall,
     ToolResult,
     UnknownPart,
-    normalised,
 )
 
 _REASONING: Final = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
@@ -37,32 +33,6 @@ _RESULTS: Final = ("tool", "function")
 _PLAIN: Final = frozenset({"role", "content", "name"})
 _BARE: Final = 2
 _CALL_FIELDS: Final = frozenset({"id", "type", "function", "custom", "index", "incomplete"})
-
-
-class _Message(msgspec.Struct):
-    refusal: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    finish_reason: str | None = None
-    message: _Message | None = None
-    error: Any = None
-
-
-class _Completion(msgspec.Struct):
-    """The fields read from a response of the usual shape."""
-
-    choices: Annotated[list[_Choice], msgspec.Meta(min_length=1, max_length=1)]
-    id: str | None = None
-    model: str | None = None
-    created: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] | None = None
-    object: str | None = None
-    service_tier: str | None = None
-    system_fingerprint: str | None = None
-    error: Any = None
-
-
-_completion: Final = converter(_Completion)
 
 
 class ChatCompletions(OpenAIEndpoint):
@@ -270,39 +240,6 @@ def choices_info(body: object, *, refused: bool = False, holds: str = "choices")
 
     `refused`: its content is a refusal. `holds`: key of the list that every response of this API has.
     """
-    return _fast(body, refused) or _generic(body, refused, holds)
-
-
-def _fast(body: object, refused: bool) -> ResponseInfo | None:
-    """Return the info of a well-formed response with one choice, read in one step; None for any other."""
-    try:
-        answer = _completion(body)
-    except UNFIT:
-        return None
-    choice = answer.choices[0]
-    if answer.error or choice.error or answer.object == "error":
-        return None
-    reason = choice.finish_reason or None
-    if not f"{answer.id}{answer.model}{reason}{answer.service_tier}{answer.system_fingerprint}".isascii():
-        return None  # There may be a lone surrogate.
-    meant = None if reason is None else normalised(reason)
-    return ResponseInfo(
-        response=Response(
-            id=answer.id or None,
-            model=answer.model or None,
-            created=answer.created,
-            finish_reasons=[reason],
-            service_tier=answer.service_tier or None,
-            system_fingerprint=answer.system_fingerprint or None,
-        ),
-        usage=usage_of(body),
-        truncated=meant == LENGTH,
-        refused=refused or meant == CONTENT_FILTER or bool(choice.message and choice.message.refusal),
-    )
-
-
-def _generic(body: object, refused: bool, holds: str = "choices") -> ResponseInfo:
-    """Return the info of any response, read field by field."""
     reasons = [finish_reason(choice.get("finish_reason")) for choice in in_order(body)]
     meant = finish_meanings(reasons)
     refused = refused or any(text(choice, "message", "refusal") for choice in items(body, "choices"))

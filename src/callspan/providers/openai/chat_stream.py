@@ -61,40 +61,15 @@ class ChunkHeader:
 class ChatAccumulator:
     """Folds chat chunks. Choices are identified by their index, without one by their place in the list."""
 
-    __slots__ = ("_came", "_choices", "_envelope", "_lane", "_open", "_width", "complete")
+    __slots__ = ("_came", "_choices", "_envelope", "_open", "_width", "complete")
 
     def __init__(self) -> None:
         self.complete = False
         self._came = False
         self._envelope = ChunkHeader()
         self._choices: dict[int, ChoiceAccumulator] = {}
-        # The target of the last piece. No chunk has this initial index, so the first one takes the slow path.
-        self._lane = ChoiceAccumulator(-1)
         self._open: tuple[str, ...] = ()
         self._width = -1
-
-    def add_piece(self, chunk: object) -> int:
-        """Append a text delta without other new fields; see `PieceAccumulator`."""
-        # Other new fields change the number of fields, which is cheap to check; and an occasional failing subscript
-        # is cheaper than a check for every chunk.
-        try:
-            (choice,) = chunk["choices"]  # type: ignore[index] # whatever it is
-            delta, lane, fields = choice["delta"], self._lane, len(choice)
-            text = delta["content"]
-            if (
-                choice["finish_reason"] is None
-                and choice["index"] == lane.index
-                and (len(delta) == 1 or (lane.role and _repeats_role(delta)))
-                and (fields == _BARE or (fields == _WITH_LOGPROBS and choice["logprobs"] is None))
-                and len(chunk) == self._width  # type: ignore[arg-type]
-                and chunk.get("usage") is None  # type: ignore[attr-defined]
-                and not (self._open and any(map(chunk.get, self._open)))  # type: ignore[attr-defined]
-            ):
-                write = lane.content.write
-                return write(text)
-        except (KeyError, TypeError, ValueError, AttributeError):
-            return 0
-        return 0
 
     def body(self) -> dict[str, object] | None:
         """Return the `chat.completion` so far; None if no chunk was received."""
@@ -135,7 +110,6 @@ class ChatAccumulator:
         if lane is None:
             lane = self._choices[index] = ChoiceAccumulator(index)
         carried = lane.take(choice)
-        self._lane = lane
         self.complete = all(known.finish_reason for known in self._choices.values())
         return carried
 
@@ -145,7 +119,3 @@ def _goes_on(choices: object) -> bool:
     if not isinstance(choices, list) or len(choices) != 1:
         return False
     return isinstance(choices[0], dict) and choices[0].get("finish_reason") is None
-
-
-def _repeats_role(delta: dict[str, Any]) -> bool:
-    return len(delta) == 2 and "role" in delta  # noqa: PLR2004 - role and content

@@ -1,20 +1,17 @@
-"""Usage in OpenAI's form from all its servers: a reader of its own shape, and one of counters at any known location."""
+"""Usage in OpenAI's form from all its servers: counters at any known location."""
 
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
 from callspan.amounts import is_amount
-from callspan.conversion import converter
 from callspan.providers.wire_json import (
     LARGEST_COUNT,
-    UNFIT,
-    Count,
     count,
     detached,
     mapping,
@@ -27,7 +24,6 @@ _OUT: Final = ("completion_tokens_details", "output_tokens_details", "output_tok
 _Path = tuple[str, ...]
 _Shape = tuple[str | tuple[str, ...], ...]
 _MOST_SHAPES: Final = 256
-_Count: TypeAlias = Count | None
 
 _SEARCHES: Final = ("tool_usage", "web_search", "num_requests")
 
@@ -66,47 +62,6 @@ _PLACES: Final[dict[str, tuple[_Path, ...]]] = {
 }
 
 
-class _InputDetails(msgspec.Struct, forbid_unknown_fields=True):
-    cached_tokens: _Count = None
-    cache_write_tokens: _Count = None
-    audio_tokens: _Count = None
-    text_tokens: _Count = None
-    image_tokens: _Count = None
-
-
-class _OutputDetails(msgspec.Struct, forbid_unknown_fields=True):
-    reasoning_tokens: _Count = None
-    audio_tokens: _Count = None
-    text_tokens: _Count = None
-    image_tokens: _Count = None
-    accepted_prediction_tokens: _Count = None
-    rejected_prediction_tokens: _Count = None
-
-
-class _Chat(msgspec.Struct, forbid_unknown_fields=True):
-    """Usage in exactly OpenAI's shape."""
-
-    total_tokens: _Count = None
-    input: _Count = msgspec.field(default=None, name="prompt_tokens")
-    output: _Count = msgspec.field(default=None, name="completion_tokens")
-    input_details: _InputDetails | None = msgspec.field(default=None, name="prompt_tokens_details")
-    output_details: _OutputDetails | None = msgspec.field(default=None, name="completion_tokens_details")
-
-
-class _Responses(msgspec.Struct, forbid_unknown_fields=True):
-    total_tokens: _Count = None
-    input: _Count = msgspec.field(default=None, name="input_tokens")
-    output: _Count = msgspec.field(default=None, name="output_tokens")
-    input_details: _InputDetails | None = msgspec.field(default=None, name="input_tokens_details")
-    output_details: _OutputDetails | None = msgspec.field(default=None, name="output_tokens_details")
-
-
-_chat: Final = converter(_Chat)
-_responses: Final = converter(_Responses)
-_NO_INPUT_DETAILS: Final = _InputDetails()
-_NO_OUTPUT_DETAILS: Final = _OutputDetails()
-
-
 def usage_of(body: object) -> Usage | None:
     """Return the usage in a response (`usage`, else `x_groq.usage`), or None if there is none."""
     raw = body.get("usage") if isinstance(body, dict) else None
@@ -114,7 +69,7 @@ def usage_of(body: object) -> Usage | None:
         raw = mapping(body, "x_groq", "usage")
     if not raw:
         return None
-    return _reconciled(_fast(raw, body) or _generic(raw, body))
+    return _reconciled(_counted(raw, body))
 
 
 def _reconciled(usage: Usage) -> Usage:
@@ -141,45 +96,7 @@ def _reconciled(usage: Usage) -> Usage:
     return replace(usage, estimated=True)
 
 
-def _fast(raw: dict[str, object], body: object) -> Usage | None:
-    """Return the usage in OpenAI's own shape, decoded in one step; None for any other shape."""
-    try:
-        read = _chat(raw) if "prompt_tokens" in raw else _responses(raw)
-    except UNFIT:
-        return None
-    input_, output = read.input_details or _NO_INPUT_DETAILS, read.output_details or _NO_OUTPUT_DETAILS
-    total = read.total_tokens
-    if total is None and read.input is not None and read.output is not None:
-        total = read.input + read.output
-    # Here it has only numbers and objects of numbers.
-    copied = dict(raw)
-    for name, part in raw.items():
-        if isinstance(part, dict):
-            copied[name] = dict(part)
-    # More than fifteen keywords in one call go through a dictionary, which takes five times as long.
-    usage = Usage(
-        input_tokens=read.input,
-        output_tokens=read.output,
-        total_tokens=total,
-        cache_read_tokens=input_.cached_tokens,
-        cache_write_tokens=input_.cache_write_tokens,
-        reasoning_tokens=output.reasoning_tokens,
-        input_audio_tokens=input_.audio_tokens,
-        input_text_tokens=input_.text_tokens,
-        input_image_tokens=input_.image_tokens,
-        output_audio_tokens=output.audio_tokens,
-        output_text_tokens=output.text_tokens,
-        output_image_tokens=output.image_tokens,
-        accepted_prediction_tokens=output.accepted_prediction_tokens,
-        rejected_prediction_tokens=output.rejected_prediction_tokens,
-        raw=copied,
-    )
-    if not isinstance(body, dict) or _SEARCHES[0] not in body:
-        return usage
-    return replace(usage, web_search_requests=count(body, *_SEARCHES))
-
-
-def _generic(raw: dict[str, object], body: object) -> Usage:
+def _counted(raw: dict[str, object], body: object) -> Usage:
     """Return the usage from counters at any known location."""
     counts = _counts(raw)
     given, spent = counts.get("input_tokens"), counts.get("output_tokens")

@@ -191,7 +191,7 @@ def test_role_is_the_first_and_assistant_by_default() -> None:
     assert message(chunk({"role": ""}), chunk({"role": "tutor"}), chunk({"role": "assistant"}))["role"] == "tutor"
 
 
-def test_a_role_in_every_delta_stays_on_the_fast_path() -> None:
+def test_a_role_in_every_delta_is_one_role() -> None:
     chunks = [chunk({"role": "assistant", "content": text}) for text in ("a", "b", "c")]
     assert message(*chunks) == {"role": "assistant", "content": "abc"}
 

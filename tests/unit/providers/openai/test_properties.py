@@ -206,26 +206,6 @@ def _text(message: Any) -> str:
     return "".join(part.text for part in message.parts if isinstance(part, Text))
 
 
-@given(chat_streams(), st.data())
-def test_the_fast_path_of_plain_chunks_gives_the_same_result(
-    case: tuple[dict[str, Any], list[Any]], data: st.DataObject
-) -> None:
-    """A field nobody knows sends every chunk of the second stream the long way: it never has the same width twice."""
-    _, chunks = case
-    short, long = ChatCompletions().accumulator(), ChatCompletions().accumulator()
-    for number, chunk in enumerate(chunks):
-        role = {"role": "assistant"} if data.draw(st.booleans()) else {}
-        entries = [{**entry, "delta": {**role, **entry["delta"]}} for entry in chunk["choices"]]
-        varied = {**chunk, "choices": entries, "system_fingerprint": data.draw(st.none() | st.just("fp"))}
-        wider = {**varied, **({"padding": None} if number % 2 else {})}
-        assert short.add(varied) == long.add(wider)
-    whole = long.body()
-    assert whole is not None
-    whole.pop("padding", None)
-    assert short.body() == whole
-    assert short.complete == long.complete
-
-
 @OFTEN
 @given(given_json=JSON, answer=JSON)
 def test_readers_take_any_json_and_change_nothing(given_json: Any, answer: Any) -> None:
