@@ -87,10 +87,10 @@ def test_every_command_that_reads_delivers_first(
 
 
 def test_a_second_file_is_served_from_the_spool_beside_the_first(tmp_path: Path) -> None:
-    killed(f"jsonl:///{tmp_path}/a.jsonl,sqlite:///{tmp_path}/b.db")
+    killed(f"sqlite:///{tmp_path}/a.db,sqlite:///{tmp_path}/b.db")
     assert len(in_process("--store", f"sqlite:///{tmp_path}/b.db", "calls", "--json").json) == 3
-    assert len(in_process("--store", f"jsonl:///{tmp_path}/a.jsonl", "calls", "--json").json) == 3
-    assert {path.name for path in (tmp_path / "a.jsonl.spool").iterdir()} <= {"losses.json"}
+    assert len(in_process("--store", f"sqlite:///{tmp_path}/a.db", "calls", "--json").json) == 3
+    assert {path.name for path in (tmp_path / "a.db.spool").iterdir()} <= {"losses.json"}
 
 
 def test_what_waits_for_another_store_that_is_named_is_reported(tmp_path: Path) -> None:
@@ -160,20 +160,16 @@ def test_many_short_processes_lose_nothing(tmp_path: Path) -> None:
     assert not list((tmp_path / "calls.db.spool").glob(f"*{SUFFIX}"))
 
 
-def test_prune_delivers_first_so_that_old_sessions_are_deleted_completely(tmp_path: Path) -> None:
+def test_delete_delivers_first_so_that_old_sessions_are_deleted_completely(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path}/calls.db"
     killed(store)
-    answer = in_process("--store", store, "prune", "--older-than", "2100-01-01", "--yes", "--json")
-    assert answer.err.startswith("Delivered ")
-    assert (answer.json["calls"], answer.json["sessions"]) == (3, 1)
-    killed(store)
-    answer = in_process("--store", store, "prune", "--older-than", "2100-01-01", "--yes", "--json", "--no-ship")
-    assert "records wait in" in answer.err
-    assert answer.json["calls"] == 0
+    answer = in_process("--store", store, "delete", "--older-than", "2100-01-01", "--yes", "--json")
+    (found, _) = answer.json["stores"]
+    assert (found["calls"], found["sessions"]) == (3, 1)
 
 
 def test_a_session_that_waits_is_deleted_from_every_store_and_does_not_come_back(tmp_path: Path) -> None:
-    stores = f"sqlite:///{tmp_path}/calls.db,jsonl:///{tmp_path}/calls.jsonl"
+    stores = f"sqlite:///{tmp_path}/calls.db,sqlite:///{tmp_path}/other.db"
     killed(stores)
     assert in_process("--store", stores, "delete", "one", "--yes").code == 0
     for store in stores.split(","):
@@ -183,7 +179,7 @@ def test_a_session_that_waits_is_deleted_from_every_store_and_does_not_come_back
 
 def test_a_deleted_file_next_to_its_spool_is_not_reported_as_new(tmp_path: Path) -> None:
     (tmp_path / "calls.db.spool").mkdir()
-    for command in (("calls",), ("prune", "--older-than", "1d", "--yes")):
+    for command in (("calls",), ("delete", "--older-than", "1d", "--yes")):
         answer = in_process("--store", f"sqlite:///{tmp_path}/calls.db", *command)
         assert answer.code == 1
         assert f"but its spool {tmp_path}/calls.db.spool is there: the file was deleted or moved" in answer.err

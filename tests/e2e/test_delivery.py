@@ -40,14 +40,14 @@ def test_ten_megabytes_of_prompt_are_on_the_record_and_not_on_the_span(
     exporter = InMemorySpanExporter()
     own = TracerProvider()
     own.add_span_processor(SimpleSpanProcessor(exporter))
-    handle = instrumented(tracer_provider=own, stores=f"jsonl:///{tmp_path}/calls.jsonl")
+    handle = instrumented(tracer_provider=own, stores=f"sqlite:///{tmp_path}/calls.db")
     long = "x" * 10_000_000
     with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
         client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": long}])
     assert handle.force_flush(30_000)
     (span,) = exporter.get_finished_spans()
     assert len(span.to_json()) < 400_000
-    (record,) = reading(f"jsonl:///{tmp_path}/calls.jsonl").calls()
+    (record,) = reading(f"sqlite:///{tmp_path}/calls.db").calls()
     assert bytes(record.request.body) == provider.requests[0].content
 
 

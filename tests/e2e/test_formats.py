@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -145,35 +144,30 @@ def test_a_damaged_segment_has_the_format_of_its_first_whole_record(store: str, 
     assert not list(spool.glob(f"*{SUFFIX}"))
 
 
-@pytest.mark.parametrize("scheme", ["sqlite", "jsonl"])
 def test_a_store_of_another_format_harms_no_other_and_gets_its_records_once_it_was_moved_away(
-    tmp_path: Path, scheme: str, other: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, other: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refused, healthy = f"{scheme}:///{tmp_path}/a.{scheme}", f"sqlite:///{tmp_path}/b.db"
-    path = tmp_path / f"a.{scheme}"
-    CHANGE[scheme](path, other)
+    path, healthy = tmp_path / "a.db", f"sqlite:///{tmp_path}/b.db"
+    refused = f"sqlite:///{path}"
+    sqlite_of(path, other)
     before = path.read_bytes()
     monkeypatch.setattr("callspan.cli.ship._IDLE_S", 100.0)
     begun = time.monotonic()
     assert not record(f"{refused},{healthy}")
     assert len(in_process("--store", healthy, "calls", "--json").json) == 1
-    sentence = f"{path} has format {other}, this callspan has format {FORMAT}: move it away"
+    sentence = f"{path} has another layout; load it into a new file: callspan import {path} --into "
     assert len([line for line in caplog.messages if sentence in line]) == 1
     shipped = in_process("--store", refused, "ship")
     assert shipped.code == 1
     assert time.monotonic() - begun < 90, "it is waited for"
     answer = in_process("--store", refused, "calls")
-    assert answer.code == 1
+    assert answer.code == 2
     assert sentence in answer.err
     found = in_process("--store", refused, "doctor", "--json").json["checks"]
     assert [check["detail"].startswith(sentence) for check in found if check["state"] == "failed"] == [True]
     assert path.read_bytes() == before
     path.rename(tmp_path / "away")
     assert len(in_process("--store", refused, "calls", "--json").json) == 1
-
-
-def jsonl_of(path: Path, other: int) -> None:
-    path.write_bytes(b'{"kind":"call","call_id":"c",%b}\n' % (STATED % other))
 
 
 def sqlite_of(path: Path, other: int) -> None:
@@ -184,6 +178,3 @@ def sqlite_of(path: Path, other: int) -> None:
     sink.close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version={other}")
-
-
-CHANGE: dict[str, Callable[[Path, int], None]] = {"jsonl": jsonl_of, "sqlite": sqlite_of}

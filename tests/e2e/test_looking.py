@@ -35,7 +35,7 @@ LOOKING: Final = [
     ("report", "-o", "-"),
     ("export", "openai", "-o", "-"),
     ("delete", "s0", "--dry-run"),
-    ("prune", "--older-than", "1d", "--dry-run"),
+    ("delete", "--older-than", "1d", "--dry-run"),
     ("reprice", "--dry-run"),
 ]
 CHANGES: Final = ("os.remove", "os.rename", "os.truncate", "os.rmdir", "shutil.rmtree", "shutil.move")
@@ -75,13 +75,13 @@ def changes() -> Changes:
     return Changes()
 
 
-@pytest.fixture(params=["sqlite:///{}/calls.db", "jsonl:///{}/calls.jsonl"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture
+def store(tmp_path: Path) -> str:
     """A store of two sessions, with files beside it that belong to the application."""
-    url = str(request.param).format(tmp_path)
+    url = f"sqlite:///{tmp_path}/calls.db"
     deliver(url, "s0", "s1")
     for name in (".1", ".part", ".cursor", ".lock", ".rejected", "-journal", ".bak"):
-        path = tmp_path / f"calls.{'db' if url.startswith('sqlite') else 'jsonl'}{name}"
+        path = tmp_path / f"calls.db{name}"
         if not path.exists() and not name.endswith(("1", "journal")):
             path.write_bytes(b"{}")
     return url
@@ -125,10 +125,9 @@ def test_the_doctor_finds_its_way_in_a_store_of_any_size(tmp_path: Path) -> None
     assert path.stat().st_size == LARGE_BYTES
 
 
-@pytest.mark.parametrize("name", ["calls.jsonl", "calls.db"])
-def test_a_store_is_no_output(name: str, tmp_path: Path) -> None:
+def test_a_store_is_no_output(tmp_path: Path) -> None:
     """Nor by another name."""
-    store = tmp_path / name
+    store = tmp_path / "calls.db"
     deliver(str(store), "s0")
     (tmp_path / "link").symlink_to(store)
     before = store.read_bytes()
@@ -143,14 +142,8 @@ def test_a_store_is_no_output(name: str, tmp_path: Path) -> None:
 @pytest.fixture
 def locked(store: str, tmp_path: Path) -> Iterator[str]:
     """The store, locked by another process."""
-    if store.startswith("sqlite"):
-        program = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('BEGIN IMMEDIATE'); "
-        path = tmp_path / "calls.db"
-    else:
-        program = "import fcntl, sys; file = open(sys.argv[1]); fcntl.flock(file, fcntl.LOCK_EX); "
-        path = tmp_path / "calls.jsonl.lock"
-    if store.startswith("sqlite"):
-        program = program.replace("sqlite3.connect(sys.argv[1]).", "one = sqlite3.connect(sys.argv[1]); one.")
+    program = "import sqlite3, sys; one = sqlite3.connect(sys.argv[1]); one.execute('BEGIN IMMEDIATE'); "
+    path = tmp_path / "calls.db"
     process = subprocess.Popen(
         [sys.executable, "-c", f"{program} print(flush=True); sys.stdin.read()", str(path)],
         stdin=subprocess.PIPE,

@@ -104,9 +104,9 @@ def test_a_command_of_the_path_is_run(place: Path) -> None:
 def test_the_store_stays_where_it_was_named_when_the_application_moves(place: Path) -> None:
     (place / "deep").mkdir()
     (place / "app.py").write_text("import os, asking; os.chdir('deep'); asking.ask()")
-    answer = in_its_own("run", "--store", "jsonl:///calls.jsonl", "app.py", cwd=place)
+    answer = in_its_own("run", "--store", "sqlite:///calls.db", "app.py", cwd=place)
     assert answer.code == 0
-    assert len(calls(place, store="calls.jsonl")) == 1
+    assert len(calls(place, store="calls.db")) == 1
     assert not list((place / "deep").iterdir())
 
 
@@ -146,8 +146,8 @@ SHOWN = RECORDED.removeprefix(LAST)
         ("import openai", "callspan.db", NOTHING),
         (
             "asking.ask()",
-            "jsonl:///a b.jsonl",
-            "recorded to a b.jsonl; to see it: callspan --store 'jsonl:///a b.jsonl' ",
+            "sqlite:///a b.db",
+            "recorded to a b.db; to see it: callspan --store 'sqlite:///a b.db' ",
         ),
         ("asking.ask()", "unix:///{}/nobody.sock", "recorded to nobody.sock; some records still wait in "),
         ("asking.ask()", "sqlite:///{}/new/calls.db,a.jsonl", "recorded to new/calls.db, a.jsonl; to see it: "),
