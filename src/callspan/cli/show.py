@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from callspan.cli.call_text import outcome_text
-from callspan.cli.command_context import CommandContext, reading, store_errors
+from callspan.cli.command_context import CommandContext, reading, store_errors, usage_error
 from callspan.cli.diff import show_difference
 from callspan.cli.filter_options import Rows
 from callspan.cli.json_rows import call_rows, record_fields, session_json
@@ -29,6 +29,7 @@ from callspan.record.codec import encode_json
 from callspan.record.messages import Message, tool_name
 from callspan.record.usage import Usage, UsageIteration
 from callspan.safe_urls import error_text
+from callspan.settings import SettingError
 from callspan.stores.aggregates import model_of
 from callspan.stores.base import CallFilter, History, Reader, SessionSummary
 from callspan.stores.clickhouse import ClickHouse
@@ -97,12 +98,17 @@ def show_command(context: CommandContext, ident: str, other: str, limit: int | N
 
 def _from_clickhouse(context: CommandContext, ident: str) -> CallRecord | None:
     """Return a call from ClickHouse, where no store named is read; None without such a store."""
-    stores = list(map(find_store, split_urls(context.store)))
+    try:
+        stores = list(map(find_store, split_urls(context.store)))
+    except SettingError as error:
+        raise usage_error(error) from error
     found = next((store for store in stores if isinstance(store, ClickHouse)), None)
     if found is None or ident == "last" or any(isinstance(store, SqlStore) for store in stores):
         return None
     try:
         call = found.call(ident)
+    except SettingError as error:
+        raise usage_error(error) from error
     except store_errors() as error:
         context.fail(error_text(error))
     if call is None:
