@@ -17,7 +17,6 @@ from click.testing import CliRunner
 from callspan.cli.commands import callspan
 from callspan.file_lock import locked
 from callspan.record.ids import response_call_id
-from callspan.record.merging import staged
 from callspan.records import CallRecord, EventRecord, SessionRecord, TimestepRecord, Timing, encode
 from callspan.spool.losses import LOSSES_FILE, Loss, Losses, LossLog, add_losses, create_losses, read_losses
 from callspan.spool.segment import Frame, scan
@@ -156,11 +155,11 @@ def test_calls_sessions_and_steps_are_counted_once_each_with_their_own_times(tmp
     event = EventRecord(event_id="e", event_type="action", time_ns=4_000)
     log = LossLog(tmp_path)
     other = msgspec.structs.replace(answer, call_id=response_call_id("openai", "resp_2"))
-    versions = (background, answer, staged(answer, "completed"), other)
+    versions = (background, answer, other)
     for one in (msgspec.structs.replace(call, part="started"), call, *versions, session, step, *ended, event):
         log.drop("cap", encode(one))
     loss = read_losses(tmp_path).dropped["cap"]
-    assert (loss.records, loss.calls, loss.sessions, loss.timesteps) == (11, 3, 1, 1)
+    assert (loss.records, loss.calls, loss.sessions, loss.timesteps) == (10, 3, 1, 1)
     assert (loss.first_ns, loss.last_ns) == (1_000, 4_000)
     assert loss.what() == "3 calls, 1 session, 1 step and 6 other records"
 

@@ -175,8 +175,8 @@ def test_sqlite_finds_the_ids_of_a_call_by_few_bytes(tmp_path: Path) -> None:
             for number in range(20_000)
         ]  # fmt: skip
         connection.executemany(
-            "INSERT INTO calls (call_id, part, seen_in, stage, schema_v, start_ns, timestep_id, workflow_id,"
-            " organization_id, model_req) VALUES (?, '', '', '', 1, 1, ?, ?, ?, ?)",
+            "INSERT INTO calls (call_id, part, seen_in, schema_v, start_ns, timestep_id, workflow_id,"
+            " organization_id, model_req) VALUES (?, '', '', 1, 1, ?, ?, ?, ?)",
             calls,
         )
         sql = "SELECT sum(pgsize) FROM dbstat WHERE name IN (?, ?, ?, ?)"

@@ -187,11 +187,11 @@ SUMS = """
 SELECT session_id, model, sum(in_tok), sum(out_tok), sum(cost_picousd) FROM call_sums GROUP BY session_id, model
 """
 MILLION = """
-INSERT INTO calls (call_id, part, seen_in, stage, schema_v, session_id, timestep, timestep_id, trace_id, span_id,
+INSERT INTO calls (call_id, part, seen_in, schema_v, session_id, timestep, timestep_id, trace_id, span_id,
   provider, api, model_req, model_resp, outcome, retries, start_ns, duration_ns, end_ns, in_tok, out_tok, cost_usd,
   cost_picousd)
 WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 999999)
-SELECT printf('01990000-0000-7000-8000-%012x', i), 'ended', 'call', 'first', 7,
+SELECT printf('01990000-0000-7000-8000-%012x', i), 'ended', 'call', 7,
   printf('01990000-0000-7000-8000-5%011x', i / 50), i % 50,
   NULL, printf('%032x', i / 50), printf('%016x', i), 'openai', 'chat_completions',
   CASE i % 5 WHEN 0 THEN 'gpt-5' WHEN 1 THEN 'gpt-5-mini' ELSE 'gpt-4o' END, 'gpt-5-2025-08-07', 'success', 0,

@@ -63,18 +63,6 @@ def test_a_reward_by_the_id_of_a_response_is_erased_with_its_call(url: str, stor
     assert unjoined(url) == ["other"]
 
 
-def test_the_first_version_of_a_reward_goes_with_the_call_that_a_later_one_names(
-    url: str, store: Delivery, records: Records
-) -> None:
-    first = given("r", 1, call_id="chatcmpl-1", label="secret", stage="first")
-    store.write(first, given("r", 1, call_id="c", session_id="s", label="secret", stage="completed"))
-    store.write(records.call(call_id="c", session_id="s"))
-    store.close()
-    assert erase(url, sessions="s").is_complete
-    with closing(open_store(url)) as reader:
-        assert list(reader.rewards()) == []
-
-
 def test_a_reward_by_a_call_and_a_step_is_one(url: str, store: Delivery, records: Records) -> None:
     store.write(
         given("r", 1, call_id="chatcmpl-1", timestep_id="t"),

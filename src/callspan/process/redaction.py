@@ -27,7 +27,7 @@ _IDENTITY: Final = frozenset(
 """Fields that identify a record; a redactor that changes one has returned another record."""
 
 
-_VOCABULARY: Final = frozenset({"scope", "operation", "api", "part", "seen_in", "stage", "content_level"})
+_VOCABULARY: Final = frozenset({"scope", "operation", "api", "part", "seen_in", "content_level"})
 """Fields with words of callspan, never of the application."""
 _OUTCOMES: Final = frozenset({*get_args(Outcome), "failure"})
 _OBJECTIVE: Final = ("objective", "reward")

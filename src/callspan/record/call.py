@@ -23,10 +23,6 @@ SeenIn: TypeAlias = Literal["call", "fetch", "webhook", "batch", "import"]
 """What a version of a call's record was made of."""
 _OWN: Final = frozenset({"call", "import"})
 """Of these there is one version of the end."""
-Stage: TypeAlias = Literal["withheld", "first", "completed"]
-"""How a version was written, the earliest first: without its content, because its content level was not known yet; at
-once; once more, with what a store knew."""
-STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 Outcome: TypeAlias = Literal["started", "in_progress", "success", "error", "timeout", "cancelled"]
 """How a call ended. `started` is written for streams only; readers show a dead one as `interrupted`. `in_progress`: the
 provider still works on a background response; a later record of the same call says how that ended."""
@@ -326,8 +322,6 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     one counts. None: of the call's own request, a webhook or a batch."""
     first_seen_ns: int | None = None
     """When the call's end was first read, where that was before `seen_ns`."""
-    stage: Stage = "first"
-    """`withheld`: written before its content level was known, without content; `completed`: with what a store knew."""
     provider: str = "unknown"
     """Provider name of the conventions (openai, anthropic, azure.ai.openai, aws.bedrock, ...)."""
     api: str = "unknown"

@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-from callspan.record.call import CallRecord, ErrorInfo, Redaction, Stage, Trace, always_written, schema_field
+from callspan.record.call import CallRecord, ErrorInfo, Redaction, Trace, always_written, schema_field
 from callspan.settings import Content
 
 TOOL_START: Final = "tool_start"
@@ -194,8 +194,6 @@ class EventRecord(
 
     event_id: str
     """The event's id."""
-    stage: Stage = "first"
-    """`withheld`: written before its content level was known, without content; `completed`: with what a store knew."""
     session_id: str | None = None
     """Id of the session it belongs to; None: none."""
     schema_version: int = schema_field()
@@ -296,9 +294,6 @@ class RewardRecord(
 
     reward_id: str
     """The reward's id."""
-    stage: Stage = "first"
-    """`withheld`: written before its content level was known, without content; `completed`: with what a store knew of
-    its target."""
     session_id: str | None = None
     """Id of the session it belongs to; None: none."""
     schema_version: int = schema_field()

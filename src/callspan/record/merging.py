@@ -1,8 +1,8 @@
 """Merging: the order of the versions of a record, and how those of a call become one record.
 
 A call whose answer is read by another request than its own (a background response, a line of a batch) has versions of
-several requests, and maybe processes. They merge by the rank of their `part`, then by `seen_ns`, then by `stage`; a
-field that the later version lacks is kept. The result does not depend on the order in which they come, or on
+several requests, and maybe processes. They merge by the rank of their `part`, then by `seen_ns`; a field that the
+later version lacks is kept. The result does not depend on the order in which they come, or on
 repetitions, but for one case that no provider is known to make: of two versions that state different usage before one
 that states none, the last that came counts.
 """
@@ -11,29 +11,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import reduce
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from callspan.record.call import NO_BODY, PARTS, STAGES, CallRecord, Part, Redaction, Request, Response, Stage, Timing
+from callspan.record.call import NO_BODY, PARTS, CallRecord, Part, Redaction, Request, Response, Timing
 from callspan.record.content_level import at_level
-from callspan.record.events import EventRecord, Record, RewardRecord
+from callspan.record.events import Record
 from callspan.record.usage import Cost
 from callspan.settings import strictest
 
 RANKS: Final[dict[Part, int]] = {part: rank for rank, part in enumerate(PARTS)}
 """The rank of each part."""
-Order: TypeAlias = tuple[int, int, int]
-"""The ranks of a version's part and stage, and between them when it was seen: the higher version counts."""
-_STAGE_RANKS: Final[dict[Stage, int]] = {stage: rank for rank, stage in enumerate(STAGES)}
+Order: TypeAlias = tuple[int, int]
+"""The rank of a version's part, and when it was seen: the higher version counts."""
 _OF_REQUEST_PARTS: Final = frozenset({"started", "requested"})
 _MERGED_APART: Final = frozenset(
-    {"part", "seen_in", "seen_ns", "first_seen_ns", "stage", "request", "response", "usage", "cost", "content_level"}
+    {"part", "seen_in", "seen_ns", "first_seen_ns", "request", "response", "usage", "cost", "content_level"}
 )
 _OF_END: Final = ("call_id", "schema_version", "outcome", "error", "timing", "redactions")
 _DERIVED: Final = "conversation"
-_STAGED: Final = (EventRecord, RewardRecord)
-_R = TypeVar("_R", bound=Record)
 _replaced: Final = msgspec.structs.replace
 _DEFAULTS: Final[dict[str, object]] = {
     field.name: field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
@@ -43,25 +40,16 @@ _DEFAULTS: Final[dict[str, object]] = {
 _OF_REQUEST: Final = tuple(name for name in _DEFAULTS if name not in {*_MERGED_APART, *_OF_END, _DERIVED})
 
 
-def order(part: Part = "ended", seen_ns: int | None = None, stage: Stage = "first") -> Order:
+def order(part: Part = "ended", seen_ns: int | None = None) -> Order:
     """Return the place of a version in the order of versions."""
-    return RANKS[part], seen_ns or 0, _STAGE_RANKS[stage]
+    return RANKS[part], seen_ns or 0
 
 
 def order_of(record: Record) -> Order:
-    """Return the place of a version in the order of its record's versions. Messages have one version only."""
+    """Return the place of a version in the order of its record's versions. Events, messages, rewards have only one."""
     if isinstance(record, CallRecord):
-        return order(record.part, record.seen_ns, record.stage)
-    if isinstance(record, _STAGED):
-        return order(stage=record.stage)
+        return order(record.part, record.seen_ns)
     return order(seen_ns=getattr(record, "seen_ns", None))
-
-
-def staged(record: _R, stage: Stage) -> _R:
-    """Return the version of a record at a stage. Sessions, and calls in progress, have none."""
-    if isinstance(record, CallRecord):
-        return record if record.part in _OF_REQUEST_PARTS else msgspec.structs.replace(record, stage=stage)
-    return msgspec.structs.replace(record, stage=stage) if isinstance(record, _STAGED) else record
 
 
 def merged(versions: Iterable[CallRecord]) -> CallRecord:
@@ -110,14 +98,7 @@ def _merged(one: CallRecord, other: CallRecord) -> CallRecord:
 def _redactions(lower: CallRecord, whole: CallRecord) -> list[Redaction]:
     """Return what was removed from both versions and is not in the merged record, which has those of the higher."""
     error = [one for one in lower.redactions if one.what != "error"]  # the error is the higher version's
-    found = [*error, *(one for one in whole.redactions if one not in error)]
-    return [one for one in found if one.why != "content" or not _has_content(whole, one.what)]
-
-
-def _has_content(record: CallRecord, what: str) -> bool:
-    """Return whether a record has the content that a version of it lacked: its level was not known yet."""
-    side = record.request if what.startswith("request.") else record.response if what.startswith("response.") else None
-    return side is not None and bool(bytes(side.body))
+    return [*error, *(one for one in whole.redactions if one not in error)]
 
 
 def _by_creation(lower: CallRecord, higher: CallRecord) -> tuple[CallRecord, CallRecord]:

@@ -60,7 +60,6 @@ class Lost(msgspec.Struct):
 
     kind: str = ""
     part: str = "ended"
-    stage: str = "first"
     outcome: str | None = None
     timing: _Timing = _Timing()
     start_ns: int | None = None
@@ -85,7 +84,7 @@ class Lost(msgspec.Struct):
         return _SCOPES.get(self.kind) if self.end_ns is not None else None
 
     def _is_end_of_call(self) -> bool:
-        return self.part != "started" and self.outcome not in _RUNNING and self.stage != "completed"
+        return self.part != "started" and self.outcome not in _RUNNING
 
 
 _RUNNING: Final = frozenset({"started", "in_progress"})

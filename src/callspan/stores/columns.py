@@ -67,7 +67,7 @@ class Table(NamedTuple):
     @property
     def versioned(self) -> bool:
         """True: a later version replaces the row; else the first row stays, or all are merged."""
-        return not self.merges and "stage" in self.names
+        return not self.merges and "part" in self.names
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -100,7 +100,6 @@ CALLS: Final = Table(
         _text("call_id", required=True),
         _word("part", required=True, note="`started`, `requested`, `ended`, `answered`"),
         _word("seen_in", required=True, note="`call`, `fetch`, `webhook`, `batch`, `events`, `import`"),
-        _word("stage", required=True, note="`withheld`, `first`, `completed`"),
         _int("seen_ns", note="when that was read; NULL: it is the call's own"),
         _int("first_seen_ns", note="when its end was first read, if before `seen_ns`"),
         _int("schema_v", "schema_version", required=True),
@@ -260,7 +259,6 @@ EVENTS: Final = Table(
         _json("error"),
         _json("metadata"),
         _int("external_sequence", note="as given by the application"),
-        _word("stage", required=True, note="`withheld`, `first`, `completed`: with what a store knew of it"),
         _text("trace_id", note="of its own span; NULL where it is that of its timestep"),
         _text("span_id", note="of its own span, as of a tool; NULL where it has none"),
         _text("parent_span_id"),
@@ -309,7 +307,6 @@ REWARDS: Final = Table(
         _text("annotation"),
         _int("time_ns"),
         _json("metadata"),
-        _word("stage", required=True, note="`withheld`, `first`, `completed`: with what a store knew of its target"),
     ),
 )
 

@@ -20,7 +20,7 @@ import msgspec
 
 from callspan.amounts import as_text
 from callspan.conversion import converter
-from callspan.record.call import PARTS, STAGES
+from callspan.record.call import PARTS
 from callspan.record.codec import encode_json
 from callspan.record.content_level import at_level
 from callspan.record.events import RECORD_TYPES, Record, SessionRecord, TimestepRecord
@@ -35,7 +35,7 @@ Tree: TypeAlias = dict[str, object]
 _INT_LIMIT: Final = 2**63
 _MOST_SHAPES: Final = 64
 """Tables and queries with different columns."""
-_RANKED: Final[Mapping[str, Sequence[str]]] = {"part": PARTS, "stage": STAGES}
+_RANKED: Final[Mapping[str, Sequence[str]]] = {"part": PARTS}
 LIMITS: Final[Mapping[Form, int]] = {"int": _INT_LIMIT, "count": MAX_COUNT + 1}
 """Exclusive limit of the absolute value of a number in a column; larger numbers stay in `extra`."""
 _R = TypeVar("_R", SessionRecord, TimestepRecord)
@@ -74,7 +74,7 @@ def on_conflict(table: Table, names: Sequence[str]) -> str:
 def _order(table: Table, place: str) -> str:
     """Return the SQL row value that orders versions, see `callspan.record.merging.order`."""
     found = []
-    for name in ("part", "seen_ns", "stage"):
+    for name in ("part", "seen_ns"):
         if name in table.names:
             column = f"{place}.{name}"
             ranks = _RANKED.get(name)

@@ -13,7 +13,7 @@ from functools import cache
 from importlib import resources
 from typing import Final, Literal, TypeAlias
 
-from callspan.record.call import PARTS, STAGES
+from callspan.record.call import PARTS
 from callspan.record.formats import FORMAT
 from callspan.stores.columns import REFERENCES, STORED, TABLES, Column, Form, Table
 from callspan.stores.rows import ranked
@@ -70,8 +70,7 @@ MARKS: Final = (f"PRAGMA application_id={APPLICATION_ID}", f"PRAGMA user_version
 """Statements that mark an SQLite file as callspan's, and its format."""
 _VERSION: Final = {
     "part": f"bitShiftLeft(toUInt128({ranked('part', PARTS)}), 72)",
-    "seen_ns": "bitShiftLeft(toUInt128(ifNull(seen_ns, 0)), 8)",
-    "stage": f"toUInt128({ranked('stage', STAGES)})",
+    "seen_ns": "toUInt128(ifNull(seen_ns, 0))",
 }
 """Summands of ClickHouse's number of a version, in the order of `callspan.record.merging.order`."""
 _EXTRA: Final = Column("extra", ("extra",), "json")

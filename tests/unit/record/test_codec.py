@@ -83,9 +83,9 @@ _ID: Final = '"\\ \n{"schema_version":1} \ud800'
         CallRecord(call_id=_ID, timing=Timing(start_ns=1)),
         SessionRecord(session_id=_ID, seen_ns=1),
         TimestepRecord(timestep_id=_ID, session_id=_ID, seen_ns=2, index=0),
-        EventRecord(event_id=_ID, stage="withheld", session_id=_ID, event_type="action", time_ns=1),
+        EventRecord(event_id=_ID, session_id=_ID, event_type="action", time_ns=1),
         MessageRecord(message_id=_ID, session_id=_ID, message_type="observation", time_ns=1),
-        RewardRecord(reward_id=_ID, stage="completed", session_id=_ID, value=0.5, time_ns=1),
+        RewardRecord(reward_id=_ID, session_id=_ID, value=0.5, time_ns=1),
     ],
     ids=lambda record: type(record).__name__,
 )

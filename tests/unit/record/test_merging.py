@@ -17,7 +17,6 @@ from callspan.records import (
     Cost,
     ErrorInfo,
     Place,
-    Redaction,
     Request,
     Response,
     Timing,
@@ -117,18 +116,6 @@ def test_who_looks_at_a_job_in_progress_takes_nothing_from_its_creation() -> Non
     expected = msgspec.structs.replace(created, seen_ns=20 * S)
     for order in itertools.permutations([created, looked, looked]):
         assert msgspec.structs.replace(merged(order), timing=created.timing) == expected
-
-
-def test_content_that_was_withheld_is_no_longer_among_the_redactions() -> None:
-    """Its level was known to another process, or to a store that was asked; in any order."""
-    bare = Response(id="resp_1", status="completed")
-    gone = [Redaction(what="response.body", why="content"), Redaction(what="metadata", why="secret")]
-    withheld = msgspec.structs.replace(ANSWER, stage="withheld", response=bare, redactions=gone, seen_ns=20 * S)
-    completed = msgspec.structs.replace(ANSWER, stage="completed", seen_ns=20 * S)
-    for later in (completed, ANSWER):
-        for order in itertools.permutations([CREATED, withheld, later]):
-            assert merged(order).redactions == gone[1:]
-    assert merged([CREATED, withheld]).redactions == gone
 
 
 def test_a_webhook_sets_outcome_and_end_only() -> None:
