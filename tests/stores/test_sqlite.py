@@ -71,7 +71,7 @@ def test_columns_of_optional_fields_are_nullable(store: Delivery, path: Path) ->
         for row in ask(path, f"PRAGMA table_info({table.name})")
         if row[3] and row[1] != table.key
     }
-    assert {name for _, name in required} <= {"part", "seen_in", "seen_ns", "schema_v", "start_ns"}
+    assert {name for _, name in required} <= {"part", "seen_in", "seen_ns", "schema_v", "start_ns", "stored_ns"}
 
 
 def test_columns_hold_what_people_query(store: Delivery, path: Path, records: Records) -> None:
