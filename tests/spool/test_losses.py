@@ -161,7 +161,7 @@ def test_calls_sessions_and_steps_are_counted_once_each_with_their_own_times(tmp
     loss = read_losses(tmp_path).dropped["cap"]
     assert (loss.records, loss.calls, loss.sessions, loss.timesteps) == (10, 3, 1, 1)
     assert (loss.first_ns, loss.last_ns) == (1_000, 4_000)
-    assert loss.what() == "3 calls, 1 session, 1 step and 6 other records"
+    assert loss.what() == "3 calls, 1 session, 1 step and 5 other records"
 
 
 def test_a_call_of_which_only_the_start_arrived_is_shown_without_an_end_and_its_loss_is_said(tmp_path: Path) -> None:
