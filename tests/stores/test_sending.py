@@ -97,21 +97,21 @@ def named(spans: Any) -> dict[str, SentSpan]:
 def differing(seen: Captured, receiver: OtlpReceiver) -> list[str]:
     """Names of the spans that differ.
 
-    But in the rewards that came after the end of a session, which a store counts and the span could not have.
+    But in what a store knows and the span could not have: costs that were computed at delivery, and rewards that
+    came after the end of a session.
     """
     live, found = named([sent(span) for span in seen.spans]), named(received(receiver))
     names = [f"lacks {live[key].name}" for key in live.keys() - found.keys()]
     for key, span in found.items():
         other = live.get(key, SentSpan())
-        if without_rewards(span).SerializeToString() != without_rewards(other).SerializeToString():
+        if without_later(span).SerializeToString() != without_later(other).SerializeToString():
             names.append(f"{span.name}: {span} for {other}")
     return names
 
 
-def without_rewards(span: SentSpan) -> SentSpan:
-    if not span.name.startswith("invoke_workflow"):
-        return span
-    kept = [one for one in span.attributes if not one.key.startswith("callspan.reward")]
+def without_later(span: SentSpan) -> SentSpan:
+    later = "callspan.reward" if span.name.startswith("invoke_workflow") else "callspan.cost."
+    kept = [one for one in span.attributes if not one.key.startswith(later)]
     copy = SentSpan.FromString(span.SerializeToString())
     del copy.attributes[:]
     copy.attributes.extend(kept)
