@@ -143,7 +143,7 @@ _WRITER: Final = """
 import sys, time
 import callspan, openai
 from callspan.testing import ScriptedProvider
-with FullProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
+with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
     handle = callspan.instrument(stores=sys.argv[1])
     until, number = time.monotonic() + 4, 0
     while time.monotonic() < until:
