@@ -16,6 +16,7 @@ FILES: Final[dict[str, int]] = {
     "tests/e2e/test_runtimes.py": 2,
     "tests/faults/test_leaks.py": 2,
     "tests/faults/test_memory.py": 0,
+    "tests/faults/test_missing_names.py": 2,
     "tests/faults/test_websockets.py": 2,
     "tests/fuzz/test_search.py": 0,
     "tests/intercept/test_loop_scripts.py": 2,

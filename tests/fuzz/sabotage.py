@@ -145,11 +145,10 @@ def _nothing(original: Any) -> Any:
 
 
 def _without_usage(original: Any) -> Any:
-    def append(self: Any, queued: Any) -> Any:
-        record = msgspec.json.decode(queued.payload)
+    def append(self: Any, payload: bytes, *others: Any) -> Any:
+        record = msgspec.json.decode(payload)
         record.pop("usage", None)
-        queued.payload = msgspec.json.encode(record)
-        return original(self, queued)
+        return original(self, msgspec.json.encode(record), *others)
 
     return append
 

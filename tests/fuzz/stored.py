@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,7 +11,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from callspan.record.call import NO_BODY
 from callspan.records import CallRecord, decode, encode
-from callspan.stores import EmptyStoreError
+from callspan.stores import EmptyStoreError, Reader
+from callspan.stores.importing import import_records
 from callspan.stores.urls import open_store
 from callspan.wiring import WIRING
 
@@ -38,13 +40,23 @@ class Stored:
         self._url = url
         self._rows = 0
 
+    def _opened(self) -> Reader:
+        """Open the store; JSON Lines are loaded into a database, which is read."""
+        if not self._url.startswith("jsonl"):
+            return open_store(self._url)
+        path = Path(self._url.removeprefix("jsonl:///"))
+        if not path.exists():
+            raise EmptyStoreError(f"{path} does not exist")
+        import_records(self._url, path.with_suffix(".lines.db"))
+        return open_store(path.with_suffix(".lines.db"))
+
     def wrong(self, records: list[CallRecord], spans: list[ReadableSpan]) -> list[str]:
         """Return what differs between the store and what was captured, after everything was delivered."""
         pipeline = WIRING.pipeline
         if pipeline is None or not pipeline.recorder.flush(_FLUSH_S):
             return ["the store has not taken everything"]
         try:
-            reader = open_store(self._url)
+            reader = self._opened()
         except EmptyStoreError:
             return ["there is no store"] if records else []
         try:
