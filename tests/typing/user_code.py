@@ -37,7 +37,7 @@ def starts() -> None:
 def erases() -> None:
     receipt = callspan.erase("calls.db", sessions="s1", dry_run=True)
     assert_type(receipt.is_complete, bool)
-    callspan.erase("calls.db", everywhere="s1")  # type: ignore[arg-type]
+    callspan.erase("calls.db", older_than_ns="30d")  # type: ignore[arg-type]
 
 
 def records_by_hand(body: dict[str, object]) -> None:
