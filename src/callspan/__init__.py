@@ -53,7 +53,7 @@ _HOMES = {
     "CallRecordExporter": "callspan.plugin",
     "GroqInstrumentor": "callspan.plugin",
     "Handle": "callspan.wiring",
-    "UsageError": "callspan.agent.arguments",
+    "UsageError": "callspan.agent.misuse",
     "OpenAIInstrumentor": "callspan.plugin",
     "RecordedCall": "callspan.recording",
     "Session": "callspan.agent.sessions",

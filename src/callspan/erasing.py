@@ -128,17 +128,10 @@ def erase(
     if which.session_id is not None and sessions is None:
         which, sessions = msgspec.structs.replace(which, session_id=None), which.session_id
     some = _ids(sessions), _ids(calls)
-    is_all = which == _EVERY and some == (None, None)
-    if frozenset() in some or (is_all and older_than_ns is None):
-        raise SettingError("erase: name sessions, calls or a filter; nothing says what to delete")
-    if older_than_ns is not None and not is_all:
-        raise SettingError("erase: older_than_ns goes with no other condition; use until_ns of the filter")
+    _require_one_selection(which, some, older_than_ns)
     urls = split_urls(stores)
     found = list(map(find_store, urls))
-    able = [store for store in found if isinstance(store, SqlStore)]
-    if not able and which != _EVERY:
-        names_of = ", ".join(one.name for one in found)
-        raise SettingError(f"what a filter selects is looked for in SQLite and Postgres, not in {names_of}: name ids")
+    able = _able(found, which)
     waiting = _Waiting(urls)
     if older_than_ns is not None:
         chosen = _Choice(DeletionScope(older_than_ns=older_than_ns, erased_ns=time.time_ns()), {})
@@ -162,6 +155,26 @@ def _checked(which: CallFilter) -> CallFilter:
         raise SettingError(f"erase: the filter is invalid: {error}") from None
     texts = {"text": which.text or None, "error_text": which.error_text or None}
     return msgspec.structs.replace(which, **texts, **_NO_CONDITIONS)
+
+
+def _require_one_selection(
+    which: CallFilter, some: tuple[frozenset[str] | None, ...], older_than_ns: int | None
+) -> None:
+    """Raise SettingError where nothing says what to delete, or an age does and something else too."""
+    is_all = which == _EVERY and some == (None, None)
+    if frozenset() in some or (is_all and older_than_ns is None):
+        raise SettingError("erase: name sessions, calls or a filter; nothing says what to delete")
+    if older_than_ns is not None and not is_all:
+        raise SettingError("erase: older_than_ns goes with no other condition; use until_ns of the filter")
+
+
+def _able(found: Iterable[Store], which: CallFilter) -> list[SqlStore]:
+    """Return the stores that can be erased from. Raises SettingError where there is none to look for a filter in."""
+    able = [store for store in found if isinstance(store, SqlStore)]
+    if not able and which != _EVERY:
+        names_of = ", ".join(one.name for one in found)
+        raise SettingError(f"what a filter selects is looked for in SQLite and Postgres, not in {names_of}: name ids")
+    return able
 
 
 def _ids(given: str | Collection[str] | None) -> frozenset[str] | None:

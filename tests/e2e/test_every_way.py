@@ -46,7 +46,8 @@ def script(provider: ScriptedProvider, way: str) -> None:
     if form == "failed":
         provider.reply(status=400)
     elif ENDPOINTS[name].hops:
-        provider.reply(finish_reason="refusal", text="No", model=way, input_tokens=given, output_tokens=made)
+        # What a refused hop used is not of the call: its record has the usage of the answer that the caller got.
+        provider.reply(finish_reason="refusal", text="No", model=way, input_tokens=7_000, output_tokens=700)
         provider.reply(text="Well.", model=FALLBACK, input_tokens=given, output_tokens=made)
     else:
         provider.reply(text="Well.", input_tokens=given, output_tokens=made, polls=4)
@@ -57,7 +58,7 @@ def expected_tokens(way: str) -> tuple[int | None, int | None]:
     endpoint = ENDPOINTS[name]
     if form == "failed" or not endpoint.tokens:
         return None, None
-    given, made = (number * (1 + endpoint.hops) for number in tokens(way))
+    given, made = tokens(way)
     return given, made if "out" in endpoint.tokens else None
 
 

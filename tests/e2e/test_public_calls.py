@@ -105,6 +105,7 @@ def the_rest(provider: ScriptedProvider) -> None:
     assert Message(role="assistant", parts=[ToolCall(name="look")]).tool_calls[0].name == "look"
     exporters()
     a_webhook(provider)
+    for_a_path(provider)
     assert provider.groq_url == provider.url
 
 
@@ -115,6 +116,14 @@ def a_webhook(provider: ScriptedProvider) -> None:
         payload, headers = provider.webhook(job.id, secret)
         event = client.webhooks.unwrap(payload, dict(headers), secret=secret)
     assert (event.type, event.data.id) == ("response.completed", job.id)
+
+
+def for_a_path(provider: ScriptedProvider) -> None:
+    provider.reply(text="Here.", on="/chat/completions")
+    with openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
+        answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Where?"}])
+    assert answer.choices[0].message.content == "Here."
+    assert not provider.requests[-1].is_upgrade
 
 
 def a_session(provider: ScriptedProvider) -> dict[str, Any]:

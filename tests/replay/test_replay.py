@@ -171,9 +171,13 @@ def test_the_sdks_own_retries_get_the_same_error(recorded: tuple[str, list[str]]
 
 @pytest.mark.parametrize(("session", "expected"), [(None, "nothing to replay"), ("nope", "no session nope")])
 def test_nothing_to_replay_is_reported_at_once(tmp_path: Path, session: str | None, expected: str) -> None:
-    path = tmp_path / "empty.jsonl"
-    path.touch()
-    with pytest.raises(ReplayError, match=expected), replay(f"jsonl:///{path}", session=session):
+    url = f"sqlite:///{tmp_path}/empty.db"
+    handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool")
+    with callspan.session("without calls"):
+        pass
+    assert handle.force_flush(20_000)
+    handle.uninstrument()
+    with pytest.raises(ReplayError, match=expected), replay(url, session=session):
         pass
 
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -370,7 +370,7 @@ def dripping() -> Iterator[str]:
     server = socket.create_server(("127.0.0.1", 0))
 
     def drip(connection: socket.socket) -> None:
-        with connection:
+        with connection, suppress(OSError):
             connection.recv(1 << 20)
             connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
             while True:

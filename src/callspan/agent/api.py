@@ -74,6 +74,7 @@ def session(  # noqa: PLR0913 - what a session is known by
 
     Raises:
         TypeError: `require=True` with another argument.
+        UsageError: It is started twice, or `at` is no time; only inside `callspan.testing.capture()`, see `Session`.
 
     Example:
         >>> with callspan.session("support", session_id="conversation-7", user_id="u1") as session:
@@ -115,7 +116,8 @@ def timestep(
     `step_id` is an id of your own, unique within the session, see `Session.timestep`. `at` is the start time; None:
     when the block is entered.
 
-    Outside a session it does nothing, see `Session` on misuse.
+    Raises:
+        UsageError: It is started outside a session, or twice; only inside `callspan.testing.capture()`, see `Session`.
 
     Example:
         >>> @callspan.timestep
@@ -149,6 +151,9 @@ def tool(
         metadata: Any JSON values, merged into those of `callspan.metadata`; None values are left out.
         sequence: Your own number of it.
 
+    Raises:
+        UsageError: It is started twice; only inside `callspan.testing.capture()`, see `Session`.
+
     Example:
         >>> @callspan.tool
         ... def add(a: int, b: int) -> int:
@@ -179,6 +184,9 @@ def invoke_agent(
         metadata: Any JSON values, merged into those of `callspan.metadata`; None values are left out.
         sequence: Your own number of it.
 
+    Raises:
+        UsageError: It is started twice; only inside `callspan.testing.capture()`, see `Session`.
+
     Example:
         >>> with callspan.invoke_agent("planner", input="Plan a trip.") as agent:
         ...     agent.output = ["book a train"]
@@ -204,6 +212,9 @@ def guardrail(
         metadata: Any JSON values, merged into those of `callspan.metadata`; None values are left out.
         sequence: Your own number of it.
 
+    Raises:
+        UsageError: It is started twice; only inside `callspan.testing.capture()`, see `Session`.
+
     Example:
         >>> @callspan.guardrail
         ... def is_offensive(text: str) -> bool:
@@ -226,6 +237,9 @@ def handoff(
         call: The tool call that requested it, or its id.
         reason: The reason, or the data that is passed on; any JSON value.
         at: The time; None: now.
+
+    Raises:
+        UsageError: `at` is no time; only inside `callspan.testing.capture()`, see `Session`.
 
     Example:
         >>> with callspan.session("support"), callspan.invoke_agent("triage"):

@@ -228,6 +228,9 @@ class Tool(Operation):
     Set `result` to what it returned, or `error` to an exception or text where it failed without raising. The tool
     call's id joins it to the call of the model that requested it.
 
+    Raises:
+        UsageError: It is started twice; only inside `callspan.testing.capture()`, see `Session`.
+
     Example:
         >>> with callspan.tool("lookup", call="call_1", arguments={"id": 7}) as tool:
         ...     tool.result = {"name": "Ada"}

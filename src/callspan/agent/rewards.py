@@ -51,6 +51,10 @@ def reward(  # noqa: PLR0913 - its target and its fields
     nothing is recorded. `carrier`, from `Session.carrier()`, names the session and, in a process that never saw it, its
     trace. `at` is when it was given; None: now.
 
+    Raises:
+        UsageError: It has no target, `value` is no finite number, or `at` no time; only inside
+            `callspan.testing.capture()`, see `callspan.Session`.
+
     Example:
         >>> with callspan.session("gridworld") as session:
         ...     pass
@@ -94,6 +98,10 @@ def feedback(  # noqa: PLR0913 - its target and its fields
     `call` is what the SDK returned (a response, a raw response, a stream), its id or the provider's request id, or a
     call id of callspan; or `trace_id` and `span_id` name the call's span. An id that nothing here knows is kept.
     `carrier` and `at` as for `callspan.reward`.
+
+    Raises:
+        UsageError: It is for no call, `value` is no finite number, or `at` no time; only inside
+            `callspan.testing.capture()`, see `callspan.Session`.
 
     Example:
         >>> with callspan.testing.capture() as seen:

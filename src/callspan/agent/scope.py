@@ -194,7 +194,7 @@ class Scope(ABC):
     def _admit(self, at: Time | None) -> int:
         """Return the start time. Raises UsageError where it may not start, or the time is invalid."""
         if self._ended or self._outer is not None:
-            raise UsageError(f"a {type(self).__name__.lower()} starts once; make a new one")
+            raise UsageError(f"each {type(self).__name__.lower()} starts once; make a new one")
         if at is None:
             return time.time_ns()
         self._is_explicit = True

@@ -59,8 +59,11 @@ class Session(EventRecorder, Decorating):
     Made by `callspan.session(...)`. A session re-attached by a carrier adds to the one it came from: it has no
     span of its own, and its end does not end the episode. Safe from any thread.
 
-    Misuse, such as an event after the end, a second start, a reward that is not a number, or an invalid time, is logged
-    once and does nothing. Inside `callspan.testing.capture()` it raises `UsageError`.
+    Misuse is logged once and does nothing, except inside `callspan.testing.capture()`, where it raises.
+
+    Raises:
+        UsageError: Misuse inside `callspan.testing.capture()`, such as an event after the end, a second start, a reward
+            that is not a number, or an invalid time.
 
     Example:
         >>> with callspan.session("gridworld", metadata={"seed": 7}) as session:

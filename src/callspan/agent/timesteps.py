@@ -35,6 +35,9 @@ class Timestep(EventRecorder, Decorating):
     Made by `session.timestep()` or `callspan.timestep()`. `id` and `index` are known from the start on. Safe from any
     thread.
 
+    Raises:
+        UsageError: Misuse, such as a start outside a session; only inside `callspan.testing.capture()`, see `Session`.
+
     Example:
         >>> with callspan.session("chat") as session, session.timestep("answer") as step:
         ...     _ = step.observation("Where is my parcel?")
