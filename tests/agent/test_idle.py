@@ -17,7 +17,7 @@ def plain(number: int = 1, *, twice: bool = False) -> int:
     return number * 2 if twice else number
 
 
-@pytest.mark.parametrize(("decorator", "limit"), [(tool, 110), (timestep, 110), (session, 110)])
+@pytest.mark.parametrize(("decorator", "limit"), [(tool, 110), (timestep, 110), (session, 116)])
 def test_decorated_functions_stay_fast_where_nothing_records(
     no_runtime: None, decorator: Callable[[Callable[..., int]], Callable[..., int]], limit: int
 ) -> None:

@@ -115,7 +115,7 @@ def test_the_spans_of_the_demo_are_functions_of_its_records(provider: ScriptedPr
 def test_the_spans_of_a_session_are_made_of_what_a_store_has(
     provider: ScriptedProvider, tmp_path: Path, program: Any
 ) -> None:
-    """But for the rewards that came after its end, which a store counts and the span could not have."""
+    """But for costs computed at delivery, and rewards that came after its end: the span could not have them."""
     url, settings = f"sqlite:///{tmp_path}/calls.db", {}
     with capture(stores=url, spool_dir=tmp_path / "spool", **settings) as seen:
         program(provider)
@@ -127,11 +127,12 @@ def test_the_spans_of_a_session_are_made_of_what_a_store_has(
 
 
 def stored(reader: Reader, summary: SessionSummary) -> Iterator[Record]:
-    """All records of a session, as a store has them: the trace of an event is its timestep's."""
+    """All records of a session, as a store has them, without costs: the trace of an event is its timestep's."""
     session, steps = summary.session, {step.timestep_id: step for step in reader.timesteps(summary.session.session_id)}
     yield session
     yield from steps.values()
-    yield from reader.calls(CallFilter(session_id=session.session_id))
+    for call in reader.calls(CallFilter(session_id=session.session_id)):
+        yield msgspec.structs.replace(call, cost=None)
     for event in reader.events(session.session_id):
         is_known = isinstance(event, MessageRecord) or event.span_id is None or event.trace_id is not None
         yield event if is_known else msgspec.structs.replace(event, trace_id=steps[str(event.timestep_id)].trace_id)

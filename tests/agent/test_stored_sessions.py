@@ -30,9 +30,9 @@ from callspan.testing import ScriptedProvider
 TOOL_CALL = {"name": "move", "arguments": {"direction": "up"}, "id": "call_1"}
 
 
-@pytest.fixture(params=["sqlite", "jsonl"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return f"{request.param}:///{tmp_path / 'records'}.{request.param}"
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'records.db'}"
 
 
 def read(url: str) -> closing[Reader]:

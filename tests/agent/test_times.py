@@ -123,9 +123,9 @@ def test_each_call_of_a_decorated_function_begins_when_it_is_called(seen: Seen) 
     assert all(record.start_ns > T0 + SECOND for record in seen.ended(SessionRecord) + seen.ended(TimestepRecord))
 
 
-@pytest.fixture(params=["sqlite", "jsonl"])
-def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Handle, str]]:
-    url = f"{request.param}:///{tmp_path / 'records'}.{request.param}"
+@pytest.fixture
+def stored(tmp_path: Path) -> Iterator[tuple[Handle, str]]:
+    url = f"sqlite:///{tmp_path / 'records.db'}"
     handle = callspan.instrument(stores=url)
     yield handle, url
     handle.uninstrument()

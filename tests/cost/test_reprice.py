@@ -48,9 +48,9 @@ def reprice(url: str, *arguments: str, code: int = 0) -> Any:
     return json.loads(result.stdout) if code == 0 else result.output
 
 
-@pytest.fixture(params=["sqlite:///{}/calls.db", "jsonl:///{}/calls.jsonl"], ids=["sqlite", "jsonl"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return str(request.param).format(tmp_path)
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/calls.db"
 
 
 def test_calls_without_a_cost_get_one_and_others_keep_theirs(store: str, prices: str, call: MakeCall) -> None:

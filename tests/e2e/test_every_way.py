@@ -111,7 +111,8 @@ def expected(way: str) -> dict[str, Any]:
     given, made = expected_tokens(way)
     cost = None if given is None else given * INPUT_USD + (made or 0) * OUTPUT_USD
     retries = int(form == "retried")
-    hops = ENDPOINTS[name].hops and form != "failed"
+    # In a stream the middleware asks the next model while the application reads, outside of the call.
+    hops = ENDPOINTS[name].hops and form not in ("failed", "stream")
     return {
         "outcome": "error" if form == "failed" else "success",
         "tokens": (given, made),

@@ -10,13 +10,11 @@ import pytest
 
 from callspan.records import ErrorInfo, EventRecord, MessageRecord, RewardRecord
 from callspan.stores import CallFilter, Order
-from callspan.stores.base import CallError
+from callspan.stores.base import ORDERS, CallError
 from callspan.stores.session_source import place_of
 from callspan.stores.sqlite.reader import SQLiteReader
 
 from .conftest import SECOND, START_NS, Delivery, Records
-
-ORDERS: tuple[Order, ...] = ("start", "cost", "time", "tokens", "retries")
 
 
 def rewarded(number: int, value: float, event_type: str = "environment") -> EventRecord:

@@ -160,7 +160,7 @@ def test_the_row_of_a_new_session_is_made_once_for_all_stores(
     assert len(made) == 1
     assert made[0] is (entries[1].shared or {})[cells_of]
     first, second = (ask(tmp_path / name, "SELECT * FROM sessions") for name in ("one.db", "other.db"))
-    assert first == second
+    assert first[0][:-1] == second[0][:-1]  # the last is when it was stored
 
 
 def test_a_bad_entry_is_kept_as_a_dead_letter_once(store: Delivery, path: Path) -> None:
@@ -219,7 +219,7 @@ def test_another_format_and_other_files_are_refused(path: Path, opener: Callable
     open_for_writing(path).close()
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version={FORMAT + 1}")
-    with pytest.raises(StoreError, match="has format"):
+    with pytest.raises(StoreError, match="has another layout"):
         opener(path)
     path.write_bytes(b"no database at all" * 100)
     with pytest.raises(StoreError, match="another kind of file"):

@@ -16,6 +16,8 @@ _NAMED: Final = re.compile(rb'"(?:call|session|timestep|event)_id\\*":\s*\\*"([^
 _BYTES: Final = 16
 _CALL: Final = "call"
 _SESSION: Final = "session"
+TARGET: Final = "target"
+"""A timestep or event, which a reward may name without its session."""
 
 
 def digests(scope: DeletionScope) -> list[bytes]:
@@ -27,7 +29,7 @@ def digests(scope: DeletionScope) -> list[bytes]:
 def digests_of(record: Record) -> list[bytes]:
     """Return what a store may remember of a record's call and session."""
     ids = ((_CALL, getattr(record, "call_id", None)), (_SESSION, session_of(record)))
-    return [digest_of_id(kind, one) for kind, one in ids if one is not None]
+    return [digest_of_id(kind, one) for kind, one in ids if one is not None] + _targets(record)
 
 
 def is_erased(record: Record, erased_ns: Callable[[bytes], int | None]) -> bool:
@@ -39,9 +41,16 @@ def is_erased(record: Record, erased_ns: Callable[[bytes], int | None]) -> bool:
     call_id = getattr(record, "call_id", None)
     if call_id is not None and erased_ns(digest_of_id(_CALL, call_id)) is not None:
         return True
+    if any(erased_ns(target) is not None for target in _targets(record)):
+        return True
     session_id = session_of(record)
     gone_ns = None if session_id is None else erased_ns(digest_of_id(_SESSION, session_id))
     return gone_ns is not None and (_is_of_session(record) or happened_ns(record) < gone_ns)
+
+
+def _targets(record: Record) -> list[bytes]:
+    ids = (record.timestep_id, record.event_id) if isinstance(record, RewardRecord) else ()
+    return [digest_of_id(TARGET, one) for one in ids if one is not None]
 
 
 def _is_of_session(record: Record) -> bool:
@@ -73,5 +82,5 @@ def happened_ns(record: Record) -> int:
 
 
 def digest_of_id(kind: str, ident: str) -> bytes:
-    """Return what a store remembers of an erased id of a `session` or a `call`."""
+    """Return what a store remembers of an erased id of a `session`, a `call` or a `target`."""
     return hashlib.sha256(f"{kind} {ident}".encode(errors="surrogatepass")).digest()[:_BYTES]

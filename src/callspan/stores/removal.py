@@ -18,7 +18,7 @@ from callspan.stores.aggregates import is_gone
 from callspan.stores.base import DeletionResult, DeletionScope
 from callspan.stores.bodies import DAMAGE, from_row, references
 from callspan.stores.columns import CONTENTS, REFERENCES, TABLES, Table
-from callspan.stores.erased import digest_of_id, digests, names
+from callspan.stores.erased import TARGET, digest_of_id, digests, names
 from callspan.stores.payloads import cells_of
 from callspan.stores.sql_reader import ExactCalls
 from callspan.stores.sql_rewards import CALL_IDS
@@ -40,6 +40,9 @@ _OTHER_IDS: Final = " UNION ".join(
 _REWARDS: Final = f"""{_SESSION} OR {_CALL} OR call_id IN ({_OTHER_IDS})
   OR timestep_id IN (SELECT t.timestep_id FROM timesteps t WHERE t.{_SESSION})
   OR event_id IN (SELECT e.event_id FROM events e WHERE e.{_SESSION} OR e.{_CALL})"""
+_TARGETS: Final = f"""SELECT timestep_id FROM timesteps WHERE {_SESSION}
+UNION SELECT event_id FROM events WHERE {_SESSION} OR {_CALL}"""
+"""What a reward may name besides: timesteps and events."""
 _CHOSEN: Final = {
     "rewards": _REWARDS,
     "events": f"{_SESSION} OR {_CALL}",
@@ -242,6 +245,7 @@ def _note_living(database: Database, values: Mapping[str, object]) -> None:
 def _remember(database: Database, scope: DeletionScope) -> None:
     """Remember the ids of what is erased, and erase what was rejected of it."""
     others = [digest_of_id("call", str(row[0])) for row in database.run(_OTHER_IDS).fetchall()]
+    others += [digest_of_id(TARGET, str(row[0])) for row in database.run(_TARGETS).fetchall()]
     sql = "INSERT INTO erased (id, time_ns) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET time_ns = excluded.time_ns"
     database.add(sql, [(found, scope.erased_ns) for found in {*digests(scope), *others}])
     rows = database.run("SELECT key, frame FROM dead_letter").fetchall()

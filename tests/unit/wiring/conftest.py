@@ -52,4 +52,4 @@ def store(tmp_path: Path) -> str:
 
 @pytest.fixture
 def other(tmp_path: Path) -> str:
-    return f"jsonl:///{tmp_path / 'other.jsonl'}"
+    return f"sqlite:///{tmp_path / 'other.db'}"

@@ -47,12 +47,12 @@ def test_no_thread_waits_for_the_stores_that_another_thread_closes(
     change: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wiring, "_CLOSE_TIMEOUT_S", CLOSING_S)
-    # It takes records and acknowledges none: what waits for it is not delivered in time.
+    # It accepts no connection: what does not fit into the socket is not delivered in time.
     silent = socket.socket(socket.AF_UNIX)
     silent.bind(str(tmp_path / "silent.sock"))
     silent.listen()
-    callspan.instrument(stores=f"unix://{tmp_path}/silent.sock?acks=on")
-    WIRING.write(made())
+    callspan.instrument(stores=f"unix://{tmp_path}/silent.sock")
+    WIRING.write(made(metadata={"long": "x" * 2_000_000}))
     closes = threading.Thread(target=change)
     began = time.monotonic()
     closes.start()

@@ -46,7 +46,7 @@ class Raising(TracerProvider):
 
 
 def test_a_provider_that_raises_costs_the_spans_and_no_record(tmp_path: Path) -> None:
-    stores = f"jsonl:///{tmp_path / 'calls.jsonl'}"
+    stores = f"sqlite:///{tmp_path / 'calls.db'}"
     handle = callspan.instrument(sdks=NONE, tracer_provider=Raising(), stores=stores)
     with callspan.session("chat"), callspan.record_call(provider="mine") as call:
         call.response({"choices": []})
