@@ -30,7 +30,6 @@ MODULES: Final = (
     "openai._resource", "anthropic._models",
     "opentelemetry._logs", "opentelemetry.sdk._logs", "opentelemetry.metrics._internal",
     "opentelemetry.exporter.otlp.proto.http._log_exporter", "opentelemetry.exporter.otlp.proto.grpc._log_exporter",
-    "opentelemetry.exporter.otlp.proto.http._common",
 )  # fmt: skip
 """Modules whose names say that they may move."""
 

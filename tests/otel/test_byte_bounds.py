@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from callspan import ByteBoundedExporter
-from callspan.otlp.byte_bounds import export_parts
 from callspan.otlp.providers import OtlpProviders
 from tests.otel.receiver import OtlpReceiver
 
@@ -25,7 +23,7 @@ def picky() -> OtlpReceiver:
 
 
 def own_provider(receiver: OtlpReceiver) -> TracerProvider:
-    provider = OtlpProviders(receiver.url).tracer_provider()
+    provider = OtlpProviders(receiver.url).provider("traces")
     assert provider is not None
     return provider
 
@@ -91,9 +89,15 @@ def test_grpc_has_the_same_limit_and_is_kept_within(receiver: OtlpReceiver) -> N
     assert len(receiver.spans) == 300
 
 
-class Result(Enum):
-    SUCCESS = 0
-    FAILURE = 1
+class Sizes(SpanExporter):
+    """An exporter that keeps the number of items of each batch."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def export(self, spans: Any) -> SpanExportResult:
+        self.seen.append(len(spans))
+        return SpanExportResult.SUCCESS
 
 
 def item(size: int, **other: Any) -> Any:
@@ -103,7 +107,6 @@ def item(size: int, **other: Any) -> Any:
 @pytest.mark.parametrize(
     ("batch", "sizes"),
     [
-        ([], [0]),
         ([item(10)] * 3, [3]),
         ([item(900)] * 3, [2, 1]),
         ([item(10), item(9000), item(10)], [1, 1, 1]),
@@ -113,17 +116,6 @@ def item(size: int, **other: Any) -> Any:
     ],
 )
 def test_batches_are_cut_by_the_bytes_of_what_they_hold(batch: list[Any], sizes: list[int]) -> None:
-    seen: list[int] = []
-
-    def export(part: Any) -> Result:
-        seen.append(len(part))
-        return Result.SUCCESS
-
-    assert export_parts(export, batch, 3000) is Result.SUCCESS
-    assert seen == sizes
-
-
-def test_one_part_that_fails_is_reported_and_the_others_are_sent() -> None:
-    results = iter([Result.SUCCESS, Result.FAILURE, Result.SUCCESS])
-    assert export_parts(lambda part: next(results), [item(900)] * 3, 1000) is Result.FAILURE
-    assert next(results, None) is None
+    behind = Sizes()
+    assert ByteBoundedExporter(behind, 3000).export(batch) is SpanExportResult.SUCCESS
+    assert behind.seen == sizes

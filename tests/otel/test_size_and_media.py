@@ -39,7 +39,7 @@ def sent(provider: ScriptedProvider, receiver: OtlpReceiver, tmp_path: Path) -> 
     """Make one call of either SDK and return its span as it arrived, spans' content checked against the caps."""
 
     def call(request: dict[str, Any], reply: str = "Well.", sdk: str = "openai", **settings: Any) -> ReceivedSpan:
-        tracer_provider = OtlpProviders(receiver.url).tracer_provider()
+        tracer_provider = OtlpProviders(receiver.url).provider("traces")
         provider.reply(text=reply)
         handle = callspan.instrument(
             stores=f"sqlite:///{tmp_path / 'a.db'}", tracer_provider=tracer_provider, **settings

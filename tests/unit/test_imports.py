@@ -18,6 +18,7 @@ ELSEWHERE = ("cli", "testing", "datasets", "reports", "environments")
 DECLARED = {
     "opening.py: callspan.delivery.takeover": "within open_store(deliver=True)",
     "otlp/providers.py: opentelemetry.sdk._logs": "within instrument(otlp=...)",
+    "otlp/providers.py: opentelemetry.sdk._logs.export": "within instrument(otlp=...)",
     "otlp/providers.py: opentelemetry.sdk.metrics": "within instrument(otlp=...)",
     "otlp/providers.py: opentelemetry.sdk.metrics.export": "within instrument(otlp=...)",
 }

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from callspan.otlp.exporting import OwnExporter
     from callspan.otlp.providers import OtlpProviders
     from callspan.testing import ScriptedProvider
     from callspan.wiring import Handle
@@ -164,9 +163,9 @@ def _providers(
     sending = OtlpProviders(otlp, service="callspan-demo")
     try:
         made = {
-            "tracer_provider": sending.tracer_provider() or TracerProvider(),
-            "meter_provider": sending.meter_provider(),
-            "logger_provider": sending.logger_provider() if log_events else None,
+            "tracer_provider": sending.provider("traces") or TracerProvider(),
+            "meter_provider": sending.provider("metrics"),
+            "logger_provider": sending.provider("logs") if log_events else None,
         }
     except ImportError as error:
         context.fail(error_text(error))
@@ -315,13 +314,6 @@ def _accepted_spans(traced: _Emitted) -> int | None:
     return None if exporter is None else len(traced.spans) - exporter.lost
 
 
-def _how(signal: str, exporter: OwnExporter, spans: int) -> str:
-    why = f" ({exporter.trouble})" if exporter.trouble else ""
-    if signal != "traces":
-        return f"not taken{why}" if exporter.trouble else "taken"
-    return f"taken, all {spans} spans" if not exporter.lost else f"not taken, {exporter.lost} of {spans} spans{why}"
-
-
 def _say_where(context: CommandContext, traced: _Emitted) -> None:
     line = context.screen.line
     kinds = Counter(span.name.split(" ")[0] for span in traced.spans)
@@ -344,8 +336,9 @@ def _say_where(context: CommandContext, traced: _Emitted) -> None:
     )
     line(("Spans    ", "bold"), f"{len(traced.spans)} in {len(traces)} traces: {spans}")
     if traced.sent is not None:
-        for signal, exporter in traced.sent.exporters.items():
-            line("         ", f"{signal} {_how(signal, exporter, len(traced.spans))}: {exporter.address}")
+        accepted = _accepted_spans(traced)
+        if accepted is not None:
+            line("         ", f"{accepted} of them accepted by {traced.sent.address('traces')}")
     else:
         line("         in memory only; to see them in Jaeger (http://localhost:16686):")
         line("         ", (_JAEGER, "cyan"))

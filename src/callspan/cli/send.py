@@ -21,7 +21,7 @@ from callspan.otlp.sender import Sender, UnavailableError
 from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load
-from callspan.stores.base import CallFilter, Reader
+from callspan.stores.base import CallFilter
 from callspan.stores.protocol import SqlStore
 from callspan.stores.sent import BusyError, SentVersions
 from callspan.stores.urls import find_store, first_readable
@@ -78,7 +78,7 @@ def _send(
 ) -> None:
     failure: str | None = None
     with context.reader() as reader, closing(_sent(context, receiver)) as sent:
-        sender, spans = Sender(receiver, sent, again=again), _spans(reader, settings)
+        sender, spans = Sender(receiver, sent, again=again), RecordedSpans(reader, settings)
         with progress("spans", shown=not context.json) as tell:
 
             def told() -> None:
@@ -109,7 +109,7 @@ def _follow(context: CommandContext, receiver: Receiver, settings: Settings, *, 
                 if sender is None:
                     sender = Sender(receiver, stack.enter_context(closing(_sent(context, receiver))), again=again)
                 with context.reader() as reader:
-                    sender.send_new(reader, _spans(reader, settings))
+                    sender.send_new(reader, RecordedSpans(reader, settings))
                 again = False
             except UnavailableError as error:
                 trouble = f"{receiver.name} is unavailable ({error}); it is tried again"
@@ -141,13 +141,6 @@ def _sent(context: CommandContext, receiver: Receiver) -> SentVersions:
         context.fail(f"Another process sends {safe_name(context.store)} to {receiver.name}.")
     except store_errors() as error:
         context.fail(error_text(error))
-
-
-def _spans(reader: Reader, settings: Settings) -> RecordedSpans:
-    try:
-        return RecordedSpans(reader, settings)
-    except ValueError as error:
-        raise click.UsageError(f"OTEL_*_LIMIT: {error_text(error)}") from error
 
 
 def _report(context: CommandContext, sender: Sender, receiver: str, failure: str | None, *, is_filtered: bool) -> None:

@@ -6,20 +6,18 @@ which then rejects all of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-
-from callspan.fail_open import fail_open
 
 MAX_BATCH_BYTES: Final = 3 << 20
 """Less than the 4 MiB limit of gRPC receivers, because sizes are estimated."""
 
 _OVERHEAD_BYTES: Final = 512
 _SCALAR_BYTES: Final = 32
-_CUT: Final = fail_open("cut a batch of spans by its bytes")
+_SUCCESS: Final = SpanExportResult.SUCCESS
 _T = TypeVar("_T")
 
 
@@ -40,10 +38,8 @@ class ByteBoundedExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export all parts; FAILURE if any of them failed."""
-        if not spans:
-            return SpanExportResult.SUCCESS
-        result: SpanExportResult = export_parts(self._exporter.export, spans, self._max_bytes)
-        return result
+        results = [self._export_part(part) for part in parts_of(spans, self._max_bytes)]
+        return next((one for one in results if one.name != _SUCCESS.name), results[-1] if results else _SUCCESS)
 
     def shutdown(self) -> None:
         """Shut down the wrapped exporter."""
@@ -53,18 +49,8 @@ class ByteBoundedExporter(SpanExporter):
         """Flush the wrapped exporter."""
         return self._exporter.force_flush(timeout_millis)
 
-
-def export_parts(export: Callable[[Sequence[_T]], Any], batch: Sequence[_T], max_bytes: int) -> Any:  # noqa: ANN401
-    """Export spans or log records in parts of at most `max_bytes` (estimated); a larger single item is sent alone.
-
-    Return the first unsuccessful result, else the last one; results are the exporter's own.
-    """
-    parts: list[Sequence[_T]] = [batch]
-    with _CUT:
-        parts = list(parts_of(batch, max_bytes))
-    results = [export(part) for part in parts]
-    failed = (result for result in results if getattr(result, "name", None) != "SUCCESS")
-    return next(failed, results[-1]) if results else export(batch)
+    def _export_part(self, part: Sequence[ReadableSpan]) -> SpanExportResult:
+        return self._exporter.export(part)
 
 
 def parts_of(batch: Sequence[_T], max_bytes: int, most: int | None = None) -> Iterator[list[_T]]:

@@ -6,107 +6,124 @@ import atexit
 import logging
 import os
 import platform
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from opentelemetry import _logs, metrics, trace
 from opentelemetry.sdk.resources import HOST_NAME, SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from callspan.fail_open import fail_open, log
-from callspan.otlp.exporting import OwnExporter
-from callspan.otlp.variables import Signal, default_endpoint, endpoint_of, protocol_of, wanted_signals
+from callspan.otlp.byte_bounds import ByteBoundedExporter
+from callspan.otlp.variables import Signal, default_endpoint, endpoint_of, protocol_of, variable_of, wanted_signals
 from callspan.safe_urls import is_http_url, safe_name
 from callspan.service import instance_id, service_name
 from callspan.settings import SettingError
 
 _SET_UP: Final = fail_open("set up the OTLP exporters")
-_Provider = TypeVar("_Provider")
 _LAST_S: Final = 3.0
-"""Seconds that a process may retry at exit."""
-_CLASSES: Final = {
+"""Seconds that a request may take, retries included, once the process ends; for metrics, which are sums, always."""
+_CLASSES: Final[Mapping[Signal, tuple[str, str]]] = {
     "traces": ("trace_exporter", "OTLPSpanExporter"),
     "metrics": ("metric_exporter", "OTLPMetricExporter"),
     "logs": ("_log_exporter", "OTLPLogExporter"),
 }
+_GLOBAL: Final[tuple[tuple[Signal, Callable[[], object], Callable[[Any], None]], ...]] = (
+    ("logs", _logs.get_logger_provider, _logs.set_logger_provider),
+    ("metrics", metrics.get_meter_provider, metrics.set_meter_provider),
+    ("traces", trace.get_tracer_provider, trace.set_tracer_provider),
+)
+"""The provider created last is shut down first at exit, and spans matter most."""
 _in_force: Final[list[OtlpProviders]] = []
 """The objects that created the global providers."""
 
 
+class OwnExporter(ByteBoundedExporter):
+    """OpenTelemetry's exporter of spans or log events, in batches limited by bytes. Its attributes are for any thread.
+
+    Why a batch was not accepted is logged by OpenTelemetry's exporter.
+    """
+
+    def __init__(self, make: Callable[[float | None], SpanExporter]) -> None:
+        """`make` makes the exporter; its argument is the time limit of a request in seconds, None: the default."""
+        super().__init__(make(None))
+        self._make = make
+        self.lost = 0
+        """Number of spans or log events that the receiver did not accept."""
+        self.is_accepted = True
+        """Whether the receiver accepted the last batch."""
+
+    def end(self) -> None:
+        """Let requests take 3 s from now on, and wait for no retry, because the process is about to end."""
+        before, self._exporter = self._exporter, self._make(_LAST_S)
+        before.shutdown()
+
+    def _export_part(self, part: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.is_accepted = False
+        self.lost += len(part)
+        result = super()._export_part(part)
+        if result.name == SpanExportResult.SUCCESS.name:
+            self.is_accepted = True
+            self.lost -= len(part)
+        return result
+
+
 class OtlpProviders:
-    """Creates providers that send by OTLP, each on first use. They share a resource."""
+    """Creates providers that send by OTLP. They share a resource."""
 
     def __init__(self, otlp: str | bool, service: str | None = None) -> None:
         """`otlp` is the argument of `instrument()`; `service` the service name if the environment has none."""
         self.exporters: dict[Signal, OwnExporter] = {}
-        """The exporters by signal, created on first use."""
-        self.made: list[tuple[object, OwnExporter]] = []
-        """Each provider with its exporter."""
+        """Those of spans and log events, once their provider was created."""
         self._base = otlp.rstrip("/") if isinstance(otlp, str) else None
         self._wanted = wanted_signals(otlp)
         self._resource = _resource_of(service)
 
-    def tracer_provider(self) -> TracerProvider | None:
-        """Return a provider for spans, None if they are disabled. Raises ImportError without an exporter."""
-        exporter = self._exporter("traces", SpanExportResult.FAILURE)
-        if exporter is None:
-            return None
-        provider = TracerProvider(resource=self._resource)
-        processor: Any = BatchSpanProcessor
-        provider.add_span_processor(processor(exporter))
-        return self._made(provider, exporter)
-
-    def meter_provider(self) -> metrics.MeterProvider | None:
-        """Return a provider for metrics, None if they are disabled. Raises ImportError without an exporter."""
-        from opentelemetry.sdk.metrics import MeterProvider
-        from opentelemetry.sdk.metrics.export import MetricExportResult, PeriodicExportingMetricReader
-
-        exporter = self._exporter("metrics", MetricExportResult.FAILURE)
-        if exporter is None:
-            return None
-        reader: Any = PeriodicExportingMetricReader
-        return self._made(MeterProvider([reader(exporter)], resource=self._resource), exporter)
-
-    def logger_provider(self) -> _logs.LoggerProvider | None:
-        """Return a provider for log events, None if they are disabled. Raises ImportError without an exporter."""
-        from opentelemetry.sdk._logs import LoggerProvider
-        from opentelemetry.sdk._logs import export as logs_export
-
-        result = getattr(logs_export, "LogRecordExportResult", None) or logs_export.LogExportResult
-        exporter = self._exporter("logs", result.FAILURE)
-        if exporter is None:
-            return None
-        provider = LoggerProvider(resource=self._resource)
-        processor: Any = logs_export.BatchLogRecordProcessor
-        provider.add_log_record_processor(processor(exporter))
-        return self._made(provider, exporter)
-
-    def end(self, timeout_s: float = _LAST_S) -> None:
-        """Limit all retries from now on, because the process is about to end."""
-        for exporter in self.exporters.values():
-            exporter.end(timeout_s)
-
-    def _exporter(self, signal: Signal, failure: object) -> OwnExporter | None:
+    def provider(self, signal: Signal) -> Any:  # noqa: ANN401 - of three kinds
+        """Create the provider of a signal; None if the signal is disabled. Raises ImportError without an exporter."""
         if signal not in self._wanted:
             return None
-        endpoint = None if self._base is None else f"{self._base}/v1/{signal}"
+        if signal == "metrics":
+            from opentelemetry.sdk.metrics import MeterProvider
+            from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+
+            exporter = self._exporter(signal, None if variable_of("TIMEOUT", signal) else _LAST_S)
+            return MeterProvider([PeriodicExportingMetricReader(exporter)], resource=self._resource)
+        own = self.exporters[signal] = OwnExporter(lambda timeout_s: self._exporter(signal, timeout_s))
+        if signal == "traces":
+            tracers = TracerProvider(resource=self._resource)
+            tracers.add_span_processor(BatchSpanProcessor(own))
+            return tracers
+        from opentelemetry.sdk._logs import LoggerProvider
+        from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+
+        loggers, processor = LoggerProvider(resource=self._resource), BatchLogRecordProcessor
+        loggers.add_log_record_processor(processor(own))  # type: ignore[arg-type]
+        return loggers
+
+    def address(self, signal: Signal) -> str:
+        """Return the URL that a signal is sent to, without a password."""
+        return safe_name(self._endpoint(signal) or endpoint_of(signal) or default_endpoint(signal))
+
+    def end(self) -> None:
+        """Limit all requests from now on, because the process is about to end."""
+        for exporter in self.exporters.values():
+            exporter.end()
+
+    def _endpoint(self, signal: Signal) -> str | None:
+        return None if self._base is None else f"{self._base}/v1/{signal}"
+
+    def _exporter(self, signal: Signal, timeout_s: float | None) -> Any:  # noqa: ANN401 - of three kinds
+        endpoint = self._endpoint(signal)
         protocol = "http/protobuf" if endpoint is not None else protocol_of(signal)
-        address = endpoint or endpoint_of(signal) or default_endpoint(signal)
         module, name = _CLASSES[signal]
         try:
             package = import_module(f"opentelemetry.exporter.otlp.proto.{protocol.partition('/')[0]}.{module}")
         except ImportError as error:
             raise ImportError(f'Nothing is sent by OTLP: {protocol} needs pip install "callspan[otlp]"') from error
-        made = OwnExporter(getattr(package, name)(endpoint=endpoint), signal, address, failure)
-        self.exporters[signal] = made
-        return made
-
-    def _made(self, provider: _Provider, exporter: OwnExporter) -> _Provider:
-        self.made.append((provider, exporter))
-        return provider
+        return getattr(package, name)(endpoint=endpoint, timeout=timeout_s)
 
 
 def check_otlp(otlp: object) -> None:
@@ -128,17 +145,15 @@ def set_up_global(otlp: str | bool, *, wanted: Sequence[Signal]) -> None:
     """
     with _SET_UP:
         providers = OtlpProviders(otlp)
-        missing: set[str] = set()
-        # The provider created last is shut down first at exit, and spans matter most.
-        for signal, current, make, put in (
-            ("logs", _logs.get_logger_provider, providers.logger_provider, _logs.set_logger_provider),
-            ("metrics", metrics.get_meter_provider, providers.meter_provider, metrics.set_meter_provider),
-            ("traces", trace.get_tracer_provider, providers.tracer_provider, trace.set_tracer_provider),
-        ):
+        for signal, current, put in _GLOBAL:
             if signal in wanted and is_placeholder(current()):
-                _put(make, put, missing)
-        for sentence in missing:
-            log(logging.WARNING, "%s", sentence)
+                try:
+                    provider = providers.provider(signal)
+                except ImportError as error:
+                    log(logging.WARNING, "%s", error)
+                    break
+                if provider is not None:
+                    put(provider)
         if providers.exporters:
             _in_force.append(providers)
             atexit.register(providers.end)
@@ -149,39 +164,10 @@ def is_placeholder(provider: object) -> bool:
     return type(provider).__name__.lstrip("_").startswith("Proxy")
 
 
-@contextmanager
-def limited_retries(timeout_s: float) -> Iterator[None]:
-    """Limit the retries of the global providers created here in the block."""
-    with ExitStack() as stack:
-        for providers in _in_force:
-            for exporter in providers.exporters.values():
-                stack.enter_context(exporter.limited(timeout_s))
-        yield
-
-
-def last_exports(timeout_s: float = _LAST_S) -> None:
-    """Limit the retries of the global providers created here, because the process is about to end."""
-    for providers in _in_force:
-        providers.end(timeout_s)
-
-
-def delivers(provider: object) -> bool:
-    """Return whether the receiver accepted the last batch of a provider; True for providers not created here.
-
-    Also True if the receiver does not support the signal: a warning was logged, and a retry would not help.
-    """
-    ours = (exporter for providers in _in_force for made, exporter in providers.made if made is provider)
-    return not any(exporter.outage for exporter in ours)
-
-
-def _put(make: Callable[[], Any], put: Callable[[Any], None], missing: set[str]) -> None:
-    try:
-        provider = make()
-    except ImportError as error:
-        missing.add(str(error))
-        return
-    if provider is not None:
-        put(provider)
+def spans_are_accepted() -> bool:
+    """Return whether the receiver accepted the last batch of spans of the provider created here; True without one."""
+    exporters = (providers.exporters.get("traces") for providers in _in_force)
+    return all(exporter is None or exporter.is_accepted for exporter in exporters)
 
 
 def _resource_of(service: str | None) -> Resource:

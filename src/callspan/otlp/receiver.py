@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
@@ -11,7 +13,6 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.util.re import parse_env_headers
 
-from callspan.otlp.exporting import TOO_LARGE, Failure, failure_of, logged, named_status
 from callspan.otlp.variables import Protocol, endpoint_of, protocol_of, variable_of
 from callspan.safe_urls import HIDDEN, error_text, is_http_url, safe_name, without_passwords
 from callspan.settings import SettingError
@@ -26,8 +27,12 @@ _GRACE_S: Final = 1.0
 """The exporter itself ends a request at its time limit, unless the answer drips."""
 _SHORTEST_SECRET: Final = 4
 _LONGEST: Final = 300
-_PERMANENT: Final = frozenset({"400", "413", "422", "INVALID_ARGUMENT", "OUT_OF_RANGE"})
+_PERMANENT: Final = (400, 413, 422, "INVALID_ARGUMENT", "OUT_OF_RANGE")
 """Statuses that are about the spans of the request: the receiver may take others."""
+_TOO_LARGE: Final = re.compile(r"larger than max|too large|exceeds max", re.IGNORECASE)
+_SYSTEM_ERROR: Final = re.compile(r"\[Errno -?\d+\] ([\w ]+)")
+_LOGGERS: Final = (_EXPORTERS["http/protobuf"], "opentelemetry.exporter.otlp.proto.grpc.exporter")
+"""Where the exporters log why a request failed, which their result does not say."""
 
 
 class Refusal(NamedTuple):
@@ -59,12 +64,16 @@ class Receiver:
         """Its URL without user, password and query."""
         self._limit_s = _seconds(variable_of("TIMEOUT"))
         self._secrets = [*_secrets(variable_of("HEADERS"))]
+        self._logged: list[logging.LogRecord] = []
         self._exporter = self._made(endpoint)
+        for name in _LOGGERS:
+            # Before the filters that are there, which drop repeated messages.
+            logging.getLogger(name).filters.insert(0, self._collect)
         self._running: threading.Thread | None = None
 
     def send(self, spans: Sequence[ReadableSpan]) -> Refusal | None:
         """Send spans in one request, with the exporter's retries; None: the receiver took them."""
-        answers: list[Failure | None] = []
+        answers: list[Refusal | None] = []
         if self._running is None or not self._running.is_alive():
             # On a thread: a receiver whose answer drips never exceeds the exporter's own time limit.
             self._running = threading.Thread(target=self._export, args=(spans, answers), daemon=True)
@@ -72,16 +81,17 @@ class Receiver:
         self._running.join(self._limit_s + _GRACE_S)
         if not answers:
             return Refusal(f"no complete answer within {self._limit_s:g} s", is_permanent=False)
-        failure = answers[0]
-        if failure is None:
-            return None
-        is_permanent = failure.cause == TOO_LARGE or failure.status in _PERMANENT
-        return Refusal(self._reason(failure), is_permanent)
+        return answers[0]
 
     def close(self) -> None:
         """Close connections."""
-        with logged():
-            self._exporter.shutdown()
+        self._exporter.shutdown()
+        for name in _LOGGERS:
+            logging.getLogger(name).removeFilter(self._collect)
+
+    def _collect(self, record: logging.LogRecord) -> bool:
+        self._logged.append(record)
+        return False
 
     def _full(self, url: str) -> str:
         if not is_http_url(url) or "@" in url or "?" in url:
@@ -101,26 +111,32 @@ class Receiver:
             raise SettingError(f"OTEL_EXPORTER_OTLP_*: {error_text(error)}") from error
         return made
 
-    def _export(self, spans: Sequence[ReadableSpan], answers: list[Failure | None]) -> None:
-        with logged() as records:
-            try:
-                result = self._exporter.export(spans)
-            except Exception as error:  # noqa: BLE001 - said by the thread that waits
-                answers.append(failure_of(records, error))
-                return
-        answers.append(None if result is SpanExportResult.SUCCESS else failure_of(records))
+    def _export(self, spans: Sequence[ReadableSpan], answers: list[Refusal | None]) -> None:
+        self._logged.clear()
+        try:
+            result = self._exporter.export(spans)
+        except Exception as error:  # noqa: BLE001 - said by the thread that waits
+            answers.append(Refusal(self._line(str(error)), is_permanent=False))
+            return
+        answers.append(None if result is SpanExportResult.SUCCESS else self._refusal())
 
-    def _reason(self, failure: Failure) -> str:
-        """Return the cause and the receiver's words, one line of printable characters without what headers had."""
-        said = failure.words
+    def _refusal(self) -> Refusal:
+        """Return what the exporter logged last, if it has a cause in it."""
+        record = next((one for one in reversed(self._logged) if len(one.args or ()) > 1), None)
+        if record is None or not isinstance(record.args, tuple):
+            return Refusal("it does not say why", is_permanent=False)
+        text = record.getMessage()
+        is_permanent = any(getattr(one, "name", one) in _PERMANENT for one in record.args)
+        return Refusal(self._line(text), is_permanent or _TOO_LARGE.search(text) is not None)
+
+    def _line(self, text: str) -> str:
+        """Return an error of the system, else the text as one line of printable characters without what headers had."""
+        if (error := _SYSTEM_ERROR.search(text)) is not None:
+            return error[1]
         for secret in self._secrets:
-            said = said.replace(secret, HIDDEN)
-        line = " ".join("".join(one if one.isprintable() else " " for one in said).split())
-        line = without_passwords(line)[:_LONGEST]
-        if failure.status is None:
-            return failure.cause or line or "it does not say why"
-        status = named_status(failure.status)
-        return status if not line or line in status else f"{status}: {line}"
+            text = text.replace(secret, HIDDEN)
+        line = " ".join("".join(one if one.isprintable() else " " for one in text).split())
+        return without_passwords(line)[:_LONGEST]
 
 
 def _secrets(headers: str) -> Iterator[str]:

@@ -9,11 +9,9 @@ from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
 from msgspec.structs import replace
-from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event as SdkEvent
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits
-from opentelemetry.sdk.util import BoundedList
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
@@ -64,11 +62,11 @@ class Group(NamedTuple):
     """The spans of a session, or of some records outside of sessions."""
 
     spans: list[RecordedSpan]
-    unsampled: list[str]
+    unsampled: set[str]
     """Keys of the records without a span because it was not sampled."""
-    unended: list[str]
+    unended: set[str]
     """Keys of the records that have not ended."""
-    ended: list[str]
+    ended: set[str]
 
 
 class _Process(NamedTuple):
@@ -81,10 +79,9 @@ class RecordedSpans:
     """Makes the spans of a store's records. One session is in memory at a time."""
 
     def __init__(self, reader: Reader, settings: Settings) -> None:
-        """`settings` say what spans show. Raises ValueError where one of OpenTelemetry's limits is malformed."""
+        """`settings` say what spans show."""
         self._reader, self._settings = reader, settings
         self._projection, self._options = Projection(settings), ScopeSpanOptions.of(settings)
-        self._limits = SpanLimits()
 
     def of_session(self, summary: SessionSummary, since_ns: int | None = None) -> Group:
         """Return the spans of a session and all in it; what its process left is ended where it was last heard of.
@@ -160,14 +157,14 @@ class RecordedSpans:
                 for span in spans
                 if span.start_ns >= since_ns
             ],
-            [run_key(one) for one in done if _is_unsampled(one)],
-            [run_key(one) for one in known if is_open(one)],
-            [run_key(one) for one in done],
+            {run_key(one) for one in done if _is_unsampled(one)},
+            {run_key(one) for one in known if is_open(one)},
+            {run_key(one) for one in done},
         )  # fmt: skip
 
     def _recorded(self, span: Span, process: _Process) -> RecordedSpan:
         version = 2 * span.end_ns + (span.failure is not None)
-        made = readable(span, _resource(process, self._settings.service), self._limits)
+        made = readable(span, _resource(process, self._settings.service))
         return RecordedSpan(f"{span.trace_id} {span.span_id}", version, made)
 
 
@@ -229,28 +226,17 @@ def _scope() -> InstrumentationScope:
 _SCOPE: Final = _scope()
 
 
-def readable(span: Span, resource: Resource | None = None, limits: SpanLimits | None = None) -> ReadableSpan:
-    """Return a span as OpenTelemetry's exporters take it, within its limits; None: those of the environment."""
-    limits = limits or SpanLimits()
-    own = _context(span.trace_id, span.span_id, state=span.trace_state)
+def readable(span: Span, resource: Resource | None = None) -> ReadableSpan:
+    """Return a span as OpenTelemetry's exporters take it."""
     above = span.parent_span_id
-    events = [
-        SdkEvent(
-            event.name,
-            _bounded(event.attributes or {}, limits.max_event_attributes, limits.max_attribute_length),
-            event.time_ns,
-        )
-        for event in span.events
-    ]
-    links = [Link(_context(one.trace_id, one.span_id, is_remote=one.is_remote)) for one in span.links]
     return ReadableSpan(
         span.name,
-        own,
+        _context(span.trace_id, span.span_id, state=span.trace_state),
         None if above is None else _context(span.trace_id, above, is_remote=span.is_parent_remote),
         resource,
-        _bounded(span.attributes, limits.max_span_attributes, limits.max_span_attribute_length),
-        BoundedList.from_seq(limits.max_events, events) if limits.max_events is not None else events,
-        BoundedList.from_seq(limits.max_links, links) if limits.max_links is not None else links,
+        span.attributes,
+        [SdkEvent(event.name, event.attributes, event.time_ns) for event in span.events],
+        [Link(_context(one.trace_id, one.span_id, is_remote=one.is_remote)) for one in span.links],
         SpanKind.CLIENT if span.is_client else SpanKind.INTERNAL,
         None,
         Status() if span.failure is None else Status(StatusCode.ERROR, span.failure),
@@ -258,10 +244,6 @@ def readable(span: Span, resource: Resource | None = None, limits: SpanLimits | 
         span.end_ns,
         _SCOPE,
     )
-
-
-def _bounded(attributes: Attributes, most: int | None, value_chars: int | None) -> BoundedAttributes:
-    return BoundedAttributes(most, attributes, immutable=True, max_value_len=value_chars)
 
 
 def _context(trace_id: str, span_id: str, *, is_remote: bool = False, state: str | None = None) -> SpanContext:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final
@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from callspan.otlp.byte_bounds import MAX_BATCH_BYTES, parts_of
 from callspan.otlp.receiver import Receiver
 from callspan.otlp.recorded import Group, RecordedSpan, RecordedSpans
-from callspan.record.call import CallRecord
 from callspan.record.events import record_key
 from callspan.record.interrupted import INTERRUPTED
 from callspan.stores.base import RUNNING, CallFilter, Event, Reader, SessionSummary
@@ -54,6 +53,8 @@ class Sender:
         self._again = again
         self._done: dict[str, int] = {}
         """What was sent or looked at in this round, by key."""
+        self._whole: set[str] = set()
+        """The sessions that were sent whole in this round."""
         self._refused: set[tuple[str, int]] = set()
         self._since_ns = 0 if again else max(0, sent.mark_ns - _OVERLAP_NS)
         self._seen: dict[tuple[str, str], int] = {}
@@ -71,6 +72,7 @@ class Sender:
         `tell` is called now and then. Raises UnavailableError: what was not sent is sent the next time.
         """
         self._done.clear()
+        self._whole.clear()
         rows = (row for row in self._sent.written_since(self._since_ns) if not self._was_seen(row))
         while some := list(islice(rows, _ROWS_AT_ONCE)):
             self._send(self._groups(reader, spans, some))
@@ -106,21 +108,24 @@ class Sender:
         return self._seen.get((row.kind, row.ident)) == row.stored_ns
 
     def _groups(self, reader: Reader, spans: RecordedSpans, rows: list[Written]) -> Iterator[Group]:
-        """Yield the spans of what was written: calls with a trace by themselves, else with those of their session."""
-        starts = defaultdict[str, list[int]](list)
+        """Yield the spans of what was written, and those of its sessions; of a session that goes on, the later ones."""
+        starts: dict[str, int] = {}
         for row in rows:
-            if row.session_id is not None and row.kind != "call":
-                starts[row.session_id].append(row.start_ns)
-        calls = [row for row in rows if row.kind == "call" and row.session_id not in starts]
-        yield from spans.outside(_alone(reader, calls, starts), _loose_events(reader, rows))
-        for session_id, began in starts.items():
+            if row.session_id is not None and row.session_id not in self._whole:
+                starts[row.session_id] = min(row.start_ns, starts.get(row.session_id, row.start_ns))
+        loose = (reader.call(row.ident) for row in rows if row.kind == "call" and row.session_id is None)
+        yield from spans.outside((call for call in loose if call is not None), _loose_events(reader, rows))
+        for session_id, began_ns in starts.items():
             if (summary := reader.session(session_id)) is not None:
-                yield self._of_session(spans, summary, min(began))
+                yield self._of_session(spans, summary, began_ns)
 
     def _of_session(self, spans: RecordedSpans, summary: SessionSummary, since_ns: int | None = None) -> Group:
         if summary.outcome == INTERRUPTED:
             self._left[_left_key(summary)] = summary.last_ns or 0
-        return spans.of_session(summary, since_ns if summary.outcome == RUNNING else None)
+        if summary.outcome == RUNNING:
+            return spans.of_session(summary, since_ns)
+        self._whole.add(summary.session.session_id)
+        return spans.of_session(summary)
 
     def _send_left(self, reader: Reader, spans: RecordedSpans) -> None:
         left = reader.sessions(which=CallFilter(session_outcome=INTERRUPTED))
@@ -182,16 +187,6 @@ class Sender:
 
 def _left_key(summary: SessionSummary) -> str:
     return f"left {summary.session.session_id}"
-
-
-def _alone(reader: Reader, rows: Iterable[Written], starts: dict[str, list[int]]) -> Iterator[CallRecord]:
-    """Yield the calls with a trace, and those in no session; add the sessions of others to `starts`."""
-    for row in rows:
-        call = reader.call(row.ident)
-        if call is not None and call.span_id is None and row.session_id is not None:
-            starts[row.session_id].append(row.start_ns)
-        elif call is not None:
-            yield call
 
 
 def _loose_events(reader: Reader, rows: list[Written]) -> Iterator[Event]:

@@ -210,7 +210,7 @@ class Wiring:
             self._pipeline.recorder.flush(timeout_s / 3)
             self._pipeline.recorder.say_lost_memory()
         providers = self._pipeline.providers if self._pipeline is not None else Providers()
-        providers.last_flush(timeout_s / 3)
+        providers.flush(timeout_s / 3)
 
     def write(self, record: Record) -> None:
         """Process and store a record made from another instrumentation's span."""

@@ -20,6 +20,7 @@ from callspan.agent.context import content_of
 from callspan.agent.provider_tools import record_provider_tools
 from callspan.agent.runtime import CALL_SPANS, Runtime
 from callspan.agent.scope import ambient
+from callspan.background import Worker
 from callspan.cost import published
 from callspan.delivery.recorder import Listener, Recorder
 from callspan.fail_open import fail_open, value_of
@@ -27,7 +28,7 @@ from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.exchange import Exchange
 from callspan.observe.live_call import CallFactory
 from callspan.observe.ports import AlreadySeen
-from callspan.otlp.providers import delivers, last_exports, limited_retries
+from callspan.otlp.providers import spans_are_accepted
 from callspan.otlp.variables import SIGNALS, Signal
 from callspan.process import processors
 from callspan.process.processed import Processed
@@ -53,6 +54,7 @@ _GLOBAL: Final[tuple[tuple[str, Callable[[], object]], ...]] = (
     ("logger_provider", _logs.get_logger_provider),
 )
 
+_FLUSHES: Final = Worker("callspan-flush")
 _LOAD_STORES: Final = fail_open("import what delivers to the stores")
 
 
@@ -67,7 +69,7 @@ class Pipeline:
         self._version = _version()
         self.recorder = Recorder(settings, providers.listeners, self._priced)
         self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder)
-        self._workers = ForkedWorkers(providers.last_flush, self.recorder.flush)
+        self._workers = ForkedWorkers(providers.flush, self.recorder.flush)
         stricter_ones = {level: strictest(settings.content, level) for level in get_args(Content)}
         self._processors = {
             level: caller_processors(msgspec.structs.replace(settings, content=level), providers.redact)
@@ -185,20 +187,17 @@ class Providers(msgspec.Struct, frozen=True, kw_only=True):
         return [signal for signal in SIGNALS if given[signal] is None and (signal != "logs" or log_events)]
 
     def flush(self, timeout_s: float) -> bool:
-        """Flush the providers; False if one timed out or its receiver did not accept everything."""
-        flushed = True
-        with limited_retries(timeout_s):
-            for name, global_one in _GLOBAL:
-                provider = getattr(self, name) or global_one()
-                flush = getattr(provider, "force_flush", None)
-                if flush is not None:
-                    flushed = bool(value_of(partial(flush, int(timeout_s * 1000)))) and delivers(provider) and flushed
-        return flushed
+        """Flush the providers; False if that took longer, or the receiver of `otlp` did not accept the spans."""
+        flushed: list[bool] = []
+        # By another thread: OpenTelemetry's exporters do not keep the time limit of a flush.
+        _FLUSHES.put(lambda: flushed.append(self._flush(timeout_s)))
+        return _FLUSHES.drain(timeout_s) and flushed == [True] and spans_are_accepted()
 
-    def last_flush(self, timeout_s: float) -> bool:
-        """Flush in a process that is about to end: exports that would exceed the time are not retried."""
-        last_exports(timeout_s)
-        return self.flush(timeout_s)
+    def _flush(self, timeout_s: float) -> bool:
+        providers = (getattr(self, name) or global_one() for name, global_one in _GLOBAL)
+        flushes = (flush for one in providers if (flush := getattr(one, "force_flush", None)) is not None)
+        answers = [value_of(partial(flush, int(timeout_s * 1000))) for flush in flushes]
+        return all(answers)
 
 
 def given_providers(base: Providers, arguments: Mapping[str, object]) -> Providers:

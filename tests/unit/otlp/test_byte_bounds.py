@@ -100,4 +100,4 @@ def test_flush_and_shutdown_reach_the_wrapped_exporter() -> None:
 def test_without_the_exporter_it_is_reported_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(ImportError, match=r"callspan\[otlp\]"):
-        OtlpProviders(True).tracer_provider()
+        OtlpProviders(True).provider("traces")
