@@ -19,10 +19,11 @@ from .conftest import NOVEMBER_2026_NS
 
 genai_prices = pytest.importorskip("genai_prices", reason="needs published prices: pip install 'callspan[cost]'")
 _NAMES = {"web_search_requests": "web_searches"}
+Asked = tuple[tuple[str, str], ...]
 _SECOND = 1_000_000_000
 
 
-def by_the_list(provider: str, model: str, tier: str | None, start_ns: int, usage: Usage) -> Decimal | None:
+def by_the_list(provider: str, model: str, asked: Asked, start_ns: int, usage: Usage) -> Decimal | None:
     counts = {_NAMES.get(name, name): count for name in usage.__struct_fields__ if (count := getattr(usage, name))}
     try:
         found = genai_prices.calc_price(
@@ -30,7 +31,7 @@ def by_the_list(provider: str, model: str, tier: str | None, start_ns: int, usag
             model_ref=model,
             provider_id=provider,
             genai_request_timestamp=datetime.fromtimestamp(start_ns // _SECOND, tz=timezone.utc),
-            price_context={"service_tier": tier} if tier else None,
+            price_context=dict(asked) or None,
         )
     except (LookupError, ValueError):
         return None
@@ -61,13 +62,13 @@ def models() -> list[tuple[str, Any]]:
 def test_every_model_costs_what_the_list_says_digit_by_digit(part: int) -> None:
     chance, prices, kept = random.Random(part), PriceList(genai_prices), 0
     for provider, model in models()[part::16]:
-        tier = chance.choice([None, "flex", "priority"])
+        asked = chance.choice([(), (("service_tier", "flex"),), (("speed", "fast"),)])
         for turn in range(2):
             for usage in usages(chance):
                 start_ns = NOVEMBER_2026_NS + turn * _SECOND
-                found = prices.usd((provider, model.id), tier, start_ns, usage)
-                expected = by_the_list(provider, model.id, tier, start_ns, usage)
-                assert str(found) == str(expected), (provider, model.id, tier, usage)
+                found = prices.usd((provider, model.id), asked, start_ns, usage)
+                expected = by_the_list(provider, model.id, asked, start_ns, usage)
+                assert str(found) == str(expected), (provider, model.id, asked, usage)
                 kept += 1
     assert kept
 
@@ -85,8 +86,8 @@ def test_rates_are_computed_once_per_model_and_set_of_counters(monkeypatch: pyte
     prices = PriceList(genai_prices)
     for tokens in range(1, 50):
         usage = Usage(input_tokens=tokens, output_tokens=5)
-        assert prices.usd(("openai", "gpt-4o"), None, NOVEMBER_2026_NS, usage)
-        assert prices.usd(("openai", "no-such-model"), None, NOVEMBER_2026_NS, usage) is None
+        assert prices.usd(("openai", "gpt-4o"), (), NOVEMBER_2026_NS, usage)
+        assert prices.usd(("openai", "no-such-model"), (), NOVEMBER_2026_NS, usage) is None
     assert calls == 2
 
 
@@ -99,14 +100,14 @@ def test_prices_that_change_at_a_date_are_those_of_the_calls_own_time() -> None:
         for year in (2023, 2024, 2025, 2026):
             for hour in (2, 17):
                 start_ns = int(datetime(year, 9, 6, hour, 40, tzinfo=timezone.utc).timestamp()) * _SECOND
-                found = prices.usd((provider, model.id), None, start_ns, usage)
-                assert str(found) == str(by_the_list(provider, model.id, None, start_ns, usage))
+                found = prices.usd((provider, model.id), (), start_ns, usage)
+                assert str(found) == str(by_the_list(provider, model.id, (), start_ns, usage))
 
 
 def test_updated_prices_of_the_list_apply_immediately() -> None:
     snapshot = genai_prices.data_snapshot.get_snapshot()
     prices, usage = PriceList(genai_prices), Usage(input_tokens=1_000_000)
-    before = prices.usd(("openai", "gpt-4o"), None, NOVEMBER_2026_NS, usage)
+    before = prices.usd(("openai", "gpt-4o"), (), NOVEMBER_2026_NS, usage)
     provider = next(one for one in snapshot.providers if one.id == "openai")
     model = replace(
         next(one for one in provider.models if one.id == "gpt-4o"),
@@ -118,7 +119,7 @@ def test_updated_prices_of_the_list_apply_immediately() -> None:
     )
     genai_prices.data_snapshot.set_custom_snapshot(newer)
     try:
-        assert prices.usd(("openai", "gpt-4o"), None, NOVEMBER_2026_NS, usage) == 123
+        assert prices.usd(("openai", "gpt-4o"), (), NOVEMBER_2026_NS, usage) == 123
     finally:
         genai_prices.data_snapshot.set_custom_snapshot(None)
-    assert prices.usd(("openai", "gpt-4o"), None, NOVEMBER_2026_NS, usage) == before != 123
+    assert prices.usd(("openai", "gpt-4o"), (), NOVEMBER_2026_NS, usage) == before != 123

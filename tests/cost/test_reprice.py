@@ -15,6 +15,7 @@ from callspan.records import Cost, Usage, encode
 from callspan.stores import Entry
 from callspan.stores.urls import open_store, sinks_for
 
+from .answers import call_of
 from .conftest import MakeCall
 
 PRICES = {"version": "v1", "models": {"m": {"input": "0.003", "output": "0.29"}}}
@@ -51,6 +52,19 @@ def reprice(url: str, *arguments: str, code: int = 0) -> Any:
 @pytest.fixture
 def store(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/calls.db"
+
+
+def test_a_dimension_that_was_not_priced_when_a_call_was_recorded_is_repaired(store: str) -> None:
+    pytest.importorskip("genai_prices", reason="needs published prices: pip install 'callspan[cost]'")
+    asked = {"model": "claude-opus-4-8", "speed": "fast", "inference_geo": "us"}
+    usage = {"input_tokens": 1000, "output_tokens": 100, "speed": "fast", "inference_geo": "us"}
+    answer = {"type": "message", "content": [], "model": "claude-opus-4-8", "usage": usage}
+    old = Cost(usd=Decimal("0.0075"), source="genai-prices 0.1")
+    keep(store, call_of("messages", asked, answer, "off", cost=old))
+    assert reprice(store, "--all")["changed"] == 1
+    (cost,) = costs(store).values()
+    assert cost is not None
+    assert (cost.usd, cost.estimated, cost.reason) == (Decimal("0.015"), True, "no price for inference_geo=us")
 
 
 def test_calls_without_a_cost_get_one_and_others_keep_theirs(store: str, prices: str, call: MakeCall) -> None:

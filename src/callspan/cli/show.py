@@ -27,7 +27,7 @@ from callspan.formatting import UNKNOWN, count, duration, local_time, money
 from callspan.record.call import Attempt, CallRecord, Timing
 from callspan.record.codec import encode_json
 from callspan.record.messages import Message, tool_name
-from callspan.record.usage import Usage, UsageIteration
+from callspan.record.usage import Cost, Usage, UsageIteration
 from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.stores.aggregates import model_of
@@ -238,8 +238,7 @@ def _facts(call: CallRecord, position: object) -> Iterator[tuple[str, str]]:
     if timing.server_ns is not None:
         yield "server", _server(timing, timing.server_ns)
     yield "tokens", _usage(call.usage)
-    guess = ", estimated" if call.cost and call.cost.estimated else ""
-    yield "cost", money(call.cost.usd if call.cost else None) + (f" by {call.cost.source}{guess}" if call.cost else "")
+    yield "cost", _cost(call.cost)
     yield from (("no cost", why.removeprefix("no cost: ")) for why in why_unknown([call]))
     yield from _end(call)
     if call.request.compacted or (call.response is not None and call.response.compacted):
@@ -272,6 +271,14 @@ def _server(timing: Timing, server_ns: int) -> str:
     if timing.headers_ns is None or timing.answer_ns is None or timing.headers_ns - timing.answer_ns < server_ns:
         return text
     return f"{text}, network {duration(timing.headers_ns - timing.answer_ns - server_ns)} until the headers"
+
+
+def _cost(cost: Cost | None) -> str:
+    if cost is None:
+        return UNKNOWN
+    guess = ", estimated" if cost.estimated else ""
+    why = f": {cost.reason}" if cost.reason else ""
+    return f"{money(cost.usd)} by {cost.source}{guess}{why}"
 
 
 def _labels(call: CallRecord) -> Iterator[tuple[str, str]]:

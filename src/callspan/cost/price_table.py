@@ -4,8 +4,9 @@
 {"version": "contract-7", "models": {"gpt-5*": {"input": "1.25", "output": "10", "cache_read": "0.125"}}}
 ```
 Prices are US dollars per million tokens, `request` per call; a key may be `provider/model` and may end in `*`; `tiers`
-holds the prices of other service tiers, and as `batch` those of batches; without them a batch costs half,
-estimated. The cost that a provider states comes before both.
+holds the prices of other service tiers, as `batch` those of batches (without them a batch costs half, estimated), and
+as `speed=fast` and the like those of other dimensions, see `callspan.cost.dimensions`; `tools` are US dollars for each
+run. The cost that a provider states comes before both.
 
 A run of another model inside the server is priced by that model, what is left of the usage by the answering model.
 """
@@ -21,10 +22,22 @@ from typing import Final, NamedTuple
 import msgspec
 
 from callspan.amounts import EXACT
-from callspan.cost.published import BATCH, USUAL_TIERS, published_cost
+from callspan.cost.dimensions import (
+    BATCH,
+    CACHE_TTL,
+    PROCESSING,
+    SERVICE_TIER,
+    dimensions,
+    marked,
+    tool_runs,
+    without_price,
+)
+from callspan.cost.published import published_cost
 from callspan.record.call import CallRecord, Response
 from callspan.record.usage import ADDITIVE_COUNTERS, Cost, Usage, usage_of_iteration
 
+_BARE: Final = frozenset({SERVICE_TIER, PROCESSING})
+"""Dimensions whose values are keys of `tiers` without their name."""
 _MILLION: Final = Decimal(1_000_000)
 _DATABASES: Final = frozenset({".db", ".sqlite", ".sqlite3"})
 PROVIDER = "provider"
@@ -45,10 +58,24 @@ class ModelPrices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Written to the cache for five minutes, or for an unknown time."""
     cache_write_1h: Decimal | None = None
     """None: the price of `cache_write`."""
+    cache_write_12h: Decimal | None = None
+    """None: the price of `cache_write`, which marks the cost."""
     request: Decimal = Decimal(0)
     """US dollars for each call."""
+    tools: dict[str, Decimal] = {}
+    """US dollars for each run of a tool of the provider, such as `web_search`."""
     tiers: dict[str, ModelPrices] = {}
-    """Prices of service tiers other than the usual one, such as `flex`."""
+    """Prices of other service tiers, such as `flex`, and of other dimensions, such as `speed=fast`."""
+
+    def of(self, asked: dict[str, str]) -> tuple[ModelPrices, dict[str, str]]:
+        """Return the prices for these dimensions, and those of them that there are no prices for."""
+        prices, left = self, dict(asked)
+        for name, value in asked.items():
+            key = value if name in _BARE else f"{name}={value}"
+            if key in prices.tiers:
+                prices = prices.tiers[key]
+                del left[name]
+        return prices, left
 
     def usd(self, usage: Usage) -> Decimal | None:
         """Return the exact price; None if the counts it needs are unknown or contradictory."""
@@ -60,11 +87,12 @@ class ModelPrices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def _lines(self, usage: Usage) -> Iterator[tuple[int, Decimal]]:
         write = self.input if self.cache_write is None else self.cache_write
-        hour = usage.cache_write_1h_tokens or 0
+        hour, hours = usage.cache_write_1h_tokens or 0, usage.cache_write_12h_tokens or 0
         yield self._uncached(usage), self.input
         yield usage.output_tokens or 0, self.output
         yield usage.cache_read_tokens or 0, self.input if self.cache_read is None else self.cache_read
-        yield (usage.cache_write_tokens or 0) - hour, write
+        yield (usage.cache_write_tokens or 0) - hour - hours, write
+        yield hours, write if self.cache_write_12h is None else self.cache_write_12h
         yield hour, write if self.cache_write_1h is None else self.cache_write_1h
 
     @staticmethod
@@ -118,10 +146,16 @@ def _check(path: Path, table: PriceTable) -> None:
 
 def _check_model(path: Path, name: str, prices: ModelPrices) -> None:
     for field, price in msgspec.structs.asdict(prices).items():
-        if isinstance(price, Decimal) and not (price.is_finite() and price >= 0):
-            raise PriceFileError(f"prices {path}: models.{name}.{field} is {price}: use an amount from 0 up")
+        _check_price(path, f"{name}.{field}", price)
+    for tool, price in prices.tools.items():
+        _check_price(path, f"{name}.tools.{tool}", price)
     for tier, other in prices.tiers.items():
         _check_model(path, f"{name}.tiers.{tier}", other)
+
+
+def _check_price(path: Path, name: str, price: object) -> None:
+    if isinstance(price, Decimal) and not (price.is_finite() and price >= 0):
+        raise PriceFileError(f"prices {path}: models.{name} is {price}: use an amount from 0 up")
 
 
 class Pricer:
@@ -145,9 +179,13 @@ class Pricer:
         found = self._by_table(record) or published_cost(record)
         if found is None:
             return None
+        reasons = [] if found.reason is None else [found.reason]
+        if usage.estimated:
+            reasons.append("estimated tokens")
         # The counters of a stream that was cut are those of what had come by then.
-        guessed = usage.estimated or record.outcome != "success"
-        return msgspec.structs.replace(found, estimated=True) if guessed else found
+        if record.outcome != "success":
+            reasons.append(f"the call ended as {record.outcome}")
+        return marked(found.usd, found.source, reasons)
 
     def priced(self, record: CallRecord) -> CallRecord:
         """Return the record with its cost; the same object if it has one already or none is known."""
@@ -168,30 +206,42 @@ class Pricer:
     def _by_table(self, record: CallRecord) -> Cost | None:
         if self.table is None or record.usage is None:
             return None
-        response_model, tier = (
-            (record.response.model, record.response.service_tier) if record.response else (None, None)
-        )
-        if record.batch_id is not None:
-            tier = BATCH
-        for model in (response_model, record.request.model):
+        for model in (record.response.model if record.response else None, record.request.model):
             prices = self.table.find(record.provider, model) if model else None
-            if prices is None:
-                continue
-            of_tier = prices.tiers.get(tier or "", prices)
-            usd = of_tier.usd(record.usage)
+            usd = _priced_by(prices, record, record.usage) if prices is not None else None
             if usd is not None:
-                # A tier without prices of its own is priced as the usual one, a batch as half of it: guesses.
-                guessed = tier not in USUAL_TIERS and of_tier is prices
-                if guessed and tier == BATCH:
-                    usd = EXACT.divide(usd, Decimal(2))
-                return Cost(usd=usd, source=self.table.version or "own prices", estimated=guessed)
+                amount, reasons = usd
+                return marked(amount, self.table.version or "own prices", reasons)
         return None
+
+
+def _priced_by(prices: ModelPrices, record: CallRecord, usage: Usage) -> tuple[Decimal, list[str]] | None:
+    """Return the amount by these prices, and what they have no price for; None if the counts are unknown."""
+    prices, left = prices.of(dimensions(record))
+    if usage.cache_write_12h_tokens and prices.cache_write_12h is not None:
+        left.pop(CACHE_TTL, None)
+    usd = prices.usd(usage)
+    if usd is None:
+        return None
+    reasons = without_price(f"{name}={value}" for name, value in left.items())
+    if left.get(PROCESSING) == BATCH:
+        usd, reasons = EXACT.divide(usd, Decimal(2)), [*reasons, "half the usual price"]
+    for tool, count in tool_runs(record).items():
+        if count is None or tool not in prices.tools:
+            reasons += without_price([tool])
+        else:
+            usd = EXACT.add(usd, EXACT.multiply(prices.tools[tool], Decimal(count)))
+    if usage.input_audio_tokens or usage.output_audio_tokens:
+        reasons += without_price(["audio"])
+    return usd, reasons
 
 
 def provider_cost(record: CallRecord) -> Cost | None:
     """Return the cost that the provider states in its usage; None if it states none."""
-    usd = record.usage.cost_usd if record.usage is not None else None
-    return None if usd is None else Cost(usd=usd, source=PROVIDER)
+    usage = record.usage
+    if usage is None or usage.cost_usd is None:
+        return None
+    return marked(usage.cost_usd, PROVIDER, ["the provider's own estimate"] if usage.cost_estimated else [])
 
 
 @cache
@@ -242,8 +292,7 @@ def joined(record: CallRecord, parts: Split, answer: Cost, costs: Sequence[Cost]
         iterations[at] = msgspec.structs.replace(iterations[at], cost=cost)
     with localcontext(EXACT):
         usd = sum((cost.usd for cost in costs), start=answer.usd)
-    guessed = answer.estimated or any(cost.estimated for cost in costs)
-    total = Cost(usd=Decimal(usd), source=answer.source, estimated=guessed)
+    total = marked(Decimal(usd), answer.source, filter(None, (cost.reason for cost in (answer, *costs))))
     usage = None if usage is None else msgspec.structs.replace(usage, iterations=iterations)
     return msgspec.structs.replace(record, cost=total, usage=usage)
 

@@ -12,7 +12,7 @@ list computes the cost.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from decimal import Decimal, localcontext
 from functools import cache
@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Final, NamedTuple, Protocol, TypeAlias, cast
 
 from callspan.amounts import USUAL
+from callspan.cost.dimensions import BATCH, PROCESSING, WEB_SEARCH, dimensions, marked, tool_runs, without_price
 from callspan.fail_open import fail_open
 from callspan.forks import LATE_IMPORTS, late_import
 from callspan.record.call import CallRecord
@@ -61,8 +62,10 @@ _ALWAYS: Final = -1
 _MOST: Final = 2_000
 _KEEP: Final = fail_open("keep the rates of a model; its prices are looked up again")
 
-_Model: TypeAlias = tuple[str, str, str | None, int]
-"""Provider, name, service tier, and the minute of use in Unix time: some prices change at a date or with the time of
+_Context: TypeAlias = tuple[tuple[str, str], ...]
+"""Price dimensions that are not the usual ones: names, values."""
+_Model: TypeAlias = tuple[str, str, _Context, int]
+"""Provider, name, dimensions, and the minute of use in Unix time: some prices change at a date or with the time of
 day. `_ALWAYS`: those that don't."""
 
 _LOAD: Final = fail_open("load the published prices")
@@ -90,11 +93,12 @@ _PROVIDERS: Final[Mapping[str, str]] = {
 """Names of the conventions -> names of the price list."""
 _HOSTS: Final[Mapping[str, tuple[str, ...]]] = {"openai": ("api.openai.com",), "anthropic": ("api.anthropic.com",)}
 """These two names are also those of the SDKs' families: any other host is a gateway or a private server."""
-USUAL_TIERS: Final = frozenset({None, "default", "standard", "auto", "scale"})
-"""Names of the service tier that plain prices are for."""
-
-BATCH: Final = "batch"
-"""In place of a service tier: the prices of batches."""
+_FILE_SEARCH: Final = "file_search"
+_COUNTED_TOOLS: Final[Mapping[str, Callable[[int], Usage]]] = {
+    WEB_SEARCH: lambda count: Usage(input_tokens=0, web_search_requests=count),
+    _FILE_SEARCH: lambda count: Usage(input_tokens=0, hosted_tools={_FILE_SEARCH: count}),
+}
+"""Tools that the list may have a price for: the usage of their runs alone."""
 
 
 class _Tier(Protocol):
@@ -115,7 +119,7 @@ class _Rate(NamedTuple):
 
 
 class Rates:
-    """The prices of one model at one provider in one service tier. Safe from any thread."""
+    """The prices of one model at one provider for one set of dimensions. Safe from any thread."""
 
     __slots__ = ("_by_bracket", "_names", "_of_images", "_prices", "_same", "_starts")
 
@@ -162,7 +166,7 @@ class Rates:
 
     def _counts(self, usage: Usage) -> tuple[int, ...] | None:
         """Return the factor of each price; None if there is no single factor."""
-        if usage.cache_write_5m_tokens or usage.input_audio_tokens or usage.output_audio_tokens:
+        if usage.cache_write_5m_tokens or usage.input_audio_tokens or usage.output_audio_tokens or usage.hosted_tools:
             return None
         if usage.input_audio_seconds or ((usage.input_image_tokens or usage.output_image_tokens) and self._of_images):
             return None
@@ -216,39 +220,41 @@ class PriceList:
         self.version = f"genai-prices {package.__version__}"
         """What a cost names as its source."""
 
-    def usd(self, names: tuple[str, str], tier: str | None, start_ns: int, usage: Usage) -> Decimal | None:
+    def usd(self, names: tuple[str, str], asked: _Context, start_ns: int, usage: Usage) -> Decimal | None:
         """Return the price of a call; None for an unknown model or contradictory counts.
 
         `names` are those of the provider, as the list knows it, and of the model; `start_ns` is Unix time.
         """
         with localcontext(USUAL):
-            return self._usd(names, tier, start_ns, usage)
+            return self._usd(names, asked, start_ns, usage)
 
-    def _usd(self, names: tuple[str, str], tier: str | None, start_ns: int, usage: Usage) -> Decimal | None:
+    def _usd(self, names: tuple[str, str], asked: _Context, start_ns: int, usage: Usage) -> Decimal | None:
         edition, snapshot = self._edition, self._snapshot()
         if edition.snapshot is not snapshot:
             edition = self._edition = _Edition(snapshot)
-        always = (*names, tier, _ALWAYS)
+        always = (*names, asked, _ALWAYS)
         rates = edition.rates.get(always)
         if rates is None:
             if always in edition.unknown:
                 return None
-            rates = edition.rates.get((*names, tier, start_ns // _MINUTE_NS))
+            rates = edition.rates.get((*names, asked, start_ns // _MINUTE_NS))
         usd = None if rates is None else rates.usd(usage)
         return self._look_up(edition, always, start_ns, usage) if usd is None else usd
 
     def _look_up(self, edition: _Edition, model: _Model, start_ns: int, usage: Usage) -> Decimal | None:
-        provider, name, tier, _ = model
+        provider, name, asked, _ = model
         counted = {theirs: count for ours, theirs in _COUNTERS.items() if (count := getattr(usage, ours))}
         if usage.input_audio_seconds:
             counted["input_audio_seconds"] = counted["audio_seconds"] = Decimal(str(usage.input_audio_seconds))
+        if searches := usage.hosted_tools.get(_FILE_SEARCH):
+            counted["storage_searches"] = searches
         try:
             found = self._package.calc_price(
                 self._package.Usage(**counted),
                 model_ref=name,
                 provider_id=provider,
                 genai_request_timestamp=datetime.fromtimestamp(start_ns // _SECOND_NS, tz=timezone.utc),
-                price_context=_context(tier),
+                price_context=dict(asked) or None,
             )
         except LookupError:
             edition.unknown.add(model)
@@ -266,19 +272,13 @@ class PriceList:
                 constraints = [variant.constraint for variant in found.model.price_variants or ()]
                 timeless = not isinstance(found.model.prices, list) and not any(constraints)
                 minute = _ALWAYS if timeless else start_ns // _MINUTE_NS
-                _keep(edition, (provider, name, tier, minute), vars(found.model_price)).check(usage, total)
+                _keep(edition, (provider, name, asked, minute), vars(found.model_price)).check(usage, total)
         return total
 
     def _snapshot(self) -> object:
         """Return the current prices; None if the package does not return them, so that nothing can be cached."""
         snapshots = getattr(self._package, "data_snapshot", None)
         return None if snapshots is None else snapshots.get_snapshot()
-
-
-def _context(tier: str | None) -> dict[str, str] | None:
-    if tier == BATCH:
-        return {"processing": BATCH}
-    return {"service_tier": tier} if tier else None
 
 
 def _keep(edition: _Edition, model: _Model, prices: Mapping[str, object]) -> Rates:
@@ -323,20 +323,31 @@ def guessed_provider(record: CallRecord) -> bool:
 
 
 def _price(prices: PriceList, record: CallRecord, usage: Usage, provider: str, model: str) -> Cost | None:
-    tier = record.response.service_tier if record.response else None
-    names, start_ns = (provider, model), record.timing.start_ns
-    usual = prices.usd(names, None, start_ns, usage)
+    names, start_ns, asked = (provider, model), record.timing.start_ns, tuple(dimensions(record).items())
+    usual = prices.usd(names, (), start_ns, usage)
     if usual is None:
         return None
-    if record.batch_id is not None:
-        # The list has batch prices of some models only, and from some day on.
-        total = prices.usd(names, BATCH, start_ns, usage) or usual
-        guessed = guessed_provider(record) or total == usual
-        return Cost(usd=usual / 2 if total == usual else total, source=prices.version, estimated=guessed)
-    # A tier the list has no prices for is priced as the usual one, which is a guess.
-    total = usual if tier in USUAL_TIERS else prices.usd(names, tier, start_ns, usage) or usual
-    guessed = guessed_provider(record) or (tier not in USUAL_TIERS and total == usual)
-    return Cost(usd=total, source=prices.version, estimated=guessed)
+    total = prices.usd(names, asked, start_ns, usage) or usual if asked else usual
+    # The list ignores a dimension that it has no prices for.
+    ignored = [one for one in asked if prices.usd(names, _without(asked, one), start_ns, usage) == total]
+    reasons = without_price(f"{name}={value}" for name, value in ignored)
+    if (PROCESSING, BATCH) in ignored:
+        total, reasons = total / 2, [*reasons, "half the usual price"]
+    reasons += without_price(_tools_without_price(prices, record, names))
+    if guessed_provider(record):
+        reasons.append(f"{record.server_address} is not the provider's own host")
+    return marked(total, prices.version, reasons)
+
+
+def _without(asked: _Context, one: tuple[str, str]) -> _Context:
+    return tuple(other for other in asked if other != one)
+
+
+def _tools_without_price(prices: PriceList, record: CallRecord, names: tuple[str, str]) -> Iterator[str]:
+    for tool, count in tool_runs(record).items():
+        alone = None if count is None or tool not in _COUNTED_TOOLS else _COUNTED_TOOLS[tool](count)
+        if alone is None or not prices.usd(names, (), record.timing.start_ns, alone):
+            yield tool
 
 
 def _models(record: CallRecord) -> list[str]:

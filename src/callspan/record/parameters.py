@@ -43,7 +43,14 @@ _FORMATS: Final = _words(
     "text json json_object json_schema grammar python url b64_json srt verbose_json vtt diarized_json"
 )
 _SOUNDS: Final = _words("mp3 opus aac flac wav pcm pcm16")
-_TIERS: Final = _words("auto default flex priority scale batch standard standard_only")
+_TIERS: Final = _words(
+    "auto default flex priority scale batch standard standard_only fast ultrafast on_demand performance reserved"
+)
+_PERIOD: Final = re.compile("soonest|[0-9]{1,3}[mhd]")
+_REGION: Final = re.compile("[a-z]{2,14}(?:[_-][a-z0-9]{1,14}){0,3}")
+_ONE: Final = "only"
+"""Member that is a list, of which a list of one value stays."""
+_ROUTE: Final = re.compile("[a-z0-9-]{1,32}(?:/[a-z0-9-]{1,32})?")
 _VOICES: Final = _words("alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse")
 _TOOL_CHOICES: Final = _words("auto none required any tool function custom allowed_tools mcp file_search web_search")
 _TOKENS: Final = _Object(type=_words("enabled disabled adaptive"), budget_tokens=None)
@@ -53,8 +60,11 @@ ALLOWED: Final[Mapping[str, Allowed]] = {
     **dict.fromkeys(sorted(_NUMBERS)),
     "audio": _Object(format=_SOUNDS, voice=_VOICES),
     "background": _Either(None, _words("transparent opaque auto")),
-    "cache_control": _Object(type=_words("ephemeral"), ttl=_words("5m 1h")),
+    "background_options": _Object(completion_window=_PERIOD),
+    "billing_policy": _Object(type=_words("billing_policy"), bill_to=_words("self user_profile")),
+    "cache_control": _Object(type=_words("ephemeral"), ttl=_PERIOD),
     "encoding_format": _words("float base64"),
+    "inference_geo": _REGION,
     "input_fidelity": _words("high low"),
     "modalities": _words("text audio image"),
     "moderation": _words("auto low"),
@@ -63,7 +73,9 @@ ALLOWED: Final[Mapping[str, Allowed]] = {
     "previous_response_id": re.compile("resp_[0-9A-Za-z]{1,128}"),
     "prediction": _Object(type=_words("content")),
     "prompt": _TEMPLATE,
+    "prompt_cache_options": _Object(mode=_words("implicit explicit"), ttl=_PERIOD, prewarm=None),
     "prompt_cache_retention": _words("in_memory in-memory 24h"),
+    "provider": _Object({_ONE: _ROUTE}),
     "quality": _words("auto low medium high standard hd"),
     "reasoning": _Object(effort=_EFFORT, summary=_SUMMARY, generate_summary=_SUMMARY),
     "reasoning_effort": _EFFORT,
@@ -83,7 +95,7 @@ ALLOWED: Final[Mapping[str, Allowed]] = {
     "truncation": _words("auto disabled"),
     "verbosity": _LEVELS,
     "voice": _VOICES,
-    "web_search_options": _Object(search_context_size=_LEVELS),
+    "web_search_options": _Object(search_context_size=_LEVELS, search_type=_words("web auto fast pro")),
 }
 """The allowed values of each parameter of both providers."""
 
@@ -108,7 +120,7 @@ def _of(allowed: Allowed, value: object) -> object:
         return _of(allowed.other, value) if found is None else found
     if isinstance(allowed, _Object):
         items = value.items() if isinstance(value, dict) else ()
-        members = [(name, one) for name, one in items if name in allowed and not isinstance(one, list)]
+        members = [(name, one) for name, one in items if name in allowed and (type(one) is not list or name == _ONE)]
         return {name: part for name, one in members if (part := _of(allowed[name], one)) is not None} or None
     return value if _is_allowed(allowed, value) else None
 
@@ -119,4 +131,5 @@ def _is_allowed(allowed: frozenset[str] | re.Pattern[str] | None, value: object)
     if isinstance(allowed, frozenset):
         words = value if isinstance(value, list) else [value]
         return bool(words) and all(isinstance(word, str) and word in allowed for word in words)
-    return isinstance(value, str) and allowed.fullmatch(value) is not None
+    word = value[0] if isinstance(value, list) and len(value) == 1 else value
+    return isinstance(word, str) and allowed.fullmatch(word) is not None

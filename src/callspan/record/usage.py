@@ -23,7 +23,9 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     source: str
     """`provider`, or the name and version of the price table."""
     estimated: bool = False
-    """True where counts or prices are not certain: an estimated usage, a failed call, a service tier without prices."""
+    """True where counts or prices are not certain."""
+    reason: str | None = None
+    """Why it is estimated: the dimensions of the price that it leaves out, or what its counts are; None: it is not."""
 
 
 class UsageIteration(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -75,6 +77,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     """Those written for five minutes."""
     cache_write_1h_tokens: int | None = None
     """Those written for an hour."""
+    cache_write_12h_tokens: int | None = None
+    """Those written for twelve hours."""
     reasoning_tokens: int | None = None
     """Output tokens of reasoning."""
     input_audio_tokens: int | None = None
@@ -97,12 +101,17 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     """Web searches of the provider."""
     web_fetch_requests: int | None = None
     """Web pages fetched by the provider."""
+    hosted_tools: dict[str, int] = {}
+    """Runs of the provider's tools that the answer shows and its usage does not count: `file_search`,
+    `code_interpreter`, `container`, ..."""
     output_images: int | None = None
     """Complete images in the answer."""
     input_audio_seconds: float | None = None
     """Seconds of sound that the provider counts, where it counts no tokens."""
     cost_usd: Decimal | None = None
-    """The charge that the provider returns (OpenRouter's `usage.cost`)."""
+    """The charge that the provider returns, see `callspan.providers.stated_cost`."""
+    cost_estimated: bool = False
+    """True where the provider calls it an estimate."""
     estimated: bool = False
     """True where a count is not the provider's alone: estimated from the text (`estimate_usage`), taken from its total
     where the total is more than its parts, or contradicted by another counter."""

@@ -110,13 +110,20 @@ def response_info(body: object) -> ResponseInfo:
             finish_reasons=[reason] if is_message else [],
             service_tier=text(counted, "service_tier"),
         ),
-        usage=usage(counted),
+        usage=_with_container(usage(counted), body),
         error=error,
         truncated=reason in _TRUNCATED,
         refused=reason == "refusal",
         compacted=_is_compacted(body),
         recognized=is_message or error is not None,
     )
+
+
+def _with_container(counted: Usage | None, body: object) -> Usage | None:
+    """Return the usage with the container that code ran in: its hours are charged and counted nowhere."""
+    if counted is None or mapping(body, "container") is None:
+        return counted
+    return msgspec.structs.replace(counted, hosted_tools={"container": 1})
 
 
 def _is_compacted(body: object) -> bool:

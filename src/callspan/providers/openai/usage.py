@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any, Final
@@ -10,11 +11,13 @@ import msgspec
 from msgspec.structs import replace
 
 from callspan.amounts import is_amount
+from callspan.providers.hosted_tools import is_of_application
 from callspan.providers.wire_json import (
     LARGEST_COUNT,
     count,
     detached,
     mapping,
+    text,
 )
 from callspan.record.usage import Usage
 
@@ -26,6 +29,12 @@ _Shape = tuple[str | tuple[str, ...], ...]
 _MOST_SHAPES: Final = 256
 
 _SEARCHES: Final = ("tool_usage", "web_search", "num_requests")
+_LONG_WRITES: Final = ("cache_write_tokens_details", "ttl_12h_tokens")
+_CHARGED: Final[dict[str, str]] = {
+    f"{tool}_call": tool
+    for tool in ("web_search", "file_search", "code_interpreter", "image_generation", "shell", "x_search")
+}
+"""Items of an answer that are runs of tools which the provider charges, by type."""
 
 
 def _within(groups: tuple[str, ...], name: str) -> tuple[_Path, ...]:
@@ -104,8 +113,20 @@ def _counted(raw: dict[str, object], body: object) -> Usage:
         counts["total_tokens"] = given + spent
     if "web_search_requests" not in counts and (searches := count(body, *_SEARCHES)) is not None:
         counts["web_search_requests"] = searches
+    if counts.get("cache_write_tokens"):
+        known = [long for group in _IN if (long := count(raw, group, *_LONG_WRITES)) is not None]
+        if known:
+            counts["cache_write_12h_tokens"] = known[0]
     fields: dict[str, Any] = counts
-    return Usage(cost_usd=_cost(raw), raw=_copied(raw), **fields)
+    return Usage(cost_usd=_cost(raw), raw=_copied(raw), hosted_tools=_hosted_tools(body), **fields)
+
+
+def _hosted_tools(body: object) -> dict[str, int]:
+    output = body.get("output") if isinstance(body, dict) else None
+    if not isinstance(output, list):
+        return {}
+    tools = ((_CHARGED.get(text(item, "type") or ""), item) for item in output)
+    return dict(Counter(tool for tool, item in tools if tool is not None and not is_of_application(tool, item)))
 
 
 def _copied(raw: dict[str, object]) -> dict[str, object]:

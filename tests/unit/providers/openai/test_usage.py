@@ -20,7 +20,7 @@ def read(usage: Any, **body: Any) -> Usage:
 
 def counted(usage: Any, **body: Any) -> dict[str, Any]:
     fields = msgspec.structs.asdict(read(usage, **body))
-    names = ("raw", "estimated", "iterations")
+    names = ("raw", "estimated", "iterations", "hosted_tools", "cost_estimated")
     return {key: value for key, value in fields.items() if value is not None and key not in names}
 
 

@@ -1,0 +1,177 @@
+"""Every dimension of a price that the types of both SDKs have: priced right, or marked with the reason."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+from callspan.cost import Pricer, read_prices
+
+from .answers import Body, call_of
+
+pytest.importorskip("genai_prices", reason="needs published prices: pip install 'callspan[cost]'")
+
+
+NOTHING: Final[Body] = {}
+
+
+class Price(NamedTuple):
+    about: str
+    api: str
+    request: Body
+    answer: Body
+    usd: str
+    reason: str | None = None
+    """A part of the reason why it is estimated; None: it is exact."""
+    fields: Body = NOTHING
+
+
+def message(about: str, usd: str, reason: str | None = None, *, answer: Body = NOTHING, **given: Any) -> Price:
+    """1,000 tokens in and 100 out of Claude Opus 4.8: 0.0075 dollars. `usage` is the answer's, the rest is asked."""
+    usage = {"input_tokens": 1000, "output_tokens": 100, **given.pop("usage", {})}
+    model = given.pop("model", "claude-opus-4-8")
+    whole = {"type": "message", "content": [], "model": model, "usage": usage, "stop_reason": "end_turn", **answer}
+    return Price(about, "messages", {"model": model, "max_tokens": 9, "messages": [], **given}, whole, usd, reason)
+
+
+def response(about: str, usd: str, reason: str | None = None, *, answer: Body = NOTHING, **given: Any) -> Price:
+    """1,000 tokens in and 100 out of GPT-4.1: 0.0028 dollars."""
+    usage = {"input_tokens": 1000, "output_tokens": 100, "total_tokens": 1100, **given.pop("usage", {})}
+    model, fields = given.pop("model", "gpt-4.1"), given.pop("fields", {})
+    whole = {"object": "response", "status": "completed", "output": [], "model": model, "usage": usage, **answer}
+    return Price(about, "responses", {"model": model, "input": "", **given}, whole, usd, reason, fields)
+
+
+def chat(about: str, usd: str, reason: str | None = None, *, answer: Body = NOTHING, **given: Any) -> Price:
+    counted = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100, **given.pop("usage", {})}
+    model = given.pop("model", "gpt-4.1")
+    whole = {"object": "chat.completion", "choices": [], "model": model, "usage": counted, **answer}
+    return Price(about, "chat_completions", {"model": model, "messages": [], **given}, whole, usd, reason)
+
+
+def written(tokens: int, **by_life: int) -> Body:
+    details = {"cached_tokens": 0, "cache_write_tokens": tokens}
+    return {"input_tokens_details": details | ({"cache_write_tokens_details": by_life} if by_life else {})}
+
+
+def ran(*types: str) -> Body:
+    return {"output": [{"type": one, "id": "x", "status": "completed"} for one in types]}
+
+
+_BILLED_TO: Final = {"type": "billing_policy", "bill_to": "user_profile"}
+_CREDIT: Final = {"fallback_credit": {"status": {"type": "redeemed"}}}
+_NO_CREDIT: Final = {"fallback_credit": {"status": {"type": "not_applied", "reason": "expired"}}}
+_BATCH: Final = {"batch_id": "batch_1"}
+_FRESH: Final = {"input_tokens": 1000, "cache_read_input_tokens": 2000, "cache_creation_input_tokens": 400}
+_BY_LIFE: Final = {"cache_creation": {"ephemeral_5m_input_tokens": 300, "ephemeral_1h_input_tokens": 100}}
+
+PRICES: Final = (
+    message("plain", "0.0075"),
+    message("fast, as asked and served", "0.015", speed="fast", usage={"speed": "fast"}),
+    message("fast was asked for, but not served", "0.0075", speed="fast", usage={"speed": "standard"}),
+    message("fast was asked for, and the answer does not say", "0.015", speed="fast"),
+    message("fast without a price", "0.0015", "speed=fast", speed="fast", model="claude-haiku-4-5"),
+    message("fast with every kind of input", "0.02275", speed="fast", usage={**_FRESH, **_BY_LIFE}),
+    message("in one country", "0.0075", "inference_geo=us", inference_geo="us", usage={"inference_geo": "us"}),
+    message("anywhere", "0.0075", inference_geo="global", usage={"inference_geo": "global"}),
+    message("an old model states no place", "0.0075", usage={"inference_geo": "not_available"}),
+    message("fast in one country", "0.015", "inference_geo=us", speed="fast", inference_geo="us"),
+    message("committed capacity", "0.0075", "service_tier=priority", usage={"service_tier": "priority"}),
+    message("standard tier only", "0.0075", service_tier="standard_only", usage={"service_tier": "standard"}),
+    message("served as a batch", "0.00375", usage={"service_tier": "batch"}),
+    message("another organisation pays", "0.0075", "bill_to=user_profile", billing_policy=_BILLED_TO),
+    message("the own organisation pays", "0.0075", billing_policy={"type": "billing_policy", "bill_to": "self"}),
+    message("a credit redeemed", "0.0075", "fallback_credit=redeemed", usage=_CREDIT),
+    message("a credit refused", "0.0075", usage=_NO_CREDIT),
+    message("both lives of the cache", "0.011375", usage={**_FRESH, **_BY_LIFE}),
+    message("web searches", "0.0375", usage={"server_tool_use": {"web_search_requests": 3}}),
+    message("web pages fetched", "0.0075", usage={"server_tool_use": {"web_fetch_requests": 2}}),
+    message("hours of a container", "0.0075", "container", answer={"container": {"id": "c", "expires_at": "x"}}),
+    response("plain", "0.0028", answer={"service_tier": "default"}),
+    response("tier chosen by the project", "0.0028", service_tier="auto", answer={"service_tier": "default"}),
+    response("fast is served as priority", "0.0049", service_tier="fast", answer={"service_tier": "priority"}),
+    response("flex was asked for, but not served", "0.006", model="gpt-5.6-sol", service_tier="flex",
+             answer={"service_tier": "default"}),
+    response("flex", "0.003", model="gpt-5.6-sol", service_tier="flex", answer={"service_tier": "flex"}),
+    response("flex without a price", "0.0028", "service_tier=flex", answer={"service_tier": "flex"}),
+    response("ultrafast without a price", "0.006", "service_tier=ultrafast", model="gpt-5.6-sol",
+             answer={"service_tier": "ultrafast"}),
+    response("scale", "0.0028", answer={"service_tier": "scale"}),
+    response("in eight hours", "0.0028", "completion_window=8h", background=True,
+             background_options={"completion_window": "8h"}),
+    response("soonest", "0.0028", background=True, background_options={"completion_window": "soonest"}),
+    response("kept for twelve hours", "0.0064", "cache_ttl=12h", model="gpt-5.6-sol",
+             usage=written(400, ttl_12h_tokens=100, ttl_30m_tokens=300)),
+    response("kept for half an hour", "0.0064", model="gpt-5.6-sol",
+             usage=written(400, ttl_12h_tokens=0, ttl_30m_tokens=400)),
+    response("to be kept for twelve hours, without their number", "0.0064", "cache_ttl=12h", model="gpt-5.6-sol",
+             prompt_cache_options={"ttl": "12h"}, usage=written(400)),
+    response("to be kept for twelve hours, nothing written", "0.006", model="gpt-5.6-sol",
+             prompt_cache_options={"ttl": "12h"}, usage=written(0)),
+    response("longer than the usual context", "2.403", model="gpt-5.6-sol", usage={"input_tokens": 300_000}),
+    response("web searches", "0.0228", answer={"tool_usage": {"web_search": {"num_requests": 2}}}),
+    response("web searches that are not counted", "0.0028", "web_search", answer=ran("web_search_call")),
+    response("searches in files", "0.0078", answer=ran("file_search_call", "message", "file_search_call")),
+    response("a container", "0.0028", "code_interpreter", answer=ran("code_interpreter_call")),
+    response("an image by another model", "0.0028", "image_generation", answer=ran("image_generation_call")),
+    response("tools without a fee", "0.0028", answer=ran("function_call", "mcp_call", "mcp_list_tools")),
+    response("a line of a batch", "0.0014", fields=_BATCH),
+    response("at another host", "0.0028", "gateway.test", fields={"server_address": "gateway.test"}),
+    chat("plain", "0.0028"),
+    chat("priority", "0.0049", answer={"service_tier": "priority"}, service_tier="priority"),
+    chat("searches that chat does not count", "0.0028", "web_search", web_search_options={}),
+    chat("searches with a place", "0.0028", "web_search",
+         web_search_options={"user_location": {"type": "approximate"}}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("level", ["full", "metadata", "off"])
+@pytest.mark.parametrize("price", PRICES, ids=lambda price: f"{price.api}: {price.about}")
+def test_every_dimension_is_priced_or_marked_at_every_content_level(price: Price, level: str) -> None:
+    cost = Pricer().cost(call_of(price.api, price.request, price.answer, level, **price.fields))
+    assert cost is not None
+    assert cost.usd == Decimal(price.usd)
+    assert (cost.estimated, cost.reason) == (price.reason is not None, cost.reason)
+    assert price.reason is None if cost.reason is None else price.reason is not None and price.reason in cost.reason
+
+
+OWN: Final = {
+    "input": 10, "output": 0, "cache_write_12h": 20, "tools": {"web_search": "0.01", "code_interpreter": "0.03"},
+    "tiers": {
+        "speed=fast": {"input": 20, "tiers": {"inference_geo=us": {"input": 22}}},
+        "inference_geo=us": {"input": 11},
+        "bill_to=user_profile": {"input": 0},
+        "completion_window=8h": {"input": 5},
+    },
+}  # fmt: skip
+_OWN_PRICES: Final = (
+    (message("plain", "0.01"), None),
+    (message("fast", "0.02", speed="fast"), None),
+    (message("in one country", "0.011", inference_geo="us"), None),
+    (message("fast in one country", "0.022", speed="fast", inference_geo="us"), None),
+    (message("another organisation pays", "0", billing_policy=_BILLED_TO), None),
+    (message("in another country", "0.01", inference_geo="eu"), "inference_geo=eu"),
+    (message("fast in another country", "0.02", speed="fast", inference_geo="eu"), "inference_geo=eu"),
+    (message("searches", "0.03", usage={"server_tool_use": {"web_search_requests": 2}}), None),
+    (response("in eight hours", "0.005", background_options={"completion_window": "8h"}), None),
+    (response("a container", "0.04", answer=ran("code_interpreter_call")), None),
+    (response("searches in files", "0.01", answer=ran("file_search_call")), "file_search"),
+    (response("twelve hours", "0.011", usage=written(100, ttl_12h_tokens=100, ttl_30m_tokens=0)), None),
+    (response("a number of hours unknown", "0.01", prompt_cache_options={"ttl": "12h"}, usage=written(100)),
+     "cache_ttl=12h"),
+    (chat("sound", "0.01", usage={"prompt_tokens_details": {"audio_tokens": 20}}), "audio"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("price", "reason"), _OWN_PRICES, ids=lambda one: getattr(one, "about", str(one)))
+def test_a_price_file_may_have_any_dimension(tmp_path: Path, price: Price, reason: str | None) -> None:
+    (tmp_path / "own.json").write_text(json.dumps({"models": {"*": OWN}}))
+    cost = Pricer(read_prices(tmp_path / "own.json")).cost(call_of(price.api, price.request, price.answer))
+    assert cost is not None
+    assert cost.usd == Decimal(price.usd)
+    assert (cost.reason is None) is (reason is None) is not cost.estimated
+    assert reason is None or reason in str(cost.reason)
