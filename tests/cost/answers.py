@@ -22,11 +22,18 @@ _ENDPOINTS: Final[dict[str, tuple[str, Endpoint]]] = {
 }
 
 
-def call_of(api: str, request: Body, answer: Body, level: str = "full", **fields: Any) -> CallRecord:
-    """Return the record of one exchange, as it is kept at a content level."""
+def call_of(api: str, request: Body, answer: Body | list[Body], level: str = "full", **fields: Any) -> CallRecord:
+    """Return the record of one exchange, as it is kept at a content level; a list is the events of a stream."""
     provider, endpoint = _ENDPOINTS[api]
-    info = endpoint.response_info(dict(answer))
+    info = endpoint.response_info(dict(answer) if isinstance(answer, Mapping) else _folded(endpoint, answer))
     given = {"provider": provider, "call_id": "c1", "api": api, "timing": Timing(start_ns=NOVEMBER_2026_NS)}
     about = {"request": endpoint.request(dict(request)), "response": info.response, "usage": info.usage}
     record = CallRecord(**(given | about | fields))
     return record if level == "full" else without_content(record, keep_facts=level == "metadata", why="content")
+
+
+def _folded(endpoint: Endpoint, events: list[Body]) -> object:
+    accumulator = endpoint.accumulator()
+    for event in events:
+        accumulator.add(event)
+    return accumulator.body()

@@ -78,6 +78,11 @@ class AttemptLog(msgspec.Struct, eq=False):
         if text is not None and text.isdecimal() and int(text) < len(self._attempts):
             self.sdk_retries = int(text)
 
+    @property
+    def answer_headers(self) -> Mapping[str, str]:
+        """The headers of the last response, as far as they are read."""
+        return self._attempts[-1].headers if self._attempts else {}
+
     def totals(self) -> tuple[int | None, bool | None]:
         """Return the number of retries, by the SDK's own count or as observed, and whether any attempt got a 429.
 

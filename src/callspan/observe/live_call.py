@@ -36,6 +36,7 @@ from callspan.process.processors import interrupted
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, Accumulator, Endpoint, ResponseInfo
 from callspan.providers.hosted_tools import has_runs
+from callspan.providers.stated_cost import with_header_cost
 from callspan.providers.wire_json import text
 from callspan.record.call import NO_BODY, CallRecord, ChunkNote, ErrorInfo, Request, Stream, StreamEnd
 from callspan.record.codec import encode_json, encode_response, exact_messages
@@ -233,7 +234,7 @@ class RecordedExchange(Exchange):
         usage = estimated(self._endpoint, self._request.body, body, info.usage) if guess else info.usage
         return {
             "response": response,
-            "usage": usage,
+            "usage": with_header_cost(usage, self.attempts.answer_headers),
             "attempts": attempts,
             "rate_limits": last_limits(attempts) or self.attempts.limits,
         }

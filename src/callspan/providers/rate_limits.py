@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final, TypeAlias
 
 from callspan.forks import late_import
+from callspan.providers import stated_cost
 from callspan.providers.wire_json import integer
 from callspan.record.call import RateLimit, RateLimits
 
@@ -71,6 +72,7 @@ _FIELDS: Final = {
         "retry-after",
         "retry-after-ms",
         SERVER_TIME,
+        *stated_cost.HEADERS,
         ORGANIZATION,
         WORKSPACE,
     )

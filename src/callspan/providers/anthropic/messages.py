@@ -15,6 +15,7 @@ from callspan.providers.anthropic.parts import conversation
 from callspan.providers.anthropic.stream import MessageAccumulator
 from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.error_kinds import error_info
+from callspan.providers.stated_cost import stated_cost
 from callspan.providers.wire_json import (
     count,
     detached,
@@ -154,6 +155,7 @@ def _usage(counted: dict[str, object]) -> Usage:
     if write is None and by_life != (None, None):
         write = (by_life[0] or 0) + (by_life[1] or 0)
     fresh, output = count(counted, "input_tokens"), count(counted, "output_tokens")
+    stated = stated_cost(counted, None)
     total_input = None if fresh is None else fresh + (read or 0) + (write or 0)
     return Usage(
         input_tokens=total_input,
@@ -166,6 +168,8 @@ def _usage(counted: dict[str, object]) -> Usage:
         reasoning_tokens=count(counted, "output_tokens_details", "thinking_tokens"),
         web_search_requests=count(counted, "server_tool_use", "web_search_requests"),
         web_fetch_requests=count(counted, "server_tool_use", "web_fetch_requests"),
+        cost_usd=None if stated is None else stated.usd,
+        cost_estimated=stated is not None and stated.estimated,
         raw=detached_object(counted),
     )
 

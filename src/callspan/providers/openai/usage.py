@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
-from callspan.amounts import is_amount
 from callspan.providers.hosted_tools import is_of_application
+from callspan.providers.stated_cost import stated_cost
 from callspan.providers.wire_json import (
     LARGEST_COUNT,
     count,
@@ -118,7 +117,9 @@ def _counted(raw: dict[str, object], body: object) -> Usage:
         if known:
             counts["cache_write_12h_tokens"] = known[0]
     fields: dict[str, Any] = counts
-    return Usage(cost_usd=_cost(raw), raw=_copied(raw), hosted_tools=_hosted_tools(body), **fields)
+    if (stated := stated_cost(raw, body)) is not None:
+        fields |= {"cost_usd": stated.usd, "cost_estimated": stated.estimated}
+    return Usage(raw=_copied(raw), hosted_tools=_hosted_tools(body), **fields)
 
 
 def _hosted_tools(body: object) -> dict[str, int]:
@@ -165,19 +166,3 @@ def _counters_in(shape: _Shape) -> tuple[tuple[str, str | None, str], ...]:
         for place in reversed(places)
         if place in there
     )
-
-
-def _cost(raw: dict[str, object]) -> Decimal | None:
-    amount = raw.get("cost")
-    if isinstance(amount, dict):
-        amount = amount.get("total_cost")
-    return _exact(amount) if isinstance(amount, int | float | str) and not isinstance(amount, bool) else None
-
-
-def _exact(amount: float | str) -> Decimal | None:
-    """Return an amount as written: the shortest text of a float is the number in the JSON."""
-    try:
-        money = Decimal(str(amount))
-    except InvalidOperation:
-        return None
-    return money if is_amount(money) and money >= 0 else None

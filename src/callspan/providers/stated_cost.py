@@ -1,0 +1,98 @@
+"""Stated cost: what an answer itself says that it costs, wherever the server puts it and in whatever unit.
+
+A fee that is not the whole charge is not a cost: with a key of one's own the gateway charges little or nothing, and the
+provider behind it charges the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Final, NamedTuple
+
+import msgspec
+
+from callspan.amounts import EXACT, is_amount
+from callspan.providers.wire_json import dig, flag, objects
+from callspan.record.usage import Usage
+
+
+class StatedCost(NamedTuple):
+    """A charge in US dollars."""
+
+    usd: Decimal
+    estimated: bool = False
+    """The server calls it an estimate, or computes it from prices of its own."""
+
+
+class _Place(NamedTuple):
+    path: tuple[str, ...]
+    per_usd: int = 1
+    """How many units a dollar has."""
+    estimated: bool = False
+
+
+_IN_USAGE: Final = (
+    _Place(("cost",)),  # OpenRouter, in credits that are dollars; gateways that follow it
+    _Place(("cost", "total_cost")),  # Perplexity
+    _Place(("cost_in_usd_ticks",), per_usd=10**10),  # xAI
+    _Place(("estimated_cost",), estimated=True),  # DeepInfra
+)
+_IN_USAGE_NAMES: Final = frozenset(place.path[0] for place in _IN_USAGE)
+_UPSTREAM: Final = ("cost_details", "upstream_inference_cost")
+_METADATA: Final = ("provider_metadata", "providerMetadata")
+"""Where Vercel's gateway states costs: in the answer or in a message."""
+_HEADERS: Final = (
+    ("x-litellm-response-cost", True),
+    ("x-aimlapi-usd-spent", False),
+)
+"""Response headers with dollars, and whether they are estimates."""
+HEADERS: Final = tuple(name for name, _ in _HEADERS)
+
+
+def stated_cost(counted: Mapping[str, object], body: object) -> StatedCost | None:
+    """Return the cost that an answer states in its usage or beside it; None if it states none, or a part only."""
+    if not _IN_USAGE_NAMES.isdisjoint(counted):
+        for path, per_usd, estimated in _IN_USAGE:
+            if (usd := _exact(dig(counted, *path))) is not None:
+                return _whole(StatedCost(EXACT.divide(usd, Decimal(per_usd)), estimated), counted)
+    return _of_gateway(body) if isinstance(body, dict) else None
+
+
+def with_header_cost(usage: Usage | None, headers: Mapping[str, str]) -> Usage | None:
+    """Return the usage with the cost that a response header states, where its body states none; 0 means unknown."""
+    if usage is None or usage.cost_usd is not None:
+        return usage
+    for name, estimated in _HEADERS:
+        usd = _exact(headers.get(name))
+        if usd:
+            return msgspec.structs.replace(usage, cost_usd=usd, cost_estimated=estimated)
+    return usage
+
+
+def _whole(stated: StatedCost, counted: Mapping[str, object]) -> StatedCost | None:
+    if flag(counted, "is_byok") is not True:
+        return stated
+    upstream = _exact(dig(counted, *_UPSTREAM))
+    return StatedCost(EXACT.add(stated.usd, upstream), stated.estimated) if upstream else None
+
+
+def _of_gateway(body: dict[str, object]) -> StatedCost | None:
+    messages = (choice.get("message") for choice in objects(body, "choices"))
+    for holder in (body, *messages):
+        for name in _METADATA if isinstance(holder, dict) else ():
+            usd, market = (_exact(dig(holder, name, "gateway", price)) for price in ("cost", "marketCost"))
+            if usd is not None:
+                return StatedCost(usd) if usd or not market else None
+    return None
+
+
+def _exact(amount: object) -> Decimal | None:
+    """Return an amount as written: the shortest text of a float is the number in the JSON."""
+    if not isinstance(amount, int | float | str) or isinstance(amount, bool):
+        return None
+    try:
+        money = Decimal(str(amount))
+    except InvalidOperation:
+        return None
+    return money if is_amount(money) and money >= 0 else None
