@@ -31,8 +31,8 @@ def test_calls_shows_one_line_a_call(ask: Ask) -> None:
     answer = ask("calls")
     assert answer.code == 0
     lines = answer.out.splitlines()
-    assert len(lines) == 44
-    assert lines[-2].endswith("without a price: my-policy-4b")
+    assert len(lines) == 45
+    assert "without a price for my-policy-4b: " in lines[-3]
     assert "success, 1 retry" in answer.out
     assert "error 400" in answer.out
 

@@ -99,7 +99,7 @@ def _list(context: CommandContext, which: CallFilter) -> None:
         context.no_match(f"No such calls in {safe_name(context.store)}.")
     context.screen.print(calls_table(found[:rows], context.screen.console.width, context.scoring.objectives, scores))
     for why in why_unknown(found[:rows]):
-        context.screen.line((why, "dim"))
+        context.screen.paragraph(why, "dim")
     say_more(context, more, which.offset + rows)
 
 

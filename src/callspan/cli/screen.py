@@ -73,9 +73,9 @@ class Screen:
         """Print one line, truncated with an ellipsis at the width of the screen."""
         self.print(text, no_wrap=True)
 
-    def paragraph(self, text: str) -> None:
+    def paragraph(self, text: str, style: str = "") -> None:
         """Print cleaned text, wrapped at the width of the screen."""
-        self.print(Text(clean(text)))
+        self.print(Text(clean(text), style=style))
 
     def line(self, *parts: tuple[str, str] | str) -> None:
         """Print one line of parts, each a text or (text, style); texts are cleaned."""

@@ -119,7 +119,7 @@ def stats_command(
         for line in _unpriced(shown):
             context.screen.line((line, "yellow"))
         for why in reasons:
-            context.screen.line((why, "dim"))
+            context.screen.paragraph(why, "dim")
         say_more(context, len(found) - offset - len(shown), offset + len(shown))
 
 

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from typing import Final
 
 from callspan.record.call import FAILED, CallRecord
 from callspan.stores.aggregates import model_of
 
 _NO_END: Final = frozenset({"started", "in_progress"})
-_MOST: Final = 3
+_MAX_MODELS: Final = 3
 """Models that are named."""
-_STREAM, _CUT, _OTHER, _PRICE = "stream", "cut", "other", "price"
+_STREAM, _CUT, _OTHER, _PRICE, _FAILED, _RUNNING = "stream", "cut", "other", "price", "failed", "running"
 _REASONS: Final = {
     _STREAM: "streamed without usage: set stream_usage (CALLSPAN_STREAM_USAGE=1)",
     _CUT: "cut off or cancelled before the provider reported tokens: estimate_usage estimates those to come",
     _OTHER: "without usage from the provider: estimate_usage estimates that of calls to come",
-    _PRICE: "without a price",
+    _PRICE: "without a price for {models}: {packages}name your own (CALLSPAN_PRICES), then `callspan reprice`",
+    _FAILED: "failed before the provider reported tokens",
+    _RUNNING: "not ended",
 }
-_PRICES: Final = "prices: pip install 'callspan[cost]' or name your own (CALLSPAN_PRICES), then `callspan reprice`"
+_EXPECTED: Final = {_FAILED, _RUNNING}
+"""Reasons that alone are not worth a line."""
+_PACKAGE: Final = "pip install 'callspan[cost]' or "
 
 
 def why_unknown(calls: Iterable[CallRecord]) -> Iterator[str]:
-    """Yield a line for each reason why some of these calls have no cost or no tokens, except that they failed."""
+    """Yield a line for each reason why some of these calls have no cost; none if they only failed or still run."""
     reasons: Counter[str] = Counter()
     unpriced: Counter[str] = Counter()
     for call in calls:
@@ -32,24 +37,27 @@ def why_unknown(calls: Iterable[CallRecord]) -> Iterator[str]:
             reasons[reason] += 1
         if reason == _PRICE:
             unpriced[model_of(call) or "unknown"] += 1
+    if _EXPECTED.issuperset(reasons):
+        return
+    models = ", ".join(model for model, _ in unpriced.most_common(_MAX_MODELS))
+    packages = "" if find_spec("genai_prices") else _PACKAGE
     for reason, text in _REASONS.items():
-        if reasons[reason] and reason != _PRICE:
-            yield f"no cost: {reasons[reason]:,} {text}"
-    if unpriced:
-        named = ", ".join(model for model, _ in unpriced.most_common(_MOST)) + (", …" if len(unpriced) > _MOST else "")
-        yield f"no cost: {reasons[_PRICE]:,} {_REASONS[_PRICE]}: {named}"
-        yield _PRICES
+        if reasons[reason]:
+            named = models + (", …" if len(unpriced) > _MAX_MODELS else "")
+            yield f"no cost: {reasons[reason]:,} {text.format(models=named, packages=packages)}"
 
 
 def _reason(call: CallRecord) -> str | None:
-    """Return why a call has no cost; None if it has one, runs, or failed without usage."""
-    if call.cost is not None or call.outcome in _NO_END:
+    """Return why a call has no cost; None if it has one."""
+    if call.cost is not None:
         return None
+    if call.outcome in _NO_END:
+        return _RUNNING
     if call.usage is not None:
         return _PRICE
     if call.is_cut_off or call.outcome == "cancelled":
         return _CUT
     if call.outcome in FAILED:
-        return None
+        return _FAILED
     # The usage of these streams is sent only where the request asks for it.
     return _STREAM if call.request.stream and call.api == "chat_completions" else _OTHER

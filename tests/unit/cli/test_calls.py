@@ -26,6 +26,7 @@ from callspan.cli.json_rows import (
     short_ids,
 )
 from callspan.cli.screen import session_style
+from callspan.cli.unknown_costs import why_unknown
 from callspan.records import (
     Attempt,
     Cost,
@@ -497,14 +498,14 @@ def test_sums_leave_the_unknown_out_and_say_so(anywhere: str) -> None:
     page = ask("--store", anywhere, "stats").out
     assert "gpt-5: 1 of 3 calls have no known cost" in page
     assert "free:" not in page
-    assert "no cost: 1 without a price: gpt-5\n" in page
+    assert "no cost: 1 without a price for gpt-5: " in page
 
 
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
         ({"api": "chat_completions", "request": Request(stream=True)}, "1 streamed without usage: set stream_usage"),
-        ({"usage": Usage(input_tokens=1)}, "1 without a price: gpt-5"),
+        ({"usage": Usage(input_tokens=1)}, "1 without a price for gpt-5"),
         ({"stream": Stream(end="cut_off")}, "1 cut off or cancelled before the provider reported tokens"),
         ({"outcome": "cancelled"}, "1 cut off or cancelled before the provider reported tokens"),
         ({}, "1 without usage from the provider: estimate_usage"),
@@ -519,6 +520,31 @@ def test_lists_and_sums_say_why_there_is_no_cost(fields: dict[str, Any], why: st
         for command in (("calls",), ("stats",), ("show", "a")):
             out = ask("--store", url, *command).out
             assert why in out if why else "no cost" not in out and "without" not in out, command
+
+
+def test_all_calls_without_a_cost_are_explained_once_and_whole(store: str) -> None:
+    keep(
+        store,
+        made("a", usage=Usage(input_tokens=1)),
+        made("b", outcome="error"),
+        made("c", outcome="started"),
+        made("d", cost=Cost(usd=Decimal(1), source="x")),
+    )
+    for command in ("calls", "stats"):
+        hint = ask("--store", store, command).out.partition("no cost: ")[2]
+        said = " ".join(hint.split())
+        assert said.startswith("1 without a price for gpt-5: ")
+        assert "…" not in said
+        assert said.count("CALLSPAN_PRICES") == 1
+        assert "no cost: 1 failed before the provider reported tokens no cost: 1 not ended" in said
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_hint_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
+    monkeypatch.setattr("callspan.cli.unknown_costs.find_spec", lambda _: object() if installed else None)
+    (hint,) = why_unknown([made(request=Request(model="my-policy-4b"), usage=Usage(input_tokens=1))])
+    assert hint.startswith("no cost: 1 without a price for my-policy-4b: ")
+    assert ("pip install" in hint) is not installed
 
 
 def test_where_no_cost_is_known_the_way_to_one_is_reported(store: str) -> None:
