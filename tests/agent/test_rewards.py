@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from callspan import feedback, metadata, reward, session
 from callspan.records import RewardRecord, SessionRecord, TimestepRecord
@@ -88,10 +90,24 @@ def test_a_reward_for_a_step_by_id_ignores_the_current_place(seen: Seen) -> None
     assert seen.ended(SessionRecord)[0].totals.reward is None
 
 
+@pytest.mark.parametrize(
+    ("label", "value"),
+    [
+        ("thumbs_up", 1.0), ("thumbs up", 1.0), ("Thumbs-Down", 0.0), (True, 1.0), (False, 0.0), ("true", 1.0),
+        ("False", 0.0), ("thumbs", None), ("polite", None),
+    ],
+)  # fmt: skip
+def test_a_label_that_says_yes_or_no_is_a_number(seen: Seen, label: Any, value: float | None) -> None:
+    feedback("c1", label=label)
+    feedback("c1", 0.25, label=label)
+    first, second = seen.of(RewardRecord)
+    assert (first.value, first.label, second.value) == (value, str(label), 0.25)
+
+
 def test_a_label_without_a_number_is_feedback(seen: Seen) -> None:
-    feedback("c1", label="thumbs up", source="u1", annotation="helpful")
+    feedback("c1", label="polite", source="u1", annotation="helpful")
     (kept,) = seen.of(RewardRecord)
-    assert (kept.call_id, kept.value, kept.label, kept.scope) == ("c1", None, "thumbs up", "call")
+    assert (kept.call_id, kept.value, kept.label, kept.scope) == ("c1", None, "polite", "call")
     assert (kept.source, kept.annotation, kept.objective) == ("u1", "helpful", "feedback")
 
 

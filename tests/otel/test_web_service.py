@@ -146,6 +146,9 @@ def test_each_question_of_a_support_team_is_one_command(stage: Stage) -> None:
         assert ids("--text", "tell me everything") == [dear]
         # What did people dislike? Is the clinic's text here? Is anything lost, does anything wait?
         assert "thumbs_down" in desk.command("show", rated)
+        assert ids("--label", "thumbs_down") == ids("--objective", "feedback", "--min-score", "0") == [rated]
+        (cid,) = [row for row in desk.rows("sessions", "--by", "user") if row["user"] == "cid"]
+        assert cid["scores"]["feedback"]["count"] == 1
         assert ids("--meta", "tenant=clinic") == [ill]
         assert ids("--text", SECRET) == []
         desk.command("doctor")

@@ -110,6 +110,36 @@ def test_what_users_liked_is_exported_and_pairs_are_ranked_by_an_objective(judge
     assert "judge  min +0.2" in rollouts
 
 
+def test_lists_are_filtered_by_a_label_and_show_it(
+    url: str, records: Records, deliver: Callable[[str], Delivery]
+) -> None:
+    store, question = deliver(url), [{"role": "user", "content": "Which way?"}]
+
+    def said(number: int, label: str, scope: Any, **target: str) -> RewardRecord:
+        return RewardRecord(
+            reward_id=f"r{number}", objective="feedback", label=label, scope=scope, time_ns=START_NS, **target
+        )
+
+    store.write(
+        *(records.session(name, start_ns=START_NS) for name in ("s", "t")),
+        records.call(question, "East.", call_id="c-s", session_id="s"),
+        records.call(question, "West.", call_id="c-t", session_id="t", at_s=1),
+        records.call(question, "Up.", call_id="c-alone", at_s=2),
+        said(1, "rude", "call", call_id="c-alone"),
+        said(2, "rude", "call", call_id="c-s", session_id="s"),
+        said(3, "polite", "session", session_id="t"),
+    )
+    store.sink.close()
+    assert [row["call_id"] for row in rows(url, "calls", "--label", "rude")] == ["c-alone", "c-s"]
+    assert [row["call_id"] for row in rows(url, "calls", "--label", "polite")] == ["c-t"]
+    assert [row["session_id"] for row in rows(url, "sessions", "--label", "rude")] == ["s"]
+    assert rows(url, "stats", "--label", "rude")[0]["calls"] == 2
+    assert run(url, "calls", "--label", "rude", "--objective", "judge", "--json", code=1).strip() == "[]"
+    listed = run(url, "calls", "--objective", "feedback")
+    assert re.search(r"c-alone .*rude\n", listed), listed
+    assert re.search(r"c-t .*polite\n", listed), listed
+
+
 def test_a_label_without_a_value_is_shown_and_is_no_score(
     url: str, records: Records, deliver: Callable[[str], Delivery]
 ) -> None:

@@ -27,6 +27,8 @@ from callspan.record.ids import new_id
 Level: TypeAlias = Literal["event", "session", "call"]
 _NO_CALL: Final = "feedback is for a call: give what it returned, its id, or the provider's id of its response"
 _ADVICE: Final = "a reward outside a session needs the session_id, timestep_id or call_id it is for"
+_SAID: Final = {"thumbs_up": 1.0, "thumbs_down": 0.0, "true": 1.0, "false": 0.0}
+"""Values of labels that say yes or no, in lower case; other labels have none."""
 _NO_METADATA: Final[Mapping[str, object]] = {}
 
 
@@ -84,7 +86,7 @@ def feedback(  # noqa: PLR0913 - its target and its fields
     call: object = None,
     value: SupportsFloat | None = None,
     *,
-    label: str | None = None,
+    label: str | bool | None = None,
     objective: str = "feedback",
     source: str = "human",
     annotation: str | None = None,
@@ -95,6 +97,7 @@ def feedback(  # noqa: PLR0913 - its target and its fields
 ) -> str:
     """Record feedback on a call's response: a number, a label, a comment; return the reward's id.
 
+    The labels `thumbs_up`, `thumbs_down`, True and False have the values 1 and 0 unless a value is given.
     `call` is what the SDK returned (a response, a raw response, a stream), its id or the provider's request id, or a
     call id of callspan; or `trace_id` and `span_id` name the call's span. An id that nothing here knows is kept.
     `carrier` and `at` as for `callspan.reward`.
@@ -130,7 +133,7 @@ class Judgement(NamedTuple):
 
     value: object
     objective: str = "reward"
-    label: str | None = None
+    label: str | bool | None = None
     source: str | None = None
     annotation: str | None = None
     at: Time | None = None
@@ -147,7 +150,9 @@ def reward_record(
     metadata: Mapping[str, object] = _NO_METADATA,
 ) -> RewardRecord:
     """Return a new reward's record. Raises UsageError for an invalid number or time."""
-    amount, time_ns = reward_value(given.value), moment(given.at)
+    amount, label, time_ns = reward_value(given.value), as_text(given.label), moment(given.at)
+    if amount is None and label is not None:
+        amount = _SAID.get(label.lower().replace(" ", "_").replace("-", "_"))
     return RewardRecord(
         reward_id=new_id(),
         session_id=place.session_id,
@@ -157,7 +162,7 @@ def reward_record(
         call_id=as_text(call_id),
         objective=as_text(given.objective) or "reward",
         value=amount,
-        label=as_text(given.label),
+        label=label,
         source=as_text(given.source),
         annotation=as_text(given.annotation),
         scope=scope,

@@ -17,7 +17,7 @@ from callspan.cli.follow import LAST, follow_calls
 from callspan.cli.json_rows import call_rows, short_ids
 from callspan.cli.paging import TABLE_ROWS, page_options, say_more
 from callspan.cli.rewards import list_rewards
-from callspan.cli.score_filter import NO_SCORING, ScoredReader, ScoresOf
+from callspan.cli.score_filter import NO_SCORING, ScoredReader
 from callspan.cli.screen import Column, fitted, reward_style, score_columns, styled
 from callspan.cli.unknown_costs import why_unknown
 from callspan.formatting import UNKNOWN, duration, local_time, money, reward
@@ -84,9 +84,11 @@ def calls_command(
 def _list(context: CommandContext, which: CallFilter) -> None:
     with context.reader() as reader:
         which = msgspec.structs.replace(resolve_session(context, reader, which), content="response")
-        scores = reader.scores_of if isinstance(reader, ScoredReader) else None
+        scored = reader if isinstance(reader, ScoredReader) else None
         if context.json:
-            if not context.emit_all(call_rows(reader, reader.calls(which), scores)):
+            if not context.emit_all(
+                call_rows(reader, reader.calls(which), None if scored is None else scored.scores_of)
+            ):
                 raise click.exceptions.Exit(1)
             return
         rows = which.limit or TABLE_ROWS
@@ -95,16 +97,17 @@ def _list(context: CommandContext, which: CallFilter) -> None:
         if len(found) > rows:
             # To count the others takes a search of all texts.
             more = None if which.text is not None else reader.count_calls(which) - which.offset - rows
-    if not found:
+        table = found and calls_table(found[:rows], context.screen.console.width, context.scoring.objectives, scored)
+    if not table:
         context.no_match(f"No such calls in {safe_name(context.store)}.")
-    context.screen.print(calls_table(found[:rows], context.screen.console.width, context.scoring.objectives, scores))
+    context.screen.print(table)
     for why in why_unknown(found[:rows]):
         context.screen.paragraph(why, "dim")
     say_more(context, more, which.offset + rows)
 
 
 def calls_table(
-    found: list[CallRecord], width: int, objectives: Sequence[str] = (), scores: ScoresOf | None = None
+    found: list[CallRecord], width: int, objectives: Sequence[str] = (), scored: ScoredReader | None = None
 ) -> Group:
     """Return calls as a table of the given width; a narrow table omits the least important columns."""
     ids = short_ids(
@@ -112,15 +115,17 @@ def calls_table(
         # `show` resolves a prefix that a call and a session share to the session.
         besides=(call.place.session_id for call in found if call.place.session_id is not None),
     )
-    rows = ([*_cells(call, ids[call.call_id]), *_scores(call, objectives, scores)] for call in found)
+    rows = ([*_cells(call, ids[call.call_id]), *_scores(call, objectives, scored)] for call in found)
     return fitted((*_COLUMNS, *score_columns(objectives)), rows, width)
 
 
-def _scores(call: CallRecord, objectives: Sequence[str], scores: ScoresOf | None) -> Iterator[Text]:
-    given = scores(call) if scores is not None and objectives else {}
+def _scores(call: CallRecord, objectives: Sequence[str], scored: ScoredReader | None) -> Iterator[Text]:
+    """Yield the score of each objective; where it has none, its labels."""
+    given = scored.scores_of(call) if scored is not None and objectives else {}
     for objective in objectives:
         value = given.get(objective)
-        yield styled((reward(value), reward_style(value)))
+        labels = scored.labels_of(call).get(objective, ()) if scored is not None and value is None else ()
+        yield styled((", ".join(dict.fromkeys(labels)) or reward(value), reward_style(value)))
 
 
 def _cells(call: CallRecord, short: str) -> list[Text | str]:

@@ -259,6 +259,7 @@ _SCORES: Final = (
         help="Show the score of this objective: of a session the mean, of a call its own or its session's; may be "
         "repeated.",
     ),
+    click.option("--label", metavar="L", help="Only with this label of a reward or feedback."),
     click.option(
         "--min-score", type=Amount(), metavar="S", help="Only with at least this score of each --objective, or reward."
     ),
@@ -323,7 +324,7 @@ def options_of(*fields: str, scores: bool = True) -> Callable[[_Command], _Comma
 
 def _scoring(options: dict[str, object]) -> dict[str, Scoring]:
     """Take the options about scores, and `--sort score`; return them for the context, if there are any."""
-    given = {name: whole_characters(options.pop(name)) for name in ("objectives", "min_score", "min_reward")}
+    given = {name: whole_characters(options.pop(name)) for name in ("objectives", "min_score", "min_reward", "label")}
     if options.get("sort") == _SCORE:
         given["sorts"], options["sort"] = True, "start"
     scoring = converter(Scoring)(given)

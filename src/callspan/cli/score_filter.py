@@ -1,4 +1,4 @@
-"""Score filter: a store limited to the sessions and calls with minimum scores, or sorted by a score."""
+"""Score filter: a store limited to the sessions and calls with minimum scores or a label, or sorted by a score."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from callspan.stores.base import (
     Summary,
     Times,
 )
-from callspan.stores.scores import call_scores
+from callspan.stores.scores import Labels, call_scores, labels_of
 from callspan.stores.scratch import scratch_reader
 
 ScoresOf: TypeAlias = Callable[[CallRecord], Mapping[str, float]]
@@ -37,6 +37,8 @@ class Scoring(msgspec.Struct, frozen=True):
     """Those with a column, of which `min_score` is; none: the reward."""
     min_score: float | None = None
     min_reward: float | None = None
+    label: str | None = None
+    """Of a reward or feedback, with any of the objectives if some are named."""
     sorts: bool = False
     """Lowest score of the first objective first."""
 
@@ -48,7 +50,7 @@ class Scoring(msgspec.Struct, frozen=True):
     @property
     def chooses(self) -> bool:
         """Whether some sessions are left out."""
-        return self.min_score is not None or self.min_reward is not None
+        return self.min_score is not None or self.min_reward is not None or self.label is not None
 
 
 NO_SCORING: Final = Scoring()
@@ -82,13 +84,25 @@ class ScoredReader:
     def _of_calls(self) -> dict[str, dict[str, float]]:
         return call_scores(self._reader, self._scoring.judged)
 
+    @cached_property
+    def _labels(self) -> Labels:
+        return labels_of(self._reader, self._scoring.objectives)
+
+    def labels_of(self, call: CallRecord) -> Mapping[str, Sequence[str]]:
+        """Return the labels of a call by their objectives, else those of its session."""
+        return self._labels.calls.get(call.call_id) or self._labels.sessions.get(call.place.session_id or "", {})
+
+    def _has_label(self, given: Mapping[str, Sequence[str]]) -> bool:
+        return self._scoring.label is None or self._scoring.label in chain.from_iterable(given.values())
+
     def scores_of(self, call: CallRecord) -> dict[str, float]:
         """Return the scores of a call by their objectives."""
         return self._of_sessions.get(call.place.session_id or "", {}) | self._of_calls.get(call.call_id, {})
 
     def _fits(self, call: CallRecord) -> bool:
         earned = self._of_sessions.get(call.place.session_id or "", {}).get(REWARD)
-        return self._has_reward(earned) and self._is_enough(self.scores_of(call))
+        labelled = self._scoring.label is None or self._has_label(self.labels_of(call))
+        return labelled and self._has_reward(earned) and self._is_enough(self.scores_of(call))
 
     def _has_reward(self, earned: float | None) -> bool:
         least = self._scoring.min_reward
@@ -140,7 +154,9 @@ class ScoredReader:
 
     def _has(self, summary: SessionSummary) -> bool:
         scores = {name: value for name in self._scoring.judged if (value := summary.score(name)) is not None}
-        return self._has_reward(summary.reward) and self._is_enough(scores)
+        if not (self._has_reward(summary.reward) and self._is_enough(scores)):
+            return False
+        return self._scoring.label is None or self._has_label(self._labels.within.get(summary.session.session_id, {}))
 
     def summary(
         self, by: str | Sequence[str], which: CallFilter = _EVERY, *, latencies: bool = True

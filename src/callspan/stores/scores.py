@@ -1,12 +1,41 @@
-"""Scores of calls: the mean of what each call itself was given for an objective, by its id."""
+"""Scores of calls: the mean of what each call itself was given for an objective, by its id; and labels."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
+from typing import NamedTuple, TypeAlias
 
 from callspan.record.reward_sums import mean_of
 from callspan.stores.base import Reader
+
+_ByObjective: TypeAlias = dict[str, dict[str, list[str]]]
+"""Labels by id and objective."""
+
+
+class Labels(NamedTuple):
+    """The labels that were given."""
+
+    calls: _ByObjective
+    """To calls themselves."""
+    sessions: _ByObjective
+    """To sessions and their events."""
+    within: _ByObjective
+    """Both, by session."""
+
+
+def labels_of(reader: Reader, objectives: Collection[str]) -> Labels:
+    """Return the labels with these objectives; of all, where none is named."""
+    given = [one for one in reader.rewards() if one.label and (not objectives or one.objective in objectives)]
+    named = reader.calls_named({one.call_id for one in given if one.call_id is not None})
+    found = Labels({}, {}, {})
+    for one in given:
+        ident = named.get(one.call_id or "") if one.scope == "call" else one.session_id
+        own = found.calls if one.scope == "call" else found.sessions
+        for by_id, key in ((own, ident), (found.within, one.session_id)):
+            if key is not None and one.label:
+                by_id.setdefault(key, {}).setdefault(one.objective, []).append(one.label)
+    return found
 
 
 def call_scores(reader: Reader, objectives: Collection[str]) -> dict[str, dict[str, float]]:
