@@ -19,14 +19,17 @@ MASK: Final = "[secret]"
 
 _R = TypeVar("_R", bound=CallRecord | SessionRecord | TimestepRecord | EventRecord | MessageRecord | RewardRecord)
 
-_SECRET_NAMES: Final = frozenset({"awssecretkey", "credentials", "xamzcredential", "xamzsignature"})
-_SECRET_ENDINGS: Final = (
-    *("apikey", "accesskey", "accountkey", "functionskey", "masterkey", "privatekey", "secretkey", "subscriptionkey"),
-    *("accesstoken", "adtoken", "authorizationtoken", "authtoken", "bearertoken", "bottoken", "idtoken"),
-    *("refreshtoken", "sastoken", "securitytoken", "sessiontoken"),
-    *("authorization", "connectionstring", "cookie", "passphrase", "passwd", "password", "secret"),
+_WORD_BREAK: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
+_KEYS: Final = (
+    "api access account functions? master private secret subscription signing encryption webhook shared ssh hmac"
 )
-"""How names of secrets end, in lower case and without `-` and `_`."""
+_TOKENS_OF: Final = "access ad authorization auth bearer bot id refresh sas security session csrf"
+_SECRET_NAME: Final = re.compile(
+    # Of the last words of a name, in lower case and joined by `_`; long words also where nothing separates them.
+    rf"(?:{_KEYS.replace(' ', '|')})_?keys?$|access_?key_?id$|(?:_|{_TOKENS_OF.replace(' ', '|')})token$"
+    r"|(?:authorization|connection_?string|cookie|credentials?|passcode|passphrase|passwd|password|secret)$"
+    r"|(?:^|_)(?:bearer|jwt|otp|pwd|sas|x?_?amz_?signature)$"
+)
 _NUMBERS: Final = frozenset({int, float, bool})
 _TOKEN: Final = "token"  # noqa: S105 - a name
 """Is a secret in settings and metadata; in an answer it is a piece of text, as in log-probabilities."""
@@ -44,6 +47,19 @@ _CREDENTIAL_MARKS: Final = (
     b'ecret"',
     b"assw",
     b"ookie",
+    b'wd"',
+    b'tp"',
+    b'jwt"',
+    b'sas"',
+    b'eyId"',
+    b'key_id"',
+    b'eys"',
+    b"earer",
+    b"redential",
+    b"ass",
+    b"onnection",
+    b"ignature",
+    b'url"',
     b"@",
 )
 _MCP: Final = b'"mcp'
@@ -78,6 +94,11 @@ r"""What `\s` represents without the line end: with it, every one of many empty 
 
 _URL_USER: Final = re.compile(r"(?<=://)[^/\s@\"']+@")
 _QUERY: Final = re.compile(r"([?&][\w.-]{1,64}=)[^&\s\"'#]+")
+_ASSIGNED: Final = re.compile(rf"""((?<![\w.-])(?P<name>[A-Za-z][\w-]{{1,63}})(?:["']\s?:\s?["']|=["']?)){_V}""")
+"""A name and its value in code, a connection string or JSON."""
+_SERVER_URLS: Final = ("server_url", "url")
+_PLAIN_SEGMENT: Final = re.compile(r"(?:v[0-9]{1,3}|[a-z]+(?:[_-][a-z]+)*)?")
+"""A segment of a path that is words, and no secret."""
 _WITHOUT_ERROR: Final = (RewardRecord, MessageRecord)
 _QUERY_ENDINGS: Final = ("key", "token", "signature", "credential", "password", "passwd", "secret", "=sig", "=code")
 
@@ -133,7 +154,15 @@ def mask_text(text: str) -> str:
     for marks, pattern, masked in _PATTERNS:
         if not marks or any(mark in text for mark in marks):
             text = pattern.sub(masked, text)
+    if "=" in text or ":" in text:
+        text = _ASSIGNED.sub(_masked_value, text)
     return _QUERY.sub(_masked_parameter, text) if "=" in text else text
+
+
+def _masked_value(found: re.Match[str]) -> str:
+    """Return a name and its value, masked if the name is that of a secret."""
+    name = found["name"]
+    return found[1] + MASK if _is_secret(name) or name.lower() == _TOKEN else found[0]
 
 
 def _masked_parameter(found: re.Match[str]) -> str:
@@ -153,6 +182,8 @@ def mask_settings(value: object, search: BoundedSearch | None = None) -> object:
         if _NUMBERS.issuperset(map(type, value.values())):
             return value
         changed = {key: safe for key, item in value.items() if (safe := _masked_item(key, item, search)) is not item}
+        if value.get("type") in ("mcp", "url"):
+            changed |= _masked_servers(value | changed)
         return {**value, **changed} if changed else value
     if isinstance(value, list):
         several = [mask_settings(item, search) for item in value]
@@ -268,6 +299,25 @@ def _masked_item(key: object, item: object, search: BoundedSearch) -> object:
     return mask_settings(item, search) if isinstance(item, dict | list) else item
 
 
+def _masked_servers(server: dict[object, object]) -> dict[object, object]:
+    """Return the URLs of an MCP server in which something had to be masked."""
+    found = {name: url for name in _SERVER_URLS if isinstance(url := server.get(name), str)}
+    return {name: safe for name, url in found.items() if (safe := _mask_server_url(url)) != url}
+
+
+def _mask_server_url(url: str) -> str:
+    """Return the URL with nothing but words in its path; its parameters and fragment are masked."""
+    scheme, mark, rest = url.partition("://")
+    rest, sharp, fragment = rest.partition("#")
+    rest, question, query = rest.partition("?")
+    host, *segments = rest.split("/")
+    path = [one if one == MASK or _PLAIN_SEGMENT.fullmatch(one) else MASK for one in segments]
+    query = "&".join(f"{one.partition('=')[0]}={MASK}" if "=" in one else MASK for one in query.split("&"))
+    return "".join(
+        (scheme, mark, "/".join((host, *path)), question, query if question else "", sharp, MASK if fragment else "")
+    )
+
+
 def _mask_urls(text: str) -> str:
     return _QUERY.sub(_masked_parameter, _URL_USER.sub("", text))
 
@@ -278,8 +328,7 @@ def _is_secret(key: object) -> bool:
 
 @lru_cache(maxsize=1024)
 def _ends_secretly(key: str) -> bool:
-    name = _plain_name(key)
-    return name.endswith(_SECRET_ENDINGS) or name in _SECRET_NAMES
+    return _SECRET_NAME.search(_WORD_BREAK.sub("_", key).lower()) is not None
 
 
 @lru_cache(maxsize=1024)

@@ -147,6 +147,28 @@ _NAMES = [
     *("aws_secret_access_key", "secret", "secret_key", "client_secret", "webhook_secret", "password", "credentials"),
     *("cookie", "Set-Cookie", "token", "private_key", "passwd", "passphrase", "session_token", "x-goog-api-key"),
     *("subscription_key", "Ocp-Apim-Subscription-Key", "X-Amz-Signature", "X-Amz-Security-Token", "x-amz-credential"),
+    *(
+        "pwd",
+        "DB_PWD",
+        "dbPwd",
+        "bearer",
+        "signing_key",
+        "signingKey",
+        "otp",
+        "smsOtp",
+        "accessKeyId",
+        "AWS_ACCESS_KEY_ID",
+    ),
+    *(
+        "webhookSigningKey",
+        "encryption-key",
+        "personal_access_token",
+        "csrfToken",
+        "jwt",
+        "passcode",
+        "api_keys",
+        "sas",
+    ),
     *("OPENAI_API_KEY", "my_service_api_key", "db_password", "id_token", "connection_string", "x-functions-key"),
 ]
 
@@ -157,7 +179,24 @@ def test_a_setting_of_a_secret_name_is_masked_however_it_is_spelt(name: str) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["key", "tokens", "prompt_cache_key", "max_tokens", "secretary", "api", "cookies_eaten"]
+    "name",
+    [
+        "key",
+        "tokens",
+        "prompt_cache_key",
+        "max_tokens",
+        "secretary",
+        "api",
+        "cookies_eaten",
+        "option",
+        "pwdx",
+        "key_id",
+        "bearers",
+        "adopt",
+        "primary_key",
+        "foreign_key_id",
+        "keyboard",
+    ],
 )
 def test_a_setting_of_a_harmless_name_stays(name: str) -> None:
     settings = {name: "plain"}
@@ -170,6 +209,36 @@ def test_values_of_headers_are_masked(name: str) -> None:
     assert mask_settings({name: {"X-Anything": "v", "X-Number": 3}}) == masked
     assert mask_settings(masked) is masked
     assert mask_settings({name: ["X-Anything"]}) == {name: ["X-Anything"]}
+
+
+def test_the_words_of_a_servers_path_stay() -> None:
+    server = {"type": "mcp", "server_url": "https://mcp.example.com:8443/v1/teams/sse"}
+    assert mask_settings(server) is server
+    guarded = {"type": "mcp", "server_url": "https://u:p@mcp.example.com/s/4f9d0c7e-1b/mcp/?x=1#4f9d"}
+    assert mask_settings(guarded) == {
+        "type": "mcp", "server_url": f"https://mcp.example.com/s/{MASK}/mcp/?x={MASK}#{MASK}"
+    }  # fmt: skip
+    picture = {"type": "image", "url": "https://cdn.test/4f9d0c7e1b.png"}
+    assert mask_settings(picture) is picture
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("refused: token=abcdefgh1234", f"refused: token={MASK}"),
+        ("login(user='u', token='abcdefgh1234')", f"login(user='u', token='{MASK}')"),
+        ("pwd=abcdefgh; otp=12345678", f"pwd={MASK}; otp={MASK}"),
+        ("{'signing_key': 'abcdefgh'}", f"{{'signing_key': '{MASK}'}}"),
+        ("accessKeyId=abcdefgh", f"accessKeyId={MASK}"),
+        ("max_tokens=1234567 tokens=1234567 key=abcdefgh", "max_tokens=1234567 tokens=1234567 key=abcdefgh"),
+    ],
+)
+def test_values_of_secret_names_are_masked_in_the_text_of_an_error(text: str, masked: str) -> None:
+    error = ErrorInfo(kind="unknown", type="ValueError", message=text, frames=text)
+    record = SessionRecord(session_id="s", seen_ns=1, error=error)
+    kept = caller_processors(Settings()).process(record).record
+    assert kept.error is not None
+    assert kept.error.message == kept.error.frames == masked
 
 
 def test_secrets_that_are_masked_already_are_left_alone() -> None:
@@ -211,6 +280,11 @@ def test_key_in_settings_and_error_is_in_no_byte_of_the_record(content: str) -> 
         ("messages", {"mcp_servers": [{"name": "s", "authorization_token": "plainsecret"}]}),
         ("chat_completions", {"tools": [{"type": "mcp", "server_label": "s", "authorization": "plainsecret"}]}),
         ("chat_completions", {"tools": [{"type": "mcp", "server_url": "https://u:plainsecret@h/mcp"}]}),
+        ("responses", {"tools": [{"type": "mcp", "server_url": "https://mcp.test/s/a1plainsecretZ9/mcp"}]}),
+        ("responses", {"tools": [{"type": "mcp", "server_url": "https://mcp.test/sse#plainsecret"}]}),
+        ("messages", {"mcp_servers": [{"type": "url", "name": "s", "url": "https://mcp.test/a1plainsecretZ9"}]}),
+        ("messages", {"mcp_servers": [{"type": "url", "name": "s", "url": "https://mcp.test/sse?k=plainsecret"}]}),
+        ("responses", {"tools": [{"type": "mcp", "server_label": "s", "signingKey": "plainsecret"}]}),
         ("chat_completions", {"functions": [{"name": "f", "api_key": "plainsecret"}]}),
     ],
 )
