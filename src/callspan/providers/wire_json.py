@@ -109,7 +109,11 @@ def integer(value: object, *path: str) -> int | None:
 
 def count(value: object, *path: str) -> int | None:
     """Return the integer at `path` if it is a valid count (not negative, for example), or None."""
-    found = integer(value, *path)
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    if value is None:
+        return None
+    found = value if type(value) is int else integer(value)
     return found if found is not None and 0 <= found <= LARGEST_COUNT else None
 
 

@@ -131,14 +131,15 @@ class MessageAccumulator:
         return bool(block.fields.get(kind)) if kind in {"text", "thinking"} else kind is not None
 
     def _delta(self, chunk: dict[str, object]) -> bool:
-        delta = mapping(chunk, "delta")
-        kind = text(delta, "type")
-        if delta is None or kind is None:
+        delta, index = chunk.get("delta"), chunk.get("index")
+        if not isinstance(delta, dict):
             return False
-        index = integer(chunk, "index")
+        kind, at = text(delta, "type"), index if type(index) is int else integer(index)
         if kind in _PIECES:
-            return self._add_piece(index, kind, delta)
-        block = self._block(index, _BESIDE.get(kind) or kind.removesuffix("_delta"))
+            return self._add_piece(at, kind, delta)
+        if kind is None:
+            return False
+        block = self._block(at, _BESIDE.get(kind) or kind.removesuffix("_delta"))
         if kind in _VALUES:
             block.fields.update(
                 (key, detached(value)) for key, value in delta.items() if key != "type" and value is not None
@@ -151,8 +152,8 @@ class MessageAccumulator:
 
     def _add_piece(self, index: int | None, kind: str, delta: dict[str, object]) -> bool:
         source, key, block_type = _PIECES[kind]
-        piece = text(delta, source)
-        if piece is None:
+        piece = delta.get(source)
+        if not isinstance(piece, str):
             return False
         block = self._block(index, block_type)
         pieces = block.pieces.get(key)

@@ -229,7 +229,10 @@ class ChoiceAccumulator:
         for key, value in delta.items():
             if value is None:
                 continue
-            if key in _TEXTS and isinstance(value, str):
+            if key == "content" and isinstance(value, str):
+                self.content.add(value)
+                carried = carried or value != ""
+            elif key in _TEXTS and isinstance(value, str):
                 if value:
                     self._texts.setdefault(key, StringBuilder()).add(value)
                     carried = True
@@ -243,10 +246,7 @@ class ChoiceAccumulator:
             self.role = role
         return False
 
-    def _add_content(self, content: object) -> bool:
-        if isinstance(content, str):
-            self.content.add(content)
-            return content != ""
+    def _add_parts(self, content: object) -> bool:
         if not isinstance(content, list):
             return False
         rich = self._settle()
@@ -348,7 +348,7 @@ class ChoiceAccumulator:
 
 _RULES: Final = {
     "role": ChoiceAccumulator._add_role,
-    "content": ChoiceAccumulator._add_content,
+    "content": ChoiceAccumulator._add_parts,
     "tool_calls": ChoiceAccumulator._add_tool_calls,
     "function_call": ChoiceAccumulator._add_function,
     "audio": ChoiceAccumulator._add_audio,

@@ -12,9 +12,6 @@ from callspan.providers.wire_json import detached, overlay
 _APART: Final = frozenset({"choices", "object", "obfuscation", "value"})
 _CUMULATIVE: Final = ("usage", "x_groq")
 _NEVER_OPEN: Final = _APART | {"usage"}
-_BARE: Final = 3
-"""Fields of a plain choice: index, delta, finish_reason."""
-_WITH_LOGPROBS: Final = 4
 
 
 class ChunkHeader:
@@ -82,40 +79,30 @@ class ChatAccumulator:
         """Fold in one chunk; True if it carried content. Anything but an object is ignored."""
         if not isinstance(chunk, dict):
             return False
-        known = len(chunk) == self._width and chunk.get("usage") is None and not any(map(chunk.get, self._open))
         choices = chunk.get("choices")
-        return self._add_choices(choices) if known and _goes_on(choices) else self._add(chunk)
+        carried = may_end = False
+        for position, choice in enumerate(choices if isinstance(choices, list) else ()):
+            if not isinstance(choice, dict):
+                continue
+            index = choice_index(choice, position)
+            lane = self._choices.get(index)
+            if lane is None:
+                lane = self._choices[index] = ChoiceAccumulator(index)
+            carried = lane.take(choice) or carried
+            may_end = may_end or choice.get("finish_reason") is not None
+        if may_end or self.complete:
+            self.complete = all(lane.finish_reason for lane in self._choices.values())
+        # Most chunks repeat the fields of the one before.
+        repeats = not may_end and choices and len(chunk) == self._width and chunk.get("usage") is None
+        if not repeats or (self._open and any(map(chunk.get, self._open))):
+            self._add_fields(chunk)
+        return carried
 
-    def _add(self, chunk: dict[str, Any]) -> bool:
+    def _add_fields(self, chunk: dict[str, Any]) -> None:
         self._came = True
         self._envelope.take(chunk)
         self._open = self._envelope.still_open
         self._width = len(chunk)
-        choices = chunk.get("choices")
         # A chunk with only usage is the last one, even from servers that send no finish reason.
-        if choices == [] and self._choices and chunk.get("usage"):
+        if chunk.get("choices") == [] and self._choices and chunk.get("usage"):
             self.complete = True
-        return self._add_choices(choices)
-
-    def _add_choices(self, choices: object) -> bool:
-        carried = False
-        for position, choice in enumerate(choices if isinstance(choices, list) else ()):
-            if isinstance(choice, dict):
-                carried = self._add_choice(choice, position) or carried
-        return carried
-
-    def _add_choice(self, choice: dict[str, Any], position: int) -> bool:
-        index = choice_index(choice, position)
-        lane = self._choices.get(index)
-        if lane is None:
-            lane = self._choices[index] = ChoiceAccumulator(index)
-        carried = lane.take(choice)
-        self.complete = all(known.finish_reason for known in self._choices.values())
-        return carried
-
-
-def _goes_on(choices: object) -> bool:
-    """Return whether this is a single choice that has not ended; the end needs the slow path."""
-    if not isinstance(choices, list) or len(choices) != 1:
-        return False
-    return isinstance(choices[0], dict) and choices[0].get("finish_reason") is None

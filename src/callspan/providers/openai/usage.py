@@ -116,10 +116,10 @@ def _counted(raw: dict[str, object], body: object) -> Usage:
         known = [long for group in _IN if (long := count(raw, group, *_LONG_WRITES)) is not None]
         if known:
             counts["cache_write_12h_tokens"] = known[0]
-    fields: dict[str, Any] = counts
+    fields: dict[str, Any] = {**counts, "raw": _copied(raw), "hosted_tools": _hosted_tools(body)}
     if (stated := stated_cost(raw, body)) is not None:
         fields |= {"cost_usd": stated.usd, "cost_estimated": stated.estimated}
-    return Usage(raw=_copied(raw), hosted_tools=_hosted_tools(body), **fields)
+    return Usage(**fields)
 
 
 def _hosted_tools(body: object) -> dict[str, int]:
