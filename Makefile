@@ -17,7 +17,7 @@ QUICK :=
 CASES := 1000
 SEED := 1
 
-.PHONY: demo test check oldest postgres nightly fuzz bench bench-peers clean
+.PHONY: demo test check oldest postgres nightly fuzz path bench bench-peers clean
 
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
@@ -48,6 +48,9 @@ nightly: $(STAMP)-all  ## Everything there is, for hours, with one table at its 
 
 fuzz: $(STAMP)-dev  ## The same calls with and without callspan, hostile answers among them; `make fuzz CASES=10000 SEED=7`
 	$(BIN)/python -m tests.fuzz --number $(CASES) --seed $(SEED)
+
+path: $(STAMP)-dev  ## The files and functions that one call passes, in order
+	@$(BIN)/python tools/call_path.py
 
 bench: $(STAMP)-dev  ## What callspan costs, paired with the bare SDKs and a raw span
 	$(BIN)/python bench/run.py $(QUICK)
