@@ -88,8 +88,8 @@ class Jaeger:
                 return
 
     def close(self) -> None:
-        """End it."""
-        self._process.terminate()
+        """End it: its storage is in memory."""
+        self._process.kill()
         self._process.wait(timeout=20)
 
 

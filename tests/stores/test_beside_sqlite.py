@@ -124,7 +124,7 @@ class Application:
     def delete(self) -> None:
         erase(self.url, CallFilter(user="nobody"))
 
-    def prune(self) -> None:
+    def older(self) -> None:
         erase(self.url, older_than_ns=1)
 
     def load(self) -> None:
@@ -177,7 +177,7 @@ CALLSPAN: Final = (sys.executable, "-m", "callspan.cli")
 PROCESSES: Final[dict[str, Act]] = {
     "doctor": process(*CALLSPAN, "doctor"),
     "calls": process(*CALLSPAN, "calls"),
-    "prune": process(*CALLSPAN, "prune", "--older-than", "300d", "--yes"),
+    "older": process(*CALLSPAN, "delete", "--older-than", "300d", "--yes"),
     "sqlite3": process("sqlite3", "{0.path}", "SELECT count(*) FROM calls"),
 }
 if shutil.which("sqlite3") is None:

@@ -47,7 +47,7 @@ CALLS: Final = 5000
 IN_FLIGHT: Final = 40
 """Records that a kill may leave counted, of the store that is down, although they are delivered: a segment's."""
 COMMANDS: Final = (
-    ("doctor",), ("prune", "--older-than", "30d", "--yes"), ("calls", "--limit", "5"), ("stats",),
+    ("doctor",), ("delete", "--older-than", "30d", "--yes"), ("calls", "--limit", "5"), ("stats",),
     ("sessions", "--limit", "5"),
 )  # fmt: skip
 
