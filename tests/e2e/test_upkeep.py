@@ -47,6 +47,8 @@ def test_doctor_reads_as_a_page(tmp_path: Path) -> None:
     assert answer.code == 0
     assert "All checks passed." in answer.out
     assert "off  (CALLSPAN_CONTENT)" in answer.out
+    assert "fsync" not in answer.out, "settings with their defaults are not listed"
+    assert "arguments of instrument() in an application are not seen here" in " ".join(answer.out.split())
     assert max(map(len, answer.out.splitlines())) <= 100
 
 

@@ -12,8 +12,7 @@ from callspan.record.call import CallRecord
 
 def outcome_text(call: CallRecord) -> Text:
     """Return a call's outcome, what is missing of its answer, its HTTP status and its number of retries."""
-    status = call.error.status if call.error else None
-    word = call.outcome if status is None else f"{call.outcome} {status}"
+    word = " ".join(filter(None, (call.outcome, _kind_of_error(call))))
     style = OUTCOME_STYLES.get(call.outcome, "")
     for is_so, mark in ((call.is_cut_by_length, "cut by length"), (call.is_cut_off, "cut off")):
         if is_so:
@@ -25,9 +24,18 @@ def outcome_text(call: CallRecord) -> Text:
     return styled((word, style), (retried, "yellow"))
 
 
+def _kind_of_error(call: CallRecord) -> str | None:
+    """Return the HTTP status of an error, else its kind where the outcome does not say it."""
+    error = call.error
+    if error is None or error.status is not None:
+        return None if error is None else str(error.status)
+    return error.kind if call.outcome == "error" and error.kind != "unknown" else None
+
+
 def result_text(call: CallRecord) -> str:
-    """Return a short form of a call's output, else the message of its error."""
-    return output_text(call) or (call.error.message if call.error else None) or ""
+    """Return a short form of a call's output, else the message of its error; not that of a cancellation."""
+    error = call.error if call.outcome != "cancelled" else None
+    return output_text(call) or (error.message if error else None) or ""
 
 
 def call_tokens(call: CallRecord) -> str:

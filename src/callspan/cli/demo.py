@@ -35,6 +35,7 @@ from callspan.cli.screen import reward_style
 from callspan.formatting import iso, reward
 from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
+from callspan.stores.named import CUT
 from callspan.stores.urls import find_store, open_store, scheme_of
 
 if TYPE_CHECKING:
@@ -301,7 +302,7 @@ def _session_ids(context: CommandContext, newer: list[str]) -> list[str]:
     )
     rows = msgspec.json.decode(found.stdout.decode(sys.stdout.encoding), type=list[dict[str, object]])
     short = short_ids(str(row["session_id"]) for row in rows)
-    return [short[str(row["session_id"])] for row in reversed(rows) if row["group_id"] != TRIAL]
+    return [short[str(row["session_id"])].rstrip(CUT) for row in reversed(rows) if row["group_id"] != TRIAL]
 
 
 def _callspan(context: CommandContext, *arguments: str) -> list[str]:

@@ -96,6 +96,14 @@ def _title(check: Check) -> str:
     return "changed settings" if check.changed else check.area
 
 
+def _without_defaults(checks: list[Check]) -> Iterator[Check]:
+    """Yield the checks; of the settings those that differ from the defaults, and whose they are."""
+    usual = [check.name for check in checks if check.area == "settings" and not check.changed and check.state == "note"]
+    yield from (check for check in checks if check.area != "settings" or check.name not in usual)
+    whose = "of a process with this environment; arguments of instrument() in an application are not seen here"
+    yield Check("settings", f"{len(usual)} defaults", "note", f"{whose}. --json lists all")
+
+
 def _order(check: Check) -> int:
     return 0 if check.state in ("failed", "warning") else _PLACES.get(_title(check), 0) + 1
 
@@ -103,7 +111,7 @@ def _order(check: Check) -> int:
 def _print(context: CommandContext, checks: list[Check]) -> None:
     width = min(_NAME_WIDTH, max(len(check.name) for check in checks))
     # Failed checks come first, settings with their default value last.
-    checks = sorted(checks, key=_order)
+    checks = sorted(_without_defaults(checks), key=_order)
     for area, group in groupby(checks, key=_title):
         context.screen.line((area, "bold"))
         table = _grid(width)

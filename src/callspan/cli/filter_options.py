@@ -23,6 +23,7 @@ from callspan.conversion import converter
 from callspan.record.call import Outcome, StreamEnd
 from callspan.safe_urls import is_http_url, safe_name, safe_url
 from callspan.stores.base import ORDERS, CallFilter, Reader
+from callspan.stores.named import CUT, ambiguous
 
 if TYPE_CHECKING:
     IntType: TypeAlias = click.ParamType[int]
@@ -335,7 +336,7 @@ def resolve_session(context: CommandContext, reader: Reader, which: CallFilter) 
     """Return the filter with its session prefix resolved to an id. Ends the command if no session matches."""
     if which.session_id is None:
         return which
-    session = reader.session(which.session_id)
+    session = reader.session(ident := which.session_id.rstrip(CUT))
     if session is None:
-        context.no_match(f"No session {which.session_id} in {safe_name(context.store)}.")
+        context.no_match(ambiguous(reader, ident) or f"No session {ident} in {safe_name(context.store)}.")
     return msgspec.structs.replace(which, session_id=session.session.session_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
@@ -16,6 +17,7 @@ from callspan.record.messages import short_texts
 from callspan.stores.aggregates import model_of
 from callspan.stores.base import Event, Reader, SessionSummary
 from callspan.stores.entries import Entry, step_of
+from callspan.stores.named import CUT
 
 Row: TypeAlias = dict[str, object]
 
@@ -120,14 +122,19 @@ def output_text(call: CallRecord) -> str | None:
 
 
 def short_ids(ids: Iterable[str], besides: Iterable[str] = ()) -> dict[str, str]:
-    """Return a prefix of each id, 13 characters or longer, that is unique among `ids` and `besides`."""
+    """Return a prefix of each id, 13 characters or longer, that is unique among `ids` and `besides`.
+
+    Without a terminal a prefix ends in an ellipsis, with which it may be given to any command.
+    """
+    mark = "" if sys.stdout.isatty() else CUT
     wanted = set(ids)
     lengths = dict.fromkeys(sorted(wanted.union(besides)), _SHORTEST)
     for one, following in itertools.pairwise(lengths):
         common = next((at for at, (a, b) in enumerate(zip(one, following, strict=False)) if a != b), len(one))
         for near in (one, following):
             lengths[near] = max(lengths[near], common + 2)
-    return {one: one[: lengths[one]].rstrip("-") for one in wanted}
+    shorter = {one: one[: lengths[one]].rstrip("-") for one in wanted}
+    return {one: short if short == one else short + mark for one, short in shorter.items()}
 
 
 def _status(call: CallRecord) -> int | None:

@@ -26,6 +26,7 @@ from callspan.record.messages import short_texts
 from callspan.safe_urls import error_text, safe_name
 from callspan.sdk_profiles import PROFILES, SdkProfile
 from callspan.stores.aggregates import model_of
+from callspan.stores.named import CUT, ambiguous
 
 _EPILOG: Final = """\b
 Examples:
@@ -64,12 +65,11 @@ def replay_command(
     CALL is a call's id, the beginning of it, or its span id. Exit code 1 if the new call fails.
     """
     with context.reader() as reader:
-        before = reader.call(ident)
+        before = reader.call(ident.rstrip(CUT))
+        several = None if before else ambiguous(reader, ident.rstrip(CUT))
         rows = list(call_rows(reader, [before] if before else []))
     if before is None:
-        context.no_match(
-            f"No call in {safe_name(context.store)} has an id that begins with {ident!r}, or several have."
-        )
+        context.no_match(several or f"No call in {safe_name(context.store)} has an id that begins with {ident!r}.")
     try:
         after = priced(resend(before, model=model, base_url=base_url, timeout_s=timeout_s))
     except ResendError as error:

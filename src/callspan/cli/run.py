@@ -15,8 +15,9 @@ import select
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
@@ -64,6 +65,7 @@ Options:
 _AUTOSTART: Final = Path(__file__).with_name("autostart")
 _FLAGS: Final = ("-m", "--json", "-h", "--help")
 _TELL: Final = fail_open("print where the records are")
+_COUNT: Final = fail_open("count the calls that other processes recorded")
 
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
 """Where `run` and `demo` write and everything else reads by default."""
@@ -154,23 +156,23 @@ def print_at_exit(settings: Settings) -> None:
         directory = Path.cwd()
     except OSError:  # the directory was deleted
         directory = Path(os.sep)
-    atexit.register(_print, settings, directory)
+    atexit.register(_print, settings, directory, time.time_ns())
 
 
-def _print(settings: Settings, directory: Path) -> None:
+def _print(settings: Settings, directory: Path, start_ns: int) -> None:
     if is_run_process():
         with _TELL:
             from callspan.delivery.recorder import last_destination
 
-            _write(f"callspan: {clean(_line(settings, last_destination(), directory))}\n")
+            _write(f"callspan: {clean(_line(settings, last_destination(), directory, start_ns))}\n")
 
 
-def _line(settings: Settings, destination: Destination | None, directory: Path) -> str:
+def _line(settings: Settings, destination: Destination | None, directory: Path, start_ns: int) -> str:
     """Return the summary line; paths in it are relative to `directory`, where the application was started."""
     if not settings.enabled:
         return "switched off by the environment, nothing was recorded"
     if destination is None:
-        return _nothing(", ".join(_short(url, directory) for url in settings.stores))
+        return _by_children(settings.stores, directory, start_ns) if _had_children() else _nothing()
     places = ", ".join(_short(url, directory) for url in destination.stores)
     spool = destination.spool
     option = _option(destination.stores, directory)
@@ -198,9 +200,29 @@ def _url(url: str, directory: Path) -> str:
     return shown
 
 
-def _nothing(places: str) -> str:
-    if _had_children():
-        return f"this process recorded nothing; processes it started record to {places}"
+def _by_children(stores: tuple[str, ...], directory: Path, start_ns: int) -> str:
+    """Say how many calls the processes that this one started recorded, where a file of this machine has them."""
+    places, number = ", ".join(_short(url, directory) for url in stores), _calls_since(stores, start_ns)
+    if not number:
+        return f"processes that this one started record to {places}"
+    named = f"{number:,} calls" if number > 1 else "1 call"
+    option = _option(stores, directory)
+    return f"processes that this one started recorded {named} to {places}; to see them: callspan{option} calls"
+
+
+def _calls_since(stores: tuple[str, ...], start_ns: int) -> int:
+    """Return how many calls that began since are in the first store that is a file; 0 if none can be read."""
+    from callspan.stores.base import CallFilter
+
+    for url in stores:
+        store = find_store(url)
+        if isinstance(store, SqlStore) and store.is_file and store.path is not None and store.path.exists():
+            with _COUNT, closing(store.reader()) as reader:
+                return reader.count_calls(CallFilter(since_ns=start_ns))
+    return 0
+
+
+def _nothing() -> str:
     if not any(sdk in sys.modules for sdk in SDKS):
         return f"nothing was recorded: the application imported none of {', '.join(SDKS)}"
     return f"nothing was recorded: the application made no call with {', '.join(SDKS)}"

@@ -6,14 +6,17 @@ from typing import Final
 
 from callspan.record.call import CallRecord
 from callspan.safe_urls import safe_name
-from callspan.stores.base import Reader, SessionSummary
+from callspan.stores.base import CallFilter, Reader, SessionSummary
 
+CUT: Final = "\N{HORIZONTAL ELLIPSIS}"
+"""Ends an id that is cut, in lists without a terminal; ids may be given with it."""
 _LIMIT: Final = 1000
 _NAMED: Final = 3
 
 
 def named_by(reader: Reader, ident: str) -> SessionSummary | CallRecord | None:
     """Return what has an id or a unique prefix of it: a session, else a call, else the session of a timestep."""
+    ident = ident.rstrip(CUT)
     found = reader.session(ident) or reader.call(ident)
     if found is not None:
         return found
@@ -22,16 +25,25 @@ def named_by(reader: Reader, ident: str) -> SessionSummary | CallRecord | None:
 
 
 def why_unnamed(reader: Reader, ident: str, url: str) -> str:
-    """Return why an id names nothing in a store: it is empty, the id is unknown, or the prefix is ambiguous."""
+    """Return why an id names nothing in a store: it is empty, the id is unknown, or several have the prefix."""
     store = safe_name(url)
     if ident == "last":
         return f"There is nothing in {store} yet."
-    listed = (summary.session.session_id for summary in reader.sessions(limit=_LIMIT))
-    several = [session_id for session_id in listed if ident and session_id.startswith(ident)]
-    if len(several) > 1:
-        more = f" and {len(several) - _NAMED:,} more" if len(several) > _NAMED else ""
-        return f"{len(several):,} sessions begin with {ident!r}: {', '.join(several[:_NAMED])}{more}."
-    return (
-        f"Nothing in {store} has an id that begins with {ident!r}, or several calls have. "
-        "See `callspan sessions` and `callspan calls`."
+    ident = ident.rstrip(CUT)
+    return ambiguous(reader, ident) or (
+        f"Nothing in {store} has an id that begins with {ident!r}. See `callspan sessions` and `callspan calls`."
     )
+
+
+def ambiguous(reader: Reader, ident: str) -> str | None:
+    """Return which ids have this prefix, if several sessions or several calls have; among the newest."""
+    listed = {
+        "sessions": (summary.session.session_id for summary in reader.sessions(limit=_LIMIT)),
+        "calls": (call.call_id for call in reader.calls(CallFilter(limit=_LIMIT, content="none"))),
+    }
+    for kind, ids in listed.items():
+        several = [one for one in ids if ident and one.startswith(ident)]
+        if len(several) > 1:
+            more = f" and {len(several) - _NAMED:,} more" if len(several) > _NAMED else ""
+            return f"{len(several):,} {kind} begin with {ident!r}: {', '.join(several[:_NAMED])}{more}."
+    return None

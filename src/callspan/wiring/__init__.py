@@ -86,6 +86,8 @@ class Wiring:
         self.hook_context = HookContext()
         self.patches = Patches(self.hook_context)
         self._pipeline: Pipeline | None = None
+        self._configured = False
+        """Whether code has given settings, not the environment alone, as under `opentelemetry-instrument`."""
         self._sdks: tuple[Sdk, ...] = ()
         """The SDKs that the pipeline in use patches, also while it is disabled."""
         self._exporter_stores: tuple[str, ...] = ()
@@ -117,13 +119,15 @@ class Wiring:
             providers = given_providers(Providers() if old is None else old.providers, given)
             if old is not None:
                 changed = changes(old.settings, settings) + changed_providers(old.providers, providers)
-                if changed:
+                if changed and self._configured:
                     warn_once(
                         f"callspan.instrument() was called again and changes what is in force: {'; '.join(changed)}"
                     )
             if otlp and settings.enabled:
                 set_up_global(otlp, wanted=providers.without_provider(log_events=settings.log_events))
                 self.flush_before_sigterm(settings)
+            by_code = bool(arguments) or any(value is not None for value in given.values())
+            self._configured = by_code or (old is not None and self._configured)
             used = (SDKS if old is None else self._sdks) if sdks is None else sdks
             handle, replaced = self._exchange(settings, providers, used)
         _retire(replaced)

@@ -348,8 +348,8 @@ def test_the_status_is_the_errors_else_that_of_the_last_attempt(
     ("ids", "besides", "short"),
     [
         (["a"], [], {"a": "a"}),
-        (["x" * 40], [], {"x" * 40: "x" * 13}),
-        (["abcdefghijkl-mnop"], [], {"abcdefghijkl-mnop": "abcdefghijkl"}),
+        (["x" * 40], [], {"x" * 40: "x" * 13 + "…"}),
+        (["abcdefghijkl-mnop"], [], {"abcdefghijkl-mnop": "abcdefghijkl…"}),
         (
             ["0123456789abcXa", "0123456789abcXb"],
             [],
@@ -367,7 +367,7 @@ def test_shortened_ids_are_unique_beginnings() -> None:
     ids = [f"01990000-0000-7000-8000-{number:012x}" for number in range(0, 4000, 37)]
     short = short_ids(ids)
     for one, shown in short.items():
-        assert [other for other in ids if other.startswith(shown)] == [one]
+        assert [other for other in ids if other.startswith(shown.rstrip("…"))] == [one]
 
 
 DASH = "\N{EN DASH}"
@@ -520,6 +520,40 @@ def test_lists_and_sums_say_why_there_is_no_cost(fields: dict[str, Any], why: st
         for command in (("calls",), ("stats",), ("show", "a")):
             out = ask("--store", url, *command).out
             assert why in out if why else "no cost" not in out and "without" not in out, command
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown", "hidden"),
+    [
+        ({"outcome": "cancelled", "error": ("cancelled", None, "Cancelled via scope 7f")}, "cancelled", "via scope"),
+        ({"outcome": "error", "error": ("connection", None, "peer closed")}, "error connection", "unknown"),
+        ({"outcome": "error", "error": ("rate_limit", 429, "slow down")}, "error 429", "rate_limit"),
+        ({"outcome": "error", "error": ("unknown", None, "odd")}, "error", "unknown"),
+        ({"outcome": "timeout", "error": ("timeout", None, "late")}, "timeout", "timeout timeout"),
+    ],
+)
+def test_a_line_says_how_a_call_failed(store: str, fields: dict[str, Any], shown: str, hidden: str) -> None:
+    kind, status, message = fields.pop("error")
+    keep(store, made("a", error=ErrorInfo(kind=kind, type="X", status=status, message=message), **fields))
+    page = ask("--store", store, "calls").out
+    assert shown in page
+    assert hidden not in page
+
+
+def test_a_prefix_of_several_ids_says_so_everywhere(store: str) -> None:
+    one, other = "01a211da-9261-aaaa", "01a211da-9261-bbbb"
+    keep(store, made(one), made(other))
+    for command in (("show", "01a211"), ("replay", "01a211"), ("calls", "--session", "01a211")):
+        answer = ask("--store", store, *command)
+        assert answer.code == 1
+        assert "2 calls begin with '01a211'" in answer.out + answer.err, command
+
+
+def test_an_id_that_is_cut_in_a_pipe_says_so_and_can_be_given_so(store: str) -> None:
+    keep(store, made("01a211da-9261-7c3e-aaaa"))
+    page = ask("--store", store, "calls").out
+    assert "01a211da-9261…" in page
+    assert ask("--store", store, "show", "01a211da-9261…", "--json").json["call_id"] == "01a211da-9261-7c3e-aaaa"
 
 
 def test_all_calls_without_a_cost_are_explained_once_and_whole(store: str) -> None:

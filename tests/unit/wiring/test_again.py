@@ -41,6 +41,20 @@ def in_force() -> tuple[object, ...]:
     return settings.content, settings.stores, parts.redact, parts.tracer_provider
 
 
+def test_settings_of_the_code_after_automatic_instrumentation_are_no_warning(
+    store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As `opentelemetry-instrument` does, before an application with `callspan.instrument(stores=...)`."""
+    OpenAIInstrumentor().instrument(skip_dep_check=True)
+    AnthropicInstrumentor().instrument(skip_dep_check=True)
+    callspan.instrument(stores=store, stream_usage=True)
+    assert caplog.messages == []
+    callspan.instrument(stream_usage=False)
+    assert len(caplog.messages) == 1
+    OpenAIInstrumentor().uninstrument()
+    AnthropicInstrumentor().uninstrument()
+
+
 def test_without_arguments_it_returns_what_is_in_force(store: str, nothing_warned: list[str]) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     first = callspan.instrument(content="off", redact=redact, stores=store, tracer_provider=provider, sdks="openai")
