@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib import import_module
+from importlib import import_module, metadata
 from types import ModuleType
 from typing import Any
 
@@ -126,3 +126,13 @@ def test_the_page_is_made_of_the_table() -> None:
         [sys.executable, ROOT / "tools/coverage.py", "--check"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_pages_name_every_sdk_and_the_versions_that_were_read(sdk: str) -> None:
+    version = ".".join(metadata.version(sdk).split(".")[:2])
+    assert f"{sdk} {version}" in (ROOT / "docs/coverage.md").read_text().partition("<!-- methods -->")[0]
+    (settings,) = re.findall(r"`sdks` \([^)]*\)", (ROOT / "docs/settings.md").read_text())
+    assert f'"{sdk}"' in settings
+    (description,) = re.findall('^description = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert sdk in description

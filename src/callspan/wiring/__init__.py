@@ -310,8 +310,8 @@ def instrument(
 
     None means "not given": the value in force is kept; if there is none, the environment or the default applies.
     A second call without arguments returns the handle in force. With arguments, it changes the given settings, and one
-    warning names old and new values. May be called from any thread, before or after a fork; starts no thread and opens
-    no file.
+    warning names old and new values, unless only the environment had given those in force. May be called from any
+    thread, before or after a fork; starts no thread and opens no file.
 
     Args:
         tracer_provider: The provider for spans; None: the global one, looked up when first used.
