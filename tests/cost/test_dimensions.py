@@ -124,6 +124,7 @@ PRICES: Final = (
     chat("plain", "0.0028"),
     chat("priority", "0.0049", answer={"service_tier": "priority"}, service_tier="priority"),
     chat("searches that chat does not count", "0.0028", "web_search", web_search_options={}),
+    chat("a model that always searches", "0.0035", "web_search", model="gpt-4o-search-preview"),
     chat("searches with a place", "0.0028", "web_search",
          web_search_options={"user_location": {"type": "approximate"}}),
 )  # fmt: skip

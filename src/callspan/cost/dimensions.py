@@ -21,6 +21,8 @@ CACHE_TTL: Final = "cache_ttl"
 _LONG_TTL: Final = "12h"
 WEB_SEARCH: Final = "web_search"
 _SEARCH_OPTIONS: Final = "web_search_options"
+_SEARCH_MODEL: Final = "-search-"
+"""In the names of models that always search the web."""
 
 
 class Dimension(NamedTuple):
@@ -83,8 +85,11 @@ def _kept_long(counted: int | None, params: dict[str, object]) -> bool:
     return bool(counted) if counted is not None else _word(params, ("prompt_cache_options", "ttl")) == _LONG_TTL
 
 
-def _searches_removed(record: CallRecord) -> bool:
-    return f"request.params.{_SEARCH_OPTIONS}" in _removed(record)
+def _searches(record: CallRecord) -> bool:
+    """Return whether chat searches the web: its answers do not count how often."""
+    request = record.request
+    asked = _SEARCH_OPTIONS in request.params or f"request.params.{_SEARCH_OPTIONS}" in _removed(record)
+    return asked or _SEARCH_MODEL in (request.model or "")
 
 
 def tool_runs(record: CallRecord) -> dict[str, int | None]:
@@ -94,7 +99,7 @@ def tool_runs(record: CallRecord) -> dict[str, int | None]:
     searches = None if usage is None else usage.web_search_requests
     if searches is not None:
         runs[WEB_SEARCH] = searches
-    elif WEB_SEARCH in runs or _SEARCH_OPTIONS in record.request.params or _searches_removed(record):
+    elif WEB_SEARCH in runs or _searches(record):
         runs[WEB_SEARCH] = None
     return {tool: count for tool, count in runs.items() if count != 0}
 

@@ -186,7 +186,7 @@ export default async ({ place, app, signal }) => {
       list(
         [
           ["exact", data.exact_cost ? `$${data.exact_cost}` : "unknown"],
-          ["price", record.cost ? `${record.cost.source || ""}${record.cost.estimated ? ", estimated" : ""}` : null]
+          ["price", record.cost ? `${record.cost.source || ""}${record.cost.estimated ? ", estimated" : ""}${record.cost.reason ? `: ${record.cost.reason}` : ""}` : null]
         ]
       )
     ),
