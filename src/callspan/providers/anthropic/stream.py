@@ -134,9 +134,12 @@ class MessageAccumulator:
         delta, index = chunk.get("delta"), chunk.get("index")
         if not isinstance(delta, dict):
             return False
-        kind, at = text(delta, "type"), index if type(index) is int else integer(index)
-        if kind in _PIECES:
-            return self._add_piece(at, kind, delta)
+        at = index if type(index) is int else integer(index)
+        kind = delta.get("type")
+        piece = _PIECES.get(kind) if isinstance(kind, str) else None
+        if piece is not None:
+            return self._add_piece(at, piece, delta)
+        kind = text(delta, "type")
         if kind is None:
             return False
         block = self._block(at, _BESIDE.get(kind) or kind.removesuffix("_delta"))
@@ -150,12 +153,12 @@ class MessageAccumulator:
             _grow(block.fields, "deltas", delta)
         return kind not in _BESIDE
 
-    def _add_piece(self, index: int | None, kind: str, delta: dict[str, object]) -> bool:
-        source, key, block_type = _PIECES[kind]
+    def _add_piece(self, index: int | None, names: tuple[str, str, str], delta: dict[str, object]) -> bool:
+        source, key, block_type = names
         piece = delta.get(source)
         if not isinstance(piece, str):
             return False
-        block = self._block(index, block_type)
+        block = self._blocks.get(self._last if index is None else index) or self._block(index, block_type)
         pieces = block.pieces.get(key)
         if pieces is None:
             pieces = block.pieces[key] = StringBuilder()

@@ -26,6 +26,7 @@ _CITATION, _CITATIONS = "citation", "citations"
 """One in each delta is a list in a whole message."""
 _SPECIFIC_THOUGHTS: Final = f"{_SPECIFIC}.{_THOUGHTS}"
 """LiteLLM sends Claude's thoughts twice, the second time in its own fields."""
+_BESIDE_DELTA: Final = frozenset({"finish_reason", "logprobs", "token_ids"})
 # `text`: Together repeats the delta there.
 _KNOWN_IN_CHOICE: Final = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "token_ids", "text"})
 
@@ -196,21 +197,25 @@ class ChoiceAccumulator:
 
     def take(self, choice: dict[str, Any]) -> bool:
         """Fold in one entry of `choices`; return True if it carried content."""
-        reason, logprobs, ids = choice.get("finish_reason"), choice.get("logprobs"), choice.get("token_ids")
-        if isinstance(reason, str) and reason:
-            self.finish_reason = reason
-        if isinstance(logprobs, dict):
-            self._logprobs = add_logprobs(self._logprobs, logprobs)
-        if isinstance(ids, list):
-            self._add_ids(ids)
         for key, value in choice.items():
+            if key in _KNOWN_IN_CHOICE:
+                if value is not None and key in _BESIDE_DELTA:
+                    self._add_beside(key, value)
             # Azure repeats its filter results on every chunk: comparing is cheaper than copying.
-            if key not in _KNOWN_IN_CHOICE and (key not in self._extra or self._extra[key] != value):
+            elif key not in self._extra or self._extra[key] != value:
                 overlay(self._extra, {key: value})
         delta = choice.get("delta")
         if not isinstance(delta, dict):
             delta = choice.get("message")
         return self._add_delta(delta) if isinstance(delta, dict) else False
+
+    def _add_beside(self, key: str, value: object) -> None:
+        if key == "finish_reason":
+            self.finish_reason = value if isinstance(value, str) and value else self.finish_reason
+        elif isinstance(value, dict):
+            self._logprobs = add_logprobs(self._logprobs, value) if key == "logprobs" else self._logprobs
+        elif isinstance(value, list) and key == "token_ids":
+            self._add_ids(value)
 
     def body(self) -> dict[str, Any]:
         """Return the choice as in a response without streaming; its finish reason is None until received."""
