@@ -31,7 +31,12 @@ ENVIRONMENTS: dict[str, dict[str, list[str]]] = {
             "openinference-instrumentation-anthropic",
         ],
     },
-    "newest": {".venv-newest": [UPGRADE, "-e", ".", "openai", "anthropic", "groq"]},
+    "newest": {
+        ".venv-newest": [
+            UPGRADE, "-e", ".[cli]", "openai", "anthropic", "groq", "pytest", "pytest-timeout", "hypothesis", "httpx",
+            "opentelemetry-proto", "grpcio",
+        ],
+    },
     "backend": {".venv-backend": ["arize-phoenix>=20,<21"]},
     "frameworks": {
         ".venv-frameworks/openai-agents": ["-e", ".", "openai-agents"],
