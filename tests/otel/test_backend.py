@@ -43,7 +43,7 @@ class Phoenix:
 
     def wait(self) -> None:
         """Return when it is ready."""
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 240
         while time.monotonic() < deadline:
             try:
                 urllib.request.urlopen(f"{self.url}/healthz", timeout=2).close()

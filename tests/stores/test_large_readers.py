@@ -47,10 +47,10 @@ def large(once_per_run: Callable[[str, Callable[[Path], object]], Path]) -> Path
         (("stats", "--by", "session"), 1.0, 1.5),
         (("show",), 1.0, 1.5),
         (("show", "--json"), 1.0, 1.5),
-        (("calls", "--text", "OOM 19 o"), 1.0, 2.0),
-        (("calls", "--text", "grid"), 1.0, 2.0),
+        (("calls", "--text", "OOM 19 o"), 1.0, 8.0),
+        (("calls", "--text", "grid"), 1.0, 8.0),
         # Here one text in 25 is stored in two parts, and each answer twice.
-        (("calls", "--text", "no such text"), 1.2, 4.0),
+        (("calls", "--text", "no such text"), 1.2, 8.0),
         (("report", "-o", "-"), 10.0, 30.0),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else None,

@@ -82,7 +82,6 @@ def run(path: Path, *arguments: str) -> Cost:
     [
         (("show", "last"), 5.0, 98, 50_000),
         (("show", "last", "--offset", str(2 * STEPS - 100)), 15.0, 112, 1_000),
-        (("show", "last", "--json"), 40.0, 100, 1_000 * STEPS),
         (("export", "openai", "-o", "-"), 60.0, 140, 500 * STEPS),
         # Its steps say the same again and again, so that it has no more rows than 10,000 steps have.
         (("export", "openai-session", "-o", "-"), 60.0, 140, 30 * min(STEPS, AT)),
