@@ -35,6 +35,8 @@ _STATED: Final[list[tuple[str, Body, str | None, bool]]] = [
     ("OpenRouter, only its fee", chat({"cost": 0.0018, "is_byok": True}), None, False),
     ("a free model", chat({"cost": 0}), "0", False),
     ("Perplexity", chat({"cost": {"request_cost": 0.005, "total_cost": 0.006}}), "0.006", False),
+    ("Perplexity, in another currency", chat({"cost": {"currency": "EUR", "total_cost": 0.006}}), None, False),
+    ("LLM Gateway", chat({"cost_usd_total": 0.000125, "cost_usd_input": 0.000025}), "0.000125", False),
     ("xAI", chat({"cost_in_usd_ticks": 37756000}), "0.0037756", False),
     ("DeepInfra", chat({"estimated_cost": 0.0000123}), "0.0000123", True),
     ("Vercel", chat({}, **gateway(cost="0.0045405", marketCost="0.0045405")), "0.0045405", False),

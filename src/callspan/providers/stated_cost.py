@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from callspan.amounts import EXACT, is_amount
-from callspan.providers.wire_json import dig, flag, objects
+from callspan.providers.wire_json import dig, flag, objects, text
 from callspan.record.usage import Usage
 
 
@@ -35,6 +35,7 @@ class _Place(NamedTuple):
 _IN_USAGE: Final = (
     _Place(("cost",)),  # OpenRouter, in credits that are dollars; gateways that follow it
     _Place(("cost", "total_cost")),  # Perplexity
+    _Place(("cost_usd_total",)),  # LLM Gateway
     _Place(("cost_in_usd_ticks",), per_usd=10**10),  # xAI
     _Place(("estimated_cost",), estimated=True),  # DeepInfra
 )
@@ -52,7 +53,7 @@ HEADERS: Final = tuple(name for name, _ in _HEADERS)
 
 def stated_cost(counted: Mapping[str, object], body: object) -> StatedCost | None:
     """Return the cost that an answer states in its usage or beside it; None if it states none, or a part only."""
-    if not _IN_USAGE_NAMES.isdisjoint(counted):
+    if not _IN_USAGE_NAMES.isdisjoint(counted) and text(counted, "cost", "currency") in (None, "USD"):
         for path, per_usd, estimated in _IN_USAGE:
             if (usd := _exact(dig(counted, *path))) is not None:
                 return _whole(StatedCost(EXACT.divide(usd, Decimal(per_usd)), estimated), counted)
