@@ -6,14 +6,14 @@ provider behind it charges the rest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Final, NamedTuple
 
 import msgspec
 
 from callspan.amounts import EXACT, is_amount
-from callspan.providers.wire_json import dig, flag, objects, text
+from callspan.providers.wire_json import dig, flag, text
 from callspan.record.usage import Usage
 
 
@@ -41,7 +41,8 @@ _IN_USAGE: Final = (
 )
 _IN_USAGE_NAMES: Final = frozenset(place.path[0] for place in _IN_USAGE)
 _UPSTREAM: Final = ("cost_details", "upstream_inference_cost")
-_METADATA: Final = ("provider_metadata", "providerMetadata")
+_SNAKE: Final = "provider_metadata"
+_CAMEL: Final = "providerMetadata"
 """Where Vercel's gateway states costs: in the answer or in a message."""
 _HEADERS: Final = (
     ("x-litellm-response-cost", True),
@@ -79,13 +80,22 @@ def _whole(stated: StatedCost, counted: Mapping[str, object]) -> StatedCost | No
 
 
 def _of_gateway(body: dict[str, object]) -> StatedCost | None:
-    messages = (choice.get("message") for choice in objects(body, "choices"))
-    for holder in (body, *messages):
-        for name in _METADATA if isinstance(holder, dict) else ():
-            usd, market = (_exact(dig(holder, name, "gateway", price)) for price in ("cost", "marketCost"))
+    for holder in (body, *_messages(body)):
+        # Called for every answer, of which hardly any has metadata.
+        if _SNAKE in holder or _CAMEL in holder:
+            stated = dig(holder.get(_SNAKE) or holder.get(_CAMEL), "gateway")
+            usd, market = _exact(dig(stated, "cost")), _exact(dig(stated, "marketCost"))
             if usd is not None:
                 return StatedCost(usd) if usd or not market else None
     return None
+
+
+def _messages(body: dict[str, object]) -> Iterator[dict[str, object]]:
+    choices = body.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if isinstance(message, dict):
+            yield message
 
 
 def _exact(amount: object) -> Decimal | None:

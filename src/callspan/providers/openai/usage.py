@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import lru_cache
 from typing import Any, Final
 
@@ -16,7 +15,6 @@ from callspan.providers.wire_json import (
     count,
     detached,
     mapping,
-    text,
 )
 from callspan.record.usage import Usage
 
@@ -124,10 +122,13 @@ def _counted(raw: dict[str, object], body: object) -> Usage:
 
 def _hosted_tools(body: object) -> dict[str, int]:
     output = body.get("output") if isinstance(body, dict) else None
-    if not isinstance(output, list):
-        return {}
-    tools = ((_CHARGED.get(text(item, "type") or ""), item) for item in output)
-    return dict(Counter(tool for tool, item in tools if tool is not None and not is_of_application(tool, item)))
+    runs: dict[str, int] = {}
+    for item in output if isinstance(output, list) else ():
+        kind = item.get("type") if isinstance(item, dict) else None
+        tool = _CHARGED.get(kind) if isinstance(kind, str) else None
+        if tool is not None and not is_of_application(tool, item):
+            runs[tool] = runs.get(tool, 0) + 1
+    return runs
 
 
 def _copied(raw: dict[str, object]) -> dict[str, object]:
