@@ -27,17 +27,7 @@ import coverage
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-OPTIONS = [
-    "-qq",
-    "-p",
-    "no:randomly",
-    "-p",
-    "no:xdist",
-    "-p",
-    "no:rerunfailures",
-    "-m",
-    "not nightly and not clickhouse",
-]
+OPTIONS = ["-qq", "-p", "no:randomly", "-m", "not nightly and not postgres and not clickhouse"]
 OPPOSITES: dict[type, type] = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
