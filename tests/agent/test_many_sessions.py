@@ -15,7 +15,7 @@ from callspan.records import RewardRecord
 from callspan.testing import Captured, capture
 
 SECRET = "open sesame"
-OTHERS = 3_000
+OTHERS = 2_100
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from callspan.datasets import export
 from callspan.datasets.selection import Options
 from callspan.stores.urls import open_store
 from callspan.testing import ReceivedRequest, Reply, ScriptedProvider
+from tests.scale import scaled
 from tests.unit.cli.conftest import ask
 
 from .conftest import TOOLS, Export, World, asking, tool_call
@@ -111,8 +112,8 @@ def answered(client: openai.OpenAI, messages: list[Any]) -> list[dict[str, Any]]
     return messages[-1].get("tool_calls", [])
 
 
-def test_of_200_rollouts_each_pair_stands_at_the_first_real_difference(tmp_path: Path) -> None:
-    check_pairs_of_rollouts(f"sqlite:///{tmp_path}/rollouts.db", tmp_path, 200)
+def test_of_many_rollouts_each_pair_stands_at_the_first_real_difference(tmp_path: Path) -> None:
+    check_pairs_of_rollouts(f"sqlite:///{tmp_path}/rollouts.db", tmp_path, scaled(60, 200))
 
 
 def check_pairs_of_rollouts(url: str, tmp_path: Path, number: int) -> None:
