@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import Final
 
-SOURCE: Final = Path(__file__).resolve().parents[2] / "src/callspan"
-LATE: Final = re.compile(
-    r"msgspec\.convert\(.*\b_?[A-Z]\w*\b|json\.decode\(.*type=.*\b_?(?!Raw\b)[A-Z]|^ +.*json\.Decoder\(_?[A-Z]",
-    re.MULTILINE,
-)
-"""What needs a type of ours within a function."""
 FIRST_USES: Final = """
 import sys
 import threading
@@ -42,13 +34,3 @@ def test_a_type_is_first_needed_by_several_threads_at_once() -> None:
     """With `partial(msgspec.convert, type=outer)` the first few types end the process."""
     done = subprocess.run([sys.executable, "-c", FIRST_USES], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "whole\n")
-
-
-def test_no_type_is_first_needed_by_a_call() -> None:
-    late = [
-        (path.name, found)
-        for path in SOURCE.rglob("*.py")
-        if path.name != "conversion.py"
-        for found in LATE.findall(path.read_text(encoding="utf-8"))
-    ]
-    assert late == []

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import callspan
-from callspan.records import CallRecord, Usage
-from callspan.testing import ScriptedProvider, capture
-
 from .conftest import START_NS, ask, keep, session
 
 
@@ -30,27 +26,3 @@ def test_groups_are_named_by_key_and_value_or_an_experiment(anywhere: str) -> No
     rows = ask("--store", anywhere, "--json", "sessions", "--by", "tag").json
     assert [(row["tag"], row["sessions"], row["successes"]) for row in rows] == [(None, 1, 0), ("x", 1, 1), ("y", 1, 1)]
     assert "is not one of" in ask("--store", anywhere, "sessions", "--by", "colour").err
-
-
-def test_the_summary_of_a_list() -> None:
-    import openai
-
-    with ScriptedProvider() as provider, capture() as seen:
-        client = openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0)
-        provider.reply(tool_calls=[{"name": "look", "arguments": {"at": where}} for where in ("east", "west")])
-        provider.reply(status=400)
-        for _ in range(2):
-            try:
-                client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "Hi"}])
-            except openai.BadRequestError:
-                continue
-    found = callspan.summary(seen.records)
-    assert (found.calls, found.successes, found.errors, found.providers) == (2, 1, 1, {"openai": 2})
-    assert found.tool_calls == 2
-    assert found.mean_latency_ms is not None
-    usage = seen.records[0].usage
-    assert isinstance(usage, Usage)
-    assert found.total_tokens == (usage.input_tokens or 0) + (usage.output_tokens or 0)
-    nothing = callspan.summary([])
-    assert (nothing.calls, nothing.total_tokens, nothing.tool_calls, nothing.mean_latency_ms) == (0, None, None, None)
-    assert isinstance(seen.records[0], CallRecord)

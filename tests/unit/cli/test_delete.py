@@ -34,13 +34,6 @@ def left(url: str) -> list[str]:
     return sorted(found)
 
 
-def test_a_session_is_deleted_with_everything_in_it(full: str) -> None:
-    answer = ask("--store", full, "delete", "session-a", "--yes")
-    assert (answer.code, answer.err) == (0, "")
-    assert "1 session, 1 call, 1 timestep" in " ".join(answer.out.split())
-    assert left(full) == ["call-b", "session-b"]
-
-
 def test_a_dry_run_deletes_nothing(full: str) -> None:
     before = left(full)
     answer = ask("--store", full, "delete", "session-a", "--dry-run")
@@ -68,49 +61,6 @@ def test_an_ambiguous_prefix_deletes_nothing(full: str) -> None:
     before = left(full)
     assert ask("--store", full, "delete", "session-", "--yes").code == 1
     assert left(full) == before
-
-
-def test_every_store_given_loses_it(full: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    other = f"sqlite:///{tmp_path_factory.mktemp('other')}/calls.db"
-    keep(other, session("session-a", start_ns=START_NS), made("call-a", place=Place(session_id="session-a")))
-    assert ask("--store", f"{full},{other}", "delete", "session-a", "--yes").code == 0
-    assert left(full) == ["call-b", "session-b"]
-    assert left(other) == []
-
-
-def test_filters_of_calls_select_and_the_receipt_names_what_cannot_erase(full: str) -> None:
-    keep(
-        full,
-        made("tagged", metadata={"tags": ["trial", "x"], "user_id": "u1"}),
-        made("other", metadata={"user_id": "u1"}),
-    )
-    answer = ask("--store", f"{full},unix:///no.sock", "delete", "--user", "u1", "--tag", "trial", "--yes", "--json")
-    assert (answer.code, answer.json["by_hand"]) == (0, {"unix:///no.sock": []})
-    assert "tagged" not in left(full)
-    assert ask("--store", full, "delete", "--call", "call-a", "--session", "session-b", "--yes").code == 0
-    assert "call-a" in left(full)
-    assert ask("--store", full, "delete", "--call", "call-a", "--yes").code == 0
-    assert ask("--store", full, "delete", "--session", "session-a", "--session", "session-b", "--yes").code == 0
-    assert left(full) == ["other"]
-
-
-def test_where_nothing_fits_there_is_a_receipt_of_nothing(full: str, tmp_path: Path) -> None:
-    keep(full, made("of-user", metadata={"user_id": "u1"}))
-    for calls in (1, 0):
-        receipt = ask("--store", full, "delete", "--user", "u1", "--yes", "--json")
-        assert (receipt.code, receipt.json["complete"], receipt.json["stores"][0]["calls"]) == (0, True, calls)
-    for options in (["--dry-run"], ["--yes"], []):
-        answer = ask("--store", full, "delete", "--user", "u1", *options)
-        assert (answer.code, "nothing" in answer.out) == (0, True)
-    for named, code in (("--call", 0), ("--session", 1)):
-        assert ask("--store", full, "delete", named, "of-user", "--yes").code == code
-    assert ask("--store", f"sqlite:///{tmp_path}/none.db", "delete", "--user", "u1", "--yes").code == 1
-
-
-def test_something_says_what_to_delete(full: str) -> None:
-    answer = ask("--store", full, "delete", "--yes")
-    assert (answer.code, "Say what to delete" in answer.err) == (2, True)
-    assert ask("--store", full, "delete", "--min-reward", "1", "--yes").code == 2
 
 
 def test_what_is_old_goes_after_a_question(full: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,42 +3,19 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from itertools import pairwise
 from typing import Any
 
 import openai
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import callspan
 from callspan.comparison.diff import diff
 from callspan.comparison.sides import side_of_call
-from callspan.comparison.text_changes import Run, Unit, text_changes
+from callspan.comparison.text_changes import text_changes
 from callspan.records import Conversation, Message, Text, ToolCall, ToolResult
 from callspan.testing import ScriptedProvider
 
 from .conftest import ask, made
-
-_TEXTS = st.text(alphabet="ab .\n", max_size=40)
-
-
-@given(_TEXTS, _TEXTS, st.sampled_from(["words", "lines"]))
-def test_the_stretches_of_each_text_are_the_text(a: str, b: str, unit: Unit) -> None:
-    runs = text_changes(a, b, unit)
-    assert "".join(run.text for run in runs if run.where != "b") == a
-    assert "".join(run.text for run in runs if run.where != "a") == b
-    assert all(one.where != other.where for one, other in pairwise(runs))
-    assert a != b or [run.where for run in runs] == ["both"] * bool(a)
-
-
-def test_words_and_lines() -> None:
-    assert text_changes("a red tent.", "a blue tent.") == [
-        Run("both", "a"), Run("a", " red"), Run("b", " blue"), Run("both", " tent."),
-    ]  # fmt: skip
-    assert text_changes("x\na red tent", "x\na blue tent", "lines") == [
-        Run("both", "x\n"), Run("a", "a red tent"), Run("b", "a blue tent"),
-    ]  # fmt: skip
 
 
 def test_long_texts_are_compared_as_a_whole_in_no_time() -> None:
@@ -58,14 +35,6 @@ def _talk(call_id: str, *, place: str, answer: str, **fields: Any) -> Any:
         tools=[{"type": "function", "function": {"name": "look"}}],
     )
     return side_of_call(made(call_id, **fields), conversation)
-
-
-def test_ids_of_tool_calls_are_no_difference() -> None:
-    found = diff(_talk("a", place="a door", answer="Left."), _talk("b", place="a door", answer="Right."))
-    assert [pair.status for pair in found.messages] == ["same", "same", "same", "same", "differs"]
-    assert found.first_difference == ("messages", 4)
-    assert [fact.status for fact in found.tools] == ["same"]
-    assert diff(_talk("a", place="a", answer="b"), _talk("c", place="a", answer="b")).first_difference is None
 
 
 def test_messages_that_only_one_has_stand_alone() -> None:

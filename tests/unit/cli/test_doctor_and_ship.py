@@ -14,43 +14,8 @@ from callspan.cli.store_check import NOT_YET, store_check
 from callspan.records import encode
 from callspan.spool.directory import size_of
 from callspan.spool.spool import Spool
-from callspan.stores.urls import open_store
 
 from .conftest import ask, keep, made
-
-
-def test_a_store_in_a_file_is_checked_and_left_as_it_was(anywhere: str) -> None:
-    keep(anywhere, made())
-    assert store_check(anywhere) == (None, "a test record was written, read back and taken out again")
-    reader = open_store(anywhere)
-    left = [summary.session.name for summary in reader.sessions()]
-    assert [call.call_id for call in reader.calls()] == ["call-1"]
-    reader.close()
-    assert left == []
-
-
-@pytest.mark.parametrize(
-    ("url", "trouble"),
-    [
-        ("teapot://x", "unknown kind of store"),
-        ("", "unknown kind of store"),
-        ("sqlite:///", "has no path"),
-        ("jsonl:///x.jsonl?colour=red", "has an unknown option, or an invalid value of one: colour"),
-    ],
-)
-def test_an_invalid_url_is_reported(url: str, trouble: str) -> None:
-    check, seen = store_check(url)
-    assert trouble in (check or "")
-    assert seen == ""
-
-
-def test_a_file_that_is_not_a_database_is_reported(tmp_path: Path) -> None:
-    path = tmp_path / "notes.db"
-    path.write_text("These are notes and no database, however long they may get. " * 20)
-    trouble, seen = store_check(f"sqlite:///{path}")
-    assert trouble
-    assert seen == ""
-    assert path.read_text().startswith("These are notes")
 
 
 def test_every_setting_is_reported_with_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,11 +52,6 @@ def test_an_endpoint_that_is_not_an_address_fails_its_check(endpoint: str, monke
     assert "word-8" not in str(found)
 
 
-def test_what_is_patched_comes_first_and_versions_after() -> None:
-    found = doctor.every_check("")
-    assert [next(found).name for _ in range(2)] == ["openai", "anthropic"]
-
-
 @pytest.mark.parametrize("listening", [True, False])
 def test_an_endpoint_is_checked_for_a_listener(listening: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as server:
@@ -125,25 +85,6 @@ def test_grpc_needs_no_scheme_and_each_signal_has_its_own_destination(
     assert found == {"OTLP traces": "ok" if listening else "failed", "OTLP metrics": "note", "OTLP logs": "failed"}
 
 
-def test_signals_named_without_an_endpoint_go_to_the_default_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp_proto_grpc")
-    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "console")
-    found = [check.detail for check in doctor.every_check("") if check.name == "OTLP traces"]
-    assert "localhost:4317 (grpc)" in found[0]
-
-
-def test_disabling_every_signal_is_not_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
-    for signal in ("TRACES", "METRICS", "LOGS"):
-        monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "none")
-    assert {check.state for check in doctor.every_check("") if check.area == "spans"} == {"note"}
-
-
-def test_without_an_endpoint_spans_are_left_to_the_application() -> None:
-    found = next(check for check in doctor.every_check("") if check.area == "spans")
-    assert (found.state, "is not set" in found.detail) == ("note", True)
-
-
 def test_what_waits_is_reported_and_shipped(store: str) -> None:
     keep(store)
     spool = Spool(spool_of(store), [])
@@ -168,16 +109,3 @@ def test_a_store_that_does_not_exist_is_not_made(anywhere: str, tmp_path: Path) 
     trouble, seen = store_check(anywhere.replace("/calls", "/file/calls"))
     assert (trouble, seen) == (f"it does not exist, and cannot be made: {tmp_path / 'file'} takes no file", "")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_the_test_record_is_taken_out_again_and_no_file_stays(anywhere: str, tmp_path: Path) -> None:
-    keep(anywhere, made())
-    for path in tmp_path.glob("calls.*[.-]*"):
-        path.unlink() if path.name.count(".") > 1 else None
-    before = {path.name for path in tmp_path.iterdir()}
-    assert store_check(anywhere) == (None, "a test record was written, read back and taken out again")
-    assert {path.name for path in tmp_path.iterdir()} == before
-    reader = open_store(anywhere)
-    assert list(reader.sessions()) == []
-    assert [call.call_id for call in reader.calls()] == ["call-1"]
-    reader.close()

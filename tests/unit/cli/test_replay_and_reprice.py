@@ -102,13 +102,6 @@ def test_what_cannot_be_sent_again_is_reported_before_anything_is_sent(
     assert expected in answer.err
 
 
-@pytest.mark.parametrize("ident", ["b", "call"])
-def test_an_id_of_none_or_of_several_is_not_sent(store: str, ident: str) -> None:
-    answer = ask("--store", keep(store, chat_call("call-1"), chat_call("call-2")), "replay", ident)
-    assert (answer.code, answer.out) == (1, "")
-    assert repr(ident) in answer.err
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -15,10 +14,10 @@ from click.testing import CliRunner
 from callspan.cli import stats
 from callspan.cli.command_context import CommandContext
 from callspan.cli.commands import callspan
-from callspan.cli.run import WrongUsageError, did_you_mean, leading_options
+from callspan.cli.run import WrongUsageError, leading_options
 from callspan.stores import StoreError
 
-from .conftest import START_NS, Answer, ask, keep, made, session
+from .conftest import Answer, ask, keep, made
 
 
 def started(place: Path, *arguments: str, **environment: str) -> Answer:
@@ -44,13 +43,6 @@ def test_an_application_runs_without_click(tmp_path: Path) -> None:
         f"jsonl:///{tmp_path}/calls.jsonl ['--store', '--', '-x']\n",
         "callspan: nothing was recorded: the application imported none of openai, anthropic, groq\n",
     )
-
-
-def test_help_and_version_need_no_click(tmp_path: Path) -> None:
-    for arguments in (["run", "--help"], ["run", "-h"], ["--version"]):
-        assert started(tmp_path, *arguments) == ask(*arguments)
-    assert ask("run", "--help").out.startswith("Usage: callspan run [OPTIONS] APP [ARGS]...\n")
-    assert max(map(len, ask("run", "--help").out.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(
@@ -99,23 +91,6 @@ def test_options_end_at_the_first_word_or_two_dashes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ("stat", " Did you mean 'stats'?"),
-        ("session", " Did you mean 'sessions'?"),
-        ("cals", " Did you mean 'calls'?"),
-        ("teapot", ""),
-        ("", ""),
-    ],
-)
-def test_a_misspelt_sub_command_gets_a_suggestion(given: str, expected: str) -> None:
-    assert did_you_mean(given, ("stats", "sessions", "calls", "run")) == expected
-    answer = ask(given)
-    assert answer.code == 2
-    assert f"No such command {given!r}.{expected}\n" in answer.err
-
-
-@pytest.mark.parametrize(
     ("arguments", "instead"),
     [
         (["tail", "-f"], "tail is gone: write callspan calls --follow."),
@@ -145,12 +120,6 @@ def test_exit_codes_by_exception(store: str, monkeypatch: pytest.MonkeyPatch, er
     assert (result.exit_code, result.output) == (code, "")
 
 
-def test_an_invalid_store_is_wrong_usage_and_names_the_option() -> None:
-    answer = ask("--store", "teapot://x", "calls")
-    assert answer.code == 2
-    assert "--store, CALLSPAN_STORES: unknown kind of store 'teapot://x'" in answer.err
-
-
 def test_a_store_that_cannot_be_reached_is_named_in_few_words() -> None:
     pytest.importorskip("psycopg", reason="needs psycopg: pip install 'callspan[postgres]'")
     answer = ask("--store", "postgresql://nobody:secret@127.0.0.1:1/x", "calls")
@@ -163,17 +132,6 @@ def test_a_store_that_cannot_be_reached_is_named_in_few_words() -> None:
 def test_every_sub_command_has_examples(tmp_path: Path) -> None:
     for name in callspan.commands or callspan.list_commands(None):  # type: ignore[arg-type]
         assert "Examples:" in ask(name, "--help").out, name
-
-
-@pytest.mark.parametrize("option", [["--json"], ["--store"]])
-def test_global_options_stand_anywhere(anywhere: str, option: list[str]) -> None:
-    keep(anywhere, session("s", start_ns=START_NS))
-    named = [*option, anywhere] if option == ["--store"] else option
-    store = [] if option == ["--store"] else ["--store", anywhere]
-    before, after = ask(*store, *named, "sessions"), ask(*store, "sessions", *named)
-    assert before == after
-    assert before.code == 0
-    assert json.loads(before.out) if option == ["--json"] else "s" in before.out
 
 
 @pytest.mark.parametrize(

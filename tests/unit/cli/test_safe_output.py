@@ -4,74 +4,18 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from callspan import formatting
-from callspan.cli import main, safe_text, screen
+from callspan.cli import main, screen
 from callspan.cli.safe_text import ascii_json
-from callspan.cli.screen import Screen
 from callspan.records import ErrorInfo, EventRecord, Place, Request, TimestepRecord
 from tests.scale import scaled
 
 from .conftest import START_NS, keep, made, session
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("", ""),
-        ("plain", "plain"),
-        ("two\nlines", "two lines"),
-        ("tab\there", "tab here"),
-        ("dos\r\nline", "dos line"),
-        ("\x1b[31mred", "\ufffd[31mred"),
-        ("\x1b]0;title\x07", "\ufffd]0;title\ufffd"),
-        ("null\x00", "null\ufffd"),
-        ("del\x7f", "del\ufffd"),
-        ("c1\x9b2J", "c1\ufffd2J"),
-        ("left\u202eright", "left\ufffdright"),
-        ("zero\u200bwidth", "zero\ufffdwidth"),
-        ("line\u2028separator", "line\ufffdseparator"),
-        ("isolate\u2066d", "isolate\ufffdd"),
-        ("bom\ufeff", "bom\ufffd"),
-        ("half\ud83d", "half\ufffd"),
-        ("annotation\ufff9", "annotation\ufffd"),
-        ("émigré 漢字 🙂", "émigré 漢字 🙂"),
-        ("[bold]no markup[/bold]", "[bold]no markup[/bold]"),
-    ],
-)
-def test_control_characters_of_others_do_not_reach_the_terminal(text: str, shown: str) -> None:
-    assert safe_text.clean(text) == shown
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("two\nlines", "two\nlines"),
-        ("a\n\nb\n", "a\n\nb\n"),
-        ("tab\there", "tab here"),
-        ("dos\r\nline", "dos\nline"),
-        ("over\rwrite", "overwrite"),
-        ("bell\x07\nnext", "bell\ufffd\nnext"),
-        ("\u202eevil\n", "\ufffdevil\n"),
-        ("half\udc00\n", "half\ufffd\n"),
-    ],
-)
-def test_in_paragraphs_only_line_ends_stay(text: str, shown: str) -> None:
-    assert safe_text.clean_lines(text) == shown
-
-
-@pytest.mark.parametrize("code", [*range(0x20), 0x7F, *range(0x80, 0xA0), 0x2028, 0x202E, 0x2066])
-def test_no_control_character_is_raw_in_json_and_each_comes_back(code: int) -> None:
-    text = screen.json_text({"said": f"a{chr(code)}b"})
-    assert chr(code) not in text
-    assert json.loads(text) == {"said": f"a{chr(code)}b"}
 
 
 @pytest.mark.parametrize(
@@ -89,22 +33,6 @@ def test_no_control_character_is_raw_in_json_and_each_comes_back(code: int) -> N
 def test_rewards_have_a_sign_and_a_colour(value: float | None, shown: str, style: str) -> None:
     assert formatting.reward(value) == shown
     assert screen.reward_style(value) == style
-
-
-def test_a_paragraph_is_wrapped_and_loses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    Screen().paragraph("word " * 40 + "\x1b[2J")
-    out = capsys.readouterr().out
-    assert out.count("word") == 40
-    assert "\x1b" not in out
-    assert max(map(len, out.splitlines())) <= 100
-
-
-@pytest.mark.parametrize("expected", ["[red]not red[/red]", ":smile:", "http://example.test 12345", "[link=x]y[/link]"])
-def test_nothing_recorded_is_read_as_markup(expected: str, capsys: pytest.CaptureFixture[str]) -> None:
-    shown: Any = Screen()
-    shown.print(expected)
-    shown.line(expected)
-    assert capsys.readouterr().out == f"{expected}\n{expected}\n"
 
 
 ODD = "é → 𝄞 \N{EN DASH} 日本語 \udcff"
@@ -181,13 +109,3 @@ def test_a_tree_is_drawn_in_ascii_with_its_columns_in_line(odd_store: str, monke
 def test_json_beyond_the_first_plane_is_a_pair_of_escapes() -> None:
     assert ascii_json('"é𝄞"') == '"\\u00e9\\ud834\\udd1e"'
     assert json.loads(ascii_json('"é𝄞"')) == "é𝄞"
-
-
-def test_a_process_with_such_a_stdout(odd_store: str, tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
-    done = subprocess.run(
-        [sys.executable, "-m", "callspan.cli", "--store", odd_store, "show", "s-1"],
-        env=environment, cwd=tmp_path, capture_output=True, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert "step 0 é>??" in done.stdout.decode("cp1252")

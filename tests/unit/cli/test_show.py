@@ -31,7 +31,6 @@ from callspan.records import (
     Stream,
     Text,
     TimestepRecord,
-    Timing,
     ToolCall,
     ToolResult,
     Totals,
@@ -77,49 +76,6 @@ def only(item: CallRecord | Event) -> str:
     return found[2][4 + 13 :]
 
 
-def test_an_empty_session_shows_dashes_and_never_zero() -> None:
-    assert lines(summary=summed()) == [
-        "session  running  \N{EN DASH}  0 steps, 0 calls  \N{EN DASH} tokens  cost \N{EN DASH}  \N{EN DASH}",
-        "session-1",
-    ]
-
-
-def test_a_session_sums_what_is_known() -> None:
-    record = session(name="run", outcome="success", start_ns=0, end_ns=90 * SECOND, metadata={"seed": 7, "x": None})
-    summary = summed(
-        record, timesteps=1, calls=1, reward=-1.5, input_tokens=1000, output_tokens=0, cost_usd=Decimal("0.25")
-    )
-    assert lines(summary=summary) == [
-        "run  success  -1.5  1 step, 1 call  1,000→0 tokens  cost $0.25  1 min 30 s",
-        "session-1  seed=7  x=null",
-    ]
-
-
-def test_events_are_below_their_step_in_order() -> None:
-    def call(name: str, at_ns: int, step_id: str | None) -> CallRecord:
-        return made(name, at_ns=at_ns, place=Place(timestep_id=step_id), request=Request(model=name))
-
-    found = lines(
-        call("late", START_NS + 3 * MINUTE, "t1"),
-        call("early", START_NS, "t0"),
-        call("loose", START_NS + 2 * MINUTE, None),
-        call("lost", START_NS + 4 * MINUTE, "no-such-step"),
-        steps=(step(1, name="answer"), step(0, name="look")),
-    )
-    found = [line for line in found if "idle" not in line]
-    shown = [
-        next(word for word in ("look", "answer", "late", "early", "loose", "lost") if f" {word}" in line)
-        for line in found[2:]
-    ]
-    assert shown == ["look", "early", "answer", "late", "loose", "lost"]
-    depths = [len(line) - len(line.lstrip("│ ├└─")) for line in found[2:]]
-    assert depths[0] == depths[2] == 4
-    assert depths[1] > 4
-    assert depths[3] > 4
-    assert found[6].startswith(("├", "└"))
-    assert found[7].startswith("└")
-
-
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
@@ -138,51 +94,6 @@ def test_events_are_below_their_step_in_order() -> None:
 )
 def test_the_line_of_a_step(fields: dict[str, Any], expected: str) -> None:
     assert lines(steps=(step(0, **fields),))[2] == f"└── {expected}"
-
-
-def test_a_step_sums_the_calls_within_and_no_others() -> None:
-    inside = Place(timestep_id="t0")
-    calls = [
-        made("a", place=inside, usage=Usage(input_tokens=10), cost=Cost(usd=Decimal("0.1"), source="x")),
-        made("b", place=inside),
-        made("c", place=inside, usage=Usage(input_tokens=5), cost=Cost(usd=Decimal("0.2"), source="x")),
-        made("d", usage=Usage(input_tokens=99, output_tokens=99)),
-    ]
-    assert any(
-        line.endswith("step 0  15→\N{EN DASH} tokens  $0.30  \N{EN DASH}") for line in lines(*calls, steps=(step(0),))
-    )
-
-
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ({"took_ns": None, "request": Request()}, "chat \N{EN DASH}  \N{EN DASH}  \N{EN DASH}"),
-        ({"usage": Usage()}, "chat gpt-5  \N{EN DASH}  1.00 s"),
-        ({"usage": Usage(input_tokens=1, output_tokens=0)}, "chat gpt-5  1→0  1.00 s"),
-        ({"cost": Cost(usd=Decimal(0), source="x")}, "chat gpt-5  \N{EN DASH}  $0.00  1.00 s"),
-        ({"operation": "embeddings"}, "embeddings gpt-5  \N{EN DASH}  1.00 s"),
-        ({"retries": 2}, "chat gpt-5  \N{EN DASH}  1.00 s  success, 2 retries"),
-        ({"retries": 1, "outcome": "timeout"}, "chat gpt-5  \N{EN DASH}  1.00 s  timeout, 1 retry"),
-        ({"outcome": "error", "error": _SERVER}, "chat gpt-5  \N{EN DASH}  1.00 s  error 500  it broke"),
-        (
-            {"conversation": Conversation(output=[Message(role="assistant", parts=[Text(text="a\nb\x1b[2J")])])},
-            "chat gpt-5  \N{EN DASH}  1.00 s  a b\ufffd[2J",
-        ),
-        (
-            {
-                "request": Request(model="m", stream=True),
-                "timing": Timing(start_ns=START_NS, duration_ns=SECOND, first_token_ns=0),
-            },
-            "chat m  \N{EN DASH}  1.00 s (first token 0 ms)",
-        ),
-        (
-            {"timing": Timing(start_ns=START_NS, duration_ns=SECOND, first_token_ns=0)},
-            "chat gpt-5  \N{EN DASH}  1.00 s",
-        ),
-    ],
-)
-def test_a_call_in_one_line(fields: dict[str, Any], expected: str) -> None:
-    assert only(made(**fields)) == expected
 
 
 @pytest.mark.parametrize(
@@ -204,19 +115,6 @@ def test_a_call_in_one_line(fields: dict[str, Any], expected: str) -> None:
 )
 def test_an_event_in_one_line(item: EventRecord, expected: str) -> None:
     assert only(item) == expected
-
-
-def bars(*calls: CallRecord, events: tuple[Event, ...] = (), summary: SessionSummary | None = None) -> list[str]:
-    return [line[4 : 4 + 12] for line in lines(*calls, events=events, summary=summary)[2:]]
-
-
-def test_the_waterfall_shows_when_and_how_long() -> None:
-    assert bars(
-        made("all", took_ns=12 * SECOND),
-        made("begin", at_ns=START_NS + 1, took_ns=2 * SECOND),
-        made("late", at_ns=START_NS + 6 * SECOND, took_ns=SECOND),
-        made("last", at_ns=START_NS + 12 * SECOND, took_ns=None),
-    ) == ["━" * 12, "━━━" + " " * 9, "      ━━    ", " " * 11 + "·"]
 
 
 def test_idle_time_is_folded_to_a_line() -> None:
@@ -249,21 +147,6 @@ def test_no_recorded_text_reaches_the_terminal_raw() -> None:
     record = session(f"id{bad}", name=bad, outcome=bad, metadata={bad: bad})
     shown = "\n".join(lines(call, steps=(step(0, name=bad, outcome=bad),), events=events, summary=summed(record)))
     assert not set(shown) & set(bad[0] + bad[4] + "\u202e")
-
-
-def test_entries_are_below_their_step_regardless_of_their_times() -> None:
-    """A call older than its step, a step older than its parent, an event older than all: each below its own."""
-    inner = step(1, name="inner", start_ns=START_NS - MINUTE, parent_timestep_id="t0")
-    found = lines(
-        made("c", at_ns=START_NS - 2 * MINUTE, place=Place(timestep_id="t1"), request=Request(model="inside")),
-        steps=(step(0, name="outer"), inner),
-        events=(event("look", event_id="a", timestep_id="t0", time_ns=START_NS - 9 * MINUTE),),
-    )
-    shown = [(line[: len(line) - len(line.lstrip("│ ├└─"))], line) for line in found[2:] if " idle " not in line]
-    assert ["outer" in shown[0][1], "look" in shown[1][1], "inner" in shown[2][1], "inside" in shown[3][1]] == [
-        True
-    ] * 4
-    assert [len(guide) // 4 for guide, _ in (shown[0], shown[2])] == [1, 2]
 
 
 def test_an_agent_is_shown_with_the_sums_of_its_calls_and_what_ran_in_it_below() -> None:
@@ -325,15 +208,6 @@ def page(capsys: pytest.CaptureFixture[str]) -> Any:
 
 def labelled(lines: list[str], label: str) -> list[str]:
     return [line[12:] for line in lines if line.startswith(f"{label:<12}")]
-
-
-def test_a_call_without_data_has_dashes_and_says_why(page: Any) -> None:
-    lines = page(made(took_ns=None, request=Request()))
-    assert lines[0] == "chat \N{EN DASH}  success"
-    assert [line[:12].rstrip() for line in lines[1:]] == ["call", "provider", "time", "tokens", "cost", "no cost"]
-    assert labelled(lines, "provider") == ["unknown unknown at \N{EN DASH}:\N{EN DASH}"]
-    assert labelled(lines, "tokens") == labelled(lines, "cost") == ["\N{EN DASH}"]
-    assert labelled(lines, "time")[0].endswith(", took \N{EN DASH}")
 
 
 @pytest.mark.parametrize(
@@ -421,17 +295,6 @@ def test_every_kind_of_part_is_shown(page: Any, part: Part, shown: list[str]) ->
     assert [line.removeprefix("  ") for line in lines[lines.index("assistant answer") + 1 :]] == shown
 
 
-def test_turns_are_in_order_with_the_system_first_and_each_choice_an_answer(page: Any) -> None:
-    conversation = Conversation(
-        system=[Text(text="be kind")],
-        input=[Message(role="user", parts=[Text(text="hi")]), Message(role="", parts=[])],
-        output=[Message(role="assistant", finish_reason="stop"), Message(role="assistant\x1b", finish_reason="length")],
-    )
-    lines = page(made(conversation=conversation))
-    heads = [lines[at + 1] for at, line in enumerate(lines) if line == ""]
-    assert heads == ["system", "user", "?", "assistant answer stop", "assistant\ufffd answer length"]
-
-
 def test_a_long_error_is_wrapped_whole_and_clean(page: Any) -> None:
     message = "because " * 30 + "\x1b]0;owned\x07"
     lines = page(made(outcome="error", error=ErrorInfo(kind="k", type="t", status=500, message=message)))
@@ -463,22 +326,6 @@ def full(anywhere: str) -> str:
     )
 
 
-@pytest.mark.parametrize("known", ["msg_1", "req_1", "a" * 32])
-def test_show_finds_what_the_provider_and_the_trace_call_it(full: str, known: str) -> None:
-    answer = ask("--store", full, "show", known)
-    assert answer.code == 0
-    assert "call-a" in answer.out
-    assert "\nresponse    msg_1\nrequest     req_1\n" in answer.out
-    assert '"variant":"b"' in answer.out
-
-
-@pytest.mark.parametrize("known", ["my-step", "t-1"])
-def test_show_finds_the_session_of_a_step(full: str, known: str) -> None:
-    answer = ask("--store", full, "--json", "show", known)
-    assert answer.json["session_id"] == "session-a"
-    assert answer.json["steps"][0]["user_step_id"] == "my-step"
-
-
 @pytest.mark.parametrize("ident", ["x", "", "%", "_", "\x1b[2J"])
 def test_show_of_an_unknown_id_is_exit_code_1_in_every_form(store: str, ident: str) -> None:
     answer = ask("--store", keep(store), "show", ident)
@@ -496,37 +343,6 @@ def test_show_names_the_sessions_that_begin_alike(store: str) -> None:
     keep(store, *(session(f"run-{at}", start_ns=START_NS + at) for at in range(5)))
     answer = ask("--store", store, "show", "run-")
     assert (answer.code, answer.err) == (1, "5 sessions begin with 'run-': run-4, run-3, run-2 and 2 more.\n")
-
-
-def test_show_without_sessions_shows_the_newest_call(store: str) -> None:
-    keep(store, made("old", at_ns=START_NS), made("new", at_ns=START_NS + SECOND))
-    assert "call        new" in ask("--store", store, "show").out
-
-
-def test_wildcards_in_an_id_are_literal(store: str) -> None:
-    keep(store, made("call-1"), made("call_2"))
-    assert ask("--store", store, "show", "call_", "--json").json["call_id"] == "call_2"
-    assert ask("--store", store, "show", "call%").code == 1
-    assert ask("--store", store, "show", "call").code == 1
-
-
-def test_a_session_as_json_holds_its_steps_and_what_is_loose(anywhere: str) -> None:
-    keep(
-        anywhere,
-        session("s", start_ns=START_NS),
-        TimestepRecord(timestep_id="t", session_id="s", seen_ns=1, index=0, start_ns=START_NS),
-        made("in", place=Place(session_id="s", timestep_id="t")),
-        made("out", place=Place(session_id="s")),
-        made("strayed", place=Place(session_id="s", timestep_id="of a step that was not recorded")),
-        RewardRecord(reward_id="r", session_id="s", timestep_id="t", value=1.0, time_ns=START_NS),
-    )
-    shown = ask("--store", anywhere, "show", "s", "--json").json
-    (step,) = shown["steps"]
-    assert [call["call_id"] for call in step["calls"]] == ["in"]
-    assert [reward["value"] for reward in step["rewards"]] == [1.0]
-    assert sorted(call["call_id"] for call in shown["loose_calls"]) == ["out", "strayed"]
-    assert shown["loose_rewards"] == shown["loose_tools"] == step["tools"] == []
-    assert (step["outcome"], step["end_ns"], step["totals"]) == (None, None, None)
 
 
 @pytest.mark.parametrize(

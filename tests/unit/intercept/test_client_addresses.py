@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import anthropic
 import openai
-import pytest
 
 from callspan.intercept.client_info import call_info
 
@@ -39,12 +37,3 @@ def test_a_property_of_the_applications_own_is_read_each_time() -> None:
     assert first[0] != second[0]
     assert {first[1], second[1]} == {8443}
     assert all(str(host).endswith(".example") for host, _ in (first, second))
-
-
-@pytest.mark.parametrize("kind", [openai.OpenAI, openai.AsyncOpenAI, anthropic.Anthropic, anthropic.AsyncAnthropic])
-def test_an_address_that_was_changed_is_the_new_one(kind: type) -> None:
-    client = kind(api_key="sk-test", base_url="https://one.example/v1")
-    assert _address(client) == ("one.example", 443)
-    client.base_url = "http://two.example:8080/v1"
-    assert _address(client) == ("two.example", 8080)
-    assert _address(client.with_options(base_url="https://three.example")) == ("three.example", 443)

@@ -7,40 +7,7 @@ import time
 import pytest
 
 from callspan.providers import wire_json
-from callspan.providers.anthropic.messages import response_info
 from callspan.providers.openai.chat import choices_info
-
-ODD: list[object] = [None, "x", True, False, [], {}, [1], {"a": 1}]
-
-
-@pytest.mark.parametrize("odd", ODD)
-def test_a_value_that_is_not_a_number_is_absent(odd: object) -> None:
-    assert wire_json.number({"a": odd}, "a") is None
-    assert wire_json.number(odd, "b") is None
-
-
-@pytest.mark.parametrize(("found", "number"), [(3, 3.0), (0, 0.0), (-1.5, -1.5)])
-def test_numbers_are_read_as_they_are(found: object, number: float) -> None:
-    assert wire_json.number({"a": {"b": found}}, "a", "b") == number
-
-
-@pytest.mark.parametrize("odd", ODD)
-def test_a_value_that_is_not_an_integer_is_absent(odd: object) -> None:
-    assert wire_json.integer({"a": odd}, "a") is None
-
-
-@pytest.mark.parametrize(
-    ("value", "whole"), [("1" * 19, int("1" * 19)), ("1" * 20, None), ("", None), ("-1", None), ("\u0663", None)]
-)
-def test_up_to_nineteen_digits_are_read_as_an_integer(value: str, whole: int | None) -> None:
-    assert wire_json.integer({"a": value}, "a") == whole
-
-
-@pytest.mark.parametrize("value", [0, 1, "true", None, [], {}])
-def test_only_a_boolean_is_a_flag(value: object) -> None:
-    assert wire_json.flag({"a": value}, "a") is None
-    assert wire_json.flag({"a": True}, "a") is True
-
 
 HALF = "a\ud800b"
 DEEP: object = [[]]
@@ -66,21 +33,6 @@ def test_a_lone_surrogate_does_not_lose_usage_model_or_id(within: str, poison: d
     assert (facts.response.id, facts.response.model, facts.response.finish_reasons) == ("c1", "gpt-x", ["stop"])
     assert facts.usage is not None
     assert (facts.usage.input_tokens, facts.usage.output_tokens, facts.usage.cache_read_tokens) == (3, 4, 1)
-
-
-@pytest.mark.parametrize("poison", POISONS, ids=["name", "text", "depth", "everywhere"])
-@pytest.mark.parametrize("within", ["usage", "server_tool_use", "body"])
-def test_a_lone_surrogate_loses_nothing_of_a_message(within: str, poison: dict[str, object]) -> None:
-    ran = {"web_search_requests": 2, **(poison if within == "server_tool_use" else {})}
-    usage = {"input_tokens": 3, "output_tokens": 4, "server_tool_use": ran, **(poison if within == "usage" else {})}
-    message: dict[str, object] = {
-        "id": "m1", "type": "message", "role": "assistant", "model": "claude-x", "stop_reason": "end_turn",
-        "content": [{"type": "text", "text": "hi"}], "usage": usage, **(poison if within == "body" else {}),
-    }  # fmt: skip
-    found = response_info(message)
-    assert (found.response.id, found.response.model) == ("m1", "claude-x")
-    assert found.usage is not None
-    assert (found.usage.input_tokens, found.usage.output_tokens, found.usage.web_search_requests) == (3, 4, 2)
 
 
 NOON_NS = 1_763_640_000_000_000_000

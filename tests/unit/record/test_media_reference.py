@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import struct
 import wave
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.record.media_reference import header_fields, media_reference
+from callspan.record.media_reference import header_fields
 from tests.provider.media import png
 
 
@@ -55,21 +54,6 @@ _FORMATS: dict[str, tuple[bytes, dict[str, object]]] = {
 def test_the_header_of_a_file_gives_type_pixels_and_seconds(name: str) -> None:
     data, fields = _FORMATS[name]
     assert header_fields(data, len(data)) == fields
-
-
-def test_the_type_is_the_stated_one_else_the_headers_else_the_usual_one() -> None:
-    kinds = [
-        media_reference(png(), "image/x-own"), media_reference(png(), None, "audio/wav"),
-        media_reference(b"Hello.", None, "audio/wav"), media_reference(b"Hello."),
-    ]  # fmt: skip
-    found = [kind["callspan_media"] for kind in kinds]
-    assert [one.get("mime") for one in found if isinstance(one, dict)] == [
-        "image/x-own",
-        "image/png",
-        "audio/wav",
-        None,
-    ]
-    assert found[3] == {"sha256": hashlib.sha256(b"Hello.").hexdigest(), "bytes": 6}
 
 
 @given(st.sampled_from([data[:16] for data, _ in _FORMATS.values()]), st.binary(max_size=64), st.integers(0, 99))

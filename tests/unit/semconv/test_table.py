@@ -18,12 +18,10 @@ from callspan.records import (
     MessageRecord,
     Place,
     Request,
-    Response,
     RewardRecord,
     SessionRecord,
     TimestepRecord,
     Timing,
-    Usage,
 )
 from callspan.semconv import call, events, gen_ai, llm, openinference, session
 from callspan.semconv.content_attributes import ByteBudget, Shown
@@ -35,14 +33,11 @@ from callspan.semconv.table import (
     STRING,
     STRINGS,
     Body,
-    Constant,
     Each,
     From,
-    Put,
     Row,
     Seconds,
     Sent,
-    SetByCode,
     Source,
     Table,
     sent,
@@ -139,42 +134,6 @@ def test_every_path_of_other_records_leads_to_a_field_of_the_attributes_type() -
         check(kind, table.rows)
 
 
-def test_a_field_is_set_unless_it_is_unknown_or_an_empty_text() -> None:
-    assert put("usage.input_tokens", record()) == {}
-    assert put("usage.input_tokens", record(usage=Usage())) == {}
-    assert put("usage.input_tokens", record(usage=Usage(input_tokens=0))) == {"x": 0}
-    assert put("usage.input_tokens", record(usage=Usage(input_tokens=0)), if_true=True) == {}
-    assert put("response.id", record(response=Response(id="")), kind=STRING) == {}
-    assert put("rate_limited", record(), kind=BOOLEAN) == {}
-    assert put("rate_limited", record(rate_limited=False), kind=BOOLEAN) == {"x": False}
-
-
-def test_a_path_may_lead_into_the_last_entry_of_a_list() -> None:
-    attempts = [Attempt(number=1, start_ns=1, status=429), Attempt(number=2, start_ns=2, status=200)]
-    assert put("attempts[-1].status", record(attempts=attempts)) == {"x": 200}
-    assert put("attempts[-1].status", record()) == {}
-
-
-def test_nanoseconds_are_set_in_seconds() -> None:
-    known = record(usage=Usage(input_tokens=0, output_tokens=1_500_000_000))
-    assert put(Seconds("usage.output_tokens"), known, kind=DOUBLE) == {"x": 1.5}
-    assert put(Seconds("usage.input_tokens"), known, kind=DOUBLE) == {"x": 0.0}
-    assert put(Seconds("usage.input_tokens"), record(), kind=DOUBLE) == {}
-
-
-def test_a_row_is_set_only_if_the_field_it_depends_on_exists() -> None:
-    assert put("call_id", record(), kind=STRING, when="request.params") == {}
-    assert put("call_id", record(request=Request(params={"n": 1})), kind=STRING, when="request.params") == {"x": "c"}
-    assert put("call_id", record(), kind=STRING, when="error") == {}
-
-
-def test_a_function_is_called_only_if_its_argument_exists() -> None:
-    read = From("response.finish_reasons", lambda reasons: reasons[0])
-    assert put(read, record(), kind=STRING) == {}
-    assert put(read, record(response=Response()), kind=STRING) == {}
-    assert put(read, record(response=Response(finish_reasons=["stop"])), kind=STRING) == {"x": "stop"}
-
-
 def test_adjacent_rows_share_the_result_of_a_function() -> None:
     calls: list[Place] = []
 
@@ -218,16 +177,6 @@ def test_a_row_is_for_calls_with_content_or_without(flag: bool | None, shown: tu
     assert tuple(bool(rows.of(record(), Shown(each, ByteBudget(1, 1)))) for each in conversations) == shown
 
 
-def test_an_empty_text_of_the_application_is_set_if_its_row_allows_it() -> None:
-    assert put("response.id", record(response=Response(id="")), kind=STRING, if_empty=True) == {"x": ""}
-    assert put("response.id", record(response=Response()), kind=STRING, if_empty=True) == {}
-
-
-def test_a_constant_is_always_set_and_attributes_set_elsewhere_never() -> None:
-    assert put(Constant("it's"), record(), kind=STRING) == {"x": "it's"}
-    assert put(SetByCode("a header"), record(), kind=STRING) == {}
-
-
 def test_what_does_not_fit_is_shared_and_the_smaller_goes_first() -> None:
     def body(size: int) -> Body:
         def cut(attributes: dict[str, Any], name: str, _: object, __: Shown, budget: ByteBudget) -> None:
@@ -240,14 +189,3 @@ def test_what_does_not_fit_is_shared_and_the_smaller_goes_first() -> None:
     of = record(request=Request(body=msgspec.Raw(b"[" + b"1" * 70 + b"]")))
     assert table.of(of, Shown(Conversation(), ByteBudget(200, 200))) == {"big": 90, "small": 20}
     assert list(table.of(of, Shown(Conversation(), ByteBudget(100, 100))).items()) == [("small", 20), ("big", 80)]
-
-
-def test_a_function_that_sets_attributes_is_called_once_for_adjacent_rows() -> None:
-    several = Put(lambda attributes, of, _: attributes.update({"x": of.call_id, "y": len(attributes)}))
-    table = Table(Row("x", STRING, several, ""), Row("y", INT, several, ""))
-    assert table.of(record()) == {"x": "c", "y": 0}
-
-
-def test_names_with_quotes_and_braces_are_not_executed() -> None:
-    name = "a'{b}\"\\\n"
-    assert Table(Row(name, STRING, "error.kind", "")).of(record(error=ErrorInfo(kind="k", type="t"))) == {name: "k"}

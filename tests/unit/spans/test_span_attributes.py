@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import Span, SpanLimits, TracerProvider
-from opentelemetry.trace import INVALID_SPAN
 
 from callspan.spans.call import add_event, put_attributes
 
@@ -79,45 +78,6 @@ def test_events_are_what_the_sdk_would_make_of_them(limits: SpanLimits, several:
         theirs.add_event(f"event {number}", attributes, number)
     assert events(ours) == events(theirs)
     assert ours.dropped_events == theirs.dropped_events
-
-
-def test_an_added_event_is_a_copy_and_immutable() -> None:
-    span, attributes = a_span(SpanLimits(), {}), {"a": 1}
-    add_event(span, "event", attributes, None)  # type: ignore[arg-type]
-    attributes["a"] = 2
-    (event,) = span.events
-    assert event.attributes == {"a": 1}
-    assert event.timestamp > 0
-    with pytest.raises(TypeError):
-        event.attributes["a"] = 3  # type: ignore[index]
-
-
-def test_an_ended_span_accepts_no_attributes() -> None:
-    span = a_span(SpanLimits(), {"a": 1})
-    span.end()
-    put_attributes(span, {"b": 2})
-    add_event(span, "late", {"c": 3}, 1)
-    assert shown(span)[0] == {"a": 1}
-    assert events(span) == []
-
-
-def test_a_span_of_another_implementation_sets_attributes_itself() -> None:
-    class Own:
-        def __init__(self) -> None:
-            self.seen: dict[str, Any] = {}
-
-        def set_attributes(self, attributes: dict[str, Any]) -> None:
-            self.seen.update(attributes)
-
-        def add_event(self, name: str, attributes: dict[str, Any], timestamp: int | None) -> None:
-            self.seen[name] = (attributes, timestamp)
-
-    own = Own()
-    put_attributes(own, {"a": 1})  # type: ignore[arg-type]
-    add_event(own, "event", {"b": 2}, 3)  # type: ignore[arg-type]
-    assert own.seen == {"a": 1, "event": ({"b": 2}, 3)}
-    put_attributes(INVALID_SPAN, {"a": 1})
-    add_event(INVALID_SPAN, "event", {"b": 2}, 3)
 
 
 def test_a_span_with_its_own_way_to_add_events_is_used() -> None:

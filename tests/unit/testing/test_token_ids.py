@@ -19,14 +19,6 @@ def response_of(**more: Any) -> Any:
         return [chunk.to_dict() for chunk in found] if more.get("stream") else found.to_dict()
 
 
-def test_equal_words_have_equal_token_ids() -> None:
-    body = response_of()
-    ids = body["choices"][0]["token_ids"]
-    assert len(ids) == 4
-    assert ids[1] == ids[3]
-    assert body["prompt_token_ids"] == response_of()["prompt_token_ids"]
-
-
 def test_a_stream_adds_up_to_the_ids_of_the_whole_answer() -> None:
     whole, chunks = response_of(), response_of(stream=True)
     streamed = [one for chunk in chunks for choice in chunk["choices"] for one in choice.get("token_ids") or ()]
@@ -35,9 +27,3 @@ def test_a_stream_adds_up_to_the_ids_of_the_whole_answer() -> None:
         whole["prompt_token_ids"],
         *([None] * (len(chunks) - 1)),
     ]
-
-
-def test_no_rows_have_ids_by_default() -> None:
-    body = response_of(extra_body=None)
-    assert "prompt_token_ids" not in body
-    assert "token_ids" not in body["choices"][0]

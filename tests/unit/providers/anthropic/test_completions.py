@@ -34,12 +34,6 @@ def fold(*chunks: Any) -> CompletionAccumulator:
     return accumulator
 
 
-def test_a_stream_folds_into_the_body_of_one_piece() -> None:
-    folded = fold(piece(" Hel"), piece("lo"), piece("", "stop_sequence", "\n\nHuman:"))
-    assert folded.complete
-    assert folded.body() == {**HEAD, "completion": " Hello", "stop_reason": "stop_sequence", "stop": "\n\nHuman:"}
-
-
 def test_the_part_that_came_is_kept() -> None:
     folded = fold(piece(" Hel"), {"type": "error", "error": {"type": "overloaded_error", "message": "Busy"}})
     assert not folded.complete
@@ -55,14 +49,6 @@ def test_the_part_that_came_is_kept() -> None:
 def test_anything_else_carries_nothing(junk: object) -> None:
     assert CompletionAccumulator().add(junk) is False
     assert fold(piece("a"), junk, piece("b", "max_tokens")).body() == piece("ab", "max_tokens")
-
-
-def test_the_info_of_a_response() -> None:
-    found = ENDPOINT.response_info(piece("Hi", "max_tokens"))
-    assert (found.response.id, found.response.model, found.response.finish_reasons) == (
-        "compl_1", "claude-2.1", ["max_tokens"],
-    )  # fmt: skip
-    assert (found.usage, found.error, found.truncated, found.recognized) == (None, None, True, True)
 
 
 @pytest.mark.parametrize("body", [None, [], {}, {"choices": []}, {"completion": None}, "text"])
@@ -83,11 +69,6 @@ def test_another_body_is_not_recognized(body: object) -> None:
 )
 def test_a_prompt_is_a_message_of_a_user(prompt: object, expected: list[Message]) -> None:
     assert ENDPOINT.conversation({"prompt": prompt}, None) == Conversation(input=expected)
-
-
-def test_parameters_of_a_request_contain_no_content() -> None:
-    found = ENDPOINT.request({"model": "m", "prompt": "secret", "stream": True, "top_k": 5, "stop_sequences": ["a"]})
-    assert (found.model, found.stream, found.params) == ("m", True, {"top_k": 5, "stop_sequences": ["a"]})
 
 
 @given(st.lists(JSON, max_size=5), JSON, JSON)

@@ -62,56 +62,9 @@ def test_it_is_an_endpoint() -> None:
     )
 
 
-def test_parameters_of_a_request_contain_no_content() -> None:
-    body = {
-        "model": "claude-x",
-        "stream": True,
-        "max_tokens": 9,
-        "temperature": 0.0,
-        "stop_sequences": ["END"],
-        "thinking": {"type": "enabled", "budget_tokens": 5},
-        "top_k": None,
-        "system": "secret",
-        "messages": [{"role": "user", "content": "secret"}],
-        "tools": [{"name": "move"}, {"type": "mcp_toolset", "mcp_server_name": "s"}, {"type": "bash_20250124"}, 3],
-        "mcp_servers": [{"url": "u", "authorization_token": "secret"}],
-    }
-
-    assert MESSAGES.request(body) == Request(
-        model="claude-x",
-        stream=True,
-        params={
-            "max_tokens": 9,
-            "temperature": 0.0,
-            "stop_sequences": ["END"],
-            "thinking": {"type": "enabled", "budget_tokens": 5},
-        },
-        message_count=1,
-        tool_names=["move", "s", "bash_20250124"],
-    )
-
-
-def test_a_large_parameter_is_left_to_the_body() -> None:
-    assert MESSAGES.request({"output_config": {"schema": "x" * 5000}}).params == {}
-
-
 @pytest.mark.parametrize("body", [None, [], "x"])
 def test_a_body_that_is_not_a_request_has_no_parameters(body: object) -> None:
     assert MESSAGES.request(body) == Request()
-
-
-@pytest.mark.parametrize("body", [{}, {"model": 3, "messages": "x", "tools": None, "stream": 1}])
-def test_a_request_that_does_not_ask_for_a_stream_is_plain(body: object) -> None:
-    assert MESSAGES.request(body) == Request(stream=False)
-
-
-def test_parameters_are_copies() -> None:
-    body: dict[str, Any] = {"metadata": {"user_id": "u"}}
-    request = MESSAGES.request(body)
-
-    body["metadata"]["user_id"] = "changed"
-
-    assert request.params == {"metadata": {"user_id": "u"}}
 
 
 @given(messages())
@@ -171,43 +124,9 @@ def test_any_bodies_are_read_and_stay_as_they_were(request: object, response: ob
     assert repr((request, response)) == before
 
 
-@given(st.dictionaries(WORDS, JSON), st.dictionaries(WORDS, JSON))
-def test_almost_bodies_are_read(request: object, response: object) -> None:
-    MESSAGES.request(request)
-    MESSAGES.response_info(response)
-    encode_json(MESSAGES.conversation(request, response))
-
-
 def spoil(value: object) -> None:
     """Empty every container, to show that none is shared."""
     if isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
             spoil(item)
         value.clear()
-
-
-@pytest.mark.parametrize(("length", "kept"), [(4094, True), (4095, False)])
-def test_a_parameter_is_kept_up_to_four_kilobytes_of_json(length: int, kept: bool) -> None:
-    assert ("note" in MESSAGES.request({"note": "x" * length}).params) is kept
-
-
-@pytest.mark.parametrize("key", ["model", "stream", "messages", "system", "tools", "mcp_servers"])
-def test_content_and_secrets_are_not_parameters(key: str) -> None:
-    assert MESSAGES.request({key: [{"authorization_token": "x"}]}).params == {}
-
-
-@pytest.mark.parametrize(
-    ("sent", "continues"),
-    [
-        ({}, None),
-        ({"thread": None}, None),
-        ({"thread": {"type": "create"}}, None),
-        ({"thread": {"type": "continue", "previous_message_id": "msg_0"}}, "msg_0"),
-        ({"thread": {"type": "continue", "previous_message_id": 5}}, None),
-        ({"thread": "continue"}, None),
-        ({"diagnostics": {"previous_message_id": "msg_0"}}, None),
-    ],
-)
-def test_a_request_states_what_it_continues(sent: dict[str, Any], continues: str | None) -> None:
-    request = Messages().request({"model": "m", "messages": [], **sent})
-    assert (request.continues, request.conversation_id) == (continues, None)

@@ -5,23 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 
-import msgspec
 import pytest
 
-from callspan.process.media_references import media_by_reference
 from callspan.providers.anthropic.parts import conversation, parts
-from callspan.providers.registry import conversation_of
-from callspan.record.codec import encode_json
 from callspan.records import (
-    CallRecord,
-    Conversation,
     Media,
     Message,
     Part,
     Reasoning,
-    Request,
     Text,
-    Timing,
     ToolCall,
     ToolResult,
     UnknownPart,
@@ -30,43 +22,6 @@ from callspan.records import (
 PIXEL = b"\x89PNG not really"
 PIXEL_64 = base64.b64encode(PIXEL).decode()
 PIXEL_SHA = hashlib.sha256(PIXEL).hexdigest()
-
-
-def test_a_whole_exchange_is_a_conversation() -> None:
-    request = {
-        "system": "Be brief.",
-        "messages": [
-            {"role": "user", "content": "Hi"},
-            {"role": "assistant", "content": [{"type": "text", "text": "Hello"}]},
-        ],
-        "tools": [{"name": "move", "input_schema": {"type": "object"}}],
-    }
-    response = {"role": "assistant", "content": [{"type": "text", "text": "Bye"}], "stop_reason": "end_turn"}
-
-    assert conversation(request, response) == Conversation(
-        system=[Text(text="Be brief.")],
-        input=[
-            Message(role="user", parts=[Text(text="Hi")]),
-            Message(role="assistant", parts=[Text(text="Hello")]),
-        ],
-        output=[Message(role="assistant", parts=[Text(text="Bye")], finish_reason="end_turn")],
-        tools=[{"name": "move", "input_schema": {"type": "object"}}],
-    )
-
-
-def test_a_system_prompt_may_come_in_blocks() -> None:
-    blocks = [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "b"}]
-
-    assert conversation({"system": blocks}, None).system == [Text(text="a"), Text(text="b")]
-
-
-@pytest.mark.parametrize("body", [None, [], "x", 3, {}, {"messages": None, "content": None, "tools": 1, "system": 2}])
-def test_no_messages_give_an_empty_conversation(body: object) -> None:
-    assert conversation(body, body) == Conversation()
-
-
-def test_an_error_body_has_no_output() -> None:
-    assert conversation(None, {"type": "error", "error": {"type": "api_error"}}).output == []
 
 
 def test_a_message_of_another_type_is_kept() -> None:
@@ -197,35 +152,3 @@ def test_each_kind_of_block_is_a_part(block: object, part: Part) -> None:
 )
 def test_blocks_of_unknown_types_are_kept_as_received(block: object) -> None:
     assert parts([block]) == [UnknownPart(data=block)]
-
-
-def test_an_image_kept_by_reference_is_the_same_part_as_the_image() -> None:
-    data = base64.b64encode(PIXEL * 200).decode()
-    block = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}
-    body = msgspec.Raw(encode_json({"messages": [{"role": "user", "content": [block]}]}))
-    call = CallRecord(call_id="c", api="messages", timing=Timing(start_ns=1), request=Request(body=body))
-
-    kept = media_by_reference(call)
-
-    assert data.encode() not in bytes(kept.request.body)
-    assert conversation_of(kept) == conversation_of(call)
-
-
-def test_inline_data_that_is_not_base64_has_neither_hash_nor_size() -> None:
-    source = {"type": "base64", "media_type": "image/png", "data": "QQ= not base64 ="}
-
-    assert parts([{"type": "image", "source": source}]) == [Media(modality="image", mime="image/png")]
-
-
-@pytest.mark.parametrize(("role", "expected"), [("user", "user"), ("", "unknown"), (5, "unknown"), (None, "unknown")])
-def test_an_invalid_role_is_unknown(role: object, expected: str) -> None:
-    (message,) = conversation({"messages": [{"role": role, "content": "x"}]}, None).input
-
-    assert message.role == expected
-
-
-@pytest.mark.parametrize(("role", "expected"), [("critic", "critic"), ("", "assistant"), (None, "assistant")])
-def test_an_answer_without_a_role_is_the_assistants(role: object, expected: str) -> None:
-    (message,) = conversation(None, {"role": role, "content": "x"}).output
-
-    assert message.role == expected

@@ -23,11 +23,6 @@ def test_a_fresh_accumulator_is_empty_and_its_own(endpoint: Endpoint) -> None:
 
 
 @each
-def test_an_accumulator_has_no_dictionary_of_its_own(endpoint: Endpoint) -> None:
-    assert not hasattr(endpoint.accumulator(), "__dict__")
-
-
-@each
 def test_no_bodies_give_no_content(endpoint: Endpoint) -> None:
     assert endpoint.conversation(None, None) == Conversation()
     assert endpoint.response_info(None).response.finish_reasons == []
