@@ -20,10 +20,11 @@ from functools import partial
 from pathlib import Path
 
 import valgrind
-from callspan.delivery.recorder import store_sinks
-from callspan.spool.segment import Segment, encode_frame
-from callspan.spool.shipper import BATCH_BYTES
-from callspan.stores import Sink
+from callspan.delivery.store_sink import StoreSink
+from callspan.spool.delivering import Delivery
+from callspan.spool.segment import Segment, line_of
+from callspan.stores.spools import target_of
+from callspan.stores.urls import find_store
 
 _BLOCK, _WARM = 500, 500
 _ROUNDS = 8
@@ -32,39 +33,45 @@ _FIRST, _COUNTED = 200, 300
 _HERE = Path(__file__).resolve().parent
 
 
-class Delivery:
-    """A store that gets its records as a shipper brings them, from a segment on disk."""
+class Store:
+    """A store that gets its records as a shipper brings them, from a segment on disk, with a cursor beside it."""
 
     def __init__(self, url: str, segment: Segment) -> None:
-        self._segment = segment
-        self._sink: Sink = store_sinks([url], pauses=True)[0]
+        store = find_store(url)
+        self._segment, self._key = segment, key_of(url, segment.path.parent)
+        self._sink = StoreSink(store, pauses=True)
+        self._delivery = Delivery(store.name, self._sink)
+        self._usual = self._sink.batch_records
         self._sink.open()
-        self._offset = 0
 
     def deliver(self, records: int) -> None:
         """Deliver so many of the next records."""
         while records > 0:
-            batch = self._segment.batch(self._offset, min(records, self._sink.batch_entries), BATCH_BYTES)
-            if not batch.entries:
+            self._sink.batch_records = min(records, self._usual)
+            done = self._delivery.deliver(self._segment, self._key)
+            if not done.records:
                 raise ValueError("the segment has no more records")
-            self._sink.deliver(batch.entries)
-            self._offset = batch.end
-            records -= len(batch.entries)
+            records -= done.records
 
     def waiting(self) -> int:
         """Return how many records are left."""
-        return len(self._segment.batch(self._offset, sys.maxsize, sys.maxsize).entries)
+        return sum(1 for _ in self._segment.lines(self._segment.cursor(self._key)))
 
     def close(self) -> None:
         """Close the store."""
         self._sink.close()
 
 
+def key_of(url: str, directory: Path) -> str:
+    """Return the short name of the cursors of a store there."""
+    return target_of(find_store(url)).key(directory.parent)
+
+
 def times(urls: Sequence[str]) -> dict[str, list[float]]:
     """Return CPU nanoseconds per record of each store, block after block, the stores in turn."""
     found: dict[str, list[float]] = {url: [] for url in urls}
-    with _segment(_WARM + _ROUNDS * _BLOCK) as segment:
-        deliveries = {url: Delivery(url, segment) for url in urls}
+    with _segment(urls, _WARM + _ROUNDS * _BLOCK) as segment:
+        deliveries = {url: Store(url, segment) for url in urls}
         for delivery in deliveries.values():
             delivery.deliver(_WARM)
         gc.collect()
@@ -80,8 +87,8 @@ def times(urls: Sequence[str]) -> dict[str, list[float]]:
 
 def counted(urls: Sequence[str], records: int = _COUNTED) -> dict[str, float]:
     """Return instructions per record of each store; callgrind must be there."""
-    with tempfile.TemporaryDirectory() as directory, _segment(_FIRST + records) as segment:
-        segment.release()
+    with tempfile.TemporaryDirectory() as directory, _segment(urls, _FIRST + records) as segment:
+        segment.close()
         arguments = [str(_HERE / "delivery.py"), directory, str(segment.path), *urls]
         valgrind.run(sys.executable, arguments, Path(directory), {**os.environ, "PYTHONHASHSEED": "0"})
         found: dict[str, float] = json.loads(Path(directory, "delivered.json").read_text())
@@ -89,11 +96,12 @@ def counted(urls: Sequence[str], records: int = _COUNTED) -> dict[str, float]:
 
 
 def _count(directory: Path, path: Path, urls: Sequence[str]) -> None:
-    counter, segment, found = valgrind.Counter(directory), Segment.adopt(path), {}
+    keys = frozenset(key_of(url, path.parent) for url in urls)
+    counter, segment, found = valgrind.Counter(directory), Segment.adopt(path, keys), {}
     if segment is None:
         raise ValueError(f"{path} is held by another process")
     for url in urls:
-        delivery = Delivery(url, segment)
+        delivery = Store(url, segment)
         delivery.deliver(_FIRST)
         records = delivery.waiting()
         gc.collect()
@@ -104,16 +112,17 @@ def _count(directory: Path, path: Path, urls: Sequence[str]) -> None:
 
 
 @contextmanager
-def _segment(records: int) -> Iterator[Segment]:
+def _segment(urls: Sequence[str], records: int) -> Iterator[Segment]:
     # Only what is measured needs an SDK.
     import workload
 
     with tempfile.TemporaryDirectory() as directory:
-        segment = Segment.create(Path(directory))
+        keys = frozenset(key_of(url, Path(directory)) for url in urls)
+        segment = Segment.create(Path(directory), keys)
         for payload in workload.payloads(records):
-            segment.append(encode_frame(payload))
+            segment.append(line_of(payload), segment.size)
         yield segment
-        segment.release()
+        segment.close()
 
 
 @contextmanager

@@ -20,10 +20,10 @@ from pathlib import Path
 import msgspec
 
 import workload
-from callspan.delivery.recorder import store_sinks
+from callspan.delivery.store_sink import StoreSink
 from callspan.records import CallRecord, EventRecord, Place, Record, SessionRecord, TimestepRecord
-from callspan.stores import Entry
 from callspan.stores.sqlite.file import open_for_writing
+from callspan.stores.urls import find_store
 
 DELIVERED = 20_000
 LONG = "long-session"
@@ -62,9 +62,9 @@ def is_sqlite(store: str) -> bool:
 
 def deliver(store: str | Path, payloads: Iterator[bytes]) -> None:
     """Deliver these records."""
-    (sink,) = store_sinks(str(store))
+    sink = StoreSink(find_store(str(store)))
     sink.open()
-    for batch in _batches(payloads):
+    while batch := list(itertools.islice(payloads, _BATCH)):
         sink.deliver(batch)
     sink.close()
 
@@ -234,15 +234,6 @@ def _session(first: CallRecord, number: int) -> SessionRecord:
         end_ns=start_ns + 10**10,
         outcome="success",
     )
-
-
-def _batches(payloads: Iterator[bytes]) -> Iterator[list[Entry]]:
-    start = 0
-    while batch := [
-        Entry("made", at, at + 1, payload) for at, payload in enumerate(itertools.islice(payloads, _BATCH), start)
-    ]:
-        yield batch
-        start += len(batch)
 
 
 def main() -> None:

@@ -12,12 +12,12 @@ from typing import Any, Final, Literal, NamedTuple, cast
 import msgspec
 
 from callspan.conversion import converter
-from callspan.delivery.takeover import SpoolLocation, places, refused
 from callspan.record.codec import NO_RECORD, decode
 from callspan.record.events import Record, record_key
 from callspan.safe_urls import error_text
 from callspan.settings import SettingError
-from callspan.spool import blanking
+from callspan.spool import erasing as spool_erasing
+from callspan.spool.directory import foreign_segments_in
 from callspan.stores.base import (
     CallFilter,
     DeletionResult,
@@ -29,10 +29,11 @@ from callspan.stores.base import (
 )
 from callspan.stores.clickhouse import ClickHouse
 from callspan.stores.columns import TABLES
-from callspan.stores.erased import names, says_whose
+from callspan.stores.erased import names
 from callspan.stores.jsonl import JsonLines
 from callspan.stores.protocol import SqlStore, Store
 from callspan.stores.scratch import scratch_reader
+from callspan.stores.spools import directories_for
 from callspan.stores.urls import driver_errors, find_store, split_urls
 
 _EVERY: Final = CallFilter()
@@ -40,8 +41,6 @@ _convert_filter: Final = converter(CallFilter)
 _NO_CONDITIONS: Final = {name: getattr(_EVERY, name) for name in ("limit", "offset", "newest_first", "content", "sort")}
 """The fields of a filter that select nothing."""
 _OF_SESSIONS: Final = dict.fromkeys(("user", "name", "group", "task", "experiment", "since_ns", "until_ns"))
-_FOR_OTHERS: Final = "of these records also wait for stores that were not named: name those with --store"
-_UNCLEAR: Final = "a damaged part of a record, and nothing in it says of which; look at it, and delete the file"
 SPOOL: Final = "spool"
 """The name, in a receipt, of what waits on disk."""
 _BY_HAND: Final = "load it with `callspan import`, delete there, and delete this file"
@@ -233,53 +232,27 @@ class _Waiting:
     name = SPOOL
 
     def __init__(self, urls: Sequence[str]) -> None:
-        self._places: dict[Path, list[SpoolLocation]] = {}
-        for url in urls:
-            for place in places(urls, url):
-                self._places.setdefault(place.directory, []).append(place)
+        self._directories = [*dict.fromkeys(directory for url in urls for directory in directories_for(url))]
 
     def records(self) -> Iterator[Record]:
         """Yield the records, delivered ones too as long as they are there."""
-        for directory, found in self._places.items():
-            for payload in blanking.payloads_in(directory, _keys(found), unnamed=_is_own(found)):
+        for directory in self._directories:
+            for payload in spool_erasing.payloads_in(directory):
                 with suppress(*NO_RECORD):
                     yield decode(payload)
 
     def remove(self, scope: DeletionScope, *, dry_run: bool = False) -> DeletionResult:
-        """Blank the records of a scope; nothing by age, which is delivered and deleted later."""
+        """Erase the records of a scope; nothing by age, which is delivered and deleted later."""
         if scope.older_than_ns is not None:
             return DeletionResult()
         keys = Counter({record_key(record): 1 for record in self.records() if scope.covers(record)})
         kinds = Counter(kind for kind, _ in keys)
         numbers: dict[str, Any] = {table.name: kinds[kind] for kind, table in TABLES.items()}
-        left = list[str]()
-        if not dry_run:
-            for directory, found in self._places.items():
-                left += _erased_from(directory, found, scope)
-        return DeletionResult(**numbers, left="; ".join(left) or None)
-
-
-def _erased_from(directory: Path, found: Sequence[SpoolLocation], scope: DeletionScope) -> Iterator[str]:
-    """Erase what waits in a directory; yield why something of it is left."""
-
-    def is_gone(payload: bytes) -> bool:
-        return names(payload, scope)
-
-    erased = blanking.erase(directory, _keys(found), is_gone, unnamed=_is_own(found))
-    if erased.for_others:
-        yield f"{erased.for_others:,} {_FOR_OTHERS}"
-    yield from refused(found)
-    unclear = [path for path in erased.damaged if not says_whose(path.read_bytes())]
-    if unclear:
-        yield f"{unclear[0]}{f' and {len(unclear) - 1} more' if len(unclear) > 1 else ''}: {_UNCLEAR}"
-
-
-def _keys(found: Sequence[SpoolLocation]) -> frozenset[str]:
-    return frozenset(place.key for place in found)
-
-
-def _is_own(found: Sequence[SpoolLocation]) -> bool:
-    return any(place.own for place in found)
+        for directory in () if dry_run else self._directories:
+            spool_erasing.erase(directory, lambda payload: names(payload, scope))
+        foreign = [path for directory in self._directories for path in foreign_segments_in(directory)]
+        left = f"not looked into, written by another version: {', '.join(map(str, foreign))}" if foreign else None
+        return DeletionResult(**numbers, left=left)
 
 
 class _Readers:

@@ -1,4 +1,4 @@
-"""File locks (`flock`) between processes, released by the system when their process dies."""
+"""File locks (`flock`) between processes, which the system releases when their process dies; private directories."""
 
 from __future__ import annotations
 
@@ -54,3 +54,10 @@ def try_lock(descriptor: int) -> bool:
 def unlock(descriptor: int) -> None:
     """Release the lock, also if a process forked meanwhile has the file open."""
     fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def make_private(directory: Path) -> None:
+    """Make a directory and its missing parents, each for its owner only (0700). Raises OSError."""
+    # `Path.mkdir(parents=True)` gives parents other permissions.
+    for missing in reversed([one for one in (directory, *directory.parents) if not one.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)

@@ -34,8 +34,7 @@ def open_store(urls: str | Path | Iterable[str | Path], *, deliver: bool = False
     split = stores.split_urls(urls)
     if deliver:
         # Importing what delivers takes longer than opening a store.
-        from callspan.delivery.takeover import places, take_over
+        from callspan.delivery import leftovers
 
-        readable = stores.first_readable(split)
-        take_over(places(split, readable), readable)
+        leftovers.deliver(stores.first_readable(split))
     return stores.open_store(split)

@@ -20,9 +20,8 @@ import openai
 import pytest
 
 import callspan
-from callspan.delivery.recorder import store_sinks
+from callspan.delivery import leftovers
 from callspan.records import EventRecord, Record, RewardRecord
-from callspan.spool.spool import ship_once
 from callspan.stores import Reader
 from callspan.stores.tool_uses import tool_uses
 from callspan.testing import ScriptedProvider
@@ -45,8 +44,7 @@ def run(program: str, *arguments: str) -> subprocess.Popen[bytes]:
 
 def delivered(url: str) -> None:
     """Deliver what a dead process left behind, as any next process does."""
-    path = Path(url.split("///", 1)[1])
-    ship_once(path.with_name(path.name + ".spool"), store_sinks((url,), None), 30.0)
+    leftovers.deliver(url)
 
 
 VICTIM = """

@@ -11,9 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
-from callspan.records import Cost, Usage, encode
-from callspan.stores import Entry
-from callspan.stores.urls import open_store, sinks_for
+from callspan.records import Cost, Usage, decode, encode
+from callspan.stores.urls import find_store, open_store
 
 from .answers import call_of
 from .conftest import MakeCall
@@ -30,9 +29,9 @@ def prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def keep(url: str, *calls: Any) -> None:
-    (sink,) = sinks_for(url)
+    sink = find_store(url).sink()
     sink.open()
-    sink.deliver([Entry("s", at, at + 1, encode(call)) for at, call in enumerate(calls)])
+    sink.deliver([decode(encode(call)) for call in calls])
     sink.close()
 
 

@@ -3,47 +3,51 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from callspan.delivery.recorder import store_sinks
+from callspan.delivery.store_sink import StoreSink
 from callspan.fail_open import failures, forget_failures
-from callspan.process.processors import delivery_processors
 from callspan.records import CallRecord, Cost, EventRecord, Record, decode, encode
-from callspan.spool.processed_sink import ProcessedSink
-from callspan.stores import Entry, PoisonError
-from callspan.stores.urls import open_store
+from callspan.stores import Rejected, Sink, Store
+from callspan.stores.urls import find_store, open_store
 
 from .conftest import MakeCall
 
 
-class Kept:
-    """A sink that keeps what it is given."""
+class Kept(Store):
+    """A store that keeps what it is given, but for calls with the id `refused`."""
 
-    name = "kept"
-    batch_entries = 10
+    example = "kept://"
+    batch_records = 10
 
     def __init__(self) -> None:
+        super().__init__("kept://")
         self.stored: list[Record] = []
-        self.asides: list[str] = []
+        self.is_open = False
 
-    def open(self) -> None: ...
+    def sink(self) -> Sink:
+        return self
 
-    def deliver(self, entries: Sequence[Entry]) -> None:
-        self.stored += [entry.decode(entry) for entry in entries]
+    def open(self) -> None:
+        self.is_open = True
 
-    def set_aside(self, entry: Entry, reason: str) -> None:
-        self.asides.append(reason)
+    def deliver(self, records: Sequence[Record]) -> None:
+        for record in records:
+            if isinstance(record, CallRecord) and record.call_id == "refused":
+                raise Rejected("no", record)
+        self.stored += records
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.is_open = False
 
 
-def through(payload: bytes, prices: Path | None = None) -> Record:
+def through(payload: bytes, prices: Path | None = None, priced: Callable[[Record], object] | None = None) -> Record:
     kept = Kept()
-    ProcessedSink(kept, delivery_processors(prices).run).deliver([Entry("s", 0, len(payload), payload)])
+    StoreSink(kept, prices, priced=priced).deliver([payload])
     return kept.stored[0]
 
 
@@ -55,21 +59,36 @@ def prices(tmp_path: Path) -> Path:
 
 
 def test_a_call_gets_its_cost_in_record_and_row(call: MakeCall, prices: Path) -> None:
-    stored = through(encode(call("m", input_tokens=1)), prices)
+    told: list[Record] = []
+    stored = through(encode(call("m", input_tokens=1)), prices, told.append)
     assert isinstance(stored, CallRecord)
     assert stored.cost == Cost(usd=Decimal("0.000000003"), source="v1")
+    assert told == [stored]
 
 
 def test_other_records_pass_as_they_are(call: MakeCall) -> None:
+    told: list[Record] = []
     event = encode(EventRecord(event_id="e", event_type="action", time_ns=1))
     for payload in (event, encode(call("nobody-knows", input_tokens=1))):
-        assert through(payload) == decode(payload)
+        assert through(payload, None, told.append) == decode(payload)
+    assert told == []
 
 
-@pytest.mark.parametrize("payload", [b"{}", b'{"kind":"call"', b"\xff"])
-def test_an_invalid_record_is_refused_by_the_store(payload: bytes) -> None:
-    with pytest.raises(PoisonError):
-        through(payload)
+@pytest.mark.parametrize("payload", [b"", b"{}", b'{"kind":"call"', b"\xff"])
+def test_what_is_no_record_is_rejected(payload: bytes, call: MakeCall) -> None:
+    kept = Kept()
+    with pytest.raises(Rejected, match="not a record") as rejected:
+        StoreSink(kept).deliver([encode(call("m")), payload])
+    assert (rejected.value.record, kept.stored) == (payload, [])
+
+
+def test_a_record_that_the_store_rejects_is_named_as_it_was_delivered(call: MakeCall, prices: Path) -> None:
+    told: list[Record] = []
+    payloads = [encode(call("m", input_tokens=1, call_id=name)) for name in ("taken", "refused")]
+    with pytest.raises(Rejected, match="no") as rejected:
+        StoreSink(Kept(), prices, priced=told.append).deliver(payloads)
+    assert rejected.value.record is payloads[1]
+    assert told == [], "nothing was stored"
 
 
 def test_an_existing_cost_is_kept(call: MakeCall, prices: Path) -> None:
@@ -85,34 +104,20 @@ def test_a_price_file_that_is_wrong_costs_no_record(call: MakeCall, tmp_path: Pa
     forget_failures()
 
 
-def test_a_record_is_decoded_once(call: MakeCall, prices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded: list[bytes] = []
-
-    def counting(payload: bytes) -> Record:
-        decoded.append(payload)
-        return decode(payload)
-
-    monkeypatch.setattr("callspan.spool.sink.decode", counting)
-    monkeypatch.setattr("callspan.record.codec.decode", counting)
-    through(encode(call("m", input_tokens=1)), prices)
-    assert len(decoded) == 1
-
-
-def test_everything_else_is_delegated_to_the_sink(call: MakeCall) -> None:
+def test_the_sink_of_the_store_is_opened_and_closed(prices: Path) -> None:
     kept = Kept()
-    sink = ProcessedSink(kept, delivery_processors(None).run)
+    sink = StoreSink(kept, prices)
     sink.open()
-    sink.set_aside(Entry("s", 0, 1, b"x"), "bad")
+    assert (kept.is_open, sink.batch_records) == (True, 10)
     sink.close()
-    assert (sink.name, sink.batch_entries, kept.asides) == ("kept", 10, ["bad"])
+    assert not kept.is_open
 
 
 def test_a_store_adds_sub_cent_costs_exactly(call: MakeCall, prices: Path, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/calls.db"
-    (sink,) = store_sinks(url, prices)
+    sink = StoreSink(find_store(url), prices)
     sink.open()
-    payloads = [encode(call("m", input_tokens=tokens, call_id=f"c{tokens}")) for tokens in (1, 290_000, 3)]
-    sink.deliver([Entry("s", at, at + 1, payload) for at, payload in enumerate(payloads)])
+    sink.deliver([encode(call("m", input_tokens=tokens, call_id=f"c{tokens}")) for tokens in (1, 290_000, 3)])
     sink.close()
     (summary,) = open_store(url).summary("model")
     assert summary.cost_usd == Decimal("0.000000003") * 290_004

@@ -27,10 +27,10 @@ from callspan.records import (
     SessionRecord,
     Timing,
     Usage,
+    decode,
     encode,
 )
-from callspan.stores import Entry
-from callspan.stores.urls import open_store, sinks_for
+from callspan.stores.urls import find_store, open_store
 
 Json = dict[str, Any]
 START_NS = 1_795_000_000_000_000_000
@@ -110,10 +110,9 @@ class World:
 
     def write(self, path: Path) -> str:
         url = f"sqlite:///{path}"
-        (sink,) = sinks_for(url)
+        sink = find_store(url).sink()
         sink.open()
-        payloads = [encode(record) for record in self.records]
-        sink.deliver([Entry("s", at, at + 1, payload) for at, payload in enumerate(payloads)])
+        sink.deliver([decode(encode(record)) for record in self.records])
         sink.close()
         return url
 

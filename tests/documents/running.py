@@ -11,10 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from callspan import Settings
-from callspan.delivery.recorder import store_sinks
-from callspan.spool.spool import ship_once
-from callspan.stores.spools import spool_directory
+from callspan.delivery import leftovers
 from callspan.testing import ScriptedProvider
 from tests.documents.pages import ROOT, Example
 from tests.e2e.conftest import plain_environment
@@ -102,10 +99,7 @@ class Workplace:
 
     def _deliver(self) -> None:
         """Deliver what waits on disk: on a busy machine a short process ends before its records are in the store."""
-        store = f"sqlite:///{self.place / 'callspan.db'}"
-        directory = spool_directory(Settings(), (store,))
-        if directory.is_dir():
-            ship_once(directory, store_sinks((store,), None), 30.0)
+        leftovers.deliver(f"sqlite:///{self.place / 'callspan.db'}")
 
     def _run(self, command: list[str], shown: str) -> None:
         done = subprocess.run(

@@ -110,7 +110,7 @@ def test_plain_sqlite_reads_the_messages(demo: Demo) -> None:
 
 
 def test_nothing_waits_in_the_spool_afterwards(demo: Demo) -> None:
-    assert not list((demo.directory / "callspan.db.spool").glob("*.segment"))
+    assert not list((demo.directory / "callspan.db.spool").rglob("*.segment"))
 
 
 def test_a_second_demo_adds_to_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,8 @@ from typing import Any
 import openai
 import pytest
 
-from callspan.delivery.recorder import store_sinks
+from callspan.delivery import leftovers
 from callspan.records import CallRecord
-from callspan.spool.spool import ship_once
 from callspan.stores import CallFilter
 from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
@@ -62,7 +62,9 @@ def expected_tokens(way: str) -> tuple[int | None, int | None]:
     return given, made if "out" in endpoint.tokens else None
 
 
-def test_each_way_is_one_record_with_its_tokens_and_cost(provider: ScriptedProvider, tmp_path: Path) -> None:
+def test_each_way_is_one_record_with_its_tokens_and_cost(
+    provider: ScriptedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sdks.needs("anthropic", "0.125", "middleware")
     url, prices = f"sqlite:///{tmp_path}/calls.db", tmp_path / "prices.json"
     models = {key: {"input": "2", "output": "8"} for key in [*WAYS, FALLBACK]}
@@ -80,8 +82,11 @@ def test_each_way_is_one_record_with_its_tokens_and_cost(provider: ScriptedProvi
         assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
         assert provider.pending == 0
     # In the opposite order, and the first process's records twice.
-    for name in "2100":
-        ship_once(tmp_path / name, store_sinks((url,), prices), 60.0)
+    shutil.copytree(tmp_path / "0", tmp_path / "again")
+    monkeypatch.setenv("CALLSPAN_PRICES", str(prices))
+    for name in ("2", "1", "0", "again"):
+        monkeypatch.setenv("CALLSPAN_SPOOL_DIR", str(tmp_path / name))
+        assert leftovers.deliver(url, timeout_s=60.0).error is None
     reader = open_store(url)
     calls = list(reader.calls(CallFilter(newest_first=False)))
     found: dict[str, CallRecord] = {str(call.request.model): call for call in calls}

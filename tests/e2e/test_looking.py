@@ -15,15 +15,15 @@ import pytest
 
 from callspan import file_lock
 from callspan.cli import doctor
-from callspan.cli.ship import spool_of
 from callspan.cli.store_check import store_check
-from callspan.delivery.recorder import store_sinks
-from callspan.records import SessionRecord, encode
+from callspan.delivery.recorder import Recorder
+from callspan.records import SessionRecord
 from callspan.settings_loader import load
-from callspan.spool.spool import Spool
-from callspan.stores.urls import open_store, sinks_for, split_urls
+from callspan.stores.urls import open_store, split_urls
 from tests.e2e.conftest import in_process
+from tests.left_behind import directory_of
 from tests.machine import slowness
+from tests.processed import processed
 from tests.spool.rig import until
 
 LOOKING: Final = [
@@ -92,10 +92,10 @@ def session(ident: str) -> SessionRecord:
 
 
 def deliver(url: str, *sessions: str) -> None:
-    spool = Spool(spool_of(url), sinks_for(url))
+    recorder = Recorder(load({"stores": (url,)}, warn=False))
     for ident in sessions:
-        assert spool.append(encode(session(ident)))
-    assert spool.close(30)
+        recorder.write(processed(session(ident)))
+    recorder.retire(30)
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -169,13 +169,13 @@ def test_a_locked_store_is_said_to_be_locked_and_nothing_stays(locked: str, tmp_
 def test_what_waits_is_shown_for_each_store(tmp_path: Path) -> None:
     """Not what the directory holds: one store has it all."""
     both = f"sqlite:///{tmp_path}/calls.db,jsonl:///{tmp_path}/calls.jsonl"
-    spool = Spool(spool_of(both), store_sinks(both))
+    settings = load({"stores": tuple(split_urls(both))}, warn=False)
+    recorder = Recorder(settings)
     with file_lock.locked(tmp_path / "calls.jsonl.lock", 1):
         for ident in ("s0", "s1"):
-            spool.append(encode(session(ident)))
-        until(lambda: [state.delivered for state in spool.states()] == [2, 0])
-        spool.close(0.1)
-        settings = load({"stores": tuple(split_urls(both))}, warn=False)
-        sqlite, jsonl = (doctor.store_state(url, settings).detail for url in settings.stores)
+            recorder.write(processed(session(ident)))
+        until(lambda: [state.delivered for state in recorder.states()] == [2, 0])
+        recorder.retire(0.1)
+        sqlite, jsonl = (doctor.store_state(url).detail for url in settings.stores)
         assert "wait" not in sqlite
-        assert f"2 records wait for it in {spool_of(both)}" in jsonl
+        assert f"2 records wait for it in {directory_of(both)}" in jsonl

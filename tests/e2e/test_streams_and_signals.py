@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from callspan.records import CallRecord, Request, Timing, encode
-from callspan.stores import Entry
-from callspan.stores.urls import sinks_for
+from callspan.records import CallRecord, Request, Timing, decode, encode
+from callspan.stores.urls import find_store
 from tests.scale import scaled
 
 from .conftest import plain_environment
@@ -25,13 +24,13 @@ COMMAND = [sys.executable, "-m", "callspan.cli"]
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a store of 3,000 calls: more than a pipe holds."""
     place = tmp_path_factory.mktemp("many")
-    (sink,) = sinks_for(f"sqlite:///{place / 'callspan.db'}")
+    sink = find_store(f"sqlite:///{place / 'callspan.db'}").sink()
     sink.open()
-    calls = (
+    calls = [
         CallRecord(call_id=f"call-{at:05}", timing=Timing(start_ns=at + 1), request=Request(model="gpt-5"))
         for at in range(3000)
-    )
-    sink.deliver([Entry("s", at, at + 1, encode(call)) for at, call in enumerate(calls)])
+    ]
+    sink.deliver([decode(encode(call)) for call in calls])
     sink.close()
     return place
 

@@ -10,17 +10,9 @@ import pytest
 from callspan.cli import doctor
 from callspan.fail_open import Once
 from callspan.intercept import other_instrumentations
-from callspan.records import SessionRecord, encode
-from callspan.spool.spool import Spool
+from callspan.records import SessionRecord
 from tests.e2e.conftest import Demo, in_its_own, in_process
-
-
-def leave_behind(directory: Path, count: int) -> None:
-    """Records of a process that could deliver none of them."""
-    spool = Spool(directory, [])
-    for number in range(count):
-        assert spool.append(encode(SessionRecord(session_id=f"s{number}", seen_ns=1, start_ns=1)))
-    spool.close(0)
+from tests.left_behind import leave_behind
 
 
 def test_doctor_finds_sdks_hooks_and_a_store_that_keeps_records(demo: Demo) -> None:
@@ -71,8 +63,9 @@ def test_doctor_names_other_instrumentations_like_the_warning(
 
 
 def test_ship_says_what_could_not_be_delivered(tmp_path: Path) -> None:
-    leave_behind(tmp_path / "callspan.db.spool", 1)
+    store = f"sqlite:///{tmp_path / 'callspan.db'}"
+    leave_behind(store, SessionRecord(session_id="s", seen_ns=1, start_ns=1))
     (tmp_path / "callspan.db").mkdir()
-    answer = in_process("--store", f"sqlite:///{tmp_path / 'callspan.db'}", "ship", "--timeout", "0.3")
+    answer = in_process("--store", store, "ship", "--timeout", "0.3")
     assert answer.code == 1
     assert "1 record still waits" in " ".join(answer.out.split())

@@ -145,10 +145,10 @@ def _nothing(original: Any) -> Any:
 
 
 def _without_usage(original: Any) -> Any:
-    def append(self: Any, payload: bytes, *others: Any) -> Any:
+    def append(self: Any, payload: bytes) -> Any:
         record = msgspec.json.decode(payload)
         record.pop("usage", None)
-        return original(self, msgspec.json.encode(record), *others)
+        return original(self, msgspec.json.encode(record))
 
     return append
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from callspan import metadata, open_store, session
+from callspan import Settings, metadata, open_store, session
+from callspan.delivery.recorder import forget_warnings
 from callspan.records import CallRecord
 from callspan.spool.losses import read_losses
-from callspan.spool.unrecorded import forget_warnings
+from callspan.stores.spools import spool_directory
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
@@ -214,10 +215,11 @@ def test_bytes_that_are_read_as_sent_are_counted(
             http = response.http_response
             await mode.all(http.aiter_raw() if mode.is_async else http.iter_raw())
 
-    with capture(stores=f"sqlite:///{tmp_path}/calls.db") as seen:
+    store = f"sqlite:///{tmp_path}/calls.db"
+    with capture(stores=store) as seen:
         run(body)
         assert seen.records == []
-    counted = read_losses(tmp_path / "calls.db.spool").unrecorded
+    counted = read_losses(spool_directory(Settings(), (store,))).unrecorded
     assert list(counted) == ["GET /v1/messages/batches/{id}/results"]
     assert "not recorded: GET /v1/messages/batches/{id}/results" in caplog.text
 

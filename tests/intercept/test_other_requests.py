@@ -19,10 +19,13 @@ import pytest
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 import callspan
+from callspan import Settings
+from callspan.delivery.recorder import Recorder, forget_warnings
 from callspan.intercept.other_requests import path_template
 from callspan.record.ids import response_call_id
-from callspan.spool.losses import LOSSES_FILE, MOST_PATHS, OTHER_PATHS, Loss, Losses, add_losses, read_losses
-from callspan.spool.unrecorded import UnrecordedCalls, forget_warnings
+from callspan.spool import losses
+from callspan.spool.losses import LOSSES_FILE, Loss, LossCounter, Losses, add_losses, read_losses
+from callspan.stores.spools import spool_directory
 from callspan.stores.urls import open_store
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
@@ -35,15 +38,16 @@ ANSWER = {"id": "x1", "model": "m-1", "usage": {"input_tokens": 3, "output_token
 @pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Path]:
     forget_warnings()
-    handle = callspan.instrument(stores=f"sqlite:///{tmp_path}/calls.db")
-    yield tmp_path / "calls.db.spool"
+    store = f"sqlite:///{tmp_path}/calls.db"
+    handle = callspan.instrument(stores=store)
+    yield spool_directory(Settings(), (store,))
     handle.uninstrument()
 
 
 def counted(spool: Path) -> dict[str, int]:
     """What is in the file, after everything was written."""
-    callspan.instrument().force_flush()
-    return {path: count.calls for path, count in read_losses(spool).unrecorded.items()}
+    callspan.uninstrument()
+    return {path: count.count for path, count in read_losses(spool).unrecorded.items()}
 
 
 def client(provider: ScriptedProvider, path: str = "/v1") -> openai.OpenAI:
@@ -149,7 +153,7 @@ def test_an_object_with_a_running_total_is_counted_and_its_tokens_never(
     with capture(stores=f"sqlite:///{tmp_path}/calls.db") as seen:
         run(body)
         assert (seen.records, seen.spans) == ([], [])
-    found = {path: count.calls for path, count in read_losses(tmp_path / "calls.db.spool").unrecorded.items()}
+    found = counted(spool_directory(Settings(), (f"sqlite:///{tmp_path}/calls.db",)))
     assert found == {"POST /v1/new_objects": 1, "POST /v1/new_objects/{id}": 3}
 
 
@@ -234,25 +238,21 @@ def test_what_is_kept_of_a_path_has_no_id_no_query_and_nothing_of_a_gateway(url:
     assert path_template(url, base) == shown
 
 
-def test_no_more_than_so_many_paths_are_named(
-    provider: ScriptedProvider, spool: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_more_than_so_many_paths_are_named(provider: ScriptedProvider, spool: Path) -> None:
     letters = "abcdefghijklmnopqrstuvwxyz"
     provider.reply(raw={"id": "x"}, on=lambda request: True, repeat=True)
     with client(provider) as sync:
-        for number in range(MOST_PATHS + 3):
+        for number in range(losses._MAX_NAMES + 3):
             sync.post(f"/new_{letters[number // 26]}{letters[number % 26]}", body={}, cast_to=object)
     found = counted(spool)
-    assert len(found) == MOST_PATHS + 1
-    assert found[OTHER_PATHS] == 3
-    assert len([message for message in caplog.messages if "not recorded" in message]) == MOST_PATHS + 1
+    assert len(found) == losses._MAX_NAMES + 1
+    assert found["others"] == 3
 
 
 def _add(directory: Path) -> None:
     for _ in range(20):
         now = time.time_ns()
-        count = Loss("/v1/new_thing", 1, calls=1, first_ns=now, last_ns=now)
-        add_losses(directory, Losses(unrecorded={count.name: count}))
+        add_losses(directory, Losses(unrecorded={"/v1/new_thing": Loss(1, now, now)}))
 
 
 def test_several_processes_count_together_and_a_damaged_file_is_begun_anew(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_several_processes_count_together_and_a_damaged_file_is_begun_anew(tmp_p
     for worker in workers:
         worker.join()
     (count,) = read_losses(tmp_path).unrecorded.values()
-    assert count.calls == 60
+    assert count.count == 60
     assert 0 < count.first_ns < count.last_ns <= time.time_ns()
 
 
@@ -292,43 +292,43 @@ def test_doctor_names_what_an_ended_process_has_not_recorded(provider: ScriptedP
     (check,) = [check for check in json.loads(shown.stdout)["checks"] if check["area"] == "not recorded"]
     assert check["state"] == "warning"
     assert (check["name"], check["detail"].partition(",")[0]) == ("POST /v1/new_thing", "3 times")
-    assert (tmp_path / "calls.db.spool" / LOSSES_FILE).stat().st_mode & 0o777 == 0o600
+    assert (spool_directory(Settings(), (store,)) / LOSSES_FILE).stat().st_mode & 0o777 == 0o600
 
 
 def test_nothing_is_lost_or_counted_twice_where_two_threads_write(tmp_path: Path) -> None:
-    """The one that writes soon, and those that flush."""
-    forget_warnings()
-    calls, noted = UnrecordedCalls(lambda: tmp_path), threading.Event()
+    """The one that writes soon, and those that end."""
+    counter, noted = LossCounter(), threading.Event()
+    counter.directory = tmp_path
 
-    def flush() -> None:
+    def write() -> None:
         while not noted.is_set():
-            calls.flush(5.0)
+            counter.write()
 
-    flushing = [threading.Thread(target=flush) for _ in range(2)]
-    for thread in flushing:
+    writing = [threading.Thread(target=write) for _ in range(2)]
+    for thread in writing:
         thread.start()
     for _ in range(1000):
-        calls.note("/v1/new_thing")
+        counter.add("unrecorded", "/v1/new_thing")
         time.sleep(0)
     noted.set()
-    for thread in flushing:
+    for thread in writing:
         thread.join()
-    calls.flush(5.0)
-    assert read_losses(tmp_path).unrecorded["/v1/new_thing"].calls == 1000
+    counter.write()
+    assert read_losses(tmp_path).unrecorded["/v1/new_thing"].count == 1000
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_what_was_noted_before_a_fork_is_counted_once(tmp_path: Path) -> None:
     forget_warnings()
-    calls = UnrecordedCalls(lambda: tmp_path)
-    calls.note("/before")
+    store = f"sqlite:///{tmp_path}/calls.db"
+    recorder = Recorder(Settings(stores=(store,)))
+    recorder.note_unrecorded("/before")
     child = os.fork()
     if child == 0:
-        calls.note("/in the child")
-        calls.flush(10.0)
+        recorder.note_unrecorded("/in the child")
+        recorder.retire(10.0)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    calls.note("/after")
-    calls.flush(10.0)
-    found = {path: count.calls for path, count in read_losses(tmp_path).unrecorded.items()}
-    assert found == {"/before": 1, "/in the child": 1, "/after": 1}
+    recorder.note_unrecorded("/after")
+    recorder.retire(10.0)
+    assert counted(spool_directory(Settings(), (store,))) == {"/before": 1, "/in the child": 1, "/after": 1}

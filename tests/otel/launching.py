@@ -16,10 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from callspan import CallRecord, Settings, open_store
-from callspan.delivery.recorder import store_sinks
-from callspan.spool.spool import ship_once
-from callspan.stores.spools import spool_directory
+from callspan import CallRecord, open_store
+from callspan.delivery import leftovers
 from callspan.testing import ScriptedProvider
 from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 
@@ -88,9 +86,7 @@ class Stage:
 
     def calls(self) -> list[CallRecord]:
         """The records in the store, after what dead processes left has been delivered."""
-        directory = spool_directory(Settings(), (self.store,))
-        if directory.is_dir():
-            ship_once(directory, store_sinks((self.store,), None), 20.0)
+        leftovers.deliver(self.store, timeout_s=20.0)
         if not (self.place / "calls.db").exists():
             return []
         with closing(open_store(self.store)) as store:

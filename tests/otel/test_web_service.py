@@ -11,8 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from callspan.records import SessionRecord, encode
-from callspan.stores import Entry
+from callspan.records import SessionRecord
 from callspan.stores.urls import find_store
 from callspan.testing import ReceivedRequest, ScriptedProvider
 from tests.documents.pages import ROOT, examples
@@ -86,7 +85,7 @@ def leave_old_conversation(store: str) -> None:
     sink, at_ns = find_store(store).sink(), time.time_ns() - 40 * 86_400 * 10**9
     sink.open()
     old = SessionRecord(session_id="old", seen_ns=at_ns, start_ns=at_ns, end_ns=at_ns, user_id="dan")
-    sink.deliver([Entry("1-a.segment", 0, 1, encode(old))])
+    sink.deliver([old])
     sink.close()
 
 

@@ -1,54 +1,45 @@
-"""Real sinks for the spool's tests: a SQLite file, a text file, and failure modes of both."""
+"""Real sinks for the spool's tests: a SQLite file and a text file, and ways in which they fail."""
 
 from __future__ import annotations
 
+import os
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
-from callspan.stores import Entry, PoisonError
+from callspan.spool import directory as places
+from callspan.spool import shipper
+from callspan.spool.destination import Destination, Rejected
+from callspan.spool.directory import Target
+from callspan.spool.spool import Spool
+
+shipper._LINGER_S = 0.05  # type: ignore[misc]
 
 
-class SqliteSink:
-    """Stores each payload as a row, once: what is delivered again after a failure changes nothing."""
+class SqliteSink(Destination):
+    """Stores the id of each record as a row, once: a repeated delivery changes nothing."""
 
-    batch_entries = 100
+    closes_before_fork: ClassVar[bool] = True
 
-    def __init__(self, path: Path, *, pause_s: float = 0.0) -> None:
-        self.name = f"sqlite:{path.name}"
-        self._path = path
-        self._pause_s = pause_s
+    def __init__(self, path: Path, batch_records: int = 100) -> None:
+        self.path, self.batch_records = path, batch_records
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> None:
-        connection = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("CREATE TABLE IF NOT EXISTS rows(id TEXT NOT NULL UNIQUE)")
-        connection.execute("CREATE TABLE IF NOT EXISTS dead(id TEXT, reason TEXT)")
         self._connection = connection
 
-    @property
-    def _db(self) -> sqlite3.Connection:
+    def deliver(self, payloads: Sequence[bytes]) -> None:
         assert self._connection is not None
-        return self._connection
-
-    def deliver(self, entries: Sequence[Entry]) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            rows = [(key_of(entry.payload),) for entry in entries]
-            self._db.executemany("INSERT INTO rows VALUES (?) ON CONFLICT DO NOTHING", rows)
-            time.sleep(self._pause_s)
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-
-    def set_aside(self, entry: Entry, reason: str) -> None:
-        self._db.execute("INSERT INTO dead VALUES (?, ?)", (key_of(entry.payload), reason))
+        self._connection.execute("BEGIN IMMEDIATE")
+        with self._connection:
+            ids = [(key_of(payload),) for payload in payloads]
+            self._connection.executemany("INSERT INTO rows VALUES (?) ON CONFLICT DO NOTHING", ids)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -56,45 +47,35 @@ class SqliteSink:
             self._connection = None
 
 
-class FileSink:
-    """Appends keys to a text file: a frame delivered twice shows as two lines."""
+class FileSink(Destination):
+    """Appends ids to a text file: a record that is delivered twice is two lines."""
 
-    batch_entries = 7
+    def __init__(self, path: Path, batch_records: int = 7) -> None:
+        self.path, self.batch_records = path, batch_records
 
-    def __init__(self, path: Path, name: str = "file") -> None:
-        self.name = name
-        self.path = path
-        self.opened = 0
-        self.batches: list[int] = []
-
-    def open(self) -> None:
-        self.opened += 1
-
-    def deliver(self, entries: Sequence[Entry]) -> None:
-        self.batches.append(len(entries))
-        with self.path.open("a") as file:
-            file.writelines(f"{key_of(entry.payload)}\n" for entry in entries)
-
-    def set_aside(self, entry: Entry, reason: str) -> None:
-        with self.path.with_suffix(".dead").open("a") as file:
-            file.write(f"{key_of(entry.payload)} {reason}\n")
+    def deliver(self, payloads: Sequence[bytes]) -> None:
+        data = "".join(f"{key_of(payload)}\n" for payload in payloads).encode()
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.write(descriptor, data)
+        finally:
+            os.close(descriptor)
 
     def close(self) -> None:
         pass
 
     def keys(self) -> list[str]:
-        return self.path.read_text().splitlines() if self.path.exists() else []
+        return self.path.read_text().split() if self.path.exists() else []
 
 
 class DownSink(FileSink):
-    """Refuses everything until `up` is set."""
+    """Refuses to open until `up` is set."""
 
-    def __init__(self, path: Path, name: str = "down") -> None:
-        super().__init__(path, name)
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
         self.up = threading.Event()
 
     def open(self) -> None:
-        super().open()
         if not self.up.is_set():
             raise ConnectionRefusedError("nobody listens at postgresql://me:secret@host/db")
 
@@ -102,43 +83,65 @@ class DownSink(FileSink):
 class HangingSink(FileSink):
     """Hangs in its delivery until `freed` is set."""
 
-    def __init__(self, path: Path, name: str = "hanging") -> None:
-        super().__init__(path, name)
-        self.freed = threading.Event()
-        self.reached = threading.Event()
+    closes_before_fork: ClassVar[bool] = True
 
-    def deliver(self, entries: Sequence[Entry]) -> None:
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.freed, self.reached = threading.Event(), threading.Event()
+
+    def deliver(self, payloads: Sequence[bytes]) -> None:
         self.reached.set()
         self.freed.wait(60)
-        super().deliver(entries)
+        super().deliver(payloads)
 
 
 class PickySink(FileSink):
-    """Refuses batches that hold a payload it can never store."""
+    """Rejects records that name poison."""
 
-    batch_entries = 64
-
-    def deliver(self, entries: Sequence[Entry]) -> None:
-        if any(b"poison" in entry.payload for entry in entries):
-            raise PoisonError("holds poison")
-        super().deliver(entries)
+    def deliver(self, payloads: Sequence[bytes]) -> None:
+        for payload in payloads:
+            if b"poison" in payload:
+                raise Rejected("holds poison", payload)
+        super().deliver(payloads)
 
 
 def key_of(payload: bytes) -> str:
-    """Return the id a payload begins with."""
+    """Return the id that a record begins with."""
     return payload.partition(b" ")[0].decode()
 
 
 def record(key: str, size: int = 200) -> bytes:
-    """Return a payload that begins with its id."""
-    return key.encode().ljust(max(size, len(key) + 1), b" ")
+    """Return a record that begins with its id."""
+    return key.encode() + b" " + b"x" * max(0, size - len(key) - 1)
 
 
-def rows(database: Path, table: str = "rows") -> list[str]:
-    """Return the ids in a table of a SqliteSink's file."""
+def spool_of(root: Path, max_bytes: int = 1 << 30, fallback: Sequence[Path] = (), **sinks: Destination) -> Spool:
+    """Return a spool below a root for some sinks."""
+    made: dict[Target, Callable[[], Destination]] = {target(name): _returning(sink) for name, sink in sinks.items()}
+    return Spool([root, *fallback], made, max_bytes=max_bytes)
+
+
+def target(name: str) -> Target:
+    """Return the store of a sink of this name."""
+    return Target(f"x://{name}", f"x://{name}")
+
+
+def listing(root: Path, store: Target) -> list[Path]:
+    """Return the directories below a root that list a store."""
+    return [one for one in places.directories_in([root]) if store.key(root) in places.keys_of(one)]
+
+
+def _returning(sink: Destination) -> Callable[[], Destination]:
+    return lambda: sink
+
+
+def rows(database: Path) -> list[str]:
+    """Return the ids in the file of a SqliteSink."""
+    if not database.exists():
+        return []
     connection = sqlite3.connect(database, timeout=30)
     try:
-        return [row[0] for row in connection.execute(f"SELECT id FROM {table}")]
+        return [row[0] for row in connection.execute("SELECT id FROM rows")]
     finally:
         connection.close()
 
@@ -149,8 +152,3 @@ def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.005)
-
-
-def python(*arguments: str) -> list[str]:
-    """Return the command line of a fresh interpreter that knows this module."""
-    return [sys.executable, "-W", "ignore::DeprecationWarning", *arguments]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
@@ -36,12 +36,13 @@ from callspan.records import (
     TimestepRecord,
     Timing,
     Usage,
+    decode,
     encode,
 )
-from callspan.stores import Entry, Reader, Sink
+from callspan.stores import Reader, Sink
 from callspan.stores.base import DeletionResult
 from callspan.stores.columns import TABLES
-from callspan.stores.urls import open_store, sinks_for
+from callspan.stores.urls import find_store, open_store
 
 if TYPE_CHECKING:
     from .postgres_server import PostgresServer
@@ -162,22 +163,12 @@ class Delivery:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.sink: Sink = sinks_for(url)[0]
+        self.sink: Sink = find_store(url).sink()
         self.sink.open()
-        self.segment = "1-a.seg"
-        self._offset = 0
         self._readers: list[Reader] = []
 
-    def entries(self, records: Iterable[Record | bytes]) -> list[Entry]:
-        made = []
-        for record in records:
-            payload = record if isinstance(record, bytes) else encode(record)
-            made.append(Entry(self.segment, self._offset, self._offset + 12 + len(payload), payload))
-            self._offset = made[-1].end
-        return made
-
     def write(self, *records: Record | bytes) -> None:
-        self.sink.deliver(self.entries(records))
+        self.sink.deliver([decode(one if isinstance(one, bytes) else encode(one)) for one in records])
 
     def read(self) -> Reader:
         self._readers.append(open_store(self.url))

@@ -14,12 +14,14 @@ from pathlib import Path
 import openai
 import pytest
 
-from callspan.delivery.recorder import store_sinks
+from callspan.delivery.store_sink import StoreSink
 from callspan.records import CallRecord
-from callspan.spool.spool import ship_once
+from callspan.spool import leftover
+from callspan.spool.directory import directories_in, waiting
 from callspan.stores import CallFilter, Reader
 from callspan.stores.history import whole_conversation
-from callspan.stores.urls import open_store
+from callspan.stores.spools import target_of
+from callspan.stores.urls import find_store, open_store
 from callspan.testing import ScriptedProvider
 
 pytestmark = [
@@ -73,8 +75,12 @@ class Processes:
         assert subprocess.Popen([*program, *given, *does]).wait() == -signal.SIGKILL
 
     def deliver(self, name: str) -> None:
-        counters = ship_once(self.place / name, store_sinks((self.url,), self.prices), 30.0)
-        assert counters["oldest_unshipped_ms"] == 0, counters
+        store, directories = find_store(self.url), list(directories_in([self.place / name]))
+        sink = StoreSink(store, self.prices)
+        assert directories
+        assert leftover.deliver(directories, target_of(store), sink, timeout_s=30.0).error is None
+        key = target_of(store).key(self.place / name)
+        assert [one for directory in directories for one in waiting(directory, key)] == []
 
     def hook(self) -> None:
         payload, headers = self.provider.webhook(self.job.read_text(), "whsec_c2VjcmV0")

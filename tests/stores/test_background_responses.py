@@ -86,7 +86,6 @@ def test_what_is_in_progress_is_listed_until_it_has_ended(url: str, deliver: Del
 def test_two_writers_bring_a_call_together(url: str, deliver: Deliver) -> None:
     """Each has been open before the other wrote."""
     creator, fetcher = deliver(url), deliver(url)
-    fetcher.segment = "2-b.seg"
     fetcher.write(ANSWER)
     creator.write(CREATED)
     fetcher.write(ENDED)
@@ -102,22 +101,21 @@ def test_new_prices_leave_what_is_in_progress_alone_and_count_a_completed_call_o
     prices.write_text(json.dumps({"version": "mine", "models": {"gpt-5": {"input": "1000000", "output": "0"}}}))
     reprice = ("reprice", "--all", "--prices", str(prices), "--json")
 
-    def write(name: str, *versions: CallRecord) -> None:
+    def write(*versions: CallRecord) -> None:
         # The embedded ClickHouse lets one process at a time have its directory open for each connection it makes.
         store = deliver(url)
-        store.segment = name
         store.write(*versions)
         store.sink.close()
 
-    write("1-a.seg", CREATED)
+    write(CREATED)
     repriced = json.loads(run(url, *reprice))
     assert (repriced["calls"], repriced["changed"], repriced["unknown"]) == (1, 0, {})
     (row,) = json.loads(run(url, "calls", "--json", "--in-progress"))
     assert (row["outcome"], row["cost_usd"]) == ("in_progress", None)
-    write("2-b.seg", ANSWER)
+    write(ANSWER)
     assert json.loads(run(url, *reprice))["changed"] == 1
     assert json.loads(run(url, *reprice))["changed"] == 0
-    write("3-c.seg", CREATED, ENDED, ANSWER)
+    write(CREATED, ENDED, ANSWER)
     (sums,) = json.loads(run(url, "stats", "--json"))
     assert (sums["calls"], sums["input_tokens"], Decimal(sums["cost_usd"])) == (1, 3, Decimal(3))
     (row,) = json.loads(run(url, "calls", "--json"))

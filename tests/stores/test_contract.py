@@ -21,13 +21,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from callspan.cli.store_check import store_check
+from callspan.delivery import leftovers
+from callspan.delivery.store_sink import StoreSink
 from callspan.record import call, events
-from callspan.records import CallRecord, Cost, ErrorInfo, Place, Request, Response, Timing, Usage
-from callspan.spool.directory import Listing
-from callspan.spool.spool import ship_once
-from callspan.stores import CallFilter, PoisonError
+from callspan.records import CallRecord, Cost, ErrorInfo, Place, Request, Response, Timing, Usage, encode
+from callspan.stores import CallFilter, Rejected
 from callspan.stores.base import StoredKind
-from callspan.stores.urls import open_store, sinks_for
+from callspan.stores.urls import find_store, open_store
 
 from .conftest import SECOND, START_NS, Delivery, Records, delete_session, raw
 
@@ -241,14 +241,16 @@ def test_an_unknown_field_of_a_newer_callspan_is_harmless(store: Delivery, recor
     "payload",
     [b"", b"{", b"[]", b"null", b'{"kind":"nonsense"}', b'{"kind":"call","schema_version":99}', b'{"kind":"call"}'],
 )
-def test_an_invalid_record_is_poison_and_its_batch_is_rolled_back(
+def test_what_is_no_record_is_rejected_and_nothing_of_its_batch_is_stored(
     store: Delivery, records: Records, payload: bytes
 ) -> None:
-    with pytest.raises(PoisonError):
-        store.write(records.call(), payload)
-    assert store.read().count_calls() == 0
-    store.sink.set_aside(store.entries([payload])[0], "not a record")
-    store.write(records.call())
+    with contextlib.closing(StoreSink(find_store(store.url))) as sink:
+        sink.open()
+        with pytest.raises(Rejected, match="not a record") as rejected:
+            sink.deliver([encode(records.call()), payload])
+        assert rejected.value.record == payload
+        assert store.read().count_calls() == 0
+        sink.deliver([encode(records.call())])
     assert store.read().count_calls() == 1
 
 
@@ -442,23 +444,25 @@ def test_a_session_known_only_from_its_events_is_not_listed(store: Delivery, rec
 _KILLED: Final = """
 import os, signal, sys, threading
 from pathlib import Path
+from callspan.delivery.store_sink import StoreSink
 from callspan.records import encode
 from callspan.spool.spool import Spool
-from callspan.stores.urls import sinks_for
+from callspan.stores.spools import target_of
+from callspan.stores.urls import find_store
 from conftest import Records
 
-appended = threading.Event()
+appended, store = threading.Event(), find_store(sys.argv[1])
 
-def sinks_of_all():
+def sink_of_all():
     "One batch delivers everything: no store is there before the last record is appended."
     appended.wait()
-    return sinks_for(sys.argv[1])
+    return StoreSink(store)
 
 def kill(event, arguments):
     if event == "open" and str(arguments[0]).endswith(".cursor") and arguments[2] & os.O_CREAT:
         os.kill(os.getpid(), signal.SIGKILL)
 
-spool, records = Spool(Path(sys.argv[2]), sinks_of_all), Records()
+spool, records = Spool([Path(sys.argv[2])], {target_of(store): sink_of_all}), Records()
 sys.addaudithook(kill)
 for record in (*records.every_kind(), records.call(call_id="other", session_id="s2"), records.session("s2")):
     spool.append(encode(record))
@@ -468,7 +472,7 @@ spool.flush(60)
 
 
 def test_a_kill_between_the_commit_and_the_spools_cursor_doubles_nothing_and_brings_nothing_back(
-    url: str, tmp_path: Path, records: Records
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next process delivers the batch again: what is there stays as it is, what was erased meanwhile stays gone."""
     if "chdb" in url:
@@ -477,12 +481,13 @@ def test_a_kill_between_the_commit_and_the_spools_cursor_doubles_nothing_and_bri
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     process = subprocess.run([sys.executable, "-c", _KILLED, url, str(spool)], env=environment, check=False, timeout=90)
     assert process.returncode == -signal.SIGKILL
-    assert len(Listing(spool).segments) == 1
-    assert not list(spool.glob("*.cursor")), "nothing says that the store has it"
+    assert len(list(spool.glob("*/*.segment"))) == 1
+    assert not list(spool.glob("*/*.cursor")), "nothing says that the store has it"
     assert delete_session(url, "s1").calls == 1
 
-    assert ship_once(spool, sinks_for(url), 30)["retried"] == 0
-    assert Listing(spool).segments == []
+    monkeypatch.setenv("CALLSPAN_SPOOL_DIR", str(spool))
+    assert leftovers.deliver(url, timeout_s=30).error is None
+    assert not list(spool.glob("*/*.segment"))
     with contextlib.closing(open_store(url)) as reader:
         assert [one.call_id for one in reader.calls()] == ["other"]
         assert [one.session.session_id for one in reader.sessions()] == ["s2"]

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -14,10 +15,13 @@ import msgspec
 import pytest
 
 from callspan import SettingError, erase
+from callspan.delivery.store_sink import StoreSink
 from callspan.erasing import Erased, Receipt, _chosen, _reading, whole_ids
-from callspan.records import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord
+from callspan.records import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord, encode
+from callspan.spool.spool import Spool
 from callspan.stores import CallFilter, StoreError
 from callspan.stores.protocol import SqlStore
+from callspan.stores.spools import target_of
 from callspan.stores.sqlite import file
 from callspan.stores.urls import find_store, open_store
 
@@ -291,15 +295,19 @@ def test_an_erased_id_that_begins_another_takes_nothing_more(store: Delivery, re
         whole_ids(store.url, [], ["s1"])
 
 
-def test_rejected_records_go_too(store: Delivery, records: Records, tmp_path: Path) -> None:
-    store.write(*of_user(records))
-    damaged = b'{"kind":"call","call_id":"z","place":{"session_id":"hers"},"x":"' + CANARY.encode()
-    other = b'{"kind":"call","call_id":"z","place":{"session_id":"other"},"x":"a line of another"'
-    for entry in store.entries([damaged, other]):
-        store.sink.set_aside(entry, "damaged")
+def test_rejected_records_go_too(tmp_path: Path, records: Records) -> None:
+    store = find_store(f"sqlite:///{tmp_path}/calls.db")
+    spool = Spool([tmp_path / "calls.db.spool"], {target_of(store): partial(StoreSink, store)})
+    for record in of_user(records):
+        spool.append(encode(record))
+    spool.append(b'{"kind":"call","call_id":"z","place":{"session_id":"hers"},"x":"%b"}' % CANARY.encode())
+    spool.append(b'{"kind":"call","call_id":"z","place":{"session_id":"other"},"x":"a line of another"}')
+    assert spool.close(20)
+    rejected = spool.directory / "rejected.jsonl"
+    assert CANARY in rejected.read_text()
     erase(store.url, CallFilter(user="u1"))
-    assert not rows_with(store.url, tmp_path)
-    assert rows_with(store.url, tmp_path, "a line of another")
+    assert CANARY not in rejected.read_text()
+    assert "a line of another" in rejected.read_text()
 
 
 def test_repeated_delivery_between_erasures_brings_nothing_back(

@@ -11,7 +11,7 @@ import pytest
 from callspan.records import Place, Request, TimestepRecord
 from callspan.stores import CallFilter, Reader, SessionFilter
 from callspan.stores.sqlite.reader import SQLiteReader
-from callspan.stores.urls import open_store, sinks_for
+from callspan.stores.urls import find_store, open_store
 
 from .conftest import START_NS, Delivery, Records
 
@@ -150,7 +150,7 @@ def test_calls_and_sessions_are_found_and_summed(reader: Reader) -> None:
 
 
 def test_sqlite_scans_only_the_matching_calls(tmp_path: Path) -> None:
-    sinks_for(f"sqlite:///{tmp_path}/calls.db")[0].open()
+    find_store(f"sqlite:///{tmp_path}/calls.db").sink().open()
     reader = open_store(f"sqlite:///{tmp_path}/calls.db")
     assert isinstance(reader, SQLiteReader)
     with contextlib.closing(reader):

@@ -13,12 +13,13 @@ from click.testing import CliRunner
 
 from callspan import erase
 from callspan.cli.commands import callspan
-from callspan.delivery.recorder import store_sinks
 from callspan.records import FORMAT, OtherFormatError, encode
-from callspan.spool.directory import store_keys
-from callspan.spool.segment import Segment, encode_frame
+from callspan.safe_urls import safe_name
+from callspan.spool.directory import create, directory_of, keys_of
+from callspan.spool.segment import Segment, line_of
 from callspan.stores import CallFilter
-from callspan.stores.urls import open_store, safe_name, sinks_for
+from callspan.stores.spools import target_of
+from callspan.stores.urls import find_store, open_store
 
 from .conftest import Delivery, Records
 
@@ -61,15 +62,14 @@ def test_a_store_of_another_format_is_refused_and_not_changed(
     """By writers, readers, the removal of records and the test of `doctor`."""
     store = deliver(url)
     store.write(records.call())
-    (entry,) = store.entries([records.session()])
     store.close()
     content = MAKE[url.partition(":")[0]](url, other)
     before = content()
     place = url.partition(":///")[2] if url.startswith("sqlite") else safe_name(url)
     sentence = (OF_FILES if url.startswith("sqlite") else SENTENCE).format(place, other, FORMAT)
-    (sink,) = sinks_for(url)
+    found = find_store(url)
     attempts: list[Callable[[], Any]] = [
-        sink.open, lambda: open_store(url), lambda: sink.try_out(entry),
+        found.sink().open, lambda: open_store(url), lambda: found.try_out(records.session()),
     ]  # fmt: skip
     for attempt in attempts:
         with pytest.raises(OtherFormatError) as refused:
@@ -84,20 +84,40 @@ def test_a_store_of_another_format_is_refused_and_not_changed(
     assert content() == before
 
 
-def test_erasing_leaves_segments_of_another_format_as_they_are_and_says_so(
+def segment_of(url: str, root: Path, payload: bytes) -> Path:
+    """Leave a segment with one record for a store, and return it."""
+    target = target_of(find_store(url))
+    directory = directory_of(root, [target])
+    create(directory, [target])
+    segment = Segment.create(directory, keys_of(directory))
+    segment.append(line_of(payload), 0)
+    segment.close()
+    return segment.path
+
+
+def test_erasing_takes_records_of_another_format_that_wait(
     tmp_path: Path, records: Records, deliver: Callable[[str], Delivery]
 ) -> None:
-    url, spool = f"sqlite:///{tmp_path}/calls.db", tmp_path / "calls.db.spool"
+    url = f"sqlite:///{tmp_path}/calls.db"
     deliver(url).write(records.call(call_id="c"))
-    spool.mkdir(exist_ok=True)
-    segment = Segment.create(spool, store_keys(spool, store_sinks(url)))
     ours, theirs = (f'"schema_version":{number}'.encode() for number in (FORMAT, FORMAT - 1))
-    payload = encode(records.call(call_id="c"))
+    payload = encode(records.call(call_id="c", answer="the canary"))
     assert ours in payload
-    segment.append(encode_frame(payload.replace(ours, theirs)))
-    segment.release()
-    before = segment.path.read_bytes()
+    segment = segment_of(url, tmp_path / "calls.db.spool", payload.replace(ours, theirs))
+    receipt = erase(url, calls=["c"])
+    assert (receipt.stores[0].calls, receipt.is_complete) == (1, True)
+    assert b"canary" not in segment.read_bytes()
+
+
+def test_erasing_leaves_segments_of_another_version_as_they_are_and_says_so(
+    tmp_path: Path, records: Records, deliver: Callable[[str], Delivery]
+) -> None:
+    url = f"sqlite:///{tmp_path}/calls.db"
+    deliver(url).write(records.call(call_id="c"))
+    ours = segment_of(url, tmp_path / "calls.db.spool", encode(records.call(call_id="c")))
+    theirs = ours.rename(ours.with_name(ours.name.replace(".v1.", ".v2.")))
+    before = theirs.read_bytes()
     receipt = erase(url, calls=["c"])
     assert (receipt.stores[0].calls, receipt.is_complete) == (1, False)
-    assert segment.path.name in str(receipt.stores[-1].left)
-    assert segment.path.read_bytes() == before
+    assert theirs.name in str(receipt.stores[-1].left)
+    assert theirs.read_bytes() == before

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,10 +21,12 @@ import pytest
 from tests.scale import FULL, scaled
 from tests.spool.rig import until
 
+from callspan.delivery.store_sink import StoreSink
 from callspan.records import encode
 from callspan.spool.spool import Spool
 from callspan.stores import StoreError
-from callspan.stores.urls import open_store, sinks_for
+from callspan.stores.spools import target_of
+from callspan.stores.urls import find_store, open_store
 
 from .conftest import Records
 from .postgres_server import PostgresServer
@@ -52,7 +55,8 @@ class Traffic:
     def __init__(self, place: Path, url: str) -> None:
         self.healthy = f"sqlite:///{place}/healthy.db"
         self.url = url
-        self.spool = Spool(place / "spool", lambda: sinks_for([self.healthy, url]))
+        stores = map(find_store, (self.healthy, url))
+        self.spool = Spool([place / "spool"], {target_of(store): partial(StoreSink, store) for store in stores})
         self.sent: list[str] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -110,7 +114,7 @@ def _through_an_outage(
         traffic.stop()
     assert traffic.spool.flush(30)
     counts = traffic.spool.counters()
-    assert (counts["dead_letters"], counts["dropped.cap"], counts["slimmed"]) == (0, 0, 0)
+    assert (counts["rejected"], counts["damaged"], traffic.spool.drops()) == (0, 0, {})
     assert traffic.spool.close(10)
     assert sorted(traffic.stored(traffic.healthy)) == sorted(traffic.sent)
     assert SECRET not in caplog.text
@@ -358,12 +362,12 @@ class TestPostgres:
 
     def test_a_dead_connection_is_noticed_by_the_system(self, postgres_url: str) -> None:
         """Where the other side is gone without a word, in half a minute or so instead of two hours."""
-        (sink,) = sinks_for(postgres_url)
+        sink = find_store(postgres_url).sink()
         sink.open()
         parameters = sink._connection.info.get_parameters()  # type: ignore[attr-defined]
         assert parameters["keepalives_idle"] == "15"
         sink.close()
-        (sink,) = sinks_for(f"{postgres_url}&keepalives_idle=77")
+        sink = find_store(f"{postgres_url}&keepalives_idle=77").sink()
         sink.open()
         assert sink._connection.info.get_parameters()["keepalives_idle"] == "77"  # type: ignore[attr-defined]
         sink.close()

@@ -14,12 +14,11 @@ import pytest
 from click.testing import CliRunner
 
 import callspan
-from callspan import Settings, stores
+from callspan import stores
 from callspan.cli.commands import callspan as command
 from callspan.cli.doctor import store_state
-from callspan.delivery.recorder import store_sinks
 from callspan.settings_loader import forget_warnings, load
-from callspan.spool.directory import store_keys
+from callspan.stores.spools import target_of
 from callspan.stores.urls import _STORES, find_store, open_store
 from callspan.testing import ScriptedProvider
 from callspan.wiring import CHECKS
@@ -62,7 +61,7 @@ def test_calls_are_recorded_and_not_read(scheme: str, tmp_path: Path) -> None:
 
 
 def test_doctor_names_its_distribution_and_opens_no_sink_that_it_cannot_try_out(scheme: str, tmp_path: Path) -> None:
-    check = store_state(f"{scheme}:///{tmp_path}/calls.lines", Settings())
+    check = store_state(f"{scheme}:///{tmp_path}/calls.lines")
     assert (check.state, check.detail) == ("ok", "not tried out: its store has no trial; store of callspan-lines 1.2")
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
@@ -113,7 +112,7 @@ def test_one_that_fails_to_load_is_an_error_of_an_argument_and_a_warning_of_the_
     (warning,) = [record.getMessage() for record in caplog.records]
     assert why in warning
     assert warning.endswith("This store is left out")
-    check = store_state(url, Settings())
+    check = store_state(url)
     assert (check.state, why in check.detail) == ("failed", True)
 
 
@@ -151,7 +150,7 @@ def test_two_distributions_with_one_scheme_are_an_error(
         find_store(f"{scheme}:///x")
 
 
-def test_stores_of_one_name_that_differ_in_their_options_keep_cursors_of_their_own(
+def test_stores_of_one_database_that_differ_in_their_options_are_two(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = """
@@ -161,18 +160,12 @@ class TableOptions(stores.Options):
 class Lines(stores.ServerStore):
     example = "x://host"
     options_type = TableOptions
-    def sink(self):
-        sink = stores.BaseSink()
-        sink.name = self.name
-        return sink
 """
-    server = broken(code, tmp_path, monkeypatch).replace(":///x.lines", "://{}host/db")
-    urls = [f"{server.format(user)}{query}" for user, query in (("", ""), ("", "?table=b"), ("ann:x@", ""))]
-    sinks = store_sinks([*urls, server.format("ann:y@")])
-    keys = store_keys(tmp_path, sinks)
-    assert len({sink.name for sink in sinks}) == 1
-    assert len(set(keys[:3])) == 3
-    assert keys[2] == keys[3], "a changed password does not make another store"
+    server = broken(code, tmp_path, monkeypatch).replace(":///x.lines", "://ann:{}@host/db{}")
+    one, two, again = (server.format(*more) for more in (("x", ""), ("x", "?table=secret7"), ("y", "")))
+    keys = [target_of(find_store(url)).key(tmp_path) for url in (one, two, again)]
+    assert keys[0] == keys[2] != keys[1]
+    assert "secret7" not in target_of(find_store(two)).listed_as(tmp_path)
 
 
 def test_entry_points_are_read_for_no_scheme_of_callspan(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,9 @@ from tests.spool.rig import until
 
 from callspan.cli.store_check import store_check
 from callspan.records import FORMAT, Place
-from callspan.stores import PoisonError, Sink, StoreError
+from callspan.stores import Rejected, Sink, StoreError
 from callspan.stores.columns import TABLES
-from callspan.stores.urls import open_store, sinks_for
+from callspan.stores.urls import find_store, open_store
 
 from .conftest import Delivery, Records
 from .postgres_server import PostgresServer
@@ -68,7 +68,6 @@ def test_writers_at_once_lose_nothing_and_do_not_block_each_other_for_ever(
 
     def write(number: int) -> None:
         delivery, records = deliver(postgres_url), Records()
-        delivery.segment = f"{number}.seg"
         order = list(range(30)) if number % 2 else list(range(29, -1, -1))
         for start in range(0, 30, 10):
             chosen = order[start : start + 10]
@@ -91,10 +90,9 @@ def test_immediate_restarts_lose_and_double_nothing(
     def write() -> None:
         while not stop.is_set():
             batch = [records.call() for _ in range(20)]
-            entries = store.entries(batch)
             while True:
                 try:
-                    store.sink.deliver(entries)
+                    store.sink.deliver(batch)
                     break
                 except psycopg.OperationalError:
                     stop.wait(0.02)
@@ -124,18 +122,10 @@ def test_nul_in_a_text_is_replaced_and_the_body_stays_exact(store: Delivery, rec
     assert bytes(found.request.body) == bytes(made.request.body)
 
 
-def test_a_bad_entry_is_kept_as_a_dead_letter(store: Delivery) -> None:
-    (entry,) = store.entries([b"\0 not a record"])
-    with pytest.raises(PoisonError):
-        store.sink.deliver([entry])
-    store.sink.set_aside(entry, "no \0 record")
-    assert ask(store.url, "SELECT reason, frame FROM dead_letter") == [("no \ufffd record", b"\0 not a record")]
-
-
 def test_a_database_without_tables_and_another_format_are_clear_errors(postgres_url: str) -> None:
     with pytest.raises(StoreError, match="no callspan tables"):
         open_store(postgres_url)
-    (sink,) = sinks_for(postgres_url)
+    sink = find_store(postgres_url).sink()
     sink.open()
     sink.close()
     with psycopg.connect(postgres_url) as connection:
@@ -145,18 +135,17 @@ def test_a_database_without_tables_and_another_format_are_clear_errors(postgres_
 
 
 def test_an_unreachable_server_is_an_error_without_the_password() -> None:
-    (sink,) = sinks_for("postgresql://ann:secret@127.0.0.1:1/db")
+    store = find_store("postgresql://ann:secret@127.0.0.1:1/db")
     with pytest.raises(psycopg.OperationalError) as refused:
-        sink.open()
-    assert "secret" not in str(refused.value) + sink.name
+        store.sink().open()
+    assert "secret" not in str(refused.value) + store.name
 
 
-def test_a_session_id_too_long_for_an_index_is_set_aside_and_blocks_nothing(store: Delivery, records: Records) -> None:
+def test_a_session_id_too_long_for_an_index_is_rejected_and_blocks_nothing(store: Delivery, records: Records) -> None:
     """Postgres calls it a limit, not bad data; a batch that was tried for ever would stop all others."""
     long = "".join(random.Random(1).choices("0123456789abcdef", k=20_000))
-    with pytest.raises(PoisonError):
+    with pytest.raises(Rejected):
         store.write(records.call(session_id=long))
-    store.sink.set_aside(store.entries([b"x"])[0], "too long")
     store.write(records.call(session_id="a"))
     assert ask(store.url, "SELECT session_id FROM calls") == [("a",)]
 
@@ -165,7 +154,7 @@ def test_many_processes_may_make_the_tables_at_once(postgres_url: str) -> None:
     """Also where the server's default gives every transaction a snapshot of its own beginning."""
     with psycopg.connect(postgres_url, autocommit=True) as admin:
         admin.execute("ALTER ROLE callspan SET default_transaction_isolation = 'serializable'")
-    stores = [sinks_for(postgres_url)[0] for _ in range(8)]
+    stores = [find_store(postgres_url).sink() for _ in range(8)]
     try:
         start = threading.Barrier(len(stores))
 

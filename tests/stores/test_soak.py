@@ -28,8 +28,10 @@ from tests.spool.rig import until
 import callspan
 from callspan.records import CallRecord
 from callspan.safe_urls import safe_name
+from callspan.settings import Settings
 from callspan.spool.losses import Loss, Losses, read_losses
 from callspan.stores import Reader
+from callspan.stores.spools import spool_directory
 from callspan.stores.urls import open_store
 
 from .postgres_server import PostgresServer
@@ -70,6 +72,7 @@ class Service:
         self.log = (place / "log").open("wb")
         self.provider = FullProvider()
         self.provider.reply(text="Fine.", input_tokens=10, output_tokens=5, repeat=True)
+        self.directory = spool_directory(Settings(spool_dir=self.spool), stores)
         self.kills = 0
         self.workers = {name: self._start(name) for name in "ab"}
 
@@ -188,9 +191,8 @@ def account(service: Service, url: str, losses: Losses) -> Account:
     there = sorted(calls.keys() & found.calls.keys())
     with contextlib.closing(open_store(url)) as reader:
         assert bodies(reader, random.Random(1).sample(there, min(8, len(there))), found.calls) == []
-    name = safe_name(url)
-    lost = Loss(name)
-    for loss in (*losses.dropped.values(), *(loss for loss in losses.given_up.values() if loss.name == name)):
+    name, lost = safe_name(url), Loss()
+    for loss in (*losses.dropped.values(), losses.given_up.get(name, Loss())):
         lost.add(loss)
     return Account(
         name,
@@ -276,7 +278,7 @@ class Faults:
 
     def healed(self) -> None:
         # A busy machine takes longer to reach the cap.
-        until(lambda: bool(read_losses(self.service.spool).given_up), 300)
+        until(lambda: bool(read_losses(self.service.directory).given_up), 300)
         self.proxy.heal()
 
     def restart(self) -> None:
@@ -315,7 +317,7 @@ def test_a_soak_loses_doubles_and_changes_nothing_but_what_is_counted(
     faults = Faults(service, proxy, postgres_server)
     faults.run(60 * MINUTES)
     service.end()
-    losses = read_losses(service.spool)
+    losses = read_losses(service.directory)
     accounts = [account(service, url, losses) for url in service.stores]
     slope = faults.memory.slope(WARM)
     print(f"| {MINUTES:g} minutes: {dict(faults.done)}, memory {slope:+.3f} MiB a minute |")
@@ -350,11 +352,11 @@ def test_chaos_of_every_kind_of_work_loses_nothing_and_has_each_line_once(tmp_pa
         with contextlib.closing(callspan.open_store(url)) as reader:
             assert next(iter(reader.calls()), None) is not None
     service.end()
-    found, losses = stored(url), read_losses(service.spool)
+    found, losses = stored(url), read_losses(service.directory)
     calls, lines, sessions = (service.noted(kind) for kind in ("call", "line", "session"))
     print(f"| {len(calls)} calls, {len(lines)} lines, {service.kills} kills |")
     assert found.doubled == []
     assert [key for key in (*calls, *lines) if key not in found.calls] == []
     assert [key for key in (*calls, *lines) if wrong(key, found.calls[key])] == []
     assert [key for key in sessions if key not in found.sessions] == []
-    assert not losses.all()
+    assert not losses

@@ -17,9 +17,8 @@ import msgspec
 import pytest
 
 from callspan.records import FORMAT, Request, Response
-from callspan.stores import PoisonError, StoreError
+from callspan.stores import StoreError
 from callspan.stores.columns import TABLES
-from callspan.stores.payloads import cells_of
 from callspan.stores.sqlite.file import APPLICATION_ID, open_for_reading, open_for_writing
 from callspan.stores.sqlite.reader import SQLiteReader
 from callspan.stores.sqlite.store import SQLiteStore
@@ -146,42 +145,16 @@ def test_equal_content_is_stored_once_across_calls_and_processes(
     assert ask(path, "SELECT count(*) FROM content") == [(4,)]
 
 
-def test_the_row_of_a_new_session_is_made_once_for_all_stores(
-    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
-) -> None:
-    one, other = (deliver(f"sqlite:///{tmp_path / name}") for name in ("one.db", "other.db"))
-    entries = [
-        msgspec.structs.replace(entry, shared={})
-        for entry in one.entries([records.session(), records.session(version=2, outcome="won")])
-    ]
-    one.sink.deliver(entries)
-    made = [entry.shared[cells_of] for entry in entries if entry.shared and cells_of in entry.shared]
-    other.sink.deliver(entries)
-    assert len(made) == 1
-    assert made[0] is (entries[1].shared or {})[cells_of]
-    first, second = (ask(tmp_path / name, "SELECT * FROM sessions") for name in ("one.db", "other.db"))
-    assert first[0][:-1] == second[0][:-1]  # the last is when it was stored
-
-
-def test_a_bad_entry_is_kept_as_a_dead_letter_once(store: Delivery, path: Path) -> None:
-    (entry,) = store.entries([b"not a record"])
-    with pytest.raises(PoisonError):
-        store.sink.deliver([entry])
-    store.sink.set_aside(entry, "no record")
-    store.sink.set_aside(entry, "no record")
-    assert ask(path, "SELECT key, reason, frame FROM dead_letter") == [("1-a.seg:0", "no record", b"not a record")]
-
-
 def test_a_failed_batch_leaves_nothing_behind(store: Delivery, path: Path, records: Records) -> None:
     """The disk is full in the middle of a batch; the same batch is stored whole once there is room."""
     connection = store.sink._connection  # type: ignore[attr-defined]
-    entries = store.entries([records.call(answer="x" * 50_000 + str(number)) for number in range(20)])
+    calls = [records.call(answer="x" * 50_000 + str(number)) for number in range(20)]
     connection.execute(f"PRAGMA max_page_count={connection.execute('PRAGMA page_count').fetchone()[0] + 10}")
     with pytest.raises(StoreError, match="full; make room"):
-        store.sink.deliver(entries)
+        store.sink.deliver(calls)
     assert ask(path, "SELECT count(*) FROM calls") == ask(path, "SELECT count(*) FROM content") == [(0,)]
     connection.execute("PRAGMA max_page_count=1000000")
-    store.sink.deliver(entries)
+    store.sink.deliver(calls)
     assert ask(path, "SELECT count(*) FROM calls") == [(20,)]
 
 

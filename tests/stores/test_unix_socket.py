@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from callspan.stores import PoisonError
 from callspan.stores.unix_socket import PROTOCOL_VERSION
-from callspan.stores.urls import sinks_for
+from callspan.stores.urls import find_store
 
 from .conftest import Delivery, Records
 
@@ -97,30 +96,11 @@ def test_each_record_is_one_line_with_the_protocol_version(
 def test_no_listener_is_an_error_and_a_later_receiver_gets_the_record(
     tmp_path: Path, receive: Callable[..., Receiver], records: Records
 ) -> None:
-    (sink,) = sinks_for(f"unix://{tmp_path}/r.sock")
+    sink = find_store(f"unix://{tmp_path}/r.sock").sink()
     with pytest.raises(FileNotFoundError):
         sink.open()
     receiver = receive()
     sink.open()
-    entry = Delivery.entries(_Counter(), [records.call()])  # type: ignore[arg-type]
-    sink.deliver(entry)
+    sink.deliver([records.call()])
     assert receiver.wait_for(1)
     sink.close()
-
-
-class _Counter:
-    segment = "x.seg"
-    _offset = 0
-
-
-def test_an_invalid_record_is_poison_and_reported_to_the_receiver(
-    tmp_path: Path, deliver: Callable[[str], Delivery], receive: Callable[..., Receiver]
-) -> None:
-    receiver = receive()
-    store = deliver(f"unix://{tmp_path}/r.sock")
-    with pytest.raises(PoisonError):
-        store.write(b"nonsense")
-    store.sink.set_aside(store.entries([b"nonsense"])[0], "no record")
-    (line,) = receiver.wait_for(1)
-    assert (line["kind"], line["reason"], line["frame"]) == ("rejected", "no record", "nonsense")
-    store.sink.close()

@@ -12,9 +12,10 @@ import pytest
 
 from callspan import SettingError
 from callspan.safe_urls import error_text, safe_name, without_passwords
-from callspan.spool.sink import reason
+from callspan.spool.destination import reason
 from callspan.stores import StoreError
-from callspan.stores.urls import find_store, open_store, scheme_of, sinks_for, split_urls
+from callspan.stores.spools import target_of
+from callspan.stores.urls import find_store, open_store, scheme_of, split_urls
 
 from .conftest import Delivery, Records
 
@@ -43,7 +44,7 @@ def test_a_file_url_names_its_kind_and_path(url: str, kind: str, path: str) -> N
 @pytest.mark.parametrize("url", ["redis://host", "calls.txt", "calls", "sqlit:///x.db", "csv:///x"])
 def test_an_unknown_kind_names_the_setting_and_what_may_be_used(url: str) -> None:
     with pytest.raises(SettingError, match=r"CALLSPAN_STORES: unknown kind .*sqlite:///calls.db.*unix://"):
-        sinks_for(url)
+        find_store(url)
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "jsonl:///?max_bytes=1"])
@@ -54,7 +55,7 @@ def test_a_url_without_a_file_is_an_error(url: str) -> None:
 
 def test_several_stores_keep_their_order(tmp_path: Path) -> None:
     urls = f"jsonl:///{tmp_path}/a.jsonl , sqlite:///{tmp_path}/b.db,,unix://{tmp_path}/c.sock"
-    assert [type(sink).__name__ for sink in sinks_for(urls)] == ["JsonLinesSink", "SQLiteStore", "UnixSocketStore"]
+    assert [type(find_store(url)).__name__ for url in split_urls(urls)] == ["JsonLines", "SQLite", "UnixSocket"]
     assert split_urls(["a.db,b.db", "a.db"]) == ["a.db", "b.db"]
     assert not list(tmp_path.iterdir())
 
@@ -121,7 +122,7 @@ def test_no_password_is_shown(url: str, safe: str) -> None:
 )
 def test_a_secret_in_the_url_of_a_file_is_an_error_that_does_not_show_it(url: str) -> None:
     with pytest.raises(SettingError) as refused:
-        sinks_for(url)
+        find_store(url)
     assert "hunter2" not in "".join(traceback.format_exception(refused.value))
 
 
@@ -135,9 +136,9 @@ def test_an_unknown_url_with_a_password_is_refused_without_showing_it() -> None:
 def test_a_missing_dependency_says_what_to_install(url: str, module: str, extra: str) -> None:
     """In a process of its own, where the module is made impossible to import."""
     code = (
-        "import sys; from callspan.stores.urls import sinks_for; from callspan.settings import SettingError\n"
+        "import sys; from callspan.stores.urls import find_store; from callspan.settings import SettingError\n"
         f"sys.modules[{module!r}] = None\n"
-        "try: sinks_for(sys.argv[1])\nexcept SettingError as error: print(error)"
+        "try: find_store(sys.argv[1]).sink()\nexcept SettingError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code, url], capture_output=True, text=True, check=True)
     assert f'pip install "callspan[{extra}]"' in done.stdout
@@ -154,7 +155,7 @@ def test_an_option_that_means_nothing_is_an_error(url: str) -> None:
     with pytest.raises(
         SettingError, match=r"CALLSPAN_STORES: .* has an unknown option, or an invalid value of one: \w+; there are: "
     ):
-        sinks_for(url)
+        find_store(url)
 
 
 _SECRETS = ("bob", "pw7", "secret")
@@ -190,8 +191,20 @@ def test_no_text_around_a_url_keeps_its_user_or_password(url: str) -> None:
             assert not [word for word in _SECRETS if word in without_passwords(text)], text
 
 
-def test_stores_of_two_users_are_not_the_same_store() -> None:
-    one, other = "postgresql://ann:x@host/db", "postgresql://bob:x@host/db"
-    assert safe_name(one) == safe_name(other) == "postgresql://host/db"
-    identities = [find_store(url).identity for url in (one, one.replace(":x@", ":y@"), other)]
-    assert identities[0] == identities[1] != identities[2]
+@pytest.mark.parametrize("scheme", ["postgresql", "clickhouse"])
+def test_a_store_is_the_same_one_whatever_user_and_password(scheme: str) -> None:
+    urls = [f"{scheme}://{user}host/db" for user in ("ann:secret7@", "ann:other7@", "bob@", "")]
+    (identity,) = {find_store(url).identity for url in urls}
+    assert "7" not in identity
+    assert "ann" not in identity
+
+
+def test_two_schemas_of_one_database_are_two_stores() -> None:
+    """A spool must deliver to both, and to neither what is the other's."""
+    urls = [
+        f"postgresql://host/db{query}" for query in ("", "?options=-csearch_path%3Da", "?options=-csearch_path%3Db")
+    ]
+    assert len({target_of(find_store(url)) for url in urls}) == 3
+    assert len({target_of(find_store(url)).key(Path("spool")) for url in urls}) == 3
+    timed = "postgresql://host/db?connect_timeout=3"
+    assert find_store(timed).identity == find_store(urls[0]).identity

@@ -10,7 +10,6 @@ from conftest import Delivery, Records  # type: ignore[import-not-found]
 
 def write_some(url: str, number: str) -> None:
     delivery, records = Delivery(url), Records()
-    delivery.segment = f"{number}.seg"
     for index in range(20):
         own = records.call(call_id=f"call-{number}-{index}", session_id=f"s{number}", answer=f"answer {number} {index}")
         delivery.write(own, records.call(call_id=f"shared-{index}"), records.session("shared", version=index))
@@ -20,7 +19,6 @@ def write_some(url: str, number: str) -> None:
 def write_until_killed(url: str) -> None:
     """Print the id of each call once its delivery has returned."""
     delivery, records = Delivery(url), Records()
-    delivery.segment = f"{new_id()}.seg"
     while True:
         made = records.call(call_id=new_id(), at_s=10**7)
         delivery.write(made)

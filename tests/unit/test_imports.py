@@ -16,7 +16,7 @@ ELSEWHERE = ("cli", "testing", "datasets", "reports", "environments")
 """Never on a caller's path, nor in a thread of ours."""
 
 DECLARED = {
-    "opening.py: callspan.delivery.takeover": "within open_store(deliver=True)",
+    "opening.py: callspan.delivery": "within open_store(deliver=True)",
     "otlp/providers.py: opentelemetry.sdk._logs": "within instrument(otlp=...)",
     "otlp/providers.py: opentelemetry.sdk._logs.export": "within instrument(otlp=...)",
     "otlp/providers.py: opentelemetry.sdk.metrics": "within instrument(otlp=...)",

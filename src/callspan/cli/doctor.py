@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import platform
 import socket
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ from callspan.safe_urls import error_text, is_http_url, safe_name
 from callspan.sdk_profiles import SDKS
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load, troubles_of, variables
-from callspan.spool.directory import BAD_SUFFIX, Listing
+from callspan.spool.directory import fallback_roots, is_on_network
 from callspan.spool.losses import LOSSES_FILE, read_losses
 from callspan.stores.protocol import SqlStore
 from callspan.stores.urls import distribution_of, find_store, split_urls
@@ -57,10 +58,11 @@ _AREAS: Final = (
 )
 _PLACES: Final = {area: place for place, area in enumerate(_AREAS)}
 _MOST_REWARDS: Final = 3
-_FATES: Final = {
-    "given_up": ("lost", "did not get there"),
-    "dropped": ("lost", "were dropped"),
-    "without_bodies": ("bodies", "were stored without their bodies"),
+_LOST: Final[dict[str, str]] = {
+    "dropped": "lost, for every store",
+    "given_up": "lost, for one store",
+    "rejected": "rejected",
+    "damaged": "damaged",
 }
 _NAME_WIDTH: Final = 38
 _EPILOG: Final = """\b
@@ -169,16 +171,14 @@ def every_check(stores: str) -> Iterator[Check]:
         yield Check("settings", "environment", "failed", trouble, "Correct the variable, or unset it.")
     settings = load({"stores": tuple(split_urls(stores))})
     for url in settings.stores:
-        yield store_state(url, settings)
+        yield store_state(url)
         yield from _unjoined(url)
     yield from _left_for_others(settings)
     directory = _spool(settings)
     if directory is not None:
-        yield from _damage(directory)
-        yield from _refused(directory)
-        yield from _losses(directory)
+        yield from _place(directory)
+        yield from _losses(settings)
         yield from _retention(settings)
-        yield from _unrecorded(directory)
     yield from _otlp()
     yield from _settings(settings)
 
@@ -266,15 +266,15 @@ def _others() -> Iterator[Check]:
             yield Check(area, name, "note", detail)
 
 
-def store_state(url: str, settings: Settings) -> Check:
+def store_state(url: str) -> Check:
     """Return whether one of the stores takes records, and how many wait for it."""
-    from callspan.delivery.takeover import places, still_waiting
+    from callspan.delivery.leftovers import waiting
 
     trouble, detail = store_check(url)
     made_by = distribution_of(url)
     by = f"; store of {made_by}" if made_by else ""
     try:
-        waits = still_waiting(places(settings.stores, url))
+        waits = waiting(url)
     except SettingError:
         waits = []
     records = sum(one.records for one in waits)
@@ -307,41 +307,68 @@ def _unjoined(url: str) -> Iterator[Check]:
 
 
 def _left_for_others(settings: Settings) -> Iterator[Check]:
-    """Report waiting records that no process with these settings will deliver."""
-    from callspan.cli.ship import held_for_others, spool_of
+    """Report waiting records of other sets of stores: no process with these settings delivers them by itself."""
+    from callspan.delivery.leftovers import foreign_segments, other_directories
 
-    stores = ",".join(settings.stores)
     try:
-        held = held_for_others(stores)
+        others = list(other_directories(settings.stores))
+        foreign = foreign_segments(settings.stores)
     except SettingError:
         return  # reported as a store that fails
-    if held:
-        size = sum(path.stat().st_size for path in held)
-        detail = f"{size:,} bytes in {len(held)} segments of {spool_of(stores)} are for another set of stores"
-        advice = "Deliver them where they were meant for: callspan --store <the stores of then> ship"
-        yield Check("stores", "for_other_stores", "warning", detail, advice)
+    for one in others:
+        detail = f"{one.bytes:,} bytes since {iso(one.since_ns)} in {one.path} are for {', '.join(one.stores)}"
+        advice = "Deliver them where they were meant for: callspan --store <these stores> ship"
+        yield Check("stores", "other stores", "warning", detail, advice)
+    for path in foreign:
+        yield Check("stores", "another version", "warning", f"{path} is left alone", "Deliver it by that version.")
 
 
 def _spool(settings: Settings) -> Path | None:
     """Return the spool directory of the stores; None if one of them is invalid, which its own check reports."""
-    from callspan.cli.ship import spool_of
+    from callspan.stores.spools import spool_directory
 
     try:
-        return spool_of(",".join(settings.stores))
+        return spool_directory(settings, settings.stores) if settings.stores else None
     except SettingError:
         return None
 
 
-def _losses(directory: Path) -> Iterator[Check]:
-    """Report the records that the spool could not keep, and threads started again."""
+def _place(directory: Path) -> Iterator[Check]:
+    """Report a spool that no record can be kept in."""
+    existing = next(one for one in (directory, *directory.parents) if one.exists())
+    if is_on_network(existing):
+        advice = "Set CALLSPAN_SPOOL_DIR to a directory on a local disk."
+        yield Check("stores", "spool", "failed", f"{directory} is on a network file system", advice)
+    elif not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        advice = "Set CALLSPAN_SPOOL_DIR to a directory that can be written."
+        others = " or ".join(map(str, fallback_roots()))
+        detail = f"{directory} cannot be written: records wait in {others}"
+        yield Check("stores", "spool", "failed", detail, advice)
+
+
+def _losses(settings: Settings) -> Iterator[Check]:
+    """Report the records that were lost, threads started again, and requests that were not recorded."""
+    from callspan.stores.spools import directories_for
+
+    directories = dict.fromkeys(one for url in settings.stores for one in directories_for(url, settings))
+    for directory in directories:
+        yield from _losses_in(directory)
+
+
+def _losses_in(directory: Path) -> Iterator[Check]:
     losses = read_losses(directory)
-    advice = f"Delete {directory / LOSSES_FILE} once you know; CALLSPAN_SPOOL_MAX_BYTES is the cap."
-    for fate, _, loss in losses.each():
-        name, what = _FATES[fate]
-        yield Check("stores", f"{name}: {loss.name}", "warning", f"{loss.what()} {what}, {loss.when()}", advice)
-    for name, death in losses.threads.items():
-        detail = f"was ended by {death.error} and started again, {plural(death.times, 'time')}, last at "
-        yield Check("stores", f"thread {name}", "warning", f"{detail}{iso(death.last_ns)}", advice)
+    path = directory / LOSSES_FILE
+    advice = f"Delete {path} once you know; CALLSPAN_SPOOL_MAX_BYTES is the cap."
+    for kind, what in _LOST.items():
+        for name, loss in getattr(losses, kind).items():
+            yield Check("stores", f"{what}: {name}", "warning", str(loss), advice)
+    for name, deaths in losses.threads.items():
+        detail = f"was ended by an exception and started again, {plural(deaths.count, 'time')}, last at "
+        yield Check("stores", f"thread {name}", "warning", f"{detail}{iso(deaths.last_ns)}", advice)
+    for name, count in losses.unrecorded.items():
+        detail = f"{plural(count.count, 'time')}, from {iso(count.first_ns)} to {iso(count.last_ns)}"
+        advice = f"What is recorded: docs/coverage.md. Delete {path} once you know."
+        yield Check("not recorded", name, "warning", detail, advice)
 
 
 def _retention(settings: Settings) -> Iterator[Check]:
@@ -354,32 +381,6 @@ def _retention(settings: Settings) -> Iterator[Check]:
             if not isinstance(store, SqlStore):
                 detail = "retain_days and retain_content_days delete from SQLite and Postgres only"
                 yield Check("stores", f"retention of {store.name}", "note", detail)
-
-
-def _damage(directory: Path) -> Iterator[Check]:
-    """Report the damaged parts of segments, which are kept in files next to them."""
-    for path in Listing(directory).damaged():
-        segment, _, offset = path.name.removesuffix(BAD_SUFFIX).rpartition(".")
-        detail = f"{path.stat().st_size:,} bytes of {directory / segment} from offset {offset} on, kept in {path.name}"
-        yield Check(
-            "stores", "damage", "failed", detail, "The records there are lost. Delete the file to silence this."
-        )
-
-
-def _refused(directory: Path) -> Iterator[Check]:
-    """Report segments of another format, which stay as they are."""
-    from callspan.cli.ship import refused_segments
-
-    for sentence in refused_segments(directory):
-        yield Check("stores", "another format", "warning", sentence)
-
-
-def _unrecorded(directory: Path) -> Iterator[Check]:
-    """Report the paths of calls that were seen and left no record."""
-    for path, count in read_losses(directory).unrecorded.items():
-        detail = f"{plural(count.calls, 'time')}, from {iso(count.first_ns)} to {iso(count.last_ns)}"
-        advice = f"What is recorded: docs/coverage.md. Delete {directory}/{LOSSES_FILE} once you know."
-        yield Check("not recorded", path, "warning", detail, advice)
 
 
 def _otlp() -> Iterator[Check]:

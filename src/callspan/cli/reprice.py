@@ -20,22 +20,20 @@ from callspan.cost.price_table import PROVIDER
 from callspan.cost.published import is_installed
 from callspan.formatting import count, exact, money
 from callspan.record.call import CallRecord
-from callspan.record.codec import encode
 from callspan.record.merging import first_seen
 from callspan.record.usage import Cost
 from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
 from callspan.settings_loader import load
-from callspan.spool.sink import Entry, Sink
 from callspan.stores.aggregates import exact_sum, model_of
 from callspan.stores.base import CallFilter
-from callspan.stores.urls import sinks_for, split_urls
+from callspan.stores.protocol import Sink
+from callspan.stores.urls import find_store, split_urls
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 _BATCH: Final = 100
-_SEGMENT: Final = "reprice"
 _EPILOG: Final = """\b
 Examples:
   callspan reprice                            calls that have no cost yet
@@ -94,8 +92,7 @@ class Rewriter:
 
     def __init__(self, sink: Sink | None) -> None:
         self._sink = sink
-        self._waiting: list[Entry] = []
-        self._count = 0
+        self._waiting: list[CallRecord] = []
 
     def __enter__(self) -> Self:
         """Open the store."""
@@ -114,8 +111,7 @@ class Rewriter:
         again = msgspec.structs.replace(
             call, cost=cost, seen_ns=time.time_ns(), first_seen_ns=first_seen(call), conversation=None
         )
-        self._count += 1
-        self._waiting.append(Entry(_SEGMENT, self._count - 1, self._count, encode(again)))
+        self._waiting.append(again)
         if len(self._waiting) == _BATCH:
             self._flush()
 
@@ -127,8 +123,8 @@ class Rewriter:
 
 def _sink(context: CommandContext, name: str) -> Sink:
     """Return the sink of the store that is read, else the first."""
-    sinks = sinks_for(split_urls(context.store))
-    return next((sink for sink in sinks if sink.name == name), sinks[0])
+    stores = list(map(find_store, split_urls(context.store)))
+    return next((store for store in stores if store.name == name), stores[0]).sink()
 
 
 def _pricer(context: CommandContext, prices: Path | None) -> Pricer:

@@ -16,7 +16,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
@@ -33,7 +33,7 @@ from callspan.stores.protocol import SqlStore
 from callspan.stores.urls import find_store, scheme_of, split_urls
 
 if TYPE_CHECKING:
-    from callspan.delivery.recorder import Destination
+    from callspan.spool.directory import Waiting
 
 SHORT_HELP: Final = "Run an application and record its calls."
 _USAGE: Final = "Usage: callspan run [OPTIONS] APP [ARGS]..."
@@ -162,25 +162,33 @@ def print_at_exit(settings: Settings) -> None:
 def _print(settings: Settings, directory: Path, start_ns: int) -> None:
     if is_run_process():
         with _TELL:
-            from callspan.delivery.recorder import last_destination
+            from callspan.delivery.leftovers import waiting
+            from callspan.delivery.recorder import last_stores
 
-            _write(f"callspan: {clean(_line(settings, last_destination(), directory, start_ns))}\n")
+            _write(f"callspan: {clean(_line(settings, last_stores(), directory, start_ns, waiting))}\n")
 
 
-def _line(settings: Settings, destination: Destination | None, directory: Path, start_ns: int) -> str:
-    """Return the summary line; paths in it are relative to `directory`, where the application was started."""
+def _line(
+    settings: Settings,
+    stores: tuple[str, ...] | None,
+    directory: Path,
+    start_ns: int,
+    waiting: Callable[[str], Sequence[Waiting]],
+) -> str:
+    """Return the summary line; paths in it are relative to `directory`, where the application was started.
+
+    `waiting` returns what waits for a store.
+    """
     if not settings.enabled:
         return "switched off by the environment, nothing was recorded"
-    if destination is None:
+    if stores is None:
         return _by_children(settings.stores, directory, start_ns) if _had_children() else _nothing()
-    places = ", ".join(_short(url, directory) for url in destination.stores)
-    spool = destination.spool
-    option = _option(destination.stores, directory)
-    states = spool.states()
-    if not states or any(state.lag_bytes or state.error for state in states):
-        left = _relative(spool.directory, directory)
+    places = ", ".join(_short(url, directory) for url in stores)
+    option = _option(stores, directory)
+    if waits := [one for url in stores for one in waiting(url)]:
+        left = _relative(waits[0].path.parent, directory)
         return f"recorded to {places}; some records still wait in {left}: callspan{option} ship"
-    readable = any(isinstance(find_store(url), SqlStore) for url in destination.stores)
+    readable = any(isinstance(find_store(url), SqlStore) for url in stores)
     return f"recorded to {places}" + (f"; to see it: callspan{option} calls" if readable else "")
 
 

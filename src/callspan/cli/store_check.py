@@ -7,12 +7,10 @@ import time
 from typing import Final
 
 from callspan.cli.command_context import store_errors
-from callspan.record.codec import encode
 from callspan.record.events import SessionRecord
 from callspan.record.ids import new_id
 from callspan.safe_urls import error_text
 from callspan.settings import SettingError
-from callspan.spool.sink import Entry
 from callspan.stores.base import EmptyStoreError
 from callspan.stores.protocol import Store
 from callspan.stores.urls import find_store
@@ -29,20 +27,18 @@ def store_check(url: str) -> tuple[str | None, str]:
     try:
         store = find_store(url)
         store.sink()
-        return None, store.try_out(_entry()) or "not tried out: its store has no trial"
+        return None, store.try_out(_record()) or "not tried out: its store has no trial"
     except EmptyStoreError:
         return _could_be_made(store)
     except store_errors(SettingError) as error:
         return error_text(error), ""
 
 
-def _entry() -> Entry:
+def _record() -> SessionRecord:
     now, session_id = time.time_ns(), f"doctor-{new_id()}"
-    record = SessionRecord(
+    return SessionRecord(
         session_id=session_id, seen_ns=now, name="callspan doctor", start_ns=now, end_ns=now, outcome="success"
     )
-    payload = encode(record)
-    return Entry(session_id, 0, len(payload), payload)
 
 
 def _could_be_made(store: Store) -> tuple[str | None, str]:

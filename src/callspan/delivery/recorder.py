@@ -1,55 +1,56 @@
-"""Recorder: appends records to the spool, opened at the first record; creates the sinks of the configured stores."""
+"""Recorder: appends records to the spool of the configured stores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 from callspan.background import Worker
 from callspan.cost.price_table import PriceFileError, pricer_for
+from callspan.delivery.leftovers import deliver as deliver_left
 from callspan.delivery.retaining import Retention, retains
-from callspan.fail_open import fail_open, report
+from callspan.delivery.store_sink import StoreSink
+from callspan.fail_open import Once, fail_open, log, report
 from callspan.process import callbacks
-from callspan.process.content import without_bodies
 from callspan.process.processed import Processed
 from callspan.process.processors import delivery_processors
 from callspan.record import codec
 from callspan.record.events import Record
 from callspan.settings import SettingError, Settings
-from callspan.spool.directory import Listing
-from callspan.spool.processed_sink import ProcessedSink
 from callspan.spool.shipper import SinkState
-from callspan.spool.sink import Sink
 from callspan.spool.spool import Spool
-from callspan.spool.unrecorded import UnrecordedCalls
-from callspan.stores.protocol import SqlStore
-from callspan.stores.spools import spool_directory
-from callspan.stores.urls import find_store, split_urls
+from callspan.stores.protocol import SqlStore, Store
+from callspan.stores.spools import roots_of, target_of
+from callspan.stores.urls import find_store
 
-_CLOSE_TIMEOUT_S: Final = 5.0
-_OPEN: Final = "open"
 _FOR_RECORDS: Final = ("before_record", "after_record")
+_CLOSE_TIMEOUT_S: Final = 5.0
 _LATE_S: Final = 1.0
 _CLOSING: Final = Worker("callspan-closing")
 _KEEP: Final = fail_open("keep a record")
 _SHOW: Final = fail_open("show a record to a listener")
+_COUNT: Final = fail_open("count a call that leaves no record")
+_UNRECORDED: Final = (
+    "not recorded: %s (logged once). `callspan doctor` counts them; docs/coverage.md says what is recorded"
+)
+_warned: Final = Once()
 
 Listener: TypeAlias = Callable[[Processed[Record]], None]
-_destination: Final[list[Destination]] = []
+_last: Final[list[tuple[str, ...]]] = []
 
 
-class Destination(NamedTuple):
-    """The destination of this process's records."""
-
-    stores: tuple[str, ...]
-    spool: Spool
+def last_stores() -> tuple[str, ...] | None:
+    """Return the stores to which this process recorded last; None if it recorded nothing."""
+    return _last[0] if _last else None
 
 
-def last_destination() -> Destination | None:
-    """Return the last destination of this process's records; None if it recorded nothing."""
-    return _destination[0] if _destination else None
+def forget_warnings() -> None:
+    """Warn of every unrecorded path again. For tests."""
+    _warned.forget()
 
 
 class Recorder:
@@ -59,15 +60,10 @@ class Recorder:
         self, settings: Settings, listeners: tuple[Listener, ...] = (), priced: Listener | None = None
     ) -> None:
         """`priced` is called with each call whose cost was computed during delivery, once the first store has it."""
-        self._settings = settings
-        self._priced = priced
+        self._settings, self._listeners, self._priced = settings, listeners, priced
         self._stores = settings.stores
-        self._listeners = listeners
-        # At most one item, added and removed atomically: with a lock, a signal handler could wait for the thread
-        # it interrupted.
-        self._open_spool: dict[str, Spool] = {}
-        self.unrecorded = UnrecordedCalls(self.directory)
-        """Counts the calls that leave no record."""
+        self.spool = self._spool_of(self._stores)
+        """None without stores."""
         self.refused = 0
         """Number of records that were not written because no processor had returned them."""
         self.in_use = True
@@ -82,147 +78,96 @@ class Recorder:
         """Return whether a store, a listener or a callback receives the record of a stream that was sent."""
         return bool(self._stores or self._listeners) or not callbacks.REGISTERED.keys().isdisjoint(_FOR_RECORDS)
 
-    @property
-    def spool(self) -> Spool | None:
-        """The spool; None before the first record."""
-        return self._open_spool.get(_OPEN)
-
     def add_stores(self, urls: tuple[str, ...]) -> Spool | None:
         """Add stores, from the next record on; return the spool to close, if any."""
         added = tuple(url for url in urls if url not in self._stores)
         if not added:
             return None
         self._stores += added
-        return self._open_spool.pop(_OPEN, None)
+        before, self.spool = self.spool, self._spool_of(self._stores)
+        return before
 
     def write(self, processed: Processed[Record]) -> None:
         """Append a record: when this returns, the operating system has it. Anything but a processed one is refused."""
         if type(processed) is not Processed:
             self._refuse(processed)
             return
-        record = processed.record
-        if self._stores:
+        if (spool := self.spool) is not None:
             with _KEEP:
-                payload, without_bodies = codec.encode(record), partial(_encoded_without_bodies, record)
-                spool = self._open_spool.get(_OPEN) or self._open()
-                if not spool.append(payload, without_bodies) and self.spool is not spool:
-                    # Another thread closed it in between.
-                    self._open().append(payload, without_bodies)
+                spool.append(codec.encode(processed.record))
+                _last[:] = [self._stores]
+                if not self.in_use:
+                    _CLOSING.put_later(_LATE_S, partial(spool.close, _CLOSE_TIMEOUT_S))
         for listener in self._listeners:
             with _SHOW:
                 listener(processed)
 
     def _refuse(self, value: object) -> None:
         self.refused += 1
-        raised = TypeError(f"{type(value).__name__} did not pass the processors")
-        report(_KEEP.what, raised)
+        report(_KEEP.what, TypeError(f"{type(value).__name__} did not pass the processors"))
+
+    def note_unrecorded(self, path: str) -> None:
+        """Count a request that may cost money and leaves no record, by its method and its path without ids."""
+        with _COUNT:
+            if _warned.first(path):
+                log(logging.WARNING, _UNRECORDED, path)
+            if self.spool is not None:
+                self.spool.count("unrecorded", path)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has every record so far; False if that took too long.
 
         If nothing was recorded yet, deliver the records that ended processes left for these stores.
         """
-        self.unrecorded.flush(timeout_s)
-        spool = self.spool
-        if spool is not None:
-            return spool.flush(timeout_s)
-        if not self._stores or not self.in_use or not Listing(spool_directory(self._settings, self._stores)).segments:
+        if (spool := self.spool) is None:
             return True
-        return self._open().ship(timeout_s)
-
-    def close(self, timeout_s: float) -> None:
-        """Deliver as much as possible within the time; the rest waits on disk for the next process."""
-        self.unrecorded.flush(timeout_s)
-        spool = self._open_spool.pop(_OPEN, None)
-        if spool is not None:
-            spool.close(timeout_s)
+        if spool.is_started or not self.in_use:
+            return spool.flush(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        results = [
+            deliver_left(url, timeout_s=max(0.0, deadline - time.monotonic()), settings=self._settings)
+            for url in self._stores
+        ]
+        return all(result.error is None for result in results)
 
     def retire(self, timeout_s: float) -> None:
-        """Close now, and again shortly after each record that still arrives, on a background thread."""
+        """Deliver what can be in the time, now and shortly after each record that still arrives; the rest waits."""
         self.in_use = False
-        self.close(timeout_s)
-
-    def say_lost_memory(self) -> None:
-        """Count records that only memory has, in a process that ends now, and say so on standard error."""
-        if (spool := self.spool) is not None:
-            spool.say_lost_memory()
+        if self.spool is not None:
+            self.spool.close(timeout_s)
 
     def counters(self) -> Mapping[str, int]:
-        """Return the spool's counters; empty before the first record."""
-        counted = {} if (spool := self.spool) is None else spool.counters()
+        """Return the spool's counters; empty without stores."""
+        counted = {} if self.spool is None else self.spool.counters()
         return {**counted, "dropped.unprocessed": self.refused} if self.refused else counted
 
     def states(self) -> Sequence[SinkState]:
         """Return the state of each store; empty before the first record."""
-        return () if (spool := self.spool) is None else spool.states()
+        return () if self.spool is None else self.spool.states()
 
     def drops(self) -> Mapping[str, int]:
         """Return how many records were dropped before any store could have them, by reason."""
-        drops = {} if (spool := self.spool) is None else spool.drops()
+        drops = {} if self.spool is None else self.spool.drops()
         return {**drops, "unprocessed": self.refused} if self.refused else drops
 
-    def directory(self) -> Path | None:
-        """Return the directory of the spool; None without stores."""
-        return spool_directory(self._settings, self._stores) if self._stores else None
+    def _spool_of(self, urls: tuple[str, ...]) -> Spool | None:
+        if not urls:
+            return None
+        settings, stores = self._settings, list(map(find_store, urls))
+        sinks = {
+            target_of(store): partial(self._sink, store, self._priced if number == 0 else None)
+            for number, store in enumerate(stores)
+        }
+        return Spool(
+            roots_of(settings, urls), sinks, sync=settings.fsync == "always", max_bytes=settings.spool_max_bytes
+        )
 
-    def _tended(self, sinks: Sequence[Sink]) -> Sequence[Sink]:
-        """Return the sinks; where something is to be deleted by itself, those of SQLite and Postgres do it."""
-        for store, sink in zip(map(find_store, self._stores), sinks, strict=True):
-            if retains(self._settings) and isinstance(store, SqlStore) and isinstance(sink, ProcessedSink):
-                sink.tending = Retention(store, self._settings)
-        return sinks
-
-    def _close_late(self, spool: Spool) -> None:
-        if not self.in_use and self._open_spool.get(_OPEN) is spool:
-            self.close(_CLOSE_TIMEOUT_S)
-
-    def _open(self) -> Spool:
+    def _sink(self, store: Store, priced: Listener | None) -> StoreSink:
         settings = self._settings
-        # A spool creates no file or thread before its first record, so a second one created concurrently is discarded.
-        spool = Spool(
-            spool_directory(settings, self._stores),
-            self._tended(
-                store_sinks(self._stores, settings.prices, self._priced, pauses=True, retain_days=settings.retain_days)
-            ),
-            fsync=settings.fsync,
-            max_bytes=settings.spool_max_bytes,
-        )
-        spool = self._open_spool.setdefault(_OPEN, spool)
-        if not self.in_use:
-            _CLOSING.put_later(_LATE_S, partial(self._close_late, spool))
-        _destination[:] = [Destination(self._stores, spool)]
-        return spool
-
-
-def _encoded_without_bodies(record: Record) -> bytes:
-    return codec.encode(without_bodies(record))
-
-
-def store_sinks(
-    urls: str | Iterable[str],
-    prices: Path | None = None,
-    priced: Listener | None = None,
-    *,
-    pauses: bool = False,
-    retain_days: float | None = None,
-) -> list[Sink]:
-    """Return one unopened sink per URL, in order; the first of records calls `priced` with each call that it priced.
-
-    `pauses`: sleep between records, so that threads of the application can make calls. `retain_days` is the setting.
-    Raises SettingError for an invalid URL, or one whose optional dependency is not installed.
-    """
-    stores = list(map(find_store, split_urls(urls)))
-    for store in stores:
-        store.retain_days = retain_days
-    delivery = delivery_processors(prices)
-    delivered = None if priced is None else lambda record: priced(delivery.without_callbacks(record))
-    return [
-        ProcessedSink(
-            store.sink(), delivery.run, delivered if number == 0 else None,
-            pauses=pauses, path=store.path, identity=store.identity,
-        )
-        for number, store in enumerate(stores)
-    ]  # fmt: skip
+        retention = Retention(store, settings) if retains(settings) and isinstance(store, SqlStore) else None
+        without_callbacks = delivery_processors(settings.prices).without_callbacks
+        tell = None if priced is None else lambda record: priced(without_callbacks(record))
+        return StoreSink(store, settings.prices, priced=tell, retention=retention, pauses=True)
 
 
 def check_prices(prices: object) -> None:

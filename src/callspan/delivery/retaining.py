@@ -10,7 +10,6 @@ from typing import Final
 from callspan.fail_open import fail_open, log
 from callspan.forks import in_child
 from callspan.settings import Settings
-from callspan.spool.sink import Since
 from callspan.stores.protocol import SqlStore
 from callspan.stores.removal import Keep
 
@@ -57,7 +56,7 @@ class Retention:
         """Return in how many seconds the next batch may begin."""
         return self._next - time.monotonic()
 
-    def step(self, waits_since_ns: Since) -> None:
+    def step(self, waits_since_ns: int | None) -> None:
         """Delete a batch, if one is due; the next one is due at once, after what is to be delivered."""
         self._next = time.monotonic() + _IDLE_S
         with self._failing:
@@ -85,10 +84,10 @@ class Retention:
         if isinstance(steps, Generator):
             steps.close()
 
-    def _begun(self, waits_since_ns: Since) -> Iterator[int] | None:
+    def _begun(self, waits_since_ns: int | None) -> Iterator[int] | None:
         """Return the batches of a pass; None where nothing has become old since the last one."""
-        now, since = time.time_ns(), waits_since_ns()
-        until = now if since is None else min(now, since)
+        now = time.time_ns()
+        until = now if waits_since_ns is None else min(now, waits_since_ns)
         before = tuple(
             _before(now, until, days) for days in (self._settings.retain_days, self._settings.retain_content_days)
         )

@@ -33,7 +33,7 @@ from callspan.spool.shipper import SinkState
 
 _COUNT_IN: Final = fail_open("count a call that begins")
 _READ: Final = fail_open("read the counters of the spool")
-_DEAD: Final = "dead_letter"
+_REJECTED: Final = "rejected"
 _MEASURE: Final = fail_open("measure a call")
 _INSTRUMENTS: Final = fail_open("create the instruments for metrics")
 _UNKNOWN: Final = object()
@@ -79,7 +79,7 @@ class DeliveryMetrics:
     def _dropped(self, options: CallbackOptions) -> Iterable[Observation]:
         del options
         lost = [
-            Observation(state.dead_letters, {names.STORE: state.name, names.DROP_REASON: _DEAD})
+            Observation(state.rejected, {names.STORE: state.name, names.DROP_REASON: _REJECTED})
             for state in self._states()
         ]
         with _READ:

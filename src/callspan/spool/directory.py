@@ -1,289 +1,224 @@
-"""Spool directory: its segments, their stores and cursors, and the records that wait for a store.
+"""Directory: where the records of one set of stores wait, which stores these are, and what waits for each.
 
-The name of a segment has a short key for each of its stores. A cursor file next to the segment has the offset up to
-which a store has it; only the holder of the segment writes it, after each batch.
+Its name is the hash of the stores, and a file in it lists them, so that whoever finds it knows whom it is for.
 """
 
 from __future__ import annotations
 
-import hashlib
-import mmap
 import os
-import struct
-from collections.abc import Collection, Sequence
+import stat
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Final, NamedTuple
-from zlib import crc32
 
-from callspan.file_lock import try_lock
-from callspan.record.formats import OtherFormatError
-from callspan.spool.segment import ERASED, HEAD_BYTES, MAGIC, SUFFIX, created_ns, keys_of, other_formats
-from callspan.spool.sink import Sink
+from callspan.file_lock import make_private
+from callspan.spool.segment import (
+    CURSOR_SUFFIX,
+    OWN_SUFFIX,
+    SUFFIX,
+    Segment,
+    created_ns,
+    is_locked,
+    lines_in,
+    open_private,
+    read_cursor,
+)
 
-CURSOR_SUFFIX: Final = ".cursor"
-BAD_SUFFIX: Final = ".bad"
-"""Suffix of files that hold the damaged parts of segments."""
-
-_DIGITS: Final = 12
-_LENGTH: Final = struct.Struct("<I")
-_OPEN: Final = os.O_RDWR
-
-
-def cursor_path(directory: Path, segment: str, key: str) -> Path:
-    """Return the path of the cursor file of a store, by its key, for a segment."""
-    return directory / f"{segment}.{key}{CURSOR_SUFFIX}"
-
-
-def read_cursor(directory: Path, segment: str, key: str) -> int:
-    """Return the stored offset; 0 if missing or damaged, because delivering twice is harmless and skipping is not."""
-    try:
-        kept = cursor_path(directory, segment, key).read_bytes()
-    except OSError:
-        return 0
-    digits, _, _ = kept.partition(b" ")
-    return int(digits) if digits.isdigit() and kept == _with_checksum(digits) else 0
+STORES_FILE: Final = "stores"
+REJECTED_FILE: Final = "rejected.jsonl"
+_DIGITS: Final = 16
+_KEY_DIGITS: Final = 12
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a directory of one's own in it
+_MOUNTS: Final = Path("/proc/self/mounts")
+_NETWORK: Final = ("nfs", "cifs", "smb", "9p", "ceph", "gluster", "lustre", "afs", "fuse.sshfs", "fuse.s3fs", "gpfs")
+_CHUNK: Final = 1 << 20
 
 
-def write_cursor(directory: Path, segment: str, key: str, offset: int) -> None:
-    """Store the offset by one write over the one before, which needs no room on a full disk. Raises OSError."""
-    flags = os.O_WRONLY | os.O_CREAT
-    fd = os.open(cursor_path(directory, segment, key), flags, 0o600)
-    try:
-        os.write(fd, _with_checksum(b"%020d" % offset))
-    finally:
-        os.close(fd)
+class Target(NamedTuple):
+    """A store, as far as a spool knows one."""
+
+    name: str
+    """Its URL without user, password and query, for people."""
+    identity: str
+    """A text that is the same for the same database, however its URL is written, without user and password."""
+    path: Path | None = None
+    """The file of a store that is one."""
+
+    def listed_as(self, root: Path) -> str:
+        """Return the line for it in the directories below a root; a file beside the root may be moved with it."""
+        if self.path is None:
+            return self.identity
+        path = self.path.absolute()
+        shown = path.name if path.parent == root.absolute().parent else path
+        return f"{self.name.partition(':')[0]}:///{shown}"
+
+    def key(self, root: Path) -> str:
+        """Return the short name of its cursors there."""
+        return key_of(self.listed_as(root))
 
 
-def remove_cursors(directory: Path, segment: str) -> None:
-    """Delete the cursors of a deleted segment. Raises OSError."""
-    # Not by `glob`: it leaves a compiled pattern for each segment in the cache of `re`, in place of the application's.
-    for name in _names(directory):
-        if name.startswith(f"{segment}.") and name.endswith(CURSOR_SUFFIX):
-            directory.joinpath(name).unlink(missing_ok=True)
+def key_of(listed: str) -> str:
+    """Return the short name of a store's cursors, by its line in the list of stores."""
+    return sha256(listed.encode()).hexdigest()[:_KEY_DIGITS]
 
 
-def _names(directory: Path) -> frozenset[str]:
-    """Return the names of the files in a directory; none where it is missing. Raises OSError."""
-    try:
-        return frozenset(path.name for path in directory.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return frozenset()
+def directory_of(root: Path, stores: Collection[Target]) -> Path:
+    """Return the directory of a set of stores below a root."""
+    listed = sorted({store.listed_as(root) for store in stores})
+    return root / sha256("\n".join(listed).encode()).hexdigest()[:_DIGITS]
 
 
-def _with_checksum(digits: bytes) -> bytes:
-    return b"%b %08x" % (digits, crc32(digits))
-
-
-class Listing:
-    """A snapshot of the file names in a spool directory, and what they mean."""
-
-    def __init__(self, directory: Path) -> None:
-        """Read the directory; a missing one is empty. Raises OSError."""
-        self.directory = directory
-        self._names = _names(directory)
-        names = sorted(name for name in self._names if name.endswith(SUFFIX))
-        self.others = other_formats(directory, names)
-        """Segments of other formats, with their format; they are left as they are."""
-        self.segments = [name for name in names if name not in self.others]
-        """Those of today's format, the oldest first."""
-
-    def damaged(self) -> list[Path]:
-        """Return the files with damaged parts of segments."""
-        return sorted(self.directory / name for name in self._names if _is_bad(name))
-
-    def for_stores(self, keys: Collection[str], *, unnamed: bool = True) -> list[str]:
-        """Return the segments that one of these stores may still need; `unnamed`: also those without store keys."""
-        return [name for name in self.segments if self._needs(name, keys, unnamed=unnamed)]
-
-    def of_stores(self, keys: Collection[str], *, unnamed: bool) -> list[str]:
-        """Return all segments of these stores, those that they have too; `unnamed`: also those without store keys."""
-        named = ((name, keys_of(self.directory / name)) for name in self.segments)
-        return [name for name, its in named if (unnamed if its is None else not its.isdisjoint(keys))]
-
-    def for_others(self, keys: Collection[str]) -> list[str]:
-        """Return the segments that stores other than these still need, according to the cursor files."""
-        named = ((name, others_of(self.directory / name, keys)) for name in self.segments)
-        return [name for name, others in named if others and not self.is_delivered(name, others)]
-
-    def is_delivered(self, name: str, keys: Collection[str]) -> bool:
-        """Return whether each of these stores has the complete segment, according to the cursor files."""
-        marked = [key for key in keys if cursor_path(self.directory, name, key).name in self._names]
-        if len(marked) < len(keys):
-            return False
+def create(directory: Path, stores: Collection[Target]) -> None:
+    """Create a directory for its owner only, with the list of its stores. Raises OSError."""
+    make_private(directory)
+    for one in (directory.parent, directory) if directory.parent in fallback_roots() else (directory,):
+        _check_own(one)
+    listed = directory / STORES_FILE
+    if not listed.exists():
+        lines = sorted({store.listed_as(directory.parent) for store in stores})
+        fresh = directory / f"{STORES_FILE}.{os.getpid()}"
+        fresh.unlink(missing_ok=True)
+        descriptor = open_private(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
-            size = (self.directory / name).stat().st_size
+            os.write(descriptor, "".join(f"{line}\n" for line in lines).encode())
+        finally:
+            os.close(descriptor)
+        fresh.replace(listed)
+
+
+def _check_own(directory: Path) -> None:
+    """Raise OSError for a directory that another user owns or may enter, as anybody may make one in `/tmp`."""
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(f"{directory} is no directory")
+    if found.st_uid != os.geteuid():
+        raise PermissionError(f"{directory} belongs to another user")
+    if found.st_mode & _OTHERS:
+        raise PermissionError(f"{directory} can be entered by other users: chmod 700")
+
+
+def stores_of(directory: Path) -> list[str]:
+    """Return the list of a directory's stores; empty where it has none that can be read."""
+    try:
+        return (directory / STORES_FILE).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
+def keys_of(directory: Path) -> frozenset[str]:
+    """Return the short names of a directory's stores."""
+    return frozenset(map(key_of, stores_of(directory)))
+
+
+def fallback_roots() -> list[Path]:
+    """Return the roots that are used where the usual one cannot be written: temporary files, then shared memory."""
+    own = f"callspan-{os.geteuid()}"
+    shared = [_SHARED_MEMORY / own] if _SHARED_MEMORY.is_dir() else []
+    return [Path(tempfile.gettempdir()) / own, *shared]
+
+
+def is_in_memory(directory: Path) -> bool:
+    """Return whether a directory takes memory, not room on a disk."""
+    return directory.is_relative_to(_SHARED_MEMORY)
+
+
+def directories_in(roots: Sequence[Path]) -> Iterator[Path]:
+    """Yield the directories of all sets of stores below these roots."""
+    for root in dict.fromkeys(roots):
+        try:
+            found = sorted(root.iterdir())
         except OSError:
-            return True  # deleted in between
-        return all(read_cursor(self.directory, name, key) >= size for key in marked)
-
-    def waiting_since_ns(self, held: Collection[str], keys: Collection[str]) -> list[int]:
-        """Return when each segment was made that some store lacks a part of; of the `held` ones, a store not of `keys`.
-
-        Those without store keys count until they are deleted.
-        """
-        found = []
-        for name in self.segments:
-            named = keys_of(self.directory / name)
-            lacking = None if named is None else named.difference(keys if name in held else ())
-            if name not in held if lacking is None else not self.is_delivered(name, lacking):
-                found.append(created_ns(name))
-        return found
-
-    def remove_strays(self) -> None:
-        """Delete the cursor files of deleted segments. Raises OSError."""
-        segments = {*self.segments, *self.others}
-        for name in self._names:
-            if name.endswith(CURSOR_SUFFIX) and name.partition(SUFFIX)[0] + SUFFIX not in segments:
-                self.directory.joinpath(name).unlink(missing_ok=True)
-
-    def _needs(self, name: str, keys: Collection[str], *, unnamed: bool) -> bool:
-        named = keys_of(self.directory / name)
-        if named is None:
-            return unnamed
-        mine = sorted(named.intersection(keys))
-        # A segment that every store has is deleted by whichever process finds it.
-        return bool(mine) and (not self.is_delivered(name, mine) or self.is_delivered(name, sorted(named)))
+            continue
+        yield from (directory for directory in found if (directory / STORES_FILE).is_file())
 
 
-def refusals(directory: Path, keys: Collection[str] | None = None) -> list[OtherFormatError]:
-    """Return an error for each other format that segments of a directory have; it names the oldest of them.
-
-    `keys`: only segments of these stores; None: all. Raises OSError.
-    """
-    found: dict[int, list[str]] = {}
-    for name, other in Listing(directory).others.items():
-        if keys is None or (keys_of(directory / name) or frozenset()).intersection(keys):
-            found.setdefault(other, []).append(name)
-    return [OtherFormatError(_with_number(directory, names), other) for other, names in found.items()]
+def segments_in(directory: Path) -> list[Path]:
+    """Return the segments of this version, the oldest first. Raises OSError."""
+    return sorted(path for path in _files(directory) if path.name.endswith(OWN_SUFFIX))
 
 
-def _with_number(directory: Path, names: Sequence[str]) -> str:
-    return f"{directory / names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}"
+def foreign_segments_in(directory: Path) -> list[Path]:
+    """Return the segments of other versions. Raises OSError."""
+    return sorted(path for path in _files(directory) if path.suffix == SUFFIX and not path.name.endswith(OWN_SUFFIX))
 
 
-def others_of(segment: Path, keys: Collection[str]) -> list[str]:
-    """Return the keys of a segment's stores other than these; none if its name has no keys."""
-    return sorted((keys_of(segment) or frozenset()).difference(keys))
-
-
-def _is_bad(name: str) -> bool:
-    return name.endswith(BAD_SUFFIX) and SUFFIX in name
+def remove_stray_cursors(directory: Path) -> None:
+    """Delete the cursors of deleted segments. Raises OSError."""
+    files = _files(directory)
+    names = {path.name for path in files}
+    for path in files:
+        if path.suffix == CURSOR_SUFFIX and path.name.rsplit(".", 2)[0] not in names:
+            path.unlink(missing_ok=True)
 
 
 def size_of(directory: Path) -> int:
-    """Return the bytes of all segments in the directory, of all writers with this format. Raises OSError."""
-    try:
-        entries = os.scandir(directory)
-    except (FileNotFoundError, NotADirectoryError):
-        return 0
-    with entries:
-        sizes = {entry.name: _size(entry) for entry in entries if entry.name.endswith(SUFFIX)}
-    others = other_formats(directory, sizes)
-    return sum(size for name, size in sizes.items() if name not in others)
+    """Return the bytes of all segments of this version, whichever process writes them. Raises OSError."""
+    return sum(_size(path) for path in segments_in(directory))
 
 
-def _size(entry: os.DirEntry[str]) -> int:
+def _size(path: Path) -> int:
     try:
-        return entry.stat().st_size if entry.is_file() else 0
+        return path.stat().st_size
     except FileNotFoundError:
         return 0
 
 
-def store_key(directory: Path, sink: Sink) -> str:
-    """Return a short hash of the store that a sink delivers to.
-
-    A sink with a `path` is identified by the path relative to the spool, so that the key is the same on another mount.
-    """
-    path = getattr(sink, "path", None)
-    name = getattr(sink, "identity", sink.name)
-    if isinstance(path, Path):
-        name = os.path.relpath(path.absolute(), directory.absolute())
-    return hashlib.sha256(f"{type(sink).__name__} {name}".encode()).hexdigest()[:_DIGITS]
-
-
-def store_keys(directory: Path, sinks: Sequence[Sink]) -> tuple[str, ...]:
-    """Return the key of each sink, in their order."""
-    return tuple(store_key(directory, sink) for sink in sinks)
+def _files(directory: Path) -> list[Path]:
+    # Not by `glob`, which leaves a compiled pattern for each directory in the cache of `re`.
+    try:
+        return list(directory.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 class Waiting(NamedTuple):
     """The records of one segment that a store does not have."""
 
     path: Path
-    offset: int
-    """Up to where the store has it."""
     records: int
     held: bool
-    """A running process holds the segment and delivers it."""
+    """Whether a running process holds the segment, and delivers it."""
 
     @property
     def since_ns(self) -> int:
-        """Creation time of the segment, Unix time."""
-        return created_ns(self.path.name)
+        """When the segment was created, Unix time."""
+        return created_ns(self.path)
 
 
-def waiting(directory: Path, key: str, *, unnamed: bool = True) -> list[Waiting]:
-    """Return the segments with records that wait for the store of this key, the oldest first. Raises OSError."""
-    found = []
-    for name in Listing(directory).for_stores((key,), unnamed=unnamed):
-        path, offset = directory / name, read_cursor(directory, name, key)
-        records, held = count_records(path, offset), is_held(path)
-        if records:
-            found.append(Waiting(path, offset, records, held))
-    return found
+def waiting(directory: Path, key: str) -> list[Waiting]:
+    """Return the segments of a directory with records that wait for a store, the oldest first. Raises OSError."""
+    return [
+        Waiting(path, records, is_locked(path))
+        for path in segments_in(directory)
+        if (records := count_records(path, read_cursor(path, key)))
+    ]
 
 
-def waiting_for_others(directory: Path, keys: Collection[str]) -> int:
-    """Return how many records wait for other stores than these and are held by no process. Raises OSError."""
-    return sum(
-        count_records(
-            directory / name, min(read_cursor(directory, name, key) for key in others_of(directory / name, keys))
-        )
-        for name in Listing(directory).for_others(keys)
-        if not is_held(directory / name)
-    )
-
-
-def can_be_adopted(directory: Path, key: str, *, unnamed: bool = True) -> bool:
-    """Return whether there are segments that the store of this key may need and no process holds. Raises OSError."""
-    names = Listing(directory).for_stores((key,), unnamed=unnamed)
-    return any(not is_held(directory / name) for name in names)
-
-
-def is_held(path: Path) -> bool:
-    """Return whether another process holds the segment, or this one lacks the permission to lock it."""
-    try:
-        descriptor = os.open(path, _OPEN)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    try:
-        return not try_lock(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def count_records(path: Path, offset: int = 0) -> int:
-    """Return how many records begin at or after `offset`, by their lengths; 0 if the file cannot be read."""
+def count_records(path: Path, offset: int) -> int:
+    """Return how many records a segment has from an offset on. Raises OSError."""
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size <= offset:
-                return 0
-            with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
-                return _count(data, offset)
-    except (OSError, ValueError):
+            file.seek(offset)
+            return sum(line.payload != b"" for line in lines_in(file.read(), 0))
+    except FileNotFoundError:
         return 0
 
 
-def _count(data: mmap.mmap, at: int) -> int:
-    count = 0
-    while 0 <= at <= len(data) - HEAD_BYTES:
-        end = at + HEAD_BYTES + int(_LENGTH.unpack_from(data, at + len(MAGIC))[0])
-        if data[at : at + len(MAGIC)] == MAGIC and end <= len(data):
-            count += data[at + HEAD_BYTES : at + HEAD_BYTES + len(ERASED)] != ERASED
-            at = end
-        else:
-            at = data.find(MAGIC, at + 1)
-    return count
+def is_on_network(directory: Path) -> bool:
+    """Return whether a directory lies on a network file system, where locks and appends cannot be relied on."""
+    try:
+        mounts = [line.split()[1:3] for line in _MOUNTS.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError):
+        return False  # not Linux
+    place = directory.resolve()
+    holding = [(path, kind) for path, kind in mounts if place.is_relative_to(path)]
+    _, kind = max(holding, key=lambda mount: len(mount[0]), default=("", ""))
+    return kind.startswith(_NETWORK)
+
+
+def adopt(directory: Path, path: Path) -> Segment | None:
+    """Lock a segment that an ended process has left in a directory; None where there is nothing to adopt."""
+    return Segment.adopt(path, keys_of(directory))

@@ -1,17 +1,19 @@
-"""Losses: what a spool directory lost, or never had, counted in one file that needs no room on a full disk.
+"""Losses: the records that a spool directory lost, counted in a file of fixed size.
 
-`losses.json` is created with the directory, fills whole pages, and is rewritten in place under a lock on itself. A loss
-is on disk when the record is given up; where the file is locked or cannot be written, as soon as it can be.
+They are summed in memory and written at most once a second. The file is made with the directory, so that a full disk
+does not stop it. It has two lines, as those of a segment: each write goes over the older one, and a kill in its middle
+leaves the other.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
+import sys
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -19,404 +21,179 @@ import msgspec
 
 from callspan.background import Worker
 from callspan.fail_open import fail_open, log
-from callspan.file_lock import try_lock, unlock
 from callspan.formatting import iso, plural
-from callspan.spool.segment import make_private
+from callspan.spool.segment import line_of, lines_in, open_private
 
-LOSSES_FILE: Final = "losses.json"
-_PAGE: Final = 4096
-_FLAGS: Final = os.O_RDWR | os.O_CREAT
-_POLL_S: Final = 0.001
-_AT_ONCE_S: Final = 0.005
-"""How long a caller waits for the lock; then the loss is written by a background thread."""
-_AFTERWARDS_S: Final = 5.0
-_AGAIN_S: Final = 1.0
-_READS: Final = 3
-MOST_PATHS: Final = 64
-"""How many paths of calls without a record are counted by their names."""
-OTHER_PATHS: Final = "other paths"
-"""Stands for the paths beyond those."""
-Fate: TypeAlias = Literal["given_up", "dropped", "without_bodies"]
-"""Lost for one store; lost for all; stored without its bodies."""
-_TEXTS: Final[dict[Fate, str]] = {
-    "given_up": "%s for %s given up: %s is at its cap, and that store fails or cannot keep up (%s)",
-    "dropped": "%s for every store dropped (%s) at %s: %s",
-    "without_bodies": "%s are stored without their bodies (%s): %s is nearly at its cap (%s)",
+LOSSES_FILE: Final = "losses"
+_LINE_BYTES: Final = 48 << 10
+_EVERY_S: Final = 1.0
+_WARN_S: Final = 60.0
+_MAX_NAMES: Final = 32
+_NAME_BYTES: Final = 80
+"""Of a name; with so many names of each kind, everything fits into a line."""
+_OTHERS: Final = "others"
+Kind: TypeAlias = Literal["dropped", "given_up", "rejected", "damaged", "unrecorded", "threads"]
+_WARNINGS: Final[dict[Kind, str]] = {
+    "dropped": "%s dropped for every store (%s) at %s",
+    "given_up": "%s given up for %s, which takes none: %s is at its cap",
+    "rejected": "%s rejected by %s, kept in %s/rejected.jsonl",
+    "damaged": "%s damaged in %s of %s, and lost",
 }
 _LATER: Final = Worker("callspan-losses")
 _WRITE: Final = fail_open("count lost records beside the spool")
-_FIRST_S: Final = 1.0
-_QUIET_S: Final = 5.0
-"""A burst of losses has ended after this time without another one."""
-_WARN_S: Final = 60.0
-
-
-class _Timing(msgspec.Struct, frozen=True):
-    start_ns: int = 0
-
-
-class Lost(msgspec.Struct):
-    """A lost record, as far as it is counted."""
-
-    kind: str = ""
-    part: str = "ended"
-    outcome: str | None = None
-    timing: _Timing = _Timing()
-    start_ns: int | None = None
-    end_ns: int | None = None
-    time_ns: int | None = None
-    found_ns: int = msgspec.field(default_factory=time.time_ns)
-
-    @property
-    def at_ns(self) -> int:
-        """The record's own time, Unix time."""
-        # Of its start: the times of one record are the same whenever they are read.
-        return self.timing.start_ns or self.start_ns or self.time_ns or self.found_ns
-
-    @property
-    def counted_as(self) -> str | None:
-        """`calls`, `sessions` or `timesteps`; None for other records, and for what is not the end of one of these.
-
-        If only the start of a call or session is lost, it is complete once its end is stored.
-        """
-        if self.kind == "call":
-            return "calls" if self._is_end_of_call() else None
-        return _SCOPES.get(self.kind) if self.end_ns is not None else None
-
-    def _is_end_of_call(self) -> bool:
-        return self.part != "started" and self.outcome not in _RUNNING
-
-
-_RUNNING: Final = frozenset({"started", "in_progress"})
-_SCOPES: Final = {"session": "sessions", "timestep": "timesteps"}
-
-
-def lost_record(payload: bytes) -> Lost:
-    """Return what is counted of a record; a payload that is no record counts as one of now."""
-    try:
-        return _lost_of(payload)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return Lost()
-
-
-_lost_of: Final = msgspec.json.Decoder(Lost).decode
+_SAY: Final = fail_open("say on standard error what was lost")
 
 
 class Loss(msgspec.Struct):
-    """Records that were lost for one reason, or to one store."""
+    """How many were lost, and when."""
 
-    name: str
-    """Name of the store or of the reason."""
-    records: int = 0
-    """All of them: also starts, events, messages, rewards and amendments."""
-    calls: int = 0
-    sessions: int = 0
-    timesteps: int = 0
+    count: int = 0
     first_ns: int = 0
-    """Time of the earliest record, Unix time: its own, not that of its loss."""
+    """When the first of them was, Unix time."""
     last_ns: int = 0
 
     def add(self, other: Loss) -> None:
-        """Add the counts of another loss."""
-        self.records += other.records
-        self.calls += other.calls
-        self.sessions += other.sessions
-        self.timesteps += other.timesteps
+        """Add another one."""
+        self.count += other.count
         self.first_ns = min(self.first_ns or other.first_ns, other.first_ns or self.first_ns)
         self.last_ns = max(self.last_ns, other.last_ns)
 
-    def what(self) -> str:
-        """Return the counts as text, such as `755 calls, 2 steps and 9 other records`."""
-        named = ((self.calls, "call"), (self.sessions, "session"), (self.timesteps, "step"))
-        parts = [plural(number, noun) for number, noun in named if number]
-        others = self.records - self.calls - self.sessions - self.timesteps
-        if others or not parts:
-            parts.append(plural(others, "other record" if parts else "record"))
-        return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
-
-    def when(self) -> str:
-        """Return the times of the records as text."""
-        return f"from {iso(self.first_ns)} to {iso(self.last_ns)}"
-
-
-def loss_of(name: str, lost: Lost) -> Loss:
-    """Return the loss of one record."""
-    loss = Loss(name, 1, first_ns=lost.at_ns, last_ns=lost.at_ns)
-    if lost.counted_as is not None:
-        setattr(loss, lost.counted_as, 1)
-    return loss
-
-
-class Occasions(msgspec.Struct):
-    """How often something happened that may have cost something."""
-
-    times: int = 0
-    last_ns: int = 0
-    """When it last did, Unix time."""
-    error: str = ""
-    """Type of the last exception, where one was the cause."""
-
-    @classmethod
-    def one(cls, error: str = "") -> Occasions:
-        """Return one of now."""
-        return cls(1, time.time_ns(), error)
-
-    def added_to(self, other: Occasions) -> Occasions:
-        """Return both together."""
-        last_ns = max(self.last_ns, other.last_ns)
-        return Occasions(self.times + other.times, last_ns, other.error or self.error)
+    def __str__(self) -> str:
+        """Return the count and the times."""
+        return f"{plural(self.count, 'record')} from {iso(self.first_ns)} to {iso(self.last_ns)}"
 
 
 class Losses(msgspec.Struct):
-    """The losses of a spool directory since its creation."""
+    """Losses by kind, then by the store, the reason, the path or the thread."""
 
-    given_up: dict[str, Loss] = {}
-    """Losses of one store each, by its key, because the spool was at its cap or on a full disk."""
     dropped: dict[str, Loss] = {}
-    """Losses of all stores, by reason."""
-    without_bodies: dict[str, Loss] = {}
-    """Records that were stored without their bodies, by reason."""
-    threads: dict[str, Occasions] = {}
-    """How often background threads of any process, by name, were ended by an exception, and started again."""
+    """Records that no store has, by the reason."""
+    given_up: dict[str, Loss] = {}
+    """Records that other stores have, by the store that lacks them."""
+    rejected: dict[str, Loss] = {}
+    """Records that a store can never take, by the store; they are in `rejected.jsonl`."""
+    damaged: dict[str, Loss] = {}
+    """Damaged lines, by the store that was to have them."""
     unrecorded: dict[str, Loss] = {}
-    """Requests that may cost money and left no record, by method and path, with when they were made."""
+    """Requests that may cost money and left no record, by method and path."""
+    threads: dict[str, Loss] = {}
+    """Threads that an exception ended, and that were started again, by their name."""
+    writes: int = 0
+    """How often the file was written."""
 
-    def note(self, fate: Fate, key: str, loss: Loss) -> None:
-        """Add a loss; `key`: the store's key, or the reason."""
-        _add_to(getattr(self, fate), key, loss)
+    def add(self, kind: Kind, name: str, loss: Loss) -> None:
+        """Add a loss; beyond some thirty names of a kind they are summed as others."""
+        known: dict[str, Loss] = getattr(self, kind)
+        name = name.encode("ascii", "backslashreplace")[:_NAME_BYTES].decode()
+        key = name if name in known or len(known) < _MAX_NAMES else _OTHERS
+        known.setdefault(key, Loss()).add(loss)
 
-    def add(self, other: Losses) -> None:
+    def add_all(self, other: Losses) -> None:
         """Add the losses of another object."""
-        for fate, key, loss in other.each():
-            self.note(fate, key, loss)
-        for name, death in other.threads.items():
-            self.threads[name] = self.threads.get(name, Occasions()).added_to(death)
-        for path, loss in other.unrecorded.items():
-            is_named = path in self.unrecorded or len(self.unrecorded.keys() - {OTHER_PATHS}) < MOST_PATHS
-            _add_to(self.unrecorded, path if is_named else OTHER_PATHS, loss)
-
-    def each(self) -> Iterator[tuple[Fate, str, Loss]]:
-        """Yield each loss with what became of the records, and the store's key or the reason."""
-        yield from (("given_up", key, loss) for key, loss in self.given_up.items())
-        yield from (("dropped", key, loss) for key, loss in self.dropped.items())
-        yield from (("without_bodies", key, loss) for key, loss in self.without_bodies.items())
-
-    def all(self) -> list[Loss]:
-        """Return all losses of records."""
-        return [loss for fate, _, loss in self.each() if fate != "without_bodies"]
+        for kind in _KINDS:
+            for name, loss in getattr(other, kind).items():
+                self.add(kind, name, loss)
 
     def __bool__(self) -> bool:
-        """Return whether there is anything."""
-        return bool(self.given_up or self.dropped or self.without_bodies or self.threads)
+        """Return whether there are any."""
+        return any(getattr(self, kind) for kind in _KINDS)
 
 
-def _add_to(known: dict[str, Loss], key: str, loss: Loss) -> None:
-    if key in known:
-        known[key].add(loss)
-    else:
-        known[key] = msgspec.structs.replace(loss)
+_KINDS: Final[tuple[Kind, ...]] = ("dropped", "given_up", "rejected", "damaged", "unrecorded", "threads")
+_decode: Final = msgspec.json.Decoder(Losses).decode
 
 
 def read_losses(directory: Path) -> Losses:
-    """Return the losses of a directory; empty if the file is missing or damaged."""
-    for _ in range(_READS):
-        with suppress(OSError, msgspec.MsgspecError):
-            path = directory / LOSSES_FILE
-            return _decode(path.read_bytes()) if path.exists() else Losses()
-        time.sleep(_POLL_S)  # perhaps it is being rewritten
-    return Losses()
-
-
-def create_losses(directory: Path) -> None:
-    """Create the file if the directory has none, so that a full disk does not stop it later. Raises OSError."""
-    if not (directory / LOSSES_FILE).exists():
-        add_losses(directory, Losses())
+    """Return the losses of a directory; none where the file is missing or damaged."""
+    try:
+        lines = list(lines_in((directory / LOSSES_FILE).read_bytes(), 0))
+        found = [_decode(line.payload) for line in lines if line.payload]
+    except (OSError, msgspec.MsgspecError):
+        return Losses()
+    return max(found, key=lambda losses: losses.writes, default=Losses())
 
 
 def add_losses(directory: Path, losses: Losses) -> None:
-    """Add to the file of a directory. Raises OSError, TimeoutError among them, where it is locked for long."""
-    _move_to_disk(directory, deque([losses]), _AFTERWARDS_S)
-
-
-def _move_to_disk(directory: Path, parts: deque[Losses], timeout_s: float) -> None:
-    """Add the parts to the file and remove them; who holds the file's lock removes. Raises OSError."""
-    with _opened(directory, time.monotonic() + timeout_s) as descriptor:
-        before = _read(descriptor)
-        try:
-            known = _decode(before)
-        except msgspec.MsgspecError:
-            known = Losses()
-        taken = len(parts)
-        for number in range(taken):
-            known.add(parts[number])
-        data = msgspec.json.encode(known)
-        size = max(len(before), -(-(len(data) + 1) // _PAGE) * _PAGE)
-        try:
-            _write(descriptor, data.ljust(size - 1) + b"\n")
-        except OSError:
-            # A larger file than before may need room; its old content does not.
-            _write(descriptor, before)
-            os.ftruncate(descriptor, len(before))
-            raise
-        for _ in range(taken):
-            parts.popleft()
-
-
-_decode_losses: Final = msgspec.json.Decoder(Losses).decode
-
-
-def _decode(data: bytes) -> Losses:
-    return _decode_losses(data) if data.strip() else Losses()
-
-
-@contextmanager
-def _opened(directory: Path, deadline: float) -> Iterator[int]:
-    """Open the file and hold its lock."""
-    while True:
-        descriptor = _open(directory)
-        try:
-            while not try_lock(descriptor):
-                if time.monotonic() >= deadline:
-                    raise TimeoutError(f"{directory / LOSSES_FILE} is locked by another process")
-                time.sleep(_POLL_S)
-            try:
-                if os.fstat(descriptor).st_nlink:
-                    yield descriptor
-                    return
-                # Someone deleted or replaced it meanwhile.
-            finally:
-                unlock(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _open(directory: Path) -> int:
+    """Add to the file of a directory, which is made where it is missing. Raises OSError."""
+    descriptor = open_private(directory / LOSSES_FILE, os.O_RDWR | os.O_CREAT)
     try:
-        return os.open(directory / LOSSES_FILE, _FLAGS, 0o600)
-    except FileNotFoundError:
-        make_private(directory)
-        return os.open(directory / LOSSES_FILE, _FLAGS, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        known = read_losses(directory)
+        known.add_all(losses)
+        if not os.fstat(descriptor).st_size:
+            os.pwrite(descriptor, 2 * _line_of(known), 0)
+        known.writes += 1
+        os.pwrite(descriptor, _line_of(known), known.writes % 2 * _LINE_BYTES)
+    finally:
+        os.close(descriptor)
 
 
-def _read(descriptor: int) -> bytes:
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    parts = []
-    while part := os.read(descriptor, 1 << 20):
-        parts.append(part)
-    return b"".join(parts)
+def _line_of(losses: Losses) -> bytes:
+    return line_of(msgspec.json.encode(losses).ljust(_LINE_BYTES - len(line_of(b""))))
 
 
-def _write(descriptor: int, data: bytes) -> None:
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    if os.write(descriptor, data) < len(data):
-        raise OSError("the disk is full")
+class LossCounter:
+    """Counts the losses of this process at a directory, and warns of them. Safe from any thread and signal handler."""
 
+    def __init__(self) -> None:
+        self.directory: Path | None = None
+        """Where they are written; None: nowhere so far."""
+        self._unwritten: deque[tuple[Kind, str, Loss]] = deque()
+        self._is_writing = False
+        self._warned: dict[tuple[Kind, str], float] = {}
+        self._total = Losses()
 
-class LossLog:
-    """Counts the losses of one process on disk, and warns of them: soon, each minute, and at the end of each burst.
+    def add(self, kind: Kind, name: str, count: int = 1) -> None:
+        """Count a loss; it is written within a second or two."""
+        now_ns = time.time_ns()
+        self._unwritten.append((kind, name, Loss(count, now_ns, now_ns)))
+        self._total.add(kind, name, Loss(count, now_ns, now_ns))
+        self._warn(kind, name)
+        if not self._is_writing:
+            self._is_writing = True
+            _LATER.put_later(_EVERY_S, self._write_later)
 
-    Safe from any thread; never raises.
-    """
+    def totals(self, kind: Kind) -> dict[str, int]:
+        """Return the counts of this process, by name."""
+        return {name: loss.count for name, loss in dict(getattr(self._total, kind)).items()}
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._unwritten: deque[Losses] = deque()
-        self._unsaid: deque[Losses] = deque()
-        self._write_is_due = self._warning_is_due = False
-        self._try_at = self._warn_at = self._quiet_at = 0.0
-
-    def drop(self, reason: str, payload: bytes) -> None:
-        """Count a record that no store will get."""
+    def write(self) -> bool:
+        """Write what was counted so far; False where it cannot be written."""
+        taken = list[tuple[Kind, str, Loss]]()
+        while self._unwritten:
+            with suppress(IndexError):  # another thread writes too
+                taken.append(self._unwritten.popleft())
+        if not taken:
+            return True
         losses = Losses()
-        losses.note("dropped", reason, loss_of(reason, lost_record(payload)))
-        self.count(losses)
-        self.warn(losses)
-
-    def create(self) -> None:
-        """Create the file; where that is impossible now, the first loss tries again."""
+        for kind, name, loss in taken:
+            losses.add(kind, name, loss)
         try:
-            create_losses(self._directory)
+            if self.directory is not None:
+                add_losses(self.directory, losses)
+                return True
         except OSError:
-            return
+            pass
+        self._unwritten.extend(taken)
+        return False
 
-    def strip(self, reason: str, payload: bytes) -> None:
-        """Count a record that is stored without its bodies, on disk a moment later: the record itself says so too."""
-        losses = Losses()
-        losses.note("without_bodies", reason, loss_of(reason, lost_record(payload)))
-        self.count_later(losses)
-        self.warn(losses)
-
-    def note_death(self, thread: str, error: str) -> None:
-        """Count that a background thread was ended by an exception."""
-        self.count(Losses(threads={thread: Occasions.one(error)}))
-
-    def count(self, losses: Losses) -> None:
-        """Count losses on disk at once if that is possible; no warning."""
-        self._unwritten.append(losses)
-        if time.monotonic() < self._try_at or not self._write(_AT_ONCE_S):
-            self._write_later()
-
-    def count_later(self, losses: Losses) -> None:
-        """Count losses on disk a moment later; no warning."""
-        self._unwritten.append(losses)
-        self._write_later()
-
-    def finish(self, timeout_s: float = _AGAIN_S) -> None:
-        """Write what is not written yet, and warn at once."""
-        if self._unwritten and not self._write(timeout_s):
-            self._write_later()
-        self._warn(at_once=True)
-
-    def _write(self, timeout_s: float) -> bool:
-        """Write what is not written yet; False if that must be repeated."""
-        try:
-            if self._unwritten:
-                _move_to_disk(self._directory, self._unwritten, timeout_s)
-        except OSError:
-            self._try_at = time.monotonic() + _AGAIN_S
-            return False
-        return True
+    def say_unwritten(self) -> None:
+        """Write what was counted, and say on standard error what cannot be written, because the process ends."""
+        with _SAY:
+            if not self.write():
+                lost = sum(loss.count for kind, _, loss in self._unwritten if kind in ("dropped", "given_up"))
+                if lost:
+                    sys.stderr.write(f"callspan: {plural(lost, 'record')} were lost, which no file counts\n")
 
     def _write_later(self) -> None:
-        if not self._write_is_due:
-            self._write_is_due = True
-            _LATER.put_later(_AGAIN_S, self._write_again)
-
-    def _write_again(self) -> None:
-        self._write_is_due = False
-        written = False
+        self._is_writing = False
         with _WRITE:
-            written = self._write(_AFTERWARDS_S)
-        if not written:
-            self._write_later()
+            self.write()
 
-    def warn(self, losses: Losses) -> None:
-        """Warn of losses: soon, or with those that follow."""
-        self._unsaid.append(losses)
-        self._quiet_at = time.monotonic() + _QUIET_S
-        if not self._warning_is_due:
-            self._warning_is_due = True
-            _LATER.put_later(_FIRST_S, self._warn)
-
-    def _warn(self, *, at_once: bool = False) -> None:
-        """Warn of what was lost since the last warning, if that was long ago or nothing more is being lost."""
-        self._warning_is_due = False
+    def _warn(self, kind: Kind, name: str) -> None:
+        text, key = _WARNINGS.get(kind), (kind, name)
         now = time.monotonic()
-        if not self._unsaid:
-            return
-        if now < min(self._warn_at, self._quiet_at) and not at_once:
-            self._warning_is_due = True
-            _LATER.put_later(min(self._warn_at, self._quiet_at) - now, self._warn)
-            return
-        self._warn_at = now + _WARN_S
-        for fate, _, loss in _all_of(self._unsaid).each():
-            log(logging.WARNING, _TEXTS[fate], loss.what(), loss.name, self._directory, loss.when())
-
-
-def _all_of(parts: deque[Losses]) -> Losses:
-    """Take and return the sum of the parts; other threads may add and take too."""
-    total = Losses()
-    for _ in range(len(parts)):
-        with suppress(IndexError):
-            total.add(parts.popleft())
-    return total
+        if text is not None and now >= self._warned.get(key, 0.0):
+            self._warned[key] = now + _WARN_S
+            loss = getattr(self._total, kind).get(name, Loss())
+            log(logging.WARNING, text, plural(loss.count, "record"), name, self.directory)

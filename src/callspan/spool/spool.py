@@ -1,8 +1,7 @@
-"""Spool: appends every record on the caller's thread, and starts the threads that deliver them.
+"""Spool: a record is appended as a line on the caller's thread; a thread for each store delivers it.
 
-One append is one write to a file of this process. Shippers, one per sink, read that file; nothing waits for them.
-Without a writable disk, records wait in a bounded memory buffer. Forks, threads, `kill -9` and exits without clean-up
-lose nothing that was appended to disk: the next process adopts the segments of a dead one.
+Nothing waits for a store. Forks, threads, `kill -9` and exits without clean-up lose nothing that was appended: another
+process with the same stores, or a reading command, delivers the segments that an ended process has left.
 """
 
 from __future__ import annotations
@@ -12,522 +11,447 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, TypeAlias
-
-import msgspec
+from typing import Final
 
 from callspan import forks
-from callspan.background import AtomicFlag, LastingThread
 from callspan.fail_open import fail_open, log, reported
 from callspan.safe_urls import error_text
-from callspan.spool.cap import Cap, WithoutBodies
-from callspan.spool.directory import store_keys
-from callspan.spool.losses import LossLog
-from callspan.spool.memory_buffer import MemoryBuffer
-from callspan.spool.segment import MAX_PAYLOAD, SegmentWriter, Source, encode_frame
-from callspan.spool.segment_set import SegmentSet
+from callspan.spool import directory as places
+from callspan.spool.delivering import Delivered
+from callspan.spool.destination import Destination
+from callspan.spool.directory import Target
+from callspan.spool.losses import Kind, LossCounter, Losses, add_losses
+from callspan.spool.segment import Segment, created_ns, line_of
 from callspan.spool.shipper import Shipper, SinkState
-from callspan.spool.sink import Sink
 
-Fsync: TypeAlias = Literal["none", "always"]
-Sinks: TypeAlias = Sequence[Sink] | Callable[[], Sequence[Sink]]
-
-_MIB: Final = 1 << 20
-_MEMORY_BYTES: Final = 32 * _MIB
-_WARN_S: Final = 60.0
+SEGMENT_BYTES: Final = 16 << 20
+_MIN_SEGMENTS: Final = 8
+"""So many segments fit below the cap: what is given up is a part of it."""
+_MAX_ADOPTED: Final = 8
+_SCAN_S: Final = 5.0
+_MAX_IN_MEMORY: Final = 64 << 20
+"""The cap of a directory in shared memory."""
+_MEASURE_S: Final = 0.1
+_RETRY_S: Final = 30.0
+"""A directory that could not be written is tried again after this time."""
+_FORK_S: Final = 0.2
+_LOOK_S: Final = 0.05
+_NEW_FAILURES: Final = 2
+"""Failures after which a flush gives up a store that failed before; the first may have begun before it."""
 _GRACE_S: Final = 0.1
-_DROPPED: Final = "dropped."
-_SAVED_AT_ONCE: Final = 64
-_PARK_S: Final = 1.0
-_LOOK_S: Final = 0.1
-_NEW_TRIES: Final = 2
-"""Failures after which a sink that has failed before is given up by a flush; the first may have begun before it."""
-_CLOSE_S: Final = 5.0
 _APPEND: Final = fail_open("keep a record")
-_SAY: Final = fail_open("say on standard error what was lost")
-Progress: TypeAlias = Callable[[int], object]
-Keep: TypeAlias = Callable[[bytes, WithoutBodies | None], bool]
-"""Writes one record; False if it was dropped and counted."""
-
-
-class Queued(msgspec.Struct, eq=False):
-    """A record to be written."""
-
-    payload: bytes
-    without_bodies: WithoutBodies | None
-    kept: bool = True
-    """False once it was dropped."""
-
-
-class AppendQueue:
-    """Writes records one at a time, under `lock`, in the order they come. Safe from any thread and signal handler.
-
-    A record is removed from the queue after it is written. If a signal handler raises in between, the next append
-    writes it, perhaps a second time.
-    """
-
-    def __init__(self, lock: threading.RLock, keep: Keep, lost: Callable[[str, bytes], object]) -> None:
-        """`lost` counts a record that could not be written, by the reason."""
-        self._lock = lock
-        self._writing = threading.Lock()
-        self._keep = keep
-        self._lost = lost
-        self._waiting: deque[Queued] = deque()
-
-    def add(self, payload: bytes, without_bodies: WithoutBodies | None) -> bool:
-        """Write a record, or queue it if this interrupts another append; False if it was dropped."""
-        queued = Queued(payload, without_bodies)
-        self._waiting.append(queued)
-        self.write()
-        return queued.kept
-
-    def write(self) -> None:
-        """Write every queued record."""
-        with self._lock:
-            # A signal handler has interrupted an append of its own thread, which also writes what was added now.
-            if not self._writing.locked():
-                with self._writing:
-                    self._write_all()
-
-    def _write_all(self) -> None:
-        while self._waiting:
-            first = self._waiting[0]
-            try:
-                first.kept = self._keep(first.payload, first.without_bodies)
-            except reported(_APPEND):
-                first.kept = False
-                self._lost("error", first.payload)
-            self._waiting.popleft()
-
-
-class Limits(NamedTuple):
-    """How long to continue a delivery, see `Spool.ship`."""
-
-    idle_s: float | None
-    tries: int | None
-
-    def are_spent(self, failures: int) -> bool:
-        """Return whether there are no tries left after failures in a row."""
-        return self.tries is not None and failures >= self.tries
-
-
-def no_progress(delivered: int) -> None:
-    """Show no progress."""
+_GIVE_UP: Final = fail_open("make room in the spool")
+_TIDY: Final = fail_open("tidy the spool")
 
 
 class Spool:
     """The spool of a process; any number of processes may share its directory. Thread-safe.
 
-    `sinks` may be a function that builds them: it is called on a background thread, and again in each forked child that
-    appends. If it is a sequence, a child reopens the same objects; they are closed during the fork.
-    Construction does nothing; the first append creates the directory (0700), the segment (0600) and the threads.
+    Construction does nothing; the first append creates the directory (0700), the segment (0600) and the threads. After
+    `close`, an append begins anew. In a forked child everything begins anew: the parent's segments are the parent's.
     """
 
     def __init__(
         self,
-        directory: Path,
-        sinks: Sinks,
+        roots: Sequence[Path],
+        sinks: Mapping[Target, Callable[[], Destination]],
         *,
-        fsync: Fsync = "none",
+        sync: bool = False,
         max_bytes: int = 1 << 30,
-        memory_bytes: int = _MEMORY_BYTES,
-        unnamed: bool = True,
     ) -> None:
-        """`unnamed` False: do not adopt segments of other processes that have no store keys."""
-        self.directory = directory
-        self._sinks = sinks
-        self._fsync = fsync
-        self._max_bytes = max_bytes
-        self._memory_bytes = memory_bytes
-        self._unnamed = unnamed
-        self._inherited: list[object] = []
-        self._closed = False
+        """`roots` has the usual root of directories, then others for when it cannot be written.
+
+        `sinks` makes the sink of each store, not opened, on a thread of its own. `sync`: each append is on the disk
+        when it returns.
+        """
+        self._directories = [places.directory_of(root, sinks.keys()) for root in roots]
+        self._sinks = dict(sinks)
+        self._sync, self._max_bytes = sync, max_bytes
+        self._segment_bytes = min(SEGMENT_BYTES, max(1, max_bytes // _MIN_SEGMENTS))
+        self._is_watched = False
+        self._in_use: list[Target] = []
+        """The stores that could not be closed before a fork."""
         self._begin()
 
     def _begin(self) -> None:
         self._lock = threading.RLock()
-        self._segments = SegmentSet(self.directory, unnamed=self._unnamed)
-        if not callable(self._sinks):
-            self._segments.keys = store_keys(self.directory, self._sinks)
+        """Held by appends, and by what adds and removes segments; reentrant for those of signal handlers."""
+        self._changed = threading.Condition()
+        self._segments: dict[Path, Segment] = {}
+        self._active: Segment | None = None
+        self._size = 0
+        """That of the active segment, as of the last look."""
         self._shippers: tuple[Shipper, ...] = ()
+        self.is_started = False
+        """Whether its threads deliver."""
+        self._limit, self._used, self._measure_at = self._max_bytes, 0, 0.0
+        self._bad_until: dict[Path, float] = {}
+        self._scan_at = 0.0
         self._counts: Counter[str] = Counter()
-        self._losses = LossLog(self.directory)
-        self._cap = Cap(self._max_bytes, self._segments, lambda: self._shippers, self._counts, self._losses)
-        self._full_bytes = self._cap.full_bytes
-        self._writer = SegmentWriter(self.directory, self._segments, self._cap, sync=self._fsync == "always")
-        self._segments.tidy = self._cap.tidy
-        self._memory: MemoryBuffer | None = None
-        self._started = self._stopping = self._watched = False
-        # If several threads were started to build the stores, only one builds them.
-        self._unlaunched = AtomicFlag(is_set=True)
-        self._parking: tuple[Shipper, ...] = ()
-        self._parked, self._adopting = True, False
-        self._warn_at = 0.0
-        self._unwritable = "closed"
-        self._queue = AppendQueue(self._lock, self._keep, self._cap.drop)
+        self.losses = LossCounter()
 
-    def append(self, payload: bytes, without_bodies: WithoutBodies | None = None) -> bool:
-        """Append one record; True if it is on disk (or in memory, while the disk is not writable). Never raises.
+    @property
+    def directory(self) -> Path:
+        """Where records usually wait."""
+        return self._directories[0]
 
-        `without_bodies` gives the same record without bodies, kept instead when the spool is nearly full. Do not call
-        it from a finalizer (`__del__`, `weakref` callbacks). If a signal handler raises during the append, the record
-        may not be written yet; the next append, flush or close then writes it.
-        """
+    def append(self, payload: bytes) -> bool:
+        """Append one record; True: the operating system has it. Never raises. Not for finalizers."""
         try:
-            if not self._watched:
+            if not self._is_watched:
                 self._watch()
-            if self._closed:
-                self._counts["dropped.closed"] += 1
-                return False
-            kept = self._queue.add(payload, without_bodies)
-            if not self._started:
-                with self._lock:
+            with self._lock:
+                kept = self._write(line_of(payload))
+                if not self.is_started:
                     self._start()
-            for shipper in self._shippers:
-                if not shipper.woken:
-                    shipper.woken = True
-                    shipper.wake()
         except reported(_APPEND):
-            self._cap.drop("error", payload)
+            self.losses.add("dropped", "error")
             return False
+        for shipper in self._shippers:
+            if not shipper.woken:
+                shipper.woken = True
+                shipper.wake()
         return kept
 
-    def flush(self, timeout_s: float) -> bool:
-        """Wait until every sink has all records that this process has appended so far; False on timeout.
-
-        False at once if the sinks that lack records were failing before, or have another format, and fail now when they
-        are tried again.
-        """
-        deadline = time.monotonic() + timeout_s
-        self._queue.write()
-        goals = [(source, source.end) for source in self._segments.sources() if source.own]
-        before = {shipper: shipper.retried for shipper in self._shippers}
-        failed_before = {shipper for shipper in before if shipper.failures}
-        self._hurry()
-        while not self._segments.wait(goals, min(deadline, time.monotonic() + _LOOK_S)):
-            failing = failed_before.union(shipper for shipper in self._shippers if shipper.has_other_format)
-            tried = {one for one in failing if one.retried - before.get(one, 0) >= _NEW_TRIES}
-            behind = self._behind()
-            if time.monotonic() >= deadline or (behind and tried.issuperset(behind)):
-                return False
-            for shipper in failing - tried:
-                shipper.hurry()
-        return True
-
-    def ship(
-        self,
-        timeout_s: float,
-        *,
-        idle_s: float | None = None,
-        tries: int | None = None,
-        progress: Progress = no_progress,
-    ) -> bool:
-        """Adopt and deliver the segments of dead processes; False on timeout or without sinks.
-
-        Ends earlier if nothing was delivered for `idle_s`, or if every sink that still lacks records has failed `tries`
-        times in a row or has another format. `progress` is called periodically with the number of records delivered.
-        """
-        deadline = time.monotonic() + timeout_s
-        self._watch()
-        with self._lock:
-            self._start()
-        self._segments.wait_for_sinks(deadline)
-        while self._segments.sinks != 0:
-            found = self._segments.adopt(now=True)
-            goals = [(source, source.end) for source in self._segments.sources() if not source.own]
-            if not goals:
-                if found:
-                    continue  # delivered already: there may be more than are adopted at once
+    def _write(self, line: bytes) -> bool:
+        if self._used + len(line) > self._limit and not self._make_room(len(line)):
+            return self._drop("cap")
+        for _ in self._directories[1:]:
+            if self._written(line) is None:
                 return True
-            self._hurry()
-            if not self._deliver(goals, deadline, Limits(idle_s, tries), progress):
-                return False
+        reason = self._written(line)
+        return True if reason is None else self._drop(reason)
+
+    def _written(self, line: bytes) -> str | None:
+        """Append a line to the directory that is in use; return why that cannot be."""
+        try:
+            segment = self._segment_for(len(line))
+            segment.append(line, self._size)
+            if self._sync:
+                segment.sync()
+        except OSError as error:
+            self._leave_directory(error)
+            return error.strerror or type(error).__name__
+        self._used += len(line)
+        self._counts["appended"] += 1
+        return None
+
+    def _drop(self, reason: str) -> bool:
+        self.losses.add("dropped", reason)
         return False
 
-    def _deliver(self, goals: list[tuple[Source, int]], deadline: float, limits: Limits, progress: Progress) -> bool:
-        """Wait until every sink has passed each offset; False on timeout."""
-        delivered, moved_at = -1, time.monotonic()
-        while True:
-            now = time.monotonic()
-            done = self._segments.wait(goals, min(deadline, now + _LOOK_S))
-            before, delivered = delivered, sum(shipper.delivered for shipper in self._shippers)
-            progress(delivered)
-            if delivered > before:
-                moved_at = now
-            if done:
-                return True
-            behind = self._behind()
-            failed = behind and all(one.has_other_format or limits.are_spent(one.failures) for one in behind)
-            if now >= deadline or failed or (limits.idle_s is not None and now - moved_at >= limits.idle_s):
-                return False
+    def _segment_for(self, size: int) -> Segment:
+        active = self._active
+        if active is not None:
+            self._size = active.end()
+            if self._size + size <= self._segment_bytes and not self._can_return(active):
+                return active
+        self._size = 0
+        return self._rotate()
 
-    def _behind(self) -> Sequence[Shipper]:
-        """Return the shippers whose sinks lack records; all while nothing is known to be lacking."""
-        return [shipper for shipper in self._shippers if self._segments.lag(shipper.number)] or self._shippers
+    def _can_return(self, active: Segment) -> bool:
+        """Return whether it is time to try the usual directory again."""
+        return (
+            bool(self._bad_until)
+            and active.path.parent != self.directory
+            and (self._bad_until.get(self.directory, 0.0) <= time.monotonic())
+        )
+
+    def _rotate(self) -> Segment:
+        """Begin a segment in the first directory that can be written. Raises OSError."""
+        now = time.monotonic()
+        directory = next((one for one in self._directories if self._bad_until.get(one, 0.0) <= now), self.directory)
+        try:
+            places.create(directory, self._sinks.keys())
+            fresh = Segment.create(directory, places.keys_of(directory))
+        except OSError:
+            self._bad_until[directory] = now + _RETRY_S
+            raise
+        self._seal()
+        self._segments[fresh.path] = self._active = fresh
+        self.losses.directory = directory
+        # Other processes write here too, and their bytes count towards the cap.
+        self._limit = min(self._max_bytes, _MAX_IN_MEMORY) if places.is_in_memory(directory) else self._max_bytes
+        self._used = places.size_of(directory)
+        return fresh
+
+    def _leave_directory(self, error: OSError) -> None:
+        """Write the next records to another directory, for a while."""
+        if (active := self._active) is not None:
+            self._bad_until[active.path.parent] = time.monotonic() + _RETRY_S
+            self._seal()
+        if not self._counts["unwritable"]:
+            log(logging.WARNING, "The spool directory %s cannot be written (%s); records wait in %s", self.directory,
+                error_text(error), " or ".join(map(str, self._directories[1:])) or "no other one")  # fmt: skip
+        self._counts["unwritable"] += 1
+
+    def _seal(self) -> None:
+        if self._active is not None:
+            self._active.sealed = True
+            self._active = None
+
+    def _make_room(self, size: int) -> bool:
+        """Give up the oldest segments that only failing stores lack; False where that makes no room.
+
+        Only other stores' copies justify that: what no store has taken stays, and the new record is dropped.
+        """
+        now = time.monotonic()
+        if self._active is None or now < self._measure_at:
+            return self._active is None
+        with _GIVE_UP:
+            self._used = places.size_of(self._active.path.parent)
+            for segment in self.segments():
+                if self._used + size <= self._limit:
+                    break
+                lacking = [shipper for shipper in self._shippers if shipper.lacks(segment)]
+                is_taken = 0 < len(lacking) < len(segment.keys)
+                if segment.sealed and is_taken and all(shipper.is_failing() for shipper in lacking):
+                    self._give_up(segment, lacking)
+        has_room = self._used + size <= self._limit
+        self._measure_at = 0.0 if has_room else now + _MEASURE_S
+        return has_room
+
+    def _give_up(self, segment: Segment, lacking: Sequence[Shipper]) -> None:
+        for shipper in lacking:
+            records = sum(1 for line in segment.lines(segment.cursor(shipper.key(segment))) if line.payload)
+            self.losses.add("given_up", shipper.target.name, records)
+        self._remove(segment)
+
+    def _remove(self, segment: Segment) -> None:
+        self._used = max(0, self._used - segment.size)
+        self._segments.pop(segment.path, None)
+        segment.remove()
+
+    def segments(self) -> list[Segment]:
+        """Return the open segments, the oldest first."""
+        return sorted(self._segments.copy().values(), key=lambda segment: segment.path.name)
+
+    def remove_if_delivered(self, segment: Segment) -> None:
+        """Delete a segment that every store has."""
+        if segment.is_delivered():
+            with self._lock:
+                if segment.path in self._segments and segment.is_delivered():
+                    self._remove(segment)
+
+    def adopt(self) -> None:
+        """Adopt some segments of ended processes whose stores are among these, every few seconds."""
+        now = time.monotonic()
+        if now < self._scan_at or self._active is None:
+            return
+        self._scan_at = now + _SCAN_S
+        mine = {root.parent: {target.key(root.parent) for target in self._sinks} for root in self._directories}
+        with _TIDY:
+            self._seal_if_deleted()
+            for directory in places.directories_in(list(mine)):
+                if places.keys_of(directory) <= mine[directory.parent]:
+                    self._adopt_in(directory)
+
+    def _seal_if_deleted(self) -> None:
+        """Begin a new segment after somebody has deleted this one; what it has is still delivered by this process."""
+        with self._lock:
+            if self._active is not None and self._active.is_deleted():
+                self._seal()
+
+    def _adopt_in(self, directory: Path) -> None:
+        places.remove_stray_cursors(directory)
+        for path in places.segments_in(directory):
+            adopted = sum(not one.own for one in self._segments.copy().values())
+            if path in self._segments or adopted >= _MAX_ADOPTED:
+                continue
+            with self._lock:
+                # After `close`, nobody would release it.
+                found = places.adopt(directory, path) if self.is_started else None
+                if found is not None:
+                    self._segments[path] = found
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until every store has what this process has appended so far; False on timeout.
+
+        False at once if every store that lacks records failed before and has failed again since.
+        """
+        deadline = time.monotonic() + timeout_s
+        goals = [(segment, segment.size) for segment in self.segments() if segment.own]
+        before = {shipper: (shipper.failures > 0, shipper.retried) for shipper in self._shippers}
+        for shipper in self._shippers:
+            shipper.hurry()
+        self.losses.write()
+        while behind := [one for one in self._shippers if self._is_behind(one, goals)]:
+            failed = [
+                shipper.retried - before[shipper][1] >= _NEW_FAILURES and before[shipper][0] for shipper in behind
+            ]
+            if all(failed) or time.monotonic() >= deadline:
+                return False
+            for shipper in behind:
+                shipper.hurry()
+            with self._changed:
+                self._changed.wait(min(_LOOK_S, max(0.0, deadline - time.monotonic())))
+        return bool(self._shippers) or not goals
+
+    @staticmethod
+    def _is_behind(shipper: Shipper, goals: Sequence[tuple[Segment, int]]) -> bool:
+        return any(
+            shipper.key(segment) in segment.keys and not segment.has(shipper.key(segment), size)
+            for segment, size in goals
+        )
+
+    def waits_since_ns(self) -> int | None:
+        """Return since when the oldest record waits for any store, in whichever process; None: none waits."""
+        found = [path for one in self._directories for path in places.segments_in(one)[:1]]
+        return min(map(created_ns, found), default=None)
+
+    def count(self, kind: Kind, name: str) -> None:
+        """Count what leaves no record, in the file of the usual directory."""
+        if self.losses.directory is None:
+            places.create(self.directory, self._sinks.keys())
+            self.losses.directory = self.directory
+        if not self._is_watched:
+            self._watch()
+        self.losses.add(kind, name)
+
+    def tell(self) -> None:
+        """Wake whoever waits for a delivery."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def note(self, store: str, done: Delivered) -> None:
+        """Count what a batch lost."""
+        if done.rejected:
+            self.losses.add("rejected", store, done.rejected)
+        if done.damaged:
+            self.losses.add("damaged", store, done.damaged)
+
+    def note_death(self, name: str, error: str) -> None:
+        """Count a thread that an exception has ended; it is started again."""
+        del error
+        self.losses.add("threads", name)
 
     def close(self, timeout_s: float) -> bool:
-        """Flush and end the threads; rejects later appends. False on timeout: the next process delivers the rest."""
+        """Deliver what it can in the time, and end the threads; the rest waits on disk for another process."""
         deadline = time.monotonic() + timeout_s
-        self._closed = True
         delivered = self.flush(timeout_s)
-        for line in self.halt(deadline):
-            log(logging.WARNING, "%s", line)
+        self._halt(deadline)
         return delivered
 
-    def halt(self, deadline: float) -> list[str]:
-        """Stop shipping by `deadline` (monotonic seconds); return a line for each loss of what waits in memory.
-
-        Later appends are written, for the next process.
-        """
-        self._queue.write()
+    def _halt(self, deadline: float) -> None:
         with self._lock:
-            with self._segments.lock:
-                self._stopping = True
-                shippers = self._shippers
-            self._writer.seal()
-        if self._memory is not None:
-            self._memory.sealed = True
-            self._segments.remove_delivered(self._memory)
+            self._seal()
+            shippers, self._shippers = self._shippers, ()
+            ending, self._segments = _Ending(self._segments.values(), len(shippers)), {}
+            self.is_started = False
         for shipper in shippers:
-            shipper.stop()
-        self._segments.finish()
-        self._cap.run_deferred()
+            shipper.stop(ending.thread_ended)
         # Give waiting threads a moment to end even if no time is left.
         deadline = max(deadline, time.monotonic() + _GRACE_S)
-        if all(shipper.join(deadline - time.monotonic()) for shipper in shippers) and self._closed:
-            forks.unregister(self)
-        return self._abandon_memory()
-
-    def say_lost_memory(self) -> None:
-        """Count what waits in memory as lost and say so on standard error, because the process ends now."""
-        _say(self._abandon_memory())
-
-    def _abandon_memory(self) -> list[str]:
-        """Write what waits in memory to the disk; count on disk what that does not take, and return a line for each."""
+        joined = [shipper.join(deadline - time.monotonic()) for shipper in shippers]
+        self.losses.write()
         with self._lock:
-            memory = self._memory
-            if memory is None:
-                return []
-            while memory.waiting and self._save(memory):
-                pass
-            self._writer.seal()
-            lost = self._cap.forsake(memory, memory.entries())
-            memory.remove()
-            self._memory = None
-        self._segments.release(memory)
-        self._segments.finish()
-        reason = f"they waited in memory, because {self.directory} is not writable ({self._unwritable})"
-        return [
-            f"{loss.what()} were lost for {'every store' if fate == 'dropped' else loss.name}: {reason}"
-            for fate, _, loss in lost.each()
-        ]
+            if all(joined) and not self.is_started:
+                forks.unregister(self)
+                self._is_watched = False
 
     def counters(self) -> Mapping[str, int]:
         """Return counts since the start of this process.
 
-        `appended` (on disk), `in_memory`, `slimmed`, `dropped.<cap|memory|size|closed|error>`, `shipped.<sink name>`,
-        `given_up.<sink name>` (records another store has and this one will not get: the spool was at its cap),
-        `retried`, `dead_letters`, `adopted` (segments), `corrupt_bytes` (damage),
-        `torn_bytes` (of appends that never returned), `moved_to_disk` (from memory), `restarted` (threads that an
-        exception had ended), and of now:
-        `spool_bytes` (what the directory holds, of all processes), `for_other_stores` (segments left alone),
-        `oldest_unshipped_ms` (how long a record has waited for a sink, at most; 0 where none waits).
+        `appended`, `dropped.<reason>`, `shipped.<store>`, `given_up.<store>` (records that other stores have),
+        `retried`, `rejected`, `damaged`, and of now `spool_bytes` (of all processes) and `oldest_unshipped_ms`.
         """
         states = self.states()
-        counts = Counter(self._counts)
+        counts = Counter({"appended": self._counts["appended"]})
         counts.update({f"shipped.{state.name}": state.delivered for state in states})
-        counts.update({f"given_up.{name}": records for name, records in self._cap.given_up.items()})
+        counts.update({f"given_up.{name}": number for name, number in self.losses.totals("given_up").items()})
+        counts.update({f"dropped.{reason}": number for reason, number in self.losses.totals("dropped").items()})
         counts["retried"] = sum(state.retried for state in states)
-        counts["dead_letters"] = sum(state.dead_letters for state in states)
-        counts["dropped.memory"] += 0
-        counts["adopted"] = self._segments.adopted
-        counts["corrupt_bytes"] = self._segments.corrupt_bytes
-        counts["torn_bytes"] = self._segments.torn_bytes
-        counts["spool_bytes"] = self._segments.measure()
-        counts["for_other_stores"] = self._segments.foreign
+        counts["rejected"] = sum(state.rejected for state in states)
+        counts["damaged"] = sum(self.losses.totals("damaged").values())
+        counts["spool_bytes"] = sum(places.size_of(one) for one in self._directories)
         counts["oldest_unshipped_ms"] = max((int(1000 * (state.oldest_s or 0)) for state in states), default=0)
         return counts
 
     def drops(self) -> dict[str, int]:
-        """Return the number of records dropped for all sinks, by reason as in `counters`."""
-        reasons = {name.removeprefix(_DROPPED): count for name, count in dict(self._counts).items() if _DROPPED in name}
-        return {"memory": 0} | reasons
+        """Return how many records this process has dropped for all stores, by the reason."""
+        return self.losses.totals("dropped")
 
     def states(self) -> list[SinkState]:
-        """Return the state of each sink; empty until the first append."""
+        """Return the state of each store; empty until the first append."""
         return [shipper.state() for shipper in self._shippers]
-
-    def _keep(self, payload: bytes, without_bodies: WithoutBodies | None) -> bool:
-        writer = self._writer
-        if writer.used + len(payload) > self._full_bytes or len(payload) > MAX_PAYLOAD:
-            admitted, writer.used = self._cap.admit(writer.used, payload, without_bodies)
-            if admitted is None:
-                return False
-            payload = admitted
-        try:
-            writer.write(encode_frame(payload))
-        except OSError as error:
-            self._warn(error)
-            return self._keep_in_memory(payload)
-        self._counts["appended"] += 1
-        if self._memory is not None and self._memory.waiting:
-            self._save(self._memory)
-        return True
-
-    def _save(self, memory: MemoryBuffer) -> bool:
-        """Write records from the memory buffer to the disk, which is writable again; False if it is not."""
-        for entry in memory.batch(0, _SAVED_AT_ONCE, _MIB).entries:
-            try:
-                self._writer.write(encode_frame(entry.payload))
-            except OSError:
-                return False
-            memory.discard_before(entry.end)
-            self._counts["moved_to_disk"] += 1
-        return True
-
-    def _keep_in_memory(self, payload: bytes) -> bool:
-        if self._stopping or sys.is_finalizing():
-            # No thread is left to deliver it.
-            self._cap.drop("memory", payload)
-            return False
-        if self._memory is None:
-            self._memory = MemoryBuffer(self._memory_bytes)
-            self._segments.add(self._memory)
-        dropped = self._memory.append(payload)
-        kept = not dropped or dropped[0].payload is not payload
-        self._counts["in_memory"] += kept
-        if dropped:
-            self._losses.warn(self._cap.forsake(self._memory, dropped))
-        return kept
-
-    def _warn(self, error: OSError) -> None:
-        self._unwritable = error.strerror or error_text(error)
-        if time.monotonic() < self._warn_at:
-            return
-        self._warn_at = time.monotonic() + _WARN_S
-        log(
-            logging.WARNING,
-            "The spool directory %s is not writable (%s): up to %d MiB wait in memory, then the oldest are dropped",
-            self.directory,
-            error,
-            self._memory_bytes // _MIB,
-        )
 
     def _start(self) -> None:
         # During interpreter shutdown a new thread never starts, and waiting for it would block forever.
-        if self._started or self._stopping or sys.is_finalizing():
+        if sys.is_finalizing():
             return
+        self.is_started = True
+        shippers = tuple(Shipper(target, make, self) for target, make in self._sinks.items())
         try:
-            launch = partial(self._launch, self._segments, self._unlaunched)
-            LastingThread(launch, "callspan-launch", self._note_death).start()
+            for shipper in shippers:
+                shipper.start()
         except RuntimeError:
             log(logging.DEBUG, "The interpreter is shutting down and starts no thread; the next process delivers")
-        self._started = True
+        self._shippers = shippers
+        if (directory := self.losses.directory) is not None:
+            with _TIDY:
+                add_losses(directory, Losses())
 
     def _watch(self) -> None:
         # Before the first lock is taken: a child forked while another thread holds it could never take it.
-        if not self._closed:
-            forks.register(self)
-        self._watched = True
-
-    def _launch(self, segments: SegmentSet, unlaunched: AtomicFlag) -> None:
-        if not unlaunched.test_and_clear():
-            return
-        done = False
-        try:
-            with fail_open("build the stores"):
-                self._build(segments)
-            if any(source.own for source in segments.sources()):
-                self._losses.create()
-            done = True
-        finally:
-            if not done:
-                unlaunched.set()
-
-    def _build(self, segments: SegmentSet) -> None:
-        sinks = list(self._sinks() if callable(self._sinks) else self._sinks)
-        shippers = tuple(Shipper(number, sink, segments, died=self._note_death) for number, sink in enumerate(sinks))
-        with segments.lock:
-            segments.keys = store_keys(self.directory, sinks)
-            segments.expect(len(sinks))
-            if self._stopping:
-                return
-            self._shippers = shippers
-            for shipper in shippers:
-                shipper.start()
-
-    def _note_death(self, name: str, error: str) -> None:
-        self._counts["restarted"] += 1
-        self._losses.note_death(name, error)
-
-    def _hurry(self) -> None:
-        for shipper in self._shippers:
-            shipper.hurry()
+        forks.register(self)
+        self._is_watched = True
 
     def at_exit(self, timeout_s: float) -> None:
         """Deliver for a limited time as the process ends. Appends still reach the disk."""
-        if self._started and not self._closed and not self._stopping:
+        if self.is_started:
             deadline = time.monotonic() + timeout_s
             self.flush(timeout_s)
-            _say(self.halt(deadline + 0.1))
+            self._halt(deadline + _GRACE_S)
+        self.losses.say_unwritten()
 
     def before_fork(self) -> None:
-        """Wait until no append, adoption or delivery runs, and block new ones; the wait for a sink is limited."""
-        # SQLite tracks its locks per process, and would believe to hold them in the child, which does not.
-        deadline = time.monotonic() + _PARK_S
-        while not self._all_quiet(deadline):
-            self._let_go()
-
-    def _all_quiet(self, deadline: float) -> bool:
-        """Park the shippers and take the locks; False if other shippers have started in the meantime."""
-        self._parking = self._shippers
-        for shipper in self._parking:
-            shipper.park()
-        self._parked = all(shipper.parked(deadline - time.monotonic()) for shipper in self._parking)
-        self._adopting = not self._segments.adoption.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        """Close what may not be open across a fork, for at most 0.2 s, and let no append be in its middle."""
+        deadline = time.monotonic() + _FORK_S
+        self._in_use = [one.target for one in self._shippers if not one.close_before_fork(deadline)]
         self._lock.acquire()
-        self._segments.lock.acquire()
-        return self._parking is self._shippers
-
-    def _let_go(self) -> None:
-        self._segments.lock.release()
-        self._lock.release()
-        if not self._adopting:
-            self._segments.adoption.release()
 
     def after_fork_in_parent(self) -> None:
-        """Release the locks and resume the shippers."""
-        self._let_go()
-        for shipper in self._parking:
-            shipper.unpark()
+        """Go on."""
+        self._lock.release()
+        for shipper in self._shippers:
+            shipper.release_after_fork()
 
     def after_fork_in_child(self) -> None:
-        """Leave the parent's files and sinks to the parent; the next append creates new ones."""
+        """Leave the parent's files and connections to the parent; the next append begins anew."""
         # Never collected: closing the parent's connections would close them in the parent too.
-        self._inherited.append((self._shippers, self._segments))
-        self._segments.release_all()
-        parked = self._parked
+        _INHERITED.append(self._shippers)
+        for segment in self._segments.values():
+            segment.close_in_child()
+        for target in self._in_use:
+            # SQLite would count the parent's locks as the child's: others deliver what the child appends.
+            self._sinks[target] = _not_here
         self._begin()
-        # If a connection was in use at the fork, the child leaves its records to other processes.
-        self._stopping = not parked
 
 
-def _say(lines: Sequence[str]) -> None:
-    for line in lines:
-        with _SAY:
-            # Not by `logging`, which may be configured to write elsewhere, or not at all.
-            sys.stderr.write(f"callspan: {line}\n")
+class _Ending:
+    """Closes the segments of a spool that ends, once the last of its threads has ended."""
+
+    def __init__(self, segments: Iterable[Segment], threads: int) -> None:
+        self._segments, self._threads = list(segments), deque(range(threads))
+        self._release_if_last()
+
+    def thread_ended(self) -> None:
+        """Close the segments if no other thread uses them."""
+        self._threads.pop()
+        self._release_if_last()
+
+    def _release_if_last(self) -> None:
+        if not self._threads:
+            for segment in self._segments:
+                if segment.is_delivered():
+                    segment.remove()
+                segment.close()
 
 
-def ship_once(
-    directory: Path, sinks: Sinks, timeout_s: float, *, idle_s: float | None = None, progress: Progress = no_progress
-) -> Mapping[str, int]:
-    """Deliver the segments of dead processes in `directory`, see `Spool.ship`; return the final counters."""
-    spool = Spool(directory, sinks)
-    deadline = time.monotonic() + timeout_s
-    spool.ship(timeout_s, idle_s=idle_s, progress=progress)
-    spool.close(min(_CLOSE_S, max(0.1, deadline - time.monotonic())))
-    return spool.counters()
+_INHERITED: Final[list[tuple[Shipper, ...]]] = []
+
+
+def _not_here() -> Destination:
+    raise OSError("it was in use when this process was forked; another process delivers")

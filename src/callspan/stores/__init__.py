@@ -5,7 +5,7 @@ from __future__ import annotations
 from callspan.record.codec import decode, encode
 from callspan.record.events import Record
 from callspan.settings import SettingError
-from callspan.spool.sink import BaseSink, Entry, PoisonError, Sink
+from callspan.spool.destination import Rejected
 from callspan.stores.base import (
     CallFilter,
     EmptyStoreError,
@@ -18,21 +18,19 @@ from callspan.stores.base import (
     StoreError,
     Summary,
 )
-from callspan.stores.protocol import FileStore, Options, ServerStore, Store
+from callspan.stores.protocol import FileStore, Options, ServerStore, Sink, Store
 
 __all__ = [
-    "BaseSink",
     "CallFilter",
     "EmptyStoreError",
-    "Entry",
     "FileStore",
     "Grouping",
     "History",
     "Options",
     "Order",
-    "PoisonError",
     "Reader",
     "Record",
+    "Rejected",
     "ServerStore",
     "SessionFilter",
     "SessionSummary",

@@ -11,9 +11,9 @@ from callspan.formatting import duration
 from callspan.providers.registry import with_conversation
 from callspan.record.bounded import text_attribute
 from callspan.record.call import CallRecord
+from callspan.record.events import Record
 from callspan.record.messages import Message
-from callspan.spool.sink import BaseSink, Entry, Sink
-from callspan.stores.protocol import Store
+from callspan.stores.protocol import Sink, Store
 
 _OUTPUT_BYTES: Final = 80
 
@@ -27,28 +27,31 @@ class Console(Store):
         """Return the sink."""
         return ConsoleStore(self.name)
 
-    def try_out(self, entry: Entry) -> str:
+    def try_out(self, record: Record) -> str:
         """Print nothing."""
-        del entry
+        del record
         return "calls are printed on standard error"
 
 
-class ConsoleStore(BaseSink):
+class ConsoleStore:
     """Prints each ended call; messages only if the content setting allows them."""
+
+    batch_records = 100
 
     def __init__(self, name: str) -> None:
         """`sys.stderr` is looked up at each delivery."""
         self.name = name
 
-    def deliver(self, entries: Sequence[Entry]) -> None:
-        """Print the calls among the entries. Raises PoisonError for an invalid record, OSError if writing fails."""
-        records = [entry.decode(entry) for entry in entries]
+    def open(self) -> None:
+        """Do nothing."""
+
+    def deliver(self, records: Sequence[Record]) -> None:
+        """Print the calls among the records. Raises OSError."""
         calls = [record for record in records if isinstance(record, CallRecord) and record.outcome != "started"]
         self._print("".join(line(call) + "\n" for call in calls))
 
-    def set_aside(self, entry: Entry, reason: str) -> None:
-        """Print that a record could not be read."""
-        self._print(f"callspan: {len(entry.payload)} bytes are no record: {reason}\n")
+    def close(self) -> None:
+        """Do nothing."""
 
     def _print(self, text: str) -> None:
         stream = sys.stderr

@@ -14,20 +14,18 @@ from typing import Final
 
 import msgspec
 
-from callspan.record.codec import encode
 from callspan.record.events import Record, record_key
 from callspan.settings import SettingError
-from callspan.spool.sink import Entry, PoisonError, Sink
+from callspan.spool.destination import Rejected
 from callspan.stores.clickhouse import ClickHouse
 from callspan.stores.columns import TABLES
 from callspan.stores.erased import happened_ns
 from callspan.stores.jsonl import JsonLines
-from callspan.stores.protocol import SqlStore, Store
+from callspan.stores.protocol import Sink, SqlStore, Store
 from callspan.stores.sqlite import SQLite
 from callspan.stores.sqlite.any_file import AnyFile
 from callspan.stores.urls import find_store
 
-_SEGMENT: Final = "import"
 _AT_ONCE: Final = 100
 
 
@@ -101,8 +99,8 @@ def deliver_all(sink: Sink, records: Iterable[Record]) -> list[Record]:
 
 def _refused(sink: Sink, records: Sequence[Record]) -> list[Record]:
     try:
-        sink.deliver([Entry(_SEGMENT, at, at + 1, encode(record)) for at, record in enumerate(records)])
-    except PoisonError:
+        sink.deliver(records)
+    except Rejected:
         if len(records) == 1:
             return [*records]
         return [one for record in records for one in _refused(sink, [record])]

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from hashlib import sha256
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import msgspec
 
 from callspan.conversion import converter
 from callspan.forks import late_attribute
+from callspan.record.events import Record
 from callspan.safe_urls import HIDDEN, names_user, safe_name, unescaped, user_of
 from callspan.settings import SettingError
-from callspan.spool.sink import Entry, Sink
 from callspan.stores.base import DeletionResult, DeletionScope, Reader
 from callspan.stores.sent import SentVersions
 
@@ -40,6 +41,25 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """
 
 
+class Sink(Protocol):
+    """What delivers records to a store. Used by one thread at a time, never by the application's threads."""
+
+    batch_records: int
+    """Preferred number of records in a batch."""
+
+    def open(self) -> None:
+        """Connect, and create what is missing. Called before the first delivery and again after each failure."""
+
+    def deliver(self, records: Sequence[Record]) -> None:
+        """Store all records durably, or raise and store none; a record that the store has changes nothing.
+
+        Raises Rejected for one that it can never take; after any other exception a retry may succeed.
+        """
+
+    def close(self) -> None:
+        """Close files and connections; `open` may follow."""
+
+
 class Store:
     """A store that a URL names. Making one checks its URL, and opens, connects and creates nothing.
 
@@ -60,6 +80,8 @@ class Store:
     """The optional dependency of callspan that it needs, such as `postgres`."""
     driver_errors: ClassVar[tuple[str, ...]] = ()
     """Exceptions of its driver that it raises besides StoreError and OSError, as `module:Class`."""
+    closes_before_fork: ClassVar[bool] = False
+    """Whether its sink may not be open while the process forks."""
     is_file: ClassVar[bool] = False
     """Whether `path` is a file with records; its spool is beside it."""
 
@@ -73,9 +95,14 @@ class Store:
 
     @property
     def identity(self) -> str:
-        """A text that is the same for the same store and user, whatever the password. Never to be printed."""
-        own = "" if self.options_type is None else f" {msgspec.structs.astuple(self.options)}".removesuffix(" ()")
-        return f"{self.user} {self.address}{own}"
+        """A text that is the same for the same store, whatever user and password; options are a hash in it."""
+        part = self._part()
+        return f"{self.address} {sha256(part.encode()).hexdigest()[:8]}" if part else self.address
+
+    def _part(self) -> str:
+        """Return which part of its database the store is, by its options; "" if it has none. Never to be printed."""
+        options = () if self.options_type is None else msgspec.structs.astuple(self.options)
+        return str(options) if options else ""
 
     @property
     def address(self) -> str:
@@ -96,13 +123,13 @@ class Store:
         """Return the sink, not opened. Raises SettingError where something that it needs is not installed."""
         raise NotImplementedError
 
-    def try_out(self, entry: Entry) -> str | None:
+    def try_out(self, record: Record) -> str | None:
         """Have the store take a record and give it back, and return what was observed; None: there is no trial.
 
         Nothing stays: neither the record nor a file. Raises EmptyStoreError where there is no store yet, StoreError,
         OSError or its driver's errors where it takes no record.
         """
-        del entry
+        del record
         return None
 
     def files(self) -> Sequence[Path]:
@@ -249,9 +276,9 @@ class SqlStore(Store):
         """
         return cast("SentVersions", self.load(self.sent_type)(self.place, receiver))
 
-    def try_out(self, entry: Entry) -> str | None:
+    def try_out(self, record: Record) -> str | None:
         """Have the store take a record, read it back and take it out again, see `Store.try_out`."""
-        return cast("str", self.load(self.sink_type)(self.place).try_out(entry))
+        return cast("str", self.load(self.sink_type)(self.place).try_out(record))
 
     def reader(self, wait_s: float | None = None) -> Reader:
         """Open the store for reading; it creates and changes nothing. `wait_s`: the time for each answer; None: any.

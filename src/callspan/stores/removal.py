@@ -18,7 +18,7 @@ from callspan.stores.aggregates import is_gone
 from callspan.stores.base import DeletionResult, DeletionScope
 from callspan.stores.bodies import DAMAGE, from_row, references
 from callspan.stores.columns import CONTENTS, REFERENCES, TABLES, Table
-from callspan.stores.erased import TARGET, digest_of_id, digests, names
+from callspan.stores.erased import TARGET, digest_of_id, digests
 from callspan.stores.payloads import cells_of
 from callspan.stores.sql_reader import ExactCalls
 from callspan.stores.sql_rewards import CALL_IDS
@@ -207,8 +207,6 @@ def _old(database: Database, before_ns: int, quiet_ns: int, *, dry_run: bool = F
 
 
 def _take_others(database: Database, values: Mapping[str, object], *, dry_run: bool) -> Counter[str]:
-    if not dry_run:
-        database.run("DELETE FROM dead_letter WHERE time_ns < :before", values)
     return Counter({
         table: _delete(database, table, condition, values, dry_run=dry_run) for table, condition in _OLD_OTHERS.items()
     })  # fmt: skip
@@ -243,14 +241,11 @@ def _note_living(database: Database, values: Mapping[str, object]) -> None:
 
 
 def _remember(database: Database, scope: DeletionScope) -> None:
-    """Remember the ids of what is erased, and erase what was rejected of it."""
+    """Remember the ids of what is erased."""
     others = [digest_of_id("call", str(row[0])) for row in database.run(_OTHER_IDS).fetchall()]
     others += [digest_of_id(TARGET, str(row[0])) for row in database.run(_TARGETS).fetchall()]
     sql = "INSERT INTO erased (id, time_ns) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET time_ns = excluded.time_ns"
     database.add(sql, [(found, scope.erased_ns) for found in {*digests(scope), *others}])
-    rows = database.run("SELECT key, frame FROM dead_letter").fetchall()
-    rejected = [(key,) for key, frame in rows if names(bytes(frame), scope)]
-    database.add("DELETE FROM dead_letter WHERE key = ?", rejected)
 
 
 def _sweep(database: Database) -> int:
@@ -294,7 +289,6 @@ def _reduced(database: Database, before_ns: int, quiet_ns: int) -> Iterator[int]
         _note_living(database, values)
         for name, sql in zip(_GONE, (_OLD_SESSIONS, _OLD_CALLS), strict=True):
             database.run(f"INSERT INTO {name} {sql}", values)
-        database.run("DELETE FROM dead_letter WHERE time_ns < :before", values)
     for table in TABLES.values():
         chosen = " OR ".join(filter(None, (_CHOSEN[table.name], _OLD_OTHERS.get(table.name))))
         full = " OR ".join(f"{name} IS NOT NULL" for name in CONTENTS[table.name])

@@ -1,50 +1,67 @@
-"""Spools: the directories in which records wait for stores."""
+"""Spools: where the records for stores wait."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from hashlib import sha256
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from callspan.settings import Settings
 from callspan.settings_loader import load, state_directory
-from callspan.spool.losses import read_losses
-from callspan.spool.segment import SUFFIX
+from callspan.spool.directory import Target, directories_in, directory_of, fallback_roots, keys_of
+from callspan.stores.protocol import Store
 from callspan.stores.urls import find_store
 
 _SUFFIX: Final = ".spool"
 
 
-def spool_directory(settings: Settings, stores: tuple[str, ...]) -> Path:
-    """Return the spool directory: as configured, next to the first file store, or in the state directory."""
+def target_of(store: Store) -> Target:
+    """Return a store as a spool knows it."""
+    if store.path is None:
+        return Target(store.name, store.identity)
+    kind = store.name.partition(":")[0]
+    return Target(store.name, f"{kind}://{store.path.absolute()}", store.path if store.is_file else None)
+
+
+def roots_of(settings: Settings, stores: Sequence[str]) -> list[Path]:
+    """Return the roots of the spool of some stores: the usual one, then those for when it cannot be written."""
+    return [_usual_root(settings, stores), *fallback_roots()]
+
+
+def _usual_root(settings: Settings, stores: Sequence[str]) -> Path:
     if settings.spool_dir is not None:
         return settings.spool_dir
     for store in map(find_store, stores):
         if store.is_file and store.path is not None:
             return store.path.with_name(store.path.name + _SUFFIX)
-    # One directory per set of stores, because a process that adopts a segment delivers it to its own stores. A
-    # changed password does not make another store.
-    named = "\n".join(sorted(f"{store.user} {store.address}" for store in map(find_store, stores)))
-    return state_directory() / "spool" / sha256(named.encode()).hexdigest()[:16]
+    return state_directory() / "spool"
 
 
-def directories_of(url: str) -> list[Path]:
-    """Return the spool directories: next to the store's file, in the state directory, and the configured one."""
-    path, configured = find_store(url).path, load(warn=False).spool_dir
-    beside = [] if path is None else _matching(path.parent, f"*{_SUFFIX}")
-    found = chain([] if configured is None else [configured], beside, _matching(state_directory() / "spool", "*"))
-    return list(dict.fromkeys(found))
+def spool_directory(settings: Settings, stores: Sequence[str]) -> Path:
+    """Return the usual directory of a set of stores. Raises SettingError for an invalid store."""
+    return directory_of(_usual_root(settings, stores), [target_of(find_store(url)) for url in stores])
 
 
-def hold_segments(url: str) -> bool:
-    """Return whether one of the directories has a segment of any process, or a count of lost records."""
-    return any(any(_matching(directory, f"*{SUFFIX}")) or read_losses(directory) for directory in directories_of(url))
+def roots_for(url: str, settings: Settings | None = None) -> list[Path]:
+    """Return the roots below which records may wait for a store, whatever stores there are beside it.
+
+    `settings` None: those of the environment.
+    """
+    path, configured = find_store(url).path, (settings or load(warn=False)).spool_dir
+    found = [] if configured is None else [configured]
+    if path is not None:
+        found += _beside(path)
+    return [*dict.fromkeys([*found, state_directory() / "spool", *fallback_roots()])]
 
 
-def _matching(directory: Path, pattern: str) -> Iterator[Path]:
+def _beside(path: Path) -> list[Path]:
     try:
-        yield from sorted(directory.glob(pattern))
+        return sorted(path.parent.glob(f"*{_SUFFIX}"))
     except OSError:
-        return
+        return []
+
+
+def directories_for(url: str, settings: Settings | None = None) -> list[Path]:
+    """Return the spool directories that list a store. Raises SettingError for an invalid URL."""
+    target = target_of(find_store(url))
+    return [one for one in directories_in(roots_for(url, settings)) if target.key(one.parent) in keys_of(one)]

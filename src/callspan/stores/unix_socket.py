@@ -13,10 +13,9 @@ from urllib.parse import SplitResult
 
 import msgspec
 
-from callspan.record.codec import encode_json
-from callspan.spool.sink import BaseSink, Entry, Sink
+from callspan.record.events import Record
 from callspan.stores.payloads import line_of
-from callspan.stores.protocol import Options, PathStore
+from callspan.stores.protocol import Options, PathStore, Sink
 
 PROTOCOL_VERSION: Final = 1
 """Version of the line format; receivers reject an unknown one."""
@@ -42,9 +41,9 @@ class UnixSocket(PathStore):
         """Return the sink, not connected."""
         return UnixSocketStore(self.path, self.options)
 
-    def try_out(self, entry: Entry) -> str:
+    def try_out(self, record: Record) -> str:
         """Connect, and send nothing: it could not be taken back. Raises OSError where no process listens."""
-        del entry
+        del record
         sink = UnixSocketStore(self.path, self.options)
         sink.open()
         sink.close()
@@ -59,8 +58,10 @@ class UnixSocket(PathStore):
 _DEFAULTS: Final = UnixSocketOptions()
 
 
-class UnixSocketStore(BaseSink):
+class UnixSocketStore:
     """A sink without its own cursors: delivery is at least once, and receivers deduplicate by the record's key."""
+
+    batch_records = 100
 
     def __init__(self, path: str | Path, options: UnixSocketOptions = _DEFAULTS) -> None:
         """Connect to nothing yet."""
@@ -82,19 +83,13 @@ class UnixSocketStore(BaseSink):
             raise
         self._socket = connection
 
-    def deliver(self, entries: Sequence[Entry]) -> None:
-        """Send all entries.
+    def deliver(self, records: Sequence[Record]) -> None:
+        """Send all records.
 
-        Raises PoisonError for an invalid record, else OSError (also for a timeout or a closed connection); afterwards
+        Raises OSError (also for a timeout or a closed connection); afterwards
         the connection is closed and `open` makes a new one.
         """
-        self._send(b"".join(map(_line, entries)))
-
-    def set_aside(self, entry: Entry, reason: str) -> None:
-        """Send a line of kind `rejected` with the reason, so that the receiver knows of the loss."""
-        frame = entry.payload.decode("utf-8", "replace")
-        rejected = {"protocol_version": PROTOCOL_VERSION, "kind": "rejected", "reason": reason, "frame": frame}
-        self._send(encode_json(rejected) + b"\n")
+        self._send(b"".join(map(_line, records)))
 
     def close(self) -> None:
         """Close the connection."""
@@ -114,5 +109,5 @@ class UnixSocketStore(BaseSink):
             raise
 
 
-def _line(entry: Entry) -> bytes:
-    return b'{"protocol_version":%d,' % PROTOCOL_VERSION + line_of(entry.decode(entry))[1:] + b"\n"
+def _line(record: Record) -> bytes:
+    return b'{"protocol_version":%d,' % PROTOCOL_VERSION + line_of(record)[1:] + b"\n"

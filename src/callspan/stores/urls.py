@@ -13,7 +13,6 @@ from callspan.forks import LATE_IMPORTS, late_attribute
 from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
 from callspan.settings import split_urls as split_text
-from callspan.spool.sink import Sink
 from callspan.stores.base import Reader
 from callspan.stores.protocol import SETTING, PathStore, SqlStore, Store, path_of
 
@@ -148,17 +147,13 @@ def check_store(url: object) -> None:
     find_store(str(url)).sink()
 
 
-def sinks_for(urls: str | Iterable[str]) -> list[Sink]:
-    """Return one sink per URL, in order, none opened yet.
+def load_sinks(urls: Iterable[str]) -> None:
+    """Import the modules of these stores' sinks now instead of at the first record.
 
     Raises SettingError for an invalid URL or one whose optional dependency is not installed.
     """
-    return [find_store(url).sink() for url in split_urls(urls)]
-
-
-def load_sinks(urls: Iterable[str]) -> None:
-    """Import the modules of these stores' sinks now instead of at the first record. Raises as `sinks_for`."""
-    sinks_for(urls)
+    for url in split_urls(urls):
+        find_store(url).sink()
     resources.files(__package__)  # imports its readers on first use
 
 

@@ -212,7 +212,6 @@ class Wiring:
         self.hook_context.deferred_ends.end_open(timeout_s / 3)
         if self._pipeline is not None:
             self._pipeline.recorder.flush(timeout_s / 3)
-            self._pipeline.recorder.say_lost_memory()
         providers = self._pipeline.providers if self._pipeline is not None else Providers()
         providers.flush(timeout_s / 3)
 
@@ -250,7 +249,7 @@ class Wiring:
         hook_context = self.hook_context
         hook_context.factories = pipeline.factories if enabled and pipeline is not None else {}
         hook_context.prepare = pipeline.load if enabled and pipeline is not None else _nothing_to_load
-        hook_context.unrecorded = pipeline.recorder.unrecorded.note if enabled and pipeline is not None else not_counted
+        hook_context.unrecorded = pipeline.recorder.note_unrecorded if enabled and pipeline is not None else not_counted
         hook_context.warned_about_other_tracers = False
         if pipeline is not None:
             hook_context.content = pipeline.settings.content

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from rich.console import Console, RenderableType
 
 from callspan.cli.commands import callspan
-from callspan.records import CallRecord, Record, Request, SessionRecord, Timing, encode
-from callspan.stores import Entry, SessionSummary
-from callspan.stores.urls import sinks_for
+from callspan.records import CallRecord, Record, Request, SessionRecord, Timing, decode, encode
+from callspan.stores import SessionSummary
+from callspan.stores.urls import find_store
 
 START_NS = 1_795_000_000_000_000_000
 SECOND = 1_000_000_000
@@ -61,9 +61,9 @@ def body(value: object) -> bytes:
 
 def keep(url: str, *records: Record) -> str:
     """Deliver records to a store as a shipper does; return its URL."""
-    (sink,) = sinks_for(url)
+    sink = find_store(url).sink()
     sink.open()
-    sink.deliver([Entry("s", at, at + 1, encode(record)) for at, record in enumerate(records)])
+    sink.deliver([decode(encode(record)) for record in records])
     sink.close()
     return url
 

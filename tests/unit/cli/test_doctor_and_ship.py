@@ -9,11 +9,9 @@ import pytest
 
 from callspan import Settings
 from callspan.cli import doctor
-from callspan.cli.ship import spool_of
 from callspan.cli.store_check import NOT_YET, store_check
-from callspan.records import encode
-from callspan.spool.directory import size_of
-from callspan.spool.spool import Spool
+from callspan.delivery.leftovers import waiting
+from tests.left_behind import leave_behind
 
 from .conftest import ask, keep, made
 
@@ -87,19 +85,18 @@ def test_grpc_needs_no_scheme_and_each_signal_has_its_own_destination(
 
 def test_what_waits_is_reported_and_shipped(store: str) -> None:
     keep(store)
-    spool = Spool(spool_of(store), [])
-    spool.append(encode(made("late")))
-    spool.close(1.0)
-    assert size_of(spool_of(store)) > 0
+    leave_behind(store, made("late"))
+    assert [one.records for one in waiting(store)] == [1]
     answer = ask("--store", store, "ship", "--json")
-    assert (answer.code, answer.json["waiting_bytes"]) == (0, 0)
+    assert (answer.code, answer.json["waiting"]) == (0, {})
+    assert [result["delivered"] for result in answer.json["stores"].values()] == [1]
     assert ask("--store", store, "show", "late", "--json").json["call_id"] == "late"
 
 
 def test_ship_without_records_succeeds(store: str) -> None:
     answer = ask("--store", store, "ship", "--json")
-    assert (answer.code, answer.json) == (0, {"counters": {}, "waiting": {}, "waiting_bytes": 0, "refused": []})
-    assert "Nothing waits:" in ask("--store", store, "ship").out
+    assert (answer.code, answer.json["waiting"], answer.json["other_versions"]) == (0, {}, [])
+    assert "Nothing waits." in ask("--store", store, "ship").out
 
 
 def test_a_store_that_does_not_exist_is_not_made(anywhere: str, tmp_path: Path) -> None:

@@ -8,12 +8,11 @@ import msgspec
 import pytest
 
 from callspan.record import call, events, messages, usage
-from callspan.spool import sink
 from callspan.stores import bodies, payloads
 
 _TYPES = [
     found
-    for module in (call, events, messages, usage, sink, bodies, payloads)
+    for module in (call, events, messages, usage, bodies, payloads)
     for _, found in inspect.getmembers(module, inspect.isclass)
     if issubclass(found, msgspec.Struct) and found.__module__ == module.__name__
 ]

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from callspan.record.call import NO_BODY
-from callspan.records import CallRecord, Cost, Place, Record, Request, Response, Timing, Usage, encode
-from callspan.stores import Entry, Reader
-from callspan.stores.urls import open_store, sinks_for
+from callspan.records import CallRecord, Cost, Place, Record, Request, Response, Timing, Usage, decode, encode
+from callspan.stores import Reader
+from callspan.stores.urls import find_store, open_store
 
 MIDNIGHT_NS = 1_760_054_400_000_000_000
 """The first moment of 2025-10-10, UTC."""
@@ -60,10 +60,9 @@ def chat(call_id: str, messages: list[Any], answer: Any = "ok", **fields: Any) -
 
 def deliver(url: str, records: Iterable[Record]) -> Reader:
     """Write records as the shipper does, one batch, and open what they became."""
-    (sink,) = sinks_for(url)
+    sink = find_store(url).sink()
     sink.open()
-    payloads = [encode(record) for record in records]
-    sink.deliver([Entry("1-a.seg", at, at + 1, payload) for at, payload in enumerate(payloads)])
+    sink.deliver([decode(encode(record)) for record in records])
     sink.close()
     return open_store(url)
 

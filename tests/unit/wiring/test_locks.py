@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -47,12 +47,11 @@ def test_no_thread_waits_for_the_stores_that_another_thread_closes(
     change: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wiring, "_CLOSE_TIMEOUT_S", CLOSING_S)
-    # It accepts no connection: what does not fit into the socket is not delivered in time.
-    silent = socket.socket(socket.AF_UNIX)
-    silent.bind(str(tmp_path / "silent.sock"))
-    silent.listen()
-    callspan.instrument(stores=f"unix://{tmp_path}/silent.sock")
-    WIRING.write(made(metadata={"long": "x" * 2_000_000}))
+    # What waits for a locked file is not delivered in time.
+    other = sqlite3.connect(tmp_path / "calls.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    callspan.instrument(stores=f"sqlite:///{tmp_path}/calls.db")
+    WIRING.write(made())
     closes = threading.Thread(target=change)
     began = time.monotonic()
     closes.start()
@@ -63,9 +62,9 @@ def test_no_thread_waits_for_the_stores_that_another_thread_closes(
     closes.join()
     assert time.monotonic() - began > CLOSING_S
     assert took < CLOSING_S
-    silent.close()
+    other.close()
     for thread in threading.enumerate():
-        if "silent.sock" in thread.name:
-            thread.join(10)  # it logs that its connection is reset
+        if "calls.db" in thread.name:
+            thread.join(10)  # it may log that the file was locked
             assert not thread.is_alive()
     forget_failures()

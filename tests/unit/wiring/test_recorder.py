@@ -25,7 +25,7 @@ def test_a_listener_that_raises_costs_neither_the_record_nor_the_next_listener(s
 
     one = Recorder(Settings(stores=(store,)), (broken, seen.append))
     one.write(processed(made("a")))
-    one.close(5.0)
+    one.retire(5.0)
     assert len(seen) == 1
     assert stored(store) == {"a"}
     assert failures() == {"show a record to a listener": 1}

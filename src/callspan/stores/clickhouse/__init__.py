@@ -9,10 +9,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Final, cast
 
 from callspan.record.events import Record
-from callspan.spool.sink import Entry, Sink
 from callspan.stores.base import DeletionScope
 from callspan.stores.columns import TABLES
-from callspan.stores.protocol import ServerStore
+from callspan.stores.protocol import ServerStore, Sink
 
 if TYPE_CHECKING:
     from callspan.record.call import CallRecord
@@ -41,9 +40,9 @@ class ClickHouse(ServerStore):
         """Return the sink, not opened. Raises SettingError without its driver."""
         return self._sink()
 
-    def try_out(self, entry: Entry) -> str:
+    def try_out(self, record: Record) -> str:
         """Look at the tables, and write nothing. Raises StoreError, the driver's errors."""
-        del entry
+        del record
         with closing(self._sink()) as sink:
             sink.check()
         return "its tables are there; nothing was written"

@@ -7,7 +7,6 @@ Delivery is at least once, and idempotent: rows of one key are one after the ser
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,7 +21,7 @@ from callspan.providers.registry import with_conversation
 from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record, record_key
 from callspan.safe_urls import error_text, safe_name
-from callspan.spool.sink import BaseSink, Entry, PoisonError
+from callspan.spool.destination import Rejected
 from callspan.stores.base import check_layout
 from callspan.stores.bodies import DAMAGE
 from callspan.stores.clickhouse.connection import CODE, connect, explaining, layout, make_tables
@@ -55,10 +54,10 @@ SELECT * FROM calls WHERE startsWith(call_id, {{id:String}})
  LIMIT 1 BY call_id LIMIT 2"""
 
 
-class ClickHouseSink(BaseSink):
+class ClickHouseSink:
     """A sink without transactions: delivery is at least once."""
 
-    batch_entries = 1000
+    batch_records = 1000
 
     def __init__(self, url: str, retain_days: float | None = None) -> None:
         """`url` is `clickhouse://user:password@host:8123/database`, or `clickhouse+https://` for TLS.
@@ -83,22 +82,16 @@ class ClickHouseSink(BaseSink):
             raise
         self._client = client
 
-    def deliver(self, entries: Sequence[Entry]) -> None:
-        """Write all entries. Raises PoisonError if one can never be stored, else clickhouse_connect's exceptions."""
+    def deliver(self, records: Sequence[Record]) -> None:
+        """Write all records. Raises Rejected if one can never be stored, else clickhouse_connect's exceptions."""
         if self._client is None:
             self.open()
         rows: dict[str, list[Mapping[str, object]]] = defaultdict(list)
         with explaining(self.name, self._client):
-            for entry in entries:
-                record = self._whole(entry.decode(entry))
+            for record in map(self._whole, records):
                 rows[TABLES[record_key(record)[0]].name].append(row_of(record))
             for table, some in rows.items():
                 self._insert(table, some)
-
-    def set_aside(self, entry: Entry, reason: str) -> None:
-        """Keep a bad entry in `dead_letter`, once."""
-        key, frame = f"{entry.segment}:{entry.start}", entry.payload.decode("utf-8", "replace")
-        self._insert("dead_letter", [{"key": key, "reason": reason, "frame": frame, "time_ns": time.time_ns()}])
 
     def call(self, ident: str) -> CallRecord | None:
         """Return one call by its id, a unique beginning of it, or another of its ids (the first of several)."""
@@ -165,7 +158,7 @@ class ClickHouseSink(BaseSink):
         except DatabaseError as error:
             code = CODE.search(str(error))
             if code is not None and int(code[1]) in _POISON:
-                raise PoisonError(error_text(error)) from error
+                raise Rejected(error_text(error)) from error
             raise
 
 

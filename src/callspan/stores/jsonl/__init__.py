@@ -11,10 +11,9 @@ from msgspec import Meta
 from callspan.record.codec import NO_RECORD, decode
 from callspan.record.events import Record
 from callspan.record.formats import FORMAT, OtherFormatError, check_file
-from callspan.spool.sink import Entry, Sink
 from callspan.stores.base import no_file
 from callspan.stores.jsonl.sink import JsonLinesSink, files_of
-from callspan.stores.protocol import FileStore, Options
+from callspan.stores.protocol import FileStore, Options, Sink
 
 _FORMAT: Final = re.compile(rb'"schema_version":\d+')
 _TODAYS: Final = b'"schema_version":%d' % FORMAT
@@ -38,9 +37,9 @@ class JsonLines(FileStore):
         """Return the sink, not opened."""
         return JsonLinesSink(self.path, max_bytes=self.options.max_bytes)
 
-    def try_out(self, entry: Entry) -> str:
+    def try_out(self, record: Record) -> str:
         """Open the file for appending, and write nothing: a program that follows it would see it. Raises StoreError."""
-        del entry
+        del record
         if not self.path.is_file():
             raise no_file(self.path)
         check_file(self.path)

@@ -7,23 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from callspan.file_lock import locked
-from callspan.record.codec import encode_json
+from callspan.file_lock import locked, make_private
+from callspan.record.events import Record
 from callspan.record.formats import check_file
-from callspan.spool.segment import make_private
-from callspan.spool.sink import BaseSink, Entry
 from callspan.stores.payloads import line_of
 
 _MODE: Final = 0o600
 _APPEND: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
 
-class JsonLinesSink(BaseSink):
+class JsonLinesSink:
     """A sink that only appends, by the file's name: one that was renamed is followed by a new one.
 
     A batch that is delivered again, after a crash, has its lines again. `max_bytes` is the size after which the file is
     rotated: renamed to `<name>.1`, `.2`, ..., and a new one started. 0 never rotates.
     """
+
+    batch_records = 100
 
     def __init__(self, path: Path, *, max_bytes: int = 0) -> None:
         """`path` and its side files are created on `open`, for their owner only."""
@@ -39,19 +39,15 @@ class JsonLinesSink(BaseSink):
         check_file(self._path)
         os.close(os.open(self._path, _APPEND, _MODE))
 
-    def deliver(self, entries: Sequence[Entry]) -> None:
-        """Append all entries. Raises PoisonError for an invalid record, OSError for anything else."""
-        data = b"".join(line_of(entry.decode(entry)) + b"\n" for entry in entries)
+    def deliver(self, records: Sequence[Record]) -> None:
+        """Append all records. Raises OSError."""
+        data = b"".join(line_of(record) + b"\n" for record in records)
         with locked(self._lock):
             self._rotate_before(len(data))
             _append(self._path, data)
 
-    def set_aside(self, entry: Entry, reason: str) -> None:
-        """Append a rejected entry with the reason to `<file>.rejected`."""
-        frame = entry.payload.decode("utf-8", "replace")
-        line = encode_json({"segment": entry.segment, "start": entry.start, "reason": reason, "frame": frame})
-        with locked(self._lock):
-            _append(self._path.with_name(self._path.name + ".rejected"), line + b"\n")
+    def close(self) -> None:
+        """Do nothing: no file stays open."""
 
     def _rotate_before(self, more: int) -> None:
         size = self._path.stat().st_size if self._path.exists() else 0

@@ -26,6 +26,10 @@ class Postgres(SqlStore, ServerStore):
             # libpq ends the password at the first `@`, and would print the rest as the host name.
             self.url = f"{scheme}://{user.replace('@', '%40')}@{after}"
 
+    def _part(self) -> str:
+        # Such as `-csearch_path=…`: the schema.
+        return self._query.get("options", "")
+
     def _default_port(self) -> int:
         return 5432
 

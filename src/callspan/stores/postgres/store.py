@@ -8,7 +8,6 @@ A batch is one transaction, and every row has a key, so that batches may be repe
 from __future__ import annotations
 
 import hashlib
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -25,7 +24,7 @@ from callspan.record.call import CallRecord
 from callspan.record.events import Record, record_key
 from callspan.record.merging import Order, order_of
 from callspan.safe_urls import error_text, safe_name
-from callspan.spool.sink import Entry, PoisonError
+from callspan.spool.destination import Rejected
 from callspan.stores import bodies
 from callspan.stores.base import EmptyStoreError, StoreError, check_layout, tried
 from callspan.stores.columns import REFERENCES, TABLES, Table
@@ -57,7 +56,7 @@ class PostgresStore:
         """`url` is a libpq URL; the tables are made where its `search_path` begins."""
         self._url = url
         self.name = safe_name(url)
-        self.batch_entries = 100
+        self.batch_records = 100
         self._connection: psycopg.Connection | None = None
 
     def open(self) -> None:
@@ -76,39 +75,29 @@ class PostgresStore:
             raise
         self._connection = connection
 
-    def deliver(self, entries: Sequence[Entry]) -> None:
-        """Store all entries in one transaction.
+    def deliver(self, records: Sequence[Record]) -> None:
+        """Store all records in one transaction.
 
-        Raises PoisonError if an entry can never be stored, psycopg.Error for anything else.
+        Raises Rejected if one can never be stored, psycopg.Error for anything else.
         """
-        records = [(entry, entry.decode(entry)) for entry in entries]
         try:
             connection = self._open
             with explaining(self.name, connection), connection.transaction(), connection.cursor() as cursor:
-                batch, erased = _Batch(), _erased_of(cursor, [record for _, record in records])
-                for entry, record in records:
+                batch, erased = _Batch(), _erased_of(cursor, records)
+                for record in records:
                     if not (erased and is_erased(record, erased.get)):
-                        batch.add(entry, record)
+                        batch.add(record)
                 reader = WritersReader(self.name, connection)
                 batch.merge_responses(cursor, reader)
                 batch.write(cursor)
                 batch.merge_levels(cursor, reader)
         except _POISON as error:
-            raise PoisonError(error_text(error)) from error
+            raise Rejected(error_text(error)) from error
 
-    def set_aside(self, entry: Entry, reason: str) -> None:
-        """Store a rejected entry in `dead_letter`, once."""
-        with self._open.transaction():
-            self._open.execute(
-                "INSERT INTO dead_letter (key, reason, frame, time_ns) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
-                (f"{entry.segment}:{entry.start}", storable(reason), entry.payload, time.time_ns()),
-            )
-
-    def try_out(self, entry: Entry) -> str:
+    def try_out(self, record: Record) -> str:
         """Store a session and read it back, in a transaction that is rolled back. Raises StoreError, psycopg.Error."""
-        record = entry.decode(entry)
         batch = _Batch()
-        batch.add(entry, record)
+        batch.add(record)
         connection = _opened(self._url, self.name)
         rolled_back = connection.transaction(force_rollback=True)
         with closing(connection), explaining(self.name, connection), rolled_back:
@@ -142,22 +131,19 @@ class _Batch:
         self._calls: dict[str, CallRecord] = {}
         """The newest version of each call that is not merged."""
         self._versions: dict[str, dict[str, list[Any]]] = defaultdict(dict)
-        self._last: dict[tuple[str, str], Entry] = {}
-        """The entry of the last version, by the kind and key of a session or timestep."""
         self._responses: dict[str, list[Record]] = defaultdict(list)
 
-    def add(self, entry: Entry, record: Record) -> None:
+    def add(self, record: Record) -> None:
         kind, key = record_key(record)
         if TABLES[kind].merges:
             key = str(storable(key))
             add_version(self._versions[kind].setdefault(key, []), record)
-            self._last[kind, key] = entry
         elif not isinstance(record, CallRecord):
-            self._add(record, partial(entry.once, cells_of, record))
+            self._add(record, partial(cells_of, record))
         elif self._is_merged(key, record):
             self._responses[key].append(record)
         else:
-            self._add(record, lambda: self._cells(entry.once(prepared, record)))
+            self._add(record, lambda: self._cells(prepared(record)))
 
     def _is_merged(self, key: str, record: CallRecord) -> bool:
         """Return whether a version of a call is merged with others: always, or because their levels differ."""
@@ -234,7 +220,7 @@ class _Batch:
         for key, records in versions.items():
             row = rows[key]
             if row is None and len(records) == 1:
-                found.append(self._last[table.kind, key].once(cells_of, records[0]))
+                found.append(cells_of(records[0]))
                 continue
             for record in records:
                 row = merged_row(table, row, record)

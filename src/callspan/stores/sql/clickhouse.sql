@@ -33,6 +33,4 @@ CREATE TABLE IF NOT EXISTS rewards (
   INDEX by_session session_id TYPE bloom_filter(0.001) GRANULARITY 1,
   INDEX by_call call_id TYPE bloom_filter(0.001) GRANULARITY 1
 ) ENGINE = ReplacingMergeTree ORDER BY reward_id;
-CREATE TABLE IF NOT EXISTS dead_letter (key String, reason String, frame String, time_ns Int64)
-ENGINE = ReplacingMergeTree ORDER BY key;
 INSERT INTO callspan_layout VALUES (@format());

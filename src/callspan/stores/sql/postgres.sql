@@ -25,7 +25,6 @@ CREATE INDEX ctx_parent ON ctx (parent);
 CREATE INDEX ctx_content ON ctx (content);
 -- What receivers of `callspan send` have: hashes of receiver and span, and how the span ended.
 CREATE TABLE sent (id bigint PRIMARY KEY, version bigint NOT NULL);
-CREATE TABLE dead_letter (key text PRIMARY KEY, reason text NOT NULL, frame bytea NOT NULL, time_ns bigint NOT NULL);
 -- A hash of the id of each session and call that was erased, and when: what is delivered late does not bring it back.
 CREATE TABLE erased (id bytea PRIMARY KEY, time_ns bigint NOT NULL);
 ALTER TABLE content ALTER text SET COMPRESSION lz4, ALTER data SET COMPRESSION lz4;

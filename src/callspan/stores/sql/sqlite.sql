@@ -34,9 +34,6 @@ CREATE TABLE ctx (
 );
 -- What receivers of `callspan send` have: hashes of receiver and span, and how the span ended.
 CREATE TABLE sent (id INTEGER PRIMARY KEY, version INTEGER NOT NULL);
-CREATE TABLE dead_letter (
-  key TEXT PRIMARY KEY, reason TEXT NOT NULL, frame BLOB NOT NULL, time_ns INTEGER NOT NULL
-) WITHOUT ROWID;
 -- A hash of the id of each session and call that was erased, and when: what is delivered late does not bring it back.
 CREATE TABLE erased (id BLOB PRIMARY KEY, time_ns INTEGER NOT NULL) WITHOUT ROWID;
 

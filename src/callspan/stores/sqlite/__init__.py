@@ -17,6 +17,7 @@ class SQLite(SqlStore, FileStore):
     database_type = "callspan.stores.sqlite.removal:SQLiteDatabase"
     sent_type = "callspan.stores.sqlite.sent:SQLiteSent"
     driver_errors = ("sqlite3:Error",)
+    closes_before_fork = True
 
     def files(self) -> Sequence[Path]:
         """Return the file with its write-ahead log."""

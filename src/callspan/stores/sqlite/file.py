@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final, TypeAlias
 from urllib.parse import quote
 
+from callspan.file_lock import make_private
 from callspan.record.formats import OtherFormatError, check_format
-from callspan.spool.segment import make_private
 from callspan.stores.base import EmptyStoreError, StoreError, no_file
 from callspan.stores.schema import APPLICATION_ID, MARKS, named, relations, statements
 

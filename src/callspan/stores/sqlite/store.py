@@ -9,9 +9,8 @@ module first searches for an adapter, which raises several exceptions internally
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache, partial
 from itertools import compress, repeat
@@ -22,7 +21,7 @@ from typing import Any, Final
 from callspan.record.call import CallRecord
 from callspan.record.events import SCOPE_TYPES, Record, record_key
 from callspan.safe_urls import error_text
-from callspan.spool.sink import Entry, PoisonError
+from callspan.spool.destination import Rejected
 from callspan.stores import bodies
 from callspan.stores.base import StoreError, check_layout, tried
 from callspan.stores.columns import REFERENCES, TABLES, Table
@@ -91,7 +90,7 @@ class SQLiteStore:
         """`path` is created on `open`, for its owner only."""
         self.path = Path(path)
         self.name = f"sqlite:///{path}"
-        self.batch_entries = 100
+        self.batch_records = 100
         self._connection: sqlite3.Connection | None = None
         self._contents: dict[bytes, int] = {}
         self._nodes: dict[tuple[int, int], int] = {}
@@ -109,11 +108,10 @@ class SQLiteStore:
         self._inode, self._log = self._inode_there(), log_of(self.path)
         self._data_version = -1
 
-    def deliver(self, entries: Sequence[Entry]) -> None:
-        """Store all entries in one transaction.
+    def deliver(self, records: Sequence[Record]) -> None:
+        """Store all records in one transaction.
 
-        Raises PoisonError if an entry is invalid or can never be stored, OSError if the file was deleted, sqlite3.Error
-        for anything else.
+        Raises Rejected if one can never be stored, OSError if the file was deleted, sqlite3.Error for anything else.
         """
         connection = self._open
         if self._inode_there() != self._inode:
@@ -121,10 +119,10 @@ class SQLiteStore:
         try:
             with explaining(self.path), _transaction(connection):
                 self._forget_if_changed(connection)
-                self._store_all(connection.cursor(), entries)
+                self._store_all(connection.cursor(), records)
         except POISON as error:
             self._forget_all()
-            raise PoisonError(error_text(error)) from error
+            raise Rejected(error_text(error)) from error
         except BaseException:
             self._forget_all()
             raise
@@ -136,18 +134,8 @@ class SQLiteStore:
             forbid(self.path, _LOST)
             raise StoreError(f"{self.path}: {_LOST}")
 
-    def set_aside(self, entry: Entry, reason: str) -> None:
-        """Store a rejected entry in `dead_letter`, once."""
-        connection = self._open
-        with explaining(self.path), _transaction(connection):
-            connection.execute(
-                "INSERT INTO dead_letter (key, reason, frame, time_ns) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (f"{entry.segment}:{entry.start}", reason, entry.payload, time.time_ns()),
-            )
-
-    def try_out(self, entry: Entry) -> str:
+    def try_out(self, record: Record) -> str:
         """Store a session and read it back, in a transaction that is rolled back. Raises StoreError, sqlite3.Error."""
-        record = entry.decode(entry)
         with explaining(self.path):
             connection, version = open_as_it_is(self.path)
         with explaining(self.path), closing(connection):
@@ -179,31 +167,25 @@ class SQLiteStore:
             raise sqlite3.OperationalError("not open")
         return self._connection
 
-    def _store_all(self, cursor: sqlite3.Cursor, entries: Sequence[Entry]) -> None:
+    def _store_all(self, cursor: sqlite3.Cursor, records: Sequence[Record]) -> None:
         # One cursor for all statements: a connection makes one for each, and keeps a list of them.
         scopes: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)
-        last: dict[tuple[str, str], Entry] = {}
-        for entry in entries:
-            # One at a time: the garbage collector, possibly on a caller's thread, traverses all live objects.
-            record = entry.decode(entry)
+        for record in records:
             if self._has_erased and is_erased(record, partial(_erased_ns, cursor)):
                 continue
             if isinstance(record, SCOPE_TYPES):
-                key = record_key(record)
-                add_version(scopes[key], record)
-                last[key] = entry
+                add_version(scopes[record_key(record)], record)
             elif isinstance(record, CallRecord) and not record.is_merged:
-                self._insert_call(cursor, entry.once(prepared, record))
+                self._insert_call(cursor, prepared(record))
                 if cursor.rowcount == 0 and _level_there(cursor, record) != record.content_level:
                     self._store_response(cursor, record)
             elif isinstance(record, CallRecord):
                 self._store_response(cursor, record)
             else:
-                insert_of(TABLES[record_key(record)[0]]).run(cursor, entry.once(cells_of, record))
-        for key, versions in scopes.items():
-            cells = partial(last[key].once, cells_of, versions[-1]) if len(versions) == 1 else None
+                insert_of(TABLES[record_key(record)[0]]).run(cursor, cells_of(record))
+        for versions in scopes.values():
             for record in versions:
-                self._merge(cursor, record, cells)
+                self._merge(cursor, record)
 
     def _insert_call(self, cursor: sqlite3.Cursor, row: Prepared) -> None:
         insert_of(TABLES[_CALL]).run(cursor, (*row.cells, *self._references(cursor, row)))
@@ -218,12 +200,12 @@ class SQLiteStore:
         self._insert_call(cursor, prepared(whole))
 
     @staticmethod
-    def _merge(cursor: sqlite3.Cursor, record: Record, cells: Callable[[], Sequence[Cell]] | None = None) -> None:
-        """Merge a version of a session or timestep with what is there; `cells` returns its row as it is."""
+    def _merge(cursor: sqlite3.Cursor, record: Record) -> None:
+        """Merge a version of a session or timestep with what is there."""
         kind, key = record_key(record)
         table = TABLES[kind]
         if not cursor.execute(f"SELECT 1 FROM {table.name} WHERE {table.key} = ?", (key,)).fetchone():
-            insert_of(table).run(cursor, cells_of(record) if cells is None else cells())
+            insert_of(table).run(cursor, cells_of(record))
             return
         rows = cursor.connection.cursor()
         rows.row_factory = sqlite3.Row

@@ -1,0 +1,81 @@
+"""Leftovers: what ended processes have left for the stores that a command reads, and what still waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from callspan.delivery.store_sink import StoreSink
+from callspan.settings import Settings
+from callspan.settings_loader import load
+from callspan.spool import directory as places
+from callspan.spool import leftover
+from callspan.spool.directory import Waiting
+from callspan.spool.leftover import Progress, Result
+from callspan.spool.segment import created_ns
+from callspan.stores.spools import directories_for, roots_for, target_of
+from callspan.stores.urls import find_store
+
+TIMEOUT_S: Final = 30.0
+"""Maximum time in seconds that a reader spends on it."""
+
+
+def deliver(
+    url: str, *, timeout_s: float = TIMEOUT_S, progress: Progress | None = None, settings: Settings | None = None
+) -> Result:
+    """Deliver what waits for a store and no running process holds. Raises SettingError for an invalid URL.
+
+    `settings` None: those of the environment.
+    """
+    settings = settings or load(warn=False)
+    store, directories = find_store(url), directories_for(url, settings)
+    if all(one.held for one in waiting(url, settings)):
+        return Result()
+    sink = StoreSink(store, settings.prices)
+    return leftover.deliver(directories, target_of(store), sink, timeout_s=timeout_s, progress=progress)
+
+
+def waiting(url: str, settings: Settings | None = None) -> list[Waiting]:
+    """Return the segments with records that wait for a store. Raises SettingError for an invalid URL."""
+    target, directories = target_of(find_store(url)), directories_for(url, settings)
+    return [one for directory in directories for one in _waiting_in(directory, target.key(directory.parent))]
+
+
+def _waiting_in(directory: Path, key: str) -> list[Waiting]:
+    try:
+        return places.waiting(directory, key)
+    except OSError:
+        return []  # not readable by this user
+
+
+class OtherDirectory(NamedTuple):
+    """A spool directory whose records are for other stores too."""
+
+    path: Path
+    stores: list[str]
+    """As they are listed there."""
+    segments: int
+    bytes: int
+    since_ns: int
+    """When the oldest of them was created, Unix time."""
+
+
+def other_directories(urls: Sequence[str]) -> Iterator[OtherDirectory]:
+    """Yield the directories with segments that a process with exactly these stores does not deliver by itself."""
+    targets = [target_of(find_store(url)) for url in urls]
+    for directory in places.directories_in([root for url in urls for root in roots_for(url)]):
+        if places.keys_of(directory) <= {target.key(directory.parent) for target in targets}:
+            continue
+        segments = places.segments_in(directory)
+        if segments:
+            since_ns = created_ns(segments[0])
+            yield OtherDirectory(
+                directory, places.stores_of(directory), len(segments), places.size_of(directory), since_ns
+            )
+
+
+def foreign_segments(urls: Sequence[str]) -> list[Path]:
+    """Return the segments of other versions of the format in the directories of these stores."""
+    found = dict.fromkeys(directory for url in urls for directory in directories_for(url))
+    return [path for directory in found for path in places.foreign_segments_in(directory)]
