@@ -173,7 +173,8 @@ class Segment:
 
     def is_deleted(self) -> bool:
         """Return whether the file has lost its name: it can be read, and nobody else will find it."""
-        return not os.fstat(self._descriptor).st_nlink
+        with self._reading:
+            return self._descriptor >= 0 and not os.fstat(self._descriptor).st_nlink
 
     def append(self, line: bytes, size: int) -> None:
         """Append a line whole; `size` is that of the file before. Raises OSError.

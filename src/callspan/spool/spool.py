@@ -250,9 +250,11 @@ class Spool:
 
     def _seal_if_deleted(self) -> None:
         """Begin a new segment after somebody has deleted this one; what it has is still delivered by this process."""
-        with self._lock:
-            if self._active is not None and self._active.is_deleted():
-                self._seal()
+        active = self._active
+        if active is not None and active.is_deleted():
+            with self._lock:
+                if self._active is active:
+                    self._seal()
 
     def _adopt_in(self, directory: Path) -> None:
         places.remove_stray_cursors(directory)
