@@ -62,13 +62,13 @@ class Target(NamedTuple):
 
 def key_of(listed: str) -> str:
     """Return the short name of a store's cursors, by its line in the list of stores."""
-    return sha256(listed.encode()).hexdigest()[:_KEY_DIGITS]
+    return sha256(os.fsencode(listed)).hexdigest()[:_KEY_DIGITS]
 
 
 def directory_of(root: Path, stores: Collection[Target]) -> Path:
     """Return the directory of a set of stores below a root."""
     listed = sorted({store.listed_as(root) for store in stores})
-    return root / sha256("\n".join(listed).encode()).hexdigest()[:_DIGITS]
+    return root / sha256(os.fsencode("\n".join(listed))).hexdigest()[:_DIGITS]
 
 
 def create(directory: Path, stores: Collection[Target]) -> None:
@@ -83,7 +83,7 @@ def create(directory: Path, stores: Collection[Target]) -> None:
         fresh.unlink(missing_ok=True)
         descriptor = open_private(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
-            os.write(descriptor, "".join(f"{line}\n" for line in lines).encode())
+            os.write(descriptor, os.fsencode("".join(f"{line}\n" for line in lines)))
         finally:
             os.close(descriptor)
         fresh.replace(listed)
@@ -103,8 +103,8 @@ def _check_own(directory: Path) -> None:
 def stores_of(directory: Path) -> list[str]:
     """Return the list of a directory's stores; empty where it has none that can be read."""
     try:
-        return (directory / STORES_FILE).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
+        return os.fsdecode((directory / STORES_FILE).read_bytes()).splitlines()
+    except OSError:
         return []
 
 

@@ -25,11 +25,11 @@ from callspan.formatting import iso, plural
 from callspan.spool.segment import line_of, lines_in, open_private
 
 LOSSES_FILE: Final = "losses"
-_LINE_BYTES: Final = 48 << 10
+_LINE_BYTES: Final = 64 << 10
 _EVERY_S: Final = 1.0
 _WARN_S: Final = 60.0
-_MAX_NAMES: Final = 32
-_NAME_BYTES: Final = 80
+_MAX_NAMES: Final = 24
+_NAME_BYTES: Final = 160
 """Of a name; with so many names of each kind, everything fits into a line."""
 _OTHERS: Final = "others"
 Kind: TypeAlias = Literal["dropped", "given_up", "rejected", "damaged", "unrecorded", "threads"]
@@ -82,7 +82,7 @@ class Losses(msgspec.Struct):
     """How often the file was written."""
 
     def add(self, kind: Kind, name: str, loss: Loss) -> None:
-        """Add a loss; beyond some thirty names of a kind they are summed as others."""
+        """Add a loss; beyond some twenty names of a kind they are summed as others."""
         known: dict[str, Loss] = getattr(self, kind)
         name = name.encode("ascii", "backslashreplace")[:_NAME_BYTES].decode()
         key = name if name in known or len(known) < _MAX_NAMES else _OTHERS
