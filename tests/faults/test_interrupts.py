@@ -80,7 +80,8 @@ class Lines:
         return self._inside if file.startswith(OURS) and not file.startswith(TESTING) else None
 
     def _inside(self, frame: FrameType, event: str, argument: object) -> Any:
-        if event == "line":
+        # Before the first instruction of `__exit__` nothing written in Python can guard a block against an interrupt.
+        if event == "line" and frame.f_code.co_name != "__exit__":
             self.count += 1
             if self.count == self._at:
                 sys.settrace(None)
