@@ -81,7 +81,9 @@ def bars(path: Path) -> list[Bar]:
 def _texts(path: Path) -> tuple[str, str]:
     """A part of a word, and one of a text that crosses words."""
     connection = sqlite3.connect(path)
-    text = str(connection.execute("SELECT text FROM content WHERE role = 'assistant' LIMIT 1 OFFSET 777").fetchone()[0])
+    text = str(
+        connection.execute("SELECT text FROM contents WHERE role = 'assistant' LIMIT 1 OFFSET 777").fetchone()[0]
+    )
     connection.close()
     longest = max(text.split(), key=len)
     return longest[1:].upper(), text[100:130]

@@ -110,41 +110,42 @@ def _step(number: int) -> Iterator[Record]:
         )
 
 
+_IDS = 1 << 32
+"""More ids than the first copy takes in a row."""
+
+
+def _moved(at: int, number: int) -> str:
+    """Return the SQL of a number of a range of contents in a copy."""
+    return f"json_extract(r.value, '$[{at}]')" + (f" + {_IDS * number}" if at else "")
+
+
 def multiply(path: Path, times: int) -> None:
     """Add copies of all calls until there are so many times as many; the last copy is one long session."""
     connection = open_for_writing(path)
     connection.execute("PRAGMA synchronous=OFF")
     connection.execute("PRAGMA cache_size=-400000")
-    calls, contents, nodes = (_highest(connection, table) for table in ("calls", "content", "ctx"))
+    (calls,) = connection.execute("SELECT max(id) FROM calls").fetchone()
     for number in range(1, times):
         connection.execute("BEGIN")
-        _copy_texts(connection, number, contents, nodes)
-        _copy_calls(connection, number, calls, {"ctx": nodes, "output": contents}, is_long=number == times - 1)
+        _copy_texts(connection, number, calls // workload.PER_SESSION, is_long=number == times - 1)
+        _copy_calls(connection, number, calls, is_long=number == times - 1)
         connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
 
 
-def _highest(connection: sqlite3.Connection, table: str) -> int:
-    return int(connection.execute(f"SELECT max(id) FROM {table}").fetchone()[0])
-
-
-def _copy_texts(connection: sqlite3.Connection, number: int, contents: int, nodes: int) -> None:
-    """Questions and answers, each turned by some characters, so that every text is another."""
+def _copy_texts(connection: sqlite3.Connection, number: int, sessions: int, *, is_long: bool) -> None:
+    """Copy all contents, each turned by some characters, so that every text is another."""
     turned = f"substr(text, {number + 1}) || substr(text, 1, {number})"
+    serial = f"dense_rank() OVER (ORDER BY owner) - 1 + {number * sessions}"
+    owner = f"'s:{LONG}'" if is_long else f"'s:{_SESSION}' || printf('%011x', {serial})"
     connection.execute(
-        f"INSERT INTO content SELECT id + {contents * number}, randomblob(32), role, size, data, {turned}"
-        f" FROM content WHERE id <= {contents} AND role IN ('user', 'assistant')"
-    )
-    connection.execute(
-        f"INSERT INTO ctx SELECT id + {nodes * number}, parent, content + {contents * number}, depth FROM ctx"
-        f" WHERE id <= {nodes} AND parent <> 0"
+        f"INSERT INTO contents SELECT id + {_IDS * number}, {owner}, randomblob(16), role, data, {turned}"
+        f" FROM contents WHERE id % {1 << 48} < {_IDS}"
     )
 
 
-def _copy_calls(
-    connection: sqlite3.Connection, number: int, calls: int, refers: Mapping[str, int], *, is_long: bool
-) -> None:
+def _copy_calls(connection: sqlite3.Connection, number: int, calls: int, *, is_long: bool) -> None:
     first, sessions = number * calls, calls // workload.PER_SESSION
     step = f"(id - 1) / {_PER_STEP}"
     later = f"start_ns + {first * workload.STEP_NS}", f"end_ns + {first * workload.STEP_NS}"
@@ -161,7 +162,9 @@ def _copy_calls(
         "request_id": other,
         "attempts": f"replace(attempts, substr(request_id, 5), substr({other}, 5))",
         **dict(zip(("start_ns", "end_ns"), later, strict=True)),
-        **{name: f"{name} + {many * number}" for name, many in refers.items()},
+        **{name: f"{name} + {_IDS * number}" for name in ("request", "output")},
+        "contents": f"(SELECT json_group_array(json_array({', '.join(_moved(at, number) for at in range(3))}))"
+        " FROM json_each(contents) r)",
     }
     _copy(connection, "calls", of_call, f"id <= {calls}")
     serial = f"row_number() OVER (ORDER BY session_id) - 1 + {number * sessions}"

@@ -93,6 +93,7 @@ def erase(
     calls: str | Collection[str] | None = None,
     older_than_ns: int | None = None,
     dry_run: bool = False,
+    vacuum: bool = False,
 ) -> Receipt:
     """Delete what a filter selects from SQLite and Postgres, and from what waits on disk for all stores named.
 
@@ -108,6 +109,8 @@ def erase(
         older_than_ns: Instead of all these: sessions that ended before this Unix time, and calls and other records
             outside of sessions from before it. Nothing of them is remembered.
         dry_run: Delete nothing, and return what would be.
+        vacuum: Write SQLite files anew, so that no byte of what was deleted is in them: without it, pages in use can
+            still have copies of some. It takes as much room again, and writers wait meanwhile.
 
     Raises:
         SettingError: A URL is invalid, a filter is given and no SQLite or Postgres, or nothing says what to delete: an
@@ -141,7 +144,10 @@ def erase(
     return Receipt(
         dry_run=dry_run,
         erased_ns=chosen.scope.erased_ns,
-        stores=[*(_attempt(one, chosen, dry_run=dry_run) for one in able), _attempt(waiting, chosen, dry_run=dry_run)],
+        stores=[
+            *(_attempt(one, chosen, dry_run=dry_run, vacuum=vacuum) for one in able),
+            _attempt(waiting, chosen, dry_run=dry_run),
+        ],
         by_hand={store.name: _by_hand(store, chosen.scope) for store in found if not isinstance(store, SqlStore)},
     )
 
@@ -241,8 +247,9 @@ class _Waiting:
                 with suppress(*NO_RECORD):
                     yield decode(payload)
 
-    def remove(self, scope: DeletionScope, *, dry_run: bool = False) -> DeletionResult:
+    def remove(self, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False) -> DeletionResult:
         """Erase the records of a scope; nothing by age, which is delivered and deleted later."""
+        del vacuum
         if scope.older_than_ns is not None:
             return DeletionResult()
         keys = Counter({record_key(record): 1 for record in self.records() if scope.covers(record)})
@@ -346,11 +353,11 @@ def _errors() -> tuple[type[Exception], ...]:
     return (StoreError, OSError, *driver_errors())
 
 
-def _attempt(store: SqlStore | _Waiting, chosen: _Choice, *, dry_run: bool) -> Erased:
+def _attempt(store: SqlStore | _Waiting, chosen: _Choice, *, dry_run: bool, vacuum: bool = False) -> Erased:
     """Erase what is chosen from a store, or count it."""
     left = [] if store not in chosen.failures else [chosen.failures[store]]
     try:
-        removed = store.remove(chosen.scope, dry_run=dry_run)
+        removed = store.remove(chosen.scope, dry_run=dry_run, vacuum=vacuum)
     except EmptyStoreError:
         return Erased(store=store.name)
     except _errors() as error:

@@ -30,20 +30,20 @@ _REPEATED: Final = {
     **dict.fromkeys(NUMBERED, "printf('%08x', k) || substr({0}, 9)"),
     **dict.fromkeys(SUFFIXED, "{0} || '-' || k"),
     **dict.fromkeys(TIMES, f"{{0}} + k * {ORIGINALS * SECOND}"),
-    "request": "{0}",
-    "ctx": "{0} + k * :nodes",
-    "system": "{0} + k * :contents",
-    "output": "{0} + k * :contents",
+    "request": "{0} + k * :ids",
+    "output": "{0} + k * :ids",
+    "contents": """(SELECT json_group_array(json_array(json_extract(r.value, '$[0]'),
+      json_extract(r.value, '$[1]') + k * :ids, json_extract(r.value, '$[2]') + k * :ids)) FROM json_each({0}) r)""",
 }
 """SQL of a column in copy `k`; columns that are not here stay as they are."""
 _CONTENTS: Final = """
-INSERT INTO content (id, hash, role, size, data, text)
-SELECT id + k * :contents, randomblob(32), role, size, data, text FROM numbers CROSS JOIN content
+INSERT INTO contents (id, owner, hash, role, data, text)
+SELECT id + k * :ids, CASE WHEN owner = 's:' || :single THEN owner
+    ELSE substr(owner, 1, 2) || printf('%08x', k) || substr(owner, 11) END, randomblob(16), role, data, text
+  FROM numbers CROSS JOIN contents
 """
-_NODES: Final = """
-INSERT INTO ctx (id, parent, content, depth)
-SELECT id + k * :nodes, parent + (parent <> 0) * k * :nodes, content + k * :contents, depth FROM numbers CROSS JOIN ctx
-"""
+_IDS: Final = 1 << 32
+"""More ids than the originals take in a row."""
 
 
 def make_sessions(path: Path, calls: int) -> None:
@@ -78,14 +78,12 @@ def _make(path: Path, originals: Iterable[Record], times: int, repeated: Mapping
 
 
 def _repeat(connection: sqlite3.Connection, times: int, repeated: Mapping[str, str]) -> None:
-    largest = {
-        name: connection.execute(f"SELECT max(id) FROM {table}").fetchone()[0]
-        for name, table in (("contents", "content"), ("nodes", "ctx"))
-    }
+    (single,) = connection.execute("SELECT max(session_id) FROM sessions").fetchone()
+    values = {"ids": _IDS, "single": single if repeated["session_id"] == "{0}" else ""}
     connection.execute("CREATE TEMP TABLE numbers (k INTEGER PRIMARY KEY)")
     connection.executemany("INSERT INTO numbers VALUES (?)", [(number,) for number in range(1, times)])
-    for sql in (_CONTENTS, _NODES, *(_rows(connection, table, repeated) for table in _TABLES)):
-        connection.execute(sql, largest)
+    for sql in (_CONTENTS, *(_rows(connection, table, repeated) for table in _TABLES)):
+        connection.execute(sql, values)
 
 
 _TABLES: Final = ("calls", "sessions", "timesteps", "events", "rewards")

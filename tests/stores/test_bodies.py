@@ -18,7 +18,8 @@ def compact(value: object) -> bytes:
 
 def rebuilt(body: bytes, key: str | None = None) -> bytes:
     parts = bodies.split(body, key)
-    known = {part.hash: part.json for part in parts.others}
+    apart = parts.others if parts.system is None else [*parts.others, parts.system]
+    known = {part.hash: part.json for part in apart}
     return bodies.join(parts.skeleton.json, [part.json for part in parts.history], known.__getitem__)
 
 
@@ -60,15 +61,18 @@ def test_the_history_is_shared_by_prefix() -> None:
     assert one.skeleton == two.skeleton
 
 
-def test_system_and_tools_are_named() -> None:
+def test_the_system_prompt_is_apart_from_other_large_values() -> None:
     parts = bodies.split(compact({"system": "s", "tools": [1], "messages": []}), "messages")
-    assert {part.hash: part.json for part in parts.others} == {parts.system: b'"s"', parts.tools: b"[1]"}
+    assert ([part.json for part in parts.others], parts.system and parts.system.json) == ([b"[1]"], b'"s"')
     assert bodies.split(b"{}", None).system is None
 
 
-def test_references_are_what_a_skeleton_needs() -> None:
-    parts = bodies.split(compact({"system": "s", "tools": [1], "schema": "x" * 999, "n": 1}), "messages")
-    assert set(bodies.references(parts.skeleton.json)) == {part.hash for part in parts.others}
+def test_each_of_several_equal_messages_is_a_piece() -> None:
+    turn = [{"role": "user", "content": "next"}, {"role": "assistant", "content": "done"}]
+    first, second = (bodies.split(compact({"messages": turn * times}), "messages").history for times in (2, 3))
+    assert len({part.hash for part in second}) == 6
+    assert [part.hash for part in first] == [part.hash for part in second[:4]]
+    assert all(bodies.is_hash_of(part.hash, part.json) for part in second)
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=60)

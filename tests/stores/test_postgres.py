@@ -57,7 +57,8 @@ def test_the_view_shows_the_messages_by_role(store: Delivery, records: Records) 
 
 
 def test_large_columns_are_compressed_with_lz4(store: Delivery) -> None:
-    sql = "SELECT attcompression FROM pg_attribute WHERE attrelid = 'content'::regclass AND attname IN ('text', 'data')"
+    table = "'contents'::regclass"
+    sql = f"SELECT attcompression FROM pg_attribute WHERE attrelid = {table} AND attname IN ('text', 'data')"
     assert ask(store.url, sql) == [("l",), ("l",)]
 
 
@@ -71,12 +72,14 @@ def test_writers_at_once_lose_nothing_and_do_not_block_each_other_for_ever(
         order = list(range(30)) if number % 2 else list(range(29, -1, -1))
         for start in range(0, 30, 10):
             chosen = order[start : start + 10]
-            delivery.write(*[records.call(call_id=f"{number}-{one}", answer=f"same {one}") for one in chosen])
+            delivery.write(
+                *[records.call(call_id=f"{number}-{one}", answer=f"same {one}", session_id="s") for one in chosen]
+            )
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(4)))
     assert ask(postgres_url, "SELECT count(*) FROM calls") == [(120,)]
-    assert ask(postgres_url, "SELECT count(*) FROM content") == [(32,)]
+    assert ask(postgres_url, "SELECT count(*) FROM contents") == [(32,)]
 
 
 def test_immediate_restarts_lose_and_double_nothing(

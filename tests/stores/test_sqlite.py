@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import sqlite3
@@ -133,16 +134,29 @@ def test_a_separate_system_prompt_comes_first(store: Delivery, path: Path, recor
     ]
 
 
-def test_equal_content_is_stored_once_across_calls_and_processes(
+def test_equal_content_of_a_session_is_stored_once_across_processes(
     path: Path, deliver: Callable[[str], Delivery], records: Records
 ) -> None:
     tools = [{"type": "function", "function": {"name": "f", "description": "d" * 500}}]
     request = Request(body=raw({"messages": [{"role": "user", "content": "same"}], "tools": tools}))
     for _ in range(2):
-        deliver(f"sqlite:///{path}").write(*[records.call(request=request) for _ in range(3)])
+        calls = [records.call(request=request, session_id=one) for one in ("s1", "s1", "s2")]
+        deliver(f"sqlite:///{path}").write(*calls)
     assert ask(path, "SELECT count(*) FROM calls") == [(6,)]
-    assert ask(path, "SELECT count(*) FROM ctx") == [(1,)]
-    assert ask(path, "SELECT count(*) FROM content") == [(4,)]
+    assert ask(path, "SELECT owner, count(*) FROM contents GROUP BY 1") == [("s:s1", 4), ("s:s2", 4)]
+
+
+def test_a_growing_history_is_a_few_ranges(store: Delivery, path: Path, records: Records) -> None:
+    """Of two conversations that take turns, each with a message that it has again and again."""
+    sent: dict[str, list[dict[str, str]]] = {"one": [], "other": []}
+    for turn in range(40):
+        for name, history in sent.items():
+            history += [{"role": "user", "content": "go on"}, {"role": "assistant", "content": f"{name} {turn}"}]
+            store.write(records.call(history, f"{name} {turn + 1}", call_id=f"{name}-{turn}", session_id="s1"))
+    assert ask(path, "SELECT max(json_array_length(contents)) FROM calls") <= [(4,)]
+    found = store.read().call("other-39")
+    assert found is not None
+    assert json.loads(bytes(found.request.body))["messages"] == sent["other"]
 
 
 def test_a_failed_batch_leaves_nothing_behind(store: Delivery, path: Path, records: Records) -> None:
@@ -152,7 +166,7 @@ def test_a_failed_batch_leaves_nothing_behind(store: Delivery, path: Path, recor
     connection.execute(f"PRAGMA max_page_count={connection.execute('PRAGMA page_count').fetchone()[0] + 10}")
     with pytest.raises(StoreError, match="full; make room"):
         store.sink.deliver(calls)
-    assert ask(path, "SELECT count(*) FROM calls") == ask(path, "SELECT count(*) FROM content") == [(0,)]
+    assert ask(path, "SELECT count(*) FROM calls") == ask(path, "SELECT count(*) FROM contents") == [(0,)]
     connection.execute("PRAGMA max_page_count=1000000")
     store.sink.deliver(calls)
     assert ask(path, "SELECT count(*) FROM calls") == [(20,)]

@@ -39,9 +39,10 @@ _NOTHING: Final = "nothing can be deleted there: what it was sent cannot be take
 @selecting
 @click.option("--older-than", "older_ns", type=MOMENT, metavar="TIME", help="What ended before: 30d, 12h, ISO 8601.")
 @click.option("--dry-run", is_flag=True, help="Delete nothing; show what would be deleted.")
+@click.option("--vacuum", is_flag=True, help="Write SQLite files anew, so that no copy of a byte is left in them.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @reading
-def delete_command(
+def delete_command(  # noqa: PLR0913, PLR0917 - one for each option
     context: CommandContext,
     which: CallFilter,
     ids: Sequence[str],
@@ -49,13 +50,14 @@ def delete_command(
     calls: Sequence[str],
     older_ns: int | None,
     dry_run: bool,
+    vacuum: bool,
     yes: bool,
 ) -> None:
     """Erase sessions and calls from SQLite and Postgres, and from what waits for any store given on disk.
 
     A session (its id or a unique prefix) that fits the filters goes with its calls, steps, events, messages and
     rewards, each call that fits by itself; with a filter for calls (--model, --error, --text, ...) only calls go.
-    Content goes that nothing else refers to. What arrives later of what was erased is not stored, except for
+    What arrives later of what was erased is not stored, except for
     --older-than, which takes sessions by their end. For other stores it prints what to run. Exit code 1 if something is
     left, or no store has or had a given id; 0 with a receipt where nothing fits the filters.
     """
@@ -72,6 +74,7 @@ def delete_command(
     except store_errors() as error:
         context.fail(error_text(error))
     act = partial(erase, context.store, which, sessions=chosen or None, calls=single or None, older_than_ns=older_ns)
+    act = partial(act, vacuum=vacuum)
     try:
         _delete(context, act, dry_run=dry_run, yes=yes)
     except SettingError as error:

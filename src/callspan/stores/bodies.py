@@ -1,7 +1,8 @@
 """Bodies: a request or response split into pieces that are stored once, and joined again.
 
-The growing history of a request becomes a chain of pieces, large values become pieces of their own, the
-rest stays in a small skeleton that is itself a piece. Everything is exact: each piece keeps its JSON bytes.
+Each message of a request and each large value becomes a piece, the rest stays in a small skeleton that is itself a
+piece. Everything is exact: each piece keeps its JSON bytes. A message that a history has several times is a piece each
+time, so that a history that grows by some messages refers to the pieces of the one before it, and to a few more.
 Next to a piece is its human-readable text, the same for every provider, for search and SQL queries.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -21,6 +23,8 @@ from callspan.record.codec import encode_json
 from callspan.record.plain_json import plain
 
 _INLINE_BYTES: Final = 256
+_HASH_BYTES: Final = 16
+_ANSWER: Final = b"answer"
 _LIFTED_CHARACTERS: Final = 16
 _BEGINNING: Final = 40
 """Length of the prefix of a text that is searched for first."""
@@ -78,10 +82,10 @@ class Stored(NamedTuple):
 
 
 class Piece(msgspec.Struct, gc=False):
-    """One value, stored once for all records that refer to it."""
+    """One value, stored once for all calls of its owner that refer to it."""
 
     hash: bytes
-    """SHA-256 of the exact JSON."""
+    """The beginning of the SHA-256 of the exact JSON, then what tells equal messages of a history apart."""
     json: bytes
     role: str | None = None
     """Role of the message; empty: as in the JSON; None if the piece is not a message."""
@@ -96,15 +100,24 @@ class Parts(msgspec.Struct, frozen=True, gc=False):
     history: list[Piece]
     """Messages in order; the next call usually begins with the same ones."""
     others: list[Piece]
-    """Large values of the body: tools, system, schemas."""
-    system: bytes | None
-    """Hash of the system prompt given apart from the messages."""
-    tools: bytes | None
+    """Large values of the body: tools, schemas."""
+    system: Piece | None
+    """The system prompt given apart from the messages."""
 
 
 def piece(json: bytes, role: str | None = None) -> Piece:
     """Return the piece that holds this JSON."""
     return Piece(_digest(json), json, role)
+
+
+def answer_piece(json: bytes) -> Piece:
+    """Return the piece of an answer, which is none of the request, even if that has the same JSON."""
+    return Piece(_digest(json) + _ANSWER, json, "assistant")
+
+
+def is_hash_of(found: bytes, json: bytes) -> bool:
+    """Return whether a piece with this hash holds this JSON."""
+    return found[:_HASH_BYTES] == _digest(json)
 
 
 def _piece_again(json: bytes, role: str | None = None) -> Piece:
@@ -113,7 +126,7 @@ def _piece_again(json: bytes, role: str | None = None) -> Piece:
 
 
 def _digest(json: bytes) -> bytes:
-    return hashlib.sha256(json).digest()
+    return hashlib.sha256(json).digest()[:_HASH_BYTES]
 
 
 _known_digest = lru_cache(_KNOWN_ENTRIES)(_digest)
@@ -124,7 +137,7 @@ def split(body: bytes, message_key: str | None) -> Parts:
     try:
         fields = _raw_object.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Parts(_skeleton([("", "text", msgspec.Raw(body))]), [], [], None, None)
+        return Parts(_skeleton([("", "text", msgspec.Raw(body))]), [], [], None)
     key = message_key or next((name for name in _HISTORY_KEYS if name in fields), None)
     skeleton: _Skeleton = []
     history: list[Piece] = []
@@ -132,7 +145,7 @@ def split(body: bytes, message_key: str | None) -> Parts:
     for name, value in fields.items():
         raw = bytes(value)
         if name == key and raw[:1] == b"[":
-            history = [_piece_again(bytes(item), _FROM_JSON) for item in _raw_array.decode(raw)]
+            history = _each_once([_piece_again(bytes(item), _FROM_JSON) for item in _raw_array.decode(raw)])
             skeleton.append((name, "history", msgspec.Raw(b"null")))
         elif name == key and raw[:1] == b'"':
             history = [piece(raw, "user")]
@@ -142,9 +155,29 @@ def split(body: bytes, message_key: str | None) -> Parts:
             skeleton.append((name, "piece", msgspec.Raw(msgspec.json.encode(others[name].hash.hex()))))
         else:
             skeleton.append((name, "value", value))
-    system = next((part.hash for name, part in others.items() if name in _SYSTEM_KEYS), None)
-    tools = others["tools"].hash if "tools" in others else None
-    return Parts(_skeleton(skeleton), history, list(others.values()), system, tools)
+    system = next((others.pop(name) for name in _SYSTEM_KEYS if name in others), None)
+    return Parts(_skeleton(skeleton), history, [*others.values()], system)
+
+
+def _each_once(history: list[Piece]) -> list[Piece]:
+    """Have each of several equal messages be a piece of its own, and a small one another piece behind another message.
+
+    So the pieces of a history that grows follow each other, also where several histories have the same small messages.
+    """
+    before = b""
+    for part in history:
+        own = part.hash
+        if len(part.json) <= _INLINE_BYTES:
+            part.hash += before[:4]
+        before = own
+    if len({part.hash for part in history}) < len(history):
+        numbers = Counter[bytes]()
+        for part in history:
+            number = numbers[part.hash]
+            numbers[part.hash] += 1
+            if number:
+                part.hash += number.to_bytes(4, "big")
+    return history
 
 
 def join(skeleton: bytes, history: Sequence[bytes], find: Callable[[bytes], bytes]) -> bytes:
@@ -165,12 +198,6 @@ def join(skeleton: bytes, history: Sequence[bytes], find: Callable[[bytes], byte
         else:
             fields[name] = value
     return msgspec.json.encode(fields)
-
-
-def references(skeleton: bytes) -> list[bytes]:
-    """Return the hashes of the pieces a skeleton refers to, in addition to its history."""
-    found = _skeletons.decode(skeleton)
-    return [bytes.fromhex(msgspec.json.decode(value, type=str)) for _, kind, value in found if kind == "piece"]
 
 
 def to_row(part: Piece) -> Stored:

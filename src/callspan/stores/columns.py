@@ -13,8 +13,8 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 PICO: Final = Decimal(10) ** 12
 """Picodollars in a dollar."""
-REFERENCES: Final = ("request", "ctx", "system", "tools", "output")
-"""Columns of `calls` that refer to contents; `ctx` refers to the last node of the history's chain."""
+REFERENCES: Final = ("request", "output", "contents")
+"""Columns of `calls` that refer to contents, by their ids or ranges of them, see `callspan.stores.contents`."""
 STORED: Final = "stored_ns"
 """Column of every table of SQLite and Postgres: when the row was last written, by the store's own clock. No field of a
 record has it."""

@@ -77,7 +77,7 @@ def prepared(call: CallRecord) -> Prepared:
     """Return the row of a call and the pieces of its bodies."""
     sent, answer = bodies_of(call)
     parts = bodies.split(sent, message_key(call.api)) if sent else None
-    return Prepared(cells_of(call), parts, bodies.piece(answer, "assistant") if answer else None)
+    return Prepared(cells_of(call), parts, bodies.answer_piece(answer) if answer else None)
 
 
 def _derived(record: CallRecord) -> tuple[Cell, ...]:
@@ -129,7 +129,10 @@ def text_of(api: str, request: bytes, response: bytes) -> str:
     found: list[str | None] = []
     if request:
         parts = bodies.split(request, message_key(api))
-        found += [bodies.to_row(part).text for part in (*parts.others, *parts.history)]
+        found += [
+            bodies.to_row(part).text
+            for part in (*([] if parts.system is None else [parts.system]), *parts.others, *parts.history)
+        ]
     if response:
         found.append(bodies.to_row(bodies.piece(response, "assistant")).text)
     return "\n".join(text for text in found if text is not None)

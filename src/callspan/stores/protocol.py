@@ -288,11 +288,11 @@ class SqlStore(Store):
         """
         return cast("Reader", self.load(self.reader_type)(self.place, wait_s))
 
-    def remove(self, scope: DeletionScope, *, dry_run: bool = False) -> DeletionResult:
-        """Delete the records of a scope, and what only they refer to; `dry_run`: count them. Raises as `reader`."""
+    def remove(self, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False) -> DeletionResult:
+        """Delete the records of a scope; `dry_run`: count them; `vacuum`: rewrite a file. Raises as `reader`."""
         remove = late_attribute("callspan.stores.removal:remove")
         with closing(self.load(self.database_type)(self.place)) as database:
-            return cast("DeletionResult", remove(database, scope, dry_run=dry_run))
+            return cast("DeletionResult", remove(database, scope, dry_run=dry_run, vacuum=vacuum))
 
     def retain(self, keep: Keep) -> Iterator[int]:
         """Delete what is old, in batches; yield how many records each changed. Raises as `reader`."""

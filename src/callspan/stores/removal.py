@@ -1,31 +1,30 @@
-"""Removal: deletes records from SQLite and Postgres, by their ids or by age, and the contents that no call needs."""
+"""Removal: deletes records from SQLite and Postgres, by their ids or by age, with the contents of what is deleted."""
 
 # ruff: noqa: S608 - only our own names and conditions are put into SQL; values are parameters
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final, NamedTuple, Protocol, cast
+from functools import partial
+from typing import Any, Final, NamedTuple, Protocol
 
-from callspan.formatting import plural
 from callspan.record.content_level import at_level
 from callspan.record.events import Record
 from callspan.stores.aggregates import is_gone
 from callspan.stores.base import DeletionResult, DeletionScope
-from callspan.stores.bodies import DAMAGE, from_row, references
 from callspan.stores.columns import CONTENTS, REFERENCES, TABLES, Table
+from callspan.stores.contents import owner_of, trim
 from callspan.stores.erased import TARGET, digest_of_id, digests
 from callspan.stores.payloads import cells_of
 from callspan.stores.sql_reader import ExactCalls
 from callspan.stores.sql_rewards import CALL_IDS
 
-_LOGGER: Final = logging.getLogger("callspan")
-_SESSIONS_AT_ONCE, _CALLS_AT_ONCE, _ROWS_AT_ONCE = 100, 1_000, 100
-"""What a transaction of a deletion by age takes, and of one that takes only contents."""
+_SESSIONS_AT_ONCE, _CALLS_AT_ONCE, _ROWS_AT_ONCE = 100, 2_000, 100
+"""What a transaction of a deletion takes, and of one that takes only contents."""
+_CONTENT: Final = "contents"
 _GONE: Final = ("gone_sessions", "gone_calls")
 """Temporary tables with the ids of what is to be deleted."""
 _SESSION: Final = "session_id IN (SELECT id FROM gone_sessions)"
@@ -52,6 +51,7 @@ _CHOSEN: Final = {
     "sessions": _SESSION,
 }
 """Conditions by table, in the order of deletion: who is killed finds the rest by the rows of sessions and calls."""
+_ADD_CALLS: Final = f"INSERT INTO gone_calls SELECT call_id FROM calls WHERE {_SESSION} ON CONFLICT DO NOTHING"
 _RUNS: Final = "c.outcome IN ('started', 'in_progress')"
 _ENDED: Final = "coalesce(s.end_ns, s.start_ns)"
 _OLD_SESSIONS: Final = f"""
@@ -74,19 +74,14 @@ _OLD_OTHERS: Final = {
 _LIVING: Final = f"""
 SELECT s.session_id, s.host, s.pid FROM sessions s
  WHERE s.end_ns IS NULL AND s.host = :host AND {_ENDED} < :before AND s.seen_ns < :quiet"""
-_LIVE_CHAINS: Final = """
-INSERT INTO live_ctx
-WITH RECURSIVE up (id) AS (
-  SELECT ctx FROM calls WHERE ctx IS NOT NULL
-  UNION SELECT x.parent FROM up JOIN ctx x ON x.id = up.id WHERE x.parent <> {no_parent})
-SELECT id FROM up"""
-_LIVE_CONTENT: Final = """
-INSERT INTO live
-SELECT request FROM calls WHERE request IS NOT NULL
-UNION SELECT system FROM calls WHERE system IS NOT NULL
-UNION SELECT tools FROM calls WHERE tools IS NOT NULL
-UNION SELECT output FROM calls WHERE output IS NOT NULL
-UNION SELECT x.content FROM ctx x JOIN live_ctx l ON l.id = x.id"""
+_CONTENTS: Final = (
+    "DELETE FROM contents WHERE owner IN (SELECT 's:' || id FROM gone_sessions)",
+    "DELETE FROM contents WHERE owner IN (SELECT 'c:' || id FROM gone_calls)",
+)
+_BESIDE: Final = f"""
+SELECT DISTINCT session_id FROM calls WHERE {_CALL} AND session_id IS NOT NULL
+   AND session_id NOT IN (SELECT id FROM gone_sessions)"""
+"""Sessions that stay, or go later, and lose calls."""
 _TO_REDUCE: Final = """
 SELECT * FROM {table} WHERE {key} IN (
   SELECT {key} FROM {table} WHERE {key} > :last AND ({full}) AND ({chosen}) ORDER BY {key} LIMIT :most)
@@ -118,13 +113,6 @@ class Result(Protocol):
 class Database(Protocol):
     """What SQLite and Postgres differ in. A connection of its own."""
 
-    no_parent: str
-    """SQL of the parent of the first node of a chain."""
-    content_id: str
-    """The column of `content` that others refer to."""
-    key_type: str
-    """The type of that column."""
-
     @property
     def reader(self) -> ExactCalls:
         """A reader over the same connection."""
@@ -138,34 +126,60 @@ class Database(Protocol):
     def transaction(self) -> AbstractContextManager[object]:
         """Commit the block's writes, or roll them back. One process at a time is in such a block."""
 
-    def left(self, data: object) -> bytes | None:
-        """Return the JSON in the column `data` of `content`."""
+    def finish(self, *, vacuum: bool = False) -> str | None:
+        """Have what was deleted leave the disk, with `vacuum` also the copies in pages in use.
 
-    def finish(self) -> str | None:
-        """Have what was deleted leave the disk; return why it could not, None if it could or the server does it."""
+        Return why it could not; None if it could, or if the server does it.
+        """
 
 
-def remove(database: Database, scope: DeletionScope, *, dry_run: bool = False) -> DeletionResult:
+def remove(database: Database, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False) -> DeletionResult:
     """Delete what was chosen, and remember its ids; or everything old, in batches. `dry_run`: only count it."""
+    counts = Counter[str]()
     if scope.older_than_ns is not None:
-        counts = Counter[str]()
         keep = Keep(scope.older_than_ns, scope.older_than_ns)
         for some in _old(database, keep.before_ns or 0, keep.quiet_ns, dry_run=dry_run):
             counts += some
-    else:
+    elif dry_run:
         with database.transaction():
-            _temporary(database, *_GONE)
-            for name, ids in zip(_GONE, (scope.sessions, scope.calls), strict=True):
-                database.add(f"INSERT INTO {name} VALUES (?)", [(one,) for one in ids])
-            _add_calls_of_sessions(database)
-            if not dry_run:
-                _remember(database, scope)
-            counts = _take(database, dry_run=dry_run)
+            _choose(database, scope.sessions, scope.calls)
+            database.run(_ADD_CALLS)
+            counts = _take(database, dry_run=True)
+    else:
+        for some in _chosen(database, scope):
+            counts += some
     numbers: dict[str, Any] = {table.name: counts[table.name] for table in TABLES.values()}
     if dry_run:
         return DeletionResult(**numbers)
-    contents = _sweep(database)
-    return DeletionResult(**numbers, contents=contents, left=database.finish())
+    return DeletionResult(**numbers, contents=counts[_CONTENT], left=database.finish(vacuum=vacuum))
+
+
+def _chosen(database: Database, scope: DeletionScope) -> Iterator[Counter[str]]:
+    """Delete what was chosen, in transactions of some calls each; yield what each took."""
+    with database.transaction():
+        _remember(database, digests(scope), scope.erased_ns)
+    calls, sessions = sorted(scope.calls), sorted(scope.sessions)
+    for start in range(0, len(calls), _CALLS_AT_ONCE):
+        with database.transaction():
+            _choose(database, (), calls[start : start + _CALLS_AT_ONCE])
+            _remember_others(database, scope.erased_ns)
+            some = _take(database)
+        yield some
+    for start in range(0, len(sessions), _SESSIONS_AT_ONCE):
+        is_left = True
+        while is_left:
+            with database.transaction():
+                _choose(database, sessions[start : start + _SESSIONS_AT_ONCE])
+                is_left = _add_calls_of_sessions(database)
+                _remember_others(database, scope.erased_ns)
+                some = _take(database, finally_sessions=not is_left)
+            yield some
+
+
+def _choose(database: Database, sessions: Collection[str], calls: Collection[str] = ()) -> None:
+    _temporary(database, *_GONE)
+    for name, ids in zip(_GONE, (sessions, calls), strict=True):
+        database.add(f"INSERT INTO {name} VALUES (?)", [(one,) for one in ids])
 
 
 def retain(database: Database, keep: Keep) -> Iterator[int]:
@@ -180,7 +194,6 @@ def retain(database: Database, keep: Keep) -> Iterator[int]:
             changed += number
             yield number
     if changed:
-        _sweep(database)
         database.finish()
 
 
@@ -199,8 +212,10 @@ def _old(database: Database, before_ns: int, quiet_ns: int, *, dry_run: bool = F
             found = 0
             for name, sql, limit in zip(_GONE, (_OLD_SESSIONS, _OLD_CALLS), limits, strict=True):
                 found += database.run(f"INSERT INTO {name} {sql}{limit}", values).rowcount
-            _add_calls_of_sessions(database)
-            counts = _take(database, dry_run=dry_run)
+            is_left = not dry_run and _add_calls_of_sessions(database)
+            if dry_run:
+                database.run(_ADD_CALLS)
+            counts = _take(database, dry_run=dry_run, finally_sessions=not is_left)
         yield counts
         if not found or dry_run:
             return
@@ -212,13 +227,31 @@ def _take_others(database: Database, values: Mapping[str, object], *, dry_run: b
     })  # fmt: skip
 
 
-def _take(database: Database, *, dry_run: bool) -> Counter[str]:
-    """Delete, or count, what is in the tables of what goes."""
-    return Counter({table: _delete(database, table, chosen, {}, dry_run=dry_run) for table, chosen in _CHOSEN.items()})
+def _take(database: Database, *, dry_run: bool = False, finally_sessions: bool = True) -> Counter[str]:
+    """Delete, or count, what is in the tables of what goes; the sessions themselves with the last of their calls."""
+    beside = [] if dry_run else [str(row[0]) for row in database.run(_BESIDE).fetchall()]
+    if not finally_sessions:
+        # Their contents go with the sessions.
+        beside = []
+        database.run("DELETE FROM gone_sessions")
+    counts = Counter({
+        table: _delete(database, table, chosen, {}, dry_run=dry_run) for table, chosen in _CHOSEN.items()
+    })  # fmt: skip
+    if not dry_run:
+        counts[_CONTENT] = sum(database.run(sql).rowcount for sql in _CONTENTS)
+        counts[_CONTENT] += sum(trim(partial(_rows, database), owner_of("", session_id)) for session_id in beside)
+    return counts
 
 
-def _add_calls_of_sessions(database: Database) -> None:
-    database.run(f"INSERT INTO gone_calls SELECT call_id FROM calls WHERE {_SESSION} ON CONFLICT DO NOTHING")
+def _rows(database: Database, sql: str, values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
+    found = database.run(sql, values)
+    return found.fetchall() if sql.startswith("SELECT") else []
+
+
+def _add_calls_of_sessions(database: Database) -> bool:
+    """Add calls of the sessions that go to those that go; return whether there are more of them."""
+    found = database.run(f"{_ADD_CALLS.replace(' ON CONFLICT', f' LIMIT {_CALLS_AT_ONCE} ON CONFLICT')}").rowcount
+    return found >= _CALLS_AT_ONCE
 
 
 def _delete(database: Database, table: str, condition: str, values: Mapping[str, object], *, dry_run: bool) -> int:
@@ -227,9 +260,9 @@ def _delete(database: Database, table: str, condition: str, values: Mapping[str,
     return database.run(f"DELETE FROM {table} WHERE {condition}", values).rowcount
 
 
-def _temporary(database: Database, *tables: str, kind: str = "text") -> None:
+def _temporary(database: Database, *tables: str) -> None:
     for name in tables:
-        database.run(f"CREATE TEMP TABLE IF NOT EXISTS {name} (id {kind} PRIMARY KEY)")
+        database.run(f"CREATE TEMP TABLE IF NOT EXISTS {name} (id text PRIMARY KEY)")
         database.run(f"DELETE FROM {name}")
 
 
@@ -240,45 +273,17 @@ def _note_living(database: Database, values: Mapping[str, object]) -> None:
     database.add("INSERT INTO living VALUES (?)", living)
 
 
-def _remember(database: Database, scope: DeletionScope) -> None:
-    """Remember the ids of what is erased."""
+def _remember_others(database: Database, erased_ns: int) -> None:
+    """Remember the other ids of what is erased."""
     others = [digest_of_id("call", str(row[0])) for row in database.run(_OTHER_IDS).fetchall()]
     others += [digest_of_id(TARGET, str(row[0])) for row in database.run(_TARGETS).fetchall()]
+    calls = [digest_of_id("call", str(row[0])) for row in database.run("SELECT id FROM gone_calls").fetchall()]
+    _remember(database, {*others, *calls}, erased_ns)
+
+
+def _remember(database: Database, erased: Collection[bytes], erased_ns: int) -> None:
     sql = "INSERT INTO erased (id, time_ns) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET time_ns = excluded.time_ns"
-    database.add(sql, [(found, scope.erased_ns) for found in {*digests(scope), *others}])
-
-
-def _sweep(database: Database) -> int:
-    """Delete chain nodes and contents that no call refers to; return the number of contents."""
-    with database.transaction():
-        _temporary(database, "live_ctx", "live", kind=database.key_type)
-        database.run(_LIVE_CHAINS.format(no_parent=database.no_parent))
-        database.run(_LIVE_CONTENT)
-        key = database.content_id
-        sql = f"SELECT role, text, data FROM content WHERE {key} IN (SELECT request FROM calls)"
-        others = _referred(database, database.run(sql).fetchall())
-        found = f"INSERT INTO live SELECT {key} FROM content WHERE hash = ? ON CONFLICT DO NOTHING"
-        database.add(found, [(one,) for one in others])
-        database.run("DELETE FROM ctx WHERE id NOT IN (SELECT id FROM live_ctx)")
-        return database.run(f"DELETE FROM content WHERE {key} NOT IN (SELECT id FROM live)").rowcount
-
-
-def _referred(database: Database, skeletons: Sequence[Sequence[object]]) -> set[bytes]:
-    """Return the hashes of the contents that skeletons refer to.
-
-    A skeleton that is damaged refers to none: no reader can read its request any more. It is logged.
-    """
-    found, damaged = set(), 0
-    for role, text, data in cast("Sequence[tuple[str | None, str | None, object]]", skeletons):
-        try:
-            found.update(references(from_row(role, text, database.left(data))))
-        except DAMAGE:  # noqa: PERF203 - of each its own
-            damaged += 1
-    if damaged:
-        _LOGGER.warning(
-            "%s cannot be read: damaged; the contents that only they refer to are deleted", plural(damaged, "request")
-        )
-    return found
+    database.add(sql, [(found, erased_ns) for found in erased])
 
 
 def _reduced(database: Database, before_ns: int, quiet_ns: int) -> Iterator[int]:
@@ -299,8 +304,20 @@ def _reduced(database: Database, before_ns: int, quiet_ns: int) -> Iterator[int]
             with database.transaction():
                 rows = list(database.reader.keyed_records(table, sql, {**values, "last": last}))
                 number = sum(_reduce(database, table, key, record) for key, record in rows)
+                if table.kind == "call":
+                    _trim(database, [key for key, _ in rows])
             yield number
             last = rows[-1][0] if rows else None
+
+
+def _trim(database: Database, calls: Collection[str]) -> None:
+    """Delete the contents of calls that do not refer to them any more."""
+    owners = set[str]()
+    for call_id in calls:
+        row = database.run("SELECT session_id FROM calls WHERE call_id = :id", {"id": call_id}).fetchall()[0]
+        owners.add(owner_of(call_id, row[0]))
+    for owner in owners:
+        trim(partial(_rows, database), owner)
 
 
 def _reduce(database: Database, table: Table, key: str, record: Record | None) -> bool:

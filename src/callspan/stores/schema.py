@@ -60,8 +60,8 @@ _FORMS: Final[dict[Dialect, Mapping[Form, str]]] = {
 }
 """The SQL types of the columns of each form."""
 _CONTENTS: Final[dict[Dialect, Mapping[str, str]]] = {
-    "sqlite": dict.fromkeys(REFERENCES, "INTEGER"),
-    "postgres": dict.fromkeys(REFERENCES, "bytea"),
+    "sqlite": dict(zip(REFERENCES, ("INTEGER", "INTEGER", "TEXT"), strict=True)),
+    "postgres": dict(zip(REFERENCES, ("bigint", "bigint", "jsonb"), strict=True)),
     "clickhouse": dict.fromkeys(("request", "response"), f"String {_JSON_CODEC}"),
 }
 """The columns of `calls` that have, or refer to, its contents."""

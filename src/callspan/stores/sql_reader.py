@@ -42,6 +42,7 @@ from callspan.stores.base import (
     Times,
 )
 from callspan.stores.columns import CALLS, PICO, SESSIONS, TABLES, TIMESTEPS, Table
+from callspan.stores.contents import ranges_in
 from callspan.stores.erased import digest_of_id
 from callspan.stores.filters import checked_groupings, keyed, positions
 from callspan.stores.history import follow
@@ -54,6 +55,8 @@ _TIMES: Final = {"since_ns": "s.start_ns >= :since_ns", "until_ns": "s.start_ns 
 _READ_AT_ONCE: Final = 500
 """Calls per query of whole rows."""
 _IDS_AT_ONCE: Final = 20_000
+_RANGES_AT_ONCE: Final = 100
+_ENDS: Final = ("first", "last")
 _AT_ONCE: Final = 200
 """Sessions per query: what one has read of them the next one finds in SQLite's memory."""
 _ANNOUNCES_ANOTHER: Final = f"""
@@ -133,9 +136,12 @@ class SqlReader(SqlCourses):
     _in_sessions = "c.session_id IN (SELECT s.session_id FROM sessions s WHERE {condition})"
     """SQL condition that the session of call `c` matches a condition."""
 
+    _ids_as_list: str
+    """SQL for the ids of a group of contents `t`."""
+    _refers_to_one: str
+    """SQL condition that a call `k` refers to one of these ids of a row `h`."""
+
     _metadata: filters.MetadataSql
-    _content_id = "hash"
-    """The column of `content` that others refer to."""
 
     @abstractmethod
     def close(self) -> None:
@@ -354,16 +360,19 @@ class SqlReader(SqlCourses):
         rows_of = cast("Iterator[tuple[Any, ...]]", self._tuples(sql, **values))
         return {tuple(row[:-3]): Latencies(*row[-3:]) for row in rows_of}
 
-    def _content(self, column: str, value: object) -> bytes:
-        """Return the exact JSON of the content whose column has this value. Raises KeyError if it does not exist."""
-        sql = f"SELECT hash, role, text, data FROM content WHERE {column} = :value"
-        row = next(iter(self._rows(sql, value=value)), None)
-        if row is None:
-            raise KeyError(value)
-        return self._json_of(row)
+    def _contents(self, ids: Sequence[tuple[int, int]]) -> dict[int, tuple[bytes, bytes]]:
+        """Return the hash and the exact JSON of the contents in these ranges of ids, by id."""
+        found: dict[int, tuple[bytes, bytes]] = {}
+        for start in range(0, len(ids), _RANGES_AT_ONCE):
+            some = [*enumerate(ids[start : start + _RANGES_AT_ONCE])]
+            where = " OR ".join(f"id BETWEEN :first{number} AND :last{number}" for number, _ in some)
+            names = {f"{name}{number}": one for number, pair in some for name, one in zip(_ENDS, pair, strict=True)}
+            for row in self._rows(f"SELECT id, hash, role, text, data FROM contents WHERE {where}", **names):
+                found[cast("int", row["id"])] = bytes(cast("bytes", row["hash"])), self._json_of(row)
+        return found
 
     def _json_of(self, row: Values) -> bytes:
-        """Return the exact JSON of a row of `content`."""
+        """Return the exact JSON of a row of `contents`."""
         return bodies.from_row(
             cast("str | None", row["role"]), cast("str | None", row["text"]), self._left(row["data"])
         )
@@ -372,22 +381,6 @@ class SqlReader(SqlCourses):
     def _left(data: object) -> bytes | None:
         """Return the JSON in the column `data`."""
         return data.encode() if isinstance(data, str) else cast("bytes | None", data)
-
-    def _request_messages(self, row: Values) -> list[bytes]:
-        """Return the exact JSON of each message of a request, in order. Raises KeyError if one does not exist."""
-        if row["ctx"] is None:
-            return []
-        sql = f"""
-            WITH RECURSIVE up (parent, content, depth) AS (
-              SELECT parent, content, depth FROM ctx WHERE id = :node
-              UNION ALL SELECT x.parent, x.content, x.depth FROM up JOIN ctx x ON x.id = up.parent)
-            SELECT t.hash, t.role, t.text, t.data, up.depth
-              FROM up LEFT JOIN content t ON t.{self._content_id} = up.content ORDER BY up.depth"""
-        found = list(self._rows(sql, node=row["ctx"]))
-        # A message that does not exist has a row too: without it the last ones could be missing unnoticed.
-        if not found or found[-1]["depth"] != len(found) - 1 or any(one["hash"] is None for one in found):
-            raise KeyError(row["ctx"])
-        return [self._json_of(one) for one in found]
 
     def _where(self, which: CallFilter) -> tuple[str, dict[str, object]]:
         """Return the condition on calls `c`, and its parameters."""
@@ -405,14 +398,14 @@ class SqlReader(SqlCourses):
     def _text_condition(self) -> str:
         """Return the condition that a message of call `c` contains `:text`."""
         contains = self._contains.format(text="t.text", part=":text")
+        of_session = "k.session_id = substr(h.owner, 3)"
         return f"""c.call_id IN (
-            WITH RECURSIVE found (id) AS (
-              SELECT t.{self._content_id} FROM content t WHERE t.role IS NOT NULL AND {contains}),
-            hit (id) AS (
-              SELECT x.id FROM ctx x WHERE x.content IN (SELECT id FROM found)
-              UNION SELECT x.id FROM hit JOIN ctx x ON x.parent = hit.id)
-            SELECT f.call_id FROM calls f WHERE f.output IN (SELECT id FROM found)
-              OR f.system IN (SELECT id FROM found) OR f.ctx IN (SELECT id FROM hit))"""
+            WITH hit AS MATERIALIZED (
+              SELECT t.owner, {self._ids_as_list} AS ids FROM contents t WHERE t.role IS NOT NULL AND {contains}
+               GROUP BY t.owner)
+            SELECT substr(owner, 3) FROM hit WHERE owner >= 'c:' AND owner < 'c;'
+            UNION ALL SELECT k.call_id FROM hit h JOIN calls k ON {of_session} AND h.owner >= 's:'
+             WHERE {self._refers_to_one})"""
 
     def _call_of(self, row: Values, content: Content = "all") -> CallRecord:
         """Return the call of a row, with these bodies and its conversation."""
@@ -436,17 +429,19 @@ class SqlReader(SqlCourses):
         if row["request"] is None:
             return None
         try:
-            skeleton = self._content(self._content_id, row["request"])
-            return msgspec.Raw(
-                bodies.join(skeleton, self._request_messages(row), lambda found: self._content("hash", found))
-            )
+            ranges, request, output = ranges_in(row["contents"]), cast("int", row["request"]), row["output"]
+            found = self._contents([(request, request), *((first, last) for _, first, last in ranges)])
+            sent = [range(first, last + 1) for at, first, last in ranges if at >= 0 and first != output]
+            history = [found[one][1] for one in chain.from_iterable(sent)]
+            return msgspec.Raw(bodies.join(found[request][1], history, dict(found.values()).__getitem__))
         except KeyError:
             return None
 
     def _response_body(self, row: Values) -> msgspec.Raw | None:
         """Return the body; None if there is none, or if it was deleted in between."""
         try:
-            return None if row["output"] is None else msgspec.Raw(self._content(self._content_id, row["output"]))
+            output = cast("int | None", row["output"])
+            return None if output is None else msgspec.Raw(self._contents([(output, output)])[output][1])
         except KeyError:
             return None
 

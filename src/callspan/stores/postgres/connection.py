@@ -20,6 +20,8 @@ from callspan.stores.schema import relations, remedy, statements
 
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
 _LOCK: Final = 0x43535031
+REMOVAL_LOCK: Final = 0x43535032
+"""Key of the advisory lock that writers share, and that a deletion takes for itself."""
 _CONNECT: Final = {
     "connect_timeout": "10",
     # Detects a dead connection within a minute; the system's defaults take hours.

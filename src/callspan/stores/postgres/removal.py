@@ -11,19 +11,15 @@ from psycopg.types.string import TextLoader
 
 from callspan.safe_urls import safe_name
 from callspan.stores.base import check_layout
-from callspan.stores.postgres.connection import connect, explaining, layout, to_query
+from callspan.stores.postgres.connection import REMOVAL_LOCK, connect, explaining, layout, to_query
 from callspan.stores.postgres.store import WritersReader, storable
 
-_NO_WRITER: Final = "LOCK TABLE content, ctx IN SHARE ROW EXCLUSIVE MODE"
-"""Waits for the writers, who lock the contents before anything else, and for other removals."""
+_NO_WRITER: Final = f"SELECT pg_advisory_xact_lock({REMOVAL_LOCK})"
+"""Waits for the writers, who take the same lock shared before anything else, and for other removals."""
 
 
 class PostgresDatabase:
     """The database of `callspan.stores.removal`. Raises StoreError if there are no tables, else psycopg.Error."""
-
-    no_parent = "''::bytea"
-    content_id = "hash"
-    key_type = "bytea"
 
     def __init__(self, url: str) -> None:
         """Connect."""
@@ -59,12 +55,9 @@ class PostgresDatabase:
             self.run(_NO_WRITER)
             yield
 
-    def left(self, data: object) -> bytes | None:
-        """Return the JSON in the column `data`."""
-        return cast("bytes | None", data)
-
-    def finish(self) -> None:
+    def finish(self, *, vacuum: bool = False) -> None:
         """Do nothing: the server gives the space back."""
+        del vacuum
 
     def close(self) -> None:
         """Close the connection."""

@@ -7,13 +7,12 @@ A batch is one transaction, and every row has a key, so that batches may be repe
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cache, partial
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import psycopg
@@ -28,16 +27,38 @@ from callspan.spool.destination import Rejected
 from callspan.stores import bodies
 from callspan.stores.base import EmptyStoreError, StoreError, check_layout, tried
 from callspan.stores.columns import REFERENCES, TABLES, Table
+from callspan.stores.contents import (
+    STORED_CALL,
+    ContentIds,
+    StoredCall,
+    apart_id,
+    block_of,
+    block_range,
+    owner_of,
+    pieces_of,
+    references,
+    release,
+    to_write,
+)
 from callspan.stores.erased import digests_of, is_erased
 from callspan.stores.filters import POSTGRES
-from callspan.stores.payloads import Prepared, cells_of, combined, prepared
-from callspan.stores.postgres.connection import connect, dropped, explaining, layout, make_tables, to_query
+from callspan.stores.payloads import Prepared, cells_of, prepared
+from callspan.stores.postgres.connection import (
+    REMOVAL_LOCK,
+    connect,
+    dropped,
+    explaining,
+    layout,
+    make_tables,
+    to_query,
+)
 from callspan.stores.rows import add_version, merged_row, on_conflict
 from callspan.stores.schema import type_of
 from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
 
 _MOMENT_MS: Final = 500
+_BLOCKS_AT_ONCE: Final = 20
 _CALL: Final = "call"
 _SMALL_BYTES: Final = 1 << 16
 """Of a content up to this size twice as many bytes, as JSON has them, cost less than a statement of its own."""
@@ -57,6 +78,8 @@ class PostgresStore:
         self._url = url
         self.name = safe_name(url)
         self.batch_records = 100
+        self._blocks: list[int] = []
+        """Numbers of blocks of ids that only this sink may use."""
         self._connection: psycopg.Connection | None = None
 
     def open(self) -> None:
@@ -87,10 +110,7 @@ class PostgresStore:
                 for record in records:
                     if not (erased and is_erased(record, erased.get)):
                         batch.add(record)
-                reader = WritersReader(self.name, connection)
-                batch.merge_responses(cursor, reader)
-                batch.write(cursor)
-                batch.merge_levels(cursor, reader)
+                batch.write(cursor, WritersReader(self.name, connection), self._blocks)
         except _POISON as error:
             raise Rejected(error_text(error)) from error
 
@@ -102,8 +122,9 @@ class PostgresStore:
         rolled_back = connection.transaction(force_rollback=True)
         with closing(connection), explaining(self.name, connection), rolled_back:
             connection.execute(f"SET LOCAL lock_timeout = {_MOMENT_MS}".encode())
-            batch.write(connection.cursor())
-            found = WritersReader(self.name, connection).session(record_key(record)[1])
+            reader = WritersReader(self.name, connection)
+            batch.write(connection.cursor(), reader, [])
+            found = reader.session(record_key(record)[1])
         return tried(found=found is not None)
 
     def close(self) -> None:
@@ -125,80 +146,55 @@ class _Batch:
     """The rows of a batch by table; all writers write them in the same order, which prevents deadlocks."""
 
     def __init__(self) -> None:
-        self._contents: dict[bytes, bodies.Piece] = {}
-        self._nodes: dict[bytes, tuple[str, str, str, int]] = {}
         self._rows: dict[str, dict[str, tuple[Order, Sequence[object]]]] = defaultdict(dict)
-        self._calls: dict[str, CallRecord] = {}
-        """The newest version of each call that is not merged."""
+        self._calls: dict[str, list[CallRecord]] = defaultdict(list)
         self._versions: dict[str, dict[str, list[Any]]] = defaultdict(dict)
-        self._responses: dict[str, list[Record]] = defaultdict(list)
 
     def add(self, record: Record) -> None:
         kind, key = record_key(record)
-        if TABLES[kind].merges:
-            key = str(storable(key))
-            add_version(self._versions[kind].setdefault(key, []), record)
-        elif not isinstance(record, CallRecord):
-            self._add(record, partial(cells_of, record))
-        elif self._is_merged(key, record):
-            self._responses[key].append(record)
-        else:
-            self._add(record, lambda: self._cells(prepared(record)))
-
-    def _is_merged(self, key: str, record: CallRecord) -> bool:
-        """Return whether a version of a call is merged with others: always, or because their levels differ."""
-        if key in self._responses:
-            return True
-        known = self._calls.get(key, record)
-        if not record.is_merged and known.content_level == record.content_level:
-            self._calls[key] = max(known, record, key=order_of)
-            return False
-        if key in self._calls:
-            self._responses[key].append(known)
-            self._rows[_CALL].pop(str(storable(key)), None)
-        return True
-
-    def _add(self, record: Record, cells: Callable[[], Sequence[object]]) -> None:
-        kind, key = record_key(record)
         key = str(storable(key))
-        rows, version = self._rows[kind], order_of(record)
-        # One statement may write a row once.
-        if key in rows and rows[key][0] >= version:
-            return
-        rows[key] = version, cells()
+        if isinstance(record, CallRecord):
+            self._calls[key].append(record)
+        elif TABLES[kind].merges:
+            add_version(self._versions[kind].setdefault(key, []), record)
+        elif key not in self._rows[kind]:
+            self._rows[kind][key] = order_of(record), cells_of(record)
 
-    def merge_responses(self, cursor: psycopg.Cursor, reader: ExactCalls) -> None:
-        """Merge versions of calls with the rows that are there, locked till the end."""
-        for call_id, records in sorted(self._responses.items()):
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (call_id,))
-            whole = combined(reader.exact_call(call_id), records)
-            if whole is not None:
-                cursor.execute("DELETE FROM calls WHERE call_id = %s", (call_id,))
-                self._add(whole, partial(self._cells, prepared(whole)))
-
-    def merge_levels(self, cursor: psycopg.Cursor, reader: ExactCalls) -> None:
-        """Merge the calls that are there with a level other than that of their version in this batch."""
-        sql = "SELECT call_id, content_level FROM calls WHERE call_id = ANY(%s)"
-        calls = {str(storable(key)): call for key, call in self._calls.items() if key not in self._responses}
-        there = cursor.execute(sql, (sorted(calls),)).fetchall() if calls else []
-        again = _Batch()
-        for key, level in there:
-            if level != calls[key].content_level:
-                again._responses[key].append(calls[key])
-        if again._responses:
-            again.merge_responses(cursor, reader)
-            again.write(cursor)
-
-    def write(self, cursor: psycopg.Cursor) -> None:
-        parts = sorted(self._contents.values(), key=lambda part: part.hash)
-        small = [part for part in parts if len(part.json) <= _SMALL_BYTES]
-        _write(cursor, _SMALL_CONTENT, _CONTENT_TYPES, [_content_row(part) for part in small])
-        large = [part for part in parts if len(part.json) > _SMALL_BYTES]
-        cursor.executemany(_CONTENT, [(part.hash, len(part.json), *bodies.to_row(part)) for part in large])
-        _write(cursor, _NODE, _NODE_TYPES, sorted(self._nodes.values()))
+    def write(self, cursor: psycopg.Cursor, reader: ExactCalls, blocks: list[int]) -> None:
+        there = self._write_calls(cursor, reader, blocks) if self._calls else {}
         for kind, table in TABLES.items():
-            found = self._merge(cursor, table) if table.merges else [row for _, row in self._rows[kind].values()]
-            _write(cursor, _insert(table), _types(table), sorted(found, key=_KEY))
+            if kind != _CALL:
+                found = self._merge(cursor, table) if table.merges else [row for _, row in self._rows[kind].values()]
+                _write(cursor, _insert(table), _types(table), sorted(found, key=_KEY))
+        now = _stored_calls(cursor, sorted(there)) if there else {}
+        for call_id, before in there.items():
+            release(partial(_run, cursor), before, call_id, now.get(call_id))
+
+    def _write_calls(self, cursor: psycopg.Cursor, reader: ExactCalls, blocks: list[int]) -> dict[str, StoredCall]:
+        """Write the calls and their contents; return the rows that were replaced and had contents."""
+        merged = [call_id for call_id, versions in self._calls.items() if any(one.is_merged for one in versions)]
+        _lock(cursor, merged)
+        there = _stored_calls(cursor, sorted(self._calls))
+        rows: list[_CallRow] = []
+        replaced: list[str] = []
+        for call_id, versions in self._calls.items():
+            before = there.get(call_id)
+            record = to_write(before, versions, partial(reader.exact_call, call_id))
+            if record is None:
+                there.pop(call_id, None)
+                continue
+            if before is not None:
+                replaced.append(call_id)
+            session_id = storable(record.place.session_id)
+            owner = owner_of(call_id, None if session_id is None else str(session_id))
+            rows.append(_CallRow(owner, prepared(record)))
+        _lock(cursor, [row.owner for row in rows if row.is_of_session])
+        known = _store_contents(cursor, rows, blocks)
+        if replaced:
+            cursor.execute("DELETE FROM calls WHERE call_id = ANY(%s)", (replaced,))
+        found = [(*row.call.cells, *references(row.call, known[row.owner])) for row in rows]
+        _write(cursor, _insert(TABLES[_CALL]), _types(TABLES[_CALL]), sorted(found, key=_KEY))
+        return {call_id: row for call_id, row in there.items() if row.has_contents}
 
     def _merge(self, cursor: psycopg.Cursor, table: Table) -> list[Sequence[object]]:
         """Merge the versions in this batch with the stored rows, which stay locked until the transaction ends."""
@@ -227,31 +223,104 @@ class _Batch:
             found.append(tuple((row or {}).values()))
         return found
 
-    def _cells(self, row: Prepared) -> Sequence[object]:
-        """Return the cells of a call, at last the keys of the contents in the order of `REFERENCES`."""
-        request = ctx = system = tools = output = None
-        if (parts := row.request) is not None:
-            for part in (parts.skeleton, *parts.others, *parts.history):
-                self._contents.setdefault(part.hash, part)
-            request, system, tools = parts.skeleton.hash, parts.system, parts.tools
-            ctx = self._chain(parts.history)
-        if row.answer is not None:
-            self._contents.setdefault(row.answer.hash, row.answer)
-            output = row.answer.hash
-        return *row.cells, *map(_hex, (request, ctx, system, tools, output))
 
-    def _chain(self, history: Sequence[bodies.Piece]) -> bytes | None:
-        node = b""
-        for depth, part in enumerate(history):
-            parent, node = node, hashlib.sha256(node + part.hash).digest()
-            self._nodes[node] = f"\\x{node.hex()}", f"\\x{parent.hex()}", f"\\x{part.hash.hex()}", depth
-        return node or None
+class _CallRow(NamedTuple):
+    owner: str
+    call: Prepared
+
+    @property
+    def is_of_session(self) -> bool:
+        return self.owner.startswith("s:")
+
+
+class _Ids(ContentIds):
+    """The ids of contents of a batch, whose sessions are locked."""
+
+    def __init__(self, cursor: psycopg.Cursor, known: Iterable[int], blocks: list[int]) -> None:
+        """`blocks` are those that this sink may use; more are added."""
+        self._cursor, self._blocks = cursor, blocks
+        numbers = sorted({block_of(ident) for ident in known})
+        sql = (
+            "SELECT n, (SELECT max(id) FROM contents WHERE id >= f AND id < t)"
+            " FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS b(n, f, t)"
+        )
+        ranges = [block_range(number) for number in numbers]
+        given = numbers, [first for first, _ in ranges], [end for _, end in ranges]
+        self._last: dict[int, int] = dict(cursor.execute(sql, given).fetchall()) if numbers else {}
+        self._next: tuple[int, int] | None = None
+
+    def _is_free(self, ident: int) -> bool:
+        block = block_of(ident)
+        if ident <= self._last.get(block, 0):
+            return False
+        self._last[block] = ident
+        return True
+
+    def _new_block(self) -> int:
+        if not self._blocks:
+            sql = "SELECT nextval('content_blocks') FROM generate_series(1, %s)"
+            self._blocks += (row[0] for row in self._cursor.execute(sql, (_BLOCKS_AT_ONCE,)))
+        block = self._blocks.pop()
+        self._last[block] = block_range(block)[0]
+        return block
+
+    def _apart(self) -> int:
+        if self._next is None or self._next[0] == self._next[1]:
+            first, end = block_range(self._new_block())
+            self._next = apart_id(first), apart_id(end)
+        found, end = self._next
+        self._next = found + 1, end
+        return found
+
+
+def _store_contents(cursor: psycopg.Cursor, rows: Sequence[_CallRow], blocks: list[int]) -> dict[str, dict[bytes, int]]:
+    """Store the contents of calls that their owners do not have yet; return the ids of all by owner and hash."""
+    known: dict[str, dict[bytes, int]] = {row.owner: {} for row in rows}
+    wanted = [*{(row.owner, part.hash) for row in rows for part in pieces_of(row.call)}]
+    sql = (
+        "SELECT t.owner, t.hash, t.id FROM unnest(%s::text[], %s::bytea[]) AS w(owner, hash)"
+        " JOIN contents t ON t.owner = w.owner AND t.hash = w.hash"
+    )
+    cursor.execute(sql, ([owner for owner, _ in wanted], [found for _, found in wanted]))
+    for owner, found, ident in cursor:
+        known[owner][bytes(found)] = ident
+    ids = _Ids(cursor, (ident for some in known.values() for ident in some.values()), blocks)
+    new = [
+        (row.owner, ident, part)
+        for row in rows
+        for ident, part in ids.add(known[row.owner], row.call, of_session=row.is_of_session)
+    ]
+    small = [_content_row(*one) for one in new if len(one[2].json) <= _SMALL_BYTES]
+    _write(cursor, _SMALL_CONTENT, _CONTENT_TYPES, small)
+    large = [one for one in new if len(one[2].json) > _SMALL_BYTES]
+    cursor.executemany(
+        _CONTENT,
+        [(ident, owner, part.hash, *map(storable, bodies.to_row(part))) for owner, ident, part in large],
+    )
+    return known
+
+
+def _stored_calls(cursor: psycopg.Cursor, call_ids: Sequence[str]) -> dict[str, StoredCall]:
+    cursor.execute(f"SELECT call_id, {STORED_CALL} FROM calls WHERE call_id = ANY(%s)".encode(), (call_ids,))
+    return {row[0]: StoredCall(*row[1:]) for row in cursor}
+
+
+def _lock(cursor: psycopg.Cursor, names: Iterable[str]) -> None:
+    """Have others wait who lock one of these names, until the transaction ends."""
+    if found := sorted(set(names)):
+        sql = "SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest(%s::text[]) name"
+        cursor.execute(sql, (found,))
+
+
+def _run(cursor: psycopg.Cursor, sql: str, values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
+    found = cursor.execute(to_query(sql), values)
+    return found.fetchall() if found.description else []
 
 
 def _erased_of(cursor: psycopg.Cursor, records: Sequence[Record]) -> dict[bytes, int]:
     """Return what was erased of the calls and sessions of a batch, and when."""
     # A deletion waits for this transaction, or this one for the deletion, whose ids it then sees.
-    cursor.execute("LOCK TABLE content IN ROW EXCLUSIVE MODE")
+    cursor.execute(f"SELECT pg_advisory_xact_lock_shared({REMOVAL_LOCK})".encode())
     if cursor.execute("SELECT EXISTS (SELECT FROM erased)").fetchone() == (False,):
         return {}
     named = list({found for record in records for found in digests_of(record)})
@@ -260,10 +329,11 @@ def _erased_of(cursor: psycopg.Cursor, records: Sequence[Record]) -> dict[bytes,
 
 
 _CONTENT: Final = (
-    "INSERT INTO content (hash, size, role, text, data) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+    "INSERT INTO contents (id, owner, hash, role, text, data) VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
 )
-_CONTENT_TYPES: Final = {"hash": "bytea", "size": "bigint", "role": "text", "text": "text", "data": "bytea"}
-_NODE_TYPES: Final = {"id": "bytea", "parent": "bytea", "content": "bytea", "depth": "int"}
+_CONTENT_TYPES: Final = {
+    "id": "bigint", "owner": "text", "hash": "bytea", "role": "text", "text": "text", "data": "bytea"
+}  # fmt: skip
 
 
 def _hex(data: bytes | None) -> str | None:
@@ -271,10 +341,10 @@ def _hex(data: bytes | None) -> str | None:
     return None if data is None else f"\\x{data.hex()}"
 
 
-def _content_row(part: bodies.Piece) -> Sequence[object]:
+def _content_row(owner: str, ident: int, part: bodies.Piece) -> Sequence[object]:
     """Return the row of a content in the form in which JSON has it."""
     role, text, left = bodies.to_row(part)
-    return _hex(part.hash), len(part.json), role, text, _hex(left)
+    return ident, owner, _hex(part.hash), role, text, _hex(left)
 
 
 def _write(cursor: psycopg.Cursor, sql: bytes, names: Iterable[str], rows: Sequence[Sequence[object]]) -> None:
@@ -298,16 +368,15 @@ def _statement(table: str, types: Mapping[str, str], conflict: str) -> bytes:
     return f"{sql} {conflict}".encode()
 
 
-_SMALL_CONTENT: Final = _statement("content", _CONTENT_TYPES, "ON CONFLICT DO NOTHING")
-_NODE: Final = _statement("ctx", _NODE_TYPES, "ON CONFLICT DO NOTHING")
+_SMALL_CONTENT: Final = _statement("contents", _CONTENT_TYPES, "ON CONFLICT DO NOTHING")
 
 
 @cache
 def _types(table: Table) -> dict[str, str]:
     """Return the types of the columns of a row, in their order."""
     found = {column.name: type_of("postgres", column.form) for column in table.columns}
-    references = dict.fromkeys(REFERENCES, "bytea") if table.kind == "call" else {}
-    return {name: found.get(name, "json") for name in table.names} | references
+    types = dict(zip(REFERENCES, ("bigint", "bigint", "jsonb"), strict=True)) if table.kind == _CALL else {}
+    return {name: found.get(name, "json") for name in table.names} | types
 
 
 @cache
@@ -351,6 +420,9 @@ class PostgresReader(SqlReader):
     _contains = "position({part} in replace(lower({text}), 'ß', 'ss')) > 0"
     _percentile = "percentile_cont({share}) WITHIN GROUP (ORDER BY {column})"
     _metadata = POSTGRES
+    _ids_as_list = "array_agg(t.id)"
+    _refers_to_one = """EXISTS (SELECT FROM jsonb_array_elements(k.contents) r, unnest(h.ids) i
+      WHERE i BETWEEN (r ->> 1)::bigint AND (r ->> 2)::bigint)"""
     _cost = """coalesce(c.cost_picousd,
       CAST(floor(CASE WHEN c.cost_usd > 9e6 THEN 9e18 ELSE nullif(c.cost_usd, 'NaN') * 1e12 END) AS bigint))"""
     # A list, because `OR` with a subquery uses no index.

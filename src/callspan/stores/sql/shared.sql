@@ -35,18 +35,20 @@ CREATE TABLE events (
 );
 CREATE INDEX events_stored ON events (stored_ns);
 CREATE INDEX events_session ON events (session_id, time_ns);
+-- What is said of a call goes with it.
+CREATE INDEX events_call ON events (call_id) WHERE call_id IS NOT NULL;
 CREATE INDEX events_type ON events (event_type) WHERE event_type IS NOT NULL;
 CREATE TABLE messages (
 @columns(messages)
 );
 CREATE INDEX messages_session ON messages (session_id, time_ns);
+CREATE INDEX messages_call ON messages (call_id) WHERE call_id IS NOT NULL;
 CREATE TABLE rewards (
 @columns(rewards)
 );
 CREATE INDEX rewards_stored ON rewards (stored_ns);
 CREATE INDEX rewards_session ON rewards (session_id, time_ns);
 CREATE INDEX rewards_call ON rewards (call_id) WHERE call_id IS NOT NULL;
--- Of those that name only a timestep or an event.
-CREATE INDEX rewards_step ON rewards (timestep_id) WHERE timestep_id IS NOT NULL AND session_id IS NULL;
-CREATE INDEX rewards_event ON rewards (event_id) WHERE event_id IS NOT NULL AND session_id IS NULL;
+CREATE INDEX rewards_step ON rewards (timestep_id) WHERE timestep_id IS NOT NULL;
+CREATE INDEX rewards_event ON rewards (event_id) WHERE event_id IS NOT NULL;
 

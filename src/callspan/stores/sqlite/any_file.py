@@ -7,16 +7,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import msgspec
 
 from callspan.record.events import RECORD_TYPES, Record
 from callspan.record.formats import FORMAT
 from callspan.stores.base import no_file
-from callspan.stores.bodies import DAMAGE
+from callspan.stores.bodies import DAMAGE, is_hash_of
 from callspan.stores.columns import CALLS, TABLES, Table
 from callspan.stores.sql_rewards import Values, record_of
 from callspan.stores.sqlite.file import open_any
@@ -79,7 +78,7 @@ class AnyFile(WritersReader):
 
     def _json_of(self, row: Values) -> bytes:
         json = super()._json_of(row)
-        if sha256(json).digest() != row["hash"]:
+        if not is_hash_of(cast("bytes", row["hash"]), json):
             raise ValueError("another content than its hash says")
         return json
 

@@ -41,7 +41,9 @@ class SQLiteReader(SqlReader):
     _cost = "coalesce(c.cost_picousd, CAST(c.cost_usd * 1e12 AS integer))"
     _times = f", {_GATHERED.format('duration_ns')} AS durations, {_GATHERED.format('ttft_ns')} AS first_tokens"
     _row_id = "id"
-    _content_id = "id"
+    _ids_as_list = "json_group_array(t.id)"
+    _refers_to_one = """EXISTS (SELECT 1 FROM json_each(k.contents) r, json_each(h.ids) i
+      WHERE i.value BETWEEN json_extract(r.value, '$[1]') AND json_extract(r.value, '$[2]'))"""
     _metadata = SQLITE
     _contains = _CONTAINS
 

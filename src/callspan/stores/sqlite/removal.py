@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from callspan.stores.base import no_file
-from callspan.stores.bodies import inflated
 from callspan.stores.sqlite.file import BUSY_MS, explaining, open_for_writing
 from callspan.stores.sqlite.reader import WritersReader
 
@@ -26,10 +25,6 @@ _HELD: Final = (
 
 class SQLiteDatabase:
     """The database of `callspan.stores.removal`. Raises StoreError if there is no file, else sqlite3.Error."""
-
-    no_parent = "0"
-    content_id = "id"
-    key_type = "integer"
 
     def __init__(self, path: Path) -> None:
         """Open the file; none is created."""
@@ -56,12 +51,13 @@ class SQLiteDatabase:
         with self._connection:
             yield
 
-    def left(self, data: object) -> bytes | None:
-        """Return the JSON in the column `data`, which is deflated."""
-        return inflated(cast("bytes | None", data))
+    def finish(self, *, vacuum: bool = False) -> str | None:
+        """Move the WAL into the file and empty it, with `vacuum` after writing the file anew.
 
-    def finish(self) -> str | None:
-        """Move the WAL into the file and empty it; return who hinders that, None if it is empty."""
+        Return who hinders that, None if the WAL is empty.
+        """
+        if vacuum:
+            self.run("VACUUM")
         self.run("PRAGMA busy_timeout=0")
         deadline = time.monotonic() + _READERS_S
         while (busy := self._is_log_busy()) and time.monotonic() < deadline:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cache, partial
 from itertools import compress, repeat
@@ -25,8 +25,19 @@ from callspan.spool.destination import Rejected
 from callspan.stores import bodies
 from callspan.stores.base import StoreError, check_layout, tried
 from callspan.stores.columns import REFERENCES, TABLES, Table
+from callspan.stores.contents import (
+    STORED_CALL,
+    ContentIds,
+    StoredCall,
+    apart_id,
+    block_of,
+    owner_of,
+    references,
+    release,
+    to_write,
+)
 from callspan.stores.erased import is_erased
-from callspan.stores.payloads import Prepared, cells_of, combined, prepared
+from callspan.stores.payloads import cells_of, prepared
 from callspan.stores.rows import Cell, add_version, merged_row, on_conflict
 from callspan.stores.sqlite.file import Inode, explaining, forbid, log_of, open_as_it_is, open_for_writing
 from callspan.stores.sqlite.reader import WritersReader
@@ -92,10 +103,8 @@ class SQLiteStore:
         self.name = f"sqlite:///{path}"
         self.batch_records = 100
         self._connection: sqlite3.Connection | None = None
-        self._contents: dict[bytes, int] = {}
-        self._nodes: dict[tuple[int, int], int] = {}
-        self._newest = 0
-        """Id of the latest content."""
+        self._known: dict[str, dict[bytes, int]] = {}
+        """The ids of all contents of owners."""
         self._data_version = -1
         self._has_erased = False
         self._inode: int | None = None
@@ -170,34 +179,54 @@ class SQLiteStore:
     def _store_all(self, cursor: sqlite3.Cursor, records: Sequence[Record]) -> None:
         # One cursor for all statements: a connection makes one for each, and keeps a list of them.
         scopes: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)
+        calls: defaultdict[str, list[CallRecord]] = defaultdict(list)
         for record in records:
             if self._has_erased and is_erased(record, partial(_erased_ns, cursor)):
                 continue
             if isinstance(record, SCOPE_TYPES):
                 add_version(scopes[record_key(record)], record)
-            elif isinstance(record, CallRecord) and not record.is_merged:
-                self._insert_call(cursor, prepared(record))
-                if cursor.rowcount == 0 and _level_there(cursor, record) != record.content_level:
-                    self._store_response(cursor, record)
             elif isinstance(record, CallRecord):
-                self._store_response(cursor, record)
+                calls[record.call_id].append(record)
             else:
                 insert_of(TABLES[record_key(record)[0]]).run(cursor, cells_of(record))
-        for versions in scopes.values():
-            for record in versions:
+        self._ids = _Ids(cursor)
+        for call_id, versions in calls.items():
+            self._store_call(cursor, call_id, versions)
+        for scope_versions in scopes.values():
+            for record in scope_versions:
                 self._merge(cursor, record)
 
-    def _insert_call(self, cursor: sqlite3.Cursor, row: Prepared) -> None:
-        insert_of(TABLES[_CALL]).run(cursor, (*row.cells, *self._references(cursor, row)))
-
-    def _store_response(self, cursor: sqlite3.Cursor, record: CallRecord) -> None:
-        """Merge a version of a call with what is there."""
-        known = WritersReader(self.path, cursor.connection).exact_call(record.call_id)
-        whole = combined(known, [record])
-        if whole is None:
+    def _store_call(self, cursor: sqlite3.Cursor, call_id: str, versions: Sequence[CallRecord]) -> None:
+        there = _stored_call(cursor, call_id)
+        record = to_write(there, versions, partial(self._read_call, cursor, call_id))
+        if record is None:
             return
-        cursor.execute("DELETE FROM calls WHERE call_id = ?", (record.call_id,))
-        self._insert_call(cursor, prepared(whole))
+        row_id = None
+        if there is not None:
+            (row_id,) = cursor.execute("SELECT id FROM calls WHERE call_id = ?", (call_id,)).fetchone()
+            cursor.execute("DELETE FROM calls WHERE id = ?", (row_id,))
+        self._insert_call(cursor, record, row_id)
+        if there is not None:
+            trimmed = release(partial(_run, cursor), there, call_id, _stored_call(cursor, call_id))
+            self._known.pop(trimmed or "", None)
+
+    def _read_call(self, cursor: sqlite3.Cursor, call_id: str) -> CallRecord | None:
+        return WritersReader(self.path, cursor.connection).exact_call(call_id)
+
+    def _insert_call(self, cursor: sqlite3.Cursor, record: CallRecord, row_id: int | None) -> None:
+        # A reader finds the next version by the id of the row, too.
+        row, session_id = prepared(record), record.place.session_id
+        owner = owner_of(record.call_id, session_id)
+        known = self._known.get(owner)
+        if known is None:
+            known = self._known[owner] = dict(
+                cursor.execute("SELECT hash, id FROM contents WHERE owner = ?", (owner,)).fetchall()
+            )
+        for ident, part in self._ids.add(known, row, of_session=session_id is not None):
+            role, text, left = bodies.to_row(part)
+            data = None if left is None else bytearray(bodies.deflated(left))
+            _CONTENT.run(cursor, (ident, owner, bytearray(part.hash), role, data, text))
+        insert_of(TABLES[_CALL]).run(cursor, (*row.cells, *references(row, known), row_id))
 
     @staticmethod
     def _merge(cursor: sqlite3.Cursor, record: Record) -> None:
@@ -212,66 +241,16 @@ class SQLiteStore:
         there = rows.execute(f"SELECT * FROM {table.name} WHERE {table.key} = ?", (key,)).fetchone()
         insert_of(table).run(cursor, [*merged_row(table, there, record).values()])
 
-    def _references(self, cursor: sqlite3.Cursor, row: Prepared) -> tuple[Cell, ...]:
-        """Return the ids of the contents, in the order of `REFERENCES`."""
-        request = ctx = system = tools = output = None
-        if (parts := row.request) is not None:
-            ids = {part.hash: self._content(cursor, part) for part in parts.others}
-            request = self._content(cursor, parts.skeleton)
-            system = ids.get(parts.system) if parts.system else None
-            tools = ids.get(parts.tools) if parts.tools else None
-            ctx = self._chain(cursor, parts.history)
-        if row.answer is not None:
-            output = self._content(cursor, row.answer)
-        return request, ctx, system, tools, output
-
-    def _content(self, cursor: sqlite3.Cursor, part: bodies.Piece) -> int:
-        found = self._contents.get(part.hash)
-        if found is None:
-            found = self._new_content(cursor, part) or _content_there(cursor, part)
-            self._contents[part.hash] = found
-        return found
-
-    def _new_content(self, cursor: sqlite3.Cursor, part: bodies.Piece) -> int | None:
-        """Insert a content and return its id; None if it already existed, which is rare."""
-        role, text, left = bodies.to_row(part)
-        data = None if left is None else bytearray(bodies.deflated(left))
-        _CONTENT.run(cursor, (bytearray(part.hash), role, len(part.json), data, text))
-        if not cursor.rowcount:
-            return None
-        self._newest = found = int(cursor.lastrowid or 0)
-        return found
-
-    def _chain(self, cursor: sqlite3.Cursor, history: Sequence[bodies.Piece]) -> int | None:
-        node = 0
-        for depth, part in enumerate(history):
-            link = (node, self._content(cursor, part))
-            found = self._nodes.get(link) or self._node(cursor, link, depth)
-            self._nodes[link] = found
-            node = found
-        return node or None
-
-    def _node(self, cursor: sqlite3.Cursor, link: tuple[int, int], depth: int) -> int:
-        # Nothing refers yet to a content that was just added.
-        if link[1] != self._newest:
-            known = cursor.execute("SELECT id FROM ctx WHERE parent = ? AND content = ?", link).fetchone()
-            if known is not None:
-                return int(known[0])
-        cursor.execute("INSERT INTO ctx (parent, content, depth) VALUES (?, ?, ?)", (*link, depth))
-        return int(cursor.lastrowid or 0)
-
     def _forget_if_changed(self, connection: sqlite3.Connection) -> None:
         """Clear the cached ids if another connection has written: it may have pruned them."""
         version = connection.execute("PRAGMA data_version").fetchone()[0]
-        if version != self._data_version or len(self._contents) + len(self._nodes) > _MEMORY_ENTRIES:
+        if version != self._data_version or sum(map(len, self._known.values())) > _MEMORY_ENTRIES:
             self._forget_all()
             self._data_version = version
             self._has_erased = connection.execute("SELECT 1 FROM erased LIMIT 1").fetchone() is not None
 
     def _forget_all(self) -> None:
-        self._contents.clear()
-        self._nodes.clear()
-        self._newest = 0
+        self._known.clear()
 
 
 @contextmanager
@@ -287,21 +266,46 @@ def _erased_ns(cursor: sqlite3.Cursor, digest: bytes) -> int | None:
     return None if found is None else int(found[0])
 
 
-def _level_there(cursor: sqlite3.Cursor, record: CallRecord) -> str:
-    return str(cursor.execute("SELECT content_level FROM calls WHERE call_id = ?", (record.call_id,)).fetchone()[0])
+def _run(cursor: sqlite3.Cursor, sql: str, values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
+    return cursor.execute(sql, values).fetchall()
 
 
-def _content_there(cursor: sqlite3.Cursor, part: bodies.Piece) -> int:
-    known = cursor.execute("SELECT id FROM content WHERE hash = ?", (bytearray(part.hash),))
-    return int(known.fetchone()[0])
+def _stored_call(cursor: sqlite3.Cursor, call_id: str) -> StoredCall | None:
+    found = cursor.execute(f"SELECT {STORED_CALL} FROM calls WHERE call_id = ?", (call_id,)).fetchone()
+    return None if found is None else StoredCall(*found)
+
+
+class _Ids(ContentIds):
+    """The ids of contents of a file, in a transaction that excludes all other writers."""
+
+    def __init__(self, cursor: sqlite3.Cursor) -> None:
+        self._cursor = cursor
+        self._next_apart: int | None = None
+        self._blocks = 0
+
+    def _is_free(self, ident: int) -> bool:
+        return self._cursor.execute("SELECT 1 FROM contents WHERE id = ?", (ident,)).fetchone() is None
+
+    def _new_block(self) -> int:
+        (last,) = self._cursor.execute("SELECT max(id) FROM contents WHERE id < ?", (apart_id(0),)).fetchone()
+        # Ids of this call are not stored yet.
+        self._blocks = max(block_of(last or 0), self._blocks) + 1
+        return self._blocks
+
+    def _apart(self) -> int:
+        if self._next_apart is None:
+            (last,) = self._cursor.execute("SELECT max(id) FROM contents WHERE id >= ?", (apart_id(0),)).fetchone()
+            self._next_apart = apart_id(0) if last is None else last + 1
+        self._next_apart += 1
+        return self._next_apart - 1
 
 
 @cache
 def insert_of(table: Table) -> Insert:
     """Return the statement that inserts a row, with the table's ON CONFLICT clause."""
     flags = [column.name for column in table.columns if column.form == "flag"]
-    names = (*table.names, *REFERENCES) if table.kind == _CALL else table.names
+    names = (*table.names, *REFERENCES, "id") if table.kind == _CALL else table.names
     return Insert(table.name, names, flags, on_conflict(table, names))
 
 
-_CONTENT: Final = Insert("content", ("hash", "role", "size", "data", "text"), conflict="ON CONFLICT DO NOTHING")
+_CONTENT: Final = Insert("contents", ("id", "owner", "hash", "role", "data", "text"))

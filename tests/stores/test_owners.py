@@ -1,0 +1,86 @@
+"""Whose contents are: those of the session of the merged row, or of a call outside of sessions."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from callspan.erasing import erase
+from callspan.opening import open_store
+from callspan.record.call import CallRecord
+
+from .conftest import Delivery, Records, delete_session
+
+
+@pytest.fixture
+def store(url: str, deliver: Callable[[str], Delivery]) -> Delivery:
+    return deliver(url)
+
+
+def texts(url: str) -> list[tuple[str, str]]:
+    with contextlib.closing(open_store(url)) as reader:
+        sql = "SELECT owner, text FROM contents WHERE role IS NOT NULL ORDER BY owner, id"
+        return [(str(owner), str(text)) for owner, text in reader._tuples(sql)]  # type: ignore[attr-defined]
+
+
+def said(records: Records, text: str, session_id: str | None, **fields: object) -> CallRecord:
+    return records.call([{"role": "user", "content": text}], f"{text}!", call_id="c", session_id=session_id, **fields)
+
+
+def versions(records: Records) -> Iterator[tuple[CallRecord, CallRecord]]:
+    yield said(records, "q", None, part="requested"), said(records, "q", "s", part="ended")
+    yield said(records, "q", None, part="requested"), said(records, "q", "s", part="answered", seen_ns=9, pid=None)
+    yield said(records, "q", "other", part="requested"), said(records, "q", "s", part="ended")
+    yield said(records, "q", "s", part="requested"), said(records, "q", None, part="ended")
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("number", range(4))
+def test_deleting_takes_what_any_version_wrote(
+    store: Delivery, url: str, records: Records, number: int, at_once: bool
+) -> None:
+    first, second = list(versions(records))[number]
+    if at_once:
+        store.write(first, second)
+    else:
+        store.write(first)
+        assert {owner for owner, _ in texts(url)} == {
+            f"s:{first.place.session_id}" if first.place.session_id else "c:c"
+        }
+        store.write(second)
+    with contextlib.closing(open_store(url)) as reader:
+        found = reader.call("c")
+    assert found is not None
+    assert found.text == "q!"
+    owner = f"s:{found.place.session_id}" if found.place.session_id else "c:c"
+    assert {one for one, _ in texts(url)} == {owner}
+    if found.place.session_id is not None:
+        delete_session(url, found.place.session_id)
+    else:
+        erase(url, calls="c")
+    assert texts(url) == []
+
+
+def test_a_call_that_leaves_a_session_takes_only_its_own_contents(store: Delivery, url: str, records: Records) -> None:
+    beside = records.call([{"role": "user", "content": "shared"}], "stays", session_id="s")
+    store.write(beside, said(records, "shared", "s", part="requested"))
+    store.write(said(records, "shared", None, part="ended"))
+    assert {text for owner, text in texts(url) if owner == "s:s"} == {"shared", "stays"}
+    with contextlib.closing(open_store(url)) as reader:
+        assert bytes(reader.call(beside.call_id).request.body) == bytes(beside.request.body)  # type: ignore[union-attr]
+
+
+def test_deleting_one_call_of_a_session_leaves_what_others_have(store: Delivery, url: str, records: Records) -> None:
+    history = [{"role": "user", "content": "first"}]
+    longer = [*history, {"role": "user", "content": "secret"}]
+    store.write(records.call(history, "a", session_id="s"), records.call(longer, "b", call_id="c", session_id="s"))
+    erase(url, calls="c")
+    assert {text for _, text in texts(url)} == {"first", "a"}
+
+
+def test_a_stricter_version_removes_what_it_forbids(store: Delivery, url: str, records: Records) -> None:
+    store.write(said(records, "secret", "s", part="requested"))
+    store.write(said(records, "secret", "s", part="ended", content_level="metadata"))
+    assert texts(url) == []
