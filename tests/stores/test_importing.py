@@ -152,6 +152,22 @@ def test_an_earlier_layout_is_refused_with_the_way_to_load_it_and_loaded(
             assert [bytes(one.request.body) for one in reader.calls()] == bodies(tmp_path / "wanted.db")
 
 
+def test_bodies_come_from_a_file_whose_histories_are_chains(tmp_path: Path) -> None:
+    """A file as format 13 wrote it: each value once, for the whole store."""
+    old, new = tmp_path / "old.db", tmp_path / "new.db"
+    with closing(sqlite3.connect(old)) as connection:
+        connection.executescript(Path(__file__).with_name("format_13.sql").read_text())
+    imported = import_records(old, new)
+    assert (imported.records["calls"], imported.bodies) == (3, 0)
+    with closing(open_store(new)) as reader:
+        calls = list(reader.calls(CallFilter(newest_first=False)))
+    asked = [[message["content"] for message in json.loads(bytes(call.request.body))["messages"]] for call in calls]
+    assert asked[0] == ["Be brief.", "Hi"]
+    assert asked[2] == ["Be brief.", "Hi", "Answer 0", "Hi", "Answer 1", "Again"]
+    answers = [json.loads(bytes(call.response.body))["choices"][0]["message"]["content"] for call in calls]
+    assert answers == ["Answer 0", "Answer 1", "Answer 2"]
+
+
 def bodies(path: Path) -> list[bytes]:
     with closing(open_store(path)) as reader:
         return [bytes(one.request.body) for one in reader.calls()]

@@ -14,6 +14,7 @@ import msgspec
 
 from callspan.record.events import RECORD_TYPES, Record
 from callspan.record.formats import FORMAT
+from callspan.stores import bodies
 from callspan.stores.base import no_file
 from callspan.stores.bodies import DAMAGE, is_hash_of
 from callspan.stores.columns import CALLS, TABLES, Table
@@ -83,10 +84,39 @@ class AnyFile(WritersReader):
         return json
 
     def _request_body(self, row: Values) -> msgspec.Raw | None:
-        return self._counted(row["request"], partial(super()._request_body, row))
+        read = self._chained_request if _is_chained(row) else super()._request_body
+        return self._counted(row["request"], partial(read, row))
 
     def _response_body(self, row: Values) -> msgspec.Raw | None:
-        return self._counted(row["output"], partial(super()._response_body, row))
+        read = self._earlier_response if _is_chained(row) else super()._response_body
+        return self._counted(row["output"], partial(read, row))
+
+    def _chained_request(self, row: Values) -> msgspec.Raw | None:
+        if row["request"] is None:
+            return None
+        skeleton = self._value("id", row["request"])
+        return msgspec.Raw(bodies.join(skeleton, self._chain(row["ctx"]), partial(self._value, "hash")))
+
+    def _earlier_response(self, row: Values) -> msgspec.Raw | None:
+        return None if row["output"] is None else msgspec.Raw(self._value("id", row["output"]))
+
+    def _chain(self, node: object) -> list[bytes]:
+        """Return the messages of a history, the last of which is a node. Raises KeyError if one does not exist."""
+        found: list[bytes] = []
+        while node:
+            row = self._connection.execute("SELECT parent, content FROM ctx WHERE id = ?", (node,)).fetchone()
+            if row is None or row["parent"] >= node:
+                raise KeyError(node)
+            found.append(self._value("id", row["content"]))
+            node = row["parent"]
+        return found[::-1]
+
+    def _value(self, column: str, key: object) -> bytes:
+        sql = f"SELECT hash, role, text, data FROM content WHERE {column} = ?"
+        row = self._connection.execute(sql, (key,)).fetchone()
+        if row is None:
+            raise KeyError(key)
+        return self._json_of(row)
 
     def _counted(self, reference: object, read: Callable[[], msgspec.Raw | None]) -> msgspec.Raw | None:
         body = _readable(read)
@@ -96,6 +126,11 @@ class AnyFile(WritersReader):
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+
+def _is_chained(row: Values) -> bool:
+    """Return whether a row is of a layout up to 13: each value once in `content`, a history as a chain in `ctx`."""
+    return "ctx" in row
 
 
 def _readable(read: Callable[[], _T]) -> _T | None:
