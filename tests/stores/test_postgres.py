@@ -82,6 +82,25 @@ def test_writers_at_once_lose_nothing_and_do_not_block_each_other_for_ever(
     assert ask(postgres_url, "SELECT count(*) FROM contents") == [(32,)]
 
 
+def test_the_same_calls_written_at_once_keep_their_bodies(
+    deliver: Callable[[str], Delivery], postgres_url: str, records: Records
+) -> None:
+    """Calls outside of sessions, whose contents no lock of a session guards."""
+    writers = [deliver(postgres_url) for _ in range(4)]
+    for writer in writers:
+        writer.sink.open()
+    with ThreadPoolExecutor(len(writers)) as pool, closing(writers[0].read()) as reader:
+        for number in range(25):
+            made = [records.call(session_id=None, answer=f"Answer {number} {one}") for one in range(8)]
+            for done in [pool.submit(writer.sink.deliver, made) for writer in writers]:
+                done.result()
+            for call in made:
+                found = reader.call(call.call_id)
+                assert found is not None
+                assert found.request.body == call.request.body
+                assert found.response.body == call.response.body
+
+
 def test_immediate_restarts_lose_and_double_nothing(
     postgres_server: PostgresServer, store: Delivery, records: Records
 ) -> None:

@@ -58,6 +58,7 @@ from callspan.stores.sql_reader import ExactCalls, SqlReader
 from callspan.stores.sql_rewards import Values
 
 _MOMENT_MS: Final = 500
+_TRIES: Final = 5
 _BLOCKS_AT_ONCE: Final = 20
 _CALL: Final = "call"
 _SMALL_BYTES: Final = 1 << 16
@@ -103,16 +104,24 @@ class PostgresStore:
 
         Raises Rejected if one can never be stored, psycopg.Error for anything else.
         """
-        try:
-            connection = self._open
-            with explaining(self.name, connection), connection.transaction(), connection.cursor() as cursor:
-                batch, erased = _Batch(), _erased_of(cursor, records)
-                for record in records:
-                    if not (erased and is_erased(record, erased.get)):
-                        batch.add(record)
-                batch.write(cursor, WritersReader(self.name, connection), self._blocks)
-        except _POISON as error:
-            raise Rejected(error_text(error)) from error
+        for _ in range(_TRIES):
+            try:
+                self._deliver(records)
+            except _POISON as error:
+                raise Rejected(error_text(error)) from error
+            except _OvertakenError:
+                continue
+            return
+        raise StoreError(f"other processes write the same calls at once {_TRIES} times")
+
+    def _deliver(self, records: Sequence[Record]) -> None:
+        connection = self._open
+        with explaining(self.name, connection), connection.transaction(), connection.cursor() as cursor:
+            batch, erased = _Batch(), _erased_of(cursor, records)
+            for record in records:
+                if not (erased and is_erased(record, erased.get)):
+                    batch.add(record)
+            batch.write(cursor, WritersReader(self.name, connection), self._blocks)
 
     def try_out(self, record: Record) -> str:
         """Store a session and read it back, in a transaction that is rolled back. Raises StoreError, psycopg.Error."""
@@ -224,6 +233,10 @@ class _Batch:
         return found
 
 
+class _OvertakenError(Exception):
+    """Another process has just written contents of the same call: its ids are to be read."""
+
+
 class _CallRow(NamedTuple):
     owner: str
     call: Prepared
@@ -292,11 +305,14 @@ def _store_contents(cursor: psycopg.Cursor, rows: Sequence[_CallRow], blocks: li
     ]
     small = [_content_row(*one) for one in new if len(one[2].json) <= _SMALL_BYTES]
     _write(cursor, _SMALL_CONTENT, _CONTENT_TYPES, small)
+    written = cursor.rowcount if small else 0
     large = [one for one in new if len(one[2].json) > _SMALL_BYTES]
     cursor.executemany(
         _CONTENT,
         [(ident, owner, part.hash, *map(storable, bodies.to_row(part))) for owner, ident, part in large],
     )
+    if written + (cursor.rowcount if large else 0) < len(new):
+        raise _OvertakenError
     return known
 
 
