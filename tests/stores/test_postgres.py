@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
+from msgspec.structs import replace
 from tests.spool.rig import until
 
 from callspan.cli.store_check import store_check
@@ -91,8 +92,11 @@ def test_the_same_calls_written_at_once_keep_their_bodies(
         writer.sink.open()
     with ThreadPoolExecutor(len(writers)) as pool, closing(writers[0].read()) as reader:
         for number in range(25):
-            made = [records.call(session_id=None, answer=f"Answer {number} {one}") for one in range(8)]
-            for done in [pool.submit(writer.sink.deliver, made) for writer in writers]:
+            made = [records.call(answer=f"Answer {number} {one}") for one in range(8)]
+            versions = [[replace(one, seen_ns=1 + newer) for one in made] for newer in range(len(writers))]
+            for done in [
+                pool.submit(writer.sink.deliver, some) for writer, some in zip(writers, versions, strict=True)
+            ]:
                 done.result()
             for call in made:
                 found = reader.call(call.call_id)
