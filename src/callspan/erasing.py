@@ -34,6 +34,7 @@ from callspan.stores.jsonl import JsonLines
 from callspan.stores.protocol import SqlStore, Store
 from callspan.stores.scratch import scratch_reader
 from callspan.stores.spools import directories_for
+from callspan.stores.sqlite import SQLite
 from callspan.stores.urls import driver_errors, find_store, split_urls
 
 _EVERY: Final = CallFilter()
@@ -53,6 +54,8 @@ class Erased(RecordCounts, frozen=True, kw_only=True):
     """The store's name; `spool` for what waits on disk."""
     left: str | None = None
     """Why something of it is left; None: nothing is."""
+    copies: bool = False
+    """Whether pages of its file that are in use may hold copies of some of the bytes, until it is written anew."""
 
     @property
     def total(self) -> int:
@@ -364,7 +367,9 @@ def _attempt(store: SqlStore | _Waiting, chosen: _Choice, *, dry_run: bool, vacu
         return Erased(store=store.name, left=error_text(error))
     counts: dict[str, Any] = {table.name: getattr(removed, table.name) for table in TABLES.values()}
     left += [] if removed.left is None else [removed.left]
-    return Erased(store=store.name, **counts, left="; ".join(left) or None)
+    erased = Erased(store=store.name, **counts, left="; ".join(left) or None)
+    has_copies = isinstance(store, SQLite) and erased.total > 0 and not (vacuum or dry_run)
+    return msgspec.structs.replace(erased, copies=has_copies)
 
 
 def _by_hand(store: Store, scope: DeletionScope) -> list[str]:

@@ -216,9 +216,12 @@ def test_a_part_of_opentelemetry_that_raises(
         handle.uninstrument()
 
 
-def test_a_store_that_cannot_be_written(colour: str, provider: ScriptedProvider, tmp_path: Any) -> None:
+def test_a_store_that_cannot_be_written(
+    colour: str, provider: ScriptedProvider, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # where the records wait then
     (tmp_path / "file").write_text("in the way")
-    handle = callspan.instrument(stores=f"sqlite:////{tmp_path}/file/calls.db")
+    handle = callspan.instrument(stores=f"sqlite:///{tmp_path}/file/calls.db")
     try:
         assert use(provider, colour) == WELL
     finally:

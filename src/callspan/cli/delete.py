@@ -30,6 +30,7 @@ Examples:
 _COUNTED: Final = ("session", "call", "timestep", "event", "message", "reward")
 _BY_HAND: Final = "callspan deletes nothing there; run:"
 _NOTHING: Final = "nothing can be deleted there: what it was sent cannot be taken back."
+_COPIES: Final = "pages in use may hold copies of some bytes; delete --vacuum writes the file anew."
 
 
 @click.command("delete", short_help="Erase sessions, calls, a user, whatever a filter selects.", epilog=_EPILOG)
@@ -122,6 +123,7 @@ def _lines(receipt: Receipt) -> list[str]:
     done = "would be deleted" if receipt.dry_run else "deleted"
     lines = [f"{clean(one.store)}: {_counts(one)} {done}." for one in receipt.stores if one.total or one.left is None]
     lines += [f"{clean(one.store)}: left: {clean(one.left)}." for one in receipt.stores if one.left is not None]
+    lines += [f"{clean(one.store)}: {_COPIES}" for one in receipt.stores if one.copies]
     return lines
 
 
