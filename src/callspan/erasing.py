@@ -141,9 +141,7 @@ def erase(
     if older_than_ns is not None:
         chosen = _Choice(DeletionScope(older_than_ns=older_than_ns, erased_ns=time.time_ns()), {})
     else:
-        # First what waits: what is delivered meanwhile is then found in its store.
-        with _reading([waiting, *able]) as readers:
-            chosen = _chosen(readers, which, *(one or frozenset() for one in some))
+        chosen = _chosen_of([waiting, *able], which, some)
     return Receipt(
         dry_run=dry_run,
         erased_ns=chosen.scope.erased_ns,
@@ -304,6 +302,14 @@ def _reading(stores: Iterable[SqlStore | _Waiting]) -> Iterator[_Readers]:
         for store in stores:
             readers.add(store, opened)
         yield readers
+
+
+def _chosen_of(
+    stores: Iterable[SqlStore | _Waiting], which: CallFilter, some: Iterable[frozenset[str] | None]
+) -> _Choice:
+    """Return what is selected. What waits comes first: what is delivered meanwhile is then found in its store."""
+    with _reading(stores) as readers:
+        return _chosen(readers, which, *(one or frozenset() for one in some))
 
 
 def _chosen(readers: _Readers, which: CallFilter, sessions: frozenset[str], calls: frozenset[str]) -> _Choice:
