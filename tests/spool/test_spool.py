@@ -263,7 +263,7 @@ def test_many_leftover_segments_take_few_descriptors(tmp_path: Path) -> None:
     second = spool_of(tmp_path / "spool", one=down)
     second.append(record("now"))
     until(lambda: second.counters()["retried"] > 2)
-    held = [path for path in Path("/proc/self/fd").iterdir() if ".segment" in _link(path)]
+    held = [path for path in Path("/proc/self/fd").iterdir() if _link(path).endswith(".segment")]
     assert len(held) <= 9
     down.up.set()
     until(lambda: (second.flush(1), second._shippers and setattr(second, "_scan_at", 0.0), len(down.keys()))[2] == 41)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import openai
 import pytest
+from msgspec.structs import replace
 
 import callspan
 from callspan import erase
@@ -133,7 +134,7 @@ def test_delete_older_than_counts_first_and_takes_the_same(url: str, deliver: De
     planned = erase(url, older_than_ns=NOW - 30 * DAY, dry_run=True).stores[0]
     assert left(url) == ({"old"}, {"a", "b", "c"})
     removed = erase(url, older_than_ns=NOW - 30 * DAY).stores[0]
-    assert (removed, removed.sessions, removed.calls) == (planned, 1, 2)
+    assert (replace(removed, copies=False), removed.sessions, removed.calls) == (planned, 1, 2)
     assert left(url) == (set(), {"b"})
 
 

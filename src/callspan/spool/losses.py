@@ -120,7 +120,8 @@ def add_losses(directory: Path, losses: Losses) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         known = read_losses(directory)
         known.add_all(losses)
-        if not os.fstat(descriptor).st_size:
+        if os.fstat(descriptor).st_size != 2 * _LINE_BYTES:
+            os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, 2 * _line_of(known), 0)
         known.writes += 1
         os.pwrite(descriptor, _line_of(known), known.writes % 2 * _LINE_BYTES)
