@@ -43,4 +43,6 @@ def test_killed_writers_lose_nothing(tmp_path: Path) -> None:
         assert len(found) == len(set(found))
         assert acknowledged <= set(found)
         print(name, len(acknowledged), len(found), len(set(found) - acknowledged))
-    assert not any(places.segments_in(directory) for directory in directories)
+    # A new and empty segment is left for a minute: it may be the one of a process that begins to write.
+    left = [path for directory in directories for path in places.segments_in(directory)]
+    assert [path for path in left if path.stat().st_size] == []
