@@ -297,6 +297,20 @@ def test_an_erased_id_that_begins_another_takes_nothing_more(store: Delivery, re
         whole_ids(store.url, [], ["s1"])
 
 
+def test_damaged_lines_that_name_what_is_erased_go_too(tmp_path: Path, records: Records) -> None:
+    store, other = find_store(f"sqlite:///{tmp_path}/calls.db"), records.call(call_id="other", session_id="others")
+    spool = Spool([tmp_path / "calls.db.spool"], {target_of(store): lambda: StoreSink(find_store("unix:///no.sock"))})
+    for record in (records.call(call_id="c", session_id="hers", answer=CANARY), other):
+        assert spool.append(encode(record))
+    (segment,) = spool.directory.glob("*.segment")
+    with segment.open("r+b") as file:
+        file.write(b"damaged!")
+    erase(store.url, sessions=["hers"])
+    assert CANARY not in segment.read_text()
+    assert b"others" in segment.read_bytes()
+    spool.close(0)
+
+
 def test_rejected_records_go_too(tmp_path: Path, records: Records) -> None:
     store = find_store(f"sqlite:///{tmp_path}/calls.db")
     spool = Spool([tmp_path / "calls.db.spool"], {target_of(store): partial(StoreSink, store)})

@@ -1,6 +1,7 @@
 """Erasing: overwrites records in the segments of a spool directory, also of those that running processes write.
 
-A line becomes as many spaces: offsets stay what they are, and readers pass over it.
+A line becomes as many spaces: offsets stay what they are, and readers pass over it. A damaged line is looked at as it
+stands, and so are those of rejected records, which have no checksum.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from callspan.spool.directory import REJECTED_FILE, segments_in
-from callspan.spool.segment import lines_in, open_private
+from callspan.spool.segment import Line, lines_in, open_private
 
 _WINDOW: Final = 1 << 20
 
@@ -23,7 +24,7 @@ def payloads_in(directory: Path) -> Iterator[bytes]:
         with suppress(FileNotFoundError):
             descriptor = open_private(path, os.O_RDONLY)
             try:
-                yield from (payload for _, _, payload in _records_in(descriptor, plain=False))
+                yield from (line.payload for line, _ in _lines_in(descriptor) if line.payload)
             finally:
                 os.close(descriptor)
 
@@ -39,9 +40,10 @@ def _erase_in(path: Path, is_gone: Callable[[bytes], bool]) -> int:
         # A descriptor of its own: a write through the one that appends would append.
         descriptor = open_private(path, os.O_RDWR)
         try:
-            for start, end, payload in _records_in(descriptor, plain=path.name == REJECTED_FILE):
-                if is_gone(payload):
-                    os.pwrite(descriptor, b" " * (end - 1 - start), start)
+            for line, data in _lines_in(descriptor):
+                payload = data if line.payload is None else line.payload
+                if payload and is_gone(payload):
+                    os.pwrite(descriptor, b" " * len(data), line.start)
                     erased += 1
             if erased:
                 os.fsync(descriptor)
@@ -50,8 +52,8 @@ def _erase_in(path: Path, is_gone: Callable[[bytes], bool]) -> int:
     return erased
 
 
-def _records_in(descriptor: int, *, plain: bool) -> Iterator[tuple[int, int, bytes]]:
-    """Yield where the records of a file stand, and each of them; `plain`: its lines have no checksum."""
+def _lines_in(descriptor: int) -> Iterator[tuple[Line, bytes]]:
+    """Yield the whole lines of a file, and each as it stands, without its end."""
     offset, window = 0, _WINDOW
     while data := os.pread(descriptor, window, offset):
         whole = data[: data.rfind(b"\n") + 1]
@@ -61,7 +63,5 @@ def _records_in(descriptor: int, *, plain: bool) -> Iterator[tuple[int, int, byt
             window *= 4
             continue
         for line in lines_in(whole, offset):
-            payload = whole[line.start - offset : line.end - 1 - offset] if plain else line.payload
-            if payload:
-                yield line.start, line.end, payload
+            yield line, whole[line.start - offset : line.end - 1 - offset]
         offset, window = offset + len(whole), _WINDOW
