@@ -219,12 +219,15 @@ class Segment:
 
     def move(self, key: str, offset: int) -> None:
         """Note up to where a store has it, by one write over the one before: a full disk does not stop it."""
-        self._cursors[key] = offset
-        descriptor = open_private(_cursor_path(self.path, key), os.O_WRONLY | os.O_CREAT)
         try:
-            os.write(descriptor, b"%020d" % offset)
+            descriptor = open_private(_cursor_path(self.path, key), os.O_WRONLY | os.O_CREAT)
+            try:
+                os.write(descriptor, b"%020d" % offset)
+            finally:
+                os.close(descriptor)
         finally:
-            os.close(descriptor)
+            # Not before: after a flush the process may be killed, and what it has delivered is not delivered again.
+            self._cursors[key] = offset
 
     def note_end(self, key: str, size: int) -> None:
         """Note that a store has every whole line of its first bytes; what may follow was never acknowledged."""
