@@ -56,8 +56,10 @@ def unlock(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-def make_private(directory: Path) -> None:
-    """Make a directory and its missing parents, each for its owner only (0700). Raises OSError."""
+def make_private(directory: Path) -> list[Path]:
+    """Make a directory and its missing parents, each for its owner only (0700); return these. Raises OSError."""
     # `Path.mkdir(parents=True)` gives parents other permissions.
-    for missing in reversed([one for one in (directory, *directory.parents) if not one.exists()]):
-        missing.mkdir(mode=0o700, exist_ok=True)
+    missing = [one for one in (directory, *directory.parents) if not one.exists()]
+    for one in reversed(missing):
+        one.mkdir(mode=0o700, exist_ok=True)
+    return missing

@@ -22,6 +22,7 @@ from callspan.spool import erasing, leftover
 from callspan.spool.destination import Destination
 from callspan.spool.losses import LOSSES_FILE, Loss, Losses, add_losses, read_losses
 from callspan.spool.segment import line_of, lines_in
+from callspan.spool.spool import Spool
 
 from .rig import (
     DownSink,
@@ -424,6 +425,25 @@ def test_losses_of_many_names_fit_into_their_file(tmp_path: Path) -> None:
     add_losses(tmp_path, many)
     assert (tmp_path / LOSSES_FILE).stat().st_size == size
     assert sum(loss.count for loss in read_losses(tmp_path).dropped.values()) == 1000
+
+
+def test_with_sync_the_directories_of_a_new_segment_are_synced_before_its_first_record_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power failure leaves records in a file, or a directory, that has no name."""
+    synced: list[int] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        os_fsync(descriptor)
+
+    os_fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", fsync)
+    spool = Spool([tmp_path / "new" / "spool"], {target("one"): lambda: FileSink(tmp_path / "out")}, sync=True)
+    assert spool.append(record("a"))
+    made = (spool.directory, *spool.directory.parents)[:4]
+    assert {directory.stat().st_ino for directory in made} <= set(synced)
+    assert spool.close(20)
 
 
 def test_a_flush_writes_what_was_lost(tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tests.processed import processed
 
-from callspan import SettingError
+from callspan import SettingError, Settings
 from callspan.cli.commands import callspan
+from callspan.delivery.recorder import Recorder
 from callspan.records import FORMAT, Record, Timing, encode
 from callspan.stores import CallFilter
 from callspan.stores.importing import import_records
@@ -273,6 +275,21 @@ def test_rows_of_clickhouse_age_by_the_servers_own_ttl(clickhouse_url: str, deli
             client.command(f"OPTIMIZE TABLE {table} FINAL")
         assert client.query("SELECT call_id FROM calls").result_rows == [("late",)]
         assert client.query("SELECT count() FROM events").result_rows == [(0,)]
+
+
+@pytest.mark.clickhouse
+def test_tables_of_clickhouse_are_made_with_the_ttl_of_the_settings(
+    clickhouse_url: str, tmp_path: Path, records: Records
+) -> None:
+    from callspan.stores.clickhouse.connection import connect
+
+    settings = Settings(stores=(clickhouse_url,), retain_days=30, spool_dir=tmp_path / "spool")
+    recorder = Recorder(settings)
+    recorder.write(processed(records.call()))
+    assert recorder.flush(30)
+    recorder.retire(10)
+    with closing(connect(clickhouse_url)) as client:
+        assert "toIntervalDay(30)" in str(client.command("SHOW CREATE TABLE calls"))
 
 
 def test_one_call_of_a_filter_is_there(tmp_path: Path, deliver: Deliver) -> None:

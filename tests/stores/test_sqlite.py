@@ -17,7 +17,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from callspan.delivery.store_sink import store_of
 from callspan.records import FORMAT, Request, Response
+from callspan.settings import Fsync, Settings
 from callspan.stores import StoreError
 from callspan.stores.columns import TABLES
 from callspan.stores.sqlite.file import APPLICATION_ID, open_for_reading, open_for_writing
@@ -157,6 +159,14 @@ def test_a_growing_history_is_a_few_ranges(store: Delivery, path: Path, records:
     found = store.read().call("other-39")
     assert found is not None
     assert json.loads(bytes(found.request.body))["messages"] == sent["other"]
+
+
+@pytest.mark.parametrize(("fsync", "level"), [("none", 1), ("always", 2)])
+def test_what_is_to_survive_a_power_failure_is_synced_with_each_batch(tmp_path: Path, fsync: Fsync, level: int) -> None:
+    sink = store_of(f"sqlite:///{tmp_path}/calls.db", Settings(fsync=fsync)).sink()
+    sink.open()
+    assert sink._connection.execute("PRAGMA synchronous").fetchone() == (level,)  # type: ignore[attr-defined]
+    sink.close()
 
 
 def test_a_failed_batch_leaves_nothing_behind(store: Delivery, path: Path, records: Records) -> None:

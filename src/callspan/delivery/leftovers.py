@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from callspan.delivery.store_sink import StoreSink
+from callspan.delivery.store_sink import StoreSink, store_of
 from callspan.settings import Settings
 from callspan.settings_loader import load
 from callspan.spool import directory as places
@@ -29,7 +29,7 @@ def deliver(
     `settings` None: those of the environment.
     """
     settings = settings or load(warn=False)
-    store, directories = find_store(url), directories_for(url, settings)
+    store, directories = store_of(url, settings), directories_for(url, settings)
     if all(one.held for one in waiting(url, settings)):
         return Result()
     sink = StoreSink(store, settings.prices)

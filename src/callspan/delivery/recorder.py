@@ -13,7 +13,7 @@ from callspan.background import Worker
 from callspan.cost.price_table import PriceFileError, pricer_for
 from callspan.delivery.leftovers import deliver as deliver_left
 from callspan.delivery.retaining import Retention, retains
-from callspan.delivery.store_sink import StoreSink
+from callspan.delivery.store_sink import StoreSink, store_of
 from callspan.fail_open import Once, fail_open, log, report
 from callspan.process import callbacks
 from callspan.process.processed import Processed
@@ -21,11 +21,12 @@ from callspan.process.processors import delivery_processors
 from callspan.record import codec
 from callspan.record.events import Record
 from callspan.settings import SettingError, Settings
+from callspan.spool.destination import Destination
+from callspan.spool.directory import Target
 from callspan.spool.shipper import SinkState
 from callspan.spool.spool import Spool
 from callspan.stores.protocol import SqlStore, Store
 from callspan.stores.spools import roots_of, target_of
-from callspan.stores.urls import find_store
 
 _FOR_RECORDS: Final = ("before_record", "after_record")
 _CLOSE_TIMEOUT_S: Final = 5.0
@@ -153,11 +154,9 @@ class Recorder:
     def _spool_of(self, urls: tuple[str, ...]) -> Spool | None:
         if not urls:
             return None
-        settings, stores = self._settings, list(map(find_store, urls))
-        sinks = {
-            target_of(store): partial(self._sink, store, self._priced if number == 0 else None)
-            for number, store in enumerate(stores)
-        }
+        settings, sinks = self._settings, dict[Target, Callable[[], Destination]]()
+        for store in (store_of(url, settings) for url in urls):
+            sinks.setdefault(target_of(store), partial(self._sink, store, None if sinks else self._priced))
         return Spool(
             roots_of(settings, urls), sinks, sync=settings.fsync == "always", max_bytes=settings.spool_max_bytes
         )

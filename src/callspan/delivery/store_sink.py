@@ -11,12 +11,21 @@ from callspan.delivery.retaining import Retention
 from callspan.process.processors import delivery_processors
 from callspan.record.codec import NO_RECORD, decode
 from callspan.record.events import Record
+from callspan.settings import Settings
 from callspan.spool.destination import Destination, Rejected
 from callspan.stores.protocol import Store
+from callspan.stores.urls import find_store
 
 _AT_A_STRETCH_NS: Final = 250_000
 _PAUSE_S: Final = 0.000_05
 """Sleep between records, longer than waking a thread takes."""
+
+
+def store_of(url: str, settings: Settings) -> Store:
+    """Return the store of a URL, with the settings that it follows by itself. Raises SettingError."""
+    store = find_store(url)
+    store.retain_days, store.syncs = settings.retain_days, settings.fsync == "always"
+    return store
 
 
 class StoreSink(Destination):

@@ -71,9 +71,11 @@ def directory_of(root: Path, stores: Collection[Target]) -> Path:
     return root / sha256(os.fsencode("\n".join(listed))).hexdigest()[:_DIGITS]
 
 
-def create(directory: Path, stores: Collection[Target]) -> None:
-    """Create a directory for its owner only, with the list of its stores. Raises OSError."""
-    make_private(directory)
+def create(directory: Path, stores: Collection[Target], *, sync: bool = False) -> None:
+    """Create a directory for its owner only, with the list of its stores; `sync`: on the disk. Raises OSError."""
+    made = make_private(directory)
+    for one in made if sync else ():
+        sync_directory(one.parent)
     for one in (directory.parent, directory) if directory.parent in fallback_roots() else (directory,):
         _check_own(one)
     listed = directory / STORES_FILE
@@ -84,9 +86,20 @@ def create(directory: Path, stores: Collection[Target]) -> None:
         descriptor = open_private(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
             os.write(descriptor, os.fsencode("".join(f"{line}\n" for line in lines)))
+            if sync:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         fresh.replace(listed)
+
+
+def sync_directory(directory: Path) -> None:
+    """Have the names of the files in a directory survive a power failure. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _check_own(directory: Path) -> None:

@@ -164,8 +164,10 @@ class Spool:
         now = time.monotonic()
         directory = next((one for one in self._directories if self._bad_until.get(one, 0.0) <= now), self.directory)
         try:
-            places.create(directory, self._sinks.keys())
+            places.create(directory, self._sinks.keys(), sync=self._sync)
             fresh = Segment.create(directory, places.keys_of(directory))
+            if self._sync:
+                places.sync_directory(directory)
         except OSError:
             self._bad_until[directory] = now + _RETRY_S
             raise

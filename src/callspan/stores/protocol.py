@@ -92,6 +92,8 @@ class Store:
         self.options = self._options()
         self.retain_days: float | None = None
         """The setting, for a store that deletes by itself; None: it keeps everything."""
+        self.syncs = False
+        """Whether a file has each batch on the disk when it is delivered: `fsync="always"`."""
 
     @property
     def identity(self) -> str:

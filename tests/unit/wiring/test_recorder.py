@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +13,7 @@ from callspan import Settings
 from callspan.delivery.recorder import Recorder
 from callspan.fail_open import failures
 from callspan.process.processed import Processed
-from callspan.records import Record
+from callspan.records import CallRecord, Record, Request, Usage
 from callspan.wiring.pipeline import Providers
 from tests.processed import processed
 
@@ -29,6 +32,17 @@ def test_a_listener_that_raises_costs_neither_the_record_nor_the_next_listener(s
     assert len(seen) == 1
     assert stored(store) == {"a"}
     assert failures() == {"show a record to a listener": 1}
+
+
+def test_of_two_urls_of_one_store_the_first_tells_what_was_priced(tmp_path: Path) -> None:
+    prices = tmp_path / "prices.json"
+    prices.write_text(json.dumps({"models": {"m": {"input": "2", "output": "4"}}}))
+    path, told = tmp_path / "calls.db", list[Processed[Record]]()
+    one = Recorder(Settings(stores=(f"sqlite:///{path}", str(path)), prices=prices), priced=told.append)
+    usage = Usage(input_tokens=1_000_000, output_tokens=0)
+    one.write(processed(made("a", request=Request(model="m"), usage=usage, outcome="success")))
+    one.retire(10.0)
+    assert [record.record.cost.usd for record in told if isinstance(record.record, CallRecord)] == [Decimal(2)]
 
 
 # Parts

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
-from callspan.stores.protocol import FileStore, SqlStore
+from callspan.stores.protocol import FileStore, Sink, SqlStore
 
 
 class SQLite(SqlStore, FileStore):
@@ -18,6 +19,10 @@ class SQLite(SqlStore, FileStore):
     sent_type = "callspan.stores.sqlite.sent:SQLiteSent"
     driver_errors = ("sqlite3:Error",)
     closes_before_fork = True
+
+    def sink(self) -> Sink:
+        """Return the sink, not opened."""
+        return cast("Sink", self.load(self.sink_type)(self.path, syncs=self.syncs))
 
     def files(self) -> Sequence[Path]:
         """Return the file with its write-ahead log."""

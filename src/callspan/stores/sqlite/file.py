@@ -37,9 +37,10 @@ _OTHERS: Final = "{path}: an SQLite file of another application; name another fi
 _ELSEWHERE: Final = "name another file, restore this one from a backup, or try `.recover` of sqlite.org's sqlite3"
 
 
-def open_for_writing(path: Path) -> sqlite3.Connection:
+def open_for_writing(path: Path, *, syncs: bool = False) -> sqlite3.Connection:
     """Return a connection to the file; a missing file is created (0600), with its directories.
 
+    `syncs`: what a transaction wrote is on the disk when it is committed.
     Raises StoreError for a file of another application or format, else sqlite3.Error or OSError.
     """
     if (why := _unsafe.get(_inode(path))) is not None:
@@ -49,7 +50,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         _refuse_others(path)
         connection = _connected(path, "mode=rw") if path.exists() else _created(path)
         try:
-            _prepare(connection, path)
+            _prepare(connection, path, syncs=syncs)
         except BaseException:
             connection.close()
             raise
@@ -178,7 +179,7 @@ def _lies_still(path: Path) -> bool:
     return not os.access(path.parent, os.W_OK) and os.access(path, os.R_OK) and not log.exists()
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, *, syncs: bool) -> None:
     connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
     if _checked_version(connection, path) == 0:
         _write_ahead(connection)
@@ -188,7 +189,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             if _checked_version(connection, path) == 0:
                 for statement in (*statements("sqlite"), *MARKS):
                     connection.execute(statement)
-    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute(f"PRAGMA synchronous={'FULL' if syncs else 'NORMAL'}")
     connection.execute("PRAGMA secure_delete=ON")
 
 

@@ -97,9 +97,9 @@ _CALL: Final = "call"
 class SQLiteStore:
     """A sink for a file that any number of processes write to; batches may be repeated."""
 
-    def __init__(self, path: str | Path) -> None:
-        """`path` is created on `open`, for its owner only."""
-        self.path = Path(path)
+    def __init__(self, path: str | Path, *, syncs: bool = False) -> None:
+        """`path` is created on `open`, for its owner only. `syncs`: each batch is on the disk when it is delivered."""
+        self.path, self._syncs = Path(path), syncs
         self.name = f"sqlite:///{path}"
         self.batch_records = 100
         self._connection: sqlite3.Connection | None = None
@@ -113,7 +113,7 @@ class SQLiteStore:
     def open(self) -> None:
         """Open or create the file. Raises StoreError, sqlite3.Error or OSError."""
         self.close()
-        self._connection = open_for_writing(self.path)
+        self._connection = open_for_writing(self.path, syncs=self._syncs)
         self._inode, self._log = self._inode_there(), log_of(self.path)
         self._data_version = -1
 
