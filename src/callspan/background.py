@@ -112,11 +112,6 @@ class LastingThread:
         """Start it."""
         self._thread.start()
 
-    @property
-    def is_current(self) -> bool:
-        """Whether the caller runs in it."""
-        return threading.current_thread() is self._thread
-
     def is_alive(self) -> bool:
         """Return whether it runs."""
         return self._thread.is_alive()

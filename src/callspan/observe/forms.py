@@ -18,11 +18,6 @@ _ARRAY: Final = "[]"
 _FILE: Final = "file"
 
 
-def file_in(files: object) -> object:
-    """Return the file of a form as httpx takes it; None if there is none."""
-    return next((file for name, file in _named(files) if name == _FILE), None)
-
-
 def form_fields(fields: object, files: object) -> dict[str, object]:
     """Return the fields of a form and a reference to each file, by name; those of a list of files as a list."""
     form: dict[str, object] = dict(fields) if isinstance(fields, dict) else {}

@@ -64,18 +64,6 @@ def withhold(record: _R, why: str) -> _R:
     return cast("_R", without_content(bare, keep_facts=False, why=why))
 
 
-def without_bodies(record: Record) -> Record:
-    """Return a call without its bodies, for where there is no room for them; any other record unchanged."""
-    if not isinstance(record, CallRecord):
-        return record
-    return replace(
-        record,
-        request=replace(record.request, body=NO_BODY),
-        response=record.response and replace(record.response, body=NO_BODY),
-        redactions=[*record.redactions, Redaction(what="request.body, response.body", why="size")],
-    )
-
-
 def decoded(body: msgspec.Raw) -> object:
     """Return the body as new plain JSON; None if there is no body, UNREADABLE if it is not JSON."""
     if not is_kept(body):

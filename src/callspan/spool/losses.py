@@ -129,6 +129,14 @@ def add_losses(directory: Path, losses: Losses) -> None:
         os.close(descriptor)
 
 
+def _are_added(directory: Path, losses: Losses) -> bool:
+    try:
+        add_losses(directory, losses)
+    except OSError:
+        return False
+    return True
+
+
 def _line_of(losses: Losses) -> bytes:
     return line_of(msgspec.json.encode(losses).ljust(_LINE_BYTES - len(line_of(b""))))
 
@@ -169,12 +177,8 @@ class LossCounter:
         losses = Losses()
         for kind, name, loss in taken:
             losses.add(kind, name, loss)
-        try:
-            if self.directory is not None:
-                add_losses(self.directory, losses)
-                return True
-        except OSError:
-            pass
+        if self.directory is not None and _are_added(self.directory, losses):
+            return True
         self._unwritten.extend(taken)
         return False
 

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from zlib import crc32
 
+from callspan.file_lock import try_lock
+
 VERSION: Final = 1
 SUFFIX: Final = ".segment"
 OWN_SUFFIX: Final = f".v{VERSION}{SUFFIX}"
@@ -88,17 +90,9 @@ def is_locked(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return not _lock(descriptor)
+        return not try_lock(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def read_cursor(segment: Path, key: str) -> int:
@@ -133,7 +127,7 @@ class Segment:
         path = directory / f"{time.time_ns():020d}-{os.getpid()}-{uuid.uuid4().hex[:12]}{OWN_SUFFIX}"
         descriptor = open_private(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND)
         try:
-            if not _lock(descriptor):
+            if not try_lock(descriptor):
                 raise OSError(errno.ENOLCK, "it cannot be locked; use a spool on a local disk", str(path))  # noqa: TRY301
             return cls(path, descriptor, keys, own=True)
         except BaseException:
@@ -151,7 +145,7 @@ class Segment:
         status = os.fstat(descriptor)
         is_new = status.st_size == 0 and time.time() - status.st_mtime < _BEING_MADE_S
         # Between opening and locking, another process may have delivered and deleted it.
-        if not is_new and _lock(descriptor) and os.fstat(descriptor).st_nlink:
+        if not is_new and try_lock(descriptor) and os.fstat(descriptor).st_nlink:
             return cls(path, descriptor, keys, own=False)
         os.close(descriptor)
         return None

@@ -40,8 +40,6 @@ class SinkState(NamedTuple):
     """The state of one store, for reports."""
 
     name: str
-    lag_bytes: int
-    """Bytes of waiting segments that it does not have yet."""
     delivered: int
     """Records delivered to it by this process."""
     retried: int
@@ -76,7 +74,7 @@ class Shipper:
         self._signals: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.wake: Final = partial(self._signals.put, None)
         self._health = Health(target.name, self._waits)
-        self._thread = LastingThread(self._run, f"callspan-{target.name}", self._died)
+        self._thread = LastingThread(self._run, f"callspan-{target.name}", spool.note_death)
         self._keys: dict[object, str] = {}
 
     def start(self) -> None:
@@ -121,9 +119,8 @@ class Shipper:
     def state(self) -> SinkState:
         """Return the state of the store."""
         lacking = self.lacking()
-        lag = sum(max(0, one.size - one.cursor(self.key(one))) for one in lacking)
         age_s = max((time.time() - one.created_ns / 1e9 for one in lacking), default=None)
-        return SinkState(self.target.name, lag, self.delivered, self.retried, self.rejected, self.error, age_s)
+        return SinkState(self.target.name, self.delivered, self.retried, self.rejected, self.error, age_s)
 
     def close_before_fork(self, deadline: float) -> bool:
         """Close a sink that may not be open across a fork; False where it is in use until the deadline."""
@@ -213,9 +210,6 @@ class Shipper:
         if self._delivery is not None:
             with fail_open(f"close {self.target.name}"):
                 self._delivery.sink.close()
-
-    def _died(self, name: str, error: str) -> None:
-        self._spool.note_death(name, error)
 
     def _rest(self) -> None:
         self._spool.tell()

@@ -67,11 +67,6 @@ def names(payload: bytes, scope: DeletionScope) -> bool:
         return not all(map(found.isdisjoint, (scope.sessions, scope.calls)))
 
 
-def says_whose(payload: bytes) -> bool:
-    """Return whether JSON of a record, damaged perhaps, names a session or a call."""
-    return _NAMED.search(payload) is not None
-
-
 def happened_ns(record: Record) -> int:
     """Return when a record's call, session or event began, Unix time; 0 if unknown."""
     if isinstance(record, CallRecord):

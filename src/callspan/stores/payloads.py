@@ -138,12 +138,6 @@ def text_of(api: str, request: bytes, response: bytes) -> str:
     return "\n".join(text for text in found if text is not None)
 
 
-def users_words(api: str, request: bytes) -> set[bytes]:
-    """Return the hashes of the messages of users in the body of a call's request."""
-    history = bodies.split(request, message_key(api)).history if request else []
-    return {part.hash for part in history if bodies.to_row(part).role == "user"}
-
-
 def line_of(record: Record) -> bytes:
     """Return a record (a call with its conversation) as JSON on one line.
 

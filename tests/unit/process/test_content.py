@@ -8,7 +8,6 @@ import msgspec
 import pytest
 
 from callspan import Settings
-from callspan.process.content import without_bodies
 from callspan.process.processors import caller_processors
 from callspan.record.codec import encode_json
 from callspan.records import (
@@ -17,11 +16,8 @@ from callspan.records import (
     MessageRecord,
     Record,
     Redaction,
-    Request,
     Response,
     RewardRecord,
-    SessionRecord,
-    Timing,
     encode,
 )
 
@@ -66,23 +62,3 @@ def test_what_an_answer_states_besides_its_content_stays(call: CallRecord, body:
     assert isinstance(kept, CallRecord)
     assert kept.response is not None
     assert (kept.response.id, kept.response.finish_reasons, bytes(kept.response.body)) == ("r", ["stop"], b"")
-
-
-def test_where_there_is_no_room_a_call_loses_its_bodies_and_says_so() -> None:
-    earlier, body = Redaction(what="error.message", why="secret"), msgspec.Raw(b'{"x":1}')
-    big = CallRecord(
-        call_id="c",
-        timing=Timing(start_ns=1),
-        request=Request(model="m", body_bytes=7, body=body),
-        response=Response(id="r", body=body),
-        redactions=[earlier],
-    )
-    bare = without_bodies(big)
-    assert isinstance(bare, CallRecord)
-    assert (bare.request, bare.response) == (Request(model="m", body_bytes=7), Response(id="r"))
-    assert bare.redactions == [earlier, Redaction(what="request.body, response.body", why="size")]
-    unanswered = without_bodies(CallRecord(call_id="c", timing=Timing(start_ns=1)))
-    assert isinstance(unanswered, CallRecord)
-    assert unanswered.response is None
-    session = SessionRecord(session_id="s", seen_ns=1, metadata={"a": 1})
-    assert without_bodies(session) is session
