@@ -22,7 +22,6 @@ _FIELD: Final = b"data:"
 _MARK: Final = b"\xef\xbb\xbf"
 _FORM: Final = "multipart/form-data"
 _LENGTH: Final = "content-length"
-_ARRAY: Final = "[]"
 
 
 class EventParser:

@@ -15,7 +15,6 @@ from typing import Final
 from callspan.record.media_reference import MEDIA_KEY, media_reference
 
 _ARRAY: Final = "[]"
-_FILE: Final = "file"
 
 
 def form_fields(fields: object, files: object) -> dict[str, object]:

@@ -34,7 +34,6 @@ _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a directory of one's own in it
 _MOUNTS: Final = Path("/proc/self/mounts")
 _NETWORK: Final = ("nfs", "cifs", "smb", "9p", "ceph", "gluster", "lustre", "afs", "fuse.sshfs", "fuse.s3fs", "gpfs")
-_CHUNK: Final = 1 << 20
 
 
 class Target(NamedTuple):
