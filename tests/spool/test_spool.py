@@ -446,6 +446,25 @@ def test_with_sync_the_directories_of_a_new_segment_are_synced_before_its_first_
     assert spool.close(20)
 
 
+def test_nobody_delivers_from_a_directory_that_another_user_may_have_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may make the one in `/tmp` where records wait if the usual one cannot be written."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    root = places.fallback_roots()[0]
+    down = DownSink(tmp_path / "out")
+    spool = spool_of(root, one=down)
+    assert spool.append(record("theirs"))
+    spool.close(0)
+    assert len(listing(root, target("one"))) == 1
+    root.chmod(0o777)
+    assert listing(root, target("one")) == []
+    root.chmod(0o700)
+    if os.geteuid() == 0:  # nobody else may give a directory away
+        os.chown(root, 12_345, -1)
+        assert listing(root, target("one")) == []
+
+
 def test_a_flush_writes_what_was_lost(tmp_path: Path) -> None:
     spool = spool_of(tmp_path / "spool", one=FileSink(tmp_path / "out"))
     spool.append(record("a"))

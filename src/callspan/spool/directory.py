@@ -138,9 +138,12 @@ def is_in_memory(directory: Path) -> bool:
 
 
 def directories_in(roots: Sequence[Path]) -> Iterator[Path]:
-    """Yield the directories of all sets of stores below these roots."""
+    """Yield the directories of all sets of stores below these roots; none below one that another user may have made."""
+    shared = fallback_roots()
     for root in dict.fromkeys(roots):
         try:
+            if root in shared:
+                _check_own(root)
             found = sorted(root.iterdir())
         except OSError:
             continue
