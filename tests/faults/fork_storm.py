@@ -76,7 +76,7 @@ def main() -> None:
             status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
             if status:
                 bad.append((number, status))
-    with contextlib.closing(callspan.open_store(STORE)) as store:
+    with contextlib.closing(callspan.open_store(STORE, deliver=True)) as store:
         names = Counter(call.request.model for call in store.calls() if call.outcome != "started")
     for number in range(trials):
         for whose in ("parent", "child"):

@@ -261,15 +261,19 @@ def test_many_leftover_segments_take_few_descriptors(tmp_path: Path) -> None:
         first.append(record(f"k{number}"))
         first.close(0)
     assert len(places.segments_in(first.directory)) == 40
+    until(lambda: not _held_segments())  # its threads end beside
     second = spool_of(tmp_path / "spool", one=down)
     second.append(record("now"))
     until(lambda: second.counters()["retried"] > 2)
-    held = [path for path in Path("/proc/self/fd").iterdir() if _link(path).endswith(".segment")]
-    assert len(held) <= 9
+    assert len(_held_segments()) <= 9
     down.up.set()
     until(lambda: (second.flush(1), second._shippers and setattr(second, "_scan_at", 0.0), len(down.keys()))[2] == 41)
     assert second.close(20)
     assert sorted(down.keys()) == sorted([*(f"k{number}" for number in range(40)), "now"])
+
+
+def _held_segments() -> list[Path]:
+    return [path for path in Path("/proc/self/fd").iterdir() if _link(path).endswith(".segment")]
 
 
 def _link(path: Path) -> str:
