@@ -205,7 +205,7 @@ def _placed() -> Mapping[tuple[str, str], tuple[tuple[list[str], Path], ...]]:
 
 _FREE: Final = frozenset(
     {
-        "agents", "assistants", "chatkit", "containers", "content_provenance_checks", "conversations",
+        "agents", "assistants", "chatkit", "compliance", "containers", "content_provenance_checks", "conversations",
         "dreams", "environments", "evals", "files", "memory_stores", "models", "organization",
         "organizations", "projects", "skills", "threads", "tunnels", "uploads", "user_profiles", "vaults",
         "vector_stores", "webhook_endpoints",
