@@ -6,6 +6,7 @@ import fcntl
 import gc
 import os
 import ssl
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tests import descriptors
 from tests.logs import nothing_is_warned_of
 from tests.nightly import FILES
 from tests.provider import FullProvider
-from tests.scale import scaled
+from tests.scale import FULL, scaled
 
 settings.register_profile(
     "quick", max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
@@ -64,6 +65,17 @@ def _no_descriptor_beside_sqlite() -> Iterator[None]:
     descriptors.forget()
     yield
     assert not descriptors.found
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_open() -> Iterator[None]:
+    """At full scale, fail a test that leaves a file, a socket or an event loop to the garbage collector."""
+    yield
+    if FULL:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ResourceWarning)
+            gc.collect()
+        assert not [str(one.message) for one in caught if issubclass(one.category, ResourceWarning)]
 
 
 @pytest.fixture
