@@ -38,6 +38,15 @@ def message(about: str, usd: str, reason: str | None = None, *, answer: Body = N
     return Price(about, "messages", {"model": model, "max_tokens": 9, "messages": [], **given}, whole, usd, reason)
 
 
+def placed(
+    about: str, usd: str, reason: str | None, provider: str, host: str | None, model: str, **given: Any
+) -> Price:
+    """The same of a platform, whose answer names the model alone."""
+    answered = given.pop("answered", model.rpartition(".")[2])
+    price = message(about, usd, reason, model=model, answer={"model": answered}, **given)
+    return price._replace(fields={"provider": provider, "server_address": host})
+
+
 def response(about: str, usd: str, reason: str | None = None, *, answer: Body = NOTHING, **given: Any) -> Price:
     """1,000 tokens in and 100 out of GPT-4.1: 0.0028 dollars."""
     usage = {"input_tokens": 1000, "output_tokens": 100, "total_tokens": 1100, **given.pop("usage", {})}
@@ -69,7 +78,40 @@ _BATCH: Final = {"batch_id": "batch_1"}
 _FRESH: Final = {"input_tokens": 1000, "cache_read_input_tokens": 2000, "cache_creation_input_tokens": 400}
 _BY_LIFE: Final = {"cache_creation": {"ephemeral_5m_input_tokens": 300, "ephemeral_1h_input_tokens": 100}}
 
+_BEDROCK: Final = "bedrock-runtime.eu-west-1.amazonaws.com"
+_GOVERNMENT: Final = "bedrock-runtime.us-gov-west-1.amazonaws.com"
+_ARN: Final = "arn:aws:bedrock:eu-west-1:1"
+_VERTEX: Final = "aiplatform.googleapis.com"
+PLACES: Final = (
+    placed("Bedrock, global profile", "0.0075", None, "aws.bedrock", _BEDROCK, "global.anthropic.claude-opus-4-8"),
+    placed("Bedrock, profile of a region", "0.00825", None, "aws.bedrock", _BEDROCK, "eu.anthropic.claude-opus-4-8"),
+    placed("Bedrock, in one region", "0.00825", None, "aws.bedrock", _BEDROCK, "anthropic.claude-opus-4-8"),
+    placed("Bedrock, ARN of a global profile", "0.0075", None, "aws.bedrock", _BEDROCK,
+           f"{_ARN}:inference-profile/global.anthropic.claude-opus-4-8"),
+    placed("Bedrock, ARN of a region's profile", "0.00825", None, "aws.bedrock", _BEDROCK,
+           f"{_ARN}:inference-profile/eu.anthropic.claude-opus-4-8"),
+    placed("Bedrock, a profile of one's own", "0.00825", "region=unknown", "aws.bedrock", _BEDROCK,
+           f"{_ARN}:application-inference-profile/a1b2", answered="claude-opus-4-8"),
+    placed("Bedrock, where the list has one price", "0.00112", "region=eu-west-1", "aws.bedrock", _BEDROCK,
+           "amazon.nova-pro-v1:0"),
+    placed("Bedrock, where the list's price is of", "0.00112", None, "aws.bedrock",
+           "bedrock-runtime.us-east-1.amazonaws.com", "amazon.nova-pro-v1:0"),
+    placed("Bedrock for a government", "0.00825", "region=us-gov", "aws.bedrock", _GOVERNMENT,
+           "us-gov.anthropic.claude-opus-4-8"),
+    placed("Bedrock, behind a proxy", "0.00825", "region=unknown", "aws.bedrock", "gateway.test",
+           "anthropic.claude-opus-4-8"),
+    placed("Vertex AI, global", "0.0075", None, "gcp.vertex_ai", _VERTEX, "claude-opus-4-8"),
+    placed("Vertex AI, in one region", "0.0075", "region=us-east5", "gcp.vertex_ai", f"us-east5-{_VERTEX}",
+           "claude-opus-4-8"),
+    placed("Vertex AI, in several regions", "0.0075", "region=eu", "gcp.vertex_ai",
+           "aiplatform.eu.rep.googleapis.com", "claude-opus-4-8"),
+    placed("Vertex AI, behind a proxy", "0.0075", "region=unknown", "gcp.vertex_ai", "gateway.test",
+           "claude-opus-4-8"),
+    placed("Vertex AI, its host not known", "0.0075", None, "gcp.vertex_ai", None, "claude-opus-4-8"),
+)  # fmt: skip
+
 PRICES: Final = (
+    *PLACES,
     message("plain", "0.0075"),
     message("fast, as asked and served", "0.015", speed="fast", usage={"speed": "fast"}),
     message("fast was asked for, but not served", "0.0075", speed="fast", usage={"speed": "standard"}),
@@ -120,6 +162,9 @@ PRICES: Final = (
     response("an image by another model", "0.0028", "image_generation", answer=ran("image_generation_call")),
     response("tools without a fee", "0.0028", answer=ran("function_call", "mcp_call", "mcp_list_tools")),
     response("a line of a batch", "0.0014", fields=_BATCH),
+    response("at OpenAI's host for one region", "0.0028", "no price for region=eu",
+             fields={"server_address": "eu.api.openai.com"}),
+    response("at OpenAI's host", "0.0028", fields={"server_address": "api.openai.com"}),
     response("at another host", "0.0028", "gateway.test", fields={"server_address": "gateway.test"}),
     chat("plain", "0.0028"),
     chat("priority", "0.0049", answer={"service_tier": "priority"}, service_tier="priority"),
@@ -147,6 +192,8 @@ OWN: Final = {
         "inference_geo=us": {"input": 11},
         "bill_to=user_profile": {"input": 0},
         "completion_window=8h": {"input": 5},
+        "region=us-east5": {"input": 12},
+        "region=eu": {"input": 13},
     },
 }  # fmt: skip
 _OWN_PRICES: Final = (
@@ -164,14 +211,26 @@ _OWN_PRICES: Final = (
     (response("twelve hours", "0.011", usage=written(100, ttl_12h_tokens=100, ttl_30m_tokens=0)), None),
     (response("a number of hours unknown", "0.01", prompt_cache_options={"ttl": "12h"}, usage=written(100)),
      "cache_ttl=12h"),
+    (placed("Vertex AI in a region with a price", "0.012", None, "gcp.vertex_ai", f"us-east5-{_VERTEX}",
+     "claude-opus-4-8"), None),
+    (placed("Vertex AI in another region", "0.01", None, "gcp.vertex_ai", f"us-east1-{_VERTEX}", "claude-opus-4-8"),
+     "region=us-east1"),
+    (placed("Bedrock in a region with a price", "0.013", None, "aws.bedrock", None,
+     "eu.anthropic.claude-opus-4-8"), None),
+    (placed("a profile with a price of its own", "0.014", None, "aws.bedrock", None,
+     "jp.anthropic.claude-opus-4-8"), None),
+    (placed("Bedrock in another region", "0.01", None, "aws.bedrock", None, "us.anthropic.claude-opus-4-8"),
+     "region=us"),
     (chat("sound", "0.01", usage={"prompt_tokens_details": {"audio_tokens": 20}}), "audio"),
 )  # fmt: skip
 
 
 @pytest.mark.parametrize(("price", "reason"), _OWN_PRICES, ids=lambda one: getattr(one, "about", str(one)))
 def test_a_price_file_may_have_any_dimension(tmp_path: Path, price: Price, reason: str | None) -> None:
-    (tmp_path / "own.json").write_text(json.dumps({"models": {"*": OWN}}))
-    cost = Pricer(read_prices(tmp_path / "own.json")).cost(call_of(price.api, price.request, price.answer))
+    (tmp_path / "own.json").write_text(json.dumps({"models": {"*": OWN, "jp.anthropic.*": {"input": 14}}}))
+    cost = Pricer(read_prices(tmp_path / "own.json")).cost(
+        call_of(price.api, price.request, price.answer, **price.fields)
+    )
     assert cost is not None
     assert cost.usd == Decimal(price.usd)
     assert (cost.reason is None) is (reason is None) is not cost.estimated

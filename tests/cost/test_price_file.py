@@ -73,9 +73,9 @@ def test_a_name_takes_precedence_over_a_pattern_and_a_longer_pattern_over_a_shor
     table = read_prices(written(tmp_path / "p.json", {"models": models}))
 
     def price(provider: str, model: str) -> int:
-        found = table.find(provider, model)
-        assert found is not None
-        return int(found.input)
+        key = table.key(provider, model)
+        assert key is not None
+        return int(table.models[key].input)
 
     assert price("openai", "gpt-5") == 1
     assert price("openai", "gpt-5-mini-2025") == 2

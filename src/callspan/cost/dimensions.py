@@ -1,7 +1,8 @@
 """Price dimensions: what a price depends on besides the model and the counts, as asked for or as the answer states it.
 
-All of them are parameters of the request or stand beside the counts in the answer's usage, so that a record has them at
-every content level (`callspan.record.parameters`). A cost that leaves one of them out is estimated, and says which.
+All of them are parameters of the request, its host or its model, or stand beside the counts in the answer's usage, so
+that a record has them at every content level (`callspan.record.parameters`). A cost that leaves one of them out is
+estimated, and says which.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final, NamedTuple
 
+from callspan.cost.regions import BEDROCK, GLOBAL, region_of
 from callspan.record.call import CallRecord
 from callspan.record.usage import Cost
 
@@ -18,6 +20,7 @@ BATCH: Final = "batch"
 """Value of `processing`: a line of a batch."""
 SERVICE_TIER: Final = "service_tier"
 CACHE_TTL: Final = "cache_ttl"
+REGION: Final = "region"
 _LONG_TTL: Final = "12h"
 WEB_SEARCH: Final = "web_search"
 _SEARCH_OPTIONS: Final = "web_search_options"
@@ -72,9 +75,21 @@ def dimensions(record: CallRecord) -> dict[str, str]:
         found[PROCESSING] = BATCH
     if usage is not None and usage.cache_write_tokens and _kept_long(usage.cache_write_12h_tokens, params):
         found[CACHE_TTL] = _LONG_TTL
+    region = region_of(record)
+    if region not in (None, GLOBAL):
+        found[REGION] = str(region)
     if "request.params" in _removed(record):
         found["parameters"] = "withheld"
     return found
+
+
+def models_of(record: CallRecord) -> list[str]:
+    """Return the models of response and request; on Azure the latter is the name of a deployment.
+
+    On Bedrock the request's comes first: its id has the region, which the response leaves out.
+    """
+    names = [record.response.model if record.response else None, record.request.model]
+    return [name for name in dict.fromkeys(names[::-1] if record.provider == BEDROCK else names) if name]
 
 
 def _removed(record: CallRecord) -> set[str]:

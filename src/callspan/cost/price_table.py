@@ -26,9 +26,11 @@ from callspan.cost.dimensions import (
     BATCH,
     CACHE_TTL,
     PROCESSING,
+    REGION,
     SERVICE_TIER,
     dimensions,
     marked,
+    models_of,
     tool_runs,
     without_price,
 )
@@ -108,14 +110,14 @@ class PriceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Kept with each cost, so that a later `reprice` can tell; None: the file's name."""
     currency: str = "USD"
 
-    def find(self, provider: str, model: str) -> ModelPrices | None:
-        """Return the prices of a model: its own row before patterns, longer patterns before shorter ones."""
+    def key(self, provider: str, model: str) -> str | None:
+        """Return the key of a model's prices: its own before patterns, longer patterns before shorter ones."""
         names = (f"{provider}/{model}", model)
         for name in names:
             if name in self.models:
-                return self.models[name]
+                return name
         fitting = [key for key in self.models if key.endswith("*") and any(n.startswith(key[:-1]) for n in names)]
-        return self.models[max(fitting, key=len)] if fitting else None
+        return max(fitting, key=len, default=None)
 
 
 _decode: Final = msgspec.json.Decoder(PriceTable).decode
@@ -206,18 +208,20 @@ class Pricer:
     def _by_table(self, record: CallRecord) -> Cost | None:
         if self.table is None or record.usage is None:
             return None
-        for model in (record.response.model if record.response else None, record.request.model):
-            prices = self.table.find(record.provider, model) if model else None
-            usd = _priced_by(prices, record, record.usage) if prices is not None else None
+        for model in models_of(record):
+            key = self.table.key(record.provider, model)
+            usd = None if key is None else _priced_by(key, self.table.models[key], record, record.usage)
             if usd is not None:
                 amount, reasons = usd
                 return marked(amount, self.table.version or "own prices", reasons)
         return None
 
 
-def _priced_by(prices: ModelPrices, record: CallRecord, usage: Usage) -> tuple[Decimal, list[str]] | None:
+def _priced_by(key: str, prices: ModelPrices, record: CallRecord, usage: Usage) -> tuple[Decimal, list[str]] | None:
     """Return the amount by these prices, and what they have no price for; None if the counts are unknown."""
     prices, left = prices.of(dimensions(record))
+    if REGION in left and key.rpartition("/")[2].startswith(f"{left[REGION]}."):
+        del left[REGION]  # the key is the id of a profile of Bedrock
     if usage.cache_write_12h_tokens and prices.cache_write_12h is not None:
         left.pop(CACHE_TTL, None)
     usd = prices.usd(usage)

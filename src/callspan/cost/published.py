@@ -11,6 +11,7 @@ list computes the cost.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
@@ -20,7 +21,18 @@ from types import ModuleType
 from typing import Final, NamedTuple, Protocol, TypeAlias, cast
 
 from callspan.amounts import USUAL
-from callspan.cost.dimensions import BATCH, PROCESSING, WEB_SEARCH, dimensions, marked, tool_runs, without_price
+from callspan.cost.dimensions import (
+    BATCH,
+    PROCESSING,
+    REGION,
+    WEB_SEARCH,
+    dimensions,
+    marked,
+    models_of,
+    tool_runs,
+    without_price,
+)
+from callspan.cost.regions import UNKNOWN, in_global_region
 from callspan.fail_open import fail_open
 from callspan.forks import LATE_IMPORTS, late_import
 from callspan.record.call import CallRecord
@@ -91,8 +103,16 @@ _PROVIDERS: Final[Mapping[str, str]] = {
     "z_ai": "zai",
 }
 """Names of the conventions -> names of the price list."""
-_HOSTS: Final[Mapping[str, tuple[str, ...]]] = {"openai": ("api.openai.com",), "anthropic": ("api.anthropic.com",)}
+_HOSTS: Final[Mapping[str, re.Pattern[str]]] = {
+    "openai": re.compile(r"(?:[a-z]{2}\.)?api\.openai\.com"),
+    "anthropic": re.compile(r"api\.anthropic\.com"),
+}
 """These two names are also those of the SDKs' families: any other host is a gateway or a private server."""
+_BEDROCK: Final = "aws"
+_REGIONS_OF_THE_LIST: Final = frozenset({"us", "us-east-1"})
+"""Of Bedrock: the list has the prices of that region."""
+_GOVERNMENT: Final = "us-gov"
+"""These regions have prices of their own, which the list lacks."""
 _FILE_SEARCH: Final = "file_search"
 _COUNTED_TOOLS: Final[Mapping[str, Callable[[int], Usage]]] = {
     WEB_SEARCH: lambda count: Usage(input_tokens=0, web_search_requests=count),
@@ -292,7 +312,7 @@ def published_cost(record: CallRecord) -> Cost | None:
     prices, provider, usage = _price_list(), _PROVIDERS.get(record.provider), record.usage
     if prices is None or provider is None or usage is None or not _is_priced(usage):
         return None
-    for model in _models(record):
+    for model in models_of(record):
         found = _price(prices, record, usage, provider, model)
         if found is not None:
             return found
@@ -319,7 +339,8 @@ def is_installed() -> bool:
 def guessed_provider(record: CallRecord) -> bool:
     """Return whether the provider's name is only that of the SDK: the call went to another host."""
     own = _HOSTS.get(record.provider)
-    return own is not None and record.server_address is not None and record.server_address not in own
+    host = record.server_address
+    return own is not None and host is not None and own.fullmatch(host) is None
 
 
 def _price(prices: PriceList, record: CallRecord, usage: Usage, provider: str, model: str) -> Cost | None:
@@ -330,6 +351,9 @@ def _price(prices: PriceList, record: CallRecord, usage: Usage, provider: str, m
     total = prices.usd(names, asked, start_ns, usage) or usual if asked else usual
     # The list ignores a dimension that it has no prices for.
     ignored = [one for one in asked if prices.usd(names, _without(asked, one), start_ns, usage) == total]
+    if provider == _BEDROCK:
+        anywhere = prices.usd((provider, in_global_region(model)), (), start_ns, usage)
+        ignored = [one for one in ignored if one[0] != REGION or not _is_of_region(one[1], usual, anywhere)]
     reasons = without_price(f"{name}={value}" for name, value in ignored)
     if (PROCESSING, BATCH) in ignored:
         total, reasons = total / 2, [*reasons, "half the usual price"]
@@ -343,17 +367,18 @@ def _without(asked: _Context, one: tuple[str, str]) -> _Context:
     return tuple(other for other in asked if other != one)
 
 
+def _is_of_region(region: str, usd: Decimal, anywhere: Decimal | None) -> bool:
+    """Return whether an amount is that of this region; `anywhere` is the global profile's, None if it has no price."""
+    if region == UNKNOWN or region.startswith(_GOVERNMENT):
+        return False
+    return region in _REGIONS_OF_THE_LIST or anywhere not in (None, usd)
+
+
 def _tools_without_price(prices: PriceList, record: CallRecord, names: tuple[str, str]) -> Iterator[str]:
     for tool, count in tool_runs(record).items():
         alone = None if count is None or tool not in _COUNTED_TOOLS else _COUNTED_TOOLS[tool](count)
         if alone is None or not prices.usd(names, (), record.timing.start_ns, alone):
             yield tool
-
-
-def _models(record: CallRecord) -> list[str]:
-    """Return the models of response and request; on Azure the latter is the name of a deployment."""
-    response_model = record.response.model if record.response else None
-    return [name for name in dict.fromkeys((response_model, record.request.model)) if name]
 
 
 @cache
