@@ -6,11 +6,11 @@ A client of your own reports what it sends and receives; everything else is as f
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -18,7 +18,7 @@ from opentelemetry import context as otel_context
 
 from callspan.agent.arguments import Time, moment, offset
 from callspan.agent.call_ids import call_begun
-from callspan.agent.decorators import Wrappers
+from callspan.agent.decorators import Block, decorated
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open
@@ -40,7 +40,7 @@ _FEED: Final = fail_open("record what a client says")
 _END: Final = fail_open("finish recording a call")
 
 
-class RecordedCall:
+class RecordedCall(Block):
     """One call recorded manually, see `record_call`. All methods do nothing after the end, or with an invalid `at`.
 
     Example:
@@ -156,24 +156,40 @@ class RecordedCall:
         signature = None
         with _FEED:
             signature = inspect.signature(function)
-        return _WRAPPERS.wrapped(function, partial(self._fresh, signature))
+        return decorated(function, partial(self._fresh, signature))
 
-    def _fresh(
-        self, signature: inspect.Signature | None, args: Sequence[object], kwargs: Mapping[str, object]
-    ) -> RecordedCall:
+    def _fresh(self, signature: inspect.Signature | None, /, *args: object, **kwargs: object) -> RecordedCall:
         """Return a new call like this one, for one call of a function with these arguments."""
         call = RecordedCall(self._endpoint, self._info)
         if self._endpoint is not None:
             call._sent = partial(_body_of, self._endpoint.message_key, signature, args, kwargs)
         return call
 
-    def _closed(self) -> None:
-        """End the call of a stream whose reader was closed."""
+    def _prepare(self) -> None:
+        self._start(current=False)
+
+    def _advance(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def _exhausted(self, error: BaseException | None) -> None:
+        self.end(error)
+
+    def _closed(self, error: BaseException | None) -> None:
         call = self._call
-        if call is not None:
+        if error is not None:
+            self.end(error)
+        elif call is not None:
             with _END:
                 complete = call.stream_complete
                 call.end(how="complete" if complete else "closed", outcome="success" if complete else "cancelled")
+
+    def _returned(self, result: object) -> None:
+        call = self._call
+        if result is not None and (call is None or not call.chunks):
+            self.response(result)
+
+    def _yielded(self, item: object) -> None:
+        self.chunk(item)
 
     def __enter__(self) -> Self:
         """Start the call; its span is the current one within the block."""
@@ -315,71 +331,6 @@ def _unnamed_messages(key: str, passed: Mapping[str, object]) -> object:
 _OWNERS: Final = frozenset({"self", "cls"})
 _MESSAGES: Final = ("messages", "input", "prompt")
 """What functions call their messages, whatever the API calls them."""
-_Fresh: TypeAlias = Callable[[Sequence[object], Mapping[str, object]], RecordedCall]
-
-
-def _plain(function: Callable[..., Any], fresh: _Fresh) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - those of the application
-        with fresh(args, kwargs) as recorded:
-            result = function(*args, **kwargs)
-            if result is not None:
-                recorded.response(result)
-            return result
-
-    return call
-
-
-def _coroutine(function: Callable[..., Any], fresh: _Fresh) -> Callable[..., Any]:
-    async def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        with fresh(args, kwargs) as recorded:
-            result = await function(*args, **kwargs)
-            if result is not None:
-                recorded.response(result)
-            return result
-
-    return call
-
-
-def _generator(function: Callable[..., Any], fresh: _Fresh) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Generator[Any, None, Any]:  # noqa: ANN401
-        recorded = fresh(args, kwargs)
-        recorded._start(current=False)
-        with _ending(recorded), closing(function(*args, **kwargs)) as chunks:
-            for chunk in chunks:
-                recorded.chunk(chunk)
-                yield chunk
-
-    return call
-
-
-def _async_generator(function: Callable[..., Any], fresh: _Fresh) -> Callable[..., Any]:
-    async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:  # noqa: ANN401
-        recorded = fresh(args, kwargs)
-        recorded._start(current=False)
-        with _ending(recorded):
-            async with aclosing(function(*args, **kwargs)) as chunks:
-                async for chunk in chunks:
-                    recorded.chunk(chunk)
-                    yield chunk
-
-    return call
-
-
-@contextmanager
-def _ending(recorded: RecordedCall) -> Iterator[None]:
-    """End the call of a stream with the block; its reader may end it earlier."""
-    try:
-        yield
-    except GeneratorExit:
-        recorded._closed()
-        raise
-    except BaseException as error:
-        recorded.__exit__(type(error), error, error.__traceback__)
-        raise
-    recorded.__exit__(None, None, None)
-
-
-_WRAPPERS: Final = Wrappers(_plain, _coroutine, _generator, _async_generator)
 
 
 def record_call(

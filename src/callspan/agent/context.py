@@ -138,13 +138,8 @@ class metadata(ContextBlock):  # noqa: N801 - reads as a statement: with callspa
         return with_metadata(outer, self._fields)
 
 
-def current_content() -> Content | None:
-    """Return the content level that holds for the running code; None if neither a block nor a scope restricts it."""
-    return content_of(get_current())
-
-
 def content_of(context: Context) -> Content | None:
-    """Return the content level in `context`, see `current_content`."""
+    """Return the content level that holds in `context`; None if neither a block nor a scope restricts it."""
     level: Any = context.get(_CONTENT)
     return level  # type: ignore[no-any-return]
 

@@ -9,7 +9,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 from opentelemetry.context import Context, set_value
 
 from callspan.agent.context import SCOPE, ContextBlock
-from callspan.agent.decorators import WRAPPERS
+from callspan.agent.decorators import Block, decorated
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -24,7 +24,7 @@ def lacks_session(context: Context) -> bool:
     return scope is None or scope.session is None
 
 
-class SessionRequirement(ContextBlock):
+class SessionRequirement(ContextBlock, Block):
     """A block in which calls are recorded only below a session, see `callspan.session`. It opens none.
 
     As a decorator for functions, coroutines, generators and async generators too. Follows tasks, and threads by
@@ -49,26 +49,4 @@ class SessionRequirement(ContextBlock):
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """Return the function with each of its calls within such a block; of a generator each advance."""
-        return WRAPPERS.wrapped(function, _Fresh)
-
-
-class _Fresh(SessionRequirement):
-    """The block of one call of a function, with what `Wrappers` need of a scope."""
-
-    __slots__ = ()
-
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        """Take the arguments of the call, which do not matter."""
-
-    def start(self, *, current: bool) -> None:
-        """Do nothing: a generator has it only during an advance."""
-
-    def end(self, error: BaseException | None = None) -> None:
-        """Do nothing."""
-
-    def using(self) -> _Fresh:
-        """Return itself: it may be entered again when it was left."""
-        return self
-
-    def _returned(self, result: object) -> None:
-        """Do nothing."""
+        return decorated(function, lambda *_, **__: SessionRequirement())

@@ -18,6 +18,7 @@ from opentelemetry.context import Context, attach, get_current, set_value
 
 from callspan.agent.arguments import Time, moment, offset
 from callspan.agent.context import SCOPE, block_of, content_of, metadata_of, with_content, within_block
+from callspan.agent.decorators import Block
 from callspan.agent.episode import RunningTotals
 from callspan.agent.misuse import UsageError, refuse
 from callspan.agent.runtime import NO_SPAN, Runtime, ScopeSpanHandle
@@ -53,7 +54,7 @@ _FRAMES_S: Final = 0.5
 _ENDING: Final = fail_open("end a session, timestep or tool")
 
 
-class Scope(ABC):
+class Scope(Block, ABC):
     """A part of an agent's work that is started, is current for the running code, and ends once.
 
     Used with `with`, `async with`, or `start()` and `end()`. The first end counts. An exception of the block
@@ -187,6 +188,15 @@ class Scope(ABC):
         """Return a context manager that makes this the current scope for a block; it starts and ends nothing."""
         return Using(self)
 
+    def _prepare(self) -> None:
+        self.start(current=False)
+
+    def _advance(self) -> Using:
+        return Using(self)
+
+    def _exhausted(self, error: BaseException | None) -> None:
+        self.end(error)
+
     def _elapsed_ns(self) -> int:
         """Return the nanoseconds since the start by the monotonic clock, or up to the given end time."""
         return time.perf_counter_ns() - self._clock_ns if self._lasted_ns is None else self._lasted_ns
@@ -264,19 +274,12 @@ class Scope(ABC):
         """Write the final record."""
         self._write(final)
 
-    def _observe_end(self, final: Processed[Record]) -> None:  # noqa: B027 - most have no use for it
+    def _observe_end(self, final: Processed[Record]) -> None:
         """Pass the final record to the enclosing scopes."""
-
-    def _returned(self, result: object) -> None:  # noqa: B027 - most have no use for it
-        """Called with the return value of a decorated function."""
 
     def _takes_calls(self) -> CallEnded:
         """Return what takes the calls made in it as they end; with an `exchanged`, also what they sent and received."""
         return self._call_ended
-
-    def _closed(self, error: BaseException | None) -> None:
-        """End, as a decorated generator is closed before its end; `error` is what it raised then."""
-        self.end(error)
 
     def _call_ended(self, processed: Processed[CallRecord], conversation: Conversation | None = None) -> None:
         """Add an ended call to the totals, and its conversation to the input and output, of this and outer scopes."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from callspan import private_names as names
-from callspan.agent.decorators import WRAPPERS
+from callspan.agent.decorators import around_async_generator, around_generator
 from callspan.agent.loops import Loop, LoopTool, running_loop
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.hooks import Function, HookContext, HookSteps, argument, guarded, parameters, silenced
@@ -79,7 +79,7 @@ def _diagnosed(loop: Loop, observer: Callable[[Any], Any] | None, diagnostic: An
 
 
 def _within(loop: Loop, advances: Any) -> Any:  # noqa: ANN401 - a generator of either colour
-    wrap = WRAPPERS.async_generator if inspect.isasyncgen(advances) else WRAPPERS.generator
+    wrap = around_async_generator if inspect.isasyncgen(advances) else around_generator
     made = wrap(lambda: advances, lambda: loop)()
     made.__name__, made.__qualname__ = advances.__name__, advances.__qualname__
     return made
