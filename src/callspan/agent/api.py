@@ -146,6 +146,7 @@ def tool(
         name: The tool's name; None: that of `call`, or of the decorated function.
         call: The model's tool call, whose id, name and arguments are used: a tool call of chat
             completions, a function call item of Responses, a tool use block of messages; object, dict or id.
+            None: the only open tool call of the latest answer with this name and these arguments.
         arguments: Replace those of `call`; for a decorated function: its arguments.
         system: The component that acts; None: the agent it runs in.
         metadata: Any JSON values, merged into those of `callspan.metadata`; None values are left out.

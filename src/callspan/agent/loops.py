@@ -20,9 +20,10 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan.agent.arguments import as_text
 from callspan.agent.context import metadata_of
-from callspan.agent.operations import TOOL_ERROR, Agent, Tool, parsed
+from callspan.agent.operations import TOOL_ERROR, Agent, Tool
 from callspan.agent.runtime import Runtime, installed
 from callspan.agent.scope import CallEnded, is_within, leave, scope_of
+from callspan.agent.tool_requests import parsed
 from callspan.errors import application_error
 from callspan.fail_open import fail_open, value_of
 from callspan.private_names import DECISION_RUN

@@ -16,6 +16,7 @@ from callspan.agent.episode import RunningTotals
 from callspan.agent.misuse import installed_or_warn
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope, is_within, scope_of
+from callspan.agent.tool_requests import parsed, requested, take
 from callspan.errors import application_error
 from callspan.fail_open import fail_open, value_of
 from callspan.process.processed import Processed
@@ -286,6 +287,13 @@ class Tool(Operation):
     def _read_arguments(self) -> None:
         with _READ_ARGUMENTS:
             self._input = plain(parsed(self._input))
+            scope = self._above
+            while scope is not None and not scope._answers:
+                scope = scope._above
+            if scope is not None:
+                self._tool_call_id = self._tool_call_id or requested(scope._answers, self.name, self._input)
+                if self._tool_call_id is not None:
+                    take(scope._answers, self._tool_call_id)
 
     def _count(self, duration_ns: int) -> None:
         # The time of a tool inside a tool is part of the outer tool's time.
@@ -401,16 +409,6 @@ def _member(value: object, name: str) -> object:
     if isinstance(value, Mapping):
         return value.get(name)
     return value_of(functools.partial(getattr, value, name, None))
-
-
-def parsed(arguments: object) -> object:
-    """Return the arguments of a tool call, parsed where they are JSON text."""
-    if not isinstance(arguments, str):
-        return arguments
-    try:
-        return msgspec.json.decode(str.__str__(arguments))
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return arguments
 
 
 def _text(value: object) -> str | None:

@@ -9,8 +9,9 @@ from typing import Final
 
 from opentelemetry.context import Context
 
-from callspan.agent.operations import TOOL_ERROR, parsed
+from callspan.agent.operations import TOOL_ERROR
 from callspan.agent.runtime import NO_SPAN, Runtime
+from callspan.agent.tool_requests import parsed
 from callspan.fail_open import fail_open
 from callspan.process.processors import with_ids, write
 from callspan.providers.hosted_tools import ProviderRun, runs_at_provider

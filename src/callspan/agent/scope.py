@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextvars
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar
@@ -22,6 +22,7 @@ from callspan.agent.decorators import Block
 from callspan.agent.episode import RunningTotals
 from callspan.agent.misuse import UsageError, refuse
 from callspan.agent.runtime import NO_SPAN, Runtime, ScopeSpanHandle
+from callspan.agent.tool_requests import MAX_PARALLEL, Answer
 from callspan.fail_open import fail_open
 from callspan.frames import FRAMES
 from callspan.process import processors
@@ -64,6 +65,7 @@ class Scope(Block, ABC):
     __slots__ = (
         "__weakref__",
         "_above",
+        "_answers",
         "_base",
         "_clock_ns",
         "_ended",
@@ -102,6 +104,8 @@ class Scope(Block, ABC):
         self._is_explicit = False
         """Whether its start or end was given by `at`."""
         self._final: Processed[Record] | None = None
+        self._answers: Sequence[Answer] = ()
+        """Those of the last call that has ended below, and of the calls beside it."""
         self._last_call: Begun | None = None
         """The newest call begun below."""
 
@@ -288,7 +292,14 @@ class Scope(Block, ABC):
             return
         if conversation is not None:
             self._observe(processed, conversation)
-        self._add_to_totals(RunningTotals.add_call, record)
+        answer, start_ns = Answer(record), record.timing.start_ns
+        scope: Scope | None = self
+        while scope is not None:
+            beside = [one for one in scope._answers if one.end_ns > start_ns]
+            scope._answers = [*beside[1 - MAX_PARALLEL :], answer]
+            if scope._running is not None:
+                scope._running.add_call(record)
+            scope = scope._above
 
     def _count_reward(self, record: EventRecord | RewardRecord) -> None:
         """Add a reward to the totals of this scope and the enclosing ones; a reward of the whole session only there."""

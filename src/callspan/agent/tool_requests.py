@@ -1,0 +1,67 @@
+"""Tool requests: the tool calls of the latest answer in a scope, which the tools that run there are joined with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from callspan.fail_open import fail_open
+from callspan.providers import registry
+from callspan.providers.hosted_tools import is_of_application
+from callspan.record.call import CallRecord
+from callspan.record.messages import ToolCall
+
+MAX_PARALLEL: Final = 8
+"""Calls at the same time whose answers a scope keeps."""
+_READ: Final = fail_open("read the tool calls of an answer")
+
+
+class Answer:
+    """The answer of a call that has ended. Its tool calls are read when a tool asks for them."""
+
+    __slots__ = ("_api", "_body", "_tool_calls", "end_ns", "taken")
+
+    def __init__(self, record: CallRecord) -> None:
+        self._api = record.api
+        self._body = None if record.response is None else record.response.body
+        self._tool_calls: list[ToolCall] | None = None
+        self.end_ns = record.timing.start_ns + (record.timing.duration_ns or 0)
+        self.taken: set[str | None] = {None}
+        """The ids of the tool calls that run or have run."""
+
+    def open(self) -> list[ToolCall]:
+        """Return the tool calls for the application that no tool has run."""
+        if self._tool_calls is None:
+            self._tool_calls = []
+            with _READ:
+                endpoint, body = registry.by_api(self._api), self._body and registry.decoded(self._body)
+                messages = [] if endpoint is None or body is None else endpoint.conversation(None, body).output
+                parts = [part for message in messages for part in message.parts if isinstance(part, ToolCall)]
+                self._tool_calls = [one for one in parts if is_of_application(one.tool_type, one.extra)]
+            self._body = None
+        return [one for one in self._tool_calls if one.id not in self.taken]
+
+
+def take(answers: Iterable[Answer], tool_call_id: str) -> None:
+    """Note that a tool runs for a tool call."""
+    for answer in answers:
+        answer.taken.add(tool_call_id)
+
+
+def requested(answers: Iterable[Answer], name: str | None, arguments: object) -> str | None:
+    """Return the id of the only open tool call with this name and these arguments; None: there is not exactly one."""
+    calls = [call for answer in answers for call in answer.open() if call.name == name]
+    found = [call.id for call in calls if (parsed(call.arguments) or {}) == (arguments or {})]
+    return found[0] if len(found) == 1 else None
+
+
+def parsed(arguments: object) -> object:
+    """Return the arguments of a tool call, parsed where they are JSON text."""
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        return msgspec.json.decode(str.__str__(arguments))
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return arguments
