@@ -28,7 +28,7 @@ _SECRET_NAME: Final = re.compile(
     # Of the last words of a name, in lower case and joined by `_`; long words also where nothing separates them.
     rf"(?:{_KEYS.replace(' ', '|')})_?keys?$|access_?key_?id$|(?:_|{_TOKENS_OF.replace(' ', '|')})token$"
     r"|(?:authorization|connection_?string|cookie|credentials?|passcode|passphrase|passwd|password|secret)$"
-    r"|(?:^|_)(?:bearer|jwt|otp|pwd|sas|x?_?amz_?signature)$"
+    r"|(?:^|_)(?:bearer|jwt|[ht]?otp|pin|pwd|sas|x?_?amz_?signature)$"
 )
 _NUMBERS: Final = frozenset({int, float, bool})
 _TOKEN: Final = "token"  # noqa: S105 - a name
@@ -49,6 +49,10 @@ _CREDENTIAL_MARKS: Final = (
     b"ookie",
     b'wd"',
     b'tp"',
+    b'TP"',
+    b'pin"',
+    b'Pin"',
+    b'PIN"',
     b'jwt"',
     b'sas"',
     b'eyId"',
@@ -179,7 +183,7 @@ def mask_settings(value: object, search: BoundedSearch | None = None) -> object:
     """
     search = BoundedSearch(MAX_SETTINGS_SEARCHED) if search is None else search
     if isinstance(value, dict):
-        if _NUMBERS.issuperset(map(type, value.values())):
+        if _NUMBERS.issuperset(map(type, value.values())) and not any(map(_is_secret, value)):
             return value
         changed = {key: safe for key, item in value.items() if (safe := _masked_item(key, item, search)) is not item}
         if value.get("type") in ("mcp", "url"):
@@ -264,7 +268,7 @@ class BoundedSearch(msgspec.Struct, eq=False):
         return self.masked(key) if isinstance(key, str) else key
 
     def _item(self, key: object, item: object) -> object:
-        return MASK if isinstance(item, str) and _is_secret(key) else self.all_masked(item)
+        return MASK if type(item) in (str, int) and _is_secret(key) else self.all_masked(item)
 
 
 def _mask_settings(record: CallRecord, search: BoundedSearch) -> CallRecord:
@@ -291,7 +295,7 @@ def _mask_metadata(record: _R, search: BoundedSearch) -> _R:
 def _masked_item(key: object, item: object, search: BoundedSearch) -> object:
     kind = type(item)
     if kind in _NUMBERS:
-        return item
+        return MASK if kind is int and _is_secret(key) else item
     if kind is str:
         return MASK if (_is_secret(key) or key == _TOKEN) and item != MASK else search.without_credentials(item)
     if isinstance(item, dict) and isinstance(key, str) and _plain_name(key[-_NAME_END:]) in _HEADER_MAPS:

@@ -178,6 +178,16 @@ def test_a_setting_of_a_secret_name_is_masked_however_it_is_spelt(name: str) -> 
     assert mask_settings({name: "plain", "deep": [{name: "plain"}]}) == {name: MASK, "deep": [{name: MASK}]}
 
 
+@pytest.mark.parametrize("name", ["otp", "smsOtp", "TOTP", "pin", "cardPin", "passcode", "password"])
+def test_a_number_of_a_secret_name_is_masked_as_a_text_is(name: str) -> None:
+    settings = {name: 481516, "deep": [{name: 481516}], "mixed": {name: 481516, "user": "u"}}
+    assert mask_settings(settings) == {name: MASK, "deep": [{name: MASK}], "mixed": {name: MASK, "user": "u"}}
+    error = ErrorInfo(kind="auth", type="x", body={name: 481516, "status": 401})
+    assert masked_error(error).body == {name: MASK, "status": 401}
+    kept = {name: True, "max_tokens": 5, "token": 7, "pinned": 3, "spin": 2, "logit_bias": {"50256": -100}}
+    assert mask_settings(kept) is kept, "a switch is no secret"
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -242,7 +252,7 @@ def test_values_of_secret_names_are_masked_in_the_text_of_an_error(text: str, ma
 
 
 def test_secrets_that_are_masked_already_are_left_alone() -> None:
-    settings = {"api_key": MASK, "api_key_count": 3, "password": 5, "url": "https://host/v1?a=1", "many": [1, "x"]}
+    settings = {"api_key": MASK, "api_key_count": 3, "password": False, "url": "https://host/v1?a=1", "many": [1, "x"]}
     assert mask_settings(settings) is settings
 
 
