@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from callspan.cli.score_filter import ScoresOf
+from callspan.cli.unknown_costs import cost_reason
 from callspan.formatting import exact, in_ms, iso
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, TimestepRecord
@@ -82,6 +83,7 @@ def call_row(call: CallRecord, position: int | None = None) -> Row:
         "finish_reasons": response.finish_reasons if response else [],
         **_fields(call.usage, _TOKENS),
         "cost_usd": exact(call.cost.usd if call.cost else None),
+        "cost_reason": cost_reason(call),
         "duration_ms": in_ms(call.timing.duration_ns),
         "first_token_ms": in_ms(call.timing.first_token_ns),
         "server_ms": in_ms(call.timing.server_ns),

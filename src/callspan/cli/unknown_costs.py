@@ -40,11 +40,22 @@ def why_unknown(calls: Iterable[CallRecord]) -> Iterator[str]:
     if _EXPECTED.issuperset(reasons):
         return
     models = ", ".join(model for model, _ in unpriced.most_common(_MAX_MODELS))
-    packages = "" if find_spec("genai_prices") else _PACKAGE
-    for reason, text in _REASONS.items():
+    for reason in _REASONS:
         if reasons[reason]:
             named = models + (", …" if len(unpriced) > _MAX_MODELS else "")
-            yield f"no cost: {reasons[reason]:,} {text.format(models=named, packages=packages)}"
+            yield f"no cost: {reasons[reason]:,} {_text(reason, named)}"
+
+
+def cost_reason(call: CallRecord) -> str | None:
+    """Return why a cost is estimated or absent; None if it is exact."""
+    reason = _reason(call)
+    if reason is not None:
+        return _text(reason, model_of(call) or "unknown")
+    return None if call.cost is None else call.cost.reason
+
+
+def _text(reason: str, models: str) -> str:
+    return _REASONS[reason].format(models=models, packages="" if find_spec("genai_prices") else _PACKAGE)
 
 
 def _reason(call: CallRecord) -> str | None:

@@ -321,6 +321,15 @@ def test_all_fields_of_a_call_row() -> None:
     assert {name: row[name] for name in expected} == expected
 
 
+def test_a_call_row_says_why_its_cost_is_estimated_or_absent() -> None:
+    usage, estimated = Usage(input_tokens=1), Cost(usd=Decimal(1), source="t", estimated=True, reason="no price for x")
+    assert call_row(made(usage=usage, cost=estimated))["cost_reason"] == "no price for x"
+    assert call_row(made(usage=usage, cost=Cost(usd=Decimal(1), source="t")))["cost_reason"] is None
+    assert "without a price for gpt-5: " in str(call_row(made(usage=usage))["cost_reason"])
+    assert "without usage from the provider" in str(call_row(made())["cost_reason"])
+    assert call_row(made(outcome="started"))["cost_reason"] == "not ended"
+
+
 def _error(status: int | None) -> ErrorInfo:
     return ErrorInfo(kind="server", type="server_error", status=status)
 
