@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.callspan
-EXTRAS := openai,anthropic,cli,cost,otlp,compare,view
+EXTRAS := openai,anthropic,cli,cost,otlp
 DEV_EXTRAS := $(EXTRAS),groq,postgres,clickhouse,gymnasium
 PYTEST := $(BIN)/python -m pytest
 # Compiled modules are kept, whatever the shell says: half of what it takes to collect the tests, and hundreds of processes.

@@ -78,7 +78,7 @@ def test_it_says_which_extra_it_needs(store: Delivery, records: Records) -> None
     code = "import sys; sys.modules['starlette'] = None; from callspan.cli import main; main()"
     command = [sys.executable, "-c", code, "--store", store.url, "view"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert (done.returncode, 'pip install "callspan[view]"' in done.stderr) == (1, True), done.stderr
+    assert (done.returncode, 'pip install "callspan[cli]"' in done.stderr) == (1, True), done.stderr
 
 
 def test_a_filter_line_is_the_options_of_the_commands() -> None:

@@ -15,7 +15,7 @@ from callspan.cli.safe_text import clean
 from callspan.cli.screen import Column, fitted, reward_style, styled
 from callspan.comparison.differences import Difference, Number, choice_of, compared
 from callspan.comparison.groups import Group
-from callspan.comparison.intervals import FEWEST, NO_SCIPY, Interval, has_scipy
+from callspan.comparison.intervals import FEWEST, Interval
 from callspan.formatting import UNKNOWN, plural, reward
 from callspan.record.reward_sums import REWARD
 from callspan.safe_urls import safe_name
@@ -69,8 +69,7 @@ def compare_command(context: CommandContext, which: CallFilter, first: str, seco
     found = compared(*groups)
     if context.json:
         sizes = {name: _size(group) for name, group in zip("ab", groups, strict=True)}
-        note = None if has_scipy() else NO_SCIPY
-        context.emit({**sizes, "in_both": both, "measures": [_row(one) for one in found], "note": note})
+        context.emit({**sizes, "in_both": both, "measures": [_row(one) for one in found]})
     else:
         _print(context, groups, found, both)
 
@@ -175,4 +174,4 @@ def _footer(found: list[Difference], both: int) -> list[str]:
         lines.append(f"Fewer than {FEWEST}: {_TOO_FEW}.")
     if both:
         lines.append(f"{plural(both, 'session')} in both groups.")
-    return lines if has_scipy() else [*lines, f"{NO_SCIPY}."]
+    return lines

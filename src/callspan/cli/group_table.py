@@ -13,7 +13,7 @@ from callspan.cli.paging import TABLE_ROWS, say_more
 from callspan.cli.screen import Column, fitted, reward_style, styled
 from callspan.comparison.differences import Number
 from callspan.comparison.groups import MEASURES, Amount, Group, grouped, objectives_of
-from callspan.comparison.intervals import NO_SCIPY, Interval, has_scipy
+from callspan.comparison.intervals import Interval
 from callspan.formatting import UNKNOWN, count, duration, exact, money, reward, short_count
 from callspan.stores.base import SessionSummary
 
@@ -51,7 +51,7 @@ def print_groups(
     )
     width = context.screen.console.width
     context.screen.print(fitted(columns, ([*_cells(group, objectives)] for group in shown), width))
-    context.screen.paragraph(_FOOTER if has_scipy() else f"{_FOOTER}; {NO_SCIPY}")
+    context.screen.paragraph(_FOOTER)
     say_more(context, len(groups) - offset - len(shown), offset + len(shown))
     return True
 

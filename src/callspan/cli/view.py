@@ -23,7 +23,7 @@ from callspan.stores.urls import open_store
 if TYPE_CHECKING:
     from callspan.view.source import Chosen
 
-_NEEDED: Final = 'The page needs {name}: pip install "callspan[view]"'
+_NEEDED: Final = 'The page needs {name}: pip install "callspan[cli]"'
 _LAST_PORT: Final = 65_535
 _WORDS: Final = re.compile(r'(?:[^\s"]|"(?:[^"\\]|\\.)*"|")+')
 """The words of a filter line: a value with spaces or quotes stands in double quotes; `filters.js` reads the same."""

@@ -64,7 +64,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     paired: bool
     """Whether it is over the tasks that both have, each with the mean of its sessions."""
     interval: Interval | None
-    """Of the difference; None for too few values, for values that are all equal, or without scipy."""
+    """Of the difference; None for too few values and for values that are all equal."""
 
     @property
     def difference(self) -> Number | None:

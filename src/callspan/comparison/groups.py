@@ -75,7 +75,7 @@ class Mean(msgspec.Struct, frozen=True):
     mean: float
     count: int
     interval: Interval | None
-    """None for too few values, for values that are all equal, or without scipy."""
+    """None for too few values and for values that are all equal."""
 
 
 @dataclass
