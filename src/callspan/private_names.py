@@ -21,9 +21,11 @@ SSE: Final = "sse"
 never gave a finish reason counts as cut off."""
 MCP_CLIENT: Final = "client"
 """The client of an MCP server, a variable of the function that `mcp_tool` makes. Without it the server has no name."""
-DECISION_RUN: Final = "run"
-"""What a Decisions runner has attempted and completed, a local variable of its `run`. Without it a candidate that an
-exception interrupts which is no `Exception` has no row."""
+RUNNER_PARAMS: Final = "_params"
+"""The parameters of the calls of a tool runner of anthropic. Without it the run of a loop has no name of its own."""
+RUNNER_CLOSED: Final = "_closed"
+"""Whether a tool runner of anthropic was closed. Without it one that is closed while it works counts as one that has
+reached its limit of steps."""
 
 MODULES: Final = (
     *(f"{sdk}.{module}" for sdk in SDKS for module in ("_base_client", "_streaming")),
@@ -131,15 +133,14 @@ LOOP_SPAN: Final = PrivateName(
     "one span per loop of the anthropic SDK: there are two", with_="_tool_use_span",
 )  # fmt: skip
 TOOL_SPAN: Final = PrivateName(
-    "_tool_use_span", (f"{_RUNNERS}:BaseToolRunner",), "they are made of what is sent and received",
-    "times of the tools of a runner, runs whose result is never sent; the SDK's own span stays",
+    "_tool_use_span", (f"{_RUNNERS}:BaseToolRunner",), "the SDK's own span stays", "the tools of a runner",
     with_="_start_tool_runner_span",
 )  # fmt: skip
 
 _OPENAI_RUNNER: Final = "openai.lib.responses_tool_runner"
 EXECUTE_FUNCTION: Final = PrivateName(
     "_execute_function", (f"{_OPENAI_RUNNER}:ResponsesToolRunner", f"{_OPENAI_RUNNER}:AsyncResponsesToolRunner"),
-    "the runner's diagnostics are read", "the exceptions of functions, and that what they do is below them",
+    "none", "the tools of a runner",
 )  # fmt: skip
 
 # What is read or set besides.

@@ -16,7 +16,6 @@ from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import loops, sdks
 from tests.intercept.loops import request, rows
 from tests.intercept.mode import Mode
-from tests.intercept.test_tool_runners import ANSWER, DECISION
 
 INPUT: dict[str, Any] = {"model": "gpt-5", "input": [{"role": "user", "content": "Which weather?"}]}
 
@@ -167,7 +166,7 @@ def test_a_loop_that_its_tool_closes_is_cancelled(mode: Mode, seen: Captured) ->
     runners.append(loops.of_anthropic(mode, close))
     runners[0].until_done()
     assert len(mode.provider.requests) == 1
-    assert outcomes(seen) == [("beta_tool_runner", "cancelled")]
+    assert outcomes(seen) == [("claude-sonnet-5", "cancelled")]
     assert runs(seen) == [("Paris", "Sunny in Paris")]
 
 
@@ -192,14 +191,14 @@ def test_a_loop_that_another_task_closes_is_cancelled(provider: ScriptedProvider
         await mode.close()
 
     asyncio.run(body())
-    assert outcomes(seen) == [("beta_async_tool_runner", "cancelled")]
+    assert outcomes(seen) == [("claude-sonnet-5", "cancelled")]
 
 
 def test_a_loop_that_is_closed_after_its_last_turn_has_succeeded(mode: Mode, seen: Captured) -> None:
     runner = loops.of_anthropic(mode, sunny)
     runner.until_done()
     runner.close()
-    assert outcomes(seen) == [("beta_tool_runner", "success")]
+    assert outcomes(seen) == [("claude-sonnet-5", "success")]
 
 
 def test_the_outcome_of_a_block_is_that_of_its_last_loop(mode: Mode, seen: Captured) -> None:
@@ -208,17 +207,16 @@ def test_the_outcome_of_a_block_is_that_of_its_last_loop(mode: Mode, seen: Captu
         with pytest.raises(anthropic.InternalServerError):
             loops.of_anthropic(mode, sunny).until_done()
         loops.of_anthropic(mode, sunny).until_done()
-    assert outcomes(seen) == [("beta_tool_runner", "success"), ("forecaster", "success")]
+    assert outcomes(seen) == [("claude-sonnet-5", "success"), ("forecaster", "success")]
 
 
-def test_a_loop_that_outlives_its_block_keeps_its_outcome(mode: Mode, seen: Captured) -> None:
+def test_a_loop_that_outlives_its_block_stays_below_its_span(mode: Mode, seen: Captured) -> None:
     mode.provider.reply(tool_calls=[request()])
-    with callspan.invoke_agent("forecaster"), callspan.metadata(user_id="u1"):
+    with callspan.invoke_agent("forecaster"):
         runner = loops.of_anthropic(mode, sunny)
         next(runner)
     runner.until_done()
-    assert outcomes(seen) == [("forecaster", None), ("forecaster", "success")]
-    assert [row.metadata["user_id"] for row in rows(seen, "agent")[1:]] == ["u1"]
+    assert outcomes(seen) == [("forecaster", None)]
     assert [span.name for span in seen.spans].count("invoke_agent forecaster") == 1
     assert runs(seen) == [("Paris", "Sunny in Paris")]
 
@@ -245,38 +243,3 @@ def test_of_a_loop_whose_last_turns_are_not_observed_no_outcome_is_known(use: Ca
         with Mode("sync", provider) as mode:
             use(mode)
         assert [outcome for _, outcome in outcomes(captured)] in ([None], [])
-
-
-class Stopped(BaseException):
-    """No exception that a runner handles."""
-
-
-@pytest.mark.parametrize("interrupts", ["execute", "verify", "observe"])
-def test_a_candidate_that_is_interrupted_is_a_tool_and_what_only_checks_is_none(interrupts: str) -> None:
-    runners = pytest.importorskip("openai.lib.decisions_tool_runner", reason="this openai has no tool runners")
-
-    def interrupted(here: str) -> Any:
-        if here == interrupts and (here != "observe" or len(provider.requests)):
-            raise Stopped
-        return "A fork." if here == "observe" else None
-
-    with ScriptedProvider() as provider, capture() as captured:
-        choice = "done" if interrupts == "verify" else "north"
-        provider.reply(raw={**DECISION, "answers": [{**ANSWER, "choice": choice}]}, on="/decisions", repeat=True)
-        runner = runners.DecisionsToolRunner(
-            observe=lambda: interrupted("observe"),
-            candidates=lambda _: [
-                {"id": "north", "description": "Go north.", "execute": lambda: interrupted("execute")},
-                {"id": "done", "description": "Stop.", "done": True},
-            ],
-            verify=lambda _: interrupted("verify"),
-        )
-        with Mode("sync", provider).openai() as client, pytest.raises(Stopped):
-            runner.run(client, {"model": "gpt-6-luna", "input": "Find the exit."})
-        tools = rows(captured, "tool")
-        assert outcomes(captured) == [("decisions_tool_runner", "cancelled")]
-        assert [tool.name for tool in tools] == ([] if interrupts == "verify" else ["north"])
-        (call,) = captured.records
-        for tool in tools:
-            assert tool.tool_call_id == f"{call.call_id}:north"
-            assert (tool.error and tool.error.type) == (f"{__name__}.Stopped" if interrupts == "execute" else None)

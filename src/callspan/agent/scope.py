@@ -281,10 +281,6 @@ class Scope(Block, ABC):
     def _observe_end(self, final: Processed[Record]) -> None:
         """Pass the final record to the enclosing scopes."""
 
-    def _takes_calls(self) -> CallEnded:
-        """Return what takes the calls made in it as they end; with an `exchanged`, also what they sent and received."""
-        return self._call_ended
-
     def _call_ended(self, processed: Processed[CallRecord], conversation: Conversation | None = None) -> None:
         """Add an ended call to the totals, and its conversation to the input and output, of this and outer scopes."""
         record = processed.record
@@ -294,9 +290,12 @@ class Scope(Block, ABC):
             self._observe(processed, conversation)
         answer, start_ns = Answer(record), record.timing.start_ns
         scope: Scope | None = self
+        is_of_tool = False
         while scope is not None:
-            beside = [one for one in scope._answers if one.end_ns > start_ns]
-            scope._answers = [*beside[1 - MAX_PARALLEL :], answer]
+            if not is_of_tool:
+                beside = [one for one in scope._answers if one.end_ns > start_ns]
+                scope._answers = [*beside[1 - MAX_PARALLEL :], answer]
+                is_of_tool = scope._is_tool  # what its calls request runs in it
             if scope._running is not None:
                 scope._running.add_call(record)
             scope = scope._above
@@ -432,7 +431,7 @@ def ambient() -> tuple[Place | None, CallEnded | None, dict[str, object]]:
         return None, None, {}
     scope: Any = context.get(SCOPE)
     metadata = dict(metadata_of(context))
-    return (None, None, metadata) if scope is None else (scope._place, scope._takes_calls(), metadata)
+    return (None, None, metadata) if scope is None else (scope._place, scope._call_ended, metadata)
 
 
 def scope_of(context: Context) -> Scope | None:

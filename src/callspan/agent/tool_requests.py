@@ -21,26 +21,36 @@ _READ: Final = fail_open("read the tool calls of an answer")
 class Answer:
     """The answer of a call that has ended. Its tool calls are read when a tool asks for them."""
 
-    __slots__ = ("_api", "_body", "_tool_calls", "end_ns", "taken")
+    __slots__ = (
+        "_api", "_response", "_tool_calls", "call_id", "end_ns", "is_whole", "model", "params", "provider", "taken",
+    )  # fmt: skip
 
     def __init__(self, record: CallRecord) -> None:
         self._api = record.api
-        self._body = None if record.response is None else record.response.body
+        self._response = record.response
+        self.call_id, self.provider = record.call_id, record.provider
+        self.model, self.params = record.request.model, record.request.params
+        self.is_whole = record.outcome == "success"
         self._tool_calls: list[ToolCall] | None = None
         self.end_ns = record.timing.start_ns + (record.timing.duration_ns or 0)
         self.taken: set[str | None] = {None}
         """The ids of the tool calls that run or have run."""
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the model stopped, as the provider says it, of the first choice."""
+        reasons = [] if self._response is None else self._response.finish_reasons
+        return reasons[0] if reasons else None
 
     def open(self) -> list[ToolCall]:
         """Return the tool calls for the application that no tool has run."""
         if self._tool_calls is None:
             self._tool_calls = []
             with _READ:
-                endpoint, body = registry.by_api(self._api), self._body and registry.decoded(self._body)
+                endpoint, body = registry.by_api(self._api), self._response and registry.decoded(self._response.body)
                 messages = [] if endpoint is None or body is None else endpoint.conversation(None, body).output
                 parts = [part for message in messages for part in message.parts if isinstance(part, ToolCall)]
                 self._tool_calls = [one for one in parts if is_of_application(one.tool_type, one.extra)]
-            self._body = None
         return [one for one in self._tool_calls if one.id not in self.taken]
 
 

@@ -132,12 +132,7 @@ HOOKS: Final[tuple[Hook, ...]] = (
     ),
     _hook(names.EXECUTE_FUNCTION, tool_loops.observe_function, reads=("item",), ignores=("run",), late=True),
     Hook(
-        # Public, as the next two.
-        attribute="close", where=tuple(names.RUN_LOOP.where + names.ASYNC_RUN_LOOP.where),
-        make=tool_loops.observe_loop_close, late=True, with_=names.LOOP_SPAN.name,
-        without="that a tool runner was closed while it worked",
-    ),
-    Hook(
+        # Public, as the next one.
         attribute="iterate",
         where=(f"{_RESPONSES}:ResponsesToolRunner", f"{_RESPONSES}:AsyncResponsesToolRunner"),
         make=tool_loops.observe_loop, ignores=_ITERATING, late=True, without="agents and tools of Responses runners",

@@ -7,20 +7,24 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
-from typing import Any, Final
-
-from msgspec import UNSET
+from typing import TYPE_CHECKING, Any, Final
 
 from callspan import private_names as names
+from callspan.agent.arguments import as_text
 from callspan.agent.decorators import around_async_generator, around_generator
 from callspan.agent.loops import Loop, LoopTool, running_loop
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.hooks import Function, HookContext, HookSteps, argument, guarded, parameters, silenced
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 _START: Final = fail_open("start the agent of a tool loop")
 _MCP: Final = "mcp_tool"
 """The SDK's tag of the tools that it makes of those of MCP servers."""
 _DIAGNOSTICS: Final = "on_diagnostic"
+_PARAMS_AT: Final = 2
+"""Where the runners of openai are given the parameters of their calls."""
 _RUN: Final = fail_open("record the run of a tool")
 
 
@@ -37,23 +41,10 @@ def observe_run(hook_context: HookContext, original: Function) -> Function:
 
     def returned(loop: Loop, result: object) -> None:
         del result
-        loop.end()
+        loop.returned()
 
     begin = _beginner(hook_context, original)
     return guarded(original, HookSteps(step=_START, begin=begin, enter=Loop.start, returned=returned, raised=raised))
-
-
-def observe_loop_close(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of a runner's `close`: where it works it goes on to its next step, and then ends."""
-    del hook_context
-
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        del kwargs
-        loop = running_loop(args[0])
-        if loop is not None:
-            loop.stopped()
-
-    return guarded(original, HookSteps(step=_START, begin=begin))
 
 
 def _beginner(hook_context: HookContext, original: Function) -> Callable[[tuple[Any, ...], dict[str, Any]], object]:
@@ -63,12 +54,18 @@ def _beginner(hook_context: HookContext, original: Function) -> Callable[[tuple[
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Loop | None:
         if hook_context.factory() is None:
             return None
-        loop = Loop(args[0])
+        loop = Loop(args[0], value_of(partial(_model, args, kwargs)))
         if is_diagnosed:
             kwargs[_DIAGNOSTICS] = partial(_diagnosed, loop, kwargs.get(_DIAGNOSTICS))
         return loop
 
     return begin
+
+
+def _model(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """Return the model that a runner asks; None if its parameters do not say it."""
+    given = kwargs.get("params", args[_PARAMS_AT] if len(args) > _PARAMS_AT else None)
+    return as_text((getattr(args[0], names.RUNNER_PARAMS) if given is None else given)["model"])
 
 
 def _diagnosed(loop: Loop, observer: Callable[[Any], Any] | None, diagnostic: Any) -> Any:  # noqa: ANN401
@@ -109,10 +106,13 @@ def observe_tool_span(hook_context: HookContext, original: Function) -> Function
 def _ran(loop: Loop, tool: Any, block: Any) -> LoopTool:  # noqa: ANN401 - a tool and a block of the SDK
     helpers: Any = sys.modules.get(names.HELPER_TAG.where[0])
     tag_of = getattr(helpers, names.HELPER_TAG.name, None)
-    facts: dict[str, object] = {}
+    facts: dict[str, object] = {"toolset": getattr(block, "toolset_name", None)}
     if tag_of is not None and tag_of(tool) == _MCP:
-        facts = {"tool_type": "extension", "server": value_of(partial(_server, tool))}
-    return loop.ran(str(block.id), block.name, block.input, **facts)
+        facts |= {"tool_type": "extension", "server": value_of(partial(_server, tool))}
+    run = LoopTool(loop.agent, str(block.id), block.name, block.input, **facts)
+    run.start()
+    run.describe(partial(getattr, tool, "description", None))
+    return run
 
 
 def _server(tool: Any) -> str | None:  # noqa: ANN401 - a tool of the SDK
@@ -128,15 +128,19 @@ def observe_function(hook_context: HookContext, original: Function) -> Function:
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> LoopTool | None:
         loop, item = _recorded_loop(hook_context, args[0]), item_of.read(args, kwargs)
-        return None if loop is None else loop.ran(item.call_id, item.name, getattr(item, "arguments", None))
+        if loop is None:
+            return None
+        return LoopTool(loop.agent, item.call_id, item.name, getattr(item, "arguments", None))
 
     def returned(tool: LoopTool, result: Any) -> None:  # noqa: ANN401 - a dict of the SDK
-        tool.halt(None, result.get("output") if isinstance(result, dict) else UNSET)
+        tool.result = result["output"]
+        tool.end()
 
     def raised(tool: LoopTool, error: BaseException) -> None:
-        tool.halt(error, UNSET)
+        tool.end(error)
 
-    return guarded(original, HookSteps(step=_RUN, begin=begin, returned=returned, raised=raised))
+    steps = HookSteps(step=_RUN, begin=begin, enter=LoopTool.start, returned=returned, raised=raised)
+    return guarded(original, steps)
 
 
 def _recorded_loop(hook_context: HookContext, runner: object) -> Loop | None:
@@ -145,39 +149,37 @@ def _recorded_loop(hook_context: HookContext, runner: object) -> Loop | None:
     return None if loop is None or hook_context.factory() is None else loop
 
 
-class _Run:
-    """Takes what the runner makes of a run, as the SDK's `ToolRun` does; what else is called of it has no effect."""
+class _ToolBlock:
+    """The block in which a tool runs, in place of the SDK's, which has a span of its own.
+
+    It takes what the runner makes of the run, as the SDK's `ToolRun` does; what else is called of it has no effect.
+    """
 
     result: Any = None
     content: Any = None
+
+    def __init__(self, start: Callable[[], LoopTool]) -> None:
+        self._start = start
+        self._tool: LoopTool | None = None
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         del name
         return _ignore
 
-
-def _ignore(*args: object, **kwargs: object) -> None:
-    del args, kwargs
-
-
-class _ToolBlock:
-    """The block in which a tool runs, in place of the SDK's, which has a span of its own."""
-
-    def __init__(self, start: Callable[[], LoopTool]) -> None:
-        self._start = start
-        self._tool: LoopTool | None = None
-        self._run: Any = None
-
-    def __enter__(self) -> Any:  # noqa: ANN401 - the SDK's own, or ours
+    def __enter__(self) -> Self:
         with _RUN:
             self._tool = self._start()
-        self._run = _Run()
-        return self._run
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with _RUN:
             if self._tool is not None:
-                result = self._run.result or {"content": UNSET}
-                self._tool.halt(error, result.get("content"), failed=result.get("is_error") is True)
+                if self.result:
+                    self._tool.result, self._tool.failed = self.result.get("content"), bool(self.result.get("is_error"))
+                self._tool.end(error)
+
+
+def _ignore(*args: object, **kwargs: object) -> None:
+    del args, kwargs

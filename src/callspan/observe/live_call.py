@@ -24,7 +24,6 @@ from callspan.observe.ports import (
     CallPorts,
     CallSpanHandle,
     Clock,
-    Exchanged,
     Timeline,
     nothing,
 )
@@ -243,7 +242,7 @@ class RecordedExchange(Exchange):
 class LiveCall(RecordedExchange):
     """One call from its start to its record."""
 
-    __slots__ = ("_begun", "_call_ended", "_exchanged", "_input", "_over", "_raw_input", "_started")
+    __slots__ = ("_begun", "_call_ended", "_input", "_over", "_raw_input", "_started")
 
     def __init__(
         self, ports: CallPorts, endpoint: Endpoint, record: CallRecord, begun: Processed[CallRecord],
@@ -251,7 +250,6 @@ class LiveCall(RecordedExchange):
     ) -> None:  # fmt: skip
         """`begun` is `record` as it may be shown and measured."""
         self._call_ended = call_ended
-        self._exchanged: Exchanged | None = call_ended and getattr(call_ended, "exchanged", None)
         self._begun = begun
         self._started: CallRecord | None = None
         self._input: Conversation | None = None
@@ -278,7 +276,7 @@ class LiveCall(RecordedExchange):
                 request, model=request.model or self._request.model, stream=self.streaming,
                 body_bytes=len(content) if body_bytes is None else body_bytes or None, body=msgspec.Raw(exact),
             )  # fmt: skip
-            if self.span.wants_content or self._exchanged is not None:
+            if self.span.wants_content:
                 self._input = self._endpoint.conversation(body, None)
         except reported(_READ_REQUEST):
             self._input = None
@@ -348,14 +346,11 @@ class LiveCall(RecordedExchange):
             raise
 
     def _tell(self, processed: Processed[CallRecord], ending: Ending) -> None:
-        """Tell the session, timestep or loop around it; record the tools that have run at the provider."""
+        """Tell the session, timestep or tool around it; record the tools that have run at the provider."""
         if self._call_ended is not None:
             self._call_ended(processed, ending.conversation)
         if ending.wire is not None:
-            if self._exchanged is not None:
-                self._exchanged(ending.wire, processed.record)
-            if ending.has_runs:
-                self._ports.tools_ran(ending.wire, processed.record)
+            self._ports.tools_ran(ending.wire, processed.record)
 
     def _processed(self, ending: Ending) -> Processed[CallRecord]:
         """Return the record, processed; from here on it is kept, and what it is made of is not."""
@@ -368,7 +363,7 @@ class LiveCall(RecordedExchange):
         record = msgspec.structs.replace(self.record, **fields)
         processed = self._ports.processors.process(record)
         ending.has_runs = has_runs(ending.body)
-        if self._exchanged is not None or ending.has_runs:
+        if ending.has_runs:
             ending.wire = self._conversation(record, record, ending.body)
         if self.span.wants_content:
             same = ending.wire is not None and bodies(processed.record) == bodies(record)
