@@ -136,21 +136,15 @@ def erase(
     _require_one_selection(which, some, older_than_ns)
     urls = split_urls(stores)
     found = list(map(find_store, urls))
-    able = _able(found, which)
-    waiting = _Waiting(urls)
+    able, waiting = _able(found, which), _Waiting(urls)
     if older_than_ns is not None:
         chosen = _Choice(DeletionScope(older_than_ns=older_than_ns, erased_ns=time.time_ns()), {})
     else:
         chosen = _chosen_of([waiting, *able], which, some)
-    return Receipt(
-        dry_run=dry_run,
-        erased_ns=chosen.scope.erased_ns,
-        stores=[
-            *(_attempt(one, chosen, dry_run=dry_run, vacuum=vacuum) for one in able),
-            _attempt(waiting, chosen, dry_run=dry_run),
-        ],
-        by_hand={store.name: _by_hand(store, chosen.scope) for store in found if not isinstance(store, SqlStore)},
-    )
+    erased = [_attempt(one, chosen, dry_run=dry_run, vacuum=vacuum) for one in able]
+    erased.append(_attempt(waiting, chosen, dry_run=dry_run))
+    by_hand = {store.name: _by_hand(store, chosen.scope) for store in found if not isinstance(store, SqlStore)}
+    return Receipt(dry_run=dry_run, erased_ns=chosen.scope.erased_ns, stores=erased, by_hand=by_hand)
 
 
 def _checked(which: CallFilter) -> CallFilter:

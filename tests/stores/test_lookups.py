@@ -104,6 +104,7 @@ def test_ids_of_the_metadata_are_columns(sql_url: str, records: Records, deliver
         records.call(at_s=2, request=request, attempts=[]),
         records.call(at_s=3, request=request, attempts=[], api="messages", metadata={"extra": {"run_id": "r2"}}),
         records.call(at_s=4, metadata={"user_id": {"no": "text"}, "tags": "one"}, attempts=[]),
+        records.call(at_s=5, request=Request(model="m", params={"safety_identifier": "hashed"}), attempts=[]),
     )
     found = [decoded(row) for row in rows(sql_url, f"SELECT {COLUMNS} FROM calls ORDER BY start_ns")]
     assert found == [
@@ -111,6 +112,7 @@ def test_ids_of_the_metadata_are_columns(sql_url: str, records: Records, deliver
         (None, "sent", None, None, None, None, None, None),
         (None, "claude's", None, None, "r2", None, None, None),
         (None, None, None, None, None, None, None, ["one"]),
+        (None, "hashed", None, None, None, None, None, None),
     ]
 
 

@@ -56,9 +56,11 @@ def label_of(metadata: Mapping[str, object], key: str) -> str | None:
 
 
 def user_of(metadata: Mapping[str, object], api: str, params: Mapping[str, object]) -> str | None:
-    """Return the user of a call: `user_id` of the metadata, else the user in the request."""
+    """Return the user of a call: `user_id` of the metadata, else the user, or the safety identifier, in the request."""
     known = label_of(metadata, "user_id") if metadata else None
     if known is not None or not params:
         return known
     sent = params.get("metadata") if api in USER_IN_METADATA else None
-    return label(sent.get("user_id") if isinstance(sent, Mapping) else params.get("user")) or None
+    if isinstance(sent, Mapping):
+        return label(sent.get("user_id")) or None
+    return label(params.get("user")) or label(params.get("safety_identifier")) or None
