@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from threading import RLock
-from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final
 from weakref import WeakSet, WeakValueDictionary
 
 from callspan.agent.runtime import CALL_SPANS, SpanRef, span_ref
 from callspan.background import LRUCache
-from callspan.fail_open import value_of
 from callspan.forks import renew_locks
 from callspan.record.call import FAILED, CallRecord
 from callspan.record.events import EventRecord, RewardRecord, Totals
 from callspan.record.ids import new_id
-from callspan.record.reward_sums import NO_REWARD, RewardSums, event_rewarded, sums_of
+from callspan.record.reward_sums import NO_REWARD, event_rewarded, sums_of
 from callspan.settings import Content, strictest
 
 if TYPE_CHECKING:
     from callspan.agent.scope import Scope
 
-_Sums: TypeAlias = tuple[int, int, int, int, int | None, int | None, int, int]
-"""The fields of `Totals` but rewards, in their order."""
-
-_S = TypeVar("_S")
-_NOTHING: Final[_Sums] = (0, 0, 0, 0, None, None, 0, 0)
 _REMEMBERED: Final = 1024
 EPISODES: Final[WeakValueDictionary[str, Episode]] = WeakValueDictionary()
 """The episodes of open sessions, and of those in `_ended`, by id."""
@@ -39,39 +33,55 @@ STEP_SPANS: Final[LRUCache[str, SpanRef]] = LRUCache(1024)
 _ended: Final[LRUCache[str, Episode]] = LRUCache(2048)
 
 
+_LOCK: Final = RLock()
+"""Held for a few additions; reentrant, because a signal handler may interrupt its thread."""
+renew_locks(sys.modules[__name__], "_LOCK")
+
+
 class RunningTotals:
-    """Adds up calls, tools, timesteps and rewards from any thread; `totals()` is the sum so far.
+    """Adds up calls, tools, timesteps and rewards from any thread; `totals()` is the sum so far."""
 
-    Lock-free, because a signal handler may interrupt the thread that holds a lock, see `_Cells`.
-    """
-
-    __slots__ = ("_counts", "_rewarded", "_rewards")
+    __slots__ = (
+        "_calls", "_errors", "_input_tokens", "_model_ns", "_output_tokens", "_rewarded", "_rewards", "_timesteps",
+        "_tool_ns", "_tools",
+    )  # fmt: skip
 
     def __init__(self) -> None:
-        self._counts = _Cells(_NOTHING, _plus)
-        self._rewards = _Cells(NO_REWARD, RewardSums.plus)
-        self._rewarded: dict[str, object] = {}
+        self._calls = self._errors = self._tools = self._timesteps = self._model_ns = self._tool_ns = 0
+        self._input_tokens: int | None = None
+        self._output_tokens: int | None = None
+        self._rewards = NO_REWARD
+        self._rewarded: dict[str, None] = {}
         """Ids of the newest events of the session that have a reward."""
 
     def add_call(self, record: CallRecord) -> None:
         """Count a call that has ended."""
-        usage, failed = record.usage, record.outcome in FAILED
-        read, written = (None, None) if usage is None else (usage.input_tokens, usage.output_tokens)
-        self._counts.add((1, failed, 0, 0, read, written, record.timing.duration_ns or 0, 0))
+        usage = record.usage
+        with _LOCK:
+            self._calls += 1
+            self._errors += record.outcome in FAILED
+            self._model_ns += record.timing.duration_ns or 0
+            if usage is not None:
+                self._input_tokens = _sum(self._input_tokens, usage.input_tokens)
+                self._output_tokens = _sum(self._output_tokens, usage.output_tokens)
 
     def add_tool(self, duration_ns: int) -> None:
         """Count a tool that has run for `duration_ns`."""
-        self._counts.add((0, 0, 1, 0, None, None, 0, duration_ns))
+        with _LOCK:
+            self._tools += 1
+            self._tool_ns += duration_ns
 
     def add_timesteps(self, number: int) -> None:
         """Count timesteps that have begun."""
-        self._counts.add((0, 0, 0, number, None, None, 0, 0))
+        with _LOCK:
+            self._timesteps += number
 
     def add_reward(self, record: EventRecord | RewardRecord) -> None:
         """Add a reward; one without a value adds nothing, and is not 0."""
         sums = sums_of(record)
         if sums is not NO_REWARD:
-            self._rewards.add(sums)
+            with _LOCK:
+                self._rewards = self._rewards.plus(sums)
 
     def is_counted(self, record: EventRecord | RewardRecord) -> bool:
         """Return whether a reward counts in the session: False if its event already has one. Call once per reward.
@@ -81,83 +91,30 @@ class RunningTotals:
         event_id = event_rewarded(record)
         if event_id is None:
             return True
-        known, token = self._rewarded, object()
-        if len(known) >= _REMEMBERED:
-            value_of(self._forget_oldest)  # raises if another thread changes it at the same time
-        return known.setdefault(event_id, token) is token
-
-    def _forget_oldest(self) -> None:
-        self._rewarded.pop(next(iter(self._rewarded)), None)
+        with _LOCK:
+            if event_id in self._rewarded:
+                return False
+            self._rewarded[event_id] = None
+            if len(self._rewarded) > _REMEMBERED:
+                del self._rewarded[next(iter(self._rewarded))]
+        return True
 
     def totals(self) -> Totals:
         """Return the sums so far."""
-        calls, errors, tools, timesteps, read, written, model_ns, tool_ns = self._counts.sum()
-        rewards = self._rewards.sum()
-        return Totals(
-            calls=calls,
-            errors=errors,
-            tools=tools,
-            timesteps=timesteps,
-            input_tokens=read,
-            output_tokens=written,
-            reward=rewards.reward,
-            rewards=rewards.means if rewards.others else {},
-            model_ns=model_ns,
-            tool_ns=tool_ns,
-        )
-
-
-class _Cells(Generic[_S]):
-    """A sum that any thread may add to: each addition takes a free cell and replaces its content in one step.
-
-    An interrupt may leak a cell but never loses an amount.
-    """
-
-    __slots__ = ("_cells", "_free", "_nothing", "_plus")
-
-    def __init__(self, nothing: _S, plus: Callable[[_S, _S], _S]) -> None:
-        self._nothing = nothing
-        self._plus = plus
-        self._cells: list[list[_S]] = []
-        """All cells; as many as were ever in use at the same time."""
-        self._free: list[list[_S]] = []
-
-    def add(self, amount: _S) -> None:
-        cell = self._take()
-        cell[0] = self._plus(cell[0], amount)
-        self._free.append(cell)
-
-    def sum(self) -> _S:
-        """Return the sum so far."""
-        cells = list(self._cells)
-        found = cells[0][0] if cells else self._nothing
-        for cell in cells[1:]:
-            found = self._plus(found, cell[0])
-        return found
-
-    def _take(self) -> list[_S]:
-        try:
-            return self._free.pop() if self._free else self._new_cell()
-        except IndexError:  # another thread has taken it
-            return self._new_cell()
-
-    def _new_cell(self) -> list[_S]:
-        cell = [self._nothing]
-        self._cells.append(cell)
-        return cell
-
-
-def _plus(left: _Sums, right: _Sums) -> _Sums:
-    return (
-        left[0] + right[0],
-        left[1] + right[1],
-        left[2] + right[2],
-        left[3] + right[3],
-        left[4] if right[4] is None else _sum(left[4], right[4]),
-        left[5] if right[5] is None else _sum(left[5], right[5]),
-        left[6] + right[6],
-        left[7] + right[7],
-    )
+        with _LOCK:
+            rewards = self._rewards
+            return Totals(
+                calls=self._calls,
+                errors=self._errors,
+                tools=self._tools,
+                timesteps=self._timesteps,
+                input_tokens=self._input_tokens,
+                output_tokens=self._output_tokens,
+                reward=rewards.reward,
+                rewards=rewards.means if rewards.others else {},
+                model_ns=self._model_ns,
+                tool_ns=self._tool_ns,
+            )
 
 
 def _sum(left: int | None, right: int | None) -> int | None:
@@ -165,44 +122,28 @@ def _sum(left: int | None, right: int | None) -> int | None:
 
 
 class Episode:
-    """The counters of one session id. Safe from any thread, and from a signal handler: its lock is reentrant."""
+    """The counters of one session id. Safe from any thread, and from a signal handler."""
 
-    __slots__ = (
-        "__weakref__",
-        "_indexes",
-        "_lock",
-        "_open",
-        "_sequence",
-        "_time_ns",
-        "id",
-        "info",
-        "running",
-        "span",
-        "start_ns",
-        "steps",
-    )
+    __slots__ = ("__weakref__", "_open", "_sequence", "_time_ns", "id", "info", "running", "span", "start_ns", "steps")
 
     def __init__(self, session_id: str, first_index: int = 0) -> None:
         self.id = session_id
         self.running = RunningTotals()
         self.start_ns: int | None = None
         self.steps = first_index
+        """The index of the next timestep."""
         self.span: SpanRef | None = None
         """The span of the newest session of this id; None where nothing records."""
         self._open: WeakSet[Scope] = WeakSet()
         self.info: dict[str, object] = {}
         self._sequence = count()
-        self._indexes = count(first_index)
         self._time_ns = 0
-        self._lock = RLock()
-        renew_locks(self, "_lock")
 
     def next_index(self) -> int:
         """Return the index of the next timestep."""
-        with self._lock:
-            # Taken before it is stored: a signal handler that uses the session in between gets a later one.
-            index = next(self._indexes)
-            self.steps = max(self.steps, index + 1)
+        with _LOCK:
+            index = self.steps
+            self.steps = index + 1
             return index
 
     def next_sequence(self) -> int:
@@ -211,22 +152,19 @@ class Episode:
 
     def next_time_ns(self) -> int:
         """Return Unix nanoseconds, higher than any returned before."""
-        with self._lock:
+        with _LOCK:
             # Clocks have coarse ticks and may be set back; stores ignore a version that is not later.
-            time_ns = max(time.time_ns(), self._time_ns + 1)
-            while time_ns <= self._time_ns:  # a signal handler took a time in between
-                time_ns = self._time_ns + 1
-            self._time_ns = time_ns
-            return time_ns
+            self._time_ns = max(time.time_ns(), self._time_ns + 1)
+            return self._time_ns
 
     def open_sessions(self) -> Sequence[Scope]:
         """Return the open sessions of this id."""
-        with self._lock:
+        with _LOCK:
             return list(self._open)
 
     def enter(self, session: Scope, now_ns: int) -> bool:
         """Add a session of this id that starts; True for the first in this process."""
-        with self._lock:
+        with _LOCK:
             self._open.add(session)
             first = self.start_ns is None
             self.start_ns = now_ns if self.start_ns is None else self.start_ns
@@ -234,14 +172,10 @@ class Episode:
 
     def exit(self, session: Scope) -> bool:
         """Remove a session of this id that ends (may be repeated); True if no other is open."""
-        with self._lock:
+        with _LOCK:
             self._open.discard(session)
             _ended.put(self.id, self)
             return not self._open
-
-
-_LOCK: Final = RLock()
-renew_locks(sys.modules[__name__], "_LOCK")
 
 
 def episode_of(session_id: str | None, first_index: int = 0) -> Episode:
