@@ -90,6 +90,17 @@ ASYNC_STREAM: Final = PrivateName(
     "__stream__", _of_sdks("_streaming", "AsyncStream"), "the iterator of the stream is wrapped",
     "normal ends and errors of async streams; they end when closed or dropped",
 )  # fmt: skip
+_HELPERS: Final = (
+    "openai.lib.streaming.chat._completions:{}ChatCompletionStream",
+    "openai.lib.streaming.responses._responses:{}ResponseStream",
+    "anthropic.lib.streaming._messages:{}MessageStream",
+    "anthropic.lib.streaming._beta_messages:Beta{}MessageStream",
+)
+HELPERS: Final = tuple(name.format(colour) for name in _HELPERS for colour in ("", "Async"))
+"""The helpers that accumulate a stream, and parse it."""
+HELPER_STREAM: Final = PrivateName(
+    "__stream__", HELPERS, "the stream ends when closed", "what stream helpers raise: such calls end as closed"
+)
 CLOSE: Final = PrivateName(
     "close", _of_http("Response"), "the collector tells", "early closes of sync streams; they end when dropped"
 )
@@ -214,8 +225,8 @@ AG_RUNNING: Final = PrivateName(
 
 HOOKED: Final = (
     REQUEST, ASYNC_REQUEST, PROCESS_RESPONSE, ASYNC_PROCESS_RESPONSE, PROCESS_RESPONSE_DATA, BUILD_REQUEST,
-    RETRY_TIMEOUT, STREAM, ASYNC_STREAM, CLOSE, ACLOSE, ITER_BYTES, AITER_BYTES, SEND, ASYNC_SEND, HANDSHAKE,
-    ASYNC_HANDSHAKE, CONNECT_WS, ASYNC_CONNECT_WS, RUN_LOOP, ASYNC_RUN_LOOP, LOOP_SPAN, TOOL_SPAN,
+    RETRY_TIMEOUT, STREAM, ASYNC_STREAM, HELPER_STREAM, CLOSE, ACLOSE, ITER_BYTES, AITER_BYTES, SEND, ASYNC_SEND,
+    HANDSHAKE, ASYNC_HANDSHAKE, CONNECT_WS, ASYNC_CONNECT_WS, RUN_LOOP, ASYNC_RUN_LOOP, LOOP_SPAN, TOOL_SPAN,
     EXECUTE_FUNCTION,
 )  # fmt: skip
 """Functions that are hooked; `intercept.patching` says by what."""

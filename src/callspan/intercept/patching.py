@@ -23,7 +23,7 @@ import wrapt
 from callspan import private_names as names
 from callspan.fail_open import fail_open, log
 from callspan.forks import renew_locks
-from callspan.intercept import http_hooks, other_requests, request, tool_loops, websockets
+from callspan.intercept import http_hooks, other_requests, request, stream_helpers, tool_loops, websockets
 from callspan.intercept.hooks import VARIADIC, Function, HookContext, parameters
 from callspan.intercept.sdk_readers import OBSERVED
 from callspan.private_names import PrivateName
@@ -103,6 +103,17 @@ HOOKS: Final[tuple[Hook, ...]] = (
     _hook(names.RETRY_TIMEOUT, request.observe_wait, ignores=(_RETRIES, "options", "response_headers")),
     _hook(names.STREAM, http_hooks.observe_reader),
     _hook(names.ASYNC_STREAM, http_hooks.observe_reader),
+    _hook(names.HELPER_STREAM, stream_helpers.observe_events, late=True),
+    *(
+        Hook(
+            attribute=attribute, where=tuple(place for place in names.HELPERS if part in place),
+            make=stream_helpers.observe_final, late=True, without=f"what `{attribute}` raises",
+        )
+        for attribute, part in (
+            ("get_final_completion", "ChatCompletionStream"), ("get_final_response", "ResponseStream"),
+            ("get_final_message", "MessageStream"),
+        )
+    ),
     _hook(names.CLOSE, http_hooks.observe_close),
     _hook(names.ACLOSE, partial(http_hooks.observe_close, is_async=True)),
     _hook(names.ITER_BYTES, http_hooks.observe_bytes, ignores=("chunk_size",)),

@@ -69,6 +69,7 @@ class ResponseObserver:
 
     __slots__ = (
         "_deferred_ends",
+        "_is_held",
         "_place",
         "_remembered",
         "_was_open",
@@ -96,6 +97,7 @@ class ResponseObserver:
         self.state = State.AWAITED
         self._deferred_ends = deferred_ends
         self._remembered: tuple[Event, Failure | None] | None = None
+        self._is_held = False
         self._place: _Place | None = None
         self._was_open = True
         self.before: ResponseObserver | None = None
@@ -137,17 +139,31 @@ class ResponseObserver:
         """Return whether an SDK's stream reads the response, so that its bytes need not be observed."""
         return self.reader is not None and self.reader.has_source
 
+    def hold(self) -> None:
+        """Let the normal end of the stream wait for `release`, or for a failure."""
+        self._is_held = True
+
+    def release(self) -> None:
+        """Report the normal end that came since `hold`, if it came."""
+        self._is_held = False
+        if self._remembered is not None:
+            self.on(*self._remembered)
+
     def completed(self, error: ErrorInfo | None = None) -> None:
         """Report COMPLETED; `error` is the error of a completely read body, such as invalid JSON."""
         self.on(Event.COMPLETED, None if error is None else Failure(error, "success"))
 
     def failed(self, error: BaseException) -> None:
         """Report FAILED with the exception."""
+        self._is_held = False
         info = call_error(error)
         self.on(Event.FAILED, Failure(info, outcome_of(error, info)))
 
     def on(self, event: Event, failure: Failure | None = None) -> None:
         """Report an event. Safe in a finalizer for READER_GONE and RESPONSE_GONE."""
+        if self._is_held and (event is Event.COMPLETED or self._remembered is not None):
+            self._remembered = self._remembered or (event, failure)
+            return
         while True:
             before = self.state
             changes = TABLE.get((before, event))
