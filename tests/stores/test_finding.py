@@ -122,3 +122,23 @@ def test_calls_and_sessions_that_went_wrong(
     summary = reader.session("s-cut")
     assert summary is not None
     assert (summary.cut_by_length, summary.cut_off, summary.cancelled, summary.retries) == (1, 1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "asked"),
+    [
+        ("Die STRASSE", "straße"),
+        ("die Straße", "STRASSE"),
+        ("GROẞ", "gross"),
+        ("ο δρόμος είναι", "ΔΡΌΜΟΣ"),  # noqa: RUF001
+        ("Ο ΔΡΌΜΟΣ", "δρόμος"),  # noqa: RUF001
+        ("δρόμοσ", "δρόμος"),
+        ("İstanbul", "İSTANBUL"),
+    ],
+)
+def test_texts_are_found_whatever_their_case(
+    said: str, asked: str, url: str, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    store = deliver(url)
+    store.write(records.call([{"role": "user", "content": said}], call_id="c"), records.call(call_id="other"))
+    assert [one.call_id for one in store.read().calls(CallFilter(text=asked))] == ["c"]

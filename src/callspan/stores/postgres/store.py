@@ -433,7 +433,10 @@ class PostgresReader(SqlReader):
     _day = "to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
     _hour = _day.replace("DD'", 'DD"T"HH24:00Z\'')
     _minute = _hour.replace(":00Z", ":MIZ")
-    _contains = "position({part} in replace(lower({text}), 'ß', 'ss')) > 0"
+    # As Python's `casefold`, whatever the collation of the database.
+    _contains = """position({part} in
+      replace(replace(lower({text} COLLATE "und-x-icu"), 'ß', 'ss'),
+        '\N{GREEK SMALL LETTER FINAL SIGMA}', '\N{GREEK SMALL LETTER SIGMA}')) > 0"""
     _percentile = "percentile_cont({share}) WITHIN GROUP (ORDER BY {column})"
     _metadata = POSTGRES
     _ids_as_list = "array_agg(t.id)"
