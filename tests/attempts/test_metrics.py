@@ -423,3 +423,33 @@ def test_the_global_provider_may_come_after_instrument() -> None:
     """A call that began before it is measured at its end, and never counted out without having been counted in."""
     ran = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60, check=True)
     assert ran.stdout.split("\n")[:2] == ["2", "[0]"]
+
+
+class UnhashableProvider(MeterProvider):
+    """As that of Logfire, a dataclass that compares by value."""
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = None  # type: ignore[assignment] # what it is about
+
+
+def test_a_provider_that_cannot_be_hashed_gets_the_metrics(provider: ScriptedProvider) -> None:
+    reader = InMemoryMetricReader()
+    unhashable = UnhashableProvider(metric_readers=[reader])
+    handle = callspan.instrument(meter_provider=unhashable, tracer_provider=TracerProvider())
+    try:
+        with openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
+            client.embeddings.create(model="m", input="Hi")
+        data = reader.get_metrics_data()
+    finally:
+        handle.uninstrument()
+        unhashable.shutdown()
+    assert data is not None
+    found = {
+        metric.name
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    }
+    assert "gen_ai.client.operation.duration" in found

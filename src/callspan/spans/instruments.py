@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from opentelemetry import metrics
 from opentelemetry.environment_variables import OTEL_PYTHON_METER_PROVIDER
@@ -48,8 +48,8 @@ _nothing: Final[Callable[[], object]] = bool
 """Measures nothing at the end of a call, in no frame of Python."""
 
 _Key = tuple[tuple[str, AttributeValue], ...]
-_BY_PROVIDER: Final[WeakKeyDictionary[MeterProvider, _Instruments]] = WeakKeyDictionary()
-"""Instruments by provider: a second `instrument()` must reuse those of the first."""
+_MADE: Final[list[tuple[ref[MeterProvider], _Instruments]]] = []
+"""Instruments of each provider: a second `instrument()` must reuse those of the first. Providers may be unhashable."""
 
 
 class Deliveries(Protocol):
@@ -196,11 +196,12 @@ class CallMetrics:
         self._provider = provider
 
     def _made(self, provider: MeterProvider) -> _Instruments:
-        found = _BY_PROVIDER.get(provider)
-        if found is None:
-            meter = provider.get_meter("callspan", self._version, names.SCHEMA_URL)
-            found = _BY_PROVIDER[provider] = _Instruments(meter)
-        return found
+        made = next((instruments for of, instruments in list(_MADE) if of() is provider), None)
+        if made is None:
+            made = _Instruments(provider.get_meter("callspan", self._version, names.SCHEMA_URL))
+            _MADE[:] = [one for one in _MADE if one[0]() is not None]
+            _MADE.append((ref(provider), made))
+        return made
 
 
 def _is_placeholder(provider: MeterProvider) -> bool:
