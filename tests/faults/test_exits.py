@@ -45,6 +45,6 @@ def test_a_stream_half_read_at_exit_is_one_cancelled_call(ending: str, tmp_path:
     store.close()
     assert call.outcome == "cancelled"
     assert call.stream is not None
-    assert (call.stream.end, call.stream.chunks) == ("dropped", 4)
+    assert (call.stream.end, call.stream.chunks) == ("closed", 4)
     assert call.response is not None
     assert json.loads(bytes(call.response.body))["choices"][0]["message"]["content"]

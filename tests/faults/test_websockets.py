@@ -69,8 +69,8 @@ if sys.argv[1] == "fork":
     until("response.completed")
 """
 ENDS = {
-    "return": ("cancelled", "dropped", "one"),
-    "term": ("cancelled", "dropped", "one"),
+    "return": ("cancelled", "closed", "one"),
+    "term": ("cancelled", "closed", "one"),
     "fork": ("success", "complete", "one two three four"),
     "kill": ("started", None, None),
     "kill after the end": ("success", "complete", "one two three four"),

@@ -88,7 +88,7 @@ STREAM_ENDS: Final[Mapping[Event, StreamEnd]] = MappingProxyType(
         Event.FAILED: "error",
         Event.CLOSED: "closed",
         Event.READER_GONE: "closed",
-        Event.RESPONSE_GONE: "dropped",
+        Event.RESPONSE_GONE: "closed",
     }
 )
 """The events that are ends, and who ended the stream then. FAILED by a cancellation is "cancelled"; of a stream that

@@ -391,4 +391,4 @@ class _Socket:
 def _gone(key: int, calls: SocketCalls) -> None:
     """End what is open on a connection that was collected. A finalizer: it only queues."""
     FRAMES.waiting_bytes.pop(key, None)
-    FRAMES.put(calls.read, Ended("dropped"))
+    FRAMES.put(calls.read, Ended("closed"))

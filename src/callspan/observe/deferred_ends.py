@@ -71,16 +71,16 @@ class DeferredEnds:
         return self._tracked_in == os.getpid() and any(not call.ended for call in self._calls())
 
     def at_exit(self) -> None:
-        """End all open calls as dropped, because the process ends."""
+        """End all open calls as closed, because the process ends."""
         self.end_open(_AT_EXIT_S)
 
     def end_open(self, timeout_s: float) -> None:
-        """End every call whose response is open as dropped; wait for those being ended on other threads."""
+        """End every call whose response is open as closed; wait for those being ended on other threads."""
         deadline = time.monotonic() + timeout_s
         FRAMES.drain(timeout_s)
         if self._tracked_in == os.getpid():
             for call in self._calls():
-                self.note(call, "dropped")
+                self.note(call, "closed")
         self.drain(max(0.0, deadline - time.monotonic()))
 
     def drain(self, timeout_s: float = _AT_EXIT_S) -> bool:

@@ -90,7 +90,7 @@ class Ended(msgspec.Struct, eq=False):
     """The end of a connection."""
 
     how: str
-    """`cut_off`, `closed` or `dropped`."""
+    """`cut_off` or `closed`."""
     error: BaseException | None = None
     is_proper: bool = False
     """Whether the provider closed it without an error."""
@@ -248,7 +248,7 @@ def refusal(error: BaseException) -> ErrorInfo:
 
 def _abandon(call: LiveCall, ended: Ended) -> None:
     if ended.how != "cut_off":
-        end_abandoned(call, "dropped" if ended.how == "dropped" else "closed")
+        end_abandoned(call, "closed")
         return
     # A connection that is closed properly is as a stream that just stops, unless nothing came at all.
     error = None if ended.is_proper and call.chunks else ended.error

@@ -29,8 +29,11 @@ provider still works on a background response; a later record of the same call s
 FAILED: Final = frozenset({"error", "timeout"})
 """The outcomes of failed calls; cancelled and running calls have not failed."""
 StreamEnd: TypeAlias = Literal["complete", "cut_off", "closed", "dropped", "error", "cancelled"]
-"""How a stream ended: normally, without its terminal event, by a close, by garbage collection, by an error, or by
-cancellation. `cut_off`: the body ended normally, but the provider had not signalled the end of the response."""
+"""How a stream ended: normally, without its terminal event, left early, by an error, or by cancellation.
+
+`cut_off`: the body ended normally, but the provider had not signalled the end of the response. `dropped`: only in older
+records, for `closed` by the garbage collector.
+"""
 
 
 def always_written(default: _T) -> _T:

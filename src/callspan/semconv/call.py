@@ -93,7 +93,7 @@ END: Final = Table(
     Row(OUTCOME, STRING, "outcome", "`success`, `error`, `timeout`, `cancelled` or `in_progress`."),
     Row(
         STREAM_END, STRING, "stream.end",
-        "How the stream ended: `complete`, `cut_off` (no terminal event), `closed`, `dropped`, `error` or `cancelled`.",
+        "How the stream ended: `complete`, `cut_off` (no terminal event), `closed`, `error` or `cancelled`.",
     ),
     Row("callspan.stream.chunks", INT, "stream.chunks", "Number of chunks."),
     Row(

@@ -147,8 +147,8 @@ def test_a_call_that_has_ended_or_is_of_another_process_is_not_noted() -> None:
     ended.end()
     foreign.record = msgspec.structs.replace(foreign.record, pid=-1)
     ends = DeferredEnds()
-    ends.note(ended, "dropped")
-    ends.note(foreign, "dropped")
+    ends.note(ended, "closed")
+    ends.note(foreign, "closed")
     ends.drain()
     assert not foreign.ended
     assert len([record for record in stage.written if record.outcome == "cancelled"]) == 0
@@ -164,7 +164,7 @@ def test_at_the_end_of_the_process_open_streams_are_dropped_and_whole_ones_compl
     ends.at_exit()
     atexit.unregister(ends.at_exit)
     outcomes = {record.call_id: (record.outcome, record.stream.end) for record in stage.written}
-    assert outcomes[cut.record.call_id] == ("cancelled", "dropped")
+    assert outcomes[cut.record.call_id] == ("cancelled", "closed")
     assert outcomes[whole.record.call_id] == ("success", "complete")
 
 
