@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import gc
 import os
+import signal
 import ssl
 import warnings
 from collections.abc import Callable, Iterator
@@ -52,7 +53,10 @@ def pytest_configure() -> None:
     Tests speak plain HTTP on loopback, and the certificates took 25 ms for each of thousands of clients.
     What is imported and collected is no garbage: a third of that time went into looking through it.
     Records accumulate for a tenth of the usual time: tests that wait for each batch took minutes longer.
+    A shell gives a background job an ignored SIGINT, and every process that a test starts and interrupts inherits it.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.disable()
     shipper._LINGER_S = 0.05  # type: ignore[misc]
     descriptors.watch()

@@ -20,7 +20,6 @@ from callspan.stores.urls import open_store
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
 from tests.intercept.test_tool_runners import weather_tool
-from tests.scale import scaled
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 pytestmark = pytest.mark.skipif(sdks.OPENAI < (1, 107), reason="openai has conversations since 1.107")
@@ -68,7 +67,7 @@ class Recorded:
 
     def exported(self, form: str) -> tuple[list[dict[str, Any]], str]:
         """The rows of a dataset, and what is reported of it."""
-        rows = Path(self.url.removeprefix("sqlite:///").removeprefix("jsonl:///")).with_suffix(".rows")
+        rows = Path(self.url.removeprefix("sqlite:///")).with_suffix(".rows")
         report = self.run("export", form, "-o", str(rows))
         return [json.loads(line) for line in rows.read_text().splitlines()], report
 
@@ -78,10 +77,9 @@ class Recorded:
         return " ".join(page.partition("continues")[2].partition("\n\n")[0].split())
 
 
-@pytest.fixture(params=scaled(["sqlite"], ["sqlite", "jsonl"]))
-def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Recorded]:
-    url = f"{request.param}:///{tmp_path}/calls.{request.param}"
-    with closing(Recorded(url)) as store:
+@pytest.fixture
+def recorded(tmp_path: Path) -> Iterator[Recorded]:
+    with closing(Recorded(f"sqlite:///{tmp_path}/calls.db")) as store:
         yield store
     callspan.uninstrument()
 
