@@ -84,11 +84,11 @@ RETRY_TIMEOUT: Final = PrivateName(
 )
 STREAM: Final = PrivateName(
     "__stream__", _of_sdks("_streaming", "Stream"), "the iterator of the stream is wrapped",
-    "normal ends and errors of sync streams; they end when closed or dropped",
+    "normal ends and errors of sync streams; they end when closed or collected",
 )  # fmt: skip
 ASYNC_STREAM: Final = PrivateName(
     "__stream__", _of_sdks("_streaming", "AsyncStream"), "the iterator of the stream is wrapped",
-    "normal ends and errors of async streams; they end when closed or dropped",
+    "normal ends and errors of async streams; they end when closed or collected",
 )  # fmt: skip
 _HELPERS: Final = (
     "openai.lib.streaming.chat._completions:{}ChatCompletionStream",
@@ -102,10 +102,10 @@ HELPER_STREAM: Final = PrivateName(
     "__stream__", HELPERS, "the stream ends when closed", "what stream helpers raise: such calls end as closed"
 )
 CLOSE: Final = PrivateName(
-    "close", _of_http("Response"), "the collector tells", "early closes of sync streams; they end when dropped"
+    "close", _of_http("Response"), "the collector tells", "early closes of sync streams; they end when collected"
 )
 ACLOSE: Final = PrivateName(
-    "aclose", _of_http("Response"), "the collector tells", "early closes of async streams; they end when dropped"
+    "aclose", _of_http("Response"), "the collector tells", "early closes of async streams; they end when collected"
 )
 ITER_BYTES: Final = PrivateName("iter_bytes", _of_http("Response"), "none", "content of sync streaming raw responses")
 AITER_BYTES: Final = PrivateName(
@@ -169,7 +169,7 @@ RESOURCE_CLIENT: Final = PrivateName(
 )  # fmt: skip
 ITERATOR: Final = PrivateName(
     "_iterator", (*_of_sdks("_streaming", "Stream"), *_of_sdks("_streaming", "AsyncStream")),
-    "streams end when closed or dropped", "where `__stream__` is missing too: normal ends of streams",
+    "streams end when closed or collected", "where `__stream__` is missing too: normal ends of streams",
 )  # fmt: skip
 SPAN_NAME: Final = PrivateName(
     "span_name", ("anthropic._models:FinalRequestOptions",), "the SDK's own span stays",

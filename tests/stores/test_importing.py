@@ -19,7 +19,7 @@ from tests.processed import processed
 from callspan import SettingError, Settings
 from callspan.cli.commands import callspan
 from callspan.delivery.recorder import Recorder
-from callspan.records import FORMAT, Record, Timing, encode
+from callspan.records import FORMAT, Record, Stream, Timing, encode
 from callspan.stores import CallFilter
 from callspan.stores.importing import import_records
 from callspan.stores.urls import open_store
@@ -168,6 +168,17 @@ def test_bodies_come_from_a_file_whose_histories_are_chains(tmp_path: Path) -> N
     assert asked[2] == ["Be brief.", "Hi", "Answer 0", "Hi", "Answer 1", "Again"]
     answers = [json.loads(bytes(call.response.body))["choices"][0]["message"]["content"] for call in calls]
     assert answers == ["Answer 0", "Answer 1", "Answer 2"]
+
+
+def test_a_stream_that_the_collector_ended_was_closed(tmp_path: Path, deliver: Deliver) -> None:
+    records, old, new = Records(), tmp_path / "old.jsonl", tmp_path / "new.db"
+    store = deliver(f"jsonl:///{old}")
+    store.write(records.call([], stream=Stream(end="dropped", chunks=3, complete=False)))
+    store.close()
+    import_records(f"jsonl:///{old}", new)
+    with closing(open_store(new)) as reader:
+        (call,) = reader.calls()
+    assert call.stream == Stream(end="closed", chunks=3, complete=False)
 
 
 def bodies(path: Path) -> list[bytes]:
