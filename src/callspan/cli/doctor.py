@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import platform
 import socket
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from callspan import private_names
 from callspan.cli.command_context import CommandContext, store_errors, with_context
 from callspan.cli.rewards import age, target
 from callspan.cli.safe_text import clean
-from callspan.cli.store_check import NOT_YET, store_check
+from callspan.cli.store_check import NOT_YET, refusal_of, store_check
 from callspan.formatting import iso, plural
 from callspan.intercept import other_instrumentations as others
 from callspan.otlp.variables import (
@@ -339,10 +338,10 @@ def _place(directory: Path) -> Iterator[Check]:
     if is_on_network(existing):
         advice = "Set CALLSPAN_SPOOL_DIR to a directory on a local disk."
         yield Check("stores", "spool", "failed", f"{directory} is on a network file system", advice)
-    elif not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+    elif (refused := refusal_of(directory)) is not None:
         advice = "Set CALLSPAN_SPOOL_DIR to a directory that can be written."
         others = " or ".join(map(str, fallback_roots()))
-        detail = f"{directory} cannot be written: records wait in {others}"
+        detail = f"{directory} cannot be written: {refused}; records wait in {others}"
         yield Check("stores", "spool", "failed", detail, advice)
 
 

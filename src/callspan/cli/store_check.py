@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Final
 
 from callspan.cli.command_context import store_errors
@@ -48,7 +49,19 @@ def _could_be_made(store: Store) -> tuple[str | None, str]:
         return f"{store.path} is a directory: name a file in it", ""
     if store.path.exists():
         return None, f"{NOT_YET}: the file is there, and empty"
-    directory = next(parent for parent in store.path.absolute().parents if parent.exists())
-    if not directory.is_dir() or not os.access(directory, os.W_OK | os.X_OK):
-        return f"it does not exist, and cannot be made: {directory} takes no file", ""
+    if (refused := refusal_of(store.path.absolute().parent)) is not None:
+        return f"it does not exist, and cannot be made: {refused}", ""
     return None, f"{NOT_YET}: it is made with the first record"
+
+
+def refusal_of(directory: Path) -> str | None:
+    """Return why no file can be made in a directory, or in the nearest above it that exists; None: one was made.
+
+    Permissions do not tell it: root has them all, also in `/proc` and on a disk that is mounted read-only.
+    """
+    existing = next(one for one in (directory, *directory.parents) if one.exists())
+    try:
+        with TemporaryFile(dir=existing):
+            return None
+    except OSError as error:
+        return f"no file can be made in {existing} ({error.strerror})"

@@ -22,7 +22,7 @@ from callspan.record import codec
 from callspan.record.events import Record
 from callspan.settings import SettingError, Settings
 from callspan.spool.destination import Destination
-from callspan.spool.directory import Target
+from callspan.spool.directory import Target, is_on_network
 from callspan.spool.shipper import SinkState
 from callspan.spool.spool import Spool
 from callspan.stores.protocol import SqlStore, Store
@@ -37,6 +37,10 @@ _SHOW: Final = fail_open("show a record to a listener")
 _COUNT: Final = fail_open("count a call that leaves no record")
 _UNRECORDED: Final = (
     "not recorded: %s (logged once). `callspan doctor` counts them; docs/coverage.md says what is recorded"
+)
+_ON_NETWORK: Final = (
+    "records wait in %s, on a network file system, whose locks cannot be relied on: "
+    "set CALLSPAN_SPOOL_DIR to a directory on a local disk"
 )
 _warned: Final = Once()
 
@@ -157,9 +161,10 @@ class Recorder:
         settings, sinks = self._settings, dict[Target, Callable[[], Destination]]()
         for store in (store_of(url, settings) for url in urls):
             sinks.setdefault(target_of(store), partial(self._sink, store, None if sinks else self._priced))
-        return Spool(
-            roots_of(settings, urls), sinks, sync=settings.fsync == "always", max_bytes=settings.spool_max_bytes
-        )
+        roots = roots_of(settings, urls)
+        if is_on_network(roots[0]):
+            log(logging.WARNING, _ON_NETWORK, roots[0])
+        return Spool(roots, sinks, sync=settings.fsync == "always", max_bytes=settings.spool_max_bytes)
 
     def _sink(self, store: Store, priced: Listener | None) -> StoreSink:
         settings = self._settings

@@ -104,5 +104,16 @@ def test_a_store_that_does_not_exist_is_not_made(anywhere: str, tmp_path: Path) 
     assert store_check(anywhere.replace("/calls", "/new/place/calls"))[0] is None
     (tmp_path / "file").write_text("")
     trouble, seen = store_check(anywhere.replace("/calls", "/file/calls"))
-    assert (trouble, seen) == (f"it does not exist, and cannot be made: {tmp_path / 'file'} takes no file", "")
+    reason = f"no file can be made in {tmp_path / 'file'} (Not a directory)"
+    assert (trouble, seen) == (f"it does not exist, and cannot be made: {reason}", "")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc, where not even root can make a file")
+def test_a_store_and_a_spool_that_can_never_exist_fail_in_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLSPAN_SPOOL_DIR", "/proc/spool")
+    answer = ask("--store", "sqlite:////proc/a.db", "doctor", "--json")
+    failed = {one["name"]: one["detail"] for one in answer.json["checks"] if one["state"] == "failed"}
+    assert answer.code == 1
+    assert "cannot be made: no file can be made in /proc" in failed["sqlite:////proc/a.db"]
+    assert "no file can be made in /proc" in failed["spool"]
