@@ -90,14 +90,23 @@ def test_grpc_has_the_same_limit_and_is_kept_within(receiver: OtlpReceiver) -> N
 
 
 class Sizes(SpanExporter):
-    """An exporter that keeps the number of items of each batch."""
+    """An exporter that keeps the number of items of each batch, and refuses the first `refused`."""
 
-    def __init__(self) -> None:
+    def __init__(self, refused: int = 0) -> None:
         self.seen: list[int] = []
+        self.ended: list[str] = []
+        self._refused = refused
 
     def export(self, spans: Any) -> SpanExportResult:
         self.seen.append(len(spans))
-        return SpanExportResult.SUCCESS
+        return SpanExportResult.FAILURE if len(self.seen) <= self._refused else SpanExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        self.ended.append(f"flush {timeout_millis}")
+        return False
+
+    def shutdown(self) -> None:
+        self.ended.append("shutdown")
 
 
 def item(size: int, **other: Any) -> Any:
@@ -110,6 +119,9 @@ def item(size: int, **other: Any) -> Any:
         ([item(10)] * 3, [3]),
         ([item(900)] * 3, [2, 1]),
         ([item(10), item(9000), item(10)], [1, 1, 1]),
+        ([SimpleNamespace(attributes={"text": "é" * 900})] * 2, [1, 1]),
+        ([SimpleNamespace(attributes={"text": "\ud83d"}), SimpleNamespace(attributes={"text": "b"})], [2]),
+        ([SimpleNamespace(log_record=SimpleNamespace(attributes={}, body="\ud83d" + "x" * 1200))] * 2, [1, 1]),
         ([item(1, events=[item(900)])] * 3, [1, 1, 1]),
         ([SimpleNamespace(log_record=item(1, body={"said": ["x" * 900, b"y" * 900]}))] * 2, [1, 1]),
         ([SimpleNamespace(log_record=SimpleNamespace(attributes=None, body=None))] * 2, [2]),
@@ -119,3 +131,18 @@ def test_batches_are_cut_by_the_bytes_of_what_they_hold(batch: list[Any], sizes:
     behind = Sizes()
     assert ByteBoundedExporter(behind, 3000).export(batch) is SpanExportResult.SUCCESS
     assert behind.seen == sizes
+
+
+def test_one_failed_part_fails_the_whole_and_stops_no_other() -> None:
+    behind = Sizes(refused=1)
+    bounded = ByteBoundedExporter(behind, 3000)
+    assert bounded.export([item(2000), item(2000)]) is SpanExportResult.FAILURE
+    assert behind.seen == [1, 1]
+
+
+def test_flush_and_shutdown_reach_the_wrapped_exporter() -> None:
+    behind = Sizes()
+    bounded = ByteBoundedExporter(behind)
+    assert bounded.force_flush(7) is False
+    bounded.shutdown()
+    assert behind.ended == ["flush 7", "shutdown"]

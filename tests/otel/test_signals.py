@@ -154,7 +154,7 @@ ask("Hi")
 """
     follow_variables(stage)
     done = stage.run("python", "-c", program)
-    assert done.stderr == 'Nothing is sent by OTLP: http/protobuf needs pip install "callspan[otlp]"\n'
+    assert done.stderr == 'Nothing is sent: OTLP by http/protobuf needs pip install "callspan[otlp]"\n'
 
 
 class Picky:
@@ -218,6 +218,13 @@ print(handle.force_flush())
         done = stage.run("python", "-c", program)
         assert done.stdout == "True\n"
         assert "404" in done.stderr
+
+
+def test_none_turns_a_signal_off_even_where_an_address_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    monkeypatch.setenv("OTEL_LOGS_EXPORTER", " None ")
+    providers = OtlpProviders("http://127.0.0.1:9")
+    assert (providers.provider("metrics"), providers.provider("logs")) == (None, None)
 
 
 def test_a_short_outage_is_outlasted(logged: list[str]) -> None:

@@ -398,7 +398,7 @@ def test_what_is_refused_is_found_and_the_rest_arrives(
     receiver.max_bytes = max(sent(span).ByteSize() for span in seen.spans)
     done = send(url, receiver)
     assert done.exit_code == 1
-    assert "code: 413, reason: Request Entity Too Large" in said(done)
+    assert "code: 413, reason: Request Entity Too Large. --again tries what was refused again." in said(done)
     assert 0 < len(seen.spans) - len(receiver.spans) < 4
     receiver.max_bytes = None
     assert send(url, receiver).exit_code == 0
@@ -459,6 +459,18 @@ def test_following_goes_on_after_an_outage_and_sends_each_span_once(
         time.sleep(2.5)
     assert process.returncode == 0
     assert sorted(span.span_id for span in receiver.spans) == sorted(f"{span.context.span_id:016x}" for span in seen)
+
+
+@ONLY_SQLITE
+def test_following_says_what_is_refused(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
+    seen = record(loose)
+    receiver.max_bytes = 0
+    with following(url, receiver) as process:
+        assert process.stderr is not None
+        told = process.stderr.readline()
+        assert told.startswith(f"{len(seen.spans)} spans refused: ")
+        assert "413" in told
+    assert process.returncode == 0
 
 
 @ONLY_SQLITE

@@ -27,8 +27,7 @@ from callspan.intercept import other_instrumentations as others
 from callspan.otlp.variables import (
     SIGNALS,
     Signal,
-    default_endpoint,
-    endpoint_of,
+    address_of,
     otlp_is_named,
     protocol_of,
     wanted_signals,
@@ -399,7 +398,7 @@ def _otlp() -> Iterator[Check]:
 
 def _receiver(signal: Signal, refusals: dict[tuple[str, int], str | None]) -> Check:
     """Check one signal. `refusals` caches the error of each server already tried, None if it accepted a connection."""
-    name, address, protocol = f"OTLP {signal}", endpoint_of(signal) or default_endpoint(signal), protocol_of(signal)
+    name, address, protocol = f"OTLP {signal}", address_of(signal), protocol_of(signal)
     shown, server = f"{safe_name(address)} ({protocol})", _server(address, is_grpc=protocol == "grpc")
     if server is None:
         return Check("spans", name, "failed", f"{shown} is not a valid address", "http://localhost:4318 is one.")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
+from itertools import count
 from typing import Final
 
 import click
@@ -15,9 +16,9 @@ from callspan.cli.filter_options import call_options, resolve_session
 from callspan.cli.progress import progress
 from callspan.cli.safe_text import clean
 from callspan.formatting import plural
-from callspan.otlp.receiver import Receiver
+from callspan.otlp.receiver import Receiver, UnavailableError
 from callspan.otlp.recorded import RecordedSpans
-from callspan.otlp.sender import Sender, UnavailableError
+from callspan.otlp.sender import Sender
 from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load
@@ -66,9 +67,10 @@ def send_command(context: CommandContext, which: CallFilter, url: str | None, fo
         receiver, settings = Receiver(url), load()
     except SettingError as error:
         raise usage_error(error) from error
-    with closing(receiver), suppress(KeyboardInterrupt) if follow else ExitStack():
+    with closing(receiver):
         if follow:
-            _follow(context, receiver, settings, again=again)
+            with suppress(KeyboardInterrupt):
+                _follow(context, receiver, settings, again=again)
         else:
             _send(context, receiver, settings, which if is_filtered else None, again=again)
 
@@ -77,55 +79,60 @@ def _send(
     context: CommandContext, receiver: Receiver, settings: Settings, which: CallFilter | None, *, again: bool
 ) -> None:
     failure: str | None = None
-    with context.reader() as reader, closing(_sent(context, receiver)) as sent:
-        sender, spans = Sender(receiver, sent, again=again), RecordedSpans(reader, settings)
-        with progress("spans", shown=not context.json) as tell:
-
-            def told() -> None:
-                tell(sender.found, None)
-
-            try:
-                if which is None:
-                    sender.send_new(reader, spans, told)
-                else:
-                    sender.send_chosen(reader, spans, resolve_session(context, reader, which), told)
-            except UnavailableError as error:
-                failure = str(error)
-    _report(context, sender, receiver.name, failure, is_filtered=which is not None)
+    with (
+        context.reader() as reader,
+        closing(_sent(context, receiver)) as sent,
+        progress("spans", shown=not context.json) as tell,
+    ):
+        sender, spans = Sender(receiver, sent, again=again, tell=tell), RecordedSpans(reader, settings)
+        try:
+            if which is None:
+                sender.send_new(spans)
+            else:
+                sender.send_chosen(spans, resolve_session(context, reader, which))
+        except UnavailableError as error:
+            failure = str(error)
+    _report(context, sender, spans, failure, is_filtered=which is not None)
 
 
 def _follow(context: CommandContext, receiver: Receiver, settings: Settings, *, again: bool) -> None:
     """Send what is new until Ctrl-C, through outages of the receiver and the store; each is said once."""
-    sender: Sender | None = None
     told: str | None = None
-    with ExitStack() as stack:
-        polls = 0
-        while True:
-            began_s, trouble = time.monotonic(), None
-            try:
-                if polls % _DELIVER_EVERY == 0:
-                    context.deliver()
-                polls += 1
-                if sender is None:
-                    sender = Sender(receiver, stack.enter_context(closing(_sent(context, receiver))), again=again)
-                with context.reader() as reader:
-                    sender.send_new(reader, RecordedSpans(reader, settings))
+    while True:
+        try:
+            for sender in _polls(context, receiver, settings, again=again):
                 again = False
-            except UnavailableError as error:
-                trouble = f"{receiver.name} is unavailable ({error}); it is tried again"
-            except click.UsageError:
-                raise
-            except click.ClickException as error:
-                stack.close()
-                sender, trouble = None, f"{error.format_message()}; it is tried again"
+                if told is not None:
+                    click.echo(f"Spans are sent to {receiver.name} again.", err=True)
+                told = None
+                for line in _refusals(sender):
+                    click.echo(clean(line), err=True)
+                sender.refusals.clear()
+        except click.UsageError:
+            raise
+        except store_errors(click.ClickException, UnavailableError) as error:
+            is_away = isinstance(error, UnavailableError)
+            trouble = f"{receiver.name} is unavailable ({error})" if is_away else error_text(error)
             # Times and ports in the reason make no other trouble.
-            kind = None if trouble is None else _NUMBERS.sub("", trouble)
+            kind = _NUMBERS.sub("", trouble)
             if kind != told:
-                told = kind
-                click.echo(clean(trouble or f"Spans are sent to {receiver.name} again."), err=True)
-            took_s = time.monotonic() - began_s
-            # A poll that takes long is followed by a rest of the same length.
-            time.sleep(max(_RETRY_S if trouble else _POLL_S, took_s))
+                click.echo(clean(f"{trouble}; it is tried again"), err=True)
+            told = kind
+        time.sleep(_RETRY_S)
+
+
+def _polls(context: CommandContext, receiver: Receiver, settings: Settings, *, again: bool) -> Iterator[Sender]:
+    """Send what is new, yield, rest for a second or for as long as the poll took, and so on."""
+    with closing(_sent(context, receiver)) as sent:
+        sender = Sender(receiver, sent, again=again)
+        for number in count():
+            began_s = time.monotonic()
+            if number % _DELIVER_EVERY == 0:
+                context.deliver()
+            with context.reader() as reader:
+                sender.send_new(RecordedSpans(reader, settings))
+            yield sender
+            time.sleep(max(_POLL_S, time.monotonic() - began_s))
 
 
 def _sent(context: CommandContext, receiver: Receiver) -> SentVersions:
@@ -143,32 +150,40 @@ def _sent(context: CommandContext, receiver: Receiver) -> SentVersions:
         context.fail(error_text(error))
 
 
-def _report(context: CommandContext, sender: Sender, receiver: str, failure: str | None, *, is_filtered: bool) -> None:
+def _report(
+    context: CommandContext, sender: Sender, spans: RecordedSpans, failure: str | None, *, is_filtered: bool
+) -> None:
+    left = {"unsampled": len(spans.unsampled), "unended": len(spans.unended)}
     refused = sender.refusals.total()
     if context.json:
         counts = {"sent": sender.sent, "sent_before": sender.before, "refused": refused}
-        left = {"unsampled": len(sender.unsampled), "unended": len(sender.unended)}
         why = {"reasons": dict(sender.refusals), "unavailable": failure}
-        context.emit({"receiver": receiver, **counts, **left, **why})
-    elif not sender.found and failure is None and is_filtered:
+        context.emit({"receiver": sender.receiver.name, **counts, **left, **why})
+    elif sender.found or any(left.values()) or failure is not None:
+        context.screen.paragraph(" ".join(_lines(sender, left, failure)))
+    elif is_filtered:
         context.no_match(f"No such sessions or calls in {safe_name(context.store)}.")
-    elif not sender.found and failure is None:
-        context.screen.paragraph(f"Nothing is new in {safe_name(context.store)}.")
     else:
-        context.screen.paragraph(" ".join(_lines(sender, receiver, failure)))
+        context.screen.paragraph(f"Nothing is new in {safe_name(context.store)}.")
     if refused or failure is not None:
         raise click.exceptions.Exit(1)
 
 
-def _lines(sender: Sender, receiver: str, failure: str | None) -> Iterator[str]:
-    yield f"{plural(sender.sent, 'span')} sent to {receiver}."
+def _lines(sender: Sender, left: Mapping[str, int], failure: str | None) -> Iterator[str]:
+    yield f"{plural(sender.sent, 'span')} sent to {sender.receiver.name}."
     if sender.before:
         yield f"{plural(sender.before, 'span')} sent before (--again sends them again)."
-    if sender.unsampled:
-        yield f"{len(sender.unsampled)} not sampled."
-    if sender.unended:
-        yield f"{len(sender.unended)} not ended."
-    for reason, number in sender.refusals.items():
-        yield f"{plural(number, 'span')} refused: {reason}."
+    if left["unsampled"]:
+        yield f"{left['unsampled']} not sampled."
+    if left["unended"]:
+        yield f"{left['unended']} not ended."
+    yield from _refusals(sender)
+    if sender.refusals:
+        yield "--again tries what was refused again."
     if failure is not None:
         yield f"It is unavailable ({failure}): run the command again to send the rest."
+
+
+def _refusals(sender: Sender) -> Iterator[str]:
+    for reason, number in sender.refusals.items():
+        yield f"{plural(number, 'span')} refused: {reason}."

@@ -6,7 +6,7 @@ which then rejects all of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -16,8 +16,6 @@ MAX_BATCH_BYTES: Final = 3 << 20
 """Less than the 4 MiB limit of gRPC receivers, because sizes are estimated."""
 
 _OVERHEAD_BYTES: Final = 512
-_SCALAR_BYTES: Final = 32
-_SUCCESS: Final = SpanExportResult.SUCCESS
 _T = TypeVar("_T")
 
 
@@ -38,8 +36,9 @@ class ByteBoundedExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export all parts; FAILURE if any of them failed."""
-        results = [self._export_part(part) for part in parts_of(spans, self._max_bytes)]
-        return next((one for one in results if one.name != _SUCCESS.name), results[-1] if results else _SUCCESS)
+        results = [self._exporter.export(part) for part in parts_of(spans, self._max_bytes)]
+        failures = (one for one in results if one.name != SpanExportResult.SUCCESS.name)
+        return next(failures, SpanExportResult.SUCCESS)
 
     def shutdown(self) -> None:
         """Shut down the wrapped exporter."""
@@ -49,17 +48,14 @@ class ByteBoundedExporter(SpanExporter):
         """Flush the wrapped exporter."""
         return self._exporter.force_flush(timeout_millis)
 
-    def _export_part(self, part: Sequence[ReadableSpan]) -> SpanExportResult:
-        return self._exporter.export(part)
 
-
-def parts_of(batch: Sequence[_T], max_bytes: int, most: int | None = None) -> Iterator[list[_T]]:
-    """Yield parts of a batch, in order, of at most `max_bytes` (estimated) and `most` items; None: any number."""
+def parts_of(batch: Iterable[_T], max_bytes: int = MAX_BATCH_BYTES) -> Iterator[list[_T]]:
+    """Yield parts of a batch, in order, of at most `max_bytes` (estimated); a larger item is a part of its own."""
     part: list[_T] = []
     size = 0
     for item in batch:
-        item_bytes = _bytes_of_item(item)
-        if part and (size + item_bytes > max_bytes or len(part) == most):
+        item_bytes = _bytes_of(item)
+        if part and size + item_bytes > max_bytes:
             yield part
             part, size = [], 0
         part.append(item)
@@ -68,23 +64,8 @@ def parts_of(batch: Sequence[_T], max_bytes: int, most: int | None = None) -> It
         yield part
 
 
-def _bytes_of_item(item: Any) -> int:  # noqa: ANN401 - a span or a log record
+def _bytes_of(item: Any) -> int:  # noqa: ANN401 - a span or a log record
     record = getattr(item, "log_record", item)
-    total = _OVERHEAD_BYTES + _bytes_of(record.attributes) + _bytes_of(getattr(record, "body", None))
-    for event in getattr(record, "events", ()):
-        total += _OVERHEAD_BYTES + _bytes_of(event.attributes)
-    return total
-
-
-def _bytes_of(value: object) -> int:
-    if value is None:
-        return 0
-    if isinstance(value, str):
-        return _SCALAR_BYTES + (len(value) if value.isascii() else len(value.encode("utf-8", "replace")))
-    if isinstance(value, Mapping):
-        return sum(_SCALAR_BYTES + len(str(name)) + _bytes_of(item) for name, item in value.items())
-    if isinstance(value, bytes | bytearray):
-        return _SCALAR_BYTES + len(value)
-    if isinstance(value, Sequence):
-        return _SCALAR_BYTES + sum(map(_bytes_of, value))
-    return _SCALAR_BYTES
+    parts = [f"{record.attributes}{getattr(record, 'body', '')}"]
+    parts += (str(event.attributes) for event in getattr(record, "events", ()))
+    return sum(_OVERHEAD_BYTES + len(part.encode("utf-8", "replace")) for part in parts)

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from importlib import metadata
 from itertools import islice
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from msgspec.structs import replace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event as SdkEvent
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from callspan.fail_open import value_of
 from callspan.record.call import CallRecord
@@ -24,9 +24,9 @@ from callspan.record.events import (
     Record,
     RewardRecord,
     SessionRecord,
-    TimestepRecord,
     Totals,
     latest_ns,
+    record_key,
 )
 from callspan.record.interrupted import INTERRUPTED, ended, is_open, run_key
 from callspan.record.messages import Conversation
@@ -39,6 +39,7 @@ from callspan.semconv.span_ids import with_ids
 from callspan.semconv.spans import Span, spans_of_attempts
 from callspan.service import instance_id
 from callspan.settings import Settings
+from callspan.spans.call import context_of
 from callspan.stores.aggregates import is_gone
 from callspan.stores.base import CallFilter, Event, Reader, SessionSummary
 
@@ -49,123 +50,95 @@ _UNKNOWN_SERVICE: Final = "unknown_service"
 _R = TypeVar("_R", bound=Record)
 
 
-class RecordedSpan(NamedTuple):
-    """A span, and what tells whether a receiver has it."""
-
-    key: str
-    version: int
-    """Differs when it ended otherwise: what was interrupted may turn out to have gone on."""
-    span: ReadableSpan
-
-
-class Group(NamedTuple):
-    """The spans of a session, or of some records outside of sessions."""
-
-    spans: list[RecordedSpan]
-    unsampled: set[str]
-    """Keys of the records without a span because it was not sampled."""
-    unended: set[str]
-    """Keys of the records that have not ended."""
-    ended: set[str]
-
-
-class _Process(NamedTuple):
-    service: str | None = None
-    host: str | None = None
-    pid: int | None = None
-
-
 class RecordedSpans:
     """Makes the spans of a store's records. One session is in memory at a time."""
 
     def __init__(self, reader: Reader, settings: Settings) -> None:
         """`settings` say what spans show."""
-        self._reader, self._settings = reader, settings
+        self.reader, self._settings = reader, settings
+        self.unsampled: set[str] = set()
+        """Keys of the records read so far without a span because it was not sampled."""
+        self.unended: set[str] = set()
+        """Keys of those that have not ended."""
         self._projection, self._options = Projection(settings), ScopeSpanOptions.of(settings)
 
-    def of_session(self, summary: SessionSummary, since_ns: int | None = None) -> Group:
+    def of_session(self, summary: SessionSummary, since_ns: int = 0) -> list[ReadableSpan]:
         """Return the spans of a session and all in it; what its process left is ended where it was last heard of.
 
-        `since_ns`: only those that began at this Unix time or later, of a session that goes on.
+        `since_ns`: only those that began at this Unix time or later.
         """
-        ident, last_ns = summary.session.session_id, summary.last_ns or 0
-        is_left = summary.session.outcome == INTERRUPTED and summary.session.end_ns is None
-
-        def end(record: _R) -> _R:
-            return ended(record, last_ns) if is_left else record
-
-        session = end(summary.session)
-        if is_left:
+        session, last_ns = summary.session, summary.last_ns or 0
+        ident = session.session_id
+        records: list[Record] = [*self.reader.timesteps(ident), *self.reader.events(ident, since_ns=since_ns)]
+        if session.outcome == INTERRUPTED and session.end_ns is None:
             session = replace(session, totals=_totals(summary))
-        events = [end(event) for event in self._reader.events(ident, since_ns=since_ns)]
-        steps = [end(step) for step in self._reader.timesteps(ident)]
-        calls = [*self.calls(CallFilter(session_id=ident, since_ns=since_ns, newest_first=False), last_ns)]
-        records = [session, *steps, *_in_traces(events, steps), *calls]
-        return self._group(records, _process(summary.session), since_ns or 0)
+            records = [ended(one, last_ns) for one in (session, *records)]
+        else:
+            records.append(session)
+        calls = self.calls(CallFilter(session_id=ident, since_ns=since_ns, newest_first=False))
+        records += (_ended_with_process(call, last_ns) for call in calls)
+        return self._spans(records, self._resource(session), since_ns)
 
-    def outside(self, calls: Iterable[CallRecord], events: Iterable[Event]) -> Iterator[Group]:
+    def outside(self, records: Iterable[CallRecord | Event]) -> Iterator[list[ReadableSpan]]:
         """Yield the spans of calls, tools, agents and rewards that are in no session, some at a time."""
-        for some in _chunks(calls):
-            yield self._group(some)
-        for chosen in _chunks(events):
-            yield self._group([*chosen, *self._around(chosen)])
+        left = iter(records)
+        while some := list(islice(left, _AT_ONCE)):
+            known = {record_key(one): one for one in (*self._around(some), *some)}
+            yield self._spans([_ended_with_process(one) for one in known.values()])
 
-    def calls(self, which: CallFilter, last_ns: int = 0) -> Iterator[CallRecord]:
-        """Yield calls with what their spans show; those that their process left are ended, at `last_ns` at least."""
-        content = "all" if self._options.content else "none"
-        for call in self._reader.calls(replace(which, content=content)):
-            yield ended(call, last_ns) if call.part == "started" and is_gone(call.host, call.pid) else call
+    def calls(self, which: CallFilter) -> Iterator[CallRecord]:
+        """Yield calls with what their spans show."""
+        return self.reader.calls(replace(which, content="all" if self._options.content else "none"))
 
-    def _around(self, events: Sequence[Event]) -> Iterator[Record]:
+    def _around(self, records: Sequence[CallRecord | Event]) -> Iterator[CallRecord]:
         """Yield the calls that ran in agents and tools, and those that rewards are for."""
-        judged = {one.call_id for one in events if isinstance(one, RewardRecord) and one.call_id is not None}
-        for call_id in judged:
-            if (call := self._reader.call(call_id)) is not None:
+        for call_id in {one.call_id for one in records if isinstance(one, RewardRecord) and one.call_id is not None}:
+            if (call := self.reader.call(call_id)) is not None:
                 yield call
-        runs = [one for one in events if isinstance(one, EventRecord) and one.duration_ns is not None]
-        if not runs:
-            return
-        traces = {one.trace_id for one in runs if one.trace_id is not None}
-        first, last = min(one.time_ns for one in runs), max(map(latest_ns, runs))
-        within = CallFilter(in_session=False, since_ns=first, until_ns=last, newest_first=False)
-        yield from (call for call in self.calls(within) if call.trace_id in traces and call.call_id not in judged)
+        runs = [one for one in records if isinstance(one, EventRecord) and one.duration_ns is not None]
+        traces = {one.trace_id for one in runs} - {None}
+        if traces:
+            first, last = min(one.time_ns for one in runs), max(map(latest_ns, runs))
+            within = CallFilter(in_session=False, since_ns=first, until_ns=last, newest_first=False)
+            yield from (call for call in self.calls(within) if call.trace_id in traces)
 
     def _response_id(self, call_id: str) -> str | None:
-        found = next((one.record for one in self._reader.stored("call", [call_id])), None)
+        found = next((one.record for one in self.reader.stored("call", [call_id])), None)
         return found.response.id if isinstance(found, CallRecord) and found.response is not None else None
 
     def _conversation(self, call: CallRecord) -> Conversation | None:
         return call.conversation if self._options.content and call.content_level == "full" else None
 
-    def _group(self, records: Sequence[Record], process: _Process | None = None, since_ns: int = 0) -> Group:
+    def _spans(
+        self, records: Sequence[Record], around: Resource | None = None, since_ns: int = 0
+    ) -> list[ReadableSpan]:
         known = with_ids([one for one in records if not isinstance(one, CallRecord) or one.batch_id is None])
         done = [one for one in known if not is_open(one)]
-        shown = [one for one in known if not (isinstance(one, CallRecord) and is_open(one))]
-        spans = [*SessionSpans(self._projection, self._options, self._conversation, self._response_id).of(shown)]
+        self.unsampled |= {run_key(one) for one in done if _is_unsampled(one)}
+        self.unended |= {run_key(one) for one in known if is_open(one)}
+        calls = [one for one in done if isinstance(one, CallRecord)]
+        shown = [one for one in known if not isinstance(one, CallRecord)]
+        make = SessionSpans(self._projection, self._options, self._conversation, self._response_id)
+        spans = [*make.of([*shown, *calls])]
         if self._settings.attempt_spans:
-            sampled = (one for one in done if isinstance(one, CallRecord) and one.sampled)
-            spans += [span for one in sampled for span in spans_of_attempts(one)]
-        of_call = {one.span_id: _process(one) for one in done if isinstance(one, CallRecord)}
-        of_trace = {one.trace_id: _process(one) for one in done if isinstance(one, CallRecord)}
-        return Group(
-            [
-                self._recorded(
-                    span,
-                    of_call.get(span.span_id) or of_call.get(span.parent_span_id) or process
-                    or of_trace.get(span.trace_id) or _Process(),
-                )
-                for span in spans
-                if span.start_ns >= since_ns
-            ],
-            {run_key(one) for one in done if _is_unsampled(one)},
-            {run_key(one) for one in known if is_open(one)},
-            {run_key(one) for one in done},
-        )  # fmt: skip
+            spans += [span for call in calls if call.sampled for span in spans_of_attempts(call)]
+        resources = {ident: self._resource(call) for call in calls for ident in (call.trace_id, call.span_id)}
 
-    def _recorded(self, span: Span, process: _Process) -> RecordedSpan:
-        version = 2 * span.end_ns + (span.failure is not None)
-        made = readable(span, _resource(process, self._settings.service))
-        return RecordedSpan(f"{span.trace_id} {span.span_id}", version, made)
+        def resource_of(span: Span) -> Resource:
+            own = resources.get(span.span_id) or resources.get(span.parent_span_id) or around
+            return own or resources.get(span.trace_id) or _resource(None, None, self._settings.service)
+
+        return [readable(span, resource_of(span)) for span in spans if span.start_ns >= since_ns]
+
+    def _resource(self, record: CallRecord | SessionRecord) -> Resource:
+        return _resource(record.host, record.pid, record.service or self._settings.service)
+
+
+def _ended_with_process(record: _R, last_ns: int = 0) -> _R:
+    """Return a call that a process left which is gone as ended, at `last_ns` at least; any other record unchanged."""
+    if isinstance(record, CallRecord) and record.part == "started" and is_gone(record.host, record.pid):
+        return ended(record, last_ns)
+    return record
 
 
 def _is_unsampled(record: Record) -> bool:
@@ -174,56 +147,29 @@ def _is_unsampled(record: Record) -> bool:
 
 def _totals(summary: SessionSummary) -> Totals:
     """Return the sums of a session whose process wrote none at its end."""
+    names = ("calls", "errors", "timesteps", "input_tokens", "output_tokens", "reward")
     rewards = {objective: score.mean for objective, score in summary.scores.items()}
-    return Totals(
-        calls=summary.calls,
-        errors=summary.errors,
-        timesteps=summary.timesteps,
-        input_tokens=summary.input_tokens,
-        output_tokens=summary.output_tokens,
-        reward=summary.reward,
-        rewards=rewards,
-    )
-
-
-def _in_traces(events: Iterable[Event], steps: Iterable[TimestepRecord]) -> Iterator[Event]:
-    """Yield events, each with the trace of its timestep, with which stores keep it."""
-    traces = {step.timestep_id: step.trace_id for step in steps}
-    for event in events:
-        if isinstance(event, MessageRecord) or event.span_id is None or event.trace_id is not None:
-            yield event
-        else:
-            yield replace(event, trace_id=traces.get(event.timestep_id or ""))
-
-
-def _chunks(records: Iterable[_R]) -> Iterator[list[_R]]:
-    left = iter(records)
-    while some := list(islice(left, _AT_ONCE)):
-        yield some
-
-
-def _process(record: CallRecord | SessionRecord) -> _Process:
-    return _Process(record.service, record.host, record.pid)
+    return Totals(**{name: getattr(summary, name) for name in names}, rewards=rewards)
 
 
 @lru_cache
-def _resource(process: _Process, service: str | None) -> Resource:
-    names = ("service.name", "host.name", "process.pid")
-    values = process._replace(service=process.service or service or _UNKNOWN_SERVICE)
-    attributes: Attributes = {"telemetry.sdk.language": "python", "telemetry.sdk.name": "opentelemetry"}
-    for name, value in zip(names, values, strict=True):
-        if value is not None:
-            attributes[name] = encodable(value) if isinstance(value, str) else value
-    if process.pid is not None:
-        attributes["service.instance.id"] = instance_id(process.host, process.pid)
+def _resource(host: str | None, pid: int | None, service: str | None) -> Resource:
+    attributes: Attributes = {
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.name": "opentelemetry",
+        "service.name": encodable(service or _UNKNOWN_SERVICE),
+    }
+    if host is not None:
+        attributes["host.name"] = encodable(host)
+    if pid is not None:
+        attributes["process.pid"] = pid
+        attributes["service.instance.id"] = instance_id(host, pid)
     return Resource(attributes)
 
 
-def _scope() -> InstrumentationScope:
-    return InstrumentationScope("callspan", value_of(lambda: metadata.version("callspan")) or "", gen_ai.SCHEMA_URL)
-
-
-_SCOPE: Final = _scope()
+_SCOPE: Final = InstrumentationScope(
+    "callspan", value_of(lambda: metadata.version("callspan")) or "", gen_ai.SCHEMA_URL
+)
 
 
 def readable(span: Span, resource: Resource | None = None) -> ReadableSpan:
@@ -231,23 +177,16 @@ def readable(span: Span, resource: Resource | None = None) -> ReadableSpan:
     above = span.parent_span_id
     return ReadableSpan(
         span.name,
-        _context(span.trace_id, span.span_id, state=span.trace_state),
-        None if above is None else _context(span.trace_id, above, is_remote=span.is_parent_remote),
+        context_of(span.trace_id, span.span_id, is_remote=False, state=span.trace_state),
+        None if above is None else context_of(span.trace_id, above, is_remote=span.is_parent_remote),
         resource,
         span.attributes,
         [SdkEvent(event.name, event.attributes, event.time_ns) for event in span.events],
-        [Link(_context(one.trace_id, one.span_id, is_remote=one.is_remote)) for one in span.links],
+        [Link(context_of(one.trace_id, one.span_id, is_remote=one.is_remote)) for one in span.links],
         SpanKind.CLIENT if span.is_client else SpanKind.INTERNAL,
         None,
         Status() if span.failure is None else Status(StatusCode.ERROR, span.failure),
         span.start_ns,
         span.end_ns,
         _SCOPE,
-    )
-
-
-def _context(trace_id: str, span_id: str, *, is_remote: bool = False, state: str | None = None) -> SpanContext:
-    flags = TraceFlags(TraceFlags.SAMPLED)
-    return SpanContext(
-        int(trace_id, 16), int(span_id, 16), is_remote, flags, TraceState.from_header([state]) if state else None
     )

@@ -9,188 +9,156 @@ from itertools import islice
 from typing import Final
 
 from msgspec.structs import replace
+from opentelemetry.sdk.trace import ReadableSpan
 
-from callspan.otlp.byte_bounds import MAX_BATCH_BYTES, parts_of
-from callspan.otlp.receiver import Receiver
-from callspan.otlp.recorded import Group, RecordedSpan, RecordedSpans
+from callspan.otlp.byte_bounds import parts_of
+from callspan.otlp.receiver import Receiver, RefusedError
+from callspan.otlp.recorded import RecordedSpans
+from callspan.record.call import CallRecord
 from callspan.record.events import record_key
 from callspan.record.interrupted import INTERRUPTED
-from callspan.stores.base import RUNNING, CallFilter, Event, Reader, SessionSummary
+from callspan.stores.base import CallFilter, Event
 from callspan.stores.sent import SentVersions, Written
 
-_MAX_SPANS: Final = 512
-"""Spans of a request, as OpenTelemetry's batches have by default."""
 _OVERLAP_NS: Final = 60_000_000_000
 """What is read again: a transaction may end so long after it wrote a row."""
-_ROWS_AT_ONCE: Final = 5000
+_ROWS_AT_ONCE: Final = 100_000
+"""Of these a session is read once, however many rows it has."""
 _LEFT_EVERY_S: Final = 60.0
-"""How often it is looked for what ended processes left: nothing in a store changes when one is killed."""
+"""How often what ended processes left is looked for: nothing in a store changes when one is killed."""
 _DAY_NS: Final = 86_400_000_000_000
-_EVERY: Final = CallFilter()
-_LOOSE: Final = frozenset({"event", "reward"})
-
-
-class UnavailableError(Exception):
-    """The receiver did not take a request, and may take it later. The text says why."""
 
 
 class Sender:
     """Sends to one receiver. `receiver` and `sent` are closed by who made them. Not for several threads."""
 
-    def __init__(self, receiver: Receiver, sent: SentVersions, *, again: bool = False) -> None:
-        """`again`: also what was sent before, once."""
+    def __init__(
+        self, receiver: Receiver, sent: SentVersions, *, again: bool = False, tell: Callable[[int], object] = bool
+    ) -> None:
+        """`again`: also what was sent before, once. `tell` is given `found` now and then."""
         self.sent = 0
         """Number of spans that the receiver took."""
         self.before = 0
         """Number of spans that it had before."""
         self.refusals = Counter[str]()
         """Number of spans that it refuses for good, by its reason."""
-        self.unsampled: set[str] = set()
-        """Keys of the records whose span was not sampled."""
-        self.unended: set[str] = set()
-        """Keys of the records that have not ended."""
-        self._receiver, self._sent = receiver, sent
-        self._again = again
-        self._done: dict[str, int] = {}
-        """What was sent or looked at in this round, by key."""
-        self._whole: set[str] = set()
-        """The sessions that were sent whole in this round."""
-        self._refused: set[tuple[str, int]] = set()
+        self.receiver, self._sent, self._again, self._tell = receiver, sent, again, tell
         self._since_ns = 0 if again else max(0, sent.mark_ns - _OVERLAP_NS)
-        self._seen: dict[tuple[str, str], int] = {}
-        self._left: dict[str, int] = {}
+        self._seen: set[Written] = set()
+        """The rows from then on whose spans were sent."""
         self._next_left_s = 0.0
+        self._done: dict[str, int] = {}
+        """The versions that were sent or looked at in this round."""
 
     @property
     def found(self) -> int:
-        """Number of spans and records that were looked at."""
-        return self.sent + self.before + self.refusals.total() + len(self.unsampled) + len(self.unended)
+        """Number of spans that were looked at."""
+        return self.sent + self.before + self.refusals.total()
 
-    def send_new(self, reader: Reader, spans: RecordedSpans, tell: Callable[[], object] = bool) -> None:
+    def send_new(self, spans: RecordedSpans) -> None:
         """Send what was delivered to the store since the last time, and what ended processes left.
 
-        `tell` is called now and then. Raises UnavailableError: what was not sent is sent the next time.
+        Raises UnavailableError: what was not sent is sent the next time.
         """
         self._done.clear()
-        self._whole.clear()
-        rows = (row for row in self._sent.written_since(self._since_ns) if not self._was_seen(row))
+        rows = (row for row in self._sent.written_since(self._since_ns) if row not in self._seen)
         while some := list(islice(rows, _ROWS_AT_ONCE)):
-            self._send(self._groups(reader, spans, some))
-            self._seen.update({(row.kind, row.ident): row.stored_ns for row in some})
+            self._send(spans.outside(_loose(spans, some)))
+            self._send(_of_sessions(spans, some))
             self._sent.mark_ns = some[-1].stored_ns
             self._since_ns = max(self._since_ns, some[-1].stored_ns - _OVERLAP_NS)
-            tell()
-        self._seen = {key: stored_ns for key, stored_ns in self._seen.items() if stored_ns >= self._since_ns}
+            self._seen = {row for row in (*self._seen, *some) if row.stored_ns >= self._since_ns}
         if time.monotonic() >= self._next_left_s:
-            self._send_left(reader, spans)
+            self._send_left(spans)
             self._next_left_s = time.monotonic() + _LEFT_EVERY_S
         self._again = False
 
-    def send_chosen(
-        self, reader: Reader, spans: RecordedSpans, which: CallFilter, tell: Callable[[], object] = bool
-    ) -> None:
+    def send_chosen(self, spans: RecordedSpans, which: CallFilter) -> None:
         """Send the sessions that have a call of those chosen, and such calls outside of sessions. Raises as above."""
-        for summary in reader.sessions(since_ns=which.since_ns, which=which):
-            self._send([self._of_session(spans, summary)])
-            tell()
-        if which.session_id is not None:
-            return
-        traces: set[str | None] = set()
-        calls = spans.calls(replace(which, in_session=False, newest_first=False))
-        for some in iter(lambda: list(islice(calls, _MAX_SPANS)), []):
-            traces |= {call.trace_id for call in some if call.trace_id is not None}
-            self._send(spans.outside(some, ()))
-            tell()
-        around = [one for one in reader.events(None) if getattr(one, "trace_id", None) in traces]
-        self._send(spans.outside((), around))
+        sessions = spans.reader.sessions(since_ns=which.since_ns, which=which)
+        self._send(spans.of_session(summary) for summary in sessions)
+        self._send(spans.outside(_chosen(spans, which)))
 
-    def _was_seen(self, row: Written) -> bool:
-        return self._seen.get((row.kind, row.ident)) == row.stored_ns
+    def _send_left(self, spans: RecordedSpans) -> None:
+        """Send what ended processes left: of each session once, unless something came later."""
+        for summary in spans.reader.sessions(which=CallFilter(session_outcome=INTERRUPTED)):
+            left = {f"left {summary.session.session_id}": summary.last_ns or 0}
+            if self._sent.versions([*left]) != left:
+                self._send([spans.of_session(summary)])
+                self._sent.add(left)
+        begun = CallFilter(in_session=False, outcome="started", since_ns=time.time_ns() - _DAY_NS)
+        self._send(spans.outside(spans.calls(begun)))
 
-    def _groups(self, reader: Reader, spans: RecordedSpans, rows: list[Written]) -> Iterator[Group]:
-        """Yield the spans of what was written, and those of its sessions; of a session that goes on, the later ones."""
-        starts: dict[str, int] = {}
-        for row in rows:
-            if row.session_id is not None and row.session_id not in self._whole:
-                starts[row.session_id] = min(row.start_ns, starts.get(row.session_id, row.start_ns))
-        loose = (reader.call(row.ident) for row in rows if row.kind == "call" and row.session_id is None)
-        yield from spans.outside((call for call in loose if call is not None), _loose_events(reader, rows))
-        for session_id, began_ns in starts.items():
-            if (summary := reader.session(session_id)) is not None:
-                yield self._of_session(spans, summary, began_ns)
+    def _send(self, groups: Iterable[Iterable[ReadableSpan]]) -> None:
+        new = (span for group in groups for span in self._new_of(group))
+        for part in parts_of(new):
+            self._deliver(part)
 
-    def _of_session(self, spans: RecordedSpans, summary: SessionSummary, since_ns: int | None = None) -> Group:
-        if summary.outcome == INTERRUPTED:
-            self._left[_left_key(summary)] = summary.last_ns or 0
-        if summary.outcome == RUNNING:
-            return spans.of_session(summary, since_ns)
-        self._whole.add(summary.session.session_id)
-        return spans.of_session(summary)
-
-    def _send_left(self, reader: Reader, spans: RecordedSpans) -> None:
-        left = reader.sessions(which=CallFilter(session_outcome=INTERRUPTED))
-        self._send(self._of_session(spans, one) for one in left if not self._is_sent(one))
-        begun = replace(_EVERY, in_session=False, outcome="started", since_ns=time.time_ns() - _DAY_NS)
-        self._send(spans.outside(spans.calls(begun), ()))
-
-    def _is_sent(self, left: SessionSummary) -> bool:
-        """Return whether what an ended process left of a session was sent, and nothing came later."""
-        key = _left_key(left)
-        known = self._left.get(key) or self._sent.versions([key]).get(key)
-        return known == (left.last_ns or 0)
-
-    def _send(self, groups: Iterable[Group]) -> None:
-        waiting: list[RecordedSpan] = []
-        for group in groups:
-            waiting += self._new_of(group)
-            if len(waiting) >= _MAX_SPANS:
-                self._deliver_all(waiting)
-                waiting = []
-        self._deliver_all(waiting)
-        self._sent.add(self._left)
-
-    def _new_of(self, group: Group) -> Iterator[RecordedSpan]:
-        self.unsampled.update(group.unsampled)
-        self.unended.update(group.unended)
-        self.unended.difference_update(group.ended)
-        new = [one for one in group.spans if self._done.get(one.key) != one.version]
-        known = {} if self._again else self._sent.versions([one.key for one in new])
-        for one in new:
-            self._done[one.key] = one.version
-            if known.get(one.key) == one.version:
+    def _new_of(self, group: Iterable[ReadableSpan]) -> Iterator[ReadableSpan]:
+        spans = {_key(span): span for span in group}
+        known = {} if self._again else self._sent.versions([*spans])
+        for key, span in spans.items():
+            version = _version(span)
+            if self._done.get(key) == version:
+                continue
+            self._done[key] = version
+            if known.get(key) == version:
                 self.before += 1
-            elif (one.key, one.version) not in self._refused:
-                yield one
+            else:
+                yield span
+        self._tell(self.found)
 
-    def _deliver_all(self, spans: list[RecordedSpan]) -> None:
-        start = 0
-        for part in parts_of([one.span for one in spans], MAX_BATCH_BYTES, _MAX_SPANS):
-            self._deliver(spans[start : start + len(part)])
-            start += len(part)
-
-    def _deliver(self, spans: list[RecordedSpan]) -> None:
+    def _deliver(self, spans: list[ReadableSpan]) -> None:
         """Send spans in one request; if they are refused for good, in two halves, until the ones are found."""
-        refusal = self._receiver.send([one.span for one in spans])
-        if refusal is None:
-            taken = {one.key: one.version for one in spans}
-            self._sent.add(taken)
-            self.sent += len(taken)
-        elif not refusal.is_permanent:
-            raise UnavailableError(refusal.reason)
-        elif len(spans) > 1:
-            self._deliver(spans[: len(spans) // 2])
-            self._deliver(spans[len(spans) // 2 :])
+        try:
+            self.receiver.send(spans)
+        except RefusedError as error:
+            if len(spans) == 1:
+                self.refusals[str(error)] += 1
+            else:
+                self._deliver(spans[: len(spans) // 2])
+                self._deliver(spans[len(spans) // 2 :])
         else:
-            self.refusals[refusal.reason] += 1
-            self._refused.add((spans[0].key, spans[0].version))
+            self._sent.add({_key(span): _version(span) for span in spans})
+            self.sent += len(spans)
 
 
-def _left_key(summary: SessionSummary) -> str:
-    return f"left {summary.session.session_id}"
+def _key(span: ReadableSpan) -> str:
+    return f"{span.context.trace_id:032x} {span.context.span_id:016x}"
 
 
-def _loose_events(reader: Reader, rows: list[Written]) -> Iterator[Event]:
-    loose = {(row.kind, row.ident): row.start_ns for row in rows if row.session_id is None and row.kind in _LOOSE}
-    if loose:
-        since_ns = min(loose.values())
-        yield from (one for one in reader.events(None, since_ns=since_ns) if record_key(one) in loose)
+def _version(span: ReadableSpan) -> int:
+    """Return what differs when a span ended otherwise: what was interrupted may turn out to have gone on."""
+    return 2 * (span.end_time or 0) + (not span.status.is_ok)
+
+
+def _of_sessions(spans: RecordedSpans, rows: Iterable[Written]) -> Iterator[list[ReadableSpan]]:
+    """Yield the spans of sessions from the first on that rows were written of."""
+    starts: dict[str, int] = {}
+    for row in rows:
+        if row.session_id is not None:
+            starts[row.session_id] = min(row.start_ns, starts.get(row.session_id, row.start_ns))
+    for session_id, began_ns in starts.items():
+        if (summary := spans.reader.session(session_id)) is not None:
+            yield spans.of_session(summary, began_ns)
+
+
+def _loose(spans: RecordedSpans, rows: list[Written]) -> Iterator[CallRecord | Event]:
+    """Yield the records outside of sessions that rows were written of."""
+    loose = {(row.kind, row.ident): row.start_ns for row in rows if row.session_id is None}
+    calls = (spans.reader.call(ident) for kind, ident in loose if kind == "call")
+    yield from (call for call in calls if call is not None)
+    times = [time_ns for (kind, _), time_ns in loose.items() if kind != "call"]
+    if times:
+        events = spans.reader.events(None, since_ns=min(times))
+        yield from (event for event in events if record_key(event) in loose)
+
+
+def _chosen(spans: RecordedSpans, which: CallFilter) -> Iterator[CallRecord | Event]:
+    """Yield the chosen calls outside of sessions, then what else is in their traces."""
+    traces: set[str | None] = set()
+    for call in spans.calls(replace(which, in_session=False, newest_first=False)):
+        traces |= {call.trace_id} - {None}
+        yield call
+    if traces:
+        yield from (event for event in spans.reader.events(None) if getattr(event, "trace_id", None) in traces)

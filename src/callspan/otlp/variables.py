@@ -1,25 +1,30 @@
-"""OTLP variables: which signals OpenTelemetry's environment variables send, and by which protocol.
+"""OTLP variables: which signals OpenTelemetry's environment variables send, to where, and by which of its exporters.
 
-Where to, and how, OpenTelemetry's exporters read themselves.
+Headers, certificates, compression and time limits the exporters read themselves.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias
+from importlib import import_module
+from typing import Any, Final, Literal, TypeAlias
 
 Signal: TypeAlias = Literal["traces", "metrics", "logs"]
 Protocol: TypeAlias = Literal["grpc", "http/protobuf"]
 
 SIGNALS: Final[tuple[Signal, ...]] = ("traces", "metrics", "logs")
-_EXPORTERS: Final[Mapping[str, Protocol | None]] = {
+_NAMES: Final[Mapping[str, Protocol | None]] = {
     "otlp": None,
     "otlp_proto_http": "http/protobuf",
     "otlp_proto_grpc": "grpc",
 }
 """The names in OTEL_TRACES_EXPORTER and its siblings that mean OTLP, with the protocol they fix."""
-_PORTS: Final[Mapping[Protocol, int]] = {"grpc": 4317, "http/protobuf": 4318}
+_CLASSES: Final[Mapping[Signal, tuple[str, str]]] = {
+    "traces": ("trace_exporter", "OTLPSpanExporter"),
+    "metrics": ("metric_exporter", "OTLPMetricExporter"),
+    "logs": ("_log_exporter", "OTLPLogExporter"),
+}
 
 
 def wanted_signals(otlp: str | bool) -> list[Signal]:
@@ -44,7 +49,7 @@ def otlp_is_named() -> bool:
 
 def protocol_of(signal: Signal) -> Protocol:
     """Return the protocol of a signal; one that no exporter of OpenTelemetry for Python has becomes http/protobuf."""
-    fixed = next((_EXPORTERS[name] for name in _exporters(signal) if name in _EXPORTERS), None)
+    fixed = next((_NAMES[name] for name in _exporters(signal) if name in _NAMES), None)
     return fixed or ("grpc" if variable_of("PROTOCOL", signal) == "grpc" else "http/protobuf")
 
 
@@ -57,27 +62,35 @@ def endpoint_of(signal: Signal) -> str | None:
     return shared if protocol_of(signal) == "grpc" else f"{shared.rstrip('/')}/v1/{signal}"
 
 
-def default_endpoint(signal: Signal) -> str:
-    """Return the URL that a signal is sent to where the variables name none."""
-    protocol = protocol_of(signal)
-    return f"http://localhost:{_PORTS[protocol]}" + ("" if protocol == "grpc" else f"/v1/{signal}")
+def address_of(signal: Signal) -> str:
+    """Return the URL that the variables send a signal to, or the exporters' default."""
+    default = "http://localhost:4317" if protocol_of(signal) == "grpc" else f"http://localhost:4318/v1/{signal}"
+    return endpoint_of(signal) or default
 
 
-def variable_of(name: str, signal: Signal = "traces") -> str:
+def variable_of(name: str, signal: Signal) -> str:
     """Return the value of an OTLP variable, that of the signal before that of all; "" if none is set."""
     own = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}", "").strip()
     return own or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
 
 
-def switch_of(signal: Signal) -> str:
-    """Return the variable whose value `none` turns a signal off."""
-    return f"OTEL_{signal.upper()}_EXPORTER"
+def make_exporter(signal: Signal, protocol: Protocol, endpoint: str | None, timeout_s: float | None) -> Any:  # noqa: ANN401 - of three kinds
+    """Make OpenTelemetry's exporter of a signal; None: the endpoint, or time limit of a request, of the environment.
+
+    Raises ImportError if it is not installed.
+    """
+    module, name = _CLASSES[signal]
+    try:
+        package = import_module(f"opentelemetry.exporter.otlp.proto.{protocol.partition('/')[0]}.{module}")
+    except ImportError as error:
+        raise ImportError(f'OTLP by {protocol} needs pip install "callspan[otlp]"') from error
+    return getattr(package, name)(endpoint=endpoint, timeout=timeout_s)
 
 
 def _is_exporter_named(signal: Signal) -> bool:
-    return any(name in _EXPORTERS for name in _exporters(signal))
+    return any(name in _NAMES for name in _exporters(signal))
 
 
 def _exporters(signal: Signal) -> list[str]:
-    named = os.environ.get(switch_of(signal), "").lower()
+    named = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").lower()
     return [name.strip() for name in named.split(",") if name.strip()]

@@ -38,6 +38,10 @@ def with_ids(records: Sequence[Record]) -> list[Record]:
         record = records[place]
         if isinstance(record, MessageRecord):
             continue
+        if isinstance(record, EventRecord) and record.span_id is not None and record.trace_id is None:
+            # Stores keep the trace of a timestep's events with the timestep.
+            around = next((spans[one] for one in _scopes_around(record) if one in spans), None)
+            record = replace(record, trace_id=None if around is None else around[0])
         lacks_ids = not _has_ids(record) and _should_have_span(record, spans)
         shown = _identified(record, spans) if lacks_ids else record
         if shown.trace_id is not None and shown.span_id is not None:

@@ -29,8 +29,10 @@ from opentelemetry.trace import (
     SpanKind,
     Status,
     StatusCode,
+    TraceFlags,
     Tracer,
     TracerProvider,
+    TraceState,
 )
 
 from callspan import private_names as names
@@ -271,6 +273,15 @@ def trace_of(
 def link_to(to: SpanContext) -> SpanLink:
     """Return a link to the span of a context."""
     return SpanLink(trace_id=f"{to.trace_id:032x}", span_id=f"{to.span_id:016x}", is_remote=to.is_remote)
+
+
+def context_of(
+    trace_id: str, span_id: str, *, sampled: bool | None = True, is_remote: bool = True, state: str | None = None
+) -> SpanContext:
+    """Return the context of the span of these ids."""
+    flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
+    states = TraceState.from_header([state]) if state else None
+    return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote, flags, states)
 
 
 def _start_below(parent: Span, start_ns: int) -> int:

@@ -16,7 +16,6 @@ from opentelemetry.trace import (
     SpanKind,
     Status,
     StatusCode,
-    TraceFlags,
     Tracer,
     get_current_span,
     set_span_in_context,
@@ -36,7 +35,7 @@ from callspan.semconv.scope_spans import (
     scope_end_ns,
     scope_start_ns,
 )
-from callspan.spans.call import add_event, put_attributes, trace_of
+from callspan.spans.call import add_event, context_of, put_attributes, trace_of
 from callspan.spans.log_events import EvaluationLog
 
 # Named: `isinstance(record, A | B)` would make a new object each time, which takes twice as long as the check.
@@ -175,7 +174,7 @@ class SessionSpans:
 
     def joined(self, trace_id: str, span_id: str, *, sampled: bool = True) -> SessionSpan:
         """Return a handle for a span of another process, used only as a parent; its ids are hexadecimal."""
-        span = NonRecordingSpan(_context_of(trace_id, span_id, sampled=sampled))
+        span = NonRecordingSpan(context_of(trace_id, span_id, sampled=sampled))
         return SessionSpan(span, ScopeSpan(self._options, None), self._evaluations)
 
     def evaluated(self, processed: Processed[Record], of: SpanRef | None) -> Processed[Record]:
@@ -188,18 +187,9 @@ class SessionSpans:
             with _EVENT:
                 judged = None
                 if of is not None and of.trace_id is not None and of.span_id is not None:
-                    judged = _context_of(of.trace_id, of.span_id, sampled=of.sampled)
+                    judged = context_of(of.trace_id, of.span_id, sampled=of.sampled)
                 own = self._evaluations.late(record, judged, None if of is None else of.response_id)
         return processed if own is None else with_span(processed, own)
-
-
-def _context_of(trace_id: str, span_id: str, *, sampled: bool) -> SpanContext:
-    return SpanContext(
-        trace_id=int(trace_id, 16),
-        span_id=int(span_id, 16),
-        is_remote=True,
-        trace_flags=TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT),
-    )
 
 
 class Evaluations:

@@ -13,7 +13,7 @@ from opentelemetry import _logs, metrics, trace
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.context import get_current
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import SpanContext, TraceFlags, TracerProvider
+from opentelemetry.trace import SpanContext, TracerProvider
 
 from callspan.agent.call_ids import call_recorded
 from callspan.agent.context import content_of
@@ -28,7 +28,6 @@ from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.exchange import Exchange
 from callspan.observe.live_call import CallFactory
 from callspan.observe.ports import AlreadySeen
-from callspan.otlp.providers import spans_are_accepted
 from callspan.otlp.variables import SIGNALS, Signal
 from callspan.process import processors
 from callspan.process.processed import Processed
@@ -41,7 +40,7 @@ from callspan.record.messages import Conversation
 from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.service import service_name
 from callspan.settings import Content, SettingError, Settings, shown, strictest
-from callspan.spans.call import CallSpans, tracer_of
+from callspan.spans.call import CallSpans, context_of, tracer_of
 from callspan.spans.instruments import CallMetrics
 from callspan.spans.log_events import EvaluationLog
 from callspan.spans.session import SessionSpans
@@ -164,8 +163,7 @@ def _requested_in(call_id: str) -> tuple[Place, SpanContext | None]:
     where = CALL_SPANS.get(call_id)
     if where is None or where.trace_id is None or where.span_id is None:
         return Place() if where is None else where.place, None
-    flags = TraceFlags(TraceFlags.SAMPLED if where.sampled else TraceFlags.DEFAULT)
-    return where.place, SpanContext(int(where.trace_id, 16), int(where.span_id, 16), is_remote=True, trace_flags=flags)
+    return where.place, context_of(where.trace_id, where.span_id, sampled=where.sampled)
 
 
 def _version() -> str:
@@ -191,7 +189,7 @@ class Providers(msgspec.Struct, frozen=True, kw_only=True):
         flushed: list[bool] = []
         # By another thread: OpenTelemetry's exporters do not keep the time limit of a flush.
         _FLUSHES.put(lambda: flushed.append(self._flush(timeout_s)))
-        return _FLUSHES.drain(timeout_s) and flushed == [True] and spans_are_accepted()
+        return _FLUSHES.drain(timeout_s) and flushed == [True]
 
     def _flush(self, timeout_s: float) -> bool:
         providers = (getattr(self, name) or global_one() for name, global_one in _GLOBAL)

@@ -1,40 +1,10 @@
-"""OTLP variables: which signals are sent, by which protocol; and the service name."""
+"""Service: the name of a process, by its command line and its environment."""
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
-from callspan.otlp.variables import (
-    SIGNALS,
-    default_endpoint,
-    endpoint_of,
-    protocol_of,
-    switch_of,
-    wanted_signals,
-)
 from callspan.service import main_name, service_of_command
-
-HTTP, GRPC = "http/protobuf", "grpc"
-
-
-@pytest.fixture(autouse=True)
-def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("OTEL_")]:
-        monkeypatch.delenv(name)
-
-
-def sent(otlp: str | bool, **environment: str) -> dict[str, tuple[str, str]]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        return {one: (protocol_of(one), endpoint_of(one) or default_endpoint(one)) for one in wanted_signals(otlp)}
-
-
-def test_none_turns_a_signal_off_even_where_an_address_is_given() -> None:
-    assert set(sent("http://a", OTEL_METRICS_EXPORTER="none", OTEL_LOGS_EXPORTER=" None ")) == {"traces"}
-    assert not sent(True, **dict.fromkeys(map(switch_of, SIGNALS), "none"))
 
 
 @pytest.mark.parametrize(
