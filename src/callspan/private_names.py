@@ -156,6 +156,16 @@ EXECUTE_FUNCTION: Final = PrivateName(
 
 # What is read or set besides.
 
+RAW_STREAM: Final = PrivateName(
+    "_raw_stream",
+    (
+        "openai.lib.streaming.chat._completions:ChatCompletionStream",
+        "openai.lib.streaming.chat._completions:AsyncChatCompletionStream",
+        "openai.lib.streaming.responses._responses:ResponseStream",
+        "openai.lib.streaming.responses._responses:AsyncResponseStream",
+    ),
+    "the helper is taken for the stream", "what stream helpers of openai raise themselves",
+)  # fmt: skip
 HELPER_TAG: Final = PrivateName(
     "get_helper_tag", ("anthropic.lib._stainless_helpers",), "tools of MCP servers count as functions",
     "that the tools of `mcp_tool` are of MCP servers",
@@ -231,7 +241,7 @@ HOOKED: Final = (
 )  # fmt: skip
 """Functions that are hooked; `intercept.patching` says by what."""
 READ: Final = (
-    HELPER_TAG, BASE_URL, RESOURCE_CLIENT, ITERATOR, SPAN_NAME, OPEN_TELEMETRY,
+    RAW_STREAM, HELPER_TAG, BASE_URL, RESOURCE_CLIENT, ITERATOR, SPAN_NAME, OPEN_TELEMETRY,
     ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, SPAN_LIMITS, EVENT, ADD_EVENT,
     INTERNAL, URI, QUEUED,
     METER_PROVIDER, PROXY_METER_PROVIDER, SELF_WRAPPER, GI_CODE, AG_CODE, GI_FRAME, AG_FRAME, GI_RUNNING, AG_RUNNING,

@@ -91,7 +91,7 @@ def test_the_page_shows_one_comparison_that_tells_the_prompts_apart(page: str) -
     (success,) = [line for line in compared.splitlines() if line.startswith("success")]
     (reward,) = [line for line in compared.splitlines() if line.startswith("reward")]
     assert " ".join(success.split()) == "success 33 % 100 % +67 points (+17 to +100) 6 tasks"
-    assert " ".join(reward.split()) == "reward -0.2583 +1.383 +1.642 (+0.4583 to +2.442) 6 tasks"
+    assert " ".join(reward.split()) == "reward -0.2583 +1.383 +1.642 (+0.4417 to +2.442) 6 tasks"
     assert "too few to tell" not in compared
 
 

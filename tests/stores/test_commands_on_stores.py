@@ -86,4 +86,7 @@ def test_new_costs_are_exact_and_replace_nothing_else(filled: str, tmp_path: Pat
     (sums,) = json.loads(run(filled, "stats", "--json"))
     assert Decimal(sums["cost_usd"]) == 2 * one
     assert "E" not in sums["cost_usd"]
-    assert [row | {"cost_usd": None} for row in json.loads(run(filled, "calls", "--json"))] == before
+    after = json.loads(run(filled, "calls", "--json"))
+    assert [row["cost_reason"] for row in after] == [None] * len(after)
+    costs = ("cost_usd", "cost_reason")
+    assert [row | {key: earlier[key] for key in costs} for row, earlier in zip(after, before, strict=True)] == before

@@ -19,11 +19,11 @@ _PROFILE: Final = re.compile(r"(?:^|/)(global|apac|us-gov|[a-z]{2})\.[a-z]")
 """The region in the id of an inference profile, which may be an ARN."""
 _OWN_PROFILE: Final = re.compile("arn:.+(?:application-inference-profile|provisioned-model|custom-model[a-z-]*)/")
 _IN_HOST: Final = {
-    BEDROCK: re.compile(r"[a-z-]+\.([a-z]{2}(?:-[a-z]+)+-[0-9])\.(?:amazonaws\.com(?:\.cn)?|api\.aws)"),
+    BEDROCK: re.compile(r"^[a-z-]+\.([a-z]{2}(?:-[a-z]+)+-[0-9])\.(?:amazonaws\.com(?:\.cn)?|api\.aws)"),
     "gcp.vertex_ai": re.compile(
-        r"(?:(?P<one>[a-z]+-[a-z]+[0-9]+)-)?aiplatform(?:\.(?P<several>[a-z]+)\.rep)?\.googleapis\.com"
+        r"^(?:(?P<one>[a-z]+-[a-z]+[0-9]+)-)?aiplatform(?:\.(?P<several>[a-z]+)\.rep)?\.googleapis\.com"
     ),
-    _OPENAI: re.compile(r"(?:([a-z]{2})\.)?api\.openai\.com"),
+    _OPENAI: re.compile(r"^(?:([a-z]{2})\.)?api\.openai\.com"),
 }
 """The region in the host of each provider whose prices depend on it; a host without one is global."""
 

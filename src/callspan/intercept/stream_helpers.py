@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
+from callspan import private_names as names
 from callspan.fail_open import fail_open
 from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
 from callspan.intercept.response_observer import ResponseObserver, observer_of
@@ -56,7 +57,7 @@ def _released(observer: ResponseObserver, result: object) -> None:
 
 
 def _response_of(helper: Any) -> object:  # noqa: ANN401 - of either SDK
-    return getattr(getattr(helper, "_raw_stream", helper), "response", None)
+    return getattr(getattr(helper, names.RAW_STREAM.name, helper), "response", None)
 
 
 def _failed(response: object, error: BaseException) -> None:
