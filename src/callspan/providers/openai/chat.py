@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from callspan.providers.base import Api, Operation, ResponseInfo
+from callspan.providers.fold import ChatFold
 from callspan.providers.openai.base import OpenAIEndpoint, finish_meanings, response_error, unix_time
-from callspan.providers.openai.chat_stream import ChatAccumulator
 from callspan.providers.openai.parts import list_or_none, media, parts_of
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import detached, dig, flag, integer, items, mapping, objects, text, word
@@ -42,7 +42,7 @@ class ChatCompletions(OpenAIEndpoint):
     operation: Operation = "chat"
     path = "/chat/completions"
     message_key = "messages"
-    accumulator = ChatAccumulator
+    accumulator = ChatFold
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return the info of a complete or folded response. Total."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from callspan.providers.fold import ChatFold
 from callspan.providers.openai.chat import ChatCompletions
-from callspan.providers.openai.chat_stream import ChatAccumulator
 
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 17, "model": "gpt-5-2026"}
 
@@ -21,7 +21,7 @@ def chunk(delta: Any = None, *, index: int | None = 0, finish: Any = None, **fie
 
 
 def fold(*chunks: Any) -> dict[str, Any]:
-    accumulator = ChatAccumulator()
+    accumulator = ChatFold()
     for one in chunks:
         accumulator.add(one)
     body = accumulator.body()
@@ -82,8 +82,8 @@ def test_invalid_chunks_are_harmless(odd: dict[str, Any]) -> None:
     ],
 )
 def test_chunks_with_content_are_distinguished_from_others(delta: dict[str, Any], carries: bool) -> None:
-    assert ChatAccumulator().add(chunk(delta)) is carries
-    warm = ChatAccumulator()
+    assert ChatFold().add(chunk(delta)) is carries
+    warm = ChatFold()
     warm.add(chunk({"role": "assistant", "content": ""}))
     warm.add(chunk({"content": "w"}))
     assert warm.add(chunk(delta)) is carries
@@ -197,14 +197,6 @@ def test_undecodable_audio_is_joined_as_received(fragments: list[str]) -> None:
     assert audio["data"] == "".join(fragments)
 
 
-def test_calls_without_index_and_id_go_by_their_place_where_several_come_at_once() -> None:
-    def calls(*arguments: str, **named: str) -> dict[str, Any]:
-        return chunk({"tool_calls": [{"function": {**named, "arguments": text}} for text in arguments]})
-
-    found = message(calls('{"a":', '{"b":', name="f"), calls("1}", "2}"))["tool_calls"]
-    assert [call["function"]["arguments"] for call in found] == ['{"a":1}', '{"b":2}']
-
-
 @pytest.mark.parametrize("data", [5, "", None, ["x"]])
 def test_audio_of_an_unknown_shape_is_ignored(data: object) -> None:
     assert message(chunk({"audio": {"id": "a", "data": data}}), chunk({"audio": {"data": "QUJD"}}))["audio"] == {
@@ -215,7 +207,7 @@ def test_audio_of_an_unknown_shape_is_ignored(data: object) -> None:
 
 @pytest.mark.parametrize("field", ["function_call", "audio", "reasoning_details", "tool_calls"])
 def test_a_field_of_another_shape_carries_nothing(field: str) -> None:
-    accumulator = ChatAccumulator()
+    accumulator = ChatFold()
     assert accumulator.add(chunk({field: 5})) is False
     accumulator.add(chunk({"content": "x"}))
     body = accumulator.body()

@@ -77,7 +77,7 @@ def thinking_blocks(draw: st.DrawFn, reasoning: str) -> tuple[dict[str, Any], li
             blocks.append({"type": "redacted_thinking", "data": f"sealed {number}"})
             fragments.append(blocks[-1])
     whole = {"thinking_blocks": blocks, "reasoning_content": reasoning}
-    again = {"provider_specific_fields": {"citations": None, "thinking_blocks": blocks}}
+    again = {"provider_specific_fields": {"thinking_blocks": blocks}}
     return whole | again, [
         {
             "thinking_blocks": [fragment],
