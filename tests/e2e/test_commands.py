@@ -52,8 +52,8 @@ def test_json_keys_are_stable(ask: Ask) -> None:
         "provider", "api", "operation", "model", "response_model", "outcome", "error_type", "error_kind",
         "error_message", "http_status", "retries", "rate_limited", "stream", "stream_end", "finish_reasons",
         "input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens", "cost_usd", "cost_reason",
-        "duration_ms", "first_token_ms", "server_ms", "output", "unrecognized", "user", "metadata", "response_id", "request_id",
-        "batch_id", "custom_id", "content_level", "finish_reason",
+        "duration_ms", "first_token_ms", "server_ms", "output", "unrecognized", "user", "metadata", "response_id",
+        "request_id", "batch_id", "custom_id", "content_level", "finish_reason",
     }  # fmt: skip
 
 
