@@ -44,26 +44,28 @@ MOST_S: Final = 1.0
 
 
 class Changes:
-    """Which files in a directory are removed, renamed, cut or opened for writing."""
+    """Which files of those in a directory are removed, renamed or cut; the doctor may make one of its own there."""
 
     def __init__(self) -> None:
-        self._directory: str | None = None
+        self._there: set[str] = set()
         self.seen: list[str] = []
         sys.addaudithook(self._hook)
 
     def begin(self, directory: Path) -> None:
-        self._directory, self.seen = f"{directory}{os.sep}", []
+        self._there, self.seen = set(map(str, directory.rglob("*"))), []
 
     def end(self) -> list[str]:
-        self._directory = None
+        self._there = set()
         return self.seen
 
     def _hook(self, event: str, arguments: tuple[object, ...]) -> None:
-        if self._directory is None or not (event in CHANGES or (event == "open" and _cuts(arguments[2]))):
+        if not self._there or not (event in CHANGES or (event == "open" and _cuts(arguments[2]))):
             return
-        name = arguments[0]
-        if isinstance(name, str | bytes | os.PathLike) and os.fsdecode(name).startswith(self._directory):
-            self.seen.append(f"{event} {os.fsdecode(name)}")
+        if not isinstance(given := arguments[0], str | bytes | os.PathLike):
+            return
+        name = os.fsdecode(given)
+        if name in self._there and not (event == "open" and Path(name).is_dir()):
+            self.seen.append(f"{event} {name}")
 
 
 def _cuts(flags: object) -> bool:
