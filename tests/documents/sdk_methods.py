@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -14,6 +15,14 @@ _CLASS: Final = re.compile(r"^class (\w+)\((?:\w+, *)*SyncAPIResource(?:, *\w+)*
 _NEXT: Final = re.compile(r"^\S", re.MULTILINE)
 _METHOD: Final = re.compile(r"^    def ([a-z]\w*)\(", re.MULTILINE)
 _PROPERTY: Final = re.compile(r"^    @(?:cached_)?property\n(?:    @.*\n)*    def (\w+)\(", re.MULTILINE)
+
+_PAGE: Final = Path(__file__).parents[2] / "docs" / "coverage.md"
+
+
+def is_read(sdk: str) -> bool:
+    """Whether the page of coverage names the installed version of an SDK."""
+    version = ".".join(metadata.version(sdk).split(".")[:2])
+    return f"{sdk} {version}" in _PAGE.read_text().partition("<!-- methods -->")[0]
 
 
 class Method(NamedTuple):

@@ -18,12 +18,11 @@ from callspan.providers.registry import endpoint_for
 from callspan.providers.routes import ROWS, find, is_free
 from callspan.sdk_profiles import PROFILES
 from tests.documents.pages import ROOT
-from tests.documents.sdk_methods import Method, methods_of, row_of
+from tests.documents.sdk_methods import Method, is_read, methods_of, row_of
 from tests.scale import FULL
 
 LEAST = {"openai": 300, "anthropic": 300, "groq": 15}
 SDKS = tuple(LEAST)
-PAGE = (ROOT / "docs/coverage.md").read_text().partition("<!-- methods -->")[0]
 POST = re.compile(r'self\._post\(\s*(?:path_template\(\s*)?f?"([^"]+)"')
 
 
@@ -37,11 +36,6 @@ def sdk(request: pytest.FixtureRequest) -> str:
     if not FULL and not is_read(name):
         pytest.skip(f"{name} {metadata.version(name)} is not the version that the page names")
     return name
-
-
-def is_read(name: str) -> bool:
-    """Whether the page names the installed version of an SDK."""
-    return f"{name} {'.'.join(metadata.version(name).split('.')[:2])}" in PAGE
 
 
 def test_the_methods_read_from_the_source_are_those_of_the_classes(sdk: str) -> None:
