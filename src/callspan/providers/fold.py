@@ -256,21 +256,35 @@ def is_json(written: object) -> bool:
     return True
 
 
-class Fold:
-    """Joins the events of one stream; this one keeps the body of an answer that is none, the last one.
+# Chat completions, and completions of the older kind.
 
-    `holds` is a key that every answer has.
+_CUMULATIVE: Final = frozenset({"usage", "x_groq"})
+# `obfuscation` is padding against eavesdroppers; `value` is the text of Writer's chunks.
+_NOT_OF_BODY: Final = frozenset({"choices", "obfuscation", "object", "value"})
+
+
+class ChatFold:
+    """Joins chunks with choices, which are known by their index, without one by their place in the list.
+
+    Of the fields around them the first that says something stays; for usage the last counters.
     """
 
-    def __init__(self, holds: str = "") -> None:
+    kind = "chat.completion"
+    grows: str | None = None
+    """The field of a choice whose text comes in pieces; None: those of its message do."""
+
+    def __init__(self) -> None:
         self._body: Json = {}
         self._complete = False
-        self._holds = holds
+        self._choices = Numbered()
+        self._keys: set[str] = set()
+        self._open: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
-        """True once the stream has signalled its end (finish reason, terminal event)."""
-        return self._complete
+        """True once each choice has a finish reason, or a last chunk with only usage has come."""
+        ended = [bool(choice.get("finish_reason")) for choice in self._choices.values()]
+        return self._complete or (bool(ended) and all(ended))
 
     @property
     def terminated(self) -> bool:
@@ -282,51 +296,6 @@ class Fold:
 
         Called in the caller's loop: takes constant time and keeps only strings of the chunk.
         """
-        if isinstance(chunk, dict):
-            self._body = detached(chunk)
-            self._complete = self._holds in chunk
-        return isinstance(chunk, dict) and self._complete
-
-    def body(self) -> Json | None:
-        """Return the body so far, valid after any prefix of the stream; None if nothing was received.
-
-        It is a new object. Incomplete tool calls are marked by `"incomplete": true`; an unfinished choice has no finish
-        reason.
-        """
-        return whole(self._body) if self._body else None
-
-
-# Chat completions, and completions of the older kind.
-
-_CUMULATIVE: Final = frozenset({"usage", "x_groq"})
-# `obfuscation` is padding against eavesdroppers; `value` is the text of Writer's chunks.
-_NOT_OF_BODY: Final = frozenset({"choices", "obfuscation", "object", "value"})
-
-
-class ChatFold(Fold):
-    """Chunks with choices, which are known by their index, without one by their place in the list.
-
-    Of the fields around them the first that says something stays; for usage the last counters.
-    """
-
-    kind = "chat.completion"
-    grows: str | None = None
-    """The field of a choice whose text comes in pieces; None: those of its message do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._choices = Numbered()
-        self._keys: set[str] = set()
-        self._open: tuple[str, ...] = ()
-
-    @property
-    def complete(self) -> bool:
-        """True once each choice has a finish reason, or a last chunk with only usage has come."""
-        ended = [bool(choice.get("finish_reason")) for choice in self._choices.values()]
-        return self._complete or (bool(ended) and all(ended))
-
-    def add(self, chunk: object) -> bool:
-        """Fold in one chunk."""
         if not isinstance(chunk, dict):
             return False
         choices, carried = chunk.get("choices"), False
@@ -392,7 +361,11 @@ class ChatFold(Fold):
             self._complete = True
 
     def body(self) -> Json | None:
-        """Return the body so far."""
+        """Return the body so far, valid after any prefix of the stream; None if nothing was received.
+
+        It is a new object. Incomplete tool calls are marked by `"incomplete": true`; an unfinished choice has no finish
+        reason.
+        """
         if not self._keys:
             return None
         choices = [self._choice(whole(self._choices[index])) for index in sorted(self._choices)]
