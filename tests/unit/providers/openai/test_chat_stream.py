@@ -213,3 +213,25 @@ def test_a_field_of_another_shape_carries_nothing(field: str) -> None:
     body = accumulator.body()
     assert body is not None
     assert body["choices"][0]["message"] == {"role": "assistant", "content": "x"}  # type: ignore[index]
+
+
+@pytest.mark.parametrize("depth", [50, 900, 5000])
+@pytest.mark.parametrize("place", ["message", "call", "head", "logprobs"])
+def test_json_of_any_depth_costs_only_itself(place: str, depth: int) -> None:
+    deep: dict[str, object] = {"x": "a"}
+    for _ in range(depth):
+        deep = {"x": deep}
+    delta: dict[str, object] = {"content": "Hi"}
+    choice: dict[str, object] = {"index": 0, "delta": delta}
+    whole: dict[str, object] = {"choices": [choice]}
+    if place == "message":
+        delta["provider_specific_fields"] = deep
+    elif place == "call":
+        delta["tool_calls"] = [{"index": 0, "function": deep}]
+    else:
+        (whole if place == "head" else choice)["usage" if place == "head" else place] = deep
+    accumulator = ChatFold()
+    assert [accumulator.add(whole) for _ in range(3)] == [True] * 3
+    body = accumulator.body()
+    assert body is not None
+    assert body["choices"][0]["message"]["content"] == "HiHiHi"
