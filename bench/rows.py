@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
@@ -18,7 +17,7 @@ import floor
 from columns import Column
 
 BARE, FLOOR, DEFAULT = "bare SDK", "raw span, same attributes (floor)", "callspan, default"
-SQLITE, SUPPRESSED, DISABLED = "callspan, records to SQLite", "callspan, suppressed", "callspan, disabled"
+SQLITE, DISABLED = "callspan, records to SQLite", "callspan, disabled"
 Wrap = Callable[[Callable[[], Any]], Callable[[], Any]]
 
 
@@ -52,11 +51,6 @@ def rows(column: Column, tracing: TracerProvider) -> list[Row]:
     def floored() -> Iterator[Wrap]:
         yield raw
 
-    @contextmanager
-    def suppressed() -> Iterator[Wrap]:
-        with instrumented(tracing)() as wrap, suppress_instrumentation():
-            yield wrap
-
     settings: dict[str, dict[str, Any]] = {
         DEFAULT: {},
         "callspan, one vocabulary (gen_ai)": {"vocabularies": ("gen_ai",)},
@@ -67,7 +61,6 @@ def rows(column: Column, tracing: TracerProvider) -> list[Row]:
         Row(FLOOR, floored),
         *(Row(name, instrumented(tracing, **given)) for name, given in settings.items()),
         Row(SQLITE, lambda: _with_sqlite(tracing)),
-        Row(SUPPRESSED, suppressed),
         Row(DISABLED, instrumented(tracing, enabled=False)),
     ]
 

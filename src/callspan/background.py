@@ -1,7 +1,7 @@
 """Background: starts callspan's threads, and passes work to one of them.
 
 A background thread runs in an empty context with OpenTelemetry's instrumentation suppressed: what it does (SQL, HTTP,
-files) belongs to no request of the application and makes no span.
+files) belongs to no request of the application and makes no span, and calls made there are not recorded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from contextvars import Context
+from contextvars import Context, ContextVar
 from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar
 
@@ -68,7 +68,13 @@ def on_own_thread() -> bool:
     return _here.is_ours
 
 
+_APART: Final[ContextVar[bool]] = ContextVar("callspan_apart", default=False)
+is_apart: Final = _APART.get
+"""Return whether work of callspan's own runs here, in a thread or by `run_apart`: its calls are not recorded."""
+
+
 def _run_suppressed(target: Callable[[], object]) -> None:
+    _APART.set(True)
     stack = ExitStack()
     with _SUPPRESS:
         # No import: lower layers do not depend on OpenTelemetry; where it is not imported yet, nothing is traced.

@@ -214,10 +214,6 @@ QUEUED: Final = PrivateName(
     "_queue", ("openai._send_queue:SendQueue",), "they are no calls",
     "failed calls of creates that waited for a websocket",
 )  # fmt: skip
-SELF_WRAPPER: Final = PrivateName(
-    "_self_wrapper", ("wrapt:FunctionWrapper",), "other instrumentations are not looked for",
-    "the warning of other instrumentations, and calls through those set up before callspan",
-)  # fmt: skip
 GI_CODE: Final = PrivateName("gi_code", ("types:GeneratorType",), "a reader of ours is put around the SDK's", "")
 AG_CODE: Final = PrivateName("ag_code", ("types:AsyncGeneratorType",), "a reader of ours is put around the SDK's", "")
 GI_FRAME: Final = PrivateName("gi_frame", ("types:GeneratorType",), "a reader of ours is put around the SDK's", "")
@@ -244,7 +240,7 @@ READ: Final = (
     RAW_STREAM, HELPER_TAG, BASE_URL, RESOURCE_CLIENT, ITERATOR, SPAN_NAME, OPEN_TELEMETRY,
     ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, SPAN_LIMITS, EVENT, ADD_EVENT,
     INTERNAL, URI, QUEUED,
-    METER_PROVIDER, PROXY_METER_PROVIDER, SELF_WRAPPER, GI_CODE, AG_CODE, GI_FRAME, AG_FRAME, GI_RUNNING, AG_RUNNING,
+    METER_PROVIDER, PROXY_METER_PROVIDER, GI_CODE, AG_CODE, GI_FRAME, AG_FRAME, GI_RUNNING, AG_RUNNING,
 )  # fmt: skip
 """Names that are read or set."""
 

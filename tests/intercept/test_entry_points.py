@@ -249,21 +249,14 @@ def test_calls_of_the_module_level_client_are_observed(
     openai._reset_client()  # type: ignore[attr-defined]
 
 
-def test_a_call_with_suppressed_instrumentation_is_not_observed(provider: ScriptedProvider, seen: Captured) -> None:
-    from opentelemetry.instrumentation.utils import suppress_instrumentation
-
-    with openai.OpenAI(api_key="sk-test", base_url=provider.openai_url) as client, suppress_instrumentation():
-        client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
-    assert seen.records == []
-
-
 def originals() -> dict[str, object]:
+    """The functions that are replaced, and the code of those whose code is."""
     import anthropic._base_client
     import anthropic._streaming
     import openai._base_client
     import openai._streaming
 
-    return {
+    found = {
         f"{module.__name__}.{owner}.{name}": vars(getattr(module, owner)).get(name)
         for module, owner, name in [
             (openai._base_client, "SyncAPIClient", "request"),
@@ -277,6 +270,7 @@ def originals() -> dict[str, object]:
             (sdks.http_of("anthropic"), "Client", "send"),
         ]
     }
+    return {name: one.__code__ if name.endswith(".request") else one for name, one in found.items()}
 
 
 def test_uninstrumenting_restores_every_original() -> None:

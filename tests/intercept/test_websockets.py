@@ -348,7 +348,7 @@ def test_a_warm_up_is_a_call_without_output(field: str, mode: Mode, run: Run, se
     assert (record.outcome, record.conversation.output, record.usage.output_tokens) == ("success", [], 0)
 
 
-def test_a_suppressed_create_is_no_call_and_shifts_no_other(mode: Mode, run: Run, seen: Captured) -> None:
+def test_a_suppressed_create_has_a_record_and_no_span(mode: Mode, run: Run, seen: Captured) -> None:
     from opentelemetry.instrumentation.utils import suppress_instrumentation
 
     async def body() -> None:
@@ -362,7 +362,7 @@ def test_a_suppressed_create_is_no_call_and_shifts_no_other(mode: Mode, run: Run
             await socket.until()
 
     run(body)
-    assert the_call(seen).text == "Shown."
+    assert [(call.text, call.span_id is None) for call in seen.records] == [("Hidden.", True), ("Shown.", False)]
 
 
 def test_a_call_goes_on_after_uninstrument(mode: Mode, run: Run) -> None:

@@ -17,9 +17,11 @@ from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Block
 from callspan.agent.operations import TOOL_ERROR, Agent, Tool
 from callspan.agent.runtime import installed
-from callspan.agent.scope import Using, is_within, scope_of
+from callspan.agent.scope import Scope, Using, is_within, scope_of
 from callspan.fail_open import value_of
+from callspan.process.processed import Processed
 from callspan.record.call import ErrorInfo
+from callspan.record.events import Record
 from callspan.semconv.table import output_type, output_type_of_text
 
 LOOPS: Final[WeakValueDictionary[int, Loop]] = WeakValueDictionary()
@@ -40,7 +42,7 @@ class Loop(Block):
     def __init__(self, runner: object, model: str | None) -> None:
         """`model` is its name, unless a block or metadata around it has another."""
         self._runner = runner
-        self.agent = Agent(model)
+        self.agent: Agent = LoopAgent(model)
         self._holder: Agent | None = None
         """The block directly around it, also if that holds other loops."""
         self._is_borrowed = self.is_running = False
@@ -53,7 +55,7 @@ class Loop(Block):
         """Start the agent, unless the block around becomes it."""
         context = get_current()
         around = scope_of(context)
-        if type(around) is Agent and around.state == "running":
+        if isinstance(around, Agent) and around.state == "running":
             self._holder = around
         if self._holder is not None and not self._holder._has_loop:
             self._holder.name = self._holder.name or self.agent.name
@@ -130,13 +132,13 @@ class Loop(Block):
                 agent._facts["outcome"] = outcome
 
     def _outcome(self, error: BaseException | None, *, is_closed: bool) -> str | None:
-        """Return how it ended; None where its last calls were not seen, as in a suppressed block."""
+        """Return how it ended; None where its last calls were not seen, as after `uninstrument()`."""
         if self._stopped is not None:
             return self._stopped
         if error is not None:
             return self._raised(error) if isinstance(error, Exception) else "cancelled"
         last = self.agent._answers[-1] if self.agent._answers else None
-        is_observed = last is not None and installed() is self.agent._runtime and is_instrumentation_enabled()
+        is_observed = last is not None and installed() is self.agent._runtime
         is_final = self._is_final
         if last is not None and is_final is None:
             is_final = last.is_whole and last.finish_reason != _TOOL_USE
@@ -151,7 +153,23 @@ class Loop(Block):
         return next((outcome for word, outcome in _RAISED.items() if word in text), "error")
 
 
-class LoopTool(Tool):
+class _LoopScope(Scope):
+    """What callspan begins by itself: without a span where OpenTelemetry's instrumentation is suppressed."""
+
+    __slots__ = ()
+
+    def _begin_span(self, processed: Processed[Record], parent: Context | None, **how: Any) -> None:  # noqa: ANN401
+        if is_instrumentation_enabled():
+            super()._begin_span(processed, parent, **how)
+
+
+class LoopAgent(_LoopScope, Agent):
+    """The agent of a loop."""
+
+    __slots__ = ()
+
+
+class LoopTool(_LoopScope, Tool):
     """One run of a tool of a loop."""
 
     __slots__ = ("_agent", "_facts", "failed")

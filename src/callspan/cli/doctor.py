@@ -71,7 +71,7 @@ Examples:
 Exit code 1 if a check failed. Passwords are not shown."""
 State: TypeAlias = Literal["ok", "note", "warning", "failed"]
 _OURS: Final = "callspan"
-_PLATFORMS: Final = ("traceloop-sdk", "logfire", "langfuse", "langsmith", "ddtrace", "sentry-sdk", "openlit", "mlflow")
+_PLATFORMS: Final = ("traceloop-sdk", "langfuse", "langsmith", "ddtrace", "sentry-sdk", "openlit", "mlflow")
 """Distributions that also instrument these SDKs, if the application enables it."""
 _CONNECT_S: Final = 2.0
 _READ_S: Final = 0.5

@@ -19,6 +19,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan.agent.context import content_of
 from callspan.agent.requirement import lacks_session
+from callspan.background import is_apart
 from callspan.fail_open import fail_open, reported
 from callspan.intercept import other_instrumentations
 from callspan.observe.deferred_ends import DeferredEnds
@@ -323,14 +324,16 @@ class HookContext:
         """Takes method and path of each request that may cost money and leaves no record."""
 
     def factory(self) -> CallFactory | None:
-        """Return the factory for a call made now; None if it must not be observed (suppressed, for example)."""
-        if not is_instrumentation_enabled():
-            return None
+        """Return the factory for a call made now; None if it must not be observed.
+
+        Where OpenTelemetry's instrumentation is suppressed, its calls have a record, and neither span nor metrics.
+        """
         context = otel_context.get_current()
-        if lacks_session(context):
+        if lacks_session(context) or is_apart():
             return None
         requested = content_of(context)
-        return self.factories.get(self.content if requested is None else strictest(self.content, requested))
+        factory = self.factories.get(self.content if requested is None else strictest(self.content, requested))
+        return factory if factory is None or is_instrumentation_enabled() else factory.without_telemetry()
 
     def lacks(self, sdk: str | None, name: str) -> bool:
         """Return whether a name could not be hooked in the SDK (`openai/1.2.3`), so that the caller uses a fallback."""

@@ -1,7 +1,7 @@
 """Other instrumentations: finds libraries that trace the SDKs' calls; avoids a second span of anthropic's own.
 
-They wrap the SDKs' public methods; callspan's hooks are below, so both see every call. Libraries that are only
-installed are not reported.
+They wrap the SDKs' public methods, or `request`; callspan's hooks are below, whoever comes first, so both see every
+call. Libraries that are only installed are not reported.
 
 The SDK creates its span in `request` if `options.span_name` is set: the name is cleared for each call that callspan
 records. Other spans of the SDK (tool runner, count_tokens) stay.
@@ -29,13 +29,14 @@ _NAMES: Final = (
     ("openinference.instrumentation.anthropic", "openinference-instrumentation-anthropic"),
     ("opentelemetry.instrumentation.groq", "opentelemetry-instrumentation-groq"),
     ("openinference.instrumentation.groq", "openinference-instrumentation-groq"),
+    ("logfire._internal.integrations.llm_providers.llm_provider", "logfire"),
 )
 """Their modules, and the distributions."""
 DISTRIBUTIONS: Final = tuple(name for _, name in _NAMES)
 """Names of their packages, as in the warning."""
 MEANS: Final = (
     "instruments the same SDKs as callspan: the work is done twice, and a call has two spans if the other span is "
-    "not current during the call"
+    "not current during the call, or none of callspan's if the other suppresses further instrumentation"
 )
 """What their presence means, as in the warning."""
 REMEDY: Final = "Turn one of them off, for example by OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"

@@ -63,7 +63,12 @@ def _generic(hook_context: HookContext, client: object, options: Any) -> StartOt
 
 
 def _counter(hook_context: HookContext, client: object, options: Any) -> Callable[[], object]:  # noqa: ANN401
-    return partial(hook_context.unrecorded, f"{options.method.upper()} {_path_of(client, options)}")
+    return partial(hook_context.unrecorded, request_name(client, options))
+
+
+def request_name(client: object, options: Any) -> str:  # noqa: ANN401 - FinalRequestOptions
+    """Return the method of a request and its path without ids."""
+    return f"{options.method.upper()} {_path_of(client, options)}"
 
 
 def _path_of(client: object, options: Any) -> str:  # noqa: ANN401

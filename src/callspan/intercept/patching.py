@@ -24,6 +24,7 @@ from callspan import private_names as names
 from callspan.fail_open import fail_open, log
 from callspan.forks import renew_locks
 from callspan.intercept import http_hooks, other_requests, request, stream_helpers, tool_loops, websockets
+from callspan.intercept.code_hooks import CodeHook, innermost
 from callspan.intercept.hooks import VARIADIC, Function, HookContext, parameters
 from callspan.intercept.sdk_readers import OBSERVED
 from callspan.private_names import PrivateName
@@ -50,8 +51,6 @@ _SDK_NAMES: Final = cast("Callable[[object], tuple[Sdk, ...]]", words_of(Sdk))
 _ANCHOR: Final = "_base_client"
 """The module of an SDK whose import shows that the SDK is used."""
 _LOAD: Final = fail_open("import what calls will need")
-_DEEPEST: Final = 16
-"""Maximum depth of nested wrappers to search."""
 
 
 class Hook(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +63,8 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
     """Creates the replacement of the original; see `guarded`."""
     keep_while_streaming: bool = True
     """Left in place when callspan is switched off, for the calls in progress."""
+    in_code: bool = False
+    """Put into the function, which other libraries wrap, and not in its place; see `code_hooks`."""
     reads: tuple[str, ...] = ()
     """Parameters the hook reads."""
     ignores: tuple[str, ...] = ()
@@ -78,11 +79,11 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
 
 def _hook(
     name: PrivateName, make: Callable[[HookContext, Function], Function], *, reads: tuple[str, ...] = (),
-    ignores: tuple[str, ...] = (), keep_while_streaming: bool = True, late: bool = False,
+    ignores: tuple[str, ...] = (), keep_while_streaming: bool = True, in_code: bool = False, late: bool = False,
 ) -> Hook:  # fmt: skip
     return Hook(
         attribute=name.name, where=name.where, make=make, reads=reads, ignores=ignores,
-        keep_while_streaming=keep_while_streaming, late=late, with_=name.with_,
+        keep_while_streaming=keep_while_streaming, in_code=in_code, late=late, with_=name.with_,
         without=name.lost,
     )  # fmt: skip
 
@@ -90,11 +91,11 @@ def _hook(
 HOOKS: Final[tuple[Hook, ...]] = (
     _hook(
         names.REQUEST, request.observe_request, reads=("options", "stream"), ignores=(*_CAST, _RETRIES),
-        keep_while_streaming=False,
+        keep_while_streaming=False, in_code=True,
     ),
     _hook(
         names.ASYNC_REQUEST, partial(request.observe_request, is_async=True), reads=("options", "stream"),
-        ignores=(*_CAST, _RETRIES), keep_while_streaming=False,
+        ignores=(*_CAST, _RETRIES), keep_while_streaming=False, in_code=True,
     ),
     _hook(names.PROCESS_RESPONSE, request.observe_response, reads=("response",), ignores=_PROCESSING),
     _hook(names.ASYNC_PROCESS_RESPONSE, request.observe_response, reads=("response",), ignores=_PROCESSING),
@@ -190,7 +191,17 @@ class _Patch(msgspec.Struct, frozen=True):
     attribute: str
     original: Any
     replacement: Any
+    """What calls the hook; the function itself if its code does."""
     keep_while_streaming: bool = False
+    code: CodeHook | None = None
+
+    def remove(self) -> bool:
+        """Restore the original; False if the function cannot be restored now, and still calls the hook."""
+        if self.code is not None:
+            return self.code.remove()
+        if _own(self.owner, self.attribute) is self.replacement:
+            setattr(self.owner, self.attribute, self.original)
+        return True
 
 
 class Patches:
@@ -242,11 +253,8 @@ class Patches:
             for patch in reversed(patches):
                 if (patch.owner, patch.attribute) in shared:
                     continue
-                if patch.keep_while_streaming and under_way:
+                if (patch.keep_while_streaming and under_way) or not patch.remove():
                     self._left[patch.owner, patch.attribute] = patch
-                elif _own(patch.owner, patch.attribute) is patch.replacement:
-                    setattr(patch.owner, patch.attribute, patch.original)
-                    rebind_wrappers(patch.owner, patch.attribute, patch.replacement, patch.original)
 
     def status(self) -> list[HookStatus]:
         """Return every hook of every patched SDK."""
@@ -324,14 +332,18 @@ class Patches:
         return patch, HookStatus(sdk=sdk, name=name, state=state, without=hook.without)
 
     def _put(self, owner: type, hook: Hook, original: Any) -> _Patch:  # noqa: ANN401 - any function
+        function = innermost(original) if hook.in_code else None
         patch = self._left.pop((owner, hook.attribute), None)
-        if patch is None or patch.replacement is not original:
-            replacement = hook.make(self._hook_context, original)
-            setattr(replacement, OBSERVED, True)
-            patch = _Patch(owner, hook.attribute, original, replacement, hook.keep_while_streaming)
-            setattr(owner, hook.attribute, replacement)
-            rebind_wrappers(owner, hook.attribute, original, replacement)
-        return patch
+        if patch is not None and patch.replacement is (original if function is None else function):
+            return patch
+        make = partial(hook.make, self._hook_context)
+        if function is not None:
+            code = CodeHook(function, make)
+            return _Patch(owner, hook.attribute, code.original, function, hook.keep_while_streaming, code)
+        replacement = make(original)
+        setattr(replacement, OBSERVED, True)
+        setattr(owner, hook.attribute, replacement)
+        return _Patch(owner, hook.attribute, original, replacement, hook.keep_while_streaming)
 
     def _already(self, owner: type | None, attribute: str) -> _Patch | None:
         """Return the applied patch of a function both SDKs share (of the HTTP library); None: not patched."""
@@ -397,29 +409,3 @@ def _warn_of_drift(sdk: Sdk, statuses: list[HookStatus]) -> None:
         log(logging.WARNING, "This version of %s lacks names callspan hooks; not recorded: %s", sdk, missing)
     if changed := named("changed"):
         log(logging.WARNING, "This version of %s has changed functions callspan hooks; may be lost: %s", sdk, changed)
-
-
-def rebind_wrappers(owner: type, attribute: str, original: Any, replacement: Any) -> None:  # noqa: ANN401 - any callable
-    """Replace `original` by `replacement` in every wrapper on a subclass of `owner` that refers to it.
-
-    OpenInference wraps `OpenAI.request`, which is inherited: its wrapper would call the original and bypass the hook.
-    """
-    for wrapper in _wrappers(owner, attribute) if inspect.isclass(owner) else ():
-        for _ in range(_DEEPEST):
-            inner = getattr(wrapper, "__wrapped__", None)
-            if inner is None:
-                break
-            if inner is original:
-                wrapper.__wrapped__ = replacement
-                break
-            wrapper = inner  # noqa: PLW2901 - one layer deeper
-
-
-def _wrappers(owner: type, attribute: str) -> Iterator[Any]:
-    subclasses: list[type] = type.__subclasses__(owner)
-    for subclass in subclasses:
-        found = vars(subclass).get(attribute)
-        # A plain function is the subclass's own method, or a decorator whose inner function cannot be replaced.
-        if hasattr(found, names.SELF_WRAPPER.name):
-            yield found
-        yield from _wrappers(subclass, attribute)

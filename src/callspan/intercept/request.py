@@ -33,7 +33,7 @@ from callspan.intercept.hooks import (
     guarded_data,
     reader,
 )
-from callspan.intercept.other_requests import StartOther, route_other
+from callspan.intercept.other_requests import StartOther, request_name, route_other
 from callspan.intercept.response_observer import (
     OBSERVERS,
     CapturePath,
@@ -262,7 +262,7 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
         context = otel_context.get_current()
-        # An empty context holds no setting, and not the key that suppresses instrumentation either.
+        # An empty context holds no setting, and no suppression.
         factory = hook_context.factory() if context else hook_context.factories.get(hook_context.content)
         if factory is None:
             return None
@@ -283,18 +283,27 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
 
 def observe_response(hook_context: HookContext, original: Function) -> Function:
     """Return a replacement of `_process_response` (sync or async) that observes the final HTTP response."""
-    del hook_context
     response_of = reader(original, "response", 3)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         opened = CURRENT_CALL.get()
-        if opened is not None:
+        if opened is None:
+            _note_unseen(hook_context, args[0], kwargs.get("options"))
+        else:
             retries = kwargs.get("retries_taken")
             if isinstance(retries, int):
                 opened.call.attempts.sdk_retries = retries
             opened.attach_response(kwargs["response"] if "response" in kwargs else response_of(args, kwargs))
 
     return guarded(original, HookSteps(step=_ATTACH_RESPONSE, begin=begin))
+
+
+def _note_unseen(hook_context: HookContext, client: object, options: Any) -> None:  # noqa: ANN401 - of either SDK
+    """Count a call whose answer has arrived without `request`, as of a client class that sends in a way of its own."""
+    if options is None or hook_context.factory() is None:
+        return
+    if registry.endpoint_for(options.method, options.url) is not None:
+        hook_context.unrecorded(f"{request_name(client, options)} by {type(client).__name__}.{names.REQUEST.name}")
 
 
 def observe_data(hook_context: HookContext, original: Function) -> Function:

@@ -144,7 +144,7 @@ def observe_function(hook_context: HookContext, original: Function) -> Function:
 
 
 def _recorded_loop(hook_context: HookContext, runner: object) -> Loop | None:
-    """Return the loop that a runner runs; None where nothing may be recorded, as in a suppressed block."""
+    """Return the loop that a runner runs; None where nothing may be recorded, as after `uninstrument()`."""
     loop = running_loop(runner)
     return None if loop is None or hook_context.factory() is None else loop
 

@@ -56,6 +56,11 @@ _START_SPAN: Final = fail_open("start a span")
 _READ_AMBIENT: Final = fail_open("read the session and metadata around a call")
 
 
+def _no_span(begun: Processed[CallRecord]) -> CallSpanHandle:
+    del begun
+    return NO_SPAN
+
+
 class RecordedExchange(Exchange):
     """An exchange that becomes a record: folds and times its answer, whole or streamed.
 
@@ -393,6 +398,12 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
 
     connection_failed: Callable[[CallInfo, ErrorInfo], object] = nothing
     """Called with each websocket that could not be opened while no call waited for it. Never raises."""
+
+    def without_telemetry(self) -> CallFactory:
+        """Return a factory whose calls have a record, and neither a span nor metrics."""
+        return msgspec.structs.replace(
+            self, start_span=_no_span, start_later=nothing, are_measured=bool, connection_failed=nothing
+        )
 
     def with_clock(self, clock: Clock) -> CallFactory:
         """Return a factory whose calls have this clock."""

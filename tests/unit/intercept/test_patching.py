@@ -1,4 +1,4 @@
-"""Patching, captured originals and other instrumentations, on test classes."""
+"""Patching and other instrumentations, on test classes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import wrapt
 
 from callspan.fail_open import Once, fail_open
 from callspan.intercept import other_instrumentations, patching
 from callspan.intercept.hooks import Followed, HookContext, guarded_data
-from callspan.intercept.patching import Hook, Patches, rebind_wrappers
+from callspan.intercept.patching import Hook, Patches
 from tests.logs import nothing_is_warned_of
 
 
@@ -141,46 +140,6 @@ def test_missing_names_are_reported_in_a_warning(
         "This version of openai lacks names callspan hooks; not recorded: httpx.Client.fetch (sends)",
         "This version of openai has changed functions callspan hooks; may be lost: httpx.Client.send (sends)",
     ]
-
-
-# Captured originals
-
-
-def quiet(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-    return f"quiet {wrapped(*args, **kwargs)}"
-
-
-@pytest.mark.parametrize("depth", [1, 2, 5])
-def test_a_wrapper_on_a_subclass_gets_the_replacement_and_is_restored(depth: int) -> None:
-    library = Library().module
-    original = vars(library.Base)["send"]
-    wrapper: Any = original
-    for _ in range(depth):
-        wrapper = wrapt.FunctionWrapper(wrapper, quiet)
-    library.Client.send = wrapper
-    replacement = plain(HookContext(), original)
-    rebind_wrappers(library.Base, "send", original, replacement)
-    assert library.Client().send("x") == "quiet " * depth + "plain sent x"
-    rebind_wrappers(library.Base, "send", replacement, original)
-    assert library.Client().send("x") == "quiet " * depth + "sent x"
-
-
-def test_a_subclass_of_a_subclass_is_found_and_other_functions_are_left_alone() -> None:
-    library = Library().module
-    original = vars(library.Base)["send"]
-
-    class Own(library.Base):  # type: ignore[name-defined, misc]
-        def send(self, request: str, *, stream: bool = False) -> str:
-            return "own"
-
-    class Far(library.Client):  # type: ignore[name-defined, misc]
-        send = wrapt.FunctionWrapper(original, quiet)
-
-    class Strange(library.Base):  # type: ignore[name-defined, misc]
-        send = wrapt.FunctionWrapper(lambda self, request: "strange", quiet)
-
-    rebind_wrappers(library.Base, "send", original, plain(HookContext(), original))
-    assert (Own().send("x"), Far().send("x"), Strange().send("x")) == ("own", "quiet plain sent x", "quiet strange")
 
 
 # Conflicts

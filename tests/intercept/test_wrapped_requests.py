@@ -1,0 +1,267 @@
+"""Clients whose `request` another library has wrapped, before callspan or after it, and calls that it suppresses."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import pytest
+import wrapt
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+import callspan
+from callspan.background import thread
+from callspan.delivery.recorder import forget_warnings
+from callspan.testing import Captured, ScriptedProvider, capture
+from tests.intercept.mode import Mode
+from tests.intercept.test_endings import QUESTION
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+Wrapper = Callable[[Callable[..., Any]], Callable[..., Any]]
+REQUESTS: dict[str, dict[str, Any]] = {
+    "openai": {"model": "gpt-5", "messages": QUESTION},
+    "anthropic": {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION},
+}
+
+
+@pytest.fixture(params=["openai", "anthropic"])
+def sdk(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def client_of(mode: Mode, sdk: str, kind: type | None = None) -> Any:
+    made = mode.openai() if sdk == "openai" else mode.anthropic()
+    if kind is not None:
+        made.__class__ = kind
+    return made
+
+
+def base_of(client: Any) -> type:
+    return next(kind for kind in type(client).__mro__ if kind.__name__ in ("SyncAPIClient", "AsyncAPIClient"))
+
+
+class Wrapping:
+    """Another library: it wraps `request`, notes each call, and works under suppression if it is to."""
+
+    def __init__(self, *, suppresses: bool) -> None:
+        self.calls = 0
+        self._suppresses = suppresses
+
+    @contextmanager
+    def around(self) -> Iterator[None]:
+        self.calls += 1
+        with suppress_instrumentation() if self._suppresses else nullcontext():
+            yield
+
+    def wrapper(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """A closure over the function, as it is found now."""
+
+        def request(*args: Any, **kwargs: Any) -> Any:
+            with self.around():
+                return original(*args, **kwargs)
+
+        async def request_async(*args: Any, **kwargs: Any) -> Any:
+            with self.around():
+                return await original(*args, **kwargs)
+
+        return request_async if inspect.iscoroutinefunction(original) else request
+
+
+def on_the_class(wrapping: Wrapping, client: Any) -> None:
+    original = type(client).request
+    type(client).request = functools.wraps(original)(wrapping.wrapper(original))
+
+
+def on_the_client(wrapping: Wrapping, client: Any) -> None:
+    client.request = functools.wraps(client.request)(wrapping.wrapper(client.request))
+
+
+def on_the_base(wrapping: Wrapping, client: Any) -> None:
+    base: Any = base_of(client)
+    base.request = functools.wraps(base.request)(wrapping.wrapper(base.request))
+
+
+def on_the_base_without_a_trace(wrapping: Wrapping, client: Any) -> None:
+    """Nothing says what it wraps: callspan's hook, if it comes later, is around it."""
+    base: Any = base_of(client)
+    base.request = wrapping.wrapper(base.request)
+
+
+def by_wrapt(wrapping: Wrapping, client: Any) -> None:
+    def around(wrapped: Any, instance: object, args: Any, kwargs: Any) -> Any:
+        return wrapping.wrapper(wrapped)(*args, **kwargs)
+
+    wrapt.wrap_function_wrapper(type(client), "request", around)
+
+
+def by_an_override_of_a_kept_function(wrapping: Wrapping, client: Any) -> None:
+    client.__class__ = type("Own", (type(client),), {"request": wrapping.wrapper(base_of(client).request)})  # type: ignore[attr-defined]
+
+
+WAYS = [
+    on_the_class, on_the_client, on_the_base, on_the_base_without_a_trace, by_wrapt, by_an_override_of_a_kept_function,
+]  # fmt: skip
+
+
+@contextmanager
+def fresh_classes(client: Any) -> Iterator[None]:
+    """Give the client a class of its own, and restore `request` of the SDK's."""
+    base: Any = base_of(client)
+    before = vars(base)["request"]
+    client.__class__ = type("Client", (type(client),), {})
+    try:
+        yield
+    finally:
+        base.request = before
+
+
+async def asked(mode: Mode, client: Any, sdk: str) -> None:
+    create = client.chat.completions.create if sdk == "openai" else client.messages.create
+    await mode.wait(create(**REQUESTS[sdk]))
+    await mode.all(await mode.wait(create(**REQUESTS[sdk], stream=True)))
+
+
+@pytest.mark.parametrize("suppresses", [False, True], ids=["", "suppressed"])
+@pytest.mark.parametrize("is_first", [True, False], ids=["theirs-first", "ours-first"])
+@pytest.mark.parametrize("way", WAYS)
+def test_each_call_has_one_record_whoever_wraps_its_request_first(
+    way: Callable[[Wrapping, Any], None], *, is_first: bool, suppresses: bool, sdk: str, mode: Mode, run: Run
+) -> None:
+    mode.provider.reply(text="I am well.", repeat=True)
+    wrapping = Wrapping(suppresses=suppresses)
+
+    async def body() -> None:
+        client = client_of(mode, sdk)
+        with fresh_classes(client):
+            if is_first:
+                way(wrapping, client)
+            with capture() as seen:
+                if not is_first:
+                    way(wrapping, client)
+                await asked(mode, client, sdk)
+                assert wrapping.calls == 2
+                assert [(call.outcome, call.text) for call in seen.records] == [("success", "I am well.")] * 2
+                is_outside = is_first and way is on_the_base_without_a_trace
+                assert len(seen.spans) == (0 if suppresses and not is_outside else 2)
+            await asked(mode, client, sdk)
+            assert len(seen.records) == 2
+
+    run(body)
+
+
+def test_a_wrapper_that_is_removed_leaves_calls_recorded(sdk: str, mode: Mode, run: Run) -> None:
+    """It restores the function that it has found, which callspan did not see then."""
+    mode.provider.reply(text="I am well.", repeat=True)
+
+    async def body() -> None:
+        client = client_of(mode, sdk)
+        with fresh_classes(client):
+            kept = type(client).request
+            on_the_class(Wrapping(suppresses=False), client)
+            with capture() as seen:
+                type(client).request = kept
+                await asked(mode, client, sdk)
+                assert len(seen.records) == 2
+
+    run(body)
+
+
+def test_the_function_of_the_sdk_looks_the_same(sdk: str, mode: Mode, run: Run) -> None:
+    async def body() -> None:
+        function: Any = base_of(client_of(mode, sdk)).request  # type: ignore[attr-defined]
+
+        def look() -> tuple[object, ...]:
+            return (
+                inspect.signature(function), inspect.iscoroutinefunction(function), function.__name__,
+                function.__qualname__, function.__module__, function.__doc__,
+            )  # fmt: skip
+
+        before, code, defaults = look(), function.__code__, function.__kwdefaults__
+        with capture():
+            assert look() == before
+            assert function.__code__ is not code
+        assert look() == before
+        assert (function.__code__, function.__kwdefaults__) == (code, defaults)
+        assert not hasattr(function, "__wrapped__")
+
+    run(body)
+
+
+def test_a_hook_that_other_code_was_put_over_stays_and_is_used_again(sdk: str, mode: Mode, run: Run) -> None:
+    mode.provider.reply(text="I am well.", repeat=True)
+
+    async def body() -> None:
+        client = client_of(mode, sdk)
+        function: Any = base_of(client).request  # type: ignore[attr-defined]
+        code = function.__code__
+        with capture():
+            ours = function.__code__
+            function.__code__ = ours.replace(co_firstlineno=1)
+        await asked(mode, client, sdk)
+        with capture() as seen:
+            await asked(mode, client, sdk)
+            assert len(seen.records) == 2
+            function.__code__ = ours
+        assert function.__code__ is code
+
+    run(body)
+
+
+def test_a_call_that_does_not_come_through_the_sdks_request_is_counted(
+    sdk: str, mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client class that sends with code of its own."""
+    forget_warnings()
+    mode.provider.reply(text="I am well.", repeat=True)
+
+    async def body() -> None:
+        client = client_of(mode, sdk)
+        function: Any = base_of(client).request  # type: ignore[attr-defined]
+        own = type(function)(function.__code__, function.__globals__, "request", (), function.__closure__)
+        own.__kwdefaults__ = function.__kwdefaults__
+        client.__class__ = type("Own", (type(client),), {"request": own})
+        with capture() as seen:
+            await asked(mode, client, sdk)
+            assert seen.records == []
+
+    run(body)
+    path = "/v1/chat/completions" if sdk == "openai" else "/v1/messages"
+    warned = [message for message in caplog.messages if "not recorded" in message]
+    assert len(warned) == 1
+    assert f"POST {path} by Own.request" in warned[0]
+
+
+# Suppression
+
+
+def test_a_suppressed_call_has_a_record_and_counts_in_its_session_and_has_no_span(
+    sdk: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    async def body() -> None:
+        with callspan.session("episode"), suppress_instrumentation():
+            await asked(mode, client_of(mode, sdk), sdk)
+
+    run(body)
+    assert [(call.outcome, call.span_id, call.place.session_name) for call in seen.records] == [
+        ("success", None, "episode")
+    ] * 2
+    assert [span.name for span in seen.spans] == ["invoke_workflow episode"]
+    assert seen.sessions[-1].totals.calls == 2
+
+
+def test_requests_of_callspans_own_threads_are_not_recorded(provider: ScriptedProvider, seen: Captured) -> None:
+    """As those of a redactor that runs there."""
+    mode = Mode("sync", provider)
+
+    def ask() -> None:
+        with mode:
+            mode.openai().chat.completions.create(**REQUESTS["openai"])
+
+    own = thread(ask, "callspan-test")
+    own.start()
+    own.join()
+    assert len(provider.requests) == 1
+    assert seen.records == []
