@@ -1,4 +1,4 @@
-"""Wire JSON: total readers of it, copies that share no containers with the caller's objects, and long strings.
+"""Wire JSON: total readers of it, and copies that share no containers with the caller's objects.
 
 Every reader takes any value and a path of keys, never raises, and returns None (or an empty tuple) if the path does
 not exist or leads to another type. `bool` is not an integer.
@@ -8,10 +8,9 @@ Most paths are one key of an object, which readers look up themselves: calling `
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timezone
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -33,7 +32,6 @@ _LISTS: Final = (list, tuple)
 _JSON_KEYS: Final = {True: "true", False: "false", None: "null"}
 _MAX_DEPTH: Final = 64
 _T = TypeVar("_T")
-_BLOCK_CHARS: Final = 1024
 
 
 def dig(value: object, *path: str) -> object:
@@ -174,40 +172,6 @@ def detached_object(value: dict[str, object], depth: int = 0) -> dict[str, objec
     }
 
 
-def overlay(known: dict[str, Any], newer: dict[str, object], depth: int = 0) -> None:
-    """Merge `newer` into `known` in place: the last value of each key wins, null erases nothing, objects are merged."""
-    for key, value in newer.items():
-        held = known.get(key)
-        if isinstance(held, dict) and isinstance(value, dict) and depth < _MAX_DEPTH:
-            overlay(held, value, depth + 1)
-        elif value is not None or key not in known:
-            known[key] = detached(value, depth + 1)
-
-
-def fill(known: dict[str, Any], newer: dict[str, object], depth: int = 0) -> None:
-    """Add missing values of `newer` to `known` in place: the first value that is neither null nor empty wins."""
-    for key, value in newer.items():
-        held = known.get(key)
-        if isinstance(value, dict) and isinstance(held, dict) and depth < _MAX_DEPTH:
-            fill(held, value, depth + 1)
-        elif not held and (value or key not in known):
-            known[key] = detached(value, depth + 1)
-
-
-def merge_list(known: list[Any], newer: list[Any] | tuple[Any, ...]) -> None:
-    """Append the items of `newer` to `known` in place; an object with a known `index` updates that item.
-
-    A longer list that begins with `known` is that list as it has grown: only the rest is new.
-    """
-    for item in newer[len(known) :] if len(newer) > len(known) and newer[: len(known)] == known else newer:
-        index = item.get("index") if isinstance(item, dict) else None
-        held = _by_index(known, index) if isinstance(index, int) else None
-        if held is None:
-            known.append(detached(item))
-        else:
-            overlay(held, item)
-
-
 def _copied(value: object, depth: int) -> object:
     if isinstance(value, _SCALARS):
         return value
@@ -223,54 +187,3 @@ def _copied(value: object, depth: int) -> object:
 def _key(key: object) -> str:
     """Return a key as the standard library's JSON encoder writes it."""
     return _JSON_KEYS[key] if key is None or isinstance(key, bool) else str(key)
-
-
-def _by_index(entries: list[Any], index: int) -> dict[str, Any] | None:
-    # A stream usually updates the newest entries.
-    for entry in reversed(entries):
-        if isinstance(entry, dict) and entry.get("index") == index:
-            return entry
-    return None
-
-
-class StringBuilder:
-    """Builds a text from strings. True once one was added, even an empty one."""
-
-    __slots__ = ("_begun", "_blocks", "_buffer", "write")
-
-    def __init__(self) -> None:
-        self._begun = False
-        self._empty()
-
-    def _empty(self) -> None:
-        self._blocks: list[str] = []
-        self._next_block()
-
-    def _next_block(self) -> None:
-        self._buffer = io.StringIO()
-        self.write: Callable[[str], int] = self._buffer.write
-        """Appends a text that is not empty and returns its length: `add` for hot paths, in C.
-
-        Each `add` may replace it. Raises TypeError for anything but a string.
-        """
-
-    def add(self, text: str) -> None:
-        """Append `text`. Amortised O(1)."""
-        self._begun = True
-        self.write(text)
-        # Before CPython 3.12 the buffer is a list of the strings, each with an overhead of about 50 bytes.
-        if self._buffer.tell() >= _BLOCK_CHARS:
-            self._blocks.append(self._buffer.getvalue())
-            self._next_block()
-
-    def set(self, text: str) -> None:
-        """Replace the text."""
-        self._empty()
-        self.add(text)
-
-    def joined(self) -> str:
-        """Return the complete text, without clearing it."""
-        return "".join([*self._blocks, self._buffer.getvalue()])
-
-    def __bool__(self) -> bool:
-        return self._begun or self._buffer.tell() > 0

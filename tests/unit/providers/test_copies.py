@@ -1,4 +1,4 @@
-"""Copies: equal to the original without shared containers; and merging of partial values."""
+"""Copies: equal to the original without shared containers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from callspan.providers.wire_json import detached, fill, merge_list, overlay
+from callspan.providers.wire_json import detached
 
 
 def containers(value: object) -> set[int]:
@@ -41,14 +41,3 @@ def test_cyclic_values_are_cut_off() -> None:
     value: dict[str, Any] = {}
     value["self"] = value
     assert "<too deep>" in repr(detached(value))
-    target: dict[str, Any] = {}
-    overlay(target, value)
-    fill(target, value)
-    overlay(target, value)
-
-
-def test_lists_grow_and_update_what_has_the_same_index() -> None:
-    target: list[Any] = []
-    merge_list(target, [{"index": 0, "a": 1}, "x"])
-    merge_list(target, [{"index": 0, "b": 2}, {"index": 1}, {"index": "0"}, None])
-    assert target == [{"index": 0, "a": 1, "b": 2}, "x", {"index": 1}, {"index": "0"}, None]

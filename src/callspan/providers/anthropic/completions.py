@@ -5,11 +5,12 @@ Wire reference: https://docs.anthropic.com/en/api/complete. Responses state no u
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 from callspan.providers.anthropic.messages import error_in, parameters, usage
 from callspan.providers.base import Api, Operation, ResponseInfo
-from callspan.providers.wire_json import StringBuilder, detached, detached_object, mapping, overlay, text, word
+from callspan.providers.fold.events import EventFold, Place
+from callspan.providers.wire_json import detached, mapping, text, word
 from callspan.record.call import Request, Response
 from callspan.record.messages import LENGTH, Conversation, Message, Part, Text, UnknownPart, normalised
 
@@ -17,35 +18,11 @@ _TEXT: Final = "completion"
 _NO_PARAMS: Final = frozenset({"model", "stream", "prompt"})
 
 
-class CompletionAccumulator:
-    """Folds the events of one stream into the body of a response without streaming."""
+class CompletionFold(EventFold):
+    """Joins the events of a completion, of which each has all fields and a piece of the text."""
 
-    __slots__ = ("_fields", "_text", "complete")
-
-    def __init__(self) -> None:
-        self.complete = False
-        self._fields: dict[str, object] = {}
-        self._text = StringBuilder()
-
-    def add(self, chunk: object) -> bool:
-        """Fold in one event; True if it carried text."""
-        if not isinstance(chunk, dict):
-            return False
-        piece = text(chunk, _TEXT)
-        if piece is None:
-            if chunk.get("error"):
-                self._fields["error"] = detached(chunk["error"])
-            return False
-        overlay(self._fields, chunk)
-        self._text.add(piece)
-        self.complete = self.complete or word(chunk, "stop_reason") is not None
-        return piece != ""
-
-    def body(self) -> dict[str, object] | None:
-        """Return the completion so far; None if nothing was received."""
-        if not self._fields:
-            return None
-        return {"type": _TEXT, "stop_reason": None, **detached_object(self._fields), _TEXT: self._text.joined()}
+    defaults: ClassVar = {"type": _TEXT, "stop_reason": None, _TEXT: ""}
+    places: ClassVar = dict.fromkeys((_TEXT, None), Place((), _TEXT, _TEXT, "grow", rest=True))
 
 
 class TextCompletions:
@@ -55,7 +32,7 @@ class TextCompletions:
     operation: Operation = "text_completion"
     path: str = "/v1/complete"
     message_key: str = "prompt"
-    accumulator = CompletionAccumulator
+    accumulator = CompletionFold
 
     def request(self, body: object) -> Request:
         """Return model, stream and parameters of a request; large parameters stay only in its body."""

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
+from callspan.providers.anthropic.message_fold import MessageFold
 from callspan.providers.anthropic.parts import conversation
-from callspan.providers.anthropic.stream import MessageAccumulator
 from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.error_kinds import error_info
 from callspan.providers.stated_cost import stated_cost
@@ -51,7 +51,7 @@ class Messages:
     operation: Operation = "chat"
     path: str = "/v1/messages"
     message_key: str = "messages"
-    accumulator = MessageAccumulator
+    accumulator = MessageFold
 
     def request(self, body: object) -> Request:
         """Return model, stream, parameters and counts of a request; large parameters stay only in its body."""

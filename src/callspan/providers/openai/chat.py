@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from callspan.providers.base import Api, Operation, ResponseInfo
-from callspan.providers.fold import ChatFold
+from callspan.providers.fold.chat import ChatFold
 from callspan.providers.openai.base import OpenAIEndpoint, finish_meanings, response_error, unix_time
 from callspan.providers.openai.parts import list_or_none, media, parts_of
 from callspan.providers.openai.usage import usage_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from callspan.providers.base import Api, Operation, ResponseInfo
-from callspan.providers.fold import CompletionFold
+from callspan.providers.fold.chat import CompletionFold
 from callspan.providers.openai.base import OpenAIEndpoint
 from callspan.providers.openai.chat import choices_info, finish_reason, in_order
 from callspan.providers.openai.parts import prompt_messages

@@ -8,24 +8,24 @@ endpoint returns without streaming: its complete images, else the last partial o
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
 from callspan.providers.base import Api, Operation, ResponseInfo
+from callspan.providers.fold.events import EventFold, Place
+from callspan.providers.fold.merge import Json, merge
 from callspan.providers.media_parts import from_base64
 from callspan.providers.openai.base import OpenAIEndpoint, bare_info, unix_time
 from callspan.providers.openai.parts import media, prompt_messages
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import (
-    StringBuilder,
     detached,
     dig,
     items,
     mapping,
     number,
     objects,
-    overlay,
     text,
     word,
 )
@@ -35,63 +35,38 @@ from callspan.record.messages import Conversation, Message, Part, Text
 from callspan.record.usage import Usage
 
 _INCOMPLETE: Final = "incomplete"
-_ABOUT_SOUND_EVENT: Final = frozenset({"type", "delta", "text", "logprobs", "sequence_number", "segment_id"})
 _IMAGE: Final = "b64_json"
-_ABOUT_IMAGE_EVENT: Final = frozenset({"type", "created_at", "sequence_number", "partial_image_index", "usage", _IMAGE})
+_IMAGE_STREAMS: Final = ("image_generation", "image_edit")
+_DATA: Final = (("data", ""),)
 
 
-class TranscriptAccumulator:
-    """Folds the events of a transcript, or the pieces of a plain-text one."""
+class TranscriptFold(EventFold):
+    """Joins the events of a transcript, or the pieces of a plain-text one."""
 
-    __slots__ = ("_came", "_done", "_fields", "_logprobs", "_plain", "_segments", "_text", "complete")
+    places: ClassVar = {
+        "transcript.text.delta": Place((), "delta", "text", "grow", rest=True),
+        "transcript.text.segment": Place((), "", "segment", "grow"),
+        "transcript.text.done": Place((), "text", "text", "whole", rest=True),
+        None: Place((), "text", "text", "whole", rest=True),
+    }
 
     def __init__(self) -> None:
-        self.complete = False
-        self._came = self._done = False
-        self._fields: dict[str, Any] = {}
-        self._logprobs: list[Any] = []
+        super().__init__()
         self._plain = bytearray()
-        self._segments: list[Any] = []
-        self._text = StringBuilder()
-
-    def add(self, chunk: object) -> bool:
-        """Fold in one event; True if it carried text."""
-        if not isinstance(chunk, dict):
-            return False
-        kind, logprobs = text(chunk, "type") or "", chunk.get("logprobs")
-        if kind.endswith(".segment"):
-            self._segments.append({key: detached(value) for key, value in chunk.items() if key != "type"})
-            return bool(word(chunk, "text"))
-        delta, whole = word(chunk, "delta"), text(chunk, "text")
-        if isinstance(logprobs, list) and not self._done:
-            self._logprobs = detached(logprobs) if kind.endswith(".done") else [*self._logprobs, *detached(logprobs)]
-        if whole is not None:
-            self._came = self._done = self.complete = True
-            self._text.set(whole)
-        elif delta is not None and not self._done:
-            self._came = True
-            self._text.add(delta)
-        overlay(self._fields, {key: value for key, value in chunk.items() if key not in _ABOUT_SOUND_EVENT})
-        return bool(delta)
 
     def add_bytes(self, piece: bytes, mime: str | None) -> None:
         """Add a piece of a transcript that is not JSON."""
         del mime
-        self._came = True
         self._plain += piece
 
-    def body(self) -> dict[str, object] | None:
+    def body(self) -> Json | None:
         """Return the transcript so far; None if nothing was received."""
         if self._plain:
             return {"text": self._plain.decode("utf-8", "replace")}
-        whole = detached(self._fields)
-        if self._came or self._segments:
-            spoken = " ".join(text(segment, "text") or "" for segment in self._segments)
-            whole["text"] = self._text.joined() or spoken
-        for key, found in (("segments", self._segments), ("logprobs", self._logprobs)):
-            if found:
-                whole[key] = detached(found)
-        return whole or None
+        body = super().body()
+        if body is not None and not body.get("text") and (segments := list(objects(body, "segments"))):
+            body["text"] = " ".join(text(segment, "text") or "" for segment in segments)
+        return body
 
 
 class Transcriptions(OpenAIEndpoint):
@@ -102,7 +77,7 @@ class Transcriptions(OpenAIEndpoint):
     path = "/audio/transcriptions"
     message_key = "file"
     returns_files = True
-    accumulator = TranscriptAccumulator
+    accumulator = TranscriptFold
 
     def request(self, body: object) -> Request:
         """Return model, stream and parameters of a request, without its body. Total."""
@@ -132,7 +107,7 @@ class Translations(Transcriptions):
     path = "/audio/translations"
 
 
-class SpeechAccumulator:
+class SpeechFold:
     """Hashes speech, received in bytes or events; keeps only its header."""
 
     __slots__ = ("_digest", "_fields", "_header", "_mime", "_size", "complete")
@@ -159,7 +134,7 @@ class SpeechAccumulator:
                 return False
             self.add_bytes(sound, None)
         self.complete = self.complete or kind.endswith(".done")
-        overlay(self._fields, {key: value for key, value in chunk.items() if key not in ("type", "audio")})
+        merge(self._fields, {key: value for key, value in chunk.items() if key not in ("type", "audio")}, last=True)
         return encoded is not None
 
     def add_bytes(self, piece: bytes, mime: str | None) -> None:
@@ -185,7 +160,7 @@ class Speech(OpenAIEndpoint):
     operation: Operation = "generate_content"
     path = "/audio/speech"
     returns_files = True
-    accumulator = SpeechAccumulator
+    accumulator = SpeechFold
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return usage and error of an answer; only events have a usage, and there is no model. Total."""
@@ -210,57 +185,20 @@ def _sound_usage(body: object) -> Usage | None:
     return msgspec.structs.replace(usage, input_audio_seconds=seconds)
 
 
-class ImageAccumulator:
-    """Folds the events of an image stream. Keeps one partial image at a time."""
+class ImageFold(EventFold):
+    """Joins the events of an image stream. Keeps one partial image at a time."""
 
-    __slots__ = ("_error", "_fields", "_images", "_partial", "_whole", "complete")
+    entries = "data"
+    ends = frozenset(f"{kind}.completed" for kind in _IMAGE_STREAMS)
+    places: ClassVar = {
+        **{f"{kind}.partial_image": Place(_DATA, _IMAGE, _IMAGE, "last", rest=True) for kind in _IMAGE_STREAMS},
+        **{f"{kind}.completed": Place(_DATA, _IMAGE, _IMAGE, "whole", rest=True) for kind in _IMAGE_STREAMS},
+        None: Place((), "", "", "final"),
+    }
 
-    def __init__(self) -> None:
-        self.complete = False
-        self._fields: dict[str, Any] = {}
-        self._images: list[dict[str, Any]] | None = None
-        self._partial: str | None = None
-        self._whole: dict[str, Any] | None = None
-        self._error: object = None
-
-    def add(self, chunk: object) -> bool:
-        """Fold in one event; True if it carried a partial or complete image."""
-        if not isinstance(chunk, dict):
-            return False
-        if chunk.get("error"):
-            self._error = detached(chunk["error"])
-            return False
-        if isinstance(chunk.get("data"), list):
-            self.complete, self._whole = True, detached(chunk)
-            return True
-        image = word(chunk, _IMAGE)
-        self._take_fields(chunk)
-        if str(chunk.get("type")).endswith(".completed"):
-            self.complete = True
-            self._images = [*(self._images or ()), *([{_IMAGE: image}] if image else ())]
-            self._partial = None
-        else:
-            self._partial = image or self._partial
-        return image is not None
-
-    def body(self) -> dict[str, object] | None:
-        """Return the answer so far; None if nothing was received."""
-        if self._whole is not None:
-            return detached(self._whole)
-        partial = [] if self._partial is None else [{_IMAGE: self._partial, _INCOMPLETE: True}]
-        whole = detached(self._fields)
-        if self._images is not None or partial:
-            whole["data"] = [*map(dict, self._images or ()), *partial]
-        if self._error:
-            whole["error"] = detached(self._error)
-        return whole or None
-
-    def _take_fields(self, event: dict[str, Any]) -> None:
-        if (created := unix_time(event, "created_at")) is not None:
-            self._fields["created"] = created
-        self._fields |= {key: detached(value) for key, value in event.items() if key not in _ABOUT_IMAGE_EVENT}
-        if (usage := mapping(event, "usage")) is not None:
-            self._fields["usage"] = detached(usage)
+    def _is_cut(self, number: int, entry: Json) -> bool:
+        del entry
+        return number not in self._settled
 
 
 class Images(OpenAIEndpoint):
@@ -270,7 +208,7 @@ class Images(OpenAIEndpoint):
     operation: Operation = "generate_content"
     path = "/images/generations"
     message_key = "prompt"
-    accumulator = ImageAccumulator
+    accumulator = ImageFold
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return time, usage and error of an answer, which has no model. Total."""

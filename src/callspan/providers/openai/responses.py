@@ -11,7 +11,7 @@ from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.hosted_tools import is_of_application
 from callspan.providers.openai.base import OpenAIEndpoint, response_error, unix_time
 from callspan.providers.openai.parts import media, parts_of
-from callspan.providers.openai.responses_stream import ResponsesAccumulator
+from callspan.providers.openai.responses_fold import ResponsesFold
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import detached, flag, items, objects, of_type, text, word
 from callspan.record.call import ErrorInfo, Outcome, Request, Response
@@ -54,7 +54,7 @@ class Responses(OpenAIEndpoint):
     api: Api = "responses"
     operation: Operation = "chat"
     path = "/responses"
-    accumulator = ResponsesAccumulator
+    accumulator = ResponsesFold
 
     def request(self, body: object) -> Request:
         """Return model, stream, parameters and counts of a request, without its body. Total."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.providers.anthropic.completions import CompletionAccumulator, TextCompletions
+from callspan.providers.anthropic.completions import CompletionFold, TextCompletions
 from callspan.records import Conversation, Message, Text, UnknownPart
 
 HEAD = {"type": "completion", "id": "compl_1", "model": "claude-2.1", "log_id": "compl_1"}
@@ -27,8 +27,8 @@ def piece(text: Any, reason: Any = None, stop: Any = None) -> dict[str, Any]:
     return {**HEAD, "completion": text, "stop_reason": reason, "stop": stop}
 
 
-def fold(*chunks: Any) -> CompletionAccumulator:
-    accumulator = CompletionAccumulator()
+def fold(*chunks: Any) -> CompletionFold:
+    accumulator = CompletionFold()
     for chunk in chunks:
         accumulator.add(chunk)
     return accumulator
@@ -47,7 +47,7 @@ def test_the_part_that_came_is_kept() -> None:
 
 @pytest.mark.parametrize("junk", [None, 3, [], "x", {}, {"type": "ping"}, {"completion": 7}])
 def test_anything_else_carries_nothing(junk: object) -> None:
-    assert CompletionAccumulator().add(junk) is False
+    assert CompletionFold().add(junk) is False
     assert fold(piece("a"), junk, piece("b", "max_tokens")).body() == piece("ab", "max_tokens")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from callspan.providers.anthropic.stream import MessageAccumulator
+from callspan.providers.anthropic.message_fold import MessageFold
 
 START = {
     "type": "message_start",
@@ -53,7 +53,7 @@ def over(
 
 
 def folded(*chunks: object) -> dict[str, Any]:
-    accumulator = MessageAccumulator()
+    accumulator = MessageFold()
     for chunk in chunks:
         accumulator.add(chunk)
     return accumulator.body() or {}
@@ -66,7 +66,7 @@ def content(*chunks: object) -> list[Any]:
 
 
 def test_an_empty_stream_has_no_body() -> None:
-    assert MessageAccumulator().body() is None
+    assert MessageFold().body() is None
 
 
 @pytest.mark.parametrize("closing", [[], [ended(0)], [ended(0), over("max_tokens"), STOP]])
@@ -118,7 +118,7 @@ def test_a_server_that_does_not_stream_gives_its_message_at_once() -> None:
         "stop_reason": "tool_use",
         "usage": {"input_tokens": 1},
     }
-    accumulator = MessageAccumulator()
+    accumulator = MessageFold()
 
     assert accumulator.add(message) is True
     assert accumulator.complete
@@ -152,11 +152,11 @@ def test_a_server_that_does_not_stream_gives_its_message_at_once() -> None:
     ],
 )
 def test_only_content_counts_as_the_first_token(chunk: object, carries: bool) -> None:
-    assert MessageAccumulator().add(chunk) is carries
+    assert MessageFold().add(chunk) is carries
 
 
 def test_the_second_piece_is_distinguished_from_an_empty_one() -> None:
-    accumulator = MessageAccumulator()
+    accumulator = MessageFold()
     accumulator.add(delta(0, "text_delta", text="x"))
 
     assert accumulator.add(delta(0, "text_delta", text="y")) is True
@@ -171,7 +171,7 @@ def test_the_second_piece_is_distinguished_from_an_empty_one() -> None:
 
 @pytest.mark.parametrize(("kind", "model"), [("fallback", "claude-y"), ("text", "claude-x")])
 def test_only_a_fallback_changes_the_model(kind: str, model: str) -> None:
-    accumulator = MessageAccumulator()
+    accumulator = MessageFold()
     accumulator.add(START)
     accumulator.add(began(0, type=kind, to={"model": "claude-y"}))
     body = accumulator.body()
@@ -180,7 +180,7 @@ def test_only_a_fallback_changes_the_model(kind: str, model: str) -> None:
 
 
 def test_a_delta_of_a_new_kind_without_a_block_makes_one_of_its_name() -> None:
-    accumulator = MessageAccumulator()
+    accumulator = MessageFold()
     accumulator.add(START)
     accumulator.add(delta(0, "compaction_delta", content="short"))
     accumulator.add(delta(1, "novel_delta", note="n"))

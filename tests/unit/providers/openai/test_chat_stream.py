@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from callspan.providers.fold import ChatFold
+from callspan.providers.fold.chat import ChatFold
 from callspan.providers.openai.chat import ChatCompletions
 
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 17, "model": "gpt-5-2026"}

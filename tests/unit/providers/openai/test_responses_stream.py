@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from callspan.providers.openai.responses import Responses
-from callspan.providers.openai.responses_stream import ResponsesAccumulator
+from callspan.providers.openai.responses_fold import ResponsesFold
 from callspan.records import Part, Reasoning, Refusal, Text, ToolCall
 
 RESPONSE = {"id": "resp_1", "object": "response", "model": "gpt-5", "status": "in_progress", "output": []}
@@ -39,7 +39,7 @@ def text(delta: str, at: int = 0, part: int = 0) -> dict[str, Any]:
 
 
 def fold(*events: Any) -> dict[str, Any]:
-    accumulator = ResponsesAccumulator()
+    accumulator = ResponsesFold()
     for one in events:
         accumulator.add(one)
     body = accumulator.body()
@@ -76,7 +76,7 @@ def output_parts(*events: Any) -> list[Part]:
 def test_every_kind_of_fragment_finds_its_place(kind: str, fields: dict[str, Any], expected: Part) -> None:
     pieces = [event(kind, output_index=0, content_index=0, delta=delta, **fields) for delta in ("a", "b")]
     assert output_parts(*pieces) == [expected]
-    assert ResponsesAccumulator().add(pieces[0]) is True
+    assert ResponsesFold().add(pieces[0]) is True
 
 
 def test_items_are_in_the_order_of_their_index() -> None:
@@ -155,7 +155,7 @@ def test_an_error_alone_is_a_body_without_output() -> None:
     ],
 )
 def test_invalid_and_unknown_events_are_harmless(odd: Any) -> None:
-    accumulator = ResponsesAccumulator()
+    accumulator = ResponsesFold()
     for one in (odd, created(), added(MESSAGE), text("kept"), odd):
         accumulator.add(one)
     body = accumulator.body()
@@ -201,3 +201,82 @@ def test_fragments_alone_make_the_items_they_belong_to() -> None:
 
 def test_a_whole_body_of_a_gateway_needs_no_name_of_its_type() -> None:
     assert fold({"output": [MESSAGE]}) == {"output": [MESSAGE]}
+
+
+# Two accounts of one answer: its items, and the terminal event.
+
+EMPTY = {"type": "message", "id": "msg_9", "role": "assistant", "status": "completed", "content": []}
+HOLLOW = {**EMPTY, "content": [{"type": "output_text", "text": "", "annotations": []}]}
+THOUGHT = {"type": "reasoning", "id": "rs_1", "summary": []}
+
+
+def ended(*output: dict[str, Any], status: str = "completed") -> dict[str, Any]:
+    return event(f"response.{status}", response={**RESPONSE, "status": status, "output": list(output)})
+
+
+def called(arguments: str, at: int = 0, **fields: Any) -> list[dict[str, Any]]:
+    pieces = [
+        event("response.function_call_arguments.delta", output_index=at, delta=piece) for piece in arguments.split("|")
+    ]
+    return [added({**CALL, **fields}, at), *pieces]
+
+
+def said(words: str) -> dict[str, Any]:
+    return {**MESSAGE, "status": "completed", "content": [{"type": "output_text", "text": words}]}
+
+
+@pytest.mark.parametrize("generic", [EMPTY, HOLLOW])
+def test_a_generic_message_at_the_end_loses_no_call(generic: dict[str, Any]) -> None:
+    parts = output_parts(created(), *called('{"a":| 1}'), ended(generic))
+    assert parts == [ToolCall(id="call_1", name="f", arguments='{"a": 1}')]
+
+
+@pytest.mark.parametrize("generic", [EMPTY, HOLLOW])
+def test_a_generic_message_at_the_end_loses_no_text(generic: dict[str, Any]) -> None:
+    body = fold(created(), added(MESSAGE), text("Hello "), text("you"), ended(generic))
+    (item,) = body["output"]
+    assert item["content"][0]["text"] == "Hello you"
+    assert (item["id"], item["status"]) == ("msg_9", "completed")
+
+
+def test_a_generic_message_at_the_end_loses_no_reasoning() -> None:
+    thought = event("response.reasoning_summary_text.delta", output_index=0, summary_index=0, delta="hm")
+    parts = output_parts(created(), added(THOUGHT), thought, added(MESSAGE, 1), text("hi", 1), ended(EMPTY))
+    assert parts == [Reasoning(text="hm"), Text(text="hi")]
+
+
+def test_a_terminal_event_that_says_more_wins() -> None:
+    whole = {**CALL, "arguments": '{"a": 1}', "status": "completed"}
+    events = [created(), *called('{"a"'), added(MESSAGE, 1), text("Hel", 1), ended(whole, said("Hello"))]
+    assert fold(*events)["output"] == [whole, said("Hello")]
+
+
+def test_items_are_paired_by_id_before_their_type() -> None:
+    other = {**CALL, "id": "fc_2", "call_id": "call_2", "name": "g"}
+    events = [*called("{}"), *called('{"b": 2}', 1, id="fc_2", call_id="call_2", name="g")]
+    output = fold(created(), *events, ended(other, {**CALL, "arguments": '{"a": 1}'}))["output"]
+    assert [(item["name"], item["arguments"]) for item in output] == [("g", '{"b": 2}'), ("f", '{"a": 1}')]
+
+
+def test_another_call_at_the_end_is_another_call() -> None:
+    other = {**CALL, "id": "fc_2", "call_id": "call_2", "arguments": "{}"}
+    output = fold(created(), *called('{"a": 1}'), ended(other))["output"]
+    assert [(item["call_id"], item["arguments"]) for item in output] == [("call_1", '{"a": 1}'), ("call_2", "{}")]
+
+
+@pytest.mark.parametrize(("status", "incomplete"), [("completed", None), ("incomplete", True)])
+def test_a_call_that_only_pieces_tell_of_is_whole_if_the_response_is(status: str, incomplete: bool | None) -> None:
+    item = fold(created(), *called('{"a"'), ended(EMPTY, status=status))["output"][0]
+    assert item.get("incomplete") is incomplete
+
+
+def test_an_item_at_its_end_loses_no_text() -> None:
+    done = event("response.output_item.done", output_index=0, item=EMPTY)
+    assert output_parts(created(), added(MESSAGE), text("Hello"), done) == [Text(text="Hello")]
+
+
+def test_log_probabilities_of_a_stream_that_was_cut_stay() -> None:
+    probable = {"token": "Hel", "logprob": -0.1, "top_logprobs": []}
+    (part,) = output_parts(created(), added(MESSAGE), {**text("Hel"), "logprobs": [probable]}, text("lo"))
+    assert isinstance(part, Text)
+    assert (part.text, part.logprobs) == ("Hello", [probable])

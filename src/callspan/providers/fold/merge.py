@@ -1,9 +1,7 @@
-"""Fold: joins the events of a stream into the body that the endpoint returns without streaming.
+"""Merge: joins the news of one event with what is known of a body.
 
-`merge` joins the news of each event with what is known. Until the body is read, a text under construction is a list of
-its pieces, and a list whose entries have numbers is a dictionary of them.
-
-A fold is total: a value of a wrong type is absent. It takes constant time for a chunk and keeps only strings of it.
+Until the body is read, a text under construction is a list of its pieces, and a list whose entries have numbers is a
+dictionary of them.
 """
 
 from __future__ import annotations
@@ -11,17 +9,16 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections import deque
 from collections.abc import Mapping
 from itertools import islice
-from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
-from callspan.providers.wire_json import detached, integer
-from callspan.record.messages import LENGTH, normalised
+from callspan.providers.wire_json import detached
 
 Json: TypeAlias = dict[str, Any]
 
-_TEXTS: Final = frozenset(
+TEXTS: Final = frozenset(
     {
         "arguments", "code", "completion", "content", "data", "input", "partial_json", "reasoning", "reasoning_content",
         "reasoning_text", "refusal", "summary", "text", "thinking", "transcript",
@@ -32,16 +29,21 @@ _RICH: Final = frozenset({"content", "thinking"})
 """Those that may be a list of parts instead: Mistral's."""
 _ENTRY_TEXTS: Final = ("text", "summary", "thinking")
 """Those by which an entry without a number continues the one before."""
-_LISTED: Final = {"citation": "citations", "token_id": "token_ids"}
-"""One in each delta is a list in a whole message: LiteLLM's, Anthropic's, Together's."""
+LISTED: Final = {
+    "annotation": "annotations", "citation": "citations", "delta": "deltas", "segment": "segments",
+    "token_id": "token_ids",
+}  # fmt: skip
+"""One in each event is a list in a whole body."""
 _SHAPES: Final[dict[str, type]] = {
     "annotations": list, "audio": dict, "executed_tools": list, "function_call": dict, "images": list,
     "provider_specific_fields": dict, "reasoning_details": list, "thinking_blocks": list, "tool_calls": list,
 }  # fmt: skip
 _OBJECTS: Final = frozenset(key for key, shape in _SHAPES.items() if shape is list)
-_ALWAYS_CONTENT: Final = frozenset({"annotations", "deltas", "executed_tools", "images"})
-_NAMED_TEXTS: Final = _TEXTS | {"name"}
-_MAX_PIECES: Final = 1000
+_ALWAYS_CONTENT: Final = frozenset({"annotations", "delta", "executed_tools", "images"})
+_NAMED_TEXTS: Final = TEXTS | {"b64_json", "name"}
+_JOINED: Final = frozenset({"annotations", "content", "data", "logprobs", "output", "segments", "summary"})
+"""Lists that events build, and a later event states as a whole."""
+MAX_PIECES: Final = 1000
 _MAX_SEARCHED: Final = 128
 _MAX_DEPTH: Final = 8
 _ABOUT_EVENT: Final = frozenset({"object", "sequence_number", "type"})
@@ -85,7 +87,7 @@ def merge(known: Json, news: Mapping[str, Any], *, last: bool = False) -> bool:
             if value:
                 held.append(value)
                 carried = True
-                if len(held) > _MAX_PIECES:
+                if len(held) > MAX_PIECES:
                     held.join_some()
         elif isinstance(held, dict) and isinstance(value, dict):
             carried = merge(held, value, last=last) or carried
@@ -99,9 +101,9 @@ def merge(known: Json, news: Mapping[str, Any], *, last: bool = False) -> bool:
 
 def _put(known: Json, key: str, value: Any) -> None:  # noqa: ANN401 - JSON
     """Merge one value that neither grows a text under construction nor an object."""
-    if key in _LISTED:
-        known.setdefault(_LISTED[key], []).append(detached(value))
-    elif key in _TEXTS and isinstance(value, str):
+    if key in LISTED:
+        known.setdefault(LISTED[key], []).append(detached(value))
+    elif key in TEXTS and isinstance(value, str):
         _put_text(known, key, value)
     elif isinstance(value, list):
         _put_list(known, key, value)
@@ -192,13 +194,11 @@ def carries(key: str, value: object, depth: int = 0) -> bool:
     """Return whether a new value has content: a text that comes in pieces, a name, or an entry that comes whole."""
     if isinstance(value, str):
         return value != "" and key in _NAMED_TEXTS
-    if depth == _MAX_DEPTH:
-        return False
+    if key in _ALWAYS_CONTENT or depth == _MAX_DEPTH:
+        return key in _ALWAYS_CONTENT and bool(value)
     if isinstance(value, dict):
         return any(carries(name, item, depth + 1) for name, item in value.items())
-    if isinstance(value, list):
-        return any(key in _ALWAYS_CONTENT or carries(key, item, depth + 1) for item in value)
-    return False
+    return isinstance(value, list) and any(carries(key, item, depth + 1) for item in value)
 
 
 def whole(value: Any) -> Any:  # noqa: ANN401 - JSON
@@ -247,6 +247,63 @@ def error_in(event: Mapping[str, Any]) -> object:
     return dict(event) if set(event) == {"detail"} and event["detail"] else None
 
 
+def fuller(streamed: Json, stated: Mapping[str, Any]) -> Json:
+    """Return an object of which there are two accounts: its events, and a later event that states all of it.
+
+    What says more wins, field by field and entry by entry: of two texts the longer one, of other values the stated one.
+    """
+    joined = {key: value for key, value in streamed.items() if key not in stated and key != "incomplete"}
+    for key, value in stated.items():
+        held = streamed.get(key)
+        if isinstance(value, list) and isinstance(held, list) and key in _JOINED:
+            joined[key] = _fuller_list(held, value)
+        elif isinstance(value, str) and isinstance(held, str) and key in TEXTS:
+            joined[key] = max(value, held, key=len)
+        else:
+            is_silent = value is None or value in ("", [], {})
+            joined[key] = held if is_silent and held is not None else detached(value)
+    return joined
+
+
+def _fuller_list(streamed: list[Any], stated: list[Any]) -> list[Any]:
+    """Return the stated entries, each joined with its account, and the entries that are not stated at their places."""
+    if not all(isinstance(one, dict) and "type" in one for one in (*streamed, *stated)):
+        return max(detached(stated), streamed, key=len)
+    pairs = _pairs(streamed, stated)
+    joined = [fuller(streamed[pairs[at]], entry) if at in pairs else detached(entry) for at, entry in enumerate(stated)]
+    for at in sorted(set(range(len(streamed))) - set(pairs.values())):
+        joined.insert(at, streamed[at])
+    return joined
+
+
+def _pairs(streamed: list[Json], stated: list[Json]) -> dict[int, int]:
+    """Return which stated entry is which streamed one, by their places: by an id, else by the type, in order."""
+    named = {name: at for at, entry in enumerate(streamed) for name in _names(entry)}
+    pairs: dict[int, int] = {}
+    left = set(range(len(streamed)))
+    for place, entry in enumerate(stated):
+        found = next((named[name] for name in _names(entry) if name in named), None)
+        if found is not None and found in left:
+            pairs[place] = found
+            left.remove(found)
+    waiting: dict[str, deque[int]] = {}
+    for at in sorted(left):
+        waiting.setdefault(str(streamed[at]["type"]), deque()).append(at)
+    for place, entry in enumerate(stated):
+        queue = waiting.get(str(entry["type"]))
+        if place not in pairs and queue and not _is_another_call(streamed[queue[0]], entry):
+            pairs[place] = queue.popleft()
+    return pairs
+
+
+def _names(entry: Json) -> list[str]:
+    return [name for key in ("call_id", "id") if isinstance(name := entry.get(key), str) and name]
+
+
+def _is_another_call(one: Json, other: Json) -> bool:
+    return bool(one.get("call_id") and other.get("call_id"))
+
+
 def is_json(written: object) -> bool:
     """Return whether a value is one complete JSON value, as text or as it is."""
     try:
@@ -254,174 +311,3 @@ def is_json(written: object) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
-
-
-# Chat completions, and completions of the older kind.
-
-_CUMULATIVE: Final = frozenset({"usage", "x_groq"})
-# `obfuscation` is padding against eavesdroppers; `value` is the text of Writer's chunks.
-_NOT_OF_BODY: Final = frozenset({"choices", "obfuscation", "object", "value"})
-
-
-class ChatFold:
-    """Joins chunks with choices, which are known by their index, without one by their place in the list.
-
-    Of the fields around them the first that says something stays; for usage the last counters.
-    """
-
-    kind = "chat.completion"
-    grows: str | None = None
-    """The field of a choice whose text comes in pieces; None: those of its message do."""
-
-    def __init__(self) -> None:
-        self._body: Json = {}
-        self._complete = False
-        self._choices = Numbered()
-        self._keys: set[str] = set()
-        self._open: tuple[str, ...] = ()
-
-    @property
-    def complete(self) -> bool:
-        """True once each choice has a finish reason, or a last chunk with only usage has come."""
-        ended = [bool(choice.get("finish_reason")) for choice in self._choices.values()]
-        return self._complete or (bool(ended) and all(ended))
-
-    @property
-    def terminated(self) -> bool:
-        """True once its last event was received, which in some APIs follows the signal."""
-        return self.complete
-
-    def add(self, chunk: object) -> bool:
-        """Fold in one parsed chunk; return True if it carried content (text, reasoning, refusal, tool call).
-
-        Called in the caller's loop: takes constant time and keeps only strings of the chunk.
-        """
-        if not isinstance(chunk, dict):
-            return False
-        choices, carried = chunk.get("choices"), False
-        if type(choices) is list:
-            for place, choice in enumerate(choices):
-                if type(choice) is dict and self._take(choice, place):
-                    carried = True
-        # Most chunks repeat the fields of the one before.
-        if chunk.keys() <= self._keys:
-            for key in self._open:
-                if chunk.get(key):
-                    self._take_head(chunk)
-                    break
-        else:
-            self._take_head(chunk)
-        return carried
-
-    def _take(self, choice: Json, place: int) -> bool:
-        index = choice.get("index")
-        if type(index) is not int or index < 0:
-            index = place
-        held = self._choices.get(index)
-        if held is None:
-            held = self._choices[index] = {"index": index, "message": {}}
-        carried = False
-        for key, value in choice.items():
-            if value is None or key == "index":
-                continue
-            if key == "delta" or key == "message":  # noqa: PLR1714 - a tuple takes longer, for each chunk
-                if type(value) is dict and merge(held["message"], value):
-                    carried = True
-            elif key == "text":
-                # Together repeats the delta in `text`.
-                carried = (self.grows == key and merge(held, {key: value})) or carried
-            elif key in ("logprobs", "token_ids"):
-                self._extend(held, key, value)
-            # Azure repeats its filter results on every chunk.
-            elif held.get(key) != value and (key != "finish_reason" or (value and isinstance(value, str))):
-                merge(held, {key: value}, last=True)
-        return carried
-
-    def _extend(self, held: Json, key: str, value: object) -> None:
-        if key == "token_ids" and isinstance(value, list):
-            extend(held, {key: value})
-        elif key == "logprobs" and isinstance(value, dict):
-            extend(held.setdefault(key, {}), value)
-
-    def _take_head(self, chunk: Json) -> None:
-        body = self._body
-        if (error := error_in(chunk)) is not None:
-            body.setdefault("error", detached(error))
-        for key, value in chunk.items():
-            held = body.get(key)
-            if key in _CUMULATIVE:
-                if isinstance(value, dict):
-                    merge(body, {key: value}, last=True)
-            elif key not in _NOT_OF_BODY and not held and (value or key not in body):
-                body[key] = detached(value)
-        self._keys.update(chunk)
-        self._open = tuple(key for key in self._keys - _NOT_OF_BODY if key in _CUMULATIVE or not body.get(key))
-        # A chunk with only usage is the last one, even from servers that send no finish reason.
-        if chunk.get("choices") == [] and self._choices and chunk.get("usage"):
-            self._complete = True
-
-    def body(self) -> Json | None:
-        """Return the body so far, valid after any prefix of the stream; None if nothing was received.
-
-        It is a new object. Incomplete tool calls are marked by `"incomplete": true`; an unfinished choice has no finish
-        reason.
-        """
-        if not self._keys:
-            return None
-        choices = [self._choice(whole(self._choices[index])) for index in sorted(self._choices)]
-        return {"object": self.kind, **whole(self._body), "choices": choices}
-
-    def _choice(self, choice: Json) -> Json:
-        message = choice.pop("message")
-        ids = message.pop("token_ids", None)
-        found = {"index": choice["index"], "message": message, "finish_reason": None, "logprobs": None, **choice}
-        if ids is not None:
-            found.setdefault("token_ids", ids)
-        content = message.pop("content", None)
-        # Streams of tool turns begin with an empty text where a response without streaming has null.
-        is_null = content == "" and any(key != "role" for key in message)
-        found["message"] = {"role": "assistant", "content": None if is_null else content, **message}
-        if isinstance(calls := message.get("tool_calls"), list):
-            was_cut = normalised(choice.get("finish_reason") or LENGTH) == LENGTH
-            found["message"]["tool_calls"] = [_finished_call(call, was_cut) for call in _in_order(calls)]
-        return found
-
-
-def _in_order(calls: list[Json]) -> list[Json]:
-    """Return calls by their index; one without an index has that of its place."""
-    placed = [(place if (at := integer(call, "index")) is None else at, call) for place, call in enumerate(calls)]
-    return [call for _, call in sorted(placed, key=itemgetter(0))]
-
-
-def _finished_call(call: Json, was_cut: bool) -> Json:
-    """Return a call as in a response without streaming, marked if it is incomplete."""
-    kind = next((kind for kind in ("function", "custom") if isinstance(call.get(kind), dict)), "function")
-    grows = "input" if kind == "custom" else "arguments"
-    inner = {"name": None, grows: "", **(call.get(kind) or {})}
-    found = {key: value for key, value in call.items() if key != "index"}
-    found |= {"type": call.get("type") or kind, kind: inner}
-    if not inner["name"] or (was_cut and (kind == "custom" or not is_json(inner[grows]))):
-        found["incomplete"] = True
-    return found
-
-
-class CompletionFold(ChatFold):
-    """Completions of the older kind."""
-
-    kind = "text_completion"
-    grows = "text"
-
-    def add(self, chunk: object) -> bool:
-        """Fold in one chunk; those of Writer are texts alone."""
-        if isinstance(chunk, dict) and chunk.get("choices") is None and isinstance(chunk.get("value"), str):
-            chunk = {**chunk, "choices": [{"index": 0, "text": chunk["value"]}]}
-        return super().add(chunk)
-
-    @property
-    def terminated(self) -> bool:
-        """True if complete; streams of plain texts have neither finish reasons nor `[DONE]`."""
-        return self.complete or "value" in self._keys
-
-    def _choice(self, choice: Json) -> Json:
-        del choice["message"]
-        return {"text": "", "finish_reason": None, "logprobs": None, **choice}

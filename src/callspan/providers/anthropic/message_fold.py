@@ -1,0 +1,66 @@
+"""Messages streams: where the news of each event belong in a message.
+
+Wire reference: https://docs.anthropic.com/en/docs/build-with-claude/streaming.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar, Final
+
+from callspan.providers.fold.events import EventFold, Place
+from callspan.providers.fold.merge import Json, is_json
+from callspan.providers.wire_json import text
+
+_BLOCK: Final = (("content", "index"),)
+_DELTA: Final = "_delta"
+
+
+class MessageFold(EventFold):
+    """Joins the events of a message."""
+
+    entries = "content"
+    ends = frozenset({"message_stop"})
+    cut = "tool_use"
+    defaults: ClassVar = {"type": "message", "role": "assistant", "content": []}
+    places: ClassVar = {
+        "message_start": Place((), "message", "", "begin"),
+        "message": Place((), "", "", "final"),
+        "content_block_start": Place(_BLOCK, "content_block", "", "begin"),
+        "content_block_stop": Place(_BLOCK, "", "", "stop"),
+        "text_delta": Place(_BLOCK, "text", "text", "grow", ("text",)),
+        "thinking_delta": Place(_BLOCK, "thinking", "thinking", "grow", ("thinking",)),
+        "input_json_delta": Place(_BLOCK, "partial_json", "partial_json", "grow", ("tool_use",)),
+        "citations_delta": Place(_BLOCK, "citation", "citation", "grow", ("text",)),
+        "signature_delta": Place(_BLOCK, "", "", "last", ("thinking",)),
+        "compaction_delta": Place(_BLOCK, "", "", "last", ("compaction",)),
+        "message_delta": Place((), "delta", "", "last", rest=True),
+        "message_stop": Place((), "delta", "", "last", rest=True),
+    }
+
+    def body(self) -> Json | None:
+        """Return the message so far, with `error` if one was received; only the error if nothing else was."""
+        body = super().body()
+        for block in body["content"] if body is not None and isinstance(body.get("content"), list) else ():
+            model = text(block, "to", "model") if text(block, "type") == "fallback" else None
+            if body is not None and model:
+                body["model"] = model
+        return body
+
+    def _place(self, kind: str | None, *, is_nested: bool) -> Place | None:
+        found = self.places.get(kind)
+        if found is None and kind is not None and is_nested:
+            return Place(_BLOCK, "", "delta", "grow", (kind.removesuffix(_DELTA),))
+        return found
+
+    def _failed(self) -> Json:
+        return {"type": "error", "error": self._error}
+
+    def _finished(self, number: int, entry: Any) -> Any:  # noqa: ANN401 - JSON
+        if not isinstance(entry, dict) or not (written := entry.pop("partial_json", "")):
+            return super()._finished(number, entry)
+        if is_json(written):
+            entry["input"] = json.loads(written)
+        else:
+            entry |= {"input": written, "incomplete": True}
+        return entry

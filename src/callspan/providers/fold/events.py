@@ -1,0 +1,278 @@
+"""Events: folds streams whose events have types.
+
+A table says for each type of event where its news belong; one interpreter reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias
+
+from callspan.providers.fold.merge import (
+    LISTED,
+    MAX_PIECES,
+    Json,
+    Numbered,
+    Pieces,
+    carries,
+    error_in,
+    extend,
+    fuller,
+    merge,
+    whole,
+)
+from callspan.providers.wire_json import detached, integer, word
+
+Verb: TypeAlias = Literal["begin", "grow", "last", "whole", "final", "stop"]
+"""`begin`: the first account of a body or entry. `grow`: a piece. `last`: replaces what was known. `whole`: all of an
+entry or a text. `final`: the whole body. `stop`: an entry is complete.
+"""
+_NESTED: Final = "content_block_delta"
+"""The event whose delta has the type."""
+_ABOUT_EVENT: Final = frozenset(
+    {"delta", "error", "index", "obfuscation", "partial_image_index", "segment_id", "sequence_number", "type"}
+)
+_LOGPROBS: Final = "logprobs"
+_RENAMED: Final = {"created_at": "created"}
+_BODY: Final = -1
+
+
+class Place(NamedTuple):
+    """Where the news of an event belong."""
+
+    lists: tuple[tuple[str, str], ...]
+    """From the body inwards: the name of a list, and the field of the event with the number of its entry."""
+    field: str
+    """The field of the event with the news; empty: the event itself."""
+    name: str
+    """The field of the entry that they are; empty: fields of the entry."""
+    verb: Verb
+    kinds: tuple[str, ...] = ()
+    """The types of entries that no event has begun."""
+    rest: bool = False
+    """Whether the other fields of the event are fields of the body."""
+
+
+class EventFold:
+    """Joins events by a table. An entry is known by its number, else by its id, else it is the newest."""
+
+    places: ClassVar[Mapping[str | None, Place]]
+    """By type of event; None: of events without a type."""
+    ends: ClassVar[frozenset[str]] = frozenset()
+    """Types of events that end the stream."""
+    entries: ClassVar[str] = ""
+    """The list of the body that is built entry by entry."""
+    carrying: ClassVar[frozenset[Verb]] = frozenset({"begin", "grow", "last", "whole", "final"})
+    """The verbs of news that count as content."""
+    cut: ClassVar[str] = "_call"
+    """How the types of entries end that are incomplete if the stream stops within them."""
+    defaults: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self) -> None:
+        self._ended = self._begun = False
+        self._body: Json = {}
+        self._final: Json | None = None
+        self._error: object = None
+        self._numbers: dict[str, int] = {}
+        self._next = 0
+        self._settled: set[int] = set()
+        self._done: set[int] = set()
+        self._open: dict[object, tuple[str, str, object, str, object, Pieces]] = {}
+        """The texts that grow, by type of event: its field, and the fields with the numbers of the entry, and these."""
+
+    @property
+    def complete(self) -> bool:
+        """True once the stream has signalled its end."""
+        return self._ended or bool(self._body.get("stop_reason"))
+
+    @property
+    def terminated(self) -> bool:
+        """True once its last event was received, which in some APIs follows the signal."""
+        return self._ended or (not self.ends and self.complete)
+
+    def add(self, event: object) -> bool:
+        """Fold in one parsed event; return True if it carried content (text, reasoning, refusal, tool call).
+
+        Called in the caller's loop: takes constant time and keeps only strings of the event.
+        """
+        if not isinstance(event, dict):
+            return False
+        news, kind = event, event.get("type")
+        if kind == _NESTED and isinstance(event.get("delta"), dict):
+            news = event["delta"]
+            kind = news.get("type")
+        # Most events continue the text of the one before.
+        if type(kind) is str and kind in self._open:
+            field, outer, number, inner, part, pieces = self._open[kind]
+            piece = news.get(field)
+            is_next = type(piece) is str and event.get(outer) == number and event.get(inner) == part
+            if is_next and piece and "error" not in event and not event.get(_LOGPROBS):
+                pieces.append(piece)
+                if len(pieces) > MAX_PIECES:
+                    pieces.join_some()
+                return True
+        return self._take(event, news, kind)
+
+    def _take(self, event: Json, news: Json, kind: object) -> bool:
+        if self._error is None and (error := error_in(event)) is not None:
+            self._error = detached(error)
+        place = self._place(kind, is_nested=news is not event) if kind is None or isinstance(kind, str) else None
+        if place is None:
+            return isinstance(kind, str) and kind.endswith(".delta") and bool(event.get("delta"))
+        if kind in self.ends:
+            self._ended = True
+        if place.rest:
+            beside = {key: value for key, value in event.items() if key not in (*_ABOUT_EVENT, place.field, _LOGPROBS)}
+            _put_last(self._body, {_RENAMED.get(key, key): value for key, value in beside.items()})
+        value: Any = news.get(place.field) if place.field else news
+        fits = isinstance(value, str if place.name and place.name not in LISTED else dict)
+        if not fits or (value == "" and place.verb == "grow"):
+            return False
+        is_body = place.verb in ("begin", "final") and not place.lists
+        carried = self._take_body(value, place) if is_body else self._take_entry(event, value, place, kind)
+        return carried and place.verb in self.carrying
+
+    def _place(self, kind: str | None, *, is_nested: bool) -> Place | None:  # noqa: ARG002 - see Messages
+        return self.places.get(kind)
+
+    def _take_body(self, body: Json, place: Place) -> bool:
+        if place.verb == "final":
+            if not place.field and not self._is_body(body):
+                return False
+            self._ended, self._final = True, detached(body)
+        elif self._begun:
+            # Each of these events repeats instructions and tools; only the status is new.
+            merge(self._body, {"status": body.get("status")}, last=True)
+        else:
+            self._begun, self._ended = True, self._ended or bool(word(body, "stop_reason"))
+            is_new = self.entries not in self._body
+            self._body = {**detached(body), **self._body}
+            if is_new:
+                self._settled.update(_numbered(self._body, self.entries))
+                self._next = len(self._settled)
+        return carries(self.entries, body.get(self.entries))
+
+    def _is_body(self, body: Json) -> bool:
+        return isinstance(body.get(self.entries), list) or body.get("object", "") == self.defaults.get("object")
+
+    def _take_entry(self, event: Json, value: Any, place: Place, kind: object) -> bool:  # noqa: ANN401 - JSON
+        number, entry = self._entry(event, place)
+        if entry is None or number in self._done:
+            return False
+        if place.verb == "grow":
+            return self._grow(event, value, place, entry, kind)
+        self._open.clear()
+        if place.verb == "stop":
+            self._settled.add(number)
+            return False
+        if place.verb == "last":
+            news = {place.name: value} if place.name else {key: one for key, one in value.items() if key != "type"}
+            _put_last(entry, news)
+            return carries("", news)
+        news = {place.name: value, **_logprobs(event)} if place.name else value
+        if place.verb == "begin" and entry.get("id") not in (None, news.get("id")):
+            entry.clear()  # a block of the same number
+        joined = fuller(whole(entry), news)
+        entry.clear()
+        entry.update(joined)
+        if place.verb == "whole":
+            self._settle(number, place)
+        return carries("", news)
+
+    def _entry(self, event: Json, place: Place) -> tuple[int, Json | None]:
+        """Return the number of an entry of the body, and the object that the news are of; None if there is none."""
+        number, found = _BODY, self._body
+        for depth, (name, field) in enumerate(place.lists):
+            entries = _numbered(found, name)
+            at = integer(event, field) or 0
+            if not depth:
+                at = number = self._number(event, field, entries, place)
+            entry = entries.get(at)
+            if not isinstance(entry, dict):
+                if place.verb == "stop":
+                    return number, None
+                entry = entries[at] = {"type": place.kinds[depth]} if place.kinds else {}
+            found = entry
+        return number, found
+
+    def _number(self, event: Json, field: str, entries: Numbered, place: Place) -> int:
+        number, name = integer(event, field), word(event, "item_id") or word(event.get("item"), "id")
+        if number is None and name is not None:
+            number = self._numbers.get(name, self._next)
+        if number is None:
+            number = next(reversed(entries), None)
+            is_over = place.verb == "begin" or (place.verb != "stop" and number in self._settled)
+            if number is None or is_over:
+                number = self._next
+        if name is not None:
+            self._numbers.setdefault(name, number)
+        self._next = max(self._next, number + 1)
+        return number
+
+    def _grow(self, event: Json, value: Any, place: Place, entry: Json, kind: object) -> bool:  # noqa: ANN401 - JSON
+        carried = merge(entry, {place.name: value})
+        extend(entry, _logprobs(event))
+        pieces = entry.get(place.name)
+        outer, inner = (place.lists[0][1], place.lists[-1][1]) if place.lists else ("", "")
+        if type(pieces) is Pieces and type(event.get(outer)) is int:
+            self._open[kind] = (place.field, outer, event.get(outer), inner, event.get(inner), pieces)
+        return carried
+
+    def _settle(self, number: int, place: Place) -> None:
+        if not place.lists:
+            self._ended = True
+        if len(place.lists) <= 1:
+            self._settled.add(number)
+        if not place.lists or (len(place.lists) == 1 and not place.name):
+            self._done.add(number)
+
+    def body(self) -> Json | None:
+        """Return the body so far, valid after any prefix of the stream; None if nothing was received.
+
+        It is a new object. Incomplete entries are marked by `"incomplete": true`.
+        """
+        if not self._body and self._final is None:
+            return None if self._error is None else self._failed()
+        entries = self._body.get(self.entries)
+        body: Json = whole({key: value for key, value in self._body.items() if key != self.entries})
+        if isinstance(entries, Numbered):
+            body[self.entries] = [self._finished(number, whole(entries[number])) for number in sorted(entries)]
+        body = {**self.defaults, **body} if self._final is None else fuller(body, self._final)
+        if self._error is not None and not body.get("error"):
+            body["error"] = detached(self._error)
+        return body
+
+    def _failed(self) -> Json:
+        """Return the body of an error alone."""
+        return {**{key: value for key, value in self.defaults.items() if key != self.entries}, "error": self._error}
+
+    def _finished(self, number: int, entry: Any) -> Any:  # noqa: ANN401 - JSON
+        """Return an entry as in a body, marked if it is incomplete."""
+        if isinstance(entry, dict) and self._is_cut(number, entry):
+            entry["incomplete"] = True
+        return entry
+
+    def _is_cut(self, number: int, entry: Json) -> bool:
+        is_open = number not in self._settled and not self.complete
+        return is_open and str(entry.get("type", "")).endswith(self.cut)
+
+
+def _numbered(known: Json, name: str) -> Numbered:
+    """Return the list of that name, by the numbers of its entries."""
+    held = known.get(name)
+    if type(held) is not Numbered:
+        held = known[name] = Numbered(enumerate(held) if isinstance(held, list) else ())
+    return held
+
+
+def _logprobs(event: Json) -> Json:
+    found = event.get(_LOGPROBS)
+    return {_LOGPROBS: found} if isinstance(found, list) and found else {}
+
+
+def _put_last(known: Json, news: Mapping[str, Any]) -> None:
+    """Put news in the place of what was known; null erases nothing."""
+    merge(known, news, last=True)
+    for key, value in news.items():
+        if value is None:
+            known.setdefault(key, None)
