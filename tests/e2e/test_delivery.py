@@ -154,5 +154,5 @@ def test_the_console_gets_one_line_per_call_and_no_content_that_is_off(
 
 def test_the_version_of_the_lines_is_written_down() -> None:
     """A socket's lines match their documentation, and the schema has the version of the records."""
-    assert f'{{"protocol_version": {PROTOCOL_VERSION},' in (DOCS / "socket.md").read_text()
+    assert f'{{"protocol_version": {PROTOCOL_VERSION},' in (DOCS / "production.md").read_text()
     assert json.loads((DOCS / "call_record.schema.json").read_text())["title"].endswith(f"schema {FORMAT}")

@@ -1,4 +1,4 @@
-"""The service of docs/web-service.md with four workers, and the questions of those who look after it."""
+"""The service of docs/production.md with four workers, and the questions of those who look after it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from callspan.testing import ReceivedRequest, ScriptedProvider
 from tests.documents.pages import ROOT, examples
 from tests.otel.launching import Served, Stage
 
-PAGE: Final = ROOT / "docs" / "web-service.md"
+PAGE: Final = ROOT / "docs" / "production.md"
 WORKERS: Final = ("uvicorn", "service:app", "--port", "{port}", "--workers", "4")
 SECRET: Final = "my knee hurts"
 
