@@ -52,11 +52,11 @@ class Page:
         self.server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]})
         self.thread.start()
-        self.cookie = ""
+        self.cookie = self.key = ""
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
-        """Send a request; `cookie=""` sends none."""
-        given = {"Host": f"127.0.0.1:{self.port}", "Cookie": self.cookie} | {
+        """Send a request; `cookie=""` sends none, and `x_callspan_key=""` no key."""
+        given = {"Host": f"127.0.0.1:{self.port}", "Cookie": self.cookie, "X-Callspan-Key": self.key} | {
             name.replace("_", "-").title(): value for name, value in headers.items()
         }
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
@@ -67,6 +67,7 @@ class Page:
     def enter(self) -> Answer:
         answer = self.ask(f"/?token={self.token}")
         self.cookie = answer.headers["set-cookie"].partition(";")[0]
+        self.key = answer.body.decode().partition("#key=")[2].partition('"')[0]
         return answer
 
     def get(self, path: str) -> Any:

@@ -70,7 +70,7 @@ def start(browser: Any, demo: str, show: Callable[[str], Page]) -> Iterator[Call
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     name, _, value = page.cookie.partition("=")
     context.add_cookies([{"name": name, "value": value, "url": f"http://127.0.0.1:{page.port}"}])
-    yield lambda: Reader(context.new_page(), f"http://127.0.0.1:{page.port}/")
+    yield lambda: Reader(context.new_page(), f"http://127.0.0.1:{page.port}/#key={page.key}")
     context.close()
 
 

@@ -53,7 +53,8 @@ class Tab:
         self.tab.on("pageerror", lambda error: self.console.append(str(error)))
         self.tab.on("request", lambda request: self.requested.append(request.url))
         self.base = f"http://127.0.0.1:{page.port}/"
-        self.tab.goto(f"{self.base}?token={page.token}#/")
+        self.tab.goto(f"{self.base}?token={page.token}")
+        self.tab.wait_for_selector("nav")
 
     def open(self, place: str, selector: str) -> None:
         self.tab.goto(f"{self.base}#/{place}")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -24,17 +27,57 @@ from .conftest import Delivery, Records
 VIEW = (sys.executable, "-m", "callspan.cli")
 
 
+class Browser:
+    """A browser that has opened the printed address."""
+
+    def __init__(self, url: str) -> None:
+        self._opener = urllib.request.build_opener(
+            urllib.request.HTTPCookieProcessor(), urllib.request.ProxyHandler({})
+        )
+        self._base, self._key = url.partition("?")[0], ""
+        with closing(self.open(url.removeprefix(self._base))) as page:
+            self._key = page.read().decode().partition("#key=")[2].partition('"')[0]
+
+    def open(self, path: str) -> http.client.HTTPResponse:
+        request = urllib.request.Request(self._base + path, headers={"X-Callspan-Key": self._key})
+        answer: http.client.HTTPResponse = self._opener.open(request, timeout=20)
+        return answer
+
+
 def refused(*given: str) -> str:
     result = CliRunner().invoke(callspan, given, catch_exceptions=False)
     assert result.exit_code == 1, result.output
     return result.output
 
 
-def test_a_store_that_is_missing_foreign_or_damaged_ends_it(tmp_path: Path) -> None:
-    assert "there is no such file" in refused("--store", f"sqlite:///{tmp_path}/none.db", "view")
+def test_a_store_that_is_foreign_or_damaged_ends_it(tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.db"
     foreign.write_bytes(b"no database" * 1000)
     assert str(foreign) in refused("--store", f"sqlite:///{foreign}", "view")
+
+
+def test_a_store_without_records_is_waited_for_and_one_beside_it_named(
+    store: Delivery, records: Records, tmp_path: Path
+) -> None:
+    store.write(records.session("s1", start_ns=1))
+    late = f"sqlite:///{tmp_path}/late.db"
+    assert f"name it with --store {store.url}" in refused("--store", late, "calls")
+    with subprocess.Popen(
+        [*VIEW, "--store", late, "--json", "view"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        browser = Browser(json.loads(process.stdout.readline())["url"])
+        with pytest.raises(urllib.error.HTTPError) as error, closing(browser.open("api/sessions")):
+            pass
+        assert error.value.code == 503
+        error.value.close()
+        with closing(Delivery(late)) as delivery:
+            delivery.write(records.session("s2", start_ns=1))
+        with closing(browser.open("api/sessions")) as answer:
+            assert [row["id"] for row in json.load(answer)["rows"]] == ["s2"]
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert errors == f"It has no records yet. There is {store.url[10:]} beside it: name it with --store {store.url}\n"
 
 
 def test_a_port_that_is_taken_ends_it(store: Delivery, records: Records) -> None:
@@ -62,15 +105,37 @@ def test_it_prints_the_address_where_there_is_no_browser_and_ends_with_ctrl_c(
     ) as process:
         assert process.stdout is not None
         said = json.loads(process.stdout.readline())
-        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(), urllib.request.ProxyHandler({}))
-        assert b"callspan" in opener.open(said["url"], timeout=20).read()
-        base = said["url"].partition("?")[0]
-        rows: Any = json.load(opener.open(f"{base}api/sessions", timeout=20))["rows"]
-        assert [row["id"] for row in rows] == ["s1"]
+        browser = Browser(said["url"])
+        with closing(browser.open("")) as page:
+            assert b"callspan" in page.read()
+        with closing(browser.open("api/sessions")) as answer:
+            assert [row["id"] for row in json.load(answer)["rows"]] == ["s1"]
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=20)
     assert process.returncode in {0, 130, -signal.SIGINT}
     assert errors == "No browser was found: open the address yourself.\n"
+
+
+def test_the_browser_gets_a_private_file_and_no_token_among_its_arguments(
+    store: Delivery, records: Records, tmp_path: Path
+) -> None:
+    store.write(records.session("s1", start_ns=1))
+    seen = tmp_path / "seen"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\nfile="${{1#file://}}"\nstat -c %a "$file" > {seen}\ncat "$file" >> {seen}\n')
+    browser.chmod(0o700)
+    command = [*VIEW, "--store", store.url, "--json", "view", "--open"]
+    environment = os.environ | {"BROWSER": f"{browser} %s"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["url"]
+        deadline = time.monotonic() + 20
+        while not (seen.exists() and url in seen.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        Browser(url)
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+    assert seen.read_text() == f'600\n<meta http-equiv="refresh" content="0; url={url}">'
 
 
 def test_it_says_which_extra_it_needs(store: Delivery, records: Records) -> None:

@@ -24,7 +24,7 @@ def page(store: Delivery, records: Records, show: Callable[[str], Page]) -> Page
     return show(store.url)
 
 
-def test_the_printed_token_is_exchanged_once_for_a_cookie(store: Delivery, records: Records) -> None:
+def test_the_printed_token_is_exchanged_once_for_a_cookie_and_a_key(store: Delivery, records: Records) -> None:
     store.write(records.session("s1", start_ns=1))
     page = Page(store.url)
     try:
@@ -32,14 +32,16 @@ def test_the_printed_token_is_exchanged_once_for_a_cookie(store: Delivery, recor
             refused = page.ask(path)
             assert (refused.status, b"s1" in refused.body) == (403, False), path
         answer = page.enter()
-        assert (answer.status, answer.headers["location"]) == (303, "/")
+        assert (answer.status, f"url=/#key={page.key}" in answer.body.decode()) == (200, True)
         assert "httponly" in answer.headers["set-cookie"].lower()
         assert "samesite=strict" in answer.headers["set-cookie"].lower()
-        assert page.token not in page.cookie
+        assert page.token not in page.cookie + page.key
+        assert page.key not in page.cookie
         assert page.ask("/").status == 200
         again = page.ask(f"/?token={page.token}", cookie="")
         assert again.status == 403, "the token is used up"
-        assert page.ask(f"/?token={page.token}").status == 303, "a second tab of the same browser"
+        tab = page.ask(f"/?token={page.token}")
+        assert (tab.status, tab.headers["location"]) == (303, "/"), "a second tab of the same browser"
         assert page.ask("/", cookie=f"callspan_{page.port}=wrong").status == 403
     finally:
         page.close()
@@ -59,6 +61,23 @@ def test_the_printed_token_is_exchanged_once_for_a_cookie(store: Delivery, recor
 def test_requests_by_another_name_or_another_site_are_refused(page: Page, headers: dict[str, str]) -> None:
     assert page.ask("/api/sessions", **headers).status == 403
     assert page.ask("/api/sessions", origin=f"http://127.0.0.1:{page.port}", sec_fetch_site="same-origin").status == 200
+
+
+def test_a_cookie_that_another_server_on_this_machine_has_seen_opens_no_data(page: Page) -> None:
+    for key in ("", "wrong"):
+        for name in PAGES:
+            assert page.ask(f"/api/{name}?id=s1", x_callspan_key=key).status == 403, name
+    tab = page.ask(f"/?token={page.token}", x_callspan_key="")
+    assert page.key not in str(tab), "the key is given away once"
+
+
+def test_a_file_may_lead_to_the_address(store: Delivery, records: Records) -> None:
+    store.write(records.session("s1", start_ns=1))
+    page = Page(store.url)
+    try:
+        assert page.ask(f"/?token={page.token}", sec_fetch_site="cross-site").status == 200
+    finally:
+        page.close()
 
 
 def test_only_reading_is_possible_and_only_files_of_the_page(page: Page) -> None:
@@ -114,7 +133,7 @@ def test_a_page_that_nobody_awaits_is_stopped(page: Page, monkeypatch: pytest.Mo
         return list(cast("SQLiteReader", view.reader)._tuples(sql))
 
     monkeypatch.setitem(PAGES, "charts", endless)
-    names = f"Host: 127.0.0.1:{page.port}\r\nCookie: {page.cookie}"
+    names = f"Host: 127.0.0.1:{page.port}\r\nCookie: {page.cookie}\r\nX-Callspan-Key: {page.key}"
     request = f"GET /api/charts HTTP/1.1\r\n{names}\r\n\r\n"
     tabs = [socket.create_connection(("127.0.0.1", page.port)) for _ in range(asked)]
     for one in tabs:

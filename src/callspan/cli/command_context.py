@@ -89,7 +89,7 @@ class CommandContext:
         except EmptyStoreError as error:
             if backlog.say():
                 self.fail(f"{safe_name(self.store)} has no records yet.")
-            self.fail(f"{error_text(error)}\n{_ADVICE}")
+            self.fail(f"{error_text(error)}\n{self.store_beside() or _ADVICE}")
         except OtherFormatError as error:
             backlog.say()
             raise click.UsageError(clean(error_text(error))) from error
@@ -99,6 +99,26 @@ class CommandContext:
         except store_errors() as error:
             backlog.say()
             self.fail(f"{safe_name(self.store)} cannot be opened: {_first_line(error)}")
+
+    def is_empty(self) -> bool:
+        """Return whether the store does not exist yet, or has no tables; False for one that cannot be read either."""
+        try:
+            open_store(self.store).close()
+        except EmptyStoreError:
+            return True
+        except store_errors(SettingError):
+            return False
+        return False
+
+    def store_beside(self) -> str | None:
+        """Return a sentence that names another SQLite store in the directory of a file that is missing."""
+        path = find_store(self.store).path
+        for other in sorted(path.parent.glob("*.db")) if path is not None and not path.exists() else ():
+            url = f"sqlite:///{other}"
+            with suppress(*store_errors(SettingError)):
+                open_store(url).close()
+                return f"There is {other} beside it: name it with --store {safe_name(url)}"
+        return None
 
     def deliver(self, *, to_all: bool = False) -> None:
         """Deliver the records that ended processes left for the store that is read, or for every store named.

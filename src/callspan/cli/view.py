@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -59,10 +62,12 @@ def view_command(context: CommandContext, port: int, opens: bool, trace_url: str
     """Serve a page that shows the store: sessions with their course, conversations, calls, as they are recorded.
 
     Only this machine can reach it, and only the browser that opened the printed address. The store is opened for
-    reading; what ended processes left for it is delivered first.
+    reading; what ended processes left for it is delivered first. A store without records is waited for.
     """
-    with context.reader():
-        pass  # what is missing, foreign or damaged ends the command as it does others
+    waits = context.is_empty()
+    if not waits:
+        with context.reader():
+            pass  # a foreign or damaged store ends the command
     try:
         from callspan.view.server import ServerOptions, serve
         from callspan.view.source import Access
@@ -80,19 +85,33 @@ def view_command(context: CommandContext, port: int, opens: bool, trace_url: str
         name=safe_name(context.store),
         trace_url=trace_url,
     )
-    try:
-        serve(access, ServerOptions(port, partial(_ready, context, opens=opens)))
-    except OSError as error:
-        context.fail(f"127.0.0.1:{port}: {error.strerror or error}")
+    with ExitStack() as at_end:
+        try:
+            serve(access, ServerOptions(port, partial(_ready, context, at_end if opens else None, waits=waits)))
+        except OSError as error:
+            context.fail(f"127.0.0.1:{port}: {error.strerror or error}")
 
 
-def _ready(context: CommandContext, url: str, *, opens: bool) -> None:
+def _ready(context: CommandContext, opened: ExitStack | None, url: str, *, waits: bool) -> None:
+    """Print the address and open it; a store that `waits` has no records yet, and the page shows its first ones."""
     if context.json:
         context.emit({"url": url, "store": safe_name(context.store)})
     else:
         click.echo(f"{safe_name(context.store)} is shown at\n  {url}\nCtrl-C ends it.")
-    if opens and not webbrowser.open(url):
+    if waits:
+        click.echo(f"It has no records yet. {context.store_beside() or 'They are shown as they come.'}", err=True)
+    if opened is not None and not webbrowser.open(opened.enter_context(_file_leading_to(url)).as_uri()):
         click.echo("No browser was found: open the address yourself.", err=True)
+
+
+@contextmanager
+def _file_leading_to(url: str) -> Iterator[Path]:
+    """Yield a private file that leads the browser to the address: its arguments are visible to every local user."""
+    with tempfile.TemporaryDirectory(prefix="callspan-") as directory:  # of mode 0700
+        file = Path(directory) / "callspan.html"
+        file.touch(0o600)
+        file.write_text(f'<meta http-equiv="refresh" content="0; url={url}">', encoding="utf-8")
+        yield file
 
 
 def _error_text(context: CommandContext, error: Exception) -> str:

@@ -16,7 +16,7 @@ import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -52,6 +52,8 @@ _HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+_KEY: Final = "x-callspan-key"
+_LIVE_PATH: Final = "/api/live"
 _LONGEST_NAME: Final = 64
 _ADDRESS: Final = "127.0.0.1"
 _CLOSED: Final = "This page is for the browser that opened the address which `callspan view` printed, once.\n"
@@ -67,14 +69,20 @@ class ServerOptions(NamedTuple):
 
 
 class _Gate:
-    """Lets in requests of the browser that opened the printed address, made to this address by its own page."""
+    """Lets in requests of the browser that opened the printed address, made to this address by its own page.
+
+    A browser sends the cookies of 127.0.0.1 to every port, so another server on this machine may learn them. Data
+    therefore needs the page's key too: the page gets it behind the `#` of its address, keeps it in `localStorage`,
+    which belongs to one port, and sends it as a header.
+    """
 
     def __init__(self, app: ASGIApp, port: int) -> None:
         self._app = app
         self._hosts = {f"{name}:{port}" for name in (_ADDRESS, "localhost")}
         self._cookie = f"callspan_{port}"
         self.token: str | None = secrets.token_urlsafe(32)
-        self._key = secrets.token_urlsafe(32)
+        self._browser = secrets.token_urlsafe(32)
+        self._page = secrets.token_urlsafe(32)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
@@ -98,23 +106,34 @@ class _Gate:
         origin = request.headers.get("origin")
         if origin is not None and origin.removeprefix("http://") not in self._hosts:
             return PlainTextResponse(_CLOSED, 403)
+        is_browser = _is_equal(request.cookies.get(self._cookie, ""), self._browser)
+        if request.url.path == "/" and "token" in request.query_params:
+            return self._exchanged(request.query_params["token"], is_browser=is_browser)
         if request.headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
             return PlainTextResponse(_CLOSED, 403)
-        given = request.cookies.get(self._cookie, "")
-        knows = hmac.compare_digest(given.encode(), self._key.encode())
-        if request.url.path == "/" and "token" in request.query_params:
-            return self._exchanged(request.query_params["token"], knows=knows)
-        return None if knows else PlainTextResponse(_CLOSED, 403)
+        is_page = not _has_data(request.url.path) or _is_equal(request.headers.get(_KEY, ""), self._page)
+        return None if is_browser and is_page else PlainTextResponse(_CLOSED, 403)
 
-    def _exchanged(self, given: str, *, knows: bool) -> Response:
-        """Return the answer to the printed address, whose token is used up by it."""
-        if self.token is not None and hmac.compare_digest(given.encode(), self.token.encode()):
-            self.token = None
-        elif not knows:
-            return PlainTextResponse(_CLOSED, 403)
-        answer = RedirectResponse("/", 303)
-        answer.set_cookie(self._cookie, self._key, httponly=True, samesite="strict", path="/")
+    def _exchanged(self, given: str, *, is_browser: bool) -> Response:
+        """Return the answer to the printed address, whose token is used up by it.
+
+        A page that leads on, and no redirect: a browser sends a strict cookie only from a page of the same address.
+        """
+        if self.token is None or not _is_equal(given, self.token):
+            return RedirectResponse("/", 303) if is_browser else PlainTextResponse(_CLOSED, 403)
+        self.token = None
+        answer = HTMLResponse(f'<meta http-equiv="refresh" content="0; url=/#key={self._page}">')
+        answer.set_cookie(self._cookie, self._browser, httponly=True, samesite="strict", path="/")
         return answer
+
+
+def _is_equal(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode(), expected.encode())
+
+
+def _has_data(path: str) -> bool:
+    """Return whether a path answers with data of the store; the live stream only says that something was written."""
+    return path.startswith("/api/") and path != _LIVE_PATH
 
 
 async def _data(source: StoreSource, sent: live.SentPages, request: Request) -> Response:
@@ -174,7 +193,7 @@ def application(access: Access, port: int, ended: Callable[[], bool]) -> tuple[A
     routes = [
         Route("/", _file),
         Route("/static/{name}", _file),
-        Route("/api/live", partial(_writes, watching, ended)),
+        Route(_LIVE_PATH, partial(_writes, watching, ended)),
         Route("/api/{name}", partial(_data, reading, live.SentPages())),
     ]
     gate = _Gate(Starlette(routes=routes, lifespan=lifespan), port)

@@ -163,10 +163,12 @@ def test_the_command_writes_to_it(store: str, tmp_path: Path) -> None:
     keep(store, made())
     for kind in ("link", "dangling"):
         link = _made(tmp_path, kind)
+        (tmp_path / "file").chmod(0o644)
         assert ask("--store", store, "report", "-o", str(link)).code == 0
         assert link.is_symlink()
         assert link.read_text().lower().startswith("<!doctype html")
-    assert (tmp_path / "nowhere").stat().st_mode & 0o777 == 0o600
+    for name in ("file", "nowhere"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600, name
     pipe = _made(tmp_path, "pipe")
     with ThreadPoolExecutor(1) as pool:
         read = pool.submit(pipe.read_text)

@@ -1,4 +1,6 @@
 // Data of the store, and what changes in it.
+import { stored } from "./dom.js";
+
 export class Failure extends Error {
   constructor(text, status) { super(text); this.status = status; }
   // What was asked for is not there.
@@ -6,6 +8,13 @@ export class Failure extends Error {
 }
 
 export const query = values => new URLSearchParams(Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== "").map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]));
+
+// The key that every request for data carries: the address that the command printed leads here with it.
+const [, arrived] = /^#key=([\w-]+)$/.exec(location.hash) || [], key = arrived || stored("localStorage", "key") || "";
+if (arrived) {
+  stored("localStorage", "key", key);
+  history.replaceState(null, "", "/");
+}
 
 // The tags of what was read, by what it was read into.
 const tags = new WeakMap();
@@ -27,7 +36,7 @@ export const changes = async (name, values, first) => {
 const asked = async (name, values, signal) => {
   let answer;
   try {
-    answer = await fetch(`/api/${name}?${query(values)}`, { signal });
+    answer = await fetch(`/api/${name}?${query(values)}`, { signal, headers: { "X-Callspan-Key": key } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Failure("callspan view has ended: start it again, then reload.", 0);

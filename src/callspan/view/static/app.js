@@ -10,6 +10,7 @@ const TABS = { start: "sessions", session: "sessions", find: "sessions", calls: 
 const main = document.getElementById("main"), state = document.querySelector(".state");
 
 export const app = { store: "", live: false, trace: null, order: [], marked: JSON.parse(stored("sessionStorage", "marked") || "[]"), scroll: {} };
+const AGAIN_MS = 2000;
 let drawn = null, turn = 0, at = null, stop = new AbortController();
 
 export const address = (page, id, values) => {
@@ -72,13 +73,18 @@ export const draw = async () => {
     main.scrollTop = app.scroll[place.hash] || 0;
     made.ready?.();
   } catch (error) {
-    if (mine === turn) main.replaceChildren(failed(error));
+    if (mine !== turn) return;
+    main.replaceChildren(failed(error));
+    // A store that cannot be read may not exist yet.
+    if (error.status === 503) drawn = later(AGAIN_MS, app.store ? draw : start);
     if (!(error instanceof Failure) && error.name !== "AbortError") console.error(error);
   } finally {
     clearTimeout(waiting);
     clearTimeout(slow);
   }
 };
+
+const later = (ms, then) => { const timer = setTimeout(then, ms); return { close: () => clearTimeout(timer) }; };
 
 const failed = error => h("div.pad", null, h("h1.hidden", null, "Error"), mark("error", error.name === "AbortError" ? "stopped" : error.message), h("p", null, button("try again", () => draw()), " ", link("#/", "Sessions")));
 
@@ -90,4 +96,5 @@ document.querySelector("form.find").addEventListener("submit", event => {
   if (text) location.hash = address(globalThis.CALLSPAN_FILE ? "" : "find", null, { q: `"${text.replace(/["\\]/g, "\\$&")}"` });
 });
 addEventListener("hashchange", draw);
-get("now").then(now => { app.store = now.store.replace(/^.*\//, ""); app.trace = now.trace_url; app.live = now.live; }).catch(() => {}).finally(draw);
+const start = () => get("now").then(now => { app.store = now.store.replace(/^.*\//, ""); app.trace = now.trace_url; app.live = now.live; }).catch(() => {}).finally(() => draw());
+start();
