@@ -6,7 +6,6 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -19,7 +18,6 @@ from callspan.cli.demo_agent import (
     ACTOR,
     POLICY,
     PROMPTS,
-    TRIAL,
     GridWorld,
     play_rollout,
     play_with_anthropic,
@@ -29,14 +27,12 @@ from callspan.cli.demo_agent import (
     worlds,
 )
 from callspan.cli.filter_options import HttpUrl
-from callspan.cli.json_rows import short_ids
 from callspan.cli.run import DEFAULT_STORE
 from callspan.cli.screen import reward_style
 from callspan.formatting import iso, reward
 from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
-from callspan.stores.named import CUT
-from callspan.stores.urls import find_store, open_store, scheme_of
+from callspan.stores.urls import find_store, open_store
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -52,8 +48,11 @@ Examples:
   callspan demo
   OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 callspan demo     spans to Jaeger too
   OPENAI_API_KEY=... ANTHROPIC_API_KEY=... callspan demo --live       real models, real money (cents)"""
-_JAEGER: Final = "docker run --rm -p 16686:16686 -p 4317:4317 -p 4318:4318 jaegertracing/jaeger:latest"
-_QUERY: Final = '"select role, text from call_messages limit 9"'
+_NEXT: Final = (
+    ("calls --failed", "the call that was rejected"),
+    ("compare meta:prompt_version=1 =2", "the two prompts"),
+    ("view --open", "the same in the browser, live"),
+)
 _NO_PROXY: Final[Mapping[str, None]] = {"all://127.0.0.1": None}
 """Keeps a proxy of the environment from being used for loopback addresses."""
 _FLUSH_S: Final = 10
@@ -87,13 +86,13 @@ def demo_command(context: CommandContext, live: bool, otlp: str | None) -> None:
     receiver is configured and has not accepted every span.
     """
     started_ns = time.time_ns()
-    existed = _has_records(context)
+    _check_store(context)
     traced = _play(context, _otlp(otlp), live=live)
     if context.json:
         spans = {"spans": len(traced.spans), "spans_taken": _accepted_spans(traced)}
         context.emit({"store": safe_name(context.store), "since": iso(started_ns), **spans})
     else:
-        _show_records(context, iso(started_ns) if existed else None)
+        _show_last(context)
         _say_where(context, traced)
     if _accepted_spans(traced) not in (None, len(traced.spans)):
         raise click.exceptions.Exit(1)
@@ -107,18 +106,16 @@ class _Emitted(NamedTuple):
     """The OTLP exporter; None if nothing was sent."""
 
 
-def _has_records(context: CommandContext) -> bool:
-    """Return whether the store already has records. Ends the command if the store cannot be used."""
+def _check_store(context: CommandContext) -> None:
+    """End the command if the store cannot be used."""
     try:
         path = find_store(context.store.split(",")[0]).path
-        if path is not None and not path.exists():
-            return False
-        open_store(context.store).close()
+        if path is None or path.exists():
+            open_store(context.store).close()
     except SettingError as error:
         raise usage_error(error) from error
     except store_errors() as error:
         context.fail(f"{error}\nName another one: callspan demo --store {DEFAULT_STORE.replace('callspan', 'demo')}")
-    return True
 
 
 def _otlp(given: str | None) -> str | bool | None:
@@ -174,16 +171,15 @@ def _providers(
 
 
 def _episodes(context: CommandContext, clients: _Clients) -> None:
+    """Play every episode; the one with most to see is the last, so that `callspan show last` shows it."""
     one, two, three, *rollouts = worlds()
     trial = trial_worlds()
-    if not context.json:
-        context.screen.line(("An agent in a grid world", "bold"), "  R robot  k key  E exit  # wall  ~ pit")
-    with clients.openai as client:
-        play_with_openai(client, one)
-    _print_episode(context, one, "openai, sync")
 
     async def all_at_once() -> None:
         async with clients.anthropic as claude, clients.policy as policy:
+            await asyncio.gather(
+                *(play_rollout(policy, world, model=ACTOR, number=version, is_trial=True) for version, world in trial),
+            )
             await asyncio.gather(
                 play_with_anthropic(claude, two, hasty=False),
                 play_with_anthropic(claude, three, hasty=True),
@@ -192,22 +188,25 @@ def _episodes(context: CommandContext, clients: _Clients) -> None:
                     for number, world in enumerate(rollouts)
                 ),
             )
-            await asyncio.gather(
-                *(play_rollout(policy, world, model=ACTOR, number=version, is_trial=True) for version, world in trial),
-            )
 
     asyncio.run(all_at_once())
-    _print_episode(context, two, "anthropic, async")
-    _print_episode(context, three, "anthropic, async, hasty")
+    with clients.openai as client:
+        play_with_openai(client, one)
+    if context.json:
+        return
+    line = context.screen.line
+    line(("Agents in a grid world", "bold"), "  R robot  k key  E exit  # wall  ~ pit")
+    for version in PROMPTS:
+        solved = [world.success for of, world in trial if of == version]
+        line(f"  prompt {version}: {sum(solved)} of {len(solved)} small worlds solved", (f"  {ACTOR}", "dim"))
     for number, world in enumerate(rollouts):
         _print_episode(context, world, f"{clients.policy_model}, rollout {number}")
-    for version in PROMPTS:
-        _print_trial(context, version, [world for of, world in trial if of == version])
+    _print_episode(context, three, "anthropic, async, hasty")
+    _print_episode(context, two, "anthropic, async")
+    _print_episode(context, one, "openai, sync")
 
 
 def _print_episode(context: CommandContext, world: GridWorld, who: str) -> None:
-    if context.json:
-        return
     mark = (f"{'out with the key':<17}", "green") if world.success else (f"{'lost':<17}", "red")
     context.screen.line(
         f"  {'/'.join(world.rows):<13}  {' '.join(world.path):<21}  ",
@@ -215,12 +214,6 @@ def _print_episode(context: CommandContext, world: GridWorld, who: str) -> None:
         (f"{reward(world.total):>7}", reward_style(world.total)),
         (f"  {who}", "dim"),
     )
-
-
-def _print_trial(context: CommandContext, version: int, played: list[GridWorld]) -> None:
-    if not context.json:
-        solved = sum(world.success for world in played)
-        context.screen.line(f"  prompt {version}: {solved} of {len(played)} small worlds solved", (f"  {ACTOR}", "dim"))
 
 
 def _settle(handle: Handle) -> None:
@@ -276,37 +269,13 @@ def _live_clients(context: CommandContext) -> _Clients:
     return clients
 
 
-def _show_records(context: CommandContext, since: str | None) -> None:
-    """Print the records as other processes read them from the store."""
-    newer = ["--since", since] if since else []
-    for arguments in (
-        ["sessions", *newer],
-        *(["show", short] for short in _session_ids(context, newer)),
-        ["calls", "--reverse", "--user", "demo", *newer],
-        ["stats", *newer],
-        ["sessions", "--by", "meta:prompt_version", *newer],
-        ["compare", "meta:prompt_version=1", "=2", *newer],
-    ):
-        context.screen.print()
-        context.screen.line((f"$ callspan {' '.join(arguments)}", "bold yellow"))
-        sys.stdout.flush()
-        subprocess.run(_callspan(context, *arguments), check=True)  # noqa: S603 - our own command
-
-
-def _session_ids(context: CommandContext, newer: list[str]) -> list[str]:
-    """Return the ids of this demo's episodes, without those of the trial, oldest first, read by another process."""
-    import msgspec
-
-    found = subprocess.run(  # noqa: S603 - our own command
-        _callspan(context, "sessions", "--json", *newer), check=True, capture_output=True
-    )
-    rows = msgspec.json.decode(found.stdout.decode(sys.stdout.encoding), type=list[dict[str, object]])
-    short = short_ids(str(row["session_id"]) for row in rows)
-    return [short[str(row["session_id"])].rstrip(CUT) for row in reversed(rows) if row["group_id"] != TRIAL]
-
-
-def _callspan(context: CommandContext, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "callspan.cli", "--store", context.store, *arguments]
+def _show_last(context: CommandContext) -> None:
+    """Print the last session as another process reads it from the store."""
+    context.screen.print()
+    context.screen.line(("$ callspan show last", "bold yellow"))
+    sys.stdout.flush()
+    command = [sys.executable, "-m", "callspan.cli", "--store", context.store, "show", "last"]
+    subprocess.run(command, check=True)  # noqa: S603 - our own command
 
 
 def _accepted_spans(traced: _Emitted) -> int | None:
@@ -316,38 +285,17 @@ def _accepted_spans(traced: _Emitted) -> int | None:
 
 
 def _say_where(context: CommandContext, traced: _Emitted) -> None:
+    """Print where records and spans are, and three commands to go on with."""
     line = context.screen.line
-    kinds = Counter(span.name.split(" ")[0] for span in traced.spans)
     traces = {span.context.trace_id for span in traced.spans if span.context is not None}
-    spans = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
-    option = "" if context.store == DEFAULT_STORE else f" --store {safe_name(context.store)}"
-    line()
-    line(("Records  ", "bold"), safe_name(context.store), ("  (read above by other processes)", "dim"))
-    line(
-        "         ", (f"callspan{option} calls --failed   callspan{option} show last   callspan{option} --help", "cyan")
-    )
-    store = find_store(context.store.split(",")[0])
-    if scheme_of(store.url) == "sqlite":
-        line("         ", (f"sqlite3 {store.path} {_QUERY}", "cyan"))
-    line(
-        ("Datasets ", "bold"),
-        (f"callspan{option} export preferences -o pairs.jsonl", "cyan"),
-        "   or   ",
-        ("export rollouts, atif, openai", "cyan"),
-    )
-    line(("Spans    ", "bold"), f"{len(traced.spans)} in {len(traces)} traces: {spans}")
-    if traced.sent is not None:
-        accepted = _accepted_spans(traced)
-        if accepted is not None:
-            line("         ", f"{accepted} of them accepted by {traced.sent.address('traces')}")
+    accepted = _accepted_spans(traced)
+    if traced.sent is None or accepted is None:
+        where = "; for Jaeger set OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318"
     else:
-        line("         in memory only; to see them in Jaeger (http://localhost:16686):")
-        line("         ", (_JAEGER, "cyan"))
-        line(
-            "         ",
-            ("OTEL_METRICS_EXPORTER=none OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 callspan demo", "cyan"),
-        )
-    line(
-        ("Your app ", "bold"), ("callspan run app.py", "cyan"), "   or   ", ('callspan.instrument(stores="…")', "cyan")
-    )
-    line(("Page     ", "bold"), (f"callspan{option} view --open", "cyan"), ("  (the same in the browser, live)", "dim"))
+        where = f", {accepted} of them accepted by {traced.sent.address('traces')}"
+    line()
+    line(("Records ", "bold"), safe_name(context.store))
+    line(("Spans   ", "bold"), f"{len(traced.spans)} in {len(traces)} traces{where}")
+    option = "" if context.store == DEFAULT_STORE else f" --store {safe_name(context.store)}"
+    for title, (command, about) in zip(("Next    ", "        ", "        "), _NEXT, strict=True):
+        line((title, "bold"), (f"callspan{option} {command:<37}", "cyan"), (f"  {about}", "dim"))
