@@ -1,5 +1,6 @@
 // Numbers and times as people read them; what is unknown is a dash, never 0.
 export const DASH = "–";
+const MOST_DECIMALS = 12;
 const known = value => value !== null && value !== undefined;
 
 export const count = value => (known(value) ? value.toLocaleString("en-US") : DASH);
@@ -17,9 +18,9 @@ export const money = text => {
   if (!known(text) || !Number.isFinite(Number(text))) return DASH;
   const usd = Number(text), size = Math.abs(usd), sign = usd < 0 ? "−" : "";
   if (size === 0) return "$0.00";
-  if (size < 0.0001) return `${sign}<$0.0001`;
   if (size >= 0.995) return sign + "$" + size.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
-  return sign + "$" + size.toFixed(size < 0.00995 ? 4 : size < 0.0995 ? 3 : 2);
+  // Cents, and below ten of them two significant digits.
+  return sign + "$" + size.toFixed(Math.min(MOST_DECIMALS, Math.max(2, 1 - Math.floor(Math.log10(Number(size.toPrecision(2)))))));
 };
 
 export const time = ms => {
