@@ -17,7 +17,6 @@ from callspan.cli.command_context import CommandContext, store_errors, usage_err
 from callspan.cli.demo_agent import (
     ACTOR,
     POLICY,
-    PROMPTS,
     GridWorld,
     play_rollout,
     play_with_anthropic,
@@ -196,11 +195,6 @@ def _episodes(context: CommandContext, clients: _Clients) -> None:
         return
     line = context.screen.line
     line(("Agents in a grid world", "bold"), "  R robot  k key  E exit  # wall  ~ pit")
-    for version in PROMPTS:
-        solved = [world.success for of, world in trial if of == version]
-        line(f"  prompt {version}: {sum(solved)} of {len(solved)} small worlds solved", (f"  {ACTOR}", "dim"))
-    for number, world in enumerate(rollouts):
-        _print_episode(context, world, f"{clients.policy_model}, rollout {number}")
     _print_episode(context, three, "anthropic, async, hasty")
     _print_episode(context, two, "anthropic, async")
     _print_episode(context, one, "openai, sync")
