@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -18,20 +18,13 @@ from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.spool import erasing as spool_erasing
 from callspan.spool.directory import foreign_segments_in
-from callspan.stores.base import (
-    CallFilter,
-    DeletionResult,
-    DeletionScope,
-    EmptyStoreError,
-    Reader,
-    RecordCounts,
-    StoreError,
-)
+from callspan.stores.base import CallFilter, DeletionResult, DeletionScope, EmptyStoreError, RecordCounts, StoreError
 from callspan.stores.clickhouse import ClickHouse
 from callspan.stores.columns import TABLES
 from callspan.stores.erased import names
 from callspan.stores.jsonl import JsonLines
 from callspan.stores.protocol import SqlStore, Store
+from callspan.stores.reader import Reader
 from callspan.stores.scratch import scratch_reader
 from callspan.stores.spools import directories_for
 from callspan.stores.sqlite import SQLite
@@ -269,7 +262,7 @@ class _Readers:
             if isinstance(store, SqlStore):
                 self._open[store] = opened.enter_context(closing(store.reader()))
             else:
-                self._open[store] = cast("Reader", opened.enter_context(scratch_reader(store.records())))
+                self._open[store] = opened.enter_context(scratch_reader(store.records()))
 
     def each(self, read: Callable[[Reader], set[str]]) -> set[str]:
         """Return what all of them find."""
@@ -321,7 +314,7 @@ def _chosen(readers: _Readers, which: CallFilter, sessions: frozenset[str], call
         mixed = readers.each(lambda reader: _mixed(reader, touched, single))
         # Where a store fails now, it is unknown which other calls its sessions have.
         whole |= touched - mixed if len(readers.failures) == known else frozenset()
-    single |= readers.each(lambda reader: {one.call_id for one in reader.ids(sessions=whole)})
+    single |= readers.each(lambda reader: {one.call_id for one in reader.ids_in(whole)})
     scope = DeletionScope(frozenset(whole), frozenset(single), erased_ns=time.time_ns())
     return _Choice(scope, readers.failures)
 
@@ -337,7 +330,7 @@ def _sessions_in(reader: Reader, which: CallFilter, sessions: frozenset[str]) ->
 
 
 def _calls_in(reader: Reader, which: CallFilter, sessions: frozenset[str], calls: frozenset[str]) -> set[str]:
-    found = {one.call_id for one in reader.ids(which, sessions or None)}
+    found = {one.call_id for one in reader.ids(which) if not sessions or one.session_id in sessions}
     return found & calls if calls else found
 
 
@@ -348,7 +341,7 @@ def _touched(reader: Reader, which: CallFilter) -> set[str]:
 
 def _mixed(reader: Reader, touched: set[str], calls: set[str]) -> set[str]:
     """Return those of them that have other calls, too; all calls of the others fit by labels of their own."""
-    found = reader.ids(sessions=touched)
+    found = reader.ids_in(touched)
     return {one.session_id for one in found if one.call_id not in calls and one.session_id is not None}
 
 

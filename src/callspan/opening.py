@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from callspan.stores import urls as stores
-from callspan.stores.base import Reader
+from callspan.stores.reader import Reader
 
 
 def open_store(urls: str | Path | Iterable[str | Path], *, deliver: bool = False) -> Reader:

@@ -11,7 +11,7 @@ import pytest
 from callspan.datasets.selection import Options
 from callspan.records import CallRecord
 from callspan.stores import History
-from callspan.stores.sql_reader import SqlReader
+from callspan.stores.reader import Reader
 from tests.unit.cli.conftest import ask
 
 from .conftest import TOOLS, Export, World, asking, tool_call
@@ -179,13 +179,13 @@ def test_linked_calls_outside_sessions_are_read_once(
 ) -> None:
     """A call that continues another one does not have the store read what it continues again."""
     asked: list[CallRecord] = []
-    history = SqlReader.history
+    history = Reader.history
 
-    def counted(reader: SqlReader, call: CallRecord, **limit: int) -> History:
+    def counted(reader: Reader, call: CallRecord, **limit: int) -> History:
         asked.append(call)
         return history(reader, call, **limit)
 
-    monkeypatch.setattr(SqlReader, "history", counted)
+    monkeypatch.setattr(Reader, "history", counted)
     for number in range(40):
         link = {"previous_response_id": f"resp_{number - 2}"} if number > 1 else {}
         world.call("responses", {"model": "m", "input": f"Question {number}", **link}, response(number, f"{number}"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from callspan.records import RewardRecord
-from callspan.stores import sql_reader
+from callspan.stores import database, reader
 
 from .conftest import Delivery, Records, run
 
@@ -60,9 +60,9 @@ def test_no_list_is_silently_short(
     url: str, records: Records, deliver: Callable[[str], Delivery], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """JSON has every row, in order, also of several calls that began at once, whatever pages they are read in."""
-    monkeypatch.setattr(sql_reader, "_READ_AT_ONCE", 7)
-    monkeypatch.setattr(sql_reader, "_IDS_AT_ONCE", 11)
-    monkeypatch.setattr(sql_reader, "_AT_ONCE", 5)
+    monkeypatch.setattr(reader, "_READ_AT_ONCE", 7)
+    monkeypatch.setattr(reader, "_IDS_AT_ONCE", 11)
+    monkeypatch.setattr(database, "_AT_ONCE", 5)
     store = deliver(url)
     store.write(*(records.call(session_id=f"s{number:02}", at_s=number // 4) for number in range(60)))
     store.sink.close()

@@ -12,7 +12,7 @@ from callspan.records import ErrorInfo, EventRecord, MessageRecord, RewardRecord
 from callspan.stores import CallFilter, Order
 from callspan.stores.base import ORDERS, CallError
 from callspan.stores.session_source import place_of
-from callspan.stores.sqlite.reader import SQLiteReader
+from callspan.stores.sqlite.database import SQLiteDatabase
 
 from .conftest import SECOND, START_NS, Delivery, Records
 
@@ -27,8 +27,9 @@ def test_a_limited_list_is_sorted_once(tmp_path: Path, deliver: Callable[[str], 
     store = deliver(f"sqlite:///{tmp_path}/calls.db")
     store.write(*(records.call(session_id=f"s{number}") for number in range(600)))
     reader, asked = store.read(), list[str]()
-    assert isinstance(reader, SQLiteReader)
-    reader._connection.set_trace_callback(asked.append)
+    database = reader._database
+    assert isinstance(database, SQLiteDatabase)
+    database._connection.set_trace_callback(asked.append)
     assert len(list(reader.calls(CallFilter(sort="cost", limit=550, content="none")))) == 550
     assert sum("ORDER BY coalesce" in sql for sql in asked) == 1
 
@@ -39,13 +40,14 @@ def test_lists_read_no_events_of_other_sessions(
     store = deliver(f"sqlite:///{tmp_path}/calls.db")
     store.write(records.session("a", start_ns=START_NS), records.call(session_id="a"), rewarded(1, 0.5, "tool"))
     reader, asked = store.read(), list[str]()
-    assert isinstance(reader, SQLiteReader)
-    reader._connection.set_trace_callback(asked.append)
+    database = reader._database
+    assert isinstance(database, SQLiteDatabase)
+    database._connection.set_trace_callback(asked.append)
     found = list(reader.sessions()), reader.courses(["a"]), reader.reward_curves(["a"]), list(reader.events("a"))
-    reader._connection.set_trace_callback(None)
+    database._connection.set_trace_callback(None)
     assert all(found)
     queries = [sql for sql in asked if "events" in sql]
-    plans = [str(row["detail"]) for sql in queries for row in reader._rows(f"EXPLAIN QUERY PLAN {sql}")]
+    plans = [str(row["detail"]) for sql in queries for row in database.rows(f"EXPLAIN QUERY PLAN {sql}")]
     assert [plan for plan in plans if "events_type" in plan] == []
     assert any("events_session" in plan for plan in plans)
 

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
 from callspan.records import Cost, Record, Response, Stream, Timing, Usage
-from callspan.stores import CallFilter, sql_reader
+from callspan.stores import CallFilter
+from callspan.stores import reader as readers
 
 from .conftest import SECOND, START_NS, Delivery, Records
 
@@ -102,7 +103,7 @@ def listed(url: str, *arguments: str) -> list[str]:
 def test_calls_and_sessions_that_went_wrong(
     url: str, records: Records, deliver: Callable[[str], Delivery], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql_reader, "_READ_AT_ONCE", 3)
+    monkeypatch.setattr(readers, "_READ_AT_ONCE", 3)
     store = deliver(url)
     store.write(*recorded(records))
     store.sink.close()

@@ -11,10 +11,9 @@ import pytest
 
 from callspan.record import call
 from callspan.records import Attempt, Request, Response
-from callspan.stores import CallFilter, sql_reader
+from callspan.stores import CallFilter
 from callspan.stores.columns import CALLS
 from callspan.stores.sqlite import file as sqlite_file
-from callspan.stores.sqlite.reader import SQLiteReader
 from callspan.stores.urls import open_store
 
 from .conftest import Delivery, Records
@@ -68,9 +67,8 @@ def sql_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def rows(url: str, sql: str) -> list[tuple[object, ...]]:
     reader = open_store(url)
-    assert isinstance(reader, sql_reader.SqlReader)
     with contextlib.closing(reader):
-        return [tuple(row) for row in reader._tuples(sql)]
+        return list(reader._database.tuples(sql))
 
 
 def decoded(row: tuple[object, ...]) -> tuple[object, ...]:
@@ -159,11 +157,10 @@ def looked_up(scheme: str, column: str) -> tuple[str, str]:
 @pytest.mark.parametrize("found", FOUND_BY_END)
 def test_readers_look_up_by_the_ends_of_values(found: str, tmp_path: Path, deliver: Callable[[str], Delivery]) -> None:
     reader = deliver(f"sqlite:///{tmp_path}/calls.db").read()
-    assert isinstance(reader, SQLiteReader)
     where, values = reader._where(FOUND_BY_END[found])
     for order in ("", " ORDER BY start_ns DESC, call_id DESC LIMIT 20"):
         sql = f"EXPLAIN QUERY PLAN SELECT * FROM calls c WHERE {where}{order}"
-        plan = [str(row[3]) for row in reader._tuples(sql, **values)]
+        plan = [str(row[3]) for row in reader._database.tuples(sql, values)]
         assert f"SEARCH c USING INDEX calls_{found} (<expr>=?)" in plan, plan
         assert not any(step.startswith("SCAN c") for step in plan), plan
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from callspan.records import SessionRecord, TimestepRecord, Totals
 from callspan.settings import STRICTNESS
+from callspan.stores.call_rows import record_of
 from callspan.stores.columns import SESSIONS, TIMESTEPS
 from callspan.stores.rows import Row, add_version, merge, merged_row
-from callspan.stores.sql_rewards import record_of
 
 WORDS = st.sampled_from(["a", "b", "c.d", "", "é"])
 FIELDS = st.fixed_dictionaries(

@@ -15,7 +15,7 @@ from tests.machine import slowness
 from callspan.records import CallRecord, Place, Request, Response, encode
 from callspan.stores import CallFilter
 from callspan.stores.sqlite.file import open_for_writing
-from callspan.stores.sqlite.reader import SQLiteReader
+from callspan.stores.urls import open_store
 
 from .conftest import Delivery, Records, raw
 
@@ -163,9 +163,9 @@ def million(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(600)
 def test_a_million_calls_are_summed_per_session_and_model_in_seconds(million: Path) -> None:
     """Time of the processor, the best of three: other tests run beside this one."""
-    reader = SQLiteReader(million)
+    reader = open_store(million)
     queries: dict[str, Callable[[], Iterable[object]]] = {
-        "SQL per session and model": lambda: reader._tuples(SUMS),
+        "SQL per session and model": lambda: reader._database.tuples(SUMS),
         "summary by session": lambda: reader.summary("session", latencies=False),
         "summary by model": lambda: reader.summary("model", latencies=False),
         "summary by model, with percentiles": lambda: reader.summary("model"),

@@ -22,9 +22,10 @@ from callspan.records import FORMAT, Request, Response
 from callspan.settings import Fsync, Settings
 from callspan.stores import StoreError
 from callspan.stores.columns import TABLES
+from callspan.stores.sqlite.database import SQLiteDatabase
 from callspan.stores.sqlite.file import APPLICATION_ID, open_for_reading, open_for_writing
-from callspan.stores.sqlite.reader import SQLiteReader
 from callspan.stores.sqlite.store import SQLiteStore
+from callspan.stores.urls import open_store
 
 from .conftest import SECOND, START_NS, Delivery, Records, raw
 
@@ -184,7 +185,7 @@ def test_a_failed_batch_leaves_nothing_behind(store: Delivery, path: Path, recor
 
 def test_a_writer_waits_for_another_one(store: Delivery, path: Path, records: Records) -> None:
     """A reader in a long transaction does not block writing, and is not disturbed by it."""
-    reader = SQLiteReader(path)
+    reader = open_store(path)
     store.write(records.call(), records.call())
     calls = reader.calls()
     next(calls)
@@ -195,13 +196,13 @@ def test_a_writer_waits_for_another_one(store: Delivery, path: Path, records: Re
 
 
 def test_a_reader_cannot_write(store: Delivery, path: Path) -> None:
-    reader = SQLiteReader(path)
+    reader = open_store(path)
     with pytest.raises(StoreError, match="readonly"):
-        list(reader._rows("DELETE FROM calls"))
+        list(reader._database.rows("DELETE FROM calls"))
     reader.close()
 
 
-@pytest.mark.parametrize("opener", [open_for_writing, SQLiteReader])
+@pytest.mark.parametrize("opener", [open_for_writing, SQLiteDatabase.open])
 def test_a_file_of_another_application_is_left_alone(path: Path, opener: Callable[[Path], object]) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE theirs (a)")
@@ -211,7 +212,7 @@ def test_a_file_of_another_application_is_left_alone(path: Path, opener: Callabl
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("opener", [open_for_writing, SQLiteReader])
+@pytest.mark.parametrize("opener", [open_for_writing, SQLiteDatabase.open])
 def test_another_format_and_other_files_are_refused(path: Path, opener: Callable[[Path], object]) -> None:
     open_for_writing(path).close()
     with contextlib.closing(sqlite3.connect(path)) as connection:
@@ -226,7 +227,7 @@ def test_another_format_and_other_files_are_refused(path: Path, opener: Callable
 def test_an_empty_file_has_nothing_to_read_yet(path: Path) -> None:
     path.touch()
     with pytest.raises(StoreError, match="nothing was recorded"):
-        SQLiteReader(path)
+        open_store(path)
 
 
 def test_a_session_whose_process_is_gone_reads_interrupted(store: Delivery, records: Records) -> None:
@@ -260,7 +261,7 @@ def test_killed_writers_lose_nothing_that_was_delivered(path: Path) -> None:
         there = {str(row[0]).encode() for row in ask(path, "SELECT call_id FROM calls")}
         assert there >= set(acknowledged[:-1])
     assert ask(path, "PRAGMA integrity_check") == [("ok",)]
-    reader = SQLiteReader(path)
+    reader = open_store(path)
     assert len(list(reader.calls())) >= 90
     reader.close()
 

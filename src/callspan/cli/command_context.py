@@ -20,7 +20,8 @@ from callspan.cli.screen import Screen, json_text
 from callspan.record.formats import OtherFormatError
 from callspan.safe_urls import error_text, safe_name, whole_words, without_passwords
 from callspan.settings import SettingError
-from callspan.stores.base import EmptyStoreError, Reader, StoreError
+from callspan.stores.base import EmptyStoreError, StoreError
+from callspan.stores.reader import Reader
 from callspan.stores.urls import driver_errors, find_store, open_store, split_urls
 
 _MOST: Final = 300

@@ -20,8 +20,9 @@ from callspan.comparison.diff_text import STATUS_WORDS, against_text, first_diff
 from callspan.comparison.sides import Side, read_side, text_of
 from callspan.comparison.text_changes import Run
 from callspan.formatting import plural
-from callspan.stores.base import Reader, SessionSummary
+from callspan.stores.base import SessionSummary
 from callspan.stores.named import named_by, why_unnamed
+from callspan.stores.reader import Reader
 
 _AROUND: Final = 60
 """Characters of equal text that are shown on each side of a difference."""

@@ -22,8 +22,9 @@ from callspan.cli.score_filter import NO_SCORING, Scoring
 from callspan.conversion import converter
 from callspan.record.call import Outcome, StreamEnd
 from callspan.safe_urls import is_http_url, safe_name, safe_url
-from callspan.stores.base import ORDERS, CallFilter, Reader
+from callspan.stores.base import ORDERS, CallFilter
 from callspan.stores.named import CUT, ambiguous
+from callspan.stores.reader import Reader
 
 if TYPE_CHECKING:
     IntType: TypeAlias = click.ParamType[int]

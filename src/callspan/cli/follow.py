@@ -21,7 +21,8 @@ from callspan.record.call import CallRecord
 from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.stores.aggregates import model_of
-from callspan.stores.base import CallFilter, EmptyStoreError, Reader
+from callspan.stores.base import CallFilter, EmptyStoreError
+from callspan.stores.reader import Reader
 from callspan.stores.urls import open_store
 
 LAST: Final = 10

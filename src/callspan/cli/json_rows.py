@@ -16,9 +16,10 @@ from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, TimestepRecord
 from callspan.record.messages import short_texts
 from callspan.stores.aggregates import model_of
-from callspan.stores.base import Event, Reader, SessionSummary
+from callspan.stores.base import Event, SessionSummary
 from callspan.stores.entries import Entry, step_of
 from callspan.stores.named import CUT
+from callspan.stores.reader import Reader
 
 Row: TypeAlias = dict[str, object]
 

@@ -31,11 +31,12 @@ from callspan.record.usage import Cost, Usage, UsageIteration
 from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.stores.aggregates import model_of
-from callspan.stores.base import CallFilter, History, Reader, SessionSummary
+from callspan.stores.base import CallFilter, History, SessionSummary
 from callspan.stores.clickhouse import ClickHouse
 from callspan.stores.history import whole_conversation
 from callspan.stores.named import named_by, why_unnamed
 from callspan.stores.protocol import SqlStore
+from callspan.stores.reader import Reader
 from callspan.stores.urls import find_store, split_urls
 
 _LIMIT: Final = 1000

@@ -22,7 +22,7 @@ from callspan.cli.unknown_costs import why_unknown
 from callspan.formatting import UNKNOWN, count, exact, milliseconds, money, tokens
 from callspan.safe_urls import safe_name
 from callspan.stores.base import CallFilter, Summary
-from callspan.stores.filters import GROUPINGS, META, checked_grouping
+from callspan.stores.sums import GROUPINGS, META, checked_grouping
 
 _COLUMNS: Final = (
     Column("calls", right=True),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import click
 import msgspec
@@ -20,7 +20,8 @@ from callspan.cli.filter_options import OPTIONS, TextType, options_of, sort_opti
 from callspan.cli.progress import progress
 from callspan.cli.score_filter import NO_SCORING, ScoredReader, Scoring
 from callspan.safe_urls import error_text, is_http_url, safe_name
-from callspan.stores.base import CallFilter, Reader, StoreError
+from callspan.stores.base import CallFilter, StoreError
+from callspan.stores.reader import Reader
 from callspan.stores.urls import open_store
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def chosen(line: str) -> Chosen:
 
 
 def _scored(scoring: Scoring) -> Callable[[Reader], Reader]:
-    return lambda reader: ScoredReader(reader, scoring)
+    return lambda reader: cast("Reader", ScoredReader(reader, scoring))
 
 
 def arguments(line: str) -> list[str]:

@@ -17,7 +17,7 @@ from callspan.record.labels import labels
 from callspan.record.reward_sums import REWARD, mean_of
 from callspan.stores.aggregates import exact_sum
 from callspan.stores.base import SessionSummary
-from callspan.stores.filters import META
+from callspan.stores.sums import META
 
 SESSION_GROUPINGS: Final = ("experiment", "task", "group", "name", "model", "user", "tag", "day", "hour")
 """What sessions are grouped by, besides `meta:KEY`. A session with several models, tags or values is in the

@@ -23,9 +23,10 @@ from callspan.record.messages import (
     tool_name,
 )
 from callspan.stores.aggregates import model_of
-from callspan.stores.base import CallFilter, Reader, SessionSummary
+from callspan.stores.base import CallFilter, SessionSummary
 from callspan.stores.history import whole_conversation
 from callspan.stores.new_messages import ConversationReader
+from callspan.stores.reader import Reader
 
 _SESSION_FIELDS: Final = ("name", "experiment", "task_id", "group_id", "user_id", "outcome")
 

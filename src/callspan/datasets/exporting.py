@@ -29,7 +29,8 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import SessionRecord
 from callspan.settings import SettingError
-from callspan.stores.base import Reader, SessionSummary
+from callspan.stores.base import SessionSummary
+from callspan.stores.reader import Reader
 
 PREFERENCES: Final = "preferences"
 _GROUP: Final = 1000

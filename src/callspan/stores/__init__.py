@@ -12,13 +12,13 @@ from callspan.stores.base import (
     Grouping,
     History,
     Order,
-    Reader,
     SessionFilter,
     SessionSummary,
     StoreError,
     Summary,
 )
 from callspan.stores.protocol import FileStore, Options, ServerStore, Sink, Store
+from callspan.stores.reader import Reader
 
 __all__ = [
     "CallFilter",

@@ -156,24 +156,16 @@ class Latencies(NamedTuple):
     ttft_p50_ms: float | None = None
 
 
-def latencies_of(
-    durations_ns: Mapping[object, Sequence[float]], first_tokens_ns: Mapping[object, Sequence[float]]
-) -> dict[object, Latencies]:
-    """Return the percentiles of each group's times, given in any order."""
-    empty: Sequence[float] = ()
-    found = {}
-    for group in {*durations_ns, *first_tokens_ns}:
-        durations, first_tokens = sorted(durations_ns.get(group, empty)), sorted(first_tokens_ns.get(group, empty))
-        found[group] = Latencies(
-            percentile_ms(durations, 0.5), percentile_ms(durations, 0.95), percentile_ms(first_tokens, 0.5)
-        )
-    return found
+def latencies_of(durations_ns: Iterable[float], first_tokens_ns: Iterable[float]) -> Latencies:
+    """Return the percentiles of a group's times, given in any order."""
+    durations, first_tokens = sorted(durations_ns), sorted(first_tokens_ns)
+    return Latencies(percentile_ms(durations, 0.5), percentile_ms(durations, 0.95), percentile_ms(first_tokens, 0.5))
 
 
 def summary_of_row(
     keys: tuple[str | None, ...], row: Mapping[str, object], cost: Decimal | None, latencies: Latencies
 ) -> Summary:
-    """Return the sums of a row of SQL, see `SqlReader.sums`."""
+    """Return the sums of a row of SQL, see `callspan.stores.sums`."""
     known = cast("dict[str, int]", row)
     sums = {name: known[name] for name in _SUMMED}
     unpriced = known["calls"] - known["priced"]

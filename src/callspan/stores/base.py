@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, get_args
+from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
 
@@ -363,124 +362,3 @@ class History(NamedTuple):
     """Id of the response that no recorded call has: only the provider knows what came before."""
     more: bool = False
     """There are still earlier calls, which were not read."""
-
-
-class Reader(Protocol):
-    """The query side of a store. Read-only; safe while others write. Ids may be given by a unique prefix."""
-
-    name: str
-    """The store's URL without its password."""
-
-    def calls(self, which: CallFilter = ...) -> Iterator[CallRecord]:
-        """Yield calls with their conversations, see `CallFilter.content`."""
-
-    def call(self, call_id: str) -> CallRecord | None:
-        """Return one call by its id or a unique prefix of it; None if there is none.
-
-        Also accepts its span id, the provider's response id or request id, or its trace id (the first call of several).
-        """
-
-    def history(self, call: CallRecord, *, limit: int = ...) -> History:
-        """Return the recorded calls before one that continues a response or a conversation, at most `limit`.
-
-        `callspan.stores.history.whole_conversation` joins their messages.
-        """
-
-    def count_calls(self, which: CallFilter = ...) -> int:
-        """Return how many calls `calls` would yield without its limit."""
-
-    def sessions(
-        self,
-        *,
-        since_ns: int | None = None,
-        limit: int | None = None,
-        which: SessionFilter = ...,
-        after: Sequence[int | str] | None = None,
-    ) -> Iterator[SessionSummary]:
-        """Yield sessions, newest first unless sorted. Those known only from their calls match no filter of labels.
-
-        Of a `CallFilter`, see there: sessions with such a call. `after` is the place of the last one before this page,
-        see `callspan.stores.session_source.place_of`; None: from the first on.
-        """
-
-    def first_words(self, session_ids: Sequence[str]) -> Mapping[str, str]:
-        """Return the first words of each of these sessions, on one line, where they are kept.
-
-        It is the first message of type `question`, else the first text of a user in the first call.
-        """
-
-    def courses(self, session_ids: Sequence[str]) -> Mapping[str, Sequence[Run]]:
-        """Return when the calls and tools of each of these sessions ran, in order; for sessions with few of them."""
-
-    def reward_curves(self, session_ids: Sequence[str]) -> Mapping[str, Sequence[tuple[int, float]]]:
-        """Return the reward so far (objective `reward`) after each that was given, by session, with its time."""
-
-    def version(self) -> str | None:
-        """Return a text that differs when something was written since; None: the store cannot tell.
-
-        Raises StoreError where the store is gone.
-        """
-
-    def interrupt(self) -> None:
-        """Stop the query that runs, from any thread, where the store can; it then raises an error of its driver."""
-
-    def session(self, session_id: str) -> SessionSummary | None:
-        """Return one session by its id or a unique prefix; None if there is none."""
-
-    def timestep(self, timestep_id: str) -> TimestepRecord | None:
-        """Return one timestep by its id or the application's own id (the first of several); else None."""
-
-    def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
-        """Yield the timesteps of a session by their start, then id: that of position 0 first."""
-
-    def step_positions(self, session_ids: Sequence[str]) -> Mapping[str, int]:
-        """Return the position of each timestep of these sessions, by the timestep's id.
-
-        It is the place among all timesteps of its session, by start, then id, from 0. `index` is that of its process.
-        """
-
-    def events(self, session_id: str | None, *, since_ns: int | None = None) -> Iterator[Event]:
-        """Yield events, messages and rewards of a session in the order they happened; None: outside of sessions.
-
-        `since_ns`: only from this time on, Unix nanoseconds.
-        """
-
-    def calls_named(self, ids: Collection[str]) -> Mapping[str, str]:
-        """Return the id of the call that each of these ids names: its own, its span's, its response's or its request's.
-
-        Of several calls with an id the first that began.
-        """
-
-    def rewards(self, call: CallRecord | None = None, *, unjoined: bool = False) -> Iterator[RewardRecord]:
-        """Yield rewards and feedback, newest first.
-
-        `call`: only those of this call, by its id, its span's, or the provider's of its response or request.
-        `unjoined`: only those of a call, session, timestep or event that the store does not have.
-        """
-
-    def summary(self, by: str | Sequence[str], which: CallFilter = ..., *, latencies: bool = True) -> Iterator[Summary]:
-        """Yield sums over calls, largest number of calls first. Percentiles are the slowest part and optional.
-
-        `by` is a `Grouping` or `meta:KEY`, or several of them. Raises ValueError for anything else.
-        """
-
-    def times(self, which: CallFilter = ...) -> Iterator[Times]:
-        """Yield the times of the calls that succeeded, in any order."""
-
-    def stored(self, kind: StoredKind, ids: Sequence[str]) -> Iterator[Stored]:
-        """Yield the records of a kind with one of these whole ids, in any order."""
-
-    def ids(self, which: CallFilter = ..., sessions: Collection[str] | None = None) -> Iterator[CallIds]:
-        """Yield the ids of the calls, in any order, that `calls` would yield without its limit.
-
-        `sessions`: only of the sessions of these whole ids.
-        """
-
-    def session_ids(self, which: CallFilter = ...) -> Iterator[str]:
-        """Yield the ids of the recorded sessions that have these labels and began between these times, in any order."""
-
-    def is_erased(self, kind: Literal["session", "call"], ident: str) -> bool:
-        """Return whether the store remembers that the session or call of this whole id was erased."""
-
-    def close(self) -> None:
-        """Close the store."""

@@ -6,13 +6,16 @@ provider puts what it has of them before the messages of the request, so the cal
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation, Message
-from callspan.stores.base import CallFilter, History, Reader
+from callspan.stores.base import CallFilter, History
+
+if TYPE_CHECKING:
+    from callspan.stores.reader import Reader
 
 KEEPS_INSTRUCTIONS: Final = frozenset({"messages"})
 """APIs that keep the system prompt and tools of the first request too. Others take them from each request."""

@@ -8,7 +8,7 @@ from contextlib import closing
 from hashlib import sha256
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
+from typing import Any, ClassVar, Final, Protocol, cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import msgspec
@@ -18,11 +18,11 @@ from callspan.forks import late_attribute
 from callspan.record.events import Record
 from callspan.safe_urls import HIDDEN, names_user, safe_name, unescaped, user_of
 from callspan.settings import SettingError
-from callspan.stores.base import DeletionResult, DeletionScope, Reader
+from callspan.stores.base import DeletionResult, DeletionScope
+from callspan.stores.database import Database
+from callspan.stores.reader import Reader
+from callspan.stores.removal import Keep, remove, retain
 from callspan.stores.sent import SentVersions
-
-if TYPE_CHECKING:
-    from callspan.stores.removal import Keep
 
 SETTING: Final = "CALLSPAN_STORES"
 _LOOPBACK: Final = frozenset({"", "localhost", "127.0.0.1", "::1"})
@@ -256,11 +256,8 @@ class SqlStore(Store):
     """A store that is read, and from which records are deleted: SQLite and Postgres."""
 
     sink_type: ClassVar[str]
-    """The place of its sink, as `module:name`; so are the others. None is imported with the store."""
-    reader_type: ClassVar[str]
+    """The place of its sink, as `module:name`, imported with the first one; so is the other."""
     database_type: ClassVar[str]
-    sent_type: ClassVar[str]
-    """The place of what remembers what was sent."""
 
     @property
     def place(self) -> str | Path:
@@ -271,35 +268,43 @@ class SqlStore(Store):
         """Return the sink, not opened. Raises SettingError without its driver."""
         return cast("Sink", self.load(self.sink_type)(self.place))
 
-    def sent(self, receiver: str) -> SentVersions:
-        """Open what is known of a receiver, by its URL. Close it after use.
-
-        Raises BusyError while another process sends to it.
-        """
-        return cast("SentVersions", self.load(self.sent_type)(self.place, receiver))
-
     def try_out(self, record: Record) -> str | None:
         """Have the store take a record, read it back and take it out again, see `Store.try_out`."""
         return cast("str", self.load(self.sink_type)(self.place).try_out(record))
 
-    def reader(self, wait_s: float | None = None) -> Reader:
-        """Open the store for reading; it creates and changes nothing. `wait_s`: the time for each answer; None: any.
+    def database(self, *, writes: bool = False, wait_s: float | None = None) -> Database:
+        """Connect to the store; nothing is created. `wait_s`: the time for each answer; None: any.
 
         Raises EmptyStoreError where nothing was recorded yet, StoreError or its driver's errors where it cannot be
         opened, and SettingError without its driver.
         """
-        return cast("Reader", self.load(self.reader_type)(self.place, wait_s))
+        kind: Any = self.load(self.database_type)
+        return cast("Database", kind.open(self.place, writes=writes, wait_s=wait_s))
+
+    def reader(self, wait_s: float | None = None) -> Reader:
+        """Open the store for reading. Raises as `database`."""
+        return Reader(self.database(wait_s=wait_s))
+
+    def sent(self, receiver: str) -> SentVersions:
+        """Open what is known of a receiver, by its URL. Close it after use.
+
+        Raises as `database`, and BusyError while another process sends to it.
+        """
+        database = self.database(writes=True)
+        try:
+            return SentVersions(database, receiver)
+        except BaseException:
+            database.close()
+            raise
 
     def remove(self, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False) -> DeletionResult:
-        """Delete the records of a scope; `dry_run`: count them; `vacuum`: rewrite a file. Raises as `reader`."""
-        remove = late_attribute("callspan.stores.removal:remove")
-        with closing(self.load(self.database_type)(self.place)) as database:
-            return cast("DeletionResult", remove(database, scope, dry_run=dry_run, vacuum=vacuum))
+        """Delete the records of a scope; `dry_run`: count them; `vacuum`: rewrite a file. Raises as `database`."""
+        with closing(self.database(writes=True)) as database:
+            return remove(database, scope, dry_run=dry_run, vacuum=vacuum)
 
     def retain(self, keep: Keep) -> Iterator[int]:
-        """Delete what is old, in batches; yield how many records each changed. Raises as `reader`."""
-        retain = late_attribute("callspan.stores.removal:retain")
-        with closing(self.load(self.database_type)(self.place)) as database:
+        """Delete what is old, in batches; yield how many records each changed. Raises as `database`."""
+        with closing(self.database(writes=True)) as database:
             yield from retain(database, keep)
 
 

@@ -7,20 +7,20 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from callspan.record.content_level import at_level
 from callspan.record.events import Record
 from callspan.stores.aggregates import is_gone
 from callspan.stores.base import DeletionResult, DeletionScope
+from callspan.stores.call_rows import keyed_records
 from callspan.stores.columns import CONTENTS, REFERENCES, TABLES, Table
 from callspan.stores.contents import owner_of, trim
+from callspan.stores.database import Database
 from callspan.stores.erased import TARGET, digest_of_id, digests
 from callspan.stores.payloads import cells_of
-from callspan.stores.sql_reader import ExactCalls
-from callspan.stores.sql_rewards import CALL_IDS
+from callspan.stores.rewards import CALL_IDS
 
 _SESSIONS_AT_ONCE, _CALLS_AT_ONCE, _ROWS_AT_ONCE = 100, 2_000, 100
 """What a transaction of a deletion takes, and of one that takes only contents."""
@@ -99,40 +99,6 @@ class Keep(NamedTuple):
     """What ended before this Unix time loses its content; None: nothing."""
 
 
-class Result(Protocol):
-    """The result of a statement."""
-
-    @property
-    def rowcount(self) -> int:
-        """The number of deleted rows."""
-
-    def fetchall(self) -> Sequence[Sequence[Any]]:
-        """Return all rows."""
-
-
-class Database(Protocol):
-    """What SQLite and Postgres differ in. A connection of its own."""
-
-    @property
-    def reader(self) -> ExactCalls:
-        """A reader over the same connection."""
-
-    def run(self, sql: str, values: Mapping[str, object] = ...) -> Result:
-        """Run a statement with `:name` parameters."""
-
-    def add(self, sql: str, rows: Collection[tuple[object, ...]]) -> None:
-        """Run a statement, with `?` for each value, for all rows."""
-
-    def transaction(self) -> AbstractContextManager[object]:
-        """Commit the block's writes, or roll them back. One process at a time is in such a block."""
-
-    def finish(self, *, vacuum: bool = False) -> str | None:
-        """Have what was deleted leave the disk, with `vacuum` also the copies in pages in use.
-
-        Return why it could not; None if it could, or if the server does it.
-        """
-
-
 def remove(database: Database, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False) -> DeletionResult:
     """Delete what was chosen, and remember its ids; or everything old, in batches. `dry_run`: only count it."""
     counts = Counter[str]()
@@ -141,7 +107,7 @@ def remove(database: Database, scope: DeletionScope, *, dry_run: bool = False, v
         for some in _old(database, keep.before_ns or 0, keep.quiet_ns, dry_run=dry_run):
             counts += some
     elif dry_run:
-        with database.transaction():
+        with database.transaction(alone=True):
             _choose(database, scope.sessions, scope.calls)
             database.run(_ADD_CALLS)
             counts = _take(database, dry_run=True)
@@ -156,11 +122,11 @@ def remove(database: Database, scope: DeletionScope, *, dry_run: bool = False, v
 
 def _chosen(database: Database, scope: DeletionScope) -> Iterator[Counter[str]]:
     """Delete what was chosen, in transactions of some calls each; yield what each took."""
-    with database.transaction():
+    with database.transaction(alone=True):
         _remember(database, digests(scope), scope.erased_ns)
     calls, sessions = sorted(scope.calls), sorted(scope.sessions)
     for start in range(0, len(calls), _CALLS_AT_ONCE):
-        with database.transaction():
+        with database.transaction(alone=True):
             _choose(database, (), calls[start : start + _CALLS_AT_ONCE])
             _remember_others(database, scope.erased_ns)
             some = _take(database)
@@ -168,7 +134,7 @@ def _chosen(database: Database, scope: DeletionScope) -> Iterator[Counter[str]]:
     for start in range(0, len(sessions), _SESSIONS_AT_ONCE):
         is_left = True
         while is_left:
-            with database.transaction():
+            with database.transaction(alone=True):
                 _choose(database, sessions[start : start + _SESSIONS_AT_ONCE])
                 is_left = _add_calls_of_sessions(database)
                 _remember_others(database, scope.erased_ns)
@@ -179,7 +145,7 @@ def _chosen(database: Database, scope: DeletionScope) -> Iterator[Counter[str]]:
 def _choose(database: Database, sessions: Collection[str], calls: Collection[str] = ()) -> None:
     _temporary(database, *_GONE)
     for name, ids in zip(_GONE, (sessions, calls), strict=True):
-        database.add(f"INSERT INTO {name} VALUES (?)", [(one,) for one in ids])
+        database.many(f"INSERT INTO {name} VALUES (:id)", [{"id": one} for one in ids])
 
 
 def retain(database: Database, keep: Keep) -> Iterator[int]:
@@ -200,18 +166,18 @@ def retain(database: Database, keep: Keep) -> Iterator[int]:
 def _old(database: Database, before_ns: int, quiet_ns: int, *, dry_run: bool = False) -> Iterator[Counter[str]]:
     """Delete what is old, in transactions of some sessions and calls each; yield what each took."""
     values: dict[str, object] = {"before": before_ns, "quiet": min(before_ns, quiet_ns)}
-    with database.transaction():
+    with database.transaction(alone=True):
         _temporary(database, "living")
         _note_living(database, values)
         others = _take_others(database, values, dry_run=dry_run)
     yield others
     limits = ("", "") if dry_run else (f" ORDER BY {_ENDED} LIMIT {_SESSIONS_AT_ONCE}", f" LIMIT {_CALLS_AT_ONCE}")
     while True:
-        with database.transaction():
+        with database.transaction(alone=True):
             _temporary(database, *_GONE)
             found = 0
             for name, sql, limit in zip(_GONE, (_OLD_SESSIONS, _OLD_CALLS), limits, strict=True):
-                found += database.run(f"INSERT INTO {name} {sql}{limit}", values).rowcount
+                found += database.run(f"INSERT INTO {name} {sql}{limit}", values)
             is_left = not dry_run and _add_calls_of_sessions(database)
             if dry_run:
                 database.run(_ADD_CALLS)
@@ -229,7 +195,7 @@ def _take_others(database: Database, values: Mapping[str, object], *, dry_run: b
 
 def _take(database: Database, *, dry_run: bool = False, finally_sessions: bool = True) -> Counter[str]:
     """Delete, or count, what is in the tables of what goes; the sessions themselves with the last of their calls."""
-    beside = [] if dry_run else [str(row[0]) for row in database.run(_BESIDE).fetchall()]
+    beside = [] if dry_run else [str(row[0]) for row in database.tuples(_BESIDE)]
     if not finally_sessions:
         # Their contents go with the sessions.
         beside = []
@@ -238,26 +204,28 @@ def _take(database: Database, *, dry_run: bool = False, finally_sessions: bool =
         table: _delete(database, table, chosen, {}, dry_run=dry_run) for table, chosen in _CHOSEN.items()
     })  # fmt: skip
     if not dry_run:
-        counts[_CONTENT] = sum(database.run(sql).rowcount for sql in _CONTENTS)
+        counts[_CONTENT] = sum(database.run(sql) for sql in _CONTENTS)
         counts[_CONTENT] += sum(trim(partial(_rows, database), owner_of("", session_id)) for session_id in beside)
     return counts
 
 
 def _rows(database: Database, sql: str, values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
-    found = database.run(sql, values)
-    return found.fetchall() if sql.startswith("SELECT") else []
+    if sql.startswith("SELECT"):
+        return list(database.tuples(sql, values))
+    database.run(sql, values)
+    return []
 
 
 def _add_calls_of_sessions(database: Database) -> bool:
     """Add calls of the sessions that go to those that go; return whether there are more of them."""
-    found = database.run(f"{_ADD_CALLS.replace(' ON CONFLICT', f' LIMIT {_CALLS_AT_ONCE} ON CONFLICT')}").rowcount
+    found = database.run(f"{_ADD_CALLS.replace(' ON CONFLICT', f' LIMIT {_CALLS_AT_ONCE} ON CONFLICT')}")
     return found >= _CALLS_AT_ONCE
 
 
 def _delete(database: Database, table: str, condition: str, values: Mapping[str, object], *, dry_run: bool) -> int:
     if dry_run:
-        return int(database.run(f"SELECT count(*) FROM {table} WHERE {condition}", values).fetchall()[0][0])
-    return database.run(f"DELETE FROM {table} WHERE {condition}", values).rowcount
+        return int(next(database.tuples(f"SELECT count(*) FROM {table} WHERE {condition}", values))[0])
+    return database.run(f"DELETE FROM {table} WHERE {condition}", values)
 
 
 def _temporary(database: Database, *tables: str) -> None:
@@ -268,28 +236,28 @@ def _temporary(database: Database, *tables: str) -> None:
 
 def _note_living(database: Database, values: Mapping[str, object]) -> None:
     """Note the sessions without an end whose process runs on this host."""
-    found = database.run(_LIVING, {**values, "host": socket.gethostname()}).fetchall()
-    living = [(session_id,) for session_id, host, pid in found if not is_gone(host, pid)]
-    database.add("INSERT INTO living VALUES (?)", living)
+    found = list(database.tuples(_LIVING, {**values, "host": socket.gethostname()}))
+    living = [{"id": session_id} for session_id, host, pid in found if not is_gone(host, pid)]
+    database.many("INSERT INTO living VALUES (:id)", living)
 
 
 def _remember_others(database: Database, erased_ns: int) -> None:
     """Remember the other ids of what is erased."""
-    others = [digest_of_id("call", str(row[0])) for row in database.run(_OTHER_IDS).fetchall()]
-    others += [digest_of_id(TARGET, str(row[0])) for row in database.run(_TARGETS).fetchall()]
-    calls = [digest_of_id("call", str(row[0])) for row in database.run("SELECT id FROM gone_calls").fetchall()]
+    others = [digest_of_id("call", str(row[0])) for row in database.tuples(_OTHER_IDS)]
+    others += [digest_of_id(TARGET, str(row[0])) for row in database.tuples(_TARGETS)]
+    calls = [digest_of_id("call", str(row[0])) for row in database.tuples("SELECT id FROM gone_calls")]
     _remember(database, {*others, *calls}, erased_ns)
 
 
 def _remember(database: Database, erased: Collection[bytes], erased_ns: int) -> None:
-    sql = "INSERT INTO erased (id, time_ns) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET time_ns = excluded.time_ns"
-    database.add(sql, [(found, erased_ns) for found in erased])
+    sql = "INSERT INTO erased (id, time_ns) VALUES (:id, :time_ns) ON CONFLICT (id) DO UPDATE SET time_ns = :time_ns"
+    database.many(sql, [{"id": found, "time_ns": erased_ns} for found in erased])
 
 
 def _reduced(database: Database, before_ns: int, quiet_ns: int) -> Iterator[int]:
     """Take the content of what is old; yield how many records each transaction changed."""
     values: dict[str, object] = {"before": before_ns, "quiet": min(before_ns, quiet_ns), "most": _ROWS_AT_ONCE}
-    with database.transaction():
+    with database.transaction(alone=True):
         _temporary(database, "living", *_GONE)
         _note_living(database, values)
         for name, sql in zip(_GONE, (_OLD_SESSIONS, _OLD_CALLS), strict=True):
@@ -301,8 +269,8 @@ def _reduced(database: Database, before_ns: int, quiet_ns: int) -> Iterator[int]
         sql = _TO_REDUCE.format(table=table.name, key=table.key, full=full, chosen=chosen)
         last: str | None = ""
         while last is not None:
-            with database.transaction():
-                rows = list(database.reader.keyed_records(table, sql, {**values, "last": last}))
+            with database.transaction(alone=True):
+                rows = list(keyed_records(database, table, sql, {**values, "last": last}))
                 number = sum(_reduce(database, table, key, record) for key, record in rows)
                 if table.kind == "call":
                     _trim(database, [key for key, _ in rows])
@@ -314,7 +282,7 @@ def _trim(database: Database, calls: Collection[str]) -> None:
     """Delete the contents of calls that do not refer to them any more."""
     owners = set[str]()
     for call_id in calls:
-        row = database.run("SELECT session_id FROM calls WHERE call_id = :id", {"id": call_id}).fetchall()[0]
+        row = next(database.tuples("SELECT session_id FROM calls WHERE call_id = :id", {"id": call_id}))
         owners.add(owner_of(call_id, row[0]))
     for owner in owners:
         trim(partial(_rows, database), owner)

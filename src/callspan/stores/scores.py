@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import NamedTuple, TypeAlias
 
 from callspan.record.reward_sums import mean_of
-from callspan.stores.base import Reader
+from callspan.stores.reader import Reader
 
 _ByObjective: TypeAlias = dict[str, dict[str, list[str]]]
 """Labels by id and objective."""

@@ -9,16 +9,17 @@ from tempfile import TemporaryDirectory
 
 from callspan.record.events import Record
 from callspan.stores.importing import deliver_all
-from callspan.stores.sqlite.reader import SQLiteReader
+from callspan.stores.reader import Reader
+from callspan.stores.sqlite.database import SQLiteDatabase
 from callspan.stores.sqlite.store import SQLiteStore
 
 
 @contextmanager
-def scratch_reader(records: Iterable[Record]) -> Iterator[SQLiteReader]:
+def scratch_reader(records: Iterable[Record]) -> Iterator[Reader]:
     """Yield a reader of records, given in any order; repeated ones and older versions too."""
     with TemporaryDirectory(prefix="callspan-") as directory:
         path = Path(directory) / "records.db"
         with closing(SQLiteStore(path)) as sink:
             deliver_all(sink, records)
-        with closing(SQLiteReader(path)) as reader:
+        with closing(Reader(SQLiteDatabase.open(path))) as reader:
             yield reader

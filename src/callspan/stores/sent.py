@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from callspan.stores.columns import CALLS, EVENTS, REWARDS, SESSIONS, STORED, TIMESTEPS, Table
+from callspan.stores.database import Database
 
 _AT_ONCE: Final = 500
 """Parameters of a query; SQLite takes 999 at least."""
@@ -38,12 +38,14 @@ class BusyError(Exception):
     """Another process sends the store's records to the same receiver."""
 
 
-class SentVersions(ABC):
+class SentVersions:
     """What one receiver has, and what was written to the store. Not for several threads."""
 
-    def __init__(self, receiver: str) -> None:
-        """`receiver` is its URL."""
-        self._receiver = receiver
+    def __init__(self, database: Database, receiver: str) -> None:
+        """`receiver` is its URL. Raises BusyError while another process sends to it."""
+        self._database, self._receiver = database, receiver
+        if not database.try_lock(f"send-{_number_of(receiver) & 0xFFFF_FFFF:08x}"):
+            raise BusyError
 
     def versions(self, keys: Sequence[str]) -> dict[str, int]:
         """Return the version that the receiver has, by key; without the keys of which it has none."""
@@ -52,12 +54,14 @@ class SentVersions(ABC):
         for start in range(0, len(ids), _AT_ONCE):
             some: dict[str, object] = {f"id{number}": one for number, one in enumerate(ids[start : start + _AT_ONCE])}
             sql = f"SELECT id, version FROM sent WHERE id IN ({', '.join(f':{name}' for name in some)})"  # noqa: S608
-            found.update((by_id[ident], version) for ident, version in self._query(sql, some))
+            found.update((by_id[ident], version) for ident, version in self._database.tuples(sql, some))
         return found
 
     def add(self, versions: Mapping[str, int]) -> None:
         """Remember, durably, that the receiver has these versions, by key."""
-        self._write(_ADD, [{"id": self._id(key), "version": version} for key, version in versions.items()])
+        rows = [{"id": self._id(key), "version": version} for key, version in versions.items()]
+        with self._database.transaction():
+            self._database.many(_ADD, rows)
 
     @property
     def mark_ns(self) -> int:
@@ -83,25 +87,18 @@ class SentVersions(ABC):
             f" WHERE {STORED} >= :since AND ({STORED} > :since OR {key} > :after) ORDER BY {STORED}, {key}"
             f" LIMIT {_WRITTEN_AT_ONCE}"
         )
-        while some := [Written(*row) for row in self._query(sql, {"since": since_ns, "after": after})]:
+        while some := [Written(*row) for row in self._database.tuples(sql, {"since": since_ns, "after": after})]:
             yield from some
             since_ns, after = some[-1].stored_ns, some[-1].ident
 
-    @abstractmethod
     def close(self) -> None:
         """Let another process send."""
-
-    @abstractmethod
-    def _query(self, sql: str, values: Mapping[str, object]) -> Iterable[tuple[Any, ...]]: ...
-
-    @abstractmethod
-    def _write(self, sql: str, rows: Sequence[Mapping[str, int]]) -> None:
-        """Run a statement for each row, in one transaction."""
+        self._database.close()
 
     def _id(self, key: str) -> int:
-        return number_of(f"{self._receiver} {key}")
+        return _number_of(f"{self._receiver} {key}")
 
 
-def number_of(text: str) -> int:
+def _number_of(text: str) -> int:
     """Return a hash of a text as a signed number of eight bytes."""
     return int.from_bytes(sha256(text.encode()).digest()[:8], "big", signed=True)

@@ -13,7 +13,8 @@ import msgspec
 from callspan.record.call import CallRecord
 from callspan.record.events import TOOL_START, EventRecord
 from callspan.record.messages import Message, ToolCall, ToolResult
-from callspan.stores.base import CallFilter, Reader
+from callspan.stores.base import CallFilter
+from callspan.stores.reader import Reader
 
 
 class ToolUse(msgspec.Struct, kw_only=True):

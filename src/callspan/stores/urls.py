@@ -13,8 +13,8 @@ from callspan.forks import LATE_IMPORTS, late_attribute
 from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
 from callspan.settings import split_urls as split_text
-from callspan.stores.base import Reader
 from callspan.stores.protocol import SETTING, PathStore, SqlStore, Store, path_of
+from callspan.stores.reader import Reader
 
 ENTRY_POINTS: Final = "callspan.stores"
 """Group of the entry points of stores of other distributions, by the scheme of their URLs."""

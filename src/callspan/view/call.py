@@ -11,9 +11,10 @@ from callspan.formatting import exact
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord
-from callspan.stores.base import CallFilter, History, Reader
+from callspan.stores.base import CallFilter, History
 from callspan.stores.history import whole_conversation
 from callspan.stores.new_messages import ConversationReader, NewMessages, spoken
+from callspan.stores.reader import Reader
 from callspan.view.calls import CallRow, call_row
 from callspan.view.session import EntryRow, TurnRow, event_row, instructions_key, turn_row
 from callspan.view.source import View

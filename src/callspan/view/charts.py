@@ -15,8 +15,9 @@ from callspan.comparison.groups import Group, grouped, objectives_of
 from callspan.formatting import in_ms
 from callspan.record.labels import labels
 from callspan.record.reward_sums import REWARD, mean_of
-from callspan.stores.base import CallFilter, Reader, SessionSummary, Summary
-from callspan.stores.filters import META
+from callspan.stores.base import CallFilter, SessionSummary, Summary
+from callspan.stores.reader import Reader
+from callspan.stores.sums import META
 from callspan.view.source import BadQueryError, View
 
 _HOURS_BELOW_NS: Final = 3 * 86_400 * 1_000_000_000

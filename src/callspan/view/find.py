@@ -12,8 +12,9 @@ from callspan.formatting import shown
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.messages import Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
-from callspan.stores.base import CallFilter, Reader
+from callspan.stores.base import CallFilter
 from callspan.stores.new_messages import instructions, spoken
+from callspan.stores.reader import Reader
 from callspan.view.sessions import SessionRow, session_rows
 from callspan.view.source import View
 

@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from callspan.record.events import MessageRecord
-from callspan.stores.base import Event, Reader
+from callspan.stores.base import Event
+from callspan.stores.reader import Reader
 
 _MOST: Final = 8
 _SHARES: Final = (0.4, 0.8)

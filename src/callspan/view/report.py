@@ -6,15 +6,16 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 import msgspec
 
 from callspan.formatting import exact
 from callspan.output_file import replacement
 from callspan.stores.aggregates import exact_sum, known_sum
-from callspan.stores.base import CallFilter, Reader, SessionSummary
+from callspan.stores.base import CallFilter, SessionSummary
 from callspan.stores.new_messages import ConversationReader
+from callspan.stores.reader import Reader
 from callspan.view import charts, session
 from callspan.view.calls import CallRow
 from callspan.view.report_file import html
@@ -120,7 +121,7 @@ class _Report:
         )
         self._which = which
         self._progress = progress
-        self._reader = SelectedReader(reader, which, most)
+        self._reader = cast("Reader", SelectedReader(reader, which, most))
         self._left = self.contents.most_bytes
         self._rows: dict[str, SessionRow] = {}
         self._pages: dict[str, list[bytes]] = {}

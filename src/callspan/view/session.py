@@ -16,9 +16,10 @@ from callspan.record.agents import Agents, is_agent
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord
 from callspan.record.messages import tool_name
-from callspan.stores.base import CallFilter, Content, Event, Reader, SessionSummary
+from callspan.stores.base import CallFilter, Content, Event, SessionSummary
 from callspan.stores.entries import Entry, end_of, lasted, when
 from callspan.stores.new_messages import ConversationReader, instructions
+from callspan.stores.reader import Reader
 from callspan.view.calls import CallRow, call_row
 from callspan.view.highlights import Highlight, highlights
 from callspan.view.sessions import SessionRow, session_rows, thinned

@@ -10,7 +10,8 @@ import msgspec
 
 from callspan.formatting import exact, in_ms
 from callspan.record.reward_sums import Score
-from callspan.stores.base import CallError, Reader, Run, SessionSummary
+from callspan.stores.base import CallError, Run, SessionSummary
+from callspan.stores.reader import Reader
 from callspan.stores.session_source import place_of
 from callspan.view.source import View, place_text
 

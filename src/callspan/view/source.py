@@ -10,7 +10,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from callspan.stores.base import CallFilter, Reader
+from callspan.stores.base import CallFilter
+from callspan.stores.reader import Reader
 
 Query: TypeAlias = Mapping[str, str]
 """The query of a request for data, by name."""

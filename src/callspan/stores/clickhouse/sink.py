@@ -24,10 +24,10 @@ from callspan.safe_urls import error_text, safe_name
 from callspan.spool.destination import Rejected
 from callspan.stores.base import check_layout
 from callspan.stores.bodies import DAMAGE
+from callspan.stores.call_rows import record_of
 from callspan.stores.clickhouse.connection import CODE, connect, explaining, layout, make_tables
 from callspan.stores.columns import TABLES, Table
 from callspan.stores.payloads import bodies_of, cells_of, combined
-from callspan.stores.sql_rewards import record_of
 
 _INSERT: Final = {
     "async_insert": 0,

@@ -1,4 +1,4 @@
-"""Postgres: sink, reader and removal."""
+"""Postgres: the store, its sink and its database."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ class Postgres(SqlStore, ServerStore):
 
     example = "postgresql://user@host/database"
     sink_type = "callspan.stores.postgres.store:PostgresStore"
-    reader_type = "callspan.stores.postgres.store:PostgresReader"
-    database_type = "callspan.stores.postgres.removal:PostgresDatabase"
-    sent_type = "callspan.stores.postgres.sent:PostgresSent"
+    database_type = "callspan.stores.postgres.database:PostgresDatabase"
     options_type = None
     extra = "postgres"
     driver_errors = ("psycopg:Error",)

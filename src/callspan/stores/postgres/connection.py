@@ -11,11 +11,12 @@ from typing import Any, Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.types.string import TextLoader
 
 from callspan.background import on_own_thread
 from callspan.record.formats import check_format
 from callspan.safe_urls import error_text
-from callspan.stores.base import StoreError
+from callspan.stores.base import EmptyStoreError, StoreError, check_layout
 from callspan.stores.schema import relations, remedy, statements
 
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
@@ -96,6 +97,16 @@ def to_query(sql: str) -> bytes:
     return _PARAMETER.sub(r"%(\1)s", sql).encode()
 
 
+def storable(value: object) -> object:
+    """Return text without NUL, which Postgres cannot store."""
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+
+
+def parameters(values: Mapping[str, object]) -> dict[str, object] | None:
+    """Return the parameters of a query as values are written; None for none."""
+    return {name: storable(value) for name, value in values.items()} or None
+
+
 @contextmanager
 def explaining(name: str, connection: psycopg.Connection | None = None) -> Iterator[None]:
     """Context manager that replaces known Postgres errors by a StoreError that says what to do."""
@@ -132,3 +143,19 @@ def dropped(connection: psycopg.Connection) -> str | None:
     except psycopg.Error:
         return None
     return remedy("postgres", gone, "psql URL")
+
+
+def open_tables(url: str, name: str, wait_s: float | None = None) -> psycopg.Connection:
+    """Return a connection. Raises StoreError if there are no tables, or those of another format."""
+    with explaining(name):
+        connection = connect(url, wait_s)
+    connection.adapters.register_loader("json", TextLoader)
+    try:
+        check_layout(name, layout(connection))
+    except BaseException as error:
+        gone = dropped(connection) if isinstance(error, EmptyStoreError) else None
+        connection.close()
+        if gone is None:
+            raise
+        raise StoreError(f"{name}: {gone}") from None
+    return connection

@@ -8,7 +8,7 @@ A batch is one transaction, and every row has a key, so that batches may be repe
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import cache, partial
 from operator import itemgetter
@@ -16,7 +16,6 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import psycopg
-from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 
 from callspan.record.call import CallRecord
@@ -25,7 +24,8 @@ from callspan.record.merging import Order, order_of
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.destination import Rejected
 from callspan.stores import bodies
-from callspan.stores.base import EmptyStoreError, StoreError, check_layout, tried
+from callspan.stores.base import StoreError, tried
+from callspan.stores.call_rows import exact_call
 from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.contents import (
     STORED_CALL,
@@ -40,22 +40,22 @@ from callspan.stores.contents import (
     release,
     to_write,
 )
+from callspan.stores.database import Database
 from callspan.stores.erased import digests_of, is_erased
-from callspan.stores.filters import POSTGRES
 from callspan.stores.payloads import Prepared, cells_of, prepared
 from callspan.stores.postgres.connection import (
     REMOVAL_LOCK,
     connect,
-    dropped,
     explaining,
-    layout,
     make_tables,
+    open_tables,
+    storable,
     to_query,
 )
+from callspan.stores.postgres.database import PostgresDatabase
+from callspan.stores.reader import Reader
 from callspan.stores.rows import add_version, merged_row, on_conflict
 from callspan.stores.schema import type_of
-from callspan.stores.sql_reader import ExactCalls, SqlReader
-from callspan.stores.sql_rewards import Values
 
 _MOMENT_MS: Final = 500
 _TRIES: Final = 5
@@ -121,19 +121,19 @@ class PostgresStore:
             for record in records:
                 if not (erased and is_erased(record, erased.get)):
                     batch.add(record)
-            batch.write(cursor, WritersReader(self.name, connection), self._blocks)
+            batch.write(cursor, PostgresDatabase(self.name, connection), self._blocks)
 
     def try_out(self, record: Record) -> str:
         """Store a session and read it back, in a transaction that is rolled back. Raises StoreError, psycopg.Error."""
         batch = _Batch()
         batch.add(record)
-        connection = _opened(self._url, self.name)
+        connection = open_tables(self._url, self.name)
         rolled_back = connection.transaction(force_rollback=True)
         with closing(connection), explaining(self.name, connection), rolled_back:
             connection.execute(f"SET LOCAL lock_timeout = {_MOMENT_MS}".encode())
-            reader = WritersReader(self.name, connection)
-            batch.write(connection.cursor(), reader, [])
-            found = reader.session(record_key(record)[1])
+            database = PostgresDatabase(self.name, connection)
+            batch.write(connection.cursor(), database, [])
+            found = Reader(database).session(record_key(record)[1])
         return tried(found=found is not None)
 
     def close(self) -> None:
@@ -169,8 +169,8 @@ class _Batch:
         elif key not in self._rows[kind]:
             self._rows[kind][key] = order_of(record), cells_of(record)
 
-    def write(self, cursor: psycopg.Cursor, reader: ExactCalls, blocks: list[int]) -> None:
-        there = self._write_calls(cursor, reader, blocks) if self._calls else {}
+    def write(self, cursor: psycopg.Cursor, database: Database, blocks: list[int]) -> None:
+        there = self._write_calls(cursor, database, blocks) if self._calls else {}
         for kind, table in TABLES.items():
             if kind != _CALL:
                 found = self._merge(cursor, table) if table.merges else [row for _, row in self._rows[kind].values()]
@@ -179,7 +179,7 @@ class _Batch:
         for call_id, before in there.items():
             release(partial(_run, cursor), before, call_id, now.get(call_id))
 
-    def _write_calls(self, cursor: psycopg.Cursor, reader: ExactCalls, blocks: list[int]) -> dict[str, StoredCall]:
+    def _write_calls(self, cursor: psycopg.Cursor, database: Database, blocks: list[int]) -> dict[str, StoredCall]:
         """Write the calls and their contents; return the rows that were replaced and had contents."""
         merged = [call_id for call_id, versions in self._calls.items() if any(one.is_merged for one in versions)]
         _lock(cursor, merged)
@@ -188,7 +188,7 @@ class _Batch:
         replaced: list[str] = []
         for call_id, versions in self._calls.items():
             before = there.get(call_id)
-            record = to_write(before, versions, partial(reader.exact_call, call_id))
+            record = to_write(before, versions, partial(exact_call, database, call_id))
             if record is None:
                 there.pop(call_id, None)
                 continue
@@ -399,91 +399,3 @@ def _types(table: Table) -> dict[str, str]:
 def _insert(table: Table) -> bytes:
     types = _types(table)
     return _statement(table.name, types, on_conflict(table, [*types]))
-
-
-def storable(value: object) -> object:
-    """Return text without NUL, which Postgres cannot store."""
-    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
-
-
-def _storable(values: Mapping[str, object]) -> dict[str, object] | None:
-    """Return the parameters of a query as values are written; None for none."""
-    return {name: storable(value) for name, value in values.items()} or None
-
-
-def _opened(url: str, name: str, wait_s: float | None = None) -> psycopg.Connection:
-    """Return a connection. Raises StoreError if there are no tables, or those of another format."""
-    with explaining(name):
-        connection = connect(url, wait_s)
-    connection.adapters.register_loader("json", TextLoader)
-    try:
-        check_layout(name, layout(connection))
-    except BaseException as error:
-        gone = dropped(connection) if isinstance(error, EmptyStoreError) else None
-        connection.close()
-        if gone is None:
-            raise
-        raise StoreError(f"{name}: {gone}") from None
-    return connection
-
-
-class PostgresReader(SqlReader):
-    """Reads through one read-only connection. Raises StoreError for a database without callspan's tables."""
-
-    _day = "to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
-    _hour = _day.replace("DD'", 'DD"T"HH24:00Z\'')
-    _minute = _hour.replace(":00Z", ":MIZ")
-    # As Python's `casefold`, whatever the collation of the database.
-    _contains = """position({part} in
-      replace(replace(lower({text} COLLATE "und-x-icu"), 'ß', 'ss'),
-        '\N{GREEK SMALL LETTER FINAL SIGMA}', '\N{GREEK SMALL LETTER SIGMA}')) > 0"""
-    _percentile = "percentile_cont({share}) WITHIN GROUP (ORDER BY {column})"
-    _metadata = POSTGRES
-    _ids_as_list = "array_agg(t.id)"
-    _refers_to_one = """EXISTS (SELECT FROM jsonb_array_elements(k.contents) r, unnest(h.ids) i
-      WHERE i BETWEEN (r ->> 1)::bigint AND (r ->> 2)::bigint)"""
-    _cost = """coalesce(c.cost_picousd,
-      CAST(floor(CASE WHEN c.cost_usd > 9e6 THEN 9e18 ELSE nullif(c.cost_usd, 'NaN') * 1e12 END) AS bigint))"""
-    # A list, because `OR` with a subquery uses no index.
-    _in_sessions = "c.session_id = ANY(ARRAY(SELECT s.session_id FROM sessions s WHERE {condition}))"
-
-    def __init__(self, url: str, wait_s: float | None = None) -> None:
-        """Connect at once, so that errors show early; `wait_s` is how long that and each query may take."""
-        self.name = safe_name(url)
-        self._connection = _opened(url, self.name, wait_s)
-        self._connection.read_only = True
-        # Compiling takes longer than these queries.
-        self._connection.execute("SET jit = off")
-
-    def _rows(self, sql: str, **values: object) -> Iterator[Values]:
-        """Yield the rows of a query with `:name` parameters."""
-        with explaining(self.name, self._connection), self._connection.cursor(row_factory=dict_row) as cursor:
-            yield from cursor.execute(to_query(sql), _storable(values))
-
-    def _tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
-        """Yield the same rows as plain tuples."""
-        with explaining(self.name, self._connection), self._connection.cursor() as cursor:
-            yield from cursor.execute(to_query(sql), _storable(values))
-
-    def _among(self, column: str) -> str:
-        """Return the condition that a column has one of the values of `:among`."""
-        return f"{column} = ANY(:among)"
-
-    def version(self) -> str | None:
-        """Return a text that differs when something was written since, also elsewhere on the server."""
-        return str(next(self._tuples("SELECT CAST(txid_current_snapshot() AS text)"))[0])
-
-    def interrupt(self) -> None:
-        """Stop the query that runs, from any thread; it raises psycopg.errors.QueryCanceled."""
-        self._connection.cancel()
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
-
-
-class WritersReader(PostgresReader, ExactCalls):
-    """Reads within a writer's transaction, over its connection."""
-
-    def __init__(self, name: str, connection: psycopg.Connection) -> None:
-        self.name, self._connection = name, connection

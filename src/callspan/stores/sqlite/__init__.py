@@ -1,4 +1,4 @@
-"""SQLite: sink, reader and removal."""
+"""SQLite: the store, its sink and its database."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ class SQLite(SqlStore, FileStore):
 
     example = "sqlite:///calls.db, sqlite:////absolute/calls.db"
     sink_type = "callspan.stores.sqlite.store:SQLiteStore"
-    reader_type = "callspan.stores.sqlite.reader:SQLiteReader"
-    database_type = "callspan.stores.sqlite.removal:SQLiteDatabase"
-    sent_type = "callspan.stores.sqlite.sent:SQLiteSent"
+    database_type = "callspan.stores.sqlite.database:SQLiteDatabase"
     driver_errors = ("sqlite3:Error",)
     closes_before_fork = True
 

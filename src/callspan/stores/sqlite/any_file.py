@@ -5,37 +5,37 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar, cast
 
 import msgspec
 
+from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record
 from callspan.record.formats import FORMAT
 from callspan.stores import bodies
 from callspan.stores.base import no_file
 from callspan.stores.bodies import DAMAGE, is_hash_of
+from callspan.stores.call_rows import json_of, record_of, request_body, response_body, with_bodies
 from callspan.stores.columns import CALLS, TABLES, Table
-from callspan.stores.sql_rewards import Values, record_of
+from callspan.stores.database import Values
 from callspan.stores.sqlite.file import open_any
-from callspan.stores.sqlite.reader import WritersReader
 
 _UNREADABLE: Final = (sqlite3.Error, *DAMAGE, LookupError, ArithmeticError, RecursionError)
 """Exceptions of a row that cannot be read."""
 _T = TypeVar("_T")
 
 
-class AnyFile(WritersReader):
+class AnyFile:
     """Reads every row by itself. What a row lacks of today's columns is unknown."""
 
     def __init__(self, path: Path, *, damaged: bool) -> None:
         """Open the file. Raises StoreError where there is none, or one of another application, sqlite3.Error."""
         if not path.is_file():
             raise no_file(path)
-        super().__init__(path, open_any(path, damaged=damaged))
-        self._damaged = damaged
+        self._connection, self._damaged = open_any(path, damaged=damaged), damaged
         self.cut_off: list[str] = []
         """Tables of which an unknown number of rows could not be read."""
         self.lost_bodies = 0
@@ -51,7 +51,11 @@ class AnyFile(WritersReader):
     def _record(self, table: Table, row: Mapping[str, object]) -> Record:
         known = {**dict.fromkeys(table.names), **dict(row), "schema_v": FORMAT}
         if table is CALLS:
-            return self._unchecked_call_of(known, "all")
+            record = record_of(CALLS, known, CallRecord)
+            request = self._counted(row["request"], partial(self._request_body, row))
+            has_answer = record.response is not None
+            answer = self._counted(row["output"], partial(self._response_body, row)) if has_answer else None
+            return with_bodies(record, request, answer)
         return record_of(table, known, RECORD_TYPES[table.kind])
 
     def _rows_of(self, table: str) -> Iterator[Values]:
@@ -77,28 +81,24 @@ class AnyFile(WritersReader):
             passed = at
         self.cut_off.append(table)
 
-    def _json_of(self, row: Values) -> bytes:
-        json = super()._json_of(row)
-        if not is_hash_of(cast("bytes", row["hash"]), json):
-            raise ValueError("another content than its hash says")
-        return json
-
     def _request_body(self, row: Values) -> msgspec.Raw | None:
-        read = self._chained_request if _is_chained(row) else super()._request_body
-        return self._counted(row["request"], partial(read, row))
+        return self._chained_request(row) if _is_chained(row) else request_body(row, self._contents)
 
     def _response_body(self, row: Values) -> msgspec.Raw | None:
-        read = self._earlier_response if _is_chained(row) else super()._response_body
-        return self._counted(row["output"], partial(read, row))
+        if not _is_chained(row):
+            return response_body(row, self._contents)
+        return None if row["output"] is None else msgspec.Raw(self._value("id", row["output"]))
+
+    def _contents(self, ids: Sequence[tuple[int, int]]) -> dict[int, tuple[bytes, bytes]]:
+        sql = "SELECT id, hash, role, text, data FROM contents WHERE id BETWEEN ? AND ?"
+        rows = (row for ends in ids for row in self._connection.execute(sql, ends))
+        return {row["id"]: (row["hash"], _checked(row)) for row in rows}
 
     def _chained_request(self, row: Values) -> msgspec.Raw | None:
         if row["request"] is None:
             return None
         skeleton = self._value("id", row["request"])
         return msgspec.Raw(bodies.join(skeleton, self._chain(row["ctx"]), partial(self._value, "hash")))
-
-    def _earlier_response(self, row: Values) -> msgspec.Raw | None:
-        return None if row["output"] is None else msgspec.Raw(self._value("id", row["output"]))
 
     def _chain(self, node: object) -> list[bytes]:
         """Return the messages of a history, the last of which is a node. Raises KeyError if one does not exist."""
@@ -116,7 +116,7 @@ class AnyFile(WritersReader):
         row = self._connection.execute(sql, (key,)).fetchone()
         if row is None:
             raise KeyError(key)
-        return self._json_of(row)
+        return _checked(row)
 
     def _counted(self, reference: object, read: Callable[[], msgspec.Raw | None]) -> msgspec.Raw | None:
         body = _readable(read)
@@ -126,6 +126,14 @@ class AnyFile(WritersReader):
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+
+def _checked(row: Values) -> bytes:
+    """Return the JSON of a content. Raises ValueError where it is not that of its hash."""
+    json = json_of(row, is_deflated=True)
+    if not is_hash_of(cast("bytes", row["hash"]), json):
+        raise ValueError("another content than its hash says")
+    return json
 
 
 def _is_chained(row: Values) -> bool:

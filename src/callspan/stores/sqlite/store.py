@@ -24,6 +24,7 @@ from callspan.safe_urls import error_text
 from callspan.spool.destination import Rejected
 from callspan.stores import bodies
 from callspan.stores.base import StoreError, check_layout, tried
+from callspan.stores.call_rows import exact_call
 from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.contents import (
     STORED_CALL,
@@ -38,9 +39,10 @@ from callspan.stores.contents import (
 )
 from callspan.stores.erased import is_erased
 from callspan.stores.payloads import cells_of, prepared
+from callspan.stores.reader import Reader
 from callspan.stores.rows import Cell, add_version, merged_row, on_conflict
+from callspan.stores.sqlite.database import SQLiteDatabase
 from callspan.stores.sqlite.file import Inode, explaining, forbid, log_of, open_as_it_is, open_for_writing
-from callspan.stores.sqlite.reader import WritersReader
 
 _LOST: Final = (
     "its -wal was deleted while this process wrote to it (does it have two copies of SQLite, or open the file itself?)"
@@ -151,7 +153,7 @@ class SQLiteStore:
             check_layout(str(self.path), version)
             connection.execute("BEGIN IMMEDIATE")
             self._merge(connection.cursor(), record)
-            found = WritersReader(self.path, connection).session(record_key(record)[1])
+            found = Reader(SQLiteDatabase(self.path, connection)).session(record_key(record)[1])
             connection.rollback()
         return tried(found=found is not None)
 
@@ -211,7 +213,7 @@ class SQLiteStore:
             self._known.pop(trimmed or "", None)
 
     def _read_call(self, cursor: sqlite3.Cursor, call_id: str) -> CallRecord | None:
-        return WritersReader(self.path, cursor.connection).exact_call(call_id)
+        return exact_call(SQLiteDatabase(self.path, cursor.connection), call_id)
 
     def _insert_call(self, cursor: sqlite3.Cursor, record: CallRecord, row_id: int | None) -> None:
         # A reader finds the next version by the id of the row, too.

@@ -1,0 +1,130 @@
+"""Call rows: makes records of rows; those of calls with their bodies, which are put together from contents."""
+
+# ruff: noqa: S608 - SQL text holds only constant column names and conditions; values are parameters
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import chain
+from typing import Final, TypeAlias, TypeVar, cast
+
+import msgspec
+
+from callspan.providers.registry import with_conversation
+from callspan.record.call import CallRecord
+from callspan.record.events import RECORD_TYPES, Record
+from callspan.stores import bodies
+from callspan.stores.base import Content, StoreError
+from callspan.stores.columns import CALLS, Table
+from callspan.stores.contents import ranges_in
+from callspan.stores.database import Database, Values, in_parts
+from callspan.stores.rows import converted, to_tree
+
+Contents: TypeAlias = Callable[[Sequence[tuple[int, int]]], Mapping[int, tuple[bytes, bytes]]]
+"""Returns the hash and the exact JSON of the contents in these ranges of ids, by id."""
+_R = TypeVar("_R", bound=Record)
+_RANGES_AT_ONCE: Final = 100
+_ENDS: Final = ("first", "last")
+
+
+def record_of(table: Table, row: Values, kind: type[_R]) -> _R:
+    """Return the record of a row, without bodies."""
+    return converted(to_tree(table, row), kind)
+
+
+def read_calls(database: Database, ids: Sequence[str], content: Content) -> Iterator[CallRecord]:
+    """Yield the calls of these ids, with these bodies, in this order; without those that the store does not have."""
+    for chosen, names in in_parts(ids, "call_id"):
+        rows = {row["call_id"]: row for row in database.rows(f"SELECT * FROM calls WHERE {chosen}", names)}
+        yield from (call_of(database, rows[one], content) for one in names.values() if one in rows)
+
+
+def exact_call(database: Database, call_id: str) -> CallRecord | None:
+    """Return the call of this whole id; None if there is none."""
+    return next(read_calls(database, [call_id], "all"), None)
+
+
+def keyed_records(database: Database, table: Table, sql: str, values: Values) -> Iterator[tuple[str, Record | None]]:
+    """Yield the key and record of rows, None for a damaged one; a call has its bodies, if these can be read."""
+    for row in database.rows(sql, values):
+        yield str(row[table.key]), _undamaged(database, table, row)
+
+
+def _undamaged(database: Database, table: Table, row: Values) -> Record | None:
+    levels: tuple[Content, ...] = ("all", "none")
+    for content in levels:
+        with suppress(StoreError, *bodies.DAMAGE):
+            if table is CALLS:
+                return call_of(database, row, content)
+            return record_of(table, row, RECORD_TYPES[table.kind])
+    return None
+
+
+def call_of(database: Database, row: Values, content: Content = "all") -> CallRecord:
+    """Return the call of a row, with these bodies and its conversation. Raises StoreError where it is damaged."""
+    contents = partial(contents_of, database)
+    try:
+        record = record_of(CALLS, row, CallRecord)
+        if content == "none":
+            return record
+        return with_bodies(
+            record,
+            request_body(row, contents) if content == "all" else None,
+            None if record.response is None else response_body(row, contents),
+        )
+    except bodies.DAMAGE as error:
+        raise StoreError(f"{database.name}: call {row['call_id']} is damaged; {database.remedy}") from error
+
+
+def with_bodies(record: CallRecord, request: msgspec.Raw | None, response: msgspec.Raw | None) -> CallRecord:
+    """Return a call with its bodies, where they are known, and its conversation."""
+    if request is not None:
+        record = msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, body=request))
+    if response is not None and record.response is not None:
+        record = msgspec.structs.replace(record, response=msgspec.structs.replace(record.response, body=response))
+    return with_conversation(record)
+
+
+def request_body(row: Values, contents: Contents) -> msgspec.Raw | None:
+    """Return the body; None if there is none, or if a part was deleted in between."""
+    if row["request"] is None:
+        return None
+    try:
+        ranges, request, output = ranges_in(row["contents"]), cast("int", row["request"]), row["output"]
+        found = contents([(request, request), *((first, last) for _, first, last in ranges)])
+        sent = [range(first, last + 1) for at, first, last in ranges if at >= 0 and first != output]
+        history = [found[one][1] for one in chain.from_iterable(sent)]
+        return msgspec.Raw(bodies.join(found[request][1], history, dict(found.values()).__getitem__))
+    except KeyError:
+        return None
+
+
+def response_body(row: Values, contents: Contents) -> msgspec.Raw | None:
+    """Return the body; None if there is none, or if it was deleted in between."""
+    output = cast("int | None", row["output"])
+    if output is None:
+        return None
+    found = contents([(output, output)])
+    return msgspec.Raw(found[output][1]) if output in found else None
+
+
+def contents_of(database: Database, ids: Sequence[tuple[int, int]]) -> dict[int, tuple[bytes, bytes]]:
+    """Return the hash and the exact JSON of the contents in these ranges of ids, by id."""
+    found: dict[int, tuple[bytes, bytes]] = {}
+    for start in range(0, len(ids), _RANGES_AT_ONCE):
+        some = [*enumerate(ids[start : start + _RANGES_AT_ONCE])]
+        where = " OR ".join(f"id BETWEEN :first{number} AND :last{number}" for number, _ in some)
+        names = {f"{name}{number}": one for number, pair in some for name, one in zip(_ENDS, pair, strict=True)}
+        for row in database.rows(f"SELECT id, hash, role, text, data FROM contents WHERE {where}", names):
+            json = json_of(row, is_deflated=database.dialect.is_deflated)
+            found[cast("int", row["id"])] = bytes(cast("bytes", row["hash"])), json
+    return found
+
+
+def json_of(row: Values, *, is_deflated: bool) -> bytes:
+    """Return the exact JSON of a row of `contents`."""
+    data = cast("bytes | None", row["data"])
+    left = bodies.inflated(data) if is_deflated else data
+    return bodies.from_row(cast("str | None", row["role"]), cast("str | None", row["text"]), left)

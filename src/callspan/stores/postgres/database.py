@@ -1,0 +1,124 @@
+"""Database in Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+from psycopg.rows import dict_row
+
+from callspan.safe_urls import safe_name
+from callspan.stores.database import NO_VALUES, Dialect, Values
+from callspan.stores.postgres.connection import REMOVAL_LOCK, explaining, open_tables, parameters, to_query
+
+_NO_WRITER: Final = f"SELECT pg_advisory_xact_lock({REMOVAL_LOCK})"
+"""Waits for the writers, who take the same lock shared before anything else, and for other removals."""
+_DAY: Final = "to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
+_HOUR: Final = _DAY.replace("DD'", 'DD"T"HH24:00Z\'')
+POSTGRES: Final = Dialect(
+    day=_DAY,
+    hour=_HOUR,
+    minute=_HOUR.replace(":00Z", ":MIZ"),
+    cost="""coalesce(c.cost_picousd,
+      CAST(floor(CASE WHEN c.cost_usd > 9e6 THEN 9e18 ELSE nullif(c.cost_usd, 'NaN') * 1e12 END) AS bigint))""",
+    array="json_agg({values})",
+    # As Python's `casefold`, whatever the collation of the database.
+    contains="""position({part} in
+      replace(replace(lower({text} COLLATE "und-x-icu"), 'ß', 'ss'),
+        '\N{GREEK SMALL LETTER FINAL SIGMA}', '\N{GREEK SMALL LETTER SIGMA}')) > 0""",
+    # A list, because `OR` with a subquery uses no index.
+    in_sessions="c.session_id = ANY(ARRAY(SELECT s.session_id FROM sessions s WHERE {condition}))",
+    ids="array_agg(t.id)",
+    refers="""EXISTS (SELECT FROM jsonb_array_elements(k.contents) r, unnest(h.ids) i
+      WHERE i BETWEEN (r ->> 1)::bigint AND (r ->> 2)::bigint)""",
+    is_deflated=False,
+    at="nullif(({json} -> {path}::text)::text, 'null')",
+    step="::text -> ",
+    first="coalesce({values})::json",
+    label="CASE json_typeof(@) WHEN 'object' THEN NULL ELSE @ #>> ARRAY[]::text[] END",
+    has="""CASE json_typeof(@) WHEN 'object' THEN false
+  WHEN 'array' THEN EXISTS (SELECT 1 FROM json_array_elements(@) e WHERE e #>> ARRAY[]::text[] = {value})
+  ELSE @ #>> ARRAY[]::text[] = {value} END""",
+    end="right(@, 4)",
+    by_end=frozenset({"timestep_id", "workflow_id"}),
+)
+
+
+class PostgresDatabase:
+    """The `Database` of a server, over a connection of `callspan.stores.postgres.connection`."""
+
+    dialect = POSTGRES
+
+    remedy = "restore it from a backup"
+
+    def __init__(self, name: str, connection: psycopg.Connection) -> None:
+        """The connection is closed with this."""
+        self.name, self._connection = name, connection
+
+    @classmethod
+    def open(cls, url: str, *, writes: bool = False, wait_s: float | None = None) -> PostgresDatabase:
+        """Connect. `wait_s`: how long that and each query may take.
+
+        Raises StoreError for a database without callspan's tables, else psycopg.Error.
+        """
+        name = safe_name(url)
+        connection = open_tables(url, name, wait_s)
+        if writes:
+            # After waiting for a writer its rows must be visible.
+            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        else:
+            connection.read_only = True
+        # Compiling takes longer than these queries.
+        connection.execute("SET jit = off")
+        return cls(name, connection)
+
+    def rows(self, sql: str, values: Values = NO_VALUES) -> Iterator[Values]:
+        """Yield the rows of a query."""
+        with explaining(self.name, self._connection), self._connection.cursor(row_factory=dict_row) as cursor:
+            yield from cursor.execute(to_query(sql), parameters(values))
+
+    def tuples(self, sql: str, values: Values = NO_VALUES) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query as plain tuples."""
+        with explaining(self.name, self._connection), self._connection.cursor() as cursor:
+            yield from cursor.execute(to_query(sql), parameters(values))
+
+    def run(self, sql: str, values: Values = NO_VALUES) -> int:
+        """Run a statement; return the number of rows that it changed."""
+        with explaining(self.name, self._connection):
+            return self._connection.execute(to_query(sql), parameters(values)).rowcount
+
+    def many(self, sql: str, rows: Iterable[Values]) -> None:
+        """Run a statement for each of these values."""
+        with explaining(self.name, self._connection), self._connection.cursor() as cursor:
+            cursor.executemany(to_query(sql), [parameters(row) or {} for row in rows])
+
+    @contextmanager
+    def transaction(self, *, alone: bool = False) -> Iterator[None]:
+        """Commit the block's writes, or roll them back. `alone`: those who deliver wait meanwhile."""
+        with self._connection.transaction():
+            if alone:
+                self.run(_NO_WRITER)
+            yield
+
+    def try_lock(self, name: str) -> bool:
+        """Take an advisory lock until the connection is closed; return False if another process has it."""
+        sql = "SELECT pg_try_advisory_lock(hashtextextended(:name, 0))"
+        return bool(next(self.tuples(sql, {"name": name}))[0])
+
+    def version(self) -> str:
+        """Return a text that differs when something was written since, also elsewhere on the server."""
+        return str(next(self.tuples("SELECT CAST(txid_current_snapshot() AS text)"))[0])
+
+    def interrupt(self) -> None:
+        """Stop the query that runs, from any thread; it raises psycopg.errors.QueryCanceled."""
+        self._connection.cancel()
+
+    def finish(self, *, vacuum: bool = False) -> None:
+        """Do nothing: the server gives the space back."""
+        del vacuum
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()

@@ -1,0 +1,369 @@
+"""Reader: the query side of a store. Read-only; safe while others write."""
+
+# ruff: noqa: S608 - SQL text holds only constant column names and conditions; values are parameters
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain, count, groupby, islice, repeat
+from operator import itemgetter
+from typing import Final, Literal, NamedTuple
+
+from callspan.record.call import CallRecord
+from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord, start_id
+from callspan.stores import aggregates, filters, rewards, session_summaries
+from callspan.stores.base import (
+    MOST_CALLS,
+    CallFilter,
+    CallIds,
+    Event,
+    History,
+    Run,
+    SessionFilter,
+    SessionSummary,
+    Stored,
+    StoredKind,
+    Summary,
+    Times,
+)
+from callspan.stores.call_rows import call_of, read_calls, record_of
+from callspan.stores.columns import EVENTS, MESSAGES, REWARDS, TABLES, TIMESTEPS, Table
+from callspan.stores.database import Database, Values, in_parts, one_of
+from callspan.stores.erased import digest_of_id
+from callspan.stores.history import follow
+from callspan.stores.session_source import session_source
+from callspan.stores.sums import MODEL, checked_groupings, summed
+
+_EVERY: Final = CallFilter()
+_BETWEEN: Final = {"since_ns": "s.start_ns >= :since_ns", "until_ns": "s.start_ns < :until_ns"}
+_READ_AT_ONCE: Final = 500
+"""Calls that are read together."""
+_IDS_AT_ONCE: Final = 20_000
+_SESSIONS_AT_ONCE: Final = 200
+_STEP_ORDER: Final = "coalesce(start_ns, 0), timestep_id"
+_ANNOUNCED: Final = f"coalesce(event_type, '') IN ({', '.join(map(repr, sorted(aggregates.ANNOUNCED)))})"
+_TYPES: Final[Mapping[StoredKind, type[CallRecord | EventRecord | SessionRecord | TimestepRecord]]] = {
+    "session": SessionRecord,
+    "timestep": TimestepRecord,
+    "call": CallRecord,
+    "event": EventRecord,
+}
+_KNOWN_BY: Final = (*rewards.CALL_IDS[1:], "trace_id")
+"""Columns with ids that find a call."""
+
+
+class _Query(NamedTuple):
+    """A query for ids in an order: of keys that no two rows have in common and that are never NULL."""
+
+    key: str
+    source: str
+    where: str
+    order: tuple[str, ...]
+    descending: bool = True
+
+    def sql(self, after: Mapping[str, str]) -> str:
+        """Return the SQL for the ids and keys behind the row whose keys are these parameters; all if there are none."""
+        names, keys = ", ".join(f":{name}" for name in after), ", ".join(self.order)
+        where = f"{self.where} AND ({keys}) {'<' if self.descending else '>'} ({names})" if after else self.where
+        direction = "DESC" if self.descending else "ASC"
+        order = ", ".join(f"{key} {direction}" for key in self.order)
+        return f"SELECT {self.key}, {keys} FROM {self.source} WHERE {where} ORDER BY {order}"
+
+
+class Reader:
+    """Reads a SQLite file or a Postgres database. Ids may be given by a unique prefix. Close it after use."""
+
+    def __init__(self, database: Database) -> None:
+        """The database is closed with this."""
+        self._database = database
+
+    @property
+    def name(self) -> str:
+        """The store's URL without its password."""
+        return self._database.name
+
+    def version(self) -> str:
+        """Return a text that differs when something was written since. Raises StoreError where the store is gone."""
+        return self._database.version()
+
+    def interrupt(self) -> None:
+        """Stop the query that runs, from any thread; it then raises an error of its driver."""
+        self._database.interrupt()
+
+    def close(self) -> None:
+        """Close the store."""
+        self._database.close()
+
+    def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
+        """Yield calls with their conversations, see `CallFilter.content`; only some of them are in memory at a time."""
+        where, values = self._where(which)
+        order = filters.order_of(which.sort, self._database.dialect.cost)
+        query = _Query("c.call_id", "calls c", where, order, descending=which.newest_first)
+        ids = self._in_pages(query, values, which.limit, which.offset)
+        while some := list(islice(ids, _READ_AT_ONCE)):
+            yield from read_calls(self._database, some, which.content)
+
+    def call(self, call_id: str) -> CallRecord | None:
+        """Return one call by its id or a unique prefix of it; None if there is none.
+
+        Also accepts its span id, the provider's response id or request id, or its trace id (the first call of several).
+        """
+        if not call_id:
+            return None
+        row = self._by_prefix("calls", "call_id", call_id)
+        for column in _KNOWN_BY:
+            if row is None:
+                sql = f"SELECT * FROM calls WHERE {column} = :id ORDER BY start_ns, call_id LIMIT 1"
+                row = next(self._database.rows(sql, {"id": call_id}), None)
+        return None if row is None else call_of(self._database, row)
+
+    def history(self, call: CallRecord, *, limit: int = MOST_CALLS) -> History:
+        """Return the recorded calls before one that continues a response or a conversation, at most `limit`.
+
+        `callspan.stores.history.whole_conversation` joins their messages.
+        """
+        return follow(self, call, limit)
+
+    def count_calls(self, which: CallFilter = _EVERY) -> int:
+        """Return how many calls `calls` would yield without its limit."""
+        where, values = self._where(which)
+        return int(next(self._database.tuples(f"SELECT count(*) FROM calls c WHERE {where}", values))[0])
+
+    def ids(self, which: CallFilter = _EVERY) -> Iterator[CallIds]:
+        """Yield the ids of the calls, in any order, that `calls` would yield without its limit."""
+        where, values = self._where(which)
+        sql = f"SELECT c.call_id, c.session_id FROM calls c WHERE {where}"
+        yield from map(CallIds._make, self._database.tuples(sql, values))
+
+    def ids_in(self, session_ids: Collection[str]) -> Iterator[CallIds]:
+        """Yield the ids of the calls of these sessions, in any order."""
+        for chosen, names in in_parts([*session_ids]):
+            sql = f"SELECT call_id, session_id FROM calls WHERE {chosen}"
+            yield from map(CallIds._make, self._database.tuples(sql, names))
+
+    def calls_named(self, ids: Collection[str]) -> Mapping[str, str]:
+        """Return the id of the call that each of these ids names: its own, its span's, its response's or its request's.
+
+        Of several calls with an id the first that began.
+        """
+        return rewards.calls_named(self._database, ids)
+
+    def sessions(
+        self,
+        *,
+        since_ns: int | None = None,
+        limit: int | None = None,
+        which: SessionFilter = _EVERY,
+        after: Sequence[int | str] | None = None,
+    ) -> Iterator[SessionSummary]:
+        """Yield sessions, newest first unless sorted. Those known only from their calls match no filter of labels.
+
+        Of a `CallFilter`, see there: sessions with such a call. `after` is the place of the last one before this page,
+        see `callspan.stores.session_source.place_of`; None: from the first on.
+        """
+        dialect = self._database.dialect
+        chosen = filters.session_condition(which, dialect)
+        named = "1 = 1" if chosen is None else dialect.in_sessions.format(condition=chosen)
+        source = session_source(which, chosen or "1 = 1", named, dialect.cost, self._with_calls(which))
+        values = self._parameters(which) | ({} if since_ns is None else {"since_ns": since_ns})
+        where = source.where if "since_ns" not in values else f"{source.where} AND at >= :since_ns"
+        ids = self._in_pages(_Query("session_id", source.sql, where, source.order), values, limit, after=after)
+        while some := list(islice(ids, _SESSIONS_AT_ONCE)):
+            yield from session_summaries.session_summaries(self._database, some)
+
+    def _with_calls(self, which: SessionFilter) -> Iterator[str]:
+        """Yield the conditions on sessions `found` that are about their calls, their id and their start."""
+        if not isinstance(which, CallFilter):
+            return
+        if which.session_id is not None:
+            yield "session_id = :session_id"
+        if which.until_ns is not None:
+            yield "at > 0 AND at < :until_ns"
+        of_sessions = "session_id {} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {})"
+        dialect = self._database.dialect
+        if which.errors is False:
+            yield of_sessions.format("NOT IN", filters.call_condition(CallFilter(errors=True), dialect))
+        if (of_calls := filters.of_calls(which)) is not None:
+            yield of_sessions.format("IN", filters.call_condition(of_calls, dialect))
+
+    def session(self, session_id: str) -> SessionSummary | None:
+        """Return one session by its id or a unique prefix; None if there is none."""
+        if not session_id:
+            return None
+        row = self._by_prefix("sessions", "session_id", session_id)
+        if row is None:
+            row = self._by_prefix("(SELECT DISTINCT session_id FROM calls) found", "session_id", session_id)
+        if row is None:
+            return None
+        return next(session_summaries.session_summaries(self._database, [str(row["session_id"])]))
+
+    def session_ids(self, which: CallFilter = _EVERY) -> Iterator[str]:
+        """Yield the ids of the recorded sessions that have these labels and began between these times, in any order."""
+        conditions = [text for name, text in _BETWEEN.items() if getattr(which, name) is not None]
+        labels = filters.session_condition(which, self._database.dialect)
+        where = " AND ".join([*conditions, *([] if labels is None else [labels])]) or "1 = 1"
+        sql = f"SELECT s.session_id FROM sessions s WHERE {where}"
+        yield from (row[0] for row in self._database.tuples(sql, self._parameters(which)))
+
+    def first_words(self, session_ids: Sequence[str]) -> Mapping[str, str]:
+        """Return the first words of each of these sessions, on one line, where they are kept.
+
+        It is the first message of type `question`, else the first text of a user in the first call.
+        """
+        return session_summaries.first_words(self._database, session_ids)
+
+    def courses(self, session_ids: Sequence[str]) -> Mapping[str, Sequence[Run]]:
+        """Return when the calls and tools of each of these sessions ran, in order; for sessions with few of them."""
+        return session_summaries.courses(self._database, session_ids)
+
+    def reward_curves(self, session_ids: Sequence[str]) -> Mapping[str, Sequence[tuple[int, float]]]:
+        """Return the reward so far (objective `reward`) after each that was given, by session, with its time."""
+        found: dict[str, Sequence[tuple[int, float]]] = {}
+        for chosen, names in in_parts(session_ids):
+            found |= rewards.reward_curve(self._database, chosen, names)
+        return found
+
+    def timestep(self, timestep_id: str) -> TimestepRecord | None:
+        """Return one timestep by its id or the application's own id (the first of several); else None."""
+        sql = "SELECT * FROM timesteps WHERE timestep_id = :id OR user_step_id = :id ORDER BY start_ns LIMIT 1"
+        row = next(self._database.rows(sql, {"id": timestep_id}), None)
+        return None if row is None else record_of(TIMESTEPS, row, TimestepRecord)
+
+    def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
+        """Yield the timesteps of a session by their start, then id: that of position 0 first."""
+        nested = "SELECT timestep_id, parent_timestep_id FROM timesteps WHERE session_id = :id"
+        nested += " AND parent_timestep_id IS NOT NULL"
+        parents = dict(self._database.tuples(nested, {"id": session_id}))
+        sums = rewards.sums_by_step(self._database, session_id, parents)
+        sql = f"SELECT * FROM timesteps WHERE session_id = :id ORDER BY {_STEP_ORDER}"
+        for row in self._database.rows(sql, {"id": session_id}):
+            yield aggregates.with_rewards(record_of(TIMESTEPS, row, TimestepRecord), sums)
+
+    def step_positions(self, session_ids: Sequence[str]) -> Mapping[str, int]:
+        """Return the position of each timestep of these sessions, by the timestep's id.
+
+        It is the place among all timesteps of its session, by start, then id, from 0. `index` is that of its process.
+        """
+        found: dict[str, int] = {}
+        for chosen, names in in_parts(session_ids):
+            sql = f"SELECT session_id, timestep_id FROM timesteps WHERE {chosen} ORDER BY session_id, {_STEP_ORDER}"
+            for _, steps in groupby(self._database.tuples(sql, names), itemgetter(0)):
+                found.update(zip((step_id for _, step_id in steps), count(), strict=False))
+        return found
+
+    def events(self, session_id: str | None, *, since_ns: int | None = None) -> Iterator[Event]:
+        """Yield events, messages and rewards of a session in the order they happened, without holding them.
+
+        None: those outside of sessions. `since_ns`: only from this time on, Unix nanoseconds.
+        """
+        chosen, names = "session_id IS NULL", dict[str, object]()
+        if session_id is not None:
+            chosen, names = "session_id = :id", {"id": session_id}
+        ended = self._database.tuples(f"SELECT event_id FROM events WHERE {chosen} AND {_ANNOUNCED}", names)
+        announced = {start_id(event_id) for (event_id,) in ended}
+        given = [] if session_id is None else rewards.given_by_id(self._database, chosen, names)
+        if since_ns is not None:
+            chosen, names = f"{chosen} AND time_ns >= :since", names | {"since": since_ns}
+            given = [one for one in given if one.time_ns >= since_ns]
+        streams: tuple[Iterator[Event], ...] = (
+            (record_of(EVENTS, row, EventRecord) for row in self._children(EVENTS, chosen, names)),
+            (record_of(MESSAGES, row, MessageRecord) for row in self._children(MESSAGES, chosen, names)),
+            (record_of(REWARDS, row, RewardRecord) for row in self._children(REWARDS, chosen, names)),
+            iter(sorted(given, key=aggregates.event_order)),
+        )
+        for record in heapq.merge(*streams, key=aggregates.event_order):
+            if not isinstance(record, EventRecord) or record.event_id not in announced:
+                yield record
+
+    def _children(self, table: Table, chosen: str, names: Values) -> Iterator[Values]:
+        order = "time_ns, coalesce(sequence, 0)" if "sequence" in table.names else "time_ns"
+        return self._database.rows(f"SELECT * FROM {table.name} WHERE {chosen} ORDER BY {order}, {table.key}", names)
+
+    def rewards(self, call: CallRecord | None = None, *, unjoined: bool = False) -> Iterator[RewardRecord]:
+        """Yield rewards and feedback, newest first.
+
+        `call`: only those of this call, by its id, its span's, or the provider's of its response or request.
+        `unjoined`: only those of a call, session, timestep or event that the store does not have.
+        """
+        conditions, names = [rewards.UNJOINED] if unjoined else [], dict[str, object]()
+        if call is not None:
+            ids = (call.call_id, call.response.id if call.response else None, call.request_id, call.span_id)
+            known = [one for one in ids if one]
+            first = self.calls_named(known)
+            of_call, names = one_of([one for one in known if first.get(one, call.call_id) == call.call_id], "call_id")
+            conditions.append(of_call)
+        where = " AND ".join(f"({one})" for one in conditions) or "1 = 1"
+        sql = f"SELECT * FROM rewards WHERE {where} ORDER BY coalesce(time_ns, 0) DESC, reward_id DESC"
+        return (record_of(REWARDS, row, RewardRecord) for row in self._database.rows(sql, names))
+
+    def summary(
+        self, by: str | Sequence[str], which: CallFilter = _EVERY, *, latencies: bool = True
+    ) -> Iterator[Summary]:
+        """Yield sums over calls, largest number of calls first. Percentiles are the slowest part and optional.
+
+        `by` is a `Grouping` or `meta:KEY`, or several of them. Raises ValueError for anything else.
+        """
+        where, values = self._where(which)
+        yield from (one for one, _ in summed(self._database, checked_groupings(by), where, values, latencies=latencies))
+
+    def times(self, which: CallFilter = _EVERY) -> Iterator[Times]:
+        """Yield the times of the calls that succeeded, in any order."""
+        where, values = self._where(which)
+        sql = f"SELECT {MODEL}, c.duration_ns, c.ttft_ns FROM calls c WHERE {where} AND c.outcome = 'success'"
+        yield from map(Times._make, self._database.tuples(sql, values))
+
+    def stored(self, kind: StoredKind, ids: Sequence[str]) -> Iterator[Stored]:
+        """Yield the records of a kind with one of these whole ids, in any order."""
+        table = TABLES[kind]
+        for chosen, names in in_parts(ids, table.key):
+            for row in self._database.rows(f"SELECT * FROM {table.name} WHERE {chosen}", names):
+                has_answer = kind == "call" and row["output"] is not None
+                yield Stored(record_of(table, row, _TYPES[kind]), has_answer)
+
+    def is_erased(self, kind: Literal["session", "call"], ident: str) -> bool:
+        """Return whether the store remembers that the session or call of this whole id was erased."""
+        sql = "SELECT 1 FROM erased WHERE id = :id"
+        return next(self._database.tuples(sql, {"id": digest_of_id(kind, ident)}), None) is not None
+
+    def _where(self, which: CallFilter) -> tuple[str, dict[str, object]]:
+        """Return the condition on calls `c`, and its parameters."""
+        return filters.call_condition(which, self._database.dialect), self._parameters(which)
+
+    def _parameters(self, which: SessionFilter) -> dict[str, object]:
+        values = filters.parameters(which)
+        if which.session_outcome in filters.UNENDED:
+            running = self._database.tuples(filters.PROCESSES, {"host": values["host"]})
+            return filters.parameters(which, [pid for host, pid in running if aggregates.is_gone(host, pid)])
+        return values
+
+    def _in_pages(
+        self,
+        query: _Query,
+        values: Values,
+        limit: int | None,
+        offset: int = 0,
+        after: Sequence[int | str] | None = None,
+    ) -> Iterator[str]:
+        """Yield the ids of a query's rows in order, `after` the row with these keys.
+
+        Each page begins where the one before it ended: drivers of servers hold all rows of a result.
+        """
+        names = {f"last{number}": key for number, key in enumerate(query.order)}
+        last: dict[str, object] = {} if after is None else dict(zip(names, after, strict=True))
+        # What is limited needs no first page that comes soon.
+        for size in chain((_READ_AT_ONCE if limit is None else _IDS_AT_ONCE,), repeat(_IDS_AT_ONCE)):
+            number = size if limit is None else min(size, limit)
+            sql = f"{query.sql(names if last else {})} LIMIT {number} OFFSET {offset}"
+            found = list(self._database.tuples(sql, {**values, **last}))
+            yield from (row[0] for row in found)
+            limit, offset = None if limit is None else limit - len(found), 0
+            if len(found) < number or limit == 0:
+                return
+            last = dict(zip(names, found[-1][1:], strict=True))
+
+    def _by_prefix(self, table: str, key: str, prefix: str) -> Values | None:
+        sql = f"SELECT * FROM {table} WHERE {key} >= :low AND {key} < :high ORDER BY {key} LIMIT 2"
+        found = list(self._database.rows(sql, {"low": prefix, "high": prefix[:-1] + chr(ord(prefix[-1]) + 1)}))
+        exact = [row for row in found if row[key] == prefix]
+        return (exact or found)[0] if exact or len(found) == 1 else None

@@ -1,0 +1,170 @@
+"""Session summaries: reads what lists show of sessions: their sums, first words, and when what ran."""
+
+# ruff: noqa: S608 - SQL text holds only constant column names and conditions; values are parameters
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, cast
+
+import msgspec
+
+from callspan.formatting import shown
+from callspan.record.call import CallRecord
+from callspan.record.events import SessionRecord, start_id
+from callspan.stores import aggregates, rewards
+from callspan.stores.aggregates import Extent
+from callspan.stores.base import CallError, Run, SessionSummary, Summary
+from callspan.stores.call_rows import read_calls, record_of
+from callspan.stores.columns import SESSIONS
+from callspan.stores.database import Database, Values, in_parts
+from callspan.stores.filters import FAILED
+from callspan.stores.sums import MODEL, summed
+
+_MOST_RUNS: Final = 256
+"""A session with more calls and tools has no course."""
+_WORDS: Final = 160
+"""Characters of the first words."""
+_QUESTION: Final = "question"
+_FIRST: Final = """
+SELECT c.call_id, c.session_id FROM calls c WHERE (c.session_id, c.start_ns) IN (
+  SELECT session_id, min(start_ns) FROM calls WHERE {chosen} GROUP BY session_id) ORDER BY c.call_id
+"""
+_RUNS: Final = """
+SELECT * FROM (
+SELECT c.session_id AS of_session, 'call' AS kind, c.start_ns AS began, c.duration_ns AS lasted,
+    c.ttft_ns, c.outcome, c.retries FROM calls c WHERE c.{chosen}
+UNION ALL SELECT e.session_id, 'tool', e.time_ns, e.duration_ns, NULL,
+    CASE WHEN e.error IS NULL THEN NULL ELSE 'error' END, NULL
+  FROM events e WHERE e.{chosen} AND coalesce(e.event_type, '') = 'tool') runs ORDER BY began, lasted
+"""
+_COUNT: Final = "SELECT session_id, count(*) FROM {table} WHERE {chosen} GROUP BY session_id"
+_ERRORS: Final = f"""
+SELECT c.session_id, c.call_id, c.error_kind, c.http_status FROM calls c
+ WHERE c.{{chosen}} AND {FAILED} ORDER BY c.start_ns, c.call_id
+"""
+_EXTENTS: Final = f"""
+SELECT 'timesteps', session_id, count(*), max(coalesce(end_ns, start_ns)) FROM timesteps WHERE {{chosen}} GROUP BY 2
+UNION ALL SELECT 'messages', session_id, count(*), max(time_ns) FROM messages WHERE {{chosen}} GROUP BY 2
+UNION ALL SELECT 'events', session_id, count(*), max(time_ns) FROM events WHERE {{chosen}}
+ AND NOT (event_id IN (SELECT event_id || '{start_id("")}' FROM events
+  WHERE {{chosen}} AND coalesce(event_type, '') IN ('tool', 'agent'))) GROUP BY 2
+"""
+"""The number and last time of what is in sessions, without the start events of runs whose end is stored too."""
+_IN_RANGE: Final = "{start} BETWEEN 0 AND 4611686018427387904 AND {lasted} BETWEEN 0 AND 4611686018427387902"
+"""Up to the year 2116: no sum of these overflows."""
+_ACTIVE: Final = f"""
+SELECT session_id, CAST(sum(CASE WHEN before IS NULL OR before < began THEN ended - began
+    WHEN before < ended THEN ended - before ELSE 0 END) AS bigint) AS active
+FROM (SELECT session_id, began, ended,
+    max(ended) OVER (PARTITION BY session_id ORDER BY began, ended
+      ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+  FROM (SELECT c.session_id AS session_id, c.start_ns AS began, c.start_ns + c.duration_ns AS ended FROM calls c
+      WHERE c.{{chosen}} AND {_IN_RANGE.format(start="c.start_ns", lasted="c.duration_ns")}
+    UNION ALL SELECT e.session_id, e.time_ns, e.time_ns + e.duration_ns FROM events e
+      WHERE e.{{chosen}} AND coalesce(e.event_type, '') = 'tool'
+        AND {_IN_RANGE.format(start="e.time_ns", lasted="e.duration_ns")}) runs) behind
+GROUP BY session_id
+"""
+"""The time in which a call or a tool of a session ran: each adds what is behind the latest end before it."""
+
+
+def session_summaries(database: Database, ids: Sequence[str]) -> Iterator[SessionSummary]:
+    """Yield the summaries of these sessions, with a fixed number of queries for some of them."""
+    for chosen, names in in_parts(ids):
+        yield from _summarized(database, [str(one) for one in names.values()], chosen, names)
+
+
+def _summarized(database: Database, ids: Sequence[str], chosen: str, names: Values) -> Iterator[SessionSummary]:
+    models = f"{database.dialect.array.format(values=f'DISTINCT {MODEL}')} AS models"
+    sums = {
+        one.key: (one, cast("str", row["models"]))
+        for one, row in summed(database, ["session"], f"c.{chosen}", names, more=[models])
+    }
+    rows = {row["session_id"]: row for row in database.rows(f"SELECT * FROM sessions WHERE {chosen}", names)}
+    extents = {
+        (table, session_id): Extent(number, last_ns)
+        for table, session_id, number, last_ns in database.tuples(_EXTENTS.format(chosen=chosen), names)
+    }
+    records = rewards.given(database, chosen, names)
+    sums_of_rewards = rewards.sums_by_session(database, chosen, names, records)
+    active = dict(database.tuples(_ACTIVE.format(chosen=chosen), names))
+    errors = _first_errors(database, [one for one in ids if one in sums and sums[one][0].errors])
+    for session_id in ids:
+        of_calls, of_models = sums.get(session_id, (None, "[]"))
+        happened = [extents.get((table, session_id), Extent()) for table in ("events", "messages")]
+        happened.append(aggregates.extent([record.time_ns for record in records[session_id]]))
+        yield aggregates.session_summary(
+            _session_record(session_id, rows.get(session_id), of_calls),
+            of_calls,
+            models=msgspec.json.decode(of_models, type=list[str | None]),
+            timesteps=extents.get(("timesteps", session_id), Extent()),
+            events=_together(happened),
+            rewards=sums_of_rewards[session_id],
+            active_ns=active.get(session_id),
+            first_error=errors.get(session_id),
+        )
+
+
+def _together(extents: Sequence[Extent]) -> Extent:
+    return Extent(sum(one.number for one in extents), aggregates.extent([one.last_ns for one in extents]).last_ns)
+
+
+def _session_record(session_id: str, row: Values | None, sums: Summary | None) -> SessionRecord:
+    if row is not None:
+        return record_of(SESSIONS, row, SessionRecord)
+    return SessionRecord(session_id=session_id, seen_ns=0, start_ns=None if sums is None else sums.first_ns)
+
+
+def _first_errors(database: Database, session_ids: Sequence[str]) -> dict[str, CallError]:
+    """Return why the first call of each of these sessions failed that did."""
+    found: dict[str, CallError] = {}
+    for chosen, names in in_parts(session_ids):
+        for session_id, *error in database.tuples(_ERRORS.format(chosen=chosen), names):
+            found.setdefault(session_id, CallError(*error))
+    return found
+
+
+def first_words(database: Database, session_ids: Sequence[str]) -> dict[str, str]:
+    """Return the first words of each of these sessions, see `Reader.first_words`."""
+    found: dict[str, str] = {}
+    for chosen, names in in_parts(session_ids):
+        query = f"SELECT session_id, content FROM messages WHERE {chosen} AND message_type = '{_QUESTION}'"
+        for session_id, content in database.tuples(f"{query} ORDER BY time_ns, message_id", names):
+            if content is not None:
+                found.setdefault(session_id, _text_of(content))
+        first: dict[str, str] = {}
+        for call_id, session_id in database.tuples(_FIRST.format(chosen=chosen), names):
+            first.setdefault(session_id, call_id)
+        rest = [call_id for session_id, call_id in first.items() if session_id not in found]
+        for call in read_calls(database, rest, "all"):
+            if call.place.session_id is not None:
+                found[call.place.session_id] = _question(call)
+    return {session_id: words for session_id, words in found.items() if words}
+
+
+def courses(database: Database, session_ids: Sequence[str]) -> Mapping[str, Sequence[Run]]:
+    """Return when the calls and tools of each of these sessions ran, see `Reader.courses`."""
+    found: dict[str, list[Run]] = defaultdict(list)
+    for chosen, names in in_parts(session_ids):
+        numbers: dict[str, int] = defaultdict(int)
+        for table in ("calls", "events"):
+            for session_id, number in database.tuples(_COUNT.format(table=table, chosen=chosen), names):
+                numbers[session_id] += number
+        for some, of_short in in_parts([one for one, number in numbers.items() if number <= _MOST_RUNS]):
+            for session_id, *run in database.tuples(_RUNS.format(chosen=some), of_short):
+                found[session_id].append(Run._make(run))
+    return found
+
+
+def _text_of(content: object) -> str:
+    """Return the text in a column of JSON, on one line."""
+    value = msgspec.json.decode(content) if isinstance(content, str) else content
+    return shown(value, _WORDS) if isinstance(value, str) else ""
+
+
+def _question(call: CallRecord) -> str:
+    """Return the first text of a user in the request of a call; "" if there is none."""
+    messages = call.conversation.input if call.conversation is not None else []
+    return next((shown(one.text, _WORDS) for one in messages if one.role == "user" and one.text), "")

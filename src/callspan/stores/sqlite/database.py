@@ -1,0 +1,182 @@
+"""Database in a SQLite file."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, cast
+
+import msgspec
+
+from callspan.file_lock import try_lock
+from callspan.forks import in_child
+from callspan.record.labels import label_of, labels
+from callspan.stores.base import StoreError, no_file
+from callspan.stores.database import NO_VALUES, Dialect, Values
+from callspan.stores.sqlite.file import BUSY_MS, explaining, forbid, open_for_reading, open_for_writing, remedy
+
+_CHUNK: Final = 500
+_INHERITED: Final = "it was open for reading when this process was forked, and SQLite has no locks in the child"
+_READERS_S: Final = 3.0
+"""How long to wait for readers, which keep the WAL from being emptied."""
+_AGAIN_S: Final = 0.005
+"""SQLite itself tries again so seldom that it misses the pauses of a writer that goes on all the time."""
+_HELD: Final = (
+    "{path}-wal still holds what was deleted: another process reads it; SQLite empties it when the last process closes"
+    " the file, or once that one has ended: sqlite3 {path} 'PRAGMA wal_checkpoint(TRUNCATE)'"
+)
+_HOUR: Final = "strftime('%Y-%m-%dT%H:00Z', c.start_ns / 1000000000, 'unixepoch')"
+SQLITE: Final = Dialect(
+    day="date(c.start_ns / 1000000000, 'unixepoch')",
+    hour=_HOUR,
+    minute=_HOUR.replace(":00Z", ":%MZ"),
+    cost="coalesce(c.cost_picousd, CAST(c.cost_usd * 1e12 AS integer))",
+    array="json_group_array({values})",
+    # LIKE, which ignores the case of ASCII only and refuses long patterns, passes over most texts without Python.
+    contains=r"""(({text} LIKE
+      '%' || replace(replace(replace(substr({part}, 1, 2000), '\', '\\'), '%', '\%'), '_', '\_') || '%' ESCAPE '\'
+      OR length({text}) <> length(CAST({text} AS BLOB))) AND callspan_contains({text}, {part}))""",
+    in_sessions="c.session_id IN (SELECT s.session_id FROM sessions s WHERE {condition})",
+    ids="json_group_array(t.id)",
+    refers="""EXISTS (SELECT 1 FROM json_each(k.contents) r, json_each(h.ids) i
+      WHERE i.value BETWEEN json_extract(r.value, '$[1]') AND json_extract(r.value, '$[2]'))""",
+    is_deflated=True,
+    # By functions that know the paths.
+    at="",
+    step="",
+    first="{json}, {key}",
+    label="callspan_label(@)",
+    has="callspan_has(@, {value})",
+    end="substr(@, -4)",
+    by_end=frozenset({"timestep_id", "workflow_id", "organization_id"}),
+)
+
+
+class SQLiteDatabase:
+    """The `Database` of a file, over a connection of `callspan.stores.sqlite.file`."""
+
+    dialect = SQLITE
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        """The connection is closed with this."""
+        self.name = f"sqlite:///{path}"
+        self.remedy = remedy(path)
+        self._path, self._connection = path, connection
+        self._inode = path.stat().st_ino
+        self._locks: list[int] = []
+        self._is_open = True
+        for name, arguments, function in _FUNCTIONS:
+            connection.create_function(name, arguments, function, deterministic=True)
+
+    @classmethod
+    def open(cls, path: Path, *, writes: bool = False, wait_s: float | None = None) -> SQLiteDatabase:
+        """Open a file; none is created. `wait_s`: how long to wait for the locks of others.
+
+        Raises StoreError for a missing file or one of another application, sqlite3.Error or OSError.
+        """
+        if not path.is_file():
+            raise no_file(path)
+        if writes:
+            return cls(path, open_for_writing(path))
+        found = cls(path, open_for_reading(path, BUSY_MS / 1000 if wait_s is None else wait_s))
+        in_child(found, _inherit)
+        return found
+
+    def rows(self, sql: str, values: Values = NO_VALUES) -> Iterator[Values]:
+        """Yield the rows of a query."""
+        cursor = self._connection.cursor()
+        cursor.row_factory = sqlite3.Row
+        with explaining(self._path):
+            cursor.execute(sql, cast("Mapping[str, Any]", values))
+            while chunk := cursor.fetchmany(_CHUNK):
+                yield from chunk
+
+    def tuples(self, sql: str, values: Values = NO_VALUES) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query as plain tuples."""
+        with explaining(self._path):
+            yield from self._connection.cursor().execute(sql, cast("Mapping[str, Any]", values))
+
+    def run(self, sql: str, values: Values = NO_VALUES) -> int:
+        """Run a statement; return the number of rows that it changed."""
+        with explaining(self._path):
+            return self._connection.execute(sql, cast("Mapping[str, Any]", values)).rowcount
+
+    def many(self, sql: str, rows: Iterable[Values]) -> None:
+        """Run a statement for each of these values."""
+        with explaining(self._path):
+            self._connection.executemany(sql, cast("Iterable[Mapping[str, Any]]", rows))
+
+    @contextmanager
+    def transaction(self, *, alone: bool = False) -> Iterator[None]:
+        """Commit the block's writes, or roll them back. Others that write wait meanwhile."""
+        del alone
+        self.run("BEGIN IMMEDIATE")
+        with self._connection:
+            yield
+
+    def try_lock(self, name: str) -> bool:
+        """Lock a file of this name beside the database until this is closed; return False if another process has it."""
+        lock = os.open(f"{self._path}.{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._locks.append(lock)
+        return try_lock(lock)
+
+    def version(self) -> str:
+        """Return a text that differs when something was written since. Raises StoreError where the file is another."""
+        if not self._path.exists():
+            raise no_file(self._path)
+        if self._path.stat().st_ino != self._inode:
+            raise StoreError(f"{self._path}: another file has taken its place")
+        return f"{self._inode} {next(self.tuples('PRAGMA data_version'))[0]}"
+
+    def interrupt(self) -> None:
+        """Stop the query that runs, from any thread; it raises sqlite3.OperationalError."""
+        self._connection.interrupt()
+
+    def finish(self, *, vacuum: bool = False) -> str | None:
+        """Move the WAL into the file and empty it, with `vacuum` after writing the file anew.
+
+        Return who hinders that, None if the WAL is empty.
+        """
+        if vacuum:
+            self.run("VACUUM")
+        self.run("PRAGMA busy_timeout=0")
+        deadline = time.monotonic() + _READERS_S
+        while (busy := self._is_log_busy()) and time.monotonic() < deadline:
+            time.sleep(_AGAIN_S)
+        self.run(f"PRAGMA busy_timeout={BUSY_MS}")
+        return _HELD.format(path=self._path) if busy else None
+
+    def _is_log_busy(self) -> bool:
+        return bool(next(self.tuples("PRAGMA wal_checkpoint(TRUNCATE)"))[0])
+
+    def close(self) -> None:
+        """Close the file, and let go of its locks."""
+        self._connection.close()
+        self._is_open = False
+        while self._locks:
+            os.close(self._locks.pop())
+
+
+def _inherit(database: SQLiteDatabase) -> None:
+    if database._is_open:
+        forbid(database._path, _INHERITED)
+
+
+def _label(metadata: str | None, key: str) -> str | None:
+    return None if metadata is None else label_of(msgspec.json.decode(metadata, type=dict), key)
+
+
+def _has(metadata: str | None, key: str, value: str) -> bool:
+    return metadata is not None and value in labels(msgspec.json.decode(metadata, type=dict), key)
+
+
+def _contains(text: str | None, part: str) -> bool:
+    """Return whether a text contains a case-folded part; SQLite's own `lower` knows ASCII alone."""
+    return text is not None and part in text.casefold()
+
+
+_FUNCTIONS: Final = (("callspan_label", 2, _label), ("callspan_has", 3, _has), ("callspan_contains", 2, _contains))

@@ -1,0 +1,154 @@
+"""Sums: what `Reader.summary` groups calls by, and the query for its sums."""
+
+# ruff: noqa: S608 - SQL text holds only constant column names and conditions; values are parameters
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Final, cast, get_args
+
+import msgspec
+
+from callspan.amounts import EXACT
+from callspan.record.messages import LENGTH, WORDS
+from callspan.stores.aggregates import Latencies, exact_sum, latencies_of, summary_of_row
+from callspan.stores.base import Grouping, Summary
+from callspan.stores.columns import PICO
+from callspan.stores.database import Database, Dialect, Values
+from callspan.stores.filters import FAILED, key_parameters, own_label
+
+META: Final = "meta:"
+"""Prefix of a metadata key to group by."""
+GROUPINGS: Final[tuple[str, ...]] = get_args(Grouping)
+MODEL: Final = "coalesce(c.model_req, c.model_resp)"
+"""The model that a call `c` is grouped under."""
+_LENGTH_WORDS: Final = ", ".join(map(repr, sorted(WORDS[LENGTH])))
+_SUMS: Final = f"""
+SELECT {{keys}}, count(*) AS calls,
+  sum(CASE WHEN {FAILED} THEN 1 ELSE 0 END) AS errors,
+  sum(CASE WHEN c.outcome = 'cancelled' THEN 1 ELSE 0 END) AS cancelled,
+  sum(CASE WHEN c.stream_end = 'cut_off' THEN 1 ELSE 0 END) AS cut_off,
+  sum(CASE WHEN lower(c.finish_reason) IN ({_LENGTH_WORDS}) THEN 1 ELSE 0 END) AS cut_by_length,
+  CAST(sum(c.in_tok) AS bigint) AS input_tokens, CAST(sum(c.out_tok) AS bigint) AS output_tokens,
+  CAST(sum(c.cache_read_tok) AS bigint) AS cache_read_tokens, CAST(sum(c.reasoning_tok) AS bigint) AS reasoning_tokens,
+  sum(c.cost_picousd) AS pico, count(c.cost_usd) AS priced, count(c.cost_picousd) AS exact,
+  CAST(sum(c.retries) AS bigint) AS retries, min(c.start_ns) AS first_ns,
+  max(coalesce(c.end_ns, c.start_ns)) AS last_ns{{more}}
+FROM {{source}} WHERE {{where}} GROUP BY {{positions}} ORDER BY count(*) DESC, {{order}}
+"""
+_TIMES: Final = {"durations": "duration_ns", "first_tokens": "ttft_ns"}
+_BY: Final = "label_key"
+_OF_SESSION: Final = re.compile(r"\bs\.")
+_JOINED: Final = "calls c LEFT JOIN sessions s ON s.session_id = c.session_id"
+_NO_LATENCIES: Final = Latencies()
+
+
+def checked_groupings(by: str | Sequence[str]) -> tuple[str, ...]:
+    """Return one or several valid groupings. Raises ValueError if there is none, or an invalid one."""
+    found = tuple(map(checked_grouping, [by] if isinstance(by, str) else by))
+    return found or (checked_grouping(""),)
+
+
+def checked_grouping(by: str) -> str:
+    """Return a valid grouping. Raises ValueError if it is neither a field nor `meta:KEY`."""
+    if by in GROUPINGS or (by.startswith(META) and by != META):
+        return by
+    raise ValueError(f"summary: by={by!r} is unknown; use {', '.join(GROUPINGS)} or {META}KEY")
+
+
+def summed(
+    database: Database,
+    groupings: Sequence[str],
+    where: str,
+    values: Values,
+    *,
+    latencies: bool = False,
+    more: Sequence[str] = (),
+) -> Iterator[tuple[Summary, Values]]:
+    """Yield the sums over groups of the calls `c` that match a condition, and their rows.
+
+    The largest number of calls is first. `more` are other columns of the rows.
+    """
+    dialect = database.dialect
+    keys = [_group(dialect, by, number) for number, by in enumerate(groupings)]
+    values = {**values, **_grouping_parameters(groupings)}
+    columns = [*more, *(f"{_times(dialect, column)} AS {name}" for name, column in _TIMES.items() if latencies)]
+    sql = _SUMS.format(
+        keys=_keyed(keys), positions=", ".join(str(number + 1) for number, _ in enumerate(keys)), where=where,
+        source=_source(keys), order=", ".join(f"coalesce({key}, '')" for key in keys),
+        more="".join(f", {column}" for column in columns),
+    )  # fmt: skip
+    rows = list(database.rows(sql, values))
+    # These are rare, and finding them costs another scan.
+    inexact = any(row["priced"] != row["exact"] for row in rows)
+    beside = _inexact_costs(database, keys, where, values) if inexact else {}
+    for row in rows:
+        cost = None if row["pico"] is None else EXACT.divide(Decimal(str(row["pico"])), PICO)
+        group = tuple(cast("str | None", row[f"group{number}"]) for number, _ in enumerate(keys))
+        if group in beside:
+            cost = exact_sum([*beside[group], cost])
+        yield summary_of_row(group, row, cost, _latencies(row) if latencies else _NO_LATENCIES), row
+
+
+def _inexact_costs(
+    database: Database, keys: Sequence[str], where: str, values: Values
+) -> Mapping[tuple[str | None, ...], list[Decimal]]:
+    """Return the costs that are not exact in picodollars, by group."""
+    found: dict[tuple[str | None, ...], list[Decimal]] = defaultdict(list)
+    sql = (
+        f"SELECT c.cost_usd AS usd, {_keyed(keys)} FROM {_source(keys)} "
+        f"WHERE {where} AND c.cost_picousd IS NULL AND c.cost_usd IS NOT NULL"
+    )
+    for usd, *group in database.tuples(sql, values):
+        found[tuple(group)].append(Decimal(str(usd)))
+    return found
+
+
+def _times(dialect: Dialect, column: str) -> str:
+    array = dialect.array.format(values=f"c.{column}")
+    return f"{array} FILTER (WHERE c.outcome = 'success' AND c.{column} IS NOT NULL)"
+
+
+def _latencies(row: Values) -> Latencies:
+    durations, first_tokens = (msgspec.json.decode(cast("str", row[name] or "[]"), type=list[int]) for name in _TIMES)
+    return latencies_of(durations, first_tokens)
+
+
+def _group(dialect: Dialect, by: str, number: int) -> str:
+    """Return the SQL expression to group calls `c` of sessions `s` by; `number` is its place among the groupings."""
+    columns = {
+        "model": MODEL,
+        "provider": "c.provider",
+        "session": "c.session_id",
+        "day": dialect.day,
+        "hour": dialect.hour,
+        "minute": dialect.minute,
+        "user": "coalesce(c.user_id, s.user_id)",
+        "name": "coalesce(c.session_name, s.name)",
+        "experiment": "s.experiment",
+    }
+    if by in columns:
+        return columns[by]
+    key, parameter = by.removeprefix(META), f":{_BY}{number}"
+    return f"coalesce({own_label(key, dialect, parameter)}, {dialect.label_of('s.metadata', key, parameter)})"
+
+
+def _grouping_parameters(groupings: Sequence[str]) -> dict[str, object]:
+    """Return the values of the parameters of groupings."""
+    values: dict[str, object] = {}
+    for number, by in enumerate(groupings):
+        values |= key_parameters(f"{_BY}{number}", by.removeprefix(META)) if by.startswith(META) else {}
+    return values
+
+
+def _keyed(keys: Sequence[str]) -> str:
+    """Return the select list of what calls are grouped by: columns `group0` and so on."""
+    return ", ".join(f"{key} AS group{number}" for number, key in enumerate(keys))
+
+
+def _source(keys: Sequence[str]) -> str:
+    """Return the FROM clause: the calls `c`, joined with their sessions `s` if a grouping needs them."""
+    return _JOINED if any(map(_OF_SESSION.search, keys)) else "calls c"
