@@ -22,7 +22,7 @@ def store(url: str, deliver: Callable[[str], Delivery]) -> Delivery:
 def texts(url: str) -> list[tuple[str, str]]:
     with contextlib.closing(open_store(url)) as reader:
         sql = "SELECT owner, text FROM contents WHERE role IS NOT NULL ORDER BY owner, id"
-        return [(str(owner), str(text)) for owner, text in reader._tuples(sql)]  # type: ignore[attr-defined]
+        return [(str(owner), str(text)) for owner, text in reader._database.tuples(sql)]
 
 
 def said(records: Records, text: str, session_id: str | None, **fields: object) -> CallRecord:

@@ -101,7 +101,7 @@ def test_it_is_done_in_batches_that_may_be_broken_off(url: str, deliver: Deliver
     assert left(url) == (set(), {"meanwhile"})
     with closing(open_store(url)) as reader:
         assert bytes(next(reader.calls()).request.body)
-        assert list(reader._tuples("SELECT count(*) FROM contents")) == [(3,)]  # type: ignore[attr-defined]
+        assert list(reader._database.tuples("SELECT count(*) FROM contents")) == [(3,)]
 
 
 def test_only_content_goes_of_what_is_younger(url: str, deliver: Deliver, records: Records) -> None:

@@ -51,7 +51,8 @@ _SCOPE = "end session start state using"
 _RECORDS = "environment environment_step event guardrail handoff id invoke_agent message name observation reward tool"
 _READER = (
     "call calls calls_named close count_calls courses events first_words history ids ids_in interrupt is_erased name"
-    " reward_curves rewards session session_ids sessions step_positions stored summary times timestep timesteps version"
+    " reward_curves rewards session session_ids session_scores sessions step_positions stored summary"
+    " times timestep timesteps version"
 )
 _INSTRUMENTOR = "instrument instrumentation_dependencies is_instrumented_by_opentelemetry uninstrument"
 _EXPORTER = "export force_flush shutdown"

@@ -24,7 +24,7 @@ from callspan.formatting import UNKNOWN, duration, local_time, money, reward
 from callspan.record.call import CallRecord
 from callspan.safe_urls import safe_name
 from callspan.stores.aggregates import model_of
-from callspan.stores.base import CallFilter
+from callspan.stores.base import CallFilter, ids_of
 
 _COLUMNS: Final = (
     Column("started", rank=4),
@@ -121,10 +121,11 @@ def calls_table(
 
 def _scores(call: CallRecord, objectives: Sequence[str], scored: ScoredReader | None) -> Iterator[Text]:
     """Yield the score of each objective; where it has none, its labels."""
-    given = scored.scores_of(call) if scored is not None and objectives else {}
+    ids = ids_of(call)
+    given = scored.scores_of(ids) if scored is not None and objectives else {}
     for objective in objectives:
         value = given.get(objective)
-        labels = scored.labels_of(call).get(objective, ()) if scored is not None and value is None else ()
+        labels = scored.labels_of(ids).get(objective, ()) if scored is not None and value is None else ()
         yield styled((", ".join(dict.fromkeys(labels)) or reward(value), reward_style(value)))
 
 

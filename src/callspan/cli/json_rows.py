@@ -16,7 +16,7 @@ from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, TimestepRecord
 from callspan.record.messages import short_texts
 from callspan.stores.aggregates import model_of
-from callspan.stores.base import Event, SessionSummary
+from callspan.stores.base import Event, SessionSummary, ids_of
 from callspan.stores.entries import Entry, step_of
 from callspan.stores.named import CUT
 from callspan.stores.reader import Reader
@@ -41,7 +41,7 @@ _ROWS_AT_ONCE: Final = 500
 
 def call_rows(reader: Reader, calls: Iterable[CallRecord], scores: ScoresOf | None = None) -> Iterator[Row]:
     """Yield calls as `callspan calls --json` prints them, with the positions of their timesteps, and their scores."""
-    rows = (call_row(call) | ({} if scores is None else {"scores": scores(call)}) for call in calls)
+    rows = (call_row(call) | ({} if scores is None else {"scores": scores(ids_of(call))}) for call in calls)
     positions: Mapping[str, int] = {}
     known: set[str] = set()
     while some := list(itertools.islice(rows, _ROWS_AT_ONCE)):

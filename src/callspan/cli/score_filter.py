@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, islice
 from math import inf
 from typing import Any, Final, TypeAlias
@@ -13,12 +13,12 @@ import msgspec
 
 from callspan.record.call import CallRecord
 from callspan.record.reward_sums import REWARD
-from callspan.stores.base import CallFilter, SessionFilter, SessionSummary, Summary, Times
+from callspan.stores.base import CallFilter, CallIds, SessionFilter, SessionSummary, Summary, Times
 from callspan.stores.reader import Reader
 from callspan.stores.scores import Labels, call_scores, labels_of
 from callspan.stores.scratch import scratch_reader
 
-ScoresOf: TypeAlias = Callable[[CallRecord], Mapping[str, float]]
+ScoresOf: TypeAlias = Callable[[CallIds], Mapping[str, float]]
 """Returns the scores of a call by their objectives."""
 _EVERY: Final = CallFilter()
 _ANY: Final = SessionFilter()
@@ -65,14 +65,8 @@ class ScoredReader:
         return getattr(self._reader, name)
 
     @cached_property
-    def _of_sessions(self) -> dict[str, dict[str, float]]:
-        names = {*self._scoring.judged, REWARD}
-        return {
-            summary.session.session_id: {
-                objective: value for objective in names if (value := summary.score(objective)) is not None
-            }
-            for summary in self._reader.sessions()
-        }
+    def _of_sessions(self) -> Mapping[str, Mapping[str, float]]:
+        return self._reader.session_scores()
 
     @cached_property
     def _of_calls(self) -> dict[str, dict[str, float]]:
@@ -82,52 +76,53 @@ class ScoredReader:
     def _labels(self) -> Labels:
         return labels_of(self._reader, self._scoring.objectives)
 
-    def labels_of(self, call: CallRecord) -> Mapping[str, Sequence[str]]:
+    def labels_of(self, call: CallIds) -> Mapping[str, Sequence[str]]:
         """Return the labels of a call by their objectives, else those of its session."""
-        return self._labels.calls.get(call.call_id) or self._labels.sessions.get(call.place.session_id or "", {})
+        return self._labels.calls.get(call.call_id) or self._labels.sessions.get(call.session_id or "", {})
+
+    def scores_of(self, call: CallIds) -> dict[str, float]:
+        """Return the scores of a call by their objectives, else those of its session, and the reward of the session."""
+        names = {*self._scoring.judged, REWARD}
+        of_session = self._of_sessions.get(call.session_id or "", {})
+        return {name: of_session[name] for name in of_session if name in names} | self._of_calls.get(call.call_id, {})
+
+    def _fits(self, call: CallIds) -> bool:
+        earned = self._of_sessions.get(call.session_id or "", {}).get(REWARD)
+        return self._is_enough(earned, self.scores_of(call)) and self._has_label(self.labels_of(call))
+
+    def _has(self, session_id: str) -> bool:
+        scores = self._of_sessions.get(session_id, {})
+        return self._is_enough(scores.get(REWARD), scores) and self._has_label(self._labels.within.get(session_id, {}))
 
     def _has_label(self, given: Mapping[str, Sequence[str]]) -> bool:
         return self._scoring.label is None or self._scoring.label in chain.from_iterable(given.values())
 
-    def scores_of(self, call: CallRecord) -> dict[str, float]:
-        """Return the scores of a call by their objectives."""
-        return self._of_sessions.get(call.place.session_id or "", {}) | self._of_calls.get(call.call_id, {})
-
-    def _fits(self, call: CallRecord) -> bool:
-        earned = self._of_sessions.get(call.place.session_id or "", {}).get(REWARD)
-        labelled = self._scoring.label is None or self._has_label(self.labels_of(call))
-        return labelled and self._has_reward(earned) and self._is_enough(self.scores_of(call))
-
-    def _has_reward(self, earned: float | None) -> bool:
-        least = self._scoring.min_reward
-        return least is None or (earned is not None and earned >= least)
-
-    def _is_enough(self, scores: dict[str, float]) -> bool:
-        least = self._scoring.min_score
+    def _is_enough(self, earned: float | None, scores: Mapping[str, float]) -> bool:
+        least, least_reward = self._scoring.min_score, self._scoring.min_reward
+        if least_reward is not None and (earned is None or earned < least_reward):
+            return False
         return least is None or all(name in scores and scores[name] >= least for name in self._scoring.judged)
 
     def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
         """Yield the calls with enough score."""
+        sign = 1 if which.newest_first else -1
         end = None if which.limit is None else which.offset + which.limit
-        every = msgspec.structs.replace(which, limit=None, offset=0)
-        if not self._scoring.sorts:
-            yield from islice(filter(self._fits, self._reader.calls(every)), which.offset, end)
-            return
-        first, sign = self._scoring.judged[0], 1 if which.newest_first else -1
-        slim = filter(self._fits, self._reader.calls(msgspec.structs.replace(every, content="none")))
-        ranked = sorted(
-            (sign * self.scores_of(call).get(first, sign * inf), -sign * call.timing.start_ns, call.call_id)
-            for call in slim
-        )
-        for _, _, call_id in ranked[which.offset : end]:
-            call = self._reader.call(call_id)
-            if call is not None:  # else deleted meanwhile
-                yield call
+
+        def choose(calls: Iterator[CallIds]) -> Iterator[CallIds]:
+            found: Iterable[CallIds] = filter(self._fits, calls)
+            if self._scoring.sorts:
+                found = sorted(found, key=lambda one: self._place(self.scores_of(one), sign))
+            return islice(found, which.offset, end)
+
+        return self._reader.calls(msgspec.structs.replace(which, limit=None, offset=0), choose)
+
+    def _place(self, scores: Mapping[str, float], sign: int = 1) -> float:
+        """Return the sort key of a score: those without one are last."""
+        return sign * scores.get(self._scoring.judged[0], sign * inf)
 
     def count_calls(self, which: CallFilter = _EVERY) -> int:
         """Return how many calls `calls` would yield without its limit."""
-        slim = msgspec.structs.replace(which, limit=None, offset=0, content="none")
-        return sum(map(self._fits, self._reader.calls(slim)))
+        return sum(map(self._fits, self._reader.ids(which)))
 
     def sessions(
         self,
@@ -138,19 +133,15 @@ class ScoredReader:
         after: Sequence[int | str] | None = None,
     ) -> Iterator[SessionSummary]:
         """Yield the sessions with enough score, newest first unless sorted."""
-        every = self._reader.sessions(since_ns=since_ns, which=which, after=after)
-        found: Iterator[SessionSummary] = filter(self._has, every)
-        if self._scoring.sorts:
-            first = self._scoring.judged[0]
-            # The newest of the same score is first as it is.
-            found = iter(sorted(found, key=lambda one: _or_last(one.score(first))))
-        yield from islice(found, limit)
 
-    def _has(self, summary: SessionSummary) -> bool:
-        scores = {name: value for name in self._scoring.judged if (value := summary.score(name)) is not None}
-        if not (self._has_reward(summary.reward) and self._is_enough(scores)):
-            return False
-        return self._scoring.label is None or self._has_label(self._labels.within.get(summary.session.session_id, {}))
+        def choose(ids: Iterator[str]) -> Iterator[str]:
+            found: Iterable[str] = filter(self._has, ids)
+            if self._scoring.sorts:
+                # The newest of the same score is first as it is.
+                found = sorted(found, key=lambda one: self._place(self._of_sessions.get(one, {})))
+            return islice(found, limit)
+
+        return self._reader.sessions(since_ns=since_ns, which=which, after=after, choose=choose)
 
     def summary(
         self, by: str | Sequence[str], which: CallFilter = _EVERY, *, latencies: bool = True
@@ -170,9 +161,6 @@ class ScoredReader:
     def _calls_alone(self, which: CallFilter) -> AbstractContextManager[Reader]:
         """Return a reader of these calls, without bodies, and the sessions that may have their labels."""
         slim = msgspec.structs.replace(which, content="none", limit=None, offset=0)
-        calls = filter(self._fits, self._reader.calls(slim))
-        return scratch_reader(chain(calls, (one.session for one in self._reader.sessions())))
-
-
-def _or_last(score: float | None) -> float:
-    return inf if score is None else score
+        calls = self._reader.calls(slim, partial(filter, self._fits))
+        sessions = self._reader.stored("session", [*self._reader.session_ids()])
+        return scratch_reader(chain(calls, (one.record for one in sessions)))

@@ -104,6 +104,11 @@ class RewardSums(NamedTuple):
         """The mean of each other objective."""
         return {objective: score.mean for objective, score in self.scores.items()}
 
+    @property
+    def by_objective(self) -> dict[str, float]:
+        """The reward, if there is one, and the means."""
+        return self.means if self.reward is None else self.means | {REWARD: self.reward}
+
     def plus(self, other: RewardSums) -> RewardSums:
         """Return the sums of both."""
         given = self.given if other.given is None or (self.given or other.given) > other.given else other.given

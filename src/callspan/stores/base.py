@@ -117,6 +117,11 @@ class CallIds(NamedTuple):
     """The id of its session; None: it is outside of sessions."""
 
 
+def ids_of(call: CallRecord) -> CallIds:
+    """Return the ids of a call."""
+    return CallIds(call.call_id, call.place.session_id)
+
+
 class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which sessions: all conditions must hold; None is no condition."""
 

@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count, groupby, islice, repeat
 from operator import itemgetter
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord, start_id
@@ -54,21 +54,21 @@ _KNOWN_BY: Final = (*rewards.CALL_IDS[1:], "trace_id")
 
 
 class _Query(NamedTuple):
-    """A query for ids in an order: of keys that no two rows have in common and that are never NULL."""
+    """A query for columns in an order: of keys that no two rows have in common and that are never NULL."""
 
-    key: str
+    columns: str
     source: str
     where: str
     order: tuple[str, ...]
     descending: bool = True
 
     def sql(self, after: Mapping[str, str]) -> str:
-        """Return the SQL for the ids and keys behind the row whose keys are these parameters; all if there are none."""
+        """Return the SQL for columns and keys behind the row whose keys are these parameters; all if there are none."""
         names, keys = ", ".join(f":{name}" for name in after), ", ".join(self.order)
         where = f"{self.where} AND ({keys}) {'<' if self.descending else '>'} ({names})" if after else self.where
         direction = "DESC" if self.descending else "ASC"
         order = ", ".join(f"{key} {direction}" for key in self.order)
-        return f"SELECT {self.key}, {keys} FROM {self.source} WHERE {where} ORDER BY {order}"
+        return f"SELECT {self.columns}, {keys} FROM {self.source} WHERE {where} ORDER BY {order}"
 
 
 class Reader:
@@ -95,13 +95,18 @@ class Reader:
         """Close the store."""
         self._database.close()
 
-    def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
-        """Yield calls with their conversations, see `CallFilter.content`; only some of them are in memory at a time."""
+    def calls(
+        self, which: CallFilter = _EVERY, choose: Callable[[Iterator[CallIds]], Iterable[CallIds]] = iter
+    ) -> Iterator[CallRecord]:
+        """Yield calls with their conversations, see `CallFilter.content`; only some of them are in memory at a time.
+
+        `choose` returns which of the calls, and in which order, are read.
+        """
         where, values = self._where(which)
         order = filters.order_of(which.sort, self._database.dialect.cost)
-        query = _Query("c.call_id", "calls c", where, order, descending=which.newest_first)
-        ids = self._in_pages(query, values, which.limit, which.offset)
-        while some := list(islice(ids, _READ_AT_ONCE)):
+        query = _Query("c.call_id, c.session_id", "calls c", where, order, descending=which.newest_first)
+        ids = iter(choose(CallIds(*row[:2]) for row in self._in_pages(query, values, which.limit, which.offset)))
+        while some := [one.call_id for one in islice(ids, _READ_AT_ONCE)]:
             yield from read_calls(self._database, some, which.content)
 
     def call(self, call_id: str) -> CallRecord | None:
@@ -156,11 +161,13 @@ class Reader:
         limit: int | None = None,
         which: SessionFilter = _EVERY,
         after: Sequence[int | str] | None = None,
+        choose: Callable[[Iterator[str]], Iterable[str]] = iter,
     ) -> Iterator[SessionSummary]:
         """Yield sessions, newest first unless sorted. Those known only from their calls match no filter of labels.
 
         Of a `CallFilter`, see there: sessions with such a call. `after` is the place of the last one before this page,
-        see `callspan.stores.session_source.place_of`; None: from the first on.
+        see `callspan.stores.session_source.place_of`; None: from the first on. `choose` returns which of the sessions,
+        and in which order, are read.
         """
         dialect = self._database.dialect
         chosen = filters.session_condition(which, dialect)
@@ -168,7 +175,8 @@ class Reader:
         source = session_source(which, chosen or "1 = 1", named, dialect.cost, self._with_calls(which))
         values = self._parameters(which) | ({} if since_ns is None else {"since_ns": since_ns})
         where = source.where if "since_ns" not in values else f"{source.where} AND at >= :since_ns"
-        ids = self._in_pages(_Query("session_id", source.sql, where, source.order), values, limit, after=after)
+        rows = self._in_pages(_Query("session_id", source.sql, where, source.order), values, limit, after=after)
+        ids = iter(choose(row[0] for row in rows))
         while some := list(islice(ids, _SESSIONS_AT_ONCE)):
             yield from session_summaries.session_summaries(self._database, some)
 
@@ -223,6 +231,12 @@ class Reader:
         for chosen, names in in_parts(session_ids):
             found |= rewards.reward_curve(self._database, chosen, names)
         return found
+
+    def session_scores(self) -> Mapping[str, Mapping[str, float]]:
+        """Return the scores of each session that has any, by objective, see `SessionSummary.score`."""
+        every = "session_id IS NOT NULL"
+        sums = rewards.sums_by_session(self._database, every, {}, rewards.given(self._database, every, {}))
+        return {session_id: one.by_objective for session_id, one in sums.items()}
 
     def timestep(self, timestep_id: str) -> TimestepRecord | None:
         """Return one timestep by its id or the application's own id (the first of several); else None."""
@@ -344,8 +358,8 @@ class Reader:
         limit: int | None,
         offset: int = 0,
         after: Sequence[int | str] | None = None,
-    ) -> Iterator[str]:
-        """Yield the ids of a query's rows in order, `after` the row with these keys.
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield a query's rows in order, `after` the row with these keys.
 
         Each page begins where the one before it ended: drivers of servers hold all rows of a result.
         """
@@ -356,11 +370,11 @@ class Reader:
             number = size if limit is None else min(size, limit)
             sql = f"{query.sql(names if last else {})} LIMIT {number} OFFSET {offset}"
             found = list(self._database.tuples(sql, {**values, **last}))
-            yield from (row[0] for row in found)
+            yield from found
             limit, offset = None if limit is None else limit - len(found), 0
             if len(found) < number or limit == 0:
                 return
-            last = dict(zip(names, found[-1][1:], strict=True))
+            last = dict(zip(names, found[-1][-len(names) :], strict=True))
 
     def _by_prefix(self, table: str, key: str, prefix: str) -> Values | None:
         sql = f"SELECT * FROM {table} WHERE {key} >= :low AND {key} < :high ORDER BY {key} LIMIT 2"

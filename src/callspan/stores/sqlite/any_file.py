@@ -52,9 +52,9 @@ class AnyFile:
         known = {**dict.fromkeys(table.names), **dict(row), "schema_v": FORMAT}
         if table is CALLS:
             record = record_of(CALLS, known, CallRecord)
-            request = self._counted(row["request"], partial(self._request_body, row))
+            request = self._counted(row["request"], partial(self._request_body, known))
             has_answer = record.response is not None
-            answer = self._counted(row["output"], partial(self._response_body, row)) if has_answer else None
+            answer = self._counted(row["output"], partial(self._response_body, known)) if has_answer else None
             return with_bodies(record, request, answer)
         return record_of(table, known, RECORD_TYPES[table.kind])
 

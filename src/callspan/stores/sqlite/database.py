@@ -69,8 +69,6 @@ class SQLiteDatabase:
         self._inode = path.stat().st_ino
         self._locks: list[int] = []
         self._is_open = True
-        for name, arguments, function in _FUNCTIONS:
-            connection.create_function(name, arguments, function, deterministic=True)
 
     @classmethod
     def open(cls, path: Path, *, writes: bool = False, wait_s: float | None = None) -> SQLiteDatabase:
@@ -80,10 +78,12 @@ class SQLiteDatabase:
         """
         if not path.is_file():
             raise no_file(path)
-        if writes:
-            return cls(path, open_for_writing(path))
-        found = cls(path, open_for_reading(path, BUSY_MS / 1000 if wait_s is None else wait_s))
-        in_child(found, _inherit)
+        wait_s = BUSY_MS / 1000 if wait_s is None else wait_s
+        found = cls(path, open_for_writing(path) if writes else open_for_reading(path, wait_s))
+        for name, arguments, function in _FUNCTIONS:
+            found._connection.create_function(name, arguments, function, deterministic=True)
+        if not writes:
+            in_child(found, _inherit)
         return found
 
     def rows(self, sql: str, values: Values = NO_VALUES) -> Iterator[Values]:
