@@ -29,6 +29,7 @@ ENVIRONMENTS: dict[str, dict[str, list[str]]] = {
             "opentelemetry-instrumentation-anthropic",
             "openinference-instrumentation-openai",
             "openinference-instrumentation-anthropic",
+            "logfire>=6.0.0b8",
         ],
     },
     "newest": {

@@ -29,6 +29,9 @@ TWO_SPANS = [
     ("opentelemetry.instrumentation.anthropic:AnthropicInstrumentor", "opentelemetry-instrumentation-anthropic")
 ]
 """Those whose span nobody can see from within the SDK."""
+SUPPRESSING = [("logfire:instrument_openai", "logfire"), ("logfire:instrument_anthropic", "logfire")]
+"""Those that suppress further instrumentation during a call."""
+EVERY = [*ONE_SPAN, *TWO_SPANS, *SUPPRESSING]
 ORDERS = ["theirs-first", "ours-first"]
 
 
@@ -40,7 +43,7 @@ Scenes: TypeAlias = dict[tuple[str, str], Any]
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
     """All at once: what takes long is to import the SDKs and the peers, which one process does for all."""
     python = python_of(".venv-peers", "python tools/environments.py peers")
-    combinations = [(named, order) for named, _ in (*ONE_SPAN, *TWO_SPANS) for order in ORDERS]
+    combinations = [(named, order) for named, _ in EVERY for order in ORDERS]
     words = [word for pair in combinations for word in pair]
     with ScriptedProvider() as provider, OtlpReceiver() as receiver:
         stage = Stage(tmp_path_factory.mktemp("peers"), provider, receiver)
@@ -82,7 +85,18 @@ def test_a_span_that_is_not_current_cannot_be_joined(scenes: Scenes, named: str,
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize(("named", "distribution"), [*ONE_SPAN, *TWO_SPANS])
+@pytest.mark.parametrize(("named", "distribution"), SUPPRESSING)
+def test_each_call_has_a_record_where_the_other_suppresses_our_span(
+    scenes: Scenes, named: str, distribution: str, order: str
+) -> None:
+    result = beside(scenes, named, order)
+    assert result["calls"] == [{"span_id": None, "parent_id": None}] * (1 if "anthropic" in named else 2)
+    scopes = {span["scope"] for span in result["spans"] if span["name"] != "app"}
+    assert scopes == {f"{distribution}.{named.rpartition('_')[2]}"}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(("named", "distribution"), EVERY)
 def test_the_other_instrumentation_is_named_in_one_warning(
     scenes: Scenes, named: str, distribution: str, order: str
 ) -> None:

@@ -32,9 +32,15 @@ class LogCollector(logging.Handler):
         self.messages.append(record.getMessage())
 
 
-def other(named: str) -> Any:
+def turn_on(named: str, exporter: InMemorySpanExporter) -> None:
     module, name = named.split(":")
-    return getattr(importlib.import_module(module), name)()
+    found = importlib.import_module(module)
+    if module == "logfire":
+        also = [SimpleSpanProcessor(exporter)]
+        found.configure(send_to_logfire=False, console=False, additional_span_processors=also)
+        getattr(found, name)()
+    else:
+        getattr(found, name)().instrument()
 
 
 def ours(records: list[Any]) -> Any:
@@ -48,13 +54,16 @@ def ours(records: list[Any]) -> Any:
     )
 
 
-def scene(named: str, order: str) -> dict[str, Any]:
+def scene(named: str, order: str, others: set[str]) -> dict[str, Any]:
+    """Play a scene as in a process that has not imported the `others`."""
+    for module in others - {module_of(named)}:
+        sys.modules.pop(module)
     collector, exporter, records = LogCollector(), InMemorySpanExporter(), []
     logging.getLogger().addHandler(collector)
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
-    steps = [lambda: other(named).instrument(), lambda: ours(records)]
+    steps = [lambda: turn_on(named, exporter), lambda: ours(records)]
     for step in steps if order == "theirs-first" else reversed(steps):
         step()
     with trace.get_tracer("app").start_as_current_span("app"):
@@ -87,9 +96,13 @@ def scene(named: str, order: str) -> dict[str, Any]:
     }
 
 
-def played(named: str, order: str, connection: Connection) -> None:
+def module_of(named: str) -> str:
+    return named.partition(":")[0]
+
+
+def played(named: str, order: str, others: set[str], connection: Connection) -> None:
     try:
-        connection.send(scene(named, order))
+        connection.send(scene(named, order, others))
     except BaseException:
         connection.send({"failed": traceback.format_exc()})
         raise
@@ -97,13 +110,14 @@ def played(named: str, order: str, connection: Connection) -> None:
 
 def main(words: list[str]) -> None:
     scenes = list(zip(words[::2], words[1::2], strict=True))
-    for named, _ in scenes:
-        importlib.import_module(named.partition(":")[0])
+    modules = {module_of(named) for named, _ in scenes}
+    for module in modules:
+        importlib.import_module(module)
     forking = multiprocessing.get_context("fork")
     results = []
     for named, order in scenes:
         receiver, sender = forking.Pipe(duplex=False)
-        process = forking.Process(target=played, args=(named, order, sender))
+        process = forking.Process(target=played, args=(named, order, modules, sender))
         process.start()
         sender.close()
         results.append(receiver.recv())
