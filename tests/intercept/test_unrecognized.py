@@ -33,7 +33,7 @@ BEDROCK: Final = {
 }
 FOREIGN: Final[dict[str, Any]] = {
     "gemini": GEMINI, "ollama": OLLAMA, "bedrock converse": BEDROCK, "a page": "<html>Log in</html>", "nothing": {},
-    "a list": [1], "null": None,
+    "a list": [1],
 }  # fmt: skip
 KNOWN: Final[dict[str, list[Any]]] = {
     "chat_completions": [
@@ -95,6 +95,15 @@ def test_a_body_of_another_api_is_flagged(api: str, foreign: str, caplog: pytest
     if isinstance(FOREIGN[foreign], dict) and FOREIGN[foreign]:
         assert next(iter(FOREIGN[foreign])) in warning
     assert "Well." not in warning
+
+
+@pytest.mark.parametrize("api", sorted(APIS))
+def test_null_and_a_detail_alone_are_no_success(api: str, seen: Captured) -> None:
+    by_hand(api, None)
+    by_hand(api, {"detail": "Not Found"})
+    found = [(record.outcome, record.error.message) for record in seen.records if record.error is not None]
+    assert found == [("error", "The body of the response is null."), ("error", "Not Found")]
+    assert not any(flag(record) for record in seen.records if record.response is not None)
 
 
 @pytest.mark.parametrize("api", sorted(APIS))

@@ -33,7 +33,7 @@ from callspan.observe.unrecognized import flag_unrecognized
 from callspan.process.processed import Processed
 from callspan.process.processors import interrupted
 from callspan.providers import registry
-from callspan.providers.base import NOT_RECOGNIZED, Accumulator, Endpoint, ResponseInfo
+from callspan.providers.base import NOT_RECOGNIZED, NULL_BODY, Accumulator, Endpoint, ResponseInfo
 from callspan.providers.hosted_tools import has_runs
 from callspan.providers.stated_cost import with_header_cost
 from callspan.providers.wire_json import text
@@ -157,7 +157,8 @@ class RecordedExchange(Exchange):
         """Return what the endpoint reads of the answer, and the fields that it and the ending add to the record."""
         body = ending.body
         try:
-            info = (None if body is None else self._endpoint.response_info(body)) or NOT_RECOGNIZED
+            nothing = NULL_BODY if self.has_body else NOT_RECOGNIZED
+            info = nothing if body is None else self._endpoint.response_info(body) or NOT_RECOGNIZED
         except reported(_READ_RESPONSE):
             info = NOT_RECOGNIZED
         error = ending.error or info.error

@@ -60,6 +60,12 @@ class ResponseInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 NOT_RECOGNIZED: Final = ResponseInfo(response=Response(), recognized=False)
 """Of a response that could not be read, or of none."""
+NULL_BODY: Final = ResponseInfo(
+    response=Response(),
+    error=ErrorInfo(kind="unknown", type="null", message="The body of the response is null."),
+    recognized=False,
+)
+"""Of a response whose JSON is `null`, which says that there is none."""
 
 
 class Accumulator(Protocol):

@@ -7,7 +7,8 @@ patterns in its message, the HTTP status, and last the words and exception class
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from callspan.providers.wire_json import integer, items, mapping, text
 from callspan.record.call import ErrorInfo
@@ -22,6 +23,7 @@ MAX_BODY_BYTES: Final = 4 * MAX_MESSAGE_BYTES
 MAX_WORD_BYTES: Final = 256
 """Longest type, code or id that an ErrorInfo keeps."""
 
+_ERROR_EVENTS: Final = ("error", "response.error")
 _PER_VALUE: Final = 8
 _CUT: Final = "…"
 _CLIENT_ERRORS: Final = 400
@@ -157,6 +159,22 @@ _REPEATED: Final = {
 }
 """Words and classes used with several statuses, so that the status is more reliable."""
 _BY_EXCEPTION: Final = {name: kind for kind, names in _EXCEPTIONS.items() for name in names.split()}
+
+
+def error_in(body: Mapping[str, Any]) -> object:
+    """Return the error that a body or an event of a stream states or is; None if there is none.
+
+    It is a field, the object itself, or the `detail` of a server that knows nothing else to say.
+    """
+    if found := body.get("error"):
+        return found
+    if body.get("object") == "error" or body.get("type") in _ERROR_EVENTS:
+        return {key: value for key, value in body.items() if not _is_about_event(key, value)} or {"type": "error"}
+    return dict(body) if set(body) == {"detail"} and body["detail"] else None
+
+
+def _is_about_event(key: str, value: object) -> bool:
+    return key in ("error", "object", "sequence_number") or (key == "type" and value in _ERROR_EVENTS)
 
 
 def classify(

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.providers.error_kinds import MAX_BODY_BYTES, MAX_MESSAGE_BYTES, classify, error_info
+from callspan.providers.registry import by_api
 from callspan.records import ErrorInfo
 from callspan.safe_urls import LONGEST_SECRET
 
@@ -540,3 +541,62 @@ def test_of_many_items_as_many_are_kept_as_have_room_and_the_others_counted(many
 def test_a_body_with_room_is_kept_as_it_is() -> None:
     body = {"error": {"message": "m", "ctx": [{"a": 1, "b": [None, True, 0.5]}, []], "é": {}}}
     assert info(400, body).body == body
+
+
+ERRORS: list[dict[str, Any]] = [
+    {"error": {"message": "no", "code": "slow_down"}},
+    {"error": "no"},
+    {"object": "error", "message": "no", "type": "NotFoundError", "code": 404},
+    {"type": "error", "message": "no", "code": "slow_down"},
+    {"type": "error", "error": {"type": "overloaded_error", "message": "no"}},
+    {"detail": "no"},
+]
+BEGINS: dict[str, dict[str, Any]] = {
+    "chat_completions": {"id": "c", "choices": [{"index": 0, "delta": {"content": "a"}}]},
+    "completions": {"id": "c", "choices": [{"index": 0, "text": "a"}]},
+    "responses": {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": "a"},
+    "messages": {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "a"}},
+    "text_completions": {"type": "completion", "completion": "a"},
+    "images": {"type": "image_generation.partial_image", "b64_json": "aGk="},
+    "speech": {"type": "speech.audio.delta", "audio": "aGk="},
+    "transcriptions": {"type": "transcript.text.delta", "delta": "a"},
+}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("api", BEGINS)
+def test_an_error_is_the_same_in_a_stream_as_in_a_body(api: str, begun: bool, error: dict[str, Any]) -> None:
+    endpoint = by_api(api)
+    assert endpoint is not None
+    accumulator = endpoint.accumulator()
+    for event in (BEGINS[api], error) if begun else (error,):
+        accumulator.add(event)
+    stated, streamed = (endpoint.response_info(body).error for body in (error, accumulator.body()))
+    assert stated is not None
+    assert stated.message == "no"
+    assert streamed == stated
+
+
+@pytest.mark.parametrize("api", ["chat_completions", "completions"])
+def test_a_choice_that_ends_by_an_error_is_an_error(api: str) -> None:
+    endpoint = by_api(api)
+    assert endpoint is not None
+    accumulator = endpoint.accumulator()
+    last = {"id": "c", "choices": [{"index": 0, "delta": {}, "text": "", "finish_reason": "error"}]}
+    for chunk in (BEGINS[api], last):
+        accumulator.add(chunk)
+    for body in (last, accumulator.body()):
+        assert endpoint.response_info(body).error == ErrorInfo(kind="unknown", type="error")
+
+
+@pytest.mark.parametrize("api", ["responses", "messages"])
+def test_an_error_beside_a_piece_of_text_is_an_error(api: str) -> None:
+    endpoint = by_api(api)
+    assert endpoint is not None
+    accumulator = endpoint.accumulator()
+    for event in (BEGINS[api], {**BEGINS[api], "error": {"message": "no"}}):
+        accumulator.add(event)
+    error = endpoint.response_info(accumulator.body()).error
+    assert error is not None
+    assert error.message == "no"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
-from callspan.providers.anthropic.messages import error_in, parameters, usage
+from callspan.providers.anthropic.messages import parameters, response_error, usage
 from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.fold.events import EventFold, Place
 from callspan.providers.wire_json import detached, mapping, text, word
@@ -46,7 +46,7 @@ class TextCompletions:
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return identity, stop reason and error of a complete or folded response. Total."""
-        reason, error, is_completion = word(body, "stop_reason"), error_in(body), text(body, _TEXT) is not None
+        reason, error, is_completion = word(body, "stop_reason"), response_error(body), text(body, _TEXT) is not None
         return ResponseInfo(
             response=Response(
                 id=word(body, "id"), model=word(body, "model"), finish_reasons=[reason] if is_completion else []

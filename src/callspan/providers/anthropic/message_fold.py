@@ -54,7 +54,7 @@ class MessageFold(EventFold):
         return found
 
     def _failed(self) -> Json:
-        return {"type": "error", "error": self._error}
+        return {"type": "error"}
 
     def _finished(self, number: int, entry: Any) -> Any:  # noqa: ANN401 - JSON
         if not isinstance(entry, dict) or not (written := entry.pop("partial_json", "")):

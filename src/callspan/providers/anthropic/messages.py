@@ -14,7 +14,7 @@ import msgspec
 from callspan.providers.anthropic.message_fold import MessageFold
 from callspan.providers.anthropic.parts import conversation
 from callspan.providers.base import Api, Operation, ResponseInfo
-from callspan.providers.error_kinds import error_info
+from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.stated_cost import stated_cost
 from callspan.providers.wire_json import (
     count,
@@ -102,7 +102,7 @@ def _tool_names(body: object) -> list[str]:
 
 def response_info(body: object) -> ResponseInfo:
     """Return identity, stop reason, usage and error of a complete or folded body; accepts any JSON."""
-    reason, error, is_message = word(body, "stop_reason"), error_in(body), _is_message(body)
+    reason, error, is_message = word(body, "stop_reason"), response_error(body), _is_message(body)
     counted = mapping(body, "usage")
     return ResponseInfo(
         response=Response(
@@ -178,13 +178,13 @@ def _is_message(body: object) -> bool:
     return isinstance(body, dict) and not _MESSAGE_FIELDS.isdisjoint(body)
 
 
-def error_in(body: object) -> ErrorInfo | None:
+def response_error(body: object) -> ErrorInfo | None:
     """Return the error in a body, on its own or next to a partial message. `null` is no error."""
-    error = body.get("error") if isinstance(body, dict) else None
-    if not error and text(body, "type") != "error":
+    error = error_in(body) if isinstance(body, dict) else None
+    if not error:
         return None
     whole = {"type": "error", "error": error, "request_id": text(body, "request_id")}
-    return error_info(status=None, body=whole if error else body, exception=None, message=None, request_id=None)
+    return error_info(status=None, body=whole, exception=None, message=None, request_id=None)
 
 
 def with_iterations(usage: Usage, listed: object) -> Usage:

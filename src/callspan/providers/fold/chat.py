@@ -5,7 +5,8 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import Final
 
-from callspan.providers.fold.merge import Json, Numbered, error_in, extend, is_json, merge, whole
+from callspan.providers.error_kinds import error_in
+from callspan.providers.fold.merge import Json, Numbered, extend, is_json, merge, whole
 from callspan.providers.wire_json import detached, integer
 from callspan.record.messages import LENGTH, normalised
 

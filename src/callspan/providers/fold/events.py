@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias
 
+from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.merge import (
     LISTED,
     MAX_PIECES,
@@ -15,7 +16,6 @@ from callspan.providers.fold.merge import (
     Numbered,
     Pieces,
     carries,
-    error_in,
     extend,
     fuller,
     merge,
@@ -73,6 +73,7 @@ class EventFold:
         self._body: Json = {}
         self._final: Json | None = None
         self._error: object = None
+        self._request_id: str | None = None
         self._numbers: dict[str, int] = {}
         self._next = 0
         self._settled: set[int] = set()
@@ -115,17 +116,17 @@ class EventFold:
 
     def _take(self, event: Json, news: Json, kind: object) -> bool:
         if self._error is None and (error := error_in(event)) is not None:
-            self._error = detached(error)
+            self._error, self._request_id = detached(error), word(event, "request_id")
         place = self._place(kind, is_nested=news is not event) if kind is None or isinstance(kind, str) else None
         if place is None:
             return isinstance(kind, str) and kind.endswith(".delta") and bool(event.get("delta"))
         if kind in self.ends:
             self._ended = True
-        if place.rest:
-            beside = {key: value for key, value in event.items() if key not in (*_ABOUT_EVENT, place.field, _LOGPROBS)}
-            _put_last(self._body, {_RENAMED.get(key, key): value for key, value in beside.items()})
         value: Any = news.get(place.field) if place.field else news
         fits = isinstance(value, str if place.name and place.name not in LISTED else dict)
+        if place.rest and (fits or kind is not None):
+            beside = {key: value for key, value in event.items() if key not in (*_ABOUT_EVENT, place.field, _LOGPROBS)}
+            _put_last(self._body, {_RENAMED.get(key, key): value for key, value in beside.items()})
         if not fits or (value == "" and place.verb == "grow"):
             return False
         is_body = place.verb in ("begin", "final") and not place.lists
@@ -232,19 +233,21 @@ class EventFold:
         It is a new object. Incomplete entries are marked by `"incomplete": true`.
         """
         if not self._body and self._final is None:
-            return None if self._error is None else self._failed()
+            return None if self._error is None else self._with_error(self._failed())
         entries = self._body.get(self.entries)
         body: Json = whole({key: value for key, value in self._body.items() if key != self.entries})
         if isinstance(entries, Numbered):
             body[self.entries] = [self._finished(number, whole(entries[number])) for number in sorted(entries)]
         body = {**self.defaults, **body} if self._final is None else fuller(body, self._final)
-        if self._error is not None and not body.get("error"):
-            body["error"] = detached(self._error)
-        return body
+        return body if self._error is None else self._with_error(body)
 
     def _failed(self) -> Json:
-        """Return the body of an error alone."""
-        return {**{key: value for key, value in self.defaults.items() if key != self.entries}, "error": self._error}
+        """Return the body that an error is beside if nothing else was received."""
+        return {key: value for key, value in self.defaults.items() if key != self.entries}
+
+    def _with_error(self, body: Json) -> Json:
+        beside = {} if self._request_id is None else {"request_id": self._request_id}
+        return {**beside, **body, "error": body.get("error") or detached(self._error)}
 
     def _finished(self, number: int, entry: Any) -> Any:  # noqa: ANN401 - JSON
         """Return an entry as in a body, marked if it is incomplete."""

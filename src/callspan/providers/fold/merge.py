@@ -46,7 +46,6 @@ _JOINED: Final = frozenset({"annotations", "content", "data", "logprobs", "outpu
 MAX_PIECES: Final = 1000
 _MAX_SEARCHED: Final = 128
 _MAX_DEPTH: Final = 8
-_ABOUT_EVENT: Final = frozenset({"object", "sequence_number", "type"})
 
 
 class Pieces(list[str]):
@@ -233,18 +232,6 @@ def extend(known: Json, news: Mapping[str, Any]) -> None:
             held += detached(value)
         elif value is not None or key not in known:
             known[key] = detached(value)
-
-
-def error_in(event: Mapping[str, Any]) -> object:
-    """Return the error that a body or an event has or is; None if there is none.
-
-    It is a field, the object itself, or the `detail` of a server that knows nothing else to say.
-    """
-    if found := event.get("error"):
-        return found
-    if event.get("object") == "error" or event.get("type") in ("error", "response.error"):
-        return {key: value for key, value in event.items() if key not in _ABOUT_EVENT} or {"type": "error"}
-    return dict(event) if set(event) == {"detail"} and event["detail"] else None
 
 
 def fuller(streamed: Json, stated: Mapping[str, Any]) -> Json:

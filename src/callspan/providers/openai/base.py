@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from callspan.providers.base import ResponseInfo
-from callspan.providers.error_kinds import error_info
+from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.wire_json import (
     detached,
     dig,
@@ -21,6 +21,8 @@ from callspan.record.codec import encode_json
 from callspan.record.messages import normalised, tool_name
 from callspan.record.usage import Usage
 
+_UNEXPLAINED: Final = ErrorInfo(kind="unknown", type="error")
+"""The error of a choice that ends by one without saying which."""
 _HTTP_ERRORS: Final = range(400, 600)
 _TIMES: Final = range(1, 2**63)
 
@@ -77,18 +79,20 @@ def finish_meanings(reasons: Sequence[str | None]) -> set[str]:
 
 
 def response_error(body: object) -> ErrorInfo | None:
-    """Return the error in a response: at the top level, the response itself (`"object": "error"`), or in a choice."""
+    """Return the error in a response: at the top level, the response itself, or in a choice."""
     # Google's compatible endpoint wraps its errors in a list.
     if isinstance(body, list):
         body = next(iter(body), body)
     if not isinstance(body, dict):
         return None
-    found = body.get("error") or (body if body.get("object") == "error" else None)
-    if not found:
-        for choice in items(body, "choices"):
-            if isinstance(choice, dict) and (found := choice.get("error")):
-                break
-    return error_of(found) if found else None
+    if found := error_in(body):
+        return error_of(found)
+    for choice in objects(body, "choices"):
+        if found := choice.get("error"):
+            return error_of(found)
+        if choice.get("finish_reason") == "error":
+            return _UNEXPLAINED
+    return None
 
 
 def error_of(error: object) -> ErrorInfo:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from callspan.providers.base import Api, Operation, ResponseInfo
+from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.events import EventFold, Place
 from callspan.providers.fold.merge import Json, merge
 from callspan.providers.media_parts import from_base64
@@ -127,6 +128,9 @@ class SpeechFold:
         if isinstance(chunk.get("audio"), dict):
             self.complete, self._fields = True, detached(chunk)
             return True
+        if (error := error_in(chunk)) is not None:
+            self._fields.setdefault("error", detached(error))
+            return False
         kind, encoded = text(chunk, "type") or "", word(chunk, "audio")
         if encoded is not None:
             sound = from_base64(encoded)
