@@ -271,7 +271,7 @@ def test_free_space_is_overwritten_also_where_sqlite_would_leave_it(
 def test_a_reader_that_holds_the_log_is_said(
     tmp_path: Path, deliver: Callable[[str], Delivery], records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("callspan.stores.sqlite.removal._READERS_S", 0.1)
+    monkeypatch.setattr("callspan.stores.sqlite.database._READERS_S", 0.1)
     path = tmp_path / "calls.db"
     deliver(f"sqlite:///{path}").write(*of_user(records))
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
