@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal, localcontext
-from typing import Final, NamedTuple, TypeVar, cast
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -22,18 +22,12 @@ from callspan.record.events import (
     record_key,
 )
 from callspan.record.reward_sums import RewardSums
-from callspan.stores.base import CallError, CallSums, Event, SessionSummary, Summary
+from callspan.stores.base import Event
 from callspan.stores.columns import MAX_COUNT
 
 _Summed = TypeVar("_Summed", SessionRecord, TimestepRecord)
 ANNOUNCED: Final = frozenset({"tool", "agent"})
 """Types of events that have a start event too, where they are long."""
-_NO_CALLS: Final = CallSums(calls=0, errors=0)
-_SUMMED: Final = (
-    *("calls", "errors", "cancelled", "cut_off", "cut_by_length", "input_tokens", "output_tokens", "retries"),
-    *("cache_read_tokens", "reasoning_tokens", "first_ns", "last_ns"),
-)
-"""Columns of a row of sums that are fields of `Summary`."""
 _NS_PER_MS = 1_000_000
 
 
@@ -106,10 +100,11 @@ def rewards_by_step(events: Iterable[Event], parents: Mapping[str, str | None]) 
 
 def with_rewards(step: TimestepRecord, rewards: Mapping[str, RewardSums]) -> TimestepRecord:
     """Return a timestep with its sums of `rewards_by_step`; a step with unknown totals gets none."""
-    return _rewarded(step, rewards.get(step.timestep_id, reward_sums.NO_REWARD))
+    return rewarded(step, rewards.get(step.timestep_id, reward_sums.NO_REWARD))
 
 
-def _rewarded(record: _Summed, sums: RewardSums) -> _Summed:
+def rewarded(record: _Summed, sums: RewardSums) -> _Summed:
+    """Return a session or timestep with these sums; one with unknown totals gets none."""
     if record.totals is None:
         return record
     totals = msgspec.structs.replace(record.totals, reward=sums.reward, rewards=sums.means)
@@ -162,16 +157,6 @@ def latencies_of(durations_ns: Iterable[float], first_tokens_ns: Iterable[float]
     return Latencies(percentile_ms(durations, 0.5), percentile_ms(durations, 0.95), percentile_ms(first_tokens, 0.5))
 
 
-def summary_of_row(
-    keys: tuple[str | None, ...], row: Mapping[str, object], cost: Decimal | None, latencies: Latencies
-) -> Summary:
-    """Return the sums of a row of SQL, see `callspan.stores.sums`."""
-    known = cast("dict[str, int]", row)
-    sums = {name: known[name] for name in _SUMMED}
-    unpriced = known["calls"] - known["priced"]
-    return Summary(keys=keys, **sums, cost_usd=cost, calls_without_cost=unpriced, **latencies._asdict())
-
-
 def idle_gaps(times: Iterable[tuple[float, float]], longer_than: float) -> list[tuple[float, float]]:
     """Return the gaps between what happened that are longer than this, in order; all are pairs of start and end."""
     found: list[tuple[float, float]] = []
@@ -181,43 +166,3 @@ def idle_gaps(times: Iterable[tuple[float, float]], longer_than: float) -> list[
             found.append((latest, start))
         latest = end if latest is None else max(latest, end)
     return found
-
-
-class Extent(NamedTuple):
-    """How many records of a kind a session has, and the time of the latest."""
-
-    number: int = 0
-    last_ns: int | None = None
-
-
-def extent(times: Sequence[int | None]) -> Extent:
-    """Return the extent of records by their times."""
-    return Extent(len(times), max((time for time in times if time is not None), default=None))
-
-
-def session_summary(
-    session: SessionRecord,
-    sums: Summary | None,
-    *,
-    models: Iterable[str | None],
-    timesteps: Extent,
-    events: Extent,
-    rewards: RewardSums,
-    active_ns: int | None,
-    first_error: CallError | None = None,
-) -> SessionSummary:
-    """Return the summary of a session from its parts; `sums` is None if it has no calls."""
-    times = [session.start_ns, session.end_ns, sums.last_ns if sums else None, timesteps.last_ns, events.last_ns]
-    return SessionSummary(
-        # Rewards may arrive after its end and from other processes.
-        session=as_read(_rewarded(session, rewards)),
-        timesteps=timesteps.number,
-        events=events.number,
-        models=sorted({model for model in models if model is not None}),
-        **{name: getattr(sums or _NO_CALLS, name) for name in CallSums.__struct_fields__},
-        first_error=first_error,
-        reward=rewards.reward,
-        scores=rewards.scores,
-        active_ns=active_ns,
-        last_ns=max((time for time in times if time is not None), default=None),
-    )

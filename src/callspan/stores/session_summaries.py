@@ -14,8 +14,7 @@ from callspan.formatting import shown
 from callspan.record.call import CallRecord
 from callspan.record.events import SessionRecord, start_id
 from callspan.stores import aggregates, rewards
-from callspan.stores.aggregates import Extent
-from callspan.stores.base import CallError, Run, SessionSummary, Summary
+from callspan.stores.base import CallError, CallSums, Run, SessionSummary, Summary
 from callspan.stores.call_rows import read_calls, record_of
 from callspan.stores.columns import SESSIONS
 from callspan.stores.database import Database, Values, in_parts
@@ -26,6 +25,7 @@ _MOST_RUNS: Final = 256
 """A session with more calls and tools has no course."""
 _WORDS: Final = 160
 """Characters of the first words."""
+_NO_CALLS: Final = CallSums(calls=0, errors=0)
 _QUESTION: Final = "question"
 _FIRST: Final = """
 SELECT c.call_id, c.session_id FROM calls c WHERE (c.session_id, c.start_ns) IN (
@@ -78,37 +78,40 @@ def session_summaries(database: Database, ids: Sequence[str]) -> Iterator[Sessio
 
 def _summarized(database: Database, ids: Sequence[str], chosen: str, names: Values) -> Iterator[SessionSummary]:
     models = f"{database.dialect.array.format(values=f'DISTINCT {MODEL}')} AS models"
-    sums = {
-        one.key: (one, cast("str", row["models"]))
-        for one, row in summed(database, ["session"], f"c.{chosen}", names, more=[models])
-    }
+    sums = {one.key: (one, row) for one, row in summed(database, ["session"], f"c.{chosen}", names, more=[models])}
     rows = {row["session_id"]: row for row in database.rows(f"SELECT * FROM sessions WHERE {chosen}", names)}
-    extents = {
-        (table, session_id): Extent(number, last_ns)
-        for table, session_id, number, last_ns in database.tuples(_EXTENTS.format(chosen=chosen), names)
-    }
+    numbers: dict[tuple[str, str], int] = defaultdict(int)
+    times: dict[str, list[int | None]] = defaultdict(list)
+    for table, session_id, number, last_ns in database.tuples(_EXTENTS.format(chosen=chosen), names):
+        numbers[table, session_id] = number
+        times[session_id].append(last_ns)
     records = rewards.given(database, chosen, names)
     sums_of_rewards = rewards.sums_by_session(database, chosen, names, records)
     active = dict(database.tuples(_ACTIVE.format(chosen=chosen), names))
     errors = _first_errors(database, [one for one in ids if one in sums and sums[one][0].errors])
     for session_id in ids:
-        of_calls, of_models = sums.get(session_id, (None, "[]"))
-        happened = [extents.get((table, session_id), Extent()) for table in ("events", "messages")]
-        happened.append(aggregates.extent([record.time_ns for record in records[session_id]]))
-        yield aggregates.session_summary(
-            _session_record(session_id, rows.get(session_id), of_calls),
-            of_calls,
-            models=msgspec.json.decode(of_models, type=list[str | None]),
-            timesteps=extents.get(("timesteps", session_id), Extent()),
-            events=_together(happened),
-            rewards=sums_of_rewards[session_id],
-            active_ns=active.get(session_id),
+        of_calls, row = sums.get(session_id, (None, None))
+        session = _session_record(session_id, rows.get(session_id), of_calls)
+        last = [session.start_ns, session.end_ns, *times[session_id], *(one.time_ns for one in records[session_id])]
+        last += [of_calls.last_ns] if of_calls is not None else []
+        yield SessionSummary(
+            # Rewards may arrive after its end and from other processes.
+            session=aggregates.as_read(aggregates.rewarded(session, sums_of_rewards[session_id])),
+            timesteps=numbers["timesteps", session_id],
+            events=numbers["events", session_id] + numbers["messages", session_id] + len(records[session_id]),
+            models=[] if row is None else _models(row),
+            **{name: getattr(of_calls or _NO_CALLS, name) for name in CallSums.__struct_fields__},
             first_error=errors.get(session_id),
+            reward=sums_of_rewards[session_id].reward,
+            scores=sums_of_rewards[session_id].scores,
+            active_ns=active.get(session_id),
+            last_ns=max((time for time in last if time is not None), default=None),
         )
 
 
-def _together(extents: Sequence[Extent]) -> Extent:
-    return Extent(sum(one.number for one in extents), aggregates.extent([one.last_ns for one in extents]).last_ns)
+def _models(row: Values) -> list[str]:
+    found = msgspec.json.decode(cast("str", row["models"]), type=list[str | None])
+    return sorted(model for model in found if model is not None)
 
 
 def _session_record(session_id: str, row: Values | None, sums: Summary | None) -> SessionRecord:

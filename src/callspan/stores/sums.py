@@ -8,13 +8,13 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Final, cast, get_args
+from typing import Any, Final, cast, get_args
 
 import msgspec
 
 from callspan.amounts import EXACT
 from callspan.record.messages import LENGTH, WORDS
-from callspan.stores.aggregates import Latencies, exact_sum, latencies_of, summary_of_row
+from callspan.stores.aggregates import Latencies, exact_sum, latencies_of
 from callspan.stores.base import Grouping, Summary
 from callspan.stores.columns import PICO
 from callspan.stores.database import Database, Dialect, Values
@@ -39,6 +39,11 @@ SELECT {{keys}}, count(*) AS calls,
   max(coalesce(c.end_ns, c.start_ns)) AS last_ns{{more}}
 FROM {{source}} WHERE {{where}} GROUP BY {{positions}} ORDER BY count(*) DESC, {{order}}
 """
+_SUMMED: Final = (
+    *("calls", "errors", "cancelled", "cut_off", "cut_by_length", "input_tokens", "output_tokens", "retries"),
+    *("cache_read_tokens", "reasoning_tokens", "first_ns", "last_ns"),
+)
+"""Columns of a row of sums that are fields of `Summary`."""
 _TIMES: Final = {"durations": "duration_ns", "first_tokens": "ttft_ns"}
 _BY: Final = "label_key"
 _OF_SESSION: Final = re.compile(r"\bs\.")
@@ -90,7 +95,13 @@ def summed(
         group = tuple(cast("str | None", row[f"group{number}"]) for number, _ in enumerate(keys))
         if group in beside:
             cost = exact_sum([*beside[group], cost])
-        yield summary_of_row(group, row, cost, _latencies(row) if latencies else _NO_LATENCIES), row
+        times = _latencies(row) if latencies else _NO_LATENCIES
+        yield Summary(keys=group, **_sums(row), cost_usd=cost, **times._asdict()), row
+
+
+def _sums(row: Values) -> dict[str, Any]:
+    known: dict[str, Any] = {name: row[name] for name in _SUMMED}
+    return known | {"calls_without_cost": known["calls"] - cast("int", row["priced"])}
 
 
 def _inexact_costs(
