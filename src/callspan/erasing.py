@@ -18,10 +18,11 @@ from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.spool import erasing as spool_erasing
 from callspan.spool.directory import foreign_segments_in
-from callspan.stores.base import CallFilter, DeletionResult, DeletionScope, EmptyStoreError, RecordCounts, StoreError
+from callspan.stores.base import DeletionResult, DeletionScope, EmptyStoreError, RecordCounts, StoreError
 from callspan.stores.clickhouse import ClickHouse
 from callspan.stores.columns import TABLES
 from callspan.stores.erased import names
+from callspan.stores.filters import CallFilter
 from callspan.stores.jsonl import JsonLines
 from callspan.stores.protocol import SqlStore, Store
 from callspan.stores.reader import Reader

@@ -24,7 +24,8 @@ from callspan.formatting import UNKNOWN, duration, local_time, money, reward
 from callspan.record.call import CallRecord
 from callspan.safe_urls import safe_name
 from callspan.stores.aggregates import model_of
-from callspan.stores.base import CallFilter, ids_of
+from callspan.stores.base import ids_of
+from callspan.stores.filters import CallFilter
 
 _COLUMNS: Final = (
     Column("started", rank=4),

@@ -19,7 +19,7 @@ from callspan.comparison.intervals import FEWEST, Interval
 from callspan.formatting import UNKNOWN, plural, reward
 from callspan.record.reward_sums import REWARD
 from callspan.safe_urls import safe_name
-from callspan.stores.base import CallFilter
+from callspan.stores.filters import CallFilter
 
 _EPILOG: Final = """\b
 Examples:

@@ -17,7 +17,7 @@ from callspan.erasing import Erased, Receipt, erase, whole_ids
 from callspan.formatting import plural
 from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
-from callspan.stores.base import CallFilter
+from callspan.stores.filters import CallFilter
 from callspan.stores.urls import split_urls
 
 _EPILOG: Final = """\b

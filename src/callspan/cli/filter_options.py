@@ -22,7 +22,8 @@ from callspan.cli.score_filter import NO_SCORING, Scoring
 from callspan.conversion import converter
 from callspan.record.call import Outcome, StreamEnd
 from callspan.safe_urls import is_http_url, safe_name, safe_url
-from callspan.stores.base import ORDERS, CallFilter
+from callspan.stores.base import ORDERS
+from callspan.stores.filters import CallFilter
 from callspan.stores.named import CUT, ambiguous
 from callspan.stores.reader import Reader
 

@@ -21,7 +21,8 @@ from callspan.record.call import CallRecord
 from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.stores.aggregates import model_of
-from callspan.stores.base import CallFilter, EmptyStoreError
+from callspan.stores.base import EmptyStoreError
+from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
 from callspan.stores.urls import open_store
 

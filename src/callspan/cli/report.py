@@ -14,7 +14,7 @@ from callspan.cli.progress import progress
 from callspan.formatting import plural
 from callspan.output_file import is_stream, written_to
 from callspan.safe_urls import safe_name
-from callspan.stores.base import CallFilter
+from callspan.stores.filters import CallFilter
 from callspan.view.report import Contents, write_report
 
 _EPILOG: Final = """\b

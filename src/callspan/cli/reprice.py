@@ -26,7 +26,7 @@ from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError
 from callspan.settings_loader import load
 from callspan.stores.aggregates import exact_sum, model_of
-from callspan.stores.base import CallFilter
+from callspan.stores.filters import CallFilter
 from callspan.stores.protocol import Sink
 from callspan.stores.urls import find_store, split_urls
 

@@ -220,7 +220,7 @@ def _by_children(stores: tuple[str, ...], directory: Path, start_ns: int) -> str
 
 def _calls_since(stores: tuple[str, ...], start_ns: int) -> int:
     """Return how many calls that began since are in the first store that is a file; 0 if none can be read."""
-    from callspan.stores.base import CallFilter
+    from callspan.stores.filters import CallFilter
 
     for url in stores:
         store = find_store(url)

@@ -13,7 +13,8 @@ import msgspec
 
 from callspan.record.call import CallRecord
 from callspan.record.reward_sums import REWARD
-from callspan.stores.base import CallFilter, CallIds, SessionFilter, SessionSummary, Summary, Times
+from callspan.stores.base import CallIds, SessionSummary, Summary, Times
+from callspan.stores.filters import CallFilter, SessionFilter
 from callspan.stores.reader import Reader
 from callspan.stores.scores import Labels, call_scores, labels_of
 from callspan.stores.scratch import scratch_reader

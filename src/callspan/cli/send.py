@@ -22,7 +22,7 @@ from callspan.otlp.sender import Sender
 from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load
-from callspan.stores.base import CallFilter
+from callspan.stores.filters import CallFilter
 from callspan.stores.protocol import SqlStore
 from callspan.stores.sent import BusyError, SentVersions
 from callspan.stores.urls import find_store, first_readable

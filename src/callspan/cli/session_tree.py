@@ -26,8 +26,9 @@ from callspan.record.events import EventRecord, MessageRecord, RewardRecord, Ses
 from callspan.record.messages import short_texts
 from callspan.record.reward_sums import REWARD
 from callspan.stores.aggregates import idle_gaps, model_of
-from callspan.stores.base import CallFilter, Event, SessionSummary, Summary
+from callspan.stores.base import Event, SessionSummary, Summary
 from callspan.stores.entries import Entry, end_of, lasted, step_of, when
+from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
 
 _GUIDE: Final = "bright_black"

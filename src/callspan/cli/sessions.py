@@ -23,7 +23,8 @@ from callspan.comparison.groups import SESSION_GROUPINGS, checked_session_groupi
 from callspan.conversion import converter
 from callspan.formatting import UNKNOWN, count, duration, local_time, money, reward, tokens
 from callspan.safe_urls import safe_name
-from callspan.stores.base import CallFilter, SessionSummary
+from callspan.stores.base import SessionSummary
+from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
 
 _COLUMNS: Final = (

@@ -31,8 +31,9 @@ from callspan.record.usage import Cost, Usage, UsageIteration
 from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.stores.aggregates import model_of
-from callspan.stores.base import CallFilter, History, SessionSummary
+from callspan.stores.base import History, SessionSummary
 from callspan.stores.clickhouse import ClickHouse
+from callspan.stores.filters import CallFilter
 from callspan.stores.history import whole_conversation
 from callspan.stores.named import named_by, why_unnamed
 from callspan.stores.protocol import SqlStore

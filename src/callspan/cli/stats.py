@@ -21,7 +21,8 @@ from callspan.cli.screen import Column, fitted, styled
 from callspan.cli.unknown_costs import why_unknown
 from callspan.formatting import UNKNOWN, count, exact, milliseconds, money, tokens
 from callspan.safe_urls import safe_name
-from callspan.stores.base import CallFilter, Summary
+from callspan.stores.base import Summary
+from callspan.stores.filters import CallFilter
 from callspan.stores.sums import GROUPINGS, META, checked_grouping
 
 _COLUMNS: Final = (

@@ -20,7 +20,8 @@ from callspan.cli.filter_options import OPTIONS, TextType, options_of, sort_opti
 from callspan.cli.progress import progress
 from callspan.cli.score_filter import NO_SCORING, ScoredReader, Scoring
 from callspan.safe_urls import error_text, is_http_url, safe_name
-from callspan.stores.base import CallFilter, StoreError
+from callspan.stores.base import StoreError
+from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
 from callspan.stores.urls import open_store
 

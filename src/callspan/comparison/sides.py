@@ -23,7 +23,8 @@ from callspan.record.messages import (
     tool_name,
 )
 from callspan.stores.aggregates import model_of
-from callspan.stores.base import CallFilter, SessionSummary
+from callspan.stores.base import SessionSummary
+from callspan.stores.filters import CallFilter
 from callspan.stores.history import whole_conversation
 from callspan.stores.new_messages import ConversationReader
 from callspan.stores.reader import Reader

@@ -17,7 +17,8 @@ from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, RewardRecord
 from callspan.record.reward_sums import REWARD
 from callspan.stores.aggregates import known_sum
-from callspan.stores.base import CallFilter, Event, History, SessionFilter, SessionSummary
+from callspan.stores.base import Event, History, SessionSummary
+from callspan.stores.filters import CallFilter, SessionFilter
 from callspan.stores.reader import Reader
 from callspan.stores.scores import call_scores
 

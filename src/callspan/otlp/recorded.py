@@ -41,7 +41,8 @@ from callspan.service import instance_id
 from callspan.settings import Settings
 from callspan.spans.call import context_of
 from callspan.stores.aggregates import is_gone
-from callspan.stores.base import CallFilter, Event, SessionSummary
+from callspan.stores.base import Event, SessionSummary
+from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
 
 _AT_ONCE: Final = 100

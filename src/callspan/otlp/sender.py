@@ -17,7 +17,8 @@ from callspan.otlp.recorded import RecordedSpans
 from callspan.record.call import CallRecord
 from callspan.record.events import record_key
 from callspan.record.interrupted import INTERRUPTED
-from callspan.stores.base import CallFilter, Event
+from callspan.stores.base import Event
+from callspan.stores.filters import CallFilter
 from callspan.stores.sent import SentVersions, Written
 
 _OVERLAP_NS: Final = 60_000_000_000

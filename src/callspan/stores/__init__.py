@@ -6,17 +6,8 @@ from callspan.record.codec import decode, encode
 from callspan.record.events import Record
 from callspan.settings import SettingError
 from callspan.spool.destination import Rejected
-from callspan.stores.base import (
-    CallFilter,
-    EmptyStoreError,
-    Grouping,
-    History,
-    Order,
-    SessionFilter,
-    SessionSummary,
-    StoreError,
-    Summary,
-)
+from callspan.stores.base import EmptyStoreError, Grouping, History, Order, SessionSummary, StoreError, Summary
+from callspan.stores.filters import CallFilter, SessionFilter
 from callspan.stores.protocol import FileStore, Options, ServerStore, Sink, Store
 from callspan.stores.reader import Reader
 

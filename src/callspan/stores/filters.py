@@ -1,4 +1,7 @@
-"""Filters: the SQL of filters and orders. A call without a label has its session's."""
+"""Filters: what calls and sessions are selected by, and the SQL of it. A call without a label has its session's.
+
+A new condition is a field here, with its SQL and its parameter.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,101 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Final
 
+import msgspec
+
 from callspan.amounts import EXACT
 from callspan.record.codec import encodable
 from callspan.record.interrupted import INTERRUPTED
 from callspan.record.messages import WORDS
-from callspan.stores.base import RUNNING, CallFilter, Order, SessionFilter
+from callspan.stores.base import RUNNING, Content, Order
 from callspan.stores.columns import PICO
 from callspan.stores.database import Dialect
+
+
+class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which sessions: all conditions must hold; None is no condition."""
+
+    user: str | None = None
+    """The user; for a call: `user_id` of its metadata, else as sent to the provider, else of its session."""
+    name: str | None = None
+    """The session's name."""
+    group: str | None = None
+    """The session's `group_id`."""
+    task: str | None = None
+    """The session's `task_id`."""
+    experiment: str | None = None
+    """The session's experiment."""
+    session_outcome: str | None = None
+    """The outcome of the session; `running` without one, `interrupted` where its process was gone before its end."""
+    success: bool | None = None
+    """Whether the session succeeded, see `SessionSummary.succeeded`."""
+    metadata: tuple[tuple[str, str], ...] = ()
+    """Keys and their values as text (`7`, `true`); a list has each of its values. Of a call: its own metadata, else
+    that of its session."""
+    min_cost_usd: Decimal | None = None
+    """At least this cost in US dollars, in whole picodollars; of a session, of its calls together."""
+    min_duration_ns: int | None = None
+    """At least this duration in nanoseconds."""
+    sort: Order = "start"
+    """The order, largest first, then newest first; those whose value is unknown are last."""
+
+
+class CallFilter(SessionFilter, frozen=True, kw_only=True):
+    """Which calls: all conditions must hold; None is no condition.
+
+    Of sessions: those with such a call; `session_id`, `since_ns` and `until_ns` are then of the session, and with
+    `errors=False` none of its calls failed.
+    """
+
+    session_id: str | None = None
+    """Of the session of this whole id."""
+    in_session: bool | None = None
+    """True: only calls of a session, any; False: only calls outside of sessions."""
+    timestep_id: str | None = None
+    """Of a timestep, or the application's own id of one."""
+    response_id: str | None = None
+    """The provider's id of the response."""
+    conversation_id: str | None = None
+    """Of the provider's conversation, `conversation` of the Responses API."""
+    model: str | None = None
+    """Requested or response model, full name."""
+    provider: str | None = None
+    """Provider name of the conventions, such as `openai`."""
+    since_ns: int | None = None
+    """Started at this time or later, Unix nanoseconds."""
+    until_ns: int | None = None
+    """Started before this time, Unix nanoseconds."""
+    errors: bool | None = None
+    """True: only calls whose outcome is error or timeout; False: only successes."""
+    outcome: str | None = None
+    """How the call ended, one of `callspan.record.call.Outcome`."""
+    finish: str | None = None
+    """Its `finish_reason`: a provider's word, or `stop`, `length`, `tool_calls`, `content_filter` for all of theirs."""
+    stream_end: str | None = None
+    """How its stream ended, one of `callspan.record.call.Stream`."""
+    min_retries: int | None = None
+    """At least so many retries."""
+    rate_limited: bool | None = None
+    """True: only calls of which an attempt got a 429; False: only other calls."""
+    cut_off: bool | None = None
+    """True: only streams that stopped without their terminal event; False: only other calls."""
+    in_progress: bool | None = None
+    """True: only background responses and lines of batches that no reader has seen end; False: only other calls."""
+    batch_id: str | None = None
+    """The provider's id of a batch, of which the calls are the lines."""
+    text: str | None = None
+    """Part of a message's text, case-insensitive."""
+    error_text: str | None = None
+    """Part of the type or the message of the error of a call that failed, case-insensitive."""
+    limit: int | None = None
+    """At most this number of calls; None: all."""
+    offset: int = 0
+    """Skip this number of calls first."""
+    newest_first: bool = True
+    """Newest or oldest first; with another order largest or smallest first."""
+    content: Content = "all"
+    """Calls are read several times faster without the bodies of their requests."""
+
 
 UNENDED: Final = frozenset({RUNNING, INTERRUPTED})
 """Outcomes of sessions without one in the store: they are told apart by their process."""
@@ -46,6 +137,11 @@ _PLAIN: Final = {
     "stream_end": "c.stream_end = :stream_end",
     "min_retries": "c.retries >= :min_retries",
     "min_duration_ns": "c.duration_ns >= :min_duration_ns",
+}
+_FLAGS: Final = {
+    "in_progress": "(c.outcome = 'in_progress')",
+    "rate_limited": "coalesce(c.rate_limited, false)",
+    "cut_off": "(coalesce(c.stream_end, '') = 'cut_off')",
 }
 _OF_SESSION_ITSELF: Final = frozenset(
     {*SessionFilter.__struct_fields__, "session_id", "since_ns", "until_ns", "in_session", "limit", "offset"}
@@ -151,15 +247,12 @@ def _kinds(which: CallFilter) -> Iterator[str]:
         yield f"c.session_id IS {'NOT NULL' if which.in_session else 'NULL'}"
     if which.errors is not None:
         yield FAILED if which.errors else "c.outcome = 'success'"
-    if which.in_progress is not None:
-        yield f"c.outcome {'=' if which.in_progress else '<>'} 'in_progress'"
-    if which.rate_limited is not None:
-        yield f"{'' if which.rate_limited else 'NOT '}coalesce(c.rate_limited, false)"
+    for name, text in _FLAGS.items():
+        if (wanted := getattr(which, name)) is not None:
+            yield text if wanted else f"NOT {text}"
     if which.finish is not None:
         words = ", ".join(map(repr, sorted(WORDS.get(which.finish, ()))))
         yield f"lower(c.finish_reason) IN ({words})" if words else "c.finish_reason = :finish"
-    if which.cut_off is not None:
-        yield f"coalesce(c.stream_end, '') {'=' if which.cut_off else '<>'} 'cut_off'"
 
 
 def session_condition(which: SessionFilter, dialect: Dialect) -> str | None:

@@ -12,7 +12,8 @@ import msgspec
 
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation, Message
-from callspan.stores.base import CallFilter, History
+from callspan.stores.base import History
+from callspan.stores.filters import CallFilter
 
 if TYPE_CHECKING:
     from callspan.stores.reader import Reader

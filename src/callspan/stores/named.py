@@ -6,7 +6,8 @@ from typing import Final
 
 from callspan.record.call import CallRecord
 from callspan.safe_urls import safe_name
-from callspan.stores.base import CallFilter, SessionSummary
+from callspan.stores.base import SessionSummary
+from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
 
 CUT: Final = "\N{HORIZONTAL ELLIPSIS}"

@@ -15,12 +15,10 @@ from callspan.record.events import EventRecord, MessageRecord, RewardRecord, Ses
 from callspan.stores import aggregates, filters, rewards, session_summaries
 from callspan.stores.base import (
     MOST_CALLS,
-    CallFilter,
     CallIds,
     Event,
     History,
     Run,
-    SessionFilter,
     SessionSummary,
     Stored,
     StoredKind,
@@ -31,6 +29,7 @@ from callspan.stores.call_rows import call_of, read_calls, record_of
 from callspan.stores.columns import EVENTS, MESSAGES, REWARDS, TABLES, TIMESTEPS, Table
 from callspan.stores.database import Database, Values, in_parts, one_of
 from callspan.stores.erased import digest_of_id
+from callspan.stores.filters import CallFilter, SessionFilter
 from callspan.stores.history import follow
 from callspan.stores.session_source import session_source
 from callspan.stores.sums import MODEL, checked_groupings, summed

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from callspan.stores.aggregates import known_sum
-from callspan.stores.base import Order, SessionFilter, SessionSummary
-from callspan.stores.filters import TOKENS, whole_pico
+from callspan.stores.base import Order, SessionSummary
+from callspan.stores.filters import TOKENS, SessionFilter, whole_pico
 
 
 class SessionSource(NamedTuple):

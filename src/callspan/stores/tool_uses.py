@@ -13,7 +13,7 @@ import msgspec
 from callspan.record.call import CallRecord
 from callspan.record.events import TOOL_START, EventRecord
 from callspan.record.messages import Message, ToolCall, ToolResult
-from callspan.stores.base import CallFilter
+from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from callspan.providers.registry import endpoint_for
 from callspan.record.call import CallRecord
-from callspan.stores.base import CallFilter
+from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
 from callspan.stores.urls import open_store
 from callspan.testing.provider import ReceivedRequest, Reply, ScriptedProvider

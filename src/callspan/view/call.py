@@ -11,7 +11,8 @@ from callspan.formatting import exact
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord
-from callspan.stores.base import CallFilter, History
+from callspan.stores.base import History
+from callspan.stores.filters import CallFilter
 from callspan.stores.history import whole_conversation
 from callspan.stores.new_messages import ConversationReader, NewMessages, spoken
 from callspan.stores.reader import Reader

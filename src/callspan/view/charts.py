@@ -15,7 +15,8 @@ from callspan.comparison.groups import Group, grouped, objectives_of
 from callspan.formatting import in_ms
 from callspan.record.labels import labels
 from callspan.record.reward_sums import REWARD, mean_of
-from callspan.stores.base import CallFilter, SessionSummary, Summary
+from callspan.stores.base import SessionSummary, Summary
+from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
 from callspan.stores.sums import META
 from callspan.view.source import BadQueryError, View

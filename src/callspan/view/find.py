@@ -12,7 +12,7 @@ from callspan.formatting import shown
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.messages import Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
-from callspan.stores.base import CallFilter
+from callspan.stores.filters import CallFilter
 from callspan.stores.new_messages import instructions, spoken
 from callspan.stores.reader import Reader
 from callspan.view.sessions import SessionRow, session_rows

@@ -10,7 +10,8 @@ import msgspec
 from callspan.formatting import exact, in_ms
 from callspan.record.call import CallRecord
 from callspan.stores.aggregates import exact_sum, known_sum, percentile_ms
-from callspan.stores.base import RUNNING, CallFilter
+from callspan.stores.base import RUNNING
+from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
 from callspan.view.calls import CallRow, call_rows
 from callspan.view.sessions import SessionRow, session_rows

@@ -13,7 +13,8 @@ import msgspec
 from callspan.formatting import exact
 from callspan.output_file import replacement
 from callspan.stores.aggregates import exact_sum, known_sum
-from callspan.stores.base import CallFilter, SessionSummary
+from callspan.stores.base import SessionSummary
+from callspan.stores.filters import CallFilter
 from callspan.stores.new_messages import ConversationReader
 from callspan.stores.reader import Reader
 from callspan.view import charts, session

@@ -12,8 +12,8 @@ from callspan.record.call import CallRecord, ErrorInfo
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord
 from callspan.record.messages import Conversation, Message, Text, short_texts
-from callspan.stores.base import CallFilter, Event, SessionFilter, SessionSummary, Stored, StoredKind, Summary
-from callspan.stores.filters import of_calls
+from callspan.stores.base import Event, SessionSummary, Stored, StoredKind, Summary
+from callspan.stores.filters import CallFilter, SessionFilter, of_calls
 from callspan.stores.reader import Reader
 
 _NAME: Final = 80

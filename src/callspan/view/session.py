@@ -16,8 +16,9 @@ from callspan.record.agents import Agents, is_agent
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord
 from callspan.record.messages import tool_name
-from callspan.stores.base import CallFilter, Content, Event, SessionSummary
+from callspan.stores.base import Content, Event, SessionSummary
 from callspan.stores.entries import Entry, end_of, lasted, when
+from callspan.stores.filters import CallFilter
 from callspan.stores.new_messages import ConversationReader, instructions
 from callspan.stores.reader import Reader
 from callspan.view.calls import CallRow, call_row

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from callspan.stores.base import CallFilter
+from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
 
 Query: TypeAlias = Mapping[str, str]
