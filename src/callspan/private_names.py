@@ -214,21 +214,6 @@ QUEUED: Final = PrivateName(
     "_queue", ("openai._send_queue:SendQueue",), "they are no calls",
     "failed calls of creates that waited for a websocket",
 )  # fmt: skip
-GI_CODE: Final = PrivateName("gi_code", ("types:GeneratorType",), "a reader of ours is put around the SDK's", "")
-AG_CODE: Final = PrivateName("ag_code", ("types:AsyncGeneratorType",), "a reader of ours is put around the SDK's", "")
-GI_FRAME: Final = PrivateName("gi_frame", ("types:GeneratorType",), "a reader of ours is put around the SDK's", "")
-AG_FRAME: Final = PrivateName("ag_frame", ("types:AsyncGeneratorType",), "a reader of ours is put around the SDK's", "")
-GI_RUNNING: Final = PrivateName(
-    "gi_running",
-    ("types:GeneratorType",),
-    "a reader is taken to wait",
-    "who ended a sync stream that says no end itself",
-)
-AG_RUNNING: Final = PrivateName(
-    "ag_running", ("types:AsyncGeneratorType",), "a reader is taken to wait",
-    "who ended an async stream that says no end itself",
-)  # fmt: skip
-
 HOOKED: Final = (
     REQUEST, ASYNC_REQUEST, PROCESS_RESPONSE, ASYNC_PROCESS_RESPONSE, PROCESS_RESPONSE_DATA, BUILD_REQUEST,
     RETRY_TIMEOUT, STREAM, ASYNC_STREAM, HELPER_STREAM, CLOSE, ACLOSE, ITER_BYTES, AITER_BYTES, SEND, ASYNC_SEND,
@@ -240,7 +225,7 @@ READ: Final = (
     RAW_STREAM, HELPER_TAG, BASE_URL, RESOURCE_CLIENT, ITERATOR, SPAN_NAME, OPEN_TELEMETRY,
     ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, SPAN_LIMITS, EVENT, ADD_EVENT,
     INTERNAL, URI, QUEUED,
-    METER_PROVIDER, PROXY_METER_PROVIDER, GI_CODE, AG_CODE, GI_FRAME, AG_FRAME, GI_RUNNING, AG_RUNNING,
+    METER_PROVIDER, PROXY_METER_PROVIDER,
 )  # fmt: skip
 """Names that are read or set."""
 

@@ -20,11 +20,10 @@ from callspan.agent.arguments import Time, moment, offset
 from callspan.agent.call_ids import call_begun
 from callspan.agent.decorators import Block, decorated
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
-from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open
+from callspan.observe.call import Call
 from callspan.observe.explicit_times import ExplicitTimes
-from callspan.observe.live_call import LiveCall
-from callspan.observe.ports import CallInfo
+from callspan.observe.ports import CallInfo, Timeline
 from callspan.providers import registry
 from callspan.providers.base import Api, Endpoint
 from callspan.record.codec import encodable, encode_json
@@ -53,7 +52,7 @@ class RecordedCall(Block):
         self._endpoint = endpoint
         self._at = at
         self._info = info
-        self._call: LiveCall | None = None
+        self._call: Call | None = None
         self._outer = otel_context.Context()
         self._inner: otel_context.Context | None = None
         self._sent: Callable[[], Mapping[str, object] | bytes | None] | None = None
@@ -180,8 +179,7 @@ class RecordedCall(Block):
             self.end(error)
         elif call is not None:
             with _END:
-                complete = call.stream_complete
-                call.end(how="complete" if complete else "closed", outcome="success" if complete else "cancelled")
+                call.leave()
 
     def _returned(self, result: object) -> None:
         call = self._call
@@ -215,9 +213,10 @@ class RecordedCall(Block):
                 installed_or_warn()
             elif self._endpoint is not None:
                 if start_ns is None:
-                    self._call = factory.start(self._endpoint, self._info)
+                    self._call = Call(factory, self._endpoint, self._info)
                 else:
-                    self._call = factory.start_past(self._endpoint, self._info, start_ns)
+                    clock = Timeline(start_ns, start_ns).clock()
+                    self._call = Call(factory, self._endpoint, self._info, clock=clock, is_past=True)
                 call_begun(otel_context.get_current(), self._call.named)
                 if current:
                     self._inner = self._call.span.within(self._outer)
@@ -238,18 +237,14 @@ class RecordedCall(Block):
         if otel_context.get_current() is self._inner:
             otel_context.attach(self._outer)
 
-    def _end(self, call: LiveCall, error: BaseException | None, at_ns: int | None = None) -> None:
+    def _end(self, call: Call, error: BaseException | None, at_ns: int | None = None) -> None:
         with _END:
             self._restore()
         with _END:
             if error is None:
                 call.end(at_ns=at_ns)
             else:
-                info = call_error(error)
-                outcome = outcome_of(error, info)
-                call.end(
-                    how="cancelled" if outcome == "cancelled" else "error", outcome=outcome, error=info, at_ns=at_ns
-                )
+                call.fail(error, at_ns=at_ns)
 
     async def __aenter__(self) -> Self:
         """As `with`."""

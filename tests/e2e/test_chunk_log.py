@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from callspan import Handle, SettingError
-from callspan.observe.stream_timing import ChunkLog, ChunkTiming
+from callspan.observe.chunk_log import ChunkLog
 from callspan.records import ChunkNote
 from callspan.settings_loader import load
 from callspan.stores import Reader
@@ -65,9 +65,7 @@ def test_chunks_are_noted_up_to_the_limit_and_not_at_all_by_default(
 def test_a_note_says_event_and_choice_in_the_words_of_the_provider(
     chunk: object, event: str | None, choice: int | None
 ) -> None:
-    timing = ChunkTiming()
-    timing.last_ns = 150
-    log = ChunkLog(1, lambda _: True, timing, 100)
+    log = ChunkLog(1, lambda _: True, lambda: 150, 100)
     assert log.add(chunk)
     assert log.add(chunk)
     assert log.notes == [ChunkNote(offset_ns=50, event=event, choice=choice, content=True)]

@@ -24,8 +24,8 @@ from opentelemetry.sdk.trace import TracerProvider
 import callspan
 from callspan.agent.episode import forgotten
 from callspan.intercept.request import OpenCall
-from callspan.intercept.response_observer import ResponseObserver
-from callspan.observe.live_call import LiveCall
+from callspan.intercept.responses import ResponseObserver
+from callspan.observe.call import Call
 from callspan.records import new_id
 from callspan.testing import capture
 from tests.intercept import sdks
@@ -213,7 +213,7 @@ def alive(sdk: str) -> Counter[str]:
     """How many objects of ours and of the SDK's are alive that belong to single calls."""
     library = sdks.http_of(sdk)
     module: Any = openai if sdk == "openai" else anthropic
-    kinds = (LiveCall, OpenCall, ResponseObserver, library.Response, library.Request, module.Stream, module.AsyncStream)
+    kinds = (Call, OpenCall, ResponseObserver, library.Response, library.Request, module.Stream, module.AsyncStream)
     gc.collect()
     return Counter(type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, kinds))
 

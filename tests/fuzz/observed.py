@@ -11,7 +11,7 @@ from typing import Any
 from opentelemetry import context as otel_context
 from opentelemetry.sdk.trace import ReadableSpan
 
-from callspan.intercept.request import CURRENT_CALL
+from callspan.intercept.responses import CURRENT_CALL
 from callspan.settings_loader import load
 from callspan.testing import Captured, capture
 from tests.fuzz.case import Case

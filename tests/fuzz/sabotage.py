@@ -119,17 +119,18 @@ def _late(name: str, make: Callable[[Any], Any]) -> list[Any]:
 
 
 def _calls(name: str, make: Callable[[Any], Any]) -> list[Any]:
-    from callspan.observe.live_call import LiveCall
+    from callspan.observe.call import Call
 
-    return [_wrapping(LiveCall, name, make)]
+    return [_wrapping(Call, name, make)]
 
 
 def _written_early(original: Any) -> Any:
-    def build(self: Any, ending: Any) -> None:
-        original(self, ending)
-        self._ports.write(ending.processed)
+    def process(self: Any, ending: Any) -> Any:
+        processed = original(self, ending)
+        self._factory.recorder.write(processed)
+        return processed
 
-    return build
+    return process
 
 
 def _not_if_cancelled(original: Any) -> Any:
@@ -167,7 +168,7 @@ SABOTAGES: dict[str, Callable[[], list[Any]]] = {
     "the parsed body is changed": lambda: _built("_process_response_data", _with_other_body),
     "a response is not closed": lambda: [_wrapping(library.Response, "close", _not_closing) for library in _http()],
     "bytes are read at once": lambda: [_wrapping(lib.Response, "iter_bytes", _reading_at_once) for lib in _http()],
-    "a record is written twice": lambda: _calls("_build", _written_early),
+    "a record is written twice": lambda: _calls("_process", _written_early),
     "a row is lost": lambda: _spool(_nothing),
     "a row is not the record": lambda: _spool(_without_usage),
     "cancelled calls are forgotten": lambda: _calls("end", _not_if_cancelled),

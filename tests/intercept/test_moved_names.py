@@ -304,7 +304,7 @@ def test_observers_are_invisible_on_a_response(transport: str, sdk: str, mode: M
 
 @pytest.fixture(autouse=True, scope="module")
 def _nothing_is_left() -> Iterator[None]:
-    from callspan.intercept.response_observer import OBSERVERS
+    from callspan.intercept.responses import OBSERVERS
 
     # Other tests may have left responses of theirs behind.
     gc.collect()

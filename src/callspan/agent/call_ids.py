@@ -27,14 +27,14 @@ from callspan.record.ids import response_call_id
 from callspan.sdk_profiles import SDKS
 
 Begun: TypeAlias = tuple[int, list[str], str | None]
-"""A call that has begun: its place in the order of all, its id (see `Exchange.named`), its session."""
+"""A call that has begun: its place in the order of all, its id (see `Call.named`), its session."""
 
 MAX_ID: Final = 200
 """Characters of the longest text that is taken for an id."""
 _RESPONSES: Final = ("http_response", "response", "_response")
 """Where readers, raw responses and stream helpers of the SDKs have the HTTP response that they read."""
 MADE: Final[dict[int, tuple[weakref.ref[Any], list[str]]]] = {}
-"""What calls returned, by its `id()`, with the call's id (see `Exchange.named`), while the application holds it."""
+"""What calls returned, by its `id()`, with the call's id (see `Call.named`), while the application holds it."""
 _LAST_CALL: Final[ContextVar[Begun | None]] = ContextVar("callspan_last_call", default=None)
 _ORDER: Final = count()
 

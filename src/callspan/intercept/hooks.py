@@ -23,7 +23,7 @@ from callspan.background import is_apart
 from callspan.fail_open import fail_open, reported
 from callspan.intercept import other_instrumentations
 from callspan.observe.deferred_ends import DeferredEnds
-from callspan.observe.live_call import CallFactory
+from callspan.observe.ports import CallFactory
 from callspan.settings import Content, strictest
 
 Function: TypeAlias = Callable[..., Any]
@@ -312,7 +312,7 @@ class HookContext:
         self.propagate = False
         """Whether to send W3C `traceparent` with provider requests."""
         self.stream_usage = False
-        """Whether to request the usage of chat streams, see `stream_readers.request_usage`."""
+        """Whether to request the usage of chat streams, see `streams.request_usage`."""
         self.warned_about_other_tracers = False
         """Whether other instrumentations were searched for since the last `instrument()`."""
         self.missing: set[tuple[str, str]] = set()

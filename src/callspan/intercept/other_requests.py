@@ -19,10 +19,9 @@ from callspan import private_names as names
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.client_info import call_info
 from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
-from callspan.observe.exchange import Exchange
-from callspan.observe.later import FetchExchange, GenericCall, ResultsExchange, record_webhook
-from callspan.observe.live_call import CallFactory
-from callspan.observe.ports import CallInfo
+from callspan.observe.call import Call
+from callspan.observe.later import BatchResults, Fetch, GenericCall, record_webhook
+from callspan.observe.ports import CallFactory, CallInfo
 from callspan.providers import registry, routes
 from callspan.providers.wire_json import unix_ns
 
@@ -38,7 +37,7 @@ _VERSION: Final = re.compile(r"v\d{1,2}(?:(?:alpha|beta)\d{0,2})?")
 _NAMED_BY_USERS: Final = frozenset({"deployments", "models", "model"})
 """What follows such a segment is a name, even if it looks like a word."""
 
-StartOther: TypeAlias = Callable[[CallFactory, CallInfo, Any], Exchange]
+StartOther: TypeAlias = Callable[[CallFactory, CallInfo, Any], Call]
 """Starts to observe a request in OpenTelemetry's context."""
 
 
@@ -49,11 +48,11 @@ def route_other(hook_context: HookContext, client: object, options: Any) -> Star
         is_free = options.method.upper() != "POST" or routes.is_free(options.url)
         return None if is_free else _generic(hook_context, client, options)
     if found.path.kind == "fetch":
-        return FetchExchange
+        return Fetch
     if found.path.kind == "results":
         missed = _counter(hook_context, client, options)
         (owner,) = found.ids.values()
-        return partial(ResultsExchange, owner=owner, is_known="batch" in found.ids, missed=missed)
+        return partial(BatchResults, owner=owner, is_known="batch" in found.ids, missed=missed)
     return _generic(hook_context, client, options) if found.path.kind == "not recorded" else None
 
 

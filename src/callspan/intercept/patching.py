@@ -23,10 +23,9 @@ import wrapt
 from callspan import private_names as names
 from callspan.fail_open import fail_open, log
 from callspan.forks import renew_locks
-from callspan.intercept import http_hooks, other_requests, request, stream_helpers, tool_loops, websockets
+from callspan.intercept import http_hooks, other_requests, raw, request, streams, tool_loops, websockets
 from callspan.intercept.code_hooks import CodeHook, innermost
 from callspan.intercept.hooks import VARIADIC, Function, HookContext, parameters
-from callspan.intercept.sdk_readers import OBSERVED
 from callspan.private_names import PrivateName
 from callspan.providers import registry
 from callspan.sdk_profiles import PROFILES, Sdk
@@ -102,13 +101,13 @@ HOOKS: Final[tuple[Hook, ...]] = (
     _hook(names.PROCESS_RESPONSE_DATA, request.observe_data, reads=("data", "response"), ignores=("cast_to",)),
     _hook(names.BUILD_REQUEST, request.observe_build, reads=("options",), ignores=("retries_taken",)),
     _hook(names.RETRY_TIMEOUT, request.observe_wait, ignores=(_RETRIES, "options", "response_headers")),
-    _hook(names.STREAM, http_hooks.observe_reader),
-    _hook(names.ASYNC_STREAM, http_hooks.observe_reader),
-    _hook(names.HELPER_STREAM, stream_helpers.observe_events, late=True),
+    _hook(names.STREAM, streams.observe_reader),
+    _hook(names.ASYNC_STREAM, streams.observe_reader),
+    _hook(names.HELPER_STREAM, streams.observe_events, late=True),
     *(
         Hook(
             attribute=attribute, where=tuple(place for place in names.HELPERS if part in place),
-            make=stream_helpers.observe_final, late=True, without=f"what `{attribute}` raises",
+            make=streams.observe_final, late=True, without=f"what `{attribute}` raises",
         )
         for attribute, part in (
             ("get_final_completion", "ChatCompletionStream"), ("get_final_response", "ResponseStream"),
@@ -117,8 +116,8 @@ HOOKS: Final[tuple[Hook, ...]] = (
     ),
     _hook(names.CLOSE, http_hooks.observe_close),
     _hook(names.ACLOSE, partial(http_hooks.observe_close, is_async=True)),
-    _hook(names.ITER_BYTES, http_hooks.observe_bytes, ignores=("chunk_size",)),
-    _hook(names.AITER_BYTES, http_hooks.observe_bytes, ignores=("chunk_size",)),
+    _hook(names.ITER_BYTES, raw.observe_bytes, ignores=("chunk_size",)),
+    _hook(names.AITER_BYTES, raw.observe_bytes, ignores=("chunk_size",)),
     _hook(names.SEND, http_hooks.observe_send, reads=("request",), ignores=_SENDING),
     _hook(names.ASYNC_SEND, partial(http_hooks.observe_send, is_async=True), reads=("request",), ignores=_SENDING),
     _hook(
@@ -341,7 +340,6 @@ class Patches:
             code = CodeHook(function, make)
             return _Patch(owner, hook.attribute, code.original, function, hook.keep_while_streaming, code)
         replacement = make(original)
-        setattr(replacement, OBSERVED, True)
         setattr(owner, hook.attribute, replacement)
         return _Patch(owner, hook.attribute, original, replacement, hook.keep_while_streaming)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from contextvars import ContextVar
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +17,6 @@ from opentelemetry.context import Context
 
 from callspan import private_names as names
 from callspan.agent.call_ids import call_begun, call_made
-from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open, reported
 from callspan.intercept import other_instrumentations
 from callspan.intercept.body_parsers import file_body_of, form_bytes, is_form, read_file
@@ -34,24 +32,17 @@ from callspan.intercept.hooks import (
     reader,
 )
 from callspan.intercept.other_requests import StartOther, request_name, route_other
-from callspan.intercept.response_observer import (
+from callspan.intercept.responses import (
+    CURRENT_CALL,
     OBSERVERS,
     CapturePath,
     ResponseObserver,
     body_error,
     body_of,
 )
-from callspan.intercept.response_state import Event
-from callspan.intercept.sdk_readers import StreamReader
-from callspan.intercept.stream_readers import (
-    Reader,
-    is_reader,
-    observe_iterator,
-    reporting,
-    request_usage,
-)
-from callspan.observe.exchange import Exchange
-from callspan.observe.live_call import CallFactory
+from callspan.intercept.streams import observe_iterator, request_usage
+from callspan.observe.call import Call
+from callspan.observe.ports import CallFactory
 from callspan.providers import registry
 from callspan.providers.base import Endpoint
 from callspan.record.call import ErrorInfo
@@ -70,7 +61,6 @@ class OpenCall:
 
     __slots__ = (
         "__weakref__",
-        "_early_readers",
         "_outer",
         "_outer_call",
         "body_seen",
@@ -87,7 +77,7 @@ class OpenCall:
     )
 
     def __init__(
-        self, hook_context: HookContext, call: Exchange, path: CapturePath, outer: Context, *, inject: bool
+        self, hook_context: HookContext, call: Call, path: CapturePath, outer: Context, *, inject: bool
     ) -> None:
         self.built: object = None
         """The last request built by the SDK."""
@@ -105,8 +95,6 @@ class OpenCall:
         self._outer = outer
         self.context = call.span.within(outer)
         self.observer: ResponseObserver | None = None
-        self._early_readers: dict[int, StreamReader] | None = None
-        """Readers created before their response was attached, by `id()` of the response."""
         self._outer_call: OpenCall | None = None
         self.read: object = None
         """The last response, if it was read when it was attached: a middleware may drop it and send on."""
@@ -140,8 +128,7 @@ class OpenCall:
         with _CLOSE:
             if self.read is not None and not (self.call.has_body or self.call.streaming):
                 self.call.data(body_of(None, self.read))  # it was parsed in a context without this call
-            info = call_error(error)
-            self.call.end(how=None, outcome=outcome_of(error, info), error=info)
+            self.call.fail(error, in_stream=False)
 
     def attach_response(self, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
         """Attach an observer to a response, so that its readers find the call; the last attached response counts.
@@ -168,21 +155,10 @@ class OpenCall:
 
     def _new_observer(self, response: object, *, is_open: bool) -> ResponseObserver:
         observer = ResponseObserver(self.call, self.hook_context.deferred_ends, self.path)
-        if self._early_readers:
-            observer.reader = self._early_readers.get(id(response))
         observer.attach(response, is_open=is_open)
         if is_open:
             self.hook_context.deferred_ends.track(self.call)
         return observer
-
-    def early_reader(self, inner: Any, response: Any) -> Reader:  # noqa: ANN401 - of either SDK
-        """Return the replacement of a reader whose response may be attached later."""
-        if not is_reader(inner):
-            return inner  # type: ignore[no-any-return] # the SDK's own
-        reporter = reporting(inner, response)
-        known = self._early_readers or {}
-        self._early_readers = {**known, id(response): StreamReader(reporter, closes_response=False)}
-        return reporter
 
     def finish(self, result: object) -> None:
         """Process the result of `request`: a plain call has ended, a stream or an unread response has not."""
@@ -224,12 +200,8 @@ class OpenCall:
             call.data(body_of(result, response if received is None else received) if file is None else file)
         if call.has_body or self.observer is None:
             return False
-        self.observer.on(Event.HANDED_OVER)
+        self.observer.release()
         return True
-
-
-CURRENT_CALL: Final[ContextVar[OpenCall | None]] = ContextVar("callspan_current_call", default=None)
-"""The call whose `request` is running in this context; not set while its stream is read."""
 
 
 _REQUESTS: Final[dict[int, weakref.ref[OpenCall]]] = {}
@@ -393,5 +365,5 @@ def _opened(
         hides_usage=hook_context.stream_usage and stream and not raw and request_usage(endpoint, options),
         reads_items=bool(hook_context.missing) and hook_context.lacks(info.sdk, names.PROCESS_RESPONSE_DATA.name),
     )
-    call = route(factory, info, context) if callable(route) else factory.start(route, info, alone=not context)
+    call = route(factory, info, context) if callable(route) else Call(factory, route, info, alone=not context)
     return OpenCall(hook_context, call, path, context, inject=inject)

@@ -28,7 +28,7 @@ from callspan.frames import FRAMES, SMALL_BYTES
 from callspan.intercept.client_info import call_info, sdk_of
 from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
 from callspan.intercept.other_requests import path_template
-from callspan.observe.live_call import LiveCall
+from callspan.observe.call import Call
 from callspan.observe.ports import CallInfo, Timeline
 from callspan.observe.socket_calls import (
     LOST,
@@ -91,7 +91,7 @@ def observe_handshake(hook_context: HookContext, original: Function, *, is_async
         info, factory, refused = _info(state[0]), hook_context.factory(), refusal(error)
         is_redirected = refused.status is not None and refused.status // 100 == _REDIRECTION
         if info is not None and info.sdk is None and factory is not None and not is_redirected:
-            factory.connection_failed(info, refused)
+            factory.metrics.connection_failed(info, refused)
 
     return guarded(original, HookSteps(step=_OPEN, begin=opening, returned=opened, raised=failed), is_async=is_async)
 
@@ -122,7 +122,7 @@ def observe_connect(hook_context: HookContext, original: Function, *, is_async: 
             sent(call, body_of(frame))
             call.end(how=None, outcome=outcome_of(error, refused), error=refused)
         if not waiting and isinstance(error, Exception):
-            factory.connection_failed(info, refused)
+            factory.metrics.connection_failed(info, refused)
 
     return guarded(original, HookSteps(step=_CONNECT, begin=connecting, raised=failed), is_async=is_async)
 
@@ -346,16 +346,16 @@ class _Socket:
         finally:
             sending.done()
 
-    def _begin_successor(self, clock: Timeline, body: dict[str, Any]) -> LiveCall | None:
+    def _begin_successor(self, clock: Timeline, body: dict[str, Any]) -> Call | None:
         return self._opened_in.copy().run(self._succeeded, clock, body)
 
-    def _succeeded(self, clock: Timeline, body: dict[str, Any]) -> LiveCall | None:
+    def _succeeded(self, clock: Timeline, body: dict[str, Any]) -> Call | None:
         call = self._started(clock, body)
         if call is not None:
             self._was_sent(call, body)
         return call
 
-    def _started(self, clock: Timeline, body: dict[str, Any]) -> LiveCall | None:
+    def _started(self, clock: Timeline, body: dict[str, Any]) -> Call | None:
         hook_context = self._hook_context
         factory = hook_context.factory()
         if factory is None:
@@ -364,7 +364,7 @@ class _Socket:
             hook_context.warn_about_other_tracers()
         return start(factory, self._endpoint, self._info, clock, body)
 
-    def _was_sent(self, call: LiveCall, body: dict[str, Any]) -> None:
+    def _was_sent(self, call: Call, body: dict[str, Any]) -> None:
         call_begun(otel_context.get_current(), call.named)
         self._hook_context.deferred_ends.track(call)
         sent(call, body)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from callspan.fail_open import value_of
+from callspan.fail_open import fail_open, reported, value_of
 from callspan.process.secrets import masked_error
 from callspan.providers import rate_limits, registry
 from callspan.providers.error_kinds import classify, error_info
@@ -17,6 +17,7 @@ TOO_MANY_REQUESTS: Final = 429
 _FIRST_ERROR: Final = 400
 _MAX_BODY_BYTES: Final = 64 << 10
 _BROKEN: Final = ("connection", "timeout")
+_READ: Final = fail_open("read the attempts of a call")
 
 
 class _Open(msgspec.Struct, eq=False):
@@ -83,50 +84,47 @@ class AttemptLog(msgspec.Struct, eq=False):
         """The headers of the last response, as far as they are read."""
         return self._attempts[-1].headers if self._attempts else {}
 
-    def totals(self) -> tuple[int | None, bool | None]:
-        """Return the number of retries, by the SDK's own count or as observed, and whether any attempt got a 429.
+    def fields(self, start_ns: int, duration_ns: int, error: ErrorInfo | None) -> dict[str, Any]:
+        """Return what the attempts add to the record of a call that began at `start_ns` (Unix nanoseconds).
 
-        None where nothing was observed.
+        Retries are those of the SDK's own count, else as observed; None where nothing was observed. Bodies of errors
+        are read now and released. A connection error while the response was read is a failure of its attempt.
         """
-        if not self._attempts:
-            return self.sdk_retries, None
-        return len(self._attempts) - 1 if self.sdk_retries is None else self.sdk_retries, self._rate_limited
-
-    def timing(self, start_ns: int, duration_ns: int) -> Timing:
-        """Return the times of a call that began at `start_ns` (Unix nanoseconds), without those of chunks."""
-        if not self._attempts:
-            return Timing(start_ns=start_ns, duration_ns=duration_ns)
-        last = self._attempts[-1]
-        server = last.headers.get(rate_limits.SERVER_TIME)
-        return Timing(
-            start_ns=start_ns,
-            duration_ns=duration_ns,
-            answer_ns=None if last.status is None else last.start_ns,
-            headers_ns=last.headers_ns,
-            server_ns=None if server is None else rate_limits.server_ns(server),
-        )
-
-    def records(self, now_s: float, end_ns: int, error: ErrorInfo | None = None) -> list[Attempt]:
-        """Return the attempts as records of a call that ended at the offset `end_ns`, perhaps with an error.
-
-        `now_s` (Unix) converts reset times to seconds. Bodies of errors are read now and released. A connection error
-        while the response was read is a failure of the attempt that got it.
-        """
+        timing, opened = Timing(start_ns=start_ns, duration_ns=duration_ns), self._attempts
+        if not opened:
+            return {
+                "timing": timing, "retries": self.sdk_retries, "rate_limited": None, "attempts": [],
+                "rate_limits": self.limits,
+            }  # fmt: skip
+        last = opened[-1]
+        if last.status is not None:
+            server = last.headers.get(rate_limits.SERVER_TIME)
+            timing = Timing(
+                start_ns=start_ns,
+                duration_ns=duration_ns,
+                answer_ns=last.start_ns,
+                headers_ns=last.headers_ns,
+                server_ns=None if server is None else rate_limits.server_ns(server),
+            )
         records: list[Attempt] = []
-        for number, attempt in enumerate(self._attempts, start=1):
-            after = self._attempts[number] if number < len(self._attempts) else None
-            records.append(_record(number, attempt, after, now_s, end_ns))
-        if records and error is not None and error.kind in _BROKEN and records[-1].error_kind is None:
-            records[-1] = msgspec.structs.replace(records[-1], error_kind=error.kind, error_type=error.type)
-        return records
-
-
-def last_limits(attempts: list[Attempt]) -> RateLimits | None:
-    """Return the rate limits of the last response that has any."""
-    for attempt in reversed(attempts):
-        if attempt.rate_limits is not None:
-            return attempt.rate_limits
-    return None
+        limits, now_s = self.limits, (start_ns + duration_ns) / 1e9
+        try:
+            for number, attempt in enumerate(opened, start=1):
+                after = opened[number] if number < len(opened) else None
+                record = _record(number, attempt, after, now_s, duration_ns)
+                limits = record.rate_limits or limits
+                records.append(record)
+            if error is not None and error.kind in _BROKEN and records[-1].error_kind is None:
+                records[-1] = msgspec.structs.replace(records[-1], error_kind=error.kind, error_type=error.type)
+        except reported(_READ):
+            limits = self.limits
+        return {
+            "timing": timing,
+            "retries": len(opened) - 1 if self.sdk_retries is None else self.sdk_retries,
+            "rate_limited": self._rate_limited,
+            "attempts": records,
+            "rate_limits": limits,
+        }
 
 
 def _record(number: int, attempt: _Open, after: _Open | None, now_s: float, call_end_ns: int) -> Attempt:

@@ -13,13 +13,14 @@ import time
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from callspan.background import Worker
 from callspan.fail_open import fail_open
 from callspan.frames import FRAMES
-from callspan.observe.exchange import Exchange
-from callspan.record.call import StreamEnd
+
+if TYPE_CHECKING:
+    from callspan.observe.call import Call
 
 _END: Final = fail_open("end a dropped stream")
 _AT_EXIT_S: Final = 5.0
@@ -36,15 +37,15 @@ class DeferredEnds:
         self._tracked_in: int | None = None
         # Entries are removed when their call is collected. A WeakSet is not used because its changes take several
         # Python steps, between which another thread or a signal handler may run.
-        self._open: dict[int, weakref.ref[Exchange]] = {}
+        self._open: dict[int, weakref.ref[Call]] = {}
 
-    def note(self, call: Exchange, how: StreamEnd) -> None:
+    def note(self, call: Call) -> None:
         """Queue the end of `call` as of now. Safe in a finalizer.
 
         If a forked child drops its copy of a stream, the call continues in the parent.
         """
         if not call.ended and call.record.pid in (None, os.getpid()):
-            self.put(partial(_end, call, call.offset_ns(), how))
+            self.put(partial(_end, call, call.offset_ns()))
 
     def put(self, work: Callable[[], object]) -> None:
         """Queue the rest of an interrupted end. Safe in a finalizer."""
@@ -53,7 +54,7 @@ class DeferredEnds:
             self._exit_registered = True
         self.worker.put(work)
 
-    def track(self, call: Exchange) -> None:
+    def track(self, call: Call) -> None:
         """Track a call with an open response, which may be dropped or still be open at exit."""
         if self._tracked_in != os.getpid():
             # Calls that were open in the parent of a fork are ended by the parent.
@@ -80,7 +81,7 @@ class DeferredEnds:
         FRAMES.drain(timeout_s)
         if self._tracked_in == os.getpid():
             for call in self._calls():
-                self.note(call, "closed")
+                self.note(call)
         self.drain(max(0.0, deadline - time.monotonic()))
 
     def drain(self, timeout_s: float = _AT_EXIT_S) -> bool:
@@ -89,19 +90,10 @@ class DeferredEnds:
         ended = FRAMES.drain(timeout_s)
         return self.worker.drain(max(0.0, deadline - time.monotonic())) and ended
 
-    def _calls(self) -> list[Exchange]:
+    def _calls(self) -> list[Call]:
         return [call for entry in list(self._open.values()) if (call := entry()) is not None]
 
 
-def end_abandoned(call: Exchange, how: StreamEnd, at_ns: int | None = None) -> None:
-    """End a call whose stream is no longer read: complete if the stream had signalled its end, else `how`.
-
-    `at_ns` is the offset of the end, None: now. Raises nothing but interrupts.
-    """
-    complete = call.stream_complete
-    call.end(how="complete" if complete else how, outcome="success" if complete else "cancelled", at_ns=at_ns)
-
-
-def _end(call: Exchange, at_ns: int, how: StreamEnd) -> None:
+def _end(call: Call, at_ns: int) -> None:
     with _END:
-        end_abandoned(call, how, at_ns)
+        call.leave(at_ns)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
-from callspan.record.call import Attempt, Timing
+from callspan.record.call import Timing
 
 
 class ExplicitTimes(msgspec.Struct, eq=False):
@@ -15,16 +17,12 @@ class ExplicitTimes(msgspec.Struct, eq=False):
     duration_ns: int | None = None
     first_token_ns: int | None = None
 
-    def timing(self, observed: Timing) -> Timing:
-        """Return the times of the call, given those that were observed."""
+    def applied(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields `timing` and `attempts` of a record with these times; of a past call no other is known."""
+        timing, attempts = fields["timing"], fields["attempts"]
         if self.is_past:
-            observed = Timing(start_ns=observed.start_ns, duration_ns=self.duration_ns, server_ns=observed.server_ns)
-        if self.first_token_ns is None:
-            return observed
-        return msgspec.structs.replace(observed, first_token_ns=self.first_token_ns)
-
-    def attempts(self, observed: list[Attempt]) -> list[Attempt]:
-        """Return the attempts of the call, given the observed ones: of one that is past their times are unknown."""
-        if not self.is_past:
-            return observed
-        return [msgspec.structs.replace(one, headers_ns=None, end_ns=None, wait_s=None) for one in observed]
+            timing = Timing(start_ns=timing.start_ns, duration_ns=self.duration_ns, server_ns=timing.server_ns)
+            attempts = [msgspec.structs.replace(one, headers_ns=None, end_ns=None, wait_s=None) for one in attempts]
+        if self.first_token_ns is not None:
+            timing = msgspec.structs.replace(timing, first_token_ns=self.first_token_ns)
+        return {**fields, "timing": timing, "attempts": attempts}

@@ -17,10 +17,9 @@ import msgspec
 from callspan.fail_open import fail_open, reported
 from callspan.observe import background_responses
 from callspan.observe.background_responses import version_of
-from callspan.observe.ending import Ending
-from callspan.observe.exchange import NOWHERE, Exchange, started
-from callspan.observe.live_call import CallFactory, LiveCall, RecordedExchange
-from callspan.observe.ports import NO_SPAN, CallEnded, CallInfo, CallPorts, SeenLines
+from callspan.observe.call import Call, Ending
+from callspan.observe.ports import NO_SPAN, CallFactory, CallInfo, SeenLines
+from callspan.process.processors import write
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, Endpoint, ResponseInfo
 from callspan.providers.batches import ResultLine, endpoint_of, result_in
@@ -34,66 +33,61 @@ from callspan.record.span_handle import with_span_ids
 
 _LINE: Final = fail_open("read a line of a batch")
 _READ_ANSWER: Final = fail_open("read an answer of a batch")
-_AMBIENT: Final = fail_open("read the session and metadata around the results of a batch")
 _COUNT: Final = fail_open("count a request that leaves no record")
 _CUSTOM_ID: Final = b'"custom_id"'
 _HEAD_BYTES: Final = 1 << 16
-RESULTS: Final = "batch_results"
 
 
-class FetchExchange(RecordedExchange):
+class Fetch(Call):
     """A request that fetches or cancels a background response: if that has ended, it completes the call.
 
     The first one of this process that does has a span, with the usage.
     """
 
     __slots__ = ("_context", "_is_first")
+    is_certain = False
 
-    def __init__(self, ports: CallPorts, info: CallInfo, context: Any) -> None:  # noqa: ANN401 - OpenTelemetry's
-        start_ns, zero_ns = ports.clock.wall_ns(), ports.clock.monotonic_ns()
-        endpoint = registry.fetch()
-        record = started(ports, info, endpoint.api, endpoint.operation, start_ns)
+    def __init__(self, factory: CallFactory, info: CallInfo, context: Any) -> None:  # noqa: ANN401 - OpenTelemetry's
         self._context = context
         self._is_first: bool | None = None
-        super().__init__(msgspec.structs.replace(ports, estimates=False), endpoint, record, NO_SPAN, zero_ns)
+        super().__init__(factory, registry.fetch(), info, alone=True)
 
     def _finish(self, ending: Ending) -> None:
-        self._fold(ending)
-        body = ending.body
+        body = self._fold()
         if not (isinstance(body, dict) and body.get("status") in background_responses.UNDER_WAY):
             record = msgspec.structs.replace(self.record, **self._fields(ending)[1])
             if background_responses.has_ended(record):
-                self._write(record, ending)
-        ending.body = self._body = None
+                self._write(record, body)
+        self._body = None
 
-    def _write(self, record: CallRecord, ending: Ending) -> None:
-        ports = self._ports
+    def _write(self, record: CallRecord, body: object) -> None:
+        factory = self._factory
         if self._is_first is None:
-            self._is_first = ports.seen.is_first(record.call_id)
+            self._is_first = factory.seen.is_first(record.call_id)
         if not self._is_first:
             return
-        place, requested = ports.requested_in(record.call_id)
+        place, requested = factory.requested_in(record.call_id)
         record = msgspec.structs.replace(record, place=place)
-        span = ports.start_later(ports.processors.begun(record), self._context, requested) or NO_SPAN
+        span = factory.spans.start_later(factory.processors.begun(record), self._context, requested) or NO_SPAN
         record = with_span_ids(record, span)
-        ports.write(ports.processors.process(background_responses.completion(record)))
-        shown = ports.processors.process(record)
+        write(factory.processors.process(background_responses.completion(record)), factory.recorder.write)
+        shown = factory.processors.process(record)
         span.end(shown, registry.conversation_of(shown.record) if span.wants_content else None)
-        if ports.are_measured():
-            ports.observed(shown)
-        if has_runs(ending.body):
-            ports.tools_ran(self._endpoint.conversation(None, ending.body), record)
+        if factory.metrics.are_wanted():
+            factory.metrics.observed(shown)
+        if has_runs(body):
+            factory.tools_ran(self._endpoint.conversation(None, body), record)
 
 
-def record_webhook(ports: CallPorts, server: CallInfo, response_id: str, status: str, at_ns: int | None) -> None:
+def record_webhook(factory: CallFactory, server: CallInfo, response_id: str, status: str, at_ns: int | None) -> None:
     """Write the end of a background response that a webhook states, at a Unix time; its answer is fetched later."""
-    at_ns = ports.clock.wall_ns() if at_ns is None else at_ns
+    at_ns = time.time_ns() if at_ns is None else at_ns
     record = background_responses.end_of(server, response_id, status, at_ns)
-    if record is not None and ports.seen.is_first(f"webhook {record.call_id}"):
-        ports.write(ports.processors.process(record))
+    if record is not None and factory.seen.is_first(f"webhook {record.call_id}"):
+        write(factory.processors.process(record), factory.recorder.write)
 
 
-class GenericCall(LiveCall):
+class GenericCall(Call):
     """A request to a path that no adapter knows: a call if its answer states usage, else only counted.
 
     So is one whose answer has a running total: the sum of its versions would count the same tokens again. The span is
@@ -101,23 +95,19 @@ class GenericCall(LiveCall):
     """
 
     __slots__ = ("_context", "_is_decided", "_unrecorded")
+    is_certain = False
 
     def __init__(
         self, factory: CallFactory, info: CallInfo, context: Any, *, endpoint: Endpoint,  # noqa: ANN401
         unrecorded: Callable[[], object],
     ) -> None:  # fmt: skip
         """`unrecorded` counts a request that is no call."""
-        zero_ns, record, call_ended = factory.begin(endpoint, info)
         self._context, self._unrecorded, self._is_decided = context, unrecorded, False
-        super().__init__(factory, endpoint, record, factory.processors.begun(record), NO_SPAN, call_ended, zero_ns)
-
-    def _write_started_record(self, started: CallRecord) -> None:
-        """Write nothing: whether it is a call is not known yet."""
+        super().__init__(factory, endpoint, info)
 
     def _finish(self, ending: Ending) -> None:
-        self._fold(ending)
         if not self._is_decided:
-            body = ending.body
+            body = self._fold()
             if stating_usage(body) is None or has_running_total(self._endpoint.api, body):
                 self._leave(ending)
                 return
@@ -127,8 +117,7 @@ class GenericCall(LiveCall):
 
     def _leave(self, ending: Ending) -> None:
         """Count it, unless it failed."""
-        (self._over or self._ports.begun(self._begun))()
-        self._body = ending.body = None
+        self._body = None
         if ending.outcome in ("success", "cancelled") and ending.error is None:
             with _COUNT:
                 self._unrecorded()
@@ -138,17 +127,16 @@ class GenericCall(LiveCall):
         if identity is not None:
             call_id = response_call_id(self.record.provider, identity)
             self.record = msgspec.structs.replace(self.record, call_id=call_id)
-            if not self._ports.seen.is_first(call_id):  # the same object again: it is counted already
-                self._ports = msgspec.structs.replace(self._ports, are_measured=bool)
-                self._call_ended = None
+            if not self._factory.seen.is_first(call_id):  # the same object again: it is counted already
+                self._is_measured, self._call_ended = False, None
                 return
-        begun = self._ports.processors.begun(self.record)
-        self.span = self._ports.start_later(begun, self._context, None) or NO_SPAN
+        begun = self._factory.processors.begun(self.record)
+        self.span = self._factory.spans.start_later(begun, self._context, None) or NO_SPAN
 
     def _fields(self, ending: Ending) -> tuple[ResponseInfo, dict[str, Any]]:
         info, fields = super()._fields(ending)
         if info.response.id is not None:
-            fields |= {"part": "answered", "seen_ns": self._ports.clock.wall_ns()}
+            fields |= {"part": "answered", "seen_ns": time.time_ns()}
         return info, fields
 
 
@@ -220,53 +208,42 @@ class LineReader:
             self._split()
 
 
-class ResultsExchange(Exchange):
+class BatchResults(Call):
     """A request for results of a batch: each line that is read is written as a call. It has no record of its own."""
 
-    __slots__ = ("_reader", "byte_reader")
+    __slots__ = ("_owner", "byte_reader")
+    is_certain = False
+    byte_reader: LineReader
 
     def __init__(
-        self, ports: CallPorts, info: CallInfo, context: object, *, owner: str, is_known: bool,
+        self, factory: CallFactory, info: CallInfo, context: object, *, owner: str, is_known: bool,
         missed: Callable[[], object],
     ) -> None:  # fmt: skip
         """`owner` is the id of the batch, or of the file: `is_known` False, which need not be one of results."""
         del context
-        start_ns, zero_ns = ports.clock.wall_ns(), ports.clock.monotonic_ns()
-        record = started(ports, info, RESULTS, RESULTS, start_ns)
-        seen = ports.seen.lines_of(f"{info.provider} {owner}")
-        self.byte_reader = self._reader = LineReader(_Lines(ports, record, owner).take, seen, missed, is_known=is_known)
-        super().__init__(ports, record, NO_SPAN, zero_ns)
+        self._owner = owner
+        seen = factory.seen.lines_of(f"{info.provider} {owner}")
+        self.byte_reader = LineReader(self._take, seen, missed, is_known=is_known)
+        super().__init__(factory, registry.generic("batch_results"), info)
 
     def _finish(self, ending: Ending) -> None:
         with _LINE:
-            self._reader.finish(complete=ending.outcome == "success" and ending.error is None)
+            self.byte_reader.finish(complete=ending.outcome == "success" and ending.error is None)
 
-
-class _Lines:
-    """Writes the calls of one reading, in the session and with the metadata around it."""
-
-    def __init__(self, ports: CallPorts, reading: CallRecord, owner: str) -> None:
-        self._ports, self._owner = ports, owner
-        self._call_ended: CallEnded | None = None
-        self._reading = reading
-        with _AMBIENT:
-            place, self._call_ended, metadata = ports.ambient()
-            self._reading = msgspec.structs.replace(reading, place=place or NOWHERE, metadata=metadata)
-
-    def take(self, line: bytes) -> None:
+    def _take(self, line: bytes) -> None:
         """Write the call of a line, if it is a result."""
         found = result_in(line)
         if found is None:
             return
-        ports, record, endpoint = self._ports, *_answered(self._reading, self._owner, found)
-        processed = ports.processors.process(record)
-        ports.write(processed)
-        if ports.are_measured():
-            ports.observed(processed)
+        factory, (record, endpoint) = self._factory, _answered(self.record, self._owner, found)
+        processed = factory.processors.process(record)
+        write(processed, factory.recorder.write)
+        if factory.metrics.are_wanted():
+            factory.metrics.observed(processed)
         if self._call_ended is not None:
             self._call_ended(processed, None)
         if has_runs(found.body):
-            ports.tools_ran(endpoint.conversation(None, found.body), processed.record)
+            factory.tools_ran(endpoint.conversation(None, found.body), processed.record)
 
 
 def _answered(reading: CallRecord, owner: str, line: ResultLine) -> tuple[CallRecord, Endpoint]:

@@ -1,31 +1,35 @@
-"""Ports: the protocols and callbacks through which observation uses telemetry, agent and stores."""
+"""Ports: what calls are made with: clocks, what is known before a request, and what takes the call."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import msgspec
 
-from callspan.background import AtomicFlag, LRUCache
+from callspan.background import LRUCache
 from callspan.process.processed import Processed
 from callspan.process.processors import Processors
-from callspan.record.call import CallRecord, Place
+from callspan.record.call import CallRecord, ErrorInfo, Place
 from callspan.record.messages import Conversation
 from callspan.record.span_handle import NoSpan, SpanHandle
 
 if TYPE_CHECKING:
-    from callspan.observe.exchange import Exchange
+    from opentelemetry.context import Context
+    from opentelemetry.trace import SpanContext
+
+    from callspan.delivery.recorder import Recorder
+    from callspan.observe.deferred_ends import DeferredEnds
+    from callspan.process_end import ForkedWorkers
+    from callspan.spans.call import CallSpans
+    from callspan.spans.instruments import CallMetrics
 
 _MOST_ENDS: Final = 16_384
 _MOST_RESULTS: Final = 1024
 
 CallEnded: TypeAlias = Callable[[Processed[CallRecord], Conversation | None], None]
 """Adds a call to the totals of its session and timestep, and its messages, None if they may not be exported."""
-Exchanged: TypeAlias = Callable[[Conversation, CallRecord], None]
-"""Takes what a call of a tool loop has sent and received, as the wire has it, and its processed record."""
 
 
 class Clock(msgspec.Struct, frozen=True):
@@ -87,23 +91,6 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
     """None if only the body or the response shows it."""
 
 
-def _uncounted(record: Processed[CallRecord]) -> Callable[[], object]:
-    """Count nothing."""
-    del record
-    return bool
-
-
-def nothing(*about: object) -> None:
-    """Do nothing, for a port that nobody waits for."""
-    del about
-
-
-def _unknown_request(call_id: str) -> tuple[Place, None]:
-    """Know no request."""
-    del call_id
-    return Place(), None
-
-
 class SeenLines(msgspec.Struct, eq=False):
     """How many lines of a batch's results this process has read; shared by all its readers."""
 
@@ -130,54 +117,63 @@ class AlreadySeen:
         return fresh if self._lines.claim(results, fresh) else self._lines.get(results) or fresh
 
 
-class ExchangePorts(msgspec.Struct, frozen=True, kw_only=True):
-    """The ports of an observed request. Safe from any thread."""
+class NoTelemetry:
+    """Stands for spans and metrics where calls have neither."""
 
-    ambient: Callable[[], tuple[Place | None, CallEnded | None, dict[str, object]]]
-    """Returns the ids of the session and timestep around the running code, what takes the ended call, the metadata."""
-    clock: Clock = SYSTEM_CLOCK
-    service: str | None = None
-    host: str | None = None
-    forked: AtomicFlag = AtomicFlag()
-    """Set in a forked child until its first call."""
-    on_first_call_after_fork: Callable[[], object] = bool
-    """Called with the first call of a forked child. Never raises."""
-    submit_end: Callable[[Exchange], None] = nothing
-    """Called with an exchange whose end was not reported: calls `end` soon, on another thread."""
-    run_again: Callable[[Callable[[], object]], object] = nothing
-    """Called with an end that was interrupted: runs it soon, on another thread."""
+    def start(self, processed: Processed[CallRecord]) -> CallSpanHandle:
+        """Return the span that does nothing."""
+        del processed
+        return NO_SPAN
+
+    def start_later(self, processed: Processed[CallRecord], context: Context, call: SpanContext | None) -> None:
+        """Start no span."""
+
+    def are_wanted(self) -> bool:
+        """Return that no measurement is wanted."""
+        return False
+
+    def begun(self, processed: Processed[CallRecord]) -> Callable[[], object]:
+        """Count nothing."""
+        del processed
+        return bool
+
+    def observed(self, processed: Processed[CallRecord]) -> None:
+        """Measure nothing."""
+
+    def connection_failed(self, info: CallInfo, error: ErrorInfo) -> None:
+        """Count nothing."""
 
 
-class CallPorts(ExchangePorts, frozen=True, kw_only=True):
-    """The ports of a call. Safe from any thread."""
+NO_TELEMETRY: Final = NoTelemetry()
 
-    start_span: Callable[[Processed[CallRecord]], CallSpanHandle]
+
+class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
+    """What calls begin with and go to; one for each content level of an `instrument()`. Safe from any thread."""
+
+    spans: CallSpans | NoTelemetry
+    metrics: CallMetrics | NoTelemetry
     processors: Processors
     """What each record goes through before it is shown, stored or measured."""
-    write: Callable[[Processed[CallRecord]], None]
-    """Stores a record; never raises."""
-    are_measured: Callable[[], object] = partial(bool, True)
-    """Returns something true where metrics are wanted now; in no frame of Python, as it is called for each call."""
-    observed: Callable[[Processed[CallRecord]], None]
-    """Called with every finished record, for metrics. Never raises."""
-    begun: Callable[[Processed[CallRecord]], Callable[[], object]] = _uncounted
-    """Called with every call that begins; the returned function is called at the call's end. Neither raises.
-
-    Either may be called again for the same call after an interrupt; that counts once.
-    """
-    writes_starts: Callable[[], object] = partial(bool, True)
-    """Returns something true where the record of a stream that was sent is wanted."""
-    keep: Callable[[CallRecord], object] = bool
-    """Called with the record of a call that was sent or has ended, for what refers to the call later. Never raises."""
-    seen: AlreadySeen = msgspec.field(default_factory=AlreadySeen)
+    recorder: Recorder
+    workers: ForkedWorkers
+    ends: DeferredEnds
+    seen: AlreadySeen
     """The ends that other requests than the calls' own have told of."""
-    requested_in: Callable[[str], tuple[Place, Any]] = _unknown_request
+    ambient: Callable[[], tuple[Place | None, CallEnded | None, dict[str, object]]]
+    """Returns the ids of the session and timestep around the running code, what takes the ended call, the metadata."""
+    keep: Callable[[CallRecord], object]
+    """Called with the record of a call that was sent or has ended, for what refers to the call later. Never raises."""
+    requested_in: Callable[[str], tuple[Place, SpanContext | None]]
     """Returns the session and step of a call, and the context of its span, where this process knows them."""
-    start_later: Callable[[Processed[CallRecord], Any, Any], CallSpanHandle | None] = nothing
-    """Starts the span of a call that is over, in a context, linked to that of its request; None: it cannot."""
-    tools_ran: Exchanged = nothing
+    tools_ran: Callable[[Conversation, CallRecord], None]
     """Called with the messages and the record of a call in which tools of the provider have run. Never raises."""
-    estimates: bool = False
+    service: str | None
+    host: str | None
+    estimates: bool
     """Estimate tokens that the provider does not return."""
-    chunk_log: int = 0
+    chunk_log: int
     """Number of chunks of a stream to record individually."""
+
+    def without_telemetry(self) -> CallFactory:
+        """Return a factory whose calls have a record, and neither a span nor metrics."""
+        return msgspec.structs.replace(self, spans=NO_TELEMETRY, metrics=NO_TELEMETRY)

@@ -1,4 +1,4 @@
-"""Calls over a websocket: the responses of one connection, each a `LiveCall`.
+"""Calls over a websocket: the responses of one connection, each a `Call`.
 
 Calls are begun where their create is sent. All else is done on the thread that reads frames, see `frames`.
 """
@@ -16,9 +16,8 @@ import msgspec
 from callspan.errors import call_error, outcome_of, qualified_name
 from callspan.fail_open import fail_open, value_of
 from callspan.frames import FRAMES, Read, WaitingBytes
-from callspan.observe.deferred_ends import end_abandoned
-from callspan.observe.live_call import CallFactory, LiveCall
-from callspan.observe.ports import CallInfo, Timeline
+from callspan.observe.call import Call
+from callspan.observe.ports import CallFactory, CallInfo, Timeline
 from callspan.providers import rate_limits, registry
 from callspan.providers.base import Endpoint
 from callspan.providers.error_kinds import error_info
@@ -30,14 +29,14 @@ from callspan.record.codec import encode_json
 _END: Final = fail_open("end the calls of a websocket")
 _FIRST_ERROR: Final = 400
 
-Start: TypeAlias = Callable[[Timeline, dict[str, Any]], "LiveCall | None"]
+Start: TypeAlias = Callable[[Timeline, dict[str, Any]], "Call | None"]
 """Begins the call of a successor: takes its times and the body of its request."""
 
 
 class Observed(msgspec.Struct, eq=False):
     """A call and its clock."""
 
-    call: LiveCall
+    call: Call
     clock: Timeline
 
 
@@ -62,7 +61,7 @@ class Create:
         """Return the body of the request that it stands for."""
         return body_of(self.frame)
 
-    def observe(self, call: LiveCall | None) -> None:
+    def observe(self, call: Call | None) -> None:
         """Set its call."""
         self.observed = None if call is None else Observed(call, self.clock)
 
@@ -193,15 +192,15 @@ LOST: Final = object()
 
 def start(
     factory: CallFactory, endpoint: Endpoint, info: CallInfo, clock: Timeline, body: dict[str, Any]
-) -> LiveCall:  # fmt: skip
+) -> Call:  # fmt: skip
     """Start a call in the current context, at the time where its clock stands; then its clock goes."""
     info = msgspec.structs.replace(info, model=text(body, "model"), stream=True)
-    call = factory.with_clock(clock.clock()).start(endpoint, info)
+    call = Call(factory, endpoint, info, clock=clock.clock())
     clock.at_ns = None
     return call
 
 
-def sent(call: LiveCall, body: dict[str, Any]) -> None:
+def sent(call: Call, body: dict[str, Any]) -> None:
     """Give a call the body of its request."""
     if body:
         content = encode_json(body)
@@ -213,7 +212,7 @@ def decoded(message: str | bytes | bytearray | memoryview) -> dict[str, Any] | N
     return mapping(registry.decoded(message if isinstance(message, str) else bytes(message)))
 
 
-def _fail(call: LiveCall, event: dict[str, Any]) -> None:
+def _fail(call: Call, event: dict[str, Any]) -> None:
     """End a call by an error event: status, code and headers are in it."""
     error = mapping(event, "error") or event
     given = mapping(error, "headers") or {}
@@ -246,9 +245,9 @@ def refusal(error: BaseException) -> ErrorInfo:
     )
 
 
-def _abandon(call: LiveCall, ended: Ended) -> None:
+def _abandon(call: Call, ended: Ended) -> None:
     if ended.how != "cut_off":
-        end_abandoned(call, "closed")
+        call.leave()
         return
     # A connection that is closed properly is as a stream that just stops, unless nothing came at all.
     error = None if ended.is_proper and call.chunks else ended.error

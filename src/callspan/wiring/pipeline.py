@@ -25,9 +25,7 @@ from callspan.cost import published
 from callspan.delivery.recorder import Listener, Recorder
 from callspan.fail_open import fail_open, value_of
 from callspan.observe.deferred_ends import DeferredEnds
-from callspan.observe.exchange import Exchange
-from callspan.observe.live_call import CallFactory
-from callspan.observe.ports import AlreadySeen
+from callspan.observe.ports import AlreadySeen, CallFactory
 from callspan.otlp.variables import SIGNALS, Signal
 from callspan.process import processors
 from callspan.process.processed import Processed
@@ -109,9 +107,6 @@ class Pipeline:
     def _tools_ran(self, wire: Conversation, record: CallRecord) -> None:
         record_provider_tools(self.runtime, wire, record)
 
-    def _submit_end(self, call: Exchange) -> None:
-        self._deferred_ends.note(call, "cancelled")
-
     def _priced(self, processed: Processed[Record]) -> None:
         self._metrics.priced(processed)
 
@@ -133,28 +128,21 @@ class Pipeline:
     def _factory(self, level: Content, spans: CallSpans) -> CallFactory:
         settings = self.settings
         return CallFactory(
-            start_span=spans.start,
+            spans=spans,
+            metrics=self._metrics,
             processors=self._processors[level],
-            write=partial(processors.write, store=self.recorder.write),
-            are_measured=self._metrics.are_wanted,
-            observed=self._metrics.observed,
-            begun=self._metrics.begun,
-            writes_starts=self.recorder.writes_starts,
-            keep=call_recorded,
+            recorder=self.recorder,
+            workers=self._workers,
+            ends=self._deferred_ends,
             seen=self._seen,
-            requested_in=_requested_in,
-            start_later=spans.start_later,
-            tools_ran=self._tools_ran,
-            submit_end=self._submit_end,
-            run_again=self._deferred_ends.put,
             ambient=ambient,
+            keep=call_recorded,
+            requested_in=_requested_in,
+            tools_ran=self._tools_ran,
             service=service_name(settings.service),
             host=platform.node() or None,
-            forked=self._workers.forked,
-            on_first_call_after_fork=self._workers.first_call,
             estimates=settings.estimate_usage,
             chunk_log=settings.chunk_log,
-            connection_failed=self._metrics.connection_failed,
         )
 
 

@@ -16,4 +16,4 @@ def test_the_sent_retry_count_is_used_if_it_is_plausible(header: str | None, ret
     log.started(0)
     log.started(1)
     log.sent_retries(header)
-    assert log.totals()[0] == retries
+    assert log.fields(0, 2, None)["retries"] == retries

@@ -1,0 +1,186 @@
+"""Raw responses: copies the bytes of a response that the caller reads, and parses them as the SDK would do.
+
+`with_raw_response` returns a body that is already read; `with_streaming_response` an unread one with seven ways to read
+it, which all use `iter_bytes`, as does a caller who reads the response of a stream directly. The copy is parsed up to a
+size limit; server-sent events are parsed as defined in the HTML standard.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from typing import Any, Final
+
+from callspan.fail_open import fail_open, value_of
+from callspan.intercept.body_parsers import EventParser, file_body_of
+from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
+from callspan.intercept.responses import OBSERVERS, ResponseObserver, parsing_error
+from callspan.record.call import ErrorInfo
+
+_CAP_BYTES: Final = 8 << 20
+_COPY: Final = fail_open("read a copy of a raw response")
+_OBSERVE: Final = fail_open("observe the bytes of a response")
+_DONE: Final = b"[DONE]"
+
+
+def observe_bytes(hook_context: HookContext, original: Function) -> Function:
+    """Return a replacement of `Response.iter_bytes` or `aiter_bytes` that copies the raw responses of calls."""
+    del hook_context
+    return guarded(original, HookSteps(step=_OBSERVE, begin=_begin, returned=_replacement))
+
+
+def _begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ResponseObserver | None:
+    """Return the observer of a response when reading starts; None if its bytes need not be observed."""
+    del kwargs
+    observer = OBSERVERS.get(id(args[0]))
+    return None if observer is None or observer.is_read_by_sdk or observer.call.ended else observer
+
+
+def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | AsyncIterator[bytes] | None:  # noqa: ANN401 - sync or async
+    """Return an observed iterator over `pieces`; None: use the pieces directly, because the SDK's stream reads them."""
+    is_async = isinstance(pieces, AsyncIterator)
+    if not is_async and not isinstance(pieces, Iterator):
+        return None
+    if observer.call.byte_reader is None:
+        if observer.is_reading():
+            observer.is_read_by_sdk = True
+            return None
+        # `streaming`: the caller reads the response of an SDK's stream directly.
+        if not (observer.path.raw or observer.call.streaming):
+            return None
+    return _observed_async(pieces, observer) if is_async else _observed(pieces, observer)
+
+
+def _observed(pieces: Iterator[bytes], observer: ResponseObserver) -> Iterator[bytes]:
+    """Yield the pieces, and pass each to what takes them."""
+    add, completed = _takers(observer)
+    try:
+        observer.pulling = True
+        for piece in pieces:
+            observer.pulling = False
+            add(piece)
+            yield piece
+            observer.pulling = True
+    except BaseException as error:
+        _broken_off(observer, error)
+        raise
+    observer.pulling = False
+    completed()
+
+
+async def _observed_async(pieces: AsyncIterator[bytes], observer: ResponseObserver) -> AsyncIterator[bytes]:
+    """As `_observed`."""
+    add, completed = _takers(observer)
+    try:
+        observer.pulling = True
+        async for piece in pieces:
+            observer.pulling = False
+            add(piece)
+            yield piece
+            observer.pulling = True
+    except BaseException as error:
+        _broken_off(observer, error)
+        raise
+    observer.pulling = False
+    completed()
+
+
+def _takers(observer: ResponseObserver) -> tuple[Callable[[bytes], None], Callable[[], None]]:
+    """Return what takes each piece that is read, and what is called after the last one."""
+    if (reader := observer.call.byte_reader) is not None:
+        return reader.add, observer.completed
+    copy = _Copy(observer)
+    return copy.add, copy.completed
+
+
+def _broken_off(observer: ResponseObserver, error: BaseException) -> None:
+    observer.pulling = False
+    if isinstance(error, GeneratorExit):
+        observer.lost()
+    else:
+        observer.failed(error)
+
+
+class _Copy:
+    """The data read so far: pieces of one body, or server-sent events, which are passed on as they arrive."""
+
+    __slots__ = ("_events", "_file", "_held", "_observer", "_parsed_by_sdk", "_passed", "_size", "_waiting")
+
+    def __init__(self, observer: ResponseObserver) -> None:
+        self._observer = observer
+        self._events = EventParser()
+        self._file = None if observer.call.streaming else file_body_of(observer.path.endpoint, observer.response())
+        self._held: list[bytes] = []
+        self._parsed_by_sdk = False
+        """The caller lets the SDK parse the data, so that each chunk is already observed."""
+        self._passed = 0
+        """Number of chunks of the call when the last payload was passed on."""
+        self._size = 0
+        self._waiting: list[bytes] = []
+        observer.pass_rest = self.pass_rest
+
+    def add(self, piece: bytes) -> None:
+        """Add a piece, unless the SDK's stream reads the response, where the chunks are observed."""
+        if self._observer.is_read_by_sdk or self._parsed_by_sdk or self._size > _CAP_BYTES:
+            return
+        with _COPY:
+            if self._file is not None:
+                self._file.add(piece)
+                return
+            self._size += len(piece)
+            if not self._observer.call.streaming:
+                self._held.append(piece)
+            elif payloads := self._events.feed(piece):
+                self._size = 0
+                self._take(payloads)
+
+    def completed(self) -> None:
+        """Report that the last piece was read."""
+        observer = self._observer
+        observer.pass_rest = None
+        if observer.is_read_by_sdk:
+            return
+        error: ErrorInfo | None = None
+        with _COPY:
+            if self._file is not None:
+                observer.data(self._file.body())
+            elif observer.call.streaming:
+                self._take(self._events.end())
+                self._take([])
+            elif self._size <= _CAP_BYTES:
+                body = b"".join(self._held)
+                self._parse([body])
+                error = None if observer.call.has_body else parsing_error(body)
+        if self._size > _CAP_BYTES:
+            observer.call.mark_partially_observed()
+        if not self._parsed_by_sdk or observer.call.stream_complete:
+            observer.completed(error)
+
+    def pass_rest(self) -> None:
+        """Pass on what was read of a response that is read no further."""
+        with _COPY:
+            if self._waiting:
+                self._take([])
+            if self._file is not None:
+                self._observer.data(self._file.body(complete=False))
+
+    def _take(self, payloads: list[bytes]) -> None:
+        call = self._observer.call
+        if not self._observer.path.raw:
+            # The caller may let the SDK parse what it reads from a stream's response: each payload waits for the next.
+            self._parsed_by_sdk = self._parsed_by_sdk or call.chunks > self._passed
+            payloads, self._waiting = ([] if self._parsed_by_sdk else self._waiting), payloads
+        self._parse(payloads)
+        self._passed = call.chunks
+
+    def _parse(self, payloads: list[bytes]) -> None:
+        for payload in payloads:
+            if payload.startswith(_DONE):
+                self._observer.call.signalled_end()
+            elif payload.strip():
+                with _COPY:
+                    # Invalid JSON is an error of the provider, which the reader sees, not one of callspan.
+                    data = value_of(partial(json.loads, payload))
+                    if data is not None:
+                        self._observer.data(data)

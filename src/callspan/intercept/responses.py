@@ -1,0 +1,231 @@
+"""Responses: connects an HTTP response to its call, and decides when it ends the call.
+
+1. The first end counts. Ends are the end of the reader, an error that leaves it, a close, and the loss of the reader or
+   the response. `break` is none: the caller may continue to read.
+2. A response belongs to the caller once `request` has returned it: until then its first end waits. That of one which a
+   middleware has replaced waits forever, and data read from it belongs to no call.
+3. The loss of a reader or response may be reported by a finalizer, on any thread and under any lock. It is queued.
+4. A stream that has signalled its end (`[DONE]`, `message_stop`) is complete, even if it is then closed or dropped; one
+   that ends normally without that signal is `cut_off`. The call's accumulator knows the signal.
+
+Nothing is attached to objects the caller sees: observers are found by `id()` of the response while that exists. They
+refer to the response and its reader weakly, so that these can be collected.
+"""
+
+from __future__ import annotations
+
+import json
+import weakref
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from callspan.fail_open import fail_open, value_of
+from callspan.observe.call import Call, failure
+from callspan.observe.deferred_ends import DeferredEnds
+from callspan.providers.base import Endpoint
+from callspan.record.call import ErrorInfo
+
+if TYPE_CHECKING:
+    from callspan.intercept.request import OpenCall
+
+_END: Final = fail_open("end a call")
+OBSERVERS: Final[dict[int, ResponseObserver]] = {}
+"""The observers by `id()` of their response; changed only by `ResponseObserver`."""
+CURRENT_CALL: Final[ContextVar[OpenCall | None]] = ContextVar("callspan_current_call", default=None)
+"""The call whose `request` is running in this context; not set while its stream is read."""
+_EVENT_STARTS: Final = (b"data:", b"event:", b":")
+
+
+class CapturePath(msgspec.Struct, frozen=True, gc=False):
+    """How the content of a response reaches its call; the same for every response of the call."""
+
+    raw: bool = False
+    """The caller requested the raw response and may read its bytes directly."""
+    read_later: bool = False
+    """A response that was received whole may still be read after `request` has returned."""
+    hides_usage: bool = False
+    """callspan requested the last chunk of the stream and hides it from the caller."""
+    endpoint: Endpoint | None = None
+    """The adapter of the call."""
+    reads_items: bool = False
+    """The SDK's parsed JSON cannot be observed; the items its stream yields are read instead."""
+
+
+class ResponseObserver:
+    """Observes one response of a call. Methods raise nothing but interrupts, unless documented."""
+
+    __slots__ = (
+        "_deferred_ends", "_first", "_identity", "_is_open", "_response", "_waits", "call", "data", "is_read_by_sdk",
+        "pass_rest", "path", "pulling", "reader",
+    )  # fmt: skip
+
+    def __init__(self, call: Call, deferred_ends: DeferredEnds, path: CapturePath) -> None:
+        self.call = call
+        self.data: Callable[[object], None] = call.chunk if call.streaming else call.whole
+        """Takes each parsed body or chunk; bound once, because it is called for every chunk."""
+        self.path = path
+        self.reader: weakref.ref[Any] | None = None
+        """The iterator that reads the response's stream, once it has begun."""
+        self.is_read_by_sdk = False
+        """Whether the SDK's stream reads the bytes of the response, so that they need not be observed."""
+        self.pulling = False
+        """True while callspan's copying reader is reading bytes."""
+        self.pass_rest: Callable[[], None] | None = None
+        """Passes on what a copying reader has read and not passed on yet: a call may end while the reader waits."""
+        self._deferred_ends = deferred_ends
+        self._waits = True
+        self._first: Callable[[], object] | None = None
+        """The first end, while it waits."""
+        self._response: Callable[[], object] = _nothing
+        self._identity = 0
+        self._is_open = True
+
+    def attach(self, response: object, *, is_open: bool = True) -> None:
+        """Register as the observer of the response until it is collected.
+
+        A closed response was already read: its collection is no end. Raises TypeError for an object without support
+        for weak references.
+        """
+        self._is_open, self._identity = is_open, id(response)
+        self._response = weakref.ref(response, self._collected)
+        before = OBSERVERS.get(self._identity)
+        OBSERVERS[self._identity] = self
+        if before is not None:
+            before.lost()  # a transport may return one response for several calls
+
+    def response(self) -> object:
+        """Return the response; None if it was collected."""
+        return self._response()
+
+    def _collected(self, reference: object, observers: dict[int, ResponseObserver] = OBSERVERS) -> None:
+        # The argument keeps a reference to the observers for interpreter shutdown, when module globals are cleared.
+        del reference
+        if observers.get(self._identity) is self:
+            del observers[self._identity]
+        if self._is_open:
+            self.lost()
+
+    def detach(self) -> None:
+        """Let neither data nor an end of the response reach the call: another one has replaced it."""
+        self._waits, self.data = True, _ignored
+
+    def hold(self) -> None:
+        """Let the first end wait for `release`."""
+        self._waits = True
+
+    def release(self) -> None:
+        """End the call if the response has ended since it was held; from now on its first end does."""
+        self._waits = False
+        first, self._first = self._first, None
+        if first is not None:
+            self._end(first)
+
+    def completed(self, error: ErrorInfo | None = None) -> None:
+        """Report the normal end of the reader; `error` is that of a completely read body, such as invalid JSON."""
+        self._end(partial(self.call.end, error=error))
+
+    def failed(self, error: BaseException) -> None:
+        """Report the exception that left the reader."""
+        self._end(partial(self.call.end, *failure(error)))
+
+    def failed_above(self, error: BaseException) -> None:
+        """Report the exception of what reads the stream for the caller, whatever end of the stream waits."""
+        self._waits, self._first = False, None
+        self.failed(error)
+
+    def closed(self) -> None:
+        """Report that the response was closed; a reader that is running reports its own end."""
+        iterator = None if self.reader is None else self.reader()
+        if self.reader is not None and iterator is None:
+            # The garbage collector clears weak references before it closes generators, whose `finally` closes the
+            # response: this code may run in a finalizer.
+            self.lost()
+        elif not (self.pulling or is_running(iterator)):
+            self._end(self.call.leave)
+
+    def lost(self) -> None:
+        """Report that the reader was closed or collected, or the response collected. Safe in a finalizer."""
+        self._end(partial(self._deferred_ends.note, self.call))
+
+    def _end(self, end: Callable[[], object]) -> None:
+        if self._waits:
+            self._first = self._first or end
+        elif not self.call.ended:
+            with _END:
+                if self.pass_rest is not None:
+                    self.pass_rest()
+                    self.pass_rest = None
+                end()
+
+    def is_reading(self) -> bool:
+        """Return whether the reader of the stream is running."""
+        return self.reader is not None and is_running(self.reader())
+
+
+def is_running(reader: object) -> bool:
+    """Return whether a generator, or an async reader of callspan, is running."""
+    return getattr(reader, "gi_running", None) is True or getattr(reader, "running", None) is True
+
+
+def _ignored(data: object) -> None:
+    """Receive the data of a replaced response and drop it."""
+
+
+def _nothing() -> None:
+    """Stand for a response that is not there."""
+
+
+def observer_of(response: object) -> ResponseObserver | None:
+    """Return the observer of a response, or None."""
+    return OBSERVERS.get(id(response))
+
+
+def body_of(result: object, response: Any) -> object:  # noqa: ANN401 - httpx, httpx2 or anything else
+    """Return the JSON of a finished call whose body the SDK has not parsed: from the response, else from the result."""
+    if isinstance(result, str):
+        return value_of(partial(json.loads, _encoded(result)))
+    if hasattr(response, "json") and getattr(response, "is_closed", False):
+        return value_of(response.json)
+    for name in ("to_dict", "model_dump"):
+        method = getattr(result, name, None)
+        if callable(method):
+            dumped = value_of(method)
+            return dumped if isinstance(dumped, dict) else None
+    return None
+
+
+def body_error(result: object, response: Any) -> ErrorInfo | None:  # noqa: ANN401 - httpx, httpx2 or anything else
+    """Return the error of a body that was read and is not JSON; None: it is valid, or was not read.
+
+    The SDKs return such a body as text if its content type is not JSON; the caller of a raw response sees it later.
+    """
+    if isinstance(result, str):
+        return parsing_error(_encoded(result))
+    response = result if response is None else response
+    content = value_of(lambda: response.content) if getattr(response, "is_closed", False) else None
+    return parsing_error(content) if isinstance(content, bytes) else None
+
+
+def _encoded(text: str) -> bytes:
+    """Return the bytes of a text, because the standard library accepts a byte order mark only in bytes."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def parsing_error(content: bytes) -> ErrorInfo | None:
+    """Return the error of a body that is not JSON; None for JSON, an empty body, and server-sent events.
+
+    Events are text if a stream was requested by `extra_body` in a call that is plain for the SDK.
+    """
+    if not content or content.startswith(_EVENT_STARTS):
+        return None
+    try:
+        json.loads(content)
+    except ValueError as error:
+        return ErrorInfo(kind="parsing", type=type(error).__name__)
+    except RecursionError:
+        return None
+    return None

@@ -1,0 +1,261 @@
+"""Streams: an iterator of callspan inside the SDK's stream object reports how the stream ended.
+
+The object, its type and its identity stay the SDK's. The iterator also hides a usage chunk that callspan requested, and
+reads the items if the SDK's parsed JSON cannot be observed.
+
+What a stream helper raises above the raw stream, in accumulating, parsing and making events, is the call's error. The
+exception of an application in its loop passes through no iterator.
+"""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from types import FrameType
+from typing import Any, Final
+
+from callspan import private_names as names
+from callspan.fail_open import fail_open
+from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
+from callspan.intercept.responses import CURRENT_CALL, ResponseObserver, body_of, observer_of
+from callspan.providers.base import Endpoint
+
+_OBSERVE: Final = fail_open("observe a stream")
+_OBSERVE_HELPER: Final = fail_open("observe a stream helper")
+_COMPLETED: Final = fail_open("see how a stream ended")
+_REQUEST_USAGE: Final = fail_open("request the usage of a stream")
+
+
+def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - a stream or helper of an SDK
+    del kwargs
+    return args[0]
+
+
+def observe_reader(hook_context: HookContext, original: Function) -> Function:
+    """Return a replacement of `Stream.__stream__` (sync or async) with the same items, which reports the end."""
+    del hook_context
+
+    def returned(stream: Any, inner: Any) -> Any:  # noqa: ANN401 - of either SDK
+        response = stream.response
+        # The open call may get its response later, if a middleware replaces it.
+        is_observed = observer_of(response) is not None or CURRENT_CALL.get() is not None
+        return _reader(inner, response) if is_observed else inner
+
+    return guarded(original, HookSteps(step=_OBSERVE, begin=_first, returned=returned))
+
+
+def observe_iterator(stream: Any) -> None:  # noqa: ANN401 - a stream of either SDK
+    """Observe the reader a stream already has, if `__stream__` could not be wrapped."""
+    inner: Any = getattr(stream, names.ITERATOR.name, None)
+    if observer_of(stream.response) is not None:
+        setattr(stream, names.ITERATOR.name, _reader(inner, stream.response))
+
+
+def observe_events(hook_context: HookContext, original: Function) -> Function:
+    """Return a replacement of a helper's `__stream__` with the same events, which reports what the helper raises."""
+    del hook_context
+
+    def returned(helper: Any, inner: Any) -> Any:  # noqa: ANN401 - of either SDK
+        response = _response_of(helper)
+        if response is None:
+            return inner
+        return _AsyncEvents(inner, response) if hasattr(inner, "__anext__") else _events(inner, response)
+
+    return guarded(original, HookSteps(step=_OBSERVE_HELPER, begin=_first, returned=returned))
+
+
+def observe_final(hook_context: HookContext, original: Function) -> Function:
+    """Return a replacement of a helper's `get_final_*`, which reads the stream: what it raises is the call's error."""
+    del hook_context
+
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ResponseObserver | None:
+        del kwargs
+        observer = observer_of(_response_of(args[0]))
+        return None if observer is None or observer.call.ended else observer
+
+    def returned(observer: ResponseObserver, result: object) -> None:
+        del result
+        observer.release()
+
+    steps = HookSteps(
+        step=_OBSERVE_HELPER, begin=begin, enter=ResponseObserver.hold, returned=returned,
+        raised=ResponseObserver.failed_above,
+    )  # fmt: skip
+    return guarded(original, steps)
+
+
+def _response_of(helper: Any) -> object:  # noqa: ANN401 - of either SDK
+    return getattr(getattr(helper, names.RAW_STREAM.name, helper), "response", None)
+
+
+def _reader(inner: Any, response: object) -> Any:  # noqa: ANN401 - a sync or async iterator
+    """Return a reader of the same items; of what is no iterator, the same.
+
+    It looks up the observer of the response at its first step: until then a middleware may replace the response.
+    """
+    if hasattr(inner, "__anext__"):
+        return _AsyncReader(inner, response)
+    return _read(inner, response) if hasattr(inner, "__next__") else inner
+
+
+def _read(inner: Iterator[object], response: object) -> Iterator[object]:
+    observer = observer_of(response)
+    if observer is None:
+        yield from inner
+        return
+    items = _items(inner, observer)
+    observer.reader = weakref.ref(items)
+    frame = _frame_of(inner)  # a reference keeps its variables after the generator's end
+    try:
+        yield from items
+    except GeneratorExit:
+        observer.lost()
+        raise
+    except BaseException as error:
+        observer.failed(error)
+        raise
+    _completed(observer, frame)
+
+
+def _items(inner: Iterator[object], observer: ResponseObserver) -> Iterator[object]:
+    """Return a generator of the items for the caller."""
+    path = observer.path
+    if inspect.isgenerator(inner) and not (path.reads_items or path.hides_usage):
+        return inner
+    return _processed(inner, observer)
+
+
+def _processed(inner: Iterator[object], observer: ResponseObserver) -> Iterator[object]:
+    path = observer.path
+    for item in inner:
+        if path.reads_items:
+            observer.data(body_of(item, None))
+        if not (path.hides_usage and is_usage_chunk(item)):
+            yield item
+
+
+def _completed(observer: ResponseObserver, frame: object) -> None:
+    """Report the normal end of the SDK's reader with this frame."""
+    with _COMPLETED:
+        # The SDK leaves its loop at `[DONE]` without passing it on: it is only in the loop's local variable.
+        if not observer.call.stream_complete and isinstance(frame, FrameType):
+            event = frame.f_locals.get(names.SSE)
+            if str(getattr(event, "data", "")).startswith("[DONE]"):
+                observer.call.signalled_end()
+    observer.completed()
+
+
+def _frame_of(reader: object) -> object:
+    """Return the frame of a generator; None once it has ended, or of anything else."""
+    frame = getattr(reader, "gi_frame", None)
+    return getattr(reader, "ag_frame", None) if frame is None else frame
+
+
+def _events(inner: Iterator[object], response: object) -> Iterator[object]:
+    try:
+        yield from inner
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        if (observer := observer_of(response)) is not None:
+            observer.failed_above(error)
+        raise
+
+
+class _AsyncReader:
+    """An async iterator over the SDK's; not a generator, whose finalization would race with that of the inner one."""
+
+    __slots__ = ("__weakref__", "_frame", "_inner", "_observer", "_response", "running")
+
+    def __init__(self, inner: AsyncIterator[object], response: object) -> None:
+        self._inner = inner
+        self._frame = _frame_of(inner)
+        """A reference keeps its variables after the generator's end."""
+        self._response = response
+        self._observer: ResponseObserver | None = None
+        self.running = False
+        """True while a caller waits for an item."""
+
+    def __aiter__(self) -> AsyncIterator[object]:
+        return self
+
+    async def __anext__(self) -> object:
+        """Return the next item, or report the end."""
+        observer = self._observer = self._observer or self._found()
+        # The SDK's iterator rejects a second task while one is inside: that is the task's error, not the stream's end.
+        if observer is None or self.running:
+            return await self._inner.__anext__()
+        try:
+            self.running = True
+            item = await self._inner.__anext__()
+            while observer.path.hides_usage and is_usage_chunk(item):
+                item = await self._inner.__anext__()
+        except StopAsyncIteration:
+            self._ended(observer)
+            raise
+        except BaseException as error:
+            self._failed(observer, error)
+            raise
+        finally:
+            self.running = False
+        if observer.path.reads_items:
+            observer.data(body_of(item, None))
+        return item
+
+    def _found(self) -> ResponseObserver | None:
+        observer = observer_of(self._response)
+        if observer is not None:
+            observer.reader = weakref.ref(self)
+        return observer
+
+    def _ended(self, observer: ResponseObserver) -> None:
+        frame, self._frame = self._frame, None
+        _completed(observer, frame)
+
+    def _failed(self, observer: ResponseObserver, error: BaseException) -> None:
+        observer.failed(error)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the SDK's iterator has
+        return getattr(self._inner, name)
+
+
+class _AsyncEvents(_AsyncReader):
+    """An async iterator over the events of a helper, which ends no stream, but may fail above it."""
+
+    __slots__ = ()
+
+    def _found(self) -> ResponseObserver | None:
+        return observer_of(self._response)
+
+    def _ended(self, observer: ResponseObserver) -> None:
+        """Leave the end to the reader of the stream."""
+
+    def _failed(self, observer: ResponseObserver, error: BaseException) -> None:
+        observer.failed_above(error)
+
+
+def request_usage(endpoint: Endpoint | None, options: Any) -> bool:  # noqa: ANN401 - FinalRequestOptions of either SDK
+    """Request the usage of a chat stream unless the caller has decided about it; return True if requested.
+
+    Without `stream_options.include_usage` such a stream has no usage. With it there is a last chunk without choices,
+    which breaks consumers that take the first choice of every chunk: the reader hides it. The caller's objects
+    are not changed. Not for raw responses, whose bytes the caller may read.
+    """
+    if endpoint is None or endpoint.api != "chat_completions":
+        return False
+    with _REQUEST_USAGE:
+        body, extra = options.json_data, getattr(options, "extra_json", None) or {}
+        if not isinstance(body, dict) or "stream_options" in extra:
+            return False
+        given = body.get("stream_options") or {}
+        if not isinstance(given, dict) or "include_usage" in given:
+            return False
+        options.json_data = {**body, "stream_options": {**given, "include_usage": True}}
+        return True
+    return False
+
+
+def is_usage_chunk(chunk: object) -> bool:
+    """Return whether a chunk has only the usage."""
+    return getattr(chunk, "choices", None) == [] and getattr(chunk, "usage", None) is not None

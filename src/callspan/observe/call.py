@@ -1,0 +1,533 @@
+"""Call: one observed request of an SDK, from its start to its first end, which makes one CallRecord.
+
+Interception reports events to it: `sent` (the body as sent) or `form`, attempts, `data` (a complete body or one chunk,
+parsed), and the end, which may be reported several times: the first counts. `later` has the kinds of requests that are
+calls only perhaps, or tell of calls that run elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
+
+import msgspec
+
+from callspan.errors import call_error, outcome_of
+from callspan.fail_open import fail_open, reported
+from callspan.observe import background_responses
+from callspan.observe.attempts import TOO_MANY_REQUESTS, AttemptLog
+from callspan.observe.chunk_log import ChunkLog
+from callspan.observe.explicit_times import ExplicitTimes
+from callspan.observe.forms import form_fields
+from callspan.observe.ports import NO_SPAN, SYSTEM_CLOCK, CallFactory, CallInfo, CallSpanHandle, Clock
+from callspan.observe.token_estimates import estimated
+from callspan.observe.unrecognized import flag_unrecognized
+from callspan.process.processed import Processed
+from callspan.process.processors import interrupted, write
+from callspan.providers import registry
+from callspan.providers.base import NOT_RECOGNIZED, NULL_BODY, Accumulator, Endpoint, ResponseInfo
+from callspan.providers.hosted_tools import has_runs
+from callspan.providers.stated_cost import with_header_cost
+from callspan.providers.wire_json import text
+from callspan.record.call import (
+    NO_BODY,
+    CallRecord,
+    ErrorInfo,
+    Outcome,
+    Place,
+    Request,
+    SeenIn,
+    Stream,
+    StreamEnd,
+    Timing,
+)
+from callspan.record.codec import encode_json, encode_response, exact_messages
+from callspan.record.ids import new_id
+from callspan.record.messages import Conversation, RawConversation
+from callspan.record.span_handle import span_ids
+
+_READ_REQUEST: Final = fail_open("read the request of a call")
+_READ_CHUNK: Final = fail_open("read a chunk of a stream")
+_READ_RESPONSE: Final = fail_open("read the response of a call")
+_BUILD_RECORD: Final = fail_open("build the record of a call")
+_READ_MESSAGES: Final = fail_open("read the messages of a call")
+_TOTALS: Final = fail_open("add a call to its session")
+_START_SPAN: Final = fail_open("start a span")
+_READ_AMBIENT: Final = fail_open("read the session and metadata around a call")
+_NOTHING_AROUND: Final[tuple[None, None, dict[str, object]]] = (None, None, {})
+_NOWHERE: Final = Place()
+
+
+class ByteReader(Protocol):
+    """Takes the bytes of a response. Methods raise only interrupts."""
+
+    def add(self, piece: bytes) -> None:
+        """Take the next bytes."""
+
+    def whole(self, content: bytes) -> None:
+        """Take all bytes, which are in memory."""
+
+    def read_elsewhere(self) -> None:
+        """Note that the response was read without this reader, unless some bytes came here."""
+
+    def finish(self, *, complete: bool) -> None:
+        """Report the end of the bytes; `complete` False: reading has stopped early."""
+
+
+class Ending(NamedTuple):
+    """How a call has ended, as it was reported first."""
+
+    how: StreamEnd | None
+    outcome: Outcome
+    error: ErrorInfo | None
+    duration_ns: int
+
+
+class Call:
+    """One call. Its methods raise nothing but interrupts; a failure in here costs content, never the record.
+
+    Events come from one thread or task at a time, like those of the SDK; `end` may be called from any. An end that an
+    interrupt cuts off runs once more, from its start, on another thread.
+    """
+
+    __slots__ = (
+        "__weakref__", "_accumulator", "_add", "_body", "_call_ended", "_complete", "_content_ns", "_conversation",
+        "_endings", "_endpoint", "_factory", "_first_ns", "_gap_ns", "_input", "_is_measured", "_is_told",
+        "_last_event", "_last_ns", "_log", "_now_ns", "_over", "_processed", "_raw_input", "_raw_output", "_request",
+        "_started", "_terminated", "_unseen", "_wire", "_zero_ns", "attempts", "chunks", "explicit", "has_body",
+        "named", "record", "span", "streaming",
+    )  # fmt: skip
+
+    byte_reader: ByteReader | None = None
+    """Takes the bytes of the response; None: the response is parsed."""
+    is_certain: ClassVar[bool] = True
+    """Whether it is a call whatever its answer is, so that it has a span and counts as in progress from its start."""
+
+    def __init__(
+        self, factory: CallFactory, endpoint: Endpoint, info: CallInfo, *, alone: bool = False,
+        clock: Clock = SYSTEM_CLOCK, is_past: bool = False,
+    ) -> None:  # fmt: skip
+        """Begin a call, with its span started in the current context.
+
+        `alone` True: there is neither a session nor metadata around it. `is_past`: it began when its clock says, its
+        other times are explicit, and it is in no metric.
+        """
+        start_ns, self._now_ns = clock.wall_ns(), clock.monotonic_ns
+        self._zero_ns = self._now_ns()
+        self._factory = factory
+        self._endpoint = endpoint
+        if factory.workers.forked:
+            factory.workers.first_call()
+        try:
+            place, self._call_ended, metadata = _NOTHING_AROUND if alone else factory.ambient()
+        except reported(_READ_AMBIENT):
+            place, self._call_ended, metadata = _NOTHING_AROUND
+        self._request = Request(model=info.model, stream=info.stream)
+        # More than fifteen keywords in one call go through a dictionary, which takes five times as long.
+        self.record = CallRecord(
+            call_id=new_id(),
+            part="started",
+            outcome="started",
+            provider=info.provider,
+            api=endpoint.api,
+            operation=endpoint.operation,
+            sdk=info.sdk,
+            server_address=info.server_address,
+            server_port=info.server_port,
+            place=place or _NOWHERE,
+            service=factory.service,
+            host=factory.host,
+            pid=os.getpid(),
+            request=self._request,
+            timing=Timing(start_ns=start_ns),
+        )
+        if metadata or is_past:
+            seen_in: SeenIn = "import" if is_past else "call"
+            self.record = msgspec.structs.replace(self.record, metadata=metadata, seen_in=seen_in)
+        self.named = [self.record.call_id]
+        """The id of its record; empty until the first event of a background response has the one that it is made of."""
+        self.streaming = info.stream is True
+        self.attempts = AttemptLog()
+        self.explicit = ExplicitTimes(is_past=True) if is_past else None
+        """What the application says of its times; None: nothing."""
+        self._is_measured, self._is_told = not is_past, False
+        self._input: Conversation | None = None
+        self._raw_input: list[msgspec.Raw] | None = None
+        self._raw_output: bytes | None = None
+        self._started: CallRecord | None = None
+        self._conversation: Conversation | None = None
+        self._wire: Conversation | None = None
+        self._processed: Processed[CallRecord] | None = None
+        """The record; None before it is built, and after the end."""
+        self._log: ChunkLog | None = None
+        self.forget_response()
+        self._over: Callable[[], object] | None = None
+        self.span: CallSpanHandle = NO_SPAN
+        if self.is_certain:
+            self._begin()
+        # list.append is atomic, so the first item is the accepted end, without a lock.
+        self._endings: list[Ending] = []
+
+    def forget_response(self) -> None:
+        """Discard the data of a response that was replaced by another one."""
+        self._body: object = None
+        self.has_body = self._complete = self._terminated = self._unseen = False
+        self._last_event: str | None = None
+        self._accumulator: Accumulator | None = None
+        self._add: Callable[[object], bool] | None = None
+        self.chunks = 0
+        self._first_ns: int | None = None
+        self._last_ns: int | None = None
+        self._content_ns: int | None = None
+        self._gap_ns = -1
+
+    def _begin(self) -> None:
+        begun = self._factory.processors.begun(self.record)
+        try:
+            self.span = self._factory.spans.start(begun)
+        except reported(_START_SPAN):
+            self.span = NO_SPAN
+        if self._is_measured and self._factory.metrics.are_wanted():
+            self._over = self._factory.metrics.begun(begun)
+
+    @property
+    def data(self) -> Callable[[object], None]:
+        """The function that takes received JSON: each chunk of a stream, or the body of a plain response."""
+        return self.chunk if self.streaming else self.whole
+
+    @property
+    def ended(self) -> bool:
+        """True once the call has ended, or is being ended."""
+        return bool(self._endings)
+
+    @property
+    def stream_complete(self) -> bool:
+        """True once the stream has signalled its end."""
+        return self._complete or (self._accumulator is not None and self._accumulator.complete)
+
+    def offset_ns(self) -> int:
+        """Return the monotonic time since the start."""
+        return self._now_ns() - self._zero_ns
+
+    def sent(self, content: bytes, body: object, body_bytes: int | None = None) -> None:
+        """Record the request as sent: its exact bytes, and the same as plain JSON.
+
+        Only the first one counts; retries send the same. For a stream a small record is written now, so that a
+        process that dies leaves an interrupted call. `body_bytes`: size as sent, if not that of `content`; 0: unknown.
+        """
+        if self._request.body is not NO_BODY or self._endings:
+            return
+        try:
+            exact, self._raw_input = exact_messages(content, body)
+            try:
+                request = self._endpoint.request(body) or self._request
+            except reported(_READ_REQUEST):
+                request = self._request
+            self._request = msgspec.structs.replace(
+                request, model=request.model or self._request.model, stream=self.streaming,
+                body_bytes=len(content) if body_bytes is None else body_bytes or None, body=msgspec.Raw(exact),
+            )  # fmt: skip
+            if self.span.wants_content:
+                self._input = self._endpoint.conversation(body, None)
+        except reported(_READ_REQUEST):
+            self._input = None
+        if self.streaming and self.is_certain:
+            request = msgspec.structs.replace(self._request, body=NO_BODY)
+            started = msgspec.structs.replace(self.record, request=request, **span_ids(self.span))
+            if background_responses.is_requested(body):
+                self._started, self.named[:] = started, [""]  # its first event has the id of the call
+            else:
+                self._write_started_record(started)
+
+    def form(self, fields: object, files: object, size: int | None) -> None:
+        """Record the fields of a form as JSON, with a reference to each file."""
+        if self._request.body is NO_BODY:  # a retry sends the same, and its files are not hashed again
+            form = form_fields(fields, files)
+            self.sent(encode_json(form), form, size or 0)
+
+    def whole(self, body: object) -> None:
+        """Take the complete body of a plain response."""
+        if not self._endings:
+            self._body, self.has_body = body, True
+
+    def chunk(self, data: object) -> None:
+        """Record one chunk of a stream."""
+        if self._endings:
+            return
+        # The timing is updated inline, because a method call is a large part of the cost of a chunk.
+        now_ns, last_ns = self._now_ns(), self._last_ns
+        self._last_ns = now_ns
+        self.chunks += 1
+        if last_ns is None:
+            self._first_ns = now_ns
+        elif now_ns - last_ns > self._gap_ns:
+            self._gap_ns = now_ns - last_ns
+        self._body = data  # its type is that of the last event
+        try:
+            carried = self._add_first(data) if self._add is None else self._add(data)
+        except reported(_READ_CHUNK):
+            return
+        if carried and self._content_ns is None:
+            self._content_ns = now_ns
+
+    def _add_first(self, data: object) -> bool:
+        self._accumulator = self._endpoint.accumulator()
+        self._add = self._accumulator.add
+        if self._factory.chunk_log and not (self.explicit is not None and self.explicit.is_past):
+            self._log = ChunkLog(self._factory.chunk_log, self._add, self._now_ns, self._zero_ns)
+            self._add = self._log.add
+        carried = self._add(data)
+        if self._started is not None:
+            started = background_responses.begun(self._started, self._endpoint, self._accumulator.body())
+            self.named[:] = [started.call_id]
+            self._write_started_record(started)
+        return carried
+
+    def _write_started_record(self, started: CallRecord) -> None:
+        factory = self._factory
+        if factory.recorder.writes_starts():
+            write(factory.processors.process(started), factory.recorder.write)
+        factory.keep(started)
+
+    def set_streaming(self, streaming: bool) -> None:
+        """Set whether the response is a stream, if the request did not say."""
+        self.streaming = streaming
+        if self._request.stream is None:
+            self._request = msgspec.structs.replace(self._request, stream=streaming)
+
+    def state_times(self) -> ExplicitTimes:
+        """Return its explicit times, to be set. It is in no metric from here on."""
+        self._is_measured = False
+        self.record = msgspec.structs.replace(self.record, seen_in="import")
+        self.explicit = self.explicit or ExplicitTimes()
+        return self.explicit
+
+    def signalled_end(self) -> None:
+        """Record the terminal `[DONE]` of a stream, which is not a chunk."""
+        self._complete = self._terminated = True
+
+    def mark_partially_observed(self) -> None:
+        """Record that a part of the stream was not observed: whether it signalled its end is unknown."""
+        self._unseen = True
+
+    def fail(self, error: BaseException, *, in_stream: bool = True, at_ns: int | None = None) -> None:
+        """End the call by an exception; `in_stream` False: the request failed before there was a stream."""
+        self.end(*failure(error, in_stream=in_stream), at_ns=at_ns)
+
+    def leave(self, at_ns: int | None = None) -> None:
+        """End a call whose stream is no longer read: complete if the stream had signalled its end, else closed."""
+        complete = self.stream_complete
+        self.end(how="complete" if complete else "closed", outcome="success" if complete else "cancelled", at_ns=at_ns)
+
+    def end(
+        self, how: StreamEnd | None = "complete", outcome: Outcome = "success", error: ErrorInfo | None = None, *,
+        at_ns: int | None = None,
+    ) -> None:  # fmt: skip
+        """End the call. Only the first end counts.
+
+        `how` None: there was no stream, or the request failed before its response.
+        `at_ns` is the offset of the end when it is reported later than it happened.
+        """
+        endings = self._endings
+        if endings:
+            return
+        ending = Ending(how, outcome, error, self._now_ns() - self._zero_ns if at_ns is None else at_ns)
+        try:
+            endings.append(ending)
+            if endings[0] is ending:
+                self._finish(ending)
+        except BaseException:
+            # Not here: it may call the application, which has a time limit.
+            if endings[:1] == [ending]:
+                self._factory.ends.put(partial(self._finish_again, ending))
+            raise
+
+    def discard(self) -> None:
+        """End a call that turns out not to be one: nothing was sent. It has neither span nor record."""
+        self._endings.append(Ending(None, "cancelled", None, 0))
+        if self._over is not None:
+            self._over()
+
+    def __del__(self) -> None:
+        """End a call that was interrupted before anything else could report its end."""
+        try:
+            endings = self._endings
+        except AttributeError:
+            return  # it never began
+        if not endings:
+            self._factory.ends.note(self)
+
+    def _finish(self, ending: Ending) -> None:
+        """Do all that the end does."""
+        factory, processed = self._factory, self._processed or self._process(ending)
+        record = processed.record
+        self.span.end(processed, self._conversation)
+        write(processed, factory.recorder.write)
+        factory.keep(record)
+        if record.part == "answered":
+            factory.seen.is_first(record.call_id)
+        if self._is_measured and factory.metrics.are_wanted():
+            factory.metrics.observed(processed)
+        if self._over is not None:
+            self._over()
+        if not self._is_told:
+            self._is_told = True
+            try:
+                if self._call_ended is not None:
+                    self._call_ended(processed, self._conversation)
+                if self._wire is not None:
+                    factory.tools_ran(self._wire, record)
+            except reported(_TOTALS):
+                self._wire = None
+        self._processed = self._conversation = self._wire = None
+
+    def _finish_again(self, ending: Ending) -> None:
+        try:
+            self._finish(ending)
+        except BaseException:
+            if self._processed is None:  # a redactor that exits would do so each time
+                fields = self._ending_fields(ending, ending.error)
+                self._processed = interrupted(msgspec.structs.replace(self.record, **fields))
+                self._finish(ending)
+            raise
+
+    def _process(self, ending: Ending) -> Processed[CallRecord]:
+        """Return the record, processed; from here on it is kept, and what it is made of is not."""
+        info, fields = self._fields(ending)
+        if not info.recognized and fields["outcome"] == "success" and (self.has_body or self.chunks):
+            with _BUILD_RECORD:
+                flag_unrecognized(fields, self.record, self._body)
+        record = msgspec.structs.replace(self.record, **fields)
+        processed = self._factory.processors.process(record)
+        shown = processed.record
+        is_same = shown is record or _bodies(shown) == _bodies(record)
+        have_tools_run, wants_content = has_runs(self._body), self.span.wants_content
+        messages = self._messages() if have_tools_run or (wants_content and is_same) else None
+        self._wire = messages if have_tools_run else None
+        if wants_content:
+            self._conversation = messages if is_same else registry.conversation_of(shown)
+        self._processed = processed
+        self._body = self._input = self._raw_input = self._raw_output = None
+        self._request = self.record.request
+        return processed
+
+    def _fold(self) -> object:
+        """Return the body of the answer, None if nothing was received; that of a stream is made of its chunks, once."""
+        accumulator = self._accumulator
+        if accumulator is not None:
+            complete = self.stream_complete
+            self._terminated = self._terminated or getattr(accumulator, "terminated", complete)
+            if not self.has_body:
+                self._last_event, body = text(self._body, "type"), None
+                with _READ_RESPONSE:
+                    body = accumulator.body()
+                self._body = body
+            # The body now has the complete text: keeping its pieces would double the memory.
+            self._complete, self._accumulator, self._add = complete, None, None
+        return self._body
+
+    def _fields(self, ending: Ending) -> tuple[ResponseInfo, dict[str, Any]]:
+        """Return what the endpoint reads of the answer, and the fields that it and the ending add to the record."""
+        body = self._fold()
+        try:
+            nothing = NULL_BODY if self.has_body else NOT_RECOGNIZED
+            info = nothing if body is None else self._endpoint.response_info(body) or NOT_RECOGNIZED
+        except reported(_READ_RESPONSE):
+            info = NOT_RECOGNIZED
+        error = ending.error or info.error
+        fields = self._ending_fields(ending, error)
+        try:
+            self._add_content(fields, info, body)
+        except reported(_BUILD_RECORD):
+            fields["response"] = None
+        if info.background:
+            with _BUILD_RECORD:
+                background_responses.set_outcome(fields, self.record, info)
+        self.named[:] = [fields.get("call_id", self.record.call_id)]
+        return info, fields
+
+    def _ending_fields(self, ending: Ending, error: ErrorInfo | None) -> dict[str, Any]:
+        """Return the fields of the record that cannot fail: its identity and ending."""
+        span, outcome, start_ns = self.span, ending.outcome, self.record.timing.start_ns
+        fields = self.attempts.fields(start_ns, ending.duration_ns, error)
+        if self._first_ns is not None:
+            fields["timing"] = self._with_chunks(fields["timing"])
+        if self.explicit is not None:
+            fields = self.explicit.applied(fields)
+        if error is not None:
+            if outcome == "success":
+                outcome = "timeout" if error.kind == "timeout" else "error"
+            if fields["rate_limited"] is None and error.status == TOO_MANY_REQUESTS:
+                fields["rate_limited"] = True
+        fields.update(
+            trace_id=span.trace_id,
+            span_id=span.span_id,
+            parent_span_id=span.parent_span_id,
+            sampled=span.sampled,
+            trace=span.trace,
+            part="ended",
+            request=self._request,
+            outcome=outcome,
+            error=error,
+            stream=self._stream(ending.how, error) if self.streaming and ending.how else None,
+        )
+        return fields
+
+    def _with_chunks(self, timing: Timing) -> Timing:
+        zero_ns, content_ns, last_ns, first_ns = self._zero_ns, self._content_ns, self._last_ns, self._first_ns
+        return msgspec.structs.replace(
+            timing,
+            first_chunk_ns=None if first_ns is None else first_ns - zero_ns,
+            first_token_ns=None if content_ns is None else content_ns - zero_ns,
+            last_chunk_ns=None if last_ns is None else last_ns - zero_ns,
+            largest_gap_ns=None if self._gap_ns < 0 else self._gap_ns,
+        )
+
+    def _stream(self, how: StreamEnd, error: ErrorInfo | None) -> Stream:
+        complete = self.stream_complete
+        if how == "complete" and not (self._terminated or self.has_body or self._unseen or error):
+            how, complete = "cut_off", False
+        log = [] if self._log is None else self._log.notes
+        return Stream(end=how, chunks=self.chunks, complete=complete, last_event=self._last_event, log=log)
+
+    def _add_content(self, fields: dict[str, Any], info: ResponseInfo, body: object) -> None:
+        """Add the fields of response and usage."""
+        fields["response"] = info.response if fields["attempts"] else None
+        if body is not None:
+            encoded, self._raw_output = (encode_json(body), None) if self.streaming else encode_response(body)
+            fields["response"] = msgspec.structs.replace(
+                info.response, truncated=info.truncated, refused=info.refused, compacted=info.compacted,
+                body_bytes=len(encoded), body=msgspec.Raw(encoded),
+            )  # fmt: skip
+        usage = info.usage
+        if self._factory.estimates:
+            usage = estimated(self._endpoint, self._request.body, body, usage)
+        fields["usage"] = with_header_cost(usage, self.attempts.answer_headers)
+
+    def _messages(self) -> Conversation | None:
+        """Return the messages as they were sent and received."""
+        try:
+            response, request = self._endpoint.conversation(None, self._body), self._input
+            if request is None:
+                return response
+            return RawConversation(
+                system=request.system, input=request.input, output=response.output, tools=request.tools,
+                raw_input=self._raw_input, raw_output=self._raw_output,
+            )  # fmt: skip
+        except reported(_READ_MESSAGES):
+            return None
+
+
+def _bodies(record: CallRecord) -> tuple[int, int]:
+    """Return the identities of a record's bodies, to detect that a processor has changed them."""
+    return id(record.request.body), id(record.response.body if record.response is not None else None)
+
+
+def failure(error: BaseException, *, in_stream: bool = True) -> tuple[StreamEnd | None, Outcome, ErrorInfo]:
+    """Return how an exception ends a call, as the arguments of `Call.end`."""
+    info = call_error(error)
+    outcome = outcome_of(error, info)
+    how: StreamEnd = "cancelled" if outcome == "cancelled" else "error"
+    return how if in_stream else None, outcome, info
