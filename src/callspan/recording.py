@@ -86,7 +86,7 @@ class RecordedCall(Block):
         call = self._call
         if call is not None:
             with _FEED:
-                call.attempts.started(call.offset_ns())
+                call.attempts.started()
 
     def response_headers(self, status: int, headers: Mapping[str, str] | None = None) -> None:
         """Record the response's HTTP status and, if known, its headers (names in any case)."""
@@ -94,7 +94,7 @@ class RecordedCall(Block):
         if call is not None:
             with _FEED:
                 lowered = {str(name).lower(): str(value) for name, value in (headers or {}).items()}
-                call.attempts.headers_received(call.offset_ns(), status, lowered)
+                call.attempts.headers_received(status, lowered)
 
     def first_token(self, *, at: Time | None = None) -> None:
         """Record when the first content came, if no chunk shows it. Only the first one counts.

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from callspan import Handle, SettingError
-from callspan.observe.chunk_log import ChunkLog
+from callspan.observe.chunk_log import chunk_note
 from callspan.records import ChunkNote
 from callspan.settings_loader import load
 from callspan.stores import Reader
@@ -65,10 +65,8 @@ def test_chunks_are_noted_up_to_the_limit_and_not_at_all_by_default(
 def test_a_note_says_event_and_choice_in_the_words_of_the_provider(
     chunk: object, event: str | None, choice: int | None
 ) -> None:
-    log = ChunkLog(1, lambda _: True, lambda: 150, 100)
-    assert log.add(chunk)
-    assert log.add(chunk)
-    assert log.notes == [ChunkNote(offset_ns=50, event=event, choice=choice, content=True)]
+    expected = ChunkNote(offset_ns=50, event=event, choice=choice, content=True)
+    assert chunk_note(chunk, 50, content=True) == expected
 
 
 @pytest.mark.parametrize("content", ["full", "metadata", "off"])

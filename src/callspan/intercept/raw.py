@@ -110,7 +110,7 @@ class _Copy:
     def __init__(self, observer: ResponseObserver) -> None:
         self._observer = observer
         self._events = EventParser()
-        self._file = None if observer.call.streaming else file_body_of(observer.path.endpoint, observer.response())
+        self._file = None if observer.call.streaming else file_body_of(observer.call.endpoint, observer.response())
         self._held: list[bytes] = []
         self._parsed_by_sdk = False
         """The caller lets the SDK parse the data, so that each chunk is already observed."""

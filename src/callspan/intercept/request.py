@@ -7,10 +7,8 @@ response and plans retries. Sync and async use the same logic with thin drivers.
 from __future__ import annotations
 
 import os
-import sys
 import weakref
-from types import FrameType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
@@ -31,7 +29,7 @@ from callspan.intercept.hooks import (
     guarded_data,
     reader,
 )
-from callspan.intercept.other_requests import StartOther, request_name, route_other
+from callspan.intercept.other_requests import request_name, route_other
 from callspan.intercept.responses import (
     CURRENT_CALL,
     OBSERVERS,
@@ -42,9 +40,7 @@ from callspan.intercept.responses import (
 )
 from callspan.intercept.streams import observe_iterator, request_usage
 from callspan.observe.call import Call
-from callspan.observe.ports import CallFactory
 from callspan.providers import registry
-from callspan.providers.base import Endpoint
 from callspan.record.call import ErrorInfo
 
 _ATTACH: Final = fail_open("make a call's span the current one")
@@ -77,7 +73,7 @@ class OpenCall:
     )
 
     def __init__(
-        self, hook_context: HookContext, call: Call, path: CapturePath, outer: Context, *, inject: bool
+        self, hook_context: HookContext, call: Call, outer: Context, path: CapturePath, *, inject: bool
     ) -> None:
         self.built: object = None
         """The last request built by the SDK."""
@@ -105,7 +101,7 @@ class OpenCall:
             self._outer, self._outer_call = otel_context.get_current(), CURRENT_CALL.get()
             _REQUESTS[id(self)] = weakref.ref(self)
             CURRENT_CALL.set(self)
-            if self.path.endpoint is not None:
+            if self.call.is_certain:
                 call_begun(self._outer, self.call.named)
             otel_context.attach(self.context)
         except reported(_ATTACH):
@@ -143,7 +139,7 @@ class OpenCall:
         # Mocks may lack `is_closed`.
         is_open = getattr(response, "is_closed", False) is not True
         self.read = None if is_open else response
-        if observer is not None or is_open or self.path.read_later or self.call.streaming:
+        if observer is not None or is_open or self.path.raw or not self.call.is_certain or self.call.streaming:
             self.observer = self._new_observer(response, is_open=is_open)
         # Else it has no later events, and its JSON comes to `data` while this is the current call.
 
@@ -164,7 +160,7 @@ class OpenCall:
         """Process the result of `request`: a plain call has ended, a stream or an unread response has not."""
         _REQUESTS.pop(id(self), None)
         self.leave()
-        if is_call := self.path.endpoint is not None:
+        if is_call := self.call.is_certain:
             call_made(result, self.call.named)
         error: ErrorInfo | None = None
         # If the body was received, the response is not needed: looking up a missing field of a pydantic model raises
@@ -176,7 +172,7 @@ class OpenCall:
                     call_made(response, self.call.named)
                 if self._is_unfinished(result, response):
                     return
-                is_file = file_body_of(self.path.endpoint, response) is not None
+                is_file = file_body_of(self.call.endpoint, response) is not None
                 error = None if is_file else body_error(result, response)
         try:
             self.call.end(how=None, error=error)
@@ -196,7 +192,7 @@ class OpenCall:
             return False
         awaited = not call.streaming and not call.has_body
         if awaited and (self.observer is None or getattr(response, "is_closed", True)):
-            file = read_file(self.path.endpoint, result, response)
+            file = read_file(self.call.endpoint, result, response)
             call.data(body_of(result, response if received is None else received) if file is None else file)
         if call.has_body or self.observer is None:
             return False
@@ -213,18 +209,10 @@ def _response_of(result: object) -> Any:  # noqa: ANN401 - httpx, httpx2 or None
 
 
 def in_flight() -> bool:
-    """Return whether a call is in progress, or being opened or finished on some thread."""
-    # These first: a call opened in between is then among the open calls.
-    for top in sys._current_frames().values():
-        frame: FrameType | None = top
-        while frame is not None:
-            if frame.f_code.co_filename == __file__ and frame.f_code is not in_flight.__code__:
-                return True
-            frame = frame.f_back
-    pids = (None, os.getpid())
-    calls = (None if (opened := entry()) is None else opened.call for entry in list(_REQUESTS.values()))
+    """Return whether a call of this process is in progress."""
+    calls = [opened.call for entry in list(_REQUESTS.values()) if (opened := entry()) is not None]
     # Calls that were in progress in the parent of a fork continue there.
-    return any(call is not None and not call.ended and call.record.pid in pids for call in calls)
+    return any(not call.ended and call.record.pid == os.getpid() for call in calls)
 
 
 def observe_request(hook_context: HookContext, original: Function, *, is_async: bool = False) -> Function:
@@ -238,13 +226,27 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
         factory = hook_context.factory() if context else hook_context.factories.get(hook_context.content)
         if factory is None:
             return None
-        options = args[at] if len(args) > at else options_of(args, kwargs)
-        route = registry.endpoint_for(options.method, options.url) or route_other(hook_context, args[0], options)
+        client, options = args[0], args[at] if len(args) > at else options_of(args, kwargs)
+        route = registry.endpoint_for(options.method, options.url) or route_other(hook_context, client, options)
         if route is None:
             return None
-        # By keyword, as the SDKs give it, without a call of a function; so below.
+        # By keyword, as the SDKs give it, without a call of a function.
         stream = bool(kwargs["stream"] if "stream" in kwargs else stream_of(args, kwargs))
-        return _opened(hook_context, factory, route, _Arguments(args[0], options, stream, context))
+        inject = hook_context.propagate
+        # Reading a missing field of a pydantic model raises, with a message that is more expensive than a span.
+        is_native = getattr(options, "__dict__", {}).get(names.SPAN_NAME.name) is not None
+        if is_native and not callable(route):
+            inject = other_instrumentations.without_own_span(client, options) or inject
+        if not hook_context.warned_about_other_tracers:
+            hook_context.warn_about_other_tracers()
+        raw, info = wants_raw(options), call_info(client, options, stream)
+        path = CapturePath(
+            raw=raw,
+            hides_usage=hook_context.stream_usage and stream and not raw and request_usage(route, options),
+            reads_items=bool(hook_context.missing) and hook_context.lacks(info.sdk, names.PROCESS_RESPONSE_DATA.name),
+        )
+        call = route(factory, info, context) if callable(route) else Call(factory, route, info, alone=not context)
+        return OpenCall(hook_context, call, context, path, inject=inject)
 
     steps = HookSteps(
         step=_OPEN, begin=begin, enter=OpenCall.enter, returned=OpenCall.finish, raised=OpenCall.raised,
@@ -335,35 +337,3 @@ def observe_wait(hook_context: HookContext, original: Function) -> Function:
         opened.call.attempts.planned_wait(float(seconds))
 
     return guarded(original, HookSteps(step=_WAIT, begin=begin, returned=returned))
-
-
-class _Arguments(NamedTuple):
-    client: Any
-    options: Any
-    stream: bool
-    context: Context
-
-
-def _opened(
-    hook_context: HookContext, factory: CallFactory, route: Endpoint | StartOther, arguments: _Arguments
-) -> OpenCall:
-    """Start observing a request. After its start nothing here may raise, or it would never end."""
-    client, options, stream, context = arguments
-    inject = hook_context.propagate
-    endpoint = None if callable(route) else route
-    # Reading a missing field of a pydantic model raises, with a message that is more expensive than a span.
-    is_native = getattr(options, "__dict__", {}).get(names.SPAN_NAME.name) is not None
-    if is_native and endpoint is not None:
-        inject = other_instrumentations.without_own_span(client, options) or inject
-    if not hook_context.warned_about_other_tracers:
-        hook_context.warn_about_other_tracers()
-    raw, info = wants_raw(options), call_info(client, options, stream)
-    path = CapturePath(
-        raw=raw,
-        read_later=raw or endpoint is None,
-        endpoint=endpoint,
-        hides_usage=hook_context.stream_usage and stream and not raw and request_usage(endpoint, options),
-        reads_items=bool(hook_context.missing) and hook_context.lacks(info.sdk, names.PROCESS_RESPONSE_DATA.name),
-    )
-    call = route(factory, info, context) if callable(route) else Call(factory, route, info, alone=not context)
-    return OpenCall(hook_context, call, path, context, inject=inject)

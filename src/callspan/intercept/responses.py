@@ -26,7 +26,6 @@ import msgspec
 from callspan.fail_open import fail_open, value_of
 from callspan.observe.call import Call, failure
 from callspan.observe.deferred_ends import DeferredEnds
-from callspan.providers.base import Endpoint
 from callspan.record.call import ErrorInfo
 
 if TYPE_CHECKING:
@@ -45,12 +44,8 @@ class CapturePath(msgspec.Struct, frozen=True, gc=False):
 
     raw: bool = False
     """The caller requested the raw response and may read its bytes directly."""
-    read_later: bool = False
-    """A response that was received whole may still be read after `request` has returned."""
     hides_usage: bool = False
     """callspan requested the last chunk of the stream and hides it from the caller."""
-    endpoint: Endpoint | None = None
-    """The adapter of the call."""
     reads_items: bool = False
     """The SDK's parsed JSON cannot be observed; the items its stream yields are read instead."""
 

@@ -19,7 +19,6 @@ from callspan import private_names as names
 from callspan.fail_open import fail_open
 from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
 from callspan.intercept.responses import CURRENT_CALL, ResponseObserver, body_of, observer_of
-from callspan.providers.base import Endpoint
 
 _OBSERVE: Final = fail_open("observe a stream")
 _OBSERVE_HELPER: Final = fail_open("observe a stream helper")
@@ -235,14 +234,14 @@ class _AsyncEvents(_AsyncReader):
         observer.failed_above(error)
 
 
-def request_usage(endpoint: Endpoint | None, options: Any) -> bool:  # noqa: ANN401 - FinalRequestOptions of either SDK
+def request_usage(endpoint: object, options: Any) -> bool:  # noqa: ANN401 - FinalRequestOptions of either SDK
     """Request the usage of a chat stream unless the caller has decided about it; return True if requested.
 
     Without `stream_options.include_usage` such a stream has no usage. With it there is a last chunk without choices,
     which breaks consumers that take the first choice of every chunk: the reader hides it. The caller's objects
     are not changed. Not for raw responses, whose bytes the caller may read.
     """
-    if endpoint is None or endpoint.api != "chat_completions":
+    if getattr(endpoint, "api", None) != "chat_completions":
         return False
     with _REQUEST_USAGE:
         body, extra = options.json_data, getattr(options, "extra_json", None) or {}

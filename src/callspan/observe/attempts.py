@@ -33,41 +33,51 @@ class _Open(msgspec.Struct, eq=False):
     planned_wait_s: float | None = None
 
 
-class AttemptLog(msgspec.Struct, eq=False):
+class AttemptLog:
     """Collects the attempts of one call. Used by the sending thread or task; read at the end.
 
     Offsets are nanoseconds since the start of the call.
     """
 
-    sdk_retries: int | None = None
-    """The SDK's own number of retries; None if unknown."""
-    _attempts: list[_Open] = []
-    _rate_limited: bool = False
-    limits: RateLimits | None = None
-    """The rate limits that an event contained, where there are no responses."""
+    __slots__ = ("_attempts", "_now_ns", "_rate_limited", "_zero_ns", "headers", "limits", "sdk_retries")
 
-    def started(self, offset_ns: int) -> None:
+    def __init__(self, now_ns: Callable[[], int], zero_ns: int) -> None:
+        """`zero_ns` is the start of the call, by the clock `now_ns`."""
+        self._now_ns = now_ns
+        self._zero_ns = zero_ns
+        self._attempts: list[_Open] = []
+        self._rate_limited = False
+        self.sdk_retries: int | None = None
+        """The SDK's own number of retries; None if unknown."""
+        self.headers: Mapping[str, str] = {}
+        """The headers of the last response, as far as they are read."""
+        self.limits: RateLimits | None = None
+        """The rate limits that an event contained, where there are no responses."""
+
+    def started(self) -> None:
         """Record that a request is about to be sent."""
-        self._attempts.append(_Open(offset_ns))
+        self._attempts.append(_Open(self._now_ns() - self._zero_ns))
+        self.headers = {}
 
     def headers_received(
-        self, offset_ns: int, status: int, headers: Mapping[str, str], body: Callable[[], bytes] | None = None
-    ) -> None:
+        self, status: int, headers: Mapping[str, str], body: Callable[[], bytes] | None = None
+    ) -> None:  # fmt: skip
         """Record the response headers (names in lower case) of the last request.
 
         `body` returns the body of an error response after it was read; called at the end of the call, may raise.
         """
         if self._attempts:
-            last = self._attempts[-1]
+            last, offset_ns = self._attempts[-1], self._now_ns() - self._zero_ns
             last.headers_ns, last.status, last.headers = offset_ns, status, headers
+            self.headers = headers
             if status >= _FIRST_ERROR:
                 last.end_ns, last.body = offset_ns, body
                 self._rate_limited = self._rate_limited or status == TOO_MANY_REQUESTS
 
-    def failed(self, offset_ns: int, exception: str) -> None:
+    def failed(self, exception: str) -> None:
         """Record that the last request raised an exception of this class."""
         if self._attempts:
-            self._attempts[-1].end_ns, self._attempts[-1].exception = offset_ns, exception
+            self._attempts[-1].end_ns, self._attempts[-1].exception = self._now_ns() - self._zero_ns, exception
 
     def planned_wait(self, seconds: float) -> None:
         """Record the wait the SDK decided on before the next request."""
@@ -78,11 +88,6 @@ class AttemptLog(msgspec.Struct, eq=False):
         """Record the retry count in the last request's headers, which the application may have set itself."""
         if text is not None and text.isdecimal() and int(text) < len(self._attempts):
             self.sdk_retries = int(text)
-
-    @property
-    def answer_headers(self) -> Mapping[str, str]:
-        """The headers of the last response, as far as they are read."""
-        return self._attempts[-1].headers if self._attempts else {}
 
     def fields(self, start_ns: int, duration_ns: int, error: ErrorInfo | None) -> dict[str, Any]:
         """Return what the attempts add to the record of a call that began at `start_ns` (Unix nanoseconds).

@@ -18,7 +18,7 @@ from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open, reported
 from callspan.observe import background_responses
 from callspan.observe.attempts import TOO_MANY_REQUESTS, AttemptLog
-from callspan.observe.chunk_log import ChunkLog
+from callspan.observe.chunk_log import chunk_note
 from callspan.observe.explicit_times import ExplicitTimes
 from callspan.observe.forms import form_fields
 from callspan.observe.ports import NO_SPAN, SYSTEM_CLOCK, CallFactory, CallInfo, CallSpanHandle, Clock
@@ -34,6 +34,7 @@ from callspan.providers.wire_json import text
 from callspan.record.call import (
     NO_BODY,
     CallRecord,
+    ChunkNote,
     ErrorInfo,
     Outcome,
     Place,
@@ -94,10 +95,10 @@ class Call:
 
     __slots__ = (
         "__weakref__", "_accumulator", "_add", "_body", "_call_ended", "_complete", "_content_ns", "_conversation",
-        "_endings", "_endpoint", "_factory", "_first_ns", "_gap_ns", "_input", "_is_measured", "_is_told",
-        "_last_event", "_last_ns", "_log", "_now_ns", "_over", "_processed", "_raw_input", "_raw_output", "_request",
-        "_started", "_terminated", "_unseen", "_wire", "_zero_ns", "attempts", "chunks", "explicit", "has_body",
-        "named", "record", "span", "streaming",
+        "_endings", "_factory", "_first_ns", "_gap_ns", "_input", "_is_measured", "_is_told", "_last_event", "_last_ns",
+        "_notes", "_now_ns", "_over", "_processed", "_raw_input", "_raw_output", "_request", "_started", "_terminated",
+        "_unseen", "_wire", "_zero_ns", "attempts", "chunks", "endpoint", "explicit", "has_body", "named", "record",
+        "span", "streaming",
     )  # fmt: skip
 
     byte_reader: ByteReader | None = None
@@ -117,7 +118,7 @@ class Call:
         start_ns, self._now_ns = clock.wall_ns(), clock.monotonic_ns
         self._zero_ns = self._now_ns()
         self._factory = factory
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         if factory.workers.forked:
             factory.workers.first_call()
         try:
@@ -149,7 +150,7 @@ class Call:
         self.named = [self.record.call_id]
         """The id of its record; empty until the first event of a background response has the one that it is made of."""
         self.streaming = info.stream is True
-        self.attempts = AttemptLog()
+        self.attempts = AttemptLog(self._now_ns, self._zero_ns)
         self.explicit = ExplicitTimes(is_past=True) if is_past else None
         """What the application says of its times; None: nothing."""
         self._is_measured, self._is_told = not is_past, False
@@ -161,7 +162,6 @@ class Call:
         self._wire: Conversation | None = None
         self._processed: Processed[CallRecord] | None = None
         """The record; None before it is built, and after the end."""
-        self._log: ChunkLog | None = None
         self.forget_response()
         self._over: Callable[[], object] | None = None
         self.span: CallSpanHandle = NO_SPAN
@@ -178,6 +178,7 @@ class Call:
         self._accumulator: Accumulator | None = None
         self._add: Callable[[object], bool] | None = None
         self.chunks = 0
+        self._notes: list[ChunkNote] = []
         self._first_ns: int | None = None
         self._last_ns: int | None = None
         self._content_ns: int | None = None
@@ -222,7 +223,7 @@ class Call:
         try:
             exact, self._raw_input = exact_messages(content, body)
             try:
-                request = self._endpoint.request(body) or self._request
+                request = self.endpoint.request(body) or self._request
             except reported(_READ_REQUEST):
                 request = self._request
             self._request = msgspec.structs.replace(
@@ -230,7 +231,7 @@ class Call:
                 body_bytes=len(content) if body_bytes is None else body_bytes or None, body=msgspec.Raw(exact),
             )  # fmt: skip
             if self.span.wants_content:
-                self._input = self._endpoint.conversation(body, None)
+                self._input = self.endpoint.conversation(body, None)
         except reported(_READ_REQUEST):
             self._input = None
         if self.streaming and self.is_certain:
@@ -273,16 +274,21 @@ class Call:
             self._content_ns = now_ns
 
     def _add_first(self, data: object) -> bool:
-        self._accumulator = self._endpoint.accumulator()
+        self._accumulator = self.endpoint.accumulator()
         self._add = self._accumulator.add
         if self._factory.chunk_log and not (self.explicit is not None and self.explicit.is_past):
-            self._log = ChunkLog(self._factory.chunk_log, self._add, self._now_ns, self._zero_ns)
-            self._add = self._log.add
+            self._add = self._add_and_note
         carried = self._add(data)
         if self._started is not None:
-            started = background_responses.begun(self._started, self._endpoint, self._accumulator.body())
+            started = background_responses.begun(self._started, self.endpoint, self._accumulator.body())
             self.named[:] = [started.call_id]
             self._write_started_record(started)
+        return carried
+
+    def _add_and_note(self, data: object) -> bool:
+        carried = self._accumulator is not None and self._accumulator.add(data)
+        if len(self._notes) < self._factory.chunk_log and self._last_ns is not None:
+            self._notes.append(chunk_note(data, self._last_ns - self._zero_ns, content=carried))
         return carried
 
     def _write_started_record(self, started: CallRecord) -> None:
@@ -433,7 +439,7 @@ class Call:
         body = self._fold()
         try:
             nothing = NULL_BODY if self.has_body else NOT_RECOGNIZED
-            info = nothing if body is None else self._endpoint.response_info(body) or NOT_RECOGNIZED
+            info = nothing if body is None else self.endpoint.response_info(body) or NOT_RECOGNIZED
         except reported(_READ_RESPONSE):
             info = NOT_RECOGNIZED
         error = ending.error or info.error
@@ -489,8 +495,7 @@ class Call:
         complete = self.stream_complete
         if how == "complete" and not (self._terminated or self.has_body or self._unseen or error):
             how, complete = "cut_off", False
-        log = [] if self._log is None else self._log.notes
-        return Stream(end=how, chunks=self.chunks, complete=complete, last_event=self._last_event, log=log)
+        return Stream(end=how, chunks=self.chunks, complete=complete, last_event=self._last_event, log=self._notes)
 
     def _add_content(self, fields: dict[str, Any], info: ResponseInfo, body: object) -> None:
         """Add the fields of response and usage."""
@@ -503,13 +508,13 @@ class Call:
             )  # fmt: skip
         usage = info.usage
         if self._factory.estimates:
-            usage = estimated(self._endpoint, self._request.body, body, usage)
-        fields["usage"] = with_header_cost(usage, self.attempts.answer_headers)
+            usage = estimated(self.endpoint, self._request.body, body, usage)
+        fields["usage"] = with_header_cost(usage, self.attempts.headers)
 
     def _messages(self) -> Conversation | None:
         """Return the messages as they were sent and received."""
         try:
-            response, request = self._endpoint.conversation(None, self._body), self._input
+            response, request = self.endpoint.conversation(None, self._body), self._input
             if request is None:
                 return response
             return RawConversation(

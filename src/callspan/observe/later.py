@@ -76,7 +76,7 @@ class Fetch(Call):
         if factory.metrics.are_wanted():
             factory.metrics.observed(shown)
         if has_runs(body):
-            factory.tools_ran(self._endpoint.conversation(None, body), record)
+            factory.tools_ran(self.endpoint.conversation(None, body), record)
 
 
 def record_webhook(factory: CallFactory, server: CallInfo, response_id: str, status: str, at_ns: int | None) -> None:
@@ -108,7 +108,7 @@ class GenericCall(Call):
     def _finish(self, ending: Ending) -> None:
         if not self._is_decided:
             body = self._fold()
-            if stating_usage(body) is None or has_running_total(self._endpoint.api, body):
+            if stating_usage(body) is None or has_running_total(self.endpoint.api, body):
                 self._leave(ending)
                 return
             self._begin_span(body)
@@ -123,7 +123,7 @@ class GenericCall(Call):
                 self._unrecorded()
 
     def _begin_span(self, body: object) -> None:
-        identity = self._endpoint.response_info(body).response.id
+        identity = self.endpoint.response_info(body).response.id
         if identity is not None:
             call_id = response_call_id(self.record.provider, identity)
             self.record = msgspec.structs.replace(self.record, call_id=call_id)

@@ -137,14 +137,10 @@ class CallSpan:
             with _NOTIFY:
                 of.events.emit(record, conversation, span)
         if self._owned and events is not None:
-            self.end_at(end_ns)
-
-    def end_at(self, end_ns: int) -> None:
-        """End a span that has all its attributes, at a Unix time in nanoseconds."""
-        try:
-            self._span.end(max(end_ns, self._least_end_ns))
-        except reported(_END):
-            return
+            try:
+                span.end(max(end_ns, self._least_end_ns))
+            except reported(_END):
+                return
 
     def _show(self, record: CallRecord, conversation: Conversation | None, end_ns: int) -> list[SpanEvent] | None:
         """Set attributes and status; return the events to add, None where nothing records."""

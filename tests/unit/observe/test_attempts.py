@@ -12,8 +12,8 @@ from callspan.observe.attempts import AttemptLog
 )
 def test_the_sent_retry_count_is_used_if_it_is_plausible(header: str | None, retries: int) -> None:
     """0 with two requests: the second renewed a token and was no retry."""
-    log = AttemptLog()
-    log.started(0)
-    log.started(1)
+    log = AttemptLog(lambda: 0, 0)
+    log.started()
+    log.started()
     log.sent_retries(header)
     assert log.fields(0, 2, None)["retries"] == retries
