@@ -24,7 +24,6 @@ from callspan.private_names import HOOKED, MODULES, READ, PrivateName
 SOURCE = Path(callspan.__file__).parent
 TABLE = {row.name for row in (*HOOKED, *READ)}
 KNOWN_MODULES = {part for module in MODULES for part in module.split(".")}
-GENERATORS = ("gi_", "ag_", "cr_")
 READERS = {"getattr", "hasattr", "setattr", "delattr", "attrgetter"}
 # Names of the standard library that are documented, or needed by type checkers alone.
 STANDARD = {"_replace", "_asdict", "_fields", "_make", "_Compress", "_exit", "_thread", "_current_frames", "_getframe"}
@@ -32,7 +31,7 @@ STANDARD = {"_replace", "_asdict", "_fields", "_make", "_Compress", "_exit", "_t
 
 def is_private(name: str) -> bool:
     dunder = name.startswith("__") and name.endswith("__")
-    return name.startswith(GENERATORS) or (name.startswith("_") and not dunder and name != "_")
+    return name.startswith("_") and not dunder and name != "_"
 
 
 def own_names(nodes: Iterable[ast.AST]) -> set[str]:
@@ -103,7 +102,6 @@ def test_every_private_name_that_the_source_touches_is_in_the_table() -> None:
         ("import somebody._inner", "_inner"),
         ("import_module('somebody._inner')", "_inner"),
         ("import_module(f'{sdk}._inner')", "_inner"),
-        ("reader.gi_yieldfrom", "gi_yieldfrom"),
     ],
 )
 def test_a_name_that_is_not_in_the_table_is_found(code: str, name: str, tmp_path: Path) -> None:
