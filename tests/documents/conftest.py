@@ -22,6 +22,8 @@ from tests.scale import FULL
 SDKS = ("openai", "anthropic")
 BESIDE = ("callspan", "callspan[otlp]")
 """What services install that have the SDKs already."""
+FOR_TESTS = ("pytest",)
+"""What readers have who write tests with the scripted provider."""
 AS_INSTALLED = FULL
 ENVIRONMENTS = ROOT / ".venv-documents"
 
@@ -48,7 +50,7 @@ def workplace(tmp_path: Path) -> Iterator[Callable[[Example], Workplace]]:
 def _python(requirement: str) -> Path:
     if not AS_INSTALLED:
         return Path(sys.executable)
-    packages = [requirement.replace("callspan", str(ROOT), 1), *(SDKS if requirement in BESIDE else ())]
+    packages = [requirement.replace("callspan", str(ROOT), 1), *(SDKS if requirement in BESIDE else ()), *FOR_TESTS]
     place = ENVIRONMENTS / sha256(requirement.encode()).hexdigest()[:12]
     ENVIRONMENTS.mkdir(exist_ok=True)
     with (ENVIRONMENTS / "lock").open("w") as lock:

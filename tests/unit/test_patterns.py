@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 
 import callspan
+from tests.machine import slowness
 from tests.scale import FULL, scaled
 
 SIZES: Final = scaled((2_000, 8_000), (1_000_000, 4_000_000))
@@ -31,6 +32,8 @@ BOUNDED: Final = ("callspan.providers.hosts._PATTERNS",)
 """What is asked of texts that are short: host names, of at most 253 characters."""
 MASKING: Final = "callspan.process.secrets."
 """What searches whole texts on the caller's thread."""
+OF_NAMES: Final = tuple(f"{MASKING}{name} " for name in ("_WORD_BREAK", "_SECRET_NAME", "_PLAIN_SEGMENT"))
+"""Those of them that are asked of names and of segments of paths only."""
 
 SEEDS: Final = (
     # The beginnings of secrets and labels, and what nearly is one.
@@ -147,11 +150,11 @@ def in_proportion(
     at_least_s: float = NOISE_S,
     sizes: tuple[int, int] = SIZES,
 ) -> None:
-    """Assert that four times the text takes no more than five times the time."""
+    """Assert that four times the text takes no more than eight times the time; a quadratic pattern takes sixteen."""
     ways = MATCHED.get(name.rpartition(" ")[0], ("match", "fullmatch", "finditer"))
     for short, long in texts_of(pattern, seed, sizes):
         if seconds(pattern, ways, long, 1) > at_least_s and (took := seconds(pattern, ways, long, 3)) > at_least_s:
-            assert took <= 5 * seconds(pattern, ways, short, 3) + NOISE_S / 4, (name, pattern.pattern, seed)
+            assert took <= 8 * seconds(pattern, ways, short, 3) + NOISE_S / 4, (name, pattern.pattern, seed)
 
 
 @pytest.mark.timeout(1200)
@@ -167,6 +170,7 @@ def test_every_pattern_takes_time_in_proportion_to_the_text(seed: str) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_masking_by_a_pattern_takes_at_most_50_ms_per_million_characters(seed: str) -> None:
     for name, pattern in patterns().items():
-        if name.startswith(MASKING):
+        if name.startswith(MASKING) and not name.startswith(OF_NAMES):
             in_proportion(name, pattern, seed, at_least_s=0.02)
-            assert seconds(pattern, ("finditer",), texts_of(pattern, seed, SIZES)[0][0], 5) <= 0.05, (name, seed)
+            bar_s = 0.05 * slowness()
+            assert seconds(pattern, ("finditer",), texts_of(pattern, seed, SIZES)[0][0], 5) <= bar_s, (name, seed)
