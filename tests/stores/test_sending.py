@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from tests.spans_of_records import sent
 
 import callspan
 from callspan.cli import commands
+from callspan.otlp.receiver import Receiver, UnavailableError
 from callspan.record import events
 from callspan.service import instance_id
 from callspan.testing import Captured, ScriptedProvider, capture
@@ -364,14 +365,34 @@ def test_a_receiver_that_drips_its_answer_does_not_hold_the_command(url: str, re
     assert "no complete answer within 0.5 s" in said(done)
 
 
+@ONLY_SQLITE
+def test_a_receiver_is_tried_again_while_its_last_answer_still_drips(
+    url: str, record: Callable[..., Captured], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = record(loose)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.5")
+    drips = [True, False, *[True] * 20]
+    with dripping(drips) as address, closing(Receiver(address)) as receiver:
+        with pytest.raises(UnavailableError, match="no complete answer"):
+            receiver.send(seen.spans)
+        receiver.send(seen.spans)
+        for reason in (*["no complete answer"] * 3, "answers to 4 earlier requests are not complete"):
+            with pytest.raises(UnavailableError, match=reason):
+                receiver.send(seen.spans)
+    assert len(drips) == 17
+
+
 @contextmanager
-def dripping() -> Iterator[str]:
-    """A server that answers byte by byte, without end."""
+def dripping(drips: list[bool] | None = None) -> Iterator[str]:
+    """A server that answers byte by byte, without end; or each request in turn as `drips` says."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def drip(connection: socket.socket) -> None:
         with connection, suppress(OSError):
             connection.recv(1 << 20)
+            if drips is not None and not drips.pop(0):
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                return
             connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
             while True:
                 time.sleep(0.1)

@@ -6,6 +6,7 @@ import logging
 import re
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -20,6 +21,8 @@ _PATH: Final = "/v1/traces"
 _LIMIT_S: Final = 10.0
 _GRACE_S: Final = 1.0
 """The exporter itself ends a request at its time limit, unless the answer drips."""
+_MAX_DRIPPING: Final = 4
+"""Requests whose answers may still drip while a new one is made: each has a thread and a connection."""
 _SHORTEST_SECRET: Final = 4
 _LONGEST: Final = 300
 _PERMANENT: Final = (400, 413, 422, "INVALID_ARGUMENT", "OUT_OF_RANGE")
@@ -60,7 +63,8 @@ class Receiver:
         self._secrets = [*_secrets(variable_of("HEADERS", "traces"))]
         try:
             self._limit_s = float(variable_of("TIMEOUT", "traces") or _LIMIT_S)
-            self._exporter: SpanExporter = make_exporter("traces", protocol, address, self._limit_s)
+            self._new_exporter = partial(make_exporter, "traces", protocol, address, self._limit_s)
+            self._exporter: SpanExporter = self._new_exporter()
         except ImportError as error:
             raise SettingError(str(error)) from error
         except (ValueError, OSError) as error:
@@ -69,18 +73,25 @@ class Receiver:
         for logger in _LOGGERS:
             # Before the filters that are there, which drop repeated messages.
             logger.filters.insert(0, self._keep_reason)
-        self._running: threading.Thread | None = None
+        self._dripping: list[threading.Thread] = []
+        """Requests that were left at the time limit."""
 
     def send(self, spans: Sequence[ReadableSpan]) -> None:
         """Send spans in one request, with the exporter's retries. Raises RefusedError, UnavailableError."""
+        self._dripping = [request for request in self._dripping if request.is_alive()]
+        if len(self._dripping) >= _MAX_DRIPPING:
+            raise UnavailableError(f"the answers to {_MAX_DRIPPING} earlier requests are not complete")
         failures: list[Exception | None] = []
-        if self._running is None or not self._running.is_alive():
-            self._reason = None
-            # On a thread: a receiver whose answer drips never exceeds the exporter's own time limit.
-            self._running = threading.Thread(target=lambda: failures.append(self._failure(spans)), daemon=True)
-            self._running.start()
-        self._running.join(self._limit_s + _GRACE_S)
+        self._reason = None
+        # On a thread: a receiver whose answer drips never exceeds the exporter's own time limit.
+        failure_of = partial(self._failure, self._exporter, spans)
+        request = threading.Thread(target=lambda: failures.append(failure_of()), daemon=True)
+        request.start()
+        request.join(self._limit_s + _GRACE_S)
         if not failures:
+            self._dripping.append(request)
+            self._exporter.shutdown()
+            self._exporter = self._new_exporter()
             raise UnavailableError(f"no complete answer within {self._limit_s:g} s")
         if failures[0] is not None:
             raise failures[0]
@@ -96,9 +107,9 @@ class Receiver:
             self._reason = record
         return False
 
-    def _failure(self, spans: Sequence[ReadableSpan]) -> Exception | None:
+    def _failure(self, exporter: SpanExporter, spans: Sequence[ReadableSpan]) -> Exception | None:
         try:
-            if self._exporter.export(spans) is SpanExportResult.SUCCESS:
+            if exporter.export(spans) is SpanExportResult.SUCCESS:
                 return None
         except Exception as error:  # noqa: BLE001 - raised by the thread that waits
             return UnavailableError(self._line(str(error)))
