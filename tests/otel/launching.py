@@ -21,6 +21,7 @@ from callspan.delivery import leftovers
 from callspan.testing import ScriptedProvider
 from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 
+_GIVEN: set[int] = set()
 APPS = Path(__file__).with_name("apps")
 BIN = Path(sys.executable).parent
 _KEPT = ("HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START")
@@ -148,9 +149,14 @@ class Served:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens at, below those that systems give to clients while one starts."""
-    for port in random.sample(range(20_000, 32_000), 100):
+    """A port of loopback that nobody listens at, below those that systems give to clients while one starts.
+
+    Never the same twice. Of the system's randomness: pytest-randomly gives the tests of all workers the same numbers.
+    """
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in _GIVEN:
+                _GIVEN.add(port)
+                return port
     raise OSError("no port is free")
