@@ -251,6 +251,22 @@ def test_what_is_not_accepted_is_counted(logged: list[str]) -> None:
         assert (providers.exporters["traces"].lost, providers.exporters["traces"].is_accepted) == (2, True)
 
 
+@pytest.mark.parametrize("signal", ["traces", "logs"])
+def test_of_a_batch_of_which_a_part_is_accepted_only_the_rest_is_counted(signal: str, logged: list[str]) -> None:
+    with OtlpReceiver(max_bytes=1 << 20) as picky:
+        providers = OtlpProviders(picky.url)
+        provider: Any = providers.provider(signal)  # type: ignore[arg-type]
+        for size in (10, 4 << 20, 10):
+            if signal == "traces":
+                provider.get_tracer("test").start_span("one", attributes={"text": "x" * size}).end()
+            else:
+                provider.get_logger("test").emit(LogRecord(attributes={"text": "x" * size}))
+        provider.force_flush()
+        provider.shutdown()
+        exporter = providers.exporters[signal]  # type: ignore[index]
+        assert (exporter.lost, exporter.is_accepted) == (1, False)
+
+
 def test_log_events_are_bounded_by_bytes_as_spans_are() -> None:
     with OtlpReceiver(max_bytes=4 << 20) as picky:
         provider: Any = OtlpProviders(picky.url).provider("logs")

@@ -46,7 +46,7 @@ class OwnExporter(ByteBoundedExporter):
     """
 
     lost = 0
-    """Number of spans or log events in batches of which the receiver did not accept all."""
+    """Number of spans or log events in requests that the receiver did not accept."""
     is_accepted = True
     """Whether the receiver accepted the last batch."""
 
@@ -55,8 +55,13 @@ class OwnExporter(ByteBoundedExporter):
         # Lost until the receiver says otherwise: the exporter may raise.
         self.lost, self.is_accepted = self.lost + len(spans), False
         result = super().export(spans)
-        if result is SpanExportResult.SUCCESS:
-            self.lost, self.is_accepted = self.lost - len(spans), True
+        self.is_accepted = result is SpanExportResult.SUCCESS
+        return result
+
+    def _export_part(self, part: Sequence[ReadableSpan]) -> SpanExportResult:
+        result = super()._export_part(part)
+        if result.name == SpanExportResult.SUCCESS.name:  # log records have results of their own
+            self.lost -= len(part)
         return result
 
     def replace(self, exporter: SpanExporter) -> None:
