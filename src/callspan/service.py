@@ -23,9 +23,12 @@ def instance_id(host: str | None, pid: int) -> str:
     return str(uuid.uuid5(_INSTANCES, f"{host} {pid}"))
 
 
-def service_name(setting: str | None) -> str | None:
-    """Return the name of the service: the setting (OTEL_SERVICE_NAME), that of the resource, else of the program."""
-    return setting or _resource_attribute("service.name") or main_name()
+def service_name(setting: str | None, default: str | None = None) -> str | None:
+    """Return the name of the service: the setting (OTEL_SERVICE_NAME), that of the resource, else `default`.
+
+    `default` None: the name of the program.
+    """
+    return setting or _resource_attribute("service.name") or default or main_name()
 
 
 def main_name(arguments: Sequence[str] | None = None) -> str | None:

@@ -303,7 +303,6 @@ def test_what_was_recorded_is_sent_with_the_ids_and_values_of_the_demo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, protocol: str
 ) -> None:
     play_demo(tmp_path, monkeypatch, collector, protocol)
-    monkeypatch.setenv("OTEL_SERVICE_NAME", "callspan-demo")
     live = {span.span_id: span for span in receiver.spans}
     before, arguments = len(live), ["--store", f"sqlite:///{tmp_path / 'calls.db'}", "send", "--json"]
     for sent in (before, 0):

@@ -30,6 +30,7 @@ from callspan.cli.run import DEFAULT_STORE
 from callspan.cli.screen import reward_style
 from callspan.formatting import iso, reward
 from callspan.safe_urls import error_text, safe_name
+from callspan.service import service_name
 from callspan.settings import SettingError
 from callspan.stores.urls import find_store, open_store
 
@@ -130,11 +131,12 @@ def _play(context: CommandContext, otlp: str | bool | None, *, live: bool) -> _E
     import callspan
     from callspan.settings_loader import load
 
-    memory = InMemorySpanExporter()
-    sent, providers = _providers(context, otlp, log_events=load().log_events)
+    memory, settings = InMemorySpanExporter(), load()
+    service = service_name(settings.service, "callspan-demo")
+    sent, providers = _providers(context, otlp, service, log_events=settings.log_events)
     providers["tracer_provider"].add_span_processor(SimpleSpanProcessor(memory))
     with _clients(context, live=live) as clients:
-        handle = callspan.instrument(stores=context.store, **providers)
+        handle = callspan.instrument(stores=context.store, service=service, **providers)
         try:
             _episodes(context, clients)
             if sent is not None:
@@ -148,7 +150,7 @@ def _play(context: CommandContext, otlp: str | bool | None, *, live: bool) -> _E
 
 
 def _providers(
-    context: CommandContext, otlp: str | bool | None, *, log_events: bool
+    context: CommandContext, otlp: str | bool | None, service: str | None, *, log_events: bool
 ) -> tuple[OtlpProviders | None, dict[str, Any]]:
     """Return the OpenTelemetry providers for `instrument()`, and the exporter; None if nothing is sent."""
     from opentelemetry.sdk.trace import TracerProvider
@@ -157,7 +159,7 @@ def _providers(
         return None, {"tracer_provider": TracerProvider()}
     from callspan.otlp.providers import OtlpProviders
 
-    sending = OtlpProviders(otlp, service="callspan-demo")
+    sending = OtlpProviders(otlp, service)
     try:
         made = {
             "tracer_provider": sending.provider("traces") or TracerProvider(),
