@@ -135,6 +135,36 @@ def usage_of_iteration(iteration: UsageIteration) -> Usage:
     )
 
 
+_PARTS: Final = (
+    (
+        "input_tokens",
+        ("cache_read_tokens", "cache_write_tokens", "input_text_tokens", "input_image_tokens", "input_audio_tokens"),
+    ),
+    (
+        "output_tokens",
+        (
+            "reasoning_tokens", "output_text_tokens", "output_image_tokens", "output_audio_tokens",
+            "accepted_prediction_tokens", "rejected_prediction_tokens",
+        ),
+    ),
+    ("cache_write_tokens", ("cache_write_5m_tokens", "cache_write_1h_tokens", "cache_write_12h_tokens")),
+)  # fmt: skip
+"""Counters, and those of their parts."""
+
+
+def contradicts_itself(usage: Usage) -> bool:
+    """Return whether a part of something is counted as more than the whole."""
+    for name, parts in _PARTS:
+        whole = getattr(usage, name)
+        if whole is not None:
+            for part in parts:
+                count = getattr(usage, part)
+                if count is not None and count > whole:
+                    return True
+    total = usage.total_tokens
+    return total is not None and total < (usage.input_tokens or 0) + (usage.output_tokens or 0)
+
+
 def with_added(usage: Usage, others: Iterable[Usage]) -> Usage:
     """Return the usage with the other usages added; unknown counters add nothing."""
     others = list(others)

@@ -30,7 +30,7 @@ from callspan.providers.wire_json import (
 from callspan.record.call import ErrorInfo, Request, Response
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, tool_name
-from callspan.record.usage import Usage, UsageIteration, usage_of_iteration, with_added
+from callspan.record.usage import Usage, UsageIteration, contradicts_itself, usage_of_iteration, with_added
 
 _NO_PARAMS: Final = frozenset({"model", "stream", "messages", "system", "tools", "mcp_servers"})
 """Fields that are content, kept elsewhere, or secret (authorization tokens of MCP servers)."""
@@ -143,6 +143,8 @@ def usage(counted: dict[str, object] | None) -> Usage | None:
     if not counted:
         return None
     found = _usage(counted)
+    if contradicts_itself(found):
+        found = msgspec.structs.replace(found, estimated=True)
     return with_iterations(found, counted["iterations"]) if counted.get("iterations") else found
 
 

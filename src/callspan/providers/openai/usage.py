@@ -16,7 +16,7 @@ from callspan.providers.wire_json import (
     detached,
     mapping,
 )
-from callspan.record.usage import Usage
+from callspan.record.usage import Usage, contradicts_itself
 
 _IN: Final = ("prompt_tokens_details", "input_tokens_details", "prompt_token_details", "input_token_details")
 _OUT: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
@@ -27,6 +27,7 @@ _MOST_SHAPES: Final = 256
 
 _SEARCHES: Final = ("tool_usage", "web_search", "num_requests")
 _LONG_WRITES: Final = ("cache_write_tokens_details", "ttl_12h_tokens")
+_ANTHROPIC: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens"})
 _CHARGED: Final[dict[str, str]] = {
     f"{tool}_call": tool
     for tool in ("web_search", "file_search", "code_interpreter", "image_generation", "shell", "x_search")
@@ -75,7 +76,19 @@ def usage_of(body: object) -> Usage | None:
         raw = mapping(body, "x_groq", "usage")
     if not raw:
         return None
-    return _reconciled(_counted(raw, body))
+    usage = _reconciled(_with_cache_beside(_counted(raw, body)))
+    return replace(usage, estimated=True) if contradicts_itself(usage) else usage
+
+
+def _with_cache_beside(usage: Usage) -> Usage:
+    """Return the usage with cached tokens as a part of the input, which Anthropic's counters of them are not."""
+    sent, out, total = usage.input_tokens, usage.output_tokens, usage.total_tokens
+    cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
+    if sent is None or cached <= sent or not usage.raw or _ANTHROPIC.isdisjoint(usage.raw):
+        return usage
+    if total is not None and total == sent + (out or 0):
+        total += cached
+    return replace(usage, input_tokens=sent + cached, total_tokens=total)
 
 
 def _reconciled(usage: Usage) -> Usage:

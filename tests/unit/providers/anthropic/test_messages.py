@@ -130,3 +130,17 @@ def spoil(value: object) -> None:
         for item in value.values() if isinstance(value, dict) else value:
             spoil(item)
         value.clear()
+
+
+@pytest.mark.parametrize(
+    ("counted", "estimated"),
+    [
+        ({"input_tokens": 3, "cache_read_input_tokens": 4000, "output_tokens": 5}, False),
+        ({"output_tokens": 5, "output_tokens_details": {"thinking_tokens": 6}}, True),
+        ({"cache_creation_input_tokens": 1, "cache_creation": {"ephemeral_1h_input_tokens": 2}}, True),
+    ],
+)
+def test_counts_that_contradict_each_other_are_estimated(counted: dict[str, Any], estimated: bool) -> None:
+    usage = MESSAGES.response_info({"content": [], "usage": counted}).usage
+    assert usage is not None
+    assert usage.estimated is estimated

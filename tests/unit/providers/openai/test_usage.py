@@ -214,8 +214,16 @@ def test_values_in_raw_usage_that_are_not_json_are_converted() -> None:
         # Bedrock behind a gateway: what was cached is in the total alone.
         ((35, 12, 1047, {"cache_read_input_tokens": 1000}), (1035, 12, 1047), False),
         ((1035, 12, 1047, {"cache_read_input_tokens": 1000}), (1035, 12, 1047), False),
+        # The same with a total that is only of the rest, or none.
+        ((35, 12, 47, {"cache_read_input_tokens": 1000}), (1035, 12, 1047), False),
+        ((35, 12, None, {"cache_read_input_tokens": 600, "cache_creation_input_tokens": 400}), (1035, 12, 1047), False),
+        # More cached tokens than there are: nothing says which count is wrong.
+        ((3, 12, 15, {"prompt_tokens_details": {"cached_tokens": 4000}}), (3, 12, 15), True),
+        ((3, 12, 4015, {"prompt_tokens_details": {"cached_tokens": 4000}}), (4003, 12, 4015), False),
+        ((3, 12, 15, {"prompt_tokens_details": {"audio_tokens": 4}}), (3, 12, 15), True),
+        ((3, 12, 15, {"completion_tokens_details": {"text_tokens": 13}}), (3, 12, 15), True),
         # A total below its parts, and one without parts, explain nothing.
-        ((35, 12, 40), (35, 12, 40), False),
+        ((35, 12, 40), (35, 12, 40), True),
         ((0, 0, 40), (0, 0, 40), True),
     ],
 )
