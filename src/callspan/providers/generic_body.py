@@ -7,8 +7,9 @@ from typing import Final
 
 from callspan.providers.anthropic.messages import usage as messages_usage
 from callspan.providers.base import Operation, ResponseInfo
+from callspan.providers.fold.last import LastBody
 from callspan.providers.openai.usage import usage_of
-from callspan.providers.wire_json import detached_object, flag, mapping, word
+from callspan.providers.wire_json import flag, mapping, word
 from callspan.record.call import Request, Response
 from callspan.record.messages import Conversation
 
@@ -50,9 +51,9 @@ class GenericBody:
         """Return the model. What else a request holds may be content."""
         return Request(model=word(body, "model"), stream=flag(body, "stream") is True)
 
-    def accumulator(self) -> LastUsage:
+    def accumulator(self) -> LastBody:
         """Return what keeps the last event with usage."""
-        return LastUsage()
+        return LastBody(stating_usage)
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return id, model and usage."""
@@ -66,24 +67,3 @@ class GenericBody:
         """Return no messages: where they are is unknown."""
         del request, response
         return Conversation()
-
-
-class LastUsage:
-    """The accumulator of a stream of unknown events: keeps the last one that states usage."""
-
-    __slots__ = ("_body", "complete")
-
-    def __init__(self) -> None:
-        self.complete = False
-        self._body: dict[str, object] | None = None
-
-    def add(self, chunk: object) -> bool:
-        """Take an event; return True, since any may carry content."""
-        held = stating_usage(chunk)
-        if held is not None:
-            self._body, self.complete = detached_object(held), True
-        return True
-
-    def body(self) -> dict[str, object] | None:
-        """Return the event; None if none had usage."""
-        return self._body

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from callspan.providers.base import Api, Operation, ResponseInfo
+from callspan.providers.fold.last import LastBody
 from callspan.providers.openai.base import OpenAIEndpoint, bare_info
 from callspan.providers.openai.chat import choices_info
 from callspan.providers.openai.parts import parts_of, prompt_messages
@@ -24,39 +25,15 @@ STORE: Final = "vector_store_id"
 """The parameter that names the vector store."""
 
 
-class SingleBody:
-    """The accumulator of endpoints without streaming: keeps the single body."""
-
-    __slots__ = ("_body", "_holds", "complete")
-
-    def __init__(self, holds: str) -> None:
-        """`holds` is a key that every response has."""
-        self.complete = False
-        self._holds = holds
-        self._body: dict[str, object] | None = None
-
-    def add(self, chunk: object) -> bool:
-        """Take a body; the last one wins. Return True if it is a response."""
-        if not isinstance(chunk, dict):
-            return False
-        self._body = detached(chunk)
-        self.complete = self._holds in chunk
-        return self.complete
-
-    def body(self) -> dict[str, object] | None:
-        """Return the body; None if none was received."""
-        return self._body
-
-
 class SingleBodyEndpoint(OpenAIEndpoint):
     """What these endpoints share."""
 
     holds: str
     """A key that every response has."""
 
-    def accumulator(self) -> SingleBody:
+    def accumulator(self) -> LastBody:
         """Return a fresh accumulator."""
-        return SingleBody(self.holds)
+        return LastBody(mapping)
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return id, model, usage and error of an answer, as far as it states them. Total."""

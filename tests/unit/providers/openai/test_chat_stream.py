@@ -235,3 +235,37 @@ def test_json_of_any_depth_costs_only_itself(place: str, depth: int) -> None:
     body = accumulator.body()
     assert body is not None
     assert body["choices"][0]["message"]["content"] == "HiHiHi"
+
+
+def piece(arguments: str, **fields: Any) -> dict[str, Any]:
+    name = {"name": fields.pop("name")} if "name" in fields else {}
+    return chunk({"tool_calls": [{**fields, "function": {**name, "arguments": arguments}}]})
+
+
+@pytest.mark.parametrize("numbers", [{}, {"index": 0}])
+def test_parallel_calls_that_share_a_number_or_have_none_are_told_apart_by_their_ids(numbers: dict[str, int]) -> None:
+    calls = message(
+        piece('{"a"', id="call_1", name="f", **numbers),
+        piece(": 1}", id="call_1", **numbers),
+        piece('{"b"', id="call_2", name="f", **numbers),
+        piece(": 2}", id="call_2", **numbers),
+    )["tool_calls"]
+    assert [(call["id"], call["function"]["arguments"]) for call in calls] == [
+        ("call_1", '{"a": 1}'),
+        ("call_2", '{"b": 2}'),
+    ]
+
+
+def test_pieces_of_parallel_calls_without_a_number_may_come_in_turns() -> None:
+    calls = message(
+        piece("", id="call_1", name="f"),
+        piece("", id="call_2", name="f"),
+        piece('{"a": 1}', id="call_1"),
+        piece('{"b": 2}', id="call_2"),
+    )["tool_calls"]
+    assert [call["function"]["arguments"] for call in calls] == ['{"a": 1}', '{"b": 2}']
+
+
+def test_a_token_id_in_each_chunk_is_a_list_in_the_body() -> None:
+    chunks = [chunk({"content": letter, "token_id": number}) for number, letter in enumerate("ab")]
+    assert fold(*chunks)["choices"][0]["token_ids"] == [0, 1]
