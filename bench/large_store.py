@@ -110,13 +110,13 @@ def _step(number: int) -> Iterator[Record]:
         )
 
 
-_IDS = 1 << 32
-"""More ids than the first copy takes in a row."""
+_NUMBERS = 1 << 24
+"""More than the contents of one session have."""
 
 
-def _moved(at: int, number: int) -> str:
+def _moved(at: int, session: str) -> str:
     """Return the SQL of a number of a range of contents in a copy."""
-    return f"json_extract(r.value, '$[{at}]')" + (f" + {_IDS * number}" if at else "")
+    return f"json_extract(r.value, '$[{at}]')" + (f" + ({session}) * {_NUMBERS}" if at else "")
 
 
 def multiply(path: Path, times: int) -> None:
@@ -125,23 +125,24 @@ def multiply(path: Path, times: int) -> None:
     connection.execute("PRAGMA synchronous=OFF")
     connection.execute("PRAGMA cache_size=-400000")
     (calls,) = connection.execute("SELECT max(id) FROM calls").fetchone()
+    (texts,) = connection.execute("SELECT max(rowid) FROM contents").fetchone()
     for number in range(1, times):
         connection.execute("BEGIN")
-        _copy_texts(connection, number, calls // workload.PER_SESSION, is_long=number == times - 1)
+        _copy_texts(connection, texts, number, calls // workload.PER_SESSION, is_long=number == times - 1)
         _copy_calls(connection, number, calls, is_long=number == times - 1)
         connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
 
 
-def _copy_texts(connection: sqlite3.Connection, number: int, sessions: int, *, is_long: bool) -> None:
-    """Copy all contents, each turned by some characters, so that every text is another."""
+def _copy_texts(connection: sqlite3.Connection, texts: int, number: int, sessions: int, *, is_long: bool) -> None:
+    """Copy the first contents, each turned by some characters, so that every text is another."""
     turned = f"substr(text, {number + 1}) || substr(text, 1, {number})"
     serial = f"dense_rank() OVER (ORDER BY owner) - 1 + {number * sessions}"
     owner = f"'s:{LONG}'" if is_long else f"'s:{_SESSION}' || printf('%011x', {serial})"
     connection.execute(
-        f"INSERT INTO contents SELECT id + {_IDS * number}, {owner}, randomblob(16), role, data, {turned}"
-        f" FROM contents WHERE id % {1 << 48} < {_IDS}"
+        f"INSERT INTO contents SELECT {owner}, n + ({serial}) * {_NUMBERS}, randomblob(16), role, data, {turned}"
+        f" FROM contents WHERE rowid <= {texts}"
     )
 
 
@@ -162,8 +163,8 @@ def _copy_calls(connection: sqlite3.Connection, number: int, calls: int, *, is_l
         "request_id": other,
         "attempts": f"replace(attempts, substr(request_id, 5), substr({other}, 5))",
         **dict(zip(("start_ns", "end_ns"), later, strict=True)),
-        **{name: f"{name} + {_IDS * number}" for name in ("request", "output")},
-        "contents": f"(SELECT json_group_array(json_array({', '.join(_moved(at, number) for at in range(3))}))"
+        **{name: f"{name} + ({at}) * {_NUMBERS}" for name in ("request", "output")},
+        "contents": f"(SELECT json_group_array(json_array({', '.join(_moved(place, at) for place in range(3))}))"
         " FROM json_each(contents) r)",
     }
     _copy(connection, "calls", of_call, f"id <= {calls}")

@@ -30,20 +30,21 @@ _REPEATED: Final = {
     **dict.fromkeys(NUMBERED, "printf('%08x', k) || substr({0}, 9)"),
     **dict.fromkeys(SUFFIXED, "{0} || '-' || k"),
     **dict.fromkeys(TIMES, f"{{0}} + k * {ORIGINALS * SECOND}"),
-    "request": "{0} + k * :ids",
-    "output": "{0} + k * :ids",
+    "request": "{0} + k * :numbers",
+    "output": "{0} + k * :numbers",
     "contents": """(SELECT json_group_array(json_array(json_extract(r.value, '$[0]'),
-      json_extract(r.value, '$[1]') + k * :ids, json_extract(r.value, '$[2]') + k * :ids)) FROM json_each({0}) r)""",
+      json_extract(r.value, '$[1]') + k * :numbers, json_extract(r.value, '$[2]') + k * :numbers))
+      FROM json_each({0}) r)""",
 }
 """SQL of a column in copy `k`; columns that are not here stay as they are."""
 _CONTENTS: Final = """
-INSERT INTO contents (id, owner, hash, role, data, text)
-SELECT id + k * :ids, CASE WHEN owner = 's:' || :single THEN owner
+INSERT INTO contents (n, owner, hash, role, data, text)
+SELECT n + k * :numbers, CASE WHEN owner = 's:' || :single THEN owner
     ELSE substr(owner, 1, 2) || printf('%08x', k) || substr(owner, 11) END, randomblob(16), role, data, text
   FROM numbers CROSS JOIN contents
 """
-_IDS: Final = 1 << 32
-"""More ids than the originals take in a row."""
+_NUMBERS: Final = 1 << 32
+"""More than the contents of an original session have."""
 
 
 def make_sessions(path: Path, calls: int) -> None:
@@ -79,7 +80,7 @@ def _make(path: Path, originals: Iterable[Record], times: int, repeated: Mapping
 
 def _repeat(connection: sqlite3.Connection, times: int, repeated: Mapping[str, str]) -> None:
     (single,) = connection.execute("SELECT max(session_id) FROM sessions").fetchone()
-    values = {"ids": _IDS, "single": single if repeated["session_id"] == "{0}" else ""}
+    values = {"numbers": _NUMBERS, "single": single if repeated["session_id"] == "{0}" else ""}
     connection.execute("CREATE TEMP TABLE numbers (k INTEGER PRIMARY KEY)")
     connection.executemany("INSERT INTO numbers VALUES (?)", [(number,) for number in range(1, times)])
     for sql in (_CONTENTS, *(_rows(connection, table, repeated) for table in _TABLES)):

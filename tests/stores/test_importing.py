@@ -154,11 +154,12 @@ def test_an_earlier_layout_is_refused_with_the_way_to_load_it_and_loaded(
             assert [bytes(one.request.body) for one in reader.calls()] == bodies(tmp_path / "wanted.db")
 
 
-def test_bodies_come_from_a_file_whose_histories_are_chains(tmp_path: Path) -> None:
-    """A file as format 13 wrote it: each value once, for the whole store."""
+@pytest.mark.parametrize("layout", [13, 14])
+def test_bodies_come_from_a_file_of_an_earlier_layout(tmp_path: Path, layout: int) -> None:
+    """13: each value once for the whole store, histories are chains. 14: ids for the whole store."""
     old, new = tmp_path / "old.db", tmp_path / "new.db"
     with closing(sqlite3.connect(old)) as connection:
-        connection.executescript(Path(__file__).with_name("format_13.sql").read_text())
+        connection.executescript(Path(__file__).with_name(f"format_{layout}.sql").read_text())
     imported = import_records(old, new)
     assert (imported.records["calls"], imported.bodies) == (3, 0)
     with closing(open_store(new)) as reader:
@@ -191,13 +192,13 @@ def test_of_a_damaged_file_comes_what_can_be_read(tmp_path: Path, deliver: Deliv
     records = Records()
     store = deliver(f"sqlite:///{path}")
     for number in range(300):
-        store.write(records.call([{"role": "user", "content": os.urandom(200).hex()}], at_s=number))
+        sent = [{"role": "user", "content": os.urandom(200).hex()}]
+        store.write(records.call(sent, at_s=number, model=f"model-{number}"))
     store.close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    size = path.stat().st_size
     with path.open("r+b") as file:
-        file.seek(size // 2)
+        file.seek(path.read_bytes().index(b"model-150") // 4096 * 4096)
         file.write(bytes(4096 * 3))
     readable = rows_from_both_ends(path, "calls")
     assert 0 < readable < 300

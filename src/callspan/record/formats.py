@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
-FORMAT: Final = 14
+FORMAT: Final = 15
 """Format of records, spools and stores. Increased with every change that an earlier or later callspan could misread."""
 
 

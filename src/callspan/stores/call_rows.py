@@ -18,12 +18,12 @@ from callspan.record.events import RECORD_TYPES, Record
 from callspan.stores import bodies
 from callspan.stores.base import Content, StoreError
 from callspan.stores.columns import CALLS, Table
-from callspan.stores.contents import ranges_in
+from callspan.stores.contents import owner_of, ranges_in
 from callspan.stores.database import Database, Values, in_parts
 from callspan.stores.rows import converted, to_tree
 
 Contents: TypeAlias = Callable[[Sequence[tuple[int, int]]], Mapping[int, tuple[bytes, bytes]]]
-"""Returns the hash and the exact JSON of the contents in these ranges of ids, by id."""
+"""Returns the hash and the exact JSON of the contents of a call in these ranges of numbers, by number."""
 _R = TypeVar("_R", bound=Record)
 _RANGES_AT_ONCE: Final = 100
 _ENDS: Final = ("first", "last")
@@ -64,7 +64,7 @@ def _undamaged(database: Database, table: Table, row: Values) -> Record | None:
 
 def call_of(database: Database, row: Values, content: Content = "all") -> CallRecord:
     """Return the call of a row, with these bodies and its conversation. Raises StoreError where it is damaged."""
-    contents = partial(contents_of, database)
+    contents = partial(contents_of, database, owner_of_row(row))
     try:
         record = record_of(CALLS, row, CallRecord)
         if content == "none":
@@ -110,16 +110,22 @@ def response_body(row: Values, contents: Contents) -> msgspec.Raw | None:
     return msgspec.Raw(found[output][1]) if output in found else None
 
 
-def contents_of(database: Database, ids: Sequence[tuple[int, int]]) -> dict[int, tuple[bytes, bytes]]:
-    """Return the hash and the exact JSON of the contents in these ranges of ids, by id."""
+def owner_of_row(row: Values) -> str:
+    """Return the owner of the contents of a call's row."""
+    return owner_of(str(row["call_id"]), cast("str | None", row["session_id"]))
+
+
+def contents_of(database: Database, owner: str, ranges: Sequence[tuple[int, int]]) -> dict[int, tuple[bytes, bytes]]:
+    """Return the hash and the exact JSON of the contents of an owner in these ranges of numbers, by number."""
     found: dict[int, tuple[bytes, bytes]] = {}
-    for start in range(0, len(ids), _RANGES_AT_ONCE):
-        some = [*enumerate(ids[start : start + _RANGES_AT_ONCE])]
-        where = " OR ".join(f"id BETWEEN :first{number} AND :last{number}" for number, _ in some)
-        names = {f"{name}{number}": one for number, pair in some for name, one in zip(_ENDS, pair, strict=True)}
-        for row in database.rows(f"SELECT id, hash, role, text, data FROM contents WHERE {where}", names):
+    for start in range(0, len(ranges), _RANGES_AT_ONCE):
+        some = [*enumerate(ranges[start : start + _RANGES_AT_ONCE])]
+        where = " OR ".join(f"n BETWEEN :first{at} AND :last{at}" for at, _ in some)
+        names = {f"{name}{at}": one for at, pair in some for name, one in zip(_ENDS, pair, strict=True)}
+        sql = f"SELECT n, hash, role, text, data FROM contents WHERE owner = :owner AND ({where})"
+        for row in database.rows(sql, {"owner": owner, **names}):
             json = json_of(row, is_deflated=database.dialect.is_deflated)
-            found[cast("int", row["id"])] = bytes(cast("bytes", row["hash"])), json
+            found[cast("int", row["n"])] = bytes(cast("bytes", row["hash"])), json
     return found
 
 

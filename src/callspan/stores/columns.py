@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 PICO: Final = Decimal(10) ** 12
 """Picodollars in a dollar."""
 REFERENCES: Final = ("request", "output", "contents")
-"""Columns of `calls` that refer to contents, by their ids or ranges of them, see `callspan.stores.contents`."""
+"""Columns of `calls` that refer to contents, by numbers or ranges of them, see `callspan.stores.contents`."""
 STORED: Final = "stored_ns"
 """Column of every table of SQLite and Postgres: when the row was last written, by the store's own clock. No field of a
 record has it."""

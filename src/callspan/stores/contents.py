@@ -1,13 +1,12 @@
 """Contents: the messages and large values of calls, stored once for each session, or for each call outside of one.
 
 `contents` has a row for each, with its owner, `s:SESSION` or `c:CALL`: that of the call's row at the time. They never
-move: a call that comes to another session has its contents written again there. The ids of what a history adds follow
-each other, so that a call refers to its history by few ranges, however long it is.
+move: a call that comes to another session has its contents written again there. They are numbered within their owner;
+the numbers of what a history adds follow each other, so that a call refers to its history by few ranges.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
@@ -20,17 +19,14 @@ from callspan.stores.bodies import Piece
 from callspan.stores.payloads import Prepared, combined
 from callspan.stores.rows import Cell
 
-Range: TypeAlias = tuple[int, int, int]
-"""The position of a message in the request, and the ids of it and of the last message of those that follow it.
+Range: TypeAlias = list[int]
+"""The position of a message in the request, and the numbers of it and of the last of those that follow it.
 
 -1: the system prompt; below: no message. The position of the answer is behind the last message.
 """
 Query: TypeAlias = Callable[[str, Mapping[str, object]], Iterable[Sequence[Any]]]
 """Runs a statement with `:name` parameters and returns its rows."""
-_BLOCK: Final = 1 << 10
-"""Ids that one history can take in a row."""
-_APART: Final = 1 << 48
-"""From here on are the ids of contents that no other content follows."""
+_LANE_BITS: Final = 16
 _ranges = msgspec.json.Decoder(list[Range])
 STORED_CALL: Final = "part, seen_ns, session_id, content_level, request, output, contents"
 """The columns of a `StoredCall`."""
@@ -71,96 +67,84 @@ def to_write(
     return combined(read(), versions)
 
 
-class ContentIds(ABC):
-    """Gives new contents their ids, within a transaction that no other writer of the same session runs beside."""
+class Numbers:
+    """The numbers of an owner's contents.
 
-    def add(self, known: dict[bytes, int], row: Prepared, *, of_session: bool) -> list[tuple[int, Piece]]:
-        """Return the contents of a call that its owner does not have yet, with their ids; add these to the known."""
+    Those of histories are positive, in lanes: what a history adds follows its last message there, or begins a lane of
+    its own where another history went on. All others are negative.
+    """
+
+    def __init__(self, by_hash: dict[bytes, int], some: Sequence[int]) -> None:
+        """`by_hash` has at least those that are looked for.
+
+        `some`, ascending, has at least the smallest and the largest of all, and the last in each lane of those by hash.
+        """
+        self.by_hash = by_hash
+        self._last = {number >> _LANE_BITS: number for number in some}
+        self._lanes = max((0, *self._last))
+        self._lowest = min((0, *some[:1]))
+
+    def add(self, row: Prepared) -> tuple[list[tuple[int, Piece]], tuple[Cell, Cell, Cell]]:
+        """Return the contents of a call that its owner does not have yet, with their numbers, and its `REFERENCES`."""
         new: list[tuple[int, Piece]] = []
-        last = 0
-        for part in row.request.history if row.request is not None else ():
-            found = known.get(part.hash)
-            if found is None:
-                found = known[part.hash] = self._following(last) if of_session else self._apart()
-                new.append((found, part))
-            if last < found < _APART:
-                last = found
-        for part in _others(row):
-            if part.hash not in known:
-                found = known[part.hash] = self._apart()
-                new.append((found, part))
-        return new
+        ranges: list[Range] = []
+        request = output = None
+        sent = row.request
+        if sent is not None:
+            history = self._of_history(sent.history, new)
+            request = self._apart(sent.skeleton, new)
+            parts = [*enumerate(sent.others, start=2)] + ([] if sent.system is None else [(1, sent.system)])
+            for at, part in parts:
+                number = self._apart(part, new)
+                ranges.append([-at, number, number])
+            ranges += history
+        if row.answer is not None:
+            output = self._apart(row.answer, new)
+            ranges.append([0 if sent is None else len(sent.history), output, output])
+        return new, (request, output, encode_json(ranges).decode() if ranges else None)
+
+    def _of_history(self, history: Sequence[Piece], new: list[tuple[int, Piece]]) -> list[Range]:
+        ranges: list[Range] = []
+        known, last = self.by_hash, 0
+        for at, part in enumerate(history):
+            number = known.get(part.hash)
+            if number is None:
+                number = known[part.hash] = self._following(last)
+                new.append((number, part))
+            if ranges and number == last + 1:
+                ranges[-1][2] = number
+            else:
+                ranges.append([at, number, number])
+            last = number
+        return ranges
 
     def _following(self, last: int) -> int:
-        found = last + 1
-        return found if last and found % _BLOCK and self._is_free(found) else self._new_block() * _BLOCK
+        lane, number = last >> _LANE_BITS, last + 1
+        if last <= 0 or self._last[lane] != last or number >> _LANE_BITS != lane:
+            lane = self._lanes = self._lanes + 1
+            number = lane << _LANE_BITS
+        self._last[lane] = number
+        return number
 
-    @abstractmethod
-    def _is_free(self, ident: int) -> bool:
-        """Return whether no content has an id."""
-
-    @abstractmethod
-    def _new_block(self) -> int:
-        """Return the number of a block, at least 1, of which no id was given to any content."""
-
-    @abstractmethod
-    def _apart(self) -> int:
-        """Return a free id of those of `apart_id`."""
-
-
-def apart_id(number: int) -> int:
-    """Return the id with a number, 0 or more, of the contents that no other content follows."""
-    return _APART + number
+    def _apart(self, part: Piece, new: list[tuple[int, Piece]]) -> int:
+        number = self.by_hash.get(part.hash)
+        if number is None:
+            number = self.by_hash[part.hash] = self._lowest = self._lowest - 1
+            new.append((number, part))
+        return number
 
 
-def block_of(ident: int) -> int:
-    """Return the number of the block of an id."""
-    return ident // _BLOCK
-
-
-def block_range(block: int) -> tuple[int, int]:
-    """Return the first id of a block, and the first behind it."""
-    return block * _BLOCK, (block + 1) * _BLOCK
-
-
-def _others(row: Prepared) -> list[Piece]:
-    found = [] if row.answer is None else [row.answer]
-    if row.request is not None:
-        found += [row.request.skeleton, *row.request.others]
-        found += [] if row.request.system is None else [row.request.system]
-    return found
+def lane_end(number: int) -> int:
+    """Return the first number behind the lane of a number."""
+    return ((number >> _LANE_BITS) + 1) << _LANE_BITS
 
 
 def pieces_of(row: Prepared) -> list[Piece]:
     """Return all pieces of a call."""
-    return [*(row.request.history if row.request is not None else ()), *_others(row)]
-
-
-def references(row: Prepared, known: Mapping[bytes, int]) -> tuple[Cell, Cell, Cell]:
-    """Return the cells by which a call refers to its contents, in the order of `REFERENCES`."""
-    request = output = None
-    ranges: list[Range] = []
-    number = 0
+    found = [] if row.answer is None else [row.answer]
     if row.request is not None:
-        request = known[row.request.skeleton.hash]
-        ranges = [(-2 - at, known[part.hash], known[part.hash]) for at, part in enumerate(row.request.others)]
-        if row.request.system is not None:
-            ranges.append((-1, known[row.request.system.hash], known[row.request.system.hash]))
-        number = len(row.request.history)
-        ranges += _runs([known[part.hash] for part in row.request.history])
-    if row.answer is not None:
-        output = known[row.answer.hash]
-        ranges.append((number, output, output))
-    return request, output, encode_json(ranges).decode() if ranges else None
-
-
-def _runs(ids: Sequence[int]) -> list[Range]:
-    found: list[Range] = []
-    start = 0
-    for at in range(1, len(ids) + 1):
-        if at == len(ids) or ids[at] != ids[at - 1] + 1:
-            found.append((start, ids[start], ids[at - 1]))
-            start = at
+        found += [*row.request.history, row.request.skeleton, *row.request.others]
+        found += [] if row.request.system is None else [row.request.system]
     return found
 
 
@@ -168,7 +152,7 @@ def ranges_in(cell: object) -> list[Range]:
     """Return the ranges in the column `contents`."""
     if cell is None:
         return []
-    return _ranges.decode(cell) if isinstance(cell, str) else [cast("Range", tuple(one)) for one in cast("Any", cell)]
+    return _ranges.decode(cell) if isinstance(cell, str) else cast("list[Range]", cell)
 
 
 def release(query: Query, there: StoredCall, call_id: str, now: StoredCall | None) -> str | None:
@@ -185,7 +169,7 @@ def release(query: Query, there: StoredCall, call_id: str, now: StoredCall | Non
 
 
 def ranges_of_call(call: StoredCall) -> list[tuple[int, int]]:
-    """Return the first and last ids of what a call refers to."""
+    """Return the first and last numbers of what a call refers to."""
     single = [(one, one) for one in (call.request, call.output) if one is not None]
     return single + [(first, last) for _, first, last in ranges_in(call.contents)]
 
@@ -198,8 +182,8 @@ def trim(query: Query, owner: str) -> int:
     kept: set[int] = set()
     for first, last in {one for row in calls for one in ranges_of_call(StoredCall(*row))}:
         kept.update(range(first, last + 1))
-    gone = [row[0] for row in query("SELECT id FROM contents WHERE owner = :owner", {"owner": owner})]
-    gone = [one for one in gone if one not in kept]
+    numbers = (row[0] for row in query("SELECT n FROM contents WHERE owner = :owner", {"owner": owner}))
+    gone = [one for one in numbers if one not in kept]
     for one in gone:
-        query("DELETE FROM contents WHERE id = :id", {"id": one})
+        query("DELETE FROM contents WHERE owner = :owner AND n = :n", {"owner": owner, "n": one})
     return len(gone)

@@ -30,10 +30,10 @@ class Dialect(NamedTuple):
     """Whether a `{text}` contains a case-folded `{part}`."""
     in_sessions: str
     """Whether the session of a call is one, `s`, that matches a `{condition}`."""
-    ids: str
-    """The ids of a group of contents."""
+    numbers: str
+    """The numbers of a group of contents."""
     refers: str
-    """Whether a call `k` refers to one of these ids of a row `h`."""
+    """Whether a call `k` refers to one of these numbers of a row `h`."""
     is_deflated: bool
     """Whether the column `data` of contents is deflated."""
     at: str

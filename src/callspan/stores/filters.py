@@ -154,7 +154,7 @@ _OWN: Final = {"name": "c.session_name", "user": "c.user_id"}
 _COLUMNS: Final = frozenset({"user_id", "organization_id", "project_id", "run_id", "agent_id", "workflow_id"})
 _TEXT: Final = """c.call_id IN (
   WITH hit AS MATERIALIZED (
-    SELECT t.owner, {ids} AS ids FROM contents t WHERE t.role IS NOT NULL AND {contains} GROUP BY t.owner)
+    SELECT t.owner, {numbers} AS numbers FROM contents t WHERE t.role IS NOT NULL AND {contains} GROUP BY t.owner)
   SELECT substr(owner, 3) FROM hit WHERE owner >= 'c:' AND owner < 'c;'
   UNION ALL SELECT k.call_id FROM hit h JOIN calls k ON k.session_id = substr(h.owner, 3) AND h.owner >= 's:'
    WHERE {refers})"""
@@ -233,7 +233,7 @@ def _texts(which: CallFilter, dialect: Dialect) -> Iterator[str]:
     """Yield the conditions that texts contain others."""
     if which.text is not None:
         contains = dialect.contains.format(text="t.text", part=":text")
-        yield _TEXT.format(ids=dialect.ids, contains=contains, refers=dialect.refers)
+        yield _TEXT.format(numbers=dialect.numbers, contains=contains, refers=dialect.refers)
     if which.error_text is not None:
         of_error = (
             dialect.contains.format(text=f"c.{name}", part=":error_text") for name in ("error_type", "error_message")

@@ -30,8 +30,8 @@ POSTGRES: Final = Dialect(
         '\N{GREEK SMALL LETTER FINAL SIGMA}', '\N{GREEK SMALL LETTER SIGMA}')) > 0""",
     # A list, because `OR` with a subquery uses no index.
     in_sessions="c.session_id = ANY(ARRAY(SELECT s.session_id FROM sessions s WHERE {condition}))",
-    ids="array_agg(t.id)",
-    refers="""EXISTS (SELECT FROM jsonb_array_elements(k.contents) r, unnest(h.ids) i
+    numbers="array_agg(t.n)",
+    refers="""EXISTS (SELECT FROM jsonb_array_elements(k.contents) r, unnest(h.numbers) i
       WHERE i BETWEEN (r ->> 1)::bigint AND (r ->> 2)::bigint)""",
     is_deflated=False,
     at="nullif(({json} -> {path}::text)::text, 'null')",

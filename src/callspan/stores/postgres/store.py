@@ -24,19 +24,16 @@ from callspan.record.merging import Order, order_of
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.destination import Rejected
 from callspan.stores import bodies
-from callspan.stores.base import StoreError, tried
+from callspan.stores.base import tried
 from callspan.stores.call_rows import exact_call
 from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.contents import (
     STORED_CALL,
-    ContentIds,
+    Numbers,
     StoredCall,
-    apart_id,
-    block_of,
-    block_range,
+    lane_end,
     owner_of,
     pieces_of,
-    references,
     release,
     to_write,
 )
@@ -58,8 +55,7 @@ from callspan.stores.rows import add_version, merged_row, on_conflict
 from callspan.stores.schema import type_of
 
 _MOMENT_MS: Final = 500
-_TRIES: Final = 5
-_BLOCKS_AT_ONCE: Final = 20
+_BEHIND_ALL: Final = 2**63 - 1
 _CALL: Final = "call"
 _SMALL_BYTES: Final = 1 << 16
 """Of a content up to this size twice as many bytes, as JSON has them, cost less than a statement of its own."""
@@ -79,8 +75,6 @@ class PostgresStore:
         self._url = url
         self.name = safe_name(url)
         self.batch_records = 100
-        self._blocks: list[int] = []
-        """Numbers of blocks of ids that only this sink may use."""
         self._connection: psycopg.Connection | None = None
 
     def open(self) -> None:
@@ -104,15 +98,10 @@ class PostgresStore:
 
         Raises Rejected if one can never be stored, psycopg.Error for anything else.
         """
-        for _ in range(_TRIES):
-            try:
-                self._deliver(records)
-            except _POISON as error:
-                raise Rejected(error_text(error)) from error
-            except _OvertakenError:
-                continue
-            return
-        raise StoreError(f"other processes write the same calls at once {_TRIES} times")
+        try:
+            self._deliver(records)
+        except _POISON as error:
+            raise Rejected(error_text(error)) from error
 
     def _deliver(self, records: Sequence[Record]) -> None:
         connection = self._open
@@ -121,7 +110,7 @@ class PostgresStore:
             for record in records:
                 if not (erased and is_erased(record, erased.get)):
                     batch.add(record)
-            batch.write(cursor, PostgresDatabase(self.name, connection), self._blocks)
+            batch.write(cursor, PostgresDatabase(self.name, connection))
 
     def try_out(self, record: Record) -> str:
         """Store a session and read it back, in a transaction that is rolled back. Raises StoreError, psycopg.Error."""
@@ -132,7 +121,7 @@ class PostgresStore:
         with closing(connection), explaining(self.name, connection), rolled_back:
             connection.execute(f"SET LOCAL lock_timeout = {_MOMENT_MS}".encode())
             database = PostgresDatabase(self.name, connection)
-            batch.write(connection.cursor(), database, [])
+            batch.write(connection.cursor(), database)
             found = Reader(database).session(record_key(record)[1])
         return tried(found=found is not None)
 
@@ -169,8 +158,8 @@ class _Batch:
         elif key not in self._rows[kind]:
             self._rows[kind][key] = order_of(record), cells_of(record)
 
-    def write(self, cursor: psycopg.Cursor, database: Database, blocks: list[int]) -> None:
-        there = self._write_calls(cursor, database, blocks) if self._calls else {}
+    def write(self, cursor: psycopg.Cursor, database: Database) -> None:
+        there = self._write_calls(cursor, database) if self._calls else {}
         for kind, table in TABLES.items():
             if kind != _CALL:
                 found = self._merge(cursor, table) if table.merges else [row for _, row in self._rows[kind].values()]
@@ -179,10 +168,9 @@ class _Batch:
         for call_id, before in there.items():
             release(partial(_run, cursor), before, call_id, now.get(call_id))
 
-    def _write_calls(self, cursor: psycopg.Cursor, database: Database, blocks: list[int]) -> dict[str, StoredCall]:
+    def _write_calls(self, cursor: psycopg.Cursor, database: Database) -> dict[str, StoredCall]:
         """Write the calls and their contents; return the rows that were replaced and had contents."""
-        merged = [call_id for call_id, versions in self._calls.items() if any(one.is_merged for one in versions)]
-        _lock(cursor, merged)
+        _lock(cursor, self._calls)
         there = _stored_calls(cursor, sorted(self._calls))
         rows: list[_CallRow] = []
         replaced: list[str] = []
@@ -198,10 +186,9 @@ class _Batch:
             owner = owner_of(call_id, None if session_id is None else str(session_id))
             rows.append(_CallRow(owner, prepared(record)))
         _lock(cursor, [row.owner for row in rows if row.is_of_session])
-        known = _store_contents(cursor, rows, blocks)
+        found = _store_contents(cursor, rows)
         if replaced:
             cursor.execute("DELETE FROM calls WHERE call_id = ANY(%s)", (replaced,))
-        found = [(*row.call.cells, *references(row.call, known[row.owner])) for row in rows]
         _write(cursor, _insert(TABLES[_CALL]), _types(TABLES[_CALL]), sorted(found, key=_KEY))
         return {call_id: row for call_id, row in there.items() if row.has_contents}
 
@@ -233,10 +220,6 @@ class _Batch:
         return found
 
 
-class _OvertakenError(Exception):
-    """Another process has just written contents of the same call: its ids are to be read."""
-
-
 class _CallRow(NamedTuple):
     owner: str
     call: Prepared
@@ -246,74 +229,51 @@ class _CallRow(NamedTuple):
         return self.owner.startswith("s:")
 
 
-class _Ids(ContentIds):
-    """The ids of contents of a batch, whose sessions are locked."""
-
-    def __init__(self, cursor: psycopg.Cursor, known: Iterable[int], blocks: list[int]) -> None:
-        """`blocks` are those that this sink may use; more are added."""
-        self._cursor, self._blocks = cursor, blocks
-        numbers = sorted({block_of(ident) for ident in known})
-        sql = (
-            "SELECT n, (SELECT max(id) FROM contents WHERE id >= f AND id < t)"
-            " FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS b(n, f, t)"
-        )
-        ranges = [block_range(number) for number in numbers]
-        given = numbers, [first for first, _ in ranges], [end for _, end in ranges]
-        self._last: dict[int, int] = dict(cursor.execute(sql, given).fetchall()) if numbers else {}
-        self._next: tuple[int, int] | None = None
-
-    def _is_free(self, ident: int) -> bool:
-        block = block_of(ident)
-        if ident <= self._last.get(block, 0):
-            return False
-        self._last[block] = ident
-        return True
-
-    def _new_block(self) -> int:
-        if not self._blocks:
-            sql = "SELECT nextval('content_blocks') FROM generate_series(1, %s)"
-            self._blocks += (row[0] for row in self._cursor.execute(sql, (_BLOCKS_AT_ONCE,)))
-        block = self._blocks.pop()
-        self._last[block] = block_range(block)[0]
-        return block
-
-    def _apart(self) -> int:
-        if self._next is None or self._next[0] == self._next[1]:
-            first, end = block_range(self._new_block())
-            self._next = apart_id(first), apart_id(end)
-        found, end = self._next
-        self._next = found + 1, end
-        return found
+def _store_contents(cursor: psycopg.Cursor, rows: Sequence[_CallRow]) -> list[Sequence[object]]:
+    """Store the contents of calls that their owners do not have yet; return the rows of the calls."""
+    numbers = _numbers(cursor, rows)
+    new: list[tuple[str, int, bodies.Piece]] = []
+    found: list[Sequence[object]] = []
+    for row in rows:
+        added, references = numbers[row.owner].add(row.call)
+        new += ((row.owner, number, part) for number, part in added)
+        found.append((*row.call.cells, *references))
+    small = [_content_row(*one) for one in new if len(one[2].json) <= _SMALL_BYTES]
+    _write(cursor, _SMALL_CONTENT, _CONTENT_TYPES, small)
+    cursor.executemany(
+        _CONTENT,
+        [
+            (owner, number, part.hash, *map(storable, bodies.to_row(part)))
+            for owner, number, part in new
+            if len(part.json) > _SMALL_BYTES
+        ],
+    )
+    return found
 
 
-def _store_contents(cursor: psycopg.Cursor, rows: Sequence[_CallRow], blocks: list[int]) -> dict[str, dict[bytes, int]]:
-    """Store the contents of calls that their owners do not have yet; return the ids of all by owner and hash."""
+def _numbers(cursor: psycopg.Cursor, rows: Sequence[_CallRow]) -> dict[str, Numbers]:
+    """Return the numbers of the contents of these calls, by owner."""
     known: dict[str, dict[bytes, int]] = {row.owner: {} for row in rows}
     wanted = [*{(row.owner, part.hash) for row in rows for part in pieces_of(row.call)}]
     sql = (
-        "SELECT t.owner, t.hash, t.id FROM unnest(%s::text[], %s::bytea[]) AS w(owner, hash)"
+        "SELECT t.owner, t.hash, t.n FROM unnest(%s::text[], %s::bytea[]) AS w(owner, hash)"
         " JOIN contents t ON t.owner = w.owner AND t.hash = w.hash"
     )
     cursor.execute(sql, ([owner for owner, _ in wanted], [found for _, found in wanted]))
-    for owner, found, ident in cursor:
-        known[owner][bytes(found)] = ident
-    ids = _Ids(cursor, (ident for some in known.values() for ident in some.values()), blocks)
-    new = [
-        (row.owner, ident, part)
-        for row in rows
-        for ident, part in ids.add(known[row.owner], row.call, of_session=row.is_of_session)
-    ]
-    small = [_content_row(*one) for one in new if len(one[2].json) <= _SMALL_BYTES]
-    _write(cursor, _SMALL_CONTENT, _CONTENT_TYPES, small)
-    written = cursor.rowcount if small else 0
-    large = [one for one in new if len(one[2].json) > _SMALL_BYTES]
-    cursor.executemany(
-        _CONTENT,
-        [(ident, owner, part.hash, *map(storable, bodies.to_row(part))) for owner, ident, part in large],
-    )
-    if written + (cursor.rowcount if large else 0) < len(new):
-        raise _OvertakenError
-    return known
+    for owner, found, number in cursor:
+        known[owner][bytes(found)] = number
+    ends = {(owner, lane_end(number)) for owner, by_hash in known.items() for number in by_hash.values() if number > 0}
+    ends |= {(owner, _BEHIND_ALL) for owner in known}
+    sql = """
+        SELECT owner, (SELECT max(n) FROM contents t WHERE t.owner = w.owner AND n < w.lane_end)
+          FROM unnest(%s::text[], %s::bigint[]) AS w(owner, lane_end)
+        UNION SELECT owner, (SELECT min(n) FROM contents t WHERE t.owner = w.owner) FROM unnest(%s::text[]) AS w(owner)
+        ORDER BY 2"""
+    cursor.execute(sql.encode(), ([owner for owner, _ in ends], [end for _, end in ends], [*known]))
+    some: defaultdict[str, list[int]] = defaultdict(list)
+    for owner, number in cursor:
+        some[owner] += [] if number is None else [number]
+    return {owner: Numbers(by_hash, some[owner]) for owner, by_hash in known.items()}
 
 
 def _stored_calls(cursor: psycopg.Cursor, call_ids: Sequence[str]) -> dict[str, StoredCall]:
@@ -344,11 +304,9 @@ def _erased_of(cursor: psycopg.Cursor, records: Sequence[Record]) -> dict[bytes,
     return {bytes(row[0]): row[1] for row in cursor}
 
 
-_CONTENT: Final = (
-    "INSERT INTO contents (id, owner, hash, role, text, data) VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
-)
+_CONTENT: Final = "INSERT INTO contents (owner, n, hash, role, text, data) VALUES (%s, %s, %s, %s, %s, %s)"
 _CONTENT_TYPES: Final = {
-    "id": "bigint", "owner": "text", "hash": "bytea", "role": "text", "text": "text", "data": "bytea"
+    "owner": "text", "n": "bigint", "hash": "bytea", "role": "text", "text": "text", "data": "bytea"
 }  # fmt: skip
 
 
@@ -357,10 +315,10 @@ def _hex(data: bytes | None) -> str | None:
     return None if data is None else f"\\x{data.hex()}"
 
 
-def _content_row(owner: str, ident: int, part: bodies.Piece) -> Sequence[object]:
+def _content_row(owner: str, number: int, part: bodies.Piece) -> Sequence[object]:
     """Return the row of a content in the form in which JSON has it."""
     role, text, left = bodies.to_row(part)
-    return ident, owner, _hex(part.hash), role, text, _hex(left)
+    return owner, number, _hex(part.hash), role, text, _hex(left)
 
 
 def _write(cursor: psycopg.Cursor, sql: bytes, names: Iterable[str], rows: Sequence[Sequence[object]]) -> None:
@@ -384,7 +342,7 @@ def _statement(table: str, types: Mapping[str, str], conflict: str) -> bytes:
     return f"{sql} {conflict}".encode()
 
 
-_SMALL_CONTENT: Final = _statement("contents", _CONTENT_TYPES, "ON CONFLICT DO NOTHING")
+_SMALL_CONTENT: Final = _statement("contents", _CONTENT_TYPES, "")
 
 
 @cache

@@ -16,15 +16,13 @@ CREATE INDEX calls_model ON calls (model_req) WHERE model_req IS NOT NULL;
 CREATE INDEX calls_step ON calls (right(timestep_id, 4)) WHERE timestep_id IS NOT NULL;
 CREATE INDEX calls_workflow ON calls (right(workflow_id, 4)) WHERE workflow_id IS NOT NULL;
 @shared()
--- Each value once for its owner, `s:SESSION` or `c:CALL` outside of sessions. `text`: the whole text of a message.
+-- Each value once for its owner, `s:SESSION` or `c:CALL` outside of sessions, which numbers them. `text`: the whole text of a message.
 -- `data`: the JSON without the long texts, which stand in `text` only; NULL for a message that is nothing but its role
 -- and text.
 CREATE TABLE contents (
-  id bigint PRIMARY KEY, owner text COLLATE "C" NOT NULL, hash bytea NOT NULL, role text, data bytea, text text,
-  UNIQUE (owner, hash)
+  owner text COLLATE "C" NOT NULL, n bigint NOT NULL, hash bytea NOT NULL, role text, data bytea, text text,
+  PRIMARY KEY (owner, n), UNIQUE (owner, hash)
 );
--- Numbers of blocks of ids.
-CREATE SEQUENCE content_blocks;
 -- What receivers of `callspan send` have: hashes of receiver and span, and how the span ended.
 CREATE TABLE sent (id bigint PRIMARY KEY, version bigint NOT NULL);
 -- A hash of the id of each session and call that was erased, and when: what is delivered late does not bring it back.
@@ -32,11 +30,12 @@ CREATE TABLE erased (id bytea PRIMARY KEY, time_ns bigint NOT NULL);
 ALTER TABLE contents ALTER text SET COMPRESSION lz4, ALTER data SET COMPRESSION lz4;
 ALTER TABLE calls ALTER extra SET COMPRESSION lz4, ALTER usage_raw SET COMPRESSION lz4;
 
--- `calls.contents` has [position, first id, last id] of messages that follow each other; -1 is the system prompt. Where a
+-- `calls.contents` has [position, first n, last n] of messages that follow each other; -1 is the system prompt. Where a
 -- call continues another one, its own messages are not all that the model saw.
 CREATE VIEW call_messages AS
-SELECT c.call_id, c.session_id, (r ->> 0)::bigint + t.id - (r ->> 1)::bigint AS position,
-       CASE WHEN t.id = c.output THEN 'out' ELSE 'in' END AS direction, t.role, t.text, c.continues, c.conversation_id
+SELECT c.call_id, c.session_id, (r ->> 0)::bigint + t.n - (r ->> 1)::bigint AS position,
+       CASE WHEN t.n = c.output THEN 'out' ELSE 'in' END AS direction, t.role, t.text, c.continues, c.conversation_id
   FROM calls c CROSS JOIN LATERAL jsonb_array_elements(c.contents) r
-  JOIN contents t ON t.id BETWEEN (r ->> 1)::bigint AND (r ->> 2)::bigint
+  JOIN contents t ON t.owner = coalesce('s:' || c.session_id, 'c:' || c.call_id)
+   AND t.n BETWEEN (r ->> 1)::bigint AND (r ->> 2)::bigint
  WHERE (r ->> 0)::bigint >= -1;

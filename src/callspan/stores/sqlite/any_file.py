@@ -18,7 +18,7 @@ from callspan.record.formats import FORMAT
 from callspan.stores import bodies
 from callspan.stores.base import no_file
 from callspan.stores.bodies import DAMAGE, is_hash_of
-from callspan.stores.call_rows import json_of, record_of, request_body, response_body, with_bodies
+from callspan.stores.call_rows import json_of, owner_of_row, record_of, request_body, response_body, with_bodies
 from callspan.stores.columns import CALLS, TABLES, Table
 from callspan.stores.database import Values
 from callspan.stores.sqlite.file import open_any
@@ -39,10 +39,13 @@ class AnyFile:
         self.cut_off: list[str] = []
         """Tables of which an unknown number of rows could not be read."""
         self.lost_bodies = 0
+        self._number = "n"
 
     def records(self) -> Iterator[Record | None]:
         """Yield the record of each row; None for a row that cannot be read. Raises sqlite3.Error unless damaged."""
         there = {str(row[0]) for row in self._connection.execute("SELECT name FROM sqlite_master")}
+        if any(row["name"] == "id" for row in self._connection.execute("PRAGMA table_info(contents)")):
+            self._number = "id"  # layout 14
         for table in TABLES.values():
             if table.name in there:
                 for row in self._rows_of(table.name):
@@ -82,17 +85,22 @@ class AnyFile:
         self.cut_off.append(table)
 
     def _request_body(self, row: Values) -> msgspec.Raw | None:
-        return self._chained_request(row) if _is_chained(row) else request_body(row, self._contents)
+        return (
+            self._chained_request(row)
+            if _is_chained(row)
+            else request_body(row, partial(self._contents, owner_of_row(row)))
+        )
 
     def _response_body(self, row: Values) -> msgspec.Raw | None:
         if not _is_chained(row):
-            return response_body(row, self._contents)
+            return response_body(row, partial(self._contents, owner_of_row(row)))
         return None if row["output"] is None else msgspec.Raw(self._value("id", row["output"]))
 
-    def _contents(self, ids: Sequence[tuple[int, int]]) -> dict[int, tuple[bytes, bytes]]:
-        sql = "SELECT id, hash, role, text, data FROM contents WHERE id BETWEEN ? AND ?"
-        rows = (row for ends in ids for row in self._connection.execute(sql, ends))
-        return {row["id"]: (row["hash"], _checked(row)) for row in rows}
+    def _contents(self, owner: str, ranges: Sequence[tuple[int, int]]) -> dict[int, tuple[bytes, bytes]]:
+        number = self._number
+        sql = f"SELECT {number}, hash, role, text, data FROM contents WHERE owner = ? AND {number} BETWEEN ? AND ?"
+        rows = (row for ends in ranges for row in self._connection.execute(sql, (owner, *ends)))
+        return {row[number]: (row["hash"], _checked(row)) for row in rows}
 
     def _chained_request(self, row: Values) -> msgspec.Raw | None:
         if row["request"] is None:

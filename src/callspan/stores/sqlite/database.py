@@ -41,8 +41,8 @@ SQLITE: Final = Dialect(
       '%' || replace(replace(replace(substr({part}, 1, 2000), '\', '\\'), '%', '\%'), '_', '\_') || '%' ESCAPE '\'
       OR length({text}) <> length(CAST({text} AS BLOB))) AND callspan_contains({text}, {part}))""",
     in_sessions="c.session_id IN (SELECT s.session_id FROM sessions s WHERE {condition})",
-    ids="json_group_array(t.id)",
-    refers="""EXISTS (SELECT 1 FROM json_each(k.contents) r, json_each(h.ids) i
+    numbers="json_group_array(t.n)",
+    refers="""EXISTS (SELECT 1 FROM json_each(k.contents) r, json_each(h.numbers) i
       WHERE i.value BETWEEN json_extract(r.value, '$[1]') AND json_extract(r.value, '$[2]'))""",
     is_deflated=True,
     # By functions that know the paths.

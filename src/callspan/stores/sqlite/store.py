@@ -26,17 +26,7 @@ from callspan.stores import bodies
 from callspan.stores.base import StoreError, check_layout, tried
 from callspan.stores.call_rows import exact_call
 from callspan.stores.columns import REFERENCES, TABLES, Table
-from callspan.stores.contents import (
-    STORED_CALL,
-    ContentIds,
-    StoredCall,
-    apart_id,
-    block_of,
-    owner_of,
-    references,
-    release,
-    to_write,
-)
+from callspan.stores.contents import STORED_CALL, Numbers, StoredCall, owner_of, release, to_write
 from callspan.stores.erased import is_erased
 from callspan.stores.payloads import cells_of, prepared
 from callspan.stores.reader import Reader
@@ -105,8 +95,8 @@ class SQLiteStore:
         self.name = f"sqlite:///{path}"
         self.batch_records = 100
         self._connection: sqlite3.Connection | None = None
-        self._known: dict[str, dict[bytes, int]] = {}
-        """The ids of all contents of owners."""
+        self._known: dict[str, Numbers] = {}
+        """The numbers of all contents of owners."""
         self._data_version = -1
         self._has_erased = False
         self._inode: int | None = None
@@ -191,7 +181,6 @@ class SQLiteStore:
                 calls[record.call_id].append(record)
             else:
                 insert_of(TABLES[record_key(record)[0]]).run(cursor, cells_of(record))
-        self._ids = _Ids(cursor)
         for call_id, versions in calls.items():
             self._store_call(cursor, call_id, versions)
         for scope_versions in scopes.values():
@@ -217,18 +206,18 @@ class SQLiteStore:
 
     def _insert_call(self, cursor: sqlite3.Cursor, record: CallRecord, row_id: int | None) -> None:
         # A reader finds the next version by the id of the row, too.
-        row, session_id = prepared(record), record.place.session_id
-        owner = owner_of(record.call_id, session_id)
+        row, owner = prepared(record), owner_of(record.call_id, record.place.session_id)
         known = self._known.get(owner)
         if known is None:
-            known = self._known[owner] = dict(
-                cursor.execute("SELECT hash, id FROM contents WHERE owner = ?", (owner,)).fetchall()
-            )
-        for ident, part in self._ids.add(known, row, of_session=session_id is not None):
+            sql = "SELECT hash, n FROM contents WHERE owner = ? ORDER BY n"
+            by_hash = dict(cursor.execute(sql, (owner,)).fetchall())
+            known = self._known[owner] = Numbers(by_hash, [*by_hash.values()])
+        new, references = known.add(row)
+        for number, part in new:
             role, text, left = bodies.to_row(part)
             data = None if left is None else bytearray(bodies.deflated(left))
-            _CONTENT.run(cursor, (ident, owner, bytearray(part.hash), role, data, text))
-        insert_of(TABLES[_CALL]).run(cursor, (*row.cells, *references(row, known), row_id))
+            _CONTENT.run(cursor, (owner, number, bytearray(part.hash), role, data, text))
+        insert_of(TABLES[_CALL]).run(cursor, (*row.cells, *references, row_id))
 
     @staticmethod
     def _merge(cursor: sqlite3.Cursor, record: Record) -> None:
@@ -244,9 +233,9 @@ class SQLiteStore:
         insert_of(table).run(cursor, [*merged_row(table, there, record).values()])
 
     def _forget_if_changed(self, connection: sqlite3.Connection) -> None:
-        """Clear the cached ids if another connection has written: it may have pruned them."""
+        """Clear the cached numbers if another connection has written: it may have pruned them."""
         version = connection.execute("PRAGMA data_version").fetchone()[0]
-        if version != self._data_version or sum(map(len, self._known.values())) > _MEMORY_ENTRIES:
+        if version != self._data_version or sum(len(one.by_hash) for one in self._known.values()) > _MEMORY_ENTRIES:
             self._forget_all()
             self._data_version = version
             self._has_erased = connection.execute("SELECT 1 FROM erased LIMIT 1").fetchone() is not None
@@ -277,31 +266,6 @@ def _stored_call(cursor: sqlite3.Cursor, call_id: str) -> StoredCall | None:
     return None if found is None else StoredCall(*found)
 
 
-class _Ids(ContentIds):
-    """The ids of contents of a file, in a transaction that excludes all other writers."""
-
-    def __init__(self, cursor: sqlite3.Cursor) -> None:
-        self._cursor = cursor
-        self._next_apart: int | None = None
-        self._blocks = 0
-
-    def _is_free(self, ident: int) -> bool:
-        return self._cursor.execute("SELECT 1 FROM contents WHERE id = ?", (ident,)).fetchone() is None
-
-    def _new_block(self) -> int:
-        (last,) = self._cursor.execute("SELECT max(id) FROM contents WHERE id < ?", (apart_id(0),)).fetchone()
-        # Ids of this call are not stored yet.
-        self._blocks = max(block_of(last or 0), self._blocks) + 1
-        return self._blocks
-
-    def _apart(self) -> int:
-        if self._next_apart is None:
-            (last,) = self._cursor.execute("SELECT max(id) FROM contents WHERE id >= ?", (apart_id(0),)).fetchone()
-            self._next_apart = apart_id(0) if last is None else last + 1
-        self._next_apart += 1
-        return self._next_apart - 1
-
-
 @cache
 def insert_of(table: Table) -> Insert:
     """Return the statement that inserts a row, with the table's ON CONFLICT clause."""
@@ -310,4 +274,4 @@ def insert_of(table: Table) -> Insert:
     return Insert(table.name, names, flags, on_conflict(table, names))
 
 
-_CONTENT: Final = Insert("contents", ("id", "owner", "hash", "role", "data", "text"))
+_CONTENT: Final = Insert("contents", ("owner", "n", "hash", "role", "data", "text"))
