@@ -57,6 +57,8 @@ DIMENSIONS: Final = (
     Dimension("search_type", ("web_search_options", "search_type"), (), _usual("web auto")),
     Dimension("route", ("provider", "only"), (), _usual("")),
 )  # fmt: skip
+_KEYED: Final = [(one, frozenset((*one.asked[:1], *one.stated[:1]))) for one in DIMENSIONS]
+"""With the first keys of the paths: a record has few of them."""
 
 
 def dimensions(record: CallRecord) -> dict[str, str]:
@@ -64,8 +66,9 @@ def dimensions(record: CallRecord) -> dict[str, str]:
     usage, params = record.usage, record.request.params
     raw = usage.raw if usage is not None else None
     found: dict[str, str] = {}
-    for one in DIMENSIONS:
-        value = _word(raw, one.stated) or _word(params, one.asked)
+    given = params.keys() | (raw or {}).keys()
+    for one, keys in _KEYED:
+        value = None if keys.isdisjoint(given) else _word(raw, one.stated) or _word(params, one.asked)
         if one.name == SERVICE_TIER and record.response is not None:
             value = record.response.service_tier or value
         if value is not None and value not in one.usual:
