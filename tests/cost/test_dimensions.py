@@ -155,7 +155,7 @@ PRICES: Final = (
     response("to be kept for twelve hours, nothing written", "0.006", model="gpt-5.6-sol",
              prompt_cache_options={"ttl": "12h"}, usage=written(0)),
     response("longer than the usual context", "2.403", model="gpt-5.6-sol",
-             usage={"input_tokens": 300_000, "total_tokens": 300_200}),
+             usage={"input_tokens": 300_000, "total_tokens": 300_100}),
     response("web searches", "0.0228", answer={"tool_usage": {"web_search": {"num_requests": 2}}}),
     response("web searches that are not counted", "0.0028", "web_search", answer=ran("web_search_call")),
     response("searches in files", "0.0078", answer=ran("file_search_call", "message", "file_search_call")),
