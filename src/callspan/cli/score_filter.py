@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from itertools import chain, islice
 from math import inf
@@ -15,9 +14,8 @@ from callspan.record.call import CallRecord
 from callspan.record.reward_sums import REWARD
 from callspan.stores.base import CallIds, SessionSummary, Summary, Times
 from callspan.stores.filters import CallFilter, SessionFilter
-from callspan.stores.reader import Reader
+from callspan.stores.reader import Choose, Reader
 from callspan.stores.scores import Labels, call_scores, labels_of
-from callspan.stores.scratch import scratch_reader
 
 ScoresOf: TypeAlias = Callable[[CallIds], Mapping[str, float]]
 """Returns the scores of a call by their objectives."""
@@ -148,20 +146,12 @@ class ScoredReader:
         self, by: str | Sequence[str], which: CallFilter = _EVERY, *, latencies: bool = True
     ) -> Iterator[Summary]:
         """Yield sums over the calls with enough score, largest number of calls first."""
-        if not self._scoring.chooses:
-            yield from self._reader.summary(by, which, latencies=latencies)
-            return
-        with self._calls_alone(which) as reader:
-            yield from reader.summary(by, latencies=latencies)
+        return self._reader.summary(by, which, latencies=latencies, choose=self._choose)
 
     def times(self, which: CallFilter = _EVERY) -> Iterator[Times]:
         """Yield the times of the calls with enough score that succeeded."""
-        with self._calls_alone(which) as reader:
-            yield from reader.times()
+        return self._reader.times(which, self._choose)
 
-    def _calls_alone(self, which: CallFilter) -> AbstractContextManager[Reader]:
-        """Return a reader of these calls, without bodies, and the sessions that may have their labels."""
-        slim = msgspec.structs.replace(which, content="none", limit=None, offset=0)
-        calls = self._reader.calls(slim, partial(filter, self._fits))
-        sessions = self._reader.stored("session", [*self._reader.session_ids()])
-        return scratch_reader(chain(calls, (one.record for one in sessions)))
+    @property
+    def _choose(self) -> Choose | None:
+        return partial(filter, self._fits) if self._scoring.chooses else None

@@ -26,6 +26,8 @@ class Dialect(NamedTuple):
     """The cost of a call in whole picodollars, rounded down; NULL for no cost."""
     array: str
     """The known `{values}` of a group as the text of a JSON array."""
+    items: str
+    """The texts in the JSON array `:items`."""
     contains: str
     """Whether a `{text}` contains a case-folded `{part}`."""
     in_sessions: str

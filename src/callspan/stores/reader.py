@@ -8,7 +8,9 @@ import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count, groupby, islice, repeat
 from operator import itemgetter
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+import msgspec
 
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord, start_id
@@ -34,6 +36,8 @@ from callspan.stores.history import follow
 from callspan.stores.session_source import session_source
 from callspan.stores.sums import MODEL, checked_groupings, summed
 
+Choose: TypeAlias = Callable[[Iterator[CallIds]], Iterable[CallIds]]
+"""Returns those of some calls that are read, in the order in which they are."""
 _EVERY: Final = CallFilter()
 _BETWEEN: Final = {"since_ns": "s.start_ns >= :since_ns", "until_ns": "s.start_ns < :until_ns"}
 _READ_AT_ONCE: Final = 500
@@ -94,12 +98,10 @@ class Reader:
         """Close the store."""
         self._database.close()
 
-    def calls(
-        self, which: CallFilter = _EVERY, choose: Callable[[Iterator[CallIds]], Iterable[CallIds]] = iter
-    ) -> Iterator[CallRecord]:
+    def calls(self, which: CallFilter = _EVERY, choose: Choose = iter) -> Iterator[CallRecord]:
         """Yield calls with their conversations, see `CallFilter.content`; only some of them are in memory at a time.
 
-        `choose` returns which of the calls, and in which order, are read.
+        `choose` has only some of these read, or in another order.
         """
         where, values = self._where(which)
         order = filters.order_of(which.sort, self._database.dialect.cost)
@@ -168,31 +170,13 @@ class Reader:
         see `callspan.stores.session_source.place_of`; None: from the first on. `choose` returns which of the sessions,
         and in which order, are read.
         """
-        dialect = self._database.dialect
-        chosen = filters.session_condition(which, dialect)
-        named = "1 = 1" if chosen is None else dialect.in_sessions.format(condition=chosen)
-        source = session_source(which, chosen or "1 = 1", named, dialect.cost, self._with_calls(which))
+        source = session_source(which, self._database.dialect)
         values = self._parameters(which) | ({} if since_ns is None else {"since_ns": since_ns})
         where = source.where if "since_ns" not in values else f"{source.where} AND at >= :since_ns"
         rows = self._in_pages(_Query("session_id", source.sql, where, source.order), values, limit, after=after)
         ids = iter(choose(row[0] for row in rows))
         while some := list(islice(ids, _SESSIONS_AT_ONCE)):
             yield from session_summaries.session_summaries(self._database, some)
-
-    def _with_calls(self, which: SessionFilter) -> Iterator[str]:
-        """Yield the conditions on sessions `found` that are about their calls, their id and their start."""
-        if not isinstance(which, CallFilter):
-            return
-        if which.session_id is not None:
-            yield "session_id = :session_id"
-        if which.until_ns is not None:
-            yield "at > 0 AND at < :until_ns"
-        of_sessions = "session_id {} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {})"
-        dialect = self._database.dialect
-        if which.errors is False:
-            yield of_sessions.format("NOT IN", filters.call_condition(CallFilter(errors=True), dialect))
-        if (of_calls := filters.of_calls(which)) is not None:
-            yield of_sessions.format("IN", filters.call_condition(of_calls, dialect))
 
     def session(self, session_id: str) -> SessionSummary | None:
         """Return one session by its id or a unique prefix; None if there is none."""
@@ -311,18 +295,24 @@ class Reader:
         return (record_of(REWARDS, row, RewardRecord) for row in self._database.rows(sql, names))
 
     def summary(
-        self, by: str | Sequence[str], which: CallFilter = _EVERY, *, latencies: bool = True
+        self,
+        by: str | Sequence[str],
+        which: CallFilter = _EVERY,
+        *,
+        latencies: bool = True,
+        choose: Choose | None = None,
     ) -> Iterator[Summary]:
         """Yield sums over calls, largest number of calls first. Percentiles are the slowest part and optional.
 
-        `by` is a `Grouping` or `meta:KEY`, or several of them. Raises ValueError for anything else.
+        `by` is a `Grouping` or `meta:KEY`, or several of them; `choose` has only some of the calls counted. Raises
+        ValueError for anything else.
         """
-        where, values = self._where(which)
+        where, values = self._where(which, choose)
         yield from (one for one, _ in summed(self._database, checked_groupings(by), where, values, latencies=latencies))
 
-    def times(self, which: CallFilter = _EVERY) -> Iterator[Times]:
-        """Yield the times of the calls that succeeded, in any order."""
-        where, values = self._where(which)
+    def times(self, which: CallFilter = _EVERY, choose: Choose | None = None) -> Iterator[Times]:
+        """Yield the times of the calls that succeeded, in any order; `choose` has only some of them read."""
+        where, values = self._where(which, choose)
         sql = f"SELECT {MODEL}, c.duration_ns, c.ttft_ns FROM calls c WHERE {where} AND c.outcome = 'success'"
         yield from map(Times._make, self._database.tuples(sql, values))
 
@@ -339,9 +329,13 @@ class Reader:
         sql = "SELECT 1 FROM erased WHERE id = :id"
         return next(self._database.tuples(sql, {"id": digest_of_id(kind, ident)}), None) is not None
 
-    def _where(self, which: CallFilter) -> tuple[str, dict[str, object]]:
+    def _where(self, which: CallFilter, choose: Choose | None = None) -> tuple[str, dict[str, object]]:
         """Return the condition on calls `c`, and its parameters."""
-        return filters.call_condition(which, self._database.dialect), self._parameters(which)
+        dialect = self._database.dialect
+        if choose is None:
+            return filters.call_condition(which, dialect), self._parameters(which)
+        ids = [one.call_id for one in choose(self.ids(which))]
+        return f"c.call_id IN ({dialect.items})", {"items": msgspec.json.encode(ids).decode()}
 
     def _parameters(self, which: SessionFilter) -> dict[str, object]:
         values = filters.parameters(which)

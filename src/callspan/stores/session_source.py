@@ -4,12 +4,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from callspan.stores.aggregates import known_sum
 from callspan.stores.base import Order, SessionSummary
-from callspan.stores.filters import TOKENS, SessionFilter, whole_pico
+from callspan.stores.database import Dialect
+from callspan.stores.filters import (
+    TOKENS,
+    CallFilter,
+    SessionFilter,
+    call_condition,
+    of_calls,
+    session_condition,
+    whole_pico,
+)
 
 
 class SessionSource(NamedTuple):
@@ -64,15 +73,12 @@ def place_of(summary: SessionSummary, sort: Order = "start") -> tuple[int | str,
     return (*first, summary.session.start_ns or 0, summary.session.session_id)
 
 
-def session_source(
-    which: SessionFilter, sessions: str, calls: str, cost: str, conditions: Iterable[str]
-) -> SessionSource:
-    """Return the sessions and the ids of those that are known only from their calls.
-
-    `sessions` is the condition on sessions `s`, `calls` that on calls `c`, `conditions` those on the sessions found.
-    """
+def session_source(which: SessionFilter, dialect: Dialect) -> SessionSource:
+    """Return the sessions that fit and the ids of those that are known only from their calls."""
+    sessions = session_condition(which, dialect)
+    calls = "1 = 1" if sessions is None else dialect.in_sessions.format(condition=sessions)
     needed = {which.sort} - {"start"}
-    found = list(conditions)
+    found = list(_with_calls(which, dialect))
     if which.min_cost_usd is not None:
         needed.add("cost")
         found.append("cost >= :min_cost")
@@ -83,8 +89,8 @@ def session_source(
     own = ["s.session_id", "1 AS known", "s.start_ns AS recorded", f"{_NOTHING} AS called", "s.end_ns AS ended"]
     of_call = ["c.session_id", "1", _NOTHING, "min(c.start_ns)", _NOTHING]
     own += [f"{_NOTHING} AS {_COLUMN_OF[name]}" for name in names]
-    of_call += [_OF_CALLS[name].format(cost=cost) for name in names]
-    parts = [f"SELECT {', '.join(own)} FROM sessions s WHERE {sessions}"]
+    of_call += [_OF_CALLS[name].format(cost=dialect.cost) for name in names]
+    parts = [f"SELECT {', '.join(own)} FROM sessions s WHERE {sessions or '1 = 1'}"]
     of_calls = f"SELECT {', '.join(of_call)} FROM calls c WHERE c.session_id IS NOT NULL AND {calls}"
     parts.append(f"{of_calls} GROUP BY c.session_id")
     if "duration" in needed:
@@ -98,3 +104,18 @@ def session_source(
       {" UNION ALL ".join(parts)}) starts GROUP BY session_id HAVING max(known) = 1) found"""
     first = () if which.sort == "start" else (f"coalesce({which.sort}, -1)",)
     return SessionSource(sql, " AND ".join(found) or "1 = 1", (*first, "at", "session_id"))
+
+
+def _with_calls(which: SessionFilter, dialect: Dialect) -> Iterator[str]:
+    """Yield the conditions on sessions `found` that are about their calls, their id and their start."""
+    if not isinstance(which, CallFilter):
+        return
+    if which.session_id is not None:
+        yield "session_id = :session_id"
+    if which.until_ns is not None:
+        yield "at > 0 AND at < :until_ns"
+    of_sessions = "session_id {} (SELECT c.session_id FROM calls c WHERE c.session_id IS NOT NULL AND {})"
+    if which.errors is False:
+        yield of_sessions.format("NOT IN", call_condition(CallFilter(errors=True), dialect))
+    if (of_one := of_calls(which)) is not None:
+        yield of_sessions.format("IN", call_condition(of_one, dialect))

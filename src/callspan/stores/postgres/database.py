@@ -24,6 +24,7 @@ POSTGRES: Final = Dialect(
     cost="""coalesce(c.cost_picousd,
       CAST(floor(CASE WHEN c.cost_usd > 9e6 THEN 9e18 ELSE nullif(c.cost_usd, 'NaN') * 1e12 END) AS bigint))""",
     array="json_agg({values})",
+    items="SELECT json_array_elements_text(CAST(:items AS json))",
     # As Python's `casefold`, whatever the collation of the database.
     contains="""position({part} in
       replace(replace(lower({text} COLLATE "und-x-icu"), 'ß', 'ss'),

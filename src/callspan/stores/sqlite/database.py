@@ -36,6 +36,7 @@ SQLITE: Final = Dialect(
     minute=_HOUR.replace(":00Z", ":%MZ"),
     cost="coalesce(c.cost_picousd, CAST(c.cost_usd * 1e12 AS integer))",
     array="json_group_array({values})",
+    items="SELECT value FROM json_each(:items)",
     # LIKE, which ignores the case of ASCII only and refuses long patterns, passes over most texts without Python.
     contains=r"""(({text} LIKE
       '%' || replace(replace(replace(substr({part}, 1, 2000), '\', '\\'), '%', '\%'), '_', '\_') || '%' ESCAPE '\'
