@@ -171,11 +171,8 @@ class RecordedCall(Block):
         return nullcontext()
 
     def _exhausted(self, error: BaseException | None) -> None:
-        self.end(error)
-
-    def _closed(self, error: BaseException | None) -> None:
         call = self._call
-        if error is not None:
+        if not isinstance(error, GeneratorExit):
             self.end(error)
         elif call is not None:
             with _END:

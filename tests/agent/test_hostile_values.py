@@ -17,8 +17,8 @@ from tests.scale import scaled
 import callspan
 from callspan import Session, Timestep
 from callspan.agent import misuse
-from callspan.agent.environment_step import EnvironmentStep
 from callspan.agent.event_recorder import EventRecorder
+from callspan.agent.operations import EnvironmentStep
 from callspan.fail_open import failures, forget_failures
 from callspan.record.events import record_key
 from callspan.records import decode, encode

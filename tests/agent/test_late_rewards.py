@@ -22,10 +22,10 @@ from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 import callspan
 from callspan import Handle
 from callspan.agent.episode import forgotten
-from callspan.agent.runtime import SpanRef
 from callspan.background import LRUCache
 from callspan.fail_open import failures, forget_failures
 from callspan.records import RewardRecord
+from callspan.spans.session import SpanRef
 from callspan.testing import ScriptedProvider
 
 QUESTION: Any = [{"role": "user", "content": "Write a haiku."}]

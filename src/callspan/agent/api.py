@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal, ParamSpec, TypeVar, overload
+from typing import Final, Literal, ParamSpec, TypeVar, overload
 
 from callspan.agent.arguments import Time, as_text
 from callspan.agent.decorators import or_decorator
-from callspan.agent.misuse import or_unrecorded
-from callspan.agent.operations import Agent, Guardrail, Handoff, Labels, Tool
+from callspan.agent.operations import Operations
 from callspan.agent.requirement import SessionRequirement
 from callspan.agent.scope import current_scope
 from callspan.agent.sessions import Identity, Session
@@ -127,126 +126,14 @@ def timestep(
         ...     turn("a wall")
         'north'
     """
-    return Timestep(current_session, name, turn, metadata, at, step_id)
+    return Timestep(name, turn, metadata, at, step_id)
 
 
-@or_decorator
-def tool(
-    name: str | None = None,
-    call: object = None,
-    arguments: object = None,
-    *,
-    system: str | None = None,
-    metadata: Mapping[str, object] | None = None,
-    sequence: int | None = None,
-) -> Tool:
-    """Return the run of a tool in the current timestep, for `with`, `async with` or as a decorator.
-
-    Args:
-        name: The tool's name; None: that of `call`, or of the decorated function.
-        call: The model's tool call, whose id, name and arguments are used: a tool call of chat
-            completions, a function call item of Responses, a tool use block of messages; object, dict or id.
-            None: the only open tool call of the latest answer with this name and these arguments.
-        arguments: Replace those of `call`; for a decorated function: its arguments.
-        system: The component that acts; None: the agent it runs in.
-        metadata: Any JSON values, merged into those of `callspan.metadata`; None values are left out.
-        sequence: Your own number of it.
-
-    Raises:
-        UsageError: It is started twice; only inside `callspan.testing.capture()`, see `Session`.
-
-    Example:
-        >>> @callspan.tool
-        ... def add(a: int, b: int) -> int:
-        ...     return a + b
-        >>> add(1, 2)
-        3
-    """
-    return Tool(name, call, arguments, None, Labels(metadata, system, sequence))
-
-
-@or_decorator
-def invoke_agent(
-    name: str | None = None,
-    *,
-    input: object = None,  # noqa: A002 - the public word
-    description: str | None = None,
-    system: str | None = None,
-    metadata: Mapping[str, object] | None = None,
-    sequence: int | None = None,
-) -> Agent:
-    """Return the run of one of several agents, for `with`, `async with` or as a decorator.
-
-    Args:
-        name: The agent's name; None: that of the decorated function.
-        input: Its input; for a decorated function: its arguments.
-        description: The purpose of the agent.
-        system: The component that acts; None: the agent it runs in.
-        metadata: Any JSON values, merged into those of `callspan.metadata`; None values are left out.
-        sequence: Your own number of it.
-
-    Raises:
-        UsageError: It is started twice; only inside `callspan.testing.capture()`, see `Session`.
-
-    Example:
-        >>> with callspan.invoke_agent("planner", input="Plan a trip.") as agent:
-        ...     agent.output = ["book a train"]
-    """
-    return Agent(name, input, None, description, Labels(metadata, system, sequence))
-
-
-@or_decorator
-def guardrail(
-    name: str | None = None,
-    *,
-    input: object = None,  # noqa: A002 - the public word
-    system: str | None = None,
-    metadata: Mapping[str, object] | None = None,
-    sequence: int | None = None,
-) -> Guardrail:
-    """Return a check of a model's input or output, for `with`, `async with` or as a decorator.
-
-    Args:
-        name: The check's name; None: that of the decorated function.
-        input: The checked value; for a decorated function: its arguments.
-        system: The component that acts; None: the agent it runs in.
-        metadata: Any JSON values, merged into those of `callspan.metadata`; None values are left out.
-        sequence: Your own number of it.
-
-    Raises:
-        UsageError: It is started twice; only inside `callspan.testing.capture()`, see `Session`.
-
-    Example:
-        >>> @callspan.guardrail
-        ... def is_offensive(text: str) -> bool:
-        ...     return "idiot" in text
-        >>> is_offensive("Hello")
-        False
-    """
-    return Guardrail(name, input, None, Labels(metadata, system, sequence))
-
-
-@or_unrecorded
-def handoff(
-    to: str, sender: str | None = None, *, call: object = None, reason: object = None, at: Time | None = None
-) -> str:
-    """Record a handoff from one agent to another; return the event's id.
-
-    Args:
-        to: The agent that takes over.
-        sender: The agent that passes the work on; None: the current one, see `invoke_agent`.
-        call: The tool call that requested it, or its id.
-        reason: The reason, or the data that is passed on; any JSON value.
-        at: The time; None: now.
-
-    Raises:
-        UsageError: `at` is no time; only inside `callspan.testing.capture()`, see `Session`.
-
-    Example:
-        >>> with callspan.session("support"), callspan.invoke_agent("triage"):
-        ...     event_id = callspan.handoff("billing", reason="a question about an invoice")
-    """
-    return Handoff.made(to, sender, call, reason, None, at)
+_INNERMOST: Final = Operations()
+tool = or_decorator(_INNERMOST.tool)
+invoke_agent = or_decorator(_INNERMOST.invoke_agent)
+guardrail = or_decorator(_INNERMOST.guardrail)
+handoff = _INNERMOST.handoff
 
 
 def current_session() -> Session | None:

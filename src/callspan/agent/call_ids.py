@@ -19,12 +19,13 @@ from opentelemetry.trace import format_span_id, format_trace_id
 
 from callspan.agent.arguments import as_text
 from callspan.agent.context import SCOPE
-from callspan.agent.runtime import CALL_SPANS, SpanRef
+from callspan.agent.runtime import CALL_SPANS
 from callspan.agent.scope import current_scope
 from callspan.fail_open import value_of
 from callspan.record.call import CallRecord
 from callspan.record.ids import response_call_id
 from callspan.sdk_profiles import SDKS
+from callspan.spans.session import SpanRef
 
 Begun: TypeAlias = tuple[int, list[str], str | None]
 """A call that has begun: its place in the order of all, its id (see `Call.named`), its session."""

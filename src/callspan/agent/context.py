@@ -18,13 +18,13 @@ from urllib.parse import quote, unquote
 
 from opentelemetry.context import Context, attach, get_current, set_value
 
-from callspan.agent.runtime import ScopeSpanHandle, SpanRef
 from callspan.fail_open import value_of
 from callspan.record.call import Place
 from callspan.record.events import METADATA_FIELDS
 from callspan.record.plain_json import plain
 from callspan.settings import STRICTNESS, Content, strictest
 from callspan.settings_loader import content_word
+from callspan.spans.session import SessionSpan, SpanRef
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -274,13 +274,13 @@ class Carried(NamedTuple):
     span: SpanRef | None = None
 
 
-def carrier_of(session_id: str, name: str | None, next_index: int, span: ScopeSpanHandle) -> Carrier:
+def carrier_of(session_id: str, name: str | None, next_index: int, span: SessionSpan) -> Carrier:
     """Return the carrier of a session."""
     carrier = {_ID: session_id, _NEXT: str(next_index)}
     if name is not None:
         carrier[_NAME] = quote(name)
     if span.trace_id is not None and span.span_id is not None:
-        carrier[_TRACE] = f"00-{span.trace_id}-{span.span_id}-{span.sampled:02x}"
+        carrier[_TRACE] = f"00-{span.trace_id}-{span.span_id}-{bool(span.sampled):02x}"
     return carrier
 
 

@@ -31,11 +31,7 @@ class Block:
         return self
 
     def _exhausted(self, error: BaseException | None) -> None:
-        """End, as the generator does; `error` is what it raised."""
-
-    def _closed(self, error: BaseException | None) -> None:
-        """End, as the generator is closed before its end; `error` is what it raised then."""
-        self._exhausted(error)
+        """End, as the generator does; `error` is what it raised, `GeneratorExit` where it was closed before its end."""
 
     def _returned(self, result: object) -> None:
         """Take what the function returned."""
@@ -153,7 +149,7 @@ def around_generator(function: Callable[..., Any], opener: Callable[..., Any]) -
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:  # noqa: ANN401
         block = opener(*args, **kwargs)
         block._prepare()
-        with _ending(block._exhausted):
+        with _ending(block):
             with block._advance():
                 inner = function(*args, **kwargs)
             advance = partial(next, inner)
@@ -169,7 +165,7 @@ def around_generator(function: Callable[..., Any], opener: Callable[..., Any]) -
                 try:
                     advance = partial(inner.send, (yield item))
                 except GeneratorExit:
-                    with _ending(block._closed), block._advance():
+                    with block._advance():
                         inner.close()
                     raise
                 except BaseException as error:  # noqa: BLE001 - the wrapped generator gets it
@@ -184,7 +180,7 @@ def around_async_generator(function: Callable[..., Any], opener: Callable[..., A
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:  # noqa: ANN401
         block = opener(*args, **kwargs)
         block._prepare()
-        with _ending(block._exhausted):
+        with _ending(block):
             with block._advance():
                 inner = function(*args, **kwargs)
                 advance = _unattended(inner)
@@ -198,7 +194,7 @@ def around_async_generator(function: Callable[..., Any], opener: Callable[..., A
                 try:
                     advance = inner.asend((yield item))
                 except GeneratorExit:
-                    with _ending(block._closed), block._advance():
+                    with block._advance():
                         await inner.aclose()
                     raise
                 except BaseException as error:  # noqa: BLE001 - the wrapped generator gets it
@@ -208,14 +204,14 @@ def around_async_generator(function: Callable[..., Any], opener: Callable[..., A
 
 
 @contextmanager
-def _ending(end: Callable[[BaseException | None], object]) -> Iterator[None]:
-    """Call `end` with what the block raises, or None."""
+def _ending(block: Block) -> Iterator[None]:
+    """End the block with what is raised within, or None."""
     try:
         yield
     except BaseException as error:
-        end(error)
+        block._exhausted(error)
         raise
-    end(None)
+    block._exhausted(None)
 
 
 def _unattended(inner: AsyncGenerator[Any, Any]) -> Any:  # noqa: ANN401 - an awaitable of the first item

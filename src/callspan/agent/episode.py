@@ -11,7 +11,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet, WeakValueDictionary
 
-from callspan.agent.runtime import CALL_SPANS, SpanRef, span_ref
+from callspan.agent.runtime import CALL_SPANS
 from callspan.background import LRUCache
 from callspan.forks import renew_locks
 from callspan.record.call import FAILED, CallRecord
@@ -19,6 +19,7 @@ from callspan.record.events import EventRecord, RewardRecord, Totals
 from callspan.record.ids import new_id
 from callspan.record.reward_sums import NO_REWARD, event_rewarded, sums_of
 from callspan.settings import Content, strictest
+from callspan.spans.session import SpanRef, span_ref
 
 if TYPE_CHECKING:
     from callspan.agent.scope import Scope
@@ -124,18 +125,17 @@ def _sum(left: int | None, right: int | None) -> int | None:
 class Episode:
     """The counters of one session id. Safe from any thread, and from a signal handler."""
 
-    __slots__ = ("__weakref__", "_open", "_sequence", "_time_ns", "id", "info", "running", "span", "start_ns", "steps")
+    __slots__ = ("__weakref__", "_is_seen", "_open", "_sequence", "_time_ns", "id", "running", "span", "steps")
 
     def __init__(self, session_id: str, first_index: int = 0) -> None:
         self.id = session_id
         self.running = RunningTotals()
-        self.start_ns: int | None = None
         self.steps = first_index
         """The index of the next timestep."""
         self.span: SpanRef | None = None
         """The span of the newest session of this id; None where nothing records."""
+        self._is_seen = False
         self._open: WeakSet[Scope] = WeakSet()
-        self.info: dict[str, object] = {}
         self._sequence = count()
         self._time_ns = 0
 
@@ -162,20 +162,18 @@ class Episode:
         with _LOCK:
             return list(self._open)
 
-    def enter(self, session: Scope, now_ns: int) -> bool:
-        """Add a session of this id that starts; True for the first in this process."""
+    def enter(self, session: Scope) -> bool:
+        """Add a session of this id that starts; return whether this process has seen one before."""
         with _LOCK:
             self._open.add(session)
-            first = self.start_ns is None
-            self.start_ns = now_ns if self.start_ns is None else self.start_ns
-            return first
+            is_seen, self._is_seen = self._is_seen, True
+            return is_seen
 
-    def exit(self, session: Scope) -> bool:
-        """Remove a session of this id that ends (may be repeated); True if no other is open."""
+    def exit(self, session: Scope) -> None:
+        """Remove a session of this id that ends."""
         with _LOCK:
             self._open.discard(session)
             _ended.put(self.id, self)
-            return not self._open
 
 
 def episode_of(session_id: str | None, first_index: int = 0) -> Episode:

@@ -9,10 +9,10 @@ from opentelemetry.context import Context, get_current
 
 from callspan.agent.arguments import SupportsBool, Time, as_dict, as_int, as_text, as_texts, moment
 from callspan.agent.context import metadata_of
-from callspan.agent.environment_step import EnvironmentStep, StepResult, count_event, environment_event
+from callspan.agent.decorators import Decorating
 from callspan.agent.episode import RunningTotals
 from callspan.agent.misuse import UsageError, or_unrecorded
-from callspan.agent.operations import Agent, Guardrail, Handoff, Labels, Tool
+from callspan.agent.operations import EnvironmentStep, Labels, Operations, StepResult, count_event, environment_event
 from callspan.agent.rewards import Judgement, reward_record
 from callspan.agent.scope import Scope
 from callspan.errors import application_error
@@ -20,18 +20,16 @@ from callspan.record.events import MessageRecord
 from callspan.record.ids import new_id
 
 
-class EventRecorder(Scope):
+class EventRecorder(Scope, Decorating, Operations):
     """A scope that records events: the methods that sessions and timesteps share.
 
     Each event is a row and a span event, written immediately; an operation is a span too.
     """
 
-    __slots__ = ("_running",)
-
     _running: RunningTotals
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, owner: Scope | None = None) -> None:
+        super().__init__(owner)
         self._running = RunningTotals()
 
     @or_unrecorded
@@ -182,8 +180,8 @@ class EventRecorder(Scope):
         component that acts, `sequence` your own number of the step, `at` when it happened; None: now.
         """
         target = self._target()
-        result = StepResult(observation, reward, terminated, truncated, before, info, at, system, metadata, sequence)
-        record = environment_event(target, result)
+        result = StepResult(observation, reward, terminated, truncated, before, info)
+        record = environment_event(target, result, Labels(metadata, system, sequence), moment(at))
         count_event(target, record)
         target._emit(record, "event")
         return record.event_id
@@ -201,58 +199,7 @@ class EventRecorder(Scope):
         `before` is the state before it, the rest as for `environment`. Give the result by
         `set_result(observation, reward, terminated, truncated)`.
         """
-        return EnvironmentStep(self, StepResult(before=before, system=system, metadata=metadata, sequence=sequence))
-
-    def tool(
-        self,
-        name: str | None = None,
-        call: object = None,
-        arguments: object = None,
-        *,
-        system: str | None = None,
-        metadata: Mapping[str, object] | None = None,
-        sequence: int | None = None,
-    ) -> Tool:
-        """Return the run of a tool, to be used with `with`, see `callspan.tool`."""
-        return Tool(name, call, arguments, self, Labels(metadata, system, sequence))
-
-    def invoke_agent(
-        self,
-        name: str | None = None,
-        *,
-        input: object = None,  # noqa: A002 - the public word
-        description: str | None = None,
-        system: str | None = None,
-        metadata: Mapping[str, object] | None = None,
-        sequence: int | None = None,
-    ) -> Agent:
-        """Return the run of an agent among several, to be used with `with`, see `callspan.invoke_agent`."""
-        return Agent(name, input, self, description, Labels(metadata, system, sequence))
-
-    def guardrail(
-        self,
-        name: str | None = None,
-        *,
-        input: object = None,  # noqa: A002 - the public word
-        system: str | None = None,
-        metadata: Mapping[str, object] | None = None,
-        sequence: int | None = None,
-    ) -> Guardrail:
-        """Return a check, to be used with `with`, see `callspan.guardrail`."""
-        return Guardrail(name, input, self, Labels(metadata, system, sequence))
-
-    @or_unrecorded
-    def handoff(
-        self,
-        to: str,
-        sender: str | None = None,
-        *,
-        call: object = None,
-        reason: object = None,
-        at: Time | None = None,
-    ) -> str:
-        """Record that one agent passes the work on to another, see `callspan.handoff`; return the event's id."""
-        return Handoff.made(to, sender, call, reason, self, at)
+        return EnvironmentStep(self, before, Labels(metadata, system, sequence))
 
     def _around(self) -> dict[str, object]:
         """Return the metadata of the running code, else that of this scope's start."""
@@ -263,18 +210,10 @@ class EventRecorder(Scope):
 
     def _target(self, *, late: bool = False) -> EventRecorder:
         """Return what a record of now belongs to; `late` allows records after the end. Raises UsageError."""
-        if not (late and self._started):
+        if not late or self.state == "new":
             self._check_open()
         return self._innermost()
 
     def _innermost(self) -> EventRecorder:
         """Return itself; of a session the step that the running code is in."""
         return self
-
-    def _check_open(self) -> None:
-        """Raise UsageError unless it was started and has not ended."""
-        kind = type(self).__name__.lower()
-        if not self._started:
-            raise UsageError(f"use the {kind} with `with` before anything is recorded in it")
-        if self._ended:
-            raise UsageError(f"the {kind} has ended; nothing happens in it any more")

@@ -15,9 +15,9 @@ from callspan import private_names as names
 from callspan.agent.arguments import as_text
 from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Block
-from callspan.agent.operations import TOOL_ERROR, Agent, Tool
+from callspan.agent.operations import TOOL_ERROR, Agent, Tool, known
 from callspan.agent.runtime import installed
-from callspan.agent.scope import Scope, Using, is_within, scope_of
+from callspan.agent.scope import Scope, Using, scope_of
 from callspan.fail_open import value_of
 from callspan.process.processed import Processed
 from callspan.record.call import ErrorInfo
@@ -36,8 +36,6 @@ _NS_PER_MS: Final = 1_000_000
 
 class Loop(Block):
     """One run of a tool loop of an SDK: an agent of its own, or that of the block directly around it."""
-
-    __slots__ = ("__weakref__", "_holder", "_is_borrowed", "_is_final", "_runner", "_stopped", "agent", "is_running")
 
     def __init__(self, runner: object, model: str | None) -> None:
         """`model` is its name, unless a block or metadata around it has another."""
@@ -101,17 +99,14 @@ class Loop(Block):
         return self.agent.using()
 
     def _exhausted(self, error: BaseException | None) -> None:
-        if self.is_running:
+        # Runners raise at the end of an event loop, which closes what they close too.
+        if not isinstance(error, GeneratorExit) and not isinstance(getattr(error, "__context__", None), GeneratorExit):
             self.end(error)
-
-    def _closed(self, error: BaseException | None) -> None:
-        """End soon, on another thread: the garbage collector may close it, where no span may be ended."""
-        del error  # runners raise at the end of an event loop, which closes what they close too
+            return
+        # The garbage collector may close it, where no span may be ended.
         self._note_outcome(None, is_closed=True)
-        agent = self.agent
-        if not self._is_borrowed and agent.state == "running":
-            agent._lasted_ns, agent._ended = agent._elapsed_ns(), True
-            agent._finish_later(None)
+        if not self._is_borrowed and self.agent.state == "running":
+            self.agent._end_later(None)
 
     def _yielded(self, item: object) -> None:
         is_final = getattr(item, "final", None)
@@ -125,11 +120,11 @@ class Loop(Block):
             kind = output_type(last.params.get("output_format")) or output_type_of_text(
                 last.params.get("output_config")
             )
-            self.agent._facts |= {"provider": last.provider, "model": last.model, "output_type": kind}
+            self.agent._of_loop |= {"provider": last.provider, "model": last.model, "output_type": kind}
         outcome = self._outcome(error, is_closed=is_closed or getattr(self._runner, names.RUNNER_CLOSED, None) is True)
         for agent in {self.agent, self._holder}:
             if agent is not None:
-                agent._facts["outcome"] = outcome
+                agent._of_loop["outcome"] = outcome
 
     def _outcome(self, error: BaseException | None, *, is_closed: bool) -> str | None:
         """Return how it ended; None where its last calls were not seen, as after `uninstrument()`."""
@@ -156,52 +151,38 @@ class Loop(Block):
 class _LoopScope(Scope):
     """What callspan begins by itself: without a span where OpenTelemetry's instrumentation is suppressed."""
 
-    __slots__ = ()
-
-    def _begin_span(self, processed: Processed[Record], parent: Context | None, **how: Any) -> None:  # noqa: ANN401
+    def _begin_span(self, processed: Processed[Record], parent: Context, **links: Any) -> None:  # noqa: ANN401
         if is_instrumentation_enabled():
-            super()._begin_span(processed, parent, **how)
+            super()._begin_span(processed, parent, **links)
 
 
 class LoopAgent(_LoopScope, Agent):
     """The agent of a loop."""
 
-    __slots__ = ()
-
 
 class LoopTool(_LoopScope, Tool):
     """One run of a tool of a loop."""
-
-    __slots__ = ("_agent", "_facts", "failed")
 
     def __init__(
         self, agent: Agent, tool_call_id: str, name: str | None, given: object = None, **facts: object
     ) -> None:
         """`facts` is what its metadata have beside those around it; None: not known."""
-        super().__init__(name, tool_call_id, given)
-        self._agent, self._facts = agent, facts
+        super().__init__(name, tool_call_id, given, agent)
+        self._of_sdk = facts
         self.failed = False
         """Whether the SDK tells the model that it failed."""
 
     def describe(self, description: Callable[[], object]) -> None:
         """Note what the tool does, where content is kept."""
         if self._content_level == "full":
-            self._facts["description"] = value_of(description)
-
-    def _open(self, current: Context) -> Context:
-        agent, around = self._agent, scope_of(current)
-        if not is_within(around, agent):  # it runs in another thread, or while the answer is read
-            around, current = agent, agent._inner or current
-        self._above, self._runtime, self._place = around, agent._runtime, agent._place
-        return current
+            self._of_sdk["description"] = value_of(description)
 
     def _failure(self, error: BaseException | None) -> ErrorInfo | None:
         return super()._failure(error) or (TOOL_ERROR if self.failed else None)
 
-    def _own_metadata(self) -> dict[str, object]:
-        answers = self._agent._answers
-        facts = {**self._facts, "provider": answers[-1].provider if answers else None}
-        return {**self._metadata, **{name: value for name, value in facts.items() if value is not None}}
+    def _facts(self) -> Mapping[str, object]:
+        answers = self._owner._answers if self._owner is not None else ()
+        return known({**self._of_sdk, "provider": answers[-1].provider if answers else None})
 
 
 def running_loop(runner: object) -> Loop | None:

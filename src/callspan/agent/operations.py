@@ -1,28 +1,26 @@
-"""Operations: the runs of tools and agents, guardrail checks and handoffs; each is a span and an event row."""
+"""Operations: tools, agents, guardrails, handoffs and steps of the environment; each is a span and an event row."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, SupportsFloat
 
 import msgspec
 from opentelemetry.context import Context
 
-from callspan.agent.arguments import Time, as_bool, as_dict, as_int, as_text
-from callspan.agent.context import metadata_of
+from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_int, as_text, reward_value
 from callspan.agent.decorators import Decorating
 from callspan.agent.episode import RunningTotals
-from callspan.agent.misuse import installed_or_warn
+from callspan.agent.misuse import UsageError, or_unrecorded, refuse
 from callspan.agent.runtime import Runtime
-from callspan.agent.scope import Scope, is_within, scope_of
+from callspan.agent.scope import Scope
 from callspan.agent.tool_requests import parsed, requested, take
 from callspan.errors import application_error
 from callspan.fail_open import fail_open, value_of
-from callspan.process.processed import Processed
 from callspan.process.processors import with_ids
 from callspan.record.call import ErrorInfo
-from callspan.record.events import AGENT_START, TOOL_START, EventRecord, Record, start_id
+from callspan.record.events import AGENT_START, TOOL_START, EventRecord, start_id
 from callspan.record.ids import new_id
 from callspan.record.plain_json import plain
 
@@ -62,6 +60,7 @@ class Labels(NamedTuple):
 
 
 _UNLABELLED: Final = Labels()
+_NO_FACTS: Final[Mapping[str, object]] = {}
 
 
 class Operation(Scope, Decorating):
@@ -71,45 +70,24 @@ class Operation(Scope, Decorating):
     Created by a session or timestep it belongs to that one, else to the innermost scope at its start.
     """
 
-    __slots__ = (
-        "_counted",
-        "_id",
-        "_input",
-        "_labels",
-        "_metadata",
-        "_output",
-        "_parent",
-        "_tool_call_id",
-        "error",
-        "name",
-    )
-
-    _kind: ClassVar[str]
-    """Type of its event."""
     _start_kind: ClassVar[str | None] = None
     """Type of the event that announces its start; None: only the end is an event."""
     _fields: ClassVar[tuple[str, str]] = ("input", "output")
     """Names of input and output in its event."""
+    _end_point = "event"
     _is_aside = True
     _reads_arguments = True
 
     def __init__(
-        self,
-        name: str | None = None,
-        given: object = None,
-        owner: EventRecorder | None = None,
-        labels: Labels = _UNLABELLED,
+        self, name: str | None = None, given: object = None, owner: Scope | None = None, labels: Labels = _UNLABELLED
     ) -> None:
-        super().__init__()
+        super().__init__(owner)
+        self._info = as_dict(labels.metadata)
         self._labels = labels
-        self._parent = owner
-        self._above = owner
         self._id = new_id()
-        self._counted = False
         self._tool_call_id: str | None = None
         self._input = given
         self._output: object = _ABSENT
-        self._metadata: Mapping[str, object] = {}
         self.name = as_text(name)
         self.error: BaseException | str | None = None
 
@@ -138,65 +116,29 @@ class Operation(Scope, Decorating):
     def _system(self) -> str | None:
         """Return the component that acts: as given, else the agent it runs in, or None."""
         scope: Any = self._above
-        while scope is not None and not scope._is_agent:
+        while scope is not None and scope._kind != "agent":
             scope = scope._above
         return as_text(self._labels.system) or (None if scope is None else scope.name)
 
     def _fresh(self, name: str, arguments: Mapping[str, object]) -> Operation:
         """Return a new operation like this one, for one call of a function."""
-        return type(self)(
-            self.name or name, arguments if self._input is None else self._input, self._parent, self._labels
-        )
-
-    def _admit(self, at: Time | None) -> int:
-        if self._parent is not None and not self._started:
-            self._parent._check_open()
-        return super()._admit(at)
-
-    def _open(self, current: Context) -> Context:
-        around, owner = scope_of(current), self._parent
-        if owner is not None:
-            owner = owner._innermost()
-        if owner is None or is_within(around, owner):
-            self._above = around
-        else:
-            self._above, current = owner, owner._inner or current
-        self._runtime = installed_or_warn() if self._above is None else self._above._runtime
-        if self._above is not None:
-            self._place = self._above._place
-        return current
+        given = arguments if self._input is None else self._input
+        return type(self)(self.name or name, given, self._owner, self._labels)
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
-        around, own = metadata_of(base), self._labels.metadata
-        self._metadata = around if own is None else {**around, **as_dict(own)}
-        record = self._record(None, None)
-        if self._start_kind is None or (self._is_aside and not runtime.writes_starts()):
+        record, kind = self._record(None, None), self._start_kind
+        if kind is None or (self._is_aside and not runtime.writes_starts()):
             # The start of a span shows no content of an operation that is no agent.
             self._begin_span(runtime.process(msgspec.structs.replace(record, data=None), self._level), base)
             return
-        shown = runtime.process(
-            msgspec.structs.replace(record, event_id=start_id(self._id), event_type=self._start_kind), self._level
-        )
+        first = msgspec.structs.replace(record, event_id=start_id(self._id), event_type=kind)
+        shown = runtime.process(first, self._level)
         self._begin_span(shown, base)
         self._write(with_ids(shown, self._span_ids()))
         self._observe_end(shown)
 
-    def _close(self, error: BaseException | None) -> Processed[Record] | None:
-        duration_ns = self._elapsed_ns()
-        if not self._counted:
-            self._counted = True
-            self._count(duration_ns)
-        if self._runtime is None:
-            return None
-        record = msgspec.structs.replace(self._record(error, duration_ns), **self._span_ids())
-        return self._runtime.process(record, self._level, "event")
-
-    def _count(self, duration_ns: int) -> None:
-        """Add it to the totals of the enclosing scopes, if it counts there."""
-
-    def _observe_end(self, final: Processed[Record]) -> None:
-        if self._above is not None and not self._is_aside:
-            self._above._observe(final)
+    def _final_record(self, error: BaseException | None, duration_ns: int) -> EventRecord:
+        return msgspec.structs.replace(self._record(error, duration_ns), **self._span_ids())
 
     def _record(self, error: BaseException | None, duration_ns: int | None) -> EventRecord:
         input_name, output_name = self._fields
@@ -213,14 +155,15 @@ class Operation(Scope, Decorating):
             data=data or None,
             tool_call_id=self._tool_call_id,
             error=self._failure(error),
-            metadata=self._own_metadata(),
+            metadata={**self._info, **self._facts()},
         )
 
     def _failure(self, error: BaseException | None) -> ErrorInfo | None:
         return application_error(error if error is not None else self.error)
 
-    def _own_metadata(self) -> dict[str, object]:
-        return dict(self._metadata)
+    def _facts(self) -> Mapping[str, object]:
+        """Return what its metadata have of its own."""
+        return _NO_FACTS
 
 
 class Tool(Operation):
@@ -239,9 +182,6 @@ class Tool(Operation):
         'call_1'
     """
 
-    __slots__ = ("_given",)
-
-    _is_tool = True
     _kind = "tool"
     _start_kind = TOOL_START
     _fields = ("arguments", "result")
@@ -254,7 +194,7 @@ class Tool(Operation):
         name: str | None = None,
         call: object = None,
         arguments: object = None,
-        owner: EventRecorder | None = None,
+        owner: Scope | None = None,
         labels: Labels = _UNLABELLED,
     ) -> None:
         requested = None if isinstance(call, str) else call
@@ -278,7 +218,7 @@ class Tool(Operation):
 
     def _fresh(self, name: str, arguments: Mapping[str, object]) -> Operation:
         given, call, own = self._given
-        return Tool(given or name, call, arguments if own is None else own, self._parent, self._labels)
+        return Tool(given or name, call, arguments if own is None else own, self._owner, self._labels)
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
         self._read_arguments()
@@ -295,10 +235,11 @@ class Tool(Operation):
                 if self._tool_call_id is not None:
                     take(scope._answers, self._tool_call_id)
 
-    def _count(self, duration_ns: int) -> None:
+    def _note_end(self) -> None:
         # The time of a tool inside a tool is part of the outer tool's time.
         if self._above is not None:
-            self._above._add_to_totals(RunningTotals.add_tool, 0 if self._above._is_tool else duration_ns)
+            duration_ns = 0 if self._above._kind == "tool" else self._elapsed_ns()
+            self._above._add_to_totals(RunningTotals.add_tool, duration_ns)
 
 
 class Agent(Operation):
@@ -307,35 +248,35 @@ class Agent(Operation):
     An event row `agent`, announced at its start by a row `agent_start`. Set `output` to its result.
     """
 
-    __slots__ = ("_facts", "_has_loop", "description")
-
     _kind = "agent"
     _start_kind = AGENT_START
-    _is_agent = True
     _is_aside = False
+    _is_observed = True
 
     def __init__(
         self,
         name: str | None = None,
         given: object = None,
-        owner: EventRecorder | None = None,
-        description: str | None = None,
+        owner: Scope | None = None,
         labels: Labels = _UNLABELLED,
+        description: str | None = None,
     ) -> None:
         super().__init__(name, given, owner, labels)
         self.description = as_text(description)
-        self._facts: dict[str, object] = {}
+        self._of_loop: dict[str, object] = {}
         """What is known of the tool loop of an SDK that it is."""
         self._has_loop = False
         """Whether it holds such a loop."""
 
     def _fresh(self, name: str, arguments: Mapping[str, object]) -> Operation:
         given = arguments if self._input is None else self._input
-        return Agent(self.name or name, given, self._parent, self.description, self._labels)
+        return Agent(self.name or name, given, self._owner, self._labels, self.description)
 
-    def _own_metadata(self) -> dict[str, object]:
-        about = {**self._facts, "description": self.description}
-        return {**self._metadata, **{name: value for name, value in about.items() if value is not None}}
+    def _check_open(self) -> None:
+        """Accept the tools of a loop at any time: it may outlive the block that it began in."""
+
+    def _facts(self) -> Mapping[str, object]:
+        return known({**self._of_loop, "description": self.description})
 
 
 class Guardrail(Operation):
@@ -344,16 +285,10 @@ class Guardrail(Operation):
     Set `triggered` to whether it found something; a decorated function's return value is that where it is a bool.
     """
 
-    __slots__ = ("triggered",)
-
     _kind = "guardrail"
 
     def __init__(
-        self,
-        name: str | None = None,
-        given: object = None,
-        owner: EventRecorder | None = None,
-        labels: Labels = _UNLABELLED,
+        self, name: str | None = None, given: object = None, owner: Scope | None = None, labels: Labels = _UNLABELLED
     ) -> None:
         super().__init__(name, given, owner, labels)
         self.triggered: bool | None = None
@@ -364,43 +299,233 @@ class Guardrail(Operation):
         if isinstance(result, bool):
             self.triggered = result
 
-    def _own_metadata(self) -> dict[str, object]:
-        triggered = as_bool(self.triggered)
-        return {**self._metadata} if triggered is None else {**self._metadata, "triggered": triggered}
+    def _facts(self) -> Mapping[str, object]:
+        return known({"triggered": as_bool(self.triggered)})
 
 
 class Handoff(Operation):
     """A handoff from one agent to another: a span `handoff {to}` and an event row `handoff`."""
 
-    __slots__ = ("_sender",)
-
     _kind = "handoff"
 
-    def __init__(
+
+class StepResult(NamedTuple):
+    """The result of one step of an environment; None: not given."""
+
+    observation: object = None
+    reward: object = None
+    terminated: object = None
+    truncated: object = None
+    before: object = None
+    info: object = None
+
+
+def environment_event(target: EventRecorder, result: StepResult, labels: Labels, time_ns: int) -> EventRecord:
+    """Return the event of one environment step, without adding it to the totals. Raises UsageError."""
+    states = {"before": result.before, "after": result.observation, "info": result.info}
+    return target._event_record(
+        "environment",
+        time_ns,
+        sequence=target._sequence(),
+        external_sequence=as_int(labels.sequence),
+        system=as_text(labels.system),
+        data={key: state for key, state in states.items() if state is not None} or None,
+        reward=reward_value(result.reward),
+        terminated=as_bool(result.terminated),
+        truncated=as_bool(result.truncated),
+        metadata={**target._around(), **as_dict(labels.metadata)},
+    )
+
+
+def count_event(target: EventRecorder, record: EventRecord) -> None:
+    """Add the reward and the end of the episode in an environment's event to the totals."""
+    target._saw_end(record.terminated, record.truncated)
+    target._count_reward(record)
+
+
+class EnvironmentStep(Scope):
+    """An environment step with a duration: a span `environment`, and the same row as `environment(...)` writes.
+
+    Calls made inside (a simulated user, a judge) are its children.
+    """
+
+    _kind = "environment"
+    _end_point = "event"
+    _is_aside = True
+    _is_observed = True
+
+    def __init__(self, owner: EventRecorder, before: object, labels: Labels) -> None:
+        super().__init__(owner)
+        self._recorder = owner
+        self._labels = labels
+        self._result = StepResult(before=before)
+        self._event: EventRecord
+
+    def set_result(
+        self,
+        observation: object = None,
+        reward: SupportsFloat | None = None,
+        terminated: SupportsBool | None = None,
+        truncated: SupportsBool | None = None,
+        info: object = None,
+    ) -> None:
+        """Set the result of the step, see `Timestep.environment`; the last one counts. Misuse sets nothing."""
+        try:
+            reward_value(reward)
+        except UsageError as error:
+            refuse(error)
+            return
+        self._result = StepResult(observation, reward, terminated, truncated, self._result.before, info)
+
+    def _enter(self, current: Context) -> Context:
+        self._recorder = self._recorder._innermost()
+        return super()._enter(current)
+
+    def _announce(self, runtime: Runtime, base: Context) -> None:
+        first = self._event_record("environment", self._start_ns, metadata=self._info)
+        self._begin_span(runtime.without_callbacks(first, self._level), base)
+
+    def _note_end(self) -> None:
+        # Counted even if nothing records: totals do not depend on instrumentation.
+        self._event = environment_event(self._recorder, self._result, self._labels, self._start_ns)
+        count_event(self._recorder, self._event)
+
+    def _final_record(self, error: BaseException | None, duration_ns: int) -> EventRecord:
+        return msgspec.structs.replace(
+            self._event, duration_ns=duration_ns, error=application_error(error), **self._span_ids()
+        )
+
+
+class Operations:
+    """Starts operations: in a scope that has this, else in the innermost one at their start."""
+
+    def tool(
         self,
         name: str | None = None,
-        given: object = None,
-        owner: EventRecorder | None = None,
-        sender: str | None = None,
         call: object = None,
-    ) -> None:
-        super().__init__(name, given, owner)
-        self._sender = as_text(sender)
-        self._tool_call_id = call if isinstance(call, str) else as_text(tool_call_field(call, "id"))
+        arguments: object = None,
+        *,
+        system: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        sequence: int | None = None,
+    ) -> Tool:
+        """Return the run of a tool in the current timestep, for `with`, `async with` or as a decorator.
 
-    @classmethod
-    def made(
-        cls, to: str, sender: str | None, call: object, reason: object, owner: EventRecorder | None, at: Time | None
+        Args:
+            name: The tool's name; None: that of `call`, or of the decorated function.
+            call: The model's tool call, whose id, name and arguments are used: a tool call of chat
+                completions, a function call item of Responses, a tool use block of messages; object, dict or id.
+                None: the only open tool call of the latest answer with this name and these arguments.
+            arguments: Replace those of `call`; for a decorated function: its arguments.
+            system: The component that acts; None: the agent it runs in.
+            metadata: Any JSON values, merged into those of `callspan.metadata`; None values are left out.
+            sequence: Your own number of it.
+
+        Raises:
+            UsageError: It is started twice; only inside `callspan.testing.capture()`, see `Session`.
+
+        Example:
+            >>> @callspan.tool
+            ... def add(a: int, b: int) -> int:
+            ...     return a + b
+            >>> add(1, 2)
+            3
+        """
+        return Tool(name, call, arguments, self._place_of_operations, Labels(metadata, system, sequence))
+
+    def invoke_agent(
+        self,
+        name: str | None = None,
+        *,
+        input: object = None,  # noqa: A002 - the public word
+        description: str | None = None,
+        system: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        sequence: int | None = None,
+    ) -> Agent:
+        """Return the run of one of several agents, for `with`, `async with` or as a decorator.
+
+        Args:
+            name: The agent's name; None: that of the decorated function.
+            input: Its input; for a decorated function: its arguments.
+            description: The purpose of the agent.
+            system: The component that acts; None: the agent it runs in.
+            metadata: Any JSON values, merged into those of `callspan.metadata`; None values are left out.
+            sequence: Your own number of it.
+
+        Raises:
+            UsageError: It is started twice; only inside `callspan.testing.capture()`, see `Session`.
+
+        Example:
+            >>> with callspan.invoke_agent("planner", input="Plan a trip.") as agent:
+            ...     agent.output = ["book a train"]
+        """
+        return Agent(name, input, self._place_of_operations, Labels(metadata, system, sequence), description)
+
+    def guardrail(
+        self,
+        name: str | None = None,
+        *,
+        input: object = None,  # noqa: A002 - the public word
+        system: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        sequence: int | None = None,
+    ) -> Guardrail:
+        """Return a check of a model's input or output, for `with`, `async with` or as a decorator.
+
+        Args:
+            name: The check's name; None: that of the decorated function.
+            input: The checked value; for a decorated function: its arguments.
+            system: The component that acts; None: the agent it runs in.
+            metadata: Any JSON values, merged into those of `callspan.metadata`; None values are left out.
+            sequence: Your own number of it.
+
+        Raises:
+            UsageError: It is started twice; only inside `callspan.testing.capture()`, see `Session`.
+
+        Example:
+            >>> @callspan.guardrail
+            ... def is_offensive(text: str) -> bool:
+            ...     return "idiot" in text
+            >>> is_offensive("Hello")
+            False
+        """
+        return Guardrail(name, input, self._place_of_operations, Labels(metadata, system, sequence))
+
+    @or_unrecorded
+    def handoff(
+        self, to: str, sender: str | None = None, *, call: object = None, reason: object = None, at: Time | None = None
     ) -> str:
-        """Record a handoff immediately; return its event's id."""
-        handoff = cls(to, reason, owner, sender, call)
+        """Record a handoff from one agent to another; return the event's id.
+
+        Args:
+            to: The agent that takes over.
+            sender: The agent that passes the work on; None: the current one, see `invoke_agent`.
+            call: The tool call that requested it, or its id.
+            reason: The reason, or the data that is passed on; any JSON value.
+            at: The time; None: now.
+
+        Raises:
+            UsageError: `at` is no time; only inside `callspan.testing.capture()`, see `Session`.
+
+        Example:
+            >>> with callspan.session("support"), callspan.invoke_agent("triage"):
+            ...     event_id = callspan.handoff("billing", reason="a question about an invoice")
+        """
+        handoff = Handoff(to, reason, self._place_of_operations, Labels(system=sender))
+        handoff._tool_call_id = call if isinstance(call, str) else as_text(tool_call_field(call, "id"))
         handoff.start(current=False, at=at)
         handoff.end()
         return handoff.id
 
-    def _system(self) -> str | None:
-        """Return the sending agent: as given, else the agent it runs in."""
-        return self._sender or super()._system()
+    @property
+    def _place_of_operations(self) -> Scope | None:
+        return self if isinstance(self, Scope) else None
+
+
+def known(facts: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the facts that are not None."""
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def _member(value: object, name: str) -> object:

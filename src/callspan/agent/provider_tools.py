@@ -10,7 +10,7 @@ from typing import Final
 from opentelemetry.context import Context
 
 from callspan.agent.operations import TOOL_ERROR
-from callspan.agent.runtime import NO_SPAN, Runtime
+from callspan.agent.runtime import Runtime
 from callspan.agent.tool_requests import parsed
 from callspan.fail_open import fail_open
 from callspan.process.processors import with_ids, write
@@ -19,6 +19,7 @@ from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord
 from callspan.record.messages import Conversation
 from callspan.record.span_handle import span_ids
+from callspan.spans.session import NO_SPAN
 
 _RECORD: Final = fail_open("record a tool that ran at the provider")
 

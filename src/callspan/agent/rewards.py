@@ -16,13 +16,14 @@ from callspan.agent.call_ids import target_id, target_of_span
 from callspan.agent.context import Carried, carried, current_metadata
 from callspan.agent.episode import open_level, open_scopes, span_of_session, span_of_step
 from callspan.agent.misuse import UsageError, installed_or_warn, or_unrecorded
-from callspan.agent.runtime import CALL_SPANS, SpanRef
-from callspan.agent.scope import Scope, current_scope
+from callspan.agent.runtime import CALL_SPANS
+from callspan.agent.scope import current_scope
 from callspan.fail_open import fail_open
 from callspan.process import processors
 from callspan.record.call import Place
 from callspan.record.events import RewardRecord
 from callspan.record.ids import new_id
+from callspan.spans.session import SpanRef
 
 Level: TypeAlias = Literal["event", "session", "call"]
 _NO_CALL: Final = "feedback is for a call: give what it returned, its id, or the provider's id of its response"
@@ -65,19 +66,33 @@ def reward(  # noqa: PLR0913 - its target and its fields
     sent, call = carried(carrier), target_id(call_id)
     if call is None and call_id is not None:
         raise UsageError(_NO_CALL)
-    ids = _Ids(as_text(session_id) or sent.session_id, as_text(timestep_id), call, as_text(event_id))
-    target = _target(ids, current_scope(), _span_of_call(call) or span_of_step(ids.timestep_id))
-    if target.here is None and not any(ids):
+    session, step, event = as_text(session_id) or sent.session_id, as_text(timestep_id), as_text(event_id)
+    here, where = None, _span_of_call(call) or span_of_step(step)
+    if where is not None:
+        place = msgspec.structs.replace(where.place, session_id=session or where.place.session_id)
+    elif session or step or call or event:
+        place = Place(session_id=session, timestep_id=step)
+    elif (here := current_scope()) is not None:
+        place = here._place
+    else:
         raise UsageError(_ADVICE)
+    of_session = session is not None and step is None and event is None
     record = reward_record(
-        target.place,
+        place,
         Judgement(value, objective, label, source, annotation, at),
-        target.level,
-        event_id=ids.event_id,
+        "call" if call is not None else "session" if of_session else "event",
+        event_id=event,
         call_id=call,
         metadata=current_metadata(),
     )
-    _hand_over(record, target, sent)
+    # Counted while its target is open, from any thread, and an event of its span.
+    scope = here or next(iter(open_scopes(place.session_id, place.timestep_id)), None)
+    if scope is not None:
+        scope._count_reward(record)
+    if scope is not None and scope._place.timestep_id == place.timestep_id:
+        scope._emit(record, level=open_level(place.session_id, place.timestep_id))
+    else:
+        _emit_late(record, where, sent)
     return record.reward_id
 
 
@@ -124,7 +139,7 @@ def feedback(  # noqa: PLR0913 - its target and its fields
         call_id=call_id,
         metadata=current_metadata(),
     )
-    _show_late(record, where, sent)
+    _emit_late(record, where, sent)
     return record.reward_id
 
 
@@ -171,62 +186,7 @@ def reward_record(
     )
 
 
-class _Target(NamedTuple):
-    """The target of a reward."""
-
-    place: Place
-    level: Level
-    here: Scope | None
-    """The current scope, if the reward is for its session."""
-    where: SpanRef | None
-    """The span of the given timestep or call, if known."""
-
-
-class _Ids(NamedTuple):
-    """What a reward is given to."""
-
-    session_id: str | None
-    timestep_id: str | None
-    call_id: str | None
-    event_id: str | None
-
-
-def _target(ids: _Ids, scope: Scope | None, where: SpanRef | None) -> _Target:
-    """Return the target of a reward; `scope` is the current one, `where` what is known of the timestep or call."""
-    session_id, timestep_id, call_id, event_id = ids
-    if where is not None:
-        session_id = session_id or where.place.session_id
-    # An unknown step may belong to any session: the current place does not apply.
-    is_elsewhere = (timestep_id or event_id) is not None and call_id is None and session_id is None
-    here = scope if scope is not None and not is_elsewhere and session_id in {None, scope._place.session_id} else None
-    if where is not None:
-        place = msgspec.structs.replace(where.place, session_id=session_id)
-    elif here is not None and session_id is None and timestep_id is None:
-        place = here._place
-    else:
-        place = Place(session_id=session_id or (here._place.session_id if here else None), timestep_id=timestep_id)
-    level: Level = "event"
-    if call_id is not None:
-        level = "call"
-    elif session_id is not None and timestep_id is None and event_id is None:
-        level = "session"
-    return _Target(place, level, here, where)
-
-
-def _hand_over(record: RewardRecord, target: _Target, sent: Carried) -> None:
-    """Record a reward in its scope, if that is here, else late."""
-    here, where = target.here, target.where
-    if here is not None and (where is None or where.place.timestep_id == here._place.timestep_id):
-        here._count_reward(record)
-        here._emit(record, level=open_level(record.session_id, record.timestep_id))
-        return
-    # Counted while the target scope is open, from any thread.
-    for scope in open_scopes(record.session_id, record.timestep_id)[:1]:
-        scope._count_reward(record)
-    _show_late(record, where, sent)
-
-
-def _show_late(record: RewardRecord, where: SpanRef | None, sent: Carried) -> None:
+def _emit_late(record: RewardRecord, where: SpanRef | None, sent: Carried) -> None:
     """Record a reward that is not given in the scope of its target, and export it as a child of the target's span."""
     runtime = installed_or_warn()
     if runtime is not None:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 from opentelemetry.context import Context, attach, get_current, set_value
@@ -20,8 +20,8 @@ from callspan.agent.arguments import Time, moment, offset
 from callspan.agent.context import SCOPE, block_of, content_of, metadata_of, with_content, within_block
 from callspan.agent.decorators import Block
 from callspan.agent.episode import RunningTotals
-from callspan.agent.misuse import UsageError, refuse
-from callspan.agent.runtime import NO_SPAN, Runtime, ScopeSpanHandle
+from callspan.agent.misuse import UsageError, installed_or_warn, refuse
+from callspan.agent.runtime import Runtime
 from callspan.agent.tool_requests import MAX_PARALLEL, Answer
 from callspan.fail_open import fail_open
 from callspan.frames import FRAMES
@@ -35,6 +35,7 @@ from callspan.record.messages import Conversation
 from callspan.record.span_handle import span_ids
 from callspan.semconv.scope_messages import Observed, observed
 from callspan.settings import Content, strictest
+from callspan.spans.session import NO_SPAN
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -62,48 +63,37 @@ class Scope(Block, ABC):
     marks the scope and passes on unchanged.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_above",
-        "_answers",
-        "_base",
-        "_clock_ns",
-        "_ended",
-        "_final",
-        "_is_explicit",
-        "_last_call",
-        "_lasted_ns",
-        "_level",
-        "_outer",
-        "_place",
-        "_runtime",
-        "_span",
-        "_start_ns",
-        "_started",
-    )
-
+    _kind: ClassVar[str]
+    """What it is: a word for messages, and the type of the event of an operation."""
     _is_aside: ClassVar[bool] = False
     """Whether its messages are not input or output of the enclosing scope: tools, guardrails, environments."""
-    _is_tool: ClassVar[bool] = False
-    _is_agent: ClassVar[bool] = False
+    _is_observed: ClassVar[bool] = False
+    """Whether its own input and output are messages of the enclosing scope."""
+    _end_point: ClassVar[Point]
+    """The callbacks of its end."""
     _running: RunningTotals | None = None
     """Its totals; None where nothing reads them."""
 
-    def __init__(self) -> None:
+    state: Literal["new", "running", "ended"]
+    """Whether it has started and ended."""
+
+    def __init__(self, owner: Scope | None = None) -> None:
+        """`owner` is the scope it is started in wherever it starts; None: the innermost one there."""
+        self._owner = self._above = owner
+        """`_above` is the enclosing scope: a tool's timestep, a timestep's session; None for a session."""
         self._place = _NOWHERE
-        self._above: Scope | None = None
-        """The enclosing scope: a tool's timestep, a timestep's parent step or session; None for a session."""
         self._runtime: Runtime | None = None
         self._span = NO_SPAN
         self._base: Context | None = None
         self._outer: Context | None = None
-        self._started = self._ended = False
+        self.state = "new"
         self._start_ns = self._clock_ns = 0
         self._level: Content = "full"
         self._lasted_ns: int | None = None
         self._is_explicit = False
         """Whether its start or end was given by `at`."""
-        self._final: Processed[Record] | None = None
+        self._info: dict[str, object] = {}
+        """Its metadata."""
         self._answers: Sequence[Answer] = ()
         """Those of the last call that has ended below, and of the calls beside it."""
         self._last_call: Begun | None = None
@@ -121,11 +111,6 @@ class Scope(Block, ABC):
     def _content_level(self) -> Content:
         """The content level that it was begun with, also by the setting, for what comes after its end."""
         return self._level if self._runtime is None else strictest(self._level, self._runtime.content)
-
-    @property
-    def state(self) -> str:
-        """`new`, `running` or `ended`."""
-        return "ended" if self._ended else "running" if self._started else "new"
 
     @property
     def session(self) -> Scope | None:
@@ -149,14 +134,15 @@ class Scope(Block, ABC):
             return self
         try:
             outside = get_current()
-            if not self._started:
-                self._begin(start_ns, outside)
+            self._begin(start_ns, outside)
             if current and (inner := self._inner) is not None:
                 self._outer = outside
                 attach(inner)
             return self  # noqa: TRY300 - an interrupt may come here too
-        except BaseException as error:
-            self._undo_start(error)
+        except BaseException as error:  # its block is never entered
+            self.state = "running"
+            self._runtime = None if self._base is None else self._runtime
+            self.end(error)
             raise
 
     def end(self, error: BaseException | None = None, *, at: Time | None = None) -> None:
@@ -164,7 +150,7 @@ class Scope(Block, ABC):
 
         `at` is when it ended; None: now, by the monotonic clock. Only the first end counts. Misuse ends nothing.
         """
-        if self._ended or not self._started:
+        if self.state != "running":
             return
         if at is not None:
             try:
@@ -176,16 +162,11 @@ class Scope(Block, ABC):
         try:
             if FRAMES.waiting or FRAMES.reading:
                 FRAMES.drain(_FRAMES_S)  # the calls that they end count here
-            current: Any = get_current().get(SCOPE)
-            if current is not self and is_within(current, self):
-                self._end_inner(current, error)
-            self._ended = True
+            self._leave(error)
+            self.state = "ended"
             self._finish(error)
-            if self._outer is not None:
-                leave(self, self._outer)
         except BaseException:
-            self._ended = True
-            self._finish_later(error)
+            self._end_later(error)
             raise
 
     def using(self) -> Using:
@@ -199,87 +180,107 @@ class Scope(Block, ABC):
         return Using(self)
 
     def _exhausted(self, error: BaseException | None) -> None:
-        self.end(error)
-
-    def _elapsed_ns(self) -> int:
-        """Return the nanoseconds since the start by the monotonic clock, or up to the given end time."""
-        return time.perf_counter_ns() - self._clock_ns if self._lasted_ns is None else self._lasted_ns
+        self.end(None if isinstance(error, GeneratorExit) else error)
 
     def _admit(self, at: Time | None) -> int:
         """Return the start time. Raises UsageError where it may not start, or the time is invalid."""
-        if self._ended or self._outer is not None:
-            raise UsageError(f"each {type(self).__name__.lower()} starts once; make a new one")
+        if self.state != "new":
+            raise UsageError(f"each {self._kind} starts once; make a new one")
+        if self._owner is not None:
+            self._owner._check_open()
         if at is None:
             return time.time_ns()
         self._is_explicit = True
         return moment(at)
 
+    def _check_open(self) -> None:
+        """Raise UsageError unless it was started and has not ended."""
+        if self.state == "new":
+            raise UsageError(f"use the {self._kind} with `with` before anything is recorded in it")
+        if self.state == "ended":
+            raise UsageError(f"the {self._kind} has ended; nothing happens in it any more")
+
     def _begin(self, start_ns: int, outside: Context) -> None:
         self._start_ns, self._clock_ns = start_ns, time.perf_counter_ns()
-        base, block = self._open(outside), block_of(outside)
+        base, block = self._enter(outside), block_of(outside)
         if self._runtime is None:
-            base = base if block is None else with_content(base, block)
+            self._base = with_content(base, block)
         else:
             self._level = strictest(block, content_of(base), self._own_level())
-            base = with_content(base, block, self._level)
+            self._base = base = with_content(base, block, self._level)
             with _STARTING:
                 self._announce(self._runtime, base)
-        self._base = base
-        self._started = True
+        self.state = "running"
 
-    def _undo_start(self, error: BaseException) -> None:
-        """End a scope whose start was interrupted: its block is never entered."""
-        if not isinstance(error, UsageError) and not self._ended:
-            if self._span is NO_SPAN:
-                self._runtime = None  # nothing was shown or written
-            self._started = True
-            self.end(error)
+    def _enter(self, current: Context) -> Context:
+        """Set runtime and place; return the context to derive this scope's own from: `current` or its owner's."""
+        owner, around = self._owner, scope_of(current)
+        if owner is not None and not is_within(around, owner):
+            # Started in another thread or session.
+            around, current = owner, owner._inner or current
+        self._above = around
+        if around is None:
+            self._runtime = installed_or_warn()
+        else:
+            self._runtime, self._place = around._runtime, around._place
+        self._info = {**metadata_of(current), **self._info}
+        return current
+
+    def _leave(self, error: BaseException | None) -> None:
+        """Restore the previous current scope, if this is current or one inside it that was left open, which ends."""
+        current = scope = current_scope()
+        if is_within(current, self):
+            while scope is not None and scope is not self:
+                scope.end(error)
+                scope = scope._above
+            if self._outer is not None:
+                leave(self._outer)
 
     def _finish(self, error: BaseException | None) -> None:
         """Do all that the end does; called once more if it was interrupted."""
         with _ENDING:
-            self._final = final = self._final or self._close(error)
+            final = self._close(error)
             if final is not None:
                 self._span.end(final, None)
-                self._keep(final)
+                self._write(final)
                 self._observe_end(final)
-            self._final = None
 
-    def _end_inner(self, scope: Scope | None, error: BaseException | None) -> None:
-        """End the scopes still current inside this one: an interrupt arrived before their `end` began."""
-        while scope is not None and scope is not self:
-            scope.end(error)
-            scope = scope._above
-
-    def _finish_later(self, error: BaseException | None) -> None:
-        """Restore the previous current scope; have an interrupted end run once more."""
+    def _end_later(self, error: BaseException | None) -> None:
+        """End on another thread, once more if an interrupt cut the end off."""
+        self._lasted_ns, self.state = self._elapsed_ns(), "ended"
         here = contextvars.copy_context()  # it determines what may be recorded
-        if self._outer is not None and is_within(get_current().get(SCOPE), self):
-            attach(with_content(self._outer, block_of(get_current())))
+        if self._outer is not None and is_within(current_scope(), self):
+            leave(self._outer)
         if self._runtime is not None:
             self._runtime.run_again(partial(here.run, self._finish, error))
-
-    @abstractmethod
-    def _open(self, current: Context) -> Context:
-        """Set runtime and place; return the context to derive this scope's own from: `current` or a child of it."""
 
     @abstractmethod
     def _announce(self, runtime: Runtime, base: Context) -> None:
         """Start the span in the context `base` and write the first record."""
 
     @abstractmethod
+    def _final_record(self, error: BaseException | None, duration_ns: int) -> Record:
+        """Return the final record."""
+
     def _close(self, error: BaseException | None) -> Processed[Record] | None:
-        """Return the final record for the span and the stores; None where nothing records.
+        """Return the final record for the span and the stores; None where nothing records."""
+        duration_ns = self._lasted_ns = self._elapsed_ns()
+        self._note_end()
+        if self._runtime is None:
+            return None
+        return self._runtime.process(self._final_record(error, duration_ns), self._level, self._end_point)
 
-        Called again if it was interrupted.
-        """
+    def _note_end(self) -> None:
+        """Note the end where the enclosing scopes, or others, look for it, whether anything records or not."""
 
-    def _keep(self, final: Processed[Record]) -> None:
-        """Write the final record."""
-        self._write(final)
+    def _elapsed_ns(self) -> int:
+        """Return the nanoseconds since the start by the monotonic clock, or up to the given end time."""
+        return time.perf_counter_ns() - self._clock_ns if self._lasted_ns is None else self._lasted_ns
 
     def _observe_end(self, final: Processed[Record]) -> None:
         """Pass the final record to the enclosing scopes."""
+        if self._is_observed and self._above is not None:
+            self._above._observe(final)
 
     def _call_ended(self, processed: Processed[CallRecord], conversation: Conversation | None = None) -> None:
         """Add an ended call to the totals, and its conversation to the input and output, of this and outer scopes."""
@@ -295,7 +296,7 @@ class Scope(Block, ABC):
             if not is_of_tool:
                 beside = [one for one in scope._answers if one.end_ns > start_ns]
                 scope._answers = [*beside[1 - MAX_PARALLEL :], answer]
-                is_of_tool = scope._is_tool  # what its calls request runs in it
+                is_of_tool = scope._kind == "tool"  # what its calls request runs in it
             if scope._running is not None:
                 scope._running.add_call(record)
             scope = scope._above
@@ -370,20 +371,11 @@ class Scope(Block, ABC):
                     messages.add(seen)
                 scope = scope._above
 
-    def _begin_span(
-        self,
-        processed: Processed[Record],
-        parent: Context | None,
-        *,
-        link: ScopeSpanHandle | None = None,
-        root: bool = False,
-        workflow: str | None = None,
-    ) -> None:
-        """Start this scope's span from its first record; `root`: in a new trace."""
+    def _begin_span(self, processed: Processed[Record], parent: Context, **links: Any) -> None:  # noqa: ANN401
+        """Start this scope's span from its first record; for `links` see `SessionSpans.start`."""
         if self._runtime is not None:
             with _SHOWING:
-                spans = self._runtime.spans
-                self._span = spans.start(processed, parent=parent, link=link, root=root, workflow=workflow)
+                self._span = self._runtime.spans.start(processed, parent=parent, **links)
 
     def _write(self, processed: Processed[Record]) -> None:
         runtime = self._runtime
@@ -447,22 +439,20 @@ def is_within(scope: Any, outer: Scope) -> bool:  # noqa: ANN401 - a scope of a 
     return scope is not None
 
 
-def leave(scope: Scope, outer: Context) -> None:
-    """Make `outer` current again, within the present content blocks, if `scope` is the current scope.
+def leave(outer: Context) -> None:
+    """Make `outer` current again, within the present content blocks.
 
     Attaches instead of detaching, because OpenTelemetry logs an error for a token of another task.
     """
-    current = get_current()
-    if current.get(SCOPE) is scope:
-        attach(with_content(_still_open(outer), block_of(current)))
+    attach(with_content(_still_open(outer), block_of(get_current())))
 
 
 def _still_open(context: Context) -> Context:
     # If two sessions end in the order they started, the first, already ended, must not become current again.
-    scope: Any = context.get(SCOPE)
-    while scope is not None and scope._ended and scope._outer is not None and scope._outer is not context:
+    scope = scope_of(context)
+    while scope is not None and scope.state == "ended" and scope._outer is not None and scope._outer is not context:
         context = scope._outer
-        scope = context.get(SCOPE)
+        scope = scope_of(context)
     return context
 
 
@@ -484,4 +474,5 @@ class Using:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Restore the previous current scope."""
-        leave(self._scope, self._outer)
+        if is_within(current_scope(), self._scope):
+            leave(self._outer)

@@ -13,29 +13,22 @@ from opentelemetry.context import Context
 
 from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_text
 from callspan.agent.context import Carrier, carried, carrier_of, metadata_of, with_metadata
-from callspan.agent.decorators import Decorating
 from callspan.agent.episode import episode_of, open_level
 from callspan.agent.event_recorder import EventRecorder
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
 from callspan.agent.rewards import Judgement, reward_record
-from callspan.agent.runtime import (
-    NO_SPAN,
-    Runtime,
-    ScopeSpanHandle,
-    SpanRef,
-    span_ref,
-)
+from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope, current_scope, scope_of
 from callspan.agent.timesteps import Timestep
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open
-from callspan.process.callbacks import Point
 from callspan.process.processed import Processed
 from callspan.process.processors import with_span
 from callspan.record.call import Place
 from callspan.record.events import Record, SessionRecord
 from callspan.record.span_handle import with_span_ids
 from callspan.settings import Content, strictest
+from callspan.spans.session import NO_SPAN, SessionSpan, SpanRef, span_ref
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +46,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     at: Time | None = None
 
 
-class Session(EventRecorder, Decorating):
+class Session(EventRecorder):
     """One episode or conversation: a span `invoke_workflow {name}`, a row at its start, updates, and its end.
 
     Made by `callspan.session(...)`. A session re-attached by a carrier adds to the one it came from: it has no
@@ -73,29 +66,20 @@ class Session(EventRecorder, Decorating):
         ...     session.outcome(success=False)
     """
 
-    __slots__ = (
-        "_episode",
-        "_identity",
-        "_info",
-        "_joined",
-        "_last",
-        "_open_steps",
-        "_parent_id",
-        "_resumed",
-        "_sent",
-        "_shown_name",
-        "_speaks",
-        "_status",
-        "_success",
-    )
+    _kind = "session"
+    _end_point = "session_end"
 
     def __init__(self, identity: Identity) -> None:
         super().__init__()
         self._identity = identity
         self._sent = carried(identity.carrier)
-        self._joined = self._resumed = self._sent.session_id is not None
+        self._is_joined = self._sent.session_id is not None
+        """Whether it comes from another process, where its span is and where it ends."""
+        self._is_update = self._is_joined
+        """Whether its row has a start, of another process or of an earlier session of its id."""
         self._episode = episode_of(self._sent.session_id or identity.session_id, self._sent.next_index)
         self._place = Place(session_id=self._episode.id, session_name=identity.name or self._sent.name)
+        self._running = self._episode.running
         self._info = as_dict(identity.metadata)
         self._last = NO_SPAN
         self._shown_name: str | None = None
@@ -104,7 +88,6 @@ class Session(EventRecorder, Decorating):
         self._parent_id: str | None = None
         self._status: str | None = None
         self._success: bool | None = None
-        self._speaks = False
 
     def __repr__(self) -> str:
         """Return its id, name and state."""
@@ -139,7 +122,7 @@ class Session(EventRecorder, Decorating):
         `step_id` is an id of your own, unique within the session: kept as `user_step_id`, and found by filters and
         `callspan show`. `at` is when the step begins; None: when the block is entered.
         """
-        return Timestep(lambda: self, name, turn, metadata, at, step_id)
+        return Timestep(name, turn, metadata, at, step_id, self)
 
     def outcome(
         self,
@@ -170,11 +153,9 @@ class Session(EventRecorder, Decorating):
         self._status = self._status if status is None else as_text(status)
         self._info.update(as_dict(metadata))
         with fail_open("record an update of a session"):
-            late = self._ended and not self._resumed
             if self._runtime is not None:
-                record = self._record()
-                if late:
-                    record = msgspec.structs.replace(record, totals=self._running.totals())
+                is_late = self.state == "ended" and not self._is_joined
+                record = msgspec.structs.replace(self._record(), totals=self._running.totals() if is_late else None)
                 self._write(self._runtime.process(record, self._level))
 
     def carrier(self) -> Carrier:
@@ -194,12 +175,12 @@ class Session(EventRecorder, Decorating):
         """Return the step of this session the running code is in, else the session."""
         scope = current_scope()
         step = scope._step if scope is not None and scope.session is self else None
-        return self if step is None or step._ended else step
+        return self if step is None or step.state == "ended" else step
 
     def _admit(self, at: Time | None) -> int:
-        return super()._admit(self._identity.at if at is None and not self._started else at)
+        return super()._admit(self._identity.at if at is None else at)
 
-    def _open(self, current: Context) -> Context:
+    def _enter(self, current: Context) -> Context:
         self._runtime = installed_or_warn()
         identity = self._identity
         around, parent = scope_of(current), identity.parent
@@ -207,61 +188,48 @@ class Session(EventRecorder, Decorating):
             current, around = parent._inner or current, parent
         outer_id = parent if isinstance(parent, str) else around._place.session_id if around is not None else None
         self._parent_id = outer_id if outer_id != self.id else None
-        self._resumed = not self._episode.enter(self, self._start_ns) or self._joined
-        self._running = self._episode.running
-        self._episode.info.update({**metadata_of(current), **self._info})
-        self._info = self._episode.info
+        self._is_update = self._episode.enter(self) or self._is_joined
+        self._info = {**metadata_of(current), **self._info}
         # Calls in the session get its user too: of the session's fields their records have only id and name.
-        if identity.user_id is not None:
-            current = with_metadata(current, {"user_id": identity.user_id})
-        return current
+        return current if identity.user_id is None else with_metadata(current, {"user_id": identity.user_id})
 
     def _own_level(self) -> Content:
         """Return the level of the session around it, and of those of its id that are open."""
-        return strictest(super()._own_level(), open_level(self.id), open_level(self._parent_id))
+        return strictest(open_level(self.id), open_level(self._parent_id))
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
+        # The row keeps the first start; the span of a session that continues begins now.
+        record = msgspec.structs.replace(self._record(), start_ns=self._start_ns)
+        first = runtime.process(record, self._level, None if self._is_update else "session_start")
+        self._shown_name = first.record.name
         sent = _joined(runtime, self._sent.span)
-        point: Point | None = None if self._resumed else "session_start"
-        record = self._record()
-        if self._resumed:
-            # The row keeps the episode's first start; the span of one that continues begins now.
-            record = msgspec.structs.replace(record, start_ns=self._start_ns)
-        first = runtime.process(record, self._level, point)
-        self._shown_name = first.record.name if isinstance(first.record, SessionRecord) else None
         if sent is None:
             self._begin_span(first, base, link=_joined(runtime, self._episode.span))
         else:
             self._span = sent
         self._last = self._span
         self._episode.span = span_ref(self._span, self._place)
-        if not self._resumed:
+        if not self._is_update:
             self._write(with_span(first, self._span))
 
-    def _close(self, error: BaseException | None) -> Processed[Record] | None:
+    def _leave(self, error: BaseException | None) -> None:
+        super()._leave(error)
         for step in list(self._open_steps.values()):
             step.end(error)
-        # If several sessions of one id are open, the last one to end writes the final record.
-        self._speaks = self._episode.exit(self) or self._joined
-        if self._runtime is None:
-            return None
-        if self._joined:
-            record = self._record()
-        else:
-            record = msgspec.structs.replace(
-                self._record(),
-                end_ns=self._start_ns + self._elapsed_ns(),
-                outcome=self._outcome(error),
-                error=application_error(error) if isinstance(error, Exception) else None,
-                totals=self._running.totals(),
-            )
-        if self._speaks:
-            return self._runtime.process(record, self._level, "session_end")
-        return self._runtime.without_callbacks(record, self._level)
 
-    def _keep(self, final: Processed[Record]) -> None:
-        if self._speaks:
-            super()._keep(final)
+    def _note_end(self) -> None:
+        self._episode.exit(self)
+
+    def _final_record(self, error: BaseException | None, duration_ns: int) -> SessionRecord:
+        if self._is_joined:
+            return self._record()
+        return msgspec.structs.replace(
+            self._record(),
+            end_ns=self._start_ns + duration_ns,
+            outcome=self._outcome(error),
+            error=application_error(error) if isinstance(error, Exception) else None,
+            totals=self._running.totals(),
+        )
 
     def _observe_end(self, final: Processed[Record]) -> None:
         # A session of another process is measured there.
@@ -286,18 +254,18 @@ class Session(EventRecorder, Decorating):
             user_id=identity.user_id,
             parent_session_id=self._parent_id,
             service=runtime.service if runtime is not None else None,
-            start_ns=None if self._joined else self._episode.start_ns,
             outcome=self._status,
             success=self._success,
             metadata=dict(self._info),
             content_level=self._content_level,
         )
-        if self._resumed:
-            return record  # absent fields erase nothing: the row keeps trace, host and process of its first start
-        return with_span_ids(msgspec.structs.replace(record, host=_host(), pid=os.getpid()), self._span)
+        if self._is_update:
+            return record  # absent fields erase nothing: the row keeps those of its first start
+        here = msgspec.structs.replace(record, start_ns=self._start_ns, host=_host(), pid=os.getpid())
+        return with_span_ids(here, self._span)
 
 
-def _joined(runtime: Runtime, where: SpanRef | None) -> ScopeSpanHandle | None:
+def _joined(runtime: Runtime, where: SpanRef | None) -> SessionSpan | None:
     if where is None or where.trace_id is None or where.span_id is None:
         return None
     return runtime.spans.joined(where.trace_id, where.span_id, sampled=where.sampled)

@@ -16,7 +16,7 @@ import msgspec
 from gymnasium.vector.utils import iterate
 
 from callspan.agent.arguments import SupportsBool
-from callspan.agent.environment_step import EnvironmentStep
+from callspan.agent.operations import EnvironmentStep
 from callspan.agent.sessions import Identity, Session
 from callspan.agent.timesteps import Timestep
 from callspan.fail_open import fail_open, value_of

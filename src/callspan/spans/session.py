@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
+import msgspec
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import (
     INVALID_SPAN,
@@ -21,10 +22,10 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from callspan.agent.runtime import ScopeSpanHandle, SpanRef
 from callspan.fail_open import fail_open
 from callspan.process.processed import Processed
 from callspan.process.processors import with_span
+from callspan.record.call import Place
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
 from callspan.semconv import session as semconv
 from callspan.semconv.scope_spans import (
@@ -52,7 +53,7 @@ class SessionSpan:
     )  # fmt: skip
 
     def __init__(
-        self, span: Span, of: ScopeSpan, evaluations: Evaluations, *, above: SpanContext = INVALID_SPAN_CONTEXT,
+        self, span: Span, of: ScopeSpan, evaluations: Evaluations | None, *, above: SpanContext = INVALID_SPAN_CONTEXT,
         link: SpanContext | None = None,
     ) -> None:  # fmt: skip
         """`above` is the parent of the span, `link` what it is linked to."""
@@ -61,7 +62,7 @@ class SessionSpan:
         self._of = of
         self.messages = of.messages
         self._evaluations = evaluations
-        self.sampled = context.trace_flags.sampled
+        self.sampled: bool | None = context.trace_flags.sampled if context.is_valid else None
         self.trace_id: str | None = context.trace_id.to_bytes(16, "big").hex() if context.is_valid else None
         self.span_id: str | None = context.span_id.to_bytes(8, "big").hex() if context.is_valid else None
         self.parent_span_id: str | None = above.span_id.to_bytes(8, "big").hex() if above.is_valid else None
@@ -94,11 +95,12 @@ class SessionSpan:
     def _add_event(self, record: EventRecord | MessageRecord | RewardRecord) -> SessionSpan | None:
         """Show an event; return the span that it has of its own."""
         with _EVENT:
-            if not self._span.is_recording():
-                return None if isinstance(record, MessageRecord) else self._evaluations.late(record, self.context)
-            for event in self._of.events(record, record.time_ns):
-                add_event(self._span, event.name, event.attributes or {}, event.time_ns)
-            self._evaluations.also_log(record, self.context)
+            if self._span.is_recording():
+                for event in self._of.events(record, record.time_ns):
+                    add_event(self._span, event.name, event.attributes or {}, event.time_ns)
+                self._also_log(record)
+            elif self._evaluations is not None and not isinstance(record, MessageRecord):
+                return self._evaluations.late(record, self.context)
         return None
 
     def end(self, processed: Processed[Record], last: None) -> None:
@@ -118,13 +120,41 @@ class SessionSpan:
         for event in end.events:
             add_event(self._span, event.name, event.attributes or {}, event.time_ns)
         if isinstance(record, EventRecord):
-            self._evaluations.also_log(record, self.context)
+            self._also_log(record)
         if end.failure is not None:
             self._span.set_status(Status(StatusCode.ERROR, end.failure))
 
+    def _also_log(self, record: EventRecord | MessageRecord | RewardRecord) -> None:
+        if self._evaluations is not None:
+            self._evaluations.also_log(record, self.context)
+
+
+NO_SPAN: Final = SessionSpan(INVALID_SPAN, ScopeSpan(ScopeSpanOptions(), None), None)
+"""Replaces a span that does not exist or could not be started; records are made anyway."""
+
+
+class SpanRef(msgspec.Struct, frozen=True, kw_only=True):
+    """The place and span of a session, timestep or call, for rewards after its end."""
+
+    trace_id: str | None = None
+    """32 hex digits; None where it had no span."""
+    span_id: str | None = None
+    sampled: bool = True
+    place: Place = Place()
+    """The session and timestep it belongs to, as far as known."""
+    response_id: str | None = None
+    """The provider's id of a call's response; None if unknown, or if it is not a call."""
+    request_id: str | None = None
+    """The provider's id of a call's last request; None as above."""
+
+
+def span_ref(span: SessionSpan, place: Place) -> SpanRef:
+    """Return where the span of a scope is."""
+    return SpanRef(trace_id=span.trace_id, span_id=span.span_id, sampled=span.sampled is not False, place=place)
+
 
 class SessionSpans:
-    """Starts the spans of sessions, timesteps and operations; implements `callspan.agent.runtime.SpanStarter`."""
+    """Starts the spans of sessions, timesteps and operations."""
 
     def __init__(
         self,
@@ -141,21 +171,21 @@ class SessionSpans:
         self,
         processed: Processed[Record],
         *,
-        parent: Context | None,
-        link: ScopeSpanHandle | None = None,
+        parent: Context,
+        link: SessionSpan | None = None,
         root: bool = False,
         workflow: str | None = None,
     ) -> SessionSpan:
         """Start the span of a session, timestep or tool event from its first record.
 
-        `parent` None means the current context. `root` starts a new trace. Linked to `link`, in another trace.
+        `root` starts a new trace. Linked to `link`, in another trace.
         `workflow` is the processed name of a step's session.
         """
-        record, context = processed.record, get_current() if parent is None else parent
+        record, context = processed.record, parent
         # An explicit invalid parent: without one the tracer would use the current span as the parent.
         if root:
             context = set_span_in_context(INVALID_SPAN, context)
-        linked = link.context if isinstance(link, SessionSpan) and link.is_elsewhere(context) else None
+        linked = link.context if link is not None and link.is_elsewhere(context) else None
         options = self._options
         span = self._tracer.start_span(
             semconv.span_name(record),
