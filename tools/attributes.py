@@ -53,6 +53,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         "session.OPERATION_CONTENT",
         "scope_messages.OPERATION_MESSAGES",
     ),
+    "OpenInference of agents' spans (opt-in)": ("openinference.SCOPE_VALUES",),
     "Events (`callspan.{type}`)": (
         "events.EVENT",
         "events.EVENT_CONTENT",

@@ -307,3 +307,29 @@ def test_tools_agents_and_guardrails_take_what_other_events_take(seen: Seen) -> 
     with session("s"), invoke_agent("a", system="desk"), tool("inner"):
         pass
     assert seen.of(EventRecord)[-2].system == "a"
+
+
+def test_openinference_has_the_input_and_output_of_every_span_of_an_agent(seen: Seen) -> None:
+    """Phoenix shows nothing of a span without these."""
+    seen.install(ScopeSpanOptions(openinference=True))
+    with session("s") as own, own.timestep("turn") as step:
+        step.observation("a wall")
+        with step.invoke_agent("guide", input="where?") as agent:
+            agent.output = "north"
+        with step.tool("look", arguments={"n": 1}) as look:
+            look.result = 2
+        with step.guardrail("safe", input="where?") as check:
+            check.triggered = False
+        with step.environment_step("a wall") as world:
+            world.set_result("a door")
+        step.action("north")
+    shown = {span.name: dict(span.attributes or {}) for span in seen.spans}
+    assert len(shown) == 6
+    for name, attributes in shown.items():
+        for side in ("input", "output"):
+            known = attributes.get(f"gen_ai.{side}.messages") or attributes[f"gen_ai.tool.call.{_OF_TOOL[side]}"]
+            assert attributes[f"{side}.value"] == known, name
+            assert attributes[f"{side}.mime_type"] == "application/json"
+
+
+_OF_TOOL = {"input": "arguments", "output": "result"}

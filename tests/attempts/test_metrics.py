@@ -119,7 +119,7 @@ def test_streams_have_the_time_of_their_chunks(mode: Mode, api: str, run: Run, m
     run(caller.call)
     points = measured.read()
     (first,) = points["gen_ai.client.operation.time_to_first_chunk"]
-    (between,) = points["gen_ai.client.operation.time_per_output_chunk"]
+    (between,) = points["callspan.client.time_per_output_chunk"]
     assert tuple(between.explicit_bounds) == DURATION_BUCKETS
     (token,) = points["callspan.client.time_to_first_token"]
     assert (first.count, token.count, between.count) == (1, 1, 1)
@@ -270,9 +270,10 @@ def test_the_times_of_a_stream_are_in_seconds_and_that_of_its_chunks_is_the_mean
         timing=Timing(start_ns=1, duration_ns=6_000_000_000, **times),
     )  # fmt: skip
     CallMetrics(meters.provider, "1").observed(processed(streamed))
-    names = ("operation.time_to_first_chunk", "operation.time_per_output_chunk", "operation.duration")
-    assert [point.sum for name in names for point in meters.read()[f"gen_ai.client.{name}"]] == [1, 1, 6]
-    assert [point.sum for point in meters.read()["callspan.client.time_to_first_token"]] == [2]
+    names = ("operation.time_to_first_chunk", "operation.duration")
+    assert [point.sum for name in names for point in meters.read()[f"gen_ai.client.{name}"]] == [1, 6]
+    names = ("time_per_output_chunk", "time_to_first_token")
+    assert [point.sum for name in names for point in meters.read()[f"callspan.client.{name}"]] == [1, 2]
 
 
 def test_a_second_instrument_continues_the_first_ones_counts(meters: Meters) -> None:

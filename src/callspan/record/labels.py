@@ -13,7 +13,7 @@ import msgspec
 
 EXTRA: Final = "extra"
 """The key under which `callspan.metadata(...)` collects names of the application's own."""
-USER_IN_METADATA: Final = frozenset({"messages", "text_completions"})
+_USER_IN_METADATA: Final = frozenset({"messages", "text_completions"})
 """APIs whose requests state the user as `user_id` of their metadata."""
 
 
@@ -58,9 +58,12 @@ def label_of(metadata: Mapping[str, object], key: str) -> str | None:
 def user_of(metadata: Mapping[str, object], api: str, params: Mapping[str, object]) -> str | None:
     """Return the user of a call: `user_id` of the metadata, else the user, or the safety identifier, in the request."""
     known = label_of(metadata, "user_id") if metadata else None
-    if known is not None or not params:
-        return known
-    sent = params.get("metadata") if api in USER_IN_METADATA else None
+    return known if known is not None or not params else requested_user(api, params)
+
+
+def requested_user(api: str, params: Mapping[str, object]) -> str | None:
+    """Return the user that a request states: `user`, else the safety identifier, of Messages `metadata.user_id`."""
+    sent = params.get("metadata") if api in _USER_IN_METADATA else None
     if isinstance(sent, Mapping):
         return label(sent.get("user_id")) or None
     return label(params.get("user")) or label(params.get("safety_identifier")) or None

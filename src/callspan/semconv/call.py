@@ -306,8 +306,7 @@ class Projection:
     def end(self, record: CallRecord, conversation: Conversation | None) -> Attributes:
         """Return all other attributes. Without a conversation: no content.
 
-        All content together stays within the span's byte limit: each vocabulary may use an equal share, plus what
-        earlier ones left.
+        All content together stays within the span's byte limit: what comes first gets its room first.
         """
         answer, most = record.response, self._plenty_bytes
         sent, received = len(memoryview(record.request.body)), 0 if answer is None else len(memoryview(answer.body))
@@ -321,17 +320,8 @@ class Projection:
         # First, because attributes set at the end may replace these.
         for table in self._later:
             table.put(attributes, record, NOTHING_SHOWN)
-        waiting = len(self._ends)
         for table in self._ends:
-            if plenty:
-                table.put(attributes, record, shown)
-            else:
-                share = shown.budget = budget.share(waiting)
-                given = share.left
-                table.put(attributes, record, shown)
-                budget.settle(share, given)
-                waiting -= 1
-        shown.budget = budget
+            table.put(attributes, record, shown)
         END.put(attributes, record, shown)
         if record.api == "responses" and record.is_merged:
             attributes[CALL_ID] = record.call_id  # at the start it was another

@@ -1,7 +1,7 @@
 """Content of attributes: byte limits, the messages kept where not all fit, and messages in the JSON of the conventions.
 
-State of the conventions: semantic-conventions-genai of August 2026 (schemas of input messages, output
-messages, system instructions and tool definitions).
+By semantic-conventions-genai 0.1.0: its schemas of input messages, output messages, system instructions and tool
+definitions.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
-from operator import itemgetter
 from typing import Final, TypeAlias
 
 import msgspec
@@ -36,6 +35,8 @@ from callspan.record.messages import (
 AttributeValue: TypeAlias = str | bool | int | float | tuple[str, ...]
 """Types of attribute values, those OpenTelemetry's SDK stores unchanged."""
 Attributes: TypeAlias = dict[str, AttributeValue]
+ReadBody: TypeAlias = Callable[[CallRecord, int, Conversation], tuple[bytes, int] | None]
+"""Returns part of a body as JSON within so many bytes, and the bytes cut off; None: there is none."""
 _LEAST_CUT: Final = 32
 """Minimum bytes of a truncated text: fewer cannot hold the note of its original size."""
 _NO_INFORMATION: Final = (b"{}", b"0")
@@ -61,7 +62,7 @@ class ByteBudget(msgspec.Struct, eq=False):
 
     `attribute` is the limit of each attribute, `left` the rest for all together, `cut` what was left out so far (in
     bytes, or characters if only they are known cheaply). `plenty` means that everything surely fits: then nothing is
-    measured or counted. Not thread-safe.
+    measured or counted. What is set first gets its room first. Not thread-safe.
     """
 
     attribute: int
@@ -73,30 +74,6 @@ class ByteBudget(msgspec.Struct, eq=False):
     def room(self) -> int:
         """Return the number of bytes the next attribute may use; 0 or less: none."""
         return min(self.left, self.attribute)
-
-    def share(self, parts: int) -> ByteBudget:
-        """Return a separate budget with one of `parts` equal parts of the rest."""
-        return ByteBudget(self.attribute, self.left // parts)
-
-    def settle(self, share: ByteBudget, given: int) -> None:
-        """Return the unused bytes of a share that got `given` bytes to this budget, and count what it cut."""
-        self.left -= given - share.left
-        self.cut += share.cut
-
-
-def spread(budget: ByteBudget, parts: Sequence[tuple[int, Callable[[ByteBudget], None]]]) -> None:
-    """Set each part within the budget; if not all fit, the largest are truncated.
-
-    A part is its approximate size in bytes and the function that sets it. Smaller ones come first, each with an
-        equal share of the rest, and leave their unused bytes to the larger ones.
-    """
-    waiting = len(parts)
-    for _, put in sorted(parts, key=itemgetter(0)):
-        share = budget.share(waiting)
-        given = share.left
-        put(share)
-        budget.settle(share, given)
-        waiting -= 1
 
 
 def put_text(attributes: Attributes, name: str, text: str, budget: ByteBudget) -> None:
@@ -136,6 +113,17 @@ def put_encoded(attributes: Attributes, name: str, data: bytes, budget: ByteBudg
     if not budget.plenty:
         budget.left -= len(data)
         budget.cut += cut
+
+
+def put_body(
+    attributes: Attributes, name: str, read: ReadBody, record: CallRecord, shown: Shown, parts: int = 1
+) -> bool:
+    """Set `name` to what is read of a body, in one of `parts` equal parts of the room; return whether it is set."""
+    room = shown.budget.room // parts
+    found = read(record, room, shown.conversation) if room > 1 else None
+    if found is not None:
+        put_encoded(attributes, name, found[0], shown.budget, found[1])
+    return found is not None
 
 
 class Chosen(msgspec.Struct, frozen=True):

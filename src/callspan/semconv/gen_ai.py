@@ -1,25 +1,22 @@
 """The `gen_ai.*` attributes of calls, sessions, operations and rewards, and related ones of conventions and providers.
 
-State of the conventions: semantic-conventions-genai of autumn 2026, which has no release yet. The names are constants
-defined here, because those of the Python package are frozen at an older state.
+By semantic-conventions-genai 0.1.0. The names are constants defined here, because those of the Python package are
+frozen at an older state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
 from typing import Final
 
 import msgspec
 
-from callspan.record.bounded import weight
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, RewardRecord
 from callspan.record.messages import Text
 from callspan.semconv.body_messages import answer_bytes, request_bytes
 from callspan.semconv.content_attributes import (
     Attributes,
-    ByteBudget,
     Shown,
     answer_messages,
     chosen,
@@ -38,7 +35,6 @@ from callspan.semconv.table import (
     MAX_TOKENS,
     STRING,
     STRINGS,
-    Body,
     Constant,
     Each,
     From,
@@ -77,6 +73,7 @@ TOOL_DEFINITIONS: Final = "gen_ai.tool.definitions"
 PROMPT_NAME: Final = "gen_ai.prompt.name"
 PROMPT_VERSION: Final = "gen_ai.prompt.version"
 WORKFLOW_NAME: Final = "gen_ai.workflow.name"
+AGENT_NAME: Final = "gen_ai.agent.name"
 EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
 COMPACTED: Final = "gen_ai.conversation.compacted"
 SERVER_ADDRESS: Final = "server.address"
@@ -145,27 +142,31 @@ def _version(metadata: Mapping[str, object]) -> str | None:
     return None if version is None else str(version)
 
 
-def _put_output(attributes: Attributes, name: str, record: CallRecord, shown: Shown, budget: ByteBudget) -> None:
+def _put_output(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
     if shown.conversation.output:
         about = None if record.response is None else record.response.body_bytes
-        put_json(attributes, name, answer_messages(record.outcome, shown.conversation.output), budget, about)
+        found = answer_messages(record.outcome, shown.conversation.output)
+        put_json(attributes, OUTPUT_MESSAGES, found, shown.budget, about)
 
 
-def _put_input(attributes: Attributes, name: str, record: CallRecord, shown: Shown, budget: ByteBudget) -> None:
-    if budget.plenty and shown.conversation.input:
-        put_json(attributes, name, messages_json(shown.conversation.input), budget)
-    elif shown.conversation.input:
-        picked = chosen(shown.conversation.input, record, budget)
-        put_json(attributes, name, input_messages(picked, record), budget, picked.about)
+def _put_input(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
+    messages, budget = shown.conversation.input, shown.budget
+    if budget.plenty and messages:
+        put_json(attributes, INPUT_MESSAGES, messages_json(messages), budget)
+    elif messages:
+        picked = chosen(messages, record, budget)
+        put_json(attributes, INPUT_MESSAGES, input_messages(picked, record), budget, picked.about)
 
 
-def _put_system(attributes: Attributes, name: str, record: CallRecord, shown: Shown, budget: ByteBudget) -> None:
-    put_json(attributes, name, parts_json(shown.conversation.system), budget, request_bytes(record))
+def _put_system(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
+    if shown.conversation.system:
+        found = parts_json(shown.conversation.system)
+        put_json(attributes, SYSTEM_INSTRUCTIONS, found, shown.budget, request_bytes(record))
 
 
-def _put_tools(attributes: Attributes, name: str, record: CallRecord, shown: Shown, budget: ByteBudget) -> None:
+def _put_tools(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
     if shown.tools:  # those that are no objects are not shown
-        put_json(attributes, name, shown.tools, budget, request_bytes(record))
+        put_json(attributes, TOOL_DEFINITIONS, shown.tools, shown.budget, request_bytes(record))
 
 
 def _put_query(attributes: Attributes, _: CallRecord, shown: Shown) -> None:
@@ -181,26 +182,8 @@ def _put_documents(attributes: Attributes, record: CallRecord, shown: Shown) -> 
         put_json(attributes, "gen_ai.retrieval.documents", found, shown.budget, answer_bytes(record))
 
 
-def _system_weight(record: CallRecord, shown: Shown) -> int:
-    return weight(parts_json(shown.conversation.system), request_bytes(record))
-
-
-def _tools_weight(record: CallRecord, shown: Shown) -> int:
-    return weight(shown.tools, request_bytes(record))
-
-
-def _input_weight(record: CallRecord, shown: Shown) -> int:
-    others = _system_weight(record, shown) + _tools_weight(record, shown)
-    return max(0, request_bytes(record) - others)
-
-
 _OF_METADATA: Final = Each("metadata", _prompt_of_metadata)
 _OF_REQUEST: Final = Each("", _prompt)
-_OUTPUT: Final = Body(_put_output, answers=2, weigh=lambda record, _: answer_bytes(record))
-_INPUT: Final = Body(_put_input, requests=2, weigh=_input_weight)
-"""Instructions and tools come from the same body: this size estimate includes them."""
-_SYSTEM: Final = Body(_put_system, weigh=_system_weight, when=attrgetter("conversation.system"))
-_TOOLS: Final = Body(_put_tools, weigh=_tools_weight, when=attrgetter("conversation.tools"))
 
 START: Final = Table(
     Row(
@@ -298,6 +281,14 @@ END: Final = Table(
         "The older name of cache_write: Jaeger, Phoenix, SigNoz and Langfuse read only this one.",
     ),
     Row("gen_ai.usage.reasoning.output_tokens", INT, "usage.reasoning_tokens", "Output tokens of reasoning."),
+    *(
+        Row(
+            f"gen_ai.usage.{kind}.{side}_tokens", INT, f"usage.{side}_{kind}_tokens",
+            f"{side.title()} tokens of {what}.",
+        )
+        for side in ("input", "output")
+        for kind, what in (("text", "text"), ("image", "images"), ("audio", "sound"))
+    ),
     Row("http.request.resend_count", INT, "retries", "How often the request was sent again.", if_true=True),
     Row(
         ERROR_TYPE, STRING, _error_type, "The provider's type or code of the error, else the exception's class.",
@@ -335,19 +326,20 @@ END: Final = Table(
         apis=_SEARCH, content=True,
     ),
     Row(
-        OUTPUT_MESSAGES, JSON, _OUTPUT, "The choices as messages of `{role, parts, finish_reason}`.",
+        OUTPUT_MESSAGES, JSON, Put(_put_output), "The choices as messages of `{role, parts, finish_reason}`.",
         not_apis=_SEARCH, content=True,
     ),
     Row(
-        INPUT_MESSAGES, JSON, _INPUT, "The messages that were sent, as `{role, parts}`.", not_apis=_SEARCH, content=True
-    ),
-    Row(
-        SYSTEM_INSTRUCTIONS, JSON, _SYSTEM, "Instructions that are no message, as parts.", not_apis=_SEARCH,
+        INPUT_MESSAGES, JSON, Put(_put_input), "The messages that were sent, as `{role, parts}`.", not_apis=_SEARCH,
         content=True,
     ),
     Row(
-        TOOL_DEFINITIONS, JSON, _TOOLS, "Type, name, description and parameters of each tool.", not_apis=_SEARCH,
+        SYSTEM_INSTRUCTIONS, JSON, Put(_put_system), "Instructions that are no message, as parts.", not_apis=_SEARCH,
         content=True,
+    ),
+    Row(
+        TOOL_DEFINITIONS, JSON, Put(_put_tools), "Type, name, description and parameters of each tool.",
+        not_apis=_SEARCH, content=True,
     ),
 )  # fmt: skip
 
@@ -377,7 +369,8 @@ _OF_ARGUMENTS_AND_RESULT: Final = Put(_put_arguments_and_result)
 
 SESSION_START: Final = Table(
     _operation("invoke_workflow"),
-    text_row(WORKFLOW_NAME, "name", "Name of the session."),
+    text_row(AGENT_NAME, "name", "Name of the session."),
+    text_row(WORKFLOW_NAME, "name", "The same, by its older name, which OpenTelemetry's own instrumentations set."),
 )
 TIMESTEP_START: Final = Table(
     Row(WORKFLOW_NAME, STRING, SetByCode("its session"), "Name of its session, also where that has no span yet."),
@@ -394,7 +387,7 @@ TOOL_START: Final = Table(
     text_row("gen_ai.tool.name", "name", "Name of the tool."),
     Row("gen_ai.tool.type", STRING, _tool_type, "`function`, or `extension` if a server runs it."),
     text_row("gen_ai.tool.call.id", "tool_call_id", "The tool call of the model that it answers."),
-    text_row("gen_ai.agent.name", "system", "The agent that runs it."),
+    text_row(AGENT_NAME, "system", "The agent that runs it."),
 )
 _OF_LOOPS: Final = (
     Row(PROVIDER_NAME, STRING, in_metadata("provider"), "The provider whose SDK runs it."),
@@ -418,10 +411,10 @@ TOOL_CONTENT: Final = Table(
 )
 INVOKED_AGENT_START: Final = Table(
     _operation("invoke_agent"),
-    text_row("gen_ai.agent.name", "name", "Name of the agent."),
+    text_row(AGENT_NAME, "name", "Name of the agent."),
     Row("gen_ai.agent.description", STRING, in_metadata("description"), "What it is for.", if_empty=True),
 )
-GUARDRAIL_START: Final = Table(text_row("gen_ai.agent.name", "system", "The agent it guards."))
+GUARDRAIL_START: Final = Table(text_row(AGENT_NAME, "system", "The agent it guards."))
 HANDOFF_START: Final = Table(
     text_row("gen_ai.tool.call.id", "tool_call_id", "The tool call of the model that requested it."),
 )

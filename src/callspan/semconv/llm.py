@@ -9,7 +9,7 @@ from typing import Final
 from callspan.record.bounded import fitted_texts
 from callspan.record.call import CallRecord, Timing
 from callspan.record.events import METADATA_FIELDS, EventRecord, SessionRecord, TimestepRecord
-from callspan.record.labels import USER_IN_METADATA
+from callspan.record.labels import requested_user
 from callspan.record.messages import Conversation, Message, Part, Text, ToolResult, normalised
 from callspan.record.usage import Usage
 from callspan.semconv.body_messages import APART, choices_json, messages_json
@@ -19,7 +19,7 @@ from callspan.semconv.content_attributes import (
     Shown,
     chosen,
     omission,
-    put_encoded,
+    put_body,
     put_json,
     put_text,
 )
@@ -32,7 +32,6 @@ from callspan.semconv.table import (
     JSON,
     MAX_TOKENS,
     STRING,
-    Body,
     Each,
     From,
     Put,
@@ -41,7 +40,6 @@ from callspan.semconv.table import (
     as_float,
     as_int,
     as_scalar,
-    as_text,
     sent,
 )
 
@@ -49,6 +47,10 @@ _META: Final = "llm.meta."
 _STOP_SEQUENCES: Final = "llm.chat.stop_sequences"
 _OPTIONS: Final = "llm.options"
 _META_EXTRA: Final = "llm.meta.extra"
+_COMPLETIONS: Final = "llm.completions"
+_RAW_COMPLETIONS: Final = "llm.completions.raw"
+_PROMPTS: Final = "llm.prompts"
+_RAW_PROMPTS: Final = "llm.prompts.raw"
 _STOPS: Final = ("stop", "stop_sequences")
 _NS_PER_MS: Final = 1_000_000
 _BETWEEN: Final = 4
@@ -71,9 +73,7 @@ def first_finish_reason(reasons: Sequence[str | None]) -> str | None:
 
 
 def _user(record: CallRecord) -> str | None:
-    params = record.request.params
-    metadata = params.get("metadata") if record.api in USER_IN_METADATA else None
-    return as_text(metadata.get("user_id") if isinstance(metadata, dict) else params.get("user"))
+    return requested_user(record.api, record.request.params)
 
 
 def _latencies(timing: Timing) -> tuple[int, int | None] | None:
@@ -121,36 +121,31 @@ def _put_known_metadata(attributes: Attributes, record: SessionRecord | Timestep
             attributes[_META + key] = known
 
 
-def _put_completions(attributes: Attributes, name: str, _: CallRecord, shown: Shown, budget: ByteBudget) -> None:
+def _put_completions(attributes: Attributes, _: CallRecord, shown: Shown) -> None:
     text = "\n\n".join(filter(None, map(joined_text, map(attrgetter("parts"), shown.conversation.output))))
     if text:
-        put_text(attributes, name, text, budget)
+        put_text(attributes, _COMPLETIONS, text, shown.budget)
 
 
-def _put_raw_completions(
-    attributes: Attributes, name: str, record: CallRecord, shown: Shown, budget: ByteBudget
-) -> None:
-    known = getattr(shown.conversation, "raw_output", None)
-    if budget.plenty and known is not None and record.api not in APART:
-        attributes[name] = known.decode()
+def _put_raw_completions(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
+    if not shown.raw_answer:
         return
-    room = budget.room
-    raw = choices_json(record, room, shown.conversation) if room > 1 else None
-    if raw is not None:
-        put_encoded(attributes, name, raw[0], budget, raw[1])
+    known, budget = getattr(shown.conversation, "raw_output", None), shown.budget
+    if budget.plenty and known is not None and record.api not in APART:
+        attributes[_RAW_COMPLETIONS] = known.decode()
+        return
+    put_body(attributes, _RAW_COMPLETIONS, choices_json, record, shown)
 
 
-def _put_raw_prompts(attributes: Attributes, name: str, record: CallRecord, shown: Shown, budget: ByteBudget) -> None:
-    room = budget.room
-    raw = messages_json(record, room, shown.conversation) if room > 1 else None
-    if raw is not None:
-        put_encoded(attributes, name, raw[0], budget, raw[1])
+def _put_raw_prompts(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
+    if shown.raw_request:
+        put_body(attributes, _RAW_PROMPTS, messages_json, record, shown)
 
 
-def _put_prompts(attributes: Attributes, name: str, record: CallRecord, shown: Shown, budget: ByteBudget) -> None:
-    text = _prompt_text(record, shown.conversation, budget)
+def _put_prompts(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
+    text = _prompt_text(record, shown.conversation, shown.budget) if shown.raw_request else None
     if text:
-        put_text(attributes, name, text, budget)
+        put_text(attributes, _PROMPTS, text, shown.budget)
 
 
 def _prompt_text(record: CallRecord, conversation: Conversation, budget: ByteBudget) -> str:
@@ -178,13 +173,8 @@ def _add_texts(texts: list[tuple[str, str]], messages: Sequence[Message]) -> Non
             texts.append((message.name or message.role, text))
 
 
-_IS_REQUEST_SHOWN: Final = attrgetter("raw_request")
 _LATENCIES: Final = Each("timing", _latencies)
 _METADATA: Final = Put(_put_metadata)
-_COMPLETIONS: Final = Body(_put_completions, answers=1)
-_RAW_COMPLETIONS: Final = Body(_put_raw_completions, answers=1, when=attrgetter("raw_answer"))
-_RAW_PROMPTS: Final = Body(_put_raw_prompts, requests=1, when=_IS_REQUEST_SHOWN)
-_PROMPTS: Final = Body(_put_prompts, requests=1, when=_IS_REQUEST_SHOWN)
 
 START: Final = Table(
     Row("llm.vendor", STRING, "provider", "The provider."),
@@ -213,7 +203,8 @@ END: Final = Table(
         "Maximum output tokens, under any of its names.",
     ),
     Row(
-        "llm.user", STRING, _user, "The end user, as sent: `user`, of Messages `metadata.user_id`.",
+        "llm.user", STRING, _user,
+        "The end user, as sent: `user`, else `safety_identifier`; of Messages `metadata.user_id`.",
         when="request.params",
     ),
     Row(
@@ -235,18 +226,21 @@ END: Final = Table(
     Row(_META_EXTRA, JSON, _METADATA, "Other fields of `callspan.metadata(...)`.", when="metadata"),
     *rate_limit_rows("requests", "rate_limits.requests"),
     *rate_limit_rows("tokens", "rate_limits.tokens"),
-    Row("llm.completions", STRING, _COMPLETIONS, "The texts of all choices, a blank line between them.", content=True),
     Row(
-        "llm.completions.raw", JSON, _RAW_COMPLETIONS,
+        _COMPLETIONS, STRING, Put(_put_completions), "The texts of all choices, a blank line between them.",
+        content=True,
+    ),
+    Row(
+        _RAW_COMPLETIONS, JSON, Put(_put_raw_completions),
         "One `{index, message, finish_reason}` for each choice. Chat and completions: as they came; Responses: the"
         " output items are the content of the message; Messages: the message is the whole answer.", content=True,
     ),
     Row(
-        "llm.prompts.raw", JSON, _RAW_PROMPTS,
+        _RAW_PROMPTS, JSON, Put(_put_raw_prompts),
         "The messages as they were sent; instructions given apart stand before them, as one with the role `system`.",
         content=True,
     ),
-    Row("llm.prompts", STRING, _PROMPTS, "The texts of the messages, each after its role.", content=True),
+    Row(_PROMPTS, STRING, Put(_put_prompts), "The texts of the messages, each after its role.", content=True),
 )  # fmt: skip
 
 SCOPE_START: Final = Table(

@@ -114,8 +114,8 @@ TIME_TO_FIRST_TOKEN: Final = Instrument(
     "From the start of a call to the first content of its stream.", _ANSWER, DURATION_BUCKETS,
 )  # fmt: skip
 TIME_PER_CHUNK: Final = Instrument(
-    "gen_ai.client.operation.time_per_output_chunk", "histogram", "s",
-    "Time between the chunks of a stream; the mean of each stream.", _ANSWER, DURATION_BUCKETS,
+    "callspan.client.time_per_output_chunk", "histogram", "s",
+    "Mean time between the chunks of a stream, once for each stream.", _ANSWER, DURATION_BUCKETS,
 )  # fmt: skip
 COST: Final = Instrument(
     "callspan.client.cost", "histogram", "{USD}", "Cost of a call, where it is known.",

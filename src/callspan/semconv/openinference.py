@@ -19,12 +19,12 @@ from callspan.semconv.content_attributes import (
     ByteBudget,
     Shown,
     chosen,
-    put_encoded,
+    put_body,
     put_json,
     put_text,
 )
 from callspan.semconv.llm import first_finish_reason, joined_text
-from callspan.semconv.table import INT, JSON, STRING, Constant, From, Put, Row, Table
+from callspan.semconv.table import INT, JSON, STRING, Constant, From, Put, Row, SetByCode, Table
 
 SPAN_KIND: Final = "openinference.span.kind"
 _INPUT_VALUE: Final = "input.value"
@@ -82,14 +82,9 @@ def _is_embedding(record: CallRecord) -> bool:
 
 def _put_values(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
     """Set input and output values, each with at most half the room, so that some is left for flat messages."""
-    conversation, budget = shown.conversation, shown.budget
-    choices = choices_json(record, budget.room // 2, conversation) if budget.room > 1 else None
-    if choices is not None:
-        put_encoded(attributes, _OUTPUT_VALUE, choices[0], budget, choices[1])
+    if put_body(attributes, _OUTPUT_VALUE, choices_json, record, shown, 2):
         attributes[_OUTPUT_MIME_TYPE] = _JSON_TYPE
-    messages = messages_json(record, budget.room // 2, conversation) if budget.room > 1 else None
-    if messages is not None:
-        put_encoded(attributes, _INPUT_VALUE, messages[0], budget, messages[1])
+    if put_body(attributes, _INPUT_VALUE, messages_json, record, shown, 2):
         attributes[_INPUT_MIME_TYPE] = _JSON_TYPE
 
 
@@ -232,6 +227,28 @@ END: Final = Table(
     Row(f"{_INPUT_MESSAGES}.*", STRING, _MESSAGES, "The messages, flat: the first and the newest.", content=True),
     Row(f"{_TOOLS}.*", JSON, _MESSAGES, "The definition of each tool.", content=True),
 )  # fmt: skip
+
+SCOPE_VALUES: Final = Table(
+    Row(_INPUT_VALUE, JSON, SetByCode("computed"), "Of OpenInference: its input messages, or a tool's arguments."),
+    Row(_INPUT_MIME_TYPE, STRING, SetByCode("computed"), "Always `application/json`."),
+    Row(_OUTPUT_VALUE, JSON, SetByCode("computed"), "Of OpenInference: its output messages, or a tool's result."),
+    Row(_OUTPUT_MIME_TYPE, STRING, SetByCode("computed"), "Always `application/json`."),
+)
+"""Of sessions, timesteps and operations."""
+_SCOPE_VALUES: Final = (
+    (_INPUT_VALUE, _INPUT_MIME_TYPE, ("gen_ai.input.messages", "gen_ai.tool.call.arguments")),
+    (_OUTPUT_VALUE, _OUTPUT_MIME_TYPE, ("gen_ai.output.messages", "gen_ai.tool.call.result")),
+)
+
+
+def put_scope_values(attributes: Attributes, budget: ByteBudget) -> None:
+    """Set the input and output that a session, timestep or operation has by the conventions, as far as they fit."""
+    for value, mime_type, names in _SCOPE_VALUES:
+        found = next((attributes[name] for name in names if name in attributes), None)
+        if isinstance(found, str) and len(found) <= budget.left:
+            attributes[value], attributes[mime_type] = found, _JSON_TYPE
+            budget.left -= len(found)
+
 
 SESSION_START: Final = _kind("CHAIN")
 TIMESTEP_START: Final = _kind("CHAIN")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.record.bounded import fitted, text_attribute, weight
+from callspan.record.bounded import fitted, text_attribute
 from callspan.record.call import CallRecord
 from callspan.record.events import AGENT_START, SCOPE_TYPES, EventRecord, MessageRecord, Record
 from callspan.record.messages import INSTRUCTION_ROLES, Conversation, Message
@@ -22,7 +21,6 @@ from callspan.semconv.content_attributes import (
     messages_json,
     parts_json,
     put_json,
-    spread,
 )
 from callspan.semconv.gen_ai import INPUT_MESSAGES, OUTPUT_MESSAGES
 from callspan.semconv.table import JSON, Put, Row, Table
@@ -144,13 +142,9 @@ class ScopeMessages:
     def attributes(self, budget: ByteBudget) -> Attributes:
         """Return the attributes of the input and output messages, within the budget."""
         attributes: Attributes = {}
-        both = ((OUTPUT_MESSAGES, self._outputs()), (INPUT_MESSAGES, self._inputs()))
-        parts = [
-            (about, partial(put_json, attributes, name, messages, about=about))
-            for name, messages in both
-            if messages and (about := weight(messages, self.room))
-        ]
-        spread(budget, parts)
+        for name, messages in ((OUTPUT_MESSAGES, self._outputs()), (INPUT_MESSAGES, self._inputs())):
+            if messages:
+                put_json(attributes, name, messages, budget)
         return attributes
 
     def _inputs(self) -> list[_Json]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -17,15 +16,15 @@ from callspan.settings import Settings
 
 _WITH_ERROR: Final = (SessionRecord, TimestepRecord, EventRecord)
 _CONTENT: Final = fail_open("show content of a session on a span")
-_Content: TypeAlias = Callable[[Record, ByteBudget], Attributes]
 _KIB: Final = 1024
 
 
 class ScopeSpanOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Options of these spans: content or not, `llm.meta.*`, byte limits."""
+    """Options of these spans: content or not, `llm.meta.*`, values for OpenInference, byte limits."""
 
     content: bool = True
     llm: bool = True
+    openinference: bool = False
     attribute_bytes: int = 32 * _KIB
     span_bytes: int = 128 * _KIB
 
@@ -35,22 +34,14 @@ class ScopeSpanOptions(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             content=settings.content == "full" and settings.content_on_spans,
             llm="llm" in settings.vocabularies,
+            openinference="openinference" in settings.vocabularies,
             attribute_bytes=settings.max_attribute_bytes,
             span_bytes=settings.max_span_bytes,
         )
 
-    def budget(self, *, reserved: bool = False) -> ByteBudget:
-        """Return the byte budget of a new span's content; `reserved` excludes the share of its input and output."""
-        return ByteBudget(self.attribute_bytes, self.span_bytes - (self._reserve if reserved else 0))
-
-    def rest(self, used: ByteBudget | None) -> ByteBudget:
-        """Return the budget left for input and output, after `used` by the span's other content."""
-        left = self.span_bytes if used is None else used.left + self._reserve
-        return ByteBudget(self.attribute_bytes, left)
-
-    @property
-    def _reserve(self) -> int:
-        return min(2 * self.attribute_bytes, self.span_bytes // 2)
+    def budget(self) -> ByteBudget:
+        """Return the byte budget of a span's events, or of its attributes: half of the span's bytes for each."""
+        return ByteBudget(self.attribute_bytes, self.span_bytes // 2)
 
 
 class ScopeEnd(NamedTuple):
@@ -65,12 +56,12 @@ class ScopeEnd(NamedTuple):
 class ScopeSpan:
     """What one span shows: the events of its records while it is open, and all else at its end."""
 
-    __slots__ = ("_budget", "_options", "messages")
+    __slots__ = ("_for_events", "_options", "messages")
 
     def __init__(self, options: ScopeSpanOptions, first: Record | None) -> None:
         """`first` is the record that the span began with; None: it does not record."""
         self._options = options
-        self._budget: ByteBudget | None = None
+        self._for_events: ByteBudget | None = None
         self.messages: ScopeMessages | None = None
         """Input and output, set on the span at its end; None if this span does not have them."""
         if first is not None and options.content:
@@ -79,7 +70,10 @@ class ScopeSpan:
     def events(self, record: Record, time_ns: int) -> list[SpanEvent]:
         """Return the events that a record adds: itself, and an environment's reward also as an evaluation."""
         attributes = events.event_attributes(record)
-        self._add_content(attributes, events.event_content, record)
+        if self._options.content:
+            self._for_events = budget = self._for_events or self._options.budget()
+            with _CONTENT:
+                attributes.update(events.event_content(record, budget))
         found = [SpanEvent(events.event_name(record), attributes, time_ns)]
         if isinstance(record, EventRecord) and record.reward is not None:
             found += _evaluations(record, time_ns)
@@ -88,8 +82,8 @@ class ScopeSpan:
     def end(self, record: Record, end_ns: int) -> ScopeEnd:
         """Return what the final record adds."""
         attributes = session.end_attributes(record)
-        self._add_content(attributes, session.span_content, record)
-        self._add_messages(attributes, record)
+        if self._options.content:
+            self._add_content(attributes, record)
         found: list[SpanEvent] = []
         failure = None
         if isinstance(record, EventRecord) and record.reward is not None:
@@ -101,19 +95,17 @@ class ScopeSpan:
             failure = (error.message if self._options.content else None) or error.type
         return ScopeEnd(attributes, found, failure)
 
-    def _add_content(self, attributes: Attributes, content: _Content, record: Record) -> None:
-        # Guarded separately: a failure with content must not prevent the event or the end.
-        if self._options.content:
-            with _CONTENT:
-                self._budget = self._budget or self._options.budget(reserved=self.messages is not None)
-                attributes.update(content(record, self._budget))
-
-    def _add_messages(self, attributes: Attributes, record: Record) -> None:
-        messages, self.messages = self.messages, None
+    def _add_content(self, attributes: Attributes, record: Record) -> None:
+        messages, self.messages, budget = self.messages, None, self._options.budget()
+        # Guarded separately: a failure with content must not prevent the end.
+        with _CONTENT:
+            attributes.update(session.span_content(record, budget))
         if messages is not None:
             with _CONTENT:
                 messages.close(record)
-                attributes.update(messages.attributes(self._options.rest(self._budget)))
+                attributes.update(messages.attributes(budget))
+        if self._options.openinference:
+            openinference.put_scope_values(attributes, budget)
 
 
 class Evaluation(NamedTuple):

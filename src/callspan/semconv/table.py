@@ -9,14 +9,11 @@ does: attributes are set for every call, and interpreting the rows takes twice a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from itertools import groupby
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
-from callspan.record.call import CallRecord
 from callspan.record.codec import encodable
-from callspan.semconv.body_messages import answer_bytes, request_bytes
-from callspan.semconv.content_attributes import NOTHING_SHOWN, Attributes, ByteBudget, Shown, spread
+from callspan.semconv.content_attributes import NOTHING_SHOWN, Attributes, Shown
 
 STRING: Final = "string"
 STRINGS: Final = "string[]"
@@ -81,26 +78,13 @@ class Put(NamedTuple):
     put: Callable[[Attributes, Any, Shown], None]
 
 
-class Body(NamedTuple):
-    """Source: content from a body, which gets a fair share of the budget if not everything fits."""
-
-    put: Callable[[Attributes, str, Any, Shown, ByteBudget], None]
-    answers: int = 0
-    """Multiple of the response body's size to assume when checking whether everything fits."""
-    requests: int = 0
-    """The same for the request's body."""
-    weigh: Callable[[Any, Shown], int] | None = None
-    """Returns the approximate size in bytes, if different: if not everything fits, smaller parts come first."""
-    when: Callable[[Shown], bool] | None = None
-
-
 class SetByCode(NamedTuple):
     """Source: outside the record, see `where`. Other code sets the attribute; the row is for the documentation."""
 
     where: str
 
 
-Source: TypeAlias = str | Callable[[Any], object] | Seconds | Constant | From | Each | Sent | Put | Body | SetByCode
+Source: TypeAlias = str | Callable[[Any], object] | Seconds | Constant | From | Each | Sent | Put | SetByCode
 """The source of a value. A text is a path of fields in the record; fields of an absent object are absent.
 
 `[-1]` after a field is the last entry of its list.
@@ -190,7 +174,7 @@ def _kind(row: Row) -> object:
     """Return the key that adjacent rows with shared code have in common."""
     if isinstance(row.source, str):
         return row.source.rpartition(".")[0]
-    return type(row.source) if isinstance(row.source, Sent | Body) else row.source
+    return type(row.source) if isinstance(row.source, Sent) else row.source
 
 
 def _lines(rows: Sequence[Row], names: dict[str, object]) -> list[str]:
@@ -219,8 +203,6 @@ def _lines(rows: Sequence[Row], names: dict[str, object]) -> list[str]:
             return _under("record.request.params", [f"    {put}"])
         case Put():
             return [f"    {_named(found.put, names)}(attributes, record, shown)"]
-        case Body():
-            return _of_bodies(rows, names)
     return _set(row, f"{_named(found, names)}(record)")
 
 
@@ -254,18 +236,6 @@ def _ways(path: str) -> list[str]:
     return [f"record.{first}", *(f"owner{field}" if field[0] == "[" else f"owner.{field}" for field in others)]
 
 
-def _of_bodies(rows: Sequence[Row], names: dict[str, object]) -> list[str]:
-    bodies = [(row.name, row.source) for row in rows if isinstance(row.source, Body)]
-    put = []
-    for name, body in bodies:
-        line = f"    {_named(body.put, names)}(attributes, {name!r}, record, shown, budget)"
-        put += [line] if body.when is None else _under(f"{_named(body.when, names)}(shown)", [line])
-    sizes = [(body.answers, body.requests, body.when) for _, body in bodies if body.answers or body.requests]
-    fits = f"budget.plenty or {_named(partial(_fits, sizes), names)}(record, shown)"
-    otherwise = f"        {_named(partial(_put_shares, bodies), names)}(attributes, record, shown)"
-    return ["    budget = shown.budget", *_under(fits, put), "    else:", otherwise]
-
-
 def _named(value: object, names: dict[str, object]) -> str:
     name = f"given{len(names)}"
     names[name] = value
@@ -290,30 +260,6 @@ def _put_sent(
         reader = readers.get(parameter)
         if reader is not None and (read := reader[1](value)) is not None:
             attributes[reader[0]] = read
-
-
-def _fits(sizes: Sequence[tuple[int, int, Callable[[Shown], bool] | None]], record: CallRecord, shown: Shown) -> bool:
-    """Return whether all content certainly fits, judged only by the size of the bodies."""
-    left, answer, request = shown.budget.left, answer_bytes(record), request_bytes(record)
-    for answers, requests, when in sizes:
-        if when is None or when(shown):
-            left -= answers * answer + requests * request
-    return left >= 0
-
-
-def _put_shares(bodies: Sequence[tuple[str, Body]], attributes: Attributes, record: CallRecord, shown: Shown) -> None:
-    wanted = [(name, body) for name, body in bodies if body.when is None or body.when(shown)]
-    spread(shown.budget, [_part(body, attributes, name, record, shown) for name, body in wanted])
-
-
-def _part(
-    body: Body, attributes: Attributes, name: str, record: CallRecord, shown: Shown
-) -> tuple[int, Callable[[ByteBudget], None]]:
-    if body.weigh is None:
-        size = body.answers * answer_bytes(record) + body.requests * request_bytes(record)
-    else:
-        size = body.weigh(record, shown)
-    return size, lambda share: body.put(attributes, name, record, shown, share)
 
 
 def text_row(name: str, path: str, about: str) -> Row:

@@ -6,7 +6,6 @@ import types
 import typing
 from typing import Any
 
-import msgspec
 import pytest
 
 from callspan.records import (
@@ -29,10 +28,8 @@ from callspan.semconv.table import (
     BOOLEAN,
     DOUBLE,
     INT,
-    JSON,
     STRING,
     STRINGS,
-    Body,
     Each,
     From,
     Row,
@@ -175,17 +172,3 @@ def test_a_row_is_for_calls_with_content_or_without(flag: bool | None, shown: tu
     rows = Table(Row("x", STRING, "call_id", "", content=flag))
     conversations = (Conversation(), None)
     assert tuple(bool(rows.of(record(), Shown(each, ByteBudget(1, 1)))) for each in conversations) == shown
-
-
-def test_what_does_not_fit_is_shared_and_the_smaller_goes_first() -> None:
-    def body(size: int) -> Body:
-        def cut(attributes: dict[str, Any], name: str, _: object, __: Shown, budget: ByteBudget) -> None:
-            attributes[name] = min(size, budget.room)
-            budget.left -= attributes[name]
-
-        return Body(cut, requests=1, weigh=lambda *_: size)
-
-    table = Table(Row("big", JSON, body(90), "", content=True), Row("small", JSON, body(20), "", content=True))
-    of = record(request=Request(body=msgspec.Raw(b"[" + b"1" * 70 + b"]")))
-    assert table.of(of, Shown(Conversation(), ByteBudget(200, 200))) == {"big": 90, "small": 20}
-    assert list(table.of(of, Shown(Conversation(), ByteBudget(100, 100))).items()) == [("small", 20), ("big", 80)]
