@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -19,6 +20,8 @@ import openai
 import pytest
 from click.testing import CliRunner, Result
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SentSpan
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import Status, StatusCode
 from tests.agent.test_spans_of_records import demo, everything, support_desk
 from tests.otel.receiver import OtlpReceiver
 from tests.spans_of_records import sent
@@ -26,9 +29,11 @@ from tests.spans_of_records import sent
 import callspan
 from callspan.cli import commands
 from callspan.otlp.receiver import Receiver, UnavailableError
+from callspan.otlp.sender import _version
 from callspan.record import events
 from callspan.service import instance_id
 from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.wiring import WIRING
 
 from .conftest import START_NS, Delivery, Records
 
@@ -536,6 +541,91 @@ def test_what_a_killed_process_left_is_sent_as_interrupted(
     }  # fmt: skip
     assert spans["invoke_workflow s"].attributes["callspan.totals.calls"] == 1
     assert "0 spans sent" in said(send(url, receiver))
+
+
+def shift(url: str, seconds: int, where: str = "") -> None:
+    """Have the store say that it wrote its rows so much earlier or later."""
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database, database:
+        for table in ("calls", "sessions", "timesteps", "events", "rewards"):
+            database.execute(f"UPDATE {table} SET stored_ns = stored_ns + ? {where}", (seconds * 10**9,))
+
+
+@ONLY_SQLITE
+def test_rows_of_a_transaction_that_lasted_up_to_a_minute_are_sent(
+    url: str, record: Callable[..., Captured], receiver: OtlpReceiver
+) -> None:
+    """It says to have written them before what was sent already."""
+    first = record(loose)
+    shift(url, 3600)
+    assert send(url, receiver).exit_code == 0
+    second = record(loose)
+    shift(url, 3600 - 50, f"WHERE stored_ns < {time.time_ns() + 10**9}")
+    assert json.loads(send(url, receiver, "--json").stdout)["sent"] == len(second.spans)
+    assert len(receiver.spans) == len(first.spans) + len(second.spans)
+
+
+LEFT: Final = """
+import sys
+import openai
+import callspan
+
+provider, store, spool = sys.argv[1:]
+handle = callspan.instrument(stores=store, spool_dir=spool)
+client = openai.OpenAI(api_key="k", base_url=provider)
+with callspan.session("s", session_id="own"), callspan.invoke_agent("a"):
+    client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+    handle.force_flush()
+    print("waits", flush=True)
+    sys.stdin.read()
+"""
+
+
+@ONLY_SQLITE
+def test_what_had_not_ended_is_sent_once_its_process_is_gone(
+    url: str, provider: ScriptedProvider, receiver: OtlpReceiver, tmp_path: Path
+) -> None:
+    """Nothing is written to the store then."""
+    command = [sys.executable, "-c", LEFT, provider.openai_url, url, str(tmp_path / "spool")]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=bare_environment(), **pipes) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "waits\n"
+            assert send(url, receiver).exit_code == 0
+            assert [span.name for span in receiver.spans] == ["chat m"]
+        finally:
+            process.kill()
+    shift(url, -120)
+    assert send(url, receiver).exit_code == 0
+    assert send(url, receiver).exit_code == 0
+    assert sorted(span.name for span in receiver.spans) == ["chat m", "invoke_agent a", "invoke_workflow s"]
+
+
+def test_a_span_that_was_interrupted_and_has_gone_on_is_another_version() -> None:
+    with capture() as seen, callspan.session("s"):
+        pass
+    (span,) = seen.spans
+    failed = ReadableSpan(span.name, span.context, end_time=span.end_time, status=Status(StatusCode.ERROR))
+    assert _version(span) != _version(failed)
+
+
+@ONLY_SQLITE
+def test_an_agent_outside_sessions_is_sent_with_what_its_calls_have_said(
+    url: str, record: Callable[..., Captured], receiver: OtlpReceiver
+) -> None:
+    """The calls were sent while it ran."""
+
+    def lone(provider: ScriptedProvider) -> None:
+        client = openai.OpenAI(api_key="k", base_url=provider.openai_url)
+        with client, callspan.invoke_agent("lone"):
+            client.chat.completions.create(model="m", messages=HI)
+            assert WIRING.flush(20)
+            assert send(url, receiver).exit_code == 0
+            shift(url, -120)
+
+    seen = record(lone)
+    assert send(url, receiver).exit_code == 0
+    assert differing(seen, receiver) == []
 
 
 @pytest.mark.parametrize("url", SENDABLE, indirect=True)
