@@ -123,7 +123,7 @@ class OpenCall:
         self.leave()
         with _CLOSE:
             if self.read is not None and not (self.call.has_body or self.call.streaming):
-                self.call.data(body_of(None, self.read))  # it was parsed in a context without this call
+                self._take(body_of(None, self.read))  # it was parsed in a context without this call
             self.call.fail(error, in_stream=False)
 
     def attach_response(self, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
@@ -179,6 +179,11 @@ class OpenCall:
         except reported(_CLOSE):
             return
 
+    def _take(self, body: object) -> None:
+        if body is None:  # no JSON, or one that the caller has still to parse
+            self.call.mark_partially_observed()
+        self.call.data(body)
+
     def _is_unfinished(self, result: object, response: Any) -> bool:  # noqa: ANN401 - httpx, httpx2 or anything else
         call = self.call
         if hasattr(response, "headers") and (call.streaming or not getattr(response, "is_closed", True)):
@@ -193,7 +198,7 @@ class OpenCall:
         awaited = not call.streaming and not call.has_body
         if awaited and (self.observer is None or getattr(response, "is_closed", True)):
             file = read_file(self.call.endpoint, result, response)
-            call.data(body_of(result, response if received is None else received) if file is None else file)
+            self._take(body_of(result, response if received is None else received) if file is None else file)
         if call.has_body or self.observer is None:
             return False
         self.observer.release()

@@ -438,7 +438,7 @@ class Call:
         """Return what the endpoint reads of the answer, and the fields that it and the ending add to the record."""
         body = self._fold()
         try:
-            nothing = NULL_BODY if self.has_body else NOT_RECOGNIZED
+            nothing = NULL_BODY if self.has_body and not self._unseen else NOT_RECOGNIZED
             info = nothing if body is None else self.endpoint.response_info(body) or NOT_RECOGNIZED
         except reported(_READ_RESPONSE):
             info = NOT_RECOGNIZED
