@@ -71,6 +71,12 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     """The provider's own total, else the sum when both parts are known."""
     cache_read_tokens: int | None = None
     """Input tokens read from the prompt cache."""
+    cache_read_text_tokens: int | None = None
+    """Those of text."""
+    cache_read_image_tokens: int | None = None
+    """Those of images."""
+    cache_read_audio_tokens: int | None = None
+    """Those of sound."""
     cache_write_tokens: int | None = None
     """Input tokens written to the prompt cache."""
     cache_write_5m_tokens: int | None = None

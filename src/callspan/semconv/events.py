@@ -5,40 +5,23 @@ The conventions' names where they have one, `callspan.*` where they have none. P
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from operator import attrgetter
+from typing import Final
 
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
 from callspan.semconv import gen_ai
 from callspan.semconv.call import CONVERSATION_ID, SESSION_ID, STEP_INDEX
-from callspan.semconv.content_attributes import Attributes, ByteBudget, Shown, put_json
-from callspan.semconv.table import BOOLEAN, DOUBLE, INT, JSON, STRINGS, From, Put, Row, Table, text_row
+from callspan.semconv.content_attributes import Attributes, ByteBudget, Shown
+from callspan.semconv.table import BOOLEAN, DOUBLE, INT, STRINGS, From, Row, Table, data_rows, json_row, text_row
 
 ENVIRONMENT: Final = "environment"
-_STATES: Final = {"after": "callspan.observation", "before": "callspan.observation.before"}
+_STATES: Final = {
+    "after": ("callspan.observation", "What the environment shows after the action."),
+    "before": ("callspan.observation.before", "What it showed before."),
+    "info": ("callspan.info", "Its `info`, as in Gymnasium."),
+}
 
-
-def _json(name: str, about: str, read: Callable[[Any], object]) -> Row:
-    """Return a row for content as JSON within the budget."""
-    return Row(
-        name, JSON, Put(lambda found, record, shown: put_json(found, name, read(record), shown.budget)), about
-    )  # fmt: skip
-
-
-def _put_event_data(attributes: Attributes, record: EventRecord, shown: Shown) -> None:
-    if record.data is not None:
-        put_json(attributes, "callspan.event.data", record.data, shown.budget)
-
-
-def _put_states(attributes: Attributes, record: EventRecord, shown: Shown) -> None:
-    if not isinstance(record.data, dict):
-        _put_event_data(attributes, record, shown)
-        return
-    for name, value in record.data.items():
-        put_json(attributes, _STATES.get(name, f"callspan.{name}"), value, shown.budget)
-
-
-_OF_STATES: Final = Put(_put_states)
 
 SESSION: Final = (
     text_row(SESSION_ID, "session_id", "The session it belongs to."),
@@ -56,12 +39,7 @@ TERMINATED: Final = (
 )
 REWARD_OF_ENVIRONMENT: Final = Row("callspan.reward", DOUBLE, "reward", "The reward of the environment.")
 
-ENVIRONMENT_CONTENT: Final = Table(
-    Row("callspan.observation", JSON, _OF_STATES, "What the environment shows after the action."),
-    Row("callspan.observation.before", JSON, _OF_STATES, "What it showed before."),
-    Row("callspan.info", JSON, _OF_STATES, "Its `info`, as in Gymnasium."),
-)
-
+ENVIRONMENT_CONTENT: Final = Table(*data_rows(_STATES))
 EVENT: Final = Table(
     text_row("callspan.event.id", "event_id", "Its id."),
     text_row("callspan.event.name", "name", "Its name."),
@@ -95,9 +73,9 @@ REWARD: Final = Table(
 EVALUATION_SPAN: Final = Table(*WITHIN)
 """The target of the reward, on the span of a reward."""
 
-MESSAGE_CONTENT: Final = Table(_json("callspan.message.content", "Its content.", lambda record: record.content))
-ACTION_CONTENT: Final = Table(_json("callspan.action", "The action.", lambda record: record.data))
-EVENT_CONTENT: Final = Table(Row("callspan.event.data", JSON, Put(_put_event_data), "Its data."))
+MESSAGE_CONTENT: Final = Table(json_row("callspan.message.content", attrgetter("content"), "Its content."))
+ACTION_CONTENT: Final = Table(json_row("callspan.action", attrgetter("data"), "The action."))
+EVENT_CONTENT: Final = Table(json_row("callspan.event.data", attrgetter("data"), "Its data."))
 _EVENT_CONTENTS: Final = {ENVIRONMENT: ENVIRONMENT_CONTENT, "action": ACTION_CONTENT}
 _TABLES: Final[Mapping[type[Record], tuple[Table, Table]]] = {
     EventRecord: (EVENT, EVENT_CONTENT),

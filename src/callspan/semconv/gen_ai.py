@@ -49,6 +49,7 @@ from callspan.semconv.table import (
     as_text,
     as_texts,
     choice_count,
+    data_rows,
     in_metadata,
     output_type,
     output_type_of_modalities,
@@ -282,11 +283,12 @@ END: Final = Table(
     ),
     Row("gen_ai.usage.reasoning.output_tokens", INT, "usage.reasoning_tokens", "Output tokens of reasoning."),
     *(
-        Row(
-            f"gen_ai.usage.{kind}.{side}_tokens", INT, f"usage.{side}_{kind}_tokens",
-            f"{side.title()} tokens of {what}.",
+        Row(f"gen_ai.usage.{kind}.{name}_tokens", INT, f"usage.{field.format(kind)}_tokens", f"{about} of {what}.")
+        for name, field, about in (
+            ("input", "input_{}", "Input tokens"),
+            ("output", "output_{}", "Output tokens"),
+            ("cache_read.input", "cache_read_{}", "Input tokens read from the cache,"),
         )
-        for side in ("input", "output")
         for kind, what in (("text", "text"), ("image", "images"), ("audio", "sound"))
     ),
     Row("http.request.resend_count", INT, "retries", "How often the request was sent again.", if_true=True),
@@ -348,12 +350,6 @@ def _operation(name: str) -> Row:
     return Row(OPERATION_NAME, STRING, Constant(name), f"`{name}`.")
 
 
-def _put_arguments_and_result(attributes: Attributes, record: EventRecord, shown: Shown) -> None:
-    if isinstance(record.data, dict):
-        for name, value in record.data.items():
-            put_json(attributes, f"gen_ai.tool.call.{name}", value, shown.budget)
-
-
 def _put_annotation(attributes: Attributes, record: RewardRecord, shown: Shown) -> None:
     if record.annotation is not None:
         put_text(attributes, "gen_ai.evaluation.explanation", record.annotation, shown.budget)
@@ -364,8 +360,6 @@ def _end_of_episode(record: EventRecord) -> str:
         return "terminated" if record.terminated else "truncated"
     return "continue"
 
-
-_OF_ARGUMENTS_AND_RESULT: Final = Put(_put_arguments_and_result)
 
 SESSION_START: Final = Table(
     _operation("invoke_workflow"),
@@ -406,8 +400,13 @@ AGENT_END: Final = Table(
     Row("callspan.outcome", STRING, in_metadata("outcome"), "How a tool loop ended."),
 )
 TOOL_CONTENT: Final = Table(
-    Row("gen_ai.tool.call.arguments", JSON, _OF_ARGUMENTS_AND_RESULT, "The arguments."),
-    Row("gen_ai.tool.call.result", JSON, _OF_ARGUMENTS_AND_RESULT, "The result."),
+    *data_rows(
+        {
+            "arguments": ("gen_ai.tool.call.arguments", "The arguments."),
+            "result": ("gen_ai.tool.call.result", "The result."),
+        },
+        "gen_ai.tool.call.",
+    )
 )
 INVOKED_AGENT_START: Final = Table(
     _operation("invoke_agent"),

@@ -7,6 +7,7 @@ rest in order of arrival, so flat messages may use only a part of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Final
 
 from callspan.record.call import CallRecord
@@ -20,11 +21,10 @@ from callspan.semconv.content_attributes import (
     Shown,
     chosen,
     put_body,
-    put_json,
     put_text,
 )
 from callspan.semconv.llm import first_finish_reason, joined_text
-from callspan.semconv.table import INT, JSON, STRING, Constant, From, Put, Row, SetByCode, Table
+from callspan.semconv.table import INT, JSON, STRING, Constant, From, Put, Row, SetByCode, Table, json_row
 
 SPAN_KIND: Final = "openinference.span.kind"
 _INPUT_VALUE: Final = "input.value"
@@ -55,16 +55,6 @@ _PROVIDERS: Final = {
 }
 
 _Flat = list[tuple[str, AttributeValue]]
-
-
-def _put_parameters(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
-    if record.request.params:
-        put_json(attributes, _INVOCATION_PARAMETERS, record.request.params, shown.budget)
-
-
-def _put_metadata(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
-    if record.metadata:
-        put_json(attributes, _METADATA, record.metadata, shown.budget)
 
 
 def _user_id(metadata: dict[str, object]) -> str | None:
@@ -216,9 +206,12 @@ END: Final = Table(
     Row("llm.token_count.prompt_details.cache_read", INT, "usage.cache_read_tokens", "Input tokens from the cache."),
     Row("llm.token_count.prompt_details.cache_write", INT, "usage.cache_write_tokens", "Input tokens into the cache."),
     Row("llm.token_count.completion_details.reasoning", INT, "usage.reasoning_tokens", "Output tokens of reasoning."),
-    Row(_METADATA, JSON, Put(_put_metadata), "Fields of `callspan.metadata(...)`."),
+    json_row(_METADATA, attrgetter("metadata"), "Fields of `callspan.metadata(...)`.", when="metadata"),
     Row("user.id", STRING, From("metadata", _user_id), "`user_id` of the metadata."),
-    Row(_INVOCATION_PARAMETERS, JSON, Put(_put_parameters), "The request without messages and tools.", content=True),
+    json_row(
+        _INVOCATION_PARAMETERS, attrgetter("request.params"), "The request without messages and tools.",
+        when="request.params", content=True,
+    ),
     Row(_OUTPUT_VALUE, JSON, _VALUES, "The choices as they came.", content=True),
     Row(_OUTPUT_MIME_TYPE, STRING, _VALUES, "Always `application/json`.", content=True),
     Row(_INPUT_VALUE, JSON, _VALUES, "The messages as they were sent.", content=True),

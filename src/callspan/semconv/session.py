@@ -6,6 +6,7 @@ attributes out.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from callspan.record.call import ErrorInfo
@@ -14,7 +15,7 @@ from callspan.record.messages import Conversation
 from callspan.semconv import gen_ai, openinference
 from callspan.semconv import llm as of_llm
 from callspan.semconv.call import EXCEPTION_TYPE, STEP_INDEX
-from callspan.semconv.content_attributes import Attributes, ByteBudget, Shown, put_json
+from callspan.semconv.content_attributes import Attributes, ByteBudget, Shown
 from callspan.semconv.events import (
     ENVIRONMENT,
     ENVIRONMENT_CONTENT,
@@ -29,13 +30,14 @@ from callspan.semconv.table import (
     BOOLEAN,
     DOUBLE,
     INT,
-    JSON,
     STRING,
     Each,
     Put,
     Row,
     Table,
+    data_rows,
     in_metadata,
+    json_row,
     text_row,
 )
 
@@ -54,17 +56,6 @@ def _rest_s(record: TimestepRecord) -> float | None:
     return max(0, end_ns - start_ns - totals.model_ns - totals.tool_ns) / _NS
 
 
-def _put_metadata(attributes: Attributes, record: SessionRecord | TimestepRecord, shown: Shown) -> None:
-    if record.metadata:
-        put_json(attributes, "callspan.metadata", record.metadata, shown.budget)
-
-
-def _put_input_and_output(attributes: Attributes, record: EventRecord, shown: Shown) -> None:
-    if isinstance(record.data, dict):
-        for name, value in record.data.items():
-            put_json(attributes, f"callspan.{name}", value, shown.budget)
-
-
 def _put_rewards(attributes: Attributes, record: SessionRecord | TimestepRecord, _shown: Shown) -> None:
     if record.totals is not None:
         for objective, value in record.totals.rewards.items():
@@ -73,7 +64,6 @@ def _put_rewards(attributes: Attributes, record: SessionRecord | TimestepRecord,
 
 _OF_REWARDS: Final = Put(_put_rewards)
 _SECONDS: Final = Each("totals", _seconds)
-_OF_INPUT_AND_OUTPUT: Final = Put(_put_input_and_output)
 
 _TOTALS: Final = (
     Row("callspan.reward", DOUBLE, "totals.reward", "The last of the whole session, else the sum over events."),
@@ -134,11 +124,10 @@ GUARDRAIL_END: Final = Table(
 OPERATION_END: Final = Table(ERROR)
 
 SESSION_CONTENT: Final = Table(
-    Row("callspan.metadata", JSON, Put(_put_metadata), "`metadata` of the session or timestep.")
+    json_row("callspan.metadata", attrgetter("metadata"), "`metadata` of the session or timestep.", when="metadata")
 )
 OPERATION_CONTENT: Final = Table(
-    Row("callspan.input", JSON, _OF_INPUT_AND_OUTPUT, "The input."),
-    Row("callspan.output", JSON, _OF_INPUT_AND_OUTPUT, "The output."),
+    *data_rows({"input": ("callspan.input", "The input."), "output": ("callspan.output", "The output.")})
 )
 EXCEPTION: Final = Table(
     *EXCEPTION_TYPE.rows,

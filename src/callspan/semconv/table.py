@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from callspan.record.codec import encodable
-from callspan.semconv.content_attributes import NOTHING_SHOWN, Attributes, Shown
+from callspan.semconv.content_attributes import NOTHING_SHOWN, Attributes, Shown, put_json
 
 STRING: Final = "string"
 STRINGS: Final = "string[]"
@@ -265,6 +265,29 @@ def _put_sent(
 def text_row(name: str, path: str, about: str) -> Row:
     """Return a row for a text that may be empty, because the application may mean it."""
     return Row(name, STRING, path, about, if_empty=True)
+
+
+def json_row(
+    name: str, read: Callable[[Any], object], about: str, *, when: str = "", content: bool | None = None
+) -> Row:
+    """Return a row for a value as JSON within the budget; None is absent."""
+
+    def put(attributes: Attributes, record: Any, shown: Shown) -> None:  # noqa: ANN401
+        if (value := read(record)) is not None:
+            put_json(attributes, name, value, shown.budget)
+
+    return Row(name, JSON, Put(put), about, when=when, content=content)
+
+
+def data_rows(names: Mapping[str, tuple[str, str]], prefix: str = "callspan.") -> tuple[Row, ...]:
+    """Return rows for the entries of an event's data: attribute and sentence by key, others under the prefix."""
+
+    def put(attributes: Attributes, record: Any, shown: Shown) -> None:  # noqa: ANN401
+        for key, value in record.data.items() if isinstance(record.data, dict) else ():
+            put_json(attributes, names[key][0] if key in names else prefix + key, value, shown.budget)
+
+    source = Put(put)
+    return tuple(Row(name, JSON, source, about) for name, about in names.values())
 
 
 def in_metadata(field: str) -> From:

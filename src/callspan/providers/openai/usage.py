@@ -26,6 +26,8 @@ _Shape = tuple[str | tuple[str, ...], ...]
 _MOST_SHAPES: Final = 256
 
 _SEARCHES: Final = ("tool_usage", "web_search", "num_requests")
+_CACHED: Final = "cached_tokens_details"
+_MODALITIES: Final = ("text", "image", "audio")
 _LONG_WRITES: Final = ("cache_write_tokens_details", "ttl_12h_tokens")
 _ANTHROPIC: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens"})
 _CHARGED: Final[dict[str, str]] = {
@@ -123,6 +125,11 @@ def _counted(raw: dict[str, object], body: object) -> Usage:
         counts["total_tokens"] = given + spent
     if "web_search_requests" not in counts and (searches := count(body, *_SEARCHES)) is not None:
         counts["web_search_requests"] = searches
+    if counts.get("cache_read_tokens"):
+        cached = next((found for group in _IN if (found := mapping(raw, group, _CACHED))), None)
+        for kind in _MODALITIES if cached else ():
+            if (read := count(cached, f"{kind}_tokens")) is not None:
+                counts[f"cache_read_{kind}_tokens"] = read
     if counts.get("cache_write_tokens"):
         known = [long for group in _IN if (long := count(raw, group, *_LONG_WRITES)) is not None]
         if known:

@@ -86,6 +86,20 @@ def counted(usage: Any, **body: Any) -> dict[str, Any]:
             {"completion_tokens_details": {"accepted_prediction_tokens": 1, "rejected_prediction_tokens": 2}},
             {"accepted_prediction_tokens": 1, "rejected_prediction_tokens": 2},
         ),
+        (
+            {
+                "input_token_details": {
+                    "cached_tokens": 6,
+                    "cached_tokens_details": {"text_tokens": 1, "image_tokens": 2, "audio_tokens": 3},
+                }
+            },
+            {
+                "cache_read_tokens": 6,
+                "cache_read_text_tokens": 1,
+                "cache_read_image_tokens": 2,
+                "cache_read_audio_tokens": 3,
+            },
+        ),
         ({"server_tool_use_details": {"web_search_requests": 2}}, {"web_search_requests": 2}),
         ({"server_tool_use": {"web_search_requests": 2}}, {"web_search_requests": 2}),
         ({"cache_read_input_tokens": 2}, {"cache_read_tokens": 2}),
