@@ -212,8 +212,8 @@ class RecordedCall(Block):
                 if start_ns is None:
                     self._call = Call(factory, self._endpoint, self._info)
                 else:
-                    clock = Timeline(start_ns, start_ns).clock()
-                    self._call = Call(factory, self._endpoint, self._info, clock=clock, is_past=True)
+                    timeline = Timeline(start_ns, start_ns)
+                    self._call = Call(factory, self._endpoint, self._info, timeline=timeline, is_past=True)
                 call_begun(otel_context.get_current(), self._call.named)
                 if current:
                     self._inner = self._call.span.within(self._outer)

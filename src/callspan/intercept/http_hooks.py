@@ -85,6 +85,6 @@ def _observer(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ResponseObserver
 def _closed(observer: ResponseObserver, outcome: object) -> None:
     del outcome
     reader = observer.call.byte_reader
-    if reader is not None and not observer.pulling and getattr(observer.response(), "is_stream_consumed", False):
+    if reader is not None and not observer.is_reading() and getattr(observer.response(), "is_stream_consumed", False):
         reader.read_elsewhere()
     observer.closed()

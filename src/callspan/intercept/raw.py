@@ -8,6 +8,7 @@ size limit; server-sent events are parsed as defined in the HTML standard.
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Any, Final
@@ -49,23 +50,21 @@ def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | A
         # `streaming`: the caller reads the response of an SDK's stream directly.
         if not (observer.path.raw or observer.call.streaming):
             return None
-    return _observed_async(pieces, observer) if is_async else _observed(pieces, observer)
+    reader = _observed_async(pieces, observer) if is_async else _observed(pieces, observer)
+    observer.reader = weakref.ref(reader)
+    return reader
 
 
 def _observed(pieces: Iterator[bytes], observer: ResponseObserver) -> Iterator[bytes]:
     """Yield the pieces, and pass each to what takes them."""
     add, completed = _takers(observer)
     try:
-        observer.pulling = True
         for piece in pieces:
-            observer.pulling = False
             add(piece)
             yield piece
-            observer.pulling = True
     except BaseException as error:
         _broken_off(observer, error)
         raise
-    observer.pulling = False
     completed()
 
 
@@ -73,16 +72,12 @@ async def _observed_async(pieces: AsyncIterator[bytes], observer: ResponseObserv
     """As `_observed`."""
     add, completed = _takers(observer)
     try:
-        observer.pulling = True
         async for piece in pieces:
-            observer.pulling = False
             add(piece)
             yield piece
-            observer.pulling = True
     except BaseException as error:
         _broken_off(observer, error)
         raise
-    observer.pulling = False
     completed()
 
 
@@ -95,7 +90,6 @@ def _takers(observer: ResponseObserver) -> tuple[Callable[[bytes], None], Callab
 
 
 def _broken_off(observer: ResponseObserver, error: BaseException) -> None:
-    observer.pulling = False
     if isinstance(error, GeneratorExit):
         observer.lost()
     else:

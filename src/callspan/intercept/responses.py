@@ -55,7 +55,7 @@ class ResponseObserver:
 
     __slots__ = (
         "_deferred_ends", "_first", "_identity", "_is_open", "_response", "_waits", "call", "data", "is_read_by_sdk",
-        "pass_rest", "path", "pulling", "reader",
+        "pass_rest", "path", "reader",
     )  # fmt: skip
 
     def __init__(self, call: Call, deferred_ends: DeferredEnds, path: CapturePath) -> None:
@@ -64,11 +64,9 @@ class ResponseObserver:
         """Takes each parsed body or chunk; bound once, because it is called for every chunk."""
         self.path = path
         self.reader: weakref.ref[Any] | None = None
-        """The iterator that reads the response's stream, once it has begun."""
+        """The iterator that reads the response: its stream, once it has begun, or its bytes."""
         self.is_read_by_sdk = False
         """Whether the SDK's stream reads the bytes of the response, so that they need not be observed."""
-        self.pulling = False
-        """True while callspan's copying reader is reading bytes."""
         self.pass_rest: Callable[[], None] | None = None
         """Passes on what a copying reader has read and not passed on yet: a call may end while the reader waits."""
         self._deferred_ends = deferred_ends
@@ -139,7 +137,7 @@ class ResponseObserver:
             # The garbage collector clears weak references before it closes generators, whose `finally` closes the
             # response: this code may run in a finalizer.
             self.lost()
-        elif not (self.pulling or is_running(iterator)):
+        elif not is_running(iterator):
             self._end(self.call.leave)
 
     def lost(self) -> None:
@@ -157,13 +155,13 @@ class ResponseObserver:
                 end()
 
     def is_reading(self) -> bool:
-        """Return whether the reader of the stream is running."""
+        """Return whether the reader is running."""
         return self.reader is not None and is_running(self.reader())
 
 
 def is_running(reader: object) -> bool:
     """Return whether a generator, or an async reader of callspan, is running."""
-    return getattr(reader, "gi_running", None) is True or getattr(reader, "running", None) is True
+    return any(getattr(reader, name, None) is True for name in ("running", "gi_running", "ag_running"))
 
 
 def _ignored(data: object) -> None:

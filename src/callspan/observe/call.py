@@ -8,6 +8,7 @@ calls only perhaps, or tell of calls that run elsewhere.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Final, NamedTuple, Protocol
@@ -21,7 +22,7 @@ from callspan.observe.attempts import TOO_MANY_REQUESTS, AttemptLog
 from callspan.observe.chunk_log import chunk_note
 from callspan.observe.explicit_times import ExplicitTimes
 from callspan.observe.forms import form_fields
-from callspan.observe.ports import NO_SPAN, SYSTEM_CLOCK, CallFactory, CallInfo, CallSpanHandle, Clock
+from callspan.observe.ports import NO_SPAN, CallFactory, CallInfo, CallSpanHandle, Timeline
 from callspan.observe.token_estimates import estimated
 from callspan.observe.unrecognized import flag_unrecognized
 from callspan.process.processed import Processed
@@ -108,14 +109,17 @@ class Call:
 
     def __init__(
         self, factory: CallFactory, endpoint: Endpoint, info: CallInfo, *, alone: bool = False,
-        clock: Clock = SYSTEM_CLOCK, is_past: bool = False,
+        timeline: Timeline | None = None, is_past: bool = False,
     ) -> None:  # fmt: skip
         """Begin a call, with its span started in the current context.
 
-        `alone` True: there is neither a session nor metadata around it. `is_past`: it began when its clock says, its
-        other times are explicit, and it is in no metric.
+        `alone` True: there is neither a session nor metadata around it. `timeline`: its times; None: those of the
+        clocks. `is_past`: its other times are explicit, and it is in no metric.
         """
-        start_ns, self._now_ns = clock.wall_ns(), clock.monotonic_ns
+        if timeline is None:
+            start_ns, self._now_ns = time.time_ns(), time.perf_counter_ns
+        else:
+            start_ns, self._now_ns = timeline.wall_ns, timeline.now_ns
         self._zero_ns = self._now_ns()
         self._factory = factory
         self.endpoint = endpoint
@@ -436,7 +440,7 @@ class Call:
 
     def _fields(self, ending: Ending) -> tuple[ResponseInfo, dict[str, Any]]:
         """Return what the endpoint reads of the answer, and the fields that it and the ending add to the record."""
-        body = self._fold()
+        body = self._body if self._accumulator is None else self._fold()
         try:
             nothing = NULL_BODY if self.has_body and not self._unseen else NOT_RECOGNIZED
             info = nothing if body is None else self.endpoint.response_info(body) or NOT_RECOGNIZED

@@ -32,36 +32,18 @@ CallEnded: TypeAlias = Callable[[Processed[CallRecord], Conversation | None], No
 """Adds a call to the totals of its session and timestep, and its messages, None if they may not be exported."""
 
 
-class Clock(msgspec.Struct, frozen=True):
-    """The clocks, in nanoseconds; replaceable in tests."""
-
-    wall_ns: Callable[[], int] = time.time_ns
-    """Unix time; may jump."""
-    monotonic_ns: Callable[[], int] = time.perf_counter_ns
-    """Monotonic; only differences have a meaning."""
-
-
-SYSTEM_CLOCK: Final = Clock()
-
-
 class Timeline:
     """The time of one call: stands at that of what is read or given, else it goes."""
 
-    __slots__ = ("_wall_ns", "at_ns")
+    __slots__ = ("at_ns", "wall_ns")
 
     def __init__(self, at_ns: int, wall_ns: int | None = None) -> None:
         """The call begins at the monotonic time `at_ns`, in Unix time `wall_ns`; None: at the same moment."""
         self.at_ns: int | None = at_ns
-        self._wall_ns = time.time_ns() - (time.perf_counter_ns() - at_ns) if wall_ns is None else wall_ns
+        self.wall_ns = time.time_ns() - (time.perf_counter_ns() - at_ns) if wall_ns is None else wall_ns
 
-    def clock(self) -> Clock:
-        """Return it as the clock of the call."""
-        return Clock(wall_ns=self._wall, monotonic_ns=self._monotonic)
-
-    def _wall(self) -> int:
-        return self._wall_ns
-
-    def _monotonic(self) -> int:
+    def now_ns(self) -> int:
+        """Return the monotonic time where it stands or goes."""
         return time.perf_counter_ns() if self.at_ns is None else self.at_ns
 
 

@@ -195,7 +195,7 @@ def start(
 ) -> Call:  # fmt: skip
     """Start a call in the current context, at the time where its clock stands; then its clock goes."""
     info = msgspec.structs.replace(info, model=text(body, "model"), stream=True)
-    call = Call(factory, endpoint, info, clock=clock.clock())
+    call = Call(factory, endpoint, info, timeline=clock)
     clock.at_ns = None
     return call
 

@@ -371,11 +371,7 @@ def _room(bounded: object, attributes: Attributes) -> dict[str, AttributeValue] 
         return None
     if most is not None and not (isinstance(most, int) and len(room) + len(attributes) <= most):
         return None
-    return room if _are_plain(attributes) else None
-
-
-def _are_plain(attributes: Attributes) -> bool:
     for value in attributes.values():
         if type(value) not in _SCALARS and not (type(value) is tuple and _SCALARS.issuperset(map(type, value))):
-            return False
-    return True
+            return None
+    return room
