@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import SupportsFloat
+from typing import Final, SupportsFloat
 
+import msgspec
 from opentelemetry.context import Context, get_current
 
 from callspan.agent.arguments import SupportsBool, Time, as_dict, as_int, as_text, as_texts, moment
@@ -15,9 +17,12 @@ from callspan.agent.misuse import UsageError, or_unrecorded
 from callspan.agent.operations import EnvironmentStep, Labels, Operations, StepResult, count_event, environment_event
 from callspan.agent.rewards import Judgement, reward_record
 from callspan.agent.scope import Scope
-from callspan.errors import application_error
-from callspan.record.events import MessageRecord
+from callspan.errors import application_error, outcome_of
+from callspan.fail_open import fail_open
+from callspan.record.events import MessageRecord, SessionRecord, TimestepRecord, Totals
 from callspan.record.ids import new_id
+
+_UPDATING: Final = fail_open("record an update of a session or timestep")
 
 
 class EventRecorder(Scope, Decorating, Operations):
@@ -26,11 +31,48 @@ class EventRecorder(Scope, Decorating, Operations):
     Each event is a row and a span event, written immediately; an operation is a span too.
     """
 
+    id: str
+    """Its id, known before the start."""
+    name: str | None
+    """Its name; None if it has none."""
     _running: RunningTotals
 
     def __init__(self, owner: Scope | None = None) -> None:
         super().__init__(owner)
         self._running = RunningTotals()
+        self._status: str | None = None
+
+    def update(self, status: str | None = None, metadata: Mapping[str, object] | None = None) -> None:
+        """Set a word of your own as the outcome, and merge metadata key by key; written at once.
+
+        What is None, a value in `metadata` too, changes nothing. May be called again, and after the end.
+        """
+        self._status = self._status if status is None else as_text(status)
+        self._info.update(as_dict(metadata))
+        if self._runtime is not None:
+            with _UPDATING:
+                record = msgspec.structs.replace(self._record(), totals=self._totals if self.state == "ended" else None)
+                self._write(self._runtime.process(record, self._level))
+
+    @property
+    def _totals(self) -> Totals | None:
+        return self._running.totals()
+
+    @abstractmethod
+    def _record(self) -> SessionRecord | TimestepRecord:
+        """Return its record as far as it is known."""
+
+    def _outcome(self, error: BaseException | None) -> str:
+        return self._status or outcome_of(error)
+
+    def _final_record(self, error: BaseException | None, duration_ns: int) -> SessionRecord | TimestepRecord:
+        return msgspec.structs.replace(
+            self._record(),
+            end_ns=self._start_ns + duration_ns,
+            outcome=self._outcome(error),
+            error=application_error(error) if isinstance(error, Exception) else None,
+            totals=self._totals,
+        )
 
     @or_unrecorded
     def message(  # noqa: PLR0913 - what a message has

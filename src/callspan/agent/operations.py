@@ -70,6 +70,12 @@ class Operation(Scope, Decorating):
     Created by a session or timestep it belongs to that one, else to the innermost scope at its start.
     """
 
+    id: str
+    """The id of the event row."""
+    name: str | None
+    """Its name; None if it has none."""
+    error: BaseException | str | None
+    """The exception or text it failed with, if it failed without raising."""
     _start_kind: ClassVar[str | None] = None
     """Type of the event that announces its start; None: only the end is an event."""
     _fields: ClassVar[tuple[str, str]] = ("input", "output")
@@ -84,21 +90,16 @@ class Operation(Scope, Decorating):
         super().__init__(owner)
         self._info = as_dict(labels.metadata)
         self._labels = labels
-        self._id = new_id()
+        self.id = new_id()
         self._tool_call_id: str | None = None
         self._input = given
         self._output: object = _ABSENT
         self.name = as_text(name)
-        self.error: BaseException | str | None = None
+        self.error = None
 
     def __repr__(self) -> str:
         """Return its id, name and state."""
         return f"<{type(self).__name__} {self.id} name={self.name!r} {self.state}>"
-
-    @property
-    def id(self) -> str:
-        """The id of the event row."""
-        return self._id
 
     @property
     def output(self) -> object:
@@ -131,7 +132,7 @@ class Operation(Scope, Decorating):
             # The start of a span shows no content of an operation that is no agent.
             self._begin_span(runtime.process(msgspec.structs.replace(record, data=None), self._level), base)
             return
-        first = msgspec.structs.replace(record, event_id=start_id(self._id), event_type=kind)
+        first = msgspec.structs.replace(record, event_id=start_id(self.id), event_type=kind)
         shown = runtime.process(first, self._level)
         self._begin_span(shown, base)
         self._write(with_ids(shown, self._span_ids()))
@@ -146,7 +147,7 @@ class Operation(Scope, Decorating):
         if self._output is not _ABSENT:
             data[output_name] = self._output
         return msgspec.structs.replace(
-            self._event_record(self._kind, self._start_ns, event_id=self._id),
+            self._event_record(self._kind, self._start_ns, event_id=self.id),
             name=self.name,
             duration_ns=duration_ns,
             sequence=self._sequence(),
@@ -313,9 +314,9 @@ class StepResult(NamedTuple):
     """The result of one step of an environment; None: not given."""
 
     observation: object = None
-    reward: object = None
-    terminated: object = None
-    truncated: object = None
+    reward: SupportsFloat | None = None
+    terminated: SupportsBool | None = None
+    truncated: SupportsBool | None = None
     before: object = None
     info: object = None
 

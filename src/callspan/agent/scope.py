@@ -90,6 +90,8 @@ class Scope(Block, ABC):
         self._start_ns = self._clock_ns = 0
         self._level: Content = "full"
         self._lasted_ns: int | None = None
+        self._at: Time | None = None
+        """When it begins; None: at its start."""
         self._is_explicit = False
         """Whether its start or end was given by `at`."""
         self._info: dict[str, object] = {}
@@ -188,6 +190,7 @@ class Scope(Block, ABC):
             raise UsageError(f"each {self._kind} starts once; make a new one")
         if self._owner is not None:
             self._owner._check_open()
+        at = self._at if at is None else at
         if at is None:
             return time.time_ns()
         self._is_explicit = True
@@ -239,8 +242,11 @@ class Scope(Block, ABC):
     def _finish(self, error: BaseException | None) -> None:
         """Do all that the end does; called once more if it was interrupted."""
         with _ENDING:
-            final = self._close(error)
-            if final is not None:
+            duration_ns = self._lasted_ns = self._elapsed_ns()
+            self._note_end()
+            if self._runtime is not None:
+                record = self._final_record(error, duration_ns)
+                final = self._runtime.process(record, self._level, self._end_point)
                 self._span.end(final, None)
                 self._write(final)
                 self._observe_end(final)
@@ -261,14 +267,6 @@ class Scope(Block, ABC):
     @abstractmethod
     def _final_record(self, error: BaseException | None, duration_ns: int) -> Record:
         """Return the final record."""
-
-    def _close(self, error: BaseException | None) -> Processed[Record] | None:
-        """Return the final record for the span and the stores; None where nothing records."""
-        duration_ns = self._lasted_ns = self._elapsed_ns()
-        self._note_end()
-        if self._runtime is None:
-            return None
-        return self._runtime.process(self._final_record(error, duration_ns), self._level, self._end_point)
 
     def _note_end(self) -> None:
         """Note the end where the enclosing scopes, or others, look for it, whether anything records or not."""

@@ -11,7 +11,7 @@ from typing import SupportsFloat
 import msgspec
 from opentelemetry.context import Context
 
-from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_text
+from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict
 from callspan.agent.context import Carrier, carried, carrier_of, metadata_of, with_metadata
 from callspan.agent.episode import episode_of, open_level
 from callspan.agent.event_recorder import EventRecorder
@@ -20,12 +20,10 @@ from callspan.agent.rewards import Judgement, reward_record
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope, current_scope, scope_of
 from callspan.agent.timesteps import Timestep
-from callspan.errors import application_error, outcome_of
-from callspan.fail_open import fail_open
 from callspan.process.processed import Processed
 from callspan.process.processors import with_span
 from callspan.record.call import Place
-from callspan.record.events import Record, SessionRecord
+from callspan.record.events import Record, SessionRecord, TimestepRecord, Totals
 from callspan.record.span_handle import with_span_ids
 from callspan.settings import Content, strictest
 from callspan.spans.session import NO_SPAN, SessionSpan, SpanRef, span_ref
@@ -78,7 +76,9 @@ class Session(EventRecorder):
         self._is_update = self._is_joined
         """Whether its row has a start, of another process or of an earlier session of its id."""
         self._episode = episode_of(self._sent.session_id or identity.session_id, self._sent.next_index)
-        self._place = Place(session_id=self._episode.id, session_name=identity.name or self._sent.name)
+        self._at = identity.at
+        self.id, self.name = self._episode.id, identity.name or self._sent.name
+        self._place = Place(session_id=self.id, session_name=self.name)
         self._running = self._episode.running
         self._info = as_dict(identity.metadata)
         self._last = NO_SPAN
@@ -86,22 +86,11 @@ class Session(EventRecorder):
         """Its name as the processors returned it at its start; None before."""
         self._open_steps: dict[str, Timestep] = {}
         self._parent_id: str | None = None
-        self._status: str | None = None
         self._success: bool | None = None
 
     def __repr__(self) -> str:
         """Return its id, name and state."""
         return f"<Session {self.id} name={self.name!r} {self.state}>"
-
-    @property
-    def id(self) -> str:
-        """The session's id: as given, as carried, or a generated one. Known before the start."""
-        return self._episode.id
-
-    @property
-    def name(self) -> str | None:
-        """The session's name; None where a carrier brought none."""
-        return self._place.session_name
 
     @property
     def session(self) -> Session | None:
@@ -148,16 +137,6 @@ class Session(EventRecorder):
         self._success = self._success if success is None else as_bool(success)
         self.update(status=status)
 
-    def update(self, status: str | None = None, metadata: Mapping[str, object] | None = None) -> None:
-        """Set the outcome's word, and merge metadata key by key (a None value changes nothing); written at once."""
-        self._status = self._status if status is None else as_text(status)
-        self._info.update(as_dict(metadata))
-        with fail_open("record an update of a session"):
-            if self._runtime is not None:
-                is_late = self.state == "ended" and not self._is_joined
-                record = msgspec.structs.replace(self._record(), totals=self._running.totals() if is_late else None)
-                self._write(self._runtime.process(record, self._level))
-
     def carrier(self) -> Carrier:
         """Return what `callspan.session(carrier=...)` needs to continue this session in another process."""
         return carrier_of(self.id, self.name, self._episode.steps, self._span)
@@ -176,9 +155,6 @@ class Session(EventRecorder):
         scope = current_scope()
         step = scope._step if scope is not None and scope.session is self else None
         return self if step is None or step.state == "ended" else step
-
-    def _admit(self, at: Time | None) -> int:
-        return super()._admit(self._identity.at if at is None else at)
 
     def _enter(self, current: Context) -> Context:
         self._runtime = installed_or_warn()
@@ -220,26 +196,21 @@ class Session(EventRecorder):
     def _note_end(self) -> None:
         self._episode.exit(self)
 
-    def _final_record(self, error: BaseException | None, duration_ns: int) -> SessionRecord:
-        if self._is_joined:
-            return self._record()
-        return msgspec.structs.replace(
-            self._record(),
-            end_ns=self._start_ns + duration_ns,
-            outcome=self._outcome(error),
-            error=application_error(error) if isinstance(error, Exception) else None,
-            totals=self._running.totals(),
-        )
-
     def _observe_end(self, final: Processed[Record]) -> None:
         # A session of another process is measured there.
         if self._runtime is not None and not self._is_explicit:
             self._runtime.session_ended(final, self._start_ns)
 
+    def _final_record(self, error: BaseException | None, duration_ns: int) -> SessionRecord | TimestepRecord:
+        return self._record() if self._is_joined else super()._final_record(error, duration_ns)
+
+    @property
+    def _totals(self) -> Totals | None:
+        return None if self._is_joined else super()._totals
+
     def _outcome(self, error: BaseException | None) -> str:
-        if self._status is not None:
-            return self._status
-        return "failure" if error is None and self._success is False else outcome_of(error)
+        is_failure = self._status is None and error is None and self._success is False
+        return "failure" if is_failure else super()._outcome(error)
 
     def _record(self) -> SessionRecord:
         # Two steps: more than fifteen keywords in one call go through a dictionary, which takes several times as long.

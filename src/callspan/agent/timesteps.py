@@ -14,8 +14,6 @@ from callspan.agent.event_recorder import EventRecorder
 from callspan.agent.misuse import UsageError
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import current_scope
-from callspan.errors import application_error, outcome_of
-from callspan.fail_open import fail_open
 from callspan.process.processors import with_span
 from callspan.record.events import TimestepRecord
 from callspan.record.ids import new_id
@@ -44,6 +42,10 @@ class Timestep(EventRecorder):
         0
     """
 
+    index: int
+    """Position in the session, from 0, as this process counts; -1 before the start."""
+    step_id: str | None
+    """The application's own id; None if none was given."""
     _kind = "timestep"
     _end_point = "timestep_end"
 
@@ -58,13 +60,11 @@ class Timestep(EventRecorder):
     ) -> None:
         """`session` is the one it belongs to; None: the current one at its start."""
         super().__init__(session)
-        self._given = (as_text(name), as_int(turn))
-        self._at = at
-        self._step_id = as_text(step_id) or None
+        self._at, self._turn = at, as_int(turn)
+        self.name, self.step_id = as_text(name), as_text(step_id) or None
         self._info = as_dict(metadata)
         self._session: Session | None = None
-        self._status: str | None = None
-        self._index = -1
+        self.index = -1
         self._terminated: bool | None = None
         self._truncated: bool | None = None
         self.id = new_id()
@@ -72,21 +72,6 @@ class Timestep(EventRecorder):
     def __repr__(self) -> str:
         """Return its id, index, name and state."""
         return f"<Timestep {self.id} index={self.index} name={self.name!r} {self.state}>"
-
-    @property
-    def index(self) -> int:
-        """Position in the session, from 0, as this process counts; -1 before the start."""
-        return self._index
-
-    @property
-    def name(self) -> str | None:
-        """The name it was given; None when it has none. Names may repeat."""
-        return self._given[0]
-
-    @property
-    def step_id(self) -> str | None:
-        """The application's own id; None if none was given."""
-        return self._step_id
 
     @property
     def session(self) -> Session | None:
@@ -98,18 +83,6 @@ class Timestep(EventRecorder):
         """The timestep itself."""
         return self
 
-    def update(self, status: str | None = None, metadata: Mapping[str, object] | None = None) -> None:
-        """Set a word of your own as the step's outcome, and merge metadata key by key; written at once.
-
-        What is None, a value in `metadata` too, changes nothing. May be called again, and after the end.
-        """
-        self._status = self._status if status is None else as_text(status)
-        self._info.update(as_dict(metadata))
-        if self._runtime is not None:
-            with fail_open("record an update of a timestep"):
-                record = with_span_ids(self._record(self._status), self._span)
-                self._write(self._runtime.process(record, self._level))
-
     def _saw_end(self, terminated: bool | None, truncated: bool | None) -> None:
         """Store the environment's last `terminated` and `truncated` flags."""
         self._terminated = self._terminated if terminated is None else terminated
@@ -117,8 +90,7 @@ class Timestep(EventRecorder):
 
     def _fresh(self, name: str, arguments: Mapping[str, object]) -> Timestep:  # noqa: ARG002
         """Return a new step like this one, for one call of a function."""
-        given, turn = self._given
-        return Timestep(given or name, turn, self._info)
+        return Timestep(self.name or name, self._turn, self._info)
 
     def _admit(self, at: Time | None) -> int:
         around = current_scope()
@@ -126,13 +98,13 @@ class Timestep(EventRecorder):
             self._owner = around.session
         if self._owner is None:
             raise UsageError("a timestep belongs into `with callspan.session(...)`")
-        return super()._admit(self._at if at is None else at)
+        return super()._admit(at)
 
     def _enter(self, current: Context) -> Context:
         current, session, around = super()._enter(current), cast("Session", self._owner), cast("Scope", self._above)
         self._session = session
-        self._index = session._episode.next_index()
-        self._place = msgspec.structs.replace(around._place, timestep_id=self.id, timestep=self._index)
+        self.index = session._episode.next_index()
+        self._place = msgspec.structs.replace(around._place, timestep_id=self.id, timestep=self.index)
         session._open_steps[self.id] = OPEN_STEPS[self.id] = self
         around._add_to_totals(RunningTotals.add_timesteps, 1)
         return current
@@ -140,7 +112,7 @@ class Timestep(EventRecorder):
     def _announce(self, runtime: Runtime, base: Context) -> None:
         session = cast("Session", self._session)
         link = session._last if runtime.trace_per_timestep and self._above is session else None
-        shown = runtime.process(self._record(None), self._level, "timestep_start")
+        shown = runtime.process(self._record(), self._level, "timestep_start")
         self._begin_span(shown, base, link=link, root=link is not None, workflow=session._shown_name)
         # Only the span: a session must not keep references to its steps, of which there may be a million.
         session._last = self._span
@@ -152,29 +124,21 @@ class Timestep(EventRecorder):
         STEP_SPANS.put(self.id, span_ref(self._span, self._place))
         OPEN_STEPS.pop(self.id, None)
 
-    def _final_record(self, error: BaseException | None, duration_ns: int) -> TimestepRecord:
-        record = msgspec.structs.replace(
-            self._record(self._status or outcome_of(error)),
-            end_ns=self._start_ns + duration_ns,
-            error=application_error(error) if isinstance(error, Exception) else None,
-            totals=self._running.totals(),
-        )
-        return with_span_ids(record, self._span)
-
-    def _record(self, outcome: str | None) -> TimestepRecord:
-        session, above, (name, turn) = self._session, self._above, self._given
-        return TimestepRecord(
+    def _record(self) -> TimestepRecord:
+        session, above = self._session, self._above
+        record = TimestepRecord(
             timestep_id=self.id,
             session_id=self._place.session_id or "",
             seen_ns=0 if session is None else session._episode.next_time_ns(),
-            index=self._index,
-            user_step_id=self._step_id,
-            name=name,
-            turn=turn,
+            index=self.index,
+            user_step_id=self.step_id,
+            name=self.name,
+            turn=self._turn,
             parent_timestep_id=None if above is None else above._place.timestep_id,
             start_ns=self._start_ns,
             metadata=dict(self._info),
             terminated=self._terminated,
             truncated=self._truncated,
-            outcome=outcome,
+            outcome=self._status,
         )
+        return with_span_ids(record, self._span)

@@ -9,14 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, SupportsFloat, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import gymnasium
 import msgspec
 from gymnasium.vector.utils import iterate
 
-from callspan.agent.arguments import SupportsBool
-from callspan.agent.operations import EnvironmentStep
+from callspan.agent.operations import EnvironmentStep, StepResult
 from callspan.agent.sessions import Identity, Session
 from callspan.agent.timesteps import Timestep
 from callspan.fail_open import fail_open, value_of
@@ -132,7 +131,7 @@ class Traced(_Recording, _Wrapper):
             with _RECORD:
                 observation, reward, terminated, truncated, info = result
                 over = bool(terminated or truncated)
-                episodes.record(ActionResult(observation, reward, terminated, truncated, info), world)
+                episodes.record(StepResult(observation, reward, terminated, truncated, info=info), world)
         episodes.turn(over=over)
         return result
 
@@ -219,7 +218,7 @@ class TracedVector(_Recording, _VectorWrapper):
                     episodes.begin(split[number], {})
                 continue
             last = final[number] if over and final is not None else split[number]
-            episodes.record(ActionResult(last, rewards[number], terminated[number], truncated[number]))
+            episodes.record(StepResult(last, rewards[number], terminated[number], truncated[number]))
             episodes.turn(over=over)
             if over and final is not None:
                 episodes.begin(split[number], {})
@@ -291,16 +290,6 @@ def _called(array: object, name: str) -> object:
     return found.item() if hasattr(found, "item") else found
 
 
-class ActionResult(NamedTuple):
-    """The result of an environment for an action; None: not given."""
-
-    observation: object
-    reward: SupportsFloat | None = None
-    terminated: SupportsBool | None = None
-    truncated: SupportsBool | None = None
-    info: object = None
-
-
 class Episodes:
     """Opens a session at each reset, with a first timestep, and another one after each turn that does not end it.
 
@@ -336,7 +325,7 @@ class Episodes:
         """Return a context manager that times the environment's step; it yields None if no timestep is open."""
         return nullcontext() if self.timestep is None else self.timestep.environment_step()
 
-    def record(self, turn: ActionResult, world: EnvironmentStep | None = None) -> None:
+    def record(self, turn: StepResult, world: EnvironmentStep | None = None) -> None:
         """Record the result of the environment's step, on `world` if that times it."""
         if self.timestep is None:
             return

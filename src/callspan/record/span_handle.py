@@ -1,7 +1,7 @@
 """Span handle: the protocol of the span of a call or scope, as used by the code that builds the record.
 
 It is the same for calls, sessions, timesteps and operations: it has ids for the record and is ended with the record.
-`observe` and `agent` extend it; `spans` implements it.
+`observe` extends it; `spans` implements it.
 """
 
 from __future__ import annotations

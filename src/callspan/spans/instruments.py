@@ -9,9 +9,9 @@ from __future__ import annotations
 import inspect
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 from weakref import ref
 
 from opentelemetry import metrics
@@ -30,6 +30,9 @@ from callspan.semconv import metrics as names
 from callspan.semconv.call import ERROR_KIND, ERROR_RETRYABLE, OUTCOME, STREAM_END
 from callspan.semconv.content_attributes import Attributes, AttributeValue
 from callspan.spool.shipper import SinkState
+
+if TYPE_CHECKING:
+    from callspan.delivery.recorder import Recorder
 
 _COUNT_IN: Final = fail_open("count a call that begins")
 _READ: Final = fail_open("read the counters of the spool")
@@ -52,21 +55,11 @@ _MADE: Final[list[tuple[ref[MeterProvider], _Instruments]]] = []
 """Instruments of each provider: a second `instrument()` must reuse those of the first. Providers may be unhashable."""
 
 
-class Deliveries(Protocol):
-    """Reports the delivery of this process's records."""
-
-    def states(self) -> Sequence[SinkState]:
-        """Return the state of each store; empty before the first record."""
-
-    def drops(self) -> Mapping[str, int]:
-        """Return how many records were dropped before any store could have them, by reason."""
-
-
 class DeliveryMetrics:
     """Asynchronous instruments of delivery, without cost per record. Attributes: the store's name, the reason."""
 
     def __init__(self, meter: Meter) -> None:
-        self.of: Deliveries | None = None
+        self.of: Recorder | None = None
         """The source of the numbers: the recorder of the current `instrument()`."""
         meter.create_observable_counter(*names.RECORDS_WRITTEN.read_by(self._written))
         meter.create_observable_counter(*names.RECORDS_DROPPED.read_by(self._dropped))
@@ -104,7 +97,7 @@ class CallMetrics:
     `instrument()`. Until there is one, a call costs only this look-up.
     """
 
-    def __init__(self, provider: MeterProvider | None, version: str, deliveries: Deliveries | None = None) -> None:
+    def __init__(self, provider: MeterProvider | None, version: str, deliveries: Recorder | None = None) -> None:
         """`deliveries` reports the stores, if records go to any."""
         self._given = provider
         self._version = version
