@@ -170,7 +170,7 @@ def error_in(body: Mapping[str, Any]) -> object:
         return found
     if body.get("object") == "error" or body.get("type") in _ERROR_EVENTS:
         return {key: value for key, value in body.items() if not _is_about_event(key, value)} or {"type": "error"}
-    return dict(body) if set(body) == {"detail"} and body["detail"] else None
+    return dict(body) if len(body) == 1 and body.get("detail") else None
 
 
 def _is_about_event(key: str, value: object) -> bool:

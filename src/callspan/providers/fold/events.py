@@ -30,8 +30,11 @@ entry or a text. `final`: the whole body. `stop`: an entry is complete.
 _NESTED: Final = "content_block_delta"
 """The event whose delta has the type."""
 _ABOUT_EVENT: Final = frozenset(
-    {"delta", "error", "index", "obfuscation", "partial_image_index", "segment_id", "sequence_number", "type"}
-)
+    {
+        "delta", "error", "index", "logprobs", "obfuscation", "partial_image_index", "segment_id", "sequence_number",
+        "type",
+    }
+)  # fmt: skip
 _LOGPROBS: Final = "logprobs"
 _RENAMED: Final = {"created_at": "created"}
 _BODY: Final = -1
@@ -78,8 +81,8 @@ class EventFold:
         self._next = 0
         self._settled: set[int] = set()
         self._done: set[int] = set()
-        self._open: dict[object, tuple[str, str, object, str, object, Pieces]] = {}
-        """The texts that grow, by type of event: its field, and the fields with the numbers of the entry, and these."""
+        self._open: dict[object, tuple[Place, str, object, str, object, Pieces]] = {}
+        """The texts that grow, by type of event: its place, and the fields with the numbers of the entry, and these."""
 
     @property
     def complete(self) -> bool:
@@ -104,10 +107,12 @@ class EventFold:
             kind = news.get("type")
         # Most events continue the text of the one before.
         if type(kind) is str and kind in self._open:
-            field, outer, number, inner, part, pieces = self._open[kind]
-            piece = news.get(field)
+            place, outer, number, inner, part, pieces = self._open[kind]
+            piece = news.get(place.field)
             is_next = type(piece) is str and event.get(outer) == number and event.get(inner) == part
             if is_next and piece and "error" not in event and not event.get(_LOGPROBS):
+                if place.rest:
+                    self._take_rest(event, place)
                 pieces.append(piece)
                 if len(pieces) > MAX_PIECES:
                     pieces.join_some()
@@ -125,8 +130,7 @@ class EventFold:
         value: Any = news.get(place.field) if place.field else news
         fits = isinstance(value, str if place.name and place.name not in LISTED else dict)
         if place.rest and (fits or kind is not None):
-            beside = {key: value for key, value in event.items() if key not in (*_ABOUT_EVENT, place.field, _LOGPROBS)}
-            _put_last(self._body, {_RENAMED.get(key, key): value for key, value in beside.items()})
+            self._take_rest(event, place)
         if not fits or (value == "" and place.verb == "grow"):
             return False
         is_body = place.verb in ("begin", "final") and not place.lists
@@ -135,6 +139,15 @@ class EventFold:
 
     def _place(self, kind: str | None, *, is_nested: bool) -> Place | None:  # noqa: ARG002 - see Messages
         return self.places.get(kind)
+
+    def _take_rest(self, event: Json, place: Place) -> None:
+        """Take the fields of an event that are of the body; most events repeat those of the one before."""
+        body, own = self._body, (place.field, place.name)
+        for key, value in event.items():
+            if key not in _ABOUT_EVENT and key not in own:
+                name = _RENAMED.get(key, key)
+                if name not in body or body[name] != value:
+                    _put_last(body, {name: value})
 
     def _take_body(self, body: Json, place: Place) -> bool:
         if place.verb == "final":
@@ -215,8 +228,8 @@ class EventFold:
         extend(entry, _logprobs(event))
         pieces = entry.get(place.name)
         outer, inner = (place.lists[0][1], place.lists[-1][1]) if place.lists else ("", "")
-        if type(pieces) is Pieces and type(event.get(outer)) is int:
-            self._open[kind] = (place.field, outer, event.get(outer), inner, event.get(inner), pieces)
+        if type(pieces) is Pieces and (not place.lists or type(event.get(outer)) is int):
+            self._open[kind] = (place, outer, event.get(outer), inner, event.get(inner), pieces)
         return carried
 
     def _settle(self, number: int, place: Place) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
-from callspan.providers.fold.events import EventFold, Place, Verb
+from callspan.providers.fold.events import EventFold, Place
 from callspan.providers.fold.merge import Json
 
 _ITEM: Final = (("output", "output_index"),)
@@ -20,7 +20,6 @@ _TEXTS: Final = {
     "custom_tool_call_input": (_ITEM, "input", ("custom_tool_call",)),
     "code_interpreter_call_code": (_ITEM, "code", ("code_interpreter_call",)),
 }
-_STEPS: Final[tuple[tuple[str, str, Verb], ...]] = (("delta", "delta", "grow"), ("done", "", "whole"))
 _ENDS: Final = frozenset(f"response.{end}" for end in ("completed", "incomplete", "failed", "cancelled"))
 
 
