@@ -15,7 +15,7 @@ from callspan import redact_texts
 from callspan.record.events import record_key
 from callspan.records import EventRecord, MessageRecord, Record, SessionRecord, SpanLink, Trace
 from callspan.stores.columns import TABLES
-from callspan.stores.payloads import cells_of
+from callspan.stores.payloads import row_of as present
 from callspan.stores.rows import merge
 from callspan.testing import Captured, capture
 
@@ -144,7 +144,7 @@ def test_outside_a_timestep_the_trace_of_an_event_is_kept_with_it() -> None:
 
 def row_of(record: Record) -> dict[str, object]:
     table = TABLES[record_key(record)[0]]
-    return dict(zip(table.names, cells_of(record), strict=True))
+    return dict.fromkeys(table.names) | present(record)
 
 
 def test_in_a_timestep_the_trace_of_an_event_is_kept_with_the_timestep_alone() -> None:

@@ -29,7 +29,7 @@ from callspan.records import (
     encode,
 )
 from callspan.stores.columns import CALLS, TABLES
-from callspan.stores.payloads import cells_of
+from callspan.stores.payloads import row_of as present
 from callspan.stores.rows import Row, to_tree
 
 from .conftest import START_NS, Records
@@ -43,7 +43,7 @@ def through(record: Record) -> Record:
 
 
 def row_of(record: Record) -> Row:
-    return dict(zip(TABLES[record_key(record)[0]].names, cells_of(record), strict=True))
+    return dict.fromkeys(TABLES[record_key(record)[0]].names) | present(record)
 
 
 def without_bodies(record: Record) -> Record:

@@ -16,8 +16,9 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.merging import merged, order, order_of
 from callspan.stores.bodies import Piece
+from callspan.stores.columns import REFERENCES
 from callspan.stores.payloads import Prepared, combined
-from callspan.stores.rows import Cell
+from callspan.stores.rows import Row
 
 Range: TypeAlias = list[int]
 """The position of a message in the request, and the numbers of it and of the last of those that follow it.
@@ -84,8 +85,8 @@ class Numbers:
         self._lanes = max((0, *self._last))
         self._lowest = min((0, *some[:1]))
 
-    def add(self, row: Prepared) -> tuple[list[tuple[int, Piece]], tuple[Cell, Cell, Cell]]:
-        """Return the contents of a call that its owner does not have yet, with their numbers, and its `REFERENCES`."""
+    def add(self, row: Prepared) -> tuple[list[tuple[int, Piece]], Row]:
+        """Return the contents of a call that its owner does not have yet, with their numbers, and its whole row."""
         new: list[tuple[int, Piece]] = []
         ranges: list[Range] = []
         request = output = None
@@ -101,7 +102,9 @@ class Numbers:
         if row.answer is not None:
             output = self._apart(row.answer, new)
             ranges.append([0 if sent is None else len(sent.history), output, output])
-        return new, (request, output, encode_json(ranges).decode() if ranges else None)
+        references = zip(REFERENCES, (request, output, encode_json(ranges).decode() if ranges else None), strict=True)
+        row.row.update(pair for pair in references if pair[1] is not None)
+        return new, row.row
 
     def _of_history(self, history: Sequence[Piece], new: list[tuple[int, Piece]]) -> list[Range]:
         ranges: list[Range] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final
 
@@ -17,7 +17,7 @@ from callspan.record.labels import EXTRA, label_of, labels
 from callspan.record.merging import merged
 from callspan.stores import bodies
 from callspan.stores.columns import PICO, TABLES
-from callspan.stores.rows import Cell, to_row
+from callspan.stores.rows import Cell, Row, to_row
 
 _DERIVED: Final = tuple(column.name for column in TABLES["call"].columns if not column.path)
 _IDS: Final = ("organization_id", "project_id", "run_id", "agent_id", "workflow_id")
@@ -49,8 +49,8 @@ def _without_conversation(record: CallRecord) -> CallRecord:
     return msgspec.structs.replace(record, conversation=None)
 
 
-def cells_of(record: Record) -> Sequence[Cell]:
-    """Return the row of a record: all columns, `extra` last."""
+def row_of(record: Record) -> Row:
+    """Return the columns of a record that are not NULL, but for those of its bodies."""
     if (
         isinstance(record, EventRecord)
         and record.timestep_id is not None
@@ -59,14 +59,14 @@ def cells_of(record: Record) -> Sequence[Cell]:
         record = msgspec.structs.replace(record, trace_id=None)
     row = to_row(TABLES[record_key(record)[0]], record)
     if isinstance(record, CallRecord):
-        row.update(zip(_DERIVED, _derived(record), strict=True))
-    return [*row.values()]
+        row.update(pair for pair in zip(_DERIVED, _derived(record), strict=True) if pair[1] is not None)
+    return row
 
 
 class Prepared(msgspec.Struct, frozen=True, gc=False):
     """What SQL stores have alike of a call's row."""
 
-    cells: Sequence[Cell]
+    row: Row
     request: bodies.Parts | None
     """None without a body."""
     answer: bodies.Piece | None
@@ -77,7 +77,7 @@ def prepared(call: CallRecord) -> Prepared:
     """Return the row of a call and the pieces of its bodies."""
     sent, answer = bodies_of(call)
     parts = bodies.split(sent, message_key(call.api)) if sent else None
-    return Prepared(cells_of(call), parts, bodies.answer_piece(answer) if answer else None)
+    return Prepared(row_of(call), parts, bodies.answer_piece(answer) if answer else None)
 
 
 def _derived(record: CallRecord) -> tuple[Cell, ...]:

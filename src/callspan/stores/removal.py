@@ -19,7 +19,7 @@ from callspan.stores.columns import CONTENTS, REFERENCES, TABLES, Table
 from callspan.stores.contents import owner_of, trim
 from callspan.stores.database import Database
 from callspan.stores.erased import TARGET, digest_of_id, digests
-from callspan.stores.payloads import cells_of
+from callspan.stores.payloads import row_of
 from callspan.stores.rewards import CALL_IDS
 
 _SESSIONS_AT_ONCE, _CALLS_AT_ONCE, _ROWS_AT_ONCE = 100, 2_000, 100
@@ -298,7 +298,7 @@ def _reduce(database: Database, table: Table, key: str, record: Record | None) -
     elif reduced is record:
         return False
     else:
-        cells = dict(zip(table.names, cells_of(reduced), strict=True))
+        cells = dict.fromkeys(table.names) | row_of(reduced)
         cells.pop(table.key)
     if table.kind == "call":
         cells |= {"content_level": getattr(reduced, "content_level", "metadata"), **dict.fromkeys(REFERENCES)}

@@ -22,12 +22,13 @@ from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record, record_key
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.destination import Rejected
+from callspan.stores import payloads
 from callspan.stores.base import check_layout
 from callspan.stores.bodies import DAMAGE
 from callspan.stores.call_rows import record_of
 from callspan.stores.clickhouse.connection import CODE, connect, explaining, layout, make_tables
 from callspan.stores.columns import TABLES, Table
-from callspan.stores.payloads import bodies_of, cells_of, combined
+from callspan.stores.payloads import bodies_of, combined
 
 _INSERT: Final = {
     "async_insert": 0,
@@ -170,7 +171,7 @@ def _set_ttl(client: Client, days: int) -> None:
 
 def row_of(record: Record) -> dict[str, object]:
     """Return the row of a record; that of a call has its bodies."""
-    row: dict[str, object] = dict(zip(TABLES[record_key(record)[0]].names, cells_of(record), strict=True))
+    row: dict[str, object] = dict.fromkeys(TABLES[record_key(record)[0]].names) | payloads.row_of(record)
     row.pop("stamps", None)
     if isinstance(record, CallRecord):
         request, response = bodies_of(record)

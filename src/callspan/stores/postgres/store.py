@@ -26,7 +26,7 @@ from callspan.spool.destination import Rejected
 from callspan.stores import bodies
 from callspan.stores.base import tried
 from callspan.stores.call_rows import exact_call
-from callspan.stores.columns import REFERENCES, TABLES, Table
+from callspan.stores.columns import CALLS, REFERENCES, TABLES, Table
 from callspan.stores.contents import (
     STORED_CALL,
     Numbers,
@@ -39,7 +39,7 @@ from callspan.stores.contents import (
 )
 from callspan.stores.database import Database
 from callspan.stores.erased import digests_of, is_erased
-from callspan.stores.payloads import Prepared, cells_of, prepared
+from callspan.stores.payloads import Prepared, prepared, row_of
 from callspan.stores.postgres.connection import (
     REMOVAL_LOCK,
     connect,
@@ -51,7 +51,7 @@ from callspan.stores.postgres.connection import (
 )
 from callspan.stores.postgres.database import PostgresDatabase
 from callspan.stores.reader import Reader
-from callspan.stores.rows import add_version, merged_row, on_conflict
+from callspan.stores.rows import Row, add_version, merged_row, on_conflict
 from callspan.stores.schema import type_of
 
 _MOMENT_MS: Final = 500
@@ -62,8 +62,6 @@ _SMALL_BYTES: Final = 1 << 16
 _JSON: Final = ("json", "jsonb")
 _NUL: Final = "\\u0000"
 """What JSON has instead of the character that Postgres cannot store."""
-_KEY: Final = itemgetter(0)
-"""The key of a row: the first column of every table."""
 _POISON: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
 
 
@@ -144,7 +142,7 @@ class _Batch:
     """The rows of a batch by table; all writers write them in the same order, which prevents deadlocks."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, dict[str, tuple[Order, Sequence[object]]]] = defaultdict(dict)
+        self._rows: dict[str, dict[str, tuple[Order, Mapping[str, object]]]] = defaultdict(dict)
         self._calls: dict[str, list[CallRecord]] = defaultdict(list)
         self._versions: dict[str, dict[str, list[Any]]] = defaultdict(dict)
 
@@ -156,14 +154,14 @@ class _Batch:
         elif TABLES[kind].merges:
             add_version(self._versions[kind].setdefault(key, []), record)
         elif key not in self._rows[kind]:
-            self._rows[kind][key] = order_of(record), cells_of(record)
+            self._rows[kind][key] = order_of(record), row_of(record)
 
     def write(self, cursor: psycopg.Cursor, database: Database) -> None:
         there = self._write_calls(cursor, database) if self._calls else {}
         for kind, table in TABLES.items():
             if kind != _CALL:
                 found = self._merge(cursor, table) if table.merges else [row for _, row in self._rows[kind].values()]
-                _write(cursor, _insert(table), _types(table), sorted(found, key=_KEY))
+                _write(cursor, _insert(table), sorted(found, key=itemgetter(table.key)))
         now = _stored_calls(cursor, sorted(there)) if there else {}
         for call_id, before in there.items():
             release(partial(_run, cursor), before, call_id, now.get(call_id))
@@ -189,10 +187,10 @@ class _Batch:
         found = _store_contents(cursor, rows)
         if replaced:
             cursor.execute("DELETE FROM calls WHERE call_id = ANY(%s)", (replaced,))
-        _write(cursor, _insert(TABLES[_CALL]), _types(TABLES[_CALL]), sorted(found, key=_KEY))
+        _write(cursor, _insert(CALLS), sorted(found, key=itemgetter(CALLS.key)))
         return {call_id: row for call_id, row in there.items() if row.has_contents}
 
-    def _merge(self, cursor: psycopg.Cursor, table: Table) -> list[Sequence[object]]:
+    def _merge(self, cursor: psycopg.Cursor, table: Table) -> list[Mapping[str, object]]:
         """Merge the versions in this batch with the stored rows, which stay locked until the transaction ends."""
         versions = self._versions[table.kind]
         if not versions:
@@ -208,15 +206,15 @@ class _Batch:
             sql = f"SELECT * FROM {table.name} WHERE {table.key} = ANY(%s) ORDER BY {table.key} FOR UPDATE"
             names = [column.name for column in cursor.execute(sql, (there,)).description or ()]
             rows |= {row[table.key]: row for row in (dict(zip(names, values, strict=True)) for values in cursor)}
-        found: list[Sequence[object]] = []
+        found: list[Mapping[str, object]] = []
         for key, records in versions.items():
             row = rows[key]
             if row is None and len(records) == 1:
-                found.append(cells_of(records[0]))
+                found.append(row_of(records[0]))
                 continue
             for record in records:
                 row = merged_row(table, row, record)
-            found.append(tuple((row or {}).values()))
+            found.append(row or {})
         return found
 
 
@@ -229,17 +227,17 @@ class _CallRow(NamedTuple):
         return self.owner.startswith("s:")
 
 
-def _store_contents(cursor: psycopg.Cursor, rows: Sequence[_CallRow]) -> list[Sequence[object]]:
+def _store_contents(cursor: psycopg.Cursor, rows: Sequence[_CallRow]) -> list[Row]:
     """Store the contents of calls that their owners do not have yet; return the rows of the calls."""
     numbers = _numbers(cursor, rows)
     new: list[tuple[str, int, bodies.Piece]] = []
-    found: list[Sequence[object]] = []
+    found: list[Row] = []
     for row in rows:
-        added, references = numbers[row.owner].add(row.call)
+        added, whole = numbers[row.owner].add(row.call)
         new += ((row.owner, number, part) for number, part in added)
-        found.append((*row.call.cells, *references))
+        found.append(whole)
     small = [_content_row(*one) for one in new if len(one[2].json) <= _SMALL_BYTES]
-    _write(cursor, _SMALL_CONTENT, _CONTENT_TYPES, small)
+    _write(cursor, _SMALL_CONTENT, small)
     cursor.executemany(
         _CONTENT,
         [
@@ -315,21 +313,19 @@ def _hex(data: bytes | None) -> str | None:
     return None if data is None else f"\\x{data.hex()}"
 
 
-def _content_row(owner: str, number: int, part: bodies.Piece) -> Sequence[object]:
+def _content_row(owner: str, number: int, part: bodies.Piece) -> Mapping[str, object]:
     """Return the row of a content in the form in which JSON has it."""
     role, text, left = bodies.to_row(part)
-    return owner, number, _hex(part.hash), role, text, _hex(left)
+    return dict(zip(_CONTENT_TYPES, (owner, number, _hex(part.hash), role, text, _hex(left)), strict=True))
 
 
-def _write(cursor: psycopg.Cursor, sql: bytes, names: Iterable[str], rows: Sequence[Sequence[object]]) -> None:
+def _write(cursor: psycopg.Cursor, sql: bytes, rows: Sequence[Mapping[str, object]]) -> None:
     """Write all rows in one statement, which gets them as JSON: a statement for each costs several times as much."""
     if not rows:
         return
-    objects = [{name: cell for name, cell in zip(names, row, strict=True) if cell is not None} for row in rows]
-    text = msgspec.json.encode(objects).decode()
+    text = msgspec.json.encode(rows).decode()
     if _NUL in text:
-        objects = [{name: storable(cell) for name, cell in one.items()} for one in objects]
-        text = msgspec.json.encode(objects).decode()
+        text = msgspec.json.encode([{name: storable(cell) for name, cell in row.items()} for row in rows]).decode()
     cursor.execute(sql, (text,))
 
 
@@ -349,7 +345,7 @@ _SMALL_CONTENT: Final = _statement("contents", _CONTENT_TYPES, "")
 def _types(table: Table) -> dict[str, str]:
     """Return the types of the columns of a row, in their order."""
     found = {column.name: type_of("postgres", column.form) for column in table.columns}
-    types = dict(zip(REFERENCES, ("bigint", "bigint", "jsonb"), strict=True)) if table.kind == _CALL else {}
+    types = dict(zip(REFERENCES, ("bigint", "bigint", "jsonb"), strict=True)) if table is CALLS else {}
     return {name: found.get(name, "json") for name in table.names} | types
 
 

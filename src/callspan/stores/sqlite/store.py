@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cache, partial
-from itertools import compress, repeat
-from operator import is_not
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from callspan.record.call import CallRecord
 from callspan.record.events import SCOPE_TYPES, Record, record_key
@@ -25,12 +23,13 @@ from callspan.spool.destination import Rejected
 from callspan.stores import bodies
 from callspan.stores.base import StoreError, check_layout, tried
 from callspan.stores.call_rows import exact_call
-from callspan.stores.columns import REFERENCES, TABLES, Table
+from callspan.stores.columns import CALLS, REFERENCES, TABLES, Table
 from callspan.stores.contents import STORED_CALL, Numbers, StoredCall, owner_of, release, to_write
+from callspan.stores.database import in_parts
 from callspan.stores.erased import is_erased
-from callspan.stores.payloads import cells_of, prepared
+from callspan.stores.payloads import prepared, row_of
 from callspan.stores.reader import Reader
-from callspan.stores.rows import Cell, add_version, merged_row, on_conflict
+from callspan.stores.rows import Row, add_version, merged_row, on_conflict
 from callspan.stores.sqlite.database import SQLiteDatabase
 from callspan.stores.sqlite.file import Inode, explaining, forbid, log_of, open_as_it_is, open_for_writing
 
@@ -42,48 +41,37 @@ _MOST_STATEMENTS: Final = 50
 
 
 class Insert:
-    """The statement that inserts rows of a table, without the columns that are NULL. Safe from any thread."""
+    """The statement that inserts rows of a table. Safe from any thread."""
 
-    def __init__(self, table: str, names: Sequence[str], flags: Sequence[str] = (), conflict: str = "") -> None:
-        """`names` are the columns, in the order of values; `conflict` follows the values; `flags` are boolean."""
-        self._table, self._names, self._conflict = table, names, conflict
-        self._flags = [names.index(name) for name in flags]
-        self._statements: dict[tuple[bool, ...], str] = {}
+    def __init__(self, table: str, flags: Collection[str] = (), conflict: str = "") -> None:
+        """`flags` are the boolean columns; `conflict` follows the values."""
+        self._table, self._flags, self._conflict = table, flags, conflict
+        self._statements: dict[tuple[str, ...], tuple[str, Sequence[int]]] = {}
 
-    def run(self, cursor: sqlite3.Cursor, values: Sequence[Cell]) -> None:
-        """Insert a row. Raises sqlite3.Error."""
-        # In C: a row has a hundred columns.
-        present = tuple(map(is_not, values, repeat(None)))
-        bound = self._bound(values)
-        statement = self._statements.get(present)
-        if statement is None:
+    def run(self, cursor: sqlite3.Cursor, row: Row) -> None:
+        """Insert a row, which has the columns that are not NULL. Raises sqlite3.Error."""
+        names = tuple(row)
+        known = self._statements.get(names)
+        if known is None:
             if len(self._statements) >= _MOST_STATEMENTS:
-                cursor.execute(self._statement((True,) * len(values)), bound)
-                return
-            statement = self._statements[present] = self._statement(present)
-        cursor.execute(statement, list(compress(bound, present)))
+                self._statements.clear()
+            known = self._statements[names] = self._statement(names)
+        statement, flags = known
+        values = [*row.values()]
+        for place in flags:
+            values[place] = int(cast("bool", values[place]))
+        cursor.execute(statement, values)
 
-    def _bound(self, values: Sequence[Cell]) -> Sequence[Cell]:
-        if not self._flags:
-            return values
-        bound = list(values)
-        for place in self._flags:
-            flag = bound[place]
-            if flag is not None:
-                bound[place] = int(flag)
-        return bound
-
-    def _statement(self, present: Sequence[bool]) -> str:
-        names = list(compress(self._names, present))
+    def _statement(self, names: Sequence[str]) -> tuple[str, Sequence[int]]:
         places = ", ".join("?" * len(names))
-        return f"INSERT INTO {self._table} ({', '.join(names)}) VALUES ({places}) {self._conflict}"
+        sql = f"INSERT INTO {self._table} ({', '.join(names)}) VALUES ({places}) {self._conflict}"
+        return sql, [place for place, name in enumerate(names) if name in self._flags]
 
 
 POISON: Final = (
     OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.IntegrityError,
 )  # fmt: skip
 _MEMORY_ENTRIES: Final = 20_000
-_CALL: Final = "call"
 
 
 class SQLiteStore:
@@ -180,15 +168,17 @@ class SQLiteStore:
             elif isinstance(record, CallRecord):
                 calls[record.call_id].append(record)
             else:
-                insert_of(TABLES[record_key(record)[0]]).run(cursor, cells_of(record))
+                insert_of(TABLES[record_key(record)[0]]).run(cursor, row_of(record))
+        there = _stored_calls(cursor, [*calls])
         for call_id, versions in calls.items():
-            self._store_call(cursor, call_id, versions)
+            self._store_call(cursor, there.get(call_id), call_id, versions)
         for scope_versions in scopes.values():
             for record in scope_versions:
                 self._merge(cursor, record)
 
-    def _store_call(self, cursor: sqlite3.Cursor, call_id: str, versions: Sequence[CallRecord]) -> None:
-        there = _stored_call(cursor, call_id)
+    def _store_call(
+        self, cursor: sqlite3.Cursor, there: StoredCall | None, call_id: str, versions: Sequence[CallRecord]
+    ) -> None:
         record = to_write(there, versions, partial(self._read_call, cursor, call_id))
         if record is None:
             return
@@ -198,7 +188,7 @@ class SQLiteStore:
             cursor.execute("DELETE FROM calls WHERE id = ?", (row_id,))
         self._insert_call(cursor, record, row_id)
         if there is not None:
-            trimmed = release(partial(_run, cursor), there, call_id, _stored_call(cursor, call_id))
+            trimmed = release(partial(_run, cursor), there, call_id, _stored_calls(cursor, [call_id])[call_id])
             self._known.pop(trimmed or "", None)
 
     def _read_call(self, cursor: sqlite3.Cursor, call_id: str) -> CallRecord | None:
@@ -206,18 +196,22 @@ class SQLiteStore:
 
     def _insert_call(self, cursor: sqlite3.Cursor, record: CallRecord, row_id: int | None) -> None:
         # A reader finds the next version by the id of the row, too.
-        row, owner = prepared(record), owner_of(record.call_id, record.place.session_id)
+        owner = owner_of(record.call_id, record.place.session_id)
         known = self._known.get(owner)
         if known is None:
             sql = "SELECT hash, n FROM contents WHERE owner = ? ORDER BY n"
             by_hash = dict(cursor.execute(sql, (owner,)).fetchall())
             known = self._known[owner] = Numbers(by_hash, [*by_hash.values()])
-        new, references = known.add(row)
+        new, row = known.add(prepared(record))
         for number, part in new:
             role, text, left = bodies.to_row(part)
             data = None if left is None else bytearray(bodies.deflated(left))
-            _CONTENT.run(cursor, (owner, number, bytearray(part.hash), role, data, text))
-        insert_of(TABLES[_CALL]).run(cursor, (*row.cells, *references, row_id))
+            cells = (("role", role), ("data", data), ("text", text))
+            content: Row = {name: cell for name, cell in cells if cell is not None}
+            _CONTENT.run(cursor, {"owner": owner, "n": number, "hash": bytearray(part.hash), **content})
+        if row_id is not None:
+            row["id"] = row_id
+        _INSERT_CALL.run(cursor, row)
 
     @staticmethod
     def _merge(cursor: sqlite3.Cursor, record: Record) -> None:
@@ -225,12 +219,13 @@ class SQLiteStore:
         kind, key = record_key(record)
         table = TABLES[kind]
         if not cursor.execute(f"SELECT 1 FROM {table.name} WHERE {table.key} = ?", (key,)).fetchone():
-            insert_of(table).run(cursor, cells_of(record))
+            insert_of(table).run(cursor, row_of(record))
             return
         rows = cursor.connection.cursor()
         rows.row_factory = sqlite3.Row
         there = rows.execute(f"SELECT * FROM {table.name} WHERE {table.key} = ?", (key,)).fetchone()
-        insert_of(table).run(cursor, [*merged_row(table, there, record).values()])
+        merged = merged_row(table, there, record)
+        insert_of(table).run(cursor, {name: cell for name, cell in merged.items() if cell is not None})
 
     def _forget_if_changed(self, connection: sqlite3.Connection) -> None:
         """Clear the cached numbers if another connection has written: it may have pruned them."""
@@ -261,17 +256,21 @@ def _run(cursor: sqlite3.Cursor, sql: str, values: Mapping[str, object]) -> Sequ
     return cursor.execute(sql, values).fetchall()
 
 
-def _stored_call(cursor: sqlite3.Cursor, call_id: str) -> StoredCall | None:
-    found = cursor.execute(f"SELECT {STORED_CALL} FROM calls WHERE call_id = ?", (call_id,)).fetchone()
-    return None if found is None else StoredCall(*found)
+def _stored_calls(cursor: sqlite3.Cursor, call_ids: Sequence[str]) -> dict[str, StoredCall]:
+    found: dict[str, StoredCall] = {}
+    for chosen, names in in_parts(call_ids, "call_id"):
+        rows = cursor.execute(f"SELECT call_id, {STORED_CALL} FROM calls WHERE {chosen}", cast("Any", names))
+        found |= {call_id: StoredCall(*cells) for call_id, *cells in rows}
+    return found
 
 
 @cache
 def insert_of(table: Table) -> Insert:
     """Return the statement that inserts a row, with the table's ON CONFLICT clause."""
     flags = [column.name for column in table.columns if column.form == "flag"]
-    names = (*table.names, *REFERENCES, "id") if table.kind == _CALL else table.names
-    return Insert(table.name, names, flags, on_conflict(table, names))
+    names = (*table.names, *REFERENCES, "id") if table is CALLS else table.names
+    return Insert(table.name, flags, on_conflict(table, names))
 
 
-_CONTENT: Final = Insert("contents", ("owner", "n", "hash", "role", "data", "text"))
+_CONTENT: Final = Insert("contents")
+_INSERT_CALL: Final = insert_of(CALLS)
