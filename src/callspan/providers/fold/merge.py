@@ -288,7 +288,9 @@ def _names(entry: Json) -> list[str]:
 
 
 def _is_another_call(one: Json, other: Json) -> bool:
-    return bool(one.get("call_id") and other.get("call_id"))
+    """Return whether two entries of one type are calls with ids of their own, and not the same call with a new id."""
+    same = (one.get("name"), one.get("arguments")) == (other.get("name"), other.get("arguments"))
+    return bool(one.get("call_id") and other.get("call_id")) and not same
 
 
 def is_json(written: object) -> bool:

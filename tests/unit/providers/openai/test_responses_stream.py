@@ -264,6 +264,11 @@ def test_another_call_at_the_end_is_another_call() -> None:
     assert [(item["call_id"], item["arguments"]) for item in output] == [("call_1", '{"a": 1}'), ("call_2", "{}")]
 
 
+def test_the_same_call_with_a_new_id_at_the_end_is_one_call() -> None:
+    same = {**CALL, "id": "fc_2", "call_id": "call_2", "arguments": '{"a": 1}'}
+    assert fold(created(), *called('{"a": 1}'), ended(same))["output"] == [same]
+
+
 @pytest.mark.parametrize(("status", "incomplete"), [("completed", None), ("incomplete", True)])
 def test_a_call_that_only_pieces_tell_of_is_whole_if_the_response_is(status: str, incomplete: bool | None) -> None:
     item = fold(created(), *called('{"a"'), ended(EMPTY, status=status))["output"][0]
