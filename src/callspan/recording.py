@@ -227,7 +227,10 @@ class RecordedCall(Block):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the call; an exception passes on and makes it a failed, timed out or cancelled one."""
-        self.end(error)
+        try:
+            self.end(error)
+        finally:
+            self._restore()  # also if an interrupt came before the end could
 
     def _restore(self) -> None:
         """Restore the context of before the block."""
