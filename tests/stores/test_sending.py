@@ -389,8 +389,8 @@ def test_a_receiver_is_tried_again_while_its_last_answer_still_drips(
 
 @contextmanager
 def dripping(drips: list[bool] | None = None) -> Iterator[str]:
-    """A server that answers byte by byte, without end; or each request in turn as `drips` says."""
-    server = socket.create_server(("127.0.0.1", 0))
+    """A server that answers byte by byte until the block ends; or each request in turn as `drips` says."""
+    server, over, threads = socket.create_server(("127.0.0.1", 0)), threading.Event(), list[threading.Thread]()
 
     def drip(connection: socket.socket) -> None:
         with connection, suppress(OSError):
@@ -399,21 +399,28 @@ def dripping(drips: list[bool] | None = None) -> Iterator[str]:
                 connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
                 return
             connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
-            while True:
-                time.sleep(0.1)
+            while not over.wait(0.1):
                 connection.sendall(b" ")
 
     def serve() -> None:
         while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
+            connection, _ = server.accept()
+            if over.is_set():
+                connection.close()
                 return
-            threading.Thread(target=drip, args=(connection,), daemon=True).start()
+            threads.append(threading.Thread(target=drip, args=(connection,)))
+            threads[-1].start()
 
-    threading.Thread(target=serve, daemon=True).start()
-    with server:
+    threads.append(threading.Thread(target=serve))
+    threads[0].start()
+    try:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
+    finally:
+        over.set()
+        socket.create_connection(server.getsockname()).close()  # `accept` returns
+        for thread in threads:
+            thread.join()
+        server.close()
 
 
 @ONLY_SQLITE
