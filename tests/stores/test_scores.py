@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from callspan.cli.score_filter import ScoredReader, Scoring
 from callspan.record.reward_sums import Score
 from callspan.records import RewardRecord
+from callspan.stores.sqlite.database import SQLiteDatabase
 from callspan.stores.urls import open_store
 
 from .conftest import START_NS, Delivery, Records, run
@@ -92,6 +94,20 @@ def test_lists_are_filtered_and_sorted_by_scores_and_show_them(judged: str) -> N
     assert re.search(r"judge +feedback\n", table), table
     assert re.search(r"good .*\+0\.8 \(3\) +\+1\n", table), table
     assert re.search(r"feedback\n.*\+0\n", run(judged, "calls", "--objective", "feedback"))
+
+
+def test_only_sessions_with_enough_score_are_summed(
+    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    store = deliver(f"sqlite:///{tmp_path}/calls.db")
+    store.write(*(records.session(f"s{number}") for number in range(450)), given(1, "judge", 0.8, session_id="s7"))
+    reader, asked = store.read(), list[str]()
+    database = reader._database
+    assert isinstance(database, SQLiteDatabase)
+    database._connection.set_trace_callback(asked.append)
+    scored = ScoredReader(reader, Scoring(objectives=("judge",), min_score=0.5))
+    assert [one.session.session_id for one in scored.sessions()] == ["s7"]
+    assert sum("FROM messages" in sql for sql in asked) == 1
 
 
 def test_what_users_liked_is_exported_and_pairs_are_ranked_by_an_objective(judged: str, tmp_path: Path) -> None:
