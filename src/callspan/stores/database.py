@@ -48,22 +48,6 @@ class Dialect(NamedTuple):
     """The text that a key is grouped under, NULL where it has none."""
     has: str
     """Whether a key has the value, or a list with it."""
-    end: str
-    """The end of a value `@`, which is all that the indexes of the columns `by_end` hold, to be small."""
-    by_end: frozenset[str]
-
-    def compare(self, column: str, form: str, value: str) -> str:
-        """Return the SQL condition that compares a column of calls `c` as in `= {}` with a value, by its index.
-
-        It is to be one side of an OR: elsewhere SQLite puts the value into the end of the column, and scans.
-        """
-        exact = f"c.{column} {form.format(value)}"
-        if column not in self.by_end:
-            return exact
-        return f"({self._end(f'c.{column}')} {form.format(self._end(value))} AND {exact})"
-
-    def _end(self, value: str) -> str:
-        return self.end.replace("@", value)
 
     def label_of(self, json: str, key: str, parameter: str) -> str:
         """Return the SQL for the label of a key, whose parameter has this name."""

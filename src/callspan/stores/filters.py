@@ -148,7 +148,7 @@ _OF_SESSION_ITSELF: Final = frozenset(
     | {"newest_first", "content"}
 )
 """Fields of a `CallFilter` that for sessions are not about one of its calls."""
-_USERS_STEP: Final = "IN (SELECT {} FROM timesteps t WHERE t.user_step_id = :timestep_id)"
+_USERS_STEP: Final = "IN (SELECT t.timestep_id FROM timesteps t WHERE t.user_step_id = :timestep_id)"
 _OWN: Final = {"name": "c.session_name", "user": "c.user_id"}
 """What calls have of the labels of sessions."""
 _COLUMNS: Final = frozenset({"user_id", "organization_id", "project_id", "run_id", "agent_id", "workflow_id"})
@@ -207,8 +207,7 @@ def _call_conditions(which: CallFilter, dialect: Dialect) -> Iterator[str]:
     if which.min_cost_usd is not None:
         yield f"{dialect.cost} >= :min_cost"
     if which.timestep_id is not None:
-        known = dialect.compare("timestep_id", "= {}", ":timestep_id")
-        yield f"({known} OR {dialect.compare('timestep_id', _USERS_STEP, 't.timestep_id')})"
+        yield f"(c.timestep_id = :timestep_id OR c.timestep_id {_USERS_STEP})"
     yield from _labels(which, dialect)
     yield from _texts(which, dialect)
 
@@ -224,8 +223,7 @@ def _labels(which: CallFilter, dialect: Dialect) -> Iterator[str]:
         name, value = f":key{number}", f":value{number}"
         inherited = dialect.in_sessions.format(condition=dialect.has_value("s.metadata", key, name, value))
         known = own_label(key, dialect, name)
-        has = dialect.has_value("c.metadata", key, name, value)
-        mine = has if "(" in known else dialect.compare(known.removeprefix("c."), "= {}", value)
+        mine = f"{known} = {value}" if key in _COLUMNS else dialect.has_value("c.metadata", key, name, value)
         yield f"({mine} OR ({known} IS NULL AND {inherited}))"
 
 

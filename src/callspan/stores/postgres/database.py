@@ -42,8 +42,6 @@ POSTGRES: Final = Dialect(
     has="""CASE json_typeof(@) WHEN 'object' THEN false
   WHEN 'array' THEN EXISTS (SELECT 1 FROM json_array_elements(@) e WHERE e #>> ARRAY[]::text[] = {value})
   ELSE @ #>> ARRAY[]::text[] = {value} END""",
-    end="right(@, 4)",
-    by_end=frozenset({"timestep_id", "workflow_id"}),
 )
 
 

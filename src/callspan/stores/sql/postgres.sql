@@ -10,11 +10,6 @@ CREATE INDEX calls_session ON calls (session_id, model_req, model_resp, start_ns
 );
 CREATE INDEX calls_start ON calls (start_ns);
 CREATE INDEX calls_tags ON calls USING gin (tags) WHERE tags IS NOT NULL;
-CREATE INDEX calls_organization ON calls (organization_id) WHERE organization_id IS NOT NULL;
-CREATE INDEX calls_model ON calls (model_req) WHERE model_req IS NOT NULL;
--- Of these values only the ends, to be small: WHERE right(timestep_id, 4) = right('ID', 4) AND timestep_id = 'ID'.
-CREATE INDEX calls_step ON calls (right(timestep_id, 4)) WHERE timestep_id IS NOT NULL;
-CREATE INDEX calls_workflow ON calls (right(workflow_id, 4)) WHERE workflow_id IS NOT NULL;
 @shared()
 -- Each value once for its owner, `s:SESSION` or `c:CALL` outside of sessions, which numbers them. `text`: the whole text of a message.
 -- `data`: the JSON without the long texts, which stand in `text` only; NULL for a message that is nothing but its role

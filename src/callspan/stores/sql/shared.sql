@@ -6,6 +6,10 @@ CREATE INDEX calls_response ON calls (response_id) WHERE response_id IS NOT NULL
 CREATE INDEX calls_request ON calls (request_id) WHERE request_id IS NOT NULL;
 CREATE INDEX calls_user ON calls (user_id, start_ns) WHERE user_id IS NOT NULL;
 CREATE INDEX calls_run ON calls (run_id, start_ns) WHERE run_id IS NOT NULL;
+CREATE INDEX calls_step ON calls (timestep_id) WHERE timestep_id IS NOT NULL;
+CREATE INDEX calls_workflow ON calls (workflow_id) WHERE workflow_id IS NOT NULL;
+CREATE INDEX calls_organization ON calls (organization_id) WHERE organization_id IS NOT NULL;
+CREATE INDEX calls_model ON calls (model_req) WHERE model_req IS NOT NULL;
 CREATE INDEX calls_batch ON calls (batch_id) WHERE batch_id IS NOT NULL;
 CREATE INDEX calls_continues ON calls (continues, start_ns) WHERE continues IS NOT NULL;
 CREATE INDEX calls_conversation ON calls (conversation_id, start_ns) WHERE conversation_id IS NOT NULL;

@@ -5,12 +5,6 @@ CREATE TABLE calls (
 );
 CREATE INDEX calls_session ON calls (session_id, start_ns);
 CREATE INDEX calls_start ON calls (start_ns);
--- Of these values only the ends, to be small: WHERE substr(timestep_id, -4) = substr('ID', -4) AND +timestep_id = 'ID'.
--- Without the plus SQLite puts the value into the first condition, and scans.
-CREATE INDEX calls_step ON calls (substr(timestep_id, -4)) WHERE timestep_id IS NOT NULL;
-CREATE INDEX calls_organization ON calls (substr(organization_id, -4)) WHERE organization_id IS NOT NULL;
-CREATE INDEX calls_workflow ON calls (substr(workflow_id, -4)) WHERE workflow_id IS NOT NULL;
-CREATE INDEX calls_model ON calls (substr(model_req, -4)) WHERE model_req IS NOT NULL;
 
 CREATE VIEW call_sums AS
 SELECT session_id, start_ns / 3600000000000 AS hour, coalesce(model_req, model_resp) AS model, provider,

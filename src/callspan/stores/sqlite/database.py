@@ -52,8 +52,6 @@ SQLITE: Final = Dialect(
     first="{json}, {key}",
     label="callspan_label(@)",
     has="callspan_has(@, {value})",
-    end="substr(@, -4)",
-    by_end=frozenset({"timestep_id", "workflow_id", "organization_id"}),
 )
 
 
