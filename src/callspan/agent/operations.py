@@ -156,7 +156,7 @@ class Operation(Scope, Decorating):
             data=data or None,
             tool_call_id=self._tool_call_id,
             error=self._failure(error),
-            metadata={**self._info, **self._facts()},
+            metadata={**self._info, **facts} if (facts := self._facts()) else self._info,
         )
 
     def _failure(self, error: BaseException | None) -> ErrorInfo | None:
@@ -239,7 +239,7 @@ class Tool(Operation):
     def _note_end(self) -> None:
         # The time of a tool inside a tool is part of the outer tool's time.
         if self._above is not None:
-            duration_ns = 0 if self._above._kind == "tool" else self._elapsed_ns()
+            duration_ns = 0 if self._above._kind == "tool" else self._lasted_ns or 0
             self._above._add_to_totals(RunningTotals.add_tool, duration_ns)
 
 

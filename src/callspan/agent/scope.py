@@ -231,13 +231,14 @@ class Scope(Block, ABC):
 
     def _leave(self, error: BaseException | None) -> None:
         """Restore the previous current scope, if this is current or one inside it that was left open, which ends."""
-        current = scope = current_scope()
-        if is_within(current, self):
-            while scope is not None and scope is not self:
-                scope.end(error)
-                scope = scope._above
-            if self._outer is not None:
-                leave(self._outer)
+        scope = current_scope()
+        if scope is not self and not is_within(scope, self):
+            return
+        while scope is not None and scope is not self:
+            scope.end(error)
+            scope = scope._above
+        if self._outer is not None:
+            leave(self._outer)
 
     def _finish(self, error: BaseException | None) -> None:
         """Do all that the end does; called once more if it was interrupted."""
