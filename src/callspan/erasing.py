@@ -95,8 +95,8 @@ def erase(
     """Delete what a filter selects from SQLite and Postgres, and from what waits on disk for all stores named.
 
     A session that fits the filter is deleted with everything in it, and each call that fits it by itself; where the
-    filter has a condition on calls (a model, an error, a text), only calls are. Records of what was erased that arrive
-    later are not stored.
+    filter has a condition on calls (a model, an error, a text), only calls are. For a user alone, whatever else has the
+    user in its own metadata goes too. Records that began before and arrive later are not stored.
 
     Args:
         stores: URLs or paths of stores.
@@ -316,7 +316,8 @@ def _chosen(readers: _Readers, which: CallFilter, sessions: frozenset[str], call
         # Where a store fails now, it is unknown which other calls its sessions have.
         whole |= touched - mixed if len(readers.failures) == known else frozenset()
     single |= readers.each(lambda reader: {one.call_id for one in reader.ids_in(whole)})
-    scope = DeletionScope(frozenset(whole), frozenset(single), erased_ns=time.time_ns())
+    user = which.user if which == CallFilter(user=which.user) and not (sessions or calls) else None
+    scope = DeletionScope(frozenset(whole), frozenset(single), user, erased_ns=time.time_ns())
     return _Choice(scope, readers.failures)
 
 

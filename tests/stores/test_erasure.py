@@ -122,7 +122,7 @@ def test_what_arrives_late_of_it_is_not_stored_and_what_happens_later_is(store: 
     erase(store.url, CallFilter(user="u1"))
     unseen = records.call(said(CANARY), call_id="late", session_id="hers", at_s=5)
     step = TimestepRecord(timestep_id="t", session_id="hers", seen_ns=1, index=0, start_ns=START_NS)
-    rating = RewardRecord(reward_id="r2", call_id="e", value=0, source="human", time_ns=time.time_ns())
+    rating = RewardRecord(reward_id="r2", call_id="e", value=0, source="human", time_ns=START_NS)
     answer = records.call(said(CANARY), CANARY, call_id="e", part="answered", seen_in="fetch", seen_ns=time.time_ns())
     assert answer.is_merged  # type: ignore[attr-defined]
     by_response = msgspec.structs.replace(rating, reward_id="r3", call_id="chatcmpl-1", annotation=CANARY)
@@ -134,6 +134,9 @@ def test_what_arrives_late_of_it_is_not_stored_and_what_happens_later_is(store: 
     with contextlib.closing(open_store(store.url)) as reader:
         assert list(reader.rewards()) == []
     assert left(store.url) == ({"mixed"}, {"d", "f"})
+    store.write(replace(rating, reward_id="r4", time_ns=time.time_ns()))
+    with contextlib.closing(open_store(store.url)) as reader:
+        assert [one.reward_id for one in reader.rewards()] == ["r4"]
     goes_on = records.call(
         said("new"), call_id="new", session_id="hers", at_s=(time.time_ns() - START_NS) / SECOND + 60
     )
@@ -142,6 +145,47 @@ def test_what_arrives_late_of_it_is_not_stored_and_what_happens_later_is(store: 
     with contextlib.closing(open_store(store.url)) as reader:
         assert list(reader.timesteps("hers")) == list(reader.events("hers")) == []
         assert bytes(next(reader.calls(CallFilter(session_id="hers"))).request.body) == bytes(goes_on.request.body)
+
+
+USERS = ["u1", 'a "quoted" one', "back\\slash", "o'clock"]
+
+
+def alone(user: str) -> list[Record]:
+    """What carries a user in its own metadata, in no session of hers."""
+    hers, fields = {"user_id": user}, {"time_ns": START_NS}
+    return [
+        EventRecord(event_id="tool", event_type="tool", data={"arguments": CANARY}, metadata=hers, **fields),
+        EventRecord(event_id="in", session_id="s", event_type="guardrail", data={"x": CANARY}, metadata=hers, **fields),
+        MessageRecord(
+            message_id="m", message_type="t", sender="u", receiver="a", content=CANARY, metadata=hers, **fields
+        ),
+        RewardRecord(reward_id="r", call_id="c", value=1, source="human", annotation=CANARY, metadata=hers, **fields),
+        RewardRecord(reward_id="of-tool", event_id="tool", value=1, source="human", annotation=CANARY, **fields),
+    ]
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_what_only_carries_the_user_goes_too_and_does_not_come_late(
+    store: Delivery, records: Records, tmp_path: Path, user: str
+) -> None:
+    other = {"user_id": "another"}
+    store.write(
+        records.session("s", start_ns=START_NS),
+        records.call(said("of nobody"), call_id="c", session_id="s"),
+        EventRecord(event_id="theirs", event_type="tool", time_ns=START_NS, metadata=other),
+        *alone(user),
+    )
+    planned = first(erase(store.url, CallFilter(user=user), dry_run=True))
+    removed = first(erase(store.url, CallFilter(user=user)))
+    assert (removed.events, removed.messages, removed.rewards, removed.calls, removed.sessions) == (2, 1, 2, 0, 0)
+    assert replace(removed, copies=False) == planned
+    store.write(*alone(user))
+    assert not rows_with(store.url, tmp_path)
+    with contextlib.closing(open_store(store.url)) as reader:
+        assert [one.event_id for one in reader.events(None) if isinstance(one, EventRecord)] == ["theirs"]
+    later = EventRecord(event_id="later", event_type="tool", time_ns=time.time_ns(), metadata={"user_id": user})
+    store.write(later)
+    assert first(erase(store.url, CallFilter(user=user), dry_run=True)).events == 1
 
 
 def test_contents_that_others_use_stay(store: Delivery, records: Records) -> None:

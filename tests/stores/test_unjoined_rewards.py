@@ -214,4 +214,4 @@ def test_rewards_of_erased_steps_and_events_go_and_stay_away(url: str, store: De
     again.write(given("later", now, session_id="s", call_id="new"))
     again.close()
     with closing(open_store(url)) as reader:
-        assert {one.reward_id for one in reader.rewards()} == {"kept", "late-kept", "later"}
+        assert {one.reward_id for one in reader.rewards()} == {"kept", "late-kept", "late-session", "later"}

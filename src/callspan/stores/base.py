@@ -19,6 +19,7 @@ from callspan.record.events import (
 )
 from callspan.record.formats import StoreError as StoreError  # noqa: PLC0414 - its place for stores
 from callspan.record.formats import check_format
+from callspan.record.labels import labels
 from callspan.record.reward_sums import REWARD, Score
 
 Event: TypeAlias = EventRecord | MessageRecord | RewardRecord
@@ -71,6 +72,14 @@ def session_of(record: Record) -> str | None:
     return record.place.session_id if isinstance(record, CallRecord) else record.session_id
 
 
+def users_of(record: Record) -> list[str]:
+    """Return the users that a record itself carries."""
+    if isinstance(record, CallRecord | SessionRecord):
+        user = record.user if isinstance(record, CallRecord) else record.user_id
+        return [] if user is None else [user]
+    return labels(record.metadata, "user_id")
+
+
 class DeletionScope(NamedTuple):
     """What to delete: sessions with everything in them and single calls, by whole ids, or everything before a time."""
 
@@ -78,14 +87,17 @@ class DeletionScope(NamedTuple):
     """With all calls, timesteps, events, messages and rewards in them."""
     calls: frozenset[str] = frozenset()
     """With the events, messages and rewards that name them. Those of the sessions may be among them."""
+    user: str | None = None
+    """With whatever else carries this user in its own metadata: events, timesteps, messages and rewards."""
     older_than_ns: int | None = None
     """Everything from before this Unix time, and nothing else."""
     erased_ns: int = 0
     """When this was decided, Unix time: the store remembers the ids, and takes nothing of them from before it again."""
 
     def covers(self, record: Record) -> bool:
-        """Return whether a record is of one of the sessions, one of the calls, or about one."""
-        return getattr(record, "call_id", None) in self.calls or session_of(record) in self.sessions
+        """Return whether a record is of the user, one of the sessions, one of the calls, or about one."""
+        is_named = getattr(record, "call_id", None) in self.calls or session_of(record) in self.sessions
+        return is_named or self.user in users_of(record)
 
 
 class RecordCounts(msgspec.Struct, frozen=True, kw_only=True):

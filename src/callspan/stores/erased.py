@@ -8,63 +8,51 @@ from collections.abc import Callable
 from typing import Final
 
 from callspan.record.call import CallRecord
-from callspan.record.codec import NO_RECORD, decode
+from callspan.record.codec import NO_RECORD, decode, encode_json
 from callspan.record.events import SCOPE_TYPES, Record, RewardRecord
-from callspan.stores.base import DeletionScope, session_of
+from callspan.stores.base import DeletionScope, session_of, users_of
 
 _NAMED: Final = re.compile(rb'"(?:call|session|timestep|event)_id\\*":\s*\\*"([^"\\]+)')
 _BYTES: Final = 16
 _CALL: Final = "call"
 _SESSION: Final = "session"
+_USER: Final = "user"
 TARGET: Final = "target"
 """A timestep or event, which a reward may name without its session."""
 
 
 def digests(scope: DeletionScope) -> list[bytes]:
     """Return what a store is to remember of a deletion, sorted; nothing of one by age."""
-    kinds = ((_SESSION, scope.sessions), (_CALL, scope.calls))
+    kinds = ((_SESSION, scope.sessions), (_CALL, scope.calls), (_USER, [] if scope.user is None else [scope.user]))
     return sorted(digest_of_id(kind, one) for kind, ids in kinds for one in ids)
 
 
 def digests_of(record: Record) -> list[bytes]:
-    """Return what a store may remember of a record's call and session."""
-    ids = ((_CALL, getattr(record, "call_id", None)), (_SESSION, session_of(record)))
-    return [digest_of_id(kind, one) for kind, one in ids if one is not None] + _targets(record)
+    """Return what a store may remember of a record's call, session, users and target."""
+    ids = [(_CALL, getattr(record, "call_id", None)), (_SESSION, session_of(record))]
+    ids += ((_USER, one) for one in users_of(record))
+    if isinstance(record, RewardRecord):
+        ids += ((TARGET, one) for one in (record.timestep_id, record.event_id))
+    return [digest_of_id(kind, one) for kind, one in ids if one is not None]
 
 
 def is_erased(record: Record, erased_ns: Callable[[bytes], int | None]) -> bool:
-    """Return whether a record was erased: its call was, or its session after it had happened.
+    """Return whether a record is of something that was erased after the record had begun.
 
-    `erased_ns` returns when an id was erased, Unix time; None if it was not. A session may go on after that, but is not
-    stored itself, nor a reward for it as a whole.
+    `erased_ns` returns when something was erased, Unix time; None if it was not. An id may go on after that.
     """
-    call_id = getattr(record, "call_id", None)
-    if call_id is not None and erased_ns(digest_of_id(_CALL, call_id)) is not None:
-        return True
-    if any(erased_ns(target) is not None for target in _targets(record)):
-        return True
-    session_id = session_of(record)
-    gone_ns = None if session_id is None else erased_ns(digest_of_id(_SESSION, session_id))
-    return gone_ns is not None and (_is_of_session(record) or happened_ns(record) < gone_ns)
-
-
-def _targets(record: Record) -> list[bytes]:
-    ids = (record.timestep_id, record.event_id) if isinstance(record, RewardRecord) else ()
-    return [digest_of_id(TARGET, one) for one in ids if one is not None]
-
-
-def _is_of_session(record: Record) -> bool:
-    """Return whether it is a reward for the session as a whole."""
-    return isinstance(record, RewardRecord) and record.scope == "session"
+    times = (erased_ns(found) for found in digests_of(record))
+    return any(gone_ns is not None and happened_ns(record) < gone_ns for gone_ns in times)
 
 
 def names(payload: bytes, scope: DeletionScope) -> bool:
-    """Return whether JSON of a record is of one of the sessions or calls; of what is damaged, whether it names one."""
+    """Return whether JSON of a record is in a scope; of what is damaged, whether it names an id or the user of it."""
     try:
         return scope.covers(decode(payload))
     except NO_RECORD:
         found = {match.decode(errors="replace") for match in _NAMED.findall(payload)}
-        return not all(map(found.isdisjoint, (scope.sessions, scope.calls)))
+        has_user = scope.user is not None and encode_json(scope.user)[1:-1] in payload
+        return has_user or not all(map(found.isdisjoint, (scope.sessions, scope.calls)))
 
 
 def happened_ns(record: Record) -> int:
@@ -77,5 +65,5 @@ def happened_ns(record: Record) -> int:
 
 
 def digest_of_id(kind: str, ident: str) -> bytes:
-    """Return what a store remembers of an erased id of a `session`, a `call` or a `target`."""
+    """Return what a store remembers of an erased `session`, `call`, `user` or `target`."""
     return hashlib.sha256(f"{kind} {ident}".encode(errors="surrogatepass")).digest()[:_BYTES]

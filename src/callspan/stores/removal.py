@@ -15,9 +15,9 @@ from callspan.record.events import Record
 from callspan.stores.aggregates import is_gone
 from callspan.stores.base import DeletionResult, DeletionScope
 from callspan.stores.call_rows import keyed_records
-from callspan.stores.columns import CONTENTS, REFERENCES, TABLES, Table
+from callspan.stores.columns import CONTENTS, EVENTS, MESSAGES, REFERENCES, REWARDS, TABLES, TIMESTEPS, Table
 from callspan.stores.contents import owner_of, trim
-from callspan.stores.database import Database
+from callspan.stores.database import Database, in_parts
 from callspan.stores.erased import TARGET, digest_of_id, digests
 from callspan.stores.payloads import row_of
 from callspan.stores.rewards import CALL_IDS
@@ -51,6 +51,9 @@ _CHOSEN: Final = {
     "sessions": _SESSION,
 }
 """Conditions by table, in the order of deletion: who is killed finds the rest by the rows of sessions and calls."""
+_WITH_USERS: Final = (REWARDS, EVENTS, TIMESTEPS, MESSAGES)
+"""Tables whose rows may carry a user in their metadata alone, in the order of deletion."""
+_HAS_USER: Final = "SELECT x.{key} FROM {table} x WHERE {has}"
 _ADD_CALLS: Final = f"INSERT INTO gone_calls SELECT call_id FROM calls WHERE {_SESSION} ON CONFLICT DO NOTHING"
 _RUNS: Final = "c.outcome IN ('started', 'in_progress')"
 _ENDED: Final = "coalesce(s.end_ns, s.start_ns)"
@@ -111,8 +114,9 @@ def remove(database: Database, scope: DeletionScope, *, dry_run: bool = False, v
             _choose(database, scope.sessions, scope.calls)
             database.run(_ADD_CALLS)
             counts = _take(database, dry_run=True)
+            counts += _count_of_user(database, scope.user)
     else:
-        for some in _chosen(database, scope):
+        for some in (*_chosen(database, scope), *_take_of_user(database, scope)):
             counts += some
     numbers: dict[str, Any] = {table.name: counts[table.name] for table in TABLES.values()}
     if dry_run:
@@ -140,6 +144,47 @@ def _chosen(database: Database, scope: DeletionScope) -> Iterator[Counter[str]]:
                 _remember_others(database, scope.erased_ns)
                 some = _take(database, finally_sessions=not is_left)
             yield some
+
+
+def _of_user(database: Database) -> dict[str, str]:
+    """Return the conditions on what carries a `:user` in its own metadata, and on rewards of that, by table."""
+    found = {
+        table: _HAS_USER.format(
+            has=database.dialect.has_value("x.metadata", "user_id", ":key", ":user"), table=table.name, key=table.key
+        )
+        for table in _WITH_USERS
+    }
+    targets = [f"{table.key} IN ({found[table]})" for table in (EVENTS, TIMESTEPS)]
+    return {table.name: f"{table.key} IN ({sql})" for table, sql in found.items()} | {
+        "rewards": " OR ".join((f"reward_id IN ({found[REWARDS]})", *targets))
+    }
+
+
+def _count_of_user(database: Database, user: str | None) -> Counter[str]:
+    """Count what is of a user besides what is chosen."""
+    if user is None:
+        return Counter()
+    return Counter({
+        table: _delete(database, table, f"({of_user}) AND ({_CHOSEN[table]}) IS NOT TRUE", _user(user), dry_run=True)
+        for table, of_user in _of_user(database).items()
+    })  # fmt: skip
+
+
+def _take_of_user(database: Database, scope: DeletionScope) -> Iterator[Counter[str]]:
+    """Delete what is of a user and in no session or call that went, in small transactions; yield what each took."""
+    for name, of_user in () if scope.user is None else _of_user(database).items():
+        table = next(table for table in _WITH_USERS if table.name == name)
+        keys = [row[0] for row in database.tuples(f"SELECT {table.key} FROM {name} WHERE {of_user}", _user(scope.user))]
+        for chosen, names in in_parts(keys, table.key):
+            with database.transaction(alone=True):
+                if table in (EVENTS, TIMESTEPS):
+                    _remember(database, [digest_of_id(TARGET, str(key)) for key in names.values()], scope.erased_ns)
+                some = Counter({name: _delete(database, name, chosen, names, dry_run=False)})
+            yield some
+
+
+def _user(user: str | None) -> dict[str, object]:
+    return {"key": "user_id", "user": user}
 
 
 def _choose(database: Database, sessions: Collection[str], calls: Collection[str] = ()) -> None:
