@@ -56,21 +56,9 @@ class OpenCall:
     """A call while the SDK's `request` runs: attaches its context and reports its failure."""
 
     __slots__ = (
-        "__weakref__",
-        "_outer",
-        "_outer_call",
-        "body_seen",
-        "built",
-        "built_retries",
-        "call",
-        "context",
-        "data",
-        "hook_context",
-        "inject",
-        "observer",
-        "path",
-        "read",
-    )
+        "__weakref__", "_outer", "_outer_call", "body_seen", "built", "built_retries", "call", "context", "data",
+        "hook_context", "inject", "observer", "path", "read",
+    )  # fmt: skip
 
     def __init__(
         self, hook_context: HookContext, call: Call, outer: Context, path: CapturePath, *, inject: bool
@@ -315,19 +303,12 @@ def observe_build(hook_context: HookContext, original: Function) -> Function:
         except RuntimeError:  # it is sent as it is read
             if not is_form(built):
                 raise
-            _sent_form(opened, built, body, options.files)
-            return
-        opened.call.sent(content, body)
+            opened.call.form(body, options.files, form_bytes(built))
+        else:
+            opened.call.sent(content, body)
         opened.body_seen = True
 
     return guarded(original, HookSteps(step=_BODY, begin=begin, returned=returned))
-
-
-def _sent_form(opened: OpenCall, built: Any, fields: object, files: object) -> None:  # noqa: ANN401 - httpx or httpx2
-    if opened.body_seen:
-        return  # a retry sends the same, and its files are not hashed again
-    opened.call.form(fields, files, form_bytes(built))
-    opened.body_seen = True
 
 
 def observe_wait(hook_context: HookContext, original: Function) -> Function:

@@ -106,6 +106,18 @@ class Call:
     """Takes the bytes of the response; None: the response is parsed."""
     is_certain: ClassVar[bool] = True
     """Whether it is a call whatever its answer is, so that it has a span and counts as in progress from its start."""
+    span: CallSpanHandle
+    _input: Conversation | None
+    _raw_input: list[msgspec.Raw] | None
+    _raw_output: bytes | None
+    _started: CallRecord | None
+    _conversation: Conversation | None
+    _wire: Conversation | None
+    _processed: Processed[CallRecord] | None
+    """The record; None before it is built, and after the end."""
+    _over: Callable[[], object] | None
+    """Counts the call as over, if it was counted as in progress."""
+    _endings: list[Ending]
 
     def __init__(
         self, factory: CallFactory, endpoint: Endpoint, info: CallInfo, *, alone: bool = False,
@@ -158,21 +170,11 @@ class Call:
         self.explicit = ExplicitTimes(is_past=True) if is_past else None
         """What the application says of its times; None: nothing."""
         self._is_measured, self._is_told = not is_past, False
-        self._input: Conversation | None = None
-        self._raw_input: list[msgspec.Raw] | None = None
-        self._raw_output: bytes | None = None
-        self._started: CallRecord | None = None
-        self._conversation: Conversation | None = None
-        self._wire: Conversation | None = None
-        self._processed: Processed[CallRecord] | None = None
-        """The record; None before it is built, and after the end."""
+        self._input = self._raw_input = self._raw_output = self._started = None
+        self._conversation = self._wire = self._processed = self._over = None
         self.forget_response()
-        self._over: Callable[[], object] | None = None
-        self.span: CallSpanHandle = NO_SPAN
-        if self.is_certain:
-            self._begin()
-        # list.append is atomic, so the first item is the accepted end, without a lock.
-        self._endings: list[Ending] = []
+        self.span = NO_SPAN
+        self._begin()
 
     def forget_response(self) -> None:
         """Discard the data of a response that was replaced by another one."""
@@ -189,13 +191,17 @@ class Call:
         self._gap_ns = -1
 
     def _begin(self) -> None:
-        begun = self._factory.processors.begun(self.record)
-        try:
-            self.span = self._factory.spans.start(begun)
-        except reported(_START_SPAN):
-            self.span = NO_SPAN
-        if self._is_measured and self._factory.metrics.are_wanted():
-            self._over = self._factory.metrics.begun(begun)
+        factory, begun = self._factory, None
+        if self.is_certain:
+            begun = factory.processors.begun(self.record)
+            try:
+                self.span = factory.spans.start(begun)
+            except reported(_START_SPAN):
+                self.span = NO_SPAN
+        # list.append is atomic, so the first item is the accepted end, without a lock.
+        self._endings = []
+        if begun is not None and self._is_measured and factory.metrics.are_wanted():
+            self._over = factory.metrics.begun(begun)
 
     @property
     def data(self) -> Callable[[object], None]:
