@@ -7,7 +7,7 @@ the numbers of what a history adds follow each other, so that a call refers to i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import msgspec
@@ -17,6 +17,7 @@ from callspan.record.codec import encode_json
 from callspan.record.merging import merged, order, order_of
 from callspan.stores.bodies import Piece
 from callspan.stores.columns import REFERENCES
+from callspan.stores.database import Database, in_parts
 from callspan.stores.payloads import Prepared, combined
 from callspan.stores.rows import Row
 
@@ -25,8 +26,6 @@ Range: TypeAlias = list[int]
 
 -1: the system prompt; below: no message. The position of the answer is behind the last message.
 """
-Query: TypeAlias = Callable[[str, Mapping[str, object]], Iterable[Sequence[Any]]]
-"""Runs a statement with `:name` parameters and returns its rows."""
 _LANE_BITS: Final = 16
 _ranges = msgspec.json.Decoder(list[Range])
 STORED_CALL: Final = "part, seen_ns, session_id, content_level, request, output, contents"
@@ -158,7 +157,16 @@ def ranges_in(cell: object) -> list[Range]:
     return _ranges.decode(cell) if isinstance(cell, str) else cast("list[Range]", cell)
 
 
-def release(query: Query, there: StoredCall, call_id: str, now: StoredCall | None) -> str | None:
+def stored_calls(database: Database, call_ids: Sequence[str]) -> dict[str, StoredCall]:
+    """Return what is known of the rows of these calls, by their ids; without those that the store does not have."""
+    found: dict[str, StoredCall] = {}
+    for chosen, names in in_parts(call_ids, "call_id"):
+        rows = database.tuples(f"SELECT call_id, {STORED_CALL} FROM calls WHERE {chosen}", names)  # noqa: S608
+        found |= {call_id: StoredCall(*cells) for call_id, *cells in rows}
+    return found
+
+
+def release(database: Database, there: StoredCall, call_id: str, now: StoredCall | None) -> str | None:
     """Delete what a call no longer refers to, now that its row is another; return the owner that lost contents."""
     if not there.has_contents:
         return None
@@ -167,7 +175,7 @@ def release(query: Query, there: StoredCall, call_id: str, now: StoredCall | Non
         had = {*ranges_of_call(there)}
         if had <= {*ranges_of_call(now)}:
             return None
-    trim(query, owner)
+    trim(database, owner)
     return owner
 
 
@@ -177,16 +185,16 @@ def ranges_of_call(call: StoredCall) -> list[tuple[int, int]]:
     return single + [(first, last) for _, first, last in ranges_in(call.contents)]
 
 
-def trim(query: Query, owner: str) -> int:
+def trim(database: Database, owner: str) -> int:
     """Delete the contents of an owner that none of its calls refers to; return their number."""
     column = "session_id" if owner.startswith("s:") else "call_id"
     condition = "" if column == "session_id" else " AND session_id IS NULL"
-    calls = query(f"SELECT {STORED_CALL} FROM calls WHERE {column} = :id{condition}", {"id": owner[2:]})  # noqa: S608
+    sql = f"SELECT {STORED_CALL} FROM calls WHERE {column} = :id{condition}"  # noqa: S608
+    calls = database.tuples(sql, {"id": owner[2:]})
     kept: set[int] = set()
     for first, last in {one for row in calls for one in ranges_of_call(StoredCall(*row))}:
         kept.update(range(first, last + 1))
-    numbers = (row[0] for row in query("SELECT n FROM contents WHERE owner = :owner", {"owner": owner}))
-    gone = [one for one in numbers if one not in kept]
-    for one in gone:
-        query("DELETE FROM contents WHERE owner = :owner AND n = :n", {"owner": owner, "n": one})
+    numbers = database.tuples("SELECT n FROM contents WHERE owner = :owner", {"owner": owner})
+    gone = [{"owner": owner, "n": number} for (number,) in numbers if number not in kept]
+    database.many("DELETE FROM contents WHERE owner = :owner AND n = :n", gone)
     return len(gone)

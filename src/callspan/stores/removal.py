@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from callspan.record.content_level import at_level
@@ -250,15 +249,8 @@ def _take(database: Database, *, dry_run: bool = False, finally_sessions: bool =
     })  # fmt: skip
     if not dry_run:
         counts[_CONTENT] = sum(database.run(sql) for sql in _CONTENTS)
-        counts[_CONTENT] += sum(trim(partial(_rows, database), owner_of("", session_id)) for session_id in beside)
+        counts[_CONTENT] += sum(trim(database, owner_of("", session_id)) for session_id in beside)
     return counts
-
-
-def _rows(database: Database, sql: str, values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
-    if sql.startswith("SELECT"):
-        return list(database.tuples(sql, values))
-    database.run(sql, values)
-    return []
 
 
 def _add_calls_of_sessions(database: Database) -> bool:
@@ -330,7 +322,7 @@ def _trim(database: Database, calls: Collection[str]) -> None:
         row = next(database.tuples("SELECT session_id FROM calls WHERE call_id = :id", {"id": call_id}))
         owners.add(owner_of(call_id, row[0]))
     for owner in owners:
-        trim(partial(_rows, database), owner)
+        trim(database, owner)
 
 
 def _reduce(database: Database, table: Table, key: str, record: Record | None) -> bool:

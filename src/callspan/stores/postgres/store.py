@@ -28,13 +28,13 @@ from callspan.stores.base import tried
 from callspan.stores.call_rows import exact_call
 from callspan.stores.columns import CALLS, REFERENCES, TABLES, Table
 from callspan.stores.contents import (
-    STORED_CALL,
     Numbers,
     StoredCall,
     lane_end,
     owner_of,
     pieces_of,
     release,
+    stored_calls,
     to_write,
 )
 from callspan.stores.database import Database
@@ -47,7 +47,6 @@ from callspan.stores.postgres.connection import (
     make_tables,
     open_tables,
     storable,
-    to_query,
 )
 from callspan.stores.postgres.database import PostgresDatabase
 from callspan.stores.reader import Reader
@@ -162,14 +161,14 @@ class _Batch:
             if kind != _CALL:
                 found = self._merge(cursor, table) if table.merges else [row for _, row in self._rows[kind].values()]
                 _write(cursor, _insert(table), sorted(found, key=itemgetter(table.key)))
-        now = _stored_calls(cursor, sorted(there)) if there else {}
+        now = stored_calls(database, sorted(there)) if there else {}
         for call_id, before in there.items():
-            release(partial(_run, cursor), before, call_id, now.get(call_id))
+            release(database, before, call_id, now.get(call_id))
 
     def _write_calls(self, cursor: psycopg.Cursor, database: Database) -> dict[str, StoredCall]:
         """Write the calls and their contents; return the rows that were replaced and had contents."""
         _lock(cursor, self._calls)
-        there = _stored_calls(cursor, sorted(self._calls))
+        there = stored_calls(database, sorted(self._calls))
         rows: list[_CallRow] = []
         replaced: list[str] = []
         for call_id, versions in self._calls.items():
@@ -274,21 +273,11 @@ def _numbers(cursor: psycopg.Cursor, rows: Sequence[_CallRow]) -> dict[str, Numb
     return {owner: Numbers(by_hash, some[owner]) for owner, by_hash in known.items()}
 
 
-def _stored_calls(cursor: psycopg.Cursor, call_ids: Sequence[str]) -> dict[str, StoredCall]:
-    cursor.execute(f"SELECT call_id, {STORED_CALL} FROM calls WHERE call_id = ANY(%s)".encode(), (call_ids,))
-    return {row[0]: StoredCall(*row[1:]) for row in cursor}
-
-
 def _lock(cursor: psycopg.Cursor, names: Iterable[str]) -> None:
     """Have others wait who lock one of these names, until the transaction ends."""
     if found := sorted(set(names)):
         sql = "SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest(%s::text[]) name"
         cursor.execute(sql, (found,))
-
-
-def _run(cursor: psycopg.Cursor, sql: str, values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
-    found = cursor.execute(to_query(sql), values)
-    return found.fetchall() if found.description else []
 
 
 def _erased_of(cursor: psycopg.Cursor, records: Sequence[Record]) -> dict[bytes, int]:

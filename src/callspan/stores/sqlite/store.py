@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -24,8 +24,7 @@ from callspan.stores import bodies
 from callspan.stores.base import StoreError, check_layout, tried
 from callspan.stores.call_rows import exact_call
 from callspan.stores.columns import CALLS, REFERENCES, TABLES, Table
-from callspan.stores.contents import STORED_CALL, Numbers, StoredCall, owner_of, release, to_write
-from callspan.stores.database import in_parts
+from callspan.stores.contents import Numbers, StoredCall, owner_of, release, stored_calls, to_write
 from callspan.stores.erased import is_erased
 from callspan.stores.payloads import prepared, row_of
 from callspan.stores.reader import Reader
@@ -169,17 +168,23 @@ class SQLiteStore:
                 calls[record.call_id].append(record)
             else:
                 insert_of(TABLES[record_key(record)[0]]).run(cursor, row_of(record))
-        there = _stored_calls(cursor, [*calls])
+        database = SQLiteDatabase(self.path, cursor.connection)
+        there = stored_calls(database, [*calls])
         for call_id, versions in calls.items():
-            self._store_call(cursor, there.get(call_id), call_id, versions)
+            self._store_call(cursor, database, there.get(call_id), call_id, versions)
         for scope_versions in scopes.values():
             for record in scope_versions:
                 self._merge(cursor, record)
 
     def _store_call(
-        self, cursor: sqlite3.Cursor, there: StoredCall | None, call_id: str, versions: Sequence[CallRecord]
+        self,
+        cursor: sqlite3.Cursor,
+        database: SQLiteDatabase,
+        there: StoredCall | None,
+        call_id: str,
+        versions: Sequence[CallRecord],
     ) -> None:
-        record = to_write(there, versions, partial(self._read_call, cursor, call_id))
+        record = to_write(there, versions, partial(exact_call, database, call_id))
         if record is None:
             return
         row_id = None
@@ -188,11 +193,8 @@ class SQLiteStore:
             cursor.execute("DELETE FROM calls WHERE id = ?", (row_id,))
         self._insert_call(cursor, record, row_id)
         if there is not None:
-            trimmed = release(partial(_run, cursor), there, call_id, _stored_calls(cursor, [call_id])[call_id])
+            trimmed = release(database, there, call_id, stored_calls(database, [call_id])[call_id])
             self._known.pop(trimmed or "", None)
-
-    def _read_call(self, cursor: sqlite3.Cursor, call_id: str) -> CallRecord | None:
-        return exact_call(SQLiteDatabase(self.path, cursor.connection), call_id)
 
     def _insert_call(self, cursor: sqlite3.Cursor, record: CallRecord, row_id: int | None) -> None:
         # A reader finds the next version by the id of the row, too.
@@ -250,18 +252,6 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 def _erased_ns(cursor: sqlite3.Cursor, digest: bytes) -> int | None:
     found = cursor.execute("SELECT time_ns FROM erased WHERE id = ?", (digest,)).fetchone()
     return None if found is None else int(found[0])
-
-
-def _run(cursor: sqlite3.Cursor, sql: str, values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
-    return cursor.execute(sql, values).fetchall()
-
-
-def _stored_calls(cursor: sqlite3.Cursor, call_ids: Sequence[str]) -> dict[str, StoredCall]:
-    found: dict[str, StoredCall] = {}
-    for chosen, names in in_parts(call_ids, "call_id"):
-        rows = cursor.execute(f"SELECT call_id, {STORED_CALL} FROM calls WHERE {chosen}", cast("Any", names))
-        found |= {call_id: StoredCall(*cells) for call_id, *cells in rows}
-    return found
 
 
 @cache
