@@ -48,7 +48,7 @@ class Follower(Protocol):
     data: Callable[[object], None]
 
 
-class Followed(NamedTuple):
+class Followers(NamedTuple):
     """Who receives the parsed JSON of a response."""
 
     by_id: Mapping[int, Follower]
@@ -104,7 +104,7 @@ def silenced(original: Function, step: fail_open, is_replaced: Callable[[tuple[A
     return update_wrapper(hooked, original)
 
 
-def guarded_data(original: Function, step: fail_open, followed: Followed) -> Function:
+def guarded_data(original: Function, step: fail_open, followed: Followers) -> Function:
     """Return a function that first passes `data` to the follower of `response`, then does the same as `original`.
 
     For functions called for every chunk of a stream, at minimal cost.
@@ -124,7 +124,7 @@ def guarded_data(original: Function, step: fail_open, followed: Followed) -> Fun
     return guarded(original, HookSteps(step=step, begin=begin))
 
 
-def _data_hook(original: Function, step: fail_open, followed: Followed) -> Function:
+def _data_hook(original: Function, step: fail_open, followed: Followers) -> Function:
     """Return the hook of a function with the keyword-only parameters of today's SDKs, which costs half of the other."""
     follower_of, running, current_one = followed.by_id.get, followed.running, followed.current.get
 

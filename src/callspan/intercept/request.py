@@ -20,7 +20,7 @@ from callspan.intercept import other_instrumentations
 from callspan.intercept.body_parsers import file_body_of, form_bytes, is_form, read_file
 from callspan.intercept.client_info import call_info, wants_raw
 from callspan.intercept.hooks import (
-    Followed,
+    Followers,
     Function,
     HookContext,
     HookSteps,
@@ -276,7 +276,7 @@ def _note_unseen(hook_context: HookContext, client: object, options: Any) -> Non
 def observe_data(hook_context: HookContext, original: Function) -> Function:
     """Return a replacement of `_process_response_data` that first passes each parsed body or chunk to its call."""
     del hook_context
-    return guarded_data(original, _DATA, Followed(OBSERVERS, _REQUESTS, CURRENT_CALL))
+    return guarded_data(original, _DATA, Followers(OBSERVERS, _REQUESTS, CURRENT_CALL))
 
 
 def observe_build(hook_context: HookContext, original: Function) -> Function:

@@ -33,14 +33,14 @@ Start: TypeAlias = Callable[[Timeline, dict[str, Any]], "Call | None"]
 """Begins the call of a successor: takes its times and the body of its request."""
 
 
-class Observed(msgspec.Struct, eq=False):
+class TimedCall(msgspec.Struct, eq=False):
     """A call and its clock."""
 
     call: Call
     clock: Timeline
 
 
-_Step: TypeAlias = Step[Observed | None]
+_Step: TypeAlias = Step[TimedCall | None]
 
 
 class Create:
@@ -51,7 +51,7 @@ class Create:
     def __init__(self, frame: dict[str, Any]) -> None:
         self.frame = frame
         self.clock = Timeline(time.perf_counter_ns())
-        self.observed: Observed | None = None
+        self.observed: TimedCall | None = None
         """None: it is not to be observed."""
         self.is_sent = False
         """Whether it was sent, or may have been."""
@@ -63,7 +63,7 @@ class Create:
 
     def observe(self, call: Call | None) -> None:
         """Set its call."""
-        self.observed = None if call is None else Observed(call, self.clock)
+        self.observed = None if call is None else TimedCall(call, self.clock)
 
 
 class Sending:
@@ -105,7 +105,7 @@ class SocketCalls:
         self.is_closing = False
         """Whether the application closes it."""
         self._start = start
-        self._lanes: Lanes[Observed | None] = Lanes(None)
+        self._lanes: Lanes[TimedCall | None] = Lanes(None)
         self._held: deque[tuple[Any, int]] = deque()
         self._pid = os.getpid()
         self._inherited = False
@@ -172,10 +172,10 @@ class SocketCalls:
             _fail(call, event)
         observed.clock.at_ns = None
 
-    def _begin(self, clock: Timeline, body: dict[str, Any]) -> Observed | None:
+    def _begin(self, clock: Timeline, body: dict[str, Any]) -> TimedCall | None:
         """Begin the call of a successor."""
         call = None if self._inherited else self._start(clock, body)
-        return None if call is None else Observed(call, clock)
+        return None if call is None else TimedCall(call, clock)
 
     def _end(self, ended: Ended, at_ns: int) -> None:
         lanes, self._lanes = self._lanes, Lanes(None)

@@ -12,7 +12,7 @@ import pytest
 
 from callspan.fail_open import Once, fail_open
 from callspan.intercept import other_instrumentations, patching
-from callspan.intercept.hooks import Followed, HookContext, guarded_data
+from callspan.intercept.hooks import Followers, HookContext, guarded_data
 from callspan.intercept.patching import Hook, Patches
 from tests.logs import nothing_is_warned_of
 
@@ -201,7 +201,7 @@ def test_the_hook_on_data_takes_what_the_function_takes(
         data = staticmethod(received.append)
 
     nobody: ContextVar[object] = ContextVar("nobody", default=None)
-    followed = Followed({id(RESPONSE): Observer()}, {}, nobody)
+    followed = Followers({id(RESPONSE): Observer()}, {}, nobody)
     hooked = guarded_data(original, fail_open("observe data"), followed)
     results = []
     for function in (original, hooked):
