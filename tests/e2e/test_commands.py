@@ -76,7 +76,7 @@ def test_show_draws_a_session_with_its_steps_in_order(ask: Ask) -> None:
 
 def test_show_gives_a_call_in_full(ask: Ask) -> None:
     call_id = first_id(ask, "--text", "could go west")
-    answer = ask("show", first_id(ask, "--model", "gpt-4.1-mini", "--reverse"))
+    answer = ask("show", first_id(ask, "--model", "gpt-4.1-mini", "--user", "demo", "--reverse"))
     assert answer.code == 0
     for part in ("chat gpt-4.1-mini", "provider", "openai chat_completions at 127.0.0.1", "tools       look, move",
                  "You are a robot", 'look({"direction":"east"})', "tool_calls", "214 in, 15 out"):  # fmt: skip

@@ -120,7 +120,7 @@ class EventFold:
         return self._take(event, news, kind)
 
     def _take(self, event: Json, news: Json, kind: object) -> bool:
-        if self._error is None and (error := error_in(event)) is not None:
+        if self._error is None and not _is_of_part(kind) and (error := error_in(event)) is not None:
             self._error, self._request_id = detached(error), word(event, "request_id")
         place = self._place(kind, is_nested=news is not event) if kind is None or isinstance(kind, str) else None
         if place is None:
@@ -279,6 +279,11 @@ def _numbered(known: Json, name: str) -> Numbered:
     if type(held) is not Numbered:
         held = known[name] = Numbered(enumerate(held) if isinstance(held, list) else ())
     return held
+
+
+def _is_of_part(kind: object) -> bool:
+    """Return whether an event tells of a part that failed, such as `response.mcp_call.failed`: the response goes on."""
+    return isinstance(kind, str) and kind.endswith(".failed") and kind.count(".") > 1
 
 
 def _logprobs(event: Json) -> Json:
