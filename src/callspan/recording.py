@@ -342,7 +342,7 @@ def record_call(
     Args:
         provider: name for `gen_ai.provider.name`, such as `vllm`.
         api: whose wire the bodies follow: `chat_completions`, `responses`, `completions`, `embeddings`,
-            `decisions`, `messages`, `moderations`, `vector_store_search`, `graders`, `images`, `image_edits`,
+            `decisions`, `messages`, `moderations`, `vector_store_search`, `images`, `image_edits`,
             `image_variations`, `transcriptions`, `translations` or `speech`.
         model: the requested model, if it is known before the body; None: that of the body.
         server: URL of the server; None: unknown.

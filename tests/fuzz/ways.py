@@ -34,7 +34,6 @@ INFERENCE = (
     "/decisions",
     "/moderations",
     "/vector_stores/vs_1/search",
-    "/graders/run",
     "/images/generations",
     "/images/edits",
     "/images/variations",
@@ -277,7 +276,6 @@ def _thread(caller: Caller, wrap: str, request: str) -> Any:
     return thread.send("How are you?")
 
 
-_GRADER = {"type": "score_model", "name": "g", "model": "gpt-5-mini", "input": []}
 _QUESTION = {"type": "choice", "instructions": "Where?", "choices": [{"value": "north"}, {"value": "done"}]}
 OPENAI: dict[str, Call] = {
     "chat.create": _call("chat.completions", "create", _chat),
@@ -306,7 +304,6 @@ OPENAI: dict[str, Call] = {
     "models.retrieve": _call("models", "retrieve", lambda _: {"model": "gpt-5"}),
     "moderations.create": _call("moderations", "create", _plain(input="a")),
     "vector_stores.search": _call("vector_stores", "search", _plain(vector_store_id="vs_1", query="a")),
-    "graders.run": _call("fine_tuning.alpha.graders", "run", _plain(grader=_GRADER, model_sample="a")),
     "images.generate": _call("images", "generate", _plain(model="gpt-image-1", prompt="a")),
     "images.stream": _call("images", "generate", _plain(model="gpt-image-1", prompt="a"), stream=True),
     "images.edit": _call("images", "edit", _form(model="gpt-image-1", image=b"pixels", prompt="a")),

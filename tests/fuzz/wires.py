@@ -241,13 +241,6 @@ def documents(_: str) -> Any:
     return {"object": "vector_store.search_results.page", "search_query": ["a"], "data": [found], "has_more": False}
 
 
-def grade(_: str) -> Any:
-    """What a run of a grader answers."""
-    metadata = {"name": "g", "type": "score_model", "token_usage": 24, "scores": {}, "errors": {}}
-    usage = {"gpt-5-mini": USAGE_CHAT}
-    return {"reward": 0.5, "sub_rewards": {}, "metadata": metadata, "model_grader_token_usage_per_model": usage}
-
-
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII="
 _OF_IMAGE = {"background": "opaque", "output_format": "png", "quality": "high", "size": "1x1"}
 
@@ -293,7 +286,7 @@ def whole_of(way: str, flavour: str) -> Any:
     """The body that answers a way of calling in one piece."""
     named = {
         "chat": chat, "completions": completion, "embeddings": embedding, "responses": response, "messages": message,
-        "beta": message, "decisions": decision, "moderations": moderation, "vector_stores": documents, "graders": grade,
+        "beta": message, "decisions": decision, "moderations": moderation, "vector_stores": documents,
         "images": image, "complete": text_completion,
         "transcriptions": transcript, "translations": transcript, "speech": transcript,
     }  # fmt: skip

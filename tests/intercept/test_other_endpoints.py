@@ -1,4 +1,4 @@
-"""Endpoints that are neither chat nor embeddings: moderations, searches, runs of graders, images, sound."""
+"""Endpoints that are neither chat nor embeddings: moderations, searches, images, sound."""
 
 from __future__ import annotations
 
@@ -28,13 +28,6 @@ CALLS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "vector_stores.search": (
         "vector_store_search", "retrieval", "retrieval",
         {"vector_store_id": "vs_1", "query": "Is this harmless?", "max_num_results": 3},
-    ),
-    "fine_tuning.alpha.graders.run": (
-        "graders", "evaluation", "evaluation gpt-5-mini",
-        {
-            "grader": {"type": "score_model", "name": "g", "model": "gpt-5-mini", "input": []},
-            "model_sample": "Is this harmless?",
-        },
     ),
     "images.generate": (
         "images", "generate_content", "generate_content gpt-image-1",
@@ -120,16 +113,11 @@ def by_reference(answer: Any) -> Any:
     return answer
 
 
-def test_usage_is_the_graders_and_unknown_for_the_others(mode: Mode, run: Run, seen: Captured) -> None:
-    mode.provider.reply(input_tokens=30, output_tokens=5)
-    called(mode, run, "fine_tuning.alpha.graders.run")
+def test_usage_that_is_not_stated_is_unknown(mode: Mode, run: Run, seen: Captured) -> None:
     called(mode, run, "moderations.create")
     called(mode, run, "vector_stores.search")
-    graded, moderated, found = seen.records
-    assert graded.usage is not None
-    assert (graded.usage.input_tokens, graded.usage.output_tokens, graded.request.model) == (30, 5, "gpt-5-mini")
-    assert moderated.usage is found.usage is None
-    assert all("gen_ai.usage.input_tokens" not in span.attributes for span in seen.spans[1:])
+    assert [record.usage for record in seen.records] == [None, None]
+    assert all("gen_ai.usage.input_tokens" not in span.attributes for span in seen.spans)
 
 
 def test_a_search_follows_the_conventions_of_retrieval(mode: Mode, run: Run, seen: Captured) -> None:
@@ -146,19 +134,13 @@ def test_a_search_follows_the_conventions_of_retrieval(mode: Mode, run: Run, see
 @pytest.mark.parametrize("content", ["off", "metadata"])
 @pytest.mark.parametrize("path", CALLS)
 def test_content_that_is_not_wanted_is_nowhere(path: str, content: Any, mode: Mode, run: Run) -> None:
-    """No word of the question, the answer, a grader's instructions, a filter's values or an error's message."""
+    """No word of the question, the answer, a filter's values or an error's message."""
     method_of(mode.openai(), path)
     words = "open sesame"
     arguments: dict[str, dict[str, Any]] = {
         "moderations.create": {"input": [{"type": "text", "text": words}]},
         "vector_stores.search": {
             "vector_store_id": "vs_1", "query": words, "filters": {"type": "eq", "key": "note", "value": words},
-        },
-        "fine_tuning.alpha.graders.run": {
-            "grader": {
-                "type": "score_model", "name": "g", "model": "m", "input": [{"role": "user", "content": words}],
-            },
-            "model_sample": words, "item": {"note": words},
         },
         "images.generate": {"model": "gpt-image-1", "prompt": words, "user": words},
         "images.edit": {"model": "gpt-image-1", "image": (f"{words}.png", words.encode()), "prompt": words},

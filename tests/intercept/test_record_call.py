@@ -191,7 +191,7 @@ def test_without_instrumenting_nothing_is_recorded_and_nothing_fails() -> None:
 
 
 def test_an_unknown_api_is_an_error_that_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="use one of chat_completions, completions, decisions, embeddings, graders"):
+    with pytest.raises(ValueError, match="use one of chat_completions, completions, decisions, embeddings"):
         callspan.record_call(provider="vllm", api="chats")  # type: ignore[arg-type]
 
 

@@ -44,7 +44,6 @@ KNOWN: Final[dict[str, list[Any]]] = {
     "completions": [{"choices": [{"text": ""}]}, {"error": {"message": "no"}}],
     "embeddings": [{"data": [{"embedding": [0.5]}]}, {"object": "list", "data": []}],
     "decisions": [{"answers": []}],
-    "graders": [{"reward": 0.5}],
     "images": [{"data": [{"b64_json": "aGk="}]}, {"created": 1, "data": []}],
     "image_edits": [{"data": [{"url": "https://a.example.com/i.png"}]}],
     "image_variations": [{"data": []}],

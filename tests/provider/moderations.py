@@ -1,10 +1,10 @@
-"""Moderations, searches of vector stores and runs of graders, as OpenAI answers them."""
+"""Moderations and searches of vector stores, as OpenAI answers them."""
 
 from __future__ import annotations
 
 import secrets
 
-from callspan.testing.provider.answer import OPENAI, Answer, Wire, input_count, usage
+from callspan.testing.provider.answer import OPENAI, Answer, Wire, input_count
 from callspan.testing.provider.script import Json
 
 _CATEGORIES = ("harassment", "hate", "illicit", "self-harm", "sexual", "violence")
@@ -49,29 +49,3 @@ def _documents(answer: Answer) -> Json:
 
 SEARCH = Wire(OPENAI, _documents)
 """`POST /v1/vector_stores/{id}/search`: one document, of the reply's text."""
-
-
-def _graded(answer: Answer) -> Json:
-    grader = answer.request.body.get("grader")
-    model = grader.get("model") if isinstance(grader, dict) else None
-    name = grader.get("name") if isinstance(grader, dict) else None
-    kind = grader.get("type") if isinstance(grader, dict) else None
-    counted = usage(answer.reply) if model is not None else None
-    return {
-        "reward": 1.0,
-        "sub_rewards": {},
-        "model_grader_token_usage_per_model": {} if counted is None else {model: counted},
-        "metadata": {
-            "name": name,
-            "type": kind,
-            "errors": {},
-            "execution_time": 0.1,
-            "scores": {name: 1.0},
-            "token_usage": None if counted is None else counted["total_tokens"],
-            "sampled_model_name": None,
-        },
-    }
-
-
-GRADERS = Wire(OPENAI, _graded)
-"""`POST /v1/fine_tuning/alpha/graders/run`: the reward 1, with usage where the grader has a model."""

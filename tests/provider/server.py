@@ -17,7 +17,7 @@ from callspan.testing.provider.server import Connection
 from tests.provider.batches import BATCHES, MESSAGE_BATCHES, Batches
 from tests.provider.conversations import Conversations
 from tests.provider.media import FILES, IMAGES, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
-from tests.provider.moderations import GRADERS, MODERATIONS, SEARCH
+from tests.provider.moderations import MODERATIONS, SEARCH
 from tests.provider.replies import Reply
 from tests.provider.responses_socket import ResponsesSocket
 
@@ -26,7 +26,6 @@ _ROUTES = (
     Route("WEBSOCKET", re.compile(r"/responses$"), RESPONSES),
     Route("POST", re.compile(r"/moderations$"), MODERATIONS),
     Route("POST", re.compile(r"/vector_stores/[^/]+/search$"), SEARCH),
-    Route("POST", re.compile(r"/graders/run$"), GRADERS),
     Route("POST", re.compile(r"/images/(?:generations|edits|variations)$"), IMAGES),
     Route("POST", re.compile(r"/audio/transcriptions$"), TRANSCRIPTIONS),
     Route("POST", re.compile(r"/audio/translations$"), TRANSLATIONS),

@@ -11,7 +11,6 @@ from callspan import private_names as names
 from callspan.fail_open import fail_open, reported, value_of
 from callspan.observe.ports import CallInfo
 from callspan.providers.hosts import provider_of
-from callspan.providers.wire_json import text
 from callspan.record.codec import encodable
 from callspan.sdk_profiles import PROFILES, profile_of
 
@@ -76,11 +75,10 @@ def _is_sdks_own(kind: type) -> bool:
 
 def _model(options: Any) -> str | None:  # noqa: ANN401
     body = getattr(options, "json_data", None)
-    is_run_of_grader = isinstance(body, dict) and "grader" in body
     for source in (getattr(options, "extra_json", None), body):
         if not isinstance(source, dict):
             continue
-        model = text(source, "grader", "model") if is_run_of_grader else source.get("model")
+        model = source.get("model")
         if isinstance(model, str):
             return model if model.isascii() else encodable(model)
     return None

@@ -17,11 +17,11 @@ from callspan.record.usage import Usage
 
 Api: TypeAlias = Literal[
     "chat_completions", "responses", "completions", "embeddings", "decisions", "messages", "moderations",
-    "vector_store_search", "graders", "images",
+    "vector_store_search", "images",
     "image_edits", "image_variations", "transcriptions", "translations", "speech", "text_completions",
 ]  # fmt: skip
 Operation: TypeAlias = Literal[
-    "chat", "generate_content", "text_completion", "embeddings", "decisions", "moderation", "retrieval", "evaluation",
+    "chat", "generate_content", "text_completion", "embeddings", "decisions", "moderation", "retrieval",
     "fetch_response",
 ]  # fmt: skip
 

@@ -32,7 +32,6 @@ _PLACES: Final[dict[str, tuple[str, str]]] = {
     "decisions": ("openai.single_body", "Decisions"),
     "moderations": ("openai.single_body", "Moderations"),
     "vector_store_search": ("openai.single_body", "VectorStoreSearch"),
-    "graders": ("openai.single_body", "GraderRuns"),
     "images": ("openai.media", "Images"),
     "image_edits": ("openai.media", "ImageEdits"),
     "image_variations": ("openai.media", "ImageVariations"),

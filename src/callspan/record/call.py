@@ -329,7 +329,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     """Provider name of the conventions (openai, anthropic, azure.ai.openai, aws.bedrock, ...)."""
     api: str = "unknown"
     """chat_completions, responses, completions, embeddings, decisions, messages, moderations, vector_store_search,
-    graders, images, image_edits, image_variations, transcriptions, translations or speech; the path of any other,
+    images, image_edits, image_variations, transcriptions, translations or speech; the path of any other,
     without ids."""
     operation: str = always_written("chat")
     """chat, generate_content, text_completion, embeddings, decisions, moderation, retrieval or evaluation."""

@@ -1,4 +1,4 @@
-"""Endpoints that answer with a single body, never a stream: embeddings, decisions, moderations, graders, searches."""
+"""Endpoints that answer with a single body, never a stream: embeddings, decisions, moderations, searches."""
 
 from __future__ import annotations
 
@@ -13,14 +13,11 @@ from callspan.providers.openai.base import OpenAIEndpoint, bare_info
 from callspan.providers.openai.chat import choices_info
 from callspan.providers.openai.parts import parts_of, prompt_messages
 from callspan.providers.openai.responses import item_messages
-from callspan.providers.openai.usage import usage_of
-from callspan.providers.wire_json import detached, dig, integer, items, mapping, text
+from callspan.providers.wire_json import dig, items, mapping, text
 from callspan.record.call import Request
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Message, Part, Refusal, Text
-from callspan.record.usage import Usage
 
-_USAGE_PER_MODEL: Final = "model_grader_token_usage_per_model"
 STORE: Final = "vector_store_id"
 """The parameter that names the vector store."""
 
@@ -106,31 +103,6 @@ class Moderations(SingleBodyEndpoint):
         )
 
 
-class GraderRuns(SingleBodyEndpoint):
-    """One run of a grader, `/fine_tuning/alpha/graders/run`: a sample of a model, and its reward. Stateless."""
-
-    api: Api = "graders"
-    operation: Operation = "evaluation"
-    path = "/graders/run"
-    message_key = "model_sample"
-    holds = "reward"
-
-    def request(self, body: object) -> Request:
-        """Return the grader's model, parameters and counts of a request, without its body. Total."""
-        return msgspec.structs.replace(super().request(body), model=text(body, "grader", "model") or None)
-
-    def response_info(self, body: object) -> ResponseInfo:
-        """Return usage and error of an answer. Total."""
-        return bare_info(body, recognized=_is_graded(body), usage=_grader_usage(body))
-
-    def conversation(self, request: object, response: object) -> Conversation:
-        """Return the sample that was graded, and rewards and scores as JSON; either side may be None."""
-        return Conversation(
-            input=prompt_messages(dig(request, "model_sample")),
-            output=_output("assistant", [_as_text(response)] if _is_graded(response) else []),
-        )
-
-
 class VectorStoreSearch(SingleBodyEndpoint):
     """The search of a vector store, `/vector_stores/{id}/search`: the retrieval of the conventions.
 
@@ -166,26 +138,9 @@ class VectorStoreSearch(SingleBodyEndpoint):
         )
 
 
-def _is_graded(body: object) -> bool:
-    return isinstance(body, dict) and "reward" in body
-
-
 def _as_text(value: object) -> Text:
     return Text(text=encode_json(value).decode())
 
 
 def _output(role: str, parts: Sequence[Part]) -> list[Message]:
     return [Message(role=role, parts=[*parts])] if parts else []
-
-
-def _grader_usage(body: object) -> Usage | None:
-    """Return the usage of the run, else that of the only grading model; for several models only the sum is known.
-
-    The reference documents `token_usage` as an object, the SDK as a number.
-    """
-    per_model = mapping(body, _USAGE_PER_MODEL) or {}
-    for counters in (dig(body, "metadata", "token_usage"), *(per_model.values() if len(per_model) == 1 else ())):
-        if (usage := usage_of({"usage": counters})) is not None:
-            return usage
-    total = integer(body, "metadata", "token_usage")
-    return None if total is None else Usage(total_tokens=total, raw=detached(per_model) or None)

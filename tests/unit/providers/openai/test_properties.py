@@ -14,13 +14,13 @@ from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.completions import Completions
 from callspan.providers.openai.media import ImageEdits, Images, ImageVariations, Speech, Transcriptions, Translations
 from callspan.providers.openai.responses import Responses
-from callspan.providers.openai.single_body import Decisions, Embeddings, GraderRuns, Moderations, VectorStoreSearch
+from callspan.providers.openai.single_body import Decisions, Embeddings, Moderations, VectorStoreSearch
 from callspan.record.codec import encode_json
 from callspan.records import Conversation, Text, ToolCall
 
 ENDPOINTS: list[Endpoint] = [
     ChatCompletions(), Responses(), Completions(), Embeddings(), Decisions(), Moderations(), VectorStoreSearch(),
-    GraderRuns(), Images(), ImageEdits(), ImageVariations(), Transcriptions(), Translations(), Speech(),
+    Images(), ImageEdits(), ImageVariations(), Transcriptions(), Translations(), Speech(),
 ]  # fmt: skip
 OFTEN = settings(max_examples=3 * settings().max_examples)
 """Of what is made once for all endpoints."""
