@@ -282,10 +282,10 @@ class Spool:
             shipper.hurry()
         self.losses.write()
         while behind := [one for one in self._shippers if self._is_behind(one, goals)]:
-            failed = [
-                shipper.retried - before[shipper][1] >= _NEW_FAILURES and before[shipper][0] for shipper in behind
-            ]
-            if all(failed) or time.monotonic() >= deadline:
+            # One that the first append has started meanwhile has not failed.
+            known = [(shipper, *before.get(shipper, (False, 0))) for shipper in behind]
+            failed = all(had_failed and one.retried - retried >= _NEW_FAILURES for one, had_failed, retried in known)
+            if failed or time.monotonic() >= deadline:
                 return False
             for shipper in behind:
                 shipper.hurry()
