@@ -59,6 +59,11 @@ def innermost(function: object) -> FunctionType | None:
     return found if isinstance(found, FunctionType) else None
 
 
+def calls_hook(function: Callable[..., object]) -> bool:
+    """Return whether a function has a hook, or is a wrapper that names a function with one."""
+    return _is_hooked(inspect.unwrap(function, stop=_is_hooked))
+
+
 def _is_hooked(function: object) -> bool:
     return _HOOK in (getattr(function, "__kwdefaults__", None) or ())
 

@@ -19,6 +19,7 @@ from callspan.fail_open import fail_open, reported
 from callspan.intercept import other_instrumentations
 from callspan.intercept.body_parsers import file_body_of, form_bytes, is_form, read_file
 from callspan.intercept.client_info import call_info, wants_raw
+from callspan.intercept.code_hooks import calls_hook
 from callspan.intercept.hooks import (
     Followers,
     Function,
@@ -269,6 +270,8 @@ def _note_unseen(hook_context: HookContext, client: object, options: Any) -> Non
     """Count a call whose answer has arrived without `request`, as of a client class that sends in a way of its own."""
     if options is None or hook_context.factory() is None:
         return
+    if calls_hook(getattr(client, names.REQUEST.name)):
+        return  # it began before the hook was there
     if registry.endpoint_for(options.method, options.url) is not None:
         hook_context.unrecorded(f"{request_name(client, options)} by {type(client).__name__}.{names.REQUEST.name}")
 
