@@ -220,7 +220,9 @@ def test_a_call_that_does_not_come_through_the_sdks_request_is_counted(
     async def body() -> None:
         client = client_of(mode, sdk)
         function: Any = base_of(client).request  # type: ignore[attr-defined]
-        own = type(function)(function.__code__, function.__globals__, "request", (), function.__closure__)
+        own = type(function)(
+            function.__code__, function.__globals__, "request", function.__defaults__, function.__closure__
+        )
         own.__kwdefaults__ = function.__kwdefaults__
         client.__class__ = type("Own", (type(client),), {"request": own})
         with capture() as seen:
