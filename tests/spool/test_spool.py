@@ -319,6 +319,21 @@ def test_a_full_disk_counts_what_it_drops(tmp_path: Path, small_disk: Path) -> N
     assert spool.close(20)
 
 
+def test_a_torn_line_does_not_keep_a_segment_that_each_store_has(tmp_path: Path) -> None:
+    one, two = DownSink(tmp_path / "one"), DownSink(tmp_path / "two")
+    spool = spool_of(tmp_path / "spool", one=one, two=two)
+    spool.append(record("whole"))
+    spool.close(0)
+    (segment,) = places.segments_in(spool.directory)
+    with segment.open("ab") as file:
+        file.write(line_of(record("torn"))[:50])
+    for name, sink in (("one", one), ("two", two)):
+        sink.up.set()
+        store = target(name)
+        assert leftover.deliver(listing(tmp_path / "spool", store), store, sink, timeout_s=10).delivered == 1
+    assert places.segments_in(spool.directory) == []
+
+
 def test_a_reader_delivers_its_share_and_leaves_the_rest(tmp_path: Path) -> None:
     one, two = DownSink(tmp_path / "one"), DownSink(tmp_path / "two")
     spool = spool_of(tmp_path / "spool", one=one, two=two)

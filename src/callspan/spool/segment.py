@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -103,6 +104,20 @@ def read_cursor(segment: Path, key: str) -> int:
         return 0
 
 
+def _cut_torn_line(descriptor: int) -> None:
+    """Cut off a last line without its end, which keeps a file that each store has: no cursor moves behind it."""
+    size = end = os.fstat(descriptor).st_size
+    while end:
+        start = max(0, end - _WINDOW)
+        if at := os.pread(descriptor, end - start, start).rfind(_LINE_END) + 1:
+            end = start + at
+            break
+        end = start
+    if end < size:
+        with suppress(OSError):
+            os.ftruncate(descriptor, end)
+
+
 def _cursor_path(segment: Path, key: str) -> Path:
     return segment.with_name(f"{segment.name}.{key}{CURSOR_SUFFIX}")
 
@@ -146,6 +161,7 @@ class Segment:
         is_new = status.st_size == 0 and time.time() - status.st_mtime < _BEING_MADE_S
         # Between opening and locking, another process may have delivered and deleted it.
         if not is_new and try_lock(descriptor) and os.fstat(descriptor).st_nlink:
+            _cut_torn_line(descriptor)
             return cls(path, descriptor, keys, own=False)
         os.close(descriptor)
         return None
