@@ -44,7 +44,7 @@ def take(url: str, calls: list[dict[str, Any]]) -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport=SIZE)
         page.goto(url)
-        page.wait_for_selector("nav")
+        page.wait_for_url(url.partition("?")[0])
         for name, place in pages.items():
             page.goto(f"{url.partition('?')[0]}#/{place}")
             page.wait_for_selector(".row.session" if name == "start" else ".titlebar")

@@ -54,7 +54,7 @@ class Tab:
         self.tab.on("request", lambda request: self.requested.append(request.url))
         self.base = f"http://127.0.0.1:{page.port}/"
         self.tab.goto(f"{self.base}?token={page.token}")
-        self.tab.wait_for_selector("nav")
+        self.tab.wait_for_url(self.base)  # the page has read the key from its address
 
     def open(self, place: str, selector: str) -> None:
         self.tab.goto(f"{self.base}#/{place}")

@@ -12,7 +12,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,11 @@ from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
 from callspan.cli.view import arguments, chosen
+from callspan.delivery.store_sink import StoreSink
+from callspan.records import encode
+from callspan.spool.spool import Spool
+from callspan.stores.spools import target_of
+from callspan.stores.urls import find_store
 from callspan.view.source import BadQueryError
 
 from .conftest import Delivery, Records
@@ -27,10 +34,22 @@ from .conftest import Delivery, Records
 VIEW = (sys.executable, "-m", "callspan.cli")
 
 
+class Down(StoreSink):
+    """A store that does not come up."""
+
+    def open(self) -> None:
+        raise ConnectionRefusedError("down")
+
+
 class Browser:
     """A browser that has opened the printed address."""
 
+    errors = ""
+    """What the command wrote to stderr, and its exit code, after its end."""
+    code: int | None = None
+
     def __init__(self, url: str) -> None:
+        self.url = url
         self._opener = urllib.request.build_opener(
             urllib.request.HTTPCookieProcessor(), urllib.request.ProxyHandler({})
         )
@@ -42,6 +61,26 @@ class Browser:
         request = urllib.request.Request(self._base + path, headers={"X-Callspan-Key": self._key})
         answer: http.client.HTTPResponse = self._opener.open(request, timeout=20)
         return answer
+
+    def sessions(self) -> list[str]:
+        """The ids of the sessions on the page."""
+        with closing(self.open("api/sessions")) as answer:
+            return [row["id"] for row in json.load(answer)["rows"]]
+
+
+@contextmanager
+def viewed(store: str, *options: str, **environment: str) -> Iterator[Browser]:
+    """A browser on the page of a `callspan view` that is ended by Ctrl-C."""
+    command, variables = [*VIEW, "--store", store, "--json", "view", *options], {**os.environ, **environment}
+    with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        browser = Browser(json.loads(process.stdout.readline())["url"])  # from here on the server handles signals
+        try:
+            yield browser
+        finally:
+            process.send_signal(signal.SIGINT)
+            _, browser.errors = process.communicate(timeout=20)
+            browser.code = process.returncode
 
 
 def refused(*given: str) -> str:
@@ -61,23 +100,34 @@ def test_a_store_without_records_is_waited_for_and_one_beside_it_named(
 ) -> None:
     store.write(records.session("s1", start_ns=1))
     late = f"sqlite:///{tmp_path}/late.db"
-    assert f"name it with --store {store.url}" in refused("--store", late, "calls")
-    with subprocess.Popen(
-        [*VIEW, "--store", late, "--json", "view"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        browser = Browser(json.loads(process.stdout.readline())["url"])
-        with pytest.raises(urllib.error.HTTPError) as error, closing(browser.open("api/sessions")):
-            pass
+    for stores in (late, f"{late},jsonl:///{tmp_path}/calls.jsonl"):
+        assert f"name it with --store {store.url}" in refused("--store", stores, "calls")
+    with viewed(late) as browser:
+        with pytest.raises(urllib.error.HTTPError) as error:
+            browser.sessions()
         assert error.value.code == 503
         error.value.close()
         with closing(Delivery(late)) as delivery:
             delivery.write(records.session("s2", start_ns=1))
-        with closing(browser.open("api/sessions")) as answer:
-            assert [row["id"] for row in json.load(answer)["rows"]] == ["s2"]
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
-    assert errors == f"It has no records yet. There is {store.url[10:]} beside it: name it with --store {store.url}\n"
+        assert browser.sessions() == ["s2"]
+    assert (
+        browser.errors
+        == f"It has no records yet. There is {store.url[10:]} beside it: name it with --store {store.url}\n"
+    )
+
+
+def test_records_that_wait_for_a_store_that_does_not_exist_are_shown(records: Records, tmp_path: Path) -> None:
+    """A process that was killed before its first delivery has left them."""
+    url = f"sqlite:///{tmp_path}/late.db"
+    store = find_store(url)
+    spool = Spool([tmp_path / "late.db.spool"], {target_of(store): partial(Down, store)})
+    spool.append(encode(records.session("s1", start_ns=1)))
+    assert not spool.close(0.1)
+    assert not (tmp_path / "late.db").exists()
+    with viewed(url) as browser:
+        assert browser.sessions() == ["s1"]
+    assert "Delivered 1 record" in browser.errors
+    assert "no records yet" not in browser.errors
 
 
 def test_a_port_that_is_taken_ends_it(store: Delivery, records: Records) -> None:
@@ -95,47 +145,31 @@ def test_an_address_of_traces_needs_its_place(store: Delivery) -> None:
 
 
 def test_it_prints_the_address_where_there_is_no_browser_and_ends_with_ctrl_c(
-    store: Delivery, records: Records, tmp_path: Path
+    store: Delivery, records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.write(records.session("s1", start_ns=1))
-    environment = {name: value for name, value in os.environ.items() if name not in {"DISPLAY", "BROWSER"}}
-    command = [*VIEW, "--store", store.url, "--json", "view", "--open"]
-    with subprocess.Popen(
-        command, env=environment | {"PATH": str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        said = json.loads(process.stdout.readline())
-        browser = Browser(said["url"])
+    for name in ("DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    with viewed(store.url, "--open", PATH=str(tmp_path)) as browser:
         with closing(browser.open("")) as page:
             assert b"callspan" in page.read()
-        with closing(browser.open("api/sessions")) as answer:
-            assert [row["id"] for row in json.load(answer)["rows"]] == ["s1"]
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
-    assert process.returncode in {0, 130, -signal.SIGINT}
-    assert errors == "No browser was found: open the address yourself.\n"
+        assert browser.sessions() == ["s1"]
+    assert browser.code in {0, 130, -signal.SIGINT}
+    assert browser.errors == "No browser was found: open the address yourself.\n"
 
 
 def test_the_browser_gets_a_private_file_and_no_token_among_its_arguments(
     store: Delivery, records: Records, tmp_path: Path
 ) -> None:
     store.write(records.session("s1", start_ns=1))
-    seen = tmp_path / "seen"
-    browser = tmp_path / "browser"
-    browser.write_text(f'#!/bin/sh\nfile="${{1#file://}}"\nstat -c %a "$file" > {seen}\ncat "$file" >> {seen}\n')
-    browser.chmod(0o700)
-    command = [*VIEW, "--store", store.url, "--json", "view", "--open"]
-    environment = os.environ | {"BROWSER": f"{browser} %s"}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        url = json.loads(process.stdout.readline())["url"]
+    seen, program = tmp_path / "seen", tmp_path / "browser"
+    program.write_text(f'#!/bin/sh\nfile="${{1#file://}}"\nstat -c %a "$file" > {seen}\ncat "$file" >> {seen}\n')
+    program.chmod(0o700)
+    with viewed(store.url, "--open", BROWSER=f"{program} %s") as browser:
         deadline = time.monotonic() + 20
-        while not (seen.exists() and url in seen.read_text()) and time.monotonic() < deadline:
+        while not (seen.exists() and browser.url in seen.read_text()) and time.monotonic() < deadline:
             time.sleep(0.02)
-        Browser(url)
-        process.send_signal(signal.SIGINT)
-        process.wait(20)
-    assert seen.read_text() == f'600\n<meta http-equiv="refresh" content="0; url={url}">'
+    assert seen.read_text() == f'600\n<meta http-equiv="refresh" content="0; url={browser.url}">'
 
 
 def test_it_says_which_extra_it_needs(store: Delivery, records: Records) -> None:

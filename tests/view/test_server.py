@@ -31,6 +31,7 @@ def test_the_printed_token_is_exchanged_once_for_a_cookie_and_a_key(store: Deliv
             assert (refused.status, b"s1" in refused.body) == (403, False), path
         answer = page.enter()
         assert (answer.status, f"url=/#key={page.key}" in answer.body.decode()) == (200, True)
+        assert b'<link rel="icon" href="data:,">' in answer.body, "the browser asks for no icon"
         assert "httponly" in answer.headers["set-cookie"].lower()
         assert "samesite=strict" in answer.headers["set-cookie"].lower()
         assert page.token not in page.cookie + page.key

@@ -22,7 +22,7 @@ from callspan.safe_urls import error_text, safe_name, whole_words, without_passw
 from callspan.settings import SettingError
 from callspan.stores.base import EmptyStoreError, StoreError
 from callspan.stores.reader import Reader
-from callspan.stores.urls import driver_errors, find_store, open_store, split_urls
+from callspan.stores.urls import driver_errors, find_store, first_readable, open_store, split_urls
 
 _MOST: Final = 300
 """Characters of a driver's message that are shown."""
@@ -61,13 +61,13 @@ class CommandContext:
 
         Reports records that still wait. A store that cannot be read ends the command with advice.
         """
+        backlog = self._delivered()
         try:
-            self._no_directory()
-            backlog = Backlog(self.store, partial(progress, shown=not self.json), deliver=self._deliver)
-            backlog.deliver()
-        except SettingError as error:
-            raise usage_error(error) from error
-        reader = self._opened(backlog)
+            reader = self._opened(backlog)
+        except EmptyStoreError as error:
+            if backlog.say():
+                self.fail(f"{safe_name(self.store)} has no records yet.")
+            self.fail(f"{error_text(error)}\n{self.store_beside() or _ADVICE}")
         try:
             backlog.say()
             yield reader if self.scoring == NO_SCORING else cast("Reader", ScoredReader(reader, self.scoring))
@@ -81,16 +81,24 @@ class CommandContext:
         finally:
             reader.close()
 
+    def _delivered(self) -> Backlog:
+        """Deliver what waits for the store, and return what still does."""
+        try:
+            self._no_directory()
+            backlog = Backlog(self.store, partial(progress, shown=not self.json), deliver=self._deliver)
+            backlog.deliver()
+        except SettingError as error:
+            raise usage_error(error) from error
+        return backlog
+
     def _opened(self, backlog: Backlog) -> Reader:
-        """Open the store; one that cannot be read ends the command with advice."""
+        """Open the store; one that cannot be read ends the command with advice. Raises EmptyStoreError."""
         try:
             return open_store(self.store)
         except SettingError as error:
             raise usage_error(error) from error
-        except EmptyStoreError as error:
-            if backlog.say():
-                self.fail(f"{safe_name(self.store)} has no records yet.")
-            self.fail(f"{error_text(error)}\n{self.store_beside() or _ADVICE}")
+        except EmptyStoreError:
+            raise
         except OtherFormatError as error:
             backlog.say()
             raise click.UsageError(clean(error_text(error))) from error
@@ -102,18 +110,21 @@ class CommandContext:
             self.fail(f"{safe_name(self.store)} cannot be opened: {_first_line(error)}")
 
     def is_empty(self) -> bool:
-        """Return whether the store does not exist yet, or has no tables; False for one that cannot be read either."""
+        """Return whether the store has no records yet, after the waiting ones have been delivered to it.
+
+        Reports records that still wait. A store that cannot be read ends the command with advice.
+        """
+        backlog, is_empty = self._delivered(), False
         try:
-            open_store(self.store).close()
+            self._opened(backlog).close()
         except EmptyStoreError:
-            return True
-        except store_errors(SettingError):
-            return False
-        return False
+            is_empty = True
+        backlog.say()
+        return is_empty
 
     def store_beside(self) -> str | None:
         """Return a sentence that names another SQLite store in the directory of a file that is missing."""
-        path = find_store(self.store).path
+        path = find_store(first_readable(self.store)).path
         for other in sorted(path.parent.glob("*.db")) if path is not None and not path.exists() else ():
             url = f"sqlite:///{other}"
             with suppress(*store_errors(SettingError)):

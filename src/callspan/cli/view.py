@@ -18,6 +18,7 @@ from callspan.cli.backlog import Backlog
 from callspan.cli.command_context import CommandContext, reading, store_errors
 from callspan.cli.filter_options import OPTIONS, TextType, options_of, sort_option
 from callspan.cli.progress import progress
+from callspan.cli.safe_text import clean
 from callspan.cli.score_filter import NO_SCORING, ScoredReader, Scoring
 from callspan.safe_urls import error_text, is_http_url, safe_name
 from callspan.stores.base import StoreError
@@ -67,9 +68,6 @@ def view_command(context: CommandContext, port: int, opens: bool, trace_url: str
     reading; what ended processes left for it is delivered first. A store without records is waited for.
     """
     waits = context.is_empty()
-    if not waits:
-        with context.reader():
-            pass  # a foreign or damaged store ends the command
     try:
         from callspan.view.server import ServerOptions, serve
         from callspan.view.source import Access
@@ -101,7 +99,8 @@ def _ready(context: CommandContext, opened: ExitStack | None, url: str, *, waits
     else:
         click.echo(f"{safe_name(context.store)} is shown at\n  {url}\nCtrl-C ends it.")
     if waits:
-        click.echo(f"It has no records yet. {context.store_beside() or 'They are shown as they come.'}", err=True)
+        hint = context.store_beside() or "They are shown as they come."
+        click.echo(clean(f"It has no records yet. {hint}"), err=True)
     if opened is not None and not webbrowser.open(opened.enter_context(_file_leading_to(url)).as_uri()):
         click.echo("No browser was found: open the address yourself.", err=True)
 

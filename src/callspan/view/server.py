@@ -122,7 +122,8 @@ class _Gate:
         if self.token is None or not _is_equal(given, self.token):
             return RedirectResponse("/", 303) if is_browser else PlainTextResponse(_CLOSED, 403)
         self.token = None
-        answer = HTMLResponse(f'<meta http-equiv="refresh" content="0; url=/#key={self._page}">')
+        leads_on = f'<link rel="icon" href="data:,"><meta http-equiv="refresh" content="0; url=/#key={self._page}">'
+        answer = HTMLResponse(leads_on)
         answer.set_cookie(self._cookie, self._browser, httponly=True, samesite="strict", path="/")
         return answer
 
