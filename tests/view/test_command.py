@@ -110,10 +110,8 @@ def test_a_store_without_records_is_waited_for_and_one_beside_it_named(
         with closing(Delivery(late)) as delivery:
             delivery.write(records.session("s2", start_ns=1))
         assert browser.sessions() == ["s2"]
-    assert (
-        browser.errors
-        == f"It has no records yet. There is {store.url[10:]} beside it: name it with --store {store.url}\n"
-    )
+    beside = f"There is {store.url[10:]} beside it: name it with --store {store.url}"
+    assert browser.errors == f"It has no records yet. {beside}\n"
 
 
 def test_records_that_wait_for_a_store_that_does_not_exist_are_shown(records: Records, tmp_path: Path) -> None:

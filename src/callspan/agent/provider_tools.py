@@ -37,7 +37,7 @@ def record_provider_tools(runtime: Runtime, wire: Conversation, record: CallReco
         with _RECORD:
             processed = runtime.process(_event(run, record, name), record.content_level, "event")
             span = NO_SPAN if above is None else runtime.spans.start(processed, parent=above)
-            span.end(processed, None)
+            span.end(processed)
             write(with_ids(processed, span_ids(span)), runtime.write)
 
 

@@ -248,7 +248,7 @@ class Scope(Block, ABC):
             if self._runtime is not None:
                 record = self._final_record(error, duration_ns)
                 final = self._runtime.process(record, self._level, self._end_point)
-                self._span.end(final, None)
+                self._span.end(final)
                 self._write(final)
                 self._observe_end(final)
 

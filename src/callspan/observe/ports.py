@@ -47,15 +47,24 @@ class Timeline:
         return time.perf_counter_ns() if self.at_ns is None else self.at_ns
 
 
-class CallSpanHandle(SpanHandle[Processed[CallRecord], Conversation | None], Protocol):
-    """The span of a call; `end` takes its messages, None if they may not be exported."""
+class CallSpanHandle(SpanHandle, Protocol):
+    """The span of a call."""
 
     wants_content: bool
     """False if the span would not have the messages: it is not recording, or content is off for spans."""
 
+    def end(self, processed: Processed[CallRecord], conversation: Conversation | None, /) -> None:
+        """Set the final attributes on the span and end it at the record's end time, unless it has ended.
+
+        `conversation`: its messages; None if they may not be exported.
+        """
+
 
 class _NoCallSpan(NoSpan):
     wants_content: bool = False
+
+    def end(self, processed: object, conversation: object, /) -> None:
+        """Do nothing."""
 
 
 NO_SPAN: Final[CallSpanHandle] = _NoCallSpan()

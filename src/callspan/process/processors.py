@@ -203,7 +203,7 @@ def interrupted(record: CallRecord) -> Processed[CallRecord]:
     return _processed(withhold(record, why="interrupted"))
 
 
-def with_span(processed: Processed[_R], span: SpanHandle[Any, Any]) -> Processed[_R]:
+def with_span(processed: Processed[_R], span: SpanHandle) -> Processed[_R]:
     """Return a processed record with the ids of its span, which are known only once the span shows the record."""
     record: Any = processed.record
     return _processed(with_span_ids(record, span))

@@ -1,7 +1,7 @@
 """Span handle: the protocol of the span of a call or scope, as used by the code that builds the record.
 
-It is the same for calls, sessions, timesteps and operations: it has ids for the record and is ended with the record.
-`observe` extends it; `spans` implements it.
+It is the same for calls, sessions, timesteps and operations: it has ids for the record. `observe` extends it; `spans`
+implements it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ import msgspec
 
 from callspan.record.call import Trace
 
-_Record_contra = TypeVar("_Record_contra", contravariant=True)
-_Last_contra = TypeVar("_Last_contra", contravariant=True)
 _R = TypeVar("_R", bound=msgspec.Struct)
 
 
-class SpanHandle(Protocol[_Record_contra, _Last_contra]):
+class SpanHandle(Protocol):
     """The span of one record. No method raises; all are safe after the end."""
 
     @property
@@ -43,11 +41,8 @@ class SpanHandle(Protocol[_Record_contra, _Last_contra]):
     def within(self, context: Any) -> Any:  # noqa: ANN401 - OpenTelemetry's, of which records know nothing
         """Return OpenTelemetry's `context` with this span as the current one."""
 
-    def end(self, record: _Record_contra, last: _Last_contra, /) -> None:
-        """Set the final attributes on the span and end it at the record's end time, unless it has ended."""
 
-
-def span_ids(span: SpanHandle[Any, Any]) -> dict[str, Any]:
+def span_ids(span: SpanHandle) -> dict[str, Any]:
     """Return the fields of a record that say where its span is."""
     return {
         "trace_id": span.trace_id,
@@ -58,7 +53,7 @@ def span_ids(span: SpanHandle[Any, Any]) -> dict[str, Any]:
     }
 
 
-def with_span_ids(record: _R, span: SpanHandle[Any, Any]) -> _R:
+def with_span_ids(record: _R, span: SpanHandle) -> _R:
     """Return the record with the fields that say where its span is."""
     # Written out: keywords of a dictionary take twice as long.
     return msgspec.structs.replace(
@@ -83,6 +78,3 @@ class NoSpan:
     def within(self, context: Any) -> Any:  # noqa: ANN401
         """Return the context unchanged."""
         return context
-
-    def end(self, record: object, last: object, /) -> None:
-        """Do nothing."""

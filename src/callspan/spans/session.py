@@ -103,9 +103,8 @@ class SessionSpan:
                 return self._evaluations.late(record, self.context)
         return None
 
-    def end(self, processed: Processed[Record], last: None) -> None:
+    def end(self, processed: Processed[Record]) -> None:
         """Set the final attributes on the span and end it; with an error, set its status to error."""
-        del last
         record = processed.record
         end_ns = scope_end_ns(record) or time.time_ns()
         if self._span.is_recording():

@@ -98,7 +98,6 @@ class _Deliverer:
             if self._progress is not None:
                 self._progress(self.result.delivered)
             if done.is_last:
-                segment.note_end(key, segment.size)
                 return
 
     def _next_batch(self, segment: Segment, key: str) -> Delivered:

@@ -106,15 +106,15 @@ def read_cursor(segment: Path, key: str) -> int:
 
 def _cut_torn_line(descriptor: int) -> None:
     """Cut off a last line without its end, which keeps a file that each store has: no cursor moves behind it."""
-    size = end = os.fstat(descriptor).st_size
-    while end:
-        start = max(0, end - _WINDOW)
-        if at := os.pread(descriptor, end - start, start).rfind(_LINE_END) + 1:
-            end = start + at
-            break
-        end = start
-    if end < size:
-        with suppress(OSError):
+    with suppress(OSError):
+        size = end = os.fstat(descriptor).st_size
+        while end:
+            start = max(0, end - _WINDOW)
+            if at := os.pread(descriptor, end - start, start).rfind(_LINE_END) + 1:
+                end = start + at
+                break
+            end = start
+        if end < size:
             os.ftruncate(descriptor, end)
 
 
