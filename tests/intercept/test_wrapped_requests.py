@@ -90,6 +90,13 @@ def on_the_base_without_a_trace(wrapping: Wrapping, client: Any) -> None:
     base.request = wrapping.wrapper(base.request)
 
 
+def on_the_base_in_a_circle(wrapping: Wrapping, client: Any) -> None:
+    """It says that it wraps itself, so that what is innermost cannot be found."""
+    on_the_base_without_a_trace(wrapping, client)
+    base: Any = base_of(client)
+    base.request.__wrapped__ = base.request
+
+
 def by_wrapt(wrapping: Wrapping, client: Any) -> None:
     def around(wrapped: Any, instance: object, args: Any, kwargs: Any) -> Any:
         return wrapping.wrapper(wrapped)(*args, **kwargs)
@@ -102,7 +109,8 @@ def by_an_override_of_a_kept_function(wrapping: Wrapping, client: Any) -> None:
 
 
 WAYS = [
-    on_the_class, on_the_client, on_the_base, on_the_base_without_a_trace, by_wrapt, by_an_override_of_a_kept_function,
+    on_the_class, on_the_client, on_the_base, on_the_base_without_a_trace, on_the_base_in_a_circle, by_wrapt,
+    by_an_override_of_a_kept_function,
 ]  # fmt: skip
 
 
@@ -144,7 +152,7 @@ def test_each_call_has_one_record_whoever_wraps_its_request_first(
                 await asked(mode, client, sdk)
                 assert wrapping.calls == 2
                 assert [(call.outcome, call.text) for call in seen.records] == [("success", "I am well.")] * 2
-                is_outside = is_first and way is on_the_base_without_a_trace
+                is_outside = is_first and way in (on_the_base_without_a_trace, on_the_base_in_a_circle)
                 assert len(seen.spans) == (0 if suppresses and not is_outside else 2)
             await asked(mode, client, sdk)
             assert len(seen.records) == 2

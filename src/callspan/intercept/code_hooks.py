@@ -55,13 +55,20 @@ class CodeHook:
 
 def innermost(function: object) -> FunctionType | None:
     """Return the function within all wrappers that name what they wrap; None if it is not one in Python."""
-    found = inspect.unwrap(function, stop=_is_hooked) if callable(function) else None
+    found = _unwrapped(function) if callable(function) else None
     return found if isinstance(found, FunctionType) else None
 
 
 def calls_hook(function: Callable[..., object]) -> bool:
     """Return whether a function has a hook, or is a wrapper that names a function with one."""
-    return _is_hooked(inspect.unwrap(function, stop=_is_hooked))
+    return _is_hooked(_unwrapped(function))
+
+
+def _unwrapped(function: Callable[..., object]) -> object:
+    try:
+        return inspect.unwrap(function, stop=_is_hooked)
+    except ValueError:  # wrappers that name each other
+        return function
 
 
 def _is_hooked(function: object) -> bool:
