@@ -104,15 +104,11 @@ def _call(family: str, is_async: bool, messages: list[Any], **options: Any) -> C
     return partial(_create(family, client), messages=messages, **_settings(family))
 
 
-def stream_of(family: str, is_async: bool = False, chunks: int = wire.CHUNKS, **options: Any) -> Callable[[], Any]:
-    """Return a function that begins a stream and gives it back unread."""
+def _stream(family: str, is_async: bool, chunks: int, **options: Any) -> Callable[[], Any]:
     events = wire.openai_stream(chunks) if family == "openai" else wire.anthropic_stream(chunks)
     client = _client(family, is_async, events, "text/event-stream", **options)
-    return partial(_create(family, client), messages=wire.messages(1000), stream=True, **_settings(family))
-
-
-def _stream(family: str, is_async: bool, chunks: int, **options: Any) -> Callable[[], Any]:
-    create = stream_of(family, is_async, chunks, **options)
+    settings = {"messages": wire.messages(1000), "stream": True, **_settings(family)}
+    create = partial(_create(family, client), **settings)
 
     def drain() -> None:
         for _ in create():

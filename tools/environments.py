@@ -1,6 +1,6 @@
 """Makes the virtual environments of tests whose packages conflict with callspan's.
 
-    python tools/environments.py peers backend frameworks newest service trainers
+    python tools/environments.py peers backend frameworks newest trainers
 
 Each is made once; an existing one that has all packages is left as it is, unless it is one of the newest versions.
 """
@@ -55,11 +55,6 @@ ENVIRONMENTS: dict[str, dict[str, list[str]]] = {
         ],
         ".venv-frameworks/dspy": ["-e", ".", "dspy"],
         ".venv-frameworks/celery": ["-e", ".[openai,anthropic,otlp]", "celery"],
-    },
-    "service": {
-        ".venv-service": [
-            "-e", ".[openai,postgres]", "fastapi", "uvicorn", "opentelemetry-instrumentation-fastapi",
-        ],
     },
     "trainers": {".venv-trainers/trl": ["transformers", "datasets", "jinja2", ALONE, "trl"]},  # no torch
 }  # fmt: skip

@@ -81,7 +81,6 @@ def steps() -> Iterator[Step]:
     yield Step("overhead", (PYTHON, "bench/run.py", "--quick"))
     yield Step("overhead in instructions", (PYTHON, "bench/run.py", "--instructions", "--quick"))
     yield Step("overhead beside others", (PYTHON, "bench/run_peers.py", "--quick"))
-    yield Step("throughput", (PYTHON, "bench/scale.py", "--quick"))
 
 
 def run(step: Step) -> Result:
