@@ -29,7 +29,7 @@ def call_of(api: str, request: Body, answer: Body | list[Body], level: str = "fu
     given = {"provider": provider, "call_id": "c1", "api": api, "timing": Timing(start_ns=NOVEMBER_2026_NS)}
     about = {"request": endpoint.request(dict(request)), "response": info.response, "usage": info.usage}
     record = CallRecord(**(given | about | fields))
-    return record if level == "full" else without_content(record, keep_facts=level == "metadata", why="content")
+    return record if level == "full" else without_content(record, keep_outline=level == "metadata", why="content")
 
 
 def _folded(endpoint: Endpoint, events: list[Body]) -> object:

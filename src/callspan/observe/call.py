@@ -193,7 +193,7 @@ class Call:
     def _begin(self) -> None:
         factory, begun = self._factory, None
         if self.is_certain:
-            begun = factory.processors.begun(self.record)
+            begun = factory.processors.started(self.record)
             try:
                 self.span = factory.spans.start(begun)
             except reported(_START_SPAN):

@@ -68,7 +68,7 @@ class Fetch(Call):
             return
         place, requested = factory.requested_in(record.call_id)
         record = msgspec.structs.replace(record, place=place)
-        span = factory.spans.start_later(factory.processors.begun(record), self._context, requested) or NO_SPAN
+        span = factory.spans.start_later(factory.processors.started(record), self._context, requested) or NO_SPAN
         record = with_span_ids(record, span)
         write(factory.processors.process(background_responses.completion(record)), factory.recorder.write)
         shown = factory.processors.process(record)
@@ -130,7 +130,7 @@ class GenericCall(Call):
             if not self._factory.seen.is_first(call_id):  # the same object again: it is counted already
                 self._is_measured, self._call_ended = False, None
                 return
-        begun = self._factory.processors.begun(self.record)
+        begun = self._factory.processors.started(self.record)
         self.span = self._factory.spans.start_later(begun, self._context, None) or NO_SPAN
 
     def _fields(self, ending: Ending) -> tuple[ResponseInfo, dict[str, Any]]:

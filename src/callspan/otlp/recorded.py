@@ -28,7 +28,7 @@ from callspan.record.events import (
     latest_ns,
     record_key,
 )
-from callspan.record.interrupted import INTERRUPTED, ended, is_open, run_key
+from callspan.record.interrupted import INTERRUPTED, end_interrupted, is_open, run_key
 from callspan.record.messages import Conversation
 from callspan.semconv import gen_ai
 from callspan.semconv.call import Projection
@@ -74,7 +74,7 @@ class RecordedSpans:
         records: list[Record] = [*self.reader.timesteps(ident), *self.reader.events(ident, since_ns=since_ns)]
         if session.outcome == INTERRUPTED and session.end_ns is None:
             session = replace(session, totals=_totals(summary))
-            records = [ended(one, last_ns) for one in (session, *records)]
+            records = [end_interrupted(one, last_ns) for one in (session, *records)]
         else:
             records.append(session)
         calls = self.calls(CallFilter(session_id=ident, since_ns=since_ns, newest_first=False))
@@ -139,7 +139,7 @@ class RecordedSpans:
 def _ended_with_process(record: _R, last_ns: int = 0) -> _R:
     """Return a call that a process left which is gone as ended, at `last_ns` at least; any other record unchanged."""
     if isinstance(record, CallRecord) and record.part == "started" and is_gone(record.host, record.pid):
-        return ended(record, last_ns)
+        return end_interrupted(record, last_ns)
     return record
 
 

@@ -23,14 +23,14 @@ Point: TypeAlias = Literal[
     "before_record",
     "after_record",
 ]
-"""When a callback is called. `before_record` and `after_record` see every record, also calls; the others their own."""
+"""When a callback is called. `before_record` and `after_record` get records of every kind, calls included."""
 
 Callback: TypeAlias = Callable[[Record], Record | None]
-"""Takes a record. At `before_record`, a record it returns replaces the one it got; otherwise the result is ignored."""
+"""Called with a record. At `before_record` a returned record replaces it; at other points the result is ignored."""
 
 POINTS: Final[tuple[str, ...]] = get_args(Point)
 REGISTERED: Final[dict[str, list[_Registration]]] = {}
-"""The callbacks of each point that has any."""
+"""The callbacks by point; no entry for a point without callbacks."""
 _numbers: Final = count()
 _R = TypeVar("_R", bound=Record)
 
@@ -45,15 +45,15 @@ class _Registration(msgspec.Struct, frozen=True, kw_only=True, order=False):
 def add_callback(
     point: Point, callback: Callback, *, kinds: Collection[str] | None = None, priority: int = 0
 ) -> Callable[[], None]:
-    """Call `callback` at `point`; return a function that removes it again.
+    """Call `callback` at `point`; returns a function that removes it.
 
-    Callbacks run by priority, highest first, then in the order of registration. `kinds` selects records by event or
-    message type, for other records by kind (`session`, `timestep`, `call`, ...). A callback that raises is logged and
-    changes nothing.
+    Callbacks run by priority, highest first, then in the order of registration. `kinds` selects events and messages by
+    type, other records by kind (`session`, `timestep`, `call`, ...). An exception of a callback is logged and has no
+    other effect.
 
     Raises:
         ValueError: `point` is unknown.
-        TypeError: `callback` is a coroutine function. Callbacks are called in synchronous code too.
+        TypeError: `callback` is a coroutine function; callbacks are also called in synchronous code.
 
     Example:
         >>> remove = callspan.add_callback("timestep_end", lambda step: print(step.outcome))
@@ -92,7 +92,7 @@ def call(point: Point, record: _R) -> _R:
 
 
 def _as_kind(kind: type[_R], record: _R) -> _R:
-    """Return a record of a subclass as one of its kind, without further fields: processors know the kinds only."""
+    """Return a record of a subclass as its base type: processors know only the types of this package."""
     if type(record) is kind:
         return record
     return kind(**{name: getattr(record, name) for name in kind.__struct_fields__})
@@ -111,8 +111,8 @@ def _kind(record: Record) -> str:
 
 
 def _remove(entry: _Registration) -> None:
-    left = [other for other in REGISTERED.get(entry.point, ()) if other is not entry]
-    if left:
-        REGISTERED[entry.point] = left
+    remaining = [other for other in REGISTERED.get(entry.point, ()) if other is not entry]
+    if remaining:
+        REGISTERED[entry.point] = remaining
     else:
         REGISTERED.pop(entry.point, None)

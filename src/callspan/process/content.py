@@ -1,4 +1,4 @@
-"""Content: converts bodies from and to plain JSON, and withholds the content of a record that a processor lost."""
+"""Content: converts bodies from and to plain JSON, and withholds the content of a record if a processor fails."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _TEXTS: Final = (
     "name", "user_id", "group_id", "task_id", "user_step_id", "custom_id", "experiment", "label", "source", "sender",
     "receiver", "system", "tool_call_id",
 )  # fmt: skip
-"""Fields with texts of the application that `withheld` removes too, in records of all kinds, beside metadata."""
+"""Fields with text of the application that `withhold` removes in addition to the metadata."""
 WITHHELD: Final = "withheld"
-"""Replaces a word of the application that a record cannot be without."""
+"""Replaces a word of the application in a required field."""
 _WORDS: Final[dict[str, frozenset[str]]] = {
     "event_type": frozenset(
         {"action", "agent", "agent_start", "environment", "guardrail", "handoff", "tool", "tool_start"}
@@ -27,18 +27,18 @@ _WORDS: Final[dict[str, frozenset[str]]] = {
     "objective": frozenset({"reward", "feedback"}),
     "outcome": frozenset({*get_args(Outcome), "failure"}),
 }
-"""Fields with a word of callspan's or of the application: those of callspan's."""
+"""callspan's own words for fields that may also contain a word of the application."""
 _R = TypeVar("_R", bound=Record)
 UNREADABLE: Final = object()
-"""What `decoded` gives for a body that is no JSON."""
+"""The result of `decoded` for a body that is not JSON."""
 
 _decode: Final = msgspec.json.Decoder().decode
 
 
 def withhold(record: _R, why: str) -> _R:
-    """Return the record without any content a failed processor might have removed; `redactions` lists it.
+    """Return the record without any content that a failed processor might have removed; `redactions` lists it.
 
-    Ids, times, counts and outcomes stay.
+    Ids, times, counts and outcomes are kept.
     """
     removed: dict[str, object] = {name: None for name in _TEXTS if getattr(record, name, None) is not None}
     notes = [Redaction(what=name, why=why) for name in ("metadata", *removed)]
@@ -52,7 +52,7 @@ def withhold(record: _R, why: str) -> _R:
     if isinstance(totals, Totals) and totals.rewards:
         removed["totals"] = replace(totals, rewards={})
     if isinstance(record, CallRecord):
-        # Nothing is read here: it may be what the processor failed on.
+        # The content is not read: the processor may have failed on it.
         removed["place"] = replace(record.place, session_name=None)
         removed["request"] = replace(record.request, params={})
         notes.append(Redaction(what="request.params", why=why))
@@ -61,7 +61,7 @@ def withhold(record: _R, why: str) -> _R:
         removed["error"] = replace(error, frames=None)
         notes.append(Redaction(what="error", why=why))
     bare = replace(record, metadata={}, redactions=[*record.redactions, *notes], **removed)
-    return cast("_R", without_content(bare, keep_facts=False, why=why))
+    return cast("_R", without_content(bare, keep_outline=False, why=why))
 
 
 def decoded(body: msgspec.Raw) -> object:
@@ -75,14 +75,14 @@ def decoded(body: msgspec.Raw) -> object:
 
 
 def encoded(value: object) -> msgspec.Raw:
-    """Return plain JSON as a body; None becomes an empty body, and a body is returned unchanged."""
+    """Return plain JSON as a body; None becomes NO_BODY, and a body is returned unchanged."""
     if value is None:
         return NO_BODY
     return value if isinstance(value, msgspec.Raw) else msgspec.Raw(encode_json(value))
 
 
 def with_bodies(record: CallRecord, request: msgspec.Raw | None, response: msgspec.Raw | None) -> CallRecord:
-    """Return the record with other bodies; None leaves a body as it is."""
+    """Return the record with other bodies; None keeps a body."""
     if request is not None:
         record = replace(record, request=replace(record.request, body=request))
     if response is not None and record.response is not None:

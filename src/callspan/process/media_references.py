@@ -1,7 +1,7 @@
-"""Media by reference: base64 in wire bodies becomes its hash, type and size.
+"""Media by reference: replaces base64 in wire bodies by hash, type and size.
 
-In place of the base64 text is `{"callspan_media": {"sha256": ..., "mime": ..., "bytes": ...}}`, with the pixels of an
-image or the seconds of a sound where the file's header states them; in place of an embedding
+Base64 text becomes `{"callspan_media": {"sha256": ..., "mime": ..., "bytes": ...}}`, with the dimensions of an image or
+the duration of audio if the file's header states them. An embedding becomes
 `{"callspan_vector": {"dimensions": ...}}`.
 """
 
@@ -18,7 +18,7 @@ import msgspec
 from callspan.process.content import UNREADABLE, decoded, encoded, with_bodies
 from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import encode_json
-from callspan.record.content_level import CONTENT
+from callspan.record.content_level import CONTENT_FIELDS
 from callspan.record.events import Record
 from callspan.record.media_reference import media_reference
 
@@ -36,11 +36,11 @@ _MARKS: Final[dict[str, tuple[bytes, ...]]] = {
     "responses": (b"base64", b"image_generation_call"),
     "embeddings": (b'"embedding"',),
 }
-"""What a body of each API holds somewhere if it holds media: few marks, since each is looked for in every body."""
+"""Byte strings, one of which is present in every body with media, by API; few, since every body is searched."""
 _ANY_MARK: Final = (b"base64", b"b64_json", b"input_audio", b'"audio"', b"image_generation_call")
 _DATA_URL: Final = re.compile(r"data:([\w.+/-]*)((?:;[\w.+=-]+)*?);base64,")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+={0,2}\s*")
-_SHORTEST: Final = 16
+_MIN_LENGTH: Final = 16
 _EMBEDDINGS: Final = "embeddings"
 _FLOAT_BYTES: Final = 4
 _SEALED: Final = "redacted_thinking"
@@ -48,7 +48,7 @@ _FIELDS: Final = {
     "data": None, "file_data": None, "image_data": None,
     "b64_json": "image/png", "partial_image_b64": "image/png", "result": "image/png",
 }  # fmt: skip
-"""Fields with plain base64, and its media type if neither another field nor its header states it."""
+"""Fields with plain base64, and the media type if neither another field nor the header states it."""
 _FORMATS: Final = {
     "wav": "audio/wav", "mp3": "audio/mpeg", "flac": "audio/flac", "opus": "audio/opus", "aac": "audio/aac",
     "pcm16": "audio/pcm", "png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp",
@@ -58,7 +58,7 @@ _FORMATS: Final = {
 def may_hold_media(body: msgspec.Raw, api: str) -> bool:
     """Return False if a quick check shows that a body has no media.
 
-    Bodies of more than 4 KiB are sampled: media of less than about 1100 bytes may be overlooked there.
+    Bodies of more than 4 KiB are sampled, which may miss media of less than about 1100 bytes.
     """
     data = bytes(body)
     size = len(data)
@@ -69,7 +69,7 @@ def may_hold_media(body: msgspec.Raw, api: str) -> bool:
 
 def _has_mark(data: bytes, marks: tuple[bytes, ...]) -> bool:
     for mark in marks:  # noqa: SIM110 - a generator would cost as much as the search
-        # From the end CPython looks for a few bytes twice as fast as from the beginning.
+        # CPython searches for a short string twice as fast from the end as from the start.
         if data.rfind(mark) >= 0:
             return True
     return False
@@ -94,8 +94,8 @@ def media_by_reference(record: Record) -> Record:
 
 
 def _content_by_reference(record: Record) -> Record:
-    """Return an event or message with its media replaced, such as images that a tool returned."""
-    field = CONTENT.get(type(record))
+    """Return an event, message or reward with its media replaced, such as images returned by a tool."""
+    field = CONTENT_FIELDS.get(type(record))
     value = None if field is None else getattr(record, field)
     if field is None or value is None or not isinstance(value, dict | list | str):
         return record
@@ -110,9 +110,9 @@ def _content_by_reference(record: Record) -> Record:
 
 
 def _has_long_run(data: bytes, size: int) -> bool:
-    """Return whether the bytes have a long run without spaces and quotes, as base64 has, unlike prose and JSON."""
+    """Return whether the bytes have a long run without spaces and quotes, as in base64."""
     starts, ends = range(0, size, _STRIDE), range(_WINDOW, size + _WINDOW, _STRIDE)
-    # Without a step of the interpreter for each window: a long history has hundreds of them.
+    # `map` runs no bytecode for each window: a long history has hundreds of them.
     spaces = list(map(data.find, repeat(b" "), starts, ends))
     return -1 in spaces and any(
         space < 0 and _may_be_base64(data[start : start + _WINDOW]) for start, space in zip(starts, spaces, strict=True)
@@ -132,7 +132,7 @@ def _referenced(body: msgspec.Raw, api: str) -> msgspec.Raw | None:
 
 
 def _replace_vectors(value: object) -> bool:
-    """Replace the vectors of an embeddings answer, lists of numbers or base64 of 4-byte floats, by their length."""
+    """Replace the vectors of an embeddings answer (lists, or base64 of 4-byte floats) by their length, in place."""
     found = False
     rows = value.get("data") if isinstance(value, dict) else None
     for row in rows if isinstance(rows, list) else ():
@@ -175,7 +175,7 @@ def _replace(value: object) -> bool:
 def _reference(holder: dict[str, object], key: str, text: str) -> dict[str, object] | None:
     if text.startswith("data:"):
         return _data_url(text)
-    if key not in _FIELDS or len(text) < _SHORTEST or holder.get("type") in {_SEALED, "text"}:
+    if key not in _FIELDS or len(text) < _MIN_LENGTH or holder.get("type") in {_SEALED, "text"}:
         return None
     if key == "result" and holder.get("type") != "image_generation_call":
         return None
@@ -203,10 +203,10 @@ def _mime(holder: dict[str, object]) -> str | None:
     return None
 
 
-def _media(text: str, mime: str | None, usual: str | None = None) -> dict[str, object] | None:
-    """Return the reference to base64 data; its type is as declared, else by its header, else the field's default."""
+def _media(text: str, mime: str | None, default_mime: str | None = None) -> dict[str, object] | None:
+    """Return the reference to base64 data: its declared type, else that of its header, else the field's default."""
     try:
         data = base64.b64decode(text.replace("-", "+").replace("_", "/"))
     except (binascii.Error, ValueError):
         return None
-    return media_reference(data, mime, usual)
+    return media_reference(data, mime, default_mime)

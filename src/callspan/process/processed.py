@@ -1,4 +1,4 @@
-"""Processed records: the only ones that may be written, shown or measured. `Processors` alone makes them."""
+"""Processed records: only these may be written, exported or measured. Only `Processors` creates them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ _R_co = TypeVar("_R_co", bound=Record, covariant=True)
 
 
 class Processed(Generic[_R_co]):
-    """A record as the processors returned it. Immutable: whatever is to be added is added before processing.
+    """A record as the processors returned it. Immutable: fields must be added before processing.
 
-    What takes records to a store, span, log event or metric takes only this type, so that nothing else gets there.
+    Stores, spans, log events and metrics accept only this type, so that no unprocessed record reaches them.
     """
 
     __slots__ = ("record",)
 
     record: _R_co
-    """What may be written, shown and measured."""
 
     def __init__(self) -> None:
         raise TypeError("a processed record is made by Processors")

@@ -1,20 +1,20 @@
 """Processors: the steps that every record passes, in order, before it is exported or stored.
 
-On the thread of the caller, for calls, sessions, timesteps, events, messages and rewards alike:
+They run on the caller's thread, for calls, sessions, timesteps, events, messages and rewards alike:
 
 | Processor | Applies to | Reason for its position |
 | --- | --- | --- |
-| values | all records | first: the others can walk through every value of the application, whatever it is |
-| secrets | all records | before all that may show a record: no code of the application sees a key |
-| media | calls, events, messages | before the redactor, which then does not search base64 |
-| redactor | all records | the application's function; gets bodies as JSON, without secrets and media |
+| values | all records | first: the others can traverse any value of the application |
+| secrets | all records | before any code that may expose the record: the application's functions never see a key |
+| media | calls, events, messages | before the redactor, which then need not search base64 |
+| redactor | all records | the application's function; it gets bodies as JSON, without secrets and media |
 | content | all records | after the redactor: content that it adds obeys the setting `content` |
 | size | calls, events, messages | after all processors that change the size of the content |
 | cost | calls | after the redactor: usage that it removes is not priced |
 | callbacks | all records | last: they get the final record; a record that they return is processed again |
 
-The cost is the one that the provider states. Another is computed by a second list, which the delivery thread of a store
-runs on decoded records.
+This cost is the one stated by the provider. Computed costs are added by a second list, which the delivery thread of a
+store runs on decoded records.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ from callspan.settings import Settings
 
 TRUNCATED_KEY: Final = "callspan_truncated"
 _SIZED: Final[dict[type, str]] = {EventRecord: "data", MessageRecord: "content"}
-"""The field with a value of the application whose size is limited, in records other than calls."""
-_WORST_ESCAPE: Final = 6
-"""Bytes of JSON that one character can become, as in a control character's escape."""
+"""The field whose size is limited, in records other than calls."""
+_MAX_ESCAPE_BYTES: Final = 6
+"""Maximum size of one character in JSON: the escape of a control character."""
 Process: TypeAlias = Callable[[Any], Any]
-"""From a record to a record of its kind; the same object if nothing changes. May raise."""
+"""Converts a record to a record of the same type; returns the same object if nothing changes. May raise."""
 _R = TypeVar("_R", bound=Record)
 _Step: TypeAlias = tuple[fail_open, Process, Process]
 _FAILED: Final = partial(withhold, why="processor_failed")
@@ -67,8 +67,8 @@ _READ: Final = fail_open("read the price file")
 def within(record: Record, max_bytes: int) -> Record:
     """Return the record with at most `max_bytes` of content; the same object if it already fits.
 
-    In a call, the longer body is replaced first, by `{"callspan_truncated": {"bytes": size}}`. The data of an
-    event and the content of a message are cut to valid JSON text.
+    In a call, the longer body is replaced first, by `{"callspan_truncated": {"bytes": size}}`. The data of an event and
+    the content of a message are truncated to valid JSON.
     """
     if isinstance(record, CallRecord):
         request = len(memoryview(record.request.body))
@@ -96,10 +96,7 @@ def _without_longer_body(record: CallRecord, request: int, response: int, max_by
 
 
 def with_plain_values(record: Record) -> Record:
-    """Return the record with the application's values as new plain JSON; the same object if it has none.
-
-    Cycles, great depth, huge integers and objects whose methods raise end here, see `plain`.
-    """
+    """Return the record with the application's values as new plain JSON (see `plain`); the same object without any."""
     if type(record) is CallRecord and not record.metadata:
         return record
     data = _SIZED.get(type(record))
@@ -110,7 +107,7 @@ def with_plain_values(record: Record) -> Record:
 
 
 def _cut(value: object, max_bytes: int) -> tuple[object, int] | None:
-    if weight(value, max_bytes) * _WORST_ESCAPE <= max_bytes:
+    if weight(value, max_bytes) * _MAX_ESCAPE_BYTES <= max_bytes:
         return None
     size = len(encode_json(value))
     if size <= max_bytes:
@@ -122,14 +119,14 @@ class Processor(NamedTuple):
     """One step of the list."""
 
     step: fail_open
-    """What is reported when it raises."""
+    """Reports its exceptions."""
     process: Process
     failed: Process = _FAILED
-    """What replaces its result when it raises: by default the record loses its content. Must not raise."""
+    """Makes the result if it raises; removes the record's content by default. Must not raise."""
     calls_only: bool = False
     """Whether it only applies to calls."""
     needs_values: bool = False
-    """Whether it changes no call that has neither metadata, parameters, tools nor an error."""
+    """Whether it may skip calls without metadata, parameters, tools and error."""
 
 
 class Processors:
@@ -138,17 +135,16 @@ class Processors:
     __slots__ = ("_of_calls", "_of_others", "_of_plain_calls", "_redacts")
 
     def __init__(self, processors: Sequence[Processor], *, redacts: bool = True) -> None:
-        """`redacts` False: no processor changes a record that has neither content, settings, metadata nor error."""
+        """`redacts` states that a processor may change records without content, settings, metadata and error."""
         self._of_calls = _steps(processors)
         self._of_plain_calls = _steps(each for each in processors if not each.needs_values)
         self._of_others = _steps(each for each in processors if not each.calls_only)
         self._redacts = redacts
 
     def process(self, record: _R, point: Point | None = None) -> Processed[_R]:
-        """Return the record as it may be shown and stored, after the callbacks of `point` and of `before_record`.
+        """Return the record as it may be exported and stored, after the callbacks of `point` and of `before_record`.
 
-        Its record is the same object where nothing changes. Raises nothing but interrupts: where a processor raises,
-        the record loses its content and is kept.
+        Raises only interrupts: if a processor raises, the record is kept without its content.
         """
         processed = self.run(record)
         if not callbacks.REGISTERED:
@@ -159,20 +155,20 @@ class Processors:
         return _processed(processed if replaced is processed else self.run(replaced))
 
     def without_callbacks(self, record: _R) -> Processed[_R]:
-        """Return the result of `process` without callbacks, for records that are only shown or delivered."""
+        """Return the result of `process` without callbacks, for records that are only exported or delivered."""
         return _processed(self.run(record))
 
-    def begun(self, record: CallRecord) -> Processed[CallRecord]:
-        """Return the record of a call before anything is sent, for the start of its span and the count of calls.
+    def started(self, record: CallRecord) -> Processed[CallRecord]:
+        """Process the record of a call that starts, for its span and the count of calls in progress.
 
-        Without metadata, unless there is a redactor: neither shows it.
+        Without a redactor the metadata is dropped instead of processed: neither of the two uses it.
         """
         if self._redacts:
             return _processed(self.run(record))
         return _processed(msgspec.structs.replace(record, metadata={}) if record.metadata else record)
 
     def run(self, record: _R) -> _R:
-        """Return the result of the processors alone, for records that were processed before and are delivered now."""
+        """Run the processors alone, without callbacks, for records that were read from the spool."""
         call: Any = record
         try:
             if type(record) is not CallRecord:
@@ -189,7 +185,7 @@ class Processors:
         for step, process, failed in steps:
             try:
                 record = process(record)
-            except reported(step):  # noqa: PERF203 - the first failure must not end the others
+            except reported(step):  # noqa: PERF203 - the other steps must run after a failure
                 record = failed(record)
         return record
 
@@ -199,18 +195,18 @@ def _steps(processors: Iterable[Processor]) -> tuple[_Step, ...]:
 
 
 def interrupted(record: CallRecord) -> Processed[CallRecord]:
-    """Return the record of a call whose processing was interrupted: without any content."""
+    """Return the record of a call whose processing was interrupted, without its content."""
     return _processed(withhold(record, why="interrupted"))
 
 
 def with_span(processed: Processed[_R], span: SpanHandle) -> Processed[_R]:
-    """Return a processed record with the ids of its span, which are known only once the span shows the record."""
+    """Return a processed record with the ids of its span, which is only started from the processed record."""
     record: Any = processed.record
     return _processed(with_span_ids(record, span))
 
 
 def with_ids(processed: Processed[_R], ids: dict[str, Any]) -> Processed[_R]:
-    """Return a processed record with the fields that say where its span is."""
+    """Return a processed record with these fields, the ids of its span."""
     record: Any = processed.record
     return _processed(msgspec.structs.replace(record, **ids))
 
@@ -229,7 +225,7 @@ def _processed(record: _R) -> Processed[_R]:
 
 
 def caller_processors(settings: Settings, redactor: Redactor | None = None) -> Processors:
-    """Return the processors that run on the thread of the caller."""
+    """Return the processors that run on the caller's thread."""
     steps = [
         Processor(fail_open("convert the values of a record"), with_plain_values, needs_values=True),
         Processor(fail_open("mask the secrets of a record"), mask_record, needs_values=True),
@@ -249,12 +245,12 @@ def caller_processors(settings: Settings, redactor: Redactor | None = None) -> P
 
 
 def delivery_processors(prices: Path | None) -> Processors:
-    """Return the processors that run on the way from the spool to a store; `prices` is the user's own price file."""
+    """Return the processors that run between spool and store; `prices` is the user's own price file."""
     return Processors([Processor(_PRICE, ComputedCost(prices), _unchanged, calls_only=True)])
 
 
 def with_provider_cost(record: Record) -> Record:
-    """Return a call with the cost its provider states; any other record unchanged."""
+    """Return a call with the cost stated by its provider; any other record unchanged."""
     if not isinstance(record, CallRecord) or record.usage is None or record.usage.cost_usd is None:
         return record
     cost = None if record.cost is not None else provider_cost(record)
@@ -262,16 +258,16 @@ def with_provider_cost(record: Record) -> Record:
 
 
 class ComputedCost:
-    """Adds a missing cost to a call: the provider's, else by the user's prices, else by published ones."""
+    """Adds a missing cost to a call: the provider's, else from the user's prices, else from published prices."""
 
     __slots__ = ("_prices",)
 
     def __init__(self, prices: Path | None = None) -> None:
-        """`prices` is the user's own price file; it is read when the first call is priced."""
+        """`prices` is the user's own price file, which is read when the first call is priced."""
         self._prices = prices
 
     def __call__(self, record: Record) -> Record:
-        """Return the record with its cost; the same object if there is none to add."""
+        """Return the record with its cost; the same object if none is missing or known."""
         if not isinstance(record, CallRecord) or record.cost is not None or record.usage is None:
             return record
         return self._pricer().priced(record)
@@ -279,7 +275,7 @@ class ComputedCost:
     def _pricer(self) -> Pricer:
         with _READ:
             return pricer_for(self._prices)
-        # `instrument()` has refused an invalid file; one that became invalid since is reported above.
+        # `instrument()` rejects an invalid file; `_READ` reports one that became invalid since.
         return pricer_for(None)
 
 

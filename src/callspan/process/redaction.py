@@ -1,7 +1,7 @@
-"""The user's redactor: a function from record to record, which sees bodies as plain JSON and fails closed.
+"""The application's redactor: a function from record to record that gets bodies as plain JSON and fails closed.
 
-What it is given belongs to it alone: it may change it in place and return it, or return another. A redactor
-that raises, returns nothing, returns another record or something that is none loses the content.
+It gets a copy, which it may change in place and return, or it returns a new record. If it raises, or returns anything
+but a record with the same identity, the record loses its content.
 """
 
 from __future__ import annotations
@@ -17,28 +17,26 @@ from callspan.record.codec import decode, encode
 from callspan.record.events import Record, record_key
 
 Redactor: TypeAlias = Callable[[Record], Record]
-"""In the record it is given, `request.body` and `response.body` of a call are plain JSON (dict, list, ...)."""
+"""Called with a record; `request.body` and `response.body` of a call are plain JSON (dict, list, ...)."""
 
 
 _IDENTITY: Final = frozenset(
     {"kind", "call_id", "timestep_id", "session_id", "event_id", "message_id", "reward_id", "trace_id", "span_id"}
     | {"parent_span_id", "parent_session_id", "parent_timestep_id", "trace"}
 )
-"""Fields that identify a record; a redactor that changes one has returned another record."""
-
-
+"""Fields that identify a record; a redactor must not change them."""
 _VOCABULARY: Final = frozenset({"scope", "operation", "api", "part", "seen_in", "content_level"})
-"""Fields with words of callspan, never of the application."""
+"""Fields with words of callspan only."""
 _OUTCOMES: Final = frozenset({*get_args(Outcome), "failure"})
 _OBJECTIVE: Final = ("objective", "reward")
-"""The objective of a reward to which none was given."""
+"""The default objective of a reward."""
 
 
 def redact_texts(mask: Callable[[str], str]) -> Redactor:
-    """Return a redactor that applies `mask` to every text of a record, for `instrument(redact=...)`.
+    """Return a redactor that applies `mask` to every string of a record, for `instrument(redact=...)`.
 
-    Every kind of record, however deep: bodies, errors, names, metadata, arguments and results of tools. Ids that
-    join records, and the names of fields, stay as they are. `mask` may be called from any thread.
+    It covers all kinds of records at any depth: bodies, errors, names, metadata, arguments and results of tools. Ids
+    that join records, and the names of fields, are not masked. `mask` may be called from any thread.
 
     Example:
         >>> handle = callspan.instrument(redact=callspan.redact_texts(lambda text: text.replace("Ada", "[name]")))
@@ -46,10 +44,10 @@ def redact_texts(mask: Callable[[str], str]) -> Redactor:
 
     def redactor(record: Record) -> Record:
         plain = msgspec.json.decode(encode(_with_bodies(record, encoded)))
-        changed = _but_for_identity(plain, mask)
+        changed = _with_masked_texts(plain, mask)
         if isinstance(record, CallRecord):
             if "place" in plain:
-                changed["place"] = _but_for_identity(plain["place"], mask)
+                changed["place"] = _with_masked_texts(plain["place"], mask)
             if "stream" in plain:
                 changed["stream"]["end"] = plain["stream"]["end"]
         return _with_bodies(decode(msgspec.json.encode(changed)), _plain)
@@ -57,11 +55,11 @@ def redact_texts(mask: Callable[[str], str]) -> Redactor:
     return redactor
 
 
-def _but_for_identity(fields: dict[str, Any], mask: Callable[[str], str]) -> dict[str, Any]:
-    return {name: value if _stays(name, value) else _masked(value, mask) for name, value in fields.items()}
+def _with_masked_texts(fields: dict[str, Any], mask: Callable[[str], str]) -> dict[str, Any]:
+    return {name: value if _is_exempt(name, value) else _masked(value, mask) for name, value in fields.items()}
 
 
-def _stays(name: str, value: object) -> bool:
+def _is_exempt(name: str, value: object) -> bool:
     is_word = name in _VOCABULARY or (name == "outcome" and value in _OUTCOMES)
     return name in _IDENTITY or is_word or (name, value) == _OBJECTIVE
 
@@ -75,16 +73,15 @@ def _masked(value: Any, mask: Callable[[str], str]) -> Any:  # noqa: ANN401 - an
 
 
 def redacted(record: Record, redactor: Redactor) -> Record:
-    """Return the redacted record, with a list of what changed.
+    """Return the redacted record, with a redaction for each changed field.
 
-    Raises what the redactor raises, TypeError or ValueError where it returned no valid or another record.
+    Raises the redactor's own exception, and TypeError or ValueError if it returns an invalid or a different record.
     """
     before = decode(encode(record))
     return _checked(before, redactor(_with_bodies(decode(encode(record)), _plain)))
 
 
 def _with_bodies(record: Record, convert: Callable[[Any], object]) -> Record:
-    """Return the record with each body of a call converted by `convert`."""
     if isinstance(record, CallRecord):
         request = msgspec.structs.replace(record.request, body=convert(record.request.body))
         record = msgspec.structs.replace(record, request=request)
@@ -95,13 +92,13 @@ def _with_bodies(record: Record, convert: Callable[[Any], object]) -> Record:
 
 
 def _plain(body: msgspec.Raw) -> object:
-    """Return the decoded body; text if it is not JSON."""
+    """Return the decoded body, as text if it is not JSON."""
     value = decoded(body)
     return bytes(body).decode("utf-8", "replace") if value is UNREADABLE else value
 
 
 def _checked(before: Record, result: Record) -> Record:
-    """Return the result as a record in which every field has its type. Raises for anything else."""
+    """Return the redactor's result with validated field types. Raises if it is invalid."""
     if type(result) is not type(before):
         raise TypeError(f"the redactor returned {type(result).__name__}, not {type(before).__name__}")
     after = decode(encode(_with_bodies(result, encoded)))

@@ -25,19 +25,19 @@ _KEYS: Final = (
 )
 _TOKENS_OF: Final = "access ad authorization auth bearer bot id refresh sas security session csrf"
 _SECRET_NAME: Final = re.compile(
-    # Of the last words of a name, in lower case and joined by `_`; long words also where nothing separates them.
+    # Matches the last words of a name, in lower case and joined by `_`; long words match even without a separator.
     rf"(?:{_KEYS.replace(' ', '|')})_?keys?$|access_?key_?id$|(?:_|{_TOKENS_OF.replace(' ', '|')})token$"
     r"|(?:authorization|connection_?string|cookie|credentials?|passcode|passphrase|passwd|password|secret)$"
     r"|(?:^|_)(?:bearer|jwt|[ht]?otp|pin|pwd|sas|x?_?amz_?signature)$"
 )
 _NUMBERS: Final = frozenset({int, float, bool})
 _TOKEN: Final = "token"  # noqa: S105 - a name
-"""Is a secret in settings and metadata; in an answer it is a piece of text, as in log-probabilities."""
+"""The name of a secret in settings and metadata; in answers (log probabilities) it is a piece of text."""
 _NAME_END: Final = 64
 _HEADER_MAPS: Final = frozenset({"headers", "extraheaders", "defaultheaders"})
 _MESSAGES: Final = frozenset({"messages", "input", "prompt", "system", "instructions"})
 _REPEATED: Final = frozenset({"tools", "mcp_servers", "metadata", "headers"})
-"""Settings that an answer repeats; the rest of an answer is content."""
+"""Request settings that an answer repeats; the rest of an answer is content."""
 _CREDENTIAL_MARKS: Final = (
     b"uthorization",
     b'"headers"',
@@ -68,15 +68,15 @@ _CREDENTIAL_MARKS: Final = (
 )
 _MCP: Final = b'"mcp'
 CARRIES_CREDENTIALS: Final = frozenset({"responses", "messages"})
-"""APIs whose answers may repeat tools and servers with credentials of their own (MCP)."""
+"""APIs whose answers may repeat tools and MCP servers with their credentials."""
 
 MAX_SEARCHED: Final = 65_536
-"""Characters of one error that are searched for secrets; what lies beyond is cut."""
+"""Characters of one error that are searched for secrets; the rest is cut."""
 MAX_SETTINGS_SEARCHED: Final = 262_144
-"""Characters of the texts with URLs in one record's settings and metadata that are searched; the rest is cut."""
+"""Characters of one record's settings and metadata that are searched for secrets in URLs; the rest is cut."""
 _CUT: Final = "…[cut: {} characters]"
 _ERROR_TEXTS: Final = ("type", "code", "param", "request_id", "frames", "message")
-"""Texts of an error that others have written, beside its body; the long one last, so that it costs no other."""
+"""Fields of an error with foreign text; the longest last, so that it does not use up the limit for the others."""
 
 _V: Final = r"""(?!\[secret)[^\s"',;}\]&]{6,}"""
 _JOINT: Final = r"""(?:\s{1,8}provided)?["']?\s{0,8}[:=]\s{0,8}["']?(?:[Bb](?i:earer|asic)\s{1,8})?"""
@@ -87,33 +87,33 @@ _LABELS: Final = (
     r"[Rr](?i:efresh[-_]?token)",
     r"[Ss](?i:ecret(?:[-_]?(?:access[-_]?)?key)?|ession[-_]?token|ecurity[-_]?token|ubscription[-_]?key)",
 )
-"""Labels by their first letter: a pattern that begins with one set of characters is searched for fast."""
+"""Grouped by first letter, because `re` searches fast for a pattern with a fixed first character set."""
 _PREFIXES: Final = (
     *("gsk", "hf", "ghp", "gho", "ghs", "ghu", "ghr", "r8", "pplx", "xai", "csk", "tvly", "nvapi", "fw", "whsec"),
     *("lsv2", "glpat", "npm", "dop_v1", "shpat", "pypi", "tgp", "jina", "voyage"),
 )
 _TOKENS: Final = ("oken", "OKEN")
 _BLANK: Final = r" \t\v\f\r\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-r"""What `\s` represents without the line end: with it, every one of many empty lines is read on from."""
+r"""`\s` without line ends: with them, the search would take quadratic time in texts with many empty lines."""
 
 _URL_USER: Final = re.compile(r"(?<=://)[^/\s@\"']+@")
 _QUERY: Final = re.compile(r"([?&][\w.-]{1,64}=)[^&\s\"'#]+")
 _ASSIGNED: Final = re.compile(rf"""((?<![\w.-])(?P<name>[A-Za-z][\w-]{{1,63}})(?:["']\s?:\s?["']|=["']?)){_V}""")
-"""A name and its value in code, a connection string or JSON."""
+"""A name and its value, in code, a connection string or JSON."""
 _SERVER_URLS: Final = ("server_url", "url")
 _PLAIN_SEGMENT: Final = re.compile(r"(?:v[0-9]{1,3}|[a-z]+(?:[_-][a-z]+)*)?")
-"""A segment of a path that is words, and no secret."""
+"""A path segment of plain words."""
 _WITHOUT_ERROR: Final = (RewardRecord, MessageRecord)
 _QUERY_ENDINGS: Final = ("key", "token", "signature", "credential", "password", "passwd", "secret", "=sig", "=code")
 
 
 def _known(prefix: str, rest: str) -> re.Pattern[str]:
-    """Return the pattern of a key with a known prefix. The literal comes first, because it is searched for fast."""
+    """Return the pattern of a key with a known prefix. It starts with a literal, for which `re` searches fast."""
     return re.compile(f"{re.escape(prefix)}(?<![A-Za-z0-9_]{re.escape(prefix)}){rest}")
 
 
 _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]] = (
-    # Before the labels, which may stand in a user name and would take the `@` away.
+    # Before the labels: one of them may match inside a user name and consume the `@`.
     (("://",), re.compile(r"://[^/\s@\"']+@"), "://"),
     (
         ("-----BEGIN",),
@@ -139,21 +139,21 @@ _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]] = (
     (("AKIA",), _known("AKIA", r"[A-Z0-9]{16}(?!\w)"), MASK),
     (("ASIA",), _known("ASIA", r"[A-Z0-9]{16}(?!\w)"), MASK),
     (("ya29.",), _known("ya29.", r"[\w.-]{20,}"), MASK),
-    # JSON web tokens: only at the beginning of a word, or each of many beginnings would read on to the end.
+    # JSON web tokens match only at the start of a word: otherwise the search would take quadratic time.
     (("eyJ",), re.compile(r"eyJ(?<![\w-]eyJ)[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), MASK),
     *(((), re.compile(rf"({label}{_JOINT}){_V}"), rf"\1{MASK}") for label in _LABELS),
-    # A header on a line of its own, or one of those that begin with `X-`; elsewhere `token` is a piece of text.
+    # A header on its own line, or an `X-` header; elsewhere `token` may be a piece of text.
     (_TOKENS, re.compile(rf"(?m)(^[>*{_BLANK}]{{0,8}}[\w-]{{0,40}}[Tt](?i:oken):[ \t]{{0,8}}){_V}"), rf"\1{MASK}"),
     (_TOKENS, re.compile(rf"([Xx](?<![\w-][Xx])-[\w-]{{0,40}}[Tt](?i:oken){_JOINT}){_V}"), rf"\1{MASK}"),
     ((), re.compile(rf"([Bb](?<![A-Za-z0-9_][Bb])(?i:earer|asic)\s{{1,8}}){_V}"), rf"\1{MASK}"),
 )
-"""(texts one of which is there where the pattern matches, pattern, what is put in its place); linear in the text."""
+"""(texts, one of which is present in every match; pattern; replacement). All take linear time."""
 
 
 def mask_text(text: str) -> str:
     """Return `text` with keys, tokens, authorization values and URL credentials replaced by `[secret]`.
 
-    Takes time in proportion to the length.
+    Takes linear time.
     """
     for marks, pattern, masked in _PATTERNS:
         if not marks or any(mark in text for mark in marks):
@@ -164,22 +164,20 @@ def mask_text(text: str) -> str:
 
 
 def _masked_value(found: re.Match[str]) -> str:
-    """Return a name and its value, masked if the name is that of a secret."""
     name = found["name"]
     return found[1] + MASK if _is_secret(name) or name.lower() == _TOKEN else found[0]
 
 
 def _masked_parameter(found: re.Match[str]) -> str:
-    """Return a query parameter, its value masked if its name is that of a secret."""
     name = f"={found[1][1:-1].lower()}"
     return found[1] + MASK if name.endswith(_QUERY_ENDINGS) else found[0]
 
 
 def mask_settings(value: object, search: BoundedSearch | None = None) -> object:
-    """Return settings with the values of secret names and of header maps masked and URLs stripped of credentials.
+    """Return settings with values of secret names and header maps masked, and credentials removed from URLs.
 
-    The same object when there is nothing to mask; never changes the one given. `search` bounds how much text of
-    several settings together is searched; None: `MAX_SETTINGS_SEARCHED` characters of this one.
+    Returns the same object if nothing is masked, and never changes its argument. `search` is a limit shared by several
+    settings; the default is `MAX_SETTINGS_SEARCHED` characters.
     """
     search = BoundedSearch(MAX_SETTINGS_SEARCHED) if search is None else search
     if isinstance(value, dict):
@@ -198,8 +196,8 @@ def mask_settings(value: object, search: BoundedSearch | None = None) -> object:
 def mask_record(record: Record) -> Record:
     """Return the record without secrets in its settings, metadata and error; the same object if it has none.
 
-    Of a call also the settings part of its body is masked, never its messages. How much text is searched is bounded:
-    `MAX_SEARCHED` for the error, `MAX_SETTINGS_SEARCHED` for everything else.
+    In the bodies of a call, settings are masked, messages never. At most `MAX_SEARCHED` characters of the error and
+    `MAX_SETTINGS_SEARCHED` of everything else are searched.
     """
     has_settings = isinstance(record, CallRecord) and (
         record.request.params or record.request.tool_names is not None or record.api in CARRIES_CREDENTIALS
@@ -220,9 +218,9 @@ def mask_record(record: Record) -> Record:
 
 
 def masked_error(error: ErrorInfo) -> ErrorInfo:
-    """Return the error with its texts and body masked; the same object if there was nothing to mask.
+    """Return the error with its texts and body masked; the same object if nothing is masked.
 
-    Of all its texts together `MAX_SEARCHED` characters are searched; what lies beyond is cut and says so.
+    The texts are cut after `MAX_SEARCHED` characters in total, with a note.
     """
     search = BoundedSearch(MAX_SEARCHED)
     texts = {name: getattr(error, name) for name in _ERROR_TEXTS}
@@ -234,28 +232,28 @@ def masked_error(error: ErrorInfo) -> ErrorInfo:
 
 
 class BoundedSearch(msgspec.Struct, eq=False):
-    """Masks texts until a number of characters was searched; the rest is truncated."""
+    """Masks texts up to a total number of characters, and truncates the rest."""
 
-    _left: int
+    _remaining: int
 
     def masked(self, text: str) -> str:
-        """Return the masked text, truncated where the bound is reached."""
+        """Return the masked text, truncated at the limit."""
         return self._searched(text, mask_text)
 
     def without_credentials(self, value: object) -> object:
-        """Return a text without users and passwords in URLs, secret parameters masked; any other value unchanged."""
+        """Return a string with credentials removed from URLs; any other value unchanged."""
         if not isinstance(value, str) or "://" not in value:
             return value
         masked = self._searched(value, _mask_urls)
         return value if masked == value else masked
 
     def _searched(self, text: str, mask: Callable[[str], str]) -> str:
-        room = max(0, self._left)
-        self._left -= len(text)
+        room = max(0, self._remaining)
+        self._remaining -= len(text)
         return mask(text) if len(text) <= room else mask(whole_words(text, room)) + _CUT.format(len(text))
 
     def all_masked(self, value: object) -> object:
-        """Return JSON with all texts and keys masked; values under secret names are replaced by the mask."""
+        """Return JSON with all strings and keys masked, and the values of secret names replaced."""
         if isinstance(value, str):
             return self.masked(value)
         if isinstance(value, dict):
@@ -304,13 +302,13 @@ def _masked_item(key: object, item: object, search: BoundedSearch) -> object:
 
 
 def _masked_servers(server: dict[object, object]) -> dict[object, object]:
-    """Return the URLs of an MCP server in which something had to be masked."""
+    """Return the masked URLs of an MCP server, if masking changes them."""
     found = {name: url for name in _SERVER_URLS if isinstance(url := server.get(name), str)}
     return {name: safe for name, url in found.items() if (safe := _mask_server_url(url)) != url}
 
 
 def _mask_server_url(url: str) -> str:
-    """Return the URL with nothing but words in its path; its parameters and fragment are masked."""
+    """Mask parameters, fragment, and all path segments that are not plain words."""
     scheme, mark, rest = url.partition("://")
     rest, sharp, fragment = rest.partition("#")
     rest, question, query = rest.partition("?")
@@ -365,7 +363,7 @@ def _mask_bodies(record: CallRecord, search: BoundedSearch) -> CallRecord:
 
 
 def _masked_body(body: msgspec.Raw, search: BoundedSearch, only: frozenset[str] | None = None) -> msgspec.Raw | None:
-    """Return the body with its settings (or `only` some) masked, messages unchanged; None if nothing was masked."""
+    """Return the body with its settings (or `only` some of them) masked; None if nothing was masked."""
     value = decoded(body)
     if value is UNREADABLE or not isinstance(value, dict):
         return None

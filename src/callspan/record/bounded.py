@@ -1,4 +1,4 @@
-"""Bounded values: truncates text and JSON to a number of bytes, with a note of the original size.
+"""Bounded values: truncate text and JSON to a number of bytes, with a note of the original size.
 
 The cost depends on the limit, not on the value: strings are sliced before they are encoded. JSON stays valid, and
 characters are never split. Encoded bytes (encrypted content, signatures, base64) are truncated before text.
@@ -19,25 +19,25 @@ _ATTEMPTS: Final = 6
 _SMALLEST: Final = b"0"
 _PER_ITEM: Final = 4
 """Approximate bytes of punctuation per element."""
-_WHOLE: Final = 1 << 62
-_MARK: Final = 32
-"""Length of an opaque string of which only the size is kept."""
-_OPAQUE_LENGTH: Final = 128
-"""Minimum length of an opaque string; ids, hashes and words are shorter."""
-_HEAD: Final = 99
-"""Characters that are looked at."""
+_UNLIMITED: Final = 1 << 62
+_OPAQUE_LIMIT: Final = 32
+"""Length to which opaque strings are truncated: enough for the note of their size."""
+_MIN_OPAQUE_LENGTH: Final = 128
+"""Ids, hashes and words are shorter."""
+_SAMPLE_LENGTH: Final = 99
+"""Number of characters by which a string is judged."""
 _LETTERS: Final = string.ascii_letters + "+/_-"
 _BASE64: Final = _LETTERS + string.digits
 _SCALARS: Final = frozenset({int, float, bool, type(None)})
-"""Types of values with about `_PER_ITEM` bytes."""
+"""Types whose values take about `_PER_ITEM` bytes."""
 _LISTS: Final = (list, tuple)
-"""Named, because `list | tuple` makes a new object each time, which takes twice as long as the check."""
+"""A constant, because evaluating `list | tuple` takes twice as long as the check."""
 
 
 def text_attribute(text: str, max_bytes: int) -> str:
-    """Return `text` if its UTF-8 form has at most `max_bytes`, else its beginning and its original size.
+    """Return `text` truncated to `max_bytes` of UTF-8, with a note of its original size if it was longer.
 
-    Never cuts within a character; lone surrogates become U+FFFD. `max_bytes` may be anything from 0 on.
+    Never splits a character; lone surrogates become U+FFFD.
     """
     if len(text) <= max_bytes and text.isascii():
         return text
@@ -48,22 +48,22 @@ def text_attribute(text: str, max_bytes: int) -> str:
 
 
 def json_attribute(value: object, max_bytes: int) -> str:
-    """Return `value` as JSON of at most `max_bytes` in UTF-8 (2 at least), valid however much is cut.
+    """Return `value` as valid JSON of at most `max_bytes` (at least 2) in UTF-8. Never raises.
 
-    Opaque strings are truncated first, then the longest ones, each with a note of its original size. If that is not
-    enough, the value becomes `{"callspan_truncated": {"bytes": original size}}`. Never raises.
+    Opaque strings are truncated first, then the longest strings, each with a note of its original size. If that is not
+    enough, the value becomes `{"callspan_truncated": {"bytes": original size}}`.
     """
-    return fitted(value, max_bytes)[0].decode()
+    return fit_json(value, max_bytes)[0].decode()
 
 
-def fitted(value: object, max_bytes: int, about: int | None = None) -> tuple[bytes, int]:
-    """Return the result of `json_attribute` as bytes, and the approximate number of bytes removed (0: complete).
+def fit_json(value: object, max_bytes: int, size_bound: int | None = None) -> tuple[bytes, int]:
+    """Return the result of `json_attribute` as bytes, and the approximate number of bytes removed.
 
-    `about` is an upper bound of the size of `value`, if known; measuring a small value costs more than encoding it.
+    `size_bound` is an upper bound of the size of `value`, if known; measuring a small value costs more than encoding.
     """
     limit = 4 * max_bytes
     size: int | None = None
-    if (about is not None and about <= limit) or weight(value, limit) <= limit:
+    if (size_bound is not None and size_bound <= limit) or weight(value, limit) <= limit:
         data = encode_json(value)
         size = len(data)
         if size <= max_bytes:
@@ -71,8 +71,8 @@ def fitted(value: object, max_bytes: int, about: int | None = None) -> tuple[byt
     return _shrunk(value, max_bytes, size)
 
 
-def fitted_texts(texts: Sequence[str], max_bytes: int) -> list[str]:
-    """Return `texts`, the longest truncated first, so that together they have about `max_bytes` at most in UTF-8."""
+def fit_texts(texts: Sequence[str], max_bytes: int) -> list[str]:
+    """Return `texts` truncated, the longest first, to about `max_bytes` of UTF-8 in total."""
     sizes = [_utf8_size(text) or len(text) for text in texts]
     if sum(sizes) <= max_bytes:
         return list(texts)
@@ -81,7 +81,7 @@ def fitted_texts(texts: Sequence[str], max_bytes: int) -> list[str]:
 
 
 def weight(value: object, limit: int) -> int:
-    """Return the approximate size of `value` as JSON in bytes; stops counting above `limit`. Never raises."""
+    """Return the approximate size of `value` as JSON in bytes; counts no further than `limit`. Never raises."""
     if isinstance(value, dict):
         total = 2
         for key, item in value.items():
@@ -95,7 +95,7 @@ def weight(value: object, limit: int) -> int:
                 break
         return total
     if isinstance(value, _LISTS):
-        # Observations are mostly lists of numbers.
+        # The fast path for observations, which are mostly lists of numbers.
         if _SCALARS.issuperset(map(type, value)):
             return 2 + (1 + _PER_ITEM) * len(value)
         total = 2
@@ -110,11 +110,11 @@ def weight(value: object, limit: int) -> int:
 
 
 def newest_that_fit(count: int, size: Callable[[int], int], limit: int) -> int:
-    """Return the index from which items of a history are kept, in addition to its first item.
+    """Return the index from which the items of a history are kept, in addition to its first item.
 
-    The first item (often the instructions) and the newest are always kept; of the others the newest whose sizes stay
-    within `limit`. 1 (or 0) means that everything is kept. Only the sizes of kept items and one more are computed, so
-    that a long history costs no more than a short one.
+    The first item (often the instructions) and the newest are always kept, and as many of the items before the newest
+    as fit into `limit`. 1 or 0 means that everything is kept. Only the sizes of the kept items and one more are
+    computed, so that a long history costs no more than a short one.
     """
     if count <= 1:
         return 0
@@ -146,11 +146,11 @@ def _cut(text: str, max_bytes: int, size: int) -> str:
 
 
 def _shrunk(value: object, max_bytes: int, size: int | None) -> tuple[bytes, int]:
-    """Truncate opaque strings of `value`, then the longest ones, until it fits, else replace it by a marker."""
+    """Truncate opaque strings, then the longest strings, until `value` fits; else replace it by a marker."""
     lengths: list[int] = []
     opaque: list[int] = []
     _collect(value, lengths, opaque)
-    total = weight(value, 1 << 62)
+    total = weight(value, _UNLIMITED)
     size = total if size is None else size
     room = max_bytes - max(0, total - sum(lengths) - sum(opaque))
     for _ in range(_ATTEMPTS):
@@ -184,26 +184,26 @@ def _collect(value: object, lengths: list[int], opaque: list[int]) -> None:
 
 def _is_opaque(text: str) -> bool:
     """Return whether a text looks like base64: its first characters are letters of both cases and digits."""
-    if len(text) < _OPAQUE_LENGTH:
+    if len(text) < _MIN_OPAQUE_LENGTH:
         return False
-    start = text.find(",", 0, _OPAQUE_LENGTH) + 1 if text.startswith("data:") else 0
-    head = text[start : start + _HEAD]
+    start = text.find(",", 0, _MIN_OPAQUE_LENGTH) + 1 if text.startswith("data:") else 0
+    head = text[start : start + _SAMPLE_LENGTH]
     return not head.strip(_BASE64) and bool(head.strip(_LETTERS)) and head.lower() != head != head.upper()
 
 
 def _levels(lengths: list[int], opaque: list[int], room: int) -> tuple[int, int]:
-    """Return the lengths to which plain and opaque strings must be truncated, so that together they take `room`."""
+    """Return the lengths to which plain and opaque strings must be truncated to fit into `room` together."""
     if not opaque:
         level = _level(lengths, room)
         return level, level
     left = room - sum(lengths)
-    if left >= len(opaque) * _MARK:
-        return _WHOLE, _level(opaque, left)
-    return _level(lengths or [0], max(0, room - len(opaque) * _MARK)), _MARK
+    if left >= len(opaque) * _OPAQUE_LIMIT:
+        return _UNLIMITED, _level(opaque, left)
+    return _level(lengths or [0], max(0, room - len(opaque) * _OPAQUE_LIMIT)), _OPAQUE_LIMIT
 
 
 def _level(lengths: list[int], room: int) -> int:
-    """Return the length to which all longer strings must be truncated so that together they fit into `room`."""
+    """Return the length to which longer strings must be truncated so that all fit into `room`."""
     ordered = sorted(lengths)
     for position, length in enumerate(ordered):
         share = room // (len(ordered) - position)
@@ -213,13 +213,13 @@ def _level(lengths: list[int], room: int) -> int:
     return ordered[-1]
 
 
-def _clipped(value: object, level: int, of_opaque: int) -> object:
+def _clipped(value: object, level: int, opaque_level: int) -> object:
     if isinstance(value, str):
-        if level != of_opaque and _is_opaque(value):
-            return text_attribute(value, of_opaque)
+        if level != opaque_level and _is_opaque(value):
+            return text_attribute(value, opaque_level)
         return value if len(value) <= level and value.isascii() else text_attribute(value, level)
     if isinstance(value, dict):
-        return {key: _clipped(item, level, of_opaque) for key, item in value.items()}
+        return {key: _clipped(item, level, opaque_level) for key, item in value.items()}
     if isinstance(value, _LISTS):
-        return [_clipped(item, level, of_opaque) for item in value]
+        return [_clipped(item, level, opaque_level) for item in value]
     return value

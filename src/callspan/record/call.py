@@ -1,4 +1,4 @@
-"""CallRecord: one call in one form for all providers and all ends."""
+"""CallRecord: one call, in the same form for every provider and every ending."""
 
 from __future__ import annotations
 
@@ -15,36 +15,35 @@ from callspan.settings import Content
 
 _T = TypeVar("_T")
 NO_BODY: Final = msgspec.Raw(b"")
-"""Stands for "no body kept". Compare by identity or truth of `bytes(...)`; never put another empty Raw."""
+"""The value of a body that was not kept. Compare by identity; never use another empty Raw."""
 Part: TypeAlias = Literal["started", "requested", "ended", "answered"]
-"""How much of a call a version of its record has, the least first, see `callspan.record.merging`."""
+"""The stage of a call at which a version of its record was written, see `callspan.record.merging`."""
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 SeenIn: TypeAlias = Literal["call", "fetch", "webhook", "batch", "import"]
-"""What a version of a call's record was made of."""
-_OWN: Final = frozenset({"call", "import"})
-"""Of these there is one version of the end."""
+"""The source of a version of a call's record."""
+_SINGLE_VERSION: Final = frozenset({"call", "import"})
 Outcome: TypeAlias = Literal["started", "in_progress", "success", "error", "timeout", "cancelled"]
-"""How a call ended. `started` is written for streams only; readers show a dead one as `interrupted`. `in_progress`: the
-provider still works on a background response; a later record of the same call says how that ended."""
+"""How a call ended. `started`: the call has not ended; readers show it as `interrupted` once its process is gone.
+`in_progress`: the provider still works on a background response; a later version of the record has its outcome."""
 FAILED: Final = frozenset({"error", "timeout"})
 """The outcomes of failed calls; cancelled and running calls have not failed."""
 StreamEnd: TypeAlias = Literal["complete", "cut_off", "closed", "dropped", "error", "cancelled"]
-"""How a stream ended: normally, without its terminal event, left early, by an error, or by cancellation.
+"""How a stream ended: normally, cut off, closed early by the application, by an error, or by cancellation.
 
-`cut_off`: the body ended normally, but the provider had not signalled the end of the response. `dropped`: only in older
-records, for `closed` by the garbage collector.
+`cut_off`: the body ended without the provider's terminal event. `dropped`: only in older records, for `closed` by the
+garbage collector.
 """
 
 
 def always_written(default: _T) -> _T:
-    """Return a field of a record that JSON has even where it holds its default."""
-    # A default that comes from a function is not left out; this one takes no frame of Python.
+    """Return a field that is encoded even if it holds its default."""
+    # `omit_defaults` does not apply to a default factory; this one runs no Python code.
     field: _T = msgspec.field(default_factory=repeat(default).__next__)
     return field
 
 
 def schema_field() -> int:
-    """Return the field that states the schema version in every record."""
+    """Return the field `schema_version` of every type of record."""
     return always_written(FORMAT)
 
 
@@ -52,11 +51,11 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaul
     """One rate limit, from the response headers."""
 
     limit: int | None = None
-    """What is allowed per period."""
+    """The quota per period."""
     remaining: int | None = None
-    """What is left of it."""
+    """The remaining quota."""
     reset_s: float | None = None
-    """Seconds until it is full again, counted from the response."""
+    """Seconds from the response until the quota is restored."""
 
 
 class RateLimits(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -65,11 +64,11 @@ class RateLimits(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     requests: RateLimit | None = None
     """Number of requests."""
     tokens: RateLimit | None = None
-    """Tokens of input and output together."""
+    """Number of tokens, input and output together."""
     input_tokens: RateLimit | None = None
-    """Tokens of input."""
+    """Number of input tokens."""
     output_tokens: RateLimit | None = None
-    """Tokens of output."""
+    """Number of output tokens."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -92,13 +91,13 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     retry_after_s: float | None = None
     """The wait in seconds that the response headers request."""
     planned_wait_s: float | None = None
-    """The wait before the next attempt that the SDK decided on."""
+    """The wait before the next attempt that the SDK chose."""
     rate_limits: RateLimits | None = None
-    """The rate limits in its response headers."""
+    """The rate limits in the response headers."""
     end_ns: int | None = None
-    """Offset of its end: the headers of an error, an exception, or the end of the answer's body or stream."""
+    """Offset of the end: an error response, an exception, or the end of the response body or stream."""
     wait_s: float | None = None
-    """The actual time from its end to the start of the next attempt; None for the last."""
+    """The actual wait before the next attempt; None for the last."""
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -107,13 +106,13 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     start_ns: int
     """Unix time in nanoseconds."""
     duration_ns: int | None = None
-    """Start to end, all attempts, waits and the whole stream; None while it runs."""
+    """Duration with all attempts, waits and the whole stream; None while the call runs."""
     answer_ns: int | None = None
-    """Offset of the start of the attempt that got the response, also an error; None when none did."""
+    """Offset of the start of the attempt that received the last response, errors included; None without a response."""
     headers_ns: int | None = None
     """Offset at which the headers of the last response were received."""
     server_ns: int | None = None
-    """Duration of the server's work on the last attempt, as it states it (`openai-processing-ms`)."""
+    """Processing time of the last attempt as stated by the server (`openai-processing-ms`)."""
     first_chunk_ns: int | None = None
     """Offset of the first chunk of a stream."""
     first_token_ns: int | None = None
@@ -130,41 +129,41 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     model: str | None = None
     """The requested model, as sent."""
     stream: bool | None = None
-    """Whether a stream was requested; None where that is unknown."""
+    """Whether a stream was requested; None if unknown."""
     params: dict[str, object] = {}
-    """Scalars and small settings as sent (temperature, max_tokens, ...); never messages or tools."""
+    """Parameters as sent (temperature, max_tokens, ...), without messages and tools."""
     message_count: int | None = None
     """Number of messages or input items."""
     roles: list[str] | None = None
-    """Roles of the messages in order, if the content setting keeps no body."""
+    """Roles of the messages in order, at the content level `metadata`."""
     tool_names: list[str] | None = None
     """Names of the tools offered; None if the request has none."""
     compacted: bool = False
-    """A compaction of the provider is among the messages: a summary of those before it."""
+    """Whether the messages contain a compaction: the provider's summary of earlier messages."""
     continues: str | None = None
-    """Id of the response before whose messages and answer the provider puts before those of this request:
-    `previous_response_id` of the Responses API, `previous_message_id` of Anthropic's threads."""
+    """Id of the response that this request continues: `previous_response_id` (Responses API) or `previous_message_id`
+    (Anthropic's threads)."""
     conversation_id: str | None = None
-    """Id of the provider's conversation to which this call belongs (`conversation` of the Responses API)."""
+    """Id of the provider's conversation (`conversation` of the Responses API)."""
     body_bytes: int | None = None
     """Size of the body as sent."""
     body: msgspec.Raw = NO_BODY
-    """The exact JSON as sent, media by reference unless inlined."""
+    """The JSON body as sent, with references in place of media unless media are kept inline."""
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """The response, complete or the received part."""
+    """The response, or the received part of it."""
 
     id: str | None = None
     """The provider's id of the response."""
     model: str | None = None
-    """The model of the answer, as the provider names it."""
+    """The model that the provider names in the response."""
     created: int | None = None
-    """When the provider created it, Unix seconds."""
+    """Creation time stated by the provider, Unix seconds."""
     completed: int | None = None
-    """Background responses only: when the provider was done, Unix seconds."""
+    """Background responses only: completion time stated by the provider, Unix seconds."""
     finish_reasons: list[str | None] = []
-    """As the provider returns them, one per choice by index; None: the choice has none."""
+    """The provider's finish reason of each choice, by index; None for a choice without one."""
     service_tier: str | None = None
     """The service tier that processed the request."""
     system_fingerprint: str | None = None
@@ -172,17 +171,17 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     status: str | None = None
     """Responses API: queued, in_progress, completed, incomplete, failed, cancelled."""
     truncated: bool = False
-    """The model stopped at a length limit."""
+    """Whether the model stopped at a length limit."""
     refused: bool = False
-    """The answer is a refusal, or a filter removed it."""
+    """Whether the model refused, or a filter removed the answer."""
     compacted: bool = False
-    """The provider compacted the conversation for this response, or left parts of it out, and says so."""
+    """Whether the provider states that it compacted or shortened the conversation for this response."""
     unrecognized: bool = False
-    """Nothing in the body belongs to the given API: content and usage are unknown, not empty."""
+    """Whether the body has none of the API's fields: its content and usage are unknown, not empty."""
     body_bytes: int | None = None
     """Size of `body` in bytes."""
     body: msgspec.Raw = NO_BODY
-    """The response as the endpoint returns it without streaming; a stream is folded into that form."""
+    """The response body; a stream is folded into the body of a plain response."""
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -196,60 +195,60 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaul
     retryable: bool = False
     """Whether the same request may succeed later."""
     exception: str | None = None
-    """Qualified class of the exception that the caller got; None if there was none."""
+    """Qualified class of the exception raised to the caller; None if there was none."""
     message: str | None = None
     """The error's message."""
     code: str | None = None
     """The provider's error code."""
     param: str | None = None
-    """The parameter of the request that the provider names."""
+    """The request parameter that the provider blames."""
     status: int | None = None
     """HTTP status; None without a response."""
     request_id: str | None = None
     """The provider's id of the request."""
     frames: str | None = None
-    """File, line and function of the last frames of the exception that left a session, timestep or operation."""
+    """Innermost frames (file, line, function) of an exception raised in a session, timestep or operation."""
     body: object = None
-    """The error body as received, truncated if large; None where the content setting keeps none."""
+    """The error body as received, truncated if large; None if the content level forbids it."""
 
 
 class ChunkNote(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """Time and kind of one chunk. Its content is in the response."""
+    """Time and kind of one chunk, without its content."""
 
     offset_ns: int
     """Since the start of the call, monotonic."""
     event: str | None = None
-    """Type of the event, as the provider names it; None if its events have no types (chat)."""
+    """The provider's event type; None for events without types (chat)."""
     choice: int | None = None
-    """Index of its choice, output item or content block; None if it has none."""
+    """Index of its choice, output item or content block, if any."""
     content: bool = False
-    """Whether it carried text, reasoning, a refusal or a part of a tool call."""
+    """Whether it carried text, reasoning, a refusal or part of a tool call."""
 
 
 class Stream(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """The course of a stream."""
+    """How a stream went and ended."""
 
     end: StreamEnd
     """How the stream ended."""
     chunks: int = 0
     """Number of chunks received."""
     complete: bool = False
-    """True if the provider's terminal event was received, however the stream ended."""
+    """Whether the provider's terminal event was received, however the stream ended."""
     last_event: str | None = None
-    """Type of the last event, as the provider names it; None if its events have no types (chat)."""
+    """The provider's type of the last event; None for events without types (chat)."""
     log: list[ChunkNote] = []
-    """The first chunks in order; empty unless the setting `chunk_log` is set."""
+    """The first chunks in order; empty unless `chunk_log` is set."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """The session and timestep in which a call was made."""
 
     session_id: str | None = None
-    """Id of the session; None: none."""
+    """Id of the session, if any."""
     session_name: str | None = None
     """Name of the session."""
     timestep_id: str | None = None
-    """Id of the timestep; None: none."""
+    """Id of the timestep, if any."""
     timestep: int | None = None
     """Index of the timestep within its session, from 0."""
 
@@ -262,42 +261,40 @@ class SpanLink(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     span_id: str
     """16 hex digits."""
     is_remote: bool = False
-    """Whether its context came from another process."""
+    """Whether the linked span belongs to another process."""
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """What few spans have: a record without it has a span whose parent, if any, is in the same process."""
+    """Rare properties of a span. A record without it has a span with a local parent, or none, and no links."""
 
     state: str | None = None
-    """The `tracestate` of W3C; None: empty."""
+    """The W3C `tracestate`, if not empty."""
     is_apart: bool = False
-    """Whether its timestep's span is in another trace: else stores have the trace id of an event there alone."""
+    """Whether the span and its timestep's span are in different traces; if not, stores keep the trace id only once."""
     is_parent_remote: bool = False
-    """Whether the parent is a span of another process."""
+    """Whether the parent span belongs to another process."""
     links: list[SpanLink] = []
-    """The spans that it is linked to."""
+    """The linked spans."""
     start_ns: int | None = None
-    """When the span begins, Unix time in nanoseconds; None: with what it is the span of."""
+    """Start of the span, Unix nanoseconds, if it differs from the record's."""
 
 
 class Redaction(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """One value that was removed from a record, and by which processor."""
+    """One value that was removed from a record."""
 
     what: str
     """A path such as `request.body` or `error.message`."""
     why: str
     """`secret`, `media`, `redactor`, `content`, `retention` or `size`; `redactor_failed`, `processor_failed` or
-    `interrupted` where a processor could not finish and the content was withheld."""
+    `interrupted` if a processor could not finish and the content was withheld."""
     original_bytes: int | None = None
     """Size of the removed value in bytes."""
     sha256: str | None = None
-    """Hex digest of the removed value, only for `content` and `retention`: equal values have equal digests."""
+    """Hex digest of the removed value, for `content` and `retention` only."""
 
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="kind", tag="call"):
-    """One call to a provider, with its retries and its complete stream.
-
-    One function builds it for plain, streamed and failed calls. Absent fields are unknown. Immutable.
+    """One call to a provider, with its retries and its whole stream. Absent fields are unknown. Immutable.
 
     Example:
         >>> with callspan.testing.capture() as seen:
@@ -308,33 +305,31 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     """
 
     call_id: str
-    """UUID version 7, also `llm.item_id` on the span; of a background response version 8, made of the provider and the
-    response's id, so that every process has the same; of a line of a batch, of the batch's id and the line's; of a
-    path without an adapter, of the answer's id."""
+    """A UUID, also `llm.item_id` on the span. Version 7; version 8, derived from the provider's ids and so the same in
+    every process, for background responses, batch lines, and endpoints without an adapter."""
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
     part: Part = always_written("ended")
-    """`started`: its start; `requested`: the request of a call whose answer comes later; `ended`: its end, of such a
-    call without its answer; `answered`: the answer of such a call. A later part replaces an earlier
-    one, or is merged with it, see `callspan.record.merging`."""
+    """`started`: the call began; `ended`: it ended. If the answer comes later: `requested` (the request), `ended` (the
+    end without an answer), `answered` (the answer). A later part replaces an earlier one or is merged with it."""
     seen_in: SeenIn = "call"
-    """`call`: the application's request; `fetch`: a request for a background response; `webhook`; `batch`: a line of a
-    batch; `import`: a call whose times the application gives (`at=`)."""
+    """The source of this version: `call`: the application's request; `fetch`: a request for a background response;
+    `webhook`; `batch`: a batch line; `import`: `record_call` with the application's own times (`at=`)."""
     seen_ns: int | None = None
-    """When this was read from the provider, or computed anew, Unix time: of two versions with the same part the later
-    one counts. None: of the call's own request, a webhook or a batch."""
+    """Unix time (ns) at which this version was read from the provider or recomputed; among versions with the same part
+    the latest wins. None for versions of the call's own request, a webhook or a batch."""
     first_seen_ns: int | None = None
-    """When the call's end was first read, where that was before `seen_ns`."""
+    """Unix time (ns) at which the call's end was first read, if before `seen_ns`."""
     provider: str = "unknown"
-    """Provider name of the conventions (openai, anthropic, azure.ai.openai, aws.bedrock, ...)."""
+    """Provider name of the semantic conventions (openai, anthropic, azure.ai.openai, aws.bedrock, ...)."""
     api: str = "unknown"
     """chat_completions, responses, completions, embeddings, decisions, messages, moderations, vector_store_search,
-    images, image_edits, image_variations, transcriptions, translations or speech; the path of any other,
+    images, image_edits, image_variations, transcriptions, translations or speech; for any other endpoint its path
     without ids."""
     operation: str = always_written("chat")
     """chat, generate_content, text_completion, embeddings, decisions, moderation, retrieval or evaluation."""
     sdk: str | None = None
-    """Name and version, such as `openai/3.51.0`."""
+    """Name and version of the SDK, such as `openai/3.51.0`."""
     server_address: str | None = None
     """Host of the base URL."""
     server_port: int | None = None
@@ -348,15 +343,15 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     sampled: bool | None = None
     """Whether the span was sampled; None without a span."""
     trace: Trace | None = None
-    """What its span has of the trace beside these; None: nothing."""
+    """Rare properties of the span, if it has any."""
     place: Place = Place()
     """The session and timestep in which it was made."""
     batch_id: str | None = None
-    """The provider's id of the batch, or of the file with the results, that the call is a line of; else None."""
+    """For a batch line: the provider's id of the batch or of its file of results."""
     custom_id: str | None = None
-    """The application's id of that line."""
+    """For a batch line: the application's id of the line."""
     service: str | None = None
-    """Name of the service: that of the setting `service`, of OTEL_RESOURCE_ATTRIBUTES, or of the program."""
+    """Name of the service: from the setting `service`, from OTEL_RESOURCE_ATTRIBUTES, or the program's name."""
     host: str | None = None
     """Name of the host of the process."""
     pid: int | None = None
@@ -366,11 +361,11 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     response: Response | None = None
     """The response; None if none was received."""
     usage: Usage | None = None
-    """What the provider counted; None if it counted nothing."""
+    """The provider's counts; None if it stated none."""
     cost: Cost | None = None
-    """What the call cost; None where no price is known."""
+    """The cost; None if no price is known."""
     timing: Timing
-    """The times."""
+    """Start, duration and offsets."""
     attempts: list[Attempt] = []
     """Its HTTP requests, in order."""
     retries: int | None = None
@@ -378,30 +373,30 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     rate_limits: RateLimits | None = None
     """The rate limits of the last response that had them."""
     rate_limited: bool | None = None
-    """Whether any attempt got a 429; None when none was observed."""
+    """Whether any attempt was answered with 429; None if no attempt was observed."""
     outcome: Outcome = always_written("success")
-    """How it ended."""
+    """How the call ended."""
     error: ErrorInfo | None = None
-    """The error; None if there was none."""
+    """The error, if any."""
     stream: Stream | None = None
-    """The course of the stream; None for a plain call."""
+    """How the stream went; None for a call without streaming."""
     metadata: dict[str, object] = {}
-    """Fields of `callspan.metadata(...)`, innermost value of each."""
+    """Fields of `callspan.metadata(...)`; inner values override outer ones."""
     content_level: Content = "full"
-    """The content setting that it was begun with, also for a later answer: `full`, `metadata` or `off`."""
+    """The content level in force when the call began: `full`, `metadata` or `off`."""
     redactions: list[Redaction] = []
-    """What was removed from the record, and why."""
+    """The values that were removed, and why."""
     conversation: Conversation | None = None
-    """Derived from the bodies by readers; absent in the spool."""
+    """The messages, derived from the bodies by readers; absent in the spool."""
 
     @property
     def is_own(self) -> bool:
-        """Whether it was read from a request of its own, or imported: it has a span of its own then."""
-        return self.seen_in in _OWN
+        """Whether this version was written by the call's own request, or imported, and so has a span."""
+        return self.seen_in in _SINGLE_VERSION
 
     @property
     def is_merged(self) -> bool:
-        """Whether it is answered by another request than its own: several processes may write versions of it."""
+        """Whether another request reads the answer, so that several processes may write versions of the record."""
         return not self.is_own or self.part == "answered" or self.outcome == "in_progress"
 
     @property
@@ -416,12 +411,12 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
 
     @property
     def user(self) -> str | None:
-        """The end user: `user_id` of the metadata or session, else as sent to the provider."""
+        """The end user: `user_id` of the metadata, else the user sent to the provider."""
         return user_of(self.metadata, self.api, self.request.params)
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the model stopped, as the provider says it: of several choices the first that was cut by length."""
+        """The provider's finish reason; with several choices that of the first choice cut by length, if any."""
         known = [reason for reason in self.response.finish_reasons if reason is not None] if self.response else []
         if len(known) > 1:
             return next((reason for reason in known if normalised(reason) == LENGTH), known[0])
@@ -429,12 +424,12 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
 
     @property
     def is_cut_by_length(self) -> bool:
-        """Whether an answer ended at the limit of tokens, though its outcome is success."""
+        """Whether an answer ended at a token limit."""
         return (reason := self.finish_reason) is not None and normalised(reason) == LENGTH
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether its stream stopped without its end."""
+        """Whether its stream ended without the provider's terminal event."""
         return self.stream is not None and self.stream.end == "cut_off"
 
     @property

@@ -1,7 +1,8 @@
-"""Codec: records and wire bodies as JSON. Encodes and decodes records, and takes messages out of bodies unparsed.
+"""Codec: encodes and decodes records, and extracts the messages of wire bodies without parsing them.
 
-Encoding never fails, even for values JSON cannot represent, see `plain`. The messages of a body are `messages`, `input`
-or `prompt` of a request, and `choices`, `output` or the message of a response: their bytes, as they were sent.
+Encoding never fails, even for values JSON cannot represent, see `plain`. The messages of a request are its `messages`,
+`input` or `prompt`; those of a response are its `choices`, its `output`, or the message itself. Their bytes are
+returned as they were sent.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class _Head(msgspec.Struct):
 
 
 def encode(record: Record) -> bytes:
-    """Return the record as one line of JSON. Never raises: values JSON cannot represent are replaced, see `plain`."""
+    """Return the record as one line of JSON. Never raises; `plain` replaces values that JSON cannot represent."""
     try:
         return _encoder.encode(record)
     except _UNENCODABLE:
@@ -44,14 +45,13 @@ def encode(record: Record) -> bytes:
 
 
 NO_RECORD: Final = (msgspec.DecodeError, OtherFormatError, UnicodeDecodeError, RecursionError)
-"""What `decode` raises for JSON, or anything else, that is no record of today's format."""
+"""The exceptions that `decode` raises for data that is not a record of the current format."""
 
 
 def decode(data: bytes) -> Record:
-    """Return the record in a line of JSON.
+    """Return the record in a line of JSON; unknown fields are ignored.
 
-    Fields this version does not know are ignored. Raises OtherFormatError for another format,
-    msgspec.ValidationError or msgspec.DecodeError for invalid records.
+    Raises OtherFormatError for another format, msgspec.ValidationError or msgspec.DecodeError for invalid records.
     """
     try:
         record: Record = _decoder.decode(data)
@@ -63,7 +63,7 @@ def decode(data: bytes) -> Record:
 
 
 def encode_json(value: object) -> bytes:
-    """Return any value as compact JSON. Never raises, see `plain`."""
+    """Return any value as compact JSON. Never raises; see `plain`."""
     try:
         return _encoder.encode(value)
     except _UNENCODABLE:
@@ -71,12 +71,12 @@ def encode_json(value: object) -> bytes:
 
 
 def json_text(value: object) -> str | None:
-    """Return a text, such as the arguments of a tool call, or None as it is; any other value as JSON."""
+    """Return a string or None unchanged, any other value as JSON."""
     return value if value is None or isinstance(value, str) else encode_json(value).decode()
 
 
 def encodable(text: str) -> str:
-    """Return the text with U+FFFD for lone surrogates, which UTF-8, and so no exporter and no store, can hold."""
+    """Return the text with U+FFFD in place of lone surrogates, which UTF-8 cannot encode."""
     if text.isascii():
         return text
     try:
@@ -111,9 +111,9 @@ _MESSAGE_KEYS: Final = frozenset({"choices", "output", _CONTENT})
 
 
 def request_messages(body: bytes | msgspec.Raw) -> list[msgspec.Raw] | str | None:
-    """Return the messages, input or prompt of a request: a list, one text, or None if it has none.
+    """Return the messages, input or prompt of a request: a list, a string, or None.
 
-    Raises msgspec.MsgspecError if it is not a JSON object with such messages, RecursionError if nested too deeply.
+    Raises msgspec.MsgspecError if the body is not such a JSON object, RecursionError if it is nested too deeply.
     """
     found = _read_request(body)
     return found.messages or found.input or found.prompt
@@ -122,18 +122,16 @@ def request_messages(body: bytes | msgspec.Raw) -> list[msgspec.Raw] | str | Non
 def request_instructions(body: bytes | msgspec.Raw) -> msgspec.Raw | None:
     """Return `system` (Messages) or `instructions` (Responses) of a request; None if it has neither.
 
-    Raises msgspec.MsgspecError if it is not a JSON object, RecursionError if nested too deeply.
+    Raises msgspec.MsgspecError if the body is not a JSON object, RecursionError if it is nested too deeply.
     """
     found = _read_instructions(body)
     return next((given for given in (found.system, found.instructions) if bytes(given) not in _NOTHING), None)
 
 
 def response_messages(body: msgspec.Raw) -> list[msgspec.Raw] | None:
-    """Return the choices or output of a response; a message (`content`) or `completion` as a list of itself.
+    """Return the choices or output of a response; `[body]` for a message or a completion; None for anything else.
 
-    None if it has none.
-
-    Raises msgspec.MsgspecError if it is not a JSON object with such lists.
+    Raises msgspec.MsgspecError if the body is not a JSON object with such lists.
     """
     found = _read_response(body)
     listed = found.choices if found.choices is not None else found.output
@@ -144,7 +142,7 @@ def response_messages(body: msgspec.Raw) -> list[msgspec.Raw] | None:
 def encode_response(body: object) -> tuple[bytes, bytes | None]:
     """Return a parsed response as one line of JSON, and its messages (see `response_messages`) as a JSON list.
 
-    The messages are None if they must be searched in the body.
+    The messages are None if readers must extract them from the body.
     """
     listed = _MESSAGE_KEYS & body.keys() if isinstance(body, dict) else ()
     if not isinstance(body, dict) or len(listed) != 1:
@@ -172,8 +170,8 @@ def exact_json(content: bytes, body: object) -> bytes:
     """Return the bytes as sent if they are one line of valid JSON, else the same value encoded again.
 
     The SDKs encode with the standard library, which writes `NaN` (invalid JSON) and lone surrogates (rejected by
-    stores). Content that is not JSON is kept as a JSON string: text if it is UTF-8, else base64. `body` None: the SDK
-    did not encode it, the application gave the content itself.
+    stores). Content that is not JSON is kept as a JSON string: text if it is UTF-8, else base64. `body` is None if the
+    application passed encoded content.
     """
     if not content.startswith(_OPENERS):
         return encode_json(body if body is not None else _text(content))
@@ -187,10 +185,7 @@ def exact_json(content: bytes, body: object) -> bytes:
 
 
 def exact_messages(content: bytes, body: object) -> tuple[bytes, list[msgspec.Raw] | None]:
-    """Return the result of `exact_json`, and the messages in it; None if it has no list of messages.
-
-    A valid body, the usual case, is read only once for both.
-    """
+    """Return the result of `exact_json` and its list of messages, or None; a valid body is parsed once for both."""
     if body is None or not content.startswith(_OPENERS) or b"\n" in content or b"\r" in content:
         return exact_json(content, body), None
     try:
@@ -201,7 +196,7 @@ def exact_messages(content: bytes, body: object) -> tuple[bytes, list[msgspec.Ra
 
 
 def is_json(content: bytes) -> bool:
-    """Return whether these bytes are one JSON value."""
+    """Return whether the bytes are one JSON value."""
     try:
         _skim(content)
     except (msgspec.DecodeError, RecursionError):

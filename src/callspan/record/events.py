@@ -1,7 +1,7 @@
 """Records of the agent and its environment: sessions, timesteps, events, messages, rewards.
 
-Each is written as it happens and may arrive in any order, even long after its session has ended.
-A session or timestep is updated by a later `seen_ns`; a field that is absent there never erases a known one.
+Each is written as it happens and may arrive in any order, even long after its session has ended. A later version
+(`seen_ns`) updates a session or timestep; a field that is absent from it keeps its earlier value.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from callspan.record.call import CallRecord, ErrorInfo, Redaction, Trace, always
 from callspan.settings import Content
 
 TOOL_START: Final = "tool_start"
-"""Event type of what announces the run of a tool, so that a killed process leaves it behind."""
-
-
+"""Type of the event written when a tool starts, so that its run is known if the process is killed."""
 AGENT_START: Final = "agent_start"
-"""Event type of what announces the run of an agent."""
+"""Type of the event written when an agent starts."""
 RUN_TYPES: Final = {AGENT_START: "agent", TOOL_START: "tool"}
-"""The event type of a run, by that of what announces it."""
+"""The type of a run's event, by the type of its start event."""
 
 Scope: TypeAlias = Literal["event", "session", "call"]
 _EVENT: Final[Scope] = "event"
@@ -51,7 +49,7 @@ METADATA_FIELDS: Final = frozenset(
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """Sums over the calls and tools of a timestep or session that this process saw."""
+    """Sums over the calls and tools of a timestep or session in the process that wrote it."""
 
     calls: int = 0
     """Number of calls."""
@@ -60,15 +58,15 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     tools: int = 0
     """Number of tool runs."""
     timesteps: int = 0
-    """Those of a session, or the nested ones of a step."""
+    """Number of timesteps; for a timestep the number nested in it."""
     input_tokens: int | None = None
-    """None when no call has token counts; calls without are left out, not counted as 0."""
+    """Sum over the calls with known input tokens; None if there are none."""
     output_tokens: int | None = None
-    """As `input_tokens`."""
+    """Sum over the calls with known output tokens; None if there are none."""
     reward: float | None = None
-    """Of a session: the last reward it was given as a whole, else the sum over its events; of a timestep: that sum."""
+    """The sum of the events' rewards; for a session the last reward given to the session itself, if any."""
     rewards: dict[str, float] = {}
-    """Means of other objectives than `reward`, by objective; 64 of them at most."""
+    """Mean of each objective other than `reward`; at most 64."""
     model_ns: int = 0
     """Time inside calls."""
     tool_ns: int = 0
@@ -85,7 +83,7 @@ class SessionRecord(
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
     seen_ns: int
-    """When this version was written, or read from the provider, Unix nanoseconds: newer wins, also across processes."""
+    """Unix time (ns) at which this version was written; the newest wins, also across processes."""
     name: str | None = None
     """The session's name."""
     group_id: str | None = None
@@ -97,7 +95,7 @@ class SessionRecord(
     user_id: str | None = None
     """The end user's id."""
     parent_session_id: str | None = None
-    """Id of the session in which this one was started; None: none."""
+    """Id of the session in which this one was started, if any."""
     trace_id: str | None = None
     """32 hex digits; None without a trace."""
     span_id: str | None = None
@@ -107,7 +105,7 @@ class SessionRecord(
     sampled: bool | None = None
     """Whether the span was sampled; None without a span."""
     trace: Trace | None = None
-    """What its span has of the trace beside these; None: nothing."""
+    """Rare properties of the span, if it has any."""
     service: str | None = None
     """Name of the service."""
     host: str | None = None
@@ -119,19 +117,20 @@ class SessionRecord(
     end_ns: int | None = None
     """Unix time in nanoseconds; None while it runs."""
     outcome: str | None = None
-    """success, error, cancelled, or a word of the user's own; None while it runs."""
+    """success, error, cancelled, or the application's own word; None while it runs."""
     success: bool | None = None
-    """Whether the task was achieved, as the application states it."""
+    """Whether the task was achieved, as stated by the application."""
     error: ErrorInfo | None = None
-    """The exception or text it failed with; None if there was none."""
+    """The exception or error text, if it failed."""
     metadata: dict[str, object] = {}
-    """Fields given by the application."""
+    """Fields set by the application."""
     totals: Totals | None = None
-    """Sums over it; None while it runs."""
+    """Sums over the session; None while it runs."""
     content_level: Content = "full"
-    """The content setting that it was begun with, for all that comes later: `full`, `metadata` or `off`."""
+    """The content level in force when the session began, which applies to its later records: `full`, `metadata` or
+    `off`."""
     redactions: list[Redaction] = []
-    """What was removed from the record, and why."""
+    """The values that were removed, and why."""
 
 
 class TimestepRecord(
@@ -146,9 +145,9 @@ class TimestepRecord(
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
     seen_ns: int
-    """When this version was written, Unix nanoseconds: newer wins."""
+    """Unix time (ns) at which this version was written; the newest wins."""
     index: int
-    """Counts from 0 within the session as its process knows it; readers compute its position among all."""
+    """Index within the session, from 0, as counted by its process; readers compute the position across processes."""
     user_step_id: str | None = None
     """The application's own id of this step, unique within its session."""
     name: str | None = None
@@ -156,7 +155,7 @@ class TimestepRecord(
     turn: int | None = None
     """The application's number of the turn."""
     parent_timestep_id: str | None = None
-    """Id of the timestep in which this one is nested; None: none."""
+    """Id of the timestep in which this one is nested, if any."""
     trace_id: str | None = None
     """32 hex digits; None without a trace."""
     span_id: str | None = None
@@ -166,7 +165,7 @@ class TimestepRecord(
     sampled: bool | None = None
     """Whether the span was sampled; None without a span."""
     trace: Trace | None = None
-    """What its span has of the trace beside these; None: nothing."""
+    """Rare properties of the span, if it has any."""
     start_ns: int | None = None
     """Unix time in nanoseconds."""
     end_ns: int | None = None
@@ -174,166 +173,167 @@ class TimestepRecord(
     outcome: str | None = None
     """success, error or cancelled; None while it runs."""
     error: ErrorInfo | None = None
-    """The exception it ended with; None if there was none."""
+    """The exception it ended with, if any."""
     metadata: dict[str, object] = {}
-    """Fields given by the application."""
+    """Fields set by the application."""
     totals: Totals | None = None
-    """Sums over it; None while it runs."""
+    """Sums over the timestep; None while it runs."""
     terminated: bool | None = None
     """Whether the episode reached a terminal state; None if not given."""
     truncated: bool | None = None
-    """Whether the episode was cut short from outside, as by a limit of steps; None if not given."""
+    """Whether the episode was ended from outside, for example by a step limit; None if not given."""
     redactions: list[Redaction] = []
-    """What was removed from the record, and why."""
+    """The values that were removed, and why."""
 
 
 class EventRecord(
     msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="kind", tag="event"
 ):
-    """Something that happened inside one system: an action, an environment step, a tool run, anything."""
+    """Something that happened inside one system: an action, an environment step, a tool run, or any other event."""
 
     event_id: str
     """The event's id."""
     session_id: str | None = None
-    """Id of the session it belongs to; None: none."""
+    """Id of its session, if any."""
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
     timestep_id: str | None = None
-    """Id of the timestep it belongs to; None: none."""
+    """Id of its timestep, if any."""
     timestep: int | None = None
     """Index of that timestep within its session, from 0."""
     call_id: str | None = None
-    """Id of the call it belongs to; None: none."""
+    """Id of its call, if any."""
     event_type: str
-    """`action`, `environment`, `tool`, `tool_start`, `agent`, `agent_start`, `guardrail`, `handoff`, or a word of
-    the user's own."""
+    """`action`, `environment`, `tool`, `tool_start`, `agent`, `agent_start`, `guardrail`, `handoff`, or the
+    application's own type."""
     name: str | None = None
     """Name of the tool, agent, guardrail or handoff."""
     time_ns: int
     """Unix time in nanoseconds."""
     duration_ns: int | None = None
-    """Duration of a run; None for what has none."""
+    """Duration of a run, in nanoseconds."""
     sequence: int | None = None
-    """Order within the session as this process wrote them."""
+    """Position among the session's events and messages of this process."""
     external_sequence: int | None = None
-    """The application's own number of it, such as the environment's count of frames."""
+    """The application's own number, such as the environment's frame count."""
     system: str | None = None
-    """Which component produced it; of a tool: the agent that runs it, of a handoff: who passes the work on."""
+    """The component that produced the event; for a tool the agent that runs it, for a handoff the agent that hands
+    over."""
     data: object = None
-    """Action: the action. Environment: before, after. Tool: arguments, result. Agent, guardrail, handoff: input,
-    output. Else as given."""
+    """The content. Action: the action; environment: before, after; tool: arguments, result; agent, guardrail, handoff:
+    input, output; others: as given."""
     tool_call_id: str | None = None
-    """The provider's id of the tool call that a tool answers."""
+    """The provider's id of the tool call that the tool answers."""
     reward: float | None = None
-    """The reward that came with it, of the objective `reward`."""
+    """The event's reward for the objective `reward`."""
     terminated: bool | None = None
     """Whether the episode reached a terminal state; None if not given."""
     truncated: bool | None = None
-    """Whether the episode was cut short from outside; None if not given."""
+    """Whether the episode was ended from outside; None if not given."""
     error: ErrorInfo | None = None
-    """The exception or text it failed with; None if there was none."""
+    """The exception or error text, if it failed."""
     metadata: dict[str, object] = {}
-    """Fields given by the application."""
+    """Fields set by the application."""
     redactions: list[Redaction] = []
-    """What was removed from the record, and why."""
+    """The values that were removed, and why."""
     trace_id: str | None = None
-    """32 hex digits; None without a span of its own. Stores have it with its timestep alone, if that has it too."""
+    """32 hex digits; None without a span of its own."""
     span_id: str | None = None
-    """16 hex digits; None where it has no span of its own: it is an event of the span around it."""
+    """16 hex digits; None if it is a span event of the enclosing span."""
     parent_span_id: str | None = None
     """16 hex digits; None for the root of a trace."""
     sampled: bool | None = None
     """Whether the span was sampled; None without a span."""
     trace: Trace | None = None
-    """What its span has of the trace beside these; None: nothing."""
+    """Rare properties of the span, if it has any."""
 
 
 class MessageRecord(
     msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="kind", tag="message"
 ):
-    """A boundary message: information passed from one system to another."""
+    """Information passed from one system to another."""
 
     message_id: str
     """The message's id."""
     session_id: str | None = None
-    """Id of the session it belongs to; None: none."""
+    """Id of its session, if any."""
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
     timestep_id: str | None = None
-    """Id of the timestep it belongs to; None: none."""
+    """Id of its timestep, if any."""
     timestep: int | None = None
     """Index of that timestep within its session, from 0."""
     call_id: str | None = None
-    """Id of the call it belongs to; None: none."""
+    """Id of its call, if any."""
     message_type: str
     """observation, action, feedback, ... free text."""
     sender: str | None = None
-    """The system it comes from."""
+    """The system that sends it."""
     receiver: str | None = None
-    """The system it goes to."""
+    """The system that receives it."""
     time_ns: int
     """Unix time in nanoseconds."""
     sequence: int | None = None
-    """Order within the session as this process wrote them."""
+    """Position among the session's events and messages of this process."""
     external_sequence: int | None = None
-    """The application's own number of it."""
+    """The application's own number."""
     content: object = None
     """The message, as plain JSON."""
     causal_influence: list[str] = []
-    """Ids of what this message came from."""
+    """Ids of the records that led to this message."""
     metadata: dict[str, object] = {}
-    """Fields given by the application."""
+    """Fields set by the application."""
     redactions: list[Redaction] = []
-    """What was removed from the record, and why."""
+    """The values that were removed, and why."""
 
 
 class RewardRecord(
     msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="kind", tag="reward"
 ):
-    """A value given to an event, a call or a whole trajectory; append-only."""
+    """A value given to an event, a call or a whole session; append-only."""
 
     reward_id: str
     """The reward's id."""
     session_id: str | None = None
-    """Id of the session it belongs to; None: none."""
+    """Id of its session, if any."""
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
     timestep_id: str | None = None
-    """Id of the timestep it belongs to; None: none."""
+    """Id of its timestep, if any."""
     timestep: int | None = None
     """Index of that timestep within its session, from 0."""
     event_id: str | None = None
-    """Id of the event it is given to; None: none."""
+    """Id of the rewarded event, if any."""
     call_id: str | None = None
-    """Id of the call it belongs to; None: none."""
+    """Id of its call, if any."""
     objective: str = always_written("reward")
-    """What is rewarded; `reward` is the main objective."""
+    """The objective; `reward` is the main one."""
     value: float | None = None
     """The number; None for a reward that is only a label."""
     label: str | None = None
-    """A verdict in words, such as `good`."""
+    """A verdict, such as `good`."""
     scope: Scope = always_written(_EVENT)
-    """What it is given to."""
+    """Whether an event, a session or a call is rewarded."""
     source: str | None = None
-    """environment, evaluator, human, ..."""
+    """The origin: environment, evaluator, human, ..."""
     annotation: str | None = None
-    """An explanation in words."""
+    """An explanation."""
     time_ns: int
     """Unix time in nanoseconds."""
     metadata: dict[str, object] = {}
-    """Fields given by the application."""
+    """Fields set by the application."""
     redactions: list[Redaction] = []
-    """What was removed from the record, and why."""
+    """The values that were removed, and why."""
     trace_id: str | None = None
     """32 hex digits; None without a span of its own."""
     span_id: str | None = None
-    """16 hex digits; None where it has no span of its own: it is an event of the span that it is given to."""
+    """16 hex digits; None if it is a span event of the rewarded span."""
     parent_span_id: str | None = None
     """16 hex digits; None for the root of a trace."""
     sampled: bool | None = None
     """Whether the span was sampled; None without a span."""
     trace: Trace | None = None
-    """What its span has of the trace beside these; None: nothing."""
+    """Rare properties of the span, if it has any."""
 
 
 Record: TypeAlias = CallRecord | SessionRecord | TimestepRecord | EventRecord | MessageRecord | RewardRecord
@@ -341,16 +341,16 @@ RECORD_TYPES: Final[dict[str, type[Record]]] = {str(kind.__struct_config__.tag):
 """The type of each `kind` of record."""
 _KEYS: Final = {kind: (tag, f"{tag}_id") for tag, kind in RECORD_TYPES.items()}
 SCOPE_TYPES: Final = (SessionRecord, TimestepRecord)
-"""The types of records with a start and an end. For `isinstance`: `A | B` there would make a new object each time."""
+"""Records with a start and an end. A tuple, because `isinstance` with `A | B` builds a new object each time."""
 
 
 def start_id(event_id: str) -> str:
-    """Return the id of the event that announced the run of a tool or agent."""
+    """Return the id of the start event of a tool or agent run."""
     return f"{event_id}-start"
 
 
 def latest_ns(record: Record) -> int:
-    """Return the latest Unix time, nanoseconds, that a record states of what it is of; 0 if it states none."""
+    """Return the latest Unix time (ns) stated by a record; 0 if it states none."""
     if isinstance(record, CallRecord):
         return record.timing.start_ns + (record.timing.duration_ns or 0)
     if isinstance(record, EventRecord):
@@ -359,6 +359,6 @@ def latest_ns(record: Record) -> int:
 
 
 def record_key(record: Record) -> tuple[str, str]:
-    """Return (kind, id): what makes a record the same record in every store."""
+    """Return (kind, id), the identity of a record in every store."""
     kind, name = _KEYS[type(record)]
     return kind, getattr(record, name)

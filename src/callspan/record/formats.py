@@ -1,4 +1,4 @@
-"""Formats: the one number that all records and stores of a callspan have, and the refusal of another one."""
+"""Formats: the version number of records, spools and stores, and its check."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 FORMAT: Final = 15
-"""Format of records, spools and stores. Increased with every change that an earlier or later callspan could misread."""
-
-
+"""Increased with every change that another version of callspan could misread."""
 _BEGINNING: Final = re.compile(rb'\{"kind":"\w+",(?:"\w+":"(?:[^"\\]|\\.)*",){1,4}"schema_version":(\d{1,9})')
-"""The beginning of every record: its kind, ids and texts of a few letters, then the format."""
+"""The start of every record: kind, ids and a few short strings, then the format."""
 _BEGINNING_BYTES: Final = 65_536
 _LINES: Final = 100
-"""How many lines may be damaged before the first one that is a record."""
+"""Maximum number of lines to search for the first valid record."""
 
 
 class StoreError(Exception):
-    """A store cannot be used. The message names it and says what to do."""
+    """A store cannot be used. The message names it and the remedy."""
 
 
 class OtherFormatError(StoreError):
-    """A store, spool or record has another format. It is not changed, deleted or waited for."""
+    """A store, spool or record has another format. callspan does not change, delete or wait for it."""
 
     def __init__(self, place: object, found: object) -> None:
         """`place` names the file or database, `found` is its format."""
@@ -35,16 +33,13 @@ class OtherFormatError(StoreError):
 
 
 def format_in(record: bytes) -> int | None:
-    """Return the format that a record, or its beginning, names; None if it does not begin as a record."""
+    """Return the format stated at the start of a record; None if this is not the start of a record."""
     found = _BEGINNING.match(record)
     return None if found is None else int(found[1])
 
 
 def check_file(path: Path) -> None:
-    """Raise OtherFormatError if the first record of a file of JSON Lines has another format.
-
-    Lines that do not begin as a record, such as the rest of one whose head was cut, state none.
-    """
+    """Raise OtherFormatError if the first record of a JSON Lines file has another format."""
     try:
         with path.open("rb") as file:
             beginnings = islice(iter(partial(_beginning_of_line, file), b""), _LINES)
@@ -55,7 +50,7 @@ def check_file(path: Path) -> None:
 
 
 def _beginning_of_line(file: BinaryIO) -> bytes:
-    """Return the beginning of the next line and pass its end; empty at the end of the file."""
+    """Read the next line and return its first bytes; empty at the end of the file."""
     beginning = rest = file.readline(_BEGINNING_BYTES)
     while rest and not rest.endswith(b"\n"):
         rest = file.readline(_BEGINNING_BYTES)
@@ -63,6 +58,6 @@ def _beginning_of_line(file: BinaryIO) -> bytes:
 
 
 def check_format(place: object, found: int) -> None:
-    """Raise OtherFormatError if the format is not today's."""
+    """Raise OtherFormatError if the format is not the current one."""
     if found != FORMAT:
         raise OtherFormatError(place, found)

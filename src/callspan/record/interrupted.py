@@ -1,4 +1,4 @@
-"""Interrupted: what has begun and not ended, and how it ends where its process is gone."""
+"""Interrupted records: recognizes records without an end, and ends those whose process is gone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _R = TypeVar("_R", bound=Record)
 
 
 def is_open(record: Record) -> bool:
-    """Return whether a record is of something that has not ended."""
+    """Return whether a record describes something that has not ended."""
     match record:
         case CallRecord():
             return record.outcome in _UNENDED
@@ -37,8 +37,8 @@ def is_open(record: Record) -> bool:
             return False
 
 
-def ended(record: _R, last_ns: int) -> _R:
-    """Return the record of what was begun as if it had ended when it was last heard of; any other unchanged."""
+def end_interrupted(record: _R, last_ns: int) -> _R:
+    """Return an open record as ended at its last sign of life, with the error `interrupted`; others unchanged."""
     if not is_open(record):
         return record
     error = ErrorInfo(type=INTERRUPTED, kind="unknown", message="Its process ended before it did.")
@@ -58,6 +58,6 @@ def ended(record: _R, last_ns: int) -> _R:
 
 
 def run_key(record: Record) -> str:
-    """Return the same key for the record that begins something and that of its end."""
+    """Return a key that the start and the end of a run share."""
     kind, ident = record_key(record)
     return f"{kind} {ident.removesuffix(_START)}"

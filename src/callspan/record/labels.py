@@ -1,7 +1,7 @@
-"""Labels: metadata values as texts for search and grouping, the same in every store.
+"""Labels: metadata values as text for search and grouping, the same in every store.
 
-A key is looked up in the metadata, then in its `extra`; where neither has it, `a.b` is the key `b` of the object `a` in
-one of them. The label of a number or bool is its JSON text; a list has several labels, an object none.
+A key is looked up in the metadata, then in its `extra`; if neither has it, `a.b` is looked up as the key `b` of the
+object `a`. The label of a number or bool is its JSON text; a list has one label for each item, an object none.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Final
 import msgspec
 
 EXTRA: Final = "extra"
-"""The key under which `callspan.metadata(...)` collects names of the application's own."""
+"""The key under which `callspan.metadata(...)` collects names that are not standard fields."""
 _USER_IN_METADATA: Final = frozenset({"messages", "text_completions"})
-"""APIs whose requests state the user as `user_id` of their metadata."""
+"""APIs that send the user as `metadata.user_id`."""
 
 
 def label(value: object) -> str | None:
-    """Return a text, number or flag as text; None for anything else."""
+    """Return a string, number or bool as text; None for anything else."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool | int | float):
@@ -27,14 +27,14 @@ def label(value: object) -> str | None:
 
 
 def labels(metadata: Mapping[str, object], key: str) -> list[str]:
-    """Return all labels of a key: none, one, or those of a list."""
+    """Return the labels of a key."""
     value = found(metadata, key)
     texts = map(label, value) if isinstance(value, list) else [label(value)]
     return [text for text in texts if text is not None]
 
 
 def found(metadata: Mapping[str, object], key: str) -> object:
-    """Return the value of a key, None if there is none."""
+    """Return the value of a key, or None."""
     value = metadata.get(key)
     if value is not None or not (EXTRA in metadata or "." in key):
         return value
@@ -50,19 +50,19 @@ def _at(value: object, path: Iterable[str]) -> object:
 
 
 def label_of(metadata: Mapping[str, object], key: str) -> str | None:
-    """Return the label of a key as one text, a list as JSON; None if it has none."""
+    """Return the label of a key, a list as JSON; None without a label."""
     value = found(metadata, key)
     return msgspec.json.encode(value).decode() if isinstance(value, list) else label(value)
 
 
 def user_of(metadata: Mapping[str, object], api: str, params: Mapping[str, object]) -> str | None:
-    """Return the user of a call: `user_id` of the metadata, else the user, or the safety identifier, in the request."""
+    """Return the user of a call: `user_id` of the metadata, else the user in the request."""
     known = label_of(metadata, "user_id") if metadata else None
     return known if known is not None or not params else requested_user(api, params)
 
 
 def requested_user(api: str, params: Mapping[str, object]) -> str | None:
-    """Return the user that a request states: `user`, else the safety identifier, of Messages `metadata.user_id`."""
+    """Return the user in a request: `user` or `safety_identifier`; for Messages `metadata.user_id`."""
     sent = params.get("metadata") if api in _USER_IN_METADATA else None
     if isinstance(sent, Mapping):
         return label(sent.get("user_id")) or None

@@ -1,7 +1,7 @@
-"""Media references: hash, size and type that replace the bytes of a medium, with what the file's header states.
+"""Media references: replace the bytes of a media file by its hash, size, type, and dimensions or duration.
 
-The header gives the type, the pixels of an image and the seconds of a sound, where the format has them near its start:
-PNG, GIF, JPEG, WebP, WAV and FLAC. Of other formats only the type is known, of unknown ones nothing.
+Dimensions and durations come from the headers of PNG, GIF, JPEG, WebP, WAV and FLAC files. For other formats only the
+type is known.
 """
 
 from __future__ import annotations
@@ -12,44 +12,41 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 MEDIA_KEY: Final = "callspan_media"
-"""Key of the object `{sha256, bytes, mime, width, height, seconds}` that represents a medium."""
+"""Key of the object `{sha256, bytes, mime, width, height, seconds}` that replaces a file."""
 HEADER_BYTES: Final = 65_536
-"""As much of a file as `header_fields` looks at."""
+"""Number of bytes at the start of a file that `header_fields` needs."""
 
 _Fields: TypeAlias = dict[str, object]
-_FRAMES: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-"""Markers of JPEG after which the size stands."""
+_JPEG_FRAMES: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+"""JPEG markers that are followed by the dimensions."""
 
 
-def media_reference(data: bytes, mime: str | None = None, usual: str | None = None) -> dict[str, object]:
+def media_reference(data: bytes, mime: str | None = None, default_mime: str | None = None) -> dict[str, object]:
     """Return the reference to a file in memory.
 
-    `mime` is its declared type; None: that of the header, else the `usual` one.
+    `mime` is its declared type; without it the type comes from the header, else it is `default_mime`.
     """
-    return described_reference(hashlib.sha256(data).hexdigest(), len(data), data[:HEADER_BYTES], mime, usual)
+    return described_reference(hashlib.sha256(data).hexdigest(), len(data), data[:HEADER_BYTES], mime, default_mime)
 
 
 def described_reference(
-    sha256: str, size: int, header: bytes, mime: str | None, usual: str | None = None
+    sha256: str, size: int, header: bytes, mime: str | None, default_mime: str | None = None
 ) -> dict[str, object]:
-    """Return the reference to a file of which hash, size and first bytes are known.
-
-    `mime` and `usual` as in `media_reference`.
-    """
+    """Return the reference to a file by its hash, size and first bytes; other arguments as in `media_reference`."""
     found = header_fields(header, size)
-    fields: dict[str, object] = {"sha256": sha256, "bytes": size, "mime": usual, **found}
+    fields: dict[str, object] = {"sha256": sha256, "bytes": size, "mime": default_mime, **found}
     if mime is not None:
         fields["mime"] = mime
     return {MEDIA_KEY: {name: value for name, value in fields.items() if value is not None}}
 
 
 def header_fields(header: bytes, size: int | None) -> dict[str, object]:
-    """Return `mime`, `width`, `height` and `seconds` as far as the first bytes of a file state them. Total.
+    """Return those of `mime`, `width`, `height` and `seconds` that the header of a file states. Never raises.
 
-    `size` is that of the whole file: recordings that were written as they came do not state their length.
+    `size` is that of the whole file: the header of a streamed WAV recording does not state its length.
     """
     try:
-        for magic, at, mime, read in _FORMATS:
+        for magic, at, mime, read in _HEADERS:
             if header.startswith(magic, at):
                 return {"mime": mime, **({} if read is None else read(header, size))}
     except (struct.error, IndexError, ZeroDivisionError):
@@ -71,7 +68,7 @@ def _jpeg(header: bytes, _: int | None) -> _Fields:
     at = 2
     while header[at] == 0xFF:  # noqa: PLR2004 - every marker begins so
         marker, length = struct.unpack_from(">BH", header, at + 1)
-        if marker in _FRAMES:
+        if marker in _JPEG_FRAMES:
             height, width = struct.unpack_from(">HH", header, at + 5)
             return _pixels(width, height)
         at += 2 + length
@@ -115,7 +112,7 @@ def _pixels(width: int, height: int) -> _Fields:
     return {"width": width, "height": height} if width and height else {}
 
 
-_FORMATS: Final[tuple[tuple[bytes, int, str, Callable[[bytes, int | None], _Fields] | None], ...]] = (
+_HEADERS: Final[tuple[tuple[bytes, int, str, Callable[[bytes, int | None], _Fields] | None], ...]] = (
     (b"\x89PNG\r\n\x1a\n", 0, "image/png", _png),
     (b"\xff\xd8\xff", 0, "image/jpeg", _jpeg),
     (b"WEBPVP8", 8, "image/webp", _webp),
@@ -130,4 +127,4 @@ _FORMATS: Final[tuple[tuple[bytes, int, str, Callable[[bytes, int | None], _Fiel
     (b"ftyp", 4, "video/mp4", None),
     (b"%PDF-", 0, "application/pdf", None),
 )
-"""First bytes, where they stand, type, and what reads the rest; the first format that fits counts."""
+"""Magic bytes, their offset, the media type, and the header's reader; the first match wins."""

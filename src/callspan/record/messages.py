@@ -1,7 +1,6 @@
-"""Messages: one turn of a conversation as typed parts, and its finish reason, the same for every provider.
+"""Messages: the turns of a conversation as typed parts with a finish reason, the same for every provider.
 
-Readers (`callspan.providers`) derive these from the wire bodies that a record keeps; nothing here
-knows a provider.
+`callspan.providers` derives them from the wire bodies in a record; this module is provider-independent.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ LENGTH: Final = "length"
 TOOL_CALLS: Final = "tool_calls"
 CONTENT_FILTER: Final = "content_filter"
 INSTRUCTION_ROLES: Final = frozenset({"system", "developer"})
-"""The roles of messages that instruct the model instead of speaking with it."""
+"""The roles of messages with instructions for the model."""
 
 _SYNONYMS: Final = {
     STOP: "stop completed complete end end_turn stop_sequence eos eos_token end_of_turn finish_reason_stop",
@@ -26,10 +25,9 @@ _SYNONYMS: Final = {
     TOOL_CALLS: "tool_calls tool_call tool_use function_call",
     CONTENT_FILTER: "content_filter content_filtered refusal safety recitation guardrail_intervened",
 }
-"""Normalised reason -> the words of the providers for it."""
 _WORDS: Final = {word: reason for reason, words in _SYNONYMS.items() for word in words.split()}
 WORDS: Final = {reason: frozenset(words.split()) for reason, words in _SYNONYMS.items()}
-"""The words of the providers, in lower case, by normalised reason."""
+"""The providers' finish reasons, in lower case, by normalised reason."""
 _HOSTED_NAMES: Final = ("server_label", "mcp_server_name", "type")
 
 
@@ -56,18 +54,18 @@ class Text(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
 class Reasoning(
     msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="reasoning"
 ):
-    """Thinking of the model. `text` is None where the provider returns it sealed."""
+    """Reasoning of the model. `text` is None if the provider returns it encrypted."""
 
     text: str | None = None
     """The readable reasoning."""
     signature: str | None = None
     """The provider's signature, to be sent back unchanged."""
     sealed: str | None = None
-    """Opaque payload: Anthropic's redacted thinking, OpenAI's encrypted content."""
+    """The encrypted payload: Anthropic's redacted thinking, OpenAI's encrypted content."""
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="refusal"):
-    """The model's words of refusal, kept apart from its answers."""
+    """The model's refusal, separate from its answers."""
 
     text: str
     """The text."""
@@ -76,24 +74,20 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
 class ToolCall(
     msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="tool_call"
 ):
-    """A tool the model calls.
-
-    `tool_type` is `function`, `custom`, or the provider's own name of a hosted tool
-    (`web_search`, `mcp`, `code_interpreter`, ...).
-    """
+    """A tool call of the model."""
 
     id: str | None = None
-    """What a tool result refers to (Responses: `call_id`, not the item id)."""
+    """The id that a tool result refers to (Responses: `call_id`, not the item id)."""
     name: str | None = None
     """Name of the tool."""
     arguments: str | None = None
-    """Text as the model wrote it; an Anthropic input object is given as JSON text."""
+    """The arguments as the model wrote them; Anthropic's input object as JSON text."""
     tool_type: str = "function"
     """`function`, `custom`, or the provider's name of a hosted tool."""
     incomplete: bool = False
-    """True when the stream ended before the call was whole."""
+    """True if the stream ended before the tool call was complete."""
     extra: dict[str, object] | None = None
-    """What else came with it: signatures, results of hosted tools."""
+    """Further fields as received: signatures, results of hosted tools."""
 
 
 class ToolResult(
@@ -149,31 +143,31 @@ Part: TypeAlias = Text | Reasoning | Refusal | ToolCall | ToolResult | Media | U
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """One turn: who speaks, and its parts in order."""
+    """One message of a conversation."""
 
     role: str
     """`user`, `assistant`, `system`, `developer`, `tool`, or the provider's own."""
     parts: list[Part] = []
-    """What it consists of, in order."""
+    """The parts, in order."""
     name: str | None = None
     """Name of the participant, where the provider has one."""
     finish_reason: str | None = None
-    """Output messages only: why this choice ended, in the provider's word."""
+    """Output messages only: the provider's finish reason for this choice."""
 
     @property
     def text(self) -> str | None:
-        """Its text, all text parts joined; None if it has none, such as a message with only tool calls."""
+        """The text parts joined; None if there are none, as in a message with only tool calls."""
         texts = [part.text for part in self.parts if isinstance(part, Text)]
         return "".join(texts) if texts else None
 
     @property
     def tool_calls(self) -> list[ToolCall]:
-        """The tool calls among its parts."""
+        """The message's tool calls, in order."""
         return [part for part in self.parts if isinstance(part, ToolCall)]
 
 
 def tool_name(tool: dict[str, object]) -> str | None:
-    """Return the name in a tool's definition on any wire; of a hosted tool its server's, else its type; None: none."""
+    """Return the name in a tool definition of any API; for a hosted tool its server's label, else its type."""
     for inner in (tool.get("function"), tool.get("custom"), tool):
         name = inner.get("name") if isinstance(inner, dict) else None
         if isinstance(name, str) and name:
@@ -196,16 +190,16 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_def
 
 
 class RawConversation(Conversation, frozen=True, kw_only=True):
-    """A conversation with its messages also as they are in the bodies, byte for byte."""
+    """A conversation that also has its messages as raw JSON."""
 
     raw_input: list[msgspec.Raw] | None = None
-    """The messages of the request; None where the body has no list of messages."""
+    """The messages of the request; None if the body has no list of messages."""
     raw_output: bytes | None = None
-    """The choices of the response, a JSON list; None where they are to be looked for in the body."""
+    """The choices of the response as a JSON list; None if readers must extract them from the body."""
 
 
 def short_texts(message: Message) -> Iterator[str]:
-    """Yield the parts of a message as short text: text as it is, tool calls as `name(arguments)`, no reasoning."""
+    """Yield the parts of a message as short text: tool calls as `name(arguments)`, without reasoning."""
     for part in message.parts:
         match part:
             case Text(text=text) | Refusal(text=text):

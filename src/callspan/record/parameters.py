@@ -1,8 +1,7 @@
-"""Parameters: what stays of a request's parameters where content is not kept.
+"""Parameters: the request parameters that are kept when content is not.
 
-A table of the allowed values of each parameter: numbers and switches, words that the provider defines, templates' ids.
-Whatever it does not name, and every other value, may be a text of the application: only the parameter's name stays, in
-the list of what was removed.
+A table lists the allowed values of each parameter: numbers, flags, keywords of the provider, ids of templates. Any
+other value might be text of the application, so it is removed; the record's redactions name the parameter.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple, TypeAlias
 
 Allowed: TypeAlias = "frozenset[str] | re.Pattern[str] | _Object | _Either | None"
-"""None: numbers and switches. Words: one of these, or a list of them."""
+"""None allows numbers and flags; a set allows its words and lists of them."""
 
 
 class _Either(NamedTuple):
-    """Two kinds of values that one parameter takes."""
+    """A parameter with two kinds of values."""
 
     one: Allowed
     other: Allowed
@@ -49,7 +48,7 @@ _TIERS: Final = _words(
 _PERIOD: Final = re.compile("soonest|[0-9]{1,3}[mhd]")
 _REGION: Final = re.compile("[a-z]{2,14}(?:[_-][a-z0-9]{1,14}){0,3}")
 _ONE: Final = "only"
-"""Member that is a list, of which a list of one value stays."""
+"""The one member that may be a list; only a list of one value is kept."""
 _ROUTE: Final = re.compile("[a-z0-9-]{1,32}(?:/[a-z0-9-]{1,32})?")
 _VOICES: Final = _words("alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse")
 _TOOL_CHOICES: Final = _words("auto none required any tool function custom allowed_tools mcp file_search web_search")
@@ -97,15 +96,15 @@ ALLOWED: Final[Mapping[str, Allowed]] = {
     "voice": _VOICES,
     "web_search_options": _Object(search_context_size=_LEVELS, search_type=_words("web auto fast pro")),
 }
-"""The allowed values of each parameter of both providers."""
+"""The allowed values of each parameter, for all providers."""
 
 
-def allowed_of(params: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
-    """Return the allowed part of parameters, and the names of those of which something was removed."""
+def allowed_params(params: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
+    """Return the allowed part of the parameters, and the names of those from which something was removed."""
     kept: dict[str, object] = {}
     reduced: list[str] = []
     for name, value in params.items():
-        allowed = _of(ALLOWED[name], value) if name in ALLOWED else None
+        allowed = _allowed_part(ALLOWED[name], value) if name in ALLOWED else None
         if allowed is not None:
             kept[name] = allowed
         if allowed != value:
@@ -113,15 +112,15 @@ def allowed_of(params: Mapping[str, object]) -> tuple[dict[str, object], list[st
     return kept, reduced
 
 
-def _of(allowed: Allowed, value: object) -> object:
-    """Return the allowed part of a value; None: nothing."""
+def _allowed_part(allowed: Allowed, value: object) -> object:
+    """Return the allowed part of a value, or None."""
     if isinstance(allowed, _Either):
-        found = _of(allowed.one, value)
-        return _of(allowed.other, value) if found is None else found
+        found = _allowed_part(allowed.one, value)
+        return _allowed_part(allowed.other, value) if found is None else found
     if isinstance(allowed, _Object):
         items = value.items() if isinstance(value, dict) else ()
         members = [(name, one) for name, one in items if name in allowed and (type(one) is not list or name == _ONE)]
-        return {name: part for name, one in members if (part := _of(allowed[name], one)) is not None} or None
+        return {name: part for name, one in members if (part := _allowed_part(allowed[name], one)) is not None} or None
     return value if _is_allowed(allowed, value) else None
 
 

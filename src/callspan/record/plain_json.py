@@ -1,4 +1,4 @@
-"""Plain JSON: any value of the application as dicts, lists, texts and finite numbers, of bounded depth and length."""
+"""Plain JSON: converts any value to dicts, lists, strings and finite numbers of bounded depth and length."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from callspan.safe_urls import whole_words
 
 _MAX_DEPTH: Final = 64
 _MAX_VALUES: Final = 1_000_000
-"""Values in one value: sixty lists, each twice in the next, would be read until the end of time."""
+"""Sixty nested lists, each twice in the next, would otherwise expand without end."""
 _MAX_BITS: Final = 2_126
-"""Of an integer: 640 digits, which every setting of `sys.set_int_max_str_digits` allows to write and to read."""
+"""640 decimal digits, the lowest limit that `sys.set_int_max_str_digits` allows."""
 _MAX_REPR: Final = 200
 _JSON_METHODS: Final = ("model_dump", "to_dict", "tolist", "isoformat")
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
@@ -29,12 +29,11 @@ _BYTES: Final = (bytes, bytearray, memoryview)
 _ONLY_INTEGERS: Final = frozenset({int})
 _ONLY_FLOATS: Final = frozenset({float})
 _ONLY_LISTS: Final = frozenset({list})
-_FLAT: Final = 2
-"""Levels of dicts that are copied without looking for cycles."""
-_SMALL: Final = 16
-"""Most entries of such a dict."""
+_COPY_DEPTH: Final = 2
+"""Maximum depth of dicts that are copied without a check for cycles."""
+_MAX_COPIED_ITEMS: Final = 16
 _MAX_DIMENSIONS: Final = 8
-_LEAST, _MOST = -(2**63), 2**63
+_MIN_INTEGER, _INTEGER_LIMIT = -(2**63), 2**63
 _T = TypeVar("_T")
 
 
@@ -42,21 +41,21 @@ def plain(value: object, depth: int = 0, *, keep_raw: bool = False) -> object:
     """Return `value` as new plain JSON: dict, list, str, int, float, bool, None.
 
     Lone surrogates and NUL become U+FFFD, NaN and infinities None, bytes text (base64 if they are not UTF-8), integers
-    of more than 640 digits hexadecimal text; what contains itself, is more than 64 levels deep or has no JSON form
-    becomes a short description, and what follows the first million values is left out. Never raises, whatever the
+    of more than 640 digits hexadecimal text. A value that contains itself, is more than 64 levels deep or has no JSON
+    form becomes a short description; anything beyond the first million values is omitted. Never raises, whatever the
     methods of `value` do.
 
-    `depth` is that of `value` within another one. `keep_raw` leaves `msgspec.Raw` unchanged, for records.
+    `depth` is the nesting depth of `value`. `keep_raw` leaves `msgspec.Raw` unchanged, for records.
     """
-    if type(value) is dict and (copied := _copied(value, _FLAT)) is not None:
+    if type(value) is dict and (copied := _copied(value, _COPY_DEPTH)) is not None:
         return copied
-    return None if value is None else _Reading(keep_raw).value(value, depth)
+    return None if value is None else _Converter(keep_raw).value(value, depth)
 
 
 def _copied(value: dict[Any, Any], depth: int) -> object:
-    """Return a copy of a small dict of plain values; None where it has any other."""
-    copied = value.copy()  # in one step, as another thread may change it
-    if len(copied) > _SMALL:
+    """Return a copy of a small dict with only plain values, else None."""
+    copied = value.copy()  # atomic: another thread may change the original
+    if len(copied) > _MAX_COPIED_ITEMS:
         return None
     for key, item in copied.items():
         if type(key) is not str or not key.isascii() or "\0" in key:
@@ -69,21 +68,21 @@ def _copied(value: dict[Any, Any], depth: int) -> object:
             copied[key] = inner
         elif kind is list and _are_numbers(numbers := item.copy()):
             copied[key] = numbers
-        elif not (item is None or kind is bool or (kind in _NUMBERS and _LEAST <= item < _MOST)):
+        elif not (item is None or kind is bool or (kind in _NUMBERS and _MIN_INTEGER <= item < _INTEGER_LIMIT)):
             return None
     return copied
 
 
-class _Reading:
-    __slots__ = ("_around", "_in_list", "_keep_raw", "_left")
+class _Converter:
+    __slots__ = ("_ancestors", "_in_list", "_keep_raw", "_remaining")
 
     def __init__(self, keep_raw: bool) -> None:
         self._keep_raw = keep_raw
-        self._left = _MAX_VALUES
-        self._around: set[int] = set()
-        """Identities of the values around the one being read."""
+        self._remaining = _MAX_VALUES
+        self._ancestors: set[int] = set()
+        """Ids of the containers around the current value."""
         self._in_list = False
-        """Whether the value around is a list, which is no array of numbers then."""
+        """Whether an enclosing list was found not to be an array of numbers."""
 
     def value(self, value: object, depth: int) -> object:
         if value is None or isinstance(value, bool):
@@ -105,9 +104,9 @@ class _Reading:
 
     def _container(self, value: object, depth: int) -> object:
         mine = id(value)
-        if mine in self._around:
+        if mine in self._ancestors:
             return "<cycle>"
-        self._around.add(mine)
+        self._ancestors.add(mine)
         in_list = self._in_list
         try:
             if isinstance(value, Mapping):
@@ -123,28 +122,28 @@ class _Reading:
             return self._other(value, depth)
         finally:
             self._in_list = in_list
-            self._around.discard(mine)
+            self._ancestors.discard(mine)
 
     def _object(self, value: Mapping[object, object], depth: int) -> object:
-        items = value_of(lambda: self._taken(dict.items(value) if isinstance(value, dict) else value.items()))
+        items = value_of(lambda: self._limited(dict.items(value) if isinstance(value, dict) else value.items()))
         if items is None:
             return _description(value)
         return {_key(key): self.value(item, depth + 1) for key, item in items}
 
     def _list(self, value: Iterable[object], depth: int) -> object:
-        items = value_of(lambda: self._taken(value))
+        items = value_of(lambda: self._limited(value))
         if items is None:
             return _description(value)
         return [self.value(item, depth + 1) for item in items]
 
-    def _taken(self, values: Iterable[_T]) -> list[_T]:
-        """Return the values, as many as are left; afterwards so many fewer are."""
-        taken = list(islice(values, self._left))
-        self._left -= len(taken)
-        return taken
+    def _limited(self, values: Iterable[_T]) -> list[_T]:
+        """Return at most as many values as the limit of the whole conversion still allows."""
+        limited = list(islice(values, self._remaining))
+        self._remaining -= len(limited)
+        return limited
 
     def _other(self, value: object, depth: int) -> object:
-        """Return an object's own JSON form if it has one, else a description of it."""
+        """Return an object's own JSON form if it has one, else its description."""
         if isinstance(value, msgspec.Raw):
             return self.value(value_of(partial(msgspec.json.decode, value)) or bytes(value), depth + 1)
         if isinstance(value, msgspec.Struct):
@@ -168,15 +167,15 @@ class _Reading:
 
 
 def _are_numbers(values: list[Any]) -> bool:
-    """Return whether all are numbers that JSON and every store can hold. Observations are mostly lists of these."""
+    """Return whether all values are finite floats, or all are 64-bit integers, as in most observations."""
     kinds = set(map(type, values))
     if kinds == _ONLY_INTEGERS:
-        return bool(min(values) >= _LEAST and max(values) <= _MOST)
+        return bool(min(values) >= _MIN_INTEGER and max(values) <= _INTEGER_LIMIT)
     return kinds == _ONLY_FLOATS and all(map(math.isfinite, values))
 
 
 def _is_array(values: list[Any]) -> bool:
-    """Return whether these are lists in lists of numbers, a million at most. Level by level, which is fast."""
+    """Return whether these are nested lists of numbers, at most a million."""
     for _ in range(_MAX_DIMENSIONS):
         if set(map(type, values)) != _ONLY_LISTS or sum(map(len, values)) > _MAX_VALUES:
             break
@@ -192,12 +191,11 @@ def _bytes(value: bytes) -> str:
 
 
 def _integer(value: int) -> int | str:
-    # Its time is linear, that of decimal digits is not.
+    # Conversion to hexadecimal takes linear time, conversion to decimal quadratic time.
     return value if value.bit_length() <= _MAX_BITS else hex(value)
 
 
 def _key(key: object) -> str:
-    """Return a key as text: that of `None`, a number or an object as `str` has it."""
     if isinstance(key, str):
         return clean(str.__str__(key))
     if isinstance(key, int) and not isinstance(key, bool):
@@ -212,5 +210,5 @@ def _description(value: object) -> str:
 
 
 def clean(text: str) -> str:
-    """Return the text with U+FFFD for what no store can hold: lone surrogates and NUL."""
+    """Return the text with U+FFFD in place of lone surrogates and NUL, which stores reject."""
     return text if text.isascii() and "\0" not in text else _UNSTORABLE.sub("\ufffd", text)

@@ -1,8 +1,8 @@
-"""Reward sums: the one definition of the reward and the scores of a session, for spans, totals and stores.
+"""Reward sums: the only definition of a session's reward and scores, shared by spans, totals and stores.
 
-The reward of a session is the last one given to the session itself, else the sum of its events' rewards of the
-objective `reward`; that of a timestep is always the sum. Any other objective has a score: the mean of its values, with
-their number and the last one. What a call was given counts in neither, but readers count its scores in its session.
+The reward of a session is the last one given to the session itself, else the sum of the rewards of its events; the
+reward of a timestep is always the sum. Every objective other than `reward` has a score: the mean of its values, their
+number, and the last value. Rewards of calls count in neither; readers add the scores of calls to those of the session.
 """
 
 from __future__ import annotations
@@ -21,22 +21,20 @@ REWARD: Final = "reward"
 MAX_OBJECTIVES: Final = 64
 """Maximum number of objectives besides `reward` that are counted; later ones are ignored."""
 _DECIMAL: Final = Context(prec=40, traps=[])
-"""Amounts are added as they are written: three times 0.8 is 2.4, in any order. Infinities are no errors."""
+"""Values are added in decimal, so that 3 x 0.8 is 2.4 in any order. Infinities raise no errors."""
 
 
 class Score(msgspec.Struct, frozen=True):
-    """What was given for one objective other than `reward`."""
+    """The values of one objective other than `reward`, summarized."""
 
     mean: float
-    """The mean of all values."""
     count: int
-    """How many values there are."""
     last: float
-    """The value with the latest time."""
+    """The latest value."""
 
 
 class Ratings(NamedTuple):
-    """The values of one objective, summed. Immutable."""
+    """The sum of the values of one objective. Immutable."""
 
     total: Decimal
     number: int
@@ -44,13 +42,13 @@ class Ratings(NamedTuple):
     """Time (Unix nanoseconds), id and value."""
 
     def plus(self, other: Ratings) -> Ratings:
-        """Return both together."""
+        """Return the sum of both."""
         total = _DECIMAL.add(self.total, other.total)
         return Ratings(total, self.number + other.number, max(self.last, other.last))
 
     @property
     def score(self) -> Score:
-        """Their score."""
+        """Mean, number and last value."""
         return Score(mean(self.total, self.number), self.number, self.last[2])
 
 
@@ -58,22 +56,22 @@ _NO_RATINGS: Final[Mapping[str, Ratings]] = MappingProxyType({})
 
 
 def written(value: float) -> Decimal:
-    """Return a number as it is written, `0.8`, not as it is held, 0.8000000000000000444."""
+    """Return a float as its shortest decimal, 0.8, not its exact binary value, 0.8000000000000000444."""
     return Decimal(repr(float(value)))
 
 
 def mean(total: Decimal, count: int) -> float:
-    """Return the mean of `count` numbers by their exact sum."""
+    """Return the mean of `count` numbers from their exact sum."""
     return float(_DECIMAL.divide(total, Decimal(count)))
 
 
 def mean_of(values: Sequence[float]) -> float | None:
-    """Return the mean of numbers as they are written; None if there are none."""
+    """Return the mean, computed in decimal; None without values."""
     return mean(exact_total(values), len(values)) if values else None
 
 
 def exact_total(values: Iterable[float]) -> Decimal:
-    """Return the sum of numbers as they are written."""
+    """Return the sum, computed in decimal."""
     return reduce(_DECIMAL.add, map(written, values), Decimal(0))
 
 
@@ -83,9 +81,9 @@ class RewardSums(NamedTuple):
     given: tuple[int, str, float] | None = None
     """The last reward given to the session itself: time (Unix nanoseconds), id, value."""
     events: Decimal | None = None
-    """Sum over events of the objective `reward`; None: none."""
+    """Sum of the events' rewards for the objective `reward`."""
     others: Mapping[str, Ratings] = _NO_RATINGS
-    """By objective, without `reward`."""
+    """The other objectives."""
 
     @property
     def reward(self) -> float | None:
@@ -129,9 +127,9 @@ NO_REWARD: Final = RewardSums()
 
 
 def sums_of(record: object, *, of_calls: bool = False) -> RewardSums:
-    """Return the sums of one record; empty if it is not a reward, or has no value.
+    """Return the sums of one record; empty if it has no reward.
 
-    What a call was given counts only with `of_calls`, and only its scores: a call has no part of the reward.
+    `of_calls` includes the scores of calls; a call never contributes to the reward.
     """
     if isinstance(record, EventRecord):
         return NO_REWARD if record.reward is None else RewardSums(events=written(record.reward))
@@ -148,7 +146,7 @@ def sums_of(record: object, *, of_calls: bool = False) -> RewardSums:
 
 
 def event_rewarded(record: EventRecord | RewardRecord) -> str | None:
-    """Return the id of the event whose reward (objective `reward`) this is; None for other records.
+    """Return the id of the event to which a record gives a reward (objective `reward`); None for other records.
 
     An event has one such reward: its own, else the first given to it.
     """
@@ -161,9 +159,9 @@ def event_rewarded(record: EventRecord | RewardRecord) -> str | None:
 def counted(
     records: Iterable[EventRecord | RewardRecord], rewarded: Collection[str] = ()
 ) -> Iterator[EventRecord | RewardRecord]:
-    """Yield the records that count in the sums, from those of a session in order of time.
+    """Yield the records of a session, ordered by time, that count in its sums: one reward for each event.
 
-    `rewarded` are the ids of events with a reward of their own that are not among the records.
+    `rewarded` are the ids of further events with a reward of their own.
     """
     known = list(records)
     own = (record.event_id for record in known if isinstance(record, EventRecord) and record.reward is not None)
@@ -178,12 +176,12 @@ def counted(
 
 
 def times(value: float, number: int) -> RewardSums:
-    """Return the sums of so many rewards of events that have the same value."""
+    """Return the sums of `number` event rewards of the same value."""
     return RewardSums(events=_DECIMAL.multiply(written(value), Decimal(number)))
 
 
 def running(rewards: Iterable[tuple[int, float]]) -> Iterator[tuple[int, float]]:
-    """Yield the time of each reward with the sum so far, from times and values in order."""
+    """Yield the time of each reward with the running sum."""
     so_far = Decimal(0)
     for time_ns, value in rewards:
         so_far = _DECIMAL.add(so_far, written(value))
@@ -191,7 +189,7 @@ def running(rewards: Iterable[tuple[int, float]]) -> Iterator[tuple[int, float]]
 
 
 def total(records: Iterable[EventRecord | RewardRecord], *, of_calls: bool = False) -> RewardSums:
-    """Return the sums over records that count, see `sums_of`."""
+    """Return the sums over records, see `sums_of`."""
     sums = NO_REWARD
     for record in records:
         sums = sums.plus(sums_of(record, of_calls=of_calls))

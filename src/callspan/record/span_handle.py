@@ -1,7 +1,6 @@
-"""Span handle: the protocol of the span of a call or scope, as used by the code that builds the record.
+"""Span handle: the protocol through which a record obtains the ids of its span.
 
-It is the same for calls, sessions, timesteps and operations: it has ids for the record. `observe` extends it; `spans`
-implements it.
+It is the same for calls, sessions, timesteps and operations. `observe` extends it; `spans` implements it.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ class SpanHandle(Protocol):
 
     @property
     def trace(self) -> Trace | None:
-        """What the span has of its trace beside these; None: nothing."""
+        """Further fields of the trace, if any differs from its default."""
 
     def within(self, context: Any) -> Any:  # noqa: ANN401 - OpenTelemetry's, of which records know nothing
         """Return OpenTelemetry's `context` with this span as the current one."""
 
 
 def span_ids(span: SpanHandle) -> dict[str, Any]:
-    """Return the fields of a record that say where its span is."""
+    """Return the span's ids as fields of a record."""
     return {
         "trace_id": span.trace_id,
         "span_id": span.span_id,
@@ -54,8 +53,8 @@ def span_ids(span: SpanHandle) -> dict[str, Any]:
 
 
 def with_span_ids(record: _R, span: SpanHandle) -> _R:
-    """Return the record with the fields that say where its span is."""
-    # Written out: keywords of a dictionary take twice as long.
+    """Return the record with the span's ids."""
+    # Not `**span_ids(span)`, which takes twice as long.
     return msgspec.structs.replace(
         record,
         trace_id=span.trace_id,
@@ -67,7 +66,7 @@ def with_span_ids(record: _R, span: SpanHandle) -> _R:
 
 
 class NoSpan:
-    """Replaces a span that does not exist or could not be started; records are made anyway."""
+    """Stands in for a span that does not exist or could not be started; records are written anyway."""
 
     trace_id: str | None = None
     span_id: str | None = None

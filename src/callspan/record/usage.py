@@ -1,4 +1,4 @@
-"""Usage: what a call consumed, as the provider counts it, and what it cost. Unknown is None, never 0."""
+"""Usage: the tokens and media that the provider counted for a call, and their cost. Unknown is None, never 0."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ADDITIVE_COUNTERS: Final = (
     "input_tokens", "output_tokens", "total_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens",
     "cache_write_1h_tokens", "reasoning_tokens", "web_search_requests", "web_fetch_requests",
 )  # fmt: skip
-"""Counters of `Usage` that are summed over the models that worked on one call."""
+"""Counters of `Usage` that are summed over the models that took part in a call."""
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -25,19 +25,19 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     estimated: bool = False
     """True where counts or prices are not certain."""
     reason: str | None = None
-    """Why it is estimated: the dimensions of the price that it leaves out, or what its counts are; None: it is not."""
+    """Why it is an estimate: the price dimensions it leaves out, or the origin of the counts."""
 
 
 class UsageIteration(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """One run of a model inside the provider's server that its totals leave out.
+    """One model run inside the provider's server that the provider's own totals omit.
 
     `input_tokens` is inclusive, as in `Usage`, whose counters include every iteration.
     """
 
     kind: str
-    """As the provider names it: `compaction`, `advisor_message`, ..."""
+    """The provider's name for it: `compaction`, `advisor_message`, ..."""
     model: str | None = None
-    """None: unknown."""
+    """The model that ran."""
     input_tokens: int | None = None
     """All input tokens, cached ones included."""
     output_tokens: int | None = None
@@ -47,20 +47,20 @@ class UsageIteration(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_d
     cache_write_tokens: int | None = None
     """Input tokens written to the prompt cache."""
     cache_write_5m_tokens: int | None = None
-    """Those written for five minutes."""
+    """Input tokens written to the prompt cache for five minutes."""
     cache_write_1h_tokens: int | None = None
-    """Those written for an hour."""
+    """Input tokens written to the prompt cache for one hour."""
     cost: Cost | None = None
-    """Its part of the call's cost, where the call's is the sum of several models'."""
+    """Its share of the call's cost, if that is a sum over several models."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """Token counts of one call, and of media what the provider counts instead.
+    """Token counts of one call, or the provider's other counters for media.
 
     `None` means unknown; 0 means the provider counted zero.
 
-    `input_tokens` and `output_tokens` are inclusive: the other counters are parts of them. Anthropic
-    reports its input without the cached part, so there the total is input + cache read + cache write.
+    `input_tokens` and `output_tokens` are inclusive: the other counters are parts of them. Anthropic reports input
+    without the cached part, so `input_tokens` is its input + cache read + cache write.
     """
 
     input_tokens: int | None = None
@@ -68,33 +68,33 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     output_tokens: int | None = None
     """All output tokens, reasoning included."""
     total_tokens: int | None = None
-    """The provider's own total, else the sum when both parts are known."""
+    """The provider's own total, else the sum of input and output if both are known."""
     cache_read_tokens: int | None = None
     """Input tokens read from the prompt cache."""
     cache_read_text_tokens: int | None = None
-    """Those of text."""
+    """Cached input tokens of text."""
     cache_read_image_tokens: int | None = None
-    """Those of images."""
+    """Cached input tokens of images."""
     cache_read_audio_tokens: int | None = None
-    """Those of sound."""
+    """Cached input tokens of audio."""
     cache_write_tokens: int | None = None
     """Input tokens written to the prompt cache."""
     cache_write_5m_tokens: int | None = None
-    """Those written for five minutes."""
+    """Input tokens written to the prompt cache for five minutes."""
     cache_write_1h_tokens: int | None = None
-    """Those written for an hour."""
+    """Input tokens written to the prompt cache for one hour."""
     cache_write_12h_tokens: int | None = None
-    """Those written for twelve hours."""
+    """Input tokens written to the prompt cache for twelve hours."""
     reasoning_tokens: int | None = None
     """Output tokens of reasoning."""
     input_audio_tokens: int | None = None
-    """Input tokens of sound."""
+    """Input tokens of audio."""
     input_text_tokens: int | None = None
     """Input tokens of text."""
     input_image_tokens: int | None = None
     """Input tokens of images."""
     output_audio_tokens: int | None = None
-    """Output tokens of sound."""
+    """Output tokens of audio."""
     output_text_tokens: int | None = None
     """Output tokens of text."""
     output_image_tokens: int | None = None
@@ -102,33 +102,33 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     accepted_prediction_tokens: int | None = None
     """Tokens of a predicted output that appear in the answer."""
     rejected_prediction_tokens: int | None = None
-    """Tokens of a predicted output that do not appear in it, counted as output."""
+    """Tokens of a predicted output that do not appear in the answer, counted as output."""
     web_search_requests: int | None = None
     """Web searches of the provider."""
     web_fetch_requests: int | None = None
     """Web pages fetched by the provider."""
     hosted_tools: dict[str, int] = {}
-    """Runs of the provider's tools that the answer shows and its usage does not count: `file_search`,
-    `code_interpreter`, `container`, ..."""
+    """Runs of hosted tools that appear in the answer but not in its usage: `file_search`, `code_interpreter`,
+    `container`, ..."""
     output_images: int | None = None
     """Complete images in the answer."""
     input_audio_seconds: float | None = None
-    """Seconds of sound that the provider counts, where it counts no tokens."""
+    """Seconds of audio, where the provider counts no tokens."""
     cost_usd: Decimal | None = None
-    """The charge that the provider returns, see `callspan.providers.stated_cost`."""
+    """The charge that the provider returned."""
     cost_estimated: bool = False
-    """True where the provider calls it an estimate."""
+    """True where the provider calls its charge an estimate."""
     estimated: bool = False
-    """True where a count is not the provider's alone: estimated from the text (`estimate_usage`), taken from its total
-    where the total is more than its parts, or contradicted by another counter."""
+    """True if a counter was estimated from the text (`estimate_usage`), derived from a total that exceeds its parts, or
+    contradicted by another counter."""
     iterations: list[UsageIteration] = []
-    """The runs inside the server that the provider's own totals leave out: compactions, advisors."""
+    """Model runs inside the server that the provider's own totals omit: compactions, advisors."""
     raw: dict[str, object] | None = None
-    """The provider's usage object as received, detached from the caller's objects. Of the last attempt."""
+    """A copy of the provider's usage object of the last attempt, as received."""
 
 
 def usage_of_iteration(iteration: UsageIteration) -> Usage:
-    """Return the usage of one iteration; its total is known if both parts are."""
+    """Return the usage of one iteration; its total is unknown unless input and output are both known."""
     known = iteration.input_tokens is not None and iteration.output_tokens is not None
     return Usage(
         input_tokens=iteration.input_tokens,
@@ -155,11 +155,11 @@ _PARTS: Final = (
     ),
     ("cache_write_tokens", ("cache_write_5m_tokens", "cache_write_1h_tokens", "cache_write_12h_tokens")),
 )  # fmt: skip
-"""Counters, and those of their parts."""
+"""Counters and their parts."""
 
 
 def contradicts_itself(usage: Usage) -> bool:
-    """Return whether a part of something is counted as more than the whole."""
+    """Return whether a counter is smaller than one of its parts."""
     for name, parts in _PARTS:
         whole = getattr(usage, name)
         if whole is not None:
@@ -172,7 +172,7 @@ def contradicts_itself(usage: Usage) -> bool:
 
 
 def with_added(usage: Usage, others: Iterable[Usage]) -> Usage:
-    """Return the usage with the other usages added; unknown counters add nothing."""
+    """Return the sum of `usage` and `others`; unknown counters add nothing."""
     others = list(others)
     if not others:
         return usage

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from callspan.record.bounded import fitted, newest_that_fit
+from callspan.record.bounded import fit_json, newest_that_fit
 from callspan.record.call import NO_BODY, CallRecord
 from callspan.record.codec import encode_json, request_instructions, request_messages, response_messages
 from callspan.record.messages import Conversation, RawConversation
@@ -60,7 +60,7 @@ def messages_json(
         )
         return _joined([_message("system", system), *(prompt or ())], request.body_bytes, max_bytes)
     if isinstance(found, str):
-        return fitted(found, max_bytes)
+        return fit_json(found, max_bytes)
     return None if found is None else _joined(found, request.body_bytes, max_bytes)
 
 
@@ -130,7 +130,7 @@ def _chosen(items: list[msgspec.Raw], body_bytes: int | None, max_bytes: int) ->
     )
     kept = items if start <= 1 else [items[0], _note(start - 1, body_bytes), *items[start:]]
     if sum(len(memoryview(item)) + 1 for item in kept) >= max_bytes:
-        return fitted([msgspec.json.decode(item) for item in kept], max_bytes)
+        return fit_json([msgspec.json.decode(item) for item in kept], max_bytes)
     data = b"[" + b",".join(kept) + b"]"
     return data, max(1, (body_bytes or 0) - len(data)) if start > 1 else 0
 

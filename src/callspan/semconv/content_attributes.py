@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.record.bounded import fitted, newest_that_fit, text_attribute, weight
+from callspan.record.bounded import fit_json, newest_that_fit, text_attribute, weight
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.messages import (
@@ -100,7 +100,7 @@ def put_json(attributes: Attributes, name: str, value: object, budget: ByteBudge
         return
     room = budget.room
     if room > 1:
-        data, cut = fitted(value, room, about)
+        data, cut = fit_json(value, room, about)
         put_encoded(attributes, name, data, budget, cut)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Final
 
-from callspan.record.bounded import fitted_texts
+from callspan.record.bounded import fit_texts
 from callspan.record.call import CallRecord, Timing
 from callspan.record.events import METADATA_FIELDS, EventRecord, SessionRecord, TimestepRecord
 from callspan.record.labels import requested_user
@@ -162,7 +162,7 @@ def _prompt_text(record: CallRecord, conversation: Conversation, budget: ByteBud
     if len(texts) == 1:
         return texts[0][1]
     room = budget.room - sum(len(who) + _BETWEEN for who, _ in texts)
-    fitting = fitted_texts([text for _, text in texts], room)
+    fitting = fit_texts([text for _, text in texts], room)
     return "\n\n".join([f"{who}: {text}" for (who, _), text in zip(texts, fitting, strict=True)])
 
 

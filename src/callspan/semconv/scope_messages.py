@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.record.bounded import fitted, text_attribute
+from callspan.record.bounded import fit_json, text_attribute
 from callspan.record.call import CallRecord
 from callspan.record.events import AGENT_START, SCOPE_TYPES, EventRecord, MessageRecord, Record
 from callspan.record.messages import INSTRUCTION_ROLES, Conversation, Message
@@ -239,11 +239,11 @@ def _given(record: EventRecord, name: str) -> object:
 
 
 def _text(content: object, room: int) -> _Json:
-    text = text_attribute(content, room) if isinstance(content, str) else fitted(content, room)[0].decode()
+    text = text_attribute(content, room) if isinstance(content, str) else fit_json(content, room)[0].decode()
     return {"type": "text", "content": text}
 
 
 def _within(messages: list[_Json], room: int) -> list[_Json]:
-    data, cut = fitted(messages, room)
+    data, cut = fit_json(messages, room)
     shorter = msgspec.json.decode(data) if cut else messages
     return shorter if isinstance(shorter, list) else []

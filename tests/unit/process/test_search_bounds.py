@@ -220,7 +220,7 @@ def test_a_body_that_is_not_utf_8_is_unreadable_and_loses_only_itself() -> None:
         {"password": MASK, "seed": 7},
         {"api_key": MASK, "temperature": 1},
     )
-    bare = without_content(call, keep_facts=True)
+    bare = without_content(call, keep_outline=True)
     assert isinstance(bare, CallRecord)
     assert (bare.request.model, bare.request.roles) == ("m", ["user"])
     assert redacted(call, redact_texts(mine)).metadata == {"password": "p", "seed": 7}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.record.bounded import fitted, fitted_texts, json_attribute, newest_that_fit
+from callspan.record.bounded import fit_json, fit_texts, json_attribute, newest_that_fit
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.text(max_size=30),
@@ -59,7 +59,7 @@ def test_the_first_and_the_newest_of_a_history_are_kept(sizes: list[int], limit:
 
 @given(st.lists(st.text(), max_size=6), st.integers(0, 200))
 def test_texts_together_are_cut_longest_first(texts: list[str], room: int) -> None:
-    kept = fitted_texts(texts, room)
+    kept = fit_texts(texts, room)
     assert sum(len(text.encode("utf-8", "replace")) for text in kept) <= room or kept == texts
     changed = [len(text) for text, now in zip(texts, kept, strict=True) if text != now]
     whole = [len(text.encode("utf-8", "replace")) for text, now in zip(texts, kept, strict=True) if text == now]
@@ -67,7 +67,7 @@ def test_texts_together_are_cut_longest_first(texts: list[str], room: int) -> No
 
 
 def test_a_small_text_next_to_a_very_large_one_is_complete_and_the_large_one_notes_its_size() -> None:
-    small, giant = fitted_texts(["question", "ä" * 10_000], 1000)
+    small, giant = fit_texts(["question", "ä" * 10_000], 1000)
     assert small == "question"
     assert giant.endswith("…[cut: 20000 bytes]")
     assert 900 < len(giant.encode()) <= 992
@@ -86,7 +86,7 @@ HEX = "0123456789abcdef" * 6
 def test_encoded_bytes_are_cut_before_what_people_read(limit: int, whole: set[str]) -> None:
     """Down to a note of their size, before a letter of a text is; ids are no such bytes."""
     value = {"signature": SEALED, "text": PROSE, "image": PICTURE, "id": HEX}
-    data, cut = fitted([value], limit)
+    data, cut = fit_json([value], limit)
     (kept,) = json.loads(data)
     assert len(data) <= limit
     assert {name for name, text in kept.items() if text == value[name]} == whole
@@ -97,6 +97,6 @@ def test_encoded_bytes_are_cut_before_what_people_read(limit: int, whole: set[st
 
 @given(st.lists(st.sampled_from([PROSE, SEALED, PICTURE, HEX, "é" * 300]), max_size=6), st.integers(2, 9_000))
 def test_values_with_encoded_bytes_stay_within_their_bounds(texts: list[str], limit: int) -> None:
-    data, cut = fitted({"parts": texts}, limit)
+    data, cut = fit_json({"parts": texts}, limit)
     assert len(data) <= limit
     assert (json.loads(data) == {"parts": texts}) is (cut == 0)
