@@ -119,8 +119,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             days after their start. Default: never.
         retain_content_days: So many days after that end or start, stores with tables keep of a record only what
             `content="metadata"` keeps: texts go, numbers stay. Default: never.
-        service: Name of the service in records; spans have that of their resource. Default: that of
-            OTEL_RESOURCE_ATTRIBUTES, else the name of the program.
+        service: Name of the service in records, and in the spans that `otlp` sends; other spans have that of their
+            resource. Default: that of OTEL_RESOURCE_ATTRIBUTES, else the name of the program.
 
     Example:
         >>> callspan.instrument(content="metadata").settings.content

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
@@ -29,7 +29,7 @@ from callspan.cli.filter_options import HttpUrl
 from callspan.cli.run import DEFAULT_STORE
 from callspan.cli.screen import reward_style
 from callspan.formatting import iso, reward
-from callspan.safe_urls import error_text, safe_name
+from callspan.safe_urls import safe_name
 from callspan.service import service_name
 from callspan.settings import SettingError
 from callspan.stores.urls import find_store, open_store
@@ -37,9 +37,7 @@ from callspan.stores.urls import find_store, open_store
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
     from openai import AsyncOpenAI, OpenAI
-    from opentelemetry.sdk.trace import ReadableSpan
 
-    from callspan.otlp.providers import OtlpProviders
     from callspan.testing import ScriptedProvider
     from callspan.wiring import Handle
 
@@ -87,23 +85,15 @@ def demo_command(context: CommandContext, live: bool, otlp: str | None) -> None:
     """
     started_ns = time.time_ns()
     _check_store(context)
-    traced = _play(context, _otlp(otlp), live=live)
+    receiver = _receiver(otlp)
+    sent = _play(context, otlp, receiver, live=live)
     if context.json:
-        spans = {"spans": len(traced.spans), "spans_taken": _accepted_spans(traced)}
-        context.emit({"store": safe_name(context.store), "since": iso(started_ns), **spans})
+        context.emit({"store": safe_name(context.store), "since": iso(started_ns), "spans_sent": sent})
     else:
         _show_last(context)
-        _say_where(context, traced)
-    if _accepted_spans(traced) not in (None, len(traced.spans)):
+        _say_where(context, receiver, sent=sent)
+    if sent is False:
         raise click.exceptions.Exit(1)
-
-
-class _Emitted(NamedTuple):
-    """The telemetry the demo emitted."""
-
-    spans: tuple[ReadableSpan, ...]
-    sent: OtlpProviders | None
-    """The OTLP exporter; None if nothing was sent."""
 
 
 def _check_store(context: CommandContext) -> None:
@@ -118,57 +108,37 @@ def _check_store(context: CommandContext) -> None:
         context.fail(f"{error}\nName another one: callspan demo --store {DEFAULT_STORE.replace('callspan', 'demo')}")
 
 
-def _otlp(given: str | None) -> str | bool | None:
-    from callspan.otlp.variables import otlp_is_named
+def _receiver(otlp: str | None) -> str | None:
+    """Return where spans are sent, by the option or the environment; None if nowhere."""
+    from callspan.otlp.variables import address_of, otlp_is_named, wanted_signals
 
-    return given or (True if otlp_is_named() else None)
+    if otlp is None and not otlp_is_named():
+        return None
+    if "traces" not in wanted_signals(otlp or True):
+        return None
+    return safe_name(f"{otlp.rstrip('/')}/v1/traces" if otlp else address_of("traces"))
 
 
-def _play(context: CommandContext, otlp: str | bool | None, *, live: bool) -> _Emitted:
-    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+def _play(context: CommandContext, otlp: str | None, receiver: str | None, *, live: bool) -> bool | None:
+    """Play the episodes; return whether the receiver accepted their spans, None without one."""
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
 
     import callspan
     from callspan.settings_loader import load
 
-    memory, settings = InMemorySpanExporter(), load()
-    service = service_name(settings.service, "callspan-demo")
-    sent, providers = _providers(context, otlp, service, log_events=settings.log_events)
-    providers["tracer_provider"].add_span_processor(SimpleSpanProcessor(memory))
+    service = service_name(load().service, "callspan-demo")
+    own = None if receiver else TracerProvider()
     with _clients(context, live=live) as clients:
-        handle = callspan.instrument(stores=context.store, service=service, **providers)
+        handle = callspan.instrument(
+            stores=context.store, service=service, otlp=otlp or bool(receiver), tracer_provider=own
+        )
         try:
             _episodes(context, clients)
-            if sent is not None:
-                sent.end()
-            _settle(handle)
+            settled = _settle(handle)
         finally:
             handle.uninstrument()
-            for provider in providers.values():
-                provider.shutdown()
-    return _Emitted(memory.get_finished_spans(), sent)
-
-
-def _providers(
-    context: CommandContext, otlp: str | bool | None, service: str | None, *, log_events: bool
-) -> tuple[OtlpProviders | None, dict[str, Any]]:
-    """Return the OpenTelemetry providers for `instrument()`, and the exporter; None if nothing is sent."""
-    from opentelemetry.sdk.trace import TracerProvider
-
-    if not otlp:
-        return None, {"tracer_provider": TracerProvider()}
-    from callspan.otlp.providers import OtlpProviders
-
-    sending = OtlpProviders(otlp, service)
-    try:
-        made = {
-            "tracer_provider": sending.provider("traces") or TracerProvider(),
-            "meter_provider": sending.provider("metrics"),
-            "logger_provider": sending.provider("logs") if log_events else None,
-        }
-    except ImportError as error:
-        context.fail(error_text(error))
-    return sending, {name: provider for name, provider in made.items() if provider is not None}
+    return None if receiver is None else settled and isinstance(trace.get_tracer_provider(), TracerProvider)
 
 
 def _episodes(context: CommandContext, clients: _Clients) -> None:
@@ -212,9 +182,11 @@ def _print_episode(context: CommandContext, world: GridWorld, who: str) -> None:
     )
 
 
-def _settle(handle: Handle) -> None:
-    if not handle.force_flush(_FLUSH_S * 1000):
+def _settle(handle: Handle) -> bool:
+    settled = handle.force_flush(_FLUSH_S * 1000)
+    if not settled:
         click.echo(f"Records or spans were not delivered within {_FLUSH_S} s; see `callspan doctor`.", err=True)
+    return settled
 
 
 @contextmanager
@@ -274,24 +246,16 @@ def _show_last(context: CommandContext) -> None:
     subprocess.run(command, check=True)  # noqa: S603 - our own command
 
 
-def _accepted_spans(traced: _Emitted) -> int | None:
-    """Return how many spans the receiver accepted; None if none were to be sent."""
-    exporter = None if traced.sent is None else traced.sent.exporters.get("traces")
-    return None if exporter is None else len(traced.spans) - exporter.lost
-
-
-def _say_where(context: CommandContext, traced: _Emitted) -> None:
+def _say_where(context: CommandContext, receiver: str | None, *, sent: bool | None) -> None:
     """Print where records and spans are, and three commands to go on with."""
     line = context.screen.line
-    traces = {span.context.trace_id for span in traced.spans if span.context is not None}
-    accepted = _accepted_spans(traced)
-    if traced.sent is None or accepted is None:
-        where = "; for Jaeger set OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318"
+    if receiver is None:
+        where = "for Jaeger set OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318"
     else:
-        where = f", {accepted} of them accepted by {traced.sent.address('traces')}"
+        where = f"{'sent to' if sent else 'not accepted by'} {receiver}"
     line()
     line(("Records ", "bold"), safe_name(context.store))
-    line(("Spans   ", "bold"), f"{len(traced.spans)} in {len(traces)} traces{where}")
+    line(("Spans   ", "bold"), where)
     option = "" if context.store == DEFAULT_STORE else f" --store {safe_name(context.store)}"
     for title, (command, about) in zip(("Next    ", "        ", "        "), _NEXT, strict=True):
         line((title, "bold"), (f"callspan{option} {command:<37}", "cyan"), (f"  {about}", "dim"))

@@ -36,12 +36,9 @@ class ByteBoundedExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export all parts; FAILURE if any of them failed."""
-        results = [self._export_part(part) for part in parts_of(spans, self._max_bytes)]
+        results = [self._exporter.export(part) for part in parts_of(spans, self._max_bytes)]
         failures = (one for one in results if one.name != SpanExportResult.SUCCESS.name)
         return next(failures, SpanExportResult.SUCCESS)
-
-    def _export_part(self, part: Sequence[ReadableSpan]) -> SpanExportResult:
-        return self._exporter.export(part)
 
     def shutdown(self) -> None:
         """Shut down the wrapped exporter."""

@@ -18,7 +18,6 @@ from callspan.fail_open import fail_open, log
 from callspan.otlp.byte_bounds import ByteBoundedExporter
 from callspan.otlp.variables import (
     Signal,
-    address_of,
     make_exporter,
     protocol_of,
     variable_of,
@@ -40,28 +39,19 @@ _GLOBAL: Final[tuple[tuple[Signal, Callable[[], object], Callable[[Any], None]],
 
 
 class OwnExporter(ByteBoundedExporter):
-    """OpenTelemetry's exporter of spans or log events, in batches limited by bytes. Its attributes are for any thread.
+    """OpenTelemetry's exporter of spans or log events, in batches limited by bytes.
 
     Why a batch was not accepted is logged by OpenTelemetry's exporter.
     """
 
-    lost = 0
-    """Number of spans or log events in requests that the receiver did not accept."""
     is_accepted = True
-    """Whether the receiver accepted the last batch."""
+    """Whether the receiver accepted the last batch. Read by any thread."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Export and count."""
-        # Lost until the receiver says otherwise: the exporter may raise.
-        self.lost, self.is_accepted = self.lost + len(spans), False
+        """Export, and keep whether all of it was accepted."""
+        self.is_accepted = False  # the exporter may raise
         result = super().export(spans)
         self.is_accepted = result is SpanExportResult.SUCCESS
-        return result
-
-    def _export_part(self, part: Sequence[ReadableSpan]) -> SpanExportResult:
-        result = super()._export_part(part)
-        if result.name == SpanExportResult.SUCCESS.name:  # log records have results of their own
-            self.lost -= len(part)
         return result
 
     def replace(self, exporter: SpanExporter) -> None:
@@ -86,7 +76,7 @@ class OtlpProviders:
     """Creates providers that send by OTLP. They share a resource."""
 
     def __init__(self, otlp: str | bool, service: str | None = None) -> None:
-        """`otlp` is the argument of `instrument()`; `service` the service name if the environment has none."""
+        """`otlp` is the argument of `instrument()`. `service` None: that of the environment, else of the program."""
         self.exporters: dict[Signal, OwnExporter] = {}
         """Those of spans and log events, once their provider was created."""
         self._base = otlp.rstrip("/") if isinstance(otlp, str) else None
@@ -115,10 +105,6 @@ class OtlpProviders:
         loggers.add_log_record_processor(processor(own))  # type: ignore[arg-type]
         return loggers
 
-    def address(self, signal: Signal) -> str:
-        """Return the URL that a signal is sent to, without a password."""
-        return safe_name(self._endpoint(signal) or address_of(signal))
-
     def end(self) -> None:
         """Let requests take 3 s from now on, and wait for no retry, because the process is about to end."""
         for signal, exporter in self.exporters.items():
@@ -144,13 +130,13 @@ def check_otlp(otlp: object) -> None:
         )
 
 
-def set_up_global(otlp: str | bool, *, wanted: Sequence[Signal]) -> None:
+def set_up_global(otlp: str | bool, service: str | None, *, wanted: Sequence[Signal]) -> None:
     """Set the global providers of the requested signals for which the application has none. Never raises.
 
     A global provider can be set once per process: OpenTelemetry rejects one that the application sets later.
     """
     with _SET_UP:
-        providers = OtlpProviders(otlp)
+        providers = OtlpProviders(otlp, service)
         try:
             for signal, current, put in _GLOBAL:
                 lacks = signal in wanted and _is_placeholder(current())
@@ -167,18 +153,19 @@ def _is_placeholder(provider: object) -> bool:
 
 
 def _resource(service: str | None) -> Resource:
-    """Return OpenTelemetry's default resource with host, instance id and, if it has none, a service name."""
+    """Return OpenTelemetry's default resource with the service's name, and with host and instance id if it has none."""
     host = platform.node()
     # Without an instance id several processes of a service would overwrite each other's sums. Without a host Jaeger
     # takes each span for one of another clock, and warns where it does not fit its parent.
     ours = {
         SERVICE_INSTANCE_ID: instance_id(host or None, os.getpid()),
-        SERVICE_NAME: service or main_name(),
+        SERVICE_NAME: main_name(),
         HOST_NAME: host,
     }
     found = Resource.create()
     lacking = {name: value for name, value in ours.items() if value and _lacks(found, name)}
-    return found.merge(Resource(lacking))
+    named = {SERVICE_NAME: service} if service else {}
+    return found.merge(Resource(lacking | named))
 
 
 def _lacks(resource: Resource, name: str) -> bool:

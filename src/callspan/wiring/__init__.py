@@ -124,7 +124,8 @@ class Wiring:
                         f"callspan.instrument() was called again and changes what is in force: {'; '.join(changed)}"
                     )
             if otlp and settings.enabled:
-                set_up_global(otlp, wanted=providers.without_provider(log_events=settings.log_events))
+                wanted = providers.without_provider(log_events=settings.log_events)
+                set_up_global(otlp, settings.service, wanted=wanted)
                 self.flush_before_sigterm(settings)
             by_code = bool(arguments) or any(value is not None for value in given.values())
             self._configured = by_code or (old is not None and self._configured)
