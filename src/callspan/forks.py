@@ -28,6 +28,7 @@ _listeners: Final[list[ProcessListener]] = []
 _forking: Final[list[list[ProcessListener]]] = []
 _one_fork: Final = [threading.RLock()]
 _hooked: Final[list[bool]] = []
+_first_at_exit: Final[list[Callable[[], object]]] = []
 
 
 def late_import(module: str) -> ModuleType:
@@ -94,10 +95,7 @@ class ProcessListener(Protocol):
 
 def register(listener: ProcessListener) -> None:
     """Call `listener` at forks and at the end of this process, until `unregister`."""
-    if not _hooked:
-        _hooked.append(True)
-        atexit.register(_at_exit)
-        os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+    _hook()
     if listener not in _listeners:
         _listeners.append(listener)
     # Children of multiprocessing exit without atexit and drop their parent's finalizers.
@@ -107,6 +105,19 @@ def register(listener: ProcessListener) -> None:
         util.Finalize(None, _at_exit, exitpriority=100)
 
 
+def first_at_exit(end: Callable[[], object]) -> None:
+    """Call `end` at the end of this process, before the listeners; it must not raise."""
+    _hook()
+    _first_at_exit.append(end)
+
+
+def _hook() -> None:
+    if not _hooked:
+        _hooked.append(True)
+        atexit.register(_at_exit)
+        os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+
+
 def unregister(listener: ProcessListener) -> None:
     """Stop notifying `listener`, which has closed its files."""
     if listener in _listeners:
@@ -114,6 +125,8 @@ def unregister(listener: ProcessListener) -> None:
 
 
 def _at_exit() -> None:
+    for end in tuple(_first_at_exit):
+        end()
     deadline = time.monotonic() + _EXIT_S
     for listener in tuple(_listeners):
         listener.at_exit(max(0.0, deadline - time.monotonic()))

@@ -74,7 +74,7 @@ ASYNC_PROCESS_RESPONSE: Final = PrivateName(
 )  # fmt: skip
 PROCESS_RESPONSE_DATA: Final = PrivateName(
     "_process_response_data", _of_sdks("_base_client", "BaseClient"),
-    "results and the items of streams are read", "content of streams; plain calls are read from their result",
+    "results are read", "content of streams; plain calls are read from their result",
 )  # fmt: skip
 BUILD_REQUEST: Final = PrivateName(
     "_build_request", _of_sdks("_base_client", "BaseClient"), "the body is read when it is sent", "request bodies"
@@ -83,12 +83,12 @@ RETRY_TIMEOUT: Final = PrivateName(
     "_calculate_retry_timeout", _of_sdks("_base_client", "BaseClient"), "none", "planned waits between attempts"
 )
 STREAM: Final = PrivateName(
-    "__stream__", _of_sdks("_streaming", "Stream"), "the iterator of the stream is wrapped",
-    "normal ends and errors of sync streams; they end when closed or collected",
+    "__stream__", _of_sdks("_streaming", "Stream"), "their responses are observed",
+    "errors of sync streams; they end when closed or collected",
 )  # fmt: skip
 ASYNC_STREAM: Final = PrivateName(
-    "__stream__", _of_sdks("_streaming", "AsyncStream"), "the iterator of the stream is wrapped",
-    "normal ends and errors of async streams; they end when closed or collected",
+    "__stream__", _of_sdks("_streaming", "AsyncStream"), "their responses are observed",
+    "errors of async streams; they end when closed or collected",
 )  # fmt: skip
 _HELPERS: Final = (
     "openai.lib.streaming.chat._completions:{}ChatCompletionStream",
@@ -177,10 +177,6 @@ RESOURCE_CLIENT: Final = PrivateName(
     "_client", ("openai._resource:SyncAPIResource", "openai._resource:AsyncAPIResource"),
     "webhooks are taken for those of openai itself",
 )  # fmt: skip
-ITERATOR: Final = PrivateName(
-    "_iterator", (*_of_sdks("_streaming", "Stream"), *_of_sdks("_streaming", "AsyncStream")),
-    "streams end when closed or collected", "where `__stream__` is missing too: normal ends of streams",
-)  # fmt: skip
 SPAN_NAME: Final = PrivateName(
     "span_name", ("anthropic._models:FinalRequestOptions",), "the SDK's own span stays",
     "one span per call where the anthropic SDK traces itself: there are two"
@@ -222,7 +218,7 @@ HOOKED: Final = (
 )  # fmt: skip
 """Functions that are hooked; `intercept.patching` says by what."""
 READ: Final = (
-    RAW_STREAM, HELPER_TAG, BASE_URL, RESOURCE_CLIENT, ITERATOR, SPAN_NAME, OPEN_TELEMETRY,
+    RAW_STREAM, HELPER_TAG, BASE_URL, RESOURCE_CLIENT, SPAN_NAME, OPEN_TELEMETRY,
     ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, SPAN_LIMITS, EVENT, ADD_EVENT,
     INTERNAL, URI, QUEUED,
     METER_PROVIDER, PROXY_METER_PROVIDER,

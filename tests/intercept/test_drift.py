@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Final
 
 import anthropic._base_client
-import openai._base_client
 import pytest
 
 import callspan
@@ -328,37 +327,6 @@ def test_whatever_a_hooked_function_is_the_caller_gets_the_same_as_without_calls
     # What is no function is left alone; what the SDK would have to await, and does not, has no end.
     if change is not coroutine and (hook.attribute, change) != ("request", partial_property):
         assert len(seen.records) == len(WAYS), "every call has a record, whatever became of it"
-
-
-@pytest.mark.parametrize("base", [openai._base_client, anthropic._base_client], ids=["openai", "anthropic"])
-def test_a_function_that_sync_and_async_clients_share_by_now_is_observed_in_both(
-    base: Any, mode: Mode, run: Run
-) -> None:
-    """`request` in the class that both are made of, giving a result here and what is awaited there."""
-    sdk = base.__name__.partition(".")[0]
-    mode.provider.reply(text="I am well.", repeat=True)
-    own = {kind: vars(kind)["request"] for kind in (base.SyncAPIClient, base.AsyncAPIClient)}
-
-    def request(self: Any, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
-        kind = base.SyncAPIClient if isinstance(self, base.SyncAPIClient) else base.AsyncAPIClient
-        return own[kind](self, cast_to, options, stream=stream, stream_cls=stream_cls)
-
-    base.BaseClient.request = request
-    try:
-        for kind in own:
-            del kind.request
-        with capture() as seen:
-            results = outcomes(run, mode, sdk)
-            assert [one for one in results if "Error" in one] == []
-            assert [record.stream.end if record.stream else None for record in seen.records] == [
-                None, "complete", "closed", None,
-            ]  # fmt: skip
-            assert {record.outcome for record in seen.records} == {"success", "cancelled"}
-            assert seen.records[0].retries == 1
-    finally:
-        del base.BaseClient.request
-        for kind, function in own.items():
-            kind.request = function
 
 
 def test_every_replacement_is_made_by_the_one_guarded_factory() -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from opentelemetry import propagate
 
 from callspan.fail_open import fail_open, reported
-from callspan.intercept.hooks import Function, HookContext, HookSteps, argument, guarded
+from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded, place_of
 from callspan.intercept.request import OpenCall
 from callspan.intercept.responses import CURRENT_CALL, OBSERVERS, ResponseObserver
 from callspan.providers import registry
@@ -26,14 +26,14 @@ _CLOSED: Final = fail_open("see who closed a response")
 def observe_send(hook_context: HookContext, original: Function, *, is_async: bool = False) -> Function:
     """Return a replacement of `Client.send` or `AsyncClient.send` that observes the attempts of calls."""
     del hook_context
-    at, request_of = argument(original, "request", 1)
+    at = place_of(original, "request", 1)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
         """Record the start of an attempt; None for a request that does not belong to the call."""
         opened = CURRENT_CALL.get()
         if opened is None:
             return None
-        request, attempts = args[at] if len(args) > at else request_of(args, kwargs), opened.call.attempts
+        request, attempts = args[at] if len(args) > at else kwargs["request"], opened.call.attempts
         if request is opened.built and opened.built_retries is not None:
             attempts.started()
             attempts.sdk_retries = opened.built_retries

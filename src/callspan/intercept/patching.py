@@ -244,10 +244,9 @@ class Patches:
         """
         self._wanted.discard(sdk)
         with self._lock:
-            under_way = self._hook_context.deferred_ends.under_way or request.in_flight()
+            under_way = self._hook_context.deferred_ends.under_way
             patches = self._applied.pop(sdk, [])
             self._status.pop(sdk, None)
-            self._hook_context.missing -= {(of, name) for of, name in self._hook_context.missing if of == sdk}
             shared = {(p.owner, p.attribute) for others in self._applied.values() for p in others}
             for patch in reversed(patches):
                 if (patch.owner, patch.attribute) in shared:
@@ -287,7 +286,8 @@ class Patches:
             for name, owner in _places(sdk, hook):
                 if not hook.late and name not in sys.modules and name not in PROFILES[sdk].http:
                     full_name = f"{name}.{owner}.{hook.attribute}"
-                    self._note(hook, HookStatus(sdk=sdk, name=full_name, state="missing", without=hook.without))
+                    status = HookStatus(sdk=sdk, name=full_name, state="missing", without=hook.without)
+                    self._status[sdk].append(status)
 
     def _part_imported(self, sdk: Sdk, module: ModuleType) -> None:
         with fail_open(f"patch {module.__name__}"):
@@ -308,12 +308,7 @@ class Patches:
                         continue
                     patch, status = self._one(sdk, hook, module, owner)
                     applied.extend([] if patch is None or patch in applied else [patch])
-                    self._note(hook, status)
-
-    def _note(self, hook: Hook, status: HookStatus) -> None:
-        self._status.setdefault(status.sdk, []).append(status)
-        if status.state == "missing":
-            self._hook_context.missing.add((status.sdk, hook.attribute))
+                    self._status.setdefault(sdk, []).append(status)
 
     def _one(self, sdk: Sdk, hook: Hook, module: ModuleType, owner_name: str) -> tuple[_Patch | None, HookStatus]:
         name = ".".join(filter(None, (module.__name__, owner_name, hook.attribute)))
@@ -326,8 +321,6 @@ class Patches:
             return None, HookStatus(sdk=sdk, name=name, state="missing", without=hook.without)
         patch = shared or self._put(owner, hook, original)
         state: Literal["on", "changed"] = "on" if _is_known(original, hook) else "changed"
-        if _lacks(original, hook):
-            self._hook_context.missing.add((sdk, hook.attribute))
         return patch, HookStatus(sdk=sdk, name=name, state=state, without=hook.without)
 
     def _put(self, owner: type, hook: Hook, original: Any) -> _Patch:  # noqa: ANN401 - any function

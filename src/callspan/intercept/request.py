@@ -6,8 +6,6 @@ response and plans retries. Sync and async use the same logic with thin drivers.
 
 from __future__ import annotations
 
-import os
-import weakref
 from typing import Any, Final
 
 from opentelemetry import context as otel_context
@@ -20,16 +18,7 @@ from callspan.intercept import other_instrumentations
 from callspan.intercept.body_parsers import file_body_of, form_bytes, is_form, read_file
 from callspan.intercept.client_info import call_info, wants_raw
 from callspan.intercept.code_hooks import calls_hook
-from callspan.intercept.hooks import (
-    Followers,
-    Function,
-    HookContext,
-    HookSteps,
-    argument,
-    guarded,
-    guarded_data,
-    reader,
-)
+from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded, guarded_data, place_of
 from callspan.intercept.other_requests import request_name, route_other
 from callspan.intercept.responses import (
     CURRENT_CALL,
@@ -39,7 +28,7 @@ from callspan.intercept.responses import (
     body_error,
     body_of,
 )
-from callspan.intercept.streams import observe_iterator, request_usage
+from callspan.intercept.streams import request_usage
 from callspan.observe.call import Call
 from callspan.providers import registry
 from callspan.record.call import ErrorInfo
@@ -57,7 +46,7 @@ class OpenCall:
     """A call while the SDK's `request` runs: attaches its context and reports its failure."""
 
     __slots__ = (
-        "__weakref__", "_outer", "_outer_call", "body_seen", "built", "built_retries", "call", "context", "data",
+        "_outer", "_outer_call", "body_seen", "built", "built_retries", "call", "context", "data",
         "hook_context", "inject", "observer", "path", "read",
     )  # fmt: skip
 
@@ -88,7 +77,6 @@ class OpenCall:
         """Make the call current. Raises only interrupts."""
         try:
             self._outer, self._outer_call = otel_context.get_current(), CURRENT_CALL.get()
-            _REQUESTS[id(self)] = weakref.ref(self)
             CURRENT_CALL.set(self)
             if self.call.is_certain:
                 call_begun(self._outer, self.call.named)
@@ -108,7 +96,6 @@ class OpenCall:
 
     def raised(self, error: BaseException) -> None:
         """End the call with the exception raised by `request`, or with an interrupt. May be repeated."""
-        _REQUESTS.pop(id(self), None)
         self.leave()
         with _CLOSE:
             if self.read is not None and not (self.call.has_body or self.call.streaming):
@@ -141,13 +128,10 @@ class OpenCall:
     def _new_observer(self, response: object, *, is_open: bool) -> ResponseObserver:
         observer = ResponseObserver(self.call, self.hook_context.deferred_ends, self.path)
         observer.attach(response, is_open=is_open)
-        if is_open:
-            self.hook_context.deferred_ends.track(self.call)
         return observer
 
     def finish(self, result: object) -> None:
         """Process the result of `request`: a plain call has ended, a stream or an unread response has not."""
-        _REQUESTS.pop(id(self), None)
         self.leave()
         if is_call := self.call.is_certain:
             call_made(result, self.call.named)
@@ -177,8 +161,6 @@ class OpenCall:
         call = self.call
         if hasattr(response, "headers") and (call.streaming or not getattr(response, "is_closed", True)):
             self.attach_response(response)
-            if self.hook_context.missing and self.hook_context.lacks(call.record.sdk, names.STREAM.name):
-                observe_iterator(result)
         received = response if response is not None else self.read
         response = response if response is not None else result
         if call.byte_reader is not None and getattr(response, "is_closed", False):
@@ -194,25 +176,13 @@ class OpenCall:
         return True
 
 
-_REQUESTS: Final[dict[int, weakref.ref[OpenCall]]] = {}
-"""Calls in the SDK's `request`. An interrupted one may leave an entry until its id is reused."""
-
-
 def _response_of(result: object) -> Any:  # noqa: ANN401 - httpx, httpx2 or None
     return getattr(result, "response", None) or getattr(result, "http_response", None)
 
 
-def in_flight() -> bool:
-    """Return whether a call of this process is in progress."""
-    calls = [opened.call for entry in list(_REQUESTS.values()) if (opened := entry()) is not None]
-    # Calls that were in progress in the parent of a fork continue there.
-    return any(not call.ended and call.record.pid == os.getpid() for call in calls)
-
-
 def observe_request(hook_context: HookContext, original: Function, *, is_async: bool = False) -> Function:
     """Return a replacement of `APIClient.request` that observes its calls."""
-    at, options_of = argument(original, "options", 2)
-    stream_of = reader(original, "stream", 3, False)
+    at = place_of(original, "options", 2)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
         context = otel_context.get_current()
@@ -220,12 +190,11 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
         factory = hook_context.factory() if context else hook_context.factories.get(hook_context.content)
         if factory is None:
             return None
-        client, options = args[0], args[at] if len(args) > at else options_of(args, kwargs)
+        client, options = args[0], args[at] if len(args) > at else kwargs["options"]
         route = registry.endpoint_for(options.method, options.url) or route_other(hook_context, client, options)
         if route is None:
             return None
-        # By keyword, as the SDKs give it, without a call of a function.
-        stream = bool(kwargs["stream"] if "stream" in kwargs else stream_of(args, kwargs))
+        stream = bool(kwargs.get("stream"))
         inject = hook_context.propagate
         # Reading a missing field of a pydantic model raises, with a message that is more expensive than a span.
         is_native = getattr(options, "__dict__", {}).get(names.SPAN_NAME.name) is not None
@@ -237,21 +206,19 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
         path = CapturePath(
             raw=raw,
             hides_usage=hook_context.stream_usage and stream and not raw and request_usage(route, options),
-            reads_items=bool(hook_context.missing) and hook_context.lacks(info.sdk, names.PROCESS_RESPONSE_DATA.name),
         )
         call = route(factory, info, context) if callable(route) else Call(factory, route, info, alone=not context)
         return OpenCall(hook_context, call, context, path, inject=inject)
 
     steps = HookSteps(
-        step=_OPEN, begin=begin, enter=OpenCall.enter, returned=OpenCall.finish, raised=OpenCall.raised,
-        pause=OpenCall.leave,
+        step=_OPEN, begin=begin, enter=OpenCall.enter, returned=OpenCall.finish, raised=OpenCall.raised
     )  # fmt: skip
     return guarded(original, steps, is_async=is_async)
 
 
 def observe_response(hook_context: HookContext, original: Function) -> Function:
     """Return a replacement of `_process_response` (sync or async) that observes the final HTTP response."""
-    response_of = reader(original, "response", 3)
+    at = place_of(original, "response", 3)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         opened = CURRENT_CALL.get()
@@ -261,7 +228,7 @@ def observe_response(hook_context: HookContext, original: Function) -> Function:
             retries = kwargs.get("retries_taken")
             if isinstance(retries, int):
                 opened.call.attempts.sdk_retries = retries
-            opened.attach_response(kwargs["response"] if "response" in kwargs else response_of(args, kwargs))
+            opened.attach_response(kwargs["response"] if "response" in kwargs else args[at])
 
     return guarded(original, HookSteps(step=_ATTACH_RESPONSE, begin=begin))
 
@@ -279,19 +246,19 @@ def _note_unseen(hook_context: HookContext, client: object, options: Any) -> Non
 def observe_data(hook_context: HookContext, original: Function) -> Function:
     """Return a replacement of `_process_response_data` that first passes each parsed body or chunk to its call."""
     del hook_context
-    return guarded_data(original, _DATA, Followers(OBSERVERS, _REQUESTS, CURRENT_CALL))
+    return guarded_data(original, _DATA, OBSERVERS, CURRENT_CALL)
 
 
 def observe_build(hook_context: HookContext, original: Function) -> Function:
     """Return a replacement of `_build_request` that records the body exactly as sent."""
     del hook_context
-    at, options_of = argument(original, "options", 1)
+    at = place_of(original, "options", 1)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[OpenCall, Any, object] | None:
         opened = CURRENT_CALL.get()
         if opened is None:
             return None
-        options = args[at] if len(args) > at else options_of(args, kwargs)
+        options = args[at] if len(args) > at else kwargs["options"]
         return opened, options, kwargs.get("retries_taken")
 
     def returned(state: tuple[OpenCall, Any, Any], built: Any) -> None:  # noqa: ANN401 - httpx or httpx2

@@ -46,8 +46,6 @@ class CapturePath(msgspec.Struct, frozen=True, gc=False):
     """The caller requested the raw response and may read its bytes directly."""
     hides_usage: bool = False
     """callspan requested the last chunk of the stream and hides it from the caller."""
-    reads_items: bool = False
-    """The SDK's parsed JSON cannot be observed; the items its stream yields are read instead."""
 
 
 class ResponseObserver:

@@ -1,7 +1,6 @@
 """Streams: an iterator of callspan inside the SDK's stream object reports how the stream ended.
 
-The object, its type and its identity stay the SDK's. The iterator also hides a usage chunk that callspan requested, and
-reads the items if the SDK's parsed JSON cannot be observed.
+The object, its type and its identity stay the SDK's. The iterator also hides a usage chunk that callspan requested.
 
 What a stream helper raises above the raw stream, in accumulating, parsing and making events, is the call's error. The
 exception of an application in its loop passes through no iterator.
@@ -9,7 +8,6 @@ exception of an application in its loop passes through no iterator.
 
 from __future__ import annotations
 
-import inspect
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from types import FrameType
@@ -18,7 +16,7 @@ from typing import Any, Final
 from callspan import private_names as names
 from callspan.fail_open import fail_open
 from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
-from callspan.intercept.responses import CURRENT_CALL, ResponseObserver, body_of, observer_of
+from callspan.intercept.responses import CURRENT_CALL, ResponseObserver, observer_of
 
 _OBSERVE: Final = fail_open("observe a stream")
 _OBSERVE_HELPER: Final = fail_open("observe a stream helper")
@@ -42,13 +40,6 @@ def observe_reader(hook_context: HookContext, original: Function) -> Function:
         return _reader(inner, response) if is_observed else inner
 
     return guarded(original, HookSteps(step=_OBSERVE, begin=_first, returned=returned))
-
-
-def observe_iterator(stream: Any) -> None:  # noqa: ANN401 - a stream of either SDK
-    """Observe the reader a stream already has, if `__stream__` could not be wrapped."""
-    inner: Any = getattr(stream, names.ITERATOR.name, None)
-    if observer_of(stream.response) is not None:
-        setattr(stream, names.ITERATOR.name, _reader(inner, stream.response))
 
 
 def observe_events(hook_context: HookContext, original: Function) -> Function:
@@ -103,7 +94,7 @@ def _read(inner: Iterator[object], response: object) -> Iterator[object]:
     if observer is None:
         yield from inner
         return
-    items = _items(inner, observer)
+    items = _without_usage(inner) if observer.path.hides_usage else inner
     observer.reader = weakref.ref(items)
     frame = _frame_of(inner)  # a reference keeps its variables after the generator's end
     try:
@@ -117,20 +108,9 @@ def _read(inner: Iterator[object], response: object) -> Iterator[object]:
     _completed(observer, frame)
 
 
-def _items(inner: Iterator[object], observer: ResponseObserver) -> Iterator[object]:
-    """Return a generator of the items for the caller."""
-    path = observer.path
-    if inspect.isgenerator(inner) and not (path.reads_items or path.hides_usage):
-        return inner
-    return _processed(inner, observer)
-
-
-def _processed(inner: Iterator[object], observer: ResponseObserver) -> Iterator[object]:
-    path = observer.path
+def _without_usage(inner: Iterator[object]) -> Iterator[object]:
     for item in inner:
-        if path.reads_items:
-            observer.data(body_of(item, None))
-        if not (path.hides_usage and is_usage_chunk(item)):
+        if not is_usage_chunk(item):
             yield item
 
 
@@ -198,8 +178,6 @@ class _AsyncReader:
             raise
         finally:
             self.running = False
-        if observer.path.reads_items:
-            observer.data(body_of(item, None))
         return item
 
     def _found(self) -> ResponseObserver | None:

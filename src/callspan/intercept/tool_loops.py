@@ -14,7 +14,7 @@ from callspan.agent.arguments import as_text
 from callspan.agent.decorators import around_async_generator, around_generator
 from callspan.agent.loops import Loop, LoopTool, running_loop
 from callspan.fail_open import fail_open, value_of
-from callspan.intercept.hooks import Function, HookContext, HookSteps, argument, guarded, parameters, silenced
+from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded, parameters, place_of, silenced
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -90,11 +90,14 @@ def observe_loop_span(hook_context: HookContext, original: Function) -> Function
 
 def observe_tool_span(hook_context: HookContext, original: Function) -> Function:
     """Return a replacement of what returns the block in which the anthropic SDK runs a tool."""
-    tool_of, tool_use = argument(original, "tool", 2), argument(original, "tool_use", 3)
+    tool_at, use_at = place_of(original, "tool", 2), place_of(original, "tool_use", 3)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Loop, Any, Any] | None:
         loop = _recorded_loop(hook_context, args[0])
-        return None if loop is None else (loop, tool_of.read(args, kwargs), tool_use.read(args, kwargs))
+        if loop is None:
+            return None
+        tool = args[tool_at] if len(args) > tool_at else kwargs["tool"]
+        return loop, tool, args[use_at] if len(args) > use_at else kwargs["tool_use"]
 
     def returned(state: tuple[Loop, Any, Any], native: object) -> _ToolBlock:
         del native
@@ -124,12 +127,13 @@ def _server(tool: Any) -> str | None:  # noqa: ANN401 - a tool of the SDK
 
 def observe_function(hook_context: HookContext, original: Function) -> Function:
     """Return a replacement of what runs a function in a runner of openai."""
-    item_of = argument(original, "item", 2)
+    at = place_of(original, "item", 2)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> LoopTool | None:
-        loop, item = _recorded_loop(hook_context, args[0]), item_of.read(args, kwargs)
+        loop = _recorded_loop(hook_context, args[0])
         if loop is None:
             return None
+        item = args[at] if len(args) > at else kwargs["item"]
         return LoopTool(loop.agent, item.call_id, item.name, getattr(item, "arguments", None))
 
     def returned(tool: LoopTool, result: Any) -> None:  # noqa: ANN401 - a dict of the SDK

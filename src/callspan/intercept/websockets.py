@@ -366,7 +366,6 @@ class _Socket:
 
     def _was_sent(self, call: Call, body: dict[str, Any]) -> None:
         call_begun(otel_context.get_current(), call.named)
-        self._hook_context.deferred_ends.track(call)
         sent(call, body)
 
     def _raised(self, error: BaseException) -> None:

@@ -175,6 +175,7 @@ class Call:
         self.forget_response()
         self.span = NO_SPAN
         self._begin()
+        factory.ends.track(self)
 
     def forget_response(self) -> None:
         """Discard the data of a response that was replaced by another one."""

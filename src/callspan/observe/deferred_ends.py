@@ -7,7 +7,6 @@ and at the end of the process, never during another call.
 
 from __future__ import annotations
 
-import atexit
 import os
 import time
 import weakref
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from callspan.background import Worker
 from callspan.fail_open import fail_open
+from callspan.forks import first_at_exit
 from callspan.frames import FRAMES
 
 if TYPE_CHECKING:
@@ -28,16 +28,15 @@ _AT_EXIT_S: Final = 5.0
 
 
 class DeferredEnds:
-    """Calls whose ends are deferred to a background thread, and those whose response is open. Takes no lock."""
+    """The calls of a process, and the ends that are deferred to a background thread. Takes no lock."""
 
     def __init__(self, worker: Worker | None = None) -> None:
         """`worker` runs the ends; None: a new background worker."""
         self.worker = worker or Worker("callspan-deferred-ends")
         self._exit_registered = False
-        self._tracked_in: int | None = None
-        # Entries are removed when their call is collected. A WeakSet is not used because its changes take several
-        # Python steps, between which another thread or a signal handler may run.
-        self._open: dict[int, weakref.ref[Call]] = {}
+        # A WeakSet is not used because its changes take several Python steps, between which another thread or a signal
+        # handler may run.
+        self._calls: dict[int, weakref.ref[Call]] = {}
 
     def note(self, call: Call) -> None:
         """Queue the end of `call` as of now. Safe in a finalizer.
@@ -49,39 +48,31 @@ class DeferredEnds:
 
     def put(self, work: Callable[[], object]) -> None:
         """Queue the rest of an interrupted end. Safe in a finalizer."""
-        if not self._exit_registered:
-            atexit.register(self.at_exit)
-            self._exit_registered = True
         self.worker.put(work)
 
     def track(self, call: Call) -> None:
-        """Track a call with an open response, which may be dropped or still be open at exit."""
-        if self._tracked_in != os.getpid():
-            # Calls that were open in the parent of a fork are ended by the parent.
-            if not self._exit_registered:
-                atexit.register(self.at_exit)
-                self._exit_registered = True
-            self._open = {}
-            self._tracked_in = os.getpid()
-        key, entries = id(call), self._open
-        entries[key] = weakref.ref(call, lambda _: entries.pop(key, None))
+        """Know a call from its begin, until it is collected."""
+        if not self._exit_registered:
+            first_at_exit(self.at_exit)
+            self._exit_registered = True
+        # Removed without a frame of Python's: an interrupt that came in there would be lost.
+        self._calls[id(call)] = weakref.ref(call, partial(self._calls.pop, id(call)))
 
     @property
     def under_way(self) -> bool:
-        """True while a response of this process is open whose call has not ended."""
-        return self._tracked_in == os.getpid() and any(not call.ended for call in self._calls())
+        """True while a call of this process has not ended."""
+        return bool(self._open())
 
     def at_exit(self) -> None:
-        """End all open calls as closed, because the process ends."""
+        """End all calls that have not ended as closed, because the process ends."""
         self.end_open(_AT_EXIT_S)
 
     def end_open(self, timeout_s: float) -> None:
-        """End every call whose response is open as closed; wait for those being ended on other threads."""
+        """End every call that has not ended as closed; wait for those being ended on other threads."""
         deadline = time.monotonic() + timeout_s
         FRAMES.drain(timeout_s)
-        if self._tracked_in == os.getpid():
-            for call in self._calls():
-                self.note(call)
+        for call in self._open():
+            self.note(call)
         self.drain(max(0.0, deadline - time.monotonic()))
 
     def drain(self, timeout_s: float = _AT_EXIT_S) -> bool:
@@ -90,8 +81,10 @@ class DeferredEnds:
         ended = FRAMES.drain(timeout_s)
         return self.worker.drain(max(0.0, deadline - time.monotonic())) and ended
 
-    def _calls(self) -> list[Call]:
-        return [call for entry in list(self._open.values()) if (call := entry()) is not None]
+    def _open(self) -> list[Call]:
+        calls = [call for entry in list(self._calls.values()) if (call := entry()) is not None and not call.ended]
+        # Those of the parent of a fork continue there.
+        return [call for call in calls if call.record.pid == os.getpid()]
 
 
 def _end(call: Call, at_ns: int) -> None:
