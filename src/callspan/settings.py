@@ -115,8 +115,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             unhandled SIGTERM ends the process. Default: on.
         trace_per: `session`: one trace per session; `timestep`: one per timestep, linked. Default: `session`.
         prices: File of your own prices of models, used before the published ones. Default: none.
-        retain_days: Delete sessions from the stores so many days after their end, and calls outside sessions so many
-            days after their start. Default: never.
+        retain_days: Delete sessions from the stores so many days after their end, and calls outside of ended
+            ones so many days after their start. Default: never.
         retain_content_days: So many days after that end or start, stores with tables keep of a record only what
             `content="metadata"` keeps: texts go, numbers stay. Default: never.
         service: Name of the service in records, and in the spans that `otlp` sends; other spans have that of their

@@ -8,7 +8,6 @@ from collections.abc import Generator, Iterator
 from typing import Final
 
 from callspan.fail_open import fail_open, log
-from callspan.forks import in_child
 from callspan.settings import Settings
 from callspan.stores.protocol import SqlStore
 from callspan.stores.removal import Keep
@@ -48,28 +47,22 @@ class Retention:
         """Before when the last pass deleted."""
         self._next = 0.0
         self._has_deleted = False
-        self._inherited: list[object] = []
         self._failing = fail_open(f"delete what is old from {store.name}")
-        in_child(self, Retention._start_afresh)
 
-    def due_s(self) -> float:
-        """Return in how many seconds the next batch may begin."""
-        return self._next - time.monotonic()
-
-    def step(self, waits_since_ns: int | None) -> None:
-        """Delete a batch, if one is due; the next one is due at once, after what is to be delivered."""
-        self._next = time.monotonic() + _IDLE_S
-        with self._failing:
-            if self._pass is None:
-                self._pass = self._begun(waits_since_ns)
-            changed = None if self._pass is None else next(self._pass, None)
+    def tend(self, waits_since_ns: int | None) -> float:
+        """Delete a batch, if one is due; return in how many seconds the next one is, after what is to be delivered."""
+        if self._next <= time.monotonic():
+            self._next = time.monotonic() + _IDLE_S
+            changed = None
+            with self._failing:
+                self._pass = self._pass or self._begun(waits_since_ns)
+                changed = None if self._pass is None else next(self._pass, None)
             if changed is None:
-                self._pass = None
+                self.close()
             else:
                 self._next = 0.0
                 self._say(changed)
-            return
-        self.close()
+        return self._next - time.monotonic()
 
     def _say(self, changed: int) -> None:
         if changed and not self._has_deleted:
@@ -88,15 +81,9 @@ class Retention:
         """Return the batches of a pass; None where nothing has become old since the last one."""
         now = time.time_ns()
         until = now if waits_since_ns is None else min(now, waits_since_ns)
-        before = tuple(
-            _before(now, until, days) for days in (self._settings.retain_days, self._settings.retain_content_days)
-        )
-        if before == self._passed:
+        days = self._settings.retain_days, self._settings.retain_content_days
+        before, content_before = (_before(now, until, one) for one in days)
+        if (before, content_before) == self._passed:
             return None
-        self._passed = before[0], before[1]
-        return self._store.retain(Keep(now - _QUIET_NS, *self._passed))
-
-    def _start_afresh(self) -> None:
-        """In a forked child: the connections are the parent's, and must not be closed here."""
-        self._inherited.append(self._pass)
-        self._pass = None
+        self._passed = before, content_before
+        return self._store.retain(Keep(now - _QUIET_NS, before, content_before))

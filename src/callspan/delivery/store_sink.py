@@ -87,11 +87,7 @@ class StoreSink(Destination):
 
     def tend(self, waits_since_ns: int | None) -> float | None:
         """Delete a batch of what is old."""
-        if self._retention is None:
-            return None
-        if self._retention.due_s() <= 0:
-            self._retention.step(waits_since_ns)
-        return self._retention.due_s()
+        return None if self._retention is None else self._retention.tend(waits_since_ns)
 
     def close(self) -> None:
         """Close files and connections."""

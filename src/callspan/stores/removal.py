@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import Any, Final, NamedTuple
 
 from callspan.record.content_level import at_level
@@ -16,7 +16,7 @@ from callspan.stores.base import DeletionResult, DeletionScope
 from callspan.stores.call_rows import keyed_records
 from callspan.stores.columns import CONTENTS, EVENTS, MESSAGES, REFERENCES, REWARDS, TABLES, TIMESTEPS, Table
 from callspan.stores.contents import owner_of, trim
-from callspan.stores.database import Database, in_parts
+from callspan.stores.database import Database, Values, in_parts
 from callspan.stores.erased import TARGET, digest_of_id, digests
 from callspan.stores.payloads import row_of
 from callspan.stores.rewards import CALL_IDS
@@ -56,26 +56,29 @@ _HAS_USER: Final = "SELECT x.{key} FROM {table} x WHERE {has}"
 _ADD_CALLS: Final = f"INSERT INTO gone_calls SELECT call_id FROM calls WHERE {_SESSION} ON CONFLICT DO NOTHING"
 _RUNS: Final = "c.outcome IN ('started', 'in_progress')"
 _ENDED: Final = "coalesce(s.end_ns, s.start_ns)"
+_LIVES: Final = "s.host = :host AND replace(:living, ',' || s.pid || ',', '') <> :living"
+_STAYS: Final = f"coalesce(c.seen_ns, 0) >= :before OR c.start_ns >= CASE WHEN {_RUNS} THEN :quiet ELSE :before END"
 _OLD_SESSIONS: Final = f"""
 SELECT s.session_id FROM sessions s
- WHERE {_ENDED} < :before AND s.seen_ns < :before AND (s.end_ns IS NOT NULL OR s.seen_ns < :quiet)
-   AND s.session_id NOT IN (SELECT id FROM living)
-   AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.session_id = s.session_id
-     AND (coalesce(c.seen_ns, 0) >= :before
-       OR c.start_ns >= CASE WHEN s.end_ns IS NULL OR {_RUNS} THEN :quiet ELSE :before END))"""
-"""Sessions that are over: nothing has happened in them since `:before`, and since `:quiet` if they have no end."""
-_ALONE: Final = "(session_id IS NULL OR session_id NOT IN (SELECT s.session_id FROM sessions s))"
-"""The condition of a record outside of sessions, or of one that the store does not have."""
-_OLD_CALLS: Final = f"""
-SELECT call_id FROM calls c WHERE start_ns < CASE WHEN {_RUNS} THEN :quiet ELSE :before END
-   AND coalesce(seen_ns, 0) < :before AND {_ALONE}"""
+ WHERE {_ENDED} < :before AND s.seen_ns < :before
+   AND (s.end_ns IS NOT NULL OR (s.seen_ns < :quiet AND ({_LIVES}) IS NOT TRUE))
+   AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.session_id = s.session_id AND ({_STAYS}))"""
+"""Sessions in which nothing has happened since `:before`, and that have ended or are interrupted."""
+_BY_ITSELF: Final = """NOT EXISTS (
+  SELECT 1 FROM sessions s WHERE s.session_id = {table}.session_id AND s.end_ns IS NOT NULL)"""
+"""The condition of a record that does not wait for the end of its session: it is of none, or of one without an end."""
+_OLD_CALLS: Final = f"SELECT call_id FROM calls c WHERE NOT ({_STAYS}) AND {_BY_ITSELF.format(table='c')}"
+_IS_OVER: Final = """(end_ns IS NOT NULL OR NOT EXISTS (
+  SELECT 1 FROM sessions s WHERE s.session_id = timesteps.session_id))"""
 _OLD_OTHERS: Final = {
-    "timesteps": f"start_ns < :before AND {_ALONE}",
-    **dict.fromkeys(("events", "messages", "rewards"), f"time_ns < :before AND {_ALONE}"),
+    table.name: f"{time} < :before AND {_BY_ITSELF.format(table=table.name)}"
+    for table, time in (
+        (TIMESTEPS, f"{_IS_OVER} AND coalesce(end_ns, start_ns)"),
+        *((one, "time_ns") for one in (EVENTS, MESSAGES, REWARDS)),
+    )
 }
-_LIVING: Final = f"""
-SELECT s.session_id, s.host, s.pid FROM sessions s
- WHERE s.end_ns IS NULL AND s.host = :host AND {_ENDED} < :before AND s.seen_ns < :quiet"""
+"""Conditions on what is old in the other tables."""
+_RUNNING: Final = "SELECT DISTINCT host, pid FROM sessions WHERE end_ns IS NULL AND host = :host"
 _CONTENTS: Final = (
     "DELETE FROM contents WHERE owner IN (SELECT 's:' || id FROM gone_sessions)",
     "DELETE FROM contents WHERE owner IN (SELECT 'c:' || id FROM gone_calls)",
@@ -193,7 +196,12 @@ def _choose(database: Database, sessions: Collection[str], calls: Collection[str
 
 
 def retain(database: Database, keep: Keep) -> Iterator[int]:
-    """Delete what is old, then the content of what is less old; yield how many records each transaction changed."""
+    """Delete what is old, then the content of what is less old; yield how many records each transaction changed.
+
+    One process at a time does; in another nothing is yielded.
+    """
+    if not database.try_lock("retain"):
+        return
     changed = 0
     if keep.before_ns is not None:
         for some in _old(database, keep.before_ns, keep.quiet_ns):
@@ -209,12 +217,8 @@ def retain(database: Database, keep: Keep) -> Iterator[int]:
 
 def _old(database: Database, before_ns: int, quiet_ns: int, *, dry_run: bool = False) -> Iterator[Counter[str]]:
     """Delete what is old, in transactions of some sessions and calls each; yield what each took."""
-    values: dict[str, object] = {"before": before_ns, "quiet": min(before_ns, quiet_ns)}
-    with database.transaction(alone=True):
-        _temporary(database, "living")
-        _note_living(database, values)
-        others = _take_others(database, values, dry_run=dry_run)
-    yield others
+    values = _ages(database, before_ns, quiet_ns)
+    yield from _take_others(database, values, dry_run=dry_run)
     limits = ("", "") if dry_run else (f" ORDER BY {_ENDED} LIMIT {_SESSIONS_AT_ONCE}", f" LIMIT {_CALLS_AT_ONCE}")
     while True:
         with database.transaction(alone=True):
@@ -231,10 +235,24 @@ def _old(database: Database, before_ns: int, quiet_ns: int, *, dry_run: bool = F
             return
 
 
-def _take_others(database: Database, values: Mapping[str, object], *, dry_run: bool) -> Counter[str]:
-    return Counter({
-        table: _delete(database, table, condition, values, dry_run=dry_run) for table, condition in _OLD_OTHERS.items()
-    })  # fmt: skip
+def _take_others(database: Database, values: Values, *, dry_run: bool) -> Iterator[Counter[str]]:
+    for table in (TIMESTEPS, EVENTS, MESSAGES, REWARDS):
+        condition, number = _OLD_OTHERS[table.name], _CALLS_AT_ONCE
+        if not dry_run:
+            some = f"SELECT {table.key} FROM {table.name} WHERE {condition} LIMIT {_CALLS_AT_ONCE}"
+            condition = f"{table.key} IN ({some})"
+        while number == _CALLS_AT_ONCE:
+            with database.transaction(alone=True):
+                number = _delete(database, table.name, condition, values, dry_run=dry_run)
+            yield Counter({table.name: number})
+
+
+def _ages(database: Database, before_ns: int, quiet_ns: int) -> dict[str, object]:
+    """Return the values of the parameters of the conditions on what is old."""
+    host = socket.gethostname()
+    living = {pid for _, pid in database.tuples(_RUNNING, {"host": host}) if not is_gone(host, pid)}
+    texts = {"host": host, "living": "".join(f",{pid}," for pid in living)}
+    return {"before": before_ns, "quiet": min(before_ns, quiet_ns), **texts}
 
 
 def _take(database: Database, *, dry_run: bool = False, finally_sessions: bool = True) -> Counter[str]:
@@ -259,7 +277,7 @@ def _add_calls_of_sessions(database: Database) -> bool:
     return found >= _CALLS_AT_ONCE
 
 
-def _delete(database: Database, table: str, condition: str, values: Mapping[str, object], *, dry_run: bool) -> int:
+def _delete(database: Database, table: str, condition: str, values: Values, *, dry_run: bool) -> int:
     if dry_run:
         return int(next(database.tuples(f"SELECT count(*) FROM {table} WHERE {condition}", values))[0])
     return database.run(f"DELETE FROM {table} WHERE {condition}", values)
@@ -269,13 +287,6 @@ def _temporary(database: Database, *tables: str) -> None:
     for name in tables:
         database.run(f"CREATE TEMP TABLE IF NOT EXISTS {name} (id text PRIMARY KEY)")
         database.run(f"DELETE FROM {name}")
-
-
-def _note_living(database: Database, values: Mapping[str, object]) -> None:
-    """Note the sessions without an end whose process runs on this host."""
-    found = list(database.tuples(_LIVING, {**values, "host": socket.gethostname()}))
-    living = [{"id": session_id} for session_id, host, pid in found if not is_gone(host, pid)]
-    database.many("INSERT INTO living VALUES (:id)", living)
 
 
 def _remember_others(database: Database, erased_ns: int) -> None:
@@ -293,10 +304,9 @@ def _remember(database: Database, erased: Collection[bytes], erased_ns: int) -> 
 
 def _reduced(database: Database, before_ns: int, quiet_ns: int) -> Iterator[int]:
     """Take the content of what is old; yield how many records each transaction changed."""
-    values: dict[str, object] = {"before": before_ns, "quiet": min(before_ns, quiet_ns), "most": _ROWS_AT_ONCE}
+    values = {**_ages(database, before_ns, quiet_ns), "most": _ROWS_AT_ONCE}
     with database.transaction(alone=True):
-        _temporary(database, "living", *_GONE)
-        _note_living(database, values)
+        _temporary(database, *_GONE)
         for name, sql in zip(_GONE, (_OLD_SESSIONS, _OLD_CALLS), strict=True):
             database.run(f"INSERT INTO {name} {sql}", values)
     for table in TABLES.values():

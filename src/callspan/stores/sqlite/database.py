@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from callspan.file_lock import try_lock
+from callspan.file_lock import try_lock, unlock
 from callspan.forks import in_child
 from callspan.record.labels import label_of, labels
 from callspan.stores.base import StoreError, no_file
@@ -157,7 +157,9 @@ class SQLiteDatabase:
         self._connection.close()
         self._is_open = False
         while self._locks:
-            os.close(self._locks.pop())
+            lock = self._locks.pop()
+            unlock(lock)
+            os.close(lock)
 
 
 def _inherit(database: SQLiteDatabase) -> None:
