@@ -73,24 +73,6 @@ def test_every_model_costs_what_the_list_says_digit_by_digit(part: int) -> None:
     assert kept
 
 
-def test_rates_are_computed_once_per_model_and_set_of_counters(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = 0
-    calc_price = genai_prices.calc_price
-
-    def counted(*given: Any, **named: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        return calc_price(*given, **named)
-
-    monkeypatch.setattr(genai_prices, "calc_price", counted)
-    prices = PriceList(genai_prices)
-    for tokens in range(1, 50):
-        usage = Usage(input_tokens=tokens, output_tokens=5)
-        assert prices.usd(("openai", "gpt-4o"), (), NOVEMBER_2026_NS, usage)
-        assert prices.usd(("openai", "no-such-model"), (), NOVEMBER_2026_NS, usage) is None
-    assert calls == 2
-
-
 def test_prices_that_change_at_a_date_are_those_of_the_calls_own_time() -> None:
     prices = PriceList(genai_prices)
     usage = Usage(input_tokens=1000, output_tokens=500)

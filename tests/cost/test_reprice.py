@@ -91,13 +91,6 @@ def test_all_calls_are_repriced_except_costs_reported_by_the_provider(store: str
     assert costs(store)["b"] == Cost(usd=Decimal("0.7"), source="provider")
 
 
-def test_a_dry_run_changes_nothing(store: str, prices: str, call: MakeCall) -> None:
-    keep(store, call("m", "x", call_id="a", input_tokens=1))
-    output = reprice(store, "--dry-run", "--prices", prices)
-    assert (output["changed"], output["written"]) == (1, False)
-    assert costs(store) == {"a": None}
-
-
 def test_everything_else_of_a_call_stays(store: str, prices: str, call: MakeCall) -> None:
     keep(store, call("m", "x", call_id="a", input_tokens=1, metadata={"deep": [1, {"x": None}]}))
     before = next(iter(open_store(store).calls()))

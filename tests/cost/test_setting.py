@@ -11,7 +11,7 @@ import pytest
 
 import callspan
 from callspan import SettingError
-from callspan.testing import ScriptedProvider, capture
+from callspan.testing import ScriptedProvider
 
 
 @pytest.mark.parametrize("content", ["{", '{"models": {"m": {"input": "-1"}}}'])
@@ -41,24 +41,3 @@ def test_calls_in_the_store_are_priced_by_the_file_of_the_environment(
     store.close()
     assert call.cost is not None
     assert (call.cost.usd, call.cost.source) == (Decimal("0.0000055"), "mine")
-
-
-def shown(settings: dict[str, object], usage: dict[str, object]) -> object:
-    """What the span of a call says it cost."""
-    with capture(**settings) as captured, ScriptedProvider() as provider:
-        provider.reply(usage=usage)
-        with openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
-            client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "?"}])
-        (span,) = captured.spans
-    return (span.attributes or {}).get("callspan.cost.usd")
-
-
-COUNTS: dict[str, object] = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
-
-
-def test_what_the_provider_states_is_on_the_span_without_a_setting() -> None:
-    assert shown({}, {**COUNTS, "cost": 0.00123}) == "0.00123"
-
-
-def test_a_computed_cost_is_in_the_record_alone() -> None:
-    assert shown({}, COUNTS) is None

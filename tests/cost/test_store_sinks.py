@@ -11,7 +11,7 @@ import pytest
 
 from callspan.delivery.store_sink import StoreSink
 from callspan.fail_open import failures, forget_failures
-from callspan.records import CallRecord, Cost, EventRecord, Record, decode, encode
+from callspan.records import CallRecord, EventRecord, Record, decode, encode
 from callspan.stores import Rejected, Sink, Store
 from callspan.stores.urls import find_store, open_store
 
@@ -58,14 +58,6 @@ def prices(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_call_gets_its_cost_in_record_and_row(call: MakeCall, prices: Path) -> None:
-    told: list[Record] = []
-    stored = through(encode(call("m", input_tokens=1)), prices, told.append)
-    assert isinstance(stored, CallRecord)
-    assert stored.cost == Cost(usd=Decimal("0.000000003"), source="v1")
-    assert told == [stored]
-
-
 def test_other_records_pass_as_they_are(call: MakeCall) -> None:
     told: list[Record] = []
     event = encode(EventRecord(event_id="e", event_type="action", time_ns=1))
@@ -89,11 +81,6 @@ def test_a_record_that_the_store_rejects_is_named_as_it_was_delivered(call: Make
         StoreSink(Kept(), prices, priced=told.append).deliver(payloads)
     assert rejected.value.record is payloads[1]
     assert told == [], "nothing was stored"
-
-
-def test_an_existing_cost_is_kept(call: MakeCall, prices: Path) -> None:
-    payload = encode(call("m", input_tokens=1, cost=Cost(usd=Decimal(5), source="mine")))
-    assert through(payload, prices) == decode(payload)
 
 
 def test_a_price_file_that_is_wrong_costs_no_record(call: MakeCall, tmp_path: Path) -> None:

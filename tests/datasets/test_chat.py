@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from callspan.datasets.chat_messages import ChatCall, canonical, chat_call
+from callspan.datasets.chat_messages import ChatCall, chat_call
 
 from .conftest import World, tool_call
 
@@ -135,60 +135,12 @@ def test_an_inline_picture_of_the_messages_api_keeps_its_bytes(world: World) -> 
     assert not dropped
 
 
-def test_a_picture_kept_by_reference_is_reported_as_missing(world: World) -> None:
-    reference = {"callspan_media": {"sha256": "ab" * 32, "mime": "image/png", "bytes": 5}}
-    content = [{"type": "text", "text": "What?"}, {"type": "image_url", "image_url": {"url": reference}}]
-    found, dropped = convert(
-        world, "chat_completions", {"messages": [{"role": "user", "content": content}]}, chat_answer(content="A cat.")
-    )
-    assert found.prompt[0]["content"] == "What?"
-    assert dropped == {"image kept by reference only": 1}
-
-
-def test_thinking_is_reported_as_dropped_or_kept_on_request(world: World) -> None:
-    request = {"messages": [{"role": "user", "content": "Go"}]}
-    thought = {"type": "thinking", "thinking": "Hmm.", "signature": "sig"}
-    response = {"role": "assistant", "content": [thought, {"type": "text", "text": "Done."}]}
-    found, dropped = convert(world, "messages", request, response)
-    assert "reasoning_content" not in found.answer
-    assert dropped == {"reasoning": 1, "signatures of reasoning": 1}
-    kept, dropped = convert(world, "messages", request, response, reasoning=True)
-    assert kept.answer["reasoning_content"] == "Hmm."
-    assert dropped == {"signatures of reasoning": 1}
-
-
-def test_what_chat_cannot_hold_is_named(world: World) -> None:
-    request = {"input": "Go", "tools": [{"type": "web_search"}]}
-    response = {
-        "output": [
-            {"type": "web_search_call", "id": "w", "action": {"query": "q"}, "status": "completed"},
-            {
-                "type": "message",
-                "role": "assistant",
-                "content": [{"type": "output_text", "text": "Found.", "annotations": [{"type": "url_citation"}]}],
-            },
-        ]
-    }
-    found, dropped = convert(world, "responses", request, response)
-    assert found.answer["content"] == "Found."
-    assert dropped == {"hosted tool: web_search": 1, "hosted tool call: web_search": 1, "citations": 1}
-
-
 def test_refusals_and_other_choices(world: World) -> None:
     response = chat_answer(content=None, refusal="No.")
     response["choices"].append({"index": 1, "message": {"role": "assistant", "content": "Yes."}})
     found, dropped = convert(world, "chat_completions", {"messages": [{"role": "user", "content": "?"}]}, response)
     assert found.answer == {"role": "assistant", "content": None, "refusal": "No."}
     assert dropped == {"other choices of one answer": 1}
-
-
-def test_old_function_calls_get_ids_that_their_results_find(world: World) -> None:
-    called = {"role": "assistant", "content": None, "function_call": {"name": "look", "arguments": "{}"}}
-    messages = [{"role": "user", "content": "Go"}, called, {"role": "function", "name": "look", "content": "wall"}]
-    found, _ = convert(world, "chat_completions", {"messages": messages}, chat_answer(content="Done."))
-    calls = found.prompt[1]["tool_calls"]
-    assert isinstance(calls, list)
-    assert found.prompt[2]["tool_call_id"] == calls[0]["id"]
 
 
 def test_images_and_errors_dropped_from_tool_results_are_reported(world: World) -> None:
@@ -205,12 +157,3 @@ def test_images_and_errors_dropped_from_tool_results_are_reported(world: World) 
 def test_a_call_without_a_response_makes_no_row(world: World, response: Any) -> None:
     call = world.call("chat_completions", {"messages": [{"role": "user", "content": "?"}]}, response)
     assert chat_call(call, Counter()) is None
-
-
-def test_an_answer_is_recognised_however_it_is_sent_back() -> None:
-    answer = {"role": "assistant", "content": None, "tool_calls": [tool_call("look", {"a": 1, "b": 2}, "c1")]}
-    again: dict[str, Any] = {"role": "assistant", "content": "", "reasoning_content": "Hmm.", "weight": 1}
-    again["tool_calls"] = [{**tool_call("look", {"b": 2, "a": 1}, "c1")}]
-    assert canonical(answer) == canonical(again)
-    again["tool_calls"] = [tool_call("look", {"a": 2, "b": 2}, "c1")]
-    assert canonical(answer) != canonical(again)

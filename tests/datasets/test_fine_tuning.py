@@ -9,10 +9,6 @@ from typing import Any
 import pytest
 
 from callspan.datasets.selection import Options
-from callspan.records import CallRecord
-from callspan.stores import History
-from callspan.stores.reader import Reader
-from tests.unit.cli.conftest import ask
 
 from .conftest import TOOLS, Export, World, asking, tool_call
 from .formats import check_fine_tuning
@@ -71,23 +67,6 @@ def test_a_session_that_forked_has_a_row_for_each_end_and_trains_on_nothing_twic
     assert weights == [[1, 1], [0, 1]]
 
 
-def test_the_help_says_who_reads_the_weight() -> None:
-    assert "OpenAI, Together, Fireworks and Mistral read it; TRL does not." in ask("export", "--help").out
-
-
-def test_unrecorded_answers_have_no_weight(world: World, exported: Export) -> None:
-    world.session("s1")
-    made_up = [
-        {"role": "user", "content": "2+2"},
-        {"role": "assistant", "content": "4"},
-        {"role": "user", "content": "3+3"},
-    ]
-    world.chat(made_up, "6", "s1")
-    (row,) = exported("openai-session").rows
-    check_fine_tuning(row)
-    assert [m.get("weight") for m in row["messages"]] == [None, 0, None, 1]
-
-
 def test_a_history_stored_only_by_the_provider_is_reconstructed(world: World, exported: Export) -> None:
     world.session("s1")
 
@@ -142,26 +121,6 @@ def test_the_calls_of_a_conversation_are_one_in_order_of_time(world: World, expo
     assert not found.dropped
 
 
-def test_a_thread_of_messages_keeps_its_instructions_and_tools(world: World, exported: Export) -> None:
-    world.session("s1")
-
-    def message(number: int) -> dict[str, Any]:
-        return {"id": f"msg_{number}", "role": "assistant", "content": [{"type": "text", "text": f"Answer {number}"}]}
-
-    tool = {"name": "look", "input_schema": {"type": "object"}}
-    sent = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
-    first = {**sent, "system": "Play.", "tools": [tool], "thread": {"type": "create"}}
-    world.call("messages", first, message(1), "s1")
-    for number in (2, 3):
-        link = {"type": "continue", "previous_message_id": f"msg_{number - 1}"}
-        world.call("messages", {**sent, "thread": link}, message(number), "s1")
-    (row,) = exported("openai-session").rows
-    assert [m["role"] for m in row["messages"]] == ["system", *["user", "assistant"] * 3]
-    assert [m["weight"] for m in row["messages"] if m["role"] == "assistant"] == [1, 1, 1]
-    assert [one["function"]["name"] for one in row["tools"]] == ["look"]
-    assert [len(one["tools"]) for one in exported("openai").rows] == [1, 1, 1]
-
-
 def test_a_history_that_is_partly_recorded_is_reported(world: World, exported: Export) -> None:
     """The call before is in no session; of what it continues itself nothing is recorded."""
     world.session("s1")
@@ -172,26 +131,6 @@ def test_a_history_that_is_partly_recorded_is_reported(world: World, exported: E
     (row,) = found.rows
     assert [m["content"] for m in row["messages"]] == ["Two?", "2", "Three?", "3"]
     assert found.dropped == {"history only the provider remembers": 1}
-
-
-def test_linked_calls_outside_sessions_are_read_once(
-    world: World, exported: Export, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A call that continues another one does not have the store read what it continues again."""
-    asked: list[CallRecord] = []
-    history = Reader.history
-
-    def counted(reader: Reader, call: CallRecord, **limit: int) -> History:
-        asked.append(call)
-        return history(reader, call, **limit)
-
-    monkeypatch.setattr(Reader, "history", counted)
-    for number in range(40):
-        link = {"previous_response_id": f"resp_{number - 2}"} if number > 1 else {}
-        world.call("responses", {"model": "m", "input": f"Question {number}", **link}, response(number, f"{number}"))
-    found = exported("openai")
-    assert sorted(len(row["messages"]) for row in found.rows) == sorted([*range(2, 42, 2)] * 2)
-    assert asked == []
 
 
 def test_ten_thousand_linked_calls_outside_sessions_take_seconds(world: World, exported: Export) -> None:
@@ -261,15 +200,6 @@ def test_what_trainers_refuse_is_left_out_and_counted(
     assert found.left_out == {f"row: {reason}": 1}
 
 
-def test_calls_outside_sessions_are_rows_too(world: World, exported: Export) -> None:
-    question = {"role": "user", "content": "One?"}
-    answer = world.chat([question], "1")
-    world.chat([question, answer, {"role": "user", "content": "Two?"}], "2")
-    assert len(exported("openai").rows) == 2
-    (row,) = exported("openai-session").rows
-    assert [m["content"] for m in row["messages"]] == ["One?", "1", "Two?", "2"]
-
-
 def test_calls_that_failed_were_cut_or_hold_no_content_are_not_exported(world: World, exported: Export) -> None:
     question = [{"role": "user", "content": "?"}]
     world.chat(question, "half", outcome="cancelled")
@@ -280,14 +210,6 @@ def test_calls_that_failed_were_cut_or_hold_no_content_are_not_exported(world: W
     assert found.rows == []
     reasons = {"outcome cancelled", "outcome error", "embeddings", "content was not kept"}
     assert found.left_out == dict.fromkeys((f"call: {reason}" for reason in reasons), 1)
-
-
-def test_images_are_kept(world: World, exported: Export) -> None:
-    picture = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
-    world.chat([{"role": "user", "content": [{"type": "text", "text": "What?"}, picture]}], "A cat.")
-    (row,) = exported("openai").rows
-    check_fine_tuning(row)
-    assert row["messages"][0]["content"][1] == picture
 
 
 def test_ids_and_rewards_are_added_on_request(world: World, exported: Export) -> None:
@@ -318,11 +240,3 @@ def test_a_tool_that_was_called_is_defined_though_the_last_request_left_it_out(w
             check_fine_tuning(row)
         assert found.rows[-1]["tools"] == TOOLS
         assert not found.dropped
-
-
-def test_a_tool_without_a_definition_is_reported_as_missing(world: World, exported: Export) -> None:
-    called = asking(tool_call("look", {}, "c1"))
-    world.chat(
-        [{"role": "user", "content": "Go"}, called, {"role": "tool", "tool_call_id": "c1", "content": "x"}], "So."
-    )
-    assert exported("openai").dropped == {"definition of a tool that was called": 1}

@@ -80,16 +80,6 @@ def test_what_the_limit_leaves_is_counted_as_far_as_it_is_known(world: World, ex
     assert not exported("openai", limit=5).statistics.stopped_at_limit
 
 
-def test_a_call_that_repeats_another_is_counted(world: World, exported: Export) -> None:
-    world.session("s1")
-    for _ in range(3):
-        world.chat(question(), "The same.", "s1")
-    found = exported("openai-session")
-    assert len(found.rows) == 1
-    assert found.left_out == {"call: the same messages as another": 2}
-    assert not exported("openai").left_out
-
-
 @pytest.mark.parametrize("target", ["file", "stdout", "none"])
 def test_the_command_says_what_it_left_out_and_whether_cut_off_answers_are_in(
     world: World, tmp_path: Path, target: str
@@ -108,9 +98,3 @@ def test_the_command_says_what_it_left_out_and_whether_cut_off_answers_are_in(
     counts = json.loads(ask("--store", store, "--json", "export", "openai", "--dry-run").out)
     assert counts["cut_off_answers"] == 2
     assert counts["left_out"] == {"call: outcome cancelled": 1}
-
-
-def test_without_any_the_command_says_that_no_answer_was_cut_off(world: World, tmp_path: Path) -> None:
-    world.chat(question(), "whole")
-    answer = ask("--store", world.write(tmp_path / "w.db"), "export", "openai", "--dry-run")
-    assert "no answer that was cut off is in" in answer.out

@@ -45,14 +45,6 @@ def test_two_sessions_of_a_task_are_compared_at_their_first_difference(world: Wo
     assert row["input"]["tools"] == TOOLS
 
 
-def test_the_best_is_paired_with_each_worse_one(world: World, exported: Export) -> None:
-    for number, reward in enumerate((0.2, 1.0, 0.5)):
-        play(world, f"s{number}", f"way {number}", reward)
-    rows = exported("preferences").rows
-    assert [row["preferred_output"][0]["content"] for row in rows] == ["way 1", "way 1"]
-    assert {row["non_preferred_output"][0]["content"] for row in rows} == {"way 0", "way 2"}
-
-
 def test_sessions_without_a_pair_are_counted(world: World, exported: Export) -> None:
     play(world, "a", "left", 1.0)
     play(world, "b", "right", 0.95)
@@ -162,19 +154,6 @@ def test_the_reason_why_two_sessions_give_no_pair_is_counted_once(
     found = exported("preferences")
     assert found.left_out == left_out
     assert len(found.rows) == (not left_out)
-
-
-def test_ids_that_are_used_again_stand_for_the_newest_call(world: World, exported: Export) -> None:
-    """Some servers number the calls of each answer from 0."""
-    for session_id, ids, reward, move in (("good", ("c0", "c0"), 1.0, "left"), ("bad", ("c0", "c1"), 0.0, "right")):
-        world.session(session_id, reward, task_id="maze")
-        messages = [*START]
-        for call_id in ids:
-            messages.append(world.chat(messages, asking(tool_call("look", {}, call_id)), session_id, tools=TOOLS))
-            messages.append({"role": "tool", "tool_call_id": call_id, "content": "a fork"})
-        world.chat(messages, move, session_id, tools=TOOLS)
-    (row,) = exported("preferences").rows
-    assert row["preferred_output"] == [{"role": "assistant", "content": "left"}]
 
 
 TRL = Options(pair_format="trl")

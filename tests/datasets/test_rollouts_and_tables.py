@@ -45,21 +45,6 @@ def test_a_rollout_holds_the_ids_the_server_returned(world: World, exported: Exp
     assert found.left_out == {"call: no token ids": 1}
 
 
-def test_log_probabilities_that_do_not_match_the_ids_are_not_reported(world: World, exported: Export) -> None:
-    world.session("s1")
-    choice = {"token_ids": [7, 8], "logprobs": {"content": [{"token": "ab", "logprob": -0.25}]}}
-    world.chat(QUESTION, "ab", "s1", choice=choice, body={"prompt_token_ids": [1]})
-    (row,) = exported("rollouts").rows
-    assert row["steps"][0]["tokens"]["completion_logprobs"] is None
-
-
-@pytest.mark.parametrize("ids", [[], [1, "2"], [True], "12", None])
-def test_ids_that_are_none_give_no_rollout(world: World, exported: Export, ids: object) -> None:
-    world.session("s1")
-    world.chat(QUESTION, "ab", "s1", choice={"token_ids": ids}, body={"prompt_token_ids": [1]})
-    assert exported("rollouts").rows == []
-
-
 def test_a_table_of_calls_reads_back_with_its_types(world: World, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install 'callspan[datasets]'")
     world.session("s1", reward=0.5, metadata={"seed": 7})

@@ -88,15 +88,6 @@ def test_a_session_that_is_not_there_is_named(exported: Export) -> None:
 
 
 @pytest.mark.usefixtures("sessions")
-def test_a_dry_run_counts_the_same_and_writes_nothing(world: World, tmp_path: Path) -> None:
-    reader = open_store(world.write(tmp_path / "w.db"))
-    before = sorted(tmp_path.iterdir())
-    dry = export(reader, "openai", None)
-    assert sorted(tmp_path.iterdir()) == before
-    assert dry.as_json() == export(reader, "openai", tmp_path / "out.jsonl").as_json()
-
-
-@pytest.mark.usefixtures("sessions")
 @pytest.mark.parametrize("name", [name for name, made in FORMATS.items() if not made.parquet])
 def test_tokens_and_models_are_those_of_the_rows_or_unknown_and_never_zero(
     world: World, tmp_path: Path, name: str

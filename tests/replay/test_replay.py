@@ -131,27 +131,6 @@ def refused(store: str, *questions: str, match: Match = "order") -> None:
             client.responses.create(model="gpt-5", input=questions[-1])
 
 
-def test_decisions_are_replayed_without_a_script(tmp_path: Path) -> None:
-    if not hasattr(openai.OpenAI, "decisions"):
-        pytest.skip("this version of openai has no decisions")
-    url = f"sqlite:///{tmp_path}/decided.db"
-    answer = {"type": "choice", "choice": "north", "confidence": 0.9, "probabilities": []}
-
-    def decide(base_url: str) -> Any:
-        question: Any = {"type": "choice", "instructions": "Where to?", "choices": [{"value": "north"}]}
-        with openai.OpenAI(base_url=base_url, api_key="any", max_retries=0) as client:
-            return client.decisions.create(model="gpt-6-luna", input="A fork.", questions=[question])
-
-    handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool")
-    with ScriptedProvider() as provider:
-        provider.reply(raw={"model": "gpt-6-luna", "answers": [answer]}, on="/decisions")
-        first = decide(provider.openai_url)
-    assert handle.force_flush(20_000)
-    handle.uninstrument()
-    with replay(url) as again:
-        assert decide(again.openai_url).answers == first.answers
-
-
 def test_with_match_body_a_request_that_changed_is_an_error_for_both_sides(recorded: tuple[str, list[str]]) -> None:
     with pytest.raises(ReplayError, match=r"no recorded call with this body for POST /v1/responses"):
         refused(recorded[0], "Respond?", "Respond, please?", match="body")

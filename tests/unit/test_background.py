@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
-import gc
 import logging
 import os
 import threading
@@ -11,14 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from opentelemetry import context as otel_context
-from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan import background
-from callspan.background import AtomicFlag, LastingThread, LRUCache, Worker
+from callspan.background import LastingThread, LRUCache, Worker
 from callspan.fail_open import forget_failures
-
-REQUEST = contextvars.ContextVar("request", default="none")
 
 
 def until(true: Callable[[], bool], timeout_s: float = 5.0) -> bool:
@@ -33,29 +27,6 @@ def threads(name: str) -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == name]
 
 
-def test_of_many_threads_one_clears_a_flag_each_time_it_was_set() -> None:
-    flag, cleared, rounds, ready = AtomicFlag(), list[int](), 200, threading.Barrier(4)
-    assert not flag
-    assert not flag.test_and_clear()
-
-    def clear() -> None:
-        for number in range(rounds):
-            ready.wait(5)
-            flag.set()
-            ready.wait(5)
-            if flag.test_and_clear():
-                cleared.append(number)
-
-    clearing = [threading.Thread(target=clear) for _ in range(4)]
-    for each in clearing:
-        each.start()
-    for each in clearing:
-        each.join()
-    assert cleared == list(range(rounds))
-    assert not flag
-    assert AtomicFlag(is_set=True)
-
-
 def test_a_cache_forgets_what_was_not_used_for_longest() -> None:
     known: LRUCache[str, int] = LRUCache(2)
     known.put("read", 1)
@@ -66,47 +37,6 @@ def test_a_cache_forgets_what_was_not_used_for_longest() -> None:
     assert known.claim("newest", 3)
     known.claim("claimed", 4)
     assert (known.get("read"), known.get("newest")) == (None, 3)
-
-
-def test_a_background_thread_has_an_empty_context_and_makes_no_spans() -> None:
-    seen: list[object] = []
-    REQUEST.set("mine")
-    token = otel_context.attach(otel_context.set_value("request", "mine"))
-
-    def look() -> None:
-        seen.extend((REQUEST.get(), otel_context.get_value("request"), is_instrumentation_enabled()))
-
-    thread = background.thread(look, "callspan-look")
-    thread.start()
-    thread.join()
-    otel_context.detach(token)
-    assert seen == ["none", None, False]
-    assert thread.daemon
-    assert is_instrumentation_enabled()
-
-
-class Refusing:
-    """A runtime context whose `attach` raises."""
-
-    def attach(self, *_: object) -> object:
-        raise RuntimeError("no context here")
-
-    def get_current(self) -> dict[str, object]:
-        return {}
-
-    def detach(self, *_: object) -> None:
-        raise RuntimeError("no context here")
-
-
-def test_a_runtime_context_whose_attach_raises_ends_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(otel_context, "_RUNTIME_CONTEXT", Refusing())
-    done: list[str] = []
-    thread = background.thread(lambda: done.append("thread"), "callspan-refused")
-    thread.start()
-    thread.join()
-    worker = Worker("callspan-refused-too")
-    worker.put(lambda: done.append("put off"))
-    assert until(lambda: done == ["thread", "put off"])
 
 
 def test_a_thread_that_an_exception_ends_is_started_again_and_counted(
@@ -184,23 +114,6 @@ def test_work_is_done_by_a_thread_that_ends_when_there_is_no_more(monkeypatch: p
         assert until(lambda: not threads("callspan-idle"))
 
 
-def test_nothing_put_off_is_lost_while_the_thread_comes_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "_IDLE_S", 0.0)
-    worker, done = Worker("callspan-busy"), set[tuple[int, int]]()
-
-    def putting(number: int) -> None:
-        for index in range(300):
-            worker.put(lambda item=(number, index): done.add(item))
-            time.sleep(0.00005)
-
-    putters = [threading.Thread(target=putting, args=(number,)) for number in range(4)]
-    for putter in putters:
-        putter.start()
-    for putter in putters:
-        putter.join()
-    assert until(lambda: len(done) == 1200)
-
-
 def test_draining_waits_for_what_the_thread_is_doing_and_no_longer_than_it_may() -> None:
     worker, begun, release = Worker("callspan-slow"), threading.Event(), threading.Event()
     worker.put(lambda: (begun.set(), release.wait(5)))
@@ -236,12 +149,6 @@ def test_work_that_exits_keeps_no_later_work_from_being_done() -> None:
     assert worker.drain(5)
 
 
-def test_draining_on_the_thread_itself_does_not_wait() -> None:
-    worker, drained = Worker("callspan-itself"), list[bool]()
-    worker.put(lambda: drained.append(worker.drain(60)))
-    assert until(lambda: drained == [True])
-
-
 def test_where_no_thread_can_be_started_draining_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise RuntimeError("can't create new thread at interpreter shutdown")
@@ -251,22 +158,6 @@ def test_where_no_thread_can_be_started_draining_does_the_work(monkeypatch: pyte
     worker.put(lambda: done.append("here"))
     assert worker.drain(5)
     assert done == ["here"]
-
-
-def test_a_finalizer_may_put_off_work_while_its_thread_holds_what_a_new_thread_needs() -> None:
-    worker, done = Worker("callspan-finalizer"), list[int]()
-
-    class Dropped:
-        def __init__(self) -> None:
-            self.me = self
-
-        def __del__(self) -> None:
-            worker.put(lambda: done.append(1))
-
-    Dropped()
-    with threading._active_limbo_lock:  # type: ignore[attr-defined] # as where a collection runs within Thread.start
-        gc.collect()
-    assert until(lambda: done == [1])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
@@ -284,26 +175,3 @@ def test_a_forked_child_leaves_the_parents_work_and_does_its_own() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     release.set()
     assert until(lambda: done == ["parent's"])
-
-
-def test_what_ends_a_worker_is_said_once_and_prints_no_traceback(
-    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """A redactor may raise an exception of its own that is no `Exception`."""
-
-    class GaveUp(BaseException):
-        pass
-
-    def work() -> None:
-        raise GaveUp
-
-    forget_failures()
-    worker = Worker("callspan-test-worker")
-    for _ in range(3):
-        worker.put(work)
-    assert worker.drain(5)
-    assert until(lambda: not threads("callspan-test-worker") or not worker._waiting)
-    assert [message for message in caplog.messages if "GaveUp" in message] == [
-        "Could not do work in the background (GaveUp); the call is not affected"
-    ]
-    assert "Traceback" not in capfd.readouterr().err

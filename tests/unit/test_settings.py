@@ -10,14 +10,7 @@ import pytest
 from msgspec.structs import astuple, replace
 
 from callspan import SettingError, Settings
-from callspan.settings_loader import changes, forget_warnings, load, state_directory, variables
-
-
-def test_without_anything_the_defaults_are_in_force() -> None:
-    assert load(None, {}) == Settings()
-    assert load(None, {}).content == "full"
-    assert load(None, {}).vocabularies == ("llm", "gen_ai")
-    assert load(None, {}).stores == ()
+from callspan.settings_loader import forget_warnings, load, variables
 
 
 def test_the_environment_takes_precedence_over_the_default() -> None:
@@ -49,15 +42,6 @@ def test_an_argument_takes_precedence_over_the_environment_and_none_means_not_gi
     settings = load({"content": "full", "stores": None}, environment)
     assert settings.content == "full"
     assert settings.stores == ("sqlite:///a.db",)
-
-
-@pytest.mark.parametrize("stores", ["sqlite:///a.db,unix:///b.sock", ["sqlite:///a.db", "unix:///b.sock"]])
-def test_stores_may_be_given_as_a_comma_list_or_a_list(stores: object) -> None:
-    assert load({"stores": stores}, {}).stores == ("sqlite:///a.db", "unix:///b.sock")
-
-
-def test_an_empty_list_of_stores_switches_the_environments_off() -> None:
-    assert load({"stores": []}, {"CALLSPAN_STORES": "sqlite:///a.db"}).stores == ()
 
 
 Odd = tuple[object, ...]
@@ -167,11 +151,6 @@ def test_an_invalid_variable_is_ignored_alone(
     assert caplog.messages[0].startswith(f"{variable}=")
 
 
-def test_the_valid_values_of_a_list_are_kept(caplog: pytest.LogCaptureFixture, warnings: None) -> None:
-    assert load(None, {"CALLSPAN_VOCABULARIES": "latin, gen_ai"}).vocabularies == ("gen_ai",)
-    assert "'latin'" in caplog.text
-
-
 def test_an_invalid_content_setting_means_off(caplog: pytest.LogCaptureFixture, warnings: None) -> None:
     standard = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
     assert load(None, {"CALLSPAN_CONTENT": "some", "CALLSPAN_FSYNC": "banana"}).content == "off"
@@ -224,50 +203,11 @@ def test_invalid_stores_of_the_environment_are_left_out(caplog: pytest.LogCaptur
             load({name: value}, {}, checks=checks)
 
 
-def test_only_given_settings_change() -> None:
-    base = Settings(content="off", stores=("a.db",), media="inline")
-    assert load({}, {"CALLSPAN_CONTENT": "full"}, base=base) == base
-    assert load({"stores": "b.db", "content": None}, {}, base=base) == replace(base, stores=("b.db",))
-    changed = changes(base, load({"stores": "postgresql://u:secret@h/db", "content": "full"}, {}, base=base))
-    assert changed == ["stores a.db -> postgresql://h/db", "content off -> full"]
-
-
 def test_an_unknown_argument_is_named() -> None:
     with pytest.raises(TypeError, match="no setting contents"):
         load({"contents": "full"}, {})
 
 
-@pytest.mark.parametrize(
-    ("text", "content", "on_spans"),
-    [
-        ("NO_CONTENT", "off", True),
-        ("span_only", "full", True),
-        ("EVENT_ONLY", "full", False),
-        ("SPAN_AND_EVENT", "full", True),
-        ("true", "full", True),
-        ("false", "off", True),
-    ],
-)
-def test_the_conventions_variable_is_understood(text: str, content: str, on_spans: bool) -> None:
-    settings = load(None, {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": text})
-    assert (settings.content, settings.content_on_spans) == (content, on_spans)
-
-
-def test_callspans_variable_takes_precedence_over_the_conventions() -> None:
-    environment = {"CALLSPAN_CONTENT": "full", "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "NO_CONTENT"}
-    assert load(None, environment).content == "full"
-
-
 def test_otel_sdk_disabled_also_disables_callspan() -> None:
     assert load(None, {"OTEL_SDK_DISABLED": "true"}).enabled is False
     assert load({"enabled": True}, {"OTEL_SDK_DISABLED": "true"}).enabled is True
-
-
-def test_the_state_directory_follows_the_platform(tmp_path: Path) -> None:
-    assert state_directory({"XDG_STATE_HOME": str(tmp_path)}) == tmp_path / "callspan"
-    assert state_directory({}).parts[-3:] == (".local", "state", "callspan")
-
-
-def test_every_setting_with_a_variable_is_a_setting() -> None:
-    assert set(variables()) <= set(Settings.__struct_fields__)
-    assert len(set(variables().values())) == len(variables())

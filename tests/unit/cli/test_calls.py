@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
 from callspan.cli import sessions
 from callspan.cli.call_text import outcome_text
-from callspan.cli.filter_options import MOMENT
 from callspan.cli.json_rows import (
     call_row,
-    short_ids,
 )
 from callspan.cli.screen import session_style
 from callspan.cli.unknown_costs import why_unknown
@@ -38,105 +29,11 @@ from callspan.records import (
     RewardRecord,
     Stream,
     TimestepRecord,
-    Timing,
     Usage,
 )
 from callspan.stores.urls import open_store
-from tests.reports.reading import data
 
-from .conftest import MINUTE, SECOND, START_NS, ask, drawn, keep, made, session
-
-
-@pytest.mark.parametrize(
-    ("text", "ago_s"),
-    [
-        ("30s", 30), ("30 s", 30), ("30m", 1800), ("2h", 7200), ("3d", 259_200), ("1w", 604_800), ("0.5h", 1800),
-        (" 5m ", 300), ("0s", 0),
-    ],
-)  # fmt: skip
-def test_a_time_ago_is_counted_from_now(text: str, ago_s: int) -> None:
-    before = time.time_ns()
-    read = MOMENT.convert(text, None, None)
-    assert before - ago_s * SECOND <= read <= time.time_ns() - ago_s * SECOND
-
-
-@pytest.mark.parametrize(
-    ("text", "ns"),
-    [
-        ("1970-01-01T00:00:00Z", 0),
-        ("1970-01-01T00:00:00.000001Z", 1000),
-        ("1969-12-31T23:59:59+00:00", -SECOND),
-        ("2026-11-20T08:01:40+00:00", 1_795_161_700 * SECOND),
-        ("2026-11-20 10:01:40+02:00", 1_795_161_700 * SECOND),
-        ("2262-04-12T00:00:00+00:00", 2**63 - 1),
-    ],
-)
-def test_iso_times_with_a_zone(text: str, ns: int) -> None:
-    assert MOMENT.convert(text, None, None) == ns
-
-
-def test_a_time_without_a_zone_is_local(monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setenv("TZ", "UTC-05")
-        time.tzset()
-        assert MOMENT.convert("2026-11-20T05:00", None, None) == MOMENT.convert("2026-11-20T00:00Z", None, None)
-    time.tzset()
-
-
-@pytest.mark.parametrize(
-    "text", ["", "h", "30", "30 minutes", "-5m", "1e3s", "2026-13-01", "2026-11-20T25:00", "5m5s", "½h"]
-)
-def test_an_invalid_time_is_reported_with_an_example(text: str) -> None:
-    with pytest.raises(click.BadParameter, match=r"write 30m, 2h, 3d"):
-        MOMENT.convert(text, None, None)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ([], ["e", "d", "c", "b", "a"]),
-        (["--reverse"], ["a", "b", "c", "d", "e"]),
-        (["--limit", "2"], ["e", "d"]),
-        (["--limit", "2", "--offset", "4"], ["a"]),
-        (["--offset", "1", "--limit", "1", "--reverse"], ["b"]),
-        (["--failed"], ["e", "d"]),
-        (["--no-failed"], ["b", "a"]),
-        (["--session", "run-1"], ["b"]),
-        (["--session", "run"], ["b"]),
-        (["--since", "2026-11-18T00:00:00Z"], ["e", "d", "c", "b", "a"]),
-        (["--since", "2100-01-01"], []),
-        (["--until", "2000-01-01"], []),
-        (["--model", "gpt"], []),
-        (["--model", "gpt-5", "--provider", "unknown"], ["e", "d", "c", "b", "a"]),
-        (["--provider", "openai"], []),
-    ],
-)
-def test_calls_are_chosen_and_in_order_in_every_store(anywhere: str, arguments: list[str], expected: list[str]) -> None:
-    outcomes = ["success", "success", "cancelled", "error", "timeout"]
-    calls = [
-        made(
-            name,
-            at_ns=START_NS + at * MINUTE,
-            outcome=outcome,
-            place=Place(session_id="run-1" if name == "b" else None),
-        )
-        for at, (name, outcome) in enumerate(zip("abcde", outcomes, strict=True))
-    ]
-    arguments = [a if a != "2026-11-18T00:00:00Z" else "2020-01-01" for a in arguments]
-    answer = ask("--store", keep(anywhere, session("run-1", start_ns=START_NS), *calls), "calls", "--json", *arguments)
-    assert [row["call_id"] for row in answer.json] == expected
-    assert answer.code == (0 if expected else 1)
-
-
-@pytest.mark.parametrize("command", ["calls", "stats", "report", "reprice"])
-def test_no_such_session_is_exit_code_1_in_every_command(store: str, command: str, tmp_path: Path) -> None:
-    prices = tmp_path / "prices.json"
-    prices.write_text('{"version": "v", "models": {}}')
-    more = ["--prices", str(prices)] if command == "reprice" else []
-    answer = ask("--store", keep(store, made()), command, "--session", "ghost\x1b", *more)
-    assert (answer.code, answer.out) == (1, "")
-    assert answer.err == f"No session ghost\ufffd in {store}.\n"
-    assert not (tmp_path / "report.html").exists()
+from .conftest import SECOND, START_NS, ask, drawn, keep, made, session
 
 
 @pytest.fixture
@@ -202,32 +99,6 @@ def test_a_comma_separates_keys_but_not_within_a_key_of_metadata(full: str) -> N
         assert (answer.code, "is not one of" in answer.err) == (2, True), by
 
 
-def test_wrong_groupings_and_metadata_are_wrong_usage(full: str) -> None:
-    answer = ask("--store", full, "stats", "--by", "experimnt")
-    assert answer.code == 2
-    assert "Did you mean 'experiment'?" in answer.err
-    answer = ask("--store", full, "calls", "--meta", "seed")
-    assert answer.code == 2
-    assert "write key=value" in answer.err
-    assert "--experiment" in ask("--store", full, "calls", "--experimnt", "x").err
-
-
-def test_lists_show_who_and_what_for(full: str, tmp_path: Path) -> None:
-    row = next(row for row in ask("--store", full, "--json", "calls").json if row["call_id"] == "call-a")
-    assert row["user"] == "u1"
-    assert row["metadata"] == {"user_id": "u1", "extra": {"variant": "b"}}
-    assert (row["response_id"], row["request_id"]) == ("msg_1", "req_1")
-    assert "u1" in ask("--store", full, "calls").out
-    assert "u1" in ask("--store", full, "sessions").out
-    tree = ask("--store", full, "show", "session-a").out
-    assert "user=u1  group=g1  task=t1  experiment=x1  seed=7" in " ".join(tree.split("\n"))
-    assert "step 0 (my-step)" in tree
-    page = tmp_path / "page.html"
-    assert ask("--store", full, "report", "-o", str(page), "--user", "u1").code == 0
-    assert [row["user"] for row in data(page.read_text())["rows"]] == ["u1"]
-    assert "session-b" not in page.read_text()
-
-
 def test_completion_offers_groupings() -> None:
     from click.shell_completion import ShellComplete
 
@@ -282,45 +153,6 @@ def test_pages_apply_to_the_filtered_sessions(rewarded: str) -> None:
     assert ask("--store", rewarded, "calls", "--min-reward", "3").code == 1
 
 
-_UNKNOWN_OF_A_CALL = {
-    "session_id", "session_name", "batch_id", "custom_id", "timestep_position", "timestep_id", "trace_id", "span_id",
-    "user", "response_id", "request_id", "response_model", "error_type",
-    "error_kind", "error_message", "http_status", "retries", "stream_end", "input_tokens", "output_tokens",
-    "cache_read_tokens", "reasoning_tokens", "cost_usd", "duration_ms", "first_token_ms", "server_ms", "output",
-    "rate_limited", "stream", "finish_reason",
-}  # fmt: skip
-
-
-def test_unknown_fields_of_a_call_row_are_none() -> None:
-    row = call_row(made(took_ns=None))
-    assert {name for name, value in row.items() if value is None} == _UNKNOWN_OF_A_CALL
-    assert row["finish_reasons"] == []
-    assert (row["model"], row["outcome"]) == ("gpt-5", "success")
-
-
-def test_all_fields_of_a_call_row() -> None:
-    row = call_row(
-        made(
-            place=Place(session_id="s", session_name="run", timestep=0, timestep_id="t"),
-            response=Response(model="gpt-5-x", finish_reasons=["stop", None]),
-            usage=Usage(input_tokens=0, output_tokens=2, cache_read_tokens=0, reasoning_tokens=1),
-            cost=Cost(usd=Decimal("1E-7"), source="t"),
-            timing=Timing(start_ns=START_NS, duration_ns=1_234_567, first_token_ns=0),
-            stream=Stream(end="dropped"),
-            retries=0,
-        ),
-        4,
-    )
-    expected = {
-        "session_id": "s", "session_name": "run", "timestep_position": 4, "timestep_id": "t",
-        "response_model": "gpt-5-x",
-        "finish_reasons": ["stop", None], "input_tokens": 0, "output_tokens": 2, "cache_read_tokens": 0,
-        "reasoning_tokens": 1, "cost_usd": "0.0000001", "duration_ms": 1.235, "first_token_ms": 0.0, "server_ms": None,
-        "stream_end": "dropped", "retries": 0, "start_ns": START_NS,
-    }  # fmt: skip
-    assert {name: row[name] for name in expected} == expected
-
-
 def test_a_call_row_says_why_its_cost_is_estimated_or_absent() -> None:
     usage, estimated = Usage(input_tokens=1), Cost(usd=Decimal(1), source="t", estimated=True, reason="no price for x")
     assert call_row(made(usage=usage, cost=estimated))["cost_reason"] == "no price for x"
@@ -354,35 +186,6 @@ def test_the_status_is_the_errors_else_that_of_the_last_attempt(
 
 
 @pytest.mark.parametrize(
-    ("ids", "besides", "short"),
-    [
-        (["a"], [], {"a": "a"}),
-        (["x" * 40], [], {"x" * 40: "x" * 13 + "…"}),
-        (["abcdefghijkl-mnop"], [], {"abcdefghijkl-mnop": "abcdefghijkl…"}),
-        (
-            ["0123456789abcXa", "0123456789abcXb"],
-            [],
-            {"0123456789abcXa": "0123456789abcXa", "0123456789abcXb": "0123456789abcXb"},
-        ),
-        (["same", "same"], ["same"], {"same": "same"}),
-        (["", "b"], [], {"": "", "b": "b"}),
-    ],
-)
-def test_ids_are_shortened_to_unique_prefixes(ids: list[str], besides: list[str], short: dict[str, str]) -> None:
-    assert short_ids(ids, besides) == short
-
-
-def test_shortened_ids_are_unique_beginnings() -> None:
-    ids = [f"01990000-0000-7000-8000-{number:012x}" for number in range(0, 4000, 37)]
-    short = short_ids(ids)
-    for one, shown in short.items():
-        assert [other for other in ids if other.startswith(shown.rstrip("…"))] == [one]
-
-
-DASH = "\N{EN DASH}"
-
-
-@pytest.mark.parametrize(
     ("arguments", "out", "err"),
     [
         (["sessions"], "", "No sessions in {}. Calls outside a session: `callspan calls`.\n"),
@@ -410,17 +213,6 @@ def test_a_directory_is_not_a_store(tmp_path: Path) -> None:
     answer = ask("--store", f"sqlite:///{tmp_path}", "calls")
     assert answer.code == 1
     assert "is a directory: name a file in it" in answer.err
-
-
-def test_a_table_of_calls_has_no_cost_where_none_is_known(store: str) -> None:
-    keep(store, made("a"))
-    assert "cost" not in ask("--store", store, "calls").out.splitlines()[0]
-    keep(store, made("b", cost=Cost(usd=Decimal("0.25"), source="x")))
-    head, *rows = ask("--store", store, "calls", "--reverse").out.splitlines()
-    assert "cost" in head
-    assert rows.pop() == "no cost: 1 without usage from the provider: estimate_usage estimates that of calls to come"
-    cells = {row.split()[2]: row.split()[5] for row in rows}
-    assert cells == {"a": DASH, "b": "$0.25"}
 
 
 def test_a_call_that_was_cut_or_cancelled_is_marked_and_its_session_is_no_plain_success(store: str) -> None:
@@ -588,33 +380,6 @@ def test_a_hint_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, installed
     (hint,) = why_unknown([made(request=Request(model="my-policy-4b"), usage=Usage(input_tokens=1))])
     assert hint.startswith("no cost: 1 without a price for my-policy-4b: ")
     assert ("pip install" in hint) is not installed
-
-
-def test_where_no_cost_is_known_the_way_to_one_is_reported(store: str) -> None:
-    page = ask("--store", keep(store, made(usage=Usage(input_tokens=1))), "stats").out
-    assert "gpt-5: 1 of 1 calls have no known cost" in page
-    assert "`callspan reprice`" in page
-
-
-def test_following_waits_for_the_first_record(anywhere: str, tmp_path: Path) -> None:
-    code = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from callspan.cli import main; main()"
-    )
-    follower = subprocess.Popen(
-        [sys.executable, "-c", code, "--store", anywhere, "calls", "--follow", "--json"],
-        cwd=tmp_path, env=os.environ | {"PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert follower.stdout is not None
-        time.sleep(0.5)
-        keep(anywhere, made("first", at_ns=time.time_ns()))
-        assert json.loads(follower.stdout.readline())["call_id"] == "first"
-        follower.send_signal(signal.SIGINT)
-        assert follower.wait(20) == 0
-        assert follower.communicate()[1] == ""
-    finally:
-        follower.kill()
 
 
 def test_waiting_prints_what_it_waits_for_and_ends_at_ctrl_c(store: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,13 +10,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from callspan.datasets.chat_messages import (
     arguments_of,
-    call_ids,
-    called_tools,
     canonical,
     chat_call,
     chat_tools,
@@ -25,7 +21,7 @@ from callspan.datasets.chat_messages import (
     inline_media,
     tool_name,
 )
-from callspan.datasets.selection import Selection, Statistics, achievements
+from callspan.datasets.selection import achievements
 from callspan.datasets.trajectories import content_of
 from callspan.records import (
     CallRecord,
@@ -85,20 +81,6 @@ def tells(call_id: str) -> dict[str, Any]:
 )
 def test_messages_that_trainers_refuse(messages: list[dict[str, Any]], reason: str | None) -> None:
     assert flaw(messages) == reason
-
-
-@pytest.mark.parametrize(
-    ("message", "ids", "names"),
-    [
-        (ANSWER, [], []),
-        (asks("a", "b"), ["a", "b"], ["f_a", "f_b"]),
-        ({"role": "assistant", "tool_calls": [{"id": "c", "type": "custom", "custom": {"name": "g"}}]}, ["c"], ["g"]),
-        ({"role": "assistant", "tool_calls": None}, [], []),
-        ({"role": "assistant", "tool_calls": ["odd", {"id": "x"}]}, ["x"], [""]),
-    ],
-)
-def test_the_tools_a_message_calls(message: dict[str, Any], ids: list[str], names: list[str]) -> None:
-    assert (call_ids(message), called_tools(message)) == (ids, names)
 
 
 FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -214,11 +196,6 @@ def test_an_answer_as_a_chat_message(parts: list[Part], fields: dict[str, Any], 
     assert counted == dropped
 
 
-def test_thinking_that_is_kept_is_not_dropped() -> None:
-    found, counted = converted([Reasoning(text="a"), Reasoning(text="b"), Text(text="c")], reasoning=True)
-    assert (found.answer["reasoning_content"], counted) == ("a\n\nb", {})
-
-
 @pytest.mark.parametrize(
     ("content", "expected", "dropped"),
     [
@@ -271,18 +248,6 @@ def test_two_forms_of_the_same_message(one: dict[str, Any], other: dict[str, Any
     assert (canonical(one) == canonical(other)) is same
 
 
-@given(st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=3), max_size=4))
-def test_spaces_and_order_of_arguments_do_not_matter(arguments: dict[str, Any]) -> None:
-    calls = [
-        {"role": "assistant", "tool_calls": [{"id": "k", "function": {"name": "f", "arguments": written}}]}
-        for written in (
-            json.dumps(arguments),
-            json.dumps(dict(reversed(arguments.items())), indent=1, ensure_ascii=False),
-        )
-    ]
-    assert canonical(calls[0]) == canonical(calls[1])
-
-
 @pytest.mark.parametrize(
     ("content", "written", "dropped"),
     [
@@ -319,40 +284,6 @@ def test_content_of_a_trajectory(content: object, written: object, dropped: dict
 )
 def test_arguments_of_a_trajectory_are_an_object(written: str, read: tuple[dict[str, Any], bool]) -> None:
     assert arguments_of(written) == read
-
-
-@pytest.mark.parametrize(
-    ("rewards", "spread"),
-    [
-        ([], None),
-        ([0.0], {"min": 0.0, "median": 0.0, "mean": 0.0, "max": 0.0}),
-        ([3.0, -1.0, 1.0], {"min": -1.0, "median": 1.0, "mean": 1.0, "max": 3.0}),
-    ],
-)
-def test_rewards_of_an_export(rewards: list[float], spread: dict[str, float] | None) -> None:
-    assert Statistics(rewards=rewards).as_json()["reward"] == spread
-
-
-def test_statistics_are_json_with_the_most_frequent_first_and_no_zeros() -> None:
-    counted = Statistics(calls=2, trained=1, dropped=Counter(a=0, b=1, c=2), left_out=Counter(x=1, y=5))
-    result = json.loads(json.dumps(counted.as_json()))
-    assert list(result["dropped"].items()) == [("c", 2), ("b", 1)]
-    assert list(result["left_out"]) == ["y", "x"]
-    assert (result["calls"], result["trained_messages"], result["rows"]) == (2, 1, 0)
-
-
-@pytest.mark.parametrize(
-    ("chosen", "of_sessions"),
-    [
-        ({}, False), ({"models": ("m",)}, False), ({"providers": ("p",)}, False),
-        ({"since_ns": 0, "until_ns": 1}, False),
-        ({"limit": 3, "session_ids": ("s",)}, False), ({"min_reward": 0.0}, True), ({"max_cost": 1}, True),
-        ({"success": False}, True), ({"meta": (("a", "b"),)}, False), ({"name": "n"}, True),
-        ({"min_achievements": 0}, True),
-    ],
-)  # fmt: skip
-def test_what_only_a_session_can_answer(chosen: dict[str, Any], of_sessions: bool) -> None:
-    assert Selection(**chosen).of_sessions is of_sessions
 
 
 @pytest.mark.parametrize(

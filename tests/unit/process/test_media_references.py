@@ -82,16 +82,6 @@ def test_body_that_is_not_json_stays_as_it_was() -> None:
     assert applied(call) is call
 
 
-@pytest.mark.parametrize(
-    ("stated", "mime"), [("png", "image/png"), ("jpeg", "image/jpeg"), ("webp", "image/webp"), (None, "image/png")]
-)
-def test_the_format_of_a_picture_is_reported_as_a_type(stated: str | None, mime: str) -> None:
-    item = {"type": "image_generation_call", "result": _TEXT} | ({"output_format": stated} if stated else {})
-    kept = applied(record("responses", None, {"output": [item]}))
-    assert kept.response is not None
-    assert json.loads(bytes(kept.response.body))["output"][0]["result"] == reference(mime)
-
-
 def test_media_are_found_however_deep_and_what_is_beside_them_stays() -> None:
     deep = [[{"a": [{"type": "base64", "data": _TEXT}, "words", 3, None]}], f"data:image/png;base64,{_TEXT}"]
     kept = applied(record("messages", {"messages": deep, "model": "m"}))

@@ -17,7 +17,6 @@ from callspan.process.processors import caller_processors
 from callspan.records import (
     Attempt,
     CallRecord,
-    ErrorInfo,
     EventRecord,
     MessageRecord,
     Place,
@@ -44,46 +43,6 @@ def applied(record: Record, redactor: Callable[[Any], Any], **settings: object) 
     return caller_processors(msgspec.structs.replace(Settings(), **settings), redactor).process(record).record
 
 
-def test_redactor_sees_bodies_as_plain_json(call: CallRecord) -> None:
-    seen: list[Any] = []
-
-    def look(record: Any) -> Any:
-        seen.append((record.request.body, record.response.body))
-        return record
-
-    kept = applied(call, look)
-    assert seen[0][0]["messages"][1] == {"role": "user", "content": "SESAME"}
-    assert seen[0][1]["choices"][0]["message"]["content"] == "SESAME"
-    assert isinstance(kept, CallRecord)
-    assert json.loads(bytes(kept.request.body)) == json.loads(bytes(call.request.body))
-    assert kept.redactions == []
-
-
-def test_change_in_place_is_kept_and_listed(call: CallRecord) -> None:
-    def mask(record: Any) -> Any:
-        for message in record.request.body["messages"]:
-            message["content"] = "***"
-        return record
-
-    kept = applied(call, mask)
-    assert isinstance(kept, CallRecord)
-    assert b"SESAME" not in bytes(kept.request.body).split(b'"tools"')[0]
-    assert kept.redactions == [Redaction(what="request.body", why="redactor")]
-    assert b"SESAME" in bytes(call.request.body), "the caller's record is untouched"
-
-
-def test_replaced_record_is_kept_and_every_change_listed(call: CallRecord) -> None:
-    def mask(record: Any) -> Any:
-        error = msgspec.structs.replace(record.error, message=None)
-        request = msgspec.structs.replace(record.request, body=None)
-        return msgspec.structs.replace(record, error=error, request=request, metadata={"tenant": "t"})
-
-    kept = applied(call, mask)
-    assert isinstance(kept, CallRecord)
-    assert bytes(kept.request.body) == b""
-    assert {note.what for note in kept.redactions} == {"request.body", "error.message", "metadata"}
-
-
 def test_redactor_gets_every_kind_of_record() -> None:
     kinds: list[str] = []
 
@@ -94,19 +53,6 @@ def test_redactor_gets_every_kind_of_record() -> None:
     applied(EventRecord(event_id="e", event_type="x", time_ns=1), note)
     applied(SessionRecord(session_id="s", seen_ns=1), note)
     assert kinds == ["EventRecord", "SessionRecord"]
-
-
-def test_objects_of_the_application_cannot_be_changed_through_the_record() -> None:
-    state = {"board": ["x"]}
-
-    def wipe(record: Any) -> Any:
-        record.data.clear()
-        return record
-
-    kept = applied(EventRecord(event_id="e", event_type="environment", time_ns=1, data=state), wipe)
-    assert isinstance(kept, EventRecord)
-    assert kept.data == {}
-    assert state == {"board": ["x"]}
 
 
 def _raises(record: Any) -> Any:
@@ -151,33 +97,6 @@ def test_an_interrupt_passes_through_the_redactor(call: CallRecord) -> None:
         applied(call, interrupt)
 
 
-def test_redactor_runs_before_hashes_are_taken(call: CallRecord) -> None:
-    """The hash of a secret lets it be guessed, so what is masked must not be in the hash."""
-
-    def mask(record: Any) -> Any:
-        record.request.body = {}
-        return record
-
-    def empty(record: Any) -> Any:
-        return msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, body={"messages": []}))
-
-    with_mask = applied(call, empty, content="metadata")
-    plain = applied(call, lambda record: record, content="metadata")
-
-    def digest(record: Record) -> str | None:
-        return next(note.sha256 for note in record.redactions if note.sha256)
-
-    assert digest(with_mask) != digest(plain)
-
-
-def test_redactor_sees_media_as_references(call: CallRecord) -> None:
-    image = {"messages": [{"role": "user", "content": [{"image_url": {"url": "data:image/png;base64,AAAABBBBCCCC"}}]}]}
-    request = msgspec.structs.replace(call.request, body=msgspec.Raw(json.dumps(image).encode()))
-    seen: list[Any] = []
-    applied(msgspec.structs.replace(call, request=request), lambda record: seen.append(record.request.body) or record)
-    assert "callspan_media" in json.dumps(seen[0])
-
-
 # A function of texts as a redactor
 
 
@@ -205,34 +124,6 @@ def test_every_text_of_every_kind_is_masked_but_for_ids(record: Record) -> None:
     assert failures() == {}
 
 
-def test_bodies_errors_and_names_of_a_call_are_masked(call: CallRecord) -> None:
-    error = ErrorInfo(kind="server", type="boom", message="no SESAME", body={"error": "SESAME"})
-    place = Place(session_id="SESAME", session_name="SESAME")
-    record = msgspec.structs.replace(call, error=error, place=place, metadata={"who": "SESAME"})
-    kept = applied(record, redact_texts(sesame))
-    assert isinstance(kept, CallRecord)
-    assert (kept.place.session_id, kept.place.session_name) == ("SESAME", "***")
-    assert (kept.call_id, kept.trace_id) == (call.call_id, call.trace_id)
-    bare = msgspec.structs.replace(kept, place=Place())
-    assert b"SESAME" not in encode(bare)
-    assert b"***" in bytes(kept.request.body)
-
-
-def test_a_mask_that_takes_every_text_leaves_a_record_that_can_be_found_again(call: CallRecord) -> None:
-    """Even the words whose choice is callspan's: such a record fails closed."""
-    kept = applied(call, redact_texts(lambda text: "gone"))
-    assert isinstance(kept, CallRecord)
-    assert (kept.call_id, kept.usage) == (call.call_id, call.usage)
-    assert b"SESAME" not in encode(kept)
-
-
-def test_fields_of_content_that_are_named_as_ids_are_not_ids() -> None:
-    record = EventRecord(event_id="e", event_type="tool", time_ns=1, data={"arguments": {"session_id": "SESAME"}})
-    kept = applied(record, redact_texts(sesame))
-    assert isinstance(kept, EventRecord)
-    assert kept.data == {"arguments": {"session_id": "***"}}
-
-
 def test_a_mask_that_raises_loses_the_content(call: CallRecord) -> None:
     def broken(text: str) -> str:
         raise ValueError(text)
@@ -255,27 +146,6 @@ def test_an_unreadable_body_is_removed_and_does_not_bypass_the_redactor(call: Ca
     assert isinstance(kept, CallRecord)
     assert bytes(kept.request.body) == b""
     assert "redactor_failed" in {note.why for note in kept.redactions}
-
-
-def test_no_body_is_shown_as_none(call: CallRecord) -> None:
-    shown: list[object] = []
-
-    def look(record: Any) -> Any:
-        shown.append(record.request.body)
-        return record
-
-    applied(msgspec.structs.replace(call, request=Request()), look)
-    assert shown == [None]
-
-
-def test_a_redactor_that_fails_leaves_neither_names_of_tools_nor_hashes(call: CallRecord) -> None:
-    def failing(record: Any) -> Any:
-        raise RuntimeError("a fault")
-
-    kept = applied(call, failing, content="metadata")
-    assert isinstance(kept, CallRecord)
-    assert kept.request.tool_names is kept.request.roles is None
-    assert all(note.sha256 is None for note in kept.redactions)
 
 
 _NAMED: list[Record] = [

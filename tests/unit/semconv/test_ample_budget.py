@@ -7,17 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callspan import Settings
-from callspan.providers.registry import conversation_of
 from callspan.record.codec import encode_json, encode_response
 from callspan.record.messages import RawConversation
 from callspan.records import CallRecord, Conversation, Request, Response, Timing
 from callspan.semconv.body_messages import choices_json, messages_json
-from callspan.semconv.call import Projection
-from callspan.semconv.content_attributes import Attributes
 
 _MESSAGE = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text(max_size=60)})
-_ALL: Settings = Settings(vocabularies=("llm", "gen_ai", "openinference"))
 
 
 def _call(messages: list[dict[str, str]], answer: str) -> CallRecord:
@@ -30,22 +25,6 @@ def _call(messages: list[dict[str, str]], answer: str) -> CallRecord:
         request=Request(body=msgspec.Raw(request), body_bytes=len(request), params={"max_tokens": 5}),
         response=Response(body=msgspec.Raw(response), body_bytes=len(response)),
     )
-
-
-def _shown(record: CallRecord, **sizes: int) -> Attributes:
-    return Projection(msgspec.structs.replace(_ALL, **sizes)).end(record, conversation_of(record))
-
-
-@settings(max_examples=60, deadline=None)
-@given(messages=st.lists(_MESSAGE, min_size=1, max_size=4), answer=st.text(max_size=60))
-def test_a_call_that_fits_is_shown_alike_whether_it_is_measured_or_not(
-    messages: list[dict[str, str]], answer: str
-) -> None:
-    record = _call(messages, answer)
-    assert record.response is not None
-    longest = max(len(memoryview(record.request.body)), len(memoryview(record.response.body)))
-    measured = _shown(record, max_attribute_bytes=4 * longest - 1, max_span_bytes=1 << 20)
-    assert _shown(record, max_attribute_bytes=1 << 20, max_span_bytes=1 << 24) == measured
 
 
 @settings(max_examples=60, deadline=None)

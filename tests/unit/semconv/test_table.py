@@ -15,7 +15,6 @@ from callspan.records import (
     ErrorInfo,
     EventRecord,
     MessageRecord,
-    Place,
     Request,
     RewardRecord,
     SessionRecord,
@@ -129,20 +128,6 @@ def test_every_path_leads_to_a_field_of_the_attributes_type_and_every_row_has_a_
 def test_every_path_of_other_records_leads_to_a_field_of_the_attributes_type() -> None:
     for kind, table in OF_OTHERS:
         check(kind, table.rows)
-
-
-def test_adjacent_rows_share_the_result_of_a_function() -> None:
-    calls: list[Place] = []
-
-    def both(place: Place) -> tuple[str | None, int] | None:
-        calls.append(place)
-        return None if place.session_id is None else (None, 3)
-
-    each = Each("place", both)
-    table = Table(Row("a", STRING, each, ""), Row("b", INT, each, ""))
-    assert table.of(record()) == {}
-    assert table.of(record(place=Place(session_id="s"))) == {"b": 3}
-    assert len(calls) == 2
 
 
 def test_parameters_are_set_in_the_order_sent_and_the_last_name_wins() -> None:

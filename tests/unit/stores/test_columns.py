@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from callspan.records import Cost, ErrorInfo, Place, Request, Response, Stream, Usage
-from callspan.stores.columns import CALLS, TABLES
-from callspan.stores.rows import to_row, to_tree
+from callspan.stores.columns import CALLS
+from callspan.stores.rows import to_row
 
 from .conftest import made
 
@@ -49,20 +49,3 @@ def test_a_field_is_in_its_column_or_in_extra_and_never_in_both(
     left = msgspec.json.decode(row["extra"]) if "extra" in row else {}
     # A place or request of which nothing is known is there, and empty.
     assert {name: value for name, value in left.items() if value != {}} == (extra or {})
-
-
-def test_a_row_with_an_unreadable_extra_is_an_error() -> None:
-    row = to_row(CALLS, made("c")) | {"extra": "{"}
-    with pytest.raises(msgspec.DecodeError):
-        to_tree(CALLS, row)
-
-
-def test_tables_are_known_by_the_kind_of_their_records() -> None:
-    assert {kind: table.key for kind, table in TABLES.items()} == {
-        "call": "call_id", "session": "session_id", "timestep": "timestep_id",
-        "event": "event_id", "message": "message_id", "reward": "reward_id",
-    }  # fmt: skip
-    for table in TABLES.values():
-        assert len(set(table.names)) == len(table.names)
-        assert table.names[-1] == "extra"
-        assert table.key in table.names

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from callspan.records import SessionRecord, Stream
+from callspan.records import Stream
 from callspan.stores import CallFilter, Reader
-from callspan.stores.urls import open_store
 
 from .conftest import MIDNIGHT_NS, SECOND, Holding, chat, made
 
@@ -94,26 +93,6 @@ def test_every_field_narrows_and_pages_cut_what_is_left(mixed: Reader, which: An
     assert ids(mixed, **which) == list(expected)
 
 
-@pytest.mark.parametrize(
-    "which", [{}, {"errors": True}, {"model": "gpt-5"}, {"limit": 1}, {"limit": 0, "offset": 3}, {"offset": 2}]
-)
-def test_a_count_ignores_the_limit(mixed: Reader, which: Any) -> None:
-    unpaged = {name: value for name, value in which.items() if name not in {"limit", "offset"}}
-    assert mixed.count_calls(CallFilter(**which)) == len(ids(mixed, **unpaged))
-
-
-@pytest.mark.parametrize("newest_first", [True, False])
-def test_calls_of_one_moment_are_ordered_by_their_ids(holding: Holding, newest_first: bool) -> None:
-    reader = holding(*(made(name) for name in "bdac"))
-    assert ids(reader, newest_first=newest_first) == sorted("abcd", reverse=newest_first)
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_all_pages_together_are_complete(mixed: Reader, size: int) -> None:
-    pages = [ids(mixed, limit=size, offset=start) for start in range(0, 6, size)]
-    assert [name for page in pages for name in page] == ids(mixed)
-
-
 @pytest.fixture(scope="module")
 def talking(holding: Holding) -> Reader:
     ask = {"role": "user", "content": "Where is the RED key?"}
@@ -162,12 +141,6 @@ def test_text_is_looked_for_in_messages_only(talking: Reader, text: str, expecte
     assert set(ids(talking, text=text)) == expected
 
 
-def test_text_and_other_conditions_hold_together(talking: Reader) -> None:
-    assert ids(talking, text="red", limit=1, newest_first=False) == ["first"]
-    assert ids(talking, text="red", provider="anthropic") == []
-    assert talking.count_calls(CallFilter(text="red", errors=False)) == 3
-
-
 @pytest.mark.parametrize(
     ("prefix", "found"),
     [
@@ -198,25 +171,3 @@ def test_a_call_is_known_by_its_whole_id_a_beginning_of_its_own_or_its_span(
     )
     record = reader.call(prefix)
     assert (record.call_id if record else None) == found
-
-
-@pytest.mark.parametrize(
-    ("prefix", "found"), [("run-1", "run-1"), ("run-12", "run-12"), ("run", None), ("only", "only-calls"), ("", None)]
-)
-def test_a_session_is_known_by_its_whole_id_or_a_beginning_of_its_own(
-    holding: Holding, prefix: str, found: str | None
-) -> None:
-    reader = holding(
-        SessionRecord(session_id="run-1", seen_ns=1),
-        SessionRecord(session_id="run-12", seen_ns=1),
-        made("a", session_id="only-calls"),
-    )
-    summary = reader.session(prefix)
-    assert (summary.session.session_id if summary else None) == found
-
-
-def test_a_store_opened_twice_gives_the_same(holding: Holding) -> None:
-    reader = holding(made("a"), made("b", 1))
-    again = open_store(reader.name)
-    assert ids(again) == ids(reader) == ["b", "a"]
-    again.close()

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
 
 import callspan
-from callspan import AnthropicInstrumentor, CallRecordExporter, OpenAIInstrumentor, SettingError
+from callspan import AnthropicInstrumentor, OpenAIInstrumentor, SettingError
 from callspan.records import Record
 from callspan.settings_loader import forget_warnings
-from callspan.testing import capture
 from callspan.wiring import WIRING
 
 from .conftest import made, stored
@@ -53,19 +51,6 @@ def test_settings_of_the_code_after_automatic_instrumentation_are_no_warning(
     assert len(caplog.messages) == 1
     OpenAIInstrumentor().uninstrument()
     AnthropicInstrumentor().uninstrument()
-
-
-def test_without_arguments_it_returns_what_is_in_force(store: str, nothing_warned: list[str]) -> None:
-    provider = TracerProvider(shutdown_on_exit=False)
-    first = callspan.instrument(content="off", redact=redact, stores=store, tracer_provider=provider, sdks="openai")
-    pipeline = WIRING.pipeline
-    again = callspan.instrument()
-    assert WIRING.pipeline is pipeline
-    assert again.settings == first.settings
-    assert in_force() == ("off", (store,), redact, provider)
-    assert WIRING.patches.wanted == {"openai"}
-    again.uninstrument()
-    assert WIRING.pipeline is None
 
 
 @pytest.mark.parametrize(
@@ -107,22 +92,6 @@ def test_the_environment_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> N
     assert in_force()[:2] == ("off", ())
 
 
-@pytest.mark.parametrize("provided", [False, True])
-def test_entry_points_keep_what_the_application_has_set(provided: bool, store: str) -> None:
-    provider = TracerProvider(shutdown_on_exit=False)
-    callspan.instrument(content="off", redact=redact, stores=store, sdks="openai")
-    one, other = OpenAIInstrumentor(), AnthropicInstrumentor()
-    given = {"tracer_provider": provider} if provided else {}
-    try:
-        one.instrument(**given)
-        other.instrument(max_span_bytes="1k", **given)
-        assert in_force() == ("off", (store,), redact, provider if provided else None)
-        assert WIRING.patches.wanted == {"openai", "anthropic"}
-    finally:
-        one.uninstrument()
-        other.uninstrument()
-
-
 def test_the_application_changes_what_an_entry_point_has_set(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALLSPAN_CONTENT", "metadata")
     one = OpenAIInstrumentor()
@@ -135,35 +104,6 @@ def test_the_application_changes_what_an_entry_point_has_set(store: str, monkeyp
         assert WIRING.patches.wanted == {"openai", "anthropic"}
     finally:
         one.uninstrument()
-
-
-def test_an_exporter_adds_its_stores_and_changes_nothing_else(store: str, other: str) -> None:
-    callspan.instrument(content="off", redact=redact, stores=store, sdks=NONE)
-    exporter = CallRecordExporter(Path(other.removeprefix("sqlite:///")))
-    try:
-        assert in_force()[:3] == ("off", (store,), redact)
-        WIRING.write(made("a"))
-        assert exporter.force_flush()
-        assert (stored(store), stored(other)) == ({"a"}, {"a"})
-        with pytest.raises(SettingError, match=r"^stores: .*teapot"):
-            CallRecordExporter("teapot://x")
-    finally:
-        WIRING._exporter_stores = ()
-
-
-def test_switched_on_again_it_patches_what_was_chosen() -> None:
-    callspan.instrument(enabled=False, sdks="anthropic")
-    assert WIRING.patches.wanted == set()
-    callspan.instrument(enabled=True)
-    assert WIRING.patches.wanted == {"anthropic"}
-
-
-def test_code_under_capture_may_instrument() -> None:
-    with capture() as seen:
-        callspan.instrument(content="off")
-        with callspan.session("s"):
-            pass
-    assert [record.name for record in seen.sessions][-1:] == ["s"]
 
 
 @pytest.mark.parametrize(

@@ -51,13 +51,6 @@ def test_anything_else_carries_nothing(junk: object) -> None:
     assert fold(piece("a"), junk, piece("b", "max_tokens")).body() == piece("ab", "max_tokens")
 
 
-@pytest.mark.parametrize("body", [None, [], {}, {"choices": []}, {"completion": None}, "text"])
-def test_another_body_is_not_recognized(body: object) -> None:
-    found = ENDPOINT.response_info(body)
-    assert (found.recognized, found.response.finish_reasons) == (False, [])
-    assert ENDPOINT.conversation(None, body) == Conversation()
-
-
 @pytest.mark.parametrize(
     ("prompt", "expected"),
     [

@@ -125,15 +125,6 @@ def test_each_counter_is_read(usage: dict[str, Any], expected: dict[str, int]) -
     assert counted(usage) == expected
 
 
-def test_cached_tokens_are_a_part_of_the_input() -> None:
-    usage = read({"prompt_tokens": 9, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 7}})
-    assert (usage.input_tokens, usage.total_tokens) == (9, 10)
-
-
-def test_searches_are_counted_beside_the_usage_of_responses() -> None:
-    assert counted({"input_tokens": 1}, tool_usage={"web_search": {"num_requests": 3}})["web_search_requests"] == 3
-
-
 @pytest.mark.parametrize(
     ("cost", "expected"),
     [
@@ -154,57 +145,6 @@ def test_the_cost_a_provider_states_is_exact(cost: object, expected: str) -> Non
 @pytest.mark.parametrize("cost", [None, True, "free", "", -1, float("nan"), float("inf"), [], {}, {"total_cost": None}])
 def test_an_invalid_amount_is_unknown(cost: object) -> None:
     assert read({"prompt_tokens": 1, "cost": cost}).cost_usd is None
-
-
-@pytest.mark.parametrize("body", [None, {}, {"usage": None}, {"usage": {}}, {"usage": "many"}, {"usage": [1]}, [], 3])
-def test_a_response_without_usage_has_none(body: object) -> None:
-    assert usage_of(body) is None
-
-
-def test_usage_of_groq_is_read_from_its_own_field() -> None:
-    usage = usage_of({"usage": None, "x_groq": {"usage": {"prompt_tokens": 3, "completion_tokens": 1}}})
-    assert usage is not None
-    assert usage.total_tokens == 4
-
-
-@pytest.mark.parametrize(("sent", "received"), [("prompt", "completion"), ("input", "output")])
-def test_the_raw_snapshot_of_the_usual_shape_is_whole_and_detached(sent: str, received: str) -> None:
-    stated: dict[str, Any] = {
-        f"{sent}_tokens": 9,
-        f"{received}_tokens": 2,
-        "total_tokens": 11,
-        f"{sent}_tokens_details": {"cached_tokens": 3},
-        "new_counter": 4,
-    }
-    usage = read(stated)
-    assert (usage.input_tokens, usage.output_tokens, usage.cache_read_tokens) == (9, 2, 3)
-    assert usage.raw == stated
-    stated[f"{sent}_tokens_details"]["cached_tokens"] = 5
-    assert usage.raw == {**stated, f"{sent}_tokens_details": {"cached_tokens": 3}}
-
-
-def test_the_raw_snapshot_is_whole_and_detached() -> None:
-    stated = {"prompt_tokens": 1, "queue_time": 0.5, "details": {"x": [1]}}
-    usage = read(stated)
-    assert usage.raw == stated
-    stated["details"]["x"].append(2)  # type: ignore[index]
-    assert usage.raw == {"prompt_tokens": 1, "queue_time": 0.5, "details": {"x": [1]}}
-
-
-@pytest.mark.parametrize(
-    ("usage", "counter", "expected"),
-    [
-        ({"prompt_tokens": 9, "input_tokens": 2}, "input_tokens", 9),
-        ({"input_tokens": 2, "prompt_tokens": 9}, "input_tokens", 9),
-        ({"cached_tokens": 1, "prompt_tokens_details": {"cached_tokens": 7}}, "cache_read_tokens", 7),
-        ({"num_cached_tokens": 1, "prompt_cache_hit_tokens": 7}, "cache_read_tokens", 7),
-        ({"reasoning_tokens": 1, "completion_tokens_details": {"reasoning_tokens": 7}}, "reasoning_tokens", 7),
-    ],
-)
-def test_of_two_counters_the_inclusive_one_wins_at_any_position(
-    usage: dict[str, Any], counter: str, expected: int
-) -> None:
-    assert counted(usage)[counter] == expected
 
 
 def test_values_in_raw_usage_that_are_not_json_are_converted() -> None:
