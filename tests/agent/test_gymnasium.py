@@ -8,17 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.agent.conftest import processing
 
-from callspan import copy_context, current_session, current_timestep, session
+from callspan import copy_context, current_session, current_timestep
 from callspan.agent.runtime import install
 from callspan.records import EventRecord, MessageRecord, SessionRecord, TimestepRecord
-from callspan.stores.urls import open_store
 from callspan.testing import capture
 
 gymnasium = pytest.importorskip("gymnasium", reason="needs gymnasium")
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
 
     from callspan.environments.gymnasium import Traced, TracedVector
 
-ROOT = Path(__file__).resolve().parents[2]
 WAY = [1, 1, 2, 1, 2, 2]
 """From the start of the frozen lake to its goal."""
 
@@ -116,18 +112,6 @@ def test_the_turn_is_current_between_steps_and_nothing_is_after_the_end(seen: Se
     assert seen.of(SessionRecord)[-1].success is True
 
 
-def test_an_episode_within_a_session_of_the_users_own_knows_it(seen: Seen, lake: Traced) -> None:
-    with session("training") as training:
-        for _ in range(2):
-            lake.reset()
-            for action in WAY:
-                lake.step(action)
-        assert current_session() is training
-    episodes = [record for record in seen.ended(SessionRecord) if record.name == "FrozenLake-v1"]
-    assert {record.parent_session_id for record in episodes} == {training.id}
-    assert len({record.session_id for record in episodes}) == 2
-
-
 def test_an_episode_reset_or_closed_before_its_end_is_abandoned(seen: Seen) -> None:
     env = traced(Corridor())
     env.reset(seed=1)
@@ -141,37 +125,6 @@ def test_an_episode_reset_or_closed_before_its_end_is_abandoned(seen: Seen) -> N
     assert second.metadata == {"seed": 2, "options": {"map": "b"}}
     assert first.name == "Corridor"
     assert [step.outcome for step in seen.ended(TimestepRecord)] == ["success", "abandoned"] * 2
-
-
-class Asking(Corridor):
-    """Asks where it is when it is reset, as one does whose levels a model draws."""
-
-    def __init__(self, length: int) -> None:
-        super().__init__(length)
-        self.called_in: list[Any] = []
-
-    def reset(self, **settings: Any) -> Any:
-        self.called_in.append(current_session())
-        return super().reset(**settings)
-
-
-def test_calls_during_reset_belong_to_no_episode(seen: Seen) -> None:
-    """Not in the one that was abandoned, which is over, and not in the next, which has no state yet."""
-    inner = Asking(3)
-    env = traced(inner)
-    env.reset()
-    env.reset()
-    env.close()
-    assert inner.called_in == [None, None]
-
-
-def test_truncation_ends_the_episode_too(seen: Seen) -> None:
-    env = traced(gymnasium.wrappers.TimeLimit(Corridor(length=50), 2))
-    env.reset()
-    env.step(0)
-    env.step(0)
-    assert [(step.terminated, step.truncated) for step in seen.ended(TimestepRecord)] == [(False, False), (False, True)]
-    assert len(seen.ended(SessionRecord)) == 1
 
 
 def test_an_environment_that_raises_leaves_the_turn_open_and_the_error_on_record(seen: Seen) -> None:
@@ -267,20 +220,6 @@ def observed(seen: Seen, session_id: str) -> list[Any]:
     return [message.content for message in seen.of(MessageRecord) if message.session_id == session_id]
 
 
-def test_a_step_that_only_resets_is_not_a_turn(seen: Seen) -> None:
-    env = vector([2], "NEXT_STEP")
-    env.reset()
-    (first,) = env.sessions
-    for _ in range(4):  # two turns, the reset, one turn
-        env.step(np.array([0]))
-    (second,) = env.sessions
-    env.close()
-    assert last_states(seen, first.id) == [[1, 1], [1, 2]]
-    assert observed(seen, second.id) == [[2, 0]]
-    assert last_states(seen, second.id) == [[2, 1]]
-    assert [record.outcome for record in seen.ended(SessionRecord)] == ["success", "abandoned"]
-
-
 def test_a_reset_in_the_same_step_keeps_both_states_apart(seen: Seen) -> None:
     env = vector([2], "SAME_STEP")
     env.reset()
@@ -294,59 +233,9 @@ def test_a_reset_in_the_same_step_keeps_both_states_apart(seen: Seen) -> None:
     assert last_states(seen, second.id) == [[2, 1]]
 
 
-def test_a_reset_by_mask_opens_only_what_was_reset(seen: Seen) -> None:
-    env = vector([2, 3], "DISABLED")
-    env.reset()
-    before = env.sessions
-    for _ in range(2):
-        env.step(np.array([0, 0]))
-    assert [step is None for step in env.timesteps] == [True, False]
-    env.reset(options={"reset_mask": np.array([True, False])})
-    assert env.sessions[0] is not before[0]
-    assert env.sessions[1] is before[1]
-    env.step(np.array([0, 0]))
-    env.close()
-    assert last_states(seen, before[1].id) == [[1, 1], [1, 2], [1, 3]]
-
-
 def test_importing_callspan_imports_no_gymnasium() -> None:
     program = "import sys, callspan, callspan.agent, callspan.environments; assert 'gymnasium' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
-
-
-def test_the_example_reaches_an_otlp_receiver_with_exact_parentage(tmp_path: Path) -> None:
-    pytest.importorskip("opentelemetry.proto", reason="needs the OTLP exporter")
-    from tests.otel.receiver import OtlpReceiver
-
-    store = f"sqlite:///{tmp_path / 'lake.db'}"
-    with OtlpReceiver() as receiver:
-        command = [sys.executable, str(ROOT / "examples/gymnasium_agent.py"), "--otlp", receiver.url, "--stores", store]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
-        spans = receiver.wait_for(1 + 6 * 4)
-    by_id = {span.span_id: span for span in spans}
-    assert len({span.trace_id for span in spans}) == 1
-    assert [span.name for span in spans if span.parent_id is None] == ["invoke_workflow FrozenLake-v1"]
-    edges: dict[tuple[str, str], int] = {}
-    for span in spans:
-        if span.parent_id is not None:
-            edge = (by_id[span.parent_id].name, span.name)
-            edges[edge] = edges.get(edge, 0) + 1
-    assert edges == {
-        ("invoke_workflow FrozenLake-v1", "timestep"): 6,
-        ("timestep", "chat gpt-4.1-mini"): 6,
-        ("timestep", "execute_tool move"): 6,
-        ("timestep", "environment"): 6,
-    }
-    for span in spans:
-        step = span if span.name == "timestep" else by_id.get(span.parent_id or "", span)
-        assert span.attributes.get("callspan.step.index") == step.attributes.get("callspan.step.index")
-        assert span.attributes["session.id"] == spans[-1].attributes["session.id"]
-    root = next(span for span in spans if span.parent_id is None)
-    assert (root.attributes["callspan.reward"], root.attributes["callspan.totals.timesteps"]) == (1.0, 6)
-    with closing(open_store(store)) as reader:
-        (summary,) = reader.sessions()
-    assert (summary.timesteps, summary.calls, summary.reward, summary.session.success) == (6, 6, 1.0, True)
 
 
 class OddEnv(gymnasium.Env[Any, Any]):

@@ -7,21 +7,17 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 from tests.processed import processed
 
-import callspan
-from callspan import Session, current_session, current_timestep, metadata, session, tool
-from callspan.agent.context import current_metadata
+from callspan import Session, current_session, current_timestep, session
 from callspan.agent.scope import current_scope
 from callspan.records import (
     CallRecord,
     EventRecord,
     MessageRecord,
-    Record,
     RewardRecord,
     SessionRecord,
     TimestepRecord,
@@ -29,7 +25,6 @@ from callspan.records import (
     Usage,
 )
 from callspan.semconv.scope_spans import ScopeSpanOptions
-from callspan.testing import capture
 
 if TYPE_CHECKING:
     from tests.agent.conftest import Seen
@@ -59,38 +54,6 @@ def test_an_episode_becomes_a_tree_of_spans(seen: Seen, parent_of: Callable[[Rea
     assert json.loads(root.attributes["callspan.metadata"]) == {"seed": 7}
     assert root.attributes["callspan.totals.tools"] == 3
     assert not [name for name in root.attributes if name.startswith("gen_ai.usage")]
-
-
-def test_a_step_names_itself_and_its_session_as_the_redactor_left_it() -> None:
-    """The span of a session that is killed never comes; its steps still say what it was."""
-
-    def redact(record: Record) -> Record:
-        return msgspec.structs.replace(record, name="[name]") if isinstance(record, SessionRecord) else record
-
-    for redactor, name in ((None, "of Ann"), (redact, "[name]")):
-        with capture(redact=redactor) as seen:
-            with callspan.session("of Ann") as outer, outer.timestep("look"), outer.timestep():
-                carrier = outer.carrier()
-            with callspan.session(carrier=carrier) as joined, joined.timestep("act"):
-                pass
-            steps = [span for span in seen.spans if span.name.startswith("timestep")]
-            assert [span.name for span in steps] == ["timestep", "timestep look", "timestep act"]
-            assert {dict(span.attributes or {})["gen_ai.workflow.name"] for span in steps} == {name}
-
-
-def test_a_session_is_written_at_its_start_and_at_its_end(seen: Seen) -> None:
-    with session("gridworld", group_id="g", task_id="t", experiment="e") as episode:
-        (first,) = seen.of(SessionRecord)
-        assert (first.session_id, first.name, first.end_ns, first.outcome) == (episode.id, "gridworld", None, None)
-        assert (first.group_id, first.task_id, first.experiment, first.service) == ("g", "t", "e", "tests")
-        assert first.pid
-        assert first.host
-    last = seen.of(SessionRecord)[-1]
-    assert last.outcome == "success"
-    assert last.seen_ns > first.seen_ns
-    assert last.end_ns >= last.start_ns == first.start_ns
-    assert (last.trace_id, last.span_id) == (first.trace_id, first.span_id)
-    assert f"{seen.named('invoke_workflow gridworld')[0].context.trace_id:032x}" == last.trace_id
 
 
 def test_a_timestep_is_written_at_its_start_so_that_a_killed_process_leaves_it(seen: Seen) -> None:
@@ -140,26 +103,6 @@ def test_messages_record_sender_and_receiver(seen: Seen) -> None:
     assert json.loads(event.attributes["callspan.message.content"]) == {"go": "north"}
 
 
-def test_rewards_have_objectives_and_add_up(seen: Seen) -> None:
-    with session("s") as episode:
-        with episode.timestep() as step:
-            step.reward(1, source="environment")
-            step.reward(0.25, "style", "judge", "neat", label="good")
-        episode.outcome(reward=2.0, success=True)
-    first, second, whole = seen.of(RewardRecord)
-    assert (first.value, first.scope, first.timestep_id) == (1.0, "event", step.id)
-    assert (second.objective, second.source, second.annotation, second.label) == ("style", "judge", "neat", "good")
-    assert (whole.scope, whole.value) == ("session", 2.0)
-    event = seen.named("timestep")[0].events[1]
-    assert event.name == "gen_ai.evaluation.result"
-    assert event.attributes["gen_ai.evaluation.name"] == "style"
-    assert event.attributes["gen_ai.evaluation.explanation"] == "neat"
-    last = seen.ended(SessionRecord)[-1]
-    assert (last.totals.reward, last.success, last.outcome) == (2.0, True, "success")
-    step_totals = seen.ended(TimestepRecord)[0].totals
-    assert (step_totals.reward, step_totals.rewards) == (1.0, {"style": 0.25})
-
-
 def test_an_episode_without_rewards_has_no_reward_rather_than_zero(seen: Seen) -> None:
     with session("s") as episode, episode.timestep() as step:
         step.environment({"x": 1})
@@ -183,16 +126,6 @@ def test_calls_add_up_in_the_step_and_in_the_session(seen: Seen) -> None:
     assert (total.calls, total.errors, total.input_tokens, total.output_tokens) == (4, 2, 10, 2)
     assert total.model_ns == 20_000_000
     assert seen.named("invoke_workflow s")[0].attributes["callspan.totals.model_s"] == 0.02
-
-
-def test_a_call_inside_a_nested_step_counts_in_the_outer_one_too(seen: Seen) -> None:
-    with session("s") as episode, episode.timestep("outer") as outer, episode.timestep("inner") as inner:
-        current_scope()._call_ended(processed(call()))
-        assert current_timestep() is inner
-    records = {record.name: record for record in seen.ended(TimestepRecord)}
-    assert records["outer"].totals.calls == records["inner"].totals.calls == 1
-    assert records["inner"].parent_timestep_id == outer.id
-    assert seen.ended(SessionRecord)[0].totals.calls == 1
 
 
 CALLS = {
@@ -221,25 +154,6 @@ def test_a_tool_reads_the_models_request_of_any_provider(seen: Seen, shape: str)
     assert span.attributes["gen_ai.tool.type"] == "function"
     assert span.attributes["gen_ai.operation.name"] == "execute_tool"
     assert seen.ended(TimestepRecord)[0].totals.tools == 1
-
-
-def test_arguments_that_are_not_json_are_kept_as_the_model_wrote_them(seen: Seen) -> None:
-    with session("s") as episode, episode.tool("add", arguments='{"a": '):
-        pass
-    assert seen.of(EventRecord)[0].data == {"arguments": '{"a": '}
-
-
-def test_a_tool_that_fails_is_an_error_of_the_tool_only_where_it_is_caught(seen: Seen) -> None:
-    with session("s") as episode, episode.timestep() as step:
-        with pytest.raises(KeyError), step.tool("open"):
-            raise KeyError("door")
-        with step.tool("close") as run:
-            run.error = "no door"
-    first, second = seen.of(EventRecord)
-    assert (first.error.type, second.error.message) == ("KeyError", "no door")
-    assert seen.named("execute_tool open")[0].status.status_code is StatusCode.ERROR
-    assert seen.named("execute_tool close")[0].status.status_code is StatusCode.ERROR
-    assert seen.named("timestep")[0].status.status_code is StatusCode.UNSET
 
 
 def test_without_content_spans_have_events_but_no_content(seen: Seen) -> None:
@@ -351,35 +265,6 @@ def test_forgotten_steps_are_closed_with_their_session(seen: Seen) -> None:
     assert current_scope() is None
 
 
-def test_a_session_may_end_with_a_custom_outcome(seen: Seen) -> None:
-    with session("s", metadata={"a": 1, "b": 1}) as episode:
-        episode.update(status="waiting", metadata={"b": 2, "c": None})
-        assert seen.of(SessionRecord)[-1].outcome == "waiting"
-        episode.update(status="skipped")
-    last = seen.ended(SessionRecord)[0]
-    assert last.outcome == "skipped"
-    assert last.metadata == {"a": 1, "b": 2}
-
-
-def test_an_episode_without_success_is_a_failure_without_an_error(seen: Seen) -> None:
-    with session("s") as episode:
-        episode.outcome(success=False)
-    assert seen.ended(SessionRecord)[0].outcome == "failure"
-    assert seen.spans[0].status.status_code is StatusCode.UNSET
-
-
-def test_a_reused_session_id_continues_counting_without_a_second_start(seen: Seen) -> None:
-    for number in range(2):
-        with session("chat", session_id="kept", metadata={f"m{number}": 1}) as episode, episode.timestep():
-            pass
-    assert [record.index for record in seen.ended(TimestepRecord)] == [0, 1]
-    assert len([record for record in seen.of(SessionRecord) if record.end_ns is None]) == 1
-    first, second = seen.ended(SessionRecord)
-    assert second.seen_ns > first.seen_ns
-    assert second.start_ns is second.trace_id is None, "the row keeps those of the first"
-    assert second.totals.timesteps == 2
-
-
 def test_the_inner_of_two_sessions_of_one_id_is_an_update_of_its_row(seen: Seen) -> None:
     with session("chat", session_id="both"):
         with session("chat", session_id="both") as again:
@@ -402,51 +287,3 @@ def test_numpy_like_rewards_and_flags_are_read(seen: Seen) -> None:
         step.environment(reward=Scalar(), terminated=Scalar())
     (event,) = seen.of(EventRecord)
     assert (event.reward, event.terminated, event.data) == (0.5, True, None)
-
-
-def test_metadata_of_the_innermost_block_wins(seen: Seen) -> None:
-    with metadata(user_id="a", purpose="p", color="red"):
-        with metadata(user_id="b", extra={"size": 1}, purpose=None):
-            assert current_metadata() == {"user_id": "b", "purpose": "p", "extra": {"color": "red", "size": 1}}
-        assert current_metadata() == {"user_id": "a", "purpose": "p", "extra": {"color": "red"}}
-        with session("s", user_id="c"):
-            assert current_metadata()["user_id"] == "c"
-    assert current_metadata() == {}
-
-
-def test_metadata_that_is_changed_by_the_caller_changes_nothing_for_others(seen: Seen) -> None:
-    with metadata(run_id="r"):
-        current_metadata()["run_id"] = "other"
-        assert current_metadata() == {"run_id": "r"}
-
-
-def test_a_tool_outside_a_session_is_kept_too(seen: Seen) -> None:
-    with tool("lonely") as run:
-        run.result = 1
-    (event,) = seen.of(EventRecord)
-    assert event.session_id is None
-    assert len(seen.named("execute_tool lonely")) == 1
-
-
-def test_a_continued_session_has_a_span_with_its_own_times(seen: Seen) -> None:
-    """The row keeps the first start; no span begins before what it is in."""
-    for _ in range(2):
-        with seen.tracer.start_as_current_span("request"), session("chat", session_id="goes on in time"):
-            pass
-    first, second = seen.named("invoke_workflow chat")
-    request = seen.named("request")[1]
-    assert request.start_time <= second.start_time <= second.end_time <= request.end_time
-    assert [record.start_ns for record in seen.ended(SessionRecord)] == [first.start_time, None]
-
-
-def test_a_step_of_another_session_is_a_child_of_that_session(
-    seen: Seen, parent_of: Callable[[Any], int | None]
-) -> None:
-    """Whatever runs where it is started: a step of the outer session inside an inner one."""
-    with session("outer") as outer, outer.timestep() as first, session("inner"), outer.timestep("aside") as aside:
-        pass
-    (span,) = seen.named("timestep aside")
-    assert parent_of(span) == seen.named("invoke_workflow outer")[0].context.span_id
-    (record,) = [one for one in seen.ended(TimestepRecord) if one.timestep_id == aside.id]
-    assert (record.session_id, record.parent_timestep_id) == (outer.id, None)
-    assert first.index == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,12 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, ParentBased, Sampler, SamplingResult
-from opentelemetry.trace import NoOpTracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 
 import callspan
 from callspan import Handle
 from callspan.agent.episode import forgotten
-from callspan.background import LRUCache
-from callspan.fail_open import failures, forget_failures
-from callspan.records import RewardRecord
-from callspan.spans.session import SpanRef
 from callspan.testing import ScriptedProvider
 
 QUESTION: Any = [{"role": "user", "content": "Write a haiku."}]
@@ -129,65 +123,6 @@ def test_each_late_reward_is_a_child_of_its_target(
     assert judged.attributes["gen_ai.evaluation.score.label"] == "thumbs up"
 
 
-def test_a_reward_during_the_step_is_an_event_and_not_a_span(
-    exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider
-) -> None:
-    """Also for a call of this step, by its id."""
-    exporting()
-    with callspan.session("game") as session, session.timestep() as step:
-        ask(provider)
-        step.reward(1)
-        callspan.reward(2, call_id=the(receiver, "chat gpt-5").attributes["llm.item_id"])
-    assert evaluations(receiver) == []
-    assert [name for name, _ in the(receiver, "timestep").events] == [RESULT, RESULT]
-
-
-def test_a_reward_of_an_earlier_steps_call_belongs_to_that_step(
-    exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider
-) -> None:
-    """Its row, span and reward are the call's: neither the session that goes on counts it nor the step that runs."""
-    received: list[Any] = []
-    exporting()
-    remove = callspan.add_callback("after_record", received.append, kinds=["reward", "session", "timestep"])
-    with callspan.session("game") as session:
-        with session.timestep() as first:
-            ask(provider)
-        call = the(receiver, "chat gpt-5")
-        with session.timestep():
-            callspan.reward(0.25, call_id=call.attributes["llm.item_id"])
-    remove()
-    (shown,) = evaluations(receiver)
-    assert shown.parent_id == call.span_id
-    (record,) = [one for one in received if isinstance(one, RewardRecord)]
-    assert (record.session_id, record.timestep_id, record.timestep) == (session.id, first.id, 0)
-    *_, second, whole = received
-    assert (second.totals.reward, whole.totals.reward) == (None, None)
-
-
-def test_a_reward_of_another_sessions_call_does_not_count_in_the_current_session(
-    exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider
-) -> None:
-    """The judge has a session of its own: what it judges keeps its ids, the judge's totals stay its own."""
-    exporting()
-    with callspan.session("player") as player, player.timestep():
-        ask(provider)
-    call = the(receiver, "chat gpt-5")
-    with callspan.session("judge"):
-        callspan.reward(1, call_id=call.attributes["llm.item_id"])
-    (shown,) = evaluations(receiver)
-    assert (shown.parent_id, shown.attributes["session.id"]) == (call.span_id, player.id)
-    assert "callspan.reward" not in the(receiver, "invoke_workflow judge").attributes
-
-
-def test_an_evaluation_of_an_unknown_span_has_its_ids(exporting: Callable[..., Handle], receiver: OtlpReceiver) -> None:
-    exporting()
-    callspan.reward(1, session_id="of long ago")
-    callspan.feedback("a call of long ago", label="thumbs down")
-    first, second = evaluations(receiver)
-    assert (first.parent_id, first.attributes["session.id"]) == (None, "of long ago")
-    assert (second.parent_id, second.attributes["callspan.call_id"]) == (None, "a call of long ago")
-
-
 def test_the_request_that_brings_the_feedback_is_linked_not_joined(
     exporting: Callable[..., Handle], receiver: OtlpReceiver
 ) -> None:
@@ -222,15 +157,6 @@ def test_with_log_events_a_late_reward_is_a_log_event_in_its_targets_context(
     assert [record.span_id.hex() for _, record in logged] == [step_id, step_id, session_span.span_id]
     assert {record.trace_id.hex() for _, record in logged} == {session_span.trace_id}
     assert [name for name, _ in the(receiver, "timestep").events].count(RESULT) == 2
-
-
-def test_log_events_without_a_log_pipeline_leave_the_span(
-    exporting: Callable[..., Handle], receiver: OtlpReceiver
-) -> None:
-    """The global provider of the API keeps nothing: an event there would be lost."""
-    exporting(log_events=True)
-    callspan.reward(1, session_id="s")
-    assert [span.name for span in evaluations(receiver)] == ["evaluation reward"]
 
 
 def test_a_session_that_was_not_sampled_gets_no_lone_evaluation(
@@ -291,35 +217,6 @@ def test_a_reward_with_a_carrier_joins_the_trace(exporting: Callable[..., Handle
     assert of_session.attributes["session.id"] == of_call.attributes["session.id"] == "chat-42"
 
 
-def test_rewards_in_a_session_of_another_process_are_children_of_its_span(
-    exporting: Callable[..., Handle], receiver: OtlpReceiver
-) -> None:
-    """A re-attached session has no span for events: its rewards, also the environment's, are spans of their own."""
-    exporting()
-    with callspan.session("chat") as session:
-        carrier = session.carrier()
-    with forgotten(), callspan.session(carrier=carrier) as joined:
-        joined.reward(1, objective="style")
-        joined.environment("a wall", reward=2, terminated=True)
-    span = the(receiver, "invoke_workflow chat")
-    assert [(one.name, one.parent_id) for one in evaluations(receiver)] == [
-        ("evaluation style", span.span_id), ("evaluation reward", span.span_id),
-    ]  # fmt: skip
-    assert evaluations(receiver)[1].attributes["gen_ai.evaluation.score.label"] == "terminated"
-
-
-def test_only_a_bounded_number_of_the_newest_spans_is_remembered() -> None:
-    remembered: LRUCache[str, SpanRef] = LRUCache(2)
-    where = [SpanRef(trace_id="0" * 32, span_id=f"{number:016x}") for number in range(4)]
-    for name, one in zip("abac", where, strict=True):
-        remembered.put(name, one)
-    assert (remembered.get("a"), remembered.get("b"), remembered.get("c")) == (where[2], None, where[3])
-    with remembered.forgotten():
-        remembered.put("d", where[0])
-        assert remembered.get("a") is None
-    assert (remembered.get("a"), remembered.get("d")) == (where[2], None)
-
-
 def test_a_session_continued_in_another_trace_is_linked_to_the_first(
     exporting: Callable[..., Handle], receiver: OtlpReceiver
 ) -> None:
@@ -334,86 +231,6 @@ def test_a_session_continued_in_another_trace_is_linked_to_the_first(
     assert [span.links for span in (first, second, inner)] == [[], [first.span_id], []]
 
 
-def test_without_tracing_a_reward_is_a_row_and_a_log_event_of_no_trace(
-    receiver: OtlpReceiver, provider: ScriptedProvider, tmp_path: Path
-) -> None:
-    """Of a call and of a session: nothing fails where no span was."""
-    forget_failures()
-    calls: list[Any] = []
-    pipeline = LoggerProvider()
-    pipeline.add_log_record_processor(SimpleLogRecordProcessor(OTLPLogExporter(endpoint=f"{receiver.url}/v1/logs")))
-    url = f"sqlite:///{tmp_path}/calls.db"
-    with forgotten():
-        handle = callspan.instrument(
-            tracer_provider=NoOpTracerProvider(), logger_provider=pipeline, log_events=True, stores=url
-        )
-        remove = callspan.add_callback("after_record", calls.append, kinds=["call"])
-        with callspan.session("blind") as session:
-            ask(provider)
-        remove()
-        callspan.feedback(calls[-1].call_id, 1)
-        callspan.reward(2, session_id=session.id)
-        assert handle.force_flush(30_000)
-        with forgotten():
-            callspan.feedback(calls[-1].call_id, 3)
-        handle.uninstrument()
-    pipeline.shutdown()
-    assert failures() == {}
-    logged = [
-        (attributes["gen_ai.evaluation.score.value"], record.span_id)
-        for name, attributes, record in receiver.logs
-        if name == RESULT
-    ]
-    assert logged == [(1.0, b""), (2.0, b""), (3.0, b"")]
-    with closing(callspan.open_store(url)) as reader:
-        assert [one.value for one in reader.events(session.id) if isinstance(one, RewardRecord)] == [1.0, 2.0, 3.0]
-
-
-def test_a_session_given_with_a_call_is_the_rewards_session(
-    exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider
-) -> None:
-    """A call made outside of any session, counted for one all the same."""
-    exporting()
-    ask(provider)
-    call = the(receiver, "chat gpt-5")
-    callspan.reward(1, session_id="s1", call_id=call.attributes["llm.item_id"])
-    (shown,) = evaluations(receiver)
-    assert (shown.parent_id, shown.attributes["session.id"]) == (call.span_id, "s1")
-
-
-class NoSessions(Sampler):
-    """Keeps everything but sessions, whatever their parents."""
-
-    def should_sample(self, parent_context: Any, trace_id: int, name: str, *rest: Any, **more: Any) -> SamplingResult:
-        dropped = name.startswith("invoke_workflow")
-        return SamplingResult(Decision.DROP if dropped else Decision.RECORD_AND_SAMPLE)
-
-    def get_description(self) -> str:
-        return "no sessions"
-
-
-def test_no_evaluation_is_made_for_a_dropped_span(exporting: Callable[..., Handle], receiver: OtlpReceiver) -> None:
-    """It would be a span whose parent nobody ever gets."""
-    exporting(sampler=NoSessions())
-    with callspan.session("quiet") as session, session.timestep() as step:
-        session.reward(1)
-    session.reward(2)
-    callspan.reward(3, session_id=session.id)
-    step.reward(4, objective="heard")
-    assert [span.name for span in receiver.spans] == ["timestep", "evaluation heard"]
-
-
-def test_an_unknown_parent_is_below_the_request_that_brings_it(
-    exporting: Callable[..., Handle], receiver: OtlpReceiver
-) -> None:
-    """Its child, and for that not linked to it."""
-    exporting()
-    with TracerProvider().get_tracer("web").start_as_current_span("POST /feedback") as request:
-        callspan.reward(1, session_id="of long ago")
-    (shown,) = evaluations(receiver)
-    assert (shown.parent_id, shown.links) == (f"{request.get_span_context().span_id:016x}", [])
-
-
 def test_evaluations_have_no_text_if_content_is_off_on_spans(
     exporting: Callable[..., Handle], receiver: OtlpReceiver
 ) -> None:
@@ -425,15 +242,3 @@ def test_evaluations_have_no_text_if_content_is_off_on_spans(
     callspan.reward(1, session_id="s", annotation="for events only")
     ((_, attributes, _),) = receiver.logs
     assert attributes["gen_ai.evaluation.explanation"] == "for events only"
-
-
-def test_a_log_pipeline_alone_does_not_enable_log_events(
-    exporting: Callable[..., Handle], receiver: OtlpReceiver
-) -> None:
-    """Many have one for their own logs, and a backend of traces that shows none."""
-    exporting(logs=True)
-    with callspan.session("game") as session:
-        session.reward(1)
-    callspan.reward(2, session_id=session.id)
-    assert receiver.logs == []
-    assert [span.name for span in evaluations(receiver)] == ["evaluation reward"]

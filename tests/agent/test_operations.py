@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
-from tests.processed import processed
 
-from callspan import current_session, current_timestep, guardrail, handoff, invoke_agent, metadata, session, tool
-from callspan.agent.scope import current_scope
-from callspan.records import CallRecord, EventRecord, SessionRecord, Timing
+from callspan import current_session, current_timestep, guardrail, handoff, invoke_agent, session, tool
+from callspan.records import EventRecord
 from callspan.semconv.scope_spans import ScopeSpanOptions
-from callspan.stores.scratch import scratch_reader
 
 if TYPE_CHECKING:
     from tests.agent.conftest import Seen
@@ -62,40 +59,6 @@ def test_an_agents_run_is_a_span_of_the_conventions_around_what_it_does(seen: Se
     assert (run.attributes or {})["callspan.step.index"] == 0
     assert (parent_of(run), parent_of(found)) == (turn.context.span_id, run.context.span_id)
     assert (found.attributes or {})["gen_ai.agent.name"] == "triage"
-
-
-def test_an_agents_row_is_announced_at_its_start_and_completed_at_its_end(seen: Seen) -> None:
-    with session("s") as own_session, own_session.invoke_agent("a", input=1) as agent:
-        (announced,) = seen.of(EventRecord)
-        agent.output = 2
-    started, ended = seen.of(EventRecord)
-    assert started == announced
-    assert (started.event_type, started.event_id, started.data) == ("agent_start", f"{agent.id}-start", {"input": 1})
-    assert (ended.event_type, ended.event_id, ended.data) == ("agent", agent.id, {"input": 1, "output": 2})
-    assert ended.duration_ns is not None
-    assert (ended.session_id, ended.timestep_id) == (own_session.id, None)
-    for recorded, shown in (([started, ended], [ended]), ([started], [started])):
-        with scratch_reader(recorded) as reader:
-            assert list(reader.events(own_session.id)) == shown
-
-
-def test_unset_fields_of_an_agent_are_absent(seen: Seen) -> None:
-    """No input, no output, no description; an output of None is an output."""
-    with session("s") as own_session:
-        with own_session.invoke_agent("a"):
-            pass
-        with own_session.invoke_agent("b") as agent:
-            agent.output = None
-    silent, described = [one for one in seen.of(EventRecord) if one.event_type == "agent"]
-    assert (silent.data, silent.metadata, described.data) == (None, {}, {"output": None})
-
-
-def test_calls_within_an_agent_count_in_step_and_session(seen: Seen) -> None:
-    with session("s") as own_session, own_session.timestep(), invoke_agent("a"), invoke_agent("b"):
-        scope = current_scope()
-        assert scope is not None
-        scope._call_ended(processed(CallRecord(call_id="c", timing=Timing(start_ns=1))))
-    assert seen.ended(SessionRecord)[0].totals.calls == 1
 
 
 def test_a_failed_agent_is_a_failed_span_and_the_exception_passes(seen: Seen) -> None:
@@ -168,21 +131,6 @@ def test_a_handoff_records_sender_and_receiver(seen: Seen, parent_of: Parent) ->
     assert parent_of(seen.named("handoff support")[0]) == seen.named("timestep")[0].context.span_id
 
 
-def test_a_handoff_takes_a_time(seen: Seen) -> None:
-    with session("s"):
-        handoff("b", "a", at=1_700_000_000_000_000_000)
-    assert seen.of(EventRecord)[0].time_ns == seen.named("handoff b")[0].start_time == 1_700_000_000_000_000_000
-
-
-def test_operations_work_without_a_session(seen: Seen) -> None:
-    """A web service without sessions has agents too."""
-    with invoke_agent("a") as agent, guardrail("g"):
-        handoff("b")
-    assert {span.name for span in seen.spans} == {"invoke_agent a", "guardrail g", "handoff b"}
-    assert {one.session_id for one in seen.of(EventRecord)} == {None}
-    assert agent.session is agent._step is agent._above is None
-
-
 def test_decorated_functions_record_arguments_and_results(seen: Seen) -> None:
     @invoke_agent
     def planner(goal: str, depth: int = 2) -> list[str]:
@@ -228,85 +176,11 @@ def test_a_decorated_generator_is_covered_for_as_long_as_it_is_read(seen: Seen) 
     assert breath.parent.span_id == run.context.span_id
 
 
-def test_metadata_around_is_on_their_rows_and_spans(seen: Seen) -> None:
-    with metadata(application="shop"), session("s"), invoke_agent("a", description="d"):
-        pass
-    (row,) = [one for one in seen.of(EventRecord) if one.event_type == "agent"]
-    assert row.metadata == {"application": "shop", "description": "d"}
-    assert (seen.named("invoke_agent a")[0].attributes or {})["llm.meta.application"] == "shop"
-
-
 def test_content_stays_off_spans_where_it_may_not_be(seen: Seen) -> None:
     seen.install(ScopeSpanOptions(content=False))
     with session("s"), invoke_agent("a", input="secret") as agent:
         agent.output = "secret"
     assert "secret" not in str([span.attributes for span in seen.spans])
-
-
-def test_a_tool_of_the_step_belongs_to_the_innermost_it_runs_in(seen: Seen, parent_of: Parent) -> None:
-    """Asked of the step or the session, run in an agent or in another tool: the inner one's, once in its time."""
-    with session("s") as own_session, own_session.timestep() as step:
-        with step.invoke_agent("a"), own_session.tool("of the session"):
-            pass
-        with step.tool("outer"), step.tool("inner"):
-            pass
-    events = {one.name: one for one in seen.of(EventRecord) if one.event_type == "tool"}
-    assert (events["of the session"].system, events["of the session"].timestep_id) == ("a", step.id)
-    totals = seen.ended(SessionRecord)[0].totals
-    assert totals.tool_ns == events["outer"].duration_ns + events["of the session"].duration_ns
-    assert parent_of(seen.named("execute_tool inner")[0]) == seen.named("execute_tool outer")[0].context.span_id
-
-
-def test_a_tool_of_a_step_that_is_not_current_is_a_child_of_that_step(seen: Seen, parent_of: Parent) -> None:
-    """Also within its session, and within another step of it; so is a step of its environment."""
-    with session("s") as own_session:
-        aside = own_session.timestep("aside").start(current=False)
-        with aside.tool("one"):
-            pass
-        with own_session.timestep("current"), aside.tool("two"):
-            pass
-        with aside.environment_step() as world:
-            world.set_result("x")
-        aside.end()
-    (step,) = seen.named("timestep aside")
-    inside = [seen.named(name)[0] for name in ("execute_tool one", "execute_tool two", "environment")]
-    assert [parent_of(span) for span in inside] == [step.context.span_id] * 3
-
-
-LABELS: Any = {"system": "desk", "metadata": {"why": "asked", "none": None}, "sequence": 41}
-
-
-def test_tools_agents_and_guardrails_take_what_other_events_take(seen: Seen) -> None:
-    """As functions, as methods and as decorators: component, metadata and a number of the application's own."""
-
-    @tool("decorated", **LABELS)
-    def look() -> None: ...
-
-    @invoke_agent("decorated", **LABELS)
-    def act() -> None: ...
-
-    @guardrail("decorated", **LABELS)
-    def check() -> bool:
-        return True
-
-    with metadata(application="shop", extra={"why": "around"}), session("s") as own_session:
-        for opened in (
-            tool("t", **LABELS), own_session.tool("t", **LABELS), invoke_agent("a", description="d", **LABELS),
-            own_session.invoke_agent("a", description="d", **LABELS), guardrail("g", **LABELS),
-            own_session.guardrail("g", **LABELS),
-        ):  # fmt: skip
-            with opened:
-                pass
-        for function in (look, act, check):
-            function()
-    events = [one for one in seen.records if isinstance(one, EventRecord)]
-    assert len(events) == 3 * 3 + 2 * 3  # tools and agents have a row at their start too
-    assert {(one.system, one.external_sequence) for one in events} == {("desk", 41)}
-    own_fields = {"application": "shop", "extra": {"why": "around"}, "why": "asked"}
-    assert all(own_fields.items() <= one.metadata.items() and "none" not in one.metadata for one in events)
-    with session("s"), invoke_agent("a", system="desk"), tool("inner"):
-        pass
-    assert seen.of(EventRecord)[-2].system == "a"
 
 
 def test_openinference_has_the_input_and_output_of_every_span_of_an_agent(seen: Seen) -> None:

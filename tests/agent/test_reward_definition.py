@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -40,38 +38,6 @@ def test_the_outcome_of_a_session_is_its_reward_and_not_added_to_those_of_its_ev
     assert read(seen).reward == 1.0
 
 
-def test_the_last_outcome_counts_also_within_a_step_which_it_says_nothing_of(seen: Seen) -> None:
-    with session("s") as own, own.timestep() as step:
-        own.outcome(reward=3)
-        own.outcome(reward=2)
-        step.environment("x", reward=0.5)
-    assert rewards(seen.named(SPAN)[0]) == {"callspan.reward": 2.0}
-    assert rewards(seen.named("timestep")[0]) == {"callspan.reward": 0.5}
-
-
-def test_each_other_objective_has_its_mean(seen: Seen) -> None:
-    with session("s") as own:
-        for style in (0.25, 0.5):
-            with own.timestep() as step:
-                step.reward(1.0)
-                step.reward(style, objective="style")
-                step.reward(-2, objective="cost")
-        own.reward(4, objective="style")
-    assert rewards(seen.named(SPAN)[0]) == {
-        "callspan.reward": 2.0,
-        "callspan.reward.style": (0.25 + 0.5 + 4) / 3,
-        "callspan.reward.cost": -2.0,
-    }
-    assert rewards(seen.named("timestep")[1]) == {
-        "callspan.reward": 1.0,
-        "callspan.reward.style": 0.5,
-        "callspan.reward.cost": -2.0,
-    }
-    totals = seen.ended(SessionRecord)[0].totals
-    assert (totals.reward, totals.rewards) == (2.0, {"style": (0.25 + 0.5 + 4) / 3, "cost": -2.0})
-    assert (read(seen).reward, read(seen).means) == (totals.reward, totals.rewards)
-
-
 def test_another_objective_is_not_the_reward(seen: Seen) -> None:
     with session("s") as own, own.timestep() as step:
         step.reward(1, objective="style")
@@ -99,43 +65,12 @@ def test_a_reward_of_a_call_counts_in_no_session_or_step(seen: Seen) -> None:
     assert (read(seen).reward, read(seen).means) == (None, {})
 
 
-@pytest.mark.parametrize("named", [True, False])
-def test_a_thread_that_knows_only_the_ids_counts_while_the_session_is_open(seen: Seen, named: bool) -> None:
-    def judge(**ids: str) -> None:
-        threads = [threading.Thread(target=reward, args=(value,), kwargs=ids) for value in (0.5, 0.25)]
-        for thread in threads:
-            thread.start()
-            thread.join()
-
-    with session("s", session_id="mine" if named else None) as own:
-        with own.timestep() as outer, own.timestep() as inner:
-            judge(timestep_id=inner.id)
-            judge(timestep_id=inner.id, objective="style")
-        assert outer.state == "ended"
-        if named:
-            judge(session_id=own.id)
-    inner_span, outer_span = seen.named("timestep")
-    assert rewards(inner_span) == rewards(outer_span) == {"callspan.reward": 0.75, "callspan.reward.style": 0.375}
-    assert rewards(seen.named(SPAN)[0])["callspan.reward"] == (0.25 if named else 0.75)
-    assert read(seen).reward == (0.25 if named else 0.75)
-
-
 def test_a_reward_after_the_end_is_in_the_totals_of_the_next_record(seen: Seen) -> None:
     with session("s") as own, own.timestep() as step:
         step.reward(1)
     own.outcome(reward=7, success=True)
     assert seen.ended(SessionRecord)[0].totals.reward == 1
     assert seen.of(SessionRecord)[-1].totals.reward == 7
-
-
-def test_the_number_of_objectives_in_memory_is_bounded(seen: Seen) -> None:
-    with session("s") as own:
-        for number in range(300):
-            own.reward(1, objective=f"o{number}")
-        own.reward(2, objective="o1")
-    totals = seen.ended(SessionRecord)[0].totals
-    assert len(totals.rewards) == 64
-    assert totals.rewards["o1"] == 1.5
 
 
 _AMOUNTS = st.sampled_from([-1.0, 0.0, 0.25, 3.0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,15 +70,6 @@ def test_every_span_is_that_of_one_record(trace_per: Any) -> None:
     assert sorted(recorded(captured), key=lambda ids: ids["span_id"]) == spans
 
 
-def test_a_parent_of_another_process_and_its_state_are_kept() -> None:
-    with capture() as captured, use_span(NonRecordingSpan(REMOTE)):
-        run_all()
-    session, *_ = (record for record in captured.sessions if record.span_id is not None)
-    assert session.trace == Trace(state="vendor=1", is_parent_remote=True)
-    (call,) = captured.records
-    assert (call.trace, call.trace_id) == (Trace(state="vendor=1"), f"{REMOTE.trace_id:032x}")
-
-
 def test_what_a_span_is_linked_to_is_kept() -> None:
     """A timestep in a trace of its own is linked to the one before; a reward to the code that gives it."""
     with capture(trace_per="timestep") as captured, callspan.session("s") as session:
@@ -135,39 +125,9 @@ def test_the_row_of_a_session_that_is_opened_again_names_one_span() -> None:
         assert (whole.parent_span_id, whole.trace) == (None, None)
 
 
-def test_outside_a_timestep_the_trace_of_an_event_is_kept_with_it() -> None:
-    """The row of a session that is opened again may name another."""
-    with capture() as captured, callspan.session("s"), callspan.tool("look"):
-        pass
-    assert {row_of(record)["trace_id"] for record in captured.events} == {captured.sessions[0].trace_id}
-
-
 def row_of(record: Record) -> dict[str, object]:
     table = TABLES[record_key(record)[0]]
     return dict.fromkeys(table.names) | present(record)
-
-
-def test_in_a_timestep_the_trace_of_an_event_is_kept_with_the_timestep_alone() -> None:
-    with capture() as captured, callspan.session("s") as session, session.timestep(), session.tool("look"):
-        pass
-    assert {row_of(record)["trace_id"] for record in captured.events} == {None}
-    assert None not in {row_of(record)["trace_id"] for record in captured.timesteps[1:]}
-
-
-@pytest.mark.parametrize("settings", [{"content": "off"}, {"content": "metadata"}, {}])
-def test_frames_have_no_line_of_source(settings: Any, tmp_path: Path) -> None:
-    """A model may have written it."""
-    made = tmp_path / "made.py"
-    made.write_text("patient = 'Jane Roe'; raise KeyError(len(patient))  # " + "x" * 100_000)
-    with capture(**settings) as captured, pytest.raises(KeyError), callspan.tool("run"):
-        exec(compile(made.read_text(), str(made), "exec"), {})
-    event = captured.events[-1]
-    assert isinstance(event, EventRecord)
-    assert event.error is not None
-    assert str(made) in (event.error.frames or "")
-    shown = [str((one.attributes or {})["exception.stacktrace"]) for one in captured.spans[0].events]
-    assert "Jane" not in str(captured.events) + str(shown)
-    assert shown == [event.error.frames]
 
 
 def test_a_redactor_that_fails_takes_frames_and_one_that_masks_leaves_ids() -> None:
