@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import warnings
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -102,15 +101,6 @@ def test_a_transcript_of_any_format_is_its_text(form: str, raw: bool, mode: Mode
         assert record.usage is None
 
 
-def test_a_transcript_in_tokens(mode: Mode, run: Run, seen: Captured) -> None:
-    mode.provider.reply(text="Well.", input_tokens=14, output_tokens=3)
-    transcribe(mode, run, model="gpt-4o-transcribe")
-    usage = the_call(seen).usage
-    assert usage is not None
-    assert (usage.input_tokens, usage.input_audio_tokens, usage.output_tokens) == (14, 14, 3)
-    assert usage.input_audio_seconds is None
-
-
 @pytest.mark.parametrize("way", ["plain", "raw", "streaming"])
 def test_speech_is_a_reference_however_it_is_read(way: str, mode: Mode, run: Run, seen: Captured) -> None:
     arguments: dict[str, Any] = {
@@ -191,17 +181,3 @@ def test_several_images_and_a_mask_are_references_in_order(mode: Mode, run: Run,
         media_reference(data)["callspan_media"]["sha256"] for data in (b"one", b"two", b"three")  # type: ignore[index]
     ]  # fmt: skip
     assert record.request.params == {}
-
-
-def test_a_variation_has_its_image_and_no_prompt(mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            await mode.wait(mode.openai().images.create_variation(image=b"pixels", n=2))
-
-    run(body)
-    record = the_call(seen)
-    assert (record.api, record.outcome) == ("image_variations", "success")
-    assert record.usage is not None
-    assert record.usage.output_images == 2
-    assert record.request.params == {"n": 2}

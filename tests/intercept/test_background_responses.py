@@ -56,50 +56,6 @@ def test_a_queued_response_is_in_progress(mode: Mode, run: Run, seen: Captured) 
     assert span.status.is_unset
 
 
-def test_a_stream_in_the_background_that_ends_is_an_ordinary_call(mode: Mode, run: Run, seen: Captured) -> None:
-    """Its id is that of the response all the same: others may fetch it."""
-
-    async def body() -> None:
-        await mode.all(await mode.wait(create(mode, stream=True)))
-
-    run(body)
-    record = the_call(seen)
-    assert (record.outcome, record.usage is not None, record.part) == ("success", True, "answered")
-    first, _ = seen.everything
-    assert isinstance(first, CallRecord)
-    assert first.call_id == record.call_id
-    assert (first.part, first.outcome) == ("started", "in_progress")
-
-
-def test_a_stream_in_the_background_that_is_left_stays_in_progress(mode: Mode, run: Run, seen: Captured) -> None:
-    """The provider continues; how the stream ended is known."""
-
-    async def body() -> None:
-        stream = await mode.wait(create(mode, stream=True))
-        for _ in range(5):
-            await mode.next(stream)
-        await mode.wait(stream.close())
-
-    run(body)
-    record = the_call(seen)
-    assert record.stream is not None
-    assert (record.outcome, record.stream.end) == ("in_progress", "closed")
-
-
-def test_other_streams_that_are_left_are_cancelled(mode: Mode, run: Run, seen: Captured) -> None:
-    """Their response is in progress for ever."""
-
-    async def body() -> None:
-        stream = await mode.wait(mode.openai().responses.create(model="gpt-5", input="Hi", stream=True))
-        for _ in range(5):
-            await mode.next(stream)
-        await mode.wait(stream.close())
-
-    run(body)
-    record = the_call(seen)
-    assert (record.outcome, record.is_merged) == ("cancelled", False)
-
-
 def versions(seen: Captured) -> list[tuple[str, str]]:
     return [(record.part, record.outcome) for record in seen.everything if isinstance(record, CallRecord)]
 
@@ -191,43 +147,6 @@ def test_a_streamed_fetch_completes_the_call(mode: Mode, run: Run, seen: Capture
     assert [span.name for span in seen.spans] == ["chat gpt-5", "fetch_response"]
 
 
-def test_a_stream_that_is_left_is_continued(mode: Mode, run: Run, seen: Captured) -> None:
-    """The helper reads on by the response's id; what is fetched is nothing until its end."""
-
-    async def body() -> None:
-        client = mode.openai()
-        question = {"model": "gpt-5", "input": "How are you?", "background": True}
-        stream = await mode.wait(client.responses.create(stream=True, **question))
-        job = (await mode.next(stream)).response
-        await mode.wait(stream.close())
-        part = await mode.wait(client.responses.retrieve(job.id, stream=True))
-        await mode.next(part)
-        await mode.wait(part.close())
-        assert versions(seen) == [("started", "in_progress"), ("requested", "in_progress")]
-        async with mode.entered(client.responses.stream(response_id=job.id, starting_after=2)) as rest:
-            await mode.all(rest)
-
-    run(body)
-    record = the_call(seen)
-    assert record.stream is not None
-    assert record.usage is not None
-    assert (record.outcome, record.stream.end, record.usage.total_tokens) == ("success", "closed", 19)
-    assert len(seen.spans) == 2
-
-
-def test_raw_fetches_complete_the_call_too(mode: Mode, run: Run, seen: Captured) -> None:
-    """Whether the caller parses them or not."""
-    mode.provider.reply(text="Well.", polls=0)
-
-    async def body() -> None:
-        client = mode.openai()
-        job = await mode.wait(client.responses.create(model="gpt-5", input="How are you?", background=True))
-        await mode.wait(client.responses.with_raw_response.retrieve(job.id))
-
-    run(body)
-    assert (the_call(seen).outcome, the_call(seen).text) == ("success", "Well.")
-
-
 def test_a_call_that_is_not_known_here_is_made_of_its_answer(mode: Mode, run: Run) -> None:
     """Another process created the response: its record and this one have the same id."""
     mode.provider.reply(text="Well.", polls=0)
@@ -246,22 +165,6 @@ def test_a_call_that_is_not_known_here_is_made_of_its_answer(mode: Mode, run: Ru
         return str(job.id)
 
     run(body)
-
-
-def test_what_is_no_background_response_makes_nothing(mode: Mode, run: Run, seen: Captured) -> None:
-    """Stored answers that are read, and requests that fail."""
-
-    async def body() -> None:
-        client = mode.openai()
-        answer = await mode.wait(client.responses.create(model="gpt-5", input="How are you?"))
-        await poll(mode, client, answer.id, 2)
-        mode.provider.reply(status=404, on="/responses/resp_gone")
-        with pytest.raises(openai.NotFoundError):
-            await mode.wait(client.responses.retrieve("resp_gone"))
-        await mode.all(await mode.wait(client.responses.retrieve(answer.id, stream=True)))
-
-    run(body)
-    assert (len(seen.records), len(seen.spans)) == (1, 1)
 
 
 SECRET = "whsec_c2VjcmV0"

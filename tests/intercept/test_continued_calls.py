@@ -8,7 +8,6 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-import anthropic
 import openai
 import pytest
 
@@ -19,12 +18,10 @@ from callspan.stores.history import whole_conversation
 from callspan.stores.urls import open_store
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
-from tests.intercept.test_tool_runners import weather_tool
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 pytestmark = pytest.mark.skipif(sdks.OPENAI < (1, 107), reason="openai has conversations since 1.107")
 plain_and_streamed = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64}
 WHOLE = [f"{what} {number}" for number in range(3) for what in ("Question", "Answer")]
 
 
@@ -221,79 +218,6 @@ def test_datasets_have_the_whole_conversation(mode: Mode, run: Run, recorded: Re
     messages = {row["session_id"]: [step["message"] for step in row["steps"]] for row in rows}
     assert messages["named"] == WHOLE
     assert [text for text in messages["chain"] if not text.startswith(("Question 7", "Answer 7"))] == WHOLE
-
-
-@plain_and_streamed
-def test_a_tool_runner_that_continues_its_thread(stream: bool, mode: Mode, run: Run, recorded: Recorded) -> None:
-    """It sends only what is new."""
-    sdks.needs_name(mode.anthropic(), "beta.messages.thread")
-    for number in range(2):
-        mode.provider.reply(tool_calls=[{"name": "weather", "arguments": {"city": "Paris"}, "id": f"call_{number}"}])
-    mode.provider.reply(text="It is sunny.")
-
-    async def body() -> None:
-        messages = [{"role": "user", "content": "What is the weather?"}]
-        runner = mode.anthropic().beta.messages.tool_runner(
-            **MESSAGE, messages=messages, tools=[weather_tool(mode)], stream=stream, system="Be short."
-        )
-        await mode.wait(runner.until_done())
-
-    run(body)
-    reader, calls = recorded.calls()
-    ids = [call.response and call.response.id for call in calls]
-    assert [call.request.continues for call in calls] == [None, *ids[:2]]
-    last = calls[2]
-    whole = whole_conversation(last, reader.history(last))
-    roles = [message.role for message in (*whole.input, *whole.output)]
-    assert roles == ["user", "assistant", "user", "assistant", "user", "assistant"]
-    assert [part.text for part in whole.system] == ["Be short."]  # type: ignore[union-attr]
-    assert [len(call.conversation.input) for call in calls if call.conversation] == [1, 1, 1]
-    assert recorded.shown(last).removesuffix(" tools weather") == f"{ids[1]} 2 calls, the first {calls[0].call_id}"
-
-
-def test_a_thread_that_the_provider_has_lost_or_continued(mode: Mode, run: Run, recorded: Recorded) -> None:
-    """The request that failed is a call with its link; the SDK sends the whole conversation again."""
-    client = mode.anthropic()
-    sdks.needs_name(client, "beta.messages.thread")
-
-    async def body() -> None:
-        thread = client.beta.messages.thread(**MESSAGE)
-        for number in range(3):
-            mode.provider.reply(text=f"Answer {number}")
-            if number == 2:
-                await continue_elsewhere(thread)
-            await mode.wait(thread.send({"role": "user", "content": f"Question {number}"}))
-
-    async def continue_elsewhere(thread: Any) -> None:
-        link = {"type": "continue", "previous_message_id": thread._state.previous_message_id}
-        messages = [{"role": "user", "content": "Elsewhere"}]
-        await mode.wait(client.beta.messages.create(**MESSAGE, messages=messages, thread=link))
-        mode.provider.reply(text="Answer 2")
-
-    run(body)
-    _, calls = recorded.calls()
-    assert [call.outcome for call in calls] == ["success", "success", "success", "error", "success"]
-    first, second = (call.response and call.response.id for call in calls[:2])
-    assert [call.request.continues for call in calls] == [None, first, second, second, None]
-    assert recorded.texts(2) == [*WHOLE[:4], "Elsewhere", "Answer 2"]
-    assert recorded.texts(4) == WHOLE
-
-
-def test_a_thread_of_no_recorded_call(mode: Mode, run: Run, recorded: Recorded) -> None:
-    client = mode.anthropic()
-    sdks.needs_name(client, "beta.messages.thread")
-    link = {"type": "continue", "previous_message_id": "msg_elsewhere"}
-
-    async def body() -> None:
-        messages = [{"role": "user", "content": "Hi"}]
-        with pytest.raises(anthropic.NotFoundError) as caught:
-            await mode.wait(client.beta.messages.create(**MESSAGE, messages=messages, thread=link))
-        assert getattr(caught.value, "error_code", None) == "thread_not_found"
-
-    run(body)
-    _, (call,) = recorded.calls()
-    assert (call.outcome, call.request.continues) == ("error", "msg_elsewhere")
-    assert recorded.shown(call) == "msg_elsewhere a response of no recorded call"
 
 
 def test_background_responses_that_continue_each_other(mode: Mode, run: Run, recorded: Recorded) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from callspan.records import CallRecord
-from callspan.testing import Captured, Reply
+from callspan.testing import Captured
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import text_of, the_call
@@ -72,13 +72,6 @@ def test_only_the_terminal_event_makes_a_stream_of_events_complete(
     assert facts(the_call(seen), seen) == ("success", "cut_off", False)
 
 
-@pytest.mark.parametrize("api", ["chat", "completions"])
-def test_a_finish_reason_is_enough_without_done(api: str, mode: Mode, run: Run, seen: Captured) -> None:
-    mode.provider.reply(text="I am well today.", end_after=-1)
-    run(lambda: read(api, mode))
-    assert facts(the_call(seen), seen) == ("success", "complete", True)
-
-
 def chunk(api: str, text: str) -> dict[str, object]:
     piece = {"text": text} if api == "completions" else {"delta": {"content": text}}
     return {"id": "c1", "object": "chunk", "model": "m", "choices": [{"index": 0, "finish_reason": None, **piece}]}
@@ -97,61 +90,12 @@ def test_done_is_enough_without_a_finish_reason(api: str, is_done: bool, mode: M
     assert record.response.finish_reasons == [None]
 
 
-@pytest.mark.parametrize("api", APIS)
-def test_a_stream_without_any_event_is_cut_off(api: str, mode: Mode, run: Run, seen: Captured) -> None:
-    mode.provider.reply(end_after=0)
-    run(lambda: read(api, mode))
-    assert facts(the_call(seen), seen) == ("success", "cut_off", False)
-
-
 def test_one_of_two_choices_without_its_end_is_cut_off(mode: Mode, run: Run, seen: Captured) -> None:
     done = {"id": "c1", "object": "chunk", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
     other = {"id": "c1", "object": "chunk", "choices": [{"index": 1, "delta": {"content": "b"}, "finish_reason": None}]}
     mode.provider.reply(raw=[other, done])
     run(lambda: read("chat", mode))
     assert facts(the_call(seen), seen) == ("success", "cut_off", False)
-
-
-@pytest.mark.parametrize("api", ["chat", "responses", "messages"])
-def test_a_helper_stream_that_just_stops_is_cut_off(api: str, mode: Mode, run: Run, seen: Captured) -> None:
-    sdks.needs("openai", "1.92", "stream helpers")
-    sdks.needs("anthropic", "0.125", "stream helpers")
-    mode.provider.reply(text="I am well today.", end_after=4)
-
-    async def body() -> None:
-        if api == "messages":
-            manager = mode.anthropic().messages.stream(model="claude-sonnet-5", max_tokens=64, messages=QUESTION)
-        elif api == "chat":
-            manager = mode.openai().chat.completions.stream(model="gpt-5", messages=QUESTION)
-        else:
-            manager = mode.openai().responses.stream(model="gpt-5", input="How are you?")
-        async with mode.entered(manager) as stream:
-            await mode.all(stream)
-
-    run(body)
-    assert facts(the_call(seen), seen) == ("success", "cut_off", False)
-
-
-@pytest.mark.parametrize("way", ["lines", "parsed"])
-@pytest.mark.parametrize("end_after", [4, None])
-def test_a_raw_response_that_just_stops_is_cut_off(
-    way: str, end_after: int | None, mode: Mode, run: Run, seen: Captured
-) -> None:
-    mode.provider.reply(Reply(text="I am well today.", end_after=end_after))
-
-    async def body() -> None:
-        client = mode.openai().chat.completions
-        if way == "lines":
-            manager = client.with_streaming_response.create(model="gpt-5", messages=QUESTION, stream=True)
-            async with mode.entered(manager) as response:
-                await mode.all(response.iter_lines())
-            return
-        raw = await mode.wait(client.with_raw_response.create(model="gpt-5", messages=QUESTION, stream=True))
-        await mode.all(await mode.wait(raw.parse()))
-
-    run(body)
-    wanted = ("success", "complete", True) if end_after is None else ("success", "cut_off", False)
-    assert facts(the_call(seen), seen) == wanted
 
 
 def test_done_in_the_bytes_of_a_raw_response_is_enough(mode: Mode, run: Run, seen: Captured) -> None:

@@ -6,7 +6,6 @@ Every answer is read twice, without callspan and with it; the two must be the sa
 from __future__ import annotations
 
 import gzip
-import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from functools import cache
 from typing import Any
@@ -146,25 +145,6 @@ def test_an_invalid_stream_read_as_bytes_is_recorded(sdk: str, wire: str, how: s
             assert text_of(record) == TEXT
             assert record.stream is not None
             assert (record.stream.end, record.stream.complete) == ("complete", True)
-
-
-ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": gzip.compress,
-    "deflate": zlib.compress,
-    "br": lambda content: pytest.importorskip("brotli").compress(content),
-    "identity": bytes,
-}
-
-
-@pytest.mark.parametrize("how", ["stream", "raw", "response"])
-@pytest.mark.parametrize("encoding", ENCODINGS)
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-def test_an_encoded_stream_is_recorded(sdk: str, encoding: str, how: str, mode: Mode, run: Run) -> None:
-    sent = ENCODINGS[encoding](whole(sdk))
-    with capture() as seen:
-        run(lambda: read(mode, sdk, sent, 7, how, encoding))
-        record = the_call(seen)
-    assert (record.outcome, text_of(record)) == ("success", TEXT)
 
 
 @pytest.mark.parametrize("how", ["stream", "raw", "response"])

@@ -92,52 +92,6 @@ def test_a_newer_sdk_may_use_more_of_the_block_of_a_tool(
     assert [tool.data["result"] for tool in rows(seen, "tool")] == ["Sunny in Paris"]
 
 
-def test_a_tool_that_runs_while_its_answer_streams_is_a_child_of_the_loop(mode: Mode, run: Run, seen: Captured) -> None:
-    mode.provider.reply(tool_calls=[loops.request(), loops.request("Oslo", 2)])
-    mode.provider.reply(text="It is sunny.")
-    ran_before_the_end: list[int] = []
-
-    async def body() -> None:
-        runner = loops.of_anthropic(mode, sunny, stream=True, run_tools_eagerly=True)
-        async for turn in mode.items(runner):
-            async for _ in mode.items(turn):
-                ran_before_the_end.append(len(rows(seen, "tool_start")) * (not seen.records))
-
-    run(body)
-    assert max(ran_before_the_end) >= 1
-    agent = f"invoke_agent {CLAUDE}"
-    assert tree(seen) == {"": [agent], agent: [CHAT, "execute_tool weather", "execute_tool weather", CHAT]}
-    assert [tool.data["arguments"]["city"] for tool in rows(seen, "tool")] == ["Paris", "Oslo"]
-
-
-def test_the_name_is_that_of_the_block_that_holds_the_loop_alone_else_of_metadata(
-    mode: Mode, run: Run, seen: Captured
-) -> None:
-    for _ in range(3):
-        mode.provider.reply(tool_calls=[loops.request()])
-        mode.provider.reply(text="It is sunny.")
-
-    async def body() -> None:
-        with callspan.invoke_agent("forecaster"):
-            await mode.wait(loops.of_anthropic(mode, sunny).until_done())
-            with callspan.metadata(agent="second"):
-                await mode.wait(loops.of_anthropic(mode, sunny).until_done())
-        with callspan.metadata(agent="third"):
-            await mode.wait(loops.of_anthropic(mode, sunny).until_done())
-
-    run(body)
-    turns = [CHAT, "execute_tool weather", CHAT]
-    assert tree(seen) == {
-        "": ["invoke_agent forecaster", "invoke_agent third"],
-        "invoke_agent forecaster": [*turns, "invoke_agent second"],
-        "invoke_agent second": turns, "invoke_agent third": turns,
-    }  # fmt: skip
-    assert [(row.name, row.metadata["outcome"]) for row in rows(seen, "agent")] == [
-        ("second", "success"), ("forecaster", "success"), ("third", "success"),
-    ]  # fmt: skip
-    assert [row.system for row in rows(seen, "tool")] == ["forecaster", "second", "third"]
-
-
 async def _to_the_end(mode: Mode, runner: Any) -> None:
     await mode.wait(runner.until_done())
 
@@ -245,36 +199,6 @@ def test_no_content_is_kept_of_a_loop_where_the_setting_forbids_it(content: Any,
         shown = str([(span.name, span.attributes) for span in seen.spans]) + str(seen.everything)
     assert "Atlantis" not in shown
     assert "Say the weather" not in shown
-
-
-def test_a_redactor_sees_arguments_and_results_once(mode: Mode, run: Run) -> None:
-    mode.provider.reply(tool_calls=[loops.request("Atlantis")])
-    mode.provider.reply(text="It is sunny.")
-    with capture(redact=callspan.redact_texts(lambda text: text.replace("Atlantis", "[Atlantis]"))) as seen:
-        run(lambda: mode.wait(loops.of_anthropic(mode, sunny).until_done()))
-        (tool,) = rows(seen, "tool")
-    assert tool.data == {"arguments": {"city": "[Atlantis]"}, "result": "Sunny in [Atlantis]"}
-
-
-def test_calls_of_a_tool_are_below_it(mode: Mode, run: Run, seen: Captured) -> None:
-    mode.provider.reply(tool_calls=[loops.request()])
-    mode.provider.reply(text="Sunny.", on="/chat/completions")
-    mode.provider.reply(text="It is sunny.")
-
-    async def ask(city: str) -> str:
-        create = mode.openai().chat.completions.create
-        answer = await mode.wait(create(model="gpt-5", messages=[{"role": "user", "content": city}]))
-        return str(answer.choices[0].message.content)
-
-    def ask_now(city: str) -> Any:
-        if mode.is_async:
-            return ask(city)
-        create = mode.openai().chat.completions.create
-        return create(model="gpt-5", messages=[{"role": "user", "content": city}]).choices[0].message.content
-
-    run(lambda: mode.wait(loops.of_anthropic(mode, ask_now).until_done()))
-    assert tree(seen)["execute_tool weather"] == ["chat gpt-5"]
-    assert rows(seen, "tool")[0].data["result"] == "Sunny."
 
 
 @pytest.mark.parametrize("sdk", ["anthropic", "openai"])

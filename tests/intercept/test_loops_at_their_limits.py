@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -87,21 +85,6 @@ def test_each_run_of_an_id_that_is_used_again_is_recorded_with_its_own_result(
         assert sorted(runs(captured)) == sorted((city, f"Sunny in {city}") for city in cities)
 
 
-def test_a_tool_that_runs_after_its_loop_leaves_nothing_open(mode: Mode, seen: Captured) -> None:
-    mode.provider.reply(tool_calls=[request()])
-    kept: list[contextvars.Context] = []
-
-    def keep(city: str) -> str:
-        kept.append(contextvars.copy_context())
-        return sunny(city)
-
-    runner = loops.of_anthropic(mode, keep, max_iterations=1)
-    runner.until_done()
-    runner.append_messages({"role": "user", "content": "Hurry."})
-    runner.generate_tool_call_response()
-    assert len(rows(seen, "tool_start")) == len(rows(seen, "tool"))
-
-
 def suppressed_tool(mode: Mode) -> None:
     runner = loops.of_anthropic(mode, sunny, max_iterations=1)
     next(runner)
@@ -136,13 +119,6 @@ def test_the_words_of_a_provider_are_no_outcome(mode: Mode, seen: Captured) -> N
     assert [one.metadata["outcome"] for one in rows(seen, "agent")] == ["error"]
 
 
-def test_the_generator_of_a_loop_has_the_name_of_the_sdks(mode: Mode, seen: Captured) -> None:
-    del seen
-    turns = loops.of_openai(mode, sunny).iterate(mode.openai(), INPUT)
-    assert (turns.__name__, turns.__qualname__) == ("iterate", "ResponsesToolRunner.iterate")
-    turns.close()
-
-
 def test_a_loop_that_was_not_started_does_not_hide_the_one_that_runs(mode: Mode, seen: Captured) -> None:
     mode.provider.reply(tool_calls=[request()])
     runner = loops.of_openai(mode, sunny)
@@ -155,52 +131,6 @@ def test_a_loop_that_was_not_started_does_not_hide_the_one_that_runs(mode: Mode,
 
 def outcomes(seen: Captured) -> list[tuple[str, str | None]]:
     return [(row.name, row.metadata.get("outcome")) for row in rows(seen, "agent")]
-
-
-def test_a_loop_that_its_tool_closes_is_cancelled(mode: Mode, seen: Captured) -> None:
-    mode.provider.reply(tool_calls=[request()])
-    runners: list[Any] = []
-
-    def close(city: str) -> str:
-        runners[0].close()
-        return sunny(city)
-
-    runners.append(loops.of_anthropic(mode, close))
-    runners[0].until_done()
-    assert len(mode.provider.requests) == 1
-    assert outcomes(seen) == [("claude-sonnet-5", "cancelled")]
-    assert runs(seen) == [("Paris", "Sunny in Paris")]
-
-
-def test_a_loop_that_another_task_closes_is_cancelled(provider: ScriptedProvider, seen: Captured) -> None:
-    mode = Mode("async", provider)
-    provider.reply(tool_calls=[request()])
-
-    async def body() -> None:
-        started = asyncio.Event()
-
-        async def wait(city: str) -> str:
-            started.set()
-            await asyncio.sleep(0.05)
-            return sunny(city)
-
-        async def close() -> None:
-            await started.wait()
-            await runner.close()
-
-        runner = loops.of_anthropic(mode, wait)
-        await asyncio.gather(runner.until_done(), close())
-        await mode.close()
-
-    asyncio.run(body())
-    assert outcomes(seen) == [("claude-sonnet-5", "cancelled")]
-
-
-def test_a_loop_that_is_closed_after_its_last_turn_has_succeeded(mode: Mode, seen: Captured) -> None:
-    runner = loops.of_anthropic(mode, sunny)
-    runner.until_done()
-    runner.close()
-    assert outcomes(seen) == [("claude-sonnet-5", "success")]
 
 
 def test_the_outcome_of_a_block_is_that_of_its_last_loop(mode: Mode, seen: Captured) -> None:

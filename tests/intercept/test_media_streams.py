@@ -145,21 +145,3 @@ def test_images_are_media_with_their_pixels(mode: Mode, run: Run, seen: Captured
     assert record.usage.output_images == 2
     assert seen.spans[0].attributes["gen_ai.output.type"] == "image"
     assert seen.spans[0].attributes["callspan.usage.output_images"] == 2
-
-
-def test_an_image_by_url_states_no_usage_but_their_number(mode: Mode, run: Run, seen: Captured) -> None:
-    mode.provider.reply(usage={})
-
-    async def body() -> Any:
-        arguments: dict[str, Any] = {"model": "dall-e-3", "prompt": PROMPT, "response_format": "url"}
-        return await mode.wait(mode.openai().images.generate(**arguments))
-
-    run(body)
-    record = the_call(seen)
-    assert record.usage is not None
-    assert (record.usage.input_tokens, record.usage.output_tokens, record.usage.output_images) == (None, None, 1)
-    assert record.conversation is not None
-    (image,) = record.conversation.output[0].parts
-    assert isinstance(image, Media)
-    assert image.url == "https://images.example.com/scripted.png"
-    assert "gen_ai.usage.input_tokens" not in seen.spans[0].attributes

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import Context
 from typing import Any
 
-import anthropic
-import openai
 import pytest
 
-from callspan.testing import Captured, ScriptedProvider
+from callspan.testing import Captured
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION, text_of, the_call
@@ -147,59 +142,3 @@ def test_a_middleware_that_replaces_the_response_is_followed(
     run(body)
     record = the_call(seen)
     assert (record.outcome, text_of(record)) == ("success", "I am well.")
-
-
-def test_what_a_middleware_raises_reaches_the_caller_and_the_record(mode: Mode, run: Run, seen: Captured) -> None:
-    problem = RuntimeError("not on Sundays")
-
-    async def raises(request: Any, call_next: Any) -> Any:
-        raise problem
-
-    with pytest.raises(RuntimeError) as raised:
-        run(lambda: mode.wait(client(mode, raises).messages.create(**MESSAGE)))
-    assert raised.value is problem
-    record = the_call(seen)
-    assert record.outcome == "error"
-    assert record.error is not None
-    assert record.error.exception == "RuntimeError"
-    assert record.attempts == []
-
-
-@pytest.mark.parametrize("where", ["thread", "empty context"])
-def test_an_answer_that_is_parsed_elsewhere_is_recorded_as_received(
-    where: str, provider: ScriptedProvider, seen: Captured
-) -> None:
-    """Another thread or context has no current call."""
-    provider.reply(text="I am well.", input_tokens=3, output_tokens=4)
-    received = []
-
-    def handle(request: Any, call_next: Any) -> Any:
-        answer = call_next(request)
-        received.append(json.loads(answer.http_response.content))
-        if where == "thread":
-            with ThreadPoolExecutor(1) as pool:
-                pool.submit(answer.parse).result(5)
-        else:
-            Context().run(answer.parse)
-        return answer
-
-    with anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url, middleware=[handle]) as client:
-        client.messages.create(**MESSAGE)
-    record = the_call(seen)
-    assert (record.outcome, text_of(record)) == ("success", "I am well.")
-    assert record.usage is not None
-    assert record.usage.input_tokens == 3
-    assert record.response is not None
-    assert list(json.loads(bytes(record.response.body)).items()) == list(received[0].items())
-
-
-@pytest.mark.parametrize("kind", [bytes, type(None)])
-def test_an_answer_of_which_the_sdk_makes_something_else_is_recorded(
-    kind: type, provider: ScriptedProvider, seen: Captured
-) -> None:
-    provider.reply(text="I am well.", input_tokens=3, output_tokens=4)
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
-        client.post("/chat/completions", cast_to=kind, body={"model": "m", "messages": QUESTION})
-    record = the_call(seen)
-    assert record.usage is not None
-    assert (text_of(record), record.usage.input_tokens) == ("I am well.", 3)

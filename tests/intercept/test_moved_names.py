@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import gc
-import json
 import logging
-import pickle
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
@@ -29,8 +26,6 @@ from callspan.sdk_profiles import SDKS
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import WIRING
 from callspan.wiring.pipeline import Providers
-from tests.intercept import sdks
-from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION
 from tests.scale import scaled
 
@@ -221,85 +216,7 @@ def test_an_attach_that_raises_costs_no_call_and_no_record(
     assert trace.get_current_span() is trace.INVALID_SPAN
 
 
-def test_values_opentelemetry_rejects_are_not_set_on_a_span(
-    provider: ScriptedProvider, nothing_warned: list[str]
-) -> None:
-    """Anthropic 1.17 gives its `Omit` as an attribute where the caller said nothing."""
-    sdks.needs_name(anthropic.Anthropic(api_key="k"), "_tracer")
-    with (
-        capture() as seen,
-        anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url) as client,
-    ):
-        client.messages.create(**MESSAGE)
-        with client.messages.stream(**MESSAGE) as stream:
-            stream.until_done()
-        attributes = [value for span in seen.spans for value in (span.attributes or {}).values()]
-    assert None not in attributes
-
-
 # What is on a response
-
-
-def ways(response: Any) -> list[str]:
-    """What copies, pickles and dumps of a response and its extensions give, or the exception."""
-
-    def reported(of: Callable[[], object]) -> str:
-        try:
-            return repr(of())
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
-            return f"{type(error).__name__}: {error}".partition(" at 0x")[0]
-
-    def parts(twin: Any) -> object:
-        return sorted(vars(twin)), twin.extensions, type(twin).__name__
-
-    extensions = response.extensions
-    return [
-        reported(lambda: sorted(extensions)),
-        reported(lambda: type(extensions)),
-        reported(lambda: sorted(vars(response))),
-        reported(lambda: json.dumps(extensions)),
-        reported(lambda: sorted(copy.copy(extensions))),
-        reported(lambda: sorted(copy.deepcopy(extensions))),
-        reported(lambda: sorted(pickle.loads(pickle.dumps(extensions)))),
-        reported(lambda: parts(copy.copy(response))),
-        reported(lambda: parts(copy.deepcopy(response))),
-        reported(lambda: parts(pickle.loads(pickle.dumps(response)))),
-    ]
-
-
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-@pytest.mark.parametrize("transport", ["network", "mock"])
-def test_observers_are_invisible_on_a_response(transport: str, sdk: str, mode: Mode, run: Any) -> None:
-    library = sdks.http_of(sdk)
-
-    async def body() -> list[list[str]]:
-        kind = library.AsyncClient if mode.is_async else library.Client
-        answer = b'data: {"id": "1", "type": "ping", "choices": []}\n\ndata: [DONE]\n\n'
-        mocked = library.MockTransport(
-            lambda request: library.Response(200, headers={"content-type": "text/event-stream"}, content=answer)
-        )
-        given = {"http_client": kind(transport=mocked)} if transport == "mock" else {}
-        client = (mode.openai if sdk == "openai" else mode.anthropic)(**given)
-        owner = client.chat.completions if sdk == "openai" else client.messages
-        options = CHAT if sdk == "openai" else MESSAGE
-        reported = []
-        if transport == "network":
-            raw = await mode.wait(owner.with_raw_response.create(**options))
-            reported.append(ways(raw.http_response))
-        stream = await mode.wait(owner.create(**options, stream=True))
-        reported.append(ways(stream.response))
-        async for _ in mode.items(stream):
-            reported.append(ways(stream.response))
-            break
-        await mode.all(stream)
-        reported.append(ways(stream.response))
-        return reported
-
-    bare = run(body)
-    with capture() as seen:
-        assert run(body) == bare
-        gc.collect()
-        assert len(seen.records) == (2 if transport == "network" else 1)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -55,40 +55,6 @@ def test_an_exception_the_caller_is_handling_is_not_the_streams_error(
     assert record.stream.end == "complete"
 
 
-def test_what_a_decoder_has_held_back_still_counts(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
-    """The HTTP library closes the response at the end of its bytes, when the reader may have events left to give."""
-    wire = transports.wire_of(sdk, LONG).replace(b"data: [DONE]\n\n", b"")
-    got: list[Any] = []
-
-    async def body() -> None:
-        made = transports.client(mode, sdk, transports.answer(sdk, wire))
-        if not hasattr(made, "_make_sse_decoder"):
-            pytest.skip("this SDK has one decoder only")
-        decoder = made._make_sse_decoder
-        made._make_sse_decoder = lambda: Holding(decoder())
-        create = made.chat.completions.create if sdk == "openai" else made.messages.create
-        got.extend(await mode.all(await mode.wait(create(**REQUESTS[sdk], stream=True))))
-
-    run(body)
-    record = the_call(seen)
-    assert record.stream is not None
-    assert (record.stream.chunks, text_of(record)) == (len(got), LONG)
-
-
-class Holding:
-    """A decoder that gives its events when there are no more bytes."""
-
-    def __init__(self, decoder: Any) -> None:
-        self._decoder = decoder
-
-    def iter_bytes(self, pieces: Iterator[bytes]) -> Iterator[Any]:
-        yield from list(self._decoder.iter_bytes(pieces))
-
-    async def aiter_bytes(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-        for event in [event async for event in self._decoder.aiter_bytes(pieces)]:
-            yield event
-
-
 def test_a_task_cancelled_while_the_rest_is_drained_is_cancelled(mode: Mode, run: Run, seen: Captured) -> None:
     """After `[DONE]` the openai SDK reads what is left, and closes the response in there, with that in flight."""
     sdks.needs("openai", "3.51", "draining")
@@ -122,27 +88,6 @@ def test_a_task_cancelled_while_the_rest_is_drained_is_cancelled(mode: Mode, run
     assert (record.outcome, text_of(record)) == ("cancelled", LONG)
 
 
-def test_a_chunk_that_cannot_be_read_is_the_error_the_caller_gets(
-    sdk: str, mode: Mode, run: Run, seen: Captured
-) -> None:
-    begun, mark, _ = transports.wire_of(sdk, LONG).partition(b"three")
-    broken = (begun + mark).rpartition(b"data: ")[0] + b'data: {"broken\n\n'
-    raised: list[str] = []
-
-    async def body() -> None:
-        stream = await streamed(mode, sdk, transports.answer(sdk, broken))
-        try:
-            await mode.all(stream)
-        except Exception as error:  # noqa: BLE001 - of whatever type
-            raised.append(type(error).__name__)
-
-    run(body)
-    record = the_call(seen)
-    assert record.error is not None
-    assert [record.error.type] == raised
-    assert (record.outcome, text_of(record)) == ("error", "one two")
-
-
 class Unclosable:
     """Bytes whose connection cannot be closed at once: it raises, or it takes until somebody gives up."""
 
@@ -169,64 +114,6 @@ class Unclosable:
                 await asyncio.sleep(60)
 
         self.handler = lambda request: library.Response(200, headers=transports.EVENT_STREAM, stream=Pieces())
-
-
-def test_an_error_of_closing_is_the_error_the_caller_gets(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        stream = await streamed(mode, sdk, Unclosable(sdk, OSError("no more")).handler)
-        with pytest.raises(OSError, match="no more"):
-            await mode.all(stream)
-
-    run(body)
-    record = the_call(seen)
-    assert record.error is not None
-    assert (record.outcome, record.error.type, text_of(record)) == ("error", "OSError", LONG)
-
-
-def test_a_task_cancelled_while_its_stream_closes_is_cancelled(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
-    if not mode.is_async:
-        pytest.skip("threads are not cancelled")
-
-    async def body() -> None:
-        unclosable = Unclosable(sdk, None)
-
-        async def read() -> None:
-            await mode.all(await streamed(mode, sdk, unclosable.handler))
-
-        task = asyncio.ensure_future(read())
-        await unclosable.closing.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    run(body)
-    record = the_call(seen)
-    assert record.stream is not None
-    assert (record.outcome, record.stream.end, text_of(record)) == ("cancelled", "cancelled", LONG)
-
-
-def test_a_response_with_a_close_of_its_own_still_ends_its_call(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
-    """Of a transport: a class that closes in its own way, which nobody else sees."""
-    library, wire = sdks.http_of(sdk), transports.wire_of(sdk, LONG)
-
-    class Own(library.Response):  # type: ignore[name-defined,misc]
-        def close(self) -> None:
-            self.is_closed = True
-
-        async def aclose(self) -> None:
-            self.is_closed = True
-
-    plain = transports.answer(sdk, wire)
-
-    def handler(request: Any) -> Any:
-        return Own(200, headers=transports.EVENT_STREAM, stream=plain(request).stream)
-
-    async def body() -> None:
-        await mode.all(await streamed(mode, sdk, handler))
-        assert [record.outcome for record in seen.records] == ["success"], "at its end, not when it is collected"
-
-    run(body)
-    assert text_of(the_call(seen)) == LONG
 
 
 def test_a_stream_closed_while_another_task_closes_it_has_one_end(

@@ -125,38 +125,6 @@ def test_an_exception_passes_and_keeps_what_came(mode: Mode, run: Run, seen: Cap
     assert seen.spans[0].status.status_code is StatusCode.ERROR
 
 
-def test_a_cancelled_block_is_a_cancelled_call(seen: Captured) -> None:
-    async def body() -> None:
-        started = asyncio.Event()
-
-        async def wait() -> None:
-            async with callspan.record_call(provider="vllm") as call:
-                call.request(CHAT)
-                started.set()
-                await asyncio.Event().wait()
-
-        task = asyncio.create_task(wait())
-        await started.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(body())
-    assert the_call(seen).outcome == "cancelled"
-
-
-def test_a_body_changed_afterwards_changes_nothing(mode: Mode, run: Run, seen: Captured) -> None:
-    answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Well."}}]}
-
-    async def body() -> None:
-        async with record(mode) as call:
-            call.response(answer)
-            answer.clear()
-
-    run(body)
-    assert text_of(the_call(seen)) == "Well."
-
-
 @pytest.mark.parametrize("odd", [b"no json", b"[1]", {"messages": 3}, {"stream": object()}])
 def test_invalid_requests_lose_content_and_never_the_call(odd: Any, mode: Mode, run: Run, seen: Captured) -> None:
     async def body() -> None:
@@ -221,20 +189,6 @@ def test_a_decorated_function_is_recorded_on_each_call(seen: Captured) -> None:
         ("mine", "m", "Hello!", "success")
     ] * 3
     assert len({call.call_id for call in seen.records}) == 3
-
-
-def test_an_exception_of_a_decorated_function_passes(seen: Captured) -> None:
-    failure = ConnectionError("no line")
-
-    @callspan.record_call(provider="mine")
-    def fail(body: dict[str, object]) -> None:
-        raise failure
-
-    with pytest.raises(ConnectionError) as caught:
-        fail(BODY)
-    assert caught.value is failure
-    assert the_call(seen).outcome == "error"
-    assert the_call(seen).request.model == "m"
 
 
 def test_a_decorated_generator_is_a_stream(seen: Captured) -> None:
@@ -328,20 +282,6 @@ def test_a_decorated_function_may_take_model_and_messages_instead_of_a_body(seen
     chat("u1", ["no", "messages"], "which text?")
     assert [bytes(call.request.body) for call in seen.records[7:]] == [
         b'{"messages":[{"role":"user","content":"Hi"}]}', b"",
-    ]  # fmt: skip
-
-
-def test_what_an_api_calls_its_messages_is_read_as_it_is(seen: Captured) -> None:
-    @callspan.record_call(provider="mine", api="responses")
-    def respond(model: str, text: str) -> None: ...
-
-    @callspan.record_call(provider="mine", api="embeddings")
-    def embed(texts: list[str], model: str = "e") -> None: ...
-
-    respond("m", "Hi")
-    embed(["a", "b"])
-    assert [msgspec.json.decode(call.request.body) for call in seen.records] == [
-        {"model": "m", "input": "Hi"}, {"model": "e", "input": ["a", "b"]},
     ]  # fmt: skip
 
 

@@ -90,25 +90,6 @@ def test_a_tool_runner_of_anthropic_makes_one_call_per_request(
     assert last.request.continues == (None if sent is None else asking.response and asking.response.id)
 
 
-def test_the_streams_of_a_tool_runner_are_read_as_they_come(mode: Mode, run: Run, seen: Captured) -> None:
-    sdks.needs("anthropic", "0.125", "a tool runner")
-    script(mode)
-    received: list[str] = []
-
-    async def body() -> None:
-        runner = mode.anthropic().beta.messages.tool_runner(**MESSAGE, tools=[weather_tool(mode)], stream=True)
-        async for turn in mode.items(runner):
-            async for event in mode.items(turn):
-                if event.type == "text":
-                    received.append(event.text)
-
-    run(body)
-    assert "".join(received) == "It is sunny."
-    for record in two_turns(seen):
-        assert record.stream is not None
-        assert (record.stream.end, record.stream.complete) == ("complete", True)
-
-
 def test_a_streamed_tool_runner_left_early_ends_its_open_stream(mode: Mode, run: Run, seen: Captured) -> None:
     sdks.needs("anthropic", "0.125", "a tool runner")
     mode.provider.reply(text="one two three four five six")
@@ -126,33 +107,6 @@ def test_a_streamed_tool_runner_left_early_ends_its_open_stream(mode: Mode, run:
     assert record.stream is not None
     assert (record.outcome, record.stream.end) == ("cancelled", "closed")
     assert len(mode.provider.requests) == 1
-
-
-def test_the_error_of_a_tool_within_a_runner_is_sent_to_the_model(mode: Mode, run: Run, seen: Captured) -> None:
-    sdks.needs("anthropic", "0.125", "a tool runner")
-    script(mode)
-
-    def weather(city: str) -> str:
-        """Say the weather.
-
-        Args:
-            city: Where.
-        """
-        raise RuntimeError(f"no weather in {city}")
-
-    async def weather_later(city: str) -> str:
-        return weather(city)
-
-    tool: Any = (
-        anthropic.beta_async_tool(weather_later, name="weather", description=weather.__doc__)
-        if mode.is_async
-        else anthropic.beta_tool(weather)
-    )
-    run(lambda: mode.wait(mode.anthropic().beta.messages.tool_runner(**MESSAGE, tools=[tool]).until_done()))
-    _, last = seen.records
-    (result,) = [part for part in parts(last, "input") if isinstance(part, ToolResult)]
-    assert result.is_error is True
-    assert "no weather in Paris" in str(result.content)
 
 
 @plain_and_streamed
@@ -203,25 +157,6 @@ DECISION = {
 }  # fmt: skip
 
 
-def test_a_decision_is_a_call(mode: Mode, run: Run, seen: Captured) -> None:
-    sdks.needs_name(mode.openai(), "decisions")
-    mode.provider.reply(raw=DECISION, on="/decisions")
-    question = {"type": "choice", "instructions": "Where to?", "choices": [{"value": "north"}, {"value": "done"}]}
-
-    async def body() -> Any:
-        create = mode.openai().decisions.create
-        return await mode.wait(create(model="gpt-6-luna", input="A fork.", questions=[question]))
-
-    assert run(body).answers[0].choice == "north"
-    (record,) = seen.records
-    (span,) = seen.spans
-    assert (record.api, record.operation, record.outcome) == ("decisions", "decisions", "success")
-    assert span.name == "decisions gpt-6-luna"
-    assert record.usage is not None
-    assert (record.usage.input_tokens, record.usage.cache_read_tokens, record.usage.output_tokens) == (20, 8, 4)
-    assert '"choice":"north"' in text_of(record)
-
-
 def test_a_runner_of_decisions_makes_one_call_per_decision(mode: Mode, run: Run, seen: Captured) -> None:
     sdks.needs_name(mode.openai(), "decisions")
     runners = pytest.importorskip("openai.lib.decisions_tool_runner", reason="this openai has no runner of decisions")
@@ -257,17 +192,3 @@ def test_a_runner_of_decisions_makes_one_call_per_decision(mode: Mode, run: Run,
     assert walked == ["north"]
     assert [record.api for record in seen.records] == ["decisions", "decisions"]
     assert len(calls_of(seen)) == 2
-
-
-def test_a_thread_of_messages_makes_one_call_per_turn(mode: Mode, run: Run, seen: Captured) -> None:
-    mode.provider.reply(text="I am well.")
-    client = mode.anthropic()
-    sdks.needs_name(client, "beta.messages.thread")
-
-    async def body() -> None:
-        thread = client.beta.messages.thread(model="claude-sonnet-5", max_tokens=64)
-        await mode.wait(thread.send("How are you?"))
-
-    run(body)
-    (record,) = seen.records
-    assert (record.api, record.outcome, text_of(record)) == ("messages", "success", "I am well.")

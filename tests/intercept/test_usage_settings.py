@@ -9,7 +9,7 @@ import pytest
 
 from callspan.testing import capture
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import QUESTION, text_of, the_call
+from tests.intercept.test_endings import QUESTION, the_call
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
@@ -134,26 +134,3 @@ def test_what_the_provider_reported_is_never_estimated(mode: Mode, run: Run) -> 
     assert record.usage is not None
     assert (record.usage.input_tokens, record.usage.output_tokens) == (1000, 0)
     assert not record.usage.estimated
-
-
-def test_without_the_setting_missing_usage_is_missing(mode: Mode, run: Run) -> None:
-    mode.provider.reply(text="I am well.", usage={})
-    with capture() as seen:
-        run(lambda: mode.wait(mode.openai().chat.completions.create(**CHAT)))
-        record = the_call(seen)
-    assert record.usage is None
-    assert text_of(record) == "I am well."
-
-
-def test_a_failed_call_is_not_estimated(mode: Mode, run: Run) -> None:
-    mode.provider.reply(status=400)
-
-    async def body() -> None:
-        import openai
-
-        with pytest.raises(openai.BadRequestError):
-            await mode.wait(mode.openai().chat.completions.create(**CHAT))
-
-    with capture(estimate_usage=True) as seen:
-        run(body)
-        assert the_call(seen).usage is None

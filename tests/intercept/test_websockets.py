@@ -121,18 +121,6 @@ def test_parent_session_and_metadata_are_those_of_where_a_create_is_sent(mode: M
     assert record.parent_span_id == first.span_id
 
 
-def test_the_totals_of_a_session_have_its_calls(mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        async with connected(mode) as socket:
-            with callspan.session("chat"):
-                await socket.create()
-                await socket.until()
-
-    run(body)
-    assert seen.sessions[-1].totals.calls == 1
-    assert seen.sessions[-1].totals.input_tokens == 12
-
-
 ENDINGS = {
     "completed": (Reply(text="Well."), "success", "complete", True, "completed"),
     "length": (Reply(text="Well.", finish_reason="length"), "success", "complete", True, "max_output_tokens"),
@@ -247,13 +235,6 @@ def test_messages_queued_before_the_connection_are_calls_when_they_are_sent(
     assert json.loads(bytes(the_call(seen).request.body))["input"] == "early"
 
 
-def test_what_was_queued_and_never_sent_is_no_call(mode: Mode, seen: Captured) -> None:
-    manager = mode.openai().responses.connect()
-    needs_queue(manager)
-    manager.send({"type": "response.create", "model": "gpt-5", "input": "early"})
-    assert seen.records == []
-
-
 @pytest.mark.parametrize("waiting", [0, 2])
 def test_a_connection_that_fails_is_a_failed_call_for_each_create_that_waited(
     waiting: int, mode: Mode, run: Run, seen: Captured
@@ -365,54 +346,11 @@ def test_a_suppressed_create_has_a_record_and_no_span(mode: Mode, run: Run, seen
     assert [(call.text, call.span_id is None) for call in seen.records] == [("Hidden.", True), ("Shown.", False)]
 
 
-def test_a_call_goes_on_after_uninstrument(mode: Mode, run: Run) -> None:
-    async def body() -> None:
-        mode.provider.reply(text="Well.")
-        async with connected(mode) as socket:
-            with capture() as seen:
-                pass
-            await socket.create()
-            await socket.until()
-            assert seen.records == []
-
-    run(body)
-
-
 def test_a_connection_of_others_keeps_its_own_functions(provider: ScriptedProvider, seen: Captured) -> None:
     from websockets.sync.client import connect
 
     with connect(f"{provider.openai_url.replace('http', 'ws')}/responses") as connection:
         assert vars(connection).keys().isdisjoint({"send", "recv", "close"})
-
-
-def test_a_steered_response_and_its_successor_are_two_calls(mode: Mode, run: Run, seen: Captured) -> None:
-    tools = [{"type": "function", "name": "look", "parameters": {"type": "object"}}]
-
-    async def body() -> None:
-        mode.provider.reply(text="A long story.", steer_after=4, output_tokens=4)
-        mode.provider.reply(text="Short.", output_tokens=1)
-        with callspan.session("opened"):
-            async with connected(mode) as socket:
-                with callspan.session("asked"):
-                    await socket.create(stream_id="a", tools=tools)
-                    response = (await socket.recv()).response
-                    await socket.steer(response.id, "Be brief.")
-                    await socket.until()
-                    await socket.until()
-
-    run(body)
-    parent, successor = sorted(seen.records, key=lambda record: record.timing.start_ns)
-    assert (parent.outcome, parent.finish_reason) == ("success", "steered")
-    assert parent.response is not None
-    assert (successor.text, successor.request.continues) == ("Short.", parent.response.id)
-    assert json.loads(bytes(successor.request.body)) == {
-        "model": "gpt-5", "tools": tools, "input": "Be brief.", "previous_response_id": parent.response.id,
-    }  # fmt: skip
-    assert successor.request.tool_names == ["look"]
-    assert [record.usage and record.usage.output_tokens for record in (parent, successor)] == [4, 1]
-    places = {session.name: session.session_id for session in seen.sessions}
-    assert parent.place.session_id == places["asked"]
-    assert successor.place.session_id == places["opened"], "no create was sent for it"
 
 
 def test_responses_of_lanes_run_at_the_same_time(mode: Mode, run: Run, seen: Captured) -> None:

@@ -20,7 +20,6 @@ from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
-Wrapper = Callable[[Callable[..., Any]], Callable[..., Any]]
 REQUESTS: dict[str, dict[str, Any]] = {
     "openai": {"model": "gpt-5", "messages": QUESTION},
     "anthropic": {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION},
