@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Final
 
 FILES: Final[dict[str, int]] = {
-    "tests/agent/test_crowd.py": 0,
     "tests/agent/test_memory.py": 0,
     "tests/datasets/test_trl.py": 0,
     "tests/e2e/test_budgets.py": 0,

@@ -90,24 +90,6 @@ def response(number: int, text: str) -> dict[str, Any]:
     return {"id": f"resp_{number}", "output": [{"type": "message", "role": "assistant", "content": content}]}
 
 
-def test_a_history_is_followed_into_other_sessions_and_failed_calls(world: World, exported: Export) -> None:
-    """Answers of other sessions are not trained on again."""
-    for session_id in ("s1", "s2"):
-        world.session(session_id)
-    world.call("responses", {"model": "m", "input": "One?", "instructions": "Old."}, response(1, "1"), "s1")
-    sent = {"model": "m", "input": "Two?", "previous_response_id": "resp_1"}
-    world.call("responses", sent, response(2, "2"), "s2", outcome="cancelled")
-    world.call("responses", {**sent, "input": "Three?", "previous_response_id": "resp_2"}, response(3, "3"), "s2")
-    found = exported("openai-session")
-    one, both = [[(m["role"], m["content"], m.get("weight")) for m in row["messages"]] for row in found.rows]
-    assert one == [("system", "Old.", None), ("user", "One?", None), ("assistant", "1", 1)]
-    assert both == [
-        ("user", "One?", None), ("assistant", "1", 0), ("user", "Two?", None), ("assistant", "2", 0),
-        ("user", "Three?", None), ("assistant", "3", 1),
-    ]  # fmt: skip
-    assert not found.dropped
-
-
 def test_the_calls_of_a_conversation_are_one_in_order_of_time(world: World, exported: Export) -> None:
     """Also where another session has a part of it."""
     for session_id in ("s1", "s2"):

@@ -139,27 +139,6 @@ def judged(world: World) -> None:
     world.chat(QUESTION, "Loose.")
 
 
-def test_sums_are_by_time_user_model_and_prompt_version(world: World, report: Report) -> None:
-    judged(world)
-    read = data(report())
-    assert [(one["keys"], one["calls"]) for one in read["tables"]["user"]["rows"]] == [
-        (["ann"], 6),
-        (["bob"], 3),
-        ([None], 1),
-    ]
-    assert [(one["keys"], one["calls"]) for one in read["tables"]["model"]["rows"]] == [(["gpt-5"], 10)]
-    assert sum(one["calls"] for one in read["charts"]["sums"]) == 10
-    scores = read["scores"]
-    assert (scores["key"], scores["keys"]) == ("prompt_version", ["prompt_version"])
-    assert [(one["key"], one["sessions"]) for one in scores["by_key"]] == [("3", 1), ("4", 2)]
-    assert [row["cut_by_length"] for row in read["rows"]] == [1, 1, 1]
-    assert {row["id"]: row["scores"].get("judge", {}).get("mean") for row in read["rows"]} == {
-        "s2": 0.4,
-        "s1": None,
-        "s0": 0.8,
-    }
-
-
 def test_the_page_loads_nothing_and_forbids_all_else(world: World, report: Report) -> None:
     play(world)
     page = report()

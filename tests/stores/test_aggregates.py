@@ -3,64 +3,18 @@
 from __future__ import annotations
 
 import os
-import random
 import socket
-import statistics
 import subprocess
 import sys
-from decimal import Decimal
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from callspan.file_lock import locked
-from callspan.records import EventRecord, MessageRecord, RewardRecord
+from callspan.records import EventRecord, RewardRecord
 from callspan.stores import aggregates
 
 HERE = socket.gethostname()
-
-
-@given(st.lists(st.integers(0, 10**12), min_size=2, max_size=60))
-def test_percentiles_agree_with_the_standard_library(values: list[int]) -> None:
-    ordered = sorted(values)
-    cuts = statistics.quantiles(ordered, n=20, method="inclusive")
-    assert aggregates.percentile_ms(ordered, 0.5) == pytest.approx(statistics.median(ordered) / 1e6)
-    assert aggregates.percentile_ms(ordered, 0.95) == pytest.approx(cuts[18] / 1e6)
-
-
-def test_a_percentile_of_no_values_is_unknown_and_of_one_value_is_that_value() -> None:
-    assert aggregates.percentile_ms([], 0.5) is None
-    assert aggregates.percentile_ms([3_000_000], 0.95) == 3
-
-
-@given(st.lists(st.decimals(-(10**15), 10**15, places=15), max_size=40))
-def test_sums_of_money_are_exact(values: list[Decimal]) -> None:
-    found = aggregates.exact_sum(values)
-    assert (None if found is None else Fraction(found)) == (sum(map(Fraction, values)) if values else None)
-
-
-def test_sums_with_more_than_28_digits_are_not_rounded() -> None:
-    found = aggregates.exact_sum([Decimal(10**18), Decimal("0.000000000000000000000000123")])
-    assert found is not None
-    assert format(found, "f") == "1000000000000000000.000000000000000000000000123"
-
-
-def test_missing_is_not_zero() -> None:
-    assert aggregates.known_sum([None, None]) is None
-    assert aggregates.known_sum([None, 0]) == 0
-    assert aggregates.exact_sum([None]) is None
-    assert aggregates.exact_sum([Decimal(0), None]) == 0
-
-
-@pytest.mark.parametrize(
-    ("outcome", "error"),
-    [("success", False), ("started", False), ("error", True), ("timeout", True), ("cancelled", False), (None, False)],
-)
-def test_what_counts_as_an_error(outcome: str | None, error: bool) -> None:
-    assert aggregates.is_error(outcome) is error
 
 
 def reward(value: float | None, number: int, **fields: object) -> RewardRecord:
@@ -84,27 +38,6 @@ def test_the_reward_of_a_session() -> None:
     assert reward_of(event(1.0, 1), reward(0.0, 2, scope="session")) == 0.0
     assert reward_of(reward(9.0, 5, scope="session"), reward(1.0, 2, scope="session")) == 9.0
     assert reward_of(reward(None, 1, scope="session"), event(2.0, 2)) == 2.0
-
-
-def test_events_of_the_same_time_are_in_the_order_of_writing() -> None:
-    """Whatever their ids and kinds are: the sequence number decides."""
-    records = [
-        MessageRecord(message_id="z", message_type="x", time_ns=2, sequence=1),
-        EventRecord(event_id="y", event_type="x", time_ns=2, sequence=2),
-        EventRecord(event_id="b", event_type="x", time_ns=2, sequence=3),
-        MessageRecord(message_id="a", message_type="x", time_ns=2, sequence=10),
-    ]
-    mixed = [records[at] for at in (3, 1, 0, 2)]
-    assert sorted(mixed, key=aggregates.event_order) == records
-
-
-def test_events_have_one_order() -> None:
-    message = MessageRecord(message_id="m", message_type="x", time_ns=2, sequence=1)
-    ordered = [event(None, 1), EventRecord(event_id="b", event_type="x", time_ns=2), message, reward(1.0, 3)]
-    for seed in range(5):
-        mixed = list(ordered)
-        random.Random(seed).shuffle(mixed)
-        assert sorted(mixed, key=aggregates.event_order) == ordered
 
 
 def test_a_process_counts_as_gone_only_if_that_is_certain() -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.reports.reading import data, entries
 
 from callspan.record.ids import response_call_id
 from callspan.records import CallRecord, Cost, Place, Request, Response, Timing, Usage
@@ -120,19 +119,3 @@ def test_new_prices_leave_what_is_in_progress_alone_and_count_a_completed_call_o
     assert (sums["calls"], sums["input_tokens"], Decimal(sums["cost_usd"])) == (1, 3, Decimal(3))
     (row,) = json.loads(run(url, "calls", "--json"))
     assert (row["outcome"], row["output"], Decimal(row["cost_usd"])) == ("success", "Paris.", Decimal(3))
-
-
-def test_the_report_and_the_last_calls_show_what_is_in_progress(url: str, deliver: Deliver, tmp_path: Path) -> None:
-    """As that, not as a failure, and without tokens or costs."""
-    store = deliver(url)
-    store.write(CREATED)
-    store.sink.close()
-    (row,) = json.loads(run(url, "calls", "--json"))
-    assert (row["call_id"], row["outcome"], row["output_tokens"]) == (BASE.call_id, "in_progress", None)
-    assert "in_progress" in run(url, "calls")
-    target = tmp_path / "report.html"
-    written = json.loads(run(url, "report", "-o", str(target), "--json"))
-    assert written["calls"] == 1
-    page = target.read_text(encoding="utf-8")
-    ((entry,),) = [some for some in entries(page).values() if some]
-    assert (entry["call"]["outcome"], data(page)["contents"]["errors"]) == ("in_progress", 0)

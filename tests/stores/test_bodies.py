@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.stores import bodies
-from callspan.stores.bodies import fragments, role_of
+from callspan.stores.bodies import fragments
 
 
 def compact(value: object) -> bytes:
@@ -43,22 +43,9 @@ def test_a_body_comes_back_byte_for_byte(body: dict[str, object]) -> None:
     assert rebuilt(compact(body)) == compact(body)
 
 
-@pytest.mark.parametrize("body", [b"null", b"[1]", b'"text"', b"12"])
-def test_a_body_that_is_not_an_object_is_stored_unsplit(body: bytes) -> None:
-    assert rebuilt(body) == body
-
-
 def test_numbers_and_escapes_keep_their_spelling() -> None:
     body = rb'{"a":1.0,"b":1e5,"messages":[{"content":"\u00e9\ud83d\ude00\u0000","n":10000000000000000000000}],"c":-0}'
     assert rebuilt(body) == body
-
-
-def test_the_history_is_shared_by_prefix() -> None:
-    first = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    one = bodies.split(compact({"messages": first}), "messages")
-    two = bodies.split(compact({"messages": [*first, {"role": "user", "content": "c"}]}), "messages")
-    assert [part.hash for part in one.history] == [part.hash for part in two.history[:2]]
-    assert one.skeleton == two.skeleton
 
 
 def test_the_system_prompt_is_apart_from_other_large_values() -> None:
@@ -96,22 +83,6 @@ def test_any_message_is_stored_without_loss(message: dict[str, object], escaped:
     assert row.role == message["role"]
 
 
-@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1) | st.just("é漢\U0001f600 " * 900))
-def test_a_message_of_only_a_text_is_its_role_and_the_whole_text(content: str) -> None:
-    exact = compact({"role": "user", "content": content})
-    row = bodies.to_row(bodies.piece(exact, ""))
-    assert row == ("user", content, None)
-    assert bodies.from_row(*row) == exact
-
-
-def test_every_long_text_of_a_message_is_moved_out_of_the_json() -> None:
-    parts = [{"type": "text", "text": f"{number} " * 100} for number in range(3)]
-    exact = compact({"role": "user", "content": parts})
-    row = bodies.to_row(bodies.piece(exact, ""))
-    assert len(row.left or exact) < 200
-    assert bodies.from_row(*row) == exact
-
-
 def test_a_text_with_the_marking_byte_is_kept() -> None:
     for content in ("\x1a0,5;", "long enough to be lifted \x1a3,4; and more"):
         for exact in (compact({"role": "user", "content": content}), compact({"content": [{"text": content}]})):
@@ -125,34 +96,6 @@ def test_a_body_that_is_no_json_is_kept() -> None:
         assert bodies.from_row(*row) == exact
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        ("plain", "plain"),
-        ({"role": "user", "content": "plain"}, "plain"),
-        ({"content": [{"type": "text", "text": "a"}, {"type": "input_text", "text": "b"}]}, "a\nb"),
-        ({"content": None, "refusal": "No."}, "No."),
-        ({"tool_calls": [{"function": {"name": "f", "arguments": '{"a": 1}'}}]}, 'f({"a": 1})'),
-        ({"content": [{"type": "tool_use", "name": "f", "input": {"a": 1}}]}, 'f({"a":1})'),
-        ({"type": "function_call", "name": "f", "arguments": "{}"}, "f({})"),
-        ({"type": "function_call_output", "output": "42"}, "42"),
-        ({"content": [{"type": "thinking", "thinking": "Hm.", "signature": "xyz"}]}, "Hm."),
-        ({"content": [{"type": "tool_result", "content": [{"type": "text", "text": "42"}]}]}, "42"),
-        ({"choices": [{"message": {"content": "a"}}, {"message": {"content": "b"}}]}, "a\nb"),
-        ({"choices": [{"text": "completed"}]}, "completed"),
-        ({"output": [{"type": "message", "content": [{"type": "output_text", "text": "x"}]}]}, "x"),
-        ({"content": [{"type": "image_url", "image_url": {"url": "data:..."}}]}, None),
-        ({"data": [{"embedding": [0.1]}]}, None),
-        ({"id": "x", "text": {"format": {"type": "text"}}}, None),
-        (None, None),
-        (7, None),
-        ([], None),
-    ],
-)
-def test_the_human_readable_text_of_a_message(value: object, text: str | None) -> None:
-    assert ("".join(fragment.text for fragment in fragments(value)) or None) == text
-
-
 def test_deep_nesting_is_cut_off() -> None:
     value: object = "deep"
     for _ in range(500):
@@ -163,25 +106,3 @@ def test_deep_nesting_is_cut_off() -> None:
 @given(st.recursive(st.none() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_reading_never_fails(value: object) -> None:
     assert all(isinstance(fragment.text, str) for fragment in fragments(value))
-
-
-@pytest.mark.parametrize(
-    ("value", "role"),
-    [
-        ({"role": "developer", "content": ""}, "developer"),
-        ({"type": "function_call_output"}, "tool"),
-        ({"type": "function_call"}, "assistant"),
-        ({"type": "reasoning"}, "assistant"),
-        ({}, "user"),
-        ("text", "user"),
-        (None, "user"),
-        ({"role": 5}, "user"),
-    ],
-)
-def test_the_role_of_a_message(value: object, role: str) -> None:
-    assert role_of(value) == role
-
-
-def test_the_text_of_a_piece_is_looked_for_once() -> None:
-    part = bodies.piece(compact({"role": "user", "content": [{"type": "text", "text": "x" * 100}]}), "")
-    assert bodies.to_row(part) is bodies.to_row(part)

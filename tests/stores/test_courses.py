@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,6 @@ from callspan.records import ErrorInfo, EventRecord, MessageRecord, RewardRecord
 from callspan.stores import CallFilter, Order
 from callspan.stores.base import ORDERS, CallError
 from callspan.stores.session_source import place_of
-from callspan.stores.sqlite.database import SQLiteDatabase
 
 from .conftest import SECOND, START_NS, Delivery, Records
 
@@ -21,35 +19,6 @@ def rewarded(number: int, value: float, event_type: str = "environment") -> Even
     return EventRecord(
         event_id=f"e{number}", session_id="a", event_type=event_type, time_ns=START_NS + number, reward=value
     )
-
-
-def test_a_limited_list_is_sorted_once(tmp_path: Path, deliver: Callable[[str], Delivery], records: Records) -> None:
-    store = deliver(f"sqlite:///{tmp_path}/calls.db")
-    store.write(*(records.call(session_id=f"s{number}") for number in range(600)))
-    reader, asked = store.read(), list[str]()
-    database = reader._database
-    assert isinstance(database, SQLiteDatabase)
-    database._connection.set_trace_callback(asked.append)
-    assert len(list(reader.calls(CallFilter(sort="cost", limit=550, content="none")))) == 550
-    assert sum("ORDER BY coalesce" in sql for sql in asked) == 1
-
-
-def test_lists_read_no_events_of_other_sessions(
-    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
-) -> None:
-    store = deliver(f"sqlite:///{tmp_path}/calls.db")
-    store.write(records.session("a", start_ns=START_NS), records.call(session_id="a"), rewarded(1, 0.5, "tool"))
-    reader, asked = store.read(), list[str]()
-    database = reader._database
-    assert isinstance(database, SQLiteDatabase)
-    database._connection.set_trace_callback(asked.append)
-    found = list(reader.sessions()), reader.courses(["a"]), reader.reward_curves(["a"]), list(reader.events("a"))
-    database._connection.set_trace_callback(None)
-    assert all(found)
-    queries = [sql for sql in asked if "events" in sql]
-    plans = [str(row["detail"]) for sql in queries for row in database.rows(f"EXPLAIN QUERY PLAN {sql}")]
-    assert [plan for plan in plans if "events_type" in plan] == []
-    assert any("events_session" in plan for plan in plans)
 
 
 def test_lists_show_what_was_said_first_what_ran_and_why_calls_failed(
@@ -142,16 +111,3 @@ def test_sessions_are_found_by_their_outcome_and_success(
     assert ids(session_outcome="interrupted") == ["killed"]
     assert ids(success=True) == ["good"]
     assert ids(success=False) == ["bad"]
-
-
-def test_a_store_that_can_tell_says_when_something_was_written(
-    url: str, deliver: Callable[[str], Delivery], records: Records
-) -> None:
-    store = deliver(url)
-    store.write(records.session("a", start_ns=START_NS))
-    reader = store.read()
-    before = reader.version()
-    assert reader.version() == before
-    store.write(records.session("b", start_ns=START_NS))
-    assert (before is None) == url.startswith(("jsonl", "clickhouse"))
-    assert before is None or reader.version() != before

@@ -17,11 +17,10 @@ from msgspec.structs import replace
 
 from callspan import SettingError, erase
 from callspan.delivery.store_sink import StoreSink
-from callspan.erasing import Erased, Receipt, _chosen, _reading, whole_ids
+from callspan.erasing import Erased, Receipt, whole_ids
 from callspan.records import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord, encode
 from callspan.spool.spool import Spool
 from callspan.stores import CallFilter, StoreError
-from callspan.stores.protocol import SqlStore
 from callspan.stores.spools import target_of
 from callspan.stores.sqlite import file
 from callspan.stores.urls import find_store, open_store
@@ -210,36 +209,6 @@ def test_contents_that_others_use_stay(store: Delivery, records: Records) -> Non
         assert bytes(reader.call("again").request.body) == bytes(again.request.body)  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(
-    ("which", "sessions", "calls", "gone"),
-    [
-        (CallFilter(), ["hers"], [], {"a"}),
-        (CallFilter(), ["hers", "mixed"], [], {"a", "c", "d"}),
-        (CallFilter(user="u2"), ["hers", "mixed"], [], {"d"}),
-        (CallFilter(), [], ["a", "f"], {"a", "f"}),
-        (CallFilter(user="u1"), [], ["a", "f"], {"a"}),
-        (CallFilter(in_session=False), [], [], {"e", "f"}),
-        (CallFilter(text="another user"), [], [], {"d"}),
-        (CallFilter(since_ns=START_NS + 1), [], [], set()),
-        (CallFilter(until_ns=START_NS + 1), [], [], {"a", "b", "c", "d", "e", "f"}),
-        (CallFilter(metadata=(("note", CANARY),)), [], [], {"a"}),
-    ],
-)
-def test_filters_choose_as_they_do_for_calls(
-    tmp_path: Path,
-    deliver: Callable[[str], Delivery],
-    records: Records,
-    which: CallFilter,
-    sessions: list[str],
-    calls: list[str],
-    gone: set[str],
-) -> None:
-    url = f"sqlite:///{tmp_path}/calls.db"
-    deliver(url).write(*of_user(records))
-    erase(url, which, sessions=sessions or None, calls=calls or None)
-    assert left(url)[1] == set("abcdef") - gone
-
-
 def test_what_selects_nothing_deletes_nothing(
     tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
 ) -> None:
@@ -390,20 +359,6 @@ def test_single_calls_take_no_session_with_them(store: Delivery, records: Record
     assert left(store.url) == ({"hers", "by-metadata", "mixed"}, set("acdef"))
 
 
-def test_two_stores_of_one_name_are_two(tmp_path: Path, deliver: Callable[[str], Delivery], records: Records) -> None:
-    """Names have no query, and so no schema of a database."""
-    one, two = (f"sqlite:///{tmp_path}/{name}.db" for name in "ab")
-    deliver(one).write(records.session("s", user_id="u1"), records.call(call_id="a", session_id="s"))
-    deliver(two).write(records.session("t", user_id="u1"), records.call(call_id="b", session_id="t"))
-    stores = [found for found in map(find_store, (one, two)) if isinstance(found, SqlStore)]
-    for found in stores:
-        found.name = "postgresql://host/calls"
-    with _reading(stores) as readers:
-        chosen = _chosen(readers, CallFilter(user="u1"), frozenset(), frozenset())
-    assert chosen.scope.sessions == {"s", "t"}
-    assert chosen.scope.calls >= {"a", "b"}
-
-
 def test_an_id_that_begins_others_elsewhere_is_whole_and_a_broken_store_does_not_hinder_it(
     tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
 ) -> None:
@@ -416,22 +371,6 @@ def test_an_id_that_begins_others_elsewhere_is_whole_and_a_broken_store_does_not
         whole_ids([one, two], ["s"], [])
     with pytest.raises(StoreError, match="not a database"):
         whole_ids([one, broken], ["nobody"], [])
-
-
-def test_a_session_that_goes_on_keeps_its_later_version_when_an_earlier_one_comes_again(
-    store: Delivery, records: Records
-) -> None:
-    made = of_user(records)
-    store.write(*made)
-    erase(store.url, CallFilter(user="u1"))
-    now_ns = time.time_ns()
-    goes_on = msgspec.structs.replace(records.session("hers", start_ns=now_ns, user_id="u1"), seen_ns=now_ns)
-    store.write(goes_on, *made)
-    store.write(*made)
-    with contextlib.closing(open_store(store.url)) as reader:
-        found = reader.session("hers")
-    assert found is not None
-    assert (found.session.seen_ns, found.session.metadata, found.calls) == (now_ns, {}, 0)
 
 
 def test_while_others_write_what_was_erased_stays_gone_and_theirs_stays(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from callspan.records import Place, Request, TimestepRecord
 from callspan.stores import CallFilter, Reader, SessionFilter
-from callspan.stores.urls import find_store, open_store
 
 from .conftest import START_NS, Delivery, Records
 
@@ -146,15 +143,3 @@ def test_calls_and_sessions_are_found_and_summed(reader: Reader) -> None:
             ValueError, match="use model, provider, session, day, hour, minute, user, name, experiment or meta:KEY"
         ):
             list(reader.summary(by))
-
-
-def test_sqlite_scans_only_the_matching_calls(tmp_path: Path) -> None:
-    find_store(f"sqlite:///{tmp_path}/calls.db").sink().open()
-    reader = open_store(f"sqlite:///{tmp_path}/calls.db")
-    with contextlib.closing(reader):
-        for which in (CallFilter(user="u1"), CallFilter(group="g1"), CallFilter(experiment="x1")):
-            where, values = reader._where(which)
-            sql = f"EXPLAIN QUERY PLAN SELECT * FROM calls c WHERE {where}"
-            plan = [str(row[3]) for row in reader._database.tuples(sql, values)]
-            assert not any(step.startswith("SCAN c") for step in plan), plan
-            assert any("calls_session" in step for step in plan), plan

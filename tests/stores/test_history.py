@@ -11,7 +11,6 @@ import msgspec
 import pytest
 
 from callspan import erase
-from callspan.record.ids import response_call_id
 from callspan.records import CallRecord, Place, Request, Response
 from callspan.stores import CallFilter, History, Reader
 from callspan.stores.history import whole_conversation
@@ -92,15 +91,6 @@ def test_a_call_is_followed_to_the_first_of_its_conversation(url: str, deliver: 
     assert [part.text for part in whole.system] == ["Rule 2."]  # type: ignore[union-attr]
 
 
-def test_a_link_to_a_response_of_no_recorded_call_is_stated(url: str, deliver: Deliver, chain: Chain) -> None:
-    store = deliver(url)
-    store.write(chain.responses(5), chain.responses(6))
-    reader = store.read()
-    assert found(reader, "call-5") == History([], missing="resp_4")
-    assert (ids(found(reader, "call-6")), found(reader, "call-6").missing) == (["call-5"], "resp_4")
-    assert texts_of(reader, "call-6") == ["Question 5", "Answer 5", "Question 6", "Answer 6"]
-
-
 def test_links_are_followed_so_far_and_cycles_end(url: str, deliver: Deliver, chain: Chain) -> None:
     store = deliver(url)
     store.write(chain.responses(0, {}), *[chain.responses(number) for number in range(1, 6)])
@@ -117,37 +107,6 @@ def test_links_are_followed_so_far_and_cycles_end(url: str, deliver: Deliver, ch
     assert found(reader, "call-30") == History([])
 
 
-def test_two_calls_may_continue_one(url: str, deliver: Deliver, chain: Chain) -> None:
-    store = deliver(url)
-    store.write(chain.responses(0, {}), *[chain.responses(n, {"previous_response_id": "resp_0"}) for n in (1, 2)])
-    reader = store.read()
-    assert texts_of(reader, "call-1") == ["Question 0", "Answer 0", "Question 1", "Answer 1"]
-    assert texts_of(reader, "call-2") == ["Question 0", "Answer 0", "Question 2", "Answer 2"]
-
-
-def test_the_calls_of_a_conversation_are_in_order_of_time(url: str, deliver: Deliver, chain: Chain) -> None:
-    """Those that failed added nothing to it."""
-    named = {"conversation": "conv_1"}
-    store = deliver(url)
-    store.write(*[chain.responses(number, named) for number in (3, 1, 0)])
-    store.write(chain.responses(7, {"conversation": "other"}), chain.responses(2, named, outcome="error"))
-    reader = store.read()
-    assert ids(found(reader, "call-3")) == ["call-0", "call-1"]
-    assert texts_of(reader, "call-3") == ["Question 0", "Answer 0", "Question 1", "Answer 1", "Question 3", "Answer 3"]
-    assert found(reader, "call-0") == found(reader, "call-7") == History([])
-    assert (ids(found(reader, "call-3", limit=1)), found(reader, "call-3", limit=1).more) == (["call-1"], True)
-    which = CallFilter(conversation_id="conv_1", newest_first=False)
-    assert [call.call_id for call in reader.calls(which)] == [f"call-{number}" for number in range(4)]
-    assert reader.count_calls(which) == 4
-
-
-def test_a_response_that_left_a_conversation_brings_it_along(url: str, deliver: Deliver, chain: Chain) -> None:
-    named = {"conversation": "conv_1"}
-    store = deliver(url)
-    store.write(chain.responses(0, named), chain.responses(1, named), chain.responses(2))
-    assert ids(found(store.read(), "call-2")) == ["call-0", "call-1"]
-
-
 def test_a_thread_keeps_its_system_prompt_and_tools(url: str, deliver: Deliver, chain: Chain) -> None:
     tool = {"name": "look", "input_schema": {"type": "object"}}
     store = deliver(url)
@@ -159,21 +118,6 @@ def test_a_thread_keeps_its_system_prompt_and_tools(url: str, deliver: Deliver, 
     whole = whole_conversation(call, reader.history(call))
     assert [part.text for part in whole.system] == ["Play."]  # type: ignore[union-attr]
     assert whole.tools == [tool]
-
-
-def test_a_background_response_is_found_as_the_one_before(url: str, deliver: Deliver, chain: Chain) -> None:
-    """Its call's id is made of the response's; its answer came with another request."""
-    call_id = response_call_id("openai", "resp_0")
-    created = chain.responses(0, {}, call_id=call_id, outcome="in_progress", response=Response(id="resp_0"))
-    continued = msgspec.structs.replace(
-        chain.responses(0, {}, call_id=call_id), part="answered", seen_in="fetch", request=Request()
-    )
-    store = deliver(url)
-    store.write(continued, chain.responses(1))
-    store.write(created)
-    reader = store.read()
-    assert ids(found(reader, "call-1")) == [call_id]
-    assert texts_of(reader, "call-1") == ["Question 0", "Answer 0", "Question 1", "Answer 1"]
 
 
 def test_what_was_deleted_of_a_conversation_is_stated(url: str, deliver: Deliver, chain: Chain) -> None:

@@ -95,16 +95,6 @@ def test_versions_that_come_together_merge_to_the_same_without_those_that_later_
     assert record_of(SESSIONS, row, SessionRecord) == expected(versions_of(fields))
 
 
-def test_a_version_with_all_of_the_one_before_replaces_it() -> None:
-    begun = TimestepRecord(timestep_id="t", session_id="s", seen_ns=1, index=0, start_ns=5, metadata={"k": 1})
-    ended = msgspec.structs.replace(begun, seen_ns=2, end_ns=9, metadata={"k": 2, "l": 3})
-    kept = [begun]
-    add_version(kept, ended)
-    assert kept == [ended]
-    add_version(kept, msgspec.structs.replace(begun, seen_ns=3))
-    assert len(kept) == 2
-
-
 def test_a_row_of_one_version_needs_no_stamps() -> None:
     session = SessionRecord(session_id="s", seen_ns=4, name="n", metadata={"k": 1})
     assert merged_row(SESSIONS, None, session)["stamps"] is None

@@ -91,18 +91,6 @@ def test_what_is_said_twice_in_a_continued_conversation_is_new_twice() -> None:
     assert [[shown(message) for message in one.messages] for one in found] == [["user: yes"]] * 3
 
 
-def test_a_retry_adds_nothing_and_other_instructions_are_said() -> None:
-    with FullProvider() as provider, capture() as seen:
-        client = anthropic.Anthropic(base_url=provider.anthropic_url, api_key="k", max_retries=0)
-        for system in ("Be brief.", "Be brief.", "Be long."):
-            messages: Any = [{"role": "user", "content": "Where?"}]
-            client.messages.create(model="claude-opus-5", max_tokens=9, system=system, messages=messages)
-        found = [*map(ConversationReader().add, seen.records)]
-    assert [(len(one.messages), one.sent_before, bool(one.instructions)) for one in found] == [
-        (1, 0, True), (0, 1, False), (0, 1, True),
-    ]  # fmt: skip
-
-
 def test_a_window_of_the_last_messages_and_a_whole_conversation() -> None:
     with FullProvider() as provider, capture() as seen:
         client = openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0)

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
-from pathlib import Path
 
 import msgspec
 import pytest
-from tests.processed import processed
 from tests.wire import corpus
 
-from callspan import Settings
-from callspan.delivery.recorder import Recorder
 from callspan.records import Request, Response
 from callspan.stores import CallFilter
-from callspan.stores.urls import open_store
 
 from .conftest import Delivery, Records, raw
 
@@ -71,22 +65,3 @@ def test_token_ids_and_log_probabilities_stay_with_the_answer(
     assert found is not None
     assert found.response is not None
     assert bytes(found.response.body) == bytes(body)
-
-
-def test_a_store_that_is_added_gets_what_is_written_from_then_on(tmp_path: Path, records: Records) -> None:
-    """As the exporter adds its own; what the first store has it does not get again."""
-    first, second = f"sqlite:///{tmp_path}/a.db", f"sqlite:///{tmp_path}/b.db"
-    recorder = Recorder(Settings(stores=(first,)))
-    before, after = records.call(at_s=0), records.call(at_s=1)
-    recorder.write(processed(before))
-    replaced = recorder.add_stores((second, first))
-    assert replaced is not None
-    assert replaced.close(20)
-    recorder.write(processed(after))
-    assert recorder.flush(20)
-    recorder.retire(20)
-    with closing(open_store(first)) as reader:
-        assert [one.call_id for one in reader.calls(CallFilter(newest_first=False))] == [before.call_id, after.call_id]
-    with closing(open_store(second)) as reader:
-        assert [one.call_id for one in reader.calls()] == [after.call_id]
-    assert not list((tmp_path / "a.db.spool").glob("*/*.segment"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -14,10 +13,8 @@ from pathlib import Path
 
 import openai
 import pytest
-from msgspec.structs import replace
 
 import callspan
-from callspan import erase
 from callspan.records import EventRecord, Place, Record, RewardRecord, TimestepRecord, Timing
 from callspan.stores import CallFilter
 from callspan.stores.protocol import SqlStore
@@ -147,17 +144,6 @@ def test_only_content_goes_of_what_is_younger(url: str, deliver: Deliver, record
         assert reader.session("old").session.metadata == {"seed": 7}  # type: ignore[union-attr]
 
 
-def test_delete_older_than_counts_first_and_takes_the_same(url: str, deliver: Deliver, records: Records) -> None:
-    deliver(url).write(
-        session(records, "old", 1, 2), call(records, "a", 1, "old"), call(records, "b", 90), call(records, "c", 1)
-    )
-    planned = erase(url, older_than_ns=NOW - 30 * DAY, dry_run=True).stores[0]
-    assert left(url) == ({"old"}, {"a", "b", "c"})
-    removed = erase(url, older_than_ns=NOW - 30 * DAY).stores[0]
-    assert (replace(removed, copies=False), removed.sessions, removed.calls) == (planned, 1, 2)
-    assert left(url) == (set(), {"b"})
-
-
 def test_bytes_of_what_went_are_not_in_the_file(tmp_path: Path, deliver: Deliver, records: Records) -> None:
     url = f"sqlite:///{tmp_path}/calls.db"
     store = deliver(url)
@@ -210,11 +196,3 @@ def test_writers_in_other_processes_lose_nothing_meanwhile(url: str, deliver: De
         calls = list(reader.calls())
     assert {one.call_id for one in calls} == {f"{one}-{number}" for one in range(2) for number in range(40)}
     assert all(bytes(one.request.body) for one in calls)
-
-
-def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    with pytest.raises(callspan.stores.EmptyStoreError):
-        retain(f"sqlite:///{tmp_path}/none.db")
-    assert list(tmp_path.iterdir()) == []
-    with closing(sqlite3.connect(tmp_path / "empty.db")):
-        pass

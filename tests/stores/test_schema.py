@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from callspan.records import Attempt, CallRecord, Request, RewardRecord, SessionRecord, encode
 
-from .conftest import Delivery, Records
+from .conftest import Records
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,12 +81,3 @@ def test_every_field_of_every_record_is_in_it_and_most_say_what_they_mean() -> N
         "description": "Size of the body as sent.",
         "anyOf": [{"type": "integer"}, {"type": "null"}],
     }
-
-
-def test_a_store_gives_back_records_that_follow_it(url: str, validator: Draft202012Validator, records: Records) -> None:
-    delivery = Delivery(url)
-    delivery.write(*records.every_kind())
-    reader = delivery.read()
-    for record in [*reader.calls(), *reader.timesteps("s1"), *reader.events("s1")]:
-        validator.validate(msgspec.json.decode(encode(record)))
-    delivery.close()

@@ -11,10 +11,8 @@ from typing import Any
 import pytest
 
 from callspan.cli.score_filter import ScoredReader, Scoring
-from callspan.record.reward_sums import Score
 from callspan.records import RewardRecord
 from callspan.stores.sqlite.database import SQLiteDatabase
-from callspan.stores.urls import open_store
 
 from .conftest import START_NS, Delivery, Records, run
 
@@ -53,25 +51,6 @@ def judged(url: str, records: Records, deliver: Callable[[str], Delivery]) -> st
 def rows(url: str, *arguments: str) -> list[Any]:
     found: list[Any] = json.loads(run(url, *arguments, "--json"))
     return found
-
-
-def test_only_the_reward_is_summed_and_without_noise(judged: str) -> None:
-    by_id = {row["session_id"]: row for row in rows(judged, "sessions")}
-    assert by_id["good"]["reward"] == 2.4
-    assert by_id["good"]["scores"] == {
-        "judge": {"mean": 0.8, "count": 3, "last": 0.8},
-        "feedback": {"mean": 1.0, "count": 1, "last": 1.0},
-    }
-    assert by_id["none"]["scores"] == {}
-    reader = open_store(judged)
-    summary = reader.session("bad")
-    assert summary is not None
-    assert summary.scores == {"judge": Score(0.2, 1, 0.2), "feedback": Score(-1.0, 1, -1.0)}
-    assert [summary.score(name) for name in ("judge", "reward", "nobody")] == [0.2, None, None]
-    reader.close()
-    shown = run(judged, "show", "good")
-    assert "score of judge: mean +0.8 of 3, last +0.8" in shown
-    assert "score of feedback +1 of the call" in shown
 
 
 def test_lists_are_filtered_and_sorted_by_scores_and_show_them(judged: str) -> None:

@@ -22,7 +22,7 @@ from click.testing import CliRunner, Result
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SentSpan
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Status, StatusCode
-from tests.agent.test_spans_of_records import demo, everything, support_desk
+from tests.agent.test_spans_of_records import everything, support_desk
 from tests.otel.receiver import OtlpReceiver
 from tests.spans_of_records import sent
 
@@ -165,13 +165,6 @@ def test_the_settings_of_the_environment_say_what_spans_show(
                 patch.setenv(name, value)
             assert send(store, receiver).exit_code == 0
             assert differing(seen, receiver) == [], settings
-
-
-@ONLY_SQLITE
-def test_the_demo_is_sent_as_it_was_exported(url: str, record: Callable[..., Captured], receiver: OtlpReceiver) -> None:
-    seen = record(demo)
-    assert send(url, receiver).exit_code == 0
-    assert differing(seen, receiver) == []
 
 
 @ONLY_SQLITE
@@ -504,20 +497,6 @@ def test_following_says_what_is_refused(url: str, record: Callable[..., Captured
         assert told.startswith(f"{len(seen.spans)} spans refused: ")
         assert "413" in told
     assert process.returncode == 0
-
-
-@ONLY_SQLITE
-def test_following_sends_the_steps_of_a_session_that_goes_on(
-    url: str, provider: ScriptedProvider, receiver: OtlpReceiver, tmp_path: Path
-) -> None:
-    with capture(stores=url, spool_dir=tmp_path / "spool") as seen, following(url, receiver):
-        with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client, callspan.session("long") as session:
-            for number in range(1, 4):
-                with session.timestep(f"step {number}"), callspan.invoke_agent("a", input="q"):
-                    client.chat.completions.create(model="m", messages=HI)
-                assert len(receiver.wait_for(3 * number)) == 3 * number
-        assert len(receiver.wait_for(10)) == 10
-        assert differing(seen, receiver) == []
 
 
 KILLED: Final = """

@@ -5,17 +5,10 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
-import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
-
-import pytest
-from tests.machine import slowness
 
 from callspan.records import CallRecord, Place, Request, Response, encode
 from callspan.stores import CallFilter
-from callspan.stores.sqlite.file import open_for_writing
-from callspan.stores.urls import open_store
 
 from .conftest import Delivery, Records, raw
 
@@ -146,55 +139,3 @@ def settled(delivery: Delivery) -> int:
     connection.close()
     delivery.sink.open()
     return path.stat().st_size
-
-
-@pytest.fixture(scope="module")
-def million(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A million calls of 20,000 sessions."""
-    path = tmp_path_factory.mktemp("million") / "calls.db"
-    connection = open_for_writing(path)
-    connection.execute("BEGIN")
-    connection.execute(MILLION)
-    connection.execute("COMMIT")
-    connection.close()
-    return path
-
-
-@pytest.mark.timeout(600)
-def test_a_million_calls_are_summed_per_session_and_model_in_seconds(million: Path) -> None:
-    """Time of the processor, the best of three: other tests run beside this one."""
-    reader = open_store(million)
-    queries: dict[str, Callable[[], Iterable[object]]] = {
-        "SQL per session and model": lambda: reader._database.tuples(SUMS),
-        "summary by session": lambda: reader.summary("session", latencies=False),
-        "summary by model": lambda: reader.summary("model", latencies=False),
-        "summary by model, with percentiles": lambda: reader.summary("model"),
-    }
-    taken = {}
-    for name, ask in queries.items():
-        runs = []
-        for _ in range(3):
-            begun = time.process_time()
-            rows = len(list(ask()))
-            runs.append(time.process_time() - begun)
-        taken[name] = min(runs)
-        print(f"| SQLite, 1,000,000 calls: {name}, {rows:,} rows | {taken[name]:.2f} s CPU |")
-    assert max(taken.values()) < 5.0 * slowness()
-    reader.close()
-
-
-SUMS = """
-SELECT session_id, model, sum(in_tok), sum(out_tok), sum(cost_picousd) FROM call_sums GROUP BY session_id, model
-"""
-MILLION = """
-INSERT INTO calls (call_id, part, seen_in, schema_v, session_id, timestep, timestep_id, trace_id, span_id,
-  provider, api, model_req, model_resp, outcome, retries, start_ns, duration_ns, end_ns, in_tok, out_tok, cost_usd,
-  cost_picousd)
-WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 999999)
-SELECT printf('01990000-0000-7000-8000-%012x', i), 'ended', 'call', 7,
-  printf('01990000-0000-7000-8000-5%011x', i / 50), i % 50,
-  NULL, printf('%032x', i / 50), printf('%016x', i), 'openai', 'chat_completions',
-  CASE i % 5 WHEN 0 THEN 'gpt-5' WHEN 1 THEN 'gpt-5-mini' ELSE 'gpt-4o' END, 'gpt-5-2025-08-07', 'success', 0,
-  1760000000000000000 + i * 1000000, 1000000000 + i, 1760000000000000000 + i * 1000000 + 1000000000, 1000, 100,
-  '0.0000123', 12300000 FROM n
-"""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -14,20 +12,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from callspan.delivery.store_sink import store_of
-from callspan.records import FORMAT, Request, Response
+from callspan.records import FORMAT, Request
 from callspan.settings import Fsync, Settings
 from callspan.stores import StoreError
-from callspan.stores.columns import TABLES
 from callspan.stores.sqlite.database import SQLiteDatabase
 from callspan.stores.sqlite.file import APPLICATION_ID, open_for_reading, open_for_writing
-from callspan.stores.sqlite.store import SQLiteStore
 from callspan.stores.urls import open_store
 
-from .conftest import SECOND, START_NS, Delivery, Records, raw
+from .conftest import Delivery, Records, raw
 
 
 @pytest.fixture
@@ -52,89 +47,6 @@ def test_the_file_is_for_its_owner_only_and_marked(store: Delivery, path: Path, 
     assert ask(path, "PRAGMA application_id") == [(APPLICATION_ID,)]
     assert ask(path, "PRAGMA user_version") == [(FORMAT,)]
     assert ask(path, "PRAGMA journal_mode") == [("wal",)]
-
-
-def test_missing_directories_are_made(tmp_path: Path) -> None:
-    sink = SQLiteStore(tmp_path / "deep" / "er" / "calls.db")
-    sink.open()
-    sink.close()
-    assert (tmp_path / "deep" / "er" / "calls.db").is_file()
-
-
-def test_every_column_of_the_code_is_in_the_file(store: Delivery, path: Path) -> None:
-    for table in TABLES.values():
-        there = {str(row[1]) for row in ask(path, f"PRAGMA table_info({table.name})")}
-        assert set(table.names) <= there
-
-
-def test_columns_of_optional_fields_are_nullable(store: Delivery, path: Path) -> None:
-    required = {
-        (table.name, row[1])
-        for table in TABLES.values()
-        for row in ask(path, f"PRAGMA table_info({table.name})")
-        if row[3] and row[1] != table.key
-    }
-    assert {name for _, name in required} <= {"part", "seen_in", "seen_ns", "schema_v", "start_ns", "stored_ns"}
-
-
-def test_columns_hold_what_people_query(store: Delivery, path: Path, records: Records) -> None:
-    store.write(records.call(session_id="s"))
-    columns = (
-        "call_id, session_id, provider, api, model_req, model_resp, finish_reason, outcome, http_status, retries, "
-        "end_ns - start_ns, ttft_ns, in_tok, out_tok, cache_read_tok, cost_usd, cost_picousd, price_v, params"
-    )
-    ((_, *found),) = ask(path, f"SELECT {columns} FROM calls")
-    assert found == [
-        "s", "openai", "chat_completions", "gpt-5", "gpt-5-2025-08-07", "stop", "success", 200, 0,
-        SECOND, SECOND // 4, 10, 5, None, "0.0000123", 12_300_000, "table-1", '{"temperature":0.5}',
-    ]  # fmt: skip
-
-
-@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="needs the sqlite3 command")
-def test_the_sqlite3_command_alone_shows_the_messages_by_role(store: Delivery, path: Path, records: Records) -> None:
-    sent = [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": [{"type": "text", "text": "Weather?"}, {"type": "image_url", "image_url": {}}]},
-        {
-            "role": "assistant",
-            "content": None,
-            "tool_calls": [{"id": "c1", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}],
-        },
-        {"role": "tool", "tool_call_id": "c1", "content": "sunny " * 2_000},
-    ]
-    made = records.call(sent, answer="Sunny.")
-    store.write(made, records.call([*sent, {"role": "user", "content": "And now?"}]))
-    query = f"SELECT position, direction, role, text FROM call_messages WHERE call_id = '{made.call_id}' ORDER BY 1"
-    shown = subprocess.run(["sqlite3", "-json", str(path), query], capture_output=True, check=True).stdout
-    assert [tuple(row.values()) for row in msgspec.json.decode(shown)] == [
-        (0, "in", "system", "Be brief."),
-        (1, "in", "user", "Weather?"),
-        (2, "in", "assistant", 'weather({"city": "Rome"})'),
-        (3, "in", "tool", "sunny " * 2_000),
-        (4, "out", "assistant", "Sunny."),
-    ]
-
-
-def test_a_separate_system_prompt_comes_first(store: Delivery, path: Path, records: Records) -> None:
-    request = {
-        "model": "claude-sonnet-4-5",
-        "system": [{"type": "text", "text": "You are careful."}],
-        "messages": [
-            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "42 degrees outside"}]}
-        ],
-    }
-    answer = {
-        "content": [
-            {"type": "text", "text": "Let me look."},
-            {"type": "tool_use", "id": "t2", "name": "look", "input": {"at": "sky"}},
-        ]
-    }
-    store.write(records.call(api="messages", request=Request(body=raw(request)), response=Response(body=raw(answer))))
-    assert ask(path, "SELECT position, direction, role, text FROM call_messages ORDER BY position") == [
-        (-1, "in", "system", "You are careful."),
-        (0, "in", "user", "42 degrees outside"),
-        (1, "out", "assistant", 'Let me look.\nlook({"at":"sky"})'),
-    ]
 
 
 def test_equal_content_of_a_session_is_stored_once_across_processes(
@@ -183,18 +95,6 @@ def test_a_failed_batch_leaves_nothing_behind(store: Delivery, path: Path, recor
     assert ask(path, "SELECT count(*) FROM calls") == [(20,)]
 
 
-def test_a_writer_waits_for_another_one(store: Delivery, path: Path, records: Records) -> None:
-    """A reader in a long transaction does not block writing, and is not disturbed by it."""
-    reader = open_store(path)
-    store.write(records.call(), records.call())
-    calls = reader.calls()
-    next(calls)
-    store.write(records.call())
-    assert len(list(calls)) == 1
-    assert reader.count_calls() == 3
-    reader.close()
-
-
 def test_a_reader_cannot_write(store: Delivery, path: Path) -> None:
     reader = open_store(path)
     with pytest.raises(StoreError, match="readonly"):
@@ -228,22 +128,6 @@ def test_an_empty_file_has_nothing_to_read_yet(path: Path) -> None:
     path.touch()
     with pytest.raises(StoreError, match="nothing was recorded"):
         open_store(path)
-
-
-def test_a_session_whose_process_is_gone_reads_interrupted(store: Delivery, records: Records) -> None:
-    import socket
-
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    here = socket.gethostname()
-    store.write(
-        records.session("gone", host=here, pid=gone.pid, start_ns=START_NS),
-        records.session("running", host=here, pid=os.getpid(), start_ns=START_NS),
-        records.session("elsewhere", host="another-host", pid=gone.pid, start_ns=START_NS),
-        records.session("ended", host=here, pid=gone.pid, start_ns=START_NS, end_ns=START_NS + 1),
-    )
-    outcomes = {one.session.session_id: one.session.outcome for one in store.read().sessions()}
-    assert outcomes == {"gone": "interrupted", "running": None, "elsewhere": None, "ended": None}
 
 
 def test_killed_writers_lose_nothing_that_was_delivered(path: Path) -> None:

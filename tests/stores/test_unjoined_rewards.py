@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 
 from callspan import erase
 from callspan.record.reward_sums import Score
-from callspan.records import CallRecord, EventRecord, Place, Response, RewardRecord, TimestepRecord, Totals
+from callspan.records import CallRecord, EventRecord, Place, Response, RewardRecord, TimestepRecord
 from callspan.stores.urls import open_store
 
 from .conftest import START_NS, Delivery, Records, run
@@ -52,25 +51,6 @@ def test_a_reward_by_any_id_of_a_call_belongs_to_it_once_it_is_recorded(
         assert summary.scores == {"feedback": Score(1.0, 4, 1.0)}
     assert run(url, "show", "c").count("feedback +1") == 4
     assert len(json.loads(run(url, "show", "c", "--json"))["rewards"]) == 4
-
-
-def test_a_reward_by_the_id_of_a_response_is_erased_with_its_call(url: str, store: Delivery, records: Records) -> None:
-    store.write(given("gone", 1, call_id="chatcmpl-1"), given("other", 2, call_id="chatcmpl-2"))
-    store.write(records.call(call_id="c"))
-    store.close()
-    receipt = erase(url, calls=["c"])
-    assert (receipt.stores[0].calls, receipt.stores[0].rewards) == (1, 1)
-    assert unjoined(url) == ["other"]
-
-
-def test_a_reward_by_a_call_and_a_step_is_one(url: str, store: Delivery, records: Records) -> None:
-    store.write(
-        given("r", 1, call_id="chatcmpl-1", timestep_id="t"),
-        records.call(call_id="c", session_id="s"),
-        TimestepRecord(timestep_id="t", session_id="s", index=0, seen_ns=1, start_ns=START_NS),
-    )
-    with closing(open_store(url)) as reader:
-        assert [one.reward_id for one in reader.events("s") if isinstance(one, RewardRecord)] == ["r"]
 
 
 def test_a_reward_for_a_session_step_or_event_that_is_not_recorded_is_listed(
@@ -114,22 +94,6 @@ def shared(records: Records) -> list[CallRecord]:
     ]
 
 
-def test_a_reward_by_an_id_of_several_calls_belongs_to_the_first_of_them(
-    url: str, store: Delivery, records: Records
-) -> None:
-    replay, own = shared(records)
-    store.write(replay, own, given("r", 9, call_id="resp_1"))
-    with closing(open_store(url)) as reader:
-        assert [one.reward_id for one in reader.rewards(own)] == ["r"]
-        assert list(reader.rewards(replay)) == []
-        assert {one.session.session_id: one.scores for one in reader.sessions()} == {
-            "s-own": {"feedback": Score(1.0, 1, 1.0)}, "s-replay": {},
-        }  # fmt: skip
-        found = reader.call("resp_1")
-        assert found is not None
-        assert found.call_id == "own"
-
-
 @pytest.mark.parametrize(("erased", "rewards"), [("replay", ["r"]), ("own", [])])
 def test_a_reward_is_erased_with_the_call_that_it_belongs_to(
     erased: str, rewards: list[str], url: str, store: Delivery, records: Records
@@ -166,52 +130,3 @@ def test_a_reward_is_of_one_session_that_of_the_narrowest_it_names(url: str, sto
     with closing(open_store(url)) as reader:
         for session_id, rewards in expected.items():
             assert [one.reward_id for one in reader.events(session_id) if isinstance(one, RewardRecord)] == rewards
-
-
-def test_a_reward_of_an_event_is_shown_in_its_session_and_step(url: str, store: Delivery, records: Records) -> None:
-    ended = TimestepRecord(timestep_id="t", session_id="s", index=0, seen_ns=1, start_ns=START_NS, totals=Totals())
-    store.write(
-        records.session("s", start_ns=START_NS),
-        ended,
-        EventRecord(event_id="e", session_id="s", timestep_id="t", event_type="x", time_ns=START_NS),
-        RewardRecord(reward_id="r", value=2.0, time_ns=START_NS, event_id="e"),
-        given("other", 1, event_id="elsewhere"),
-    )
-    with closing(open_store(url)) as reader:
-        inside = [event for event in reader.events("s") if isinstance(event, RewardRecord)]
-        assert [(one.reward_id, one.session_id, one.timestep_id) for one in inside] == [("r", "s", "t")]
-        (step,) = reader.timesteps("s")
-        assert step.totals is not None
-        assert step.totals.reward == 2.0
-        (summary,) = reader.sessions()
-        assert (summary.reward, summary.scores) == (2.0, {})
-    assert "reward +2" in run(url, "show", "s")
-
-
-def test_rewards_of_erased_steps_and_events_go_and_stay_away(url: str, store: Delivery, records: Records) -> None:
-    kept = TimestepRecord(timestep_id="kept", session_id="other", index=0, seen_ns=1, start_ns=START_NS)
-    store.write(
-        records.session("s", start_ns=START_NS),
-        TimestepRecord(timestep_id="t", session_id="s", index=0, seen_ns=1, start_ns=START_NS),
-        EventRecord(event_id="e", session_id="s", event_type="x", time_ns=START_NS),
-        records.call(call_id="c"),
-        EventRecord(event_id="of-call", call_id="c", event_type="x", time_ns=START_NS),
-        kept,
-    )
-    targets = {"step": {"timestep_id": "t"}, "event": {"event_id": "e"}, "of-call": {"event_id": "of-call"}}
-    early = [given(f"early-{name}", 1, **target) for name, target in targets.items()]
-    store.write(*early, given("kept", 2, timestep_id="kept"))
-    store.close()
-    assert erase(url, calls="c").stores[0].rewards == 1
-    assert erase(url, sessions="s", dry_run=True).stores[0].rewards == 2
-    assert erase(url, sessions="s").stores[0].rewards == 2
-    again = Delivery(url)
-    again.write(*early, *(given(f"late-{name}", 3, **target) for name, target in targets.items()))
-    now = time.time_ns() - START_NS
-    of_session = {"session_id": "s", "scope": "session"}
-    again.write(given("late-kept", 3, timestep_id="kept"), given("late-session", now, **of_session))
-    # Of what happens when the session goes on.
-    again.write(given("later", now, session_id="s", call_id="new"))
-    again.close()
-    with closing(open_store(url)) as reader:
-        assert {one.reward_id for one in reader.rewards()} == {"kept", "late-kept", "late-session", "later"}

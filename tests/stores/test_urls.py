@@ -13,11 +13,8 @@ import pytest
 from callspan import SettingError
 from callspan.safe_urls import error_text, safe_name, without_passwords
 from callspan.spool.destination import reason
-from callspan.stores import StoreError
 from callspan.stores.spools import target_of
-from callspan.stores.urls import find_store, open_store, scheme_of, split_urls
-
-from .conftest import Delivery, Records
+from callspan.stores.urls import find_store, open_store, scheme_of
 
 
 @pytest.mark.parametrize(
@@ -53,22 +50,6 @@ def test_a_url_without_a_file_is_an_error(url: str) -> None:
         find_store(url)
 
 
-def test_several_stores_keep_their_order(tmp_path: Path) -> None:
-    urls = f"jsonl:///{tmp_path}/a.jsonl , sqlite:///{tmp_path}/b.db,,unix://{tmp_path}/c.sock"
-    assert [type(find_store(url)).__name__ for url in split_urls(urls)] == ["JsonLines", "SQLite", "UnixSocket"]
-    assert split_urls(["a.db,b.db", "a.db"]) == ["a.db", "b.db"]
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_first_store_that_can_be_read_answers(tmp_path: Path, records: Records) -> None:
-    delivery = Delivery(f"sqlite:///{tmp_path}/b.db")
-    delivery.write(records.call())
-    delivery.close()
-    reader = open_store(f"unix://{tmp_path}/a.sock,sqlite:///{tmp_path}/b.db")
-    assert reader.count_calls() == 1
-    reader.close()
-
-
 def test_stores_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="cannot be read"):
         open_store(f"unix://{tmp_path}/a.sock")
@@ -82,12 +63,6 @@ def test_clickhouse_takes_its_address_from_before_the_parameters(name: str) -> N
     with pytest.raises(SettingError, match=f"{name} cannot be parameters") as raised:
         open_store(f"clickhouse://ann@127.0.0.1:1/db?{name}=secret7")
     assert "secret7" not in str(raised.value)
-
-
-def test_a_missing_file_is_an_error_that_names_it_and_creates_nothing(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"no\.db: there is no such file"):
-        open_store(str(tmp_path / "no.db"))
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -148,14 +123,6 @@ def test_importing_the_package_imports_no_database_driver() -> None:
     code = "import sys, callspan.stores.urls; print([m for m in ('sqlite3', 'psycopg') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize("url", ["sqlite:///a.db?acks=on", "jsonl:///a.jsonl?max_bytes=big", "unix:///a.sock?x=1"])
-def test_an_option_that_means_nothing_is_an_error(url: str) -> None:
-    with pytest.raises(
-        SettingError, match=r"CALLSPAN_STORES: .* has an unknown option, or an invalid value of one: \w+; there are: "
-    ):
-        find_store(url)
 
 
 _SECRETS = ("bob", "pw7", "secret")
