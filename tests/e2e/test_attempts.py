@@ -10,8 +10,8 @@ import openai
 import pytest
 
 import callspan
-from callspan.testing import Captured, ScriptedProvider
-from tests.e2e.ask import APIS, QUESTION, chat, shown
+from callspan.testing import Captured
+from tests.e2e.ask import APIS, chat, shown
 from tests.intercept.mode import Mode
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
@@ -68,24 +68,3 @@ def stream_of(mode: Mode, api: str) -> Any:
     from tests.e2e.ask import ASK
 
     return ASK[api](mode, stream=True)
-
-
-def test_a_caller_that_falls_back_to_another_model_leaves_siblings(provider: ScriptedProvider, seen: Captured) -> None:
-    """A loop over models: one span for each try, side by side, joined by the run's id."""
-    provider.reply(status=404)
-    with (
-        openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client,
-        callspan.metadata(run_id="r1"),
-        callspan.session("s") as session,
-        session.timestep(),
-    ):
-        for model in ("gone", "gpt-5"):
-            try:
-                client.chat.completions.create(model=model, messages=QUESTION)
-            except openai.NotFoundError:
-                continue
-    calls = [span for span in seen.spans if span.name.startswith("chat ")]
-    assert [span.name for span in calls] == ["chat gone", "chat gpt-5"]
-    assert len({span.parent and span.parent.span_id for span in calls}) == 1
-    assert {(span.attributes or {})["llm.meta.run_id"] for span in calls} == {"r1"}
-    assert [record.outcome for record in seen.records] == ["error", "success"]

@@ -85,14 +85,6 @@ def test_every_command_that_reads_delivers_first(
     assert not again.err
 
 
-def test_a_second_file_is_served_from_the_spool_beside_the_first(tmp_path: Path) -> None:
-    killed(f"sqlite:///{tmp_path}/a.db,sqlite:///{tmp_path}/b.db")
-    assert len(in_process("--store", f"sqlite:///{tmp_path}/b.db", "calls", "--json").json) == 3
-    assert len(in_process("--store", f"sqlite:///{tmp_path}/a.db", "calls", "--json").json) == 3
-    left = {path.name for path in (tmp_path / "a.db.spool").rglob("*") if path.is_file()}
-    assert left <= {"stores", "losses"}
-
-
 def test_no_ship_leaves_everything_and_says_so(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path}/calls.db"
     killed(store)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -67,48 +65,6 @@ def test_no_write_is_left_to_a_task_that_could_be_lost(
     gc.collect()
     assert handle.force_flush(60_000)
     assert len(lines(tmp_path / "calls.jsonl")) == 1
-
-
-ADDED = """
-import sys
-import callspan, openai
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-url, a, b, c = sys.argv[1:]
-client = openai.OpenAI(api_key="k", base_url=url)
-def call():
-    client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "hi"}])
-provider = TracerProvider()
-first = callspan.instrument(stores=a, tracer_provider=provider)
-call()
-exporter = callspan.CallRecordExporter(b)
-provider.add_span_processor(SimpleSpanProcessor(exporter))
-call()
-with provider.get_tracer("other").start_as_current_span("chat m", attributes={
-        "gen_ai.operation.name": "chat", "gen_ai.provider.name": "mistral_ai", "gen_ai.request.model": "m"}):
-    pass
-assert first.force_flush(60_000)
-second = callspan.instrument(stores=c, tracer_provider=provider)
-call()
-assert exporter.force_flush(60_000)
-second.uninstrument()
-"""
-
-
-def test_a_store_may_be_added_to_the_others_and_those_set_may_be_replaced(
-    provider: ScriptedProvider, tmp_path: Path
-) -> None:
-    """An exporter adds its store and keeps those there are; another instrument() replaces what the first one set.
-
-    A call of ours is one record, also where its span passes the exporter; a span of somebody else's is one too.
-    """
-    paths = {name: tmp_path / f"{name}.jsonl" for name in "abc"}
-    urls = [f"jsonl:///{path}" for path in paths.values()]
-    subprocess.run([sys.executable, "-c", ADDED, provider.openai_url, *urls], check=True, timeout=60)
-    found = {name: [line["provider"] for line in lines(path)] for name, path in paths.items()}
-    assert found == {
-        "a": ["openai", "openai", "mistral_ai"], "b": ["openai", "mistral_ai", "openai"], "c": ["openai"],
-    }  # fmt: skip
 
 
 def test_a_flush_of_a_store_that_hangs_returns_in_time_and_a_second_end_is_harmless(

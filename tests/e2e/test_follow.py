@@ -60,32 +60,6 @@ def test_calls_show_as_they_finish_until_it_is_interrupted(following: subprocess
     assert following.wait(20) == 0
 
 
-def test_a_call_in_progress_at_the_beginning_shows_again_when_it_has_ended(tmp_path: Path) -> None:
-    store = f"sqlite:///{tmp_path}/callspan.db"
-    handle = callspan.instrument(stores=store, spool_dir=tmp_path / "spool")
-    command = [sys.executable, "-m", "callspan.cli", "--store", store, "calls", "--follow", "--json"]
-    with (
-        ScriptedProvider() as provider,
-        openai.OpenAI(base_url=provider.openai_url, api_key="any") as client,
-    ):
-        provider.reply(text="Well.", polls=0)
-        job = client.responses.create(model="gpt-5", input="Hi", background=True)
-        assert handle.force_flush(20_000)
-        with subprocess.Popen(
-            command, cwd=tmp_path, env=plain_environment(PYTHONUNBUFFERED="1"), stdout=subprocess.PIPE, text=True
-        ) as process:
-            try:
-                assert process.stdout is not None
-                assert json.loads(process.stdout.readline())["outcome"] == "in_progress"
-                client.responses.retrieve(job.id)
-                assert handle.force_flush(20_000)
-                ended = json.loads(process.stdout.readline())
-                assert (ended["outcome"], ended["output"]) == ("success", "Well.")
-            finally:
-                process.kill()
-    handle.uninstrument()
-
-
 def test_what_killed_processes_leave_meanwhile_shows_too(tmp_path: Path) -> None:
     """Also where nothing but a spool was there at the beginning."""
     store = f"sqlite:///{tmp_path}/callspan.db"

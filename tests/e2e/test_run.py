@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Answer, in_its_own, in_process, plain_environment
+from tests.e2e.conftest import Answer, in_its_own, in_process
 
 ASKING = """
 import openai
@@ -101,15 +100,6 @@ def test_a_command_of_the_path_is_run(place: Path) -> None:
     assert len(calls(place)) == 1
 
 
-def test_the_store_stays_where_it_was_named_when_the_application_moves(place: Path) -> None:
-    (place / "deep").mkdir()
-    (place / "app.py").write_text("import os, asking; os.chdir('deep'); asking.ask()")
-    answer = in_its_own("run", "--store", "sqlite:///calls.db", "app.py", cwd=place)
-    assert answer.code == 0
-    assert len(calls(place, store="calls.db")) == 1
-    assert not list((place / "deep").iterdir())
-
-
 def test_settings_of_the_environment_apply(place: Path) -> None:
     assert run(place, "app.py", CALLSPAN_CONTENT="off").code == 7
     (call,) = calls(place)
@@ -123,14 +113,6 @@ def test_an_invalid_setting_does_not_stop_the_application(place: Path) -> None:
     answer = in_its_own("run", "--store", "callspan.db", "app.py", cwd=place, env={"CALLSPAN_MEDIA": "pigeon"})
     assert answer.out == "started\n"
     assert "CALLSPAN_MEDIA" in answer.err
-
-
-def test_an_app_that_is_not_a_program_is_wrong_usage(place: Path) -> None:
-    answer = run(place, "nothing.py")
-    assert answer.code == 2
-    assert "nothing.py: there is no such file or command" in answer.err
-    assert in_its_own("run", cwd=place).code == 2
-    assert in_its_own("run", "--store", "teapot://x", "app.py", cwd=place).code == 2
 
 
 LAST = "callspan: "
@@ -165,21 +147,6 @@ def test_the_last_line_says_where_the_records_are(place: Path, program: str, sto
     last = answer.err.splitlines(keepends=True)[-1]
     assert last.startswith(LAST + expected.format(place))
     assert answer.err.count(LAST) == 1
-
-
-def test_the_last_line_says_if_callspan_is_disabled(place: Path) -> None:
-    answer = run(place, "app.py", CALLSPAN_ENABLED="false")
-    assert (answer.code, answer.err) == (7, "callspan: switched off by the environment, nothing was recorded\n")
-
-
-@pytest.mark.parametrize("how", ["closed", "full", "broken"])
-def test_an_unwritable_stderr_does_not_change_the_exit_code(place: Path, how: str) -> None:
-    redirected = {"closed": "2>&-", "full": "2>/dev/full", "broken": "2> >(exit)"}[how]
-    (place / "app.py").write_text("import sys, time, signal; signal.signal(signal.SIGPIPE, signal.SIG_DFL)\n"
-                                  "time.sleep(0.2); sys.exit(7)")  # fmt: skip
-    command = f"{sys.executable} -m callspan.cli run app.py {redirected}"
-    done = subprocess.run(["bash", "-c", command], cwd=place, env=plain_environment(), timeout=60, check=False)
-    assert done.returncode == 7
 
 
 def test_a_signal_ends_the_application_as_without_callspan(place: Path) -> None:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import anthropic
 import msgspec
 import openai
 import pytest
@@ -16,7 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from callspan.records import CallRecord, Reasoning
 from callspan.testing import Captured, ScriptedProvider
-from tests.e2e.ask import APIS, ASK, QUESTION, response_of, shown
+from tests.e2e.ask import APIS, ASK, QUESTION, response_of
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call
 
@@ -131,43 +130,6 @@ def test_items_are_handed_on_at_once_and_one_span_lasts_as_long_as_they_come(
     assert (span.end_time - span.start_time) / 1e9 >= whole - first
 
 
-TERMINAL = {"responses": "response.completed", "messages": "message_stop"}
-
-
-@pytest.mark.parametrize("api", TERMINAL)
-def test_a_consumer_that_stops_at_the_terminal_event_has_everything(
-    api: str, mode: Mode, run: Run, seen: Captured
-) -> None:
-    """The loop is left exactly at the last event: usage and reason are there, and the stream is complete."""
-    mode.provider.reply(text="well", input_tokens=11, output_tokens=4)
-
-    async def body() -> None:
-        stream = await mode.wait(ASK[api](mode, stream=True))
-        async for item in mode.items(stream):
-            if item.type == TERMINAL[api]:
-                break
-        await mode.wait(stream.close())
-
-    run(body)
-    record = the_call(seen)
-    assert record.usage is not None
-    assert (record.usage.input_tokens, record.usage.output_tokens) == (11, 4)
-    assert record.stream is not None
-    assert (record.stream.complete, record.outcome) == (True, "success")
-    assert record.response is not None
-    assert all(record.response.finish_reasons)
-
-
-def test_an_empty_stream_ends_its_span(mode: Mode, run: Run, seen: Captured) -> None:
-    """Not one chunk comes: the span ends all the same, with a count of none."""
-    mode.provider.reply(raw=b"data: [DONE]\n\n")
-    assert run(lambda: response_of(mode, "chat_completions", stream=True)) == []
-    record = the_call(seen)
-    assert record.stream is not None
-    assert (record.stream.chunks, record.stream.complete) == (0, True)
-    assert shown(seen)["callspan.stream.chunks"] == 0
-
-
 def test_a_stream_never_holds_the_callers_context(
     provider: ScriptedProvider, seen: Captured, nothing_warned: list[str]
 ) -> None:
@@ -187,24 +149,3 @@ def test_a_stream_never_holds_the_callers_context(
 
     asyncio.run(body())
     assert the_call(seen).outcome == "cancelled"
-
-
-def test_the_helpers_own_final_message_is_the_one_recorded(mode: Mode, run: Run, seen: Captured) -> None:
-    """What the SDK's helper has put together equals the body of our record."""
-    mode.provider.reply(text="Let me see.", tool_calls=TOOLS[:1])
-
-    async def body() -> anthropic.types.Message:
-        manager = mode.anthropic().messages.stream(model="claude-sonnet-5", max_tokens=9, messages=QUESTION)
-        async with mode.entered(manager) as stream:
-            message: anthropic.types.Message = await mode.wait(stream.get_final_message())
-            return message
-
-    final = run(body)
-    record = the_call(seen)
-    assert record.response is not None
-    body_of_ours = msgspec.json.decode(record.response.body)
-    assert body_of_ours["content"] == [
-        block.model_dump(exclude_none=True, include=set(kept))
-        for block, kept in zip(final.content, body_of_ours["content"], strict=True)
-    ]
-    assert (body_of_ours["id"], body_of_ours["stop_reason"]) == (final.id, final.stop_reason)

@@ -17,7 +17,6 @@ from callspan.records import CallRecord
 from callspan.semconv.call import CALL_ID
 from callspan.testing import ScriptedProvider
 
-DELAY_S = 0.2
 QUESTION: Any = [{"role": "user", "content": "Hi"}]
 
 

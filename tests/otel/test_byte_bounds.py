@@ -37,27 +37,6 @@ def send(provider: TracerProvider, count: int, size: int) -> None:
     provider.shutdown()
 
 
-def test_callspans_provider_sends_big_prompts_in_accepted_batches(picky: OtlpReceiver) -> None:
-    with picky:
-        send(own_provider(picky), 300, 30_000)
-        assert len(picky.spans) == 300
-        assert not picky.refused
-        assert max(picky.accepted) <= LIMIT
-
-
-def test_an_applications_own_provider_can_be_bounded_by_the_wrapper(picky: OtlpReceiver) -> None:
-    def through(exporter: SpanExporter) -> TracerProvider:
-        provider = TracerProvider()
-        provider.add_span_processor(BatchSpanProcessor(exporter))
-        return provider
-
-    with picky:
-        exporter = OTLPSpanExporter(endpoint=f"{picky.url}/v1/traces")
-        send(through(ByteBoundedExporter(exporter)), 200, 40_000)
-        assert len(picky.spans) == 200
-        assert not picky.refused
-
-
 def test_without_the_wrapper_the_whole_batch_is_refused(picky: OtlpReceiver, caplog: pytest.LogCaptureFixture) -> None:
     with picky:
         provider = TracerProvider()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from decimal import Decimal
@@ -16,9 +15,8 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 import callspan
 from callspan import Handle, open_store
-from callspan.delivery.store_sink import StoreSink
 from callspan.fail_open import failures
-from callspan.records import CallRecord, Cost, Request, Timing, Usage, encode
+from callspan.records import CallRecord, Cost, Timing
 from callspan.spans.instruments import CallMetrics
 from callspan.testing import ScriptedProvider
 from tests.processed import processed
@@ -95,15 +93,6 @@ def test_a_computed_cost_is_measured_when_the_call_is_stored_once_for_all_stores
     assert [float(cost or 0) for cost in costs_in(stores[0])] == [0.006] * 3, "as the records have it"
 
 
-def test_an_unknown_cost_is_not_zero(
-    provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], tmp_path: Path
-) -> None:
-    handle = start(stores=f"sqlite:///{tmp_path / 'a.db'}")
-    ask(provider, model="nobody-knows-this-one")
-    assert handle.force_flush()
-    assert points(reader, "callspan.client.cost") == []
-
-
 def test_what_the_provider_states_is_measured_at_once_and_not_again_in_the_store(
     provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], tmp_path: Path
 ) -> None:
@@ -114,47 +103,6 @@ def test_what_the_provider_states_is_measured_at_once_and_not_again_in_the_store
         assert handle.force_flush()
     (point,) = points(reader, "callspan.client.cost")
     assert (point.count, point.sum, point.attributes["callspan.cost.source"]) == (2, 0.5, "provider")
-
-
-class Failing:
-    """A store that fails a given number of times, and then accepts everything."""
-
-    name = "failing"
-    batch_records = 10
-
-    def __init__(self, times: int) -> None:
-        self.times = times
-
-    def sink(self) -> Failing:
-        return self
-
-    def deliver(self, records: Any) -> None:
-        if self.times:
-            self.times -= 1
-            raise OSError("not now")
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *given: None
-
-
-def test_a_delivery_that_is_tried_again_counts_once(prices: Path) -> None:
-    received: list[Any] = []
-    failing: Any = Failing(times=2)
-    sink = StoreSink(failing, prices, priced=received.append)
-    call = CallRecord(
-        call_id="one",
-        provider="openai",
-        timing=Timing(start_ns=1),
-        request=Request(model="my-model"),
-        usage=Usage(input_tokens=1000, output_tokens=500),
-    )
-    for _ in range(2):
-        with pytest.raises(OSError, match="not now"):
-            sink.deliver([encode(call)])
-    assert received == []
-    sink.deliver([encode(call)])
-    (record,) = received
-    assert (record.call_id, record.cost.usd) == ("one", Decimal("0.006"))
 
 
 def test_records_are_counted_for_each_store_that_took_them(
@@ -171,25 +119,6 @@ def test_records_are_counted_for_each_store_that_took_them(
     assert {point.value for point in points(reader, "callspan.records.oldest_waiting")} == {0.0}
 
 
-def test_waiting_records_are_reported_for_each_store(
-    provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], tmp_path: Path
-) -> None:
-    database = tmp_path / "a.db"
-    handle = start(stores=f"sqlite:///{database}")
-    ask(provider)
-    assert handle.force_flush()
-    with closing(sqlite3.connect(database, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        ask(provider)
-        assert not handle.force_flush(200)
-        (waiting,) = points(reader, "callspan.records.oldest_waiting")
-        assert waiting.value > 0
-        other.execute("ROLLBACK")
-    assert handle.force_flush()
-    (written,) = points(reader, "callspan.records.written")
-    assert written.value == 2
-
-
 def test_what_a_full_spool_drops_is_counted_by_the_reason(
     provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], tmp_path: Path
 ) -> None:
@@ -203,17 +132,6 @@ def test_what_a_full_spool_drops_is_counted_by_the_reason(
     }
     assert dropped["cap"] > 0
     assert set(dropped) <= {"cap", "error"}
-
-
-def test_after_another_instrument_its_stores_are_the_reported_ones(
-    provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], tmp_path: Path
-) -> None:
-    for name in ("a.db", "b.db"):
-        handle = start(stores=f"sqlite:///{tmp_path / name}")
-        ask(provider)
-        assert handle.force_flush()
-    (written,) = points(reader, "callspan.records.written")
-    assert "b.db" in written.attributes["callspan.store"]
 
 
 def test_a_spool_that_cannot_be_read_costs_nothing_but_the_count(reader: InMemoryMetricReader) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +17,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import callspan
 from callspan.testing import ScriptedProvider
-from tests.logs import nothing_is_warned_of
 
 HI: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
 
@@ -65,11 +63,6 @@ def exported() -> Iterator[Exported]:
     made.logger_provider.shutdown()
 
 
-def test_there_are_none_by_default(provider: ScriptedProvider, exported: Exported) -> None:
-    exported.call(provider)
-    assert not exported.logs.get_finished_logs()
-
-
 def test_the_event_has_the_content_structured_and_lies_in_the_span(
     provider: ScriptedProvider, exported: Exported
 ) -> None:
@@ -91,21 +84,6 @@ def test_event_only_keeps_content_off_spans(
     exported.call(provider)
     assert "gen_ai.input.messages" in exported.event.attributes
     assert not {"gen_ai.input.messages", "llm.prompts", "llm.completions"} & set(exported.span.attributes)
-
-
-@pytest.mark.parametrize(("mode", "events", "on_spans"), [("SPAN_AND_EVENT", 1, True), ("SPAN_ONLY", 0, True)])
-def test_the_conventions_modes(
-    provider: ScriptedProvider,
-    exported: Exported,
-    monkeypatch: pytest.MonkeyPatch,
-    mode: str,
-    events: int,
-    on_spans: bool,
-) -> None:
-    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", mode)
-    exported.call(provider)
-    assert len(exported.logs.get_finished_logs()) == events
-    assert ("gen_ai.input.messages" in exported.span.attributes) is on_spans
 
 
 @pytest.mark.parametrize("content", ["metadata", "off"])
@@ -144,44 +122,3 @@ def test_a_failed_call_has_the_event_of_its_exception(
     assert exception.attributes["error.type"] == exported.span.attributes["error.type"]
     assert exception.attributes["gen_ai.request.model"] == "gpt-5"
     assert ("no question" in str(exception.attributes)) is (content == "full" and failure != "timeout")
-
-
-def test_a_cancelled_call_has_no_event_of_an_exception(provider: ScriptedProvider, exported: Exported) -> None:
-    """Giving up is no failure of the operation."""
-    provider.reply(hang=True)
-    handle = callspan.instrument(
-        tracer_provider=exported.tracer_provider, logger_provider=exported.logger_provider, log_events=True
-    )
-
-    async def give_up() -> None:
-        async with openai.AsyncOpenAI(api_key="sk-test", base_url=provider.openai_url) as client:
-            await asyncio.wait_for(client.chat.completions.create(model="gpt-5", messages=HI), 0.1)
-
-    try:
-        with pytest.raises(asyncio.TimeoutError):
-            asyncio.run(give_up())
-    finally:
-        handle.uninstrument()
-    assert [event.event_name for event in exported.events] == ["gen_ai.client.inference.operation.details"]
-
-
-def test_events_stay_within_the_byte_caps(provider: ScriptedProvider, exported: Exported) -> None:
-    provider.reply(text="long " * 20_000)
-    exported.call(provider, log_events=True, max_attribute_bytes=2048)
-    assert len(str(exported.event.attributes["gen_ai.output.messages"])) < 4096
-
-
-def test_without_a_log_pipeline_one_line_is_logged(
-    provider: ScriptedProvider, exported: Exported, caplog: pytest.LogCaptureFixture
-) -> None:
-    with nothing_is_warned_of():
-        exported.call(provider, log_events=True)
-    handle = callspan.instrument(tracer_provider=exported.tracer_provider, log_events=True)
-    try:
-        with openai.OpenAI(api_key="sk-test", base_url=provider.openai_url, max_retries=0) as client:
-            for _ in range(2):
-                client.chat.completions.create(model="gpt-5", messages=HI)
-    finally:
-        handle.uninstrument()
-    (warning,) = caplog.messages
-    assert warning.startswith("log_events is on and there is no logger provider")

@@ -14,9 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 import callspan
 from callspan import CallRecord, CallRecordExporter
-from callspan.records import Record, encode
 from callspan.testing import ScriptedProvider
-from callspan.wiring import Wiring
 
 HI: Any = [{"role": "user", "content": "Hi"}]
 CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "other-1", "gen_ai.usage.input_tokens": 3}
@@ -101,27 +99,3 @@ def test_nested_foreign_spans_have_one_record_together(kept: Kept, client: opena
     ):
         client.chat.completions.create(model="gpt-5", messages=HI)
     assert len(kept.calls()) == 1
-
-
-def test_records_of_an_exporter_alone_follow_the_settings_of_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing is instrumented: `CALLSPAN_CONTENT` holds all the same, and callbacks see the record."""
-    monkeypatch.setenv("CALLSPAN_CONTENT", "off")
-    wiring = Wiring()
-    monkeypatch.setattr(callspan.wiring, "WIRING", wiring)
-    url = f"sqlite:///{tmp_path / 'calls.db'}"
-    exporter = CallRecordExporter(url)
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    seen: list[Record] = []
-    remove = callspan.add_callback("before_record", seen.append)
-    text = '[{"role":"user","parts":[{"type":"text","content":"SESAME"}]}]'
-    provider.get_tracer("somebody.else").start_span("chat", attributes={**CHAT, "gen_ai.input.messages": text}).end()
-    remove()
-    assert exporter.force_flush(20_000)
-    exporter.shutdown()
-    with closing(callspan.open_store(url)) as store:
-        (call,) = store.calls()
-    assert b"SESAME" not in encode(call)
-    assert [record.call_id for record in seen if isinstance(record, CallRecord)] == [call.call_id]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import subprocess
 import sys
 import threading
@@ -50,29 +49,6 @@ def complaints(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 def metrics(stage: Stage) -> set[str]:
     return {metric.name for metric in stage.receiver.metrics}
-
-
-@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-def test_run_sends_all_three_signals_under_the_scripts_name(stage: Stage, protocol: str) -> None:
-    follow_variables(stage)
-    if protocol == "grpc":
-        stage.environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://{stage.receiver.serve_grpc()}"
-        stage.environment["OTEL_EXPORTER_OTLP_PROTOCOL"] = "grpc"
-    done = stage.run("callspan", "--store", stage.store, "run", SCRIPT, "2", CALLSPAN_LOG_EVENTS="on")
-    assert (done.returncode, complaints(done)) == (0, [])
-    assert len(stage.spans) == 4
-    assert metrics(stage) >= CALL_METRICS
-    assert events(stage).count(EVENT) == 4
-    assert {found["service.name"] for found in resources(stage.receiver)} == {"script"}
-    assert {found["host.name"] for found in resources(stage.receiver)} == {platform.node()}
-
-
-def test_a_name_of_the_environment_is_kept(stage: Stage) -> None:
-    follow_variables(stage)
-    stage.run(
-        "callspan", "--store", stage.store, "run", SCRIPT, "1", OTEL_RESOURCE_ATTRIBUTES="service.name=shop,host.name=h"
-    )
-    assert {(found["service.name"], found["host.name"]) for found in resources(stage.receiver)} == {("shop", "h")}
 
 
 def test_processes_that_the_application_starts_have_its_name_and_an_instance_of_their_own(stage: Stage) -> None:
@@ -132,18 +108,6 @@ ask("Hi")
 """)  # fmt: skip
     assert (done.stdout, done.stderr) == ("True\n", "")
     assert not stage.receiver.raw
-
-
-def test_a_flush_without_a_receiver_says_so(stage: Stage) -> None:
-    program = f"""
-import callspan, time
-from calling import ask
-handle = callspan.instrument(otlp="http://127.0.0.1:{free_port()}", stores=())
-ask("Hi")
-before = time.monotonic()
-print(handle.force_flush(2_000), time.monotonic() - before < 5)
-"""
-    assert stage.run("python", "-c", program).stdout == "False True\n"
 
 
 def test_a_missing_exporter_logs_one_line_that_says_what_to_install(stage: Stage) -> None:
@@ -268,16 +232,6 @@ def test_log_events_are_bounded_by_bytes_as_spans_are() -> None:
         provider.shutdown()
         assert len(picky.logs) == 200
         assert not picky.refused
-
-
-def test_the_demo_sends_under_its_own_name_and_reports_what_was_accepted(stage: Stage) -> None:
-    follow_variables(stage)
-    done = stage.run("callspan", "--store", stage.store, "demo", CALLSPAN_LOG_EVENTS="on")
-    assert (done.returncode, complaints(done)) == (0, [])
-    assert len(stage.receiver.spans) == 105
-    assert events(stage).count(EVENT) == 41
-    assert {found["service.name"] for found in resources(stage.receiver)} == {"callspan-demo"}
-    assert f"sent to {stage.receiver.url}/v1/traces" in done.stdout
 
 
 def test_without_otlp_no_exporter_is_loaded_and_no_thread_runs() -> None:
