@@ -1,9 +1,12 @@
-"""Sessions, timesteps and tools as spans and rows: names, parents, attributes, events, totals."""
+"""Sessions, timesteps, tools and environment steps as spans and rows: parents, attributes, own ids, given times."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +15,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 from tests.processed import processed
 
-from callspan import Session, current_session, current_timestep, session
+import callspan
+from callspan import Handle, Session, current_session, current_timestep, feedback, reward, session, tool
 from callspan.agent.scope import current_scope
 from callspan.records import (
     CallRecord,
@@ -287,3 +291,137 @@ def test_numpy_like_rewards_and_flags_are_read(seen: Seen) -> None:
         step.environment(reward=Scalar(), terminated=Scalar())
     (event,) = seen.of(EventRecord)
     assert (event.reward, event.terminated, event.data) == (0.5, True, None)
+
+
+ParentOf = Callable[[ReadableSpan], "int | None"]
+
+
+def test_a_timed_step_is_a_span_and_one_row_with_its_duration(seen: Seen, parent_of: ParentOf) -> None:
+    with session("s") as own, own.timestep() as step:
+        with step.environment_step(before={"x": 0}) as world:
+            time.sleep(0.002)
+            world.set_result({"x": 1}, reward=0.5, terminated=True, truncated=False, info={"lives": 3})
+        with tool("t"):
+            pass
+    (event, _) = seen.of(EventRecord)
+    assert event.event_type == "environment"
+    assert event.data == {"before": {"x": 0}, "after": {"x": 1}, "info": {"lives": 3}}
+    assert (event.reward, event.terminated, event.truncated) == (0.5, True, False)
+    assert (event.session_id, event.timestep_id, event.timestep) == (own.id, step.id, 0)
+    assert event.duration_ns >= 2_000_000
+    (span,) = seen.named("environment")
+    (above,) = seen.named("timestep")
+    assert parent_of(span) == above.context.span_id
+    assert span.end_time - span.start_time == event.duration_ns
+    assert span.attributes["callspan.reward"] == 0.5
+    assert span.attributes["callspan.terminated"] is True
+    assert span.attributes["callspan.observation"] == '{"x":1}'
+    assert span.attributes["callspan.step.id"] == step.id
+    assert [found.name for found in span.events] == ["gen_ai.evaluation.result"]
+    assert seen.ended(TimestepRecord)[0].terminated is True
+    assert seen.ended(TimestepRecord)[0].totals.reward == 0.5
+
+
+def test_without_a_runtime_a_timed_step_just_runs(no_runtime: None) -> None:
+    with session("s") as own, own.timestep() as step, step.environment_step() as world:
+        world.set_result("x", reward=1)
+        assert world.session is own
+        assert world._step is step
+
+
+def test_a_step_keeps_the_applications_id_next_to_callspans(seen: Seen) -> None:
+    with session("grid") as episode, episode.timestep(step_id="turn-1") as step:
+        assert step.step_id == "turn-1"
+        assert step.id != "turn-1"
+    assert {record.user_step_id for record in seen.of(TimestepRecord)} == {"turn-1"}
+    (span,) = seen.named("timestep")
+    assert span.attributes["callspan.step.user_id"] == "turn-1"
+    assert span.attributes["callspan.step.id"] == step.id
+
+
+T0 = 1_700_000_000_000_000_000
+SECOND = 1_000_000_000
+
+
+def test_every_recording_function_takes_a_time(seen: Seen) -> None:
+    with session("s", at=T0) as own:
+        with own.timestep(at=T0 + SECOND) as step:
+            step.observation("x", at=T0 + 2)
+            step.action(1, at=T0 + 3)
+            step.environment("y", reward=1, at=T0 + 4)
+            step.event("other", at=T0 + 5)
+            step.reward(1, at=T0 + 6)
+            step.end(at=T0 + 3 * SECOND)
+        own.outcome(reward=1, at=T0 + 7)
+        own.end(at=T0 + 4 * SECOND)
+    reward(1, session_id=own.id, at=T0 + 8)
+    feedback("c", 1, at=T0 + 9)
+    assert [one.time_ns - T0 for one in seen.of(MessageRecord) + seen.of(EventRecord)] == [2, 3, 4, 5]
+    assert [one.time_ns - T0 for one in seen.of(RewardRecord)] == [6, 7, 8, 9]
+    (whole,), (turn,) = seen.ended(SessionRecord), seen.ended(TimestepRecord)
+    assert (whole.start_ns, whole.end_ns) == (T0, T0 + 4 * SECOND)
+    assert (turn.start_ns, turn.end_ns) == (T0 + SECOND, T0 + 3 * SECOND)
+    (span,), (above,) = seen.named("timestep"), seen.named("invoke_workflow s")
+    assert (span.start_time, span.end_time) == (turn.start_ns, turn.end_ns)
+    assert (above.start_time, above.end_time) == (whole.start_ns, whole.end_ns)
+    assert [event.timestamp - T0 for event in span.events] == [2, 3, 4, 4, 5, 6]
+    late = [one for one in seen.spans if one.name.startswith("evaluation")]
+    assert [(one.start_time - T0, one.end_time - T0) for one in late] == [(8, 1008), (9, 1009)]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        T0,
+        T0 / SECOND,
+        datetime.fromtimestamp(T0 // SECOND, tz=timezone.utc),
+        datetime.fromtimestamp(T0 // SECOND, tz=timezone(timedelta(hours=-8))),
+    ],
+)
+def test_nanoseconds_seconds_and_datetimes_mean_the_same(seen: Seen, given: Any) -> None:
+    with session("s") as own:
+        own.event("x", at=given)
+    (event,) = seen.of(EventRecord)
+    assert event.time_ns == T0
+
+
+def test_a_datetime_keeps_its_microseconds(seen: Seen) -> None:
+    with session("s") as own:
+        own.event("x", at=datetime(2026, 11, 20, 1, 2, 3, 123_457, tzinfo=timezone.utc))
+    assert seen.of(EventRecord)[0].time_ns == 1_795_136_523_123_457_000
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        datetime(2023, 11, 14, 22, 13, 20),  # noqa: DTZ001 - the zone is what it lacks
+        1_700_000_000, 10**17 - 1, -1, 2**63, float("nan"), float("inf"), -0.5, "2026-11-20",
+    ],
+)  # fmt: skip
+def test_with_an_invalid_time_nothing_is_recorded(seen: Seen, given: Any) -> None:
+    with session("s") as own:
+        own.event("x", at=given)
+    assert seen.of(EventRecord) == []
+
+
+def test_tools_and_steps_of_the_environment_may_be_recorded_afterwards(seen: Seen) -> None:
+    with session("s") as own, own.timestep() as step:
+        tool = step.tool("dig").start(at=T0)
+        tool.result = "gold"
+        tool.end(at=T0 + SECOND)
+        world = step.environment_step().start(at=T0 + SECOND)
+        world.set_result("wall", reward=1)
+        world.end(at=T0 + 3 * SECOND)
+    dug, moved = seen.of(EventRecord)
+    assert (dug.time_ns, dug.duration_ns) == (T0, SECOND)
+    assert (moved.time_ns, moved.duration_ns) == (T0 + SECOND, 2 * SECOND)
+    assert seen.named("environment")[0].end_time == T0 + 3 * SECOND
+    assert seen.ended(TimestepRecord)[0].totals.tool_ns == SECOND
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Iterator[tuple[Handle, str]]:
+    url = f"sqlite:///{tmp_path / 'records.db'}"
+    handle = callspan.instrument(stores=url)
+    yield handle, url
+    handle.uninstrument()

@@ -1,16 +1,20 @@
-"""`callspan.metadata` on every row and span, start rows of tools, and callbacks after the processors."""
+"""Metadata on every row and span, callbacks at their points, and carriers to other processes."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
 from tests.agent.conftest import processing
 
 import callspan
 from callspan import add_callback, metadata, session, tool
+from callspan.process.callbacks import POINTS, Callback
 from callspan.record.events import METADATA_FIELDS
 from callspan.records import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.testing import capture
@@ -103,3 +107,88 @@ def test_its_documentation_names_all_its_fields() -> None:
     named = re.search(r"Fields: (.*?)Unknown names", callspan.metadata.__doc__ or "", re.DOTALL)
     assert named is not None
     assert METADATA_FIELDS | {"extra"} <= set(re.findall(r"\w+", named[1]))
+
+
+AddCallback: TypeAlias = Callable[..., Callable[[], None]]
+
+
+@pytest.fixture
+def callback() -> Iterator[AddCallback]:
+    """Adds callbacks as `add_callback` does, and takes them away after the test."""
+    removals = []
+
+    def add(point: str, function: Callback, **options: Any) -> Callable[[], None]:
+        removals.append(add_callback(point, function, **options))  # type: ignore[arg-type]
+        return removals[-1]
+
+    yield add
+    for remove in removals:
+        remove()
+
+
+def test_each_point_is_called_with_its_record(seen: Seen, callback: AddCallback) -> None:
+    counts = dict.fromkeys(POINTS, 0)
+
+    def counting(point: str) -> Callback:
+        def count(record: Record) -> None:
+            counts[point] += 1
+
+        return count
+
+    for point in POINTS:
+        callback(point, counting(point))
+    with session("s") as own:
+        own.observation("x")
+        own.timestep().start()  # left open: closed with its session, and its callback called
+        with own.timestep() as step, step.tool("t"):
+            step.action(1)
+    assert counts == {
+        "session_start": 1,
+        "session_end": 1,
+        "timestep_start": 2,
+        "timestep_end": 2,
+        "event": 2,
+        "message": 1,
+        "before_record": 10,
+        "after_record": 10,
+    }
+    assert len(seen.records) == 10
+
+
+def test_an_unknown_point_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="'nowhere'; one of session_start"):
+        add_callback("nowhere", print)  # type: ignore[arg-type]
+
+
+def test_a_carrier_may_have_travelled_as_http_headers(seen: Seen) -> None:
+    with session("shared/ä", metadata={"secret": "x"}) as own:
+        headers = {key.title(): value for key, value in own.carrier().items()}
+        headers["Accept"] = "*/*"
+    assert "secret" not in str(headers)
+    assert all(value.isascii() for value in headers.values())
+    with session(carrier=headers) as again:
+        assert again.id == own.id
+        assert again.name == "shared/ä"
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_a_carrier_contains_the_sampling_decision(seen: Seen, sampled: bool) -> None:
+    provider = TracerProvider(sampler=ParentBased(ALWAYS_ON if sampled else ALWAYS_OFF))
+    seen.tracer = provider.get_tracer("tests")
+    seen.install()
+    with session("s") as own:
+        carrier = own.carrier()
+    seen.tracer = seen.provider.get_tracer("tests")
+    seen.install()
+    with session(carrier=carrier) as again, again.timestep():
+        pass
+    assert len(seen.named("timestep")) == int(sampled)
+    assert seen.ended(TimestepRecord)[0].session_id == own.id
+
+
+def test_a_damaged_carrier_makes_a_new_session(seen: Seen) -> None:
+    for carrier in ({}, {"traceparent": "nonsense"}, {"traceparent": "00-zz-zz-01", "callspan-session": "c9"}):
+        with session("s", carrier=carrier) as own, own.timestep():
+            pass
+    assert len(seen.named("timestep")) == 3
+    assert len({record.session_id for record in seen.ended(TimestepRecord)}) == 3

@@ -1,12 +1,13 @@
-"""Errors of failed calls: one classification for both SDKs, compared with the server's response."""
+"""Errors of failed calls: one class for both SDKs, compared with the server's response; the server's time."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from openai import OpenAI
 
-from callspan.testing import Captured
+from callspan.testing import Captured, ScriptedProvider, capture
 from tests.attempts.caller import Caller, Run, the_record
 from tests.intercept.mode import Mode
 
@@ -71,3 +72,25 @@ def test_a_body_cut_off_is_tried_again(plain: Caller, run: Run, seen: Captured) 
     record = the_record(seen)
     assert [(attempt.status, attempt.error_kind) for attempt in record.attempts] == [(None, "connection"), (200, None)]
     assert (record.retries, record.outcome) == (1, "success")
+
+
+def ask(provider: ScriptedProvider) -> None:
+    with OpenAI(api_key="k", base_url=provider.openai_url, max_retries=1) as client:
+        client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "Hi"}])
+
+
+def times(seen: Captured) -> tuple[int | None, object]:
+    (record,), (span,) = seen.records, seen.spans
+    assert span.attributes is not None
+    return record.timing.server_ns, span.attributes.get("callspan.answer.server_s")
+
+
+@pytest.mark.parametrize(
+    ("stated", "server_ns"),
+    [("42", 42_000_000), ("7.5", 7_500_000), ("0", 0), ("", None), ("soon", None), ("-3", None), (None, None)],
+)
+def test_the_time_of_the_server_is_what_it_states(stated: str | None, server_ns: int | None) -> None:
+    with ScriptedProvider() as provider, capture() as seen:
+        provider.reply(headers={"openai-processing-ms": stated})
+        ask(provider)
+    assert times(seen) == (server_ns, None if server_ns is None else server_ns / 1e9)

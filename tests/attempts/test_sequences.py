@@ -1,22 +1,31 @@
-"""Attempts of retried calls, compared with the log of the server."""
+"""Attempts of retried calls, compared with the log of the server; many calls at once; spans of attempts."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import anthropic
 import anyio
 import openai
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanKind, StatusCode
 
 from callspan.records import CallRecord
-from callspan.testing import Captured, ScriptedProvider
+from callspan.settings_loader import load
+from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.testing.provider.script import ReceivedRequest, Reply
 from tests.attempts.caller import Caller, Run, assert_log_agrees, counts, the_record
 from tests.intercept.mode import Mode
 
@@ -207,3 +216,177 @@ def assert_cancelled_while_waiting(record: CallRecord) -> None:
     assert (record.retries, record.rate_limited) == (0, True)
     assert record.error is not None
     assert record.error.kind == "cancelled"
+
+
+CALLS: Final = 50
+MAX_RETRIES: Final = 3
+FAILURES: Final = (200, 200, 429, 500, 503, 409)
+
+
+class Chance:
+    """Answers by the question and by luck, and remembers what it has answered to whom."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, list[tuple[int, str]]] = {}
+        self.log: dict[str, list[ReceivedRequest]] = {}
+        self._luck = random.Random(20261120)
+        self._lock = Lock()
+
+    def __call__(self, request: ReceivedRequest) -> Reply:
+        question = question_of(request)
+        with self._lock:
+            status = self._luck.choice(FAILURES)
+            earlier = self.answers.setdefault(question, [])
+            earlier.append((status, f"req_{question}_{len(earlier) + 1}"))
+            self.log.setdefault(question, []).append(request)
+        name = earlier[-1][1]
+        headers = {"x-request-id": name, "request-id": name, "retry-after-ms": "2"}
+        return Reply(text=f"answer {question}", status=status, headers=headers)
+
+
+def question_of(request: ReceivedRequest) -> str:
+    messages: Any = request.body["messages"]
+    content: Any = messages[0]["content"]
+    return str(content)
+
+
+@pytest.fixture
+def chance(provider: ScriptedProvider) -> Iterator[Chance]:
+    answers = Chance()
+    provider.reply(responder=answers, repeat=True)
+    yield answers
+    statuses = Counter(status for each in answers.answers.values() for status, _ in each)
+    assert len(statuses) == len(set(FAILURES)), "the dice have shown every failure"
+
+
+def assert_nobody_elses(seen: Captured, chance: Chance) -> None:
+    """Each record has the attempts that its own question was answered with, all of them, in order."""
+    records = seen.records
+    assert len(records) == len(seen.spans) == CALLS
+    assert {record.call_id for record in records} == {dict(span.attributes or {})["llm.item_id"] for span in seen.spans}
+    for record in records:
+        question = text_of(record)
+        expected = chance.answers.pop(question)
+        assert [(attempt.status, attempt.request_id) for attempt in record.attempts] == expected
+        assert record.retries == len(expected) - 1
+        assert record.rate_limited == any(status == 429 for status, _ in expected)
+        assert record.outcome == ("success" if expected[-1][0] == 200 else "error")
+        assert_log_agrees(record, chance.log.pop(question))
+    assert not chance.log
+    chance.answers = {"all": [(status, "") for status in set(FAILURES)]}
+
+
+def text_of(record: CallRecord) -> str:
+    assert record.conversation is not None
+    (message,) = record.conversation.input
+    return "".join(getattr(part, "text", None) or "" for part in message.parts)
+
+
+@pytest.mark.parametrize("api", ["chat_completions", "messages"])
+@pytest.mark.parametrize("shape", ["plain", "stream"])
+def test_fifty_tasks_share_a_client(
+    provider: ScriptedProvider, seen: Captured, chance: Chance, api: str, shape: str
+) -> None:
+    mode = Mode("async", provider)
+    caller = Caller(mode, api, shape)
+
+    async def body() -> None:
+        client = caller.client(max_retries=MAX_RETRIES)
+        calls = (caller.call(client, question=f"q{number}") for number in range(CALLS))
+        await asyncio.gather(*calls, return_exceptions=True)
+        await mode.close()
+
+    asyncio.run(body())
+    assert_nobody_elses(seen, chance)
+
+
+@pytest.mark.parametrize("api", ["chat_completions", "messages"])
+@pytest.mark.parametrize("shape", ["plain", "stream"])
+def test_fifty_calls_on_threads_share_a_client(
+    provider: ScriptedProvider, seen: Captured, chance: Chance, api: str, shape: str
+) -> None:
+    mode = Mode("sync", provider)
+    caller = Caller(mode, api, shape)
+    client = caller.client(max_retries=MAX_RETRIES)
+
+    def one(number: int) -> None:
+        async def body() -> None:
+            await asyncio.gather(caller.call(client, question=f"q{number}"), return_exceptions=True)
+
+        asyncio.run(body())
+
+    with ThreadPoolExecutor(CALLS) as pool:
+        list(pool.map(one, range(CALLS)))
+    asyncio.run(mode.close())
+    assert_nobody_elses(seen, chance)
+
+
+SEQUENCE = (
+    {"status": 429, "headers": {"retry-after-ms": "5"}},
+    {"status": 500, "headers": {"retry-after-ms": "5"}},
+    {"text": "I am well.", "chunk_delay_s": 0.01},
+)
+
+
+@pytest.fixture
+def traced() -> Iterator[Captured]:
+    with capture(attempt_spans=True) as seen:
+        yield seen
+
+
+def by_kind(seen: Captured) -> tuple[ReadableSpan, list[ReadableSpan]]:
+    """The call's span and those of its attempts by their start."""
+    (call,) = [span for span in seen.spans if "llm.item_id" in (span.attributes or {})]
+    attempts = [span for span in seen.spans if span is not call]
+    return call, sorted(attempts, key=lambda span: span.start_time or 0)
+
+
+def attributes_of(span: ReadableSpan) -> dict[str, Any]:
+    return dict(span.attributes or {})
+
+
+def test_each_attempt_is_a_child_of_the_call(caller: Caller, run: Run, traced: Captured) -> None:
+    caller.script(*SEQUENCE)
+    run(lambda: caller.call(max_retries=2))
+    call, attempts = by_kind(traced)
+    assert [span.name for span in attempts] == ["POST"] * 3
+    assert {span.kind for span in attempts} == {SpanKind.CLIENT}
+    assert call.context is not None
+    for span in attempts:
+        assert span.parent is not None
+        assert span.parent.span_id == call.context.span_id
+        assert span.context is not None
+        assert span.context.trace_id == call.context.trace_id
+    attributes = [attributes_of(span) for span in attempts]
+    assert [each["http.response.status_code"] for each in attributes] == [429, 500, 200]
+    assert [each.get("http.request.resend_count") for each in attributes] == [None, 1, 2]
+    assert {each["http.request.method"] for each in attributes} == {"POST"}
+    assert {each["server.address"] for each in attributes} == {"127.0.0.1"}
+    assert [span.status.status_code for span in attempts] == [StatusCode.ERROR, StatusCode.ERROR, StatusCode.UNSET]
+    assert [each.get("callspan.error.kind") for each in attributes] == ["rate_limit", "server", None]
+    assert not any(name.startswith(("gen_ai.", "llm.request")) for each in attributes for name in each)
+
+
+def test_they_are_never_current(plain: Caller, run: Run, traced: Captured) -> None:
+    """What an instrumentation of the HTTP client would make is a child of the call."""
+    current: list[int] = []
+
+    def look(request: Any) -> None:
+        current.append(trace.get_current_span().get_span_context().span_id)
+
+    async def look_async(request: Any) -> None:
+        look(request)
+
+    client = plain.client(max_retries=2)
+    client._client.event_hooks = {"request": [look_async if plain.mode.is_async else look]}
+    plain.script(*SEQUENCE)
+    run(lambda: plain.call(client))
+    call, _ = by_kind(traced)
+    assert call.context is not None
+    assert current == [call.context.span_id] * 3
+    assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+def test_the_setting_has_an_environment_variable() -> None:
+    assert load(environment={"CALLSPAN_ATTEMPT_SPANS": "on"}).attempt_spans
+    assert not load(environment={"CALLSPAN_ATTEMPT_SPANS": "perhaps"}).attempt_spans

@@ -1,22 +1,29 @@
-"""Records in the spool of an ended process: every command that reads the store delivers them first."""
+"""Records in the spool of an ended process, which every reading command delivers first, and calls as they finish."""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
+import callspan
 from callspan import open_store
 from callspan.spool.segment import SUFFIX
+from callspan.testing import ScriptedProvider
 from tests.e2e.conftest import in_process
 from tests.scale import scaled
 from tests.stores.readers import coming_and_going
+
+from .conftest import plain_environment
 
 DEAD = "postgresql://me:geheim@127.0.0.1:1/db"
 PROGRAM = """
@@ -186,3 +193,60 @@ def test_a_reader_of_the_python_api_delivers_where_it_is_asked_to(tmp_path: Path
     assert reader.count_calls() == 3
     reader.close()
     assert len(list((tmp_path / "calls.db.spool").rglob(f"*{SUFFIX}"))) == 1
+
+
+@pytest.fixture
+def following(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """`calls --follow` of a store that holds one call."""
+    ask(tmp_path, "Before?")
+    # A shell that runs the tests in the background may ignore SIGINT, which children inherit.
+    start = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from callspan.cli import main; main()"
+    )
+    command = [sys.executable, "-c", start, "calls", "--follow", "--json"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=plain_environment(PYTHONUNBUFFERED="1"), stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        if process.poll() is None:
+            process.kill()
+
+
+def ask(directory: Path, question: str) -> None:
+    """One call, recorded and delivered."""
+    handle = callspan.instrument(stores=f"sqlite:///{directory}/callspan.db", spool_dir=directory / "spool")
+    with ScriptedProvider() as provider:
+        provider.reply(f"Answer to {question} \x1b[31m")
+        with openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
+            client.responses.create(model="gpt-5", input=question)
+    assert handle.force_flush(20_000)
+    handle.uninstrument()
+
+
+def test_calls_show_as_they_finish_until_it_is_interrupted(following: subprocess.Popen[str], tmp_path: Path) -> None:
+    assert following.stdout is not None
+    assert json.loads(following.stdout.readline())["output"].startswith("Answer to Before?")
+    for question in ("One?", "Two?"):
+        ask(tmp_path, question)
+        line = following.stdout.readline()
+        assert "\x1b" not in line
+        assert json.loads(line)["output"].startswith(f"Answer to {question}")
+    os.kill(following.pid, signal.SIGINT)
+    assert following.wait(20) == 0
+
+
+def test_what_killed_processes_leave_meanwhile_shows_too(tmp_path: Path) -> None:
+    """Also where nothing but a spool was there at the beginning."""
+    store = f"sqlite:///{tmp_path}/callspan.db"
+    killed(store, 1)
+    command = [sys.executable, "-m", "callspan.cli", "--store", store, "calls", "--follow", "--json"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=plain_environment(PYTHONUNBUFFERED="1"), stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert json.loads(process.stdout.readline())["output"] == "Hello 0"
+            killed(store, 2)
+            assert [json.loads(process.stdout.readline())["output"] for _ in range(2)] == ["Hello 0", "Hello 1"]
+        finally:
+            process.kill()

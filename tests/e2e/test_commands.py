@@ -1,18 +1,27 @@
-"""Every sub-command that reads, on the store the demo has written: output, filters, exit codes."""
+"""Every sub-command on the store the demo has written: output, filters, exports, exit codes."""
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from callspan import plugin
-from callspan.cli import run
+from callspan.cli import doctor, run
+from callspan.datasets import FORMATS
+from callspan.fail_open import Once
+from callspan.intercept import other_instrumentations
+from callspan.records import SessionRecord
+from tests.datasets.formats import check_fine_tuning, check_preference, check_rollout, check_trajectory
 from tests.e2e.conftest import Answer, Demo, in_its_own, in_process, plain_environment
+from tests.left_behind import leave_behind
 
 Ask = Callable[..., Answer]
 
@@ -134,3 +143,131 @@ def test_a_command_that_finds_no_waiting_records_does_not_import_what_delivers_t
     environment = plain_environment() | {"XDG_STATE_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.splitlines()[-1] == "[]", done.stdout
+
+
+def test_doctor_finds_sdks_hooks_and_a_store_that_keeps_records(demo: Demo) -> None:
+    answer = in_process("--store", demo.store, "doctor", "--json")
+    assert answer.code == 0
+    found = {(check["area"], check["name"]): check for check in answer.json["checks"]}
+    hooks = {}
+    for sdk in ("openai", "anthropic"):
+        check = found["SDKs", sdk]
+        assert check["state"] == "ok"
+        set_ = re.search(r", (\d+) of \1 hooks can be set$", check["detail"])
+        assert set_
+        hooks[sdk] = int(set_[1])
+    assert hooks["openai"] > hooks["anthropic"], "those of websockets and webhooks are looked at too"
+    (store,) = [check for (area, _), check in found.items() if area == "stores"]
+    assert (store["state"], store["detail"]) == ("ok", "a test record was written, read back and taken out again")
+    assert found["settings", "content"]["detail"] == "full"
+
+
+def test_doctor_reads_as_a_page(tmp_path: Path) -> None:
+    answer = in_its_own(
+        "doctor", cwd=tmp_path, env={"CALLSPAN_STORES": "sqlite:///calls.db", "CALLSPAN_CONTENT": "off"}
+    )
+    assert answer.code == 0
+    assert "All checks passed." in answer.out
+    assert "off  (CALLSPAN_CONTENT)" in answer.out
+    assert "fsync" not in answer.out, "settings with their defaults are not listed"
+    assert "arguments of instrument() in an application are not seen here" in " ".join(answer.out.split())
+    assert max(map(len, answer.out.splitlines())) <= 100
+
+
+def test_doctor_reports_a_platform_that_is_only_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_PLATFORMS", ("pytest",))
+    (note,) = [check for check in doctor.every_check("") if check.name == "pytest"]
+    assert note.state == "note"
+    assert "two spans" in note.detail
+
+
+def test_doctor_names_other_instrumentations_like_the_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(other_instrumentations, "found", lambda: ["openinference-instrumentation-openai"])
+    (warning,) = [check for check in doctor.every_check("") if check.name == "openinference-instrumentation-openai"]
+    assert warning.state == "warning"
+    monkeypatch.setattr(other_instrumentations, "_warned", Once())
+    other_instrumentations.warn_once(other_instrumentations.found())
+    assert caplog.messages == [f"{warning.name} {warning.detail}. {warning.advice}".rstrip(".")]
+
+
+def test_ship_says_what_could_not_be_delivered(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'callspan.db'}"
+    leave_behind(store, SessionRecord(session_id="s", seen_ns=1, start_ns=1))
+    (tmp_path / "callspan.db").mkdir()
+    answer = in_process("--store", store, "ship", "--timeout", "0.3")
+    assert answer.code == 1
+    assert "1 record still waits" in " ".join(answer.out.split())
+
+
+CHECKS = {
+    "openai": check_fine_tuning,
+    "openai-session": check_fine_tuning,
+    "preferences": check_preference,
+    "atif": check_trajectory,
+    "rollouts": check_rollout,
+}
+
+
+def exported(ask: Any, format_name: str, target: Path, *options: str) -> list[Any]:
+    """The rows of an export of the demo, read back by the independent reader of the format."""
+    answer = ask("export", format_name, "-o", str(target), *options)
+    assert answer.code == 0
+    rows = [json.loads(line) for line in target.read_text().splitlines()]
+    for row in rows:
+        CHECKS[format_name](row)
+    noun = "row" if len(rows) == 1 else "rows"
+    assert f"{len(rows)} {noun} written to" in answer.out
+    return rows
+
+
+def test_the_calls_of_the_demo_are_fine_tuning_rows(ask: Any, tmp_path: Path) -> None:
+    rows = exported(ask, "openai", tmp_path / "out.jsonl", "--success")
+    assert len(rows) == 34
+    assert {tuple(tool["function"]["name"] for tool in row.get("tools", ())) for row in rows} == {
+        ("look", "move"), ("look",), ()
+    }  # fmt: skip
+
+
+def test_the_rollouts_of_the_demo_hold_token_ids(ask: Any, tmp_path: Path) -> None:
+    rows = exported(ask, "rollouts", tmp_path / "out.jsonl")
+    assert sorted((row["info"]["rollout"], row["reward"], len(row["steps"])) for row in rows) == [
+        (0, -1.05, 1),
+        (1, 1.4, 2),
+    ]
+    first, second = (row["steps"][0]["tokens"] for row in rows)
+    assert first["prompt_ids"] == second["prompt_ids"]
+    assert first["completion_ids"] != second["completion_ids"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["export", "openai"], 2),
+        (["export", "csv", "--dry-run"], 2),
+        (["export", "openai", "--dry-run", "--meta", "seed"], 2),
+        (["export", "openai", "--dry-run", "--max-cost", "much"], 2),
+        (["export", "openai", "--dry-run", "--min-reward", "99"], 1),
+        (["export", "rollouts", "--dry-run", "--model", "gpt-5-mini"], 1),
+        (["sessions", "--min-reward", "99"], 1),
+        (["report", "-o", "/nowhere/at/all.html"], 1),
+    ],
+)
+def test_exit_codes_distinguish_wrong_usage_from_no_results(ask: Any, arguments: list[str], code: int) -> None:
+    assert ask(*arguments).code == code
+
+
+def test_help_names_every_format_with_examples(ask: Any) -> None:
+    output = ask("export", "--help").out
+    assert all(name in output for name in FORMATS)
+    assert "Examples:" in output
+
+
+def test_the_report_of_the_demo_is_one_file(demo: Demo) -> None:
+    answer = in_its_own("report", cwd=demo.directory)
+    assert answer.code == 0, answer.err
+    page = (demo.directory / "report.html").read_text()
+    (demo.directory / "report.html").unlink()
+    assert "gridworld" in page
+    assert "default-src 'none'" in page

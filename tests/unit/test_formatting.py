@@ -1,13 +1,25 @@
-"""Formatting: numbers, money and times are written the same everywhere, and unknown is a dash, never 0."""
+"""Formatting of numbers, money and times, exact amounts, and the name of the service."""
 
 from __future__ import annotations
 
+import decimal
 from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
 
+import openai
 import pytest
 
+import callspan
 from callspan import formatting
-from callspan.formatting import UNKNOWN
+from callspan.amounts import as_number
+from callspan.formatting import UNKNOWN, exact, money
+from callspan.providers.openai.usage import usage_of
+from callspan.service import main_name, service_of_command
+from callspan.stores.aggregates import exact_sum
+from callspan.stores.filters import whole_pico
+from callspan.stores.payloads import picodollars
+from callspan.testing import ScriptedProvider
 
 MILLISECONDS = {
     0: "0 ms",
@@ -79,3 +91,78 @@ def test_a_time_of_today_is_a_time_and_any_other_has_its_day() -> None:
     before = noon - timedelta(days=2)
     assert formatting.local_time(int(before.timestamp()) * 10**9).startswith(before.strftime("%Y-%m-%d "))
     assert formatting.local_time(None) == UNKNOWN
+
+
+_ABSURD = ("1E+99999999999", "1E-99999999999", "0E-99999999999", "1E+999999", "1E-999999")
+
+
+def test_the_precision_of_an_application_rounds_no_cost(provider: ScriptedProvider, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/c.db"
+    found = []
+    for precision in (28, 5):
+        handle = callspan.instrument(stores=url)
+        provider.reply(text="x", input_tokens=1_234_567, output_tokens=333_333)
+        with openai.OpenAI(base_url=provider.openai_url, api_key="any") as client, decimal.localcontext() as context:
+            context.prec = precision
+            context.traps[decimal.Inexact] = precision == 5
+            client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "Hi"}])
+            assert handle.force_flush()
+            found.append(next(one.cost_usd for one in callspan.open_store(url).summary("model")))
+        handle.uninstrument()
+    assert found[0] is not None
+    assert len(found[0].as_tuple().digits) > 5
+    assert found[1] == 2 * found[0]
+
+
+@pytest.mark.parametrize("usd", _ABSURD)
+def test_an_absurd_amount_is_unknown(usd: str) -> None:
+    usage = usage_of({"usage": {"prompt_tokens": 1, "completion_tokens": 1, "cost": usd}})
+    assert usage is not None
+    assert usage.cost_usd is None
+    amount = Decimal(usd)
+    assert (picodollars(amount), exact_sum([amount]), exact(amount), money(amount)) == (None, None, None, money(None))
+    assert as_number(amount) is None
+    assert whole_pico(amount) in {0, 9 * 10**18}
+
+
+def test_digits_beyond_the_usual_precision_count() -> None:
+    assert picodollars(Decimal("1.00000000000000000000000000000001")) is None
+    assert whole_pico(Decimal("-1E+999999")) == -9 * 10**18
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (["app.py"], "app"),
+        (["./deep/app.py", "--its-own", "x.py"], "app"),
+        (["gunicorn", "app:application"], "gunicorn"),
+        (["/usr/bin/gunicorn"], "gunicorn"),
+        (["pkg/__main__.py"], "pkg"),
+        (["my.service"], "my.service"),
+        (["python", "app.py"], "app"),
+        (["/usr/bin/python3.11", "-X", "dev", "-u", "app.py"], "app"),
+        (["python3", "-m", "pkg.mod", "x"], "pkg.mod"),
+        (["python", "-c", "print()"], None),
+        (["python"], None),
+    ],
+)
+def test_the_service_name_from_the_command_line(command: list[str], name: str | None) -> None:
+    assert service_of_command(command) == name
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments", "name"),
+    [
+        ({"CALLSPAN_RUN_SERVICE": "shop"}, ["/x/app.py"], "shop"),
+        ({}, ["/x/app.py"], "app"),
+        ({}, ["-c"], None),
+        ({}, [""], None),
+        ({}, [], None),
+    ],
+)
+def test_the_service_name_inside_a_process(
+    environment: dict[str, str], arguments: list[str], name: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    assert main_name(arguments) == name

@@ -1,4 +1,4 @@
-"""Which reply answers which request, what is known of requests, and how a provider begins and ends."""
+"""The scripted provider: which reply answers which request, on every wire, with faults; and `capture`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import subprocess
 import sys
 from typing import Any, get_type_hints
 
+import anthropic
 import openai
 import pytest
 from tests.provider import FullProvider
 
+import callspan
+from callspan.testing import capture
 from callspan.testing.provider import ReceivedRequest, Reply, ScriptedProvider
 from callspan.testing.provider.script import ReplyFields
 
@@ -91,3 +94,88 @@ def test_importing_the_provider_imports_no_sdk() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_events_messages_and_rewards_are_apart() -> None:
+    with capture() as seen, callspan.session("s") as session, session.timestep() as step:
+        step.observation("a wall")
+        step.action("north")
+        step.environment("a door", reward=1)
+        step.reward(0.5, objective="style")
+    assert [event.event_type for event in seen.events] == ["action", "environment"]
+    assert [message.content for message in seen.messages] == ["a wall"]
+    assert [reward.value for reward in seen.rewards] == [0.5]
+
+
+class TestErrorAnswers:
+    def test_an_unknown_path_is_not_found(self, provider: ScriptedProvider, sync_sdk: Any) -> None:
+        provider.reply(text="kept for a known path")
+        with pytest.raises(openai.NotFoundError, match="POST /v1/elsewhere"):
+            sync_sdk.openai(lambda c: c.post("/elsewhere", body={}, cast_to=object))
+        with pytest.raises(anthropic.NotFoundError):
+            sync_sdk.anthropic(lambda c: c.beta.skills.list())
+        assert provider.pending == 1
+
+
+class TestRawAnswers:
+    def test_raw_events_are_sent_in_order(self, provider: ScriptedProvider, sdk: Any) -> None:
+        provider.reply(raw=[{"id": "a", "choices": None}, {"id": "b"}, "[DONE]", {"id": "never read"}])
+        assert [chunk.id for chunk in sdk.chat(stream=True)] == ["a", "b"]
+
+
+TOOL = {"name": "move", "arguments": {"direction": "north", "steps": 3}}
+
+
+class TestChatCompletions:
+    def test_log_probabilities_are_reported_when_requested(self, provider: ScriptedProvider, sdk: Any) -> None:
+        provider.reply(text="Paris, no doubt", tool_calls=[TOOL], repeat=True)
+        whole = sdk.chat(logprobs=True).choices[0].logprobs.content
+        parts = [choice.logprobs for chunk in sdk.chat(logprobs=True, stream=True) for choice in chunk.choices]
+        assert [token.token for token in whole] == ["Paris,", " no", " doubt"]
+        assert bytes(whole[1].bytes) == b" no"
+        assert [part.content[0] for part in parts if part] == whole
+        assert sdk.chat().choices[0].logprobs is None
+
+
+class TestResponses:
+    @pytest.mark.parametrize(("polls", "status"), [(1, "cancelled"), (0, "completed")])
+    def test_a_response_in_the_background_can_be_cancelled_until_its_end(
+        self, provider: ScriptedProvider, sdk: Any, polls: int, status: str
+    ) -> None:
+        provider.reply(text="Paris.", polls=polls)
+        job = sdk.responses(background=True)
+        cancelled = sdk.openai(lambda c: c.responses.cancel(job.id))
+        assert (cancelled.status, sdk.openai(lambda c: c.responses.retrieve(job.id)).status) == (status, status)
+
+
+class TestMessages:
+    def test_broken_tool_arguments_stay_broken_text(self, provider: ScriptedProvider, sync_sdk: Any) -> None:
+        provider.reply(tool_calls=[{"name": "move", "arguments": '{"direction": "no'}])
+        events = sync_sdk.messages(stream=True)
+        deltas = [event.delta.partial_json for event in events if event.type == "content_block_delta"]
+        assert "".join(deltas) == '{"direction": "no'
+
+    def test_only_the_first_of_several_choices_is_shown(self, provider: ScriptedProvider, sync_sdk: Any) -> None:
+        provider.reply(choices=["first", "second"])
+        assert [block.text for block in sync_sdk.messages().content] == ["first"]
+
+
+MESSAGES: list[Any] = [{"role": "user", "content": "Which way?"}]
+REQUEST: dict[str, Any] = {"model": "m", "messages": MESSAGES, "extra_body": {"return_token_ids": True}}
+
+
+def response_of(**more: Any) -> Any:
+    with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
+        provider.reply("go east go east")
+        found = client.chat.completions.create(**(REQUEST | more))
+        return [chunk.to_dict() for chunk in found] if more.get("stream") else found.to_dict()
+
+
+def test_a_stream_adds_up_to_the_ids_of_the_whole_answer() -> None:
+    whole, chunks = response_of(), response_of(stream=True)
+    streamed = [one for chunk in chunks for choice in chunk["choices"] for one in choice.get("token_ids") or ()]
+    assert streamed == whole["choices"][0]["token_ids"]
+    assert [chunk.get("prompt_token_ids") for chunk in chunks] == [
+        whole["prompt_token_ids"],
+        *([None] * (len(chunks) - 1)),
+    ]
