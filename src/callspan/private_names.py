@@ -154,6 +154,12 @@ EXECUTE_FUNCTION: Final = PrivateName(
     "none", "the tools of a runner",
 )  # fmt: skip
 
+_AGENTS: Final = ("agents.tracing.provider:SynchronousMultiTracingProcessor",)
+AGENTS_TRACE_START: Final = PrivateName("on_trace_start", _AGENTS, "none", "runs of openai-agents as sessions")
+AGENTS_SPAN_START: Final = PrivateName("on_span_start", _AGENTS, "none", "agents and tools of openai-agents")
+AGENTS_SPAN_END: Final = PrivateName("on_span_end", _AGENTS, "none", "ends of agents and tools of openai-agents")
+AGENTS_TRACE_END: Final = PrivateName("on_trace_end", _AGENTS, "none", "ends of runs of openai-agents")
+
 # What is read or set besides.
 
 RAW_STREAM: Final = PrivateName(
@@ -214,7 +220,7 @@ HOOKED: Final = (
     REQUEST, ASYNC_REQUEST, PROCESS_RESPONSE, ASYNC_PROCESS_RESPONSE, PROCESS_RESPONSE_DATA, BUILD_REQUEST,
     RETRY_TIMEOUT, STREAM, ASYNC_STREAM, HELPER_STREAM, CLOSE, ACLOSE, ITER_BYTES, AITER_BYTES, SEND, ASYNC_SEND,
     HANDSHAKE, ASYNC_HANDSHAKE, CONNECT_WS, ASYNC_CONNECT_WS, RUN_LOOP, ASYNC_RUN_LOOP, LOOP_SPAN, TOOL_SPAN,
-    EXECUTE_FUNCTION,
+    EXECUTE_FUNCTION, AGENTS_TRACE_START, AGENTS_SPAN_START, AGENTS_SPAN_END, AGENTS_TRACE_END,
 )  # fmt: skip
 """Functions that are hooked; `intercept.patching` says by what."""
 READ: Final = (

@@ -34,15 +34,16 @@ class SdkProfile(NamedTuple):
     """What precedes the paths of the API below the base URL of its clients."""
     http: tuple[str, ...] = ("httpx2", "httpx")
     """The HTTP libraries whose clients it uses or accepts."""
-    sockets: tuple[str, ...] = ()
-    """The libraries by which it opens websockets."""
+    others: tuple[str, ...] = ()
+    """Other packages that are hooked with it: one by which it opens websockets, one that runs agents on it."""
 
 
 PROFILES: Final[dict[str, SdkProfile]] = {
     row.name: row
     for row in (
         SdkProfile(
-            "openai", "OpenAI", "openai >= 1.40", "openai", "openai", "api.openai.com", "", sockets=("websockets",)
+            "openai", "OpenAI", "openai >= 1.40", "openai", "openai", "api.openai.com", "",
+            others=("websockets", "agents"),
         ),
         SdkProfile(
             "anthropic", "Anthropic", "anthropic >= 0.34", "anthropic", "anthropic", "api.anthropic.com", "/v1",

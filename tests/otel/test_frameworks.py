@@ -91,3 +91,74 @@ def test_strands_ends_no_span_of_a_stream_that_is_left_and_each_call_has_one(tmp
     assert spans.keys() == records.keys()
     ends = sorted((spans[span_id], outcome) for span_id, outcome in records.items())
     assert ends == [("callspan", "cancelled"), ("callspan", "cancelled"), ("strands.telemetry.tracer", "success")]
+
+
+@cache
+def run_by_agents(environment: str) -> Any:
+    """What came of every scene of openai-agents with its tracing on, by API and scene."""
+    python = python_of(f".venv-frameworks/{environment}", "python tools/environments.py frameworks")
+    script = APPS / "frameworks" / "openai_agents_runs.py"
+    done = subprocess.run([python, str(script)], capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))[7:])
+
+
+agents_environments = pytest.mark.parametrize("environment", ["openai-agents", "openai-agents-oldest"])
+
+
+@agents_environments
+def test_agents_tools_handoffs_and_guardrails_of_openai_agents_are_nested_as_its_own_spans(environment: str) -> None:
+    """Its own spans are read by a processor of its own, by their ids."""
+    for name, found in run_by_agents(environment).items():
+        assert found["ours"] == found["theirs"], name
+        assert found["records"] == len(found["calls"]), name
+        assert found["asked"] == len(found["calls"]) or name.endswith("tripwire"), "it may cancel a call that waits"
+
+
+@agents_environments
+def test_a_run_of_openai_agents_is_one_trace_and_one_session(environment: str) -> None:
+    scenes = run_by_agents(environment)
+    for name, found in scenes.items():
+        runs = {"in_a_group": 2, "in_threads": 3, "many": 200}.get(name.partition(":")[2], 1)
+        assert found["traces"] == len(found["roots"]) == runs, name
+    for api in ("responses", "chat"):
+        assert scenes[f"{api}:in_a_group"]["sessions"] == ["group-7"]
+        assert scenes[f"{api}:in_a_session"]["sessions"] == ["mine"]
+        assert scenes[f"{api}:in_a_session"]["roots"] == ["invoke_workflow support"]
+        assert scenes[f"{api}:under_one_trace"]["roots"] == ["invoke_workflow two runs"]
+        assert len(scenes[f"{api}:many"]["sessions"]) == 200
+
+
+@agents_environments
+def test_tools_of_openai_agents_have_arguments_results_and_the_call_that_asked_for_them(environment: str) -> None:
+    scenes = run_by_agents(environment)
+    for api in ("responses", "chat"):
+        ((name, call, data, server),) = scenes[f"{api}:mcp_tools"]["tools"]
+        assert (name, call, server) == ("add", "call_0_add", "sums")
+        assert json.loads(data)["arguments"] == {"a": 1, "b": 2}
+        assert "3" in str(json.loads(data)["result"])
+        ran = scenes[f"{api}:parallel_tools"]["tools"]
+        parallel = [(name, call, json.loads(data)["arguments"]) for name, call, data, _ in ran]
+        assert parallel == [
+            ("forgiven", "call_3_forgiven", {}),
+            ("slow", "call_1_slow", {"n": 3}),
+            ("slow", "call_2_slow", {"n": 1}),
+            ("weather", "call_0_weather", {"city": "Oslo"}),
+        ]
+        assert [data for _, _, data, _ in scenes[f"{api}:content_off"]["tools"]] == ["null"]
+        cities = [json.loads(data) for _, _, data, _ in scenes[f"{api}:many"]["tools"]]
+        assert all(one["result"] == f"rain in {one['arguments']['city']}" for one in cities)
+
+
+@agents_environments
+def test_failures_of_openai_agents_mark_what_failed(environment: str) -> None:
+    run, agent = "invoke_workflow Agent workflow", "invoke_agent guide"
+    failed = {
+        "parallel_tools": ["execute_tool forgiven"],
+        "tripwire": [agent, run],
+        "max_turns": [agent, run],
+        "tool_error": ["execute_tool broken", agent, run],
+        "cancelled": ["execute_tool slow", agent],
+    }
+    for name, found in run_by_agents(environment).items():
+        assert found["failed"] == failed.get(name.partition(":")[2], []), name

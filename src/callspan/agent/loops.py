@@ -148,7 +148,7 @@ class Loop(Block):
         return next((outcome for word, outcome in _RAISED.items() if word in text), "error")
 
 
-class _LoopScope(Scope):
+class AutomaticScope(Scope):
     """What callspan begins by itself: without a span where OpenTelemetry's instrumentation is suppressed."""
 
     def _begin_span(self, processed: Processed[Record], parent: Context, **links: Any) -> None:  # noqa: ANN401
@@ -156,11 +156,11 @@ class _LoopScope(Scope):
             super()._begin_span(processed, parent, **links)
 
 
-class LoopAgent(_LoopScope, Agent):
+class LoopAgent(AutomaticScope, Agent):
     """The agent of a loop."""
 
 
-class LoopTool(_LoopScope, Tool):
+class LoopTool(AutomaticScope, Tool):
     """One run of a tool of a loop."""
 
     def __init__(

@@ -23,7 +23,7 @@ import wrapt
 from callspan import private_names as names
 from callspan.fail_open import fail_open, log
 from callspan.forks import renew_locks
-from callspan.intercept import http_hooks, other_requests, raw, request, streams, tool_loops, websockets
+from callspan.intercept import http_hooks, openai_agents, other_requests, raw, request, streams, tool_loops, websockets
 from callspan.intercept.code_hooks import CodeHook, innermost
 from callspan.intercept.hooks import VARIADIC, Function, HookContext, parameters
 from callspan.private_names import PrivateName
@@ -151,6 +151,15 @@ HOOKS: Final[tuple[Hook, ...]] = (
     Hook(
         attribute="run", where=(f"{_DECISIONS}:DecisionsToolRunner", f"{_DECISIONS}:AsyncDecisionsToolRunner"),
         make=tool_loops.observe_run, ignores=_ITERATING, late=True, without="agents and tools of Decisions runners",
+    ),
+    *(
+        _hook(name, make, reads=(of,), late=True)
+        for name, make, of in (
+            (names.AGENTS_TRACE_START, openai_agents.observe_trace_start, "trace"),
+            (names.AGENTS_SPAN_START, openai_agents.observe_span_start, "span"),
+            (names.AGENTS_SPAN_END, openai_agents.observe_end, "span"),
+            (names.AGENTS_TRACE_END, openai_agents.observe_end, "trace"),
+        )
     ),
     Hook(
         # Public, in openai 1.99 and later.
@@ -346,7 +355,7 @@ def _places(sdk: Sdk, hook: Hook) -> Iterator[tuple[str, str]]:
     """Yield the module and class of each place where the SDK, or an HTTP library of it, has the hooked function."""
     for place in hook.where:
         module, _, owner = place.partition(":")
-        if module.partition(".")[0] in (sdk, *PROFILES[sdk].http, *PROFILES[sdk].sockets):
+        if module.partition(".")[0] in (sdk, *PROFILES[sdk].http, *PROFILES[sdk].others):
             yield module, owner
 
 

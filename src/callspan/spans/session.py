@@ -41,6 +41,7 @@ from callspan.spans.log_events import EvaluationLog
 
 # Named: `isinstance(record, A | B)` would make a new object each time, which takes twice as long as the check.
 _EVENTS: Final = (EventRecord, MessageRecord, RewardRecord)
+_HANDOFF: Final = "handoff"
 _EVENT: Final = fail_open("show an event on a span")
 _END: Final = fail_open("show the end of a session, timestep or tool")
 
@@ -120,6 +121,8 @@ class SessionSpan:
             add_event(self._span, event.name, event.attributes or {}, event.time_ns)
         if isinstance(record, EventRecord):
             self._also_log(record)
+            if record.event_type == _HANDOFF:  # to whom may be known at the end only
+                self._span.update_name(semconv.span_name(record))
         if end.failure is not None:
             self._span.set_status(Status(StatusCode.ERROR, end.failure))
 

@@ -15,12 +15,16 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+sys.path.append(str(Path(__file__).parents[4]))
+from tests.provider import FullProvider
 
 from callspan.frames import FRAMES
 from callspan.testing import ScriptedProvider
@@ -100,7 +104,7 @@ def run(scenes: Mapping[str, Scene], *packages: str) -> None:
 def _play(name: str, scene: Scene, exporter: InMemorySpanExporter, recorded: Callable[[], int]) -> dict[str, Any]:
     exporter.clear()
     before = recorded()
-    with ScriptedProvider() as provider:
+    with FullProvider() as provider:
         script(provider, name.rpartition(":")[2])
         with trace.get_tracer("app").start_as_current_span("caller") as caller:
             result = scene(provider)

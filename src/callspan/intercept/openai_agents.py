@@ -1,0 +1,160 @@
+"""OpenAI Agents: makes the runs, agents, tools, handoffs and guardrails of the `agents` package scopes of callspan.
+
+The package tells its trace processors of every trace and span, on the thread and in the context in which they start and
+end. callspan hooks what calls the processors: one that was added by `add_trace_processor` would be removed by the
+`set_trace_processors` of an application. Its spans of model calls are not used, since the calls are recorded already.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+from callspan.agent.loops import AutomaticScope
+from callspan.agent.operations import Agent, Guardrail, Handoff, Labels, Operation, Tool, known
+from callspan.agent.scope import Scope, current_scope
+from callspan.agent.sessions import Identity, Session
+from callspan.fail_open import fail_open
+from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
+
+_STEP: Final = fail_open("follow a run of openai-agents")
+_NOT_SCOPES: Final = frozenset({
+    "custom", "generation", "mcp_tools", "response", "speech", "speech_group", "task", "transcription", "turn",
+})  # fmt: skip
+"""Types of spans that are no scope: model calls, and what only groups others."""
+
+
+class Run(AutomaticScope, Session):
+    """A run outside of any session: the session of its group, else one of its own."""
+
+
+class RunAgent(AutomaticScope, Agent):
+    """One agent of a run."""
+
+
+class RunGuardrail(AutomaticScope, Guardrail):
+    """One check of a run."""
+
+
+class RunHandoff(AutomaticScope, Handoff):
+    """One handoff of a run. The agent that takes over is known at its end."""
+
+
+class RunTool(AutomaticScope, Tool):
+    """One run of a tool. Its arguments are known at its end."""
+
+    def __init__(self, name: str | None) -> None:
+        super().__init__(name)
+        self._server: str | None = None
+
+    def ran(self, arguments: object, result: object, server: str | None) -> None:
+        """Note arguments and result, and the name of its MCP server; None where the run keeps them to itself."""
+        if arguments is not None:
+            self._input = arguments
+            self._read_arguments()
+        if result is not None:
+            self.result = result
+        self._server = server
+
+    def _facts(self) -> Mapping[str, object]:
+        return known({"server": self._server, "tool_type": None if self._server is None else "extension"})
+
+
+def _agent(data: Any) -> Operation:  # noqa: ANN401 - data of a span of the package, here and below
+    metadata = {"tools": data.tools, "handoffs": data.handoffs, "output_type": data.output_type}
+    return RunAgent(data.name, labels=Labels(metadata=known(metadata)))
+
+
+def _tool(data: Any) -> Operation:  # noqa: ANN401
+    return RunTool(data.name)
+
+
+def _handoff(data: Any) -> Operation:  # noqa: ANN401
+    return RunHandoff(labels=Labels(system=data.from_agent))
+
+
+def _guardrail(data: Any) -> Operation:  # noqa: ANN401
+    return RunGuardrail(data.name)
+
+
+_SCOPES: Final[Mapping[str, Callable[[Any], Operation]]] = {
+    "agent": _agent, "function": _tool, "handoff": _handoff, "guardrail": _guardrail,
+}  # fmt: skip
+"""Makes the scope of a span, by the type of its data."""
+
+
+class _Open(NamedTuple):
+    """A scope that a trace or span of the package has started."""
+
+    scope: Scope
+    handled: int
+    """The `id()` of the exception that the application was handling at the start."""
+
+
+_OPEN: Final[WeakKeyDictionary[Any, _Open]] = WeakKeyDictionary()
+
+
+def observe_trace_start(hook_context: HookContext, original: Function) -> Function:
+    """Return a replacement of what tells the processors of a new trace."""
+
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        del kwargs
+        trace = args[1]
+        if hook_context.factory() is not None and current_scope() is None:
+            group_id, metadata = getattr(trace, "group_id", None), getattr(trace, "metadata", None)
+            _start(trace, Run(Identity(name=trace.name, session_id=group_id or trace.trace_id, metadata=metadata)))
+
+    return guarded(original, HookSteps(step=_STEP, begin=begin))
+
+
+def observe_span_start(hook_context: HookContext, original: Function) -> Function:
+    """Return a replacement of what tells the processors of a new span."""
+
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        del kwargs
+        span = args[1]
+        kind = span.span_data.type
+        if hook_context.factory() is None or kind in _NOT_SCOPES:
+            return
+        if (make := _SCOPES.get(kind)) is None:
+            hook_context.unrecorded(f"span of openai-agents: {kind}")
+        else:
+            _start(span, make(span.span_data))
+
+    return guarded(original, HookSteps(step=_STEP, begin=begin))
+
+
+def observe_end(hook_context: HookContext, original: Function) -> Function:
+    """Return a replacement of what tells the processors that a trace or span has ended."""
+    del hook_context
+
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        del kwargs
+        ended = args[1]
+        found = _OPEN.pop(ended, None)
+        if found is not None:
+            if isinstance(found.scope, Operation):
+                _note_result(found.scope, ended.span_data, ended.error)
+            error = sys.exc_info()[1]  # it passes through the block that is left
+            found.scope.end(None if id(error) == found.handled else error)
+
+    return guarded(original, HookSteps(step=_STEP, begin=begin))
+
+
+def _start(of: Any, scope: Scope) -> None:  # noqa: ANN401 - a trace or span of the package
+    scope.start()
+    _OPEN[of] = _Open(scope, id(sys.exc_info()[1]))
+
+
+def _note_result(scope: Operation, data: Any, error: Mapping[str, Any] | None) -> None:  # noqa: ANN401
+    if isinstance(scope, RunTool):
+        scope.ran(data.input, data.output, (data.mcp_data or {}).get("server"))
+    elif isinstance(scope, RunGuardrail):
+        scope.triggered = data.triggered
+    elif isinstance(scope, RunHandoff):
+        scope.name = data.to_agent
+    if error is not None:
+        reason = (error.get("data") or {}).get("error")
+        scope.error = f"{error['message']}: {reason}" if isinstance(reason, str) else error["message"]
