@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 from callspan.semconv.metrics import INSTRUMENTS
 from callspan.semconv.table import BOOLEAN, Row
@@ -69,58 +71,104 @@ TABLES: dict[str, tuple[str, ...]] = {
     ),
 }
 AGENT_SPANS = ("Sessions", "Timesteps", "Steps of the environment", "Tools", "Agents", "Guardrails", "Handoffs")
-FEWEST = 3
+FEWEST = 4
 BEGIN, END = "<!-- tables -->", "<!-- /tables -->"
+AT_START, WITH_CONTENT = "†", "‡"
+MODEL = ("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model")
+SERVER = ("gen_ai.response.model", "server.address", "server.port")
 
 
-def table(names: tuple[str, ...]) -> list[tuple[Row, str]]:
-    """Return the first row of each attribute in the tables of these names in `callspan.semconv`, and when it is put."""
-    found: dict[str, tuple[Row, str]] = {}
+class Entry(NamedTuple):
+    """An attribute of a table: its name with its marks, its type, and what it means."""
+
+    name: str
+    type: str
+    meaning: str
+
+
+def table(names: tuple[str, ...]) -> list[Entry]:
+    """Return the first row of each attribute in the tables of these names in `callspan.semconv`."""
+    found: dict[str, Entry] = {}
     for name in names:
         module, _, constant = name.partition(".")
         rows = getattr(import_module(f"callspan.semconv.{module}"), constant)
         for row in getattr(rows, "rows", rows):
-            found.setdefault(row.name, (row, when(row, is_start=constant.endswith("START"))))
+            found.setdefault(row.name, entry(row, is_start=constant.endswith("START")))
     return list(found.values())
 
 
-def when(row: Row, *, is_start: bool) -> str:
-    """Return in words when the attribute of a row is put."""
-    words = ["at the start"] if is_start else []
-    words += [f"of `{api}`" for api in row.apis] + [f"not of `{api}`" for api in row.not_apis]
-    if row.content is not None:
-        words.append("with content" if row.content else "without content")
+def entry(row: Row, *, is_start: bool) -> Entry:
+    """Return how a row is shown."""
+    marks = (AT_START if is_start else "") + (WITH_CONTENT if row.content else "")
+    conditions = conditions_of(row)
+    meaning = " ".join(filter(None, (row.about.removesuffix("."), conditions and f"({conditions})")))
+    return Entry(f"`{row.name}`{marks}", row.type.replace("string (JSON)", "JSON"), meaning)
+
+
+def conditions_of(row: Row) -> str:
+    """Return in words when the attribute of a row is set, apart from what the marks say."""
+    words = [f"of `{api}`" for api in row.apis] + [f"not of `{api}`" for api in row.not_apis]
+    if row.content is False:
+        words.append("without content")
     if row.if_true:
-        words.append("where true" if row.type == BOOLEAN else "unless 0")
+        words.append("never false" if row.type == BOOLEAN else "unless 0")
     return ", ".join(words)
 
 
 def rendered() -> str:
-    """Return all tables as Markdown; what several kinds of an agent's spans have in common is in one table."""
+    """Return all tables as Markdown; an attribute that an earlier table explains is named only."""
     lines: list[str] = []
+    shown: set[Entry] = set()
     found = {title: table(names) for title, names in TABLES.items()}
-    counts = Counter(shown for title in AGENT_SPANS for shown in map(_line, found[title]))
-    common = [shown for shown, number in counts.items() if number >= FEWEST]
-    for title, rows in found.items():
+    counts = Counter(each for title in AGENT_SPANS for each in found[title])
+    common = [each for each, number in counts.items() if number >= FEWEST]
+    for title, entries in found.items():
         if title == AGENT_SPANS[0]:
-            lines += _table("Agents' spans: what three or more of the following have", common)
-        left_out = common if title in AGENT_SPANS else ()
-        lines += _table(title, [shown for shown in map(_line, rows) if shown not in left_out])
-    lines += ["", "### Metrics", ""]
-    lines += ["| Name | Instrument | Unit | Attributes | What |", "| --- | --- | --- | --- | --- |"]
+            lines += _section("Agents' spans: what most of the following have", common, shown)
+        if title in AGENT_SPANS:
+            lines += _section(title, [each for each in entries if each not in common], shown)
+        else:
+            lines += _section(title, entries, shown)
+        shown.update(entries)
+    return "\n".join([*lines, *_metrics()]) + "\n"
+
+
+def _section(title: str, entries: Sequence[Entry], shown: AbstractSet[Entry]) -> list[str]:
+    """Return a table, below it what its name explains, and what an earlier table has; rows of one meaning are one."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for each in entries:
+        if each.meaning and each not in shown:
+            names.setdefault((each.type, each.meaning), []).append(each.name)
+    lines = ["", f"### {title}"]
+    if names:
+        lines += ["", "| Attribute | Type | Meaning |", "| --- | --- | --- |"]
+        lines += [f"| {', '.join(same)} | {kind} | {meaning} |" for (kind, meaning), same in names.items()]
+    plain: dict[str, list[str]] = {}
+    for each in entries:
+        if not each.meaning and each not in shown:
+            plain.setdefault(each.type, []).append(each.name)
+    if plain:
+        lines += ["", "Also " + "; ".join(f"{kind} {', '.join(same)}" for kind, same in plain.items()) + "."]
+    again = [each.name for each in entries if each in shown]
+    if again:
+        lines += ["", f"As above: {', '.join(again)}."]
+    return lines
+
+
+def _metrics() -> list[str]:
+    rows = []
     for each in INSTRUMENTS:
-        attributes = ", ".join(f"`{name}`" for name in each.attributes)
-        lines.append(f"| `{each.name}` | {each.kind} | {each.unit} | {attributes} | {each.about} |")
-    return "\n".join(lines) + "\n"
+        about, attributes = each.about.removesuffix("."), _attributes(each.attributes)
+        rows.append(f"| `{each.name}` | {each.kind}, {each.unit} | {about} | {attributes} |")
+    head = ["", "### Metrics", "", "| Metric | Kind, unit | Meaning | Attributes |", "| --- | --- | --- | --- |"]
+    return [*head, *rows]
 
 
-def _line(found: tuple[Row, str]) -> str:
-    row, conditions = found
-    return f"| `{row.name}` | {row.type} | {conditions} | {row.about} |"
-
-
-def _table(title: str, lines: Sequence[str]) -> list[str]:
-    return ["", f"### {title}", "", "| Name | Type | When | What |", "| --- | --- | --- | --- |", *lines]
+def _attributes(names: Sequence[str]) -> str:
+    """Return the attributes of a metric; those that most have are `call` and `server`."""
+    groups = [word for word, group in (("*call*", MODEL), ("*server*", SERVER)) if set(group) <= set(names)]
+    grouped = {*(MODEL if "*call*" in groups else ()), *(SERVER if "*server*" in groups else ())}
+    return ", ".join([*groups, *(f"`{name}`" for name in names if name not in grouped)])
 
 
 def main() -> int:

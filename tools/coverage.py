@@ -1,4 +1,4 @@
-"""Writes the tables of docs/coverage.md out of `callspan.providers.routes`; `--check`: exit with 1 where stale."""
+"""Writes the tables of docs/records.md out of `callspan.providers.routes`; `--check`: exit with 1 where stale."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from callspan.providers.routes import ROWS, Row, What
 
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "coverage.md"
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "records.md"
 BLOCK = re.compile(r"(?<=<!-- methods -->\n).*?(?=<!-- /methods -->)", re.DOTALL)
 HEADINGS: dict[What, str] = {
     "recorded": "Recorded",
@@ -23,7 +23,7 @@ def main() -> int:
     fresh = BLOCK.sub(lambda _match: tables(), page)
     if "--check" in sys.argv:
         if fresh != page:
-            print("docs/coverage.md is not what callspan.providers.routes says: run tools/coverage.py")
+            print("docs/records.md is not what callspan.providers.routes says: run tools/coverage.py")
         return int(fresh != page)
     DOCUMENT.write_text(fresh)
     return 0
@@ -35,16 +35,19 @@ def tables() -> str:
 
 
 def table(what: What, heading: str) -> str:
-    """Return the table of one kind."""
-    lines = [f"### {heading}", "", "| SDK | Resource | Methods | |", "| --- | --- | --- | --- |"]
-    return "\n".join([*lines, *(line(row) for row in ROWS if row.what == what)]) + "\n"
+    """Return the table of one kind; methods of one SDK with one note share a row."""
+    methods: dict[tuple[str, str], list[str]] = {}
+    for row in ROWS:
+        if row.what == what:
+            methods.setdefault((row.sdk, note(row)), []).append(f"`{row.resource}` {', '.join(row.methods.split())}")
+    lines = [f"### {heading}", "", "| SDK | Methods | |", "| --- | --- | --- |"]
+    lines += [f"| {sdk} | {'; '.join(names)} | {text} |" for (sdk, text), names in methods.items()]
+    return "\n".join(lines) + "\n"
 
 
-def line(row: Row) -> str:
-    """Return a row of the page."""
-    methods = " ".join(f"`{name}`" for name in row.methods.split())
-    notes = [row.note, "older versions only" if row.older else ""]
-    return f"| {row.sdk} | `{row.resource}` | {methods} | {'; '.join(note for note in notes if note)} |"
+def note(row: Row) -> str:
+    """Return what the page says of a row."""
+    return "; ".join(filter(None, (row.note, "older versions only" if row.older else "")))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@ import ast
 import inspect as source
 import json
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, TypeAlias, get_args
+from typing import Any, Final, NamedTuple, TypeAlias, get_args
 
 import msgspec
 from msgspec import inspect
@@ -32,12 +34,24 @@ _ABOUT: Final = (
 _FIELDS_PAGE: Final = """\
 # The fields of a record
 
-Everything that [a record](records.md) may have, in JSON Lines, the spool, the socket and in Python
-(`callspan.CallRecord` and what readers, callbacks and `callspan.testing.capture` give). A field that is absent is
-unknown, or has its default: false, 0 or empty. Names end in `_ns` (nanoseconds), `_s` (seconds) or `_ms`. SQL stores
-have most of them as [columns](stores.md). `tools/schema.py` writes this page and the
-[JSON Schema](call_record.schema.json).
+What [a record](records.md) can contain: in JSON Lines, the spool, the socket, and in Python as `callspan.CallRecord`
+and its siblings. A call, abridged:
+
+```json
+{"kind": "call", "call_id": "019aa0…", "provider": "openai", "api": "chat_completions", "outcome": "success",
+ "request": {"model": "gpt-5", "body": {"messages": ["…"]}}, "response": {"finish_reasons": ["stop"], "body": {"…": 0}},
+ "usage": {"input_tokens": 12, "output_tokens": 7}, "timing": {"start_ns": 1760000000000000000, "duration_ns": 812000}}
+```
+
+An absent field is unknown, or has its default: false, 0 or empty. Names end in `_ns` (nanoseconds; `start_ns`,
+`end_ns`, `time_ns` are Unix time), `_s` (seconds) or `_ms`. Fields whose name and type say everything are listed below
+their table. `trace_id` has 32 hex digits, `span_id` 16. SQL stores have most fields as
+[columns](sql.md#the-tables). `tools/schema.py` generates this page and the [JSON Schema](call_record.schema.json).
 """
+_SHARED_BY: Final = 3
+"""Fields of so many kinds of records are explained once."""
+_LONGEST_UNION: Final = 4
+"""Longer ones are the parts of a message."""
 _EMPTY: Final = (list, dict)
 _MODULES: Final = (call, events, messages, usage)
 _PLAIN: Final[dict[type[inspect.Type], _Schema]] = {
@@ -48,6 +62,19 @@ _PLAIN: Final[dict[type[inspect.Type], _Schema]] = {
     inspect.NoneType: {"type": "null"},
     inspect.DecimalType: {"type": "string", "format": "decimal"},
 }
+
+
+class _Field(NamedTuple):
+    """A row of the page of fields."""
+
+    name: str
+    type: str
+    meaning: str
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its name and type explain it."""
+        return not self.meaning and not self.type.startswith("`")
 
 
 def json_schema() -> _Schema:
@@ -134,24 +161,55 @@ def _notes_of(node: ast.ClassDef) -> dict[str, str]:
 
 
 def fields_page(schema: _Schema) -> str:
-    """Return the page of fields: a table for each kind of record, and one for each type that these refer to."""
+    """Return the page of fields: what kinds of records share, then each kind, then the types that these refer to."""
     definitions: Any = schema["$defs"]
     kinds = [kind.__name__ for kind in get_args(Record)]
     types = [name for name in definitions if name not in kinds]
-    return "\n".join([_FIELDS_PAGE, *(_section(name, definitions[name]) for name in (*kinds, *types))])
+    fields = {name: _fields(definitions[name]) for name in (*kinds, *types)}
+    counts = Counter(field for kind in kinds for field in fields[kind])
+    shared = [field for field, number in counts.items() if number >= _SHARED_BY]
+    own = {name: [field for field in fields[name] if name in types or field not in shared] for name in fields}
+    sections = [_section(_title(name, definitions[name]), _about(definitions[name]), own[name]) for name in own]
+    return "\n".join([_FIELDS_PAGE, _section("What most kinds share", "", shared), *sections])
 
 
-def _section(name: str, definition: Any) -> str:  # noqa: ANN401 - of JSON Schema
+def _fields(definition: Any) -> list[_Field]:  # noqa: ANN401 - of JSON Schema
+    """Return the fields of a type, without its tag and version."""
+    properties = definition["properties"].items()
+    return [_Field(name, _type(of), _meaning(of)) for name, of in properties if "const" not in of]
+
+
+def _meaning(of: Any) -> str:  # noqa: ANN401
+    return str(of.get("description", "")).replace("|", "\\|").removesuffix(".")
+
+
+def _title(name: str, definition: Any) -> str:  # noqa: ANN401
     kind = definition["properties"].get("kind", {}).get("const")
-    title = f"{name}: `{kind}`" if kind else name
-    rows = [_row(field, of) for field, of in definition["properties"].items() if "const" not in of]
-    about = definition["description"].partition("\n\n")[0].replace("\n", " ")
-    return "\n".join([f"## {title}", "", about, "", "| Field | Type | Meaning |", "| --- | --- | --- |", *rows, ""])
+    return f"{name}: `{kind}`" if kind else name
 
 
-def _row(field: str, of: Any) -> str:  # noqa: ANN401
-    about = of.get("description", "").replace("|", "\\|")
-    return f"| `{field}` | {_type(of)} | {about} |"
+def _about(definition: Any) -> str:  # noqa: ANN401
+    return str(definition["description"].partition("\n\n")[0].replace("\n", " "))
+
+
+def _section(title: str, about: str, fields: Sequence[_Field]) -> str:
+    """Return a table, and below it the fields that name and type explain; fields of one meaning share a row."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for field in fields:
+        if not field.is_plain:
+            rows.setdefault((field.type, field.meaning), []).append(f"`{field.name}`")
+    lines = [f"## {title}", ""] + ([about, ""] if about else [])
+    if rows:
+        lines += ["| Field | Type | Meaning |", "| --- | --- | --- |"]
+        lines += [f"| {', '.join(names)} | {kind} | {meaning} |" for (kind, meaning), names in rows.items()] + [""]
+    plain: dict[str, list[str]] = {}
+    for field in fields:
+        if field.is_plain:
+            plain.setdefault(field.type, []).append(f"`{field.name}`")
+    if plain:
+        named = "; ".join(f"{kind} {', '.join(names)}" for kind, names in plain.items())
+        lines += [f"{'Also ' if rows else ''}{named}.", ""]
+    return "\n".join(lines)
 
 
 def _type(of: Any) -> str:  # noqa: ANN401
@@ -160,9 +218,11 @@ def _type(of: Any) -> str:  # noqa: ANN401
         name = of["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"
     if "anyOf" in of:
+        if len(of["anyOf"]) > _LONGEST_UNION:
+            return "a part"
         return " or ".join(_type(one) for one in of["anyOf"] if one.get("type") != "null")
     if "enum" in of:
-        return "text"
+        return ", ".join(f"`{value}`" for value in of["enum"])
     words = {"string": "text", "integer": "integer", "number": "number", "boolean": "true or false", "object": "object"}
     if of.get("type") == "array":
         return f"list of {_type(of['items'])}"

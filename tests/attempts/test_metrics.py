@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 import callspan
 from callspan.records import CallRecord, ErrorInfo, Request, Stream, Timing
-from callspan.semconv.metrics import COST, INSTRUMENTS
+from callspan.semconv.metrics import COST
 from callspan.spans.instruments import CallMetrics
 from callspan.testing import ScriptedProvider
 from tests.attempts.caller import Caller, Run
@@ -270,15 +270,6 @@ HI: Final[list[Any]] = [{"role": "user", "content": "Hi"}]
 ALERTS: Final = Path(__file__).resolve().parents[2] / "docs/alerts.md"
 
 
-def test_the_page_for_operators_names_what_there_is() -> None:
-    page = ALERTS.read_text()
-    names = {instrument.name for instrument in INSTRUMENTS if ".client." in instrument.name}
-    table = {name for line in page.splitlines() if line.startswith("| `") for name in NAMED.findall(line)}
-    limit = "callspan.client.rate_limit.limit"
-    assert limit in names
-    assert table == names - {limit}, "the row of what remains names its limit as `.limit`"
-
-
 def test_every_query_of_the_page_asks_for_a_metric_there_is(plain: Caller, run: Run, measured: Meters) -> None:
     """Names as an OTLP receiver of Prometheus makes them."""
     caller = Caller(plain.mode, plain.api, "stream")
@@ -297,7 +288,6 @@ def test_every_query_of_the_page_asks_for_a_metric_there_is(plain: Caller, run: 
     assert {re.sub("_(total|seconds_count|seconds_bucket|sum|count)$", "", name) for name in queried} <= there
 
 
-NAMED: Final = re.compile(r"`((?:callspan|gen_ai)\.client\.[a-z_.]+)`")
 LATE: Final = """
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider

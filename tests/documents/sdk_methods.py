@@ -16,7 +16,7 @@ _NEXT: Final = re.compile(r"^\S", re.MULTILINE)
 _METHOD: Final = re.compile(r"^    def ([a-z]\w*)\(", re.MULTILINE)
 _PROPERTY: Final = re.compile(r"^    @(?:cached_)?property\n(?:    @.*\n)*    def (\w+)\(", re.MULTILINE)
 
-_PAGE: Final = Path(__file__).parents[2] / "docs" / "coverage.md"
+_PAGE: Final = Path(__file__).parents[2] / "docs" / "records.md"
 
 
 def is_read(sdk: str) -> bool:

@@ -365,7 +365,7 @@ def _losses_in(directory: Path) -> Iterator[Check]:
         yield Check("stores", f"thread {name}", "warning", f"{detail}{iso(deaths.last_ns)}", advice)
     for name, count in losses.unrecorded.items():
         detail = f"{plural(count.count, 'time')}, from {iso(count.first_ns)} to {iso(count.last_ns)}"
-        advice = f"What is recorded: docs/coverage.md. Delete {path} once you know."
+        advice = f"What is recorded: docs/records.md. Delete {path} once you know."
         yield Check("not recorded", name, "warning", detail, advice)
 
 

@@ -1,6 +1,6 @@
 """Routes: the one table of requests: what each is for, what reads it, what is recorded of it.
 
-A request is known by method and path. The registry of adapters and docs/coverage.md come from here. A new endpoint is a
+A request is known by method and path. The registry of adapters and docs/records.md come from here. A new endpoint is a
 new row, and its adapter.
 """
 
@@ -24,9 +24,9 @@ What: TypeAlias = Literal["recorded", "counted", "websockets"]
 `counted`: inference, or leads to inference, without a record; `websockets`: the same over a websocket.
 """
 
-_ELSEWHERE: Final = "the work is done at the provider: requests that begin it are counted"
-_LINES: Final = "one call for each line of a batch's results; no other file"
-_BATCH: Final = "requests are counted; its lines are recorded when its results are read"
+_ELSEWHERE: Final = "the provider does the work; requests that start it are counted"
+_LINES: Final = "one call per line of batch results; no other file"
+_BATCH: Final = "requests are counted; result lines are recorded when they are read"
 _ASSISTANTS: Final = "OpenAI ended Assistants in August 2026; requests are counted"
 
 _MOST_PATHS: Final = 128
@@ -77,14 +77,14 @@ _ROWS: Final = (
         paths=(Path("POST chat/completions", "call", "chat_completions"),)),
     Row("openai", "beta.chat.completions", "parse stream", "recorded", older=True),
     Row("openai", "responses", "create parse stream compact", "recorded",
-        "with `background=True` the call is `in_progress` until its answer is fetched",
+        "with `background=True` the call is `in_progress` until its answer is read",
         paths=(Path("POST responses", "call", "responses"), Path("POST responses/compact", "call", "responses"))),
     Row("openai", "responses", "retrieve cancel", "recorded",
-        "they complete the call of a background response, once; otherwise nothing is recorded",
+        "complete the call of a background response, once",
         paths=(Path("GET responses/{response}", "fetch", "responses"),
         Path("POST responses/{response}/cancel", "fetch", "responses"))),
     Row("openai", "responses", "connect", "recorded",
-        "over a websocket: one call for each `response.create`, and for each successor that the provider begins itself",
+        "over a websocket: one call per `response.create`, and per successor that the provider starts itself",
         paths=(Path("WEBSOCKET responses", "call", "responses"),)),
     Row("openai", "beta.responses", "connect", "recorded", "as `responses`"),
     Row("openai", "beta.responses", "create compact retrieve cancel", "recorded", "as `responses`"),
@@ -95,7 +95,7 @@ _ROWS: Final = (
     Row("openai", "moderations", "create", "recorded", paths=(Path("POST moderations", "call", "moderations"),)),
     Row("openai", "vector_stores", "search", "recorded",
         paths=(Path("POST vector_stores/{store}/search", "call", "vector_store_search"),)),
-    Row("openai", "fine_tuning.alpha.graders", "run", "counted", "their answers state no `usage`",
+    Row("openai", "fine_tuning.alpha.graders", "run", "counted", "no `usage` in the answer",
         paths=(Path("POST graders/run", "not recorded"),)),
     Row("openai", "images", "generate edit create_variation", "recorded",
         paths=(Path("POST images/generations", "call", "images"), Path("POST images/edits", "call", "image_edits"),
@@ -107,10 +107,10 @@ _ROWS: Final = (
         paths=(Path("POST audio/translations", "call", "translations"),)),
     Row("anthropic", "messages", "create parse stream", "recorded",
         paths=(Path("POST v1/messages", "call", "messages"),)),
-    Row("anthropic", "completions", "create", "recorded", "they state no tokens", older=True,
+    Row("anthropic", "completions", "create", "recorded", "no token counts", older=True,
         paths=(Path("POST v1/complete", "call", "text_completions"),)),
     Row("anthropic", "beta.messages", "create parse stream tool_runner thread", "recorded",
-        "one record for each request that a tool runner or a thread makes"),
+        "one record per request of a tool runner or thread"),
     Row("openai", "files", "content retrieve_content", "recorded", _LINES,
         paths=(Path("GET ^files/{file}/content", "results"),)),
     Row("anthropic", "messages.batches", "results", "recorded", _LINES,

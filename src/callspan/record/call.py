@@ -51,9 +51,7 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaul
     """One rate limit, from the response headers."""
 
     limit: int | None = None
-    """The quota per period."""
     remaining: int | None = None
-    """The remaining quota."""
     reset_s: float | None = None
     """Seconds from the response until the quota is restored."""
 
@@ -62,13 +60,9 @@ class RateLimits(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     """The rate limits of the last response that had them."""
 
     requests: RateLimit | None = None
-    """Number of requests."""
     tokens: RateLimit | None = None
-    """Number of tokens, input and output together."""
     input_tokens: RateLimit | None = None
-    """Number of input tokens."""
     output_tokens: RateLimit | None = None
-    """Number of output tokens."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -81,19 +75,14 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     headers_ns: int | None = None
     """Offset at which the response headers were received; None without a response."""
     status: int | None = None
-    """HTTP status; None without a response."""
     error_kind: str | None = None
-    """As `ErrorInfo.kind`; None if it did not fail."""
     error_type: str | None = None
-    """As `ErrorInfo.type`; None if it did not fail."""
     request_id: str | None = None
-    """The provider's id of the request, from the response headers."""
     retry_after_s: float | None = None
-    """The wait in seconds that the response headers request."""
+    """Wait that the response headers request."""
     planned_wait_s: float | None = None
     """The wait before the next attempt that the SDK chose."""
     rate_limits: RateLimits | None = None
-    """The rate limits in the response headers."""
     end_ns: int | None = None
     """Offset of the end: an error response, an exception, or the end of the response body or stream."""
     wait_s: float | None = None
@@ -110,34 +99,28 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     answer_ns: int | None = None
     """Offset of the start of the attempt that received the last response, errors included; None without a response."""
     headers_ns: int | None = None
-    """Offset at which the headers of the last response were received."""
+    """Offset of the headers of the last response."""
     server_ns: int | None = None
     """Processing time of the last attempt as stated by the server (`openai-processing-ms`)."""
     first_chunk_ns: int | None = None
-    """Offset of the first chunk of a stream."""
     first_token_ns: int | None = None
-    """Offset of the first chunk that carried content (text, reasoning, refusal, tool call)."""
+    """Offset of the first content: text, reasoning, refusal or tool call."""
     last_chunk_ns: int | None = None
-    """Offset of the last chunk of a stream."""
     largest_gap_ns: int | None = None
-    """Longest time between two chunks."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """The request of a call."""
 
     model: str | None = None
-    """The requested model, as sent."""
     stream: bool | None = None
     """Whether a stream was requested; None if unknown."""
     params: dict[str, object] = {}
     """Parameters as sent (temperature, max_tokens, ...), without messages and tools."""
     message_count: int | None = None
-    """Number of messages or input items."""
     roles: list[str] | None = None
     """Roles of the messages in order, at the content level `metadata`."""
     tool_names: list[str] | None = None
-    """Names of the tools offered; None if the request has none."""
     compacted: bool = False
     """Whether the messages contain a compaction: the provider's summary of earlier messages."""
     continues: str | None = None
@@ -146,7 +129,6 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     conversation_id: str | None = None
     """Id of the provider's conversation (`conversation` of the Responses API)."""
     body_bytes: int | None = None
-    """Size of the body as sent."""
     body: msgspec.Raw = NO_BODY
     """The JSON body as sent, with references in place of media unless media are kept inline."""
 
@@ -155,9 +137,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     """The response, or the received part of it."""
 
     id: str | None = None
-    """The provider's id of the response."""
     model: str | None = None
-    """The model that the provider names in the response."""
     created: int | None = None
     """Creation time stated by the provider, Unix seconds."""
     completed: int | None = None
@@ -165,9 +145,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     finish_reasons: list[str | None] = []
     """The provider's finish reason of each choice, by index; None for a choice without one."""
     service_tier: str | None = None
-    """The service tier that processed the request."""
     system_fingerprint: str | None = None
-    """The provider's fingerprint of its backend configuration."""
     status: str | None = None
     """Responses API: queued, in_progress, completed, incomplete, failed, cancelled."""
     truncated: bool = False
@@ -179,7 +157,6 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     unrecognized: bool = False
     """Whether the body has none of the API's fields: its content and usage are unknown, not empty."""
     body_bytes: int | None = None
-    """Size of `body` in bytes."""
     body: msgspec.Raw = NO_BODY
     """The response body; a stream is folded into the body of a plain response."""
 
@@ -188,24 +165,20 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaul
     """The error of a call."""
 
     kind: str
-    """The kind, the same for all SDKs: rate_limit, quota, timeout, connection, auth, permission, not_found, bad_input,
+    """The same for all SDKs: rate_limit, quota, timeout, connection, auth, permission, not_found, bad_input,
     context_length, content_filter, overloaded, server, parsing, cancelled, unknown."""
     type: str
-    """`error.type` of the conventions: the provider's type or code, else the exception's class."""
+    """The provider's type or code, else the exception's class."""
     retryable: bool = False
     """Whether the same request may succeed later."""
     exception: str | None = None
     """Qualified class of the exception raised to the caller; None if there was none."""
     message: str | None = None
-    """The error's message."""
     code: str | None = None
-    """The provider's error code."""
     param: str | None = None
     """The request parameter that the provider blames."""
     status: int | None = None
-    """HTTP status; None without a response."""
     request_id: str | None = None
-    """The provider's id of the request."""
     frames: str | None = None
     """Innermost frames (file, line, function) of an exception raised in a session, timestep or operation."""
     body: object = None
@@ -216,7 +189,6 @@ class ChunkNote(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaul
     """Time and kind of one chunk, without its content."""
 
     offset_ns: int
-    """Since the start of the call, monotonic."""
     event: str | None = None
     """The provider's event type; None for events without types (chat)."""
     choice: int | None = None
@@ -229,9 +201,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     """How a stream went and ended."""
 
     end: StreamEnd
-    """How the stream ended."""
     chunks: int = 0
-    """Number of chunks received."""
     complete: bool = False
     """Whether the provider's terminal event was received, however the stream ended."""
     last_event: str | None = None
@@ -244,11 +214,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     """The session and timestep in which a call was made."""
 
     session_id: str | None = None
-    """Id of the session, if any."""
     session_name: str | None = None
-    """Name of the session."""
     timestep_id: str | None = None
-    """Id of the timestep, if any."""
     timestep: int | None = None
     """Index of the timestep within its session, from 0."""
 
@@ -257,11 +224,8 @@ class SpanLink(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     """A link to another span."""
 
     trace_id: str
-    """32 hex digits."""
     span_id: str
-    """16 hex digits."""
     is_remote: bool = False
-    """Whether the linked span belongs to another process."""
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -272,9 +236,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     is_apart: bool = False
     """Whether the span and its timestep's span are in different traces; if not, stores keep the trace id only once."""
     is_parent_remote: bool = False
-    """Whether the parent span belongs to another process."""
     links: list[SpanLink] = []
-    """The linked spans."""
     start_ns: int | None = None
     """Start of the span, Unix nanoseconds, if it differs from the record's."""
 
@@ -288,7 +250,6 @@ class Redaction(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaul
     """`secret`, `media`, `redactor`, `content`, `retention` or `size`; `redactor_failed`, `processor_failed` or
     `interrupted` if a processor could not finish and the content was withheld."""
     original_bytes: int | None = None
-    """Size of the removed value in bytes."""
     sha256: str | None = None
     """Hex digest of the removed value, for `content` and `retention` only."""
 
@@ -305,8 +266,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     """
 
     call_id: str
-    """A UUID, also `llm.item_id` on the span. Version 7; version 8, derived from the provider's ids and so the same in
-    every process, for background responses, batch lines, and endpoints without an adapter."""
+    """A UUID, also `llm.item_id` on the span; derived from the provider's ids for background responses, batch lines and
+    unknown endpoints."""
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
     part: Part = always_written("ended")
@@ -331,9 +292,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     sdk: str | None = None
     """Name and version of the SDK, such as `openai/3.51.0`."""
     server_address: str | None = None
-    """Host of the base URL."""
     server_port: int | None = None
-    """Port of the base URL."""
     trace_id: str | None = None
     """32 hex digits; None without a trace."""
     span_id: str | None = None
@@ -341,11 +300,9 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     parent_span_id: str | None = None
     """16 hex digits; None for the root of a trace."""
     sampled: bool | None = None
-    """Whether the span was sampled; None without a span."""
     trace: Trace | None = None
     """Rare properties of the span, if it has any."""
     place: Place = Place()
-    """The session and timestep in which it was made."""
     batch_id: str | None = None
     """For a batch line: the provider's id of the batch or of its file of results."""
     custom_id: str | None = None
@@ -353,41 +310,29 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     service: str | None = None
     """Name of the service: from the setting `service`, from OTEL_RESOURCE_ATTRIBUTES, or the program's name."""
     host: str | None = None
-    """Name of the host of the process."""
     pid: int | None = None
-    """Id of the process."""
     request: Request = Request()
-    """The request."""
     response: Response | None = None
-    """The response; None if none was received."""
+    """None if no response was received."""
     usage: Usage | None = None
-    """The provider's counts; None if it stated none."""
     cost: Cost | None = None
-    """The cost; None if no price is known."""
     timing: Timing
-    """Start, duration and offsets."""
     attempts: list[Attempt] = []
-    """Its HTTP requests, in order."""
     retries: int | None = None
     """Attempts of the SDK minus one; None when unknown."""
     rate_limits: RateLimits | None = None
-    """The rate limits of the last response that had them."""
     rate_limited: bool | None = None
     """Whether any attempt was answered with 429; None if no attempt was observed."""
     outcome: Outcome = always_written("success")
-    """How the call ended."""
     error: ErrorInfo | None = None
-    """The error, if any."""
     stream: Stream | None = None
     """How the stream went; None for a call without streaming."""
     metadata: dict[str, object] = {}
-    """Fields of `callspan.metadata(...)`; inner values override outer ones."""
     content_level: Content = "full"
     """The content level in force when the call began: `full`, `metadata` or `off`."""
     redactions: list[Redaction] = []
     """The values that were removed, and why."""
     conversation: Conversation | None = None
-    """The messages, derived from the bodies by readers; absent in the spool."""
 
     @property
     def is_own(self) -> bool:

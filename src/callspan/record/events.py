@@ -52,11 +52,9 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     """Sums over the calls and tools of a timestep or session in the process that wrote it."""
 
     calls: int = 0
-    """Number of calls."""
     errors: int = 0
-    """Number of calls with outcome error or timeout."""
+    """Calls with outcome error or timeout."""
     tools: int = 0
-    """Number of tool runs."""
     timesteps: int = 0
     """Number of timesteps; for a timestep the number nested in it."""
     input_tokens: int | None = None
@@ -68,9 +66,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     rewards: dict[str, float] = {}
     """Mean of each objective other than `reward`; at most 64."""
     model_ns: int = 0
-    """Time inside calls."""
     tool_ns: int = 0
-    """Time inside tools."""
 
 
 class SessionRecord(
@@ -79,21 +75,16 @@ class SessionRecord(
     """One episode or conversation; written at its start, on updates, and at its end."""
 
     session_id: str
-    """The session's id, the application's own or a new one."""
+    """The application's own, or a new one."""
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
     seen_ns: int
     """Unix time (ns) at which this version was written; the newest wins, also across processes."""
     name: str | None = None
-    """The session's name."""
     group_id: str | None = None
-    """The application's id of a group of sessions."""
     task_id: str | None = None
-    """The application's id of the task."""
     experiment: str | None = None
-    """Name of the experiment."""
     user_id: str | None = None
-    """The end user's id."""
     parent_session_id: str | None = None
     """Id of the session in which this one was started, if any."""
     trace_id: str | None = None
@@ -103,15 +94,11 @@ class SessionRecord(
     parent_span_id: str | None = None
     """16 hex digits; None for the root of a trace."""
     sampled: bool | None = None
-    """Whether the span was sampled; None without a span."""
     trace: Trace | None = None
     """Rare properties of the span, if it has any."""
     service: str | None = None
-    """Name of the service."""
     host: str | None = None
-    """Name of the host of the process."""
     pid: int | None = None
-    """Id of the process."""
     start_ns: int | None = None
     """Unix time in nanoseconds."""
     end_ns: int | None = None
@@ -121,11 +108,8 @@ class SessionRecord(
     success: bool | None = None
     """Whether the task was achieved, as stated by the application."""
     error: ErrorInfo | None = None
-    """The exception or error text, if it failed."""
     metadata: dict[str, object] = {}
-    """Fields set by the application."""
     totals: Totals | None = None
-    """Sums over the session; None while it runs."""
     content_level: Content = "full"
     """The content level in force when the session began, which applies to its later records: `full`, `metadata` or
     `off`."""
@@ -139,9 +123,7 @@ class TimestepRecord(
     """One agent-environment turn; keyed by its own id, since two processes may use the same index."""
 
     timestep_id: str
-    """The timestep's id."""
     session_id: str
-    """Id of its session."""
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
     seen_ns: int
@@ -151,9 +133,7 @@ class TimestepRecord(
     user_step_id: str | None = None
     """The application's own id of this step, unique within its session."""
     name: str | None = None
-    """The timestep's name."""
     turn: int | None = None
-    """The application's number of the turn."""
     parent_timestep_id: str | None = None
     """Id of the timestep in which this one is nested, if any."""
     trace_id: str | None = None
@@ -163,7 +143,6 @@ class TimestepRecord(
     parent_span_id: str | None = None
     """16 hex digits; None for the root of a trace."""
     sampled: bool | None = None
-    """Whether the span was sampled; None without a span."""
     trace: Trace | None = None
     """Rare properties of the span, if it has any."""
     start_ns: int | None = None
@@ -173,11 +152,8 @@ class TimestepRecord(
     outcome: str | None = None
     """success, error or cancelled; None while it runs."""
     error: ErrorInfo | None = None
-    """The exception it ended with, if any."""
     metadata: dict[str, object] = {}
-    """Fields set by the application."""
     totals: Totals | None = None
-    """Sums over the timestep; None while it runs."""
     terminated: bool | None = None
     """Whether the episode reached a terminal state; None if not given."""
     truncated: bool | None = None
@@ -192,26 +168,19 @@ class EventRecord(
     """Something that happened inside one system: an action, an environment step, a tool run, or any other event."""
 
     event_id: str
-    """The event's id."""
     session_id: str | None = None
-    """Id of its session, if any."""
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
     timestep_id: str | None = None
-    """Id of its timestep, if any."""
     timestep: int | None = None
-    """Index of that timestep within its session, from 0."""
     call_id: str | None = None
-    """Id of its call, if any."""
     event_type: str
     """`action`, `environment`, `tool`, `tool_start`, `agent`, `agent_start`, `guardrail`, `handoff`, or the
     application's own type."""
     name: str | None = None
-    """Name of the tool, agent, guardrail or handoff."""
     time_ns: int
     """Unix time in nanoseconds."""
     duration_ns: int | None = None
-    """Duration of a run, in nanoseconds."""
     sequence: int | None = None
     """Position among the session's events and messages of this process."""
     external_sequence: int | None = None
@@ -231,19 +200,16 @@ class EventRecord(
     truncated: bool | None = None
     """Whether the episode was ended from outside; None if not given."""
     error: ErrorInfo | None = None
-    """The exception or error text, if it failed."""
     metadata: dict[str, object] = {}
-    """Fields set by the application."""
     redactions: list[Redaction] = []
     """The values that were removed, and why."""
     trace_id: str | None = None
-    """32 hex digits; None without a span of its own."""
+    """None without a span of its own."""
     span_id: str | None = None
     """16 hex digits; None if it is a span event of the enclosing span."""
     parent_span_id: str | None = None
     """16 hex digits; None for the root of a trace."""
     sampled: bool | None = None
-    """Whether the span was sampled; None without a span."""
     trace: Trace | None = None
     """Rare properties of the span, if it has any."""
 
@@ -254,23 +220,16 @@ class MessageRecord(
     """Information passed from one system to another."""
 
     message_id: str
-    """The message's id."""
     session_id: str | None = None
-    """Id of its session, if any."""
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
     timestep_id: str | None = None
-    """Id of its timestep, if any."""
     timestep: int | None = None
-    """Index of that timestep within its session, from 0."""
     call_id: str | None = None
-    """Id of its call, if any."""
     message_type: str
     """observation, action, feedback, ... free text."""
     sender: str | None = None
-    """The system that sends it."""
     receiver: str | None = None
-    """The system that receives it."""
     time_ns: int
     """Unix time in nanoseconds."""
     sequence: int | None = None
@@ -278,11 +237,9 @@ class MessageRecord(
     external_sequence: int | None = None
     """The application's own number."""
     content: object = None
-    """The message, as plain JSON."""
     causal_influence: list[str] = []
     """Ids of the records that led to this message."""
     metadata: dict[str, object] = {}
-    """Fields set by the application."""
     redactions: list[Redaction] = []
     """The values that were removed, and why."""
 
@@ -293,45 +250,35 @@ class RewardRecord(
     """A value given to an event, a call or a whole session; append-only."""
 
     reward_id: str
-    """The reward's id."""
     session_id: str | None = None
-    """Id of its session, if any."""
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
     timestep_id: str | None = None
-    """Id of its timestep, if any."""
     timestep: int | None = None
-    """Index of that timestep within its session, from 0."""
     event_id: str | None = None
-    """Id of the rewarded event, if any."""
     call_id: str | None = None
-    """Id of its call, if any."""
     objective: str = always_written("reward")
     """The objective; `reward` is the main one."""
     value: float | None = None
-    """The number; None for a reward that is only a label."""
+    """None for a reward that is only a label."""
     label: str | None = None
     """A verdict, such as `good`."""
     scope: Scope = always_written(_EVENT)
-    """Whether an event, a session or a call is rewarded."""
     source: str | None = None
     """The origin: environment, evaluator, human, ..."""
     annotation: str | None = None
-    """An explanation."""
     time_ns: int
     """Unix time in nanoseconds."""
     metadata: dict[str, object] = {}
-    """Fields set by the application."""
     redactions: list[Redaction] = []
     """The values that were removed, and why."""
     trace_id: str | None = None
-    """32 hex digits; None without a span of its own."""
+    """None without a span of its own."""
     span_id: str | None = None
     """16 hex digits; None if it is a span event of the rewarded span."""
     parent_span_id: str | None = None
     """16 hex digits; None for the root of a trace."""
     sampled: bool | None = None
-    """Whether the span was sampled; None without a span."""
     trace: Trace | None = None
     """Rare properties of the span, if it has any."""
 

@@ -44,11 +44,8 @@ class Text(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     """Plain text, with the citations or annotations the provider attached to it."""
 
     text: str
-    """The text."""
     annotations: list[object] | None = None
-    """Citations and annotations as received; None: none."""
     logprobs: object = None
-    """Log probabilities as received; None: none."""
 
 
 class Reasoning(
@@ -57,7 +54,6 @@ class Reasoning(
     """Reasoning of the model. `text` is None if the provider returns it encrypted."""
 
     text: str | None = None
-    """The readable reasoning."""
     signature: str | None = None
     """The provider's signature, to be sent back unchanged."""
     sealed: str | None = None
@@ -68,7 +64,6 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     """The model's refusal, separate from its answers."""
 
     text: str
-    """The text."""
 
 
 class ToolCall(
@@ -79,7 +74,6 @@ class ToolCall(
     id: str | None = None
     """The id that a tool result refers to (Responses: `call_id`, not the item id)."""
     name: str | None = None
-    """Name of the tool."""
     arguments: str | None = None
     """The arguments as the model wrote them; Anthropic's input object as JSON text."""
     tool_type: str = "function"
@@ -100,9 +94,7 @@ class ToolResult(
     content: object = None
     """Text, or the provider's list of parts as received."""
     is_error: bool | None = None
-    """Whether the tool failed; None if not given."""
     tool_type: str = "function"
-    """As that of the tool call."""
 
 
 class Media(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="media"):
@@ -113,19 +105,17 @@ class Media(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     mime: str | None = None
     """Media type, such as `image/png`."""
     url: str | None = None
-    """Where it is; None where it was sent inline."""
+    """None if it was sent inline."""
     file_id: str | None = None
-    """The provider's id of an uploaded file."""
     sha256: str | None = None
-    """Hex digest of the bytes; None where they were not sent."""
+    """Hex digest of the bytes, if they were sent."""
     size: int | None = None
-    """Bytes after base64 decoding."""
     width: int | None = None
-    """Pixels of an image, where its file's header was seen."""
+    """Pixels, from the header of the file."""
     height: int | None = None
-    """As `width`."""
+    """Pixels, from the header of the file."""
     seconds: float | None = None
-    """Length of a sound, where its file's header states it."""
+    """Length of a sound, from the header of the file."""
     data: str | None = None
     """Base64, only where media are kept inline."""
 
@@ -136,7 +126,6 @@ class UnknownPart(
     """A part of a kind this version does not know, as received."""
 
     data: object
-    """The part as received."""
 
 
 Part: TypeAlias = Text | Reasoning | Refusal | ToolCall | ToolResult | Media | UnknownPart
@@ -148,9 +137,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     role: str
     """`user`, `assistant`, `system`, `developer`, `tool`, or the provider's own."""
     parts: list[Part] = []
-    """The parts, in order."""
     name: str | None = None
-    """Name of the participant, where the provider has one."""
     finish_reason: str | None = None
     """Output messages only: the provider's finish reason for this choice."""
 
@@ -180,13 +167,11 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_def
     """The messages of one call, derived from its wire bodies."""
 
     system: list[Part] = []
-    """Instructions given apart from the messages (Anthropic `system`, Responses `instructions`)."""
+    """Separate instructions (Anthropic `system`, Responses `instructions`)."""
     input: list[Message] = []
-    """The messages of the request, in order."""
     output: list[Message] = []
     """One message per choice."""
     tools: list[object] = []
-    """Tool definitions as sent."""
 
 
 class RawConversation(Conversation, frozen=True, kw_only=True):

@@ -19,11 +19,10 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     """Exact money."""
 
     usd: Decimal
-    """US dollars."""
     source: str
     """`provider`, or the name and version of the price table."""
     estimated: bool = False
-    """True where counts or prices are not certain."""
+    """True if counts or prices are uncertain."""
     reason: str | None = None
     """Why it is an estimate: the price dimensions it leaves out, or the origin of the counts."""
 
@@ -37,19 +36,13 @@ class UsageIteration(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_d
     kind: str
     """The provider's name for it: `compaction`, `advisor_message`, ..."""
     model: str | None = None
-    """The model that ran."""
     input_tokens: int | None = None
     """All input tokens, cached ones included."""
     output_tokens: int | None = None
-    """All output tokens."""
     cache_read_tokens: int | None = None
-    """Input tokens read from the prompt cache."""
     cache_write_tokens: int | None = None
-    """Input tokens written to the prompt cache."""
     cache_write_5m_tokens: int | None = None
-    """Input tokens written to the prompt cache for five minutes."""
     cache_write_1h_tokens: int | None = None
-    """Input tokens written to the prompt cache for one hour."""
     cost: Cost | None = None
     """Its share of the call's cost, if that is a sum over several models."""
 
@@ -70,54 +63,34 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     total_tokens: int | None = None
     """The provider's own total, else the sum of input and output if both are known."""
     cache_read_tokens: int | None = None
-    """Input tokens read from the prompt cache."""
     cache_read_text_tokens: int | None = None
-    """Cached input tokens of text."""
     cache_read_image_tokens: int | None = None
-    """Cached input tokens of images."""
     cache_read_audio_tokens: int | None = None
-    """Cached input tokens of audio."""
     cache_write_tokens: int | None = None
-    """Input tokens written to the prompt cache."""
     cache_write_5m_tokens: int | None = None
-    """Input tokens written to the prompt cache for five minutes."""
     cache_write_1h_tokens: int | None = None
-    """Input tokens written to the prompt cache for one hour."""
     cache_write_12h_tokens: int | None = None
-    """Input tokens written to the prompt cache for twelve hours."""
     reasoning_tokens: int | None = None
-    """Output tokens of reasoning."""
     input_audio_tokens: int | None = None
-    """Input tokens of audio."""
     input_text_tokens: int | None = None
-    """Input tokens of text."""
     input_image_tokens: int | None = None
-    """Input tokens of images."""
     output_audio_tokens: int | None = None
-    """Output tokens of audio."""
     output_text_tokens: int | None = None
-    """Output tokens of text."""
     output_image_tokens: int | None = None
-    """Output tokens of images."""
     accepted_prediction_tokens: int | None = None
-    """Tokens of a predicted output that appear in the answer."""
+    """Predicted tokens that the answer contains."""
     rejected_prediction_tokens: int | None = None
     """Tokens of a predicted output that do not appear in the answer, counted as output."""
     web_search_requests: int | None = None
-    """Web searches of the provider."""
     web_fetch_requests: int | None = None
-    """Web pages fetched by the provider."""
     hosted_tools: dict[str, int] = {}
     """Runs of hosted tools that appear in the answer but not in its usage: `file_search`, `code_interpreter`,
     `container`, ..."""
     output_images: int | None = None
-    """Complete images in the answer."""
     input_audio_seconds: float | None = None
     """Seconds of audio, where the provider counts no tokens."""
     cost_usd: Decimal | None = None
-    """The charge that the provider returned."""
     cost_estimated: bool = False
-    """True where the provider calls its charge an estimate."""
     estimated: bool = False
     """True if a counter was estimated from the text (`estimate_usage`), derived from a total that exceeds its parts, or
     contradicted by another counter."""

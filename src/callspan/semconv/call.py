@@ -84,8 +84,8 @@ def _answer_first_token_s(timing: Timing) -> float | None:
 
 _PLACE: Final = (
     Row(SESSION_ID, STRING, "place.session_id", "The session it belongs to."),
-    Row(CONVERSATION_ID, STRING, "place.session_id", "The same, by the conventions' name."),
-    Row(STEP_INDEX, INT, "place.timestep", "Index of the timestep as its process counts those of the session, from 0."),
+    Row(CONVERSATION_ID, STRING, "place.session_id", "The same under the conventions' name."),
+    Row(STEP_INDEX, INT, "place.timestep", "Index of the timestep in its session, from 0, as its process counts."),
 )
 START: Final = Table(Row(CALL_ID, STRING, "call_id", "callspan's id of the call, also in its record."), *_PLACE)
 
@@ -95,40 +95,40 @@ END: Final = Table(
         STREAM_END, STRING, "stream.end",
         "How the stream ended: `complete`, `cut_off` (no terminal event), `closed`, `error` or `cancelled`.",
     ),
-    Row("callspan.stream.chunks", INT, "stream.chunks", "Number of chunks."),
+    Row("callspan.stream.chunks", INT, "stream.chunks"),
     Row(
         "callspan.stream.largest_gap_s", DOUBLE, Seconds("timing.largest_gap_ns"),
-        "Longest time between two chunks, in seconds.", when="stream",
+        "Longest gap between two chunks.", when="stream",
     ),
     Row(
         "callspan.time_to_first_token_s", DOUBLE, Seconds("timing.first_token_ns"),
-        "Seconds from the start of the call, waits and failed attempts included, to the first content.", when="stream",
+        "Seconds from the start of the call, retries included, to the first content.", when="stream",
     ),
     Row(
         "callspan.answer.time_to_first_token_s", DOUBLE, From("timing", _answer_first_token_s),
-        "Seconds from the start of the attempt with the response to the first content.", when="stream",
+        "The same from the start of the attempt that got the response.", when="stream",
     ),
     Row("callspan.response.truncated", BOOLEAN, "response.truncated", "The model stopped at a limit.", if_true=True),
     Row(
-        "callspan.response.refused", BOOLEAN, "response.refused", "The answer is a refusal, or a filter removed it.",
+        "callspan.response.refused", BOOLEAN, "response.refused", "The answer is a refusal or was filtered.",
         if_true=True,
     ),
     Row(
         "callspan.response.unrecognized", BOOLEAN, "response.unrecognized",
-        "Nothing in the body belongs to the given API: content and usage are unknown, not empty.",
+        "The body matches nothing of the API: content and usage are unknown.",
         if_true=True,
     ),
     Row(
         REQUEST_ID, STRING, "attempts[-1].request_id",
-        "The provider's id of the request, of the last attempt.",
+        "Provider's request id, of the last attempt.",
     ),
     Row(
         "callspan.answer.server_s", DOUBLE, Seconds("timing.server_ns"),
-        "Seconds of the server's work on the last attempt, as it states them (`openai-processing-ms`).",
+        "Server time of the last attempt in seconds (`openai-processing-ms`).",
     ),
     Row(
         "callspan.output_tokens_per_second", DOUBLE, output_tokens_per_second,
-        "Output tokens over the time from the start of the attempt with the response to its last chunk.",
+        "Output tokens per second of the attempt that got the response.",
     ),
     Row(
         ERROR_KIND, STRING, "error.kind",
@@ -136,37 +136,37 @@ END: Final = Table(
         "`context_length`, `content_filter`, `overloaded`, `server`, `parsing`, `cancelled` or `unknown`.",
     ),
     Row(ERROR_RETRYABLE, BOOLEAN, "error.retryable", "Whether the same request may succeed later."),
-    Row("callspan.error.code", STRING, "error.code", "The provider's code."),
-    Row("callspan.error.param", STRING, "error.param", "The parameter that the provider rejects."),
+    Row("callspan.error.code", STRING, "error.code"),
+    Row("callspan.error.param", STRING, "error.param", "Parameter rejected by the provider."),
     Row(
         "callspan.cost.usd", STRING, From("cost", lambda cost: as_number(cost.usd)),
-        "US dollars as decimal text: what the provider states; the computed cost is in the record.",
+        "Cost stated by the provider, US dollars as decimal text; computed costs are in records.",
     ),
     Row("callspan.usage.estimated", BOOLEAN, "usage.estimated", "Token counts are estimates.", if_true=True),
-    Row("callspan.usage.output_images", INT, "usage.output_images", "Complete images in the answer."),
+    Row("callspan.usage.output_images", INT, "usage.output_images"),
     Row(
         "callspan.usage.input_audio_seconds", DOUBLE, "usage.input_audio_seconds",
-        "Seconds of sound that the provider counts, where it counts no tokens.",
+        "Seconds of audio that the provider bills instead of tokens.",
     ),
     Row(
-        TRUNCATED_BYTES, INT, SetByCode("computed"), "Bytes of content left out because of size limits."
+        TRUNCATED_BYTES, INT, SetByCode("computed"), "Bytes of content cut by the size limits."
     ),
-    Row("callspan.request.messages", INT, "request.message_count", "Number of messages.", content=False),
-    Row("callspan.request.roles", STRINGS, From("request.roles", tuple), "Their roles in order.", content=False),
-    Row("callspan.request.tools", STRINGS, From("request.tool_names", tuple), "Names of the tools.", content=False),
-    Row("callspan.request.bytes", INT, "request.body_bytes", "Size of the body that was sent.", content=False),
-    Row("callspan.response.bytes", INT, "response.body_bytes", "Size of the body of the answer.", content=False),
+    Row("callspan.request.messages", INT, "request.message_count", content=False),
+    Row("callspan.request.roles", STRINGS, From("request.roles", tuple), content=False),
+    Row("callspan.request.tools", STRINGS, From("request.tool_names", tuple), content=False),
+    Row("callspan.request.bytes", INT, "request.body_bytes", content=False),
+    Row("callspan.response.bytes", INT, "response.body_bytes", content=False),
 )  # fmt: skip
 
 
 _ATTEMPT: Final = (
     Row("llm.attempt.number", INT, "number", "1 for the first."),
-    text_row(ERROR_KIND, "error_kind", "The class of its error, the same for all SDKs."),
+    text_row(ERROR_KIND, "error_kind", "Kind of error, the same for all SDKs."),
     text_row("error.type", "error_type", "The provider's type or code of its error, else the exception's class."),
-    text_row(REQUEST_ID, "request_id", "The provider's id of the request."),
-    Row("llm.attempt.retry_after_s", DOUBLE, "retry_after_s", "Seconds the provider asks to wait."),
-    Row("llm.attempt.planned_wait_s", DOUBLE, "planned_wait_s", "Seconds the SDK decided to wait before the next."),
-    Row("llm.attempt.wait_s", DOUBLE, "wait_s", "Seconds that passed before the next."),
+    text_row(REQUEST_ID, "request_id"),
+    Row("llm.attempt.retry_after_s", DOUBLE, "retry_after_s", "Wait requested by the provider."),
+    Row("llm.attempt.planned_wait_s", DOUBLE, "planned_wait_s", "Wait before the next attempt that the SDK chose."),
+    Row("llm.attempt.wait_s", DOUBLE, "wait_s", "Actual wait before the next attempt."),
     *rate_limit_rows("requests", "rate_limits.requests"),
     *rate_limit_rows("tokens", "rate_limits.tokens"),
     *rate_limit_rows("input_tokens", "rate_limits.input_tokens"),
@@ -181,26 +181,24 @@ def _headers_s(attempt: Attempt) -> float | None:
 ATTEMPT: Final = Table(
     *_ATTEMPT,
     Row("llm.attempt.start_s", DOUBLE, Seconds("start_ns"), "Seconds from the start of the call."),
-    Row("llm.status_code", INT, "status", "HTTP status of its answer."),
+    Row("llm.status_code", INT, "status"),
     Row("llm.attempt.time_to_headers_s", DOUBLE, _headers_s, "Seconds from its own start to the answer's headers."),
 )
 """The event of an attempt."""
 ATTEMPT_SPAN: Final = Table(
     *_ATTEMPT,
     Row("http.request.method", STRING, Constant("POST"), "`POST`."),
-    Row("http.response.status_code", INT, "status", "HTTP status of its answer."),
+    Row("http.response.status_code", INT, "status"),
     Row("http.request.resend_count", INT, lambda attempt: attempt.number - 1, "Attempts before it.", if_true=True),
 )
 ATTEMPT_SPAN_OF_CALL: Final = Table(
-    text_row("server.address", "server_address", "Host of the service."),
-    Row("server.port", INT, "server_port", "Port of the service."),
-    text_row(SESSION_ID, "place.session_id", "The session the call belongs to."),
+    text_row("server.address", "server_address"),
+    Row("server.port", INT, "server_port"),
+    text_row(SESSION_ID, "place.session_id", "The session it belongs to."),
 )
 """The call's attributes on the span of an attempt."""
 EXCEPTION_TYPE: Final = Table(
-    Row(
-        "exception.type", STRING, lambda error: error.exception or error.type, "The exception's class, with its module."
-    )
+    Row("exception.type", STRING, lambda error: error.exception or error.type, "Exception class, with its module.")
 )
 EXCEPTION: Final = Table(*EXCEPTION_TYPE.rows, Row("exception.message", STRING, "message", "Its message."))
 

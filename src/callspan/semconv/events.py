@@ -17,45 +17,45 @@ from callspan.semconv.table import BOOLEAN, DOUBLE, INT, STRINGS, From, Row, Tab
 
 ENVIRONMENT: Final = "environment"
 _STATES: Final = {
-    "after": ("callspan.observation", "What the environment shows after the action."),
-    "before": ("callspan.observation.before", "What it showed before."),
-    "info": ("callspan.info", "Its `info`, as in Gymnasium."),
+    "after": ("callspan.observation", "Observation after the action."),
+    "before": ("callspan.observation.before", "Observation before it."),
+    "info": ("callspan.info", ""),
 }
 
 
 SESSION: Final = (
     text_row(SESSION_ID, "session_id", "The session it belongs to."),
-    text_row(CONVERSATION_ID, "session_id", "The same, by the conventions' name."),
+    text_row(CONVERSATION_ID, "session_id", "The same under the conventions' name."),
 )
 WITHIN: Final = (
     *SESSION,
     text_row("callspan.step.id", "timestep_id", "The timestep it belongs to."),
-    Row(STEP_INDEX, INT, "timestep", "Index of that timestep as its process counts those of the session, from 0."),
+    Row(STEP_INDEX, INT, "timestep", "Index of the timestep in its session, from 0, as its process counts."),
 )
-ERROR: Final = text_row("error.type", "error.type", "The exception's class, or what the application says.")
+ERROR: Final = text_row("error.type", "error.type", "Exception class, or what the application gave.")
 TERMINATED: Final = (
-    Row("callspan.terminated", BOOLEAN, "terminated", "Whether the episode has come to its end, as in Gymnasium."),
-    Row("callspan.truncated", BOOLEAN, "truncated", "Whether the episode was cut off, as in Gymnasium."),
+    Row("callspan.terminated", BOOLEAN, "terminated", "How the episode ended, as in Gymnasium."),
+    Row("callspan.truncated", BOOLEAN, "truncated", "How the episode ended, as in Gymnasium."),
 )
-REWARD_OF_ENVIRONMENT: Final = Row("callspan.reward", DOUBLE, "reward", "The reward of the environment.")
+REWARD_OF_ENVIRONMENT: Final = Row("callspan.reward", DOUBLE, "reward")
 
 ENVIRONMENT_CONTENT: Final = Table(*data_rows(_STATES))
 EVENT: Final = Table(
-    text_row("callspan.event.id", "event_id", "Its id."),
-    text_row("callspan.event.name", "name", "Its name."),
-    Row("callspan.event.sequence", INT, "sequence", "Its number within the session."),
-    text_row("callspan.system", "system", "The system it comes from."),
+    text_row("callspan.event.id", "event_id"),
+    text_row("callspan.event.name", "name"),
+    Row("callspan.event.sequence", INT, "sequence"),
+    text_row("callspan.system", "system"),
     text_row("callspan.call_id", "call_id", "The call it belongs to."),
     REWARD_OF_ENVIRONMENT,
     *TERMINATED,
     ERROR,
 )
 MESSAGE: Final = Table(
-    text_row("callspan.message.id", "message_id", "Its id."),
-    text_row("callspan.message.type", "message_type", "Its type."),
-    text_row("callspan.message.sender", "sender", "Who sent it."),
-    text_row("callspan.message.receiver", "receiver", "Who got it."),
-    Row("callspan.message.sequence", INT, "sequence", "Its number within the session."),
+    text_row("callspan.message.id", "message_id"),
+    text_row("callspan.message.type", "message_type"),
+    text_row("callspan.message.sender", "sender"),
+    text_row("callspan.message.receiver", "receiver"),
+    Row("callspan.message.sequence", INT, "sequence"),
     Row(
         "callspan.message.causal_influence", STRINGS, From("causal_influence", tuple),
         "Ids of the messages that led to it.",
@@ -64,7 +64,7 @@ MESSAGE: Final = Table(
 )  # fmt: skip
 REWARD: Final = Table(
     *gen_ai.REWARD.rows,
-    text_row("callspan.reward.id", "reward_id", "Its id."),
+    text_row("callspan.reward.id", "reward_id"),
     text_row("callspan.reward.scope", "scope", "`event`, `session` or `call`: what is evaluated."),
     text_row("callspan.reward.source", "source", "Who evaluates."),
     text_row("callspan.event.id", "event_id", "The evaluated event."),
@@ -73,9 +73,9 @@ REWARD: Final = Table(
 EVALUATION_SPAN: Final = Table(*WITHIN)
 """The target of the reward, on the span of a reward."""
 
-MESSAGE_CONTENT: Final = Table(json_row("callspan.message.content", attrgetter("content"), "Its content."))
-ACTION_CONTENT: Final = Table(json_row("callspan.action", attrgetter("data"), "The action."))
-EVENT_CONTENT: Final = Table(json_row("callspan.event.data", attrgetter("data"), "Its data."))
+MESSAGE_CONTENT: Final = Table(json_row("callspan.message.content", attrgetter("content")))
+ACTION_CONTENT: Final = Table(json_row("callspan.action", attrgetter("data")))
+EVENT_CONTENT: Final = Table(json_row("callspan.event.data", attrgetter("data")))
 _EVENT_CONTENTS: Final = {ENVIRONMENT: ENVIRONMENT_CONTENT, "action": ACTION_CONTENT}
 _TABLES: Final[Mapping[type[Record], tuple[Table, Table]]] = {
     EventRecord: (EVENT, EVENT_CONTENT),

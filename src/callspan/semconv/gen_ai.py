@@ -185,38 +185,40 @@ def _put_documents(attributes: Attributes, record: CallRecord, shown: Shown) -> 
 
 _OF_METADATA: Final = Each("metadata", _prompt_of_metadata)
 _OF_REQUEST: Final = Each("", _prompt)
+_PROMPT_ABOUT: Final = "`prompt_id` and `prompt_version` of `callspan.metadata(...)`."
+_PART_ABOUT: Final = "The part of these tokens that is text, image or audio."
 
 START: Final = Table(
     Row(
         OPERATION_NAME,
         STRING,
         "operation",
-        "What is done: `chat`, `generate_content` (images and sound), `text_completion`, `embeddings`, `decisions`, "
+        "`chat`, `generate_content` (images and sound), `text_completion`, `embeddings`, `decisions`, "
         "`moderation`, `retrieval`, `evaluation`.",
     ),
-    Row(PROVIDER_NAME, STRING, "provider", "The provider, by the conventions' name."),
-    Row(REQUEST_MODEL, STRING, "request.model", "The requested model."),
+    Row(PROVIDER_NAME, STRING, "provider", "The provider under the conventions' name."),
+    Row(REQUEST_MODEL, STRING, "request.model"),
     Row("gen_ai.request.stream", BOOLEAN, "request.stream", "True for a stream.", if_true=True),
-    Row(SERVER_ADDRESS, STRING, "server_address", "Host of the service."),
-    Row(SERVER_PORT, INT, "server_port", "Port of the service.", when="server_address"),
+    Row(SERVER_ADDRESS, STRING, "server_address"),
+    Row(SERVER_PORT, INT, "server_port", when="server_address"),
 )
 """Attributes for samplers, set at the start."""
 
 END: Final = Table(
-    Row("gen_ai.request.temperature", DOUBLE, sent("temperature", read=as_float), "As sent."),
-    Row("gen_ai.request.top_p", DOUBLE, sent("top_p", read=as_float), "As sent."),
-    Row("gen_ai.request.top_k", INT, sent("top_k", read=as_int), "As sent."),
-    Row("gen_ai.request.frequency_penalty", DOUBLE, sent("frequency_penalty", read=as_float), "As sent."),
-    Row("gen_ai.request.presence_penalty", DOUBLE, sent("presence_penalty", read=as_float), "As sent."),
+    Row("gen_ai.request.temperature", DOUBLE, sent("temperature", read=as_float)),
+    Row("gen_ai.request.top_p", DOUBLE, sent("top_p", read=as_float)),
+    Row("gen_ai.request.top_k", INT, sent("top_k", read=as_int)),
+    Row("gen_ai.request.frequency_penalty", DOUBLE, sent("frequency_penalty", read=as_float)),
+    Row("gen_ai.request.presence_penalty", DOUBLE, sent("presence_penalty", read=as_float)),
     Row(
         "gen_ai.request.max_tokens", INT, sent(*MAX_TOKENS, read=as_int),
         "Maximum output tokens, under any of its names.",
     ),
-    Row("gen_ai.request.seed", INT, sent("seed", read=as_int), "As sent."),
+    Row("gen_ai.request.seed", INT, sent("seed", read=as_int)),
     Row("gen_ai.request.choice.count", INT, sent("n", read=choice_count), "Requested choices, unless one."),
     Row(
         "gen_ai.request.stop_sequences", STRINGS, sent("stop", "stop_sequences", read=as_texts),
-        "Texts that end the answer.", content=True,
+        "Stop sequences, as sent.", content=True,
     ),
     Row(
         "gen_ai.request.reasoning.level", STRING,
@@ -226,10 +228,10 @@ END: Final = Table(
         "gen_ai.request.previous_response.id", STRING, sent("previous_response_id", read=as_text),
         "The response that the call continues.",
     ),
-    Row("gen_ai.request.encoding_formats", STRINGS, sent("encoding_format", read=as_texts), "Of embeddings."),
-    Row("gen_ai.embeddings.dimension.count", INT, sent("dimensions", read=as_int), "As sent."),
-    Row("gen_ai.data_source.id", STRING, sent("vector_store_id", read=as_text), "The vector store that is searched."),
-    Row("gen_ai.retrieval.top_k", INT, sent("max_num_results", read=as_int), "Most documents to find, as sent."),
+    Row("gen_ai.request.encoding_formats", STRINGS, sent("encoding_format", read=as_texts)),
+    Row("gen_ai.embeddings.dimension.count", INT, sent("dimensions", read=as_int)),
+    Row("gen_ai.data_source.id", STRING, sent("vector_store_id", read=as_text), "Vector store searched."),
+    Row("gen_ai.retrieval.top_k", INT, sent("max_num_results", read=as_int), "Maximum number of documents, as sent."),
     Row(
         "gen_ai.output.type", STRING,
         Sent({"response_format": output_type, "text": output_type_of_text, "modalities": output_type_of_modalities}),
@@ -245,10 +247,10 @@ END: Final = Table(
         apis=tuple(_OUTPUT_TYPES),
     ),
     Row(
-        PROMPT_NAME, STRING, _OF_METADATA, "`prompt_id` of `callspan.metadata(...)`.", not_apis=_TEMPLATES,
+        PROMPT_NAME, STRING, _OF_METADATA, _PROMPT_ABOUT, not_apis=_TEMPLATES,
     ),
     Row(
-        PROMPT_VERSION, STRING, _OF_METADATA, "`prompt_version` of `callspan.metadata(...)`.", not_apis=_TEMPLATES,
+        PROMPT_VERSION, STRING, _OF_METADATA, _PROMPT_ABOUT, not_apis=_TEMPLATES,
     ),
     Row(
         PROMPT_NAME, STRING, _OF_REQUEST, "`id` of the requested `prompt`, else `prompt_id` of the metadata.",
@@ -257,49 +259,49 @@ END: Final = Table(
     Row(
         PROMPT_VERSION, STRING, _OF_REQUEST, "Its `version`, of the same source.", apis=_TEMPLATES,
     ),
-    Row(COMPACTED, BOOLEAN, "request.compacted", "A compaction of the provider is among the messages.", if_true=True),
+    Row(COMPACTED, BOOLEAN, "request.compacted", "The messages include a compaction by the provider.", if_true=True),
     Row(
         COMPACTED, BOOLEAN, "response.compacted",
         "The provider compacted the conversation for this response, or left parts of it out.", if_true=True,
     ),
-    Row("gen_ai.response.id", STRING, "response.id", "The provider's id of the answer."),
-    Row(RESPONSE_MODEL, STRING, "response.model", "The model of the response, as the provider names it."),
+    Row("gen_ai.response.id", STRING, "response.id"),
+    Row(RESPONSE_MODEL, STRING, "response.model"),
     Row(
         RESPONSE_STATUS, STRING, _background_status,
-        "Status of a background response, such as `queued`, when its call or the fetch of it ended.",
+        "Status of a background response, such as `queued`.",
         apis=("responses",),
     ),
     Row(
         "gen_ai.response.finish_reasons", STRINGS, From("response.finish_reasons", _finish_reasons),
-        "Why the model stopped, one word for each choice; absent where a choice has none.",
+        "Why each choice stopped; absent if any choice has none.",
     ),
     Row("gen_ai.usage.input_tokens", INT, "usage.input_tokens", "All input tokens, cached ones included."),
     Row("gen_ai.usage.output_tokens", INT, "usage.output_tokens", "All output tokens, reasoning included."),
     Row("gen_ai.usage.cache_read.input_tokens", INT, "usage.cache_read_tokens", "Input tokens read from the cache."),
-    Row("gen_ai.usage.cache_write.input_tokens", INT, "usage.cache_write_tokens", "Input tokens put into the cache."),
+    Row("gen_ai.usage.cache_write.input_tokens", INT, "usage.cache_write_tokens", "Input tokens written to the cache."),
     Row(
         "gen_ai.usage.cache_creation.input_tokens", INT, "usage.cache_write_tokens",
         "The older name of cache_write: Jaeger, Phoenix, SigNoz and Langfuse read only this one.",
     ),
-    Row("gen_ai.usage.reasoning.output_tokens", INT, "usage.reasoning_tokens", "Output tokens of reasoning."),
+    Row("gen_ai.usage.reasoning.output_tokens", INT, "usage.reasoning_tokens"),
     *(
-        Row(f"gen_ai.usage.{kind}.{name}_tokens", INT, f"usage.{field.format(kind)}_tokens", f"{about} of {what}.")
-        for name, field, about in (
-            ("input", "input_{}", "Input tokens"),
-            ("output", "output_{}", "Output tokens"),
-            ("cache_read.input", "cache_read_{}", "Input tokens read from the cache,"),
+        Row(f"gen_ai.usage.{kind}.{name}_tokens", INT, f"usage.{field.format(kind)}_tokens", _PART_ABOUT)
+        for name, field in (
+            ("input", "input_{}"),
+            ("output", "output_{}"),
+            ("cache_read.input", "cache_read_{}"),
         )
-        for kind, what in (("text", "text"), ("image", "images"), ("audio", "sound"))
+        for kind in ("text", "image", "audio")
     ),
-    Row("http.request.resend_count", INT, "retries", "How often the request was sent again.", if_true=True),
+    Row("http.request.resend_count", INT, "retries", "Number of resends.", if_true=True),
     Row(
         ERROR_TYPE, STRING, _error_type, "The provider's type or code of the error, else the exception's class.",
         when="error",
     ),
-    Row("http.response.status_code", INT, last_status, "Status of the last attempt."),
+    Row("http.response.status_code", INT, last_status),
     Row(
         "gen_ai.response.time_to_first_chunk", DOUBLE, Seconds("timing.first_chunk_ns"),
-        "Seconds from the start of the call to the first chunk of its stream.", when="request.stream",
+        "Seconds from the start of the call to the first chunk.", when="request.stream",
     ),
     Row("openai.api.type", STRING, "api", "`chat_completions` or `responses`.", apis=_OPENAI),
     Row(
@@ -308,7 +310,7 @@ END: Final = Table(
         "As sent, unless `auto`.", not_apis=_MESSAGES,
     ),
     Row(
-        "openai.response.service_tier", STRING, "response.service_tier", "The tier that was used.",
+        "openai.response.service_tier", STRING, "response.service_tier", "Tier that served the request.",
         not_apis=_MESSAGES,
     ),
     Row(
@@ -320,23 +322,23 @@ END: Final = Table(
         f"`{_AZURE_NAMESPACE}` for Azure.", not_apis=_MESSAGES,
     ),
     Row(
-        "gen_ai.retrieval.query.text", STRING, Put(_put_query), "The query, of several a line each.",
+        "gen_ai.retrieval.query.text", STRING, Put(_put_query), "Query; several are one per line.",
         apis=_SEARCH, content=True,
     ),
     Row(
-        "gen_ai.retrieval.documents", JSON, Put(_put_documents), "The documents found, as the provider describes them.",
+        "gen_ai.retrieval.documents", JSON, Put(_put_documents), "Documents found, as the provider describes them.",
         apis=_SEARCH, content=True,
     ),
     Row(
-        OUTPUT_MESSAGES, JSON, Put(_put_output), "The choices as messages of `{role, parts, finish_reason}`.",
+        OUTPUT_MESSAGES, JSON, Put(_put_output), "Choices as messages of `{role, parts, finish_reason}`.",
         not_apis=_SEARCH, content=True,
     ),
     Row(
-        INPUT_MESSAGES, JSON, Put(_put_input), "The messages that were sent, as `{role, parts}`.", not_apis=_SEARCH,
+        INPUT_MESSAGES, JSON, Put(_put_input), "Messages as sent, as `{role, parts}`.", not_apis=_SEARCH,
         content=True,
     ),
     Row(
-        SYSTEM_INSTRUCTIONS, JSON, Put(_put_system), "Instructions that are no message, as parts.", not_apis=_SEARCH,
+        SYSTEM_INSTRUCTIONS, JSON, Put(_put_system), "Separate instructions, as parts.", not_apis=_SEARCH,
         content=True,
     ),
     Row(
@@ -363,11 +365,11 @@ def _end_of_episode(record: EventRecord) -> str:
 
 SESSION_START: Final = Table(
     _operation("invoke_workflow"),
-    text_row(AGENT_NAME, "name", "Name of the session."),
-    text_row(WORKFLOW_NAME, "name", "The same, by its older name, which OpenTelemetry's own instrumentations set."),
+    text_row(AGENT_NAME, "name"),
+    text_row(WORKFLOW_NAME, "name", "The same under its older name."),
 )
 TIMESTEP_START: Final = Table(
-    Row(WORKFLOW_NAME, STRING, SetByCode("its session"), "Name of its session, also where that has no span yet."),
+    Row(WORKFLOW_NAME, STRING, SetByCode("its session"), "Name of its session."),
 )
 
 
@@ -378,9 +380,9 @@ def _tool_type(record: EventRecord) -> str:
 
 TOOL_START: Final = Table(
     _operation("execute_tool"),
-    text_row("gen_ai.tool.name", "name", "Name of the tool."),
+    text_row("gen_ai.tool.name", "name"),
     Row("gen_ai.tool.type", STRING, _tool_type, "`function`, or `extension` if a server runs it."),
-    text_row("gen_ai.tool.call.id", "tool_call_id", "The tool call of the model that it answers."),
+    text_row("gen_ai.tool.call.id", "tool_call_id", "The model's tool call that it answers."),
     text_row(AGENT_NAME, "system", "The agent that runs it."),
 )
 _OF_LOOPS: Final = (
@@ -402,31 +404,31 @@ AGENT_END: Final = Table(
 TOOL_CONTENT: Final = Table(
     *data_rows(
         {
-            "arguments": ("gen_ai.tool.call.arguments", "The arguments."),
-            "result": ("gen_ai.tool.call.result", "The result."),
+            "arguments": ("gen_ai.tool.call.arguments", ""),
+            "result": ("gen_ai.tool.call.result", ""),
         },
         "gen_ai.tool.call.",
     )
 )
 INVOKED_AGENT_START: Final = Table(
     _operation("invoke_agent"),
-    text_row(AGENT_NAME, "name", "Name of the agent."),
-    Row("gen_ai.agent.description", STRING, in_metadata("description"), "What it is for.", if_empty=True),
+    text_row(AGENT_NAME, "name"),
+    Row("gen_ai.agent.description", STRING, in_metadata("description"), if_empty=True),
 )
 GUARDRAIL_START: Final = Table(text_row(AGENT_NAME, "system", "The agent it guards."))
 HANDOFF_START: Final = Table(
-    text_row("gen_ai.tool.call.id", "tool_call_id", "The tool call of the model that requested it."),
+    text_row("gen_ai.tool.call.id", "tool_call_id", "The model's tool call that requested it."),
 )
 
 REWARD: Final = Table(
     text_row("gen_ai.evaluation.name", "objective", "What is evaluated; default: `reward`."),
-    Row("gen_ai.evaluation.score.value", DOUBLE, "value", "The reward."),
-    text_row("gen_ai.evaluation.score.label", "label", "The score as a label."),
+    Row("gen_ai.evaluation.score.value", DOUBLE, "value"),
+    text_row("gen_ai.evaluation.score.label", "label"),
 )
-REWARD_CONTENT: Final = Table(Row("gen_ai.evaluation.explanation", STRING, Put(_put_annotation), "The explanation."))
+REWARD_CONTENT: Final = Table(Row("gen_ai.evaluation.explanation", STRING, Put(_put_annotation)))
 EVALUATION: Final = Table(
     Row("gen_ai.evaluation.name", STRING, Constant("reward"), "`reward`."),
-    Row("gen_ai.evaluation.score.value", DOUBLE, "reward", "The reward of the environment."),
+    Row("gen_ai.evaluation.score.value", DOUBLE, "reward"),
     Row("gen_ai.evaluation.score.label", STRING, _end_of_episode, "`terminated`, `truncated` or `continue`."),
 )
 """The conventions' evaluation event, for an environment's reward."""

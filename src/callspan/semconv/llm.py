@@ -59,11 +59,11 @@ _BETWEEN: Final = 4
 
 def rate_limit_rows(unit: str, path: str) -> tuple[Row, Row, Row]:
     """Return the rows of the rate limit at `path`, of one unit (`requests`, ...)."""
-    prefix, words = f"llm.rate_limiting.{unit}", unit.replace("_", " ")
+    prefix = f"llm.rate_limiting.{unit}"
     return (
-        Row(f"{prefix}.limit", INT, f"{path}.limit", f"The limit on {words}, as the answer's headers state it."),
-        Row(f"{prefix}.remaining", INT, f"{path}.remaining", f"The remaining part of the limit on {words}."),
-        Row(f"{prefix}.reset", DOUBLE, f"{path}.reset_s", f"Seconds until the limit on {words} is full again."),
+        Row(f"{prefix}.limit", INT, f"{path}.limit", "Limit, from the response headers."),
+        Row(f"{prefix}.remaining", INT, f"{path}.remaining", "What remains of the limit."),
+        Row(f"{prefix}.reset", DOUBLE, f"{path}.reset_s", "Seconds until the limit is full again."),
     )
 
 
@@ -177,38 +177,38 @@ _LATENCIES: Final = Each("timing", _latencies)
 _METADATA: Final = Put(_put_metadata)
 
 START: Final = Table(
-    Row("llm.vendor", STRING, "provider", "The provider."),
+    Row("llm.vendor", STRING, "provider"),
     Row("llm.item_id", STRING, "call_id", "callspan's id of the call."),
-    Row("llm.request.model", STRING, "request.model", "The requested model."),
+    Row("llm.request.model", STRING, "request.model"),
 )
 """Attributes known before the call is sent."""
 
 END: Final = Table(
-    Row("llm.response.model", STRING, "response.model", "The model of the response."),
+    Row("llm.response.model", STRING, "response.model"),
     Row(
         "llm.finish_reason", STRING, From("response.finish_reasons", first_finish_reason),
-        "Why the model stopped: the first choice's, one word for all providers.",
+        "Why the first choice stopped, normalised across providers.",
     ),
-    Row("llm.status_code", INT, last_status, "HTTP status of the last attempt."),
-    Row("llm.total_latency", INT, _LATENCIES, "Milliseconds of the call with all attempts, waits and its stream."),
-    Row("llm.latency", INT, _LATENCIES, "Milliseconds of the attempt with the response."),
+    Row("llm.status_code", INT, last_status),
+    Row("llm.total_latency", INT, _LATENCIES, "Milliseconds of the whole call: attempts, waits and stream."),
+    Row("llm.latency", INT, _LATENCIES, "Milliseconds of the attempt that got the response."),
     Row("llm.retries", INT, "retries", "Attempts minus one."),
-    Row("llm.rate_limited", BOOLEAN, "rate_limited", "Whether any attempt got status 429."),
-    Row("llm.temperature", DOUBLE, sent("temperature", read=as_float), "As sent."),
-    Row("llm.top_p", DOUBLE, sent("top_p", read=as_float), "As sent."),
-    Row("llm.frequency_penalty", DOUBLE, sent("frequency_penalty", read=as_float), "As sent."),
-    Row("llm.presence_penalty", DOUBLE, sent("presence_penalty", read=as_float), "As sent."),
+    Row("llm.rate_limited", BOOLEAN, "rate_limited", "True if any attempt got a 429."),
+    Row("llm.temperature", DOUBLE, sent("temperature", read=as_float)),
+    Row("llm.top_p", DOUBLE, sent("top_p", read=as_float)),
+    Row("llm.frequency_penalty", DOUBLE, sent("frequency_penalty", read=as_float)),
+    Row("llm.presence_penalty", DOUBLE, sent("presence_penalty", read=as_float)),
     Row(
         "llm.request.max_tokens", INT, sent(*MAX_TOKENS, read=as_int),
         "Maximum output tokens, under any of its names.",
     ),
     Row(
         "llm.user", STRING, _user,
-        "The end user, as sent: `user`, else `safety_identifier`; of Messages `metadata.user_id`.",
+        "The end user, as sent: `user`, `safety_identifier`, or Messages' `metadata.user_id`.",
         when="request.params",
     ),
     Row(
-        _STOP_SEQUENCES, JSON, Put(_put_stop_sequences), "Texts that end the answer, as sent.", when="request.params",
+        _STOP_SEQUENCES, JSON, Put(_put_stop_sequences), "Stop sequences, as sent.", when="request.params",
         content=True,
     ),
     Row(
@@ -221,13 +221,13 @@ END: Final = Table(
         "llm.usage.total_tokens", INT, From("usage", _total_tokens), "The provider's own total, else the sum of both."
     ),
     Row(
-        f"{_META}*", ANY, _METADATA, "One for each field of `callspan.metadata(...)` around the call.", when="metadata"
+        f"{_META}*", ANY, _METADATA, "One attribute per field of `callspan.metadata(...)`.", when="metadata"
     ),
     Row(_META_EXTRA, JSON, _METADATA, "Other fields of `callspan.metadata(...)`.", when="metadata"),
     *rate_limit_rows("requests", "rate_limits.requests"),
     *rate_limit_rows("tokens", "rate_limits.tokens"),
     Row(
-        _COMPLETIONS, STRING, Put(_put_completions), "The texts of all choices, a blank line between them.",
+        _COMPLETIONS, STRING, Put(_put_completions), "Texts of all choices, separated by blank lines.",
         content=True,
     ),
     Row(
@@ -237,15 +237,15 @@ END: Final = Table(
     ),
     Row(
         _RAW_PROMPTS, JSON, Put(_put_raw_prompts),
-        "The messages as they were sent; instructions given apart stand before them, as one with the role `system`.",
+        "Messages as sent, preceded by separate instructions as a `system` message.",
         content=True,
     ),
-    Row(_PROMPTS, STRING, Put(_put_prompts), "The texts of the messages, each after its role.", content=True),
+    Row(_PROMPTS, STRING, Put(_put_prompts), "Text of each message, after its role.", content=True),
 )  # fmt: skip
 
 SCOPE_START: Final = Table(
     Row(
-        f"{_META}*", ANY, Put(_put_known_metadata), "One for each scalar among the known fields of its `metadata`.",
+        f"{_META}*", ANY, Put(_put_known_metadata), "One attribute per known scalar field of its `metadata`.",
         when="metadata",
     )
 )  # fmt: skip

@@ -55,7 +55,7 @@ ATTRIBUTES: Final = (
     Row(TOOL_TYPE, STRING, SetByCode("constant"), f"`{FUNCTION}`."),
     Row(AGENT_NAME, STRING, SetByCode("`name`"), "Name of the agent; of a tool: the agent that runs it."),
     Row(WORKFLOW_NAME, STRING, SetByCode("`name`"), "Name of the session."),
-    Row(SUCCESS, BOOLEAN, SetByCode("`error`"), "Whether it ended without an error."),
+    Row(SUCCESS, BOOLEAN, SetByCode("`error`"), "True if it ended without an error."),
 )  # fmt: skip
 
 DURATION_BUCKETS: Final = tuple(0.01 * 2**power for power in range(14))
@@ -107,30 +107,30 @@ TOKEN_USAGE: Final = Instrument(
 )
 TIME_TO_FIRST_CHUNK: Final = Instrument(
     "gen_ai.client.operation.time_to_first_chunk", "histogram", "s",
-    "From the start of a call to the first chunk of its stream.", _ANSWER, DURATION_BUCKETS,
+    "Start of the call to the first chunk.", _ANSWER, DURATION_BUCKETS,
 )  # fmt: skip
 TIME_TO_FIRST_TOKEN: Final = Instrument(
     "callspan.client.time_to_first_token", "histogram", "s",
-    "From the start of a call to the first content of its stream.", _ANSWER, DURATION_BUCKETS,
+    "Start of the call to the first content.", _ANSWER, DURATION_BUCKETS,
 )  # fmt: skip
 TIME_PER_CHUNK: Final = Instrument(
     "callspan.client.time_per_output_chunk", "histogram", "s",
-    "Mean time between the chunks of a stream, once for each stream.", _ANSWER, DURATION_BUCKETS,
+    "Mean time between chunks, one value per stream.", _ANSWER, DURATION_BUCKETS,
 )  # fmt: skip
 COST: Final = Instrument(
-    "callspan.client.cost", "histogram", "{USD}", "Cost of a call, where it is known.",
+    "callspan.client.cost", "histogram", "{USD}", "Cost of a call, if known.",
     (*_CALL, COST_SOURCE, COST_ESTIMATED), COST_BUCKETS,
 )  # fmt: skip
 TOOL_DURATION: Final = Instrument(
-    "gen_ai.execute_tool.duration", "histogram", "s", "Duration of the run of a tool.",
+    "gen_ai.execute_tool.duration", "histogram", "s", "Duration of a tool run.",
     (TOOL_NAME, TOOL_TYPE, AGENT_NAME, ERROR_TYPE), DURATION_BUCKETS,
 )  # fmt: skip
 AGENT_DURATION: Final = Instrument(
-    "gen_ai.invoke_agent.duration", "histogram", "s", "Duration of the run of an agent.", (AGENT_NAME, ERROR_TYPE),
+    "gen_ai.invoke_agent.duration", "histogram", "s", "Duration of an agent run.", (AGENT_NAME, ERROR_TYPE),
     AGENT_BUCKETS,
 )  # fmt: skip
 WORKFLOW_DURATION: Final = Instrument(
-    "gen_ai.invoke_workflow.duration", "histogram", "s", "Duration of a session, once for each time it is continued.",
+    "gen_ai.invoke_workflow.duration", "histogram", "s", "Duration of a session, each time it is continued.",
     (WORKFLOW_NAME, ERROR_TYPE), WORKFLOW_BUCKETS,
 )  # fmt: skip
 TIMESTEP_DURATION: Final = Instrument(
@@ -138,7 +138,7 @@ TIMESTEP_DURATION: Final = Instrument(
     DURATION_BUCKETS,
 )  # fmt: skip
 RETRIES: Final = Instrument(
-    "callspan.client.retries", "counter", "{retry}", "Requests that were sent again.", _CALL
+    "callspan.client.retries", "counter", "{retry}", "Requests sent again.", _CALL
 )  # fmt: skip
 RATE_LIMITED: Final = Instrument(
     "callspan.client.rate_limit.hits", "counter", "{response}", "Responses with status 429.", _CALL
@@ -149,28 +149,26 @@ ERRORS: Final = Instrument(
 )  # fmt: skip
 CONNECTION_ERRORS: Final = Instrument(
     "callspan.client.connection.errors", "counter", "{connection}",
-    "Websockets that could not be opened while no call waited for them.",
+    "Websockets that failed to open while no call was waiting.",
     (PROVIDER_NAME, SERVER_ADDRESS, SERVER_PORT, ERROR_KIND),
 )  # fmt: skip
-IN_FLIGHT: Final = Instrument(
-    "callspan.client.in_flight", "up-down counter", "{call}", "Calls that have not ended.", _CALL
-)
+IN_FLIGHT: Final = Instrument("callspan.client.in_flight", "up-down counter", "{call}", "Calls in progress.", _CALL)
 REMAINING: Final = Instrument(
-    "callspan.client.rate_limit.remaining", "gauge", "{unit}", "Remaining part of a rate limit, as last received.",
+    "callspan.client.rate_limit.remaining", "gauge", "{unit}", "Rate limit, as last received.",
     (*_CALL, RATE_LIMIT_UNIT),
 )  # fmt: skip
 LIMIT: Final = Instrument(
-    "callspan.client.rate_limit.limit", "gauge", "{unit}", "A rate limit, as last received.", (*_CALL, RATE_LIMIT_UNIT)
+    "callspan.client.rate_limit.limit", "gauge", "{unit}", "Rate limit, as last received.", (*_CALL, RATE_LIMIT_UNIT)
 )
 RECORDS_WRITTEN: Final = Instrument(
-    "callspan.records.written", "counter", "{record}", "Records of this process that a store has accepted.", (STORE,)
+    "callspan.records.written", "counter", "{record}", "Records accepted by a store.", (STORE,)
 )
 RECORDS_DROPPED: Final = Instrument(
     "callspan.records.dropped", "counter", "{record}",
-    "Records lost for every store in the spool, or for one store that permanently rejects them.", (STORE, DROP_REASON),
+    "Records lost for all stores, or rejected by one store.", (STORE, DROP_REASON),
 )  # fmt: skip
 RECORDS_WAITING: Final = Instrument(
-    "callspan.records.oldest_waiting", "gauge", "s", "How long the oldest record has waited for a store.", (STORE,)
+    "callspan.records.oldest_waiting", "gauge", "s", "Age of the oldest undelivered record.", (STORE,)
 )
 
 INSTRUMENTS: Final = (

@@ -166,7 +166,7 @@ def _tool_call(prefix: str, call: ToolCall) -> _Flat:
 
 
 def _kind(kind: str) -> Table:
-    return Table(Row(SPAN_KIND, STRING, Constant(kind), "The kind of the span in Phoenix."))
+    return Table(Row(SPAN_KIND, STRING, Constant(kind), "Kind of the span in Phoenix."))
 
 
 _VALUES: Final = Put(_put_values)
@@ -177,54 +177,54 @@ START: Final = Table(
     Row("llm.system", STRING, lambda record: _SYSTEMS.get(record.api, "openai"), "Vendor of the API."),
     Row(
         "llm.provider", STRING, lambda record: _PROVIDERS.get(record.provider, record.provider),
-        "The provider, by OpenInference's name.",
+        "The provider under OpenInference's name.",
     ),
     Row(
         "embedding.model_name", STRING, lambda record: record.request.model if _is_embedding(record) else None,
-        "The requested model, then the one of the response, of embeddings.",
+        "Requested model, then the response's; embeddings only.",
     ),
     Row(
         "llm.model_name", STRING, lambda record: None if _is_embedding(record) else record.request.model,
-        "The requested model, then the one of the response.",
+        "Requested model, then the response's.",
     ),
-    Row("session.id", STRING, "place.session_id", "The session the call belongs to."),
+    Row("session.id", STRING, "place.session_id", "The session it belongs to."),
 )  # fmt: skip
 
 END: Final = Table(
     Row(
         "embedding.model_name", STRING, lambda record: _response_model(record) if _is_embedding(record) else None,
-        "The requested model, then the one of the response, of embeddings.",
+        "Requested model, then the response's; embeddings only.",
     ),
     Row(
         "llm.model_name", STRING, lambda record: None if _is_embedding(record) else _response_model(record),
-        "The requested model, then the one of the response.",
+        "Requested model, then the response's.",
     ),
-    Row("llm.finish_reason", STRING, From("response.finish_reasons", first_finish_reason), "Why the model stopped."),
+    Row("llm.finish_reason", STRING, From("response.finish_reasons", first_finish_reason)),
     Row("llm.token_count.prompt", INT, "usage.input_tokens", "All input tokens, cached ones included."),
     Row("llm.token_count.completion", INT, "usage.output_tokens", "All output tokens, reasoning included."),
     Row("llm.token_count.total", INT, "usage.total_tokens", "The provider's total."),
     Row("llm.token_count.prompt_details.cache_read", INT, "usage.cache_read_tokens", "Input tokens from the cache."),
     Row("llm.token_count.prompt_details.cache_write", INT, "usage.cache_write_tokens", "Input tokens into the cache."),
-    Row("llm.token_count.completion_details.reasoning", INT, "usage.reasoning_tokens", "Output tokens of reasoning."),
+    Row("llm.token_count.completion_details.reasoning", INT, "usage.reasoning_tokens"),
     json_row(_METADATA, attrgetter("metadata"), "Fields of `callspan.metadata(...)`.", when="metadata"),
     Row("user.id", STRING, From("metadata", _user_id), "`user_id` of the metadata."),
     json_row(
         _INVOCATION_PARAMETERS, attrgetter("request.params"), "The request without messages and tools.",
         when="request.params", content=True,
     ),
-    Row(_OUTPUT_VALUE, JSON, _VALUES, "The choices as they came.", content=True),
+    Row(_OUTPUT_VALUE, JSON, _VALUES, "Choices as received.", content=True),
     Row(_OUTPUT_MIME_TYPE, STRING, _VALUES, "Always `application/json`.", content=True),
-    Row(_INPUT_VALUE, JSON, _VALUES, "The messages as they were sent.", content=True),
+    Row(_INPUT_VALUE, JSON, _VALUES, "Messages as sent.", content=True),
     Row(_INPUT_MIME_TYPE, STRING, _VALUES, "Always `application/json`.", content=True),
     Row(f"{_OUTPUT_MESSAGES}.*", STRING, _MESSAGES, "The choices, flat.", content=True),
     Row(f"{_INPUT_MESSAGES}.*", STRING, _MESSAGES, "The messages, flat: the first and the newest.", content=True),
-    Row(f"{_TOOLS}.*", JSON, _MESSAGES, "The definition of each tool.", content=True),
+    Row(f"{_TOOLS}.*", JSON, _MESSAGES, content=True),
 )  # fmt: skip
 
 SCOPE_VALUES: Final = Table(
-    Row(_INPUT_VALUE, JSON, SetByCode("computed"), "Of OpenInference: its input messages, or a tool's arguments."),
+    Row(_INPUT_VALUE, JSON, SetByCode("computed"), "Input messages, or a tool's arguments."),
     Row(_INPUT_MIME_TYPE, STRING, SetByCode("computed"), "Always `application/json`."),
-    Row(_OUTPUT_VALUE, JSON, SetByCode("computed"), "Of OpenInference: its output messages, or a tool's result."),
+    Row(_OUTPUT_VALUE, JSON, SetByCode("computed"), "Output messages, or a tool's result."),
     Row(_OUTPUT_MIME_TYPE, STRING, SetByCode("computed"), "Always `application/json`."),
 )
 """Of sessions, timesteps and operations."""

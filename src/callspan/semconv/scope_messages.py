@@ -228,8 +228,8 @@ def _put_operation_messages(attributes: Attributes, record: EventRecord, shown: 
 
 _OF_MESSAGES: Final = Put(_put_operation_messages)
 OPERATION_MESSAGES: Final = Table(
-    Row(OUTPUT_MESSAGES, JSON, _OF_MESSAGES, "What came out of it: a message with the role `tool`."),
-    Row(INPUT_MESSAGES, JSON, _OF_MESSAGES, "What went into it."),
+    Row(OUTPUT_MESSAGES, JSON, _OF_MESSAGES, "Output, as a message with the role `tool`."),
+    Row(INPUT_MESSAGES, JSON, _OF_MESSAGES),
 )
 """Guardrails, handoffs and steps of the environment in the form in which backends show a conversation."""
 

@@ -64,49 +64,51 @@ def _put_rewards(attributes: Attributes, record: SessionRecord | TimestepRecord,
 
 _OF_REWARDS: Final = Put(_put_rewards)
 _SECONDS: Final = Each("totals", _seconds)
+_COUNTS: Final = "Failed calls are errors, runs of tools are tools."
+_TIMES: Final = "Seconds in calls and in tools, added up."
 
 _TOTALS: Final = (
-    Row("callspan.reward", DOUBLE, "totals.reward", "The last of the whole session, else the sum over events."),
-    Row("callspan.reward.*", DOUBLE, _OF_REWARDS, "Mean of each other objective, by its name."),
-    Row("callspan.totals.timesteps", INT, "totals.timesteps", "Timesteps.", if_true=True),
-    Row("callspan.totals.calls", INT, "totals.calls", "Calls.", if_true=True),
-    Row("callspan.totals.errors", INT, "totals.errors", "Calls that failed.", if_true=True),
-    Row("callspan.totals.tools", INT, "totals.tools", "Runs of tools.", if_true=True),
-    Row("callspan.totals.input_tokens", INT, "totals.input_tokens", "Input tokens of all calls."),
-    Row("callspan.totals.output_tokens", INT, "totals.output_tokens", "Output tokens of all calls."),
-    Row("callspan.totals.model_s", DOUBLE, _SECONDS, "Seconds of all calls, one after the other.", if_true=True),
-    Row("callspan.totals.tool_s", DOUBLE, _SECONDS, "Seconds of all tools, one after the other.", if_true=True),
+    Row("callspan.reward", DOUBLE, "totals.reward", "Last reward of the whole session, else the sum over events."),
+    Row("callspan.reward.*", DOUBLE, _OF_REWARDS, "Mean of each other objective, by name."),
+    Row("callspan.totals.timesteps", INT, "totals.timesteps", _COUNTS, if_true=True),
+    Row("callspan.totals.calls", INT, "totals.calls", _COUNTS, if_true=True),
+    Row("callspan.totals.errors", INT, "totals.errors", _COUNTS, if_true=True),
+    Row("callspan.totals.tools", INT, "totals.tools", _COUNTS, if_true=True),
+    Row("callspan.totals.input_tokens", INT, "totals.input_tokens", "Tokens of all calls."),
+    Row("callspan.totals.output_tokens", INT, "totals.output_tokens", "Tokens of all calls."),
+    Row("callspan.totals.model_s", DOUBLE, _SECONDS, _TIMES, if_true=True),
+    Row("callspan.totals.tool_s", DOUBLE, _SECONDS, _TIMES, if_true=True),
 )
 
 SESSION_START: Final = Table(
     *SESSION,
-    text_row("user.id", "user_id", "As `callspan.session(user_id=...)` has it."),
-    text_row("callspan.group.id", "group_id", "As `callspan.session(group_id=...)` has it."),
-    text_row("callspan.task.id", "task_id", "As `callspan.session(task_id=...)` has it."),
-    text_row("callspan.experiment", "experiment", "As `callspan.session(experiment=...)` has it."),
-    text_row("callspan.session.parent.id", "parent_session_id", "The session around it."),
+    text_row("user.id", "user_id", "As given to `callspan.session(...)`."),
+    text_row("callspan.group.id", "group_id", "As given to `callspan.session(...)`."),
+    text_row("callspan.task.id", "task_id", "As given to `callspan.session(...)`."),
+    text_row("callspan.experiment", "experiment", "As given to `callspan.session(...)`."),
+    text_row("callspan.session.parent.id", "parent_session_id"),
 )
 TIMESTEP_START: Final = Table(
     *SESSION,
-    text_row("callspan.step.id", "timestep_id", "Its id."),
-    Row(STEP_INDEX, INT, "index", "Its index as its process counts those of the session, from 0."),
-    text_row("callspan.step.user_id", "user_step_id", "As `session.timestep(step_id=...)` has it."),
-    text_row("callspan.step.name", "name", "Its name."),
+    text_row("callspan.step.id", "timestep_id"),
+    Row(STEP_INDEX, INT, "index", "Index of the timestep in its session, from 0, as its process counts."),
+    text_row("callspan.step.user_id", "user_step_id", "As given to `session.timestep(step_id=...)`."),
+    text_row("callspan.step.name", "name"),
     Row("callspan.step.turn", INT, "turn", "The number the application gives it."),
-    text_row("callspan.step.parent.id", "parent_timestep_id", "The timestep around it."),
+    text_row("callspan.step.parent.id", "parent_timestep_id"),
 )
 OPERATION_START: Final = Table(*WITHIN)
 """Of tools, agents and steps of the environment."""
-GUARDRAIL_START: Final = Table(text_row("callspan.guardrail.name", "name", "Name of the guardrail."), *WITHIN)
+GUARDRAIL_START: Final = Table(text_row("callspan.guardrail.name", "name"), *WITHIN)
 HANDOFF_START: Final = Table(
-    text_row("callspan.handoff.from", "system", "The agent that passes the work on."),
-    text_row("callspan.handoff.to", "name", "The agent that takes over."),
+    text_row("callspan.handoff.from", "system"),
+    text_row("callspan.handoff.to", "name"),
     *WITHIN,
 )
 
 SESSION_END: Final = Table(
     text_row("callspan.outcome", "outcome", "How it ended."),
-    Row("callspan.success", BOOLEAN, "success", "Whether it succeeded, as the application says."),
+    Row("callspan.success", BOOLEAN, "success", "As given by the application."),
     *_TOTALS,
     ERROR,
 )
@@ -114,25 +116,21 @@ TIMESTEP_END: Final = Table(
     text_row("callspan.outcome", "outcome", "How it ended."),
     *TERMINATED,
     *_TOTALS,
-    Row("callspan.totals.rest_s", DOUBLE, _rest_s, "Seconds outside of its calls and tools."),
+    Row("callspan.totals.rest_s", DOUBLE, _rest_s, "Remaining seconds: outside its calls and tools."),
     ERROR,
 )
 ENVIRONMENT_END: Final = Table(REWARD_OF_ENVIRONMENT, *TERMINATED, ERROR)
-GUARDRAIL_END: Final = Table(
-    Row("callspan.guardrail.triggered", BOOLEAN, in_metadata("triggered"), "Whether it was triggered."), ERROR
-)
+GUARDRAIL_END: Final = Table(Row("callspan.guardrail.triggered", BOOLEAN, in_metadata("triggered")), ERROR)
 OPERATION_END: Final = Table(ERROR)
 
 SESSION_CONTENT: Final = Table(
     json_row("callspan.metadata", attrgetter("metadata"), "`metadata` of the session or timestep.", when="metadata")
 )
-OPERATION_CONTENT: Final = Table(
-    *data_rows({"input": ("callspan.input", "The input."), "output": ("callspan.output", "The output.")})
-)
+OPERATION_CONTENT: Final = Table(*data_rows({"input": ("callspan.input", ""), "output": ("callspan.output", "")}))
 EXCEPTION: Final = Table(
     *EXCEPTION_TYPE.rows,
     Row("exception.message", STRING, "message", "Its message.", content=True, if_empty=True),
-    Row("exception.stacktrace", STRING, "frames", "File, line and function of its last frames."),
+    Row("exception.stacktrace", STRING, "frames", "File, line and function of the last frames."),
 )
 
 

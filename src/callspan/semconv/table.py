@@ -98,8 +98,8 @@ class Row(NamedTuple):
     """Name on the span; `*` stands for a part that depends on the record."""
     type: str
     source: Source
-    about: str
-    """One sentence for the documentation: meaning and unit."""
+    about: str = ""
+    """One sentence for the documentation: meaning and unit; empty: name and type say it."""
     apis: Sequence[str] = ()
     """The endpoints that have it; empty: all except `not_apis`."""
     not_apis: Sequence[str] = ()
@@ -262,13 +262,13 @@ def _put_sent(
             attributes[reader[0]] = read
 
 
-def text_row(name: str, path: str, about: str) -> Row:
+def text_row(name: str, path: str, about: str = "") -> Row:
     """Return a row for a text that may be empty, because the application may mean it."""
     return Row(name, STRING, path, about, if_empty=True)
 
 
 def json_row(
-    name: str, read: Callable[[Any], object], about: str, *, when: str = "", content: bool | None = None
+    name: str, read: Callable[[Any], object], about: str = "", *, when: str = "", content: bool | None = None
 ) -> Row:
     """Return a row for a value as JSON within the budget; None is absent."""
 

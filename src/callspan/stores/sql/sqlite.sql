@@ -1,4 +1,4 @@
--- callspan's tables in SQLite. Column names are a public interface: docs/stores.md.
+-- callspan's tables in SQLite. Column names are a public interface: docs/sql.md.
 CREATE TABLE calls (
   id INTEGER PRIMARY KEY,
 @columns(calls)
