@@ -1,7 +1,7 @@
 """Run the capture tests over old and new SDKs and Pythons, each in a virtual environment of its own.
 
     python tools/matrix.py                  every pair on every Python found
-    python tools/matrix.py --page           the same; writes docs/matrix.md
+    python tools/matrix.py --page           the same; writes the table of docs/support.md
     python tools/matrix.py --pair floor     one pair, on the Python that runs this
     python tools/matrix.py --prepare        only make the environments
     python tools/matrix.py --fuzz 300       so many cases of the differential fuzzer on every pair, on this Python
@@ -25,7 +25,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".venv-matrix"
-DOCUMENT = ROOT / "docs" / "matrix.md"
+DOCUMENT = ROOT / "docs" / "support.md"
+BLOCK = re.compile(r"(?<=<!-- matrix -->\n).*?(?=<!-- /matrix -->)", re.DOTALL)
 PYTHONS = ("3.10", "3.13")
 TESTS = ("tests/intercept", "tests/attempts")
 CHOSEN = "not nightly and not postgres and not clickhouse"
@@ -191,14 +192,8 @@ def _output(command: list[str]) -> str:
 
 
 def document(results: list[Result], missing: list[str]) -> str:
-    """The results as a page."""
+    """The results as a table of the page."""
     lines = [
-        "# The SDK matrix",
-        "",
-        "The capture tests (`tests/intercept`, `tests/attempts`; sync and async, real SDKs over a real socket)",
-        "on old and new SDKs. What a version lacks is skipped; `.venv-matrix/*.log` has the reasons.",
-        "Written by `python tools/matrix.py --page`; `make oldest` runs the oldest pair, on each change.",
-        "",
         "| Python | openai | anthropic | groq | HTTP library | OpenTelemetry | passed | failed | skipped | s |",
         "| --- | --- | --- | --- | --- | --- | ---: | ---: | ---: | ---: |",
     ]
@@ -206,8 +201,8 @@ def document(results: list[Result], missing: list[str]) -> str:
     lines += ["", *(f"Not run: no Python {version} was found." for version in missing)]
     failures = [f"- Python {r.python}, {r.pair}: `{test}`" for r in results for test in r.failed]
     if failures:
-        lines += ["", "## What failed", "", *failures]
-    return "\n".join(lines).rstrip() + "\n"
+        lines += ["", "What failed:", "", *failures]
+    return "\n" + "\n".join(lines).rstrip() + "\n\n"
 
 
 def _row(result: Result) -> str:
@@ -231,7 +226,7 @@ def main() -> int:
     parser.add_argument("--python", action="append", help=f"a Python version; default {' and '.join(PYTHONS)}")
     parser.add_argument("--fuzz", type=int, metavar="N", help="N cases of the fuzzer in place of the capture tests")
     parser.add_argument("--prepare", action="store_true", help="only make the environments")
-    parser.add_argument("--page", action="store_true", help="write docs/matrix.md")
+    parser.add_argument("--page", action="store_true", help="write the table of docs/support.md")
     known, extra = parser.parse_known_args()
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     pythons = known.python or ([here] if known.pair or known.fuzz else list(PYTHONS))
@@ -255,7 +250,8 @@ def main() -> int:
             print(f"  {result.trouble or _row(result)}", *result.failed, sep="\n  ")
             print(result.said, flush=True)
     if known.page:
-        DOCUMENT.write_text(document(results, missing), encoding="utf-8")
+        page = DOCUMENT.read_text(encoding="utf-8")
+        DOCUMENT.write_text(BLOCK.sub(lambda _match: document(results, missing), page), encoding="utf-8")
         print(f"written: {os.path.relpath(DOCUMENT)}")
     return 0 if all(result.good for result in results) else 1
 
