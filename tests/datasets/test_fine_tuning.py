@@ -115,15 +115,6 @@ def test_a_history_that_is_partly_recorded_is_reported(world: World, exported: E
     assert found.dropped == {"history only the provider remembers": 1}
 
 
-def test_ten_thousand_linked_calls_outside_sessions_take_seconds(world: World, exported: Export) -> None:
-    for number in range(10_000):
-        link = {"previous_response_id": f"resp_{number - 200}"} if number >= 200 else {}
-        world.call("responses", {"model": "m", "input": f"Question {number}", **link}, response(number, f"{number}"))
-    before_s = time.process_time()
-    assert len(exported("openai").rows) == 10_000
-    assert time.process_time() - before_s < 15.0
-
-
 def test_a_long_chain_takes_time_in_proportion(world: World, exported: Export) -> None:
     """Each message is compared once, not once for every call after it."""
     world.session("s1")

@@ -291,19 +291,6 @@ def test_the_same_request_is_sent_and_both_answers_are_shown(played: Played, api
     assert json.loads(sent.content) in [json.loads(content) for content in first]
 
 
-def test_embeddings_are_requested_again_and_compared_by_their_vectors(played: Played) -> None:
-    same = played.again("embeddings")
-    assert same.exit_code == 0
-    assert "2 vectors" in same.output
-    assert "the same vectors" in same.output
-    played.provider.reply(embedding=(0.5, 0.25))
-    other = played.again("embeddings", "--model", "text-embedding-3-large")
-    assert "2 vectors" in other.output
-    assert "other vectors" in other.output
-    body = played.provider.requests[-1].body
-    assert (body["model"], body["input"]) == ("text-embedding-3-large", ["One?", "Two?"])
-
-
 def test_vectors_kept_by_their_length_are_not_reported_as_the_same(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/thin.db"
     handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import os
 import threading
@@ -9,10 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from opentelemetry import context as otel_context
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan import background
 from callspan.background import LastingThread, LRUCache, Worker
-from callspan.fail_open import forget_failures
 
 
 def until(true: Callable[[], bool], timeout_s: float = 5.0) -> bool:
@@ -89,20 +91,6 @@ def test_a_log_handler_that_ends_threads_keeps_none_from_being_started_again() -
     assert until(lambda: (len(runs), deaths) == (3, ["callspan-lasting"] * 2)), (runs, deaths)
 
 
-@pytest.mark.usefixtures("hostile_log")
-def test_a_log_handler_that_ends_threads_keeps_no_later_work_from_being_done() -> None:
-    worker, done = Worker("callspan-ended"), list[str]()
-
-    def work() -> None:
-        done.append("begun")
-        raise SystemExit
-
-    forget_failures()
-    worker.put(work)
-    worker.put(lambda: done.append("later"))
-    assert until(lambda: done == ["begun", "later"]), done
-
-
 def test_work_is_done_by_a_thread_that_ends_when_there_is_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "_IDLE_S", 0.05)
     worker = Worker("callspan-idle")
@@ -136,19 +124,6 @@ def test_work_with_a_delay_is_done_when_it_is_due_or_at_the_end() -> None:
     assert done == ["due", "at the end"]
 
 
-def test_work_that_exits_keeps_no_later_work_from_being_done() -> None:
-    worker, done = Worker("callspan-exiting"), list[str]()
-
-    def exits() -> None:
-        done.append("begun")
-        raise SystemExit
-
-    worker.put(exits)
-    worker.put(lambda: done.append("later"))
-    assert until(lambda: done == ["begun", "later"]), done
-    assert worker.drain(5)
-
-
 def test_where_no_thread_can_be_started_draining_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise RuntimeError("can't create new thread at interpreter shutdown")
@@ -175,3 +150,23 @@ def test_a_forked_child_leaves_the_parents_work_and_does_its_own() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     release.set()
     assert until(lambda: done == ["parent's"])
+
+
+REQUEST = contextvars.ContextVar("request", default="none")
+
+
+def test_a_background_thread_has_an_empty_context_and_makes_no_spans() -> None:
+    seen: list[object] = []
+    REQUEST.set("mine")
+    token = otel_context.attach(otel_context.set_value("request", "mine"))
+
+    def look() -> None:
+        seen.extend((REQUEST.get(), otel_context.get_value("request"), is_instrumentation_enabled()))
+
+    thread = background.thread(look, "callspan-look")
+    thread.start()
+    thread.join()
+    otel_context.detach(token)
+    assert seen == ["none", None, False]
+    assert thread.daemon
+    assert is_instrumentation_enabled()

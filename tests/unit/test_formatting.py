@@ -166,3 +166,31 @@ def test_the_service_name_inside_a_process(
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
     assert main_name(arguments) == name
+
+
+MONEY = {
+    "0": "$0.00",
+    "0.000": "$0.00",
+    "0.0500": "$0.05",
+    "0.05": "$0.05",
+    "0.5": "$0.50",
+    "0.10": "$0.10",
+    "0.1234": "$0.123",
+    "0.000144": "$0.000144",
+    "0.000012": "$0.000012",
+    "0.000000123456": "$0.000000123",
+    "0.00001": "$0.00001",
+    "0.0099996": "$0.01",
+    "0.9999999": "$1.00",
+    "1": "$1.00",
+    "1E+2": "$100.00",
+    "1234.567": "$1,234.57",
+    "12345678.9": "$12,345,678.90",
+    "-2": "-$2.00",
+    "-0.0500": "-$0.05",
+}
+
+
+@pytest.mark.parametrize(("usd", "shown"), MONEY.items())
+def test_money_has_cents_or_three_significant_digits(usd: str, shown: str) -> None:
+    assert formatting.money(Decimal(usd)) == shown

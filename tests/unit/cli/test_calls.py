@@ -57,37 +57,6 @@ def full(anywhere: str) -> str:
     )
 
 
-@pytest.mark.parametrize(
-    ("options", "calls", "sessions"),
-    [
-        (["--user", "u1"], ["call-a"], ["session-a"]),
-        (["--name", "chat"], ["call-b"], ["session-b"]),
-        (["--group", "g1"], ["call-a"], ["session-a"]),
-        (["--experiment", "x1", "--task", "t1"], ["call-a"], ["session-a"]),
-        (["--meta", "seed=8"], ["call-b"], ["session-b"]),
-        (["--meta", "seed=7", "--meta", "variant=b"], ["call-a"], []),
-        (["--step", "my-step"], ["call-a"], ["session-a"]),
-        (["--user", "nobody"], [], []),
-    ],
-)
-def test_calls_and_sessions_are_chosen(full: str, options: list[str], calls: list[str], sessions: list[str]) -> None:
-    answer = ask("--store", full, "--json", "calls", *options)
-    assert [row["call_id"] for row in answer.json] == calls
-    assert answer.code == (0 if calls else 1)
-    answer = ask("--store", full, "--json", "sessions", *options)
-    assert [row["session_id"] for row in answer.json] == sessions
-    assert answer.code == (0 if sessions else 1)
-    assert ask("--store", full, "--json", "stats", *options).code == (0 if calls else 1)
-
-
-def test_calls_are_summed_by_user_name_experiment_and_metadata(full: str) -> None:
-    for by, expected in (("user", "u1"), ("name", "grid"), ("experiment", "x1"), ("meta:seed", "7")):
-        rows = ask("--store", full, "--json", "stats", "--by", by).json
-        assert expected in {row[by] for row in rows}
-        assert sum(row["calls"] for row in rows) == 3
-        assert expected in ask("--store", full, "stats", "--by", by).out
-
-
 def test_a_comma_separates_keys_but_not_within_a_key_of_metadata(full: str) -> None:
     keep(full, made("call-d", metadata={"a,b": "1", "user_id": "u2"}))
     twice = ask("--store", full, "--json", "stats", "--by", "user", "--by", "model").json
@@ -207,12 +176,6 @@ def test_commands_on_an_empty_store_end_with_exit_code_1(
     answer = ask("--store", keep(store), *arguments)
     assert answer == (1, out, err.format(store))
     assert not (tmp_path / "report.html").exists()
-
-
-def test_a_directory_is_not_a_store(tmp_path: Path) -> None:
-    answer = ask("--store", f"sqlite:///{tmp_path}", "calls")
-    assert answer.code == 1
-    assert "is a directory: name a file in it" in answer.err
 
 
 def test_a_call_that_was_cut_or_cancelled_is_marked_and_its_session_is_no_plain_success(store: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -157,23 +156,6 @@ def test_neither_library_function_replaces_it(store: str, tmp_path: Path, target
     reader.close()
     assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
     assert not list(tmp_path.glob("*.part"))
-
-
-def test_the_command_writes_to_it(store: str, tmp_path: Path) -> None:
-    keep(store, made())
-    for kind in ("link", "dangling"):
-        link = _made(tmp_path, kind)
-        (tmp_path / "file").chmod(0o644)
-        assert ask("--store", store, "report", "-o", str(link)).code == 0
-        assert link.is_symlink()
-        assert link.read_text().lower().startswith("<!doctype html")
-        assert link.stat().st_mode & 0o777 == 0o600
-    pipe = _made(tmp_path, "pipe")
-    with ThreadPoolExecutor(1) as pool:
-        read = pool.submit(pipe.read_text)
-        assert ask("--store", store, "report", "-o", str(pipe)).code == 0
-        assert read.result(20).rstrip().endswith("</html>")
-    assert pipe.is_fifo()
 
 
 def _made(directory: Path, kind: str) -> Path:

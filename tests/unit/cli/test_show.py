@@ -123,20 +123,6 @@ def test_an_event_in_one_line(item: EventRecord, expected: str) -> None:
     assert only(item) == expected
 
 
-def test_idle_time_is_folded_to_a_line() -> None:
-    later = START_NS + 192 * MINUTE + 10 * SECOND
-    found = lines(
-        made("a", took_ns=10 * SECOND, place=Place(timestep_id="t0")),
-        made("b", at_ns=later, took_ns=10 * SECOND, place=Place(timestep_id="t1")),
-        made("c", at_ns=later + 70 * SECOND, took_ns=10 * SECOND, place=Place(timestep_id="t1")),
-        steps=(step(0), step(1)),
-    )[2:]
-    assert ["step 0" in found[0], "step 1" in found[2], "… 3 h 12 min idle …" in found[3]] == [True] * 3
-    assert sum("idle" in line for line in found) == 1
-    # Of 90 seconds, a minute of them idle.
-    assert [line.count("━") for line in found if "━" in line] == [2, 2, 2]
-
-
 def test_no_recorded_text_reaches_the_terminal_raw() -> None:
     bad = "\x1b[2J\x9b1m\u202e"
     call = made(

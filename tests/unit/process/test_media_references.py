@@ -45,22 +45,6 @@ def reference(mime: str | None) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("api", "answer"),
-    [
-        ("chat_completions", {"choices": [{"message": {"audio": {"id": "a", "data": _TEXT}}}]}),
-        ("chat_completions", {"choices": [{"message": {"images": [f"data:image/png;base64,{_TEXT}"]}}]}),
-        ("responses", {"output": [{"type": "image_generation_call", "result": _TEXT, "output_format": "png"}]}),
-    ],
-)
-def test_media_of_an_answer_become_references(api: str, answer: object) -> None:
-    kept = applied(record(api, None, answer))
-    assert kept.response is not None
-    assert _TEXT.encode() not in bytes(kept.response.body)
-    assert _HASH.encode() in bytes(kept.response.body)
-    assert kept.redactions[0].what == "response.body"
-
-
-@pytest.mark.parametrize(
     "value",
     [
         {"type": "redacted_thinking", "data": _TEXT, "note": "base64"},
@@ -87,3 +71,13 @@ def test_media_are_found_however_deep_and_what_is_beside_them_stays() -> None:
     kept = applied(record("messages", {"messages": deep, "model": "m"}))
     expected = [[{"a": [{"type": "base64", "data": reference(None)}, "words", 3, None]}], reference("image/png")]
     assert json.loads(bytes(kept.request.body)) == {"messages": expected, "model": "m"}
+
+
+@pytest.mark.parametrize(
+    ("stated", "mime"), [("png", "image/png"), ("jpeg", "image/jpeg"), ("webp", "image/webp"), (None, "image/png")]
+)
+def test_the_format_of_a_picture_is_reported_as_a_type(stated: str | None, mime: str) -> None:
+    item = {"type": "image_generation_call", "result": _TEXT} | ({"output_format": stated} if stated else {})
+    kept = applied(record("responses", None, {"output": [item]}))
+    assert kept.response is not None
+    assert json.loads(bytes(kept.response.body))["output"][0]["result"] == reference(mime)

@@ -107,3 +107,14 @@ def test_user_tags_and_metadata_are_those_of_the_other_instrumentation(
     assert record.metadata == metadata
     assert record.place.session_id == ("c1" if len(attributes) > 5 else None)
     assert "Rome" not in str(record)
+
+
+def known(attributes: dict[str, Any], **about: Any) -> CallRecord:
+    record = read({"gen_ai.operation.name": "chat"} | attributes, **about)
+    assert record is not None
+    return record
+
+
+@pytest.mark.parametrize(("start", "end", "duration"), [(5, 9, 4), (5, None, None), (9, 5, 0), (5, 5, 0)])
+def test_durations_are_never_negative(start: int, end: int | None, duration: int | None) -> None:
+    assert known({}, start_ns=start, end_ns=end).timing.duration_ns == duration

@@ -15,6 +15,7 @@ from callspan.records import (
     ErrorInfo,
     EventRecord,
     MessageRecord,
+    Place,
     Request,
     RewardRecord,
     SessionRecord,
@@ -157,3 +158,17 @@ def test_a_row_is_for_calls_with_content_or_without(flag: bool | None, shown: tu
     rows = Table(Row("x", STRING, "call_id", "", content=flag))
     conversations = (Conversation(), None)
     assert tuple(bool(rows.of(record(), Shown(each, ByteBudget(1, 1)))) for each in conversations) == shown
+
+
+def test_adjacent_rows_share_the_result_of_a_function() -> None:
+    calls: list[Place] = []
+
+    def both(place: Place) -> tuple[str | None, int] | None:
+        calls.append(place)
+        return None if place.session_id is None else (None, 3)
+
+    each = Each("place", both)
+    table = Table(Row("a", STRING, each, ""), Row("b", INT, each, ""))
+    assert table.of(record()) == {}
+    assert table.of(record(place=Place(session_id="s"))) == {"b": 3}
+    assert len(calls) == 2

@@ -93,19 +93,6 @@ def test_a_span_with_its_own_way_to_add_events_is_used() -> None:
     assert received == [("event", {"a": 1}, 2)]
 
 
-@pytest.mark.parametrize("lacks", ["_limits", "_add_event"])
-def test_an_sdk_that_keeps_events_otherwise_must_add_them(lacks: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    received: list[Any] = []
-    monkeypatch.setattr(Span, "add_event", lambda self, *given: received.append(given))
-    if lacks == "_add_event":
-        monkeypatch.delattr(Span, lacks)
-    span = a_span(SpanLimits(), {})
-    if lacks == "_limits":
-        span._limits = None  # type: ignore[assignment]
-    add_event(span, "event", {"a": 1}, 2)
-    assert received == [("event", {"a": 1}, 2)]
-
-
 @pytest.mark.parametrize("kept_in", [None, {}, "elsewhere"])
 def test_an_sdk_that_keeps_them_otherwise_must_set_them(kept_in: object) -> None:
     received: list[Any] = []

@@ -34,17 +34,6 @@ def fold(*chunks: Any) -> CompletionFold:
     return accumulator
 
 
-def test_the_part_that_came_is_kept() -> None:
-    folded = fold(piece(" Hel"), {"type": "error", "error": {"type": "overloaded_error", "message": "Busy"}})
-    assert not folded.complete
-    body = folded.body()
-    assert body is not None
-    assert (body["type"], body["completion"], body["stop_reason"]) == ("completion", " Hel", None)
-    found = ENDPOINT.response_info(body)
-    assert found.error is not None
-    assert (found.error.type, found.error.message) == ("overloaded_error", "Busy")
-
-
 @pytest.mark.parametrize("junk", [None, 3, [], "x", {}, {"type": "ping"}, {"completion": 7}])
 def test_anything_else_carries_nothing(junk: object) -> None:
     assert CompletionFold().add(junk) is False
@@ -73,6 +62,8 @@ def test_any_json_is_read(chunks: list[object], request: object, response: objec
     ENDPOINT.request(request)
 
 
-@pytest.mark.parametrize("body", [None, [], "x"])
-def test_a_body_that_is_no_object_says_nothing(body: object) -> None:
-    assert ENDPOINT.request(body).params == {}
+@pytest.mark.parametrize("body", [None, [], {}, {"choices": []}, {"completion": None}, "text"])
+def test_another_body_is_not_recognized(body: object) -> None:
+    found = ENDPOINT.response_info(body)
+    assert (found.recognized, found.response.finish_reasons) == (False, [])
+    assert ENDPOINT.conversation(None, body) == Conversation()

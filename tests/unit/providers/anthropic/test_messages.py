@@ -13,7 +13,6 @@ from tests.unit.providers.test_folding import messages
 from callspan.providers.anthropic.messages import Messages
 from callspan.providers.base import Endpoint
 from callspan.record.codec import encode_json
-from callspan.records import Request
 
 MESSAGES = Messages()
 
@@ -62,11 +61,6 @@ def test_it_is_an_endpoint() -> None:
     )
 
 
-@pytest.mark.parametrize("body", [None, [], "x"])
-def test_a_body_that_is_not_a_request_has_no_parameters(body: object) -> None:
-    assert MESSAGES.request(body) == Request()
-
-
 @given(messages())
 def test_after_any_prefix_the_body_is_the_part_that_came(
     stream: tuple[dict[str, Any], list[dict[str, Any]]],
@@ -85,17 +79,6 @@ def test_after_any_prefix_the_body_is_the_part_that_came(
             assert "incomplete" not in block or block["type"].endswith("tool_use")
             if block["type"] == "text":
                 assert any(whole.get("text", "").startswith(block["text"]) for whole in message["content"])
-
-
-@given(messages())
-def test_reading_the_body_changes_nothing(stream: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
-    message, events = stream
-    accumulator = MESSAGES.accumulator()
-    for event in events:
-        accumulator.add(event)
-        spoil(accumulator.body())
-
-    assert accumulator.body() == message
 
 
 @given(st.lists(EVENTS | JSON, max_size=8))

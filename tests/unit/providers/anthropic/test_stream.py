@@ -92,17 +92,6 @@ def test_a_fallback_names_the_model_of_the_response() -> None:
     assert body["model"] == "claude-y"
 
 
-ERROR = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}, "request_id": "req_1"}
-
-
-def test_an_error_after_text_keeps_the_text() -> None:
-    body = folded(START, delta(0, "text_delta", text="par"), ERROR)
-
-    assert body["content"] == [{"type": "text", "text": "par"}]
-    assert body["error"] == ERROR["error"]
-    assert body["stop_reason"] is None
-
-
 def test_an_error_without_details_is_still_beside_the_text() -> None:
     body = folded(delta(0, "text_delta", text="par"), {"type": "error"})
 
@@ -167,26 +156,3 @@ def test_the_second_piece_is_distinguished_from_an_empty_one() -> None:
         "role": "assistant",
         "content": [{"type": "text", "text": "xy"}],
     }
-
-
-@pytest.mark.parametrize(("kind", "model"), [("fallback", "claude-y"), ("text", "claude-x")])
-def test_only_a_fallback_changes_the_model(kind: str, model: str) -> None:
-    accumulator = MessageFold()
-    accumulator.add(START)
-    accumulator.add(began(0, type=kind, to={"model": "claude-y"}))
-    body = accumulator.body()
-    assert body is not None
-    assert body["model"] == model
-
-
-def test_a_delta_of_a_new_kind_without_a_block_makes_one_of_its_name() -> None:
-    accumulator = MessageFold()
-    accumulator.add(START)
-    accumulator.add(delta(0, "compaction_delta", content="short"))
-    accumulator.add(delta(1, "novel_delta", note="n"))
-    body = accumulator.body()
-    assert body is not None
-    assert body["content"] == [
-        {"type": "compaction", "content": "short"},
-        {"type": "novel", "deltas": [{"type": "novel_delta", "note": "n"}]},
-    ]

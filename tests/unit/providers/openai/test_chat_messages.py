@@ -46,3 +46,8 @@ def test_log_probabilities_without_a_text_are_on_no_part() -> None:
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     found = output_of({"tool_calls": [call]}, logprobs={"content": [{"token": "x"}]}).parts
     assert found == [ToolCall(id="c", name="f", arguments="{}", tool_type="function")]
+
+
+def test_a_tool_that_the_provider_ran_has_its_name() -> None:
+    (call,) = parts(executed_tools=[{"type": "python", "name": "run", "arguments": "1+1", "output": "2"}])
+    assert call == ToolCall(name="run", arguments="1+1", tool_type="python", extra={"output": "2"})

@@ -94,33 +94,6 @@ def test_empty_content_of_a_tool_turn_is_null() -> None:
     assert message(chunk({"role": "assistant", "content": ""}), chunk({"tool_calls": calls}))["content"] is None
 
 
-def test_content_as_parts_keeps_order_and_joins_fragments() -> None:
-    """Mistral's thinking models send lists of parts, and plain texts in between."""
-    thinking = [{"type": "thinking", "thinking": [{"type": "text", "text": "let me "}]}]
-    body = message(
-        chunk({"content": "Intro. "}),
-        chunk({"content": thinking}),
-        chunk({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "see"}]}]}),
-        chunk({"content": "An"}),
-        chunk({"content": "swer"}),
-        chunk({"content": [{"type": "text", "text": "!"}, {"type": "image_url", "image_url": "http://x"}]}),
-    )
-    assert body["content"] == [
-        {"type": "text", "text": "Intro. "},
-        {"type": "thinking", "thinking": [{"type": "text", "text": "let me see"}]},
-        {"type": "text", "text": "Answer!"},
-        {"type": "image_url", "image_url": "http://x"},
-    ]
-
-
-def test_logprobs_are_concatenated() -> None:
-    def one(token: str) -> dict[str, Any]:
-        return chunk({"content": token}, choice={"logprobs": {"content": [{"token": token}], "refusal": None}})
-
-    body = fold(one("a"), one("b"), chunk({}, finish="stop", choice={"logprobs": None}))
-    assert body["choices"][0]["logprobs"] == {"content": [{"token": "a"}, {"token": "b"}], "refusal": None}
-
-
 def test_token_ids_of_servers_that_return_them() -> None:
     first = chunk({"content": "a"}, choice={"token_ids": [1, 2]}, prompt_token_ids=[7, 8])
     second = chunk({"content": "b"}, choice={"token_ids": [3]}, prompt_token_ids=None)
@@ -140,16 +113,6 @@ def test_listed_tools_with_an_index_are_updated_in_place() -> None:
     ]
 
 
-def test_function_call_of_the_old_kind_is_joined() -> None:
-    body = message(
-        chunk({"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": ""}}),
-        chunk({"function_call": {"arguments": '{"a"'}}),
-        chunk({"function_call": {"arguments": ":1}"}}),
-    )
-    assert body["function_call"] == {"name": "f", "arguments": '{"a":1}'}
-    assert body["content"] is None
-
-
 def test_audio_is_joined_also_when_each_fragment_is_padded() -> None:
     body = message(
         chunk({"audio": {"id": "audio_1", "transcript": "Hel"}}),
@@ -167,19 +130,6 @@ class TestUsage:
         body = fold(chunk({"content": "x"}, usage=None))
         assert "usage" not in body
         assert ChatCompletions().response_info(body).usage is None
-
-
-def test_a_choice_has_the_fields_of_a_complete_response_and_no_others() -> None:
-    extra = {"text": "x", "token_ids": [1], "content_filter_results": {"hate": False}, "message": None}
-    (choice,) = fold(chunk({"content": "x"}, choice={"logprobs": {"content": [1]}, **extra}, finish="stop"))["choices"]
-    assert choice == {
-        "index": 0,
-        "message": {"role": "assistant", "content": "x"},
-        "finish_reason": "stop",
-        "logprobs": {"content": [1]},
-        "token_ids": [1],
-        "content_filter_results": {"hate": False},
-    }
 
 
 @pytest.mark.parametrize("odd", [{}, [], "x", 3, None, [3], [None], [[]]])

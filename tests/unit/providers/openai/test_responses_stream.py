@@ -110,23 +110,6 @@ def test_a_finished_item_is_not_changed_by_what_comes_late() -> None:
     assert fold(event("response.output_item.done", output_index=0, item=whole), *late)["output"] == [whole]
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        event("error", code="rate_limit_exceeded", message="slow down", param=None),
-        event("error", error={"type": "error", "code": "rate_limit_exceeded", "message": "slow down"}),
-        {"error": {"code": "rate_limit_exceeded", "message": "slow down"}},
-    ],
-)
-def test_an_error_event_is_an_error_with_the_partial_text(error: dict[str, Any]) -> None:
-    body = fold(created(), added(MESSAGE), text("par"), error)
-    facts = Responses().response_info(body)
-    assert facts.error is not None
-    assert (facts.error.type, facts.error.message) == ("rate_limit_exceeded", "slow down")
-    assert (facts.error.kind, facts.error.retryable) == ("rate_limit", True)
-    assert Responses().conversation(None, body).output[0].parts == [Text(text="par")]
-
-
 def test_an_error_alone_is_a_body_without_output() -> None:
     assert fold({"error": "gone"}) == {"object": "response", "error": "gone"}
 
@@ -163,44 +146,8 @@ def test_invalid_and_unknown_events_are_harmless(odd: Any) -> None:
     assert body["output"][0]["content"][0]["text"] == "kept"  # type: ignore[index]
 
 
-def test_a_fragment_without_a_place_belongs_to_the_first_item() -> None:
-    whole = {**MESSAGE, "status": "completed", "content": [{"type": "output_text", "text": "hi"}]}
-    fragment = event("response.output_text.delta", delta="h")
-    assert fold(fragment, event("response.output_item.done", output_index=0, item=whole))["output"] == [whole]
-
-
 def test_an_error_event_is_an_error_without_what_is_about_the_event() -> None:
     assert fold(event("error", code="server_error", message="no"))["error"] == {"code": "server_error", "message": "no"}
-
-
-def test_items_without_a_place_go_by_their_id() -> None:
-    def of(item_id: str, delta: str) -> dict[str, Any]:
-        return event("response.output_text.delta", item_id=item_id, delta=delta)
-
-    first, second = {**MESSAGE, "id": "a"}, {**MESSAGE, "id": "b"}
-    adds = [event("response.output_item.added", item=item) for item in (first, second)]
-    output = fold(*adds, of("a", "x"), of("b", "y"), of("a", "z"))["output"]
-    assert [(item["id"], item["content"][0]["text"]) for item in output] == [("a", "xz"), ("b", "y")]
-
-
-def test_fragments_alone_make_the_items_they_belong_to() -> None:
-    thought = event("response.reasoning_text.delta", output_index=1, content_index=0, delta="hm")
-    noted = [
-        event("response.output_text.annotation.added", output_index=0, content_index=0, annotation={"n": n})
-        for n in (1, 2)
-    ]
-    assert fold(text("hi"), thought, *noted)["output"] == [
-        {
-            "type": "message",
-            "role": "assistant",
-            "content": [{"type": "output_text", "text": "hi", "annotations": [{"n": 1}, {"n": 2}]}],
-        },
-        {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "hm"}]},
-    ]
-
-
-def test_a_whole_body_of_a_gateway_needs_no_name_of_its_type() -> None:
-    assert fold({"output": [MESSAGE]}) == {"output": [MESSAGE]}
 
 
 # Two accounts of one answer: its items, and the terminal event.
