@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +12,6 @@ from callspan.testing.provider.script import ReceivedRequest
 from tests.intercept.mode import Mode
 from tests.intercept.sdks import ANTHROPIC, OPENAI
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 QUESTION = [{"role": "user", "content": "How are you?"}]
 
 

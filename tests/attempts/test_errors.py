@@ -8,7 +8,8 @@ import pytest
 from openai import OpenAI
 
 from callspan.testing import Captured, ScriptedProvider, capture
-from tests.attempts.caller import Caller, Run, the_record
+from tests.attempts.caller import Caller, the_record
+from tests.intercept.calls import Run
 from tests.intercept.mode import Mode
 
 

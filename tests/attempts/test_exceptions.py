@@ -16,7 +16,8 @@ import pytest
 
 import callspan
 from callspan.testing import Captured, ScriptedProvider, capture
-from tests.attempts.caller import Caller, Run
+from tests.attempts.caller import Caller
+from tests.intercept.calls import Run
 from tests.intercept.mode import Mode
 
 FAILURES: Final[dict[str, dict[str, Any]]] = {

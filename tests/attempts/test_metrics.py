@@ -27,8 +27,9 @@ from callspan.records import CallRecord, ErrorInfo, Request, Stream, Timing
 from callspan.semconv.metrics import COST
 from callspan.spans.instruments import CallMetrics
 from callspan.testing import ScriptedProvider
-from tests.attempts.caller import Caller, Run
+from tests.attempts.caller import Caller
 from tests.counting import calls_made_by
+from tests.intercept.calls import Run
 from tests.intercept.mode import Mode
 from tests.processed import processed
 

@@ -26,7 +26,8 @@ from callspan.records import CallRecord
 from callspan.settings_loader import load
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.testing.provider.script import ReceivedRequest, Reply
-from tests.attempts.caller import Caller, Run, assert_log_agrees, counts, the_record
+from tests.attempts.caller import Caller, assert_log_agrees, counts, the_record
+from tests.intercept.calls import Run
 from tests.intercept.mode import Mode
 
 LIMITED = {"status": 429, "headers": {"retry-after-ms": "6"}}

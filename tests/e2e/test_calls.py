@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,8 @@ import callspan
 from callspan import Handle
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.e2e.ask import APIS, chat, response_of, shown
+from tests.intercept.calls import Run, the_call
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import the_call
-
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 
 @pytest.mark.parametrize("api", APIS)

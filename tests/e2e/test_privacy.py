@@ -7,7 +7,7 @@ import datetime as dt
 import enum
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,10 @@ from callspan.settings_loader import load
 from callspan.stores import CallFilter, Reader
 from callspan.testing import capture
 from tests.e2e.ask import chat
+from tests.intercept.calls import Run, the_call
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import the_call
 from tests.processed import everywhere
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 SECRET = "open sesame"
 MESSAGES: list[Any] = [{"role": "user", "content": SECRET}]
 

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from callspan.testing import Captured, capture
 from tests.e2e.ask import QUESTION, response_of, shown
+from tests.intercept.calls import Run, the_call
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import the_call
 
 
 @pytest.fixture
 def seen() -> Iterator[Captured]:
     with capture() as captured:
         yield captured
-
-
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 
 COMPACTION: dict[str, Any] = {"type": "compaction", "id": "cmp_1", "encrypted_content": "gAAAA"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,9 @@ from callspan.settings_loader import load
 from callspan.stores import Reader
 from callspan.testing import Captured, ScriptedProvider
 from tests.e2e.ask import APIS, ASK, QUESTION, response_of
+from tests.intercept.calls import Run, the_call
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import the_call
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 TOOLS = [{"id": "t1", "name": "look", "arguments": {"at": "sky"}}, {"id": "t2", "name": "move", "arguments": {"to": 3}}]
 SAYS: dict[str, dict[str, Any]] = {
     "text": {"text": "I am wéll, 漢字 \U0001f600."},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,11 @@ from openai.resources.audio import transcriptions
 from callspan.record.media_reference import media_reference
 from callspan.records import CallRecord, Media
 from callspan.testing import Captured
+from tests.intercept.calls import Run, the_call
 from tests.intercept.mode import Mode
 from tests.intercept.sdks import needs
-from tests.intercept.test_endings import the_call
 from tests.provider.media import wav
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 SOUND = wav()
 TEXT = "Say this."
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from callspan.records import CallRecord, Place, encode
 from callspan.stores.urls import open_store
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
+from tests.intercept.calls import Run
 from tests.intercept.mode import Mode
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 pytestmark = pytest.mark.skipif(sdks.OPENAI < (1, 79), reason="openai has background responses since 1.79")
 
 

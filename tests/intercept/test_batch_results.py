@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,13 @@ from callspan.spool.losses import read_losses
 from callspan.stores.spools import spool_directory
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
+from tests.intercept.calls import Run
 from tests.intercept.mode import Mode
 
 pytestmark = [
     pytest.mark.skipif(sdks.ANTHROPIC < (2, 0), reason="the raw ways to read results are newer than anthropic 0.125"),
     pytest.mark.skipif(sdks.OPENAI < (1, 66), reason="the batches of older SDKs know no responses"),
 ]
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 CHAT = {
     "id": "c1", "object": "chat.completion", "created": 1700000000, "model": "gpt-x",
     "choices": [{"index": 0, "message": {"role": "assistant", "content": "One."}, "finish_reason": "stop"}],

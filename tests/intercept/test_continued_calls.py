@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from callspan.stores import CallFilter, Reader
 from callspan.stores.history import whole_conversation
 from callspan.stores.urls import open_store
 from tests.intercept import sdks
+from tests.intercept.calls import Run
 from tests.intercept.mode import Mode
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 pytestmark = pytest.mark.skipif(sdks.OPENAI < (1, 107), reason="openai has conversations since 1.107")
 plain_and_streamed = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 WHOLE = [f"{what} {number}" for number in range(3) for what in ("Question", "Answer")]

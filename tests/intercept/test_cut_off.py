@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -11,11 +10,10 @@ import pytest
 from callspan.records import CallRecord
 from callspan.testing import Captured
 from tests.intercept import sdks
+from tests.intercept.calls import Run, text_of, the_call
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import text_of, the_call
 from tests.intercept.test_platforms import bedrock
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 QUESTION = [{"role": "user", "content": "How are you?"}]
 APIS = ["chat", "completions", "responses", "messages", "bedrock"]
 

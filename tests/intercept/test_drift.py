@@ -10,7 +10,7 @@ import gc
 import importlib
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Final
 
@@ -22,11 +22,10 @@ from callspan.intercept.patching import HOOKS as EVERY
 from callspan.intercept.patching import Hook
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
+from tests.intercept.calls import QUESTION, Run
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import QUESTION
 from tests.scale import scaled
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 Function = Callable[..., Any]
 SDKS = pytest.mark.parametrize("sdk", ["openai", "anthropic"])
 HOOKS = [hook for hook in EVERY if not hook.late]

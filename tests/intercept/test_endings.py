@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import threading
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anthropic
@@ -14,59 +13,14 @@ import openai
 import pytest
 from opentelemetry.trace import StatusCode
 
-from callspan.records import CallRecord
 from callspan.testing import Captured, ScriptedProvider
-from tests.intercept import sdks
+from tests.intercept.calls import QUESTION, Run, Wire, text_of, the_call
 from tests.intercept.mode import Mode
-
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
-QUESTION = [{"role": "user", "content": "How are you?"}]
-
-
-class Wire:
-    """One streaming operation of one SDK."""
-
-    def __init__(self, api: str, mode: Mode) -> None:
-        if api == "responses":
-            sdks.needs("openai", "1.66", "the Responses API")
-        self.api = api
-        self.mode = mode
-
-    async def stream(self) -> Any:
-        return await self.mode.wait(self.create(stream=True))
-
-    def create(self, **options: Any) -> Any:
-        if self.api == "messages":
-            create = self.mode.anthropic().messages.create
-            return create(model="claude-sonnet-5", max_tokens=64, messages=QUESTION, **options)
-        if self.api == "responses":
-            return self.mode.openai().responses.create(model="gpt-5", input="How are you?", **options)
-        return self.mode.openai().chat.completions.create(model="gpt-5", messages=QUESTION, **options)
 
 
 @pytest.fixture(params=["chat_completions", "responses", "messages"])
 def wire(request: pytest.FixtureRequest, mode: Mode) -> Wire:
     return Wire(request.param, mode)
-
-
-def the_call(seen: Captured) -> CallRecord:
-    """The one record, which belongs to the one span."""
-    (span,) = seen.spans
-    (record,) = seen.records
-    assert span.context is not None
-    assert record.span_id == f"{span.context.span_id:016x}"
-    assert record.trace_id == f"{span.context.trace_id:032x}"
-    assert span.attributes is not None
-    assert span.attributes["llm.item_id"] == record.call_id
-    ended_early = record.stream is not None and record.stream.end in ("cut_off", "closed", "dropped", "cancelled")
-    marks = [event.name for event in span.events if event.name.startswith("callspan.stream.")]
-    assert marks == ([f"callspan.stream.{record.stream.end}"] if record.stream is not None and ended_early else [])
-    return record
-
-
-def text_of(record: CallRecord) -> str:
-    assert record.conversation is not None
-    return "".join(getattr(part, "text", "") or "" for message in record.conversation.output for part in message.parts)
 
 
 def test_a_plain_call_ends_in_success_with_its_text_and_usage(wire: Wire, run: Run, seen: Captured) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
+from tests.intercept.calls import QUESTION, Run, Wire, text_of, the_call
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import QUESTION, Wire, text_of, the_call
 from tests.intercept.test_entry_points import parsing
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
 MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
 LONG = "one two three four five six seven eight nine ten"

@@ -15,10 +15,9 @@ import callspan
 from callspan.records import CallRecord
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
+from tests.intercept.calls import QUESTION, Run, text_of, the_call
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import QUESTION, text_of, the_call
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 CHAT = {"model": "gpt-5", "messages": QUESTION}
 MESSAGE = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
 

@@ -14,10 +14,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import callspan
 from callspan.sdk_profiles import SDKS
 from callspan.testing import Captured
+from tests.intercept.calls import Run
 from tests.intercept.mode import Mode
 
 groq = pytest.importorskip("groq")
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 QUESTION: Any = [{"role": "user", "content": "Where to?"}]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,13 +12,13 @@ import pytest
 from callspan.records import encode
 from callspan.testing import capture
 from tests.intercept import sdks
+from tests.intercept.calls import Run
 from tests.intercept.mode import Mode
 
 pytestmark = [
     pytest.mark.skipif(sdks.OPENAI < (2, 0), reason="older SDKs take other paths"),
     pytest.mark.skipif(sdks.ANTHROPIC < (0, 42), reason="anthropic has batches of messages since 0.42"),
 ]
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 SECRET = "a secret text"
 INVALID: list[Any] = [
     None, [], {}, "", -1, True, 1e308, 10**30, "\ud800", [None], ["a"], {"id": []}, "2026-99-99T00:00:00Z"

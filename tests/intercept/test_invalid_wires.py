@@ -6,7 +6,7 @@ Every answer is read twice, without callspan and with it; the two must be the sa
 from __future__ import annotations
 
 import gzip
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -15,11 +15,10 @@ import pytest
 from callspan.fail_open import failures, forget_failures
 from callspan.testing import Captured, capture
 from tests.intercept import transports
+from tests.intercept.calls import QUESTION, Run, text_of, the_call
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import QUESTION, text_of, the_call
 from tests.scale import scaled
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 TEXT = "Grüße: I am 😀 well, thank you."
 ASK: dict[str, Any] = {"model": "m", "messages": QUESTION}
 

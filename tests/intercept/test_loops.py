@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -14,11 +13,11 @@ from callspan import private_names as names
 from callspan.intercept import patching, tool_loops
 from callspan.testing import Captured, capture
 from tests.intercept import loops, sdks
+from tests.intercept.calls import Run
 from tests.intercept.loops import rows, tree
 from tests.intercept.mode import Mode
 from tests.intercept.test_tool_runners import ANSWER, DECISION
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 CHAT = "chat claude-sonnet-5"
 plain_and_streamed = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import openai
@@ -13,10 +12,9 @@ import pytest
 from callspan.records import CallRecord, Media
 from callspan.testing import Captured
 from tests.intercept import sdks
+from tests.intercept.calls import Run, the_call
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import the_call
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 PROMPT = "A cat on a mat."
 
 

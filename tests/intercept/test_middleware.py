@@ -9,10 +9,9 @@ import pytest
 
 from callspan.testing import Captured
 from tests.intercept import sdks
+from tests.intercept.calls import QUESTION, Run, text_of, the_call
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import QUESTION, text_of, the_call
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
 
 

@@ -17,10 +17,9 @@ import openai
 import pytest
 
 from callspan.testing import Captured, capture
+from tests.intercept.calls import QUESTION, Run, text_of, the_call
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import QUESTION, text_of, the_call
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
 MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
 both = pytest.mark.parametrize("sdk", ["openai", "anthropic"])

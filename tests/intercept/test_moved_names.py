@@ -26,7 +26,7 @@ from callspan.sdk_profiles import SDKS
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import WIRING
 from callspan.wiring.pipeline import Providers
-from tests.intercept.test_endings import QUESTION
+from tests.intercept.calls import QUESTION
 from tests.scale import scaled
 
 with contextlib.suppress(ImportError):  # older SDKs come without it; their hooks wait for the import

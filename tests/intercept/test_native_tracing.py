@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,10 +13,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from callspan.testing import Captured
 from tests.intercept import sdks
+from tests.intercept.calls import QUESTION, Run, the_call
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import QUESTION, the_call
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import openai
@@ -11,11 +10,11 @@ import pytest
 from callspan.records import encode
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
+from tests.intercept.calls import Run
 from tests.intercept.mode import Mode
 
 pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
 """The newest SDK deprecates translations."""
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 CALLS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "moderations.create": (

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,9 @@ from callspan.stores.spools import spool_directory
 from callspan.stores.urls import open_store
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
+from tests.intercept.calls import Run
 from tests.intercept.mode import Mode
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 ANSWER = {"id": "x1", "model": "m-1", "usage": {"input_tokens": 3, "output_tokens": 4}}
 
 

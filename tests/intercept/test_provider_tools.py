@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from importlib import import_module
 from typing import Any
 
@@ -12,10 +11,10 @@ import pytest
 import callspan
 from callspan.testing import Captured
 from tests.intercept import sdks
+from tests.intercept.calls import Run
 from tests.intercept.loops import MESSAGE, rows, tree
 from tests.intercept.mode import Mode
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 PAGES = [{"type": "web_search_result", "url": "https://example.com", "title": "Weather", "encrypted_content": "x"}]
 MESSAGES: dict[str, Any] = {
     "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5", "stop_reason": "end_turn",

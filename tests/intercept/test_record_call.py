@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
@@ -14,10 +14,9 @@ from opentelemetry.trace import StatusCode
 import callspan
 from callspan.records import CallRecord
 from callspan.testing import Captured
+from tests.intercept.calls import QUESTION, Run, text_of, the_call
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import QUESTION, text_of, the_call
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
 
 

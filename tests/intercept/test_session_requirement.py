@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -13,10 +13,8 @@ import pytest
 
 import callspan
 from callspan.testing import Captured, ScriptedProvider, capture
+from tests.intercept.calls import QUESTION, Run
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import QUESTION
-
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -12,10 +11,9 @@ from pydantic import BaseModel
 from callspan.records import CallRecord
 from callspan.testing import Captured
 from tests.intercept import sdks
+from tests.intercept.calls import Run
 from tests.intercept.mode import Mode
 from tests.intercept.test_entry_points import CHAT, parsing
-
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 
 class Weather(BaseModel):

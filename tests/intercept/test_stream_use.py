@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
-
 import pytest
 
 from callspan.testing import Captured
 from tests.intercept import sdks
+from tests.intercept.calls import Run, Wire, the_call
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import Wire, the_call
-
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 
 @pytest.fixture(params=["chat_completions", "responses", "messages"])

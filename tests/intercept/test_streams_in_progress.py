@@ -15,7 +15,7 @@ import callspan
 from callspan import add_callback
 from callspan.records import CallRecord
 from callspan.testing import ScriptedProvider
-from tests.intercept.test_endings import QUESTION
+from tests.intercept.calls import QUESTION
 
 
 @pytest.fixture

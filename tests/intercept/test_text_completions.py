@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anthropic
@@ -12,10 +11,9 @@ from anthropic import Stream
 
 from callspan.records import CallRecord
 from callspan.testing import Captured
+from tests.intercept.calls import Run, text_of, the_call
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import text_of, the_call
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 PROMPT = "\n\nHuman: How are you?\n\nAssistant:"
 BODY = {"model": "claude-2.1", "prompt": PROMPT, "max_tokens_to_sample": 64, "metadata": {"user_id": "u1"}}
 FORMS = ("method", "post")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, Final
 
@@ -13,11 +13,9 @@ import callspan
 from callspan.process.secrets import MASK
 from callspan.records import CallRecord, encode
 from callspan.testing import Captured
+from tests.intercept.calls import Run, the_call
 from tests.intercept.mode import Mode
 from tests.intercept.sdks import needs_name
-from tests.intercept.test_endings import the_call
-
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 PIECES: Final = ("Hello", " sk-proj-abcdefgh0123456789", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefgh", "secret")
 TEXT: Final = "".join(PIECES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anthropic
@@ -13,10 +12,9 @@ from opentelemetry.trace import SpanKind
 from callspan.records import CallRecord, Part, ToolCall, ToolResult
 from callspan.testing import Captured
 from tests.intercept import sdks
+from tests.intercept.calls import QUESTION, Run, text_of
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import QUESTION, text_of
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
 TOOL_CALL = {"name": "weather", "arguments": {"city": "Paris"}, "id": "call_1"}
 plain_and_streamed = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anthropic
@@ -13,10 +12,9 @@ import pytest
 
 from callspan.testing import Captured
 from tests.intercept import sdks
+from tests.intercept.calls import QUESTION, Run, text_of, the_call
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import QUESTION, text_of, the_call
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
 MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
 

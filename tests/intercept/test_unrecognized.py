@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import pytest
@@ -14,10 +13,9 @@ from callspan.providers.registry import APIS
 from callspan.records import CallRecord
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
+from tests.intercept.calls import QUESTION, Run, the_call
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import QUESTION, the_call
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 GEMINI: Final = {
     "candidates": [{"content": {"role": "model", "parts": [{"text": "Well."}]}, "finishReason": "STOP"}],
     "usageMetadata": {"promptTokenCount": 4, "candidatesTokenCount": 2, "totalTokenCount": 6},

@@ -17,10 +17,9 @@ import pytest
 from callspan.records import CallRecord
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import transports
+from tests.intercept.calls import QUESTION, Run, Wire, text_of, the_call
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import QUESTION, Wire, text_of, the_call
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
 MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
 LONG = "one two three four five six seven eight nine ten"

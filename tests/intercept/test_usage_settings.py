@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from callspan.testing import capture
+from tests.intercept.calls import QUESTION, Run, the_call
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import QUESTION, the_call
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
 
 

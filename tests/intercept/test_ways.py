@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from callspan.testing import Captured, ScriptedProvider
+from tests.intercept.calls import Run, Wire, text_of, the_call
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import Run, Wire, text_of, the_call
 
 TEXT = "one two three four five six seven"
 CHUNKS = {"chat_completions": 9, "responses": 15, "messages": 12}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import socket as socket_module
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import openai
@@ -19,10 +18,9 @@ import callspan
 from callspan.records import CallRecord
 from callspan.testing import Captured, Reply, ScriptedProvider, capture
 from tests.intercept import sdks
+from tests.intercept.calls import Run
 from tests.intercept.mode import Mode
 from tests.intercept.sockets import ConnectionClosed, Socket, connected, exceptions, needs_queue
-
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 
 def the_call(seen: Captured) -> CallRecord:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -16,10 +16,9 @@ import callspan
 from callspan.background import thread
 from callspan.delivery.recorder import forget_warnings
 from callspan.testing import Captured, ScriptedProvider, capture
+from tests.intercept.calls import QUESTION, Run
 from tests.intercept.mode import Mode
-from tests.intercept.test_endings import QUESTION
 
-Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 REQUESTS: dict[str, dict[str, Any]] = {
     "openai": {"model": "gpt-5", "messages": QUESTION},
     "anthropic": {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION},
