@@ -51,7 +51,6 @@ def bars() -> Iterator[Bar]:
         yield Bar("calls", 1.0, {"q": line})
     for session in (large_store.LONG, large_store.EPISODE):
         yield Bar("session", 1.0, {"id": session})
-    yield Bar("charts", 1.0, {"q": "", "some": "1"})
     yield Bar("charts", 5.0, {"q": ""})
     yield Bar("table", 5.0, {"q": "", "by": "user"})
     yield Bar("table", 5.0, {"q": "", "by": "model"})

@@ -22,7 +22,7 @@ from tests.intercept.calls import QUESTION
 def stream() -> Iterator[Any]:
     """A stream of which nothing has been read yet; made when it is called."""
     with ScriptedProvider() as provider, openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
-        yield lambda: client.chat.completions.create(model="gpt-5", messages=QUESTION, stream=True)
+        yield lambda messages=QUESTION: client.chat.completions.create(model="gpt-5", messages=messages, stream=True)
 
 
 def instrumented(messages: list[str], **settings: Any) -> Any:
@@ -50,6 +50,26 @@ def test_a_callback_gets_the_started_record_of_a_stream_without_any_store(stream
         assert outcomes == ["started"]
         list(reading)
         assert outcomes == ["started", "success"]
+    finally:
+        remove()
+        handle.uninstrument()
+
+
+@pytest.mark.parametrize(("characters", "kept"), [(10, True), (65_536, False)])
+def test_the_record_of_a_stream_that_begins_has_its_question_unless_that_is_long(
+    stream: Any, characters: int, kept: bool
+) -> None:
+    bodies: list[bytes] = []
+
+    def hear(record: Any) -> None:
+        if isinstance(record, CallRecord):
+            bodies.append(bytes(record.request.body))
+
+    remove = add_callback("after_record", hear)
+    handle = instrumented([], stores=())
+    try:
+        with stream([{"role": "user", "content": "x" * characters}]):
+            assert (b"xxx" in bodies[0]) is kept
     finally:
         remove()
         handle.uninstrument()

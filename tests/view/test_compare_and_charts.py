@@ -45,21 +45,8 @@ def test_sums_by_day_and_model_say_what_the_calls_cost(page: Page) -> None:
     assert (only["calls"], only["errors"], only["input_tokens"]) == (12, 0, 120)
     assert only["cost_usd"] == "0.0001476"
     assert [row["keys"][1] for row in charts["by_model"]] == ["gpt-5"]
-    assert charts["more"] is False
-    none = {"unit": "day", "sums": [], "by_model": [], "span": None, "more": False}
+    none = {"unit": "day", "sums": [], "by_model": [], "span": None}
     assert page.get("/api/charts?q=model:nothing") == none
-
-
-def test_the_newest_calls_are_summed_while_all_are_awaited(
-    store: Delivery, records: Records, show: Callable[[str], Page], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("callspan.view.charts._SOME", 5)
-    store.write(*(records.call(session_id=None, at_s=number * 600) for number in range(12)))
-    page = show(store.url)
-    some, every = page.get("/api/charts?some=1"), page.get("/api/charts")
-    assert some["span"] == every["span"] == [every["sums"][0]["keys"][0], every["sums"][-1]["keys"][0]]
-    assert (sum(row["calls"] for row in some["sums"]), some["more"]) == (5, True)
-    assert (sum(row["calls"] for row in every["sums"]), every["more"]) == (12, False)
 
 
 def test_tables_are_by_one_key(page: Page) -> None:
@@ -77,7 +64,6 @@ def test_scores_by_day_and_by_version(page: Page) -> None:
         ("2026-01-01", 3, 0.4), ("2026-01-02", 3, 0.5), ("2026-01-03", 3, 0.6), ("2026-01-04", 3, 0.7),
     ]  # fmt: skip
     assert [(row["key"], row["judged"], row["successes"]) for row in scores["by_key"]] == [("v1", 6, 0), ("v2", 6, 6)]
-    assert page.get("/api/scores?some=1") == scores | {"difference": None}
     before, after, difference, low, high = scores["difference"]
     assert (before, after, difference) == ("v1", "v2", 1.0)
     assert low < difference <= high

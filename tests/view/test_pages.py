@@ -279,7 +279,7 @@ def test_the_start_says_what_runs_and_what_is_worth_a_look(
     assert [row["id"] for row in page["running"]] == ["s1"]
     assert [(row["id"], row["error_kind"], row["status"]) for row in page["worth"]] == [("bad", "rate_limit", 429)]
     hour = page["hour"]
-    assert (hour["calls"], hour["retries"], hour["p50_ms"], page["live"]) == (3, 2, 30.0, True)
+    assert (hour["calls"], hour["retries"], hour["p50_ms"]) == (3, 2, 30.0)
     at = [place for place, calls in enumerate(hour["minutes"]) if calls]
     assert (at[1] - at[0], hour["minutes"][at[0]], len(hour["minutes"])) == (10, 2, 60)
     assert (hour["cost_usd"], hour["calls_without_cost"]) == (str(3 * Decimal("0.0000123")), 0)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Callable
-from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,7 +15,6 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 
 import large_store
 import large_view
-from callspan.records import Cost
 from callspan.view.server import PAGES
 from tests.stores.conftest import SECOND, START_NS
 
@@ -38,28 +34,6 @@ def test_an_episode_of_100000_steps_is_read_in_pages(tmp_path: Path) -> None:
     began = time.process_time()
     large_view.cost_of(source, PAGES["session"], {"id": large_store.EPISODE})
     assert time.process_time() - began < 1.0 * slowness()
-
-
-def test_charts_show_the_newest_calls_until_all_are_summed(
-    store: Delivery, records: Records, tab: Callable[..., Tab], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("callspan.view.charts._SOME", 5)
-    paid = Cost(usd=Decimal("0.01"), source="table")
-    store.write(*(records.call(at_s=number * 600, cost=paid) for number in range(12)))
-    one, held = tab(store.url), list[Any]()
-    one.tab.route(re.compile(r"/api/charts\?$"), lambda route: held.insert(0, route))
-    one.open("charts", ".strips >> text=so far the newest calls")
-    some = cost(one.tab.inner_text(".strips"))
-    one.tab.wait_for_timeout(100)
-    held[0].continue_()
-    one.tab.wait_for_selector("section.sums")
-    assert "so far" not in one.tab.inner_text(".strips")
-    assert cost(one.tab.inner_text(".strips")) == pytest.approx(12 / 5 * some, rel=0.01)
-
-
-def cost(text: str) -> float:
-    """Return the sum that the strip of costs names."""
-    return float(text.partition("$")[2].split()[0])
 
 
 def test_a_page_that_comes_in_leaves_the_others_as_they_are(
@@ -121,8 +95,6 @@ def test_a_long_course_comes_in_by_scrolling_and_by_keys(
     assert found == [record.event_id for record in made]
     assert one.tab.evaluate("document.activeElement.dataset.id") == "e0999"
     store.write(event("s1", 0, "note", event_id="live", time_ns=FIRST_NS + 9999))
-    one.tab.wait_for_selector("button.new:has-text('1 new entry')")
-    one.press(".")
     one.tab.wait_for_selector(".entry[data-id=live]")
 
 

@@ -60,6 +60,8 @@ _START_SPAN: Final = fail_open("start a span")
 _READ_AMBIENT: Final = fail_open("read the session and metadata around a call")
 _NOTHING_AROUND: Final[tuple[None, None, dict[str, object]]] = (None, None, {})
 _NOWHERE: Final = Place()
+_MOST_STARTED_BYTES: Final = 65_536
+"""A stream whose request is larger is written without it at its start."""
 
 
 class ByteReader(Protocol):
@@ -226,8 +228,9 @@ class Call:
     def sent(self, content: bytes, body: object, body_bytes: int | None = None) -> None:
         """Record the request as sent: its exact bytes, and the same as plain JSON.
 
-        Only the first one counts; retries send the same. For a stream a small record is written now, so that a
-        process that dies leaves an interrupted call. `body_bytes`: size as sent, if not that of `content`; 0: unknown.
+        Only the first one counts; retries send the same. For a stream a small record is written now, so that it is seen
+        while it runs, and a process that dies leaves an interrupted call. `body_bytes`: size as sent, if not that of
+        `content`; 0: unknown.
         """
         if self._request.body is not NO_BODY or self._endings:
             return
@@ -246,7 +249,8 @@ class Call:
         except reported(_READ_REQUEST):
             self._input = None
         if self.streaming and self.is_certain:
-            request = msgspec.structs.replace(self._request, body=NO_BODY)
+            is_small = len(memoryview(self._request.body)) <= _MOST_STARTED_BYTES
+            request = self._request if is_small else msgspec.structs.replace(self._request, body=NO_BODY)
             started = msgspec.structs.replace(self.record, request=request, **span_ids(self.span))
             if background_responses.is_requested(body):
                 self._started, self.named[:] = started, [""]  # its first event has the id of the call

@@ -24,8 +24,6 @@ from callspan.view.source import BadQueryError, View
 _HOURS_BELOW_NS: Final = 3 * 86_400 * 1_000_000_000
 """Charts of a shorter time are by hour."""
 _ROWS: Final = 50
-_SOME: Final = 50_000
-"""Calls that are summed at once, while the others are awaited."""
 _SESSIONS: Final = 2_000
 """Scores are of the newest sessions."""
 _FEWEST_VALUES: Final = 2
@@ -46,8 +44,6 @@ class Charts(msgspec.Struct):
     """By time and model."""
     span: tuple[str, str] | None
     """The first and the last time of all calls; None: there are none."""
-    more: bool
-    """Whether older calls are not in the sums."""
 
 
 class SumsTable(msgspec.Struct):
@@ -103,18 +99,15 @@ class Scores(msgspec.Struct):
 
 
 def page(view: View) -> Charts:
-    """Return sums by time of the calls that the filter line `q` selects; `some`: of the newest of them."""
+    """Return sums by time of the calls that the filter line `q` selects."""
     reader, which = view.chosen()
-    first, last = _start(reader, which, newest=False), _start(reader, which)
+    first, last = _start(reader, which, newest=False), _start(reader, which, newest=True)
     if first is None or last is None:
-        return Charts("day", [], [], None, more=False)
+        return Charts("day", [], [], None)
     unit = _unit([(first, last)])
-    older = _start(reader, which, before=_SOME) if view.query.get("some") else None
-    if older is not None:
-        which = msgspec.structs.replace(which, since_ns=older + 1)
     sums = sorted(reader.summary(unit, which), key=_time_of)
     by_model = sorted(reader.summary((unit, "model"), which, latencies=False), key=_time_of)
-    return Charts(unit, sums, by_model, (_slot(first, unit), _slot(last, unit)), more=older is not None)
+    return Charts(unit, sums, by_model, (_slot(first, unit), _slot(last, unit)))
 
 
 def table(view: View) -> SumsTable:
@@ -128,10 +121,7 @@ def table(view: View) -> SumsTable:
 
 
 def scores(view: View) -> Scores:
-    """Return scores of the newest sessions that `q` selects, of the `objective`, by time and by metadata `key`.
-
-    `some`: without the difference, for which SciPy is imported.
-    """
+    """Return scores of the newest sessions that `q` selects, of the `objective`, by time and by metadata `key`."""
     reader, which = view.chosen()
     found = [*islice(reader.sessions(since_ns=which.since_ns, which=which, limit=_SESSIONS + 1), _SESSIONS + 1)]
     some = found[:_SESSIONS]
@@ -151,14 +141,14 @@ def scores(view: View) -> Scores:
         key=key,
         by_key=_scores(versions, objective),
         by_key_and_time=_scores(grouped(some, [META + key, unit]), objective, timed=True) if key else [],
-        difference=None if view.query.get("some") else _difference(versions),
+        difference=_difference(versions),
         more=len(found) > _SESSIONS,
     )
 
 
-def _start(reader: Reader, which: CallFilter, *, newest: bool = True, before: int = 0) -> int | None:
-    """Return when the newest or the oldest of these calls began that comes behind so many; None: there is none."""
-    one = msgspec.structs.replace(which, sort="start", newest_first=newest, limit=1, offset=before, content="none")
+def _start(reader: Reader, which: CallFilter, *, newest: bool) -> int | None:
+    """Return when the newest or the oldest of these calls began; None: there is none."""
+    one = msgspec.structs.replace(which, sort="start", newest_first=newest, limit=1, offset=0, content="none")
     return next((call.timing.start_ns for call in reader.calls(one)), None)
 
 

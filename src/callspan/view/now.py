@@ -35,39 +35,42 @@ class Hour(msgspec.Struct):
     """Calls of each minute, the last one last."""
 
 
-class NowPage(msgspec.Struct):
-    """What the start page and its top bar show."""
+class StorePage(msgspec.Struct):
+    """The store, as the top bar of each page names it."""
 
-    store: str
-    live: bool
-    """Whether changes are shown as they come."""
+    name: str
     trace_url: str | None
-    at_ms: float
     last_ms: float | None
     """When the newest call began."""
+    notices: list[str]
+    """Sentences on records that wait or were lost."""
+
+
+class NowPage(msgspec.Struct):
+    """What the start page shows above its list."""
+
+    at_ms: float
     hour: Hour
     running: list[SessionRow]
     worth: list[CallRow]
     """Of the last day: calls that failed, were cut, or cancelled, newest first."""
-    notices: list[str]
-    """Sentences on records that wait or were lost."""
+
+
+def store(view: View) -> StorePage:
+    """Return what is known of the store."""
+    newest = next(view.reader.calls(CallFilter(limit=1, content="none")), None)
+    last_ms = None if newest is None else in_ms(newest.timing.start_ns)
+    return StorePage(view.access.name, view.access.trace_url, last_ms, view.access.waiting())
 
 
 def page(view: View) -> NowPage:
     """Return what goes on."""
     reader, now_ns = view.reader, time.time_ns()
-    newest = next(reader.calls(CallFilter(limit=1, content="none")), None)
-    day = now_ns - 24 * _HOUR_NS
     return NowPage(
-        store=view.access.name,
-        live=reader.version() is not None,
-        trace_url=view.access.trace_url,
         at_ms=now_ns / 1e6,
-        last_ms=None if newest is None else in_ms(newest.timing.start_ns),
         hour=_hour(reader, now_ns),
         running=session_rows(reader, list(reader.sessions(which=CallFilter(session_outcome=RUNNING), limit=_FEW))),
-        worth=_worth(reader, day),
-        notices=view.access.waiting(),
+        worth=_worth(reader, now_ns - 24 * _HOUR_NS),
     )
 
 

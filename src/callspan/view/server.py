@@ -24,6 +24,7 @@ from callspan.view import call, calls, charts, compare, find, live, now, session
 from callspan.view.source import Access, BadQueryError, StoreSource, View
 
 PAGES: Final[dict[str, Callable[[View], object]]] = {
+    "store": now.store,
     "now": now.page,
     "sessions": sessions.page,
     "session": session.page,
@@ -37,8 +38,6 @@ PAGES: Final[dict[str, Callable[[View], object]]] = {
     "scores": charts.scores,
 }
 """What `/api/NAME?query` answers with."""
-_LIVE: Final = ("sessions", "session")
-"""Pages of which what changes can be followed: `since=TAG` is answered with what differs, see `live.SentPages`."""
 _TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _HEADERS: Final = {
     "Content-Security-Policy": (
@@ -137,25 +136,19 @@ def _has_data(path: str) -> bool:
     return path.startswith("/api/") and path != _LIVE_PATH
 
 
-async def _data(source: StoreSource, sent: live.SentPages, request: Request) -> Response:
+async def _data(source: StoreSource, request: Request) -> Response:
     name = request.path_params["name"]
     if name not in PAGES:
         return _failed("there is no such page", 404)
-    query = dict(request.query_params)
-    since = query.pop("since", None)
     try:
-        body = await source.ask(PAGES[name], query, _left(request))
+        body = await source.ask(PAGES[name], dict(request.query_params), _left(request))
     except BadQueryError as error:
         return _failed(str(error), 400)
     except LookupError as error:
         return _failed(str(error.args[0] if error.args else error), 404)
     except source.access.errors() as error:
         return _failed(source.access.error_text(error), 503)
-    if name not in _LIVE:
-        return Response(body, media_type="application/json")
-    changes = body if since is None else sent.since(since, body)
-    headers = {"ETag": f'"{sent.remember(body)}"'}
-    return Response(changes, 204 if changes is None else 200, headers, "application/json")
+    return Response(body, media_type="application/json")
 
 
 async def _left(request: Request) -> None:
@@ -195,7 +188,7 @@ def application(access: Access, port: int, ended: Callable[[], bool]) -> tuple[A
         Route("/", _file),
         Route("/static/{name}", _file),
         Route(_LIVE_PATH, partial(_writes, watching, ended)),
-        Route("/api/{name}", partial(_data, reading, live.SentPages())),
+        Route("/api/{name}", partial(_data, reading)),
     ]
     gate = _Gate(Starlette(routes=routes, lifespan=lifespan), port)
     return gate, gate.token or ""

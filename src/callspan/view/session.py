@@ -125,24 +125,22 @@ class SessionPage(msgspec.Struct):
 def page(view: View) -> SessionPage:
     """Return the entries of session `id`, from the first, from step number `step`, or behind a page: `after`.
 
-    Behind a page only with `head` what is of the whole session. Raises LookupError where there is no such session.
+    Only the first one has what is of the whole session. Raises LookupError where there is no such session.
     """
     session_id, place = view.required("id"), view.after()
-    if place is not None and not view.query.get("head"):
+    if place is not None:
         return _part(view.reader, session_id, place, whole=False)
     summary = view.reader.session(session_id)
     if summary is None:
         raise LookupError("There is no such session: it was erased, or its id is another one.")
-    return _headed(view.reader, summary, place, view.number("step"))
+    return _first(view.reader, summary, view.number("step"))
 
 
-def _headed(
-    reader: Reader, summary: SessionSummary, place: Sequence[int | str] | None, step: int | None
-) -> SessionPage:
-    """Return a page with what is of the whole session."""
+def _first(reader: Reader, summary: SessionSummary, step: int | None) -> SessionPage:
+    """Return the first page, or the one from a step on, with what is of the whole session."""
     session_id = summary.session.session_id
     begins_ns = None if step is None else _start_of_step(reader, session_id, step)
-    place = place if begins_ns is None else (begins_ns, "")
+    place = None if begins_ns is None else (begins_ns, "")
     found = _part(reader, session_id, place, whole=summary.timesteps <= _WHOLE)
     curves = reader.reward_curves([session_id])
     curve = curves.get(session_id, [])

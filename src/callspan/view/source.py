@@ -74,10 +74,6 @@ class View(NamedTuple):
         chosen = self.access.chosen(self.query.get("q", ""))
         return chosen.limited(self.reader), chosen.which
 
-    def session_id(self) -> str:
-        """Return the id in the query. Raises BadQueryError where there is none."""
-        return self.required("id")
-
     def required(self, name: str) -> str:
         """Return a value of the query. Raises BadQueryError where there is none."""
         if not self.query.get(name):
@@ -153,8 +149,8 @@ class StoreSource:
             self._close()
             raise
 
-    async def version(self) -> str | None:
-        """Return a text that differs when something was written since; None: the store cannot tell."""
+    async def version(self) -> str:
+        """Return a text that differs when something was written since."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._version)
 
     def close(self) -> None:
@@ -162,7 +158,7 @@ class StoreSource:
         self._thread.submit(self._close)
         self._thread.shutdown()
 
-    def _version(self) -> str | None:
+    def _version(self) -> str:
         try:
             return self._opened().version()
         except self.access.errors():

@@ -1,4 +1,4 @@
-// Data of the store, and what changes in it.
+// Data of the store.
 import { stored } from "./dom.js";
 
 export class Failure extends Error {
@@ -16,21 +16,19 @@ if (arrived) {
   history.replaceState(null, "", "/");
 }
 
-// The tags of what was read, by what it was read into.
-const tags = new WeakMap();
-
 export const get = async (name, values = {}, signal) => {
   if (globalThis.CALLSPAN_FILE) return inFile(name, values);
-  const answer = await asked(name, values, signal), body = await answer.json();
-  tags.set(body, answer.headers.get("etag"));
-  return body;
+  return (await asked(name, values, signal)).json();
 };
 
-// What of a page differs from what was read into this object, `first` or later; null: nothing.
-export const changes = async (name, values, first) => {
-  const since = tags.get(first)?.replaceAll('"', ""), answer = await asked(name, { ...values, since });
-  tags.set(first, answer.headers.get("etag"));
-  return answer.status === 204 ? null : answer.json();
+// A list of at least so many rows, where there are as many, behind those that are `known`: page by page.
+export const listed = async (name, values, least, signal, known) => {
+  let found = known || await get(name, values, signal);
+  while (found.next && found.rows.length < least) {
+    const page = await get(name, { ...values, after: found.next }, signal), rows = [...found.rows, ...page.rows];
+    found = { ...found, next: page.next, rows: [...new Map(rows.map(row => [row.id, row])).values()] };
+  }
+  return found;
 };
 
 const asked = async (name, values, signal) => {

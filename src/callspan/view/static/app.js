@@ -1,7 +1,9 @@
 // The page: its top bar, its addresses, and which module draws what.
 import { h, link, stored, mark, button } from "./dom.js";
 import { get, Failure } from "./api.js";
-import { clock, day, time } from "./format.js";
+import { follow } from "./live.js";
+import { keepPlace } from "./place.js";
+import { clock, day } from "./format.js";
 import { setKeys } from "./keys.js";
 import { unquoted } from "./filters.js";
 
@@ -9,9 +11,10 @@ const PAGES = { "": "start", calls: "calls", session: "session", call: "call", f
 const TABS = { start: "sessions", session: "sessions", find: "sessions", calls: "calls", call: "calls", compare: "compare", charts: "charts" };
 const main = document.getElementById("main"), state = document.querySelector(".state");
 
-export const app = { store: "", live: false, trace: null, order: [], marked: JSON.parse(stored("sessionStorage", "marked") || "[]"), scroll: {} };
-const AGAIN_MS = 2000;
-let drawn = null, turn = 0, at = null, stop = new AbortController();
+export const app = { store: "", trace_url: null, last_ms: null, notices: [], order: [], marked: JSON.parse(stored("sessionStorage", "marked") || "[]"), scroll: {} };
+const TICK_MS = 1000;
+// The page that is shown, what it was drawn from, and what is read now.
+let shown = null, data = null, seen = "", reading = null, turn = 0, at = null, stop = new AbortController();
 
 export const address = (page, id, values) => {
   const text = new URLSearchParams(Object.entries(values || {}).filter(([, value]) => value)).toString();
@@ -33,22 +36,22 @@ export const toMark = id => {
   stored("sessionStorage", "marked", JSON.stringify(app.marked));
 };
 
-export const say = (kind, reason) => {
+const say = (kind, reason) => {
   const where = app.store ? [" · ", app.store] : [], file = globalThis.CALLSPAN_FILE;
   if (file) state.replaceChildren(`written ${day(file.at_ms)} ${clock(file.at_ms, false)}`, ...where);
   else if (kind === "live") { if (!state.querySelector(".live")) state.replaceChildren(h("i.live"), "live", ...where); }
-  else if (kind === "still") state.replaceChildren(`as of ${clock(Date.now())}`, button("read again", () => draw()), ...where);
   else state.replaceChildren(h("span.mark.warn", { title: reason }, mark("cut", `not live since ${clock(Date.now())}: ${reason}`)), button("try again", () => draw()));
 };
 
 export const title = text => { document.title = `${text ? text + " – " : ""}callspan`; };
 
-export const draw = async () => {
-  const mine = ++turn, place = parsed();
+// A page: `read` reads what it shows, `show` draws it into `body`, at first and again after each change.
+const drawPage = async mine => {
+  const place = parsed();
   if (at) app.scroll[at] = main.scrollTop;
   at = place.hash;
-  drawn?.close?.();
-  drawn = null;
+  shown?.close?.();
+  shown = null;
   // What the page that is left still awaits is not read to its end.
   stop.abort();
   stop = new AbortController();
@@ -57,34 +60,71 @@ export const draw = async () => {
     if (one.dataset.page === TABS[place.page]) one.setAttribute("aria-current", "page"); else one.removeAttribute("aria-current");
   }
   setKeys([]);
+  announce(0);
   document.getElementById("find").value = place.page === "find" ? unquoted(place.values.q || "") : "";
   // What takes longer than a moment shows rows of the final height.
   const waiting = setTimeout(() => { if (mine === turn) main.replaceChildren(h("div.waiting", { "aria-busy": "true" }, Array.from({ length: 9 }, () => h("div", null, h("i"), h("i"))))); }, 300);
   const slow = setTimeout(() => { if (mine === turn) main.append(h("p.soft.pad", null, `reading ${app.store}; `, button("stop", () => stopping.abort()))); }, 2000);
   try {
-    const module = await import(`./${place.page}.js`);
-    const made = await module.default({ place, app, signal: stopping.signal, fresh: () => mine === turn });
-    if (mine !== turn) { made.close?.(); return; }
-    main.replaceChildren(made.body);
+    const module = await import(`./${place.page}.js`), page = module.default({ place, app, signal: stopping.signal });
+    const found = await reads(page);
+    if (mine !== turn) return;
+    [shown, data, seen] = [page, found, JSON.stringify(found)];
+    page.show(found);
+    main.replaceChildren(page.body);
     main.className = place.page;
-    drawn = made;
-    title(made.title);
-    setKeys((made.keys || []).filter(([keys]) => !globalThis.CALLSPAN_FILE || !["x", "c", "."].includes(keys)));
+    showKeys();
     main.scrollTop = app.scroll[place.hash] || 0;
-    made.ready?.();
+    page.ready?.();
+    if (globalThis.CALLSPAN_FILE) say();
   } catch (error) {
     if (mine !== turn) return;
     main.replaceChildren(failed(error));
-    // A store that cannot be read may not exist yet.
-    if (error.status === 503) drawn = later(AGAIN_MS, app.store ? draw : start);
     if (!(error instanceof Failure) && error.name !== "AbortError") console.error(error);
   } finally {
     clearTimeout(waiting);
     clearTimeout(slow);
   }
 };
+export const draw = () => { reading = drawPage(++turn); return reading; };
+export const showKeys = () => setKeys([[".", "show what is new", showNew], ...shown.keys()].filter(([key]) => !globalThis.CALLSPAN_FILE || !["x", "c", "."].includes(key)));
 
-const later = (ms, then) => { const timer = setTimeout(then, ms); return { close: () => clearTimeout(timer) }; };
+const reads = async (page, known) => {
+  const [store, found] = await Promise.all([get("store"), page.read(known)]);
+  Object.assign(app, store, { store: store.name.replace(/^.*\//, "") });
+  return found;
+};
+
+// Reads the page again, or what is behind what is `known`, one after the other. A page that failed is drawn anew.
+const readAgain = async behind => {
+  const mine = turn, page = shown;
+  if (!page) return behind || draw();
+  const found = await reads(page, behind ? data : undefined).catch(error => { if (mine === turn) throw error; }), text = JSON.stringify(found);
+  if (mine !== turn || text === seen) return;
+  [data, seen] = [found, text];
+  redraw();
+};
+const next = behind => { reading = reading.catch(() => {}).then(() => readAgain(behind)); return reading; };
+export const readMore = () => next(true);
+export const redraw = () => announce(keepPlace(main, () => shown.show(data)));
+
+// What is new above what is seen waits behind a button and a key.
+const fresh = document.querySelector(".fresh button");
+let above = 0;
+const announce = number => {
+  above = main.scrollTop ? above + number : 0;
+  fresh.hidden = !above;
+  fresh.replaceChildren(`${above} new above `, h("kbd", null, "."));
+};
+export const showNew = () => {
+  main.scrollTop = 0;
+  announce(0);
+};
+fresh.addEventListener("click", showNew);
+main.addEventListener("scroll", () => { if (!main.scrollTop) announce(0); }, { passive: true });
+
+// What runs is drawn again each second.
+setInterval(() => { if (shown?.runs?.(data) && !document.hidden) redraw(); }, TICK_MS);
 
 const failed = error => h("div.pad", null, h("h1.hidden", null, "Error"), mark("error", error.name === "AbortError" ? "stopped" : error.message), h("p", null, button("try again", () => draw()), " ", link("#/", "Sessions")));
 
@@ -96,5 +136,6 @@ document.querySelector("form.find").addEventListener("submit", event => {
   if (text) location.hash = address(globalThis.CALLSPAN_FILE ? "" : "find", null, { q: `"${text.replace(/["\\]/g, "\\$&")}"` });
 });
 addEventListener("hashchange", draw);
-const start = () => get("now").then(now => { app.store = now.store.replace(/^.*\//, ""); app.trace = now.trace_url; app.live = now.live; }).catch(() => {}).finally(() => draw());
-start();
+// In a report this module comes before the pages.
+reading = Promise.resolve().then(draw);
+if (!globalThis.CALLSPAN_FILE) follow(() => next(false), say);

@@ -1,6 +1,7 @@
 // Bars: hollow waits for the first token, full answers, a red line is a failed attempt, hatched is the wait after it.
 import { h, svg } from "./dom.js";
 import { time } from "./format.js";
+import { isRunning } from "./rows.js";
 
 const piece = (kind, from, to, axis, title) => h(`i.${kind}`, { title, style: { left: `${axis.at(from)}%`, width: `${Math.max(0, axis.at(to) - axis.at(from))}%` } });
 
@@ -17,7 +18,7 @@ export const callPieces = (start, call, axis, now) => {
     found.push(piece("wait", began, end, axis), h("i.failed", { style: { left: `${axis.at(end)}%` } }));
     return found;
   }
-  if (call.outcome === "started" || call.outcome === "in_progress") return [...found, piece("wait", began, end, axis, "running")];
+  if (isRunning(call)) return [...found, piece("wait", began, end, axis, "running")];
   const first = call.first_token_ms !== null && call.first_token_ms !== undefined ? start + call.first_token_ms : null;
   if (first !== null) found.push(piece("wait", began, first, axis, `first token after ${time(call.first_token_ms)}`));
   found.push(piece(call.outcome === "cancelled" ? "stopped" : "model", first ?? began, end, axis, time(lasted)));

@@ -1,13 +1,14 @@
 // A call: what is new since the call before first, then what was sent before; its facts at the right.
-import { h, link, mark, soft, strong, button } from "./dom.js";
+import { become, h, link, mark, soft, strong, button } from "./dom.js";
 import { get } from "./api.js";
 import { bytes, clock, count, money, oneLine, plain, plural, shell, shown, time, DASH } from "./format.js";
 import { axisOf, callPieces } from "./bars.js";
-import { address, say } from "./app.js";
-import { callMarks } from "./rows.js";
+import { address, redraw, title } from "./app.js";
+import { callMarks, isRunning } from "./rows.js";
 import { answers, footLine, instructionsBox, joins, scoreLine } from "./conversation.js";
 import { LOSSY, part, turnBox } from "./parts.js";
 
+const EARLIER = 30;
 const fact = (name, right, ...rows) => h("section.fact", null, h("h2", null, name, h("span", null, right)), ...rows);
 const list = pairs => h("dl", null, pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value)]));
 
@@ -76,8 +77,8 @@ const whereOf = ({ row, record }, app) => {
       "trace",
       record.trace_id
         ? (
-          app.trace ? h("a.linked",
-            { href: app.trace.replace("{trace_id}", record.trace_id), rel: "noreferrer noopener", target: "_blank" },
+          app.trace_url ? h("a.linked",
+            { href: app.trace_url.replace("{trace_id}", record.trace_id), rel: "noreferrer noopener", target: "_blank" },
             record.trace_id
           ) : h("span.id", null, record.trace_id)
         )
@@ -91,7 +92,7 @@ const whereOf = ({ row, record }, app) => {
 const command = () => globalThis.CALLSPAN_FILE?.command || "callspan";
 
 const body = (name, size, content) => {
-  const box = h("details", null, h("summary", null, `${name}, ${bytes(size)}`));
+  const box = h("details.exact", null, h("summary", null, `${name}, ${bytes(size)}`));
   box.addEventListener("toggle", async () => {
     if (!box.open || box.dataset.read) return;
     box.dataset.read = "1";
@@ -104,9 +105,9 @@ const body = (name, size, content) => {
   return box;
 };
 
-export default async ({ place, app, signal }) => {
-  const data = await get("call", { id: place.id }, signal), { row, turn, record } = data;
-  const entry = { kind: "call", call: row, turn, start_ms: row.start_ms };
+// What is new, how it was answered, and what came before; of what was sent before at most so many messages.
+const messagesOf = (data, most, showAll) => {
+  const { row, turn, record } = data, entry = { kind: "call", call: row, turn, start_ms: row.start_ms };
   const found = joins(
     [
       entry,
@@ -115,25 +116,15 @@ export default async ({ place, app, signal }) => {
       { kind: "call", turn: { new: [...data.earlier].reverse(), answer: [] } }
     ]
   );
-  const join = id => found.get(id), called = new Set([...data.earlier, ...turn.answer].flatMap(message => message.parts.filter(one => one.type === "tool_call").map(one => one.id)));
-  const asked = new Map([...data.earlier, ...turn.answer].flatMap(one => one.parts.filter(piece => piece.type === "tool_call").map(piece => [piece.id, piece])));
+  const join = id => found.get(id), pieces = [...data.earlier, ...turn.answer].flatMap(message => message.parts.filter(one => one.type === "tool_call"));
+  const asked = new Map(pieces.map(piece => [piece.id, piece]));
   // A result that is new stands with the tool call that it answers, though that was sent before.
   const added = one => turnBox(one.role, one.name || "", one.parts.map(piece => (piece.type === "tool_result" && asked.has(piece.id) ? part(asked.get(piece.id), join) : part(piece, join))));
   const message = one => {
-    const parts = one.parts.filter(piece => piece.type !== "tool_result" || !called.has(piece.id));
+    const parts = one.parts.filter(piece => piece.type !== "tool_result" || !asked.has(piece.id));
     return parts.length ? turnBox(one.role, one.name || "", parts.map(piece => part(piece, join))) : "";
   };
-  let earlierShown = 30;
-  const earlier = h("div", null), waited = row.attempts.reduce((total, one) => total + (one[4] || 0), 0);
-  const drawEarlier = () => earlier.replaceChildren(
-    ...data.earlier.slice(0, earlierShown).map(message).filter(Boolean),
-    ...(
-      data.earlier.length > earlierShown
-        ? [h("p.pad", null, button(`${data.earlier.length - earlierShown} earlier messages`, () => { earlierShown = Infinity; drawEarlier(); }))]
-        : []
-    )
-  );
-  drawEarlier();
+  const hidden = data.earlier.length - most;
   const bodies = () => get("bodies", { id: row.id });
   const near = data.before || data.after ? h("span.right", null,
     data.before ? h("a.linked", { href: address("call", data.before.id) }, `← call ${data.before.number} of ${data.of}`) : "",
@@ -146,7 +137,7 @@ export default async ({ place, app, signal }) => {
     data.response_bytes,
     async () => (await bodies()).response
   );
-  const left = h("section", { "aria-label": "Messages", tabindex: "0" },
+  return [
     h("div.stepline", null,
       strong(data.number === 1 || data.number === null ? "Messages" : "New since the call before"),
       soft([plural(turn.new.length, "message"), turn.answer.length ? "1 answer" : ""].filter(Boolean).join(", ")),
@@ -172,7 +163,8 @@ export default async ({ place, app, signal }) => {
         ", the last one first"
       )
     ) : "",
-    earlier,
+    data.earlier.slice(0, most).map(message),
+    hidden > 0 ? h("p.pad", null, button(`${hidden} earlier messages`, showAll)) : "",
     data.instructions ? [h("div.stepline", null, strong("Instructions and tools")), instructionsBox(data.instructions, "")] : "",
     h("div.stepline", null, strong("Exact bodies")),
     turnBox("", "JSON",
@@ -180,40 +172,59 @@ export default async ({ place, app, signal }) => {
         data.request_bytes ? requestBody : h("p.meta", null, "request: not kept"),
         data.response_bytes ? responseBody : h("p.meta", null, "response: not kept")
       ]
-    ));
-  const right = h("section", { "aria-label": "Facts", tabindex: "0" }, timeOf(data), tokensOf(data),
-    fact("Cost", money(row.cost_usd),
-      list(
-        [
-          ["exact", data.exact_cost ? `$${data.exact_cost}` : "unknown"],
-          ["price", record.cost ? `${record.cost.source || ""}${record.cost.estimated ? ", estimated" : ""}${record.cost.reason ? `: ${record.cost.reason}` : ""}` : null]
-        ]
-      )
-    ),
-    requestOf(data),
-    whereOf(data, app)
-  );
-  let reasoningOpen = false;
+    )
+  ].flat();
+};
+
+export default ({ place, app, signal }) => {
+  const left = h("section", { "aria-label": "Messages", tabindex: "0" }), right = h("section", { "aria-label": "Facts", tabindex: "0" }), titlebar = h("div.titlebar");
+  let data = null, most = EARLIER, reasoningOpen = false;
   const go = one => { if (one) location.hash = address("call", one.id); };
   const copy = text => navigator.clipboard?.writeText(text);
-  const back = row.session_id ? address("session", row.session_id) : "#/calls";
-  return {
-    title: `call ${data.number ?? ""} ${row.model || ""}`,
-    body: h("div", null, h("div.titlebar", null,
-      h("h1", null,
-        row.session_id ? [link("#/", "Sessions"), soft(" / "), link(back, row.session_name || row.session_id)] : link("#/calls", "Calls"),
-        soft(" / "),
-        strong(data.number ? `call ${data.number} of ${data.of}` : row.operation),
-        " ",
-        soft(row.model || "")
+  const back = () => (data.row.session_id ? address("session", data.row.session_id) : "#/calls");
+  const showAll = () => { most = Infinity; redraw(); };
+  const show = found => {
+    data = found;
+    const { row, record } = data, waited = row.attempts.reduce((total, one) => total + (one[4] || 0), 0);
+    title(`call ${data.number ?? ""} ${row.model || ""}`);
+    become(titlebar, h("h1", null,
+      row.session_id ? [link("#/", "Sessions"), soft(" / "), link(back(), row.session_name || row.session_id)] : link("#/calls", "Calls"),
+      soft(" / "),
+      strong(data.number ? `call ${data.number} of ${data.of}` : row.operation),
+      " ",
+      soft(row.model || "")
+    ),
+    h("div.facts", null, h("span", null, row.outcome === "success" ? mark("success") : "", callMarks(row)), h("span", null, strong(`${count(row.input_tokens)} → ${count(row.output_tokens)}`), " tokens"), strong(row.cost_usd === null ? "cost unknown" : money(row.cost_usd)),
+      h("span", null, strong(time(row.lasted_ms)), waited ? `, of which ${time(waited)} waiting to retry` : ""), soft(clock(row.start_ms))));
+    become(left, messagesOf(data, most, showAll));
+    become(right, timeOf(data), tokensOf(data),
+      fact("Cost", money(row.cost_usd),
+        list(
+          [
+            ["exact", data.exact_cost ? `$${data.exact_cost}` : "unknown"],
+            ["price", record.cost ? `${record.cost.source || ""}${record.cost.estimated ? ", estimated" : ""}${record.cost.reason ? `: ${record.cost.reason}` : ""}` : null]
+          ]
+        )
       ),
-      h("div.facts", null, h("span", null, row.outcome === "success" ? mark("success") : "", callMarks(row)), h("span", null, strong(`${count(row.input_tokens)} → ${count(row.output_tokens)}`), " tokens"), strong(row.cost_usd === null ? "cost unknown" : money(row.cost_usd)),
-        h("span", null, strong(time(row.lasted_ms)), waited ? `, of which ${time(waited)} waiting to retry` : ""), soft(clock(row.start_ms)))), h("div.panes.facts-right", null, left, right)),
-    ready: () => say("still"),
-    keys: [["[ ]", "previous, next call"], ["[", "", () => go(data.before)], ["]", "", () => go(data.after)], ["r", "reasoning", () => { reasoningOpen = !reasoningOpen; for (const one of left.querySelectorAll(".reasoning")) one.open = reasoningOpen; }],
-      ["b", "bodies", () => { for (const one of [requestBody, responseBody]) one.open = !one.open; requestBody.scrollIntoView({ block: "start" }); }],
-      ["c", "compare with the call before", () => { if (data.before) location.hash = address("compare", null, { a: data.before.id, b: row.id }); }],
-      ["y", "copy id", () => copy(row.id)], ["R", "copy the replay command", () => copy(`${command()} replay ${shell(row.id)}`)],
-      ["Escape", row.session_id ? "session" : "calls", () => { location.hash = back; }]],
+      requestOf(data),
+      whereOf(data, app));
+    if (reasoningOpen) openReasoning();
+  };
+  const openReasoning = () => { for (const one of left.querySelectorAll(".reasoning")) one.open = reasoningOpen; };
+  const bodies = () => {
+    const every = [...left.querySelectorAll(".exact")];
+    for (const one of every) one.open = !one.open;
+    every[0]?.scrollIntoView({ block: "start" });
+  };
+  return {
+    body: h("div", null, titlebar, h("div.panes.facts-right", null, left, right)),
+    read: () => get("call", { id: place.id }, signal),
+    show,
+    runs: ({ row }) => isRunning(row),
+    keys: () => [["[ ]", "previous, next call"], ["[", "", () => go(data.before)], ["]", "", () => go(data.after)], ["r", "reasoning", () => { reasoningOpen = !reasoningOpen; openReasoning(); }],
+      ["b", "bodies", bodies],
+      ["c", "compare with the call before", () => { if (data.before) location.hash = address("compare", null, { a: data.before.id, b: data.row.id }); }],
+      ["y", "copy id", () => copy(data.row.id)], ["R", "copy the replay command", () => copy(`${command()} replay ${shell(data.row.id)}`)],
+      ["Escape", data.row.session_id ? "session" : "calls", () => { location.hash = back(); }]],
   };
 };

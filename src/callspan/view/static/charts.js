@@ -1,8 +1,8 @@
 // Charts: strips of cost, tokens, time and scores that share one axis, and tables; every number leads to its rows.
-import { h, svg, link, soft, strong, button, mark } from "./dom.js";
+import { become, h, svg, link, soft, strong, button } from "./dom.js";
 import { get } from "./api.js";
 import { brief, count, money, plain, plural, signed, sum, time, DASH } from "./format.js";
-import { address, say } from "./app.js";
+import { address, title } from "./app.js";
 import { filterLine, quoted, wordsOf } from "./filters.js";
 
 const LEFT = 56, HEIGHT = 112, TOP = 6, BOTTOM = 18, MOST_SLOTS = 240, MODELS = 4;
@@ -31,7 +31,7 @@ const within = (line, key, unit) => {
 };
 
 // A strip has a drawing for each width, and the same numbers as a table.
-const strip = ({ name, about, slots, unit, top, low = 0, unitText, paint, words, href, columns, cells }) => {
+const strip = ({ flipped, name, about, slots, unit, top, low = 0, unitText, paint, words, href, columns, cells }) => {
   const box = h("div.drawing"), table = h("table.numbers", { hidden: true },
     h("thead", null, h("tr", null, [unit, ...columns].map((one, at) => h("th", { scope: "col", class: at ? "right" : "" }, one)))),
     h("tbody", null, slots.map(key => h("tr", null, h("th", { scope: "row" }, link(href(key), key)), cells(key).map(one => h("td.right", null, one))))));
@@ -52,10 +52,16 @@ const strip = ({ name, about, slots, unit, top, low = 0, unitText, paint, words,
       ),
       slots.map((key, at) => at % skip === 0 && svg("text", { x: x(at), y: HEIGHT - 4, "text-anchor": "middle" }, nameOf(key, unit)))));
   };
-  const toggle = () => { table.hidden = !table.hidden; box.hidden = !table.hidden; flip.setAttribute("aria-pressed", String(!table.hidden)); if (!box.hidden) draw(); };
-  const flip = button("table", toggle, { class: "plain soft", "aria-pressed": "false", "aria-label": `${name} as a table` });
+  const turned = () => {
+    const on = flipped.has(name);
+    [table.hidden, box.hidden] = [!on, on];
+    flip.setAttribute("aria-pressed", String(on));
+    if (!on) draw();
+  };
+  const toggle = () => { if (!flipped.delete(name)) flipped.add(name); turned(); };
+  const flip = button("table", toggle, { class: "plain soft", "aria-label": `${name} as a table` });
   const part = h("section.strip", { "aria-label": name }, h("h2", null, name, " ", about, h("span.right", null, flip)), box, table);
-  return Object.assign(part, { draw, toggle, slots: () => [...box.querySelectorAll(".slot")] });
+  return Object.assign(part, { turned, toggle, slots: () => [...box.querySelectorAll(".slot")] });
 };
 
 const key = (fill, ...words) => h("span.legend", null, h(`i.${fill}`), ...words, " ");
@@ -204,65 +210,43 @@ const versionsTable = (found, line, choose) => {
     h("tbody", null, found.by_key.map(row => h("tr", null, h("th", { scope: "row" }, link(address("", null, { q: `${line} meta:${quoted(`${found.key}=${row.key}`)}`.trim() }), row.key)), h("td.right", null, count(row.sessions)),
       h("td", null, row.judged ? [share(row.successes, row.judged), ` ${Math.round(row.successes / row.judged * 100)} %`] : DASH),
       h("td.right", null, signed(row.mean)), h("td.right", null, money(row.cost_usd)), h("td.right", null, time(row.lasted_ms)))))),
-    h("p.soft.pad.difference", null, "…"));
+    h("p.soft.pad", null, differenceOf(found)));
 };
 
-export default async ({ place, signal, fresh }) => {
-  const line = place.values.q || "", go = values => { location.hash = address("charts", null, { q: line, key: place.values.key, objective: place.values.objective, ...values }); };
-  let found = await get("charts", { q: line, some: "1" }, signal);
-  const slots = every(found.span, found.unit), strips = [];
-  const common = { slots, unit: found.unit, href: slot => address("calls", null, { q: within(line, slot, found.unit) }) };
-  const left = h("div.strips"), right = h("div.tables", null, h("p.soft.pad", { role: "status" }, "summing …"));
-  const filters = filterLine(line, q => { location.hash = address("charts", null, { q }); }, { marks: [] });
-  const add = (...some) => { for (const one of some) { strips.push(one); left.append(one); } redraw(); };
-  const redraw = () => { if (left.isConnected) strips.forEach(one => one.draw()); };
+export default ({ place, signal }) => {
+  const line = place.values.q || "", { key, objective } = place.values, flipped = new Set();
+  const go = values => { location.hash = address("charts", null, { q: line, key, objective, ...values }); };
+  const left = h("div.strips"), right = h("div.tables"), unit = h("p.soft.pad"), filters = filterLine(line, q => { location.hash = address("charts", null, { q }); }, { marks: [] });
+  const redraw = () => { if (left.isConnected) for (const one of left.children) one.turned?.(); };
   const watch = new ResizeObserver(redraw);
   let at = [0, 0];
-  const focus = (number, slot) => { const every = strips[number]?.slots() || []; if (!every.length) return; at = [number, Math.max(0, Math.min(every.length - 1, slot))]; every[at[1]].focus(); };
-  const ofCalls = () => [costStrip(found, slots, common), tokenStrip(found, slots, common), timeStrip(found, slots, common)];
-  const soFar = h("p.soft.pad", { role: "status" }, "so far the newest calls; summing all …");
-  // The sums of the newest calls stand while the others are summed, and so does each table.
-  const rest = async () => {
-    if (found.more) {
-      left.prepend(soFar);
-      found = await get("charts", { q: line }, signal);
-      if (!fresh()) return;
-      soFar.remove();
-      strips.splice(0, 3, ...ofCalls()).forEach((old, number) => old.replaceWith(strips[number]));
-      redraw();
-    }
-    const tables = [];
-    for (const [name, by] of TABLES) {
-      tables.push(sumsTable(name, by, await get("table", { q: line, by }, signal), line));
-      right.replaceChildren(...tables, h("p.soft.pad", { role: "status" }, "summing …"));
-    }
-    const chosen = { q: line, key: place.values.key, objective: place.values.objective };
-    const scores = await get("scores", { ...chosen, some: "1" }, signal);
-    if (!fresh()) return;
-    const mine = { unit: scores.unit, slots: every(scores.by_time.map(row => row.time), scores.unit), href: slot => address("", null, { q: within(line, slot, scores.unit) }) };
-    if (scores.points.length) add(scoreStrip(scores, mine.slots, mine));
-    if (scores.key && scores.by_key_and_time.some(row => row.judged)) add(successStrip(scores, mine.slots, mine));
-    right.replaceChildren(versionsTable(scores, line, key => go({ key })),
-      ...tables,
+  const focus = (number, slot) => { const every = left.children[number]?.slots?.() || []; if (!every.length) return; at = [number, Math.max(0, Math.min(every.length - 1, slot))]; every[at[1]].focus(); };
+  const show = ({ charts, tables, scores }) => {
+    const ofCalls = { flipped, unit: charts.unit, slots: every(charts.span, charts.unit), href: slot => address("calls", null, { q: within(line, slot, charts.unit) }) };
+    const ofScores = { flipped, unit: scores.unit, slots: every(scores.by_time.map(row => row.time), scores.unit), href: slot => address("", null, { q: within(line, slot, scores.unit) }) };
+    become(left,
+      ofCalls.slots.length ? [costStrip, tokenStrip, timeStrip].map(made => made(charts, ofCalls.slots, ofCalls)) : h("p.pad", null, line ? "No call has all of this." : "No calls were recorded yet."),
+      scores.points.length ? scoreStrip(scores, ofScores.slots, ofScores) : "",
+      scores.key && scores.by_key_and_time.some(row => row.judged) ? successStrip(scores, ofScores.slots, ofScores) : "");
+    become(right, versionsTable(scores, line, one => go({ key: one })), TABLES.map(([name, by], number) => sumsTable(name, by, tables[number], line)),
       scores.objectives.length > 1 ? h("p.pad", null, "Score: ",
         scores.objectives.map(one => [button(one, () => go({ objective: one }), { "aria-pressed": String(one === scores.objective) }), " "])
-      ) : ""
-    );
-    // The interval takes a second the first time.
-    if (scores.key) right.querySelector(".difference").replaceChildren(...[differenceOf(await get("scores", chosen, signal))].flat());
+      ) : "");
+    unit.replaceChildren(`by ${charts.unit}, times in UTC`);
+    title("Charts");
+    redraw();
   };
-  if (!slots.length) left.append(h("p.pad", null, line ? "No call has all of this." : "No calls were recorded yet."));
   return {
-    title: "Charts",
-    body: h("div", null, globalThis.CALLSPAN_FILE ? h("h1.hidden", null, "Charts") : filters.form, h("div.panes.charts", null, left, right), h("p.soft.pad", null, `by ${found.unit}, times in UTC`)),
-    ready: () => {
-      if (slots.length) add(...ofCalls());
-      watch.observe(left);
-      say("still");
-      rest().catch(error => { if (error.name !== "AbortError") right.replaceChildren(h("p.pad", null, mark("error", error.message))); });
+    body: h("div", null, globalThis.CALLSPAN_FILE ? h("h1.hidden", null, "Charts") : filters.form, h("div.panes.charts", null, left, right), unit),
+    read: async () => {
+      const reading = [get("charts", { q: line }, signal), Promise.all(TABLES.map(([, by]) => get("table", { q: line, by }, signal))), get("scores", { q: line, key, objective }, signal)];
+      const [charts, tables, scores] = await Promise.all(reading);
+      return { charts, tables, scores };
     },
+    show,
+    ready: () => { redraw(); watch.observe(left); },
     close: () => watch.disconnect(),
-    keys: [["1 … 5", "strip"], ...[1, 2, 3, 4, 5].map(number => [String(number), "", () => focus(number - 1, at[1])]), ["← →", "time"], ["ArrowLeft", "", () => focus(at[0], at[1] - 1)], ["ArrowRight", "", () => focus(at[0], at[1] + 1)],
-      ["Enter", "its rows"], ["t", "as a table", () => strips[at[0]]?.toggle()], ["f", "filter", filters.focus], ["Escape", "back", () => history.back()]],
+    keys: () => [["1 … 5", "strip"], ...[1, 2, 3, 4, 5].map(number => [String(number), "", () => focus(number - 1, at[1])]), ["← →", "time"], ["ArrowLeft", "", () => focus(at[0], at[1] - 1)], ["ArrowRight", "", () => focus(at[0], at[1] + 1)],
+      ["Enter", "its rows"], ["t", "as a table", () => left.children[at[0]]?.toggle?.()], ["f", "filter", filters.focus], ["Escape", "back", () => history.back()]],
   };
 };

@@ -2,7 +2,7 @@
 import { h, mark, soft, strong, link, spaced } from "./dom.js";
 import { clock, count, money, oneLine, plain, plural, shown, signed, time, tokens, words } from "./format.js";
 import { address } from "./app.js";
-import { callMarks, retriesWord } from "./rows.js";
+import { callMarks, isRunning, retriesWord } from "./rows.js";
 import { gone, part, removed, text, toolRun, turnBox, value } from "./parts.js";
 
 // Results that later requests send, and runs of tools, by the ids of the tool calls.
@@ -45,7 +45,7 @@ export const answers = (entry, join) => {
     if (turn.answer.length > 1) found.push(h("p.meta", null, `choice ${at + 1} of ${turn.answer.length}`));
     found.push(...message.parts.map(one => part(one, join)));
   });
-  if (["started", "in_progress"].includes(row.outcome)) found.push(
+  if (isRunning(row)) found.push(
     h("p", null,
       mark("running", row.outcome === "started" ? `the answer streams, ${time(Date.now() - row.start_ms)}` : "answered in the background")
     ),

@@ -58,10 +58,23 @@ export const strong = (...children) => h("b", null, ...children);
 export const button = (label, action, props) => h("button", { type: "button", onclick: action, ...props }, label);
 export const spaced = parts => parts.filter(Boolean).flatMap((one, at) => (at ? [" ", one] : [one]));
 
-// Makes these the children of a box, where those at the beginning that are the same stay untouched.
-export const become = (box, rows) => {
-  const old = [...box.childNodes], first = rows.findIndex((row, at) => !(row === old[at] || row.isEqualNode(old[at])));
-  const same = first < 0 ? rows.length : first;
-  for (const row of old.slice(same)) row.remove();
-  box.append(...rows.slice(same));
+// Makes these elements the children of a box. What would look as it was drawn before stays, with what was opened in it.
+const looks = new WeakMap();
+export const become = (box, ...given) => {
+  const nodes = given.flat(Infinity).filter(one => one instanceof Element), asked = new Set(nodes), old = new Map();
+  for (const one of box.children) {
+    if (!asked.has(one)) old.set(looks.get(one), [...(old.get(looks.get(one)) || []), one]);
+  }
+  const next = nodes.map(node => {
+    if (node.parentNode === box) return node;
+    looks.set(node, node.outerHTML);
+    return old.get(looks.get(node))?.shift() || node;
+  });
+  const stays = new Set(next);
+  for (const one of [...box.childNodes]) if (!stays.has(one)) one.remove();
+  let at = box.firstElementChild;
+  for (const node of next) {
+    if (node === at) at = at.nextElementSibling;
+    else box.insertBefore(node, at);
+  }
 };

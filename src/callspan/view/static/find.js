@@ -1,10 +1,10 @@
 // Find: where a text stands, under its sessions; counts of what was found at the right.
-import { h, mark, soft, strong, button, link } from "./dom.js";
+import { become, h, soft, strong, button, link } from "./dom.js";
 import { get } from "./api.js";
 import { clock, count, day, oneLine, plural, shell } from "./format.js";
 import { roving } from "./keys.js";
 import { filterLine, quoted } from "./filters.js";
-import { address, say } from "./app.js";
+import { address, title } from "./app.js";
 import { cost, outcome, scores, sessionMarks, titleOf } from "./rows.js";
 
 const SCOPES = ["messages", "answers", "questions", "tools", "reasoning", "instructions", "errors"];
@@ -19,11 +19,11 @@ const when = ms => (ms === null ? "" : `${day(ms) === "Today" ? "" : day(ms) + "
 const rowsOf = found => {
   const { session: row } = found;
   const head = row
-    ? h("div.row.found", { role: "row", tabindex: "-1", data: { href: address("session", row.id) } }, h("span.soft", { role: "gridcell" }, when(row.start_ms)), h("span.soft", { role: "gridcell" }, row.name || "session"),
+    ? h("div.row.found", { role: "row", tabindex: "-1", data: { id: row.id, href: address("session", row.id) } }, h("span.soft", { role: "gridcell" }, when(row.start_ms)), h("span.soft", { role: "gridcell" }, row.name || "session"),
       h("span.name", { role: "gridcell" }, h("a.words", { href: address("session", row.id), tabindex: "-1" }, oneLine(titleOf(row))), h("span.marks", null, sessionMarks(row))),
       h("span", { role: "gridcell" }, row.user || ""), h("span", { role: "gridcell" }, outcome(row)), h("span", { role: "gridcell" }, scores(row)), h("span.right", { role: "gridcell" }, cost(row)))
     : h("div.row.found", { role: "row" }, h("span", { role: "gridcell" }), h("span.soft", { role: "gridcell" }, "calls"), h("span", { role: "gridcell" }, "outside of sessions"));
-  return [head, ...found.hits.map(hit => h("div.row.found.sub", { role: "row", tabindex: "-1", data: { href: address("call", hit.call_id) } }, h("span", { role: "gridcell" }), h("span.soft", { role: "gridcell" }, hit.where), h("span", { role: "gridcell" }, excerpt(hit)), h("span.right.soft", { role: "gridcell" }, clock(hit.start_ms)))),
+  return [head, ...found.hits.map((hit, at) => h("div.row.found.sub", { role: "row", tabindex: "-1", data: { id: `${hit.call_id} ${at}`, href: address("call", hit.call_id) } }, h("span", { role: "gridcell" }), h("span.soft", { role: "gridcell" }, hit.where), h("span", { role: "gridcell" }, excerpt(hit)), h("span.right.soft", { role: "gridcell" }, clock(hit.start_ms)))),
     found.more ? h("div.row.found.sub", { role: "row" }, h("span", { role: "gridcell" }),
       h("span", { role: "gridcell" }),
       h("span.soft", { role: "gridcell" }, `${plural(found.more, "more place")} in it`)
@@ -45,47 +45,42 @@ const facet = (name, values, go) => {
   ) : "";
 };
 
-export default async ({ place, signal }) => {
+export default ({ place, signal }) => {
   const line = place.values.q || "", scope = place.values.scope || "messages";
-  const go = text => { location.hash = address("find", null, { q: text, scope }); };
-  const data = await get("find", { q: line, scope }, signal);
-  const sessions = data.rows.filter(one => one.session), hits = data.rows.reduce((total, one) => total + one.hits.length + one.more, 0);
+  const go = (text, where = scope) => { location.hash = address("find", null, { q: text, scope: where }); };
   const filters = filterLine(line, go, { marks: [] });
-  const scopes = h("div.segments", { role: "group", "aria-label": "Where to look" },
-    SCOPES.map(
-      name => button(name, () => { location.hash = address("find", null, { q: line, scope: name }); }, { "aria-pressed": String(name === scope) })
-    )
-  );
+  const scopes = h("div.segments", { role: "group", "aria-label": "Where to look" }, SCOPES.map(name => button(name, () => go(line, name), { "aria-pressed": String(name === scope) })));
   filters.form.insertBefore(scopes, filters.form.children[1]);
-  const list = h("div.list", { role: "rowgroup" }, data.rows.flatMap(rowsOf)), cursor = roving(list, { rows: "[data-href]" });
-  const exact = data.exact.map(
-    one => h("p.pad", null, soft(one.kind), " ",
-      one.kind === "user" ? h("a.linked",
-        { href: address("", null, { q: `user:${quoted(one.id)}` }) },
-        one.id
-      ) : h("a.linked", { href: address(one.kind, one.id) }, one.id)
-    )
-  );
-  const command = ["callspan", "calls", ...data.arguments].map(shell).join(" ");
-  const nothing = h("div.pad", null,
-    h("p", null, data.text === null ? "Write words to look for." : ["Nothing in ", strong(scope), " has ", strong(data.text), "."]),
-    h("p", null, SCOPES.filter(name => name !== scope).map(name => [link(address("find", null, { q: line, scope: name }), name), " "]))
-  );
+  const list = h("div.list", { role: "rowgroup" }), cursor = roving(list, { rows: "[data-href]" });
+  const above = h("div"), counts = h("aside", { "aria-label": "Counts" });
   const open = () => { const row = cursor.chosen(); if (row?.dataset.href) location.hash = row.dataset.href; };
   list.addEventListener("click", event => { const row = event.target.closest("[data-href]"); if (row && !event.target.closest("a")) location.hash = row.dataset.href; });
-  const withUser = user => go(`${line} user:${quoted(user)}`);
+  let command = "";
+  const exactly = one => h("p.pad", null, soft(one.kind), " ", h("a.linked", { href: one.kind === "user" ? address("", null, { q: `user:${quoted(one.id)}` }) : address(one.kind, one.id) }, one.id));
+  const nothing = text => h("div.pad", null,
+    h("p", null, text === null ? "Write words to look for." : ["Nothing in ", strong(scope), " has ", strong(text), "."]),
+    h("p", null, SCOPES.filter(name => name !== scope).map(name => [link(address("find", null, { q: line, scope: name }), name), " "]))
+  );
+  const show = data => {
+    const sessions = data.rows.filter(one => one.session), hits = data.rows.reduce((total, one) => total + one.hits.length + one.more, 0);
+    command = ["callspan", "calls", ...data.arguments].map(shell).join(" ");
+    title(`find ${data.text || ""}`);
+    become(above, h("h1.hidden", null, `Find ${data.text || ""}`),
+      h("p.pad.summary", null, strong(count(sessions.length)), ` ${sessions.length === 1 ? "session" : "sessions"}, ${plural(hits, "hit")}${data.more ? "; older calls have it too: choose a time" : ""}  `, h("code", null, command)),
+      data.exact.map(exactly));
+    become(list, data.rows.length ? data.rows.flatMap(rowsOf) : nothing(data.text));
+    become(counts,
+      facet("Where", data.rows.flatMap(one => one.hits.map(hit => hit.where))),
+      facet("User", sessions.map(one => one.session.user), user => go(`${line} user:${quoted(user)}`)),
+      facet("Name", sessions.map(one => one.session.name)),
+      facet("Prompt version", sessions.map(one => one.session.metadata.prompt_version ?? null)));
+    cursor.settle();
+  };
   return {
-    title: `find ${data.text || ""}`,
-    body: h("div", null, h("h1.hidden", null, `Find ${data.text || ""}`), filters.form, h("p.pad.summary", null, strong(count(sessions.length)), ` ${sessions.length === 1 ? "session" : "sessions"}, ${plural(hits, "hit")}${data.more ? "; older calls have it too: choose a time" : ""}  `, h("code", null, command)), exact,
-      h("div.panes.with-facets", null, h("div.table", { role: "grid", "aria-label": "Found" }, data.rows.length ? list : nothing),
-        h("aside", { "aria-label": "Counts" },
-          facet("Where", data.rows.flatMap(one => one.hits.map(hit => hit.where))),
-          facet("User", sessions.map(one => one.session.user), withUser),
-          facet("Name", sessions.map(one => one.session.name)),
-          facet("Prompt version", sessions.map(one => one.session.metadata.prompt_version ?? null))
-        ))),
-    ready: () => { cursor.settle(); say("still"); },
-    keys: [
+    body: h("div", null, filters.form, above, h("div.panes.with-facets", null, h("div.table", { role: "grid", "aria-label": "Found" }, list), counts)),
+    read: () => get("find", { q: line, scope }, signal),
+    show,
+    keys: () => [
       ["j k", "hit"],
       ["j", "", () => cursor.move(1)],
       ["k", "", () => cursor.move(-1)],

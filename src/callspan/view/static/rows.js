@@ -13,8 +13,9 @@ export const sessionMarks = row => [
   row.retries && mark("retried", retriesWord(row.retries)),
 ].filter(Boolean);
 
+export const isRunning = row => ["started", "in_progress"].includes(row.outcome);
 export const callMarks = row => [
-  ["started", "in_progress"].includes(row.outcome) && mark("running", row.outcome === "started" ? "running" : "in the background"),
+  isRunning(row) && mark("running", row.outcome === "started" ? "running" : "in the background"),
   ["error", "timeout"].includes(row.outcome) && mark("error", errorWord(row.error_kind || row.outcome, row.status)),
   row.outcome === "cancelled" && mark("cancelled", "cancelled"),
   row.cut_by_length && mark("cut", "cut by length"),

@@ -1,11 +1,10 @@
 // A session: its course on the left, its conversation on the right; selecting in one selects in the other.
 import { become, h, link, mark, soft, strong, button } from "./dom.js";
-import { Failure, get } from "./api.js";
-import { follow } from "./live.js";
+import { get } from "./api.js";
 import { clock, count, least, money, most, oneLine, plural, signed, sum, time, DASH, day } from "./format.js";
 import { axisOf, callPieces, dot, span, toolPiece } from "./bars.js";
-import { roving, setKeys } from "./keys.js";
-import { address, isMarked, say, toMark } from "./app.js";
+import { roving } from "./keys.js";
+import { address, isMarked, readMore, redraw, showKeys, title, toMark } from "./app.js";
 import { callMarks, cost, outcome, scores, sessionMarks, titleOf } from "./rows.js";
 import { actionText, contextOf, instructionsBox, outcomeOf, scoreLine, turnOf } from "./conversation.js";
 import { isEpisode } from "./episode.js";
@@ -106,9 +105,9 @@ const nested = entries => {
   return entries;
 };
 
-// What is loaded: the entries of all pages as of one, and a step as the last page has it that has it.
+// What is read: the entries of all pages as of one, and a step as the last page has it that has it.
 const merged = (pages, from) => {
-  const { session, record, curve, highlights, large, before } = pages.findLast(page => page.session), all = name => pages.flatMap(page => page[name]);
+  const { session, record, curve, highlights, large, before } = pages[0], all = name => pages.flatMap(page => page[name]);
   pages.forEach((page, number) => { for (const row of page.rows) row.page = number; });
   const rows = new Map(all("rows").map(row => [row.id, row])), steps = new Map(all("steps").map(step => [step.id, step])), entries = [...rows.values()];
   const { next } = pages.at(-1), first = entries[0]?.start_ms, last = entries.at(-1)?.start_ms, used = new Set(entries.map(entry => entry.step_id));
@@ -158,7 +157,7 @@ const stepFacts = step => [
   step.terminated ? soft(" terminated") : step.truncated ? soft(" truncated") : ""
 ];
 
-// Each page of entries has an axis of its own, so that what is drawn stays as it is when the next one comes in.
+// Each page of entries has an axis of its own, so that what was drawn looks the same when the next one comes in.
 const axesOf = (data, late, now) => {
   const after = new Set(late.map(node => node.entry)), pages = [];
   for (const entry of data.rows) (pages[entry.page] ||= []).push(entry);
@@ -166,8 +165,7 @@ const axesOf = (data, late, now) => {
     const timed = rows.filter(entry => !after.has(entry)), first = number || data.from ? Infinity : data.session.start_ms ?? Infinity;
     const start = Math.min(first, least(rows.map(entry => entry.start_ms)));
     const end = Math.max(start + 1, most(timed.map(entry => entry.start_ms + (entry.lasted_ms ?? (entry.kind === "call" ? now - entry.start_ms : 0)))));
-    const axis = axisOf(start, end, gapsOf(rows));
-    return { ...axis, start, key: [start, end, axis.cut].join() };
+    return { ...axisOf(start, end, gapsOf(rows)), start };
   });
 };
 const axisRow = (axis, number) => {
@@ -190,33 +188,29 @@ const stepRow = ({ step, all, shut }, axis, now, depth, toggle) => h(`div.entry.
   h("span.track", null, step.start_ms === null ? "" : span(step.start_ms, step.start_ms + (step.lasted_ms ?? now - step.start_ms), axis)),
   h("span.right", null, time(step.lasted_ms ?? (step.start_ms === null ? null : now - step.start_ms))), h("span.right", null, all.cost === null ? "" : money(all.cost)));
 
-// The rows of the tree; `drawn` has those that were drawn before, which stay the same where nothing in them has changed.
-const courseOf = (data, folded, toggle, drawn) => {
+// The rows of the tree.
+const courseOf = (data, folded, toggle) => {
   const now = Date.now(), { top, late } = order(data), axes = axesOf(data, late, now), rows = [];
   let page = -1;
-  const draw = (id, key, runs, make) => {
-    const axis = axes[page], known = drawn.get(id);
-    if (!runs && known && known.axis === axis.key && known.key.every((one, at) => one === key[at])) { rows.push(known.row); return; }
-    const row = make(axis);
+  const add = row => {
     row.querySelector(".track")?.prepend(
-      ...axis.cut.map(([from, to]) => h("i.gap", { style: { left: `${axis.at(from)}%`, width: `${axis.at(to) - axis.at(from)}%` } }))
+      ...axes[page].cut.map(([from, to]) => h("i.gap", { style: { left: `${axes[page].at(from)}%`, width: `${axes[page].at(to) - axes[page].at(from)}%` } }))
     );
-    drawn.set(id, { axis: axis.key, key, row });
     rows.push(row);
   };
   // Where a page begins, its axis stands.
   const turn = number => {
     if (number <= page || !axes[number]) return;
     page = number;
-    draw(`axis ${page}`, [], false, axis => axisRow(axis, page));
+    add(axisRow(axes[page], page));
   };
-  const entryOf = (entry, depth) => draw(entry.id, [entry, entry.depth + depth], entry.lasted_ms === null, axis => entryRow(entry, axis, now, depth + entry.depth));
+  const entryOf = (entry, depth) => add(entryRow(entry, axes[page], now, depth + entry.depth));
   const walk = (nodes, depth) => {
     for (const node of nodes) {
       if (node.entry) { turn(node.entry.page); entryOf(node.entry, depth); continue; }
-      const { step } = node, all = sums(node.inside), shut = folded.has(step.id);
+      const { step } = node, shut = folded.has(step.id);
       turn(entriesIn(node.inside)[0]?.page ?? 0);
-      draw(step.id, [JSON.stringify([step, all]), shut, depth], step.lasted_ms === null, axis => stepRow({ step, all, shut }, axis, now, depth, toggle));
+      add(stepRow({ step, all: sums(node.inside), shut }, axes[page], now, depth, toggle));
       if (!shut) walk(node.inside, depth + 1);
     }
   };
@@ -224,20 +218,19 @@ const courseOf = (data, folded, toggle, drawn) => {
   turn(0);
   walk(top, 0);
   if (late.length) {
-    draw("after the end", [], false, () => h("div.entry.step", { role: "presentation" }, strong("after the end")));
+    rows.push(h("div.entry.step", { role: "presentation" }, strong("after the end")));
     for (const { entry } of late) entryOf(entry, 0);
   }
   return rows;
 };
 
-// With `rows`, which are the last ones, only what is said in these.
-const conversationOf = (data, rows) => {
-  const used = rows && new Set(rows.map(entry => entry.step_id)), part = rows ? { ...data, rows, steps: data.steps.filter(step => used.has(step.id)) } : data;
-  const { top, late } = order(part), context = contextOf(data.rows, data.instructions), found = [];
-  const first = data.rows.find(entry => entry.turn?.instructions)?.turn.instructions;
-  const same = new Set(data.rows.filter(entry => entry.turn?.instructions).map(entry => entry.turn.instructions)).size === 1;
-  if (rows) context.instructions = data.rows.slice(0, -rows.length).findLast(entry => entry.turn?.instructions)?.turn.instructions;
-  else if (first && !data.from) { found.push(instructionsBox(data.instructions[first], same && !data.next ? `all ${plural(data.session.calls, "call")}` : "")); context.instructions = first; }
+const conversationOf = data => {
+  const { top, late } = order(data), context = contextOf(data.rows, data.instructions), found = [];
+  const instructed = data.rows.filter(entry => entry.turn?.instructions).map(entry => entry.turn.instructions), [first] = instructed;
+  if (first && !data.from) {
+    found.push(instructionsBox(data.instructions[first], new Set(instructed).size === 1 && !data.next ? `all ${plural(data.session.calls, "call")}` : ""));
+    context.instructions = first;
+  }
   const walk = nodes => {
     for (const node of nodes) {
       if (node.entry) { found.push(...turnOf(node.entry, context)); continue; }
@@ -258,18 +251,11 @@ const conversationOf = (data, rows) => {
   return found;
 };
 
-export default async ({ place, app, signal }) => {
-  const from = globalThis.CALLSPAN_FILE ? "" : place.values.step || "", pages = [await get("session", { id: place.id, step: from }, signal)];
-  let data = merged(pages, from), stop = () => {}, held = null, reasoningOpen = false, raw = false, loading = false, closed = false;
-  const id = data.session.id, folded = new Set(), drawn = new Map();
-  const titlebar = h("div.titlebar");
-  const course = h("div", { "aria-label": "Course", tabindex: "-1" });
-  const end = h("div.pad.end");
-  const left = h("div", null, course, end);
-  const right = h("section", { "aria-label": "Conversation", tabindex: "0" });
-  const panes = h("div.panes.two", null, left, right), fresh = button("", () => take(held), { class: "new", hidden: true });
-  const table = isEpisode(data);
-  course.setAttribute("role", table ? "region" : "tree");
+export default ({ place, app, signal }) => {
+  const { id } = place, from = globalThis.CALLSPAN_FILE ? "" : place.values.step || "", folded = new Set();
+  let data = null, table = null, reasoningOpen = false, raw = false, least = 1;
+  const titlebar = h("div.titlebar"), course = h("div", { "aria-label": "Course", tabindex: "-1" }), end = h("div.pad.end");
+  const left = h("div", null, course, end), right = h("section", { "aria-label": "Conversation", tabindex: "0" }), panes = h("div.panes.two", null, left, right);
   const tab = (name, which) => button(name,
     () => {
       panes.className = `panes ${which}`;
@@ -278,173 +264,105 @@ export default async ({ place, app, signal }) => {
     { role: "tab", "aria-selected": String(which === "two") }
   );
   const tabs = h("div.tabs", { role: "tablist" }, tab("Course", "one"), tab("Conversation", "two"));
-  const show = row => {
-    if (table) { right.replaceChildren(...table.detail(data, row)); table.showBand(course, data, row); return; }
+  const rowOf = of => course.querySelector(`[data-id="${CSS.escape(of)}"]`), turnIn = of => right.querySelector(`[data-entry="${CSS.escape(of)}"]`);
+  const choose = row => {
+    if (table) { drawRight(); return; }
     for (const one of right.querySelectorAll(".picked")) one.classList.remove("picked");
-    const found = right.querySelector(`[data-entry="${CSS.escape(row.dataset.id)}"]`) || (joined(row.dataset.id) && right.querySelector(`[data-entry="${CSS.escape(joined(row.dataset.id))}"]`));
-    if (found) { found.classList.add("picked"); found.scrollIntoView({ block: "nearest" }); }
+    const turn = turnIn(row.dataset.id) || turnIn(joined(row.dataset.id) || "");
+    if (turn) { turn.classList.add("picked"); turn.scrollIntoView({ block: "nearest" }); }
   };
   // A tool's run is drawn with the call that asked for it.
   const joined = of => {
     const tool = data.rows.find(entry => entry.id === of)?.record?.tool_call_id;
     return tool && data.rows.find(entry => entry.turn?.answer.some(message => message.parts.some(one => one.type === "tool_call" && one.id === tool)))?.id;
   };
-  const cursor = roving(course, { choose: show });
+  const cursor = roving(course, { choose });
   right.addEventListener("click", event => {
     const entry = event.target.closest("[data-entry]");
-    if (entry && !event.target.closest("a, summary, button") && !table) cursor.select(course.querySelector(`[data-id="${CSS.escape(entry.dataset.entry)}"]`), { still: true });
+    if (entry && !event.target.closest("a, summary, button") && !table) cursor.select(rowOf(entry.dataset.entry), { still: true });
   });
-  const toggle = step => { if (folded.has(step)) folded.delete(step); else folded.add(step); drawLeft(); };
-  const drawLeft = () => {
-    const kept = cursor.chosen()?.dataset.id, inside = course.contains(document.activeElement);
-    if (table) course.replaceChildren(...table.course(data)); else become(course, courseOf(data, folded, toggle, drawn));
-    if (kept) cursor.select(course.querySelector(`[data-id="${CSS.escape(kept)}"]`), { quiet: true, still: !inside });
-    cursor.settle();
-  };
+  const toggle = step => { if (!folded.delete(step)) folded.add(step); redraw(); };
   // Chooses the row of a step, if it is loaded.
   const pick = ({ position }) => {
     const row = [...course.querySelectorAll("[data-first]")].find(one => one.dataset.first <= position && position <= one.dataset.last);
     cursor.select(row);
     return row !== undefined;
   };
-  const drawEnd = () => {
-    end.hidden = !data.next && !from;
-    end.replaceChildren(
-      ...[
-        data.next && button(`the next ${table ? "steps" : "entries"}`, load),
-        from && link(address("session", id), "from the beginning"),
-        !globalThis.CALLSPAN_FILE && data.session.steps > 1 && jump()
-      ].filter(Boolean)
-    );
-  };
   const jump = () => {
     const field = h("input", { type: "number", min: "0", max: String(data.session.steps - 1), "aria-label": "Number of a step", value: from });
     const go = event => { event.preventDefault(); if (field.value) location.hash = address("session", id, { step: field.value }); };
     return h("form", { onsubmit: go }, "from step ", field, " ", h("button", { type: "submit" }, "go"));
   };
-  // The next page comes in behind what is loaded: runs of equal steps go on across pages.
-  const load = async () => {
-    if (loading || !data.next) return;
-    loading = true;
-    try {
-      const page = await get("session", { id, after: data.next }, signal);
-      if (closed) return;
-      take(held);
-      pages.push(page);
-      for (const pane of [left, right]) pane.classList.add("many");
-      listen();
-      data = merged(pages, from);
-      drawLeft();
-      drawEnd();
-      if (!table) right.append(...conversationOf(data, page.rows));
-      open();
-    } catch (error) {
-      if (closed) return;
-      if (!(error instanceof Failure)) throw error;
-      drawEnd();
-      end.append(mark("error", error.message));
-    } finally { loading = false; }
+  const drawEnd = () => {
+    end.hidden = !data.next && !from;
+    become(end,
+      data.next && button(`the next ${table ? "steps" : "entries"}`, readMore),
+      from && link(address("session", id), "from the beginning"),
+      !globalThis.CALLSPAN_FILE && data.session.steps > 1 && jump());
   };
-  const near = ({ currentTarget: pane }) => { if (pane.scrollTop + pane.clientHeight > pane.scrollHeight - 600) load(); };
-  for (const pane of [left, right]) pane.addEventListener("scroll", near, { passive: true });
-  // What changes is followed on the last page that is loaded.
-  const listen = () => {
-    stop();
-    if (globalThis.CALLSPAN_FILE) return;
-    const query = pages.length > 1 ? { id, after: pages.at(-2).next, head: "1" } : { id: place.id, step: from };
-    stop = follow("session", query, pages.at(-1), { rows: changed, state: say });
+  const drawRight = () => {
+    const row = cursor.chosen();
+    become(right, !table ? conversationOf(data) : row ? table.detail(data, row) : table.opening(data, pick));
+    if (table && row) table.showBand(course, data, row);
+    if (reasoningOpen) openReasoning();
+    if (raw) for (const box of right.querySelectorAll(".box")) if (!box.nextElementSibling?.matches(".raw")) box.after(h("pre.raw", null, box.dataset.raw || ""));
   };
-  const said = () => JSON.stringify([data.session, data.record, data.curve]);
-  const redraw = () => {
-    const places = [left.scrollTop, right.scrollTop];
-    drawAll();
-    [left.scrollTop, right.scrollTop] = places;
-  };
-  const drawAll = () => {
-    titlebar.replaceChildren(h("h1", null, link("#/", "Sessions"), soft(" / "), strong(data.session.name || "session"), " ", soft(oneLine(titleOf(data.session)))), facts(data.session, data.record));
-    drawLeft();
-    drawEnd();
-    if (!table) right.replaceChildren(...conversationOf(data));
-    else if (!cursor.chosen()) right.replaceChildren(...table.opening(data, pick));
-    else table.showBand(course, data, cursor.chosen());
-    open();
-  };
-  const open = () => { for (const one of right.querySelectorAll(".reasoning")) one.open = reasoningOpen; };
-  const take = changes => {
-    if (!changes) return;
-    held = null;
-    fresh.hidden = true;
-    const last = pages.at(-1), rows = new Map([...last.rows, ...changes.rows].map(row => [row.id, row]));
-    const seen = said(), number = last.rows.length;
-    Object.assign(last, changes.head, { rows: changes.order.map(one => rows.get(one)).filter(Boolean) });
+  const openReasoning = () => { for (const one of right.querySelectorAll(".reasoning")) one.open = reasoningOpen; };
+  const show = pages => {
     data = merged(pages, from);
-    // What is followed behind a page that came in says of the whole session what is shown already.
-    if (changes.rows.length || last.rows.length !== number || said() !== seen) redraw();
+    table = isEpisode(data);
+    title(oneLine(`${data.session.name || "session"} ${titleOf(data.session)}`).slice(0, 80));
+    course.setAttribute("role", table ? "region" : "tree");
+    for (const pane of [left, right]) pane.classList.toggle("many", pages.length > 1);
+    become(titlebar, h("h1", null, link("#/", "Sessions"), soft(" / "), strong(data.session.name || "session"), " ", soft(oneLine(titleOf(data.session)))), facts(data.session, data.record));
+    const chosen = cursor.chosen()?.dataset.id;
+    become(course, table ? table.course(data) : courseOf(data, folded, toggle));
+    if (chosen) rowOf(chosen)?.setAttribute("aria-selected", "true");
+    cursor.settle();
+    drawEnd();
+    drawRight();
   };
-  // What is new comes in by itself while nobody has chosen a row; else on a key.
-  const changed = changes => {
-    if (held) changes = { ...changes, head: { ...held.head, ...changes.head }, rows: [...held.rows, ...changes.rows] };
-    if (!cursor.chosen() || !changes.rows.length) return take(changes);
-    held = changes;
-    fresh.hidden = false;
-    fresh.replaceChildren(plural(changes.rows.length, "new entry", "new entries"), " ", h("kbd", null, "."));
+  const near = ({ currentTarget: pane }) => { if (data.next && pane.scrollTop + pane.clientHeight > pane.scrollHeight - 600) readMore(); };
+  for (const pane of [left, right]) pane.addEventListener("scroll", near, { passive: true });
+  // The pages that are shown, or one more behind those that are known.
+  const read = async known => {
+    const pages = known ? [...known] : [await get("session", { id, step: from }, signal)];
+    if (known) least = pages.length + 1;
+    while (pages.length < least && pages.at(-1).next) pages.push(await get("session", { id, after: pages.at(-1).next }, signal));
+    return pages;
   };
-  const neighbour = by => { const at = app.order.indexOf(id); const next = at >= 0 && app.order[at + by]; if (next) location.hash = address("session", next); };
+  const neighbour = by => { const at = app.order.indexOf(id), other = at >= 0 && app.order[at + by]; if (other) location.hash = address("session", other); };
   const enter = () => {
     const row = cursor.chosen();
     if (row?.dataset.step) return toggle(row.dataset.step);
-    const call = row && (
-      table
-        ? table.callOf(data, row)
-        : data.rows.find(entry => entry.id === row.dataset.id)?.kind === "call"
-        ? row.dataset.id
-        : joined(row.dataset.id)
-    );
+    const isCall = row && data.rows.find(entry => entry.id === row.dataset.id)?.kind === "call";
+    const call = row && (table ? table.callOf(data, row) : isCall ? row.dataset.id : joined(row.dataset.id));
     if (call) location.hash = address("call", call);
   };
-  const isMark = row => row.querySelector(table ? "b.good" : ".mark");
-  drawAll();
-  const other = () => app.marked.find(one => one !== id);
+  const fold = () => {
+    const row = cursor.chosen();
+    if (row?.dataset.step && !folded.has(row.dataset.step)) toggle(row.dataset.step);
+    else cursor.jump(-1, one => one.dataset.step);
+  };
+  const bodies = () => {
+    raw = !raw;
+    if (!raw) for (const one of right.querySelectorAll(".box + .raw")) one.remove();
+    drawRight();
+  };
+  const isMark = row => row.querySelector(table ? "b.good" : ".mark"), other = () => app.marked.find(one => one !== id);
   const compare = () => { if (other()) location.hash = address("compare", null, { a: other(), b: id }); };
-  const keys = () => [["j k", table ? "step" : "row"], ["j", "", () => cursor.move(1)], ["k", "", () => cursor.move(-1)],
-    ["h l", table ? "" : "fold, open"],
-    [
-      "h",
-      "",
-      () => {
-        const row = cursor.chosen();
-        if (row?.dataset.step && !folded.has(row.dataset.step)) toggle(row.dataset.step);
-        else cursor.jump(-1, one => one.dataset.step);
-      }
-    ],
-    ["l", table ? "open the step's call" : "", enter], ["Enter", "", enter],
-    ["Tab", "conversation"], ["r", "reasoning", () => { reasoningOpen = !reasoningOpen; open(); }],
-    [
-      "b",
-      "bodies",
-      () => {
-        raw = !raw;
-        for (const box of right.querySelectorAll(".box")) {
-          box.nextElementSibling?.matches(".raw") && box.nextElementSibling.remove();
-          if (raw) box.after(h("pre.raw", null, box.dataset.raw || ""));
-        }
-      }
-    ],
-    ["n p", table ? "next, previous reward" : "next, previous mark"], ["n", "", () => cursor.jump(1, isMark)], ["p", "", () => cursor.jump(-1, isMark)],
-    ["[ ]", "other session"], ["[", "", () => neighbour(-1)], ["]", "", () => neighbour(1)], [".", "", () => take(held)],
-    ["x", isMarked(id) ? "marked to compare" : "mark to compare", () => { toMark(id); setKeys(keys()); }], ["c", other() ? "compare with the marked one" : "", compare],
-    ["y", "copy id", () => navigator.clipboard?.writeText(cursor.chosen()?.dataset.id || id)], ["Escape", "back", () => { location.hash = "#/"; }]];
-  let ticking = null;
   return {
-    title: oneLine(`${data.session.name || "session"} ${titleOf(data.session)}`).slice(0, 80),
-    body: h("div", null, titlebar, tabs, h("div.newline", null, fresh), panes),
-    ready: () => {
-      if (table && from) cursor.select(course.querySelector("[data-first]"), { still: true });
-      if (globalThis.CALLSPAN_FILE) return say("file");
-      listen();
-      if (data.session.outcome === "running") ticking = setInterval(() => { if (data.session.outcome === "running" && !document.hidden) drawLeft(); }, 1000);
-    },
-    close: () => { closed = true; stop(); clearInterval(ticking); },
-    keys: keys(),
+    body: h("div", null, titlebar, tabs, panes),
+    read,
+    show,
+    runs: () => data.session.outcome === "running",
+    ready: () => { if (table && from) cursor.select(course.querySelector("[data-first]"), { still: true }); },
+    keys: () => [["j k", table ? "step" : "row"], ["j", "", () => cursor.move(1)], ["k", "", () => cursor.move(-1)],
+      ["h l", table ? "" : "fold, open"], ["h", "", fold], ["l", table ? "open the step's call" : "", enter], ["Enter", "", enter],
+      ["Tab", "conversation"], ["r", "reasoning", () => { reasoningOpen = !reasoningOpen; openReasoning(); }], ["b", "bodies", bodies],
+      ["n p", table ? "next, previous reward" : "next, previous mark"], ["n", "", () => cursor.jump(1, isMark)], ["p", "", () => cursor.jump(-1, isMark)],
+      ["[ ]", "other session"], ["[", "", () => neighbour(-1)], ["]", "", () => neighbour(1)],
+      ["x", isMarked(id) ? "marked to compare" : "mark to compare", () => { toMark(id); showKeys(); }], ["c", other() ? "compare with the marked one" : "", compare],
+      ["y", "copy id", () => navigator.clipboard?.writeText(cursor.chosen()?.dataset.id || id)], ["Escape", "back", () => { location.hash = "#/"; }]],
   };
 };

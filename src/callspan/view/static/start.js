@@ -1,14 +1,14 @@
 // Start: what goes on now, the filter line, and the list of sessions.
 import { become, h, link, mark, soft, strong, button, spaced } from "./dom.js";
-import { get } from "./api.js";
-import { follow } from "./live.js";
+import { get, listed } from "./api.js";
 import { clock, count, day, money, plural, sum, time, DASH, oneLine } from "./format.js";
 import { course, curve } from "./bars.js";
 import { roving } from "./keys.js";
 import { filterLine, quoted, wordsOf } from "./filters.js";
-import { address, draw, isMarked, say, title, toMark } from "./app.js";
+import { address, draw, isMarked, readMore, redraw, title, toMark } from "./app.js";
 import { callMarks, cost, costTitle, outcome, scores, sessionMarks, titleOf, tokensOf } from "./rows.js";
 
+const MANY = 100;
 // Columns, and the words of the filter line that sort by them.
 const HEADS = [
   ["started", "start"], ["session"], ["user"], ["outcome"], ["scores", "score"],
@@ -133,171 +133,96 @@ const band = now => {
     worth(now, "in the last day"));
 };
 
-export default async ({ place, app, signal }) => {
-  const line = place.values.q || "";
-  const go = text => { location.hash = address("", null, { q: text }); };
-  const [now, first] = await Promise.all([get("now", {}, signal), get("sessions", { q: line }, signal)]);
-  app.store = now.store.replace(/^.*\//, "");
-  const words = wordsOf(line), by = words.findLast(word => word.startsWith("sort:"))?.slice(5) || "start", sorted = by !== "start";
-  const chosen = words.filter(word => !word.startsWith("sort:")).join(" ");
-  const rows = new Map(first.rows.map(row => [row.id, row])), unfolded = new Set(), later = new Set();
-  let next = first.next, waitingRows = [], stop = () => {};
+// How many sessions have each mark, where all are known.
+const countsOf = ({ rows, next }) => {
+  const fits = { running: row => row.outcome === "running", error: row => row.errors, cut: row => row.cut_by_length, cancelled: row => row.cancelled, retried: row => row.retries, failure: row => row.succeeded === false };
+  return next ? {} : Object.fromEntries(Object.entries(fits).map(([kind, has]) => [kind, rows.filter(has).length]));
+};
+const wordsIn = rows => ["user", "name", "group", "task", "experiment"].flatMap(name => rows.filter(row => row[name]).map(row => `${name}:${quoted(row[name])}`));
 
-  const list = h("div.list", { role: "rowgroup" }), more = h("p.pad", null);
+export default ({ place, app, signal }) => {
+  const line = place.values.q || "", go = text => { location.hash = address("", null, { q: text }); };
+  const words = wordsOf(line), by = words.findLast(word => word.startsWith("sort:"))?.slice(5) || "start", sorted = by !== "start";
+  const chosen = words.filter(word => !word.startsWith("sort:")).join(" "), unfolded = new Set();
+  let least = 1, summing = false;
+
+  const list = h("div.list", { role: "rowgroup" }), more = h("p.pad"), top = h("div"), under = h("div"), filters = filterLine(line, go);
   const head = h("div.row.head", { role: "row" }, HEADS.map(([name, key], at) => h(`span${at > 5 ? ".right" : ""}`, { role: "columnheader", "aria-sort": key !== by ? null : key === "score" ? "ascending" : "descending" },
     key && !globalThis.CALLSPAN_FILE ? button(key === by ? `${name} ↓` : name,
       () => go(`${chosen} ${key === "start" ? "" : `sort:${key}`}`.trim()),
       { class: "plain", title: `by ${name}, largest first` }
     ) : name)));
-  const table = h("div.table", { role: "treegrid", "aria-label": "Sessions" }, head, list);
-  const fresh = button("", () => showNew(), { class: "new", hidden: true });
-  const known = [
-    ...new Set(
-      first.rows.flatMap(
-        row => [
-          row.user && `user:${quoted(row.user)}`,
-          row.name && `name:${quoted(row.name)}`,
-          row.group && `group:${quoted(row.group)}`,
-          row.task && `task:${quoted(row.task)}`,
-          row.experiment && `experiment:${quoted(row.experiment)}`
-        ]
-      ).filter(Boolean)
-    )
-  ];
-  const counts = first.next
-    ? {}
-    : Object.fromEntries(
-      [
-        ["running", row => row.outcome === "running"],
-        ["error", row => row.errors],
-        ["cut", row => row.cut_by_length],
-        ["cancelled", row => row.cancelled],
-        ["retried", row => row.retries],
-        ["failure", row => row.succeeded === false]
-      ].map(([kind, fits]) => [kind, first.rows.filter(fits).length])
-    );
-  const filters = filterLine(line, go, { known, counts });
-  const cursor = roving(list, { rows: "[role=row][data-id]" });
+  const table = h("div.table", { role: "treegrid", "aria-label": "Sessions" }, head, list), cursor = roving(list, { rows: "[role=row][data-id]" });
 
-  // Rows are drawn once, but for what runs: there may be thousands.
-  const drawn = new WeakMap();
+  // A row is drawn again where it changed, or runs: there may be thousands.
+  const drawn = new Map();
   const rowOf = row => {
-    if (row.outcome === "running" || !drawn.has(row)) drawn.set(row, sessionRow(row));
-    return drawn.get(row);
+    const text = JSON.stringify(row);
+    if (row.outcome === "running" || drawn.get(row.id)?.text !== text) drawn.set(row.id, { text, node: sessionRow(row) });
+    return drawn.get(row.id).node;
   };
-  const rowsOf = some => {
-    const groups = new Map(), found = [];
-    for (const row of some) {
-      if (!row.group || sorted) continue;
-      if (!groups.has(row.group)) groups.set(row.group, []);
-      groups.get(row.group).push(row);
-    }
-    for (const row of some) {
+  const rowsOf = rows => {
+    const groups = new Map();
+    for (const row of rows) if (row.group && !sorted) groups.set(row.group, [...(groups.get(row.group) || []), row]);
+    return rows.flatMap(row => {
       const group = groups.get(row.group) || [], open = unfolded.has(row.group);
-      const toggle = () => { if (!unfolded.delete(row.group)) unfolded.add(row.group); fill(); };
-      if (group.length > 2 && group[0] === row) found.push(groupRow(group, { open, toggle }), ...(open ? group.map(rowOf) : []));
-      else if (group.length < 3) found.push(rowOf(row));
-    }
-    return found;
+      const toggle = () => { if (!unfolded.delete(row.group)) unfolded.add(row.group); redraw(); };
+      if (group.length < 3) return [rowOf(row)];
+      return group[0] === row ? [groupRow(group, { open, toggle }), ...(open ? group.map(rowOf) : [])] : [];
+    });
   };
-  const fill = () => {
-    const kept = cursor.chosen()?.dataset.id, inside = list.contains(document.activeElement), every = [...rows.values()], found = [];
-    for (const [name, some] of sorted ? [["", every]] : days(every)) {
-      if (!sorted) found.push(dayLine(name, some, next && some.at(-1) === every.at(-1)));
-      found.push(...rowsOf(some));
-    }
-    become(list, found.length ? found : [nothing(line, go, rows.size)]);
-    if (kept) cursor.select(list.querySelector(`[data-id="${CSS.escape(kept)}"]`), { quiet: true, still: !inside });
+  const show = ({ now, list: { rows, next } }) => {
+    become(top, now.contents || app.last_ms !== null ? band(now) : "", app.notices.map(text => h("p.pad.warn", { role: "status" }, text)));
+    filters.form.hidden = !rows.length && !line;
+    filters.show(countsOf({ rows, next }), wordsIn(rows));
+    const parts = sorted ? [rowsOf(rows)] : [...days(rows)].map(([name, some]) => [dayLine(name, some, next && some.at(-1) === rows.at(-1)), rowsOf(some)]);
+    list.classList.toggle("many", rows.length > MANY);
+    become(list, rows.length ? parts : nothing(line, go));
     cursor.settle();
-    more.replaceChildren(...(next ? [button("more sessions", load)] : []));
-    app.order = [...rows.keys()];
-    const running = every.filter(row => row.outcome === "running").length;
+    become(more, next ? button("more sessions", readMore) : "");
+    app.order = rows.map(row => row.id);
+    const running = rows.filter(row => row.outcome === "running").length;
     title(running ? `${running} running` : "Sessions");
   };
-  let loading = false;
-  const load = async () => {
-    if (loading || !next) return;
-    loading = true;
-    const page = await get("sessions", { q: line, after: next });
-    for (const row of page.rows) { rows.set(row.id, row); later.add(row.id); }
-    next = page.next;
-    loading = false;
-    list.classList.add("many");
-    fill();
+  // The sums of the calls behind a filter come in after the list.
+  const sumUp = async ({ rows, next }) => {
+    if (summing || !chosen || globalThis.CALLSPAN_FILE) return;
+    summing = true;
+    try {
+      const { rows: sums } = await get("table", { q: chosen, by: "provider" }, signal);
+      become(under, sumsLine(chosen, rows, next, sums));
+    } finally { summing = false; }
   };
   const main = document.getElementById("main");
-  const scrolled = () => { if (main.scrollTop + main.clientHeight > main.scrollHeight - 400) load(); };
+  const scrolled = () => { if (main.scrollTop + main.clientHeight > main.scrollHeight - 400 && more.firstChild) readMore(); };
   main.addEventListener("scroll", scrolled, { passive: true });
-
-  // What is new slides in at the top; further down it waits behind a button.
-  const take = (found, order) => {
-    // What is no longer on the first page has gone, or moved behind it.
-    const shown = new Set(order);
-    for (const id of first.rows.map(row => row.id)) if (!later.has(id) && !shown.has(id)) rows.delete(id);
-    for (const row of found) if (rows.has(row.id)) rows.set(row.id, row);
-    const added = found.filter(row => !rows.has(row.id) && !waitingRows.some(one => one.id === row.id));
-    waitingRows = [...added, ...waitingRows.map(one => found.find(row => row.id === one.id) || one)];
-    if (main.scrollTop < 40 && !cursor.chosen() && !sorted) return showNew();
-    fresh.hidden = !waitingRows.length;
-    fresh.replaceChildren(plural(waitingRows.length, "new session"), " ", h("kbd", null, "."));
-    fill();
-  };
-  const showNew = () => {
-    if (sorted) return draw();
-    const every = [...waitingRows, ...rows.values()].sort((a, b) => (b.start_ms ?? 0) - (a.start_ms ?? 0));
-    waitingRows = [];
-    rows.clear();
-    for (const row of every) rows.set(row.id, row);
-    fresh.hidden = true;
-    fill();
-  };
-  const top = h("div", null), under = h("div", null);
-  const drawSums = async () => {
-    const { rows: sums } = await get("table", { q: chosen, by: "provider" }, signal);
-    under.replaceChildren(sumsLine(chosen, [...rows.values()], next, sums));
-  };
-  const drawBand = found => top.replaceChildren(...(found.last_ms === null && !rows.size ? [] : [band(found)]), ...found.notices.map(text => h("p.pad.warn", { role: "status" }, text)));
-  drawBand(now);
-  fill();
-  let again = null;
-  const live = () => follow("sessions", { q: line }, first,
-    {
-      rows: ({ rows: found, order }) => {
-        take(found, order);
-        clearTimeout(again);
-        again = setTimeout(() => { get("now").then(drawBand).catch(() => {}); if (chosen) drawSums().catch(() => {}); }, 1000);
-      },
-      state: say
-    }
-  );
-  const open = () => { const row = cursor.chosen(); if (row?.unfold) row.unfold(); else if (row) location.hash = address("session", row.dataset.id); };
-  list.addEventListener("click",
-    event => {
-      const row = event.target.closest("[role=row]");
-      if (event.target.closest("a")) return;
-      if (row?.unfold) row.unfold();
-      else if (row?.dataset.id) location.hash = address("session", row.dataset.id);
-    }
-  );
+  const open = row => { if (row?.unfold) row.unfold(); else if (row?.dataset.id) location.hash = address("session", row.dataset.id); };
+  list.addEventListener("click", event => { if (!event.target.closest("a")) open(event.target.closest("[role=row]")); });
   const pick = () => {
     const id = cursor.chosen()?.dataset.id;
-    if (!rows.has(id)) return;
+    if (!app.order.includes(id)) return;
     toMark(id);
-    for (const row of list.children) row.classList.toggle("picked", app.marked.includes(row.dataset.id));
+    for (const row of list.children) row.classList.toggle("picked", isMarked(row.dataset.id));
   };
   const hasMark = row => row.querySelector(".marks .mark, .mark.bad, .mark.accent") !== null;
   return {
-    title: "Sessions",
-    body: h("div", null, h("h1.hidden", null, "Sessions"), top, first.rows.length || line ? filters.form : "", under, h("div.newline", null, fresh), table, more),
-    ready: () => { if (globalThis.CALLSPAN_FILE) return say("file"); stop = live(); if (chosen) drawSums().catch(() => {}); },
-    close: () => { stop(); clearTimeout(again); main.removeEventListener("scroll", scrolled); },
-    keys: [["j k", "move"], ["j", "", () => cursor.move(1)], ["k", "", () => cursor.move(-1)], ["Enter", "open", open], ["l", "", open], ["n p", "next, previous mark"], ["n", "", () => cursor.jump(1, hasMark)], ["p", "", () => cursor.jump(-1, hasMark)],
-      ["f", "filter", filters.focus], [".", "show what is new", showNew], ["x", "mark to compare", pick],
+    body: h("div", null, h("h1.hidden", null, "Sessions"), top, filters.form, under, table, more),
+    read: async known => {
+      if (known) least = known.list.rows.length + 1;
+      const [now, found] = await Promise.all([get("now", {}, signal), listed("sessions", { q: line }, least, signal, known?.list)]);
+      sumUp(found).catch(() => {});
+      return { now, list: found };
+    },
+    show,
+    runs: ({ list: { rows } }) => rows.some(row => row.outcome === "running"),
+    close: () => main.removeEventListener("scroll", scrolled),
+    keys: () => [["j k", "move"], ["j", "", () => cursor.move(1)], ["k", "", () => cursor.move(-1)], ["Enter", "open", () => open(cursor.chosen())], ["l", "", () => open(cursor.chosen())], ["n p", "next, previous mark"], ["n", "", () => cursor.jump(1, hasMark)], ["p", "", () => cursor.jump(-1, hasMark)],
+      ["f", "filter", filters.focus], ["x", "mark to compare", pick],
       ["c", "compare", () => { if (app.marked.length === 2) location.hash = address("compare", null, { a: app.marked[0], b: app.marked[1] }); }],
       ["y", "copy id", () => navigator.clipboard?.writeText(cursor.chosen()?.dataset.id || "")], ["r", "", () => draw()], ["Escape", "", () => { if (line) go(""); }]],
   };
 };
 
-const nothing = (line, go, known) => h("div.pad", null, line
+const nothing = (line, go) => h("div.pad", null, line
   ? [h("p", null, "No session has ", strong(line), "."), h("p", null, button("without the filters", () => go("")))]
   : [h("p", null, "Nothing recorded yet. This page fills by itself. Run one of these in the directory of the store:"), h("pre", null, "callspan demo\ncallspan run app.py")]);
