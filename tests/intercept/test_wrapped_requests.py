@@ -1,4 +1,4 @@
-"""Clients whose `request` another library has wrapped, before callspan or after it, and calls that it suppresses."""
+"""Beside other tracers: wrapped requests, suppressed calls, and the anthropic SDK's own spans."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from typing import Any
 
 import pytest
 import wrapt
+from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import callspan
 from callspan.background import thread
 from callspan.delivery.recorder import forget_warnings
 from callspan.testing import Captured, ScriptedProvider, capture
-from tests.intercept.calls import QUESTION, Run
+from tests.intercept import sdks
+from tests.intercept.calls import QUESTION, Run, the_call
 from tests.intercept.mode import Mode
 
 REQUESTS: dict[str, dict[str, Any]] = {
@@ -273,3 +278,37 @@ def test_requests_of_callspans_own_threads_are_not_recorded(provider: ScriptedPr
     own.join()
     assert len(provider.requests) == 1
     assert seen.records == []
+
+
+TRACED: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
+
+
+@pytest.fixture
+def native(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[ReadableSpan]]]:
+    """The spans that go to the global provider, where the SDK's own go; ours have a provider of their own here."""
+    sdks.needs("anthropic", "1.14", "tracing of its own")
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    yield lambda: list(exporter.get_finished_spans())
+    provider.shutdown()
+
+
+@pytest.mark.parametrize("how", ["plain", "stream", "helper"])
+def test_there_is_one_span_per_call_and_it_is_callspans(
+    how: str, mode: Mode, run: Run, seen: Captured, native: Callable[[], list[ReadableSpan]]
+) -> None:
+    async def body() -> None:
+        messages = mode.anthropic().messages
+        if how == "helper":
+            async with mode.entered(messages.stream(**TRACED)) as stream:
+                await mode.wait(stream.until_done())
+        elif how == "stream":
+            await mode.all(await mode.wait(messages.create(**TRACED, stream=True)))
+        else:
+            await mode.wait(messages.create(**TRACED))
+
+    run(body)
+    the_call(seen)
+    assert native() == []

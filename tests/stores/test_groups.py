@@ -1,14 +1,21 @@
-"""Groups of sessions and their differences equal an independent computation, in every store."""
+"""Sums: by any keys with intervals, in the view of the tables, exact, and unknown where nothing is known."""
 
 from __future__ import annotations
 
 import json
+import os
 import random
+import socket
+import sqlite3
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import closing
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -17,7 +24,9 @@ from tests.machine import slowness
 from tests.scale import scaled
 
 from callspan.comparison.intervals import of_mean, of_means, of_shares, wilson
-from callspan.records import Cost, Record, RewardRecord, Timing, Usage
+from callspan.file_lock import locked
+from callspan.records import Cost, EventRecord, Record, RewardRecord, Timing, Usage
+from callspan.stores import aggregates
 
 from .conftest import SECOND, START_NS, Delivery, Records, run
 
@@ -251,3 +260,102 @@ def test_a_table_of_intervals_takes_no_time_to_speak_of() -> None:
     began = time.process_time()
     assert all(of_mean(column) for column in columns)
     assert time.process_time() - began < 0.5 * slowness()
+
+
+HERE = socket.gethostname()
+
+
+def reward(value: float | None, number: int, **fields: object) -> RewardRecord:
+    return RewardRecord(reward_id=f"r{number}", value=value, time_ns=number, **fields)  # type: ignore[arg-type]
+
+
+def event(value: float | None, number: int) -> EventRecord:
+    return EventRecord(event_id=f"e{number}", event_type="environment", time_ns=number, reward=value)
+
+
+def reward_of(*items: EventRecord | RewardRecord) -> float | None:
+    return aggregates.rewards_of(items).reward
+
+
+def test_the_reward_of_a_session() -> None:
+    assert reward_of() is None
+    assert reward_of(event(None, 1)) is None
+    assert reward_of(event(1.0, 1), event(-0.5, 2)) == 0.5
+    assert reward_of(event(1.0, 1), reward(1.0, 2, event_id="e1"), reward(3.0, 3, event_id="e9")) == 4.0
+    assert reward_of(reward(1.0, 1), reward(2.0, 2, objective="style"), reward(4.0, 3, scope="call")) == 1.0
+    assert reward_of(event(1.0, 1), reward(0.0, 2, scope="session")) == 0.0
+    assert reward_of(reward(9.0, 5, scope="session"), reward(1.0, 2, scope="session")) == 9.0
+    assert reward_of(reward(None, 1, scope="session"), event(2.0, 2)) == 2.0
+
+
+def test_a_process_counts_as_gone_only_if_that_is_certain() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    assert aggregates.is_gone(HERE, gone.pid)
+    assert not aggregates.is_gone(HERE, os.getpid())
+    assert not aggregates.is_gone(HERE, os.getppid())
+    assert not aggregates.is_gone("another-host", gone.pid)
+    assert not aggregates.is_gone(None, gone.pid)
+    assert not aggregates.is_gone(HERE, None)
+    assert not aggregates.is_gone(HERE, 0)
+    assert not aggregates.is_gone(HERE, 2**70)
+
+
+def test_a_lock_is_held_against_other_processes_and_freed_with_its_holder(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom callspan.file_lock import locked\n"
+        "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()"
+    )
+    path = tmp_path / "lock"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdin is not None
+    assert holder.stdout.readline() == b"held\n"
+    waiter = subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiter.wait(0.3)
+    holder.kill()
+    assert waiter.wait(20) == 0
+    holder.wait()
+    for process in (holder, waiter):
+        assert process.stdout is not None
+        process.stdout.close()
+    holder.stdin.close()
+    with locked(path):
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+HOUR_S = 3600
+
+
+def test_the_view_has_the_sums_by_session_hour_model_and_provider(
+    tmp_path: Path, records: Records, deliver: Callable[[str], Delivery]
+) -> None:
+    store = deliver(f"sqlite:///{tmp_path}/calls.db")
+    store.write(
+        records.call(session_id="a"),
+        records.call(session_id="a", cost=Cost(usd=Decimal("1E-20"), source="mine")),
+        records.call(session_id="a", model="gpt-4o", at_s=2 * HOUR_S, outcome="timeout", usage=None, cost=None),
+        records.call(session_id=None, outcome="cancelled"),
+    )
+    sql = """
+        SELECT session_id, hour, model, provider, calls, errors, cancelled, in_tok, exact_costs, costs,
+               last_ns >= first_ns
+          FROM call_sums ORDER BY session_id, hour"""
+    with closing(sqlite3.connect(tmp_path / "calls.db")) as connection:
+        rows = connection.execute(sql).fetchall()
+    hour = rows[0][1]
+    assert rows == [
+        (None, hour, "gpt-5", "openai", 1, 0, 1, 10, 1, 1, 1),
+        ("a", hour, "gpt-5", "openai", 2, 0, 0, 20, 1, 2, 1),
+        ("a", hour + 2, "gpt-4o", "openai", 1, 1, 0, None, 0, 0, 1),
+    ]
+
+
+def test_a_later_version_of_a_call_counts_once(url: str, records: Records, deliver: Callable[[str], Delivery]) -> None:
+    store, call_id = deliver(url), records.new_id()
+    store.write(records.call(call_id=call_id, session_id="a", part="started", usage=None, cost=None, outcome="started"))
+    store.write(records.call(call_id=call_id, session_id="a"))
+    store.write(records.call(call_id=call_id, session_id="b", seen_ns=3, at_s=5 * HOUR_S))
+    (found,) = store.read().summary("session")
+    assert (found.key, found.calls, found.input_tokens) == ("b", 1, 10)

@@ -1,21 +1,50 @@
-"""What a call continues at the provider is followed to the recorded calls before it, in every store."""
+"""Conversations and sessions as lists show them: what a call continues, what is new, what ran, in which order."""
 
 from __future__ import annotations
 
 import json
+import re
+import socket
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
+from contextlib import closing
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import anthropic
 import msgspec
+import openai
 import pytest
+from tests.provider import FullProvider
+from tests.reports.reading import data
 
 from callspan import erase
-from callspan.records import CallRecord, Place, Request, Response
-from callspan.stores import CallFilter, History, Reader
+from callspan.datasets import export
+from callspan.datasets.exporting import table_rows
+from callspan.datasets.selection import Options, Selection, Statistics, episodes
+from callspan.records import (
+    CallRecord,
+    ErrorInfo,
+    EventRecord,
+    Message,
+    MessageRecord,
+    Place,
+    Request,
+    Response,
+    RewardRecord,
+)
+from callspan.stores import CallFilter, History, Order, Reader
+from callspan.stores.base import ORDERS, CallError
 from callspan.stores.history import whole_conversation
+from callspan.stores.new_messages import ConversationReader
+from callspan.stores.session_source import place_of
+from callspan.stores.urls import open_store
+from callspan.testing import ScriptedProvider, capture
 
-from .conftest import Delivery, Records, delete_session, raw, run
+from .conftest import SECOND, START_NS, Delivery, Records, delete_session, raw, run
 
 Deliver = Callable[[str], Delivery]
 
@@ -185,3 +214,249 @@ def test_show_prints_the_whole_conversation_and_says_what_is_missing(url: str, d
     assert "history" not in json.loads(run(url, "show", "call-0", "--json"))
     listed = json.loads(run(url, "calls", "--conversation", "conv_1", "--json", "--reverse"))
     assert [row["call_id"] for row in listed] == ["call-20", "call-21"]
+
+
+LOOK = [{"name": "look", "arguments": {"at": "east"}}]
+
+
+def by_chat(provider: ScriptedProvider) -> None:
+    client = openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0)
+    messages: list[Any] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where?"}]
+    for _ in range(2):
+        answer = client.chat.completions.create(model="gpt-5", messages=messages).choices[0].message
+        messages.append(answer.model_dump(exclude_none=True))
+        messages += [{"role": "tool", "tool_call_id": one.id, "content": "a door"} for one in answer.tool_calls or ()]
+
+
+def by_messages(provider: ScriptedProvider) -> None:
+    client = anthropic.Anthropic(base_url=provider.anthropic_url, api_key="k", max_retries=0)
+    messages: list[Any] = [{"role": "user", "content": "Where?"}]
+    for _ in range(2):
+        answer = client.messages.create(model="claude-opus-5", max_tokens=9, system="Be brief.", messages=messages)
+        asked = [block.id for block in answer.content if block.type == "tool_use"]
+        results = [{"type": "tool_result", "tool_use_id": one, "content": "a door"} for one in asked]
+        sent_again = [block for block in answer.content if block.type != "thinking"]
+        messages += [
+            {"role": "assistant", "content": sent_again},
+            *([{"role": "user", "content": results}] if results else []),
+        ]
+
+
+def by_responses(provider: ScriptedProvider) -> None:
+    client = openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0)
+    items: list[Any] = [{"role": "user", "content": "Where?"}]
+    for _ in range(2):
+        answer = client.responses.create(model="gpt-5", instructions="Be brief.", input=items)
+        items += answer.output
+        asked = [item.call_id for item in answer.output if item.type == "function_call"]
+        items += [{"type": "function_call_output", "call_id": one, "output": "a door"} for one in asked]
+
+
+def by_continued_responses(provider: ScriptedProvider) -> None:
+    client = openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0)
+    first = client.responses.create(model="gpt-5", instructions="Be brief.", input="Where?")
+    (asked,) = [item.call_id for item in first.output if item.type == "function_call"]
+    result: Any = [{"type": "function_call_output", "call_id": asked, "output": "a door"}]
+    client.responses.create(model="gpt-5", instructions="Be brief.", input=result, previous_response_id=first.id)
+
+
+def shown(message: Message) -> str:
+    return f"{message.role}: {message.text or ' '.join(type(part).__name__ for part in message.parts)}"
+
+
+@pytest.mark.parametrize("loop", [by_chat, by_messages, by_responses, by_continued_responses])
+def test_a_loop_is_one_conversation_without_repetition(loop: Callable[[ScriptedProvider], None]) -> None:
+    with FullProvider() as provider, capture() as seen:
+        provider.reply(text="Let me look.", tool_calls=LOOK, reasoning="A door may be there.")
+        provider.reply("A door.")
+        loop(provider)
+        first, second = map(ConversationReader().add, seen.records)
+    assert [shown(one)[-6:] for one in first.messages][-1] == "Where?"
+    assert (first.sent_before, second.instructions) == (0, [])
+    assert second.before is first.call or loop is by_continued_responses
+    (result,) = second.messages
+    assert [type(part).__name__ for part in result.parts] == ["ToolResult"]
+    assert [one.text for one in second.answers] == ["A door."]
+
+
+def test_what_is_said_twice_in_a_continued_conversation_is_new_twice() -> None:
+    with FullProvider() as provider, capture() as seen:
+        client = openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0)
+        provider.reply("And?", repeat=True)
+        last = client.responses.create(model="gpt-5", input="yes")
+        for _ in range(2):
+            last = client.responses.create(model="gpt-5", input="yes", previous_response_id=last.id)
+        found = [*map(ConversationReader().add, seen.records)]
+    assert [[shown(message) for message in one.messages] for one in found] == [["user: yes"]] * 3
+
+
+def test_a_window_of_the_last_messages_and_a_whole_conversation() -> None:
+    with FullProvider() as provider, capture() as seen:
+        client = openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0)
+        for texts in (["a", "b"], ["b", "c"]):
+            sent: Any = [
+                {"role": "system", "content": "Be brief."},
+                *({"role": "user", "content": text} for text in texts),
+            ]
+            client.chat.completions.create(model="gpt-5", messages=sent)
+        first = client.responses.create(model="gpt-5", input="yes")
+        client.responses.create(model="gpt-5", input="yes", previous_response_id=first.id)
+    *windows, begun, continued = seen.records
+    assert [ConversationReader().add(one).sent_before for one in windows] == [0, 0]
+    reader = ConversationReader()
+    assert [[one.text for one in reader.add(call).messages] for call in windows] == [["a", "b"], ["c"]]
+    reader = ConversationReader()
+    reader.add(begun, is_whole=True)
+    whole = whole_conversation(continued, History([begun]))
+    new = reader.add(msgspec.structs.replace(continued, conversation=whole), is_whole=True)
+    assert (new.sent_before, [one.text for one in new.messages], new.before) == (2, ["yes"], begun)
+
+
+def rewarded(number: int, value: float, event_type: str = "environment") -> EventRecord:
+    return EventRecord(
+        event_id=f"e{number}", session_id="a", event_type=event_type, time_ns=START_NS + number, reward=value
+    )
+
+
+def test_lists_show_what_was_said_first_what_ran_and_why_calls_failed(
+    url: str, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    store = deliver(url)
+    error = ErrorInfo(kind="rate_limit", type="RateLimitError", status=429)
+    say = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Where is\n my parcel?"}]
+    tool = EventRecord(
+        event_id="t1", session_id="a", event_type="tool", name="look", time_ns=START_NS + 9 * SECOND, duration_ns=5
+    )
+    asked = MessageRecord(
+        message_id="m1", session_id="b", message_type="question", time_ns=START_NS, content="Is it sold?"
+    )
+    again = [
+        RewardRecord(
+            reward_id=f"again{number}", session_id="a", event_id=event_id, value=8.0, scope=scope, time_ns=START_NS + 4
+        )
+        for number, (event_id, scope) in enumerate([(rewarded(1, 0.5).event_id, "event"), (None, "call")])
+    ]
+    store.write(
+        records.session("a", start_ns=START_NS, outcome="failure"),
+        records.call(session_id="a", at_s=8, messages=[*say, {"role": "user", "content": "later"}]),
+        records.call(session_id="a", at_s=1, messages=say, outcome="error", error=error, retries=2),
+        tool,
+        *(rewarded(number, value) for number, value in ((1, 0.5), (2, -0.25), (3, 1.0))),
+        *again,
+        records.session("b", start_ns=START_NS + SECOND, outcome="success"),
+        records.call(session_id="b", messages=say, cost=None),
+        asked,
+        records.session("c", start_ns=START_NS + 2 * SECOND),
+    )
+    reader = store.read()
+    assert reader.first_words(["a", "b", "c"]) == {"a": "Where is my parcel?", "b": "Is it sold?"}
+    course = reader.courses(["a", "c"])
+    assert [(run.kind, run.start_ns, run.outcome, run.retries) for run in course["a"]] == [
+        ("call", START_NS + SECOND, "error", 2),
+        ("call", START_NS + 8 * SECOND, "success", 0),
+        ("tool", START_NS + 9 * SECOND, None, None),
+    ]
+    assert reader.reward_curves(["a", "b"]) == {"a": [(START_NS + 1, 0.5), (START_NS + 2, 0.25), (START_NS + 3, 1.25)]}
+    found = {one.session.session_id: one for one in reader.sessions()}
+    assert found["a"].reward == 1.25, "what has a reward, or is a call, adds nothing by another"
+    failed = found["a"].first_error
+    assert isinstance(failed, CallError)
+    assert (failed.kind, failed.status) == ("rate_limit", 429)
+    assert (found["b"].first_error, found["b"].calls_without_cost) == (None, 1)
+    later = list(reader.events("a", since_ns=START_NS + 3))
+    assert [one.event_id for one in later if isinstance(one, EventRecord)] == ["e3", "t1"]
+
+
+@pytest.mark.parametrize("sort", ORDERS)
+def test_pages_of_sessions_begin_where_the_one_before_ended(
+    url: str, deliver: Callable[[str], Delivery], records: Records, sort: Order
+) -> None:
+    store = deliver(url)
+    store.write(*(records.session(f"s{number}", start_ns=START_NS + number // 2) for number in range(7)))
+    store.write(*(records.call(session_id=f"s{number}", at_s=number % 3, retries=number % 2) for number in range(5)))
+    reader = store.read()
+    which = CallFilter(sort=sort)
+    every = [one.session.session_id for one in reader.sessions(which=which)]
+    found: list[str] = []
+    after = None
+    while page := list(reader.sessions(which=which, after=after, limit=2)):
+        found += [one.session.session_id for one in page]
+        after = place_of(page[-1], sort)
+    assert found == every
+    assert len(every) == 7
+
+
+def test_sessions_are_found_by_their_outcome_and_success(
+    url: str, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    store = deliver(url)
+    gone = {"host": socket.gethostname(), "pid": 2**22 + 1}
+    store.write(
+        records.session("good", start_ns=START_NS, end_ns=START_NS + 1, outcome="success"),
+        records.session("bad", start_ns=START_NS, end_ns=START_NS + 1, outcome="success", success=False),
+        records.session("open", start_ns=START_NS),
+        records.session("killed", start_ns=START_NS, **gone),
+    )
+    reader = store.read()
+
+    def ids(**conditions: object) -> list[str]:
+        which = CallFilter(**conditions)  # type: ignore[arg-type]
+        return sorted(one.session.session_id for one in reader.sessions(which=which, limit=9))
+
+    assert ids(session_outcome="success") == ["bad", "good"]
+    assert ids(session_outcome="running") == ["open"]
+    assert ids(session_outcome="interrupted") == ["killed"]
+    assert ids(success=True) == ["good"]
+    assert ids(success=False) == ["bad"]
+
+
+_WORKER = """
+    import sys
+    import callspan
+    from datetime import datetime, timedelta, timezone
+    store, spool, first = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    handle = callspan.instrument(stores=store, spool_dir=spool)
+    with callspan.session("chat", session_id="chat"):
+        for place in (first, first + 2):
+            at = datetime(2026, 11, 20, tzinfo=timezone.utc) + timedelta(seconds=place)
+            with callspan.timestep(turn=7, at=at):
+                body = {"model": "m", "messages": [{"role": "user", "content": f"message {place}"}]}
+                answer = {"role": "assistant", "content": f"answer {place}"}
+                with callspan.record_call(provider="mine", api="chat_completions") as call:
+                    call.request(body)
+                    call.response({"id": f"r{place}", "model": "m",
+                                   "choices": [{"index": 0, "message": answer, "finish_reason": "stop"}]})
+    assert handle.force_flush(100_000)
+"""
+
+
+def test_steps_are_numbered_by_their_position_whatever_process_began_them(url: str, tmp_path: Path) -> None:
+    for first in (0, 1):
+        arguments = [sys.executable, "-c", textwrap.dedent(_WORKER), url, str(tmp_path / "spool"), str(first)]
+        subprocess.run(arguments, check=True, timeout=120)
+    with closing(open_store(url)) as reader:
+        steps = list(reader.timesteps("chat"))
+        positions = reader.step_positions(["chat", "no such session"])
+        assert [step.index for step in steps] == [0, 0, 1, 1]
+        assert [positions[step.timestep_id] for step in steps] == [0, 1, 2, 3]
+        table = table_rows(episodes(reader, Selection(), Statistics()), Options(), Statistics())
+        assert [row["timestep_position"] for row in table] == [0, 2, 1, 3]
+        export(reader, "atif", tmp_path / "atif.jsonl")
+    shown = json.loads(run(url, "show", "chat", "--json"))["steps"]
+    assert [(one["position"], one["index"], one["turn"]) for one in shown] == [
+        (0, 0, 7), (1, 0, 7), (2, 1, 7), (3, 1, 7)
+    ]  # fmt: skip
+    assert [[call["timestep_position"] for call in one["calls"]] for one in shown] == [[0], [1], [2], [3]]
+    calls = json.loads(run(url, "calls", "--json", "--reverse"))
+    assert [(one["response_id"], one["timestep_position"]) for one in calls] == [
+        ("r0", 0), ("r2", 2), ("r1", 1), ("r3", 3)
+    ]  # fmt: skip
+    assert re.findall(r"step (\d)", run(url, "show", "chat")) == ["0", "1", "2", "3"]
+    assert re.findall(r"step (\d)", run(url, "show", "chat", "--limit", "1", "--offset", "3")) == ["3"]
+    assert "(chat, step 2)" in run(url, "show", calls[1]["call_id"])
+    assert json.loads(run(url, "show", calls[1]["call_id"], "--json"))["timestep_position"] == 2
+    exported = json.loads((tmp_path / "atif.jsonl").read_text())["steps"]
+    assert [one["extra"]["timestep_position"] for one in exported if one["source"] == "agent"] == [0, 2, 1, 3]
+    run(url, "report", "-o", str(tmp_path / "report.html"))
+    ((_, (page,)),) = data((tmp_path / "report.html").read_text())["pages"]
+    assert [step["position"] for step in page["steps"]] == [0, 1, 2, 3]
