@@ -1,15 +1,19 @@
-"""Rewards and feedback by id: for the current step, for others, and after the end."""
+"""Rewards: one definition on spans, in totals and where read; by id, for the current step and for others."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from callspan import feedback, reward, session
-from callspan.records import RewardRecord
+from callspan import Session, feedback, reward, session
+from callspan.records import EventRecord, RewardRecord, SessionRecord, TimestepRecord
+from callspan.stores import aggregates
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
     from tests.agent.conftest import Seen
 
 
@@ -34,3 +38,124 @@ def test_a_label_that_says_yes_or_no_is_a_number(seen: Seen, label: Any, value: 
     feedback("c1", 0.25, label=label)
     first, second = seen.of(RewardRecord)
     assert (first.value, first.label, second.value) == (value, str(label), 0.25)
+
+
+SPAN = "invoke_workflow s"
+
+
+def read(seen: Seen) -> Any:
+    """What a reader makes of the session's events."""
+    return aggregates.rewards_of([one for one in seen.records if isinstance(one, EventRecord | RewardRecord)])
+
+
+def rewards(span: ReadableSpan) -> dict[str, object]:
+    return {key: value for key, value in (span.attributes or {}).items() if key.startswith("callspan.reward")}
+
+
+def test_the_outcome_of_a_session_is_its_reward_and_not_added_to_those_of_its_events(seen: Seen) -> None:
+    with session("s") as own:
+        with own.timestep() as step:
+            step.reward(1.0)
+        own.outcome(reward=1.0)
+    assert rewards(seen.named(SPAN)[0]) == {"callspan.reward": 1.0}
+    assert rewards(seen.named("timestep")[0]) == {"callspan.reward": 1.0}
+    assert seen.ended(SessionRecord)[0].totals.reward == 1.0
+    assert read(seen).reward == 1.0
+
+
+def test_another_objective_is_not_the_reward(seen: Seen) -> None:
+    with session("s") as own, own.timestep() as step:
+        step.reward(1, objective="style")
+    assert rewards(seen.named(SPAN)[0]) == {"callspan.reward.style": 1.0}
+    assert seen.ended(SessionRecord)[0].totals.reward is None
+
+
+def test_an_event_has_one_reward_however_often_it_is_judged(seen: Seen) -> None:
+    with session("s") as own, own.timestep() as step:
+        event = step.environment("x", reward=1)
+        step.reward(5, event=event, source="judge")
+        action = step.action("north")
+        step.reward(0.25, event=action)
+        step.reward(9, event=action)
+    assert seen.ended(TimestepRecord)[0].totals.reward == 1.25
+    assert seen.ended(SessionRecord)[0].totals.reward == read(seen).reward == 1.25
+
+
+def test_a_reward_of_a_call_counts_in_no_session_or_step(seen: Seen) -> None:
+    with session("s") as own, own.timestep():
+        reward(1, call_id="c1")
+        reward(1, call_id="c1", objective="style")
+        feedback("c1", 1)
+    assert rewards(seen.named(SPAN)[0]) == rewards(seen.named("timestep")[0]) == {}
+    assert (read(seen).reward, read(seen).means) == (None, {})
+
+
+def test_a_reward_after_the_end_is_in_the_totals_of_the_next_record(seen: Seen) -> None:
+    with session("s") as own, own.timestep() as step:
+        step.reward(1)
+    own.outcome(reward=7, success=True)
+    assert seen.ended(SessionRecord)[0].totals.reward == 1
+    assert seen.of(SessionRecord)[-1].totals.reward == 7
+
+
+_AMOUNTS = st.sampled_from([-1.0, 0.0, 0.25, 3.0])
+_OBJECTIVES = st.sampled_from(["reward", "reward", "style"])
+_ACTS = st.lists(
+    st.tuples(
+        st.sampled_from(["step", "end", "event", "loose", "judge", "session", "call", "late"]), _AMOUNTS, _OBJECTIVES
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(_ACTS)
+def test_spans_totals_and_readers_agree_on_any_episode(seen: Seen, acts: list[tuple[str, float, str]]) -> None:
+    seen.records.clear()
+    seen.exporter.clear()
+    with session("s") as own:
+        _play(own, acts)
+    found = read(seen)
+    totals = seen.ended(SessionRecord)[-1].totals
+    assert (totals.reward, totals.rewards) == (found.reward, found.means)
+    expected = {} if found.reward is None else {"callspan.reward": found.reward}
+    expected |= {f"callspan.reward.{name}": value for name, value in found.means.items()}
+    assert rewards(seen.named(SPAN)[-1]) == expected
+    steps = {one.timestep_id: one.totals for one in seen.ended(TimestepRecord)}
+    records = list(seen.ended(TimestepRecord))
+    given = aggregates.rewards_by_step(
+        [one for one in seen.records if isinstance(one, EventRecord | RewardRecord)],
+        {one.timestep_id: one.parent_timestep_id for one in records},
+    )
+    for one in records:
+        assert aggregates.with_rewards(one, given).totals == steps[one.timestep_id]
+
+
+def _play(own: Session, acts: list[tuple[str, float, str]]) -> None:
+    open_steps: list[Any] = []
+    for act, value, objective in acts:
+        if act == "step":
+            open_steps.append(own.timestep().start())
+        elif act == "end" and open_steps:
+            open_steps.pop().end()
+        elif act == "session":
+            own.outcome(reward=value)
+        else:
+            _reward(open_steps[-1] if open_steps else own, act, value, objective)
+    for step in reversed(open_steps):
+        step.end()
+
+
+def _reward(here: Any, act: str, value: float, objective: str) -> None:
+    if act == "event":
+        here.environment("x", reward=value)
+    elif act == "judge":
+        event = here.action("a")
+        here.reward(value, objective=objective, event=event)
+        here.reward(value + 1, objective=objective, event=event)
+    elif act == "call":
+        reward(value, call_id="c", objective=objective)
+    elif act == "late" and here._step is not None:
+        reward(value, timestep_id=here.id, objective=objective)
+    elif act == "loose":
+        here.reward(value, objective=objective)

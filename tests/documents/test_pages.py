@@ -1,4 +1,4 @@
-"""The documents agree with the code."""
+"""Pages: their links, names and figures, and the example of feedback."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import re
 import runpy
 from pathlib import Path
 
+import openai
 import pytest
 
+import callspan
 from callspan import Settings
 from callspan.cost.price_table import read_prices
 from callspan.settings_loader import variables
-from callspan.testing import Captured, Reply
-from tests.documents.pages import ROOT, links, pages, readme
+from callspan.testing import Captured, Reply, ScriptedProvider
+from tests.documents.pages import ROOT, examples, links, pages, readme
+from tests.unit.cli.conftest import ask
 
 
 def rows() -> dict[str, str]:
@@ -101,3 +104,28 @@ def test_every_property_of_a_capture_is_documented() -> None:
 def test_every_test_that_a_document_names_is_there() -> None:
     named = {path for page in pages() for path in re.findall(r"`(tests/[\w/]+\.py)", page.read_text(encoding="utf-8"))}
     assert [path for path in sorted(named) if not (ROOT / path).is_file()] == []
+
+
+RECIPE = 'callspan.feedback(page["call_id"], label="thumbs_up"'
+
+
+def test_a_rating_of_the_page_is_found_and_compared(tmp_path: Path) -> None:
+    (recipe,) = [one.code for one in examples(ROOT / "docs/evaluation.md") if RECIPE in one.code]
+    store = f"sqlite:///{tmp_path / 'calls.db'}"
+    handle = callspan.instrument(stores=store)
+    with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
+        for number in range(3):
+            for label, experiment in (("thumbs_up", "liked"), ("thumbs_down", "disliked")):
+                rated = recipe.replace("thumbs_up", label).replace('task_id="t9"', f'task_id="t{number}"')
+                with callspan.metadata(experiment=experiment):
+                    exec(rated, {"callspan": callspan, "client": client})
+    assert handle.force_flush()
+    handle.uninstrument()
+
+    liked = ask("--store", store, "calls", "--label", "thumbs_up", "--json").json
+    best = ask("--store", store, "calls", "--objective", "feedback", "--min-score", "1", "--json").json
+    assert len(liked) == 3
+    assert {row["call_id"] for row in liked} == {row["call_id"] for row in best}
+    compared = ask("--store", store, "compare", "meta:experiment=liked", "=disliked", "--json").json
+    (feedback,) = [row for row in compared["measures"] if row["measure"] == "feedback"]
+    assert (feedback["a"], feedback["b"], feedback["n"]) == (1.0, 0.0, [3, 3])

@@ -1,4 +1,4 @@
-"""Nothing is imported in the middle of the application's calls, where a fork or a signal may come in between."""
+"""Nothing is imported in the middle of the application's calls; slow tests are named in one place."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import callspan
+from tests.nightly import FILES
 
 SOURCE = Path(callspan.__file__).parent
 ELSEWHERE = ("cli", "testing", "datasets", "reports", "environments")
 """Never on a caller's path, nor in a thread of ours."""
-
 DECLARED = {
     "opening.py: callspan.delivery": "within open_store(deliver=True)",
     "otlp/providers.py: opentelemetry.sdk._logs": "within instrument(otlp=...)",
@@ -22,7 +22,6 @@ DECLARED = {
     "otlp/providers.py: opentelemetry.sdk.metrics": "within instrument(otlp=...)",
     "otlp/providers.py: opentelemetry.sdk.metrics.export": "within instrument(otlp=...)",
 }
-
 FIRST_CALLS = """
 import sys, time
 import openai, anthropic
@@ -103,3 +102,11 @@ def test_the_first_calls_of_a_process_import_nothing_for_us(tmp_path: Path) -> N
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_at_most_thirty_files_are_left_to_the_night_and_all_of_them_are_there() -> None:
+    assert len(FILES) <= 30
+    assert [file for file in FILES if not (ROOT / file).is_file()] == []

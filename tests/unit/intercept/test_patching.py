@@ -1,4 +1,4 @@
-"""Patching and other instrumentations, on test classes."""
+"""Patching beside other instrumentations, and events from bytes split anywhere."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from callspan.fail_open import Once
 from callspan.intercept import other_instrumentations, patching
+from callspan.intercept.body_parsers import EventParser
 from callspan.intercept.hooks import HookContext
 from callspan.intercept.patching import Hook, Patches
 from tests.logs import nothing_is_warned_of
@@ -153,3 +156,25 @@ def test_each_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
         other_instrumentations.warn_once(["a"])
         other_instrumentations.warn_once(["a", "c"])
     assert [message.partition(" instruments")[0] for message in caplog.messages] == ["a and b", "c"]
+
+
+END = st.sampled_from([b"\n", b"\r\n", b"\r"])
+LINE = st.sampled_from(
+    [b"data: {}", b"data:x", b"data:  y", b"data", b"event: e", b": c", b"", b"id: 1", b"data: \xc3\xa4"]
+)
+
+
+def read(pieces: list[bytes]) -> list[bytes]:
+    events = EventParser()
+    found = [payload for piece in pieces for payload in events.feed(piece)]
+    return found + events.end()
+
+
+@given(lines=st.lists(LINE, max_size=9), end=END, cuts=st.lists(st.integers(1, 6), max_size=60))
+def test_any_split_of_events_gives_the_same_payloads(lines: list[bytes], end: bytes, cuts: list[int]) -> None:
+    whole = b"".join(line + end for line in lines)
+    pieces, at = [], 0
+    for size in cuts:
+        pieces.append(whole[at : at + size])
+        at += size
+    assert read([*pieces, whole[at:]]) == read([whole])

@@ -1,10 +1,19 @@
-"""Estimates of tokens: only for missing counts, only from text, and marked."""
+"""What is observed of a call: estimates of tokens, attempts, exact messages, sockets that wait."""
 
 from __future__ import annotations
 
-import pytest
+import json
+from typing import Any
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callspan.frames import FRAMES
+from callspan.observe.attempts import AttemptLog
+from callspan.observe.socket_calls import Create, Sending, SocketCalls
 from callspan.observe.token_estimates import with_estimates
+from callspan.record.codec import exact_json, exact_messages
 from callspan.records import (
     Conversation,
     Media,
@@ -48,3 +57,57 @@ def test_definitions_of_tools_are_part_of_the_request_and_no_messages_are_none()
     assert with_estimates(None, Conversation(tools=tools)).input_tokens == 4 + 4
     nothing = with_estimates(None, Conversation())
     assert (nothing.input_tokens, nothing.output_tokens, nothing.total_tokens) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("header", "retries"), [("0", 0), ("1", 1), ("2", 1), ("42", 1), ("", 1), (None, 1), ("-1", 1), ("one", 1)]
+)
+def test_the_sent_retry_count_is_used_if_it_is_plausible(header: str | None, retries: int) -> None:
+    """0 with two requests: the second renewed a token and was no retry."""
+    log = AttemptLog(lambda: 0, 0)
+    log.started()
+    log.started()
+    log.sent_retries(header)
+    assert log.fields(0, 2, None)["retries"] == retries
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(min_value=-(2**60), max_value=2**60) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    content=st.binary(max_size=12)
+    | st.text(max_size=12).map(str.encode)
+    | _JSON.map(lambda value: json.dumps({"messages": value}).encode())
+    | st.sampled_from(
+        [b' {"a":1}', b'{"a":1} ', b'{"a":NaN}', b'{"a":"\xff"}', b'{"a":01}', b'{"a":1}{', b'{"messages":[1,]}']
+    ),
+    body=_JSON.filter(lambda value: value is not None),
+)
+def test_the_bytes_are_those_that_reading_for_them_alone_gives(content: bytes, body: object) -> None:
+    assert exact_messages(content, body)[0] == exact_json(content, body)
+
+
+FRAME = {"type": "response.create", "stream_id": "a", "model": "m", "input": "Hi"}
+CREATED = '{"type": "response.created", "stream_id": "a", "response": {"id": "r"}}'
+
+
+@pytest.mark.parametrize("is_sent", [True, False])
+def test_a_sending_that_an_interrupt_ends_lets_what_is_received_go_on(is_sent: bool) -> None:
+    begun: list[dict[str, Any]] = []
+    calls = SocketCalls(lambda _, body: begun.append(body))
+    create = Create(dict(FRAME))
+    sending: Sending | None = Sending(create, calls.read)
+    FRAMES.put(calls.read, create)
+    FRAMES.put(calls.read, CREATED)
+    assert FRAMES.drain(5)
+    assert (begun, len(calls._held)) == ([], 2)
+    create.is_sent = is_sent
+    del sending
+    assert FRAMES.drain(5)
+    assert len(calls._held) == 0
+    # The event pairs with what may have been sent; else it begins a successor.
+    assert begun == ([] if is_sent else [{}])

@@ -1,4 +1,4 @@
-"""Chat streams: what each kind of chunk adds to the folded body."""
+"""Chat: messages without loss, and what each kind of chunk adds to the folded body."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from callspan.providers.fold.chat import ChatFold
 from callspan.providers.openai.chat import ChatCompletions
+from callspan.records import Media, Message, Part, Text, ToolCall
 
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 17, "model": "gpt-5-2026"}
 
@@ -219,3 +220,48 @@ def test_pieces_of_parallel_calls_without_a_number_may_come_in_turns() -> None:
 def test_a_token_id_in_each_chunk_is_a_list_in_the_body() -> None:
     chunks = [chunk({"content": letter, "token_id": number}) for number, letter in enumerate("ab")]
     assert fold(*chunks)["choices"][0]["token_ids"] == [0, 1]
+
+
+def output_of(message: Any, **choice: Any) -> Message:
+    body = {"choices": [{"index": 0, "message": message, "finish_reason": "stop", **choice}]}
+    return ChatCompletions().conversation(None, body).output[0]
+
+
+def parts(**message: Any) -> list[Part]:
+    return output_of({"role": "assistant", **message}).parts
+
+
+def test_all_choices_are_messages_in_order_with_their_reasons() -> None:
+    body = {
+        "choices": [
+            {"index": 1, "message": {"role": "assistant", "content": "b"}, "finish_reason": "length"},
+            {"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"},
+        ]
+    }
+    assert ChatCompletions().conversation(None, body).output == [
+        Message(role="assistant", parts=[Text(text="a")], finish_reason="stop"),
+        Message(role="assistant", parts=[Text(text="b")], finish_reason="length"),
+    ]
+
+
+def test_spoken_answers_are_media_by_hash() -> None:
+    content = parts(content=None, audio={"id": "audio_1", "data": "YWJj", "transcript": "abc", "expires_at": 9})
+    assert content == [
+        Media(
+            modality="audio",
+            sha256="ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+            size=3,
+            file_id="audio_1",
+        )
+    ]
+
+
+def test_log_probabilities_without_a_text_are_on_no_part() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    found = output_of({"tool_calls": [call]}, logprobs={"content": [{"token": "x"}]}).parts
+    assert found == [ToolCall(id="c", name="f", arguments="{}", tool_type="function")]
+
+
+def test_a_tool_that_the_provider_ran_has_its_name() -> None:
+    (call,) = parts(executed_tools=[{"type": "python", "name": "run", "arguments": "1+1", "output": "2"}])
+    assert call == ToolCall(name="run", arguments="1+1", tool_type="python", extra={"output": "2"})
