@@ -98,8 +98,6 @@ def test_the_error_of_an_invalid_url_does_not_show_its_password() -> None:
     assert "hunter2" not in str(raised.value)
 
 
-pytest.importorskip("opentelemetry.instrumentation.sqlite3")
-pytest.importorskip("opentelemetry.instrumentation.threading")
 PROGRAM = """
 import gc, time
 from opentelemetry import trace
@@ -138,6 +136,8 @@ EXPECTED = "[('app', 'request'), ('callspan', 'chat'), ('callspan', 'chat'), ('s
 
 
 def test_callspans_sql_makes_no_span_and_the_applications_does(tmp_path: Path) -> None:
+    pytest.importorskip("opentelemetry.instrumentation.sqlite3")
+    pytest.importorskip("opentelemetry.instrumentation.threading")
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
     )
