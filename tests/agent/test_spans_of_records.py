@@ -18,11 +18,11 @@ from tests.scale import scaled
 from tests.spans_of_records import session_differences
 
 import callspan
+from callspan import open_store
 from callspan.cli import demo_agent
 from callspan.records import MessageRecord, Record
 from callspan.settings_loader import load
 from callspan.stores import CallFilter, Reader, SessionSummary
-from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider, capture
 
 QUESTION: Any = [{"role": "user", "content": "Hi"}]

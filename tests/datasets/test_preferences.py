@@ -12,10 +12,9 @@ import openai
 import pytest
 
 import callspan
-from callspan import SettingError
+from callspan import SettingError, open_store
 from callspan.datasets import export
 from callspan.datasets.selection import Options
-from callspan.stores.urls import open_store
 from callspan.testing import ReceivedRequest, Reply, ScriptedProvider
 from tests.scale import scaled
 from tests.unit.cli.conftest import ask

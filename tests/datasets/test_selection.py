@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from callspan import SettingError
+from callspan import SettingError, open_store
 from callspan.datasets import FORMATS, Selection, export
 from callspan.records import Cost, Stream, Usage
-from callspan.stores.urls import open_store
 from tests.unit.cli.conftest import ask
 
 from .conftest import START_NS, Export, World

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from callspan import SettingError
+from callspan import SettingError, open_store
 from callspan.datasets import export, exporting
 from callspan.datasets.selection import Options
 from callspan.records import Place
-from callspan.stores.urls import open_store
 
 from .conftest import TOOLS, Export, World, asking, tool_call
 from .formats import check_trajectory

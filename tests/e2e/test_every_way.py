@@ -14,10 +14,10 @@ from typing import Any
 import openai
 import pytest
 
+from callspan import open_store
 from callspan.delivery import leftovers
 from callspan.records import CallRecord
 from callspan.stores import CallFilter
-from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
 from tests.intercept import sdks
 

@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 from opentelemetry.sdk.trace import ReadableSpan
 
+from callspan import open_store
 from callspan.record.call import NO_BODY
 from callspan.records import CallRecord, decode, encode
 from callspan.stores import EmptyStoreError, Reader
 from callspan.stores.importing import import_records
-from callspan.stores.urls import open_store
 from callspan.wiring import WIRING
 
 _FLUSH_S = 30.0

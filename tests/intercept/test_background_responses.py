@@ -10,9 +10,9 @@ import openai
 import pytest
 from opentelemetry.trace import SpanKind
 
+from callspan import open_store
 from callspan.record.ids import response_call_id
 from callspan.records import CallRecord, Place, encode
-from callspan.stores.urls import open_store
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
 from tests.intercept.calls import Run

@@ -12,10 +12,10 @@ import openai
 import pytest
 
 import callspan
+from callspan import open_store
 from callspan.records import CallRecord
 from callspan.stores import CallFilter, Reader
 from callspan.stores.history import whole_conversation
-from callspan.stores.urls import open_store
 from tests.intercept import sdks
 from tests.intercept.calls import Run
 from tests.intercept.mode import Mode

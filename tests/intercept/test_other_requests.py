@@ -18,14 +18,13 @@ import openai
 import pytest
 
 import callspan
-from callspan import Settings
+from callspan import Settings, open_store
 from callspan.delivery.recorder import Recorder, forget_warnings
 from callspan.intercept.other_requests import path_template
 from callspan.record.ids import response_call_id
 from callspan.spool import losses
 from callspan.spool.losses import LOSSES_FILE, Loss, LossCounter, Losses, add_losses, read_losses
 from callspan.stores.spools import spool_directory
-from callspan.stores.urls import open_store
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
 from tests.intercept.calls import Run

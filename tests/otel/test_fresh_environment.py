@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tools import environments
 
-from callspan.stores.urls import open_store
+from callspan import open_store
 from tests.otel.launching import APPS, Stage
 
 pytestmark = [pytest.mark.timeout(600)]

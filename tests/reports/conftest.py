@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from callspan import open_store
 from callspan.stores import CallFilter
-from callspan.stores.urls import open_store
 from callspan.view.report import write_report
 from tests.datasets.conftest import World
 

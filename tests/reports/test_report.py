@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from callspan import open_store
 from callspan.cli.commands import callspan
 from callspan.records import CallRecord, Cost, ErrorInfo, MessageRecord, Place, TimestepRecord, Timing, Totals, Usage
 from callspan.stores import CallFilter
-from callspan.stores.urls import open_store
 from callspan.view import report as reports
 from callspan.view.report import write_report
 from callspan.view.selected import SelectedReader

@@ -9,8 +9,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from callspan import open_store
 from callspan.stores import CallFilter, EmptyStoreError
-from callspan.stores.urls import open_store
 
 _PAUSE_S = 0.02
 _OTHER = f"""

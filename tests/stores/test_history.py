@@ -21,7 +21,7 @@ import pytest
 from tests.provider import FullProvider
 from tests.reports.reading import data
 
-from callspan import erase
+from callspan import erase, open_store
 from callspan.datasets import export
 from callspan.datasets.exporting import table_rows
 from callspan.datasets.selection import Options, Selection, Statistics, episodes
@@ -41,7 +41,6 @@ from callspan.stores.base import ORDERS, CallError
 from callspan.stores.history import whole_conversation
 from callspan.stores.new_messages import ConversationReader
 from callspan.stores.session_source import place_of
-from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider, capture
 
 from .conftest import SECOND, START_NS, Delivery, Records, delete_session, raw, run

@@ -16,13 +16,12 @@ import pytest
 from click.testing import CliRunner
 from tests.processed import processed
 
-from callspan import SettingError, Settings
+from callspan import SettingError, Settings, open_store
 from callspan.cli.commands import callspan
 from callspan.delivery.recorder import Recorder
 from callspan.records import FORMAT, Record, Stream, Timing, encode
 from callspan.stores import CallFilter
 from callspan.stores.importing import import_records
-from callspan.stores.urls import open_store
 
 from .conftest import SECOND, START_NS, Delivery, Records, run
 

@@ -26,13 +26,13 @@ from tests.provider import FullProvider
 from tests.spool.rig import until
 
 import callspan
+from callspan import open_store
 from callspan.records import CallRecord
 from callspan.safe_urls import safe_name
 from callspan.settings import Settings
 from callspan.spool.losses import Loss, Losses, read_losses
 from callspan.stores import Reader
 from callspan.stores.spools import spool_directory
-from callspan.stores.urls import open_store
 
 from .postgres_server import PostgresServer
 from .soak_worker import FILLING

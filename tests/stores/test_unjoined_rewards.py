@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from callspan import erase
+from callspan import erase, open_store
 from callspan.record.reward_sums import Score
 from callspan.records import CallRecord, EventRecord, Place, Response, RewardRecord, TimestepRecord
-from callspan.stores.urls import open_store
 
 from .conftest import START_NS, Delivery, Records, run
 

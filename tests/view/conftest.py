@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import pytest
 import uvicorn
 
+from callspan import open_store
 from callspan.cli.command_context import store_errors
 from callspan.cli.view import arguments, chosen
-from callspan.stores.urls import open_store
 from callspan.view.server import application, listening
 from callspan.view.source import Access
 from tests.stores.conftest import Delivery, Records

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from callspan import open_store
 from callspan.cli import sessions
 from callspan.cli.call_text import outcome_text
 from callspan.cli.json_rows import (
@@ -31,7 +32,6 @@ from callspan.records import (
     TimestepRecord,
     Usage,
 )
-from callspan.stores.urls import open_store
 
 from .conftest import SECOND, START_NS, ask, drawn, keep, made, session
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from callspan import open_store
 from callspan.cli import delete
 from callspan.cli.commands import callspan
 from callspan.records import Place, TimestepRecord
-from callspan.stores.urls import open_store
 
 from .conftest import START_NS, ask, keep, made, session
 

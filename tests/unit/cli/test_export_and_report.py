@@ -12,13 +12,13 @@ import openai
 import pytest
 
 import callspan
+from callspan import open_store
 from callspan.datasets import export
 from callspan.records import (
     CallRecord,
     Request,
     Response,
 )
-from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
 from callspan.view.report import write_report
 from tests.reports.reading import data, entries

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import callspan
+from callspan import open_store
 from callspan.fail_open import forget_failures
 from callspan.records import CallRecord, Timing
-from callspan.stores.urls import open_store
 from callspan.wiring import WIRING
 
 
