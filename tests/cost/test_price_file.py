@@ -219,3 +219,11 @@ def test_a_store_adds_sub_cent_costs_exactly(call: MakeCall, prices: Path, tmp_p
     (summary,) = open_store(url).summary("model")
     assert summary.cost_usd == Decimal("0.000000003") * 290_004
     assert summary.calls_without_cost == 0
+
+
+def test_own_prices_come_before_published_ones(tmp_path: Path, call: MakeCall) -> None:
+    prices = {"version": "contract-7", "models": {"gpt-4o": {"input": "1", "output": "2"}}}
+    pricer = Pricer(read_prices(written(tmp_path / "p.json", prices)))
+    cost = pricer.cost(call("gpt-4o", input_tokens=1_000_000, output_tokens=500_000))
+    assert cost is not None
+    assert (cost.usd, cost.source, cost.estimated) == (Decimal(2), "contract-7", False)

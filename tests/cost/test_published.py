@@ -327,3 +327,23 @@ def test_own_prices_of_many_calls_add_up_without_a_digit_lost(calls: list[tuple[
         total
         == Fraction(price) * sum(input_tokens + 3 * output_tokens for input_tokens, output_tokens in calls) / 1_000_000
     )
+
+
+def test_anthropics_cache_writes_have_their_own_price(call: MakeCall) -> None:
+    counts = {"input_tokens": 10_000, "cache_read_tokens": 6_000, "cache_write_tokens": 3_000, "output_tokens": 100}
+    record = priced(call("claude-sonnet-4-20250514", "anthropic", **counts))
+    assert record.cost is not None
+    assert record.cost.usd == Decimal("0.01755")
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"), [("openai", "no-such-model"), ("ollama", "gpt-4o"), ("unknown", "gpt-4o"), ("openai", None)]
+)
+def test_unknown_models_and_providers_have_no_cost(call: MakeCall, provider: str, model: str | None) -> None:
+    assert priced(call(model, provider, input_tokens=10, output_tokens=5)).cost is None
+
+
+def test_the_model_of_the_response_decides(call: MakeCall) -> None:
+    record = priced(call("my-deployment", "azure.ai.openai", response_model="gpt-4o-2024-08-06", input_tokens=1000))
+    assert record.cost is not None
+    assert record.cost.usd == Decimal("0.0025")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import callspan
-from callspan.testing import Captured
+from callspan.testing import Captured, capture
 from tests.intercept import sdks
 from tests.intercept.calls import Run
 from tests.intercept.loops import MESSAGE, rows, tree
@@ -262,3 +262,11 @@ def test_each_tool_of_responses_has_its_arguments_and_its_result(
     assert (row.name, (row.data or {}).get("result"), row.metadata["tool_type"]) == (name, result, kind)
     for given in ("Oslo", "2 + 2", "ls"):
         assert (given in str(fields.get("action", fields))) == (given in str((row.data or {}).get("arguments")))
+
+
+def test_no_content_of_them_is_kept_where_the_setting_forbids_it(mode: Mode, run: Run) -> None:
+    with capture(content="off") as seen:
+        run(lambda: ask(mode, "anthropic"))
+        search, lookup = rows(seen, "tool")
+        assert (search.data, lookup.data) == (None, None)
+        assert "Oslo" not in str(seen.everything) + str([span.attributes for span in seen.spans])

@@ -407,3 +407,19 @@ def test_while_others_write_what_was_erased_stays_gone_and_theirs_stays(
         for call in reader.calls():
             assert b"shared" in bytes(call.request.body)
             assert CANARY.encode() not in bytes(call.request.body)
+
+
+def test_a_session_that_goes_on_keeps_its_later_version_when_an_earlier_one_comes_again(
+    store: Delivery, records: Records
+) -> None:
+    made = of_user(records)
+    store.write(*made)
+    erase(store.url, CallFilter(user="u1"))
+    now_ns = time.time_ns()
+    goes_on = msgspec.structs.replace(records.session("hers", start_ns=now_ns, user_id="u1"), seen_ns=now_ns)
+    store.write(goes_on, *made)
+    store.write(*made)
+    with contextlib.closing(open_store(store.url)) as reader:
+        found = reader.session("hers")
+    assert found is not None
+    assert (found.session.seen_ns, found.session.metadata, found.calls) == (now_ns, {}, 0)

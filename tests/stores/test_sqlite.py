@@ -22,7 +22,7 @@ from callspan.stores import StoreError
 from callspan.stores.sqlite.database import SQLiteDatabase
 from callspan.stores.sqlite.file import APPLICATION_ID, open_for_reading, open_for_writing
 
-from .conftest import Delivery, Records, raw
+from .conftest import SECOND, Delivery, Records, raw
 
 
 @pytest.fixture
@@ -175,3 +175,16 @@ def test_a_file_deleted_or_replaced_while_open_is_created_again(store: Delivery,
     store.sink.open()
     store.write(records.call())
     assert store.read().count_calls() == 1
+
+
+def test_columns_hold_what_people_query(store: Delivery, path: Path, records: Records) -> None:
+    store.write(records.call(session_id="s"))
+    columns = (
+        "call_id, session_id, provider, api, model_req, model_resp, finish_reason, outcome, http_status, retries, "
+        "end_ns - start_ns, ttft_ns, in_tok, out_tok, cache_read_tok, cost_usd, cost_picousd, price_v, params"
+    )
+    ((_, *found),) = ask(path, f"SELECT {columns} FROM calls")
+    assert found == [
+        "s", "openai", "chat_completions", "gpt-5", "gpt-5-2025-08-07", "stop", "success", 200, 0,
+        SECOND, SECOND // 4, 10, 5, None, "0.0000123", 12_300_000, "table-1", '{"temperature":0.5}',
+    ]  # fmt: skip

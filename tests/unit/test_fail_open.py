@@ -78,3 +78,21 @@ def test_what_a_signal_handler_raises_passes_through(handler: Any) -> None:
     finally:
         signal.signal(signal.SIGUSR2, before)
     assert failures() == {"do the impossible": 1}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])
+def test_exceptions_that_are_not_callspans_pass_through(error: type[BaseException]) -> None:
+    with pytest.raises(error), fail_open("do the impossible"):
+        raise error
+    assert failures() == {}
+
+
+def test_an_exception_is_swallowed_counted_and_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="callspan"):
+        for _ in range(3):
+            with fail_open("do the impossible"):
+                raise ValueError("secret words")
+    assert failures() == {"do the impossible": 3}
+    assert [record.getMessage() for record in caplog.records] == [
+        "Could not do the impossible (ValueError); the call is not affected"
+    ]

@@ -211,3 +211,24 @@ def test_an_unknown_argument_is_named() -> None:
 def test_otel_sdk_disabled_also_disables_callspan() -> None:
     assert load(None, {"OTEL_SDK_DISABLED": "true"}).enabled is False
     assert load({"enabled": True}, {"OTEL_SDK_DISABLED": "true"}).enabled is True
+
+
+@pytest.mark.parametrize(
+    ("text", "content", "on_spans"),
+    [
+        ("NO_CONTENT", "off", True),
+        ("span_only", "full", True),
+        ("EVENT_ONLY", "full", False),
+        ("SPAN_AND_EVENT", "full", True),
+        ("true", "full", True),
+        ("false", "off", True),
+    ],
+)
+def test_the_conventions_variable_is_understood(text: str, content: str, on_spans: bool) -> None:
+    settings = load(None, {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": text})
+    assert (settings.content, settings.content_on_spans) == (content, on_spans)
+
+
+def test_callspans_variable_takes_precedence_over_the_conventions() -> None:
+    environment = {"CALLSPAN_CONTENT": "full", "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "NO_CONTENT"}
+    assert load(None, environment).content == "full"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import time
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from callspan import open_store
 from callspan.cli import sessions
 from callspan.cli.call_text import outcome_text
+from callspan.cli.filter_options import MOMENT
 from callspan.cli.json_rows import (
     call_row,
 )
@@ -388,3 +390,31 @@ def test_groups_are_named_by_key_and_value_or_an_experiment(anywhere: str) -> No
     rows = ask("--store", anywhere, "--json", "sessions", "--by", "tag").json
     assert [(row["tag"], row["sessions"], row["successes"]) for row in rows] == [(None, 1, 0), ("x", 1, 1), ("y", 1, 1)]
     assert "is not one of" in ask("--store", anywhere, "sessions", "--by", "colour").err
+
+
+@pytest.mark.parametrize(
+    ("text", "ago_s"),
+    [
+        ("30s", 30), ("30 s", 30), ("30m", 1800), ("2h", 7200), ("3d", 259_200), ("1w", 604_800), ("0.5h", 1800),
+        (" 5m ", 300), ("0s", 0),
+    ],
+)  # fmt: skip
+def test_a_time_ago_is_counted_from_now(text: str, ago_s: int) -> None:
+    before = time.time_ns()
+    read = MOMENT.convert(text, None, None)
+    assert before - ago_s * SECOND <= read <= time.time_ns() - ago_s * SECOND
+
+
+@pytest.mark.parametrize(
+    ("text", "ns"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("1970-01-01T00:00:00.000001Z", 1000),
+        ("1969-12-31T23:59:59+00:00", -SECOND),
+        ("2026-11-20T08:01:40+00:00", 1_795_161_700 * SECOND),
+        ("2026-11-20 10:01:40+02:00", 1_795_161_700 * SECOND),
+        ("2262-04-12T00:00:00+00:00", 2**63 - 1),
+    ],
+)
+def test_iso_times_with_a_zone(text: str, ns: int) -> None:
+    assert MOMENT.convert(text, None, None) == ns

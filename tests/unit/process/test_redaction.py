@@ -217,3 +217,70 @@ def test_a_redactor_of_texts_leaves_every_word_of_callspan(record: Record) -> No
         kept = redact_texts(lambda text: "***")(msgspec.convert(fields, type(record)))
         left: Any = msgspec.to_builtins(kept)
         assert reduce(operator.getitem, path[:-1], left).get(path[-1], word) == word, (path, word)
+
+
+def test_redactor_runs_before_hashes_are_taken(call: CallRecord) -> None:
+    """The hash of a secret lets it be guessed, so what is masked must not be in the hash."""
+
+    def mask(record: Any) -> Any:
+        record.request.body = {}
+        return record
+
+    def empty(record: Any) -> Any:
+        return msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, body={"messages": []}))
+
+    with_mask = applied(call, empty, content="metadata")
+    plain = applied(call, lambda record: record, content="metadata")
+
+    def digest(record: Record) -> str | None:
+        return next(note.sha256 for note in record.redactions if note.sha256)
+
+    assert digest(with_mask) != digest(plain)
+
+
+def test_a_redactor_that_fails_leaves_neither_names_of_tools_nor_hashes(call: CallRecord) -> None:
+    def failing(record: Any) -> Any:
+        raise RuntimeError("a fault")
+
+    kept = applied(call, failing, content="metadata")
+    assert isinstance(kept, CallRecord)
+    assert kept.request.tool_names is kept.request.roles is None
+    assert all(note.sha256 is None for note in kept.redactions)
+
+
+def test_change_in_place_is_kept_and_listed(call: CallRecord) -> None:
+    def mask(record: Any) -> Any:
+        for message in record.request.body["messages"]:
+            message["content"] = "***"
+        return record
+
+    kept = applied(call, mask)
+    assert isinstance(kept, CallRecord)
+    assert b"SESAME" not in bytes(kept.request.body).split(b'"tools"')[0]
+    assert kept.redactions == [Redaction(what="request.body", why="redactor")]
+    assert b"SESAME" in bytes(call.request.body), "the caller's record is untouched"
+
+
+def test_replaced_record_is_kept_and_every_change_listed(call: CallRecord) -> None:
+    def mask(record: Any) -> Any:
+        error = msgspec.structs.replace(record.error, message=None)
+        request = msgspec.structs.replace(record.request, body=None)
+        return msgspec.structs.replace(record, error=error, request=request, metadata={"tenant": "t"})
+
+    kept = applied(call, mask)
+    assert isinstance(kept, CallRecord)
+    assert bytes(kept.request.body) == b""
+    assert {note.what for note in kept.redactions} == {"request.body", "error.message", "metadata"}
+
+
+def test_objects_of_the_application_cannot_be_changed_through_the_record() -> None:
+    state = {"board": ["x"]}
+
+    def wipe(record: Any) -> Any:
+        record.data.clear()
+        return record
+
+    kept = applied(EventRecord(event_id="e", event_type="environment", time_ns=1, data=state), wipe)
+    assert isinstance(kept, EventRecord)
+    assert kept.data == {}
+    assert state == {"board": ["x"]}
