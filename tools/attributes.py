@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from callspan.semconv.metrics import INSTRUMENTS
-from callspan.semconv.table import BOOLEAN, Row
+from callspan.semconv.table import BOOLEAN, STRING, Row
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "attributes.md"
 
@@ -141,18 +141,23 @@ def _section(title: str, entries: Sequence[Entry], shown: AbstractSet[Entry]) ->
             names.setdefault((each.type, each.meaning), []).append(each.name)
     lines = ["", f"### {title}"]
     if names:
-        lines += ["", "| Attribute | Type | Meaning |", "| --- | --- | --- |"]
-        lines += [f"| {', '.join(same)} | {kind} | {meaning} |" for (kind, meaning), same in names.items()]
+        lines += ["", "| Attribute | Meaning |", "| --- | --- |"]
+        lines += [f"| {', '.join(same)}{typed(kind)} | {meaning} |" for (kind, meaning), same in names.items()]
     plain: dict[str, list[str]] = {}
     for each in entries:
         if not each.meaning and each not in shown:
             plain.setdefault(each.type, []).append(each.name)
     if plain:
-        lines += ["", "Also " + "; ".join(f"{kind} {', '.join(same)}" for kind, same in plain.items()) + "."]
+        lines += ["", "Also " + "; ".join(f"{', '.join(same)}{typed(kind)}" for kind, same in plain.items()) + "."]
     again = [each.name for each in entries if each in shown]
     if again:
         lines += ["", f"As above: {', '.join(again)}."]
     return lines
+
+
+def typed(kind: str) -> str:
+    """Return a type as it follows a name; a string needs none."""
+    return "" if kind == STRING else f" {kind}"
 
 
 def _metrics() -> list[str]:

@@ -44,9 +44,9 @@ and its siblings. A call, abridged:
 ```
 
 An absent field is unknown, or has its default: false, 0 or empty. Names end in `_ns` (nanoseconds; `start_ns`,
-`end_ns`, `time_ns` are Unix time), `_s` (seconds) or `_ms`. Fields whose name and type say everything are listed below
-their table. `trace_id` has 32 hex digits, `span_id` 16. SQL stores have most fields as
-[columns](sql.md#the-tables). `tools/schema.py` generates this page and the [JSON Schema](call_record.schema.json).
+`end_ns`, `time_ns` are Unix time), `_s` (seconds) or `_ms`. Fields whose name says everything are listed below
+their table. `trace_id` has 32 hex digits, `span_id` 16. Types are in the [JSON Schema](call_record.schema.json); SQL
+stores have most fields as [columns](sql.md#the-tables). `tools/schema.py` generates this page and the schema.
 """
 _SHARED_BY: Final = 3
 """Fields of so many kinds of records are explained once."""
@@ -72,9 +72,11 @@ class _Field(NamedTuple):
     meaning: str
 
     @property
-    def is_plain(self) -> bool:
-        """Whether its name and type explain it."""
-        return not self.meaning and not self.type.startswith("`")
+    def explanation(self) -> str:
+        """What a row says: the types and words it refers to, and its meaning; empty: the name is enough."""
+        has_words = "`" in self.type and "`" not in self.meaning
+        refers = self.type if has_words or "[" in self.type else ""
+        return ". ".join(filter(None, (refers, self.meaning)))
 
 
 def json_schema() -> _Schema:
@@ -193,22 +195,17 @@ def _about(definition: Any) -> str:  # noqa: ANN401
 
 
 def _section(title: str, about: str, fields: Sequence[_Field]) -> str:
-    """Return a table, and below it the fields that name and type explain; fields of one meaning share a row."""
-    rows: dict[tuple[str, str], list[str]] = {}
+    """Return a table, and below it the fields that their names explain; fields of one meaning share a row."""
+    rows: dict[str, list[str]] = {}
     for field in fields:
-        if not field.is_plain:
-            rows.setdefault((field.type, field.meaning), []).append(f"`{field.name}`")
+        rows.setdefault(field.explanation, []).append(f"`{field.name}`")
+    plain = rows.pop("", [])
     lines = [f"## {title}", ""] + ([about, ""] if about else [])
     if rows:
-        lines += ["| Field | Type | Meaning |", "| --- | --- | --- |"]
-        lines += [f"| {', '.join(names)} | {kind} | {meaning} |" for (kind, meaning), names in rows.items()] + [""]
-    plain: dict[str, list[str]] = {}
-    for field in fields:
-        if field.is_plain:
-            plain.setdefault(field.type, []).append(f"`{field.name}`")
+        lines += ["| Field | Meaning |", "| --- | --- |"]
+        lines += [f"| {', '.join(names)} | {meaning} |" for meaning, names in rows.items()] + [""]
     if plain:
-        named = "; ".join(f"{kind} {', '.join(names)}" for kind, names in plain.items())
-        lines += [f"{'Also ' if rows else ''}{named}.", ""]
+        lines += [f"{'Also ' if rows else ''}{', '.join(plain)}.", ""]
     return "\n".join(lines)
 
 

@@ -93,7 +93,6 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     """Times of a call. `start_ns` is Unix time; all others are monotonic offsets from it."""
 
     start_ns: int
-    """Unix time in nanoseconds."""
     duration_ns: int | None = None
     """Duration with all attempts, waits and the whole stream; None while the call runs."""
     answer_ns: int | None = None

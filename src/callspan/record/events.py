@@ -100,9 +100,8 @@ class SessionRecord(
     host: str | None = None
     pid: int | None = None
     start_ns: int | None = None
-    """Unix time in nanoseconds."""
     end_ns: int | None = None
-    """Unix time in nanoseconds; None while it runs."""
+    """None while it runs."""
     outcome: str | None = None
     """success, error, cancelled, or the application's own word; None while it runs."""
     success: bool | None = None
@@ -146,9 +145,8 @@ class TimestepRecord(
     trace: Trace | None = None
     """Rare properties of the span, if it has any."""
     start_ns: int | None = None
-    """Unix time in nanoseconds."""
     end_ns: int | None = None
-    """Unix time in nanoseconds; None while it runs."""
+    """None while it runs."""
     outcome: str | None = None
     """success, error or cancelled; None while it runs."""
     error: ErrorInfo | None = None
@@ -179,7 +177,6 @@ class EventRecord(
     application's own type."""
     name: str | None = None
     time_ns: int
-    """Unix time in nanoseconds."""
     duration_ns: int | None = None
     sequence: int | None = None
     """Position among the session's events and messages of this process."""
@@ -231,7 +228,6 @@ class MessageRecord(
     sender: str | None = None
     receiver: str | None = None
     time_ns: int
-    """Unix time in nanoseconds."""
     sequence: int | None = None
     """Position among the session's events and messages of this process."""
     external_sequence: int | None = None
@@ -268,7 +264,6 @@ class RewardRecord(
     """The origin: environment, evaluator, human, ..."""
     annotation: str | None = None
     time_ns: int
-    """Unix time in nanoseconds."""
     metadata: dict[str, object] = {}
     redactions: list[Redaction] = []
     """The values that were removed, and why."""

@@ -174,7 +174,7 @@ _MESSAGES: Final = Put(_put_messages)
 
 START: Final = Table(
     Row(SPAN_KIND, STRING, lambda record: _KINDS.get(record.operation, "LLM"), "`LLM` or `EMBEDDING`."),
-    Row("llm.system", STRING, lambda record: _SYSTEMS.get(record.api, "openai"), "Vendor of the API."),
+    Row("llm.system", STRING, lambda record: _SYSTEMS.get(record.api, "openai")),
     Row(
         "llm.provider", STRING, lambda record: _PROVIDERS.get(record.provider, record.provider),
         "The provider under OpenInference's name.",
@@ -200,11 +200,11 @@ END: Final = Table(
         "Requested model, then the response's.",
     ),
     Row("llm.finish_reason", STRING, From("response.finish_reasons", first_finish_reason)),
-    Row("llm.token_count.prompt", INT, "usage.input_tokens", "All input tokens, cached ones included."),
-    Row("llm.token_count.completion", INT, "usage.output_tokens", "All output tokens, reasoning included."),
-    Row("llm.token_count.total", INT, "usage.total_tokens", "The provider's total."),
-    Row("llm.token_count.prompt_details.cache_read", INT, "usage.cache_read_tokens", "Input tokens from the cache."),
-    Row("llm.token_count.prompt_details.cache_write", INT, "usage.cache_write_tokens", "Input tokens into the cache."),
+    Row("llm.token_count.prompt", INT, "usage.input_tokens"),
+    Row("llm.token_count.completion", INT, "usage.output_tokens"),
+    Row("llm.token_count.total", INT, "usage.total_tokens"),
+    Row("llm.token_count.prompt_details.cache_read", INT, "usage.cache_read_tokens"),
+    Row("llm.token_count.prompt_details.cache_write", INT, "usage.cache_write_tokens"),
     Row("llm.token_count.completion_details.reasoning", INT, "usage.reasoning_tokens"),
     json_row(_METADATA, attrgetter("metadata"), "Fields of `callspan.metadata(...)`.", when="metadata"),
     Row("user.id", STRING, From("metadata", _user_id), "`user_id` of the metadata."),
