@@ -280,7 +280,7 @@ def class_at(place: str) -> Any:
     module, _, name = place.partition(":")
     sdk = module.partition(".")[0]
     if not FULL and not is_read(sdk):
-        pytest.skip(f"this {sdk} is not the version that docs/coverage.md names")
+        pytest.skip(f"this {sdk} is not the version that docs/records.md names")
     return getattr(import_module(module), name)
 
 
