@@ -23,8 +23,8 @@ def _starts(kind: str, own: str | None = None) -> tuple[str, ...]:
 
 TABLES: dict[str, tuple[str, ...]] = {
     "llm": ("llm.START", "llm.END"),
-    "gen_ai and what belongs beside it": ("gen_ai.START", "gen_ai.END"),
-    "Where a call was made, how it ended": ("call.START", "call.END"),
+    "gen_ai and related": ("gen_ai.START", "gen_ai.END"),
+    "Place and outcome of calls": ("call.START", "call.END"),
     "OpenInference (opt-in)": ("openinference.START", "openinference.END"),
     "Attributes of metrics": ("metrics.ATTRIBUTES",),
     "Attempts and exceptions of calls": (
@@ -124,7 +124,7 @@ def rendered() -> str:
     common = [each for each, number in counts.items() if number >= FEWEST]
     for title, entries in found.items():
         if title == AGENT_SPANS[0]:
-            lines += _section("Agents' spans: what most of the following have", common, shown)
+            lines += _section("Common to the spans of agents", common, shown)
         if title in AGENT_SPANS:
             lines += _section(title, [each for each in entries if each not in common], shown)
         else:
