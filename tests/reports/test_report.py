@@ -118,7 +118,7 @@ def test_what_a_report_may_read_is_named(world: World, tmp_path: Path) -> None:
     tell(world)
     reader = open_store(world.write(tmp_path / "calls.db"))
     selected = SelectedReader(reader, CallFilter(), 160)
-    for name in ("call", "history", "rewards", "times", "calls_named", "close"):
+    for name in ("call", "history", "rewards", "times", "close"):
         assert not hasattr(selected, name)
     assert (selected.first_words(["s1"]), list(reader.first_words(["s1"]))) == ({}, ["s1"])
     reader.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -50,6 +51,34 @@ def test_a_reward_by_any_id_of_a_call_belongs_to_it_once_it_is_recorded(
         assert summary.scores == {"feedback": Score(1.0, 4, 1.0)}
     assert run(url, "show", "c").count("feedback +1") == 4
     assert len(json.loads(run(url, "show", "c", "--json"))["rewards"]) == 4
+
+
+def test_it_is_joined_whichever_comes_first(url: str, store: Delivery, records: Records) -> None:
+    places = set()
+    for number, order in enumerate(itertools.permutations(range(4))):
+        call_id, event_id, step_id, of = f"c{number}", f"e{number}", f"t{number}", f"s{number}"
+        response = Response(id=f"resp_{number}", model="m")
+        some = (
+            records.call(call_id=call_id, place=Place(session_id=of, timestep_id=step_id), response=response),
+            EventRecord(event_id=event_id, session_id=of, timestep_id=step_id, event_type="x", time_ns=START_NS),
+            TimestepRecord(timestep_id=step_id, session_id=of, index=0, seen_ns=1, start_ns=START_NS),
+            (
+                given(f"by-call {number}", 1, call_id=f"resp_{number}"),
+                given(f"by-event {number}", 1, event_id=event_id),
+                given(f"by-step {number}", 1, timestep_id=step_id),
+                given(f"in-session {number}", 1, session_id=of, call_id=f"resp_{number}"),
+            ),
+        )
+        for at in order:
+            found = some[at]
+            store.write(*(found if isinstance(found, tuple) else (found,)))
+        with closing(open_store(url)) as reader:
+            inside = [one for one in reader.events(of) if isinstance(one, RewardRecord)]
+        of_call = [one.call_id and one.call_id.rstrip("0123456789") for one in inside]
+        steps = [one.timestep_id == step_id for one in inside]
+        places.add((*(one.reward_id.split()[0] for one in inside), *of_call, *steps))
+    names = ("by-call", "by-event", "by-step", "in-session")
+    assert places == {(*names, "c", None, None, "c", True, True, True, False)}
 
 
 def test_a_reward_for_a_session_step_or_event_that_is_not_recorded_is_listed(

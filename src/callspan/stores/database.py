@@ -121,10 +121,5 @@ class Database(Protocol):
 def in_parts(ids: Sequence[object], key: str = "session_id") -> Iterator[tuple[str, dict[str, object]]]:
     """Yield the condition that a column has one of some ids, with its parameters, until there were all."""
     for start in range(0, len(ids), _AT_ONCE):
-        yield one_of(ids[start : start + _AT_ONCE], key)
-
-
-def one_of(ids: Sequence[object], key: str = "session_id") -> tuple[str, dict[str, object]]:
-    """Return the condition that a column has one of these ids, and its parameters."""
-    names: dict[str, object] = {f"id{number}": one for number, one in enumerate(ids)}
-    return f"{key} IN ({', '.join(f':{name}' for name in names)})", names
+        names: dict[str, object] = {f"id{number}": one for number, one in enumerate(ids[start : start + _AT_ONCE])}
+        yield f"{key} IN ({', '.join(f':{name}' for name in names)})", names

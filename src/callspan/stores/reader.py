@@ -29,7 +29,7 @@ from callspan.stores.base import (
 )
 from callspan.stores.call_rows import call_of, read_calls, record_of
 from callspan.stores.columns import EVENTS, MESSAGES, REWARDS, TABLES, TIMESTEPS, Table
-from callspan.stores.database import Database, Values, in_parts, one_of
+from callspan.stores.database import Database, Values, in_parts
 from callspan.stores.erased import digest_of_id
 from callspan.stores.filters import CallFilter, SessionFilter
 from callspan.stores.history import follow
@@ -148,13 +148,6 @@ class Reader:
             sql = f"SELECT call_id, session_id FROM calls WHERE {chosen}"
             yield from map(CallIds._make, self._database.tuples(sql, names))
 
-    def calls_named(self, ids: Collection[str]) -> Mapping[str, str]:
-        """Return the id of the call that each of these ids names: its own, its span's, its response's or its request's.
-
-        Of several calls with an id the first that began.
-        """
-        return rewards.calls_named(self._database, ids)
-
     def sessions(
         self,
         *,
@@ -259,15 +252,12 @@ class Reader:
             chosen, names = "session_id = :id", {"id": session_id}
         ended = self._database.tuples(f"SELECT event_id FROM events WHERE {chosen} AND {_ANNOUNCED}", names)
         announced = {start_id(event_id) for (event_id,) in ended}
-        given = [] if session_id is None else rewards.given_by_id(self._database, chosen, names)
         if since_ns is not None:
             chosen, names = f"{chosen} AND time_ns >= :since", names | {"since": since_ns}
-            given = [one for one in given if one.time_ns >= since_ns]
         streams: tuple[Iterator[Event], ...] = (
             (record_of(EVENTS, row, EventRecord) for row in self._children(EVENTS, chosen, names)),
             (record_of(MESSAGES, row, MessageRecord) for row in self._children(MESSAGES, chosen, names)),
             (record_of(REWARDS, row, RewardRecord) for row in self._children(REWARDS, chosen, names)),
-            iter(sorted(given, key=aggregates.event_order)),
         )
         for record in heapq.merge(*streams, key=aggregates.event_order):
             if not isinstance(record, EventRecord) or record.event_id not in announced:
@@ -280,17 +270,16 @@ class Reader:
     def rewards(self, call: CallRecord | None = None, *, unjoined: bool = False) -> Iterator[RewardRecord]:
         """Yield rewards and feedback, newest first.
 
-        `call`: only those of this call, by its id, its span's, or the provider's of its response or request.
-        `unjoined`: only those of a call, session, timestep or event that the store does not have.
+        `call`: only those of this call. `unjoined`: only those of a call, session, timestep or event that the store
+        does not have.
         """
-        conditions, names = [rewards.UNJOINED] if unjoined else [], dict[str, object]()
-        if call is not None:
-            ids = (call.call_id, call.response.id if call.response else None, call.request_id, call.span_id)
-            known = [one for one in ids if one]
-            first = self.calls_named(known)
-            of_call, names = one_of([one for one in known if first.get(one, call.call_id) == call.call_id], "call_id")
-            conditions.append(of_call)
-        where = " AND ".join(f"({one})" for one in conditions) or "1 = 1"
+        conditions = [
+            "1 = 1",
+            *(["call_id = :id"] if call is not None else []),
+            *([rewards.UNJOINED] if unjoined else []),
+        ]
+        names = {} if call is None else {"id": call.call_id}
+        where = " AND ".join(conditions)
         sql = f"SELECT * FROM rewards WHERE {where} ORDER BY coalesce(time_ns, 0) DESC, reward_id DESC"
         return (record_of(REWARDS, row, RewardRecord) for row in self._database.rows(sql, names))
 

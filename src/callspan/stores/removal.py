@@ -34,8 +34,8 @@ _OTHER_IDS: Final = " UNION ".join(
         WHERE o.{name} = c.{name} AND (o.start_ns, o.call_id) < (c.start_ns, c.call_id))"""
     for name in CALL_IDS[1:]
 )
-"""The other ids by which a reward may name the calls; of several calls with an id it is that of the first."""
-_REWARDS: Final = f"""{_SESSION} OR {_CALL} OR call_id IN ({_OTHER_IDS})
+"""The other ids by which a late reward may name the calls; of several calls with an id it is that of the first."""
+_REWARDS: Final = f"""{_SESSION} OR {_CALL}
   OR timestep_id IN (SELECT t.timestep_id FROM timesteps t WHERE t.{_SESSION})
   OR event_id IN (SELECT e.event_id FROM events e WHERE e.{_SESSION} OR e.{_CALL})"""
 _TARGETS: Final = f"""SELECT timestep_id FROM timesteps WHERE {_SESSION}

@@ -1,4 +1,8 @@
-"""Rewards: reads what sessions and what is in them were given, also by rewards that name no session, and its sums."""
+"""Rewards: joins them with what they name as either is written, and reads what sessions were given, and its sums.
+
+A reward may name its call by an id of the provider, and no session. The row then gets the call's own id, and the
+session and timestep of what it names, whichever comes first.
+"""
 
 # ruff: noqa: S608 - SQL text holds only constant column names and conditions; values are parameters
 
@@ -6,62 +10,89 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from callspan.record import reward_sums
-from callspan.record.events import EventRecord, RewardRecord, record_key
+from callspan.record.call import CallRecord
+from callspan.record.codec import encode_json
+from callspan.record.events import EventRecord, Record, RewardRecord, TimestepRecord, record_key
 from callspan.stores import aggregates
 from callspan.stores.base import Event
 from callspan.stores.call_rows import record_of
 from callspan.stores.columns import REWARDS
-from callspan.stores.database import Database, Values, in_parts
+from callspan.stores.database import Database, Values
 
 CALL_IDS: Final = ("call_id", "response_id", "request_id", "span_id")
 """By which a reward may name a call: what its process does not know is kept as it was given."""
 
 
-class _Target(NamedTuple):
-    """What a reward without a session may name."""
-
-    table: str
-    column: str
-    """The column of `rewards` that names it."""
-    ids: tuple[str, ...]
-    """The columns of its table with an id by which it is named."""
-    taken: tuple[str, ...]
-    """What the reward takes from it."""
-
-
-_TARGETS: Final = (
-    _Target("events", "event_id", ("event_id",), ("session_id", "timestep_id")),
-    _Target("calls", "call_id", CALL_IDS, ("call_id", "session_id", "timestep_id")),
-    _Target("timesteps", "timestep_id", ("timestep_id",), ("session_id",)),
-)
-"""The narrowest first: a reward that names several is of that one's session and timestep."""
-_SESSIONS: Final = tuple(_Target(table, "session_id", ("session_id",), ()) for table in ("sessions", "calls"))
-_UNKNOWN: Final = """({column} IS NULL OR {column} NOT IN (SELECT {known} FROM {table} WHERE {known} IN (
-  SELECT {column} FROM rewards WHERE {column} IS NOT NULL)))"""
+_UNKNOWN: Final = "NOT EXISTS (SELECT 1 FROM {table} x WHERE x.{column} = rewards.{column})"
 UNJOINED: Final = " AND ".join((
     "coalesce(session_id, timestep_id, call_id, event_id) IS NOT NULL",
     *(
-        _UNKNOWN.format(column=target.column, table=target.table, known=one)
-        for target in (*_SESSIONS, *_TARGETS)
-        for one in target.ids
+        _UNKNOWN.format(table=table, column=column)
+        for table, column in (
+            ("sessions", "session_id"), ("calls", "session_id"), ("calls", "call_id"), ("timesteps", "timestep_id"),
+            ("events", "event_id"),
+        )
     ),
 ))  # fmt: skip
 """The condition on rewards of which the store has nothing that they name."""
+_NAMING: Final = """
+SELECT reward_id FROM rewards WHERE call_id IN ({items})
+UNION SELECT reward_id FROM rewards WHERE session_id IS NULL AND event_id IN ({items})
+UNION SELECT reward_id FROM rewards WHERE session_id IS NULL AND timestep_id IN ({items})"""
+_NAMED: Final = ", ".join(
+    f"(SELECT c.call_id FROM calls c WHERE c.{name} = rewards.call_id ORDER BY c.start_ns, c.call_id LIMIT 1)"
+    for name in CALL_IDS
+)
+_EVENT: Final = "(SELECT e.{column} FROM events e WHERE e.event_id = rewards.event_id)"
+_CALL: Final = "(SELECT c.{column} FROM calls c WHERE c.call_id = rewards.call_id)"
+_TIMESTEP: Final = "(SELECT t.session_id FROM timesteps t WHERE t.timestep_id = rewards.timestep_id)"
+_SESSION_OF: Final = ", ".join((_EVENT.format(column="session_id"), _CALL.format(column="session_id"), _TIMESTEP))
+_TIMESTEP_OF: Final = ", ".join((_EVENT.format(column="timestep_id"), _CALL.format(column="timestep_id")))
+_JOIN: Final = (
+    f"UPDATE rewards SET call_id = coalesce({_NAMED}, call_id) WHERE call_id IS NOT NULL AND reward_id IN ({{items}})",
+    f"""UPDATE rewards SET session_id = coalesce({_SESSION_OF}), timestep_id = coalesce({_TIMESTEP_OF}, timestep_id)
+      WHERE session_id IS NULL AND reward_id IN ({{items}})""",
+)
+"""Of several calls with an id a reward belongs to the first that began; its session is that of the narrowest it names:
+event, call, timestep."""
 _STEP: Final = "event_id, session_id, timestep_id, event_type, time_ns, sequence, reward"
 
 
-def calls_named(database: Database, ids: Collection[str]) -> dict[str, str]:
-    """Return which call each of these ids names, if any: of several with it, the first that began."""
-    found = dict[str, str]()
-    for column in CALL_IDS:
-        for chosen, names in in_parts([one for one in ids if one not in found], column):
-            sql = f"SELECT {column}, call_id FROM calls WHERE {chosen} ORDER BY start_ns, call_id"
-            for ident, call_id in database.tuples(sql, names):
-                found.setdefault(ident, call_id)
-    return found
+def needs_join(record: Record) -> bool:
+    """Return whether a record is a reward whose session is that of what it names."""
+    return isinstance(record, RewardRecord) and record.session_id is None
+
+
+def join(database: Database, records: Sequence[Record]) -> None:
+    """Give rewards the call, session and timestep of what they name; one or the other is among these new records."""
+    if next(database.tuples("SELECT 1 FROM rewards LIMIT 1"), None) is None:
+        return
+    given = {one.reward_id for one in records if isinstance(one, RewardRecord)}
+    if named := {ident for one in records for ident in _ids_of(one) if ident is not None}:
+        sql = _NAMING.format(items=database.dialect.items)
+        given.update(row[0] for row in database.tuples(sql, _items(named)))
+    for sql in _JOIN if given else ():
+        database.run(sql.format(items=database.dialect.items), _items(given))
+
+
+def _ids_of(record: Record) -> tuple[str | None, ...]:
+    """Return the ids by which a reward may name a record."""
+    match record:
+        case CallRecord():
+            return record.call_id, record.response and record.response.id, record.request_id, record.span_id
+        case EventRecord():
+            return (record.event_id,)
+        case TimestepRecord():
+            return (record.timestep_id,)
+        case _:
+            return ()
+
+
+def _items(ids: Collection[str]) -> Values:
+    return {"items": encode_json(sorted(ids)).decode()}
 
 
 def given(database: Database, chosen: str, names: Values) -> dict[str, list[RewardRecord]]:
@@ -69,51 +100,7 @@ def given(database: Database, chosen: str, names: Values) -> dict[str, list[Rewa
     found: dict[str, list[RewardRecord]] = defaultdict(list)
     for row in database.rows(f"SELECT * FROM rewards WHERE {chosen}", names):
         found[str(row["session_id"])].append(record_of(REWARDS, row, RewardRecord))
-    for record in given_by_id(database, chosen, names):
-        found[str(record.session_id)].append(record)
     return found
-
-
-def given_by_id(database: Database, chosen: str, names: Values) -> list[RewardRecord]:
-    """Return rewards without a session that name something of the chosen sessions, with that session."""
-    found = dict[str, RewardRecord]()
-    for number, target in enumerate(_TARGETS):
-        for record in _given_to(database, target, chosen, names):
-            if record.reward_id not in found and not _is_of(database, _TARGETS[:number], record):
-                found[record.reward_id] = record
-    return [*found.values()]
-
-
-def _is_of(database: Database, targets: Sequence[_Target], record: RewardRecord) -> bool:
-    """Return whether a reward is of another session, in which is one of these targets that it names, too."""
-    for target in targets:
-        ident = getattr(record, target.column)
-        if ident is not None and target.column == "call_id":
-            ident = calls_named(database, [ident]).get(ident)
-        sql = f"SELECT 1 FROM {target.table} WHERE {target.ids[0]} = :id AND session_id IS NOT NULL LIMIT 1"
-        if ident is not None and next(database.tuples(sql, {"id": ident}), None) is not None:
-            return True
-    return False
-
-
-def _given_to(database: Database, target: _Target, chosen: str, names: Values) -> Iterator[RewardRecord]:
-    """Yield those that name one kind of thing."""
-    loose = f"SELECT 1 FROM rewards WHERE session_id IS NULL AND {target.column} IS NOT NULL"
-    # Where the index of the column has only such rewards, its order is what has SQLite use it.
-    order = "" if target.column == "call_id" else f" ORDER BY {target.column}"
-    if next(database.tuples(f"{loose}{order} LIMIT 1"), None) is None:
-        return
-    columns = ", ".join(f"{one} AS of_{one}" for one in dict.fromkeys((*target.ids, *target.taken)))
-    taken = ", ".join(f"t.of_{one}" for one in target.taken)
-    # In this order SQLite reads the rewards of what was found, not all that have no session.
-    sql = f"""SELECT r.*, {taken} FROM (SELECT {columns} FROM {target.table} WHERE {chosen}) t CROSS JOIN rewards r
-      WHERE r.session_id IS NULL AND"""
-    rows = [row for one in target.ids for row in database.rows(f"{sql} r.{target.column} = t.of_{one}", names)]
-    first = calls_named(database, {str(row["call_id"]) for row in rows}) if target.column == "call_id" else {}
-    for row in rows:
-        of = {one: row[f"of_{one}"] for one in target.taken if row[f"of_{one}"] is not None}
-        if target.column != "call_id" or first.get(str(row["call_id"])) == of["call_id"]:
-            yield record_of(REWARDS, {**row, **of}, RewardRecord)
 
 
 def _own_rewards(

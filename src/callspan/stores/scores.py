@@ -27,10 +27,9 @@ class Labels(NamedTuple):
 def labels_of(reader: Reader, objectives: Collection[str]) -> Labels:
     """Return the labels with these objectives; of all, where none is named."""
     given = [one for one in reader.rewards() if one.label and (not objectives or one.objective in objectives)]
-    named = reader.calls_named({one.call_id for one in given if one.call_id is not None})
     found = Labels({}, {}, {})
     for one in given:
-        ident = named.get(one.call_id or "") if one.scope == "call" else one.session_id
+        ident = one.call_id if one.scope == "call" else one.session_id
         own = found.calls if one.scope == "call" else found.sessions
         for by_id, key in ((own, ident), (found.within, one.session_id)):
             if key is not None and one.label:
@@ -40,17 +39,10 @@ def labels_of(reader: Reader, objectives: Collection[str]) -> Labels:
 
 def call_scores(reader: Reader, objectives: Collection[str]) -> dict[str, dict[str, float]]:
     """Return the mean of each of these objectives by the id of the call, of the calls that were given one."""
-    given = [
-        record
-        for record in reader.rewards()
-        if record.scope == "call" and record.value is not None and record.objective in objectives
-    ]
-    named = reader.calls_named({record.call_id for record in given if record.call_id is not None})
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for record in given:
-        call_id = named.get(record.call_id or "")
-        if call_id is not None and record.value is not None:
-            values[call_id, record.objective].append(record.value)
+    for one in reader.rewards():
+        if one.scope == "call" and one.value is not None and one.call_id is not None and one.objective in objectives:
+            values[one.call_id, one.objective].append(one.value)
     found: dict[str, dict[str, float]] = defaultdict(dict)
     for (call_id, objective), some in values.items():
         mean = mean_of(some)

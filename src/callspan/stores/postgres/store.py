@@ -50,6 +50,7 @@ from callspan.stores.postgres.connection import (
 )
 from callspan.stores.postgres.database import PostgresDatabase
 from callspan.stores.reader import Reader
+from callspan.stores.rewards import join, needs_join
 from callspan.stores.rows import Row, add_version, merged_row, on_conflict
 from callspan.stores.schema import type_of
 
@@ -107,7 +108,9 @@ class PostgresStore:
             for record in records:
                 if not (erased and is_erased(record, erased.get)):
                     batch.add(record)
-            batch.write(cursor, PostgresDatabase(self.name, connection))
+            database = PostgresDatabase(self.name, connection)
+            batch.write(cursor, database)
+            join(database, records)
 
     def try_out(self, record: Record) -> str:
         """Store a session and read it back, in a transaction that is rolled back. Raises StoreError, psycopg.Error."""
@@ -283,7 +286,9 @@ def _lock(cursor: psycopg.Cursor, names: Iterable[str]) -> None:
 def _erased_of(cursor: psycopg.Cursor, records: Sequence[Record]) -> dict[bytes, int]:
     """Return what was erased of the calls and sessions of a batch, and when."""
     # A deletion waits for this transaction, or this one for the deletion, whose ids it then sees.
-    cursor.execute(f"SELECT pg_advisory_xact_lock_shared({REMOVAL_LOCK})".encode())
+    # A reward without a session waits for all who may be writing what it names.
+    kind = "" if any(map(needs_join, records)) else "_shared"
+    cursor.execute(f"SELECT pg_advisory_xact_lock{kind}({REMOVAL_LOCK})".encode())
     if cursor.execute("SELECT EXISTS (SELECT FROM erased)").fetchone() == (False,):
         return {}
     named = list({found for record in records for found in digests_of(record)})

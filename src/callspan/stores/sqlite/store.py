@@ -28,6 +28,7 @@ from callspan.stores.contents import Numbers, StoredCall, owner_of, release, sto
 from callspan.stores.erased import is_erased
 from callspan.stores.payloads import prepared, row_of
 from callspan.stores.reader import Reader
+from callspan.stores.rewards import join
 from callspan.stores.rows import Row, add_version, merged_row, on_conflict
 from callspan.stores.sqlite.database import SQLiteDatabase
 from callspan.stores.sqlite.file import Inode, explaining, forbid, log_of, open_as_it_is, open_for_writing
@@ -175,6 +176,7 @@ class SQLiteStore:
         for scope_versions in scopes.values():
             for record in scope_versions:
                 self._merge(cursor, record)
+        join(database, records)
 
     def _store_call(
         self,
