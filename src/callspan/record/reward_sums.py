@@ -28,7 +28,9 @@ class Score(msgspec.Struct, frozen=True):
     """The values of one objective other than `reward`, summarized."""
 
     mean: float
+    """The mean of all values."""
     count: int
+    """Number of values."""
     last: float
     """The latest value."""
 
