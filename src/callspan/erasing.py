@@ -14,6 +14,7 @@ import msgspec
 from callspan.conversion import converter
 from callspan.record.codec import NO_RECORD, decode
 from callspan.record.events import Record, record_key
+from callspan.record.plain_json import clean
 from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.spool import erasing as spool_erasing
@@ -148,6 +149,7 @@ def _checked(which: CallFilter) -> CallFilter:
     except msgspec.ValidationError as error:
         raise SettingError(f"erase: the filter is invalid: {error}") from None
     texts = {"text": which.text or None, "error_text": which.error_text or None}
+    texts["user"] = None if which.user is None else clean(which.user)
     return msgspec.structs.replace(which, **texts, **_NO_CONDITIONS)
 
 
@@ -172,7 +174,7 @@ def _able(found: Iterable[Store], which: CallFilter) -> list[SqlStore]:
 
 
 def _ids(given: str | Collection[str] | None) -> frozenset[str] | None:
-    return None if given is None else frozenset([given] if isinstance(given, str) else given)
+    return None if given is None else frozenset(map(clean, [given] if isinstance(given, str) else given))
 
 
 def whole_ids(

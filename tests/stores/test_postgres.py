@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from tests.spool.rig import until
 
 from callspan.cli.store_check import store_check
-from callspan.records import FORMAT, Place
+from callspan.records import FORMAT
 from callspan.stores import Rejected, Sink, StoreError
 from callspan.stores.columns import TABLES
 from callspan.stores.urls import find_store, open_store
@@ -138,14 +138,6 @@ def test_immediate_restarts_lose_and_double_nothing(
     print(
         f"| Postgres, {restarts} immediate restarts under load | {len(acknowledged)} acknowledged = {len(there)} rows |"
     )
-
-
-def test_nul_in_a_text_is_replaced_and_the_body_stays_exact(store: Delivery, records: Records) -> None:
-    made = records.call([{"role": "user", "content": "a\0b"}], session_id="a\0b")
-    store.write(made)
-    (found,) = store.read().calls()
-    assert found.place == Place(session_id="a\ufffdb")
-    assert bytes(found.request.body) == bytes(made.request.body)
 
 
 def test_a_database_without_tables_and_another_format_are_clear_errors(postgres_url: str) -> None:

@@ -11,8 +11,7 @@ from typing import Final, Protocol, TypeAlias
 
 from callspan.agent.misuse import UsageError
 from callspan.fail_open import value_of
-from callspan.record.codec import encodable
-from callspan.record.plain_json import plain
+from callspan.record.plain_json import clean, plain
 
 Time: TypeAlias = int | float | datetime
 """A moment: Unix nanoseconds as an int, Unix seconds as a float, or an aware datetime."""
@@ -47,11 +46,11 @@ def as_int(value: object) -> int | None:
 
 
 def as_text(value: object) -> str | None:
-    """Return a name or an id as text that UTF-8 can hold; None for None, and for what no text can be made of."""
+    """Return a name or an id as text that every store can hold; None for None, and for what no text can be made of."""
     if value is None:
         return None
     found = str.__str__(value) if isinstance(value, str) else value_of(partial(_text, value))
-    return None if found is None else encodable(found)
+    return None if found is None else clean(found)
 
 
 def _text(value: object) -> str:

@@ -6,6 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+import msgspec
+
+from callspan.record.plain_json import clean
+
 Values: TypeAlias = Mapping[str, object]
 """A row by its columns, or the values of `:name` parameters."""
 NO_VALUES: Final[Values] = {}
@@ -116,6 +120,16 @@ class Database(Protocol):
 
     def close(self) -> None:
         """Close the connection."""
+
+
+def bound(values: Values) -> dict[str, Any]:
+    """Return the values of parameters, texts as records have them: what no store can hold is replaced, see `clean`."""
+    return {name: clean(one) if isinstance(one, str) else one for name, one in values.items()}
+
+
+def items(ids: Iterable[str]) -> Values:
+    """Return the value of `Dialect.items`."""
+    return {"items": msgspec.json.encode([*map(clean, ids)]).decode()}
 
 
 def in_parts(ids: Sequence[object], key: str = "session_id") -> Iterator[tuple[str, dict[str, object]]]:

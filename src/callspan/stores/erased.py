@@ -10,6 +10,7 @@ from typing import Final
 from callspan.record.call import CallRecord
 from callspan.record.codec import NO_RECORD, decode, encode_json
 from callspan.record.events import SCOPE_TYPES, Record, RewardRecord
+from callspan.record.plain_json import clean
 from callspan.stores.base import DeletionScope, session_of, users_of
 
 _NAMED: Final = re.compile(rb'"(?:call|session|timestep|event)_id\\*":\s*\\*"([^"\\]+)')
@@ -66,4 +67,4 @@ def happened_ns(record: Record) -> int:
 
 def digest_of_id(kind: str, ident: str) -> bytes:
     """Return what a store remembers of an erased `session`, `call`, `user` or `target`."""
-    return hashlib.sha256(f"{kind} {ident}".encode(errors="surrogatepass")).digest()[:_BYTES]
+    return hashlib.sha256(clean(f"{kind} {ident}").encode()).digest()[:_BYTES]

@@ -13,7 +13,6 @@ from typing import Final
 import msgspec
 
 from callspan.amounts import EXACT
-from callspan.record.codec import encodable
 from callspan.record.interrupted import INTERRUPTED
 from callspan.record.messages import WORDS
 from callspan.stores.base import RUNNING, Content, Order
@@ -276,8 +275,7 @@ def parameters(which: SessionFilter, gone: Iterable[int] = ()) -> dict[str, obje
             values[name] = part.casefold()
     for number, (key, value) in enumerate(which.metadata):
         values |= key_parameters(f"key{number}", key) | {f"value{number}": value}
-    # As records are written: what no store can hold would not even be a valid parameter.
-    return {name: encodable(value) if isinstance(value, str) else value for name, value in values.items()}
+    return values
 
 
 def own_label(key: str, dialect: Dialect, parameter: str) -> str:

@@ -10,8 +10,6 @@ from itertools import chain, count, groupby, islice, repeat
 from operator import itemgetter
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-import msgspec
-
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord, start_id
 from callspan.stores import aggregates, filters, rewards, session_summaries
@@ -29,7 +27,7 @@ from callspan.stores.base import (
 )
 from callspan.stores.call_rows import call_of, read_calls, record_of
 from callspan.stores.columns import EVENTS, MESSAGES, REWARDS, TABLES, TIMESTEPS, Table
-from callspan.stores.database import Database, Values, in_parts
+from callspan.stores.database import Database, Values, in_parts, items
 from callspan.stores.erased import digest_of_id
 from callspan.stores.filters import CallFilter, SessionFilter
 from callspan.stores.history import follow
@@ -324,7 +322,7 @@ class Reader:
         if choose is None:
             return filters.call_condition(which, dialect), self._parameters(which)
         ids = [one.call_id for one in choose(self.ids(which))]
-        return f"c.call_id IN ({dialect.items})", {"items": msgspec.json.encode(ids).decode()}
+        return f"c.call_id IN ({dialect.items})", dict(items(ids))
 
     def _parameters(self, which: SessionFilter) -> dict[str, object]:
         values = filters.parameters(which)

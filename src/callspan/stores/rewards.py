@@ -9,18 +9,17 @@ session and timestep of what it names, whichever comes first.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from callspan.record import reward_sums
 from callspan.record.call import CallRecord
-from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, Record, RewardRecord, TimestepRecord, record_key
 from callspan.stores import aggregates
 from callspan.stores.base import Event
 from callspan.stores.call_rows import record_of
 from callspan.stores.columns import REWARDS
-from callspan.stores.database import Database, Values
+from callspan.stores.database import Database, Values, items
 
 CALL_IDS: Final = ("call_id", "response_id", "request_id", "span_id")
 """By which a reward may name a call: what its process does not know is kept as it was given."""
@@ -73,26 +72,23 @@ def join(database: Database, records: Sequence[Record]) -> None:
     given = {one.reward_id for one in records if isinstance(one, RewardRecord)}
     if named := {ident for one in records for ident in _ids_of(one) if ident is not None}:
         sql = _NAMING.format(items=database.dialect.items)
-        given.update(row[0] for row in database.tuples(sql, _items(named)))
+        given.update(row[0] for row in database.tuples(sql, items(named)))
     for sql in _JOIN if given else ():
-        database.run(sql.format(items=database.dialect.items), _items(given))
+        database.run(sql.format(items=database.dialect.items), items(given))
 
 
 def _ids_of(record: Record) -> tuple[str | None, ...]:
     """Return the ids by which a reward may name a record."""
     match record:
         case CallRecord():
-            return record.call_id, record.response and record.response.id, record.request_id, record.span_id
+            response_id = None if record.response is None else record.response.id
+            return record.call_id, response_id, record.request_id, record.span_id
         case EventRecord():
             return (record.event_id,)
         case TimestepRecord():
             return (record.timestep_id,)
         case _:
             return ()
-
-
-def _items(ids: Collection[str]) -> Values:
-    return {"items": encode_json(sorted(ids)).decode()}
 
 
 def given(database: Database, chosen: str, names: Values) -> dict[str, list[RewardRecord]]:

@@ -97,16 +97,6 @@ def to_query(sql: str) -> bytes:
     return _PARAMETER.sub(r"%(\1)s", sql).encode()
 
 
-def storable(value: object) -> object:
-    """Return text without NUL, which Postgres cannot store."""
-    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
-
-
-def parameters(values: Mapping[str, object]) -> dict[str, object] | None:
-    """Return the parameters of a query as values are written; None for none."""
-    return {name: storable(value) for name, value in values.items()} or None
-
-
 @contextmanager
 def explaining(name: str, connection: psycopg.Connection | None = None) -> Iterator[None]:
     """Context manager that replaces known Postgres errors by a StoreError that says what to do."""

@@ -10,8 +10,8 @@ import psycopg
 from psycopg.rows import dict_row
 
 from callspan.safe_urls import safe_name
-from callspan.stores.database import NO_VALUES, Dialect, Values
-from callspan.stores.postgres.connection import REMOVAL_LOCK, explaining, open_tables, parameters, to_query
+from callspan.stores.database import NO_VALUES, Dialect, Values, bound
+from callspan.stores.postgres.connection import REMOVAL_LOCK, explaining, open_tables, to_query
 
 _NO_WRITER: Final = f"SELECT pg_advisory_xact_lock({REMOVAL_LOCK})"
 """Waits for the writers, who take the same lock shared before anything else, and for other removals."""
@@ -76,22 +76,22 @@ class PostgresDatabase:
     def rows(self, sql: str, values: Values = NO_VALUES) -> Iterator[Values]:
         """Yield the rows of a query."""
         with explaining(self.name, self._connection), self._connection.cursor(row_factory=dict_row) as cursor:
-            yield from cursor.execute(to_query(sql), parameters(values))
+            yield from cursor.execute(to_query(sql), bound(values) or None)
 
     def tuples(self, sql: str, values: Values = NO_VALUES) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query as plain tuples."""
         with explaining(self.name, self._connection), self._connection.cursor() as cursor:
-            yield from cursor.execute(to_query(sql), parameters(values))
+            yield from cursor.execute(to_query(sql), bound(values) or None)
 
     def run(self, sql: str, values: Values = NO_VALUES) -> int:
         """Run a statement; return the number of rows that it changed."""
         with explaining(self.name, self._connection):
-            return self._connection.execute(to_query(sql), parameters(values)).rowcount
+            return self._connection.execute(to_query(sql), bound(values) or None).rowcount
 
     def many(self, sql: str, rows: Iterable[Values]) -> None:
         """Run a statement for each of these values."""
         with explaining(self.name, self._connection), self._connection.cursor() as cursor:
-            cursor.executemany(to_query(sql), [parameters(row) or {} for row in rows])
+            cursor.executemany(to_query(sql), [*map(bound, rows)])
 
     @contextmanager
     def transaction(self, *, alone: bool = False) -> Iterator[None]:

@@ -46,7 +46,6 @@ from callspan.stores.postgres.connection import (
     explaining,
     make_tables,
     open_tables,
-    storable,
 )
 from callspan.stores.postgres.database import PostgresDatabase
 from callspan.stores.reader import Reader
@@ -60,8 +59,6 @@ _CALL: Final = "call"
 _SMALL_BYTES: Final = 1 << 16
 """Of a content up to this size twice as many bytes, as JSON has them, cost less than a statement of its own."""
 _JSON: Final = ("json", "jsonb")
-_NUL: Final = "\\u0000"
-"""What JSON has instead of the character that Postgres cannot store."""
 _POISON: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
 
 
@@ -150,7 +147,6 @@ class _Batch:
 
     def add(self, record: Record) -> None:
         kind, key = record_key(record)
-        key = str(storable(key))
         if isinstance(record, CallRecord):
             self._calls[key].append(record)
         elif TABLES[kind].merges:
@@ -182,9 +178,7 @@ class _Batch:
                 continue
             if before is not None:
                 replaced.append(call_id)
-            session_id = storable(record.place.session_id)
-            owner = owner_of(call_id, None if session_id is None else str(session_id))
-            rows.append(_CallRow(owner, prepared(record)))
+            rows.append(_CallRow(owner_of(call_id, record.place.session_id), prepared(record)))
         _lock(cursor, [row.owner for row in rows if row.is_of_session])
         found = _store_contents(cursor, rows)
         if replaced:
@@ -243,7 +237,7 @@ def _store_contents(cursor: psycopg.Cursor, rows: Sequence[_CallRow]) -> list[Ro
     cursor.executemany(
         _CONTENT,
         [
-            (owner, number, part.hash, *map(storable, bodies.to_row(part)))
+            (owner, number, part.hash, *bodies.to_row(part))
             for owner, number, part in new
             if len(part.json) > _SMALL_BYTES
         ],
@@ -317,10 +311,7 @@ def _write(cursor: psycopg.Cursor, sql: bytes, rows: Sequence[Mapping[str, objec
     """Write all rows in one statement, which gets them as JSON: a statement for each costs several times as much."""
     if not rows:
         return
-    text = msgspec.json.encode(rows).decode()
-    if _NUL in text:
-        text = msgspec.json.encode([{name: storable(cell) for name, cell in row.items()} for row in rows]).decode()
-    cursor.execute(sql, (text,))
+    cursor.execute(sql, (msgspec.json.encode(rows).decode(),))
 
 
 def _statement(table: str, types: Mapping[str, str], conflict: str) -> bytes:

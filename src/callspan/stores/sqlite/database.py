@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 
@@ -16,7 +16,7 @@ from callspan.file_lock import try_lock, unlock
 from callspan.forks import in_child
 from callspan.record.labels import label_of, labels
 from callspan.stores.base import StoreError, no_file
-from callspan.stores.database import NO_VALUES, Dialect, Values
+from callspan.stores.database import NO_VALUES, Dialect, Values, bound
 from callspan.stores.sqlite.file import BUSY_MS, explaining, forbid, open_for_reading, open_for_writing, remedy
 
 _CHUNK: Final = 500
@@ -90,24 +90,24 @@ class SQLiteDatabase:
         cursor = self._connection.cursor()
         cursor.row_factory = sqlite3.Row
         with explaining(self._path):
-            cursor.execute(sql, cast("Mapping[str, Any]", values))
+            cursor.execute(sql, bound(values))
             while chunk := cursor.fetchmany(_CHUNK):
                 yield from chunk
 
     def tuples(self, sql: str, values: Values = NO_VALUES) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query as plain tuples."""
         with explaining(self._path):
-            yield from self._connection.cursor().execute(sql, cast("Mapping[str, Any]", values))
+            yield from self._connection.cursor().execute(sql, bound(values))
 
     def run(self, sql: str, values: Values = NO_VALUES) -> int:
         """Run a statement; return the number of rows that it changed."""
         with explaining(self._path):
-            return self._connection.execute(sql, cast("Mapping[str, Any]", values)).rowcount
+            return self._connection.execute(sql, bound(values)).rowcount
 
     def many(self, sql: str, rows: Iterable[Values]) -> None:
         """Run a statement for each of these values."""
         with explaining(self._path):
-            self._connection.executemany(sql, cast("Iterable[Mapping[str, Any]]", rows))
+            self._connection.executemany(sql, map(bound, rows))
 
     @contextmanager
     def transaction(self, *, alone: bool = False) -> Iterator[None]:
