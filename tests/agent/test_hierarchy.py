@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 from tests.processed import processed
 
-import callspan
-from callspan import Handle, Session, current_session, current_timestep, feedback, reward, session, tool
+from callspan import Session, current_session, current_timestep, feedback, reward, session, tool
 from callspan.agent.scope import current_scope
 from callspan.records import (
     CallRecord,
@@ -417,11 +415,3 @@ def test_tools_and_steps_of_the_environment_may_be_recorded_afterwards(seen: See
     assert (moved.time_ns, moved.duration_ns) == (T0 + SECOND, 2 * SECOND)
     assert seen.named("environment")[0].end_time == T0 + 3 * SECOND
     assert seen.ended(TimestepRecord)[0].totals.tool_ns == SECOND
-
-
-@pytest.fixture
-def stored(tmp_path: Path) -> Iterator[tuple[Handle, str]]:
-    url = f"sqlite:///{tmp_path / 'records.db'}"
-    handle = callspan.instrument(stores=url)
-    yield handle, url
-    handle.uninstrument()

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
-from tests.scale import FULL
+from tests.scale import FULL, scaled
 
 from .conftest import START_NS, keep, made, session
 
@@ -102,9 +102,9 @@ def check(arguments: list[str]) -> None:
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("place")
 def test_no_option_value_causes_a_traceback() -> None:
-    """Each value once for each name of an option; at night the telling ones with each sub-command."""
+    """The telling values once for each name of an option; at night all, and the telling ones with each sub-command."""
     seen: set[tuple[str, str]] = set()
-    for arguments in command_lines([*TELLING, *MORE]):
+    for arguments in command_lines(scaled(TELLING, [*TELLING, *MORE])):
         if is_new(arguments, seen) or (FULL and arguments[-1] in TELLING):
             check(arguments)
 

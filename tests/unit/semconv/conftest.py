@@ -15,7 +15,6 @@ from callspan.records import (
     CallRecord,
     Conversation,
     Cost,
-    ErrorInfo,
     Message,
     Place,
     RateLimit,
@@ -144,23 +143,6 @@ def chat_call() -> Call:
 def bare_call() -> CallRecord:
     """A call of which nothing is known but that it was made."""
     return CallRecord(call_id="c", provider="openai", api="chat_completions", timing=Timing(start_ns=1))
-
-
-@pytest.fixture
-def failed_call() -> CallRecord:
-    """A call refused with 429 after two retries."""
-    return CallRecord(
-        call_id="c",
-        provider="anthropic",
-        api="messages",
-        request=Request(model="claude"),
-        timing=Timing(start_ns=1, duration_ns=3_000_000),
-        attempts=[Attempt(number=number, start_ns=0, status=429) for number in (1, 2, 3)],
-        retries=2,
-        rate_limited=True,
-        outcome="error",
-        error=ErrorInfo(kind="rate_limit", type="rate_limit_error", status=429, message="slow down"),
-    )
 
 
 @pytest.fixture
