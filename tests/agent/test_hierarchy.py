@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 from tests.processed import processed
 
-from callspan import Session, current_session, current_timestep, feedback, reward, session, tool
+import callspan
+from callspan import Handle, Session, current_session, current_timestep, feedback, reward, session, tool
 from callspan.agent.scope import current_scope
 from callspan.records import (
     CallRecord,
@@ -415,3 +418,77 @@ def test_tools_and_steps_of_the_environment_may_be_recorded_afterwards(seen: See
     assert (moved.time_ns, moved.duration_ns) == (T0 + SECOND, 2 * SECOND)
     assert seen.named("environment")[0].end_time == T0 + 3 * SECOND
     assert seen.ended(TimestepRecord)[0].totals.tool_ns == SECOND
+
+
+def test_a_session_may_end_with_a_custom_outcome(seen: Seen) -> None:
+    with session("s", metadata={"a": 1, "b": 1}) as episode:
+        episode.update(status="waiting", metadata={"b": 2, "c": None})
+        assert seen.of(SessionRecord)[-1].outcome == "waiting"
+        episode.update(status="skipped")
+    last = seen.ended(SessionRecord)[0]
+    assert last.outcome == "skipped"
+    assert last.metadata == {"a": 1, "b": 2}
+
+
+def test_rewards_have_objectives_and_add_up(seen: Seen) -> None:
+    with session("s") as episode:
+        with episode.timestep() as step:
+            step.reward(1, source="environment")
+            step.reward(0.25, "style", "judge", "neat", label="good")
+        episode.outcome(reward=2.0, success=True)
+    first, second, whole = seen.of(RewardRecord)
+    assert (first.value, first.scope, first.timestep_id) == (1.0, "event", step.id)
+    assert (second.objective, second.source, second.annotation, second.label) == ("style", "judge", "neat", "good")
+    assert (whole.scope, whole.value) == ("session", 2.0)
+    event = seen.named("timestep")[0].events[1]
+    assert event.name == "gen_ai.evaluation.result"
+    assert event.attributes["gen_ai.evaluation.name"] == "style"
+    assert event.attributes["gen_ai.evaluation.explanation"] == "neat"
+    last = seen.ended(SessionRecord)[-1]
+    assert (last.totals.reward, last.success, last.outcome) == (2.0, True, "success")
+    step_totals = seen.ended(TimestepRecord)[0].totals
+    assert (step_totals.reward, step_totals.rewards) == (1.0, {"style": 0.25})
+
+
+def test_a_tool_that_fails_is_an_error_of_the_tool_only_where_it_is_caught(seen: Seen) -> None:
+    with session("s") as episode, episode.timestep() as step:
+        with pytest.raises(KeyError), step.tool("open"):
+            raise KeyError("door")
+        with step.tool("close") as run:
+            run.error = "no door"
+    first, second = seen.of(EventRecord)
+    assert (first.error.type, second.error.message) == ("KeyError", "no door")
+    assert seen.named("execute_tool open")[0].status.status_code is StatusCode.ERROR
+    assert seen.named("execute_tool close")[0].status.status_code is StatusCode.ERROR
+    assert seen.named("timestep")[0].status.status_code is StatusCode.UNSET
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Iterator[tuple[Handle, str]]:
+    url = f"sqlite:///{tmp_path / 'records.db'}"
+    handle = callspan.instrument(stores=url)
+    yield handle, url
+    handle.uninstrument()
+
+
+def test_a_store_orders_events_by_the_given_times_not_by_writing(stored: tuple[Handle, str]) -> None:
+    """Written backwards, read forwards; at equal times in the order of writing."""
+    with callspan.session("log", at=T0) as own:
+        with own.timestep("second", at=T0 + 2 * SECOND) as step:
+            step.event("d", at=T0 + 3 * SECOND)
+            step.event("c", at=T0 + 2 * SECOND)
+            step.end(at=T0 + 4 * SECOND)
+        with own.timestep("first", at=T0) as step:
+            step.event("a", at=T0)
+            step.event("b", at=T0)
+            step.end(at=T0 + SECOND)
+        own.end(at=T0 + 5 * SECOND)
+    handle, url = stored
+    assert handle.force_flush(30_000)
+    with closing(callspan.open_store(url)) as reader:
+        events: list[Any] = list(reader.events(own.id))
+        assert [one.event_type for one in events] == ["a", "b", "c", "d"]
+        assert [step.name for step in reader.timesteps(own.id)] == ["first", "second"]
+        summary = reader.session(own.id)
+    assert summary is not None
+    assert (summary.session.start_ns, summary.session.end_ns) == (T0, T0 + 5 * SECOND)

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import callspan
 from callspan import Session, feedback, reward, session
 from callspan.records import EventRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.stores import aggregates
+from callspan.testing import capture
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -159,3 +161,47 @@ def _reward(here: Any, act: str, value: float, objective: str) -> None:
         reward(value, timestep_id=here.id, objective=objective)
     elif act == "loose":
         here.reward(value, objective=objective)
+
+
+SENT, GIVEN = {"input_tokens": 3}, {"input_tokens": 4, "output_tokens": 2}
+
+
+CALLS: list[tuple[list[dict[str, int] | None], tuple[int | None, int | None]]] = [
+    ([], (None, None)),
+    ([None], (None, None)),
+    ([{"input_tokens": 0}], (0, None)),
+    ([SENT, None], (3, None)),
+    ([None, GIVEN], (4, 2)),
+    ([SENT, GIVEN], (7, 2)),
+    ([GIVEN, SENT, GIVEN], (11, 4)),
+]
+
+
+@pytest.mark.parametrize(("usages", "tokens"), CALLS)
+def test_tokens_of_calls_add_up_and_unreported_ones_are_unknown(
+    usages: list[dict[str, int] | None], tokens: tuple[int | None, int | None]
+) -> None:
+    with capture() as seen, callspan.session("game"):
+        for usage in usages:
+            with callspan.record_call(provider="mine", api="responses") as call:
+                call.response({"output": []} if usage is None else {"output": [], "usage": usage})
+    totals = seen.sessions[-1].totals
+    assert (totals.calls, totals.input_tokens, totals.output_tokens) == (len(usages), *tokens)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "total"), [([], None), ([None], None), ([0.0], 0.0), ([None, 2.0], 2.0), ([1.5, None, -2.0], -0.5)]
+)
+def test_rewards_of_steps_add_up_and_unknown_is_not_zero(rewards: list[float | None], total: float | None) -> None:
+    with capture() as seen, callspan.session("game") as session:
+        for reward in rewards:
+            with session.environment_step() as step:
+                step.set_result(reward=reward)
+    assert seen.sessions[-1].totals.reward == total
+
+
+def test_a_label_without_a_number_is_feedback(seen: Seen) -> None:
+    feedback("c1", label="polite", source="u1", annotation="helpful")
+    (kept,) = seen.of(RewardRecord)
+    assert (kept.call_id, kept.value, kept.label, kept.scope) == ("c1", None, "polite", "call")
+    assert (kept.source, kept.annotation, kept.objective) == ("u1", "helpful", "feedback")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import permutations
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -274,3 +275,19 @@ def test_content_is_only_in_the_content_functions() -> None:
     ]
     assert events_of.event_attributes(SESSION) == {}
     assert names.start_attributes(events[-1]) == {}
+
+
+@pytest.mark.parametrize("settings", [{"content": "off"}, {"content": "metadata"}, {}])
+def test_frames_have_no_line_of_source(settings: Any, tmp_path: Path) -> None:
+    """A model may have written it."""
+    made = tmp_path / "made.py"
+    made.write_text("patient = 'Jane Roe'; raise KeyError(len(patient))  # " + "x" * 100_000)
+    with capture(**settings) as captured, pytest.raises(KeyError), callspan.tool("run"):
+        exec(compile(made.read_text(), str(made), "exec"), {})
+    event = captured.events[-1]
+    assert isinstance(event, EventRecord)
+    assert event.error is not None
+    assert str(made) in (event.error.frames or "")
+    shown = [str((one.attributes or {})["exception.stacktrace"]) for one in captured.spans[0].events]
+    assert "Jane" not in str(captured.events) + str(shown)
+    assert shown == [event.error.frames]

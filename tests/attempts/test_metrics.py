@@ -349,3 +349,23 @@ def test_a_provider_that_cannot_be_hashed_gets_the_metrics(provider: ScriptedPro
         for metric in scope.metrics
     }
     assert "gen_ai.client.operation.duration" in found
+
+
+def test_retries_rate_limits_and_errors_are_counted(plain: Caller, run: Run, measured: Meters) -> None:
+    limited = {"status": 429, "headers": {"retry-after-ms": "2"}}
+    plain.script(limited, limited, {"text": "well"}, {"status": 400}, {"status": 529})
+    run(lambda: plain.call(max_retries=2))
+    for _ in range(2):
+        with pytest.raises((openai.APIStatusError, anthropic.APIStatusError)):
+            run(plain.call)
+    model = "gpt-5" if plain.is_openai else "claude-sonnet-5"
+    provider = "openai" if plain.is_openai else "anthropic"
+    split = {"gen_ai__provider__name": provider, "gen_ai__request__model": model}
+    assert measured.values("callspan.client.retries", **split) == [2]
+    assert measured.values("callspan.client.rate_limit.hits", **split) == [2]
+    errors = "callspan.client.errors"
+    assert measured.values(errors, callspan__error__kind="bad_input", callspan__error__retryable=False, **split) == [1]
+    assert measured.values(errors, callspan__error__kind="overloaded", callspan__error__retryable=True, **split) == [1]
+    durations = measured.read()["gen_ai.client.operation.duration"]
+    assert sorted(point.count for point in durations) == [1, 1, 1]
+    assert sum("error.type" in point.attributes for point in durations) == 2

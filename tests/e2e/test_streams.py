@@ -227,3 +227,30 @@ def test_the_setting_is_a_number_of_chunks() -> None:
     assert load({}, {}).chunk_log == 0
     with pytest.raises(SettingError, match="chunk_log='many': use a number, 0 for none"):
         load({"chunk_log": "many"}, {})
+
+
+TERMINAL = {"responses": "response.completed", "messages": "message_stop"}
+
+
+@pytest.mark.parametrize("api", TERMINAL)
+def test_a_consumer_that_stops_at_the_terminal_event_has_everything(
+    api: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    """The loop is left exactly at the last event: usage and reason are there, and the stream is complete."""
+    mode.provider.reply(text="well", input_tokens=11, output_tokens=4)
+
+    async def body() -> None:
+        stream = await mode.wait(ASK[api](mode, stream=True))
+        async for item in mode.items(stream):
+            if item.type == TERMINAL[api]:
+                break
+        await mode.wait(stream.close())
+
+    run(body)
+    record = the_call(seen)
+    assert record.usage is not None
+    assert (record.usage.input_tokens, record.usage.output_tokens) == (11, 4)
+    assert record.stream is not None
+    assert (record.stream.complete, record.outcome) == (True, "success")
+    assert record.response is not None
+    assert all(record.response.finish_reasons)

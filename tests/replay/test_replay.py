@@ -348,3 +348,17 @@ def test_an_unknown_call_is_an_exit_code(played: Played) -> None:
     result = CliRunner().invoke(command, ["--store", played.url, "replay", "nope"])
     assert result.exit_code == 1
     assert "nope" in result.output
+
+
+def test_what_was_not_kept_whole_is_not_sent(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/thin.db"
+    handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool", content="metadata")
+    with ScriptedProvider() as provider:
+        with openai.OpenAI(base_url=provider.openai_url) as client:
+            client.responses.create(model="gpt-5", input="One?")
+        assert handle.force_flush(20_000)
+        handle.uninstrument()
+        result = Played(provider, url).again("responses")
+        assert result.exit_code == 1
+        assert "content='full'" in result.output
+        assert len(provider.requests) == 1
