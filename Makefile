@@ -34,7 +34,6 @@ check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/lint-imports
 	$(BIN)/python tools/schema.py --check
 	$(BIN)/python tools/attributes.py --check
-	$(BIN)/python tools/coverage.py --check
 	$(BIN)/python tools/columns.py --check
 
 oldest: $(STAMP)-dev  ## The capture tests on the oldest supported SDKs and OpenTelemetry

@@ -1,4 +1,4 @@
-"""The methods of the installed SDKs, read from their source without importing it, and their rows in the table."""
+"""The methods of the installed SDKs, read from their source without importing it, and their rows on the page."""
 
 from __future__ import annotations
 
@@ -9,20 +9,38 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from callspan.providers.routes import ROWS, Row
-
 _CLASS: Final = re.compile(r"^class (\w+)\((?:\w+, *)*SyncAPIResource(?:, *\w+)*\):$", re.MULTILINE)
 _NEXT: Final = re.compile(r"^\S", re.MULTILINE)
 _METHOD: Final = re.compile(r"^    def ([a-z]\w*)\(", re.MULTILINE)
 _PROPERTY: Final = re.compile(r"^    @(?:cached_)?property\n(?:    @.*\n)*    def (\w+)\(", re.MULTILINE)
 
 _PAGE: Final = Path(__file__).parents[2] / "docs" / "records.md"
+_TABLE: Final = re.compile(r"### (.*)\n|\| (\w+) \| (`[^|]+) \| ([^|]*)\|")
 
 
 def is_read(sdk: str) -> bool:
     """Whether the page of coverage names the installed version of an SDK."""
     version = ".".join(metadata.version(sdk).split(".")[:2])
     return f"{sdk} {version}" in _PAGE.read_text().partition("<!-- methods -->")[0]
+
+
+class Row(NamedTuple):
+    """Methods of one resource on the page."""
+
+    sdk: str
+    resource: str
+    methods: list[str]
+    is_recorded: bool
+    older: bool
+    """Exists only in older versions."""
+
+
+def _rows() -> Iterator[Row]:
+    heading = ""
+    for under, sdk, methods, note in _TABLE.findall(_PAGE.read_text().partition("<!-- methods -->")[2]):
+        heading = under or heading
+        for resource, names in re.findall(r"`([\w.]+)` ([\w, ]+)", methods):
+            yield Row(sdk, resource, names.split(", "), heading == "Recorded", "older versions only" in note)
 
 
 class Method(NamedTuple):
@@ -54,12 +72,12 @@ def methods_of(sdk: str) -> Iterator[Method]:
 
 
 def row_of(method: Method) -> Row | None:
-    """Return the row of the method; None if it is not in the table."""
+    """Return the row of the method; None if it is not on the page."""
     return next((row for row in ROWS if _has(row, method)), None)
 
 
 def _has(row: Row, method: Method) -> bool:
-    return row.sdk == method.sdk and method.resource == row.resource and method.name in row.methods.split()
+    return row.sdk == method.sdk and method.resource == row.resource and method.name in row.methods
 
 
 def _names(source: str) -> Iterator[str]:
@@ -69,3 +87,6 @@ def _names(source: str) -> Iterator[str]:
         body = source[start.end() : end.start() if end else len(source)]
         properties = set(_PROPERTY.findall(body))
         yield from dict.fromkeys(name for name in _METHOD.findall(body) if name not in properties)
+
+
+ROWS: Final = tuple(_rows())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from callspan.providers.routes import ROWS
-
-PATHS = [path for row in ROWS for path in row.paths]
+from callspan.providers.routes import PATHS
 
 
 def test_no_pattern_is_there_twice() -> None:
