@@ -1,7 +1,7 @@
-"""Private names that callspan uses of the SDKs, the HTTP library, OpenTelemetry and wrapt; finds missing ones.
+"""Private names that callspan reads or sets of the SDKs, OpenTelemetry and websockets; finds missing ones.
 
-One table, so that a new release changes one place. Each row says where the name is, what is done without it, and what
-is lost then. What is gone in the installed versions is warned of once, and shown by `callspan doctor`.
+The functions that it hooks are in `intercept.patching`. Each row says where the name is, what is done without it, and
+what is lost then. What is gone in the installed versions is warned of once, and shown by `callspan doctor`.
 """
 
 from __future__ import annotations
@@ -55,112 +55,6 @@ class PrivateName(NamedTuple):
 def _of_sdks(module: str, owner: str) -> tuple[str, ...]:
     return tuple(f"{sdk}.{module}:{owner}" for sdk in SDKS)
 
-
-def _of_http(owner: str) -> tuple[str, ...]:
-    return (f"httpx2:{owner}", f"httpx:{owner}")
-
-
-# Functions that are hooked.
-
-REQUEST: Final = PrivateName("request", _of_sdks("_base_client", "SyncAPIClient"), "none", "all sync calls")
-ASYNC_REQUEST: Final = PrivateName("request", _of_sdks("_base_client", "AsyncAPIClient"), "none", "all async calls")
-PROCESS_RESPONSE: Final = PrivateName(
-    "_process_response", _of_sdks("_base_client", "SyncAPIClient"),
-    "the response is taken from the result", "content of sync calls",
-)  # fmt: skip
-ASYNC_PROCESS_RESPONSE: Final = PrivateName(
-    "_process_response", _of_sdks("_base_client", "AsyncAPIClient"),
-    "the response is taken from the result", "content of async calls",
-)  # fmt: skip
-PROCESS_RESPONSE_DATA: Final = PrivateName(
-    "_process_response_data", _of_sdks("_base_client", "BaseClient"),
-    "results are read", "content of streams; plain calls are read from their result",
-)  # fmt: skip
-BUILD_REQUEST: Final = PrivateName(
-    "_build_request", _of_sdks("_base_client", "BaseClient"), "the body is read when it is sent", "request bodies"
-)
-RETRY_TIMEOUT: Final = PrivateName(
-    "_calculate_retry_timeout", _of_sdks("_base_client", "BaseClient"), "none", "planned waits between attempts"
-)
-STREAM: Final = PrivateName(
-    "__stream__", _of_sdks("_streaming", "Stream"), "their responses are observed",
-    "errors of sync streams; they end when closed or collected",
-)  # fmt: skip
-ASYNC_STREAM: Final = PrivateName(
-    "__stream__", _of_sdks("_streaming", "AsyncStream"), "their responses are observed",
-    "errors of async streams; they end when closed or collected",
-)  # fmt: skip
-_HELPERS: Final = (
-    "openai.lib.streaming.chat._completions:{}ChatCompletionStream",
-    "openai.lib.streaming.responses._responses:{}ResponseStream",
-    "anthropic.lib.streaming._messages:{}MessageStream",
-    "anthropic.lib.streaming._beta_messages:Beta{}MessageStream",
-)
-HELPERS: Final = tuple(name.format(colour) for name in _HELPERS for colour in ("", "Async"))
-"""The helpers that accumulate a stream, and parse it."""
-HELPER_STREAM: Final = PrivateName(
-    "__stream__", HELPERS, "the stream ends when closed", "what stream helpers raise: such calls end as closed"
-)
-CLOSE: Final = PrivateName(
-    "close", _of_http("Response"), "the collector tells", "early closes of sync streams; they end when collected"
-)
-ACLOSE: Final = PrivateName(
-    "aclose", _of_http("Response"), "the collector tells", "early closes of async streams; they end when collected"
-)
-ITER_BYTES: Final = PrivateName("iter_bytes", _of_http("Response"), "none", "content of sync streaming raw responses")
-AITER_BYTES: Final = PrivateName(
-    "aiter_bytes", _of_http("Response"), "none", "content of async streaming raw responses"
-)
-SEND: Final = PrivateName("send", _of_http("Client"), "the SDK's count of retries is kept", "attempts of sync calls")
-ASYNC_SEND: Final = PrivateName(
-    "send", _of_http("AsyncClient"), "the SDK's count of retries is kept", "attempts of async calls"
-)
-
-HANDSHAKE: Final = PrivateName(
-    "handshake", ("websockets.sync.client:ClientConnection",), "none", "sync calls over websockets"
-)
-ASYNC_HANDSHAKE: Final = PrivateName(
-    "handshake", ("websockets.asyncio.client:ClientConnection",), "none", "async calls over websockets"
-)
-_RESPONSES: Final = ("openai.resources.responses.responses", "openai.resources.beta.responses.responses")
-CONNECT_WS: Final = PrivateName(
-    "_connect_ws", tuple(f"{module}:ResponsesConnectionManager" for module in _RESPONSES), "none",
-    "failed calls of creates that waited for a sync websocket", with_="send",
-)  # fmt: skip
-ASYNC_CONNECT_WS: Final = PrivateName(
-    "_connect_ws", tuple(f"{module}:AsyncResponsesConnectionManager" for module in _RESPONSES), "none",
-    "failed calls of creates that waited for an async websocket", with_="send",
-)  # fmt: skip
-
-_RUNNERS: Final = "anthropic.lib.tools._beta_runner"
-RUN_LOOP: Final = PrivateName(
-    "__run__", (f"{_RUNNERS}:BaseSyncToolRunner",), "none", "agents and tools of sync tool runners"
-)
-ASYNC_RUN_LOOP: Final = PrivateName(
-    "__run__", (f"{_RUNNERS}:BaseAsyncToolRunner",), "none", "agents and tools of async tool runners"
-)
-LOOP_SPAN: Final = PrivateName(
-    "_start_tool_runner_span", (f"{_RUNNERS}:BaseToolRunner",), "the SDK's own span stays",
-    "one span per loop of the anthropic SDK: there are two", with_="_tool_use_span",
-)  # fmt: skip
-TOOL_SPAN: Final = PrivateName(
-    "_tool_use_span", (f"{_RUNNERS}:BaseToolRunner",), "the SDK's own span stays", "the tools of a runner",
-    with_="_start_tool_runner_span",
-)  # fmt: skip
-
-_OPENAI_RUNNER: Final = "openai.lib.responses_tool_runner"
-EXECUTE_FUNCTION: Final = PrivateName(
-    "_execute_function", (f"{_OPENAI_RUNNER}:ResponsesToolRunner", f"{_OPENAI_RUNNER}:AsyncResponsesToolRunner"),
-    "none", "the tools of a runner",
-)  # fmt: skip
-
-_AGENTS: Final = ("agents.tracing.provider:SynchronousMultiTracingProcessor",)
-AGENTS_TRACE_START: Final = PrivateName("on_trace_start", _AGENTS, "none", "runs of openai-agents as sessions")
-AGENTS_SPAN_START: Final = PrivateName("on_span_start", _AGENTS, "none", "agents and tools of openai-agents")
-AGENTS_SPAN_END: Final = PrivateName("on_span_end", _AGENTS, "none", "ends of agents and tools of openai-agents")
-AGENTS_TRACE_END: Final = PrivateName("on_trace_end", _AGENTS, "none", "ends of runs of openai-agents")
-
-# What is read or set besides.
 
 RAW_STREAM: Final = PrivateName(
     "_raw_stream",
@@ -216,13 +110,6 @@ QUEUED: Final = PrivateName(
     "_queue", ("openai._send_queue:SendQueue",), "they are no calls",
     "failed calls of creates that waited for a websocket",
 )  # fmt: skip
-HOOKED: Final = (
-    REQUEST, ASYNC_REQUEST, PROCESS_RESPONSE, ASYNC_PROCESS_RESPONSE, PROCESS_RESPONSE_DATA, BUILD_REQUEST,
-    RETRY_TIMEOUT, STREAM, ASYNC_STREAM, HELPER_STREAM, CLOSE, ACLOSE, ITER_BYTES, AITER_BYTES, SEND, ASYNC_SEND,
-    HANDSHAKE, ASYNC_HANDSHAKE, CONNECT_WS, ASYNC_CONNECT_WS, RUN_LOOP, ASYNC_RUN_LOOP, LOOP_SPAN, TOOL_SPAN,
-    EXECUTE_FUNCTION, AGENTS_TRACE_START, AGENTS_SPAN_START, AGENTS_SPAN_END, AGENTS_TRACE_END,
-)  # fmt: skip
-"""Functions that are hooked; `intercept.patching` says by what."""
 READ: Final = (
     RAW_STREAM, HELPER_TAG, BASE_URL, RESOURCE_CLIENT, SPAN_NAME, OPEN_TELEMETRY,
     ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, SPAN_LIMITS, EVENT, ADD_EVENT,

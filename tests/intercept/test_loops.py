@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 import callspan
-from callspan import private_names as names
 from callspan.intercept import patching, tool_loops
 from callspan.testing import Captured, capture
 from tests.intercept import loops, sdks
@@ -204,7 +203,7 @@ def test_no_content_is_kept_of_a_loop_where_the_setting_forbids_it(content: Any,
 def test_without_the_private_names_of_tools_the_loop_is_an_agent_still(
     sdk: str, mode: Mode, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost = {names.TOOL_SPAN.name, names.LOOP_SPAN.name, names.EXECUTE_FUNCTION.name}
+    lost = {"_tool_use_span", "_start_tool_runner_span", "_execute_function"}
     monkeypatch.setattr(patching, "HOOKS", tuple(hook for hook in patching.HOOKS if hook.attribute not in lost))
     mode.provider.reply(tool_calls=[loops.request()])
     mode.provider.reply(text="It is sunny.")

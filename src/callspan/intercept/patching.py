@@ -1,7 +1,7 @@
 """Patching: the table of hooks; applies them to an SDK, removes them, and reports the status of each hook.
 
-The names, and what is lost without them, are in `private_names`. They exist in openai 1.40 to 3.x and anthropic 0.34
-to 2.x; a missing one costs only what its row says, never a call.
+The names exist in openai 1.40 to 3.x and anthropic 0.34 to 2.x; a missing one costs only what its row says, never a
+call.
 
 Applied when the SDK is imported, before or after `instrument()`: callspan imports no SDK by itself.
 """
@@ -26,20 +26,14 @@ from callspan.forks import renew_locks
 from callspan.intercept import http_hooks, openai_agents, other_requests, raw, request, streams, tool_loops, websockets
 from callspan.intercept.code_hooks import CodeHook, innermost
 from callspan.intercept.hooks import VARIADIC, Function, HookContext, parameters
-from callspan.private_names import PrivateName
 from callspan.providers import registry
-from callspan.sdk_profiles import PROFILES, Sdk
+from callspan.sdk_profiles import PROFILES, SDKS, Sdk
 from callspan.settings import InvalidValueError, SettingError, words_of
 
 _CAST: Final = ("cast_to", "stream_cls")
 _PROCESSING: Final = (*_CAST, "options", "stream", "retries_taken")
 _RETRIES: Final = "remaining_retries"
-_CONNECTING: Final = ("extra_query", "extra_headers")
-_HANDSHAKE: Final = ("additional_headers", "user_agent_header")
-_SENDING: Final = ("stream", "auth", "follow_redirects")
 
-_RESPONSES: Final = "openai.lib.responses_tool_runner"
-_DECISIONS: Final = "openai.lib.decisions_tool_runner"
 _ITERATING: Final = (
     "client", "params", "max_steps", "stream", "eager", "max_concurrent_calls", "on_event", "cancelled",
     "approve_safety_checks", "before_action", "ledger", "context_budget", "on_diagnostic", "approve_mcp",
@@ -52,7 +46,7 @@ _ANCHOR: Final = "_base_client"
 _LOAD: Final = fail_open("import what calls will need")
 
 
-class Hook(msgspec.Struct, frozen=True, kw_only=True):
+class Hook(msgspec.Struct, frozen=True):
     """One function and its replacement."""
 
     attribute: str
@@ -60,6 +54,8 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
     """Each `module:Class` that has it, of every SDK and HTTP library; `module`: a function of its own."""
     make: Callable[[HookContext, Function], Function]
     """Creates the replacement of the original; see `guarded`."""
+    without: str
+    """What is lost if the name is missing."""
     keep_while_streaming: bool = True
     """Left in place when callspan is switched off, for the calls in progress."""
     in_code: bool = False
@@ -72,101 +68,145 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
     """The module is imported when it is used first, if ever."""
     with_: str = ""
     """Expected only where the class has this name too: older versions lack both."""
-    without: str
-    """What is lost if the name is missing."""
 
 
-def _hook(
-    name: PrivateName, make: Callable[[HookContext, Function], Function], *, reads: tuple[str, ...] = (),
-    ignores: tuple[str, ...] = (), keep_while_streaming: bool = True, in_code: bool = False, late: bool = False,
-) -> Hook:  # fmt: skip
-    return Hook(
-        attribute=name.name, where=name.where, make=make, reads=reads, ignores=ignores,
-        keep_while_streaming=keep_while_streaming, in_code=in_code, late=late, with_=name.with_,
-        without=name.lost,
-    )  # fmt: skip
+_SYNC: Final = {"Sync": "Sync", "Async": "", "sync": "sync", "a": "", "io": "sync"}
+_ASYNC: Final = {"Sync": "Async", "Async": "Async", "sync": "async", "a": "a", "io": "asyncio"}
 
+
+def _both(
+    attribute: str, where: tuple[str, ...], make: Callable[..., Function], without: str, *, is_told: bool = False,
+    **fields: Any,  # noqa: ANN401 - the other fields of a hook
+) -> Iterator[Hook]:  # fmt: skip
+    """Yield the hooks of sync and async classes; `is_told`: `make` takes which of them it is."""
+    for words in (_SYNC, _ASYNC):
+        made = partial(make, is_async=words is _ASYNC) if is_told else make
+        places = tuple(place.format(**words) for place in where)
+        yield Hook(attribute.format(**words), places, made, without.format(**words), **fields)
+
+
+def _of_sdks(place: str) -> tuple[str, ...]:
+    return tuple(f"{sdk}.{place}" for sdk in SDKS)
+
+
+def _of_http(owner: str) -> tuple[str, ...]:
+    return (f"httpx2:{owner}", f"httpx:{owner}")
+
+
+_CHAT_HELPERS: Final = tuple(
+    f"openai.lib.streaming.chat._completions:{name}" for name in ("ChatCompletionStream", "AsyncChatCompletionStream")
+)
+_RESPONSES_HELPERS: Final = tuple(
+    f"openai.lib.streaming.responses._responses:{name}" for name in ("ResponseStream", "AsyncResponseStream")
+)
+_MESSAGES_HELPERS: Final = (
+    *(f"anthropic.lib.streaming._messages:{name}" for name in ("MessageStream", "AsyncMessageStream")),
+    *(f"anthropic.lib.streaming._beta_messages:{name}" for name in ("BetaMessageStream", "BetaAsyncMessageStream")),
+)
+_RUNNERS: Final = "anthropic.lib.tools._beta_runner"
+_RESPONSES: Final = "openai.lib.responses_tool_runner"
+_DECISIONS: Final = "openai.lib.decisions_tool_runner"
 
 HOOKS: Final[tuple[Hook, ...]] = (
-    _hook(
-        names.REQUEST, request.observe_request, reads=("options", "stream"), ignores=(*_CAST, _RETRIES),
-        keep_while_streaming=False, in_code=True,
+    *_both(
+        "request", _of_sdks("_base_client:{Sync}APIClient"), request.observe_request, "all {sync} calls", is_told=True,
+        reads=("options", "stream"), ignores=(*_CAST, _RETRIES), keep_while_streaming=False, in_code=True,
     ),
-    _hook(
-        names.ASYNC_REQUEST, partial(request.observe_request, is_async=True), reads=("options", "stream"),
-        ignores=(*_CAST, _RETRIES), keep_while_streaming=False, in_code=True,
-    ),
-    _hook(names.PROCESS_RESPONSE, request.observe_response, reads=("response",), ignores=_PROCESSING),
-    _hook(names.ASYNC_PROCESS_RESPONSE, request.observe_response, reads=("response",), ignores=_PROCESSING),
-    _hook(names.PROCESS_RESPONSE_DATA, request.observe_data, reads=("data", "response"), ignores=("cast_to",)),
-    _hook(names.BUILD_REQUEST, request.observe_build, reads=("options",), ignores=("retries_taken",)),
-    _hook(names.RETRY_TIMEOUT, request.observe_wait, ignores=(_RETRIES, "options", "response_headers")),
-    _hook(names.STREAM, streams.observe_reader),
-    _hook(names.ASYNC_STREAM, streams.observe_reader),
-    _hook(names.HELPER_STREAM, streams.observe_events, late=True),
-    *(
-        Hook(
-            attribute=attribute, where=tuple(place for place in names.HELPERS if part in place),
-            make=streams.observe_final, late=True, without=f"what `{attribute}` raises",
-        )
-        for attribute, part in (
-            ("get_final_completion", "ChatCompletionStream"), ("get_final_response", "ResponseStream"),
-            ("get_final_message", "MessageStream"),
-        )
-    ),
-    _hook(names.CLOSE, http_hooks.observe_close),
-    _hook(names.ACLOSE, partial(http_hooks.observe_close, is_async=True)),
-    _hook(names.ITER_BYTES, raw.observe_bytes, ignores=("chunk_size",)),
-    _hook(names.AITER_BYTES, raw.observe_bytes, ignores=("chunk_size",)),
-    _hook(names.SEND, http_hooks.observe_send, reads=("request",), ignores=_SENDING),
-    _hook(names.ASYNC_SEND, partial(http_hooks.observe_send, is_async=True), reads=("request",), ignores=_SENDING),
-    _hook(
-        names.HANDSHAKE, websockets.observe_handshake, ignores=(*_HANDSHAKE, "timeout"), keep_while_streaming=False,
-        late=True,
-    ),
-    _hook(
-        names.ASYNC_HANDSHAKE, partial(websockets.observe_handshake, is_async=True), ignores=_HANDSHAKE,
-        keep_while_streaming=False, late=True,
-    ),
-    _hook(
-        names.CONNECT_WS, websockets.observe_connect, ignores=_CONNECTING, keep_while_streaming=False, late=True
-    ),
-    _hook(
-        names.ASYNC_CONNECT_WS, partial(websockets.observe_connect, is_async=True), ignores=_CONNECTING,
-        keep_while_streaming=False, late=True,
-    ),
-    _hook(names.RUN_LOOP, tool_loops.observe_loop, late=True),
-    _hook(names.ASYNC_RUN_LOOP, tool_loops.observe_loop, late=True),
-    _hook(names.LOOP_SPAN, tool_loops.observe_loop_span, ignores=("client",), late=True),
-    _hook(
-        names.TOOL_SPAN, tool_loops.observe_tool_span, reads=("tool", "tool_use"), ignores=("client",), late=True
-    ),
-    _hook(names.EXECUTE_FUNCTION, tool_loops.observe_function, reads=("item",), ignores=("run",), late=True),
-    Hook(
-        # Public, as the next one.
-        attribute="iterate",
-        where=(f"{_RESPONSES}:ResponsesToolRunner", f"{_RESPONSES}:AsyncResponsesToolRunner"),
-        make=tool_loops.observe_loop, ignores=_ITERATING, late=True, without="agents and tools of Responses runners",
+    *_both(
+        "_process_response", _of_sdks("_base_client:{Sync}APIClient"), request.observe_response,
+        "content of {sync} calls", reads=("response",), ignores=_PROCESSING,
     ),
     Hook(
-        attribute="run", where=(f"{_DECISIONS}:DecisionsToolRunner", f"{_DECISIONS}:AsyncDecisionsToolRunner"),
-        make=tool_loops.observe_run, ignores=_ITERATING, late=True, without="agents and tools of Decisions runners",
+        "_process_response_data", _of_sdks("_base_client:BaseClient"), request.observe_data,
+        "content of streams; plain calls are read from their result", reads=("data", "response"), ignores=("cast_to",),
+    ),
+    Hook(
+        "_build_request", _of_sdks("_base_client:BaseClient"), request.observe_build, "request bodies",
+        reads=("options",), ignores=("retries_taken",),
+    ),
+    Hook(
+        "_calculate_retry_timeout", _of_sdks("_base_client:BaseClient"), request.observe_wait,
+        "planned waits between attempts", ignores=(_RETRIES, "options", "response_headers"),
+    ),
+    *_both(
+        "__stream__", _of_sdks("_streaming:{Async}Stream"), streams.observe_reader,
+        "errors of {sync} streams; they end when closed or collected",
+    ),
+    Hook(
+        "__stream__", (*_CHAT_HELPERS, *_RESPONSES_HELPERS, *_MESSAGES_HELPERS), streams.observe_events,
+        "what stream helpers raise: such calls end as closed", late=True,
     ),
     *(
-        _hook(name, make, reads=(of,), late=True)
-        for name, make, of in (
-            (names.AGENTS_TRACE_START, openai_agents.observe_trace_start, "trace"),
-            (names.AGENTS_SPAN_START, openai_agents.observe_span_start, "span"),
-            (names.AGENTS_SPAN_END, openai_agents.observe_end, "span"),
-            (names.AGENTS_TRACE_END, openai_agents.observe_end, "trace"),
+        Hook(attribute, where, streams.observe_final, f"what `{attribute}` raises", late=True)
+        for attribute, where in (
+            ("get_final_completion", _CHAT_HELPERS), ("get_final_response", _RESPONSES_HELPERS),
+            ("get_final_message", _MESSAGES_HELPERS),
+        )
+    ),
+    *_both(
+        "{a}close", _of_http("Response"), http_hooks.observe_close,
+        "early closes of {sync} streams; they end when collected", is_told=True,
+    ),
+    *_both(
+        "{a}iter_bytes", _of_http("Response"), raw.observe_bytes, "content of {sync} streaming raw responses",
+        ignores=("chunk_size",),
+    ),
+    *_both(
+        "send", _of_http("{Async}Client"), http_hooks.observe_send, "attempts of {sync} calls", is_told=True,
+        reads=("request",), ignores=("stream", "auth", "follow_redirects"),
+    ),
+    *_both(
+        "handshake", ("websockets.{io}.client:ClientConnection",), websockets.observe_handshake,
+        "{sync} calls over websockets", is_told=True, ignores=("additional_headers", "user_agent_header", "timeout"),
+        keep_while_streaming=False, late=True,
+    ),
+    *_both(
+        "_connect_ws",
+        ("openai.resources.responses.responses:{Async}ResponsesConnectionManager",
+        "openai.resources.beta.responses.responses:{Async}ResponsesConnectionManager"),
+        websockets.observe_connect, "failed calls of creates that waited for {sync} websockets", is_told=True,
+        ignores=("extra_query", "extra_headers"), keep_while_streaming=False, late=True, with_="send",
+    ),
+    *_both(
+        "__run__", (f"{_RUNNERS}:Base{{Sync}}ToolRunner",), tool_loops.observe_loop,
+        "agents and tools of {sync} tool runners", late=True,
+    ),
+    Hook(
+        "_start_tool_runner_span", (f"{_RUNNERS}:BaseToolRunner",), tool_loops.observe_loop_span,
+        "one span per loop of the anthropic SDK: there are two", ignores=("client",), late=True,
+        with_="_tool_use_span",
+    ),
+    *(
+        Hook(name, ("agents.tracing.provider:SynchronousMultiTracingProcessor",), make, lost, reads=(of,), late=True)
+        for name, make, of, lost in (
+            ("on_trace_start", openai_agents.observe_trace_start, "trace", "runs of openai-agents as sessions"),
+            ("on_span_start", openai_agents.observe_span_start, "span", "agents and tools of openai-agents"),
+            ("on_span_end", openai_agents.observe_end, "span", "ends of agents and tools of openai-agents"),
+            ("on_trace_end", openai_agents.observe_end, "trace", "ends of runs of openai-agents"),
         )
     ),
     Hook(
-        # Public, in openai 1.99 and later.
-        attribute="unwrap",
-        where=("openai.resources.webhooks:Webhooks", "openai.resources.webhooks:AsyncWebhooks"),
-        make=other_requests.observe_unwrap, ignores=("payload", "headers", "secret"), late=True,
-        without="ends of background responses that webhooks report",
+        "_tool_use_span", (f"{_RUNNERS}:BaseToolRunner",), tool_loops.observe_tool_span, "the tools of a runner",
+        reads=("tool", "tool_use"), ignores=("client",), late=True, with_="_start_tool_runner_span",
+    ),
+    Hook(
+        "_execute_function", (f"{_RESPONSES}:ResponsesToolRunner", f"{_RESPONSES}:AsyncResponsesToolRunner"),
+        tool_loops.observe_function, "the tools of a runner", reads=("item",), ignores=("run",), late=True,
+    ),
+    # Public from here on.
+    Hook(
+        "iterate", (f"{_RESPONSES}:ResponsesToolRunner", f"{_RESPONSES}:AsyncResponsesToolRunner"),
+        tool_loops.observe_loop, "agents and tools of Responses runners", ignores=_ITERATING, late=True,
+    ),
+    Hook(
+        "run", (f"{_DECISIONS}:DecisionsToolRunner", f"{_DECISIONS}:AsyncDecisionsToolRunner"), tool_loops.observe_run,
+        "agents and tools of Decisions runners", ignores=_ITERATING, late=True,
+    ),
+    # In openai 1.99 and later.
+    Hook(
+        "unwrap", ("openai.resources.webhooks:Webhooks", "openai.resources.webhooks:AsyncWebhooks"),
+        other_requests.observe_unwrap, "ends of background responses that webhooks report",
+        ignores=("payload", "headers", "secret"), late=True,
     ),
 )  # fmt: skip
 
@@ -193,15 +233,17 @@ class HookStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What callspan loses without it."""
 
 
-class _Patch(msgspec.Struct, frozen=True):
+class _Patch(msgspec.Struct, eq=False):
     owner: Any
     """A class, or a module."""
     attribute: str
     original: Any
     replacement: Any
     """What calls the hook; the function itself if its code does."""
-    keep_while_streaming: bool = False
+    keep_while_streaming: bool
     code: CodeHook | None = None
+    sdks: set[str] = set()
+    """The patched SDKs that use the function; empty if it was left in place, and passes everything through."""
 
     def remove(self) -> bool:
         """Restore the original; False if the function cannot be restored now, and still calls the hook."""
@@ -219,10 +261,10 @@ class Patches:
         self._hook_context = hook_context
         # Reentrant: a signal handler may read the hooks' status while its thread patches.
         self._lock = threading.RLock()
-        self._applied: dict[str, list[_Patch]] = {}
+        self._patches: dict[tuple[type, str], _Patch] = {}
+        """Those in place, by owner and name."""
         self._status: dict[str, list[HookStatus]] = {}
-        self._left: dict[tuple[type, str], _Patch] = {}
-        """Patches still in place of SDKs that are no longer patched."""
+        """The hooks of each patched SDK."""
         self._wanted: set[str] = set()
         self._awaited: set[tuple[Sdk, str]] = set()
         """SDKs and the modules whose import, past or coming, patches them."""
@@ -254,14 +296,11 @@ class Patches:
         self._wanted.discard(sdk)
         with self._lock:
             under_way = self._hook_context.deferred_ends.under_way
-            patches = self._applied.pop(sdk, [])
             self._status.pop(sdk, None)
-            shared = {(p.owner, p.attribute) for others in self._applied.values() for p in others}
-            for patch in reversed(patches):
-                if (patch.owner, patch.attribute) in shared:
-                    continue
-                if (patch.keep_while_streaming and under_way) or not patch.remove():
-                    self._left[patch.owner, patch.attribute] = patch
+            for place, patch in reversed(list(self._patches.items())):
+                patch.sdks.discard(sdk)
+                if not (patch.sdks or (patch.keep_while_streaming and under_way)) and patch.remove():
+                    del self._patches[place]
 
     def status(self) -> list[HookStatus]:
         """Return every hook of every patched SDK."""
@@ -271,7 +310,7 @@ class Patches:
     def _imported(self, sdk: Sdk, module: ModuleType) -> None:
         """Patch an SDK whose base client is imported: its modules, and the HTTP libraries, each when it is imported."""
         del module
-        if sdk not in self._wanted or sdk in self._applied:
+        if sdk not in self._wanted or sdk in self._status:
             return
         with _LOAD:
             # Now and not at the first call, which may happen in a thread while another one forks, or in a signal
@@ -289,7 +328,6 @@ class Patches:
 
     def _note_missing(self, sdk: Sdk) -> None:
         """Note the hooks whose module this version of the SDK does not have: it would be imported by now."""
-        self._applied[sdk] = []
         self._status[sdk] = []
         for hook in HOOKS:
             for name, owner in _places(sdk, hook):
@@ -301,54 +339,48 @@ class Patches:
     def _part_imported(self, sdk: Sdk, module: ModuleType) -> None:
         with fail_open(f"patch {module.__name__}"):
             with self._lock:
-                if sdk not in self._applied:
+                if sdk not in self._status:
                     return
                 self._patch(sdk, module)
             if module.__name__ in late_modules(sdk):
                 names.warn_once(module.__name__.partition(".")[0])
 
     def _patch(self, sdk: Sdk, module: ModuleType) -> None:
-        applied = self._applied.setdefault(sdk, [])
+        statuses = self._status.setdefault(sdk, [])
         for hook in HOOKS:
             for name, owner in _places(sdk, hook):
                 # One at a time: if classes share a function, the next row finds it hooked.
                 if name == module.__name__:
                     if hook.with_ and not hasattr(_owner(module, owner), hook.with_):
                         continue
-                    patch, status = self._one(sdk, hook, module, owner)
-                    applied.extend([] if patch is None or patch in applied else [patch])
-                    self._status.setdefault(sdk, []).append(status)
+                    statuses.append(self._one(sdk, hook, module, owner))
 
-    def _one(self, sdk: Sdk, hook: Hook, module: ModuleType, owner_name: str) -> tuple[_Patch | None, HookStatus]:
+    def _one(self, sdk: Sdk, hook: Hook, module: ModuleType, owner_name: str) -> HookStatus:
         name = ".".join(filter(None, (module.__name__, owner_name, hook.attribute)))
         owner = _defining(_owner(module, owner_name), hook.attribute)
         original: Any = None if owner is None else _own(owner, hook.attribute)
-        shared = self._already(owner, hook.attribute)
-        if shared is not None:
-            original = shared.original
         if owner is None or not _is_method(original):
-            return None, HookStatus(sdk=sdk, name=name, state="missing", without=hook.without)
-        patch = shared or self._put(owner, hook, original)
-        state: Literal["on", "changed"] = "on" if _is_known(original, hook) else "changed"
-        return patch, HookStatus(sdk=sdk, name=name, state=state, without=hook.without)
+            return HookStatus(sdk=sdk, name=name, state="missing", without=hook.without)
+        patch = self._put(owner, hook, original)
+        patch.sdks.add(sdk)
+        state: Literal["on", "changed"] = "on" if _is_known(patch.original, hook) else "changed"
+        return HookStatus(sdk=sdk, name=name, state=state, without=hook.without)
 
     def _put(self, owner: type, hook: Hook, original: Any) -> _Patch:  # noqa: ANN401 - any function
+        """Put a hook in place, unless it is there: both SDKs share the functions of an HTTP library."""
         function = innermost(original) if hook.in_code else None
-        patch = self._left.pop((owner, hook.attribute), None)
-        if patch is not None and patch.replacement is (original if function is None else function):
+        patch = self._patches.get((owner, hook.attribute))
+        if patch is not None and (patch.sdks or patch.replacement is (original if function is None else function)):
             return patch
         make = partial(hook.make, self._hook_context)
         if function is not None:
             code = CodeHook(function, make)
-            return _Patch(owner, hook.attribute, code.original, function, hook.keep_while_streaming, code)
-        replacement = make(original)
-        setattr(owner, hook.attribute, replacement)
-        return _Patch(owner, hook.attribute, original, replacement, hook.keep_while_streaming)
-
-    def _already(self, owner: type | None, attribute: str) -> _Patch | None:
-        """Return the applied patch of a function both SDKs share (of the HTTP library); None: not patched."""
-        every = (patch for patches in self._applied.values() for patch in patches)
-        return next((p for p in every if p.owner is owner and p.attribute == attribute), None)
+            patch = _Patch(owner, hook.attribute, code.original, function, hook.keep_while_streaming, code)
+        else:
+            patch = _Patch(owner, hook.attribute, original, make(original), hook.keep_while_streaming)
+            setattr(owner, hook.attribute, patch.replacement)
+        self._patches[owner, hook.attribute] = patch
+        return patch
 
 
 def _places(sdk: Sdk, hook: Hook) -> Iterator[tuple[str, str]]:
