@@ -12,7 +12,7 @@ from callspan.fail_open import fail_open, reported, value_of
 from callspan.observe.ports import CallInfo
 from callspan.providers.hosts import provider_of
 from callspan.record.codec import encodable
-from callspan.sdk_profiles import PROFILES, profile_of
+from callspan.sdk_profiles import profile_of
 
 _Server: TypeAlias = tuple[str, str, str | None, int | None]
 """SDK and its version, provider, host, port."""
@@ -28,22 +28,23 @@ _KNOWN: Final[dict[int, tuple[object, type, _Server]]] = {}
 def call_info(client: Any, options: Any, stream: bool) -> CallInfo:  # noqa: ANN401 - any client of either SDK
     """Return provider, server, model and SDK of a call. Reads only scalars, because `messages` may be a generator."""
     sdk, provider, host, port = _server_of(client)
-    return CallInfo(
-        provider=provider, sdk=sdk, server_address=host, server_port=port, model=_model(options), stream=stream
-    )
-
-
-def wants_raw(options: Any) -> bool:  # noqa: ANN401 - FinalRequestOptions of either SDK
-    """Return whether the caller requested the raw response."""
     headers = getattr(options, "headers", None)
-    return isinstance(headers, dict) and _RAW_HEADER in map(str.lower, map(str, headers))
+    return CallInfo(
+        provider=provider,
+        sdk=sdk,
+        server_address=host,
+        server_port=port,
+        model=_model(options),
+        stream=stream,
+        raw=isinstance(headers, dict) and _RAW_HEADER in map(str.lower, map(str, headers)),
+    )
 
 
 def _server_of(client: Any) -> _Server:  # noqa: ANN401
     kind: type = type(client)
     try:
         # The openai SDK's property imports a module on every access; the client also has the value in a field.
-        url = getattr(client, names.BASE_URL.name, None) if _is_sdks_own(kind) else None
+        url = getattr(client, names.BASE_URL.name, None)
         if url is None:
             url = getattr(client, "base_url", None)
     except reported(_READ_URL):
@@ -64,13 +65,6 @@ def _new_server(client: Any, kind: type, url: object) -> _Server:  # noqa: ANN40
         _KNOWN.clear()
     _KNOWN[id(url)] = (url, kind, server)
     return server
-
-
-@lru_cache(maxsize=_MOST_KNOWN)
-def _is_sdks_own(kind: type) -> bool:
-    """Return whether `base_url` of this class is the SDK's property, not that of an application's subclass."""
-    owner = next((base for base in kind.__mro__ if "base_url" in vars(base)), object)
-    return owner.__module__.partition(".")[0] in PROFILES
 
 
 def _model(options: Any) -> str | None:  # noqa: ANN401

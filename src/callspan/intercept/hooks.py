@@ -201,14 +201,6 @@ def _nothing(state: object, result: object) -> None:
     """Return no replacement."""
 
 
-def not_prepared() -> None:
-    """Placeholder if nothing is instrumented."""
-
-
-def not_counted(request: str) -> None:
-    """Placeholder if nothing is instrumented."""
-
-
 class HookContext:
     """Connects the hooks with the rest of callspan; one per process, safe from any thread."""
 
@@ -224,9 +216,9 @@ class HookContext:
         self.warned_about_other_tracers = False
         """Whether other instrumentations were searched for since the last `instrument()`."""
         self.deferred_ends = DeferredEnds()
-        self.prepare: Callable[[], object] = not_prepared
+        self.prepare: Callable[[], object] = bool
         """Imports the modules that calls need besides the adapters of their SDK; called when an SDK is patched."""
-        self.unrecorded: Callable[[str], object] = not_counted
+        self.unrecorded: Callable[[str], object] = bool
         """Takes method and path of each request that may cost money and leaves no record."""
 
     def factory(self) -> CallFactory | None:

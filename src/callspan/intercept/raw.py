@@ -48,7 +48,7 @@ def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | A
             observer.is_read_by_sdk = True
             return None
         # `streaming`: the caller reads the response of an SDK's stream directly.
-        if not (observer.path.raw or observer.call.streaming):
+        if not (observer.call.is_raw or observer.call.streaming):
             return None
     reader = _observed_async(pieces, observer) if is_async else _observed(pieces, observer)
     observer.reader = weakref.ref(reader)
@@ -99,7 +99,7 @@ def _broken_off(observer: ResponseObserver, error: BaseException) -> None:
 class _Copy:
     """The data read so far: pieces of one body, or server-sent events, which are passed on as they arrive."""
 
-    __slots__ = ("_events", "_file", "_held", "_observer", "_parsed_by_sdk", "_passed", "_size", "_waiting")
+    __slots__ = ("_events", "_file", "_held", "_observer", "_parsed_by_sdk", "_passed", "_size")
 
     def __init__(self, observer: ResponseObserver) -> None:
         self._observer = observer
@@ -111,8 +111,7 @@ class _Copy:
         self._passed = 0
         """Number of chunks of the call when the last payload was passed on."""
         self._size = 0
-        self._waiting: list[bytes] = []
-        observer.pass_rest = self.pass_rest
+        observer.pass_rest = None if self._file is None else self.pass_rest
 
     def add(self, piece: bytes) -> None:
         """Add a piece, unless the SDK's stream reads the response, where the chunks are observed."""
@@ -141,7 +140,6 @@ class _Copy:
                 observer.data(self._file.body())
             elif observer.call.streaming:
                 self._take(self._events.end())
-                self._take([])
             elif self._size <= _CAP_BYTES:
                 body = b"".join(self._held)
                 self._parse([body])
@@ -152,20 +150,17 @@ class _Copy:
             observer.completed(error)
 
     def pass_rest(self) -> None:
-        """Pass on what was read of a response that is read no further."""
+        """Pass on what was read of a file that is read no further."""
         with _COPY:
-            if self._waiting:
-                self._take([])
             if self._file is not None:
                 self._observer.data(self._file.body(complete=False))
 
     def _take(self, payloads: list[bytes]) -> None:
         call = self._observer.call
-        if not self._observer.path.raw:
-            # The caller may let the SDK parse what it reads from a stream's response: each payload waits for the next.
-            self._parsed_by_sdk = self._parsed_by_sdk or call.chunks > self._passed
-            payloads, self._waiting = ([] if self._parsed_by_sdk else self._waiting), payloads
-        self._parse(payloads)
+        # The caller may let the SDK parse what it reads from a stream's response.
+        self._parsed_by_sdk = self._parsed_by_sdk or (call.chunks > self._passed and not call.is_raw)
+        if not self._parsed_by_sdk:
+            self._parse(payloads)
         self._passed = call.chunks
 
     def _parse(self, payloads: list[bytes]) -> None:

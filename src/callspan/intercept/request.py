@@ -16,14 +16,13 @@ from callspan.agent.call_ids import call_begun, call_made
 from callspan.fail_open import fail_open, reported
 from callspan.intercept import other_instrumentations
 from callspan.intercept.body_parsers import file_body_of, form_bytes, is_form, read_file
-from callspan.intercept.client_info import call_info, wants_raw
+from callspan.intercept.client_info import call_info
 from callspan.intercept.code_hooks import calls_hook
 from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded, guarded_data, place_of
 from callspan.intercept.other_requests import request_name, route_other
 from callspan.intercept.responses import (
     CURRENT_CALL,
     OBSERVERS,
-    CapturePath,
     ResponseObserver,
     body_error,
     body_of,
@@ -40,30 +39,27 @@ _ATTACH_RESPONSE: Final = fail_open("observe a response")
 _BODY: Final = fail_open("read a request body")
 _DATA: Final = fail_open("read a response")
 _WAIT: Final = fail_open("note a planned wait")
+_REQUEST: Final = "request"
 
 
 class OpenCall:
     """A call while the SDK's `request` runs: attaches its context and reports its failure."""
 
     __slots__ = (
-        "_outer", "_outer_call", "body_seen", "built", "built_retries", "call", "context", "data",
-        "hook_context", "inject", "observer", "path", "read",
+        "_outer", "_outer_call", "body_seen", "built", "built_retries", "call", "context", "data", "inject",
+        "observer", "read",
     )  # fmt: skip
 
-    def __init__(
-        self, hook_context: HookContext, call: Call, outer: Context, path: CapturePath, *, inject: bool
-    ) -> None:
+    def __init__(self, call: Call, outer: Context, *, inject: bool) -> None:
         self.built: object = None
         """The last request built by the SDK."""
         self.built_retries: int | None = None
         """Number of the SDK's retry it was built for."""
         self.body_seen = False
         """Whether `_build_request` has provided the body; else the HTTP request does."""
-        self.hook_context = hook_context
         self.call = call
         self.data = call.whole
         """Takes the parsed body of `read`."""
-        self.path = path
         self.inject = inject
         """Whether to send `traceparent` with each attempt."""
         self._outer = outer
@@ -115,8 +111,9 @@ class OpenCall:
         # Mocks may lack `is_closed`.
         is_open = getattr(response, "is_closed", False) is not True
         self.read = None if is_open else response
-        if observer is not None or is_open or self.path.raw or not self.call.is_certain or self.call.streaming:
-            self.observer = self._new_observer(response, is_open=is_open)
+        if observer is not None or is_open or self.call.is_raw or not self.call.is_certain or self.call.streaming:
+            self.observer = ResponseObserver(self.call)
+            self.observer.attach(response, is_open=is_open)
         # Else it has no later events, and its JSON comes to `data` while this is the current call.
 
     def _forget_response(self) -> None:
@@ -124,11 +121,6 @@ class OpenCall:
             self.observer.detach()
             self.observer = None
         self.call.forget_response()
-
-    def _new_observer(self, response: object, *, is_open: bool) -> ResponseObserver:
-        observer = ResponseObserver(self.call, self.hook_context.deferred_ends, self.path)
-        observer.attach(response, is_open=is_open)
-        return observer
 
     def finish(self, result: object) -> None:
         """Process the result of `request`: a plain call has ended, a stream or an unread response has not."""
@@ -202,13 +194,11 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
             inject = other_instrumentations.without_own_span(client, options) or inject
         if not hook_context.warned_about_other_tracers:
             hook_context.warn_about_other_tracers()
-        raw, info = wants_raw(options), call_info(client, options, stream)
-        path = CapturePath(
-            raw=raw,
-            hides_usage=hook_context.stream_usage and stream and not raw and request_usage(route, options),
-        )
+        info = call_info(client, options, stream)
         call = route(factory, info, context) if callable(route) else Call(factory, route, info, alone=not context)
-        return OpenCall(hook_context, call, context, path, inject=inject)
+        if hook_context.stream_usage and stream and not info.raw:
+            call.hides_usage = request_usage(route, options)
+        return OpenCall(call, context, inject=inject)
 
     steps = HookSteps(
         step=_OPEN, begin=begin, enter=OpenCall.enter, returned=OpenCall.finish, raised=OpenCall.raised
@@ -237,10 +227,10 @@ def _note_unseen(hook_context: HookContext, client: object, options: Any) -> Non
     """Count a call whose answer has arrived without `request`, as of a client class that sends in a way of its own."""
     if options is None or hook_context.factory() is None:
         return
-    if calls_hook(getattr(client, names.REQUEST.name)):
+    if calls_hook(getattr(client, _REQUEST)):
         return  # it began before the hook was there
     if registry.endpoint_for(options.method, options.url) is not None:
-        hook_context.unrecorded(f"{request_name(client, options)} by {type(client).__name__}.{names.REQUEST.name}")
+        hook_context.unrecorded(f"{request_name(client, options)} by {type(client).__name__}.{_REQUEST}")
 
 
 def observe_data(hook_context: HookContext, original: Function) -> Function:

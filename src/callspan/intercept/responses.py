@@ -21,11 +21,8 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from callspan.fail_open import fail_open, value_of
 from callspan.observe.call import Call, failure
-from callspan.observe.deferred_ends import DeferredEnds
 from callspan.record.call import ErrorInfo
 
 if TYPE_CHECKING:
@@ -39,35 +36,24 @@ CURRENT_CALL: Final[ContextVar[OpenCall | None]] = ContextVar("callspan_current_
 _EVENT_STARTS: Final = (b"data:", b"event:", b":")
 
 
-class CapturePath(msgspec.Struct, frozen=True, gc=False):
-    """How the content of a response reaches its call; the same for every response of the call."""
-
-    raw: bool = False
-    """The caller requested the raw response and may read its bytes directly."""
-    hides_usage: bool = False
-    """callspan requested the last chunk of the stream and hides it from the caller."""
-
-
 class ResponseObserver:
     """Observes one response of a call. Methods raise nothing but interrupts, unless documented."""
 
     __slots__ = (
-        "_deferred_ends", "_first", "_identity", "_is_open", "_response", "_waits", "call", "data", "is_read_by_sdk",
-        "pass_rest", "path", "reader",
+        "_first", "_identity", "_is_open", "_response", "_waits", "call", "data", "is_read_by_sdk",
+        "pass_rest", "reader",
     )  # fmt: skip
 
-    def __init__(self, call: Call, deferred_ends: DeferredEnds, path: CapturePath) -> None:
+    def __init__(self, call: Call) -> None:
         self.call = call
         self.data: Callable[[object], None] = call.chunk if call.streaming else call.whole
         """Takes each parsed body or chunk; bound once, because it is called for every chunk."""
-        self.path = path
         self.reader: weakref.ref[Any] | None = None
         """The iterator that reads the response: its stream, once it has begun, or its bytes."""
         self.is_read_by_sdk = False
         """Whether the SDK's stream reads the bytes of the response, so that they need not be observed."""
         self.pass_rest: Callable[[], None] | None = None
         """Passes on what a copying reader has read and not passed on yet: a call may end while the reader waits."""
-        self._deferred_ends = deferred_ends
         self._waits = True
         self._first: Callable[[], object] | None = None
         """The first end, while it waits."""
@@ -140,7 +126,7 @@ class ResponseObserver:
 
     def lost(self) -> None:
         """Report that the reader was closed or collected, or the response collected. Safe in a finalizer."""
-        self._end(partial(self._deferred_ends.note, self.call))
+        self._end(self.call.lost)
 
     def _end(self, end: Callable[[], object]) -> None:
         if self._waits:

@@ -94,7 +94,7 @@ def _read(inner: Iterator[object], response: object) -> Iterator[object]:
     if observer is None:
         yield from inner
         return
-    items = _without_usage(inner) if observer.path.hides_usage else inner
+    items = _without_usage(inner) if observer.call.hides_usage else inner
     observer.reader = weakref.ref(items)
     frame = _frame_of(inner)  # a reference keeps its variables after the generator's end
     try:
@@ -168,7 +168,7 @@ class _AsyncReader:
         try:
             self.running = True
             item = await self._inner.__anext__()
-            while observer.path.hides_usage and is_usage_chunk(item):
+            while observer.call.hides_usage and is_usage_chunk(item):
                 item = await self._inner.__anext__()
         except StopAsyncIteration:
             self._ended(observer)

@@ -56,11 +56,6 @@ def begun(started: CallRecord, endpoint: Endpoint, body: object) -> CallRecord:
     return msgspec.structs.replace(started, call_id=call_id, outcome=IN_PROGRESS, response=info.response)
 
 
-def has_ended(fetched: CallRecord) -> bool:
-    """Return whether the record of a fetch is of a background response that has ended."""
-    return fetched.part == "answered" and fetched.response is not None
-
-
 def completion(fetched: CallRecord) -> CallRecord:
     """Return the version of a call's record with the answer, from the record of the fetch that returned it.
 

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Final, NamedTuple, Protocol
+from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
 
@@ -22,11 +22,12 @@ from callspan.observe.attempts import TOO_MANY_REQUESTS, AttemptLog
 from callspan.observe.chunk_log import chunk_note
 from callspan.observe.explicit_times import ExplicitTimes
 from callspan.observe.forms import form_fields
+from callspan.observe.lines import LineReader
 from callspan.observe.ports import NO_SPAN, CallFactory, CallInfo, CallSpanHandle, Timeline
 from callspan.observe.token_estimates import estimated
 from callspan.observe.unrecognized import flag_unrecognized
 from callspan.process.processed import Processed
-from callspan.process.processors import interrupted, write
+from callspan.process.processors import interrupted
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, NULL_BODY, Accumulator, Endpoint, ResponseInfo
 from callspan.providers.hosted_tools import has_runs
@@ -64,22 +65,6 @@ _MOST_STARTED_BYTES: Final = 65_536
 """A stream whose request is larger is written without it at its start."""
 
 
-class ByteReader(Protocol):
-    """Takes the bytes of a response. Methods raise only interrupts."""
-
-    def add(self, piece: bytes) -> None:
-        """Take the next bytes."""
-
-    def whole(self, content: bytes) -> None:
-        """Take all bytes, which are in memory."""
-
-    def read_elsewhere(self) -> None:
-        """Note that the response was read without this reader, unless some bytes came here."""
-
-    def finish(self, *, complete: bool) -> None:
-        """Report the end of the bytes; `complete` False: reading has stopped early."""
-
-
 class Ending(NamedTuple):
     """How a call has ended, as it was reported first."""
 
@@ -100,11 +85,11 @@ class Call:
         "__weakref__", "_accumulator", "_add", "_body", "_call_ended", "_complete", "_content_ns", "_conversation",
         "_endings", "_factory", "_first_ns", "_gap_ns", "_input", "_is_measured", "_is_told", "_last_event", "_last_ns",
         "_notes", "_now_ns", "_over", "_processed", "_raw_input", "_raw_output", "_request", "_started", "_terminated",
-        "_unseen", "_wire", "_zero_ns", "attempts", "chunks", "endpoint", "explicit", "has_body", "named", "record",
-        "span", "streaming",
+        "_unseen", "_wire", "_zero_ns", "attempts", "chunks", "endpoint", "explicit", "has_body", "hides_usage",
+        "is_raw", "named", "record", "span", "streaming",
     )  # fmt: skip
 
-    byte_reader: ByteReader | None = None
+    byte_reader: LineReader | None = None
     """Takes the bytes of the response; None: the response is parsed."""
     is_certain: ClassVar[bool] = True
     """Whether it is a call whatever its answer is, so that it has a span and counts as in progress from its start."""
@@ -168,6 +153,9 @@ class Call:
         self.named = [self.record.call_id]
         """The id of its record; empty until the first event of a background response has the one that it is made of."""
         self.streaming = info.stream is True
+        self.is_raw = info.raw
+        self.hides_usage = False
+        """Whether callspan requested the last chunk of the stream and hides it from the caller."""
         self.attempts = AttemptLog(self._now_ns, self._zero_ns)
         self.explicit = ExplicitTimes(is_past=True) if is_past else None
         """What the application says of its times; None: nothing."""
@@ -309,7 +297,7 @@ class Call:
     def _write_started_record(self, started: CallRecord) -> None:
         factory = self._factory
         if factory.recorder.writes_starts():
-            write(factory.processors.process(started), factory.recorder.write)
+            factory.recorder.write(factory.processors.process(started))
         factory.keep(started)
 
     def set_streaming(self, streaming: bool) -> None:
@@ -371,6 +359,10 @@ class Call:
         if self._over is not None:
             self._over()
 
+    def lost(self) -> None:
+        """Have the call end soon, as of now, because nobody reads it. Safe in a finalizer."""
+        self._factory.ends.note(self)
+
     def __del__(self) -> None:
         """End a call that was interrupted before anything else could report its end."""
         try:
@@ -378,14 +370,14 @@ class Call:
         except AttributeError:
             return  # it never began
         if not endings:
-            self._factory.ends.note(self)
+            self.lost()
 
     def _finish(self, ending: Ending) -> None:
         """Do all that the end does."""
         factory, processed = self._factory, self._processed or self._process(ending)
         record = processed.record
         self.span.end(processed, self._conversation)
-        write(processed, factory.recorder.write)
+        factory.recorder.write(processed)
         factory.keep(record)
         if record.part == "answered":
             factory.seen.is_first(record.call_id)

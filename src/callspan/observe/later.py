@@ -8,7 +8,6 @@ provider's, so that whoever reads an answer, and how often, writes versions of o
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -18,8 +17,8 @@ from callspan.fail_open import fail_open, reported
 from callspan.observe import background_responses
 from callspan.observe.background_responses import version_of
 from callspan.observe.call import Call, Ending
-from callspan.observe.ports import NO_SPAN, CallFactory, CallInfo, SeenLines
-from callspan.process.processors import write
+from callspan.observe.lines import LineReader
+from callspan.observe.ports import NO_SPAN, CallFactory, CallInfo
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, Endpoint, ResponseInfo
 from callspan.providers.batches import ResultLine, endpoint_of, result_in
@@ -27,15 +26,13 @@ from callspan.providers.generic_body import has_running_total, stating_usage
 from callspan.providers.hosted_tools import has_runs
 from callspan.providers.wire_json import unix_ns
 from callspan.record.call import Attempt, CallRecord, Response, Timing
-from callspan.record.codec import encode_json, is_json
+from callspan.record.codec import encode_json
 from callspan.record.ids import batch_call_id, response_call_id
 from callspan.record.span_handle import with_span_ids
 
-_LINE: Final = fail_open("read a line of a batch")
+_LINES: Final = fail_open("read the lines of a batch")
 _READ_ANSWER: Final = fail_open("read an answer of a batch")
 _COUNT: Final = fail_open("count a request that leaves no record")
-_CUSTOM_ID: Final = b'"custom_id"'
-_HEAD_BYTES: Final = 1 << 16
 
 
 class Fetch(Call):
@@ -56,7 +53,7 @@ class Fetch(Call):
         body = self._fold()
         if not (isinstance(body, dict) and body.get("status") in background_responses.UNDER_WAY):
             record = msgspec.structs.replace(self.record, **self._fields(ending)[1])
-            if background_responses.has_ended(record):
+            if record.part == "answered" and record.response is not None:
                 self._write(record, body)
         self._body = None
 
@@ -70,7 +67,7 @@ class Fetch(Call):
         record = msgspec.structs.replace(record, place=place)
         span = factory.spans.start_later(factory.processors.started(record), self._context, requested) or NO_SPAN
         record = with_span_ids(record, span)
-        write(factory.processors.process(background_responses.completion(record)), factory.recorder.write)
+        factory.recorder.write(factory.processors.process(background_responses.completion(record)))
         shown = factory.processors.process(record)
         span.end(shown, registry.conversation_of(shown.record) if span.wants_content else None)
         if factory.metrics.are_wanted():
@@ -84,7 +81,7 @@ def record_webhook(factory: CallFactory, server: CallInfo, response_id: str, sta
     at_ns = time.time_ns() if at_ns is None else at_ns
     record = background_responses.end_of(server, response_id, status, at_ns)
     if record is not None and factory.seen.is_first(f"webhook {record.call_id}"):
-        write(factory.processors.process(record), factory.recorder.write)
+        factory.recorder.write(factory.processors.process(record))
 
 
 class GenericCall(Call):
@@ -140,74 +137,6 @@ class GenericCall(Call):
         return info, fields
 
 
-class LineReader:
-    """Takes the bytes of a response as they are read, and each line in them. Its methods raise only interrupts."""
-
-    __slots__ = ("_held", "_is_checked", "_lines", "_missed", "_number", "_seen", "_size", "_take")
-
-    def __init__(
-        self, take: Callable[[bytes], object], seen: SeenLines, missed: Callable[[], object], *, is_known: bool
-    ) -> None:
-        """`take` reads a line; `missed` is called if the response was read in a way that is not observed.
-
-        `is_known` False: the bytes may be those of any file.
-        """
-        self._take, self._seen, self._missed, self._is_checked = take, seen, missed, is_known
-        self._held: list[bytes] = []
-        self._lines: deque[bytes] | None = deque()
-        self._number = self._size = 0
-
-    def add(self, piece: bytes) -> None:
-        """Take the next bytes."""
-        self._size += len(piece)
-        if self._lines is None:
-            return
-        self._held.append(piece)
-        if not self._is_checked and self._size < _HEAD_BYTES:
-            return
-        if b"\n" in piece or not self._is_checked:
-            self._split()
-
-    def _split(self) -> None:
-        whole = b"".join(self._held)
-        self._is_checked = self._is_checked or _CUSTOM_ID in whole
-        if not self._is_checked:
-            self._held, self._lines = [], None
-        elif self._lines is not None:
-            *lines, rest = whole.split(b"\n")
-            self._lines.extend(lines)
-            self._held = [rest]
-            self._take_lines(self._lines)
-
-    def _take_lines(self, lines: deque[bytes]) -> None:
-        # A line is taken before it leaves: one that an interrupt cuts off is taken again.
-        while lines:
-            if self._number >= self._seen.lines and lines[0].strip():
-                with _LINE:
-                    self._take(lines[0])
-            self._number += 1
-            self._seen.lines = max(self._seen.lines, self._number)
-            lines.popleft()
-
-    def whole(self, content: bytes) -> None:
-        """Take the complete response, which is in memory."""
-        self.add(content)
-        self.finish(complete=True)
-
-    def read_elsewhere(self) -> None:
-        """Note that the response was read without this reader, unless some bytes came here."""
-        if not self._size:
-            self._missed()
-
-    def finish(self, *, complete: bool) -> None:
-        """Take the last line, unless the reader stopped within it (`complete` False)."""
-        if self._held and self._lines is not None:
-            self._split()
-        if self._held and (complete or is_json(b"".join(self._held))):
-            self._held.append(b"\n")
-            self._split()
-
-
 class BatchResults(Call):
     """A request for results of a batch: each line that is read is written as a call. It has no record of its own."""
 
@@ -227,7 +156,7 @@ class BatchResults(Call):
         super().__init__(factory, registry.generic("batch_results"), info)
 
     def _finish(self, ending: Ending) -> None:
-        with _LINE:
+        with _LINES:
             self.byte_reader.finish(complete=ending.outcome == "success" and ending.error is None)
 
     def _take(self, line: bytes) -> None:
@@ -237,7 +166,7 @@ class BatchResults(Call):
             return
         factory, (record, endpoint) = self._factory, _answered(self.record, self._owner, found)
         processed = factory.processors.process(record)
-        write(processed, factory.recorder.write)
+        factory.recorder.write(processed)
         if factory.metrics.are_wanted():
             factory.metrics.observed(processed)
         if self._call_ended is not None:

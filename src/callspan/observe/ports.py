@@ -80,6 +80,8 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     stream: bool | None = None
     """None if only the body or the response shows it."""
+    raw: bool = False
+    """The caller requested the raw response and may read its bytes directly."""
 
 
 class SeenLines(msgspec.Struct, eq=False):

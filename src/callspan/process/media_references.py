@@ -64,11 +64,7 @@ def may_hold_media(body: msgspec.Raw, api: str) -> bool:
     size = len(data)
     if size == 0 or (size > _SMALL_BODY and not _has_long_run(data, size) and api != _EMBEDDINGS):
         return False
-    return _has_mark(data, _MARKS.get(api, _ANY_MARK))
-
-
-def _has_mark(data: bytes, marks: tuple[bytes, ...]) -> bool:
-    for mark in marks:  # noqa: SIM110 - a generator would cost as much as the search
+    for mark in _MARKS.get(api, _ANY_MARK):  # noqa: SIM110 - a generator would cost as much as the search
         # CPython searches for a short string twice as fast from the end as from the start.
         if data.rfind(mark) >= 0:
             return True
@@ -100,7 +96,7 @@ def _content_by_reference(record: Record) -> Record:
     if field is None or value is None or not isinstance(value, dict | list | str):
         return record
     data = encode_json(value)
-    if not _has_mark(data, _ANY_MARK):
+    if not any(mark in data for mark in _ANY_MARK):
         return record
     holder = decoded(msgspec.Raw(b'{"content":%b}' % data))
     if not isinstance(holder, dict) or not _replace(holder):

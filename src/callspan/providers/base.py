@@ -6,7 +6,6 @@ an object of the caller: strings and numbers may be kept, containers are copied.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -122,6 +121,3 @@ class Endpoint(Protocol):
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the messages of both bodies, typed. Either may be None."""
-
-
-Endpoints: TypeAlias = Sequence[Endpoint]

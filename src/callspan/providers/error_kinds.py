@@ -12,19 +12,18 @@ from typing import Any, Final
 
 from callspan.providers.wire_json import integer, items, mapping, text
 from callspan.record.call import ErrorInfo
-from callspan.record.codec import encodable
+from callspan.record.codec import encodable, encode_json
 from callspan.record.plain_json import plain
 from callspan.safe_urls import whole_words
 
 MAX_MESSAGE_BYTES: Final = 4096
 """Longest text of an error that an ErrorInfo keeps, in UTF-8."""
 MAX_BODY_BYTES: Final = 4 * MAX_MESSAGE_BYTES
-"""Approximate limit of a parsed error body in an ErrorInfo, in UTF-8: texts, keys and a few bytes per value."""
+"""Largest parsed error body that an ErrorInfo keeps, as JSON."""
 MAX_WORD_BYTES: Final = 256
 """Longest type, code or id that an ErrorInfo keeps."""
 
 _ERROR_EVENTS: Final = ("error", "response.error")
-_PER_VALUE: Final = 8
 _CUT: Final = "…"
 _CLIENT_ERRORS: Final = 400
 _SERVER_ERRORS: Final = 500
@@ -215,7 +214,7 @@ def error_info(
         param=_short(text(inner, "param")),
         status=status,
         request_id=_short(request_id or text(outer, "request_id") or text(inner, "request_id")),
-        body=capped(body) if isinstance(body, str) else capped_body(plain(body)),
+        body=_kept_body(body),
     )
 
 
@@ -234,51 +233,12 @@ def capped(text: str, most: int = MAX_MESSAGE_BYTES) -> str:
     return whole_words(kept, len(kept)) + _CUT
 
 
-def capped_body(body: object) -> object:
-    """Return JSON values with long texts truncated like messages, and only the items that fit into `MAX_BODY_BYTES`.
-
-    Omitted items of a list or mapping are replaced by `…` with their number.
-    """
-    return _Room(MAX_BODY_BYTES).fitted(body)
-
-
-class _Room:
-    """The number of bytes of a body that may still be kept."""
-
-    def __init__(self, bytes_left: int) -> None:
-        self._left = bytes_left
-
-    def fitted(self, value: object) -> object:
-        """Return the part of the value that fits."""
-        if isinstance(value, str):
-            return self._text(value)
-        self._left -= _PER_VALUE
-        if isinstance(value, dict):
-            return self._mapping(value)
-        return self._list(value) if isinstance(value, list) else value
-
-    def _text(self, text: str) -> str:
-        kept = capped(text, max(0, min(MAX_MESSAGE_BYTES, self._left)))
-        self._left -= _PER_VALUE + len(kept.encode("utf-8", "replace"))
-        return kept
-
-    def _mapping(self, items: dict[object, object]) -> dict[object, object]:
-        kept: dict[object, object] = {}
-        for key, item in items.items():
-            if self._left <= 0:
-                kept[_CUT] = len(items) - len(kept)
-                break
-            name = self._text(key) if isinstance(key, str) else key
-            kept[name] = self.fitted(item)
-        return kept
-
-    def _list(self, items: list[object]) -> list[object]:
-        kept: list[object] = []
-        for item in items:
-            if self._left <= 0:
-                return [*kept, f"{_CUT} {len(items) - len(kept)}"]
-            kept.append(self.fitted(item))
-        return kept
+def _kept_body(body: object) -> object:
+    """Return an error body; its size alone if it is too large, as where it repeats the request."""
+    if isinstance(body, str):
+        return capped(body)
+    size = len(encode_json(body))
+    return plain(body) if size <= MAX_BODY_BYTES else {"callspan_truncated": {"bytes": size}}
 
 
 def _kind(status: int | None, error_type: str | None, code: str | None, message: str | None, name: str | None) -> str:

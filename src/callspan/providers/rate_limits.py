@@ -23,9 +23,6 @@ WORKSPACE: Final = "anthropic-workspace-id"
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid")
 _AZURE: Final = ("x-ratelimit-renewalperiod-requests", "x-ratelimit-renewalperiod-tokens")
 
-_MOST_NAMES: Final = 512
-_LONGEST_NAME: Final = 64
-
 _LONGEST_COUNT: Final = 19
 _ABSENT: Final = (None, False)
 _NUMBER: Final = re.compile(r"[0-9]{1,18}(\.[0-9]*)?")
@@ -80,22 +77,6 @@ _FIELDS: Final = {
 """Every header read here, in lower case, as bytes and as text."""
 
 
-class _Names(dict[bytes, str | None]):
-    """Cache from header names as received to the names read here, None for others.
-
-    A server sends the same names with every response, so each is converted to lower case only once.
-    """
-
-    def __missing__(self, name: bytes) -> str | None:
-        found = _FIELDS.get(name.lower())
-        if len(self) < _MOST_NAMES and len(name) <= _LONGEST_NAME:
-            self[name] = found
-        return found
-
-
-_KNOWN: Final = _Names()
-
-
 def relevant_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return the headers of a response that are read here, by lower-case name. Safe from any thread.
 
@@ -103,7 +84,7 @@ def relevant_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for name, value in raw:
-        known = _KNOWN[name]
+        known = _FIELDS.get(name.lower())
         if known is not None:
             found[known] = value.decode("latin-1")
     return found

@@ -14,15 +14,13 @@ import msgspec
 
 from callspan.forks import late_import
 from callspan.providers import routes
-from callspan.providers.base import Endpoint, Endpoints
+from callspan.providers.base import Endpoint
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
 from callspan.sdk_profiles import Wire
 
 _MOST_PATHS: Final = 128
 
-ENDPOINTS: Endpoints
-"""Every endpoint that a request is for, in order of how common it is."""
 _PLACES: Final[dict[str, tuple[str, str]]] = {
     "chat_completions": ("openai.chat", "ChatCompletions"),
     "responses": ("openai.responses", "Responses"),
@@ -41,8 +39,8 @@ _PLACES: Final[dict[str, tuple[str, str]]] = {
     "text_completions": ("anthropic.completions", "TextCompletions"),
 }
 """Module and class of the adapter of each API."""
-APIS: Final = frozenset(_PLACES)
-"""The names of all APIs with adapters."""
+APIS: Final = tuple(_PLACES)
+"""The names of all APIs with adapters, in order of how common they are."""
 _SEARCH: Final = "vector_store_search"
 
 
@@ -136,9 +134,3 @@ def generic(api: str) -> Endpoint:
 def fetch() -> Endpoint:
     """Return the endpoint of requests that fetch or cancel a background response."""
     return cast("Endpoint", late_import("callspan.providers.openai.responses").ResponseFetch())
-
-
-def __getattr__(name: str) -> Endpoints:
-    if name != "ENDPOINTS":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return tuple(_endpoint(api) for api in _PLACES)

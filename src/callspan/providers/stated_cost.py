@@ -6,7 +6,7 @@ provider behind it charges the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Final, NamedTuple
 
@@ -66,8 +66,7 @@ def with_header_cost(usage: Usage | None, headers: Mapping[str, str]) -> Usage |
     if usage is None or usage.cost_usd is not None:
         return usage
     for name, estimated in _HEADERS:
-        usd = _exact(headers.get(name))
-        if usd:
+        if name in headers and (usd := _exact(headers[name])):
             return msgspec.structs.replace(usage, cost_usd=usd, cost_estimated=estimated)
     return usage
 
@@ -80,22 +79,16 @@ def _whole(stated: StatedCost, counted: Mapping[str, object]) -> StatedCost | No
 
 
 def _of_gateway(body: dict[str, object]) -> StatedCost | None:
-    for holder in (body, *_messages(body)):
+    choices = body.get("choices")
+    for one in (body, *(choices if isinstance(choices, list) else ())):
+        holder = one.get("message") if isinstance(one, dict) and one is not body else one
         # Called for every answer, of which hardly any has metadata.
-        if _SNAKE in holder or _CAMEL in holder:
+        if isinstance(holder, dict) and (_SNAKE in holder or _CAMEL in holder):
             stated = dig(holder.get(_SNAKE) or holder.get(_CAMEL), "gateway")
             usd, market = _exact(dig(stated, "cost")), _exact(dig(stated, "marketCost"))
             if usd is not None:
                 return StatedCost(usd) if usd or not market else None
     return None
-
-
-def _messages(body: dict[str, object]) -> Iterator[dict[str, object]]:
-    choices = body.get("choices")
-    for choice in choices if isinstance(choices, list) else ():
-        message = choice.get("message") if isinstance(choice, dict) else None
-        if isinstance(message, dict):
-            yield message
 
 
 def _exact(amount: object) -> Decimal | None:

@@ -144,25 +144,23 @@ def _version(metadata: Mapping[str, object]) -> str | None:
 
 
 def _put_output(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
-    if shown.conversation.output:
-        about = None if record.response is None else record.response.body_bytes
-        found = answer_messages(record.outcome, shown.conversation.output)
-        put_json(attributes, OUTPUT_MESSAGES, found, shown.budget, about)
+    about = None if record.response is None else record.response.body_bytes
+    found = answer_messages(record.outcome, shown.conversation.output)
+    put_json(attributes, OUTPUT_MESSAGES, found, shown.budget, about)
 
 
 def _put_input(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
     messages, budget = shown.conversation.input, shown.budget
-    if budget.plenty and messages:
+    if budget.plenty:
         put_json(attributes, INPUT_MESSAGES, messages_json(messages), budget)
-    elif messages:
+    else:
         picked = chosen(messages, record, budget)
         put_json(attributes, INPUT_MESSAGES, input_messages(picked, record), budget, picked.about)
 
 
 def _put_system(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
-    if shown.conversation.system:
-        found = parts_json(shown.conversation.system)
-        put_json(attributes, SYSTEM_INSTRUCTIONS, found, shown.budget, request_bytes(record))
+    found = parts_json(shown.conversation.system)
+    put_json(attributes, SYSTEM_INSTRUCTIONS, found, shown.budget, request_bytes(record))
 
 
 def _put_tools(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
@@ -331,19 +329,19 @@ END: Final = Table(
     ),
     Row(
         OUTPUT_MESSAGES, JSON, Put(_put_output), "Choices as messages of `{role, parts, finish_reason}`.",
-        not_apis=_SEARCH, content=True,
+        not_apis=_SEARCH, content=True, shown="conversation.output",
     ),
     Row(
         INPUT_MESSAGES, JSON, Put(_put_input), "Messages as sent, as `{role, parts}`.", not_apis=_SEARCH,
-        content=True,
+        content=True, shown="conversation.input",
     ),
     Row(
         SYSTEM_INSTRUCTIONS, JSON, Put(_put_system), "Separate instructions, as parts.", not_apis=_SEARCH,
-        content=True,
+        content=True, shown="conversation.system",
     ),
     Row(
         TOOL_DEFINITIONS, JSON, Put(_put_tools), "Type, name, description and parameters of each tool.",
-        not_apis=_SEARCH, content=True,
+        not_apis=_SEARCH, content=True, shown="conversation.tools",
     ),
 )  # fmt: skip
 

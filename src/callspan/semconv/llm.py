@@ -128,8 +128,6 @@ def _put_completions(attributes: Attributes, _: CallRecord, shown: Shown) -> Non
 
 
 def _put_raw_completions(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
-    if not shown.raw_answer:
-        return
     known, budget = getattr(shown.conversation, "raw_output", None), shown.budget
     if budget.plenty and known is not None and record.api not in APART:
         attributes[_RAW_COMPLETIONS] = known.decode()
@@ -138,12 +136,11 @@ def _put_raw_completions(attributes: Attributes, record: CallRecord, shown: Show
 
 
 def _put_raw_prompts(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
-    if shown.raw_request:
-        put_body(attributes, _RAW_PROMPTS, messages_json, record, shown)
+    put_body(attributes, _RAW_PROMPTS, messages_json, record, shown)
 
 
 def _put_prompts(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
-    text = _prompt_text(record, shown.conversation, shown.budget) if shown.raw_request else None
+    text = _prompt_text(record, shown.conversation, shown.budget)
     if text:
         put_text(attributes, _PROMPTS, text, shown.budget)
 
@@ -234,13 +231,16 @@ END: Final = Table(
         _RAW_COMPLETIONS, JSON, Put(_put_raw_completions),
         "One `{index, message, finish_reason}` for each choice. Chat and completions: as they came; Responses: the"
         " output items are the content of the message; Messages: the message is the whole answer.", content=True,
+        shown="raw_answer",
     ),
     Row(
         _RAW_PROMPTS, JSON, Put(_put_raw_prompts),
         "Messages as sent, preceded by separate instructions as a `system` message.",
-        content=True,
+        content=True, shown="raw_request",
     ),
-    Row(_PROMPTS, STRING, Put(_put_prompts), "Text of each message, after its role.", content=True),
+    Row(
+        _PROMPTS, STRING, Put(_put_prompts), "Text of each message, after its role.", content=True, shown="raw_request",
+    ),
 )  # fmt: skip
 
 SCOPE_START: Final = Table(

@@ -111,6 +111,8 @@ class Row(NamedTuple):
     """Whether zero and false are absent too."""
     if_empty: bool = False
     """Whether an empty text is also set, because the application may mean it."""
+    shown: str = ""
+    """A path from the `Shown` content on: the row is put only where that is there and neither empty nor false."""
 
 
 class Table:
@@ -167,6 +169,8 @@ def _condition(row: Row) -> str:
         conditions.append(f"record.api not in {tuple(row.not_apis)!r}")
     if row.when:
         conditions.append(f"record.{row.when}")
+    if row.shown:
+        conditions.append(f"shown.{row.shown}")
     return " and ".join(conditions)
 
 

@@ -17,10 +17,9 @@ from callspan import process_end
 from callspan.agent import runtime
 from callspan.delivery.recorder import Recorder, check_prices
 from callspan.forks import renew_locks
-from callspan.intercept.hooks import HookContext, not_counted
+from callspan.intercept.hooks import HookContext
 from callspan.intercept.patching import HookStatus, Patches, sdks_of
 from callspan.otlp.providers import check_otlp, set_up_global
-from callspan.process import processors
 from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
 from callspan.record.events import Record
@@ -223,7 +222,7 @@ class Wiring:
             pipeline.write(record)
         else:
             recorder, own = self._exporters_own()
-            processors.write(own.process(record), recorder.write)
+            recorder.write(own.process(record))
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has every record so far; False if that took too long."""
@@ -249,8 +248,8 @@ class Wiring:
         enabled = pipeline is not None and pipeline.settings.enabled
         hook_context = self.hook_context
         hook_context.factories = pipeline.factories if enabled and pipeline is not None else {}
-        hook_context.prepare = pipeline.load if enabled and pipeline is not None else _nothing_to_load
-        hook_context.unrecorded = pipeline.recorder.note_unrecorded if enabled and pipeline is not None else not_counted
+        hook_context.prepare = pipeline.load if enabled and pipeline is not None else bool
+        hook_context.unrecorded = pipeline.recorder.note_unrecorded if enabled and pipeline is not None else bool
         hook_context.warned_about_other_tracers = False
         if pipeline is not None:
             hook_context.content = pipeline.settings.content
@@ -270,10 +269,6 @@ def _retire(pipeline: Pipeline | None) -> None:
     """Close the stores of a pipeline that is no longer in use. Takes seconds: call it without a lock."""
     if pipeline is not None:
         pipeline.recorder.retire(_CLOSE_TIMEOUT_S)
-
-
-def _nothing_to_load() -> None:
-    """Do nothing: the placeholder while nothing is instrumented."""
 
 
 WIRING: Final = Wiring()

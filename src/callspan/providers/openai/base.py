@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from callspan.providers.base import ResponseInfo
@@ -18,7 +17,7 @@ from callspan.providers.wire_json import (
 )
 from callspan.record.call import ErrorInfo, Request, Response
 from callspan.record.codec import encode_json
-from callspan.record.messages import normalised, tool_name
+from callspan.record.messages import tool_name
 from callspan.record.usage import Usage
 
 _UNEXPLAINED: Final = ErrorInfo(kind="unknown", type="error")
@@ -64,15 +63,12 @@ def bare_info(
 
 def unix_time(body: object, *keys: str) -> int | None:
     """Return the Unix time in seconds under the first present key of `keys`; gateways send 0 for unknown."""
+    fields = body if isinstance(body, dict) else {}
     for key in keys:
-        if found := integer(body, key):
+        given = fields.get(key)
+        if found := given if type(given) is int else integer(given):
             return found if found in _TIMES else None
     return None
-
-
-def finish_meanings(reasons: Sequence[str | None]) -> set[str]:
-    """Return the normalised finish reasons."""
-    return {normalised(reason) for reason in reasons if reason is not None}
 
 
 def response_error(body: object) -> ErrorInfo | None:
@@ -84,7 +80,10 @@ def response_error(body: object) -> ErrorInfo | None:
         return None
     if found := error_in(body):
         return error_of(found)
-    for choice in objects(body, "choices"):
+    choices = body.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if not isinstance(choice, dict):
+            continue
         if found := choice.get("error"):
             return error_of(found)
         if choice.get("finish_reason") == "error":

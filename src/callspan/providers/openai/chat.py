@@ -7,12 +7,12 @@ from typing import Final
 
 from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.fold.chat import ChatFold
-from callspan.providers.openai.base import OpenAIEndpoint, finish_meanings, response_error, unix_time
+from callspan.providers.openai.base import OpenAIEndpoint, response_error, unix_time
 from callspan.providers.openai.parts import list_or_none, media, parts_of
 from callspan.providers.openai.usage import usage_of
-from callspan.providers.wire_json import detached, dig, flag, integer, items, mapping, objects, text, word
+from callspan.providers.wire_json import detached, dig, flag, integer, items, mapping, objects, text, word, words
 from callspan.record.call import Response
-from callspan.record.codec import encodable, json_text
+from callspan.record.codec import json_text
 from callspan.record.messages import (
     CONTENT_FILTER,
     LENGTH,
@@ -26,6 +26,7 @@ from callspan.record.messages import (
     ToolCall,
     ToolResult,
     UnknownPart,
+    normalised,
 )
 
 _REASONING: Final = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
@@ -240,33 +241,32 @@ def choices_info(body: object, *, refused: bool = False, holds: str = "choices")
 
     `refused`: its content is a refusal. `holds`: key of the list that every response of this API has.
     """
-    reasons = [finish_reason(choice.get("finish_reason")) for choice in in_order(body)]
-    meant = finish_meanings(reasons)
-    refused = refused or any(text(choice, "message", "refusal") for choice in items(body, "choices"))
+    reasons: list[str | None] = []
+    meant: set[str] = set()
+    for choice in in_order(body):
+        reason, message = word(choice, "finish_reason"), choice.get("message")
+        reasons.append(reason)
+        if reason is not None:
+            meant.add(normalised(reason))
+        if isinstance(message, dict) and message.get("refusal"):
+            refused = refused or word(message, "refusal") is not None
+    identity, model, tier, fingerprint = words(body, "id", "model", "service_tier", "system_fingerprint")
     error = response_error(body)
+    held = body.get(holds) if isinstance(body, dict) else None
+    # A folded stream always has (empty) choices, but an id only if received.
+    is_held = isinstance(held, list) and (bool(held) or holds != "choices" or identity is not None)
     return ResponseInfo(
         response=Response(
-            id=word(body, "id"),
-            model=word(body, "model"),
+            id=identity,
+            model=model,
             created=unix_time(body, "created"),
             finish_reasons=reasons,
-            service_tier=word(body, "service_tier"),
-            system_fingerprint=word(body, "system_fingerprint"),
+            service_tier=tier,
+            system_fingerprint=fingerprint,
         ),
         usage=usage_of(body),
         error=error,
         truncated=LENGTH in meant,
         refused=refused or CONTENT_FILTER in meant,
-        recognized=error is not None or _holds(body, holds),
+        recognized=error is not None or is_held,
     )
-
-
-def _holds(body: object, key: str) -> bool:
-    """Return whether the list is present. A folded stream always has (empty) choices, but an id only if received."""
-    found = body.get(key) if isinstance(body, dict) else None
-    return isinstance(found, list) and (bool(found) or key != "choices" or word(body, "id") is not None)
-
-
-def finish_reason(value: object) -> str | None:
-    """Return a finish reason as the provider names it; None for an empty or missing one."""
-    return encodable(value) if isinstance(value, str) and value else None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.fold.chat import CompletionFold
 from callspan.providers.openai.base import OpenAIEndpoint
-from callspan.providers.openai.chat import choices_info, finish_reason, in_order
+from callspan.providers.openai.chat import choices_info, in_order
 from callspan.providers.openai.parts import prompt_messages
-from callspan.providers.wire_json import detached, dig, text
+from callspan.providers.wire_json import detached, dig, text, word
 from callspan.record.messages import Conversation, Message, Part, Text
 
 
@@ -36,4 +36,4 @@ def _answer(choice: dict[str, object]) -> Message:
     completion = text(choice, "text")
     logprobs = choice.get("logprobs")
     parts: list[Part] = [Text(text=completion, logprobs=detached(logprobs) if logprobs else None)] if completion else []
-    return Message(role="assistant", parts=parts, finish_reason=finish_reason(choice.get("finish_reason")))
+    return Message(role="assistant", parts=parts, finish_reason=word(choice, "finish_reason"))

@@ -25,7 +25,6 @@ _Path = tuple[str, ...]
 _Shape = tuple[str | tuple[str, ...], ...]
 _MOST_SHAPES: Final = 256
 
-_SEARCHES: Final = ("tool_usage", "web_search", "num_requests")
 _CACHED: Final = "cached_tokens_details"
 _MODALITIES: Final = ("text", "image", "audio")
 _LONG_WRITES: Final = ("cache_write_tokens_details", "ttl_12h_tokens")
@@ -78,7 +77,10 @@ def usage_of(body: object) -> Usage | None:
         raw = mapping(body, "x_groq", "usage")
     if not raw:
         return None
-    usage = _reconciled(_with_cache_beside(_counted(raw, body)))
+    usage = _counted(raw, body)
+    if not _ANTHROPIC.isdisjoint(raw):
+        usage = _with_cache_beside(usage)
+    usage = _reconciled(usage)
     return replace(usage, estimated=True) if contradicts_itself(usage) else usage
 
 
@@ -86,7 +88,7 @@ def _with_cache_beside(usage: Usage) -> Usage:
     """Return the usage with cached tokens as a part of the input, which Anthropic's counters of them are not."""
     sent, out, total = usage.input_tokens, usage.output_tokens, usage.total_tokens
     cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
-    if sent is None or cached <= sent or not usage.raw or _ANTHROPIC.isdisjoint(usage.raw):
+    if sent is None or cached <= sent:
         return usage
     if total is not None and total == sent + (out or 0):
         total += cached
@@ -123,8 +125,11 @@ def _counted(raw: dict[str, object], body: object) -> Usage:
     given, spent = counts.get("input_tokens"), counts.get("output_tokens")
     if "total_tokens" not in counts and given is not None and spent is not None:
         counts["total_tokens"] = given + spent
-    if "web_search_requests" not in counts and (searches := count(body, *_SEARCHES)) is not None:
-        counts["web_search_requests"] = searches
+    whole = body if isinstance(body, dict) else {}
+    if "tool_usage" in whole and "web_search_requests" not in counts:
+        searches = count(whole, "tool_usage", "web_search", "num_requests")
+        if searches is not None:
+            counts["web_search_requests"] = searches
     if counts.get("cache_read_tokens"):
         cached = next((found for group in _IN if (found := mapping(raw, group, _CACHED))), None)
         for kind in _MODALITIES if cached else ():
@@ -134,14 +139,14 @@ def _counted(raw: dict[str, object], body: object) -> Usage:
         known = [long for group in _IN if (long := count(raw, group, *_LONG_WRITES)) is not None]
         if known:
             counts["cache_write_12h_tokens"] = known[0]
-    fields: dict[str, Any] = {**counts, "raw": _copied(raw), "hosted_tools": _hosted_tools(body)}
+    tools = _hosted_tools(whole["output"]) if "output" in whole else {}
+    fields: dict[str, Any] = {**counts, "raw": _copied(raw), "hosted_tools": tools}
     if (stated := stated_cost(raw, body)) is not None:
         fields |= {"cost_usd": stated.usd, "cost_estimated": stated.estimated}
     return Usage(**fields)
 
 
-def _hosted_tools(body: object) -> dict[str, int]:
-    output = body.get("output") if isinstance(body, dict) else None
+def _hosted_tools(output: object) -> dict[str, int]:
     runs: dict[str, int] = {}
     for item in output if isinstance(output, list) else ():
         kind = item.get("type") if isinstance(item, dict) else None
@@ -162,11 +167,12 @@ def _copied(raw: dict[str, object]) -> dict[str, object]:
 def _counts(raw: dict[str, object]) -> dict[str, int]:
     """Return the counters by field. Their locations are the same in all responses of a server and are cached."""
     counts: dict[str, int] = {}
-    for field, group, name in _counters_in(
-        tuple([(group, *value) if type(value) is dict else group for group, value in raw.items()])
-    ):
-        value: object = raw[name] if group is None else raw[group][name]  # type: ignore[index] # as its shape says
-        found = value if type(value) is int and 0 <= value <= LARGEST_COUNT else count(value)
+    shape: list[str | tuple[str, ...]] = []
+    for group, value in raw.items():
+        shape.append((group, *value) if type(value) is dict else group)
+    for field, holder, name in _counters_in(tuple(shape)):
+        given: object = raw[name] if holder is None else raw[holder][name]  # type: ignore[index] # as its shape says
+        found = given if type(given) is int and 0 <= given <= LARGEST_COUNT else count(given)
         if found is not None:
             counts[field] = found
     return counts
