@@ -13,7 +13,7 @@ from callspan.agent.operations import TOOL_ERROR
 from callspan.agent.runtime import Runtime
 from callspan.agent.tool_requests import parsed
 from callspan.fail_open import fail_open
-from callspan.process.processors import with_ids
+from callspan.process.processors import with_ids, write
 from callspan.providers.hosted_tools import ProviderRun, runs_at_provider
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord
@@ -38,7 +38,7 @@ def record_provider_tools(runtime: Runtime, wire: Conversation, record: CallReco
             processed = runtime.process(_event(run, record, name), record.content_level, "event")
             span = NO_SPAN if above is None else runtime.spans.start(processed, parent=above)
             span.end(processed)
-            runtime.write(with_ids(processed, span_ids(span)))
+            write(with_ids(processed, span_ids(span)), runtime.write)
 
 
 def _event(run: ProviderRun, record: CallRecord, name: str) -> EventRecord:

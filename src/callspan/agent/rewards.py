@@ -19,6 +19,7 @@ from callspan.agent.misuse import UsageError, installed_or_warn, or_unrecorded
 from callspan.agent.runtime import CALL_SPANS
 from callspan.agent.scope import current_scope
 from callspan.fail_open import fail_open
+from callspan.process import processors
 from callspan.record.call import Place
 from callspan.record.events import RewardRecord
 from callspan.record.ids import new_id
@@ -192,7 +193,7 @@ def _emit_late(record: RewardRecord, where: SpanRef | None, sent: Carried) -> No
         with fail_open("record a reward"):
             where = where or sent.span or span_of_session(record.session_id)
             shown = runtime.process(record, open_level(record.session_id, record.timestep_id))
-            runtime.write(runtime.spans.evaluated(shown, where))
+            processors.write(runtime.spans.evaluated(shown, where), runtime.write)
 
 
 def _span_of_call(call_id: str | None) -> SpanRef | None:

@@ -25,6 +25,7 @@ from callspan.agent.runtime import Runtime
 from callspan.agent.tool_requests import MAX_PARALLEL, Answer
 from callspan.fail_open import fail_open
 from callspan.frames import FRAMES
+from callspan.process import processors
 from callspan.process.callbacks import Point
 from callspan.process.processed import Processed
 from callspan.record.call import CallRecord, Place, Trace
@@ -379,7 +380,7 @@ class Scope(Block, ABC):
         runtime = self._runtime
         if runtime is not None:
             unmeasured = runtime.write_unmeasured if self._is_explicit else None
-            (unmeasured or runtime.write)(processed)
+            processors.write(processed, unmeasured or runtime.write)
 
     def _span_ids(self) -> dict[str, Any]:
         """Return the fields of a record that say where the span of this is."""

@@ -91,10 +91,7 @@ class Recorder:
         return before
 
     def write(self, processed: Processed[Record]) -> None:
-        """Append a record: when this returns, the operating system has it. Then call the callbacks of `after_record`.
-
-        Anything but a processed record is refused.
-        """
+        """Append a record: when this returns, the operating system has it. Anything but a processed one is refused."""
         if type(processed) is not Processed:
             self._refuse(processed)
             return
@@ -107,8 +104,6 @@ class Recorder:
         for listener in self._listeners:
             with _SHOW:
                 listener(processed)
-        if callbacks.REGISTERED:
-            callbacks.call("after_record", processed.record)
 
     def _refuse(self, value: object) -> None:
         self.refused += 1

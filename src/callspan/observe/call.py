@@ -27,7 +27,7 @@ from callspan.observe.ports import NO_SPAN, CallFactory, CallInfo, CallSpanHandl
 from callspan.observe.token_estimates import estimated
 from callspan.observe.unrecognized import flag_unrecognized
 from callspan.process.processed import Processed
-from callspan.process.processors import interrupted
+from callspan.process.processors import interrupted, write
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, NULL_BODY, Accumulator, Endpoint, ResponseInfo
 from callspan.providers.hosted_tools import has_runs
@@ -297,7 +297,7 @@ class Call:
     def _write_started_record(self, started: CallRecord) -> None:
         factory = self._factory
         if factory.recorder.writes_starts():
-            factory.recorder.write(factory.processors.process(started))
+            write(factory.processors.process(started), factory.recorder.write)
         factory.keep(started)
 
     def set_streaming(self, streaming: bool) -> None:
@@ -377,7 +377,7 @@ class Call:
         factory, processed = self._factory, self._processed or self._process(ending)
         record = processed.record
         self.span.end(processed, self._conversation)
-        factory.recorder.write(processed)
+        write(processed, factory.recorder.write)
         factory.keep(record)
         if record.part == "answered":
             factory.seen.is_first(record.call_id)

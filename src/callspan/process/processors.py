@@ -211,6 +211,13 @@ def with_ids(processed: Processed[_R], ids: dict[str, Any]) -> Processed[_R]:
     return _processed(msgspec.structs.replace(record, **ids))
 
 
+def write(processed: Processed[_R], store: Callable[[Processed[_R]], None]) -> None:
+    """Store a processed record, then call the callbacks of `after_record`."""
+    store(processed)
+    if callbacks.REGISTERED:
+        callbacks.call("after_record", processed.record)
+
+
 def _processed(record: _R) -> Processed[_R]:
     made: Processed[_R] = _NEW(Processed)
     _PUT(made, record)

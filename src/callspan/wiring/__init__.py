@@ -20,6 +20,7 @@ from callspan.forks import renew_locks
 from callspan.intercept.hooks import HookContext
 from callspan.intercept.patching import HookStatus, Patches, sdks_of
 from callspan.otlp.providers import check_otlp, set_up_global
+from callspan.process import processors
 from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
 from callspan.record.events import Record
@@ -222,7 +223,7 @@ class Wiring:
             pipeline.write(record)
         else:
             recorder, own = self._exporters_own()
-            recorder.write(own.process(record))
+            processors.write(own.process(record), recorder.write)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has every record so far; False if that took too long."""

@@ -27,6 +27,7 @@ from callspan.fail_open import fail_open, value_of
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.ports import AlreadySeen, CallFactory
 from callspan.otlp.variables import SIGNALS, Signal
+from callspan.process import processors
 from callspan.process.processed import Processed
 from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
@@ -97,7 +98,7 @@ class Pipeline:
 
     def write(self, record: Record) -> None:
         """Process and store a record that does not come from a call observed by callspan."""
-        self.recorder.write(self._processors_at("full").process(record))
+        processors.write(self._processors_at("full").process(record), self.recorder.write)
 
     def _emitted(self, record: Processed[Record]) -> None:
         self.recorder.write(record)
