@@ -181,7 +181,7 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaul
     frames: str | None = None
     """Innermost frames (file, line, function) of an exception raised in a session, timestep or operation."""
     body: object = None
-    """The error body as received, truncated if large; None if the content level forbids it."""
+    """The error body as received, its size alone if it is large; None if the content level forbids it."""
 
 
 class ChunkNote(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
