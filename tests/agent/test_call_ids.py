@@ -172,7 +172,7 @@ NO_IDS: tuple[object, ...] = ("", "  ", "x" * 201, object(), True, SimpleNamespa
 
 @pytest.mark.parametrize("call", NO_IDS)
 def test_what_can_be_no_id_is_said_at_once(call: object) -> None:
-    with capture(), pytest.raises(callspan.UsageError, match="feedback is for a call"):
+    with capture(), pytest.raises(callspan.UsageError, match="feedback needs a call"):
         callspan.feedback(call, 1.0)
 
 

@@ -54,9 +54,9 @@ def end_before_the_start(own: Session) -> None:
 
 ODD: Any = "now"
 NAIVE = datetime(2026, 11, 20)  # noqa: DTZ001 - the zone is what it lacks
-NOT_STARTED, OVER = "with `with` before anything", "has ended"
+NOT_STARTED, OVER = "with `with` before recording", "has ended"
 MISUSES: dict[str, tuple[str, Callable[[Session], object]]] = {
-    "a step outside a session": ("belongs into", lambda own: Context().run(lambda: once(timestep()))),
+    "a step outside a session": ("must be started inside", lambda own: Context().run(lambda: once(timestep()))),
     "a reward outside a session": ("outside a session", lambda own: Context().run(reward, 1)),
     "a step in a session that never started": (NOT_STARTED, lambda own: once(session("n").timestep())),
     "an event in a session that never started": (NOT_STARTED, lambda own: session("n").event("x")),
@@ -72,10 +72,10 @@ MISUSES: dict[str, tuple[str, Callable[[Session], object]]] = {
     "a timed environment in an ended step": (OVER, lambda own: once(ended_step(own).environment_step())),
     "a step in an ended session": (OVER, lambda own: once(ended_session().timestep())),
     "an event in an ended session": (OVER, lambda own: ended_session().event("x")),
-    "a session that starts again": ("starts once", lambda own: twice(session("again"))),
-    "a step that starts again": ("starts once", lambda own: twice(own.timestep())),
-    "a tool that starts again": ("starts once", lambda own: twice(own.tool("t"))),
-    "a session that starts while it runs": ("starts once", lambda own: own.start()),
+    "a session that starts again": ("started only once", lambda own: twice(session("again"))),
+    "a step that starts again": ("started only once", lambda own: twice(own.timestep())),
+    "a tool that starts again": ("started only once", lambda own: twice(own.tool("t"))),
+    "a session that starts while it runs": ("started only once", lambda own: own.start()),
     "an event without a type": ("needs a type", lambda own: own.event("")),
     "a message without a kind": ("needs a kind", lambda own: own.message("x", "")),
     "a reward that is no number": ("finite", lambda own: own.reward("high")),  # type: ignore[arg-type]
@@ -85,13 +85,13 @@ MISUSES: dict[str, tuple[str, Callable[[Session], object]]] = {
     "an environment's reward that is no number": ("finite", lambda own: own.environment(reward=ODD)),
     "a result that is no number": ("finite", set_wrong_result),
     "feedback that is no number": ("finite", lambda own: feedback("c", ODD)),
-    "feedback for no call": ("feedback is for a call", lambda own: feedback("", 1)),
-    "a reward for what can be no call": ("feedback is for a call", lambda own: reward(1, call_id=object())),
-    "a time that is none": ("a time is", lambda own: own.event("x", at=ODD)),
-    "a time without a zone": ("a time is", lambda own: own.event("x", at=NAIVE)),
-    "a time in seconds": ("a time is", lambda own: own.event("x", at=1_700_000_000)),
-    "a start that is no time": ("a time is", lambda own: once(session("s", at=ODD))),
-    "an end before the start": ("not before the start", end_before_the_start),
+    "feedback for no call": ("feedback needs a call", lambda own: feedback("", 1)),
+    "a reward for what can be no call": ("feedback needs a call", lambda own: reward(1, call_id=object())),
+    "a time that is none": ("a time must be", lambda own: own.event("x", at=ODD)),
+    "a time without a zone": ("a time must be", lambda own: own.event("x", at=NAIVE)),
+    "a time in seconds": ("a time must be", lambda own: own.event("x", at=1_700_000_000)),
+    "a start that is no time": ("a time must be", lambda own: once(session("s", at=ODD))),
+    "an end before the start": ("must not be before the start", end_before_the_start),
 }
 
 

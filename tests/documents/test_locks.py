@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src/callspan"
-MADE = re.compile(r"\b(R?Lock)\(\)")
+CALL_IDS = re.compile(r"\b(R?Lock)\(\)")
 
 
 def listed(kind: str) -> set[str]:
@@ -20,7 +20,7 @@ def test_every_lock_is_in_the_table_and_those_reported_as_reentrant_are() -> Non
     made = {
         file.relative_to(SOURCE).as_posix(): kinds
         for file in SOURCE.rglob("*.py")
-        if (kinds := set(MADE.findall(file.read_text(encoding="utf-8"))))
+        if (kinds := set(CALL_IDS.findall(file.read_text(encoding="utf-8"))))
     }
     # `forks` makes plain locks anew for others.
     assert listed("reentrant") == {name for name, kinds in made.items() if "RLock" in kinds}

@@ -132,5 +132,5 @@ def test_it_opens_no_session_and_takes_nothing_else() -> None:
     with capture() as seen, callspan.session(require=True):
         assert callspan.current_session() is None
     assert seen.sessions == []
-    with pytest.raises(TypeError, match="takes no other argument"):
+    with pytest.raises(TypeError, match="accepts no other argument"):
         callspan.session("s", require=True)  # type: ignore[call-overload]

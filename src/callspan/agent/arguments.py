@@ -1,4 +1,4 @@
-"""Arguments of the session API as text, numbers, flags and times."""
+"""Arguments of the session API: conversion to text, numbers, flags and times."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from callspan.fail_open import value_of
 from callspan.record.plain_json import clean, plain
 
 Time: TypeAlias = int | float | datetime
-"""A moment: Unix nanoseconds as an int, Unix seconds as a float, or an aware datetime."""
+"""A time: Unix nanoseconds as an int, Unix seconds as a float, or an aware datetime."""
 
 _NS_PER_S: Final = 1_000_000_000
-_EARLIEST: Final = 10**17
-"""In 1973: a smaller number of nanoseconds is one of seconds, or of something else."""
-_LATEST: Final = 2**63
+_MIN_NS: Final = 10**17
+"""A time in 1973: smaller numbers are not nanoseconds."""
+_LIMIT: Final = 2**63
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_ADVICE: Final = "a time is Unix nanoseconds (int), Unix seconds (float), or a datetime with its zone"
+_ADVICE: Final = "a time must be Unix nanoseconds (int), Unix seconds (float), or a datetime with a time zone"
 
 
 class SupportsBool(Protocol):
-    """A bool, Python's or NumPy's; not text, which is true unless empty."""
+    """A bool of Python or NumPy."""
 
     def __bool__(self) -> bool:
-        """Return whether it is true."""
+        """Return the truth value."""
 
 
 def as_float(value: object) -> float | None:
-    """Return a reward as a float, also from NumPy and one-element tensors; None if it is not a finite number."""
+    """Return a number as a float, also from NumPy and one-element tensors; None if it is not a finite number."""
     if isinstance(value, str):
         return None
     read = value_of(partial(float, value))  # type: ignore[arg-type]
@@ -40,13 +40,13 @@ def as_float(value: object) -> float | None:
 
 
 def as_int(value: object) -> int | None:
-    """Return a turn number as an int; None if it is not one, or beyond the 64 bits of a store's integers."""
+    """Return a number as an int; None if it is not an integer of 64 bits."""
     read = value_of(partial(int, value)) if value is not None else None
-    return read if read is not None and -_LATEST <= read < _LATEST else None
+    return read if read is not None and -_LIMIT <= read < _LIMIT else None
 
 
 def as_text(value: object) -> str | None:
-    """Return a name or an id as text that every store can hold; None for None, and for what no text can be made of."""
+    """Return a name or an id as text that every store can save; None for None, and if it has no text."""
     if value is None:
         return None
     found = str.__str__(value) if isinstance(value, str) else value_of(partial(_text, value))
@@ -63,7 +63,7 @@ def as_bool(value: object) -> bool | None:
 
 
 def as_dict(metadata: object) -> dict[str, object]:
-    """Return metadata as a new dict without None values; a value that is no mapping is stored under `metadata`."""
+    """Return metadata as a new dict without None values; anything but a mapping is stored under `metadata`."""
     if metadata is None or (type(metadata) is dict and not metadata):
         return {}
     if not isinstance(metadata, Mapping):
@@ -73,16 +73,16 @@ def as_dict(metadata: object) -> dict[str, object]:
 
 
 def as_texts(values: Iterable[str] | str) -> list[str]:
-    """Return ids as a list; a single id may be given as text."""
+    """Return ids as a list; a single id may be a string."""
     listed = [values] if isinstance(values, str) else value_of(partial(list[str], values)) or []
     return [as_text(value) or "" for value in listed]
 
 
 def reward_value(value: object) -> float | None:
-    """Return a reward as a number, None for None. Raises UsageError for anything but a finite number."""
+    """Return a reward as a float, None for None. Raises UsageError for anything but a finite number."""
     amount = None if value is None else as_float(value)
     if amount is None and value is not None:
-        raise UsageError("a reward is a finite number")
+        raise UsageError("a reward must be a finite number")
     return amount
 
 
@@ -90,21 +90,21 @@ def moment(at: Time | None) -> int:
     """Return `at` as Unix nanoseconds, the current time for None.
 
     Raises:
-        UsageError: It is no such time, or a datetime without a zone.
+        UsageError: It is not a valid time, or a datetime without a time zone.
     """
     if at is None:
         return time.time_ns()
     read = _nanoseconds(at)
-    if read is None or read < _EARLIEST:
+    if read is None or read < _MIN_NS:
         raise UsageError(_ADVICE)
     return read
 
 
 def offset(at: Time, start_ns: int) -> int:
-    """Return how many nanoseconds after `start_ns` the moment `at` is. Raises UsageError if it is before."""
+    """Return the nanoseconds from `start_ns` to `at`. Raises UsageError if `at` is earlier."""
     offset_ns = moment(at) - start_ns
     if offset_ns < 0:
-        raise UsageError("an end or first token is not before the start (`at`)")
+        raise UsageError("an end or first token must not be before the start (`at`)")
     return offset_ns
 
 
@@ -115,9 +115,9 @@ def _nanoseconds(at: object) -> int | None:
         read = (at - _EPOCH) // timedelta(microseconds=1) * 1000
     elif isinstance(at, float):
         # NaN and infinities compare false.
-        read = round(at * _NS_PER_S) if 0 <= at < _LATEST / _NS_PER_S else -1
+        read = round(at * _NS_PER_S) if 0 <= at < _LIMIT / _NS_PER_S else -1
     elif isinstance(at, int):
         read = int(at)
     else:
         return None
-    return read if 0 <= read < _LATEST else None
+    return read if 0 <= read < _LIMIT else None

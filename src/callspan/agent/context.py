@@ -1,7 +1,7 @@
-"""Context: the metadata and the content setting of the running code, and carriers.
+"""Context: the metadata and the content level of the running code, and carriers.
 
-Metadata and setting are stored in the OpenTelemetry context, so they follow tasks and whatever carries that context to
-threads. A carrier passes a session's ids to another process, as short texts.
+Metadata and level are stored in the OpenTelemetry context, so they follow tasks, and threads to which the context is
+passed. A carrier passes a session's ids to another process as short strings.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from callspan.spans.session import SessionSpan, SpanRef
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-_NOTHING: Final[Mapping[str, object]] = {}
+_NO_METADATA: Final[Mapping[str, object]] = {}
 _METADATA: Final = "callspan.metadata"
 SCOPE: Final = "callspan.scope"
 """Key of the current scope in the OpenTelemetry context."""
 _SUPPRESSION: Final = "suppress"
-"""In the names of the values by which OpenTelemetry suppresses instrumentation; the names themselves are private."""
+"""Part of the private keys by which OpenTelemetry suppresses instrumentation."""
 _BLOCK: Final = "callspan.content_block"
 """Key of the content level of the enclosing blocks."""
 _CONTENT: Final = "callspan.content"
-"""Key of the content level that holds: the stricter one of the enclosing blocks and the current scope."""
+"""Key of the content level in force: the stricter one of the enclosing blocks and the current scope."""
 Carrier: TypeAlias = dict[str, str]
-"""Text for another process, valid as HTTP headers; holds no secrets."""
+"""Strings for another process, valid as HTTP headers; without secrets."""
 _TRACE: Final = "traceparent"
 _ID: Final = "callspan-session"
 _NAME: Final = "callspan-session-name"
@@ -50,22 +50,22 @@ _INDEX: Final = re.compile("[0-9]{1,18}")
 
 
 def current_metadata() -> dict[str, object]:
-    """Return the fields of every `metadata(...)` around the running code, the innermost value of each.
+    """Return a copy of the metadata of the running code; inner values override outer ones.
 
-    Free fields are under `extra`. The dict is the caller's own.
+    Fields that are not standard ones are in `extra`.
     """
     found: Any = get_current().get(_METADATA)
     return dict(found) if found else {}
 
 
 def metadata_of(context: Context) -> Mapping[str, object]:
-    """Return the metadata fields in `context`, see `current_metadata`. The dict is shared: do not change it."""
+    """Return the metadata in `context`, see `current_metadata`; a shared dict that must not be changed."""
     found: Any = context.get(_METADATA)
-    return found or _NOTHING
+    return found or _NO_METADATA
 
 
 def with_metadata(context: Context, fields: dict[str, object]) -> Context:
-    """Return `context` with its metadata updated by `fields`; None values are left out."""
+    """Return `context` with its metadata updated by `fields`, except None values."""
     outer = cast("dict[str, object]", context.get(_METADATA) or {})
     merged = dict(outer)
     extra = dict(cast("dict[str, object]", outer.get("extra") or {}))
@@ -80,7 +80,7 @@ def with_metadata(context: Context, fields: dict[str, object]) -> Context:
 
 
 class ContextBlock(ABC):
-    """Context manager: `_key` of the context has another value for a block. An object is entered once."""
+    """Context manager that changes the value of `_key` in the context for a block. Not reusable."""
 
     __slots__ = ("_inner", "_outer")
     _key: ClassVar[str]
@@ -90,7 +90,7 @@ class ContextBlock(ABC):
         """Return the context of the block."""
 
     def __enter__(self) -> None:
-        """Apply the values of this block."""
+        """Attach the context of the block."""
         self._outer = get_current()
         self._inner = self._within(self._outer)
         attach(self._inner)
@@ -100,7 +100,7 @@ class ContextBlock(ABC):
     ) -> None:
         """Restore the previous value of `_key`, in any task, if the current context still has that of this block.
 
-        Other changes made to the context since then are kept.
+        Other changes of the context are kept.
         """
         current = get_current()
         if current is self._inner:
@@ -114,13 +114,12 @@ class ContextBlock(ABC):
 
 
 class metadata(ContextBlock):  # noqa: N801 - reads as a statement: with callspan.metadata(user_id="u1")
-    """Context manager: fields for every call, span and record made within; the innermost value wins.
+    """Context manager that adds metadata to every call, span and record in the block; inner values override outer ones.
 
-    Fields: application, environment; organization_id, project_id, user_id, and of the platform's operator
-    internal_organization_id, internal_project_id, internal_user_id; agent, agent_id, workflow_id, workflow_name,
-    run_id, step, step_index, prompt_id, prompt_version, purpose; tags, a list of texts; and `extra`, a dict of
-    anything else. Unknown names are collected in `extra`; a field that is None changes nothing. An object is entered
-    once.
+    Fields: application, environment; organization_id, project_id, user_id; internal_organization_id,
+    internal_project_id, internal_user_id (of the platform's operator); agent, agent_id, workflow_id, workflow_name,
+    run_id, step, step_index, prompt_id, prompt_version, purpose; tags (a list of strings); extra (a dict of anything
+    else). Other names are added to `extra`; None leaves a field unchanged. Not reusable.
 
     Example:
         >>> with callspan.metadata(user_id="u1", prompt_id="greet", extra={"variant": "b"}):
@@ -139,19 +138,19 @@ class metadata(ContextBlock):  # noqa: N801 - reads as a statement: with callspa
 
 
 def content_of(context: Context) -> Content | None:
-    """Return the content level that holds in `context`; None if neither a block nor a scope restricts it."""
+    """Return the content level in force in `context`; None if neither a block nor a scope restricts it."""
     level: Any = context.get(_CONTENT)
     return level  # type: ignore[no-any-return]
 
 
 def block_of(context: Context) -> Content | None:
-    """Return the content level of the blocks in `context`; None if there is none."""
+    """Return the content level of the enclosing blocks in `context`, if any."""
     level: Any = context.get(_BLOCK)
     return level  # type: ignore[no-any-return]
 
 
 def within_block(context: Context, outer: Context) -> Context:
-    """Return `context` as it is current within `outer`: with its content level, and suppressed where that is."""
+    """Return `context` with the content blocks and the suppression of instrumentation of `outer`."""
     context = with_content(context, block_of(outer))
     for key in outer:
         if _SUPPRESSION in key and outer[key] and not context.get(key):
@@ -160,9 +159,9 @@ def within_block(context: Context, outer: Context) -> Context:
 
 
 def with_content(context: Context, block: Content | None, level: Content | None = None) -> Context:
-    """Return `context` within blocks of the level `block` only; `level` is that of its scope, by default as it is.
+    """Return `context` with `block` as the level of its content blocks; `level` is that of its scope.
 
-    A scope keeps its level wherever it is current: a block that it was begun in and that has ended still counts.
+    A scope keeps the level of its start wherever it is current, even after the block in which it started has ended.
     """
     before = context.get(_BLOCK)
     if level is None:
@@ -179,14 +178,13 @@ def with_content(context: Context, block: Content | None, level: Content | None 
 
 
 class content(ContextBlock):  # noqa: N801 - reads as a statement: with callspan.content("off")
-    """Context manager: `full`, `metadata` or `off` for every call, session and event made within.
+    """Context manager that sets the content level of every call, session and event in the block.
 
-    It only takes away: neither the setting of `instrument()` nor that of a block around can be loosened. What was begun
-    within keeps it: a call with its stream, and whatever a session, timestep or tool is given while it is open.
-    An object is entered once.
+    It can only restrict: the setting of `instrument()` and enclosing blocks still apply. A call with its stream, or a
+    session, timestep or tool, that starts in the block keeps the level until its end. Not reusable.
 
     Raises:
-        SettingError: It is not one of these words.
+        SettingError: The argument is not `full`, `metadata` or `off`.
 
     Example:
         >>> with callspan.content("off"):
@@ -204,15 +202,12 @@ class content(ContextBlock):  # noqa: N801 - reads as a statement: with callspan
         return with_content(outer, strictest(self._setting, block_of(outer)))
 
     def _without(self, current: Context, outer: Context) -> Context:
-        """Return the current context with the level of the blocks around."""
+        """Return the current context with the level of the outer blocks."""
         return with_content(current, block_of(outer))
 
 
 class Within:
-    """Context manager that attaches an OpenTelemetry context for a block and then restores the previous one.
-
-    The content blocks around it hold within.
-    """
+    """Context manager that attaches an OpenTelemetry context for a block, within the current content blocks."""
 
     __slots__ = ("_before", "_context")
 
@@ -233,10 +228,10 @@ class Within:
 
 
 def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Return `function` bound to the session, timestep, span and metadata of here and now.
+    """Return `function` bound to the current session, timestep, span and metadata.
 
-    For threads and executors: `executor.submit(callspan.copy_context(work), 1)`. Coroutine functions too. The
-    context of the thread is restored afterwards, whatever happens.
+    For threads and executors: `executor.submit(callspan.copy_context(work), 1)`; coroutine functions are supported too.
+    The thread's own context is restored afterwards.
 
     Example:
         >>> from concurrent.futures import ThreadPoolExecutor
@@ -265,8 +260,8 @@ def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return run
 
 
-class Carried(NamedTuple):
-    """The fields of a carrier; None (0 for the next step) if absent."""
+class CarrierState(NamedTuple):
+    """The parsed fields of a carrier."""
 
     session_id: str | None = None
     name: str | None = None
@@ -284,19 +279,19 @@ def carrier_of(session_id: str, name: str | None, next_index: int, span: Session
     return carrier
 
 
-def carried(carrier: Mapping[str, str] | None) -> Carried:
-    """Parse a carrier. Keys are case-insensitive, invalid fields are absent.
+def read_carrier(carrier: Mapping[str, str] | None) -> CarrierState:
+    """Parse a carrier. Keys are case-insensitive; invalid fields are ignored.
 
     Accepts any mapping, such as the headers of a request; anything else is an empty carrier.
     """
     items = plain(value_of(partial(dict[object, object], carrier))) if carrier is not None else None
     fields = {key.lower(): str(value) for key, value in items.items()} if isinstance(items, dict) else {}
-    following, name = fields.get(_NEXT, ""), fields.get(_NAME)
+    next_index, name = fields.get(_NEXT, ""), fields.get(_NAME)
     place = Place(session_id=fields.get(_ID), session_name=None if name is None else unquote(name))
     trace = _TRACEPARENT.fullmatch(fields.get(_TRACE, ""))
-    return Carried(
+    return CarrierState(
         session_id=place.session_id,
         name=place.session_name,
-        next_index=int(following) if _INDEX.fullmatch(following) else 0,
+        next_index=int(next_index) if _INDEX.fullmatch(next_index) else 0,
         span=trace and SpanRef(trace_id=trace[1], span_id=trace[2], sampled=bool(int(trace[3], 16) & 1), place=place),
     )

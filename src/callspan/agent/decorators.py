@@ -1,4 +1,4 @@
-"""Decorators: a block, such as a session, around each call of a function, coroutine or generator of either kind."""
+"""Decorators: open a block, such as a session, around each call of a function, coroutine or generator."""
 
 from __future__ import annotations
 
@@ -19,70 +19,70 @@ _R = TypeVar("_R")
 
 
 class Block:
-    """A context manager for one call of a decorated function. A generator has it during each of its advances."""
+    """A context manager for one call of a decorated function, or for each advance of a decorated generator."""
 
     __slots__ = ()
 
     def _prepare(self) -> None:
-        """Begin, before the first advance of a generator, without being current."""
+        """Start a generator's block, without making it current."""
 
     def _advance(self) -> Any:  # noqa: ANN401 - a context manager
         """Return the context manager of one advance of a generator."""
         return self
 
     def _exhausted(self, error: BaseException | None) -> None:
-        """End, as the generator does; `error` is what it raised, `GeneratorExit` where it was closed before its end."""
+        """End a generator's block; `error` is its exception, `GeneratorExit` if it was closed before its end."""
 
     def _returned(self, result: object) -> None:
-        """Take what the function returned."""
+        """Receive the function's result."""
 
     def _yielded(self, item: object) -> None:
-        """Take what the generator yielded."""
+        """Receive an item of the generator."""
 
 
-class Decorating(Block, ABC):
-    """A block that is also a decorator: each call of the function has a block of its own."""
+class BlockDecorator(Block, ABC):
+    """A block that is also a decorator: each call of the function gets a new block."""
 
     __slots__ = ()
 
     _reads_arguments: ClassVar[bool] = False
-    """Whether `_fresh` uses the arguments; binding them to their names takes time."""
+    """Whether `_fresh` needs the arguments by name; binding them takes time."""
 
     @abstractmethod
     def _fresh(self, name: str, arguments: Mapping[str, object]) -> Block:
-        """Return a new block for one call of the function `name`; `arguments` are the call's arguments by name."""
+        """Return a new block for one call of the function `name` with these arguments."""
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
-        """Return the function with a scope around each call; for a generator the scope covers its iteration."""
+        """Return the function with a block around each call; for a generator the block covers its iteration."""
         return decorated(function, _opener(self, function))
 
 
-_Decorating_co = TypeVar("_Decorating_co", bound=Decorating, covariant=True)
+_BlockDecorator_co = TypeVar("_BlockDecorator_co", bound=BlockDecorator, covariant=True)
 _Given = ParamSpec("_Given")
 
 
-class Opener(Protocol[_Given, _Decorating_co]):
-    """Returns a scope for its arguments; given a function alone, that function with a scope around each call."""
+class Opener(Protocol[_Given, _BlockDecorator_co]):
+    """Returns a block for its arguments; called with only a function, returns it decorated."""
 
     @overload
     def __call__(self, function: Callable[_P, _R], /) -> Callable[_P, _R]: ...  # type: ignore[overload-overlap]
 
     @overload
-    def __call__(self, *args: _Given.args, **kwargs: _Given.kwargs) -> _Decorating_co: ...
+    def __call__(self, *args: _Given.args, **kwargs: _Given.kwargs) -> _BlockDecorator_co: ...
 
 
-def or_decorator(opens: Callable[_Given, _Decorating_co]) -> Opener[_Given, _Decorating_co]:
-    """Return `opens`, which may also be used as a decorator without arguments."""
+def or_decorator(opens: Callable[_Given, _BlockDecorator_co]) -> Opener[_Given, _BlockDecorator_co]:
+    """Return `opens` as a function that is also usable as a decorator without arguments."""
 
     @functools.wraps(opens)
     def opener(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as `Opener` says
         return opens()(args[0]) if args and callable(args[0]) else opens(*args, **kwargs)  # type: ignore[call-arg]
 
-    return cast("Opener[_Given, _Decorating_co]", opener)
+    return cast("Opener[_Given, _BlockDecorator_co]", opener)
 
 
 def decorated(function: Callable[_P, _R], opener: Callable[..., Any]) -> Callable[_P, _R]:
-    """Return a function of the same kind and signature, with the block that `opener` returns around each call."""
+    """Return a function of the same kind and signature, with the block made by `opener` around each call."""
     if inspect.isasyncgenfunction(function):
         wrap = around_async_generator
     elif inspect.isgeneratorfunction(function):
@@ -92,7 +92,7 @@ def decorated(function: Callable[_P, _R], opener: Callable[..., Any]) -> Callabl
     return cast("Callable[_P, _R]", functools.wraps(function)(wrap(function, opener)))
 
 
-def _opener(prototype: Decorating, function: Callable[..., Any]) -> Callable[..., Block]:
+def _opener(prototype: BlockDecorator, function: Callable[..., Any]) -> Callable[..., Block]:
     name = getattr(function, "__name__", type(function).__name__)
     signature = None
     if prototype._reads_arguments:
@@ -140,7 +140,7 @@ def _coroutine(function: Callable[..., Any], opener: Callable[..., Any]) -> Call
     return call
 
 
-# Each advance of a generator may run in another task, and it may never be resumed: nothing stays attached at a yield.
+# Each advance of a generator may run in another task, and it may never be resumed: no context is attached at a yield.
 
 
 def around_generator(function: Callable[..., Any], opener: Callable[..., Any]) -> Callable[..., Any]:
@@ -205,7 +205,7 @@ def around_async_generator(function: Callable[..., Any], opener: Callable[..., A
 
 @contextmanager
 def _ending(block: Block) -> Iterator[None]:
-    """End the block with what is raised within, or None."""
+    """End the block at the end of the context, with its exception if there is one."""
     try:
         yield
     except BaseException as error:

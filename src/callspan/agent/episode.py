@@ -1,4 +1,4 @@
-"""Episode: the counters, running totals and times of writing that all sessions of one id share in this process."""
+"""Episode: the counters and running totals that all sessions with one id share in this process."""
 
 from __future__ import annotations
 
@@ -24,23 +24,21 @@ from callspan.spans.session import SpanRef, span_ref
 if TYPE_CHECKING:
     from callspan.agent.scope import Scope
 
-_REMEMBERED: Final = 1024
+_MAX_REWARDED: Final = 1024
 EPISODES: Final[WeakValueDictionary[str, Episode]] = WeakValueDictionary()
-"""The episodes of open sessions, and of those in `_ended`, by id."""
+"""The episodes of open and recently ended sessions, by id."""
 OPEN_STEPS: Final[WeakValueDictionary[str, Scope]] = WeakValueDictionary()
-"""The open timesteps by id; their sessions hold them."""
+"""The open timesteps by id; their sessions keep them alive."""
 STEP_SPANS: Final[LRUCache[str, SpanRef]] = LRUCache(1024)
 """The spans of recently ended timesteps by id."""
 _ended: Final[LRUCache[str, Episode]] = LRUCache(2048)
-
-
 _LOCK: Final = RLock()
-"""Held for a few additions; reentrant, because a signal handler may interrupt its thread."""
+"""Held briefly; reentrant, because a signal handler may interrupt the thread that holds it."""
 renew_locks(sys.modules[__name__], "_LOCK")
 
 
 class RunningTotals:
-    """Adds up calls, tools, timesteps and rewards from any thread; `totals()` is the sum so far."""
+    """Sums of calls, tools, timesteps and rewards. Thread-safe."""
 
     __slots__ = (
         "_calls", "_errors", "_input_tokens", "_model_ns", "_output_tokens", "_rewarded", "_rewards", "_timesteps",
@@ -53,10 +51,10 @@ class RunningTotals:
         self._output_tokens: int | None = None
         self._rewards = NO_REWARD
         self._rewarded: dict[str, None] = {}
-        """Ids of the newest events of the session that have a reward."""
+        """Ids of the newest events with a reward, in order."""
 
     def add_call(self, record: CallRecord) -> None:
-        """Count a call that has ended."""
+        """Count an ended call."""
         usage = record.usage
         with _LOCK:
             self._calls += 1
@@ -67,18 +65,18 @@ class RunningTotals:
                 self._output_tokens = _sum(self._output_tokens, usage.output_tokens)
 
     def add_tool(self, duration_ns: int) -> None:
-        """Count a tool that has run for `duration_ns`."""
+        """Count a tool run."""
         with _LOCK:
             self._tools += 1
             self._tool_ns += duration_ns
 
     def add_timesteps(self, number: int) -> None:
-        """Count timesteps that have begun."""
+        """Count started timesteps."""
         with _LOCK:
             self._timesteps += number
 
     def add_reward(self, record: EventRecord | RewardRecord) -> None:
-        """Add a reward; one without a value adds nothing, and is not 0."""
+        """Add a reward, if it has a value."""
         sums = sums_of(record)
         if sums is not NO_REWARD:
             with _LOCK:
@@ -87,7 +85,7 @@ class RunningTotals:
     def is_counted(self, record: EventRecord | RewardRecord) -> bool:
         """Return whether a reward counts in the session: False if its event already has one. Call once per reward.
 
-        The newest 1024 events are remembered.
+        Only the newest 1024 events are known.
         """
         event_id = event_rewarded(record)
         if event_id is None:
@@ -96,7 +94,7 @@ class RunningTotals:
             if event_id in self._rewarded:
                 return False
             self._rewarded[event_id] = None
-            if len(self._rewarded) > _REMEMBERED:
+            if len(self._rewarded) > _MAX_REWARDED:
                 del self._rewarded[next(iter(self._rewarded))]
         return True
 
@@ -123,7 +121,7 @@ def _sum(left: int | None, right: int | None) -> int | None:
 
 
 class Episode:
-    """The counters of one session id. Safe from any thread, and from a signal handler."""
+    """The counters of one session id. Safe from any thread and from signal handlers."""
 
     __slots__ = ("__weakref__", "_is_seen", "_open", "_sequence", "_time_ns", "id", "running", "span", "steps")
 
@@ -133,7 +131,7 @@ class Episode:
         self.steps = first_index
         """The index of the next timestep."""
         self.span: SpanRef | None = None
-        """The span of the newest session of this id; None where nothing records."""
+        """The span of the newest session with this id, if any was recorded."""
         self._is_seen = False
         self._open: WeakSet[Scope] = WeakSet()
         self._sequence = count()
@@ -151,36 +149,36 @@ class Episode:
         return next(self._sequence)
 
     def next_time_ns(self) -> int:
-        """Return Unix nanoseconds, higher than any returned before."""
+        """Return the current Unix time (ns), greater than any returned before."""
         with _LOCK:
-            # Clocks have coarse ticks and may be set back; stores ignore a version that is not later.
+            # Clocks have coarse ticks and may be set back, and stores ignore a version that is not newer.
             self._time_ns = max(time.time_ns(), self._time_ns + 1)
             return self._time_ns
 
     def open_sessions(self) -> Sequence[Scope]:
-        """Return the open sessions of this id."""
+        """Return the open sessions with this id."""
         with _LOCK:
             return list(self._open)
 
     def enter(self, session: Scope) -> bool:
-        """Add a session of this id that starts; return whether this process has seen one before."""
+        """Add a starting session; return whether this process had one with the same id before."""
         with _LOCK:
             self._open.add(session)
             is_seen, self._is_seen = self._is_seen, True
             return is_seen
 
     def exit(self, session: Scope) -> None:
-        """Remove a session of this id that ends."""
+        """Remove an ending session."""
         with _LOCK:
             self._open.discard(session)
             _ended.put(self.id, self)
 
 
 def episode_of(session_id: str | None, first_index: int = 0) -> Episode:
-    """Return the episode of an id; for None a new one with a generated id.
+    """Return the episode of a session id; for None a new one with a generated id.
 
-    A session holds its episode. The newest 2,048 of ended sessions are kept, so that a session of the same id
-    continues counting.
+    Open sessions keep their episodes alive. The episodes of the last 2,048 ended sessions are kept too, so that a
+    session with the same id continues counting.
     """
     if session_id is None:
         session_id = new_id()
@@ -192,25 +190,25 @@ def episode_of(session_id: str | None, first_index: int = 0) -> Episode:
 
 
 def open_scopes(session_id: str | None, timestep_id: str | None) -> list[Scope]:
-    """Return the timestep and the sessions of these ids that are open in this process, the timestep first."""
+    """Return the open timestep and sessions with these ids in this process, the timestep first."""
     step = None if timestep_id is None else OPEN_STEPS.get(timestep_id)
     episode = None if session_id is None else EPISODES.get(session_id)
     return [*([] if step is None else [step]), *([] if episode is None else episode.open_sessions())]
 
 
 def open_level(session_id: str | None, timestep_id: str | None = None) -> Content:
-    """Return the strictest content level of these that are open."""
+    """Return the strictest content level of the open timestep and sessions with these ids."""
     return strictest(*(one._level for one in open_scopes(session_id, timestep_id)))
 
 
 def span_of_session(session_id: str | None) -> SpanRef | None:
-    """Return where the span of the newest session of an id is, as far as this process knows."""
+    """Return the span of the newest session with an id, if this process knows it."""
     episode = None if session_id is None else EPISODES.get(session_id)
     return None if episode is None else episode.span
 
 
 def span_of_step(timestep_id: str | None) -> SpanRef | None:
-    """Return where the span of a timestep is, as far as this process knows."""
+    """Return the span of a timestep, if this process knows it."""
     if timestep_id is None:
         return None
     step = OPEN_STEPS.get(timestep_id)
@@ -219,7 +217,7 @@ def span_of_step(timestep_id: str | None) -> SpanRef | None:
 
 @contextmanager
 def forgotten() -> Iterator[None]:
-    """Context manager: start with no remembered ids and discard those of the block afterwards. For tests."""
+    """Context manager that starts without any known ids and restores the previous ones. For tests."""
     before = dict(EPISODES)
     EPISODES.clear()
     try:

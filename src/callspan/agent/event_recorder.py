@@ -1,4 +1,4 @@
-"""Event recorder: events, messages, rewards, environment steps and operations of a session or timestep."""
+"""Event recorder: records events, messages, rewards, environment steps and operations of a session or timestep."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from opentelemetry.context import Context, get_current
 
 from callspan.agent.arguments import SupportsBool, Time, as_dict, as_int, as_text, as_texts, moment
 from callspan.agent.context import metadata_of
-from callspan.agent.decorators import Decorating
+from callspan.agent.decorators import BlockDecorator
 from callspan.agent.episode import RunningTotals
 from callspan.agent.misuse import UsageError, or_unrecorded
 from callspan.agent.operations import EnvironmentStep, Labels, Operations, StepResult, count_event, environment_event
-from callspan.agent.rewards import Judgement, reward_record
+from callspan.agent.rewards import RewardArguments, reward_record
 from callspan.agent.scope import Scope
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open
@@ -25,16 +25,15 @@ from callspan.record.ids import new_id
 _UPDATING: Final = fail_open("record an update of a session or timestep")
 
 
-class EventRecorder(Scope, Decorating, Operations):
-    """A scope that records events: the methods that sessions and timesteps share.
+class EventRecorder(Scope, BlockDecorator, Operations):
+    """The methods that sessions and timesteps share.
 
-    Each event is a row and a span event, written immediately; an operation is a span too.
+    Each event is a record and a span event, written immediately; an operation also has its own span.
     """
 
     id: str
-    """Its id, known before the start."""
+    """The id, known before the start."""
     name: str | None
-    """Its name; None if it has none."""
     _running: RunningTotals
 
     def __init__(self, owner: Scope | None = None) -> None:
@@ -43,9 +42,9 @@ class EventRecorder(Scope, Decorating, Operations):
         self._status: str | None = None
 
     def update(self, status: str | None = None, metadata: Mapping[str, object] | None = None) -> None:
-        """Set a word of your own as the outcome, and merge metadata key by key; written at once.
+        """Set a status of your own as the outcome, and merge metadata by key; written immediately.
 
-        What is None, a value in `metadata` too, changes nothing. May be called again, and after the end.
+        None leaves a value unchanged, also in `metadata`. May be called repeatedly, also after the end.
         """
         self._status = self._status if status is None else as_text(status)
         self._info.update(as_dict(metadata))
@@ -60,7 +59,7 @@ class EventRecorder(Scope, Decorating, Operations):
 
     @abstractmethod
     def _record(self) -> SessionRecord | TimestepRecord:
-        """Return its record as far as it is known."""
+        """Return the record with the fields known so far."""
 
     def _outcome(self, error: BaseException | None) -> str:
         return self._status or outcome_of(error)
@@ -75,7 +74,7 @@ class EventRecorder(Scope, Decorating, Operations):
         )
 
     @or_unrecorded
-    def message(  # noqa: PLR0913 - what a message has
+    def message(  # noqa: PLR0913 - the fields of a message
         self,
         content: object,
         kind: str = "observation",
@@ -90,9 +89,9 @@ class EventRecorder(Scope, Decorating, Operations):
     ) -> str:
         """Record information passed from one system to another; return the message's id.
 
-        `content` is text or anything JSON can hold; `call` is the id of the call it belongs to;
-        `causal_influence` are ids of what it came from; None values of `metadata` are left out;
-        `sequence` is your own number of it; `at` is when it was passed on, None: now.
+        `content` is text or any JSON value; `call` is the id of its call; `causal_influence` are the ids of records
+        that led to it; None values of `metadata` are omitted; `sequence` is your own number of the message; `at` is its
+        time, now by default.
         """
         target, word = self._target(), as_text(kind)
         if not word:
@@ -111,13 +110,13 @@ class EventRecorder(Scope, Decorating, Operations):
             external_sequence=as_int(sequence),
             content=content,
             causal_influence=as_texts(causal_influence),
-            metadata={**target._around(), **as_dict(metadata)},
+            metadata={**target._current_metadata(), **as_dict(metadata)},
         )
         target._emit(record, "message")
         return record.message_id
 
     def observation(self, observation: object, *, at: Time | None = None) -> str:
-        """Record what the environment shows the agent; return the message's id."""
+        """Record an observation of the agent; return the message's id."""
         return self.message(observation, at=at)
 
     def action(
@@ -129,11 +128,11 @@ class EventRecorder(Scope, Decorating, Operations):
         sequence: int | None = None,
         at: Time | None = None,
     ) -> str:
-        """Record what the agent does, of any JSON shape; return the event's id. For the rest see `event`."""
+        """Record an action of the agent, any JSON value; return the event's id. For other arguments see `event`."""
         return self.event("action", action, system=system, metadata=metadata, sequence=sequence, at=at)
 
     @or_unrecorded
-    def event(  # noqa: PLR0913 - what an event has
+    def event(  # noqa: PLR0913 - the fields of an event
         self,
         type: str,  # noqa: A002 - the word of the public interface
         data: object = None,
@@ -146,11 +145,10 @@ class EventRecorder(Scope, Decorating, Operations):
         sequence: int | None = None,
         at: Time | None = None,
     ) -> str:
-        """Record that something happened inside one system (`system`); return the event's id.
+        """Record an event inside one component (`system`); return the event's id.
 
-        `type` is a word of your own (`action`, `environment` and `tool` are used by callspan itself); `call` is
-        the id of the call it belongs to; `sequence` is your own number of it, beside the order that callspan
-        counts; `at` is when it happened, None: now.
+        `type` is your own (callspan itself uses `action`, `environment` and `tool`); `call` is the id of its call;
+        `sequence` is your own number of the event, in addition to callspan's; `at` is its time, now by default.
         """
         target, word = self._target(), as_text(type)
         if not word:
@@ -165,7 +163,7 @@ class EventRecorder(Scope, Decorating, Operations):
             system=as_text(system),
             data=data,
             error=application_error(error),
-            metadata={**target._around(), **as_dict(metadata)},
+            metadata={**target._current_metadata(), **as_dict(metadata)},
         )
         target._emit(record, "event")
         return record.event_id
@@ -182,26 +180,26 @@ class EventRecorder(Scope, Decorating, Operations):
         event: str | None = None,
         at: Time | None = None,
     ) -> str:
-        """Give a reward, for one objective of perhaps several; return its id. Rewards are only ever added.
+        """Give a reward for one objective; return its id. Rewards are append-only.
 
-        `event` is the id of the event it is for, `at` when it was given (None: now). In a step it counts in the
-        totals of step and session; of a session without a step it is the reward of the whole, as that of `outcome`.
-        Other objectives than `reward` have sums of their own.
+        `event` is the id of the rewarded event, `at` the time, now by default. In a timestep the reward counts in the
+        totals of timestep and session; in a session outside a timestep it is the reward of the whole session, as in
+        `outcome`. Objectives other than `reward` have separate scores.
         """
         target = self._target(late=True)
         record = reward_record(
             target._place,
-            Judgement(value, objective, label, source, annotation, at),
+            RewardArguments(value, objective, label, source, annotation, at),
             "session" if event is None and target._place.timestep_id is None else "event",
             event_id=event,
-            metadata=target._around(),
+            metadata=target._current_metadata(),
         )
         target._count_reward(record)
         target._emit(record)
         return record.reward_id
 
     @or_unrecorded
-    def environment(  # noqa: PLR0913 - what an environment returns, and what a step has
+    def environment(  # noqa: PLR0913 - the fields of an environment step
         self,
         observation: object = None,
         reward: SupportsFloat | None = None,
@@ -217,9 +215,9 @@ class EventRecorder(Scope, Decorating, Operations):
     ) -> str:
         """Record one step of the environment; return the event's id.
 
-        `observation` is the state after it, `before` the state before, `info` what else there is to say; None: not
-        given. The reward counts in the totals of step and session. NumPy values are welcome. `system` is the
-        component that acts, `sequence` your own number of the step, `at` when it happened; None: now.
+        `observation` is the state after the step, `before` the state before it, `info` any further data. The reward
+        counts in the totals of timestep and session. NumPy values are accepted. `system` is the component that acts,
+        `sequence` your own number of the step, `at` its time, now by default.
         """
         target = self._target()
         result = StepResult(observation, reward, terminated, truncated, before, info)
@@ -236,26 +234,26 @@ class EventRecorder(Scope, Decorating, Operations):
         metadata: Mapping[str, object] | None = None,
         sequence: int | None = None,
     ) -> EnvironmentStep:
-        """Return one step of the environment that takes time, to be used with `with`: a span of its own.
+        """Return an environment step with a duration and its own span, to be used with `with`.
 
-        `before` is the state before it, the rest as for `environment`. Give the result by
+        `before` is the state before the step; for other arguments see `environment`. Set the result with
         `set_result(observation, reward, terminated, truncated)`.
         """
         return EnvironmentStep(self, before, Labels(metadata, system, sequence))
 
-    def _around(self) -> dict[str, object]:
-        """Return the metadata of the running code, else that of this scope's start."""
+    def _current_metadata(self) -> dict[str, object]:
+        """Return the metadata of the running code, else of this scope's start."""
         return dict(metadata_of(get_current()) or metadata_of(self._base or Context()))
 
-    def _saw_end(self, terminated: bool | None, truncated: bool | None) -> None:
-        """Remember whether the environment ended the episode."""
+    def _note_episode_end(self, terminated: bool | None, truncated: bool | None) -> None:
+        """Note whether the environment ended the episode."""
 
     def _target(self, *, late: bool = False) -> EventRecorder:
-        """Return what a record of now belongs to; `late` allows records after the end. Raises UsageError."""
+        """Return the scope for a new record; `late` allows records after the end. Raises UsageError."""
         if not late or self.state == "new":
             self._check_open()
         return self._innermost()
 
     def _innermost(self) -> EventRecorder:
-        """Return itself; of a session the step that the running code is in."""
+        """Return this scope; for a session its current timestep, if any."""
         return self

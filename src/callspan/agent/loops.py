@@ -1,4 +1,4 @@
-"""Tool loops of the SDKs: the run of a loop is an agent, and each of its tools a tool of that agent."""
+"""Tool loops of the SDKs: each run of a loop is recorded as an agent, and its tools as tools of that agent."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from callspan import private_names as names
 from callspan.agent.arguments import as_text
 from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Block
-from callspan.agent.operations import TOOL_ERROR, Agent, Tool, known
+from callspan.agent.operations import TOOL_ERROR, Agent, Tool, without_none
 from callspan.agent.runtime import installed
-from callspan.agent.scope import Scope, Using, scope_of
+from callspan.agent.scope import ActiveScope, Scope, scope_of
 from callspan.fail_open import value_of
 from callspan.process.processed import Processed
 from callspan.record.call import ErrorInfo
@@ -25,62 +25,62 @@ from callspan.record.events import Record
 from callspan.semconv.table import output_type, output_type_of_text
 
 LOOPS: Final[WeakValueDictionary[int, Loop]] = WeakValueDictionary()
-"""The loop of each runner that runs, by the runner's `id()`."""
+"""The running loops, by the `id()` of their runner."""
 _TOOL_USE: Final = "tool_use"
-"""The finish reason of a turn that another one follows."""
-_STOPPED: Final = frozenset({"refused", "step_limit"})
-_RAISED: Final = {"max_steps": "step_limit", "cancelled": "cancelled"}
-"""What the error of a runner says where it is no failure."""
+"""The finish reason of a turn that is followed by another one."""
+_STOP_REASONS: Final = frozenset({"refused", "step_limit"})
+_NON_FAILURES: Final = {"max_steps": "step_limit", "cancelled": "cancelled"}
+"""Outcomes by a word in the message of a runner's error that is not a failure."""
 _NS_PER_MS: Final = 1_000_000
 
 
 class Loop(Block):
-    """One run of a tool loop of an SDK: an agent of its own, or that of the block directly around it."""
+    """One run of an SDK's tool loop: a new agent, or the agent of the directly enclosing block."""
 
     def __init__(self, runner: object, model: str | None) -> None:
-        """`model` is its name, unless a block or metadata around it has another."""
+        """`model` is the agent's name, unless an enclosing block or metadata names it."""
         self._runner = runner
         self.agent: Agent = LoopAgent(model)
-        self._holder: Agent | None = None
-        """The block directly around it, also if that holds other loops."""
-        self._is_borrowed = self.is_running = False
+        self._enclosing: Agent | None = None
+        """The agent of the directly enclosing block, which may represent another loop."""
+        self._uses_enclosing = self.is_running = False
         self._is_final: bool | None = None
-        """Whether its last turn was the final one; None: the finish reason of its last call says it."""
-        self._stopped: str | None = None
-        """Why it stops, as far as its diagnostics say."""
+        """Whether its last turn was the final one; None if the finish reason of its last call decides."""
+        self._stop_reason: str | None = None
+        """The reason for its stop, if stated by a diagnostic."""
 
     def start(self, *, current: bool = True) -> None:
-        """Start the agent, unless the block around becomes it."""
+        """Start the agent, unless the enclosing agent represents the loop."""
         context = get_current()
-        around = scope_of(context)
-        if isinstance(around, Agent) and around.state == "running":
-            self._holder = around
-        if self._holder is not None and not self._holder._has_loop:
-            self._holder.name = self._holder.name or self.agent.name
-            self.agent, self._is_borrowed, self._holder._has_loop = self._holder, True, True
+        scope = scope_of(context)
+        if isinstance(scope, Agent) and scope.state == "running":
+            self._enclosing = scope
+        if self._enclosing is not None and not self._enclosing._has_loop:
+            self._enclosing.name = self._enclosing.name or self.agent.name
+            self.agent, self._uses_enclosing, self._enclosing._has_loop = self._enclosing, True, True
         else:
             self.agent.name = as_text(metadata_of(context).get("agent")) or self.agent.name
             self.agent.start(current=current)
         self.is_running = True
-        if running_loop(self._runner) is None:  # else it is refused: the runner is busy
+        if running_loop(self._runner) is None:  # otherwise the busy runner will refuse
             LOOPS[id(self._runner)] = self
 
     def end(self, error: BaseException | None = None) -> None:
-        """End the agent, unless it is the block around."""
+        """End the agent, unless it is that of the enclosing block."""
         self._note_outcome(error)
-        if not self._is_borrowed:
+        if not self._uses_enclosing:
             self.agent.end(error)
 
-    def returned(self) -> None:
-        """End, as a runner that has run the whole loop returns."""
+    def on_return(self) -> None:
+        """End the loop of a runner that returned normally."""
         self._is_final = True
         self.end()
 
-    def diagnosed(self, diagnostic: Mapping[str, Any]) -> None:
-        """Take a diagnostic of a runner of openai: a refusal, the step limit, a candidate that a decision selected."""
+    def on_diagnostic(self, diagnostic: Mapping[str, Any]) -> None:
+        """Process a diagnostic of openai's runner: a refusal, the step limit, a candidate selected by a decision."""
         stage, reason, name = diagnostic["stage"], diagnostic["reason"], diagnostic["call_id"]
         if stage == "request":
-            self._stopped = None
+            self._stop_reason = None
         elif stage == "action" and diagnostic["api"] == "decisions" and name is not None:
             last = self.agent._answers[-1] if self.agent._answers else None
             tool = LoopTool(self.agent, f"{None if last is None else last.call_id}:{name}", name)
@@ -89,23 +89,23 @@ class Loop(Block):
             tool.start(current=False, at=time.time_ns() - duration_ns)
             tool._lasted_ns = duration_ns
             tool.end()
-        elif reason in _STOPPED:
-            self._stopped = reason
+        elif reason in _STOP_REASONS:
+            self._stop_reason = reason
 
     def _prepare(self) -> None:
         self.start(current=False)
 
-    def _advance(self) -> Using:
+    def _advance(self) -> ActiveScope:
         return self.agent.using()
 
     def _exhausted(self, error: BaseException | None) -> None:
-        # Runners raise at the end of an event loop, which closes what they close too.
+        # At the end of an event loop, runners raise while they are closed.
         if not isinstance(error, GeneratorExit) and not isinstance(getattr(error, "__context__", None), GeneratorExit):
             self.end(error)
             return
-        # The garbage collector may close it, where no span may be ended.
+        # The garbage collector may have closed it, so the span is ended on another thread.
         self._note_outcome(None, is_closed=True)
-        if not self._is_borrowed and self.agent.state == "running":
+        if not self._uses_enclosing and self.agent.state == "running":
             self.agent._end_later(None)
 
     def _yielded(self, item: object) -> None:
@@ -120,18 +120,18 @@ class Loop(Block):
             kind = output_type(last.params.get("output_format")) or output_type_of_text(
                 last.params.get("output_config")
             )
-            self.agent._of_loop |= {"provider": last.provider, "model": last.model, "output_type": kind}
+            self.agent._loop_metadata |= {"provider": last.provider, "model": last.model, "output_type": kind}
         outcome = self._outcome(error, is_closed=is_closed or getattr(self._runner, names.RUNNER_CLOSED, None) is True)
-        for agent in {self.agent, self._holder}:
+        for agent in {self.agent, self._enclosing}:
             if agent is not None:
-                agent._of_loop["outcome"] = outcome
+                agent._loop_metadata["outcome"] = outcome
 
     def _outcome(self, error: BaseException | None, *, is_closed: bool) -> str | None:
-        """Return how it ended; None where its last calls were not seen, as after `uninstrument()`."""
-        if self._stopped is not None:
-            return self._stopped
+        """Return the outcome; None if its last calls were not observed, as after `uninstrument()`."""
+        if self._stop_reason is not None:
+            return self._stop_reason
         if error is not None:
-            return self._raised(error) if isinstance(error, Exception) else "cancelled"
+            return self._error_outcome(error) if isinstance(error, Exception) else "cancelled"
         last = self.agent._answers[-1] if self.agent._answers else None
         is_observed = last is not None and installed() is self.agent._runtime
         is_final = self._is_final
@@ -141,15 +141,15 @@ class Loop(Block):
             return "success"
         return "cancelled" if is_closed else "step_limit" if is_observed else None
 
-    def _raised(self, error: Exception) -> str:
-        """Return what an exception says of the end: a runner has words of its own where it is no failure."""
+    def _error_outcome(self, error: Exception) -> str:
+        """Return the outcome for an exception, which the runner also raises for ends that are not failures."""
         is_own = type(self._runner).__module__ in {kind.__module__ for kind in type(error).__mro__}
         text = (value_of(partial(str, error)) or "") if is_own else ""
-        return next((outcome for word, outcome in _RAISED.items() if word in text), "error")
+        return next((outcome for word, outcome in _NON_FAILURES.items() if word in text), "error")
 
 
 class AutomaticScope(Scope):
-    """What callspan begins by itself: without a span where OpenTelemetry's instrumentation is suppressed."""
+    """A scope that callspan starts itself, without a span if OpenTelemetry's instrumentation is suppressed."""
 
     def _begin_span(self, processed: Processed[Record], parent: Context, **links: Any) -> None:  # noqa: ANN401
         if is_instrumentation_enabled():
@@ -164,28 +164,28 @@ class LoopTool(AutomaticScope, Tool):
     """One run of a tool of a loop."""
 
     def __init__(
-        self, agent: Agent, tool_call_id: str, name: str | None, given: object = None, **facts: object
+        self, agent: Agent, tool_call_id: str, name: str | None, given: object = None, **sdk_metadata: object
     ) -> None:
-        """`facts` is what its metadata have beside those around it; None: not known."""
+        """`sdk_metadata` is added to the metadata of the running code; None values are omitted."""
         super().__init__(name, tool_call_id, given, agent)
-        self._of_sdk = facts
+        self._sdk_metadata = sdk_metadata
         self.failed = False
-        """Whether the SDK tells the model that it failed."""
+        """Whether the SDK reports a failure to the model."""
 
     def describe(self, description: Callable[[], object]) -> None:
-        """Note what the tool does, where content is kept."""
+        """Add the tool's description, if content is kept."""
         if self._content_level == "full":
-            self._of_sdk["description"] = value_of(description)
+            self._sdk_metadata["description"] = value_of(description)
 
     def _failure(self, error: BaseException | None) -> ErrorInfo | None:
         return super()._failure(error) or (TOOL_ERROR if self.failed else None)
 
-    def _facts(self) -> Mapping[str, object]:
+    def _own_metadata(self) -> Mapping[str, object]:
         answers = self._owner._answers if self._owner is not None else ()
-        return known({**self._of_sdk, "provider": answers[-1].provider if answers else None})
+        return without_none({**self._sdk_metadata, "provider": answers[-1].provider if answers else None})
 
 
 def running_loop(runner: object) -> Loop | None:
-    """Return the loop that a runner runs; None: none, or none that is recorded."""
+    """Return the recorded loop of a running runner, or None."""
     loop = LOOPS.get(id(runner))
     return loop if loop is not None and loop.is_running else None

@@ -1,4 +1,4 @@
-"""Misuse of the session API: logged once and without effect; inside `callspan.testing.capture()` it raises."""
+"""Misuse of the session API: it is logged once and has no effect; inside `callspan.testing.capture()` it raises."""
 
 from __future__ import annotations
 
@@ -17,31 +17,30 @@ _P = ParamSpec("_P")
 _NOT_INSTRUMENTED: Final = "not_instrumented"
 _warned: Final = Once()
 _raising: Final[list[bool]] = []
-"""Not empty inside `usage_errors()`."""
 
 
 class UsageError(RuntimeError):
-    """The session API was misused inside `callspan.testing.capture()`. The message says what to do instead.
+    """The session API was misused inside `callspan.testing.capture()`. The message names the correct use.
 
     Example:
         >>> with callspan.testing.capture():
         ...     with callspan.timestep():
         ...         pass
         Traceback (most recent call last):
-        callspan.agent.misuse.UsageError: a timestep belongs into `with callspan.session(...)`
+        callspan.agent.misuse.UsageError: a timestep must be started inside `with callspan.session(...)`
     """
 
 
 def refuse(error: UsageError) -> None:
-    """Raise the error inside `usage_errors()`; else log it once, where anything is recorded."""
+    """Raise the error inside `usage_errors()`; otherwise log it once, if anything is recorded."""
     if _raising:
         raise error
     if installed_or_warn() is not None and _warned.first(str(error)):
-        log(logging.WARNING, "%s; this did nothing (logged once)", error)
+        log(logging.WARNING, "%s; the call had no effect (logged once)", error)
 
 
 def or_unrecorded(function: Callable[_P, str]) -> Callable[_P, str]:
-    """Return the function, which on misuse records nothing and returns an id of nothing."""
+    """Decorate a function that returns an id: on misuse it records nothing and returns an unused id."""
 
     @functools.wraps(function)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> str:
@@ -56,7 +55,7 @@ def or_unrecorded(function: Callable[_P, str]) -> Callable[_P, str]:
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """Context manager: misuse raises `UsageError`, in every thread."""
+    """Context manager in which misuse raises `UsageError`, in every thread."""
     _raising.append(True)
     try:
         yield
@@ -65,10 +64,10 @@ def usage_errors() -> Iterator[None]:
 
 
 def installed_or_warn() -> Runtime | None:
-    """Return the runtime in use; None if nothing is instrumented.
+    """Return the current runtime; None if nothing is instrumented.
 
-    Warns once per process if `instrument()` was never called: the session API then records nothing. No warning if
-    callspan was switched off, by `instrument(enabled=False)`, `uninstrument()` or the environment.
+    Warns once per process if `instrument()` was never called, because the session API then records nothing; not if
+    callspan was disabled by `instrument(enabled=False)`, `uninstrument()` or the environment.
     """
     runtime = installed()
     if runtime is None and never_instrumented() and _warned.first(_NOT_INSTRUMENTED) and load(warn=False).enabled:

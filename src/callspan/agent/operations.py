@@ -1,4 +1,4 @@
-"""Operations: tools, agents, guardrails, handoffs and steps of the environment; each is a span and an event row."""
+"""Operations: tools, agents, guardrails, handoffs and environment steps, each a span and an event."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import msgspec
 from opentelemetry.context import Context
 
 from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict, as_int, as_text, reward_value
-from callspan.agent.decorators import Decorating
+from callspan.agent.decorators import BlockDecorator
 from callspan.agent.episode import RunningTotals
 from callspan.agent.misuse import UsageError, or_unrecorded, refuse
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope
-from callspan.agent.tool_requests import parsed, requested, take
+from callspan.agent.tool_requests import find_tool_call, mark_started, parse_arguments
 from callspan.errors import application_error
 from callspan.fail_open import fail_open, value_of
 from callspan.process.processors import with_ids
@@ -36,11 +36,11 @@ _TOOL_CALL_PATHS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
     "name": (("name",), ("function", "name"), ("custom", "name")),
     "arguments": (("arguments",), ("input",), ("function", "arguments"), ("custom", "input")),
 }
-"""Where a provider's tool call has its fields: Responses items, Anthropic blocks, chat tool calls, in that order."""
+"""Paths of the fields of a provider's tool call: Responses items, Anthropic blocks, chat tool calls."""
 
 
 def tool_call_field(call: object, field: str) -> object:
-    """Return the `id`, `name` or `arguments` of a provider's tool call, an object or dict; None where it has none."""
+    """Return the `id`, `name` or `arguments` of a provider's tool call (an object or dict), or None."""
     for path in () if call is None else _TOOL_CALL_PATHS[field]:
         value = functools.reduce(_member, path, call)
         if value is not None:
@@ -49,43 +49,42 @@ def tool_call_field(call: object, field: str) -> object:
 
 
 class Labels(NamedTuple):
-    """What any event may have beside its content; None: not given."""
+    """The arguments that all events share."""
 
     metadata: Mapping[str, object] | None = None
-    """Merged into that of the running code."""
+    """Merged into the metadata of the running code."""
     system: object = None
-    """Which component acts."""
+    """The component that acts."""
     sequence: object = None
-    """The application's own number of it."""
+    """The application's own number of the event."""
 
 
-_UNLABELLED: Final = Labels()
-_NO_FACTS: Final[Mapping[str, object]] = {}
+_NO_LABELS: Final = Labels()
+_NO_METADATA: Final[Mapping[str, object]] = {}
 
 
-class Operation(Scope, Decorating):
-    """An operation in a timestep, a session or another operation, or on its own.
+class Operation(Scope, BlockDecorator):
+    """An operation in a timestep, a session or another operation, or outside of them.
 
     Used with `with`, `async with` or as a decorator. Set `error` to an exception or text if it failed without raising.
-    Created by a session or timestep it belongs to that one, else to the innermost scope at its start.
+    If created by a session or timestep, it belongs to that; otherwise to the current scope at its start.
     """
 
     id: str
-    """The id of the event row."""
+    """The id of the event."""
     name: str | None
-    """Its name; None if it has none."""
     error: BaseException | str | None
-    """The exception or text it failed with, if it failed without raising."""
+    """The exception or text of a failure that raised nothing."""
     _start_kind: ClassVar[str | None] = None
-    """Type of the event that announces its start; None: only the end is an event."""
+    """Type of the event written at its start, if any."""
     _fields: ClassVar[tuple[str, str]] = ("input", "output")
-    """Names of input and output in its event."""
+    """Names of input and output in the event's data."""
     _end_point = "event"
-    _is_aside = True
+    _excluded_from_io = True
     _reads_arguments = True
 
     def __init__(
-        self, name: str | None = None, given: object = None, owner: Scope | None = None, labels: Labels = _UNLABELLED
+        self, name: str | None = None, given: object = None, owner: Scope | None = None, labels: Labels = _NO_LABELS
     ) -> None:
         super().__init__(owner)
         self._info = as_dict(labels.metadata)
@@ -111,32 +110,30 @@ class Operation(Scope, Decorating):
         self._output = value
 
     def _returned(self, result: object) -> None:
-        """Keep what a decorated function returned as the output."""
         self._output = result
 
     def _system(self) -> str | None:
-        """Return the component that acts: as given, else the agent it runs in, or None."""
+        """Return the component that acts: as given, else the enclosing agent, or None."""
         scope: Any = self._above
         while scope is not None and scope._kind != "agent":
             scope = scope._above
         return as_text(self._labels.system) or (None if scope is None else scope.name)
 
     def _fresh(self, name: str, arguments: Mapping[str, object]) -> Operation:
-        """Return a new operation like this one, for one call of a function."""
         given = arguments if self._input is None else self._input
         return type(self)(self.name or name, given, self._owner, self._labels)
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
         record, kind = self._record(None, None), self._start_kind
-        if kind is None or (self._is_aside and not runtime.writes_starts()):
-            # The start of a span shows no content of an operation that is no agent.
+        if kind is None or (self._excluded_from_io and not runtime.writes_starts()):
+            # Only an agent's span has content at its start.
             self._begin_span(runtime.process(msgspec.structs.replace(record, data=None), self._level), base)
             return
         first = msgspec.structs.replace(record, event_id=start_id(self.id), event_type=kind)
-        shown = runtime.process(first, self._level)
-        self._begin_span(shown, base)
-        self._write(with_ids(shown, self._span_ids()))
-        self._observe_end(shown)
+        processed = runtime.process(first, self._level)
+        self._begin_span(processed, base)
+        self._write(with_ids(processed, self._span_ids()))
+        self._observe_end(processed)
 
     def _final_record(self, error: BaseException | None, duration_ns: int) -> EventRecord:
         return msgspec.structs.replace(self._record(error, duration_ns), **self._span_ids())
@@ -156,25 +153,25 @@ class Operation(Scope, Decorating):
             data=data or None,
             tool_call_id=self._tool_call_id,
             error=self._failure(error),
-            metadata={**self._info, **facts} if (facts := self._facts()) else self._info,
+            metadata={**self._info, **own} if (own := self._own_metadata()) else self._info,
         )
 
     def _failure(self, error: BaseException | None) -> ErrorInfo | None:
         return application_error(error if error is not None else self.error)
 
-    def _facts(self) -> Mapping[str, object]:
-        """Return what its metadata have of its own."""
-        return _NO_FACTS
+    def _own_metadata(self) -> Mapping[str, object]:
+        """Return the metadata that this kind of operation adds."""
+        return _NO_METADATA
 
 
 class Tool(Operation):
-    """One run of a tool: a span `execute_tool {name}` and an event row, announced at its start by a `tool_start` row.
+    """One run of a tool: a span `execute_tool {name}`, an event `tool_start` at its start and one `tool` at its end.
 
-    Set `result` to what it returned, or `error` to an exception or text where it failed without raising. The tool
-    call's id joins it to the call of the model that requested it.
+    Set `result` to its result, or `error` to an exception or text if it failed without raising. The id of the tool call
+    joins it to the model's call that requested it.
 
     Raises:
-        UsageError: It is started twice; only inside `callspan.testing.capture()`, see `Session`.
+        UsageError: It was started twice; only inside `callspan.testing.capture()`, see `Session`.
 
     Example:
         >>> with callspan.tool("lookup", call="call_1", arguments={"id": 7}) as tool:
@@ -188,7 +185,7 @@ class Tool(Operation):
     _fields = ("arguments", "result")
 
     name: str
-    """The tool's name: as given, else as the model called it."""
+    """The tool's name: as given, else as in the model's tool call."""
 
     def __init__(
         self,
@@ -196,7 +193,7 @@ class Tool(Operation):
         call: object = None,
         arguments: object = None,
         owner: Scope | None = None,
-        labels: Labels = _UNLABELLED,
+        labels: Labels = _NO_LABELS,
     ) -> None:
         requested = None if isinstance(call, str) else call
         given = tool_call_field(requested, "arguments") if arguments is None else arguments
@@ -211,11 +208,11 @@ class Tool(Operation):
 
     @property
     def arguments(self) -> object:
-        """The arguments: as given, else the model's own, parsed where they are JSON text."""
+        """The arguments: as given, else those of the model's tool call, parsed from JSON."""
         return self._input
 
     result = Operation.output
-    """What the tool returned; None before it is set."""
+    """The result; None before it is set."""
 
     def _fresh(self, name: str, arguments: Mapping[str, object]) -> Operation:
         given, call, own = self._given
@@ -227,14 +224,14 @@ class Tool(Operation):
 
     def _read_arguments(self) -> None:
         with _READ_ARGUMENTS:
-            self._input = plain(parsed(self._input))
+            self._input = plain(parse_arguments(self._input))
             scope = self._above
             while scope is not None and not scope._answers:
                 scope = scope._above
             if scope is not None:
-                self._tool_call_id = self._tool_call_id or requested(scope._answers, self.name, self._input)
+                self._tool_call_id = self._tool_call_id or find_tool_call(scope._answers, self.name, self._input)
                 if self._tool_call_id is not None:
-                    take(scope._answers, self._tool_call_id)
+                    mark_started(scope._answers, self._tool_call_id)
 
     def _note_end(self) -> None:
         # The time of a tool inside a tool is part of the outer tool's time.
@@ -244,74 +241,73 @@ class Tool(Operation):
 
 
 class Agent(Operation):
-    """One run of an agent among several: a span `invoke_agent {name}`, parent of its calls and operations.
+    """One run of one of several agents: a span `invoke_agent {name}`, the parent of its calls and operations.
 
-    An event row `agent`, announced at its start by a row `agent_start`. Set `output` to its result.
+    It writes an event `agent_start` at its start and an event `agent` at its end. Set `output` to its result.
     """
 
     _kind = "agent"
     _start_kind = AGENT_START
-    _is_aside = False
-    _is_observed = True
+    _excluded_from_io = False
+    _is_exchange = True
 
     def __init__(
         self,
         name: str | None = None,
         given: object = None,
         owner: Scope | None = None,
-        labels: Labels = _UNLABELLED,
+        labels: Labels = _NO_LABELS,
         description: str | None = None,
     ) -> None:
         super().__init__(name, given, owner, labels)
         self.description = as_text(description)
-        self._of_loop: dict[str, object] = {}
-        """What is known of the tool loop of an SDK that it is."""
+        self._loop_metadata: dict[str, object] = {}
+        """Metadata of the SDK's tool loop that it represents."""
         self._has_loop = False
-        """Whether it holds such a loop."""
+        """Whether it represents such a loop."""
 
     def _fresh(self, name: str, arguments: Mapping[str, object]) -> Operation:
         given = arguments if self._input is None else self._input
         return Agent(self.name or name, given, self._owner, self._labels, self.description)
 
     def _check_open(self) -> None:
-        """Accept the tools of a loop at any time: it may outlive the block that it began in."""
+        """Accept the tools of a loop at any time: it may outlive the block in which it started."""
 
-    def _facts(self) -> Mapping[str, object]:
-        return known({**self._of_loop, "description": self.description})
+    def _own_metadata(self) -> Mapping[str, object]:
+        return without_none({**self._loop_metadata, "description": self.description})
 
 
 class Guardrail(Operation):
-    """One check of an input or output: a span `guardrail {name}` and an event row `guardrail`.
+    """One check of an input or output: a span `guardrail {name}` and an event `guardrail`.
 
-    Set `triggered` to whether it found something; a decorated function's return value is that where it is a bool.
+    Set `triggered` to whether it was triggered; a bool returned by a decorated function sets it too.
     """
 
     _kind = "guardrail"
 
     def __init__(
-        self, name: str | None = None, given: object = None, owner: Scope | None = None, labels: Labels = _UNLABELLED
+        self, name: str | None = None, given: object = None, owner: Scope | None = None, labels: Labels = _NO_LABELS
     ) -> None:
         super().__init__(name, given, owner, labels)
         self.triggered: bool | None = None
 
     def _returned(self, result: object) -> None:
-        """Keep what a decorated function returned as the output; a bool also sets `triggered`."""
         super()._returned(result)
         if isinstance(result, bool):
             self.triggered = result
 
-    def _facts(self) -> Mapping[str, object]:
-        return known({"triggered": as_bool(self.triggered)})
+    def _own_metadata(self) -> Mapping[str, object]:
+        return without_none({"triggered": as_bool(self.triggered)})
 
 
 class Handoff(Operation):
-    """A handoff from one agent to another: a span `handoff {to}` and an event row `handoff`."""
+    """A handoff from one agent to another: a span `handoff {to}` and an event `handoff`."""
 
     _kind = "handoff"
 
 
 class StepResult(NamedTuple):
-    """The result of one step of an environment; None: not given."""
+    """The result of one environment step."""
 
     observation: object = None
     reward: SupportsFloat | None = None
@@ -322,7 +318,7 @@ class StepResult(NamedTuple):
 
 
 def environment_event(target: EventRecorder, result: StepResult, labels: Labels, time_ns: int) -> EventRecord:
-    """Return the event of one environment step, without adding it to the totals. Raises UsageError."""
+    """Return the event of an environment step, without counting it. Raises UsageError."""
     states = {"before": result.before, "after": result.observation, "info": result.info}
     return target._event_record(
         "environment",
@@ -330,30 +326,30 @@ def environment_event(target: EventRecorder, result: StepResult, labels: Labels,
         sequence=target._sequence(),
         external_sequence=as_int(labels.sequence),
         system=as_text(labels.system),
-        data={key: state for key, state in states.items() if state is not None} or None,
+        data=without_none(states) or None,
         reward=reward_value(result.reward),
         terminated=as_bool(result.terminated),
         truncated=as_bool(result.truncated),
-        metadata={**target._around(), **as_dict(labels.metadata)},
+        metadata={**target._current_metadata(), **as_dict(labels.metadata)},
     )
 
 
 def count_event(target: EventRecorder, record: EventRecord) -> None:
-    """Add the reward and the end of the episode in an environment's event to the totals."""
-    target._saw_end(record.terminated, record.truncated)
+    """Count the reward of an environment's event, and note the end of the episode."""
+    target._note_episode_end(record.terminated, record.truncated)
     target._count_reward(record)
 
 
 class EnvironmentStep(Scope):
-    """An environment step with a duration: a span `environment`, and the same row as `environment(...)` writes.
+    """An environment step with a duration: a span `environment`, and the same event as written by `environment(...)`.
 
-    Calls made inside (a simulated user, a judge) are its children.
+    Calls inside (a simulated user, a judge) are its children.
     """
 
     _kind = "environment"
     _end_point = "event"
-    _is_aside = True
-    _is_observed = True
+    _excluded_from_io = True
+    _is_exchange = True
 
     def __init__(self, owner: EventRecorder, before: object, labels: Labels) -> None:
         super().__init__(owner)
@@ -370,7 +366,7 @@ class EnvironmentStep(Scope):
         truncated: SupportsBool | None = None,
         info: object = None,
     ) -> None:
-        """Set the result of the step, see `Timestep.environment`; the last one counts. Misuse sets nothing."""
+        """Set the result of the step, see `Timestep.environment`; the last one counts. Misuse has no effect."""
         try:
             reward_value(reward)
         except UsageError as error:
@@ -387,7 +383,7 @@ class EnvironmentStep(Scope):
         self._begin_span(runtime.without_callbacks(first, self._level), base)
 
     def _note_end(self) -> None:
-        # Counted even if nothing records: totals do not depend on instrumentation.
+        # Counted even if nothing is recorded: totals do not depend on instrumentation.
         self._event = environment_event(self._recorder, self._result, self._labels, self._start_ns)
         count_event(self._recorder, self._event)
 
@@ -398,7 +394,7 @@ class EnvironmentStep(Scope):
 
 
 class Operations:
-    """Starts operations: in a scope that has this, else in the innermost one at their start."""
+    """Creates operations, in the scope that inherits this, else in the current one at their start."""
 
     def tool(
         self,
@@ -410,20 +406,20 @@ class Operations:
         metadata: Mapping[str, object] | None = None,
         sequence: int | None = None,
     ) -> Tool:
-        """Return the run of a tool in the current timestep, for `with`, `async with` or as a decorator.
+        """Return a tool run in the current timestep, for `with`, `async with` or as a decorator.
 
         Args:
-            name: The tool's name; None: that of `call`, or of the decorated function.
-            call: The model's tool call, whose id, name and arguments are used: a tool call of chat
-                completions, a function call item of Responses, a tool use block of messages; object, dict or id.
-                None: the only open tool call of the latest answer with this name and these arguments.
-            arguments: Replace those of `call`; for a decorated function: its arguments.
-            system: The component that acts; None: the agent it runs in.
-            metadata: Any JSON values, merged into those of `callspan.metadata`; None values are left out.
-            sequence: Your own number of it.
+            name: The tool's name; by default that of `call`, or of the decorated function.
+            call: The model's tool call (a chat tool call, a Responses function call item or a Messages tool use block,
+                as object or dict), which provides id, name and arguments; or its id. By default the only open tool call
+                of the latest answer with this name and these arguments.
+            arguments: Override those of `call`; for a decorated function its arguments.
+            system: The component that acts; by default the enclosing agent.
+            metadata: Any JSON values, merged into those of `callspan.metadata`; None values are omitted.
+            sequence: Your own number of the event.
 
         Raises:
-            UsageError: It is started twice; only inside `callspan.testing.capture()`, see `Session`.
+            UsageError: It was started twice; only inside `callspan.testing.capture()`, see `Session`.
 
         Example:
             >>> @callspan.tool
@@ -432,7 +428,7 @@ class Operations:
             >>> add(1, 2)
             3
         """
-        return Tool(name, call, arguments, self._place_of_operations, Labels(metadata, system, sequence))
+        return Tool(name, call, arguments, self._operations_owner, Labels(metadata, system, sequence))
 
     def invoke_agent(
         self,
@@ -444,24 +440,24 @@ class Operations:
         metadata: Mapping[str, object] | None = None,
         sequence: int | None = None,
     ) -> Agent:
-        """Return the run of one of several agents, for `with`, `async with` or as a decorator.
+        """Return a run of one of several agents, for `with`, `async with` or as a decorator.
 
         Args:
-            name: The agent's name; None: that of the decorated function.
-            input: Its input; for a decorated function: its arguments.
+            name: The agent's name; by default that of the decorated function.
+            input: Its input; for a decorated function its arguments.
             description: The purpose of the agent.
-            system: The component that acts; None: the agent it runs in.
-            metadata: Any JSON values, merged into those of `callspan.metadata`; None values are left out.
-            sequence: Your own number of it.
+            system: The component that acts; by default the enclosing agent.
+            metadata: Any JSON values, merged into those of `callspan.metadata`; None values are omitted.
+            sequence: Your own number of the event.
 
         Raises:
-            UsageError: It is started twice; only inside `callspan.testing.capture()`, see `Session`.
+            UsageError: It was started twice; only inside `callspan.testing.capture()`, see `Session`.
 
         Example:
             >>> with callspan.invoke_agent("planner", input="Plan a trip.") as agent:
             ...     agent.output = ["book a train"]
         """
-        return Agent(name, input, self._place_of_operations, Labels(metadata, system, sequence), description)
+        return Agent(name, input, self._operations_owner, Labels(metadata, system, sequence), description)
 
     def guardrail(
         self,
@@ -475,14 +471,14 @@ class Operations:
         """Return a check of a model's input or output, for `with`, `async with` or as a decorator.
 
         Args:
-            name: The check's name; None: that of the decorated function.
-            input: The checked value; for a decorated function: its arguments.
-            system: The component that acts; None: the agent it runs in.
-            metadata: Any JSON values, merged into those of `callspan.metadata`; None values are left out.
-            sequence: Your own number of it.
+            name: The check's name; by default that of the decorated function.
+            input: The checked value; for a decorated function its arguments.
+            system: The component that acts; by default the enclosing agent.
+            metadata: Any JSON values, merged into those of `callspan.metadata`; None values are omitted.
+            sequence: Your own number of the event.
 
         Raises:
-            UsageError: It is started twice; only inside `callspan.testing.capture()`, see `Session`.
+            UsageError: It was started twice; only inside `callspan.testing.capture()`, see `Session`.
 
         Example:
             >>> @callspan.guardrail
@@ -491,7 +487,7 @@ class Operations:
             >>> is_offensive("Hello")
             False
         """
-        return Guardrail(name, input, self._place_of_operations, Labels(metadata, system, sequence))
+        return Guardrail(name, input, self._operations_owner, Labels(metadata, system, sequence))
 
     @or_unrecorded
     def handoff(
@@ -501,32 +497,32 @@ class Operations:
 
         Args:
             to: The agent that takes over.
-            sender: The agent that passes the work on; None: the current one, see `invoke_agent`.
+            sender: The agent that hands over; by default the current one, see `invoke_agent`.
             call: The tool call that requested it, or its id.
-            reason: The reason, or the data that is passed on; any JSON value.
-            at: The time; None: now.
+            reason: The reason, or the data that is handed over; any JSON value.
+            at: The time, now by default.
 
         Raises:
-            UsageError: `at` is no time; only inside `callspan.testing.capture()`, see `Session`.
+            UsageError: `at` is not a valid time; only inside `callspan.testing.capture()`, see `Session`.
 
         Example:
             >>> with callspan.session("support"), callspan.invoke_agent("triage"):
             ...     event_id = callspan.handoff("billing", reason="a question about an invoice")
         """
-        handoff = Handoff(to, reason, self._place_of_operations, Labels(system=sender))
+        handoff = Handoff(to, reason, self._operations_owner, Labels(system=sender))
         handoff._tool_call_id = call if isinstance(call, str) else as_text(tool_call_field(call, "id"))
         handoff.start(current=False, at=at)
         handoff.end()
         return handoff.id
 
     @property
-    def _place_of_operations(self) -> Scope | None:
+    def _operations_owner(self) -> Scope | None:
         return self if isinstance(self, Scope) else None
 
 
-def known(facts: Mapping[str, object]) -> Mapping[str, object]:
-    """Return the facts that are not None."""
-    return {name: value for name, value in facts.items() if value is not None}
+def without_none(values: Mapping[str, object]) -> dict[str, object]:
+    """Return the items whose value is not None."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _member(value: object, name: str) -> object:

@@ -1,6 +1,6 @@
-"""Provider tools: the runs of tools that the provider has made within a call, each a span below it and an event row.
+"""Provider tools: records each run of a tool on the provider's side as an event, with a span below its call.
 
-They are made of the blocks of the answer, which state no times: their time is that of the call's end.
+The answer states no times for them, so they get the time of the call's end.
 """
 
 from __future__ import annotations
@@ -9,42 +9,41 @@ from typing import Final
 
 from opentelemetry.context import Context
 
-from callspan.agent.operations import TOOL_ERROR
+from callspan.agent.operations import TOOL_ERROR, without_none
 from callspan.agent.runtime import Runtime
-from callspan.agent.tool_requests import parsed
+from callspan.agent.tool_requests import parse_arguments
 from callspan.fail_open import fail_open
-from callspan.process.processors import with_ids, write
+from callspan.process.processors import with_span, write
 from callspan.providers.hosted_tools import ProviderRun, runs_at_provider
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord
 from callspan.record.messages import Conversation
-from callspan.record.span_handle import span_ids
 from callspan.spans.session import NO_SPAN
 
 _RECORD: Final = fail_open("record a tool that ran at the provider")
 
 
 def record_provider_tools(runtime: Runtime, wire: Conversation, record: CallRecord) -> None:
-    """Record each tool that has run at the provider within a call, as a child of the call's span, if it has one."""
-    above = None
+    """Record each tool that the provider ran within a call, as a child of the call's span if it has one."""
+    parent = None
     if record.trace_id is not None and record.span_id is not None:
-        call = runtime.spans.joined(record.trace_id, record.span_id, sampled=record.sampled is not False)
-        above = call.within(Context())
+        call = runtime.spans.remote(record.trace_id, record.span_id, sampled=record.sampled is not False)
+        parent = call.within(Context())
     seen: set[str] = set()
     for run in runs_at_provider(wire.output):
         name = str(run.position) if run.call.id is None or run.call.id in seen else run.call.id
         seen.add(name)
         with _RECORD:
             processed = runtime.process(_event(run, record, name), record.content_level, "event")
-            span = NO_SPAN if above is None else runtime.spans.start(processed, parent=above)
+            span = NO_SPAN if parent is None else runtime.spans.start(processed, parent=parent)
             span.end(processed)
-            write(with_ids(processed, span_ids(span)), runtime.write)
+            write(with_span(processed, span), runtime.write)
 
 
 def _event(run: ProviderRun, record: CallRecord, name: str) -> EventRecord:
     place, call = record.place, run.call
-    facts = {"provider": record.provider, "tool_type": run.kind, "server": run.server}
-    data = {"arguments": parsed(call.arguments), "result": run.result}
+    own_metadata = {"provider": record.provider, "tool_type": run.kind, "server": run.server}
+    data = {"arguments": parse_arguments(call.arguments), "result": run.result}
     return EventRecord(
         event_id=f"{record.call_id}-{name}",
         session_id=place.session_id,
@@ -54,8 +53,8 @@ def _event(run: ProviderRun, record: CallRecord, name: str) -> EventRecord:
         event_type="tool",
         name=call.name or call.tool_type,
         time_ns=record.timing.start_ns + (record.timing.duration_ns or 0),
-        data={name: value for name, value in data.items() if value is not None} or None,
+        data=without_none(data) or None,
         tool_call_id=call.id,
         error=TOOL_ERROR if run.failed else None,
-        metadata={**record.metadata, **{name: value for name, value in facts.items() if value is not None}},
+        metadata={**record.metadata, **without_none(own_metadata)},
     )

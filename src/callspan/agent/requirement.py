@@ -1,4 +1,4 @@
-"""Requirement: a block or function whose calls are recorded only below a session."""
+"""Session requirement: a block or function whose calls are recorded only inside a session."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REQUIRED: Final = "callspan.session_required"
 
 
 def lacks_session(context: Context) -> bool:
-    """Return whether a call made in `context` is not to be recorded, because a session is required there."""
+    """Return whether a call in `context` must not be recorded, because a required session is missing."""
     if context.get(_REQUIRED) is None:
         return False
     scope: Any = context.get(SCOPE)
@@ -25,10 +25,10 @@ def lacks_session(context: Context) -> bool:
 
 
 class SessionRequirement(ContextBlock, Block):
-    """A block in which calls are recorded only below a session, see `callspan.session`. It opens none.
+    """A block in which calls are recorded only inside a session, see `callspan.session`.
 
-    As a decorator for functions, coroutines, generators and async generators too. Follows tasks, and threads by
-    `callspan.copy_context`.
+    Also a decorator for functions, coroutines, generators and async generators. It applies to tasks, and to threads
+    with `callspan.copy_context`.
     """
 
     __slots__ = ()
@@ -48,5 +48,5 @@ class SessionRequirement(ContextBlock, Block):
         self.__exit__(kind, error, trace)
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
-        """Return the function with each of its calls within such a block; of a generator each advance."""
+        """Return the function with such a block around each call, or around each advance of a generator."""
         return decorated(function, lambda *_, **__: SessionRequirement())

@@ -1,6 +1,6 @@
-"""Runtime: the interface through which the session API reaches spans and records, and the spans of recent scopes by id.
+"""Runtime: the interface through which the session API reaches spans and records.
 
-The wiring sets it. Before `callspan.instrument()` there is none: the session API then works but emits nothing.
+`callspan.instrument()` installs it. Without one the session API works, but records nothing.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from callspan.spans.session import SessionSpans, SpanRef
 
 _R = TypeVar("_R", bound=Record)
 CALL_SPANS: Final[LRUCache[str, SpanRef]] = LRUCache(4096)
-"""The spans of recent calls by id, for feedback and answers that come later."""
+"""The spans of recent calls by call id, for feedback and later answers."""
 _installed: list[Runtime] = []
-_decided: list[bool] = []
-"""Not empty once `instrument()` or `uninstrument()` has run in this process, whatever it decided."""
+_was_set: list[bool] = []
+"""Not empty once `instrument()` or `uninstrument()` has run in this process."""
 
 
 def not_measured(processed: Processed[Record], start_ns: int) -> None:
@@ -32,48 +32,44 @@ def not_measured(processed: Processed[Record], start_ns: int) -> None:
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
-    """What `callspan.instrument()` provides to the session API."""
+    """The functions and settings that `callspan.instrument()` provides to the session API."""
 
     write: Callable[[Processed[Record]], None]
     """Stores and measures a record; never raises."""
     write_unmeasured: Callable[[Processed[Record]], None] | None = None
-    """Stores a record whose times the application gives; None: `write` does."""
+    """Stores a record whose times were given by the application; by default `write`."""
     writes_starts: Callable[[], object] = partial(bool, True)
-    """Returns something true where the record that announces a tool is wanted."""
+    """Returns a true value if the start of a tool is to be written."""
     spans: SessionSpans
     processors: Callable[[Content], Processors]
-    """Returns what each record goes through once, by the stricter one of the content level that the record belongs to
-    and that of the running code."""
+    """Returns the processors for a record: the stricter of its own and the current content level."""
     content: Content = "full"
-    """The setting."""
+    """The setting `content`."""
     trace_per_timestep: bool = False
     service: str | None = None
     session_ended: Callable[[Processed[Record], int], None] = not_measured
-    """Measures a session that has ended, given the start of its span in Unix nanoseconds; never raises."""
+    """Measures an ended session, given the start of its span in Unix nanoseconds; never raises."""
     run_again: Callable[[Callable[[], object]], object] = bool
-    """Called with an end that was interrupted: runs it soon, on another thread."""
+    """Runs an interrupted end again, on another thread."""
 
     def process(self, record: _R, level: Content, point: Point | None = None) -> Processed[_R]:
-        """Return the record with only what may be exported and stored, see `Processors.process`.
-
-        `level` is that of the scope or call which it belongs to.
-        """
+        """Process a record, see `Processors.process`; `level` is the content level of its scope or call."""
         return self.processors(level).process(record, point)
 
     def without_callbacks(self, record: Record, level: Content) -> Processed[Record]:
-        """Return the record processed without callbacks, for records that are exported but not stored."""
+        """Process a record without callbacks, if it is exported but not stored."""
         return self.processors(level).without_callbacks(record)
 
 
 def install(runtime: Runtime) -> None:
     """Make `runtime` the current one; open sessions keep the one they started with."""
-    _decided[:] = [True]
+    _was_set[:] = [True]
     _installed[:] = [runtime]
 
 
 def remove() -> None:
-    """Remove the runtime: sessions that start from now on emit nothing."""
-    _decided[:] = [True]
+    """Remove the runtime: sessions that start from now on record nothing."""
+    _was_set[:] = [True]
     _installed.clear()
 
 
@@ -84,10 +80,10 @@ def installed() -> Runtime | None:
 
 def never_instrumented() -> bool:
     """Return True while neither `instrument()` nor `uninstrument()` has run in this process."""
-    return not _decided
+    return not _was_set
 
 
 def forget() -> None:
     """Return to the state of a new process. For tests."""
-    _decided.clear()
+    _was_set.clear()
     _installed.clear()

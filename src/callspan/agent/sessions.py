@@ -12,11 +12,11 @@ import msgspec
 from opentelemetry.context import Context
 
 from callspan.agent.arguments import SupportsBool, Time, as_bool, as_dict
-from callspan.agent.context import Carrier, carried, carrier_of, metadata_of, with_metadata
+from callspan.agent.context import Carrier, carrier_of, metadata_of, read_carrier, with_metadata
 from callspan.agent.episode import episode_of, open_level
 from callspan.agent.event_recorder import EventRecorder
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
-from callspan.agent.rewards import Judgement, reward_record
+from callspan.agent.rewards import RewardArguments, reward_record
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope, current_scope, scope_of
 from callspan.agent.timesteps import Timestep
@@ -45,12 +45,12 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Session(EventRecorder):
-    """One episode or conversation: a span `invoke_workflow {name}`, a row at its start, updates, and its end.
+    """One episode or conversation: a span `invoke_workflow {name}`, and a record at its start, updates and end.
 
-    Made by `callspan.session(...)`. A session re-attached by a carrier adds to the one it came from: it has no
-    span of its own, and its end does not end the episode. Safe from any thread.
+    Created by `callspan.session(...)`. A session continued by a carrier adds to the original one: it has no span of its
+    own, and its end does not end the episode. Thread-safe.
 
-    Misuse is logged once and does nothing, except inside `callspan.testing.capture()`, where it raises.
+    Misuse is logged once and has no effect, except inside `callspan.testing.capture()`, where it raises.
 
     Raises:
         UsageError: Misuse inside `callspan.testing.capture()`, such as an event after the end, a second start, a reward
@@ -70,19 +70,20 @@ class Session(EventRecorder):
     def __init__(self, identity: Identity) -> None:
         super().__init__()
         self._identity = identity
-        self._sent = carried(identity.carrier)
-        self._is_joined = self._sent.session_id is not None
-        """Whether it comes from another process, where its span is and where it ends."""
-        self._is_update = self._is_joined
-        """Whether its row has a start, of another process or of an earlier session of its id."""
-        self._episode = episode_of(self._sent.session_id or identity.session_id, self._sent.next_index)
+        self._carrier = read_carrier(identity.carrier)
+        self._is_remote = self._carrier.session_id is not None
+        """Whether it continues a session of another process, which has its span and ends it."""
+        self._is_update = self._is_remote
+        """Whether its record already has a start, from another process or an earlier session with the same id."""
+        self._episode = episode_of(self._carrier.session_id or identity.session_id, self._carrier.next_index)
         self._at = identity.at
-        self.id, self.name = self._episode.id, identity.name or self._sent.name
+        self.id, self.name = self._episode.id, identity.name or self._carrier.name
         self._place = Place(session_id=self.id, session_name=self.name)
         self._running = self._episode.running
         self._info = as_dict(identity.metadata)
-        self._last = NO_SPAN
-        self._shown_name: str | None = None
+        self._last_span = NO_SPAN
+        """The span of its last timestep, else its own."""
+        self._processed_name: str | None = None
         """Its name as the processors returned it at its start; None before."""
         self._open_steps: dict[str, Timestep] = {}
         self._parent_id: str | None = None
@@ -106,10 +107,10 @@ class Session(EventRecorder):
         step_id: str | None = None,
         at: Time | None = None,
     ) -> Timestep:
-        """Return the next timestep, to be used with `with`; its index is counted at its start.
+        """Return the next timestep, to be used with `with`; it gets its index at its start.
 
-        `step_id` is an id of your own, unique within the session: kept as `user_step_id`, and found by filters and
-        `callspan show`. `at` is when the step begins; None: when the block is entered.
+        `step_id` is an id of your own, unique within the session: it is recorded as `user_step_id`, and filters and
+        `callspan show` find it. `at` is the start time; by default when the block is entered.
         """
         return Timestep(name, turn, metadata, at, step_id, self)
 
@@ -121,14 +122,14 @@ class Session(EventRecorder):
         *,
         at: Time | None = None,
     ) -> None:
-        """Say how the episode went, as far as known: reward of the whole, success, a word of your own as outcome.
+        """Set the outcome of the episode: the reward of the whole, success, and a status of your own.
 
-        The last reward given here is the session's, whatever its events were given. May be called again, and after the
-        end; what is None changes nothing. `at` is when the reward was given.
+        The last reward given here is the session's, whatever the rewards of its events. May be called repeatedly, also
+        after the end; None leaves a value unchanged. `at` is the time of the reward.
         """
         if reward is not None:
             try:
-                record = reward_record(Place(session_id=self.id), Judgement(reward, at=at), "session")
+                record = reward_record(Place(session_id=self.id), RewardArguments(reward, at=at), "session")
             except UsageError as error:
                 refuse(error)
                 return
@@ -138,7 +139,7 @@ class Session(EventRecorder):
         self.update(status=status)
 
     def carrier(self) -> Carrier:
-        """Return what `callspan.session(carrier=...)` needs to continue this session in another process."""
+        """Return the argument `carrier` of `callspan.session` that continues this session in another process."""
         return carrier_of(self.id, self.name, self._episode.steps, self._span)
 
     def _fresh(self, name: str, arguments: Mapping[str, object]) -> Session:  # noqa: ARG002
@@ -147,11 +148,11 @@ class Session(EventRecorder):
         return Session(msgspec.structs.replace(identity, name=identity.name or name, at=None))
 
     def _sequence(self) -> int:
-        """Return the next sequence number of events in this session."""
+        """Return the next sequence number of events and messages."""
         return self._episode.next_sequence()
 
     def _innermost(self) -> EventRecorder:
-        """Return the step of this session the running code is in, else the session."""
+        """Return the current timestep of this session, else the session."""
         scope = current_scope()
         step = scope._step if scope is not None and scope.session is self else None
         return self if step is None or step.state == "ended" else step
@@ -159,31 +160,31 @@ class Session(EventRecorder):
     def _enter(self, current: Context) -> Context:
         self._runtime = installed_or_warn()
         identity = self._identity
-        around, parent = scope_of(current), identity.parent
+        enclosing, parent = scope_of(current), identity.parent
         if isinstance(parent, Scope):
-            current, around = parent._inner or current, parent
-        outer_id = parent if isinstance(parent, str) else around._place.session_id if around is not None else None
+            current, enclosing = parent._inner or current, parent
+        outer_id = parent if isinstance(parent, str) else enclosing._place.session_id if enclosing else None
         self._parent_id = outer_id if outer_id != self.id else None
-        self._is_update = self._episode.enter(self) or self._is_joined
+        self._is_update = self._episode.enter(self) or self._is_remote
         self._info = {**metadata_of(current), **self._info}
-        # Calls in the session get its user too: of the session's fields their records have only id and name.
+        # Calls get the user as metadata: of a session's fields, their records have only its id and name.
         return current if identity.user_id is None else with_metadata(current, {"user_id": identity.user_id})
 
     def _own_level(self) -> Content:
-        """Return the level of the session around it, and of those of its id that are open."""
+        """Return the strictest level of the enclosing session and of open sessions with the same id."""
         return strictest(open_level(self.id), open_level(self._parent_id))
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
-        # The row keeps the first start; the span of a session that continues begins now.
+        # The record keeps the first start; the span of a continued session starts now.
         record = msgspec.structs.replace(self._record(), start_ns=self._start_ns)
         first = runtime.process(record, self._level, None if self._is_update else "session_start")
-        self._shown_name = first.record.name
-        sent = _joined(runtime, self._sent.span)
-        if sent is None:
-            self._begin_span(first, base, link=_joined(runtime, self._episode.span))
+        self._processed_name = first.record.name
+        remote = _remote_span(runtime, self._carrier.span)
+        if remote is None:
+            self._begin_span(first, base, link=_remote_span(runtime, self._episode.span))
         else:
-            self._span = sent
-        self._last = self._span
+            self._span = remote
+        self._last_span = self._span
         self._episode.span = span_ref(self._span, self._place)
         if not self._is_update:
             self._write(with_span(first, self._span))
@@ -197,23 +198,22 @@ class Session(EventRecorder):
         self._episode.exit(self)
 
     def _observe_end(self, final: Processed[Record]) -> None:
-        # A session of another process is measured there.
-        if self._runtime is not None and not self._is_explicit:
+        if self._runtime is not None and not self._has_given_times:
             self._runtime.session_ended(final, self._start_ns)
 
     def _final_record(self, error: BaseException | None, duration_ns: int) -> SessionRecord | TimestepRecord:
-        return self._record() if self._is_joined else super()._final_record(error, duration_ns)
+        return self._record() if self._is_remote else super()._final_record(error, duration_ns)
 
     @property
     def _totals(self) -> Totals | None:
-        return None if self._is_joined else super()._totals
+        return None if self._is_remote else super()._totals
 
     def _outcome(self, error: BaseException | None) -> str:
         is_failure = self._status is None and error is None and self._success is False
         return "failure" if is_failure else super()._outcome(error)
 
     def _record(self) -> SessionRecord:
-        # Two steps: more than fifteen keywords in one call go through a dictionary, which takes several times as long.
+        # Two steps: a call with more than fifteen keywords builds a dictionary, which takes several times as long.
         identity, runtime = self._identity, self._runtime
         record = SessionRecord(
             session_id=self.id,
@@ -231,15 +231,15 @@ class Session(EventRecorder):
             content_level=self._content_level,
         )
         if self._is_update:
-            return record  # absent fields erase nothing: the row keeps those of its first start
-        here = msgspec.structs.replace(record, start_ns=self._start_ns, host=_host(), pid=os.getpid())
-        return with_span_ids(here, self._span)
+            return record  # absent fields keep the values of the first start
+        record = msgspec.structs.replace(record, start_ns=self._start_ns, host=_host(), pid=os.getpid())
+        return with_span_ids(record, self._span)
 
 
-def _joined(runtime: Runtime, where: SpanRef | None) -> SessionSpan | None:
-    if where is None or where.trace_id is None or where.span_id is None:
+def _remote_span(runtime: Runtime, ref: SpanRef | None) -> SessionSpan | None:
+    if ref is None or ref.trace_id is None or ref.span_id is None:
         return None
-    return runtime.spans.joined(where.trace_id, where.span_id, sampled=where.sampled)
+    return runtime.spans.remote(ref.trace_id, ref.span_id, sampled=ref.sampled)
 
 
 @functools.cache

@@ -26,10 +26,9 @@ if TYPE_CHECKING:
 
 
 class Timestep(EventRecorder):
-    """One turn of a session: a span `timestep`, a row at its start and at its end.
+    """One turn of a session: a span `timestep`, and a record at its start and at its end.
 
-    Made by `session.timestep()` or `callspan.timestep()`. `id` and `index` are known from the start on. Safe from any
-    thread.
+    Created by `session.timestep()` or `callspan.timestep()`. `id` and `index` are known from its start. Thread-safe.
 
     Raises:
         UsageError: Misuse, such as a start outside a session; only inside `callspan.testing.capture()`, see `Session`.
@@ -43,9 +42,9 @@ class Timestep(EventRecorder):
     """
 
     index: int
-    """Position in the session, from 0, as this process counts; -1 before the start."""
+    """Index within the session in this process, from 0; -1 before the start."""
     step_id: str | None
-    """The application's own id; None if none was given."""
+    """The application's own id, if given."""
     _kind = "timestep"
     _end_point = "timestep_end"
 
@@ -58,7 +57,7 @@ class Timestep(EventRecorder):
         step_id: str | None = None,
         session: Session | None = None,
     ) -> None:
-        """`session` is the one it belongs to; None: the current one at its start."""
+        """`session` is the current one at its start by default."""
         super().__init__(session)
         self._at, self._turn = at, as_int(turn)
         self.name, self.step_id = as_text(name), as_text(step_id) or None
@@ -83,40 +82,39 @@ class Timestep(EventRecorder):
         """The timestep itself."""
         return self
 
-    def _saw_end(self, terminated: bool | None, truncated: bool | None) -> None:
+    def _note_episode_end(self, terminated: bool | None, truncated: bool | None) -> None:
         """Store the environment's last `terminated` and `truncated` flags."""
         self._terminated = self._terminated if terminated is None else terminated
         self._truncated = self._truncated if truncated is None else truncated
 
     def _fresh(self, name: str, arguments: Mapping[str, object]) -> Timestep:  # noqa: ARG002
-        """Return a new step like this one, for one call of a function."""
         return Timestep(self.name or name, self._turn, self._info)
 
     def _admit(self, at: Time | None) -> int:
-        around = current_scope()
-        if self._owner is None and around is not None:
-            self._owner = around.session
+        scope = current_scope()
+        if self._owner is None and scope is not None:
+            self._owner = scope.session
         if self._owner is None:
-            raise UsageError("a timestep belongs into `with callspan.session(...)`")
+            raise UsageError("a timestep must be started inside `with callspan.session(...)`")
         return super()._admit(at)
 
     def _enter(self, current: Context) -> Context:
-        current, session, around = super()._enter(current), cast("Session", self._owner), cast("Scope", self._above)
+        current, session, parent = super()._enter(current), cast("Session", self._owner), cast("Scope", self._above)
         self._session = session
         self.index = session._episode.next_index()
-        self._place = msgspec.structs.replace(around._place, timestep_id=self.id, timestep=self.index)
+        self._place = msgspec.structs.replace(parent._place, timestep_id=self.id, timestep=self.index)
         session._open_steps[self.id] = OPEN_STEPS[self.id] = self
-        around._add_to_totals(RunningTotals.add_timesteps, 1)
+        parent._add_to_totals(RunningTotals.add_timesteps, 1)
         return current
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
         session = cast("Session", self._session)
-        link = session._last if runtime.trace_per_timestep and self._above is session else None
-        shown = runtime.process(self._record(), self._level, "timestep_start")
-        self._begin_span(shown, base, link=link, root=link is not None, workflow=session._shown_name)
-        # Only the span: a session must not keep references to its steps, of which there may be a million.
-        session._last = self._span
-        self._write(with_span(shown, self._span))
+        link = session._last_span if runtime.trace_per_timestep and self._above is session else None
+        processed = runtime.process(self._record(), self._level, "timestep_start")
+        self._begin_span(processed, base, link=link, root=link is not None, workflow=session._processed_name)
+        # Only the span: a session must not keep references to its timesteps, of which there may be a million.
+        session._last_span = self._span
+        self._write(with_span(processed, self._span))
 
     def _note_end(self) -> None:
         if self._session is not None:

@@ -1,4 +1,4 @@
-"""Tool requests: the tool calls of the latest answer in a scope, which the tools that run there are joined with."""
+"""Tool requests: matches tools that run in a scope to the tool calls of the latest answers there."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from callspan.record.call import CallRecord
 from callspan.record.messages import ToolCall
 
 MAX_PARALLEL: Final = 8
-"""Calls at the same time whose answers a scope keeps."""
+"""Maximum number of parallel calls whose answers a scope keeps."""
 _READ: Final = fail_open("read the tool calls of an answer")
 
 
 class Answer:
-    """The answer of a call that has ended. Its tool calls are read when a tool asks for them."""
+    """The answer of an ended call; its tool calls are read on first use."""
 
     __slots__ = (
-        "_api", "_response", "_tool_calls", "call_id", "end_ns", "is_whole", "model", "params", "provider", "taken",
+        "_api", "_response", "_tool_calls", "call_id", "end_ns", "is_whole", "model", "params", "provider",
+        "started_ids",
     )  # fmt: skip
 
     def __init__(self, record: CallRecord) -> None:
@@ -33,17 +34,17 @@ class Answer:
         self.is_whole = record.outcome == "success"
         self._tool_calls: list[ToolCall] | None = None
         self.end_ns = record.timing.start_ns + (record.timing.duration_ns or 0)
-        self.taken: set[str | None] = {None}
-        """The ids of the tool calls that run or have run."""
+        self.started_ids: set[str | None] = {None}
+        """The ids of the tool calls whose tools have started."""
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the model stopped, as the provider says it, of the first choice."""
+        """The provider's finish reason of the first choice."""
         reasons = [] if self._response is None else self._response.finish_reasons
         return reasons[0] if reasons else None
 
     def open(self) -> list[ToolCall]:
-        """Return the tool calls for the application that no tool has run."""
+        """Return the tool calls for the application whose tools have not started."""
         if self._tool_calls is None:
             self._tool_calls = []
             with _READ:
@@ -51,24 +52,24 @@ class Answer:
                 messages = [] if endpoint is None or body is None else endpoint.conversation(None, body).output
                 parts = [part for message in messages for part in message.parts if isinstance(part, ToolCall)]
                 self._tool_calls = [one for one in parts if is_of_application(one.tool_type, one.extra)]
-        return [one for one in self._tool_calls if one.id not in self.taken]
+        return [one for one in self._tool_calls if one.id not in self.started_ids]
 
 
-def take(answers: Iterable[Answer], tool_call_id: str) -> None:
-    """Note that a tool runs for a tool call."""
+def mark_started(answers: Iterable[Answer], tool_call_id: str) -> None:
+    """Note the start of the tool for a tool call."""
     for answer in answers:
-        answer.taken.add(tool_call_id)
+        answer.started_ids.add(tool_call_id)
 
 
-def requested(answers: Iterable[Answer], name: str | None, arguments: object) -> str | None:
-    """Return the id of the only open tool call with this name and these arguments; None: there is not exactly one."""
+def find_tool_call(answers: Iterable[Answer], name: str | None, arguments: object) -> str | None:
+    """Return the id of the open tool call with this name and these arguments; None unless there is exactly one."""
     calls = [call for answer in answers for call in answer.open() if call.name == name]
-    found = [call.id for call in calls if (parsed(call.arguments) or {}) == (arguments or {})]
+    found = [call.id for call in calls if (parse_arguments(call.arguments) or {}) == (arguments or {})]
     return found[0] if len(found) == 1 else None
 
 
-def parsed(arguments: object) -> object:
-    """Return the arguments of a tool call, parsed where they are JSON text."""
+def parse_arguments(arguments: object) -> object:
+    """Return the arguments of a tool call, parsed if they are JSON text."""
     if not isinstance(arguments, str):
         return arguments
     try:

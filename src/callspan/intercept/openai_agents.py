@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from callspan.agent.loops import AutomaticScope
-from callspan.agent.operations import Agent, Guardrail, Handoff, Labels, Operation, Tool, known
+from callspan.agent.operations import Agent, Guardrail, Handoff, Labels, Operation, Tool, without_none
 from callspan.agent.scope import Scope, current_scope
 from callspan.agent.sessions import Identity, Session
 from callspan.fail_open import fail_open
@@ -58,13 +58,13 @@ class RunTool(AutomaticScope, Tool):
             self.result = result
         self._server = server
 
-    def _facts(self) -> Mapping[str, object]:
-        return known({"server": self._server, "tool_type": None if self._server is None else "extension"})
+    def _own_metadata(self) -> Mapping[str, object]:
+        return without_none({"server": self._server, "tool_type": None if self._server is None else "extension"})
 
 
 def _agent(data: Any) -> Operation:  # noqa: ANN401 - data of a span of the package, here and below
     metadata = {"tools": data.tools, "handoffs": data.handoffs, "output_type": data.output_type}
-    return RunAgent(data.name, labels=Labels(metadata=known(metadata)))
+    return RunAgent(data.name, labels=Labels(metadata=without_none(metadata)))
 
 
 def _tool(data: Any) -> Operation:  # noqa: ANN401

@@ -41,7 +41,7 @@ def observe_run(hook_context: HookContext, original: Function) -> Function:
 
     def returned(loop: Loop, result: object) -> None:
         del result
-        loop.returned()
+        loop.on_return()
 
     begin = _beginner(hook_context, original)
     return guarded(original, HookSteps(step=_START, begin=begin, enter=Loop.start, returned=returned, raised=raised))
@@ -71,7 +71,7 @@ def _model(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
 def _diagnosed(loop: Loop, observer: Callable[[Any], Any] | None, diagnostic: Any) -> Any:  # noqa: ANN401
     """Take a diagnostic, and pass it on to the observer of the application."""
     with _RUN:
-        loop.diagnosed(diagnostic)
+        loop.on_diagnostic(diagnostic)
     return None if observer is None else observer(diagnostic)
 
 

@@ -1,4 +1,4 @@
-"""Body messages: the messages and choices of wire bodies as JSON, byte for byte, within a limit of bytes."""
+"""Body messages: the messages and choices of wire bodies as JSON, unchanged, within a byte limit."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from callspan.record.messages import Conversation, RawConversation
 
 _NOTE_BYTES: Final = 100
 _MESSAGE: Final = b'"message":'
-APART: Final[dict[str, bytes]] = {
+ANSWER_PREFIXES: Final[dict[str, bytes]] = {
     **dict.fromkeys(("messages", "text_completions"), b""),
     "responses": b'{"role":"assistant","content":',
 }
-"""Endpoints with instructions separate from the messages, and the prefix of their response as one message."""
-_GIANT: Final = 2
-"""A message of more than half the room is counted as half of it: it is cut, not left out."""
+"""For endpoints with one answer and instructions separate from the messages: the prefix of the answer's message."""
+_MAX_SHARE: Final = 2
+"""A message larger than 1/2 of the room counts as 1/2: it is truncated, not omitted."""
 
 
 def answer_bytes(record: CallRecord) -> int:
@@ -35,12 +35,12 @@ def request_bytes(record: CallRecord) -> int:
 def messages_json(
     record: CallRecord, max_bytes: int, conversation: Conversation | None = None
 ) -> tuple[bytes, int] | None:
-    """Return the messages, input or prompt of the request as sent, as JSON, and the number of bytes removed.
+    """Return the messages, input or prompt of the request as JSON, and the number of bytes removed; None if absent.
 
-    Separate instructions come first, as a message with the role `system`. If they do not fit into `max_bytes`, the
-    longest texts are truncated, the first and the newest messages are kept, and
-    `{"callspan_omitted": {"messages": n, "bytes": size of the body}}` replaces the others. None: there are none.
-    The body is not parsed again if the conversation has the messages.
+    Separate instructions come first, as a message with the role `system`. If the messages do not fit into `max_bytes`,
+    the first and the newest are kept, the longest texts are truncated, and
+    `{"callspan_omitted": {"messages": n, "bytes": size of the body}}` replaces the others. The body is not parsed
+    again if the conversation has the messages.
     """
     request = record.request
     raw = conversation.raw_input if isinstance(conversation, RawConversation) else None
@@ -67,16 +67,16 @@ def messages_json(
 def choices_json(
     record: CallRecord, max_bytes: int, conversation: Conversation | None = None
 ) -> tuple[bytes, int] | None:
-    """Return the choices of the response as JSON, and the number of bytes removed; None: there are none.
+    """Return the choices of the response as JSON, and the number of bytes removed; None if there are none.
 
-    A list of `{index, message, finish_reason}`: the choices of chat and completions as received; for Responses one,
-    whose message has the output items as content; for Messages one, whose message is the whole response. The body is
-    not parsed again if the conversation has the choices and they fit.
+    They are a list of `{index, message, finish_reason}`: for chat and completions as received; for Responses one choice
+    whose message has the output items as content; for Messages one whose message is the whole response. The body is not
+    parsed again if the conversation has the choices and they fit.
     """
     response = record.response
     if response is None or response.body is NO_BODY:
         return None
-    before, after = _around(record)
+    before, after = _choice_wrapper(record)
     room = max_bytes - len(before) - len(after)
     known = conversation.raw_output if isinstance(conversation, RawConversation) else None
     if known is not None and max(len(known), response.body_bytes or 0) <= room:
@@ -93,16 +93,16 @@ def choices_json(
 
 def _has_instructions(record: CallRecord, conversation: Conversation | None) -> bool:
     """Return whether the request may have instructions separate from its messages."""
-    return record.api in APART and (conversation is None or bool(conversation.system))
+    return record.api in ANSWER_PREFIXES and (conversation is None or bool(conversation.system))
 
 
 def _message(role: str, content: msgspec.Raw) -> msgspec.Raw:
     return msgspec.Raw(b'{"role":"%b","content":%b}' % (role.encode(), content))
 
 
-def _around(record: CallRecord) -> tuple[bytes, bytes]:
-    """Return the prefix and suffix that make one choice of the output items or the message; empty for choices."""
-    before = APART.get(record.api)
+def _choice_wrapper(record: CallRecord) -> tuple[bytes, bytes]:
+    """Return the prefix and suffix that turn output items or a message into one choice; empty for choices."""
+    before = ANSWER_PREFIXES.get(record.api)
     if before is None:
         return b"", b""
     reasons = record.response.finish_reasons if record.response is not None else []
@@ -124,7 +124,7 @@ def _joined(items: list[msgspec.Raw], body_bytes: int | None, max_bytes: int) ->
 
 
 def _chosen(items: list[msgspec.Raw], body_bytes: int | None, max_bytes: int) -> tuple[bytes, int]:
-    most = max_bytes // _GIANT
+    most = max_bytes // _MAX_SHARE
     start = newest_that_fit(
         len(items), lambda index: min(most, len(memoryview(items[index])) + 1), max_bytes - _NOTE_BYTES
     )

@@ -1,7 +1,7 @@
-"""Attributes of a call: those of the chosen vocabularies, put together by `Projection`, and its own `callspan.*` ones.
+"""The span of a call as a function of its record: attributes, times, events and status.
 
-The latter are its session, timestep and attempts, and what no convention covers; and the spans of batches of calls.
-Of the span of a call also its times, events and status: the record alone decides what it is.
+`Projection` combines the attributes of the configured vocabularies with the `callspan.*` ones defined here, which cover
+the session, timestep and attempts, and everything for which no convention has a name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from callspan.amounts import as_number
 from callspan.record.call import FAILED, Attempt, CallRecord, Timing
 from callspan.record.messages import Conversation
 from callspan.semconv import gen_ai, llm, openinference
-from callspan.semconv.content_attributes import NOTHING_SHOWN, Attributes, ByteBudget, Shown
+from callspan.semconv.content_attributes import NO_CONTENT, Attributes, ByteBudget, SpanContent
 from callspan.semconv.llm import rate_limit_rows
 from callspan.semconv.table import (
     BOOLEAN,
@@ -46,17 +46,17 @@ FIRST_CONTENT_EVENT: Final = "llm.first_token"
 ATTEMPT_EVENT: Final = "llm.attempt"
 EXCEPTION_EVENT: Final = "exception"
 EARLY_ENDS: Final = frozenset({"cut_off", "closed", "dropped", "cancelled"})
-"""The ends of a stream before its terminal event that are no error: each has an event `callspan.stream.{end}`."""
+"""Ends of a stream without its terminal event and without an error; each has a span event `callspan.stream.{end}`."""
 ATTEMPT_SPAN_NAME: Final = "POST"
-"""Name of an attempt's span, like that of an HTTP client's: every endpoint uses POST."""
+"""Name of an attempt's span, as HTTP client instrumentations set it: every endpoint uses POST."""
 TRUNCATED_BYTES: Final = "callspan.truncated_bytes"
-SHORTEST_NS: Final = 1_000
-"""Length of a span that took no time: backends count in microseconds, and warn of spans that have no length."""
+MIN_DURATION_NS: Final = 1_000
+"""Minimum duration of a span: backends count microseconds and warn of spans without a duration."""
 _NS: Final = 1e9
-_SHOWN_TIMES: Final = 8
-"""How many times vocabularies may repeat the same body."""
-_LONGER_TIMES: Final = 4
-"""Maximum ratio of its length in an attribute to that on the wire."""
+_MAX_COPIES: Final = 8
+"""Maximum number of times that the vocabularies repeat a body."""
+_MAX_GROWTH: Final = 4
+"""Maximum ratio of the size of a body in an attribute to its size on the wire."""
 _VOCABULARIES: Final = {
     "llm": (llm.START, llm.END),
     "gen_ai": (gen_ai.START, gen_ai.END),
@@ -67,7 +67,7 @@ _VOCABULARIES: Final = {
 def output_tokens_per_second(record: CallRecord) -> float | None:
     """Return output tokens per second, from the start of the successful attempt to its last chunk.
 
-    For a response without chunks, to the end of the call. None if tokens or times are unknown.
+    Without chunks, to the end of the call. None if tokens or times are unknown.
     """
     usage, timing = record.usage, record.timing
     tokens = None if usage is None else usage.output_tokens
@@ -108,7 +108,7 @@ END: Final = Table(
         "callspan.answer.time_to_first_token_s", DOUBLE, From("timing", _answer_first_token_s),
         "The same from the start of the attempt that got the response.", when="stream",
     ),
-    Row("callspan.response.truncated", BOOLEAN, "response.truncated", "The model stopped at a limit.", if_true=True),
+    Row("callspan.response.truncated", BOOLEAN, "response.truncated", "It stopped at a length limit.", if_true=True),
     Row(
         "callspan.response.refused", BOOLEAN, "response.refused", "The answer is a refusal or was filtered.",
         if_true=True,
@@ -162,7 +162,7 @@ END: Final = Table(
 _ATTEMPT: Final = (
     Row("llm.attempt.number", INT, "number", "1 for the first."),
     text_row(ERROR_KIND, "error_kind", "Kind of error, the same for all SDKs."),
-    text_row("error.type", "error_type", "The provider's type or code of its error, else the exception's class."),
+    text_row("error.type", "error_type", "The provider's error type or code, else the exception's class."),
     text_row(REQUEST_ID, "request_id"),
     Row("llm.attempt.retry_after_s", DOUBLE, "retry_after_s", "Wait requested by the provider."),
     Row("llm.attempt.planned_wait_s", DOUBLE, "planned_wait_s", "Wait before the next attempt that the SDK chose."),
@@ -182,14 +182,25 @@ ATTEMPT: Final = Table(
     *_ATTEMPT,
     Row("llm.attempt.start_s", DOUBLE, Seconds("start_ns"), "Seconds from the start of the call."),
     Row("llm.status_code", INT, "status"),
-    Row("llm.attempt.time_to_headers_s", DOUBLE, _headers_s, "Seconds from its own start to the answer's headers."),
+    Row(
+        "llm.attempt.time_to_headers_s",
+        DOUBLE,
+        _headers_s,
+        "Seconds from the start of the attempt to the response headers.",
+    ),
 )
-"""The event of an attempt."""
+"""Attributes of the span event of an attempt."""
 ATTEMPT_SPAN: Final = Table(
     *_ATTEMPT,
     Row("http.request.method", STRING, Constant("POST"), "`POST`."),
     Row("http.response.status_code", INT, "status"),
-    Row("http.request.resend_count", INT, lambda attempt: attempt.number - 1, "Attempts before it.", if_true=True),
+    Row(
+        "http.request.resend_count",
+        INT,
+        lambda attempt: attempt.number - 1,
+        "Number of earlier attempts.",
+        if_true=True,
+    ),
 )
 ATTEMPT_SPAN_OF_CALL: Final = Table(
     text_row("server.address", "server_address"),
@@ -204,12 +215,12 @@ EXCEPTION: Final = Table(*EXCEPTION_TYPE.rows, Row("exception.message", STRING, 
 
 
 def attempt_span_attributes(record: CallRecord, attempt: Attempt) -> Attributes:
-    """Return the attributes of an attempt's span: those of an HTTP client span, and those of the attempt's event."""
+    """Return the attributes of an attempt's span."""
     return ATTEMPT_SPAN.of(attempt) | ATTEMPT_SPAN_OF_CALL.of(record)
 
 
 class SpanEvent(msgspec.Struct, frozen=True):
-    """One event of a span. Made without a frame of Python, as a named tuple is not."""
+    """One event of a span. A struct, because creating a named tuple runs Python code."""
 
     name: str
     attributes: Attributes | None
@@ -218,29 +229,29 @@ class SpanEvent(msgspec.Struct, frozen=True):
 
 
 def call_start_ns(record: CallRecord) -> int:
-    """Return when the span of a call begins, Unix nanoseconds."""
+    """Return the start of a call's span, Unix nanoseconds."""
     trace = record.trace
     return record.timing.start_ns if trace is None or trace.start_ns is None else trace.start_ns
 
 
 def call_end_ns(record: CallRecord) -> int:
-    """Return when the span of a call ends, Unix nanoseconds."""
+    """Return the end of a call's span, Unix nanoseconds."""
     timing = record.timing
-    end_ns = timing.start_ns + max(timing.duration_ns or 0, SHORTEST_NS)
-    return end_ns if record.trace is None else max(end_ns, call_start_ns(record) + SHORTEST_NS)
+    end_ns = timing.start_ns + max(timing.duration_ns or 0, MIN_DURATION_NS)
+    return end_ns if record.trace is None else max(end_ns, call_start_ns(record) + MIN_DURATION_NS)
 
 
 def call_failure(record: CallRecord) -> str | None:
-    """Return why the span of a call has the status `ERROR`; None where it has none."""
+    """Return the description of the status `ERROR` of a call's span; None if the status is unset."""
     error = record.error
     return None if error is None or record.outcome not in FAILED else error.message or error.type
 
 
 def call_events(record: CallRecord, end_ns: int, *, exception: bool = True) -> list[SpanEvent]:
-    """Return the events of a call's span in their order; `exception` False: without that.
+    """Return the events of a call's span in order; `exception` includes that of a failed call.
 
-    An event for each failed attempt, or for every attempt if there were several, at the time of the response headers or
-    of the failure; the first content of a stream; its early end; the exception of a failed call.
+    Events: each failed attempt, or every attempt if there were several, at the time of its response headers or failure;
+    the first content of a stream; the early end of a stream; the exception.
     """
     events: list[SpanEvent] = []
     attempts, timing, stream = record.attempts, record.timing, record.stream
@@ -256,9 +267,9 @@ def call_events(record: CallRecord, end_ns: int, *, exception: bool = True) -> l
 
 
 def attempt_end_ns(attempt: Attempt) -> int:
-    """Return when the span of an attempt ends, in nanoseconds from the start of its call."""
+    """Return the end of an attempt's span, in nanoseconds from the start of its call."""
     known = (attempt.end_ns, attempt.headers_ns, attempt.start_ns)
-    return max(*(offset for offset in known if offset is not None), attempt.start_ns + SHORTEST_NS)
+    return max(*(offset for offset in known if offset is not None), attempt.start_ns + MIN_DURATION_NS)
 
 
 def _attempt_events(record: CallRecord) -> Iterator[SpanEvent]:
@@ -286,43 +297,43 @@ class Projection:
         self._raw = settings.vocabularies == ("llm",)
         tables = [_VOCABULARIES[name] for name in settings.vocabularies]
         starts, ends = tuple(start for start, _ in tables), tuple(end for _, end in tables)
-        # An attribute costs several times more at the start than at the end; one vocabulary is enough for samplers.
+        # Start attributes cost several times as much as end attributes, and samplers need only one vocabulary.
         first = (gen_ai.START,) if gen_ai.START in starts else starts
         self._starts: Sequence[Table] = (START, *first)
         self._later: Sequence[Table] = [start for start in starts if start not in first]
         self._ends: Sequence[Table] = ends
-        smallest = min(settings.max_attribute_bytes, settings.max_span_bytes // _SHOWN_TIMES)
-        self._plenty_bytes = smallest // _LONGER_TIMES
+        smallest = min(settings.max_attribute_bytes, settings.max_span_bytes // _MAX_COPIES)
+        self._plenty_bytes = smallest // _MAX_GROWTH
 
     def start(self, record: CallRecord) -> Attributes:
         """Return the attributes for samplers, known before the call is sent."""
         attributes: Attributes = {}
         for table in self._starts:
-            table.put(attributes, record, NOTHING_SHOWN)
+            table.put(attributes, record, NO_CONTENT)
         return attributes
 
     def end(self, record: CallRecord, conversation: Conversation | None) -> Attributes:
-        """Return all other attributes. Without a conversation: no content.
+        """Return all other attributes; content only if `conversation` is given.
 
-        All content together stays within the span's byte limit: what comes first gets its room first.
+        The span's byte limit applies to all content together; earlier attributes are served first.
         """
         answer, most = record.response, self._plenty_bytes
         sent, received = len(memoryview(record.request.body)), 0 if answer is None else len(memoryview(answer.body))
-        # Whether all content surely fits, however the vocabularies write it.
+        # Whether all content certainly fits, however the vocabularies encode it.
         plenty = conversation is not None and sent <= most and 0 < received <= most and not record.metadata
         if plenty and conversation is not None and not sent:
             plenty = not (conversation.system or conversation.input or conversation.tools)
         budget = ByteBudget(self._attribute_bytes, self._span_bytes, plenty=plenty)
-        shown = Shown(conversation, budget, raw=self._raw)
+        shown = SpanContent(conversation, budget, raw=self._raw)
         attributes: Attributes = {}
-        # First, because attributes set at the end may replace these.
+        # First, because end attributes may replace these.
         for table in self._later:
-            table.put(attributes, record, NOTHING_SHOWN)
+            table.put(attributes, record, NO_CONTENT)
         for table in self._ends:
             table.put(attributes, record, shown)
         END.put(attributes, record, shown)
         if record.api == "responses" and record.is_merged:
-            attributes[CALL_ID] = record.call_id  # at the start it was another
+            attributes[CALL_ID] = record.call_id  # the id at the start was provisional
         if budget.cut:
             attributes[TRUNCATED_BYTES] = budget.cut
         return attributes

@@ -1,7 +1,7 @@
-"""Content of attributes: byte limits, the messages kept where not all fit, and messages in the JSON of the conventions.
+"""Content attributes: byte limits, the selection of messages that fit, and messages as JSON of the conventions.
 
-By semantic-conventions-genai 0.1.0: its schemas of input messages, output messages, system instructions and tool
-definitions.
+The JSON follows the schemas of semantic-conventions-genai 0.1.0 for input messages, output messages, system
+instructions and tool definitions.
 """
 
 from __future__ import annotations
@@ -33,36 +33,35 @@ from callspan.record.messages import (
 )
 
 AttributeValue: TypeAlias = str | bool | int | float | tuple[str, ...]
-"""Types of attribute values, those OpenTelemetry's SDK stores unchanged."""
+"""Attribute values of types that OpenTelemetry's SDK stores unchanged."""
 Attributes: TypeAlias = dict[str, AttributeValue]
 ReadBody: TypeAlias = Callable[[CallRecord, int, Conversation], tuple[bytes, int] | None]
-"""Returns part of a body as JSON within so many bytes, and the bytes cut off; None: there is none."""
-_LEAST_CUT: Final = 32
-"""Minimum bytes of a truncated text: fewer cannot hold the note of its original size."""
-_NO_INFORMATION: Final = (b"{}", b"0")
-"""JSON values without information: results of truncation without room for a note."""
+"""Returns part of a body as JSON within a number of bytes, and the number of bytes removed; None if it is absent."""
+_MIN_CUT_BYTES: Final = 32
+"""Minimum size of a truncated text, which includes the note of its original size."""
+_EMPTY_RESULTS: Final = (b"{}", b"0")
+"""Results of truncation that have no room even for a note."""
 _PER_PART = 60
-_GIANT = 2
-"""A message larger than 1/2 of the room counts as 1/2: it is truncated, not left out."""
+_MAX_SHARE = 2
+"""A message larger than 1/2 of the room counts as 1/2: it is truncated, not omitted."""
 
 Json = dict[str, object]
 _CLIENT_TOOLS: Final = frozenset({"function", "custom"})
 _UNKNOWN_FINISH: Final = "unknown"
 _USER: Final = "user"
 TOOL: Final = "tool"
-"""The role of what comes from outside of the model: results of tools, and what an environment says."""
-_MOST_WORDS: Final = 64
+"""The role of input from outside the model: results of tools and messages of an environment."""
 _EMPTY: Final = Conversation()
 
 _decode = msgspec.json.Decoder().decode
 
 
 class ByteBudget(msgspec.Struct, eq=False):
-    """The number of bytes that content attributes of one span may still use.
+    """The number of bytes that content attributes of one span may still use. Not thread-safe.
 
-    `attribute` is the limit of each attribute, `left` the rest for all together, `cut` what was left out so far (in
-    bytes, or characters if only they are known cheaply). `plenty` means that everything surely fits: then nothing is
-    measured or counted. What is set first gets its room first. Not thread-safe.
+    `attribute` limits each attribute, `left` is what remains for all together, `cut` counts removed bytes (or
+    characters, if bytes are expensive to count). `plenty` states that everything certainly fits: then nothing is
+    measured. Earlier attributes are served first.
     """
 
     attribute: int
@@ -72,17 +71,17 @@ class ByteBudget(msgspec.Struct, eq=False):
 
     @property
     def room(self) -> int:
-        """Return the number of bytes the next attribute may use; 0 or less: none."""
+        """The number of bytes that the next attribute may use; none if 0 or less."""
         return min(self.left, self.attribute)
 
 
 def put_text(attributes: Attributes, name: str, text: str, budget: ByteBudget) -> None:
-    """Set `name` to `text`, truncated to the room; not set if there is no room for the note of its size."""
+    """Set `name` to `text`, truncated to the budget; not set if not even the note of its size fits."""
     if budget.plenty and text.isascii():
         attributes[name] = text
         return
     room = budget.room
-    if room < _LEAST_CUT and len(text) > room:
+    if room < _MIN_CUT_BYTES and len(text) > room:
         budget.cut += len(text)
         return
     attributes[name] = kept = text_attribute(text, room)
@@ -90,23 +89,25 @@ def put_text(attributes: Attributes, name: str, text: str, budget: ByteBudget) -
     budget.cut += len(text) - len(kept) if len(text) > len(kept) else 0
 
 
-def put_json(attributes: Attributes, name: str, value: object, budget: ByteBudget, about: int | None = None) -> None:
-    """Set `name` to `value` as JSON, truncated to the room; not set if there is too little.
+def put_json(
+    attributes: Attributes, name: str, value: object, budget: ByteBudget, size_bound: int | None = None
+) -> None:
+    """Set `name` to `value` as JSON, truncated to the budget; not set if the budget is used up.
 
-    `about` is the approximate size of the value, if known.
+    `size_bound` is an upper bound of the size of the value, if known.
     """
     if budget.plenty:
         attributes[name] = encode_json(value).decode()
         return
     room = budget.room
     if room > 1:
-        data, cut = fit_json(value, room, about)
+        data, cut = fit_json(value, room, size_bound)
         put_encoded(attributes, name, data, budget, cut)
 
 
 def put_encoded(attributes: Attributes, name: str, data: bytes, budget: ByteBudget, cut: int = 0) -> None:
-    """Set `name` to JSON that fits and from which `cut` bytes were removed; not set if it has no information."""
-    if cut and data in _NO_INFORMATION:
+    """Set `name` to JSON from which `cut` bytes were removed; not set if nothing of it is left."""
+    if cut and data in _EMPTY_RESULTS:
         budget.cut += cut
         return
     attributes[name] = data.decode()
@@ -116,9 +117,9 @@ def put_encoded(attributes: Attributes, name: str, data: bytes, budget: ByteBudg
 
 
 def put_body(
-    attributes: Attributes, name: str, read: ReadBody, record: CallRecord, shown: Shown, parts: int = 1
+    attributes: Attributes, name: str, read: ReadBody, record: CallRecord, shown: SpanContent, parts: int = 1
 ) -> bool:
-    """Set `name` to what is read of a body, in one of `parts` equal parts of the room; return whether it is set."""
+    """Set `name` to the result of `read`, in at most 1/`parts` of the room; return whether it was set."""
     room = shown.budget.room // parts
     found = read(record, room, shown.conversation) if room > 1 else None
     if found is not None:
@@ -126,28 +127,28 @@ def put_body(
     return found is not None
 
 
-class Chosen(msgspec.Struct, frozen=True):
-    """Messages to keep: the first, then (`omitted` messages left out) the rest."""
+class MessageSelection(msgspec.Struct, frozen=True):
+    """The messages of a request to export: the first ones, then, after `omitted` others, the rest."""
 
     first: Sequence[Message]
     omitted: int
     rest: Sequence[Message]
-    about: int | None = None
-    """Approximate size of the kept messages, if known."""
+    size_bound: int | None = None
+    """Upper bound of the size of the selected messages, if known."""
 
 
-def chosen(messages: Sequence[Message], record: CallRecord, budget: ByteBudget) -> Chosen:
-    """Return the first (system) message and the newest that fit into the budget; very large ones are truncated later.
+def select_messages(messages: Sequence[Message], record: CallRecord, budget: ByteBudget) -> MessageSelection:
+    """Select the first (system) message and the newest ones that fit into the budget.
 
     If the whole body fits, all messages are returned without measuring them.
     """
     body_bytes = record.request.body_bytes
     if budget.plenty:
-        return Chosen((), 0, messages, body_bytes)
+        return MessageSelection((), 0, messages, body_bytes)
     limit = budget.room
     if body_bytes is not None and body_bytes <= limit:
-        return Chosen((), 0, messages, body_bytes)
-    most = limit // _GIANT
+        return MessageSelection((), 0, messages, body_bytes)
+    most = limit // _MAX_SHARE
     giants = []
 
     def room_for(index: int) -> int:
@@ -158,20 +159,20 @@ def chosen(messages: Sequence[Message], record: CallRecord, budget: ByteBudget) 
 
     start = newest_that_fit(len(messages), room_for, limit)
     if start <= 1:
-        return Chosen((), 0, messages)
+        return MessageSelection((), 0, messages)
     budget.cut += max(0, (body_bytes or 0) - limit)
-    return Chosen(messages[:1], start - 1, messages[start:], None if giants else limit)
+    return MessageSelection(messages[:1], start - 1, messages[start:], None if giants else limit)
 
 
 def omission(count: int, record: CallRecord) -> str:
-    """Return the text that replaces omitted messages."""
+    """Return the note that replaces omitted messages."""
     whole = record.request.body_bytes
     size = "" if whole is None else f" of a request of {whole} bytes"
     return f"[callspan: {count} messages{size} left out]"
 
 
 def message_weight(message: Message, limit: int) -> int:
-    """Return the approximate size of a message as JSON in bytes; stops counting at `limit`."""
+    """Return the approximate size of a message as JSON in bytes; counts no further than `limit`."""
     total = _PER_PART
     for part in message.parts:
         total += _PER_PART + _part_weight(part, limit - total)
@@ -193,43 +194,43 @@ def _part_weight(part: Part, limit: int) -> int:
     return weight(getattr(part, "data", None), limit)
 
 
-class Shown:
-    """The content of a record that may be exported, and its byte budget. For one record, in one thread."""
+class SpanContent:
+    """The content of one record that may be exported, and its byte budget. Not thread-safe."""
 
     __slots__ = ("_tools", "budget", "conversation", "has_content", "raw_answer", "raw_request")
 
     def __init__(self, conversation: Conversation | None, budget: ByteBudget, *, raw: bool = True) -> None:
-        """`conversation` None: no content may be exported."""
+        """`conversation` is None if no content may be exported."""
         self.has_content = conversation is not None
         self.conversation = _EMPTY if conversation is None else conversation
         self.budget = budget
         self.raw_request = raw or not self.conversation.input
-        """Whether to set `llm.prompts` and `llm.prompts.raw`, also if another vocabulary has the input messages."""
+        """Whether to set `llm.prompts` and `llm.prompts.raw`; not if another vocabulary has the input messages."""
         self.raw_answer = raw or not self.conversation.output
-        """The same of `llm.completions.raw` and the output messages."""
+        """Whether to set `llm.completions.raw`; not if another vocabulary has the output messages."""
         self._tools: list[Json] | None = None
 
     @property
     def tools(self) -> list[Json]:
-        """The tools of the request in the conventions' shape, computed once."""
+        """The tool definitions of the request in the conventions' JSON, computed once."""
         if self._tools is None:
             self._tools = tool_definitions(self.conversation.tools) if self.conversation.tools else []
         return self._tools
 
 
-NOTHING_SHOWN: Final = Shown(None, ByteBudget(0, 0))
-"""For attributes set before a call has any content. Its budget is never used."""
+NO_CONTENT: Final = SpanContent(None, ByteBudget(0, 0))
+"""For attributes that are set before a call has any content; its budget is never used."""
 
 
-@lru_cache(maxsize=_MOST_WORDS)
+@lru_cache(maxsize=64)
 def finish_word(reason: str) -> str:
     """Return a finish reason in the official instrumentations' spelling: `tool_call`, not `tool_calls`."""
     found = normalised(reason)
     return "tool_call" if found == TOOL_CALLS else found
 
 
-def input_messages(picked: Chosen, record: CallRecord) -> list[Json]:
-    """Return the chosen messages of a request, with a note (role `callspan`) in place of omitted ones."""
+def input_messages(picked: MessageSelection, record: CallRecord) -> list[Json]:
+    """Return the selected messages of a request, with a note (role `callspan`) in place of omitted ones."""
     rest = messages_json(picked.rest)
     if not picked.omitted:
         return rest
@@ -238,10 +239,7 @@ def input_messages(picked: Chosen, record: CallRecord) -> list[Json]:
 
 
 def answer_messages(outcome: str, messages: Sequence[Message]) -> list[Json]:
-    """Return one message per choice, each with its finish reason (required by the schema).
-
-    `outcome` is how the call ended.
-    """
+    """Return one message per choice, each with its finish reason, or the call's outcome if it has none."""
     unfinished = _UNKNOWN_FINISH if outcome == "success" else outcome
     shown = []
     for message in messages:
@@ -252,7 +250,7 @@ def answer_messages(outcome: str, messages: Sequence[Message]) -> list[Json]:
 
 
 def parts_json(parts: Sequence[Part]) -> list[Json]:
-    """Return parts in the conventions' shape."""
+    """Return parts as JSON of the conventions."""
     return [
         {"type": "text", "content": part.text} if type(part) is Text else _SHAPES[type(part)](part) for part in parts
     ]
@@ -264,9 +262,9 @@ def tool_definitions(tools: Sequence[object]) -> list[Json]:
 
 
 def messages_json(messages: Sequence[Message]) -> list[Json]:
-    """Return messages of a request in the conventions' shape; results of tools have the role `tool`.
+    """Return messages of a request as JSON of the conventions; results of tools have the role `tool`.
 
-    Anthropic's API takes them in messages of the user: such a message becomes several if it has other parts too.
+    Anthropic's API has them in user messages, which are split if they have other parts too.
     """
     shown: list[Json] = []
     for message in messages:
@@ -289,9 +287,9 @@ def _is_result(part: Part) -> bool:
 
 
 def message_json(message: Message) -> Json:
-    """Return a message in the conventions' shape: role, parts, and the name if it has one."""
+    """Return a message as JSON of the conventions: role, parts, and the name if it has one."""
     parts = message.parts
-    # Nearly every message has one text part.
+    # The fast path: nearly every message has one text part.
     plain = parts[0] if len(parts) == 1 else None
     shown = [{"type": "text", "content": plain.text}] if type(plain) is Text else parts_json(parts)
     json: Json = {"role": message.role, "parts": shown}
@@ -367,7 +365,7 @@ def _named(kind: str, identity: str | None, name: str | None) -> Json:
 
 
 def _arguments(text: str) -> object:
-    """Return the arguments parsed if they are a JSON object; else (truncated or invalid) the text as received."""
+    """Return the arguments parsed if they are a JSON object, else (truncated or invalid) the text."""
     if not text.startswith("{"):
         return text
     try:

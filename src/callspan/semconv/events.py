@@ -1,6 +1,6 @@
 """The attributes of events, messages and rewards, and those they share with the enclosing spans.
 
-The conventions' names where they have one, `callspan.*` where they have none. Pure: records in, attributes out.
+They have the conventions' names, or `callspan.*` if there is none. Pure: records in, attributes out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
 from callspan.semconv import gen_ai
 from callspan.semconv.call import CONVERSATION_ID, SESSION_ID, STEP_INDEX
-from callspan.semconv.content_attributes import Attributes, ByteBudget, Shown
+from callspan.semconv.content_attributes import Attributes, ByteBudget, SpanContent
 from callspan.semconv.table import BOOLEAN, DOUBLE, INT, STRINGS, From, Row, Table, data_rows, json_row, text_row
 
 ENVIRONMENT: Final = "environment"
@@ -24,12 +24,12 @@ _STATES: Final = {
 
 
 SESSION: Final = (
-    text_row(SESSION_ID, "session_id", "The session it belongs to."),
+    text_row(SESSION_ID, "session_id", "Id of the session."),
     text_row(CONVERSATION_ID, "session_id", "The same under the conventions' name."),
 )
 WITHIN: Final = (
     *SESSION,
-    text_row("callspan.step.id", "timestep_id", "The timestep it belongs to."),
+    text_row("callspan.step.id", "timestep_id", "Id of the timestep."),
     Row(STEP_INDEX, INT, "timestep", "Index of the timestep in its session, from 0, as its process counts."),
 )
 ERROR: Final = text_row("error.type", "error.type", "Exception class, or what the application gave.")
@@ -60,7 +60,7 @@ MESSAGE: Final = Table(
         "callspan.message.causal_influence", STRINGS, From("causal_influence", tuple),
         "Ids of the messages that led to it.",
     ),
-    text_row("callspan.call_id", "call_id", "The call it belongs to."),
+    text_row("callspan.call_id", "call_id", "Id of its call."),
 )  # fmt: skip
 REWARD: Final = Table(
     *gen_ai.REWARD.rows,
@@ -71,7 +71,7 @@ REWARD: Final = Table(
     text_row("callspan.call_id", "call_id", "The evaluated call."),
 )
 EVALUATION_SPAN: Final = Table(*WITHIN)
-"""The target of the reward, on the span of a reward."""
+"""The session and timestep of a reward, on its own span."""
 
 MESSAGE_CONTENT: Final = Table(json_row("callspan.message.content", attrgetter("content")))
 ACTION_CONTENT: Final = Table(json_row("callspan.action", attrgetter("data")))
@@ -95,7 +95,7 @@ def event_name(record: Record) -> str:
 
 
 def event_attributes(record: Record) -> Attributes:
-    """Return the attributes of the span event of an event, message or reward; no content."""
+    """Return the attributes of the span event of an event, message or reward, without content."""
     return _TABLES[type(record)][0].of(record) if type(record) in _TABLES else {}
 
 
@@ -106,11 +106,11 @@ def event_content(record: Record, budget: ByteBudget) -> Attributes:
     content = _TABLES[type(record)][1]
     if isinstance(record, EventRecord):
         content = _EVENT_CONTENTS.get(record.event_type, content)
-    return content.of(record, Shown(None, budget))
+    return content.of(record, SpanContent(None, budget))
 
 
 def evaluation_attributes(record: Record) -> Attributes | None:
-    """Return the attributes of the conventions' evaluation event for an environment's reward; None without a reward."""
+    """Return the attributes of the evaluation event for an environment's reward; None without a reward."""
     if not isinstance(record, EventRecord) or record.reward is None:
         return None
     return gen_ai.EVALUATION.of(record)
@@ -122,9 +122,9 @@ def evaluation_span_name(record: Record) -> str:
 
 
 def late_evaluation(record: Record, response_id: str | None) -> Attributes | None:
-    """Return the attributes of the span of a reward: its target and the evaluation; None for other records.
+    """Return the attributes of the span of a reward, without content; None for other records.
 
-    `response_id` is the provider's id of the evaluated response. No content.
+    `response_id` is the provider's id of the evaluated response.
     """
     if not isinstance(record, EventRecord | RewardRecord):
         return None

@@ -1,7 +1,6 @@
-"""The `gen_ai.*` attributes of calls, sessions, operations and rewards, and related ones of conventions and providers.
+"""The `gen_ai.*` attributes of calls, sessions, operations and rewards, and related ones of other namespaces.
 
-By semantic-conventions-genai 0.1.0. The names are constants defined here, because those of the Python package are
-frozen at an older state.
+Version: semantic-conventions-genai 0.1.0. The names are defined here, because the Python package has older ones.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from callspan.record.messages import Text
 from callspan.semconv.body_messages import answer_bytes, request_bytes
 from callspan.semconv.content_attributes import (
     Attributes,
-    Shown,
+    SpanContent,
     answer_messages,
-    chosen,
     finish_word,
     input_messages,
     messages_json,
     parts_json,
     put_json,
     put_text,
+    select_messages,
 )
 from callspan.semconv.table import (
     BOOLEAN,
@@ -38,10 +37,10 @@ from callspan.semconv.table import (
     Constant,
     Each,
     From,
+    Parameters,
     Put,
     Row,
     Seconds,
-    Sent,
     SetByCode,
     Table,
     as_float,
@@ -54,14 +53,14 @@ from callspan.semconv.table import (
     output_type,
     output_type_of_modalities,
     output_type_of_text,
+    parameter,
     reasoning_level,
-    sent,
     service_tier,
     text_row,
 )
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
-"""Of the scope of spans and events: the development state that the conventions' own manifest states."""
+"""The schema of the instrumentation scope, as stated by the conventions' manifest."""
 OPERATION_NAME: Final = "gen_ai.operation.name"
 PROVIDER_NAME: Final = "gen_ai.provider.name"
 REQUEST_MODEL: Final = "gen_ai.request.model"
@@ -83,13 +82,13 @@ ERROR_TYPE: Final = "error.type"
 
 _SEARCH: Final = ("vector_store_search",)
 _TEMPLATES: Final = ("responses",)
-"""The endpoints whose requests may refer to a prompt template of the provider."""
+"""Endpoints whose requests may refer to the provider's prompt templates."""
 _OUTPUT_TYPES: Final = {
     **dict.fromkeys(("images", "image_edits", "image_variations"), "image"),
     **dict.fromkeys(("transcriptions", "translations"), "text"),
     "speech": "speech",
 }
-"""What the endpoints that are not for text return, by the conventions' word."""
+"""The conventions' output type of endpoints for media."""
 _MESSAGES: Final = ("messages",)
 _OPENAI: Final = ("chat_completions", "responses")
 _AZURE: Final = "azure.ai.openai"
@@ -117,7 +116,7 @@ def _background_status(record: CallRecord) -> str | None:
 
 
 def _finish_reasons(reasons: Sequence[str | None]) -> tuple[str, ...] | None:
-    # They are in the order of the choices, so none may be left out.
+    # The attribute lists them by choice, so none may be omitted.
     return tuple(map(finish_word, reasons)) if all(reasons) else None
 
 
@@ -131,7 +130,6 @@ def _prompt_of_metadata(metadata: Mapping[str, object]) -> tuple[str, str | None
 
 
 def _prompt(record: CallRecord) -> tuple[str, str | None] | None:
-    """Return name and version of the prompt template in the request, else in the metadata."""
     template = record.request.params.get("prompt")
     if isinstance(template, dict) and (name := as_text(template.get("id"))):
         return name, as_text(template.get("version"))
@@ -143,46 +141,46 @@ def _version(metadata: Mapping[str, object]) -> str | None:
     return None if version is None else str(version)
 
 
-def _put_output(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
-    about = None if record.response is None else record.response.body_bytes
+def _put_output(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
+    size_bound = None if record.response is None else record.response.body_bytes
     found = answer_messages(record.outcome, shown.conversation.output)
-    put_json(attributes, OUTPUT_MESSAGES, found, shown.budget, about)
+    put_json(attributes, OUTPUT_MESSAGES, found, shown.budget, size_bound)
 
 
-def _put_input(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
+def _put_input(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
     messages, budget = shown.conversation.input, shown.budget
     if budget.plenty:
         put_json(attributes, INPUT_MESSAGES, messages_json(messages), budget)
     else:
-        picked = chosen(messages, record, budget)
-        put_json(attributes, INPUT_MESSAGES, input_messages(picked, record), budget, picked.about)
+        picked = select_messages(messages, record, budget)
+        put_json(attributes, INPUT_MESSAGES, input_messages(picked, record), budget, picked.size_bound)
 
 
-def _put_system(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
+def _put_system(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
     found = parts_json(shown.conversation.system)
     put_json(attributes, SYSTEM_INSTRUCTIONS, found, shown.budget, request_bytes(record))
 
 
-def _put_tools(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
-    if shown.tools:  # those that are no objects are not shown
+def _put_tools(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
+    if shown.tools:  # definitions that are not objects are omitted
         put_json(attributes, TOOL_DEFINITIONS, shown.tools, shown.budget, request_bytes(record))
 
 
-def _put_query(attributes: Attributes, _: CallRecord, shown: Shown) -> None:
+def _put_query(attributes: Attributes, _: CallRecord, shown: SpanContent) -> None:
     query = "\n".join(message.text or "" for message in shown.conversation.input)
     if query:
         put_text(attributes, "gen_ai.retrieval.query.text", query, shown.budget)
 
 
-def _put_documents(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
+def _put_documents(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
     parts = [part for message in shown.conversation.output for part in message.parts if isinstance(part, Text)]
     if parts:
         found = [msgspec.json.decode(part.text) for part in parts]
         put_json(attributes, "gen_ai.retrieval.documents", found, shown.budget, answer_bytes(record))
 
 
-_OF_METADATA: Final = Each("metadata", _prompt_of_metadata)
-_OF_REQUEST: Final = Each("", _prompt)
+_METADATA_PROMPT: Final = Each("metadata", _prompt_of_metadata)
+_REQUEST_PROMPT: Final = Each("", _prompt)
 _PROMPT_ABOUT: Final = "`prompt_id` and `prompt_version` of `callspan.metadata(...)`."
 _PART_ABOUT: Final = "The part of these tokens that is text, image or audio."
 
@@ -200,39 +198,41 @@ START: Final = Table(
     Row(SERVER_ADDRESS, STRING, "server_address"),
     Row(SERVER_PORT, INT, "server_port", when="server_address"),
 )
-"""Attributes for samplers, set at the start."""
+"""Start attributes, for samplers."""
 
 END: Final = Table(
-    Row("gen_ai.request.temperature", DOUBLE, sent("temperature", read=as_float)),
-    Row("gen_ai.request.top_p", DOUBLE, sent("top_p", read=as_float)),
-    Row("gen_ai.request.top_k", INT, sent("top_k", read=as_int)),
-    Row("gen_ai.request.frequency_penalty", DOUBLE, sent("frequency_penalty", read=as_float)),
-    Row("gen_ai.request.presence_penalty", DOUBLE, sent("presence_penalty", read=as_float)),
+    Row("gen_ai.request.temperature", DOUBLE, parameter("temperature", read=as_float)),
+    Row("gen_ai.request.top_p", DOUBLE, parameter("top_p", read=as_float)),
+    Row("gen_ai.request.top_k", INT, parameter("top_k", read=as_int)),
+    Row("gen_ai.request.frequency_penalty", DOUBLE, parameter("frequency_penalty", read=as_float)),
+    Row("gen_ai.request.presence_penalty", DOUBLE, parameter("presence_penalty", read=as_float)),
     Row(
-        "gen_ai.request.max_tokens", INT, sent(*MAX_TOKENS, read=as_int),
+        "gen_ai.request.max_tokens", INT, parameter(*MAX_TOKENS, read=as_int),
         "Maximum output tokens, under any of its names.",
     ),
-    Row("gen_ai.request.seed", INT, sent("seed", read=as_int)),
-    Row("gen_ai.request.choice.count", INT, sent("n", read=choice_count), "Requested choices, unless one."),
+    Row("gen_ai.request.seed", INT, parameter("seed", read=as_int)),
+    Row("gen_ai.request.choice.count", INT, parameter("n", read=choice_count), "The number of choices, unless 1."),
     Row(
-        "gen_ai.request.stop_sequences", STRINGS, sent("stop", "stop_sequences", read=as_texts),
+        "gen_ai.request.stop_sequences", STRINGS, parameter("stop", "stop_sequences", read=as_texts),
         "Stop sequences, as sent.", content=True,
     ),
     Row(
         "gen_ai.request.reasoning.level", STRING,
-        sent("reasoning_effort", "reasoning", "output_config", read=reasoning_level), "The requested effort, as sent.",
+        parameter("reasoning_effort", "reasoning", "output_config", read=reasoning_level), "The effort, as sent.",
     ),
     Row(
-        "gen_ai.request.previous_response.id", STRING, sent("previous_response_id", read=as_text),
-        "The response that the call continues.",
+        "gen_ai.request.previous_response.id", STRING, parameter("previous_response_id", read=as_text),
+        "Id of the response that the call continues.",
     ),
-    Row("gen_ai.request.encoding_formats", STRINGS, sent("encoding_format", read=as_texts)),
-    Row("gen_ai.embeddings.dimension.count", INT, sent("dimensions", read=as_int)),
-    Row("gen_ai.data_source.id", STRING, sent("vector_store_id", read=as_text), "Vector store searched."),
-    Row("gen_ai.retrieval.top_k", INT, sent("max_num_results", read=as_int), "Maximum number of documents, as sent."),
+    Row("gen_ai.request.encoding_formats", STRINGS, parameter("encoding_format", read=as_texts)),
+    Row("gen_ai.embeddings.dimension.count", INT, parameter("dimensions", read=as_int)),
+    Row("gen_ai.data_source.id", STRING, parameter("vector_store_id", read=as_text), "Vector store searched."),
+    Row("gen_ai.retrieval.top_k", INT, parameter("max_num_results", read=as_int), "Maximum number of documents."),
     Row(
         "gen_ai.output.type", STRING,
-        Sent({"response_format": output_type, "text": output_type_of_text, "modalities": output_type_of_modalities}),
+        Parameters(
+            {"response_format": output_type, "text": output_type_of_text, "modalities": output_type_of_modalities}
+        ),
         "The requested format: `text`, `json` or `speech`.",
     ),
     Row(
@@ -241,26 +241,26 @@ END: Final = Table(
     ),
     Row(
         "gen_ai.output.type", STRING, lambda record: _OUTPUT_TYPES[record.api],
-        "`image`, `speech` or, of transcripts, `text`.",
+        "`image`, `speech`, or `text` for transcripts.",
         apis=tuple(_OUTPUT_TYPES),
     ),
     Row(
-        PROMPT_NAME, STRING, _OF_METADATA, _PROMPT_ABOUT, not_apis=_TEMPLATES,
+        PROMPT_NAME, STRING, _METADATA_PROMPT, _PROMPT_ABOUT, not_apis=_TEMPLATES,
     ),
     Row(
-        PROMPT_VERSION, STRING, _OF_METADATA, _PROMPT_ABOUT, not_apis=_TEMPLATES,
+        PROMPT_VERSION, STRING, _METADATA_PROMPT, _PROMPT_ABOUT, not_apis=_TEMPLATES,
     ),
     Row(
-        PROMPT_NAME, STRING, _OF_REQUEST, "`id` of the requested `prompt`, else `prompt_id` of the metadata.",
+        PROMPT_NAME, STRING, _REQUEST_PROMPT, "`id` of the requested `prompt`, else `prompt_id` of the metadata.",
         apis=_TEMPLATES,
     ),
     Row(
-        PROMPT_VERSION, STRING, _OF_REQUEST, "Its `version`, of the same source.", apis=_TEMPLATES,
+        PROMPT_VERSION, STRING, _REQUEST_PROMPT, "The version of that prompt.", apis=_TEMPLATES,
     ),
     Row(COMPACTED, BOOLEAN, "request.compacted", "The messages include a compaction by the provider.", if_true=True),
     Row(
         COMPACTED, BOOLEAN, "response.compacted",
-        "The provider compacted the conversation for this response, or left parts of it out.", if_true=True,
+        "The provider compacted or shortened the conversation for this response.", if_true=True,
     ),
     Row("gen_ai.response.id", STRING, "response.id"),
     Row(RESPONSE_MODEL, STRING, "response.model"),
@@ -293,7 +293,7 @@ END: Final = Table(
     ),
     Row("http.request.resend_count", INT, "retries", "Number of resends.", if_true=True),
     Row(
-        ERROR_TYPE, STRING, _error_type, "The provider's type or code of the error, else the exception's class.",
+        ERROR_TYPE, STRING, _error_type, "The provider's error type or code, else the exception's class.",
         when="error",
     ),
     Row("http.response.status_code", INT, last_status),
@@ -350,7 +350,7 @@ def _operation(name: str) -> Row:
     return Row(OPERATION_NAME, STRING, Constant(name), f"`{name}`.")
 
 
-def _put_annotation(attributes: Attributes, record: RewardRecord, shown: Shown) -> None:
+def _put_annotation(attributes: Attributes, record: RewardRecord, shown: SpanContent) -> None:
     if record.annotation is not None:
         put_text(attributes, "gen_ai.evaluation.explanation", record.annotation, shown.budget)
 
@@ -383,19 +383,29 @@ TOOL_START: Final = Table(
     text_row("gen_ai.tool.call.id", "tool_call_id", "The model's tool call that it answers."),
     text_row(AGENT_NAME, "system", "The agent that runs it."),
 )
-_OF_LOOPS: Final = (
-    Row(PROVIDER_NAME, STRING, in_metadata("provider"), "The provider whose SDK runs it."),
-    Row("gen_ai.conversation.id", STRING, in_metadata("conversation_id"), "As the client has it, outside a session."),
+_TOOL_LOOP: Final = (
+    Row(PROVIDER_NAME, STRING, in_metadata("provider"), "The provider whose SDK runs the loop."),
+    Row(
+        "gen_ai.conversation.id",
+        STRING,
+        in_metadata("conversation_id"),
+        "The client's conversation id, outside a session.",
+    ),
 )
 TOOL_END: Final = Table(
-    *_OF_LOOPS,
-    Row("gen_ai.tool.description", STRING, in_metadata("description"), "What the request says that it does."),
-    Row("anthropic.toolset.name", STRING, in_metadata("toolset"), "The toolset that it is of."),
-    Row("mcp.server.name", STRING, in_metadata("server"), "The MCP server that has it."),
+    *_TOOL_LOOP,
+    Row("gen_ai.tool.description", STRING, in_metadata("description"), "The tool's description in the request."),
+    Row("anthropic.toolset.name", STRING, in_metadata("toolset"), "The tool's toolset."),
+    Row("mcp.server.name", STRING, in_metadata("server"), "The tool's MCP server."),
 )
 AGENT_END: Final = Table(
-    *_OF_LOOPS,
-    Row("gen_ai.output.type", STRING, in_metadata("output_type"), "What the first call of a tool loop requests."),
+    *_TOOL_LOOP,
+    Row(
+        "gen_ai.output.type",
+        STRING,
+        in_metadata("output_type"),
+        "The output type requested by the first call of a tool loop.",
+    ),
     Row(REQUEST_MODEL, STRING, in_metadata("model"), "The model of the first call of a tool loop."),
     Row("callspan.outcome", STRING, in_metadata("outcome"), "How a tool loop ended."),
 )
@@ -413,13 +423,13 @@ INVOKED_AGENT_START: Final = Table(
     text_row(AGENT_NAME, "name"),
     Row("gen_ai.agent.description", STRING, in_metadata("description"), if_empty=True),
 )
-GUARDRAIL_START: Final = Table(text_row(AGENT_NAME, "system", "The agent it guards."))
+GUARDRAIL_START: Final = Table(text_row(AGENT_NAME, "system", "The guarded agent."))
 HANDOFF_START: Final = Table(
     text_row("gen_ai.tool.call.id", "tool_call_id", "The model's tool call that requested it."),
 )
 
 REWARD: Final = Table(
-    text_row("gen_ai.evaluation.name", "objective", "What is evaluated; default: `reward`."),
+    text_row("gen_ai.evaluation.name", "objective", "The objective; `reward` by default."),
     Row("gen_ai.evaluation.score.value", DOUBLE, "value"),
     text_row("gen_ai.evaluation.score.label", "label"),
 )
@@ -429,4 +439,4 @@ EVALUATION: Final = Table(
     Row("gen_ai.evaluation.score.value", DOUBLE, "reward"),
     Row("gen_ai.evaluation.score.label", STRING, _end_of_episode, "`terminated`, `truncated` or `continue`."),
 )
-"""The conventions' evaluation event, for an environment's reward."""
+"""Attributes of the conventions' evaluation event for an environment's reward."""

@@ -12,16 +12,16 @@ from callspan.record.events import METADATA_FIELDS, EventRecord, SessionRecord, 
 from callspan.record.labels import requested_user
 from callspan.record.messages import Conversation, Message, Part, Text, ToolResult, normalised
 from callspan.record.usage import Usage
-from callspan.semconv.body_messages import APART, choices_json, messages_json
+from callspan.semconv.body_messages import ANSWER_PREFIXES, choices_json, messages_json
 from callspan.semconv.content_attributes import (
     Attributes,
     ByteBudget,
-    Shown,
-    chosen,
+    SpanContent,
     omission,
     put_body,
     put_json,
     put_text,
+    select_messages,
 )
 from callspan.semconv.gen_ai import last_status
 from callspan.semconv.table import (
@@ -40,7 +40,7 @@ from callspan.semconv.table import (
     as_float,
     as_int,
     as_scalar,
-    sent,
+    parameter,
 )
 
 _META: Final = "llm.meta."
@@ -53,12 +53,12 @@ _PROMPTS: Final = "llm.prompts"
 _RAW_PROMPTS: Final = "llm.prompts.raw"
 _STOPS: Final = ("stop", "stop_sequences")
 _NS_PER_MS: Final = 1_000_000
-_BETWEEN: Final = 4
-"""Bytes of separators around a role and its text."""
+_SEPARATOR_BYTES: Final = 4
+"""Size of the separators around a role and its text, in bytes."""
 
 
 def rate_limit_rows(unit: str, path: str) -> tuple[Row, Row, Row]:
-    """Return the rows of the rate limit at `path`, of one unit (`requests`, ...)."""
+    """Return the rows for the rate limit of one unit (`requests`, ...) at `path`."""
     prefix = f"llm.rate_limiting.{unit}"
     return (
         Row(f"{prefix}.limit", INT, f"{path}.limit", "Limit, from the response headers."),
@@ -91,18 +91,18 @@ def _total_tokens(usage: Usage) -> int | None:
     return prompt + completion
 
 
-def _put_stop_sequences(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
+def _put_stop_sequences(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
     params = record.request.params
     for key in _STOPS:
         if params.get(key):
             put_json(attributes, _STOP_SEQUENCES, params[key], shown.budget)
 
 
-def _put_options(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
+def _put_options(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
     put_json(attributes, _OPTIONS, record.request.params, shown.budget, record.request.body_bytes)
 
 
-def _put_metadata(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
+def _put_metadata(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
     extra: dict[str, object] = {}
     for key, value in record.metadata.items():
         if key in METADATA_FIELDS and (known := as_scalar(value)) is not None:
@@ -115,31 +115,33 @@ def _put_metadata(attributes: Attributes, record: CallRecord, shown: Shown) -> N
         put_json(attributes, _META_EXTRA, extra, shown.budget)
 
 
-def _put_known_metadata(attributes: Attributes, record: SessionRecord | TimestepRecord | EventRecord, _: Shown) -> None:
+def _put_known_metadata(
+    attributes: Attributes, record: SessionRecord | TimestepRecord | EventRecord, _: SpanContent
+) -> None:
     for key, value in record.metadata.items():
         if key in METADATA_FIELDS and (known := as_scalar(value)) is not None:
             attributes[_META + key] = known
 
 
-def _put_completions(attributes: Attributes, _: CallRecord, shown: Shown) -> None:
+def _put_completions(attributes: Attributes, _: CallRecord, shown: SpanContent) -> None:
     text = "\n\n".join(filter(None, map(joined_text, map(attrgetter("parts"), shown.conversation.output))))
     if text:
         put_text(attributes, _COMPLETIONS, text, shown.budget)
 
 
-def _put_raw_completions(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
+def _put_raw_completions(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
     known, budget = getattr(shown.conversation, "raw_output", None), shown.budget
-    if budget.plenty and known is not None and record.api not in APART:
+    if budget.plenty and known is not None and record.api not in ANSWER_PREFIXES:
         attributes[_RAW_COMPLETIONS] = known.decode()
         return
     put_body(attributes, _RAW_COMPLETIONS, choices_json, record, shown)
 
 
-def _put_raw_prompts(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
+def _put_raw_prompts(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
     put_body(attributes, _RAW_PROMPTS, messages_json, record, shown)
 
 
-def _put_prompts(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
+def _put_prompts(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
     text = _prompt_text(record, shown.conversation, shown.budget)
     if text:
         put_text(attributes, _PROMPTS, text, shown.budget)
@@ -148,7 +150,7 @@ def _put_prompts(attributes: Attributes, record: CallRecord, shown: Shown) -> No
 def _prompt_text(record: CallRecord, conversation: Conversation, budget: ByteBudget) -> str:
     if len(conversation.input) == 1 and not conversation.system:
         return joined_text(conversation.input[0].parts)
-    picked = chosen(conversation.input, record, budget)
+    picked = select_messages(conversation.input, record, budget)
     texts: list[tuple[str, str]] = []
     if conversation.system and (text := joined_text(conversation.system)):
         texts.append(("system", text))
@@ -158,7 +160,7 @@ def _prompt_text(record: CallRecord, conversation: Conversation, budget: ByteBud
     _add_texts(texts, picked.rest)
     if len(texts) == 1:
         return texts[0][1]
-    room = budget.room - sum(len(who) + _BETWEEN for who, _ in texts)
+    room = budget.room - sum(len(who) + _SEPARATOR_BYTES for who, _ in texts)
     fitting = fit_texts([text for _, text in texts], room)
     return "\n\n".join([f"{who}: {text}" for (who, _), text in zip(texts, fitting, strict=True)])
 
@@ -178,7 +180,6 @@ START: Final = Table(
     Row("llm.item_id", STRING, "call_id", "callspan's id of the call."),
     Row("llm.request.model", STRING, "request.model"),
 )
-"""Attributes known before the call is sent."""
 
 END: Final = Table(
     Row("llm.response.model", STRING, "response.model"),
@@ -191,12 +192,12 @@ END: Final = Table(
     Row("llm.latency", INT, _LATENCIES, "Milliseconds of the attempt that got the response."),
     Row("llm.retries", INT, "retries", "Attempts minus one."),
     Row("llm.rate_limited", BOOLEAN, "rate_limited", "True if any attempt got a 429."),
-    Row("llm.temperature", DOUBLE, sent("temperature", read=as_float)),
-    Row("llm.top_p", DOUBLE, sent("top_p", read=as_float)),
-    Row("llm.frequency_penalty", DOUBLE, sent("frequency_penalty", read=as_float)),
-    Row("llm.presence_penalty", DOUBLE, sent("presence_penalty", read=as_float)),
+    Row("llm.temperature", DOUBLE, parameter("temperature", read=as_float)),
+    Row("llm.top_p", DOUBLE, parameter("top_p", read=as_float)),
+    Row("llm.frequency_penalty", DOUBLE, parameter("frequency_penalty", read=as_float)),
+    Row("llm.presence_penalty", DOUBLE, parameter("presence_penalty", read=as_float)),
     Row(
-        "llm.request.max_tokens", INT, sent(*MAX_TOKENS, read=as_int),
+        "llm.request.max_tokens", INT, parameter(*MAX_TOKENS, read=as_int),
         "Maximum output tokens, under any of its names.",
     ),
     Row(
@@ -229,7 +230,7 @@ END: Final = Table(
     ),
     Row(
         _RAW_COMPLETIONS, JSON, Put(_put_raw_completions),
-        "One `{index, message, finish_reason}` for each choice. Chat and completions: as they came; Responses: the"
+        "One `{index, message, finish_reason}` for each choice. Chat and completions: as received; Responses: the"
         " output items are the content of the message; Messages: the message is the whole answer.", content=True,
         shown="raw_answer",
     ),
@@ -249,14 +250,11 @@ SCOPE_START: Final = Table(
         when="metadata",
     )
 )  # fmt: skip
-"""Of the span of a session, timestep or operation."""
+"""Attributes of the span of a session, timestep or operation."""
 
 
 def joined_text(parts: Sequence[Part]) -> str:
-    """Return the texts of a message, tool results included, joined by line breaks; "" where there are none.
-
-    Reasoning, refusals, tool calls and media are not included.
-    """
+    """Return the texts of a message joined by line breaks: text and tool results, nothing else."""
     if len(parts) == 1 and isinstance(parts[0], Text):
         return parts[0].text
     texts: list[str] = []

@@ -1,4 +1,4 @@
-"""The metrics as a table of instruments, the attributes that only metrics have, and the conventions' buckets."""
+"""The metrics: a table of instruments, the attributes that only metrics have, and histogram buckets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from callspan.semconv.gen_ai import (
 from callspan.semconv.table import BOOLEAN, STRING, Row, SetByCode
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.37.0"
-"""Names and units are those of the newest released official instrumentation (1.3b0), which states this."""
+"""The schema of the newest official instrumentation (1.3b0), whose names and units are used."""
 TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - no secret
 RATE_LIMIT_UNIT: Final = "callspan.rate_limit.unit"
 COST_SOURCE: Final = "callspan.cost.source"
@@ -33,7 +33,7 @@ WORKFLOW_NAME: Final = "gen_ai.workflow.name"
 SUCCESS: Final = "callspan.success"
 
 FUNCTION: Final = "function"
-OF_PROVIDER: Final = "provider"
+FROM_PROVIDER: Final = "provider"
 COMPUTED: Final = "computed"
 RATE_LIMIT_UNITS: Final = ("requests", "tokens", "input_tokens", "output_tokens")
 OTHER: Final = "_OTHER"
@@ -46,28 +46,28 @@ ATTRIBUTES: Final = (
     Row(RATE_LIMIT_UNIT, STRING, SetByCode("`rate_limits`"), "`requests`, `tokens`, `input_tokens`, `output_tokens`."),
     Row(
         COST_SOURCE, STRING, SetByCode("`cost.source`"),
-        f"`{OF_PROVIDER}`: the provider states it; `{COMPUTED}`: from prices.",
+        f"`{FROM_PROVIDER}`: stated by the provider; `{COMPUTED}`: computed from prices.",
     ),
     Row(COST_ESTIMATED, BOOLEAN, SetByCode("`cost.estimated`"), "Whether the cost is an estimate."),
     Row(STORE, STRING, SetByCode("the store"), "The store's name, without any password."),
     Row(DROP_REASON, STRING, SetByCode("the spool"), "Why records were dropped."),
     Row(TOOL_NAME, STRING, SetByCode("`name`"), "Name of the tool."),
     Row(TOOL_TYPE, STRING, SetByCode("constant"), f"`{FUNCTION}`."),
-    Row(AGENT_NAME, STRING, SetByCode("`name`"), "Name of the agent; of a tool: the agent that runs it."),
+    Row(AGENT_NAME, STRING, SetByCode("`name`"), "Name of the agent; for a tool the agent that runs it."),
     Row(WORKFLOW_NAME, STRING, SetByCode("`name`"), "Name of the session."),
     Row(SUCCESS, BOOLEAN, SetByCode("`error`"), "True if it ended without an error."),
 )  # fmt: skip
 
 DURATION_BUCKETS: Final = tuple(0.01 * 2**power for power in range(14))
-"""Seconds: 0.01, doubled until 81.92."""
+"""Seconds: 0.01, doubled up to 81.92."""
 AGENT_BUCKETS: Final = tuple(0.1 * 2**power for power in range(13))
-"""Seconds: 0.1, doubled until 409.6."""
+"""Seconds: 0.1, doubled up to 409.6."""
 WORKFLOW_BUCKETS: Final = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0)
-"""Seconds, to two hours."""
+"""Seconds, up to two hours."""
 TOKEN_BUCKETS: Final = tuple(4**power for power in range(14))
-"""Tokens: 1, times four until 67108864."""
+"""Tokens: powers of four up to 67108864."""
 COST_BUCKETS: Final = tuple(0.00001 * 4**power for power in range(13))
-"""US dollars: 0.00001, times four until 167.77216."""
+"""US dollars: 0.00001, quadrupled up to 167.77216."""
 
 
 _Callback = TypeVar("_Callback")
@@ -89,12 +89,12 @@ class Instrument(NamedTuple):
     """Advisory bucket boundaries of a histogram."""
 
     @property
-    def described(self) -> tuple[str, str, str]:
-        """Return name, unit and description, the arguments a meter takes for synchronous instruments."""
+    def arguments(self) -> tuple[str, str, str]:
+        """The arguments of a meter's method that creates a synchronous instrument."""
         return self.name, self.unit, self.about
 
-    def read_by(self, callback: _Callback) -> tuple[str, list[_Callback], str, str]:
-        """Return the arguments a meter takes for an instrument observed by `callback`."""
+    def observable_arguments(self, callback: _Callback) -> tuple[str, list[_Callback], str, str]:
+        """Return the arguments of a meter's method that creates an asynchronous instrument."""
         return self.name, [callback], self.unit, self.about
 
 
@@ -179,5 +179,5 @@ INSTRUMENTS: Final = (
 
 
 def bounded_type(error_type: str) -> str:
-    """Return an `error.type` if it is a word or a status, as provider codes are; else `_OTHER`."""
+    """Return an `error.type` that is a short word or a status, else `_OTHER`."""
     return error_type if _WORD.fullmatch(error_type) else OTHER

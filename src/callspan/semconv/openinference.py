@@ -1,7 +1,7 @@
-"""The OpenInference attributes of calls, opt-in: flat messages, bounded in number as well as in bytes; kinds of spans.
+"""The OpenInference attributes of calls and scopes (opt-in): span kinds, values, and flat messages.
 
-State: openinference-semantic-conventions 0.1.42. OpenTelemetry keeps 128 attributes per span by default and drops the
-rest in order of arrival, so flat messages may use only a part of them.
+Version: openinference-semantic-conventions 0.1.42. OpenTelemetry keeps 128 attributes per span by default and drops
+later ones, so the number of flat messages is limited.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from callspan.semconv.content_attributes import (
     Attributes,
     AttributeValue,
     ByteBudget,
-    Shown,
-    chosen,
+    SpanContent,
     put_body,
     put_text,
+    select_messages,
 )
 from callspan.semconv.llm import first_finish_reason, joined_text
 from callspan.semconv.table import INT, JSON, STRING, Constant, From, Put, Row, SetByCode, Table, json_row
@@ -38,7 +38,7 @@ _METADATA: Final = "metadata"
 _TOOLS: Final = "llm.tools"
 
 MAX_FLAT_ATTRIBUTES: Final = 48
-"""Maximum number of attributes for flat messages and tools; `input.value` has the complete content anyway."""
+"""Maximum number of attributes for flat messages and tools; `input.value` has the complete content."""
 
 _JSON_TYPE: Final = "application/json"
 _KINDS: Final = {"chat": "LLM", "text_completion": "LLM", "embeddings": "EMBEDDING"}
@@ -70,15 +70,15 @@ def _is_embedding(record: CallRecord) -> bool:
     return record.operation == "embeddings"
 
 
-def _put_values(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
-    """Set input and output values, each with at most half the room, so that some is left for flat messages."""
+def _put_values(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
+    """Set input and output values, each in at most half of the budget, so that flat messages fit too."""
     if put_body(attributes, _OUTPUT_VALUE, choices_json, record, shown, 2):
         attributes[_OUTPUT_MIME_TYPE] = _JSON_TYPE
     if put_body(attributes, _INPUT_VALUE, messages_json, record, shown, 2):
         attributes[_INPUT_MIME_TYPE] = _JSON_TYPE
 
 
-def _put_messages(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
+def _put_messages(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
     """Set output, instructions, the newest messages and tools, in this order, up to the maximum number."""
     conversation, budget, left = shown.conversation, shown.budget, MAX_FLAT_ATTRIBUTES
     for index, message in enumerate(conversation.output):
@@ -92,8 +92,8 @@ def _put_messages(attributes: Attributes, record: CallRecord, shown: Shown) -> N
 
 
 def _numbered(record: CallRecord, conversation: Conversation, budget: ByteBudget) -> list[tuple[int, Message]]:
-    """Yield messages with their index in the request, system text first; omits the middle of a long history."""
-    picked = chosen(conversation.input, record, budget)
+    """Return messages with their index in the request, system text first, without the middle of a long history."""
+    picked = select_messages(conversation.input, record, budget)
     system = [Message(role="system", parts=conversation.system)] if conversation.system else []
     head = [*system, *picked.first]
     skipped = len(head) + picked.omitted
@@ -101,7 +101,7 @@ def _numbered(record: CallRecord, conversation: Conversation, budget: ByteBudget
 
 
 def _put_group(attributes: Attributes, flat: _Flat, left: int, budget: ByteBudget) -> int:
-    """Set all attributes of a message or none; return how many more are allowed (0 once one did not fit)."""
+    """Set all attributes of a message, or none if they exceed the limit; return the remaining number of attributes."""
     if len(flat) > left or budget.room <= 0:
         return 0
     for name, value in flat:
@@ -227,7 +227,7 @@ SCOPE_VALUES: Final = Table(
     Row(_OUTPUT_VALUE, JSON, SetByCode("computed"), "Output messages, or a tool's result."),
     Row(_OUTPUT_MIME_TYPE, STRING, SetByCode("computed"), "Always `application/json`."),
 )
-"""Of sessions, timesteps and operations."""
+"""Attributes of the spans of sessions, timesteps and operations."""
 _SCOPE_VALUES: Final = (
     (_INPUT_VALUE, _INPUT_MIME_TYPE, ("gen_ai.input.messages", "gen_ai.tool.call.arguments")),
     (_OUTPUT_VALUE, _OUTPUT_MIME_TYPE, ("gen_ai.output.messages", "gen_ai.tool.call.result")),
@@ -235,7 +235,7 @@ _SCOPE_VALUES: Final = (
 
 
 def put_scope_values(attributes: Attributes, budget: ByteBudget) -> None:
-    """Set the input and output that a session, timestep or operation has by the conventions, as far as they fit."""
+    """Copy the `gen_ai.*` input and output of a session, timestep or operation, if they fit into the budget."""
     for value, mime_type, names in _SCOPE_VALUES:
         found = next((attributes[name] for name in names if name in attributes), None)
         if isinstance(found, str) and len(found) <= budget.left:

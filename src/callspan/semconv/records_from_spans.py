@@ -1,7 +1,7 @@
-"""Records from spans: best-effort call records from the attributes of other GenAI instrumentations.
+"""Records from spans: makes call records from the spans of other GenAI instrumentations, as far as possible.
 
-Reads the conventions' `gen_ai.*` (current and deprecated), OpenInference, OpenLLMetry and Logfire. Fields without an
-attribute stay unknown. Content is not read, nor are the variables of prompt templates.
+It reads `gen_ai.*` (current and deprecated), OpenInference, OpenLLMetry and Logfire, but neither content nor the
+variables of prompt templates.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _PROVIDER: Final = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "ll
 _REQUEST_MODEL: Final = ("gen_ai.request.model", "llm.request.model_name", "llm.model_name", "llm.request.model")
 _RESPONSE_MODEL: Final = ("gen_ai.response.model", "llm.response.model_name", "llm.response.model")
 _STREAM: Final = ("gen_ai.request.stream", "gen_ai.is_streaming", "llm.is_streaming")
-_ASSOCIATED: Final = "traceloop.association.properties."
-"""OpenLLMetry puts properties of the application's own on every span under this."""
-_SESSION: Final = ("session.id", "gen_ai.conversation.id", _ASSOCIATED + "session_id", "langfuse.session.id")
-_PREFIXES: Final = (_ASSOCIATED, "langfuse.trace.metadata.", "llm.meta.")
+_OPENLLMETRY: Final = "traceloop.association.properties."
+"""Prefix under which OpenLLMetry sets the application's own properties on every span."""
+_SESSION: Final = ("session.id", "gen_ai.conversation.id", _OPENLLMETRY + "session_id", "langfuse.session.id")
+_PREFIXES: Final = (_OPENLLMETRY, "langfuse.trace.metadata.", "llm.meta.")
 _TAGS: Final = ("tag.tags", "logfire.tags", "langfuse.trace.tags")
 _LOGFIRE: Final = "logfire.msg_template"
-"""On each span of Logfire, which puts baggage (`set_baggage(user_id=...)`) on them under its own keys."""
+"""Present on every span of Logfire, which sets baggage (`set_baggage(user_id=...)`) without a prefix."""
 _METADATA: Final[Mapping[str, tuple[str, ...]]] = {
     "user_id": ("user.id", "enduser.id", "langfuse.user.id", "gen_ai.user", "llm.user"),
     "agent_id": ("gen_ai.agent.id",),
@@ -46,7 +46,7 @@ _METADATA: Final[Mapping[str, tuple[str, ...]]] = {
     "prompt_id": ("gen_ai.prompt.name", "traceloop.prompt.key"),
     "prompt_version": ("gen_ai.prompt.version", "traceloop.prompt.version", "llm.prompt_template.version"),
 }
-"""Fields of metadata under the names of others."""
+"""Metadata fields by the attribute names of other instrumentations."""
 _convert_usage: Final = converter(Usage)
 _COUNTERS: Final[Mapping[str, tuple[str, ...]]] = {
     "input_tokens": ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt"),
@@ -77,7 +77,7 @@ def call_of(
     failed: bool,
     scope: str | None,
 ) -> CallRecord | None:
-    """Return the record of a span that is an LLM call, else None. Its id is derived from the span's ids."""
+    """Return the record of an LLM call's span, with an id derived from the span's ids; None for other spans."""
     operation = _operation(attributes)
     if operation is None:
         return None
@@ -115,7 +115,7 @@ def _operation(attributes: Mapping[str, object]) -> str | None:
 
 
 def _metadata(attributes: Mapping[str, object]) -> dict[str, object]:
-    """Return user, tags and metadata in the form of `callspan.metadata(...)`; other names are in `extra`."""
+    """Return user, tags and metadata in the form of `callspan.metadata(...)`, with other names in `extra`."""
     given = _object(attributes.get("metadata"))
     for key, value in attributes.items():
         prefix = next((prefix for prefix in _PREFIXES if key.startswith(prefix)), None)
@@ -137,7 +137,7 @@ def _metadata(attributes: Mapping[str, object]) -> dict[str, object]:
 
 
 def _object(value: object) -> dict[str, object]:
-    """Return a JSON object, given directly or as text; empty for anything else."""
+    """Return a JSON object, given as a mapping or as text; empty for anything else."""
     if isinstance(value, str):
         try:
             value = msgspec.json.decode(value)

@@ -1,4 +1,4 @@
-"""Scope messages: the first input and the last output of a session, timestep or agent, as messages."""
+"""Scope messages: the first input and the last output of a session, timestep, agent or operation, as messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from callspan.semconv.content_attributes import (
     TOOL,
     Attributes,
     ByteBudget,
-    Shown,
+    SpanContent,
     answer_messages,
     message_json,
     messages_json,
@@ -27,16 +27,16 @@ from callspan.semconv.table import JSON, Put, Row, Table
 
 _Json: TypeAlias = dict[str, object]
 _INCOMING, _ANSWER, _ENVIRONMENT, _CALL = range(4)
-_MOST_INCOMING: Final = 8
-"""Maximum number of input messages kept before the first output."""
+_MAX_INPUTS: Final = 8
+"""Maximum number of input messages before the first output."""
 _OPERATIONS: Final = frozenset({"chat", "text_completion", "generate_content"})
 _AGENT: Final = "agent"
 _ENVIRONMENTS: Final = frozenset({"env", "environment"})
-"""The senders of an environment's messages: `env` by default."""
+"""Senders of an environment's messages; `env` is the default."""
 
 
-class Observed:
-    """The input and output of one message, event or call, shared by the exchanges of all enclosing scopes."""
+class ScopeExchange:
+    """The input or output in one message, event or call, shared by all enclosing scopes."""
 
     __slots__ = ("_requested", "answer", "conversation", "kind", "message")
 
@@ -48,7 +48,7 @@ class Observed:
         self._requested: tuple[list[_Json], list[_Json]] | None = None
 
     def requested(self, room: int) -> tuple[list[_Json], list[_Json]]:
-        """Return a call's instructions and the messages since the last assistant message, each within `room` bytes."""
+        """Return a call's instructions and its messages since the last assistant message, each within `room` bytes."""
         if self._requested is None:
             found = self.conversation or Conversation()
             system: list[_Json] = [{"role": "system", "parts": parts_json(found.system)}] if found.system else []
@@ -59,7 +59,7 @@ class Observed:
 
 
 def messages_of(record: Record, room: int) -> ScopeMessages | None:
-    """Return the messages for the span that starts with `record`: of a session, timestep or agent; None for others."""
+    """Return empty messages for the span of a session, timestep or agent that starts; None for other records."""
     if isinstance(record, SCOPE_TYPES):
         return ScopeMessages(room)
     if isinstance(record, EventRecord) and record.event_type == AGENT_START:
@@ -69,31 +69,31 @@ def messages_of(record: Record, room: int) -> ScopeMessages | None:
     return None
 
 
-def observed(record: Record, conversation: Conversation | None, room: int) -> Observed | None:
-    """Return the input and output in a processed record, within `room` bytes; None if there are none.
+def exchange_in(record: Record, conversation: Conversation | None, room: int) -> ScopeExchange | None:
+    """Return the input or output in a processed record, within `room` bytes; None if there is none.
 
-    No references to the application's objects are kept: their content is converted to text immediately.
+    Content is converted to text at once, so that no reference to the application's objects is kept.
     """
     match record:
         case CallRecord():
             return _of_call(record, conversation)
         case MessageRecord() if record.content is not None:
             if record.sender == _AGENT:
-                return Observed(_ANSWER, _answer(record.content, room, record.message_type))
-            return Observed(_INCOMING, _incoming(record.content, room, record.sender))
+                return ScopeExchange(_ANSWER, _answer(record.content, room, record.message_type))
+            return ScopeExchange(_INCOMING, _incoming(record.content, room, record.sender))
         case EventRecord(event_type="action") if record.data is not None:
-            return Observed(_ANSWER, _answer(record.data, room, "action"))
+            return ScopeExchange(_ANSWER, _answer(record.data, room, "action"))
         case EventRecord(event_type="environment"):
-            return Observed(_ENVIRONMENT, _environment(record, room))
+            return ScopeExchange(_ENVIRONMENT, _environment(record, room))
         case EventRecord(event_type="agent" | "agent_start", data=dict(data)):
             if record.event_type == AGENT_START:
-                return Observed(_INCOMING, _incoming(data["input"], room, None)) if "input" in data else None
-            return Observed(_ANSWER, _answer(data["output"], room, "stop")) if "output" in data else None
+                return ScopeExchange(_INCOMING, _incoming(data["input"], room, None)) if "input" in data else None
+            return ScopeExchange(_ANSWER, _answer(data["output"], room, "stop")) if "output" in data else None
     return None
 
 
 class ScopeMessages:
-    """The first input and the last output of one span. Bounded memory: a few messages.
+    """The first input and the last output of one span: a few messages, in bounded memory.
 
     Thread-safe: each update is one assignment, and the last one wins.
     """
@@ -109,7 +109,7 @@ class ScopeMessages:
         self._environment: tuple[_Json, bool] | None = None
         self._is_given = False
 
-    def add(self, item: Observed) -> None:
+    def add(self, item: ScopeExchange) -> None:
         """Add a message, event or call."""
         if item.kind == _CALL:
             self._requested = self._requested or item.requested(self.room)
@@ -123,20 +123,20 @@ class ScopeMessages:
             if word.get("name") in _ENVIRONMENTS:
                 word["role"] = TOOL
             self._environment = word, self._answer is None
-        elif len(self._incoming) < _MOST_INCOMING and not self._is_given:
+        elif len(self._incoming) < _MAX_INPUTS and not self._is_given:
             self._incoming.append(item.message)
         if self._environment is not None and (item.kind == _ANSWER or item.answer is not None):
             self._environment = self._environment[0], True
 
     def start(self, record: Record) -> None:
-        """Set the input given to an agent at its start; it replaces the input of its first call."""
-        item = observed(record, None, self.room)
+        """Set the input given to an agent at its start; it takes precedence over the input of its first call."""
+        item = exchange_in(record, None, self.room)
         if item is not None and item.message is not None:
             self._incoming, self._is_given = [item.message], True
 
     def close(self, record: Record) -> None:
-        """Set the output an agent reports at its end; it replaces the output of its last call."""
-        if isinstance(record, EventRecord) and (item := observed(record, None, self.room)) is not None:
+        """Set the output given by an agent at its end; it takes precedence over the output of its last call."""
+        if isinstance(record, EventRecord) and (item := exchange_in(record, None, self.room)) is not None:
             self.add(item)
 
     def attributes(self, budget: ByteBudget) -> Attributes:
@@ -161,10 +161,10 @@ class ScopeMessages:
         return [environment[0], *shown] if environment[1] else [*shown, environment[0]]
 
 
-def _of_call(record: CallRecord, conversation: Conversation | None) -> Observed | None:
+def _of_call(record: CallRecord, conversation: Conversation | None) -> ScopeExchange | None:
     if conversation is None or record.operation not in _OPERATIONS:
         return None
-    item = Observed(_CALL)
+    item = ScopeExchange(_CALL)
     item.conversation = Conversation(system=conversation.system, input=conversation.input)
     if any(message.parts for message in conversation.output):
         item.answer = record.outcome, conversation.output
@@ -197,9 +197,9 @@ def _environment(record: EventRecord, room: int) -> _Json | None:
 
 
 def _operation_messages(record: EventRecord, room: int) -> tuple[_Json | None, _Json | None]:
-    """Return what went into a guardrail, handoff or step of the environment, and what came out; None: nothing.
+    """Return the input and output of a guardrail, handoff or environment step, each as a message or None.
 
-    Neither the verdict of a guardrail nor a word of the environment is the model's: the role is `tool`.
+    The output is not the model's, so its role is `tool`.
     """
     if record.event_type == "environment":
         before = _given(record, "before")
@@ -219,19 +219,19 @@ def _operation_messages(record: EventRecord, room: int) -> tuple[_Json | None, _
     return came_in, {"role": TOOL, **name, "parts": parts, "finish_reason": "stop"} if parts else None
 
 
-def _put_operation_messages(attributes: Attributes, record: EventRecord, shown: Shown) -> None:
+def _put_operation_messages(attributes: Attributes, record: EventRecord, shown: SpanContent) -> None:
     came_in, came_out = _operation_messages(record, shown.budget.room)
     for name, message in ((OUTPUT_MESSAGES, came_out), (INPUT_MESSAGES, came_in)):
         if message is not None:
             put_json(attributes, name, [message], shown.budget)
 
 
-_OF_MESSAGES: Final = Put(_put_operation_messages)
+_PUT_MESSAGES: Final = Put(_put_operation_messages)
 OPERATION_MESSAGES: Final = Table(
-    Row(OUTPUT_MESSAGES, JSON, _OF_MESSAGES, "Output, as a message with the role `tool`."),
-    Row(INPUT_MESSAGES, JSON, _OF_MESSAGES),
+    Row(OUTPUT_MESSAGES, JSON, _PUT_MESSAGES, "Output, as a message with the role `tool`."),
+    Row(INPUT_MESSAGES, JSON, _PUT_MESSAGES),
 )
-"""Guardrails, handoffs and steps of the environment in the form in which backends show a conversation."""
+"""Guardrails, handoffs and environment steps as messages, which backends render as a conversation."""
 
 
 def _given(record: EventRecord, name: str) -> object:

@@ -1,4 +1,4 @@
-"""Scope spans: what the spans of sessions, timesteps, operations and late rewards have, by their records alone."""
+"""Scope spans: the spans of sessions, timesteps, operations and late rewards as functions of their records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from callspan.fail_open import fail_open
 from callspan.record.events import SCOPE_TYPES, EventRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.semconv import events, gen_ai, openinference, session
-from callspan.semconv.call import EXCEPTION_EVENT, SHORTEST_NS, SpanEvent
+from callspan.semconv.call import EXCEPTION_EVENT, MIN_DURATION_NS, SpanEvent
 from callspan.semconv.content_attributes import Attributes, ByteBudget
 from callspan.semconv.scope_messages import ScopeMessages, messages_of
 from callspan.settings import Settings
@@ -20,7 +20,7 @@ _KIB: Final = 1024
 
 
 class ScopeSpanOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Options of these spans: content or not, `llm.meta.*`, values for OpenInference, byte limits."""
+    """The settings that these spans depend on."""
 
     content: bool = True
     llm: bool = True
@@ -30,7 +30,7 @@ class ScopeSpanOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, settings: Settings) -> ScopeSpanOptions:
-        """Return what the settings say."""
+        """Return the options of `settings`."""
         return cls(
             content=settings.content == "full" and settings.content_on_spans,
             llm="llm" in settings.vocabularies,
@@ -40,38 +40,38 @@ class ScopeSpanOptions(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def budget(self) -> ByteBudget:
-        """Return the byte budget of a span's events, or of its attributes: half of the span's bytes for each."""
+        """Return the byte budget of a span's events, or of its attributes: half of the span's bytes each."""
         return ByteBudget(self.attribute_bytes, self.span_bytes // 2)
 
 
 class ScopeEnd(NamedTuple):
-    """What the end of a session, timestep or operation adds to its span."""
+    """The attributes, events and status that the end of a session, timestep or operation adds to its span."""
 
     attributes: Attributes
     events: list[SpanEvent]
     failure: str | None
-    """The description of the status `ERROR`; None: the status is unset."""
+    """The description of the status `ERROR`; None if the status is unset."""
 
 
 class ScopeSpan:
-    """What one span shows: the events of its records while it is open, and all else at its end."""
+    """Makes the events of one open span, and its attributes at its end."""
 
-    __slots__ = ("_for_events", "_options", "messages")
+    __slots__ = ("_event_budget", "_options", "messages")
 
     def __init__(self, options: ScopeSpanOptions, first: Record | None) -> None:
-        """`first` is the record that the span began with; None: it does not record."""
+        """`first` is the record with which the span started; None if the span does not record."""
         self._options = options
-        self._for_events: ByteBudget | None = None
+        self._event_budget: ByteBudget | None = None
         self.messages: ScopeMessages | None = None
-        """Input and output, set on the span at its end; None if this span does not have them."""
+        """Input and output, which the end sets on the span; None for a span without them."""
         if first is not None and options.content:
             self.messages = messages_of(first, options.attribute_bytes)
 
     def events(self, record: Record, time_ns: int) -> list[SpanEvent]:
-        """Return the events that a record adds: itself, and an environment's reward also as an evaluation."""
+        """Return the span events of a record: one for itself, and an evaluation for an environment's reward."""
         attributes = events.event_attributes(record)
         if self._options.content:
-            self._for_events = budget = self._for_events or self._options.budget()
+            self._event_budget = budget = self._event_budget or self._options.budget()
             with _CONTENT:
                 attributes.update(events.event_content(record, budget))
         found = [SpanEvent(events.event_name(record), attributes, time_ns)]
@@ -80,7 +80,7 @@ class ScopeSpan:
         return found
 
     def end(self, record: Record, end_ns: int) -> ScopeEnd:
-        """Return what the final record adds."""
+        """Return the additions of the final record."""
         attributes = session.end_attributes(record)
         if self._options.content:
             self._add_content(attributes, record)
@@ -97,7 +97,7 @@ class ScopeSpan:
 
     def _add_content(self, attributes: Attributes, record: Record) -> None:
         messages, self.messages, budget = self.messages, None, self._options.budget()
-        # Guarded separately: a failure with content must not prevent the end.
+        # Guarded separately: an error in the content must not prevent the end.
         with _CONTENT:
             attributes.update(session.span_content(record, budget))
         if messages is not None:
@@ -109,7 +109,7 @@ class ScopeSpan:
 
 
 class Evaluation(NamedTuple):
-    """The span of a reward whose target has ended, or is unknown."""
+    """The span of a reward whose target's span has ended or is unknown."""
 
     name: str
     attributes: Attributes
@@ -120,7 +120,7 @@ class Evaluation(NamedTuple):
 def evaluation(
     record: EventRecord | RewardRecord, response_id: str | None, options: ScopeSpanOptions, *, content: bool
 ) -> Evaluation | None:
-    """Return the span of a reward, given the provider's id of the evaluated response; None of what has no reward."""
+    """Return the span of a reward; `response_id` is that of the evaluated call. None for a record without a reward."""
     attributes = events.late_evaluation(record, response_id)
     if attributes is None:
         return None
@@ -128,23 +128,23 @@ def evaluation(
         attributes |= events.event_content(record, options.budget())
     event = SpanEvent(gen_ai.EVALUATION_EVENT, attributes, record.time_ns)
     attributes = attributes | openinference.EVALUATION_START.of(record)
-    return Evaluation(events.evaluation_span_name(record), attributes, event, record.time_ns + SHORTEST_NS)
+    return Evaluation(events.evaluation_span_name(record), attributes, event, record.time_ns + MIN_DURATION_NS)
 
 
 def scope_start_ns(record: Record) -> int | None:
-    """Return when the span of a session, timestep or operation begins, Unix nanoseconds; None: unknown."""
+    """Return the start of a session, timestep or operation, Unix nanoseconds; None if unknown."""
     if isinstance(record, EventRecord):
         return record.time_ns
     return record.start_ns if isinstance(record, SCOPE_TYPES) else None
 
 
 def scope_end_ns(record: Record) -> int | None:
-    """Return when the span of a session, timestep or operation ends, Unix nanoseconds; None: unknown."""
+    """Return the end of the span of a session, timestep or operation, Unix nanoseconds; None if unknown."""
     if isinstance(record, EventRecord):
-        return record.time_ns + max(record.duration_ns or 0, SHORTEST_NS)
+        return record.time_ns + max(record.duration_ns or 0, MIN_DURATION_NS)
     if not isinstance(record, SCOPE_TYPES) or record.end_ns is None:
         return None
-    return record.end_ns if record.start_ns is None else max(record.end_ns, record.start_ns + SHORTEST_NS)
+    return record.end_ns if record.start_ns is None else max(record.end_ns, record.start_ns + MIN_DURATION_NS)
 
 
 def _evaluations(record: Record, time_ns: int) -> list[SpanEvent]:

@@ -1,7 +1,6 @@
-"""Attributes of the spans of an agent: those of the vocabularies, put together here, and their own `callspan.*` ones.
+"""Attributes of the spans of sessions, timesteps, environment steps, tools, agents, guardrails and handoffs.
 
-Spans of sessions, timesteps, steps of the environment, tools, agents, guardrails and handoffs. Pure: records in,
-attributes out.
+This module combines those of the vocabularies with the `callspan.*` ones. Pure: records in, attributes out.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from callspan.record.call import ErrorInfo
 from callspan.record.events import AGENT_START, EventRecord, Record, SessionRecord, TimestepRecord, Totals
 from callspan.record.messages import Conversation
 from callspan.semconv import gen_ai, openinference
-from callspan.semconv import llm as of_llm
+from callspan.semconv import llm as llm_tables
 from callspan.semconv.call import EXCEPTION_TYPE, STEP_INDEX
-from callspan.semconv.content_attributes import Attributes, ByteBudget, Shown
+from callspan.semconv.content_attributes import Attributes, ByteBudget, SpanContent
 from callspan.semconv.events import (
     ENVIRONMENT,
     ENVIRONMENT_CONTENT,
@@ -49,27 +48,27 @@ def _seconds(totals: Totals) -> tuple[float, float]:
 
 
 def _rest_s(record: TimestepRecord) -> float | None:
-    """Return the seconds of a step outside its calls and tools, at least 0; None if it had none."""
+    """Return the seconds of a timestep outside its calls and tools; None if it had neither."""
     totals, start_ns, end_ns = record.totals, record.start_ns, record.end_ns
     if totals is None or start_ns is None or end_ns is None or not totals.model_ns + totals.tool_ns:
         return None
     return max(0, end_ns - start_ns - totals.model_ns - totals.tool_ns) / _NS
 
 
-def _put_rewards(attributes: Attributes, record: SessionRecord | TimestepRecord, _shown: Shown) -> None:
+def _put_rewards(attributes: Attributes, record: SessionRecord | TimestepRecord, _shown: SpanContent) -> None:
     if record.totals is not None:
         for objective, value in record.totals.rewards.items():
             attributes[f"callspan.reward.{objective}"] = value
 
 
-_OF_REWARDS: Final = Put(_put_rewards)
+_REWARDS: Final = Put(_put_rewards)
 _SECONDS: Final = Each("totals", _seconds)
 _COUNTS: Final = "Failed calls are errors, runs of tools are tools."
 _TIMES: Final = "Seconds in calls and in tools, added up."
 
 _TOTALS: Final = (
     Row("callspan.reward", DOUBLE, "totals.reward", "Last reward of the whole session, else the sum over events."),
-    Row("callspan.reward.*", DOUBLE, _OF_REWARDS, "Mean of each other objective, by name."),
+    Row("callspan.reward.*", DOUBLE, _REWARDS, "Mean of each other objective, by name."),
     Row("callspan.totals.timesteps", INT, "totals.timesteps", _COUNTS, if_true=True),
     Row("callspan.totals.calls", INT, "totals.calls", _COUNTS, if_true=True),
     Row("callspan.totals.errors", INT, "totals.errors", _COUNTS, if_true=True),
@@ -98,7 +97,7 @@ TIMESTEP_START: Final = Table(
     text_row("callspan.step.parent.id", "parent_timestep_id"),
 )
 OPERATION_START: Final = Table(*WITHIN)
-"""Of tools, agents and steps of the environment."""
+"""Start attributes of tools, agents and environment steps."""
 GUARDRAIL_START: Final = Table(text_row("callspan.guardrail.name", "name"), *WITHIN)
 HANDOFF_START: Final = Table(
     text_row("callspan.handoff.from", "system"),
@@ -124,130 +123,128 @@ GUARDRAIL_END: Final = Table(Row("callspan.guardrail.triggered", BOOLEAN, in_met
 OPERATION_END: Final = Table(ERROR)
 
 SESSION_CONTENT: Final = Table(
-    json_row("callspan.metadata", attrgetter("metadata"), "`metadata` of the session or timestep.", when="metadata")
+    json_row("callspan.metadata", attrgetter("metadata"), "The metadata of the session or timestep.", when="metadata")
 )
 OPERATION_CONTENT: Final = Table(*data_rows({"input": ("callspan.input", ""), "output": ("callspan.output", "")}))
 EXCEPTION: Final = Table(
     *EXCEPTION_TYPE.rows,
-    Row("exception.message", STRING, "message", "Its message.", content=True, if_empty=True),
+    Row("exception.message", STRING, "message", "The message.", content=True, if_empty=True),
     Row("exception.stacktrace", STRING, "frames", "File, line and function of the last frames."),
 )
 
 
-class _Spans(NamedTuple):
+class _SpanTables(NamedTuple):
     """The attribute tables of one kind of span."""
 
     verb: str
     start: Table
     start_with_llm: Table
-    """With the `llm` vocabulary."""
+    """`start` with the `llm` vocabulary."""
     end: Table
     content: Table
 
 
-def _spans(verb: str, start: Table, end: Table, content: Table) -> _Spans:
-    return _Spans(verb, start, start + of_llm.SCOPE_START, end, content)
+def _tables(verb: str, start: Table, end: Table, content: Table) -> _SpanTables:
+    return _SpanTables(verb, start, start + llm_tables.SCOPE_START, end, content)
 
 
 _NAMED: Final = (SessionRecord, TimestepRecord, EventRecord)
 _CONTENT_AND_MESSAGES: Final = OPERATION_CONTENT + OPERATION_MESSAGES
-_OF_SESSIONS: Final = _spans(
+_SESSIONS: Final = _tables(
     "invoke_workflow",
     gen_ai.SESSION_START + SESSION_START + openinference.SESSION_START,
     SESSION_END,
     SESSION_CONTENT,
 )
-_OF_TIMESTEPS: Final = _spans(
+_TIMESTEPS: Final = _tables(
     "timestep",
     gen_ai.TIMESTEP_START + TIMESTEP_START + openinference.TIMESTEP_START,
     TIMESTEP_END,
     SESSION_CONTENT,
 )
-_OF_TOOLS: Final = _spans(
+_TOOLS: Final = _tables(
     "execute_tool",
     gen_ai.TOOL_START + OPERATION_START + openinference.TOOL_START,
     gen_ai.TOOL_END + OPERATION_END,
     gen_ai.TOOL_CONTENT,
 )
-_OF_AGENTS: Final = _spans(
+_AGENTS: Final = _tables(
     "invoke_agent",
     gen_ai.INVOKED_AGENT_START + OPERATION_START + openinference.INVOKED_AGENT_START,
     gen_ai.AGENT_END + OPERATION_END,
     OPERATION_CONTENT,
 )
-_OF_EVENTS: Final = {
-    ENVIRONMENT: _spans(
+_EVENTS: Final = {
+    ENVIRONMENT: _tables(
         "environment",
         OPERATION_START + openinference.ENVIRONMENT_START,
         ENVIRONMENT_END,
         ENVIRONMENT_CONTENT + OPERATION_MESSAGES,
     ),
-    "agent": _OF_AGENTS,
-    AGENT_START: _OF_AGENTS,
-    "guardrail": _spans(
+    "agent": _AGENTS,
+    AGENT_START: _AGENTS,
+    "guardrail": _tables(
         "guardrail",
         gen_ai.GUARDRAIL_START + GUARDRAIL_START + openinference.GUARDRAIL_START,
         GUARDRAIL_END,
         _CONTENT_AND_MESSAGES,
     ),
-    "handoff": _spans(
+    "handoff": _tables(
         "handoff",
         gen_ai.HANDOFF_START + HANDOFF_START + openinference.HANDOFF_START,
         OPERATION_END,
         _CONTENT_AND_MESSAGES,
     ),
 }
+_SCOPES: Final = {SessionRecord: _SESSIONS, TimestepRecord: _TIMESTEPS}
 
 
-_OF_OTHERS: Final = {SessionRecord: _OF_SESSIONS, TimestepRecord: _OF_TIMESTEPS}
-
-
-def _spans_of(record: Record) -> _Spans | None:
+def _tables_of(record: Record) -> _SpanTables | None:
     if type(record) is EventRecord:
-        return _OF_EVENTS.get(record.event_type, _OF_TOOLS)
-    return _OF_OTHERS.get(type(record))
+        return _EVENTS.get(record.event_type, _TOOLS)
+    return _SCOPES.get(type(record))
 
 
 def span_name(record: Record) -> str:
-    """Return the name of a session's, timestep's or tool's span: what it is, and its name if it has one."""
-    of = _spans_of(record)
-    if of is None:
+    """Return the name of the span of a session, timestep or operation: its kind, and its name if it has one."""
+    tables = _tables_of(record)
+    if tables is None:
         return "timestep"
-    if isinstance(record, _NAMED) and record.name and of.verb != ENVIRONMENT:
-        return f"{of.verb} {record.name}"
-    return of.verb
+    if isinstance(record, _NAMED) and record.name and tables.verb != ENVIRONMENT:
+        return f"{tables.verb} {record.name}"
+    return tables.verb
 
 
 def start_attributes(record: Record, *, llm: bool = True, workflow: str | None = None) -> Attributes:
-    """Return the attributes of a session, timestep or tool known at its start, for samplers; no content.
+    """Return the start attributes of a session, timestep or operation, without content.
 
-    `llm`: with that vocabulary. `workflow` is the name of a step's session.
+    `llm` includes that vocabulary. `workflow` is the name of a timestep's session.
     """
-    of = _spans_of(record)
-    if of is None:
+    tables = _tables_of(record)
+    if tables is None:
         return {}
-    attributes = (of.start_with_llm if llm else of.start).of(record)
+    attributes = (tables.start_with_llm if llm else tables.start).of(record)
     if workflow:
         attributes[gen_ai.WORKFLOW_NAME] = workflow
     return attributes
 
 
 def end_attributes(record: Record) -> Attributes:
-    """Return the attributes of a session, timestep or tool known only at its end; no content."""
-    of = _spans_of(record)
-    return {} if of is None else of.end.of(record)
+    """Return the end attributes of a session, timestep or operation, without content."""
+    tables = _tables_of(record)
+    return {} if tables is None else tables.end.of(record)
 
 
 def span_content(record: Record, budget: ByteBudget) -> Attributes:
-    """Return the content of a session, timestep, tool or step of the environment, as JSON.
+    """Return the content of a session, timestep or operation as JSON attributes.
 
-    These are the metadata of sessions and timesteps, arguments and result of a tool, observations of an environment,
-    and input and output of an agent, guardrail or handoff.
+    These are the metadata of sessions and timesteps, the arguments and result of a tool, the observations of an
+    environment, and the input and output of an agent, guardrail or handoff.
     """
-    of = _spans_of(record)
-    return {} if of is None else of.content.of(record, Shown(None, budget))
+    tables = _tables_of(record)
+    return {} if tables is None else tables.content.of(record, SpanContent(None, budget))
 
 
 def exception_attributes(error: ErrorInfo, *, content: bool) -> Attributes:
-    """Return the attributes of the `exception` event; the message only with content."""
-    return EXCEPTION.of(error, Shown(Conversation() if content else None, ByteBudget(0, 0)))
+    """Return the attributes of the `exception` event, without its message if there is no content."""
+    return EXCEPTION.of(error, SpanContent(Conversation() if content else None, ByteBudget(0, 0)))

@@ -1,4 +1,4 @@
-"""Session spans: the whole spans of a session, made of its records in the order in which their parts happened."""
+"""Session spans: rebuilds the spans of a session from its records."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ from callspan.record.events import (
 from callspan.record.messages import Conversation
 from callspan.semconv import session as semconv
 from callspan.semconv.call import Projection, SpanEvent
-from callspan.semconv.scope_messages import observed
+from callspan.semconv.scope_messages import exchange_in
 from callspan.semconv.scope_spans import ScopeSpan, ScopeSpanOptions, evaluation, scope_end_ns, scope_start_ns
 from callspan.semconv.spans import Span, span_of_call
 
 _NO_TRACE: Final = Trace()
 _AGENTS: Final = frozenset({AGENT_START, "agent"})
-_OBSERVED: Final = frozenset({AGENT_START, "agent", "environment"})
-"""What went in or came out of the scope around it; a tool did not."""
-_OfScope: TypeAlias = SessionRecord | TimestepRecord | EventRecord
+_EXCHANGES: Final = frozenset({AGENT_START, "agent", "environment"})
+"""Types of events whose data is input or output of the enclosing scope; a tool's is not."""
+_ScopeRecord: TypeAlias = SessionRecord | TimestepRecord | EventRecord
 
 
-class _Open:
+class _OpenScope:
     """A scope whose records are being read."""
 
-    __slots__ = ("above", "events", "final", "is_aside", "shown")
+    __slots__ = ("events", "excluded_from_io", "final", "parent", "span")
 
-    def __init__(self, final: _OfScope, above: _Open | None, options: ScopeSpanOptions) -> None:
+    def __init__(self, final: _ScopeRecord, parent: _OpenScope | None, options: ScopeSpanOptions) -> None:
         self.final = final
-        self.above = above
-        self.is_aside = isinstance(final, EventRecord) and final.event_type not in _AGENTS
+        self.parent = parent
+        self.excluded_from_io = isinstance(final, EventRecord) and final.event_type not in _AGENTS
         self.events: list[SpanEvent] = []
-        self.shown = ScopeSpan(options, _begun(final))
+        self.span = ScopeSpan(options, _start_record(final))
 
     def add(self, record: EventRecord | MessageRecord | RewardRecord) -> None:
-        """Add what is an event of this span."""
-        self.events += self.shown.events(record, record.time_ns)
+        """Add an event to this span."""
+        self.events += self.span.events(record, record.time_ns)
         self.observe(record)
 
     def observe(self, record: Record, conversation: Conversation | None = None) -> None:
-        """Add what went in or came out to this scope and those around it."""
-        scope: _Open | None = self
-        while scope is not None and not scope.is_aside:
-            messages = scope.shown.messages
-            if messages is not None and (seen := observed(record, conversation, messages.room)) is not None:
-                messages.add(seen)
-            scope = scope.above
+        """Add the record's input or output to this scope and the enclosing ones."""
+        scope: _OpenScope | None = self
+        while scope is not None and not scope.excluded_from_io:
+            messages = scope.span.messages
+            if messages is not None and (exchange := exchange_in(record, conversation, messages.room)) is not None:
+                messages.add(exchange)
+            scope = scope.parent
 
 
 class SessionSpans:
@@ -71,26 +71,26 @@ class SessionSpans:
         conversations: Callable[[CallRecord], Conversation | None],
         response_id: Callable[[str], str | None] | None = None,
     ) -> None:
-        """`conversations` returns the messages of a call that spans may have, None: none.
+        """`conversations` returns the messages of a call that may be exported, if any.
 
-        `response_id` returns the provider's id of the response of the call of an id; None: no span of a reward has it.
+        `response_id` returns the provider's response id for a call id; it is set on the spans of rewards.
         """
         self._projection, self._options, self._conversations = projection, options, conversations
         self._response_id = response_id
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, _OpenScope] = {}
         self._workflow: str | None = None
 
     def of(self, records: Iterable[Record]) -> Iterator[Span]:
-        """Yield the spans of the last versions of all records of a session: first what is inside another, then that.
+        """Yield the spans of a session's records, children before their parents; open scopes have no span yet.
 
-        What has no end has no span yet.
+        The records must be the last versions of all records of the session.
         """
         parts = [*records]
         for record in sorted(parts, key=lambda one: scope_start_ns(one) or 0):
             self._begin(record)
-        begun = [_begun(one) for one in parts if isinstance(one, EventRecord) and one.event_type == "agent"]
-        for record in sorted([*begun, *parts], key=latest_ns):
-            yield from self._ended(record)
+        starts = [_start_record(one) for one in parts if isinstance(one, EventRecord) and one.event_type == "agent"]
+        for record in sorted([*starts, *parts], key=latest_ns):
+            yield from self._end(record)
         for scope in reversed({id(one): one for one in self._open.values()}.values()):
             if (span := self._span(scope)) is not None:
                 yield span
@@ -100,14 +100,14 @@ class SessionSpans:
             self._workflow = record.name
         if isinstance(record, MessageRecord | RewardRecord | CallRecord) or not _has_own_span(record):
             return
-        scope = _Open(record, self._around(record), self._options)
+        scope = _OpenScope(record, self._enclosing(record), self._options)
         ids = {SessionRecord: "session_id", TimestepRecord: "timestep_id", EventRecord: "event_id"}
         for name in (record.span_id, getattr(record, ids[type(record)])):
             if name is not None:
                 self._open[name] = scope
 
-    def _around(self, record: Record) -> _Open | None:
-        """Return the scope that a record is in: that of the span above, else its timestep or session."""
+    def _enclosing(self, record: Record) -> _OpenScope | None:
+        """Return the scope of a record: that of the parent span, else of its timestep or session."""
         place = record.place if isinstance(record, CallRecord) else record
         names = [None if isinstance(record, MessageRecord) else record.parent_span_id]
         if isinstance(record, TimestepRecord):
@@ -117,28 +117,28 @@ class SessionSpans:
         names += [] if isinstance(record, SessionRecord) else [getattr(place, "session_id", None)]
         return next((self._open[name] for name in names if name is not None and name in self._open), None)
 
-    def _ended(self, record: Record) -> Iterator[Span]:
-        around = self._around(record)
+    def _end(self, record: Record) -> Iterator[Span]:
+        scope = self._enclosing(record)
         match record:
             case CallRecord():
                 conversation = self._conversations(record)
-                if around is not None and conversation is not None:
-                    around.observe(record, conversation)
+                if scope is not None and conversation is not None:
+                    scope.observe(record, conversation)
                 if record.sampled and (span := span_of_call(record, self._projection, conversation)) is not None:
                     yield span
             case EventRecord() if _has_own_span(record):
-                if around is not None and record.event_type in _OBSERVED:
-                    around.observe(record)
+                if scope is not None and record.event_type in _EXCHANGES:
+                    scope.observe(record)
             case EventRecord() | RewardRecord() if record.span_id is not None:
-                if (span := self._evaluated(record)) is not None:
+                if (span := self._evaluation(record)) is not None:
                     yield span
             case EventRecord() | MessageRecord() | RewardRecord():
-                if around is not None:
-                    around.add(record)
+                if scope is not None:
+                    scope.add(record)
 
-    def _evaluated(self, record: EventRecord | RewardRecord) -> Span | None:
-        judged = record.call_id if isinstance(record, RewardRecord) else None
-        response_id = None if judged is None or self._response_id is None else self._response_id(judged)
+    def _evaluation(self, record: EventRecord | RewardRecord) -> Span | None:
+        call_id = record.call_id if isinstance(record, RewardRecord) else None
+        response_id = None if call_id is None or self._response_id is None else self._response_id(call_id)
         found = evaluation(record, response_id, self._options, content=self._options.content)
         if found is None or not record.sampled:
             return None
@@ -147,23 +147,23 @@ class SessionSpans:
             events=[found.event],
         )  # fmt: skip
 
-    def _span(self, scope: _Open) -> Span | None:
+    def _span(self, scope: _OpenScope) -> Span | None:
         record = scope.final
         is_open = isinstance(record, EventRecord) and record.event_type in RUN_TYPES
         if is_open or not record.sampled:
             return None
         workflow = self._workflow if isinstance(record, TimestepRecord) else None
-        return _finished(record, scope.shown, scope.events, self._options, workflow)
+        return _finished(record, scope.span, scope.events, self._options, workflow)
 
 
 def _finished(
-    record: _OfScope, shown: ScopeSpan, events: list[SpanEvent], options: ScopeSpanOptions, workflow: str | None
+    record: _ScopeRecord, span: ScopeSpan, events: list[SpanEvent], options: ScopeSpanOptions, workflow: str | None
 ) -> Span | None:
     start_ns, end_ns = scope_start_ns(record), scope_end_ns(record)
     if start_ns is None or end_ns is None:
         return None
-    attributes = semconv.start_attributes(_begun(record), llm=options.llm, workflow=workflow)
-    end = shown.end(record, end_ns)
+    attributes = semconv.start_attributes(_start_record(record), llm=options.llm, workflow=workflow)
+    end = span.end(record, end_ns)
     return _span(
         record,
         name=semconv.span_name(record),
@@ -186,14 +186,14 @@ def _span(record: SessionRecord | TimestepRecord | EventRecord | RewardRecord, *
 
 
 def _has_own_span(record: Record) -> bool:
-    """Return whether a record is that of a scope: an event without a duration is one of another span, or late."""
+    """Return whether a record has its own span; an event without a duration is a span event, or a late reward."""
     if isinstance(record, EventRecord):
         return record.span_id is not None and (record.duration_ns is not None or record.event_type in RUN_TYPES)
     return isinstance(record, SCOPE_TYPES)
 
 
-def _begun(record: _OfScope) -> _OfScope:
-    """Return what the span of a scope began with."""
+def _start_record(record: _ScopeRecord) -> _ScopeRecord:
+    """Return the record with which the span of a scope started."""
     if not isinstance(record, EventRecord) or record.event_type not in _AGENTS:
         return record
     data = record.data if isinstance(record.data, dict) else {}

@@ -1,4 +1,4 @@
-"""Span ids: those of the records of a process without a tracer provider, made of the records' own ids."""
+"""Span ids: derives the span ids of records written without a tracer provider from the records' own ids."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from callspan.record.events import (
 from callspan.record.interrupted import run_key
 
 _SCOPES: Final = frozenset({*RUN_TYPES, *RUN_TYPES.values(), "guardrail", "handoff", "environment"})
-"""Types of events that have a span of their own in a process with a tracer provider, if they last."""
+"""Types of events that have their own span in a process with a tracer provider, if they have a duration."""
 _WithSpan: TypeAlias = CallRecord | SessionRecord | TimestepRecord | EventRecord | RewardRecord
 
 
 def with_ids(records: Sequence[Record]) -> list[Record]:
-    """Return the records; those of a process without a tracer provider have ids made of their own.
+    """Return the records, with derived span ids for those written without a tracer provider.
 
-    They are the same each time. A record without a span lies in the one of its timestep, else of its session.
+    Derived ids are deterministic. Their parent is the span of the record's timestep, else of its session.
     """
     spans: dict[str | None, tuple[str, str]] = {}
     found = [*records]
-    for place in sorted(range(len(found)), key=lambda number: _outermost_first(records[number])):
-        record = records[place]
+    for index in sorted(range(len(found)), key=lambda number: _outermost_first(records[number])):
+        record = records[index]
         if isinstance(record, MessageRecord):
             continue
         if isinstance(record, EventRecord) and record.span_id is not None and record.trace_id is None:
-            # Stores keep the trace of a timestep's events with the timestep.
-            around = next((spans[one] for one in _scopes_around(record) if one in spans), None)
-            record = replace(record, trace_id=None if around is None else around[0])
-        lacks_ids = not _has_ids(record) and _should_have_span(record, spans)
-        shown = _identified(record, spans) if lacks_ids else record
-        if shown.trace_id is not None and shown.span_id is not None:
-            spans[record_key(shown)[1]] = shown.trace_id, shown.span_id
-        found[place] = shown
+            # Stores keep the trace id of a timestep's events with the timestep.
+            parent = next((spans[one] for one in _enclosing_scopes(record) if one in spans), None)
+            record = replace(record, trace_id=None if parent is None else parent[0])
+        if not _has_ids(record) and _should_have_span(record, spans):
+            record = _with_derived_ids(record, spans)
+        if record.trace_id is not None and record.span_id is not None:
+            spans[record_key(record)[1]] = record.trace_id, record.span_id
+        found[index] = record
     return found
 
 
@@ -56,7 +56,7 @@ def _outermost_first(record: Record) -> tuple[int, int]:
 
 
 def _has_ids(record: _WithSpan) -> bool:
-    # A tracer of OpenTelemetry's API alone gives each span the ids of the one around it.
+    # The no-op tracer of OpenTelemetry's API gives each span the ids of its parent.
     return record.trace_id is not None and record.span_id is not None and record.span_id != record.parent_span_id
 
 
@@ -70,15 +70,15 @@ def _should_have_span(record: Record, spans: dict[str | None, tuple[str, str]]) 
             return True
 
 
-def _identified(record: _WithSpan, spans: dict[str | None, tuple[str, str]]) -> _WithSpan:
+def _with_derived_ids(record: _WithSpan, spans: dict[str | None, tuple[str, str]]) -> _WithSpan:
     own = run_key(record)
-    above = next((spans[one] for one in _scopes_around(record) if one in spans), None)
-    trace_id, parent = above or (record.trace_id or _digest(own, 32), record.parent_span_id)
+    enclosing = next((spans[one] for one in _enclosing_scopes(record) if one in spans), None)
+    trace_id, parent = enclosing or (record.trace_id or _digest(own, 32), record.parent_span_id)
     sampled = True if record.trace_id is None else record.sampled
     return replace(record, trace_id=trace_id, span_id=_digest(own, 16), parent_span_id=parent, sampled=sampled)
 
 
-def _scopes_around(record: Record) -> Iterator[str | None]:
+def _enclosing_scopes(record: Record) -> Iterator[str | None]:
     if isinstance(record, SessionRecord):
         yield record.parent_session_id
         return

@@ -1,4 +1,4 @@
-"""Spans: the whole span of a record as data, made of the record alone: what the SDK's exporter would send of it."""
+"""Spans: the finished span of a record as plain data, derived from the record alone."""
 
 from __future__ import annotations
 
@@ -27,26 +27,24 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     parent_span_id: str | None = None
     """16 hex digits; None for the root of a trace."""
     is_parent_remote: bool = False
-    """Whether the parent is a span of another process."""
     trace_state: str | None = None
-    """The `tracestate` of W3C; None: empty."""
+    """The W3C `tracestate`; None if empty."""
     name: str
     is_client: bool
-    """Whether its kind is `CLIENT`; else it is `INTERNAL`."""
+    """Whether the span's kind is `CLIENT`; else it is `INTERNAL`."""
     start_ns: int
     """Unix time in nanoseconds."""
     end_ns: int
     """Unix time in nanoseconds."""
     attributes: Attributes
-    """In the order in which they were set."""
     events: Sequence[SpanEvent] = ()
     links: Sequence[SpanLink] = ()
     failure: str | None = None
-    """The description of the status `ERROR`; None: the status is unset."""
+    """The description of the status `ERROR`; None if the status is unset."""
 
 
 def span_of_call(record: CallRecord, projection: Projection, conversation: Conversation | None) -> Span | None:
-    """Return the span of a call that has ended, with its content if there is a conversation; None if it has none."""
+    """Return the span of an ended call, with content if `conversation` is given; None if the call has no span."""
     trace_id, span_id, trace = record.trace_id, record.span_id, record.trace or _NO_TRACE
     if trace_id is None or span_id is None:
         return None
@@ -69,18 +67,18 @@ def span_of_call(record: CallRecord, projection: Projection, conversation: Conve
 
 
 def spans_of_attempts(record: CallRecord) -> list[Span]:
-    """Return a span for each HTTP request of a call that has a span, below it.
+    """Return the span of each attempt, a child of the call's span; none if the call has no span.
 
-    Their ids are made of that of the call: made again they are the same spans.
+    Their ids are derived from that of the call, so that they are the same each time.
     """
-    trace_id, above, start_ns = record.trace_id, record.span_id, record.timing.start_ns
-    if trace_id is None or above is None:
+    trace_id, parent, start_ns = record.trace_id, record.span_id, record.timing.start_ns
+    if trace_id is None or parent is None:
         return []
     return [
         Span(
             trace_id=trace_id,
-            span_id=sha256(f"{trace_id}{above}{attempt.number}".encode()).hexdigest()[:16],
-            parent_span_id=above,
+            span_id=sha256(f"{trace_id}{parent}{attempt.number}".encode()).hexdigest()[:16],
+            parent_span_id=parent,
             trace_state=None if record.trace is None else record.trace.state,
             name=call.ATTEMPT_SPAN_NAME,
             is_client=True,

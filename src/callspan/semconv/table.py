@@ -1,9 +1,8 @@
-"""Tables of attributes: each row is an attribute and the source of its value; a table sets its rows on a span.
+"""Tables of attributes: each row defines an attribute and the source of its value.
 
-At the end are the total readers of request parameters that the tables share.
-
-An unknown value (None) or empty text is not set. A table is compiled to one function on first use, as `dataclasses`
-does: attributes are set for every call, and interpreting the rows takes twice as many instructions.
+An unknown value (None) or an empty string is not set. A table is compiled to one function on first use, as
+`dataclasses` does, because interpreting the rows for every call takes twice as many instructions. The readers of
+request parameters at the end of this module are total: they return None for unexpected values.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from itertools import groupby
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from callspan.record.codec import encodable
-from callspan.semconv.content_attributes import NOTHING_SHOWN, Attributes, Shown, put_json
+from callspan.semconv.content_attributes import NO_CONTENT, Attributes, SpanContent, put_json
 
 STRING: Final = "string"
 STRINGS: Final = "string[]"
@@ -22,22 +21,22 @@ INT: Final = "int"
 DOUBLE: Final = "double"
 JSON: Final = "string (JSON)"
 ANY: Final = "any scalar"
-_Put: TypeAlias = Callable[[Attributes, Any, Shown], None]
+_Put: TypeAlias = Callable[[Attributes, Any, SpanContent], None]
 
-_LARGEST: Final = 2**63 - 1
+_MAX_INTEGER: Final = 2**63 - 1
 MAX_TOKENS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
-"""The names of the limit of output tokens in the APIs."""
+"""The parameters that limit the output tokens, in all APIs."""
 _OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
 
 
-class Sent(NamedTuple):
+class Parameters(NamedTuple):
     """Source: request parameters by their names on the wire; the last one sent wins.
 
     Attributes of adjacent rows are set in the order in which the parameters were sent.
     """
 
     readers: Mapping[str, Callable[[Any], object]]
-    """Total readers of the values as sent; None: no attribute."""
+    """Convert the values as sent; None sets no attribute."""
 
 
 class Seconds(NamedTuple):
@@ -53,42 +52,39 @@ class Constant(NamedTuple):
 
 
 class From(NamedTuple):
-    """Source: a function of the value at a path in the record; not called if that is absent or empty."""
+    """Source: a function of the value at a path in the record; not called if the value is absent or empty."""
 
     path: str
     read: Callable[[Any], object]
 
 
 class Each(NamedTuple):
-    """Source: a function that returns the values of all adjacent rows that share it; None: of none of them."""
+    """Source: a function that returns the values of all adjacent rows that share it, or None."""
 
     path: str
-    """Path of its argument; empty: the record. Not called if the argument is absent or empty."""
+    """Path of its argument, or empty for the record. Not called if the argument is absent or empty."""
     read: Callable[[Any], Sequence[object] | None]
 
 
-def sent(*names: str, read: Callable[[Any], object]) -> Sent:
-    """Return the source of a parameter with several names and one reader."""
-    return Sent(dict.fromkeys(names, read))
+def parameter(*names: str, read: Callable[[Any], object]) -> Parameters:
+    """Return the source for a parameter with one or several names."""
+    return Parameters(dict.fromkeys(names, read))
 
 
 class Put(NamedTuple):
     """Source: a function that sets the attributes of all adjacent rows that share it, within the budget."""
 
-    put: Callable[[Attributes, Any, Shown], None]
+    put: Callable[[Attributes, Any, SpanContent], None]
 
 
 class SetByCode(NamedTuple):
-    """Source: outside the record, see `where`. Other code sets the attribute; the row is for the documentation."""
+    """Source: other code, which sets the attribute; the row is for the documentation. `where` names the source."""
 
     where: str
 
 
-Source: TypeAlias = str | Callable[[Any], object] | Seconds | Constant | From | Each | Sent | Put | SetByCode
-"""The source of a value. A text is a path of fields in the record; fields of an absent object are absent.
-
-`[-1]` after a field is the last entry of its list.
-"""
+Source: TypeAlias = str | Callable[[Any], object] | Seconds | Constant | From | Each | Parameters | Put | SetByCode
+"""The source of a value. A string is a path of fields in the record; `[-1]` after a field is its last item."""
 
 
 class Row(NamedTuple):
@@ -101,22 +97,22 @@ class Row(NamedTuple):
     about: str = ""
     """One sentence for the documentation: meaning and unit; empty: name and type say it."""
     apis: Sequence[str] = ()
-    """The endpoints that have it; empty: all except `not_apis`."""
+    """The endpoints with this attribute; by default all except `not_apis`."""
     not_apis: Sequence[str] = ()
     when: str = ""
-    """A path from the record on: the row is put only where that is there and neither empty nor false."""
+    """A path in the record whose value must be present, and neither empty nor false."""
     content: bool | None = None
-    """True: only set if content is exported; False: only set if content is not exported."""
+    """True: set only if content is exported; False: set only if it is not."""
     if_true: bool = False
-    """Whether zero and false are absent too."""
+    """Whether 0 and False are not set."""
     if_empty: bool = False
-    """Whether an empty text is also set, because the application may mean it."""
+    """Whether an empty string is set, which may be intended by the application."""
     shown: str = ""
-    """A path from the `Shown` content on: the row is put only where that is there and neither empty nor false."""
+    """A path from the `SpanContent`: the attribute is only set if its value is neither None, empty nor False."""
 
 
 class Table:
-    """Rows in the order in which their attributes are set. Safe from any thread."""
+    """Rows, in the order in which their attributes are set. Thread-safe."""
 
     __slots__ = ("put", "rows")
 
@@ -129,14 +125,14 @@ class Table:
     def __add__(self, other: Table) -> Table:
         return Table(*self.rows, *other.rows)
 
-    def of(self, record: object, shown: Shown | None = None) -> Attributes:
-        """Return the attributes of a record; without `shown` no content and no sizes of content."""
+    def of(self, record: object, shown: SpanContent | None = None) -> Attributes:
+        """Return the attributes of a record; content only if `shown` is given."""
         attributes: Attributes = {}
-        self.put(attributes, record, NOTHING_SHOWN if shown is None else shown)
+        self.put(attributes, record, NO_CONTENT if shown is None else shown)
         return attributes
 
     def __getattr__(self, name: str) -> _Put:
-        # Called if a slot is empty.
+        # Called while the slot is empty.
         if name != "put":
             raise AttributeError(name)
         self.put = _compiled(self.rows)
@@ -161,7 +157,7 @@ def _compiled(rows: Sequence[Row]) -> _Put:
 
 def _condition(row: Row) -> str:
     conditions = []
-    if row.content is not None and not isinstance(row.source, Sent):
+    if row.content is not None and not isinstance(row.source, Parameters):
         conditions.append("has_content" if row.content else "not has_content")
     if row.apis:
         conditions.append(f"record.api in {tuple(row.apis)!r}")
@@ -175,18 +171,18 @@ def _condition(row: Row) -> str:
 
 
 def _kind(row: Row) -> object:
-    """Return the key that adjacent rows with shared code have in common."""
+    """Return the key by which adjacent rows share code."""
     if isinstance(row.source, str):
         return row.source.rpartition(".")[0]
-    return type(row.source) if isinstance(row.source, Sent) else row.source
+    return type(row.source) if isinstance(row.source, Parameters) else row.source
 
 
 def _lines(rows: Sequence[Row], names: dict[str, object]) -> list[str]:
-    """Return the lines of code of adjacent rows that share it."""
+    """Return the lines of code for adjacent rows of the same kind."""
     row, found = rows[0], rows[0].source
     match found:
         case str():
-            return _of_fields(rows)
+            return _field_lines(rows)
         case Seconds():
             owner, _, field = found.path.rpartition(".")
             scaled = [f"    attributes[{row.name!r}] = value / 1e9"]
@@ -200,10 +196,10 @@ def _lines(rows: Sequence[Row], names: dict[str, object]) -> list[str]:
             each = [line for row, value in zip(rows, values, strict=True) for line in _set(row, value)]
             block = _under("values is not None", [f"    {', '.join(values)} = values", *each])
             return _of_owner(found.path, [f"    values = {_named(found.read, names)}(owner)", *block])
-        case Sent():
+        case Parameters():
             with_content, without = _readers(rows), _readers([row for row in rows if not row.content])
             readers = f"{_named(with_content, names)} if has_content else {_named(without, names)}"
-            put = f"{_named(_put_sent, names)}(attributes, record.request.params, {readers})"
+            put = f"{_named(_put_parameters, names)}(attributes, record.request.params, {readers})"
             return _under("record.request.params", [f"    {put}"])
         case Put():
             return [f"    {_named(found.put, names)}(attributes, record, shown)"]
@@ -220,22 +216,22 @@ def _set(row: Row, value: str) -> list[str]:
     return [f"    value = {value}", *_under(test, [f"    attributes[{row.name!r}] = value"])]
 
 
-def _of_fields(rows: Sequence[Row]) -> list[str]:
+def _field_lines(rows: Sequence[Row]) -> list[str]:
     path = str(rows[0].source).rpartition(".")[0]
     fields = [line for row in rows for line in _set(row, f"owner.{str(row.source).rpartition('.')[2]}")]
     return _of_owner(path, fields)
 
 
 def _of_owner(path: str, lines: list[str]) -> list[str]:
-    """Return the lines wrapped so that `owner` is the object at the path; skipped if that is absent or empty."""
-    first, *deeper = _ways(path) if path else ["record"]
+    """Wrap lines of code so that `owner` is the object at the path; skipped if that is absent or empty."""
+    first, *deeper = _accesses(path) if path else ["record"]
     block = lines
-    for way in reversed(deeper):
-        block = [f"    owner = {way}", *_under("owner", block)]
+    for access in reversed(deeper):
+        block = [f"    owner = {access}", *_under("owner", block)]
     return [f"    owner = {first}", *(_under("owner", block) if path else block)]
 
 
-def _ways(path: str) -> list[str]:
+def _accesses(path: str) -> list[str]:
     first, *others = path.replace("[", ".[").split(".")
     return [f"record.{first}", *(f"owner{field}" if field[0] == "[" else f"owner.{field}" for field in others)]
 
@@ -250,12 +246,12 @@ def _readers(rows: Sequence[Row]) -> dict[str, tuple[str, Callable[[Any], object
     return {
         parameter: (row.name, read)
         for row in rows
-        if isinstance(row.source, Sent)
+        if isinstance(row.source, Parameters)
         for parameter, read in row.source.readers.items()
     }
 
 
-def _put_sent(
+def _put_parameters(
     attributes: dict[str, object],
     parameters: Mapping[str, object],
     readers: Mapping[str, tuple[str, Callable[[Any], object]]],
@@ -267,16 +263,16 @@ def _put_sent(
 
 
 def text_row(name: str, path: str, about: str = "") -> Row:
-    """Return a row for a text that may be empty, because the application may mean it."""
+    """Return a row for a string of the application, which may be empty."""
     return Row(name, STRING, path, about, if_empty=True)
 
 
 def json_row(
     name: str, read: Callable[[Any], object], about: str = "", *, when: str = "", content: bool | None = None
 ) -> Row:
-    """Return a row for a value as JSON within the budget; None is absent."""
+    """Return a row for a value as JSON, within the budget."""
 
-    def put(attributes: Attributes, record: Any, shown: Shown) -> None:  # noqa: ANN401
+    def put(attributes: Attributes, record: Any, shown: SpanContent) -> None:  # noqa: ANN401
         if (value := read(record)) is not None:
             put_json(attributes, name, value, shown.budget)
 
@@ -284,9 +280,9 @@ def json_row(
 
 
 def data_rows(names: Mapping[str, tuple[str, str]], prefix: str = "callspan.") -> tuple[Row, ...]:
-    """Return rows for the entries of an event's data: attribute and sentence by key, others under the prefix."""
+    """Return rows for the items of an event's data; `names` has their attributes, other keys get the prefix."""
 
-    def put(attributes: Attributes, record: Any, shown: Shown) -> None:  # noqa: ANN401
+    def put(attributes: Attributes, record: Any, shown: SpanContent) -> None:  # noqa: ANN401
         for key, value in record.data.items() if isinstance(record.data, dict) else ():
             put_json(attributes, names[key][0] if key in names else prefix + key, value, shown.budget)
 
@@ -295,25 +291,25 @@ def data_rows(names: Mapping[str, tuple[str, str]], prefix: str = "callspan.") -
 
 
 def in_metadata(field: str) -> From:
-    """Return the source of a field of the record's metadata; absent unless it is a text, a number or a flag."""
+    """Return the source for a scalar field of the record's metadata."""
     return From("metadata", lambda metadata: as_scalar(metadata.get(field)))
 
 
 def as_float(value: object) -> float | None:
-    """Return a number as float, None for anything else, bool included."""
+    """Return a number as float; None for anything else, including bool."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def as_int(value: object) -> int | None:
-    """Return an integer, also from an integral float; None for anything else, bool included.
+    """Return an integer of 64 bits, also from an integral float; None for anything else, including bool.
 
-    None too for what 64 bits cannot hold: exporters of OTLP refuse the whole attribute.
+    OTLP exporters reject larger integers.
     """
     if isinstance(value, float):
         value = int(value) if value.is_integer() else None
     if not isinstance(value, int) or isinstance(value, bool):
         return None
-    return value if -_LARGEST <= value <= _LARGEST else None
+    return value if -_MAX_INTEGER <= value <= _MAX_INTEGER else None
 
 
 def as_text(value: object) -> str | None:
@@ -324,14 +320,14 @@ def as_text(value: object) -> str | None:
 
 
 def as_scalar(value: object) -> str | bool | int | float | None:
-    """Return a text, flag or number, None for anything else."""
+    """Return a string, bool or number; None for anything else."""
     if isinstance(value, str):
         return encodable(value)
     return value if isinstance(value, bool | int | float) else None
 
 
 def as_texts(value: object) -> tuple[str, ...] | None:
-    """Return the strings of a list, or a single string as a list; None if there are none."""
+    """Return the strings of a list, or a single string as a tuple; None if there are none."""
     if isinstance(value, str):
         return (encodable(value),) if value else None
     if isinstance(value, list):
@@ -345,13 +341,13 @@ def reasoning_level(value: object) -> str | None:
 
 
 def choice_count(value: object) -> int | None:
-    """Return the number of requested choices; None for a single one."""
+    """Return the number of requested choices; None for 1."""
     count = as_int(value)
     return None if count == 1 else count
 
 
 def service_tier(value: object) -> str | None:
-    """Return a requested service tier; None for `auto`."""
+    """Return the requested service tier; None for `auto`."""
     return None if value == "auto" else as_text(value)
 
 

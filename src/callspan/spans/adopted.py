@@ -1,8 +1,8 @@
-"""Adopted spans: LLM spans of other libraries that represent a call.
+"""Adopted spans: LLM spans of other libraries that already represent a call.
 
-There must be one LLM span per call. If another library's LLM span is open, the call sets its attributes on that span
-and creates none. OpenTelemetry's GenAI utilities mark the context for this, and callspan does so too if they are in
-use; other spans are recognised by their attributes. No package is required.
+If another library's LLM span is open, the call sets its attributes on that span instead of starting a second one.
+OpenTelemetry's GenAI utilities mark the context for this purpose, and so does callspan if they are imported; other
+spans are recognised by their attributes. No package is required.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _CALLS: Final = (
     ("openinference.span.kind", ("LLM", "EMBEDDING")),
     ("llm.request.type", ("chat", "completion", "embedding")),
 )
-"""Attributes that identify the span of one call, of the conventions, OpenInference and OpenLLMetry."""
-_OURS: Final = "callspan.inference"
+"""Attributes that identify the span of a call: the conventions', OpenInference's and OpenLLMetry's."""
+_OWN_MARK: Final = "callspan.inference"
 UTIL: Final = "opentelemetry.util.genai.invocation"
 _MARK: Final = fail_open("mark the span of a call for OpenTelemetry's utilities")
 
 
 def outer_span(span: Span) -> Span | None:
-    """Return the current span if it is an LLM span that represents this call, else None.
+    """Return the current span if it is an LLM span that can represent this call, else None.
 
-    A span represents one call: one that already has the attributes of another call is not used.
+    A span represents only one call: a span that already has the attributes of a call is not used.
     """
     if not span.is_recording():
         return None
@@ -42,17 +42,17 @@ def outer_span(span: Span) -> Span | None:
 
 
 def _is_marked() -> bool:
-    ours = get_value(_OURS)
-    return any((mark := get_value(name)) is not None and mark is not ours for name in _MARKS)
+    own = get_value(_OWN_MARK)
+    return any((mark := get_value(name)) is not None and mark is not own for name in _MARKS)
 
 
 def _is_call(attributes: Mapping[str, object]) -> bool:
     return any(attributes.get(name) in values for name, values in _CALLS)
 
 
-def marked(context: Context) -> Context:
-    """Return `context` with callspan's LLM span marked as open, for libraries that check it; `UTIL` is imported."""
+def with_mark(context: Context) -> Context:
+    """Return `context` marked as inside an LLM span, for libraries that check it; `UTIL` must be imported."""
     with _MARK:
         data = sys.modules[UTIL].InferenceData()
-        return set_value(_OURS, data, set_value(_INFERENCE, data, context))
+        return set_value(_OWN_MARK, data, set_value(_INFERENCE, data, context))
     return context

@@ -1,9 +1,8 @@
 """Call spans: one CLIENT span per call, started with the attributes for samplers and ended with the record.
 
-Spans of calls and sessions get their attributes in one step, with the same result as the SDK. The SDK checks type,
-length and name of every value: for the forty attributes of a call this is as much work as the rest of its span. Values
-from a vocabulary have plain types, unless a callback has put something else into the record; if they certainly fit, one
-check of all types is enough.
+Attributes are set in one step, with the same result as by the SDK. The SDK checks the type, length and name of every
+value, which for the forty attributes of a call takes as long as everything else about its span. The values here have
+plain types, unless a callback changed the record, so one check of all types is enough.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ from callspan.process.processed import Processed
 from callspan.record.call import CallRecord, SpanLink, Trace
 from callspan.record.messages import Conversation
 from callspan.semconv import call, gen_ai
-from callspan.semconv.call import SHORTEST_NS, Projection, SpanEvent
+from callspan.semconv.call import MIN_DURATION_NS, Projection, SpanEvent
 from callspan.semconv.content_attributes import Attributes, AttributeValue
 from callspan.semconv.spans import spans_of_attempts
 from callspan.settings import Settings
@@ -50,13 +49,13 @@ from callspan.spans.log_events import CallLogEvents
 
 _TRACER: Final = fail_open("get a tracer")
 _START: Final = fail_open("start a span")
-_PROJECT: Final = fail_open("put a record on its span")
+_PROJECT: Final = fail_open("set a record's attributes on its span")
 _END: Final = fail_open("end a span")
 _IDENTIFY: Final = fail_open("read the ids of a span")
 _CURRENT: Final = fail_open("make a call's span the current one")
-_LOOK: Final = fail_open("look at the span around a call")
+_LOOK: Final = fail_open("check the span around a call")
 _NOTIFY: Final = fail_open("pass a call to log events")
-_ONE_STEP: Final = fail_open("put attributes on a span in one step")
+_ONE_STEP: Final = fail_open("set attributes on a span in one step")
 _ABSENT: Final = object()
 _SECOND_NS: Final = 1_000_000_000
 _SDK: Final = "opentelemetry.sdk.trace"
@@ -64,7 +63,7 @@ _SCALARS: Final = frozenset({str, bool, int, float})
 
 
 def trace_id() -> str | None:
-    """Return the id of the current trace, 32 hexadecimal digits, for logs and answers; None outside of any.
+    """Return the id of the current trace, 32 hexadecimal digits, for logs and responses; None outside a trace.
 
     Example:
         >>> with callspan.testing.capture(), callspan.session("chat"):
@@ -79,17 +78,17 @@ class CallSpan:
     """The span of one call. No method raises; all are safe after the end."""
 
     __slots__ = (
-        "_least_end_ns", "_of", "_owned", "_span", "parent_span_id", "sampled", "span_id", "trace",
+        "_min_end_ns", "_owned", "_span", "_spans", "parent_span_id", "sampled", "span_id", "trace",
         "trace_id", "wants_content",
     )  # fmt: skip
 
     def __init__(
-        self, of: CallSpans, span: Span, parent: Span, *, owned: bool = True, start_ns: int | None = None,
+        self, spans: CallSpans, span: Span, parent: Span, *, owned: bool = True, start_ns: int | None = None,
         link: SpanContext | None = None,
     ) -> None:  # fmt: skip
-        """`start_ns` is when the span begins, where that is not with its record; `link` is what it is linked to."""
-        self._of = of
-        self._least_end_ns = 0 if start_ns is None else start_ns + SHORTEST_NS
+        """`start_ns` is the start of the span, if it differs from the record's."""
+        self._spans = spans
+        self._min_end_ns = 0 if start_ns is None else start_ns + MIN_DURATION_NS
         self._span = span
         self._owned = owned
         self.trace_id: str | None = None
@@ -97,21 +96,21 @@ class CallSpan:
         self.parent_span_id: str | None = None
         self.sampled: bool | None = None
         self.trace: Trace | None = None
-        self.wants_content = of.content_elsewhere
+        self.wants_content = spans.content_elsewhere
         # Spans of other implementations may raise.
         try:
             context = span.get_span_context()
             if context.is_valid:
-                # Half as expensive as a format with leading zeros.
+                # Half the cost of an f-string with leading zeros.
                 self.trace_id = context.trace_id.to_bytes(16, "big").hex()
                 self.span_id = context.span_id.to_bytes(8, "big").hex()
                 self.sampled = context.trace_flags.sampled
-            self.wants_content = (of.content and span.is_recording()) or of.content_elsewhere
+            self.wants_content = (spans.content and span.is_recording()) or spans.content_elsewhere
             above = INVALID_SPAN_CONTEXT if parent is trace.INVALID_SPAN else parent.get_span_context()
             is_child = above is not INVALID_SPAN_CONTEXT and above.is_valid
             if is_child:
                 self.parent_span_id = above.span_id.to_bytes(8, "big").hex()
-            # As `trace_of` decides it, which mostly has nothing to say.
+            # Repeats the condition of `trace_of`, which is rarely met, to save the call.
             state = getattr(context, "trace_state", None)
             if is_child or link is not None or start_ns is not None or state is not DEFAULT_TRACE_STATE:
                 self.trace = trace_of(context, above, link, start_ns)
@@ -122,28 +121,28 @@ class CallSpan:
         """Return `context` with this span as the current one."""
         try:
             inner = trace.set_span_in_context(self._span, context)
-            return adopted.marked(inner) if adopted.UTIL in sys.modules else inner
+            return adopted.with_mark(inner) if adopted.UTIL in sys.modules else inner
         except reported(_CURRENT):
             return context
 
     def end(self, processed: Processed[CallRecord], conversation: Conversation | None) -> None:
         """Set the record's attributes on the span and end it at the record's end time."""
-        span, of, record = self._span, self._of, processed.record
+        span, spans, record = self._span, self._spans, processed.record
         end_ns = call.call_end_ns(record)
         events = self._show(record, conversation, end_ns)
-        if events is not None and (events or of.attempt_spans):
+        if events is not None and (events or spans.attempt_spans):
             self._add(events, record)
-        if of.events is not None:
+        if spans.events is not None:
             with _NOTIFY:
-                of.events.emit(record, conversation, span)
+                spans.events.emit(record, conversation, span)
         if self._owned and events is not None:
             try:
-                span.end(max(end_ns, self._least_end_ns))
+                span.end(max(end_ns, self._min_end_ns))
             except reported(_END):
                 return
 
     def _show(self, record: CallRecord, conversation: Conversation | None, end_ns: int) -> list[SpanEvent] | None:
-        """Set attributes and status; return the events to add, None where nothing records."""
+        """Set attributes and status; return the events to add, None if the span does not record."""
         span = self._span
         events: list[SpanEvent] = []
         try:
@@ -152,7 +151,7 @@ class CallSpan:
             events = call.call_events(record, end_ns, exception=self._owned)
             if record.error is not None and self._owned and (failure := call.call_failure(record)) is not None:
                 span.set_status(Status(StatusCode.ERROR, failure))
-            put_attributes(span, self._of.projection.end(record, conversation if self._of.content else None))
+            put_attributes(span, self._spans.projection.end(record, conversation if self._spans.content else None))
         except reported(_PROJECT):
             return events
         return events
@@ -162,21 +161,21 @@ class CallSpan:
         try:
             for event in events:
                 span.add_event(event.name, event.attributes, event.time_ns)
-            if self._of.attempt_spans:
-                _add_attempt_spans(self._of.tracer, span, record)
+            if self._spans.attempt_spans:
+                _add_attempt_spans(self._spans.tracer, span, record)
         except reported(_PROJECT):
             return
 
 
 def tracer_of(version: str, provider: TracerProvider | None) -> Tracer:
-    """Return callspan's tracer; one that records nothing where the provider raises. None: the global provider."""
+    """Return callspan's tracer, from the global provider if `provider` is None; a no-op tracer if that raises."""
     with _TRACER:
         return trace.get_tracer("callspan", version, provider, gen_ai.SCHEMA_URL)
     return NoOpTracer()
 
 
 class CallSpans:
-    """Starts the spans of calls. Safe from any thread."""
+    """Starts the spans of calls. Thread-safe."""
 
     def __init__(
         self,
@@ -185,7 +184,7 @@ class CallSpans:
         version: str,
         logger_provider: LoggerProvider | None = None,
     ) -> None:
-        # A provider of None is looked up on use, because an application may set its own after `instrument()`.
+        # The global provider is looked up late, because an application may set it after `instrument()`.
         self.tracer = tracer_of(version, tracer_provider)
         self.attempt_spans = settings.attempt_spans
         self.content = settings.content == "full" and settings.content_on_spans
@@ -199,7 +198,7 @@ class CallSpans:
         record = processed.record
         parent: Span = trace.INVALID_SPAN
         outer: Span | None = None
-        # Given to OpenTelemetry, which would look it up four times.
+        # Passed on, because OpenTelemetry would otherwise look it up four times.
         context: Context | None = None
         try:
             context = otel_context.get_current()
@@ -227,9 +226,9 @@ class CallSpans:
     def start_later(
         self, processed: Processed[CallRecord], context: Context, call: SpanContext | None
     ) -> CallSpan | None:
-        """Start the span of a call that is over, in `context`, with a link to the span of the `call` that it completes.
+        """Start the span of a finished call in `context`, linked to the span of the `call` that it completes.
 
-        None where it cannot be started.
+        Returns None if that fails.
         """
         record = processed.record
         try:
@@ -252,44 +251,42 @@ class CallSpans:
 def trace_of(
     context: SpanContext, above: SpanContext, link: SpanContext | None, start_ns: int | None = None
 ) -> Trace | None:
-    """Return what a span has of its trace beside ids and sampling, given its parent and link; None: nothing."""
-    # Contexts of other implementations may lack some of it, or raise.
+    """Return the rare properties of a span, given its parent and link; None if all have their defaults."""
+    # Contexts of other implementations may lack attributes, or raise.
     try:
         state, is_remote = context.trace_state, above.is_remote
         if state is DEFAULT_TRACE_STATE and not (is_remote or link is not None or start_ns is not None):
             return None
         if not (state or is_remote or link is not None or start_ns is not None):
             return None
-        links = [] if link is None else [link_to(link)]
+        links = [] if link is None else [_link_to(link)]
         return Trace(state=state.to_header() or None, is_parent_remote=is_remote, links=links, start_ns=start_ns)
     except reported(_IDENTIFY):
         return None
 
 
-def link_to(to: SpanContext) -> SpanLink:
-    """Return a link to the span of a context."""
+def _link_to(to: SpanContext) -> SpanLink:
     return SpanLink(trace_id=f"{to.trace_id:032x}", span_id=f"{to.span_id:016x}", is_remote=to.is_remote)
 
 
 def context_of(
     trace_id: str, span_id: str, *, sampled: bool | None = True, is_remote: bool = True, state: str | None = None
 ) -> SpanContext:
-    """Return the context of the span of these ids."""
+    """Return the span context with these ids."""
     flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
     states = TraceState.from_header([state]) if state else None
     return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote, flags, states)
 
 
 def _start_below(parent: Span, start_ns: int) -> int:
-    """Return when the span of a provider's work begins that it states to have begun at `start_ns`.
+    """Return the start of a span whose start was stated by the provider, not before its parent's.
 
-    Of a time in whole seconds the rest is unknown: within that second it is not before the parent, during which it was
-    requested.
+    Providers state whole seconds: within that second, the work began no earlier than the parent, which requested it.
     """
-    begun_ns = getattr(parent, "start_time", None)
-    if start_ns % _SECOND_NS or not isinstance(begun_ns, int) or not start_ns < begun_ns < start_ns + _SECOND_NS:
+    parent_ns = getattr(parent, "start_time", None)
+    if start_ns % _SECOND_NS or not isinstance(parent_ns, int) or not start_ns < parent_ns < start_ns + _SECOND_NS:
         return start_ns
-    return begun_ns
+    return parent_ns
 
 
 def _parent_of(span: Span) -> Span:
@@ -300,10 +297,7 @@ def _parent_of(span: Span) -> Span:
 
 
 def _add_attempt_spans(tracer: Tracer, span: Span, record: CallRecord) -> None:
-    """Create a CLIENT span for every attempt, a child of the call's span, with the attempt's times.
-
-    They are created when the call is over, so none of them is ever the current span.
-    """
+    """Add a CLIENT span for each attempt of a finished call, as a child of the call's span."""
     parent = trace.set_span_in_context(span, Context())
     for made in spans_of_attempts(record):
         child = tracer.start_span(
@@ -315,11 +309,11 @@ def _add_attempt_spans(tracer: Tracer, span: Span, record: CallRecord) -> None:
 
 
 def put_attributes(span: Span, attributes: Attributes) -> None:
-    """Set `attributes`; no name may be empty. Falls back to the span's own method, as for spans with limits."""
+    """Set `attributes`, whose names must not be empty; uses the span's own method if the fast path does not apply."""
     try:
         room = _room(getattr(span, names.ATTRIBUTES.name, None), attributes)
         if room is not None and span.is_recording():
-            # One step under the GIL: another thread sets its attribute before or after it.
+            # Atomic under the GIL, so that no attribute of another thread is lost.
             room.update(attributes)
             return
     except reported(_ONE_STEP):
@@ -328,16 +322,16 @@ def put_attributes(span: Span, attributes: Attributes) -> None:
 
 
 def add_event(span: Span, name: str, attributes: Attributes, time_ns: int | None) -> None:
-    """Add an event with `attributes` at a time, None: now; no name may be empty."""
+    """Add an event with `attributes`, whose names must not be empty."""
     with _ONE_STEP:
-        if _added(span, name, attributes, time_ns):
+        if _try_add_event(span, name, attributes, time_ns):
             return
     span.add_event(name, attributes, time_ns)
 
 
-def _added(span: Span, name: str, attributes: Attributes, time_ns: int | None) -> bool:
-    """Add an event as the SDK does; False without adding it if the SDK would change the attributes."""
-    # If the SDK was never imported, no span is one of its spans.
+def _try_add_event(span: Span, name: str, attributes: Attributes, time_ns: int | None) -> bool:
+    """Add an event as the SDK does; return False, without adding it, if the SDK would change the attributes."""
+    # Without an imported SDK, no span is one of its spans.
     make, add_event, kind = _sdk_names(sys.modules.get(_SDK))
     add: Any = getattr(span, names.ADD_EVENT.name, None)
     if add is None or not isinstance(make, type) or getattr(type(span), "add_event", None) is not add_event:
@@ -362,14 +356,14 @@ def _sdk_names(sdk: ModuleType | None) -> tuple[Any, Any, Any]:
 
 
 def _room(bounded: object, attributes: Attributes) -> dict[str, AttributeValue] | None:
-    """Return the dictionary of the SDK's span, if the SDK would store these attributes unchanged."""
+    """Return the dictionary inside the SDK's attributes if the SDK would store the new ones unchanged, else None."""
     if type(bounded) is not BoundedAttributes or getattr(bounded, names.MAX_VALUE_LEN.name, _ABSENT) is not None:
         return None
     room = getattr(bounded, names.BOUNDED_DICT.name, None)
-    most = getattr(bounded, names.MAXLEN.name, _ABSENT)
+    limit = getattr(bounded, names.MAXLEN.name, _ABSENT)
     if type(room) is not dict:
         return None
-    if most is not None and not (isinstance(most, int) and len(room) + len(attributes) <= most):
+    if limit is not None and not (isinstance(limit, int) and len(room) + len(attributes) <= limit):
         return None
     for value in attributes.values():
         if type(value) not in _SCALARS and not (type(value) is tuple and _SCALARS.issuperset(map(type, value))):

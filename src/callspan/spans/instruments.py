@@ -1,7 +1,7 @@
-"""Metrics of calls, sessions and what happens in them: instruments fed with finished records, sampled or not.
+"""Metrics of calls, sessions and operations, recorded from finished records, whether sampled or not.
 
-Names of the conventions are those that released instrumentations emit; callspan's own begin with `callspan.`.
-Attributes have few values: fixed words, providers, models, servers; never an id.
+Names follow the conventions as released instrumentations emit them; callspan's own start with `callspan.`. Attributes
+have low cardinality (keywords, providers, models, servers), never an id.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from callspan.spool.shipper import SinkState
 if TYPE_CHECKING:
     from callspan.delivery.recorder import Recorder
 
-_COUNT_IN: Final = fail_open("count a call that begins")
+_COUNT_START: Final = fail_open("count a call that starts")
 _READ: Final = fail_open("read the counters of the spool")
 _REJECTED: Final = "rejected"
 _MEASURE: Final = fail_open("measure a call")
@@ -46,24 +46,24 @@ _OPERATIONS: Final = frozenset({_TOOL, "agent"})
 _NS: Final = 1e9
 _TOO_MANY_REQUESTS: Final = 429
 _MAX_NAMES: Final = 200
-_STALE_S: Final = 300.0
-_nothing: Final[Callable[[], object]] = bool
-"""Measures nothing at the end of a call, in no frame of Python."""
+_MAX_LIMIT_AGE_S: Final = 300.0
+_no_op: Final[Callable[[], object]] = bool
+"""A function implemented in C that does nothing."""
 
 _Key = tuple[tuple[str, AttributeValue], ...]
-_MADE: Final[list[tuple[ref[MeterProvider], _Instruments]]] = []
-"""Instruments of each provider: a second `instrument()` must reuse those of the first. Providers may be unhashable."""
+_BY_PROVIDER: Final[list[tuple[ref[MeterProvider], _Instruments]]] = []
+"""The instruments by provider, reused by a second `instrument()`. A list, because providers may be unhashable."""
 
 
 class DeliveryMetrics:
-    """Asynchronous instruments of delivery, without cost per record. Attributes: the store's name, the reason."""
+    """Asynchronous instruments of delivery, without cost per record."""
 
     def __init__(self, meter: Meter) -> None:
-        self.of: Recorder | None = None
-        """The source of the numbers: the recorder of the current `instrument()`."""
-        meter.create_observable_counter(*names.RECORDS_WRITTEN.read_by(self._written))
-        meter.create_observable_counter(*names.RECORDS_DROPPED.read_by(self._dropped))
-        meter.create_observable_gauge(*names.RECORDS_WAITING.read_by(self._waiting))
+        self.recorder: Recorder | None = None
+        """The recorder of the current `instrument()`."""
+        meter.create_observable_counter(*names.RECORDS_WRITTEN.observable_arguments(self._written))
+        meter.create_observable_counter(*names.RECORDS_DROPPED.observable_arguments(self._dropped))
+        meter.create_observable_gauge(*names.RECORDS_WAITING.observable_arguments(self._waiting))
 
     def _written(self, options: CallbackOptions) -> Iterable[Observation]:
         del options
@@ -76,7 +76,7 @@ class DeliveryMetrics:
             for state in self._states()
         ]
         with _READ:
-            counted = {} if self.of is None else self.of.drops()
+            counted = {} if self.recorder is None else self.recorder.drops()
             lost += [Observation(count, {names.DROP_REASON: reason}) for reason, count in counted.items()]
         return lost
 
@@ -86,57 +86,56 @@ class DeliveryMetrics:
 
     def _states(self) -> Sequence[SinkState]:
         with _READ:
-            return () if self.of is None else self.of.states()
+            return () if self.recorder is None else self.recorder.states()
         return ()
 
 
 class CallMetrics:
-    """Records measurements with one meter provider; safe from any thread, never raises.
+    """Records measurements with one meter provider. Thread-safe; never raises.
 
-    A provider of None is the global one, looked up for every call, because an application may set its own after
-    `instrument()`. Until there is one, a call costs only this look-up.
+    The global provider is looked up for every call, because an application may set it after `instrument()`. Until there
+    is one, a call costs only this look-up.
     """
 
     def __init__(self, provider: MeterProvider | None, version: str, deliveries: Recorder | None = None) -> None:
-        """`deliveries` reports the stores, if records go to any."""
+        """`provider` is the global one by default; `deliveries` reports the state of the stores, if any."""
         self._given = provider
         self._version = version
         self._deliveries = deliveries
         self._provider: MeterProvider | None = None
         self._instruments: _Instruments | None = None
         self.are_wanted: Callable[[], object] = partial(bool, True)
-        """Returns something true where there may be a provider, without a frame of Python."""
+        """Returns a true value if there may be a provider; implemented in C."""
         if provider is None and OTEL_PYTHON_METER_PROVIDER not in os.environ:
-            # Without a provider the API searches the environment each time.
+            # Without a provider the API would read the environment each time.
             internal = getattr(metrics, private_names.INTERNAL.name, None)
             self.are_wanted = partial(getattr, internal, private_names.METER_PROVIDER.name, _UNKNOWN)
 
     def begun(self, processed: Processed[CallRecord]) -> Callable[[], object]:
-        """Count an active call; the returned function counts it out with the same provider and attributes."""
+        """Count a call in progress; the returned function ends it for the same provider and attributes."""
         try:
             provider = self._in_use()
             if provider is None:
-                return _nothing
+                return _no_op
             if provider is not self._provider:
                 self._set_up(provider)
             instruments = self._instruments if provider is self._provider else None
-            return _nothing if instruments is None else instruments.count_in(processed.record)
-        except reported(_COUNT_IN):
-            return _nothing
+            return _no_op if instruments is None else instruments.count_start(processed.record)
+        except reported(_COUNT_START):
+            return _no_op
 
     def observed(self, processed: Processed[CallRecord]) -> None:
         """Record the measurements of a finished call."""
         self._measure(partial(_Instruments.measure_call, record=processed.record))
 
     def priced(self, processed: Processed[Record]) -> None:
-        """Record the cost of a call priced later, during delivery; ignore other records."""
+        """Record the cost of a call that was priced during delivery; ignore other records."""
         record = processed.record
         if isinstance(record, CallRecord) and record.cost is not None and record.seen_in != "import":
             self._measure(partial(_Instruments.measure_cost, record=record, cost=record.cost))
 
     def measure_event(self, processed: Processed[Record]) -> None:
-        """Measure the run of a tool or agent, or a timestep, that has ended; ignore other records."""
-        record = processed.record
+        """Measure a finished run of a tool or agent, or a finished timestep; ignore other records."""
         # Called for every event: this check is cheaper than looking up the provider.
         if self._given is None and not self.are_wanted():
             return
@@ -149,9 +148,9 @@ class CallMetrics:
             self._measure(partial(_Instruments.measure_ended, record=record))
 
     def measure_session(self, processed: Processed[Record], start_ns: int) -> None:
-        """Measure a session that has ended, from the start of its span: the record may have begun earlier.
+        """Measure a finished session; ignore other records.
 
-        Ignore a session that has not ended, and other records.
+        `start_ns` is the start of its span: a session that was continued began earlier.
         """
         record = processed.record
         if isinstance(record, SessionRecord) and record.end_ns is not None:
@@ -159,15 +158,15 @@ class CallMetrics:
             self._measure(partial(_Instruments.measure_session, record=record, duration_ns=duration_ns))
 
     def connection_failed(self, info: CallInfo, error: ErrorInfo) -> None:
-        """Count a websocket that could not be opened while no call waited for it."""
+        """Count a failed websocket connection for which no call was waiting."""
         self._measure(partial(_Instruments.count_connection_error, info=info, error=error))
 
-    def _measure(self, take: Callable[[_Instruments], object]) -> None:
+    def _measure(self, measure: Callable[[_Instruments], object]) -> None:
         try:
             provider = self._in_use()
             instruments = None if provider is None else self._of(provider)
             if instruments is not None:
-                take(instruments)
+                measure(instruments)
         except reported(_MEASURE):
             return
 
@@ -183,22 +182,22 @@ class CallMetrics:
 
     def _set_up(self, provider: MeterProvider) -> None:
         with _INSTRUMENTS:
-            self._instruments = None if _is_placeholder(provider) else self._made(provider)
+            self._instruments = None if _is_placeholder(provider) else self._instruments_for(provider)
             if self._instruments is not None:
-                self._instruments.delivery.of = self._deliveries
+                self._instruments.delivery.recorder = self._deliveries
         self._provider = provider
 
-    def _made(self, provider: MeterProvider) -> _Instruments:
-        made = next((instruments for of, instruments in list(_MADE) if of() is provider), None)
-        if made is None:
-            made = _Instruments(provider.get_meter("callspan", self._version, names.SCHEMA_URL))
-            _MADE[:] = [one for one in _MADE if one[0]() is not None]
-            _MADE.append((ref(provider), made))
-        return made
+    def _instruments_for(self, provider: MeterProvider) -> _Instruments:
+        found = next((instruments for owner, instruments in list(_BY_PROVIDER) if owner() is provider), None)
+        if found is None:
+            found = _Instruments(provider.get_meter("callspan", self._version, names.SCHEMA_URL))
+            _BY_PROVIDER[:] = [one for one in _BY_PROVIDER if one[0]() is not None]
+            _BY_PROVIDER.append((ref(provider), found))
+        return found
 
 
 def _is_placeholder(provider: MeterProvider) -> bool:
-    """Return whether a provider drops everything, as the placeholder of an application without metrics does."""
+    """Return whether a provider drops everything, as the API's placeholder does."""
     placeholder = getattr(
         getattr(metrics, private_names.INTERNAL.name, None), private_names.PROXY_METER_PROVIDER.name, None
     )
@@ -223,18 +222,18 @@ class _Instruments:
         self._agent = _histogram(meter, names.AGENT_DURATION)
         self._session = _histogram(meter, names.WORKFLOW_DURATION)
         self._timestep = _histogram(meter, names.TIMESTEP_DURATION)
-        self._retries = meter.create_counter(*names.RETRIES.described)
-        self._rate_limited = meter.create_counter(*names.RATE_LIMITED.described)
-        self._errors = meter.create_counter(*names.ERRORS.described)
-        self._connection_errors = meter.create_counter(*names.CONNECTION_ERRORS.described)
-        meter.create_observable_up_down_counter(*names.IN_FLIGHT.read_by(self._in_flight))
-        meter.create_observable_gauge(*names.REMAINING.read_by(self._remaining))
-        meter.create_observable_gauge(*names.LIMIT.read_by(self._whole_limit))
+        self._retries = meter.create_counter(*names.RETRIES.arguments)
+        self._rate_limited = meter.create_counter(*names.RATE_LIMITED.arguments)
+        self._errors = meter.create_counter(*names.ERRORS.arguments)
+        self._connection_errors = meter.create_counter(*names.CONNECTION_ERRORS.arguments)
+        meter.create_observable_up_down_counter(*names.IN_FLIGHT.observable_arguments(self._in_flight))
+        meter.create_observable_gauge(*names.REMAINING.observable_arguments(self._remaining))
+        meter.create_observable_gauge(*names.LIMIT.observable_arguments(self._whole_limit))
         self.delivery = DeliveryMetrics(meter)
 
-    def count_in(self, record: CallRecord) -> Callable[[], object]:
-        # Each step is atomic, so there is no lock that a fork could leave locked. Keyed by process, because a call ends
-        # where it began, and by id, so that a call counts once even if an interrupt repeats a step.
+    def count_start(self, record: CallRecord) -> Callable[[], object]:
+        # Each step is atomic, so that no lock can be held during a fork. Keyed by process, because a call ends in the
+        # process that started it, and by id, so that a repeated end counts once.
         running = self._running.setdefault((os.getpid(), _key(self._about(record))), {})
         running[record.call_id] = None
         return partial(running.pop, record.call_id, None)
@@ -244,12 +243,12 @@ class _Instruments:
         self._counts(record, about)
         for unit, limit in _limits(record):
             self._limits[_key({**about, names.RATE_LIMIT_UNIT: unit})] = time.monotonic(), limit
-        self._of_operation(record, {**about, **self._response_attributes(record)})
+        self._measure_operation(record, {**about, **self._response_attributes(record)})
         if record.cost is not None:
             self.measure_cost(record, record.cost)
 
     def measure_cost(self, record: CallRecord, cost: Cost) -> None:
-        source = cost.source if cost.source == names.OF_PROVIDER else names.COMPUTED
+        source = cost.source if cost.source == names.FROM_PROVIDER else names.COMPUTED
         about = {**self._about(record), names.COST_SOURCE: source, names.COST_ESTIMATED: cost.estimated}
         self._cost.record(float(cost.usd), about)
 
@@ -286,13 +285,13 @@ class _Instruments:
         if error is not None and record.outcome in FAILED:
             self._errors.add(1, {**about, ERROR_KIND: error.kind, ERROR_RETRYABLE: error.retryable})
 
-    def _of_operation(self, record: CallRecord, about: Attributes) -> None:
+    def _measure_operation(self, record: CallRecord, about: Attributes) -> None:
         timing, usage = record.timing, record.usage
         if usage is not None:
             for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
                 if tokens is not None:
                     self._tokens.record(tokens, {**about, names.TOKEN_TYPE: kind})
-        self._of_stream(record, about)
+        self._measure_stream(record, about)
         if timing.duration_ns is not None:
             about = about.copy()
             if record.outcome == "cancelled":
@@ -303,7 +302,7 @@ class _Instruments:
                 about[STREAM_END] = record.stream.end
             self._duration.record(timing.duration_ns / _NS, about)
 
-    def _of_stream(self, record: CallRecord, about: Attributes) -> None:
+    def _measure_stream(self, record: CallRecord, about: Attributes) -> None:
         first_ns, last_ns, token_ns = (
             record.timing.first_chunk_ns, record.timing.last_chunk_ns, record.timing.first_token_ns
         )  # fmt: skip
@@ -338,7 +337,7 @@ class _Instruments:
         return about
 
     def _bounded(self, kind: str, name: str) -> str:
-        """Return the name, or a placeholder if there have been too many different ones of its kind."""
+        """Return the name, or `_OTHER` once its kind has too many different names."""
         known = self._names.setdefault(kind, set())
         if name not in known:
             if len(known) >= _MAX_NAMES:
@@ -364,8 +363,8 @@ class _Instruments:
         return [Observation(limit.limit, key) for key, limit in self._fresh() if limit.limit is not None]
 
     def _fresh(self) -> Iterator[tuple[Attributes, RateLimit]]:
-        """Return the rate limits of recent responses; older ones are out of date."""
-        oldest_s = time.monotonic() - _STALE_S
+        """Return the rate limits of recent responses."""
+        oldest_s = time.monotonic() - _MAX_LIMIT_AGE_S
         return ((dict(key), limit) for key, (seen_s, limit) in list(self._limits.items()) if seen_s >= oldest_s)
 
 
@@ -390,7 +389,7 @@ def _limits(record: CallRecord) -> Iterator[tuple[str, RateLimit]]:
 
 
 def _histogram(meter: Meter, instrument: names.Instrument) -> Histogram:
-    """Create a histogram, with advisory buckets if the installed OpenTelemetry supports them."""
+    """Create a histogram, with its buckets if the installed OpenTelemetry supports them."""
     if "explicit_bucket_boundaries_advisory" not in inspect.signature(meter.create_histogram).parameters:
-        return meter.create_histogram(*instrument.described)
-    return meter.create_histogram(*instrument.described, explicit_bucket_boundaries_advisory=instrument.buckets)
+        return meter.create_histogram(*instrument.arguments)
+    return meter.create_histogram(*instrument.arguments, explicit_bucket_boundaries_advisory=instrument.buckets)

@@ -36,7 +36,7 @@ _STRUCTURED: Final = (
 
 
 class CallLogEvents:
-    """Emits one event for each finished call, and another for one that failed. Safe from any thread; never raises."""
+    """Emits one event for each finished call, and a second one if it failed. Thread-safe; never raises."""
 
     def __init__(self, settings: Settings, logger_provider: LoggerProvider | None, version: str) -> None:
         self._projection = Projection(msgspec.structs.replace(settings, vocabularies=("gen_ai",)))
@@ -45,7 +45,7 @@ class CallLogEvents:
         self._logger: Logger | None = None
 
     def emit(self, record: CallRecord, conversation: Conversation | None, span: Span) -> None:
-        """Emit the events of a call, in the context of its span; no conversation: without content."""
+        """Emit the events of a call in the context of its span; content only if `conversation` is given."""
         with _EMIT:
             self._emit(EVENT_NAME, SeverityNumber.DEBUG, record, self._attributes(record, conversation), span)
             if record.error is not None and record.outcome in FAILED:
@@ -56,7 +56,7 @@ class CallLogEvents:
     def _emit(
         self, name: str, severity: SeverityNumber, record: CallRecord, attributes: dict[str, AnyValue], span: Span
     ) -> None:
-        # Looked up on use, because an application may set the global provider after `instrument()`.
+        # Looked up late, because an application may set the global provider after `instrument()`.
         logger = self._logger or self._first_logger()
         logger.emit(
             LogRecord(
@@ -73,11 +73,10 @@ class CallLogEvents:
         if not hasattr(self._provider or _logs.get_logger_provider(), "force_flush"):
             log(
                 logging.WARNING,
-                "log_events is on and there is no logger provider: set one, or give otlp= or "
+                "log_events is on, but no logger provider is set: set one, or configure otlp= or "
                 "OTEL_EXPORTER_OTLP_ENDPOINT",
             )
-        url = gen_ai.SCHEMA_URL
-        self._logger = _logs.get_logger("callspan", self._version, self._provider, url)
+        self._logger = _logs.get_logger("callspan", self._version, self._provider, gen_ai.SCHEMA_URL)
         return self._logger
 
     def _attributes(self, record: CallRecord, conversation: Conversation | None) -> dict[str, AnyValue]:
@@ -91,10 +90,10 @@ class CallLogEvents:
 
 
 class EvaluationLog:
-    """Emits rewards as log events. Safe from any thread; never raises."""
+    """Emits rewards as log events. Thread-safe; never raises."""
 
     def __init__(self, provider: LoggerProvider | None, version: str) -> None:
-        """`provider` None: the global one, looked up for each event, because it may be set later."""
+        """Without `provider` the global one is looked up for each event, because it may be set later."""
         self._provider = provider
         self._version = version
 

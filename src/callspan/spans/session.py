@@ -1,4 +1,4 @@
-"""Session spans: spans of sessions, timesteps and operations, with their events as span events; evaluations."""
+"""Session spans: starts and ends the spans of sessions, timesteps and operations, and exports late rewards."""
 
 from __future__ import annotations
 
@@ -39,35 +39,34 @@ from callspan.semconv.scope_spans import (
 from callspan.spans.call import add_event, context_of, put_attributes, trace_of
 from callspan.spans.log_events import EvaluationLog
 
-# Named: `isinstance(record, A | B)` would make a new object each time, which takes twice as long as the check.
+# A constant, because evaluating `A | B` takes twice as long as the check.
 _EVENTS: Final = (EventRecord, MessageRecord, RewardRecord)
 _HANDOFF: Final = "handoff"
-_EVENT: Final = fail_open("show an event on a span")
-_END: Final = fail_open("show the end of a session, timestep or tool")
+_EVENT: Final = fail_open("add an event to a span")
+_END: Final = fail_open("end the span of a session, timestep or tool")
 
 
 class SessionSpan:
     """The span of one session, timestep or tool. No method raises; events after the end are ignored."""
 
     __slots__ = (
-        "_evaluations", "_of", "_span", "messages", "parent_span_id", "sampled", "span_id", "trace", "trace_id",
+        "_evaluations", "_source", "_span", "messages", "parent_span_id", "sampled", "span_id", "trace", "trace_id",
     )  # fmt: skip
 
     def __init__(
-        self, span: Span, of: ScopeSpan, evaluations: Evaluations | None, *, above: SpanContext = INVALID_SPAN_CONTEXT,
-        link: SpanContext | None = None,
+        self, span: Span, source: ScopeSpan, evaluations: Evaluations | None, *,
+        parent: SpanContext = INVALID_SPAN_CONTEXT, link: SpanContext | None = None,
     ) -> None:  # fmt: skip
-        """`above` is the parent of the span, `link` what it is linked to."""
         context = span.get_span_context()
         self._span = span
-        self._of = of
-        self.messages = of.messages
+        self._source = source
+        self.messages = source.messages
         self._evaluations = evaluations
         self.sampled: bool | None = context.trace_flags.sampled if context.is_valid else None
         self.trace_id: str | None = context.trace_id.to_bytes(16, "big").hex() if context.is_valid else None
         self.span_id: str | None = context.span_id.to_bytes(8, "big").hex() if context.is_valid else None
-        self.parent_span_id: str | None = above.span_id.to_bytes(8, "big").hex() if above.is_valid else None
-        self.trace = trace_of(context, above, link)
+        self.parent_span_id: str | None = parent.span_id.to_bytes(8, "big").hex() if parent.is_valid else None
+        self.trace = trace_of(context, parent, link)
 
     def within(self, context: Context) -> Context:
         """Return `context` with this span as the current one; unchanged without tracing."""
@@ -75,83 +74,83 @@ class SessionSpan:
 
     @property
     def context(self) -> SpanContext:
-        """The ids of this span."""
+        """The span context of this span."""
         return self._span.get_span_context()
 
-    def is_elsewhere(self, context: Context) -> bool:
-        """Return whether this is a valid span of another trace than that of `context`."""
-        here, there = get_current_span(context).get_span_context(), self.context
-        return there.is_valid and there.trace_id != here.trace_id
+    def is_in_other_trace(self, context: Context) -> bool:
+        """Return whether this is a valid span of a trace other than that of `context`."""
+        current, own = get_current_span(context).get_span_context(), self.context
+        return own.is_valid and own.trace_id != current.trace_id
 
     def event(self, processed: Processed[Record]) -> Processed[Record]:
-        """Add the record as a span event at its own time; an environment's reward also as an evaluation.
+        """Add the record as a span event at its own time, and an environment's reward also as an evaluation.
 
-        A reward of a span that has ended or belongs to another process is exported as its child: the returned record
-        has the ids of that span.
+        If this span has ended or belongs to another process, a reward gets its own span as a child: the returned record
+        has its ids.
         """
         record = processed.record
         own = self._add_event(record) if isinstance(record, _EVENTS) else None
         return processed if own is None else with_span(processed, own)
 
     def _add_event(self, record: EventRecord | MessageRecord | RewardRecord) -> SessionSpan | None:
-        """Show an event; return the span that it has of its own."""
+        """Add an event to the span; return the separate span of a late reward."""
         with _EVENT:
             if self._span.is_recording():
-                for event in self._of.events(record, record.time_ns):
+                for event in self._source.events(record, record.time_ns):
                     add_event(self._span, event.name, event.attributes or {}, event.time_ns)
-                self._also_log(record)
+                self._log_reward(record)
             elif self._evaluations is not None and not isinstance(record, MessageRecord):
-                return self._evaluations.late(record, self.context)
+                return self._evaluations.export(record, self.context)
         return None
 
     def end(self, processed: Processed[Record]) -> None:
-        """Set the final attributes on the span and end it; with an error, set its status to error."""
+        """Set the final attributes and status on the span, and end it."""
         record = processed.record
         end_ns = scope_end_ns(record) or time.time_ns()
         if self._span.is_recording():
             with _END:
-                self._show_end(record, end_ns)
+                self._set_final(record, end_ns)
             self._span.end(end_ns)
 
-    def _show_end(self, record: Record, end_ns: int) -> None:
-        end = self._of.end(record, end_ns)
+    def _set_final(self, record: Record, end_ns: int) -> None:
+        end = self._source.end(record, end_ns)
         self.messages = None
         put_attributes(self._span, end.attributes)
         for event in end.events:
             add_event(self._span, event.name, event.attributes or {}, event.time_ns)
         if isinstance(record, EventRecord):
-            self._also_log(record)
-            if record.event_type == _HANDOFF:  # to whom may be known at the end only
+            self._log_reward(record)
+            if record.event_type == _HANDOFF:  # its target may be known only at the end
                 self._span.update_name(semconv.span_name(record))
         if end.failure is not None:
             self._span.set_status(Status(StatusCode.ERROR, end.failure))
 
-    def _also_log(self, record: EventRecord | MessageRecord | RewardRecord) -> None:
+    def _log_reward(self, record: EventRecord | MessageRecord | RewardRecord) -> None:
         if self._evaluations is not None:
-            self._evaluations.also_log(record, self.context)
+            self._evaluations.log_reward(record, self.context)
 
 
 NO_SPAN: Final = SessionSpan(INVALID_SPAN, ScopeSpan(ScopeSpanOptions(), None), None)
-"""Replaces a span that does not exist or could not be started; records are made anyway."""
+"""Stands in for a span that does not exist or could not be started; records are written anyway."""
 
 
 class SpanRef(msgspec.Struct, frozen=True, kw_only=True):
     """The place and span of a session, timestep or call, for rewards after its end."""
 
     trace_id: str | None = None
-    """32 hex digits; None where it had no span."""
+    """32 hex digits; None without a span."""
     span_id: str | None = None
     sampled: bool = True
     place: Place = Place()
-    """The session and timestep it belongs to, as far as known."""
+    """Its session and timestep, as far as known."""
     response_id: str | None = None
-    """The provider's id of a call's response; None if unknown, or if it is not a call."""
+    """The provider's id of a call's response."""
     request_id: str | None = None
-    """The provider's id of a call's last request; None as above."""
+    """The provider's id of a call's last request."""
 
 
 def span_ref(span: SessionSpan, place: Place) -> SpanRef:
-    """Return where the span of a scope is."""
+    """Return a reference to the span of a scope."""
     return SpanRef(trace_id=span.trace_id, span_id=span.span_id, sampled=span.sampled is not False, place=place)
 
 
@@ -164,7 +163,7 @@ class SessionSpans:
         options: ScopeSpanOptions | None = None,
         log: EvaluationLog | None = None,
     ) -> None:
-        """`log` is the log that rewards are emitted to as events; None: no log."""
+        """`log` emits rewards as log events, if any."""
         self._tracer = tracer
         self._options = options or ScopeSpanOptions()
         self._evaluations = Evaluations(self._tracer, self._options, log)
@@ -178,85 +177,79 @@ class SessionSpans:
         root: bool = False,
         workflow: str | None = None,
     ) -> SessionSpan:
-        """Start the span of a session, timestep or tool event from its first record.
+        """Start the span of a session, timestep or operation from its first record.
 
-        `root` starts a new trace. Linked to `link`, in another trace.
-        `workflow` is the processed name of a step's session.
+        `root` starts a new trace. The span is linked to `link` if that belongs to another trace. `workflow` is the
+        processed name of a timestep's session.
         """
         record, context = processed.record, parent
-        # An explicit invalid parent: without one the tracer would use the current span as the parent.
+        # An explicit invalid parent: otherwise the tracer would use the current span as the parent.
         if root:
             context = set_span_in_context(INVALID_SPAN, context)
-        linked = link.context if link is not None and link.is_elsewhere(context) else None
+        linked = link.context if link is not None and link.is_in_other_trace(context) else None
         options = self._options
         span = self._tracer.start_span(
             semconv.span_name(record),
             context,
             SpanKind.INTERNAL,
-            semconv.start_attributes(
-                record, llm=options.llm, workflow=workflow
-            ),
+            semconv.start_attributes(record, llm=options.llm, workflow=workflow),
             links=None if linked is None else [Link(linked)],
             start_time=scope_start_ns(record),
         )  # fmt: skip
-        # Of a span of the SDK: five calls less than from the context.
+        # The SDK's spans know their parent: five function calls less than from the context.
         above = getattr(span, "parent", None) or get_current_span(context).get_span_context()
-        of = ScopeSpan(self._options, record if span.is_recording() else None)
-        return SessionSpan(span, of, self._evaluations, above=above, link=linked)
+        source = ScopeSpan(self._options, record if span.is_recording() else None)
+        return SessionSpan(span, source, self._evaluations, parent=above, link=linked)
 
-    def joined(self, trace_id: str, span_id: str, *, sampled: bool = True) -> SessionSpan:
-        """Return a handle for a span of another process, used only as a parent; its ids are hexadecimal."""
+    def remote(self, trace_id: str, span_id: str, *, sampled: bool = True) -> SessionSpan:
+        """Return a handle for a span of another process, usable only as a parent; its ids are hexadecimal."""
         span = NonRecordingSpan(context_of(trace_id, span_id, sampled=sampled))
         return SessionSpan(span, ScopeSpan(self._options, None), self._evaluations)
 
-    def evaluated(self, processed: Processed[Record], of: SpanRef | None) -> Processed[Record]:
-        """Export a reward given by id as a child of its target span; None: the span is unknown.
-
-        Return the record with the ids of that span.
-        """
+    def export_reward(self, processed: Processed[Record], target: SpanRef | None) -> Processed[Record]:
+        """Export a reward as a child of its target's span, if known; return the record with the ids of its span."""
         record, own = processed.record, None
         if isinstance(record, RewardRecord):
             with _EVENT:
-                judged = None
-                if of is not None and of.trace_id is not None and of.span_id is not None:
-                    judged = context_of(of.trace_id, of.span_id, sampled=of.sampled)
-                own = self._evaluations.late(record, judged, None if of is None else of.response_id)
+                context = None
+                if target is not None and target.trace_id is not None and target.span_id is not None:
+                    context = context_of(target.trace_id, target.span_id, sampled=target.sampled)
+                own = self._evaluations.export(record, context, None if target is None else target.response_id)
         return processed if own is None else with_span(processed, own)
 
 
 class Evaluations:
-    """Exports rewards that have no open span: as log events if there is a log, else as separate spans."""
+    """Exports rewards whose target has no open span: as log events if there is a log, else as separate spans."""
 
     def __init__(self, tracer: Tracer, options: ScopeSpanOptions, log: EvaluationLog | None) -> None:
         self._tracer = tracer
         self._options = options
-        self.log = log
-        """The log that rewards are emitted to; None: no log."""
+        self._log = log
 
-    def also_log(self, record: EventRecord | MessageRecord | RewardRecord, of: SpanContext) -> None:
-        """Also emit a reward that is on a span as a log event, if there is a log."""
-        if self.log is not None and not isinstance(record, MessageRecord):
-            self._emit(self.log, record, set_span_in_context(NonRecordingSpan(of)), None)
+    def log_reward(self, record: EventRecord | MessageRecord | RewardRecord, target: SpanContext) -> None:
+        """Emit a reward that is already on a span also as a log event, if there is a log."""
+        if not isinstance(record, MessageRecord):
+            self._emit(record, set_span_in_context(NonRecordingSpan(target)), None)
 
-    def late(
-        self, record: EventRecord | RewardRecord, of: SpanContext | None, response_id: str | None = None
+    def export(
+        self, record: EventRecord | RewardRecord, target: SpanContext | None, response_id: str | None = None
     ) -> SessionSpan | None:
-        """Export a reward as a child of its target span or, if that is unknown, of the current span.
+        """Export a reward as a child of its target's span or, if that is unknown, of the current span.
 
-        Emits one log event or one span, which is returned; an unsampled span gets no children.
+        Emits one log event, or one span, which is returned; an unsampled span gets no children.
         """
-        context = get_current() if of is None else set_span_in_context(NonRecordingSpan(of))
-        if self.log is not None and self._emit(self.log, record, context, response_id):
+        context = get_current() if target is None else set_span_in_context(NonRecordingSpan(target))
+        if self._emit(record, context, response_id):
             return None
-        if of is None or of.trace_flags.sampled:
+        if target is None or target.trace_flags.sampled:
             found = evaluation(record, response_id, self._options, content=self._options.content)
             return None if found is None else self._span(found, context)
         return None
 
     def _span(self, found: Evaluation, context: Context) -> SessionSpan:
-        # The evaluator may run elsewhere, days later: its own trace is linked, not joined.
-        judge, judged = get_current_span().get_span_context(), get_current_span(context).get_span_context()
-        link, event = judge if judge.is_valid and judge != judged else None, found.event
+        # The evaluator may run elsewhere, days later: the span is linked to the evaluator's trace.
+        evaluator, target = get_current_span().get_span_context(), get_current_span(context).get_span_context()
+        link, event = evaluator if evaluator.is_valid and evaluator != target else None, found.event
         span = self._tracer.start_span(
             found.name,
             context,
@@ -267,11 +260,11 @@ class Evaluations:
         )
         span.add_event(event.name, event.attributes, event.time_ns)
         span.end(found.end_ns)
-        return SessionSpan(span, ScopeSpan(self._options, None), self, above=judged, link=link)
+        return SessionSpan(span, ScopeSpan(self._options, None), self, parent=target, link=link)
 
-    def _emit(
-        self, log: EvaluationLog, record: EventRecord | RewardRecord, context: Context, response_id: str | None
-    ) -> bool:
-        # The record is processed: it has only what may be exported. The event has its content whatever spans have.
+    def _emit(self, record: EventRecord | RewardRecord, context: Context, response_id: str | None) -> bool:
+        if self._log is None:
+            return False
+        # The record is processed, so all its content may be exported; `content_on_spans` does not apply to log events.
         found = evaluation(record, response_id, self._options, content=True)
-        return found is not None and log.emit(found.event.attributes or {}, record.time_ns, context)
+        return found is not None and self._log.emit(found.event.attributes or {}, record.time_ns, context)

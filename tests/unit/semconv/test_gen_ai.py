@@ -21,14 +21,14 @@ from callspan.records import (
     UnknownPart,
 )
 from callspan.semconv import gen_ai
-from callspan.semconv.content_attributes import Attributes, ByteBudget, Shown
+from callspan.semconv.content_attributes import Attributes, ByteBudget, SpanContent
 
 Call = tuple[CallRecord, Conversation]
 
 
 def ended(record: CallRecord, conversation: Conversation | None = None) -> Attributes:
     table = gen_ai.END
-    return table.of(record, Shown(conversation, ByteBudget(32_768, 131_072)))
+    return table.of(record, SpanContent(conversation, ByteBudget(32_768, 131_072)))
 
 
 def messages(attributes: Attributes, name: str) -> list[dict[str, object]]:

@@ -21,13 +21,13 @@ from callspan.records import (
     Usage,
 )
 from callspan.semconv import llm
-from callspan.semconv.content_attributes import Attributes, ByteBudget, Shown
+from callspan.semconv.content_attributes import Attributes, ByteBudget, SpanContent
 
 Call = tuple[CallRecord, Conversation]
 
 
 def ended(record: CallRecord, conversation: Conversation | None = None) -> Attributes:
-    return llm.END.of(record, Shown(conversation, ByteBudget(32_768, 131_072)))
+    return llm.END.of(record, SpanContent(conversation, ByteBudget(32_768, 131_072)))
 
 
 def test_every_attribute_of_a_call_has_its_exact_name_and_value(chat_call: Call) -> None:
@@ -162,7 +162,7 @@ def test_raw_completions_that_do_not_fit_are_valid_json(bare_call: CallRecord, a
     response = Response(body=msgspec.Raw(encoded), body_bytes=len(encoded), finish_reasons=["stop"])
     record = msgspec.structs.replace(bare_call, api=api, response=response)
     for room in range(1, 4_000, 97):
-        found = llm.END.of(record, Shown(Conversation(), ByteBudget(room, room))).get("llm.completions.raw")
+        found = llm.END.of(record, SpanContent(Conversation(), ByteBudget(room, room))).get("llm.completions.raw")
         if found is not None:
             assert len(str(found)) <= room
             (choice,) = json.loads(str(found))
@@ -173,7 +173,7 @@ def test_long_history_keeps_instructions_and_newest_and_says_what_is_gone(
     agent_call: Callable[[int, int], Call],
 ) -> None:
     record, conversation = agent_call(100, 2000)
-    attributes = llm.END.of(record, Shown(conversation, ByteBudget(32_768, 65_536)))
+    attributes = llm.END.of(record, SpanContent(conversation, ByteBudget(32_768, 65_536)))
     raw = json.loads(str(attributes["llm.prompts.raw"]))
     assert len(str(attributes["llm.prompts.raw"]).encode()) <= 32_768
     assert raw[0] == {"role": "system", "content": "You move."}

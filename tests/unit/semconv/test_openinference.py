@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 from callspan.records import CallRecord, Conversation, Media, Message, Reasoning, Refusal, Text
 from callspan.semconv import openinference
-from callspan.semconv.content_attributes import Attributes, ByteBudget, Shown
+from callspan.semconv.content_attributes import Attributes, ByteBudget, SpanContent
 
 Call = tuple[CallRecord, Conversation]
 
 
 def ended(record: CallRecord, conversation: Conversation | None) -> Attributes:
-    return openinference.END.of(record, Shown(conversation, ByteBudget(32_768, 131_072)))
+    return openinference.END.of(record, SpanContent(conversation, ByteBudget(32_768, 131_072)))
 
 
 def test_every_attribute_of_a_call_has_its_exact_name_and_value(chat_call: Call) -> None:

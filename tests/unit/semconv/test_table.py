@@ -23,7 +23,7 @@ from callspan.records import (
     Timing,
 )
 from callspan.semconv import call, events, gen_ai, llm, openinference, session
-from callspan.semconv.content_attributes import ByteBudget, Shown
+from callspan.semconv.content_attributes import ByteBudget, SpanContent
 from callspan.semconv.table import (
     BOOLEAN,
     DOUBLE,
@@ -32,12 +32,12 @@ from callspan.semconv.table import (
     STRINGS,
     Each,
     From,
+    Parameters,
     Row,
     Seconds,
-    Sent,
     Source,
     Table,
-    sent,
+    parameter,
 )
 
 OF_CALLS = {
@@ -56,7 +56,7 @@ def record(**fields: Any) -> CallRecord:
 
 
 def put(source: Source, of: CallRecord, *, kind: str = INT, content: bool = True, **when: Any) -> dict[str, Any]:
-    shown = Shown(Conversation() if content else None, ByteBudget(100, 100))
+    shown = SpanContent(Conversation() if content else None, ByteBudget(100, 100))
     return dict(Table(Row("x", kind, source, "", **when)).of(of, shown))
 
 
@@ -133,12 +133,12 @@ def test_every_path_of_other_records_leads_to_a_field_of_the_attributes_type() -
 
 def test_parameters_are_set_in_the_order_sent_and_the_last_name_wins() -> None:
     table = Table(
-        Row("a", INT, sent("one", "uno", read=lambda value: value), ""),
-        Row("b", INT, Sent({"two": lambda value: value}), "", content=True),
+        Row("a", INT, parameter("one", "uno", read=lambda value: value), ""),
+        Row("b", INT, Parameters({"two": lambda value: value}), "", content=True),
     )
     params: dict[str, object] = {"two": 2, "uno": 1, "other": 5, "one": None}
     of = record(request=Request(params=params))
-    assert list(table.of(of, Shown(Conversation(), ByteBudget(1, 1))).items()) == [("b", 2), ("a", 1)]
+    assert list(table.of(of, SpanContent(Conversation(), ByteBudget(1, 1))).items()) == [("b", 2), ("a", 1)]
     assert list(table.of(of)) == ["a"], "without content"
 
 
@@ -157,7 +157,7 @@ def test_a_row_is_for_calls_with_content_or_without(flag: bool | None, shown: tu
     assert found == (True, True)
     rows = Table(Row("x", STRING, "call_id", "", content=flag))
     conversations = (Conversation(), None)
-    assert tuple(bool(rows.of(record(), Shown(each, ByteBudget(1, 1)))) for each in conversations) == shown
+    assert tuple(bool(rows.of(record(), SpanContent(each, ByteBudget(1, 1)))) for each in conversations) == shown
 
 
 def test_adjacent_rows_share_the_result_of_a_function() -> None:
