@@ -15,7 +15,7 @@ from callspan.record.events import record_key, start_id
 from callspan.records import CallRecord, Record, decode, encode
 from callspan.semconv.call import Projection
 from callspan.semconv.scope_spans import ScopeSpanOptions
-from callspan.semconv.session_spans import SessionSpans
+from callspan.semconv.session_spans import SpanRebuilder
 from callspan.semconv.spans import Span, span_of_call
 
 
@@ -58,7 +58,7 @@ def of_records(records: Iterable[Record], settings: Settings) -> dict[str, bytes
     shows_content = settings.content == "full" and settings.content_on_spans
     made = dict[str, bytes]()
     for session in {_session(record) for record in kept}:
-        spans = SessionSpans(
+        spans = SpanRebuilder(
             Projection(settings), ScopeSpanOptions.of(settings), conversation_of if shows_content else lambda _: None
         )
         parts = [record for record in kept if _session(record) == session]

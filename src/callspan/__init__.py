@@ -1,7 +1,7 @@
 """callspan: OpenTelemetry instrumentation for the openai, anthropic and groq SDKs.
 
-One span and one record per call and stream, with sessions and timesteps around them. Importing this
-package does nothing but name what there is: every public name is loaded when it is first used.
+One span and one record per call and stream, with sessions and timesteps around them. Public names are imported on first
+use.
 """
 
 from __future__ import annotations
@@ -140,12 +140,12 @@ def __getattr__(name: str) -> object:
     value = getattr(_late_import(home), name)
     globals()[name] = value
     if name == "instrument":
-        # The rest that is used within requests: its first use is not to import anything there.
+        # Also used within requests, which should not wait for imports.
         _late_import("callspan.agent.api")
         _late_import("callspan.recording")
     return value
 
 
 def __dir__() -> list[str]:
-    """Return what is for users: without modules and imports of callspan's own."""
+    """Return the public names, without callspan's own modules and imports."""
     return sorted({*__all__, *(name for name in globals() if name.startswith("__") or name == "testing")})

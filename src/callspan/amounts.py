@@ -1,4 +1,4 @@
-"""Amounts: exact arithmetic of money in decimal contexts of its own: those of an application may have any precision."""
+"""Amounts: exact decimal arithmetic, independent of the application's decimal context."""
 
 from __future__ import annotations
 
@@ -6,25 +6,23 @@ from decimal import Context, Decimal, DivisionByZero, InvalidOperation, Overflow
 from typing import Final
 
 _TRAPS: Final = [InvalidOperation, DivisionByZero, Overflow]
-_LARGEST_EXPONENT: Final = 400
+_MAX_EXPONENT: Final = 400
 EXACT: Final = Context(prec=1_000, traps=_TRAPS)
-"""Enough digits that no sum of amounts and no amount in picodollars is ever rounded."""
+"""Enough digits for any sum of amounts, and any amount in picodollars, without rounding."""
 USUAL: Final = Context(prec=28, traps=_TRAPS)
-"""Python's own default: that of price lists, whose quotients may have no end."""
+"""Python's default precision, used by price lists, whose quotients may be periodic."""
 
 
 def is_amount(usd: Decimal) -> bool:
-    """Return whether an amount is finite and between 1E-400 and 1E+400: written out, others would fill the memory."""
-    return (
-        usd.is_finite() and usd.adjusted() <= _LARGEST_EXPONENT and int(usd.as_tuple().exponent) >= -_LARGEST_EXPONENT
-    )
+    """Return whether an amount is finite and between 1E-400 and 1E+400, so that all its digits can be written."""
+    return usd.is_finite() and usd.adjusted() <= _MAX_EXPONENT and int(usd.as_tuple().exponent) >= -_MAX_EXPONENT
 
 
 def as_text(usd: Decimal) -> str | None:
-    """Return a decimal digit by digit, also NaN and infinities; None for what is too large or small to write."""
+    """Return a decimal without an exponent, also NaN and infinities; None if it is not an amount."""
     return format(usd, "f") if is_amount(usd) or not usd.is_finite() else None
 
 
 def as_number(usd: Decimal) -> str | None:
-    """Return an amount digit by digit, without an exponent; None where it is none."""
+    """Return an amount without an exponent; None if it is not an amount."""
     return as_text(usd) if usd.is_finite() else None

@@ -1,7 +1,7 @@
-"""Background: starts callspan's threads, and passes work to one of them.
+"""Background: starts callspan's threads, and a worker that runs functions on one.
 
-A background thread runs in an empty context with OpenTelemetry's instrumentation suppressed: what it does (SQL, HTTP,
-files) belongs to no request of the application and makes no span, and calls made there are not recorded.
+Background threads run in an empty context with OpenTelemetry's instrumentation suppressed: their SQL, HTTP and file
+operations belong to no request of the application and create no spans, and calls made there are not recorded.
 """
 
 from __future__ import annotations
@@ -23,61 +23,61 @@ from callspan.fail_open import fail_open, log, report
 from callspan.forks import in_child
 
 _IDLE_S: Final = 1.0
-_AT_EXIT_S: Final = 5.0
-_LOOK_S: Final = 0.05
+_EXIT_TIMEOUT_S: Final = 5.0
+_POLL_S: Final = 0.05
 _WORK: Final = fail_open("do work in the background")
 _START: Final = fail_open("start a thread")
 _SUPPRESS: Final = fail_open("suppress instrumentation in a background thread")
-_SHORTEST_S: Final = 0.05
-_LONGEST_S: Final = 30.0
+_MIN_BACKOFF_S: Final = 0.05
+_MAX_BACKOFF_S: Final = 30.0
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 
 class _Thread(threading.Thread):
-    # A `run` of its own: instrumentations that wrap `threading.Thread.run` attach the context of the starting thread.
+    # Overrides `run`, because instrumentations wrap `threading.Thread.run` to attach the starting thread's context.
     def __init__(self, target: Callable[[], object], name: str) -> None:
         super().__init__(name=name, daemon=True)
         self._run_target = target
 
     def run(self) -> None:
         target, self._run_target = self._run_target, bool
-        _here.is_ours = True
-        run_apart(target)
+        _current.is_own = True
+        run_isolated(target)
 
 
 def thread(target: Callable[[], object], name: str) -> threading.Thread:
-    """Return a daemon thread, not started, that runs `target` in an empty context with instrumentation suppressed."""
+    """Return a new daemon thread that runs `target` in an empty context with instrumentation suppressed."""
     return _Thread(target, name)
 
 
-def run_apart(target: Callable[[], object]) -> None:
-    """Run `target` in an empty context, with instrumentation suppressed where OpenTelemetry's context allows it."""
+def run_isolated(target: Callable[[], object]) -> None:
+    """Run `target` in an empty context with instrumentation suppressed."""
     Context().run(_run_suppressed, target)
 
 
 class _ThreadState(threading.local):
-    is_ours = False
+    is_own = False
 
 
-_here: Final = _ThreadState()
+_current: Final = _ThreadState()
 
 
 def on_own_thread() -> bool:
-    """Return whether the running thread was started by `thread`: it may wait, also for a store."""
-    return _here.is_ours
+    """Return whether the running thread was started by `thread`, so that it may block, for example on a store."""
+    return _current.is_own
 
 
-_APART: Final[ContextVar[bool]] = ContextVar("callspan_apart", default=False)
-is_apart: Final = _APART.get
-"""Return whether work of callspan's own runs here, in a thread or by `run_apart`: its calls are not recorded."""
+_ISOLATED: Final[ContextVar[bool]] = ContextVar("callspan_isolated", default=False)
+is_isolated: Final = _ISOLATED.get
+"""Return whether the running code is callspan's own, in a thread or by `run_isolated`: its calls are not recorded."""
 
 
 def _run_suppressed(target: Callable[[], object]) -> None:
-    _APART.set(True)
+    _ISOLATED.set(True)
     stack = ExitStack()
     with _SUPPRESS:
-        # No import: lower layers do not depend on OpenTelemetry; where it is not imported yet, nothing is traced.
+        # Not imported here, because lower layers do not depend on OpenTelemetry; without it nothing is traced.
         utils = sys.modules.get("opentelemetry.instrumentation.utils")
         if utils is not None:
             stack.enter_context(utils.suppress_instrumentation())
@@ -88,87 +88,87 @@ def _run_suppressed(target: Callable[[], object]) -> None:
             stack.close()
 
 
-def _say(say: Callable[..., object], *values: object) -> None:
-    """Log in a thread of callspan's own that ends: a log handler that raises reaches no caller here."""
+def _log(write: Callable[..., object], *values: object) -> None:
+    """Log on an ending background thread, ignoring exceptions of log handlers."""
     try:
-        say(*values)
-    except BaseException:  # noqa: BLE001 - no caller waits for it
+        write(*values)
+    except BaseException:  # noqa: BLE001 - the thread has no caller
         return
 
 
 class LastingThread:
-    """A background thread that is started again if an exception ends it, after a pause that grows to 30 s."""
+    """A background thread that is restarted after an exception, with a backoff of up to 30 s."""
 
     def __init__(
         self,
         target: Callable[[], object],
         name: str,
-        died: Callable[[str, str], object],
-        pause: Callable[[float], object] = time.sleep,
+        on_death: Callable[[str, str], object],
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        """`died` is called with the thread's name and the exception's type; `pause` waits before the next start."""
+        """`on_death` is called with the thread's name and the exception's type; `sleep` waits for the backoff."""
         self._target = target
         self._name = name
-        self._died = died
-        self._pause = pause
+        self._on_death = on_death
+        self._sleep = sleep
         self.deaths = 0
         self._thread = thread(self._run, name)
 
     def start(self) -> None:
-        """Start it."""
+        """Start the thread."""
         self._thread.start()
 
     def is_alive(self) -> bool:
-        """Return whether it runs."""
+        """Return whether the thread runs."""
         return self._thread.is_alive()
 
     def join(self, timeout_s: float) -> bool:
-        """Return whether it has ended within the time, or was never started."""
+        """Wait for the thread's end; return whether it ended in time, or was never started."""
         if self._thread.ident is not None:
             self._thread.join(max(0.0, timeout_s))
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         if self.deaths:
-            self._pause(min(_LONGEST_S, _SHORTEST_S * 2.0 ** min(self.deaths, 16)))
+            self._sleep(min(_MAX_BACKOFF_S, _MIN_BACKOFF_S * 2.0 ** min(self.deaths, 16)))
         try:
             self._target()
         except BaseException as error:  # noqa: BLE001 - a callback of the application may raise `SystemExit`
             if not sys.is_finalizing():
-                self._start_again(type(error).__name__)
+                self._restart(type(error).__name__)
 
-    def _start_again(self, kind: str) -> None:
+    def _restart(self, kind: str) -> None:
         self.deaths += 1
         with _START:
             self._thread = thread(self._run, self._name)
             self._thread.start()
-        _say(log, logging.WARNING, "The thread %s was ended by %s and is started again", self._name, kind)
+        _log(log, logging.WARNING, "The thread %s was ended by %s and is restarted", self._name, kind)
         with _START:
-            self._died(self._name, kind)
+            self._on_death(self._name, kind)
 
 
 class AtomicFlag(dict[str, bool]):
-    """A flag of which exactly one, of several threads and signal handlers, sees that it was set. Takes no lock.
+    """A lock-free flag that exactly one of several threads and signal handlers can clear.
 
-    True while it is set, as from the start with `AtomicFlag(is_set=True)`. It is a dictionary: setting and popping an
-    item are one step each, under the interpreter's lock, and asking for its truth calls no function.
+    True while it is set, initially with `AtomicFlag(is_set=True)`. It is a dictionary, because setting and popping an
+    item are atomic under the GIL, and its truth value calls no function.
     """
 
     __slots__ = ()
 
     def set(self) -> None:
-        """Set the flag; safe in a finalizer."""
+        """Set the flag; safe in finalizers."""
         self["is_set"] = True
 
     def test_and_clear(self) -> bool:
-        """Clear the flag; return True to the one caller who has cleared it."""
+        """Clear the flag; return True to the one caller that cleared it."""
         return self.pop("is_set", False)
 
 
 class LRUCache(Generic[_K, _V]):
-    """A bounded mapping; the entries that were not used for longest are evicted first.
+    """A mapping of bounded size; the least recently used entry is evicted first.
 
-    Lock-free, because a signal handler could wait for a lock of the thread it interrupted: each step is atomic in C.
+    Lock-free, because a signal handler would wait forever for a lock of the thread it interrupted; each step is atomic.
     """
 
     __slots__ = ("_known", "_limit")
@@ -178,14 +178,14 @@ class LRUCache(Generic[_K, _V]):
         self._known: OrderedDict[_K, _V] = OrderedDict()
 
     def get(self, key: _K) -> _V | None:
-        """Return the value, or None. The entry becomes the newest."""
+        """Return the value, or None, and mark the entry as used."""
         value = self._known.get(key)
         if value is not None:
             self._renew(key)
         return value
 
     def put(self, key: _K, value: _V) -> None:
-        """Keep a value as the newest."""
+        """Set a value."""
         known = self._known
         known.pop(key, None)
         known[key] = value
@@ -193,7 +193,7 @@ class LRUCache(Generic[_K, _V]):
             known.popitem(last=False)
 
     def claim(self, key: _K, value: _V) -> bool:
-        """Keep a value unless there is another one; return whether it is the one that is kept."""
+        """Set a value unless the key has one; return whether it was set."""
         known = self._known
         mine = known.setdefault(key, value) is value
         self._renew(key)
@@ -205,20 +205,16 @@ class LRUCache(Generic[_K, _V]):
         try:
             self._known.move_to_end(key)
         except KeyError:
-            return  # evicted meanwhile
+            return  # evicted by another thread
 
     def items(self) -> list[tuple[_K, _V]]:
-        """Return all entries, oldest first."""
-        # Keys are listed in one step; pairs are made one by one, and another thread may come in between.
+        """Return all entries, the least recently used first."""
+        # Listing the keys is atomic; listing the items is not.
         return [(key, value) for key in list(self._known) if (value := self._known.get(key)) is not None]
-
-    def pop(self, key: _K) -> _V | None:
-        """Remove and return the value, or None."""
-        return self._known.pop(key, None)
 
     @contextmanager
     def forgotten(self) -> Iterator[None]:
-        """Context manager: start empty and discard the block's entries afterwards. For tests."""
+        """Context manager that starts empty and restores the previous entries. For tests."""
         before, self._known = self._known, OrderedDict()
         try:
             yield
@@ -227,16 +223,16 @@ class LRUCache(Generic[_K, _V]):
 
 
 class Worker:
-    """Work that is done soon, or at a given time, by a thread that exists while there is some.
+    """Runs functions soon, or after a delay, on a thread that exists while there is work.
 
-    No method takes a lock, so `put` and `put_later` may be called from signal handlers and finalizers. In a forked
-    child there is nothing to do: the work is the parent's.
+    No method takes a lock, so `put` and `put_later` may be called from signal handlers and finalizers. A forked child
+    starts without work.
     """
 
-    def __init__(self, name: str, at_exit_s: float = _AT_EXIT_S) -> None:
-        """What waits when the process ends is given `at_exit_s` seconds."""
+    def __init__(self, name: str, exit_timeout_s: float = _EXIT_TIMEOUT_S) -> None:
+        """`exit_timeout_s` limits the time for waiting work at the end of the process."""
         self._name = name
-        self._at_exit_s = at_exit_s
+        self._exit_timeout_s = exit_timeout_s
         self._exit_unregistered = AtomicFlag(is_set=True)
         self._begin()
         in_child(self, Worker._begin)
@@ -245,27 +241,27 @@ class Worker:
         self._waiting: deque[Callable[[], object]] = deque()
         self._later: dict[object, tuple[float, Callable[[], object]]] = {}
         self._wake: SimpleQueue[None] = SimpleQueue()
-        # Who clears it starts the thread, which sets it again as it ends.
+        # The caller that clears it starts the thread, which sets it at its end.
         self._unstarted = AtomicFlag(is_set=True)
         self._working = 0
-        """Id of the thread that does what waits; 0: none."""
+        """Id of the thread that runs waiting work, else 0."""
 
     def put(self, work: Callable[[], object]) -> None:
-        """Have `work` done soon, once."""
+        """Run `work` soon, once."""
         if self._exit_unregistered.test_and_clear():
-            atexit.register(self.drain, self._at_exit_s)
+            atexit.register(self.drain, self._exit_timeout_s)
         self._waiting.append(work)
         self._ensure_thread()
 
     def put_later(self, delay_s: float, work: Callable[[], object]) -> None:
-        """Have `work` done after a delay, or by `drain(later=True)`."""
+        """Run `work` after a delay, or in `drain(later=True)`."""
         self._later[object()] = (time.monotonic() + delay_s, work)
         self._ensure_thread()
 
     def drain(self, timeout_s: float, *, later: bool = False) -> bool:
-        """Wait until the thread has done what waits; False if that took longer. `later`: also what is not due yet.
+        """Wait until all waiting work has run; return False on timeout. `later` includes work that is not due yet.
 
-        Where no thread can be started, at the end of the interpreter, the work is done here.
+        If no thread can be started, at the end of the interpreter, the work runs on the calling thread.
         """
         deadline = time.monotonic() + timeout_s
         if later:
@@ -275,7 +271,7 @@ class Worker:
         done = threading.Event()
         self._waiting.append(done.set)
         self._ensure_thread()
-        while not done.wait(max(0.0, min(_LOOK_S, deadline - time.monotonic()))):
+        while not done.wait(max(0.0, min(_POLL_S, deadline - time.monotonic()))):
             if self._unstarted:
                 self._work_off()
             elif time.monotonic() >= deadline:
@@ -290,7 +286,7 @@ class Worker:
         self._working = 0
 
     def _take_due(self, now: float) -> float | None:
-        """Move what is due to what waits; return when the next is due, None where nothing is left."""
+        """Move due work to the waiting work; return the due time of the next, or None."""
         following: float | None = None
         for key, (due, work) in list(self._later.items()):
             if due > now:
@@ -303,13 +299,13 @@ class Worker:
         self._wake.put(None)
         if not self._unstarted.test_and_clear():
             return
-        # Not `Thread.start`: that waits for the new thread, which may wait for a lock that the code a finalizer
-        # or a signal handler has interrupted holds.
+        # Not `Thread.start`: it waits for the new thread, which may wait for a lock held by the code that this
+        # finalizer or signal handler interrupted.
         with _START:
             try:
                 _thread.start_new_thread(self._start, ())
             except RuntimeError:
-                self._unstarted.set()  # the interpreter is ending: `drain` does the work
+                self._unstarted.set()  # the interpreter is ending: `drain` runs the work
 
     def _start(self) -> None:
         with _START:
@@ -325,7 +321,7 @@ class Worker:
             self._unstarted.set()
             if self._waiting or self._later:
                 self._ensure_thread()  # the next thread continues
-            _say(report, _WORK.what, error)
+            _log(report, _WORK.what, error)
 
     def _run(self) -> None:
         while True:
@@ -334,7 +330,7 @@ class Worker:
             is_woken = self._sleep(_IDLE_S if following is None else following - time.monotonic())
             if not is_woken and following is None:
                 self._unstarted.set()
-                # What was put here meanwhile has found a thread that was still there.
+                # Work added in the meantime found a running thread and did not start one.
                 if not ((self._waiting or self._later) and self._unstarted.test_and_clear()):
                     return
 

@@ -1,8 +1,7 @@
-"""Conversion: plain values to structs, on any thread and in any forked child.
+"""Conversion: converts plain values to structs, on any thread and in any forked child.
 
-msgspec reads the fields of a type when they are first needed, and the type seems ready meanwhile: a thread that comes
-in between, or a child that is forked then, crashes. So no type is first needed by a call: converters and decoders are
-made where their module is imported.
+msgspec reads the fields of a type on first use, and a thread that uses the type meanwhile, or a child that is forked
+meanwhile, crashes. Converters and decoders are therefore created when their module is imported.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ _T = TypeVar("_T")
 
 
 def converter(kind: type[_T], *, strict: bool = True) -> Callable[[object], _T]:
-    """Return the function from dicts, lists and scalars to a `kind`; it raises msgspec.ValidationError.
+    """Return a function that converts dicts, lists and scalars to a `kind`; it raises msgspec.ValidationError.
 
-    `strict` False: texts that are numbers are taken for them.
+    Without `strict`, strings are converted to numbers where needed.
     """
     with LATE_IMPORTS:
         msgspec.json.Decoder(kind)

@@ -1,4 +1,4 @@
-"""Erasing: deletes what a filter selects from SQLite, Postgres and what waits on disk, and returns a receipt."""
+"""Erasing: deletes selected records from SQLite, Postgres and the spool, and returns a receipt."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ from callspan.stores.urls import driver_errors, find_store, split_urls
 _EVERY: Final = CallFilter()
 _convert_filter: Final = converter(CallFilter)
 _NO_CONDITIONS: Final = {name: getattr(_EVERY, name) for name in ("limit", "offset", "newest_first", "content", "sort")}
-"""The fields of a filter that select nothing."""
-_OF_SESSIONS: Final = dict.fromkeys(("user", "name", "group", "task", "experiment", "since_ns", "until_ns"))
+"""The fields of a filter that are not conditions."""
+_SESSION_CONDITIONS: Final = dict.fromkeys(("user", "name", "group", "task", "experiment", "since_ns", "until_ns"))
 SPOOL: Final = "spool"
-"""The name, in a receipt, of what waits on disk."""
+"""The name of undelivered records in a receipt."""
 _BY_HAND: Final = "load it with `callspan import`, delete there, and delete this file"
 
 
 class Erased(RecordCounts, frozen=True, kw_only=True):
-    """What was erased from one store, or in a dry run what would be."""
+    """The numbers of records erased from one store, or in a dry run of those that would be."""
 
     store: str
-    """The store's name; `spool` for what waits on disk."""
+    """The store's name; `spool` for undelivered records."""
     left: str | None = None
-    """Why something of it is left; None: nothing is."""
+    """Why records remain, if any do."""
     copies: bool = False
-    """Whether pages of its file that are in use may hold copies of some of the bytes, until it is written anew."""
+    """Whether used pages of its file may still contain copies of deleted bytes, until the file is rewritten."""
 
     @property
     def total(self) -> int:
@@ -59,28 +59,28 @@ class Erased(RecordCounts, frozen=True, kw_only=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """What `erase` did."""
+    """The result of `erase`."""
 
     dry_run: bool
     erased_ns: int
-    """When, Unix time in nanoseconds."""
+    """Unix time in nanoseconds."""
     stores: list[Erased]
-    """SQLite and Postgres, in the order given, then what waits on disk."""
+    """SQLite and Postgres stores in the given order, then the spool."""
     by_hand: dict[str, list[str]]
-    """What to do about each other store, by its name: the SQL for ClickHouse; no line where nothing can be done."""
+    """Instructions for other stores, by name: the SQL for ClickHouse; empty if nothing can be deleted there."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is left in SQLite, Postgres and what waits on disk."""
+        """Whether nothing remains in SQLite, Postgres and the spool."""
         return all(one.left is None for one in self.stores)
 
 
-class _Choice(NamedTuple):
-    """What is to be erased."""
+class _Selection(NamedTuple):
+    """The records to erase."""
 
     scope: DeletionScope
-    failures: Mapping[SqlStore | _Waiting, str]
-    """Why stores could not be read."""
+    failures: Mapping[SqlStore | _SpoolRecords, str]
+    """The errors of stores that could not be read."""
 
 
 def erase(
@@ -93,26 +93,27 @@ def erase(
     dry_run: bool = False,
     vacuum: bool = False,
 ) -> Receipt:
-    """Delete what a filter selects from SQLite and Postgres, and from what waits on disk for all stores named.
+    """Delete records from SQLite and Postgres stores, and undelivered records of all named stores from their spools.
 
-    A session that fits the filter is deleted with everything in it, and each call that fits it by itself; where the
-    filter has a condition on calls (a model, an error, a text), only calls are. For a user alone, whatever else has the
-    user in its own metadata goes too. Records that began before and arrive later are not stored.
+    A session that matches the filter is deleted with all its records, a matching call by itself. If the filter has a
+    condition on calls (a model, an error, a text), only calls are deleted. If its only condition is a user, events,
+    tools, messages and rewards with that user in their own metadata are deleted too. Records of deleted sessions and
+    calls that started earlier and arrive later are not stored.
 
     Args:
         stores: URLs or paths of stores.
-        which: The filter; its limit, offset and order are not used.
-        sessions: Only these sessions, by whole ids; None: any.
-        calls: Only these calls, by whole ids; None: any.
-        older_than_ns: Instead of all these: sessions that ended before this Unix time, and calls and other records
-            outside of sessions from before it. Nothing of them is remembered.
-        dry_run: Delete nothing, and return what would be.
-        vacuum: Write SQLite files anew, so that no byte of what was deleted is in them: without it, pages in use can
-            still have copies of some. It takes as much room again, and writers wait meanwhile.
+        which: The filter; its limit, offset and order are ignored.
+        sessions: Only these sessions, by full id; by default any.
+        calls: Only these calls, by full id; by default any.
+        older_than_ns: Instead of all other conditions: sessions that ended before this Unix time, and records outside
+            sessions from before it. Late records of them are stored again.
+        dry_run: Delete nothing, but return the receipt.
+        vacuum: Rewrite SQLite files, so that they contain no deleted bytes; without it, used pages may still contain
+            copies. It needs as much free space as the file has, and writers wait meanwhile.
 
     Raises:
-        SettingError: A URL is invalid, a filter is given and no SQLite or Postgres, or nothing says what to delete: an
-            empty list, say.
+        SettingError: A URL is invalid, a filter needs a SQLite or Postgres store, or nothing selects records (an empty
+            list, for example).
 
     Example:
         >>> handle = callspan.instrument(stores="callspan.db")
@@ -131,19 +132,19 @@ def erase(
     _require_one_selection(which, some, older_than_ns)
     urls = split_urls(stores)
     found = list(map(find_store, urls))
-    able, waiting = _able(found, which), _Waiting(urls)
+    sql_stores, spool = _sql_stores(found, which), _SpoolRecords(urls)
     if older_than_ns is not None:
-        chosen = _Choice(DeletionScope(older_than_ns=older_than_ns, erased_ns=time.time_ns()), {})
+        selected = _Selection(DeletionScope(older_than_ns=older_than_ns, erased_ns=time.time_ns()), {})
     else:
-        chosen = _chosen_of([waiting, *able], which, some)
-    erased = [_attempt(one, chosen, dry_run=dry_run, vacuum=vacuum) for one in able]
-    erased.append(_attempt(waiting, chosen, dry_run=dry_run))
-    by_hand = {store.name: _by_hand(store, chosen.scope) for store in found if not isinstance(store, SqlStore)}
-    return Receipt(dry_run=dry_run, erased_ns=chosen.scope.erased_ns, stores=erased, by_hand=by_hand)
+        selected = _select([spool, *sql_stores], which, some)
+    erased = [_attempt(one, selected, dry_run=dry_run, vacuum=vacuum) for one in sql_stores]
+    erased.append(_attempt(spool, selected, dry_run=dry_run))
+    by_hand = {store.name: _by_hand(store, selected.scope) for store in found if not isinstance(store, SqlStore)}
+    return Receipt(dry_run=dry_run, erased_ns=selected.scope.erased_ns, stores=erased, by_hand=by_hand)
 
 
 def _checked(which: CallFilter) -> CallFilter:
-    """Return the filter with what selects only. An empty list, say, is equal to no condition: it selects everything."""
+    """Return the filter with its conditions only. Empty texts are no condition."""
     try:
         which = _convert_filter(msgspec.to_builtins(which))
     except msgspec.ValidationError as error:
@@ -156,21 +157,21 @@ def _checked(which: CallFilter) -> CallFilter:
 def _require_one_selection(
     which: CallFilter, some: tuple[frozenset[str] | None, ...], older_than_ns: int | None
 ) -> None:
-    """Raise SettingError where nothing says what to delete, or an age does and something else too."""
+    """Raise SettingError if nothing selects records, or an age is combined with other conditions."""
     is_all = which == _EVERY and some == (None, None)
     if frozenset() in some or (is_all and older_than_ns is None):
-        raise SettingError("erase: name sessions, calls or a filter; nothing says what to delete")
+        raise SettingError("erase: nothing is selected; name sessions, calls or a filter")
     if older_than_ns is not None and not is_all:
-        raise SettingError("erase: older_than_ns goes with no other condition; use until_ns of the filter")
+        raise SettingError("erase: older_than_ns cannot be combined with other conditions; use until_ns of the filter")
 
 
-def _able(found: Iterable[Store], which: CallFilter) -> list[SqlStore]:
-    """Return the stores that can be erased from. Raises SettingError where there is none to look for a filter in."""
-    able = [store for store in found if isinstance(store, SqlStore)]
-    if not able and which != _EVERY:
-        names_of = ", ".join(one.name for one in found)
-        raise SettingError(f"what a filter selects is looked for in SQLite and Postgres, not in {names_of}: name ids")
-    return able
+def _sql_stores(found: Iterable[Store], which: CallFilter) -> list[SqlStore]:
+    """Return the SQLite and Postgres stores. Raises SettingError if a filter needs one and there is none."""
+    sql_stores = [store for store in found if isinstance(store, SqlStore)]
+    if not sql_stores and which != _EVERY:
+        others = ", ".join(one.name for one in found)
+        raise SettingError(f"a filter needs a SQLite or Postgres store, not {others}: name ids instead")
+    return sql_stores
 
 
 def _ids(given: str | Collection[str] | None) -> frozenset[str] | None:
@@ -180,16 +181,16 @@ def _ids(given: str | Collection[str] | None) -> frozenset[str] | None:
 def whole_ids(
     stores: str | Path | Iterable[str | Path], sessions: Collection[str], calls: Collection[str]
 ) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the whole ids of sessions and calls given by unique prefixes, wherever one of the stores knows them.
+    """Return the full ids of sessions and calls given by unique prefixes, if one of the stores knows them.
 
-    Raises KeyError of (`session` or `call`, id) for one that is unknown or ambiguous, StoreError for one that is
-    unknown where a store could not be read, SettingError for an invalid URL.
+    Raises KeyError of (`session` or `call`, id) for an unknown or ambiguous id, StoreError for an unknown id if a store
+    could not be read, SettingError for an invalid URL.
     """
     urls = split_urls(stores)
-    able = [store for store in map(find_store, urls) if isinstance(store, SqlStore)]
-    if not able:
+    sql_stores = [store for store in map(find_store, urls) if isinstance(store, SqlStore)]
+    if not sql_stores:
         return frozenset(sessions), frozenset(calls)
-    with _reading([_Waiting(urls), *able]) as readers:
+    with _reading([_SpoolRecords(urls), *sql_stores]) as readers:
         return (
             frozenset(_whole(readers, "session", ident, _session_id) for ident in sessions),
             frozenset(_whole(readers, "call", ident, _call_id) for ident in calls),
@@ -202,7 +203,7 @@ def _whole(
     if not ident:
         raise KeyError(kind, ident)
     known = readers.each(lambda reader: {one for one in (find(reader, ident),) if one is not None})
-    # What was erased is whole: it may be the beginning of another one's id.
+    # An id that is known in full may also be a prefix of another one.
     if ident in known or readers.each(lambda reader: {ident} if reader.is_erased(kind, ident) else set()):
         return ident
     if not known and readers.failures:
@@ -223,8 +224,8 @@ def _call_id(reader: Reader, ident: str) -> str | None:
     return None if found is None or (found.trace_id == ident and found.call_id != ident) else found.call_id
 
 
-class _Waiting:
-    """What waits on disk for stores."""
+class _SpoolRecords:
+    """The undelivered records of stores."""
 
     name = SPOOL
 
@@ -232,14 +233,14 @@ class _Waiting:
         self._directories = [*dict.fromkeys(directory for url in urls for directory in directories_for(url))]
 
     def records(self) -> Iterator[Record]:
-        """Yield the records, delivered ones too as long as they are there."""
+        """Yield the records, including delivered ones that are still on disk."""
         for directory in self._directories:
             for payload in spool_erasing.payloads_in(directory):
                 with suppress(*NO_RECORD):
                     yield decode(payload)
 
     def remove(self, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False) -> DeletionResult:
-        """Erase the records of a scope; nothing by age, which is delivered and deleted later."""
+        """Erase the records of a scope, except by age: those are delivered, and deleted later."""
         del vacuum
         if scope.older_than_ns is not None:
             return DeletionResult()
@@ -249,18 +250,18 @@ class _Waiting:
         for directory in () if dry_run else self._directories:
             spool_erasing.erase(directory, lambda payload: names(payload, scope))
         foreign = [path for directory in self._directories for path in foreign_segments_in(directory)]
-        left = f"not looked into, written by another version: {', '.join(map(str, foreign))}" if foreign else None
+        left = f"files of another version were not searched: {', '.join(map(str, foreign))}" if foreign else None
         return DeletionResult(**numbers, left=left)
 
 
 class _Readers:
-    """The readers of stores. What one of them cannot read is left out, and the reason remembered."""
+    """The readers of several stores. Errors are collected in `failures`."""
 
     def __init__(self) -> None:
-        self.failures: dict[SqlStore | _Waiting, str] = {}
-        self._open: dict[SqlStore | _Waiting, Reader] = {}
+        self.failures: dict[SqlStore | _SpoolRecords, str] = {}
+        self._open: dict[SqlStore | _SpoolRecords, Reader] = {}
 
-    def add(self, store: SqlStore | _Waiting, opened: ExitStack) -> None:
+    def add(self, store: SqlStore | _SpoolRecords, opened: ExitStack) -> None:
         with self._noting(store):
             if isinstance(store, SqlStore):
                 self._open[store] = opened.enter_context(closing(store.reader()))
@@ -268,7 +269,7 @@ class _Readers:
                 self._open[store] = opened.enter_context(scratch_reader(store.records()))
 
     def each(self, read: Callable[[Reader], set[str]]) -> set[str]:
-        """Return what all of them find."""
+        """Return the results of all readers."""
         found = set[str]()
         for store, reader in self._open.items():
             with self._noting(store):
@@ -276,17 +277,17 @@ class _Readers:
         return found
 
     @contextmanager
-    def _noting(self, store: SqlStore | _Waiting) -> Iterator[None]:
+    def _noting(self, store: SqlStore | _SpoolRecords) -> Iterator[None]:
         try:
             yield
         except EmptyStoreError:
-            return  # it has nothing
+            return  # an empty store has no records
         except _errors() as error:
             self.failures[store] = error_text(error)
 
 
 @contextmanager
-def _reading(stores: Iterable[SqlStore | _Waiting]) -> Iterator[_Readers]:
+def _reading(stores: Iterable[SqlStore | _SpoolRecords]) -> Iterator[_Readers]:
     with ExitStack() as opened:
         readers = _Readers()
         for store in stores:
@@ -294,18 +295,17 @@ def _reading(stores: Iterable[SqlStore | _Waiting]) -> Iterator[_Readers]:
         yield readers
 
 
-def _chosen_of(
-    stores: Iterable[SqlStore | _Waiting], which: CallFilter, some: Iterable[frozenset[str] | None]
-) -> _Choice:
-    """Return what is selected. What waits comes first: what is delivered meanwhile is then found in its store."""
+def _select(
+    stores: Iterable[SqlStore | _SpoolRecords], which: CallFilter, some: Iterable[frozenset[str] | None]
+) -> _Selection:
+    """Return the selected records. The spool comes first: records delivered meanwhile are then found in their store."""
     with _reading(stores) as readers:
-        return _chosen(readers, which, *(one or frozenset() for one in some))
+        return _select_in(readers, which, *(one or frozenset() for one in some))
 
 
-def _chosen(readers: _Readers, which: CallFilter, sessions: frozenset[str], calls: frozenset[str]) -> _Choice:
-    """Return what the filter selects in any of the stores."""
+def _select_in(readers: _Readers, which: CallFilter, sessions: frozenset[str], calls: frozenset[str]) -> _Selection:
     whole, single = set[str](), set[str]()
-    of_sessions = not calls and _is_of_sessions(which)
+    of_sessions = not calls and _selects_sessions(which)
     if which == _EVERY and not (sessions and calls):
         whole, single = {*sessions}, {*calls}
     else:
@@ -315,17 +315,17 @@ def _chosen(readers: _Readers, which: CallFilter, sessions: frozenset[str], call
         known = len(readers.failures)
         touched = readers.each(lambda reader: _touched(reader, which))
         mixed = readers.each(lambda reader: _mixed(reader, touched, single))
-        # Where a store fails now, it is unknown which other calls its sessions have.
+        # If a store failed just now, the other calls of its sessions are unknown.
         whole |= touched - mixed if len(readers.failures) == known else frozenset()
     single |= readers.each(lambda reader: {one.call_id for one in reader.ids_in(whole)})
     user = which.user if which == CallFilter(user=which.user) and not (sessions or calls) else None
     scope = DeletionScope(frozenset(whole), frozenset(single), user, erased_ns=time.time_ns())
-    return _Choice(scope, readers.failures)
+    return _Selection(scope, readers.failures)
 
 
-def _is_of_sessions(which: CallFilter) -> bool:
-    """Return whether the filter has only conditions that sessions have: labels and times."""
-    return msgspec.structs.replace(which, **_OF_SESSIONS, metadata=()) == _EVERY
+def _selects_sessions(which: CallFilter) -> bool:
+    """Return whether the filter has only conditions that apply to sessions: labels and times."""
+    return msgspec.structs.replace(which, **_SESSION_CONDITIONS, metadata=()) == _EVERY
 
 
 def _sessions_in(reader: Reader, which: CallFilter, sessions: frozenset[str]) -> set[str]:
@@ -339,12 +339,12 @@ def _calls_in(reader: Reader, which: CallFilter, sessions: frozenset[str], calls
 
 
 def _touched(reader: Reader, which: CallFilter) -> set[str]:
-    """Return the sessions of the calls that fit."""
+    """Return the sessions of the matching calls."""
     return {one.session_id for one in reader.ids(which) if one.session_id is not None}
 
 
 def _mixed(reader: Reader, touched: set[str], calls: set[str]) -> set[str]:
-    """Return those of them that have other calls, too; all calls of the others fit by labels of their own."""
+    """Return those of the sessions that also have other calls."""
     found = reader.ids_in(touched)
     return {one.session_id for one in found if one.call_id not in calls and one.session_id is not None}
 
@@ -353,11 +353,11 @@ def _errors() -> tuple[type[Exception], ...]:
     return (StoreError, OSError, *driver_errors())
 
 
-def _attempt(store: SqlStore | _Waiting, chosen: _Choice, *, dry_run: bool, vacuum: bool = False) -> Erased:
-    """Erase what is chosen from a store, or count it."""
-    left = [] if store not in chosen.failures else [chosen.failures[store]]
+def _attempt(store: SqlStore | _SpoolRecords, selected: _Selection, *, dry_run: bool, vacuum: bool = False) -> Erased:
+    """Erase the selected records from a store, or count them."""
+    left = [] if store not in selected.failures else [selected.failures[store]]
     try:
-        removed = store.remove(chosen.scope, dry_run=dry_run, vacuum=vacuum)
+        removed = store.remove(selected.scope, dry_run=dry_run, vacuum=vacuum)
     except EmptyStoreError:
         return Erased(store=store.name)
     except _errors() as error:
@@ -370,7 +370,7 @@ def _attempt(store: SqlStore | _Waiting, chosen: _Choice, *, dry_run: bool, vacu
 
 
 def _by_hand(store: Store, scope: DeletionScope) -> list[str]:
-    """Return what deletes the same from a store that callspan only writes."""
+    """Return the instructions for a store that callspan only writes."""
     if isinstance(store, ClickHouse):
         return store.deletion(scope)
     return [_BY_HAND] if isinstance(store, JsonLines) else []

@@ -18,12 +18,12 @@ _ATTRIBUTES: Final = ("status_code", "request_id", "body")
 
 
 def call_error(error: BaseException) -> ErrorInfo:
-    """Return the error of a call: its kind, and the attributes of the SDK's or HTTP library's exception.
+    """Return the error of a call from the exception of the SDK or HTTP library.
 
     Never raises, whatever the exception's `__str__` and properties do.
     """
     status, request_id, body = (value_of(partial(getattr, error, name, None)) for name in _ATTRIBUTES)
-    # A mid-stream error of the anthropic SDK carries the status of the stream's start: 200.
+    # A mid-stream error of the anthropic SDK has the status of the stream's start: 200.
     status = status if isinstance(status, int) and status >= _FIRST_ERROR_STATUS else None
     return error_info(
         status=status,
@@ -35,9 +35,9 @@ def call_error(error: BaseException) -> ErrorInfo:
 
 
 def application_error(error: BaseException | str | None) -> ErrorInfo | None:
-    """Return the error of a session, timestep, tool or event; None for None. A text is a message without exception.
+    """Return the error of a session, timestep, tool or event, from an exception or a message; None for None.
 
-    Nothing but class, message and frames is read: the attributes of an exception of the application may mean anything.
+    Only class, message and frames are used: other attributes of the application's exceptions may mean anything.
     """
     if error is None:
         return None
@@ -53,7 +53,7 @@ def application_error(error: BaseException | str | None) -> ErrorInfo | None:
 
 
 def outcome_of(error: BaseException | None, info: ErrorInfo | None = None) -> Outcome:
-    """Return the outcome for an exception; None is a success, and a call's `info` may say that it is a timeout.
+    """Return the outcome for an exception: `success` for None, `timeout` if `info` states it, else `error`.
 
     Cancellation, a closed generator, an interrupt and an exit are `cancelled`.
     """
@@ -65,12 +65,12 @@ def outcome_of(error: BaseException | None, info: ErrorInfo | None = None) -> Ou
 
 
 def qualified_name(kind: type[BaseException]) -> str:
-    """Return the qualified name of a class; built-in ones without module."""
+    """Return the qualified name of a class, without the module for built-in ones."""
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _frames(error: BaseException) -> str:
-    """Return file, line and function of the last frames: lines of source may be content, and take time to read."""
+    """Return file, line and function of the innermost frames, without source lines, which may contain content."""
     last = deque(traceback.walk_tb(error.__traceback__), _MAX_FRAMES)
     lines = [f'  File "{frame.f_code.co_filename}", line {line}, in {frame.f_code.co_name}' for frame, line in last]
     return "".join(encodable(line[:_MAX_LINE]) + "\n" for line in lines)

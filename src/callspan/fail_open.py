@@ -1,20 +1,20 @@
 """Fail open: the only place that swallows exceptions, so that a bug in callspan costs telemetry, never a call.
 
-A step that may fail says what it tries to do:
+A step that may fail is named by its purpose:
 
     with fail_open("read a stream event"):
         ...
 
-On the path of every call the same is written as a clause, which costs nothing unless something is raised:
+The path of every call uses an `except` clause instead, which costs nothing unless something is raised:
 
     try:
         ...
     except reported(_READ):
         ...
 
-The exception is logged (a warning the first time for each step, afterwards at debug) and counted.
-Only an `Exception` is swallowed: cancellation, exits and interrupts go through, and so does what a signal handler of
-the application raises in the middle of the step.
+The exception is counted and logged, as a warning the first time for each step, afterwards at debug level. Only an
+`Exception` is swallowed: cancellation, exits and interrupts propagate, and so do exceptions raised by the application's
+signal handlers.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from collections.abc import Callable, Hashable
 from types import TracebackType
 from typing import Final, TypeVar
 
-_MOST_KEYS: Final = 1024
+_MAX_KEYS: Final = 1024
 _LOGGER: Final = logging.getLogger("callspan")
 _T = TypeVar("_T")
 _failures: Counter[str] = Counter()
 
 
 class Once:
-    """Remembers up to 1,024 keys. Takes no lock, because a signal handler may use it while its thread does."""
+    """A set of up to 1,024 keys that were seen. Lock-free, because a signal handler may use it."""
 
     __slots__ = ("_seen",)
 
@@ -43,12 +43,12 @@ class Once:
         self._seen: dict[Hashable, object] = {}
 
     def first(self, key: Hashable) -> bool:
-        """Return True for exactly one caller per key, until `forget`. False for every key beyond those remembered."""
+        """Return True for exactly one caller per key; False for all further keys once the set is full."""
         mine, seen = object(), self._seen
-        return key not in seen and len(seen) < _MOST_KEYS and seen.setdefault(key, mine) is mine
+        return key not in seen and len(seen) < _MAX_KEYS and seen.setdefault(key, mine) is mine
 
     def forget(self) -> None:
-        """Start again. For tests."""
+        """Remove all keys. For tests."""
         self._seen.clear()
 
 
@@ -56,9 +56,9 @@ _warned: Final = Once()
 
 
 class fail_open:  # noqa: N801 - reads as a statement: with fail_open("do something")
-    """Context manager that logs and swallows any `Exception` its block raises, but no interrupt.
+    """Context manager that logs and swallows any `Exception` in its block, except interrupts.
 
-    `what` completes the sentence "Could not ...". Instances hold no state and may be shared by threads.
+    `what` completes the sentence "Could not ...". Instances are stateless and may be shared by threads.
     """
 
     __slots__ = ("what",)
@@ -66,13 +66,13 @@ class fail_open:  # noqa: N801 - reads as a statement: with fail_open("do someth
     def __init__(self, what: str) -> None:
         self.what = what
 
-    # There is nothing to do, and a built-in function is faster than a method.
+    # A no-op; a built-in function is faster than a method.
     __enter__ = staticmethod(bool)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        """Return True, which swallows, for every `Exception` but interrupts; report it first."""
+        """Report and swallow an `Exception`, except interrupts."""
         if error is None or is_interrupt(error):
             return False
         report(self.what, error)
@@ -80,9 +80,9 @@ class fail_open:  # noqa: N801 - reads as a statement: with fail_open("do someth
 
 
 def reported(step: fail_open) -> tuple[type[Exception], ...]:
-    """For an `except` clause: matches what `with step:` swallows, and reports it as that step.
+    """Report the current exception as a failure of `step`, and return the classes for an `except` clause.
 
-    Write `except reported(_READ):` where a step runs for every call.
+    `except reported(_READ):` catches the same exceptions as `with _READ:` does.
     """
     error = sys.exc_info()[1]
     if error is None or is_interrupt(error):
@@ -92,14 +92,14 @@ def reported(step: fail_open) -> tuple[type[Exception], ...]:
 
 
 def value_of(function: Callable[[], _T]) -> _T | None:
-    """Return what `function` returns, or None if it raises. For code that is not ours: `repr`, `model_dump`."""
+    """Return the result of `function`, or None if it raises. For foreign code such as `repr` and `model_dump`."""
     with _FOREIGN:
         return function()
     return None
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Return whether a signal handler of the application raised the exception, or it is not an `Exception`."""
+    """Return whether an exception is not an `Exception`, or was raised by a signal handler of the application."""
     if not isinstance(error, Exception):
         return True
     registered = map(signal.getsignal, signal.valid_signals())
@@ -113,25 +113,25 @@ def is_interrupt(error: BaseException) -> bool:
 
 
 def _code_of(handler: object) -> object:
-    """Return the code that a signal handler runs: a function, method, `partial` of one, or object with `__call__`."""
+    """Return the code of a signal handler: a function, method, `partial`, or object with `__call__`."""
     handler = getattr(handler, "func", handler)
     handler = getattr(handler, "__func__", handler)
     return getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)
 
 
 def report(what: str, error: BaseException, *, level: int = logging.WARNING) -> None:
-    """Log and count that `what` could not be done. Raises nothing but interrupts."""
+    """Log and count a failure of the step `what`. Raises only interrupts."""
     _failures[what] += 1
     if _warned.first(what):
         log(level, "Could not %s (%s); the call is not affected", what, type(error).__name__)
     if _LOGGER.isEnabledFor(logging.DEBUG):
-        # Frames only: the text of an exception may quote content or a password.
+        # Frames only: an exception's message may quote content or a password.
         lines = traceback.format_tb(error.__traceback__)
         log(logging.DEBUG, "Could not %s\n%s%s", what, "".join(lines), type(error).__name__)
 
 
 def log(level: int, message: str, *values: object) -> None:
-    """Log for the caller of this function, to the logger `callspan`; a log handler that raises is ignored."""
+    """Log to the logger `callspan`, on behalf of the caller; exceptions of log handlers are ignored."""
     try:
         _LOGGER.log(level, message, *values, stacklevel=2)
     except Exception as error:
@@ -140,7 +140,7 @@ def log(level: int, message: str, *values: object) -> None:
 
 
 def failures() -> dict[str, int]:
-    """Return how often each step has failed in this process, by its name."""
+    """Return the number of failures of each step in this process."""
     return dict(_failures)
 
 
@@ -160,7 +160,7 @@ class _Quiet(fail_open):
 
 
 class Attempt(fail_open):
-    """Swallows like `fail_open`, and keeps the error for its caller to report. For one use."""
+    """Like `fail_open`, but logs only at debug level and stores the error for the caller. Not reusable."""
 
     __slots__ = ("error",)
 
@@ -171,7 +171,7 @@ class Attempt(fail_open):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        """Return True, which swallows, for every `Exception` but interrupts; count it, log it at debug."""
+        """Store, count and swallow an `Exception`, except interrupts; log it at debug level."""
         if error is None or not isinstance(error, Exception) or is_interrupt(error):
             return False
         self.error = error

@@ -1,4 +1,4 @@
-"""File locks (`flock`) between processes, which the system releases when their process dies; private directories."""
+"""File locks (`flock`) between processes, which the system releases when a process dies; private directories."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _POLL_S: Final = 0.005
 
 @contextmanager
 def locked(path: Path, timeout_s: float | None = None) -> Iterator[None]:
-    """Hold the lock file at `path` (created 0600); `timeout_s` None: waits without limit.
+    """Context manager that holds the lock file at `path`, created with mode 0600; waits without limit by default.
 
-    Raises TimeoutError if it takes longer, and OSError.
+    Raises TimeoutError, and OSError.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -43,7 +43,7 @@ def _locked_within(descriptor: int, timeout_s: float) -> bool:
 
 
 def try_lock(descriptor: int) -> bool:
-    """Lock the open file; False if another process holds the lock."""
+    """Lock the open file; return False if another process holds the lock."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -52,13 +52,13 @@ def try_lock(descriptor: int) -> bool:
 
 
 def unlock(descriptor: int) -> None:
-    """Release the lock, also if a process forked meanwhile has the file open."""
+    """Release the lock, even if a forked child also has the file open."""
     fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def make_private(directory: Path) -> list[Path]:
-    """Make a directory and its missing parents, each for its owner only (0700); return these. Raises OSError."""
-    # `Path.mkdir(parents=True)` gives parents other permissions.
+    """Create a directory and its missing parents with mode 0700; return the created ones. Raises OSError."""
+    # `Path.mkdir(parents=True)` creates parents with the default mode.
     missing = [one for one in (directory, *directory.parents) if not one.exists()]
     for one in reversed(missing):
         one.mkdir(mode=0o700, exist_ok=True)

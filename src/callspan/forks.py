@@ -1,6 +1,6 @@
-"""Forks: creates callspan's locks again in a child; notifies the spools of a process of forks and of its exit.
+"""Forks: renews callspan's locks in a forked child, and notifies listeners of forks and of the process's exit.
 
-The lock of a module that is being imported cannot be: a fork waits for imports that come later than start-up.
+Import locks cannot be renewed, so a fork waits for callspan's late imports.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ _T = TypeVar("_T")
 _owners: weakref.WeakKeyDictionary[Any, Callable[[Any], object]] = weakref.WeakKeyDictionary()
 
 LATE_IMPORTS: Final = threading.RLock()
-"""Held while a module is imported later than at start-up. A fork waits for it."""
+"""Held during late imports. A fork waits for it."""
 _EXIT_S: Final = 2.0
 _listeners: Final[list[ProcessListener]] = []
 _forking: Final[list[list[ProcessListener]]] = []
-_one_fork: Final = [threading.RLock()]
+_fork_lock: Final = [threading.RLock()]
 _hooked: Final[list[bool]] = []
 _first_at_exit: Final[list[Callable[[], object]]] = []
 
 
 def late_import(module: str) -> ModuleType:
-    """Return the module, imported if necessary, while no fork can happen. Raises ImportError."""
+    """Import a module while no fork can happen. Raises ImportError."""
     with LATE_IMPORTS:
         return import_module(module)
 
 
-def late_attribute(place: str) -> Any:  # noqa: ANN401
-    """Return what `module:name` says, its module imported as by `late_import`."""
-    module, _, name = place.partition(":")
+def late_attribute(reference: str) -> Any:  # noqa: ANN401
+    """Return the object for `module:name`, imported as by `late_import`."""
+    module, _, name = reference.partition(":")
     return getattr(late_import(module), name)
 
 
 def in_child(owner: _T, renew: Callable[[_T], object]) -> None:
-    """Call `renew(owner)` in every forked child, while the owner exists.
+    """Call `renew(owner)` in every forked child, as long as the owner exists.
 
-    Call it once, from the owner's construction. `renew` must not hold the owner: give the function, not a bound method.
+    Call it once, when the owner is created. `renew` must not reference the owner: pass a function, not a bound method.
     """
     _owners[owner] = renew
 
 
 def renew_locks(owner: object, *names: str) -> None:
-    """Replace the locks in these attributes of `owner` in every forked child; reentrant ones stay reentrant."""
+    """Replace the locks in these attributes of `owner` in every forked child, by locks of the same kind."""
     in_child(owner, _renewal(names))
 
 
 @cache
 def _renewal(names: tuple[str, ...]) -> Callable[[object], None]:
-    """Return the one function for all owners with locks of these names: there may be thousands of them."""
+    """Return one function shared by all owners with the same attributes, of which there may be thousands."""
 
     def renew(renewed: object) -> None:
         for name in names:
@@ -78,13 +78,13 @@ os.register_at_fork(before=LATE_IMPORTS.acquire, after_in_parent=LATE_IMPORTS.re
 
 
 class ProcessListener(Protocol):
-    """Interface of objects notified of forks and of the end of the process."""
+    """An object that is notified of forks and of the end of the process."""
 
     def before_fork(self) -> None:
         """Prepare for a fork, on the forking thread."""
 
     def after_fork_in_parent(self) -> None:
-        """Resume in the parent."""
+        """Resume in the parent process."""
 
     def after_fork_in_child(self) -> None:
         """Reset the state in the child."""
@@ -94,11 +94,11 @@ class ProcessListener(Protocol):
 
 
 def register(listener: ProcessListener) -> None:
-    """Call `listener` at forks and at the end of this process, until `unregister`."""
+    """Notify `listener` of forks and of the end of this process, until `unregister`."""
     _hook()
     if listener not in _listeners:
         _listeners.append(listener)
-    # Children of multiprocessing exit without atexit and drop their parent's finalizers.
+    # Children of multiprocessing exit without atexit, and drop their parent's finalizers.
     process = sys.modules.get("multiprocessing.process")
     util = sys.modules.get("multiprocessing.util")
     if process is not None and util is not None and process.parent_process() is not None:
@@ -119,7 +119,7 @@ def _hook() -> None:
 
 
 def unregister(listener: ProcessListener) -> None:
-    """Stop notifying `listener`, which has closed its files."""
+    """Stop notifying `listener`."""
     if listener in _listeners:
         _listeners.remove(listener)
 
@@ -134,7 +134,7 @@ def _at_exit() -> None:
 
 def _before() -> None:
     # Two threads may fork at once; a signal handler may fork within a fork.
-    _one_fork[0].acquire()
+    _fork_lock[0].acquire()
     _forking.append(list(_listeners))
     for listener in _forking[-1]:
         listener.before_fork()
@@ -143,10 +143,10 @@ def _before() -> None:
 def _in_parent() -> None:
     for listener in reversed(_forking.pop()):
         listener.after_fork_in_parent()
-    _one_fork[0].release()
+    _fork_lock[0].release()
 
 
 def _in_child() -> None:
-    _one_fork[0] = threading.RLock()
+    _fork_lock[0] = threading.RLock()
     for listener in _forking.pop():
         listener.after_fork_in_child()

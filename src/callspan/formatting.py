@@ -1,6 +1,6 @@
-"""Formatting of numbers, money, times and recorded text: one definition for the commands, the page and the console.
+"""Formatting of numbers, money, times and recorded text, for the commands, the page and the console.
 
-A value of None is unknown and shown as a dash, never as 0.
+None is formatted as a dash, never as 0.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from callspan.amounts import as_text, is_amount
 UNKNOWN: Final = "\N{EN DASH}"
 
 _UNITS: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-_ALMOST: Final = 0.9995
-_MANY: Final = 100_000
+_ROUNDS_UP: Final = 0.9995
+_ABBREVIATED_FROM: Final = 100_000
 _THREE_DIGITS: Final = Context(prec=3)
 _CENTS: Final = 2
 _NS_PER_S: Final = 1_000_000_000
@@ -35,7 +35,7 @@ def count(number: int | None) -> str:
 
 
 def plural(number: int, noun: str, verb: str = "") -> str:
-    """Return a count with its noun and an agreeing verb, such as `1 call` or `2 records wait`."""
+    """Return a count with its noun and optionally a verb, such as `1 call` or `2 records wait`."""
     counted = f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
     return f"{counted} {verb}{'s' if number == 1 else ''}" if verb else counted
 
@@ -45,27 +45,27 @@ def short_count(number: float | None) -> str:
     if number is None:
         return UNKNOWN
     for size, unit in _UNITS:
-        # A number that rounds up to the next unit is shown in that unit.
-        if abs(number) >= size * _ALMOST:
+        # A number that rounds up to the next unit is formatted in that unit.
+        if abs(number) >= size * _ROUNDS_UP:
             return f"{number / size:.3g}{unit}"
     return f"{number:.3g}" if number != int(number) else f"{int(number)}"
 
 
 def tokens(input_tokens: int | None, output_tokens: int | None) -> str:
-    """Return `input→output` tokens, shortened from 100,000 on; a single dash if neither is known."""
+    """Return `input→output` tokens, abbreviated from 100,000; a single dash if neither is known."""
     if input_tokens is None and output_tokens is None:
         return UNKNOWN
     return f"{_token_count(input_tokens)}→{_token_count(output_tokens)}"
 
 
 def _token_count(number: int | None) -> str:
-    return count(number) if number is None or number < _MANY else short_count(number)
+    return count(number) if number is None or number < _ABBREVIATED_FROM else short_count(number)
 
 
 def money(usd: Decimal | None) -> str:
-    """Return an amount in dollars: cents, and below one dollar three significant digits without trailing zeros.
+    """Return an amount in dollars with cents; below one dollar with three significant digits.
 
-    What is no amount is unknown.
+    NaN, infinities and extreme values are formatted as unknown.
     """
     if usd is None or not is_amount(usd):
         return UNKNOWN
@@ -76,7 +76,7 @@ def money(usd: Decimal | None) -> str:
 
 
 def exact(usd: Decimal | None) -> str | None:
-    """Return the exact decimal as text, without an exponent; None for None and what is too large or small to write."""
+    """Return the exact decimal without an exponent; None for None and extreme values."""
     return None if usd is None else as_text(usd)
 
 
@@ -86,7 +86,7 @@ def reward(value: float | None) -> str:
 
 
 def score(mean: float, count: int, last: float) -> str:
-    """Return the values of an objective: the only one, else their mean, number and last one."""
+    """Return the score of an objective: its only value, or mean, number and last value."""
     return reward(last) if count == 1 else f"mean {reward(mean)} of {count:,}, last {reward(last)}"
 
 
@@ -104,7 +104,7 @@ def milliseconds(ms: float | None) -> str:
     """Return a duration in milliseconds with a suitable unit, such as `8.1 ms`, `1.50 s`, `2 min 05 s`."""
     if ms is None:
         return UNKNOWN
-    # Each bound is where rounding would reach the next unit.
+    # Each bound is the value from which rounding would reach the next unit.
     if ms < 9.95 and ms:  # noqa: PLR2004
         return f"{ms:.1f} ms"
     if ms < 999.5:  # noqa: PLR2004
@@ -119,7 +119,7 @@ def milliseconds(ms: float | None) -> str:
 
 
 def local_time(ns: int | None) -> str:
-    """Return Unix nanoseconds in local time: the time of day alone for today, else day and minute."""
+    """Return Unix nanoseconds in local time: only the time of day for today, else date and minute."""
     if ns is None:
         return UNKNOWN
     local = datetime.fromtimestamp(ns / _NS_PER_S, tz=timezone.utc).astimezone()
@@ -137,7 +137,7 @@ def iso(ns: int | None) -> str | None:
 
 
 def shown(text: str, limit: int | None = None) -> str:
-    """Return recorded text on one line, without control and bidirectional characters."""
+    """Return recorded text as one line, without control and bidirectional characters."""
     if limit is not None:
         text = text[: limit * 2]
     text = _SPACES.sub(" ", _INVISIBLE.sub("\N{REPLACEMENT CHARACTER}", text)).strip()
@@ -145,5 +145,5 @@ def shown(text: str, limit: int | None = None) -> str:
 
 
 def json_block(json: bytes) -> bytes:
-    """Return JSON that is safe inside a script element: nothing in it ends the element, starts another or is unseen."""
+    """Return JSON that is safe inside a script element: markup and invisible characters are escaped."""
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.decode()).encode()

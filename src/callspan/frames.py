@@ -1,4 +1,4 @@
-"""Frames: the messages of websockets wait here, by reference, for the one thread of the process that reads them."""
+"""Frames: a queue of received websocket messages, and the thread that reads them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from callspan.background import AtomicFlag, thread
 from callspan.fail_open import fail_open, report
 from callspan.forks import in_child
 
-MOST_BYTES: Final = 8 << 20
-"""How much may wait, of all connections together."""
-SMALL_BYTES: Final = MOST_BYTES >> 7
-"""What may wait of each connection before they are added up, see `FrameQueue.has_room`."""
+MAX_BYTES: Final = 8 << 20
+"""Maximum number of waiting bytes, of all connections together."""
+SMALL_BYTES: Final = MAX_BYTES >> 7
+"""Number of waiting bytes of one connection that needs no check, see `FrameQueue.has_room`."""
 _NAP_S: Final = 0.01
 _IDLE_S: Final = 5.0
 _READ: Final = fail_open("read a message of a websocket")
 
 Read: TypeAlias = Callable[[Any, int], object]
-"""Takes a message, and when it came (monotonic nanoseconds). Called on the thread, for one message at a time."""
+"""Called on the thread with one message and the time of its receipt (monotonic nanoseconds)."""
 
 
 class WaitingBytes:
-    """How much of one connection waits, in bytes. `added` is written where it is received, `taken` where it is read."""
+    """Byte counters of one connection: the receiving thread writes `added`, the reading thread `taken`."""
 
     __slots__ = ("added", "taken")
 
@@ -36,19 +36,19 @@ class WaitingBytes:
 
 
 class FrameQueue:
-    """What was received and not read yet. No method but `drain` waits, so all others may be called anywhere.
+    """Messages that were received and not read yet. Only `drain` blocks; all other methods may be called anywhere.
 
-    Who receives a message appends `(read, message, when)` to `waiting` if there is room, and calls `rouse` if `resting`
-    is set. In a forked child nothing waits: it is the parent's.
+    The receiver of a message appends `(read, message, time_ns)` to `waiting` if there is room, and calls `rouse` if
+    `resting` is set. A forked child starts with an empty queue.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self.waiting: Final[deque[tuple[Read, Any, int]]] = deque()
         self.resting: Final = AtomicFlag(is_set=True)
-        """Set while the thread sleeps or there is none; not set while it looks again soon by itself."""
+        """Set while there is no thread, or it sleeps until it is woken."""
         self.waiting_bytes: Final[dict[int, WaitingBytes]] = {}
-        """Of the open connections, by id."""
+        """The counters of the open connections, by id."""
         self._unstarted: Final = AtomicFlag(is_set=True)
         self._renew()
         in_child(self, FrameQueue._renew)
@@ -60,21 +60,21 @@ class FrameQueue:
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._reader = 0
         self.reading = False
-        """Whether the thread is at work on what has waited."""
+        """Whether a message is being read."""
 
     def put(self, read: Read, message: object) -> None:
-        """Have a message read soon."""
+        """Add a message."""
         self.waiting.append((read, message, time.perf_counter_ns()))
         if self.resting:
             self.rouse()
 
     def has_room(self) -> bool:
-        """Whether what was added last may wait; called only where more than `SMALL_BYTES` of its connection wait."""
-        return sum(one.added - one.taken for one in list(self.waiting_bytes.values())) <= MOST_BYTES
+        """Return whether the last message may wait; called if its connection has more than `SMALL_BYTES` waiting."""
+        return sum(one.added - one.taken for one in list(self.waiting_bytes.values())) <= MAX_BYTES
 
     def rouse(self) -> None:
         """Wake the thread, or start one."""
-        # What `test_and_clear` does, without a frame of Python.
+        # `test_and_clear` inlined, to save the call.
         if not self.resting.pop("is_set", False):
             return
         if not self._unstarted.pop("is_set", False):
@@ -84,10 +84,10 @@ class FrameQueue:
             # Not `Thread.start`, which waits for the new thread.
             _thread.start_new_thread(self._start, ())
         except RuntimeError:
-            self._rest()  # the interpreter is ending: `drain` reads
+            self._rest()  # the interpreter is ending: `drain` reads the messages
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until what was received so far is read; False if that took longer. At once on the thread itself."""
+        """Wait until all messages received so far are read; return False on timeout. A no-op on the thread itself."""
         if not (self.waiting or self.reading) or threading.get_ident() == self._reader:
             return True
         is_read = _thread.allocate_lock()
@@ -155,4 +155,3 @@ class FrameQueue:
 
 
 FRAMES: Final = FrameQueue("callspan-frames")
-"""Those of this process."""

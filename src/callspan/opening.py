@@ -1,4 +1,4 @@
-"""Opening: a store for reading; if requested, records of ended processes are delivered to it first."""
+"""Opening: opens a store for reading, optionally after delivering the records of ended processes to it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from callspan.stores.reader import Reader
 
 
 def open_store(urls: str | Path | Iterable[str | Path], *, deliver: bool = False) -> Reader:
-    """Return a reader of the first of these stores, given by URL or path, that can be read. Close it after use.
+    """Return a reader of the first readable store among these. Close it after use.
 
     Args:
         urls: URLs or paths of stores.
-        deliver: First deliver to that store what processes that have ended left for it in its spool, as the commands
-            that read do; it takes 30 s at most, and writes to the store.
+        deliver: First deliver the records that ended processes left in the store's spool, as commands that read do.
+            This writes to the store, and takes at most 30 s.
 
     Raises:
-        SettingError: None of them is readable by its kind.
-        StoreError: It cannot be opened now, such as a file that is missing.
+        SettingError: None of the stores is of a readable kind.
+        StoreError: The store cannot be opened, for example because its file is missing.
 
     Example:
         >>> handle = callspan.instrument(stores="callspan.db")
@@ -33,7 +33,7 @@ def open_store(urls: str | Path | Iterable[str | Path], *, deliver: bool = False
     """
     split = stores.split_urls(urls)
     if deliver:
-        # Importing what delivers takes longer than opening a store.
+        # Imported here, because that takes longer than opening a store.
         from callspan.delivery import leftovers
 
         leftovers.deliver(stores.first_readable(split))

@@ -1,4 +1,4 @@
-"""Output files: replaced atomically; a device, pipe or stdout is written to and never replaced."""
+"""Output files: a regular file is replaced atomically; a device, pipe or stdout is written to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ class Replacement:
 
     def __init__(self, path: Path, target: Path) -> None:
         self.path = path
-        """Where to write."""
         self._target = target
 
     def commit(self) -> None:
@@ -31,9 +30,9 @@ class Replacement:
 
 @contextmanager
 def replacement(target: Path) -> Iterator[Replacement]:
-    """Yield a new private file (0600) that replaces the target on `commit`; without it the target stays.
+    """Yield a new private file (0600) that replaces the target on `commit`.
 
-    Raises OSError where the target must not be replaced: a device, a pipe, a directory, a symbolic link.
+    Raises OSError if the target must not be replaced: a device, a pipe, a directory, a symbolic link.
     """
     if target.is_symlink() or (target.exists() and not target.is_file()):
         raise OSError(errno.EINVAL, "a device, pipe, directory or link is not replaced", str(target))
@@ -48,9 +47,9 @@ def replacement(target: Path) -> Iterator[Replacement]:
 
 @contextmanager
 def written_to(output: Path, sources: Iterable[Path] = ()) -> Iterator[Path]:
-    """Yield the path to write within the block; `-`, a pipe or a device gets a copy of what was written afterwards.
+    """Yield the path to write to; for `-`, a pipe or a device a temporary file that is copied there afterwards.
 
-    Raises OSError where it takes nothing, or if it is one of the `sources`, which are read for it.
+    Raises OSError if the output is not writable, or is one of the `sources` that are read.
     """
     if output != _STDOUT and any(_is_same(output, source) for source in sources):
         raise OSError(errno.EINVAL, "the store itself; name another file", str(output))
@@ -69,7 +68,7 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def is_stream(output: Path) -> bool:
-    """Return whether the output is stdout, a device, a pipe or a link, which is written to and never replaced."""
+    """Return whether the output is stdout, a device, a pipe or a link, which must not be replaced."""
     if output == _STDOUT or output.is_symlink():
         return True
     return output.exists() and not output.is_file() and not output.is_dir()
@@ -82,7 +81,7 @@ def _copy(made: Path, output: Path) -> None:
             shutil.copyfileobj(source, sys.stdout.buffer)
             sys.stdout.buffer.flush()
             return
-        # A link may lead to a file that does not exist yet, or that everybody can read.
+        # The target of a link may not exist yet, or may be readable for everyone.
         descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as target:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -1,4 +1,4 @@
-"""Plugin: OpenTelemetry's entry points; an instrumentor of each SDK and the record exporter."""
+"""Plugin: OpenTelemetry's entry points: an instrumentor for each SDK, and the record exporter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from callspan.semconv.records_from_spans import call_of
 
 _READ: Final = fail_open("record a span of another instrumentation")
 _PROVIDERS: Final = ("tracer_provider", "meter_provider", "logger_provider")
-_MOST_AROUND: Final = 4096
+_MAX_PARENTS: Final = 4096
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
 _USE: Final = """
 
@@ -31,11 +31,11 @@ _USE: Final = """
         >>> callspan.{name}().instrument(content="metadata")
         >>> callspan.{name}().uninstrument()
     """
-"""The end of the documentation of each instrumentor."""
+"""The end of each instrumentor's docstring."""
 
 
 class _SdkInstrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped base
-    """One SDK; keyword arguments are those of `callspan.instrument()`."""
+    """The instrumentor of one SDK; keyword arguments are those of `callspan.instrument()`."""
 
     _sdk: Sdk
 
@@ -45,7 +45,7 @@ class _SdkInstrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped base
         cls.__doc__ = (cls.__doc__ or "") + _USE.format(name=cls.__name__)
 
     def instrumentation_dependencies(self) -> Collection[str]:
-        """Return the SDK versions this instruments."""
+        """Return the supported versions of the SDK."""
         return (PROFILES[self._sdk].requirement,)
 
     def _instrument(self, **kwargs: Any) -> None:  # noqa: ANN401 - OpenTelemetry's signature
@@ -72,10 +72,10 @@ class GroqInstrumentor(_SdkInstrumentor, sdk="groq"):
 
 
 class CallRecordExporter(SpanExporter):
-    """Span exporter that writes callspan's records, and records read from other GenAI spans, to stores.
+    """Span exporter that writes callspan's records, and records made from other GenAI spans, to stores.
 
-    Constructing it is enough: `OTEL_TRACES_EXPORTER=otlp,callspan`. `stores` are URLs or paths as for
-    `instrument()`; None: those of `$CALLSPAN_STORES`, and where there are none `sqlite:///callspan.db`.
+    It needs no configuration, as in `OTEL_TRACES_EXPORTER=otlp,callspan`. `stores` are URLs or paths as for
+    `instrument()`; by default those of `$CALLSPAN_STORES`, else `sqlite:///callspan.db`.
 
     Raises:
         SettingError: A store's URL is invalid.
@@ -90,47 +90,47 @@ class CallRecordExporter(SpanExporter):
 
     def __init__(self, stores: str | Path | Sequence[str | Path] | None = None) -> None:
         self._wiring = wiring.WIRING
-        self._covered = Covered()
+        self._recorded_spans = RecordedSpans()
         self._stores = self._wiring.add_stores(stores, default=DEFAULT_STORE)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Record spans of other instrumentations; callspan's own already have a full record."""
+        """Record spans of other instrumentations; callspan's own already have a record."""
         for span in spans:
             with _READ:
-                record = None if self._covered.by_ours(span) else _record_of(span)
+                record = None if self._recorded_spans.covers(span) else _record_of(span)
                 if record is not None:
                     self._wiring.write(record)
         return SpanExportResult.SUCCESS
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Wait until the stores have every record so far; False if that took too long."""
+        """Wait until the stores have every record so far; return False on timeout."""
         return self._wiring.flush(timeout_millis / 1000)
 
     def shutdown(self) -> None:
-        """Deliver records for a limited time; the rest waits on disk for the next process."""
+        """Deliver records for up to two seconds; the rest waits on disk for the next process."""
         self._wiring.flush(2.0)
 
 
-class Covered:
-    """Finds spans of other instrumentations whose call already has a record: its own span, or one around it.
+class RecordedSpans:
+    """Recognizes spans of calls that already have a record: spans of callspan, and all spans around them.
 
-    A span ends, and so comes here, after those within it. For use by one thread at a time, as exporters are.
+    It relies on spans arriving after their children. Not thread-safe, like exporters.
     """
 
     def __init__(self) -> None:
-        self._around: OrderedDict[tuple[int, int], None] = OrderedDict()
+        self._parents: OrderedDict[tuple[int, int], None] = OrderedDict()
 
-    def by_ours(self, span: ReadableSpan) -> bool:
+    def covers(self, span: ReadableSpan) -> bool:
         """Return whether the call of this span already has a record."""
         context = span.get_span_context()
         if context is None:
             return False
         covered = CALL_ID in (span.attributes or {})
-        covered = covered or self._around.pop((context.trace_id, context.span_id), self) is None
+        covered = covered or self._parents.pop((context.trace_id, context.span_id), self) is None
         if covered and span.parent is not None:
-            self._around[context.trace_id, span.parent.span_id] = None
-            if len(self._around) > _MOST_AROUND:
-                self._around.popitem(last=False)
+            self._parents[context.trace_id, span.parent.span_id] = None
+            if len(self._parents) > _MAX_PARENTS:
+                self._parents.popitem(last=False)
         return covered
 
 

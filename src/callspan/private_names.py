@@ -1,7 +1,7 @@
-"""Private names that callspan reads or sets of the SDKs, OpenTelemetry and websockets; finds missing ones.
+"""Private names of the SDKs, OpenTelemetry and websockets that callspan reads or sets; finds missing ones.
 
-The functions that it hooks are in `intercept.patching`. Each row says where the name is, what is done without it, and
-what is lost then. What is gone in the installed versions is warned of once, and shown by `callspan doctor`.
+Hooked functions are listed in `intercept.patching`. Each row states where the name is, the fallback without it, and the
+loss. Names that the installed versions lack are logged once, and listed by `callspan doctor`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from callspan.fail_open import Once, log
 from callspan.sdk_profiles import SDKS
 
 SSE: Final = "sse"
-"""The event just read, a local variable of `Stream.__stream__`. Without it `[DONE]` is not seen: a chat stream that
-never gave a finish reason counts as cut off."""
+"""The current event, a local variable of `Stream.__stream__`. Without it `[DONE]` is not detected: a chat stream
+without a finish reason counts as cut off."""
 MCP_CLIENT: Final = "client"
-"""The client of an MCP server, a variable of the function that `mcp_tool` makes. Without it the server has no name."""
+"""The client of an MCP server, a variable of the function made by `mcp_tool`. Without it the server has no name."""
 RUNNER_PARAMS: Final = "_params"
-"""The parameters of the calls of a tool runner of anthropic. Without it the run of a loop has no name of its own."""
+"""The call parameters of anthropic's tool runner. Without it a loop has no name."""
 RUNNER_CLOSED: Final = "_closed"
-"""Whether a tool runner of anthropic was closed. Without it one that is closed while it works counts as one that has
-reached its limit of steps."""
+"""Whether anthropic's tool runner was closed. Without it a runner that was closed early counts as stopped by its step
+limit."""
 
 MODULES: Final = (
     *(f"{sdk}.{module}" for sdk in SDKS for module in ("_base_client", "_streaming")),
@@ -33,23 +33,23 @@ MODULES: Final = (
     "opentelemetry._logs", "opentelemetry.sdk._logs", "opentelemetry.metrics._internal",
     "opentelemetry.exporter.otlp.proto.http._log_exporter", "opentelemetry.exporter.otlp.proto.grpc._log_exporter",
 )  # fmt: skip
-"""Modules whose names say that they may move."""
+"""Private modules."""
 
 _warned: Final = Once()
 
 
 class PrivateName(NamedTuple):
-    """One private name, which the next release may remove."""
+    """One private name."""
 
     name: str
     where: tuple[str, ...]
-    """Modules, or `module:Class` for what classes and their instances have; in each that is there."""
+    """Modules, or `module:Class` for attributes of classes and their instances; absent modules are skipped."""
     fallback: str
-    """What is done without it."""
+    """The behaviour without it."""
     lost: str = ""
-    """What is lost without it, as the warning says it; empty: nothing."""
+    """The loss without it, for the warning; empty if there is none."""
     with_: str = ""
-    """Expected only where that class or module has this name too: older versions lack both."""
+    """A name without which this one is not expected either: older versions lack both."""
 
 
 def _of_sdks(module: str, owner: str) -> tuple[str, ...]:
@@ -119,15 +119,15 @@ READ: Final = (
 """Names that are read or set."""
 
 
-def gone(library: str = "") -> list[tuple[str, PrivateName]]:
-    """Return the private names that are missing, each with its place, of one library or of all."""
-    places = ((where, row) for row in READ for where in row.where if where.startswith(library))
-    return [(where, row) for where, row in places if _lacks(where, row)]
+def missing(library: str = "") -> list[tuple[str, PrivateName]]:
+    """Return the missing private names of one library, or of all, each with its location."""
+    expected = ((where, row) for row in READ for where in row.where if where.startswith(library))
+    return [(where, row) for where, row in expected if _lacks(where, row)]
 
 
 def warn_once(library: str) -> None:
-    """Warn once per process of the missing names of a library, in one line."""
-    fresh = [each for each in gone(library) if _warned.first(each)]
+    """Log the missing names of a library in one line, once per process."""
+    fresh = [each for each in missing(library) if _warned.first(each)]
     if fresh:
         names = "; ".join(f"{where}.{row.name} (lost: {row.lost or 'nothing'}; {row.fallback})" for where, row in fresh)
         log(logging.WARNING, "This version of %s lacks names callspan uses: %s", library, names)
@@ -150,7 +150,7 @@ def _has(owner: Any, name: str) -> bool:  # noqa: ANN401 - a module or a class
 
 
 def _names(base: type) -> Iterator[Any]:
-    """Return the names that a class has, declares, or that its methods read or set on an instance."""
+    """Return the names that a class defines or declares, or that its methods read or set on an instance."""
     yield vars(base)
     declared = vars(base).get("__annotations__")
     yield declared if isinstance(declared, dict) else ()

@@ -1,12 +1,12 @@
 """Process end: sends buffered spans when a process ends without `atexit`, on which OpenTelemetry relies.
 
-Servers such as uvicorn raise SIGTERM again after their own clean-up. If the signal has its default action, open
-streams are ended and spans sent first; then the default action follows, with the same exit status. A worker of
-gunicorn may reset the signal after the fork: it is handled again there.
+Servers such as uvicorn raise SIGTERM again after their own clean-up. If the signal has its default action, callspan's
+handler first ends open streams and sends spans; then the default action follows, with the same exit status. A gunicorn
+worker may reset the signal after the fork, so callspan sets its handler again there.
 
-A forked worker of multiprocessing also ends without `atexit`, and drops the finalizers of its parent. Its end is seen
-to at its first call, when the library has set it up. Celery's prefork workers run no finalizers either; Celery's own
-signal announces their end.
+A forked worker of multiprocessing also ends without `atexit`, and drops the finalizers of its parent. A finalizer is
+therefore registered at its first call, when the library has set up the worker. Celery's prefork workers run no
+finalizers; Celery's own signal announces their end.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from callspan.background import AtomicFlag, run_apart
+from callspan.background import AtomicFlag, run_isolated
 from callspan.fail_open import fail_open
 from callspan.forks import in_child
 
 _FLUSH: Final = fail_open("send spans before SIGTERM ends the process")
-_LOOK: Final = fail_open("look for gevent's hub")
+_LOOK: Final = fail_open("find gevent's hub")
 _WATCH: Final = fail_open("handle SIGTERM in a worker of gunicorn")
 _FLUSH_S: Final = 3.0
 _POLL_S: Final = 0.005
 _flushes: Final[list[Callable[[float], object]]] = []
 _pending_signals: Final[list[int]] = []
-"""A signal received during `atexit`, when Python 3.12 can start no thread. A second one is not deferred."""
+"""The signal received during `atexit`, when Python 3.12 cannot start threads; a second one takes effect at once."""
 _exit_unregistered: Final = AtomicFlag(is_set=True)
 _WATCHED: Final = "_callspan_watches"
-_ARM: Final = fail_open("see to the end of a forked worker")
+_REGISTER: Final = fail_open("register a finalizer in a forked worker")
 _FLUSH_WORKER: Final = fail_open("send the spans of a forked worker")
 _DELIVER: Final = fail_open("deliver the records of a forked worker")
 _LIBRARIES: Final = ("multiprocessing", "billiard")
-"""billiard is Celery's own copy of multiprocessing."""
+"""billiard is Celery's fork of multiprocessing."""
 _DELIVER_S: Final = 2.0
 _AFTER_SPOOL: Final = 50
 
 
 def flush_before(flush: Callable[[float], object]) -> bool:
-    """Register `flush(seconds)` to be called before SIGTERM ends this process; replaces an earlier one.
+    """Call `flush(seconds)` before SIGTERM ends this process; replaces an earlier function.
 
-    Return False and change nothing if the application handles the signal or this is not the main thread.
+    Returns False, without any effect, if the application handles the signal or this is not the main thread.
     """
     _flushes[:] = [flush]
     in_child(_watch_gunicorn_worker, lambda watch: watch())
@@ -67,10 +67,10 @@ def _handle() -> bool:
 
 
 def _watch_gunicorn_worker() -> None:
-    """In a forked child: handle the signal again when a worker of gunicorn has set its own handlers.
+    """In a forked child: set the handler again after a gunicorn worker has set its own.
 
-    Those of uvicorn reset it to the default action, and raise it again at their end, as uvicorn itself does. A worker
-    sets its handlers after the fork and then loads the application.
+    A worker sets its handlers after the fork and then loads the application. Uvicorn's workers reset SIGTERM to the
+    default action, and raise it again at their end, as uvicorn itself does.
     """
     with _WATCH:
         worker = getattr(sys.modules.get("gunicorn.workers.base"), "Worker", None)
@@ -102,10 +102,10 @@ def _end(number: int, frame: object) -> None:
     # The interrupted code may hold any lock, so another thread flushes, and the wait for it is limited.
     # Not a `threading.Thread`: starting one takes a lock that the interrupted code may hold.
     done: list[bool] = []
-    if (gevent := _gevent_in_its_hub()) is not None:
+    if (gevent := _gevent_in_hub()) is not None:
         gevent.spawn(_flush_and_die, number)
         return
-    if _started(done):
+    if _start_flush(done):
         with _FLUSH:
             deadline = time.monotonic() + _FLUSH_S
             while not done and time.monotonic() < deadline:
@@ -116,17 +116,17 @@ def _end(number: int, frame: object) -> None:
     _die(number)
 
 
-def _gevent_in_its_hub() -> Any:  # noqa: ANN401 - a package we do not depend on
-    """Return gevent if its hub runs this handler (all greenlets are waiting): code in the hub must not block."""
+def _gevent_in_hub() -> Any:  # noqa: ANN401 - an optional package
+    """Return gevent if its hub runs this handler, as all greenlets wait: code in the hub must not block."""
     gevent = sys.modules.get("gevent")
     with _LOOK:
         return gevent if gevent is not None and gevent.getcurrent() is gevent.get_hub() else None
     return None
 
 
-def _started(done: list[bool]) -> bool:
+def _start_flush(done: list[bool]) -> bool:
     try:
-        _thread.start_new_thread(_flush_apart, (done,))
+        _thread.start_new_thread(_flush_on_thread, (done,))
     except RuntimeError:
         return False
     return True
@@ -139,7 +139,7 @@ def _at_exit() -> None:
 
 def _flush_and_die(number: int) -> None:
     with _FLUSH:
-        run_apart(_flush)
+        run_isolated(_flush)
     _die(number)
 
 
@@ -148,9 +148,9 @@ def _die(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def _flush_apart(done: list[bool]) -> None:
+def _flush_on_thread(done: list[bool]) -> None:
     try:
-        run_apart(_flush)
+        run_isolated(_flush)
     finally:
         done.append(True)
 
@@ -162,15 +162,15 @@ def _flush() -> None:
 
 
 class ForkedWorkers:
-    """Calls `flush` at the end of each forked worker that makes a call. Safe from any thread."""
+    """Calls `flush` at the end of each forked worker that makes a call. Thread-safe."""
 
     __slots__ = ("__weakref__", "_deliver", "_flush", "forked")
 
     def __init__(self, flush: Callable[[float], object], deliver: Callable[[float], object]) -> None:
         self._flush = flush
-        """Sends spans; called with the seconds it may take."""
+        """Sends spans within a number of seconds."""
         self._deliver = deliver
-        """Delivers records, with the same argument; only for workers in which the spool does not do it itself."""
+        """Delivers records within a number of seconds, in workers in which the spool does not do so itself."""
         self.forked = AtomicFlag()
         """Set in a forked child until its first call."""
         in_child(self, ForkedWorkers._forked)
@@ -179,12 +179,12 @@ class ForkedWorkers:
         self.forked.set()
 
     def first_call(self) -> None:
-        """Register for the end of a forked child, once."""
+        """Register finalizers in a forked child, once."""
         if self.forked.test_and_clear():
-            with _ARM:
-                self._arm()
+            with _REGISTER:
+                self._register()
 
-    def _arm(self) -> None:
+    def _register(self) -> None:
         for library in _LIBRARIES:
             util, process = sys.modules.get(f"{library}.util"), sys.modules.get(f"{library}.process")
             # Both libraries identify a forked worker only by the name of its process object.

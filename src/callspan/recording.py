@@ -1,6 +1,6 @@
 """Manual recording: the same span and record for calls made without a supported SDK.
 
-A client of your own reports what it sends and receives; everything else is as for the SDKs.
+Your client reports its requests and responses; everything else is as for the SDKs.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _START: Final = fail_open("start recording a call")
-_FEED: Final = fail_open("record what a client says")
+_FEED: Final = fail_open("record the data of a client")
 _END: Final = fail_open("finish recording a call")
 
 
 class RecordedCall(Block):
-    """One call recorded manually, see `record_call`. All methods do nothing after the end, or with an invalid `at`.
+    """One call recorded manually, see `record_call`. Methods have no effect after its end, or with an invalid `at`.
 
     Example:
         >>> with callspan.record_call(provider="my_gateway", model="m") as call:
@@ -56,7 +56,7 @@ class RecordedCall(Block):
         self._outer = otel_context.Context()
         self._inner: otel_context.Context | None = None
         self._sent: Callable[[], Mapping[str, object] | bytes | None] | None = None
-        """Returns what a decorated function sends."""
+        """Returns the request of a decorated function."""
 
     def __repr__(self) -> str:
         """Return its id and state."""
@@ -66,11 +66,11 @@ class RecordedCall(Block):
 
     @property
     def call_id(self) -> str | None:
-        """Id of the record; None where nothing is instrumented."""
+        """Id of the record; None if nothing is instrumented."""
         return None if self._call is None else self._call.named[0]
 
     def request(self, body: Mapping[str, object] | bytes) -> None:
-        """Record the request's JSON body, as an object or as its exact bytes. With `stream` in it, a stream."""
+        """Record the request's JSON body, as an object or as exact bytes; `stream` in it makes the call a stream."""
         call = self._call
         if call is None:
             return
@@ -82,14 +82,14 @@ class RecordedCall(Block):
             call.sent(content, parsed)
 
     def attempt_started(self) -> None:
-        """Record the start of an attempt, before its request is sent. Only needed for the times of attempts."""
+        """Record the start of an attempt, before its request is sent. Needed only for the times of attempts."""
         call = self._call
         if call is not None:
             with _FEED:
                 call.attempts.started()
 
     def response_headers(self, status: int, headers: Mapping[str, str] | None = None) -> None:
-        """Record the response's HTTP status and, if known, its headers (names in any case)."""
+        """Record the response's HTTP status and, if known, its headers (case-insensitive)."""
         call = self._call
         if call is not None:
             with _FEED:
@@ -97,9 +97,9 @@ class RecordedCall(Block):
                 call.attempts.headers_received(status, lowered)
 
     def first_token(self, *, at: Time | None = None) -> None:
-        """Record when the first content came, if no chunk shows it. Only the first one counts.
+        """Record the time of the first content, if no chunk shows it. Only the first call counts.
 
-        `at` None: now; of a call with `at`, whose times are not those of now, nothing.
+        `at` is the time, now by default; it is required for a call that itself has `at`.
         """
         call = self._call
         if call is None or call.ended:
@@ -118,9 +118,9 @@ class RecordedCall(Block):
             times.first_token_ns = offset_ns
 
     def end(self, error: BaseException | None = None, *, at: Time | None = None) -> None:
-        """End the call, with the exception that ended it if there was one; the end of the block does it too.
+        """End the call, with the exception that ended it if there was one; the end of the block ends it too.
 
-        `at` is when it ended; None: now, or unknown of a call with `at`. Only the first end counts.
+        `at` is the end time; by default now, or unknown if the call itself has `at`. Only the first end counts.
         """
         call = self._call
         if call is None:
@@ -136,14 +136,14 @@ class RecordedCall(Block):
         self._end(call, error, duration_ns)
 
     def chunk(self, data: object) -> None:
-        """Record one event of a stream, parsed."""
+        """Record one parsed event of a stream."""
         call = self._call
         if call is not None:
             call.set_streaming(True)
             call.data(data)
 
     def response(self, body: object) -> None:
-        """Record the whole body, parsed. It is copied: changing it later changes nothing."""
+        """Record the parsed response body, which is copied."""
         call = self._call
         if call is not None:
             with _FEED:
@@ -151,14 +151,13 @@ class RecordedCall(Block):
                 call.data(msgspec.json.decode(encode_json(body)))
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
-        """Return the function with each of its calls recorded, see `record_call`."""
+        """Decorate a function so that each of its calls is recorded, see `record_call`."""
         signature = None
         with _FEED:
             signature = inspect.signature(function)
         return decorated(function, partial(self._fresh, signature))
 
     def _fresh(self, signature: inspect.Signature | None, /, *args: object, **kwargs: object) -> RecordedCall:
-        """Return a new call like this one, for one call of a function with these arguments."""
         call = RecordedCall(self._endpoint, self._info)
         if self._endpoint is not None:
             call._sent = partial(_body_of, self._endpoint.message_key, signature, args, kwargs)
@@ -193,7 +192,7 @@ class RecordedCall(Block):
             self._start()
         except BaseException:
             self._restore()
-            self._call = None  # a background thread ends it
+            self._call = None  # the background worker ends it
             raise
         return self
 
@@ -226,14 +225,14 @@ class RecordedCall(Block):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the call; an exception passes on and makes it a failed, timed out or cancelled one."""
+        """End the call; an exception propagates, and sets the outcome to error, timeout or cancelled."""
         try:
             self.end(error)
         finally:
-            self._restore()  # also if an interrupt came before the end could
+            self._restore()  # also if an interrupt came before the end
 
     def _restore(self) -> None:
-        """Restore the context of before the block."""
+        """Restore the context from before the block."""
         if otel_context.get_current() is self._inner:
             otel_context.attach(self._outer)
 
@@ -260,9 +259,9 @@ class RecordedCall(Block):
 def _body_of(
     key: str, signature: inspect.Signature | None, args: Sequence[object], kwargs: Mapping[str, object]
 ) -> Mapping[str, object] | bytes | None:
-    """Return the request that the arguments of a function make; None if they show none.
+    """Return the request body in the arguments of a function; None if there is none.
 
-    `key` is where a body of the API has its messages.
+    `key` is the name of the messages in a body of the API.
     """
     passed, model = _named(signature, args, kwargs)
     messages = next(
@@ -282,7 +281,7 @@ def _body_of(
 def _named(
     signature: inspect.Signature | None, args: Sequence[object], kwargs: Mapping[str, object]
 ) -> tuple[dict[str, object], str | None]:
-    """Return the arguments by their names, without `self`, and the model, which may be a default."""
+    """Return the arguments by name, without `self`, and the model, which may be a default value."""
     default = None if signature is None else signature.parameters.get("model")
     passed: dict[str, object] = {}
     for name, value, kind in _bound(signature, args, kwargs):
@@ -299,7 +298,7 @@ def _named(
 def _bound(
     signature: inspect.Signature | None, args: Sequence[object], kwargs: Mapping[str, object]
 ) -> list[tuple[str, Any, object]]:
-    """Return name, value and kind of the arguments, as far as the signature is known and they fit it."""
+    """Return name, value and kind of the arguments; unnamed if the signature is unknown or does not match."""
     unnamed: list[tuple[str, Any, object]] = [
         ("", args, inspect.Parameter.VAR_POSITIONAL),
         ("", kwargs, inspect.Parameter.VAR_KEYWORD),
@@ -314,7 +313,7 @@ def _bound(
 
 
 def _unnamed_messages(key: str, passed: Mapping[str, object]) -> object:
-    """Return the first list of messages (where they are no objects: of texts), else the only text; None without."""
+    """Return the first list of messages (objects or, for other APIs, strings), else the only string, or None."""
     kind: type = Mapping if key == "messages" else str
     for value in passed.values():
         if isinstance(value, list | tuple) and value and all(isinstance(one, Mapping | kind) for one in value):
@@ -325,39 +324,38 @@ def _unnamed_messages(key: str, passed: Mapping[str, object]) -> object:
 
 _OWNERS: Final = frozenset({"self", "cls"})
 _MESSAGES: Final = ("messages", "input", "prompt")
-"""What functions call their messages, whatever the API calls them."""
+"""Names of function arguments with messages, for any API."""
 
 
 def record_call(
     *, provider: str, api: Api = "chat_completions", model: str | None = None, server: str | None = None,
     client: str | None = None, stream: bool | None = None, at: Time | None = None,
 ) -> RecordedCall:  # fmt: skip
-    """Record a call of a home-made client: a context manager, with `with` or `async with`, or a decorator.
+    """Record a call of your own client: a context manager for `with` and `async with`, or a decorator.
 
-    Of a decorated function the arguments make the request's body: `messages`, `input` or `prompt` by name, as list or
-    text, with `model`; else the first mapping or bytes is the body; else the first list of messages, or the only text,
-    with `model`. The result is the response's body; the values that a generator or async generator yields are the
-    events of a stream.
+    The arguments of a decorated function provide the request body: `messages`, `input` or `prompt` by name, as list or
+    string, with `model`; else the first mapping or bytes; else the first list of messages, or the only string, with
+    `model`. Its result is the response body; the items of a generator or async generator are the events of a stream.
 
     Args:
-        provider: name for `gen_ai.provider.name`, such as `vllm`.
-        api: whose wire the bodies follow: `chat_completions`, `responses`, `completions`, `embeddings`,
+        provider: Value of `gen_ai.provider.name`, such as `vllm`.
+        api: The API whose format the bodies have: `chat_completions`, `responses`, `completions`, `embeddings`,
             `decisions`, `messages`, `moderations`, `vector_store_search`, `images`, `image_edits`,
             `image_variations`, `transcriptions`, `translations` or `speech`.
-        model: the requested model, if it is known before the body; None: that of the body.
-        server: URL of the server; None: unknown.
-        client: name and version of the client, such as `mine/1.0`; None: unknown.
-        stream: whether it is a stream, if it is known before the body or the first chunk; None: they show it.
-        at: when the call began, for one of the past, as of a log: Unix nanoseconds (int), Unix seconds (float) or a
-            datetime with its zone; with an invalid one nothing is recorded. Its first token and end are what
-            `first_token(at=)` and `end(at=)` state, else unknown; it is priced as of its day, and in no metric of
-            this process. None: now. A decorated function is recorded when it is called.
+        model: The requested model, if known before the body.
+        server: URL of the server.
+        client: Name and version of the client, such as `mine/1.0`.
+        stream: Whether the call is a stream, if known before the body and the first chunk.
+        at: Start time of a past call, for example from a log: Unix nanoseconds (int), Unix seconds (float) or a
+            datetime with a time zone; with an invalid time nothing is recorded. The times of its first token and end
+            are those of `first_token(at=)` and `end(at=)`, else unknown. It is priced as of its day, and counts in no
+            metric of this process. A decorated function is always recorded at the time of its call.
 
     Returns:
         The call; without `instrument()` it records nothing.
 
     Raises:
-        ValueError: `api` is not one of the above, or `server` is no URL.
+        ValueError: `api` is not one of the above, or `server` is not a URL.
 
     Example:
         >>> with callspan.record_call(provider="vllm", api="chat_completions", model="m", stream=True) as call:

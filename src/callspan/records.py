@@ -1,4 +1,4 @@
-"""Record types: what a store returns and a test or an import builds, with `encode` and `decode`."""
+"""Record types, as returned by stores and built by tests and imports, with `encode` and `decode`."""
 
 from __future__ import annotations
 

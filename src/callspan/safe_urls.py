@@ -1,4 +1,4 @@
-"""Safe URLs: a URL for printing, without anything that could be part of a password."""
+"""Safe URLs: removes everything from a URL that could be part of a password, for logs and messages."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 HIDDEN: Final = "***"
-LONGEST_SECRET: Final = 512
-"""Characters of a word that `whole_words` removes at most."""
+MAX_SECRET_LENGTH: Final = 512
+"""Maximum number of characters of a word that `whole_words` removes."""
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}")
 _HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[\w.%*-]{0,255})(?::[0-9]{1,5})?")
@@ -31,10 +31,10 @@ _NOT_IN_USER: Final = re.compile(r"[/?#\s\"'<>]")
 
 
 def safe_url(url: str) -> str:
-    """Return the URL without user, password, query and fragment, fit for logs.
+    """Return the URL without user, password, query and fragment, for logs.
 
-    Whatever lies before the last `@` may belong to a password that was not escaped, also `/`, `?`, `#` and `@`. Where
-    that is ambiguous, everything after the scheme is `***`.
+    Anything before the last `@`, including `/`, `?`, `#` and `@`, may be part of an unescaped password. If that is
+    ambiguous, everything after the scheme becomes `***`.
     """
     scheme, mark, rest = url.strip().partition("://")
     if not mark:
@@ -48,30 +48,27 @@ def safe_url(url: str) -> str:
 
 
 def user_of(url: str) -> str:
-    """Return the user in a URL, "" if there is none; never to be printed."""
+    """Return the user in a URL, or ""; not for printing."""
     before, at, _ = url.partition("://")[2].rpartition("@")
     return before.partition(":")[0] if at else ""
 
 
 def safe_name(url: str) -> str:
-    """Return the URL without its user, password and query, fit for logs.
-
-    If the password cannot be found in the URL, a short hash distinguishes stores.
-    """
+    """Return the result of `safe_url`, with a short hash to distinguish stores if it hides everything."""
     name = safe_url(url)
     return f"{name}-{sha256(url.encode('utf-8', 'replace')).hexdigest()[:8]}" if name.endswith(HIDDEN) else name
 
 
 def names_user(url: str) -> bool:
-    """Return whether user and password precede the path of a URL, which file URLs do not have."""
+    """Return whether a URL has user and password before its path, which file URLs do not allow."""
     rest = url.partition("://")[2]
     return not rest.startswith("/") and ":" in rest.rpartition("@")[0]
 
 
 def unescaped(url: str) -> bool:
-    """Return whether the URL's password may have an unescaped `/`, `?`, `#`, `%` or space, which no driver accepts.
+    """Return whether the URL's password may contain an unescaped `/`, `?`, `#`, `%` or space, which no driver accepts.
 
-    Drivers quote what they cannot read: a `%` that begins no escape is reported wherever it is.
+    Drivers quote what they cannot parse, so a `%` that starts no escape is reported anywhere in the URL.
     """
     scheme, mark, rest = url.strip().partition("://")
     if not mark or scheme.partition("+")[0].lower() in _FILES:
@@ -87,7 +84,7 @@ def unescaped(url: str) -> bool:
 
 
 def is_http_url(text: str) -> bool:
-    """Return whether the text is the URL of an HTTP server, in ASCII, with no password that a client would misread."""
+    """Return whether the text is an ASCII HTTP URL without an unescaped password."""
     try:
         parts = urlsplit(text)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -97,10 +94,9 @@ def is_http_url(text: str) -> bool:
 
 
 def without_passwords(text: str) -> str:
-    """Return a foreign text, such as a driver's error, with no more of its URLs than `safe_url` returns of them.
+    """Return a foreign text, such as a driver's error, with its URLs reduced by `safe_url`.
 
-    Values of names such as `password` are hidden too. Of a text of more than 4,096 characters only the beginning is
-    kept, which ends in `…`.
+    Values of names such as `password` are hidden too. A text is truncated to 4,096 characters, with a final `…`.
     """
     if len(text) > _MAX_ERROR:
         text = f"{whole_words(text, _MAX_ERROR)}…"
@@ -118,34 +114,33 @@ def error_text(error: BaseException) -> str:
 
 
 def _end_of_url(text: str, start: int, rest: int) -> int:
-    """Return where the URL from `start` ends in `text`; its part after the scheme begins at `rest`.
+    """Return the end of the URL at `start` in `text`; `rest` is the position after its scheme.
 
-    In quotes it ends with them. Else at the first space, unless a password with a space may follow: up to the `@` after
-    it, or to the end of the line where the URL has a query.
+    A quoted URL ends at the closing quote. Otherwise it ends at the first space, unless a password with a space may
+    follow: then it extends to the `@` after the space and the end of that word.
     """
     line = _LINE_END.search(text, rest)
-    most = len(text) if line is None else line.start()
+    limit = len(text) if line is None else line.start()
     closing = _QUOTES.get(text[start - 1 : start], "")
-    quoted = text.rfind(closing, rest, most) if closing in {'"', "'", "`"} and closing else -1
+    quoted = text.rfind(closing, rest, limit) if closing in {'"', "'", "`"} and closing else -1
     if quoted >= 0:
         return quoted
-    word = _WORD_END.search(text, rest, most)
-    end = most if word is None else word.start()
-    at = text.rfind("@", end, most)
+    word = _WORD_END.search(text, rest, limit)
+    end = limit if word is None else word.start()
+    at = text.rfind("@", end, limit)
     if at >= 0:
-        word = _WORD_END.search(text, at, most)
-        return most if word is None else word.start()
+        word = _WORD_END.search(text, at, limit)
+        return limit if word is None else word.start()
     return end
 
 
-def whole_words(text: str, most: int) -> str:
-    """Return at most the first `most` characters of a text, cut at the end of a word.
+def whole_words(text: str, max_length: int) -> str:
+    """Return at most the first `max_length` characters of a text, cut at the end of a word.
 
-    Half a secret may not be recognised as one. Words are separated by spaces; of a word longer than
-    `LONGEST_SECRET` that many characters are removed.
+    Half a secret might not be recognised. At most `MAX_SECRET_LENGTH` characters of a longer word are removed.
     """
-    kept = text[: max(0, most)]
-    start = max(0, len(kept) - LONGEST_SECRET)
+    kept = text[: max(0, max_length)]
+    start = max(0, len(kept) - MAX_SECRET_LENGTH)
     space = max(kept.rfind(one, start) for one in _SPACES)
     return kept[:start] if space < 0 else kept[: space + 1]
 

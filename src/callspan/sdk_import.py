@@ -1,4 +1,4 @@
-"""SDK import: OpenTelemetry's SDK cannot be imported where one variable is malformed; it is hidden meanwhile."""
+"""SDK import: hides a malformed environment variable with which OpenTelemetry's SDK cannot be imported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SDK: Final = "opentelemetry.sdk.trace"
 
 
 def import_sdk() -> None:
-    """Import the SDK where it raises ValueError by itself; elsewhere nothing, since that takes long."""
+    """Import the SDK if it would raise ValueError otherwise; else do nothing, because the import is slow."""
     text = os.environ.get(_VARIABLE, "").strip()
     if not text or text.isdecimal() or _SDK in sys.modules:
         return

@@ -1,4 +1,4 @@
-"""Service: the name of this process in records and spans, and the id of its instance."""
+"""Service: the service name of this process in records and spans, and the id of its instance."""
 
 from __future__ import annotations
 
@@ -11,28 +11,25 @@ from pathlib import Path
 from typing import Final
 
 SERVICE_FOR_RUN: Final = "CALLSPAN_RUN_SERVICE"
-"""Set by `callspan run` for the processes under it; no setting of users."""
+"""Set by `callspan run` for its processes; not a user setting."""
 _INSTANCES: Final = uuid.UUID("4d63009a-8d0f-11ee-aad7-4c796ed8e320")
-"""The namespace that OpenTelemetry gives to ids of instances."""
+"""OpenTelemetry's namespace for instance ids."""
 _PYTHON: Final = re.compile(r"(python|pypy)[\d.]*w?")
 _OPTIONS_WITH_VALUE: Final = ("-c", "-W", "-X", "--check-hash-based-pycs")
 
 
 def instance_id(host: str | None, pid: int) -> str:
-    """Return the id of a process among those of its service: no two that run at the same time have the same."""
+    """Return the `service.instance.id` of a process, unique among running processes."""
     return str(uuid.uuid5(_INSTANCES, f"{host} {pid}"))
 
 
 def service_name(setting: str | None, default: str | None = None) -> str | None:
-    """Return the name of the service: the setting (OTEL_SERVICE_NAME), that of the resource, else `default`.
-
-    `default` None: the name of the program.
-    """
+    """Return the service name: the setting (OTEL_SERVICE_NAME), the resource's, `default`, or the program's name."""
     return setting or _resource_attribute("service.name") or default or main_name()
 
 
 def main_name(arguments: Sequence[str] | None = None) -> str | None:
-    """Return the application's name: that of `callspan run`, else its script or module; None: unknown."""
+    """Return the application's name: as set by `callspan run`, else its script or module; None if unknown."""
     for_run = os.environ.get(SERVICE_FOR_RUN)
     if for_run:
         return for_run
@@ -43,9 +40,9 @@ def main_name(arguments: Sequence[str] | None = None) -> str | None:
 
 
 def service_of_command(command_line: Sequence[str]) -> str | None:
-    """Return the service name of a command line's application; None if it has none.
+    """Return the service name for a command line: its script without the suffix, its module, or the command.
 
-    That is its script without the suffix, its module, or the command; of an interpreter, what it is to run.
+    For an interpreter it is that of the program to run. None if there is none.
     """
     name = name_of_script(command_line)
     if name is None or _PYTHON.fullmatch(name) is None:
@@ -62,7 +59,7 @@ def service_of_command(command_line: Sequence[str]) -> str | None:
 
 
 def name_of_script(arguments: Sequence[str]) -> str | None:
-    """Return the name of the script or command at the start of a command line; None if there is none."""
+    """Return the name of the script or command at the start of a command line, or None."""
     first = arguments[0] if arguments else ""
     if not first or first.startswith("-"):
         return None

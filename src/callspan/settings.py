@@ -1,4 +1,4 @@
-"""Settings: every setting with its type and default, and how a value is read from an argument or the environment."""
+"""Settings: every setting with its type and default, and the parsers for arguments and environment variables."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ Media: TypeAlias = Literal["reference", "inline"]
 Fsync: TypeAlias = Literal["none", "always"]
 TracePer: TypeAlias = Literal["session", "timestep"]
 Size: TypeAlias = int | str
-"""Bytes, as a number or as text with a unit of 1024: `32768`, `"32k"`, `"16m"`, `"1g"`."""
+"""A number of bytes, or text with a binary unit: `32768`, `"32k"`, `"16m"`, `"1g"`."""
 
 _NONE: Final[tuple[str, ...]] = ()
 STRICTNESS: Final[tuple[Content, ...]] = ("full", "metadata", "off")
-"""The content levels, the strictest last. SQL relies on their alphabetical order, which is the same."""
+"""The content levels, the strictest last. SQL relies on their alphabetical order being the same."""
 Parse: TypeAlias = Callable[[object], object]
-"""From a text of the environment, or an argument, to the setting's value. Raises InvalidValueError."""
+"""Converts an argument, or the text of an environment variable, to a setting's value. Raises InvalidValueError."""
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off", "none"})
 _UNITS: Final = {"k": KIB, "m": KIB**2, "g": KIB**3}
-_LARGEST: Final = 2**62
-_MOST_DAYS: Final = 36_500
+_MAX_NUMBER: Final = 2**62
+_MAX_DAYS: Final = 36_500
 _DAYS: Final = re.compile(r"[0-9]{1,5}(\.[0-9]{1,9})?", re.ASCII)
 _DIGITS: Final = re.compile("[0-9]{1,18}", re.ASCII)
 _SHOWN: Final = re.compile(r"[A-Za-z_., -]{1,24}|-?[0-9.]{1,20}[A-Za-z]{0,2}")
@@ -47,14 +47,14 @@ _FILE_SUFFIXES: Final = (".db", ".sqlite", ".sqlite3", ".jsonl", ".ndjson")
 
 
 def strictest(*levels: Content | None) -> Content:
-    """Return the strictest of content levels; None restricts nothing."""
+    """Return the strictest of content levels; None is no restriction."""
     return "off" if "off" in levels else "metadata" if "metadata" in levels else "full"
 
 
 class SettingArguments(TypedDict, total=False):
-    """Keyword arguments of `callspan.instrument()` that set settings; `Settings` documents them.
+    """Keyword arguments of `callspan.instrument()` for settings; `Settings` documents them.
 
-    None is "not given". False disables a setting that is a path or a text, and `stores`.
+    None means "not given". False disables `stores`, and settings that are a path or a string.
     """
 
     enabled: bool | None
@@ -84,21 +84,21 @@ class SettingArguments(TypedDict, total=False):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings in force, as `Handle.settings` shows them. Immutable.
+    """The settings in force, see `Handle.settings`. Immutable.
 
     Each is an argument of `callspan.instrument()`, and most have an environment variable: `CALLSPAN_` and the name in
     upper case. Sizes are in bytes; arguments may also be text with a unit: `32k`, `16m`, `1g`.
 
     Attributes:
-        enabled: Off: nothing is patched, and the session API does nothing. Default: on.
+        enabled: If off, nothing is patched, and the session API has no effect. Default: on.
         stores: URLs or paths of stores for records. Reads use the first readable one. Default: none, only spans.
         content: `full`: prompts and completions; `metadata`: counts, roles, tool names, hashes; `off`: no content
             anywhere. Default: `full`.
-        content_on_spans: Off: content in records and log events only, as the conventions' EVENT_ONLY. Default: on.
+        content_on_spans: If off, only records and log events have content, as with EVENT_ONLY. Default: on.
         vocabularies: Attribute sets on spans: `llm`, `gen_ai`, `openinference`. Default: `llm` and `gen_ai`.
         max_attribute_bytes: Maximum size of an attribute in bytes; truncated values stay valid JSON. Default: 32 KiB.
         max_span_bytes: Maximum content of all attributes of one span, in bytes. Default: 128 KiB.
-        max_record_bytes: Maximum bytes of a record; bodies of larger ones are removed and listed. Default: 16 MiB.
+        max_record_bytes: Maximum content of a record, in bytes; larger bodies are removed. Default: 16 MiB.
         media: `reference`: base64 images, audio and files become `{sha256, mime, bytes}`; `inline` keeps them.
             Default: `reference`.
         propagate: Send W3C `traceparent` to the provider. Default: off.
@@ -107,20 +107,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         chunk_log: Number of chunks per stream whose time and kind are recorded. Default: 0.
         log_events: Content and rewards as log events of the conventions. Default: off.
         attempt_spans: A child span for each HTTP request of a call, in addition to the events. Default: off.
-        fsync: `none`, or `always`: with every record. Default: `none`.
+        fsync: `always`: sync every record to disk; `none`: never. Default: `none`.
         spool_max_bytes: Maximum size of undelivered records in bytes; beyond it bodies are dropped first, then
             records, both counted. Default: 1 GiB.
-        spool_dir: Directory of the records that wait. Default: next to a file store, else the user's state directory.
+        spool_dir: Directory for undelivered records. Default: next to a file store, else the user's state directory.
         flush_on_sigterm: Under `opentelemetry-instrument`, `callspan run` and with `otlp`: send telemetry before an
             unhandled SIGTERM ends the process. Default: on.
         trace_per: `session`: one trace per session; `timestep`: one per timestep, linked. Default: `session`.
-        prices: File of your own prices of models, used before the published ones. Default: none.
-        retain_days: Delete sessions from the stores so many days after their end, and calls outside of ended
-            ones so many days after their start. Default: never.
-        retain_content_days: So many days after that end or start, stores with tables keep of a record only what
-            `content="metadata"` keeps: texts go, numbers stay. Default: never.
-        service: Name of the service in records, and in the spans that `otlp` sends; other spans have that of their
-            resource. Default: that of OTEL_RESOURCE_ATTRIBUTES, else the name of the program.
+        prices: File with your own model prices, which override the published ones. Default: none.
+        retain_days: Number of days after which stores delete sessions (from their end) and calls outside ended sessions
+            (from their start). Default: never.
+        retain_content_days: Number of days, counted likewise, after which stores with tables remove the content of
+            records, as `content="metadata"` does. Default: never.
+        service: Name of the service in records, and in spans sent by `otlp`; other spans have that of their resource.
+            Default: that of OTEL_RESOURCE_ATTRIBUTES, else the program's name.
 
     Example:
         >>> callspan.instrument(content="metadata").settings.content
@@ -153,13 +153,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     service: str | None = None
 
     def __repr__(self) -> str:
-        """Return the settings as keyword arguments, store URLs without passwords."""
+        """Return the settings as keyword arguments, with store URLs without passwords."""
         values = {**msgspec.structs.asdict(self), "stores": tuple(map(safe_url, self.stores))}
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
 
 class SettingError(ValueError):
-    """A setting has an invalid value. The message names the setting and what it may be.
+    """A setting has an invalid value. The message names the setting and the valid values.
 
     Example:
         >>> callspan.instrument(content="everything")
@@ -169,18 +169,18 @@ class SettingError(ValueError):
 
 
 class InvalidValueError(ValueError):
-    """A value is invalid for its setting. The message says what it may be."""
+    """A value is invalid for its setting. The message states the valid values."""
 
     def __init__(self, expected: str, value: object, kept: object = None) -> None:
         super().__init__(expected)
         self.shown = shown(value)
         self.kept = kept
-        """The valid part of the value; None: nothing is valid."""
+        """The valid part of the value, if any."""
 
 
 def shown(value: object) -> str:
-    """Return a value for a message: words and small numbers unchanged, for others only the type."""
-    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) <= _LARGEST):
+    """Return a value for a message: words and small numbers unchanged, otherwise only its type."""
+    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) <= _MAX_NUMBER):
         return repr(value)
     if isinstance(value, str):
         return repr(value) if _SHOWN.fullmatch(value) else f"a text of {len(value)} characters"
@@ -188,7 +188,7 @@ def shown(value: object) -> str:
 
 
 def flag(value: object) -> bool:
-    """Read a switch."""
+    """Parse a bool."""
     if isinstance(value, bool) or (isinstance(value, int) and value in (0, 1)):
         return bool(value)
     lowered = value.strip().lower() if isinstance(value, str) else ""
@@ -198,20 +198,20 @@ def flag(value: object) -> bool:
 
 
 def size(value: object) -> int:
-    """Read a number of bytes, as text also with a unit: `32k`, `16m`, `1g`."""
+    """Parse a number of bytes, also with a unit: `32k`, `16m`, `1g`."""
     found = value if isinstance(value, int) and not isinstance(value, bool) else -1
     if isinstance(value, str):
         text, unit = value.strip().lower(), 1
         if text[-1:] in _UNITS:
             text, unit = text[:-1], _UNITS[text[-1]]
         found = int(text) * unit if _DIGITS.fullmatch(text) else -1
-    if not 0 < found <= _LARGEST:
+    if not 0 < found <= _MAX_NUMBER:
         raise InvalidValueError("use a positive number of bytes, such as 32768 or 32k", value)
     return found
 
 
-def limit_of(read: Parse) -> Parse:
-    """Return a parser that also reads False, `off` and `none`: no limit."""
+def optional(read: Parse) -> Parse:
+    """Return a parser that also accepts False, `off` and `none`, for None."""
 
     def parse(value: object) -> object:
         word = value.strip().lower() if isinstance(value, str) else value
@@ -221,31 +221,31 @@ def limit_of(read: Parse) -> Parse:
 
 
 def days(value: object) -> float:
-    """Read a positive number of days."""
+    """Parse a positive number of days."""
     found = float(value) if isinstance(value, str) and _DAYS.fullmatch(value.strip()) else value
-    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found <= _MOST_DAYS:
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found <= _MAX_DAYS:
         raise InvalidValueError("use a positive number of days, such as 30, or off", value)
     return float(found)
 
 
 def count(value: object) -> int:
-    """Read a number that may be 0."""
+    """Parse a non-negative integer."""
     if isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
         value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LARGEST:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_NUMBER:
         raise InvalidValueError("use a number, 0 for none", value)
     return value
 
 
 def one_of(choices: object, **others: tuple[object, ...]) -> Parse:
-    """Return a parser of one word of a `Literal`; `others` are further values of a word, `off=(False, "no")`."""
+    """Return a parser for one word of a `Literal`; `others` are aliases of a word, such as `off=(False, "no")`."""
     words = cast("tuple[str, ...]", get_args(choices))
     known: dict[object, str] = {word: word for word in words}
     known |= {other: word for word, several in others.items() for other in several}
 
     def parse(value: object) -> str:
         key = value.strip().lower() if isinstance(value, str) else value
-        # 0 and False are the same key of a dictionary, 0.0 too.
+        # 0, 0.0 and False are the same dictionary key.
         if isinstance(key, str | bool) and key in known:
             return known[key]
         raise InvalidValueError(f"use one of {', '.join(words)}", value)
@@ -254,7 +254,7 @@ def one_of(choices: object, **others: tuple[object, ...]) -> Parse:
 
 
 def words_of(choices: object) -> Parse:
-    """Return a parser of a comma list or a sequence of words of a `Literal`."""
+    """Return a parser for a comma-separated list or a sequence of words of a `Literal`."""
     words = cast("tuple[str, ...]", get_args(choices))
 
     def parse(value: object) -> tuple[str, ...]:
@@ -270,15 +270,15 @@ def words_of(choices: object) -> Parse:
 
 
 def urls(value: object) -> tuple[str, ...]:
-    """Read URLs or paths of stores: a comma list, a path, or a sequence of them. False or `none`: no store."""
-    expected = "use URLs or paths of stores, as a comma list or a sequence"
+    """Parse URLs or paths of stores: a comma-separated list, a path, or a sequence. False and `none` mean no store."""
+    expected = "use URLs or paths of stores, as a comma-separated list or a sequence"
     if value is False or (isinstance(value, str) and value.strip().lower() == "none"):
         return ()
     several: list[str] = []
     for item in [value] if isinstance(value, Path) else _items(value, expected, split_urls):
         if isinstance(item, Path):
             if "," in str(item):
-                raise InvalidValueError("the path of a store cannot hold a comma", item)
+                raise InvalidValueError("the path of a store cannot contain a comma", item)
             several.append(str(item))
         elif isinstance(item, str):
             several += split_urls(item)
@@ -288,12 +288,17 @@ def urls(value: object) -> tuple[str, ...]:
 
 
 def split_urls(text: str) -> list[str]:
-    """Return the URLs and paths of a comma list. A comma in a password or between hosts belongs to its URL."""
+    """Split a comma-separated list of URLs and paths. A comma in a password or between hosts does not split a URL."""
     found: list[str] = []
     for part in text.split(","):
         stripped = part.strip()
-        goes_on = bool(found) and bool(_URL_START.match(found[-1])) and not _FILE_URL.match(found[-1])
-        if goes_on and stripped and not _URL_START.match(stripped) and not stripped.lower().endswith(_FILE_SUFFIXES):
+        may_continue = bool(found) and bool(_URL_START.match(found[-1])) and not _FILE_URL.match(found[-1])
+        if (
+            may_continue
+            and stripped
+            and not _URL_START.match(stripped)
+            and not stripped.lower().endswith(_FILE_SUFFIXES)
+        ):
             found[-1] += f",{stripped}"
         elif stripped:
             found.append(stripped)
@@ -301,7 +306,7 @@ def split_urls(text: str) -> list[str]:
 
 
 def text(value: object) -> str | None:
-    """Read any text; False: none."""
+    """Parse a string; False for None."""
     if value is False:
         return None
     if not isinstance(value, str):
@@ -310,7 +315,7 @@ def text(value: object) -> str | None:
 
 
 def path(value: object) -> Path | None:
-    """Read the path of a file or directory; False: none."""
+    """Parse the path of a file or directory; False for None."""
     if value is False:
         return None
     if not isinstance(value, str | Path) or not str(value).strip() or "\0" in str(value):
@@ -322,7 +327,7 @@ def path(value: object) -> Path | None:
 
 
 def _items(value: object, expected: str, split: Callable[[str], list[str]] | None = None) -> list[object]:
-    """Return the items of a comma list or of an iterable, except bytes and mappings. Raises InvalidValueError."""
+    """Return the items of a comma-separated list or iterable, except bytes and dicts. Raises InvalidValueError."""
     if isinstance(value, str):
         return list(split(value)) if split else [word.strip() for word in value.split(",") if word.strip()]
     if not isinstance(value, Iterable) or isinstance(value, bytes | bytearray | dict):

@@ -1,7 +1,7 @@
-"""Settings loader: combines arguments, settings in force, environment variables and defaults.
+"""Settings loader: combines arguments, settings in force, environment variables and defaults, in this order.
 
-The first of these wins. An invalid argument raises; an invalid value of the
-environment costs only itself: one warning, and that setting takes its default, `content` takes `off`.
+An invalid argument raises. An invalid environment variable is logged, and its setting gets the default; `content` gets
+`off`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from callspan.settings import (
     count,
     days,
     flag,
-    limit_of,
     one_of,
+    optional,
     path,
     shown,
     size,
@@ -40,7 +40,7 @@ from callspan.settings import (
 )
 
 Checks: TypeAlias = Mapping[str, Callable[[object], object]]
-"""Setting -> what raises SettingError for a value that has the right form and cannot be used. Of `stores`: one URL."""
+"""By setting: a function that raises SettingError for a well-formed value that cannot be used (`stores`: each URL)."""
 
 _CONTENT_STANDARD: Final[Mapping[str, tuple[Content, bool, bool]]] = {
     "no_content": ("off", True, False),
@@ -50,32 +50,24 @@ _CONTENT_STANDARD: Final[Mapping[str, tuple[Content, bool, bool]]] = {
     "true": ("full", True, False),
     "false": ("off", True, False),
 }
-"""What the conventions' modes mean: content, whether on spans, whether as log events."""
+"""The conventions' modes as settings: content, content_on_spans, log_events."""
 _NO_CONTENT: Final = ("no_content", "none", "no", "false", "0")
 _RUN_PROCESS_VARIABLE: Final = "CALLSPAN_RUN_PROCESS"
 CONTENT_STANDARD_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 _PREFIX: Final = "CALLSPAN_"
-_ELSEWHERE: Final = frozenset(
-    {
-        _RUN_PROCESS_VARIABLE,
-        "CALLSPAN_RUN_SERVICE",
-        "CALLSPAN_SCALE",
-    }
-)
-"""Variables that `callspan run` sets and those of callspan's own tests, which are no settings."""
+_INTERNAL: Final = frozenset({_RUN_PROCESS_VARIABLE, "CALLSPAN_RUN_SERVICE", "CALLSPAN_SCALE"})
+"""Variables that are not settings: those set by `callspan run`, and those of callspan's tests."""
 
 _warned: Final = Once()
-"""What has been warned of in this process."""
-_LONGEST_NAME: Final = 64
+_MAX_NAME_LENGTH: Final = 64
 _OF_KIND: Final[Mapping[object, Parse]] = {
     bool: flag,
     int: size,
     str | None: text,
     Path | None: path,
-    float | None: limit_of(days),
-    int | None: limit_of(size),
+    float | None: optional(days),
 }
-"""How a setting is read, by the type of its values. Other types are words, each a `Literal`."""
+"""The parsers by type of setting; all other types are a `Literal`."""
 _PARSERS: Final[Mapping[str, Parse]] = {
     **{one.name: _OF_KIND[one.type] if one.type in _OF_KIND else one_of(one.type) for one in fields(Settings)},
     "stores": urls,
@@ -98,14 +90,14 @@ def load(
     checks: Checks | None = None,
     warn: bool = True,
 ) -> Settings:
-    """Return the settings: given arguments (None means "not given"), else `base`, else the environment, else defaults.
+    """Return the settings: arguments (None means "not given"), else `base`, else the environment, else the defaults.
 
-    Of an invalid value of the environment one warning is logged per process, unless `warn` is False. `base` are the
-    settings in force, with which the environment is not read again.
+    Each invalid environment variable is logged once per process, unless `warn` is False. `base` are the settings in
+    force; with them the environment is not read again.
 
     Raises:
         SettingError: An argument has an invalid value.
-        TypeError: There is no such argument.
+        TypeError: An argument is unknown.
     """
     given = {name: value for name, value in (arguments or {}).items() if value is not None}
     unknown = given.keys() - set(Settings.__struct_fields__)
@@ -114,33 +106,33 @@ def load(
     values = {name: _argument(name, value, checks or {}) for name, value in given.items()}
     if base is not None:
         return msgspec.structs.replace(base, **values)
-    troubles: list[str] = []
-    found = _from_environment(os.environ if environment is None else environment, checks or {}, troubles, given.keys())
-    for trouble in troubles if warn else ():
-        warn_once(trouble)
+    problems: list[str] = []
+    found = _from_environment(os.environ if environment is None else environment, checks or {}, problems, given.keys())
+    for problem in problems if warn else ():
+        warn_once(problem)
     return msgspec.structs.replace(_DEFAULTS, **{**found, **values})
 
 
 def content_word(value: object) -> Content:
-    """Return the content setting for a word or switch. Raises SettingError for any other value."""
+    """Parse a value of the setting `content`. Raises SettingError."""
     return cast("Content", _argument("content", value, {}))
 
 
-def troubles_of(environment: Mapping[str, str] | None = None, *, checks: Checks | None = None) -> list[str]:
-    """Return the invalid settings of the environment, each with the value used instead."""
-    troubles: list[str] = []
-    _from_environment(os.environ if environment is None else environment, checks or {}, troubles, frozenset())
-    return troubles
+def environment_problems(environment: Mapping[str, str] | None = None, *, checks: Checks | None = None) -> list[str]:
+    """Return the invalid environment variables, each with the value used instead."""
+    problems: list[str] = []
+    _from_environment(os.environ if environment is None else environment, checks or {}, problems, frozenset())
+    return problems
 
 
 def changes(old: Settings, new: Settings) -> list[str]:
-    """Return which settings differ, each with its old and its new value; URLs without passwords."""
+    """Return the differing settings, each with old and new value; URLs without passwords."""
     names = [name for name in Settings.__struct_fields__ if getattr(old, name) != getattr(new, name)]
     return [f"{name} {_printed(getattr(old, name))} -> {_printed(getattr(new, name))}" for name in names]
 
 
 def warn_once(message: str) -> None:
-    """Log a warning, unless this process has logged the same one."""
+    """Log a warning, once per process."""
     if _warned.first(message):
         log(logging.WARNING, "%s", message)
 
@@ -151,16 +143,16 @@ def forget_warnings() -> None:
 
 
 def state_directory(environment: Mapping[str, str] | None = None) -> Path:
-    """Return the user's directory for state that outlives a process (XDG)."""
+    """Return the user's state directory (XDG)."""
     source = os.environ if environment is None else environment
     base = source.get("XDG_STATE_HOME")
     return (Path(base) if base else Path.home() / ".local" / "state") / "callspan"
 
 
 def environment_for_run(stores: str, python_path: Path) -> dict[str, str]:
-    """Return the environment for `callspan run`: this one with the stores and the import path of its autostart.
+    """Return the environment for `callspan run`: the current one with the stores and the import path of its autostart.
 
-    It names this very process, which becomes the application.
+    It also names the current process, which becomes the application.
     """
     environment = dict(os.environ)
     paths = [str(python_path), *environment.get("PYTHONPATH", "").split(os.pathsep)]
@@ -171,14 +163,14 @@ def environment_for_run(stores: str, python_path: Path) -> dict[str, str]:
 
 
 def is_run_process() -> bool:
-    """Return whether this is the process of `callspan run` itself, not one that it started."""
+    """Return whether this is the process of `callspan run` itself, not a child of it."""
     return os.environ.get(_RUN_PROCESS_VARIABLE) == str(os.getpid())
 
 
 def _from_environment(
-    environment: Mapping[str, str], checks: Checks, troubles: list[str], given: AbstractSet[str]
+    environment: Mapping[str, str], checks: Checks, problems: list[str], given: AbstractSet[str]
 ) -> dict[str, object]:
-    """Return the values of the environment; invalid ones that no argument replaces are added to `troubles`."""
+    """Return the values of the environment; adds a message for each invalid one to `problems`, unless it is `given`."""
     values: dict[str, object] = {}
     for name, variable in _VARIABLES.items():
         value = environment.get(variable, "").strip()
@@ -187,18 +179,18 @@ def _from_environment(
         try:
             values[name] = _PARSERS[name](value)
         except InvalidValueError as error:
-            values[name] = _in_place_of(name, error.kept)
-            troubles.append(f"{variable}={error.shown}: {error}. {_applies(name, values[name])}")
-        values[name] = _usable(name, values[name], checks, troubles)
+            values[name] = _fallback(name, error.kept)
+            problems.append(f"{variable}={error.shown}: {error}. {_applies(name, values[name])}")
+        values[name] = _usable(name, values[name], checks, problems)
     if not environment.get(_VARIABLES["content"], "").strip():
-        _take_standard_content(environment, values, [] if "content" in given else troubles)
+        _read_standard_content(environment, values, [] if "content" in given else problems)
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         values["enabled"] = False
-    troubles += _unknown_variables(environment)
+    problems += _unknown_variables(environment)
     return values
 
 
-def _in_place_of(name: str, kept: object) -> object:
+def _fallback(name: str, kept: object) -> object:
     if name == "content":
         return "off"
     return getattr(_DEFAULTS, name) if kept is None else kept
@@ -208,24 +200,23 @@ def _applies(name: str, value: object) -> str:
     return f"callspan uses {name}={_printed(value)}"
 
 
-def _usable(name: str, value: object, checks: Checks, troubles: list[str]) -> object:
-    """Return the valid part of an environment value: the valid stores, else the default."""
+def _usable(name: str, value: object, checks: Checks, problems: list[str]) -> object:
+    """Return the usable part of a value of the environment: the valid stores, else the default."""
     check = checks.get(name)
     if check is None or value == getattr(_DEFAULTS, name):
         return value
     default = getattr(_DEFAULTS, name)
     several = value if isinstance(value, tuple) else (value,)
-    refused = {one: error for one in several if (error := _refused(check, one)) is not None}
-    wrong = {one: _without_variable(error, name) for one, error in refused.items()}
-    left = "This store is left out" if isinstance(value, tuple) else _applies(name, default)
-    troubles += [f"{_VARIABLES[name]}: {trouble}. {left}" for trouble in wrong.values()]
+    rejected = {one: error for one in several if (error := _error_of(check, one)) is not None}
+    wrong = {one: _without_variable(error, name) for one, error in rejected.items()}
+    effect = "This store is not used" if isinstance(value, tuple) else _applies(name, default)
+    problems += [f"{_VARIABLES[name]}: {problem}. {effect}" for problem in wrong.values()]
     if isinstance(value, tuple):
         return tuple(one for one in value if one not in wrong)
     return default if wrong else value
 
 
-def _refused(check: Callable[[object], object], value: object) -> SettingError | None:
-    """Return the error of a value's check; None if it is valid."""
+def _error_of(check: Callable[[object], object], value: object) -> SettingError | None:
     try:
         check(value)
     except SettingError as error:
@@ -237,14 +228,14 @@ def _without_variable(error: SettingError, name: str) -> str:
     return str(error).removeprefix(f"{_VARIABLES[name]}: ")
 
 
-def _take_standard_content(environment: Mapping[str, str], values: dict[str, object], troubles: list[str]) -> None:
+def _read_standard_content(environment: Mapping[str, str], values: dict[str, object], problems: list[str]) -> None:
     value = environment.get(CONTENT_STANDARD_VARIABLE, "").strip()
     if not value:
         return
     mode = value.lower()
     if mode not in _CONTENT_STANDARD and mode not in _NO_CONTENT:
-        usual = "NO_CONTENT, SPAN_ONLY, EVENT_ONLY, SPAN_AND_EVENT"
-        troubles.append(f"{CONTENT_STANDARD_VARIABLE}={shown(value)}: use one of {usual}. {_applies('content', 'off')}")
+        modes = "NO_CONTENT, SPAN_ONLY, EVENT_ONLY, SPAN_AND_EVENT"
+        problems.append(f"{CONTENT_STANDARD_VARIABLE}={shown(value)}: use one of {modes}. {_applies('content', 'off')}")
     values["content"], values["content_on_spans"], events = _CONTENT_STANDARD.get(mode, ("off", True, False))
     if events:
         values.setdefault("log_events", True)
@@ -254,14 +245,14 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
     known = set(_VARIABLES.values())
     endings = [variable.removeprefix(_PREFIX) for variable in known]
     for name in sorted(environment):
-        if name.upper().startswith(_PREFIX) and name not in known and name not in _ELSEWHERE:
+        if name.upper().startswith(_PREFIX) and name not in known and name not in _INTERNAL:
             near = difflib.get_close_matches(name.upper().removeprefix(_PREFIX), endings, n=1, cutoff=0.7)
             meant = f"; did you mean {_PREFIX}{near[0]}?" if near else ""
-            yield f"callspan knows no variable {ascii(name[:_LONGEST_NAME])[1:-1]}{meant}"
+            yield f"unknown variable {ascii(name[:_MAX_NAME_LENGTH])[1:-1]}{meant}"
 
 
 def _argument(name: str, value: object, checks: Checks) -> object:
-    """Return the value of an argument. Raises SettingError, which names it."""
+    """Parse and check an argument. Raises SettingError, which names it."""
     try:
         found = _PARSERS[name](value)
     except InvalidValueError as error:
@@ -269,9 +260,9 @@ def _argument(name: str, value: object, checks: Checks) -> object:
     check = checks.get(name)
     if check is not None and found is not None:
         for one in found if isinstance(found, tuple) else (found,):
-            refused = _refused(check, one)
-            if refused is not None:
-                raise SettingError(f"{name}: {_without_variable(refused, name)}") from refused.__cause__
+            problem = _error_of(check, one)
+            if problem is not None:
+                raise SettingError(f"{name}: {_without_variable(problem, name)}") from problem.__cause__
     return found
 
 
@@ -282,5 +273,5 @@ def _printed(value: object) -> str:
 
 
 def variables() -> Mapping[str, str]:
-    """Return setting -> environment variable, for documentation and `doctor`."""
+    """Return the environment variables by setting, for documentation and `doctor`."""
     return _VARIABLES

@@ -272,7 +272,7 @@ COUNTED: Final = {
     "cache_creation_input_tokens", "cache_read_input_tokens", "server_tool_use", "iterations",
 }  # fmt: skip
 """Fields of usage that `providers` counts."""
-ASKED: Final = {one.asked[0] for one in DIMENSIONS if one.asked}
+ASKED: Final = {one.requested[0] for one in DIMENSIONS if one.requested}
 STATED: Final = {one.stated[0] for one in DIMENSIONS if one.stated}
 
 

@@ -193,7 +193,7 @@ def test_trl_pairs_have_no_tools_where_there_are_none_and_ids_on_request(world: 
 
 def test_only_pairs_have_the_form_of_trl(world: World, exported: Export) -> None:
     world.chat(START, "left")
-    with pytest.raises(SettingError, match="only of preferences"):
+    with pytest.raises(SettingError, match="only to preferences"):
         exported("openai", options=TRL)
 
 

@@ -84,7 +84,7 @@ def test_what_is_left_out_is_counted_by_its_reason(exported: Export) -> None:
 @pytest.mark.usefixtures("sessions")
 def test_a_session_that_is_not_there_is_named(exported: Export) -> None:
     assert exported("openai", session_ids=("nope",)).left_out == {
-        "session: nope is not in the store, or several begin so": 1
+        "session: nope is not in the store, or several match": 1
     }
 
 
@@ -195,7 +195,7 @@ def test_what_the_limit_leaves_is_counted_as_far_as_it_is_known(world: World, ex
         world.chat(question(), f"{number}", f"s{number}")
     found = exported("openai", limit=1)
     assert found.statistics.stopped_at_limit
-    assert found.left_out == {"session: not looked at, because of the limit": 3}
+    assert found.left_out == {"session: not checked because of the limit": 3}
     assert exported("preferences", limit=1).statistics.as_json()["stopped_at_limit"] is True
     assert not exported("openai", limit=5).statistics.stopped_at_limit
 

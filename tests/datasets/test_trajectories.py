@@ -40,7 +40,7 @@ def test_a_session_is_a_trajectory(world: World, exported: Export) -> None:
     assert [step["source"] for step in row["steps"]] == ["system", "user", "agent", "agent", "user", "agent"]
     assert [step.get("llm_call_count") for step in row["steps"]] == [None, None, 1, 1, None, 1]
     assert row["steps"][3]["reasoning_content"] == "West is open."
-    assert row["notes"] == "1 calls of this session failed or were not chosen."
+    assert row["notes"] == "1 calls of this session failed or were not selected."
     assert row["final_metrics"]["extra"]["reward"] == 1.5
     assert row["extra"] == {"task_id": "maze", "metadata": {"seed": 7}}
     assert row["agent"]["tool_definitions"] == TOOLS

@@ -22,7 +22,7 @@ import openai
 import pytest
 
 import callspan
-from callspan.frames import FRAMES, MOST_BYTES, SMALL_BYTES
+from callspan.frames import FRAMES, MAX_BYTES, SMALL_BYTES
 from callspan.intercept import websockets
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
@@ -149,7 +149,7 @@ def test_at_most_8_mib_wait_and_what_is_more_is_said(
         create(connection)
         while connection.recv().type != "response.completed":
             pass
-        assert MOST_BYTES - SMALL_BYTES - 100_500 < waits <= MOST_BYTES + 100_500
+        assert MAX_BYTES - SMALL_BYTES - 100_500 < waits <= MAX_BYTES + 100_500
     lost, fine = sorted(seen.records, key=lambda record: record.timing.start_ns)
     assert lost.stream is not None
     assert (lost.stream.end, lost.stream.complete, lost.usage) == ("complete", False, None)

@@ -399,7 +399,7 @@ def test_misuse_raises_before_anything_is_changed() -> None:
         assert seen.records == []
         with callspan.record_call(provider="openai", at=T0) as call:
             for wrong in (call.first_token, call.end):
-                with pytest.raises(UsageError, match="not before the start"):
+                with pytest.raises(UsageError, match="not be before the start"):
                     wrong(at=T0 - 1)
             call.end(at=T0 + S)
     assert only(seen).timing == Timing(start_ns=T0, duration_ns=S)

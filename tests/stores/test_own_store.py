@@ -115,7 +115,7 @@ def test_one_that_fails_to_load_is_an_error_of_an_argument_and_a_warning_of_the_
     assert settings.stores == ("console://",)
     (warning,) = [record.getMessage() for record in caplog.records]
     assert why in warning
-    assert warning.endswith("This store is left out")
+    assert warning.endswith("This store is not used")
     check = store_state(url)
     assert (check.state, why in check.detail) == ("failed", True)
 

@@ -60,7 +60,7 @@ def test_a_thread_that_an_exception_ends_is_started_again_and_counted(
     assert until(lambda: not threads("callspan-lasting"))
     assert died == [("callspan-lasting", "SystemExit")] * 3
     assert (lasting.deaths, pauses) == (3, [0.1, 0.2, 0.4])
-    assert caplog.messages == ["The thread callspan-lasting was ended by SystemExit and is started again"] * 3
+    assert caplog.messages == ["The thread callspan-lasting was ended by SystemExit and is restarted"] * 3
 
 
 class GivesUp(logging.Handler):

@@ -122,7 +122,7 @@ def test_each_name_is_there_in_the_installed_versions() -> None:
     for module in {where.partition(":")[0] for row in READ for where in row.where}:
         with suppress(ImportError):
             importlib.import_module(module)
-    assert [f"{where}.{name.name}" for where, name in private_names.gone() if name in READ] == []
+    assert [f"{where}.{name.name}" for where, name in private_names.missing() if name in READ] == []
 
 
 @pytest.fixture

@@ -157,4 +157,4 @@ def test_a_failing_flush_and_a_changed_library_are_harmless(monkeypatch: pytest.
     workers._end()
     workers.forked.set()
     workers.first_call()
-    assert failures() == {"send the spans of a forked worker": 1, "see to the end of a forked worker": 1}
+    assert failures() == {"send the spans of a forked worker": 1, "register a finalizer in a forked worker": 1}

@@ -182,9 +182,9 @@ def test_unknown_variables_are_warned_of_once(caplog: pytest.LogCaptureFixture, 
     for _ in range(2):
         assert load(None, environment) == Settings()
     assert sorted(caplog.messages) == [
-        "callspan knows no variable CALLSPAN_CONTENTS; did you mean CALLSPAN_CONTENT?",
-        "callspan knows no variable CALLSPAN_TEAPOT",
-        "callspan knows no variable callspan_stores; did you mean CALLSPAN_STORES?",
+        "unknown variable CALLSPAN_CONTENTS; did you mean CALLSPAN_CONTENT?",
+        "unknown variable CALLSPAN_TEAPOT",
+        "unknown variable callspan_stores; did you mean CALLSPAN_STORES?",
     ]
 
 

@@ -13,9 +13,9 @@ from callspan.cli.filter_options import OPTIONS, options_of, resolve_session
 from callspan.cli.group_table import bounds, plain, shown_measure
 from callspan.cli.safe_text import clean
 from callspan.cli.screen import Column, fitted, reward_style, styled
-from callspan.comparison.differences import Difference, Number, choice_of, compared
+from callspan.comparison.differences import Difference, Number, compare_groups, parse_selector
 from callspan.comparison.groups import Group
-from callspan.comparison.intervals import FEWEST, Interval
+from callspan.comparison.intervals import MIN_VALUES, Interval
 from callspan.formatting import UNKNOWN, plural, reward
 from callspan.record.reward_sums import REWARD
 from callspan.safe_urls import safe_name
@@ -50,8 +50,8 @@ def compare_command(context: CommandContext, which: CallFilter, first: str, seco
     Where both have at least five tasks in common, each task is compared with itself. The options select the sessions.
     """
     try:
-        a = choice_of(first)
-        b = choice_of(second, a)
+        a = parse_selector(first)
+        b = parse_selector(second, a)
     except ValueError as error:
         raise click.UsageError(clean(str(error))) from error
     groups = Group((a.label,)), Group((b.label,))
@@ -59,14 +59,14 @@ def compare_command(context: CommandContext, which: CallFilter, first: str, seco
         which = resolve_session(context, reader, which)
         both = 0
         for summary in reader.sessions(since_ns=which.since_ns, which=which):
-            is_in = [choice.has(summary) for choice in (a, b)]
+            is_in = [choice.matches(summary) for choice in (a, b)]
             both += all(is_in)
             for group in (group for group, here in zip(groups, is_in, strict=True) if here):
                 group.sessions.append(summary)
     for choice, group in zip((a, b), groups, strict=True):
         if not group.sessions:
             context.no_match(f"No session with {choice.label} in {safe_name(context.store)}.")
-    found = compared(*groups)
+    found = compare_groups(*groups)
     if context.json:
         sizes = {name: _size(group) for name, group in zip("ab", groups, strict=True)}
         context.emit({**sizes, "in_both": both, "measures": [_row(one) for one in found]})
@@ -171,7 +171,7 @@ def _footer(found: list[Difference], both: int) -> list[str]:
     tasks = "; or tasks, each compared with itself" if any(one.paired for one in found) else ""
     lines = [f"Difference: B less A, with its 95 % interval where it is known. n: sessions of A and B{tasks}."]
     if any(one.is_too_few for one in found):
-        lines.append(f"Fewer than {FEWEST}: {_TOO_FEW}.")
+        lines.append(f"Fewer than {MIN_VALUES}: {_TOO_FEW}.")
     if both:
         lines.append(f"{plural(both, 'session')} in both groups.")
     return lines

@@ -18,7 +18,7 @@ from callspan.cli.screen import Column, Screen, fitted, styled
 from callspan.comparison.diff import Diff, Fact, Pair, diff
 from callspan.comparison.diff_text import STATUS_WORDS, against_text, first_difference_text, name_text, value_text
 from callspan.comparison.sides import Side, read_side, text_of
-from callspan.comparison.text_changes import Run
+from callspan.comparison.text_changes import TextRun
 from callspan.formatting import plural
 from callspan.stores.base import SessionSummary
 from callspan.stores.named import named_by, why_unnamed
@@ -108,7 +108,7 @@ def _stretches(found: Diff, pair: Pair) -> Iterator[tuple[str, str, str, str]]:
     yield start, text_of(only), end, style
 
 
-def _around(run: Run, place: int, last: int) -> str:
+def _around(run: TextRun, place: int, last: int) -> str:
     if run.where != "both" or len(run.text) <= 3 * _AROUND:
         return run.text
     head = run.text[:_AROUND] if place else ""

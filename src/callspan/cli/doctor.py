@@ -36,7 +36,7 @@ from callspan.private_names import MODULES, READ
 from callspan.safe_urls import error_text, is_http_url, safe_name
 from callspan.sdk_profiles import SDKS
 from callspan.settings import SettingError, Settings
-from callspan.settings_loader import load, troubles_of, variables
+from callspan.settings_loader import environment_problems, load, variables
 from callspan.spool.directory import fallback_roots, is_on_network
 from callspan.spool.losses import LOSSES_FILE, read_losses
 from callspan.stores.protocol import SqlStore
@@ -165,7 +165,7 @@ def every_check(stores: str) -> Iterator[Check]:
     yield from _versions()
     from callspan.wiring import CHECKS
 
-    for trouble in troubles_of(checks=CHECKS):
+    for trouble in environment_problems(checks=CHECKS):
         yield Check("settings", "environment", "failed", trouble, "Correct the variable, or unset it.")
     settings = load({"stores": tuple(split_urls(stores))})
     for url in settings.stores:
@@ -235,7 +235,7 @@ def _private_names() -> Iterator[Check]:
     for module in (*MODULES, "opentelemetry.sdk.trace"):
         with contextlib.suppress(ImportError):  # not installed, or of another version
             importlib.import_module(module)
-    missing = private_names.gone()
+    missing = private_names.missing()
     detail = f"{len(READ) - len({row for _, row in missing})} of {len(READ)} are there"
     yield Check("private names", "read besides hooks", "warning" if missing else "ok", detail)
     for where, row in missing:

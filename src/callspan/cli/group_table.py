@@ -12,7 +12,7 @@ from callspan.cli.command_context import CommandContext
 from callspan.cli.paging import TABLE_ROWS, say_more
 from callspan.cli.screen import Column, fitted, reward_style, styled
 from callspan.comparison.differences import Number
-from callspan.comparison.groups import MEASURES, Amount, Group, grouped, objectives_of
+from callspan.comparison.groups import MEASURES, Amount, Group, group_sessions, objectives_of
 from callspan.comparison.intervals import Interval
 from callspan.formatting import UNKNOWN, count, duration, exact, money, reward, short_count
 from callspan.stores.base import SessionSummary
@@ -33,7 +33,7 @@ def print_groups(
     context: CommandContext, sessions: Iterable[SessionSummary], keys: Sequence[str], limit: int | None, offset: int
 ) -> bool:
     """Print the groups of the sessions, those with the most sessions first; return whether there is one."""
-    groups = grouped(sessions, keys)
+    groups = group_sessions(sessions, keys)
     if context.json:
         shown = groups[offset:][:limit]
         context.emit_all(_row(group, keys) for group in shown)

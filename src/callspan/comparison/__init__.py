@@ -1,1 +1,1 @@
-"""Comparison: groups of sessions, their sums and means with intervals, and the differences of two groups."""
+"""Comparison: groups of sessions with sums, means and intervals, and the differences between two groups."""

@@ -1,4 +1,4 @@
-"""Call sums: the sums of a list of records in memory."""
+"""Call sums: sums over call records in memory."""
 
 from __future__ import annotations
 
@@ -15,32 +15,30 @@ from callspan.stores.aggregates import exact_sum, is_error, known_sum
 
 
 class CallSums(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums over calls. What no call knows is None, never 0."""
+    """Sums over calls. A sum is None, not 0, if it is unknown for all calls."""
 
     calls: int
-    """Number of calls."""
     successes: int
-    """Calls with the outcome success."""
+    """Number of calls with the outcome success."""
     errors: int
-    """Calls with the outcome error or timeout."""
+    """Number of calls with the outcome error or timeout."""
     mean_latency_ms: float | None
-    """Mean duration of the calls that succeeded, in milliseconds."""
+    """Mean duration of the successful calls, in milliseconds."""
     input_tokens: int | None
-    """Sum, cached tokens included."""
+    """Including cached tokens."""
     output_tokens: int | None
-    """Sum, reasoning included."""
+    """Including reasoning tokens."""
     total_tokens: int | None
-    """Both together."""
     cost_usd: Decimal | None
-    """Sum in US dollars, exact."""
+    """Exact, in US dollars."""
     tool_calls: int | None
-    """Tool calls that the models requested; None if no call has the content of its answer."""
+    """Tool calls requested by the models; None if no record has content."""
     providers: dict[str, int]
-    """Number of calls of each provider."""
+    """Number of calls by provider."""
 
 
 def summary(records: Iterable[object]) -> CallSums:
-    """Return the sums over the calls among these records, such as those of `callspan.testing.capture()` or a reader.
+    """Return the sums over the calls among these records, for example from `callspan.testing.capture()` or a reader.
 
     Example:
         >>> with callspan.testing.capture() as seen:
@@ -65,12 +63,12 @@ def summary(records: Iterable[object]) -> CallSums:
         output_tokens=output_tokens,
         total_tokens=known_sum((input_tokens, output_tokens)),
         cost_usd=exact_sum(call.cost.usd if call.cost else None for call in calls),
-        tool_calls=known_sum(map(_requested, calls)),
+        tool_calls=known_sum(map(_tool_call_count, calls)),
         providers=dict(Counter(call.provider for call in calls).most_common()),
     )
 
 
-def _requested(call: CallRecord) -> int | None:
+def _tool_call_count(call: CallRecord) -> int | None:
     if call.conversation is None:
         return None
     return sum(isinstance(part, ToolCall) for message in call.conversation.output for part in message.parts)

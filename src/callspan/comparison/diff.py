@@ -1,4 +1,4 @@
-"""Diff: two calls or two sessions side by side: facts, parameters, tools and messages, and where they first differ."""
+"""Diff: compares two calls or two sessions: fields, parameters, tools and messages, and their first difference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from callspan.comparison.sides import Side, text_of
-from callspan.comparison.text_changes import Run, Unit, text_changes
+from callspan.comparison.text_changes import TextRun, Unit, text_changes
 from callspan.record.messages import Message
 
 Section: TypeAlias = Literal["parameters", "tools", "messages"]
@@ -19,7 +19,7 @@ Status: TypeAlias = Literal["same", "differs", "only_a", "only_b"]
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
-    """One fact, parameter or tool of both."""
+    """One field, parameter or tool of both sides."""
 
     name: str
     status: Status
@@ -28,7 +28,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def difference(self) -> int | Decimal | float | None:
-        """B less A; None where they are equal or no numbers."""
+        """B minus A; None if they are equal or not numbers."""
         a, b = self.a, self.b
         if self.status != "differs" or isinstance(a, bool) or isinstance(b, bool):
             return None
@@ -38,19 +38,19 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
-    """One message of both, or of one."""
+    """One message of both sides, or of one."""
 
     role: str
     status: Status
     a: int | None = None
-    """Its place in the messages of A, from 0; None: A has none here."""
+    """Its index in the messages of A, if it is there."""
     b: int | None = None
-    changes: list[Run] = []
-    """Of messages that differ: the stretches of both texts."""
+    changes: list[TextRun] = []
+    """For messages that differ: the runs of both texts."""
 
 
 class Diff(msgspec.Struct, frozen=True, kw_only=True):
-    """Two calls or sessions, compared."""
+    """The comparison of two calls or two sessions."""
 
     a: Side
     b: Side
@@ -61,9 +61,9 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def first_difference(self) -> tuple[Section, int] | None:
-        """The section and the place in it where requests or answers differ first; None: nowhere.
+        """The section, and the index in it, of the first difference of requests and answers, if any.
 
-        Facts don't count: two calls never take the same time.
+        Facts are ignored: two calls never take the same time.
         """
         sections: dict[Section, Sequence[Fact | Pair]]
         sections = {"parameters": self.parameters, "tools": self.tools, "messages": self.messages}
@@ -74,7 +74,7 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def diff(a: Side, b: Side, unit: Unit = "words") -> Diff:
-    """Compare two calls or two sessions; differing messages by words or by lines. Ids of tool calls are no difference.
+    """Compare two calls or two sessions; differing messages by words or lines. Ids of tool calls are ignored.
 
     Example:
         >>> found = diff(side_of_call(one, one.conversation), side_of_call(other, other.conversation))
@@ -92,7 +92,7 @@ def diff(a: Side, b: Side, unit: Unit = "words") -> Diff:
 
 
 def _rows(a: Mapping[str, object], b: Mapping[str, object]) -> Iterator[Fact]:
-    """Yield what either has, in the order of A, then of B; what neither knows is left out."""
+    """Yield the fields of both sides, in the order of A, then B, except those unknown on both."""
     for name in dict.fromkeys([*a, *b]):
         first, second = a.get(name), b.get(name)
         if first is not None or second is not None:
@@ -126,7 +126,7 @@ def _pair(a: list[Message], b: list[Message], x: int | None, y: int | None, unit
 
 
 def _by_role(a: Sequence[Message], b: Sequence[Message]) -> Iterator[tuple[int | None, int | None]]:
-    """Yield the places of messages that differ: those whose roles are in the same order together, others alone."""
+    """Yield the indices of differing messages, paired where the roles are in the same order."""
     roles = [[message.role for message in side] for side in (a, b)]
     for kind, a_start, a_end, b_start, b_end in SequenceMatcher(None, roles[0], roles[1], autojunk=False).get_opcodes():
         if kind == "equal":

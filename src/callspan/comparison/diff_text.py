@@ -1,4 +1,4 @@
-"""Diff as text: the values of a diff's facts as people read them, for the command and the page."""
+"""Diff as text: formats the fields of a diff, for the command and the page."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ STATUS_WORDS: Final = {"same": "same", "differs": "differs", "only_a": "only in 
 
 
 def name_text(fact: Fact) -> str:
-    """Return the name of a fact without its unit; that of a score or metadata is the application's."""
+    """Return the name of a field without its unit; names of scores and metadata are unchanged."""
     return fact.name if ":" in fact.name else fact.name.removesuffix("_ns").removesuffix("_usd").replace("_", " ")
 
 
 def value_text(name: str, value: object) -> str:
-    """Return one side of the fact of this name."""
+    """Return the value of the field of this name as text."""
     match value:
         case None:
             return UNKNOWN
@@ -38,7 +38,7 @@ def value_text(name: str, value: object) -> str:
 
 
 def against_text(fact: Fact) -> str:
-    """Return B against A: as a share of it, where that is usual, else as a difference or a word."""
+    """Return B relative to A: a percentage for times, costs and tokens, else a difference or a word."""
     difference = fact.difference
     if difference is None:
         return STATUS_WORDS[fact.status]
@@ -48,7 +48,7 @@ def against_text(fact: Fact) -> str:
 
 
 def first_difference_text(found: Diff) -> str:
-    """Return a sentence on where parameters, tools and messages differ first."""
+    """Return a sentence about the first difference of parameters, tools and messages."""
     if found.first_difference is None:
         return "Parameters, tools and messages are equal."
     section, place = found.first_difference

@@ -1,4 +1,4 @@
-"""Differences: what two groups of sessions differ in, paired by task where both have enough tasks in common."""
+"""Differences: compares the measures of two groups of sessions, paired by task if enough tasks are in both."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 
 from callspan.comparison.groups import MEASURES, Group, checked_session_grouping, measure_of, objectives_of, values_of
-from callspan.comparison.intervals import FEWEST, Interval, of_mean, of_means, of_shares
+from callspan.comparison.intervals import MIN_VALUES, Interval, of_mean, of_means, of_shares
 from callspan.record.reward_sums import mean_of, written
 from callspan.stores.aggregates import exact_sum
 from callspan.stores.base import SessionSummary
 
 Kind: TypeAlias = Literal["success", "score", "sum"]
-"""An objective may have any name, also that of a sum."""
+"""Distinguishes objectives from sums of the same name."""
 Number: TypeAlias = float | Decimal
 _Value: TypeAlias = Callable[[SessionSummary], Number | None]
 
 
-class Choice(NamedTuple):
-    """Which sessions are in a group: those with a value for a grouping; None: those without one."""
+class GroupSelector(NamedTuple):
+    """Selects the sessions of a group: those with a value of a grouping, or those without any value (None)."""
 
     by: str
     value: str | None
 
     @property
     def label(self) -> str:
-        """The choice as it is written on the command line."""
+        """The selector as written on the command line."""
         return f"{self.by}={self.value or ''}"
 
-    def has(self, summary: SessionSummary) -> bool:
+    def matches(self, summary: SessionSummary) -> bool:
         """Return whether a session is in the group."""
         return self.value in values_of(summary, self.by)
 
 
-def choice_of(text: str, like: Choice | None = None) -> Choice:
-    """Return the choice of `KEY=VALUE`; of `=VALUE` with the key of another one; of a word alone the experiment.
+def parse_selector(text: str, like: GroupSelector | None = None) -> GroupSelector:
+    """Parse `KEY=VALUE`, `=VALUE` with the key of another selector, or the name of an experiment.
 
     Raises ValueError for an unknown key.
     """
     by, equals, value = text.partition("=")
     if not equals:
-        return Choice("experiment", text)
-    return Choice(like.by if not by and like is not None else checked_session_grouping(by), value or None)
+        return GroupSelector("experiment", text)
+    return GroupSelector(like.by if not by and like is not None else checked_session_grouping(by), value or None)
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,19 +56,19 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     name: str
     first: Number | None
-    """The mean of the sessions of A, or of the tasks if paired; None: unknown for all."""
+    """The mean over the sessions of A, or over the tasks if paired; None if unknown for all."""
     second: Number | None
-    """That of B."""
+    """The same for B."""
     numbers: tuple[int, int]
-    """How many values these are means of: sessions of A and of B, or, if paired, tasks."""
+    """The numbers of values behind the means: sessions of A and of B, or, if paired, tasks."""
     paired: bool
-    """Whether it is over the tasks that both have, each with the mean of its sessions."""
+    """Whether the means are over the tasks in both groups, each with the mean of its sessions."""
     interval: Interval | None
-    """Of the difference; None for too few values and for values that are all equal."""
+    """The interval of the difference; None for too few values, or if all values are equal."""
 
     @property
     def difference(self) -> Number | None:
-        """B less A."""
+        """B minus A."""
         if self.first is None or self.second is None:
             return None
         if isinstance(self.first, Decimal) and isinstance(self.second, Decimal):
@@ -77,12 +77,12 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_too_few(self) -> bool:
-        """Whether there are too few values to tell a difference."""
-        return min(self.numbers) < FEWEST
+        """Whether there are too few values for an interval."""
+        return min(self.numbers) < MIN_VALUES
 
 
-def compared(first: Group, second: Group) -> list[Difference]:
-    """Return the differences of two groups: success, each score, then what is summed."""
+def compare_groups(first: Group, second: Group) -> list[Difference]:
+    """Return the differences of two groups: success, each score, then the sums."""
     objectives = objectives_of([*first.sessions, *second.sessions])
     return [
         success_difference(first, second),
@@ -92,7 +92,7 @@ def compared(first: Group, second: Group) -> list[Difference]:
 
 
 def success_difference(first: Group, second: Group) -> Difference:
-    """Return the difference of the shares that succeeded."""
+    """Return the difference of the success rates."""
     return _difference("success", "success", first, second, _succeeded)
 
 
@@ -107,7 +107,7 @@ def _measure(name: str, summary: SessionSummary) -> Number | None:
 def _difference(kind: Kind, name: str, first: Group, second: Group, value: _Value) -> Difference:
     tasks, others = _by_task(first.sessions, value), _by_task(second.sessions, value)
     both = sorted(tasks.keys() & others.keys())
-    paired = len(both) >= FEWEST
+    paired = len(both) >= MIN_VALUES
     if paired:
         a, b = [tasks[task] for task in both], [others[task] for task in both]
         interval = of_mean([float(y) - float(x) for x, y in zip(a, b, strict=True)])
@@ -127,7 +127,7 @@ def _apart(kind: Kind, first: Sequence[float], second: Sequence[float]) -> Inter
 
 
 def _by_task(sessions: Iterable[SessionSummary], value: _Value) -> Mapping[str, Number]:
-    """Return the mean of each task."""
+    """Return the mean by task."""
     found: dict[str, list[Number]] = defaultdict(list)
     for one in sessions:
         number = value(one)

@@ -1,4 +1,4 @@
-"""Groups: sessions by experiment, task, model, metadata and the like, with the sums and means of each group."""
+"""Groups: groups sessions by experiment, task, model, metadata etc., with the sums and means of each group."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from callspan.stores.base import SessionSummary
 from callspan.stores.sums import META
 
 SESSION_GROUPINGS: Final = ("experiment", "task", "group", "name", "model", "user", "tag", "day", "hour")
-"""What sessions are grouped by, besides `meta:KEY`. A session with several models, tags or values is in the
-group of each; days and hours are those of its start, in UTC."""
+"""The groupings of sessions besides `meta:KEY`. A session with several models, tags or values is in the group of each;
+days and hours are those of its start, in UTC."""
 _NS_PER_S: Final = 1_000_000_000
 _FIELDS: Final = {"experiment": "experiment", "task": "task_id", "group": "group_id", "name": "name", "user": "user_id"}
 _FORMS: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z"}
 MEASURES: Final = ("steps", "calls", "errors", "input_tokens", "output_tokens", "cost_usd", "duration_ns", "active_ns")
-"""What is summed over sessions, besides successes and scores."""
+"""The values that are summed over sessions, besides successes and scores."""
 
 
 def checked_session_grouping(by: str) -> str:
-    """Return a valid grouping of sessions. Raises ValueError for another."""
+    """Return a valid grouping of sessions. Raises ValueError otherwise."""
     if by in SESSION_GROUPINGS or (by.startswith(META) and by != META):
         return by
-    raise ValueError(f"sessions are not grouped by {by!r}; use {', '.join(SESSION_GROUPINGS)} or {META}KEY")
+    raise ValueError(f"sessions cannot be grouped by {by!r}; use {', '.join(SESSION_GROUPINGS)} or {META}KEY")
 
 
 def values_of(summary: SessionSummary, by: str) -> list[str | None]:
-    """Return the values of a session for one grouping; [None] if it has none."""
+    """Return the values of a session for a grouping; `[None]` without a value."""
     session = summary.session
     found: Iterable[str | None]
     if by in _FIELDS:
@@ -62,7 +62,7 @@ def measure_of(summary: SessionSummary, name: str) -> int | Decimal | None:
 
 
 class Amount(msgspec.Struct, frozen=True):
-    """The sum of a measure over the sessions of a group that know it, and its mean for each of them."""
+    """The sum and mean of a measure over the sessions of a group for which it is known."""
 
     sum: int | Decimal | None = None
     mean: float | Decimal | None = None
@@ -70,43 +70,43 @@ class Amount(msgspec.Struct, frozen=True):
 
 
 class Mean(msgspec.Struct, frozen=True):
-    """The mean of an objective over the sessions of a group that have a score for it."""
+    """The mean of an objective over the sessions of a group with a score."""
 
     mean: float
     count: int
     interval: Interval | None
-    """None for too few values and for values that are all equal."""
+    """None for too few values, or if all values are equal."""
 
 
 @dataclass
 class Group:
-    """Sessions that have the same values for what they are grouped by."""
+    """Sessions with the same values of the groupings."""
 
     keys: tuple[str | None, ...]
     sessions: list[SessionSummary] = field(default_factory=list)
 
     @property
     def judged(self) -> list[bool]:
-        """Success or failure of each session of which it is known."""
+        """Success or failure of each session for which it is known."""
         return [one.succeeded for one in self.sessions if one.succeeded is not None]
 
     @property
     def successes(self) -> int:
-        """Sessions that succeeded."""
+        """Number of successful sessions."""
         return sum(self.judged)
 
     @property
     def success_rate(self) -> float | None:
-        """The share of successes among the sessions that succeeded or failed; None if none did."""
+        """The share of successes among the known outcomes; None if there are none."""
         return self.successes / len(self.judged) if self.judged else None
 
     @property
     def success_interval(self) -> Interval | None:
-        """The Wilson interval of that share."""
+        """The Wilson interval of the success rate."""
         return wilson(self.successes, len(self.judged))
 
     def scores(self, objective: str) -> list[float]:
-        """Return the scores of the sessions that have one."""
+        """Return the scores of the sessions with a score."""
         return [score for one in self.sessions if (score := one.score(objective)) is not None]
 
     def mean(self, objective: str) -> Mean | None:
@@ -124,15 +124,15 @@ class Group:
 
 
 def objectives_of(sessions: Iterable[SessionSummary]) -> list[str]:
-    """Return the objectives that any of the sessions has a score for, the reward first, then the most frequent."""
+    """Return the objectives of the sessions: the reward, then the others by frequency."""
     found: Counter[str] = Counter()
     for one in sessions:
         found.update([*([REWARD] if one.reward is not None else []), *one.scores])
     return sorted(found, key=lambda name: (name != REWARD, -found[name], name))
 
 
-def grouped(sessions: Iterable[SessionSummary], keys: Sequence[str]) -> list[Group]:
-    """Return the groups of the sessions by these groupings, those with the most sessions first."""
+def group_sessions(sessions: Iterable[SessionSummary], keys: Sequence[str]) -> list[Group]:
+    """Group the sessions by these groupings; the largest groups come first."""
     found: dict[tuple[str | None, ...], Group] = {}
     for one in sessions:
         for values in _combinations(one, keys):

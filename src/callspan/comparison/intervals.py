@@ -1,4 +1,4 @@
-"""Intervals: 95 % confidence intervals of shares, of means, and of their differences."""
+"""Intervals: 95 % confidence intervals of shares, means, and their differences."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from random import Random
 from statistics import NormalDist, fmean
 from typing import Final, NamedTuple
 
-FEWEST: Final = 5
-"""Fewer values are too few to tell: their means have no interval."""
+MIN_VALUES: Final = 5
+"""Minimum number of values for an interval."""
 RESAMPLES: Final = 2_000
-_MOST: Final = 200
-"""The mean of more values than these is drawn from a normal distribution, because resampling them takes too long."""
+_MAX_RESAMPLED: Final = 200
+"""For more values the mean is drawn from a normal distribution, because resampling takes too long."""
 _NORMAL: Final = NormalDist()
 _Z: Final = _NORMAL.inv_cdf(0.975)
 
 
 class Interval(NamedTuple):
-    """Both bounds."""
+    """A confidence interval."""
 
     low: float
     high: float
 
 
 def wilson(successes: int, number: int) -> Interval | None:
-    """Return the Wilson score interval of a share; None for no trials."""
+    """Return the Wilson score interval of a share; None without trials."""
     if number == 0:
         return None
     share, spread = successes / number, _Z**2 / number
     middle = (share + spread / 2) / (1 + spread)
     half = _Z * math.sqrt(share * (1 - share) / number + spread / (4 * number)) / (1 + spread)
-    # At the ends the exact bound is the share itself.
+    # At 0 and 1 the exact bound is the share itself.
     return Interval(0.0 if successes == 0 else middle - half, 1.0 if successes == number else middle + half)
 
 
 def of_shares(first: tuple[int, int], second: tuple[int, int]) -> Interval | None:
-    """Return Newcombe's interval of the second share less the first, each successes and trials; None for too few."""
-    if min(first[1], second[1]) < FEWEST:
+    """Return Newcombe's interval of the second share minus the first, each as (successes, trials); None for too few."""
+    if min(first[1], second[1]) < MIN_VALUES:
         return None
     a, b = wilson(*first), wilson(*second)
     if a is None or b is None:
@@ -50,19 +50,19 @@ def of_shares(first: tuple[int, int], second: tuple[int, int]) -> Interval | Non
 
 
 def of_mean(values: Sequence[float]) -> Interval | None:
-    """Return the interval of a mean (BCa bootstrap with a fixed seed); None for too few values, and for equal ones."""
+    """Return the interval of a mean (BCa bootstrap, fixed seed); None for too few values, or if all are equal."""
     return _bootstrap([values], [1])
 
 
 def of_means(first: Sequence[float], second: Sequence[float]) -> Interval | None:
-    """Return the interval of the second mean less the first, as `of_mean`."""
+    """Return the interval of the second mean minus the first, like `of_mean`."""
     return _bootstrap([first, second], [-1, 1])
 
 
 def _bootstrap(samples: Sequence[Sequence[float]], signs: Sequence[int]) -> Interval | None:
     """Return the interval of the sum of the signed means of the samples (Efron and Tibshirani 1993, chapter 14)."""
     finite = all(math.isfinite(value) for sample in samples for value in sample)
-    if min(map(len, samples)) < FEWEST or not finite or all(min(sample) == max(sample) for sample in samples):
+    if min(map(len, samples)) < MIN_VALUES or not finite or all(min(sample) == max(sample) for sample in samples):
         return None
     found = sum(sign * fmean(sample) for sign, sample in zip(signs, samples, strict=True))
     resampled = [_resampled_means(sample, seed) for seed, sample in enumerate(samples)]
@@ -81,7 +81,7 @@ def _bootstrap(samples: Sequence[Sequence[float]], signs: Sequence[int]) -> Inte
 
 def _resampled_means(values: Sequence[float], seed: int) -> list[float]:
     number = len(values)
-    if number <= _MOST:
+    if number <= _MAX_RESAMPLED:
         return [sum(chosen(values)) / number for chosen in _choices(number, seed)]
     mean, chance = fmean(values), Random(seed)  # noqa: S311 - not for secrets
     error = math.sqrt(sum((value - mean) ** 2 for value in values)) / number
@@ -90,13 +90,13 @@ def _resampled_means(values: Sequence[float], seed: int) -> list[float]:
 
 @lru_cache(maxsize=4)
 def _choices(number: int, seed: int) -> list[Callable[[Sequence[float]], tuple[float, ...]]]:
-    """Return what chooses each resample of so many values; all columns of a table share them."""
+    """Return a selector for each resample of a number of values; shared by all columns of a table."""
     chance = Random(seed)  # noqa: S311 - not for secrets
     return [itemgetter(*chance.choices(range(number), k=number)) for _ in range(RESAMPLES)]
 
 
 def _acceleration(samples: Sequence[Sequence[float]], signs: Sequence[int]) -> float:
-    """Return how fast the standard error changes with the value: a sixth of the skewness of the jackknife."""
+    """Return the acceleration of the BCa bootstrap: a sixth of the skewness of the jackknife values."""
     cubes = squares = 0.0
     for sign, sample in zip(signs, samples, strict=True):
         mean, number = fmean(sample), len(sample)

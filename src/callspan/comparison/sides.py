@@ -1,4 +1,4 @@
-"""Sides: a call or a session as a diff compares it: facts, parameters, tools, and each message once."""
+"""Sides: the data of a call or a session that a diff compares: fields, parameters, tools and messages."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ _SESSION_FIELDS: Final = ("name", "experiment", "task_id", "group_id", "user_id"
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the two: a call or a session."""
+    """A call or a session in a comparison."""
 
     id: str
     kind: Literal["call", "session"]
     facts: dict[str, object]
-    """What is known of it, by name: words, numbers, `Decimal` dollars; times end in `_ns`."""
+    """Fields by name: words, numbers, `Decimal` dollars; names of times end in `_ns`."""
     parameters: dict[str, object]
     tools: dict[str, object]
-    """The definitions by name."""
+    """Definitions by name."""
     messages: list[Message]
-    """Of a session each once, in the order in which its calls have them."""
+    """For a session each message once, in the order of its calls."""
 
 
-def read_side(reader: Reader, named: SessionSummary | CallRecord, limit: int) -> Side:
-    """Return a call, or a session with its first `limit` calls, read from a store."""
-    if isinstance(named, CallRecord):
-        return side_of_call(named, whole_conversation(named, reader.history(named)))
-    calls = reader.calls(CallFilter(session_id=named.session.session_id, newest_first=False))
-    return side_of_session(named, islice(calls, limit))
+def read_side(reader: Reader, item: SessionSummary | CallRecord, limit: int) -> Side:
+    """Return the side of a call, or of a session with its first `limit` calls, from a store."""
+    if isinstance(item, CallRecord):
+        return side_of_call(item, whole_conversation(item, reader.history(item)))
+    calls = reader.calls(CallFilter(session_id=item.session.session_id, newest_first=False))
+    return side_of_session(item, islice(calls, limit))
 
 
 def side_of_call(call: CallRecord, conversation: Conversation) -> Side:
-    """Return a call with its whole conversation, that of the calls it continues included."""
+    """Return the side of a call with its whole conversation, including that of the calls it continues."""
     usage, response = call.usage, call.response
     facts: dict[str, object] = {
         "model": model_of(call),
@@ -88,7 +88,7 @@ def side_of_call(call: CallRecord, conversation: Conversation) -> Side:
 
 
 def side_of_session(summary: SessionSummary, calls: Iterable[CallRecord]) -> Side:
-    """Return a session with these of its calls, oldest first; each message once."""
+    """Return the side of a session with these calls, oldest first."""
     session = summary.session
     scores = {name: score.mean for name, score in summary.scores.items()}
     facts: dict[str, object] = {
@@ -115,12 +115,12 @@ def side_of_session(summary: SessionSummary, calls: Iterable[CallRecord]) -> Sid
 
 
 def text_of(message: Message) -> str:
-    """Return a message as it is compared: its parts as text, each on lines of its own, without ids of tool calls."""
+    """Return a message as text for comparison: each part on its own lines, without ids of tool calls."""
     return "\n".join(map(part_text, message.parts))
 
 
 def part_text(part: Part) -> str:
-    """Return one part as text."""
+    """Return one part of a message as text."""
     match part:
         case Text(text=text):
             return text
@@ -135,8 +135,8 @@ def part_text(part: Part) -> str:
             mark = "(error) " if part.is_error else ""
             return mark + (content if isinstance(content, str) else _json(content))
         case Media():
-            where = part.url or part.file_id or part.sha256 or "inline"
-            return f"({part.modality} {part.mime or ''} {where[:80]})"
+            source = part.url or part.file_id or part.sha256 or "inline"
+            return f"({part.modality} {part.mime or ''} {source[:80]})"
     return _json(part)
 
 

@@ -1,4 +1,4 @@
-"""Cost: exact costs from the usage that a provider returns, or as the provider states them. Unknown is None."""
+"""Cost: exact costs, computed from the usage or stated by the provider. Unknown is None."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Price dimensions: what a price depends on besides the model and the counts, as asked for or as the answer states it.
+"""Price dimensions: the properties besides model and counts on which a price depends, such as the service tier.
 
-All of them are parameters of the request, its host or its model, or stand beside the counts in the answer's usage, so
-that a record has them at every content level (`callspan.record.parameters`). A cost that leaves one of them out is
-estimated, and says which.
+They are parameters of the request, its host or its model, or fields of the answer's usage, so that records have them at
+every content level (see `callspan.record.parameters`). A cost without a price for one of them is marked as an estimate,
+with the reason.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from callspan.record.usage import Cost
 
 PROCESSING: Final = "processing"
 BATCH: Final = "batch"
-"""Value of `processing`: a line of a batch."""
+"""Value of `processing` for a batch line."""
 SERVICE_TIER: Final = "service_tier"
 CACHE_TTL: Final = "cache_ttl"
 REGION: Final = "region"
@@ -25,53 +25,53 @@ _LONG_TTL: Final = "12h"
 WEB_SEARCH: Final = "web_search"
 _SEARCH_OPTIONS: Final = "web_search_options"
 _SEARCH_MODEL: Final = "-search-"
-"""In the names of models that always search the web."""
+"""Part of the names of models that always search the web."""
 
 
 class Dimension(NamedTuple):
-    """One dimension; of its two values the answer's counts."""
+    """One dimension; its value in the answer takes precedence over that in the request."""
 
     name: str
-    asked: tuple[str, ...]
+    requested: tuple[str, ...]
     """Path in the request."""
     stated: tuple[str, ...]
-    """Path in the answer's usage; empty: it is not stated."""
-    usual: frozenset[str]
-    """The values that plain prices are for."""
+    """Path in the answer's usage; empty if it is never stated there."""
+    standard: frozenset[str]
+    """The values at standard prices."""
 
 
-def _usual(text: str) -> frozenset[str]:
+def _standard(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
 DIMENSIONS: Final = (
     Dimension(
         SERVICE_TIER, ("service_tier",), ("service_tier",),
-        _usual("default standard auto scale standard_only on_demand"),
+        _standard("default standard auto scale standard_only on_demand"),
     ),
-    Dimension("speed", ("speed",), ("speed",), _usual("standard")),
-    Dimension("inference_geo", ("inference_geo",), ("inference_geo",), _usual("global not_available")),
-    Dimension("completion_window", ("background_options", "completion_window"), (), _usual("soonest")),
-    Dimension("bill_to", ("billing_policy", "bill_to"), (), _usual("self")),
-    Dimension("fallback_credit", (), ("fallback_credit", "status", "type"), _usual("not_applied")),
-    Dimension("search_type", ("web_search_options", "search_type"), (), _usual("web auto")),
-    Dimension("route", ("provider", "only"), (), _usual("")),
+    Dimension("speed", ("speed",), ("speed",), _standard("standard")),
+    Dimension("inference_geo", ("inference_geo",), ("inference_geo",), _standard("global not_available")),
+    Dimension("completion_window", ("background_options", "completion_window"), (), _standard("soonest")),
+    Dimension("bill_to", ("billing_policy", "bill_to"), (), _standard("self")),
+    Dimension("fallback_credit", (), ("fallback_credit", "status", "type"), _standard("not_applied")),
+    Dimension("search_type", ("web_search_options", "search_type"), (), _standard("web auto")),
+    Dimension("route", ("provider", "only"), (), _standard("")),
 )  # fmt: skip
-_KEYED: Final = [(one, frozenset((*one.asked[:1], *one.stated[:1]))) for one in DIMENSIONS]
-"""With the first keys of the paths: a record has few of them."""
+_KEYED: Final = [(one, frozenset((*one.requested[:1], *one.stated[:1]))) for one in DIMENSIONS]
+"""Each dimension with the first keys of its paths, for a quick check."""
 
 
 def dimensions(record: CallRecord) -> dict[str, str]:
-    """Return the dimensions whose values are not the usual ones."""
+    """Return the dimensions with values other than the standard ones."""
     usage, params = record.usage, record.request.params
     raw = usage.raw if usage is not None else None
     found: dict[str, str] = {}
     given = params.keys() | (raw or {}).keys()
     for one, keys in _KEYED:
-        value = None if keys.isdisjoint(given) else _word(raw, one.stated) or _word(params, one.asked)
+        value = None if keys.isdisjoint(given) else _word(raw, one.stated) or _word(params, one.requested)
         if one.name == SERVICE_TIER and record.response is not None:
             value = record.response.service_tier or value
-        if value is not None and value not in one.usual:
+        if value is not None and value not in one.standard:
             found[one.name] = value
     if record.batch_id is not None or found.get(SERVICE_TIER) == BATCH:
         found.pop(SERVICE_TIER, None)
@@ -89,7 +89,7 @@ def dimensions(record: CallRecord) -> dict[str, str]:
 def models_of(record: CallRecord) -> list[str]:
     """Return the models of response and request; on Azure the latter is the name of a deployment.
 
-    On Bedrock the request's comes first: its id has the region, which the response leaves out.
+    On Bedrock the request's comes first, because only its id has the region.
     """
     names = [record.response.model if record.response else None, record.request.model]
     return [name for name in dict.fromkeys(names[::-1] if record.provider == BEDROCK else names) if name]
@@ -104,14 +104,14 @@ def _kept_long(counted: int | None, params: dict[str, object]) -> bool:
 
 
 def _searches(record: CallRecord) -> bool:
-    """Return whether chat searches the web: its answers do not count how often."""
+    """Return whether a chat completion searches the web, a number of times that its usage does not state."""
     request = record.request
-    asked = _SEARCH_OPTIONS in request.params or f"request.params.{_SEARCH_OPTIONS}" in _removed(record)
-    return asked or _SEARCH_MODEL in (request.model or "")
+    requested = _SEARCH_OPTIONS in request.params or f"request.params.{_SEARCH_OPTIONS}" in _removed(record)
+    return requested or _SEARCH_MODEL in (request.model or "")
 
 
 def tool_runs(record: CallRecord) -> dict[str, int | None]:
-    """Return the runs of the provider's tools that it charges by run or by time; None: an unknown number."""
+    """Return the numbers of runs of hosted tools that are charged by run or by time; None for an unknown number."""
     usage = record.usage
     runs: dict[str, int | None] = {} if usage is None else dict(usage.hosted_tools)
     searches = None if usage is None else usage.web_search_requests
@@ -122,14 +122,14 @@ def tool_runs(record: CallRecord) -> dict[str, int | None]:
     return {tool: count for tool, count in runs.items() if count != 0}
 
 
-def marked(usd: Decimal, source: str, reasons: Iterable[str]) -> Cost:
-    """Return a cost, estimated for these reasons; exact where there is none."""
+def cost_with_reasons(usd: Decimal, source: str, reasons: Iterable[str]) -> Cost:
+    """Return a cost that is an estimate for these reasons; without reasons it is exact."""
     reason = "; ".join(dict.fromkeys(reasons))
     return Cost(usd=usd, source=source, estimated=bool(reason), reason=reason or None)
 
 
-def without_price(names: Iterable[str]) -> list[str]:
-    """Return the reasons of a cost that leaves out these dimensions or tools."""
+def missing_prices(names: Iterable[str]) -> list[str]:
+    """Return the reasons of a cost without prices for these dimensions or tools."""
     return [f"no price for {name}" for name in names]
 
 

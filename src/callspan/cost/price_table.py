@@ -1,14 +1,15 @@
-"""Price table: prices from a user's file, which override published ones; prices calls of several models in parts.
+"""Price table: prices from a user's file, which override published ones, and the pricing of calls.
 
 ```json
 {"version": "contract-7", "models": {"gpt-5*": {"input": "1.25", "output": "10", "cache_read": "0.125"}}}
 ```
-Prices are US dollars per million tokens, `request` per call; a key may be `provider/model` and may end in `*`; `tiers`
-holds the prices of other service tiers, as `batch` those of batches (without them a batch costs half, estimated), and
-as `speed=fast` and the like those of other dimensions, see `callspan.cost.dimensions`; `tools` are US dollars for each
-run. The cost that a provider states comes before both.
+Prices are US dollars per million tokens, `request` per call, `tools` per run. A key may be `provider/model` and may end
+in `*`. `tiers` has the prices of other service tiers, of batches as `batch` (without it a batch costs half, as an
+estimate), and of other dimensions, such as `speed=fast` (see `callspan.cost.dimensions`). A cost stated by the provider
+takes precedence over all prices.
 
-A run of another model inside the server is priced by that model, what is left of the usage by the answering model.
+Runs of other models inside the provider's server are priced by those models, the rest of the usage by the answering
+model.
 """
 
 from __future__ import annotations
@@ -28,59 +29,59 @@ from callspan.cost.dimensions import (
     PROCESSING,
     REGION,
     SERVICE_TIER,
+    cost_with_reasons,
     dimensions,
-    marked,
+    missing_prices,
     models_of,
     tool_runs,
-    without_price,
 )
 from callspan.cost.published import published_cost
 from callspan.record.call import CallRecord, Response
 from callspan.record.usage import ADDITIVE_COUNTERS, Cost, Usage, usage_of_iteration
 
 _BARE: Final = frozenset({SERVICE_TIER, PROCESSING})
-"""Dimensions whose values are keys of `tiers` without their name."""
+"""Dimensions whose values alone are keys of `tiers`."""
 _MILLION: Final = Decimal(1_000_000)
 _DATABASES: Final = frozenset({".db", ".sqlite", ".sqlite3"})
 PROVIDER = "provider"
-"""Source of a cost that the provider states in its response."""
+"""Source of a cost stated by the provider."""
 
 
 class PriceFileError(ValueError):
-    """A price file cannot be used. The message names the file and what is wrong with it."""
+    """A price file cannot be used. The message names the file and the error."""
 
 
 class ModelPrices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Prices of one model, US dollars per million tokens. A missing price is that of `input` or `output`."""
+    """Prices of one model, US dollars per million tokens. The default of a cache price is that of `input`."""
 
     input: Decimal
     output: Decimal = Decimal(0)
     cache_read: Decimal | None = None
     cache_write: Decimal | None = None
-    """Written to the cache for five minutes, or for an unknown time."""
+    """Written for five minutes, or for an unknown time."""
     cache_write_1h: Decimal | None = None
-    """None: the price of `cache_write`."""
+    """By default the price of `cache_write`."""
     cache_write_12h: Decimal | None = None
-    """None: the price of `cache_write`, which marks the cost."""
+    """By default the price of `cache_write`, and the cost is an estimate."""
     request: Decimal = Decimal(0)
-    """US dollars for each call."""
+    """US dollars per call."""
     tools: dict[str, Decimal] = {}
-    """US dollars for each run of a tool of the provider, such as `web_search`."""
+    """US dollars per run of a hosted tool, such as `web_search`."""
     tiers: dict[str, ModelPrices] = {}
     """Prices of other service tiers, such as `flex`, and of other dimensions, such as `speed=fast`."""
 
-    def of(self, asked: dict[str, str]) -> tuple[ModelPrices, dict[str, str]]:
-        """Return the prices for these dimensions, and those of them that there are no prices for."""
-        prices, left = self, dict(asked)
-        for name, value in asked.items():
+    def of(self, wanted: dict[str, str]) -> tuple[ModelPrices, dict[str, str]]:
+        """Return the prices for these dimensions, and the dimensions without a price."""
+        prices, missing = self, dict(wanted)
+        for name, value in wanted.items():
             key = value if name in _BARE else f"{name}={value}"
             if key in prices.tiers:
                 prices = prices.tiers[key]
-                del left[name]
-        return prices, left
+                del missing[name]
+        return prices, missing
 
     def usd(self, usage: Usage) -> Decimal | None:
-        """Return the exact price; None if the counts it needs are unknown or contradictory."""
+        """Return the exact amount; None if required counts are unknown or contradictory."""
         if usage.input_tokens is None:
             return None
         with localcontext(EXACT):
@@ -107,11 +108,11 @@ class PriceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     models: dict[str, ModelPrices]
     version: str | None = None
-    """Kept with each cost, so that a later `reprice` can tell; None: the file's name."""
+    """Stored with each cost, for `reprice`; by default the file's name."""
     currency: str = "USD"
 
     def key(self, provider: str, model: str) -> str | None:
-        """Return the key of a model's prices: its own before patterns, longer patterns before shorter ones."""
+        """Return the key of a model's prices: the exact name, else the longest matching pattern."""
         names = (f"{provider}/{model}", model)
         for name in names:
             if name in self.models:
@@ -127,21 +128,21 @@ def read_prices(path: str | Path) -> PriceTable:
     """Return the prices in a file. Raises PriceFileError for an invalid file."""
     path = Path(path)
     if path.suffix in _DATABASES:
-        # This process may have it open by SQLite, which would lose its locks when the file is closed here.
-        raise PriceFileError(f"prices {path}: a database, not a file of prices; see docs/cost.md for its form")
+        # Closing a file that this process has open in SQLite would release SQLite's locks.
+        raise PriceFileError(f"prices {path}: a database, not a price file; see docs/cost.md for the format")
     try:
         table = _decode(path.read_bytes())
     except OSError as error:
         raise PriceFileError(f"prices {path}: {error.strerror or error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise PriceFileError(f"prices {path}: {error}; see docs/cost.md for its form") from error
+        raise PriceFileError(f"prices {path}: {error}; see docs/cost.md for the format") from error
     _check(path, table)
     return table if table.version else msgspec.structs.replace(table, version=path.stem)
 
 
 def _check(path: Path, table: PriceTable) -> None:
     if table.currency != "USD":
-        raise PriceFileError(f"prices {path}: currency {table.currency!r}: callspan counts in USD only")
+        raise PriceFileError(f"prices {path}: currency {table.currency!r}: only USD is supported")
     for name, prices in table.models.items():
         _check_model(path, name, prices)
 
@@ -157,37 +158,37 @@ def _check_model(path: Path, name: str, prices: ModelPrices) -> None:
 
 def _check_price(path: Path, name: str, price: object) -> None:
     if isinstance(price, Decimal) and not (price.is_finite() and price >= 0):
-        raise PriceFileError(f"prices {path}: models.{name} is {price}: use an amount from 0 up")
+        raise PriceFileError(f"prices {path}: models.{name} is {price}: use a non-negative amount")
 
 
 class Pricer:
-    """Prices calls. Safe from any thread; the first call is slow, so it is not used on a caller's thread."""
+    """Prices calls. Thread-safe; not for the caller's thread, because the first call is slow."""
 
     def __init__(self, table: PriceTable | None = None) -> None:
         """`table` has the user's prices, which override the published ones."""
         self.table = table
 
     def cost(self, record: CallRecord) -> Cost | None:
-        """Return the cost; None if unknown. `estimated` is set if the usage is estimated or the answer was cut off."""
+        """Return the cost; None if unknown."""
         return self.priced(msgspec.structs.replace(record, cost=None)).cost
 
-    def _of_one_model(self, record: CallRecord) -> Cost | None:
+    def _cost_of_one_model(self, record: CallRecord) -> Cost | None:
         usage = record.usage
         if usage is None or record.outcome == "started":
             return None
-        of_provider = provider_cost(record)
-        if of_provider is not None:
-            return of_provider
+        stated = provider_cost(record)
+        if stated is not None:
+            return stated
         found = self._by_table(record) or published_cost(record)
         if found is None:
             return None
         reasons = [] if found.reason is None else [found.reason]
         if usage.estimated:
             reasons.append("estimated tokens")
-        # The counters of a stream that was cut are those of what had come by then.
+        # The counters of a stream that was cut off only cover what was received.
         if record.outcome != "success":
             reasons.append(f"the call ended as {record.outcome}")
-        return marked(found.usd, found.source, reasons)
+        return cost_with_reasons(found.usd, found.source, reasons)
 
     def priced(self, record: CallRecord) -> CallRecord:
         """Return the record with its cost; the same object if it has one already or none is known."""
@@ -196,14 +197,14 @@ class Pricer:
         parts = split(record)
         if parts is not None and provider_cost(record) is None and record.outcome != "started":
             return self._priced_in_parts(record, parts)
-        found = self._of_one_model(record)
+        found = self._cost_of_one_model(record)
         return record if found is None else msgspec.structs.replace(record, cost=found)
 
     def _priced_in_parts(self, record: CallRecord, parts: Split) -> CallRecord:
-        """Return the call with its cost and that of each part; without a cost if one of them is unknown."""
-        answer = self._of_one_model(parts.answer)
+        """Return the call with its cost and that of each part; unchanged if one of them is unknown."""
+        answer = self._cost_of_one_model(parts.answer)
         costs = [cost for one in parts.others.values() if (cost := self.cost(one)) is not None]
-        return record if answer is None or len(costs) < len(parts.others) else joined(record, parts, answer, costs)
+        return record if answer is None or len(costs) < len(parts.others) else with_costs(record, parts, answer, costs)
 
     def _by_table(self, record: CallRecord) -> Cost | None:
         if self.table is None or record.usage is None:
@@ -213,46 +214,46 @@ class Pricer:
             usd = None if key is None else _priced_by(key, self.table.models[key], record, record.usage)
             if usd is not None:
                 amount, reasons = usd
-                return marked(amount, self.table.version or "own prices", reasons)
+                return cost_with_reasons(amount, self.table.version or "own prices", reasons)
         return None
 
 
 def _priced_by(key: str, prices: ModelPrices, record: CallRecord, usage: Usage) -> tuple[Decimal, list[str]] | None:
-    """Return the amount by these prices, and what they have no price for; None if the counts are unknown."""
-    prices, left = prices.of(dimensions(record))
-    if REGION in left and key.rpartition("/")[2].startswith(f"{left[REGION]}."):
-        del left[REGION]  # the key is the id of a profile of Bedrock
+    """Return the amount at these prices, and the reasons if it is an estimate; None if the counts are unknown."""
+    prices, missing = prices.of(dimensions(record))
+    if REGION in missing and key.rpartition("/")[2].startswith(f"{missing[REGION]}."):
+        del missing[REGION]  # the key is the id of a Bedrock profile, which has the region
     if usage.cache_write_12h_tokens and prices.cache_write_12h is not None:
-        left.pop(CACHE_TTL, None)
+        missing.pop(CACHE_TTL, None)
     usd = prices.usd(usage)
     if usd is None:
         return None
-    reasons = without_price(f"{name}={value}" for name, value in left.items())
-    if left.get(PROCESSING) == BATCH:
+    reasons = missing_prices(f"{name}={value}" for name, value in missing.items())
+    if missing.get(PROCESSING) == BATCH:
         usd, reasons = EXACT.divide(usd, Decimal(2)), [*reasons, "half the usual price"]
     for tool, count in tool_runs(record).items():
         if count is None or tool not in prices.tools:
-            reasons += without_price([tool])
+            reasons += missing_prices([tool])
         else:
             usd = EXACT.add(usd, EXACT.multiply(prices.tools[tool], Decimal(count)))
     if usage.input_audio_tokens or usage.output_audio_tokens:
-        reasons += without_price(["audio"])
+        reasons += missing_prices(["audio"])
     return usd, reasons
 
 
 def provider_cost(record: CallRecord) -> Cost | None:
-    """Return the cost that the provider states in its usage; None if it states none."""
+    """Return the cost stated by the provider, if any."""
     usage = record.usage
     if usage is None or usage.cost_usd is None:
         return None
-    return marked(usage.cost_usd, PROVIDER, ["the provider's own estimate"] if usage.cost_estimated else [])
+    return cost_with_reasons(usage.cost_usd, PROVIDER, ["the provider's own estimate"] if usage.cost_estimated else [])
 
 
 @cache
 def pricer_for(prices: Path | None) -> Pricer:
-    """Return the pricer of a price file, read once per process; None: published prices only.
+    """Return the pricer for a price file, read once per process, or for published prices only.
 
-    Raises PriceFileError for a file that cannot be used.
+    Raises PriceFileError.
     """
     return Pricer(None if prices is None else read_prices(prices))
 
@@ -266,19 +267,19 @@ class Split(NamedTuple):
     """One call split into several, each of one model."""
 
     answer: CallRecord
-    """With the part of the usage that is not in the others."""
+    """The call with the usage that is not in the others."""
     others: dict[int, CallRecord]
-    """Runs of other models, by their place in the usage's iterations."""
+    """Runs of other models, by their index in the usage's iterations."""
 
 
 def split(record: CallRecord) -> Split | None:
-    """Return the call split by model; None if there is only one."""
+    """Split a call by model; return None if there is only one model."""
     usage = record.usage
     if usage is None or not usage.iterations:
         return None
     answering = record.response.model if record.response is not None else None
     others = {
-        at: _as(record, run.model, usage_of_iteration(run))
+        at: _with_model(record, run.model, usage_of_iteration(run))
         for at, run in enumerate(usage.iterations)
         if run.model is not None and run.model != answering
     }
@@ -288,21 +289,20 @@ def split(record: CallRecord) -> Split | None:
     return Split(msgspec.structs.replace(record, usage=own), others)
 
 
-def joined(record: CallRecord, parts: Split, answer: Cost, costs: Sequence[Cost]) -> CallRecord:
-    """Return the call with its total cost and that of each run of another model; `costs` in their order."""
+def with_costs(record: CallRecord, parts: Split, answer: Cost, costs: Sequence[Cost]) -> CallRecord:
+    """Return the call with its total cost and that of each run of another model, in order."""
     usage = record.usage
     iterations = [] if usage is None else list(usage.iterations)
     for at, cost in zip(parts.others, costs, strict=True):
         iterations[at] = msgspec.structs.replace(iterations[at], cost=cost)
     with localcontext(EXACT):
         usd = sum((cost.usd for cost in costs), start=answer.usd)
-    total = marked(Decimal(usd), answer.source, filter(None, (cost.reason for cost in (answer, *costs))))
+    total = cost_with_reasons(Decimal(usd), answer.source, filter(None, (cost.reason for cost in (answer, *costs))))
     usage = None if usage is None else msgspec.structs.replace(usage, iterations=iterations)
     return msgspec.structs.replace(record, cost=total, usage=usage)
 
 
-def _as(record: CallRecord, model: str | None, usage: Usage | None) -> CallRecord:
-    """Return the call with this model and usage."""
+def _with_model(record: CallRecord, model: str | None, usage: Usage | None) -> CallRecord:
     request = msgspec.structs.replace(record.request, model=model)
     response = msgspec.structs.replace(record.response or Response(), model=model)
     return msgspec.structs.replace(record, request=request, response=response, usage=usage)

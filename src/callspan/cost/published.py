@@ -1,12 +1,10 @@
 """Published prices: costs from the price list of the `genai-prices` package, cached as rates per model.
 
-The package is imported when an SDK is patched, if calls are priced, because the import blocks all threads for a while
-and must not happen during traffic. Prices are looked up only if the provider is known for certain: a model name alone
-may belong to another provider.
+The package is imported when an SDK is patched, if calls are priced, because the import blocks all threads and must not
+happen during traffic. Prices are only used if the provider is known: a model name alone may belong to another provider.
 
-The list takes about 200 µs to find a model and compute a cost; with the model's rates the next call takes a few
-multiplications. Rates are used only for counters for which they gave exactly the amount of the list; for others the
-list computes the cost.
+The package needs about 200 µs to find a model and compute a cost; with cached rates a call needs a few multiplications.
+Rates are only used for combinations of counters for which they gave exactly the package's amount before.
 """
 
 from __future__ import annotations
@@ -26,11 +24,11 @@ from callspan.cost.dimensions import (
     PROCESSING,
     REGION,
     WEB_SEARCH,
+    cost_with_reasons,
     dimensions,
-    marked,
+    missing_prices,
     models_of,
     tool_runs,
-    without_price,
 )
 from callspan.cost.regions import UNKNOWN, in_global_region
 from callspan.fail_open import fail_open
@@ -50,9 +48,9 @@ _COUNTS: Final[Mapping[str, int]] = {
     "web_searches_kcount": _SEARCHES,
     "requests_kcount": _REQUESTS,
 }
-"""Place of the count that a price is for, among those of `_counts`."""
-_LARGEST: Final = 10**9
-"""Larger counts may need more digits than the list keeps."""
+"""The index, in the result of `_counts`, of the count that a price applies to."""
+_MAX_COUNT: Final = 10**9
+"""Larger counts may exceed the package's decimal precision."""
 _ZERO: Final = Decimal(0)
 _COUNTERS: Final[Mapping[str, str]] = {
     "input_tokens": "input_tokens",
@@ -67,18 +65,18 @@ _COUNTERS: Final[Mapping[str, str]] = {
     "output_image_tokens": "output_image_tokens",
     "web_search_requests": "web_searches",
 }
-"""Our counters -> those of the price list."""
+"""The package's counters by our own."""
 _SECOND_NS: Final = 1_000_000_000
 _MINUTE_NS: Final = 60 * _SECOND_NS
 _ALWAYS: Final = -1
-_MOST: Final = 2_000
-_KEEP: Final = fail_open("keep the rates of a model; its prices are looked up again")
+_MAX_CACHED: Final = 2_000
+_KEEP: Final = fail_open("cache the rates of a model; its prices are looked up again")
 
 _Context: TypeAlias = tuple[tuple[str, str], ...]
-"""Price dimensions that are not the usual ones: names, values."""
+"""Names and values of price dimensions other than the standard ones."""
 _Model: TypeAlias = tuple[str, str, _Context, int]
-"""Provider, name, dimensions, and the minute of use in Unix time: some prices change at a date or with the time of
-day. `_ALWAYS`: those that don't."""
+"""Provider, name, dimensions, and the minute of use (Unix time), because some prices depend on the time; `_ALWAYS` if
+they do not."""
 
 _LOAD: Final = fail_open("load the published prices")
 _PROVIDERS: Final[Mapping[str, str]] = {
@@ -102,23 +100,23 @@ _PROVIDERS: Final[Mapping[str, str]] = {
     "fireworks": "fireworks",
     "z_ai": "zai",
 }
-"""Names of the conventions -> names of the price list."""
+"""The package's provider names by those of the conventions."""
 _HOSTS: Final[Mapping[str, re.Pattern[str]]] = {
     "openai": re.compile(r"(?:[a-z]{2}\.)?api\.openai\.com"),
     "anthropic": re.compile(r"api\.anthropic\.com"),
 }
-"""These two names are also those of the SDKs' families: any other host is a gateway or a private server."""
+"""The hosts of these providers. Any other host is a gateway or a private server that uses the same SDK."""
 _BEDROCK: Final = "aws"
-_REGIONS_OF_THE_LIST: Final = frozenset({"us", "us-east-1"})
-"""Of Bedrock: the list has the prices of that region."""
+_LISTED_REGIONS: Final = frozenset({"us", "us-east-1"})
+"""Bedrock's regions whose prices the package has."""
 _GOVERNMENT: Final = "us-gov"
-"""These regions have prices of their own, which the list lacks."""
+"""Prefix of regions with separate prices, which the package lacks."""
 _FILE_SEARCH: Final = "file_search"
 _COUNTED_TOOLS: Final[Mapping[str, Callable[[int], Usage]]] = {
     WEB_SEARCH: lambda count: Usage(input_tokens=0, web_search_requests=count),
     _FILE_SEARCH: lambda count: Usage(input_tokens=0, hosted_tools={_FILE_SEARCH: count}),
 }
-"""Tools that the list may have a price for: the usage of their runs alone."""
+"""For tools that the package may have a price for: a usage with only a number of their runs."""
 
 
 class _Tier(Protocol):
@@ -132,39 +130,39 @@ class _TieredPrices(Protocol):
 
 
 class _Rate(NamedTuple):
-    place: int
-    """Of its count."""
+    count_index: int
+    """The index of its count."""
     price: Decimal
     per: int
 
 
 class Rates:
-    """The prices of one model at one provider for one set of dimensions. Safe from any thread."""
+    """The prices of one model at one provider for one set of dimensions. Thread-safe."""
 
-    __slots__ = ("_by_bracket", "_names", "_of_images", "_prices", "_same", "_starts")
+    __slots__ = ("_by_bracket", "_has_image_prices", "_names", "_prices", "_same", "_starts")
 
     def __init__(self, prices: Mapping[str, object]) -> None:
-        """`prices` by their names in the list: amounts, or amounts that depend on the number of input tokens."""
+        """`prices` are amounts by the package's names, or amounts that depend on the number of input tokens."""
         self._prices = {name: price for name, price in prices.items() if _per(name) and price is not None}
         self._names = frozenset(self._prices)
-        self._of_images = any("image" in name for name in self._names)
+        self._has_image_prices = any("image" in name for name in self._names)
         tiers = [_tiers(price) for price in self._prices.values()]
         self._starts = tuple(sorted({tier.start for found in tiers for tier in found}))
         self._by_bracket = tuple(tuple(self._rates(tokens)) for tokens in (0, *(start + 1 for start in self._starts)))
         self._same: dict[tuple[int, int], bool] = {}
 
     def usd(self, usage: Usage) -> Decimal | None:
-        """Return the amount for these counts; None if the list must compute it."""
+        """Return the amount for these counts; None if the package must compute it."""
         return self._sum(usage) if self._same.get(self._case(usage)) else None
 
     def check(self, usage: Usage, usd: Decimal) -> None:
-        """Compare with the list's own amount for these counts, and keep whether they agree."""
+        """Compare with the package's amount for these counts, and store whether they agree."""
         found, case = self._sum(usage), self._case(usage)
         if found is not None:
             self._same[case] = self._same.get(case, True) and found.as_tuple() == usd.as_tuple()
 
     def _case(self, usage: Usage) -> tuple[int, int]:
-        """Return a key of what must be checked separately: the counters that are not 0, and the thresholds passed."""
+        """Return the case to be checked separately: the counters other than 0, and the price bracket."""
         counters = (
             bool(usage.input_tokens) | bool(usage.output_tokens) << 1 | bool(usage.cache_read_tokens) << 2
             | bool(usage.cache_write_tokens) << 3 | bool(usage.cache_write_1h_tokens) << 4
@@ -180,24 +178,26 @@ class Rates:
         if counts is None:
             return None
         total = _ZERO
-        for place, price, per in self._by_bracket[self._bracket(usage.input_tokens or 0)]:
-            total += price * counts[place] / per
+        for position, price, per in self._by_bracket[self._bracket(usage.input_tokens or 0)]:
+            total += price * counts[position] / per
         return total
 
     def _counts(self, usage: Usage) -> tuple[int, ...] | None:
-        """Return the factor of each price; None if there is no single factor."""
+        """Return the count for each price; None if a price does not apply to a single count."""
         if usage.cache_write_5m_tokens or usage.input_audio_tokens or usage.output_audio_tokens or usage.hosted_tools:
             return None
-        if usage.input_audio_seconds or ((usage.input_image_tokens or usage.output_image_tokens) and self._of_images):
+        if usage.input_audio_seconds or (
+            (usage.input_image_tokens or usage.output_image_tokens) and self._has_image_prices
+        ):
             return None
         tokens, read, written = usage.input_tokens or 0, usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
         hour, output = usage.cache_write_1h_tokens or 0, usage.output_tokens or 0
         searches, names = usage.web_search_requests or 0, self._names
-        if min(tokens, read, written, hour, output, searches) < 0 or max(tokens, output, searches) > _LARGEST:
+        if min(tokens, read, written, hour, output, searches) < 0 or max(tokens, output, searches) > _MAX_COUNT:
             return None
         if hour > written or read + written > tokens:
             return None
-        # What has a price of its own is not priced as a part of the whole again.
+        # Counts with a separate price are not part of the price for the whole.
         rest = tokens - (read if "cache_read_mtok" in names else 0) - (written if "cache_write_mtok" in names else 0)
         short = written - (hour if "cache_write_1h_mtok" in names else 0)
         return rest, output, read, short, hour, searches, 1, 0
@@ -222,7 +222,7 @@ def _tiers(price: object) -> list[_Tier]:
 
 
 class _Edition:
-    """Rates of one snapshot of the list, which may update itself."""
+    """The rates of one snapshot of the price list, which may update itself."""
 
     def __init__(self, snapshot: object) -> None:
         self.snapshot = snapshot
@@ -231,38 +231,38 @@ class _Edition:
 
 
 class PriceList:
-    """Calculates the cost of calls. Safe from any thread; takes 200 µs for the first call of a model."""
+    """Calculates the cost of calls. Thread-safe; the first call of a model takes 200 µs."""
 
     def __init__(self, package: ModuleType) -> None:
         """`package` is `genai_prices`."""
         self._package = package
         self._edition = _Edition(self._snapshot())
         self.version = f"genai-prices {package.__version__}"
-        """What a cost names as its source."""
+        """The source of the costs."""
 
-    def usd(self, names: tuple[str, str], asked: _Context, start_ns: int, usage: Usage) -> Decimal | None:
+    def usd(self, names: tuple[str, str], context: _Context, start_ns: int, usage: Usage) -> Decimal | None:
         """Return the price of a call; None for an unknown model or contradictory counts.
 
-        `names` are those of the provider, as the list knows it, and of the model; `start_ns` is Unix time.
+        `names` are those of the provider in the package and of the model; `start_ns` is Unix time.
         """
         with localcontext(USUAL):
-            return self._usd(names, asked, start_ns, usage)
+            return self._usd(names, context, start_ns, usage)
 
-    def _usd(self, names: tuple[str, str], asked: _Context, start_ns: int, usage: Usage) -> Decimal | None:
+    def _usd(self, names: tuple[str, str], context: _Context, start_ns: int, usage: Usage) -> Decimal | None:
         edition, snapshot = self._edition, self._snapshot()
         if edition.snapshot is not snapshot:
             edition = self._edition = _Edition(snapshot)
-        always = (*names, asked, _ALWAYS)
+        always = (*names, context, _ALWAYS)
         rates = edition.rates.get(always)
         if rates is None:
             if always in edition.unknown:
                 return None
-            rates = edition.rates.get((*names, asked, start_ns // _MINUTE_NS))
+            rates = edition.rates.get((*names, context, start_ns // _MINUTE_NS))
         usd = None if rates is None else rates.usd(usage)
         return self._look_up(edition, always, start_ns, usage) if usd is None else usd
 
     def _look_up(self, edition: _Edition, model: _Model, start_ns: int, usage: Usage) -> Decimal | None:
-        provider, name, asked, _ = model
+        provider, name, context, _ = model
         counted = {theirs: count for ours, theirs in _COUNTERS.items() if (count := getattr(usage, ours))}
         if usage.input_audio_seconds:
             counted["input_audio_seconds"] = counted["audio_seconds"] = Decimal(str(usage.input_audio_seconds))
@@ -274,35 +274,35 @@ class PriceList:
                 model_ref=name,
                 provider_id=provider,
                 genai_request_timestamp=datetime.fromtimestamp(start_ns // _SECOND_NS, tz=timezone.utc),
-                price_context=dict(asked) or None,
+                price_context=dict(context) or None,
             )
         except LookupError:
             edition.unknown.add(model)
             return None
-        # Counts that contradict one another, or a time before year 1.
+        # Contradictory counts, or a time before year 1.
         except (ValueError, OverflowError):
             return None
         total = found.total_price
         if not isinstance(total, Decimal) or not total.is_finite():
             return None
         if not total and usage.input_tokens is None:
-            return None  # it has no price for seconds
+            return None  # there is no price for seconds
         if edition.snapshot is not None:
             with _KEEP:
                 constraints = [variant.constraint for variant in found.model.price_variants or ()]
                 timeless = not isinstance(found.model.prices, list) and not any(constraints)
                 minute = _ALWAYS if timeless else start_ns // _MINUTE_NS
-                _keep(edition, (provider, name, asked, minute), vars(found.model_price)).check(usage, total)
+                _cache(edition, (provider, name, context, minute), vars(found.model_price)).check(usage, total)
         return total
 
     def _snapshot(self) -> object:
-        """Return the current prices; None if the package does not return them, so that nothing can be cached."""
+        """Return the current prices; None if the package does not provide them, so that nothing is cached."""
         snapshots = getattr(self._package, "data_snapshot", None)
         return None if snapshots is None else snapshots.get_snapshot()
 
 
-def _keep(edition: _Edition, model: _Model, prices: Mapping[str, object]) -> Rates:
-    if len(edition.rates) >= _MOST:
+def _cache(edition: _Edition, model: _Model, prices: Mapping[str, object]) -> Rates:
+    if len(edition.rates) >= _MAX_CACHED:
         edition.rates.clear()
     return edition.rates.setdefault(model, Rates(prices))
 
@@ -320,14 +320,14 @@ def published_cost(record: CallRecord) -> Cost | None:
 
 
 def _is_priced(usage: Usage) -> bool:
-    """Return whether all counts that have a price are known."""
+    """Return whether all counts with a price are known."""
     if usage.raw is not None and "svg_usage" in usage.raw:
-        return False  # of another model
+        return False  # usage of another model
     return usage.input_tokens is not None or usage.input_audio_seconds is not None
 
 
 def load() -> None:
-    """Import the price list, if installed, now instead of at the first priced call."""
+    """Import the price list now, if installed, instead of for the first priced call."""
     _price_list()
 
 
@@ -336,42 +336,42 @@ def is_installed() -> bool:
     return _price_list() is not None
 
 
-def guessed_provider(record: CallRecord) -> bool:
-    """Return whether the provider's name is only that of the SDK: the call went to another host."""
+def is_foreign_host(record: CallRecord) -> bool:
+    """Return whether the call went to a host other than the provider's, so that the provider is only assumed."""
     own = _HOSTS.get(record.provider)
     host = record.server_address
     return own is not None and host is not None and own.fullmatch(host) is None
 
 
 def _price(prices: PriceList, record: CallRecord, usage: Usage, provider: str, model: str) -> Cost | None:
-    names, start_ns, asked = (provider, model), record.timing.start_ns, tuple(dimensions(record).items())
-    usual = prices.usd(names, (), start_ns, usage)
-    if usual is None:
+    names, start_ns, context = (provider, model), record.timing.start_ns, tuple(dimensions(record).items())
+    standard = prices.usd(names, (), start_ns, usage)
+    if standard is None:
         return None
-    total = prices.usd(names, asked, start_ns, usage) or usual if asked else usual
-    # The list ignores a dimension that it has no prices for.
-    ignored = [one for one in asked if prices.usd(names, _without(asked, one), start_ns, usage) == total]
+    total = prices.usd(names, context, start_ns, usage) or standard if context else standard
+    # The package ignores dimensions for which it has no prices.
+    ignored = [one for one in context if prices.usd(names, _without(context, one), start_ns, usage) == total]
     if provider == _BEDROCK:
-        anywhere = prices.usd((provider, in_global_region(model)), (), start_ns, usage)
-        ignored = [one for one in ignored if one[0] != REGION or not _is_of_region(one[1], usual, anywhere)]
-    reasons = without_price(f"{name}={value}" for name, value in ignored)
+        in_global = prices.usd((provider, in_global_region(model)), (), start_ns, usage)
+        ignored = [one for one in ignored if one[0] != REGION or not _is_regional(one[1], standard, in_global)]
+    reasons = missing_prices(f"{name}={value}" for name, value in ignored)
     if (PROCESSING, BATCH) in ignored:
         total, reasons = total / 2, [*reasons, "half the usual price"]
-    reasons += without_price(_tools_without_price(prices, record, names))
-    if guessed_provider(record):
+    reasons += missing_prices(_tools_without_price(prices, record, names))
+    if is_foreign_host(record):
         reasons.append(f"{record.server_address} is not the provider's own host")
-    return marked(total, prices.version, reasons)
+    return cost_with_reasons(total, prices.version, reasons)
 
 
-def _without(asked: _Context, one: tuple[str, str]) -> _Context:
-    return tuple(other for other in asked if other != one)
+def _without(context: _Context, one: tuple[str, str]) -> _Context:
+    return tuple(other for other in context if other != one)
 
 
-def _is_of_region(region: str, usd: Decimal, anywhere: Decimal | None) -> bool:
-    """Return whether an amount is that of this region; `anywhere` is the global profile's, None if it has no price."""
+def _is_regional(region: str, usd: Decimal, in_global: Decimal | None) -> bool:
+    """Return whether an amount is the price in this region; `in_global` is that of the global profile, if known."""
     if region == UNKNOWN or region.startswith(_GOVERNMENT):
         return False
-    return region in _REGIONS_OF_THE_LIST or anywhere not in (None, usd)
+    return region in _LISTED_REGIONS or in_global not in (None, usd)
 
 
 def _tools_without_price(prices: PriceList, record: CallRecord, names: tuple[str, str]) -> Iterator[str]:
@@ -388,6 +388,6 @@ def _price_list() -> PriceList | None:
     except ImportError:
         return None
     with LATE_IMPORTS, _LOAD:
-        # The price list itself, a megabyte and a half of Python, is imported with the first price.
+        # The first price imports the list itself, 1.5 MB of Python.
         package.calc_price(package.Usage(), model_ref="gpt-4o", provider_id="openai")
     return PriceList(package)

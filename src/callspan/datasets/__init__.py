@@ -1,4 +1,4 @@
-"""Datasets: recorded calls and sessions as training data. `export` writes a file; `FORMATS` lists the formats."""
+"""Datasets: exports recorded calls and sessions as training data."""
 
 from __future__ import annotations
 

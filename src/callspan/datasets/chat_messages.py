@@ -1,6 +1,6 @@
-"""Chat messages: a call of any API in the form of chat completions, with its tool definitions and its validity.
+"""Chat messages: converts a call of any API, with its tool definitions, to the format of chat completions.
 
-What that form cannot hold is counted by name in `dropped`, never lost silently.
+Parts that this format cannot represent are counted in `dropped`.
 """
 
 from __future__ import annotations
@@ -43,25 +43,24 @@ _DEFINITION_FIELDS: Final = ("name", "description", "parameters", "strict")
 _AUDIO: Final = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 _SOURCE: Final = "base64"
 _WORDS: Final = re.compile(rb"\\u[0-9a-f]{4}|\\.|[A-Za-z0-9_-]{8,}")
-"""Words of JSON that may be an id, and escapes, whose letters are no part of a word; a shorter id is no rare word."""
+"""Words in JSON that may be an id, and escapes, whose letters are not part of a word. Shorter words are too common."""
 
-_OF_ANTHROPIC: Final = frozenset({"messages", "sessions"})
+_ANTHROPIC_APIS: Final = frozenset({"messages", "sessions"})
 
 
 class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
-    """One call in the form of chat completions."""
+    """One call in the format of chat completions."""
 
     prompt: list[ChatMessage]
     answer: ChatMessage
     tools: list[dict[str, object]]
     parallel_tool_calls: bool | None = None
-    """None: the request did not say."""
 
 
 def chat_call(call: CallRecord, dropped: Dropped, *, reasoning: bool = False) -> ChatCall | None:
     """Return a call as chat messages; None if it has no answer or no recorded content.
 
-    `reasoning` keeps the model's thinking as `reasoning_content` of assistant messages.
+    `reasoning` includes reasoning as `reasoning_content` of assistant messages.
     """
     conversation = call.conversation
     if conversation is None or not conversation.output:
@@ -80,10 +79,10 @@ def chat_call(call: CallRecord, dropped: Dropped, *, reasoning: bool = False) ->
 
 
 def canonical(message: ChatMessage, ids: Mapping[str, str] = MappingProxyType({})) -> bytes:
-    """Return a message in canonical form: equal for equal messages.
+    """Return a message in canonical form, for comparisons.
 
-    A client that sends an answer back may leave out thinking, write null for "no text", or format arguments otherwise.
-    `ids` are what stands for ids of tool calls, also where a text has them.
+    Clients that send an answer back may omit reasoning, write null for an empty text, or format arguments differently.
+    `ids` are replacements for ids of tool calls, also inside texts.
     """
     calls, of = message.get("tool_calls"), message.get("tool_call_id")
     common = {
@@ -93,15 +92,15 @@ def canonical(message: ChatMessage, ids: Mapping[str, str] = MappingProxyType({}
         "of": ids.get(str(of), of),
     }
     encoded = msgspec.json.encode(common, order="deterministic")
-    return _WORDS.sub(partial(_renamed, ids), encoded) if ids else encoded
+    return _WORDS.sub(partial(_replaced_id, ids), encoded) if ids else encoded
 
 
-def _renamed(ids: Mapping[str, str], word: re.Match[bytes]) -> bytes:
+def _replaced_id(ids: Mapping[str, str], word: re.Match[bytes]) -> bytes:
     return ids.get(word[0].decode(), "").encode() or word[0]
 
 
 class _Writer:
-    """Writes messages; tool calls without an id get one, which their results refer to."""
+    """Converts messages; tool calls without an id, and their results, get a new one."""
 
     def __init__(self, inline: dict[str, str], dropped: Dropped, *, reasoning: bool) -> None:
         self._inline = inline
@@ -188,7 +187,7 @@ class _Writer:
         return {"role": "tool", "tool_call_id": found or "unknown", "content": self._result_content(part.content)}
 
     def _result_content(self, content: object) -> object:
-        """Return the content of a tool result: one or several texts; images are not possible there."""
+        """Return the content of a tool result: one or several texts, without images."""
         if content is None or isinstance(content, str):
             return content or ""
         if not isinstance(content, list):
@@ -202,7 +201,7 @@ class _Writer:
         return _shortest(texts)
 
     def _content(self, parts: Iterable[Part], glue: str | None = None) -> object:
-        """Return one text as a string, else a list of parts; with `glue`, several texts are joined by it."""
+        """Return one text as a string, else a list of parts; `glue` joins several texts."""
         found = [written for part in parts if (written := self._part(part)) is not None]
         if glue is not None and all(part["type"] == "text" for part in found):
             return glue.join(str(part["text"]) for part in found)
@@ -263,8 +262,8 @@ def _bare_call(call: dict[str, object], ids: Mapping[str, str]) -> list[object]:
 def flaw(messages: Sequence[ChatMessage]) -> str | None:
     """Return the first reason why trainers reject these messages; None if they are valid.
 
-    Every tool call has its result before another message follows, except in the last message; every tool result has
-    its call; every assistant message has content.
+    Every tool call must have its result before the next message, except in the last message; every tool result must
+    have its call; every assistant message must have content.
     """
     waiting: set[str] = set()
     for message in messages:
@@ -290,14 +289,14 @@ def call_ids(message: ChatMessage) -> list[str]:
 
 
 def called_tools(message: ChatMessage) -> list[str]:
-    """Return the names of the tools a message calls."""
+    """Return the names of the tools called in a message."""
     calls = message.get("tool_calls")
     named = (tool_name(call) for call in calls if isinstance(call, dict)) if isinstance(calls, list) else ()
     return list(named)
 
 
 def arguments_of(written: str) -> tuple[dict[str, object], bool]:
-    """Return a tool call's arguments as an object, and whether that is complete."""
+    """Return a tool call's arguments as an object, and whether they are valid."""
     try:
         found = msgspec.json.decode(written) if written else {}
     except (msgspec.DecodeError, RecursionError):
@@ -306,12 +305,12 @@ def arguments_of(written: str) -> tuple[dict[str, object], bool]:
 
 
 def chat_tools(tools: list[object], dropped: Counter[str]) -> list[dict[str, object]]:
-    """Return definitions in the form of chat completions; hosted tools are counted and omitted."""
+    """Return tool definitions in the format of chat completions; hosted tools are omitted and counted."""
     return [written for tool in tools if (written := _tool(tool, dropped)) is not None]
 
 
 def tool_name(tool: dict[str, object]) -> str:
-    """Return the name of a definition, or of a call, in the form of chat completions."""
+    """Return the name of a tool definition or tool call in the format of chat completions."""
     inner = tool.get("function") or tool.get("custom")
     return str(inner.get("name")) if isinstance(inner, dict) else ""
 
@@ -323,7 +322,7 @@ def _tool(tool: object, dropped: Counter[str]) -> dict[str, object] | None:
     kind = tool.get("type") or ("function" if "input_schema" in tool or "parameters" in tool else "unknown")
     if isinstance(tool.get("function"), dict) or isinstance(tool.get("custom"), dict):
         return {"type": kind, str(kind): tool[str(kind)]} if str(kind) in tool else None
-    # The Messages API names its schema otherwise; `custom` there is what `function` is here.
+    # The Messages API has another name for the schema, and `custom` for `function`.
     if "input_schema" in tool:
         function = {"name": tool.get("name"), "parameters": tool["input_schema"]}
         return {"type": "function", "function": _with_description(function, tool)}
@@ -343,9 +342,9 @@ def _with_description(function: dict[str, object], tool: dict[str, object]) -> d
 
 
 def inline_media(call: CallRecord) -> dict[str, str]:
-    """Return sha256 -> data URL of the inline media of an anthropic request; empty if it has none."""
+    """Return the data URLs of inline media in an anthropic request, by SHA-256."""
     body = bytes(call.request.body)
-    if call.api not in _OF_ANTHROPIC or b'"base64"' not in body:
+    if call.api not in _ANTHROPIC_APIS or b'"base64"' not in body:
         return {}
     found: dict[str, str] = {}
     for source in _sources(msgspec.json.decode(body)):
@@ -361,7 +360,7 @@ def inline_media(call: CallRecord) -> dict[str, str]:
 
 
 def content_part(media: Media, inline: dict[str, str], dropped: Counter[str]) -> dict[str, object] | None:
-    """Return the part of a chat message; None, and counted, if the record has only its hash."""
+    """Return a medium as part of a chat message; None, and count it, if that is not possible."""
     url = media.url or (media.data and f"data:{media.mime};base64,{media.data}") or inline.get(media.sha256 or "")
     if media.modality == "image" and url:
         return {"type": "image_url", "image_url": {"url": url}}

@@ -1,4 +1,4 @@
-"""Exporting: writes the dataset of a store to a file atomically, in a given format; tables as Parquet."""
+"""Exporting: writes a dataset from a store to a file, atomically, in one of several formats."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ _TEXT: Final = (
 _TOKENS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 _INTEGER: Final = ("timestep_position", "start_ns", "duration_ns", "ttft_ns", "retries", *_TOKENS)
 COLUMNS: Final = dict.fromkeys(_TEXT, "string") | dict.fromkeys(_INTEGER, "int64") | {"reward": "float64"}
-"""Column -> type. `cost_usd` is exact decimal text; `messages`, `answer`, `tools`, `params`, `scores` are JSON."""
+"""The columns and types of a table. `cost_usd` is exact decimal text; `messages`, `answer`, `tools`, `params`, `scores`
+and `session_metadata` are JSON."""
 Rows: TypeAlias = Callable[[Iterable[Episode], Options, Statistics], Iterator[Row]]
 Progress: TypeAlias = Callable[[Statistics], None]
 _LINE_ENDS: Final = tuple((chr(code).encode(), f"\\u{code:04x}".encode()) for code in (0x85, 0x2028, 0x2029))
@@ -120,7 +121,7 @@ class Format(NamedTuple):
     about: str
     rows: Rows
     loose: Literal["one", "all", "none"]
-    """Calls outside sessions: each as a session of its own, all as if of one session, or left out."""
+    """Calls outside sessions: each as a separate session, all as one session, or excluded."""
     parquet: bool = False
 
 
@@ -144,9 +145,9 @@ def export(
     *,
     progress: Progress | None = None,
 ) -> Statistics:
-    """Write the selected calls to `target` and return the statistics; None writes nothing.
+    """Write the selected calls to `target`, if given, and return the statistics.
 
-    The target is replaced when the file is complete; it stays as it was after a failure, and if there are no rows.
+    The target is replaced when the new file is complete; it is unchanged after a failure, or if there are no rows.
 
     Raises:
         SettingError: The format is unknown, its optional dependency is missing, or the options do not fit it.
@@ -163,39 +164,39 @@ def export(
     if format_name not in FORMATS:
         raise SettingError(f"no format {format_name!r}: use one of {', '.join(FORMATS)}")
     if format_name != PREFERENCES and options.pair_format != Options().pair_format:
-        raise SettingError(f"there is a form {options.pair_format!r} only of {PREFERENCES}, not of {format_name}")
-    made = FORMATS[format_name]
+        raise SettingError(f"pair format {options.pair_format!r} applies only to {PREFERENCES}, not to {format_name}")
+    chosen = FORMATS[format_name]
     statistics = Statistics()
     report: Progress = progress or (lambda _: None)
-    sources = _watched(_sources(reader, made, selection, statistics), statistics, report)
-    limited = islice(_counted(made.rows(sources, options, statistics), statistics, report), selection.limit)
+    sources = _with_progress(_sources(reader, chosen, selection, statistics), statistics, report)
+    limited = islice(_counted(chosen.rows(sources, options, statistics), statistics, report), selection.limit)
     if target is None:
         deque(limited, maxlen=0)
     else:
         with replacement(target) as fresh:
-            (write_parquet if made.parquet else _write_lines)(limited, fresh.path)
+            (write_parquet if chosen.parquet else _write_lines)(limited, fresh.path)
             if statistics.rows:
                 fresh.commit()
-    _count_beyond(selection.limit, statistics)
+    _count_remaining(selection.limit, statistics)
     return statistics
 
 
-def _count_beyond(limit: int | None, statistics: Statistics) -> None:
+def _count_remaining(limit: int | None, statistics: Statistics) -> None:
     statistics.stopped_at_limit = limit is not None and statistics.rows >= limit
-    left = statistics.sessions_found - statistics.sessions
-    if statistics.stopped_at_limit and left:
-        statistics.left_out["session: not looked at, because of the limit"] = left
+    remaining = statistics.sessions_found - statistics.sessions
+    if statistics.stopped_at_limit and remaining:
+        statistics.left_out["session: not checked because of the limit"] = remaining
 
 
-def _sources(reader: Reader, made: Format, selection: Selection, statistics: Statistics) -> Iterator[Episode]:
+def _sources(reader: Reader, chosen: Format, selection: Selection, statistics: Statistics) -> Iterator[Episode]:
     yield from episodes(reader, selection, statistics)
-    found = calls_outside_sessions(reader, selection, statistics, wanted=made.loose != "none")
-    for calls in [found] if made.loose == "all" else ([call] for call in found):
+    found = calls_outside_sessions(reader, selection, statistics, wanted=chosen.loose != "none")
+    for calls in [found] if chosen.loose == "all" else ([call] for call in found):
         yield Episode(_NO_SESSION, calls, [], reader.history)
 
 
-def _watched(found: Iterable[Episode], statistics: Statistics, progress: Progress) -> Iterator[Episode]:
-    """Yield sessions and show progress; formats that compare sessions make no row before the last."""
+def _with_progress(found: Iterable[Episode], statistics: Statistics, progress: Progress) -> Iterator[Episode]:
+    """Yield sessions and report progress, because some formats make no row before the last session."""
     for episode in found:
         progress(statistics)
         yield episode
@@ -210,11 +211,11 @@ def _counted(rows: Iterable[Row], statistics: Statistics, progress: Progress) ->
 
 def _write_lines(rows: Iterable[Row], path: Path) -> None:
     with path.open("wb") as file:
-        file.writelines(_in_one_line(encode_json(row)) + b"\n" for row in rows)
+        file.writelines(_escape_line_ends(encode_json(row)) + b"\n" for row in rows)
 
 
-def _in_one_line(json: bytes) -> bytes:
-    """Return JSON with Unicode line ends escaped: JSON allows them, but readers that split text into lines do not."""
+def _escape_line_ends(json: bytes) -> bytes:
+    """Return JSON with Unicode line separators escaped, for readers that split text at them."""
     for character, escaped in _LINE_ENDS:
         json = json.replace(character, escaped)
     return json

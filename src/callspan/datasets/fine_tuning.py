@@ -1,6 +1,6 @@
 """Fine-tuning: rows of chat messages with tools, and weights for OpenAI, Together, Fireworks and Mistral.
 
-Other trainers, such as TRL's, read no weights and train on every assistant message.
+Other trainers, such as TRL's, ignore weights and train on every assistant message.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ Row: TypeAlias = dict[str, object]
 def rows_per_call(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
     """Yield one row per call; only its own answer is trained on, earlier ones have weight 0.
 
-    The answer is the last message: for a trainer that reads no weights, the messages before it are the prompt.
+    The answer is the last message, so that trainers without weights can use the others as the prompt.
     """
     for episode in found:
         known = Tools()
         for turn in turns(episode, statistics.dropped, reasoning=options.reasoning):
             known.add(turn)
-            tools = _with_called(turn, known.along(turn))
+            tools = _with_called_tools(turn, known.along(turn))
             yield from _row(turn, tools, {turn.answer_node: is_cut_off(turn.call)}, (episode, options, statistics))
 
 
 def rows_per_session(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
-    """Yield one row per conversation of a session, whole and without repeated history.
+    """Yield one row per conversation of a session, without repeated history.
 
-    A session that forked has several; each recorded answer is trained on in one row only. Assistant messages of
-    no recorded call (made-up history, calls that were not selected) have weight 0. A trainer that reads no weights
-    trains on these too, and on what forks share once in each row.
+    A forked session has several conversations; each recorded answer is trained on in only one row. Assistant messages
+    without a recorded call (invented history, calls that were not selected) have weight 0. Trainers without weights
+    train on these too, and in each row on the messages that forks share.
     """
     for episode in found:
         every = Turns(episode, statistics.dropped, reasoning=options.reasoning)
@@ -47,25 +47,25 @@ def rows_per_session(found: Iterable[Episode], options: Options, statistics: Sta
         for number, turn in enumerate(every):
             if number not in chosen:
                 continue
-            made = list(_row(turn, known.along(turn), answers, (episode, options, statistics)))
-            if made:
+            rows = list(_row(turn, known.along(turn), answers, (episode, options, statistics)))
+            if rows:
                 for node in turn.path:
                     answers.pop(node, None)
-            yield from made
+            yield from rows
 
 
 def _row(
-    turn: Turn, tools: Sequence[Row], trained: Mapping[bytes, bool], around: tuple[Episode, Options, Statistics]
+    turn: Turn, tools: Sequence[Row], trained: Mapping[bytes, bool], export: tuple[Episode, Options, Statistics]
 ) -> Iterator[Row]:
-    """Yield the row of a turn, unless it has a flaw. `trained`: node of each answer to train on -> is it cut off."""
-    episode, options, statistics = around
+    """Yield the row of a turn, unless it is invalid. `trained` has the nodes to train on and whether each is cut."""
+    episode, options, statistics = export
     reason = flaw(turn.whole)
     if reason:
         statistics.left_out[f"row: {reason}"] += 1
         return
     called = {name for message in turn.whole for name in called_tools(message)}
     statistics.dropped["definition of a tool that was called"] += len(called - {tool_name(tool) for tool in tools})
-    messages = [_weighed(message, node in trained) for message, node in zip(turn.whole, turn.path, strict=True)]
+    messages = [_with_weight(message, node in trained) for message, node in zip(turn.whole, turn.path, strict=True)]
     row: Row = {"messages": messages}
     if tools:
         row["tools"] = list(tools)
@@ -78,14 +78,14 @@ def _row(
     yield row
 
 
-def _with_called(turn: Turn, along: Sequence[Row]) -> list[Row]:
-    """Return the tools of a call, and those that its history calls, because trainers require every called tool."""
+def _with_called_tools(turn: Turn, along: Sequence[Row]) -> list[Row]:
+    """Return the tools of a call and those called in its history, because trainers require their definitions."""
     called = {name for message in turn.whole for name in called_tools(message)}
     known = {tool_name(tool) for tool in turn.tools}
     return [*turn.tools, *(tool for tool in along if tool_name(tool) in called - known)]
 
 
-def _weighed(message: ChatMessage, trained: bool) -> ChatMessage:
+def _with_weight(message: ChatMessage, trained: bool) -> ChatMessage:
     return {**message, "weight": int(trained)} if message["role"] == "assistant" else message
 
 

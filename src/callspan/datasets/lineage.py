@@ -1,7 +1,7 @@
-"""Lineage: which call continues the conversation of which, by comparing their messages.
+"""Lineage: finds the calls whose conversation a call continues, by comparing their messages.
 
-Each message has a node, the hash of all before it and itself. A call's answer is a node too: where it is among the
-nodes of another call's prompt, that call continues it. Retries and forks share nodes as far as they agree.
+Each message has a node: a hash of itself and all messages before it. The answer of a call has a node too; a call whose
+prompt contains this node continues that call. Retries and forks share nodes as far as their messages are equal.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from callspan.record.call import CallRecord, Request
 from callspan.stores.history import KEEPS_INSTRUCTIONS
 
 _ROOT: Final = b""
-_TURNS_HELD: Final = 5_000
-_MESSAGES_HELD: Final = 2_000_000
-_SENT: Final = Request()
-"""In the place of what a held turn sent, which its messages repeat."""
+_UNRECORDED_HISTORY: Final = "history only the provider remembers"
+_MAX_TURNS: Final = 5_000
+_MAX_MESSAGES: Final = 2_000_000
+_EMPTY_REQUEST: Final = Request()
+"""Replaces the request of turns in memory, which their messages repeat."""
 
 
 class Turn(NamedTuple):
@@ -31,9 +32,9 @@ class Turn(NamedTuple):
 
     call: CallRecord
     messages: list[ChatMessage]
-    """The whole prompt, with what the provider remembered of earlier calls."""
+    """The whole prompt, including messages of earlier calls that the provider stored."""
     nodes: list[bytes]
-    """One for each message of the prompt."""
+    """The node of each message of the prompt."""
     answer: ChatMessage
     answer_node: bytes
     tools: list[dict[str, object]]
@@ -46,34 +47,33 @@ class Turn(NamedTuple):
 
     @property
     def path(self) -> list[bytes]:
-        """All nodes, that of the answer last."""
+        """All nodes, the answer's last."""
         return [*self.nodes, self.answer_node]
 
 
 def turns(episode: Episode, dropped: Dropped, *, reasoning: bool = False) -> Iterator[Turn]:
-    """Yield the calls of one session, in order, each with its whole conversation.
+    """Yield the calls of one session, in order, each with its whole conversation; calls without content are omitted.
 
-    A call that continues what the provider keeps is given what the calls before it had, also those of other sessions;
-    calls without content are left out.
+    Messages that the provider stored are taken from the earlier calls, including those of other sessions.
     """
-    earlier = _Earlier(episode, reasoning=reasoning)
+    builder = _TurnBuilder(episode, reasoning=reasoning)
     for call in episode.calls:
-        turn = earlier.turn(call, dropped)
+        turn = builder.turn(call, dropped)
         if turn is not None:
             yield turn
 
 
-class _Earlier:
-    """The turns of a session, and earlier ones that it continues."""
+class _TurnBuilder:
+    """Builds the turns of a session from its calls and the earlier calls that they continue."""
 
     def __init__(self, episode: Episode, *, reasoning: bool) -> None:
         self._history, self._reasoning = episode.history, reasoning
-        self._of_response: dict[str, Turn] = {}
-        """The latest; others are looked up."""
-        self._held = 0
-        """How many messages they have."""
+        self._by_response: dict[str, Turn] = {}
+        """The newest turns, by response id."""
+        self._messages = 0
+        """The number of their messages."""
         self._in_conversation: dict[str, Turn | None] = {}
-        """The turn before each call of a conversation, by call id."""
+        """The turn before each call of a provider's conversation, by call id."""
         self._calls = episode.calls
         self._looked_up: set[str] = set()
 
@@ -84,18 +84,17 @@ class _Earlier:
             return None
         turn = _turn(call, chat, self._before(call, dropped))
         if call.response is not None and call.response.id:
-            self._hold(
-                call.response.id, turn._replace(call=msgspec.structs.replace(call, request=_SENT, response=None))
-            )
+            bare = msgspec.structs.replace(call, request=_EMPTY_REQUEST, response=None)
+            self._keep(call.response.id, turn._replace(call=bare))
         return turn
 
-    def _hold(self, response_id: str, turn: Turn) -> None:
-        """Keep a turn for those that continue it; the oldest are discarded."""
-        replaced = self._of_response.pop(response_id, None)
-        self._of_response[response_id] = turn
-        self._held += len(turn.messages) - (len(replaced.messages) if replaced is not None else 0)
-        while len(self._of_response) > _TURNS_HELD or (self._held > _MESSAGES_HELD and len(self._of_response) > 1):
-            self._held -= len(self._of_response.pop(next(iter(self._of_response))).messages)
+    def _keep(self, response_id: str, turn: Turn) -> None:
+        """Keep a turn for calls that continue it, and discard the oldest ones."""
+        replaced = self._by_response.pop(response_id, None)
+        self._by_response[response_id] = turn
+        self._messages += len(turn.messages) - (len(replaced.messages) if replaced is not None else 0)
+        while len(self._by_response) > _MAX_TURNS or (self._messages > _MAX_MESSAGES and len(self._by_response) > 1):
+            self._messages -= len(self._by_response.pop(next(iter(self._by_response))).messages)
 
     @cached_property
     def _newest(self) -> dict[str | None, CallRecord]:
@@ -103,29 +102,29 @@ class _Earlier:
         return {call.request.conversation_id: call for call in self._calls}
 
     def _before(self, call: CallRecord, dropped: Dropped) -> Turn | None:
-        """Return the recorded turn that a call continues; None if there is none."""
+        """Return the recorded turn that a call continues, if any."""
         link, conversation_id = call.request.continues, call.request.conversation_id
         if link is None:
             if conversation_id is not None and call.call_id not in self._in_conversation:
                 self._look_up_conversation(self._newest.get(conversation_id, call), dropped)
             return self._in_conversation.get(call.call_id)
-        if link not in self._of_response and call.call_id not in self._looked_up:
+        if link not in self._by_response and call.call_id not in self._looked_up:
             self._look_up(call, dropped)
-        if link not in self._of_response:
-            dropped["history only the provider remembers"] += 1
-        return self._of_response.get(link)
+        if link not in self._by_response:
+            dropped[_UNRECORDED_HISTORY] += 1
+        return self._by_response.get(link)
 
     def _look_up(self, call: CallRecord, dropped: Dropped) -> None:
-        """Add the earlier calls of a call, each after those that it continues."""
+        """Add the calls that a call continues, oldest first."""
         before = self._history(call).calls
         self._looked_up.update([call.call_id, *(one.call_id for one in before)])
         for one in before:
             self.turn(one, Counter())
         if before and before[0].request.continues is not None:
-            dropped["history only the provider remembers"] += 1
+            dropped[_UNRECORDED_HISTORY] += 1
 
     def _look_up_conversation(self, newest: CallRecord, dropped: Dropped) -> None:
-        """Add the calls of a conversation up to the newest one of this session."""
+        """Add the calls of a provider's conversation up to the newest one in this session."""
         history = self._history(newest)
         last: Turn | None = None
         for call in [*history.calls, newest]:
@@ -133,7 +132,7 @@ class _Earlier:
                 self._in_conversation[call.call_id] = last
             last = self.turn(call, Counter()) or last
         if history.more:
-            dropped["history only the provider remembers"] += 1
+            dropped[_UNRECORDED_HISTORY] += 1
 
 
 class Turns(Iterable[Turn]):
@@ -143,25 +142,25 @@ class Turns(Iterable[Turn]):
         """Dropped content is counted once."""
         self._episode, self._dropped, self._reasoning = episode, dropped, reasoning
         is_short = isinstance(episode.calls, list)
-        self._held = [*turns(episode, dropped, reasoning=reasoning)] if is_short else None
+        self._list = [*turns(episode, dropped, reasoning=reasoning)] if is_short else None
 
     def __iter__(self) -> Iterator[Turn]:
         """Yield the turns in order."""
-        if self._held is not None:
-            return iter(self._held)
+        if self._list is not None:
+            return iter(self._list)
         dropped, self._dropped = self._dropped, Counter()
         return turns(self._episode, dropped, reasoning=self._reasoning)
 
 
 class Tools:
-    """The tool definitions of a session's turns, each set kept once."""
+    """The tool definitions of a session's turns; equal sets are stored once."""
 
     def __init__(self) -> None:
         self._by_answer: dict[bytes, list[dict[str, object]]] = {}
         self._known: dict[bytes, list[dict[str, object]]] = {}
 
     def add(self, turn: Turn) -> None:
-        """Add those of a turn."""
+        """Add the definitions of a turn."""
         if turn.tools:
             self._by_answer[turn.answer_node] = self._known.setdefault(msgspec.json.encode(turn.tools), turn.tools)
 
@@ -172,17 +171,17 @@ class Tools:
 
 
 class Leaves:
-    """The turns whose answer no other turn continues: together they have all messages."""
+    """The turns that no other turn continues; together they have all messages."""
 
     def __init__(self) -> None:
         self._continued: set[bytes] = set()
         self._last: dict[bytes, int] = {}
 
     def add(self, turn: Turn, number: int) -> None:
-        """Add a turn of this number."""
+        """Add the turn with this number."""
         for node in reversed(turn.nodes):
             if node in self._continued:
-                break  # so are all before it, which a node stands for
+                break  # all nodes before it are in the set too
             self._continued.add(node)
         self._last[turn.answer_node] = number
 
@@ -207,17 +206,17 @@ def _turn(call: CallRecord, chat: ChatCall, before: Turn | None) -> Turn:
 def _continued(
     before: Turn, prompt: list[ChatMessage], *, keeps: bool
 ) -> tuple[list[ChatMessage], list[bytes], list[ChatMessage]]:
-    """Return earlier messages with nodes, and new ones; instructions are the new call's, unless the API keeps them.
+    """Return the earlier messages, their nodes, and the new messages of a call that continues another.
 
-    Where they differ, all nodes do.
+    Instructions are those of the new call, unless the API keeps the old ones. If they differ, all nodes are new.
     """
     own, old = _instructions(prompt), _instructions(before.messages)
     if own is None and (keeps or old is None):
         return before.whole, before.path, prompt
     if own == old:
         return before.whole, before.path, prompt[1:]
-    remembered = before.whole[1:] if old else before.whole
-    return [], [], [*([own] if own else []), *remembered, *(prompt[1:] if own else prompt)]
+    earlier = before.whole[1:] if old else before.whole
+    return [], [], [*([own] if own else []), *earlier, *(prompt[1:] if own else prompt)]
 
 
 def _instructions(messages: list[ChatMessage]) -> ChatMessage | None:

@@ -1,6 +1,6 @@
-"""Preferences: pairs of a better and a worse answer to one prompt, for DPO at OpenAI or with TRL.
+"""Preferences: pairs of a better and a worse answer to the same prompt, for DPO at OpenAI or with TRL.
 
-A pair is two sessions of one task, ranked by their rewards or scores, at the first output where they differ.
+A pair comes from two sessions of a task, ranked by reward or score: their first differing answers to one prompt.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _FIELDS: Final = ("task_id", "group_id", "name")
 
 
 def preference_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
-    """Yield the best against each worse session of a task: their common prompt, the better and the worse answer.
+    """Yield a pair for the best and each worse session of a task: their common prompt, better and worse answer.
 
-    Sessions that share no prompt, or have the same answers, give no pair. Ids of tool calls are no difference.
+    Sessions without a common prompt, or with equal answers, give no pair. Ids of tool calls are ignored.
     """
     for key, group in _by_task(found, options, statistics).items():
         ranked = sorted(group, key=lambda episode: episode.score or 0.0, reverse=True)
@@ -66,80 +66,82 @@ def _key(session: SessionRecord, pair_by: str) -> str | None:
     return None if value is None else str(value)
 
 
-class _Place(NamedTuple):
-    """Where a turn stands in its conversation; equal for turns that are equal but for the ids of tool calls."""
+class _TurnHashes(NamedTuple):
+    """Hashes of a turn that ignore the ids of tool calls."""
 
     prompt: bytes = b""
     prompt_without_system: bytes = b""
     answer: bytes = b""
 
 
-class _Places:
-    """The places of one session's turns, in order. Each id of a tool call is numbered by its own place."""
+class _TurnHasher:
+    """Hashes the turns of one session, in order, with a number in place of each id of a tool call."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, _Place] = {}
-        """By the node of the prompt's last message; each message is compared once, however often it is sent."""
+        self._known: dict[bytes, _TurnHashes] = {}
+        """By the node of the prompt's last message, so that each message is hashed only once."""
         self._ids: dict[str, str] = {}
-        """What stands for the ids in the prompt of the turn before."""
+        """The replacements for the ids in the previous prompt."""
         self._calls = 0
-        """How many tool calls that prompt has: an id may stand for several, one after the other."""
-        self._before: list[bytes] = []
+        """The number of tool calls in that prompt; an id may be used for several of them."""
+        self._previous: list[bytes] = []
 
-    def of(self, turn: Turn) -> _Place:
-        """Return the place of a turn."""
-        read = len(self._before)
-        if turn.nodes[read - 1 : read] != self._before[-1:]:
+    def hashes(self, turn: Turn) -> _TurnHashes:
+        """Return the hashes of a turn."""
+        read = len(self._previous)
+        if turn.nodes[read - 1 : read] != self._previous[-1:]:
             self._ids, self._calls, read = {}, 0, 0  # another conversation
-        place = self._known[turn.nodes[read - 1]] if read else _Place()
+        hashes = self._known[turn.nodes[read - 1]] if read else _TurnHashes()
         for message, node in zip(turn.messages[read:], turn.nodes[read:], strict=True):
             found = self._number(message)
             self._ids.update(found)
             self._calls += len(found)
             known = self._known.get(node)
-            place = self._known[node] = _after(place, message, self._ids) if known is None else known
-        self._before = turn.nodes
-        return place._replace(answer=canonical(turn.answer, ChainMap(self._number(turn.answer), self._ids)))
+            hashes = self._known[node] = _after(hashes, message, self._ids) if known is None else known
+        self._previous = turn.nodes
+        return hashes._replace(answer=canonical(turn.answer, ChainMap(self._number(turn.answer), self._ids)))
 
     def _number(self, message: ChatMessage) -> dict[str, str]:
         return {call_id: f"<{number}>" for number, call_id in enumerate(call_ids(message), self._calls)}
 
 
-def _after(place: _Place, message: ChatMessage, ids: Mapping[str, str]) -> _Place:
+def _after(previous: _TurnHashes, message: ChatMessage, ids: Mapping[str, str]) -> _TurnHashes:
     own = hashlib.sha256(canonical(message, ids)).digest()
-    prompt, without_system = (hashlib.sha256(before + own).digest() for before in place[:2])
-    return _Place(prompt, place.prompt_without_system if message["role"] in INSTRUCTION_ROLES else without_system)
+    prompt, without_system = (hashlib.sha256(before + own).digest() for before in previous[:2])
+    return _TurnHashes(
+        prompt, previous.prompt_without_system if message["role"] in INSTRUCTION_ROLES else without_system
+    )
 
 
 class _Answers:
-    """The answers of the best session of a task to each prompt, the first time."""
+    """The first answers of the best session of a task, by prompt."""
 
     def __init__(self, best: Episode, options: Options, statistics: Statistics) -> None:
         self._turns = Turns(best, statistics.dropped, reasoning=options.reasoning)
         self._by_prompt: dict[bytes, tuple[int, bytes]] = {}
         self._without_system: set[bytes] = set()
-        places = _Places()
-        for number, place in enumerate(map(places.of, self._turns)):
-            self._by_prompt.setdefault(place.prompt, (number, place.answer))
-            self._without_system.add(place.prompt_without_system)
+        hasher = _TurnHasher()
+        for number, hashes in enumerate(map(hasher.hashes, self._turns)):
+            self._by_prompt.setdefault(hashes.prompt, (number, hashes.answer))
+            self._without_system.add(hashes.prompt_without_system)
 
     def first_difference(self, worse: Episode, options: Options, statistics: Statistics) -> tuple[Turn, Turn] | str:
-        """Return the turns of both sessions with the first prompt that they answer differently; else why not."""
-        reason, places = "no prompt with different answers", _Places()
+        """Return the turns of both sessions with the first prompt that they answer differently, or a reason."""
+        reason, hasher = "no prompt with different answers", _TurnHasher()
         for turn in turns(worse, statistics.dropped, reasoning=options.reasoning):
-            place = places.of(turn)
-            if place.prompt not in self._by_prompt:
-                if place.prompt_without_system in self._without_system:
+            hashes = hasher.hashes(turn)
+            if hashes.prompt not in self._by_prompt:
+                if hashes.prompt_without_system in self._without_system:
                     reason = "prompts differ only in the system message"
                 continue
-            number, answer = self._by_prompt[place.prompt]
-            if answer == place.answer:
+            number, answer = self._by_prompt[hashes.prompt]
+            if answer == hashes.answer:
                 continue
             better = next(islice(self._turns, number, None))
-            refused = flaw(better.whole) or flaw(turn.whole)
-            if refused is None:
+            invalid = flaw(better.whole) or flaw(turn.whole)
+            if invalid is None:
                 return better, turn
-            reason = refused
+            reason = invalid
         return reason
 
 
@@ -161,7 +163,7 @@ def _row_for_openai(good: Turn, bad: Turn) -> Row:
 
 
 def _row_for_trl(good: Turn, bad: Turn) -> Row:
-    """Return the pair as chat templates take it: arguments as objects, tool results with the name of their tool."""
+    """Return the pair for chat templates: arguments as objects, tool results with the name of their tool."""
     names: dict[str, str] = {}
     row: Row = {
         "prompt": [_for_template(message, names) for message in good.messages],
@@ -172,7 +174,7 @@ def _row_for_trl(good: Turn, bad: Turn) -> Row:
 
 
 def _for_template(message: ChatMessage, names: dict[str, str]) -> ChatMessage:
-    """Return a message for a chat template. `names` are those of the tools called so far, by the ids of the calls."""
+    """Return a message for a chat template. `names` has the tools called so far, by the ids of the calls."""
     names.update(zip(call_ids(message), called_tools(message), strict=True))
     written = message | {"content": message.get("content") or ""}
     calls, name = message.get("tool_calls"), names.get(str(message.get("tool_call_id")))

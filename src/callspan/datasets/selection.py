@@ -1,4 +1,4 @@
-"""Selection: which sessions and calls go into a dataset, and the statistics of an export."""
+"""Selection: selects the sessions and calls of a dataset, and counts the statistics of an export."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from callspan.stores.scores import call_scores
 
 _T = TypeVar("_T")
 _Number = TypeVar("_Number", float, Decimal)
-MOST_HELD: Final = 500
-"""Calls of a session that are held in memory."""
+MAX_CALLS_IN_MEMORY: Final = 500
+"""The calls of longer sessions are read again for each iteration."""
 ACHIEVEMENT: Final = "achievement"
-"""Objective of rewards whose label names an achievement; environment steps have theirs in `after.achievements`."""
+"""Objective of rewards whose label is an achievement; environment steps have achievements in `after.achievements`."""
 _NOT_GENERATING: Final = frozenset({"embeddings", "decisions", "moderation", "retrieval", "evaluation"})
 _CALL_FIELDS: Final = (
     *("models", "providers", "since_ns", "until_ns", "session_ids", "without_cut_off", "limit", "text", "user", "meta"),
@@ -39,51 +39,51 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Options of row formats. A format ignores the options of others."""
 
     reasoning: bool = False
-    """Keep the model's thinking as `reasoning_content`; OpenAI's trainer refuses it, open ones take it."""
+    """Include reasoning as `reasoning_content`; OpenAI's trainer rejects it, open ones accept it."""
     metadata: bool = False
-    """Add `metadata` with session, call, reward; OpenAI's trainer refuses it."""
+    """Add `metadata` with session, call and reward; OpenAI's trainer rejects it."""
     pair_by: str = "task_id"
-    """Preference pairs: `task_id`, `group_id`, `name`, or the name of a field of the session's metadata."""
+    """Preference pairs: `task_id`, `group_id`, `name`, or a field of the session's metadata."""
     margin: float = 0.0
-    """Preference pairs: least difference of rewards, and more than 0."""
+    """Preference pairs: minimum difference of rewards, always more than 0."""
     pair_format: Literal["openai", "trl"] = "openai"
     """Preference pairs: `input`, `preferred_output`, `non_preferred_output`; or `prompt`, `chosen`, `rejected`."""
     agent_name: str | None = None
-    """Trajectories: name of the agent; None: the session's name."""
+    """Trajectories: name of the agent, by default the session's name."""
     agent_version: str = "unknown"
-    """Trajectories: version of the agent, which the format requires."""
+    """Trajectories: version of the agent, required by the format."""
 
 
 @dataclass
 class Statistics:
-    """Counts of one export, filled in while it runs."""
+    """Counts of one export, updated while it runs."""
 
     sessions_found: int = 0
-    """Sessions there are to look at."""
+    """Sessions to check."""
     sessions: int = 0
-    """Sessions looked at."""
+    """Checked sessions."""
     sessions_kept: int = 0
     calls: int = 0
-    """Calls looked at in what was kept."""
+    """Checked calls."""
     rows: int = 0
     messages: int = 0
     trained: int = 0
     """Assistant messages with weight 1."""
     input_tokens: int | None = None
-    """None where the format counts none, or no call states them."""
+    """None if unknown, or not counted by the format."""
     output_tokens: int | None = None
     rewards: list[float] = field(default_factory=list)
-    """Of the sessions kept, as far as they have one."""
+    """The rewards of the selected sessions."""
     cut_off: int = 0
-    """Answers to train on that ended at the limit of tokens, or with a stream that stopped without its end."""
+    """Number of answers to train on that were cut off, by the token limit or with their stream."""
     stopped_at_limit: bool = False
-    """Whether the limit of rows was reached; what it leaves is counted as far as it is known."""
+    """Whether the limit of rows was reached."""
     left_out: Counter[str] = field(default_factory=Counter)
-    """Reason -> how many sessions, calls, rows or pairs."""
+    """Number of excluded sessions, calls, rows or pairs, by reason."""
     dropped: Counter[str] = field(default_factory=Counter)
-    """What the format cannot hold -> how often it was there."""
+    """Number of parts that the format cannot represent, by kind."""
     models: Counter[str] | None = None
-    """Calls of each model; None where the format does not count them."""
+    """Number of calls by model; None if not counted by the format."""
 
     def count_call(self, call: CallRecord) -> None:
         """Count the model and the tokens of a call in a row."""
@@ -94,7 +94,7 @@ class Statistics:
             self.output_tokens = known_sum((self.output_tokens, call.usage.output_tokens))
 
     def as_json(self) -> dict[str, object]:
-        """Return the counts as plain JSON. `reward` is None if no exported session has one."""
+        """Return the counts as plain JSON. `reward` is None without rewards."""
         return {
             "sessions": self.sessions,
             "sessions_kept": self.sessions_kept,
@@ -120,7 +120,7 @@ def _spread(values: list[float]) -> dict[str, float] | None:
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """Conditions on what to export. None and empty are no condition; an unknown value is outside every bound."""
+    """Conditions for an export. None and empty are no condition; an unknown value never satisfies a bound."""
 
     session_ids: tuple[str, ...] = ()
     since_ns: int | None = None
@@ -131,36 +131,36 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     text: str | None = None
     """Sessions with this text in any call, and calls outside sessions with it; case-insensitive."""
     user: str | None = None
-    """Sessions of this user, and calls of him outside sessions."""
+    """Sessions of this user, and the user's calls outside sessions."""
     name: str | None = None
     group: str | None = None
     task: str | None = None
     experiment: str | None = None
     meta: tuple[tuple[str, str], ...] = ()
-    """Metadata of sessions, and of calls outside sessions; keys in `extra` too, a list has each of its values."""
+    """Metadata of sessions, and of calls outside sessions; includes `extra`, and every item of a list."""
     min_reward: float | None = None
     max_reward: float | None = None
     objective: str = REWARD
-    """What `min_score` is of, and what sessions are ranked by: the reward, or the mean of another objective."""
+    """The objective of `min_score` and of the ranking of sessions: the reward, or the mean of another objective."""
     min_score: float | None = None
     """Sessions, and calls outside sessions, with at least this score of the objective."""
     max_cost: Decimal | None = None
-    """US dollars of the whole session."""
+    """Maximum cost of a session in US dollars."""
     max_tokens: int | None = None
-    """Input and output of the whole session."""
+    """Maximum input and output tokens of a session."""
     success: bool | None = None
     achievements: tuple[str, ...] = ()
-    """All of these."""
+    """Required achievements."""
     without_achievements: tuple[str, ...] = ()
     min_achievements: int | None = None
     without_cut_off: bool = False
-    """Only answers that were not cut off, neither by the limit of tokens nor with their stream."""
+    """Exclude answers that were cut off by the token limit or with their stream."""
     limit: int | None = None
-    """Rows at most."""
+    """Maximum number of rows."""
 
     @property
     def of_sessions(self) -> bool:
-        """Whether there is a condition that only sessions can match."""
+        """Whether a condition applies only to sessions."""
         defaults = Selection()
         names = (name for name in self.__struct_fields__ if name not in _CALL_FIELDS)
         return any(getattr(self, name) != getattr(defaults, name) for name in names)
@@ -171,11 +171,11 @@ def no_history(_: CallRecord) -> History:
     return History([])
 
 
-class Again(Iterable[_T]):
+class Rereadable(Iterable[_T]):
     """The selected records of a long session, read again by each iteration; only the first updates the statistics."""
 
     def __init__(self, read: Callable[[Statistics], Iterator[_T]], statistics: Statistics) -> None:
-        """`read` updates the statistics it is given."""
+        """`read` updates the statistics passed to it."""
         self._read, self._statistics = read, statistics
 
     def __iter__(self) -> Iterator[_T]:
@@ -184,7 +184,7 @@ class Again(Iterable[_T]):
         return self._read(statistics)
 
     def has_any(self) -> bool:
-        """Return whether there is a record. If there is none, all excluded records have been counted."""
+        """Return whether there is any record; if not, count the excluded records."""
         found = next(self._read(Statistics()), None) is not None
         if not found:
             deque(self, maxlen=0)
@@ -192,23 +192,23 @@ class Again(Iterable[_T]):
 
 
 class Episode(NamedTuple):
-    """One session that was selected."""
+    """One selected session."""
 
     summary: SessionSummary
     calls: Iterable[CallRecord]
-    """In order; a list, or, of a long session, read anew by each iteration."""
+    """In order; a list, or for a long session read again by each iteration."""
     events: Iterable[Event]
-    """In order, read anew by each iteration."""
+    """In order, read again by each iteration."""
     history: Callable[[CallRecord], History] = no_history
-    """Returns the recorded calls before one that continues what the provider keeps, see `Reader.history`."""
+    """Returns the recorded calls that a call continues, see `Reader.history`."""
     step_positions: Callable[[], Mapping[str, int]] = dict
-    """Returns the position of each timestep, by its id, see `Reader.step_positions`."""
+    """Returns the position of each timestep, by id, see `Reader.step_positions`."""
     objective: str = REWARD
-    """What it is ranked by."""
+    """The objective of the ranking."""
 
     @property
     def score(self) -> float | None:
-        """Its reward, or the mean of its objective."""
+        """The reward, or the mean of the objective."""
         return self.summary.score(self.objective)
 
     @property
@@ -223,7 +223,7 @@ class Episode(NamedTuple):
 
 
 def episodes(reader: Reader, selection: Selection, statistics: Statistics) -> Iterator[Episode]:
-    """Yield the selected sessions, oldest first; the others are counted by reason."""
+    """Yield the selected sessions, oldest first; count the others by reason."""
     found = list(_sessions(reader, selection, statistics))
     statistics.sessions_found = len(found)
     with_text = _sessions_with_text(reader, selection)
@@ -232,14 +232,14 @@ def episodes(reader: Reader, selection: Selection, statistics: Statistics) -> It
         lacks_text = with_text is not None and summary.session.session_id not in with_text
         reason = "without the text" if lacks_text else _unfit(summary, selection)
         session_id = summary.session.session_id
-        events = Again(partial(_events, reader, session_id), statistics)
-        reason = reason or _lacking(events, selection)
+        events = Rereadable(partial(_events, reader, session_id), statistics)
+        reason = reason or _unfit_achievements(events, selection)
         if reason:
             statistics.left_out[f"session: {reason}"] += 1
             continue
         which = CallFilter(session_id=session_id, newest_first=False)
-        calls = held_or_read_again(partial(_calls, reader, which, selection), summary.calls, statistics)
-        if not (calls.has_any() if isinstance(calls, Again) else calls):
+        calls = list_or_rereadable(partial(_calls, reader, which, selection), summary.calls, statistics)
+        if not (calls.has_any() if isinstance(calls, Rereadable) else calls):
             statistics.left_out["session: no call that fits"] += 1
             continue
         statistics.sessions_kept += 1
@@ -250,19 +250,19 @@ def episodes(reader: Reader, selection: Selection, statistics: Statistics) -> It
         yield episode
 
 
-def held_or_read_again(
+def list_or_rereadable(
     read: Callable[[Statistics], Iterator[CallRecord]], number: int, statistics: Statistics
 ) -> Iterable[CallRecord]:
-    """Return the calls of a session as a list; those of a long session are read when needed."""
-    return list(read(statistics)) if number <= MOST_HELD else Again(read, statistics)
+    """Return the calls of a session as a list, or as `Rereadable` for a long session."""
+    return list(read(statistics)) if number <= MAX_CALLS_IN_MEMORY else Rereadable(read, statistics)
 
 
 def calls_outside_sessions(
     reader: Reader, selection: Selection, statistics: Statistics, *, wanted: bool
 ) -> Iterable[CallRecord]:
-    """Return the selected calls without a session, oldest first.
+    """Return the selected calls outside sessions, oldest first; none if single sessions are selected.
 
-    None if single sessions are selected; none, and they are counted, if they are not `wanted`, or cannot match.
+    If they are not `wanted`, or cannot match the conditions, they are only counted.
     """
     if selection.session_ids:
         return []
@@ -274,11 +274,12 @@ def calls_outside_sessions(
     if not wanted or selection.of_sessions:
         statistics.left_out.update({"call: outside sessions": number} if number else {})
         return []
-    least = selection.min_score
-    given = {} if least is None else call_scores(reader, {selection.objective})
-    liked = {call_id for call_id, scores in given.items() if least is not None and scores[selection.objective] >= least}
-    chosen = None if least is None else liked
-    return held_or_read_again(partial(_calls, reader, which, selection, chosen=chosen), number, statistics)
+    minimum, objective = selection.min_score, selection.objective
+    chosen: set[str] | None = None
+    if minimum is not None:
+        given = call_scores(reader, {objective})
+        chosen = {call_id for call_id, scores in given.items() if scores[objective] >= minimum}
+    return list_or_rereadable(partial(_calls, reader, which, selection, chosen=chosen), number, statistics)
 
 
 def _calls(
@@ -289,7 +290,7 @@ def _calls(
     *,
     chosen: Collection[str] | None = None,
 ) -> Iterator[CallRecord]:
-    """Yield the selected calls; `chosen`: the ids of those with enough score, None for all."""
+    """Yield the selected calls; `chosen` are the ids of those with a sufficient score, by default all."""
     for call in selected_calls(reader.calls(which), selection, statistics):
         if chosen is None or call.call_id in chosen:
             yield call
@@ -302,7 +303,7 @@ def _events(reader: Reader, session_id: str, _: Statistics) -> Iterator[Event]:
 
 
 def selected_calls(calls: Iterator[CallRecord], selection: Selection, statistics: Statistics) -> Iterator[CallRecord]:
-    """Yield the successful calls that match; the others are counted by reason."""
+    """Yield the matching successful calls; count the others by reason."""
     for call in calls:
         statistics.calls += 1
         reason = _unfit_call(call, selection)
@@ -313,7 +314,7 @@ def selected_calls(calls: Iterator[CallRecord], selection: Selection, statistics
 
 
 def achievements(events: Iterable[Event]) -> set[str]:
-    """Return the names of all achievements of a session, from its environment or rewards."""
+    """Return the achievements of a session, from its environment steps and rewards."""
     found: set[str] = set()
     for item in events:
         if isinstance(item, RewardRecord) and item.objective == ACHIEVEMENT and item.label:
@@ -326,7 +327,7 @@ def achievements(events: Iterable[Event]) -> set[str]:
 
 
 def _names(value: object) -> set[str]:
-    """Return the names of achievements, given as a mapping to flags or counts, or as a list."""
+    """Return achievements given as a mapping to flags or counts, or as a list."""
     if isinstance(value, Mapping):
         return {str(name) for name, reached in value.items() if reached}
     return {str(name) for name in value} if isinstance(value, list) else set()
@@ -346,7 +347,7 @@ def _sessions(reader: Reader, selection: Selection, statistics: Statistics) -> I
     for session_id in reversed(selection.session_ids):
         found = reader.session(session_id)
         if found is None:
-            statistics.left_out[f"session: {session_id} is not in the store, or several begin so"] += 1
+            statistics.left_out[f"session: {session_id} is not in the store, or several match"] += 1
         elif fitting is not None and found.session.session_id not in fitting:
             statistics.left_out["session: of another user, name, group, experiment, task or metadata"] += 1
         else:
@@ -354,7 +355,7 @@ def _sessions(reader: Reader, selection: Selection, statistics: Statistics) -> I
 
 
 def _sessions_with_text(reader: Reader, selection: Selection) -> frozenset[str | None] | None:
-    """Return the ids of the sessions with the text; None if no text is selected."""
+    """Return the ids of the sessions with the text; None without a condition on text."""
     if selection.text is None:
         return None
     found = reader.summary("session", CallFilter(text=selection.text), latencies=False)
@@ -362,7 +363,7 @@ def _sessions_with_text(reader: Reader, selection: Selection) -> frozenset[str |
 
 
 def _unfit(summary: SessionSummary, selection: Selection) -> str | None:
-    """Return why a session does not match; None if it does."""
+    """Return the reason why a session does not match; None if it does."""
     session, reward = summary.session, summary.reward
     tokens = None if summary.input_tokens is None else summary.input_tokens + (summary.output_tokens or 0)
     last = None if selection.until_ns is None else selection.until_ns - 1
@@ -378,15 +379,15 @@ def _unfit(summary: SessionSummary, selection: Selection) -> str | None:
     return next((reason for reason, failed in checks if failed), None)
 
 
-def _is_below(value: _Number | None, least: _Number | None) -> bool:
-    return least is not None and (value is None or value < least)
+def _is_below(value: _Number | None, minimum: _Number | None) -> bool:
+    return minimum is not None and (value is None or value < minimum)
 
 
-def _is_above(value: _Number | None, most: _Number | None) -> bool:
-    return most is not None and (value is None or value > most)
+def _is_above(value: _Number | None, maximum: _Number | None) -> bool:
+    return maximum is not None and (value is None or value > maximum)
 
 
-def _lacking(events: Iterable[Event], selection: Selection) -> str | None:
+def _unfit_achievements(events: Iterable[Event], selection: Selection) -> str | None:
     if not (selection.achievements or selection.without_achievements or selection.min_achievements):
         return None
     found = achievements(events)
@@ -416,5 +417,5 @@ def _unfit_call(call: CallRecord, selection: Selection) -> str | None:
 
 
 def is_cut_off(call: CallRecord) -> bool:
-    """Return whether its answer ended at the limit of tokens, or with a stream that stopped without its end."""
+    """Return whether the answer was cut off by the token limit or with its stream."""
     return call.is_cut_by_length or call.is_cut_off

@@ -1,6 +1,6 @@
-"""Trajectories: sessions as ATIF 1.7 (Agent Trajectory Interchange Format, for Harbor); rollouts with token ids.
+"""Trajectories: sessions as ATIF 1.7 (Agent Trajectory Interchange Format, for Harbor), and rollouts with token ids.
 
-A tool result is in the step of its call, although it is sent with the next request.
+A tool result belongs to the step of its tool call, although it is sent with the next request.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ _MEDIA_TYPES: Final = {
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True):
-    """The token ids of a call, as the server returned them."""
+    """The token ids of a call, as returned by the server."""
 
     prompt_ids: list[int]
     completion_ids: list[int]
     completion_logprobs: list[float] | None
-    """One per completion token; None where the server gave none, or not as many."""
+    """One per completion token; None if the server returned none, or a different number."""
 
 
 def rollout_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
     """Yield one row per session; its steps are the calls with known token ids, in order."""
     for episode in found:
         every = turns(episode, statistics.dropped, reasoning=options.reasoning)
-        earned = _earned(episode)
-        made = (_step(turn, earned, episode, statistics) for turn in every)
-        # As JSON, which takes a tenth of the memory.
-        steps = [msgspec.Raw(encode_json(step)) for step in made if step is not None]
+        rewards = _step_rewards(episode)
+        rows = (_step(turn, rewards, episode, statistics) for turn in every)
+        # As JSON, which needs a tenth of the memory.
+        steps = [msgspec.Raw(encode_json(step)) for step in rows if step is not None]
         if not steps:
             statistics.left_out["session: no call with token ids"] += 1
             continue
@@ -74,7 +74,7 @@ def rollout_rows(found: Iterable[Episode], options: Options, statistics: Statist
 
 
 def tokens_of(call: CallRecord) -> Tokens | None:
-    """Return the token ids of a call's prompt and first answer; None unless the server returned both."""
+    """Return the token ids of a call's prompt and first choice; None unless the server returned both."""
     body = bytes(call.response.body) if call.response else b""
     response: object = msgspec.json.decode(body) if body else None
     choice = next(objects(response, "choices"), None)
@@ -86,7 +86,7 @@ def tokens_of(call: CallRecord) -> Tokens | None:
     return Tokens(prompt_ids=prompt, completion_ids=completion, completion_logprobs=_logprobs(choice, len(completion)))
 
 
-def _step(turn: Turn, earned: Mapping[str | None, float], episode: Episode, statistics: Statistics) -> Row | None:
+def _step(turn: Turn, rewards: Mapping[str | None, float], episode: Episode, statistics: Statistics) -> Row | None:
     tokens = tokens_of(turn.call)
     if tokens is None:
         statistics.left_out["call: no token ids"] += 1
@@ -106,14 +106,14 @@ def _step(turn: Turn, earned: Mapping[str | None, float], episode: Episode, stat
             "completion_logprobs": tokens.completion_logprobs,
             "is_truncated": cut,
         },
-        "reward": earned.get(turn.call.place.timestep_id),
+        "reward": rewards.get(turn.call.place.timestep_id),
         "trajectory_id": episode.id or None,
         "call_id": turn.call.call_id,
     }
 
 
-def _earned(episode: Episode) -> Mapping[str | None, float]:
-    """Return the rewards of each timestep that has any."""
+def _step_rewards(episode: Episode) -> Mapping[str | None, float]:
+    """Return the sum of the rewards of each timestep with a reward."""
     found: dict[str | None, float] = {}
     for item in episode.events:
         amount = getattr(item, "reward", None)
@@ -139,7 +139,6 @@ def _ids(found: Iterable[object]) -> list[int]:
 def trajectory_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
     """Yield one trajectory per session."""
     for episode in found:
-        # Thinking has a place here, so that nothing of it need be dropped.
         steps, totals = _Steps(statistics.dropped, episode.step_positions()), _Totals()
         for turn in turns(episode, statistics.dropped, reasoning=True):
             steps.add(turn)
@@ -185,10 +184,10 @@ def _plus(total: int | None, value: int | None) -> int | None:
 
 
 class _Steps:
-    """The steps of one trajectory so far; those that cannot change any more are kept as JSON."""
+    """The steps of one trajectory; complete steps are stored as JSON."""
 
     def __init__(self, dropped: Counter[str], positions: Mapping[str, int]) -> None:
-        """`positions` are those of the session's timesteps, by their ids."""
+        """`positions` has the position of each timestep of the session, by id."""
         self.steps: list[Row | msgspec.Raw] = []
         self._last: Row | None = None
         self._observed: set[str | None] = set()
@@ -199,7 +198,7 @@ class _Steps:
         self._open_calls: dict[str, Row] = {}
 
     def add(self, turn: Turn) -> None:
-        """Add the new messages of a call's request, then its answer."""
+        """Add the new messages of a request, then the answer."""
         for message, node in zip(turn.messages, turn.nodes, strict=True):
             if node not in self._nodes:
                 self._nodes.add(node)
@@ -217,7 +216,7 @@ class _Steps:
             step["reasoning_effort"] = effort
 
     def add_tool_events(self, events: Iterable[Event]) -> None:
-        """Add recorded tool results for tool calls whose result was not sent to a model."""
+        """Add the recorded results of tool calls whose results were not sent to a model."""
         for event in events if self._open_calls else ():
             if not isinstance(event, EventRecord):
                 continue
@@ -244,7 +243,7 @@ class _Steps:
         call_id = str(message.get("tool_call_id"))
         if call_id in self._open_calls:
             self._observe(call_id, content)
-        # Histories that were cut or rewritten repeat a result.
+        # Truncated or rewritten histories may repeat a result.
         elif self._last is not None and self._last["source"] == "agent" and call_id not in self._observed:
             self._results(self._last).append({"content": content})
 
@@ -255,7 +254,7 @@ class _Steps:
         self._seal(step)
 
     def _seal(self, step: Row) -> None:
-        """Convert a step to JSON, a tenth of its memory, if it has all its results and another step followed."""
+        """Convert a step to JSON if it has all its results and is not the last one, to save memory."""
         calls = step.get("tool_calls")
         is_open = isinstance(calls, list) and any(str(call["tool_call_id"]) in self._open_calls for call in calls)
         if step is not self._last and not is_open:
@@ -297,7 +296,7 @@ def _tool_call(call: dict[str, object]) -> Row:
 
 
 def _number(usd: Decimal | None) -> msgspec.Raw | None:
-    """Return an amount as a JSON number, written digit by digit: a float would round it."""
+    """Return an amount as an exact JSON number, which a float would round."""
     text = None if usd is None else as_number(usd)
     return None if text is None else msgspec.Raw(text.encode())
 
@@ -341,7 +340,7 @@ def _trajectory(episode: Episode, totals: _Totals, steps: Sequence[Row | msgspec
         "trajectory_id": session.session_id,
         "agent": _known(agent),
         "steps": steps,
-        "notes": f"{failed} calls of this session failed or were not chosen." if failed > 0 else None,
+        "notes": f"{failed} calls of this session failed or were not selected." if failed > 0 else None,
         "final_metrics": _known(metrics),
         "extra": _known(
             {
@@ -365,7 +364,7 @@ def _iso(ns: int) -> str:
 
 
 def content_of(content: object, dropped: Counter[str]) -> object:
-    """Return the content of a chat message in ATIF's form; unsupported parts are counted."""
+    """Return the content of a chat message in ATIF's format; unsupported parts are counted."""
     if content is None or isinstance(content, str):
         return content or ""
     parts = (
@@ -394,6 +393,6 @@ def _media_type(url: str) -> str | None:
     if url.startswith("data:"):
         given = url[len("data:") :].partition(";")[0]
         return given if given in _MEDIA_TYPES.values() else None
-    # A recorded text may be no URL; the path of one with a query has the suffix.
+    # Not parsed as a URL, because recorded text may be invalid.
     path = url.partition("?")[0].partition("#")[0].lower()
     return next((kind for suffix, kind in _MEDIA_TYPES.items() if path.endswith(suffix)), None)

@@ -38,8 +38,8 @@ ABANDONED: Final = "abandoned"
 """Outcome of an episode that was reset or closed before its end."""
 
 
-class _Recording(ABC):
-    """A wrapper with the identity of its sessions. Must precede Gymnasium's own wrapper among the bases."""
+class _RecordingWrapper(ABC):
+    """The base of both wrappers. It must precede Gymnasium's own wrapper among the bases."""
 
     def __init__(
         self,
@@ -56,14 +56,14 @@ class _Recording(ABC):
         """Wrap `env`; the other arguments identify its sessions, see `callspan.session`.
 
         Args:
-            env: What is recorded.
-            name: Of the sessions; None: the id of the environment's spec.
+            env: The environment.
+            name: Name of the sessions; by default the id of the environment's spec.
             user_id: As for a session.
             group_id: As for a session.
             task_id: As for a session.
             experiment: As for a session.
-            metadata: As for a session; `seed` and `options` of the reset are added, and `sub_environment`, a number,
-                where there are several.
+            metadata: As for a session; `seed` and `options` of the reset are added and, for a vector environment, the
+                number `sub_environment`.
             max_elements: Larger arrays are recorded by shape, type and range.
         """
         super().__init__(env)  # type: ignore[call-arg]
@@ -78,11 +78,11 @@ class _Recording(ABC):
         """Create the recorders of the episodes."""
 
 
-class Traced(_Recording, _Wrapper):
-    """An environment that records itself: each `reset` opens a session, each turn is a timestep.
+class Traced(_RecordingWrapper, _Wrapper):
+    """An environment that is recorded: each `reset` opens a session, each turn is a timestep.
 
-    The timestep is open, and current, from `reset` or `step` on until the next `step` has returned, so that
-    what the agent asks a model for in between belongs to it. The environment's own work is a span within.
+    The timestep is open and current from one `reset` or `step` until the next `step` has returned, so that calls of the
+    agent in between belong to it. The environment's step has its own span inside.
 
     Example:
         >>> import gymnasium
@@ -110,7 +110,7 @@ class Traced(_Recording, _Wrapper):
         return self._episodes.timestep
 
     def using(self) -> AbstractContextManager[None]:
-        """Return a context manager that makes the timestep current, for another thread or task than that of `step`."""
+        """Return a context manager that makes the timestep current in another thread or task than that of `step`."""
         return self._episodes.using()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -141,10 +141,10 @@ class Traced(_Recording, _Wrapper):
         super().close()
 
 
-class TracedVector(_Recording, _VectorWrapper):
-    """A vector environment that records itself: one session per sub-environment and episode, none of them current.
+class TracedVector(_RecordingWrapper, _VectorWrapper):
+    """A vector environment that is recorded: one session per sub-environment and episode, none of them current.
 
-    `using(i)` makes the turn of sub-environment `i` current for a block. Autoreset is followed in all its modes.
+    `using(i)` makes the timestep of sub-environment `i` current for a block. All autoreset modes are supported.
 
     Example:
         >>> import gymnasium
@@ -185,7 +185,7 @@ class TracedVector(_Recording, _VectorWrapper):
         chosen: list[int] = []
         about: dict[str, object] = {}
         with _RECORD:
-            # Read before the reset, which takes the mask out of the options.
+            # Read before the reset, which removes the mask from the options.
             chosen = _chosen(options, self.num_envs)
             about = {name: value for name, value in (options or {}).items() if name != "reset_mask"}
             for number in chosen:
@@ -213,7 +213,7 @@ class TracedVector(_Recording, _VectorWrapper):
         for number, episodes in enumerate(self._episodes):
             over = bool(terminated[number] or truncated[number])
             if episodes.timestep is None:
-                # The step after an end is the reset of that sub-environment; its action went nowhere.
+                # The step after an end resets that sub-environment and ignores its action.
                 if self._resets_in("NEXT_STEP"):
                     episodes.begin(split[number], {})
                 continue
@@ -259,10 +259,10 @@ def _chosen(options: Mapping[str, Any] | None, count: int) -> list[int]:
 
 
 def state_json(state: object, max_elements: int, depth: int = 0) -> object:
-    """Return a state as plain values: arrays as lists, those with more than `max_elements` as shape, type and range.
+    """Return a state as plain values: arrays as lists, larger ones than `max_elements` as shape, type and range.
 
-    Texts are cut to 16 bytes per element, longer lists to so many items and a last one that says how many there
-    were. Anything else is as given.
+    Strings are truncated to 16 bytes per element, lists to `max_elements` items and a note of their length. Other
+    values are unchanged.
     """
     if isinstance(state, str):
         return text_attribute(state, max_elements * _CHARACTERS_PER_ELEMENT)
@@ -275,25 +275,25 @@ def state_json(state: object, max_elements: int, depth: int = 0) -> object:
         return items if len(state) <= max_elements else [*items, {"callspan_truncated": {"items": len(state)}}]
     size = getattr(state, "size", None)
     if isinstance(size, int) and hasattr(state, "tolist"):
-        return state.tolist() if size <= max_elements else _described(state)
+        return state.tolist() if size <= max_elements else _array_summary(state)
     return state
 
 
-def _described(array: object) -> dict[str, object]:
-    facts = {"shape": list(getattr(array, "shape", ())), "dtype": str(getattr(array, "dtype", "unknown"))}
-    extremes = {name: value_of(partial(_called, array, name)) for name in ("min", "max")}
-    return {"callspan_array": facts | {name: value for name, value in extremes.items() if value is not None}}
+def _array_summary(array: object) -> dict[str, object]:
+    fields = {"shape": list(getattr(array, "shape", ())), "dtype": str(getattr(array, "dtype", "unknown"))}
+    extremes = {name: value_of(partial(_call_method, array, name)) for name in ("min", "max")}
+    return {"callspan_array": fields | {name: value for name, value in extremes.items() if value is not None}}
 
 
-def _called(array: object, name: str) -> object:
+def _call_method(array: object, name: str) -> object:
     found = getattr(array, name)()
     return found.item() if hasattr(found, "item") else found
 
 
 class Episodes:
-    """Opens a session at each reset, with a first timestep, and another one after each turn that does not end it.
+    """Opens a session with a first timestep at each reset, and the next timestep after each turn.
 
-    With `current`, session and timestep are the current ones of the code that resets and steps.
+    With `current`, session and timestep are current for the code that resets and steps.
     """
 
     def __init__(self, identity: Identity, *, current: bool, max_elements: int) -> None:
@@ -301,42 +301,42 @@ class Episodes:
         self._current = current
         self._max_elements = max_elements
         self.session: Session | None = None
-        """The present episode's, or the last one's; None before the first reset."""
+        """The session of the current or last episode; None before the first reset."""
         self.timestep: Timestep | None = None
         """The current timestep; None between episodes."""
 
     def begin(self, observation: object, about: Mapping[str, object]) -> None:
-        """Open the session of an episode whose first state is `observation`; an open one is abandoned."""
+        """Open the session of an episode with the first state `observation`; abandon an open one."""
         self.abandon()
         with _RECORD:
             metadata = {**(self._identity.metadata or {}), **about}
             self.session = Session(msgspec.structs.replace(self._identity, metadata=metadata))
             self.session.start(current=self._current)
-            self.session.observation(self.shown(observation))
+            self.session.observation(self._state(observation))
             self._next_turn(self.session)
 
     def act(self, action: object) -> None:
         """Record the agent's action."""
         with _RECORD:
             if self.timestep is not None:
-                self.timestep.action(self.shown(action))
+                self.timestep.action(self._state(action))
 
     def world(self) -> AbstractContextManager[EnvironmentStep | None]:
         """Return a context manager that times the environment's step; it yields None if no timestep is open."""
         return nullcontext() if self.timestep is None else self.timestep.environment_step()
 
     def record(self, turn: StepResult, world: EnvironmentStep | None = None) -> None:
-        """Record the result of the environment's step, on `world` if that times it."""
+        """Record the result of the environment's step, in `world` if that times it."""
         if self.timestep is None:
             return
         with _RECORD:
             record = self.timestep.environment if world is None else world.set_result
             record(
-                self.shown(turn.observation),
+                self._state(turn.observation),
                 reward=turn.reward,
                 terminated=turn.terminated,
                 truncated=turn.truncated,
-                info=self.shown(turn.info) or None,
+                info=self._state(turn.info) or None,
             )
 
     def turn(self, *, over: bool) -> None:
@@ -353,11 +353,11 @@ class Episodes:
                 self._next_turn(session)
 
     def abandon(self) -> None:
-        """Close the open session, as that of an abandoned episode."""
+        """Close the open session with the outcome `abandoned`."""
         if self.timestep is None or self.session is None:
             return
         with _RECORD:
-            # The session's word alone would leave its last step looking like a turn that was played.
+            # Also for the last timestep, which would otherwise look like a played turn.
             self.timestep.update(status=ABANDONED)
             self.session.outcome(status=ABANDONED)
         self.turn(over=True)
@@ -367,8 +367,7 @@ class Episodes:
         scope = self.timestep or self.session
         return nullcontext() if scope is None else scope.using()
 
-    def shown(self, state: object) -> object:
-        """Return a state in its recorded form."""
+    def _state(self, state: object) -> object:
         return state_json(state, self._max_elements)
 
     def _next_turn(self, session: Session) -> None:

@@ -18,7 +18,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan.agent.context import content_of
 from callspan.agent.requirement import lacks_session
-from callspan.background import is_apart
+from callspan.background import is_isolated
 from callspan.fail_open import fail_open, reported
 from callspan.intercept import other_instrumentations
 from callspan.observe.deferred_ends import DeferredEnds
@@ -227,7 +227,7 @@ class HookContext:
         Where OpenTelemetry's instrumentation is suppressed, its calls have a record, and neither span nor metrics.
         """
         context = otel_context.get_current()
-        if lacks_session(context) or is_apart():
+        if lacks_session(context) or is_isolated():
             return None
         requested = content_of(context)
         factory = self.factories.get(self.content if requested is None else strictest(self.content, requested))

@@ -34,8 +34,8 @@ from callspan.semconv import gen_ai
 from callspan.semconv.call import Projection
 from callspan.semconv.content_attributes import Attributes
 from callspan.semconv.scope_spans import ScopeSpanOptions
-from callspan.semconv.session_spans import SessionSpans
-from callspan.semconv.span_ids import with_ids
+from callspan.semconv.session_spans import SpanRebuilder
+from callspan.semconv.span_ids import with_derived_ids
 from callspan.semconv.spans import Span, spans_of_attempts
 from callspan.service import instance_id
 from callspan.settings import Settings
@@ -114,13 +114,13 @@ class RecordedSpans:
     def _spans(
         self, records: Sequence[Record], around: Resource | None = None, since_ns: int = 0
     ) -> list[ReadableSpan]:
-        known = with_ids([one for one in records if not isinstance(one, CallRecord) or one.batch_id is None])
+        known = with_derived_ids([one for one in records if not isinstance(one, CallRecord) or one.batch_id is None])
         done = [one for one in known if not is_open(one)]
         self.unsampled |= {run_key(one) for one in done if _is_unsampled(one)}
         self.unended |= {run_key(one) for one in known if is_open(one)}
         calls = [one for one in done if isinstance(one, CallRecord)]
         shown = [one for one in known if not isinstance(one, CallRecord)]
-        make = SessionSpans(self._projection, self._options, self._conversation, self._response_id)
+        make = SpanRebuilder(self._projection, self._options, self._conversation, self._response_id)
         spans = [*make.of([*shown, *calls])]
         if self._settings.attempt_spans:
             spans += [span for call in calls if call.sampled for span in spans_of_attempts(call)]

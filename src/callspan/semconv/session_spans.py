@@ -61,7 +61,7 @@ class _OpenScope:
             scope = scope.parent
 
 
-class SessionSpans:
+class SpanRebuilder:
     """The spans of a session's records, or of records outside of sessions."""
 
     def __init__(

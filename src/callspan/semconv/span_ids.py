@@ -27,7 +27,7 @@ _SCOPES: Final = frozenset({*RUN_TYPES, *RUN_TYPES.values(), "guardrail", "hando
 _WithSpan: TypeAlias = CallRecord | SessionRecord | TimestepRecord | EventRecord | RewardRecord
 
 
-def with_ids(records: Sequence[Record]) -> list[Record]:
+def with_derived_ids(records: Sequence[Record]) -> list[Record]:
     """Return the records, with derived span ids for those written without a tracer provider.
 
     Derived ids are deterministic. Their parent is the span of the record's timestep, else of its session.

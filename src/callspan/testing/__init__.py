@@ -1,4 +1,4 @@
-"""For tests of applications: capture spans and records, a scripted provider on loopback, recorded calls replayed."""
+"""Testing: captures spans and records, serves scripted replies on loopback, and replays recorded calls."""
 
 from __future__ import annotations
 

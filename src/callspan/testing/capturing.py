@@ -1,4 +1,4 @@
-"""Capture: the spans and records of a block of code in memory, independent of other configuration."""
+"""Capture: collects the spans and records of a block of code in memory, independent of other configuration."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Captured:
-    """What was captured so far; lists grow while the block runs.
+    """The spans and records captured so far.
 
     Example:
         >>> with callspan.testing.capture() as seen:
@@ -45,21 +45,21 @@ class Captured:
 
     @property
     def spans(self) -> list[ReadableSpan]:
-        """Finished spans in the order they ended."""
+        """Finished spans, in the order of their ends."""
         _settle()
         return list(self._exporter.get_finished_spans())
 
     @property
     def everything(self) -> list[Record]:
-        """Every record in the order it was written, `started` records of streams among them."""
+        """All records in the order in which they were written, including `started` records."""
         _settle()
         return list(self._all)
 
     @property
     def records(self) -> list[CallRecord]:
-        """One record per finished call, with its conversation; background responses in their present state.
+        """One record per finished call, with its conversation; background responses in their current state.
 
-        Collects garbage first if a stream is open: one whose iterator is gone has ended.
+        Runs the garbage collector first if a stream is open, because abandoned streams end when they are collected.
         """
         calls: dict[str | int, list[CallRecord]] = {}
         for number, record in enumerate(self.everything):
@@ -70,22 +70,22 @@ class Captured:
 
     @property
     def sessions(self) -> list[SessionRecord]:
-        """Every writing of every session; the last one of each id is its present state."""
+        """All versions of all sessions; the last one with an id is the current state."""
         return [record for record in self.everything if isinstance(record, SessionRecord)]
 
     @property
     def timesteps(self) -> list[TimestepRecord]:
-        """Every writing of every timestep."""
+        """All versions of all timesteps."""
         return [record for record in self.everything if isinstance(record, TimestepRecord)]
 
     @property
     def events(self) -> list[EventRecord]:
-        """Events in order: actions, steps of the environment, tools, agents, guardrails, handoffs and your own."""
+        """Events in order: actions, environment steps, tools, agents, guardrails, handoffs and your own."""
         return [record for record in self.everything if isinstance(record, EventRecord)]
 
     @property
     def messages(self) -> list[MessageRecord]:
-        """Observations and other messages between systems, in order; those of calls are in their records."""
+        """Observations and other messages between systems, in order; messages of calls are in the call records."""
         return [record for record in self.everything if isinstance(record, MessageRecord)]
 
     @property
@@ -98,7 +98,7 @@ class Captured:
 
 
 def _settle() -> None:
-    """Have everything end that will: also streams that only the garbage collector would find."""
+    """Finish pending calls, including streams that were abandoned without `close()`."""
     if WIRING.hook_context.deferred_ends.under_way:
         gc.collect()
     WIRING.hook_context.deferred_ends.drain()
@@ -106,12 +106,11 @@ def _settle() -> None:
 
 @contextmanager
 def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArguments]) -> Iterator[Captured]:
-    """Instrument the SDKs for the block and collect its spans and records; then restore the previous state.
+    """Instrument the SDKs for a block and collect its spans and records; then restore the previous state.
 
-    The environment is not read; `settings` are those of `callspan.instrument()`. Misuse of the session API raises
-    `UsageError`, so that it fails the test. Spans go to a provider of their own,
-    not to the global one, and to no store. Captures may be nested; the innermost sees the calls, and knows no
-    session of another.
+    `settings` are those of `callspan.instrument()`; environment variables are ignored. Misuse of the session API raises
+    `UsageError`, so that it fails the test. Spans go to a separate provider, not to the global one, and no store is
+    used. Captures may be nested; the innermost one gets the calls, and does not know the sessions of outer ones.
 
     Raises:
         SettingError: A setting is invalid.

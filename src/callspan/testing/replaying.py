@@ -1,4 +1,4 @@
-"""Replay: serves recorded calls as a provider, so that tests run offline and give the same result every time."""
+"""Replay: serves recorded calls as a provider, so that tests run offline with reproducible results."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from callspan.testing.provider import ReceivedRequest, Reply, ScriptedProvider
 
 Match: TypeAlias = Literal["body", "order"]
 _REFERENCES: Final = (b'"callspan_media"', b'"callspan_vector"')
-_SHOWN: Final = 12
+_HASH_LENGTH: Final = 12
 
 
 class ReplayError(LookupError):
-    """A request was made that no recorded call answers, or there is nothing to replay.
+    """No recorded call answers a request, or there is nothing to replay.
 
     Example:
         >>> with callspan.testing.replay(callspan.open_store("recorded.db"), session="unknown"):
         ...     pass
         Traceback (most recent call last):
-        callspan.testing.replaying.ReplayError: no session unknown in sqlite:///recorded.db, or several begin so
+        callspan.testing.replaying.ReplayError: no session unknown in sqlite:///recorded.db, or several match
     """
 
 
-class Recording:
-    """The recorded calls of a store, each served once, and which ones are unused. Safe from any thread."""
+class CallQueue:
+    """Recorded calls, each of which is served once. Thread-safe."""
 
     def __init__(self, calls: list[CallRecord], *, match: Match = "order") -> None:
-        """`match`: `body` serves only requests with an equal body; `order` serves others the next call of their API."""
+        """`match` is `body` for requests with an equal body only, `order` to serve other requests the next call."""
         self._match = match
         self._lock = threading.Lock()
         self._unused: dict[str, CallRecord] = {call.call_id: call for call in calls}
@@ -50,15 +50,15 @@ class Recording:
 
     @property
     def unused(self) -> list[CallRecord]:
-        """The calls that no request has used yet, in the order they were made."""
+        """The calls that were not served yet, in the order in which they were recorded."""
         with self._lock:
             return list(self._unused.values())
 
     def answer(self, request: ReceivedRequest) -> Reply:
-        """Return the recorded answer to this request. Raises ReplayError where there is none."""
+        """Return the recorded answer to a request. Raises ReplayError if there is none."""
         key = body_hash(request.content)
         with self._lock:
-            # The SDK's own retry of what failed is the same call.
+            # A retry of the SDK is the same call.
             again = self._last.get(key) if request.retry_count else None
             call = again or self._next(key, request)
             if call is None:
@@ -82,13 +82,13 @@ class Recording:
     def _missing(self, request: ReceivedRequest, key: str) -> str:
         why = "with this body" if self._match == "body" else "of this API that has not been used"
         return (
-            f"no recorded call {why} for {request.method} {request.path} (body {key[:_SHOWN]}); "
+            f"no recorded call {why} for {request.method} {request.path} (body {key[:_HASH_LENGTH]}); "
             f"{len(self._unused)} recorded calls are left"
         )
 
 
 class Replayed(ScriptedProvider):
-    """A provider that answers with recorded calls, see `replay`; `openai_url` and `anthropic_url` are for the clients.
+    """A provider that answers with recorded calls, see `replay`. Clients use `openai_url` and `anthropic_url`.
 
     Example:
         >>> with callspan.testing.replay("recorded.db") as provider:
@@ -98,38 +98,38 @@ class Replayed(ScriptedProvider):
         0
     """
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, calls: CallQueue) -> None:
         super().__init__()
-        self._recording = recording
-        self.reply(Reply(responder=recording.answer), repeat=True)
-        # Paths without a default answer need a reply by name.
-        self.reply(Reply(responder=recording.answer), on=_is_a_call, repeat=True)
+        self._calls = calls
+        self.reply(Reply(responder=calls.answer), repeat=True)
+        # Paths without a default answer need an explicit reply.
+        self.reply(Reply(responder=calls.answer), on=_is_a_call, repeat=True)
 
     @property
     def unused(self) -> list[CallRecord]:
-        """The recorded calls that no request has used yet."""
-        return self._recording.unused
+        """The recorded calls that were not served yet."""
+        return self._calls.unused
 
 
 @contextmanager
 def replay(
     store: str | Reader | Sequence[CallRecord], *, session: str | None = None, match: Match = "order"
 ) -> Iterator[Replayed]:
-    """Serve recorded calls on loopback, as their own providers; nothing leaves the machine.
+    """Serve recorded calls on loopback, in place of their providers; nothing leaves the machine.
 
-    A request with the same JSON body as a recorded one gets its response, streamed if it requests a stream; several
-    with one body are served in the order they were recorded. Any other request gets the next unused call of its API,
-    or with `match="body"` none. A request without an answer is an error for the client at once, and ReplayError at
-    the end of the block. Recorded errors are served as errors, without retries.
+    A request with the same JSON body as a recorded one gets its response, as a stream if requested; calls with equal
+    bodies are served in recorded order. Other requests get the next unused call of their API or, with `match="body"`,
+    none. A request without an answer is an error for the client, and raises ReplayError at the end of the block.
+    Recorded errors are served as errors, without retries.
 
     Args:
-        store: URL of a store, or one that is open; or records, such as `Captured.records`.
-        session: only the calls of this session, by its id or the beginning of it.
+        store: URL of a store, an open reader, or records such as `Captured.records`.
+        session: Only the calls of this session, by its id or a prefix of it.
         match: `order` or `body`.
 
     Raises:
         ReplayError: There is nothing to replay, or a request had no answer.
-        SettingError: The URL is not that of a store that can be read.
+        SettingError: The URL is not that of a readable store.
         StoreError: The store cannot be opened, for example because its file is missing.
 
     Example:
@@ -139,7 +139,7 @@ def replay(
         >>> answer.choices[0].message.content
         'Hello!'
     """
-    provider = Replayed(Recording(_recorded(store, session), match=match))
+    provider = Replayed(CallQueue(_recorded(store, session), match=match))
     with provider:
         yield provider
 
@@ -151,22 +151,22 @@ def _is_a_call(request: ReceivedRequest) -> bool:
 def reply_of(call: CallRecord) -> Reply:
     """Return the recorded answer as a reply. Raises ReplayError if its content was not recorded."""
     status = call.error.status if call.error else None
-    stay = {"x-should-retry": "false"}
+    no_retry = {"x-should-retry": "false"}
     if call.error is not None and status is not None:
         error = call.error
         return Reply(
-            status=status, error_type=error.type, error_code=error.code, message=error.message or "", headers=stay
+            status=status, error_type=error.type, error_code=error.code, message=error.message or "", headers=no_retry
         )
     body = bytes(call.response.body) if call.response is not None else b""
     if not body and call.outcome != "success":
         return Reply(body_cut=True)
     if not body or any(mark in body for mark in _REFERENCES):
-        raise ReplayError(f"call {call.call_id} has no whole answer: record with content='full' and media='inline'")
+        raise ReplayError(f"call {call.call_id} has no complete answer: record with content='full' and media='inline'")
     return Reply(raw=msgspec.json.decode(body))
 
 
 def body_hash(content: bytes) -> str:
-    """Return a hash of a JSON body that ignores the order of keys and white space; of other bytes, their hash."""
+    """Return a hash of a JSON body that ignores key order and white space; for other bytes a plain hash."""
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):
@@ -186,7 +186,7 @@ def _recorded(store: str | Reader | Sequence[CallRecord], session: str | None) -
         if session is not None:
             found = reader.session(session)
             if found is None:
-                raise ReplayError(f"no session {session} in {reader.name}, or several begin so")
+                raise ReplayError(f"no session {session} in {reader.name}, or several match")
             which = CallFilter(session_id=found.session.session_id, newest_first=False)
         calls = [call for call in reader.calls(which) if call.outcome != "started"]
     finally:

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from callspan.comparison.differences import success_difference
-from callspan.comparison.groups import Group, grouped, objectives_of
+from callspan.comparison.groups import Group, group_sessions, objectives_of
 from callspan.formatting import in_ms
 from callspan.record.labels import labels
 from callspan.record.reward_sums import REWARD, mean_of
@@ -135,12 +135,12 @@ def scores(view: View) -> Scores:
         unit=unit,
         objectives=objectives,
         objective=objective,
-        points=[point for group in grouped(some, [unit]) for point in _points(group, objective)],
-        by_time=_scores(grouped(some, [unit]), objective, timed=True),
+        points=[point for group in group_sessions(some, [unit]) for point in _points(group, objective)],
+        by_time=_scores(group_sessions(some, [unit]), objective, timed=True),
         keys=keys,
         key=key,
         by_key=_scores(versions, objective),
-        by_key_and_time=_scores(grouped(some, [META + key, unit]), objective, timed=True) if key else [],
+        by_key_and_time=_scores(group_sessions(some, [META + key, unit]), objective, timed=True) if key else [],
         difference=_difference(versions),
         more=len(found) > _SESSIONS,
     )
@@ -183,7 +183,7 @@ def _version_keys(sessions: Sequence[SessionSummary]) -> list[str]:
 
 
 def _versions(sessions: Sequence[SessionSummary], key: str | None) -> list[Group]:
-    groups = grouped(sessions, [META + key]) if key else []
+    groups = group_sessions(sessions, [META + key]) if key else []
     return sorted(
         (group for group in groups if group.keys[0] is not None), key=lambda group: _natural(str(group.keys[0]))
     )

@@ -10,7 +10,7 @@ import msgspec
 from callspan.comparison.diff import Fact, Pair, Status, diff
 from callspan.comparison.diff_text import STATUS_WORDS, against_text, first_difference_text, name_text, value_text
 from callspan.comparison.sides import Side, read_side, text_of
-from callspan.comparison.text_changes import Run
+from callspan.comparison.text_changes import TextRun
 from callspan.record.call import CallRecord
 from callspan.stores.base import SessionSummary
 from callspan.stores.named import named_by, why_unnamed
@@ -42,7 +42,7 @@ class MessageRow(msgspec.Struct):
     against: str
     text: str
     """What both have, or the only one; "" where they differ."""
-    changes: list[Run]
+    changes: list[TextRun]
     """Of two that differ."""
 
 
@@ -109,5 +109,5 @@ def _message(a: Side, b: Side, pair: Pair) -> MessageRow:
     if pair.status != "differs":
         only = b.messages[pair.b or 0] if pair.a is None else a.messages[pair.a]
         text = text_of(only)[: _LINE if pair.status == "same" else _TEXT]
-    changes = [Run(run.where, run.text[:_TEXT]) for run in pair.changes]
+    changes = [TextRun(run.where, run.text[:_TEXT]) for run in pair.changes]
     return MessageRow(role=pair.role, status=pair.status, against=STATUS_WORDS[pair.status], text=text, changes=changes)

@@ -1,4 +1,4 @@
-"""Wiring: the composition root; `instrument()` and `uninstrument()`."""
+"""Wiring: the composition root, with `instrument()` and `uninstrument()`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _CLOSE_TIMEOUT_S: Final = 5.0
 CHECKS: Final[Checks] = {"stores": check_store, "prices": check_prices}
-"""Checks of settings that need the code that uses them."""
+"""Checks of settings by the code that uses them."""
 
 
 class Handle:
@@ -54,7 +54,7 @@ class Handle:
         self._wiring, self._pipeline = wiring, pipeline
 
     def __repr__(self) -> str:
-        """Show whether it is in force, and its settings."""
+        """Return its state and settings."""
         state = "in force" if self._wiring.pipeline is self._pipeline else "replaced"
         return f"<Handle {state} {self.settings!r}>"
 
@@ -64,41 +64,41 @@ class Handle:
         return self._pipeline.settings
 
     def uninstrument(self) -> None:
-        """Restore the SDKs and close the stores. Does nothing if another `instrument()` has taken over."""
+        """Restore the SDKs and close the stores. No effect if another `instrument()` replaced this one."""
         self._wiring.remove(self._pipeline)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Wait until telemetry is exported and every store has every record; False: timed out or not accepted."""
+        """Wait until telemetry is exported and every store has every record; return False if that failed."""
         deadline = time.monotonic() + timeout_millis / 1000
         self._wiring.hook_context.deferred_ends.drain(_left(deadline))
         delivered = self._pipeline.recorder.flush(_left(deadline))
         return self._pipeline.providers.flush(_left(deadline)) and delivered
 
     def counters(self) -> Mapping[str, int]:
-        """Return how many records were appended, delivered and dropped."""
+        """Return the numbers of records appended, delivered and dropped."""
         return self._pipeline.recorder.counters()
 
 
 class Wiring:
-    """The state of this process: one hook context, its patches, and the pipeline in use."""
+    """The state of this process: the hook context, its patches, and the current pipeline."""
 
     def __init__(self) -> None:
         self.hook_context = HookContext()
         self.patches = Patches(self.hook_context)
         self._pipeline: Pipeline | None = None
         self._configured = False
-        """Whether code has given settings, not the environment alone, as under `opentelemetry-instrument`."""
+        """Whether code set settings, not only the environment, as under `opentelemetry-instrument`."""
         self._sdks: tuple[Sdk, ...] = ()
-        """The SDKs that the pipeline in use patches, also while it is disabled."""
+        """The SDKs to patch while the current pipeline is enabled."""
         self._exporter_stores: tuple[str, ...] = ()
-        self._of_exporter: tuple[Recorder, Processors] | None = None
-        """Stores the records of an exporter while nothing is instrumented."""
+        self._exporter: tuple[Recorder, Processors] | None = None
+        """Stores the records of the exporter while nothing is instrumented."""
         self._lock = threading.RLock()
         renew_locks(self, "_lock")
 
     @property
     def pipeline(self) -> Pipeline | None:
-        """The pipeline in use; None if nothing is instrumented."""
+        """The current pipeline; None if nothing is instrumented."""
         return self._pipeline
 
     def change(
@@ -108,10 +108,10 @@ class Wiring:
         sdks: Sequence[Sdk] | None,
         otlp: str | bool | None = None,
     ) -> Handle:
-        """Apply the given settings; others keep their value in force, else that of the environment.
+        """Apply the given settings; others keep the value in force, else that of the environment.
 
-        `sdks` None: those in use, else all; given ones are added. `otlp` sets up global providers if no others are
-        given. Raises SettingError.
+        `sdks` are added to the current ones; by default all. `otlp` sets up global providers for signals without one.
+        Raises SettingError.
         """
         with self._lock:
             old = self._pipeline
@@ -120,9 +120,7 @@ class Wiring:
             if old is not None:
                 changed = changes(old.settings, settings) + changed_providers(old.providers, providers)
                 if changed and self._configured:
-                    warn_once(
-                        f"callspan.instrument() was called again and changes what is in force: {'; '.join(changed)}"
-                    )
+                    warn_once(f"callspan.instrument() was called again and changes settings: {'; '.join(changed)}")
             if otlp and settings.enabled:
                 wanted = providers.without_provider(log_events=settings.log_events)
                 set_up_global(otlp, settings.service, wanted=wanted)
@@ -144,7 +142,7 @@ class Wiring:
     def _exchange(
         self, settings: Settings, providers: Providers, sdks: Sequence[Sdk]
     ) -> tuple[Handle, Pipeline | None]:
-        """Do the work of `install` under the lock; return the replaced pipeline, to be retired outside the lock."""
+        """Install a pipeline, under the lock; return the replaced one, to be retired outside the lock."""
         old = self._pipeline
         replaced = None
         if old is None or old.settings != settings or old.providers != providers:
@@ -156,11 +154,11 @@ class Wiring:
                 self.patches.apply(sdk)
         pipeline = self._pipeline
         if pipeline is None:
-            raise RuntimeError("another thread has undone callspan.instrument()")
+            raise RuntimeError("another thread called callspan.uninstrument()")
         return Handle(self, pipeline), replaced
 
     def remove(self, pipeline: Pipeline | None) -> None:
-        """Stop using the pipeline, if it is current, and restore the SDKs."""
+        """Retire the pipeline, if it is current, and restore the SDKs."""
         self.hook_context.deferred_ends.drain(_CLOSE_TIMEOUT_S)
         with self._lock:
             if pipeline is None or pipeline is not self._pipeline:
@@ -173,7 +171,7 @@ class Wiring:
         _retire(pipeline)
 
     def restore(self, pipeline: Pipeline | None) -> None:
-        """Use a previous pipeline again, as `testing.capture()` does; None: use none."""
+        """Make a previous pipeline current again, or none, as at the end of `testing.capture()`."""
         if pipeline is None:
             self.remove(self._pipeline)
             return
@@ -182,7 +180,7 @@ class Wiring:
                 self._put(pipeline)
 
     def remove_sdk(self, sdk: Sdk) -> None:
-        """Restore one SDK; after the last one there is no current pipeline."""
+        """Restore one SDK; after the last one, retire the pipeline."""
         with self._lock:
             self.patches.undo(sdk)
             self._sdks = tuple(other for other in self._sdks if other != sdk)
@@ -191,12 +189,12 @@ class Wiring:
             self.remove(last)
 
     def add_stores(self, urls: str | Path | Sequence[str | Path] | None, default: str) -> tuple[str, ...]:
-        """Add the stores of an exporter; default: those of the environment, else `default`."""
+        """Add the stores of an exporter, by default those of the environment, else `default`."""
         named = load({"stores": urls}, checks=CHECKS).stores or (default,)
         with self._lock:
             self._exporter_stores += tuple(url for url in named if url not in self._exporter_stores)
             recorders = [] if self._pipeline is None else [self._pipeline.recorder]
-            recorders += [] if self._of_exporter is None else [self._of_exporter[0]]
+            recorders += [] if self._exporter is None else [self._exporter[0]]
             replaced = [recorder.add_stores(named) for recorder in recorders]
         for spool in replaced:
             if spool is not None:
@@ -204,12 +202,12 @@ class Wiring:
         return named
 
     def flush_before_sigterm(self, settings: Settings) -> None:
-        """Send spans at a SIGTERM without a handler, unless the settings disable it."""
+        """Send spans before an unhandled SIGTERM ends the process, unless disabled."""
         if settings.enabled and settings.flush_on_sigterm:
             process_end.flush_before(self._flush_providers)
 
     def _flush_providers(self, timeout_s: float) -> None:
-        # Unfinished streams have no span yet, and only a `started` record.
+        # Open streams have no span yet, and only a `started` record.
         self.hook_context.deferred_ends.end_open(timeout_s / 3)
         if self._pipeline is not None:
             self._pipeline.recorder.flush(timeout_s / 3)
@@ -222,24 +220,24 @@ class Wiring:
         if pipeline is not None:
             pipeline.write(record)
         else:
-            recorder, own = self._exporters_own()
-            processors.write(own.process(record), recorder.write)
+            recorder, exporter_processors = self._exporter_pipeline()
+            processors.write(exporter_processors.process(record), recorder.write)
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until every store has every record so far; False if that took too long."""
+        """Wait until every store has every record so far; return False on timeout."""
         self.hook_context.deferred_ends.drain(timeout_s)
         if self._pipeline is not None:
             return self._pipeline.recorder.flush(timeout_s)
-        return self._of_exporter is None or self._of_exporter[0].flush(timeout_s)
+        return self._exporter is None or self._exporter[0].flush(timeout_s)
 
-    def _exporters_own(self) -> tuple[Recorder, Processors]:
+    def _exporter_pipeline(self) -> tuple[Recorder, Processors]:
         with self._lock:
-            if self._of_exporter is None:
+            if self._exporter is None:
                 settings = load()
                 recorder = Recorder(settings)
                 recorder.add_stores(self._exporter_stores)
-                self._of_exporter = recorder, caller_processors(settings)
-            return self._of_exporter
+                self._exporter = recorder, caller_processors(settings)
+            return self._exporter
 
     def _put(self, pipeline: Pipeline | None) -> None:
         self._pipeline = pipeline
@@ -267,7 +265,7 @@ def _left(deadline: float) -> float:
 
 
 def _retire(pipeline: Pipeline | None) -> None:
-    """Close the stores of a pipeline that is no longer in use. Takes seconds: call it without a lock."""
+    """Close the stores of a replaced pipeline, which takes seconds: call it without a lock."""
     if pipeline is not None:
         pipeline.recorder.retire(_CLOSE_TIMEOUT_S)
 
@@ -275,8 +273,8 @@ def _retire(pipeline: Pipeline | None) -> None:
 WIRING: Final = Wiring()
 
 
-def _showing_settings(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Add every setting to the signature that `help()` and completion show."""
+def _with_setting_parameters(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Add every setting to the signature, for `help()` and completion."""
     signature = inspect.signature(function)
     named = [one for one in signature.parameters.values() if one.kind is inspect.Parameter.KEYWORD_ONLY]
     named += [
@@ -291,7 +289,7 @@ def _annotation(annotation: object) -> object:
     return getattr(annotation, "__forward_arg__", annotation)
 
 
-@_showing_settings
+@_with_setting_parameters
 def instrument(
     *,
     tracer_provider: TracerProvider | None = None,
@@ -304,24 +302,24 @@ def instrument(
 ) -> Handle:
     """Record every call of the openai, anthropic and groq SDKs from now on; they may be imported before or after.
 
-    None means "not given": the value in force is kept; if there is none, the environment or the default applies.
-    A second call without arguments returns the handle in force. With arguments, it changes the given settings, and one
-    warning names old and new values, unless only the environment had given those in force. May be called from any
-    thread, before or after a fork; starts no thread and opens no file.
+    None means "not given": the value in force is kept, or else that of the environment, or the default. A second call
+    without arguments returns the current handle. With arguments it changes these settings, and logs a warning with old
+    and new values, unless the current settings came only from the environment. May be called from any thread, before
+    or after a fork; starts no thread and opens no file.
 
     Args:
-        tracer_provider: The provider for spans; None: the global one, looked up when first used.
-        meter_provider: The provider for metrics; None: the global one, looked up when first used.
-        logger_provider: The provider for log events, if they are on; None: the global one, looked up when first used.
-        otlp: Base URL of an OTLP/HTTP receiver, or True for `OTEL_EXPORTER_OTLP_*`: sends spans, metrics and,
-            if they are on, log events there, by global providers for signals for which the application has none.
+        tracer_provider: The provider for spans; by default the global one, looked up on first use.
+        meter_provider: The provider for metrics; by default the global one, looked up on first use.
+        logger_provider: The provider for log events, if enabled; by default the global one, looked up on first use.
+        otlp: Base URL of an OTLP/HTTP receiver, or True for `OTEL_EXPORTER_OTLP_*`: sends spans, metrics and, if
+            enabled, log events there, through global providers for signals for which the application has none.
             `none` in `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` or `OTEL_LOGS_EXPORTER` disables a signal.
-        redact: A function from record to record, applied before a record is exported or stored; False: remove it.
+        redact: A function from record to record, applied before a record is exported or stored; False removes it.
         sdks: The SDKs to patch; a second call adds to them. Default: all.
         settings: Any of `callspan.Settings`, such as `stores`, `content` and `vocabularies`.
 
     Returns:
-        A handle; the one in force if nothing is changed.
+        A handle; the current one if nothing changed.
 
     Raises:
         SettingError: An argument has an invalid value. Nothing was changed.
@@ -344,7 +342,7 @@ def instrument(
 
 
 def uninstrument() -> None:
-    """Restore the SDKs and close the stores. Calls in progress are still recorded at their end.
+    """Restore the SDKs and close the stores. Calls in progress are still recorded.
 
     Example:
         >>> handle = callspan.instrument()
@@ -354,7 +352,7 @@ def uninstrument() -> None:
 
 
 def patch_status() -> list[HookStatus]:
-    """Return the status of every hook of every patched SDK, and what is lost if a name is missing.
+    """Return the status of every hook of every patched SDK, and the loss if a name is missing.
 
     Example:
         >>> handle = callspan.instrument(sdks="openai")

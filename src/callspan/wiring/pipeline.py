@@ -1,4 +1,4 @@
-"""Pipeline: the objects that one `instrument()` creates from its settings and providers; spans of other processes."""
+"""Pipeline: the objects that one `instrument()` creates from its settings and providers."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ _LOAD_STORES: Final = fail_open("import what delivers to the stores")
 
 
 class Pipeline:
-    """The objects built from the settings. Starts no thread and opens no file."""
+    """The objects built from settings and providers. Starts no thread and opens no file."""
 
     def __init__(self, settings: Settings, providers: Providers, deferred_ends: DeferredEnds) -> None:
-        """`deferred_ends` completes interrupted ends."""
+        """`deferred_ends` repeats interrupted ends."""
         self.settings = settings
         self.providers = providers
         self._deferred_ends = deferred_ends
@@ -67,17 +67,16 @@ class Pipeline:
         self.recorder = Recorder(settings, providers.listeners, self._priced)
         self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder)
         self._workers = ForkedWorkers(providers.flush, self.recorder.flush)
-        stricter_ones = {level: strictest(settings.content, level) for level in get_args(Content)}
         self._processors = {
             level: caller_processors(msgspec.structs.replace(settings, content=level), providers.redact)
-            for level in set(stricter_ones.values())
+            for level in {strictest(settings.content, level) for level in get_args(Content)}
         }
         spans = {level: self._spans(level) for level in self._processors}
         self._seen = AlreadySeen()
         self.factories: Mapping[Content, CallFactory] = {level: self._factory(level, spans[level]) for level in spans}
-        """The call factory for each content setting that is at least as strict as the configured one."""
+        """The call factory for each content level at least as strict as the setting."""
         self.runtime = Runtime(
-            write=self._emitted,
+            write=self._write_and_measure,
             write_unmeasured=self.recorder.write,
             writes_starts=self.recorder.writes_starts,
             processors=self._processors_at,
@@ -90,17 +89,17 @@ class Pipeline:
         )
 
     def load(self) -> None:
-        """Import the delivery and pricing code now, not during the application's calls."""
+        """Import the code for delivery and pricing now, not during the application's calls."""
         with _LOAD_STORES:
             load_sinks(self.recorder.stores)
         if self.recorder.stores:
             published.load()
 
     def write(self, record: Record) -> None:
-        """Process and store a record that does not come from a call observed by callspan."""
+        """Process and store a record of a call that callspan did not observe."""
         processors.write(self._processors_at("full").process(record), self.recorder.write)
 
-    def _emitted(self, record: Processed[Record]) -> None:
+    def _write_and_measure(self, record: Processed[Record]) -> None:
         self.recorder.write(record)
         self._metrics.measure_event(record)
 
@@ -148,10 +147,10 @@ class Pipeline:
 
 def _requested_in(call_id: str) -> tuple[Place, SpanContext | None]:
     """Return the place of a call's request and the context of its span, as far as this process knows them."""
-    where = CALL_SPANS.get(call_id)
-    if where is None or where.trace_id is None or where.span_id is None:
-        return Place() if where is None else where.place, None
-    return where.place, context_of(where.trace_id, where.span_id, sampled=where.sampled)
+    ref = CALL_SPANS.get(call_id)
+    if ref is None or ref.trace_id is None or ref.span_id is None:
+        return Place() if ref is None else ref.place, None
+    return ref.place, context_of(ref.trace_id, ref.span_id, sampled=ref.sampled)
 
 
 def _version() -> str:
@@ -173,9 +172,9 @@ class Providers(msgspec.Struct, frozen=True, kw_only=True):
         return [signal for signal in SIGNALS if given[signal] is None and (signal != "logs" or log_events)]
 
     def flush(self, timeout_s: float) -> bool:
-        """Flush the providers; False if that took longer, or the receiver of `otlp` did not accept the spans."""
+        """Flush the providers; return False on timeout, or if the receiver of `otlp` did not accept the spans."""
         flushed: list[bool] = []
-        # By another thread: OpenTelemetry's exporters do not keep the time limit of a flush.
+        # On another thread, because OpenTelemetry's exporters do not respect the time limit of a flush.
         _FLUSHES.put(lambda: flushed.append(self._flush(timeout_s)))
         return _FLUSHES.drain(timeout_s) and flushed == [True]
 
@@ -187,9 +186,9 @@ class Providers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def given_providers(base: Providers, arguments: Mapping[str, object]) -> Providers:
-    """Return the current providers updated by the given ones; None means not given, False removes the redactor.
+    """Return the providers in `base` updated by the arguments; None means not given, False removes the redactor.
 
-    Raises SettingError for a redactor that is not callable and for an invalid provider.
+    Raises SettingError for a redactor that is not callable, and for an invalid provider.
     """
     given = {name: value for name, value in arguments.items() if value is not None}
     redact = given.get("redact")

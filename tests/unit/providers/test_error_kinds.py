@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from callspan.providers.error_kinds import MAX_BODY_BYTES, MAX_MESSAGE_BYTES, classify, error_info
 from callspan.providers.registry import by_api
 from callspan.records import ErrorInfo
-from callspan.safe_urls import LONGEST_SECRET
+from callspan.safe_urls import MAX_SECRET_LENGTH
 
 KINDS = {
     "rate_limit",
@@ -483,7 +483,7 @@ def test_a_long_text_for_a_body_is_cut_too() -> None:
     body = info(400, "x" * 9000).body
 
     assert isinstance(body, str)
-    assert len(body.encode()) == MAX_MESSAGE_BYTES - LONGEST_SECRET
+    assert len(body.encode()) == MAX_MESSAGE_BYTES - MAX_SECRET_LENGTH
     assert info(400, "\ud800" * 9000).kind == "bad_input"
 
 

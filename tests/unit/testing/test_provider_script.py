@@ -79,7 +79,7 @@ class TestReply:
         assert set(ReplyFields.__annotations__) == {field.name for field in dataclasses.fields(Reply)}
 
     def test_a_reply_and_fields_together_are_refused(self, provider: ScriptedProvider) -> None:
-        with pytest.raises(TypeError, match="not both"):
+        with pytest.raises(TypeError, match="pass either"):
             provider.reply("text", model="m")
 
     def test_a_reply_does_not_change(self) -> None:

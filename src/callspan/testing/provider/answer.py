@@ -1,4 +1,4 @@
-"""One reply to one request, as the wires render it, and OpenAI's errors, headers, ids and usage."""
+"""Answers: a reply with its request, for rendering, and OpenAI's errors, headers, ids and usage."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FINISH_REASONS = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
-"""Anthropic's words in OpenAI's."""
+"""OpenAI's finish reasons by Anthropic's."""
 
 _DIMENSIONS = 8
 
@@ -43,15 +43,15 @@ class StreamEvent(NamedTuple):
     """One server-sent event."""
 
     data: Json | str
-    """A JSON object, or a text such as `[DONE]`."""
+    """A JSON object, or a string such as `[DONE]`."""
     name: str | None = None
-    """The `event:` line; None for none."""
+    """The `event:` line, if any."""
     content: bool = False
     """Whether it has content."""
 
 
 def typed(kind: str, **fields: object) -> StreamEvent:
-    """An event whose data have its name as their type; a `.delta` has content."""
+    """An event whose name is also the type in its data; a `.delta` has content."""
     return StreamEvent({"type": kind, **fields}, kind, content=kind.endswith(".delta"))
 
 
@@ -61,7 +61,7 @@ class ToolCall(NamedTuple):
     id: str
     name: str
     arguments: str
-    """JSON text, as OpenAI carries it."""
+    """JSON text, as in OpenAI's APIs."""
 
 
 class ErrorAnswer(NamedTuple):
@@ -76,37 +76,37 @@ class ErrorAnswer(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """A reply together with the request it answers."""
+    """A reply together with its request."""
 
     request: ReceivedRequest
     reply: Reply
     request_id: str
     named: Mapping[str, str]
-    """What the path names: the `id` of a response, the `model`."""
+    """Parameters of the path: the `id` of a response, the `model`."""
     created_s: int = field(default_factory=lambda: int(time.time()))
 
     @property
     def model(self) -> str:
-        """The model that answers."""
+        """The responding model."""
         requested = self.request.body.get("model", self.named.get("model"))
         return self.reply.model or (requested if isinstance(requested, str) else "scripted-model")
 
     @property
     def completions(self) -> list[Choice]:
-        """As many completions as were scripted or requested."""
+        """The scripted completions, or as many as requested."""
         count = self.request.body.get("n")
         return self.reply.completions(count if isinstance(count, int) else 1)
 
     @property
     def error(self) -> ErrorAnswer:
-        """The reply read as an error."""
+        """The reply as an error."""
         reply = self.reply
         return ErrorAnswer(reply.status, reply.error_type, reply.error_code, reply.message, self.request_id)
 
 
 @dataclass(frozen=True)
 class Family:
-    """The parts shared by all wires of one provider."""
+    """The parts shared by all APIs of one provider."""
 
     name: str
     error: Callable[[ErrorAnswer], Json]
@@ -114,7 +114,7 @@ class Family:
     error_event: Callable[[ErrorAnswer], StreamEvent]
     """An error in the middle of a stream."""
     headers: Callable[[str, int], dict[str, str]]
-    """The usual response headers for a request id and a status."""
+    """The default response headers for a request id and a status."""
     request_id: Callable[[], str]
 
 
@@ -124,9 +124,9 @@ class Wire:
 
     family: Family
     body: Callable[[Answer], Json]
-    """The whole answer in one piece."""
+    """The plain response body."""
     events: Callable[[Json, Answer], list[StreamEvent]] | None = None
-    """A whole answer cut into events; None: this endpoint does not stream."""
+    """Splits a body into events; None if the endpoint has no streams."""
 
 
 def base62(length: int) -> str:
@@ -135,12 +135,12 @@ def base62(length: int) -> str:
 
 
 def words(text: str) -> list[str]:
-    """The text in pieces as models stream it: each word with the space before it."""
+    """The text split as models stream it: each word with the space before it."""
     return re.findall(r"\s*\S+|\s+\Z", text)
 
 
 def fragments(text: str) -> list[str]:
-    """The text in short arbitrary pieces, as the arguments of tools are streamed."""
+    """The text in short pieces, as arguments of tools are streamed."""
     return [text[start : start + _FRAGMENT] for start in range(0, len(text), _FRAGMENT)]
 
 
@@ -161,18 +161,18 @@ def encode(value: object) -> bytes:
 
 
 def objects(value: object) -> list[Json]:
-    """The objects of a list; nothing if it is not a list."""
+    """The objects of a list; none for anything else."""
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 
 def member(value: Json, name: str) -> Json:
-    """An object within an object; empty if there is none."""
+    """An object inside an object, or an empty one."""
     inner = value.get(name)
     return inner if isinstance(inner, Mapping) else {}
 
 
 def usage(reply: Reply) -> Json:
-    """The usage of chat completions out of the reply's counters."""
+    """The usage object of chat completions, from the reply's counters."""
     return {
         "prompt_tokens": reply.input_tokens,
         "completion_tokens": reply.output_tokens,
@@ -192,7 +192,7 @@ def usage(reply: Reply) -> Json:
 
 
 def with_usage(body: dict[str, object], reply: Reply, made: Json) -> dict[str, object]:
-    """The body with the scripted usage: as given, `made` if none was given, none if an empty one was."""
+    """The body with the scripted usage, by default `made`; an empty usage omits it."""
     given = made if reply.usage is None else reply.usage
     return {**body, "usage": given} if given else body
 
@@ -238,11 +238,11 @@ OPENAI = Family(
     headers=_headers,
     request_id=lambda: f"req_{secrets.token_hex(16)}",
 )
-"""OpenAI and everything that speaks like it."""
+"""OpenAI and compatible providers."""
 
 
 def input_count(value: object) -> int:
-    """How many inputs a request has. A list of tokens is one input, a list of texts or of token lists is several."""
+    """The number of inputs of a request: a list of tokens is one input, a list of strings or token lists several."""
     return len(value) if isinstance(value, list) and value and not isinstance(value[0], int) else 1
 
 
@@ -257,11 +257,11 @@ def _vector(answer: Answer) -> Sequence[float]:
 def _embeddings(answer: Answer) -> Json:
     vector = _vector(answer)
     packed = answer.request.body.get("encoding_format") == "base64"
-    shown = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode() if packed else list(vector)
+    encoded = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode() if packed else list(vector)
     body: dict[str, object] = {
         "object": "list",
         "data": [
-            {"object": "embedding", "index": index, "embedding": shown}
+            {"object": "embedding", "index": index, "embedding": encoded}
             for index in range(input_count(answer.request.body.get("input")))
         ],
         "model": answer.model,

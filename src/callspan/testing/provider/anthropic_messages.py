@@ -1,4 +1,4 @@
-"""Anthropic's Messages and older text completions, whole and as events, with their errors and headers.
+"""Anthropic's Messages and text completions, as bodies and events, with their errors and headers.
 
 Wire reference: https://docs.anthropic.com/en/api/messages
 """
@@ -53,11 +53,11 @@ _EMPTY: dict[str, Json] = {
     "text": {"text": ""},
     "tool_use": {"input": {}},
 }
-"""What differs in a block that has just begun."""
+"""The fields of a block at its start."""
 
 
 def _arguments(text: str) -> object:
-    """The input of a tool as an object; text that is no JSON is kept as text, as a broken model would."""
+    """The input of a tool as an object; invalid JSON is kept as text."""
     try:
         return msgspec.json.decode(text or b"{}")
     except msgspec.DecodeError:
@@ -127,8 +127,8 @@ def _block_deltas(block: Json) -> Iterator[Json]:
 
 
 def _block_events(index: int, block: Json) -> Iterator[Json]:
-    begun = {**block, **_EMPTY.get(str(block.get("type")), {})}
-    yield {"type": "content_block_start", "index": index, "content_block": begun}
+    started = {**block, **_EMPTY.get(str(block.get("type")), {})}
+    yield {"type": "content_block_start", "index": index, "content_block": started}
     if index == 0:
         yield {"type": "ping"}
     for delta in _block_deltas(block):
@@ -138,13 +138,14 @@ def _block_events(index: int, block: Json) -> Iterator[Json]:
 
 def _sequence(body: Json) -> Iterator[Json]:
     usage = member(body, "usage")
-    begun = {name: value for name, value in body.items() if name != "stop_details"}
-    begun |= {"content": [], "stop_reason": None, "stop_sequence": None}
-    yield {"type": "message_start", "message": {**begun, "usage": {**usage, "output_tokens": 1}} if usage else begun}
+    started = {name: value for name, value in body.items() if name != "stop_details"}
+    started |= {"content": [], "stop_reason": None, "stop_sequence": None}
+    started |= {"usage": {**usage, "output_tokens": 1}} if usage else {}
+    yield {"type": "message_start", "message": started}
     for index, block in enumerate(objects(body.get("content"))):
         yield from _block_events(index, block)
     delta = {name: body[name] for name in ("stop_reason", "stop_sequence", "stop_details") if name in body}
-    # The last word on usage has no breakdown of what was written to the cache.
+    # The final usage has no breakdown of cache writes.
     final = {name: value for name, value in usage.items() if name not in ("cache_creation", "service_tier")}
     yield {"type": "message_delta", "delta": delta, **({"usage": final} if usage else {})}
     yield {"type": "message_stop"}
@@ -172,9 +173,9 @@ def _completion(answer: Answer) -> Json:
 
 
 def _completion_events(body: Json, _: Answer) -> list[StreamEvent]:
-    begun = {**body, "stop_reason": None, "stop": None}
+    started = {**body, "stop_reason": None, "stop": None}
     pieces = [
-        StreamEvent({**begun, "completion": piece}, "completion", content=True)
+        StreamEvent({**started, "completion": piece}, "completion", content=True)
         for piece in words(str(body["completion"]))
     ]
     return [StreamEvent({"type": "ping"}, "ping"), *pieces, StreamEvent({**body, "completion": ""}, "completion")]
@@ -217,7 +218,7 @@ MESSAGES = Wire(ANTHROPIC, _message, _events)
 """`POST /v1/messages`."""
 
 TEXT_COMPLETIONS = Wire(ANTHROPIC, _completion, _completion_events)
-"""`POST /v1/complete`, whose answers have no usage."""
+"""`POST /v1/complete`, without usage."""
 
 COUNT_TOKENS = Wire(ANTHROPIC, lambda answer: {"input_tokens": answer.reply.input_tokens})
 """`POST /v1/messages/count_tokens`."""

@@ -38,7 +38,7 @@ def wanted(answer: Answer) -> bool:
 
 
 def prompt_ids(answer: Answer) -> list[int]:
-    """Return the ids of the prompt: of each message its role, its words and its end."""
+    """Return the token ids of the prompt: for each message its role, words and end."""
     texts = [
         f"{message.get('role')}: {message.get('content')} ." for message in objects(answer.request.body.get("messages"))
     ]
@@ -46,7 +46,7 @@ def prompt_ids(answer: Answer) -> list[int]:
 
 
 def completion_ids(text: str | None) -> list[int]:
-    """Return one id per word, the same for the same word."""
+    """Return one token id per word, equal for equal words."""
     return [crc32(word.encode()) % _VOCABULARY for word in words(text or "")]
 
 
@@ -64,7 +64,7 @@ def _message(choice: Choice) -> Json:
 
 
 def _logprobs(text: str | None) -> Json | None:
-    """Each word as a token with a made-up probability; None if there is no text."""
+    """Each word as a token with a constant probability; None without text."""
     if text is None:
         return None
     tokens = [
@@ -103,7 +103,7 @@ def _chat(answer: Answer) -> Json:
 
 
 def _deltas(message: Json) -> Iterator[tuple[Json, bool]]:
-    """The message as deltas, each with whether it carries content."""
+    """The message as deltas, each with whether it has content."""
     yield {"role": "assistant", "content": None if message.get("tool_calls") else "", "refusal": None}, False
     for name in ("reasoning_content", "content", "refusal"):
         value = message.get(name)
@@ -137,7 +137,7 @@ def _text_choice_chunks(choice: Json) -> Iterator[tuple[Json, bool]]:
 
 
 def _chunks(body: Json, answer: Answer, choices: list[list[tuple[Json, bool]]], name: str) -> list[StreamEvent]:
-    """Chunks of all choices in turn, then the usage if it was requested, then the end."""
+    """The chunks of all choices interleaved, the usage if requested, and the end."""
     options = answer.request.body.get("stream_options")
     with_usage = isinstance(options, Mapping) and options.get("include_usage") is True
     shared = {key: value for key, value in body.items() if key not in _NOT_IN_EVERY_CHUNK}

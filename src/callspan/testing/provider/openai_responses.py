@@ -1,4 +1,4 @@
-"""The Responses API, whole and as its sequence of typed events; responses in the background, and their webhooks.
+"""The Responses API, as bodies and events, with background responses and their webhooks.
 
 Wire reference: https://platform.openai.com/docs/api-reference/responses and
 https://platform.openai.com/docs/guides/background
@@ -54,15 +54,15 @@ _ECHOED: Json = {
     "user": None,
     "metadata": {},
 }
-"""What a response repeats of its request, with the value where the request says nothing."""
+"""Fields that a response repeats from its request, with their defaults."""
 _WAITING: Json = {"error": None, "incomplete_details": None, "output": [], "usage": None, "completed_at": None}
-_SECRET_PREFIX = "whsec_"  # noqa: S105 - what precedes a secret
+_SECRET_PREFIX = "whsec_"  # noqa: S105 - a prefix
 _EMPTY: dict[str, Json] = {
     "message": {"status": "in_progress", "content": []},
     "reasoning": {"summary": []},
     "function_call": {"status": "in_progress", "arguments": ""},
 }
-"""What differs in an item that has just been added."""
+"""The fields of an item when it is added."""
 
 
 def _item_id(prefix: str) -> str:
@@ -99,7 +99,7 @@ def _output(choice: Choice, request: Json) -> list[Json]:
 
 
 def _is_warm_up(request: Json) -> bool:
-    """Whether it only prepares what later requests need."""
+    """Whether a request only warms up the cache for later ones."""
     return request.get("generate") is False or request.get("prewarm") is True
 
 
@@ -151,7 +151,7 @@ def _response(answer: Answer) -> Json:
 
 
 def conversation_id(request: Json) -> str | None:
-    """The id of the conversation that a request names, by itself or in an object."""
+    """The id of the conversation in a request, given as a string or in an object."""
     named = request.get("conversation")
     found = named.get("id") if isinstance(named, Mapping) else named
     return found if isinstance(found, str) else None
@@ -163,16 +163,16 @@ _TEXTS: dict[str, tuple[str, str, Json]] = {
     "summary_text": ("reasoning_summary_text", "text", {}),
     "function_call": ("function_call_arguments", "arguments", {}),
 }
-"""For each type of part or item that has a text: the name in its events, the field with the text, and other fields."""
+"""By type of part or item with text: the name in its events, the field with the text, and other fields."""
 _PARTS = {
     "message": ("content", "content_index", "content_part"),
     "reasoning": ("summary", "summary_index", "reasoning_summary_part"),
 }
-"""For each type of item with parts: the field that has them, that of their number, and the name in their events."""
+"""By type of item with parts: the field with the parts, the field of their index, and the name in their events."""
 
 
 def _text_events(part: Json, where: Json) -> Iterator[StreamEvent]:
-    """The text of a part or item in pieces, then as a whole."""
+    """The text of a part or item in pieces, then in full."""
     kind = str(part.get("type"))
     if kind not in _TEXTS:
         return
@@ -196,24 +196,24 @@ def _part_events(item: Json, where: Json) -> Iterator[StreamEvent]:
 
 def _item_events(index: int, item: Json) -> Iterator[StreamEvent]:
     where = {"item_id": item.get("id"), "output_index": index}
-    begun = {**item, **_EMPTY.get(str(item.get("type")), {})}
-    yield typed("response.output_item.added", output_index=index, item=begun)
+    added = {**item, **_EMPTY.get(str(item.get("type")), {})}
+    yield typed("response.output_item.added", output_index=index, item=added)
     yield from _part_events(item, where)
     yield from _text_events(item, where)
     yield typed("response.output_item.done", output_index=index, item=item)
 
 
 def _sequence(body: Json) -> Iterator[StreamEvent]:
-    ended = {"status": "in_progress", "error": None, "incomplete_details": None}
-    begun = {**body, **ended, "output": [], "usage": None}
+    initial = {"status": "in_progress", "error": None, "incomplete_details": None}
+    started = {**body, **initial, "output": [], "usage": None}
     if body.get("background") is True:
-        begun |= {"completed_at": None}
-        queued = {**begun, "status": "queued"}
+        started |= {"completed_at": None}
+        queued = {**started, "status": "queued"}
         yield typed("response.created", response=queued)
         yield typed("response.queued", response=queued)
     else:
-        yield typed("response.created", response=begun)
-    yield typed("response.in_progress", response=begun)
+        yield typed("response.created", response=started)
+    yield typed("response.in_progress", response=started)
     for index, item in enumerate(objects(body.get("output"))):
         yield from _item_events(index, item)
     yield typed(f"response.{body.get('status', 'completed')}", response=body)
@@ -240,17 +240,17 @@ RESPONSES = Wire(OPENAI, _response, _events)
 
 
 class StoredResponse:
-    """A response that can be read again by its id; one in the background ends after so many polls."""
+    """A response that can be fetched by id; a background response ends after a number of polls."""
 
     def __init__(self, body: Json, polls: int) -> None:
-        """`body` is the response once it has ended."""
+        """`body` is the final response."""
         self._body = body
         self._polls = polls if body.get("background") is True else 0
         self._cancelled = False
 
     @property
     def id(self) -> str:
-        """Its id."""
+        """The id of the response."""
         return str(self._body.get("id"))
 
     def queued(self) -> Json:
@@ -258,25 +258,25 @@ class StoredResponse:
         return {**self._body, **_WAITING, "status": "queued"}
 
     def fetched(self) -> Json:
-        """What a poll finds: it is in progress for as many as were scripted."""
+        """The answer to a poll, which is in progress for the scripted number of polls."""
         if self._polls <= 0:
             return self.ended()
         self._polls -= 1
         return {**self._body, **_WAITING, "status": "in_progress"}
 
     def ended(self) -> Json:
-        """The response once it has ended, which it has now."""
+        """End the response and return it."""
         self._polls = 0
         return {**self._body, **_WAITING, "status": "cancelled"} if self._cancelled else self._body
 
     def cancel(self) -> Json:
-        """Cancel it, unless it has ended."""
+        """Cancel the response, unless it has ended, and return it."""
         self._cancelled = self._cancelled or self._polls > 0
         return self.ended()
 
 
 def in_background(body: Json) -> Json:
-    """The body of a response as it is where it was created in the background."""
+    """The body of a background response."""
     completed_at = int(time.time()) if body.get("status") == "completed" else None
     return {**body, "background": True, "completed_at": completed_at}
 

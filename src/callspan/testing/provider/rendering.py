@@ -1,4 +1,4 @@
-"""Renders a reply for the wire: status, headers, and a body or events, those of Bedrock framed as AWS does."""
+"""Rendering: the status, headers, and body or events of an answer, with AWS event frames for Bedrock."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _TEXT = 7
 
 
 class EventEncoder(Protocol):
-    """Makes bytes of an event."""
+    """Encodes an event."""
 
     def __call__(self, event: StreamEvent, *, malformed: bool = False) -> bytes:
-        """The event as it is sent; malformed: with half of its data."""
+        """The bytes of an event; `malformed` sends only half of its data."""
 
 
 class Route(NamedTuple):
-    """One endpoint: which requests are for it, and whether they are inference, which uses up the script."""
+    """One endpoint: its requests, and whether they are inference, which uses up replies."""
 
     method: str
     path: re.Pattern[str]
@@ -69,7 +69,7 @@ ROUTES = (
 
 
 def find_route(request: ReceivedRequest, routes: Sequence[Route] = ROUTES) -> tuple[Route, dict[str, str]] | None:
-    """The endpoint a request is for and what its path names (`id`, `model`); None if there is no such endpoint."""
+    """The endpoint of a request and the parameters of its path (`id`, `model`), or None."""
     for candidate in routes:
         found = candidate.path.search(request.path)
         if candidate.method == request.method and found:
@@ -78,7 +78,7 @@ def find_route(request: ReceivedRequest, routes: Sequence[Route] = ROUTES) -> tu
 
 
 def family_of(request: ReceivedRequest, route: Route | None) -> Family:
-    """The provider that answers; if no endpoint takes the request, that of the client."""
+    """The provider of the endpoint, or for an unknown endpoint that of the client."""
     if route is not None and route.wire is not _MODELS:
         return route.wire.family
     return ANTHROPIC if "anthropic-version" in request.headers else OPENAI
@@ -92,19 +92,19 @@ class Rendering:
     status: int
     headers: dict[str, str]
     body: bytes
-    """The whole body where nothing is streamed."""
+    """The plain body, if nothing is streamed."""
     events: list[StreamEvent] | None
-    """The events of a stream; None: a plain body."""
+    """The events of a stream; None for a plain body."""
     json: Json | None
-    """The body as JSON, also of a stream; None for errors and raw bytes."""
+    """The body as JSON, also for a stream; None for errors and raw bytes."""
     frame: EventEncoder | None = None
-    """How an event is sent where it is no server-sent event."""
+    """The encoder of events that are not server-sent events."""
     serve: Callable[[Connection], None] | None = None
     """Serves the rest of the connection, in place of `body` and `events`."""
 
 
 def render(answer: Answer, route: Route | None, known: Json | None = None) -> Rendering:
-    """The reply as this endpoint answers; `known` is a body made before that is repeated."""
+    """The answer of an endpoint; `known` is an earlier body to be repeated."""
     reply, family = answer.reply, family_of(answer.request, route)
     if reply.status >= HTTPStatus.BAD_REQUEST and reply.raw is None:
         return _plain(answer, family, family.error(answer.error))
@@ -173,7 +173,7 @@ def _headers(answer: Answer, family: Family, content_type: str) -> dict[str, str
 
 
 def event_bytes(event: StreamEvent, *, malformed: bool = False) -> bytes:
-    """The event as it is sent; malformed: with half of its data."""
+    """A server-sent event as bytes; `malformed` sends only half of its data."""
     data = event.data.encode() if isinstance(event.data, str) else encode(event.data)
     if malformed:
         data = data[: len(data) // 2]
@@ -182,7 +182,7 @@ def event_bytes(event: StreamEvent, *, malformed: bool = False) -> bytes:
 
 
 def event_frame(event: StreamEvent, *, malformed: bool = False) -> bytes:
-    """The event as Bedrock sends it: base64 within JSON within a frame; malformed: with half of its data."""
+    """An event in Bedrock's format: base64 in JSON in a frame; `malformed` sends only half of its data."""
     data = event.data.encode() if isinstance(event.data, str) else encode(event.data)
     error = member(event.data, "error") if not isinstance(event.data, str) and event.name == "error" else {}
     if error:

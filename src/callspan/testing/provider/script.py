@@ -1,4 +1,4 @@
-"""The script of a provider: replies, the requests they match, and their order; requests as they are received."""
+"""The script of a provider: replies with the requests they match, and received requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ARRAY = "[]"
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """One HTTP request as it arrived.
+    """One received HTTP request.
 
     Example:
         >>> _ = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
@@ -35,10 +35,9 @@ class ReceivedRequest:
     content: bytes
     """The body as received; empty if there was none."""
     json: object
-    """The body as JSON, or the fields of a form as texts with its files as `{"filename", "type", "bytes"}`; None if it
-    was empty or neither."""
+    """The body as JSON, or the fields of a form, with files as `{"filename", "type", "bytes"}`; else None."""
     time_ns: int
-    """When its body had been read, on the monotonic clock (`time.monotonic_ns`)."""
+    """The time of its receipt, on the monotonic clock (`time.monotonic_ns`)."""
 
     @property
     def body(self) -> Json:
@@ -47,7 +46,7 @@ class ReceivedRequest:
 
     @property
     def stream(self) -> bool:
-        """Whether the client requested a stream; for Bedrock the path says it."""
+        """Whether the client requested a stream; for Bedrock by the path."""
         requested = self.body.get("stream") in (True, "true") or self.query.get("stream") == "true"
         requested = requested or self.body.get("stream_format") == "sse"
         requested = requested or self.headers.get("accept") == "text/event-stream" or self.path.endswith("/stream")
@@ -60,7 +59,7 @@ class ReceivedRequest:
 
     @property
     def retry_count(self) -> int | None:
-        """The SDK's `x-stainless-retry-count`: 0 for a first attempt, None if the client does not say."""
+        """The SDK's `x-stainless-retry-count`: 0 for a first attempt, None if the header is absent."""
         count = self.headers.get("x-stainless-retry-count", "")
         return int(count) if count.isdecimal() else None
 
@@ -77,28 +76,28 @@ class Choice:
     """
 
     text: str | None = None
-    """The visible text. None: no text."""
+    """The visible text, if any."""
     reasoning: str | None = None
     """`reasoning_content` in chat, a reasoning item in Responses, a thinking block in Messages."""
     refusal: str | None = None
-    """A refusal; Messages carry it as text with the stop reason `refusal`."""
+    """A refusal; in Messages a text with the stop reason `refusal`."""
     tool_calls: Sequence[Json] = ()
-    """Each `{"name": str, "arguments": str or anything JSON, "id": str}`; an id is made up where none is given."""
+    """Each `{"name": str, "arguments": str or any JSON, "id": str}`; the id is generated if absent."""
     finish_reason: str | None = None
-    """Why the model stopped, in either provider's words (`length` and `max_tokens` are the same). None: what fits."""
+    """The finish reason in either provider's words (`length` is `max_tokens`); by default it matches the content."""
 
     @property
     def reason(self) -> str:
-        """The finish reason given, or the one that fits the content, in the words of chat completions."""
+        """The given finish reason, or the one for the content, in the words of chat completions."""
         return self.finish_reason or ("tool_calls" if self.tool_calls else "stop")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply(Choice):
-    """One answer of the scripted provider; it can be rendered on every wire.
+    """One answer of the scripted provider, for any API.
 
-    Without any field it is a short greeting. Delays are in seconds. The counters of tokens are as callspan's records
-    count them: `input_tokens` includes what came from and went to the cache, `output_tokens` includes reasoning.
+    Without any field it is a short greeting. Delays are in seconds. Tokens are counted as in callspan's records:
+    `input_tokens` includes tokens read from and written to the cache, `output_tokens` includes reasoning.
 
     Example:
         >>> provider.reply(callspan.testing.Reply(status=429, headers={"retry-after": "0"}))
@@ -109,11 +108,11 @@ class Reply(Choice):
     """
 
     choices: Sequence[Choice | str] = ()
-    """Several completions (n > 1); a string is a text. Wires that have only one completion show the first."""
+    """Several completions (n > 1); a string is a text. APIs with a single completion use the first."""
     model: str | None = None
-    """The responding model. None: the requested one."""
+    """The responding model, by default the requested one."""
     usage: Json | None = None
-    """The wire's own usage object as given; empty: the answer has no usage. None: made of the counters below."""
+    """The usage object of the API; an empty one omits it. By default it is made from the counters below."""
     input_tokens: int = 12
     """All input tokens."""
     output_tokens: int = 7
@@ -125,9 +124,9 @@ class Reply(Choice):
     reasoning_tokens: int = 0
     """Output tokens spent on reasoning."""
     embedding: Sequence[float] | None = None
-    """The vector for each input of an embeddings request. None: a short made-up one."""
+    """The vector for each input of an embeddings request, by default a short one."""
     headers: Json = field(default_factory=dict)
-    """Response headers on top of the usual ones; a value of None takes a usual one away."""
+    """Response headers in addition to the default ones; None removes a default one."""
     delay_s: float = 0.0
     """Wait before the response headers."""
     first_token_delay_s: float = 0.0
@@ -135,48 +134,48 @@ class Reply(Choice):
     chunk_delay_s: float = 0.0
     """In a stream: wait before each later event."""
     status: int = 200
-    """HTTP status; 400 and above makes an error answer of it."""
+    """HTTP status; from 400 the answer is an error."""
     error_type: str | None = None
-    """The error's type. None: the provider's usual one for the status."""
+    """The error's type, by default the provider's for the status."""
     error_code: str | None = None
-    """OpenAI's error code; `error_code` in the details of Anthropic's errors. None: the usual one for the status."""
+    """OpenAI's error code, or `error_code` in the details of Anthropic's errors; by default that for the status."""
     message: str = "The scripted provider answers with an error."
     """The error's message."""
     retry_after_s: float | None = None
     """`retry-after` header. The SDKs ignore 0; use 0.001 for a retry without a wait."""
     cut_after: int | None = None
-    """In a stream: hang up after so many events; negative counts from the end (-1: all but the last)."""
+    """In a stream: close the connection after this number of events; negative counts from the end."""
     end_after: int | None = None
-    """In a stream: end the body properly after so many events, without what should follow; negative as above."""
+    """In a stream: end the body normally after this number of events; negative counts from the end."""
     error_after: int | None = None
-    """In a stream: an error event after so many events, and the end."""
+    """In a stream: send an error event after this number of events, and end."""
     malformed: bool = False
-    """Broken JSON: the body, or the second event of a stream, stops in the middle."""
+    """Send invalid JSON: half of the body, or of the second event of a stream."""
     body_cut: bool = False
-    """Hang up in the middle of the body: less than `content-length` promised, or half an event."""
+    """Close the connection in the middle of the body, or of an event."""
     gzip: bool = False
     """Send the body, or the events of a stream, compressed."""
     hang: bool = False
-    """Never answer; wait until the client goes away or the provider is closed."""
+    """Never answer; wait until the client disconnects or the provider is closed."""
     json_where_sse_due: bool = False
-    """Answer a streaming request with the whole body as plain JSON."""
+    """Answer a streaming request with a plain JSON body."""
     polls: int = 1
-    """Of a background response: how many times fetching it finds it in progress before it has ended."""
+    """For a background response: the number of polls that find it in progress."""
     raw: object = None
-    """The answer as given: an object is the JSON body (cut into events for a stream), a list of objects is the events,
-    bytes are sent as they are. None: made of the other fields."""
+    """The answer itself: an object is the JSON body (split into events for a stream), a list of objects the events,
+    bytes are sent unchanged. By default it is made from the other fields."""
     responder: Callable[[ReceivedRequest], Reply] | None = None
-    """Makes the reply out of the request, for agents. What it raises is sent as status 500 and raised on close."""
+    """Makes the reply from the request. Its exceptions are sent as status 500 and raised on close."""
 
     def completions(self, count: int = 1) -> list[Choice]:
-        """`choices`, or this reply itself `count` times."""
+        """`choices`, or this reply `count` times."""
         if not self.choices:
             return [self] * count
         return [Choice(text=choice) if isinstance(choice, str) else choice for choice in self.choices]
 
 
 class ReplyFields(TypedDict, total=False):
-    """The fields of `Reply` as keywords; a test keeps the two equal."""
+    """The fields of `Reply` as keywords."""
 
     text: str | None
     reasoning: str | None
@@ -215,32 +214,32 @@ class ReplyFields(TypedDict, total=False):
 
 
 Match = str | Callable[[ReceivedRequest], bool]
-"""Which requests a reply is for: how the path ends, or a predicate."""
+"""Selects requests: the end of their path, or a predicate."""
 
 DEFAULT_REPLY = Reply(text="Hello from the scripted provider.")
-"""The reply when nothing is scripted."""
+"""The reply if nothing is scripted."""
 
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One line of a script; equal only to itself, for the same reply may be scripted twice."""
+    """One line of a script, compared by identity, because a reply may be scripted twice."""
 
     reply: Reply
     on: Match | None
     repeat: bool
 
     def fits(self, request: ReceivedRequest, *, inference: bool) -> bool:
-        """Whether it answers this request; without a match it answers inference only."""
+        """Whether it answers this request; without `on` it only answers inference."""
         if self.on is None:
             return inference
         if isinstance(self.on, str):
-            # A path means what is sent to it, not that a websocket is opened there.
+            # A path matches requests, but not the opening of a websocket.
             return request.path.endswith(self.on) and not request.is_upgrade
         return self.on(request)
 
 
 class Script:
-    """Replies in the order in which they are used. Safe from any thread."""
+    """Replies in order. Thread-safe."""
 
     def __init__(self) -> None:
         self._lines: list[Line] = []
@@ -252,14 +251,14 @@ class Script:
             self._lines.append(line)
 
     def reply_to(self, request: ReceivedRequest, *, inference: bool, otherwise: Reply = DEFAULT_REPLY) -> Reply:
-        """The reply to a request: what `take` returns, else the usual one, or what its responder makes."""
+        """The reply to a request: the result of `take`, else the default one; responders are called."""
         reply = self.take(request, inference=inference) or otherwise
         while reply.responder is not None:
             reply = reply.responder(request)
         return reply
 
     def take(self, request: ReceivedRequest, *, inference: bool) -> Reply | None:
-        """The first single reply that fits, used up by this; else the newest repeating one; else None."""
+        """Remove and return the first matching single reply, else return the newest matching repeated one, or None."""
         with self._lock:
             singles = [line for line in self._lines if not line.repeat]
             repeating = [line for line in reversed(self._lines) if line.repeat]
@@ -271,13 +270,13 @@ class Script:
             return None
 
     def pending(self) -> int:
-        """How many single replies have not been used."""
+        """The number of single replies left."""
         with self._lock:
             return sum(not line.repeat for line in self._lines)
 
 
 def form_fields(content_type: str, content: bytes) -> dict[str, object]:
-    """Return the fields of a form by name: texts, and of files name, type and size; those of lists as lists."""
+    """Return the fields of a form by name; files as name, type and size."""
     boundary = b"--" + content_type.partition("boundary=")[2].strip('"').encode()
     fields: dict[str, object] = {}
     for part in content.split(boundary)[1:-1]:

@@ -1,4 +1,4 @@
-"""The scripted provider: an HTTP server on loopback that speaks the wires of OpenAI and Anthropic."""
+"""The scripted provider: an HTTP server on loopback with the APIs of OpenAI and Anthropic."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _FAILED = (
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Listens on a free port of 127.0.0.1 from its construction, one thread for each connection."""
+    """Listens on a free port of 127.0.0.1 from its construction, with one thread per connection."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -67,7 +67,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._thread.start()
 
     def stop(self) -> None:
-        """Close all connections and end all threads. May be repeated."""
+        """Close all connections and end all threads. Idempotent."""
         if self.closing.is_set():
             return
         self.closing.set()
@@ -83,7 +83,7 @@ class Server(socketserver.ThreadingTCPServer):
             thread.join(_JOIN_S)
 
     def process_request(self, request: object, client_address: object) -> None:
-        """Serve one connection in a thread of its own, known to `stop` from before its start to its end."""
+        """Serve one connection in a new thread, which `stop` joins."""
         if isinstance(request, socket.socket):
             thread = threading.Thread(target=self._serve_connection, args=(request, client_address), daemon=True)
             with self._lock:
@@ -96,7 +96,7 @@ class Server(socketserver.ThreadingTCPServer):
             del self._connections[connection]
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 (socketserver's signature)
-        """Keep what the user's responder raised for `ScriptedProvider.close`, and keep the client from retrying."""
+        """Store an exception of a responder for `ScriptedProvider.close`, and prevent retries of the client."""
         failure = sys.exc_info()[1]
         if isinstance(failure, Exception) and not isinstance(failure, ConnectionError):
             self.failures.append(failure)
@@ -106,7 +106,7 @@ class Server(socketserver.ThreadingTCPServer):
 
 
 class Connection(BaseHTTPRequestHandler):
-    """One client's connection with the requests on it, one after the other."""
+    """One connection of a client, with its requests in sequence."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -114,7 +114,7 @@ class Connection(BaseHTTPRequestHandler):
     _packer: zlib._Compress | None = None
 
     def handle(self) -> None:
-        """Serve until either side hangs up."""
+        """Serve until the connection is closed."""
         with contextlib.suppress(ConnectionError):
             super().handle()
 
@@ -182,7 +182,7 @@ class Connection(BaseHTTPRequestHandler):
         self._write(body)
 
     def _timed(self, reply: Reply, events: list[StreamEvent]) -> Iterator[StreamEvent]:
-        """Yield the events that the reply does not cut off, each when it is to be sent."""
+        """Yield the events up to `cut_after`, each at its time."""
         first = next((index for index, event in enumerate(events) if event.content), len(events))
         for index, event in enumerate(events[: reply.cut_after]):
             if index >= first:
@@ -190,7 +190,7 @@ class Connection(BaseHTTPRequestHandler):
             yield event
 
     def send_events(self, rendering: Rendering, events: Iterable[StreamEvent]) -> None:
-        """Send events as they come, until the client goes away, the provider is closed, or the reply ends them."""
+        """Send events until they end, the client disconnects, or the provider is closed."""
         reply = rendering.reply
         self._send_head(rendering, transfer_encoding="chunked", **_coding(rendering))
         self._packer = zlib.compressobj(wbits=_GZIP) if reply.gzip else None
@@ -205,7 +205,7 @@ class Connection(BaseHTTPRequestHandler):
         self._write(b"0\r\n\r\n")
 
     def _send_event(self, index: int, event: StreamEvent, rendering: Rendering) -> bool:
-        """False: closed the connection in the middle of it."""
+        """Return False if the connection was closed in the middle of the event."""
         content = (rendering.frame or event_bytes)(event, malformed=index == 1 and rendering.reply.malformed)
         if self._packer is not None:
             content = self._packer.compress(content) + self._packer.flush(zlib.Z_SYNC_FLUSH)
@@ -224,7 +224,7 @@ class Connection(BaseHTTPRequestHandler):
             raise ConnectionAbortedError("the scripted provider was closed")
 
     def _wait_for_hang_up(self) -> None:
-        """Until the client goes away or `Server.stop` shuts the connection."""
+        """Wait until the client disconnects or `Server.stop` closes the connection."""
         while self.rfile.read(1):
             continue
 
@@ -245,13 +245,13 @@ def _chunk(content: bytes) -> bytes:
 
 
 class ScriptedProvider:
-    """An HTTP server on 127.0.0.1 that answers as OpenAI and Anthropic do, by a script.
+    """An HTTP server on 127.0.0.1 that answers like OpenAI and Anthropic, with scripted replies.
 
-    It listens from its construction until `close`. Each reply is used once, in the order scripted; with nothing left,
-    the reply is a short default text. Safe from any thread and usable by any number of clients at once, also from async
-    code: it runs in threads of its own. Chat, Responses, Messages, completions and embeddings make their answers
-    of a reply; any other endpoint needs a `raw` one `on` its path. Responses can be read again by their id, those in
-    the background after so many polls. Neither this nor `GET /models` and counting tokens use up the script.
+    It listens from its construction until `close`. Each reply is used once, in order; without replies it answers with a
+    short default text. Thread-safe, for any number of clients, also from async code, because it runs in its own
+    threads. It renders replies for chat, Responses, Messages, completions and embeddings; other endpoints need a `raw`
+    reply `on` their path. Responses can be fetched by id; background ones end after a number of polls. These requests,
+    `GET /models` and token counting do not use up replies.
 
     Example:
         >>> with callspan.testing.ScriptedProvider() as provider:
@@ -291,13 +291,13 @@ class ScriptedProvider:
 
     @property
     def requests(self) -> list[ReceivedRequest]:
-        """All requests so far, in the order in which they arrived; a copy."""
+        """All requests received so far, in order; a copy."""
         with self._lock:
             return list(self._requests)
 
     @property
     def pending(self) -> int:
-        """How many scripted replies have not been used; repeating ones do not count."""
+        """The number of unused replies, without repeated ones."""
         return self._script.pending()
 
     def reply(
@@ -311,24 +311,23 @@ class ScriptedProvider:
     ) -> None:
         """Script the next reply: a `Reply`, a text, or the fields of a `Reply`.
 
-        `on` limits it to requests whose path ends so, or that satisfy a predicate; without it, it answers the next
-        inference request of either provider. With `repeat` it is not used up and answers whenever no single reply
-        does; the newest repeating one wins.
+        `on` restricts it to requests whose path ends with a string, or that satisfy a predicate; by default it answers
+        the next inference request to either provider. With `repeat` it answers all requests for which there is no
+        single reply; the newest repeated one wins.
 
         Raises:
             TypeError: Both a reply and fields were given, or a field is unknown.
         """
         if reply is not None and fields:
-            raise TypeError("give a Reply or a text, or the fields of a reply, not both")
+            raise TypeError("pass either a Reply or text, or the fields of a Reply")
         if isinstance(reply, str):
             reply = Reply(text=reply)
         self._script.add(Line(reply or Reply(**fields), on, repeat))
 
     def webhook(self, response_id: str, secret: str) -> tuple[str, Mapping[str, str]]:
-        """Return the payload and headers of the webhook that reports the end of a background response.
+        """End a background response; return the payload and headers of the webhook that reports its end.
 
-        The response has ended then. `secret` is that of the client (`webhook_secret`). Raises KeyError for an id that
-        the provider has not given.
+        `secret` is the client's `webhook_secret`. Raises KeyError for an unknown id.
 
         Example:
             >>> job = client.responses.create(model="m", input="Hi", background=True)
@@ -339,9 +338,9 @@ class ScriptedProvider:
         return self._responses.webhook(response_id, secret)
 
     def close(self) -> None:
-        """Close all connections, end all threads, free the port. May be repeated.
+        """Close all connections, end all threads, and free the port. Idempotent.
 
-        Raises what a `responder` or a predicate raised, if one did.
+        Raises the first exception of a `responder` or predicate.
         """
         self._server.stop()
         if failures := self._server.failures:
@@ -350,13 +349,13 @@ class ScriptedProvider:
             raise failure
 
     def __enter__(self) -> Self:
-        """The provider, which is listening already."""
+        """Return the provider, which is already listening."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close; a failure of a responder does not hide an exception of the block."""
+        """Close the provider; an exception of the block takes precedence over those of responders."""
         if error is not None:
             self._server.failures.clear()
         self.close()
@@ -367,7 +366,7 @@ class ScriptedProvider:
         return self._rendering(request)
 
     def _rendering(self, request: ReceivedRequest) -> Rendering:
-        """The answer to a request; a subclass that knows more endpoints overrides it."""
+        """The answer to a request; subclasses with more endpoints override it."""
         found, named = find_route(request) or (None, {})
         reply = self._script.reply_to(request, inference=found is not None and found.inference)
         return self._rendered(request, reply, found, named)

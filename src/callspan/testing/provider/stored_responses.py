@@ -1,4 +1,4 @@
-"""Stored responses: those that a provider has given can be read again by their id; in the background they end later."""
+"""Stored responses: keeps the responses of a provider, so that they can be fetched by id; background ones end later."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from callspan.testing.provider.script import Json
 
 
 class StoredResponses:
-    """The responses of a provider by their id. Safe from any thread."""
+    """The responses of a provider by id. Thread-safe."""
 
     def __init__(self) -> None:
         self._responses: dict[str, StoredResponse] = {}
         self._lock = threading.Lock()
 
     def fetched(self, answer: Answer) -> Json | None:
-        """Return the response that a request reads or cancels, as it is now; None if it is unknown or none."""
+        """Return the current state of the response that a request fetches or cancels, if it is known."""
         request = answer.request
         with self._lock:
             stored = self._responses.get(answer.named.get("id", ""))
@@ -31,7 +31,7 @@ class StoredResponses:
             return stored.ended() if request.stream else stored.fetched()
 
     def add(self, answer: Answer, route: Route | None, rendering: Rendering) -> Rendering:
-        """Store a response that was sent; return the body sent instead for one in the background."""
+        """Store a response; return the rendering to send, which is `queued` for one in the background."""
         body = rendering.json or {}
         if route is None or route.wire is not RESPONSES or rendering.status >= HTTPStatus.BAD_REQUEST:
             return rendering
@@ -45,15 +45,15 @@ class StoredResponses:
         return rendering
 
     def webhook(self, response_id: str, secret: str) -> tuple[str, Mapping[str, str]]:
-        """Payload and headers of the webhook that reports the end of a response, which has ended then.
+        """End a response; return payload and headers of the webhook that reports its end.
 
-        Raises KeyError for an id that the provider has not given.
+        Raises KeyError for an unknown id.
         """
         with self._lock:
             body = self._responses[response_id].ended()
         return webhook(body, secret)
 
     def delete(self, response_id: str) -> bool:
-        """Forget a response; return whether it was there."""
+        """Delete a response; return whether it was known."""
         with self._lock:
             return self._responses.pop(response_id, None) is not None
