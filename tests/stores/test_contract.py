@@ -265,7 +265,8 @@ def test_hostile_text_is_kept(store: Delivery, records: Records, text: str) -> N
     assert found.response is not None
     assert made.response is not None
     assert bytes(found.response.body) == bytes(made.response.body)
-    assert found.place.session_id == clean.replace("\0", "\ufffd")
+    # Postgres has no NUL in its texts.
+    assert found.place.session_id in {clean, clean.replace("\0", "\ufffd")}
 
 
 def test_numbers_too_large_for_a_column_are_kept(store: Delivery, records: Records) -> None:

@@ -18,7 +18,6 @@ from callspan.record.formats import FORMAT, OtherFormatError, check_format
 from callspan.record.plain_json import plain
 
 _RECORD: Final = "a record"
-_NUL: Final = b"\\u0000"
 _UNENCODABLE: Final = (UnicodeEncodeError, RecursionError, TypeError, ValueError, OverflowError)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _encoder = msgspec.json.Encoder(enc_hook=partial(plain, keep_raw=True))
@@ -50,14 +49,12 @@ NO_RECORD: Final = (msgspec.DecodeError, OtherFormatError, UnicodeDecodeError, R
 
 
 def decode(data: bytes) -> Record:
-    """Return the record in a line of JSON; unknown fields are ignored, NUL in its own texts becomes U+FFFD.
+    """Return the record in a line of JSON; unknown fields are ignored.
 
     Raises OtherFormatError for another format, msgspec.ValidationError or msgspec.DecodeError for invalid records.
     """
     try:
         record: Record = _decoder.decode(data)
-        if _NUL in data:
-            record = _decoder.decode(_encoder.encode(plain(record, keep_raw=True)))
     except msgspec.ValidationError:
         check_format(_RECORD, _head_decoder.decode(data).schema_version)
         raise
