@@ -25,7 +25,7 @@ class Console(Store):
 
     def sink(self) -> Sink:
         """Return the sink."""
-        return ConsoleStore(self.name)
+        return ConsoleStore()
 
     def try_out(self, record: Record) -> str:
         """Print nothing."""
@@ -37,10 +37,6 @@ class ConsoleStore:
     """Prints each ended call; messages only if the content setting allows them."""
 
     batch_records = 100
-
-    def __init__(self, name: str) -> None:
-        """`sys.stderr` is looked up at each delivery."""
-        self.name = name
 
     def open(self) -> None:
         """Do nothing."""

@@ -147,13 +147,8 @@ def _definition(dialect: Dialect, table: Table, column: Column) -> str:
     if dialect == "clickhouse":
         return f"{column.name} {_clickhouse_type(table, column, kind)}"
     if column.name == table.key:
-        return f"{column.name} {kind} {'NOT NULL UNIQUE' if _has_row_id(dialect, table) else 'PRIMARY KEY'}"
+        return f"{column.name} {kind} PRIMARY KEY"
     return f"{column.name} {kind}{' NOT NULL' if column.required else ''}"
-
-
-def _has_row_id(dialect: Dialect, table: Table) -> bool:
-    """Return whether the table has a row id as its primary key, as calls do in SQLite."""
-    return dialect == "sqlite" and table.kind == "call"
 
 
 def _clickhouse_type(table: Table, column: Column, kind: str) -> str:

@@ -28,7 +28,6 @@ class JsonLinesSink:
     def __init__(self, path: Path, *, max_bytes: int = 0) -> None:
         """`path` and its side files are created on `open`, for their owner only."""
         self._path = path
-        self.name = f"jsonl:///{path}"
         self._max_bytes = max_bytes
         self._lock = path.with_name(path.name + ".lock")
         """Held by the process that writes."""

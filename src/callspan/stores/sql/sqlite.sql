@@ -1,6 +1,5 @@
 -- callspan's tables in SQLite. Column names are a public interface: docs/sql.md.
 CREATE TABLE calls (
-  id INTEGER PRIMARY KEY,
 @columns(calls)
 );
 CREATE INDEX calls_session ON calls (session_id, start_ns);

@@ -80,7 +80,6 @@ class SQLiteStore:
     def __init__(self, path: str | Path, *, syncs: bool = False) -> None:
         """`path` is created on `open`, for its owner only. `syncs`: each batch is on the disk when it is delivered."""
         self.path, self._syncs = Path(path), syncs
-        self.name = f"sqlite:///{path}"
         self.batch_records = 100
         self._connection: sqlite3.Connection | None = None
         self._known: dict[str, Numbers] = {}
@@ -189,17 +188,14 @@ class SQLiteStore:
         record = to_write(there, versions, partial(exact_call, database, call_id))
         if record is None:
             return
-        row_id = None
         if there is not None:
-            (row_id,) = cursor.execute("SELECT id FROM calls WHERE call_id = ?", (call_id,)).fetchone()
-            cursor.execute("DELETE FROM calls WHERE id = ?", (row_id,))
-        self._insert_call(cursor, record, row_id)
+            cursor.execute("DELETE FROM calls WHERE call_id = ?", (call_id,))
+        self._insert_call(cursor, record)
         if there is not None:
             trimmed = release(database, there, call_id, stored_calls(database, [call_id])[call_id])
             self._known.pop(trimmed or "", None)
 
-    def _insert_call(self, cursor: sqlite3.Cursor, record: CallRecord, row_id: int | None) -> None:
-        # A reader finds the next version by the id of the row, too.
+    def _insert_call(self, cursor: sqlite3.Cursor, record: CallRecord) -> None:
         owner = owner_of(record.call_id, record.place.session_id)
         known = self._known.get(owner)
         if known is None:
@@ -213,8 +209,6 @@ class SQLiteStore:
             cells = (("role", role), ("data", data), ("text", text))
             content: Row = {name: cell for name, cell in cells if cell is not None}
             _CONTENT.run(cursor, {"owner": owner, "n": number, "hash": bytearray(part.hash), **content})
-        if row_id is not None:
-            row["id"] = row_id
         _INSERT_CALL.run(cursor, row)
 
     @staticmethod
@@ -260,7 +254,7 @@ def _erased_ns(cursor: sqlite3.Cursor, digest: bytes) -> int | None:
 def insert_of(table: Table) -> Insert:
     """Return the statement that inserts a row, with the table's ON CONFLICT clause."""
     flags = [column.name for column in table.columns if column.form == "flag"]
-    names = (*table.names, *REFERENCES, "id") if table is CALLS else table.names
+    names = (*table.names, *REFERENCES) if table is CALLS else table.names
     return Insert(table.name, flags, on_conflict(table, names))
 
 
