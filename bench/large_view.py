@@ -66,6 +66,7 @@ def source_of(path: Path) -> StoreSource:
         error_text=str,
         errors=store_errors,
         waiting=list,
+        keep=lambda _: None,
         name=str(path),
     )
     return StoreSource(access)

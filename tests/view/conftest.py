@@ -16,6 +16,7 @@ import uvicorn
 from callspan import open_store
 from callspan.cli.command_context import store_errors
 from callspan.cli.view import arguments, chosen
+from callspan.records import Record
 from callspan.view.server import application, listening
 from callspan.view.source import Access
 from tests.stores.conftest import Delivery, Records
@@ -33,6 +34,11 @@ class Answer(NamedTuple):
         return json.loads(self.body)
 
 
+def write(url: str, record: Record) -> None:
+    with closing(Delivery(url)) as delivery:
+        delivery.write(record)
+
+
 class Page:
     """A server of a store's page, and a browser's requests to it."""
 
@@ -44,6 +50,7 @@ class Page:
             error_text=str,
             errors=store_errors,
             waiting=list,
+            keep=lambda rating: write(url, rating),
             name=url,
         )
         self.socket = listening(0)
@@ -54,13 +61,13 @@ class Page:
         self.thread.start()
         self.cookie = self.key = ""
 
-    def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
+    def ask(self, path: str, method: str = "GET", body: str | None = None, **headers: str) -> Answer:
         """Send a request; `cookie=""` sends none, and `x_callspan_key=""` no key."""
         given = {"Host": f"127.0.0.1:{self.port}", "Cookie": self.cookie, "X-Callspan-Key": self.key} | {
             name.replace("_", "-").title(): value for name, value in headers.items()
         }
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
-            connection.request(method, path, headers={name: value for name, value in given.items() if value})
+            connection.request(method, path, body, headers={name: value for name, value in given.items() if value})
             answer = connection.getresponse()
             return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
 

@@ -179,7 +179,7 @@ def test_what_is_recorded_comes_in_and_nothing_moves_while_somebody_reads(
     [
         ("calls", "[data-id=c1]", ".row.call[data-id=late]"),
         ("find?q=parcel", ".summary", "mark.hit"),
-        ("charts", ".slot", ".slot[aria-label*='8 calls']"),
+        ("charts", ".slot", ".slot[aria-label*='08:53'][aria-label*='3 calls']"),
         ("compare?a=chat&b=bad", ".row.pair", ".row.pair:has-text('a parcel')"),
         ("session/chat", "[data-entry=c2]", "[data-entry=late]"),
         ("call/c2", "text=call 2 of 2", "text=call 2 of 3"),

@@ -40,7 +40,7 @@ def page(store: Delivery, records: Records, show: Callable[[str], Page]) -> Page
 
 def test_sums_by_day_and_model_say_what_the_calls_cost(page: Page) -> None:
     charts = page.get("/api/charts")
-    assert charts["unit"] == "hour", "all calls are of one hour"
+    assert charts["unit"] == "minute", "all calls are of one minute"
     (only,) = charts["sums"]
     assert (only["calls"], only["errors"], only["input_tokens"]) == (12, 0, 120)
     assert only["cost_usd"] == "0.0001476"

@@ -45,6 +45,11 @@ def report_command(context: CommandContext, which: CallFilter, output: Path, *, 
 
     It has the beginnings of answers, or whole conversations with --full, of the newest sessions that fit into 20 MB.
     """
+    save_page(context, output, which, full=full, opens=opens)
+
+
+def save_page(context: CommandContext, output: Path, which: CallFilter, *, full: bool, opens: bool) -> None:
+    """Write the page about the selected calls to a file, and say what is in it."""
     with context.reader() as reader, progress("calls", shown=not context.json) as tell:
         which = resolve_session(context, reader, which)
         try:

@@ -16,15 +16,18 @@ import msgspec
 
 from callspan.cli.backlog import Backlog
 from callspan.cli.command_context import CommandContext, reading, store_errors
-from callspan.cli.filter_options import OPTIONS, TextType, options_of, sort_option
+from callspan.cli.filter_options import OPTIONS, File, TextType, options_of, sort_option
 from callspan.cli.progress import progress
+from callspan.cli.report import save_page
 from callspan.cli.safe_text import clean
 from callspan.cli.score_filter import NO_SCORING, ScoredReader, Scoring
+from callspan.records import RewardRecord
 from callspan.safe_urls import error_text, is_http_url, safe_name
 from callspan.stores.base import StoreError
 from callspan.stores.filters import CallFilter
+from callspan.stores.importing import deliver_all
 from callspan.stores.reader import Reader
-from callspan.stores.urls import open_store
+from callspan.stores.urls import find_store, first_readable, open_store
 
 if TYPE_CHECKING:
     from callspan.view.source import Chosen
@@ -38,6 +41,7 @@ _EPILOG: Final = """\b
 Examples:
   callspan view
   callspan view --open
+  callspan view --save page.html
   callspan --store postgresql://me@db/calls view --port 8765
   callspan view --trace-url 'http://localhost:16686/trace/{trace_id}'
 
@@ -59,14 +63,26 @@ class TraceUrl(TextType):
 @click.command("view", short_help="Show sessions and calls in the browser.", epilog=_EPILOG)
 @click.option("--port", type=click.IntRange(0, _LAST_PORT), default=0, help="Port on 127.0.0.1; 0: any that is free.")
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
+@click.option(
+    "--save",
+    type=File(dir_okay=False, allow_dash=True),
+    metavar="FILE",
+    help="Write the page as one file instead, as `callspan report` does; - for stdout.",
+)
+@click.option("--full", is_flag=True, help="With --save: whole conversations, not only the beginnings of answers.")
 @click.option("--trace-url", type=TraceUrl(), metavar="URL", help="Link traces to this address, with {trace_id} in it.")
 @reading
-def view_command(context: CommandContext, port: int, opens: bool, trace_url: str | None) -> None:
+def view_command(
+    context: CommandContext, port: int, opens: bool, save: Path | None, full: bool, trace_url: str | None
+) -> None:
     """Serve a page that shows the store: sessions with their course, conversations, calls, as they are recorded.
 
     Only this machine can reach it, and only the browser that opened the printed address. The store is opened for
     reading; what ended processes left for it is delivered first. A store without records is waited for.
     """
+    if save is not None:
+        save_page(context, save, CallFilter(), full=full, opens=opens)
+        return
     waits = context.is_empty()
     try:
         from callspan.view.server import ServerOptions, serve
@@ -82,6 +98,7 @@ def view_command(context: CommandContext, port: int, opens: bool, trace_url: str
         error_text=partial(_error_text, context),
         errors=store_errors,
         waiting=partial(_waiting, context),
+        keep=partial(_keep, context),
         name=safe_name(context.store),
         trace_url=trace_url,
     )
@@ -119,6 +136,15 @@ def _error_text(context: CommandContext, error: Exception) -> str:
     if isinstance(error, StoreError):
         return error_text(error)
     return f"{safe_name(context.store)} cannot be read: {error_text(error)}"
+
+
+def _keep(context: CommandContext, rating: RewardRecord) -> None:
+    sink = find_store(first_readable(context.store)).sink()
+    try:
+        if deliver_all(sink, [rating]):
+            raise StoreError("the store refuses the rating")
+    finally:
+        sink.close()
 
 
 def _waiting(context: CommandContext) -> list[str]:

@@ -24,7 +24,7 @@ SESSION_GROUPINGS: Final = ("experiment", "task", "group", "name", "model", "use
 days and hours are those of its start, in UTC."""
 _NS_PER_S: Final = 1_000_000_000
 _FIELDS: Final = {"experiment": "experiment", "task": "task_id", "group": "group_id", "name": "name", "user": "user_id"}
-_FORMS: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z"}
+_FORMS: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z", "minute": "%Y-%m-%dT%H:%MZ"}
 MEASURES: Final = ("steps", "calls", "errors", "input_tokens", "output_tokens", "cost_usd", "duration_ns", "active_ns")
 """The values that are summed over sessions, besides successes and scores."""
 

@@ -1,4 +1,4 @@
-"""Charts: cost, tokens, time and scores by day or hour, and sums by user, model and prompt version, each as numbers."""
+"""Charts: cost, tokens, time and scores by time, and sums by user, model and prompt version, each as numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datetime as dt
 import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -21,8 +21,11 @@ from callspan.stores.reader import Reader
 from callspan.stores.sums import META
 from callspan.view.source import BadQueryError, View
 
+Unit: TypeAlias = Literal["day", "hour", "minute"]
 _HOURS_BELOW_NS: Final = 3 * 86_400 * 1_000_000_000
 """Charts of a shorter time are by hour."""
+_MINUTES_BELOW_NS: Final = 3 * 3_600 * 1_000_000_000
+"""Charts of a shorter time are by minute."""
 _ROWS: Final = 50
 _SESSIONS: Final = 2_000
 """Scores are of the newest sessions."""
@@ -37,7 +40,7 @@ class Charts(msgspec.Struct):
     """Sums of calls by time."""
 
     unit: str
-    """`day` or `hour`, of UTC."""
+    """`day`, `hour` or `minute`, of UTC."""
     sums: list[Summary]
     """By time, the oldest first."""
     by_model: list[Summary]
@@ -155,15 +158,15 @@ def _start(reader: Reader, which: CallFilter, *, newest: bool) -> int | None:
 def _slot(time_ns: int, unit: str) -> str:
     """Return the time as sums by this unit name it."""
     at = dt.datetime.fromtimestamp(time_ns // 1_000_000_000, dt.timezone.utc)
-    return at.strftime("%Y-%m-%d" if unit == "day" else "%Y-%m-%dT%H:00Z")
+    return at.strftime({"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z", "minute": "%Y-%m-%dT%H:%MZ"}[unit])
 
 
-def _unit(times: Iterable[tuple[int | None, int | None]]) -> str:
+def _unit(times: Iterable[tuple[int | None, int | None]]) -> Unit:
     known = [(first, last) for first, last in times if first is not None and last is not None]
     if not known:
         return "day"
     span = max(last for _, last in known) - min(first for first, _ in known)
-    return "hour" if span < _HOURS_BELOW_NS else "day"
+    return "minute" if span < _MINUTES_BELOW_NS else "hour" if span < _HOURS_BELOW_NS else "day"
 
 
 def _time_of(one: Summary) -> str:

@@ -29,7 +29,9 @@ class Hour(msgspec.Struct):
     calls: int
     cost_usd: str | None
     calls_without_cost: int
+    errors: int
     p50_ms: float | None
+    p95_ms: float | None
     retries: int | None
     minutes: list[int]
     """Calls of each minute, the last one last."""
@@ -40,6 +42,8 @@ class StorePage(msgspec.Struct):
 
     name: str
     trace_url: str | None
+    calls: int
+    sessions: int
     last_ms: float | None
     """When the newest call began."""
     notices: list[str]
@@ -60,7 +64,14 @@ def store(view: View) -> StorePage:
     """Return what is known of the store."""
     newest = next(view.reader.calls(CallFilter(limit=1, content="none")), None)
     last_ms = None if newest is None else in_ms(newest.timing.start_ns)
-    return StorePage(view.access.name, view.access.trace_url, last_ms, view.access.waiting())
+    return StorePage(
+        name=view.access.name,
+        trace_url=view.access.trace_url,
+        calls=view.reader.count_calls(),
+        sessions=sum(1 for _ in view.reader.session_ids()),
+        last_ms=last_ms,
+        notices=view.access.waiting(),
+    )
 
 
 def page(view: View) -> NowPage:
@@ -83,7 +94,9 @@ def _hour(reader: Reader, now_ns: int) -> Hour:
         calls=sum(one.calls for one in sums.values()),
         cost_usd=exact(exact_sum(one.cost_usd for one in sums.values())),
         calls_without_cost=sum(one.calls_without_cost for one in sums.values()),
+        errors=sum(one.errors for one in sums.values()),
         p50_ms=percentile_ms(times, 0.5),
+        p95_ms=percentile_ms(times, 0.95),
         retries=known_sum(one.retries for one in sums.values()),
         minutes=[sums[minute].calls if minute in sums else 0 for minute in range(last - _MINUTES + 1, last + 1)],
     )

@@ -153,6 +153,7 @@ class _Report:
             error_text=str,
             errors=tuple,
             waiting=list,
+            keep=lambda _: None,
             name=self._reader.name,
         )
         return View(self._reader, access, query)

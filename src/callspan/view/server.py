@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from callspan.view import call, calls, charts, compare, find, live, now, session, sessions
+from callspan.view import call, calls, charts, compare, find, live, now, rate, session, sessions
 from callspan.view.source import Access, BadQueryError, StoreSource, View
 
 PAGES: Final[dict[str, Callable[[View], object]]] = {
@@ -53,6 +53,8 @@ _HEADERS: Final = {
 }
 _KEY: Final = "x-callspan-key"
 _LIVE_PATH: Final = "/api/live"
+_RATE_PATH: Final = "/api/rate"
+_MOST_SENT: Final = 65_536
 _LONGEST_NAME: Final = 64
 _ADDRESS: Final = "127.0.0.1"
 _CLOSED: Final = "This page is for the browser that opened the address which `callspan view` printed, once.\n"
@@ -100,7 +102,8 @@ class _Gate:
         await answer(scope, receive, with_headers)  # type: ignore[arg-type]
 
     def _refusal(self, request: Request) -> Response | None:
-        if request.headers.get("host") not in self._hosts or request.method not in {"GET", "HEAD"}:
+        methods = {"POST"} if request.url.path == _RATE_PATH else {"GET", "HEAD"}
+        if request.headers.get("host") not in self._hosts or request.method not in methods:
             return PlainTextResponse(_CLOSED, 403)
         origin = request.headers.get("origin")
         if origin is not None and origin.removeprefix("http://") not in self._hosts:
@@ -140,8 +143,12 @@ async def _data(source: StoreSource, request: Request) -> Response:
     name = request.path_params["name"]
     if name not in PAGES:
         return _failed("there is no such page", 404)
+    return await _answer(source, PAGES[name], request)
+
+
+async def _answer(source: StoreSource, page: Callable[[View], object], request: Request) -> Response:
     try:
-        body = await source.ask(PAGES[name], dict(request.query_params), _left(request))
+        body = await source.ask(page, dict(request.query_params), _left(request))
     except BadQueryError as error:
         return _failed(str(error), 400)
     except LookupError as error:
@@ -149,6 +156,21 @@ async def _data(source: StoreSource, request: Request) -> Response:
     except source.access.errors() as error:
         return _failed(source.access.error_text(error), 503)
     return Response(body, media_type="application/json")
+
+
+async def _rate(source: StoreSource, request: Request) -> Response:
+    sent = bytearray()
+    async for piece in request.stream():
+        sent += piece
+        if len(sent) > _MOST_SENT:
+            return _failed("this is too long", 413)
+
+    def kept(view: View) -> object:
+        record = rate.rate(view, bytes(sent))
+        view.access.keep(record)
+        return record
+
+    return await _answer(source, kept, request)
 
 
 async def _left(request: Request) -> None:
@@ -188,6 +210,7 @@ def application(access: Access, port: int, ended: Callable[[], bool]) -> tuple[A
         Route("/", _file),
         Route("/static/{name}", _file),
         Route(_LIVE_PATH, partial(_writes, watching, ended)),
+        Route(_RATE_PATH, partial(_rate, reading), methods=["POST"]),
         Route("/api/{name}", partial(_data, reading)),
     ]
     gate = _Gate(Starlette(routes=routes, lifespan=lifespan), port)

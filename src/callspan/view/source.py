@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from callspan.records import RewardRecord
 from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
 
@@ -56,6 +57,8 @@ class Access(NamedTuple):
     """Returns the exceptions of a store that cannot be read."""
     waiting: Callable[[], list[str]]
     """Returns sentences on records that wait to be delivered, and on losses."""
+    keep: Callable[[RewardRecord], None]
+    """Writes a rating into the store, which is opened for that alone. Raises what its drivers raise."""
     name: str
     """The store, without its password."""
     trace_url: str | None = None

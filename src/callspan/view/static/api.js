@@ -21,6 +21,8 @@ export const get = async (name, values = {}, signal) => {
   return (await asked(name, values, signal)).json();
 };
 
+export const send = async (name, body) => (await asked(name, {}, undefined, { method: "POST", body: JSON.stringify(body) })).json();
+
 // A list of at least so many rows, where there are as many, behind those that are `known`: page by page.
 export const listed = async (name, values, least, signal, known) => {
   let found = known || await get(name, values, signal);
@@ -31,10 +33,10 @@ export const listed = async (name, values, least, signal, known) => {
   return found;
 };
 
-const asked = async (name, values, signal) => {
+const asked = async (name, values, signal, given) => {
   let answer;
   try {
-    answer = await fetch(`/api/${name}?${query(values)}`, { signal, headers: { "X-Callspan-Key": key } });
+    answer = await fetch(`/api/${name}?${query(values)}`, { signal, headers: { "X-Callspan-Key": key }, ...given });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Failure("callspan view has ended: start it again, then reload.", 0);

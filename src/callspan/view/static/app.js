@@ -1,25 +1,23 @@
 // The page: its top bar, its addresses, and which module draws what.
-import { h, link, stored, mark, button } from "./dom.js";
+import { become, h, link, stored, mark, button } from "./dom.js";
 import { get, Failure } from "./api.js";
 import { follow } from "./live.js";
 import { keepPlace } from "./place.js";
-import { clock, day } from "./format.js";
+import { clock, day, plural, time } from "./format.js";
 import { setKeys } from "./keys.js";
 import { unquoted } from "./filters.js";
+import { address } from "./address.js";
 
 const PAGES = { "": "start", calls: "calls", session: "session", call: "call", find: "find", compare: "compare", charts: "charts" };
 const TABS = { start: "sessions", session: "sessions", find: "sessions", calls: "calls", call: "calls", compare: "compare", charts: "charts" };
+const LISTS = ["start", "calls", "find"];
 const main = document.getElementById("main"), state = document.querySelector(".state");
 
-export const app = { store: "", trace_url: null, last_ms: null, notices: [], order: [], marked: JSON.parse(stored("sessionStorage", "marked") || "[]"), scroll: {} };
+export const app = { store: "", trace_url: null, last_ms: null, notices: [], list: "#/", order: [], marked: JSON.parse(stored("sessionStorage", "marked") || "[]"), scroll: {} };
 const TICK_MS = 1000;
 // The page that is shown, what it was drawn from, and what is read now.
 let shown = null, data = null, seen = "", reading = null, turn = 0, at = null, stop = new AbortController();
 
-export const address = (page, id, values) => {
-  const text = new URLSearchParams(Object.entries(values || {}).filter(([, value]) => value)).toString();
-  return `#/${page}${id ? "/" + encodeURIComponent(id) : ""}${text ? "?" + text : ""}`;
-};
 const parsed = () => {
   try { return read(); } catch { return { page: "start", values: {}, hash: location.hash }; }
 };
@@ -37,10 +35,16 @@ export const toMark = id => {
 };
 
 const say = (kind, reason) => {
-  const where = app.store ? [" · ", app.store] : [], file = globalThis.CALLSPAN_FILE;
-  if (file) state.replaceChildren(`written ${day(file.at_ms)} ${clock(file.at_ms, false)}`, ...where);
-  else if (kind === "live") { if (!state.querySelector(".live")) state.replaceChildren(h("i.live"), "live", ...where); }
-  else state.replaceChildren(h("span.mark.warn", { title: reason }, mark("cut", `not live since ${clock(Date.now())}: ${reason}`)), button("try again", () => draw()));
+  const file = globalThis.CALLSPAN_FILE;
+  if (file) state.replaceChildren(`written ${day(file.at_ms)} ${clock(file.at_ms, false)} · ${app.store}`);
+  else if (kind === "live") sayLive();
+  else state.replaceChildren(h("span.mark.warn", { role: "alert", title: reason }, mark("cut", `not live since ${clock(Date.now())}: ${reason}`)), button("try again", () => draw()));
+};
+
+const sayLive = () => {
+  const last = app.last_ms === null ? "" : `, last record ${time(Math.max(0, Math.floor((Date.now() - app.last_ms) / 1000) * 1000))} ago`;
+  const totals = app.last_ms === null ? "" : `, ${plural(app.sessions, "session")}, ${plural(app.calls, "call")}`;
+  become(state, h("i.live"), h("span", null, `live${last} · ${app.store}${totals}`));
 };
 
 export const title = text => { document.title = `${text ? text + " – " : ""}callspan`; };
@@ -50,6 +54,7 @@ const drawPage = async mine => {
   const place = parsed();
   if (at) app.scroll[at] = main.scrollTop;
   at = place.hash;
+  if (LISTS.includes(place.page)) app.list = place.hash || "#/";
   shown?.close?.();
   shown = null;
   // What the page that is left still awaits is not read to its end.
@@ -124,6 +129,7 @@ fresh.addEventListener("click", showNew);
 main.addEventListener("scroll", () => { if (!main.scrollTop) announce(0); }, { passive: true });
 
 // What runs is drawn again each second.
+setInterval(() => { if (state.querySelector(".live") && !document.hidden) sayLive(); }, TICK_MS);
 setInterval(() => { if (shown?.runs?.(data) && !document.hidden) redraw(); }, TICK_MS);
 
 const failed = error => h("div.pad", null, h("h1.hidden", null, "Error"), mark("error", error.name === "AbortError" ? "stopped" : error.message), h("p", null, button("try again", () => draw()), " ", link("#/", "Sessions")));

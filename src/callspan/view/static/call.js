@@ -3,9 +3,11 @@ import { become, h, link, mark, soft, strong, button } from "./dom.js";
 import { get } from "./api.js";
 import { bytes, clock, count, money, oneLine, plain, plural, shell, shown, time, DASH } from "./format.js";
 import { axisOf, callPieces } from "./bars.js";
-import { address, redraw, title } from "./app.js";
+import { address } from "./address.js";
+import { redraw, title } from "./app.js";
 import { callMarks, isRunning } from "./rows.js";
 import { answers, footLine, instructionsBox, joins, scoreLine } from "./conversation.js";
+import { ratingBox } from "./rate.js";
 import { LOSSY, part, turnBox } from "./parts.js";
 
 const EARLIER = 30;
@@ -144,15 +146,6 @@ const messagesOf = (data, most, showAll) => {
       near
     ),
     turn.new.map(added),
-    turn.new.length || turn.kept === "full" ? "" : turnBox("", "request",
-      [
-        h("div.gone", null,
-          `${bytes(turn.sent_bytes)} not kept: content is ${turn.kept}. `,
-          record.request?.roles ? `Roles ${record.request.roles.join(", ")}; ` : "",
-          record.request?.tool_names ? `tools ${record.request.tool_names.join(", ")}` : ""
-        )
-      ]
-    ),
     turnBox("assistant", clock(row.start_ms), answers(entry, join)),
     data.rewards.map(one => turnBox("", one.source || "score", [h("p", null, scoreLine(one))])),
     data.earlier.length ? h("div.stepline", null,
@@ -178,6 +171,7 @@ const messagesOf = (data, most, showAll) => {
 
 export default ({ place, app, signal }) => {
   const left = h("section", { "aria-label": "Messages", tabindex: "0" }), right = h("section", { "aria-label": "Facts", tabindex: "0" }), titlebar = h("div.titlebar");
+  const rating = fact("Rate", "", ratingBox({ call: place.id }));
   let data = null, most = EARLIER, reasoningOpen = false;
   const go = one => { if (one) location.hash = address("call", one.id); };
   const copy = text => navigator.clipboard?.writeText(text);
@@ -197,7 +191,7 @@ export default ({ place, app, signal }) => {
     h("div.facts", null, h("span", null, row.outcome === "success" ? mark("success") : "", callMarks(row)), h("span", null, strong(`${count(row.input_tokens)} → ${count(row.output_tokens)}`), " tokens"), strong(row.cost_usd === null ? "cost unknown" : money(row.cost_usd)),
       h("span", null, strong(time(row.lasted_ms)), waited ? `, of which ${time(waited)} waiting to retry` : ""), soft(clock(row.start_ms))));
     become(left, messagesOf(data, most, showAll));
-    become(right, timeOf(data), tokensOf(data),
+    become(right, globalThis.CALLSPAN_FILE ? "" : rating, timeOf(data), tokensOf(data),
       fact("Cost", money(row.cost_usd),
         list(
           [
@@ -225,6 +219,6 @@ export default ({ place, app, signal }) => {
       ["b", "bodies", bodies],
       ["c", "compare with the call before", () => { if (data.before) location.hash = address("compare", null, { a: data.before.id, b: data.row.id }); }],
       ["y", "copy id", () => copy(data.row.id)], ["R", "copy the replay command", () => copy(`${command()} replay ${shell(data.row.id)}`)],
-      ["Escape", data.row.session_id ? "session" : "calls", () => { location.hash = back(); }]],
+      ["Escape", data.row.session_id ? "session" : "back", () => { location.hash = data.row.session_id ? back() : app.list; }]],
   };
 };

@@ -4,10 +4,13 @@ import { listed } from "./api.js";
 import { clock, money, oneLine, time, tokens, DASH } from "./format.js";
 import { roving } from "./keys.js";
 import { filterLine } from "./filters.js";
-import { address, readMore, title } from "./app.js";
-import { callMarks } from "./rows.js";
+import { address } from "./address.js";
+import { readMore, title } from "./app.js";
+import { callMarks, countsOf } from "./rows.js";
 
 const MANY = 100;
+const FITS = { error: row => ["error", "timeout"].includes(row.outcome), cut: row => row.cut_by_length, cancelled: row => row.outcome === "cancelled", retried: row => row.retries };
+const CHOICES = ["name", "user", "model"];
 const MARKS = [["error", "failed"], ["cut", "finish:length"], ["cancelled", "status:cancelled"], ["retried", "retries:1"]];
 const HEADS = ["started", "model", "answer", "session", "lasted", "tokens", "cost"];
 
@@ -22,7 +25,7 @@ export const callRow = row => h("div.row.call", { role: "row", tabindex: "-1", d
 
 export default ({ place, signal }) => {
   const line = place.values.q || "", go = text => { location.hash = address("calls", null, { q: text }); };
-  const list = h("div.list", { role: "rowgroup" }), more = h("p.pad"), cursor = roving(list), filters = filterLine(line, go, { marks: MARKS });
+  const list = h("div.list", { role: "rowgroup" }), more = h("p.pad"), cursor = roving(list), filters = filterLine(line, go, { marks: MARKS, choices: CHOICES });
   let least = 1;
   const open = () => { if (cursor.chosen()) location.hash = address("call", cursor.chosen().dataset.id); };
   list.addEventListener("click", event => { const row = event.target.closest("[role=row]"); if (row && !event.target.closest("a")) location.hash = address("call", row.dataset.id); });
@@ -33,6 +36,7 @@ export default ({ place, signal }) => {
       return listed("calls", { q: line }, least, signal, known);
     },
     show: ({ rows, next }) => {
+      filters.show(countsOf(FITS, { rows, next }), { name: rows.map(row => row.session_name).filter(Boolean), user: rows.map(row => row.user).filter(Boolean), model: rows.map(row => row.model).filter(Boolean) });
       list.classList.toggle("many", rows.length > MANY);
       become(list, rows.length ? rows.map(callRow) : h("p.pad", null, line ? "No call has all of this." : "No calls were recorded yet."));
       become(more, next ? button("more calls", readMore) : "");
@@ -41,6 +45,6 @@ export default ({ place, signal }) => {
     },
     keys: () => [["j k", "move"], ["j", "", () => cursor.move(1)], ["k", "", () => cursor.move(-1)], ["Enter", "open", open], ["l", "", open], ["f", "filter", filters.focus],
       ["n p", "next, previous mark"], ["n", "", () => cursor.jump(1, row => row.querySelector(".mark"))], ["p", "", () => cursor.jump(-1, row => row.querySelector(".mark"))],
-      ["y", "copy id", () => navigator.clipboard?.writeText(cursor.chosen()?.dataset.id || "")], ["Escape", "back", () => { location.hash = line ? address("calls") : "#/"; }]],
+      ["y", "copy id", () => navigator.clipboard?.writeText(cursor.chosen()?.dataset.id || "")], ["Escape", "", cursor.clear]],
   };
 };

@@ -2,30 +2,32 @@
 import { become, h, svg, link, soft, strong, button } from "./dom.js";
 import { get } from "./api.js";
 import { brief, count, money, plain, plural, signed, sum, time, DASH } from "./format.js";
-import { address, title } from "./app.js";
+import { address } from "./address.js";
+import { title } from "./app.js";
 import { filterLine, quoted, wordsOf } from "./filters.js";
+import { percent } from "./rows.js";
 
 const LEFT = 56, HEIGHT = 112, TOP = 6, BOTTOM = 18, MOST_SLOTS = 240, MODELS = 4;
 const FILLS = ["model", "tool", "env", "wait"];
 const SERIES = ["env", "model", "tool", "wait"];
-const HOUR = 3600e3;
+const UNITS = { day: 24 * 3600e3, hour: 3600e3, minute: 60e3 };
 const TABLES = [["User", "user"], ["Model", "model"]];
 
 // Times as the store names them: 2026-11-20, or 2026-11-20T08:00Z.
 const begin = key => Date.parse(key.length > 10 ? key : `${key}T00:00Z`);
-const keyOf = (ms, unit) => { const text = new Date(ms).toISOString(); return unit === "day" ? text.slice(0, 10) : `${text.slice(0, 13)}:00Z`; };
+const keyOf = (ms, unit) => { const text = new Date(ms).toISOString(); return unit === "day" ? text.slice(0, 10) : unit === "hour" ? `${text.slice(0, 13)}:00Z` : `${text.slice(0, 16)}Z`; };
 const nameOf = (key, unit) => {
   const at = new Date(begin(key));
-  return unit === "day" ? `${at.getUTCDate()} ${at.toLocaleDateString("en-GB", { weekday: "short", timeZone: "UTC" })}` : `${String(at.getUTCHours()).padStart(2, "0")}:00`;
+  return unit === "day" ? `${at.getUTCDate()} ${at.toLocaleDateString("en-GB", { weekday: "short", timeZone: "UTC" })}` : at.toISOString().slice(11, 16);
 };
 const every = (keys, unit) => {
-  const step = unit === "day" ? 24 * HOUR : HOUR, known = (keys || []).filter(Boolean).sort();
+  const step = UNITS[unit], known = (keys || []).filter(Boolean).sort();
   if (!known.length) return [];
   const last = begin(known.at(-1)), first = Math.max(begin(known[0]), last - (MOST_SLOTS - 1) * step);
   return Array.from({ length: Math.round((last - first) / step) + 1 }, (_, at) => keyOf(first + at * step, unit));
 };
 const within = (line, key, unit) => {
-  const end = keyOf(begin(key) + (unit === "day" ? 24 * HOUR : HOUR), unit);
+  const end = keyOf(begin(key) + UNITS[unit], unit);
   const iso = one => (one.length > 10 ? one.replace("Z", "+00:00") : `${one}T00:00+00:00`);
   return [...wordsOf(line).filter(word => !/^(since|until):/.test(word)), `since:${iso(key)}`, `until:${iso(end)}`].join(" ");
 };
@@ -173,20 +175,24 @@ const successStrip = (found, slots, common) => {
     columns: named, cells: slot => named.map(name => { const row = of(name).get(slot); return row?.judged ? `${row.successes} of ${row.judged}` : DASH; }) });
 };
 
+// What is drawn of calls, where a sum has it.
+const STRIPS = [[costStrip, row => Number(row.cost_usd)], [tokenStrip, row => row.input_tokens || row.output_tokens], [timeStrip, row => row.p50_ms !== null]];
+
 const share = (part, whole) => h("span.track.inline", null, h("i.model", { style: { left: "0", width: `${whole ? part / whole * 100 : 0}%` } }));
+const failedOf = row => `${row.errors} (${percent(row.errors, row.calls)})`;
 const sumsTable = (name, by, found, line) => {
   const most = largest(found.rows.map(row => row.calls));
   return h("section.sums", { "aria-label": name, tabindex: "0" }, h("h2", null, name), h("table.numbers", null,
-    h("thead", null, h("tr", null, [by, "calls", "failed", "tokens in", "cost", "p50"].map((one, at) => h("th", { scope: "col", class: at > 1 ? "right" : "" }, one)))),
+    h("thead", null, h("tr", null, [by, "calls", "failed", "tokens in", "cost", "p50", "p95"].map((one, at) => h("th", { scope: "col", class: at > 1 ? "right" : "" }, one)))),
     h("tbody", null, found.rows.map(row => { const [value] = row.keys, q = value === null ? line : `${line} ${by}:${quoted(value)}`.trim(); return h("tr", null,
       h("th", { scope: "row" }, value === null ? soft(`no ${by}`) : link(address("calls", null, { q }), value)), h("td", null, share(row.calls, most), " ", count(row.calls)),
       h("td.right", null,
         row.errors ? (
-          value === null ? String(row.errors) : link(address("calls", null, { q: `${q} failed` }), h("span.bad", null, row.errors))
+          value === null ? failedOf(row) : link(address("calls", null, { q: `${q} failed` }), h("span.bad", null, failedOf(row)))
         ) : soft(DASH)
       ),
       h("td.right", null, brief(row.input_tokens)),
-      h("td.right", null, row.cost_usd === null ? DASH : money(row.cost_usd) + (row.calls_without_cost ? "*" : "")), h("td.right", null, time(row.p50_ms))); }))),
+      h("td.right", null, row.cost_usd === null ? DASH : money(row.cost_usd) + (row.calls_without_cost ? "*" : "")), h("td.right", null, time(row.p50_ms)), h("td.right", null, time(row.p95_ms))); }))),
     found.more ? h("p.soft.pad", null, `and ${plural(found.more, "more")}`) : "");
 };
 
@@ -225,7 +231,7 @@ export default ({ place, signal }) => {
     const ofCalls = { flipped, unit: charts.unit, slots: every(charts.span, charts.unit), href: slot => address("calls", null, { q: within(line, slot, charts.unit) }) };
     const ofScores = { flipped, unit: scores.unit, slots: every(scores.by_time.map(row => row.time), scores.unit), href: slot => address("", null, { q: within(line, slot, scores.unit) }) };
     become(left,
-      ofCalls.slots.length ? [costStrip, tokenStrip, timeStrip].map(made => made(charts, ofCalls.slots, ofCalls)) : h("p.pad", null, line ? "No call has all of this." : "No calls were recorded yet."),
+      ofCalls.slots.length ? STRIPS.filter(([, has]) => charts.sums.some(has)).map(([made]) => made(charts, ofCalls.slots, ofCalls)) : h("p.pad", null, line ? "No call has all of this." : "No calls were recorded yet."),
       scores.points.length ? scoreStrip(scores, ofScores.slots, ofScores) : "",
       scores.key && scores.by_key_and_time.some(row => row.judged) ? successStrip(scores, ofScores.slots, ofScores) : "");
     become(right, versionsTable(scores, line, one => go({ key: one })), TABLES.map(([name, by], number) => sumsTable(name, by, tables[number], line)),

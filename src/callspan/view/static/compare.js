@@ -2,7 +2,8 @@
 import { become, h, link, soft, button } from "./dom.js";
 import { get } from "./api.js";
 import { shown, oneLine, shell, signed } from "./format.js";
-import { address, title } from "./app.js";
+import { address } from "./address.js";
+import { title } from "./app.js";
 import { roving } from "./keys.js";
 
 const SECTIONS = [["Facts", "facts"], ["Parameters", "parameters"], ["Tools", "tools"], ["Messages", "messages"]];
@@ -21,9 +22,10 @@ const row = (label, a, b, status, against, long) => h(`div.row.pair${long ? ".lo
   h("span.soft", { role: "rowheader" }, label), h("span", { role: "cell" }, a), h("span", { role: "cell" }, b),
   h(`span.${against === "differs" ? "warn" : AGAINST[status]}`, { role: "cell" }, against));
 
+const minus = text => oneLine(text).replace(/^-(?=[\d.$])/, "−");
 const rowsOf = (found, name) => found[name].map(one => (name === "messages"
   ? row(one.role, message(one, "a"), message(one, "b"), one.status, one.against, one.status !== "same")
-  : row(one.name, oneLine(one.a), oneLine(one.b), one.status, one.against)));
+  : row(one.name, minus(one.a), minus(one.b), one.status, one.against)));
 
 // Without two ids, the ones that were marked in a list, or a form.
 const form = (values, app) => {

@@ -1,9 +1,9 @@
 // The conversation: each call adds what is new; tool calls stand beside their results, scores where they were given.
 import { h, mark, soft, strong, link, spaced } from "./dom.js";
-import { clock, count, money, oneLine, plain, plural, shown, signed, time, tokens, words } from "./format.js";
-import { address } from "./app.js";
+import { bytes, clock, count, money, oneLine, plain, plural, shown, signed, time, tokens, words } from "./format.js";
+import { address } from "./address.js";
 import { callMarks, isRunning, retriesWord } from "./rows.js";
-import { gone, part, removed, text, toolRun, turnBox, value } from "./parts.js";
+import { part, removed, text, toolRun, turnBox, value } from "./parts.js";
 
 // Results that later requests send, and runs of tools, by the ids of the tool calls.
 export const joins = entries => {
@@ -31,6 +31,12 @@ export const footLine = (row, { linked = true } = {}) => {
 };
 const tokensText = row => (row.input_tokens !== null && row.input_tokens < 100000 ? `${count(row.input_tokens)} → ${count(row.output_tokens)}` : tokens(row.input_tokens, row.output_tokens));
 
+// What there was, in a line, where content is not kept.
+export const notKept = turn => {
+  const sent = [turn.sent !== null && plural(turn.sent, "message"), turn.sent_bytes && bytes(turn.sent_bytes)].filter(Boolean).join(", ");
+  return h("p.meta", null, `content is ${turn.kept}: ${sent ? `the request (${sent}) and ` : ""}the answer are not kept`);
+};
+
 // How an answer ended, where it stopped.
 export const ending = row => {
   if (row.cut_by_length) return h("p.cutline", null, mark("cut", `cut here by length${row.max_tokens ? `: max_tokens ${count(row.max_tokens)}` : ""}`));
@@ -57,7 +63,7 @@ export const answers = (entry, join) => {
   else if (!turn.answer.length && !turn.error) found.push(
     turn.kept === "full" ? soft(
       globalThis.CALLSPAN_FILE?.most === 0 ? "its text is not in this file" : "no answer is recorded"
-    ) : gone(`the answer is not kept: content is ${turn.kept}`)
+    ) : notKept(turn)
   );
   if (turn.error) found.push(h("p", null, callMarks(row).find(one => one.classList.contains("bad")) || mark("error", "failed"), " ", oneLine(turn.error)));
   return [...found, ending(row), ...removed(turn)];

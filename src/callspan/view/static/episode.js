@@ -2,7 +2,7 @@
 import { h, soft, strong, link } from "./dom.js";
 import { clock, least, most, oneLine, plural, signed, time } from "./format.js";
 import { axisOf, callPieces } from "./bars.js";
-import { address } from "./app.js";
+import { address } from "./address.js";
 import { actionText, answers, contextOf, footLine, observationText, rewardText, turnOf } from "./conversation.js";
 import { part, text, turnBox } from "./parts.js";
 import { overview, rewardCurve, showBand } from "./rewards.js";

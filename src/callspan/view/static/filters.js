@@ -11,22 +11,29 @@ export const unquoted = word => word.replace(/"((?:[^"\\]|\\.)*)"/g, (_, text) =
 const without = (line, word) => wordsOf(line).filter(one => one !== word).join(" ");
 const withWord = (line, word) => [...wordsOf(line), word].filter(Boolean).join(" ");
 
-export const filterLine = (line, go, { marks = MARKS } = {}) => {
+export const filterLine = (line, go, { marks = MARKS, choices = [] } = {}) => {
   const every = wordsOf(line), since = every.find(word => word.startsWith("since:")) || "";
   const quick = new Set([...marks.map(([, word]) => word), ...TIMES.map(([, word]) => word)]);
   const times = h("div.segments", { role: "group", "aria-label": "Time" }, TIMES.map(([name, word]) => button(name, () => go(withWord(without(line, since), word)), { "aria-pressed": String(word === since) })));
   const chip = (counts, [kind, word]) => {
     const on = every.includes(word);
-    return h("button.chip", { type: "button", "aria-pressed": String(on), title: `${on ? "without" : "only"} ${word}`, onclick: () => go(on ? without(line, word) : withWord(line, word)) }, mark(kind), counts[kind] ? h("span.soft", null, counts[kind]) : "", on && " ×");
+    return h("button.chip", { type: "button", "aria-pressed": String(on), title: `${on ? "without" : "only"} ${word}`, onclick: () => go(on ? without(line, word) : withWord(line, word)) }, mark(kind), kind in counts ? h("span.soft", null, counts[kind]) : "", on && " ×");
+  };
+  const choice = (name, values) => {
+    const word = every.find(one => one.startsWith(`${name}:`)) || "", words = [...new Set([...values.map(value => `${name}:${quoted(value)}`), word])].filter(Boolean).sort();
+    const select = h("select.chip", { "aria-label": name, onchange: ({ target }) => go(withWord(word ? without(line, word) : line, target.value)) },
+      h("option", { value: "" }, `${name} any`), words.map(one => h("option", { value: one, selected: one === word }, unquoted(one.slice(name.length + 1)))));
+    return words.length > 1 || word ? select : "";
   };
   const chips = h("span.chips"), known = h("datalist", { id: "known" });
-  const given = every.filter(word => !quick.has(word)).map(word => h("button.chip", { type: "button", "aria-pressed": "true", "aria-label": `without ${word}`, onclick: () => go(without(line, word)) }, word.replace(/^([\w-]+):/, "$1 "), " ×"));
+  const isChosen = word => choices.some(name => word.startsWith(`${name}:`));
+  const given = every.filter(word => !quick.has(word) && !isChosen(word)).map(word => h("button.chip", { type: "button", "aria-pressed": "true", "aria-label": `without ${word}`, onclick: () => go(without(line, word)) }, word.replace(/^([\w-]+):/, "$1 "), " ×"));
   const field = h("input.line", { type: "text", "aria-label": "Filter: user:NAME model:NAME meta:KEY=VALUE min-cost:0.01, or words of a message", placeholder: "filter: user:NAME model:NAME meta:KEY=VALUE …", list: "known", value: "", spellcheck: "false" });
   const form = h("form.filters", { role: "search", "aria-label": "Filters", onsubmit: event => { event.preventDefault(); if (field.value.trim()) go(withWord(line, field.value.trim())); } },
     times, chips, given, field, known);
-  // Draws the counts of marks, and the words that the field offers.
-  const show = (counts = {}, words = []) => {
-    become(chips, marks.map(one => chip(counts, one)));
+  // Draws the counts of marks, the values of each choice, and the words that the field offers.
+  const show = (counts = {}, values = {}, words = []) => {
+    become(chips, marks.map(one => chip(counts, one)), choices.map(name => choice(name, values[name] || [])));
     become(known, [...new Set(words)].map(word => h("option", { value: word })));
   };
   show();

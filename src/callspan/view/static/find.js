@@ -4,7 +4,8 @@ import { get } from "./api.js";
 import { clock, count, day, oneLine, plural, shell } from "./format.js";
 import { roving } from "./keys.js";
 import { filterLine, quoted } from "./filters.js";
-import { address, title } from "./app.js";
+import { address } from "./address.js";
+import { title } from "./app.js";
 import { cost, outcome, scores, sessionMarks, titleOf } from "./rows.js";
 
 const SCOPES = ["messages", "answers", "questions", "tools", "reasoning", "instructions", "errors"];

@@ -6,11 +6,12 @@ const known = value => value !== null && value !== undefined;
 export const count = value => (known(value) ? value.toLocaleString("en-US") : DASH);
 export const plural = (value, one, many = one + "s") => `${count(value)} ${value === 1 ? one : many}`;
 
+const minus = number => String(number).replace("-", "−");
 export const brief = value => {
   if (!known(value)) return DASH;
   for (const [size, unit] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]])
-    if (Math.abs(value) >= size * 0.9995) return Number((value / size).toPrecision(3)) + unit;
-  return String(Math.round(value * 100) / 100);
+    if (Math.abs(value) >= size * 0.9995) return minus(Number((value / size).toPrecision(3))) + unit;
+  return minus(Math.round(value * 100) / 100);
 };
 export const tokens = (sent, got) => (known(sent) || known(got) ? `${brief(sent)} → ${brief(got)}` : DASH);
 
@@ -40,7 +41,7 @@ export const signed = value => {
   const text = String(Number(Math.abs(value).toPrecision(4)));
   return (value < 0 ? "−" : value > 0 ? "+" : "") + text;
 };
-export const plain = value => (known(value) ? (value < 0 ? "−" : "") + Number(Math.abs(value).toPrecision(4)) : DASH);
+export const plain = value => (known(value) ? minus(Number(value.toPrecision(4))) : DASH);
 export const bytes = value => (!known(value) ? DASH : value < 1000 ? `${value} bytes` : value < 1e6 ? `${brief(value / 1000)} kB` : `${brief(value / 1e6)} MB`);
 
 const two = number => String(number).padStart(2, "0");

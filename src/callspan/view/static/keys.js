@@ -87,5 +87,6 @@ export const roving = (box, { rows = "[role=row]:not(.head),[role=treeitem]", ch
     if (by && !event.target.closest("input, select")) { event.preventDefault(); move(by); }
   });
   const settle = () => { if (!chosen()) { const row = all()[0]; if (row) row.tabIndex = 0; } };
-  return { all, chosen, select, move, jump, settle };
+  const clear = () => { chosen()?.removeAttribute("aria-selected"); document.activeElement.blur(); };
+  return { all, chosen, select, move, jump, settle, clear };
 };

@@ -104,7 +104,7 @@ const WHY = {
   interrupted: "withheld: interrupted"
 };
 export const removed = turn => {
-  const found = (turn.redactions || []).filter(one => one.why !== "media").map(one => gone(`${one.what}: ${WHY[one.why] || one.why}`, one.original_bytes ? `, ${bytes(one.original_bytes)}` : ""));
+  const said = turn.kept === "full" ? ["media"] : ["media", "content"], found = (turn.redactions || []).filter(one => !said.includes(one.why)).map(one => gone(`${one.what}: ${WHY[one.why] || one.why}`, one.original_bytes ? `, ${bytes(one.original_bytes)}` : ""));
   return found;
 };
 

@@ -2,7 +2,7 @@
 import { h, link, soft, strong } from "./dom.js";
 import { curve } from "./bars.js";
 import { plural, signed } from "./format.js";
-import { address } from "./app.js";
+import { address } from "./address.js";
 import { observationText, rewardText } from "./conversation.js";
 
 const WIDTH = 600, HEIGHT = 72, EDGE = 2, LABELS = 3, APART = .15;
@@ -28,10 +28,11 @@ export const rewardCurve = data => {
       { title: `${nameOf(one)}: ${signed(one.reward)}`, style: { left: `${one.at * 100}%`, top: `${top(one.so_far)}px` } }
     )
   );
+  const end = data.curve.at(-1), last = end === undefined || labels.some(one => one.at > 1 - APART) ? [] : [h("span.said.left", { style: { left: "100%", top: `${top(end)}px` } }, signed(end))];
   const words = labels.map(one => h(`span.said${one.at > .2 ? ".left" : ""}`, { style: { left: `${one.at * 100}%`, top: `${top(one.so_far)}px` } }, signed(one.reward)));
   return h("div.bigcurve", null,
     h("div.axis", null, h("span", null, signed(high)), h("span", null, low < 0 ? signed(low) : "0")),
-    h("div.plot", null, h("i.chosen", { hidden: true }), curve([data.curve.length ? data.curve : [0]], WIDTH, HEIGHT), dots, words),
+    h("div.plot", null, h("i.chosen", { hidden: true }), curve([data.curve.length ? data.curve : [0]], WIDTH, HEIGHT), dots, words, last),
     h("span"), h("div.axis", null, h("span", null, "step 0"), h("span", null, `step ${Math.max(0, data.session.steps - 1)}`)));
 };
 

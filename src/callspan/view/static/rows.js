@@ -1,13 +1,15 @@
 // What the lists of sessions and calls have in common: marks, outcomes, scores, sums.
 import { h, mark, soft, strong, spaced } from "./dom.js";
-import { count, signed, plain, money, tokens, DASH } from "./format.js";
+import { address } from "./address.js";
+import { brief, count, signed, plain, plural, money, tokens, DASH } from "./format.js";
 
 export const errorWord = (kind, status) => `${(kind || "error").replaceAll("_", " ")}${status ? " " + status : ""}`;
 export const retriesWord = number => `${number} ${number === 1 ? "retry" : "retries"}`;
 
 // Marks say what the calls did; the outcome says what the application said.
 export const sessionMarks = row => [
-  row.errors && mark("error", row.first_error ? errorWord(row.first_error.kind, row.first_error.status) : `${row.errors} failed`),
+  row.errors && h("a.marked", { href: row.first_error ? address("call", row.first_error.call_id) : address("calls", null, { q: `session:${row.id} failed` }), tabindex: "-1", title: `${plural(row.errors, "call")} failed` },
+    mark("error", row.first_error ? errorWord(row.first_error.kind, row.first_error.status) : `${row.errors} failed`)),
   (row.cut_by_length || row.cut_off) && mark("cut", "cut"),
   row.cancelled && mark("cancelled", "cancelled"),
   row.retries && mark("retried", retriesWord(row.retries)),
@@ -30,6 +32,11 @@ export const outcome = row => {
   return soft(row.outcome);
 };
 
+// How many rows have each mark, of those that are read; "+": there are more.
+export const countsOf = (fits, { rows, next }) => Object.fromEntries(Object.entries(fits).map(([kind, has]) => [kind, `${rows.filter(has).length}${next ? "+" : ""}`]));
+export const percent = (part, whole) => `${brief(Number((part / whole * 100).toPrecision(2)))} %`;
+export const errorShare = (errors, calls) => (errors ? `${percent(errors, calls)} failed` : "");
+
 const tone = value => (value > 0 ? "good" : value < 0 ? "bad" : "");
 export const scores = row => {
   const parts = row.reward !== null ? [h(`b.${tone(row.reward) || "none"}`, null, signed(row.reward))] : [];
@@ -41,7 +48,7 @@ export const scores = row => {
 };
 
 export const cost = row => (row.cost_usd === null ? DASH : money(row.cost_usd) + (row.calls_without_cost ? "*" : ""));
-export const costTitle = row => (row.calls_without_cost ? `${count(row.calls_without_cost)} calls without a known price` : null);
+export const costTitle = row => (row.calls_without_cost ? `${plural(row.calls_without_cost, "call")} without a known price` : null);
 export const tokensOf = row => tokens(row.input_tokens, row.output_tokens);
 export const titleOf = row => [row.task, row.title].filter(Boolean).join(" · ") || row.experiment || row.id;
 export { strong };

@@ -4,13 +4,15 @@ import { get } from "./api.js";
 import { clock, count, least, money, most, oneLine, plural, signed, sum, time, DASH, day } from "./format.js";
 import { axisOf, callPieces, dot, span, toolPiece } from "./bars.js";
 import { roving } from "./keys.js";
-import { address, isMarked, readMore, redraw, showKeys, title, toMark } from "./app.js";
+import { address } from "./address.js";
+import { isMarked, readMore, redraw, showKeys, title, toMark } from "./app.js";
 import { callMarks, cost, outcome, scores, sessionMarks, titleOf } from "./rows.js";
 import { actionText, contextOf, instructionsBox, outcomeOf, scoreLine, turnOf } from "./conversation.js";
+import { ratingBox } from "./rate.js";
 import { isEpisode } from "./episode.js";
 import { quoted } from "./filters.js";
 
-export const facts = (row, record) => {
+const facts = (row, record, models) => {
   const labels = [
     ["user", row.user],
     ["task", row.task],
@@ -20,6 +22,7 @@ export const facts = (row, record) => {
   return h("div.facts", null,
     h("span", null, outcome(row), sessionMarks(row)), h("span", null, scores(row)),
     h("span", null, row.steps ? [strong(count(row.steps)), row.steps === 1 ? " step, " : " steps, "] : "", strong(count(row.calls)), row.calls === 1 ? " call" : " calls"),
+    models.length ? h("span", null, soft(models.length === 1 ? "model " : "models "), strong(models.join(", "))) : "",
     h("span", null, strong(`${count(row.input_tokens)} → ${count(row.output_tokens)}`), " tokens"),
     row.cost_usd === null ? soft("cost unknown") : strong(cost(row)),
     row.group ? h("span", null, soft("group "), h("a.linked", { href: address("", null, { q: `group:${quoted(row.group)}` }) }, row.group)) : "",
@@ -34,6 +37,7 @@ export const facts = (row, record) => {
     h("span.id", null, row.id));
 };
 
+const modelsOf = rows => [...new Set(rows.map(entry => entry.call?.model).filter(Boolean))].sort();
 const NAMES = { guardrail: "check", environment: "env", tool_start: "tool", agent_start: "agent", reward: "score" };
 const costOf = entry => (entry.kind === "call" ? entry.call.cost_usd : entry.sums?.cost_usd ?? null);
 const label = entry => {
@@ -224,11 +228,12 @@ const courseOf = (data, folded, toggle) => {
   return rows;
 };
 
+const allCalls = calls => (calls === 1 ? "" : `all ${count(calls)} calls`);
 const conversationOf = data => {
   const { top, late } = order(data), context = contextOf(data.rows, data.instructions), found = [];
   const instructed = data.rows.filter(entry => entry.turn?.instructions).map(entry => entry.turn.instructions), [first] = instructed;
   if (first && !data.from) {
-    found.push(instructionsBox(data.instructions[first], new Set(instructed).size === 1 && !data.next ? `all ${plural(data.session.calls, "call")}` : ""));
+    found.push(instructionsBox(data.instructions[first], new Set(instructed).size === 1 && !data.next ? allCalls(data.session.calls) : ""));
     context.instructions = first;
   }
   const walk = nodes => {
@@ -314,7 +319,7 @@ export default ({ place, app, signal }) => {
     title(oneLine(`${data.session.name || "session"} ${titleOf(data.session)}`).slice(0, 80));
     course.setAttribute("role", table ? "region" : "tree");
     for (const pane of [left, right]) pane.classList.toggle("many", pages.length > 1);
-    become(titlebar, h("h1", null, link("#/", "Sessions"), soft(" / "), strong(data.session.name || "session"), " ", soft(oneLine(titleOf(data.session)))), facts(data.session, data.record));
+    become(titlebar, h("h1", null, link("#/", "Sessions"), soft(" / "), strong(data.session.name || "session"), " ", soft(oneLine(titleOf(data.session)))), facts(data.session, data.record, modelsOf(data.rows)));
     const chosen = cursor.chosen()?.dataset.id;
     become(course, table ? table.course(data) : courseOf(data, folded, toggle));
     if (chosen) rowOf(chosen)?.setAttribute("aria-selected", "true");
@@ -352,7 +357,7 @@ export default ({ place, app, signal }) => {
   const isMark = row => row.querySelector(table ? "b.good" : ".mark"), other = () => app.marked.find(one => one !== id);
   const compare = () => { if (other()) location.hash = address("compare", null, { a: other(), b: id }); };
   return {
-    body: h("div", null, titlebar, tabs, panes),
+    body: h("div", null, titlebar, globalThis.CALLSPAN_FILE ? "" : h("details.rating", null, h("summary", null, "rate this session"), ratingBox({ session: id })), tabs, panes),
     read,
     show,
     runs: () => data.session.outcome === "running",
@@ -363,6 +368,6 @@ export default ({ place, app, signal }) => {
       ["n p", table ? "next, previous reward" : "next, previous mark"], ["n", "", () => cursor.jump(1, isMark)], ["p", "", () => cursor.jump(-1, isMark)],
       ["[ ]", "other session"], ["[", "", () => neighbour(-1)], ["]", "", () => neighbour(1)],
       ["x", isMarked(id) ? "marked to compare" : "mark to compare", () => { toMark(id); showKeys(); }], ["c", other() ? "compare with the marked one" : "", compare],
-      ["y", "copy id", () => navigator.clipboard?.writeText(cursor.chosen()?.dataset.id || id)], ["Escape", "back", () => { location.hash = "#/"; }]],
+      ["y", "copy id", () => navigator.clipboard?.writeText(cursor.chosen()?.dataset.id || id)], ["Escape", "back", () => { location.hash = app.list; }]],
   };
 };

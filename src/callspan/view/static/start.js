@@ -5,8 +5,9 @@ import { clock, count, day, money, plural, sum, time, DASH, oneLine } from "./fo
 import { course, curve } from "./bars.js";
 import { roving } from "./keys.js";
 import { filterLine, quoted, wordsOf } from "./filters.js";
-import { address, draw, isMarked, readMore, redraw, title, toMark } from "./app.js";
-import { callMarks, cost, costTitle, outcome, scores, sessionMarks, titleOf, tokensOf } from "./rows.js";
+import { address } from "./address.js";
+import { draw, isMarked, readMore, redraw, title, toMark } from "./app.js";
+import { callMarks, cost, costTitle, countsOf, errorShare, outcome, scores, sessionMarks, titleOf, tokensOf } from "./rows.js";
 
 const MANY = 100;
 // Columns, and the words of the filter line that sort by them.
@@ -38,28 +39,42 @@ const extremes = rows => {
   return best && worst !== best ? { a: best.id, b: worst.id } : null;
 };
 
+// The worst marks that are in some rows, and the first error of any.
+const marksOf = rows => {
+  const all = name => sum(rows.map(row => row[name])), failed = rows.find(row => row.errors);
+  return sessionMarks({ id: failed?.id, first_error: failed?.first_error, errors: all("errors"), cut_by_length: all("cut_by_length"), cut_off: all("cut_off"), cancelled: all("cancelled"), retries: all("retries") });
+};
+const MOST_VERSIONS = 3;
+const versionsOf = rows => {
+  const found = [...new Set(rows.map(row => row.metadata.prompt_version))].filter(one => one !== undefined);
+  return found.length && found.length <= MOST_VERSIONS ? `, prompt ${found.map(oneLine).sort().join(", ")}` : "";
+};
+const outcomeOf = rows => {
+  const judged = rows.filter(row => row.succeeded !== null), good = judged.filter(row => row.succeeded).length;
+  if (rows.some(row => row.outcome === "running")) return mark("running");
+  return judged.length ? mark(good < judged.length ? "failure" : "success", `${good} of ${judged.length}`) : soft(DASH);
+};
+const groupScores = rows => {
+  const values = rows.map(row => row.reward).filter(value => value !== null), score = reward => scores({ reward, scores: {} });
+  return values.length ? [score(Math.max(...values)), soft(" mean "), score(sum(values) / values.length)] : soft(DASH);
+};
+
 // More than two rollouts of a group on one day are one row, which unfolds.
 const groupRow = (rows, { open, toggle }) => {
-  const values = rows.map(row => row.reward).filter(value => value !== null);
-  const judged = rows.filter(row => row.succeeded !== null), good = judged.filter(row => row.succeeded).length;
-  const curves = rows.map(row => row.curve).filter(one => one.length), ends = extremes(rows);
-  const group = rows.every(row => row.task === rows[0].task) && rows[0].task || rows[0].group;
-  const mean = values.length ? sum(values) / values.length : null;
-  const box = h("div.row.session.group", { role: "row", tabindex: "-1", data: { id: `group ${rows[0].group}`, at: rows[0].start_ms ?? "" }, "aria-expanded": String(open) },
-    h("span", { role: "gridcell" }, clock(rows[0].start_ms, false)),
-    h("span.name", { role: "gridcell" }, soft(rows[0].name || "session"), h("span.words", null, open ? "▾ " : "▸ ", strong(`${rows.length} rollouts`), ` of ${oneLine(group)}`),
-      ends && !globalThis.CALLSPAN_FILE ? h("span.marks", null, h("a.linked", { href: address("compare", null, ends), tabindex: "-1" }, "compare the best and the worst")) : ""),
-    h("span", { role: "gridcell" }, soft(rows[0].user || DASH)),
-    h("span", { role: "gridcell" }, judged.length ? mark(good ? "success" : "failure", `${good} of ${judged.length}`) : rows.some(row => row.outcome === "running") ? mark("running") : soft(DASH)),
-    h("span.scores", { role: "gridcell" },
-      values.length ? scores({ reward: Math.max(...values), scores: {} }).flatMap(one => [soft("best "), one]) : soft(DASH),
-      mean === null ? "" : [" ", soft("mean "), ...scores({ reward: mean, scores: {} })]
-    ),
-    h("span.of-course", { role: "gridcell" }, curves.length ? curve(curves, 128, 20) : ""),
-    h("span.right", { role: "gridcell" }, time(rows.some(row => row.lasted_ms !== null) ? Math.max(...rows.map(row => row.lasted_ms ?? 0)) : null)),
-    h("span.right.soft", { role: "gridcell" }, count(sum(rows.map(row => row.calls)))),
-    h("span.right.soft", { role: "gridcell" }, tokensOf({ input_tokens: sum(rows.map(row => row.input_tokens)), output_tokens: sum(rows.map(row => row.output_tokens)) })),
-    h("span.right", { role: "gridcell" }, costOf(rows)));
+  const [first] = rows, curves = rows.map(row => row.curve).filter(one => one.length), ends = extremes(rows), cell = (spec, ...children) => h(spec, { role: "gridcell" }, children);
+  const task = rows.every(row => row.task === first.task) && first.task ? `, ${first.task}` : "";
+  const box = h("div.row.session.group", { role: "row", tabindex: "-1", data: { id: `group ${first.group}`, at: first.start_ms ?? "" }, "aria-expanded": String(open) },
+    cell("span", clock(first.start_ms, false)),
+    cell("span.name", soft(first.name || "session"), h("span.words", null, open ? "▾ " : "▸ ", strong(`${rows.length} rollouts`), ` of ${oneLine(`${first.group}${task}`)}`, soft(versionsOf(rows))),
+      h("span.marks", null, ends && !globalThis.CALLSPAN_FILE ? h("a.quiet", { href: address("compare", null, ends), tabindex: "-1", "aria-label": "compare the best and the worst", title: "compare the best and the worst" }, "best | worst") : "", marksOf(rows))),
+    cell("span", soft(first.user || DASH)),
+    cell("span", outcomeOf(rows)),
+    cell("span.scores", groupScores(rows)),
+    cell("span.of-course", curves.length ? curve(curves, 128, 20) : ""),
+    cell("span.right", time(rows.some(row => row.lasted_ms !== null) ? Math.max(...rows.map(row => row.lasted_ms ?? 0)) : null)),
+    cell("span.right.soft", count(sum(rows.map(row => row.calls)))),
+    cell("span.right.soft", tokensOf({ input_tokens: sum(rows.map(row => row.input_tokens)), output_tokens: sum(rows.map(row => row.output_tokens)) })),
+    cell("span.right", costOf(rows)));
   box.unfold = toggle;
   return box;
 };
@@ -112,13 +127,16 @@ const sumsLine = (line, rows, more, sums) => h("section.sums-line", { "aria-labe
   h("a.linked", { href: address("calls", null, { q: line }) }, plural(sum(sums.map(one => one.calls)) || 0, "call")),
   h("span", null, strong(tokensOf({ input_tokens: sum(sums.map(one => one.input_tokens)), output_tokens: sum(sums.map(one => one.output_tokens)) })), " tokens"),
   h("span", null, strong(costOf(sums)), " cost"),
+  sums.length === 1 ? h("span", null, "p50 ", strong(time(sums[0].p50_ms)), "  p95 ", strong(time(sums[0].p95_ms))) : "",
+  h("a.bad", { href: address("calls", null, { q: `${line} failed` }) }, errorShare(sum(sums.map(one => one.errors)), sum(sums.map(one => one.calls)))),
   h("a.linked", { href: address("charts", null, { q: line }) }, "charts"));
 
-const band = now => {
+// Of a few sessions it is one line.
+const band = (now, { small }) => {
   if (now.contents) return contents(now);
   const { hour } = now, top = Math.max(1, ...hour.minutes);
-  return h("section.band", { "aria-label": "Now" },
-    h("div", null, h("h2", null, "Last hour ", soft(strong(count(hour.calls)), hour.calls === 1 ? " call  " : " calls  ", strong(money(hour.cost_usd)), hour.cost_usd !== null && hour.calls_without_cost ? "*" : "", "  p50 ", strong(time(hour.p50_ms)), "  ", strong(count(hour.retries)), hour.retries === 1 ? " retry" : " retries")),
+  return h(`section.band${small ? ".small" : ""}`, { "aria-label": "Now" },
+    h("div", null, h("h2", null, "Last hour ", soft(strong(count(hour.calls)), hour.calls === 1 ? " call  " : " calls  ", strong(money(hour.cost_usd)), hour.cost_usd !== null && hour.calls_without_cost ? "*" : "", "  p50 ", strong(time(hour.p50_ms)), "  p95 ", strong(time(hour.p95_ms)), "  ", errorShare(hour.errors, hour.calls) && [h("a.bad", { href: address("calls", null, { q: "failed since:1h" }) }, errorShare(hour.errors, hour.calls)), "  "], strong(count(hour.retries)), hour.retries === 1 ? " retry" : " retries")),
       h("div.minutes", { role: "img", "aria-label": `${hour.calls} calls in the last hour` }, hour.minutes.map(number => h("i", { style: { height: `${number / top * 100}%` } }))),
       h("p.axis", null, h("span", null, "60 min ago"), h("span", null, "30"), h("span", null, "now"))),
     h("div", null,
@@ -133,12 +151,10 @@ const band = now => {
     worth(now, "in the last day"));
 };
 
-// How many sessions have each mark, where all are known.
-const countsOf = ({ rows, next }) => {
-  const fits = { running: row => row.outcome === "running", error: row => row.errors, cut: row => row.cut_by_length, cancelled: row => row.cancelled, retried: row => row.retries, failure: row => row.succeeded === false };
-  return next ? {} : Object.fromEntries(Object.entries(fits).map(([kind, has]) => [kind, rows.filter(has).length]));
-};
-const wordsIn = rows => ["user", "name", "group", "task", "experiment"].flatMap(name => rows.filter(row => row[name]).map(row => `${name}:${quoted(row[name])}`));
+// What a session with each mark has.
+const FITS = { running: row => row.outcome === "running", error: row => row.errors, cut: row => row.cut_by_length, cancelled: row => row.cancelled, retried: row => row.retries, failure: row => row.succeeded === false };
+const CHOICES = ["name", "user"], FEW = 5;
+const wordsIn = rows => ["group", "task", "experiment"].flatMap(name => rows.filter(row => row[name]).map(row => `${name}:${quoted(row[name])}`));
 
 export default ({ place, app, signal }) => {
   const line = place.values.q || "", go = text => { location.hash = address("", null, { q: text }); };
@@ -146,7 +162,7 @@ export default ({ place, app, signal }) => {
   const chosen = words.filter(word => !word.startsWith("sort:")).join(" "), unfolded = new Set();
   let least = 1, summing = false;
 
-  const list = h("div.list", { role: "rowgroup" }), more = h("p.pad"), top = h("div"), under = h("div"), filters = filterLine(line, go);
+  const list = h("div.list", { role: "rowgroup" }), more = h("p.pad"), top = h("div"), under = h("div"), filters = filterLine(line, go, { choices: CHOICES });
   const head = h("div.row.head", { role: "row" }, HEADS.map(([name, key], at) => h(`span${at > 5 ? ".right" : ""}`, { role: "columnheader", "aria-sort": key !== by ? null : key === "score" ? "ascending" : "descending" },
     key && !globalThis.CALLSPAN_FILE ? button(key === by ? `${name} ↓` : name,
       () => go(`${chosen} ${key === "start" ? "" : `sort:${key}`}`.trim()),
@@ -172,9 +188,9 @@ export default ({ place, app, signal }) => {
     });
   };
   const show = ({ now, list: { rows, next } }) => {
-    become(top, now.contents || app.last_ms !== null ? band(now) : "", app.notices.map(text => h("p.pad.warn", { role: "status" }, text)));
+    become(top, now.contents || app.last_ms !== null ? band(now, { small: app.sessions < FEW }) : "", app.notices.map(text => h("p.pad.warn", { role: "status" }, text)));
     filters.form.hidden = !rows.length && !line;
-    filters.show(countsOf({ rows, next }), wordsIn(rows));
+    filters.show(countsOf(FITS, { rows, next }), Object.fromEntries(CHOICES.map(name => [name, rows.map(row => row[name]).filter(Boolean)])), wordsIn(rows));
     const parts = sorted ? [rowsOf(rows)] : [...days(rows)].map(([name, some]) => [dayLine(name, some, next && some.at(-1) === rows.at(-1)), rowsOf(some)]);
     list.classList.toggle("many", rows.length > MANY);
     become(list, rows.length ? parts : nothing(line, go));
@@ -219,7 +235,7 @@ export default ({ place, app, signal }) => {
     keys: () => [["j k", "move"], ["j", "", () => cursor.move(1)], ["k", "", () => cursor.move(-1)], ["Enter", "open", () => open(cursor.chosen())], ["l", "", () => open(cursor.chosen())], ["n p", "next, previous mark"], ["n", "", () => cursor.jump(1, hasMark)], ["p", "", () => cursor.jump(-1, hasMark)],
       ["f", "filter", filters.focus], ["x", "mark to compare", pick],
       ["c", "compare", () => { if (app.marked.length === 2) location.hash = address("compare", null, { a: app.marked[0], b: app.marked[1] }); }],
-      ["y", "copy id", () => navigator.clipboard?.writeText(cursor.chosen()?.dataset.id || "")], ["r", "", () => draw()], ["Escape", "", () => { if (line) go(""); }]],
+      ["y", "copy id", () => navigator.clipboard?.writeText(cursor.chosen()?.dataset.id || "")], ["r", "", () => draw()], ["Escape", "", cursor.clear]],
   };
 };
 
