@@ -205,3 +205,11 @@ def test_a_label_without_a_number_is_feedback(seen: Seen) -> None:
     (kept,) = seen.of(RewardRecord)
     assert (kept.call_id, kept.value, kept.label, kept.scope) == ("c1", None, "polite", "call")
     assert (kept.source, kept.annotation, kept.objective) == ("u1", "helpful", "feedback")
+
+
+def test_a_reward_for_a_step_by_id_ignores_the_current_place(seen: Seen) -> None:
+    with session("judge") as own, own.timestep():
+        reward(0.5, timestep_id="t9", objective="style")
+    (kept,) = seen.of(RewardRecord)
+    assert (kept.session_id, kept.timestep_id, kept.timestep, kept.scope) == (None, "t9", None, "event")
+    assert seen.ended(SessionRecord)[0].totals.reward is None
