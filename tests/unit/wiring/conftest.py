@@ -37,7 +37,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     # An exporter's stores stay for the life of a process; one that never answers would hold up every later flush.
     monkeypatch.setattr(WIRING, "_exporter_stores", ())
-    monkeypatch.setattr(WIRING, "_of_exporter", None)
+    monkeypatch.setattr(WIRING, "_exporter", None)
     callspan.uninstrument()
     forget_failures()
     yield
