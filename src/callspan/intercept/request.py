@@ -227,8 +227,10 @@ def _note_unseen(hook_context: HookContext, client: object, options: Any) -> Non
     """Count a call whose answer has arrived without `request`, as of a client class that sends in a way of its own."""
     if options is None or hook_context.factory() is None:
         return
-    if calls_hook(getattr(client, _REQUEST)):
-        return  # it began before the hook was there
+    own: Any = getattr(client, _REQUEST, None)
+    classes = (vars(one).get(_REQUEST) for one in type(client).__mro__)
+    if calls_hook(own) or not any(map(calls_hook, filter(None, classes))):
+        return  # it began before the hook was there, or ended before it was there again
     if registry.endpoint_for(options.method, options.url) is not None:
         hook_context.unrecorded(f"{request_name(client, options)} by {type(client).__name__}.{_REQUEST}")
 

@@ -226,7 +226,7 @@ def details(draw: st.DrawFn) -> tuple[Json, list[Json]]:
         entry: Json = {"type": f"reasoning.{kind}", "format": "openai-responses-v1"}
         entry |= {"index": number} if numbered else {}
         if kind == "encrypted":
-            whole.append({**entry, "data": "gAAA", "id": "rs_1"})
+            whole.append({**entry, "data": "gAAA", "id": f"rs_{number}"})
             fragments.append(whole[-1])
             continue
         written = draw(TEXTS)
