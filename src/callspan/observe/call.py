@@ -57,6 +57,7 @@ _READ_RESPONSE: Final = fail_open("read the response of a call")
 _BUILD_RECORD: Final = fail_open("build the record of a call")
 _READ_MESSAGES: Final = fail_open("read the messages of a call")
 _TOTALS: Final = fail_open("add a call to its session")
+_DROPPED: Final = fail_open("end a call that was dropped")
 _START_SPAN: Final = fail_open("start a span")
 _READ_AMBIENT: Final = fail_open("read the session and metadata around a call")
 _NOTHING_AROUND: Final[tuple[None, None, dict[str, object]]] = (None, None, {})
@@ -370,7 +371,8 @@ class Call:
         except AttributeError:
             return  # it never began
         if not endings:
-            self.lost()
+            with _DROPPED:  # a finalizer that raises is reported as the application's
+                self.lost()
 
     def _finish(self, ending: Ending) -> None:
         """Do all that the end does."""
