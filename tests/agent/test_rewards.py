@@ -213,3 +213,13 @@ def test_a_reward_for_a_step_by_id_ignores_the_current_place(seen: Seen) -> None
     (kept,) = seen.of(RewardRecord)
     assert (kept.session_id, kept.timestep_id, kept.timestep, kept.scope) == (None, "t9", None, "event")
     assert seen.ended(SessionRecord)[0].totals.reward is None
+
+
+def test_a_reward_without_ids_is_for_the_current_step(seen: Seen) -> None:
+    with session("s") as own, own.timestep() as step, step.tool("t"):
+        reward(0.5, objective="style", source="judge", annotation="neat", label="ok")
+    (record,) = seen.of(RewardRecord)
+    assert (record.session_id, record.timestep_id, record.timestep) == (own.id, step.id, 0)
+    assert (record.value, record.objective, record.source, record.scope) == (0.5, "style", "judge", "event")
+    assert seen.ended(TimestepRecord)[0].totals.rewards == {"style": 0.5}
+    assert seen.ended(SessionRecord)[0].totals.rewards == {"style": 0.5}
