@@ -114,7 +114,7 @@ export const readMore = () => next(true);
 export const redraw = () => announce(keepPlace(main, () => shown.show(data)));
 
 // What is new above what is seen waits behind a button and a key.
-const fresh = document.querySelector(".fresh button");
+const fresh = document.querySelector(".news button");
 let above = 0;
 const announce = number => {
   above = main.scrollTop ? above + number : 0;

@@ -21,14 +21,14 @@ const labelled = found => {
 };
 
 export const rewardCurve = data => {
-  const { high, low } = boundsOf(data), labels = labelled(data.highlights);
+  const { high, low } = boundsOf(data), labels = labelled(data.highlights.filter(one => one.at <= 1 - APART));
   const top = value => EDGE + (high - value) / (high - low || 1) * (HEIGHT - 2 * EDGE);
   const dots = data.highlights.map(
     one => h(`i.dot.${one.reward > 0 ? "good" : "bad"}`,
       { title: `${nameOf(one)}: ${signed(one.reward)}`, style: { left: `${one.at * 100}%`, top: `${top(one.so_far)}px` } }
     )
   );
-  const end = data.curve.at(-1), last = end === undefined || labels.some(one => one.at > 1 - APART) ? [] : [h("span.said.left", { style: { left: "100%", top: `${top(end)}px` } }, signed(end))];
+  const end = data.curve.at(-1), last = end === undefined ? [] : [h("span.said.left", { style: { left: "100%", top: `${top(end)}px` } }, signed(end))];
   const words = labels.map(one => h(`span.said${one.at > .2 ? ".left" : ""}`, { style: { left: `${one.at * 100}%`, top: `${top(one.so_far)}px` } }, signed(one.reward)));
   return h("div.bigcurve", null,
     h("div.axis", null, h("span", null, signed(high)), h("span", null, low < 0 ? signed(low) : "0")),
