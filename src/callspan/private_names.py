@@ -79,11 +79,11 @@ RESOURCE_CLIENT: Final = PrivateName(
 )  # fmt: skip
 SPAN_NAME: Final = PrivateName(
     "span_name", ("anthropic._models:FinalRequestOptions",), "the SDK's own span stays",
-    "one span per call where the anthropic SDK traces itself: there are two"
+    "one span per call where the anthropic SDK traces itself: there are two", with_="span_route",
 )  # fmt: skip
 OPEN_TELEMETRY: Final = PrivateName(
     "_open_telemetry", ("anthropic._base_client:BaseClient",), "its default is assumed",
-    "the propagation set for a client of the anthropic SDK"
+    "the propagation set for a client of the anthropic SDK", with_="_set_open_telemetry",
 )  # fmt: skip
 _BY_METHOD: Final = "attributes are set by the public method"
 _BOUNDED: Final = ("opentelemetry.attributes:BoundedAttributes",)
