@@ -42,7 +42,8 @@ const say = (kind, reason) => {
 };
 
 const sayLive = () => {
-  const last = app.last_ms === null ? "" : `, last record ${time(Math.max(0, Math.floor((Date.now() - app.last_ms) / 1000) * 1000))} ago`;
+  const seconds = Math.max(0, Math.floor((Date.now() - app.last_ms) / 1000));
+  const last = app.last_ms === null ? "" : `, last record ${seconds < 60 ? `${seconds} s` : time(seconds * 1000)} ago`;
   const totals = app.last_ms === null ? "" : `, ${plural(app.sessions, "session")}, ${plural(app.calls, "call")}`;
   become(state, h("i.live"), h("span", null, `live${last} · ${app.store}${totals}`));
 };
