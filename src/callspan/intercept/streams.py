@@ -191,6 +191,7 @@ class _AsyncReader:
         _completed(observer, frame)
 
     def _failed(self, observer: ResponseObserver, error: BaseException) -> None:
+        self._frame = None  # it refers to the stream, which refers to this
         observer.failed(error)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the SDK's iterator has
