@@ -180,6 +180,6 @@ def calls_of(shape: Shape, count: int) -> int:
 def test_the_end_of_a_very_long_stream_costs_a_few_times_its_text(
     stores: bool, tmp_path: Path, instrumented: Callable[..., None]
 ) -> None:
-    """For a moment: put together, encoded, looked into for what goes on the span, and written."""
+    """For a moment: put together, encoded, looked into for what goes on the span; and as a line of the spool."""
     instrumented(**({"stores": f"jsonl:///{tmp_path}/c.jsonl"} if stores else {}))
-    assert costs(SHAPES["chat text"], CHUNKS).ending < 5
+    assert costs(SHAPES["chat text"], CHUNKS).ending < (6 if stores else 5)
