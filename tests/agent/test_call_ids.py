@@ -188,8 +188,9 @@ def test_feedback_by_an_id_of_the_provider_reaches_a_call_of_another_process(
         callspan.feedback(answer.id, 1.0)
         handle.uninstrument()
     with closing(sqlite3.connect(tmp_path / "calls.db")) as connection:
-        assert connection.execute("SELECT call_id, value FROM rewards").fetchall() == [(answer.id, 1.0)]
+        found = connection.execute("SELECT call_id, value FROM rewards").fetchall()
     with closing(callspan.open_store(url)) as store:
         (call,) = store.calls()
+        assert found == [(call.call_id, 1.0)], "joined with the call that has this answer"
         assert [one.value for one in store.rewards(call)] == [1.0]
         assert list(store.rewards(unjoined=True)) == []

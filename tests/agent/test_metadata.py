@@ -104,7 +104,7 @@ def test_one_trace_for_a_session_or_for_each_step_as_set(trace_per: str) -> None
 
 
 def test_its_documentation_names_all_its_fields() -> None:
-    named = re.search(r"Fields: (.*?)Unknown names", callspan.metadata.__doc__ or "", re.DOTALL)
+    named = re.search(r"Fields: (.*?)Other names", callspan.metadata.__doc__ or "", re.DOTALL)
     assert named is not None
     assert METADATA_FIELDS | {"extra"} <= set(re.findall(r"\w+", named[1]))
 

@@ -84,7 +84,7 @@ def test_where_it_cannot_erase_the_receipt_says_so_and_alone_it_is_refused(
         assert reader.count_calls() == 0
     done = CliRunner().invoke(command, ["--store", own, "delete", "--user", "u1", "--yes"])
     assert done.exit_code == 2, done.output
-    assert "looked for in SQLite and Postgres" in " ".join(done.output.split())
+    assert "a filter needs a SQLite or Postgres store" in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize(
