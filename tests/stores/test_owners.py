@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -84,3 +85,24 @@ def test_a_stricter_version_removes_what_it_forbids(store: Delivery, url: str, r
     store.write(said(records, "secret", "s", part="requested"))
     store.write(said(records, "secret", "s", part="ended", content_level="metadata"))
     assert texts(url) == []
+
+
+def test_a_call_is_read_as_fast_from_a_long_session(store: Delivery, url: str, records: Records) -> None:
+    """By the index on owner and number, not by all that the session owns."""
+    ids = {}
+    for session_id, count in (("short", 20), ("long", 4_000)):
+        asked = ([{"role": "user", "content": f"{session_id} {number}"}] for number in range(count))
+        calls = [records.call(one, f"To {one}", session_id=session_id) for one in asked]
+        store.write(*calls)
+        ids[session_id] = calls[-1].call_id
+    with contextlib.closing(open_store(url)) as reader:
+
+        def least_s(call_id: str) -> float:
+            taken = []
+            for _ in range(7):
+                began = time.perf_counter()
+                assert reader.call(call_id) is not None
+                taken.append(time.perf_counter() - began)
+            return min(taken)
+
+        assert least_s(ids["long"]) < 3 * least_s(ids["short"])
