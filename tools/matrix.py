@@ -39,6 +39,7 @@ TOOLS = (
     "brotli",
     "google-auth[requests]",
     "hypothesis>=6.100",
+    "opentelemetry-exporter-otlp-proto-common",  # the fuzzer compares spans as they are sent
     "trio",
 )
 BOOKKEEPING = ("callspan", "pip", "setuptools", "wheel")
