@@ -249,7 +249,7 @@ def lock(path: Path, seconds: float) -> None:
 
 
 class Faults:
-    """What happens to the service, by the second. No lock during an outage: no store would take what comes then."""
+    """What happens to the service, by the second."""
 
     def __init__(self, service: Service, proxy: TcpProxy, server: PostgresServer) -> None:
         self.service, self.proxy, self.server = service, proxy, server
@@ -263,7 +263,7 @@ class Faults:
             second += 1
             for name, fits in (
                 ("outage", second % 60 == 15), ("healed", second % 60 == 45), ("restart", second % 120 == 100),
-                ("kill", second % 40 == 30), ("reload", second % 50 == 12), ("lock", second % 60 == 55),
+                ("kill", second % 40 == 30), ("reload", second % 50 == 12), ("lock", second % 30 == 20),
                 ("command", second % 20 == 8), ("reader", second % 5 == 0),
             ):  # fmt: skip
                 if fits:
