@@ -150,11 +150,11 @@ def in_proportion(
     at_least_s: float = NOISE_S,
     sizes: tuple[int, int] = SIZES,
 ) -> None:
-    """Assert that four times the text takes no more than twelve times the time; a quadratic pattern takes sixteen."""
+    """Assert that four times the text takes no more than eight times the time; a quadratic pattern takes sixteen."""
     ways = MATCHED.get(name.rpartition(" ")[0], ("match", "fullmatch", "finditer"))
     for short, long in texts_of(pattern, seed, sizes):
         if seconds(pattern, ways, long, 1) > at_least_s and (took := seconds(pattern, ways, long, 3)) > at_least_s:
-            assert took <= 12 * seconds(pattern, ways, short, 3) + NOISE_S / 4, (name, pattern.pattern, seed)
+            assert took <= 8 * seconds(pattern, ways, short, 3) + NOISE_S / 4, (name, pattern.pattern, seed)
 
 
 @pytest.mark.timeout(1200)
