@@ -11,7 +11,6 @@ import json
 import logging
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from importlib.metadata import version
@@ -112,10 +111,6 @@ def _play(name: str, scene: Scene, exporter: InMemorySpanExporter, recorded: Cal
         requests = [one for one in provider.requests if not one.is_upgrade and not one.path.endswith("/count_tokens")]
     gc.collect()
     FRAMES.drain(5)
-    deadline = time.monotonic() + (0 if sys.argv[1] == "off" else 8)
-    # A span that the framework does not end is kept for five seconds and a little more.
-    while len(_of_calls(exporter)) < len(requests) and time.monotonic() < deadline:
-        time.sleep(0.05)
     calls = _of_calls(exporter)
     above = [_above(span, exporter.get_finished_spans()) for span in calls]
     return {
