@@ -406,6 +406,28 @@ def test_sqlite_survives_forks_during_deliveries(tmp_path: Path) -> None:
         connection.close()
 
 
+def test_no_store_is_opened_for_the_first_time_during_a_fork(tmp_path: Path) -> None:
+    imported, opened = threading.Event(), threading.Event()
+
+    class Sink(SqliteSink):
+        def open(self) -> None:
+            opened.set()
+            super().open()
+
+    def imports_its_driver() -> Destination:
+        assert imported.wait(20)
+        return Sink(tmp_path / "a.db")
+
+    spool = Spool([tmp_path / "spool"], {target("a"): imports_its_driver})
+    spool.append(record("k"))
+    spool.before_fork()
+    imported.set()
+    assert not opened.wait(0.3)
+    spool.after_fork_in_parent()
+    assert spool.close(20)
+    assert rows(tmp_path / "a.db") == ["k"]
+
+
 def test_a_directory_that_is_deleted_is_made_again_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,7 +125,8 @@ class Shipper:
     def close_before_fork(self, deadline: float) -> bool:
         """Close a sink that may not be open across a fork; False where it is in use until the deadline."""
         delivery = self._delivery
-        if delivery is None or not delivery.sink.closes_before_fork:
+        # One that is not made yet may be one that has to be closed.
+        if delivery is not None and not delivery.sink.closes_before_fork:
             return True
         if not self._using.acquire(timeout=max(0.0, deadline - time.monotonic())):
             return False
@@ -168,8 +169,12 @@ class Shipper:
 
     def _ship(self, segment: Segment) -> bool:
         """Deliver a batch; return whether to deliver another one immediately."""
+        delivery = self._made()
         with self._using:
-            done = self._opened().deliver(segment, self.key(segment))
+            if not self._is_open:
+                delivery.sink.open()
+                self._is_open = True
+            done = delivery.deliver(segment, self.key(segment))
         self._moved_at = time.monotonic()
         self.delivered += done.records
         self.rejected += done.rejected
@@ -179,12 +184,10 @@ class Shipper:
         # A growing segment is read again when a batch has accumulated, not record by record.
         return not done.is_last or (segment.sealed and self.lacks(segment))
 
-    def _opened(self) -> Delivery:
+    def _made(self) -> Delivery:
+        """Return the delivery; it is made while no fork waits for it, since its driver takes long to import."""
         if self._delivery is None:
             self._delivery = Delivery(self.target.name, self._make())
-        if not self._is_open:
-            self._delivery.sink.open()
-            self._is_open = True
         return self._delivery
 
     def _recover(self, error: Exception) -> None:

@@ -413,8 +413,9 @@ class Spool:
     def before_fork(self) -> None:
         """Close what may not be open across a fork, for at most 0.2 s, and let no append be in its middle."""
         deadline = time.monotonic() + _FORK_S
-        self._in_use = [one.target for one in self._shippers if not one.close_before_fork(deadline)]
+        # First: an append may be starting the threads.
         self._lock.acquire()
+        self._in_use = [one.target for one in self._shippers if not one.close_before_fork(deadline)]
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
