@@ -94,10 +94,12 @@ class ProcessListener(Protocol):
 
 
 def register(listener: ProcessListener) -> None:
-    """Notify `listener` of forks and of the end of this process, until `unregister`."""
+    """Notify `listener` of forks and of the end of this process, until `unregister`; waits for the end of a fork."""
     _hook()
-    if listener not in _listeners:
-        _listeners.append(listener)
+    # Between the two it would be part of a child that does not notify it.
+    with _fork_lock[0]:
+        if listener not in _listeners:
+            _listeners.append(listener)
     # Children of multiprocessing exit without atexit, and drop their parent's finalizers.
     process = sys.modules.get("multiprocessing.process")
     util = sys.modules.get("multiprocessing.util")
@@ -115,7 +117,6 @@ def _hook() -> None:
     if not _hooked:
         _hooked.append(True)
         atexit.register(_at_exit)
-        os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
 
 
 def unregister(listener: ProcessListener) -> None:
@@ -150,3 +151,6 @@ def _in_child() -> None:
     _fork_lock[0] = threading.RLock()
     for listener in _forking.pop():
         listener.after_fork_in_child()
+
+
+os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

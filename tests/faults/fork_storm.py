@@ -24,6 +24,8 @@ from callspan.testing import ScriptedProvider
 STORE = "sqlite:///calls.db"
 SSL_CONTEXT = ssl.create_default_context()
 """Made once: a fork while another thread makes one leaves OpenSSL's own locks held in the child, also without us."""
+LOCKED = (vars(openai.OpenAI)["chat"], vars(openai.OpenAI)["responses"], vars(openai.resources.Chat)["completions"])
+"""Before Python 3.12 a `cached_property` has a lock; a fork while another thread holds it hangs, also without us."""
 HANGS_AFTER_S = 60
 """A hang lasts for ever; on a loaded machine everything else may take its time."""
 
@@ -57,8 +59,16 @@ def trial(url: str, number: int, delay_s: float) -> int:
     return os.waitstatus_to_exitcode(status) or (0 if flushed else 3)
 
 
+def unlock() -> None:
+    """Renew the locks of the SDK's properties."""
+    for found in LOCKED:
+        if hasattr(found, "lock"):
+            found.lock = threading.RLock()
+
+
 def main() -> None:
     """Run the trials and say what is wrong."""
+    os.register_at_fork(after_in_child=unlock)
     trials = int(sys.argv[1])
     chance = random.Random(7)
     bad: list[object] = []

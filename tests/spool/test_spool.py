@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from callspan import forks
 from callspan.spool import directory as places
 from callspan.spool import erasing, leftover
 from callspan.spool.destination import Destination
@@ -426,6 +427,34 @@ def test_no_store_is_opened_for_the_first_time_during_a_fork(tmp_path: Path) -> 
     spool.after_fork_in_parent()
     assert spool.close(20)
     assert rows(tmp_path / "a.db") == ["k"]
+
+
+def test_a_spool_that_begins_while_another_thread_forks_begins_anew_in_the_child(tmp_path: Path) -> None:
+    out = FileSink(tmp_path / "out")
+    spool = spool_of(tmp_path / "spool", one=out)
+
+    class Listener:
+        def before_fork(self) -> None:
+            appending.start()
+            appending.join(0.3)
+
+        def after_fork_in_parent(self) -> None: ...
+
+        def after_fork_in_child(self) -> None: ...
+
+        def at_exit(self, timeout_s: float) -> None: ...
+
+    appending = threading.Thread(target=spool.append, args=(record("parent"),))
+    listener = Listener()
+    forks.register(listener)
+    child = os.fork()
+    if not child:
+        os._exit(0 if spool.append(record("child")) and spool.close(20) else 1)
+    forks.unregister(listener)
+    assert os.waitpid(child, 0)[1] == 0
+    appending.join()
+    assert spool.close(20)
+    assert sorted(out.keys()) == ["child", "parent"]
 
 
 def test_a_directory_that_is_deleted_is_made_again_and_loses_nothing(
