@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -200,6 +201,36 @@ def test_a_dropped_async_generator_is_closed_once_by_its_loop(seen: Seen) -> Non
         asyncio.run(consume())
     assert closed == [1, 1]
     assert len(seen.ended(TimestepRecord)) == 2
+
+
+def test_an_async_generator_in_a_cycle_is_closed_once_by_its_loop(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed, unraisable = [], []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+
+    @timestep("count")
+    async def count(held: list[object]) -> AsyncIterator[int]:
+        try:
+            yield len(held)
+        finally:
+            await asyncio.sleep(0)
+            closed.append(1)
+
+    async def consume() -> None:
+        held: list[object] = []
+        held.append(count(held))
+        await held[0].__anext__()  # type: ignore[attr-defined]
+        del held
+        gc.collect()  # both generators, in any order
+        for _ in range(1000):
+            await asyncio.sleep(0)
+            if closed:
+                break
+
+    with session("s"):
+        asyncio.run(consume())
+    assert closed == [1]
+    assert unraisable == []
+    assert len(seen.ended(TimestepRecord)) == 1
 
 
 def test_a_session_inside_a_users_generator_may_be_closed_elsewhere(seen: Seen) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import sys
 from typing import Any
 
 import pytest
@@ -184,6 +186,33 @@ def test_a_loop_that_is_cancelled_in_its_tool_ends_with_it(mode: Mode, run: Run,
     assert agent.metadata["outcome"] == "cancelled"
     assert tool.error.kind == agent.error.kind == "cancelled"
     assert tool.data == {"arguments": {"city": "Paris"}}
+
+
+def test_a_loop_whose_caller_raises_at_a_stream_is_closed_by_its_event_loop(
+    mode: Mode, run: Run, seen: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not mode.is_async:
+        pytest.skip("a generator is closed where it is dropped")
+    mode.provider.reply(text="It is sunny.")
+    unraisable: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+
+    async def use() -> None:
+        async for stream in loops.of_anthropic(mode, sunny, stream=True):
+            async for _ in stream:
+                raise ValueError("of the application")
+
+    async def body() -> None:
+        with contextlib.suppress(ValueError):  # whose frames are released here
+            await use()
+        for _ in range(3):
+            gc.collect()  # the runner refers to its generators, which refer to it
+            await asyncio.sleep(0)
+
+    run(body)
+    gc.collect()
+    assert [one.exc_value for one in unraisable] == []
+    assert [row.metadata["outcome"] for row in rows(seen, "agent")] == ["cancelled"]
 
 
 @pytest.mark.parametrize("content", ["metadata", "off"])

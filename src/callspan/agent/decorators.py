@@ -215,10 +215,15 @@ def _ending(block: Block) -> Iterator[None]:
 
 
 def _unattended(inner: AsyncGenerator[Any, Any]) -> Any:  # noqa: ANN401 - an awaitable of the first item
-    # At shutdown the event loop must close only the outer generator, which closes the wrapped one.
+    # Only the outer generator is closed by the event loop, and closes the wrapped one, which must neither be closed
+    # beside it nor, in a reference cycle, before it.
     hooks = sys.get_asyncgen_hooks()
-    sys.set_asyncgen_hooks(None, None)
+    sys.set_asyncgen_hooks(None, _left_to_outer)
     try:
         return inner.__anext__()
     finally:
         sys.set_asyncgen_hooks(*hooks)
+
+
+def _left_to_outer(inner: AsyncGenerator[Any, Any]) -> None:
+    """Finalize a wrapped generator: without a finalizer, Python would close it at once, outside of its loop."""
