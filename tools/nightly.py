@@ -35,6 +35,8 @@ PROGRAMS = {
     "tests/view/test_browser.py": CHROMIUM,
 }
 """Programs that no package brings, any one of which a file of tests needs."""
+SAMPLING = ("tests.scale", "hypothesis", "tests.wire", "documents.running")
+"""Imports of tests that do more at full scale."""
 ENVIRONMENTS = ("newest", "peers", "frameworks", "trainers", "backend")
 
 
@@ -67,7 +69,7 @@ def steps() -> Iterator[Step]:
         (".venv-newest/bin/python", "-m", "pytest", "-q", "tests/documents/test_coverage.py"),
     )
     quick = "not nightly and not postgres and not clickhouse"
-    yield Step("quick tests at full scale", (*PYTEST, "-n", "3", "-m", quick))
+    yield Step("samples of make test, whole", (*PYTEST, "-n", "3", "-m", quick, *sampled()))
     yield Step("Postgres and ClickHouse", (*PYTEST, "-n", "2", "-m", "(postgres or clickhouse) and not nightly"))
     for file, processes in FILES.items():
         yield Step(file, (*PYTEST, "-n", str(processes), file), PROGRAMS.get(file, ()))
@@ -81,6 +83,12 @@ def steps() -> Iterator[Step]:
     yield Step("overhead", (PYTHON, "bench/run.py", "--quick"))
     yield Step("overhead in instructions", (PYTHON, "bench/run.py", "--instructions", "--quick"))
     yield Step("overhead beside others", (PYTHON, "bench/run_peers.py", "--quick"))
+
+
+def sampled() -> list[str]:
+    """Return the files of tests that try a part of their cases in `make test`; the others do the same there as here."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [str(one.relative_to(ROOT)) for one in files if any(word in one.read_text() for word in SAMPLING)]
 
 
 def run(step: Step) -> Result:

@@ -212,7 +212,9 @@ class Outcome:
             with handlers(), Lines(at, number):
                 use(self._clients)
         except BaseException as error:  # noqa: BLE001 - the interrupt that is looked for
-            self.raised = type(error)
+            # Anthropic's SDK wraps any `Exception` that is raised while it sends, also without callspan.
+            wrapped = error.__cause__ if isinstance(error, anthropic.APIConnectionError) else None
+            self.raised = type(wrapped or error)
 
     def _faults(
         self,
