@@ -14,7 +14,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 import callspan
-from callspan.otlp.providers import OtlpProviders
+from callspan.otlp.providers import make_provider
 from callspan.testing import ScriptedProvider
 from tests.otel.receiver import OtlpReceiver
 
@@ -65,7 +65,7 @@ def outside(tmp_path: Path, receiver: OtlpReceiver, caplog: pytest.LogCaptureFix
 
 def everything(outside: Outside, provider: ScriptedProvider, **settings: Any) -> TracerProvider:
     """Make calls that carry secrets everywhere, and have all of them delivered."""
-    tracer_provider = OtlpProviders(outside.receiver.url).provider("traces")
+    tracer_provider = make_provider("traces", outside.receiver.url)
     stores = [f"sqlite:///{outside.place / 'a.db'}", f"jsonl:///{outside.place / 'b.jsonl'}"]
     handle = callspan.instrument(stores=stores, tracer_provider=tracer_provider, **settings)
     try:
@@ -175,7 +175,7 @@ def test_without_a_redactor_the_applications_own_words_are_kept(outside: Outside
 
 
 def test_a_block_takes_its_content_out_and_leaves_the_rest(outside: Outside, provider: ScriptedProvider) -> None:
-    tracer_provider = OtlpProviders(outside.receiver.url).provider("traces")
+    tracer_provider = make_provider("traces", outside.receiver.url)
     handle = callspan.instrument(stores=f"jsonl:///{outside.place / 'b.jsonl'}", tracer_provider=tracer_provider)
     try:
         with openai.OpenAI(api_key=KEY, base_url=provider.openai_url) as client:

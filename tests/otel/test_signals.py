@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -23,9 +22,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import callspan
-from callspan.otlp.providers import OtlpProviders
+from callspan.otlp.providers import make_provider
+from callspan.otlp.variables import wanted_signals
 from callspan.testing import ScriptedProvider
-from tests.otel.launching import APPS, Stage, free_port
+from tests.otel.launching import APPS, Stage
 from tests.otel.receiver import OtlpReceiver, plain
 
 SCRIPT = str(APPS / "script.py")
@@ -162,26 +162,6 @@ class Picky:
         self._server.server_close()
 
 
-@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-def test_an_exit_without_a_receiver_takes_three_seconds_a_signal(stage: Stage, protocol: str) -> None:
-    follow_variables(stage)
-    program = """
-import time
-import callspan
-from calling import ask
-callspan.instrument(otlp=True, stores=(), log_events=True)
-ask("Hi")
-print(time.monotonic())
-"""
-    done = stage.run(
-        "python", "-c", program,
-        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{free_port()}", OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
-    )  # fmt: skip
-    assert time.monotonic() - float(done.stdout) < 15
-    assert done.returncode == 0
-    assert "refused" in done.stderr
-
-
 def test_a_receiver_without_metrics_does_not_fail_a_flush(stage: Stage) -> None:
     follow_variables(stage)
     with closing(Picky({"/v1/metrics": 404})) as picky:
@@ -200,41 +180,32 @@ print(handle.force_flush())
 def test_none_turns_a_signal_off_even_where_an_address_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
     monkeypatch.setenv("OTEL_LOGS_EXPORTER", " None ")
-    providers = OtlpProviders("http://127.0.0.1:9")
-    assert (providers.provider("metrics"), providers.provider("logs")) == (None, None)
+    assert wanted_signals("http://127.0.0.1:9") == ["traces"]
 
 
 def test_a_short_outage_is_outlasted(logged: list[str]) -> None:
     with closing(Picky({"/v1/traces": 503})) as picky:
-        providers = OtlpProviders(picky.url)
-        provider = providers.provider("traces")
+        provider = make_provider("traces", picky.url)
         provider.get_tracer("test").start_span("one").end()
         threading.Timer(0.3, picky.statuses.clear).start()
-        provider.force_flush()
+        assert provider.force_flush()
         provider.shutdown()
         assert picky.paths == ["/v1/traces", "/v1/traces"]
-        assert providers.exporters["traces"].is_accepted
 
 
-@pytest.mark.parametrize("signal", ["traces", "logs"])
-def test_a_batch_of_which_a_part_is_refused_is_not_accepted(signal: str, logged: list[str]) -> None:
+def test_a_batch_of_which_a_part_is_refused_is_not_accepted(logged: list[str]) -> None:
     with OtlpReceiver(max_bytes=1 << 20) as picky:
-        providers = OtlpProviders(picky.url)
-        provider: Any = providers.provider(signal)  # type: ignore[arg-type]
+        provider = make_provider("traces", picky.url)
         for sizes, accepted in (((10, 4 << 20, 10), False), ((10,), True)):
             for size in sizes:
-                if signal == "traces":
-                    provider.get_tracer("test").start_span("one", attributes={"text": "x" * size}).end()
-                else:
-                    provider.get_logger("test").emit(LogRecord(attributes={"text": "x" * size}))
-            provider.force_flush()
-            assert providers.exporters[signal].is_accepted == accepted  # type: ignore[index]
+                provider.get_tracer("test").start_span("one", attributes={"text": "x" * size}).end()
+            assert provider.force_flush() == accepted
         provider.shutdown()
 
 
 def test_log_events_are_bounded_by_bytes_as_spans_are() -> None:
     with OtlpReceiver(max_bytes=4 << 20) as picky:
-        provider: Any = OtlpProviders(picky.url).provider("logs")
+        provider: Any = make_provider("logs", picky.url)
         logger = provider.get_logger("test")
         for number in range(200):
             logger.emit(LogRecord(attributes={"gen_ai.input.messages": [{"content": f"{number}" + "ä" * 20_000}]}))

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 import callspan
 from callspan import ByteBoundedExporter, open_store
-from callspan.otlp.providers import OtlpProviders
+from callspan.otlp.providers import make_provider
 from callspan.testing import ScriptedProvider
 from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 
@@ -38,7 +38,7 @@ def sent(provider: ScriptedProvider, receiver: OtlpReceiver, tmp_path: Path) -> 
     """Make one call of either SDK and return its span as it arrived, spans' content checked against the caps."""
 
     def call(request: dict[str, Any], reply: str = "Well.", sdk: str = "openai", **settings: Any) -> ReceivedSpan:
-        tracer_provider = OtlpProviders(receiver.url).provider("traces")
+        tracer_provider = make_provider("traces", receiver.url)
         provider.reply(text=reply)
         handle = callspan.instrument(
             stores=f"sqlite:///{tmp_path / 'a.db'}", tracer_provider=tracer_provider, **settings
@@ -136,7 +136,7 @@ def picky() -> OtlpReceiver:
 
 
 def own_provider(receiver: OtlpReceiver) -> TracerProvider:
-    provider = OtlpProviders(receiver.url).provider("traces")
+    provider = make_provider("traces", receiver.url)
     assert provider is not None
     return provider
 

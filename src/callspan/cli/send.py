@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from callspan.cli.command_context import CommandContext, reading, store_errors, usage_error
-from callspan.cli.filter_options import call_options, resolve_session
+from callspan.cli.filter_options import HttpUrl
 from callspan.cli.progress import progress
 from callspan.cli.safe_text import clean
 from callspan.formatting import plural
@@ -22,7 +22,6 @@ from callspan.otlp.sender import Sender
 from callspan.safe_urls import error_text, safe_name
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load
-from callspan.stores.filters import CallFilter
 from callspan.stores.protocol import SqlStore
 from callspan.stores.sent import BusyError, SentVersions
 from callspan.stores.urls import find_store, first_readable
@@ -36,8 +35,7 @@ _EPILOG: Final = """\b
 Examples:
   callspan send --otlp http://localhost:4318
   callspan send --follow                          to OTEL_EXPORTER_OTLP_ENDPOINT
-  callspan send --since 7d --error
-  callspan send --session 019aa0 --again
+  callspan send --again                           also what was sent before
 
 Protocol, headers, certificates, compression and time limit are those of
 OTEL_EXPORTER_OTLP_*. What a receiver has is remembered in the store: the next
@@ -47,22 +45,17 @@ Exit code 1 if the receiver refused something or could not be reached."""
 
 
 @click.command("send", short_help="Send recorded sessions and calls as traces by OTLP.", epilog=_EPILOG)
-@click.option("--otlp", "url", metavar="URL", help="Receiver. Default: $OTEL_EXPORTER_OTLP_ENDPOINT.")
+@click.option("--otlp", "url", type=HttpUrl(), metavar="URL", help="Receiver. Default: $OTEL_EXPORTER_OTLP_ENDPOINT.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is recorded, each second, until Ctrl-C.")
-@call_options
 @click.option("--again", is_flag=True, help="Also what was sent to this receiver before.")
 @reading
-def send_command(context: CommandContext, which: CallFilter, url: str | None, follow: bool, again: bool) -> None:
+def send_command(context: CommandContext, url: str | None, follow: bool, again: bool) -> None:
     """Send recorded sessions and calls to an OTLP receiver, as the traces that their processes had.
 
-    A session that has a call of those selected is sent whole. What has not ended, and what was not sampled, is not
-    sent; what a process that is gone has left is sent as interrupted. Records of a process without a tracer provider
-    get ids made of their own. Span attributes follow the settings (content_on_spans, vocabularies, …) of the
-    environment.
+    What has not ended, and what was not sampled, is not sent; what a process that is gone has left is sent as
+    interrupted. Records of a process without a tracer provider get ids made of their own. Span attributes follow the
+    settings (content_on_spans, vocabularies, …) of the environment.
     """
-    is_filtered = which != CallFilter() or context.scoring.chooses
-    if follow and is_filtered:
-        raise click.UsageError("--follow sends everything: leave the other options out")
     try:
         receiver, settings = Receiver(url), load()
     except SettingError as error:
@@ -72,12 +65,10 @@ def send_command(context: CommandContext, which: CallFilter, url: str | None, fo
             with suppress(KeyboardInterrupt):
                 _follow(context, receiver, settings, again=again)
         else:
-            _send(context, receiver, settings, which if is_filtered else None, again=again)
+            _send(context, receiver, settings, again=again)
 
 
-def _send(
-    context: CommandContext, receiver: Receiver, settings: Settings, which: CallFilter | None, *, again: bool
-) -> None:
+def _send(context: CommandContext, receiver: Receiver, settings: Settings, *, again: bool) -> None:
     failure: str | None = None
     with (
         context.reader() as reader,
@@ -86,13 +77,10 @@ def _send(
     ):
         sender, spans = Sender(receiver, sent, again=again, tell=tell), RecordedSpans(reader, settings)
         try:
-            if which is None:
-                sender.send_new(spans)
-            else:
-                sender.send_chosen(spans, resolve_session(context, reader, which))
+            sender.send_new(spans)
         except UnavailableError as error:
             failure = str(error)
-    _report(context, sender, spans, failure, is_filtered=which is not None)
+    _report(context, sender, spans, failure)
 
 
 def _follow(context: CommandContext, receiver: Receiver, settings: Settings, *, again: bool) -> None:
@@ -150,9 +138,7 @@ def _sent(context: CommandContext, receiver: Receiver) -> SentVersions:
         context.fail(error_text(error))
 
 
-def _report(
-    context: CommandContext, sender: Sender, spans: RecordedSpans, failure: str | None, *, is_filtered: bool
-) -> None:
+def _report(context: CommandContext, sender: Sender, spans: RecordedSpans, failure: str | None) -> None:
     left = {"unsampled": len(spans.unsampled), "unended": len(spans.unended)}
     refused = sender.refusals.total()
     if context.json:
@@ -161,8 +147,6 @@ def _report(
         context.emit({"receiver": sender.receiver.name, **counts, **left, **why})
     elif sender.found or any(left.values()) or failure is not None:
         context.screen.paragraph(" ".join(_lines(sender, left, failure)))
-    elif is_filtered:
-        context.no_match(f"No such sessions or calls in {safe_name(context.store)}.")
     else:
         context.screen.paragraph(f"Nothing is new in {safe_name(context.store)}.")
     if refused or failure is not None:

@@ -33,20 +33,24 @@ class ByteBoundedExporter(SpanExporter):
     def __init__(self, exporter: SpanExporter, max_bytes: int = MAX_BATCH_BYTES) -> None:
         self._exporter = exporter
         self._max_bytes = max_bytes
+        self._is_accepted = True
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export all parts; FAILURE if any of them failed."""
+        self._is_accepted = False  # the exporter may raise
         results = [self._exporter.export(part) for part in parts_of(spans, self._max_bytes)]
         failures = (one for one in results if one.name != SpanExportResult.SUCCESS.name)
-        return next(failures, SpanExportResult.SUCCESS)
+        result = next(failures, SpanExportResult.SUCCESS)
+        self._is_accepted = result is SpanExportResult.SUCCESS
+        return result
 
     def shutdown(self) -> None:
         """Shut down the wrapped exporter."""
         self._exporter.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flush the wrapped exporter."""
-        return self._exporter.force_flush(timeout_millis)
+        """Flush the wrapped exporter; False also if it did not accept all of the last batch."""
+        return self._exporter.force_flush(timeout_millis) and self._is_accepted
 
 
 def parts_of(batch: Iterable[_T], max_bytes: int = MAX_BATCH_BYTES) -> Iterator[list[_T]]:

@@ -13,16 +13,13 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.util.re import parse_env_headers
 
-from callspan.otlp.variables import endpoint_of, make_exporter, protocol_of, variable_of
-from callspan.safe_urls import HIDDEN, error_text, is_http_url, safe_name, without_passwords
+from callspan.otlp.variables import endpoint_at, endpoint_of, make_exporter, protocol_of, variable_of
+from callspan.safe_urls import HIDDEN, error_text, safe_name, without_passwords
 from callspan.settings import SettingError
 
-_PATH: Final = "/v1/traces"
 _LIMIT_S: Final = 10.0
 _GRACE_S: Final = 1.0
 """The exporter itself ends a request at its time limit, unless the answer drips."""
-_MAX_DRIPPING: Final = 4
-"""Requests whose answers may still drip while a new one is made: each has a thread and a connection."""
 _SHORTEST_SECRET: Final = 4
 _LONGEST: Final = 300
 _PERMANENT: Final = (400, 413, 422, "INVALID_ARGUMENT", "OUT_OF_RANGE")
@@ -52,10 +49,10 @@ class Receiver:
     def __init__(self, url: str | None = None) -> None:
         """`url` is as in OTEL_EXPORTER_OTLP_ENDPOINT; None: that of the environment. Connects to nothing.
 
-        Raises SettingError without a valid URL, and where the exporter is not installed or rejects its variables.
+        Raises SettingError without a URL, and if the exporter is not installed or rejects its variables.
         """
         protocol = protocol_of("traces")
-        address = endpoint_of("traces") if url is None else _full(url, is_grpc=protocol == "grpc")
+        address = endpoint_of("traces") if url is None else endpoint_at(url, "traces")
         if address is None:
             raise SettingError("give --otlp URL, or set OTEL_EXPORTER_OTLP_ENDPOINT")
         self.name = safe_name(address)
@@ -63,7 +60,7 @@ class Receiver:
         self._secrets = [*_secrets(variable_of("HEADERS", "traces"))]
         try:
             self._limit_s = float(variable_of("TIMEOUT", "traces") or _LIMIT_S)
-            self._new_exporter = partial(make_exporter, "traces", protocol, address, self._limit_s)
+            self._new_exporter = partial(make_exporter, "traces", protocol, address)
             self._exporter: SpanExporter = self._new_exporter()
         except ImportError as error:
             raise SettingError(str(error)) from error
@@ -73,14 +70,9 @@ class Receiver:
         for logger in _LOGGERS:
             # Before the filters that are there, which drop repeated messages.
             logger.filters.insert(0, self._keep_reason)
-        self._dripping: list[threading.Thread] = []
-        """Requests that were left at the time limit."""
 
     def send(self, spans: Sequence[ReadableSpan]) -> None:
         """Send spans in one request, with the exporter's retries. Raises RefusedError, UnavailableError."""
-        self._dripping = [request for request in self._dripping if request.is_alive()]
-        if len(self._dripping) >= _MAX_DRIPPING:
-            raise UnavailableError(f"the answers to {_MAX_DRIPPING} earlier requests are not complete")
         failures: list[Exception | None] = []
         self._reason = None
         # On a thread: a receiver whose answer drips never exceeds the exporter's own time limit.
@@ -89,7 +81,6 @@ class Receiver:
         request.start()
         request.join(self._limit_s + _GRACE_S)
         if not failures:
-            self._dripping.append(request)
             self._exporter.shutdown()
             self._exporter = self._new_exporter()
             raise UnavailableError(f"no complete answer within {self._limit_s:g} s")
@@ -127,16 +118,6 @@ class Receiver:
             text = text.replace(secret, HIDDEN)
         line = "".join(one if one.isprintable() else " " for one in text)
         return without_passwords(" ".join(line.split()))[:_LONGEST]
-
-
-def _full(url: str, *, is_grpc: bool) -> str:
-    if not is_http_url(url) or "@" in url or "?" in url:
-        raise SettingError(
-            f"--otlp: {safe_name(url)} is no OTLP receiver; give a URL as in OTEL_EXPORTER_OTLP_ENDPOINT, such as "
-            "http://localhost:4318. Credentials belong in OTEL_EXPORTER_OTLP_HEADERS"
-        )
-    base = url.rstrip("/")
-    return base if is_grpc or base.endswith(_PATH) else f"{base}{_PATH}"
 
 
 def _secrets(headers: str) -> Iterator[str]:

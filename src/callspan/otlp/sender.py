@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
-from msgspec.structs import replace
 from opentelemetry.sdk.trace import ReadableSpan
 
 from callspan.otlp.byte_bounds import parts_of
@@ -73,12 +72,6 @@ class Sender:
             self._send_left(spans)
             self._next_left_s = time.monotonic() + _LEFT_EVERY_S
         self._again = False
-
-    def send_chosen(self, spans: RecordedSpans, which: CallFilter) -> None:
-        """Send the sessions that have a call of those chosen, and such calls outside of sessions. Raises as above."""
-        sessions = spans.reader.sessions(since_ns=which.since_ns, which=which)
-        self._send(spans.of_session(summary) for summary in sessions)
-        self._send(spans.outside(_chosen(spans, which)))
 
     def _send_left(self, spans: RecordedSpans) -> None:
         """Send what ended processes left: of each session once, unless something came later."""
@@ -153,13 +146,3 @@ def _loose(spans: RecordedSpans, rows: list[Written]) -> Iterator[CallRecord | E
     if times:
         events = spans.reader.events(None, since_ns=min(times))
         yield from (event for event in events if record_key(event) in loose)
-
-
-def _chosen(spans: RecordedSpans, which: CallFilter) -> Iterator[CallRecord | Event]:
-    """Yield the chosen calls outside of sessions, then what else is in their traces."""
-    traces: set[str | None] = set()
-    for call in spans.calls(replace(which, in_session=False, newest_first=False)):
-        traces |= {call.trace_id} - {None}
-        yield call
-    if traces:
-        yield from (event for event in spans.reader.events(None) if getattr(event, "trace_id", None) in traces)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Any, Final, Literal, TypeAlias
 
 Signal: TypeAlias = Literal["traces", "metrics", "logs"]
@@ -20,11 +20,6 @@ _NAMES: Final[Mapping[str, Protocol | None]] = {
     "otlp_proto_grpc": "grpc",
 }
 """The names in OTEL_TRACES_EXPORTER and its siblings that mean OTLP, with the protocol they fix."""
-_CLASSES: Final[Mapping[Signal, tuple[str, str]]] = {
-    "traces": ("trace_exporter", "OTLPSpanExporter"),
-    "metrics": ("metric_exporter", "OTLPMetricExporter"),
-    "logs": ("_log_exporter", "OTLPLogExporter"),
-}
 
 
 def wanted_signals(otlp: str | bool) -> list[Signal]:
@@ -57,9 +52,12 @@ def endpoint_of(signal: Signal) -> str | None:
     """Return the URL that the variables send a signal to; None if they name none."""
     own = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "").strip()
     shared = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip()
-    if own or not shared:
-        return own or None
-    return shared if protocol_of(signal) == "grpc" else f"{shared.rstrip('/')}/v1/{signal}"
+    return own or (endpoint_at(shared, signal) if shared else None)
+
+
+def endpoint_at(base: str, signal: Signal) -> str:
+    """Return the URL of a signal at a receiver; `base` is as in OTEL_EXPORTER_OTLP_ENDPOINT."""
+    return base if protocol_of(signal) == "grpc" else f"{base.rstrip('/')}/v1/{signal}"
 
 
 def address_of(signal: Signal) -> str:
@@ -74,17 +72,17 @@ def variable_of(name: str, signal: Signal) -> str:
     return own or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
 
 
-def make_exporter(signal: Signal, protocol: Protocol, endpoint: str | None, timeout_s: float | None) -> Any:  # noqa: ANN401 - of three kinds
-    """Make OpenTelemetry's exporter of a signal; None: the endpoint, or time limit of a request, of the environment.
+def make_exporter(signal: Signal, protocol: Protocol, endpoint: str | None = None) -> Any:  # noqa: ANN401 - of three kinds
+    """Make OpenTelemetry's exporter of a signal; `endpoint` None: that of the environment.
 
     Raises ImportError if it is not installed.
     """
-    module, name = _CLASSES[signal]
+    name = f"otlp_proto_{protocol.partition('/')[0]}"
     try:
-        package = import_module(f"opentelemetry.exporter.otlp.proto.{protocol.partition('/')[0]}.{module}")
-    except ImportError as error:
+        exporter = entry_points(group=f"opentelemetry_{signal}_exporter")[name].load()
+    except (ImportError, KeyError) as error:
         raise ImportError(f'OTLP by {protocol} needs pip install "callspan[otlp]"') from error
-    return getattr(package, name)(endpoint=endpoint, timeout=timeout_s)
+    return exporter(endpoint=endpoint)
 
 
 def _is_exporter_named(signal: Signal) -> bool:
