@@ -27,10 +27,10 @@ def report(world: World, tmp_path: Path) -> Report:
     """Write what the world holds as a page, at `report.html` of the test's directory, and return it."""
     numbers = count(1)
 
-    def write(*, full: bool = False, **which: Any) -> str:
+    def write(**which: Any) -> str:
         reader = open_store(world.write(tmp_path / f"{next(numbers)}.db"))
         target = tmp_path / "report.html"
-        write_report(reader, target, CallFilter(**which), full=full)
+        write_report(reader, target, CallFilter(**which))
         assert target.stat().st_mode & 0o777 == 0o600, "for nobody else"
         reader.close()
         return target.read_text(encoding="utf-8")

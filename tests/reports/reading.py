@@ -28,15 +28,7 @@ def data(page: str) -> Any:
 
 
 def entries(page: str) -> dict[str, list[Any]]:
-    """The entries of each session of a report, with their names; those outside of sessions by ""."""
+    """The entries of each session of a report; those outside of sessions by ""."""
     read = data(page)
-    names = read["names"]
-
-    def entry(values: list[Any]) -> Any:
-        made = dict(zip(names["entry"], values, strict=True))
-        for part in ("call", "turn"):
-            made[part] = made[part] and dict(zip(names[part], made[part], strict=True))
-        return made
-
-    found = {session_id: [entry(one) for page in pages for one in page["rows"]] for session_id, pages in read["pages"]}
-    return found | {"": [entry(one) for one in read["outside"]["rows"]]}
+    found = {session_id: [one for page in pages for one in page["rows"]] for session_id, pages in read["pages"]}
+    return found | {"": read["outside"]["rows"]}

@@ -1,4 +1,4 @@
-"""The report is the page with its data in one file: of the selected calls, without texts that it must not have."""
+"""The report is the page with its data in one file: of the selected calls and their sessions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from click.testing import CliRunner
 
 from callspan import open_store
 from callspan.cli.commands import callspan
-from callspan.records import CallRecord, Cost, ErrorInfo, MessageRecord, Place, TimestepRecord, Timing, Totals, Usage
-from callspan.stores import CallFilter
+from callspan.records import CallRecord, Cost, ErrorInfo, Place, TimestepRecord, Timing, Totals, Usage
 from callspan.view import report as reports
 from callspan.view.report import write_report
-from callspan.view.selected import SelectedReader
-from tests.datasets.conftest import SECOND, START_NS, World, asking, tool_call
+from tests.datasets.conftest import SECOND, START_NS, World
 
 from .conftest import Report
 from .reading import Reading, data, entries
@@ -57,7 +55,7 @@ def test_sessions_come_with_their_steps_calls_and_events(world: World, report: R
     read, inside = data(page), entries(page)
     maze = next(row for row in read["rows"] if row["id"] == "s1")
     assert (maze["name"], maze["outcome"], maze["reward"], maze["cost_usd"]) == ("maze", "success", 1.0, "0.001")
-    assert (maze["metadata"], maze["title"]) == ({"seed": 7}, "Left.")
+    assert (maze["metadata"], maze["title"]) == ({"seed": 7}, "?")
     (step,) = dict(read["pages"])["s1"][0]["steps"]
     assert (step["position"], step["lasted_ms"], step["reward"], step["terminated"]) == (0, 1000.0, 0.5, True)
     (call,) = [one["call"] for one in inside["s1"] if one["kind"] == "call"]
@@ -66,62 +64,11 @@ def test_sessions_come_with_their_steps_calls_and_events(world: World, report: R
     assert [(one["kind"], one["record"].get("data")) for one in inside["s1"] if one["kind"] != "call"] == [
         ("reward", None),
         ("environment", {"after": "a wall"}),
-        ("tool", {"arguments": '{"a":1}', "result": "wall"}),
+        ("tool", {"arguments": {"a": 1}, "result": "wall"}),
     ]
     (failed,) = [one for one in inside["s2"] if one["call"]]
     assert (failed["call"]["status"], failed["turn"]["error"]) == (429, "Slow down.")
     assert [one["call"]["label"] for one in inside[""]] == ["Loose."]
-
-
-SECRET = "the secret words"
-LONG = "begin " + "x " * 300 + SECRET
-
-
-def tell(world: World) -> None:
-    """Put words in every place of a request, and at the end of every long text."""
-    world.session("s1", metadata={"a": "short", "b": LONG}, error=ErrorInfo(kind="other", type="E", message=SECRET))
-    messages = [{"role": "system", "content": SECRET}, {"role": "user", "content": SECRET}]
-    tools = [{"type": "function", "function": {"name": "look", "description": SECRET}}]
-    error = ErrorInfo(kind="other", type="E", message=LONG, body={"a": SECRET})
-    world.chat(messages, LONG, "s1", tools=tools, metadata={"m": SECRET}, error=error, outcome="error")
-    answer = asking(tool_call("look", {"a": LONG}, "t1"))
-    world.chat(messages, answer, "s1")
-    told = {"metadata": {"m": SECRET}, "error": error}
-    world.event("s1", event_type="tool", name="look", data={"arguments": LONG, "result": LONG}, **told)
-    world.event("s1", event_type="environment", data={"before": SECRET, "after": LONG}, **told)
-    world.event("s1", event_type="action", data={"a": LONG}, system=SECRET, **told)
-    world.reward("s1", 1.0, annotation=SECRET, metadata={"m": SECRET})
-    said = {"message_id": "m1", "session_id": "s1", "message_type": "question", "time_ns": START_NS}
-    world.records.append(MessageRecord(**said, content=LONG, metadata={"m": SECRET}))
-    world.chat(messages, LONG)
-
-
-def test_without_full_no_request_and_no_end_of_a_text_is_in_it(world: World, report: Report) -> None:
-    tell(world)
-    assert SECRET not in report()
-    assert report(full=True).count(SECRET) > 10
-
-
-def test_of_many_calls_no_text_is_in_it(world: World, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
-    tell(world)
-    monkeypatch.setattr(reports, "_LENGTHS", ((1, 160),))
-    page = report()
-    assert data(page)["contents"]["most"] == 0
-    for one in (one for some in entries(page).values() for one in some):
-        if one["call"]:
-            assert (one["call"]["label"], one["turn"]["answer"], one["turn"]["new"]) == ("", [], [])
-        else:
-            assert not {"data", "content", "name"} & set(one["record"])
-
-
-def test_what_a_report_may_read_is_named(world: World, tmp_path: Path) -> None:
-    tell(world)
-    reader = open_store(world.write(tmp_path / "calls.db"))
-    selected = SelectedReader(reader, CallFilter(), 160)
-    for name in ("call", "history", "rewards", "times", "close"):
-        assert not hasattr(selected, name)
-    assert (selected.first_words(["s1"]), list(reader.first_words(["s1"]))) == ({}, ["s1"])
-    reader.close()
 
 
 def judged(world: World) -> None:
@@ -131,7 +78,7 @@ def judged(world: World) -> None:
         metadata = {"prompt_version": version}
         start = START_NS + number * day // 2
         world.session(f"s{number}", reward, user_id=user, start_ns=start, success=reward > 0, metadata=metadata)
-        world.chat(QUESTION, f"First of {user}.", f"s{number}")
+        world.chat([{"role": "user", "content": f"Who is {user}?"}], f"First of {user}.", f"s{number}")
         world.chat(QUESTION, f"Last of {user}.", f"s{number}", choice={"finish_reason": "length"})
         world.chat(QUESTION, "", f"s{number}")
     world.reward("s0", 0.8, objective="judge")
@@ -163,15 +110,19 @@ def test_a_session_can_be_reported_on_its_own(world: World, report: Report) -> N
     assert [row["id"] for row in data(report(session_id="s2"))["rows"]] == ["s2"]
 
 
-def test_a_filter_leaves_out_sessions_and_calls_that_it_does_not_select(world: World, report: Report) -> None:
+def test_sessions_with_a_selected_call_are_whole_and_nothing_else_is_in_it(world: World, report: Report) -> None:
     play(world)
-    world.chat(QUESTION, "unselected", "s1", model="gpt-6")
-    assert [row["id"] for row in data(report(errors=True))["rows"]] == ["s2"]
-    assert {row["title"] for row in data(report(model="gpt-5", full=True))["rows"]} == {"Left."}
+    world.chat(QUESTION, "aside-words", "s1", model="gpt-6")
+    world.chat(QUESTION, "unselected", model="gpt-6")
+    page = report(errors=True)
+    assert [row["id"] for row in data(page)["rows"]] == [*dict(data(page)["pages"])] == ["s2"]
+    assert not {word for word in ("maze", "Left.", "Loose.", "aside-words", "unselected") if word in page}
     page = report(model="gpt-5")
-    assert [row["id"] for row in data(page)["rows"]] == ["s1"]
-    assert [one["call"]["model"] for some in entries(page).values() for one in some if one["call"]] == ["gpt-5"] * 2
-    assert "unselected" not in report(errors=False, model="gpt-5", full=True)
+    assert data(page)["contents"]["calls"] == 2
+    inside = entries(page)
+    assert {one["call"]["label"] for one in inside["s1"] if one["call"]} == {"Left.", "aside-words"}
+    assert [one["call"]["label"] for one in inside[""]] == ["Loose."]
+    assert "unselected" not in page
 
 
 def test_a_page_is_written_completely_or_not_at_all(world: World, tmp_path: Path) -> None:
@@ -201,7 +152,7 @@ def test_of_a_large_store_the_newest_are_in_it_and_all_in_the_sums(
         world.session(f"s{number:02}", reward=1.0)
         for _ in range(4):
             world.chat(QUESTION, "x" * 100, f"s{number:02}")
-    monkeypatch.setattr(reports, "_MOST_BYTES", {False: 20_000, True: 20_000})
+    monkeypatch.setattr(reports, "_MAX_BYTES", 40_000)
     page = report()
     read = data(page)
     found, whole, listed = read["contents"], [key for key, _ in read["pages"]], [row["id"] for row in read["rows"]]
@@ -209,7 +160,7 @@ def test_of_a_large_store_the_newest_are_in_it_and_all_in_the_sums(
     assert 1 <= found["whole"] == len(whole) < len(listed) < 30
     assert listed == [f"s{29 - number:02}" for number in range(len(listed))]
     assert set(whole) <= set(listed)
-    assert len(page[page.index('id="data"') : page.index("</script>")]) < 22_000
+    assert len(page[page.index('id="data"') : page.index("</script>")]) < 42_000
 
 
 def test_long_sessions_are_read_after_the_first_page_of_all(
@@ -226,7 +177,7 @@ def test_long_sessions_are_read_after_the_first_page_of_all(
     assert data(page)["contents"]["whole"] == 2
 
 
-def test_a_session_that_began_before_the_requested_time_is_there_with_its_later_calls(
+def test_a_session_that_began_before_the_requested_time_is_there_with_a_later_call(
     world: World, report: Report
 ) -> None:
     world.session("s1", name="long")
@@ -235,7 +186,7 @@ def test_a_session_that_began_before_the_requested_time_is_there_with_its_later_
     late = max(record.timing.start_ns for record in world.records if isinstance(record, CallRecord))
     page = report(since_ns=late)
     (row,) = data(page)["rows"]
-    assert (row["name"], len(entries(page)["s1"])) == ("long", 1)
+    assert (row["name"], len(entries(page)["s1"])) == ("long", 2)
 
 
 def test_the_command_writes_the_page_and_says_how_large(

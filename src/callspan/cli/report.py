@@ -37,24 +37,23 @@ store."""
     show_default=True,
     help="Output file; - for stdout.",
 )
-@click.option("--full", is_flag=True, help="With whole conversations, not only the beginnings of answers.")
 @click.option("--open", "opens", is_flag=True, help="Open the file in the browser.")
 @reading
-def report_command(context: CommandContext, which: CallFilter, output: Path, *, full: bool, opens: bool) -> None:
+def report_command(context: CommandContext, which: CallFilter, output: Path, *, opens: bool) -> None:
     """Write the page of `callspan view` as one self-contained file: sessions with their course, calls, charts.
 
-    It has the beginnings of answers, or whole conversations with --full, of the newest sessions that fit into 20 MB.
+    It has the newest sessions that fit into 20 MB. A session with a selected call is whole.
     """
-    save_page(context, output, which, full=full, opens=opens)
+    save_page(context, output, which, opens=opens)
 
 
-def save_page(context: CommandContext, output: Path, which: CallFilter, *, full: bool, opens: bool) -> None:
+def save_page(context: CommandContext, output: Path, which: CallFilter, *, opens: bool) -> None:
     """Write the page about the selected calls to a file, and say what is in it."""
     with context.reader() as reader, progress("calls", shown=not context.json) as tell:
         which = resolve_session(context, reader, which)
         try:
             with written_to(output, context.files()) as target:
-                found = write_report(reader, target, which, full=full, progress=tell)
+                found = write_report(reader, target, which, progress=tell)
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -80,5 +79,5 @@ def _cut(found: Contents) -> str:
     """Return what of the sessions did not fit; "" where all did."""
     if found.whole == found.sessions:
         return ""
-    most = f"{found.most_bytes / 1e6:.0f} MB"
-    return f"; {found.whole:,} sessions are whole in it, {found.listed:,} listed: it is cut at {most}"
+    limit = f"{found.max_bytes / 1e6:.0f} MB"
+    return f"; {found.whole:,} sessions are whole in it, {found.listed:,} listed: it is cut at {limit}"

@@ -69,19 +69,16 @@ class TraceUrl(TextType):
     metavar="FILE",
     help="Write the page as one file instead, as `callspan report` does; - for stdout.",
 )
-@click.option("--full", is_flag=True, help="With --save: whole conversations, not only the beginnings of answers.")
 @click.option("--trace-url", type=TraceUrl(), metavar="URL", help="Link traces to this address, with {trace_id} in it.")
 @reading
-def view_command(
-    context: CommandContext, port: int, opens: bool, save: Path | None, full: bool, trace_url: str | None
-) -> None:
+def view_command(context: CommandContext, port: int, opens: bool, save: Path | None, trace_url: str | None) -> None:
     """Serve a page that shows the store: sessions with their course, conversations, calls, as they are recorded.
 
     Only this machine can reach it, and only the browser that opened the printed address. The store is opened for
     reading; what ended processes left for it is delivered first. A store without records is waited for.
     """
     if save is not None:
-        save_page(context, save, CallFilter(), full=full, opens=opens)
+        save_page(context, save, CallFilter(), opens=opens)
         return
     waits = context.is_empty()
     try:

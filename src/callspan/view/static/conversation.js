@@ -61,9 +61,7 @@ export const answers = (entry, join) => {
     )
   );
   else if (!turn.answer.length && !turn.error) found.push(
-    turn.kept === "full" ? soft(
-      globalThis.CALLSPAN_FILE?.most === 0 ? "its text is not in this file" : "no answer is recorded"
-    ) : notKept(turn)
+    turn.kept === "full" ? soft("no answer is recorded") : notKept(turn)
   );
   if (turn.error) found.push(h("p", null, callMarks(row).find(one => one.classList.contains("bad")) || mark("error", "failed"), " ", oneLine(turn.error)));
   return [...found, ending(row), ...removed(turn)];

@@ -45,14 +45,10 @@ const chosen = (every, line, known, inside) => {
 };
 const paged = (rows, after) => { const from = after ? after[0] : 0; return { rows: rows.slice(from, from + AT_ONCE), next: rows.length > from + AT_ONCE ? [from + AT_ONCE] : null }; };
 
-// Entries come as values, their names once.
-const named = (names, values) => values && Object.fromEntries(names.map((name, at) => [name, values[at]]));
-const entryOf = values => { const found = named(data.names.entry, values); return { ...found, call: named(data.names.call, found.call), turn: named(data.names.turn, found.turn) }; };
-const outside = { ...data?.outside, rows: (data?.outside.rows || []).map(entryOf) };
-const pages = new Map((data?.pages || []).map(([id, some]) => [id, some.map(page => ({ ...page, rows: page.rows.map(entryOf) }))])), rows = new Map((data?.rows || []).map(row => [row.id, row]));
+const pages = new Map(data?.pages), rows = new Map(data?.rows.map(row => [row.id, row]));
 const entriesOf = id => (pages.get(id) || []).flatMap(page => page.rows);
 const callsOf = id => entriesOf(id).filter(entry => entry.call).map(entry => entry.call);
-const every = () => [...pages.keys()].flatMap(entriesOf).concat(outside.rows).filter(entry => entry.call);
+const every = () => [...pages.keys()].flatMap(entriesOf).concat(data.outside.rows).filter(entry => entry.call);
 const missing = (what, id) => refuse(`${what} is not in this file: ${data.contents.command} show ${id}`);
 
 const sessionOf = ({ id, after }) => {
@@ -66,9 +62,9 @@ const callOf = ({ id }) => {
   const inside = session ? entriesOf(session) : [entry], calls = inside.filter(one => one.call), at = calls.indexOf(entry);
   const asked = new Set(entry.turn.answer.flatMap(message => message.parts).filter(part => part.type === "tool_call").map(part => part.id));
   const near = number => (calls[number] ? { id: calls[number].id, number: number + 1 } : null);
-  const known = session ? Object.assign({}, ...pages.get(session).map(page => page.instructions)) : outside.instructions;
+  const known = session ? Object.assign({}, ...pages.get(session).map(page => page.instructions)) : data.outside.instructions;
   return {
-    row, turn: entry.turn, earlier: data.contents.most === null ? calls.slice(0, Math.max(0, at)).flatMap(one => [...one.turn.new, ...one.turn.answer]).reverse() : [], earlier_in: null, instructions: known[entry.turn.instructions] || null, record: {}, params: {}, continues: null, missing: null, exact_cost: row.cost_usd, request_bytes: null, response_bytes: null,
+    row, turn: entry.turn, earlier: calls.slice(0, Math.max(0, at)).flatMap(one => [...one.turn.new, ...one.turn.answer]).reverse(), earlier_in: null, instructions: known[entry.turn.instructions] || null, record: {}, params: {}, continues: null, missing: null, exact_cost: row.cost_usd, request_bytes: null, response_bytes: null,
     results: (calls[at + 1]?.turn.new || []).filter(message => message.parts.some(part => part.type === "tool_result" && asked.has(part.id))), runs: inside.filter(one => asked.has(one.record?.tool_call_id)),
     rewards: inside.filter(one => one.kind === "reward" && one.record.call_id === id).map(one => one.record),
     number: session ? at + 1 : null, of: session ? rows.get(session).calls : null, before: session ? near(at - 1) : null, after: session ? near(at + 1) : null,

@@ -99,14 +99,13 @@ const worth = (now, when) => h("div", null,
 // What a report is about, and what of it is in the file.
 const contents = now => {
   const found = now.contents, every = `${found.sessions > 1 ? "all " : ""}${plural(found.sessions, "session")}`;
-  const texts = found.most === null ? "Whole conversations." : found.most ? `Answers and events up to ${found.most} characters, nothing of requests: --full has them.` : "No text of so many calls: --full has it.";
-  const some = found.whole < found.sessions ? `The file is cut at ${found.most_bytes / 1e6} MB: ${count(found.whole)} of ${plural(found.sessions, "session")} are whole, ${count(found.listed)} are listed` : `It has ${every}`;
+  const some = found.whole < found.sessions ? `The file is cut at ${found.max_bytes / 1e6} MB: ${count(found.whole)} of ${plural(found.sessions, "session")} are whole, ${count(found.listed)} are listed` : `It has ${every}`;
   const outside = found.outside ? `; ${found.outside_listed < found.outside ? `${count(found.outside_listed)} of ` : ""}${plural(found.outside, "call")} outside of sessions` : "";
   return h("section.band", { "aria-label": "Report" },
     h("div", null, h("h2", null, "Recorded"), h("p.soft", null, strong(count(found.calls)), found.calls === 1 ? " call, " : " calls, ", strong(count(found.sessions)), found.sessions === 1 ? " session, " : " sessions, ", strong(count(found.errors)), " failed, ", strong(count(found.retries)), found.retries === 1 ? " retry" : " retries"),
       h("p.soft", null, strong(tokensOf(found)), " tokens, ", strong(cost(found)), found.calls_without_cost ? ` ${plural(found.calls_without_cost, "call")} without a known price` : "")),
     worth(now, "in this file"),
-    h("div", null, h("h2", null, "In this file"), h("p.soft", null, `${texts} ${some}${outside}.`),
+    h("div", null, h("h2", null, "In this file"), h("p.soft", null, `${some}${outside}.`),
       h("p.soft", null, "Live changes, text of the whole store, comparisons and exact bodies: ", h("code", null, `${found.command} view`))));
 };
 const days = rows => {
