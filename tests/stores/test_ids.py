@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 
 import openai
 import pytest
 
 import callspan
 from callspan import erase
-from callspan.stores import CallFilter
+from callspan.records import (
+    EventRecord,
+    MessageRecord,
+    Place,
+    Record,
+    Response,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+)
+from callspan.stores import CallFilter, encode
+from callspan.stores.importing import import_records
 from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
+
+from .conftest import START_NS, Records
 
 IDS = ("a\"b'c", "a\\b\\", "a\0b", "a\ud800b", "a%_b", "a:b ? :id", "Straße\nς", "a'; DROP TABLE calls; --")
 
@@ -53,3 +67,44 @@ def test_an_id_finds_and_erases_what_was_recorded_with_it(url: str, ident: str) 
     assert (receipt.stores[0].calls, receipt.is_complete) == (1, True)
     with closing(open_store(url)) as reader:
         assert list(reader.calls()) == list(reader.rewards()) == []
+
+
+def of_another_program(records: Records, nul: str) -> list[Record]:
+    """Records of every kind; a program that does not replace NUL wrote them."""
+    place = Place(session_id=nul, timestep_id=nul)
+    return [
+        SessionRecord(session_id=nul, seen_ns=1, start_ns=START_NS, user_id=nul, metadata={"run": nul}),
+        TimestepRecord(timestep_id=nul, session_id=nul, seen_ns=1, index=0, user_step_id=nul, start_ns=START_NS),
+        EventRecord(event_id=nul, session_id=nul, event_type="seen", time_ns=START_NS),
+        MessageRecord(message_id=nul, session_id=nul, message_type="note", time_ns=START_NS, content=nul),
+        RewardRecord(reward_id=nul, call_id=f"response {nul}", value=1.0, scope="call", time_ns=START_NS),
+        records.call(call_id=nul, place=place, response=Response(id=f"response {nul}")),
+    ]
+
+
+def test_an_id_with_nul_of_another_program_finds_and_erases_its_records(
+    url: str, records: Records, tmp_path: Path
+) -> None:
+    nul = "a\0b"
+    lines = tmp_path / "other.jsonl"
+    lines.write_bytes(b"".join(encode(one) + b"\n" for one in of_another_program(records, nul)))
+    assert b"\\u0000" in lines.read_bytes()
+    for _ in range(2):
+        assert set(import_records(lines, url).records.values()) == {1}
+    with closing(open_store(url)) as reader:
+        call, session, step = reader.call(nul), reader.session(nul), reader.timestep(nul)
+        assert call is not None
+        assert session is not None
+        assert step is not None
+        assert (session.calls, session.timesteps, session.events) == (1, 1, 3)
+        assert len(list(reader.events(nul))) == 3
+        assert [one.record for one in reader.stored("event", [nul])]
+        assert [one.value for one in reader.rewards(call)] == [1.0]
+        assert list(reader.rewards(unjoined=True)) == []
+        by_metadata = CallFilter(metadata=(("run", nul),))
+        for which in (CallFilter(session_id=nul), CallFilter(timestep_id=nul), CallFilter(user=nul), by_metadata):
+            assert [one.call_id for one in reader.calls(which)] == [call.call_id]
+    assert erase(url, sessions=nul).stores[0].total == 6
+    assert set(import_records(lines, url).records.values()) == {1}
+    with closing(open_store(url)) as reader:
+        assert reader.session(nul) is reader.call(nul) is reader.timestep(nul) is None

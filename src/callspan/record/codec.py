@@ -27,6 +27,7 @@ _Texts: TypeAlias = list[msgspec.Raw] | str | None
 _CONTENT: Final = "content"
 _NOTHING: Final = (b"", b"null", b'""', b"[]")
 _ABSENT: Final = msgspec.Raw()
+_NUL: Final = b"\\u0000"
 _OPENERS: Final = (b"{", b"[")
 _skim: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -51,6 +52,8 @@ NO_RECORD: Final = (msgspec.DecodeError, OtherFormatError, UnicodeDecodeError, R
 def decode(data: bytes) -> Record:
     """Return the record in a line of JSON; unknown fields are ignored.
 
+    NUL, which stores and their readers replace in what they are asked for, becomes U+FFFD as in the records of
+    callspan; not in bodies.
     Raises OtherFormatError for another format, msgspec.ValidationError or msgspec.DecodeError for invalid records.
     """
     try:
@@ -59,6 +62,10 @@ def decode(data: bytes) -> Record:
         check_format(_RECORD, _head_decoder.decode(data).schema_version)
         raise
     check_format(_RECORD, record.schema_version)
+    if _NUL in data:
+        # Rare: another program wrote the record, or a body has the escape.
+        cleaned: Record = _decoder.decode(_encoder.encode(plain(record, keep_raw=True)))
+        return cleaned
     return record
 
 

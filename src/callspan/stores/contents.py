@@ -15,7 +15,6 @@ import msgspec
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.merging import merged, order, order_of
-from callspan.record.plain_json import clean
 from callspan.stores.bodies import Piece
 from callspan.stores.columns import REFERENCES
 from callspan.stores.database import Database, in_parts
@@ -35,7 +34,7 @@ STORED_CALL: Final = "part, seen_ns, session_id, content_level, request, output,
 
 def owner_of(call_id: str, session_id: str | None) -> str:
     """Return the owner of a call's contents."""
-    return clean(f"c:{call_id}" if session_id is None else f"s:{session_id}")
+    return f"c:{call_id}" if session_id is None else f"s:{session_id}"
 
 
 class StoredCall(NamedTuple):

@@ -21,7 +21,6 @@ from psycopg.types.string import TextLoader
 from callspan.record.call import CallRecord
 from callspan.record.events import Record, record_key
 from callspan.record.merging import Order, order_of
-from callspan.record.plain_json import clean
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.destination import Rejected
 from callspan.stores import bodies
@@ -38,7 +37,7 @@ from callspan.stores.contents import (
     stored_calls,
     to_write,
 )
-from callspan.stores.database import Database, bound
+from callspan.stores.database import Database
 from callspan.stores.erased import digests_of, is_erased
 from callspan.stores.payloads import Prepared, prepared, row_of
 from callspan.stores.postgres.connection import (
@@ -60,8 +59,6 @@ _CALL: Final = "call"
 _SMALL_BYTES: Final = 1 << 16
 """Of a content up to this size twice as many bytes, as JSON has them, cost less than a statement of its own."""
 _JSON: Final = ("json", "jsonb")
-_NUL: Final = "\\u0000"
-"""What JSON has instead of the character that Postgres cannot store."""
 _POISON: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
 
 
@@ -150,7 +147,6 @@ class _Batch:
 
     def add(self, record: Record) -> None:
         kind, key = record_key(record)
-        key = clean(key)
         if isinstance(record, CallRecord):
             self._calls[key].append(record)
         elif TABLES[kind].merges:
@@ -241,7 +237,7 @@ def _store_contents(cursor: psycopg.Cursor, rows: Sequence[_CallRow]) -> list[Ro
     cursor.executemany(
         _CONTENT,
         [
-            (owner, number, part.hash, *bound(bodies.to_row(part)._asdict()).values())
+            (owner, number, part.hash, *bodies.to_row(part))
             for owner, number, part in new
             if len(part.json) > _SMALL_BYTES
         ],
@@ -313,12 +309,8 @@ def _content_row(owner: str, number: int, part: bodies.Piece) -> Mapping[str, ob
 
 def _write(cursor: psycopg.Cursor, sql: bytes, rows: Sequence[Mapping[str, object]]) -> None:
     """Write all rows in one statement, which gets them as JSON: a statement for each costs several times as much."""
-    if not rows:
-        return
-    text = msgspec.json.encode(rows).decode()
-    if _NUL in text:
-        text = msgspec.json.encode([*map(bound, rows)]).decode()
-    cursor.execute(sql, (text,))
+    if rows:
+        cursor.execute(sql, (msgspec.json.encode(rows).decode(),))
 
 
 def _statement(table: str, types: Mapping[str, str], conflict: str) -> bytes:

@@ -16,11 +16,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, cast
 
-from msgspec.structs import replace
-
 from callspan.record.call import CallRecord
 from callspan.record.events import SCOPE_TYPES, Record, record_key
-from callspan.record.plain_json import clean
 from callspan.safe_urls import error_text
 from callspan.spool.destination import Rejected
 from callspan.stores import bodies
@@ -168,9 +165,7 @@ class SQLiteStore:
             if isinstance(record, SCOPE_TYPES):
                 add_version(scopes[record_key(record)], record)
             elif isinstance(record, CallRecord):
-                # Readers ask for ids without NUL, see `clean`; only another program's file has one with it.
-                call_id = clean(record.call_id) if "\0" in record.call_id else record.call_id
-                calls[call_id].append(record if call_id is record.call_id else replace(record, call_id=call_id))
+                calls[record.call_id].append(record)
             else:
                 insert_of(TABLES[record_key(record)[0]]).run(cursor, row_of(record))
         database = SQLiteDatabase(self.path, cursor.connection)
