@@ -260,10 +260,8 @@ class TestPostgres:
         outcome = through_an_outage(
             tmp_path, postgres_url, caplog, lambda: admin(postgres_server, f"DROP TABLE {schema}.calls CASCADE"), end
         )
-        expected = "missing (dropped?); restore from a backup, or create what is missing, empty: "
-        expected += "python -m callspan.stores.schema postgres | psql URL"
+        expected = "; restore it from a backup, or create it: python -m callspan.stores.schema postgres"
         assert expected in read[0]
-        assert "call_messages, calls " in read[0]
         assert any(expected in message for message in outcome.warnings)
         was_patient(outcome)
         with contextlib.closing(open_store(postgres_url)) as reader:
@@ -275,11 +273,9 @@ class TestPostgres:
         self, postgres_server: PostgresServer, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         schema = postgres_url.rpartition("%3D")[2]
-        expected = f"no schema of the search_path {schema} exists (dropped?); create it: CREATE SCHEMA"
-        read: list[str] = []
+        expected = "create the schema of the search_path: CREATE SCHEMA"
 
         def end() -> None:
-            read.append(why_unread(postgres_url))
             # The first attempt may end in a deadlock with what drops it.
             until(lambda: expected in caplog.text)
             admin(postgres_server, f"CREATE SCHEMA {schema}")
@@ -287,7 +283,6 @@ class TestPostgres:
         outcome = through_an_outage(
             tmp_path, postgres_url, caplog, lambda: admin(postgres_server, f"DROP SCHEMA {schema} CASCADE"), end
         )
-        assert expected in read[0]
         assert any(expected in message for message in outcome.warnings), outcome.warnings
         with contextlib.closing(open_store(postgres_url)) as reader:
             stored = [call.call_id for call in reader.calls()]

@@ -9,7 +9,6 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from importlib import resources
 from typing import Final, Literal, TypeAlias
 
@@ -30,8 +29,6 @@ _PLACEHOLDER: Final = re.compile(r"@(columns|version|format)\((\w*)\)")
 _SHARED: Final = "@shared()\n"
 """Where a script has what SQLite and Postgres have alike."""
 _STATEMENT_END: Final = re.compile(r";\n")
-_RELATION: Final = re.compile(r"CREATE (?:TABLE|VIEW) (?:IF NOT EXISTS )?(\w+)")
-_NAMED: Final = 3
 _TEXT: Final = 'text COLLATE "C"'
 _JSON_CODEC: Final = "CODEC(ZSTD(3))"
 
@@ -95,31 +92,6 @@ def type_of(dialect: Dialect, form: Form) -> str:
 
 def _script(name: str) -> str:
     return resources.files(__package__).joinpath("sql").joinpath(f"{name}.sql").read_text(encoding="utf-8")
-
-
-@cache
-def relations(dialect: Dialect) -> frozenset[str]:
-    """Return the names of the tables and views of a store."""
-    found = (_RELATION.match(_without_comments(statement)) for statement in statements(dialect))
-    return frozenset(match[1] for match in found if match is not None)
-
-
-def _without_comments(statement: str) -> str:
-    return "\n".join(line for line in statement.splitlines() if not line.lstrip().startswith("--")).lstrip()
-
-
-def named(gone: Sequence[str]) -> str:
-    """Return an error text that names the first few of these missing tables."""
-    more = f" and {len(gone) - _NAMED} more" if len(gone) > _NAMED else ""
-    return f"{', '.join(gone[:_NAMED])}{more} missing (dropped?)"
-
-
-def remedy(dialect: Dialect, gone: Sequence[str], client: str) -> str | None:
-    """Return what to do if some tables and views of a server are missing; None if all or none are."""
-    if not gone or len(gone) >= len(relations(dialect)):
-        return None
-    command = f"python -m callspan.stores.schema {dialect} | {client}"
-    return f"{named(gone)}; restore from a backup, or create what is missing, empty: {command}"
 
 
 def _filled(dialect: Dialect, name: str, what: str) -> str:

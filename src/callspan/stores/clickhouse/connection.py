@@ -13,14 +13,14 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalErr
 
 from callspan.record.formats import check_format
 from callspan.stores.base import StoreError
-from callspan.stores.schema import relations, remedy, statements
+from callspan.stores.schema import statements
 
 _CONNECT_S: Final = 10
 _ANSWER_S: Final = 60
 CODE: Final = re.compile(r"[Cc]ode: (\d+)")
 _ERRNO: Final = re.compile(r"(?:\[Errno -?\d+\] |Error\(\d+, ')([A-Z][\w ]+)")
-_UNKNOWN_TABLE: Final = 60
 _ADVICE: Final = {
+    60: "a table was dropped: restore it from a backup, or create it: python -m callspan.stores.schema clickhouse",
     81: "the database does not exist (dropped?); create it: CREATE DATABASE",
     164: "this user, or the server, is read-only",
     242: "the table is read-only; has the server lost its Keeper?",
@@ -69,32 +69,16 @@ def make_tables(client: Client, name: str) -> bool:
 
 
 @contextmanager
-def explaining(name: str, client: Client | None = None) -> Iterator[None]:
+def explaining(name: str) -> Iterator[None]:
     """Context manager that replaces known ClickHouse errors by a StoreError that says what to do."""
     try:
         yield
     except ClickHouseError as error:
-        advice = _advice(error, client)
+        found = CODE.search(str(error))
+        advice = None if found is None else _ADVICE.get(int(found[1]))
         if advice is None:
             # The driver's message includes a page of text of its HTTP library.
             if why := _ERRNO.search(str(error)):
                 raise OperationalError(why[1]) from error
             raise
         raise StoreError(f"{name}: {advice}") from error
-
-
-def _advice(error: ClickHouseError, client: Client | None) -> str | None:
-    found = CODE.search(str(error))
-    code = 0 if found is None else int(found[1])
-    if code == _UNKNOWN_TABLE and client is not None:
-        return _dropped(client)
-    return _ADVICE.get(code)
-
-
-def _dropped(client: Client) -> str | None:
-    try:
-        rows = client.query("SELECT name FROM system.tables WHERE database = currentDatabase()").result_rows
-    except ClickHouseError:
-        return None
-    there = {str(row[0]) for row in rows}
-    return remedy("clickhouse", sorted(relations("clickhouse") - there), "clickhouse-client")

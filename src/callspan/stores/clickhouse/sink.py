@@ -75,7 +75,7 @@ class ClickHouseSink:
         self.close()
         client = self._connected()
         try:
-            with explaining(self.name, client):
+            with explaining(self.name):
                 if make_tables(client, self.name) and self._retain_days is not None:
                     _set_ttl(client, max(1, ceil(self._retain_days)))
         except BaseException:
@@ -88,7 +88,7 @@ class ClickHouseSink:
         if self._client is None:
             self.open()
         rows: dict[str, list[Mapping[str, object]]] = defaultdict(list)
-        with explaining(self.name, self._client):
+        with explaining(self.name):
             for record in map(self._whole, records):
                 rows[TABLES[record_key(record)[0]].name].append(row_of(record))
             for table, some in rows.items():
@@ -113,7 +113,7 @@ class ClickHouseSink:
 
     def check(self) -> None:
         """Raise StoreError if there are no tables, or those of another format."""
-        with explaining(self.name, self._there):
+        with explaining(self.name):
             check_layout(self.name, layout(self._there))
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ class ClickHouseSink:
         return self._client
 
     def _rows(self, sql: str, values: Mapping[str, object]) -> Iterator[dict[str, Any]]:
-        with explaining(self.name, self._there):
+        with explaining(self.name):
             result = self._there.query(sql, parameters=dict(values))
         yield from (dict(zip(result.column_names, row, strict=True)) for row in result.result_rows)
 

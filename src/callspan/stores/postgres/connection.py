@@ -16,8 +16,8 @@ from psycopg.types.string import TextLoader
 from callspan.background import on_own_thread
 from callspan.record.formats import check_format
 from callspan.safe_urls import error_text
-from callspan.stores.base import EmptyStoreError, StoreError, check_layout
-from callspan.stores.schema import relations, remedy, statements
+from callspan.stores.base import StoreError, check_layout
+from callspan.stores.schema import statements
 
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
 _LOCK: Final = 0x43535031
@@ -32,13 +32,14 @@ _CONNECT: Final = {
     "tcp_user_timeout": "45000",
 }
 _ADVICE: Final[dict[type[psycopg.Error], str]] = {
+    psycopg.errors.UndefinedTable: "restore it from a backup, or create it: python -m callspan.stores.schema postgres",
+    psycopg.errors.InvalidSchemaName: "create the schema of the search_path: CREATE SCHEMA",
     psycopg.errors.DuplicateTable: "name a schema without tables of others: ?options=-csearch_path%3Dmy_schema",
     psycopg.errors.ReadOnlySqlTransaction: "is it a standby, or default_transaction_read_only on?",
     psycopg.errors.InsufficientPrivilege: "grant the right to this user",
     psycopg.errors.LockNotAvailable: "locked by another process; end that one, or wait for it",
     psycopg.errors.DiskFull: "make room on the server's disk",
 }
-_GONE: Final = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.DuplicateTable)
 _LOGGERS: Final = (logging.getLogger("psycopg"), logging.getLogger("psycopg.transaction"))
 _NO_DATABASE: Final = re.compile(r'database "[^"]*" does not exist')
 
@@ -98,41 +99,23 @@ def to_query(sql: str) -> bytes:
 
 
 @contextmanager
-def explaining(name: str, connection: psycopg.Connection | None = None) -> Iterator[None]:
+def explaining(name: str) -> Iterator[None]:
     """Context manager that replaces known Postgres errors by a StoreError that says what to do."""
     try:
         yield
     except psycopg.Error as error:
-        advice = _advice(error, connection)
+        advice = _advice(error)
         if advice is None:
             raise
         raise StoreError(f"{name}: {advice}") from error
 
 
-def _advice(error: psycopg.Error, connection: psycopg.Connection | None) -> str | None:
+def _advice(error: psycopg.Error) -> str | None:
     message = (error.diag.message_primary or next(iter(error_text(error).splitlines()), "")).strip()
-    if isinstance(error, _GONE):
-        gone = None if connection is None else dropped(connection)
-        if gone is not None:
-            return gone
     if no_database := _NO_DATABASE.search(message):
         return f"{no_database[0]}; create it (CREATE DATABASE), or name another one"
     advice = next((text for kind, text in _ADVICE.items() if isinstance(error, kind)), None)
     return None if advice is None else f"{message}; {advice}"
-
-
-def dropped(connection: psycopg.Connection) -> str | None:
-    """Return which of callspan's tables, or its schema, are missing, and what to do; None if none is."""
-    try:
-        schema = connection.execute("SELECT current_schema(), current_setting('search_path')").fetchone()
-        if schema is not None and schema[0] is None:
-            return f"no schema of the search_path {schema[1]} exists (dropped?); create it: CREATE SCHEMA"
-        sql = "SELECT name FROM unnest(%s::text[]) name WHERE to_regclass(name) IS NULL"
-        expected = sorted(relations("postgres"))
-        gone = sorted(row[0] for row in connection.execute(sql, (expected,)))
-    except psycopg.Error:
-        return None
-    return remedy("postgres", gone, "psql URL")
 
 
 def open_tables(url: str, name: str, wait_s: float | None = None) -> psycopg.Connection:
@@ -142,10 +125,7 @@ def open_tables(url: str, name: str, wait_s: float | None = None) -> psycopg.Con
     connection.adapters.register_loader("json", TextLoader)
     try:
         check_layout(name, layout(connection))
-    except BaseException as error:
-        gone = dropped(connection) if isinstance(error, EmptyStoreError) else None
+    except BaseException:
         connection.close()
-        if gone is None:
-            raise
-        raise StoreError(f"{name}: {gone}") from None
+        raise
     return connection

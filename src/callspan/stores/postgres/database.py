@@ -75,22 +75,22 @@ class PostgresDatabase:
 
     def rows(self, sql: str, values: Values = NO_VALUES) -> Iterator[Values]:
         """Yield the rows of a query."""
-        with explaining(self.name, self._connection), self._connection.cursor(row_factory=dict_row) as cursor:
+        with explaining(self.name), self._connection.cursor(row_factory=dict_row) as cursor:
             yield from cursor.execute(to_query(sql), bound(values) or None)
 
     def tuples(self, sql: str, values: Values = NO_VALUES) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query as plain tuples."""
-        with explaining(self.name, self._connection), self._connection.cursor() as cursor:
+        with explaining(self.name), self._connection.cursor() as cursor:
             yield from cursor.execute(to_query(sql), bound(values) or None)
 
     def run(self, sql: str, values: Values = NO_VALUES) -> int:
         """Run a statement; return the number of rows that it changed."""
-        with explaining(self.name, self._connection):
+        with explaining(self.name):
             return self._connection.execute(to_query(sql), bound(values) or None).rowcount
 
     def many(self, sql: str, rows: Iterable[Values]) -> None:
         """Run a statement for each of these values."""
-        with explaining(self.name, self._connection), self._connection.cursor() as cursor:
+        with explaining(self.name), self._connection.cursor() as cursor:
             cursor.executemany(to_query(sql), [*map(bound, rows)])
 
     @contextmanager

@@ -81,7 +81,7 @@ class PostgresStore:
         # After waiting for another writer its rows must be visible, so the server's default is overridden.
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         try:
-            with explaining(self.name, connection):
+            with explaining(self.name):
                 make_tables(connection, self.name)
         except BaseException:
             connection.close()
@@ -100,7 +100,7 @@ class PostgresStore:
 
     def _deliver(self, records: Sequence[Record]) -> None:
         connection = self._open
-        with explaining(self.name, connection), connection.transaction(), connection.cursor() as cursor:
+        with explaining(self.name), connection.transaction(), connection.cursor() as cursor:
             batch, erased = _Batch(), _erased_of(cursor, records)
             for record in records:
                 if not (erased and is_erased(record, erased.get)):
@@ -115,7 +115,7 @@ class PostgresStore:
         batch.add(record)
         connection = open_tables(self._url, self.name)
         rolled_back = connection.transaction(force_rollback=True)
-        with closing(connection), explaining(self.name, connection), rolled_back:
+        with closing(connection), explaining(self.name), rolled_back:
             connection.execute(f"SET LOCAL lock_timeout = {_MOMENT_MS}".encode())
             database = PostgresDatabase(self.name, connection)
             batch.write(connection.cursor(), database)

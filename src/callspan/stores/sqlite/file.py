@@ -20,7 +20,7 @@ from urllib.parse import quote
 from callspan.file_lock import make_private
 from callspan.record.formats import OtherFormatError, check_format
 from callspan.stores.base import EmptyStoreError, StoreError, no_file
-from callspan.stores.schema import APPLICATION_ID, MARKS, named, relations, statements
+from callspan.stores.schema import APPLICATION_ID, MARKS, statements
 
 BUSY_MS: Final = 30_000
 _MOMENT_S: Final = 0.5
@@ -34,6 +34,7 @@ _unsafe: Final[dict[Inode | None, str]] = {}
 _NO_HEADER: Final = "another kind of file, or one whose header is damaged (zero bytes after a power failure, say)"
 
 _OTHERS: Final = "{path}: an SQLite file of another application; name another file"
+_GONE: Final = "restore the file from a backup, or move it away: a new one is made with the next record"
 _ELSEWHERE: Final = "name another file, restore this one from a backup, or try `.recover` of sqlite.org's sqlite3"
 
 
@@ -242,7 +243,7 @@ def _advice(path: Path, message: str) -> str | None:
     if "malformed" in message:
         return f"{message}; {remedy(path)}"
     if "no such table" in message:
-        return _gone(path, message)
+        return f"{message}; {_GONE}"
     if "readonly" in message or "unable to open" in message:
         return f"{message}: {_right(path)}"
     if "is locked" in message:
@@ -269,24 +270,6 @@ def importable(path: Path) -> Iterator[None]:
 
 def _load(path: Path, options: str = "") -> str:
     return f"callspan import {options}{path} --into {path.with_name(f'{path.stem}-new{path.suffix}')}"
-
-
-def _gone(path: Path, message: str) -> str:
-    names = missing(path) or [message.rpartition(": ")[2]]
-    return f"{named(names)}; restore the file from a backup, or move it away: a new one is made with the next record"
-
-
-def missing(path: Path) -> list[str]:
-    """Return which of callspan's tables and views a file lacks; none if it cannot be read."""
-    try:
-        connection = _connected(path, "mode=ro")
-        try:
-            found = {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master")}
-        finally:
-            connection.close()
-    except sqlite3.Error:
-        return []
-    return sorted(relations("sqlite") - found)
 
 
 def _right(path: Path) -> str:
