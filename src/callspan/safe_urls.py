@@ -47,12 +47,6 @@ def safe_url(url: str) -> str:
     return f"{scheme}://{_safe_rest(rest)}"
 
 
-def user_of(url: str) -> str:
-    """Return the user in a URL, or ""; not for printing."""
-    before, at, _ = url.partition("://")[2].rpartition("@")
-    return before.partition(":")[0] if at else ""
-
-
 def safe_name(url: str) -> str:
     """Return the result of `safe_url`, with a short hash to distinguish stores if it hides everything."""
     name = safe_url(url)

@@ -173,8 +173,6 @@ def test_two_schemas_of_one_database_are_two_stores() -> None:
     ]
     assert len({target_of(find_store(url)) for url in urls}) == 3
     assert len({target_of(find_store(url)).key(Path("spool")) for url in urls}) == 3
-    timed = "postgresql://host/db?connect_timeout=3"
-    assert find_store(timed).identity == find_store(urls[0]).identity
 
 
 @pytest.mark.parametrize("url", ["sqlite:///a.db?acks=on", "jsonl:///a.jsonl?max_bytes=big", "unix:///a.sock?x=1"])

@@ -42,7 +42,7 @@ class Target(NamedTuple):
     name: str
     """Its URL without user, password and query, for people."""
     identity: str
-    """A text that is the same for the same database, however its URL is written, without user and password."""
+    """Its URL without user and password; parameters are a hash."""
     path: Path | None = None
     """The file of a store that is one."""
 

@@ -55,7 +55,7 @@ def import_records(
     found, target = find_store(str(source)), find_store(str(into))
     if not isinstance(target, SqlStore):
         raise SettingError(f"{target.name} is written, not read: load into SQLite or Postgres")
-    if found.address == target.address:
+    if found.path is not None and target.path is not None and found.path.resolve() == target.path.resolve():
         raise SettingError(f"{found.name} cannot be loaded into itself")
     if damaged and not isinstance(found, SQLite):
         raise SettingError(f"{found.name} is no SQLite file: only of those the damaged parts are left out")

@@ -6,17 +6,16 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from hashlib import sha256
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol, cast
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
 
 from callspan.conversion import converter
 from callspan.forks import late_attribute
 from callspan.record.events import Record
-from callspan.safe_urls import HIDDEN, names_user, safe_name, unescaped, user_of
+from callspan.safe_urls import names_user, safe_name, unescaped
 from callspan.settings import SettingError
 from callspan.stores.base import DeletionResult, DeletionScope
 from callspan.stores.database import Database
@@ -25,9 +24,7 @@ from callspan.stores.removal import Keep, remove, retain
 from callspan.stores.sent import SentVersions
 
 SETTING: Final = "CALLSPAN_STORES"
-_LOOPBACK: Final = frozenset({"", "localhost", "127.0.0.1", "::1"})
-_OF_IPV6: Final = 2
-"""Colons that an address has at least, and host and port have not."""
+_CREDENTIALS: Final = frozenset({"user", "username", "password"})
 _UNESCAPED: Final = (
     "write / as %2F, ? as %3F, # as %23, @ as %40 and % as %25 in the user and password, and a space as %20"
 )
@@ -97,24 +94,9 @@ class Store:
 
     @property
     def identity(self) -> str:
-        """A text that is the same for the same store, whatever user and password; options are a hash in it."""
-        part = self._part()
-        return f"{self.address} {sha256(part.encode()).hexdigest()[:8]}" if part else self.address
-
-    def _part(self) -> str:
-        """Return which part of its database the store is, by its options; "" if it has none. Never to be printed."""
-        options = () if self.options_type is None else msgspec.structs.astuple(self.options)
-        return str(options) if options else ""
-
-    @property
-    def address(self) -> str:
-        """A text that is the same for the same file, socket or database, however its URL is written."""
-        return safe_name(self.url) if self.path is None else str(self.path.resolve())
-
-    @property
-    def user(self) -> str:
-        """The user in the URL, "" if there is none; never to be printed."""
-        return unquote(user_of(self.url))
+        """The URL without user and password; its other parameters are a hash."""
+        query = [one for one in parse_qsl(split_url(self.url).query) if one[0] not in _CREDENTIALS]
+        return f"{self.name} {sha256(str(query).encode()).hexdigest()[:8]}" if query else self.name
 
     @property
     def absolute_url(self) -> str:
@@ -215,41 +197,6 @@ class ServerStore(Store):
             raise SettingError(f"{SETTING}: {safe_name(url)}: {_UNESCAPED}")
         scheme, _, rest = url.partition("://")
         super().__init__(f"{scheme.lower()}://{rest}")
-        self._query = dict(parse_qsl(split_url(self.url).query))
-
-    @property
-    def address(self) -> str:
-        """A text that is the same for the same database of the same server, however the URL is written."""
-        name = safe_name(self.url)
-        hosts, _, database = name.partition("://")[2].partition("/")
-        if HIDDEN in hosts:
-            return name
-        hosts, database = self._query.get("host", hosts), self._query.get("dbname", unquote(database).rstrip("/"))
-        # As libpq reads them: a port for each host, or one for all.
-        ports = self._query.get("port", "").split(",")
-        pairs = zip_longest(hosts.split(","), ports, fillvalue=ports[-1])
-        servers = sorted({self._server(host, port) for host, port in pairs})
-        return f"{type(self).__name__} {','.join(servers)}/{database or self._default_database()}"
-
-    @property
-    def user(self) -> str:
-        """The user in the URL, "" if there is none; never to be printed."""
-        return self._query.get("user", super().user)
-
-    def _server(self, host: str, port: str) -> str:
-        bare, _, own = host.partition(":") if host.count(":") < _OF_IPV6 else host[1:].partition("]")
-        name = unquote(bare)
-        if not name.startswith("/"):
-            name = name.lower().rstrip(".")
-        return f"{'localhost' if name in _LOOPBACK else name}:{own.lstrip(':') or port or self._default_port()}"
-
-    def _default_port(self) -> int | str:
-        """Return the port of a URL without one; "" if unknown."""
-        return ""
-
-    def _default_database(self) -> str:
-        """Return the database of a URL without one; "" if unknown."""
-        return ""
 
 
 class SqlStore(Store):

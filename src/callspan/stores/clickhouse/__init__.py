@@ -7,11 +7,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import parse_qsl
 
 from callspan.record.events import Record
 from callspan.stores.base import DeletionScope
 from callspan.stores.columns import TABLES
-from callspan.stores.protocol import ServerStore, Sink
+from callspan.stores.protocol import ServerStore, Sink, split_url
 
 if TYPE_CHECKING:
     from callspan.record.call import CallRecord
@@ -32,7 +33,7 @@ class ClickHouse(ServerStore):
         """Raises SettingError where user or password are not escaped, or the address is in the query."""
         super().__init__(url)
         # The driver takes these from the part before the `?`, and raises TypeError if they are given twice.
-        if repeated := _ADDRESS.intersection(self._query):
+        if repeated := _ADDRESS.intersection(dict(parse_qsl(split_url(self.url).query))):
             names = ", ".join(sorted(repeated))
             raise self.error(f"{names} cannot be parameters; write clickhouse://user:password@host:port/db")
 
@@ -82,13 +83,6 @@ class ClickHouse(ServerStore):
     def _sink(self) -> ClickHouseSink:
         sink = self.load("callspan.stores.clickhouse.sink:ClickHouseSink")
         return cast("ClickHouseSink", sink(self.url, self.retain_days))
-
-    def _default_port(self) -> int:
-        is_secure = self.url.startswith("clickhouse+https:") or self._query.get("secure", "").lower() == "true"
-        return 8443 if is_secure else 8123
-
-    def _default_database(self) -> str:
-        return "default"
 
 
 def _literals(ids: Iterable[str]) -> str:

@@ -23,13 +23,3 @@ class Postgres(SqlStore, ServerStore):
         if at and "@" in user and not set(user) & set("/?#"):
             # libpq ends the password at the first `@`, and would print the rest as the host name.
             self.url = f"{scheme}://{user.replace('@', '%40')}@{after}"
-
-    def _part(self) -> str:
-        # Such as `-csearch_path=…`: the schema.
-        return self._query.get("options", "")
-
-    def _default_port(self) -> int:
-        return 5432
-
-    def _default_database(self) -> str:
-        return self.user
