@@ -60,13 +60,6 @@ def check_layout(name: str, layout: int) -> None:
     check_format(name, layout)
 
 
-def tried(*, found: bool) -> str:
-    """Return what a test record showed. Raises StoreError if it was not there after it had been written."""
-    if not found:
-        raise StoreError("a test record was written and is not there")
-    return "a test record was written, read back and taken out again"
-
-
 def session_of(record: Record) -> str | None:
     """Return the id of the session that a record is of, or is; None: of none."""
     return record.place.session_id if isinstance(record, CallRecord) else record.session_id

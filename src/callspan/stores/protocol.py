@@ -14,16 +14,19 @@ import msgspec
 
 from callspan.conversion import converter
 from callspan.forks import late_attribute
-from callspan.record.events import Record
+from callspan.record.events import Record, record_key
 from callspan.safe_urls import names_user, safe_name, unescaped
 from callspan.settings import SettingError
-from callspan.stores.base import DeletionResult, DeletionScope
+from callspan.stores.base import DeletionResult, DeletionScope, StoreError
 from callspan.stores.database import Database
+from callspan.stores.payloads import row_of
 from callspan.stores.reader import Reader
 from callspan.stores.removal import Keep, remove, retain
 from callspan.stores.sent import SentVersions
 
 SETTING: Final = "CALLSPAN_STORES"
+_TRIAL_S: Final = 5.0
+"""How long connecting, and each statement, may take where a store is tried out."""
 _CREDENTIALS: Final = frozenset({"user", "username", "password"})
 _UNESCAPED: Final = (
     "write / as %2F, ? as %3F, # as %23, @ as %40 and % as %25 in the user and password, and a space as %20"
@@ -215,9 +218,17 @@ class SqlStore(Store):
         """Return the sink, not opened. Raises SettingError without its driver."""
         return cast("Sink", self.load(self.sink_type)(self.place))
 
-    def try_out(self, record: Record) -> str | None:
-        """Have the store take a record, read it back and take it out again, see `Store.try_out`."""
-        return cast("str", self.load(self.sink_type)(self.place).try_out(record))
+    def try_out(self, record: Record) -> str:
+        """Have the store take a session, read it back and take it out again, see `Store.try_out`."""
+        row = row_of(record)
+        sql = f"INSERT INTO sessions ({', '.join(row)}) VALUES ({', '.join(f':{name}' for name in row)})"  # noqa: S608
+        with closing(self.database(writes=True, wait_s=_TRIAL_S)) as database:
+            database.run("BEGIN")  # closing takes it back
+            database.run(sql, row)
+            found = Reader(database).session(record_key(record)[1])
+        if found is None:
+            raise StoreError("a test record was written and is not there")
+        return "a test record was written, read back and taken out again"
 
     def database(self, *, writes: bool = False, wait_s: float | None = None) -> Database:
         """Connect to the store; nothing is created. `wait_s`: the time for each answer; None: any.

@@ -61,7 +61,7 @@ def connect(url: str, wait_s: float | None = None) -> psycopg.Connection:
         return _connect(given)
     within_ms = max(1, int(wait_s * 1000))
     connection = _connect(given | {"connect_timeout": str(ceil(wait_s)), "tcp_user_timeout": str(within_ms)})
-    connection.execute(f"SET statement_timeout = {within_ms}".encode())
+    connection.execute(f"SET statement_timeout = {within_ms}; SET lock_timeout = {max(1, within_ms // 2)}".encode())
     return connection
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
 from functools import cache, partial
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
@@ -24,7 +23,6 @@ from callspan.record.merging import Order, order_of
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.destination import Rejected
 from callspan.stores import bodies
-from callspan.stores.base import tried
 from callspan.stores.call_rows import exact_call
 from callspan.stores.columns import CALLS, REFERENCES, TABLES, Table
 from callspan.stores.contents import (
@@ -45,15 +43,12 @@ from callspan.stores.postgres.connection import (
     connect,
     explaining,
     make_tables,
-    open_tables,
 )
 from callspan.stores.postgres.database import PostgresDatabase
-from callspan.stores.reader import Reader
 from callspan.stores.rewards import join, needs_join
 from callspan.stores.rows import Row, add_version, merged_row, on_conflict
 from callspan.stores.schema import type_of
 
-_MOMENT_MS: Final = 500
 _BEHIND_ALL: Final = 2**63 - 1
 _CALL: Final = "call"
 _SMALL_BYTES: Final = 1 << 16
@@ -108,19 +103,6 @@ class PostgresStore:
             database = PostgresDatabase(self.name, connection)
             batch.write(cursor, database)
             join(database, records)
-
-    def try_out(self, record: Record) -> str:
-        """Store a session and read it back, in a transaction that is rolled back. Raises StoreError, psycopg.Error."""
-        batch = _Batch()
-        batch.add(record)
-        connection = open_tables(self._url, self.name)
-        rolled_back = connection.transaction(force_rollback=True)
-        with closing(connection), explaining(self.name), rolled_back:
-            connection.execute(f"SET LOCAL lock_timeout = {_MOMENT_MS}".encode())
-            database = PostgresDatabase(self.name, connection)
-            batch.write(connection.cursor(), database)
-            found = Reader(database).session(record_key(record)[1])
-        return tried(found=found is not None)
 
     def close(self) -> None:
         """Close the connection."""

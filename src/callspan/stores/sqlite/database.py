@@ -17,7 +17,7 @@ from callspan.forks import in_child
 from callspan.record.labels import label_of, labels
 from callspan.stores.base import StoreError, no_file
 from callspan.stores.database import NO_VALUES, Dialect, Values, bound
-from callspan.stores.sqlite.file import BUSY_MS, explaining, forbid, open_for_reading, open_for_writing, remedy
+from callspan.stores.sqlite.file import BUSY_MS, explaining, forbid, open_existing, open_for_reading, remedy
 
 _CHUNK: Final = 500
 _INHERITED: Final = "it was open for reading when this process was forked, and SQLite has no locks in the child"
@@ -78,7 +78,7 @@ class SQLiteDatabase:
         if not path.is_file():
             raise no_file(path)
         wait_s = BUSY_MS / 1000 if wait_s is None else wait_s
-        found = cls(path, open_for_writing(path) if writes else open_for_reading(path, wait_s))
+        found = cls(path, open_existing(path, wait_s) if writes else open_for_reading(path, wait_s))
         for name, arguments, function in _FUNCTIONS:
             found._connection.create_function(name, arguments, function, deterministic=True)
         if not writes:

@@ -19,11 +19,10 @@ from urllib.parse import quote
 
 from callspan.file_lock import make_private
 from callspan.record.formats import OtherFormatError, check_format
-from callspan.stores.base import EmptyStoreError, StoreError, no_file
+from callspan.stores.base import StoreError, check_layout, no_file
 from callspan.stores.schema import APPLICATION_ID, MARKS, statements
 
 BUSY_MS: Final = 30_000
-_MOMENT_S: Final = 0.5
 _RETRY_S: Final = 0.005
 _MAPPED_BYTES: Final = 32 << 20
 """Memory map size of a reader: mapped pages count as memory of the process, and more was not faster."""
@@ -44,8 +43,7 @@ def open_for_writing(path: Path, *, syncs: bool = False) -> sqlite3.Connection:
     `syncs`: what a transaction wrote is on the disk when it is committed.
     Raises StoreError for a file of another application or format, else sqlite3.Error or OSError.
     """
-    if (why := _unsafe.get(_inode(path))) is not None:
-        raise StoreError(f"{path}: {why}; records wait on disk, and the next process delivers them")
+    _refuse_unsafe(path)
     make_private(path.parent)
     with explaining(path):
         _refuse_others(path)
@@ -56,6 +54,11 @@ def open_for_writing(path: Path, *, syncs: bool = False) -> sqlite3.Connection:
             connection.close()
             raise
     return connection
+
+
+def _refuse_unsafe(path: Path) -> None:
+    if (why := _unsafe.get(_inode(path))) is not None:
+        raise StoreError(f"{path}: {why}; records wait on disk, and the next process delivers them")
 
 
 def _refuse_others(path: Path) -> None:
@@ -90,20 +93,24 @@ def _inode(path: Path) -> Inode | None:
     return status.st_dev, status.st_ino
 
 
-def open_as_it_is(path: Path) -> tuple[sqlite3.Connection, int]:
-    """Return a connection that can write, and the format, 0 for a file without tables: nothing is created.
+def open_existing(path: Path, wait_s: float) -> sqlite3.Connection:
+    """Return a connection that can write, and waits so long for the locks of others. Nothing is created.
 
-    It waits for locks for a moment only. Raises StoreError if the file is missing, of another format or not callspan's.
+    Raises StoreError if the file is missing, without tables, of another format or not callspan's.
     """
     if not path.is_file():
         raise no_file(path)
-    _refuse_others(path)
-    connection = _connected(path, "mode=rw", _MOMENT_S)
-    try:
-        return connection, _checked_version(connection, path)
-    except BaseException:
-        connection.close()
-        raise
+    _refuse_unsafe(path)
+    with explaining(path):
+        _refuse_others(path)
+        connection = _connected(path, "mode=rw", wait_s)
+        try:
+            check_layout(str(path), _checked_version(connection, path))
+            _set_durability(connection, syncs=False)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
 
 
 def open_for_reading(path: Path, wait_s: float = BUSY_MS / 1000) -> sqlite3.Connection:
@@ -122,7 +129,7 @@ def open_for_reading(path: Path, wait_s: float = BUSY_MS / 1000) -> sqlite3.Conn
             connection, version = _opened(path, "immutable=1", wait_s)
     if version == 0:
         connection.close()
-        raise EmptyStoreError(f"{path}: no callspan store yet: nothing was recorded there")
+    check_layout(str(path), version)
     return connection
 
 
@@ -190,6 +197,10 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, syncs: bool) -> None
             if _checked_version(connection, path) == 0:
                 for statement in (*statements("sqlite"), *MARKS):
                     connection.execute(statement)
+    _set_durability(connection, syncs=syncs)
+
+
+def _set_durability(connection: sqlite3.Connection, *, syncs: bool) -> None:
     connection.execute(f"PRAGMA synchronous={'FULL' if syncs else 'NORMAL'}")
     connection.execute("PRAGMA secure_delete=ON")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, cast
@@ -21,17 +21,16 @@ from callspan.record.events import SCOPE_TYPES, Record, record_key
 from callspan.safe_urls import error_text
 from callspan.spool.destination import Rejected
 from callspan.stores import bodies
-from callspan.stores.base import StoreError, check_layout, tried
+from callspan.stores.base import StoreError
 from callspan.stores.call_rows import exact_call
 from callspan.stores.columns import CALLS, REFERENCES, TABLES, Table
 from callspan.stores.contents import Numbers, StoredCall, owner_of, release, stored_calls, to_write
 from callspan.stores.erased import is_erased
 from callspan.stores.payloads import prepared, row_of
-from callspan.stores.reader import Reader
 from callspan.stores.rewards import join
 from callspan.stores.rows import Row, add_version, merged_row, on_conflict
 from callspan.stores.sqlite.database import SQLiteDatabase
-from callspan.stores.sqlite.file import Inode, explaining, forbid, log_of, open_as_it_is, open_for_writing
+from callspan.stores.sqlite.file import Inode, explaining, forbid, log_of, open_for_writing
 
 _LOST: Final = (
     "its -wal was deleted while this process wrote to it (does it have two copies of SQLite, or open the file itself?)"
@@ -121,18 +120,6 @@ class SQLiteStore:
         if self._log is not None and log_of(self.path) != self._log:
             forbid(self.path, _LOST)
             raise StoreError(f"{self.path}: {_LOST}")
-
-    def try_out(self, record: Record) -> str:
-        """Store a session and read it back, in a transaction that is rolled back. Raises StoreError, sqlite3.Error."""
-        with explaining(self.path):
-            connection, version = open_as_it_is(self.path)
-        with explaining(self.path), closing(connection):
-            check_layout(str(self.path), version)
-            connection.execute("BEGIN IMMEDIATE")
-            self._merge(connection.cursor(), record)
-            found = Reader(SQLiteDatabase(self.path, connection)).session(record_key(record)[1])
-            connection.rollback()
-        return tried(found=found is not None)
 
     def close(self) -> None:
         """Close the file."""
