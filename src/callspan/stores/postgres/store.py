@@ -51,8 +51,6 @@ from callspan.stores.schema import type_of
 
 _BEHIND_ALL: Final = 2**63 - 1
 _CALL: Final = "call"
-_SMALL_BYTES: Final = 1 << 16
-"""Of a content up to this size twice as many bytes, as JSON has them, cost less than a statement of its own."""
 _JSON: Final = ("json", "jsonb")
 _POISON: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
 
@@ -214,16 +212,9 @@ def _store_contents(cursor: psycopg.Cursor, rows: Sequence[_CallRow]) -> list[Ro
         added, whole = numbers[row.owner].add(row.call)
         new += ((row.owner, number, part) for number, part in added)
         found.append(whole)
-    small = [_content_row(*one) for one in new if len(one[2].json) <= _SMALL_BYTES]
-    _write(cursor, _SMALL_CONTENT, small)
-    cursor.executemany(
-        _CONTENT,
-        [
-            (owner, number, part.hash, *bodies.to_row(part))
-            for owner, number, part in new
-            if len(part.json) > _SMALL_BYTES
-        ],
-    )
+    cells = [(owner, number, part.hash, *bodies.to_row(part)) for owner, number, part in new]
+    if cells:
+        cursor.execute(_CONTENTS, [*map(list, zip(*cells, strict=True))])
     return found
 
 
@@ -272,21 +263,9 @@ def _erased_of(cursor: psycopg.Cursor, records: Sequence[Record]) -> dict[bytes,
     return {bytes(row[0]): row[1] for row in cursor}
 
 
-_CONTENT: Final = "INSERT INTO contents (owner, n, hash, role, text, data) VALUES (%s, %s, %s, %s, %s, %s)"
-_CONTENT_TYPES: Final = {
-    "owner": "text", "n": "bigint", "hash": "bytea", "role": "text", "text": "text", "data": "bytea"
-}  # fmt: skip
-
-
-def _hex(data: bytes | None) -> str | None:
-    """Return bytes in the form in which JSON has them."""
-    return None if data is None else f"\\x{data.hex()}"
-
-
-def _content_row(owner: str, number: int, part: bodies.Piece) -> Mapping[str, object]:
-    """Return the row of a content in the form in which JSON has it."""
-    role, text, left = bodies.to_row(part)
-    return dict(zip(_CONTENT_TYPES, (owner, number, _hex(part.hash), role, text, _hex(left)), strict=True))
+_CONTENTS: Final = """
+INSERT INTO contents (owner, n, hash, role, text, data)
+SELECT * FROM unnest(%b::text[], %b::bigint[], %b::bytea[], %b::text[], %b::text[], %b::bytea[])"""
 
 
 def _write(cursor: psycopg.Cursor, sql: bytes, rows: Sequence[Mapping[str, object]]) -> None:
@@ -302,9 +281,6 @@ def _statement(table: str, types: Mapping[str, str], conflict: str) -> bytes:
     chosen = ", ".join(f"{name}::{kind}" if kind in _JSON else name for name, kind in types.items())
     sql = f"INSERT INTO {table} ({', '.join(types)}) SELECT {chosen} FROM json_to_recordset(%s) AS given({given})"
     return f"{sql} {conflict}".encode()
-
-
-_SMALL_CONTENT: Final = _statement("contents", _CONTENT_TYPES, "")
 
 
 @cache
