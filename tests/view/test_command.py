@@ -28,6 +28,7 @@ from callspan.spool.spool import Spool
 from callspan.stores.spools import target_of
 from callspan.stores.urls import find_store
 from callspan.view.source import BadQueryError
+from tests.reports.reading import data, entries
 
 from .conftest import Delivery, Records
 
@@ -93,6 +94,19 @@ def test_a_store_that_is_foreign_or_damaged_ends_it(tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.db"
     foreign.write_bytes(b"no database" * 1000)
     assert str(foreign) in refused("--store", f"sqlite:///{foreign}", "view")
+
+
+def test_the_page_is_saved_as_one_file_for_its_owner(store: Delivery, records: Records, tmp_path: Path) -> None:
+    store.write(records.session("s1", start_ns=1), records.call(call_id="c1", session_id="s1"))
+    target = tmp_path / "page.html"
+    target.write_text("older")
+    target.chmod(0o644)
+    done = CliRunner().invoke(callspan, ["--store", store.url, "view", "--save", str(target)])
+    assert (done.exit_code, "1 call, 1 session" in done.output) == (0, True), done.output
+    saved = target.read_text(encoding="utf-8")
+    assert [row["id"] for row in data(saved)["rows"]] == ["s1"]
+    assert [one["call"]["id"] for one in entries(saved)["s1"] if one["call"]] == ["c1"]
+    assert target.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_store_without_records_is_waited_for_and_one_beside_it_named(

@@ -38,11 +38,13 @@ def test_a_rating_is_found_by_a_filter_and_counted_by_a_comparison(page: Page, s
     assert rated(page, session="s2", value=0.5)["scope"] == "session"
     found = page.get("/api/sessions?q=label:thumbs_up")["rows"]
     assert [(row["id"], row["scores"]["feedback"]["mean"]) for row in found] == [("s0", 1.0)]
+    assert [row["id"] for row in page.get("/api/calls?q=label:thumbs_down")["rows"]] == ["c1"]
     assert [one["annotation"] for one in page.get("/api/call?id=c1")["rewards"]] == ["too long"]
     compared = json.loads(
         run(store.url, "--json", "compare", "meta:prompt_version=v0", "=v1", "--objective", "feedback")
     )
-    assert '"feedback"' in json.dumps(compared)
+    (feedback,) = [one for one in compared["measures"] if one["measure"] == "feedback"]
+    assert (feedback["a"], feedback["b"], feedback["n"]) == (0.75, 0.0, [2, 1])
 
 
 @pytest.mark.parametrize(
