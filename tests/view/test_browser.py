@@ -259,23 +259,62 @@ def test_course_and_conversation_belong_together(told: Delivery, tab: Callable[.
     assert "1 retry" in page.inner_text("[role=treeitem][data-id=c1]")
 
 
-def test_an_episode_opens_with_its_course_of_rewards(told: Delivery, tab: Callable[..., Tab]) -> None:
+def test_an_agent_has_the_calls_and_the_cost_of_what_ran_in_it(
+    store: Delivery, records: Records, tab: Callable[..., Tab]
+) -> None:
+    def spans(span: str, above: str | None) -> dict[str, Any]:
+        return {"trace_id": "a" * 32, "span_id": span * 16, "parent_span_id": above and above * 16}
+
+    store.write(
+        records.session("s1", start_ns=START_NS, end_ns=START_NS + 20 * SECOND),
+        event("s1", 0, "agent", name="planner", duration_ns=8 * SECOND, **spans("1", None)),
+        records.call(call_id="c1", session_id="s1", at_s=1, **spans("2", "1")),
+        event("s1", 2, "tool", name="look", duration_ns=SECOND, **spans("3", "1")),
+        records.call(call_id="c2", session_id="s1", at_s=3, **spans("4", "3")),
+        records.call(call_id="c3", session_id="s1", at_s=9, **spans("5", None)),
+    )
+    one = tab(store.url)
+    one.open("session/s1", "[role=treeitem]")
+    planner = one.tab.get_by_role("treeitem").filter(has_text="planner").inner_text()
+    assert "2 calls" in planner
+    assert "$0.000025" in planner
+
+
+def test_an_episode_opens_with_its_last_step_and_the_curve_of_its_rewards(
+    told: Delivery, tab: Callable[..., Tab]
+) -> None:
     one = tab(told.url)
-    one.open("session/episode", "text=Course of rewards")
+    one.open("session/episode", ".bigcurve")
     page = one.tab
-    assert page.inner_text(".standing tbody").split() == ["step", "2", "+0.98", "+0.94", "at", "1"]
     assert page.inner_text(".plot .said") == "+0.94", "the end of the curve has its own value"
+    assert [dot.get_attribute("title") for dot in page.locator(".plot .dot").all()] == ["+0.98"]
+    assert page.locator(".episode b.good").all_inner_texts() == ["+0.98"]
     assert page.locator("[role=row][aria-selected=true]").count() == 0
-    page.click(".standing a")
-    assert page.get_attribute("[role=row][aria-selected=true]", "data-last") == "2"
     said = page.inner_text("[aria-label=Conversation]")
     assert "so far +0.94" in said
     assert "postcode missing" in said.partition("Sent with this call")[2], "also what is no text"
 
 
+LARGE = """async rewards => {
+  const { largeOf } = await import("/static/rewards.js");
+  return rewards.filter(one => Math.abs(one) >= largeOf(rewards));
+}"""
+
+
+def test_rewards_stand_out_where_most_are_smaller(told: Delivery, tab: Callable[..., Tab]) -> None:
+    one = tab(told.url)
+    for rewards, found in (
+        ([-0.02, -0.02, 0.98, -0.02, -1.5], [0.98, -1.5]),
+        ([0.45, -0.05, 0.95], [0.95]),
+        ([1, 1, 1, 1], []),
+        ([0, 0], []),
+    ):
+        assert one.tab.evaluate(LARGE, rewards) == found
+
+
 def test_the_first_key_in_an_episode_chooses_its_first_steps(told: Delivery, tab: Callable[..., Tab]) -> None:
     one = tab(told.url)
-    one.open("session/episode", "text=Course of rewards")
+    one.open("session/episode", ".bigcurve")
     one.press("j")
     assert one.tab.get_attribute("[role=row][aria-selected=true]", "data-first") == "0"
     assert "step 1" in one.tab.inner_text("[aria-label=Conversation]")

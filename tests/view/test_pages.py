@@ -80,50 +80,6 @@ def test_pages_behind_the_first_one_are_longer(
     assert len({row["id"] for row in (*first["rows"], *following["rows"])}) == 6
 
 
-def test_an_agent_has_the_sums_of_its_calls(
-    store: Delivery, records: Records, show: Callable[[str], Page], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def spans(span: str, above: str | None) -> dict[str, Any]:
-        return {"trace_id": "a" * 32, "span_id": span * 16, "parent_span_id": above and above * 16}
-
-    def event(kind: str, at_s: float, lasted_s: float | None, **fields: Any) -> EventRecord:
-        lasted_ns = None if lasted_s is None else int(lasted_s * SECOND)
-        return EventRecord(
-            event_id=f"{kind}-{at_s}", session_id="s1", event_type=kind, name=f"the {kind}",
-            time_ns=int(START_NS + at_s * SECOND), duration_ns=lasted_ns, **fields,
-        )  # fmt: skip
-
-    store.write(
-        records.session("s1", start_ns=START_NS, end_ns=START_NS + 1400 * SECOND),
-        event("agent", 0, 8, **spans("1", None)),
-        records.call(call_id="c1", session_id="s1", at_s=1, **spans("2", "1")),
-        event("tool", 2, 1, **spans("3", "1")),
-        records.call(call_id="c2", session_id="s1", at_s=3, **spans("4", "3")),
-        records.call(call_id="c3", session_id="s1", at_s=9, **spans("5", None)),
-        event("agent", 10, 1380, **spans("6", None)),
-        *(event("tool", 11 + number, 0.1, **spans("7", "6")) for number in range(1000)),
-        records.call(call_id="c4", session_id="s1", at_s=1300, **spans("8", "7")),
-        records.call(call_id="c5", session_id="s1", at_s=1395, **spans("9", "7")),
-    )
-    shown = show(store.url)
-    page = shown.get("/api/session?id=s1")
-    first, call, tool, inner, other, long = page["rows"][:6]
-    assert [row["above"] for row in (first, call, tool, inner, other)] == [None, "1" * 16, "1" * 16, "3" * 16, None]
-    assert first["span"] == "1" * 16
-    one = call["call"]
-    assert first["sums"] == {
-        "calls": 2,
-        "input_tokens": 2 * one["input_tokens"],
-        "output_tokens": 2 * one["output_tokens"],
-        "cost_usd": str(2 * Decimal(one["cost_usd"])),
-    }
-    assert page["next"] is not None
-    of_one = {name: one[name] for name in ("input_tokens", "output_tokens", "cost_usd")}
-    assert long["sums"] == {"calls": 1, **of_one}, "what ran behind the page counts, what ran behind the agent does not"
-    monkeypatch.setattr("callspan.view.session._INSIDE", 1000)
-    assert shown.get("/api/session?id=s1")["rows"][5]["sums"] is None, "too much ran in it"
-
-
 def test_a_call_says_what_is_new_and_which_call_had_the_rest(conversation: Page) -> None:
     page = conversation.get("/api/call?id=c2")
     assert texts(page["turn"]["new"]) == ["And tomorrow?"]
@@ -230,35 +186,6 @@ def test_a_hit_behind_a_letter_that_folds_to_two(
     store.write(records.session("s1", start_ns=START_NS), records.call(session_id="s1", answer="Straße, then Postcode"))
     (hit,) = show(store.url).get("/api/find?q=postcode")["rows"][0]["hits"]
     assert hit["text"][hit["at"] :] == "Postcode"
-
-
-@pytest.mark.parametrize(
-    ("rewards", "found"),
-    [
-        ([-0.02, -0.02, 0.98, -0.02, -1.5], [(2, 0.98, 0.94), (4, -1.5, -0.58)]),
-        ([0.45, -0.05, 0.95], [(2, 0.95, 1.35)]),
-        ([1.0, 1.0, 1.0, 1.0], []),
-        ([0.0, 0.0], []),
-    ],
-)
-def test_an_episode_says_which_steps_stand_out(
-    rewards: list[float], found: list[tuple[int, float, float]],
-    store: Delivery, records: Records, show: Callable[[str], Page],
-) -> None:  # fmt: skip
-    store.write(records.session("s1", start_ns=START_NS))
-    for number, reward in enumerate(rewards):
-        at_ns, step = START_NS + number * SECOND, f"t{number}"
-        store.write(
-            TimestepRecord(timestep_id=step, session_id="s1", seen_ns=1, index=number, start_ns=at_ns),
-            EventRecord(
-                event_id=f"e{number}", session_id="s1", timestep_id=step, event_type="environment", time_ns=at_ns + 9,
-                reward=reward, data={"after": f"at {number}"},
-            ),
-        )  # fmt: skip
-    page = show(store.url).get("/api/session?id=s1")
-    assert [(one["position"], one["reward"], one["so_far"]) for one in page["highlights"]] == found
-    assert [one["data"] for one in page["highlights"]] == [{"after": f"at {position}"} for position, _, _ in found]
-    assert (page["large"] is not None) == bool(found)
 
 
 def test_the_start_says_what_runs_and_what_is_worth_a_look(

@@ -5,24 +5,21 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
-from itertools import islice, takewhile
+from itertools import islice
 from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.comparison.call_sums import summary
-from callspan.formatting import exact, in_ms
-from callspan.record.agents import Agents, is_agent
+from callspan.formatting import in_ms
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord
 from callspan.record.messages import tool_name
-from callspan.stores.base import Content, Event, SessionSummary
-from callspan.stores.entries import Entry, end_of, lasted, when
+from callspan.stores.base import Event, SessionSummary
+from callspan.stores.entries import Entry, lasted, when
 from callspan.stores.filters import CallFilter
 from callspan.stores.new_messages import ConversationReader, instructions
 from callspan.stores.reader import Reader
 from callspan.view.calls import CallRow, call_row
-from callspan.view.highlights import Highlight, highlights
 from callspan.view.sessions import SessionRow, session_rows, thinned
 from callspan.view.source import View, place_text
 from callspan.view.turns import plain, plain_messages
@@ -30,12 +27,10 @@ from callspan.view.turns import plain, plain_messages
 Instructions: TypeAlias = dict[str, dict[str, object]]
 """Instructions and tools of requests, by a key."""
 _ROWS: Final = 1_000
-_CHARACTERS: Final = 20_000
+_MAX_CHARACTERS: Final = 20_000
 """Of each text; the page of the call has more."""
-_POINTS: Final = 600
-_INSIDE: Final = 5_000
-"""Calls and events that are read at most for the sums of agents that go on behind a page."""
-_WHOLE: Final = 2_000
+_MAX_POINTS: Final = 600
+_MAX_STEPS: Final = 2_000
 """Of a session with more steps only those of the page are read."""
 
 
@@ -56,15 +51,6 @@ class TurnRow(msgspec.Struct):
     redactions: list[dict[str, object]]
 
 
-class AgentSums(msgspec.Struct):
-    """Sums over the calls of an agent; None is unknown."""
-
-    calls: int
-    input_tokens: int | None
-    output_tokens: int | None
-    cost_usd: str | None
-
-
 class EntryRow(msgspec.Struct):
     """Something that happened in the session."""
 
@@ -81,8 +67,6 @@ class EntryRow(msgspec.Struct):
     span: str | None = None
     """Its span and the one above, by which the browser tells in which agents it ran, also those of other pages."""
     above: str | None = None
-    sums: AgentSums | None = None
-    """Of an agent that has ended, unless very much ran in it behind the page."""
 
 
 class StepRow(msgspec.Struct):
@@ -113,11 +97,7 @@ class SessionPage(msgspec.Struct):
     session: SessionRow | None = None
     record: dict[str, object] | None = None
     curve: list[float] = []
-    """The reward so far."""
-    highlights: list[Highlight] = []
-    """Steps whose reward stands out, some of them."""
-    large: float | None = None
-    """From what size on a reward stands out; None: none does."""
+    """The reward so far; of more than `_MAX_POINTS` rewards the least and the largest of each part."""
     before: float = 0.0
     """The reward that was given before step `step`."""
 
@@ -141,13 +121,12 @@ def _first(reader: Reader, summary: SessionSummary, step: int | None) -> Session
     session_id = summary.session.session_id
     begins_ns = None if step is None else _start_of_step(reader, session_id, step)
     place = None if begins_ns is None else (begins_ns, "")
-    found = _part(reader, session_id, place, whole=summary.timesteps <= _WHOLE)
+    found = _part(reader, session_id, place, whole=summary.timesteps <= _MAX_STEPS)
     curves = reader.reward_curves([session_id])
     curve = curves.get(session_id, [])
     found.session = session_rows(reader, [summary], curves)[0]
     found.record = _plain_session(summary.session)
-    found.curve = thinned([value for _, value in curve], _POINTS)
-    found.highlights, found.large = highlights(reader, session_id, curve)
+    found.curve = thinned([value for _, value in curve], _MAX_POINTS)
     if begins_ns is not None:
         found.before = next((value for time_ns, value in reversed(curve) if time_ns < begins_ns), 0.0)
     return found
@@ -159,7 +138,6 @@ def _part(reader: Reader, session_id: str, place: Sequence[int | str] | None, *,
     more, items = len(items) > _ROWS, items[:_ROWS]
     known: Instructions = {}
     rows = _rows(items, _turns_before(reader, session_id, place), known)
-    _add_agents(reader, rows, items, when(items[-1]) if more else None)
     steps = _steps(reader, session_id, rows, whole=whole)
     return SessionPage(rows, steps, known, place_text(_place(items[-1])) if more else None)
 
@@ -174,12 +152,10 @@ def _start_of_step(reader: Reader, session_id: str, number: int) -> int:
     raise LookupError(f"There is no step {number} in this session.")
 
 
-def _entries(
-    reader: Reader, session_id: str, place: Sequence[int | str] | None, content: Content = "all"
-) -> Iterator[Entry]:
+def _entries(reader: Reader, session_id: str, place: Sequence[int | str] | None) -> Iterator[Entry]:
     """Yield the entries behind a place, by time and id."""
     since = None if place is None else int(place[0])
-    which = CallFilter(session_id=session_id, newest_first=False, since_ns=since, content=content)
+    which = CallFilter(session_id=session_id, newest_first=False, since_ns=since)
     every = heapq.merge(reader.calls(which), reader.events(session_id, since_ns=since), key=when)
     if place is None:
         yield from every
@@ -222,28 +198,6 @@ def _rows(items: Sequence[Entry], turns: ConversationReader, known: Instructions
     return [call_entry(item, turns, known) if isinstance(item, CallRecord) else event_row(item) for item in items]
 
 
-def _add_agents(reader: Reader, rows: Sequence[EntryRow], items: Sequence[Entry], until_ns: int | None) -> None:
-    """Add the sums of agents to the rows of a page, behind which others begin at a time; None: there are none."""
-    agents = Agents(items)
-    ended = [one for one in items if is_agent(one) and (until_ns is None or one.duration_ns is not None)]
-    long = [one for one in ended if until_ns is not None and end_of(one) >= until_ns]
-    known: dict[str, Agents | None] = {one.event_id: agents for one in ended}
-    if long:
-        known |= dict.fromkeys((one.event_id for one in long), _agents_during(reader, long))
-    for row, item in zip(rows, items, strict=True):
-        if is_agent(item) and (around := known.get(item.event_id)) is not None:
-            sums = summary(around.calls(item))
-            row.sums = AgentSums(sums.calls, sums.input_tokens, sums.output_tokens, exact(sums.cost_usd))
-
-
-def _agents_during(reader: Reader, some: Sequence[EventRecord]) -> Agents | None:
-    """Return all agents in the time of some of one session; None: too much ran in it."""
-    first, last = min(map(when, some)), max(end_of(one) for one in some)
-    entries = _entries(reader, some[0].session_id or "", (first, ""), "none")
-    found = list(islice(takewhile(lambda one: when(one) <= last, entries), _INSIDE + 1))
-    return None if len(found) > _INSIDE else Agents(found)
-
-
 def call_entry(call: CallRecord, turns: ConversationReader, known: Instructions) -> EntryRow:
     """Return the row of a call behind those that were read; its instructions are added to the known ones."""
     row = call_row(call)
@@ -264,8 +218,8 @@ def turn_row(call: CallRecord, new: Sequence[object], instructed: str | None) ->
     """Return what a call adds, with these new messages."""
     outputs = call.conversation.output if call.conversation is not None else []
     return TurnRow(
-        new=plain_messages(new, _CHARACTERS),  # type: ignore[arg-type]
-        answer=plain_messages(outputs, _CHARACTERS),
+        new=plain_messages(new, _MAX_CHARACTERS),  # type: ignore[arg-type]
+        answer=plain_messages(outputs, _MAX_CHARACTERS),
         instructions=instructed,
         sent=call.request.message_count,
         sent_bytes=call.request.body_bytes,

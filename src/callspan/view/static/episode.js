@@ -1,11 +1,11 @@
 // An episode of reinforcement learning: the reward so far above a table of steps; equal steps are one row.
-import { h, soft, strong, link } from "./dom.js";
+import { h, soft, strong } from "./dom.js";
 import { clock, least, most, oneLine, plural, signed, time } from "./format.js";
 import { axisOf, callPieces } from "./bars.js";
 import { address } from "./address.js";
 import { actionText, answers, contextOf, footLine, observationText, rewardText, turnOf } from "./conversation.js";
 import { part, text, turnBox } from "./parts.js";
-import { overview, rewardCurve, showBand } from "./rewards.js";
+import { largeOf, rewardCurve, showBand } from "./rewards.js";
 
 const stepsOf = data => {
   const inside = new Map(data.steps.map(step => [step.id, []]));
@@ -43,13 +43,13 @@ const callOf = (data, row) => stepsOf(data).find(one => one.step.id === row.data
 const course = data => {
   const steps = stepsOf(data), times = data.rows.filter(entry => entry.step_id);
   const start = least(times.map(entry => entry.start_ms)), end = most(times.map(entry => entry.start_ms + (entry.lasted_ms || 0)));
-  const axis = axisOf(start, end);
+  const axis = axisOf(start, end), large = largeOf(steps.map(one => one.reward ?? 0));
   const rows = runsOf(steps, data.next).map(({ steps: some }) => {
     const first = some[0];
     const last = some.at(-1);
     const given = some.filter(one => one.reward !== null);
     const reward = given.length ? given.reduce((total, one) => total + one.reward, 0) : null;
-    const rare = data.large !== null && Math.abs(first.reward ?? 0) >= data.large;
+    const rare = Math.abs(first.reward ?? 0) >= large;
     const seen = [first, last].map(one => (one.environment ? observationText(one.environment) : ""));
     return h("div.row", { role: "row", tabindex: "-1", data: { id: last.step.id, first: first.step.position, last: last.step.position } },
       h("span.right.soft", { role: "gridcell" }, some.length > 1 ? `${first.step.position}–${last.step.position}` : first.step.position),
@@ -66,8 +66,8 @@ const course = data => {
     others.length ? h("p.pad.soft", null, "scores: ", others.map(entry => [entry.record.objective, " ", strong(signed(entry.record.value ?? null)), " "])) : ""];
 };
 
-// Before a step is chosen: the course of rewards, then the last step, where it is loaded.
-const opening = (data, pick) => [...overview(data, pick), ...(data.next ? [] : detail(data, { dataset: { id: stepsOf(data).at(-1).step.id } }))];
+// Before a step is chosen: the last one that is loaded.
+const opening = data => detail(data, { dataset: { id: stepsOf(data).at(-1).step.id } });
 
 // The chosen step: what was observed, done and earned, then what was sent with its call.
 const detail = (data, row) => {

@@ -1,31 +1,41 @@
-// The course of rewards: the curve of an episode with the steps that stand out, and what it shows before one is chosen.
-import { h, link, soft, strong } from "./dom.js";
+// The curve of an episode's reward so far, with the rewards that stand out.
+import { h } from "./dom.js";
 import { curve } from "./bars.js";
-import { plural, signed } from "./format.js";
-import { address } from "./address.js";
-import { observationText, rewardText } from "./conversation.js";
+import { most, signed } from "./format.js";
 
-const WIDTH = 600, HEIGHT = 72, EDGE = 2, LABELS = 3, APART = .15;
+const WIDTH = 600, HEIGHT = 72, EDGE = 2, LABELS = 3, APART = .15, DOTS = 8;
+const SHARES = [.4, .8], ROUNDING = 1e-9;
 
-const boundsOf = data => ({ high: Math.max(0, ...data.curve), low: Math.min(0, ...data.curve) });
-const nameOf = one => (one.position === null ? "a step" : `step ${one.position}`);
-const hrefOf = (data, one) => address("session", data.session.id, { step: one.position === null ? "" : String(one.position) });
+// Of more rewards the server sends a curve of so many points, whose differences are no rewards.
+const POINTS = 600;
+
+// From what size on a reward stands out, so that less than half of them do; Infinity where none does.
+export const largeOf = rewards => {
+  const sizes = rewards.map(Math.abs), largest = most(sizes);
+  return SHARES.map(share => share * largest - ROUNDING).find(size => size > 0 && sizes.filter(one => one >= size).length < sizes.length / 2) ?? Infinity;
+};
+
+const highlightsOf = points => {
+  const rewards = points.map((value, at) => value - (at ? points[at - 1] : 0)), large = points.length < POINTS ? largeOf(rewards) : Infinity;
+  const found = rewards.map((reward, at) => ({ reward, so_far: points[at], at: at / (points.length - 1) }));
+  return found.filter(one => Math.abs(one.reward) >= large).sort((a, b) => Math.abs(b.reward) - Math.abs(a.reward)).slice(0, DOTS);
+};
 
 // The largest have a label each, where none is near.
 const labelled = found => {
   const chosen = [];
-  for (const one of [...found].sort((a, b) => Math.abs(b.reward) - Math.abs(a.reward))) {
+  for (const one of found) {
     if (chosen.length < LABELS && chosen.every(other => Math.abs(other.at - one.at) > APART)) chosen.push(one);
   }
   return chosen;
 };
 
 export const rewardCurve = data => {
-  const { high, low } = boundsOf(data), labels = labelled(data.highlights.filter(one => one.at <= 1 - APART));
+  const high = Math.max(0, ...data.curve), low = Math.min(0, ...data.curve), found = highlightsOf(data.curve), labels = labelled(found.filter(one => one.at <= 1 - APART));
   const top = value => EDGE + (high - value) / (high - low || 1) * (HEIGHT - 2 * EDGE);
-  const dots = data.highlights.map(
+  const dots = found.map(
     one => h(`i.dot.${one.reward > 0 ? "good" : "bad"}`,
-      { title: `${nameOf(one)}: ${signed(one.reward)}`, style: { left: `${one.at * 100}%`, top: `${top(one.so_far)}px` } }
+      { title: signed(one.reward), style: { left: `${one.at * 100}%`, top: `${top(one.so_far)}px` } }
     )
   );
   const end = data.curve.at(-1), last = end === undefined ? [] : [h("span.said.left", { style: { left: "100%", top: `${top(end)}px` } }, signed(end))];
@@ -43,26 +53,4 @@ export const showBand = (course, data, row) => {
   band.hidden = false;
   band.style.setProperty("left", `${first / steps * 100}%`);
   band.style.setProperty("width", `${(last - first + 1) / steps * 100}%`);
-};
-
-// What stands beside the steps before one is chosen; `pick` chooses a step that is loaded.
-export const overview = (data, pick) => {
-  const { high, low } = boundsOf(data), found = data.highlights;
-  const row = one => h("tr", null,
-    h("th", { scope: "row" }, h("a.linked", { href: hrefOf(data, one), onclick: event => { if (pick(one)) event.preventDefault(); } }, nameOf(one))),
-    h("td.right", null, rewardText(one.reward)),
-    h("td.right", null, soft(signed(one.so_far))),
-    h("td.seen", null, observationText({ record: { data: one.data } })));
-  const heads = ["step", "reward", "so far", "observation after"].map((name, at) => h(`th${at === 1 || at === 2 ? ".right" : ""}`, { scope: "col" }, name));
-  return [
-    h("div.stepline", null, strong("Course of rewards"), soft(plural(data.session.steps, "step")), h("span.right", null, rewardText(data.session.reward ?? 0))),
-    h("p.pad", null, "The reward so far is between ", strong(signed(low)), " and ", strong(signed(high)),
-      "; ",
-      found.length ? plural(found.length, "step stands out:", "steps stand out:") : "no step stands out."
-    ),
-    found.length ? h("div.pad.standing",
-      { tabindex: "0", role: "group", "aria-label": "Rewards that stand out" },
-      h("table.numbers", null, h("thead", null, h("tr", null, heads)), h("tbody", null, found.map(row)))
-    ) : "",
-  ].filter(Boolean);
 };

@@ -39,7 +39,7 @@ const facts = (row, record, models) => {
 
 const modelsOf = rows => [...new Set(rows.map(entry => entry.call?.model).filter(Boolean))].sort();
 const NAMES = { guardrail: "check", environment: "env", tool_start: "tool", agent_start: "agent", reward: "score" };
-const costOf = entry => (entry.kind === "call" ? entry.call.cost_usd : entry.sums?.cost_usd ?? null);
+const costOf = entry => (entry.kind === "call" ? entry.call.cost_usd : entry.inside ? sum(entry.inside.map(call => call.cost_usd)) : null);
 const label = entry => {
   const { record } = entry;
   if (entry.kind === "call") return [
@@ -62,11 +62,11 @@ const label = entry => {
     record.reward !== undefined ? [h(`b.${record.reward > 0 ? "good" : record.reward < 0 ? "bad" : "none"}`, null, signed(record.reward)), " "] : "",
     soft(actionText({ record: { data: record.data?.after ?? record.data } }))
   ];
-  if (entry.sums) return [
+  if (entry.kind === "agent") return [
     strong(oneLine(record.name || "")),
     " ",
     record.error ? mark("error", record.error.type) : outcomeOf(record),
-    soft(entry.sums.calls ? ` ${plural(entry.sums.calls, "call")}` : "")
+    soft(entry.inside?.length ? ` ${plural(entry.inside.length, "call")}` : "")
   ];
   return [oneLine(record.name || ""), " ", record.error ? mark("error", record.error.type) : "", soft(record.data === undefined ? "" : actionText(entry))];
 };
@@ -95,15 +95,18 @@ const gapsOf = rows => {
   return found;
 };
 
-// In how many agents each entry ran, of all pages: by their spans.
-const nested = entries => {
+// In how many agents each entry ran, of all pages, and the calls inside each agent that has ended by `last`: by their spans.
+const nested = (entries, last) => {
   const spans = new Map(entries.filter(entry => entry.span).map(entry => [entry.span, entry]));
+  for (const entry of entries) entry.inside = entry.kind === "agent" && entry.start_ms + (entry.lasted_ms || 0) < last ? [] : null;
   for (const entry of entries) {
     const passed = new Set();
     entry.depth = 0;
     for (let above = entry.above; above && !passed.has(above); above = spans.get(above)?.above) {
+      const around = spans.get(above);
       passed.add(above);
-      if (spans.get(above)?.kind === "agent") entry.depth += 1;
+      if (around?.kind === "agent") entry.depth += 1;
+      if (entry.call) around?.inside?.push(entry.call);
     }
   }
   return entries;
@@ -111,7 +114,7 @@ const nested = entries => {
 
 // What is read: the entries of all pages as of one, and a step as the last page has it that has it.
 const merged = (pages, from) => {
-  const { session, record, curve, highlights, large, before } = pages[0], all = name => pages.flatMap(page => page[name]);
+  const { session, record, curve, before } = pages[0], all = name => pages.flatMap(page => page[name]);
   pages.forEach((page, number) => { for (const row of page.rows) row.page = number; });
   const rows = new Map(all("rows").map(row => [row.id, row])), steps = new Map(all("steps").map(step => [step.id, step])), entries = [...rows.values()];
   const { next } = pages.at(-1), first = entries[0]?.start_ms, last = entries.at(-1)?.start_ms, used = new Set(entries.map(entry => entry.step_id));
@@ -121,12 +124,10 @@ const merged = (pages, from) => {
     session,
     record,
     curve,
-    highlights,
-    large,
     before,
     from,
     next,
-    rows: nested(entries),
+    rows: nested(entries, next ? last : Infinity),
     steps: shown.sort((a, b) => a.position - b.position),
     instructions: Object.assign({}, ...all("instructions"))
   };
@@ -287,12 +288,6 @@ export default ({ place, app, signal }) => {
     if (entry && !event.target.closest("a, summary, button") && !table) cursor.select(rowOf(entry.dataset.entry), { still: true });
   });
   const toggle = step => { if (!folded.delete(step)) folded.add(step); redraw(); };
-  // Chooses the row of a step, if it is loaded.
-  const pick = ({ position }) => {
-    const row = [...course.querySelectorAll("[data-first]")].find(one => one.dataset.first <= position && position <= one.dataset.last);
-    cursor.select(row);
-    return row !== undefined;
-  };
   const jump = () => {
     const field = h("input", { type: "number", min: "0", max: String(data.session.steps - 1), "aria-label": "Number of a step", value: from });
     const go = event => { event.preventDefault(); if (field.value) location.hash = address("session", id, { step: field.value }); };
@@ -307,7 +302,7 @@ export default ({ place, app, signal }) => {
   };
   const drawRight = () => {
     const row = cursor.chosen();
-    become(right, !table ? conversationOf(data) : row ? table.detail(data, row) : table.opening(data, pick));
+    become(right, !table ? conversationOf(data) : row ? table.detail(data, row) : table.opening(data));
     if (table && row) table.showBand(course, data, row);
     if (reasoningOpen) openReasoning();
     if (raw) for (const box of right.querySelectorAll(".box")) if (!box.nextElementSibling?.matches(".raw")) box.after(h("pre.raw", null, box.dataset.raw || ""));
