@@ -20,8 +20,8 @@ from callspan.settings import SettingError
 _LIMIT_S: Final = 10.0
 _GRACE_S: Final = 1.0
 """The exporter itself ends a request at its time limit, unless the answer drips."""
-_SHORTEST_SECRET: Final = 4
-_LONGEST: Final = 300
+_MIN_SECRET_LENGTH: Final = 4
+_MAX_LINE: Final = 300
 _PERMANENT: Final = (400, 413, 422, "INVALID_ARGUMENT", "OUT_OF_RANGE")
 """Statuses that are about the spans of the request: the receiver may take others."""
 _TOO_LARGE: Final = re.compile(r"larger than max|too large|exceeds max", re.IGNORECASE)
@@ -117,10 +117,10 @@ class Receiver:
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
         line = "".join(one if one.isprintable() else " " for one in text)
-        return without_passwords(" ".join(line.split()))[:_LONGEST]
+        return without_passwords(" ".join(line.split()))[:_MAX_LINE]
 
 
 def _secrets(headers: str) -> Iterator[str]:
     """Yield the values of headers, and their words: a receiver may quote `Bearer TOKEN` or the token alone."""
     for value in parse_env_headers(headers, liberal=True).values():
-        yield from (one for one in (value, *value.split()) if len(one) >= _SHORTEST_SECRET)
+        yield from (one for one in (value, *value.split()) if len(one) >= _MIN_SECRET_LENGTH)

@@ -21,11 +21,11 @@ from callspan.view.session import EntryRow, TurnRow, event_row, instructions_key
 from callspan.view.source import View
 from callspan.view.turns import messages_with, plain_messages
 
-_BEFORE: Final = 20
+_MAX_BEFORE: Final = 20
 """Calls of the session that are looked at for what they have sent."""
-_FOLLOWING: Final = 500
+_MAX_FOLLOWING: Final = 500
 """Entries after the call that are looked at for the runs of its tools."""
-_CHARACTERS: Final = 500_000
+_MAX_CHARACTERS: Final = 500_000
 
 
 class Neighbour(msgspec.Struct):
@@ -86,7 +86,7 @@ def page(view: View) -> CallPage:
     return CallPage(
         row=call_row(call),
         turn=turn_row(call, turn.messages, key),
-        earlier=plain_messages(reversed(messages[: turn.sent_before]), _CHARACTERS),
+        earlier=plain_messages(reversed(messages[: turn.sent_before]), _MAX_CHARACTERS),
         earlier_in=numbers.of(turn.before),
         results=_results(reader, call, numbers.after),
         runs=_runs(reader, call),
@@ -131,7 +131,7 @@ def _whole(call: CallRecord, history: History) -> CallRecord:
 def _turn(reader: Reader, call: CallRecord) -> NewMessages:
     turns = ConversationReader()
     if call.place.session_id is not None:
-        before = CallFilter(session_id=call.place.session_id, until_ns=call.timing.start_ns, limit=_BEFORE)
+        before = CallFilter(session_id=call.place.session_id, until_ns=call.timing.start_ns, limit=_MAX_BEFORE)
         for one in reversed(list(reader.calls(before))):
             turns.add(_whole(one, reader.history(one)), is_whole=True)
     return turns.add(call, is_whole=True)
@@ -144,7 +144,7 @@ def _requested_tools(call: CallRecord) -> set[str | None]:
 def _results(reader: Reader, call: CallRecord, following: CallRecord | None) -> list[dict[str, object]]:
     requested = _requested_tools(call)
     later = None if following is None or not requested else reader.call(following.call_id)
-    return [] if later is None else plain_messages(messages_with(spoken(later), requested), _CHARACTERS)
+    return [] if later is None else plain_messages(messages_with(spoken(later), requested), _MAX_CHARACTERS)
 
 
 def _runs(reader: Reader, call: CallRecord) -> list[EntryRow]:
@@ -152,7 +152,7 @@ def _runs(reader: Reader, call: CallRecord) -> list[EntryRow]:
     requested, session_id = _requested_tools(call), call.place.session_id
     if not requested or session_id is None:
         return []
-    later = islice(reader.events(session_id, since_ns=call.timing.start_ns), _FOLLOWING)
+    later = islice(reader.events(session_id, since_ns=call.timing.start_ns), _MAX_FOLLOWING)
     return [event_row(one) for one in later if isinstance(one, EventRecord) and one.tool_call_id in requested]
 
 
@@ -174,7 +174,7 @@ class _Numbers:
         place = next((number for number, one in enumerate(same) if one.call_id == call.call_id), 0)
         self.number = reader.count_calls(earlier) + place + 1
         self.all = reader.count_calls(every)
-        last = msgspec.structs.replace(earlier, newest_first=True, limit=_BEFORE)
+        last = msgspec.structs.replace(earlier, newest_first=True, limit=_MAX_BEFORE)
         nearby = [*reversed(list(reader.calls(last))), *same]
         later = list(reader.calls(msgspec.structs.replace(every, since_ns=start + 1, limit=1)))
         first = self.number - place - (len(nearby) - len(same))

@@ -29,8 +29,8 @@ _MINUTES_BELOW_NS: Final = 3 * 3_600 * 1_000_000_000
 _ROWS: Final = 50
 _SESSIONS: Final = 2_000
 """Scores are of the newest sessions."""
-_FEWEST_VALUES: Final = 2
-_MOST_VALUES: Final = 10
+_MIN_VALUES: Final = 2
+_MAX_VALUES: Final = 10
 """Keys of metadata with more values name no versions."""
 _LIKELY: Final = ("prompt_version", "version", "prompt", "variant")
 _TABLES: Final = ("user", "model", "provider", "name", "experiment")
@@ -179,9 +179,9 @@ def _version_keys(sessions: Sequence[SessionSummary]) -> list[str]:
     for one in sessions:
         for key in one.session.metadata:
             seen = values.setdefault(key, set())
-            if len(seen) <= _MOST_VALUES:
+            if len(seen) <= _MAX_VALUES:
                 seen.update(labels(one.session.metadata, key))
-    fit = [key for key, seen in values.items() if _FEWEST_VALUES <= len(seen) <= _MOST_VALUES]
+    fit = [key for key, seen in values.items() if _MIN_VALUES <= len(seen) <= _MAX_VALUES]
     return sorted(fit, key=lambda key: (_LIKELY.index(key) if key in _LIKELY else len(_LIKELY), key))
 
 
@@ -226,7 +226,7 @@ def _score(group: Group, objective: str, *, timed: bool) -> Score:
 
 
 def _difference(versions: Sequence[Group]) -> tuple[str, str, float, float, float] | None:
-    if len(versions) < _FEWEST_VALUES:
+    if len(versions) < _MIN_VALUES:
         return None
     before, after = versions[-2:]
     success = success_difference(before, after)

@@ -18,14 +18,14 @@ from callspan.stores.reader import Reader
 from callspan.view.sessions import SessionRow, session_rows
 from callspan.view.source import View
 
-_CALLS: Final = 200
+_MAX_CALLS: Final = 200
 """Calls with the text that are looked at, newest first."""
-_HITS: Final = 5
+_MAX_HITS: Final = 5
 """Shown of each session."""
 _AROUND: Final = 60
 """Characters before a hit."""
 _LENGTH: Final = 200
-_SHORTEST_ID: Final = 4
+_MIN_ID_LENGTH: Final = 4
 _ERRORS: Final = "errors"
 _WHERE: Final = {"tool": "tool result"}
 SCOPES: Final = ("messages", "answers", "questions", "tools", "reasoning", "instructions", "errors")
@@ -81,7 +81,7 @@ def page(view: View) -> FindPage:
     if text is None:
         return FindPage(_exact(view.reader, which), [], more=False, text=None, arguments=[])
     sought = {"text": None, "error_text": text, "content": "none"} if scope == _ERRORS else {}
-    found = list(reader.calls(msgspec.structs.replace(which, limit=_CALLS, **sought)))
+    found = list(reader.calls(msgspec.structs.replace(which, limit=_MAX_CALLS, **sought)))
     hits: dict[str, dict[tuple[str, str], Hit]] = {}
     for call in found:
         of = hits.setdefault(call.place.session_id or "", {})
@@ -91,7 +91,7 @@ def page(view: View) -> FindPage:
     return FindPage(
         _exact(view.reader, which),
         _rows(reader, hits),
-        more=len(found) == _CALLS,
+        more=len(found) == _MAX_CALLS,
         text=text,
         arguments=_arguments(view, scope),
     )
@@ -114,13 +114,13 @@ def _rows(reader: Reader, hits: dict[str, dict[tuple[str, str], Hit]]) -> list[F
         ordered = sorted(of.values(), key=lambda hit: hit.start_ms)
         if ordered:
             row = rows.get(session_id)
-            found.append(FoundSession(session_id, row, ordered[:_HITS], max(0, len(ordered) - _HITS)))
+            found.append(FoundSession(session_id, row, ordered[:_MAX_HITS], max(0, len(ordered) - _MAX_HITS)))
     return found
 
 
 def _exact(reader: Reader, which: CallFilter) -> list[Found]:
     word = which.text or ""
-    is_id = len(word) >= _SHORTEST_ID and " " not in word
+    is_id = len(word) >= _MIN_ID_LENGTH and " " not in word
     session, call = (reader.session(word), reader.call(word)) if is_id else (None, None)
     user = None if not word else next(reader.sessions(which=CallFilter(user=word), limit=1), None)
     found = [] if session is None else [Found("session", session.session.session_id)]

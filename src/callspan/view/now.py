@@ -20,7 +20,7 @@ from callspan.view.source import View
 _HOUR_NS: Final = 3_600_000_000_000
 _MINUTE_NS: Final = 60_000_000_000
 _MINUTES: Final = 60
-_FEW: Final = 3
+_MAX_ROWS: Final = 3
 
 
 class Hour(msgspec.Struct):
@@ -80,7 +80,7 @@ def page(view: View) -> NowPage:
     return NowPage(
         at_ms=now_ns / 1e6,
         hour=_hour(reader, now_ns),
-        running=session_rows(reader, list(reader.sessions(which=CallFilter(session_outcome=RUNNING), limit=_FEW))),
+        running=session_rows(reader, list(reader.sessions(which=CallFilter(session_outcome=RUNNING), limit=_MAX_ROWS))),
         worth=_worth(reader, now_ns - 24 * _HOUR_NS),
     )
 
@@ -106,7 +106,7 @@ def _worth(reader: Reader, since_ns: int) -> list[CallRow]:
     conditions = ({"errors": True}, {"finish": "length"}, {"cut_off": True}, {"outcome": "cancelled"})
     found: dict[str, CallRecord] = {}
     for condition in conditions:
-        which = CallFilter(since_ns=since_ns, limit=_FEW, content="none", **condition)
+        which = CallFilter(since_ns=since_ns, limit=_MAX_ROWS, content="none", **condition)
         found |= {call.call_id: call for call in reader.calls(which)}
     newest = sorted(found.values(), key=lambda call: -call.timing.start_ns)
-    return call_rows(newest[: 2 * _FEW])
+    return call_rows(newest[: 2 * _MAX_ROWS])

@@ -54,8 +54,8 @@ _HEADERS: Final = {
 _KEY: Final = "x-callspan-key"
 _LIVE_PATH: Final = "/api/live"
 _RATE_PATH: Final = "/api/rate"
-_MOST_SENT: Final = 65_536
-_LONGEST_NAME: Final = 64
+_MAX_BODY_BYTES: Final = 65_536
+_MAX_NAME_LENGTH: Final = 64
 _ADDRESS: Final = "127.0.0.1"
 _CLOSED: Final = "This page is for the browser that opened the address which `callspan view` printed, once.\n"
 
@@ -162,7 +162,7 @@ async def _rate(source: StoreSource, request: Request) -> Response:
     sent = bytearray()
     async for piece in request.stream():
         sent += piece
-        if len(sent) > _MOST_SENT:
+        if len(sent) > _MAX_BODY_BYTES:
             return _failed("this is too long", 413)
 
     def kept(view: View) -> object:
@@ -191,7 +191,7 @@ async def _file(request: Request) -> Response:
     name = request.path_params.get("name", "index.html")
     kind = _TYPES.get(name.rpartition(".")[2])
     place = resources.files("callspan.view").joinpath("static").joinpath(name)
-    if kind is None or "/" in name or len(name) > _LONGEST_NAME or not place.is_file():
+    if kind is None or "/" in name or len(name) > _MAX_NAME_LENGTH or not place.is_file():
         return PlainTextResponse("There is no such file.\n", 404)
     return Response(place.read_bytes(), media_type=kind)
 

@@ -21,9 +21,9 @@ _ROWS: Final = 500
 """Rows of the others: twice as many take more than a second of a million calls that are sorted by a sum."""
 _AT_ONCE: Final = 200
 """Rows that are read together, as readers read their sums."""
-_POINTS: Final = 64
+_MAX_POINTS: Final = 64
 """Of a curve of rewards in a list."""
-_EVENTS: Final = 10_000
+_MAX_EVENTS: Final = 10_000
 """A session with more has no curve in a list."""
 
 
@@ -102,11 +102,11 @@ def session_rows(
     ids = [one.session.session_id for one in found]
     words = reader.first_words(ids)
     if curves is None:
-        curves = reader.reward_curves([key for one, key in zip(found, ids, strict=True) if one.events <= _EVENTS])
+        curves = reader.reward_curves([key for one, key in zip(found, ids, strict=True) if one.events <= _MAX_EVENTS])
     drawn = {key: [value for _, value in curve] for key, curve in curves.items() if len(curve) > 1}
     courses = reader.courses([one for one in ids if one not in drawn])
     return [
-        _row(one, words.get(key), courses.get(key, []), thinned(drawn.get(key, []), _POINTS))
+        _row(one, words.get(key), courses.get(key, []), thinned(drawn.get(key, []), _MAX_POINTS))
         for one, key in zip(found, ids, strict=True)
     ]
 

@@ -20,9 +20,9 @@ Query: TypeAlias = Mapping[str, str]
 
 _PLACES: Final = ([int], [int, str], [int, int, str])
 """The types of a place: an offset, or a time and an id, perhaps behind the value by which the rows are sorted."""
-_LARGEST: Final = 2**63 - 1
-_DIGITS: Final = 19
-_AGAIN_S: Final = 0.05
+_MAX_INTEGER: Final = 2**63 - 1
+_MAX_DIGITS: Final = 19
+_INTERRUPT_EVERY_S: Final = 0.05
 
 
 def place_text(place: Sequence[int | str]) -> str:
@@ -86,7 +86,7 @@ class View(NamedTuple):
     def number(self, name: str) -> int | None:
         """Return a number of the query; None where there is none. Raises BadQueryError where it is another value."""
         text = self.query.get(name)
-        if text and not (text.isascii() and text.isdecimal() and len(text) < _DIGITS):
+        if text and not (text.isascii() and text.isdecimal() and len(text) < _MAX_DIGITS):
             raise BadQueryError(f"{name} is no number")
         return int(text) if text else None
 
@@ -100,7 +100,7 @@ class View(NamedTuple):
         except msgspec.DecodeError:
             raise BadQueryError("after is no place") from None
         if [type(one) for one in found] not in _PLACES or any(
-            abs(one) > _LARGEST for one in found if isinstance(one, int)
+            abs(one) > _MAX_INTEGER for one in found if isinstance(one, int)
         ):
             raise BadQueryError("after is no place")
         return found
@@ -129,7 +129,7 @@ class StoreSource:
         while not answer.done() and not asked.cancel():
             # Again and again: what is between two queries is not stopped by one.
             await asyncio.to_thread(self._interrupt, asked)
-            await asyncio.wait({answer}, timeout=_AGAIN_S)
+            await asyncio.wait({answer}, timeout=_INTERRUPT_EVERY_S)
         if asked.cancelled():
             raise BadQueryError("nobody awaits this page")
         return await answer
