@@ -37,8 +37,6 @@ _SUPPRESSION: Final = "suppress"
 """Part of the private keys by which OpenTelemetry suppresses instrumentation."""
 _BLOCK: Final = "callspan.content_block"
 """Key of the content level of the enclosing blocks."""
-_CONTENT: Final = "callspan.content"
-"""Key of the content level in force: the stricter one of the enclosing blocks and the current scope."""
 Carrier: TypeAlias = dict[str, str]
 """Strings for another process, valid as HTTP headers; without secrets."""
 _TRACE: Final = "traceparent"
@@ -106,11 +104,7 @@ class ContextBlock(ABC):
         if current is self._inner:
             attach(self._outer)
         elif current.get(self._key) is self._inner.get(self._key):
-            attach(self._without(current, self._outer))
-
-    def _without(self, current: Context, outer: Context) -> Context:
-        """Return the current context with the outer value."""
-        return set_value(self._key, outer.get(self._key), current)
+            attach(set_value(self._key, self._outer.get(self._key), current))
 
 
 class metadata(ContextBlock):  # noqa: N801 - reads as a statement: with callspan.metadata(user_id="u1")
@@ -138,9 +132,14 @@ class metadata(ContextBlock):  # noqa: N801 - reads as a statement: with callspa
 
 
 def content_of(context: Context) -> Content | None:
-    """Return the content level in force in `context`; None if neither a block nor a scope restricts it."""
-    level: Any = context.get(_CONTENT)
-    return level  # type: ignore[no-any-return]
+    """Return the content level in force in `context`; None if neither a block nor a scope restricts it.
+
+    A scope keeps the level of its start wherever it is current, even after the block in which it started has ended.
+    """
+    # Read inline, because each record asks for it.
+    block: Content | None = context.get(_BLOCK)  # type: ignore[assignment]
+    scope: Any = context.get(SCOPE)
+    return block if scope is None or scope._level == "full" else strictest(block, scope._level)
 
 
 def block_of(context: Context) -> Content | None:
@@ -151,30 +150,16 @@ def block_of(context: Context) -> Content | None:
 
 def within_block(context: Context, outer: Context) -> Context:
     """Return `context` with the content blocks and the suppression of instrumentation of `outer`."""
-    context = with_content(context, block_of(outer))
+    context = with_block(context, block_of(outer))
     for key in outer:
         if _SUPPRESSION in key and outer[key] and not context.get(key):
             context = set_value(key, outer[key], context)
     return context
 
 
-def with_content(context: Context, block: Content | None, level: Content | None = None) -> Context:
-    """Return `context` with `block` as the level of its content blocks; `level` is that of its scope.
-
-    A scope keeps the level of its start wherever it is current, even after the block in which it started has ended.
-    """
-    before = context.get(_BLOCK)
-    if level is None:
-        if before == block:
-            return context
-        scope: Any = context.get(SCOPE)
-        level = None if scope is None else scope._level
-    effective = strictest(block, level)
-    if before != block:
-        context = set_value(_BLOCK, block, context)
-    if (context.get(_CONTENT) or "full") != effective:
-        context = set_value(_CONTENT, effective, context)
-    return context
+def with_block(context: Context, block: Content | None) -> Context:
+    """Return `context` with `block` as the level of its content blocks."""
+    return context if context.get(_BLOCK) == block else set_value(_BLOCK, block, context)
 
 
 class content(ContextBlock):  # noqa: N801 - reads as a statement: with callspan.content("off")
@@ -199,11 +184,7 @@ class content(ContextBlock):  # noqa: N801 - reads as a statement: with callspan
 
     def _within(self, outer: Context) -> Context:
         """Return the context with the more restrictive setting."""
-        return with_content(outer, strictest(self._setting, block_of(outer)))
-
-    def _without(self, current: Context, outer: Context) -> Context:
-        """Return the current context with the level of the outer blocks."""
-        return with_content(current, block_of(outer))
+        return with_block(outer, strictest(self._setting, block_of(outer)))
 
 
 class Within:
@@ -218,7 +199,7 @@ class Within:
         """Attach the context."""
         self._before = get_current()
         block = strictest(block_of(self._context), block_of(self._before))
-        attach(with_content(self._context, block))
+        attach(with_block(self._context, block))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

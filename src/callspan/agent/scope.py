@@ -18,7 +18,7 @@ import msgspec
 from opentelemetry.context import Context, attach, get_current, set_value
 
 from callspan.agent.arguments import Time, moment, offset
-from callspan.agent.context import SCOPE, block_of, content_of, metadata_of, with_content, within_block
+from callspan.agent.context import SCOPE, block_of, content_of, metadata_of, with_block, within_block
 from callspan.agent.decorators import Block
 from callspan.agent.episode import RunningTotals
 from callspan.agent.misuse import UsageError, installed_or_warn, refuse
@@ -206,13 +206,11 @@ class Scope(Block, ABC):
     def _begin(self, start_ns: int, outside: Context) -> None:
         self._start_ns, self._clock_ns = start_ns, time.perf_counter_ns()
         base, block = self._enter(outside), block_of(outside)
-        if self._runtime is None:
-            self._base = with_content(base, block)
-        else:
+        self._base = with_block(base, block)
+        if self._runtime is not None:
             self._level = strictest(block, content_of(base), self._own_level())
-            self._base = base = with_content(base, block, self._level)
             with _START:
-                self._announce(self._runtime, base)
+                self._announce(self._runtime, self._base)
         self.state = "running"
 
     def _enter(self, current: Context) -> Context:
@@ -443,7 +441,7 @@ def restore(outer: Context) -> None:
 
     Attaches instead of detaching, because OpenTelemetry logs an error for a token of another task.
     """
-    attach(with_content(_still_open(outer), block_of(get_current())))
+    attach(with_block(_still_open(outer), block_of(get_current())))
 
 
 def _still_open(context: Context) -> Context:
