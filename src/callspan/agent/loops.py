@@ -8,8 +8,7 @@ from functools import partial
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from opentelemetry.context import Context, get_current
-from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.context import get_current
 
 from callspan import private_names as names
 from callspan.agent.arguments import as_text
@@ -17,11 +16,9 @@ from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Block
 from callspan.agent.operations import TOOL_ERROR, Agent, Tool, without_none
 from callspan.agent.runtime import installed
-from callspan.agent.scope import ActiveScope, Scope, scope_of
+from callspan.agent.scope import ActiveScope, scope_of
 from callspan.fail_open import value_of
-from callspan.process.processed import Processed
 from callspan.record.call import ErrorInfo
-from callspan.record.events import Record
 from callspan.semconv.table import output_type, output_type_of_text
 
 LOOPS: Final[WeakValueDictionary[int, Loop]] = WeakValueDictionary()
@@ -40,7 +37,8 @@ class Loop(Block):
     def __init__(self, runner: object, model: str | None) -> None:
         """`model` is the agent's name, unless an enclosing block or metadata names it."""
         self._runner = runner
-        self.agent: Agent = LoopAgent(model)
+        self.agent = Agent(model)
+        self.agent._is_automatic = True
         self._enclosing: Agent | None = None
         """The agent of the directly enclosing block, which may represent another loop."""
         self._uses_enclosing = self.is_running = False
@@ -148,19 +146,7 @@ class Loop(Block):
         return next((outcome for word, outcome in _NON_FAILURES.items() if word in text), "error")
 
 
-class AutomaticScope(Scope):
-    """A scope that callspan starts itself, without a span if OpenTelemetry's instrumentation is suppressed."""
-
-    def _begin_span(self, processed: Processed[Record], parent: Context, **links: Any) -> None:  # noqa: ANN401
-        if is_instrumentation_enabled():
-            super()._begin_span(processed, parent, **links)
-
-
-class LoopAgent(AutomaticScope, Agent):
-    """The agent of a loop."""
-
-
-class LoopTool(AutomaticScope, Tool):
+class LoopTool(Tool):
     """One run of a tool of a loop."""
 
     def __init__(
@@ -168,6 +154,7 @@ class LoopTool(AutomaticScope, Tool):
     ) -> None:
         """`sdk_metadata` is added to the metadata of the running code; None values are omitted."""
         super().__init__(name, tool_call_id, given, agent)
+        self._is_automatic = True
         self._sdk_metadata = sdk_metadata
         self.failed = False
         """Whether the SDK reports a failure to the model."""

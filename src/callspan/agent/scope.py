@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias, Type
 
 import msgspec
 from opentelemetry.context import Context, attach, get_current, set_value
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan.agent.arguments import Time, moment, offset
 from callspan.agent.context import SCOPE, block_of, content_of, metadata_of, with_block, within_block
@@ -74,6 +75,8 @@ class Scope(Block, ABC):
     """The callback point of its end."""
     _running: RunningTotals | None = None
     """Its totals; None for an operation."""
+    _is_automatic: bool = False
+    """Whether callspan starts it, without a span where OpenTelemetry's instrumentation is suppressed."""
 
     state: Literal["new", "running", "ended"]
 
@@ -370,7 +373,7 @@ class Scope(Block, ABC):
 
     def _begin_span(self, processed: Processed[Record], parent: Context, **links: Any) -> None:  # noqa: ANN401
         """Start this scope's span from its first record; for `links` see `SessionSpans.start`."""
-        if self._runtime is not None:
+        if self._runtime is not None and (not self._is_automatic or is_instrumentation_enabled()):
             with _START_SPAN:
                 self._span = self._runtime.spans.start(processed, parent=parent, **links)
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
-from callspan.agent.loops import AutomaticScope
 from callspan.agent.operations import Agent, Guardrail, Handoff, Labels, Operation, Tool, without_none
 from callspan.agent.scope import Scope, current_scope
 from callspan.agent.sessions import Identity, Session
@@ -26,23 +25,7 @@ _NOT_SCOPES: Final = frozenset({
 """Types of spans that are no scope: model calls, and what only groups others."""
 
 
-class Run(AutomaticScope, Session):
-    """A run outside of any session: the session of its group, else one of its own."""
-
-
-class RunAgent(AutomaticScope, Agent):
-    """One agent of a run."""
-
-
-class RunGuardrail(AutomaticScope, Guardrail):
-    """One check of a run."""
-
-
-class RunHandoff(AutomaticScope, Handoff):
-    """One handoff of a run. The agent that takes over is known at its end."""
-
-
-class RunTool(AutomaticScope, Tool):
+class RunTool(Tool):
     """One run of a tool. Its arguments are known at its end."""
 
     def __init__(self, name: str | None) -> None:
@@ -64,7 +47,7 @@ class RunTool(AutomaticScope, Tool):
 
 def _agent(data: Any) -> Operation:  # noqa: ANN401 - data of a span of the package, here and below
     metadata = {"tools": data.tools, "handoffs": data.handoffs, "output_type": data.output_type}
-    return RunAgent(data.name, labels=Labels(metadata=without_none(metadata)))
+    return Agent(data.name, labels=Labels(metadata=without_none(metadata)))
 
 
 def _tool(data: Any) -> Operation:  # noqa: ANN401
@@ -72,11 +55,12 @@ def _tool(data: Any) -> Operation:  # noqa: ANN401
 
 
 def _handoff(data: Any) -> Operation:  # noqa: ANN401
-    return RunHandoff(labels=Labels(system=data.from_agent))
+    # The agent that takes over is known at its end.
+    return Handoff(labels=Labels(system=data.from_agent))
 
 
 def _guardrail(data: Any) -> Operation:  # noqa: ANN401
-    return RunGuardrail(data.name)
+    return Guardrail(data.name)
 
 
 _SCOPES: Final[Mapping[str, Callable[[Any], Operation]]] = {
@@ -97,14 +81,17 @@ _OPEN: Final[WeakKeyDictionary[Any, _Open]] = WeakKeyDictionary()
 
 
 def observe_trace_start(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of what tells the processors of a new trace."""
+    """Return a replacement of what tells the processors of a new trace: a run outside of any session is one.
+
+    It is the session of its group, else one of its own.
+    """
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         del kwargs
         trace = args[1]
         if hook_context.factory() is not None and current_scope() is None:
             group_id, metadata = getattr(trace, "group_id", None), getattr(trace, "metadata", None)
-            _start(trace, Run(Identity(name=trace.name, session_id=group_id or trace.trace_id, metadata=metadata)))
+            _start(trace, Session(Identity(name=trace.name, session_id=group_id or trace.trace_id, metadata=metadata)))
 
     return guarded(original, HookSteps(step=_STEP, begin=begin))
 
@@ -144,6 +131,7 @@ def observe_end(hook_context: HookContext, original: Function) -> Function:
 
 
 def _start(of: Any, scope: Scope) -> None:  # noqa: ANN401 - a trace or span of the package
+    scope._is_automatic = True
     scope.start()
     _OPEN[of] = _Open(scope, id(sys.exc_info()[1]))
 
@@ -151,9 +139,9 @@ def _start(of: Any, scope: Scope) -> None:  # noqa: ANN401 - a trace or span of 
 def _note_result(scope: Operation, data: Any, error: Mapping[str, Any] | None) -> None:  # noqa: ANN401
     if isinstance(scope, RunTool):
         scope.ran(data.input, data.output, (data.mcp_data or {}).get("server"))
-    elif isinstance(scope, RunGuardrail):
+    elif isinstance(scope, Guardrail):
         scope.triggered = data.triggered
-    elif isinstance(scope, RunHandoff):
+    elif isinstance(scope, Handoff):
         scope.name = data.to_agent
     if error is not None:
         reason = (error.get("data") or {}).get("error")
