@@ -290,18 +290,15 @@ def _takes_more(
     with caplog.at_level(logging.WARNING):
         bare, seen, state = compared(run, mode, sdk, hook, change, giving)
     assert [text for text in bare if "Error" in text] == []
-    assert state == "changed"
+    assert state == "on"
     records = seen.records
     assert len(records) == len(seen.spans) == len(WAYS)
     assert [record.stream.end if record.stream else None for record in records] == [None, "complete", "closed", None]
     assert all(record.response is not None and record.response.body_bytes for record in records[:2])
     assert [len(record.attempts) for record in records] == [2, 1, 1, 1]
-    complaints = [message for message in caplog.messages if hook.attribute in message and f"of {sdk}" in message]
-    assert len(complaints) == 1
-    assert hook.without in complaints[0]
     # The caller of `request` here looks like an instrumentation of somebody else.
-    others = ("has changed functions", "instruments the same SDKs")
-    assert all(any(words in message for words in others) for message in caplog.messages), "nothing else went wrong"
+    other = "instruments the same SDKs"
+    assert all(other in message for message in caplog.messages), "a parameter that is passed on is no news"
 
 
 CHANGES: list[Any] = [nothing, raising, coroutine, plain, partial_property, Frozen]

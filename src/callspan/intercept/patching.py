@@ -30,16 +30,6 @@ from callspan.providers import registry
 from callspan.sdk_profiles import PROFILES, SDKS, Sdk
 from callspan.settings import InvalidValueError, SettingError, words_of
 
-_CAST: Final = ("cast_to", "stream_cls")
-_PROCESSING: Final = (*_CAST, "options", "stream", "retries_taken")
-_RETRIES: Final = "remaining_retries"
-
-_ITERATING: Final = (
-    "client", "params", "max_steps", "stream", "eager", "max_concurrent_calls", "on_event", "cancelled",
-    "approve_safety_checks", "before_action", "ledger", "context_budget", "on_diagnostic", "approve_mcp",
-    "before_early_call",
-)  # fmt: skip
-
 _SDK_NAMES: Final = cast("Callable[[object], tuple[Sdk, ...]]", words_of(Sdk))
 _ANCHOR: Final = "_base_client"
 """The module of an SDK whose import shows that the SDK is used."""
@@ -62,8 +52,6 @@ class Hook(msgspec.Struct, frozen=True):
     """Put into the function, which other libraries wrap, and not in its place; see `code_hooks`."""
     reads: tuple[str, ...] = ()
     """Parameters the hook reads."""
-    ignores: tuple[str, ...] = ()
-    """Other known parameters of the original; any further one is reported as changed."""
     late: bool = False
     """The module is imported when it is used first, if ever."""
     with_: str = ""
@@ -110,23 +98,23 @@ _DECISIONS: Final = "openai.lib.decisions_tool_runner"
 HOOKS: Final[tuple[Hook, ...]] = (
     *_both(
         "request", _of_sdks("_base_client:{Sync}APIClient"), request.observe_request, "all {sync} calls", is_told=True,
-        reads=("options", "stream"), ignores=(*_CAST, _RETRIES), keep_while_streaming=False, in_code=True,
+        reads=("options", "stream"), keep_while_streaming=False, in_code=True,
     ),
     *_both(
         "_process_response", _of_sdks("_base_client:{Sync}APIClient"), request.observe_response,
-        "content of {sync} calls", reads=("response",), ignores=_PROCESSING,
+        "content of {sync} calls", reads=("response",),
     ),
     Hook(
         "_process_response_data", _of_sdks("_base_client:BaseClient"), request.observe_data,
-        "content of streams; plain calls are read from their result", reads=("data", "response"), ignores=("cast_to",),
+        "content of streams; plain calls are read from their result", reads=("data", "response"),
     ),
     Hook(
         "_build_request", _of_sdks("_base_client:BaseClient"), request.observe_build, "request bodies",
-        reads=("options",), ignores=("retries_taken",),
+        reads=("options",),
     ),
     Hook(
         "_calculate_retry_timeout", _of_sdks("_base_client:BaseClient"), request.observe_wait,
-        "planned waits between attempts", ignores=(_RETRIES, "options", "response_headers"),
+        "planned waits between attempts",
     ),
     *_both(
         "__stream__", _of_sdks("_streaming:{Async}Stream"), streams.observe_reader,
@@ -149,23 +137,21 @@ HOOKS: Final[tuple[Hook, ...]] = (
     ),
     *_both(
         "{a}iter_bytes", _of_http("Response"), raw.observe_bytes, "content of {sync} streaming raw responses",
-        ignores=("chunk_size",),
     ),
     *_both(
         "send", _of_http("{Async}Client"), http_hooks.observe_send, "attempts of {sync} calls", is_told=True,
-        reads=("request",), ignores=("stream", "auth", "follow_redirects"),
+        reads=("request",),
     ),
     *_both(
         "handshake", ("websockets.{io}.client:ClientConnection",), websockets.observe_handshake,
-        "{sync} calls over websockets", is_told=True, ignores=("additional_headers", "user_agent_header", "timeout"),
-        keep_while_streaming=False, late=True,
+        "{sync} calls over websockets", is_told=True, keep_while_streaming=False, late=True,
     ),
     *_both(
         "_connect_ws",
         ("openai.resources.responses.responses:{Async}ResponsesConnectionManager",
         "openai.resources.beta.responses.responses:{Async}ResponsesConnectionManager"),
         websockets.observe_connect, "failed calls of creates that waited for {sync} websockets", is_told=True,
-        ignores=("extra_query", "extra_headers"), keep_while_streaming=False, late=True, with_="send",
+        keep_while_streaming=False, late=True, with_="send",
     ),
     *_both(
         "__run__", (f"{_RUNNERS}:Base{{Sync}}ToolRunner",), tool_loops.observe_loop,
@@ -173,8 +159,7 @@ HOOKS: Final[tuple[Hook, ...]] = (
     ),
     Hook(
         "_start_tool_runner_span", (f"{_RUNNERS}:BaseToolRunner",), tool_loops.observe_loop_span,
-        "one span per loop of the anthropic SDK: there are two", ignores=("client",), late=True,
-        with_="_tool_use_span",
+        "one span per loop of the anthropic SDK: there are two", late=True, with_="_tool_use_span",
     ),
     *(
         Hook(name, ("agents.tracing.provider:SynchronousMultiTracingProcessor",), make, lost, reads=(of,), late=True)
@@ -187,26 +172,25 @@ HOOKS: Final[tuple[Hook, ...]] = (
     ),
     Hook(
         "_tool_use_span", (f"{_RUNNERS}:BaseToolRunner",), tool_loops.observe_tool_span, "the tools of a runner",
-        reads=("tool", "tool_use"), ignores=("client",), late=True, with_="_start_tool_runner_span",
+        reads=("tool", "tool_use"), late=True, with_="_start_tool_runner_span",
     ),
     Hook(
         "_execute_function", (f"{_RESPONSES}:ResponsesToolRunner", f"{_RESPONSES}:AsyncResponsesToolRunner"),
-        tool_loops.observe_function, "the tools of a runner", reads=("item",), ignores=("run",), late=True,
+        tool_loops.observe_function, "the tools of a runner", reads=("item",), late=True,
     ),
     # Public from here on.
     Hook(
         "iterate", (f"{_RESPONSES}:ResponsesToolRunner", f"{_RESPONSES}:AsyncResponsesToolRunner"),
-        tool_loops.observe_loop, "agents and tools of Responses runners", ignores=_ITERATING, late=True,
+        tool_loops.observe_loop, "agents and tools of Responses runners", late=True,
     ),
     Hook(
         "run", (f"{_DECISIONS}:DecisionsToolRunner", f"{_DECISIONS}:AsyncDecisionsToolRunner"), tool_loops.observe_run,
-        "agents and tools of Decisions runners", ignores=_ITERATING, late=True,
+        "agents and tools of Decisions runners", late=True,
     ),
     # In openai 1.99 and later.
     Hook(
         "unwrap", ("openai.resources.webhooks:Webhooks", "openai.resources.webhooks:AsyncWebhooks"),
-        other_requests.observe_unwrap, "ends of background responses that webhooks report",
-        ignores=("payload", "headers", "secret"), late=True,
+        other_requests.observe_unwrap, "ends of background responses that webhooks report", late=True,
     ),
 )  # fmt: skip
 
@@ -227,8 +211,8 @@ class HookStatus(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     """Class and method."""
     state: Literal["on", "missing", "changed"]
-    """missing: the SDK has no such name, or it is no function there; changed: it has unknown parameters, or lacks one
-    that is read: it is hooked, and passes everything through."""
+    """missing: the SDK has no such name, or it is no function there; changed: it lacks a parameter that is read: it is
+    hooked, and passes everything through."""
     without: str
     """What callspan loses without it."""
 
@@ -363,7 +347,7 @@ class Patches:
             return HookStatus(sdk=sdk, name=name, state="missing", without=hook.without)
         patch = self._put(owner, hook, original)
         patch.sdks.add(sdk)
-        state: Literal["on", "changed"] = "on" if _is_known(patch.original, hook) else "changed"
+        state: Literal["on", "changed"] = "changed" if _lacks(patch.original, hook) else "on"
         return HookStatus(sdk=sdk, name=name, state=state, without=hook.without)
 
     def _put(self, owner: type, hook: Hook, original: Any) -> _Patch:  # noqa: ANN401 - any function
@@ -417,12 +401,6 @@ def _own(owner: type, attribute: str) -> Any:  # noqa: ANN401
 def _is_method(found: object) -> bool:
     """Return whether a class attribute is a function that takes the instance."""
     return callable(found) and hasattr(found, "__get__") and not isinstance(found, type | staticmethod | classmethod)
-
-
-def _is_known(original: Function, hook: Hook) -> bool:
-    known = {*hook.reads, *hook.ignores}
-    named = [name for name, parameter in parameters(original).items() if parameter.kind not in VARIADIC][1:]
-    return not _lacks(original, hook) and known.issuperset(named)
 
 
 def _lacks(original: Function, hook: Hook) -> bool:
