@@ -6,14 +6,11 @@ Wire reference: https://docs.anthropic.com/en/docs/build-with-claude/streaming.
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
-from callspan.providers.fold.events import EventFold, Place
+from callspan.providers.fold.events import BLOCK, EventFold, Place
 from callspan.providers.fold.merge import Json, is_json
 from callspan.providers.wire_json import text
-
-_BLOCK: Final = (("content", "index"),)
-_DELTA: Final = "_delta"
 
 
 class MessageFold(EventFold):
@@ -23,17 +20,18 @@ class MessageFold(EventFold):
     ends = frozenset({"message_stop"})
     cut = "tool_use"
     defaults: ClassVar = {"type": "message", "role": "assistant", "content": []}
+    failed: ClassVar = {"type": "error"}
     places: ClassVar = {
         "message_start": Place((), "message", "", "begin"),
-        "message": Place((), "", "", "final"),
-        "content_block_start": Place(_BLOCK, "content_block", "", "begin"),
-        "content_block_stop": Place(_BLOCK, "", "", "stop"),
-        "text_delta": Place(_BLOCK, "text", "text", "grow", ("text",)),
-        "thinking_delta": Place(_BLOCK, "thinking", "thinking", "grow", ("thinking",)),
-        "input_json_delta": Place(_BLOCK, "partial_json", "partial_json", "grow", ("tool_use",)),
-        "citations_delta": Place(_BLOCK, "citation", "citation", "grow", ("text",)),
-        "signature_delta": Place(_BLOCK, "", "", "last", ("thinking",)),
-        "compaction_delta": Place(_BLOCK, "", "", "last", ("compaction",)),
+        "message": Place((), "", "", "done"),
+        "content_block_start": Place(BLOCK, "content_block", "", "begin"),
+        "content_block_stop": Place(BLOCK, "", "", "stop"),
+        "text_delta": Place(BLOCK, "text", "text", "grow", ("text",)),
+        "thinking_delta": Place(BLOCK, "thinking", "thinking", "grow", ("thinking",)),
+        "input_json_delta": Place(BLOCK, "partial_json", "partial_json", "grow", ("tool_use",)),
+        "citations_delta": Place(BLOCK, "citation", "citation", "grow", ("text",)),
+        "signature_delta": Place(BLOCK, "", "", "last", ("thinking",)),
+        "compaction_delta": Place(BLOCK, "", "", "last", ("compaction",)),
         "message_delta": Place((), "delta", "", "last", rest=True),
         "message_stop": Place((), "delta", "", "last", rest=True),
     }
@@ -46,15 +44,6 @@ class MessageFold(EventFold):
             if body is not None and model:
                 body["model"] = model
         return body
-
-    def _place(self, kind: str | None, *, is_nested: bool) -> Place | None:
-        found = self.places.get(kind)
-        if found is None and kind is not None and is_nested:
-            return Place(_BLOCK, "", "delta", "grow", (kind.removesuffix(_DELTA),))
-        return found
-
-    def _failed(self) -> Json:
-        return {"type": "error"}
 
     def _finished(self, number: int, entry: Any) -> Any:  # noqa: ANN401 - JSON
         if not isinstance(entry, dict) or not (written := entry.pop("partial_json", "")):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
+import base64
+import binascii
+import re
 from typing import Final
 
 from callspan.providers.error_kinds import error_in
@@ -10,9 +12,11 @@ from callspan.providers.fold.merge import Json, Numbered, extend, is_json, merge
 from callspan.providers.wire_json import detached, integer
 from callspan.record.messages import LENGTH, normalised
 
-_CUMULATIVE: Final = frozenset({"usage", "x_groq"})
+_USAGE: Final = "usage"
+_CUMULATIVE: Final = frozenset({_USAGE, "x_groq"})
 # `obfuscation` is padding against eavesdroppers; `value` is the text of Writer's chunks.
 _NOT_OF_BODY: Final = frozenset({"choices", "obfuscation", "object", "value"})
+_PADDED: Final = re.compile("[^=]+=*")
 
 
 class ChatFold:
@@ -27,21 +31,16 @@ class ChatFold:
 
     def __init__(self) -> None:
         self._body: Json = {}
-        self._complete = False
         self._choices = Numbered()
-        self._keys: set[str] = set()
-        self._open: tuple[str, ...] = ()
+        self._has_usage_last = False
+        self._known = {_USAGE, *_NOT_OF_BODY}
+        """The fields around the choices that are known, or are none of the body's."""
 
     @property
     def complete(self) -> bool:
         """True once each choice has a finish reason, or a last chunk with only usage has come."""
         ended = [bool(choice.get("finish_reason")) for choice in self._choices.values()]
-        return self._complete or (bool(ended) and all(ended))
-
-    @property
-    def terminated(self) -> bool:
-        """True once its last event was received, which in some APIs follows the signal."""
-        return self.complete
+        return self._has_usage_last or (bool(ended) and all(ended))
 
     def add(self, chunk: object) -> bool:
         """Fold in one parsed chunk; return True if it carried content (text, reasoning, refusal, tool call).
@@ -55,14 +54,11 @@ class ChatFold:
             for place, choice in enumerate(choices):
                 if type(choice) is dict and self._take(choice, place):
                     carried = True
+        elif (error := error_in(chunk)) is not None:
+            self._body.setdefault("error", detached(error))
         # Most chunks repeat the fields of the one before.
-        if chunk.keys() <= self._keys:
-            for key in self._open:
-                if chunk.get(key):
-                    self._take_head(chunk)
-                    break
-        else:
-            self._take_head(chunk)
+        if chunk.get(_USAGE) or not chunk.keys() <= self._known:
+            self._take_fields(chunk)
         return carried
 
     def _take(self, choice: Json, place: int) -> bool:
@@ -74,7 +70,7 @@ class ChatFold:
             held = self._choices[index] = {"index": index, "message": {}}
         carried = False
         for key, value in choice.items():
-            if value is None or key == "index":
+            if not value or key == "index":
                 continue
             if key == "delta" or key == "message":  # noqa: PLR1714 - a tuple takes longer, for each chunk
                 if type(value) is dict and merge(held["message"], value):
@@ -83,34 +79,23 @@ class ChatFold:
                 # Together repeats the delta in `text`.
                 carried = (self.grows == key and merge(held, {key: value})) or carried
             elif key in ("logprobs", "token_ids"):
-                self._extend(held, key, value)
+                extend(held, {key: value})
             # Azure repeats its filter results on every chunk.
-            elif held.get(key) != value and (key != "finish_reason" or (value and isinstance(value, str))):
+            elif held.get(key) != value and (key != "finish_reason" or isinstance(value, str)):
                 merge(held, {key: value}, last=True)
         return carried
 
-    def _extend(self, held: Json, key: str, value: object) -> None:
-        if key == "token_ids" and isinstance(value, list):
-            extend(held, {key: value})
-        elif key == "logprobs" and isinstance(value, dict):
-            extend(held.setdefault(key, {}), value)
-
-    def _take_head(self, chunk: Json) -> None:
-        body = self._body
-        if (error := error_in(chunk)) is not None:
-            body.setdefault("error", detached(error))
+    def _take_fields(self, chunk: Json) -> None:
+        """Take the fields around the choices."""
         for key, value in chunk.items():
-            held = body.get(key)
-            if key in _CUMULATIVE:
-                if isinstance(value, dict):
-                    merge(body, {key: value}, last=True)
-            elif key not in _NOT_OF_BODY and not held and (value or key not in body):
-                body[key] = detached(value)
-        self._keys.update(chunk)
-        self._open = tuple(key for key in self._keys - _NOT_OF_BODY if key in _CUMULATIVE or not body.get(key))
+            if key in _CUMULATIVE and isinstance(value, dict):
+                merge(self._body, {key: value}, last=True)
+            elif value and key not in self._known:
+                self._known.add(key)
+                self._body.setdefault(key, detached(value))
         # A chunk with only usage is the last one, even from servers that send no finish reason.
-        if chunk.get("choices") == [] and self._choices and chunk.get("usage"):
-            self._complete = True
+        if chunk.get("choices") == [] and self._choices and chunk.get(_USAGE):
+            self._has_usage_last = True
 
     def body(self) -> Json | None:
         """Return the body so far, valid after any prefix of the stream; None if nothing was received.
@@ -118,31 +103,27 @@ class ChatFold:
         It is a new object. Incomplete tool calls are marked by `"incomplete": true`; an unfinished choice has no finish
         reason.
         """
-        if not self._keys:
+        if not self._body and not self._choices:
             return None
-        choices = [self._choice(whole(self._choices[index])) for index in sorted(self._choices)]
+        choices = [self._choice(choice) for choice in whole(self._choices)]
         return {"object": self.kind, **whole(self._body), "choices": choices}
 
     def _choice(self, choice: Json) -> Json:
-        message = choice.pop("message")
-        ids = message.pop("token_ids", None)
-        found = {"index": choice["index"], "message": message, "finish_reason": None, "logprobs": None, **choice}
-        if ids is not None:
-            found.setdefault("token_ids", ids)
-        content = message.pop("content", None)
         # Streams of tool turns begin with an empty text where a response without streaming has null.
-        is_null = content == "" and any(key != "role" for key in message)
-        found["message"] = {"role": "assistant", "content": None if is_null else content, **message}
+        message = {"role": "assistant", "content": None, **choice.pop("message")}
+        ids = {"token_ids": message.pop("token_ids")} if "token_ids" in message else {}
         if isinstance(calls := message.get("tool_calls"), list):
             was_cut = normalised(choice.get("finish_reason") or LENGTH) == LENGTH
-            found["message"]["tool_calls"] = [_finished_call(call, was_cut) for call in _in_order(calls)]
-        return found
+            message["tool_calls"] = [_finished_call(call, was_cut) for call in _in_order(calls)]
+        if isinstance(sound := message.get("audio"), dict) and isinstance(sound.get("data"), str):
+            sound["data"] = _one_base64(sound["data"])
+        return {"index": choice["index"], "message": message, "finish_reason": None, "logprobs": None, **ids, **choice}
 
 
-def _in_order(calls: list[Json]) -> list[Json]:
+def _in_order(calls: list[object]) -> list[Json]:
     """Return calls by their index; one without an index has that of its place."""
-    placed = [(place if (at := integer(call, "index")) is None else at, call) for place, call in enumerate(calls)]
-    return [call for _, call in sorted(placed, key=itemgetter(0))]
+    placed = [{"index": place, **call} for place, call in enumerate(calls) if isinstance(call, dict)]
+    return sorted(placed, key=lambda call: integer(call, "index") or 0)
 
 
 def _finished_call(call: Json, was_cut: bool) -> Json:
@@ -157,22 +138,35 @@ def _finished_call(call: Json, was_cut: bool) -> Json:
     return found
 
 
+def _one_base64(joined: str) -> str:
+    """Return base64 of pieces that may each be padded as one base64 text; as it is if it is none."""
+    pieces = _PADDED.findall(joined)
+    if len(pieces) <= 1:
+        return joined
+    try:
+        return base64.b64encode(b"".join(base64.b64decode(piece, validate=True) for piece in pieces)).decode()
+    except (binascii.Error, ValueError):
+        return joined
+
+
 class CompletionFold(ChatFold):
     """Completions of the older kind."""
 
     kind = "text_completion"
     grows = "text"
+    _is_of_texts = False
 
     def add(self, chunk: object) -> bool:
         """Fold in one chunk; those of Writer are texts alone."""
         if isinstance(chunk, dict) and chunk.get("choices") is None and isinstance(chunk.get("value"), str):
+            self._is_of_texts = True
             chunk = {**chunk, "choices": [{"index": 0, "text": chunk["value"]}]}
         return super().add(chunk)
 
     @property
     def terminated(self) -> bool:
         """True if complete; streams of plain texts have neither finish reasons nor `[DONE]`."""
-        return self.complete or "value" in self._keys
+        return self.complete or self._is_of_texts
 
     def _choice(self, choice: Json) -> Json:
         del choice["message"]

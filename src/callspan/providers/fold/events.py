@@ -23,12 +23,13 @@ from callspan.providers.fold.merge import (
 )
 from callspan.providers.wire_json import detached, integer, word
 
-Verb: TypeAlias = Literal["begin", "grow", "last", "whole", "final", "stop"]
+Verb: TypeAlias = Literal["begin", "grow", "last", "whole", "done", "stop"]
 """`begin`: the first account of a body or entry. `grow`: a piece. `last`: replaces what was known. `whole`: all of an
-entry or a text. `final`: the whole body. `stop`: an entry is complete.
+entry's text. `done`: all of a body or entry. `stop`: an entry is complete.
 """
+BLOCK: Final = (("content", "index"),)
 _NESTED: Final = "content_block_delta"
-"""The event whose delta has the type."""
+"""The event whose delta has the type; one of an unknown type is kept on its block."""
 _ABOUT_EVENT: Final = frozenset(
     {
         "delta", "error", "index", "logprobs", "obfuscation", "partial_image_index", "segment_id", "sequence_number",
@@ -65,21 +66,22 @@ class EventFold:
     """Types of events that end the stream."""
     entries: ClassVar[str] = ""
     """The list of the body that is built entry by entry."""
-    carrying: ClassVar[frozenset[Verb]] = frozenset({"begin", "grow", "last", "whole", "final"})
+    carrying: ClassVar[frozenset[Verb]] = frozenset({"begin", "grow", "last", "whole", "done"})
     """The verbs of news that count as content."""
     cut: ClassVar[str] = "_call"
     """How the types of entries end that are incomplete if the stream stops within them."""
-    defaults: ClassVar[Mapping[str, Any]] = {}
+    defaults: ClassVar[Json] = {}
+    failed: ClassVar[Json] = {}
+    """What stands beside an error if nothing else was received."""
 
     def __init__(self) -> None:
         self._ended = self._begun = False
         self._body: Json = {}
-        self._final: Json | None = None
-        self._error: object = None
-        self._request_id: str | None = None
+        self._final: Json = {}
+        self._error: Json = {}
         self._numbers: dict[str, int] = {}
-        self._next = 0
         self._settled: set[int] = set()
+        """The entries that the stream cannot stop within."""
         self._done: set[int] = set()
         self._open: dict[object, tuple[Place, str, object, str, object, Pieces]] = {}
         """The texts that grow, by type of event: its place, and the fields with the numbers of the entry, and these."""
@@ -120,38 +122,34 @@ class EventFold:
         return self._take(event, news, kind)
 
     def _take(self, event: Json, news: Json, kind: object) -> bool:
-        if self._error is None and not _is_of_part(kind) and (error := error_in(event)) is not None:
-            self._error, self._request_id = detached(error), word(event, "request_id")
-        place = self._place(kind, is_nested=news is not event) if kind is None or isinstance(kind, str) else None
+        if not self._error and not _is_of_part(kind) and (error := error_in(event)) is not None:
+            request_id = word(event, "request_id")
+            self._error = {**({} if request_id is None else {"request_id": request_id}), "error": detached(error)}
+        place = self.places.get(kind) if kind is None or isinstance(kind, str) else None
+        if place is None and isinstance(kind, str) and news is not event:
+            place = Place(BLOCK, "", "delta", "grow", (kind.removesuffix("_delta"),))
         if place is None:
             return isinstance(kind, str) and kind.endswith(".delta") and bool(event.get("delta"))
-        if kind in self.ends:
-            self._ended = True
+        self._ended = self._ended or kind in self.ends
         value: Any = news.get(place.field) if place.field else news
         fits = isinstance(value, str if place.name and place.name not in LISTED else dict)
         if place.rest and (fits or kind is not None):
             self._take_rest(event, place)
         if not fits or (value == "" and place.verb == "grow"):
             return False
-        is_body = place.verb in ("begin", "final") and not place.lists
+        is_body = not place.lists and not place.name and place.verb in ("begin", "done")
         carried = self._take_body(value, place) if is_body else self._take_entry(event, value, place, kind)
         return carried and place.verb in self.carrying
 
-    def _place(self, kind: str | None, *, is_nested: bool) -> Place | None:  # noqa: ARG002 - see Messages
-        return self.places.get(kind)
-
     def _take_rest(self, event: Json, place: Place) -> None:
-        """Take the fields of an event that are of the body; most events repeat those of the one before."""
-        body, own = self._body, (place.field, place.name)
-        for key, value in event.items():
-            if key not in _ABOUT_EVENT and key not in own:
-                name = _RENAMED.get(key, key)
-                if name not in body or body[name] != value:
-                    _put_last(body, {name: value})
+        """Take the fields of an event that are of the body."""
+        skipped = _ABOUT_EVENT | {place.field, place.name}
+        merge(self._body, {_RENAMED.get(key, key): event[key] for key in event.keys() - skipped}, last=True)
 
     def _take_body(self, body: Json, place: Place) -> bool:
-        if place.verb == "final":
-            if not place.field and not self._is_body(body):
+        if place.verb == "done":
+            is_body = isinstance(body.get(self.entries), list) or body.get("object", "") == self.defaults.get("object")
+            if not place.field and not is_body:
                 return False
             self._ended, self._final = True, detached(body)
         elif self._begun:
@@ -159,15 +157,10 @@ class EventFold:
             merge(self._body, {"status": body.get("status")}, last=True)
         else:
             self._begun, self._ended = True, self._ended or bool(word(body, "stop_reason"))
-            is_new = self.entries not in self._body
-            self._body = {**detached(body), **self._body}
-            if is_new:
-                self._settled.update(_numbered(self._body, self.entries))
-                self._next = len(self._settled)
+            begun = detached(body)
+            self._settled.update(_numbered(begun, self.entries))
+            self._body = {**begun, **self._body}
         return carries(self.entries, body.get(self.entries))
-
-    def _is_body(self, body: Json) -> bool:
-        return isinstance(body.get(self.entries), list) or body.get("object", "") == self.defaults.get("object")
 
     def _take_entry(self, event: Json, value: Any, place: Place, kind: object) -> bool:  # noqa: ANN401 - JSON
         number, entry = self._entry(event, place)
@@ -179,18 +172,21 @@ class EventFold:
         if place.verb == "stop":
             self._settled.add(number)
             return False
-        if place.verb == "last":
-            news = {place.name: value} if place.name else {key: one for key, one in value.items() if key != "type"}
-            _put_last(entry, news)
-            return carries("", news)
         news = {place.name: value, **_logprobs(event)} if place.name else value
+        if place.verb == "last":
+            news = {key: one for key, one in news.items() if key != "type"}
+            merge(entry, news, last=True)
+            return carries("", news)
         if place.verb == "begin" and entry.get("id") not in (None, news.get("id")):
             entry.clear()  # a block of the same number
         joined = fuller(whole(entry), news)
         entry.clear()
         entry.update(joined)
-        if place.verb == "whole":
-            self._settle(number, place)
+        if place.verb == "done":
+            self._done.add(number)
+            self._ended = self._ended or not place.lists
+        if place.verb != "begin" and len(place.lists) == 1:
+            self._settled.add(number)
         return carries("", news)
 
     def _entry(self, event: Json, place: Place) -> tuple[int, Json | None]:
@@ -211,16 +207,13 @@ class EventFold:
 
     def _number(self, event: Json, field: str, entries: Numbered, place: Place) -> int:
         number, name = integer(event, field), word(event, "item_id") or word(event.get("item"), "id")
-        if number is None and name is not None:
-            number = self._numbers.get(name, self._next)
         if number is None:
-            number = next(reversed(entries), None)
-            is_over = place.verb == "begin" or (place.verb != "stop" and number in self._settled)
-            if number is None or is_over:
-                number = self._next
+            newest = max(entries, default=None)
+            is_over = place.verb == "begin" or (place.verb != "stop" and newest in self._settled)
+            following = 0 if newest is None else newest + 1
+            number = self._numbers.get(name, following) if name else following if newest is None or is_over else newest
         if name is not None:
             self._numbers.setdefault(name, number)
-        self._next = max(self._next, number + 1)
         return number
 
     def _grow(self, event: Json, value: Any, place: Place, entry: Json, kind: object) -> bool:  # noqa: ANN401 - JSON
@@ -232,35 +225,21 @@ class EventFold:
             self._open[kind] = (place, outer, event.get(outer), inner, event.get(inner), pieces)
         return carried
 
-    def _settle(self, number: int, place: Place) -> None:
-        if not place.lists:
-            self._ended = True
-        if len(place.lists) <= 1:
-            self._settled.add(number)
-        if not place.lists or (len(place.lists) == 1 and not place.name):
-            self._done.add(number)
-
     def body(self) -> Json | None:
         """Return the body so far, valid after any prefix of the stream; None if nothing was received.
 
         It is a new object. Incomplete entries are marked by `"incomplete": true`.
         """
-        if not self._body and self._final is None:
-            return None if self._error is None else self._with_error(self._failed())
+        if not self._body and not self._final:
+            return {**self.failed, **detached(self._error)} if self._error else None
         entries = self._body.get(self.entries)
         body: Json = whole({key: value for key, value in self._body.items() if key != self.entries})
         if isinstance(entries, Numbered):
             body[self.entries] = [self._finished(number, whole(entries[number])) for number in sorted(entries)]
-        body = {**self.defaults, **body} if self._final is None else fuller(body, self._final)
-        return body if self._error is None else self._with_error(body)
-
-    def _failed(self) -> Json:
-        """Return the body that an error is beside if nothing else was received."""
-        return {key: value for key, value in self.defaults.items() if key != self.entries}
-
-    def _with_error(self, body: Json) -> Json:
-        beside = {} if self._request_id is None else {"request_id": self._request_id}
-        return {**beside, **body, "error": body.get("error") or detached(self._error)}
+        body = {**self.defaults, **fuller(body, self._final)}
+        if self._error:
+            body = {**detached(self._error), **body, "error": body.get("error") or detached(self._error["error"])}
+        return body
 
     def _finished(self, number: int, entry: Any) -> Any:  # noqa: ANN401 - JSON
         """Return an entry as in a body, marked if it is incomplete."""
@@ -289,11 +268,3 @@ def _is_of_part(kind: object) -> bool:
 def _logprobs(event: Json) -> Json:
     found = event.get(_LOGPROBS)
     return {_LOGPROBS: found} if isinstance(found, list) and found else {}
-
-
-def _put_last(known: Json, news: Mapping[str, Any]) -> None:
-    """Put news in the place of what was known; null erases nothing."""
-    merge(known, news, last=True)
-    for key, value in news.items():
-        if value is None:
-            known.setdefault(key, None)

@@ -11,22 +11,17 @@ from callspan.providers.wire_json import detached
 class LastBody:
     """Keeps the last body that `find` returns of an event; None: it has none."""
 
-    __slots__ = ("_body", "_find")
-
     def __init__(self, find: Callable[[object], Json | None]) -> None:
         self._body: Json | None = None
         self._find = find
-
-    @property
-    def complete(self) -> bool:
+        self.complete = False
         """True once there is a body."""
-        return self._body is not None
 
     def add(self, event: object) -> bool:
         """Take an event; return True, since any may carry content."""
         found = self._find(event)
         if found is not None:
-            self._body = detached(found)
+            self._body, self.complete = detached(found), True
         return True
 
     def body(self) -> Json | None:

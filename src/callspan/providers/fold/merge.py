@@ -6,10 +6,7 @@ dictionary of them.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-from collections import deque
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any, Final, TypeAlias
@@ -34,11 +31,7 @@ LISTED: Final = {
     "token_id": "token_ids",
 }  # fmt: skip
 """One in each event is a list in a whole body."""
-_SHAPES: Final[dict[str, type]] = {
-    "annotations": list, "audio": dict, "executed_tools": list, "function_call": dict, "images": list,
-    "provider_specific_fields": dict, "reasoning_details": list, "thinking_blocks": list, "tool_calls": list,
-}  # fmt: skip
-_OBJECTS: Final = frozenset(key for key, shape in _SHAPES.items() if shape is list)
+_WITH_LISTED: Final = "provider_specific_fields"
 _ALWAYS_CONTENT: Final = frozenset({"annotations", "delta", "executed_tools", "images"})
 _NAMED_TEXTS: Final = TEXTS | {"b64_json", "name"}
 _JOINED: Final = frozenset({"annotations", "content", "data", "logprobs", "output", "segments", "summary"})
@@ -80,6 +73,8 @@ def merge(known: Json, news: Mapping[str, Any], *, last: bool = False) -> bool:
     carried = False
     for key, value in news.items():
         if value is None:
+            if last:
+                known.setdefault(key, None)
             continue
         held = known.get(key)
         if type(held) is Pieces and type(value) is str:
@@ -92,7 +87,7 @@ def merge(known: Json, news: Mapping[str, Any], *, last: bool = False) -> bool:
             carried = merge(held, value, last=last) or carried
         elif last:
             known[key] = detached(value)
-        elif isinstance(value, _SHAPES.get(key, object)):
+        else:
             _put(known, key, value)
             carried = carried or carries(key, value)
     return carried
@@ -100,36 +95,31 @@ def merge(known: Json, news: Mapping[str, Any], *, last: bool = False) -> bool:
 
 def _put(known: Json, key: str, value: Any) -> None:  # noqa: ANN401 - JSON
     """Merge one value that neither grows a text under construction nor an object."""
+    held = known.get(key)
     if key in LISTED:
         known.setdefault(LISTED[key], []).append(detached(value))
-    elif key in TEXTS and isinstance(value, str):
-        _put_text(known, key, value)
-    elif isinstance(value, list):
+    elif isinstance(value, list) or (isinstance(held, list) and isinstance(value, str) and key in _RICH):
         _put_list(known, key, value)
-    elif isinstance(value, dict) and key in _SHAPES:
-        merge(known.setdefault(key, {}), value)
-    elif not known.get(key) and (value or key not in known):
+    elif key in TEXTS and isinstance(value, str):
+        if value:
+            known[key] = Pieces((held if isinstance(held, str) else "") + value)
+    elif key == _WITH_LISTED and isinstance(value, dict):
+        known[key] = {}
+        merge(known[key], value)
+    elif isinstance(value, dict) or (not held and (value or key not in known)):
         known[key] = detached(value)
 
 
-def _put_text(known: Json, key: str, value: str) -> None:
+def _put_list(known: Json, key: str, value: list[Any] | str) -> None:
+    """Merge a list, or a text where a list is known: a text among parts is one of them."""
     held = known.get(key)
-    if key in _RICH and isinstance(held, list):
-        _merge_list(held, [{"type": "text", "text": value}])
-    elif isinstance(held, str):
-        known[key] = Pieces(held + value)
-    elif value or (key == "content" and held is None):
-        known[key] = Pieces(value)
+    if not isinstance(held, list):
+        held = known[key] = _as_part(held.text()) if type(held) is Pieces else []
+    _merge_list(held, _as_part(value) if isinstance(value, str) else value)
 
 
-def _put_list(known: Json, key: str, value: list[Any]) -> None:
-    held = known.get(key)
-    if type(held) is Pieces and key in _RICH:
-        before = held.text()
-        held = known[key] = [{"type": "text", "text": before}] if before else []
-    elif not isinstance(held, list):
-        held = known[key] = []
-    _merge_list(held, [one for one in value if isinstance(one, dict)] if key in _OBJECTS else value)
+def _as_part(text: str) -> list[Any]:
+    return [{"type": "text", "text": text}] if text else []
 
 
 def _merge_list(known: list[Any], news: list[Any]) -> None:
@@ -148,20 +138,15 @@ def _merge_list(known: list[Any], news: list[Any]) -> None:
 def _continued(known: list[Any], item: Json) -> Json | None:
     """Return the entry that an item continues: that of its number, else of its id, else the newest."""
     number, name, kind = item.get("index"), item.get("id"), item.get("type")
-    for held in islice(reversed(known), _MAX_SEARCHED):
+    key, wanted = ("index", number) if type(number) is int else ("id", name)
+    for held in islice(reversed(known), _MAX_SEARCHED if wanted or wanted == 0 else 1):
         if isinstance(held, dict) and kind in (None, held.get("type")):
-            if type(number) is int:
-                if held.get("index") == number:
-                    # Some gateways number all calls 0; others send a new id with every piece, but no name.
-                    is_another = name and name != held.get("id", name) and _of_call(item, "name")
-                    return None if is_another else held
-            elif name:
-                if held.get("id") == name:
-                    return held
-            else:
+            if key == "id" and not name:
                 return held if _goes_on(held, item) else None
-        elif type(number) is not int and not name:
-            return None
+            if held.get(key) == wanted:
+                # Some gateways number all calls 0; others send a new id with every piece, but no name.
+                is_another = name and name != held.get("id", name) and _of_call(item, "name")
+                return None if is_another else held
     return None
 
 
@@ -207,21 +192,8 @@ def whole(value: Any) -> Any:  # noqa: ANN401 - JSON
     if isinstance(value, Numbered):
         return [whole(value[number]) for number in sorted(value)]
     if isinstance(value, dict):
-        return {
-            key: _sound(item) if key == "data" and type(item) is Pieces else whole(item) for key, item in value.items()
-        }
+        return {key: whole(item) for key, item in value.items()}
     return [whole(item) for item in value] if isinstance(value, list) else value
-
-
-def _sound(pieces: Pieces) -> str:
-    """Return one base64 text: pieces with padding are decoded before they are joined."""
-    if not any(piece.endswith("=") for piece in pieces[:-1]):
-        return pieces.text()
-    try:
-        sound = b"".join(base64.b64decode(piece, validate=True) for piece in pieces)
-    except (binascii.Error, ValueError):
-        return pieces.text()
-    return base64.b64encode(sound).decode()
 
 
 def extend(known: Json, news: Mapping[str, Any]) -> None:
@@ -230,6 +202,8 @@ def extend(known: Json, news: Mapping[str, Any]) -> None:
         held = known.get(key)
         if isinstance(value, list) and isinstance(held, list):
             held += detached(value)
+        elif isinstance(value, dict) and isinstance(held, dict):
+            extend(held, value)
         elif value is not None or key not in known:
             known[key] = detached(value)
 
@@ -256,41 +230,27 @@ def _fuller_list(streamed: list[Any], stated: list[Any]) -> list[Any]:
     """Return the stated entries, each joined with its account, and the entries that are not stated at their places."""
     if not all(isinstance(one, dict) and "type" in one for one in (*streamed, *stated)):
         return max(detached(stated), streamed, key=len)
-    pairs = _pairs(streamed, stated)
-    joined = [fuller(streamed[pairs[at]], entry) if at in pairs else detached(entry) for at, entry in enumerate(stated)]
-    for at in sorted(set(range(len(streamed))) - set(pairs.values())):
-        joined.insert(at, streamed[at])
+    left, pairs = dict(enumerate(streamed)), dict[int, Json]()
+    for are_one in (_share_id, _are_alike):
+        for place, entry in enumerate(stated):
+            near = islice(left.items(), _MAX_SEARCHED if place not in pairs else 0)
+            at = next((at for at, held in near if are_one(held, entry)), None)
+            if at is not None:
+                pairs[place] = left.pop(at)
+    joined = [fuller(pairs[place], entry) if place in pairs else detached(entry) for place, entry in enumerate(stated)]
+    for at, held in left.items():
+        joined.insert(at, held)
     return joined
 
 
-def _pairs(streamed: list[Json], stated: list[Json]) -> dict[int, int]:
-    """Return which stated entry is which streamed one, by their places: by an id, else by the type, in order."""
-    named = {name: at for at, entry in enumerate(streamed) for name in _names(entry)}
-    pairs: dict[int, int] = {}
-    left = set(range(len(streamed)))
-    for place, entry in enumerate(stated):
-        found = next((named[name] for name in _names(entry) if name in named), None)
-        if found is not None and found in left:
-            pairs[place] = found
-            left.remove(found)
-    waiting: dict[str, deque[int]] = {}
-    for at in sorted(left):
-        waiting.setdefault(str(streamed[at]["type"]), deque()).append(at)
-    for place, entry in enumerate(stated):
-        queue = waiting.get(str(entry["type"]))
-        if place not in pairs and queue and not _is_another_call(streamed[queue[0]], entry):
-            pairs[place] = queue.popleft()
-    return pairs
+def _share_id(one: Json, other: Json) -> bool:
+    return any(one.get(key) == other.get(key) and other.get(key) for key in ("call_id", "id"))
 
 
-def _names(entry: Json) -> list[str]:
-    return [name for key in ("call_id", "id") if isinstance(name := entry.get(key), str) and name]
-
-
-def _is_another_call(one: Json, other: Json) -> bool:
-    """Return whether two entries of one type are calls with ids of their own, and not the same call with a new id."""
+def _are_alike(one: Json, other: Json) -> bool:
+    """Return whether two entries have one type, and are not two calls; the same call may have a new id."""
     same = (one.get("name"), one.get("arguments")) == (other.get("name"), other.get("arguments"))
-    return bool(one.get("call_id") and other.get("call_id")) and not same
+    return one["type"] == other["type"] and (same or not (one.get("call_id") and other.get("call_id")))
 
 
 def is_json(written: object) -> bool:

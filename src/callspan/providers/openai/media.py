@@ -47,8 +47,8 @@ class TranscriptFold(EventFold):
     places: ClassVar = {
         "transcript.text.delta": Place((), "delta", "text", "grow", rest=True),
         "transcript.text.segment": Place((), "", "segment", "grow"),
-        "transcript.text.done": Place((), "text", "text", "whole", rest=True),
-        None: Place((), "text", "text", "whole", rest=True),
+        "transcript.text.done": Place((), "text", "text", "done", rest=True),
+        None: Place((), "text", "text", "done", rest=True),
     }
 
     def __init__(self) -> None:
@@ -197,7 +197,7 @@ class ImageFold(EventFold):
     places: ClassVar = {
         **{f"{kind}.partial_image": Place(_DATA, _IMAGE, _IMAGE, "last", rest=True) for kind in _IMAGE_STREAMS},
         **{f"{kind}.completed": Place(_DATA, _IMAGE, _IMAGE, "whole", rest=True) for kind in _IMAGE_STREAMS},
-        None: Place((), "", "", "final"),
+        None: Place((), "", "", "done"),
     }
 
     def _is_cut(self, number: int, entry: Json) -> bool:

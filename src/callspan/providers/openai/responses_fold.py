@@ -30,12 +30,13 @@ class ResponsesFold(EventFold):
     ends = _ENDS
     carrying: ClassVar = frozenset({"grow"})
     defaults: ClassVar = {"object": "response", "output": []}
+    failed: ClassVar = {"object": "response"}
     places: ClassVar = {
         **{f"response.{status}": Place((), "response", "", "begin") for status in ("created", "queued", "in_progress")},
-        **{end: Place((), "response", "", "final") for end in _ENDS},
-        None: Place((), "", "", "final"),
+        **{end: Place((), "response", "", "done") for end in _ENDS},
+        None: Place((), "", "", "done"),
         "response.output_item.added": Place(_ITEM, "item", "", "begin"),
-        "response.output_item.done": Place(_ITEM, "item", "", "whole"),
+        "response.output_item.done": Place(_ITEM, "item", "", "done"),
         **{
             f"response.{part}.{step}": Place(lists, "part", "", "whole")
             for part, lists in (("content_part", _CONTENT), ("reasoning_summary_part", _SUMMARY))
@@ -53,23 +54,16 @@ class ResponsesFold(EventFold):
         ),
     }
 
-    def body(self) -> Json | None:
-        """Return the response so far."""
-        body = super().body()
-        if body is not None and self._error is None:
-            body.setdefault("output", [])
-        return body
-
     def _finished(self, number: int, entry: Any) -> Any:  # noqa: ANN401 - JSON
         if not isinstance(entry, dict) or number in self._done:
             return entry
         item = {"type": "message", **entry}
         if item["type"] == "message":
             item.setdefault("role", "assistant")
-        if (self._final or {}).get("status") == "completed" and item.get("status") == "in_progress":
+        if self._final.get("status") == "completed" and item.get("status") == "in_progress":
             item["status"] = "completed"
         return super()._finished(number, item)
 
     def _is_cut(self, number: int, entry: Json) -> bool:
-        ended = (self._final or {}).get("status") == "completed"
+        ended = self._final.get("status") == "completed"
         return number not in self._settled and not ended and str(entry["type"]).endswith("_call")
