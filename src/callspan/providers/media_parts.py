@@ -4,12 +4,61 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from typing import Final
+from urllib.parse import unquote_to_bytes
 
-from callspan.providers.wire_json import integer, number, text
-from callspan.record.messages import Media
+from callspan.providers.wire_json import integer, mapping, number, text
+from callspan.record.media_reference import MEDIA_KEY
+from callspan.record.messages import Media, Text
+
+_MODALITIES: Final = ("image", "audio", "video")
 
 
-def of_reference(modality: str, mime: str | None, reference: dict[str, object], file_id: str | None = None) -> Media:
+def media(
+    modality: str, source: object, *, part: object = None, mime: str | None = None, file_id: str | None = None
+) -> Media | None:
+    """Return the medium in `source`: a URL, a `data:` URL, base64, or a reference of callspan.
+
+    `part` is the enclosing object, which may have the reference instead. None if there is no location.
+    """
+    found = mapping(source, MEDIA_KEY) or mapping(part, MEDIA_KEY)
+    if found is not None:
+        mime = text(found, "mime") or mime
+        return _of_reference(_modality(modality, mime), mime, found, file_id)
+    if not isinstance(source, str) or not source:
+        return Media(modality=_modality(modality, mime), mime=mime, file_id=file_id) if file_id else None
+    if source[:5].lower() == "data:":
+        return _inline(modality, source, mime, file_id)
+    if "://" in source[:16]:
+        return Media(modality=_modality(modality, mime), mime=mime, url=source, file_id=file_id)
+    return _of_content(_modality(modality, mime), mime, from_base64(source), file_id)
+
+
+def media_of_source(block: dict[str, object]) -> Media | Text | None:
+    """Return what is in the `source` of a block in Anthropic's form; None if it has no location."""
+    source = mapping(block, "source") or {}
+    if text(source, "type") == "text":
+        written = text(source, "data")
+        return None if written is None else Text(text=written)
+    found, mime, file_id = source.get("data") or source.get("url"), text(source, "media_type"), text(source, "file_id")
+    return media(text(block, "type") or "", found, part=block, mime=mime, file_id=file_id)
+
+
+def _inline(modality: str, source: str, mime: str | None, file_id: str | None) -> Media:
+    head, _, data = source[5:].partition(",")
+    mime = head.partition(";")[0].strip().lower() or mime
+    is_base64 = head.lower().endswith(";base64")
+    content = from_base64(data) if is_base64 else unquote_to_bytes(data.encode("utf-8", "replace"))
+    return _of_content(_modality(modality, mime), mime, content, file_id)
+
+
+def _modality(default: str, mime: str | None) -> str:
+    """Return the modality: for a file by its MIME type, else by the type of its part."""
+    kind = (mime or "").partition("/")[0]
+    return kind if default == "document" and kind in _MODALITIES else default
+
+
+def _of_reference(modality: str, mime: str | None, reference: dict[str, object], file_id: str | None) -> Media:
     """Return the medium that the record has a reference to."""
     return Media(
         modality=modality,
@@ -23,7 +72,7 @@ def of_reference(modality: str, mime: str | None, reference: dict[str, object], 
     )
 
 
-def of_content(modality: str, mime: str | None, content: bytes | None, file_id: str | None = None) -> Media:
+def _of_content(modality: str, mime: str | None, content: bytes | None, file_id: str | None) -> Media:
     """Return the medium with these bytes; None: unknown ones."""
     if content is None:
         return Media(modality=modality, mime=mime, file_id=file_id)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from callspan.providers.media_parts import from_base64, of_content, of_reference
-from callspan.providers.wire_json import detached, flag, items, mapping, text
+from callspan.providers.media_parts import media_of_source
+from callspan.providers.wire_json import detached, flag, items, text
 from callspan.record.codec import json_text
-from callspan.record.media_reference import MEDIA_KEY
 from callspan.record.messages import (
     Conversation,
     Media,
@@ -129,35 +128,8 @@ def _hosted_result(block: _Block) -> Part:
     )
 
 
-def _media(block: _Block) -> Part | None:
-    source = mapping(block, "source")
-    reader = _SOURCES.get(text(source, "type") or "")
-    return None if source is None or reader is None else reader(text(block, "type") or "", source)
-
-
 def _upload(block: _Block) -> Part:
     return Media(modality="document", file_id=text(block, "file_id"))
-
-
-def _inline(modality: str, source: _Block) -> Part:
-    """Return media given inline as base64, or their reference in the record."""
-    mime, reference = text(source, "media_type"), mapping(source, "data", MEDIA_KEY)
-    if reference is not None:
-        return of_reference(modality, mime or text(reference, "mime"), reference)
-    return of_content(modality, mime, from_base64(text(source, "data") or "") or None)
-
-
-def _linked(modality: str, source: _Block) -> Part:
-    return Media(modality=modality, url=text(source, "url"))
-
-
-def _filed(modality: str, source: _Block) -> Part:
-    return Media(modality=modality, file_id=text(source, "file_id"))
-
-
-def _written(_: str, source: _Block) -> Part | None:
-    written = text(source, "data")
-    return None if written is None else Text(text=written)
 
 
 _READERS: Final[dict[str, Callable[[_Block], Part | None]]] = {
@@ -166,13 +138,7 @@ _READERS: Final[dict[str, Callable[[_Block], Part | None]]] = {
     "redacted_thinking": _sealed,
     "tool_use": _tool_call,
     "tool_result": _tool_result,
-    "image": _media,
-    "document": _media,
+    "image": media_of_source,
+    "document": media_of_source,
     "container_upload": _upload,
-}
-_SOURCES: Final[dict[str, Callable[[str, _Block], Part | None]]] = {
-    "base64": _inline,
-    "url": _linked,
-    "file": _filed,
-    "text": _written,
 }

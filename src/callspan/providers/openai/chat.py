@@ -7,8 +7,9 @@ from typing import Final
 
 from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.fold.chat import ChatFold
+from callspan.providers.media_parts import media
 from callspan.providers.openai.base import OpenAIEndpoint, response_error, unix_time
-from callspan.providers.openai.parts import list_or_none, media, parts_of
+from callspan.providers.openai.parts import list_or_none, parts_of
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import detached, dig, flag, integer, items, mapping, objects, text, word, words
 from callspan.record.call import Response

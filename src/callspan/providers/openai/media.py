@@ -16,9 +16,9 @@ from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.events import EventFold, Place
 from callspan.providers.fold.merge import Json, merge
-from callspan.providers.media_parts import from_base64
+from callspan.providers.media_parts import from_base64, media
 from callspan.providers.openai.base import OpenAIEndpoint, bare_info, unix_time
-from callspan.providers.openai.parts import media, prompt_messages
+from callspan.providers.openai.parts import prompt_messages
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import (
     detached,

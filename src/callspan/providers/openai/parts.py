@@ -4,40 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final, TypeAlias
-from urllib.parse import unquote_to_bytes
 
-from callspan.providers.media_parts import from_base64, of_content, of_reference
+from callspan.providers.media_parts import media, media_of_source
 from callspan.providers.wire_json import detached, dig, items, mapping, text
 from callspan.record.media_reference import MEDIA_KEY
 from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, UnknownPart
 
-_MODALITIES: Final = ("image", "audio", "video")
 _FORMATS: Final = {"mp3": "audio/mpeg", "pcm16": "audio/pcm"}
 _Fields: TypeAlias = dict[str, object]
 _Reader: TypeAlias = Callable[[_Fields], Part | None]
 
 _UNTYPED: Final = ("text", "image_url", "input_audio", "file", "refusal")
 """Fields that determine the kind of a part without a type."""
-
-
-def media(
-    modality: str, source: object, *, part: object = None, mime: str | None = None, file_id: str | None = None
-) -> Media | None:
-    """Return the medium in `source`: a URL, a `data:` URL, base64, or a reference of callspan.
-
-    `part` is the enclosing object, which may have the reference instead. None if there is no location.
-    """
-    found = mapping(source, MEDIA_KEY) or mapping(part, MEDIA_KEY)
-    if found is not None:
-        mime = text(found, "mime") or mime
-        return of_reference(_modality(modality, mime), mime, found, file_id)
-    if not isinstance(source, str) or not source:
-        return Media(modality=_modality(modality, mime), mime=mime, file_id=file_id) if file_id else None
-    if source[:5].lower() == "data:":
-        return _inline(modality, source, mime, file_id)
-    if "://" in source[:16]:
-        return Media(modality=_modality(modality, mime), mime=mime, url=source, file_id=file_id)
-    return of_content(_modality(modality, mime), mime, from_base64(source), file_id)
 
 
 def audio_mime(sound: object) -> str | None:
@@ -49,20 +27,6 @@ def audio_mime(sound: object) -> str | None:
 def url_of(value: object) -> object:
     """Return the URL of an `image_url` or similar field, a text or an object with `url`."""
     return dig(value, "url") if mapping(value) is not None and mapping(value, MEDIA_KEY) is None else value
-
-
-def _inline(modality: str, source: str, mime: str | None, file_id: str | None) -> Media:
-    head, _, data = source[5:].partition(",")
-    mime = head.partition(";")[0].strip().lower() or mime
-    is_base64 = head.lower().endswith(";base64")
-    content = from_base64(data) if is_base64 else unquote_to_bytes(data.encode("utf-8", "replace"))
-    return of_content(_modality(modality, mime), mime, content, file_id)
-
-
-def _modality(default: str, mime: str | None) -> str:
-    """Return the modality: for a file by its MIME type, else by the type of its part."""
-    kind = (mime or "").partition("/")[0]
-    return kind if default == "document" and kind in _MODALITIES else default
 
 
 def parts_of(content: object) -> list[Part]:
@@ -151,17 +115,6 @@ def _file(item: _Fields) -> Media | None:
     return media("document", source, part=around, mime=mime, file_id=text(file, "file_id") or None)
 
 
-def _anthropic_source(modality: str) -> _Reader:
-    """Return a reader of Anthropic's media parts, which gateways to its models pass through."""
-
-    def read(item: _Fields) -> Media | None:
-        source = dig(item, "source")
-        found = dig(source, "data") or dig(source, "url")
-        return media(modality, found, part=item, mime=text(source, "media_type"), file_id=text(source, "file_id"))
-
-    return read
-
-
 _READERS: Final[dict[str, _Reader]] = {
     "text": _text,
     "input_text": _text,
@@ -180,8 +133,8 @@ _READERS: Final[dict[str, _Reader]] = {
     "input_audio": _sound,
     "file": _file,
     "input_file": _file,
-    "image": _anthropic_source("image"),
-    "document": _anthropic_source("document"),
+    "image": media_of_source,
+    "document": media_of_source,
 }
 
 

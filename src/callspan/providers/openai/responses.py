@@ -9,8 +9,9 @@ import msgspec
 
 from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.hosted_tools import is_of_application
+from callspan.providers.media_parts import media
 from callspan.providers.openai.base import OpenAIEndpoint, response_error, unix_time
-from callspan.providers.openai.parts import media, parts_of
+from callspan.providers.openai.parts import parts_of
 from callspan.providers.openai.responses_fold import ResponsesFold
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire_json import detached, flag, items, objects, of_type, text, word

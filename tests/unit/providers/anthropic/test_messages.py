@@ -235,7 +235,7 @@ def test_a_message_of_another_type_is_kept() -> None:
                     "data": {"callspan_media": {"sha256": "ab", "mime": "image/webp", "bytes": 3}},
                 },
             },
-            Media(modality="image", mime="image/png", sha256="ab", size=3),
+            Media(modality="image", mime="image/webp", sha256="ab", size=3),
         ),
         (
             {
