@@ -6,11 +6,14 @@ an object of the caller: strings and numbers may be kept, containers are copied.
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
+from callspan.providers.wire_json import detached
 from callspan.record.call import ErrorInfo, Outcome, Request, Response
+from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation
 from callspan.record.usage import Usage
 
@@ -28,6 +31,7 @@ MEDIA_APIS: Final[frozenset[str]] = frozenset(
     {"images", "image_edits", "image_variations", "transcriptions", "translations", "speech"}
 )
 """The APIs of images and sound, whose operation is `generate_content`."""
+_MAX_PARAM_BYTES: Final = 4096
 
 
 class ResponseInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,3 +125,21 @@ class Endpoint(Protocol):
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the messages of both bodies, typed. Either may be None."""
+
+
+def parameters(body: Mapping[object, object], content: Container[object]) -> dict[str, object]:
+    """Return the parameters of a request, but its content and large ones, which only its body has. Null is absent."""
+    params: dict[str, object] = {}
+    for key, value in body.items():
+        if key not in content and value is not None and isinstance(key, str):
+            if isinstance(value, int | float):
+                params[key] = value
+            elif _is_small(value):
+                params[key] = detached(value)
+    return params
+
+
+def _is_small(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _MAX_PARAM_BYTES
+    return len(encode_json(value)) <= _MAX_PARAM_BYTES

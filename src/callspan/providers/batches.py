@@ -11,8 +11,8 @@ from callspan.providers.wire_json import integer, mapping, objects, text
 from callspan.record.call import ErrorInfo, Outcome
 
 _CLIENT_ERRORS: Final = 400
-_CANCELLED: Final = "cancel"
-_EXPIRED: Final = "expired"
+_ENDS: Final[dict[str, Outcome]] = {"expired": "timeout", "cancel": "cancelled"}
+"""Outcomes of requests that were not sent to a model, by a word in what the provider says."""
 _OBJECTS: Final = {"chat.completion": "chat_completions", "response": "responses", "text_completion": "completions"}
 _UNKNOWN: Final = "unknown"
 
@@ -65,13 +65,11 @@ def _file_result(custom_id: str, found: dict[str, object]) -> ResultLine:
 
 def _unanswered(custom_id: str, why: str | None, error: object) -> ResultLine:
     """Return the result of a request that was not sent to a model, or whose answer is unknown."""
-    why = why or "unknown"
-    if _EXPIRED in why:
-        about = ErrorInfo(kind="timeout", type=why, message=text(error, "message"), code=text(error, "code"))
-        return ResultLine(custom_id, None, "timeout", about)
-    if _CANCELLED in why:
-        about = ErrorInfo(kind="cancelled", type=why, message=text(error, "message"), code=text(error, "code"))
-        return ResultLine(custom_id, None, "cancelled", about)
+    why = why or _UNKNOWN
+    for word, outcome in _ENDS.items():
+        if word in why:
+            about = ErrorInfo(kind=outcome, type=why, message=text(error, "message"), code=text(error, "code"))
+            return ResultLine(custom_id, None, outcome, about)
     about = _error(None, error, None) if error else ErrorInfo(kind="unknown", type=why)
     return ResultLine(custom_id, None, "error", about)
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
-from callspan.providers.anthropic.messages import parameters, response_error, usage
-from callspan.providers.base import Api, Operation, ResponseInfo
+from callspan.providers.anthropic.messages import response_error, usage
+from callspan.providers.base import Api, Operation, ResponseInfo, parameters
 from callspan.providers.fold.events import EventFold, Place
 from callspan.providers.wire_json import detached, mapping, text, word
 from callspan.record.call import Request, Response

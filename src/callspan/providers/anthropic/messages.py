@@ -7,18 +7,17 @@ which are of another model (`BetaAdvisorMessageIterationUsage`).
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from callspan.providers.anthropic.message_fold import MessageFold
 from callspan.providers.anthropic.parts import conversation
-from callspan.providers.base import Api, Operation, ResponseInfo
+from callspan.providers.base import Api, Operation, ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.stated_cost import stated_cost
 from callspan.providers.wire_json import (
     count,
-    detached,
     detached_object,
     items,
     mapping,
@@ -28,7 +27,6 @@ from callspan.providers.wire_json import (
     word,
 )
 from callspan.record.call import ErrorInfo, Request, Response
-from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, tool_name
 from callspan.record.usage import Usage, UsageIteration, contradicts_itself, usage_of_iteration, with_added
 
@@ -36,7 +34,6 @@ _NO_PARAMS: Final = frozenset({"model", "stream", "messages", "system", "tools",
 """Fields that are content, kept elsewhere, or secret (authorization tokens of MCP servers)."""
 
 _MANAGEMENT: Final = "context_management"
-_MAX_PARAM_BYTES: Final = 4096
 _SAMPLED: Final = ("message", "fallback_message")
 _MOST: Final = 256
 """More entries than that are no chain of models."""
@@ -82,18 +79,6 @@ def _has_compaction(message: object) -> bool:
     """Return whether a message has a summary of earlier ones; a summary without text has failed."""
     block = of_type(message.get("content"), "compaction") if isinstance(message, dict) else None
     return block is not None and bool(block.get("content"))
-
-
-def parameters(body: dict[Any, object], content: frozenset[str]) -> dict[str, object]:
-    """Return a request's parameters, except its content and large ones."""
-    return {key: detached(value) for key, value in body.items() if key not in content and _is_small(value)}
-
-
-def _is_small(value: object) -> bool:
-    """Return whether a parameter is kept next to the body; null means absent."""
-    if isinstance(value, bool | int | float):
-        return True
-    return value is not None and len(encode_json(value)) <= _MAX_PARAM_BYTES
 
 
 def _tool_names(body: object) -> list[str]:

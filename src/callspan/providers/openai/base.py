@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from callspan.providers.base import ResponseInfo
+from callspan.providers.base import ResponseInfo, parameters
 from callspan.providers.error_kinds import error_in, error_info
 from callspan.providers.wire_json import (
-    detached,
     dig,
     integer,
     items,
@@ -16,7 +15,6 @@ from callspan.providers.wire_json import (
     word,
 )
 from callspan.record.call import ErrorInfo, Request, Response
-from callspan.record.codec import encode_json
 from callspan.record.messages import tool_name
 from callspan.record.usage import Usage
 
@@ -49,7 +47,6 @@ _CONTENT: Final = frozenset(
     }
 )
 _TEMPLATE: Final = ("id", "version")
-_MAX_PARAM_BYTES: Final = 4096
 
 
 def bare_info(
@@ -128,24 +125,12 @@ class OpenAIEndpoint:
 
 
 def _params(body: dict[object, object]) -> dict[str, object]:
-    params: dict[str, object] = {}
-    for key, value in body.items():
-        if key not in _CONTENT and value is not None and isinstance(key, str):
-            if isinstance(value, int | float):
-                params[key] = value
-            elif _is_small(value):
-                params[key] = detached(value)
+    params = parameters(body, _CONTENT)
     prompt = body.get("prompt")
     if isinstance(prompt, dict):
         # A template of the provider: its variables are content.
         params["prompt"] = {key: prompt[key] for key in _TEMPLATE if isinstance(prompt.get(key), str)}
     return params
-
-
-def _is_small(value: object) -> bool:
-    if isinstance(value, str):
-        return len(value) <= _MAX_PARAM_BYTES
-    return len(encode_json(value)) <= _MAX_PARAM_BYTES
 
 
 def _message_count(messages: object) -> int | None:

@@ -54,22 +54,14 @@ class Turn(Generic[_C]):
         """What its successor inherits; nothing once it has ended and nothing is queued for one."""
         self.response_id: str | None = None
         self.steers: list[object] = []
-        """Input that was sent for its successor, in this order."""
-        self.accepted = 0
-        """How many of them the provider has accepted, the first."""
+        """Input that was sent for its successor, and not answered yet, in this order."""
+        self.accepted: list[object] = []
+        """Input that the provider has accepted."""
 
     @property
     def queued(self) -> list[object]:
         """The input of its successor; what was not accepted does not count, unless nothing says what was."""
-        return self.steers[: self.accepted or None]
-
-    def refuse(self, given: object, *, is_accepted: bool) -> None:
-        """Take back input that is not used, before or after it was accepted."""
-        places = range(self.accepted) if is_accepted else range(self.accepted, len(self.steers))
-        at = next((place for place in places if self.steers[place] == given), None)
-        if at is not None:
-            del self.steers[at]
-            self.accepted -= at < self.accepted
+        return self.accepted or self.steers
 
 
 Step: TypeAlias = tuple[Action, Turn[_C], _Json]
@@ -191,7 +183,7 @@ class Lanes(Generic[_C]):
 
     def _ended(self, lane: _Lane[_C], turn: Turn[_C]) -> None:
         lane.running, lane.last_id = None, turn.response_id
-        if not turn.steers or turn.response_id is None:
+        if not turn.queued or turn.response_id is None:
             turn.settings = {}
             return
         self._steered[turn.response_id] = turn
@@ -206,10 +198,13 @@ class Lanes(Generic[_C]):
         if turn is None:
             return
         if is_accepted:
-            turn.accepted = min(turn.accepted + 1, len(turn.steers))
+            turn.accepted += turn.steers[:1]
+            del turn.steers[:1]
             return
-        turn.refuse(steer.get("input"), is_accepted="id" in steer)
-        if not turn.steers:
+        refused, given = turn.accepted if "id" in steer else turn.steers, steer.get("input")
+        if given in refused:
+            refused.remove(given)
+        if not turn.queued:
             self._steered.pop(previous or "", None)
 
     def _turn(self, response_id: str | None) -> Turn[_C] | None:
