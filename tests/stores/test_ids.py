@@ -98,7 +98,7 @@ def test_an_id_with_nul_of_another_program_finds_and_erases_its_records(
         assert step is not None
         assert (session.calls, session.timesteps, session.events) == (1, 1, 3)
         assert len(list(reader.events(nul))) == 3
-        assert [one.record for one in reader.stored("event", [nul])]
+        assert len(list(reader.stored(EventRecord, [nul]))) == 1
         assert [one.value for one in reader.rewards(call)] == [1.0]
         assert list(reader.rewards(unjoined=True)) == []
         by_metadata = CallFilter(metadata=(("run", nul),))

@@ -105,8 +105,8 @@ class RecordedSpans:
             yield from (call for call in self.calls(within) if call.trace_id in traces)
 
     def _response_id(self, call_id: str) -> str | None:
-        found = next((one.record for one in self.reader.stored("call", [call_id])), None)
-        return found.response.id if isinstance(found, CallRecord) and found.response is not None else None
+        found = next(self.reader.stored(CallRecord, [call_id]), None)
+        return None if found is None or found.response is None else found.response.id
 
     def _conversation(self, call: CallRecord) -> Conversation | None:
         return call.conversation if self._options.content and call.content_level == "full" else None

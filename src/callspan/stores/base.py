@@ -15,7 +15,6 @@ from callspan.record.events import (
     Record,
     RewardRecord,
     SessionRecord,
-    TimestepRecord,
 )
 from callspan.record.formats import StoreError as StoreError  # noqa: PLC0414 - its place for stores
 from callspan.record.formats import check_format
@@ -263,19 +262,6 @@ class Times(NamedTuple):
     """Duration in nanoseconds."""
     first_token_ns: int | None
     """Time to the first token in nanoseconds."""
-
-
-StoredKind: TypeAlias = Literal["session", "timestep", "call", "event"]
-"""Kinds of records that are read by their ids."""
-
-
-class Stored(NamedTuple):
-    """A record that a store has."""
-
-    record: CallRecord | EventRecord | SessionRecord | TimestepRecord
-    """The record, without bodies."""
-    has_answer: bool = False
-    """Of a call: the body of the answer is stored."""
 
 
 class History(NamedTuple):

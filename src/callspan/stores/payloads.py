@@ -124,20 +124,6 @@ def message_key(api: str) -> str | None:
     return None if endpoint is None else endpoint.message_key
 
 
-def text_of(api: str, request: bytes, response: bytes) -> str:
-    """Return the text of the bodies of a call: system prompt, history and output, joined by line ends."""
-    found: list[str | None] = []
-    if request:
-        parts = bodies.split(request, message_key(api))
-        found += [
-            bodies.to_row(part).text
-            for part in (*([] if parts.system is None else [parts.system]), *parts.others, *parts.history)
-        ]
-    if response:
-        found.append(bodies.to_row(bodies.piece(response, "assistant")).text)
-    return "\n".join(text for text in found if text is not None)
-
-
 def line_of(record: Record) -> bytes:
     """Return a record (a call with its conversation) as JSON on one line.
 

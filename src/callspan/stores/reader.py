@@ -8,10 +8,10 @@ import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count, groupby, islice, repeat
 from operator import itemgetter
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 from callspan.record.call import CallRecord
-from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord, start_id
+from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord, start_id
 from callspan.stores import aggregates, filters, rewards, session_summaries
 from callspan.stores.base import (
     MOST_CALLS,
@@ -20,8 +20,6 @@ from callspan.stores.base import (
     History,
     Run,
     SessionSummary,
-    Stored,
-    StoredKind,
     Summary,
     Times,
 )
@@ -34,6 +32,7 @@ from callspan.stores.history import follow
 from callspan.stores.session_source import session_source
 from callspan.stores.sums import MODEL, checked_groupings, summed
 
+_R = TypeVar("_R", bound=Record)
 Choose: TypeAlias = Callable[[Iterator[CallIds]], Iterable[CallIds]]
 """Returns those of some calls that are read, in the order in which they are."""
 _EVERY: Final = CallFilter()
@@ -44,12 +43,6 @@ _IDS_AT_ONCE: Final = 20_000
 _SESSIONS_AT_ONCE: Final = 200
 _STEP_ORDER: Final = "coalesce(start_ns, 0), timestep_id"
 _ANNOUNCED: Final = f"coalesce(event_type, '') IN ({', '.join(map(repr, sorted(aggregates.ANNOUNCED)))})"
-_TYPES: Final[Mapping[StoredKind, type[CallRecord | EventRecord | SessionRecord | TimestepRecord]]] = {
-    "session": SessionRecord,
-    "timestep": TimestepRecord,
-    "call": CallRecord,
-    "event": EventRecord,
-}
 _KNOWN_BY: Final = (*rewards.CALL_IDS[1:], "trace_id")
 """Columns with ids that find a call."""
 
@@ -303,13 +296,12 @@ class Reader:
         sql = f"SELECT {MODEL}, c.duration_ns, c.ttft_ns FROM calls c WHERE {where} AND c.outcome = 'success'"
         yield from map(Times._make, self._database.tuples(sql, values))
 
-    def stored(self, kind: StoredKind, ids: Sequence[str]) -> Iterator[Stored]:
-        """Yield the records of a kind with one of these whole ids, in any order."""
-        table = TABLES[kind]
+    def stored(self, kind: type[_R], ids: Sequence[str]) -> Iterator[_R]:
+        """Yield the records of a type with one of these whole ids, without bodies, in any order."""
+        table = TABLES[str(kind.__struct_config__.tag)]
         for chosen, names in in_parts(ids, table.key):
             for row in self._database.rows(f"SELECT * FROM {table.name} WHERE {chosen}", names):
-                has_answer = kind == "call" and row["output"] is not None
-                yield Stored(record_of(table, row, _TYPES[kind]), has_answer)
+                yield record_of(table, row, kind)
 
     def is_erased(self, kind: Literal["session", "call"], ident: str) -> bool:
         """Return whether the store remembers that the session or call of this whole id was erased."""

@@ -9,10 +9,8 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from callspan.stores.columns import CALLS, EVENTS, REWARDS, SESSIONS, STORED, TIMESTEPS, Table
-from callspan.stores.database import Database
+from callspan.stores.database import Database, in_parts
 
-_AT_ONCE: Final = 500
-"""Parameters of a query; SQLite takes 999 at least."""
 _WRITTEN_AT_ONCE: Final = 1000
 _TIMES: Final = {CALLS: "start_ns", SESSIONS: "start_ns", TIMESTEPS: "start_ns", EVENTS: "time_ns", REWARDS: "time_ns"}
 """The tables whose rows spans are made of, and when what a row is of began."""
@@ -49,12 +47,10 @@ class SentVersions:
 
     def versions(self, keys: Sequence[str]) -> dict[str, int]:
         """Return the version that the receiver has, by key; without the keys of which it has none."""
-        by_id = {self._id(key): key for key in keys}
-        ids, found = [*by_id], dict[str, int]()
-        for start in range(0, len(ids), _AT_ONCE):
-            some: dict[str, object] = {f"id{number}": one for number, one in enumerate(ids[start : start + _AT_ONCE])}
-            sql = f"SELECT id, version FROM sent WHERE id IN ({', '.join(f':{name}' for name in some)})"  # noqa: S608
-            found.update((by_id[ident], version) for ident, version in self._database.tuples(sql, some))
+        by_id, found = {self._id(key): key for key in keys}, dict[str, int]()
+        for chosen, some in in_parts([*by_id], "id"):
+            rows = self._database.tuples(f"SELECT id, version FROM sent WHERE {chosen}", some)  # noqa: S608
+            found.update((by_id[ident], version) for ident, version in rows)
         return found
 
     def add(self, versions: Mapping[str, int]) -> None:

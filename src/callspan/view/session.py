@@ -146,9 +146,9 @@ def _start_of_step(reader: Reader, session_id: str, number: int) -> int:
     """Return when a step began. Raises LookupError where there is no such step."""
     positions = reader.step_positions([session_id])
     chosen = [step_id for step_id, position in positions.items() if position == number]
-    for step in reader.stored("timestep", chosen):
-        if isinstance(step.record, TimestepRecord) and step.record.start_ns is not None:
-            return step.record.start_ns
+    for step in reader.stored(TimestepRecord, chosen):
+        if step.start_ns is not None:
+            return step.start_ns
     raise LookupError(f"There is no step {number} in this session.")
 
 
@@ -270,8 +270,7 @@ def _steps(reader: Reader, session_id: str, rows: Sequence[EntryRow], *, whole: 
         found: list[TimestepRecord] = list(reader.timesteps(session_id))
     else:
         ids = list(dict.fromkeys(row.step_id for row in rows if row.step_id is not None))
-        stored = (one.record for one in reader.stored("timestep", ids))
-        found = [record for record in stored if isinstance(record, TimestepRecord)]
+        found = list(reader.stored(TimestepRecord, ids))
     steps = [_step(one, positions.get(one.timestep_id, one.index)) for one in found]
     return sorted(steps, key=lambda one: one.position)
 
