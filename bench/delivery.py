@@ -22,7 +22,7 @@ from pathlib import Path
 import valgrind
 from callspan.delivery.store_sink import StoreSink
 from callspan.spool.delivering import Delivery
-from callspan.spool.segment import Segment, line_of
+from callspan.spool.segment import Segment
 from callspan.stores.spools import target_of
 from callspan.stores.urls import find_store
 
@@ -120,7 +120,7 @@ def _segment(urls: Sequence[str], records: int) -> Iterator[Segment]:
         keys = frozenset(key_of(url, Path(directory)) for url in urls)
         segment = Segment.create(Path(directory), keys)
         for payload in workload.payloads(records):
-            segment.append(line_of(payload), segment.size)
+            segment.append(payload, segment.size)
         yield segment
         segment.close()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from callspan import Settings
 from callspan.records import Record, encode
 from callspan.spool import directory as places
-from callspan.spool.segment import Segment, line_of
+from callspan.spool.segment import Segment
 from callspan.stores.spools import spool_directory, target_of
 from callspan.stores.urls import find_store, split_urls
 
@@ -23,6 +23,6 @@ def leave_behind(stores: str, *records: Record, settings: Settings | None = None
     places.create(directory, [target_of(find_store(url)) for url in split_urls(stores)])
     segment = Segment.create(directory, places.keys_of(directory))
     for record in records:
-        segment.append(line_of(encode(record)), segment.size)
+        segment.append(encode(record), segment.size)
     segment.close()
     return directory

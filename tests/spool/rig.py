@@ -67,6 +67,9 @@ class FileSink(Destination):
     def keys(self) -> list[str]:
         return self.path.read_text().split() if self.path.exists() else []
 
+    def has(self, key: str) -> bool:
+        return key in self.keys()
+
 
 class DownSink(FileSink):
     """Refuses to open until `up` is set."""

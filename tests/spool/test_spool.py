@@ -270,7 +270,7 @@ def test_many_leftover_segments_take_few_descriptors(tmp_path: Path) -> None:
     until(lambda: second.counters()["retried"] > 2)
     assert len(_held_segments(first.directory)) <= 9
     down.up.set()
-    until(lambda: (second.flush(1), second._shippers and setattr(second, "_scan_at", 0.0), len(down.keys()))[2] == 41)
+    until(lambda: second.flush(1) and len(down.keys()) == 41)
     assert second.close(20)
     assert sorted(down.keys()) == sorted([*(f"k{number}" for number in range(40)), "now"])
 
@@ -460,7 +460,7 @@ def test_a_spool_that_begins_while_another_thread_forks_begins_anew_in_the_child
 def test_a_directory_that_is_deleted_is_made_again_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("callspan.spool.spool._SCAN_S", 0.0)
+    monkeypatch.setattr("callspan.spool.spool._TIDY_S", 0.0)
     sink = DownSink(tmp_path / "out")
     spool = spool_of(tmp_path / "spool", one=sink)
     spool.append(record("before"))
@@ -562,3 +562,20 @@ def test_a_reader_deletes_a_delivered_segment_of_a_killed_process(tmp_path: Path
     leftover.deliver([directory], target("one"), FileSink(out), timeout_s=5)
     assert places.segments_in(directory) == []
     assert out.read_text() == "a\n"
+
+
+def test_a_reader_delivers_all_of_a_segment_however_long_it_is(tmp_path: Path) -> None:
+    """A segment is read by the mebibyte, and a batch may end where one does."""
+    down = DownSink(tmp_path / "out")
+    spool = spool_of(tmp_path / "spool", one=down)
+    keys = [f"k{number}" for number in range(60)]
+    for key in keys:
+        assert spool.append(record(key, 50_000))
+    spool.close(0)
+    down.up.set()
+    down.batch_records = 100
+    assert (
+        leftover.deliver(listing(tmp_path / "spool", target("one")), target("one"), down, timeout_s=10).delivered == 60
+    )
+    assert down.keys() == keys
+    assert places.segments_in(spool.directory) == []

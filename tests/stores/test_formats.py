@@ -16,7 +16,7 @@ from callspan.cli.commands import callspan
 from callspan.records import FORMAT, OtherFormatError, encode
 from callspan.safe_urls import safe_name
 from callspan.spool.directory import create, directory_of, keys_of
-from callspan.spool.segment import Segment, line_of
+from callspan.spool.segment import Segment
 from callspan.stores import CallFilter
 from callspan.stores.spools import target_of
 from callspan.stores.urls import find_store, open_store
@@ -90,7 +90,7 @@ def segment_of(url: str, root: Path, payload: bytes) -> Path:
     directory = directory_of(root, [target])
     create(directory, [target])
     segment = Segment.create(directory, keys_of(directory))
-    segment.append(line_of(payload), 0)
+    segment.append(payload, 0)
     segment.close()
     return segment.path
 

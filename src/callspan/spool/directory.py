@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from callspan.file_lock import make_private
+from callspan.spool.losses import Losses, add_losses
 from callspan.spool.segment import (
     CURSOR_SUFFIX,
     OWN_SUFFIX,
@@ -90,6 +91,7 @@ def create(directory: Path, stores: Collection[Target], *, sync: bool = False) -
         finally:
             os.close(descriptor)
         fresh.replace(listed)
+        add_losses(directory, Losses())
 
 
 def sync_directory(directory: Path) -> None:
@@ -174,6 +176,33 @@ def size_of(directory: Path) -> int:
     return sum(_size(path) for path in segments_in(directory))
 
 
+def untaken_in(directory: Path) -> int:
+    """Return the bytes that no store has. Raises OSError."""
+    keys = keys_of(directory)
+    return sum(_untaken(path, keys) for path in segments_in(directory))
+
+
+def _untaken(path: Path, keys: Collection[str]) -> int:
+    return max(0, _size(path) - max((read_cursor(path, key) for key in keys), default=0))
+
+
+def taken_above(directory: Path, limit: int) -> list[Path]:
+    """Return the oldest segments that some store has, as many as it takes to come below a limit. Raises OSError."""
+    keys, found, excess = keys_of(directory), list[Path](), size_of(directory) - limit
+    for path in segments_in(directory) if excess > 0 else ():
+        size = _size(path)
+        if excess > 0 and size and not _untaken(path, keys):
+            excess -= size
+            found.append(path)
+    return found
+
+
+def oldest(directory: Path, key: str | None) -> int | None:
+    """Return when the oldest segment was created that a store lacks, or that exists where `key` is None."""
+    paths = (path for path in segments_in(directory) if key is None or read_cursor(path, key) < _size(path))
+    return next(map(created_ns, paths), None)
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
@@ -234,6 +263,7 @@ def is_on_network(directory: Path) -> bool:
     return kind.startswith(_NETWORK)
 
 
-def adopt(directory: Path, path: Path) -> Segment | None:
-    """Lock a segment that an ended process has left in a directory; None where there is nothing to adopt."""
-    return Segment.adopt(path, keys_of(directory))
+def adopt(path: Path) -> Segment | None:
+    """Lock a segment that an ended process has left; None where a process holds it, or for stores that are unknown."""
+    keys = keys_of(path.parent)
+    return Segment.adopt(path, keys) if keys else None

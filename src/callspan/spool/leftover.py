@@ -75,14 +75,12 @@ class _Deliverer:
         for path in places.segments_in(directory):
             if not self._goes_on():
                 return
-            if (segment := places.adopt(directory, path)) is not None:
+            if (segment := places.adopt(path)) is not None:
                 try:
                     if not segment.has(key, segment.size):
                         self._deliver_segment(segment, key)
                 finally:
-                    if segment.is_delivered():
-                        segment.remove()
-                    segment.close()
+                    segment.release()
 
     def _deliver_segment(self, segment: Segment, key: str) -> None:
         while self._goes_on():
@@ -97,7 +95,7 @@ class _Deliverer:
             self._count(segment.path.parent, done.rejected, done.damaged)
             if self._progress is not None:
                 self._progress(self.result.delivered)
-            if done.is_last:
+            if not done.has_more:
                 return
 
     def _next_batch(self, segment: Segment, key: str) -> Delivered:

@@ -35,7 +35,7 @@ _OTHERS: Final = "others"
 Kind: TypeAlias = Literal["dropped", "given_up", "rejected", "damaged", "unrecorded", "threads"]
 _WARNINGS: Final[dict[Kind, str]] = {
     "dropped": "%s dropped for every store (%s) at %s",
-    "given_up": "%s given up for %s, which takes none: %s is at its cap",
+    "given_up": "%s given up for %s, which lacks them: %s is at its cap",
     "rejected": "%s rejected by %s, kept in %s/rejected.jsonl",
     "damaged": "%s damaged in %s of %s, and lost",
 }
@@ -144,19 +144,20 @@ def _line_of(losses: Losses) -> bytes:
 class LossCounter:
     """Counts the losses of this process at a directory, and warns of them. Safe from any thread and signal handler."""
 
-    def __init__(self) -> None:
-        self.directory: Path | None = None
-        """Where they are written; None: nowhere so far."""
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        """Where they are written."""
         self._unwritten: deque[tuple[Kind, str, Loss]] = deque()
         self._is_writing = False
         self._warned: dict[tuple[Kind, str], float] = {}
         self._total = Losses()
 
-    def add(self, kind: Kind, name: str, count: int = 1) -> None:
-        """Count a loss; it is written within a second or two."""
+    def add(self, kind: Kind, name: str, count: int = 1, since_ns: int | None = None) -> None:
+        """Count a loss; it is written within a second or two. `since_ns`: when the first of it was recorded."""
         now_ns = time.time_ns()
-        self._unwritten.append((kind, name, Loss(count, now_ns, now_ns)))
-        self._total.add(kind, name, Loss(count, now_ns, now_ns))
+        loss = Loss(count, since_ns or now_ns, now_ns)
+        self._unwritten.append((kind, name, loss))
+        self._total.add(kind, name, loss)
         self._warn(kind, name)
         if not self._is_writing:
             self._is_writing = True
@@ -177,7 +178,7 @@ class LossCounter:
         losses = Losses()
         for kind, name, loss in taken:
             losses.add(kind, name, loss)
-        if self.directory is not None and _are_added(self.directory, losses):
+        if _are_added(self.directory, losses):
             return True
         self._unwritten.extend(taken)
         return False

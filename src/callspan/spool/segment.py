@@ -32,6 +32,8 @@ _WINDOW: Final = 1 << 20
 _BEING_MADE_S: Final = 60.0
 _FIRST_DESCRIPTOR: Final = 3
 _LINE_END: Final = b"\n"
+LINE_BYTES: Final = _DIGITS + 2
+"""What a line has beside its payload."""
 
 
 class Line(NamedTuple):
@@ -45,9 +47,7 @@ class Line(NamedTuple):
 
 
 def line_of(payload: bytes) -> bytes:
-    """Return the line of a record."""
-    if _LINE_END in payload:
-        payload = payload.replace(_LINE_END, b" ")  # between the tokens of JSON: within texts it is escaped
+    """Return the line of a payload without line ends."""
     return b"%08x %b\n" % (crc32(payload), payload)
 
 
@@ -108,6 +108,8 @@ def _cut_torn_line(descriptor: int) -> None:
     """Cut off a last line without its end, which keeps a file that each store has: no cursor moves behind it."""
     with suppress(OSError):
         size = end = os.fstat(descriptor).st_size
+        if not size or os.pread(descriptor, 1, size - 1) == _LINE_END:
+            return
         while end:
             start = max(0, end - _WINDOW)
             if at := os.pread(descriptor, end - start, start).rfind(_LINE_END) + 1:
@@ -125,16 +127,13 @@ def _cursor_path(segment: Path, key: str) -> Path:
 class Segment:
     """An open and locked segment. One thread at a time appends; any number of others may read."""
 
-    def __init__(self, path: Path, descriptor: int, keys: frozenset[str], *, own: bool) -> None:
-        """`keys` are those of the stores that it is for."""
-        self.path, self.keys, self.own = path, keys, own
-        self.sealed = not own
-        """Nothing is appended any more."""
+    def __init__(self, path: Path, descriptor: int, keys: frozenset[str], *, sealed: bool) -> None:
+        """`keys` are those of the stores that it is for; `sealed`: nothing is appended any more."""
+        self.path, self.keys, self.sealed = path, keys, sealed
         self._descriptor = descriptor
         self._reading = threading.RLock()  # reentrant for an append of a signal handler
         self._is_whole = True
         self._cursors = {key: self._valid_cursor(key) for key in keys}
-        self._read_to = dict.fromkeys(keys, 0)
 
     @classmethod
     def create(cls, directory: Path, keys: frozenset[str]) -> Segment:
@@ -144,7 +143,7 @@ class Segment:
         try:
             if not try_lock(descriptor):
                 raise OSError(errno.ENOLCK, "it cannot be locked; use a spool on a local disk", str(path))  # noqa: TRY301
-            return cls(path, descriptor, keys, own=True)
+            return cls(path, descriptor, keys, sealed=False)
         except BaseException:
             path.unlink()
             os.close(descriptor)
@@ -162,7 +161,7 @@ class Segment:
         # Between opening and locking, another process may have delivered and deleted it.
         if not is_new and try_lock(descriptor) and os.fstat(descriptor).st_nlink:
             _cut_torn_line(descriptor)
-            return cls(path, descriptor, keys, own=False)
+            return cls(path, descriptor, keys, sealed=True)
         os.close(descriptor)
         return None
 
@@ -186,19 +185,31 @@ class Segment:
         with self._reading:
             return self._descriptor >= 0 and not os.fstat(self._descriptor).st_nlink
 
-    def append(self, line: bytes, size: int) -> None:
-        """Append a line whole; `size` is that of the file before. Raises OSError.
+    def append(self, payload: bytes, size: int) -> None:
+        """Append the line of a record whole; `size` is that of the file before. Raises OSError.
 
         May be called by a signal handler in the middle of another append: what an append has left in pieces is ended
         by the next one.
         """
-        data, self._is_whole = line if self._is_whole else _LINE_END + line, False
-        written = os.write(self._descriptor, data)
-        if written < len(data):
+        if _LINE_END in payload:
+            payload = payload.replace(_LINE_END, b" ")  # between the tokens of JSON: within texts it is escaped
+        head = b"%08x " % crc32(payload)
+        if not self._is_whole:
+            head = _LINE_END + head
+        self._is_whole = False
+        # In parts: a record may be long, and putting its line together would copy it.
+        written = os.writev(self._descriptor, (head, payload, _LINE_END))
+        if written <= len(head) + len(payload):
             if self.end() == size + written:
                 os.ftruncate(self._descriptor, size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         self._is_whole = True
+
+    def seal(self) -> None:
+        """Append nothing any more."""
+        self.sealed = True
+        if not self._is_whole:
+            _cut_torn_line(self._descriptor)
 
     def sync(self) -> None:
         """Sync what was appended to the disk. Raises OSError."""
@@ -239,18 +250,17 @@ class Segment:
             # Not before: after a flush the process may be killed, and what it has delivered is not delivered again.
             self._cursors[key] = offset
 
-    def note_end(self, key: str, size: int) -> None:
-        """Note that a store has every whole line of its first bytes; what may follow was never acknowledged."""
-        self._read_to[key] = size
-
     def has(self, key: str, size: int) -> bool:
         """Return whether a store has the lines in the first bytes."""
-        return max(self._cursors[key], self._read_to[key]) >= size
+        return self._cursors[key] >= size
+
+    def is_taken(self) -> bool:
+        """Return whether a store has all of it, and nothing is added any more."""
+        return self.sealed and max(self._cursors.values(), default=0) >= self.size
 
     def is_delivered(self) -> bool:
-        """Return whether every store has all of it, and nothing is added any more."""
-        size = self.size
-        return self.sealed and all(self.has(key, size) for key in self.keys)
+        """Return whether it is open, every store has all of it, and nothing is added any more."""
+        return self._descriptor >= 0 and self.sealed and min(self._cursors.values(), default=0) >= self.size
 
     def _valid_cursor(self, key: str) -> int:
         """Return the stored cursor if it is the end of a line, else 0."""
@@ -262,6 +272,12 @@ class Segment:
         self.path.unlink(missing_ok=True)
         for key in self.keys:
             _cursor_path(self.path, key).unlink(missing_ok=True)
+        self.close()
+
+    def release(self) -> None:
+        """Leave it to other processes; delete it where every store has it."""
+        if self.is_delivered():
+            self.remove()
         self.close()
 
     def close(self) -> None:

@@ -10,8 +10,9 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from callspan.background import LastingThread
@@ -19,7 +20,7 @@ from callspan.fail_open import Attempt, fail_open
 from callspan.safe_urls import without_passwords
 from callspan.spool.delivering import Delivery
 from callspan.spool.destination import Destination, Health, waiting_text
-from callspan.spool.directory import Target
+from callspan.spool.directory import Target, waiting
 from callspan.spool.segment import Segment
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ _MAX_RETRY_AFTER_S: Final = 600.0
 _LINGER_S: Final = 0.5
 """For so long a batch accumulates: each costs its store much more than the records in it."""
 _IDLE_S: Final = 5.0
-_HANGS_S: Final = 30.0
-"""A store that takes nothing for this time hangs. The longest wait without work is shorter."""
+_LOOK_S: Final = 5.0
+"""So often it looks for what ended processes have left."""
 _CHANCE: Final = random.SystemRandom()
 
 
@@ -54,28 +55,32 @@ class SinkState(NamedTuple):
 class Shipper:
     """Delivers the segments of a spool to one store from a daemon thread of its own."""
 
-    def __init__(self, target: Target, make: Callable[[], Destination], spool: Spool) -> None:
-        """`make` returns the sink, not opened; it is called on the thread, since it imports the store's driver."""
+    def __init__(self, target: Target, make: Callable[[], Destination], spool: Spool, keys: Mapping[Path, str]) -> None:
+        """`make` returns the sink, not opened; it is called on the thread, since it imports the store's driver.
+
+        `keys` are the short names of the store's cursors below each root of directories.
+        """
         self.target = target
         self.delivered = self.retried = self.rejected = self.failures = 0
         self.error: str | None = None
         self.woken = False
         """Whether it was notified since it last looked; set by those who do so."""
-        self._make, self._spool = make, spool
+        self.adopted: Segment | None = None
+        """The segment of an ended process that is being delivered."""
+        self._left: Iterator[Path] = iter(())
+        self._look_at = 0.0
+        self._make, self._spool, self._keys = make, spool, keys
         self._delivery: Delivery | None = None
         self._is_open = False
         self._using = threading.Lock()
         """Held while the sink is used, and during a fork."""
         self._is_forking = False
-        self._moved_at = time.monotonic()
         self._is_stopping = self._is_hurried = False
-        self._then: Callable[[], object] = bool
         # Safe in a signal handler in the middle of another `put`, as the lock of an Event is not.
         self._signals: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.wake: Final = partial(self._signals.put, None)
         self._health = Health(target.name, self._waits)
         self._thread = LastingThread(self._run, f"callspan-{target.name}", spool.note_death)
-        self._keys: dict[object, str] = {}
 
     def start(self) -> None:
         """Start the thread. Raises RuntimeError while the interpreter ends."""
@@ -86,9 +91,8 @@ class Shipper:
         self.woken = self._is_hurried = True
         self.wake()
 
-    def stop(self, then: Callable[[], object]) -> None:
-        """Ask the thread to end after the current batch, and to call `then` as it ends."""
-        self._then = then
+    def stop(self) -> None:
+        """Ask the thread to end after the current batch."""
         self._is_stopping = True
         self.wake()
 
@@ -96,30 +100,24 @@ class Shipper:
         """Return whether the thread has ended within the time."""
         return self._thread.join(timeout_s)
 
-    def is_failing(self) -> bool:
-        """Return whether the store takes no records now: it refuses them, or hangs."""
-        return self.failures > 0 or time.monotonic() - self._moved_at > _HANGS_S
-
     def key(self, segment: Segment) -> str:
         """Return the short name of the store's cursor at a segment."""
-        root = segment.path.parent.parent
-        if root not in self._keys:
-            self._keys[root] = self.target.key(root)
-        return self._keys[root]
-
-    def lacking(self) -> list[Segment]:
-        """Return the segments of which the store lacks a part, the oldest first."""
-        return [one for one in self._spool.segments() if self.lacks(one)]
+        return self._keys[segment.path.parent.parent]
 
     def lacks(self, segment: Segment) -> bool:
         """Return whether the store lacks a part of a segment."""
         key = self.key(segment)
         return key in segment.keys and not segment.has(key, segment.size)
 
+    def count_lacking(self, segment: Segment) -> int:
+        """Return how many records of a segment the store lacks."""
+        key = self.key(segment)
+        return sum(bool(line.payload) for line in segment.lines(segment.cursor(key))) if key in segment.keys else 0
+
     def state(self) -> SinkState:
         """Return the state of the store."""
-        lacking = self.lacking()
-        age_s = max((time.time() - one.created_ns / 1e9 for one in lacking), default=None)
+        since_ns = self._spool.waits_since_ns(self.target)
+        age_s = None if since_ns is None else time.time() - since_ns / 1e9
         return SinkState(self.target.name, self.delivered, self.retried, self.rejected, self.error, age_s)
 
     def close_before_fork(self, deadline: float) -> bool:
@@ -152,20 +150,39 @@ class Shipper:
                 self._rest()
         with self._using:
             self._close()
-        self._then()
 
     def _round(self) -> bool:
-        """Deliver all segments, the oldest first; return whether anything was delivered."""
-        self._moved_at = time.monotonic()
-        self._spool.adopt()
-        moved = False
-        for segment in self._spool.segments():
-            while self.key(segment) in segment.keys and not self._is_stopping and self._ship(segment):
-                moved = True
+        """Deliver all segments of this process, the oldest first, and one of an ended one; return whether any moved."""
+        self._spool.tidy()
+        moved = [self._ship_all(segment) for segment in self._spool.segments()]
+        moved.append(self._ship_left())
         failures, self.failures, self.error = self.failures, 0, None
         if failures:
             self._health.recovered()
+        return any(moved)
+
+    def _ship_all(self, segment: Segment) -> bool:
+        moved = False
+        while self.key(segment) in segment.keys and not self._is_stopping and self._ship(segment):
+            moved = True
         return moved
+
+    def _ship_left(self) -> bool:
+        """Deliver the next segment that an ended process has left; one at a time is open."""
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at, self._left = now + _LOOK_S, self._spool.left()
+        for path in self._left:
+            segment = self._spool.adopt(path, self)
+            if segment is not None:
+                try:
+                    if self.lacks(segment):
+                        self._ship_all(segment)
+                        return True
+                finally:
+                    segment.release()
+                    self.adopted = None
+        return False
 
     def _ship(self, segment: Segment) -> bool:
         """Deliver a batch; return whether to deliver another one immediately."""
@@ -175,14 +192,12 @@ class Shipper:
                 delivery.sink.open()
                 self._is_open = True
             done = delivery.deliver(segment, self.key(segment))
-        self._moved_at = time.monotonic()
         self.delivered += done.records
         self.rejected += done.rejected
         self._spool.note(self.target.name, done)
-        if done.is_last:
+        if not done.has_more:
             self._spool.remove_if_delivered(segment)
-        # A growing segment is read again when a batch has accumulated, not record by record.
-        return not done.is_last or (segment.sealed and self.lacks(segment))
+        return done.has_more
 
     def _made(self) -> Delivery:
         """Return the delivery; it is made while no fork waits for it, since its driver takes long to import."""
@@ -204,9 +219,9 @@ class Shipper:
         self._sleep(max(longest * _CHANCE.uniform(0.5, 1.0), min(retry_after_s, _MAX_RETRY_AFTER_S)))
 
     def _waits(self) -> str:
-        lacking = self.lacking()
-        records = sum(sum(1 for line in one.lines(one.cursor(self.key(one))) if line.payload) for one in lacking)
-        return waiting_text(records, lacking[0].path.parent if lacking else "no file")
+        directory = self._spool.losses.directory
+        records = sum(one.records for one in waiting(directory, self._keys[directory.parent]))
+        return waiting_text(records, directory)
 
     def _close(self) -> None:
         self._is_open = False

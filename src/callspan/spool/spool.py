@@ -10,8 +10,8 @@ import logging
 import sys
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,15 +22,14 @@ from callspan.spool import directory as places
 from callspan.spool.delivering import Delivered
 from callspan.spool.destination import Destination
 from callspan.spool.directory import Target
-from callspan.spool.losses import Kind, LossCounter, Losses, add_losses
-from callspan.spool.segment import Segment, created_ns, line_of
+from callspan.spool.losses import Kind, LossCounter
+from callspan.spool.segment import LINE_BYTES, Segment
 from callspan.spool.shipper import Shipper, SinkState
 
 SEGMENT_BYTES: Final = 16 << 20
 _MIN_SEGMENTS: Final = 8
 """So many segments fit below the cap: what is given up is a part of it."""
-_MAX_ADOPTED: Final = 8
-_SCAN_S: Final = 5.0
+_TIDY_S: Final = 5.0
 _MAX_IN_MEMORY: Final = 64 << 20
 """The cap of a directory in shared memory."""
 _MEASURE_S: Final = 0.1
@@ -42,7 +41,6 @@ _NEW_FAILURES: Final = 2
 """Failures after which a flush gives up a store that failed before; the first may have begun before it."""
 _GRACE_S: Final = 0.1
 _APPEND: Final = fail_open("keep a record")
-_GIVE_UP: Final = fail_open("make room in the spool")
 _TIDY: Final = fail_open("tidy the spool")
 
 
@@ -68,6 +66,7 @@ class Spool:
         """
         self._directories = [places.directory_of(root, sinks.keys()) for root in roots]
         self._sinks = dict(sinks)
+        self._keys = {target: {root: target.key(root) for root in roots} for target in sinks}
         self._sync, self._max_bytes = sync, max_bytes
         self._segment_bytes = min(SEGMENT_BYTES, max(1, max_bytes // _MIN_SEGMENTS))
         self._is_watched = False
@@ -78,6 +77,8 @@ class Spool:
     def _begin(self) -> None:
         self._lock = threading.RLock()
         """Held by appends, and by what adds and removes segments; reentrant for those of signal handlers."""
+        self._adopting = threading.Lock()
+        """Held while a segment is adopted, and during a fork; never by an append."""
         self._changed = threading.Condition()
         self._segments: dict[Path, Segment] = {}
         self._active: Segment | None = None
@@ -86,11 +87,13 @@ class Spool:
         self._shippers: tuple[Shipper, ...] = ()
         self.is_started = False
         """Whether its threads deliver."""
+        self._place = self.directory
+        """The directory in use."""
         self._limit, self._used, self._measure_at = self._max_bytes, 0, 0.0
         self._bad_until: dict[Path, float] = {}
-        self._scan_at = 0.0
-        self._counts: Counter[str] = Counter()
-        self.losses = LossCounter()
+        self._tidy_at = 0.0
+        self._appended = 0
+        self.losses = LossCounter(self.directory)
 
     @property
     def directory(self) -> Path:
@@ -103,7 +106,7 @@ class Spool:
             if not self._is_watched:
                 self._watch()
             with self._lock:
-                kept = self._write(line_of(payload))
+                kept = self._write(payload)
                 if not self.is_started:
                     self._start()
         except reported(_APPEND):
@@ -115,27 +118,28 @@ class Spool:
                 shipper.wake()
         return kept
 
-    def _write(self, line: bytes) -> bool:
-        if self._used + len(line) > self._limit and not self._make_room(len(line)):
+    def _write(self, payload: bytes) -> bool:
+        size, reason = len(payload) + LINE_BYTES, None
+        if self._used + size > self._limit and not self._has_room(size):
             return self._drop("cap")
-        for _ in self._directories[1:]:
-            if self._written(line) is None:
+        for _ in self._directories:
+            reason = self._written(payload, size)
+            if reason is None:
                 return True
-        reason = self._written(line)
-        return True if reason is None else self._drop(reason)
+        return self._drop(reason or "error")
 
-    def _written(self, line: bytes) -> str | None:
+    def _written(self, payload: bytes, size: int) -> str | None:
         """Append a line to the directory that is in use; return why that cannot be."""
         try:
-            segment = self._segment_for(len(line))
-            segment.append(line, self._size)
+            segment = self._segment_for(size)
+            segment.append(payload, self._size)
             if self._sync:
                 segment.sync()
         except OSError as error:
             self._leave_directory(error)
             return error.strerror or type(error).__name__
-        self._used += len(line)
-        self._counts["appended"] += 1
+        self._used += size
+        self._appended += 1
         return None
 
     def _drop(self, reason: str) -> bool:
@@ -146,129 +150,114 @@ class Spool:
         active = self._active
         if active is not None:
             self._size = active.end()
-            if self._size + size <= self._segment_bytes and not self._can_return(active):
+            if self._size + size <= self._segment_bytes:
                 return active
         self._size = 0
         return self._rotate()
 
-    def _can_return(self, active: Segment) -> bool:
-        """Return whether it is time to try the usual directory again."""
-        return (
-            bool(self._bad_until)
-            and active.path.parent != self.directory
-            and (self._bad_until.get(self.directory, 0.0) <= time.monotonic())
-        )
-
     def _rotate(self) -> Segment:
         """Begin a segment in the first directory that can be written. Raises OSError."""
         now = time.monotonic()
-        directory = next((one for one in self._directories if self._bad_until.get(one, 0.0) <= now), self.directory)
-        try:
-            places.create(directory, self._sinks.keys(), sync=self._sync)
-            fresh = Segment.create(directory, places.keys_of(directory))
-            if self._sync:
-                places.sync_directory(directory)
-        except OSError:
-            self._bad_until[directory] = now + _RETRY_S
-            raise
+        place = next((one for one in self._directories if self._bad_until.get(one, 0.0) <= now), self.directory)
+        self._place = place
+        places.create(place, self._sinks.keys(), sync=self._sync)
+        fresh = Segment.create(place, frozenset(keys[place.parent] for keys in self._keys.values()))
+        if self._sync:
+            places.sync_directory(place)
         self._seal()
         self._segments[fresh.path] = self._active = fresh
-        self.losses.directory = directory
+        self.losses.directory = place
         # Other processes write here too, and their bytes count towards the cap.
-        self._limit = min(self._max_bytes, _MAX_IN_MEMORY) if places.is_in_memory(directory) else self._max_bytes
-        self._used = places.size_of(directory)
+        self._limit = min(self._max_bytes, _MAX_IN_MEMORY) if places.is_in_memory(place) else self._max_bytes
+        self._used, self._measure_at = places.size_of(place), 0.0
         return fresh
 
     def _leave_directory(self, error: OSError) -> None:
         """Write the next records to another directory, for a while."""
-        if (active := self._active) is not None:
-            self._bad_until[active.path.parent] = time.monotonic() + _RETRY_S
-            self._seal()
-        if not self._counts["unwritable"]:
+        if not self._bad_until:
             log(logging.WARNING, "The spool directory %s cannot be written (%s); records wait in %s", self.directory,
                 error_text(error), " or ".join(map(str, self._directories[1:])) or "no other one")  # fmt: skip
-        self._counts["unwritable"] += 1
+        self._bad_until[self._place] = time.monotonic() + _RETRY_S
+        self._seal()
 
     def _seal(self) -> None:
         if self._active is not None:
-            self._active.sealed = True
+            self._active.seal()
             self._active = None
 
-    def _make_room(self, size: int) -> bool:
-        """Give up the oldest segments that only failing stores lack; False where that makes no room.
+    def _has_room(self, size: int) -> bool:
+        """Return whether a record may be appended above the cap: what some store has is given up for it.
 
-        Only other stores' copies justify that: what no store has taken stays, and the new record is dropped.
+        Which process has written that makes no difference, nor whether the other stores fail, hang, or are slow.
         """
         now = time.monotonic()
-        if self._active is None or now < self._measure_at:
-            return self._active is None
-        with _GIVE_UP:
-            self._used = places.size_of(self._active.path.parent)
-            for segment in self.segments():
-                if self._used + size <= self._limit:
-                    break
-                lacking = [shipper for shipper in self._shippers if shipper.lacks(segment)]
-                is_taken = 0 < len(lacking) < len(segment.keys)
-                if segment.sealed and is_taken and all(shipper.is_failing() for shipper in lacking):
-                    self._give_up(segment, lacking)
-        has_room = self._used + size <= self._limit
-        self._measure_at = 0.0 if has_room else now + _MEASURE_S
-        return has_room
+        if now >= self._measure_at:
+            self._measure_at, self._tidy_at = now + _MEASURE_S, 0.0
+            self._used = places.untaken_in(self._place)
+        return self._used + size <= self._limit
 
-    def _give_up(self, segment: Segment, lacking: Sequence[Shipper]) -> None:
-        for shipper in lacking:
-            records = sum(1 for line in segment.lines(segment.cursor(shipper.key(segment))) if line.payload)
-            self.losses.add("given_up", shipper.target.name, records)
-        self._remove(segment)
-
-    def _remove(self, segment: Segment) -> None:
-        self._used = max(0, self._used - segment.size)
-        self._segments.pop(segment.path, None)
-        segment.remove()
-
-    def segments(self) -> list[Segment]:
-        """Return the open segments, the oldest first."""
-        return sorted(self._segments.copy().values(), key=lambda segment: segment.path.name)
-
-    def remove_if_delivered(self, segment: Segment) -> None:
-        """Delete a segment that every store has."""
-        if segment.is_delivered():
-            with self._lock:
-                if segment.path in self._segments and segment.is_delivered():
-                    self._remove(segment)
-
-    def adopt(self) -> None:
-        """Adopt some segments of ended processes whose stores are among these, every few seconds."""
+    def tidy(self) -> None:
+        """Keep below the cap, and in the right directory; every few seconds, and soon after the cap is reached."""
         now = time.monotonic()
-        if now < self._scan_at or self._active is None:
+        if now < self._tidy_at or not self.is_started:
             return
-        self._scan_at = now + _SCAN_S
-        mine = {root.parent: {target.key(root.parent) for target in self._sinks} for root in self._directories}
+        self._tidy_at = now + _TIDY_S
         with _TIDY:
-            self._seal_if_deleted()
-            for directory in places.directories_in(list(mine)):
-                if places.keys_of(directory) <= mine[directory.parent]:
-                    self._adopt_in(directory)
+            self._seal_if_misplaced(now)
+            places.remove_stray_cursors(self._place)
+            for path in places.taken_above(self._place, self._limit):
+                self._give_up(path)
 
-    def _seal_if_deleted(self) -> None:
-        """Begin a new segment after somebody has deleted this one; what it has is still delivered by this process."""
+    def _seal_if_misplaced(self, now: float) -> None:
+        """Begin a new segment where somebody has deleted this one, or the usual directory is to be tried again."""
         active = self._active
-        if active is not None and active.is_deleted():
+        can_return = self._place != self.directory and self._bad_until.get(self.directory, 0.0) <= now
+        if active is not None and (can_return or active.is_deleted()):
             with self._lock:
                 if self._active is active:
                     self._seal()
 
-    def _adopt_in(self, directory: Path) -> None:
-        places.remove_stray_cursors(directory)
-        for path in places.segments_in(directory):
-            adopted = sum(not one.own for one in self._segments.copy().values())
-            if path in self._segments or adopted >= _MAX_ADOPTED:
-                continue
+    def _give_up(self, path: Path) -> None:
+        """Delete a segment that some store has; another process does so with its own."""
+        with self._lock:
+            if self._active is not None and self._active.path == path:
+                self._seal()
+            if path not in self._segments and (left := places.adopt(path)):
+                self._segments[path] = left
+            segment = self._segments.get(path)
+            if segment is None or not segment.is_taken():
+                return
+            del self._segments[path]
+        for shipper in self._shippers:
+            if lost := shipper.count_lacking(segment):
+                self.losses.add("given_up", shipper.target.name, lost, segment.created_ns)
+        segment.remove()
+
+    def segments(self) -> list[Segment]:
+        """Return the open segments of this process, the oldest first."""
+        return sorted(self._segments.copy().values(), key=lambda segment: segment.path.name)
+
+    def remove_if_delivered(self, segment: Segment) -> None:
+        """Delete a segment of this process that every store has."""
+        if segment.is_delivered():
             with self._lock:
-                # After `close`, nobody would release it.
-                found = places.adopt(directory, path) if self.is_started else None
-                if found is not None:
-                    self._segments[path] = found
+                if self._segments.pop(segment.path, None) is not None:
+                    self._used = max(0, self._used - segment.size)
+                    segment.remove()
+
+    def left(self) -> Iterator[Path]:
+        """Yield the segments of all processes whose stores are among these."""
+        for root in {directory.parent for directory in self._directories}:
+            mine = {keys[root] for keys in self._keys.values()}
+            for directory in places.directories_in([root]):
+                if places.keys_of(directory) <= mine:
+                    yield from places.segments_in(directory)
+
+    def adopt(self, path: Path, shipper: Shipper) -> Segment | None:
+        """Lock a segment that an ended process has left; a child that is forked meanwhile knows it and closes it."""
+        with self._adopting:
+            shipper.adopted = places.adopt(path)
+        return shipper.adopted
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has what this process has appended so far; False on timeout.
@@ -276,7 +265,7 @@ class Spool:
         False at once if every store that lacks records failed before and has failed again since.
         """
         deadline = time.monotonic() + timeout_s
-        goals = [(segment, segment.size) for segment in self.segments() if segment.own]
+        goals = [(segment, segment.size) for segment in self.segments()]
         before = {shipper: (shipper.failures > 0, shipper.retried) for shipper in self._shippers}
         for shipper in self._shippers:
             shipper.hurry()
@@ -300,16 +289,15 @@ class Spool:
             for segment, size in goals
         )
 
-    def waits_since_ns(self) -> int | None:
-        """Return since when the oldest record waits for any store, in whichever process; None: none waits."""
-        found = [path for one in self._directories for path in places.segments_in(one)[:1]]
-        return min(map(created_ns, found), default=None)
+    def waits_since_ns(self, target: Target | None = None) -> int | None:
+        """Return since when the oldest record waits for a store, or for any, in whichever process; None: none waits."""
+        found = [places.oldest(one, target and self._keys[target][one.parent]) for one in self._directories]
+        return min((since_ns for since_ns in found if since_ns), default=None)
 
     def count(self, kind: Kind, name: str) -> None:
         """Count what leaves no record, in the file of the usual directory."""
-        if self.losses.directory is None:
+        if not self._appended:
             places.create(self.directory, self._sinks.keys())
-            self.losses.directory = self.directory
         if not self._is_watched:
             self._watch()
         self.losses.add(kind, name)
@@ -342,13 +330,15 @@ class Spool:
         with self._lock:
             self._seal()
             shippers, self._shippers = self._shippers, ()
-            ending, self._segments = _Ending(self._segments.values(), len(shippers)), {}
+            segments, self._segments = self._segments, {}
             self.is_started = False
         for shipper in shippers:
-            shipper.stop(ending.thread_ended)
+            shipper.stop()
         # Give waiting threads a moment to end even if no time is left.
         deadline = max(deadline, time.monotonic() + _GRACE_S)
         joined = [shipper.join(deadline - time.monotonic()) for shipper in shippers]
+        for segment in segments.values():
+            segment.release()
         self.losses.write()
         with self._lock:
             if all(joined) and not self.is_started:
@@ -362,7 +352,7 @@ class Spool:
         `retried`, `rejected`, `damaged`, and of now `spool_bytes` (of all processes) and `oldest_unshipped_ms`.
         """
         states = self.states()
-        counts = Counter({"appended": self._counts["appended"]})
+        counts = Counter({"appended": self._appended})
         counts.update({f"shipped.{state.name}": state.delivered for state in states})
         counts.update({f"given_up.{name}": number for name, number in self.losses.totals("given_up").items()})
         counts.update({f"dropped.{reason}": number for reason, number in self.losses.totals("dropped").items()})
@@ -386,16 +376,13 @@ class Spool:
         if sys.is_finalizing():
             return
         self.is_started = True
-        shippers = tuple(Shipper(target, make, self) for target, make in self._sinks.items())
+        shippers = tuple(Shipper(target, make, self, self._keys[target]) for target, make in self._sinks.items())
         try:
             for shipper in shippers:
                 shipper.start()
         except RuntimeError:
             log(logging.DEBUG, "The interpreter is shutting down and starts no thread; the next process delivers")
         self._shippers = shippers
-        if (directory := self.losses.directory) is not None:
-            with _TIDY:
-                add_losses(directory, Losses())
 
     def _watch(self) -> None:
         # Before the first lock is taken: a child forked while another thread holds it could never take it.
@@ -415,11 +402,13 @@ class Spool:
         deadline = time.monotonic() + _FORK_S
         # First: an append may be starting the threads.
         self._lock.acquire()
+        self._adopting.acquire()
         self._in_use = [one.target for one in self._shippers if not one.close_before_fork(deadline)]
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
         self._lock.release()
+        self._adopting.release()
         for shipper in self._shippers:
             shipper.release_after_fork()
 
@@ -427,32 +416,13 @@ class Spool:
         """Leave the parent's files and connections to the parent; the next append begins anew."""
         # Never collected: closing the parent's connections would close them in the parent too.
         _INHERITED.append(self._shippers)
-        for segment in self._segments.values():
-            segment.close_in_child()
+        for segment in (*self._segments.values(), *(one.adopted for one in self._shippers)):
+            if segment is not None:
+                segment.close_in_child()
         for target in self._in_use:
             # SQLite would count the parent's locks as the child's: others deliver what the child appends.
             self._sinks[target] = _not_here
         self._begin()
-
-
-class _Ending:
-    """Closes the segments of a spool that ends, once the last of its threads has ended."""
-
-    def __init__(self, segments: Iterable[Segment], threads: int) -> None:
-        self._segments, self._threads = list(segments), deque(range(threads))
-        self._release_if_last()
-
-    def thread_ended(self) -> None:
-        """Close the segments if no other thread uses them."""
-        self._threads.pop()
-        self._release_if_last()
-
-    def _release_if_last(self) -> None:
-        if not self._threads:
-            for segment in self._segments:
-                if segment.is_delivered():
-                    segment.remove()
-                segment.close()
 
 
 _INHERITED: Final[list[tuple[Shipper, ...]]] = []

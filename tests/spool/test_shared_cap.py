@@ -1,0 +1,86 @@
+"""Processes share a directory and its cap: a dead store costs the healthy one nothing, whoever holds the room."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from callspan.spool import directory as places
+from callspan.spool import leftover
+from callspan.spool.losses import read_losses
+
+from .rig import FileSink, listing, target, until
+
+MAX_BYTES = 100_000
+FULL = 95
+"""Records of a kilobyte that leave no room for a segment."""
+
+
+class Neighbour:
+    """A process with the stores of all others."""
+
+    def __init__(self, root: Path, dead: str) -> None:
+        program = [sys.executable, "-m", "tests.spool.neighbour", str(root), dead, str(MAX_BYTES)]
+        place = Path(__file__).parents[2]
+        self.process = subprocess.Popen(program, cwd=place, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def tell(self, command: str) -> str:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(command, file=self.process.stdin, flush=True)
+        return self.process.stdout.readline().strip()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[str], Neighbour]]:
+    with ExitStack() as running:
+
+        def started(dead: str) -> Neighbour:
+            neighbour = Neighbour(tmp_path, dead)
+            running.callback(neighbour.kill)
+            return neighbour
+
+        yield started
+
+
+@pytest.mark.parametrize(
+    ("holder", "dead"), [("idle", "refuses"), ("idle", "hangs"), ("killed", "refuses"), ("gone", "hangs")]
+)
+def test_whoever_holds_the_room_the_healthy_store_gets_everything(
+    holder: str, dead: str, tmp_path: Path, start: Callable[[str], Neighbour]
+) -> None:
+    first, second, third = (start(dead) for _ in range(3))
+    assert first.tell(f"append a {FULL}") == str(FULL)
+    if holder == "killed":
+        first.kill()
+    elif holder == "gone":
+        assert first.tell("close") == "closed"
+    assert second.tell("append b 50") == "50"
+    assert third.tell("append c 150") == "150"
+    assert second.tell("append d 150") == "150"
+    made = [f"a{number}" for number in range(FULL)]
+    made += [f"{name}{number}" for name, count in (("b", 50), ("c", 150), ("d", 150)) for number in range(count)]
+    (directory,) = listing(tmp_path / "spool", target("healthy"))
+    until(lambda: places.size_of(directory) <= MAX_BYTES)
+    assert set(FileSink(tmp_path / "healthy").keys()) == set(made)  # a kill may double
+    assert not read_losses(directory).dropped
+    if holder == "idle":
+        assert first.tell("close") == "closed"
+    assert [one.tell("close") for one in (second, third)] == ["closed"] * 2
+    sink = FileSink(tmp_path / "dead")
+    until(lambda: not any(one.held for one in places.waiting(directory, target("dead").key(tmp_path / "spool"))))
+    leftover.deliver([directory], target("dead"), sink, timeout_s=10)
+    assert len(sink.keys()) == len(set(sink.keys()))
+    losses = read_losses(directory)
+    assert not losses.dropped
+    assert len(sink.keys()) + losses.given_up["x://dead"].count == len(made)
+    assert len(sink.keys()) > 30
