@@ -46,9 +46,9 @@ from callspan.record.call import (
     StreamEnd,
     Timing,
 )
-from callspan.record.codec import encode_json, encode_response, exact_messages
+from callspan.record.codec import encode_json, exact_json
 from callspan.record.ids import new_id
-from callspan.record.messages import Conversation, RawConversation
+from callspan.record.messages import Conversation
 from callspan.record.span_handle import span_ids
 
 _READ_REQUEST: Final = fail_open("read the request of a call")
@@ -85,9 +85,9 @@ class Call:
     __slots__ = (
         "__weakref__", "_accumulator", "_add", "_body", "_call_ended", "_complete", "_content_ns", "_conversation",
         "_endings", "_factory", "_first_ns", "_gap_ns", "_input", "_is_measured", "_is_told", "_last_event", "_last_ns",
-        "_notes", "_now_ns", "_over", "_processed", "_raw_input", "_raw_output", "_request", "_started", "_terminated",
-        "_unseen", "_wire", "_zero_ns", "attempts", "chunks", "endpoint", "explicit", "has_body", "hides_usage",
-        "is_raw", "named", "record", "span", "streaming",
+        "_notes", "_now_ns", "_over", "_processed", "_request", "_started", "_terminated", "_unseen", "_wire",
+        "_zero_ns", "attempts", "chunks", "endpoint", "explicit", "has_body", "hides_usage", "is_raw", "named",
+        "record", "span", "streaming",
     )  # fmt: skip
 
     byte_reader: LineReader | None = None
@@ -96,8 +96,6 @@ class Call:
     """Whether it is a call whatever its answer is, so that it has a span and counts as in progress from its start."""
     span: CallSpanHandle
     _input: Conversation | None
-    _raw_input: list[msgspec.Raw] | None
-    _raw_output: bytes | None
     _started: CallRecord | None
     _conversation: Conversation | None
     _wire: Conversation | None
@@ -161,7 +159,7 @@ class Call:
         self.explicit = ExplicitTimes(is_past=True) if is_past else None
         """What the application says of its times; None: nothing."""
         self._is_measured, self._is_told = not is_past, False
-        self._input = self._raw_input = self._raw_output = self._started = None
+        self._input = self._started = None
         self._conversation = self._wire = self._processed = self._over = None
         self.forget_response()
         self.span = NO_SPAN
@@ -224,7 +222,7 @@ class Call:
         if self._request.body is not NO_BODY or self._endings:
             return
         try:
-            exact, self._raw_input = exact_messages(content, body)
+            exact = exact_json(content, body)
             try:
                 request = self.endpoint.request(body) or self._request
             except reported(_READ_REQUEST):
@@ -424,7 +422,7 @@ class Call:
         if wants_content:
             self._conversation = messages if is_same else registry.conversation_of(shown)
         self._processed = processed
-        self._body = self._input = self._raw_input = self._raw_output = None
+        self._body = self._input = None
         self._request = self.record.request
         return processed
 
@@ -510,7 +508,7 @@ class Call:
         """Add the fields of response and usage."""
         fields["response"] = info.response if fields["attempts"] else None
         if body is not None:
-            encoded, self._raw_output = (encode_json(body), None) if self.streaming else encode_response(body)
+            encoded = encode_json(body)
             fields["response"] = msgspec.structs.replace(
                 info.response, truncated=info.truncated, refused=info.refused, compacted=info.compacted,
                 body_bytes=len(encoded), body=msgspec.Raw(encoded),
@@ -526,10 +524,7 @@ class Call:
             response, request = self.endpoint.conversation(None, self._body), self._input
             if request is None:
                 return response
-            return RawConversation(
-                system=request.system, input=request.input, output=response.output, tools=request.tools,
-                raw_input=self._raw_input, raw_output=self._raw_output,
-            )  # fmt: skip
+            return Conversation(system=request.system, input=request.input, output=response.output, tools=request.tools)
         except reported(_READ_MESSAGES):
             return None
 

@@ -35,7 +35,7 @@ from callspan.process.media_references import media_by_reference
 from callspan.process.processed import Processed
 from callspan.process.redaction import Redactor, redacted
 from callspan.process.secrets import CARRIES_CREDENTIALS, mask_record
-from callspan.record.bounded import json_attribute, weight
+from callspan.record.bounded import fit_json, weight
 from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import encode_json
 from callspan.record.content_level import at_level
@@ -112,7 +112,7 @@ def _cut(value: object, max_bytes: int) -> tuple[object, int] | None:
     size = len(encode_json(value))
     if size <= max_bytes:
         return None
-    return msgspec.json.decode(json_attribute(value, max_bytes)), size
+    return msgspec.json.decode(fit_json(value, max_bytes)[0]), size
 
 
 class Processor(NamedTuple):

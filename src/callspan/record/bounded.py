@@ -1,13 +1,12 @@
 """Bounded values: truncate text and JSON to a number of bytes, with a note of the original size.
 
 The cost depends on the limit, not on the value: strings are sliced before they are encoded. JSON stays valid, and
-characters are never split. Encoded bytes (encrypted content, signatures, base64) are truncated before text.
+characters are never split.
 """
 
 from __future__ import annotations
 
-import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -20,14 +19,8 @@ _SMALLEST: Final = b"0"
 _PER_ITEM: Final = 4
 """Approximate bytes of punctuation per element."""
 _UNLIMITED: Final = 1 << 62
-_OPAQUE_LIMIT: Final = 32
-"""Length to which opaque strings are truncated: enough for the note of their size."""
-_MIN_OPAQUE_LENGTH: Final = 128
-"""Ids, hashes and words are shorter."""
-_SAMPLE_LENGTH: Final = 99
-"""Number of characters by which a string is judged."""
-_LETTERS: Final = string.ascii_letters + "+/_-"
-_BASE64: Final = _LETTERS + string.digits
+_MAX_SHARE: Final = 2
+"""An item larger than 1/2 of the limit counts as 1/2: it is truncated, not omitted."""
 _SCALARS: Final = frozenset({int, float, bool, type(None)})
 """Types whose values take about `_PER_ITEM` bytes."""
 _LISTS: Final = (list, tuple)
@@ -47,17 +40,11 @@ def text_attribute(text: str, max_bytes: int) -> str:
     return text if size <= max_bytes else _cut(text, max_bytes, size)
 
 
-def json_attribute(value: object, max_bytes: int) -> str:
-    """Return `value` as valid JSON of at most `max_bytes` (at least 2) in UTF-8. Never raises.
-
-    Opaque strings are truncated first, then the longest strings, each with a note of its original size. If that is not
-    enough, the value becomes `{"callspan_truncated": {"bytes": original size}}`.
-    """
-    return fit_json(value, max_bytes)[0].decode()
-
-
 def fit_json(value: object, max_bytes: int, size_bound: int | None = None) -> tuple[bytes, int]:
-    """Return the result of `json_attribute` as bytes, and the approximate number of bytes removed.
+    """Return `value` as valid JSON of at most `max_bytes` (at least 2), and the approximate number of bytes removed.
+
+    The longest strings are truncated first, each with a note of its original size. If that is not enough, the value
+    becomes `{"callspan_truncated": {"bytes": original size}}`. Never raises.
 
     `size_bound` is an upper bound of the size of `value`, if known; measuring a small value costs more than encoding.
     """
@@ -69,15 +56,6 @@ def fit_json(value: object, max_bytes: int, size_bound: int | None = None) -> tu
         if size <= max_bytes:
             return data, 0
     return _shrunk(value, max_bytes, size)
-
-
-def fit_texts(texts: Sequence[str], max_bytes: int) -> list[str]:
-    """Return `texts` truncated, the longest first, to about `max_bytes` of UTF-8 in total."""
-    sizes = [_utf8_size(text) or len(text) for text in texts]
-    if sum(sizes) <= max_bytes:
-        return list(texts)
-    level = _level(sizes, max(0, max_bytes))
-    return [text if size <= level else text_attribute(text, level) for text, size in zip(texts, sizes, strict=True)]
 
 
 def weight(value: object, limit: int) -> int:
@@ -118,10 +96,11 @@ def newest_that_fit(count: int, size: Callable[[int], int], limit: int) -> int:
     """
     if count <= 1:
         return 0
-    room = limit - size(0) - size(count - 1)
+    most = limit // _MAX_SHARE
+    room = limit - min(most, size(0)) - min(most, size(count - 1))
     start = count - 1
     while start > 1:
-        room -= size(start - 1)
+        room -= min(most, size(start - 1))
         if room < 0:
             break
         start -= 1
@@ -146,17 +125,16 @@ def _cut(text: str, max_bytes: int, size: int) -> str:
 
 
 def _shrunk(value: object, max_bytes: int, size: int | None) -> tuple[bytes, int]:
-    """Truncate opaque strings, then the longest strings, until `value` fits; else replace it by a marker."""
+    """Truncate the longest strings until `value` fits; else replace it by a marker."""
     lengths: list[int] = []
-    opaque: list[int] = []
-    _collect(value, lengths, opaque)
+    _collect(value, lengths)
     total = weight(value, _UNLIMITED)
     size = total if size is None else size
-    room = max_bytes - max(0, total - sum(lengths) - sum(opaque))
+    room = max_bytes - max(0, total - sum(lengths))
     for _ in range(_ATTEMPTS):
-        if room <= 0 or not (lengths or opaque):
+        if room <= 0 or not lengths:
             break
-        data = encode_json(_clipped(value, *_levels(lengths, opaque, room)))
+        data = encode_json(_clipped(value, _level(lengths, room)))
         if len(data) <= max_bytes:
             return data, max(1, size - len(data))
         room = min(room - 1, room * max_bytes * 49 // (len(data) * 50))
@@ -171,35 +149,15 @@ def _marker(size: int, max_bytes: int) -> bytes:
     return _SMALLEST
 
 
-def _collect(value: object, lengths: list[int], opaque: list[int]) -> None:
+def _collect(value: object, lengths: list[int]) -> None:
     if isinstance(value, str):
-        (opaque if _is_opaque(value) else lengths).append(len(value))
+        lengths.append(len(value))
     elif isinstance(value, dict):
         for item in value.values():
-            _collect(item, lengths, opaque)
+            _collect(item, lengths)
     elif isinstance(value, _LISTS):
         for item in value:
-            _collect(item, lengths, opaque)
-
-
-def _is_opaque(text: str) -> bool:
-    """Return whether a text looks like base64: its first characters are letters of both cases and digits."""
-    if len(text) < _MIN_OPAQUE_LENGTH:
-        return False
-    start = text.find(",", 0, _MIN_OPAQUE_LENGTH) + 1 if text.startswith("data:") else 0
-    head = text[start : start + _SAMPLE_LENGTH]
-    return not head.strip(_BASE64) and bool(head.strip(_LETTERS)) and head.lower() != head != head.upper()
-
-
-def _levels(lengths: list[int], opaque: list[int], room: int) -> tuple[int, int]:
-    """Return the lengths to which plain and opaque strings must be truncated to fit into `room` together."""
-    if not opaque:
-        level = _level(lengths, room)
-        return level, level
-    left = room - sum(lengths)
-    if left >= len(opaque) * _OPAQUE_LIMIT:
-        return _UNLIMITED, _level(opaque, left)
-    return _level(lengths or [0], max(0, room - len(opaque) * _OPAQUE_LIMIT)), _OPAQUE_LIMIT
+            _collect(item, lengths)
 
 
 def _level(lengths: list[int], room: int) -> int:
@@ -213,13 +171,11 @@ def _level(lengths: list[int], room: int) -> int:
     return ordered[-1]
 
 
-def _clipped(value: object, level: int, opaque_level: int) -> object:
+def _clipped(value: object, level: int) -> object:
     if isinstance(value, str):
-        if level != opaque_level and _is_opaque(value):
-            return text_attribute(value, opaque_level)
         return value if len(value) <= level and value.isascii() else text_attribute(value, level)
     if isinstance(value, dict):
-        return {key: _clipped(item, level, opaque_level) for key, item in value.items()}
+        return {key: _clipped(item, level) for key, item in value.items()}
     if isinstance(value, _LISTS):
-        return [_clipped(item, level, opaque_level) for item in value]
+        return [_clipped(item, level) for item in value]
     return value

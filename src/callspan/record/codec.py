@@ -114,9 +114,6 @@ class _Response(msgspec.Struct):
     completion: msgspec.Raw = _ABSENT
 
 
-_MESSAGE_KEYS: Final = frozenset({"choices", "output", _CONTENT})
-
-
 def request_messages(body: bytes | msgspec.Raw) -> list[msgspec.Raw] | str | None:
     """Return the messages, input or prompt of a request: a list, a string, or None.
 
@@ -146,28 +143,6 @@ def response_messages(body: msgspec.Raw) -> list[msgspec.Raw] | None:
     return [body] if alone else listed
 
 
-def encode_response(body: object) -> tuple[bytes, bytes | None]:
-    """Return a parsed response as one line of JSON, and its messages (see `response_messages`) as a JSON list.
-
-    The messages are None if readers must extract them from the body.
-    """
-    listed = _MESSAGE_KEYS & body.keys() if isinstance(body, dict) else ()
-    if not isinstance(body, dict) or len(listed) != 1:
-        return encode_json(body), None
-    (key,) = listed
-    if not isinstance(messages := body[key], list):
-        return encode_json(body), None
-    if key == _CONTENT:
-        message = encode_json(body)
-        return message, b"[%b]" % message
-    try:
-        part = _encoder.encode(messages)
-        return _encoder.encode({**body, key: msgspec.Raw(part)}), part
-    except _UNENCODABLE:
-        part = encode_json(messages)
-        return encode_json({**body, key: msgspec.Raw(part)}), part
-
-
 _read_request: Final = msgspec.json.Decoder(_Request).decode
 _read_instructions: Final = msgspec.json.Decoder(_Instructions).decode
 _read_response: Final = msgspec.json.Decoder(_Response).decode
@@ -189,17 +164,6 @@ def exact_json(content: bytes, body: object) -> bytes:
         return msgspec.json.format(content, indent=-1) if isinstance(text, str) else encode_json(text)
     except (msgspec.DecodeError, RecursionError):
         return encode_json(body if body is not None else text)
-
-
-def exact_messages(content: bytes, body: object) -> tuple[bytes, list[msgspec.Raw] | None]:
-    """Return the result of `exact_json` and its list of messages, or None; a valid body is parsed once for both."""
-    if body is None or not content.startswith(_OPENERS) or b"\n" in content or b"\r" in content:
-        return exact_json(content, body), None
-    try:
-        found = request_messages(content)
-    except (msgspec.MsgspecError, RecursionError):
-        return exact_json(content, body), None
-    return content, found if isinstance(found, list) else None
 
 
 def is_json(content: bytes) -> bool:

@@ -174,15 +174,6 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_def
     tools: list[object] = []
 
 
-class RawConversation(Conversation, frozen=True, kw_only=True):
-    """A conversation that also has its messages as raw JSON."""
-
-    raw_input: list[msgspec.Raw] | None = None
-    """The messages of the request; None if the body has no list of messages."""
-    raw_output: bytes | None = None
-    """The choices of the response as a JSON list; None if readers must extract them from the body."""
-
-
 def short_texts(message: Message) -> Iterator[str]:
     """Yield the parts of a message as short text: tool calls as `name(arguments)`, without reasoning."""
     for part in message.parts:

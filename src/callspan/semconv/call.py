@@ -53,10 +53,6 @@ TRUNCATED_BYTES: Final = "callspan.truncated_bytes"
 MIN_DURATION_NS: Final = 1_000
 """Minimum duration of a span: backends count microseconds and warn of spans without a duration."""
 _NS: Final = 1e9
-_MAX_COPIES: Final = 8
-"""Maximum number of times that the vocabularies repeat a body."""
-_MAX_GROWTH: Final = 4
-"""Maximum ratio of the size of a body in an attribute to its size on the wire."""
 _VOCABULARIES: Final = {
     "llm": (llm.START, llm.END),
     "gen_ai": (gen_ai.START, gen_ai.END),
@@ -289,7 +285,7 @@ def _known_ns(attempt: Attempt) -> int:
 class Projection:
     """Converts call records to attributes of the configured vocabularies. Safe from any thread."""
 
-    __slots__ = ("_attribute_bytes", "_ends", "_later", "_plenty_bytes", "_raw", "_span_bytes", "_starts")
+    __slots__ = ("_attribute_bytes", "_ends", "_later", "_raw", "_span_bytes", "_starts")
 
     def __init__(self, settings: Settings) -> None:
         self._attribute_bytes = settings.max_attribute_bytes
@@ -302,8 +298,6 @@ class Projection:
         self._starts: Sequence[Table] = (START, *first)
         self._later: Sequence[Table] = [start for start in starts if start not in first]
         self._ends: Sequence[Table] = ends
-        smallest = min(settings.max_attribute_bytes, settings.max_span_bytes // _MAX_COPIES)
-        self._plenty_bytes = smallest // _MAX_GROWTH
 
     def start(self, record: CallRecord) -> Attributes:
         """Return the attributes for samplers, known before the call is sent."""
@@ -317,13 +311,7 @@ class Projection:
 
         The span's byte limit applies to all content together; earlier attributes are served first.
         """
-        answer, most = record.response, self._plenty_bytes
-        sent, received = len(memoryview(record.request.body)), 0 if answer is None else len(memoryview(answer.body))
-        # Whether all content certainly fits, however the vocabularies encode it.
-        plenty = conversation is not None and sent <= most and 0 < received <= most and not record.metadata
-        if plenty and conversation is not None and not sent:
-            plenty = not (conversation.system or conversation.input or conversation.tools)
-        budget = ByteBudget(self._attribute_bytes, self._span_bytes, plenty=plenty)
+        budget = ByteBudget(self._attribute_bytes, self._span_bytes)
         shown = SpanContent(conversation, budget, raw=self._raw)
         attributes: Attributes = {}
         # First, because end attributes may replace these.

@@ -15,7 +15,6 @@ import msgspec
 
 from callspan.record.bounded import fit_json, newest_that_fit, text_attribute, weight
 from callspan.record.call import CallRecord
-from callspan.record.codec import encode_json
 from callspan.record.messages import (
     TOOL_CALLS,
     Conversation,
@@ -35,15 +34,12 @@ from callspan.record.messages import (
 AttributeValue: TypeAlias = str | bool | int | float | tuple[str, ...]
 """Attribute values of types that OpenTelemetry's SDK stores unchanged."""
 Attributes: TypeAlias = dict[str, AttributeValue]
-ReadBody: TypeAlias = Callable[[CallRecord, int, Conversation], tuple[bytes, int] | None]
+ReadBody: TypeAlias = Callable[[CallRecord, int], tuple[bytes, int] | None]
 """Returns part of a body as JSON within a number of bytes, and the number of bytes removed; None if it is absent."""
 _MIN_CUT_BYTES: Final = 32
 """Minimum size of a truncated text, which includes the note of its original size."""
 _EMPTY_RESULTS: Final = (b"{}", b"0")
 """Results of truncation that have no room even for a note."""
-_PER_PART = 60
-_MAX_SHARE = 2
-"""A message larger than 1/2 of the room counts as 1/2: it is truncated, not omitted."""
 
 Json = dict[str, object]
 _CLIENT_TOOLS: Final = frozenset({"function", "custom"})
@@ -60,13 +56,11 @@ class ByteBudget(msgspec.Struct, eq=False):
     """The number of bytes that content attributes of one span may still use. Not thread-safe.
 
     `attribute` limits each attribute, `left` is what remains for all together, `cut` counts removed bytes (or
-    characters, if bytes are expensive to count). `plenty` states that everything certainly fits: then nothing is
-    measured. Earlier attributes are served first.
+    characters, if bytes are expensive to count). Earlier attributes are served first.
     """
 
     attribute: int
     left: int
-    plenty: bool = False
     cut: int = 0
 
     @property
@@ -77,9 +71,6 @@ class ByteBudget(msgspec.Struct, eq=False):
 
 def put_text(attributes: Attributes, name: str, text: str, budget: ByteBudget) -> None:
     """Set `name` to `text`, truncated to the budget; not set if not even the note of its size fits."""
-    if budget.plenty and text.isascii():
-        attributes[name] = text
-        return
     room = budget.room
     if room < _MIN_CUT_BYTES and len(text) > room:
         budget.cut += len(text)
@@ -96,9 +87,6 @@ def put_json(
 
     `size_bound` is an upper bound of the size of the value, if known.
     """
-    if budget.plenty:
-        attributes[name] = encode_json(value).decode()
-        return
     room = budget.room
     if room > 1:
         data, cut = fit_json(value, room, size_bound)
@@ -111,93 +99,39 @@ def put_encoded(attributes: Attributes, name: str, data: bytes, budget: ByteBudg
         budget.cut += cut
         return
     attributes[name] = data.decode()
-    if not budget.plenty:
-        budget.left -= len(data)
-        budget.cut += cut
+    budget.left -= len(data)
+    budget.cut += cut
 
 
-def put_body(
-    attributes: Attributes, name: str, read: ReadBody, record: CallRecord, shown: SpanContent, parts: int = 1
-) -> bool:
-    """Set `name` to the result of `read`, in at most 1/`parts` of the room; return whether it was set."""
-    room = shown.budget.room // parts
-    found = read(record, room, shown.conversation) if room > 1 else None
+def put_body(attributes: Attributes, name: str, read: ReadBody, record: CallRecord, budget: ByteBudget) -> bool:
+    """Set `name` to the result of `read`; return whether the record has it."""
+    found = read(record, budget.room) if budget.room > 1 else None
     if found is not None:
-        put_encoded(attributes, name, found[0], shown.budget, found[1])
+        put_encoded(attributes, name, found[0], budget, found[1])
     return found is not None
 
 
-class MessageSelection(msgspec.Struct, frozen=True):
-    """The messages of a request to export: the first ones, then, after `omitted` others, the rest."""
-
-    first: Sequence[Message]
-    omitted: int
-    rest: Sequence[Message]
-    size_bound: int | None = None
-    """Upper bound of the size of the selected messages, if known."""
-
-
-def select_messages(messages: Sequence[Message], record: CallRecord, budget: ByteBudget) -> MessageSelection:
-    """Select the first (system) message and the newest ones that fit into the budget.
+def select_messages(messages: Sequence[Message], record: CallRecord, budget: ByteBudget) -> Sequence[Message]:
+    """Return the first (system) message and the newest ones that fit, with a note (role `callspan`) for the others.
 
     If the whole body fits, all messages are returned without measuring them.
     """
-    body_bytes = record.request.body_bytes
-    if budget.plenty:
-        return MessageSelection((), 0, messages, body_bytes)
-    limit = budget.room
-    if body_bytes is not None and body_bytes <= limit:
-        return MessageSelection((), 0, messages, body_bytes)
-    most = limit // _MAX_SHARE
-    giants = []
-
-    def room_for(index: int) -> int:
-        found = message_weight(messages[index], limit)
-        if found > most:
-            giants.append(index)
-        return min(most, found)
-
-    start = newest_that_fit(len(messages), room_for, limit)
+    size, limit = record.request.body_bytes, budget.room
+    if size is not None and size <= limit:
+        return messages
+    start = newest_that_fit(len(messages), lambda index: weight(message_json(messages[index]), limit), limit)
     if start <= 1:
-        return MessageSelection((), 0, messages)
-    budget.cut += max(0, (body_bytes or 0) - limit)
-    return MessageSelection(messages[:1], start - 1, messages[start:], None if giants else limit)
-
-
-def omission(count: int, record: CallRecord) -> str:
-    """Return the note that replaces omitted messages."""
-    whole = record.request.body_bytes
-    size = "" if whole is None else f" of a request of {whole} bytes"
-    return f"[callspan: {count} messages{size} left out]"
-
-
-def message_weight(message: Message, limit: int) -> int:
-    """Return the approximate size of a message as JSON in bytes; counts no further than `limit`."""
-    total = _PER_PART
-    for part in message.parts:
-        total += _PER_PART + _part_weight(part, limit - total)
-        if total > limit:
-            break
-    return total
-
-
-def _part_weight(part: Part, limit: int) -> int:
-    match part:
-        case Text() | Refusal():
-            return len(part.text)
-        case Reasoning():
-            return len(part.text or "")
-        case ToolCall():
-            return len(part.arguments or "") + len(part.name or "")
-        case ToolResult():
-            return weight(part.content, limit)
-    return weight(getattr(part, "data", None), limit)
+        return messages
+    budget.cut += max(0, (size or 0) - limit)
+    whole = "" if size is None else f" of a request of {size} bytes"
+    note = Text(text=f"[callspan: {start - 1} messages{whole} left out]")
+    return [messages[0], Message(role="callspan", parts=[note]), *messages[start:]]
 
 
 class SpanContent:
     """The content of one record that may be exported, and its byte budget. Not thread-safe."""
 
-    __slots__ = ("_tools", "budget", "conversation", "has_content", "raw_answer", "raw_request")
+    __slots__ = ("budget", "conversation", "has_content", "raw_answer", "raw_request")
 
     def __init__(self, conversation: Conversation | None, budget: ByteBudget, *, raw: bool = True) -> None:
         """`conversation` is None if no content may be exported."""
@@ -208,14 +142,6 @@ class SpanContent:
         """Whether to set `llm.prompts` and `llm.prompts.raw`; not if another vocabulary has the input messages."""
         self.raw_answer = raw or not self.conversation.output
         """Whether to set `llm.completions.raw`; not if another vocabulary has the output messages."""
-        self._tools: list[Json] | None = None
-
-    @property
-    def tools(self) -> list[Json]:
-        """The tool definitions of the request in the conventions' JSON, computed once."""
-        if self._tools is None:
-            self._tools = tool_definitions(self.conversation.tools) if self.conversation.tools else []
-        return self._tools
 
 
 NO_CONTENT: Final = SpanContent(None, ByteBudget(0, 0))
@@ -227,15 +153,6 @@ def finish_word(reason: str) -> str:
     """Return a finish reason in the official instrumentations' spelling: `tool_call`, not `tool_calls`."""
     found = normalised(reason)
     return "tool_call" if found == TOOL_CALLS else found
-
-
-def input_messages(picked: MessageSelection, record: CallRecord) -> list[Json]:
-    """Return the selected messages of a request, with a note (role `callspan`) in place of omitted ones."""
-    rest = messages_json(picked.rest)
-    if not picked.omitted:
-        return rest
-    note = {"type": "text", "content": omission(picked.omitted, record)}
-    return [*messages_json(picked.first), {"role": "callspan", "parts": [note]}, *rest]
 
 
 def answer_messages(outcome: str, messages: Sequence[Message]) -> list[Json]:

@@ -9,22 +9,20 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
-
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, RewardRecord
 from callspan.record.messages import Text
-from callspan.semconv.body_messages import answer_bytes, request_bytes
 from callspan.semconv.content_attributes import (
     Attributes,
     SpanContent,
     answer_messages,
     finish_word,
-    input_messages,
     messages_json,
     parts_json,
     put_json,
     put_text,
     select_messages,
+    tool_definitions,
 )
 from callspan.semconv.table import (
     BOOLEAN,
@@ -148,22 +146,18 @@ def _put_output(attributes: Attributes, record: CallRecord, shown: SpanContent) 
 
 
 def _put_input(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
-    messages, budget = shown.conversation.input, shown.budget
-    if budget.plenty:
-        put_json(attributes, INPUT_MESSAGES, messages_json(messages), budget)
-    else:
-        picked = select_messages(messages, record, budget)
-        put_json(attributes, INPUT_MESSAGES, input_messages(picked, record), budget, picked.size_bound)
+    kept = messages_json(select_messages(shown.conversation.input, record, shown.budget))
+    put_json(attributes, INPUT_MESSAGES, kept, shown.budget, record.request.body_bytes)
 
 
 def _put_system(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
     found = parts_json(shown.conversation.system)
-    put_json(attributes, SYSTEM_INSTRUCTIONS, found, shown.budget, request_bytes(record))
+    put_json(attributes, SYSTEM_INSTRUCTIONS, found, shown.budget, record.request.body_bytes)
 
 
 def _put_tools(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
-    if shown.tools:  # definitions that are not objects are omitted
-        put_json(attributes, TOOL_DEFINITIONS, shown.tools, shown.budget, request_bytes(record))
+    if found := tool_definitions(shown.conversation.tools):  # definitions that are not objects are omitted
+        put_json(attributes, TOOL_DEFINITIONS, found, shown.budget, record.request.body_bytes)
 
 
 def _put_query(attributes: Attributes, _: CallRecord, shown: SpanContent) -> None:
@@ -172,11 +166,11 @@ def _put_query(attributes: Attributes, _: CallRecord, shown: SpanContent) -> Non
         put_text(attributes, "gen_ai.retrieval.query.text", query, shown.budget)
 
 
-def _put_documents(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
+def _put_documents(attributes: Attributes, _: CallRecord, shown: SpanContent) -> None:
     parts = [part for message in shown.conversation.output for part in message.parts if isinstance(part, Text)]
     if parts:
         found = [msgspec.json.decode(part.text) for part in parts]
-        put_json(attributes, "gen_ai.retrieval.documents", found, shown.budget, answer_bytes(record))
+        put_json(attributes, "gen_ai.retrieval.documents", found, shown.budget)
 
 
 _METADATA_PROMPT: Final = Each("metadata", _prompt_of_metadata)

@@ -6,18 +6,15 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Final
 
-from callspan.record.bounded import fit_texts
 from callspan.record.call import CallRecord, Timing
 from callspan.record.events import METADATA_FIELDS, EventRecord, SessionRecord, TimestepRecord
 from callspan.record.labels import requested_user
-from callspan.record.messages import Conversation, Message, Part, Text, ToolResult, normalised
+from callspan.record.messages import Part, Text, ToolResult, normalised
 from callspan.record.usage import Usage
-from callspan.semconv.body_messages import ANSWER_PREFIXES, choices_json, messages_json
+from callspan.semconv.body_messages import choices_json, messages_json
 from callspan.semconv.content_attributes import (
     Attributes,
-    ByteBudget,
     SpanContent,
-    omission,
     put_body,
     put_json,
     put_text,
@@ -53,8 +50,6 @@ _PROMPTS: Final = "llm.prompts"
 _RAW_PROMPTS: Final = "llm.prompts.raw"
 _STOPS: Final = ("stop", "stop_sequences")
 _NS_PER_MS: Final = 1_000_000
-_SEPARATOR_BYTES: Final = 4
-"""Size of the separators around a role and its text, in bytes."""
 
 
 def rate_limit_rows(unit: str, path: str) -> tuple[Row, Row, Row]:
@@ -130,46 +125,20 @@ def _put_completions(attributes: Attributes, _: CallRecord, shown: SpanContent) 
 
 
 def _put_raw_completions(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
-    known, budget = getattr(shown.conversation, "raw_output", None), shown.budget
-    if budget.plenty and known is not None and record.api not in ANSWER_PREFIXES:
-        attributes[_RAW_COMPLETIONS] = known.decode()
-        return
-    put_body(attributes, _RAW_COMPLETIONS, choices_json, record, shown)
+    put_body(attributes, _RAW_COMPLETIONS, choices_json, record, shown.budget)
 
 
 def _put_raw_prompts(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
-    put_body(attributes, _RAW_PROMPTS, messages_json, record, shown)
+    put_body(attributes, _RAW_PROMPTS, messages_json, record, shown.budget)
 
 
 def _put_prompts(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
-    text = _prompt_text(record, shown.conversation, shown.budget)
-    if text:
-        put_text(attributes, _PROMPTS, text, shown.budget)
-
-
-def _prompt_text(record: CallRecord, conversation: Conversation, budget: ByteBudget) -> str:
-    if len(conversation.input) == 1 and not conversation.system:
-        return joined_text(conversation.input[0].parts)
-    picked = select_messages(conversation.input, record, budget)
-    texts: list[tuple[str, str]] = []
-    if conversation.system and (text := joined_text(conversation.system)):
-        texts.append(("system", text))
-    _add_texts(texts, picked.first)
-    if picked.omitted:
-        texts.append(("callspan", omission(picked.omitted, record)))
-    _add_texts(texts, picked.rest)
-    if len(texts) == 1:
-        return texts[0][1]
-    room = budget.room - sum(len(who) + _SEPARATOR_BYTES for who, _ in texts)
-    fitting = fit_texts([text for _, text in texts], room)
-    return "\n\n".join([f"{who}: {text}" for (who, _), text in zip(texts, fitting, strict=True)])
-
-
-def _add_texts(texts: list[tuple[str, str]], messages: Sequence[Message]) -> None:
-    for message in messages:
-        text = joined_text(message.parts)
-        if text:
-            texts.append((message.name or message.role, text))
+    kept = select_messages(shown.conversation.input, record, shown.budget)
+    given = [("system", shown.conversation.system), *((one.name or one.role, one.parts) for one in kept)]
+    texts = [(who, text) for who, parts in given if (text := joined_text(parts))]
+    if texts:
+        shown_text = texts[0][1] if len(texts) == 1 else "\n\n".join([f"{who}: {text}" for who, text in texts])
+        put_text(attributes, _PROMPTS, shown_text, shown.budget)
 
 
 _LATENCIES: Final = Each("timing", _latencies)

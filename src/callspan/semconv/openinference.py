@@ -6,22 +6,23 @@ later ones, so the number of flat messages is limited.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from itertools import chain, islice
 from operator import attrgetter
-from typing import Final
+from typing import Final, TypeAlias
 
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
-from callspan.record.messages import Conversation, Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
+from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
 from callspan.semconv.body_messages import choices_json, messages_json
 from callspan.semconv.content_attributes import (
     Attributes,
-    AttributeValue,
     ByteBudget,
     SpanContent,
     put_body,
     put_text,
     select_messages,
+    tool_definitions,
 )
 from callspan.semconv.llm import first_finish_reason, joined_text
 from callspan.semconv.table import INT, JSON, STRING, Constant, From, Put, Row, SetByCode, Table, json_row
@@ -41,6 +42,7 @@ MAX_FLAT_ATTRIBUTES: Final = 48
 """Maximum number of attributes for flat messages and tools; `input.value` has the complete content."""
 
 _JSON_TYPE: Final = "application/json"
+_EMBEDDINGS: Final = ("embeddings",)
 _KINDS: Final = {"chat": "LLM", "text_completion": "LLM", "embeddings": "EMBEDDING"}
 _SYSTEMS: Final = {"messages": "anthropic", "text_completions": "anthropic", "sessions": "anthropic"}
 _PROVIDERS: Final = {
@@ -54,7 +56,7 @@ _PROVIDERS: Final = {
     "moonshot_ai": "moonshot",
 }
 
-_Flat = list[tuple[str, AttributeValue]]
+_Flat: TypeAlias = list[tuple[str, str]]
 
 
 def _user_id(metadata: dict[str, object]) -> str | None:
@@ -62,115 +64,83 @@ def _user_id(metadata: dict[str, object]) -> str | None:
     return user if isinstance(user, str) else None
 
 
-def _response_model(record: CallRecord) -> str | None:
-    return None if record.response is None else record.response.model
-
-
-def _is_embedding(record: CallRecord) -> bool:
-    return record.operation == "embeddings"
-
-
 def _put_values(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
-    """Set input and output values, each in at most half of the budget, so that flat messages fit too."""
-    if put_body(attributes, _OUTPUT_VALUE, choices_json, record, shown, 2):
+    if put_body(attributes, _OUTPUT_VALUE, choices_json, record, shown.budget):
         attributes[_OUTPUT_MIME_TYPE] = _JSON_TYPE
-    if put_body(attributes, _INPUT_VALUE, messages_json, record, shown, 2):
+    if put_body(attributes, _INPUT_VALUE, messages_json, record, shown.budget):
         attributes[_INPUT_MIME_TYPE] = _JSON_TYPE
 
 
 def _put_messages(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
-    """Set output, instructions, the newest messages and tools, in this order, up to the maximum number."""
-    conversation, budget, left = shown.conversation, shown.budget, MAX_FLAT_ATTRIBUTES
-    for index, message in enumerate(conversation.output):
-        left = _put_group(attributes, _message(f"{_OUTPUT_MESSAGES}.{index}.", message), left, budget)
-    numbered = _numbered(record, conversation, budget)
-    for index, message in numbered[:1] + numbered[:0:-1]:
-        left = _put_group(attributes, _message(f"{_INPUT_MESSAGES}.{index}.", message), left, budget)
-    for index, tool in enumerate(shown.tools):
-        schema = encode_json(tool).decode()
-        left = _put_group(attributes, [(f"{_TOOLS}.{index}.tool.json_schema", schema)], left, budget)
+    """Set output, instructions, the newest messages and tools, in this order, up to the maximum number.
 
-
-def _numbered(record: CallRecord, conversation: Conversation, budget: ByteBudget) -> list[tuple[int, Message]]:
-    """Return messages with their index in the request, system text first, without the middle of a long history."""
-    picked = select_messages(conversation.input, record, budget)
-    system = [Message(role="system", parts=conversation.system)] if conversation.system else []
-    head = [*system, *picked.first]
-    skipped = len(head) + picked.omitted
-    return [*enumerate(head), *((skipped + index, message) for index, message in enumerate(picked.rest))]
-
-
-def _put_group(attributes: Attributes, flat: _Flat, left: int, budget: ByteBudget) -> int:
-    """Set all attributes of a message, or none if they exceed the limit; return the remaining number of attributes."""
-    if len(flat) > left or budget.room <= 0:
-        return 0
-    for name, value in flat:
-        if isinstance(value, str):
+    The attributes of a message are set together or not at all.
+    """
+    left, budget = MAX_FLAT_ATTRIBUTES, shown.budget
+    for group in chain(_outputs(shown), _inputs(record, shown), _tools(shown)):
+        left -= len(group)
+        if left < 0 or budget.room <= 0:
+            return
+        for name, value in group:
             put_text(attributes, name, value, budget)
-        else:
-            attributes[name] = value
-    return left - len(flat)
+
+
+def _outputs(shown: SpanContent) -> Iterator[_Flat]:
+    for index, message in enumerate(shown.conversation.output):
+        yield _message(f"{_OUTPUT_MESSAGES}.{index}.message.", message)
+
+
+def _inputs(record: CallRecord, shown: SpanContent) -> Iterator[_Flat]:
+    """Yield the first message, which is separate instructions if there are any, then the newest ones."""
+    system = shown.conversation.system
+    given = [*([Message(role="system", parts=system)] if system else ()), *shown.conversation.input]
+    kept = select_messages(given, record, shown.budget)
+    for position in (*range(min(1, len(kept))), *range(len(kept) - 1, 0, -1)):
+        index = position and position + len(given) - len(kept)
+        yield _message(f"{_INPUT_MESSAGES}.{index}.message.", kept[position])
+
+
+def _tools(shown: SpanContent) -> Iterator[_Flat]:
+    for index, tool in enumerate(tool_definitions(shown.conversation.tools)):
+        yield [(f"{_TOOLS}.{index}.tool.json_schema", encode_json(tool).decode())]
 
 
 def _message(prefix: str, message: Message) -> _Flat:
-    prefix += "message."
-    flat: _Flat = [(prefix + "role", message.role)]
+    flat = [(prefix + "role", message.role)]
     if message.name:
         flat.append((prefix + "name", message.name))
-    flat += _content(prefix, message.parts)
-    calls = [part for part in message.parts if isinstance(part, ToolCall)]
-    for index, call in enumerate(calls):
-        flat += _tool_call(f"{prefix}tool_calls.{index}.tool_call.", call)
-    for part in message.parts:
-        if isinstance(part, ToolResult) and part.id:
-            flat.append((prefix + "tool_call_id", part.id))
-            break
-    return flat
-
-
-def _content(prefix: str, parts: Sequence[Part]) -> _Flat:
+    parts = message.parts
     if any(isinstance(part, Media | Reasoning | Refusal) for part in parts):
-        rows = (_content_part(part) for part in parts)
-        shown = [row for row in rows if row]
-        return [
-            (f"{prefix}contents.{index}.message_content.{name}", value)
-            for index, row in enumerate(shown)
-            for name, value in row
-        ]
-    text = joined_text(parts)
-    return [(prefix + "content", text)] if text else []
+        for index, part in enumerate(filter(None, map(_content, parts))):
+            flat += [(f"{prefix}contents.{index}.message_content.{name}", value) for name, value in part]
+    elif text := joined_text(parts):
+        flat.append((prefix + "content", text))
+    for index, call in enumerate(message.tool_calls):
+        flat += _tool_call(f"{prefix}tool_calls.{index}.tool_call.", call)
+    answered = (part.id for part in parts if isinstance(part, ToolResult) and part.id)
+    return flat + [(prefix + "tool_call_id", ident) for ident in islice(answered, 1)]
 
 
-def _content_part(part: Part) -> _Flat:
+def _content(part: Part) -> _Flat:
     match part:
-        case Text():
-            return [("type", "text"), ("text", part.text)]
-        case Refusal():
-            return [("type", "refusal"), ("text", part.text)]
+        case Text() | Refusal():
+            return [("type", "text" if isinstance(part, Text) else "refusal"), ("text", part.text)]
         case Reasoning(text=str(text)):
             return [("type", "reasoning"), ("text", text)]
-        case Media(modality="image", url=str(url)):
-            return [("type", "image"), ("image.image.url", url)]
         case Media():
-            return [("type", part.modality)]
+            url = part.url if part.modality == "image" else None
+            return [("type", part.modality), *([] if url is None else [("image.image.url", url)])]
     return []
 
 
 def _tool_call(prefix: str, call: ToolCall) -> _Flat:
-    flat: _Flat = [(prefix + "function.name", call.name or call.tool_type)]
-    if call.id:
-        flat.append((prefix + "id", call.id))
-    if call.arguments is not None:
-        flat.append((prefix + "function.arguments", call.arguments))
-    return flat
-
-
-def _kind(kind: str) -> Table:
-    return Table(Row(SPAN_KIND, STRING, Constant(kind), "Kind of the span in Phoenix."))
+    fields = (("function.name", call.name or call.tool_type), ("id", call.id), ("function.arguments", call.arguments))
+    return [(prefix + name, value) for name, value in fields if value is not None]
 
 
 _VALUES: Final = Put(_put_values)
 _MESSAGES: Final = Put(_put_messages)
+_MODEL: Final = "Requested model, then the response's."
 
 START: Final = Table(
     Row(SPAN_KIND, STRING, lambda record: _KINDS.get(record.operation, "LLM"), "`LLM` or `EMBEDDING`."),
@@ -179,26 +149,14 @@ START: Final = Table(
         "llm.provider", STRING, lambda record: _PROVIDERS.get(record.provider, record.provider),
         "The provider under OpenInference's name.",
     ),
-    Row(
-        "embedding.model_name", STRING, lambda record: record.request.model if _is_embedding(record) else None,
-        "Requested model, then the response's; embeddings only.",
-    ),
-    Row(
-        "llm.model_name", STRING, lambda record: None if _is_embedding(record) else record.request.model,
-        "Requested model, then the response's.",
-    ),
+    Row("embedding.model_name", STRING, "request.model", _MODEL, apis=_EMBEDDINGS),
+    Row("llm.model_name", STRING, "request.model", _MODEL, not_apis=_EMBEDDINGS),
     Row("session.id", STRING, "place.session_id", "The session it belongs to."),
 )  # fmt: skip
 
 END: Final = Table(
-    Row(
-        "embedding.model_name", STRING, lambda record: _response_model(record) if _is_embedding(record) else None,
-        "Requested model, then the response's; embeddings only.",
-    ),
-    Row(
-        "llm.model_name", STRING, lambda record: None if _is_embedding(record) else _response_model(record),
-        "Requested model, then the response's.",
-    ),
+    Row("embedding.model_name", STRING, "response.model", _MODEL, apis=_EMBEDDINGS),
+    Row("llm.model_name", STRING, "response.model", _MODEL, not_apis=_EMBEDDINGS),
     Row("llm.finish_reason", STRING, From("response.finish_reasons", first_finish_reason)),
     Row("llm.token_count.prompt", INT, "usage.input_tokens"),
     Row("llm.token_count.completion", INT, "usage.output_tokens"),
@@ -241,6 +199,10 @@ def put_scope_values(attributes: Attributes, budget: ByteBudget) -> None:
         if isinstance(found, str) and len(found) <= budget.left:
             attributes[value], attributes[mime_type] = found, _JSON_TYPE
             budget.left -= len(found)
+
+
+def _kind(kind: str) -> Table:
+    return Table(Row(SPAN_KIND, STRING, Constant(kind), "Kind of the span in Phoenix."))
 
 
 SESSION_START: Final = _kind("CHAIN")

@@ -1,19 +1,15 @@
-"""What is observed of a call: estimates of tokens, attempts, exact messages, sockets that wait."""
+"""What is observed of a call: estimates of tokens, attempts, sockets that wait."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from callspan.frames import FRAMES
 from callspan.observe.attempts import AttemptLog
 from callspan.observe.socket_calls import Create, Sending, SocketCalls
 from callspan.observe.token_estimates import with_estimates
-from callspan.record.codec import exact_json, exact_messages
 from callspan.records import (
     Conversation,
     Media,
@@ -69,26 +65,6 @@ def test_the_sent_retry_count_is_used_if_it_is_plausible(header: str | None, ret
     log.started()
     log.sent_retries(header)
     assert log.fields(0, 2, None)["retries"] == retries
-
-
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(min_value=-(2**60), max_value=2**60) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
-    max_leaves=6,
-)
-
-
-@given(
-    content=st.binary(max_size=12)
-    | st.text(max_size=12).map(str.encode)
-    | _JSON.map(lambda value: json.dumps({"messages": value}).encode())
-    | st.sampled_from(
-        [b' {"a":1}', b'{"a":1} ', b'{"a":NaN}', b'{"a":"\xff"}', b'{"a":01}', b'{"a":1}{', b'{"messages":[1,]}']
-    ),
-    body=_JSON.filter(lambda value: value is not None),
-)
-def test_the_bytes_are_those_that_reading_for_them_alone_gives(content: bytes, body: object) -> None:
-    assert exact_messages(content, body)[0] == exact_json(content, body)
 
 
 FRAME = {"type": "response.create", "stream_id": "a", "model": "m", "input": "Hi"}

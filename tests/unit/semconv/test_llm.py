@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from callspan.record.codec import encode_response
+from callspan.record.codec import encode_json
 from callspan.records import (
     CallRecord,
     Conversation,
@@ -158,7 +158,7 @@ def test_raw_prompts_are_what_the_wire_had_under_any_name(
 @pytest.mark.parametrize("api", ["messages", "responses"])
 def test_raw_completions_that_do_not_fit_are_valid_json(bare_call: CallRecord, api: str) -> None:
     body = {"content" if api == "messages" else "output": [{"type": "text", "text": "x" * 2_000}] * 3}
-    encoded, _ = encode_response(body)
+    encoded = encode_json(body)
     response = Response(body=msgspec.Raw(encoded), body_bytes=len(encoded), finish_reasons=["stop"])
     record = msgspec.structs.replace(bare_call, api=api, response=response)
     for room in range(1, 4_000, 97):
