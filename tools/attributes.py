@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,9 +17,9 @@ from callspan.semconv.table import BOOLEAN, STRING, Row
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "attributes.md"
 
 
-def _starts(kind: str, own: str | None = None) -> tuple[str, ...]:
-    """Return the tables of the start of a kind of an agent's spans; `own`: the kind of callspan's table of them."""
-    return f"gen_ai.{kind}_START", f"session.{own or kind}_START", f"openinference.{kind}_START", "llm.SCOPE_START"
+def _of_span(kind: str) -> tuple[str, ...]:
+    """Return the tables of a kind of an agent's spans."""
+    return f"session.{kind}.start_with_llm", f"session.{kind}.end", f"session.{kind}.content"
 
 
 TABLES: dict[str, tuple[str, ...]] = {
@@ -33,28 +34,13 @@ TABLES: dict[str, tuple[str, ...]] = {
         "call.ATTEMPT_SPAN_OF_CALL",
         "session.EXCEPTION",
     ),
-    "Sessions": (*_starts("SESSION"), "session.SESSION_END", "session.SESSION_CONTENT"),
-    "Timesteps": (*_starts("TIMESTEP"), "session.TIMESTEP_END", "session.SESSION_CONTENT"),
-    "Steps of the environment": (
-        *_starts("ENVIRONMENT", own="OPERATION")[1:],
-        "session.ENVIRONMENT_END",
-        "events.ENVIRONMENT_CONTENT",
-        "scope_messages.OPERATION_MESSAGES",
-    ),
-    "Tools": (*_starts("TOOL", own="OPERATION"), "session.OPERATION_END", "gen_ai.TOOL_CONTENT"),
-    "Agents": (*_starts("INVOKED_AGENT", own="OPERATION"), "session.OPERATION_END", "session.OPERATION_CONTENT"),
-    "Guardrails": (
-        *_starts("GUARDRAIL"),
-        "session.GUARDRAIL_END",
-        "session.OPERATION_CONTENT",
-        "scope_messages.OPERATION_MESSAGES",
-    ),
-    "Handoffs": (
-        *_starts("HANDOFF"),
-        "session.OPERATION_END",
-        "session.OPERATION_CONTENT",
-        "scope_messages.OPERATION_MESSAGES",
-    ),
+    "Sessions": _of_span("SESSION"),
+    "Timesteps": _of_span("TIMESTEP"),
+    "Steps of the environment": _of_span("ENVIRONMENT"),
+    "Tools": _of_span("TOOL"),
+    "Agents": _of_span("AGENT"),
+    "Guardrails": _of_span("GUARDRAIL"),
+    "Handoffs": _of_span("HANDOFF"),
     "OpenInference of agents' spans (opt-in)": ("openinference.SCOPE_VALUES",),
     "Events (`callspan.{type}`)": (
         "events.EVENT",
@@ -64,10 +50,9 @@ TABLES: dict[str, tuple[str, ...]] = {
     ),
     "Messages (`callspan.message`)": ("events.MESSAGE", "events.MESSAGE_CONTENT"),
     "Rewards (`gen_ai.evaluation.result`)": (
-        "gen_ai.REWARD",
         "events.REWARD",
-        "gen_ai.EVALUATION",
-        "gen_ai.REWARD_CONTENT",
+        "events.EVALUATION",
+        "events.REWARD_CONTENT",
     ),
 }
 AGENT_SPANS = ("Sessions", "Timesteps", "Steps of the environment", "Tools", "Agents", "Guardrails", "Handoffs")
@@ -91,9 +76,9 @@ def table(names: tuple[str, ...]) -> list[Entry]:
     found: dict[str, Entry] = {}
     for name in names:
         module, _, constant = name.partition(".")
-        rows = getattr(import_module(f"callspan.semconv.{module}"), constant)
+        rows = attrgetter(constant)(import_module(f"callspan.semconv.{module}"))
         for row in getattr(rows, "rows", rows):
-            found.setdefault(row.name, entry(row, is_start=constant.endswith("START")))
+            found.setdefault(row.name, entry(row, is_start=constant.endswith(("START", "start_with_llm"))))
     return list(found.values())
 
 

@@ -10,10 +10,25 @@ from operator import attrgetter
 from typing import Final
 
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
-from callspan.semconv import gen_ai
 from callspan.semconv.call import CONVERSATION_ID, SESSION_ID, STEP_INDEX
-from callspan.semconv.content_attributes import Attributes, ByteBudget, SpanContent
-from callspan.semconv.table import BOOLEAN, DOUBLE, INT, STRINGS, From, Row, Table, data_rows, json_row, text_row
+from callspan.semconv.content_attributes import Attributes, ByteBudget, SpanContent, put_text
+from callspan.semconv.gen_ai import EVALUATION_EVENT
+from callspan.semconv.openinference import kind_row
+from callspan.semconv.table import (
+    BOOLEAN,
+    DOUBLE,
+    INT,
+    STRING,
+    STRINGS,
+    Constant,
+    From,
+    Put,
+    Row,
+    Table,
+    data_rows,
+    json_row,
+    text_row,
+)
 
 ENVIRONMENT: Final = "environment"
 _STATES: Final = {
@@ -23,12 +38,12 @@ _STATES: Final = {
 }
 
 
-SESSION: Final = (
+OF_SESSION: Final = (
     text_row(SESSION_ID, "session_id", "Id of the session."),
     text_row(CONVERSATION_ID, "session_id", "The same under the conventions' name."),
 )
 WITHIN: Final = (
-    *SESSION,
+    *OF_SESSION,
     text_row("callspan.step.id", "timestep_id", "Id of the timestep."),
     Row(STEP_INDEX, INT, "timestep", "Index of the timestep in its session, from 0, as its process counts."),
 )
@@ -62,16 +77,39 @@ MESSAGE: Final = Table(
     ),
     text_row("callspan.call_id", "call_id", "Id of its call."),
 )  # fmt: skip
+
+
+def _put_annotation(attributes: Attributes, record: RewardRecord, shown: SpanContent) -> None:
+    if record.annotation is not None:
+        put_text(attributes, "gen_ai.evaluation.explanation", record.annotation, shown.budget)
+
+
+def _end_of_episode(record: EventRecord) -> str:
+    if record.terminated or record.truncated:
+        return "terminated" if record.terminated else "truncated"
+    return "continue"
+
+
 REWARD: Final = Table(
-    *gen_ai.REWARD.rows,
+    text_row("gen_ai.evaluation.name", "objective", "The objective; `reward` by default."),
+    Row("gen_ai.evaluation.score.value", DOUBLE, "value"),
+    text_row("gen_ai.evaluation.score.label", "label"),
     text_row("callspan.reward.id", "reward_id"),
     text_row("callspan.reward.scope", "scope", "`event`, `session` or `call`: what is evaluated."),
     text_row("callspan.reward.source", "source", "Who evaluates."),
     text_row("callspan.event.id", "event_id", "The evaluated event."),
     text_row("callspan.call_id", "call_id", "The evaluated call."),
 )
-EVALUATION_SPAN: Final = Table(*WITHIN)
-"""The session and timestep of a reward, on its own span."""
+REWARD_CONTENT: Final = Table(Row("gen_ai.evaluation.explanation", STRING, Put(_put_annotation)))
+EVALUATION: Final = Table(
+    Row("gen_ai.evaluation.name", STRING, Constant("reward"), "`reward`."),
+    Row("gen_ai.evaluation.score.value", DOUBLE, "reward"),
+    Row("gen_ai.evaluation.score.label", STRING, _end_of_episode, "`terminated`, `truncated` or `continue`."),
+)
+"""Attributes of the conventions' evaluation event for an environment's reward."""
+EVALUATION_PLACE: Final = Table(*WITHIN)
+"""The session and timestep of a reward, on its own span and event."""
+EVALUATOR: Final = Table(kind_row("EVALUATOR"))
 
 MESSAGE_CONTENT: Final = Table(json_row("callspan.message.content", attrgetter("content")))
 ACTION_CONTENT: Final = Table(json_row("callspan.action", attrgetter("data")))
@@ -80,7 +118,7 @@ _EVENT_CONTENTS: Final = {ENVIRONMENT: ENVIRONMENT_CONTENT, "action": ACTION_CON
 _TABLES: Final[Mapping[type[Record], tuple[Table, Table]]] = {
     EventRecord: (EVENT, EVENT_CONTENT),
     MessageRecord: (MESSAGE, MESSAGE_CONTENT),
-    RewardRecord: (REWARD, gen_ai.REWARD_CONTENT),
+    RewardRecord: (REWARD, REWARD_CONTENT),
 }
 
 
@@ -91,7 +129,7 @@ def event_name(record: Record) -> str:
             return f"callspan.{record.event_type}"
         case MessageRecord():
             return "callspan.message"
-    return gen_ai.EVALUATION_EVENT
+    return EVALUATION_EVENT
 
 
 def event_attributes(record: Record) -> Attributes:
@@ -113,25 +151,9 @@ def evaluation_attributes(record: Record) -> Attributes | None:
     """Return the attributes of the evaluation event for an environment's reward; None without a reward."""
     if not isinstance(record, EventRecord) or record.reward is None:
         return None
-    return gen_ai.EVALUATION.of(record)
+    return EVALUATION.of(record)
 
 
 def evaluation_span_name(record: Record) -> str:
     """Return the name of the span of a reward."""
     return f"evaluation {record.objective}" if isinstance(record, RewardRecord) else "evaluation reward"
-
-
-def late_evaluation(record: Record, response_id: str | None) -> Attributes | None:
-    """Return the attributes of the span of a reward, without content; None for other records.
-
-    `response_id` is the provider's id of the evaluated response.
-    """
-    if not isinstance(record, EventRecord | RewardRecord):
-        return None
-    evaluation = REWARD.of(record) if isinstance(record, RewardRecord) else evaluation_attributes(record)
-    if evaluation is None:
-        return None
-    attributes = EVALUATION_SPAN.of(record)
-    if response_id is not None:
-        attributes["gen_ai.response.id"] = response_id
-    return attributes | evaluation

@@ -1,4 +1,4 @@
-"""The `gen_ai.*` attributes of calls, sessions, operations and rewards, and related ones of other namespaces.
+"""The `gen_ai.*` attributes of calls, and related ones of other namespaces.
 
 Version: semantic-conventions-genai 0.1.0. The names are defined here, because the Python package has older ones.
 """
@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
+
 from callspan.record.call import CallRecord
-from callspan.record.events import EventRecord, RewardRecord
 from callspan.record.messages import Text
 from callspan.semconv.content_attributes import (
     Attributes,
@@ -32,29 +32,24 @@ from callspan.semconv.table import (
     MAX_TOKENS,
     STRING,
     STRINGS,
-    Constant,
     Each,
     From,
     Parameters,
     Put,
     Row,
     Seconds,
-    SetByCode,
     Table,
     as_float,
     as_int,
     as_text,
     as_texts,
     choice_count,
-    data_rows,
-    in_metadata,
     output_type,
     output_type_of_modalities,
     output_type_of_text,
     parameter,
     reasoning_level,
     service_tier,
-    text_row,
 )
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
@@ -338,99 +333,3 @@ END: Final = Table(
         not_apis=_SEARCH, content=True, shown="conversation.tools",
     ),
 )  # fmt: skip
-
-
-def _operation(name: str) -> Row:
-    return Row(OPERATION_NAME, STRING, Constant(name), f"`{name}`.")
-
-
-def _put_annotation(attributes: Attributes, record: RewardRecord, shown: SpanContent) -> None:
-    if record.annotation is not None:
-        put_text(attributes, "gen_ai.evaluation.explanation", record.annotation, shown.budget)
-
-
-def _end_of_episode(record: EventRecord) -> str:
-    if record.terminated or record.truncated:
-        return "terminated" if record.terminated else "truncated"
-    return "continue"
-
-
-SESSION_START: Final = Table(
-    _operation("invoke_workflow"),
-    text_row(AGENT_NAME, "name"),
-    text_row(WORKFLOW_NAME, "name", "The same under its older name."),
-)
-TIMESTEP_START: Final = Table(
-    Row(WORKFLOW_NAME, STRING, SetByCode("its session"), "Name of its session."),
-)
-
-
-def _tool_type(record: EventRecord) -> str:
-    kind = record.metadata.get("tool_type")
-    return kind if isinstance(kind, str) else "function"
-
-
-TOOL_START: Final = Table(
-    _operation("execute_tool"),
-    text_row("gen_ai.tool.name", "name"),
-    Row("gen_ai.tool.type", STRING, _tool_type, "`function`, or `extension` if a server runs it."),
-    text_row("gen_ai.tool.call.id", "tool_call_id", "The model's tool call that it answers."),
-    text_row(AGENT_NAME, "system", "The agent that runs it."),
-)
-_TOOL_LOOP: Final = (
-    Row(PROVIDER_NAME, STRING, in_metadata("provider"), "The provider whose SDK runs the loop."),
-    Row(
-        "gen_ai.conversation.id",
-        STRING,
-        in_metadata("conversation_id"),
-        "The client's conversation id, outside a session.",
-    ),
-)
-TOOL_END: Final = Table(
-    *_TOOL_LOOP,
-    Row("gen_ai.tool.description", STRING, in_metadata("description"), "The tool's description in the request."),
-    Row("anthropic.toolset.name", STRING, in_metadata("toolset"), "The tool's toolset."),
-    Row("mcp.server.name", STRING, in_metadata("server"), "The tool's MCP server."),
-)
-AGENT_END: Final = Table(
-    *_TOOL_LOOP,
-    Row(
-        "gen_ai.output.type",
-        STRING,
-        in_metadata("output_type"),
-        "The output type requested by the first call of a tool loop.",
-    ),
-    Row(REQUEST_MODEL, STRING, in_metadata("model"), "The model of the first call of a tool loop."),
-    Row("callspan.outcome", STRING, in_metadata("outcome"), "How a tool loop ended."),
-)
-TOOL_CONTENT: Final = Table(
-    *data_rows(
-        {
-            "arguments": ("gen_ai.tool.call.arguments", ""),
-            "result": ("gen_ai.tool.call.result", ""),
-        },
-        "gen_ai.tool.call.",
-    )
-)
-INVOKED_AGENT_START: Final = Table(
-    _operation("invoke_agent"),
-    text_row(AGENT_NAME, "name"),
-    Row("gen_ai.agent.description", STRING, in_metadata("description"), if_empty=True),
-)
-GUARDRAIL_START: Final = Table(text_row(AGENT_NAME, "system", "The guarded agent."))
-HANDOFF_START: Final = Table(
-    text_row("gen_ai.tool.call.id", "tool_call_id", "The model's tool call that requested it."),
-)
-
-REWARD: Final = Table(
-    text_row("gen_ai.evaluation.name", "objective", "The objective; `reward` by default."),
-    Row("gen_ai.evaluation.score.value", DOUBLE, "value"),
-    text_row("gen_ai.evaluation.score.label", "label"),
-)
-REWARD_CONTENT: Final = Table(Row("gen_ai.evaluation.explanation", STRING, Put(_put_annotation)))
-EVALUATION: Final = Table(
-    Row("gen_ai.evaluation.name", STRING, Constant("reward"), "`reward`."),
-    Row("gen_ai.evaluation.score.value", DOUBLE, "reward"),
-    Row("gen_ai.evaluation.score.label", STRING, _end_of_episode, "`terminated`, `truncated` or `continue`."),
-)
-"""Attributes of the conventions' evaluation event for an environment's reward."""

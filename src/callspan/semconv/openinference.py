@@ -201,15 +201,6 @@ def put_scope_values(attributes: Attributes, budget: ByteBudget) -> None:
             budget.left -= len(found)
 
 
-def _kind(kind: str) -> Table:
-    return Table(Row(SPAN_KIND, STRING, Constant(kind), "Kind of the span in Phoenix."))
-
-
-SESSION_START: Final = _kind("CHAIN")
-TIMESTEP_START: Final = _kind("CHAIN")
-ENVIRONMENT_START: Final = _kind("CHAIN")
-TOOL_START: Final = _kind("TOOL")
-INVOKED_AGENT_START: Final = _kind("AGENT")
-GUARDRAIL_START: Final = _kind("GUARDRAIL")
-HANDOFF_START: Final = _kind("CHAIN")
-EVALUATION_START: Final = _kind("EVALUATOR")
+def kind_row(kind: str) -> Row:
+    """Return the row for the kind of a span that is not a call's."""
+    return Row(SPAN_KIND, STRING, Constant(kind), "Kind of the span in Phoenix.")

@@ -23,7 +23,7 @@ from callspan.semconv.content_attributes import (
     put_json,
 )
 from callspan.semconv.gen_ai import INPUT_MESSAGES, OUTPUT_MESSAGES
-from callspan.semconv.table import JSON, Put, Row, Table
+from callspan.semconv.table import JSON, Put, Row
 
 _Json: TypeAlias = dict[str, object]
 _INCOMING, _ANSWER, _ENVIRONMENT, _CALL = range(4)
@@ -227,7 +227,7 @@ def _put_operation_messages(attributes: Attributes, record: EventRecord, shown: 
 
 
 _PUT_MESSAGES: Final = Put(_put_operation_messages)
-OPERATION_MESSAGES: Final = Table(
+OPERATION_MESSAGES: Final = (
     Row(OUTPUT_MESSAGES, JSON, _PUT_MESSAGES, "Output, as a message with the role `tool`."),
     Row(INPUT_MESSAGES, JSON, _PUT_MESSAGES),
 )

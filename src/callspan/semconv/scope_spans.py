@@ -121,14 +121,19 @@ def evaluation(
     record: EventRecord | RewardRecord, response_id: str | None, options: ScopeSpanOptions, *, content: bool
 ) -> Evaluation | None:
     """Return the span of a reward; `response_id` is that of the evaluated call. None for a record without a reward."""
-    attributes = events.late_evaluation(record, response_id)
-    if attributes is None:
+    is_reward = isinstance(record, RewardRecord)
+    own = events.event_attributes(record) if is_reward else events.evaluation_attributes(record)
+    if own is None:
         return None
-    if content and isinstance(record, RewardRecord):
-        attributes |= events.event_content(record, options.budget())
+    if content and is_reward:
+        own |= events.event_content(record, options.budget())
+    name = f"evaluation {record.objective}" if isinstance(record, RewardRecord) else "evaluation reward"
+    attributes = events.EVALUATION_PLACE.of(record)
+    if response_id is not None:
+        attributes["gen_ai.response.id"] = response_id
+    attributes |= own
     event = SpanEvent(gen_ai.EVALUATION_EVENT, attributes, record.time_ns)
-    attributes = attributes | openinference.EVALUATION_START.of(record)
-    return Evaluation(events.evaluation_span_name(record), attributes, event, record.time_ns + MIN_DURATION_NS)
+    return Evaluation(name, attributes | events.EVALUATOR.of(record), event, record.time_ns + MIN_DURATION_NS)
 
 
 def scope_start_ns(record: Record) -> int | None:

@@ -5,34 +5,37 @@ This module combines those of the vocabularies with the `callspan.*` ones. Pure:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from callspan.record.call import ErrorInfo
 from callspan.record.events import AGENT_START, EventRecord, Record, SessionRecord, TimestepRecord, Totals
 from callspan.record.messages import Conversation
-from callspan.semconv import gen_ai, openinference
+from callspan.semconv import gen_ai
 from callspan.semconv import llm as llm_tables
-from callspan.semconv.call import EXCEPTION_TYPE, STEP_INDEX
+from callspan.semconv.call import CONVERSATION_ID, EXCEPTION_TYPE, STEP_INDEX
 from callspan.semconv.content_attributes import Attributes, ByteBudget, SpanContent
 from callspan.semconv.events import (
-    ENVIRONMENT,
     ENVIRONMENT_CONTENT,
     ERROR,
+    OF_SESSION,
     REWARD_OF_ENVIRONMENT,
-    SESSION,
     TERMINATED,
     WITHIN,
 )
+from callspan.semconv.openinference import kind_row
 from callspan.semconv.scope_messages import OPERATION_MESSAGES
 from callspan.semconv.table import (
     BOOLEAN,
     DOUBLE,
     INT,
     STRING,
+    Constant,
     Each,
     Put,
     Row,
+    SetByCode,
     Table,
     data_rows,
     in_metadata,
@@ -41,6 +44,10 @@ from callspan.semconv.table import (
 )
 
 _NS: Final = 1e9
+_NAMED: Final = (SessionRecord, TimestepRecord, EventRecord)
+_OPERATIONS: Final = frozenset({"invoke_workflow", "execute_tool", "invoke_agent"})
+"""The spans that have an operation of the conventions."""
+_Rows: TypeAlias = Sequence[Row]
 
 
 def _seconds(totals: Totals) -> tuple[float, float]:
@@ -79,53 +86,24 @@ _TOTALS: Final = (
     Row("callspan.totals.tool_s", DOUBLE, _SECONDS, _TIMES, if_true=True),
 )
 
-SESSION_START: Final = Table(
-    *SESSION,
-    text_row("user.id", "user_id", "As given to `callspan.session(...)`."),
-    text_row("callspan.group.id", "group_id", "As given to `callspan.session(...)`."),
-    text_row("callspan.task.id", "task_id", "As given to `callspan.session(...)`."),
-    text_row("callspan.experiment", "experiment", "As given to `callspan.session(...)`."),
-    text_row("callspan.session.parent.id", "parent_session_id"),
+_METADATA: Final = json_row(
+    "callspan.metadata", attrgetter("metadata"), "The metadata of the session or timestep.", when="metadata"
 )
-TIMESTEP_START: Final = Table(
-    *SESSION,
-    text_row("callspan.step.id", "timestep_id"),
-    Row(STEP_INDEX, INT, "index", "Index of the timestep in its session, from 0, as its process counts."),
-    text_row("callspan.step.user_id", "user_step_id", "As given to `session.timestep(step_id=...)`."),
-    text_row("callspan.step.name", "name"),
-    Row("callspan.step.turn", INT, "turn", "The number the application gives it."),
-    text_row("callspan.step.parent.id", "parent_timestep_id"),
-)
-OPERATION_START: Final = Table(*WITHIN)
-"""Start attributes of tools, agents and environment steps."""
-GUARDRAIL_START: Final = Table(text_row("callspan.guardrail.name", "name"), *WITHIN)
-HANDOFF_START: Final = Table(
-    text_row("callspan.handoff.from", "system"),
-    text_row("callspan.handoff.to", "name"),
-    *WITHIN,
-)
+_TOOL_CALL: Final = text_row("gen_ai.tool.call.id", "tool_call_id", "The model's tool call that it answers.")
+_TOOL_LOOP: Final = (
+    Row(gen_ai.PROVIDER_NAME, STRING, in_metadata("provider"), "The provider whose SDK runs the loop."),
+    Row(
+        CONVERSATION_ID, STRING, in_metadata("conversation_id"), "The client's conversation id, outside a session."
+    ),
+)  # fmt: skip
+_IN_AND_OUT: Final = data_rows({"input": ("callspan.input", ""), "output": ("callspan.output", "")})
 
-SESSION_END: Final = Table(
-    text_row("callspan.outcome", "outcome", "How it ended."),
-    Row("callspan.success", BOOLEAN, "success", "As given by the application."),
-    *_TOTALS,
-    ERROR,
-)
-TIMESTEP_END: Final = Table(
-    text_row("callspan.outcome", "outcome", "How it ended."),
-    *TERMINATED,
-    *_TOTALS,
-    Row("callspan.totals.rest_s", DOUBLE, _rest_s, "Remaining seconds: outside its calls and tools."),
-    ERROR,
-)
-ENVIRONMENT_END: Final = Table(REWARD_OF_ENVIRONMENT, *TERMINATED, ERROR)
-GUARDRAIL_END: Final = Table(Row("callspan.guardrail.triggered", BOOLEAN, in_metadata("triggered")), ERROR)
-OPERATION_END: Final = Table(ERROR)
 
-SESSION_CONTENT: Final = Table(
-    json_row("callspan.metadata", attrgetter("metadata"), "The metadata of the session or timestep.", when="metadata")
-)
-OPERATION_CONTENT: Final = Table(*data_rows({"input": ("callspan.input", ""), "output": ("callspan.output", "")}))
+def _tool_type(record: EventRecord) -> str:
+    kind = record.metadata.get("tool_type")
+    return kind if isinstance(kind, str) else "function"
+
+
 EXCEPTION: Final = Table(
     *EXCEPTION_TYPE.rows,
     Row("exception.message", STRING, "message", "The message.", content=True, if_empty=True),
@@ -133,7 +111,7 @@ EXCEPTION: Final = Table(
 )
 
 
-class _SpanTables(NamedTuple):
+class SpanTables(NamedTuple):
     """The attribute tables of one kind of span."""
 
     verb: str
@@ -144,64 +122,137 @@ class _SpanTables(NamedTuple):
     content: Table
 
 
-def _tables(verb: str, start: Table, end: Table, content: Table) -> _SpanTables:
-    return _SpanTables(verb, start, start + llm_tables.SCOPE_START, end, content)
+def _tables(verb: str, kind: str, *, start: _Rows, end: _Rows, content: _Rows) -> SpanTables:
+    """Return the tables of one kind of span; `kind` is that of OpenInference."""
+    operation = [Row(gen_ai.OPERATION_NAME, STRING, Constant(verb), f"`{verb}`.")] if verb in _OPERATIONS else []
+    rows = Table(*operation, *start, kind_row(kind))
+    return SpanTables(verb, rows, rows + llm_tables.SCOPE_START, Table(*end, ERROR), Table(*content))
 
 
-_NAMED: Final = (SessionRecord, TimestepRecord, EventRecord)
-_CONTENT_AND_MESSAGES: Final = OPERATION_CONTENT + OPERATION_MESSAGES
-_SESSIONS: Final = _tables(
+SESSION: Final = _tables(
     "invoke_workflow",
-    gen_ai.SESSION_START + SESSION_START + openinference.SESSION_START,
-    SESSION_END,
-    SESSION_CONTENT,
+    "CHAIN",
+    start=(
+        text_row(gen_ai.AGENT_NAME, "name"),
+        text_row(gen_ai.WORKFLOW_NAME, "name", "The same under its older name."),
+        *OF_SESSION,
+        text_row("user.id", "user_id", "As given to `callspan.session(...)`."),
+        text_row("callspan.group.id", "group_id", "As given to `callspan.session(...)`."),
+        text_row("callspan.task.id", "task_id", "As given to `callspan.session(...)`."),
+        text_row("callspan.experiment", "experiment", "As given to `callspan.session(...)`."),
+        text_row("callspan.session.parent.id", "parent_session_id"),
+    ),
+    end=(
+        text_row("callspan.outcome", "outcome", "How it ended."),
+        Row("callspan.success", BOOLEAN, "success", "As given by the application."),
+        *_TOTALS,
+    ),
+    content=(_METADATA,),
 )
-_TIMESTEPS: Final = _tables(
+TIMESTEP: Final = _tables(
     "timestep",
-    gen_ai.TIMESTEP_START + TIMESTEP_START + openinference.TIMESTEP_START,
-    TIMESTEP_END,
-    SESSION_CONTENT,
+    "CHAIN",
+    start=(
+        Row(gen_ai.WORKFLOW_NAME, STRING, SetByCode("its session"), "Name of its session."),
+        *OF_SESSION,
+        text_row("callspan.step.id", "timestep_id"),
+        Row(STEP_INDEX, INT, "index", "Index of the timestep in its session, from 0, as its process counts."),
+        text_row("callspan.step.user_id", "user_step_id", "As given to `session.timestep(step_id=...)`."),
+        text_row("callspan.step.name", "name"),
+        Row("callspan.step.turn", INT, "turn", "The number the application gives it."),
+        text_row("callspan.step.parent.id", "parent_timestep_id"),
+    ),
+    end=(
+        text_row("callspan.outcome", "outcome", "How it ended."),
+        *TERMINATED,
+        *_TOTALS,
+        Row("callspan.totals.rest_s", DOUBLE, _rest_s, "Remaining seconds: outside its calls and tools."),
+    ),
+    content=(_METADATA,),
 )
-_TOOLS: Final = _tables(
+ENVIRONMENT: Final = _tables(
+    "environment",
+    "CHAIN",
+    start=WITHIN,
+    end=(REWARD_OF_ENVIRONMENT, *TERMINATED),
+    content=(*ENVIRONMENT_CONTENT.rows, *OPERATION_MESSAGES),
+)
+TOOL: Final = _tables(
     "execute_tool",
-    gen_ai.TOOL_START + OPERATION_START + openinference.TOOL_START,
-    gen_ai.TOOL_END + OPERATION_END,
-    gen_ai.TOOL_CONTENT,
+    "TOOL",
+    start=(
+        text_row("gen_ai.tool.name", "name"),
+        Row("gen_ai.tool.type", STRING, _tool_type, "`function`, or `extension` if a server runs it."),
+        _TOOL_CALL,
+        text_row(gen_ai.AGENT_NAME, "system", "The agent that runs it."),
+        *WITHIN,
+    ),
+    end=(
+        *_TOOL_LOOP,
+        Row("gen_ai.tool.description", STRING, in_metadata("description"), "The tool's description in the request."),
+        Row("anthropic.toolset.name", STRING, in_metadata("toolset"), "The tool's toolset."),
+        Row("mcp.server.name", STRING, in_metadata("server"), "The tool's MCP server."),
+    ),
+    content=data_rows(
+        {"arguments": ("gen_ai.tool.call.arguments", ""), "result": ("gen_ai.tool.call.result", "")},
+        "gen_ai.tool.call.",
+    ),
 )
-_AGENTS: Final = _tables(
+AGENT: Final = _tables(
     "invoke_agent",
-    gen_ai.INVOKED_AGENT_START + OPERATION_START + openinference.INVOKED_AGENT_START,
-    gen_ai.AGENT_END + OPERATION_END,
-    OPERATION_CONTENT,
+    "AGENT",
+    start=(
+        text_row(gen_ai.AGENT_NAME, "name"),
+        Row("gen_ai.agent.description", STRING, in_metadata("description"), if_empty=True),
+        *WITHIN,
+    ),
+    end=(
+        *_TOOL_LOOP,
+        Row(
+            "gen_ai.output.type", STRING, in_metadata("output_type"),
+            "The output type requested by the first call of a tool loop.",
+        ),
+        Row(gen_ai.REQUEST_MODEL, STRING, in_metadata("model"), "The model of the first call of a tool loop."),
+        Row("callspan.outcome", STRING, in_metadata("outcome"), "How a tool loop ended."),
+    ),
+    content=_IN_AND_OUT,
+)  # fmt: skip
+GUARDRAIL: Final = _tables(
+    "guardrail",
+    "GUARDRAIL",
+    start=(
+        text_row(gen_ai.AGENT_NAME, "system", "The guarded agent."),
+        text_row("callspan.guardrail.name", "name"),
+        *WITHIN,
+    ),
+    end=(Row("callspan.guardrail.triggered", BOOLEAN, in_metadata("triggered")),),
+    content=(*_IN_AND_OUT, *OPERATION_MESSAGES),
+)
+HANDOFF: Final = _tables(
+    "handoff",
+    "CHAIN",
+    start=(
+        text_row("gen_ai.tool.call.id", "tool_call_id", "The model's tool call that requested it."),
+        text_row("callspan.handoff.from", "system"),
+        text_row("callspan.handoff.to", "name"),
+        *WITHIN,
+    ),
+    end=(),
+    content=(*_IN_AND_OUT, *OPERATION_MESSAGES),
 )
 _EVENTS: Final = {
-    ENVIRONMENT: _tables(
-        "environment",
-        OPERATION_START + openinference.ENVIRONMENT_START,
-        ENVIRONMENT_END,
-        ENVIRONMENT_CONTENT + OPERATION_MESSAGES,
-    ),
-    "agent": _AGENTS,
-    AGENT_START: _AGENTS,
-    "guardrail": _tables(
-        "guardrail",
-        gen_ai.GUARDRAIL_START + GUARDRAIL_START + openinference.GUARDRAIL_START,
-        GUARDRAIL_END,
-        _CONTENT_AND_MESSAGES,
-    ),
-    "handoff": _tables(
-        "handoff",
-        gen_ai.HANDOFF_START + HANDOFF_START + openinference.HANDOFF_START,
-        OPERATION_END,
-        _CONTENT_AND_MESSAGES,
-    ),
+    "environment": ENVIRONMENT,
+    "agent": AGENT,
+    AGENT_START: AGENT,
+    "guardrail": GUARDRAIL,
+    "handoff": HANDOFF,
 }
-_SCOPES: Final = {SessionRecord: _SESSIONS, TimestepRecord: _TIMESTEPS}
+_SCOPES: Final = {SessionRecord: SESSION, TimestepRecord: TIMESTEP}
 
 
-def _tables_of(record: Record) -> _SpanTables | None:
+def _tables_of(record: Record) -> SpanTables | None:
     if type(record) is EventRecord:
-        return _EVENTS.get(record.event_type, _TOOLS)
+        return _EVENTS.get(record.event_type, TOOL)
     return _SCOPES.get(type(record))
 
 
@@ -210,7 +261,7 @@ def span_name(record: Record) -> str:
     tables = _tables_of(record)
     if tables is None:
         return "timestep"
-    if isinstance(record, _NAMED) and record.name and tables.verb != ENVIRONMENT:
+    if isinstance(record, _NAMED) and record.name and tables is not ENVIRONMENT:
         return f"{tables.verb} {record.name}"
     return tables.verb
 

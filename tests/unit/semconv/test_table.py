@@ -84,28 +84,25 @@ OF_OTHERS: list[tuple[type, Table]] = [
     (Attempt, call.ATTEMPT_SPAN),
     (CallRecord, call.ATTEMPT_SPAN_OF_CALL),
     (ErrorInfo, session.EXCEPTION),
-    (SessionRecord, session.SESSION_START),
-    (SessionRecord, gen_ai.SESSION_START),
-    (SessionRecord, session.SESSION_END),
-    (TimestepRecord, session.TIMESTEP_START),
-    (TimestepRecord, session.TIMESTEP_END),
-    (EventRecord, session.OPERATION_START),
-    (EventRecord, session.ENVIRONMENT_END),
-    (EventRecord, gen_ai.TOOL_START),
-    (EventRecord, gen_ai.INVOKED_AGENT_START),
-    (EventRecord, session.GUARDRAIL_START),
-    (EventRecord, gen_ai.GUARDRAIL_START),
-    (EventRecord, session.GUARDRAIL_END),
-    (EventRecord, session.HANDOFF_START),
-    (EventRecord, gen_ai.HANDOFF_START),
-    (EventRecord, session.OPERATION_END),
+    *(
+        (kind, table)
+        for kind, tables in (
+            (SessionRecord, session.SESSION),
+            (TimestepRecord, session.TIMESTEP),
+            (EventRecord, session.ENVIRONMENT),
+            (EventRecord, session.TOOL),
+            (EventRecord, session.AGENT),
+            (EventRecord, session.GUARDRAIL),
+            (EventRecord, session.HANDOFF),
+        )
+        for table in (tables.start_with_llm, tables.end, tables.content)
+    ),
     (EventRecord, events.EVENT),
-    (EventRecord, gen_ai.EVALUATION),
-    (EventRecord, events.EVALUATION_SPAN),
+    (EventRecord, events.EVALUATION),
+    (EventRecord, events.EVALUATION_PLACE),
     (MessageRecord, events.MESSAGE),
     (RewardRecord, events.REWARD),
-    (RewardRecord, gen_ai.REWARD),
-    (RewardRecord, events.EVALUATION_SPAN),
+    (RewardRecord, events.EVALUATION_PLACE),
 ]
 
 
