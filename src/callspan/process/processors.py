@@ -19,7 +19,7 @@ store runs on decoded records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
@@ -34,7 +34,7 @@ from callspan.process.content import encoded, with_bodies, withhold
 from callspan.process.media_references import media_by_reference
 from callspan.process.processed import Processed
 from callspan.process.redaction import Redactor, redacted
-from callspan.process.secrets import CARRIES_CREDENTIALS, mask_record
+from callspan.process.secrets import mask_record
 from callspan.record.bounded import fit_json, weight
 from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import encode_json
@@ -52,7 +52,6 @@ _MAX_ESCAPE_BYTES: Final = 6
 Process: TypeAlias = Callable[[Any], Any]
 """Converts a record to a record of the same type; returns the same object if nothing changes. May raise."""
 _R = TypeVar("_R", bound=Record)
-_Step: TypeAlias = tuple[fail_open, Process, Process]
 _FAILED: Final = partial(withhold, why="processor_failed")
 _REDACTOR_FAILED: Final = partial(withhold, why="redactor_failed")
 
@@ -60,7 +59,6 @@ _NEW: Final = object.__new__
 _PUT: Final = Processed.__dict__["record"].__set__
 
 _PRICE: Final = fail_open("price a call")
-_CHOOSE: Final = fail_open("choose the processors of a record")
 _READ: Final = fail_open("read the price file")
 
 
@@ -123,22 +121,16 @@ class Processor(NamedTuple):
     process: Process
     failed: Process = _FAILED
     """Makes the result if it raises; removes the record's content by default. Must not raise."""
-    calls_only: bool = False
-    """Whether it only applies to calls."""
-    needs_values: bool = False
-    """Whether it may skip calls without metadata, parameters, tools and error."""
 
 
 class Processors:
     """A list of processors. Safe from any thread."""
 
-    __slots__ = ("_of_calls", "_of_others", "_of_plain_calls", "_redacts")
+    __slots__ = ("_processors", "_redacts")
 
     def __init__(self, processors: Sequence[Processor], *, redacts: bool = True) -> None:
         """`redacts` states that a processor may change records without content, settings, metadata and error."""
-        self._of_calls = _steps(processors)
-        self._of_plain_calls = _steps(each for each in processors if not each.needs_values)
-        self._of_others = _steps(each for each in processors if not each.calls_only)
+        self._processors = tuple(processors)
         self._redacts = redacts
 
     def process(self, record: _R, point: Point | None = None) -> Processed[_R]:
@@ -169,29 +161,12 @@ class Processors:
 
     def run(self, record: _R) -> _R:
         """Run the processors alone, without callbacks, for records that were read from the spool."""
-        call: Any = record
-        try:
-            if type(record) is not CallRecord:
-                steps = self._of_others
-            elif (
-                (call.metadata or call.request.params or call.request.tool_names is not None)
-                or (call.error is not None or call.api in CARRIES_CREDENTIALS)
-            ):  # fmt: skip
-                steps = self._of_calls
-            else:
-                steps = self._of_plain_calls
-        except reported(_CHOOSE):
-            steps = self._of_calls
-        for step, process, failed in steps:
+        for step, process, failed in self._processors:
             try:
                 record = process(record)
             except reported(step):  # noqa: PERF203 - the other steps must run after a failure
                 record = failed(record)
         return record
-
-
-def _steps(processors: Iterable[Processor]) -> tuple[_Step, ...]:
-    return tuple((each.step, each.process, each.failed) for each in processors)
 
 
 def interrupted(record: CallRecord) -> Processed[CallRecord]:
@@ -227,8 +202,8 @@ def _processed(record: _R) -> Processed[_R]:
 def caller_processors(settings: Settings, redactor: Redactor | None = None) -> Processors:
     """Return the processors that run on the caller's thread."""
     steps = [
-        Processor(fail_open("convert the values of a record"), with_plain_values, needs_values=True),
-        Processor(fail_open("mask the secrets of a record"), mask_record, needs_values=True),
+        Processor(fail_open("convert the values of a record"), with_plain_values),
+        Processor(fail_open("mask the secrets of a record"), mask_record),
     ]
     if settings.media == "reference" and (settings.content == "full" or redactor is not None):
         steps.append(Processor(fail_open("replace the media of a record"), media_by_reference))
@@ -240,13 +215,13 @@ def caller_processors(settings: Settings, redactor: Redactor | None = None) -> P
         steps.append(Processor(fail_open("remove the content of a record"), reduced))
     limit = partial(within, max_bytes=settings.max_record_bytes)
     steps.append(Processor(fail_open("limit the size of a record"), limit))
-    steps.append(Processor(_PRICE, with_provider_cost, _unchanged, calls_only=True))
+    steps.append(Processor(_PRICE, with_provider_cost, _unchanged))
     return Processors(steps, redacts=redactor is not None)
 
 
 def delivery_processors(prices: Path | None) -> Processors:
     """Return the processors that run between spool and store; `prices` is the user's own price file."""
-    return Processors([Processor(_PRICE, ComputedCost(prices), _unchanged, calls_only=True)])
+    return Processors([Processor(_PRICE, ComputedCost(prices), _unchanged)])
 
 
 def with_provider_cost(record: Record) -> Record:
