@@ -45,7 +45,7 @@ from callspan.semconv.content_attributes import Attributes, AttributeValue
 from callspan.semconv.spans import spans_of_attempts
 from callspan.settings import Settings
 from callspan.spans import adopted
-from callspan.spans.log_events import CallLogEvents
+from callspan.spans.log_events import CallLogEvents, EventLog
 
 _TRACER: Final = fail_open("get a tracer")
 _START: Final = fail_open("start a span")
@@ -190,7 +190,7 @@ class CallSpans:
         self.content = settings.content == "full" and settings.content_on_spans
         self.projection = Projection(settings)
         full = settings.content == "full"
-        self.events = CallLogEvents(settings, logger_provider, version) if settings.log_events else None
+        self.events = CallLogEvents(settings, EventLog(logger_provider, version)) if settings.log_events else None
         self.content_elsewhere = full and self.events is not None
 
     def start(self, processed: Processed[CallRecord]) -> CallSpan:

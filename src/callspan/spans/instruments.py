@@ -6,7 +6,6 @@ have low cardinality (keywords, providers, models, servers), never an id.
 
 from __future__ import annotations
 
-import inspect
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -115,11 +114,7 @@ class CallMetrics:
         """Count a call in progress; the returned function ends it for the same provider and attributes."""
         try:
             provider = self._in_use()
-            if provider is None:
-                return _no_op
-            if provider is not self._provider:
-                self._set_up(provider)
-            instruments = self._instruments if provider is self._provider else None
+            instruments = None if provider is None else self._of(provider)
             return _no_op if instruments is None else instruments.count_start(processed.record)
         except reported(_COUNT_START):
             return _no_op
@@ -389,7 +384,4 @@ def _limits(record: CallRecord) -> Iterator[tuple[str, RateLimit]]:
 
 
 def _histogram(meter: Meter, instrument: names.Instrument) -> Histogram:
-    """Create a histogram, with its buckets if the installed OpenTelemetry supports them."""
-    if "explicit_bucket_boundaries_advisory" not in inspect.signature(meter.create_histogram).parameters:
-        return meter.create_histogram(*instrument.arguments)
     return meter.create_histogram(*instrument.arguments, explicit_bucket_boundaries_advisory=instrument.buckets)

@@ -6,11 +6,12 @@ The event of a call has its content as structured values, not as JSON text.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 from opentelemetry import _logs, trace
-from opentelemetry._logs import Logger, LoggerProvider, LogRecord, SeverityNumber
+from opentelemetry._logs import LoggerProvider, LogRecord, SeverityNumber
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
 from opentelemetry.util.types import AnyValue
@@ -20,13 +21,12 @@ from callspan.record.call import FAILED, CallRecord
 from callspan.record.messages import Conversation
 from callspan.semconv import call, gen_ai
 from callspan.semconv.call import Projection
-from callspan.semconv.content_attributes import Attributes
 from callspan.settings import Settings
 
 EVENT_NAME: Final = "gen_ai.client.inference.operation.details"
 EXCEPTION_EVENT_NAME: Final = "gen_ai.client.operation.exception"
 _EMIT: Final = fail_open("emit a log event")
-_EMIT_REWARD: Final = fail_open("emit a reward as a log event")
+_READ: Final = fail_open("read a call for its log event")
 _STRUCTURED: Final = (
     gen_ai.INPUT_MESSAGES,
     gen_ai.OUTPUT_MESSAGES,
@@ -35,49 +35,65 @@ _STRUCTURED: Final = (
 )
 
 
-class CallLogEvents:
-    """Emits one event for each finished call, and a second one if it failed. Thread-safe; never raises."""
+class EventLog:
+    """Emits log events. Thread-safe; never raises."""
 
-    def __init__(self, settings: Settings, logger_provider: LoggerProvider | None, version: str) -> None:
-        self._projection = Projection(msgspec.structs.replace(settings, vocabularies=("gen_ai",)))
-        self._provider = logger_provider
+    def __init__(self, provider: LoggerProvider | None, version: str) -> None:
+        """Without `provider` the global one is looked up for each event, because it may be set later."""
+        self._provider = provider
         self._version = version
-        self._logger: Logger | None = None
+        self._has_warned = False
 
-    def emit(self, record: CallRecord, conversation: Conversation | None, span: Span) -> None:
-        """Emit the events of a call in the context of its span; content only if `conversation` is given."""
+    def emit(
+        self,
+        name: str,
+        attributes: Mapping[str, AnyValue],
+        time_ns: int,
+        context: Context,
+        severity: SeverityNumber | None = None,
+    ) -> bool:
+        """Emit an event; False if the provider would drop it."""
         with _EMIT:
-            self._emit(EVENT_NAME, SeverityNumber.DEBUG, record, self._attributes(record, conversation), span)
-            if record.error is not None and record.outcome in FAILED:
-                error = {gen_ai.ERROR_TYPE: record.error.type, **call.EXCEPTION.of(record.error)}
-                about: dict[str, AnyValue] = {**gen_ai.START.of(record), **error}
-                self._emit(EXCEPTION_EVENT_NAME, SeverityNumber.WARN, record, about, span)
-
-    def _emit(
-        self, name: str, severity: SeverityNumber, record: CallRecord, attributes: dict[str, AnyValue], span: Span
-    ) -> None:
-        # Looked up late, because an application may set the global provider after `instrument()`.
-        logger = self._logger or self._first_logger()
-        logger.emit(
-            LogRecord(
-                timestamp=record.timing.start_ns + (record.timing.duration_ns or 0),
-                context=trace.set_span_in_context(span),
-                severity_number=severity,
-                attributes=attributes,
-                event_name=name,
+            provider = self._provider or _logs.get_logger_provider()
+            # The API's no-op providers have no `force_flush`.
+            if not hasattr(provider, "force_flush"):
+                self._warn()
+                return False
+            record = LogRecord(
+                timestamp=time_ns, context=context, severity_number=severity, attributes=attributes, event_name=name
             )
-        )
+            _logs.get_logger("callspan", self._version, provider, gen_ai.SCHEMA_URL).emit(record)
+            return True
+        return False
 
-    def _first_logger(self) -> Logger:
-        # The API's no-op providers have no `force_flush`.
-        if not hasattr(self._provider or _logs.get_logger_provider(), "force_flush"):
+    def _warn(self) -> None:
+        if not self._has_warned:
+            self._has_warned = True
             log(
                 logging.WARNING,
                 "log_events is on, but no logger provider is set: set one, or configure otlp= or "
                 "OTEL_EXPORTER_OTLP_ENDPOINT",
             )
-        self._logger = _logs.get_logger("callspan", self._version, self._provider, gen_ai.SCHEMA_URL)
-        return self._logger
+
+
+class CallLogEvents:
+    """Emits one event for each finished call, and a second one if it failed. Thread-safe; never raises."""
+
+    def __init__(self, settings: Settings, events: EventLog) -> None:
+        self._projection = Projection(msgspec.structs.replace(settings, vocabularies=("gen_ai",)))
+        self._events = events
+
+    def emit(self, record: CallRecord, conversation: Conversation | None, span: Span) -> None:
+        """Emit the events of a call in the context of its span; content only if `conversation` is given."""
+        with _READ:
+            context = trace.set_span_in_context(span)
+            end_ns = record.timing.start_ns + (record.timing.duration_ns or 0)
+            attributes = self._attributes(record, conversation)
+            self._events.emit(EVENT_NAME, attributes, end_ns, context, SeverityNumber.DEBUG)
+            if record.error is not None and record.outcome in FAILED:
+                error = {gen_ai.ERROR_TYPE: record.error.type, **call.EXCEPTION.of(record.error)}
+                about = {**gen_ai.START.of(record), **error}
+                self._events.emit(EXCEPTION_EVENT_NAME, about, end_ns, context, SeverityNumber.WARN)
 
     def _attributes(self, record: CallRecord, conversation: Conversation | None) -> dict[str, AnyValue]:
         named = self._projection.start(record) | self._projection.end(record, conversation)
@@ -87,35 +103,3 @@ class CallLogEvents:
             if isinstance(text, str):
                 attributes[name] = msgspec.json.decode(text)
         return attributes
-
-
-class EvaluationLog:
-    """Emits rewards as log events. Thread-safe; never raises."""
-
-    def __init__(self, provider: LoggerProvider | None, version: str) -> None:
-        """Without `provider` the global one is looked up for each event, because it may be set later."""
-        self._provider = provider
-        self._version = version
-
-    def emit(self, attributes: Attributes, time_ns: int, context: Context) -> bool:
-        """Emit one evaluation in the context of its target span; False if the provider would drop it."""
-        with _EMIT_REWARD:
-            logger = self._logger()
-            if logger is not None:
-                logger.emit(
-                    LogRecord(
-                        timestamp=time_ns,
-                        context=context,
-                        attributes=dict(attributes),
-                        event_name=gen_ai.EVALUATION_EVENT,
-                    )
-                )
-                return True
-        return False
-
-    def _logger(self) -> Logger | None:
-        # The API's no-op providers have no `force_flush`.
-        provider = self._provider or _logs.get_logger_provider()
-        if not hasattr(provider, "force_flush"):
-            return None
-        return provider.get_logger("callspan", self._version, gen_ai.SCHEMA_URL)

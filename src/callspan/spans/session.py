@@ -27,6 +27,7 @@ from callspan.process.processed import Processed
 from callspan.process.processors import with_span
 from callspan.record.call import Place
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
+from callspan.semconv import gen_ai
 from callspan.semconv import session as semconv
 from callspan.semconv.scope_spans import (
     Evaluation,
@@ -37,7 +38,7 @@ from callspan.semconv.scope_spans import (
     scope_start_ns,
 )
 from callspan.spans.call import add_event, context_of, put_attributes, trace_of
-from callspan.spans.log_events import EvaluationLog
+from callspan.spans.log_events import EventLog
 
 # A constant, because evaluating `A | B` takes twice as long as the check.
 _EVENTS: Final = (EventRecord, MessageRecord, RewardRecord)
@@ -161,7 +162,7 @@ class SessionSpans:
         self,
         tracer: Tracer,
         options: ScopeSpanOptions | None = None,
-        log: EvaluationLog | None = None,
+        log: EventLog | None = None,
     ) -> None:
         """`log` emits rewards as log events, if any."""
         self._tracer = tracer
@@ -221,7 +222,7 @@ class SessionSpans:
 class Evaluations:
     """Exports rewards whose target has no open span: as log events if there is a log, else as separate spans."""
 
-    def __init__(self, tracer: Tracer, options: ScopeSpanOptions, log: EvaluationLog | None) -> None:
+    def __init__(self, tracer: Tracer, options: ScopeSpanOptions, log: EventLog | None) -> None:
         self._tracer = tracer
         self._options = options
         self._log = log
@@ -267,4 +268,6 @@ class Evaluations:
             return False
         # The record is processed, so all its content may be exported; `content_on_spans` does not apply to log events.
         found = evaluation(record, response_id, self._options, content=True)
-        return found is not None and self._log.emit(found.event.attributes or {}, record.time_ns, context)
+        if found is None:
+            return False
+        return self._log.emit(gen_ai.EVALUATION_EVENT, found.event.attributes or {}, record.time_ns, context)

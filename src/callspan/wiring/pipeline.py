@@ -40,7 +40,7 @@ from callspan.service import service_name
 from callspan.settings import Content, SettingError, Settings, shown, strictest
 from callspan.spans.call import CallSpans, context_of, tracer_of
 from callspan.spans.instruments import CallMetrics
-from callspan.spans.log_events import EvaluationLog
+from callspan.spans.log_events import EventLog
 from callspan.spans.session import SessionSpans
 from callspan.stores.urls import load_sinks
 
@@ -121,7 +121,7 @@ class Pipeline:
         return SessionSpans(
             tracer_of(self._version, providers.tracer_provider),
             ScopeSpanOptions.of(settings),
-            EvaluationLog(providers.logger_provider, self._version) if settings.log_events else None,
+            EventLog(providers.logger_provider, self._version) if settings.log_events else None,
         )
 
     def _factory(self, level: Content, spans: CallSpans) -> CallFactory:
