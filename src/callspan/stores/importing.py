@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
+from callspan.record.call import CallRecord
 from callspan.record.events import Record, record_key
 from callspan.settings import SettingError
 from callspan.spool.destination import Rejected
@@ -78,7 +80,7 @@ def _load(found: Store, records: Iterable[Record | None], target: SqlStore, sinc
                 counts["unreadable"] += 1
             elif since_ns is None or happened_ns(record) >= since_ns:
                 counts[TABLES[record_key(record)[0]].name] += 1
-                yield record
+                yield _with_present_names(record)
 
     with closing(target.sink()) as sink:
         refused = deliver_all(sink, wanted())
@@ -86,6 +88,13 @@ def _load(found: Store, records: Iterable[Record | None], target: SqlStore, sinc
         counts[TABLES[record_key(record)[0]].name] -= 1
     by_table = {table.name: counts[table.name] for table in TABLES.values()}
     return Imported(source=found.name, records=by_table, unreadable=counts["unreadable"] + len(refused))
+
+
+def _with_present_names(record: Record) -> Record:
+    """Return a record with the end of its stream as it is called now: `dropped` was what the collector closed."""
+    if isinstance(record, CallRecord) and record.stream is not None and record.stream.end == "dropped":
+        return replace(record, stream=replace(record.stream, end="closed"))
+    return record
 
 
 def deliver_all(sink: Sink, records: Iterable[Record]) -> list[Record]:
