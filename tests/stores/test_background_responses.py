@@ -109,7 +109,7 @@ def test_new_prices_leave_what_is_in_progress_alone_and_count_a_completed_call_o
     write(CREATED)
     repriced = json.loads(run(url, *reprice))
     assert (repriced["calls"], repriced["changed"], repriced["unknown"]) == (1, 0, {})
-    (row,) = json.loads(run(url, "calls", "--json", "--in-progress"))
+    (row,) = json.loads(run(url, "calls", "--json", "--status", "in_progress"))
     assert (row["outcome"], row["cost_usd"]) == ("in_progress", None)
     write(ANSWER)
     assert json.loads(run(url, *reprice))["changed"] == 1

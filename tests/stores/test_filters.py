@@ -167,7 +167,6 @@ FOUND_CALLS = [
     ("--retries 1", "dear storm"),
     ("--retries 4", "storm"),
     ("--rate-limited", "storm"),
-    ("--no-rate-limited", "whole cut off gone dear tiny unknown"),
     ("--min-cost 0.01", "whole dear"),
     ("--min-cost 2.5", "dear"),
     ("--min-cost 0.000000000123", "whole cut off gone dear tiny storm"),

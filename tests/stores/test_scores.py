@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from callspan.cli.score_filter import ScoredReader, Scoring
 from callspan.records import RewardRecord
+from callspan.stores.score_filter import ScoredReader, Scoring
 from callspan.stores.sqlite.database import SQLiteDatabase
 
 from .conftest import START_NS, Delivery, Records, run

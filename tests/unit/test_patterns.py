@@ -25,7 +25,7 @@ NOISE_S: Final = scaled(0.003, 0.2)
 _RUNS_APART: Final = ("__main__", "autostart")
 MATCHED: Final = {
     "callspan.settings._URL_START": ("match",),
-    "callspan.cli.filter_options._AGO": ("fullmatch",),
+    "callspan.cli.values._DURATION": ("fullmatch",),
 }
 """What is used in one way only; searching by these would be quadratic."""
 BOUNDED: Final = ("callspan.providers.hosts._PATTERNS",)

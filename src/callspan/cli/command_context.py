@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial, update_wrapper
 from pathlib import Path
-from typing import Final, NamedTuple, NoReturn, cast
+from typing import Any, Final, NoReturn, cast
 
 import click
+import msgspec
 
 from callspan.cli.backlog import Backlog
+from callspan.cli.filters import Filter, selected
 from callspan.cli.progress import progress
 from callspan.cli.run import stores_of_environment
-from callspan.cli.safe_text import ascii_json, clean, is_unicode, whole_characters
-from callspan.cli.score_filter import NO_SCORING, ScoredReader, Scoring
+from callspan.cli.safe_text import clean, is_unicode, whole_characters
 from callspan.cli.screen import Screen, json_text
 from callspan.record.formats import OtherFormatError
 from callspan.safe_urls import error_text, safe_name, whole_words, without_passwords
 from callspan.settings import SettingError
 from callspan.stores.base import EmptyStoreError, StoreError
+from callspan.stores.filters import CallFilter
+from callspan.stores.named import CUT, ambiguous
 from callspan.stores.reader import Reader
+from callspan.stores.score_filter import NO_SCORING, ScoredReader, Scoring
 from callspan.stores.urls import driver_errors, find_store, first_readable, open_store, split_urls
 
-_MOST: Final = 300
+_MAX_MESSAGE: Final = 300
 """Characters of a driver's message that are shown."""
 _ADVICE: Final = (
     "Record something first (`callspan run app.py`, or `callspan.instrument(stores=...)` in your code; "
@@ -37,11 +43,67 @@ def store_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
     return (*more, StoreError, OSError, *driver_errors())
 
 
-class Defaults(NamedTuple):
-    """Values of the options given before the sub-command."""
+class Command(click.Command):
+    """A sub-command: its help begins with examples, and errors of stores and settings end it with a message."""
 
-    store: str | None = None
-    json: bool = False
+    def __init__(self, name: str | None, **given: Any) -> None:  # noqa: ANN401 - as click has it
+        """Add `--help-filters` to a command with filters."""
+        super().__init__(name, **given)
+        if self.filters:
+            self.params.append(
+                click.Option(
+                    ["--help-filters"], is_flag=True, is_eager=True, expose_value=False, hidden=True,
+                    callback=self._show_filters,
+                )
+            )  # fmt: skip
+
+    @property
+    def filters(self) -> list[Filter]:
+        """The options that select."""
+        return [one for one in self.params if isinstance(one, Filter)]
+
+    def _show_filters(self, ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+        if asked:
+            formatter = ctx.make_formatter()
+            formatter.write_dl([found for one in self.filters if (found := one.record(ctx)) is not None])
+            click.echo(formatter.getvalue(), nl=False)
+            ctx.exit()
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples, then what the command does."""
+        with formatter.indentation():
+            formatter.write_paragraph()
+            for example in (self.epilog or "").splitlines():
+                formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+        super().format_help_text(ctx, formatter)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Name the filters, which `--help-filters` explains."""
+        del ctx
+        if self.filters:
+            with formatter.section("Filters (--help-filters explains them)"):
+                names = "  ".join(one.opts[0] for one in self.filters)
+                for line in textwrap.wrap(names, formatter.width - 2, break_on_hyphens=False):
+                    formatter.write(f"  {line}\n")
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command. Errors of settings and of a file's format are wrong usage, those of stores are failures."""
+        ctx.params = {name: whole_characters(value) for name, value in ctx.params.items()}
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, BrokenPipeError):
+            raise
+        except (SettingError, OtherFormatError) as error:
+            # The option sets what the message names.
+            text = error_text(error).replace("CALLSPAN_STORES: ", "--store, CALLSPAN_STORES: ", 1)
+            raise click.UsageError(clean(text), ctx) from error
+        except StoreError as error:
+            raise _failure(error_text(error)) from error
+        except OSError as error:
+            named = f"{error.filename}: " if error.filename else ""
+            raise _failure(f"{named}{error.strerror or error_text(error)}"[:_MAX_MESSAGE]) from error
+        except driver_errors() as error:
+            raise _failure(_first_line(error)) from error
 
 
 class CommandContext:
@@ -55,72 +117,60 @@ class CommandContext:
         self.json = json
         self.screen = Screen()
 
+    @property
+    def store_name(self) -> str:
+        """The stores, without passwords."""
+        return ", ".join(map(safe_name, split_urls(self.store)))
+
     @contextmanager
     def reader(self) -> Iterator[Reader]:
         """Yield the store opened for reading, after the waiting records have been delivered to it.
 
-        Reports records that still wait. A store that cannot be read ends the command with advice.
+        Reports records that still wait. A store without records ends the command with advice.
         """
-        backlog = self._delivered()
+        waits = self._delivered()
         try:
-            reader = self._opened(backlog)
+            reader = open_store(self.store)
         except EmptyStoreError as error:
-            if backlog.say():
-                self.fail(f"{safe_name(self.store)} has no records yet.")
-            self.fail(f"{error_text(error)}\n{self.store_beside() or _ADVICE}")
+            advice = self.store_beside() or _ADVICE
+            self.fail(f"{self.store_name} has no records yet." if waits else f"{error_text(error)}\n{advice}")
         try:
-            backlog.say()
             yield reader if self.scoring == NO_SCORING else cast("Reader", ScoredReader(reader, self.scoring))
-        except BrokenPipeError:
-            # The process that reads stdout closed the pipe: not an error of the store.
-            raise
-        except StoreError as error:
-            self.fail(error_text(error))
-        except store_errors() as error:
-            self.fail(f"{safe_name(self.store)} cannot be read: {_first_line(error)}")
+        except driver_errors() as error:
+            self.fail(f"{self.store_name} cannot be read: {_first_line(error)}")
         finally:
             reader.close()
 
-    def _delivered(self) -> Backlog:
-        """Deliver what waits for the store, and return what still does."""
-        try:
-            self._no_directory()
-            backlog = Backlog(self.store, partial(progress, shown=not self.json), deliver=self._deliver)
-            backlog.deliver()
-        except SettingError as error:
-            raise usage_error(error) from error
-        return backlog
+    def resolved(self, reader: Reader, which: CallFilter) -> CallFilter:
+        """Return the filter with its session prefix resolved to an id. Ends the command if no session matches."""
+        if which.session_id is None:
+            return which
+        ident = which.session_id.rstrip(CUT)
+        session = reader.session(ident)
+        if session is None:
+            self.no_match(ambiguous(reader, ident) or f"No session {ident} in {self.store_name}.")
+        return msgspec.structs.replace(which, session_id=session.session.session_id)
 
-    def _opened(self, backlog: Backlog) -> Reader:
-        """Open the store; one that cannot be read ends the command with advice. Raises EmptyStoreError."""
+    def why_empty(self) -> str | None:
+        """Return why the store has no records yet; None if it has some."""
         try:
-            return open_store(self.store)
-        except SettingError as error:
-            raise usage_error(error) from error
-        except EmptyStoreError:
-            raise
-        except OtherFormatError as error:
-            backlog.say()
-            raise click.UsageError(clean(error_text(error))) from error
-        except StoreError as error:
-            backlog.say()
-            self.fail(error_text(error))
-        except store_errors() as error:
-            backlog.say()
-            self.fail(f"{safe_name(self.store)} cannot be opened: {_first_line(error)}")
+            open_store(self.store).close()
+        except EmptyStoreError as error:
+            return error_text(error)
+        return None
 
-    def is_empty(self) -> bool:
-        """Return whether the store has no records yet, after the waiting ones have been delivered to it.
+    def _delivered(self) -> bool:
+        """Deliver what waits for the store; report what still does, and return whether anything does."""
+        for url in split_urls(self.store)[:1]:
+            path = find_store(url).path
+            if path is not None and path.is_dir():
+                self.fail(f"{path} is a directory: name a file in it")
+        backlog = self._backlog(None)
+        backlog.deliver()
+        return backlog.say()
 
-        Reports records that still wait. A store that cannot be read ends the command with advice.
-        """
-        backlog, is_empty = self._delivered(), False
-        try:
-            self._opened(backlog).close()
-        except EmptyStoreError:
-            is_empty = True
-        backlog.say()
-        return is_empty
+    def _backlog(self, store: str | None) -> Backlog:
+        return Backlog(self.store, partial(progress, shown=not self.json), deliver=self._deliver, store=store)
 
     def store_beside(self) -> str | None:
         """Return a sentence that names another SQLite store in the directory of a file that is missing."""
@@ -132,25 +182,18 @@ class CommandContext:
                 return f"There is {other} beside it: name it with --store {safe_name(url)}"
         return None
 
-    def deliver(self, *, to_all: bool = False) -> None:
-        """Deliver the records that ended processes left for the store that is read, or for every store named.
+    def deliver(self, stores: Sequence[str | None] = (None,)) -> None:
+        """Deliver the records that ended processes left for these stores; None: the one that is read.
 
         Ignores errors: what uses the store next reports them.
         """
-        for store in split_urls(self.store) if to_all else (None,):
-            if self._deliver:
-                with suppress(*store_errors(SettingError)):
-                    Backlog(self.store, partial(progress, shown=not self.json), deliver=True, store=store).deliver()
+        for store in stores if self._deliver else ():
+            with suppress(*store_errors(SettingError)):
+                self._backlog(store).deliver()
 
     def files(self) -> list[Path]:
         """Return the files of the stores that are files."""
         return [path for url in split_urls(self.store) for path in find_store(url).files()]
-
-    def _no_directory(self) -> None:
-        for url in split_urls(self.store)[:1]:
-            path = find_store(url).path
-            if path is not None and path.is_dir():
-                self.fail(f"{path} is a directory: name a file in it")
 
     def emit(self, value: object) -> None:
         """Print one JSON document."""
@@ -168,7 +211,7 @@ class CommandContext:
     def json_of(value: object) -> str:
         """Return JSON, in ASCII if stdout's encoding is not a Unicode one."""
         text = json_text(value)
-        return text if is_unicode(sys.stdout.encoding) else ascii_json(text)
+        return text if is_unicode(sys.stdout.encoding) else json.dumps(json.loads(text), separators=(",", ":"))
 
     def no_match(self, what: str) -> NoReturn:
         """End the command with exit code 1 because nothing matched; prints `what` unless `--json` is given."""
@@ -176,27 +219,27 @@ class CommandContext:
             click.echo(clean(what), err=True)
         raise click.exceptions.Exit(1)
 
-    def fail(self, message: str) -> NoReturn:
+    @staticmethod
+    def fail(message: str) -> NoReturn:
         """End the command with exit code 1 and an error message."""
-        raise click.ClickException("\n".join(clean(line) for line in message.splitlines()))
+        raise _failure(message)
 
 
-def usage_error(error: SettingError) -> click.UsageError:
-    """Return a setting's error as a usage error (exit code 2); for stores it also names the option `--store`."""
-    return click.UsageError(clean(error_text(error).replace("CALLSPAN_STORES: ", "--store, CALLSPAN_STORES: ", 1)))
+def _failure(message: str) -> click.ClickException:
+    return click.ClickException("\n".join(clean(line) for line in message.splitlines()))
 
 
 def _first_line(error: Exception) -> str:
     """Return the first line of a driver's message; some are a page long."""
     message = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    return without_passwords(message if len(message) <= _MOST else whole_words(message, _MOST) + "…")
+    return without_passwords(message if len(message) <= _MAX_MESSAGE else whole_words(message, _MAX_MESSAGE) + "…")
 
 
 def with_context(function: Callable[..., None]) -> Callable[..., None]:
     """Add `--store` and `--json` to a sub-command, and pass it a `CommandContext` as its first argument."""
 
-    @click.option("--store", metavar="URL", help="Store. Default: $CALLSPAN_STORES, else sqlite:///callspan.db.")
-    @click.option("--json", "as_json", is_flag=True, help="Machine-readable output on stdout.")
+    @click.option("--store", metavar="URL", help="Default: $CALLSPAN_STORES, else callspan.db.")
+    @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
     @click.pass_context
     def with_options(
         ctx: click.Context,
@@ -207,12 +250,14 @@ def with_context(function: Callable[..., None]) -> Callable[..., None]:
         scoring: Scoring = NO_SCORING,
         **options: object,
     ) -> None:
-        defaults = ctx.obj if isinstance(ctx.obj, Defaults) else Defaults()
-        url = store or defaults.store or _stores_of_environment()
+        before = ctx.find_root().params
+        url = store or before.get("store") or stores_of_environment()
         if not split_urls(url):
             raise click.UsageError(f"--store {url!r} names no store")
-        context = CommandContext(url, json=as_json or defaults.json, scoring=scoring, deliver=not no_ship)
-        function(context, **{name: whole_characters(value) for name, value in options.items()})
+        context = CommandContext(
+            url, json=as_json or before.get("as_json", False), scoring=scoring, deliver=not no_ship
+        )
+        function(context, **options)
 
     # click keeps a command's help and its options so far on the function.
     return update_wrapper(with_options, function)
@@ -220,12 +265,16 @@ def with_context(function: Callable[..., None]) -> Callable[..., None]:
 
 def reading(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options of `with_context`, and `--no-ship`, to a sub-command that reads a store."""
-    leave = click.option("--no-ship", is_flag=True, help="Do not deliver waiting records of ended processes first.")
+    leave = click.option("--no-ship", is_flag=True, help="Do not deliver what ended processes left first.")
     return leave(with_context(function))
 
 
-def _stores_of_environment() -> str:
-    try:
-        return stores_of_environment()
-    except SettingError as error:
-        raise click.UsageError(clean(error_text(error))) from error
+def selecting(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of `reading`, and pass what the filter options select as `which`."""
+    inner = reading(function)
+
+    def with_filters(**options: object) -> None:
+        which, scoring = selected(options)
+        inner(which=which, scoring=scoring, **options)
+
+    return update_wrapper(with_filters, inner)

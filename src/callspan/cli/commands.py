@@ -14,7 +14,6 @@ from typing import Any, Final, cast
 import click
 
 from callspan.cli import run
-from callspan.cli.command_context import Defaults
 from callspan.cli.run import did_you_mean
 from callspan.cli.safe_text import clean
 
@@ -50,23 +49,18 @@ _MOVED: Final = {
     "--min-time": "write --min-duration",
     "--oldest-first": "write --reverse",
     "--no-pager": "output is never paged",
+    "--tag": "write --meta tags=TAG",
+    "--in-progress": "write --status in_progress",
+    "--max-reward": "write --sort score",
 }
 """Former commands and options, and what to do instead."""
 _EPILOG: Final = """\b
 Examples:
-  callspan demo                        an agent in a grid world, offline
   callspan run app.py                  record the calls of an application
-  callspan calls --failed --since 2h   recent failures
-  callspan show 019aa0                 a session as a tree, or one call in full
-  callspan stats --by model --json     sums, for scripts
-  callspan compare meta:variant=a =b   two groups of sessions
-  callspan view --open                 the same in the browser, live
-  callspan report                      one HTML page: timeline, rewards, cost
-  callspan export openai-session -o train.jsonl --min-reward 0.5
+  callspan calls --failed --since 2h   its recent failures
 
 Exit codes: 0 success, 1 nothing found or a check failed, 2 wrong usage,
 130 interrupted, 141 the reader of the output closed the pipe."""
-_LONGEST: Final = 500
 _INTERRUPTED: Final = 128 + signal.SIGINT
 _PIPE_BROKEN: Final = 141
 """128 + SIGPIPE, which not every platform has."""
@@ -82,7 +76,7 @@ class _Run(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
         """Replace this process by the application."""
-        run.main(ctx.args, store=ctx.obj.store if isinstance(ctx.obj, Defaults) else None)
+        run.main(ctx.args, store=ctx.find_root().params.get("store"))
 
 
 def moved(name: str, ctx: click.Context | None) -> click.UsageError:
@@ -137,9 +131,6 @@ class _Commands(click.Group):
         except BrokenPipeError:
             _forget_output()
             raise click.exceptions.Exit(_PIPE_BROKEN) from None
-        except OSError as error:
-            named = f"{error.filename}: " if error.filename else ""
-            raise click.ClickException(clean(f"{named}{error.strerror or error}"[:_LONGEST])) from error
         return result
 
 
@@ -154,9 +145,8 @@ def _forget_output() -> None:
 @click.option("--store", metavar="URL", help="Store to read. Default: $CALLSPAN_STORES, else sqlite:///callspan.db.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output on stdout.")
 @click.version_option(package_name="callspan", message="callspan %(version)s")
-@click.pass_context
-def callspan(ctx: click.Context, store: str | None, as_json: bool) -> None:
+def callspan(store: str | None, as_json: bool) -> None:
     """Show, sum and export recorded calls to openai and anthropic."""
+    del store, as_json  # read by the sub-commands
     # The driver also raises what it logs, and the exception is reported.
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
-    ctx.obj = Defaults(store=store, json=as_json)

@@ -8,25 +8,21 @@ from typing import Final
 import click
 from rich.text import Text
 
-from callspan.cli.command_context import CommandContext, reading
-from callspan.cli.filter_options import OPTIONS, options_of, resolve_session
+from callspan.cli.command_context import Command, CommandContext, selecting
+from callspan.cli.filters import filter_options
 from callspan.cli.group_table import bounds, plain, shown_measure
 from callspan.cli.safe_text import clean
-from callspan.cli.screen import Column, fitted, reward_style, styled
+from callspan.cli.screen import Column, reward_style, styled
 from callspan.comparison.differences import Difference, Number, compare_groups, parse_selector
 from callspan.comparison.groups import Group
 from callspan.comparison.intervals import MIN_VALUES, Interval
 from callspan.formatting import UNKNOWN, plural, reward
 from callspan.record.reward_sums import REWARD
-from callspan.safe_urls import safe_name
-from callspan.stores.filters import CallFilter
+from callspan.stores import CallFilter
 
-_EPILOG: Final = """\b
-Examples:
-  callspan compare meta:prompt_version=3 =4
-  callspan compare baseline prompts-2             two experiments
-  callspan compare model=gpt-5 =gpt-5-mini --since 7d
-  callspan compare meta:variant=a =b --task t1 --json"""
+_EPILOG: Final = """\
+callspan compare meta:prompt_version=3 =4
+callspan compare baseline prompts-2             two experiments"""
 _WORDS: Final = {
     "input_tokens": "tokens in",
     "output_tokens": "tokens out",
@@ -38,11 +34,11 @@ _TOO_FEW: Final = "too few to tell"
 _POINTS: Final = " points"
 
 
-@click.command("compare", short_help="Compare two groups of sessions.", epilog=_EPILOG)
+@click.command("compare", cls=Command, short_help="Compare two groups of sessions.", epilog=_EPILOG)
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
-@options_of(*OPTIONS)
-@reading
+@filter_options()
+@selecting
 def compare_command(context: CommandContext, which: CallFilter, first: str, second: str) -> None:
     """Compare two groups of sessions: success, scores, and the means of steps, calls, tokens, cost and time.
 
@@ -56,7 +52,7 @@ def compare_command(context: CommandContext, which: CallFilter, first: str, seco
         raise click.UsageError(clean(str(error))) from error
     groups = Group((a.label,)), Group((b.label,))
     with context.reader() as reader:
-        which = resolve_session(context, reader, which)
+        which = context.resolved(reader, which)
         both = 0
         for summary in reader.sessions(since_ns=which.since_ns, which=which):
             is_in = [choice.matches(summary) for choice in (a, b)]
@@ -65,7 +61,7 @@ def compare_command(context: CommandContext, which: CallFilter, first: str, seco
                 group.sessions.append(summary)
     for choice, group in zip((a, b), groups, strict=True):
         if not group.sessions:
-            context.no_match(f"No session with {choice.label} in {safe_name(context.store)}.")
+            context.no_match(f"No session with {choice.label} in {context.store_name}.")
     found = compare_groups(*groups)
     if context.json:
         sizes = {name: _size(group) for name, group in zip("ab", groups, strict=True)}
@@ -110,14 +106,14 @@ def _print(context: CommandContext, groups: tuple[Group, Group], found: list[Dif
     columns = (
         Column(""),
         *(Column(letter, right=True) for letter in "AB"),
-        Column("difference", shrinks=True, least=24),
+        Column("difference", shrinks=True),
         Column("n", right=True),
     )
     screen = context.screen
     for letter, name, group in zip("AB", names, groups, strict=True):
         screen.line((f"{letter}  ", "bold"), (name, "cyan"), f"  {plural(len(group.sessions), 'session')}")
     shown = [_cells(one) for one in found if one.first is not None or one.second is not None]
-    screen.print(fitted(columns, shown, screen.console.width))
+    screen.table(columns, shown)
     for line in _footer(found, both):
         screen.paragraph(line)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
-from callspan.cli.command_context import CommandContext, store_errors, usage_error, with_context
+from callspan.cli.command_context import Command, CommandContext, store_errors, with_context
 from callspan.cli.demo_agent import (
     ACTOR,
     POLICY,
@@ -25,14 +25,12 @@ from callspan.cli.demo_agent import (
     trial_worlds,
     worlds,
 )
-from callspan.cli.filter_options import HttpUrl
 from callspan.cli.run import DEFAULT_STORE
 from callspan.cli.screen import reward_style
+from callspan.cli.values import HTTP_URL
 from callspan.formatting import iso, reward
 from callspan.safe_urls import safe_name
 from callspan.service import service_name
-from callspan.settings import SettingError
-from callspan.stores.urls import find_store, open_store
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -41,11 +39,9 @@ if TYPE_CHECKING:
     from callspan.testing import ScriptedProvider
     from callspan.wiring import Handle
 
-_EPILOG: Final = """\b
-Examples:
-  callspan demo
-  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 callspan demo     spans to Jaeger too
-  OPENAI_API_KEY=... ANTHROPIC_API_KEY=... callspan demo --live       real models, real money (cents)"""
+_EPILOG: Final = """\
+callspan demo
+callspan demo --otlp http://localhost:4318      spans to Jaeger too"""
 _NEXT: Final = (
     ("calls --failed", "the call that was rejected"),
     ("compare meta:prompt_version=1 =2", "the two prompts"),
@@ -67,21 +63,19 @@ class _Clients(NamedTuple):
     policy_model: str
 
 
-@click.command("demo", short_help="Run an agent in a grid world, offline; show its trace.", epilog=_EPILOG)
-@click.option("--live", is_flag=True, help="Call the real providers, with the API keys of the environment.")
+@click.command("demo", cls=Command, short_help="Run an agent in a grid world, offline; show its trace.", epilog=_EPILOG)
+@click.option("--live", is_flag=True, help="Call the real providers, with your API keys: real money (cents).")
 @click.option(
-    "--otlp", type=HttpUrl(), metavar="URL", help="Send telemetry there. Default: $OTEL_EXPORTER_OTLP_ENDPOINT."
+    "--otlp", type=HTTP_URL, metavar="URL", help="Send telemetry there. Default: $OTEL_EXPORTER_OTLP_ENDPOINT."
 )
 @with_context
 def demo_command(context: CommandContext, live: bool, otlp: str | None) -> None:
     """Run an agent in a small grid world and show its trace and its records.
 
-    Offline, unless --live: the real openai and anthropic SDKs talk to a scripted provider on loopback. One agent is
-    synchronous and uses chat completions and the Responses API, two are asynchronous and use streamed messages, one
-    of them after a scout that is a tool loop of the SDK, and two are rollouts of one task by a self-hosted model.
-    One call is retried after a 429, one is rejected with a 400, one stream is stopped early. Then two versions of a
-    prompt are tried in six worlds each. Records are added to the store; nothing is deleted. Exit code 1 if a
-    receiver is configured and has not accepted every span.
+    Offline, unless --live: the real openai and anthropic SDKs talk to a scripted provider on loopback. One call is
+    retried after a 429, one is rejected with a 400, one stream is stopped early; two versions of a prompt are tried in
+    six worlds each. Records are added to the store; nothing is deleted. Exit code 1 if a receiver is configured and has
+    not accepted every span.
     """
     started_ns = time.time_ns()
     _check_store(context)
@@ -99,11 +93,7 @@ def demo_command(context: CommandContext, live: bool, otlp: str | None) -> None:
 def _check_store(context: CommandContext) -> None:
     """End the command if the store cannot be used."""
     try:
-        path = find_store(context.store.split(",")[0]).path
-        if path is None or path.exists():
-            open_store(context.store).close()
-    except SettingError as error:
-        raise usage_error(error) from error
+        context.why_empty()
     except store_errors() as error:
         context.fail(f"{error}\nName another one: callspan demo --store {DEFAULT_STORE.replace('callspan', 'demo')}")
 

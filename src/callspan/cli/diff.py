@@ -14,7 +14,7 @@ from rich.text import Text
 
 from callspan.cli.command_context import CommandContext
 from callspan.cli.safe_text import clean, clean_lines
-from callspan.cli.screen import Column, Screen, fitted, styled
+from callspan.cli.screen import Column, Screen, styled
 from callspan.comparison.diff import Diff, Fact, Pair, diff
 from callspan.comparison.diff_text import STATUS_WORDS, against_text, first_difference_text, name_text, value_text
 from callspan.comparison.sides import Side, read_side, text_of
@@ -69,7 +69,7 @@ def _print(screen: Screen, found: Diff) -> None:
         if shown:
             screen.print()
             columns = (Column(heading), Column("A", shrinks=True), Column("B", shrinks=True), Column("B against A"))
-            screen.print(fitted(columns, map(_cells, shown), screen.console.width))
+            screen.table(columns, map(_cells, shown))
     for is_same, pairs in groupby(found.messages, key=lambda pair: pair.status == "same"):
         if is_same:
             screen.print()

@@ -18,11 +18,11 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from callspan import private_names
-from callspan.cli.command_context import CommandContext, store_errors, with_context
-from callspan.cli.rewards import age, target
+from callspan.cli.command_context import Command, CommandContext, store_errors, with_context
+from callspan.cli.rewards import target
 from callspan.cli.safe_text import clean
 from callspan.cli.store_check import NOT_YET, refusal_of, store_check
-from callspan.formatting import iso, plural
+from callspan.formatting import iso, local_time, plural
 from callspan.intercept import other_instrumentations as others
 from callspan.otlp.variables import (
     SIGNALS,
@@ -55,7 +55,7 @@ _AREAS: Final = (
     "settings",
 )
 _PLACES: Final = {area: place for place, area in enumerate(_AREAS)}
-_MOST_REWARDS: Final = 3
+_MAX_REWARDS: Final = 3
 _LOST: Final[dict[str, str]] = {
     "dropped": "lost, for every store",
     "given_up": "lost, for one store",
@@ -63,12 +63,9 @@ _LOST: Final[dict[str, str]] = {
     "damaged": "damaged",
 }
 _NAME_WIDTH: Final = 38
-_EPILOG: Final = """\b
-Examples:
-  callspan doctor
-  CALLSPAN_STORES=postgresql://me@db/calls callspan doctor --json
-
-Exit code 1 if a check failed. Passwords are not shown."""
+_EPILOG: Final = """\
+callspan doctor
+CALLSPAN_STORES=postgresql://me@db/calls callspan doctor --json"""
 State: TypeAlias = Literal["ok", "note", "warning", "failed"]
 _OURS: Final = "callspan"
 _PLATFORMS: Final = ("traceloop-sdk", "langfuse", "langsmith", "ddtrace", "sentry-sdk", "openlit", "mlflow")
@@ -78,10 +75,13 @@ _READ_S: Final = 0.5
 """The longest time that the rewards of a store are looked for."""
 
 
-@click.command("doctor", short_help="Check hooks, stores, OTLP and settings.", epilog=_EPILOG)
+@click.command("doctor", cls=Command, short_help="Check hooks, stores, OTLP and settings.", epilog=_EPILOG)
 @with_context
 def doctor_command(context: CommandContext) -> None:
-    """Check SDKs, hooks, other instrumentations, stores (by a test record), OTLP and settings."""
+    """Check SDKs, hooks, other instrumentations, stores (by a test record), OTLP and settings.
+
+    Exit code 1 if a check failed. Passwords are not shown.
+    """
     checks = list(every_check(context.store))
     failed = sum(check.state == "failed" for check in checks)
     if context.json:
@@ -298,8 +298,8 @@ def _unjoined(url: str) -> Iterator[Check]:
         return
     if found:
         number = f"{plural(len(found), 'reward', 'name')} no recorded call, session, step or event"
-        some = ", ".join(map(target, found[:_MOST_REWARDS])) + (", …" if len(found) > _MOST_REWARDS else "")
-        detail = f"{number} ({some}); given {age(found[-1])} ago or later"
+        some = ", ".join(map(target, found[:_MAX_REWARDS])) + (", …" if len(found) > _MAX_REWARDS else "")
+        detail = f"{number} ({some}); given {local_time(found[-1].time_ns)} or later"
         advice = "They are kept, and belong to it once it is recorded: see callspan calls --rewards"
         yield Check("stores", f"rewards in {safe_name(url)}", "note", detail, advice)
 

@@ -10,21 +10,21 @@ from rich.text import Text
 
 from callspan.cli.command_context import CommandContext
 from callspan.cli.paging import TABLE_ROWS, say_more
-from callspan.cli.screen import Column, fitted, reward_style, styled
+from callspan.cli.screen import Column, reward_style, styled
 from callspan.comparison.differences import Number
 from callspan.comparison.groups import MEASURES, Amount, Group, group_sessions, objectives_of
 from callspan.comparison.intervals import Interval
 from callspan.formatting import UNKNOWN, count, duration, exact, money, reward, short_count
-from callspan.stores.base import SessionSummary
+from callspan.stores import SessionSummary
 
 _NS_PER_MS: Final = 1e6
 _EACH: Final = (
-    Column("steps each", right=True, rank=7),
-    Column("calls each", right=True, rank=4),
-    Column("tokens each", right=True, rank=3),
-    Column("cost", right=True, rank=6, known=True),
-    Column("cost each", right=True, rank=2, known=True),
-    Column("time each", right=True, rank=5),
+    Column("steps each", right=True),
+    Column("calls each", right=True),
+    Column("tokens each", right=True),
+    Column("cost", right=True),
+    Column("cost each", right=True),
+    Column("time each", right=True),
 )
 _FOOTER: Final = "each: the mean of a session; in brackets 95 % intervals (success: Wilson; means: BCa bootstrap)"
 
@@ -43,14 +43,13 @@ def print_groups(
         return False
     objectives = context.scoring.objectives or objectives_of(one for group in groups for one in group.sessions)
     columns = (
-        *(Column(key, shrinks=True, least=10) for key in keys),
+        *(Column(key, shrinks=True, stays=True) for key in keys),
         Column("sessions", right=True),
-        Column("success", right=True, rank=1, known=True),
-        *(Column(objective, right=True, rank=1) for objective in objectives),
+        Column("success", right=True),
+        *(Column(objective, right=True) for objective in objectives),
         *_EACH,
     )
-    width = context.screen.console.width
-    context.screen.print(fitted(columns, ([*_cells(group, objectives)] for group in shown), width))
+    context.screen.table(columns, ([*_cells(group, objectives)] for group in shown))
     context.screen.paragraph(_FOOTER)
     say_more(context, len(groups) - offset - len(shown), offset + len(shown))
     return True

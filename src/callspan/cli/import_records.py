@@ -8,25 +8,20 @@ from typing import Final
 import click
 import msgspec
 
-from callspan.cli.command_context import CommandContext, store_errors, usage_error, with_context
-from callspan.cli.filter_options import MOMENT
+from callspan.cli.command_context import Command, CommandContext, with_context
 from callspan.cli.progress import progress
-from callspan.cli.safe_text import clean
+from callspan.cli.values import MOMENT
 from callspan.formatting import plural
-from callspan.safe_urls import error_text, safe_name
-from callspan.settings import SettingError
+from callspan.safe_urls import safe_name
 from callspan.stores.importing import Imported, import_records
 from callspan.stores.urls import first_readable
 
-_EPILOG: Final = """\b
-Examples:
-  callspan import calls.jsonl --into calls.db
-  callspan import clickhouse://me@host/calls --since 7d --into week.db
-  callspan import old.db --into new.db
-  callspan import --damaged broken.db --into saved.db"""
+_EPILOG: Final = """\
+callspan import calls.jsonl --into calls.db
+callspan import --damaged broken.db --into saved.db"""
 
 
-@click.command("import", short_help="Load JSON Lines, ClickHouse or an old SQLite file.", epilog=_EPILOG)
+@click.command("import", cls=Command, short_help="Load JSON Lines, ClickHouse or an old SQLite file.", epilog=_EPILOG)
 @click.argument("sources", metavar="FILE|URL...", nargs=-1, required=True)
 @click.option("--into", metavar="URL", help="Store to load into, SQLite or Postgres. Default: that of --store.")
 @click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Only what began then or later: 7d, ISO 8601.")
@@ -40,21 +35,15 @@ def import_command(
     JSON Lines come with their rotated files; the newest version of a record counts. Lines and rows that cannot be read
     are counted and left out. Exit code 1 if there was nothing to load.
     """
-    try:
-        target = into or first_readable(context.store)
-        found = []
-        for source in sources:
-            with progress(f"records of {safe_name(source)}", shown=not context.json):
-                found.append(import_records(source, target, since_ns=since_ns, damaged=damaged))
-    except SettingError as error:
-        raise usage_error(error) from error
-    except store_errors() as error:
-        context.fail(error_text(error))
+    target, found = into or first_readable(context.store), []
+    for source in sources:
+        with progress(f"records of {safe_name(source)}", shown=not context.json):
+            found.append(import_records(source, target, since_ns=since_ns, damaged=damaged))
     if context.json:
         context.emit([msgspec.to_builtins(one) for one in found])
     else:
         for one in found:
-            context.screen.paragraph(clean(f"{one.source}: {'; '.join(_said(one))}."))
+            context.screen.paragraph(f"{one.source}: {'; '.join(_said(one))}.")
     if not any(sum(one.records.values()) for one in found):
         raise click.exceptions.Exit(1)
 

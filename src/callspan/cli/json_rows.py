@@ -9,7 +9,6 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.cli.score_filter import ScoresOf
 from callspan.cli.unknown_costs import cost_reason
 from callspan.formatting import exact, in_ms, iso
 from callspan.record.call import CallRecord
@@ -20,6 +19,7 @@ from callspan.stores.base import Event, SessionSummary, ids_of
 from callspan.stores.entries import Entry, step_of
 from callspan.stores.named import CUT
 from callspan.stores.reader import Reader
+from callspan.stores.score_filter import ScoresOf
 
 Row: TypeAlias = dict[str, object]
 

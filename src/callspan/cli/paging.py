@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Final, TypeAlias, TypeVar
 
 import click
-from rich.console import Group
 
 from callspan.cli.command_context import CommandContext
-from callspan.cli.filter_options import Rows
+from callspan.cli.values import COUNT, POSITIVE
 
 TABLE_ROWS: Final = 50
 _Command: TypeAlias = Callable[..., None]
 _Row = TypeVar("_Row")
 
 
-def page_options(rows: str) -> Callable[[_Command], _Command]:
-    """Return what adds `--limit` and `--offset` to a list of these rows; without a limit JSON has all of them."""
-    default = f"Default for a table: {TABLE_ROWS}; --json prints all."
-
-    def add(function: _Command) -> _Command:
-        function = click.option("--offset", type=Rows(0), default=0, help=f"Skip the first N {rows}.")(function)
-        return click.option("--limit", type=Rows(1), help=f"Show at most N {rows}. {default}")(function)
-
-    return add
+def page_options(function: _Command) -> _Command:
+    """Add `--limit` and `--offset` to a list; without a limit JSON has all of its rows."""
+    function = click.option("--offset", type=COUNT, metavar="N", default=0, help="Skip the first N rows.")(function)
+    limit = f"Show N rows. Default: {TABLE_ROWS}; --json has all."
+    return click.option("--limit", type=POSITIVE, metavar="N", help=limit)(function)
 
 
 def print_page(
@@ -35,7 +30,7 @@ def print_page(
     offset: int,
     *,
     json_row: Callable[[_Row], object],
-    table: Callable[[list[_Row], int], Group],
+    table: Callable[[Sequence[_Row]], None],
 ) -> bool:
     """Print a page of rows as JSON, else as a table and whether there are more; return whether there was one."""
     if context.json:
@@ -44,7 +39,7 @@ def print_page(
     rows = limit or TABLE_ROWS
     shown = list(islice(found, offset, offset + rows))
     if shown:
-        context.screen.print(table(shown, context.screen.console.width))
+        table(shown)
         say_more(context, None if next(found, None) else 0, offset + rows)
     return bool(shown)
 
@@ -56,4 +51,5 @@ def say_more(context: CommandContext, more: int | None, after: int) -> None:
     """
     if more != 0:
         number = "" if more is None else f"{more:,} "
-        context.screen.line((f"{number}more: --offset {after} goes on, --limit N shows more, --json all", "dim"))
+        hint = f"{number}more: --offset {after} goes on, --limit N shows more, --json all"
+        context.screen.paragraph(hint, "dim")

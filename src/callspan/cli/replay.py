@@ -11,65 +11,52 @@ import msgspec
 from rich.rule import Rule
 
 from callspan.cli.call_text import call_tokens
-from callspan.cli.command_context import CommandContext, reading
-from callspan.cli.filter_options import HttpUrl, Seconds
+from callspan.cli.command_context import Command, CommandContext, reading
 from callspan.cli.json_rows import call_row, call_rows
 from callspan.cli.safe_text import clean_lines
 from callspan.cli.screen import Screen
+from callspan.cli.values import HTTP_URL, SECONDS
 from callspan.cost import priced
 from callspan.formatting import UNKNOWN, duration, money, plural
 from callspan.providers.registry import by_api, wire_of
 from callspan.providers.wire_json import dig, objects
-from callspan.record.call import CallRecord
 from callspan.record.media_reference import MEDIA_KEY
 from callspan.record.messages import short_texts
-from callspan.safe_urls import error_text, safe_name
+from callspan.records import CallRecord
+from callspan.safe_urls import error_text
 from callspan.sdk_profiles import PROFILES, SdkProfile
 from callspan.stores.aggregates import model_of
 from callspan.stores.named import CUT, ambiguous
 
-_EPILOG: Final = """\b
-Examples:
-  callspan replay 01a1f810-d13f
-  callspan replay 01a1f810-d13f --model gpt-5-mini
-  callspan replay 01a1f810-d13f --base-url http://localhost:8000/v1
-
-The API key is that of the SDK (OPENAI_API_KEY, ANTHROPIC_API_KEY). The request is sent to its original host unless
---base-url is given.
-
-Exit code 0 if the new call succeeds, also with another answer; 1 if it fails or cannot be sent."""
+_EPILOG: Final = """\
+callspan replay 01a1f810-d13f --model gpt-5-mini
+callspan replay 01a1f810-d13f --base-url http://localhost:8000/v1"""
 _REPLAYED: Final = frozenset({
     "messages", "text_completions", "chat_completions", "responses", "completions", "embeddings", "decisions",
     "moderations", "speech", "images",
 })  # fmt: skip
 
 
-@click.command("replay", short_help="Send a recorded request again; compare both outputs.", epilog=_EPILOG)
+@click.command("replay", cls=Command, short_help="Send a recorded request again; compare both outputs.", epilog=_EPILOG)
 @click.argument("ident", metavar="CALL")
 @click.option("--model", metavar="NAME", help="Send the request to this model instead.")
-@click.option("--base-url", type=HttpUrl(), metavar="URL", help="Send the request to this URL instead.")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=Seconds(0.1),
-    default=120.0,
-    show_default=True,
-    help="In seconds.",
-)
+@click.option("--base-url", type=HTTP_URL, metavar="URL", help="Send the request to this URL instead.")
+@click.option("--timeout", "timeout_s", type=SECONDS, metavar="S", default=120.0, help="In seconds. Default: 120.")
 @reading
 def replay_command(
     context: CommandContext, ident: str, model: str | None, base_url: str | None, timeout_s: float
 ) -> None:
     """Send a recorded request again with the same JSON, and show both answers. It may cost money.
 
-    CALL is a call's id, the beginning of it, or its span id. Exit code 1 if the new call fails.
+    CALL is a call's id, the beginning of it, or its span id. The API key is that of the SDK (OPENAI_API_KEY,
+    ANTHROPIC_API_KEY). Exit code 0 if the new call succeeds, also with another answer; 1 if it fails or cannot be sent.
     """
     with context.reader() as reader:
         before = reader.call(ident.rstrip(CUT))
         several = None if before else ambiguous(reader, ident.rstrip(CUT))
         rows = list(call_rows(reader, [before] if before else []))
     if before is None:
-        context.no_match(several or f"No call in {safe_name(context.store)} has an id that begins with {ident!r}.")
+        context.no_match(several or f"No call in {context.store_name} has an id that begins with {ident!r}.")
     try:
         after = priced(resend(before, model=model, base_url=base_url, timeout_s=timeout_s))
     except ResendError as error:

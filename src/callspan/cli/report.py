@@ -8,27 +8,22 @@ from typing import Final
 
 import click
 
-from callspan.cli.command_context import CommandContext, reading
-from callspan.cli.filter_options import File, call_options, resolve_session
+from callspan.cli.command_context import Command, CommandContext, selecting
+from callspan.cli.filters import filter_options
 from callspan.cli.progress import progress
+from callspan.cli.values import File
 from callspan.formatting import plural
 from callspan.output_file import is_stream, written_to
-from callspan.safe_urls import safe_name
 from callspan.stores.filters import CallFilter
 from callspan.view.report import Contents, write_report
 
-_EPILOG: Final = """\b
-Examples:
-  callspan report
-  callspan report -o today.html --since 1d
-  callspan report --session 019aa0 -o episode.html
-
-The page is one file without network access. It contains prompts and outputs: share it with the same care as the
-store."""
+_EPILOG: Final = """\
+callspan report -o today.html --since 1d
+callspan report --session 019aa0 -o episode.html"""
 
 
-@click.command("report", short_help="Write the page of sessions and calls as one file.", epilog=_EPILOG)
-@call_options
+@click.command("report", cls=Command, short_help="Write the page of sessions and calls as one file.", epilog=_EPILOG)
+@filter_options()
 @click.option(
     "-o",
     "--output",
@@ -38,7 +33,7 @@ store."""
     help="Output file; - for stdout.",
 )
 @click.option("--open", "opens", is_flag=True, help="Open the file in the browser.")
-@reading
+@selecting
 def report_command(context: CommandContext, which: CallFilter, output: Path, *, opens: bool) -> None:
     """Write the page of `callspan view` as one self-contained file: sessions with their course, calls, charts.
 
@@ -50,16 +45,11 @@ def report_command(context: CommandContext, which: CallFilter, output: Path, *, 
 def save_page(context: CommandContext, output: Path, which: CallFilter, *, opens: bool) -> None:
     """Write the page about the selected calls to a file, and say what is in it."""
     with context.reader() as reader, progress("calls", shown=not context.json) as tell:
-        which = resolve_session(context, reader, which)
-        try:
-            with written_to(output, context.files()) as target:
-                found = write_report(reader, target, which, progress=tell)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            context.fail(f"{output}: {error.strerror or error}")
+        which = context.resolved(reader, which)
+        with written_to(output, context.files()) as target:
+            found = write_report(reader, target, which, progress=tell)
     if not found.calls and not found.sessions:
-        context.no_match(f"No such calls in {safe_name(context.store)}; nothing written.")
+        context.no_match(f"No such calls in {context.store_name}; nothing written.")
     if is_stream(output):
         return
     size = output.stat().st_size

@@ -3,68 +3,71 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 import msgspec
 
-from callspan.cli.command_context import CommandContext, reading
-from callspan.cli.filter_options import File, call_options, resolve_session
+from callspan.cli.command_context import Command, CommandContext, selecting
+from callspan.cli.filters import filter_options
 from callspan.cli.progress import progress
+from callspan.cli.values import File
 from callspan.cost import PriceFileError, Pricer, pricer_for
 from callspan.cost.price_table import PROVIDER
 from callspan.cost.published import is_installed
 from callspan.formatting import count, exact, money
-from callspan.record.call import CallRecord
 from callspan.record.merging import first_seen
-from callspan.record.usage import Cost
-from callspan.safe_urls import error_text, safe_name
-from callspan.settings import SettingError
+from callspan.records import CallRecord, Cost
+from callspan.safe_urls import error_text
 from callspan.settings_loader import load
+from callspan.stores import CallFilter, Sink
 from callspan.stores.aggregates import exact_sum, model_of
-from callspan.stores.filters import CallFilter
-from callspan.stores.protocol import Sink
+from callspan.stores.importing import deliver_all
 from callspan.stores.urls import find_store, split_urls
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-_BATCH: Final = 100
-_EPILOG: Final = """\b
-Examples:
-  callspan reprice                            calls that have no cost yet
-  callspan reprice --all --prices mine.json   every call, by your own prices
-  callspan reprice --all --since 30d --dry-run
-
-A cost that the provider reported is never changed."""
+_EPILOG: Final = """\
+callspan reprice                            calls that have no cost yet
+callspan reprice --all --prices mine.json   every call, by your own prices"""
 
 
-@click.command("reprice", short_help="Recompute costs from prices.", epilog=_EPILOG)
-@call_options
+@click.command("reprice", cls=Command, short_help="Recompute costs from prices.", epilog=_EPILOG)
+@filter_options()
 @click.option("--prices", type=File(exists=True, dir_okay=False), help="Your own price file.")
 @click.option("--all", "every", is_flag=True, help="Also reprice calls that have a cost.")
 @click.option("--dry-run", is_flag=True, help="Change nothing; show what would change.")
-@reading
+@selecting
 def reprice_command(
     context: CommandContext, which: CallFilter, prices: Path | None, every: bool, dry_run: bool
 ) -> None:
-    """Compute the cost of stored calls from their tokens and the prices of their day."""
+    """Compute the cost of stored calls from their tokens and the prices of their day.
+
+    A cost that the provider reported is never changed.
+    """
     pricer = _pricer(context, prices)
     changes = CostChanges()
     with context.reader() as reader, progress("calls", shown=not context.json) as tell:
-        which = msgspec.structs.replace(resolve_session(context, reader, which), newest_first=False)
+        which = msgspec.structs.replace(context.resolved(reader, which), newest_first=False)
         total = reader.count_calls(which)
-        with Rewriter(None if dry_run else _sink(context, reader.name)) as rewriter:
+
+        def versions() -> Iterator[CallRecord]:
             for number, call in enumerate(reader.calls(which), 1):
                 tell(number, total)
                 cost = _new_cost(pricer, call, every=every)
                 changes.count(call, cost)
                 if cost is not None and cost != call.cost:
-                    rewriter.write(call, cost)
+                    yield _with_cost(call, cost)
+
+        if dry_run:
+            deque(versions(), maxlen=0)
+        else:
+            with closing(_sink(context, reader.name)) as sink:
+                deliver_all(sink, versions())
     _report(context, changes, dry_run=dry_run)
 
 
@@ -87,38 +90,11 @@ class CostChanges:
             self.unknown[model_of(call) or "unknown"] += 1
 
 
-class Rewriter:
-    """Writes new versions of calls to a store, as a shipper does; without a sink, nothing."""
-
-    def __init__(self, sink: Sink | None) -> None:
-        self._sink = sink
-        self._waiting: list[CallRecord] = []
-
-    def __enter__(self) -> Self:
-        """Open the store."""
-        if self._sink is not None:
-            self._sink.open()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Write the rest of the batch and close the sink."""
-        self._flush()
-        if self._sink is not None:
-            self._sink.close()
-
-    def write(self, call: CallRecord, cost: Cost) -> None:
-        """Write a call with its new cost as a later version: a copy that waits in a spool cannot replace it."""
-        again = msgspec.structs.replace(
-            call, cost=cost, seen_ns=time.time_ns(), first_seen_ns=first_seen(call), conversation=None
-        )
-        self._waiting.append(again)
-        if len(self._waiting) == _BATCH:
-            self._flush()
-
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        if self._sink is not None and waiting:
-            self._sink.deliver(waiting)
+def _with_cost(call: CallRecord, cost: Cost) -> CallRecord:
+    """Return a later version of a call with its new cost: a copy that waits in a spool cannot replace it."""
+    return msgspec.structs.replace(
+        call, cost=cost, seen_ns=time.time_ns(), first_seen_ns=first_seen(call), conversation=None
+    )
 
 
 def _sink(context: CommandContext, name: str) -> Sink:
@@ -130,7 +106,7 @@ def _sink(context: CommandContext, name: str) -> Sink:
 def _pricer(context: CommandContext, prices: Path | None) -> Pricer:
     try:
         pricer = pricer_for(prices or load().prices)
-    except (PriceFileError, SettingError) as error:
+    except PriceFileError as error:
         raise click.UsageError(error_text(error)) from error
     if pricer.table is None and not is_installed():
         context.fail('There are no prices: pip install "callspan[cost]", or name your own with --prices.')
@@ -157,7 +133,7 @@ def _report(context: CommandContext, changes: CostChanges, *, dry_run: bool) -> 
         )
         return
     if not changes.calls:
-        context.no_match(f"No such calls in {safe_name(context.store)}.")
+        context.no_match(f"No such calls in {context.store_name}.")
     done = "would get" if dry_run else "got"
     worth = f", {money(total)} together" if total is not None else ""
     context.screen.line(

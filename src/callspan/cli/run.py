@@ -78,7 +78,7 @@ def main(arguments: Sequence[str], *, store: str | None = None) -> NoReturn:
     """
     try:
         program, stores, service = _parse_arguments(arguments, store)
-    except (WrongUsageError, SettingError) as error:
+    except (WrongUsageError, SettingError, OSError) as error:
         named = error_text(error).replace("CALLSPAN_STORES: ", "--store, CALLSPAN_STORES: ", 1)
         print(f"{_USAGE}\nTry 'callspan run --help' for help.\n\nError: {clean_lines(named)}", file=sys.stderr)
         sys.exit(2)
@@ -307,9 +307,9 @@ def leading_options(arguments: Sequence[str], flags: Collection[str], with_value
     return Leading(frozenset(found), values, rest)
 
 
-def did_you_mean(given: str, possible: Iterable[str], most: int = 3) -> str:
+def did_you_mean(given: str, possible: Iterable[str], limit: int = 3) -> str:
     """Return " Did you mean ...?" for the name closest to `given`; empty if none is close."""
-    near = difflib.get_close_matches(given, sorted(set(possible)), n=most, cutoff=0.7)
+    near = difflib.get_close_matches(given, sorted(set(possible)), n=limit, cutoff=0.7)
     if not near:
         return ""
     named = ", ".join(repr(one) for one in near)

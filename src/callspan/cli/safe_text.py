@@ -1,7 +1,4 @@
-"""Safe text: removes terminal control sequences from recorded text, and characters the output encoding lacks.
-
-Characters that stdout or stderr cannot encode are replaced, box drawing and arrows by ASCII characters.
-"""
+"""Safe text: removes terminal control sequences from recorded text; replaces what the output cannot encode."""
 
 from __future__ import annotations
 
@@ -16,30 +13,10 @@ _UNSAFE: Final = re.compile(
 )
 _UNSAFE_IN_LINES: Final = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
 _HANDLER: Final = "callspan.replace"
+_ASCII: Final = str.maketrans("━→·\N{EN DASH}…", "->.-~")
+"""What tables and trees are drawn with, and numbers are separated by."""
 _STRICT: Final = ("strict", "surrogateescape", "backslashreplace")
 """Python's default error handlers of the standard streams; any other was chosen by the user."""
-_ASCII: Final = str.maketrans(
-    {
-        **dict.fromkeys("─━═╌╍╴╶╸╺", "-"),
-        **dict.fromkeys("│┃║╎╏╷╵╿", "|"),
-        **dict.fromkeys("┌┐└┘├┤┬┴┼╭╮╰╯┏┓┗┛┣┫╞╡╪", "+"),
-        **dict.fromkeys("\N{EN DASH}\N{EM DASH}\N{HYPHEN}\N{NON-BREAKING HYPHEN}\N{MINUS SIGN}", "-"),
-        **dict.fromkeys("\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}", "'"),
-        **dict.fromkeys("\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}", '"'),
-        "→": ">",
-        "←": "<",
-        "…": "~",
-        "·": ".",
-        "•": "*",
-        "✓": "+",
-        "✗": "x",
-        "\N{NO-BREAK SPACE}": " ",
-        "\N{MULTIPLICATION SIGN}": "x",
-    }
-)
-"""One character each, so that columns stay aligned."""
-_NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
-_BMP: Final = 0xFFFF
 
 
 def clean(text: str) -> str:
@@ -74,26 +51,13 @@ def replace_unencodable() -> None:
             stream.reconfigure(errors=_HANDLER)
 
 
-def ascii_json(text: str) -> str:
-    """Return the same JSON with all non-ASCII characters escaped."""
-    return _NOT_ASCII.sub(_escaped, text)
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end].translate(_ASCII)
+    return lost.encode("ascii", "replace").decode(), error.end
 
 
 def is_unicode(encoding: str | None) -> bool:
     """Return whether an encoding covers all of Unicode."""
     return (encoding or "utf-8").lower().replace("_", "-").startswith("utf")
-
-
-def _replaced(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    lost = error.object[error.start : error.end].translate(_ASCII)
-    return _NOT_ASCII.sub("?", lost), error.end
-
-
-def _escaped(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    if code <= _BMP:
-        return f"\\u{code:04x}"
-    high, low = divmod(code - _BMP - 1, 0x400)
-    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"

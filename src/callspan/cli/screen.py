@@ -8,13 +8,14 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from callspan.cli.safe_text import clean
 from callspan.formatting import UNKNOWN
 from callspan.record.codec import encode_json
-from callspan.stores.base import SessionSummary, Summary
+from callspan.stores import SessionSummary, Summary
 
 _WIDTH: Final = 100
 """Width in columns without a terminal."""
@@ -30,13 +31,17 @@ OUTCOME_STYLES: Final = {
     "started": "cyan",
     "in_progress": "cyan",
 }
-_GAPS: Final = (2, 1)
-"""Spaces between columns; the narrower gap is used before a column is dropped."""
-_IDLE: Final = 100
-"""Added to the rank of a column in which every value is zero."""
-_NOTHING: Final = ("0", "+0", "$0.00", "", UNKNOWN)
-_LEAST: Final = 8
-"""Minimum width of a shrinkable column."""
+PRIORITIES: Final = (
+    *("name", "model", "tokens", "success", "cost each", "reward", "calls", "time", "cost", "tokens each"),
+    *("calls each", "p50", "p95", "time each", "started", "given", "line", "errors", "user", "first token", "retries"),
+    *("steps", "steps each", "output", "label", "source", "comment", "first words", "active"),
+)
+"""Columns of all lists by their importance: a narrow screen drops the last first. Columns of other names stay."""
+_PLACES: Final = {name: place for place, name in enumerate(PRIORITIES, 1)}
+_GAP: Final = 2
+"""Spaces between columns."""
+_MIN_WIDTH: Final = 8
+"""Smallest width of a column that shrinks."""
 
 
 class _Console(Console):
@@ -68,6 +73,10 @@ class Screen:
         with self.console.capture() as captured:
             shown()
         self.console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[Text | str]]) -> None:
+        """Print a table, one line for each row."""
+        self.print(fitted(columns, rows, self.console.width))
 
     def text(self, text: Text) -> None:
         """Print one line, truncated with an ellipsis at the width of the screen."""
@@ -114,83 +123,30 @@ def session_style(summary: SessionSummary) -> str:
 
 
 class Column(NamedTuple):
-    """The layout of one table column."""
+    """One column of a table."""
 
     name: str
     right: bool = False
     """Right-aligned, for numbers."""
-    rank: int = 0
-    """On a narrow screen the columns with the highest rank are dropped first; 0 is never dropped."""
     shrinks: bool = False
-    """Its cells may be truncated."""
-    least: int = _LEAST
-    """Its minimum width."""
-    known: bool = False
-    """Dropped if no value in it is known."""
+    """Its cells may be truncated to 8 characters."""
+    stays: bool = False
+    """Shown on any screen, whatever its name and values."""
 
 
-def score_columns(objectives: Sequence[str]) -> list[Column]:
-    """Return a column for the scores of each objective."""
-    return [Column(clean(objective), right=True, rank=1) for objective in objectives]
-
-
-class _Layout(NamedTuple):
-    gap: int
-    widths: dict[int, int]
-    """Width of each shown column, by its position."""
-
-
-def fitted(columns: Sequence[Column], rows: Iterable[Sequence[Text | str]], width: int) -> Group:
-    """Return a table of the rows, one line each, no wider than `width`."""
-    lines = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
-    natural = [max([len(column.name), *(row[at].cell_len for row in lines)]) for at, column in enumerate(columns)]
-    known = [
-        at for at, column in enumerate(columns) if not column.known or any(row[at].plain != UNKNOWN for row in lines)
-    ]
-    idle = {at for at in known if lines and all(row[at].plain in _NOTHING for row in lines)}
-    layout = _layout(
-        [
-            column._replace(rank=column.rank + _IDLE * (at in idle)) if column.rank else column
-            for at, column in enumerate(columns)
-        ],
-        natural,
-        known,
-        width,
-    )
-    heads = [Text(column.name, style="bold") for column in columns]
-    return Group(*(_line(columns, row, layout) for row in (heads, *lines)))
-
-
-def _layout(columns: Sequence[Column], natural: Sequence[int], kept: list[int], width: int) -> _Layout:
-    while True:
-        least = sum(min(natural[at], columns[at].least) if columns[at].shrinks else natural[at] for at in kept)
-        gap = next((gap for gap in _GAPS if least + gap * (len(kept) - 1) <= width), None)
-        last = max(kept, key=lambda at: columns[at].rank)
-        if gap is not None or columns[last].rank == 0:
-            return _Layout(gap or _GAPS[-1], _widths(columns, natural, kept, width - (gap or 1) * (len(kept) - 1)))
+def fitted(columns: Sequence[Column], rows: Iterable[Sequence[Text | str]], width: int) -> Table:
+    """Return a table that fits into `width`: without columns of `PRIORITIES` that are unknown or too many."""
+    cells = [[cell if isinstance(cell, Text) else styled(cell) for cell in row] for row in rows]
+    widths = [max([len(column.name), *(row[at].cell_len for row in cells)]) for at, column in enumerate(columns)]
+    least = [min(size, _MIN_WIDTH) if column.shrinks else size for size, column in zip(widths, columns, strict=True)]
+    order = [_PLACES.get(column.name, 0) if not column.stays else 0 for column in columns]
+    kept = [at for at, place in enumerate(order) if not place or any(row[at].plain != UNKNOWN for row in cells)]
+    while sum(least[at] + _GAP for at in kept) - _GAP > width and order[last := max(kept, key=order.__getitem__)]:
         kept.remove(last)
-
-
-def _widths(columns: Sequence[Column], natural: Sequence[int], kept: Sequence[int], room: int) -> dict[int, int]:
-    """Return the width of each column that is kept; excess width is taken from the widest shrinkable column."""
-    widths = {at: natural[at] for at in kept}
-    while (too_much := sum(widths.values()) - room) > 0:
-        shrinking = [at for at in kept if columns[at].shrinks and widths[at] > columns[at].least]
-        if not shrinking:
-            break
-        widest = max(shrinking, key=lambda at: widths[at])
-        others = [widths[at] for at in shrinking if at != widest]
-        widths[widest] -= min(too_much, max(1, widths[widest] - max([columns[widest].least, *others])))
-    return widths
-
-
-def _line(columns: Sequence[Column], row: Sequence[Text], layout: _Layout) -> Text:
-    line = Text(no_wrap=True, overflow="ellipsis")
-    for number, (at, width) in enumerate(layout.widths.items()):
-        cell = row[at].copy()
-        cell.truncate(width, overflow="ellipsis")
-        room = Text(" " * (width - cell.cell_len))
-        line.append(" " * layout.gap if number else "")
-        line.append_text(room + cell if columns[at].right else cell + room)
-    line.rstrip()
-    return line
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
+    for column in (columns[at] for at in kept):
+        name = Text(column.name, no_wrap=True, overflow="ellipsis")
+        table.add_column(name, justify="right" if column.right else "left", no_wrap=not column.shrinks)
+    for row in cells:
+        table.add_row(*(row[at] for at in kept))
+    return table

@@ -11,16 +11,16 @@ from typing import Final
 
 import click
 
-from callspan.cli.command_context import CommandContext, reading, store_errors, usage_error
-from callspan.cli.filter_options import HttpUrl
+from callspan.cli.command_context import Command, CommandContext, reading, store_errors
 from callspan.cli.progress import progress
 from callspan.cli.safe_text import clean
+from callspan.cli.values import HTTP_URL
 from callspan.formatting import plural
 from callspan.otlp.receiver import Receiver, UnavailableError
 from callspan.otlp.recorded import RecordedSpans
 from callspan.otlp.sender import Sender
-from callspan.safe_urls import error_text, safe_name
-from callspan.settings import SettingError, Settings
+from callspan.safe_urls import error_text
+from callspan.settings import Settings
 from callspan.settings_loader import load
 from callspan.stores.protocol import SqlStore
 from callspan.stores.sent import BusyError, SentVersions
@@ -31,21 +31,13 @@ _RETRY_S: Final = 5.0
 _NUMBERS: Final = re.compile(r"\d+")
 _DELIVER_EVERY: Final = 5
 """Polls between two deliveries of what ended processes left on disk."""
-_EPILOG: Final = """\b
-Examples:
-  callspan send --otlp http://localhost:4318
-  callspan send --follow                          to OTEL_EXPORTER_OTLP_ENDPOINT
-  callspan send --again                           also what was sent before
-
-Protocol, headers, certificates, compression and time limit are those of
-OTEL_EXPORTER_OTLP_*. What a receiver has is remembered in the store: the next
-time only what is new is sent.
-
-Exit code 1 if the receiver refused something or could not be reached."""
+_EPILOG: Final = """\
+callspan send --otlp http://localhost:4318
+callspan send --follow                          to OTEL_EXPORTER_OTLP_ENDPOINT"""
 
 
-@click.command("send", short_help="Send recorded sessions and calls as traces by OTLP.", epilog=_EPILOG)
-@click.option("--otlp", "url", type=HttpUrl(), metavar="URL", help="Receiver. Default: $OTEL_EXPORTER_OTLP_ENDPOINT.")
+@click.command("send", cls=Command, short_help="Send recorded sessions and calls as traces by OTLP.", epilog=_EPILOG)
+@click.option("--otlp", "url", type=HTTP_URL, metavar="URL", help="Receiver. Default: $OTEL_EXPORTER_OTLP_ENDPOINT.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is recorded, each second, until Ctrl-C.")
 @click.option("--again", is_flag=True, help="Also what was sent to this receiver before.")
 @reading
@@ -56,10 +48,7 @@ def send_command(context: CommandContext, url: str | None, follow: bool, again: 
     interrupted. Records of a process without a tracer provider get ids made of their own. Span attributes follow the
     settings (content_on_spans, vocabularies, …) of the environment.
     """
-    try:
-        receiver, settings = Receiver(url), load()
-    except SettingError as error:
-        raise usage_error(error) from error
+    receiver, settings = Receiver(url), load()
     with closing(receiver):
         if follow:
             with suppress(KeyboardInterrupt):
@@ -125,17 +114,13 @@ def _polls(context: CommandContext, receiver: Receiver, settings: Settings, *, a
 
 def _sent(context: CommandContext, receiver: Receiver) -> SentVersions:
     """Open what is known of the receiver. Ends the command if another process sends to it, or the store has no such."""
+    store = find_store(first_readable(context.store))
+    if not isinstance(store, SqlStore):
+        raise click.UsageError(f"{store.name} does not remember what was sent; name a SQLite or Postgres store")
     try:
-        store = find_store(first_readable(context.store))
-        if not isinstance(store, SqlStore):
-            raise click.UsageError(f"{store.name} does not remember what was sent; name a SQLite or Postgres store")
         return store.sent(receiver.name)
-    except SettingError as error:
-        raise usage_error(error) from error
     except BusyError:
-        context.fail(f"Another process sends {safe_name(context.store)} to {receiver.name}.")
-    except store_errors() as error:
-        context.fail(error_text(error))
+        context.fail(f"Another process sends {context.store_name} to {receiver.name}.")
 
 
 def _report(context: CommandContext, sender: Sender, spans: RecordedSpans, failure: str | None) -> None:
@@ -148,7 +133,7 @@ def _report(context: CommandContext, sender: Sender, spans: RecordedSpans, failu
     elif sender.found or any(left.values()) or failure is not None:
         context.screen.paragraph(" ".join(_lines(sender, left, failure)))
     else:
-        context.screen.paragraph(f"Nothing is new in {safe_name(context.store)}.")
+        context.screen.paragraph(f"Nothing is new in {context.store_name}.")
     if refused or failure is not None:
         raise click.exceptions.Exit(1)
 

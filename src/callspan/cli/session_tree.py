@@ -37,13 +37,13 @@ _INDENT: Final = "    "
 """The tree's indentation per level."""
 _NARROW: Final = 60
 """Screen width below which there is no waterfall."""
-_LEAST_CELLS: Final = 12
-_MOST_CELLS: Final = 40
+_MIN_CELLS: Final = 12
+_MAX_CELLS: Final = 40
 _RUNNING: Final = "\N{BOX DRAWINGS HEAVY HORIZONTAL}"
 _MOMENT: Final = "\N{MIDDLE DOT}"
 _IDLE_NS: Final = 60_000_000_000
 """A longer gap is folded to one line."""
-_ODD: Final = {"error": "red", "timeout": "red", "cancelled": "yellow"}
+_BAR_STYLES: Final = {"error": "red", "timeout": "red", "cancelled": "yellow"}
 
 
 def session_tree(page: Page, width: int = 100) -> Tree:
@@ -133,7 +133,7 @@ class _Ruler(NamedTuple):
         ends = [end for _, end in times]
         if page.is_part and page.summary.last_ns is not None:
             ends.append(page.summary.last_ns)
-        cells = 0 if width < _NARROW else min(_MOST_CELLS, max(_LEAST_CELLS, width // 8))
+        cells = 0 if width < _NARROW else min(_MAX_CELLS, max(_MIN_CELLS, width // 8))
         idle = accumulate((ended - began for began, ended in gaps), initial=0)
         ruler = cls(start, 1, cells, gaps, [*idle])
         return ruler._replace(whole_ns=max([1, *map(ruler.elapsed, ends)]))
@@ -156,7 +156,7 @@ class _Ruler(NamedTuple):
 
 def _mark_style(item: Entry) -> str:
     if isinstance(item, CallRecord):
-        return _ODD.get(item.outcome, "cyan")
+        return _BAR_STYLES.get(item.outcome, "cyan")
     return "magenta" if isinstance(item, EventRecord) and item.event_type == "tool" else _FAINT
 
 

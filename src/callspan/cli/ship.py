@@ -6,48 +6,44 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from callspan.cli.command_context import CommandContext, usage_error, with_context
-from callspan.cli.filter_options import Seconds
+from callspan.cli.command_context import Command, CommandContext, with_context
 from callspan.cli.progress import progress
+from callspan.cli.values import SECONDS
 from callspan.formatting import plural
 from callspan.safe_urls import safe_name
-from callspan.settings import SettingError
 from callspan.stores.urls import split_urls
 
 if TYPE_CHECKING:
     from callspan.spool.leftover import Result
 
 _TIMEOUT_S: Final = 86_400.0
-_EPILOG: Final = """\b
-Examples:
-  callspan ship
-  callspan --store postgresql://me@db/calls ship --timeout 60
-
-Records that other stores still need are kept for those."""
+_EPILOG: Final = """\
+callspan ship
+callspan --store postgresql://me@db/calls ship --timeout 60"""
 
 
-@click.command("ship", short_help="Deliver records that wait on disk.", epilog=_EPILOG)
+@click.command("ship", cls=Command, short_help="Deliver records that wait on disk.", epilog=_EPILOG)
 @click.option(
-    "--timeout", "timeout_s", type=Seconds(0.1), help="Stop after this many seconds for each store. Default: a day."
+    "--timeout", "timeout_s", type=SECONDS, metavar="S", help="Stop after S seconds for each store. Default: a day."
 )
 @with_context
 def ship_command(context: CommandContext, timeout_s: float | None) -> None:
-    """Deliver waiting records to the stores. Exit code 1 if some still wait or are damaged."""
+    """Deliver waiting records to the stores. Exit code 1 if some still wait or are damaged.
+
+    Records that other stores still need are kept for those.
+    """
     from callspan.delivery import leftovers
 
     urls = split_urls(context.store)
     done: dict[str, Result] = {}
     left: dict[str, int] = {}
-    try:
-        for url in urls:
-            name = safe_name(url)
-            with progress(f"records to {name}", shown=not context.json) as tell:
-                done[name] = leftovers.deliver(url, timeout_s=timeout_s or _TIMEOUT_S, progress=tell)
-            if records := sum(one.records for one in leftovers.waiting(url)):
-                left[name] = records
-        foreign = [str(path) for path in leftovers.foreign_segments(urls)]
-    except SettingError as error:
-        raise usage_error(error) from error
+    for url in urls:
+        name = safe_name(url)
+        with progress(f"records to {name}", shown=not context.json) as tell:
+            done[name] = leftovers.deliver(url, timeout_s=timeout_s or _TIMEOUT_S, progress=tell)
+        if records := sum(one.records for one in leftovers.waiting(url)):
+            left[name] = records
+    foreign = [str(path) for path in leftovers.foreign_segments(urls)]
     if context.json:
         context.emit({"stores": done, "waiting": left, "other_versions": foreign})
     else:

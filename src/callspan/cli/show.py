@@ -13,23 +13,21 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from callspan.cli.call_text import outcome_text
-from callspan.cli.command_context import CommandContext, reading, store_errors, usage_error
+from callspan.cli.command_context import Command, CommandContext, reading
 from callspan.cli.diff import show_difference
-from callspan.cli.filter_options import Rows
 from callspan.cli.json_rows import call_rows, record_fields, session_json
 from callspan.cli.paging import say_more
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import Screen, styled
 from callspan.cli.session_tree import Page, entries, reward_line, session_tree
 from callspan.cli.unknown_costs import why_unknown
+from callspan.cli.values import COUNT, POSITIVE
 from callspan.comparison.sides import part_text
 from callspan.formatting import UNKNOWN, count, duration, local_time, money
 from callspan.record.call import Attempt, CallRecord, Timing
 from callspan.record.codec import encode_json
 from callspan.record.messages import Message, tool_name
 from callspan.record.usage import Cost, Usage, UsageIteration
-from callspan.safe_urls import error_text
-from callspan.settings import SettingError
 from callspan.stores.aggregates import model_of
 from callspan.stores.base import History, SessionSummary
 from callspan.stores.clickhouse import ClickHouse
@@ -42,22 +40,18 @@ from callspan.stores.urls import find_store, split_urls
 
 _LIMIT: Final = 1000
 _NO_HISTORY: Final = History([])
-_EPILOG: Final = """\b
-Examples:
-  callspan show                     the newest session
-  callspan show 019aa0c1-77         a session, by the beginning of its id
-  callspan show 7bd1f2f5a81c9c1e    a call, by its span id from a tracing backend
-  callspan show chat-8843 chat-8842 what differs: two sessions, or two calls
-  callspan show last --offset 1000  more of a long session"""
+_EPILOG: Final = """\
+callspan show 019aa0c1-77             a session or call, by the beginning of its id
+callspan show chat-8843 chat-8842     what differs: two sessions, or two calls"""
 _LABEL_WIDTH: Final = 12
 _ROLE_STYLES: Final = {"system": "magenta", "user": "blue", "assistant": "green", "tool": "cyan"}
 
 
-@click.command("show", short_help="Show a session as a tree, one call in full, or what differs.", epilog=_EPILOG)
+@click.command("show", cls=Command, short_help="Show a session or call, or what differs.", epilog=_EPILOG)
 @click.argument("ident", metavar="[ID]", default="last")
 @click.argument("other", metavar="[ID]", default="")
-@click.option("--limit", type=Rows(1), help=f"Show N entries of a session. Default: {_LIMIT:,}; --json has all.")
-@click.option("--offset", type=Rows(0), default=0, help="Skip the first N entries of a session.")
+@click.option("--limit", type=POSITIVE, metavar="N", help=f"Show N entries. Default: {_LIMIT:,}; --json has all.")
+@click.option("--offset", type=COUNT, metavar="N", default=0, help="Skip the first N entries of a session.")
 @reading
 def show_command(context: CommandContext, ident: str, other: str, limit: int | None, offset: int) -> None:
     """Show a session as a tree of steps, calls, tools and events, one call in full, or of two ids what differs.
@@ -100,19 +94,11 @@ def show_command(context: CommandContext, ident: str, other: str, limit: int | N
 
 def _from_clickhouse(context: CommandContext, ident: str) -> CallRecord | None:
     """Return a call from ClickHouse, where no store named is read; None without such a store."""
-    try:
-        stores = list(map(find_store, split_urls(context.store)))
-    except SettingError as error:
-        raise usage_error(error) from error
+    stores = list(map(find_store, split_urls(context.store)))
     found = next((store for store in stores if isinstance(store, ClickHouse)), None)
     if found is None or ident == "last" or any(isinstance(store, SqlStore) for store in stores):
         return None
-    try:
-        call = found.call(ident)
-    except SettingError as error:
-        raise usage_error(error) from error
-    except store_errors() as error:
-        context.fail(error_text(error))
+    call = found.call(ident)
     if call is None:
         context.no_match(f"No call in {found.name} has an id that begins with {ident!r}, or several have.")
     return call

@@ -15,18 +15,17 @@ import click
 import msgspec
 
 from callspan.cli.backlog import Backlog
-from callspan.cli.command_context import CommandContext, reading, store_errors
-from callspan.cli.filter_options import OPTIONS, File, TextType, options_of, sort_option
+from callspan.cli.command_context import Command, CommandContext, reading, store_errors
+from callspan.cli.filters import Selected, filter_options, selected
 from callspan.cli.progress import progress
 from callspan.cli.report import save_page
 from callspan.cli.safe_text import clean
-from callspan.cli.score_filter import NO_SCORING, ScoredReader, Scoring
+from callspan.cli.values import TRACE_URL, File
 from callspan.records import RewardRecord
-from callspan.safe_urls import error_text, is_http_url, safe_name
-from callspan.stores.base import StoreError
-from callspan.stores.filters import CallFilter
+from callspan.safe_urls import error_text
+from callspan.stores import CallFilter, Reader, StoreError
 from callspan.stores.importing import deliver_all
-from callspan.stores.reader import Reader
+from callspan.stores.score_filter import NO_SCORING, ScoredReader, Scoring
 from callspan.stores.urls import find_store, first_readable, open_store
 
 if TYPE_CHECKING:
@@ -37,50 +36,33 @@ _LAST_PORT: Final = 65_535
 _WORDS: Final = re.compile(r'(?:[^\s"]|"(?:[^"\\]|\\.)*"|")+')
 """The words of a filter line: a value with spaces or quotes stands in double quotes; `filters.js` reads the same."""
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
-_EPILOG: Final = """\b
-Examples:
-  callspan view
-  callspan view --open
-  callspan view --save page.html
-  callspan --store postgresql://me@db/calls view --port 8765
-  callspan view --trace-url 'http://localhost:16686/trace/{trace_id}'
-
-The address that is printed works once and for one browser. Ctrl-C ends it."""
+_EPILOG: Final = """\
+callspan view --open
+callspan view --trace-url 'http://localhost:16686/trace/{trace_id}'"""
 
 
-class TraceUrl(TextType):
-    """An address with `{trace_id}` in it."""
-
-    name = "url"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the address."""
-        text = str(value)
-        fits = is_http_url(text.replace("{trace_id}", "0")) and "{trace_id}" in text
-        return text if fits else self.fail("write http://host/trace/{trace_id}", param, ctx)
-
-
-@click.command("view", short_help="Show sessions and calls in the browser.", epilog=_EPILOG)
+@click.command("view", cls=Command, short_help="Show sessions and calls in the browser.", epilog=_EPILOG)
 @click.option("--port", type=click.IntRange(0, _LAST_PORT), default=0, help="Port on 127.0.0.1; 0: any that is free.")
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
 @click.option(
     "--save",
     type=File(dir_okay=False, allow_dash=True),
     metavar="FILE",
-    help="Write the page as one file instead, as `callspan report` does; - for stdout.",
+    help="Write the page as one file instead, as `callspan report` does.",
 )
-@click.option("--trace-url", type=TraceUrl(), metavar="URL", help="Link traces to this address, with {trace_id} in it.")
+@click.option("--trace-url", type=TRACE_URL, metavar="URL", help="Link traces to it, with {trace_id} in it.")
 @reading
 def view_command(context: CommandContext, port: int, opens: bool, save: Path | None, trace_url: str | None) -> None:
     """Serve a page that shows the store: sessions with their course, conversations, calls, as they are recorded.
 
-    Only this machine can reach it, and only the browser that opened the printed address. The store is opened for
-    reading; what ended processes left for it is delivered first. A store without records is waited for.
+    Only this machine can reach it, and only the browser that opened the printed address, which works once. A store
+    without records is waited for. Ctrl-C ends it.
     """
     if save is not None:
         save_page(context, save, CallFilter(), opens=opens)
         return
-    waits = context.is_empty()
+    context.deliver()
+    waits = context.why_empty() is not None
     try:
         from callspan.view.server import ServerOptions, serve
         from callspan.view.source import Access
@@ -96,7 +78,7 @@ def view_command(context: CommandContext, port: int, opens: bool, save: Path | N
         errors=store_errors,
         waiting=partial(_waiting, context),
         keep=partial(_keep, context),
-        name=safe_name(context.store),
+        name=context.store_name,
         trace_url=trace_url,
     )
     with ExitStack() as at_end:
@@ -109,9 +91,9 @@ def view_command(context: CommandContext, port: int, opens: bool, save: Path | N
 def _ready(context: CommandContext, opened: ExitStack | None, url: str, *, waits: bool) -> None:
     """Print the address and open it; a store that `waits` has no records yet, and the page shows its first ones."""
     if context.json:
-        context.emit({"url": url, "store": safe_name(context.store)})
+        context.emit({"url": url, "store": context.store_name})
     else:
-        click.echo(f"{safe_name(context.store)} is shown at\n  {url}\nCtrl-C ends it.")
+        click.echo(f"{context.store_name} is shown at\n  {url}\nCtrl-C ends it.")
     if waits:
         hint = context.store_beside() or "They are shown as they come."
         click.echo(clean(f"It has no records yet. {hint}"), err=True)
@@ -132,7 +114,7 @@ def _file_leading_to(url: str) -> Iterator[Path]:
 def _error_text(context: CommandContext, error: Exception) -> str:
     if isinstance(error, StoreError):
         return error_text(error)
-    return f"{safe_name(context.store)} cannot be read: {error_text(error)}"
+    return f"{context.store_name} cannot be read: {error_text(error)}"
 
 
 def _keep(context: CommandContext, rating: RewardRecord) -> None:
@@ -151,12 +133,12 @@ def _waiting(context: CommandContext) -> list[str]:
 
 
 @click.command()
-@options_of(*OPTIONS)
+@filter_options(sort=True)
 @click.option("--session-status", "session_outcome")
 @click.option("--success/--failure", default=None)
-@sort_option
-def _line(which: CallFilter, scoring: Scoring = NO_SCORING, **of_session: object) -> tuple[CallFilter, Scoring]:
-    return msgspec.structs.replace(which, **of_session), scoring
+def _line(session_outcome: str | None, success: bool | None, **filters: object) -> Selected:
+    which, scoring = selected(filters)
+    return Selected(msgspec.structs.replace(which, session_outcome=session_outcome, success=success), scoring)
 
 
 def chosen(line: str) -> Chosen:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +18,6 @@ from callspan.cli import stats
 from callspan.cli.command_context import CommandContext
 from callspan.cli.commands import callspan
 from callspan.cli.run import WrongUsageError, leading_options
-from callspan.stores import StoreError
 
 from .conftest import Answer, ask, keep, made
 
@@ -102,6 +104,7 @@ def test_options_end_at_the_first_word_or_two_dashes() -> None:
         (["stats", "--error"], "--error is gone: write --failed."),
         (["report", "--no-error"], "--no-error is gone: write --no-failed."),
         (["--no-pager", "calls"], "--no-pager is gone: output is never paged."),
+        (["delete", "--tag", "trial"], "--tag is gone: write --meta tags=TAG."),
     ],
 )
 def test_what_is_gone_names_its_new_spelling(arguments: list[str], instead: str) -> None:
@@ -120,23 +123,34 @@ def test_exit_codes_by_exception(store: str, monkeypatch: pytest.MonkeyPatch, er
     assert (result.exit_code, result.output) == (code, "")
 
 
-def test_every_sub_command_has_examples(tmp_path: Path) -> None:
-    for name in callspan.commands or callspan.list_commands(None):  # type: ignore[arg-type]
-        assert "Examples:" in ask(name, "--help").out, name
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (StoreError("x.db is broken: do this"), "x.db is broken: do this"),
-        (OSError(5, "no disk"), "{} cannot be read: "),
-    ],
-)
-def test_what_breaks_while_reading_names_the_store_without_its_password(
-    store: str, error: Exception, expected: str
+def test_the_help_of_each_sub_command_fits_a_screen_and_begins_with_two_examples_that_are_valid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.json").touch()
+    context = click.Context(callspan)
+    for name in callspan.list_commands(context):
+        command = callspan.get_command(context, name)
+        assert command is not None
+        lines = ask(name, "--help").out.splitlines()
+        assert len(lines) <= 30, name
+        if name == "run":  # parses its own arguments
+            continue
+        examples = [shlex.split(line.split("   ")[0]) for line in lines[2:4]]
+        for words in (example[example.index(name) + 1 :] for example in examples):
+            command.make_context(name, words, resilient_parsing=False)
+
+
+def test_filters_are_explained_on_request(store: str) -> None:
+    explained = ask("calls", "--help-filters").out
+    named = re.findall("--[a-z-]+", ask("calls", "--help").out.partition("explains them):")[2])
+    assert len(named) > 20
+    assert [name for name in named if f"{name} " not in explained and f"{name}/" not in explained] == []
+
+
+def test_a_driver_that_fails_while_reading_is_said_with_the_name_of_the_store(store: str) -> None:
     keep(store, made())
     context = CommandContext(store, json=False)
     with pytest.raises(click.ClickException) as failed, context.reader():
-        raise error
-    assert str(failed.value.message).startswith(expected.format(store))
+        raise sqlite3.OperationalError("disk I/O error")
+    assert str(failed.value.message) == f"{store} cannot be read: disk I/O error"

@@ -11,7 +11,6 @@ import pytest
 
 from callspan import formatting
 from callspan.cli import main, screen
-from callspan.cli.safe_text import ascii_json
 from callspan.records import ErrorInfo, EventRecord, Place, Request, TimestepRecord
 from tests.scale import scaled
 
@@ -104,8 +103,3 @@ def test_a_tree_is_drawn_in_ascii_with_its_columns_in_line(odd_store: str, monke
     _, drawn, _ = written("utf-8", monkeypatch, "--store", odd_store, "show", "s-1")
     assert "`-- step 0 ?>??" in plain, "what replaces a character is as wide"
     assert len(plain.splitlines()) == len(drawn.splitlines())
-
-
-def test_json_beyond_the_first_plane_is_a_pair_of_escapes() -> None:
-    assert ascii_json('"é𝄞"') == '"\\u00e9\\ud834\\udd1e"'
-    assert json.loads(ascii_json('"é𝄞"')) == "é𝄞"

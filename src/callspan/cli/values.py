@@ -1,0 +1,152 @@
+"""Values: the types of option values; an invalid value is a usage error."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import click
+
+from callspan.cli.safe_text import clean, whole_characters
+from callspan.safe_urls import is_http_url, without_passwords
+
+if TYPE_CHECKING:
+    AnyType: TypeAlias = click.ParamType[Any]
+else:
+    # Older versions of click cannot subscript it.
+    AnyType = click.ParamType
+
+_MAX: Final = 2**53
+_MAX_S: Final = 365 * 86_400.0
+_MIN_S: Final = 0.1
+_MAX_DIGITS: Final = 1000
+_LAST_NS: Final = 2**63 - 1
+"""The largest time that stores can hold, in the year 2262."""
+_EPOCH: Final = 1970
+_NS_PER_S: Final = 1_000_000_000
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?")
+_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_UNITS_NS: Final = {"ms": 1_000_000, **{unit: seconds * _NS_PER_S for unit, seconds in _UNITS_S.items()}}
+
+
+class Value(AnyType):
+    """An option value that a function reads, which raises ValueError for an invalid one."""
+
+    def __init__(self, name: str, read: Callable[[str], object], advice: str) -> None:
+        """`advice` says what to write instead of an invalid value."""
+        self.name = name
+        self._read = read
+        self._advice = advice
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - as click has it
+        """Return what the function reads; a default that is no text as it is."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._read(value)
+        except (ValueError, ArithmeticError):
+            self.fail(f"{without_passwords(clean(repr(value)))}: {self._advice}", param, ctx)
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        # Python refuses to convert thousands of digits.
+        number = int(text[:_MAX_DIGITS])
+        if number < least:
+            raise ValueError
+        return min(number, _MAX)
+
+    return read
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if number != number:  # noqa: PLR0124 - NaN
+        raise ValueError
+    return number
+
+
+def _seconds(text: str) -> float:
+    seconds = _number(text)
+    if seconds < _MIN_S:
+        raise ValueError
+    return min(seconds, _MAX_S)
+
+
+def _money(text: str) -> Decimal:
+    amount = Decimal(text)
+    if not amount.is_finite():
+        raise ValueError
+    return amount
+
+
+def _duration(text: str) -> int:
+    """Return nanoseconds; a number alone is in seconds."""
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        raise ValueError
+    return min(int(Decimal(found[1]) * _UNITS_NS[found[2] or "s"]), _LAST_NS)
+
+
+def _moment(text: str) -> int:
+    """Return Unix nanoseconds; a time without a zone is local time."""
+    if text.strip().endswith(tuple(_UNITS_S)):
+        return max(0, time.time_ns() - _duration(text))
+    moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    try:
+        seconds = int(moment.astimezone().replace(microsecond=0).timestamp())
+    except (ValueError, OverflowError, OSError):
+        # Near year 1 or 9999, where conversion to another zone overflows.
+        return -_LAST_NS if moment.year < _EPOCH else _LAST_NS
+    return max(-_LAST_NS, min(seconds * _NS_PER_S + moment.microsecond * 1000, _LAST_NS))
+
+
+def _key_value(text: str) -> tuple[str, str]:
+    key, equals, wanted = str(whole_characters(text)).partition("=")
+    if not equals or not key:
+        raise ValueError
+    return key, wanted
+
+
+def _http_url(text: str) -> str:
+    if not is_http_url(text):
+        raise ValueError
+    return text
+
+
+def _trace_url(text: str) -> str:
+    if "{trace_id}" not in text:
+        raise ValueError
+    _http_url(text.replace("{trace_id}", "0"))
+    return text
+
+
+class File(click.Path):
+    """The path of a file; `-` means stdout if `allow_dash` is set."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # noqa: ANN401 - as click has it
+        """Return the path."""
+        if not str(value):
+            self.fail("an empty name is no file", param, ctx)
+        try:
+            return Path(os.fsdecode(super().convert(value, param, ctx)))
+        except (ValueError, OSError) as error:
+            self.fail(f"{clean(str(value))}: {error}", param, ctx)
+
+
+COUNT: Final = Value("N", _at_least(0), "write a whole number")
+POSITIVE: Final = Value("N", _at_least(1), "write a whole number from 1")
+NUMBER: Final = Value("number", _number, "write a number")
+SECONDS: Final = Value("seconds", _seconds, "write a number of seconds, at least 0.1")
+USD: Final = Value("usd", _money, "write an amount in dollars, such as 0.25")
+DURATION: Final = Value("time", _duration, "write 500ms, 30s, 2m or 1h")
+MOMENT: Final = Value("time", _moment, "write 30m, 2h, 3d or a time such as 2026-11-20T08:00")
+KEY_VALUE: Final = Value("key=value", _key_value, "write key=value")
+HTTP_URL: Final = Value("url", _http_url, "write http://host:port")
+TRACE_URL: Final = Value("url", _trace_url, "write http://host/trace/{trace_id}")
