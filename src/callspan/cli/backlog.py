@@ -14,8 +14,8 @@ import click
 from callspan.cli.safe_text import clean
 from callspan.formatting import plural
 from callspan.spool.losses import read_losses
+from callspan.stores import first_readable
 from callspan.stores.spools import directories_for
-from callspan.stores.urls import first_readable
 
 if TYPE_CHECKING:
     from callspan.spool.directory import Waiting

@@ -7,7 +7,7 @@ from rich.text import Text
 from callspan.cli.json_rows import output_text
 from callspan.cli.screen import OUTCOME_STYLES, styled
 from callspan.formatting import UNKNOWN, tokens
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 
 
 def outcome_text(call: CallRecord) -> Text:

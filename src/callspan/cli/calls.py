@@ -20,10 +20,10 @@ from callspan.cli.screen import Column, reward_style, styled
 from callspan.cli.unknown_costs import why_unknown
 from callspan.formatting import UNKNOWN, duration, local_time, money, reward
 from callspan.records import CallRecord
-from callspan.stores import CallFilter
+from callspan.stores import CallFilter, ScoredReader
 from callspan.stores.aggregates import model_of
 from callspan.stores.base import ids_of
-from callspan.stores.score_filter import NO_SCORING, ScoredReader
+from callspan.stores.score_filter import NO_SCORING
 
 _COLUMNS: Final = (
     Column("started"),

@@ -14,21 +14,29 @@ from typing import Any, Final, NoReturn, cast
 import click
 import msgspec
 
+from callspan import SettingError, open_store
 from callspan.cli.backlog import Backlog
 from callspan.cli.filters import Filter, selected
 from callspan.cli.progress import progress
 from callspan.cli.run import stores_of_environment
 from callspan.cli.safe_text import clean, is_unicode, whole_characters
 from callspan.cli.screen import Screen, json_text
-from callspan.record.formats import OtherFormatError
+from callspan.records import OtherFormatError
 from callspan.safe_urls import error_text, safe_name, whole_words, without_passwords
-from callspan.settings import SettingError
-from callspan.stores.base import EmptyStoreError, StoreError
-from callspan.stores.filters import CallFilter
+from callspan.stores import (
+    CallFilter,
+    EmptyStoreError,
+    Reader,
+    ScoredReader,
+    Scoring,
+    StoreError,
+    find_store,
+    first_readable,
+    split_urls,
+)
 from callspan.stores.named import CUT, ambiguous
-from callspan.stores.reader import Reader
-from callspan.stores.score_filter import NO_SCORING, ScoredReader, Scoring
-from callspan.stores.urls import driver_errors, find_store, first_readable, open_store, split_urls
+from callspan.stores.score_filter import NO_SCORING
+from callspan.stores.urls import driver_errors
 
 _MAX_MESSAGE: Final = 300
 """Characters of a driver's message that are shown."""

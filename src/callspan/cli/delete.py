@@ -10,14 +10,14 @@ from typing import Final
 import click
 import msgspec
 
+from callspan import erase
 from callspan.cli.command_context import Command, CommandContext, selecting
 from callspan.cli.filters import OPTIONS, filter_options
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.values import MOMENT
-from callspan.erasing import Erased, Receipt, erase, whole_ids
+from callspan.erasing import Erased, Receipt, whole_ids
 from callspan.formatting import plural
-from callspan.stores import CallFilter
-from callspan.stores.urls import split_urls
+from callspan.stores import CallFilter, split_urls
 
 _EPILOG: Final = """\
 callspan delete --user u1 --dry-run

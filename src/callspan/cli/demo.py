@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
     from openai import AsyncOpenAI, OpenAI
 
+    from callspan import Handle
     from callspan.testing import ScriptedProvider
-    from callspan.wiring import Handle
 
 _EPILOG: Final = """\
 callspan demo

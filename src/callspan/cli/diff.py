@@ -20,9 +20,8 @@ from callspan.comparison.diff_text import STATUS_WORDS, against_text, first_diff
 from callspan.comparison.sides import Side, read_side, text_of
 from callspan.comparison.text_changes import TextRun
 from callspan.formatting import plural
-from callspan.stores.base import SessionSummary
-from callspan.stores.named import named_by, why_unnamed
-from callspan.stores.reader import Reader
+from callspan.stores import Reader, SessionSummary, named_by
+from callspan.stores.named import why_unnamed
 
 _AROUND: Final = 60
 """Characters of equal text that are shown on each side of a difference."""

@@ -17,7 +17,7 @@ import click
 from rich.table import Table
 from rich.text import Text as RichText
 
-from callspan import private_names
+from callspan import SettingError, Settings, private_names
 from callspan.cli.command_context import Command, CommandContext, store_errors, with_context
 from callspan.cli.rewards import target
 from callspan.cli.safe_text import clean
@@ -35,12 +35,11 @@ from callspan.otlp.variables import (
 from callspan.private_names import MODULES, READ
 from callspan.safe_urls import error_text, is_http_url, safe_name
 from callspan.sdk_profiles import SDKS
-from callspan.settings import SettingError, Settings
 from callspan.settings_loader import environment_problems, load, variables
 from callspan.spool.directory import fallback_roots, is_on_network
 from callspan.spool.losses import LOSSES_FILE, read_losses
-from callspan.stores.protocol import SqlStore
-from callspan.stores.urls import distribution_of, find_store, split_urls
+from callspan.stores import SqlStore, find_store, split_urls
+from callspan.stores.urls import distribution_of
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
 _AREAS: Final = (
@@ -202,8 +201,8 @@ def _version(distribution: str) -> str | None:
 def _hooks() -> Iterator[Check]:
     """Patch the SDKs in this process, report the status of each patch, and remove the patches."""
     import callspan
+    from callspan import Settings as Fresh
     from callspan.intercept.patching import late_modules
-    from callspan.settings import Settings as Fresh
     from callspan.wiring import WIRING
     from callspan.wiring.pipeline import Providers
 

@@ -10,9 +10,8 @@ import click
 from callspan.cli.values import COUNT, DURATION, KEY_VALUE, MOMENT, NUMBER, USD
 from callspan.conversion import converter
 from callspan.records import Outcome, StreamEnd
-from callspan.stores import CallFilter
-from callspan.stores.base import ORDERS
-from callspan.stores.score_filter import NO_SCORING, Scoring
+from callspan.stores import ORDERS, CallFilter, Scoring
+from callspan.stores.score_filter import NO_SCORING
 
 _Command: TypeAlias = Callable[..., Any]
 _OUTCOMES: Final[tuple[str, ...]] = get_args(Outcome)

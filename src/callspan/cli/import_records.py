@@ -13,8 +13,8 @@ from callspan.cli.progress import progress
 from callspan.cli.values import MOMENT
 from callspan.formatting import plural
 from callspan.safe_urls import safe_name
+from callspan.stores import first_readable
 from callspan.stores.importing import Imported, import_records
-from callspan.stores.urls import first_readable
 
 _EPILOG: Final = """\
 callspan import calls.jsonl --into calls.db

@@ -11,14 +11,13 @@ import msgspec
 
 from callspan.cli.unknown_costs import cost_reason
 from callspan.formatting import exact, in_ms, iso
-from callspan.record.call import CallRecord
-from callspan.record.events import EventRecord, MessageRecord, TimestepRecord
 from callspan.record.messages import short_texts
+from callspan.records import CallRecord, EventRecord, MessageRecord, TimestepRecord
+from callspan.stores import Event, Reader, SessionSummary
 from callspan.stores.aggregates import model_of
-from callspan.stores.base import Event, SessionSummary, ids_of
+from callspan.stores.base import ids_of
 from callspan.stores.entries import Entry, step_of
 from callspan.stores.named import CUT
-from callspan.stores.reader import Reader
 from callspan.stores.score_filter import ScoresOf
 
 Row: TypeAlias = dict[str, object]

@@ -14,7 +14,7 @@ from callspan.cli.progress import progress
 from callspan.cli.values import File
 from callspan.formatting import plural
 from callspan.output_file import is_stream, written_to
-from callspan.stores.filters import CallFilter
+from callspan.stores import CallFilter
 from callspan.view.report import Contents, write_report
 
 _EPILOG: Final = """\

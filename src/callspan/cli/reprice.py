@@ -26,10 +26,9 @@ from callspan.record.merging import first_seen
 from callspan.records import CallRecord, Cost
 from callspan.safe_urls import error_text
 from callspan.settings_loader import load
-from callspan.stores import CallFilter, Sink
+from callspan.stores import CallFilter, Sink, find_store, split_urls
 from callspan.stores.aggregates import exact_sum, model_of
 from callspan.stores.importing import deliver_all
-from callspan.stores.urls import find_store, split_urls
 
 _EPILOG: Final = """\
 callspan reprice                            calls that have no cost yet

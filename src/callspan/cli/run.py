@@ -21,16 +21,16 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
+from callspan import SettingError, Settings
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.fail_open import fail_open
 from callspan.otlp.variables import otlp_is_named
 from callspan.safe_urls import error_text, safe_name
 from callspan.sdk_profiles import SDKS
 from callspan.service import SERVICE_FOR_RUN, service_of_command
-from callspan.settings import SettingError, Settings
 from callspan.settings_loader import environment_for_run, is_run_process, load
-from callspan.stores.protocol import SqlStore
-from callspan.stores.urls import find_store, scheme_of, split_urls
+from callspan.stores import SqlStore, find_store, split_urls
+from callspan.stores.urls import scheme_of
 
 if TYPE_CHECKING:
     from callspan.spool.directory import Waiting
@@ -220,7 +220,7 @@ def _by_children(stores: tuple[str, ...], directory: Path, start_ns: int) -> str
 
 def _calls_since(stores: tuple[str, ...], start_ns: int) -> int:
     """Return how many calls that began since are in the first store that is a file; 0 if none can be read."""
-    from callspan.stores.filters import CallFilter
+    from callspan.stores import CallFilter
 
     for url in stores:
         store = find_store(url)

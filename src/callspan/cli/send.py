@@ -11,6 +11,7 @@ from typing import Final
 
 import click
 
+from callspan import Settings
 from callspan.cli.command_context import Command, CommandContext, reading, store_errors
 from callspan.cli.progress import progress
 from callspan.cli.safe_text import clean
@@ -20,11 +21,9 @@ from callspan.otlp.receiver import Receiver, UnavailableError
 from callspan.otlp.recorded import RecordedSpans
 from callspan.otlp.sender import Sender
 from callspan.safe_urls import error_text
-from callspan.settings import Settings
 from callspan.settings_loader import load
-from callspan.stores.protocol import SqlStore
+from callspan.stores import SqlStore, find_store, first_readable
 from callspan.stores.sent import BusyError, SentVersions
-from callspan.stores.urls import find_store, first_readable
 
 _POLL_S: Final = 1.0
 _RETRY_S: Final = 5.0

@@ -20,16 +20,13 @@ from callspan.cli.screen import marks, reward_style, session_style, styled
 from callspan.comparison.call_sums import summary
 from callspan.formatting import UNKNOWN, count, duration, money, reward, score, tokens
 from callspan.record.agents import Agents, is_agent
-from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
-from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.messages import short_texts
 from callspan.record.reward_sums import REWARD
+from callspan.records import CallRecord, EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
+from callspan.stores import CallFilter, Event, Reader, SessionSummary, Summary
 from callspan.stores.aggregates import idle_gaps, model_of
-from callspan.stores.base import Event, SessionSummary, Summary
 from callspan.stores.entries import Entry, end_of, lasted, step_of, when
-from callspan.stores.filters import CallFilter
-from callspan.stores.reader import Reader
 
 _GUIDE: Final = "bright_black"
 _FAINT: Final = "dim"

@@ -11,7 +11,7 @@ from callspan.cli.progress import progress
 from callspan.cli.values import SECONDS
 from callspan.formatting import plural
 from callspan.safe_urls import safe_name
-from callspan.stores.urls import split_urls
+from callspan.stores import split_urls
 
 if TYPE_CHECKING:
     from callspan.spool.leftover import Result

@@ -24,19 +24,23 @@ from callspan.cli.unknown_costs import why_unknown
 from callspan.cli.values import COUNT, POSITIVE
 from callspan.comparison.sides import part_text
 from callspan.formatting import UNKNOWN, count, duration, local_time, money
-from callspan.record.call import Attempt, CallRecord, Timing
 from callspan.record.codec import encode_json
-from callspan.record.messages import Message, tool_name
-from callspan.record.usage import Cost, Usage, UsageIteration
+from callspan.record.messages import tool_name
+from callspan.records import Attempt, CallRecord, Cost, Message, Timing, Usage, UsageIteration
+from callspan.stores import (
+    CallFilter,
+    History,
+    Reader,
+    SessionSummary,
+    SqlStore,
+    find_store,
+    named_by,
+    split_urls,
+    whole_conversation,
+)
 from callspan.stores.aggregates import model_of
-from callspan.stores.base import History, SessionSummary
 from callspan.stores.clickhouse import ClickHouse
-from callspan.stores.filters import CallFilter
-from callspan.stores.history import whole_conversation
-from callspan.stores.named import named_by, why_unnamed
-from callspan.stores.protocol import SqlStore
-from callspan.stores.reader import Reader
-from callspan.stores.urls import find_store, split_urls
+from callspan.stores.named import why_unnamed
 
 _LIMIT: Final = 1000
 _NO_HISTORY: Final = History([])

@@ -19,8 +19,8 @@ from callspan.cli.screen import Column, styled
 from callspan.cli.unknown_costs import why_unknown
 from callspan.cli.values import AnyType
 from callspan.formatting import UNKNOWN, count, exact, milliseconds, money, tokens
-from callspan.stores import CallFilter, Summary
-from callspan.stores.sums import GROUPINGS, META, checked_grouping
+from callspan.stores import GROUPINGS, CallFilter, Summary
+from callspan.stores.sums import META, checked_grouping
 
 _COLUMNS: Final = (
     Column("calls", right=True, stays=True),

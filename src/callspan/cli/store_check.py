@@ -7,14 +7,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Final
 
+from callspan import SettingError
 from callspan.cli.command_context import store_errors
-from callspan.record.events import SessionRecord
-from callspan.record.ids import new_id
+from callspan.records import SessionRecord, new_id
 from callspan.safe_urls import error_text
-from callspan.settings import SettingError
-from callspan.stores.base import EmptyStoreError
-from callspan.stores.protocol import Store
-from callspan.stores.urls import find_store
+from callspan.stores import EmptyStoreError, Store, find_store
 
 NOT_YET: Final = "does not exist yet"
 

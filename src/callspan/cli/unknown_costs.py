@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from typing import Final
 
-from callspan.record.call import FAILED, CallRecord
+from callspan.record.call import FAILED
+from callspan.records import CallRecord
 from callspan.stores.aggregates import model_of
 
 _NO_END: Final = frozenset({"started", "in_progress"})

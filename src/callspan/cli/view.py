@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, cast
 import click
 import msgspec
 
+from callspan import open_store
 from callspan.cli.backlog import Backlog
 from callspan.cli.command_context import Command, CommandContext, reading, store_errors
 from callspan.cli.filters import Selected, filter_options, selected
@@ -23,10 +24,9 @@ from callspan.cli.safe_text import clean
 from callspan.cli.values import TRACE_URL, File
 from callspan.records import RewardRecord
 from callspan.safe_urls import error_text
-from callspan.stores import CallFilter, Reader, StoreError
+from callspan.stores import CallFilter, Reader, ScoredReader, Scoring, StoreError, find_store, first_readable
 from callspan.stores.importing import deliver_all
-from callspan.stores.score_filter import NO_SCORING, ScoredReader, Scoring
-from callspan.stores.urls import find_store, first_readable, open_store
+from callspan.stores.score_filter import NO_SCORING
 
 if TYPE_CHECKING:
     from callspan.view.source import Chosen

@@ -6,14 +6,32 @@ from callspan.record.codec import decode, encode
 from callspan.record.events import Record
 from callspan.settings import SettingError
 from callspan.spool.destination import Rejected
-from callspan.stores.base import EmptyStoreError, Grouping, History, Order, SessionSummary, StoreError, Summary
+from callspan.stores.base import (
+    ORDERS,
+    EmptyStoreError,
+    Event,
+    Grouping,
+    History,
+    Order,
+    SessionSummary,
+    StoreError,
+    Summary,
+)
 from callspan.stores.filters import CallFilter, SessionFilter
-from callspan.stores.protocol import FileStore, Options, ServerStore, Sink, Store
+from callspan.stores.history import whole_conversation
+from callspan.stores.named import named_by
+from callspan.stores.protocol import FileStore, Options, ServerStore, Sink, SqlStore, Store
 from callspan.stores.reader import Reader
+from callspan.stores.score_filter import ScoredReader, Scoring
+from callspan.stores.sums import GROUPINGS
+from callspan.stores.urls import find_store, first_readable, split_urls
 
 __all__ = [
+    "GROUPINGS",
+    "ORDERS",
     "CallFilter",
     "EmptyStoreError",
+    "Event",
     "FileStore",
     "Grouping",
     "History",
@@ -22,14 +40,22 @@ __all__ = [
     "Reader",
     "Record",
     "Rejected",
+    "ScoredReader",
+    "Scoring",
     "ServerStore",
     "SessionFilter",
     "SessionSummary",
     "SettingError",
     "Sink",
+    "SqlStore",
     "Store",
     "StoreError",
     "Summary",
     "decode",
     "encode",
+    "find_store",
+    "first_readable",
+    "named_by",
+    "split_urls",
+    "whole_conversation",
 ]
