@@ -261,7 +261,7 @@ def test_exit_codes_distinguish_wrong_usage_from_no_results(ask: Any, arguments:
 def test_help_names_every_format_with_examples(ask: Any) -> None:
     output = ask("export", "--help").out
     assert all(name in output for name in FORMATS)
-    assert "Examples:" in output
+    assert "callspan export openai-session -o train.jsonl" in output
 
 
 def test_the_report_of_the_demo_is_one_file(demo: Demo) -> None:

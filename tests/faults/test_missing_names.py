@@ -20,7 +20,7 @@ VICTIM = Path(__file__).with_name("ladder_victim.py")
 PRIVATE = [hook for hook in HOOKS if not hook.late]
 EVERY = sorted({hook.attribute for hook in PRIVATE})
 ROWS = sorted({f"{where.partition(':')[2]}.{hook.attribute}" for hook in PRIVATE for where in hook.where})
-CHANGEABLE = sorted({hook.attribute for hook in PRIVATE if hook.reads or hook.ignores})
+CHANGEABLE = sorted({hook.attribute for hook in PRIVATE if hook.reads})
 CALLS = {"plain", "stream", "early", "raw", "streaming", "claude", "async plain", "async stream"}
 
 

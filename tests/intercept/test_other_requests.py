@@ -293,8 +293,7 @@ def test_doctor_names_what_an_ended_process_has_not_recorded(provider: ScriptedP
 
 def test_nothing_is_lost_or_counted_twice_where_two_threads_write(tmp_path: Path) -> None:
     """The one that writes soon, and those that end."""
-    counter, noted = LossCounter(), threading.Event()
-    counter.directory = tmp_path
+    counter, noted = LossCounter(tmp_path), threading.Event()
 
     def write() -> None:
         while not noted.is_set():

@@ -106,7 +106,7 @@ def test_doctor_says_how_many_rewards_name_nothing_recorded(url: str, store: Del
     store.write(given("a", 1, call_id="nobody"), given("b", 2, session_id="nowhere"))
     store.close()
     detail = " ".join(run(url, "doctor").split())
-    age = r"\d+ h \d+ min ago or later"
+    age = r"\d{4}-\d\d-\d\d \d\d:\d\d or later"
     assert re.search(
         rf"2 rewards name no recorded call, session, step or event \(session nowhere, call nobody\); given {age}",
         detail,

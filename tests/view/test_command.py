@@ -102,7 +102,7 @@ def test_the_page_is_saved_as_one_file_for_its_owner(store: Delivery, records: R
     target.write_text("older")
     target.chmod(0o644)
     done = CliRunner().invoke(callspan, ["--store", store.url, "view", "--save", str(target)])
-    assert (done.exit_code, "1 call, 1 session" in done.output) == (0, True), done.output
+    assert (done.exit_code, "1 call, 1 session" in " ".join(done.output.split())) == (0, True), done.output
     saved = target.read_text(encoding="utf-8")
     assert [row["id"] for row in data(saved)["rows"]] == ["s1"]
     assert [one["call"]["id"] for one in entries(saved)["s1"] if one["call"]] == ["c1"]

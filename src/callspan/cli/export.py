@@ -57,7 +57,15 @@ def _selection(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-@click.command("export", cls=Command, short_help="Write datasets: fine-tuning rows, pairs, Parquet.", epilog=_EPILOG)
+_HELP: Final = f"""\
+Write recorded calls and sessions as a dataset, and report what was left out or cannot be represented.
+
+FORMAT is one of {", ".join(FORMATS)}."""
+
+
+@click.command(
+    "export", cls=Command, help=_HELP, short_help="Write datasets: fine-tuning rows, pairs, Parquet.", epilog=_EPILOG
+)
 @click.argument("format_name", metavar="FORMAT", type=click.Choice(list(FORMATS)))
 @click.option("-o", "--output", type=File(dir_okay=False, allow_dash=True), metavar="FILE", help="File; - for stdout.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; show what would be written.")
@@ -74,7 +82,7 @@ def _selection(function: Callable[..., None]) -> Callable[..., None]:
 def export_command(
     context: CommandContext, format_name: str, output: Path | None, dry_run: bool, **given: object
 ) -> None:
-    """Write recorded calls and sessions as a dataset, and report what was left out or cannot be represented."""
+    """Check the options that belong together, and write the dataset."""
     if output is None and not dry_run:
         raise click.UsageError("Give the output file with -o FILE, or use --dry-run.")
     target = None if dry_run else output
@@ -108,7 +116,7 @@ def _print_statistics(context: CommandContext, statistics: Statistics, target: P
     screen, summary = context.screen, statistics.as_json()
     where = "would be written" if target is None else f"written to {target}"
     rows = "1 row" if statistics.rows == 1 else f"{count(statistics.rows)} rows"
-    screen.line((f"{rows} {where}" if statistics.rows else "no rows, nothing written", "bold"))
+    screen.paragraph(f"{rows} {where}" if statistics.rows else "no rows, nothing written", "bold")
     screen.line(
         f"  {count(statistics.sessions_kept)} of {count(statistics.sessions)} sessions, "
         f"{count(statistics.messages)} messages, {count(statistics.trained)} of them to train on"

@@ -57,9 +57,9 @@ def save_page(context: CommandContext, output: Path, which: CallFilter, *, opens
         counts = {"calls": found.calls, "sessions": found.sessions, "whole_sessions": found.whole}
         context.emit({"file": str(output), "bytes": size, **counts})
     else:
-        context.screen.line(
-            (f"{output}", "bold"),
-            f"  {plural(found.calls, 'call')}, {plural(found.sessions, 'session')}, {size / 1e6:.2f} MB{_cut(found)}",
+        context.screen.paragraph(
+            f"{output}: {plural(found.calls, 'call')}, {plural(found.sessions, 'session')}, "
+            f"{size / 1e6:.2f} MB{_cut(found)}"
         )
     if opens and not webbrowser.open(output.resolve().as_uri()):
         click.echo("No browser was found: open the file yourself.", err=True)

@@ -38,11 +38,11 @@ _UNITS_NS: Final = {"ms": 1_000_000, **{unit: seconds * _NS_PER_S for unit, seco
 class Value(AnyType):
     """An option value that a function reads, which raises ValueError for an invalid one."""
 
-    def __init__(self, name: str, read: Callable[[str], object], advice: str) -> None:
-        """`advice` says what to write instead of an invalid value."""
+    def __init__(self, name: str, read: Callable[[str], object], advice: str, *, is_shown: bool = True) -> None:
+        """`advice` says what to write instead of an invalid value, which an error does not show without `is_shown`."""
         self.name = name
         self._read = read
-        self._advice = advice
+        self._advice, self._is_shown = advice, is_shown
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - as click has it
         """Return what the function reads; a default that is no text as it is."""
@@ -51,7 +51,8 @@ class Value(AnyType):
         try:
             return self._read(value)
         except (ValueError, ArithmeticError):
-            self.fail(f"{without_passwords(clean(repr(value)))}: {self._advice}", param, ctx)
+            shown = f"{without_passwords(clean(repr(value)))}: " if self._is_shown else ""
+            self.fail(f"{shown}{self._advice}", param, ctx)
 
 
 def _at_least(least: int) -> Callable[[str], int]:
@@ -148,5 +149,6 @@ USD: Final = Value("usd", _money, "write an amount in dollars, such as 0.25")
 DURATION: Final = Value("time", _duration, "write 500ms, 30s, 2m or 1h")
 MOMENT: Final = Value("time", _moment, "write 30m, 2h, 3d or a time such as 2026-11-20T08:00")
 KEY_VALUE: Final = Value("key=value", _key_value, "write key=value")
-HTTP_URL: Final = Value("url", _http_url, "write http://host:port")
-TRACE_URL: Final = Value("url", _trace_url, "write http://host/trace/{trace_id}")
+# What is no URL may have a password all the same.
+HTTP_URL: Final = Value("url", _http_url, "write http://host:port", is_shown=False)
+TRACE_URL: Final = Value("url", _trace_url, "write http://host/trace/{trace_id}", is_shown=False)
