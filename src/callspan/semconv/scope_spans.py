@@ -127,13 +127,13 @@ def evaluation(
         return None
     if content and is_reward:
         own |= events.event_content(record, options.budget())
-    name = f"evaluation {record.objective}" if isinstance(record, RewardRecord) else "evaluation reward"
     attributes = events.EVALUATION_PLACE.of(record)
     if response_id is not None:
         attributes["gen_ai.response.id"] = response_id
     attributes |= own
     event = SpanEvent(gen_ai.EVALUATION_EVENT, attributes, record.time_ns)
-    return Evaluation(name, attributes | events.EVALUATOR.of(record), event, record.time_ns + MIN_DURATION_NS)
+    name, end_ns = events.evaluation_span_name(record), record.time_ns + MIN_DURATION_NS
+    return Evaluation(name, attributes | events.EVALUATOR.of(record), event, end_ns)
 
 
 def scope_start_ns(record: Record) -> int | None:
