@@ -22,10 +22,10 @@ import msgspec
 from callspan.background import Worker
 from callspan.fail_open import fail_open, log
 from callspan.formatting import iso, plural
-from callspan.spool.segment import line_of, lines_in, open_private
+from callspan.spool.segment import LINE_BYTES, line_of, lines_in, open_private
 
 LOSSES_FILE: Final = "losses"
-_LINE_BYTES: Final = 64 << 10
+_HALF_BYTES: Final = 64 << 10
 _EVERY_S: Final = 1.0
 _WARN_S: Final = 60.0
 _MAX_NAMES: Final = 24
@@ -120,11 +120,11 @@ def add_losses(directory: Path, losses: Losses) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         known = read_losses(directory)
         known.add_all(losses)
-        if os.fstat(descriptor).st_size != 2 * _LINE_BYTES:
+        if os.fstat(descriptor).st_size != 2 * _HALF_BYTES:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, 2 * _line_of(known), 0)
         known.writes += 1
-        os.pwrite(descriptor, _line_of(known), known.writes % 2 * _LINE_BYTES)
+        os.pwrite(descriptor, _line_of(known), known.writes % 2 * _HALF_BYTES)
     finally:
         os.close(descriptor)
 
@@ -138,7 +138,7 @@ def _are_added(directory: Path, losses: Losses) -> bool:
 
 
 def _line_of(losses: Losses) -> bytes:
-    return line_of(msgspec.json.encode(losses).ljust(_LINE_BYTES - len(line_of(b""))))
+    return line_of(msgspec.json.encode(losses).ljust(_HALF_BYTES - LINE_BYTES))
 
 
 class LossCounter:
