@@ -6,15 +6,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from callspan.spool import directory as places
-from callspan.spool import leftover
+from callspan.spool import leftover, shipper
 from callspan.spool.losses import read_losses
 
-from .rig import FileSink, listing, target, until
+from .rig import DownSink, FileSink, HangingSink, listing, record, spool_of, target, until
 
 MAX_BYTES = 100_000
 FULL = 95
@@ -84,3 +85,31 @@ def test_whoever_holds_the_room_the_healthy_store_gets_everything(
     assert not losses.dropped
     assert len(sink.keys()) + losses.given_up["x://dead"].count == len(made)
     assert len(sink.keys()) > 30
+
+
+def test_a_store_that_is_behind_for_a_moment_loses_nothing_to_the_backlog_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callspan.spool.spool._TIDY_S", 0.0)
+    monkeypatch.setattr(shipper, "_IDLE_S", 0.05)
+    behind, down = FileSink(tmp_path / "behind"), DownSink(tmp_path / "down")
+    locked = HangingSink(tmp_path / "behind")
+    first = spool_of(tmp_path / "spool", max_bytes=MAX_BYTES, behind=locked, down=FileSink(tmp_path / "down"))
+    second = spool_of(tmp_path / "spool", max_bytes=MAX_BYTES, behind=behind, down=down)
+    assert first.append(record("a", 1000))
+    until(lambda: down.has("a"))
+    keys = [f"b{number}" for number in range(2 * FULL)]
+    for key in keys:
+        assert second.append(record(key, 1000))
+        if key.endswith("9"):
+            until(partial(behind.has, key))
+    until(lambda: places.size_of(first.directory) <= MAX_BYTES)
+    locked.freed.set()
+    down.up.set()
+    assert first.flush(20)
+    assert second.flush(20)
+    losses = read_losses(first.directory)
+    assert set(losses.given_up) == {"x://down"}
+    assert sorted(behind.keys()) == sorted(["a", *keys])
+    first.close(5)
+    second.close(5)

@@ -288,6 +288,10 @@ def _link(path: Path) -> str:
         return ""
 
 
+def descriptors() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "disk"
@@ -310,9 +314,10 @@ def test_a_full_disk_loses_nothing_that_another_directory_can_hold(tmp_path: Pat
 
 def test_a_full_disk_counts_what_it_drops(tmp_path: Path, small_disk: Path) -> None:
     down = DownSink(tmp_path / "out")
-    spool = spool_of(small_disk / "spool", one=down)
+    spool, before = spool_of(small_disk / "spool", one=down), descriptors()
     kept = [spool.append(record(f"k{number}", 1000)) for number in range(1000)]
     assert kept.count(False) > 300
+    assert descriptors() < before + 8
     time.sleep(2.2)
     assert read_losses(spool.directory).dropped[os.strerror(errno.ENOSPC)].count == kept.count(False)
     down.up.set()
@@ -320,6 +325,26 @@ def test_a_full_disk_counts_what_it_drops(tmp_path: Path, small_disk: Path) -> N
     assert down.keys() == [f"k{number}" for number, was_kept in enumerate(kept) if was_kept]
     assert spool.append(record("room again"))
     assert spool.close(20)
+
+
+def test_on_a_full_disk_a_dead_store_costs_a_healthy_one_nothing(
+    tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callspan.spool.spool._TIDY_S", 0.2)
+    healthy, dead = FileSink(tmp_path / "healthy", 100), DownSink(tmp_path / "dead")
+    spool = spool_of(small_disk / "spool", max_bytes=800_000, healthy=healthy, dead=dead)
+    keys = [f"k{number}" for number in range(10_000)]
+    kept = 0
+    for key in keys:
+        until(lambda key=key: spool.append(record(key, 1000)))  # type: ignore[misc]
+        kept += 1
+        if read_losses(spool.directory).given_up:
+            break
+    given_up = spool.counters()["given_up.x://dead"]
+    dead.up.set()
+    assert spool.close(20)
+    assert healthy.keys() == keys[:kept]
+    assert dead.keys() == keys[given_up:kept]
 
 
 def test_a_torn_line_does_not_keep_a_segment_that_each_store_has(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from hashlib import sha256
+from math import inf
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -179,22 +181,29 @@ def size_of(directory: Path) -> int:
 def untaken_in(directory: Path) -> int:
     """Return the bytes that no store has. Raises OSError."""
     keys = keys_of(directory)
-    return sum(_untaken(path, keys) for path in segments_in(directory))
+    return sum(
+        max(0, _size(path) - max((read_cursor(path, key) for key in keys), default=0))
+        for path in segments_in(directory)
+    )
 
 
-def _untaken(path: Path, keys: Collection[str]) -> int:
-    return max(0, _size(path) - max((read_cursor(path, key) for key in keys), default=0))
+def above(directory: Path, limit: int) -> Iterator[tuple[Path, frozenset[str]]]:
+    """Yield what to give up for which stores, as much as it takes to come below a limit. Raises OSError.
 
-
-def taken_above(directory: Path, limit: int) -> list[Path]:
-    """Return the oldest segments that some store has, as many as it takes to come below a limit. Raises OSError."""
-    keys, found, excess = keys_of(directory), list[Path](), size_of(directory) - limit
-    for path in segments_in(directory) if excess > 0 else ():
-        size = _size(path)
-        if excess > 0 and size and not _untaken(path, keys):
-            excess -= size
-            found.append(path)
-    return found
+    Only segments that some store has: first those that all have, then those that only the store furthest behind lacks,
+    the oldest first. One that is behind for a moment comes last.
+    """
+    keys, behind, lackers = keys_of(directory), Counter[str](), dict[Path, frozenset[str]]()
+    sizes = {path: _size(path) for path in segments_in(directory)}
+    for path, size in sizes.items():
+        lacked = {key: size - cursor for key in keys if (cursor := read_cursor(path, key)) < size}
+        behind.update(lacked)
+        lackers[path] = frozenset(lacked)
+    excess = sum(sizes.values()) - limit
+    for path in sorted(sizes, key=lambda path: -min((behind[key] for key in lackers[path]), default=inf)):
+        if excess > 0 and sizes[path] and lackers[path] < keys:
+            excess -= sizes[path]
+            yield path, lackers[path]
 
 
 def oldest(directory: Path, key: str | None) -> int | None:

@@ -254,13 +254,14 @@ class Segment:
         """Return whether a store has the lines in the first bytes."""
         return self._cursors[key] >= size
 
-    def is_taken(self) -> bool:
-        """Return whether a store has all of it, and nothing is added any more."""
-        return self.sealed and max(self._cursors.values(), default=0) >= self.size
+    def lackers(self) -> frozenset[str]:
+        """Return the stores that lack a part of it."""
+        size = self.size
+        return frozenset(key for key, offset in self._cursors.items() if offset < size)
 
     def is_delivered(self) -> bool:
         """Return whether it is open, every store has all of it, and nothing is added any more."""
-        return self._descriptor >= 0 and self.sealed and min(self._cursors.values(), default=0) >= self.size
+        return self._descriptor >= 0 and self.sealed and not self.lackers()
 
     def _valid_cursor(self, key: str) -> int:
         """Return the stored cursor if it is the end of a line, else 0."""

@@ -6,6 +6,7 @@ process with the same stores, or a reading command, delivers the segments that a
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 import threading
@@ -35,6 +36,9 @@ _MAX_IN_MEMORY: Final = 64 << 20
 _MEASURE_S: Final = 0.1
 _RETRY_S: Final = 30.0
 """A directory that could not be written is tried again after this time."""
+_SETTLE_S: Final = 1.0
+"""Time for healthy stores to take the last batch, before a full disk has a segment given up."""
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _FORK_S: Final = 0.2
 _LOOK_S: Final = 0.05
 _NEW_FAILURES: Final = 2
@@ -91,6 +95,8 @@ class Spool:
         """The directory in use."""
         self._limit, self._used, self._measure_at = self._max_bytes, 0, 0.0
         self._bad_until: dict[Path, float] = {}
+        self._full_at: dict[Path, int] = {}
+        """The size of directories whose disk was full: what some store has makes room, a segment each time."""
         self._tidy_at = 0.0
         self._appended = 0
         self.losses = LossCounter(self.directory)
@@ -168,9 +174,11 @@ class Spool:
         self._segments[fresh.path] = self._active = fresh
         self.losses.directory = place
         # Other processes write here too, and their bytes count towards the cap.
-        self._limit = min(self._max_bytes, _MAX_IN_MEMORY) if places.is_in_memory(place) else self._max_bytes
-        self._used, self._measure_at = places.size_of(place), 0.0
+        self._limit, self._used, self._measure_at = self._limit_of(place), places.size_of(place), 0.0
         return fresh
+
+    def _limit_of(self, directory: Path) -> int:
+        return min(self._max_bytes, _MAX_IN_MEMORY) if places.is_in_memory(directory) else self._max_bytes
 
     def _leave_directory(self, error: OSError) -> None:
         """Write the next records to another directory, for a while."""
@@ -178,12 +186,18 @@ class Spool:
             log(logging.WARNING, "The spool directory %s cannot be written (%s); records wait in %s", self.directory,
                 error_text(error), " or ".join(map(str, self._directories[1:])) or "no other one")  # fmt: skip
         self._bad_until[self._place] = time.monotonic() + _RETRY_S
+        if error.errno in _FULL and self._place not in self._full_at:
+            self._full_at[self._place] = places.size_of(self._place) - 1
+            self._tidy_at = time.monotonic() + _SETTLE_S
         self._seal()
 
     def _seal(self) -> None:
-        if self._active is not None:
-            self._active.seal()
-            self._active = None
+        active, self._active = self._active, None
+        if active is not None:
+            active.seal()
+            if not active.size:  # on a full disk each append would leave one
+                self._segments.pop(active.path, None)
+                active.remove()
 
     def _has_room(self, size: int) -> bool:
         """Return whether a record may be appended above the cap: what some store has is given up for it.
@@ -204,9 +218,11 @@ class Spool:
         self._tidy_at = now + _TIDY_S
         with _TIDY:
             self._seal_if_misplaced(now)
-            places.remove_stray_cursors(self._place)
-            for path in places.taken_above(self._place, self._limit):
-                self._give_up(path)
+            for directory in self._directories:
+                places.remove_stray_cursors(directory)
+                limit = self._limit_of(directory)
+                for path, lackers in places.above(directory, min(limit, self._full_at.pop(directory, limit))):
+                    self._give_up(path, lackers)
 
     def _seal_if_misplaced(self, now: float) -> None:
         """Begin a new segment where somebody has deleted this one, or the usual directory is to be tried again."""
@@ -217,15 +233,15 @@ class Spool:
                 if self._active is active:
                     self._seal()
 
-    def _give_up(self, path: Path) -> None:
-        """Delete a segment that some store has; another process does so with its own."""
+    def _give_up(self, path: Path, lackers: frozenset[str]) -> None:
+        """Delete a segment that only these stores lack; another process does so with its own."""
         with self._lock:
             if self._active is not None and self._active.path == path:
                 self._seal()
             if path not in self._segments and (left := places.adopt(path)):
                 self._segments[path] = left
             segment = self._segments.get(path)
-            if segment is None or not segment.is_taken():
+            if segment is None or not segment.lackers() <= lackers:
                 return
             del self._segments[path]
         for shipper in self._shippers:
