@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import openai
+import opentelemetry._logs._internal as logs_api
+import opentelemetry.metrics._internal as metrics_api
+import opentelemetry.trace as traces_api
 import pytest
 from click.testing import CliRunner
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.util._once import Once
 
 import callspan
 from callspan.cli.commands import callspan as command
@@ -32,6 +36,21 @@ pytestmark = [pytest.mark.timeout(120)]
 ROOT = Path(__file__).resolve().parents[2]
 PROTOCOLS = ("http", "grpc")
 EVENT = "gen_ai.client.inference.operation.details"
+GLOBAL_PROVIDERS = (
+    (traces_api, "_TRACER_PROVIDER"), (metrics_api, "_METER_PROVIDER"), (logs_api, "_LOGGER_PROVIDER")
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def global_providers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """None at first: a process sets them once, and those of an earlier test would send to its collector."""
+    for api, name in GLOBAL_PROVIDERS:
+        monkeypatch.setattr(api, name, None)
+        monkeypatch.setattr(api, f"{name}_SET_ONCE", Once())
+    yield
+    for api, name in GLOBAL_PROVIDERS:
+        if (provider := getattr(api, name)) is not None:
+            provider.shutdown()
 
 
 @pytest.fixture
