@@ -14,8 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from google.protobuf.json_format import MessageToDict
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as SentSpan
 
-from tests.otel.launching import Stage, free_port
+from callspan import Settings
+from callspan.records import decode
+from tests.otel.environments import python_of
+from tests.otel.launching import APPS, Stage, free_port
+from tests.spans_of_records import of_records
 
 pytestmark = [pytest.mark.timeout(120)]
 
@@ -65,7 +71,7 @@ class Jaeger:
     def spans(self, service: str) -> list[dict[str, Any]]:
         """The spans of a service, with those attributes that are text, numbers or flags as a dictionary."""
         wanted = {
-            "query.service_name": service, "query.num_traces": "100", "query.start_time_min": "2020-01-01T00:00:00Z",
+            "query.service_name": service, "query.num_traces": "1000", "query.start_time_min": "2020-01-01T00:00:00Z",
             "query.start_time_max": "2100-01-01T00:00:00Z",
         }  # fmt: skip
         found = self.ask(f"traces?{urllib.parse.urlencode(wanted)}")["result"]["resourceSpans"]
@@ -164,3 +170,43 @@ assert handle.force_flush()
         "timestep",
     ]  # fmt: skip
     assert [span["name"] for span in spans if _WARNINGS in span["attributes"]] == []
+
+
+@pytest.mark.timeout(300)
+def test_spans_of_openai_agents_are_those_of_its_records(stage: Stage, jaeger: Jaeger) -> None:
+    python = python_of(".venv-frameworks/openai-agents", "python tools/environments.py frameworks")
+    store = stage.place / "runs.jsonl"
+    done = subprocess.run(
+        [python, APPS / "frameworks" / "openai_agents_runs.py", "send", str(store), jaeger.addresses["http/protobuf"]],
+        env={**stage.environment, "OTEL_SERVICE_NAME": "agents", "OTEL_BSP_MAX_QUEUE_SIZE": "10000"},
+        cwd=stage.place, capture_output=True, text=True, timeout=250, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    shown = {span["spanId"]: shape(span) for span in jaeger.spans("agents") if not span["name"].startswith("MCP ")}
+    records = [one for one in map(decode, store.read_bytes().splitlines()) if getattr(one, "span_id", None)]
+    made = {ident: shape(as_json(span)) for ident, span in of_records(records, Settings()).items()}
+    assert len(made) > 500
+    assert {ident: shown.pop(ident) for ident in made} == made
+    # A session that is continued updates its row, which names the span of its first run.
+    assert [span["name"] for span in shown.values()] == ["invoke_workflow chat"]
+
+
+def as_json(encoded: bytes) -> dict[str, Any]:
+    """A span in OTLP's JSON, with its ids in hex."""
+    span = SentSpan.FromString(encoded)
+    found = MessageToDict(span, use_integers_for_enums=True)
+    return {**found, "traceId": span.trace_id.hex(), "parentSpanId": span.parent_span_id.hex()}
+
+
+def shape(span: dict[str, Any]) -> dict[str, Any]:
+    """The facts of a span, without the order of attributes."""
+    attributes = span.get("attributes", [])
+    if isinstance(attributes, list):
+        attributes = {one["key"]: next(iter(one["value"].values())) for one in attributes}
+    return {
+        **{name: span.get(name) or None for name in ("traceId", "parentSpanId", "name", "kind")},
+        "times": (span["startTimeUnixNano"], span["endTimeUnixNano"]),
+        "status": span.get("status", {}),
+        "attributes": attributes,
+        "events": [(event["name"], event["timeUnixNano"]) for event in span.get("events", [])],
+    }

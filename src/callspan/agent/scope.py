@@ -69,6 +69,8 @@ class Scope(Block, ABC):
     """The kind of scope, for messages; for an operation also the type of its event."""
     _excluded_from_io: ClassVar[bool] = False
     """Whether messages inside are excluded from the input and output of enclosing scopes (tools, guardrails, ...)."""
+    _is_named_late: ClassVar[bool] = False
+    """Whether its name or ids may become known after its start."""
     _is_exchange: ClassVar[bool] = False
     """Whether its own input and output are messages of the enclosing scope."""
     _end_point: ClassVar[Point]
@@ -249,7 +251,7 @@ class Scope(Block, ABC):
             if self._runtime is not None:
                 record = self._final_record(error, duration_ns)
                 final = self._runtime.process(record, self._level, self._end_point)
-                self._span.end(final)
+                self._span.end(final, named_late=self._is_named_late)
                 self._write(final)
                 self._observe_end(final)
 

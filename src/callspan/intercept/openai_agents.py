@@ -26,7 +26,9 @@ _NOT_SCOPES: Final = frozenset({
 
 
 class RunTool(Tool):
-    """One run of a tool. Its arguments are known at its end."""
+    """One run of a tool. Its arguments, and with them the model's tool call, are known at its end."""
+
+    _is_named_late = True
 
     def __init__(self, name: str | None) -> None:
         super().__init__(name)
@@ -45,6 +47,12 @@ class RunTool(Tool):
         return without_none({"server": self._server, "tool_type": None if self._server is None else "extension"})
 
 
+class RunHandoff(Handoff):
+    """A handoff of a run. The agent that takes over is known at its end."""
+
+    _is_named_late = True
+
+
 def _agent(data: Any) -> Operation:  # noqa: ANN401 - data of a span of the package, here and below
     metadata = {"tools": data.tools, "handoffs": data.handoffs, "output_type": data.output_type}
     return Agent(data.name, labels=Labels(metadata=without_none(metadata)))
@@ -55,8 +63,7 @@ def _tool(data: Any) -> Operation:  # noqa: ANN401
 
 
 def _handoff(data: Any) -> Operation:  # noqa: ANN401
-    # The agent that takes over is known at its end.
-    return Handoff(labels=Labels(system=data.from_agent))
+    return RunHandoff(labels=Labels(system=data.from_agent))
 
 
 def _guardrail(data: Any) -> Operation:  # noqa: ANN401
@@ -141,7 +148,7 @@ def _note_result(scope: Operation, data: Any, error: Mapping[str, Any] | None) -
         scope.ran(data.input, data.output, (data.mcp_data or {}).get("server"))
     elif isinstance(scope, Guardrail):
         scope.triggered = data.triggered
-    elif isinstance(scope, Handoff):
+    elif isinstance(scope, RunHandoff):
         scope.name = data.to_agent
     if error is not None:
         reason = (error.get("data") or {}).get("error")

@@ -67,6 +67,10 @@ class ScopeSpan:
         if first is not None and options.content:
             self.messages = messages_of(first, options.attribute_bytes)
 
+    def start_attributes(self, record: Record) -> Attributes:
+        """Return the attributes with which the span of an operation starts."""
+        return session.start_attributes(record, llm=self._options.llm)
+
     def events(self, record: Record, time_ns: int) -> list[SpanEvent]:
         """Return the span events of a record: one for itself, and an evaluation for an environment's reward."""
         attributes = events.event_attributes(record)

@@ -42,7 +42,6 @@ from callspan.spans.log_events import EventLog
 
 # A constant, because evaluating `A | B` takes twice as long as the check.
 _EVENTS: Final = (EventRecord, MessageRecord, RewardRecord)
-_HANDOFF: Final = "handoff"
 _EVENT: Final = fail_open("add an event to a span")
 _END: Final = fail_open("end the span of a session, timestep or tool")
 
@@ -104,12 +103,18 @@ class SessionSpan:
                 return self._evaluations.export(record, self.context)
         return None
 
-    def end(self, processed: Processed[Record]) -> None:
-        """Set the final attributes and status on the span, and end it."""
+    def end(self, processed: Processed[Record], *, named_late: bool = False) -> None:
+        """Set the final attributes and status on the span, and end it.
+
+        `named_late` sets its name and the attributes of its start again, from the final record.
+        """
         record = processed.record
         end_ns = scope_end_ns(record) or time.time_ns()
         if self._span.is_recording():
             with _END:
+                if named_late:
+                    self._span.update_name(semconv.span_name(record))
+                    put_attributes(self._span, self._source.start_attributes(record))
                 self._set_final(record, end_ns)
             self._span.end(end_ns)
 
@@ -121,8 +126,6 @@ class SessionSpan:
             add_event(self._span, event.name, event.attributes or {}, event.time_ns)
         if isinstance(record, EventRecord):
             self._log_reward(record)
-            if record.event_type == _HANDOFF:  # its target may be known only at the end
-                self._span.update_name(semconv.span_name(record))
         if end.failure is not None:
             self._span.set_status(Status(StatusCode.ERROR, end.failure))
 

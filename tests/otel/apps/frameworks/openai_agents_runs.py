@@ -149,7 +149,9 @@ class Cast:
     """Agents of one provider."""
 
     def __init__(self, provider: ScriptedProvider, kind: Any) -> None:
-        self.client = openai.AsyncOpenAI(api_key="sk-test", base_url=provider.openai_url, max_retries=0)
+        self.client = openai.AsyncOpenAI(
+            api_key="sk-test", base_url=provider.openai_url, max_retries=0, timeout=60
+        )  # 200 at once need more than the five seconds that it allows to connect
         self._kind = kind
 
     def agent(self, name: str, **options: Any) -> Agent[Any]:
@@ -286,7 +288,7 @@ async def many(cast: Cast, provider: ScriptedProvider) -> None:
 async def mcp_tools(cast: Cast, provider: ScriptedProvider) -> None:
     provider.reply(calls(("add", {"a": 1, "b": 2})))
     command: Any = {"command": sys.executable, "args": ["-c", MCP_SERVER]}
-    async with MCPServerStdio(params=command, name="sums") as server:
+    async with MCPServerStdio(params=command, name="sums", client_session_timeout_seconds=60) as server:
         await Runner.run(cast.agent("guide", mcp_servers=[server]), "Hi")
 
 
@@ -341,7 +343,19 @@ async def _one(scene: Callable[[Cast, ScriptedProvider], Awaitable[None]], kind:
         await scene(cast, provider)
 
 
+def send(store: str, endpoint: str) -> None:
+    """Play every scene on Responses; its spans go to a receiver, its records to a store."""
+    set_trace_processors([])
+    handle = callspan.instrument(stores=store, otlp=endpoint)
+    for name, scene in SCENES.items():
+        with ScriptedProvider() as provider, callspan.metadata(scene=name):
+            asyncio.run(_one(scene, OpenAIResponsesModel, provider))
+    assert handle.force_flush()
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["send"]:
+        sys.exit(send(*sys.argv[2:]))
     kinds = {"responses": OpenAIResponsesModel, "chat": OpenAIChatCompletionsModel}
     wanted = sys.argv[1:] or SCENES
     found = {f"{api}:{scene}": played(scene, kind) for api, kind in kinds.items() for scene in wanted}
