@@ -194,6 +194,22 @@ def test_a_create_that_is_not_answered_before_the_close_is_a_call(mode: Mode, ru
     assert (record.outcome, record.stream.end, record.response) == ("cancelled", "closed", None)
 
 
+def test_of_more_than_64_creates_without_an_answer_the_oldest_is_cut_off(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        mode.provider.reply(hang=True)
+        async with connected(mode) as socket:
+            for number in range(66):
+                await socket.create(input=str(number))
+
+    run(body)
+    ends = [
+        (record.stream and record.stream.end, json.loads(bytes(record.request.body))["input"])
+        for record in seen.records
+    ]
+    assert [given for end, given in ends if end == "cut_off"] == ["0", "1"]
+    assert [end for end, _ in ends].count("closed") == 64
+
+
 def test_a_reconnect_cuts_off_what_ran_and_sends_what_was_queued(mode: Mode, run: Run, seen: Captured) -> None:
     second = json.dumps({"type": "response.create", "model": "gpt-5", "input": "second"})
     opened: list[Socket] = []

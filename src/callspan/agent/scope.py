@@ -26,7 +26,6 @@ from callspan.agent.misuse import UsageError, installed_or_warn, refuse
 from callspan.agent.runtime import Runtime
 from callspan.agent.tool_requests import MAX_PARALLEL, Answer
 from callspan.fail_open import fail_open
-from callspan.frames import FRAMES
 from callspan.process import processors
 from callspan.process.callbacks import Point
 from callspan.process.processed import Processed
@@ -53,8 +52,6 @@ _START: Final = fail_open("record the start of a session, timestep or tool")
 _START_SPAN: Final = fail_open("start the span of a session, timestep or tool")
 _RECORD: Final = fail_open("record an event of a session")
 _OBSERVE: Final = fail_open("keep the input or output of a session")
-_FRAMES_S: Final = 0.5
-"""Seconds to wait for websocket calls whose last message has been received."""
 _END: Final = fail_open("end a session, timestep or tool")
 
 
@@ -167,8 +164,6 @@ class Scope(Block, ABC):
                 return
             self._has_given_times = True
         try:
-            if FRAMES.waiting or FRAMES.reading:
-                FRAMES.drain(_FRAMES_S)  # calls that these frames end belong to this scope
             self._leave(error)
             self.state = "ended"
             self._finish(error)

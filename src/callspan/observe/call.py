@@ -212,12 +212,12 @@ class Call:
         """Return the monotonic time since the start."""
         return self._now_ns() - self._zero_ns
 
-    def sent(self, content: bytes, body: object, body_bytes: int | None = None) -> None:
+    def sent(self, content: bytes, body: object, body_bytes: int | None = None, *, announce: bool = True) -> None:
         """Record the request as sent: its exact bytes, and the same as plain JSON.
 
         Only the first one counts; retries send the same. For a stream a small record is written now, so that it is seen
         while it runs, and a process that dies leaves an interrupted call. `body_bytes`: size as sent, if not that of
-        `content`; 0: unknown.
+        `content`; 0: unknown. `announce` False: that record is left to `announce`, or to the first event.
         """
         if self._request.body is not NO_BODY or self._endings:
             return
@@ -238,11 +238,29 @@ class Call:
         if self.streaming and self.is_certain:
             is_small = len(memoryview(self._request.body)) <= _MOST_STARTED_BYTES
             request = self._request if is_small else msgspec.structs.replace(self._request, body=NO_BODY)
-            started = msgspec.structs.replace(self.record, request=request, **span_ids(self.span))
+            self._started = msgspec.structs.replace(self.record, request=request, **span_ids(self.span))
             if background_responses.is_requested(body):
-                self._started, self.named[:] = started, [""]  # its first event has the id of the call
-            else:
-                self._write_started_record(started)
+                self.named[:] = [""]  # its first event has the id of the call
+            elif announce:
+                self.announce()
+
+    def forget_request(self) -> None:
+        """Let `sent` take the request again, when more is known of it."""
+        self._request = msgspec.structs.replace(self._request, body=NO_BODY)
+
+    def announce(self) -> None:
+        """Write the record of the start, unless that is done; that of a background response waits for its id."""
+        if self.named != [""]:
+            self._announce(self._started)
+
+    def _announce(self, started: CallRecord | None) -> None:
+        self._started = None
+        if started is None or self._endings:
+            return
+        factory = self._factory
+        if factory.recorder.writes_starts():
+            write(factory.processors.process(started), factory.recorder.write)
+        factory.keep(started)
 
     def form(self, fields: object, files: object, size: int | None) -> None:
         """Record the fields of a form as JSON, with a reference to each file."""
@@ -284,7 +302,7 @@ class Call:
         if self._started is not None:
             started = background_responses.begun(self._started, self.endpoint, self._accumulator.body())
             self.named[:] = [started.call_id]
-            self._write_started_record(started)
+            self._announce(started)
         return carried
 
     def _add_and_note(self, data: object) -> bool:
@@ -292,12 +310,6 @@ class Call:
         if len(self._notes) < self._factory.chunk_log and self._last_ns is not None:
             self._notes.append(chunk_note(data, self._last_ns - self._zero_ns, content=carried))
         return carried
-
-    def _write_started_record(self, started: CallRecord) -> None:
-        factory = self._factory
-        if factory.recorder.writes_starts():
-            write(factory.processors.process(started), factory.recorder.write)
-        factory.keep(started)
 
     def set_streaming(self, streaming: bool) -> None:
         """Set whether the response is a stream, if the request did not say."""

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 from callspan.background import Worker
 from callspan.fail_open import fail_open
 from callspan.forks import first_at_exit
-from callspan.frames import FRAMES
 
 if TYPE_CHECKING:
     from callspan.observe.call import Call
@@ -70,16 +69,13 @@ class DeferredEnds:
     def end_open(self, timeout_s: float) -> None:
         """End every call that has not ended as closed; wait for those being ended on other threads."""
         deadline = time.monotonic() + timeout_s
-        FRAMES.drain(timeout_s)
         for call in self._open():
             self.note(call)
         self.drain(max(0.0, deadline - time.monotonic()))
 
     def drain(self, timeout_s: float = _AT_EXIT_S) -> bool:
-        """Wait for every queued end, and what came over websockets; False on timeout."""
-        deadline = time.monotonic() + timeout_s
-        ended = FRAMES.drain(timeout_s)
-        return self.worker.drain(max(0.0, deadline - time.monotonic())) and ended
+        """Wait for every queued end; False on timeout."""
+        return self.worker.drain(timeout_s)
 
     def _open(self) -> list[Call]:
         calls = [call for entry in list(self._calls.values()) if (call := entry()) is not None and not call.ended]

@@ -15,6 +15,7 @@ import msgspec
 from callspan.forks import late_import
 from callspan.providers import routes
 from callspan.providers.base import Endpoint
+from callspan.providers.sockets import SocketKind
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
 from callspan.sdk_profiles import Wire
@@ -39,6 +40,10 @@ _PLACES: Final[dict[str, tuple[str, str]]] = {
     "text_completions": ("anthropic.completions", "TextCompletions"),
 }
 """Module and class of the adapter of each API."""
+_SOCKETS: Final[dict[str, tuple[str, str]]] = {
+    "responses": ("openai.lanes", "ResponseLanes"),
+}
+"""Module and class of what reads the frames of each kind of websocket, by the last segments of its path."""
 APIS: Final = tuple(_PLACES)
 """The names of all APIs with adapters, in order of how common they are."""
 _SEARCH: Final = "vector_store_search"
@@ -55,6 +60,16 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
         return None
     api = found.path.adapter
     return _vector_store_search(found.ids["store"]) if api == _SEARCH else _endpoint(api)
+
+
+def socket_kind(path: str, model: str | None = None) -> SocketKind | None:
+    """Return what reads the frames of a new websocket with that path and model; None for any other path."""
+    segments = path.partition("?")[0].strip("/").split("/")
+    found = next((_SOCKETS[at] for n in (2, 1) if (at := "/".join(segments[-n:])) in _SOCKETS), None)
+    if found is None:
+        return None
+    module, name = found
+    return cast("SocketKind", getattr(late_import(f"callspan.providers.{module}"), name)(model))
 
 
 def by_api(api: str) -> Endpoint | None:

@@ -48,7 +48,6 @@ _CALLS: Final = {
     "POST chat/completions": "chat_completions",
     "POST responses": "responses",
     "POST responses/compact": "responses",
-    "WEBSOCKET responses": "responses",
     "POST completions": "completions",
     "POST embeddings": "embeddings",
     "POST decisions": "decisions",

@@ -1,0 +1,66 @@
+"""Sockets: what the frames of a websocket tell of calls.
+
+A kind of connection is a pure machine: frames go in, steps of calls come out. It knows neither sockets, threads nor
+clocks, keeps no frame, and any JSON object gives a result.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+
+from callspan.record.call import Outcome
+
+Json: TypeAlias = dict[str, Any]
+Action: TypeAlias = Literal["begin", "request", "chunk", "end", "fail"]
+"""`begin`: the provider begins a call by itself. `request`: the body of its request is known. `chunk`: an event of its
+answer. `end`: it has ended. `fail`: it has ended by this error.
+"""
+
+
+class Turn:
+    """One call of a connection: what a kind knows of it, and what observes it."""
+
+    api: str
+    """The API whose adapter reads its bodies."""
+    call: Any = None
+    """What observes it; None: nothing does."""
+    body: Json
+    """The body of its request, as far as it is known. What came in meanwhile is in it."""
+    identity: str | None = None
+    """The provider's id of a call that it has begun by itself."""
+    begun_ns: int | None = None
+    """The monotonic time of its start, if that is before its first step."""
+    is_withdrawn = False
+    """Whether its create could not be sent."""
+
+    def __init__(self, body: Json) -> None:
+        self.body = body
+
+
+class Step(NamedTuple):
+    """What is to be done with a call."""
+
+    action: Action
+    turn: Turn
+    event: Json = {}  # noqa: RUF012 - never changed
+    outcome: Outcome = "success"
+    """Of an end."""
+
+
+class SocketKind(Protocol):
+    """The calls of one connection. One thread at a time calls `sent` and `received`, any thread `create`."""
+
+    mark: str
+    """What is in the text of each sent frame that is to be read."""
+
+    def create(self, frame: Json, /) -> Turn | None:
+        """Return the call that a frame begins which is about to be sent; None: none. Changes nothing."""
+
+    def sent(self, frame: Json, turn: Turn | None, /) -> None:
+        """Take a frame that was sent, with what `create` has returned for it."""
+
+    def counted(self, message: str | bytes, /) -> Json | None:
+        """Return a short event that stands for a message of audio, which is not parsed; None for any other message."""
+
+    def received(self, event: Json, at_ns: int, /) -> list[Step]:
+        """Return what is to be done with a received event."""
