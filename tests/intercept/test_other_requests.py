@@ -26,7 +26,6 @@ from callspan.spool import losses
 from callspan.spool.losses import LOSSES_FILE, Loss, LossCounter, Losses, add_losses, read_losses
 from callspan.stores.spools import spool_directory
 from callspan.testing import Captured, ScriptedProvider, capture
-from tests.intercept import sdks
 from tests.intercept.calls import Run
 from tests.intercept.mode import Mode
 
@@ -201,19 +200,19 @@ def test_what_costs_nothing_is_not_counted(provider: ScriptedProvider, spool: Pa
 
 
 def test_a_websocket_of_another_kind_is_counted(spool: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Realtime and its kin: they are not recorded, and not changed."""
-    sdks.needs("openai", "2.30", "realtime over a base URL of one's own")
+    """It is not recorded, and not changed."""
     server = pytest.importorskip("websockets.sync.server").serve(lambda _: None, "127.0.0.1", 0)
     serving = threading.Thread(target=server.serve_forever)
     serving.start()
     host, port = server.socket.getsockname()
-    urls: dict[str, Any] = {"base_url": f"http://{host}:{port}/v1", "websocket_base_url": f"ws://{host}:{port}/v1"}
-    with openai.OpenAI(api_key="k", **urls) as sync, sync.realtime.connect(model="m"):
-        pass
+    connect = pytest.importorskip("websockets.sync.client").connect
+    agent = {"user_agent_header": "OpenAI/Python 3.57.0"}
+    with connect(f"ws://{host}:{port}/v1/new/kind", **agent) as connection:
+        assert "recv" not in vars(connection)
     server.shutdown()
     serving.join()
-    assert counted(spool) == {"WEBSOCKET /v1/realtime": 1}
-    assert "not recorded: WEBSOCKET /v1/realtime" in caplog.text
+    assert counted(spool) == {"WEBSOCKET /v1/new/kind": 1}
+    assert "not recorded: WEBSOCKET /v1/new/kind" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ KNOWN: Final[dict[str, list[Any]]] = {
     "image_edits": [{"data": [{"url": "https://a.example.com/i.png"}]}],
     "image_variations": [{"data": []}],
     "moderations": [{"results": []}],
+    "realtime": [{"status": "completed", "output": []}, {"object": "realtime.response", "output": []}],
     "speech": [{"audio": {"callspan_media": {"bytes": 1}}}],
     "text_completions": [{"type": "completion", "completion": ""}, {"type": "error", "error": {"message": "no"}}],
     "transcriptions": [{"text": ""}, {"text": "Well.", "segments": []}],

@@ -429,7 +429,7 @@ HOSTS = {
     "ws://res.openai.azure.com/openai/v1/responses?api-version=preview": "azure.ai.openai",
     "ws://example.com/v1/responses": None,
     "ws://api.openai.com/v1/chat": None,
-    "ws://api.openai.com/v1/realtime": None,
+    "ws://api.openai.com/v1/new/kind": None,
 }
 
 

@@ -22,12 +22,14 @@ _PER_MESSAGE: Final = 4
 _LETTERS_PER_TOKEN: Final = 4
 _NOT_ESTIMATED: Final = frozenset({"embeddings", "moderation", "retrieval", "fetch_response"})
 """Operations whose messages are not the model's input and output."""
+_WITH_MEDIA: Final = MEDIA_APIS | {"realtime"}
+"""APIs whose tokens are mostly those of sound and images."""
 _ESTIMATE: Final = fail_open("estimate the tokens of a call")
 
 
 def estimated(endpoint: Endpoint, request: msgspec.Raw, response: object, counted: Usage | None) -> Usage | None:
     """Return the usage of a call, completed by estimates from its bodies; unchanged without a response or text."""
-    if response is None or endpoint.operation in _NOT_ESTIMATED or endpoint.api in MEDIA_APIS:
+    if response is None or endpoint.operation in _NOT_ESTIMATED or endpoint.api in _WITH_MEDIA:
         return counted
     with _ESTIMATE:
         given = None if request is NO_BODY else registry.decoded(request)

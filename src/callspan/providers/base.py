@@ -20,7 +20,7 @@ from callspan.record.usage import Usage
 Api: TypeAlias = Literal[
     "chat_completions", "responses", "completions", "embeddings", "decisions", "messages", "moderations",
     "vector_store_search", "images",
-    "image_edits", "image_variations", "transcriptions", "translations", "speech", "text_completions",
+    "realtime", "image_edits", "image_variations", "transcriptions", "translations", "speech", "text_completions",
 ]  # fmt: skip
 Operation: TypeAlias = Literal[
     "chat", "generate_content", "text_completion", "embeddings", "decisions", "moderation", "retrieval",

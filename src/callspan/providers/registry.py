@@ -25,6 +25,7 @@ _MOST_PATHS: Final = 128
 _PLACES: Final[dict[str, tuple[str, str]]] = {
     "chat_completions": ("openai.chat", "ChatCompletions"),
     "responses": ("openai.responses", "Responses"),
+    "realtime": ("openai.realtime", "Realtime"),
     "messages": ("anthropic.messages", "Messages"),
     "embeddings": ("openai.single_body", "Embeddings"),
     "completions": ("openai.completions", "Completions"),
@@ -42,6 +43,7 @@ _PLACES: Final[dict[str, tuple[str, str]]] = {
 """Module and class of the adapter of each API."""
 _SOCKETS: Final[dict[str, tuple[str, str]]] = {
     "responses": ("openai.lanes", "ResponseLanes"),
+    "realtime": ("openai.realtime_events", "RealtimeEvents"),
 }
 """Module and class of what reads the frames of each kind of websocket, by the last segments of its path."""
 APIS: Final = tuple(_PLACES)

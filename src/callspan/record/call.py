@@ -283,9 +283,9 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     provider: str = "unknown"
     """Provider name of the semantic conventions (openai, anthropic, azure.ai.openai, aws.bedrock, ...)."""
     api: str = "unknown"
-    """chat_completions, responses, completions, embeddings, decisions, messages, moderations, vector_store_search,
-    images, image_edits, image_variations, transcriptions, translations or speech; for any other endpoint its path
-    without ids."""
+    """chat_completions, responses, realtime, completions, embeddings, decisions, messages, moderations,
+    vector_store_search, images, image_edits, image_variations, transcriptions, translations or speech; for any other
+    endpoint its path without ids."""
     operation: str = always_written("chat")
     """chat, generate_content, text_completion, embeddings, decisions, moderation, retrieval or evaluation."""
     sdk: str | None = None

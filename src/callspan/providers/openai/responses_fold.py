@@ -8,12 +8,12 @@ from callspan.providers.fold.events import EventFold, Place
 from callspan.providers.fold.merge import Json
 
 _ITEM: Final = (("output", "output_index"),)
-_CONTENT: Final = (*_ITEM, ("content", "content_index"))
+CONTENT: Final = (*_ITEM, ("content", "content_index"))
 _SUMMARY: Final = (*_ITEM, ("summary", "summary_index"))
 _TEXTS: Final = {
-    "output_text": (_CONTENT, "text", ("message", "output_text")),
-    "refusal": (_CONTENT, "refusal", ("message", "refusal")),
-    "reasoning_text": (_CONTENT, "text", ("reasoning", "reasoning_text")),
+    "output_text": (CONTENT, "text", ("message", "output_text")),
+    "refusal": (CONTENT, "refusal", ("message", "refusal")),
+    "reasoning_text": (CONTENT, "text", ("reasoning", "reasoning_text")),
     "reasoning_summary_text": (_SUMMARY, "text", ("reasoning", "summary_text")),
     "function_call_arguments": (_ITEM, "arguments", ("function_call",)),
     "mcp_call_arguments": (_ITEM, "arguments", ("mcp_call",)),
@@ -39,7 +39,7 @@ class ResponsesFold(EventFold):
         "response.output_item.done": Place(_ITEM, "item", "", "done"),
         **{
             f"response.{part}.{step}": Place(lists, "part", "", "whole")
-            for part, lists in (("content_part", _CONTENT), ("reasoning_summary_part", _SUMMARY))
+            for part, lists in (("content_part", CONTENT), ("reasoning_summary_part", _SUMMARY))
             for step in ("added", "done")
         },
         **{
@@ -50,7 +50,7 @@ class ResponsesFold(EventFold):
             f"response.{text}.done": Place(at, name, name, "whole", kinds) for text, (at, name, kinds) in _TEXTS.items()
         },
         "response.output_text.annotation.added": Place(
-            _CONTENT, "annotation", "annotation", "grow", ("message", "output_text")
+            CONTENT, "annotation", "annotation", "grow", ("message", "output_text")
         ),
     }
 

@@ -1,0 +1,126 @@
+"""Realtime: the bodies of responses in a realtime session, which are those of the Responses API with audio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from callspan.providers.base import Api, ResponseInfo
+from callspan.providers.fold.events import Place
+from callspan.providers.openai.audio_frames import BYTES, audio_reference
+from callspan.providers.openai.responses import Responses
+from callspan.providers.openai.responses_fold import CONTENT, ResponsesFold
+from callspan.providers.sockets import Json
+from callspan.providers.wire_json import dig, integer, mapping, objects
+from callspan.record.call import Request
+from callspan.record.media_reference import MEDIA_KEY
+from callspan.record.messages import Conversation
+
+_DONE: Final = "response.done"
+_TEXTS: Final = (
+    ("text", "text", ("message", "text")),
+    ("output_audio_transcript", "transcript", ("message", "output_audio")),
+    ("audio_transcript", "transcript", ("message", "audio")),
+)
+_WITH_PROMPTS: Final = frozenset({"audio", "input_audio_transcription"})
+"""Settings that may have a prompt, so that they are no parameters."""
+_PARTS: Final = ("response.content_part.added", "response.content_part.done")
+"""Their parts have other types than those of the items."""
+
+
+class RealtimeFold(ResponsesFold):
+    """Joins the events of a response; counts its audio."""
+
+    ends = frozenset({_DONE})
+    defaults: ClassVar = {"object": "realtime.response", "output": []}
+    failed: ClassVar = {"object": "realtime.response"}
+    places: ClassVar = {
+        **{kind: place for kind, place in ResponsesFold.places.items() if kind not in _PARTS},
+        _DONE: Place((), "response", "", "done"),
+        **{f"response.{text}.delta": Place(CONTENT, "delta", name, "grow", kinds) for text, name, kinds in _TEXTS},
+        **{f"response.{text}.done": Place(CONTENT, name, name, "whole", kinds) for text, name, kinds in _TEXTS},
+    }
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._audio: dict[tuple[int, int], int] = {}
+
+    def add(self, event: object) -> bool:
+        """Fold in one event; True if it carried text, audio or a part of a tool call."""
+        if not isinstance(event, dict) or BYTES not in event:
+            return super().add(event)
+        place = integer(event, "output_index") or 0, integer(event, "content_index") or 0
+        self._audio[place] = self._audio.get(place, 0) + event[BYTES]
+        return True
+
+    def body(self) -> Json | None:
+        """Return the response so far, with a reference to its audio in each part that has some."""
+        body = super().body()
+        audio_format = dig(body, "audio", "output", "format") or dig(body, "output_audio_format")
+        for (output, content), size in self._audio.items():
+            item = next(islice(objects(body, "output"), output, None), None)
+            if item is not None and isinstance(parts := item.setdefault("content", []), list):
+                parts += [{"type": "output_audio"} for _ in range(len(parts), content + 1)]
+                part = parts[content]
+                if isinstance(part, dict):
+                    part |= audio_reference(audio_format, size)
+        return body
+
+
+class Realtime(Responses):
+    """A response of a realtime session. Stateless."""
+
+    api: Api = "realtime"
+    path = "/realtime"
+    accumulator = RealtimeFold
+
+    def request(self, body: object) -> Request:
+        """Return model, parameters and counts of a request, without its body. Total."""
+        request = super().request(body)
+        params = {name: value for name, value in request.params.items() if name not in _WITH_PROMPTS}
+        return msgspec.structs.replace(request, params=params)
+
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return the info of a response, whose reason and error are in its details. Total."""
+        return super().response_info(_explained(body))
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return the messages of both bodies, with transcript and audio as parts; either may be None or any JSON."""
+        given = {**request, "input": _heard(request.get("input"))} if isinstance(request, dict) else request
+        made = _explained(response)
+        return super().conversation(given, {**made, "output": _heard(made.get("output"))} if made else response)
+
+
+def _explained(body: object) -> Json:
+    """Return a response with its reason and error where the Responses API has them."""
+    if not isinstance(body, dict):
+        return {}
+    details = mapping(body, "status_details")
+    error = body.get("error") or dig(details, "error")
+    return body if details is None else {**body, "incomplete_details": details, "error": error}
+
+
+def _heard(found: object) -> Any:  # noqa: ANN401 - JSON
+    """Return items with each part that has a transcript as two: text, and audio where there is a reference to it."""
+    if not isinstance(found, list):
+        return found
+    return [
+        {**item, "content": list(_parts(item["content"]))}
+        if isinstance(item, dict) and isinstance(item.get("content"), list)
+        else item
+        for item in found
+    ]
+
+
+def _parts(content: list[object]) -> Iterator[object]:
+    for part in content:
+        if not isinstance(part, dict) or "audio" not in str(part.get("type")):
+            yield part
+            continue
+        if part.get("transcript"):
+            yield {"type": "text", "text": part["transcript"]}
+        if MEDIA_KEY in part:
+            yield {"type": "input_audio", MEDIA_KEY: part[MEDIA_KEY]}

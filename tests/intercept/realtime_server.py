@@ -1,0 +1,174 @@
+"""A server on loopback that plays its part of realtime sessions, and the events that it sends."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+
+from tests.intercept import sdks
+
+SECOND = base64.b64encode(bytes(48_000)).decode()
+"""A second of silence."""
+SESSION = {
+    "type": "realtime",
+    "object": "realtime.session",
+    "id": "sess_1",
+    "model": "gpt-realtime",
+    "instructions": "Be brief.",
+    "output_modalities": ["audio"],
+    "audio": {
+        "input": {
+            "format": {"type": "audio/pcm", "rate": 24000},
+            "transcription": {"model": "gpt-4o-transcribe", "language": "en"},
+            "turn_detection": {"type": "server_vad", "create_response": True},
+        },
+        "output": {"format": {"type": "audio/pcm", "rate": 24000}, "voice": "marin"},
+    },
+    "tools": [{"type": "function", "name": "look", "parameters": {"type": "object"}}],
+    "client_secret": None,
+}
+USAGE = {
+    "total_tokens": 253,
+    "input_tokens": 132,
+    "output_tokens": 121,
+    "input_token_details": {
+        "text_tokens": 119,
+        "audio_tokens": 13,
+        "image_tokens": 0,
+        "cached_tokens": 64,
+        "cached_tokens_details": {"text_tokens": 60, "audio_tokens": 4, "image_tokens": 0},
+    },
+    "output_token_details": {"text_tokens": 30, "audio_tokens": 91},
+}
+_NUMBERS = count(1)
+
+
+def needs_realtime() -> None:
+    """Skip a module where the SDK has no realtime sessions over a base URL of one's own."""
+    sdks.needs("openai", "2.30", "realtime over a base URL of one's own")
+
+
+def event(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"type": kind, "event_id": f"event_{next(_NUMBERS)}", **fields}
+
+
+def session(**fields: Any) -> dict[str, Any]:
+    return event("session.created", session={**SESSION, **fields})
+
+
+def item(identity: str, role: str, content: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"id": identity, "object": "realtime.item", "type": "message", "role": role, "content": content}
+
+
+def added(identity: str, role: str, content: list[dict[str, Any]]) -> dict[str, Any]:
+    return event("conversation.item.added", item=item(identity, role, content))
+
+
+def response(identity: str, **fields: Any) -> dict[str, Any]:
+    shown = {"id": identity, "object": "realtime.response", "status": "in_progress", "output": []}
+    return {**shown, "conversation_id": "conv_1", "audio": {"output": SESSION["audio"]["output"]}, **fields}  # type: ignore[index]
+
+
+def created(identity: str, **fields: Any) -> dict[str, Any]:
+    return event("response.created", response=response(identity, **fields))
+
+
+def spoken(identity: str, *words: str, seconds: int = 1) -> list[dict[str, Any]]:
+    """The events of an answer that is spoken: items, transcript, audio."""
+    name = f"item_{identity}"
+    about = {"response_id": identity, "item_id": name, "output_index": 0, "content_index": 0}
+    begun = {"id": name, "object": "realtime.item", "type": "message", "role": "assistant", "status": "in_progress"}
+    part = {"type": "audio", "transcript": ""}
+    return [
+        event("response.output_item.added", response_id=identity, output_index=0, item={**begun, "content": []}),
+        event("conversation.item.added", item={**begun, "content": []}),
+        event("response.content_part.added", **about, part=part),
+        *(event("response.output_audio_transcript.delta", **about, delta=word) for word in words),
+        *(event("response.output_audio.delta", **about, delta=SECOND) for _ in range(seconds)),
+    ]
+
+
+def done(identity: str, *words: str, status: str = "completed", **fields: Any) -> list[dict[str, Any]]:
+    """The last event of a spoken answer."""
+    content = [{"type": "output_audio", "transcript": "".join(words)}]
+    output = [{**item(f"item_{identity}", "assistant", content), "status": status}]
+    return [event("response.done", response=response(identity, status=status, output=output, usage=USAGE, **fields))]
+
+
+def answer(identity: str, *words: str, **fields: Any) -> list[dict[str, Any]]:
+    """A whole answer that is spoken."""
+    return [created(identity), *spoken(identity, *words), *done(identity, *words, **fields)]
+
+
+def transcribed(identity: str, *words: str, usage: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    kind, about = "conversation.item.input_audio_transcription", {"item_id": identity, "content_index": 0}
+    usage = usage or {"type": "duration", "seconds": 1.5}
+    return [
+        *(event(f"{kind}.delta", **about, delta=word) for word in words),
+        event(f"{kind}.completed", **about, transcript="".join(words), usage=usage),
+    ]
+
+
+def speech(identity: str, start_ms: int = 0, end_ms: int = 1500) -> list[dict[str, Any]]:
+    """The events of the user's speech, as far as its item."""
+    return [
+        event("input_audio_buffer.speech_started", item_id=identity, audio_start_ms=start_ms),
+        event("input_audio_buffer.speech_stopped", item_id=identity, audio_end_ms=end_ms),
+        event("input_audio_buffer.committed", item_id=identity, previous_item_id=None),
+        added(identity, "user", [{"type": "input_audio", "transcript": None}]),
+    ]
+
+
+class Session:
+    """What a server sends: an event, `"recv"` (it waits for a message), `"drop"` or `"close"`."""
+
+    def __init__(self, script: list[Any]) -> None:
+        self.received: list[Any] = []
+        self.url = ""
+        self.path = ""
+        self.done = threading.Event()
+        self._script = script
+
+    def play(self, connection: Any) -> None:
+        from websockets.exceptions import ConnectionClosed
+
+        self.path = connection.request.path
+        try:
+            for step in self._script:
+                if step == "recv":
+                    self.received.append(connection.recv())
+                elif step == "drop":
+                    connection.socket.shutdown(socket.SHUT_RDWR)
+                elif step == "close":
+                    connection.close()
+                else:
+                    connection.send(step if isinstance(step, str | bytes) else json.dumps(step, separators=(",", ":")))
+            while "close" not in self._script and "drop" not in self._script:
+                self.received.append(connection.recv())
+        except ConnectionClosed as closed:
+            self.received.append(type(closed).__name__)
+        finally:
+            self.done.set()
+
+
+@contextmanager
+def playing(script: list[Any]) -> Iterator[Session]:
+    """A server that plays a script to each connection."""
+    from websockets.sync.server import serve
+
+    part = Session(script)
+    with serve(part.play, "127.0.0.1", 0, compression=None, max_size=None) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        part.url = f"http://127.0.0.1:{server.socket.getsockname()[1]}/v1"
+        try:
+            yield part
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,555 @@
+"""Realtime sessions: each response and each transcription is one call, and the application sees what it would without.
+
+A session has 200 events, at full scale 10,000.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import callspan
+from callspan.records import CallRecord, Media, Text
+from callspan.testing import Captured, capture
+from tests.intercept import sdks
+from tests.intercept.calls import Run
+from tests.intercept.mode import Mode
+from tests.intercept.realtime_server import (
+    SECOND,
+    USAGE,
+    Session,
+    added,
+    answer,
+    created,
+    done,
+    event,
+    needs_realtime,
+    playing,
+    response,
+    session,
+    speech,
+    spoken,
+    transcribed,
+)
+from tests.intercept.sockets import ConnectionClosed
+from tests.scale import scaled
+
+needs_realtime()
+if sdks.version("websockets") < (14,):
+    pytest.skip("websockets 13 loses what was received before a drop", allow_module_level=True)
+ROOT = str(Path(__file__).resolve().parents[2])
+CREATE: dict[str, Any] = {"type": "response.create"}
+
+
+@asynccontextmanager
+async def connected(mode: Mode, part: Session, **options: Any) -> AsyncIterator[Any]:
+    urls = {"base_url": part.url, "websocket_base_url": part.url.replace("http", "ws")}
+    async with mode.entered(mode.openai(**urls).realtime.connect(**{"model": "gpt-realtime", **options})) as connection:
+        yield connection
+
+
+async def until(mode: Mode, connection: Any, kind: str = "response.done") -> list[Any]:
+    events: list[Any] = []
+    while not events or events[-1].type != kind:
+        events.append(await mode.wait(connection.recv()))
+    return events
+
+
+def by_api(seen: Captured, api: str = "realtime") -> list[CallRecord]:
+    found = [record for record in seen.records if record.api == api]
+    return sorted(found, key=lambda record: record.timing.start_ns)
+
+
+def body_of(record: CallRecord) -> Any:
+    return json.loads(bytes(record.request.body))
+
+
+def test_a_create_is_a_call_with_the_settings_of_the_session_and_its_own(mode: Mode, run: Run, seen: Captured) -> None:
+    script = [
+        session(),
+        "recv",
+        added("item_1", "user", [{"type": "input_text", "text": "How are you?"}]),
+        "recv",
+        *answer("resp_1", "I am", " well."),
+    ]
+
+    async def body() -> None:
+        with playing(script) as part:
+            async with connected(mode, part) as connection:
+                given = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "How are you?"}]}
+                await mode.wait(connection.send({"type": "conversation.item.create", "item": given}))
+                with callspan.session("voice"), callspan.metadata(user_id="ann"):
+                    await mode.wait(connection.send({**CREATE, "response": {"instructions": "Be kind."}}))
+                await until(mode, connection)
+
+    run(body)
+    (record,) = seen.records
+    assert (record.api, record.operation, record.provider, record.outcome) == ("realtime", "chat", "openai", "success")
+    assert (record.place.session_name, record.metadata) == ("voice", {"user_id": "ann"})
+    sent = body_of(record)
+    assert (record.request.model, sent["instructions"], sent["tools"][0]["name"]) == (
+        "gpt-realtime",
+        "Be kind.",
+        "look",
+    )
+    assert [one["content"][0]["text"] for one in sent["input"]] == ["How are you?"]
+    assert {"id", "client_secret", "type"}.isdisjoint(sent)
+    assert record.conversation is not None
+    ((spoken_text, audio),) = [message.parts for message in record.conversation.output]
+    assert (spoken_text, audio) == (
+        Text(text="I am well."),
+        Media(modality="audio", mime="audio/pcm", size=48_000, seconds=1.0),
+    )
+    assert (record.text, record.finish_reason) == ("I am well.", "completed")
+    assert (record.stream and record.stream.end, record.stream and record.stream.complete) == ("complete", True)
+    (span,) = [span for span in seen.spans if span.name == "chat gpt-realtime"]
+    assert (span.attributes or {})["callspan.call_id"] == record.call_id
+
+
+def test_usage_is_by_modality_and_absent_where_nothing_states_it(mode: Mode, run: Run, seen: Captured) -> None:
+    silent = event("response.done", response=response("resp_2", status="completed"))
+    script = [session(), *answer("resp_1", "Hi."), created("resp_2"), silent]
+
+    async def body() -> None:
+        with playing(script) as part:
+            async with connected(mode, part) as connection:
+                await until(mode, connection)
+                await until(mode, connection)
+
+    run(body)
+    first, second = by_api(seen)
+    usage = first.usage
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (132, 121, 253)
+    assert (usage.input_text_tokens, usage.input_audio_tokens, usage.input_image_tokens) == (119, 13, 0)
+    assert (usage.output_text_tokens, usage.output_audio_tokens) == (30, 91)
+    cached = usage.cache_read_tokens, usage.cache_read_text_tokens, usage.cache_read_audio_tokens
+    assert (*cached, usage.cache_read_image_tokens) == (64, 60, 4, 0)
+    assert second.usage is None
+
+
+def test_speech_of_the_user_begins_a_response_and_is_transcribed_by_another_model(
+    mode: Mode, run: Run, seen: Captured
+) -> None:
+    tokens = {
+        "type": "tokens", "input_tokens": 20, "output_tokens": 5, "total_tokens": 25,
+        "input_token_details": {"audio_tokens": 18, "text_tokens": 2},
+    }  # fmt: skip
+    script = [
+        session(),
+        *speech("item_1"),
+        created("resp_1"),
+        *transcribed("item_1", "Hello", " there.", usage=tokens),
+        *spoken("resp_1", "Hi."),
+        *done("resp_1", "Hi."),
+        *speech("item_2", 2000, 2500),
+        *transcribed("item_2", "Bye."),
+        *answer("resp_2", "Bye."),
+    ]
+
+    async def body() -> None:
+        with playing(script) as part, callspan.session("call"):
+            async with connected(mode, part) as connection:
+                await until(mode, connection)
+                await until(mode, connection)
+
+    run(body)
+    first, second = by_api(seen)
+    assert first.conversation is not None
+    (message,) = first.conversation.input
+    assert message.parts == [Text(text="Hello there."), Media(modality="audio", mime="audio/pcm", seconds=1.5)]
+    assert [message.text for message in second.conversation.input] == ["Bye."]  # type: ignore[union-attr]
+    assert (first.request.continues, second.request.continues) == (None, "resp_1")
+    assert {record.place.session_name for record in seen.records} == {"call"}
+    by_tokens, by_seconds = by_api(seen, "transcriptions")
+    assert (by_tokens.request.model, by_tokens.text, by_tokens.operation) == (
+        "gpt-4o-transcribe", "Hello there.", "generate_content",
+    )  # fmt: skip
+    assert by_tokens.usage is not None
+    assert (by_tokens.usage.input_audio_tokens, by_tokens.usage.output_tokens) == (18, 5)
+    assert by_seconds.usage is not None
+    assert (by_seconds.usage.input_audio_seconds, by_seconds.usage.input_tokens) == (1.5, None)
+    assert len(seen.records) == 4
+    # From the end of speech.
+    assert first.timing.start_ns <= by_tokens.timing.start_ns
+    assert 0 < (first.timing.first_token_ns or 0) <= (first.timing.duration_ns or 0)
+
+
+def test_a_session_of_transcription_has_only_transcriptions(mode: Mode, run: Run, seen: Captured) -> None:
+    failed = event(
+        "conversation.item.input_audio_transcription.failed", item_id="item_2", content_index=0,
+        error={"type": "server_error", "code": "audio_unintelligible", "message": "What?"},
+    )  # fmt: skip
+    script = [session(type="transcription", model=None), *speech("item_1"), *transcribed("item_1", "One."), failed]
+
+    async def body() -> None:
+        with playing(script) as part:
+            async with connected(mode, part, extra_query={"intent": "transcription"}) as connection:
+                await until(mode, connection, failed["type"])
+
+    run(body)
+    whole, broken = seen.records
+    assert (whole.api, whole.text, whole.request.model) == ("transcriptions", "One.", "gpt-4o-transcribe")
+    assert (broken.outcome, broken.error and broken.error.code) == ("error", "audio_unintelligible")
+
+
+DETAILS: dict[str, Any] = {
+    "completed": None,
+    "cancelled": {"type": "cancelled", "reason": "turn_detected"},
+    "incomplete": {"type": "incomplete", "reason": "max_output_tokens"},
+    "failed": {"type": "failed", "error": {"type": "server_error", "code": "server_error", "message": "Oh."}},
+}
+ENDS = {
+    "completed": ("success", "complete", True, "completed"),
+    "cancelled": ("cancelled", "complete", True, "turn_detected"),
+    "incomplete": ("success", "complete", True, "max_output_tokens"),
+    "failed": ("error", "complete", True, "failed"),
+    "drop": ("error", "cut_off", False, "in_progress"),
+    "close": ("success", "cut_off", False, "in_progress"),
+    "early": ("cancelled", "closed", False, "in_progress"),
+    "raises": ("cancelled", "closed", False, "in_progress"),
+    "task": ("cancelled", "closed", False, "in_progress"),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_every_end_is_recorded_once(name: str, mode: Mode, run: Run, seen: Captured) -> None:
+    begun = [session(), "recv", created("resp_1"), *spoken("resp_1", "I am")]
+    details = {"status_details": DETAILS.get(name)}
+    script = [*begun, *(done("resp_1", "I am", status=name, **details) if name in DETAILS else [])]
+
+    async def body() -> None:
+        with playing([*script, name] if name in ("drop", "close") else script) as part:
+            async with connected(mode, part) as connection:
+                await mode.wait(connection.send(CREATE))
+                is_open = name in ("early", "raises", "task")
+                await until(mode, connection, "response.output_audio.delta" if is_open else "response.done")
+                if name == "raises":
+                    raise ZeroDivisionError
+                if name == "task" and mode.is_async:
+                    await asyncio.wait_for(connection.recv(), 0.01)
+
+    with contextlib.suppress(ConnectionClosed, ZeroDivisionError, asyncio.TimeoutError):
+        run(body)
+    (record,) = seen.records
+    assert len(seen.spans) == 1
+    assert record.stream is not None
+    finish = record.response.status if record.response and record.finish_reason is None else record.finish_reason
+    assert (record.outcome, record.stream.end, record.stream.complete, finish) == ENDS[name]
+    assert record.text == "I am"
+    assert (record.error is not None) == (record.outcome == "error")
+    assert (record.usage is not None) == (name in DETAILS)
+
+
+def test_responses_run_at_the_same_time_and_creates_are_told_apart_by_their_metadata(
+    mode: Mode, run: Run, seen: Captured
+) -> None:
+    one, two = {"conversation": "none", "metadata": {"topic": "one"}}, {"metadata": {"topic": "two"}}
+    script = [
+        session(),
+        "recv",
+        "recv",
+        created("resp_2", metadata={"topic": "two"}),
+        created("resp_1", metadata={"topic": "one"}, conversation_id=None),
+        *spoken("resp_1", "First."),
+        *spoken("resp_2", "Second."),
+        *done("resp_2", "Second.", metadata={"topic": "two"}),
+        *done("resp_1", "First.", metadata={"topic": "one"}),
+    ]
+
+    async def body() -> None:
+        with playing(script) as part:
+            async with connected(mode, part) as connection:
+                await mode.wait(connection.send({**CREATE, "response": one}))
+                await mode.wait(connection.send({**CREATE, "response": two}))
+                await until(mode, connection)
+                await until(mode, connection)
+
+    run(body)
+    assert {(record.text, body_of(record)["metadata"]["topic"]) for record in seen.records} == {
+        ("First.", "one"),
+        ("Second.", "two"),
+    }
+    assert len(seen.records) == 2
+
+
+def test_a_create_that_the_server_refuses_fails_and_other_errors_end_nothing(
+    mode: Mode, run: Run, seen: Captured
+) -> None:
+    busy = {"type": "invalid_request_error", "code": "conversation_already_has_active_response", "message": "Busy."}
+    other = {"type": "invalid_request_error", "code": "item_truncate_invalid_item_id", "message": "No such item."}
+    named = {"type": "invalid_request_error", "code": "bad", "message": "Bad.", "event_id": "mine"}
+    script = [
+        session(), created("resp_1"), "recv", event("error", error=busy), event("error", error=other), "recv",
+        event("error", error=named), *spoken("resp_1", "Hi."), *done("resp_1", "Hi."),
+    ]  # fmt: skip
+
+    async def body() -> None:
+        with playing(script) as part:
+            async with connected(mode, part) as connection:
+                await until(mode, connection, "response.created")
+                await mode.wait(connection.send(CREATE))
+                await mode.wait(connection.send({**CREATE, "event_id": "mine"}))
+                await until(mode, connection)
+
+    run(body)
+    found = [(record.outcome, record.error and record.error.code, record.text) for record in by_api(seen)]
+    assert sorted(found, key=str) == sorted(
+        [("success", None, "Hi."), ("error", busy["code"], None), ("error", "bad", None)], key=str
+    )
+
+
+def test_what_is_replayed_is_no_second_call(mode: Mode, run: Run, seen: Captured) -> None:
+    again = [created("resp_1"), *done("resp_1", "Hi."), *transcribed("item_1", "Hello.")]
+    script = [session(), *speech("item_1"), *transcribed("item_1", "Hello."), *answer("resp_1", "Hi."), *again]
+
+    async def body() -> None:
+        with playing([*script, event("rate_limits.updated", rate_limits=[])]) as part:
+            async with connected(mode, part) as connection:
+                await until(mode, connection, "rate_limits.updated")
+
+    run(body)
+    assert sorted(record.api for record in seen.records) == ["realtime", "transcriptions"]
+
+
+def test_an_answer_that_was_interrupted_is_in_the_next_request(mode: Mode, run: Run, seen: Captured) -> None:
+    heard = event("conversation.item.truncated", item_id="item_resp_1", content_index=0, audio_end_ms=400)
+    cancelled = done("resp_1", "I am", status="cancelled", status_details={"reason": "turn_detected"})
+    script = [
+        session(), created("resp_1"), *spoken("resp_1", "I am"), *cancelled, heard, *speech("item_1"),
+        *answer("resp_2", "Yes?"),
+    ]  # fmt: skip
+
+    async def body() -> None:
+        with playing(script) as part:
+            async with connected(mode, part) as connection:
+                await until(mode, connection)
+                await until(mode, connection)
+
+    run(body)
+    given = body_of(by_api(seen)[1])["input"]
+    assert [one["type"] for one in given] == ["conversation.item.truncated", "message"]
+    assert given[0]["audio_end_ms"] == 400
+
+
+def test_tools_are_called_and_their_results_are_the_next_request(mode: Mode, run: Run, seen: Captured) -> None:
+    call = {"id": "item_c", "type": "function_call", "name": "look", "call_id": "call_1", "arguments": '{"at":"it"}'}
+    about = {"response_id": "resp_1", "item_id": "item_c", "output_index": 0, "call_id": "call_1"}
+    result = {"id": "item_r", "type": "function_call_output", "call_id": "call_1", "output": "A tree."}
+    script = [
+        session(),
+        created("resp_1"),
+        event("response.output_item.added", response_id="resp_1", output_index=0, item={**call, "arguments": ""}),
+        event("response.function_call_arguments.delta", **about, delta='{"at":'),
+        event("response.function_call_arguments.delta", **about, delta='"it"}'),
+        event("response.done", response=response("resp_1", status="completed", output=[call], usage=USAGE)),
+        event("conversation.item.added", item=result),
+        *answer("resp_2", "A tree."),
+    ]
+
+    async def body() -> None:
+        with playing(script) as part:
+            async with connected(mode, part) as connection:
+                await until(mode, connection)
+                await until(mode, connection)
+
+    run(body)
+    first, second = by_api(seen)
+    assert [(one.name, one.arguments, one.id) for one in first.tool_calls] == [("look", '{"at":"it"}', "call_1")]
+    assert first.finish_reason == "tool_calls"
+    assert second.conversation is not None
+    assert [message.role for message in second.conversation.input] == ["tool"]
+
+
+def test_the_events_of_the_beta_are_read_too(mode: Mode, run: Run, seen: Captured) -> None:
+    settings = {
+        "model": "gpt-4o-realtime-preview", "input_audio_transcription": {"model": "whisper-1"}, "audio": None,
+        "turn_detection": {"type": "server_vad"}, "input_audio_format": "g711_ulaw",
+    }  # fmt: skip
+    about = {"response_id": "resp_1", "item_id": "i", "output_index": 0, "content_index": 0}
+    content = [{"type": "audio", "transcript": "I am well."}]
+    output = [{"id": "i", "type": "message", "role": "assistant", "content": content}]
+    script = [
+        session(**settings),
+        *(
+            one if "added" not in one["type"] else {**one, "type": "conversation.item.created"}
+            for one in speech("item_1")
+        ),
+        *transcribed("item_1", "Hello."),
+        event("response.created", response=response("resp_1", output_audio_format="g711_ulaw", audio=None)),
+        event("response.audio_transcript.delta", **about, delta="I am well."),
+        event("response.audio.delta", **about, delta=SECOND),
+        event("response.done", response=response("resp_1", status="completed", output=output, usage=USAGE, audio=None)),
+    ]
+
+    async def body() -> None:
+        with playing(script) as part:
+            async with connected(mode, part) as connection:
+                await until(mode, connection)
+
+    run(body)
+    (record,), (transcription,) = by_api(seen), by_api(seen, "transcriptions")
+    assert transcription.request.model == "whisper-1"
+    assert record.conversation is not None
+    assert [message.text for message in record.conversation.input] == ["Hello."]
+    assert record.conversation.input[0].parts[1] == Media(modality="audio", mime="audio/pcmu", seconds=1.5)
+    assert record.text == "I am well."
+    assert record.conversation.output[0].parts[1] == Media(
+        modality="audio", mime="audio/pcmu", size=48_000, seconds=6.0
+    )
+
+
+def test_no_content_is_kept_where_it_is_off(mode: Mode, run: Run, seen: Captured) -> None:
+    prompt = {"input": {"transcription": {"model": "whisper-1", "prompt": "canary one"}}}
+    script = [
+        session(instructions="canary two", audio=prompt), *speech("item_1"), created("resp_1"),
+        *transcribed("item_1", "canary three"), *spoken("resp_1", "canary four"), *done("resp_1", "canary four"),
+    ]  # fmt: skip
+
+    async def body() -> None:
+        with playing(script) as part, callspan.content("off"):
+            async with connected(mode, part) as connection:
+                await until(mode, connection)
+
+    run(body)
+    assert len(seen.records) == 2
+    assert all(record.usage is not None for record in seen.records)
+    assert "canary" not in repr(seen.records)
+    assert "canary" not in repr([span.to_json() for span in seen.spans])
+    assert not any(b"canary" in bytes(record.request.body) for record in seen.records)
+
+
+PROGRAM = """
+import os, signal, sys
+import openai
+import callspan
+
+callspan.instrument(stores="sqlite:///calls.db")
+urls = {"base_url": sys.argv[1], "websocket_base_url": sys.argv[1].replace("http", "ws")}
+with openai.OpenAI(api_key="k", **urls).realtime.connect(model="gpt-realtime") as connection:
+    connection.send({"type": "response.create"})
+    while connection.recv().type != sys.argv[2]:
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(
+    ("last", "outcome"), [("response.done", "success"), ("response.output_audio.delta", "started")]
+)
+def test_a_call_survives_a_kill(last: str, outcome: str, tmp_path: Path) -> None:
+    with playing([session(), "recv", *answer("resp_1", "Hi.")]) as part:
+        ended = subprocess.run(
+            [sys.executable, "-c", PROGRAM, part.url, last], capture_output=True, text=True, timeout=100, check=False,
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": ROOT},
+        )  # fmt: skip
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    store = callspan.open_store(f"sqlite:///{tmp_path / 'calls.db'}", deliver=True)
+    (call,) = store.calls()
+    store.close()
+    assert (call.outcome, call.request.model) == (outcome, "gpt-realtime")
+
+
+class Script:
+    """A generated session: its events, and what is to be recorded of it."""
+
+    def __init__(self, seed: int, length: int) -> None:
+        self._random = random.Random(seed)
+        self.steps: list[Any] = [session()]
+        self.sends = 0
+        self.texts: dict[str, str] = {}
+        self.transcripts: list[str] = []
+        while len(self.steps) < length:
+            self._turn(len(self.texts) + len(self.transcripts))
+        self.steps.append(self._random.choice(["close", "drop"]))
+
+    def _turn(self, number: int) -> None:
+        pick, name = self._random, f"resp_{number}"
+        if pick.random() < 0.4:
+            said = f"Question {number}?"
+            self.steps += [*speech(f"item_{number}"), *transcribed(f"item_{number}", said)]
+            self.transcripts.append(said)
+            return
+        if pick.random() < 0.5:
+            self.steps.append("recv")
+            self.sends += 1
+        words = [pick.choice(["Yes", " naïve", " 你好", "\n", ' "so"', " 🎉"]) for _ in range(pick.randrange(1, 5))]
+        status = pick.choice(["completed", "cancelled", "incomplete", "failed"])
+        noise = [
+            event("rate_limits.updated", rate_limits=[]),
+            "",
+            "no json",
+            "[1]",
+            '{"type":7}',
+            event("response.of_tomorrow"),
+        ]
+        self.steps += [created(name), *spoken(name, *words), pick.choice(noise), *done(name, *words, status=status)]
+        self.texts[name] = "".join(words)
+
+
+async def talk(mode: Mode, url: str, script: Script) -> list[Any]:
+    """What the application sees: every message and exception, in order."""
+    log: list[Any] = []
+    part = Session([])
+    part.url = url
+    async with connected(mode, part) as connection:
+        for step in script.steps:
+            if step == "recv":
+                await mode.wait(connection.send(CREATE))
+                continue
+            try:
+                log.append(await mode.wait(connection.recv_bytes()))
+            except ConnectionClosed as error:
+                log.append((type(error).__name__, str(error)))
+    return log
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_generation_of_a_session_is_one_call_and_the_application_sees_what_it_would_without(
+    seed: int, mode: Mode, run: Run
+) -> None:
+    script = Script(seed, scaled(200, 10_000))
+    with playing(script.steps) as part:
+        bare = run(lambda: talk(mode, part.url, script)), part.received[:]
+        part.received.clear()
+        with capture() as seen:
+            assert (run(lambda: talk(mode, part.url, script)), part.received) == bare
+            assert {record.response and record.response.id: record.text for record in by_api(seen)} == script.texts
+            assert [record.text for record in by_api(seen, "transcriptions")] == script.transcripts
+            assert len(seen.records) == len(seen.spans) == len(script.texts) + len(script.transcripts)
+            assert all(record.usage is not None for record in seen.records)
+
+
+def test_audio_is_counted_without_being_parsed() -> None:
+    from callspan.providers.openai.audio_frames import AudioFrames
+
+    frames = AudioFrames(r"response\.(?:output_)?audio\.delta", "delta", "response_id")
+    (sound,) = [one for one in spoken("resp_1") if one["type"] == "response.output_audio.delta"]
+    about = {
+        "type": sound["type"],
+        "response_id": "resp_1",
+        "item_id": "item_resp_1",
+        "output_index": 0,
+        "content_index": 0,
+    }
+    for separators in ((",", ":"), (", ", ": ")):
+        whole = json.dumps(sound, separators=separators)
+        for message in (whole, whole.encode()):
+            assert frames.counted(message) == {**about, "bytes": 48_000}
+    last = {**{key: value for key, value in sound.items() if key != "response_id"}, "response_id": "resp_1"}
+    assert frames.counted(json.dumps(last)) is None, "the id is behind the audio: it is parsed"
+    assert frames.counted(json.dumps({**sound, "delta": "QQ=="})) == {**about, "bytes": 1}
+    assert frames.counted('{"type":"response.output_text.delta","delta":"Hi"}') is None
+    assert frames.counted('{"type":"response.output_audio.delta","response_id":') is None
