@@ -1,80 +1,65 @@
-"""Write the tables of docs/attributes.md out of those of `callspan.semconv`; `--check`: exit with 1 where stale."""
+"""Write the tables of docs/attributes.md from those of `callspan.semconv`; `--check`: exit with 1 if it is stale."""
 
 from __future__ import annotations
 
+import re
 import sys
-from collections import Counter
-from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
 from callspan.semconv.metrics import INSTRUMENTS
-from callspan.semconv.table import BOOLEAN, STRING, Row
+from callspan.semconv.table import BOOLEAN, STRING, From, Parameters, Row, Seconds
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "attributes.md"
+CALLS = ("call.START", "llm.START", "gen_ai.START", "llm.END", "gen_ai.END", "call.END")
+OPENINFERENCE = ("openinference.START", "openinference.END", "openinference.SCOPE_VALUES")
+ATTEMPTS = ("call.ATTEMPT", "call.ATTEMPT_SPAN", "call.ATTEMPT_SPAN_OF_CALL", "session.EXCEPTION")
+METRICS = ("metrics.ATTRIBUTES",)
 
 
 def _of_span(kind: str) -> tuple[str, ...]:
-    """Return the tables of a kind of an agent's spans."""
     return f"session.{kind}.start_with_llm", f"session.{kind}.end", f"session.{kind}.content"
 
 
-TABLES: dict[str, tuple[str, ...]] = {
-    "llm": ("llm.START", "llm.END"),
-    "gen_ai and related": ("gen_ai.START", "gen_ai.END"),
-    "Place and outcome of calls": ("call.START", "call.END"),
-    "OpenInference (opt-in)": ("openinference.START", "openinference.END"),
-    "Attributes of metrics": ("metrics.ATTRIBUTES",),
-    "Attempts and exceptions of calls": (
-        "call.ATTEMPT",
-        "call.ATTEMPT_SPAN",
-        "call.ATTEMPT_SPAN_OF_CALL",
-        "session.EXCEPTION",
-    ),
-    "Sessions": _of_span("SESSION"),
-    "Timesteps": _of_span("TIMESTEP"),
-    "Steps of the environment": _of_span("ENVIRONMENT"),
-    "Tools": _of_span("TOOL"),
-    "Agents": _of_span("AGENT"),
-    "Guardrails": _of_span("GUARDRAIL"),
-    "Handoffs": _of_span("HANDOFF"),
-    "OpenInference of agents' spans (opt-in)": ("openinference.SCOPE_VALUES",),
-    "Events (`callspan.{type}`)": (
-        "events.EVENT",
-        "events.EVENT_CONTENT",
-        "events.ACTION_CONTENT",
-        "events.ENVIRONMENT_CONTENT",
-    ),
-    "Messages (`callspan.message`)": ("events.MESSAGE", "events.MESSAGE_CONTENT"),
-    "Rewards (`gen_ai.evaluation.result`)": (
-        "events.REWARD",
-        "events.EVALUATION",
-        "events.REWARD_CONTENT",
-    ),
+SCOPES: dict[str, tuple[str, ...]] = {
+    "session": _of_span("SESSION"),
+    "timestep": _of_span("TIMESTEP"),
+    "environment": _of_span("ENVIRONMENT"),
+    "tool": _of_span("TOOL"),
+    "agent": _of_span("AGENT"),
+    "guardrail": _of_span("GUARDRAIL"),
+    "handoff": _of_span("HANDOFF"),
+    "event": ("events.EVENT", "events.EVENT_CONTENT", "events.ACTION_CONTENT", "events.ENVIRONMENT_CONTENT"),
+    "message": ("events.MESSAGE", "events.MESSAGE_CONTENT"),
+    "reward": ("events.REWARD", "events.EVALUATION", "events.REWARD_CONTENT"),
 }
-AGENT_SPANS = ("Sessions", "Timesteps", "Steps of the environment", "Tools", "Agents", "Guardrails", "Handoffs")
-FEWEST = 4
+SPANS = tuple(SCOPES)[:7]
 BEGIN, END = "<!-- tables -->", "<!-- /tables -->"
 AT_START, WITH_CONTENT = "†", "‡"
+COMPARABLE = (str, Seconds, From, Parameters)
+"""Sources that give two attributes the same value if they are equal."""
+RATE_LIMITS = re.compile(r"(llm\.rate_limiting\.).*(?=`)")
 MODEL = ("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model")
 SERVER = ("gen_ai.response.model", "server.address", "server.port")
 
 
 class Entry(NamedTuple):
-    """An attribute of a table: its name with its marks, its type, and what it means."""
+    """An attribute as it is shown."""
 
     name: str
+    """With its marks."""
     type: str
     meaning: str
+    source: object
 
 
-def table(names: tuple[str, ...]) -> list[Entry]:
-    """Return the first row of each attribute in the tables of these names in `callspan.semconv`."""
+def entries(tables: Iterable[str]) -> list[Entry]:
+    """Return the first row of each attribute in these tables of `callspan.semconv`."""
     found: dict[str, Entry] = {}
-    for name in names:
+    for name in tables:
         module, _, constant = name.partition(".")
         rows = attrgetter(constant)(import_module(f"callspan.semconv.{module}"))
         for row in getattr(rows, "rows", rows):
@@ -83,81 +68,111 @@ def table(names: tuple[str, ...]) -> list[Entry]:
 
 
 def entry(row: Row, *, is_start: bool) -> Entry:
-    """Return how a row is shown."""
+    """Return a row as it is shown."""
     marks = (AT_START if is_start else "") + (WITH_CONTENT if row.content else "")
-    conditions = conditions_of(row)
-    meaning = " ".join(filter(None, (row.about.removesuffix("."), conditions and f"({conditions})")))
-    return Entry(f"`{row.name}`{marks}", row.type.replace("string (JSON)", "JSON"), meaning)
+    conditions = ["without content"] * (row.content is False)
+    conditions += ["never false" if row.type == BOOLEAN else "unless 0"] * row.if_true
+    meaning = " ".join([row.about.removesuffix("."), *[f"({', '.join(conditions)})"] * bool(conditions)]).strip()
+    return Entry(f"`{row.name}`{marks}", row.type.replace("string (JSON)", "JSON"), meaning, row.source)
 
 
-def conditions_of(row: Row) -> str:
-    """Return in words when the attribute of a row is set, apart from what the marks say."""
-    words = [f"of `{api}`" for api in row.apis] + [f"not of `{api}`" for api in row.not_apis]
-    if row.content is False:
-        words.append("without content")
-    if row.if_true:
-        words.append("never false" if row.type == BOOLEAN else "unless 0")
-    return ", ".join(words)
+def alike(one: Entry, other: Entry) -> bool:
+    """Return whether two attributes have the same type, and the same meaning or source."""
+    has_source = isinstance(one.source, COMPARABLE) and type(one.source) is type(other.source)
+    has_meaning = bool(one.meaning or other.meaning)
+    same = one.meaning == other.meaning or (has_source and one.source == other.source)
+    return one.type == other.type and same and has_meaning
 
 
-def rendered() -> str:
-    """Return all tables as Markdown; an attribute that an earlier table explains is named only."""
-    lines: list[str] = []
-    shown: set[Entry] = set()
-    found = {title: table(names) for title, names in TABLES.items()}
-    counts = Counter(each for title in AGENT_SPANS for each in found[title])
-    common = [each for each, number in counts.items() if number >= FEWEST]
-    for title, entries in found.items():
-        if title == AGENT_SPANS[0]:
-            lines += _section("Common to the spans of agents", common, shown)
-        if title in AGENT_SPANS:
-            lines += _section(title, [each for each in entries if each not in common], shown)
+def merged(found: Iterable[Entry]) -> list[Entry]:
+    """Return one entry for attributes that are alike, with all their names."""
+    groups: list[Entry] = []
+    for each in found:
+        position = next((number for number, group in enumerate(groups) if alike(group, each)), None)
+        if position is None:
+            groups.append(each)
         else:
-            lines += _section(title, entries, shown)
-        shown.update(entries)
-    return "\n".join([*lines, *_metrics()]) + "\n"
+            group = groups[position]
+            groups[position] = group._replace(name=f"{group.name}, {each.name}", meaning=group.meaning or each.meaning)
+    return groups
 
 
-def _section(title: str, entries: Sequence[Entry], shown: AbstractSet[Entry]) -> list[str]:
-    """Return a table, below it what its name explains, and what an earlier table has; rows of one meaning are one."""
-    names: dict[tuple[str, str], list[str]] = {}
-    for each in entries:
-        if each.meaning and each not in shown:
-            names.setdefault((each.type, each.meaning), []).append(each.name)
-    lines = ["", f"### {title}"]
-    if names:
-        lines += ["", "| Attribute | Meaning |", "| --- | --- |"]
-        lines += [f"| {', '.join(same)}{typed(kind)} | {meaning} |" for (kind, meaning), same in names.items()]
+def section(title: str, found: Sequence[Entry]) -> list[str]:
+    """Return a table, and below it the attributes that their names explain."""
+    lines = ["", f"### {title}", "", "| Attribute | Meaning |", "| --- | --- |"]
+    lines += [f"| {each.name}{typed(each)} | {each.meaning} |" for each in found if each.meaning]
     plain: dict[str, list[str]] = {}
-    for each in entries:
-        if not each.meaning and each not in shown:
-            plain.setdefault(each.type, []).append(each.name)
+    for each in found:
+        if not each.meaning:
+            plain.setdefault(typed(each), []).append(each.name)
     if plain:
-        lines += ["", "Also " + "; ".join(f"{', '.join(same)}{typed(kind)}" for kind, same in plain.items()) + "."]
-    again = [each.name for each in entries if each in shown]
-    if again:
-        lines += ["", f"As above: {', '.join(again)}."]
+        lines += ["", f"Also {'; '.join(', '.join(names) + kind for kind, names in plain.items())}."]
     return lines
 
 
-def typed(kind: str) -> str:
+def typed(each: Entry) -> str:
     """Return a type as it follows a name; a string needs none."""
-    return "" if kind == STRING else f" {kind}"
+    return "" if each.type == STRING else f" {each.type}"
 
 
-def _metrics() -> list[str]:
-    rows = []
+def scopes() -> list[str]:
+    """Return the table of agents' spans and events: each attribute once, with all that have it."""
+    kinds: dict[tuple[str, str, str], list[str]] = {}
+    found: dict[tuple[str, str, str], Entry] = {}
+    for kind, tables in SCOPES.items():
+        for each in entries(tables):
+            kinds.setdefault(each[:3], []).append(kind)
+            found.setdefault(each[:3], each)
+    groups: dict[str, list[Entry]] = {}
+    for key, on in kinds.items():
+        groups.setdefault(spans(on), []).append(found[key])
+    lines = ["", "### Sessions and what is in them", "", "| Attribute | On | Meaning |", "| --- | --- | --- |"]
+    for where, group in groups.items():
+        plain = [f"{each.name}{typed(each)}" for each in group if not each.meaning]
+        lines += [f"| {', '.join(plain)} | {where} | |"] if plain else []
+        lines += [f"| {each.name}{typed(each)} | {where} | {each.meaning} |" for each in merged(group) if each.meaning]
+    return lines
+
+
+def spans(kinds: Sequence[str]) -> str:
+    """Return the spans and events in words."""
+    missing = [kind for kind in SPANS if kind not in kinds]
+    if len(missing) > 2:
+        return ", ".join(kinds)
+    others = [kind for kind in kinds if kind not in SPANS]
+    return ", ".join([" but ".join(["all spans", *[" and ".join(missing)] * bool(missing)]), *others])
+
+
+def rendered() -> str:
+    """Return all tables as Markdown."""
+    calls, opt_in, attempts = merged(entries(CALLS)), merged(entries(OPENINFERENCE)), entries(ATTEMPTS)
+    explained = {each.name.rstrip(AT_START + WITH_CONTENT) for each in (*entries(CALLS), *scope_entries())}
+    again = dict.fromkeys(RATE_LIMITS.sub(r"\1*", each.name) for each in attempts if each.name in explained)
+    lines = section("Calls", calls) + section("OpenInference (opt-in)", opt_in)
+    lines += section("Attempts and exceptions", merged(each for each in attempts if each.name not in explained))
+    lines += ["", f"As above: {', '.join(again)}.", *scopes()]
+    lines += section("Metrics", [each for each in entries(METRICS) if each.name not in explained])
+    return "\n".join([*lines, *metrics()]) + "\n"
+
+
+def scope_entries() -> list[Entry]:
+    """Return the attributes of agents' spans and events."""
+    return [each for tables in SCOPES.values() for each in entries(tables)]
+
+
+def metrics() -> list[str]:
+    """Return the table of metrics."""
+    lines = ["", "| Metric | Kind, unit | Meaning | Attributes |", "| --- | --- | --- | --- |"]
     for each in INSTRUMENTS:
-        about, attributes = each.about.removesuffix("."), _attributes(each.attributes)
-        rows.append(f"| `{each.name}` | {each.kind}, {each.unit} | {about} | {attributes} |")
-    head = ["", "### Metrics", "", "| Metric | Kind, unit | Meaning | Attributes |", "| --- | --- | --- | --- |"]
-    return [*head, *rows]
+        about, names = each.about.removesuffix("."), attributes(each.attributes)
+        lines.append(f"| `{each.name}` | {each.kind}, {each.unit} | {about} | {names} |")
+    return lines
 
 
-def _attributes(names: Sequence[str]) -> str:
+def attributes(names: Sequence[str]) -> str:
     """Return the attributes of a metric; those that most have are `call` and `server`."""
-    groups = [word for word, group in (("*call*", MODEL), ("*server*", SERVER)) if set(group) <= set(names)]
-    grouped = {*(MODEL if "*call*" in groups else ()), *(SERVER if "*server*" in groups else ())}
+    groups = {word: group for word, group in (("*call*", MODEL), ("*server*", SERVER)) if set(group) <= set(names)}
+    grouped = {name for group in groups.values() for name in group}
     return ", ".join([*groups, *(f"`{name}`" for name in names if name not in grouped)])
 
 

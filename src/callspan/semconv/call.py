@@ -80,7 +80,7 @@ def _answer_first_token_s(timing: Timing) -> float | None:
 
 _PLACE: Final = (
     Row(SESSION_ID, STRING, "place.session_id", "The session it belongs to."),
-    Row(CONVERSATION_ID, STRING, "place.session_id", "The same under the conventions' name."),
+    Row(CONVERSATION_ID, STRING, "place.session_id", "The session it belongs to."),
     Row(STEP_INDEX, INT, "place.timestep", "Index of the timestep in its session, from 0, as its process counts."),
 )
 START: Final = Table(Row(CALL_ID, STRING, "call_id", "callspan's id of the call, also in its record."), *_PLACE)
@@ -128,8 +128,7 @@ END: Final = Table(
     ),
     Row(
         ERROR_KIND, STRING, "error.kind",
-        "`rate_limit`, `quota`, `timeout`, `connection`, `auth`, `permission`, `not_found`, `bad_input`, "
-        "`context_length`, `content_filter`, `overloaded`, `server`, `parsing`, `cancelled` or `unknown`.",
+        "Kind of error, the same for all SDKs: [the kinds](fields.md#errorinfo).",
     ),
     Row(ERROR_RETRYABLE, BOOLEAN, "error.retryable", "Whether the same request may succeed later."),
     Row("callspan.error.code", STRING, "error.code"),

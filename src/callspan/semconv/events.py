@@ -40,7 +40,7 @@ _STATES: Final = {
 
 OF_SESSION: Final = (
     text_row(SESSION_ID, "session_id", "Id of the session."),
-    text_row(CONVERSATION_ID, "session_id", "The same under the conventions' name."),
+    text_row(CONVERSATION_ID, "session_id", "Id of the session."),
 )
 WITHIN: Final = (
     *OF_SESSION,
@@ -75,7 +75,7 @@ MESSAGE: Final = Table(
         "callspan.message.causal_influence", STRINGS, From("causal_influence", tuple),
         "Ids of the messages that led to it.",
     ),
-    text_row("callspan.call_id", "call_id", "Id of its call."),
+    text_row("callspan.call_id", "call_id", "The call it belongs to."),
 )  # fmt: skip
 
 

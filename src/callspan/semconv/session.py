@@ -70,8 +70,8 @@ def _put_rewards(attributes: Attributes, record: SessionRecord | TimestepRecord,
 
 _REWARDS: Final = Put(_put_rewards)
 _SECONDS: Final = Each("totals", _seconds)
-_COUNTS: Final = "Failed calls are errors, runs of tools are tools."
-_TIMES: Final = "Seconds in calls and in tools, added up."
+_COUNTS: Final = "Numbers; an error is a call that failed or timed out."
+_TIMES: Final = "Sum of the seconds in calls, in tools."
 
 _TOTALS: Final = (
     Row("callspan.reward", DOUBLE, "totals.reward", "Last reward of the whole session, else the sum over events."),
@@ -134,17 +134,17 @@ SESSION: Final = _tables(
     "CHAIN",
     start=(
         text_row(gen_ai.AGENT_NAME, "name"),
-        text_row(gen_ai.WORKFLOW_NAME, "name", "The same under its older name."),
+        text_row(gen_ai.WORKFLOW_NAME, "name", "Name of the session, under its older name."),
         *OF_SESSION,
-        text_row("user.id", "user_id", "As given to `callspan.session(...)`."),
-        text_row("callspan.group.id", "group_id", "As given to `callspan.session(...)`."),
-        text_row("callspan.task.id", "task_id", "As given to `callspan.session(...)`."),
-        text_row("callspan.experiment", "experiment", "As given to `callspan.session(...)`."),
+        text_row("user.id", "user_id", "Given to `callspan.session(...)`."),
+        text_row("callspan.group.id", "group_id", "Given to `callspan.session(...)`."),
+        text_row("callspan.task.id", "task_id", "Given to `callspan.session(...)`."),
+        text_row("callspan.experiment", "experiment", "Given to `callspan.session(...)`."),
         text_row("callspan.session.parent.id", "parent_session_id"),
     ),
     end=(
         text_row("callspan.outcome", "outcome", "How it ended."),
-        Row("callspan.success", BOOLEAN, "success", "As given by the application."),
+        Row("callspan.success", BOOLEAN, "success", "Given by the application."),
         *_TOTALS,
     ),
     content=(_METADATA,),
@@ -153,20 +153,20 @@ TIMESTEP: Final = _tables(
     "timestep",
     "CHAIN",
     start=(
-        Row(gen_ai.WORKFLOW_NAME, STRING, SetByCode("its session"), "Name of its session."),
+        Row(gen_ai.WORKFLOW_NAME, STRING, SetByCode("its session"), "Name of the session."),
         *OF_SESSION,
         text_row("callspan.step.id", "timestep_id"),
         Row(STEP_INDEX, INT, "index", "Index of the timestep in its session, from 0, as its process counts."),
-        text_row("callspan.step.user_id", "user_step_id", "As given to `session.timestep(step_id=...)`."),
+        text_row("callspan.step.user_id", "user_step_id", "Given to `session.timestep(step_id=...)`."),
         text_row("callspan.step.name", "name"),
-        Row("callspan.step.turn", INT, "turn", "The number the application gives it."),
+        Row("callspan.step.turn", INT, "turn", "Given to `session.timestep(turn=...)`."),
         text_row("callspan.step.parent.id", "parent_timestep_id"),
     ),
     end=(
         text_row("callspan.outcome", "outcome", "How it ended."),
         *TERMINATED,
         *_TOTALS,
-        Row("callspan.totals.rest_s", DOUBLE, _rest_s, "Remaining seconds: outside its calls and tools."),
+        Row("callspan.totals.rest_s", DOUBLE, _rest_s, "Seconds outside of calls and tools."),
     ),
     content=(_METADATA,),
 )
@@ -189,9 +189,9 @@ TOOL: Final = _tables(
     ),
     end=(
         *_TOOL_LOOP,
-        Row("gen_ai.tool.description", STRING, in_metadata("description"), "The tool's description in the request."),
-        Row("anthropic.toolset.name", STRING, in_metadata("toolset"), "The tool's toolset."),
-        Row("mcp.server.name", STRING, in_metadata("server"), "The tool's MCP server."),
+        Row("gen_ai.tool.description", STRING, in_metadata("description"), "Its description in the request."),
+        Row("anthropic.toolset.name", STRING, in_metadata("toolset"), "Its toolset."),
+        Row("mcp.server.name", STRING, in_metadata("server"), "Its MCP server."),
     ),
     content=data_rows(
         {"arguments": ("gen_ai.tool.call.arguments", ""), "result": ("gen_ai.tool.call.result", "")},
@@ -210,9 +210,9 @@ AGENT: Final = _tables(
         *_TOOL_LOOP,
         Row(
             "gen_ai.output.type", STRING, in_metadata("output_type"),
-            "The output type requested by the first call of a tool loop.",
+            "Output type that the first call of a tool loop requests.",
         ),
-        Row(gen_ai.REQUEST_MODEL, STRING, in_metadata("model"), "The model of the first call of a tool loop."),
+        Row(gen_ai.REQUEST_MODEL, STRING, in_metadata("model"), "Model of the first call of a tool loop."),
         Row("callspan.outcome", STRING, in_metadata("outcome"), "How a tool loop ended."),
     ),
     content=_IN_AND_OUT,
