@@ -34,8 +34,8 @@ _ABOUT: Final = (
 _FIELDS_PAGE: Final = """\
 # The fields of a record
 
-What [a record](records.md) can contain: in JSON Lines, the spool, the socket, and in Python as `callspan.CallRecord`
-and its siblings. A call, abridged:
+The fields of [records](records.md) in JSON Lines, the spool and the socket, and in Python (`callspan.CallRecord` and
+its siblings). A call, abridged:
 
 ```json
 {"kind": "call", "call_id": "019aa0…", "provider": "openai", "api": "chat_completions", "outcome": "success",
@@ -43,10 +43,11 @@ and its siblings. A call, abridged:
  "usage": {"input_tokens": 12, "output_tokens": 7}, "timing": {"start_ns": 1760000000000000000, "duration_ns": 812000}}
 ```
 
-An absent field is unknown, or has its default: false, 0 or empty. Names end in `_ns` (nanoseconds; `start_ns`,
-`end_ns`, `time_ns` are Unix time), `_s` (seconds) or `_ms`. Fields whose name says everything are listed below
-their table. `trace_id` has 32 hex digits, `span_id` 16. Types are in the [JSON Schema](call_record.schema.json); SQL
-stores have most fields as [columns](sql.md#the-tables). `tools/schema.py` generates this page and the schema.
+An absent field (in Python `None`) is unknown, or has its default: false, 0 or empty. Names end in `_ns` (nanoseconds;
+`start_ns`, `end_ns`, `time_ns` and `seen_ns` are Unix time), `_s` (seconds) or `_ms`. `trace_id` has 32 hex digits,
+`span_id` 16. The last line of each list has the self-explanatory fields. Types are in the
+[JSON Schema](call_record.schema.json); SQL stores have most fields as [columns](sql.md#the-tables). `tools/schema.py`
+generates this page and the schema.
 """
 _SHARED_BY: Final = 3
 """Fields of so many kinds of records are explained once."""
@@ -72,11 +73,16 @@ class _Field(NamedTuple):
     meaning: str
 
     @property
+    def label(self) -> str:
+        """The name, linked to the record type that the field holds."""
+        _, has_type, link = self.type.partition("](")
+        return f"[`{self.name}`]({link}" if has_type else f"`{self.name}`"
+
+    @property
     def explanation(self) -> str:
-        """What a row says: the types and words it refers to, and its meaning; empty: the name is enough."""
-        has_words = "`" in self.type and "`" not in self.meaning
-        refers = self.type if has_words or "[" in self.type else ""
-        return ". ".join(filter(None, (refers, self.meaning)))
+        """The values of an enumeration, unless the meaning names them, and the meaning; empty if the name is enough."""
+        values = self.type if "`" in self.type and "`" not in self.meaning else ""
+        return ". ".join(filter(None, (values, self.meaning)))
 
 
 def json_schema() -> _Schema:
@@ -182,7 +188,7 @@ def _fields(definition: Any) -> list[_Field]:  # noqa: ANN401 - of JSON Schema
 
 
 def _meaning(of: Any) -> str:  # noqa: ANN401
-    return str(of.get("description", "")).replace("|", "\\|").removesuffix(".")
+    return str(of.get("description", "")).removesuffix(".")
 
 
 def _title(name: str, definition: Any) -> str:  # noqa: ANN401
@@ -195,18 +201,15 @@ def _about(definition: Any) -> str:  # noqa: ANN401
 
 
 def _section(title: str, about: str, fields: Sequence[_Field]) -> str:
-    """Return a table, and below it the fields that their names explain; fields of one meaning share a row."""
+    """Return a list of fields, and below it those that name and type explain; fields of one meaning share a line."""
     rows: dict[str, list[str]] = {}
     for field in fields:
-        rows.setdefault(field.explanation, []).append(f"`{field.name}`")
+        rows.setdefault(field.explanation, []).append(field.label)
     plain = rows.pop("", [])
     lines = [f"## {title}", ""] + ([about, ""] if about else [])
-    if rows:
-        lines += ["| Field | Meaning |", "| --- | --- |"]
-        lines += [f"| {', '.join(names)} | {meaning} |" for meaning, names in rows.items()] + [""]
-    if plain:
-        lines += [f"{'Also ' if rows else ''}{', '.join(plain)}.", ""]
-    return "\n".join(lines)
+    lines += [f"- {', '.join(names)}: {meaning}" for meaning, names in rows.items()]
+    lines += [f"- {', '.join(plain)}"] if plain else []
+    return "\n".join([*lines, ""])
 
 
 def _type(of: Any) -> str:  # noqa: ANN401

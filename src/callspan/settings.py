@@ -108,8 +108,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         log_events: Content and rewards as log events of the conventions. Default: off.
         attempt_spans: A child span for each HTTP request of a call, in addition to the events. Default: off.
         fsync: `always`: sync every record to disk; `none`: never. Default: `none`.
-        spool_max_bytes: Maximum size of undelivered records in bytes; beyond it bodies are dropped first, then
-            records, both counted. Default: 1 GiB.
+        spool_max_bytes: Maximum size of undelivered records in bytes. Above it the oldest are given up for stores that
+            fail, and new ones are dropped if no store works; both are counted. Default: 1 GiB.
         spool_dir: Directory for undelivered records. Default: next to a file store, else the user's state directory.
         flush_on_sigterm: Under `opentelemetry-instrument`, `callspan run` and with `otlp`: send telemetry before an
             unhandled SIGTERM ends the process. Default: on.

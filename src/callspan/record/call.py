@@ -69,24 +69,24 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     """One HTTP request within a call. Offsets count from the start of the call, monotonic."""
 
     number: int
-    """1 for the first."""
+    """From 1."""
     start_ns: int
     """Offset at which the request was sent."""
     headers_ns: int | None = None
-    """Offset at which the response headers were received; None without a response."""
+    """Offset of the response headers."""
     status: int | None = None
     error_kind: str | None = None
     error_type: str | None = None
     request_id: str | None = None
     retry_after_s: float | None = None
-    """Wait that the response headers request."""
+    """Wait requested by the response headers."""
     planned_wait_s: float | None = None
-    """The wait before the next attempt that the SDK chose."""
+    """Wait that the SDK chose before the next attempt."""
     rate_limits: RateLimits | None = None
     end_ns: int | None = None
     """Offset of the end: an error response, an exception, or the end of the response body or stream."""
     wait_s: float | None = None
-    """The actual wait before the next attempt; None for the last."""
+    """Actual wait before the next attempt."""
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -94,9 +94,9 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
 
     start_ns: int
     duration_ns: int | None = None
-    """Duration with all attempts, waits and the whole stream; None while the call runs."""
+    """With all attempts, waits and the whole stream; None while the call runs."""
     answer_ns: int | None = None
-    """Offset of the start of the attempt that received the last response, errors included; None without a response."""
+    """Offset of the start of the attempt that received the last response, errors included."""
     headers_ns: int | None = None
     """Offset of the headers of the last response."""
     server_ns: int | None = None
@@ -113,9 +113,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
 
     model: str | None = None
     stream: bool | None = None
-    """Whether a stream was requested; None if unknown."""
+    """Whether a stream was requested."""
     params: dict[str, object] = {}
-    """Parameters as sent (temperature, max_tokens, ...), without messages and tools."""
+    """Parameters as sent, without messages and tools."""
     message_count: int | None = None
     roles: list[str] | None = None
     """Roles of the messages in order, at the content level `metadata`."""
@@ -123,13 +123,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     compacted: bool = False
     """Whether the messages contain a compaction: the provider's summary of earlier messages."""
     continues: str | None = None
-    """Id of the response that this request continues: `previous_response_id` (Responses API) or `previous_message_id`
-    (Anthropic's threads)."""
+    """Id of the response that this request continues: `previous_response_id`, or Anthropic's `previous_message_id`."""
     conversation_id: str | None = None
-    """Id of the provider's conversation (`conversation` of the Responses API)."""
+    """The `conversation` of the Responses API."""
     body_bytes: int | None = None
     body: msgspec.Raw = NO_BODY
-    """The JSON body as sent, with references in place of media unless media are kept inline."""
+    """The JSON body as sent, with references in place of media unless `media` is `inline`."""
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -138,11 +137,11 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     id: str | None = None
     model: str | None = None
     created: int | None = None
-    """Creation time stated by the provider, Unix seconds."""
+    """Creation time, Unix seconds."""
     completed: int | None = None
-    """Background responses only: completion time stated by the provider, Unix seconds."""
+    """Completion time of a background response, Unix seconds."""
     finish_reasons: list[str | None] = []
-    """The provider's finish reason of each choice, by index; None for a choice without one."""
+    """The provider's finish reason of each choice, or None."""
     service_tier: str | None = None
     system_fingerprint: str | None = None
     status: str | None = None
@@ -152,7 +151,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     refused: bool = False
     """Whether the model refused, or a filter removed the answer."""
     compacted: bool = False
-    """Whether the provider states that it compacted or shortened the conversation for this response."""
+    """Whether the provider compacted or shortened the conversation for this response."""
     unrecognized: bool = False
     """Whether the body has none of the API's fields: its content and usage are unknown, not empty."""
     body_bytes: int | None = None
@@ -171,17 +170,17 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaul
     retryable: bool = False
     """Whether the same request may succeed later."""
     exception: str | None = None
-    """Qualified class of the exception raised to the caller; None if there was none."""
+    """Qualified class of the exception raised to the caller, if any."""
     message: str | None = None
     code: str | None = None
     param: str | None = None
-    """The request parameter that the provider blames."""
+    """Parameter rejected by the provider."""
     status: int | None = None
     request_id: str | None = None
     frames: str | None = None
     """Innermost frames (file, line, function) of an exception raised in a session, timestep or operation."""
     body: object = None
-    """The error body as received, its size alone if it is large; None if the content level forbids it."""
+    """The error body as received, or only its size if it is large; content."""
 
 
 class ChunkNote(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -189,9 +188,9 @@ class ChunkNote(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaul
 
     offset_ns: int
     event: str | None = None
-    """The provider's event type; None for events without types (chat)."""
+    """The provider's event type; chat has none."""
     choice: int | None = None
-    """Index of its choice, output item or content block, if any."""
+    """Index of its choice, output item or content block."""
     content: bool = False
     """Whether it carried text, reasoning, a refusal or part of a tool call."""
 
@@ -204,7 +203,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     complete: bool = False
     """Whether the provider's terminal event was received, however the stream ended."""
     last_event: str | None = None
-    """The provider's type of the last event; None for events without types (chat)."""
+    """The provider's type of the last event; chat has none."""
     log: list[ChunkNote] = []
     """The first chunks in order; empty unless `chunk_log` is set."""
 
@@ -216,7 +215,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     session_name: str | None = None
     timestep_id: str | None = None
     timestep: int | None = None
-    """Index of the timestep within its session, from 0."""
+    """Index of the timestep in its session, from 0."""
 
 
 class SpanLink(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -233,7 +232,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     state: str | None = None
     """The W3C `tracestate`, if not empty."""
     is_apart: bool = False
-    """Whether the span and its timestep's span are in different traces; if not, stores keep the trace id only once."""
+    """Whether the span is in another trace than its timestep's span."""
     is_parent_remote: bool = False
     links: list[SpanLink] = []
     start_ns: int | None = None
@@ -276,12 +275,12 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     """The source of this version: `call`: the application's request; `fetch`: a request for a background response;
     `webhook`; `batch`: a batch line; `import`: `record_call` with the application's own times (`at=`)."""
     seen_ns: int | None = None
-    """Unix time (ns) at which this version was read from the provider or recomputed; among versions with the same part
-    the latest wins. None for versions of the call's own request, a webhook or a batch."""
+    """When this version was read from the provider or recomputed; among versions with the same part the latest wins.
+    None for the call's own request, a webhook or a batch."""
     first_seen_ns: int | None = None
-    """Unix time (ns) at which the call's end was first read, if before `seen_ns`."""
+    """When the call's end was first read, if before `seen_ns`; Unix time."""
     provider: str = "unknown"
-    """Provider name of the semantic conventions (openai, anthropic, azure.ai.openai, aws.bedrock, ...)."""
+    """The provider's name in the semantic conventions, such as `azure.ai.openai`."""
     api: str = "unknown"
     """chat_completions, responses, realtime, completions, embeddings, decisions, messages, moderations,
     vector_store_search, images, image_edits, image_variations, transcriptions, translations or speech; for any other
@@ -293,21 +292,17 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     server_address: str | None = None
     server_port: int | None = None
     trace_id: str | None = None
-    """32 hex digits; None without a trace."""
     span_id: str | None = None
-    """16 hex digits; None without a span."""
     parent_span_id: str | None = None
-    """16 hex digits; None for the root of a trace."""
     sampled: bool | None = None
     trace: Trace | None = None
-    """Rare properties of the span, if it has any."""
     place: Place = Place()
     batch_id: str | None = None
     """For a batch line: the provider's id of the batch or of its file of results."""
     custom_id: str | None = None
     """For a batch line: the application's id of the line."""
     service: str | None = None
-    """Name of the service: from the setting `service`, from OTEL_RESOURCE_ATTRIBUTES, or the program's name."""
+    """The setting `service`, else that of OTEL_RESOURCE_ATTRIBUTES, else the program's name."""
     host: str | None = None
     pid: int | None = None
     request: Request = Request()
@@ -318,19 +313,17 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     timing: Timing
     attempts: list[Attempt] = []
     retries: int | None = None
-    """Attempts of the SDK minus one; None when unknown."""
+    """Attempts of the SDK minus one."""
     rate_limits: RateLimits | None = None
     rate_limited: bool | None = None
-    """Whether any attempt was answered with 429; None if no attempt was observed."""
+    """Whether any attempt was answered with 429."""
     outcome: Outcome = always_written("success")
     error: ErrorInfo | None = None
     stream: Stream | None = None
-    """How the stream went; None for a call without streaming."""
     metadata: dict[str, object] = {}
     content_level: Content = "full"
-    """The content level in force when the call began: `full`, `metadata` or `off`."""
+    """The content level in force when the call began."""
     redactions: list[Redaction] = []
-    """The values that were removed, and why."""
     conversation: Conversation | None = None
 
     @property

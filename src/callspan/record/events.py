@@ -56,13 +56,13 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     """Calls with outcome error or timeout."""
     tools: int = 0
     timesteps: int = 0
-    """Number of timesteps; for a timestep the number nested in it."""
+    """For a timestep, those nested in it."""
     input_tokens: int | None = None
-    """Sum over the calls with known input tokens; None if there are none."""
+    """Sum over the calls whose tokens are known."""
     output_tokens: int | None = None
-    """Sum over the calls with known output tokens; None if there are none."""
+    """Sum over the calls whose tokens are known."""
     reward: float | None = None
-    """The sum of the events' rewards; for a session the last reward given to the session itself, if any."""
+    """Sum of the events' rewards; for a session, the last reward of the session itself, if any."""
     rewards: dict[str, float] = {}
     """Mean of each objective other than `reward`; at most 64."""
     model_ns: int = 0
@@ -79,23 +79,19 @@ class SessionRecord(
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
     seen_ns: int
-    """Unix time (ns) at which this version was written; the newest wins, also across processes."""
+    """When this version was written; the newest wins."""
     name: str | None = None
     group_id: str | None = None
     task_id: str | None = None
     experiment: str | None = None
     user_id: str | None = None
     parent_session_id: str | None = None
-    """Id of the session in which this one was started, if any."""
+    """The session in which this one was started."""
     trace_id: str | None = None
-    """32 hex digits; None without a trace."""
     span_id: str | None = None
-    """16 hex digits; None without a span."""
     parent_span_id: str | None = None
-    """16 hex digits; None for the root of a trace."""
     sampled: bool | None = None
     trace: Trace | None = None
-    """Rare properties of the span, if it has any."""
     service: str | None = None
     host: str | None = None
     pid: int | None = None
@@ -105,15 +101,13 @@ class SessionRecord(
     outcome: str | None = None
     """success, error, cancelled, or the application's own word; None while it runs."""
     success: bool | None = None
-    """Whether the task was achieved, as stated by the application."""
+    """Whether the task was achieved; given by the application."""
     error: ErrorInfo | None = None
     metadata: dict[str, object] = {}
     totals: Totals | None = None
     content_level: Content = "full"
-    """The content level in force when the session began, which applies to its later records: `full`, `metadata` or
-    `off`."""
+    """The content level in force when the session began; it applies to its later records."""
     redactions: list[Redaction] = []
-    """The values that were removed, and why."""
 
 
 class TimestepRecord(
@@ -126,24 +120,20 @@ class TimestepRecord(
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
     seen_ns: int
-    """Unix time (ns) at which this version was written; the newest wins."""
+    """When this version was written; the newest wins."""
     index: int
-    """Index within the session, from 0, as counted by its process; readers compute the position across processes."""
+    """Index in the session, from 0, as counted by its process; readers compute the position across processes."""
     user_step_id: str | None = None
-    """The application's own id of this step, unique within its session."""
+    """The application's own id, unique in its session."""
     name: str | None = None
     turn: int | None = None
     parent_timestep_id: str | None = None
-    """Id of the timestep in which this one is nested, if any."""
+    """The timestep in which this one is nested."""
     trace_id: str | None = None
-    """32 hex digits; None without a trace."""
     span_id: str | None = None
-    """16 hex digits; None without a span."""
     parent_span_id: str | None = None
-    """16 hex digits; None for the root of a trace."""
     sampled: bool | None = None
     trace: Trace | None = None
-    """Rare properties of the span, if it has any."""
     start_ns: int | None = None
     end_ns: int | None = None
     """None while it runs."""
@@ -153,11 +143,10 @@ class TimestepRecord(
     metadata: dict[str, object] = {}
     totals: Totals | None = None
     terminated: bool | None = None
-    """Whether the episode reached a terminal state; None if not given."""
+    """Whether the episode reached a terminal state."""
     truncated: bool | None = None
-    """Whether the episode was ended from outside, for example by a step limit; None if not given."""
+    """Whether the episode was ended from outside, for example by a step limit."""
     redactions: list[Redaction] = []
-    """The values that were removed, and why."""
 
 
 class EventRecord(
@@ -181,34 +170,30 @@ class EventRecord(
     sequence: int | None = None
     """Position among the session's events and messages of this process."""
     external_sequence: int | None = None
-    """The application's own number, such as the environment's frame count."""
+    """The application's own number."""
     system: str | None = None
-    """The component that produced the event; for a tool the agent that runs it, for a handoff the agent that hands
-    over."""
+    """The component that produced it; the agent that runs a tool, or hands over."""
     data: object = None
     """The content. Action: the action; environment: before, after; tool: arguments, result; agent, guardrail, handoff:
     input, output; others: as given."""
     tool_call_id: str | None = None
-    """The provider's id of the tool call that the tool answers."""
+    """The provider's id of the tool call that it answers."""
     reward: float | None = None
-    """The event's reward for the objective `reward`."""
+    """For the objective `reward`."""
     terminated: bool | None = None
-    """Whether the episode reached a terminal state; None if not given."""
+    """Whether the episode reached a terminal state."""
     truncated: bool | None = None
-    """Whether the episode was ended from outside; None if not given."""
+    """Whether the episode was ended from outside, for example by a step limit."""
     error: ErrorInfo | None = None
     metadata: dict[str, object] = {}
     redactions: list[Redaction] = []
-    """The values that were removed, and why."""
     trace_id: str | None = None
-    """None without a span of its own."""
+    """Of its own span."""
     span_id: str | None = None
-    """16 hex digits; None if it is a span event of the enclosing span."""
+    """Of its own span; None if it is an event of the enclosing span."""
     parent_span_id: str | None = None
-    """16 hex digits; None for the root of a trace."""
     sampled: bool | None = None
     trace: Trace | None = None
-    """Rare properties of the span, if it has any."""
 
 
 class MessageRecord(
@@ -224,7 +209,7 @@ class MessageRecord(
     timestep: int | None = None
     call_id: str | None = None
     message_type: str
-    """observation, action, feedback, ... free text."""
+    """`observation`, `action`, `feedback`, or the application's own."""
     sender: str | None = None
     receiver: str | None = None
     time_ns: int
@@ -237,7 +222,6 @@ class MessageRecord(
     """Ids of the records that led to this message."""
     metadata: dict[str, object] = {}
     redactions: list[Redaction] = []
-    """The values that were removed, and why."""
 
 
 class RewardRecord(
@@ -254,28 +238,25 @@ class RewardRecord(
     event_id: str | None = None
     call_id: str | None = None
     objective: str = always_written("reward")
-    """The objective; `reward` is the main one."""
+    """`reward` is the main one."""
     value: float | None = None
-    """None for a reward that is only a label."""
+    """None if there is only a label."""
     label: str | None = None
     """A verdict, such as `good`."""
     scope: Scope = always_written(_EVENT)
     source: str | None = None
-    """The origin: environment, evaluator, human, ..."""
+    """`environment`, `evaluator`, `human`, or the application's own."""
     annotation: str | None = None
     time_ns: int
     metadata: dict[str, object] = {}
     redactions: list[Redaction] = []
-    """The values that were removed, and why."""
     trace_id: str | None = None
-    """None without a span of its own."""
+    """Of its own span."""
     span_id: str | None = None
-    """16 hex digits; None if it is a span event of the rewarded span."""
+    """Of its own span; None if it is an event of the rewarded span."""
     parent_span_id: str | None = None
-    """16 hex digits; None for the root of a trace."""
     sampled: bool | None = None
     trace: Trace | None = None
-    """Rare properties of the span, if it has any."""
 
 
 Record: TypeAlias = CallRecord | SessionRecord | TimestepRecord | EventRecord | MessageRecord | RewardRecord

@@ -24,7 +24,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     estimated: bool = False
     """True if counts or prices are uncertain."""
     reason: str | None = None
-    """Why it is an estimate: the price dimensions it leaves out, or the origin of the counts."""
+    """Why it is an estimate."""
 
 
 class UsageIteration(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -44,7 +44,7 @@ class UsageIteration(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_d
     cache_write_5m_tokens: int | None = None
     cache_write_1h_tokens: int | None = None
     cost: Cost | None = None
-    """Its share of the call's cost, if that is a sum over several models."""
+    """Its share of the call's cost."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -80,7 +80,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     accepted_prediction_tokens: int | None = None
     """Predicted tokens that the answer contains."""
     rejected_prediction_tokens: int | None = None
-    """Tokens of a predicted output that do not appear in the answer, counted as output."""
+    """Predicted tokens that it does not contain, counted as output."""
     web_search_requests: int | None = None
     web_fetch_requests: int | None = None
     hosted_tools: dict[str, int] = {}
@@ -92,12 +92,12 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     cost_usd: Decimal | None = None
     cost_estimated: bool = False
     estimated: bool = False
-    """True if a counter was estimated from the text (`estimate_usage`), derived from a total that exceeds its parts, or
-    contradicted by another counter."""
+    """Whether a counter was estimated from the text (`estimate_usage`), derived from the total, or contradicted by
+    another counter."""
     iterations: list[UsageIteration] = []
     """Model runs inside the server that the provider's own totals omit: compactions, advisors."""
     raw: dict[str, object] | None = None
-    """A copy of the provider's usage object of the last attempt, as received."""
+    """The provider's usage object of the last attempt, as received."""
 
 
 def usage_of_iteration(iteration: UsageIteration) -> Usage:
