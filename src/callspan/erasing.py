@@ -63,7 +63,6 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
     dry_run: bool
     erased_ns: int
-    """Unix time in nanoseconds."""
     stores: list[Erased]
     """SQLite and Postgres stores in the given order, then the spool."""
     by_hand: dict[str, list[str]]

@@ -33,7 +33,6 @@ MODULES: Final = (
     "opentelemetry._logs", "opentelemetry.sdk._logs", "opentelemetry.metrics._internal",
     "opentelemetry.exporter.otlp.proto.http._log_exporter", "opentelemetry.exporter.otlp.proto.grpc._log_exporter",
 )  # fmt: skip
-"""Private modules."""
 
 _warned: Final = Once()
 

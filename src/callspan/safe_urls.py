@@ -62,7 +62,7 @@ def names_user(url: str) -> bool:
 def unescaped(url: str) -> bool:
     """Return whether the URL's password may contain an unescaped `/`, `?`, `#`, `%` or space, which no driver accepts.
 
-    Drivers quote what they cannot parse, so a `%` that starts no escape is reported anywhere in the URL.
+    Drivers quote values that they cannot parse, so a `%` that starts no escape is reported anywhere in the URL.
     """
     scheme, mark, rest = url.strip().partition("://")
     if not mark or scheme.partition("+")[0].lower() in _FILES:

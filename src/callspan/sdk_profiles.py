@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 Sdk: TypeAlias = Literal["openai", "anthropic", "groq"]
-"""An SDK, by the name of its package."""
 Wire: TypeAlias = Literal["openai", "anthropic"]
 """A family of APIs, by the package in `providers` that reads its bodies."""
 SDKS: Final[tuple[Sdk, ...]] = get_args(Sdk)
@@ -23,12 +22,10 @@ class SdkProfile(NamedTuple):
     title: str
     """The prefix of its class names: `OpenAI`, `OpenAIError`, `OpenAIInstrumentor`."""
     requirement: str
-    """The supported versions."""
     wire: Wire
     provider: str
     """The value of `gen_ai.provider.name` if neither client class nor host determines it."""
     host: str
-    """The default host."""
     prefix: str
     """The path prefix of the API below the base URL of its clients."""
     http: tuple[str, ...] = ("httpx2", "httpx")

@@ -292,7 +292,7 @@ def test_a_reader_that_holds_the_log_is_said(
         reader.execute("SELECT count(*) FROM calls").fetchone()
         receipt = erase(path, CallFilter(user="u1"))
         assert not receipt.is_complete
-        assert "calls.db-wal still holds what was deleted" in (receipt.stores[0].left or "")
+        assert "calls.db-wal still has the deleted records" in (receipt.stores[0].left or "")
     assert erase(path, CallFilter(user="u1")).is_complete
     assert bytes_of(tmp_path) == 0
 

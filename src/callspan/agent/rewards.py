@@ -1,6 +1,6 @@
 """Rewards and feedback by id, also outside a session and long after its end.
 
-They are written with the given ids, completed by what this process knows of the target; stores join them with the
+They are written with the given ids and those that this process knows of the target; stores join them with the
 target when either arrives.
 """
 

@@ -1,4 +1,4 @@
-"""Backlog: delivers what ended processes left before a store is read; reports what still waits, and losses."""
+"""Backlog: before a store is read, delivers records that ended processes left; reports waiting and lost records."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Backlog:
         return bool(lines)
 
     def sentences(self) -> list[str]:
-        """Return which records still wait and why, and what was lost."""
+        """Return the records that still wait, with the reason, and the lost ones."""
         return [*self._lines(), *self._losses()]
 
     def _lines(self) -> list[str]:
@@ -77,7 +77,7 @@ class Backlog:
         ]
 
     def _still_waiting(self) -> list[Waiting]:
-        """Return what waits, without the segments that a running process is delivering right now."""
+        """Return the waiting records, without the segments that a running process is delivering."""
         from callspan.delivery.leftovers import waiting
 
         found = waiting(self._store)

@@ -11,7 +11,7 @@ from callspan.records import CallRecord
 
 
 def outcome_text(call: CallRecord) -> Text:
-    """Return a call's outcome, what is missing of its answer, its HTTP status and its number of retries."""
+    """Return a call's outcome, the missing part of its answer, its HTTP status and its number of retries."""
     word = " ".join(filter(None, (call.outcome, _kind_of_error(call))))
     style = OUTCOME_STYLES.get(call.outcome, "")
     for is_so, mark in ((call.is_cut_by_length, "cut by length"), (call.is_cut_off, "cut off")):

@@ -1,4 +1,4 @@
-"""`callspan delete` erases what its filters select, or what is old, from SQLite, Postgres and what waits on disk."""
+"""`callspan delete` erases records, by filters or age, from SQLite, Postgres and the spool."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ callspan delete --user u1 --dry-run
 callspan delete --older-than 30d --yes"""
 _COUNTED: Final = ("session", "call", "timestep", "event", "message", "reward")
 _BY_HAND: Final = "callspan deletes nothing there; run:"
-_NOTHING: Final = "nothing can be deleted there: what it was sent cannot be taken back."
+_NOTHING: Final = "nothing can be deleted there: sent records cannot be recalled."
 _COPIES: Final = "pages in use may hold copies of some bytes; delete --vacuum writes the file anew."
 
 
@@ -35,8 +35,8 @@ _COPIES: Final = "pages in use may hold copies of some bytes; delete --vacuum wr
 @click.option("--session", "sessions", metavar="ID", multiple=True, help="This session; may be repeated.")
 @click.option("--call", "calls", metavar="ID", multiple=True, help="Only this call; may be repeated.")
 @filter_options(*(name for name in OPTIONS if name != "session_id"), scores=False)
-@click.option("--older-than", "older_ns", type=MOMENT, metavar="TIME", help="What ended before: 30d, ISO 8601.")
-@click.option("--dry-run", is_flag=True, help="Delete nothing; show what would be deleted.")
+@click.option("--older-than", "older_ns", type=MOMENT, metavar="TIME", help="Records that ended before: 30d, ISO 8601.")
+@click.option("--dry-run", is_flag=True, help="Delete nothing; count the records.")
 @click.option("--vacuum", is_flag=True, help="Write SQLite files anew, without copies of bytes.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @selecting
@@ -51,7 +51,7 @@ def delete_command(  # noqa: PLR0913, PLR0917 - one for each option
     vacuum: bool,
     yes: bool,
 ) -> None:
-    """Erase sessions and calls from SQLite and Postgres, and from what waits for any store given on disk.
+    """Erase sessions and calls from SQLite and Postgres, and undelivered records of all given stores.
 
     A session goes with all that belongs to it; filters for calls (--model, --failed, --text, ...) take only calls. For
     other stores it prints what to run. Exit code 1 if something is left, or no store has a given id.

@@ -86,12 +86,12 @@ class GridWorld:
         return f"grid-{self.seed}"
 
     def observe(self) -> str:
-        """Return a text that describes where the robot is and what surrounds it."""
+        """Return a description of the robot's position and neighbouring cells."""
         around = ", ".join(f"{name} {self.look(name)}" for name in DIRECTIONS)
         return f"at {self._at[0]},{self._at[1]}{' with the key' if self.has_key else ''}; {around}"
 
     def look(self, direction: str) -> str:
-        """Return what the robot's neighbouring cell in that direction is: wall, key, exit, pit or floor."""
+        """Return the kind of the neighbouring cell in that direction: wall, key, exit, pit or floor."""
         return _NAMES.get(self._cell(self._beside(direction)), "floor")
 
     def step(self, direction: str) -> Moved:
@@ -394,7 +394,7 @@ async def _ask_for_nothing(client: AsyncAnthropic, step: Timestep) -> None:
 
 
 async def _scouted(client: AsyncAnthropic, world: GridWorld) -> str:
-    """Return what an agent reports that has looked around: a tool loop of the SDK, of SDKs that have them."""
+    """Run an agent that looks around, and return its report: a tool loop of the SDK, if it has one."""
     if not hasattr(client.beta.messages, "tool_runner"):
         return ""
     from anthropic import beta_async_tool

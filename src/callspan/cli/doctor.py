@@ -364,12 +364,12 @@ def _losses_in(directory: Path) -> Iterator[Check]:
         yield Check("stores", f"thread {name}", "warning", f"{detail}{iso(deaths.last_ns)}", advice)
     for name, count in losses.unrecorded.items():
         detail = f"{plural(count.count, 'time')}, from {iso(count.first_ns)} to {iso(count.last_ns)}"
-        advice = f"What is recorded: docs/records.md. Delete {path} once you know."
+        advice = f"See docs/records.md for what is recorded. Delete {path} once you know."
         yield Check("not recorded", name, "warning", detail, advice)
 
 
 def _retention(settings: Settings) -> Iterator[Check]:
-    """Report the stores from which callspan deletes nothing though it is to delete what is old."""
+    """Report the stores with retention settings from which callspan deletes nothing."""
     from callspan.delivery.retaining import retains
 
     for url in settings.stores if retains(settings) else ():

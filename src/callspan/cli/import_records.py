@@ -24,8 +24,8 @@ callspan import --damaged broken.db --into saved.db"""
 @click.command("import", cls=Command, short_help="Load JSON Lines, ClickHouse or an old SQLite file.", epilog=_EPILOG)
 @click.argument("sources", metavar="FILE|URL...", nargs=-1, required=True)
 @click.option("--into", metavar="URL", help="Store to load into, SQLite or Postgres. Default: that of --store.")
-@click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Only what began then or later: 7d, ISO 8601.")
-@click.option("--damaged", is_flag=True, help="Take from a broken SQLite file what can be read.")
+@click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Only records from this time on: 7d, ISO 8601.")
+@click.option("--damaged", is_flag=True, help="Read the intact rows of a damaged SQLite file.")
 @with_context
 def import_command(
     context: CommandContext, sources: Sequence[str], into: str | None, since_ns: int | None, damaged: bool

@@ -1,4 +1,4 @@
-"""Progress: a bar on stderr for what takes long."""
+"""Progress: a bar on stderr for long work."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _COLUMNS: Final = (
 
 
 def list_rewards(context: CommandContext, limit: int | None, offset: int) -> None:
-    """List rewards and feedback, newest first, with what they were given for."""
+    """List rewards and feedback with their targets, newest first."""
 
     def table(found: Sequence[RewardRecord]) -> None:
         context.screen.table(_COLUMNS, map(_cells, found))
@@ -49,7 +49,7 @@ def _cells(record: RewardRecord) -> list[Text | str]:
 
 
 def target(record: RewardRecord) -> str:
-    """Return what a reward was given for, the narrowest first."""
+    """Return the targets of a reward, the narrowest first."""
     named = {
         "event": record.event_id, "call": record.call_id, "step": record.timestep_id, "session": record.session_id,
     }  # fmt: skip

@@ -19,7 +19,6 @@ class CallSums(msgspec.Struct, frozen=True, kw_only=True):
 
     calls: int
     successes: int
-    """Number of calls with the outcome success."""
     errors: int
     """Number of calls with the outcome error or timeout."""
     mean_latency_ms: float | None
@@ -30,11 +29,9 @@ class CallSums(msgspec.Struct, frozen=True, kw_only=True):
     """Including reasoning tokens."""
     total_tokens: int | None
     cost_usd: Decimal | None
-    """Exact, in US dollars."""
     tool_calls: int | None
     """Tool calls requested by the models; None if no record has content."""
     providers: dict[str, int]
-    """Number of calls by provider."""
 
 
 def summary(records: Iterable[object]) -> CallSums:

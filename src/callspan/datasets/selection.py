@@ -73,7 +73,6 @@ class Statistics:
     """None if unknown, or not counted by the format."""
     output_tokens: int | None = None
     rewards: list[float] = field(default_factory=list)
-    """The rewards of the selected sessions."""
     cut_off: int = 0
     """Number of answers to train on that were cut off, by the token limit or with their stream."""
     stopped_at_limit: bool = False
@@ -150,13 +149,11 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """Maximum input and output tokens of a session."""
     success: bool | None = None
     achievements: tuple[str, ...] = ()
-    """Required achievements."""
     without_achievements: tuple[str, ...] = ()
     min_achievements: int | None = None
     without_cut_off: bool = False
     """Exclude answers that were cut off by the token limit or with their stream."""
     limit: int | None = None
-    """Maximum number of rows."""
 
     @property
     def of_sessions(self) -> bool:

@@ -1,1 +1,1 @@
-"""Delivery: from processed records to the stores, and of what ended processes left."""
+"""Delivery: takes processed records, and records that ended processes left, to the stores."""

@@ -1,4 +1,4 @@
-"""Leftovers: what ended processes have left for the stores that a command reads, and what still waits."""
+"""Leftovers: delivers the records that ended processes left for a store, and reports those that still wait."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TIMEOUT_S: Final = 30.0
 def deliver(
     url: str, *, timeout_s: float = TIMEOUT_S, progress: Progress | None = None, settings: Settings | None = None
 ) -> Result:
-    """Deliver what waits for a store and no running process holds. Raises SettingError for an invalid URL.
+    """Deliver the records that wait for a store, unless a running process holds them. Raises SettingError: invalid URL.
 
     `settings` None: those of the environment.
     """

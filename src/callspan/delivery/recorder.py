@@ -134,7 +134,7 @@ class Recorder:
         return all(result.error is None for result in results)
 
     def retire(self, timeout_s: float) -> None:
-        """Deliver what can be in the time, now and shortly after each record that still arrives; the rest waits."""
+        """Deliver records until the timeout, now and shortly after each new record; the rest waits."""
         self.in_use = False
         if self.spool is not None:
             self.spool.close(timeout_s)

@@ -1,4 +1,4 @@
-"""Retaining: has the thread that delivers to SQLite or Postgres delete what is old, or only its content, in batches."""
+"""Retention: deletes old records, or only their content, in batches, on the thread that delivers to the store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _IDLE_S: Final = 60.0
 """How long after a pass the next one begins."""
 _DAY_NS: Final = 86_400 * 10**9
 _GRAIN_NS: Final = 3600 * 10**9
-"""What becomes old within this time is deleted together: each time all contents are looked through."""
+"""Records that expire within this time are deleted together, because each deletion scans all contents."""
 _QUIET_NS: Final = 2 * _DAY_NS
 """Without an end, nothing is taken for ended earlier; a background response takes up to a day."""
 
@@ -27,7 +27,7 @@ def retains(settings: Settings) -> bool:
 
 
 def _before(now_ns: int, until_ns: int, days: float | None) -> int | None:
-    """Return before when what ended is older than so many days, and ended before `until_ns`."""
+    """Return the time that was `days` ago, at most `until_ns`, rounded down; None without a limit."""
     if days is None:
         return None
     span = int(days * _DAY_NS)
@@ -50,7 +50,7 @@ class Retention:
         self._failing = fail_open(f"delete what is old from {store.name}")
 
     def tend(self, waits_since_ns: int | None) -> float:
-        """Delete a batch, if one is due; return in how many seconds the next one is, after what is to be delivered."""
+        """Delete a batch, if one is due; return the seconds until the next one. Deliveries come first."""
         if self._next <= time.monotonic():
             self._next = time.monotonic() + _IDLE_S
             changed = None
@@ -72,7 +72,7 @@ class Retention:
             log(logging.WARNING, text, self._store.name, *days)
 
     def close(self) -> None:
-        """Give up the pass; what was deleted stays deleted."""
+        """Abandon the pass; deleted records stay deleted."""
         steps, self._pass = self._pass, None
         if isinstance(steps, Generator):
             steps.close()

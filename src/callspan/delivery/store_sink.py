@@ -53,7 +53,7 @@ class StoreSink(Destination):
         self.batch_records = self._sink.batch_records
 
     def open(self) -> None:
-        """Connect, and create what is missing."""
+        """Connect, and create missing tables or files."""
         self._sink.open()
 
     def deliver(self, payloads: Sequence[bytes]) -> None:
@@ -86,7 +86,7 @@ class StoreSink(Destination):
             raise Rejected(f"not a record: {error}", payload) from error
 
     def tend(self, waits_since_ns: int | None) -> float | None:
-        """Delete a batch of what is old."""
+        """Delete a batch of old records."""
         return None if self._retention is None else self._retention.tend(waits_since_ns)
 
     def close(self) -> None:

@@ -54,7 +54,7 @@ class CodeHook:
 
 
 def innermost(function: object) -> FunctionType | None:
-    """Return the function within all wrappers that name what they wrap; None if it is not one in Python."""
+    """Return the function inside all wrappers that name the wrapped function; None if it is not a Python function."""
     found = _unwrapped(function) if callable(function) else None
     return found if isinstance(found, FunctionType) else None
 

@@ -38,7 +38,7 @@ MEANS: Final = (
     "instruments the same SDKs as callspan: the work is done twice, and a call has two spans if the other span is "
     "not current during the call, or none of callspan's if the other suppresses further instrumentation"
 )
-"""What their presence means, as in the warning."""
+"""The consequence of their presence, as in the warning."""
 REMEDY: Final = "Turn one of them off, for example by OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
 
 _warned: Final = Once()

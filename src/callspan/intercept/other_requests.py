@@ -35,14 +35,14 @@ _MORE: Final = "..."
 _WORD: Final = re.compile(r"[a-z]+(?:[_-][a-z]+)*")
 _VERSION: Final = re.compile(r"v\d{1,2}(?:(?:alpha|beta)\d{0,2})?")
 _NAMED_BY_USERS: Final = frozenset({"deployments", "models", "model"})
-"""What follows such a segment is a name, even if it looks like a word."""
+"""The segment after one of these is a name, even if it looks like a word."""
 
 StartOther: TypeAlias = Callable[[CallFactory, CallInfo, Any], Call]
 """Starts to observe a request in OpenTelemetry's context."""
 
 
 def route_other(hook_context: HookContext, client: object, options: Any) -> StartOther | None:  # noqa: ANN401 - FinalRequestOptions
-    """Return what observes a request without an adapter; None: it costs nothing, or reads what is known."""
+    """Return the observer of a request without an adapter; None if it costs nothing, or only reads known objects."""
     found = routes.find(options.method, options.url)
     if found is None:
         is_free = options.method.upper() != "POST" or routes.is_free(options.url)

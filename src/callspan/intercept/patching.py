@@ -33,7 +33,7 @@ from callspan.settings import InvalidValueError, SettingError, words_of
 _SDK_NAMES: Final = cast("Callable[[object], tuple[Sdk, ...]]", words_of(Sdk))
 _ANCHOR: Final = "_base_client"
 """The module of an SDK whose import shows that the SDK is used."""
-_LOAD: Final = fail_open("import what calls will need")
+_LOAD: Final = fail_open("import the modules that calls need")
 
 
 class Hook(msgspec.Struct, frozen=True):
@@ -45,7 +45,7 @@ class Hook(msgspec.Struct, frozen=True):
     make: Callable[[HookContext, Function], Function]
     """Creates the replacement of the original; see `guarded`."""
     without: str
-    """What is lost if the name is missing."""
+    """The loss if the name is missing."""
     keep_while_streaming: bool = True
     """Left in place when callspan is switched off, for the calls in progress."""
     in_code: bool = False
@@ -214,7 +214,7 @@ class HookStatus(msgspec.Struct, frozen=True, kw_only=True):
     """missing: the SDK has no such name, or it is no function there; changed: it lacks a parameter that is read: it is
     hooked, and passes everything through."""
     without: str
-    """What callspan loses without it."""
+    """The loss without it."""
 
 
 class _Patch(msgspec.Struct, eq=False):
@@ -223,7 +223,7 @@ class _Patch(msgspec.Struct, eq=False):
     attribute: str
     original: Any
     replacement: Any
-    """What calls the hook; the function itself if its code does."""
+    """The function that calls the hook; the original if the hook is in its code."""
     keep_while_streaming: bool
     code: CodeHook | None = None
     sdks: set[str] = set()

@@ -56,7 +56,7 @@ def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | A
 
 
 def _observed(pieces: Iterator[bytes], observer: ResponseObserver) -> Iterator[bytes]:
-    """Yield the pieces, and pass each to what takes them."""
+    """Yield the pieces, and pass each to the observer."""
     add, completed = _takers(observer)
     try:
         for piece in pieces:
@@ -82,7 +82,7 @@ async def _observed_async(pieces: AsyncIterator[bytes], observer: ResponseObserv
 
 
 def _takers(observer: ResponseObserver) -> tuple[Callable[[bytes], None], Callable[[], None]]:
-    """Return what takes each piece that is read, and what is called after the last one."""
+    """Return two functions: one for each piece that is read, and one to call after the last piece."""
     if (reader := observer.call.byte_reader) is not None:
         return reader.add, observer.completed
     copy = _Copy(observer)
@@ -150,7 +150,7 @@ class _Copy:
             observer.completed(error)
 
     def pass_rest(self) -> None:
-        """Pass on what was read of a file that is read no further."""
+        """Pass on the lines read so far of a file that is read no further."""
         with _COPY:
             if self._file is not None:
                 self._observer.data(self._file.body(complete=False))

@@ -53,7 +53,7 @@ class ResponseObserver:
         self.is_read_by_sdk = False
         """Whether the SDK's stream reads the bytes of the response, so that they need not be observed."""
         self.pass_rest: Callable[[], None] | None = None
-        """Passes on what a copying reader has read and not passed on yet: a call may end while the reader waits."""
+        """Passes on the data that a copying reader still holds: a call may end while the reader waits."""
         self._waits = True
         self._first: Callable[[], object] | None = None
         """The first end, while it waits."""
@@ -110,7 +110,7 @@ class ResponseObserver:
         self._end(partial(self.call.end, *failure(error)))
 
     def failed_above(self, error: BaseException) -> None:
-        """Report the exception of what reads the stream for the caller, whatever end of the stream waits."""
+        """Report an exception of the helper that reads the stream; it replaces a waiting end of the stream."""
         self._waits, self._first = False, None
         self.failed(error)
 

@@ -43,7 +43,7 @@ def observe_reader(hook_context: HookContext, original: Function) -> Function:
 
 
 def observe_events(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of a helper's `__stream__` with the same events, which reports what the helper raises."""
+    """Return a replacement of a helper's `__stream__` with the same events, which reports the helper's exceptions."""
     del hook_context
 
     def returned(helper: Any, inner: Any) -> Any:  # noqa: ANN401 - of either SDK
@@ -56,7 +56,7 @@ def observe_events(hook_context: HookContext, original: Function) -> Function:
 
 
 def observe_final(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of a helper's `get_final_*`, which reads the stream: what it raises is the call's error."""
+    """Return a replacement of a helper's `get_final_*`, which reads the stream: its exception is the call's error."""
     del hook_context
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ResponseObserver | None:
@@ -80,7 +80,7 @@ def _response_of(helper: Any) -> object:  # noqa: ANN401 - of either SDK
 
 
 def _reader(inner: Any, response: object) -> Any:  # noqa: ANN401 - a sync or async iterator
-    """Return a reader of the same items; of what is no iterator, the same.
+    """Return a reader of the same items; an object that is no iterator is returned unchanged.
 
     It looks up the observer of the response at its first step: until then a middleware may replace the response.
     """

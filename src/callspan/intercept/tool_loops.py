@@ -29,7 +29,7 @@ _RUN: Final = fail_open("record the run of a tool")
 
 
 def observe_loop(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of a runner's generator: what it runs while it advances is in the loop's agent."""
+    """Return a replacement of a runner's generator: all that runs while it advances belongs to the loop's agent."""
     return guarded(original, HookSteps(step=_START, begin=_beginner(hook_context, original), returned=_within))
 
 
@@ -48,7 +48,7 @@ def observe_run(hook_context: HookContext, original: Function) -> Function:
 
 
 def _beginner(hook_context: HookContext, original: Function) -> Callable[[tuple[Any, ...], dict[str, Any]], object]:
-    """Return what begins a loop, and receives its diagnostics if the runner gives any."""
+    """Return a function that begins a loop, and receives the runner's diagnostics, if any."""
     is_diagnosed = _DIAGNOSTICS in parameters(original)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Loop | None:
@@ -83,13 +83,13 @@ def _within(loop: Loop, advances: Any) -> Any:  # noqa: ANN401 - a generator of 
 
 
 def observe_loop_span(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of what starts the SDK's own span of a loop: none where the loop's agent replaces it."""
+    """Return a replacement of the function that starts the SDK's span of a loop, which the loop's agent replaces."""
     del hook_context
     return silenced(original, _START, lambda args: running_loop(args[0]) is not None)
 
 
 def observe_tool_span(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of what returns the block in which the anthropic SDK runs a tool."""
+    """Return a replacement of the function that returns the block in which the anthropic SDK runs a tool."""
     tool_at, use_at = place_of(original, "tool", 2), place_of(original, "tool_use", 3)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Loop, Any, Any] | None:
@@ -126,7 +126,7 @@ def _server(tool: Any) -> str | None:  # noqa: ANN401 - a tool of the SDK
 
 
 def observe_function(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of what runs a function in a runner of openai."""
+    """Return a replacement of the function that runs a tool in a runner of openai."""
     at = place_of(original, "item", 2)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> LoopTool | None:

@@ -90,7 +90,7 @@ class AttemptLog:
             self.sdk_retries = int(text)
 
     def fields(self, start_ns: int, duration_ns: int, error: ErrorInfo | None) -> dict[str, Any]:
-        """Return what the attempts add to the record of a call that began at `start_ns` (Unix nanoseconds).
+        """Return the fields that the attempts add to the record of a call that began at `start_ns` (Unix nanoseconds).
 
         Retries are those of the SDK's own count, else as observed; None where nothing was observed. Bodies of errors
         are read now and released. A connection error while the response was read is a failure of its attempt.

@@ -30,7 +30,7 @@ def is_requested(body: object) -> bool:
 
 
 def set_outcome(fields: dict[str, Any], record: CallRecord, info: ResponseInfo) -> None:
-    """Put what tells a background response, and what it continues, among the fields of its call's record.
+    """Set the fields of a record that mark a background response and the response that it continues.
 
     A stream that its reader left, or that broke off, does not end the response: the call stays in progress.
     """

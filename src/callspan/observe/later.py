@@ -1,4 +1,4 @@
-"""Later: calls that another request than their own tells of, or whose answer tells that they are calls.
+"""Later: calls that are known from another request than their own, or only from their answer.
 
 A background response is completed by the request that reads its end, or by a webhook; each line of a batch's results
 is a call; so is a request to a path that no adapter knows, if its answer states usage. Their ids are made of the
@@ -177,7 +177,7 @@ class BatchResults(Call):
 
 
 def _answered(reading: CallRecord, owner: str, line: ResultLine) -> tuple[CallRecord, Endpoint]:
-    """Return the record of a line, and what reads its answer. Providers state no duration of a line."""
+    """Return the record of a line, and the endpoint that reads its answer. Providers state no duration of a line."""
     endpoint = endpoint_of(line)
     info = _info(endpoint, line)
     start_ns = unix_ns(info.response.created) or reading.timing.start_ns

@@ -1,4 +1,4 @@
-"""Ports: what calls are made with: clocks, what is known before a request, and what takes the call."""
+"""Ports: the interfaces of a call: clocks, facts known before the request, and the factory with its recorder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CallEnded: TypeAlias = Callable[[Processed[CallRecord], Conversation | None], No
 
 
 class Timeline:
-    """The time of one call: stands at that of what is read or given, else it goes."""
+    """The clock of one call: stopped at the time that is given for the present data, else running."""
 
     __slots__ = ("at_ns", "wall_ns")
 
@@ -43,7 +43,7 @@ class Timeline:
         self.wall_ns = time.time_ns() - (time.perf_counter_ns() - at_ns) if wall_ns is None else wall_ns
 
     def now_ns(self) -> int:
-        """Return the monotonic time where it stands or goes."""
+        """Return the monotonic time."""
         return time.perf_counter_ns() if self.at_ns is None else self.at_ns
 
 
@@ -71,7 +71,7 @@ NO_SPAN: Final[CallSpanHandle] = _NoCallSpan()
 
 
 class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a call before anything is sent."""
+    """The facts of a call before anything is sent."""
 
     provider: str
     sdk: str | None = None
@@ -93,7 +93,7 @@ class SeenLines(msgspec.Struct, eq=False):
 class AlreadySeen:
     """Which ends and lines this process has recorded: the next one who reads them makes no span and measures nothing.
 
-    What is forgotten is recorded once more, as a version of the same record. Safe from any thread.
+    A forgotten response is recorded once more, as a version of the same record. Safe from any thread.
     """
 
     def __init__(self) -> None:
@@ -141,12 +141,12 @@ NO_TELEMETRY: Final = NoTelemetry()
 
 
 class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
-    """What calls begin with and go to; one for each content level of an `instrument()`. Safe from any thread."""
+    """Creates calls and receives their records, for one content level of an `instrument()`. Safe from any thread."""
 
     spans: CallSpans | NoTelemetry
     metrics: CallMetrics | NoTelemetry
     processors: Processors
-    """What each record goes through before it is shown, stored or measured."""
+    """Run on each record before it is shown, stored or measured."""
     recorder: Recorder
     workers: ForkedWorkers
     ends: DeferredEnds
@@ -155,7 +155,7 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     ambient: Callable[[], tuple[Place | None, CallEnded | None, dict[str, object]]]
     """Returns the ids of the session and timestep around the running code, what takes the ended call, the metadata."""
     keep: Callable[[CallRecord], object]
-    """Called with the record of a call that was sent or has ended, for what refers to the call later. Never raises."""
+    """Called with the record of a call that was sent or has ended, so that later code can refer to it. Never raises."""
     requested_in: Callable[[str], tuple[Place, SpanContext | None]]
     """Returns the session and step of a call, and the context of its span, where this process knows them."""
     tools_ran: Callable[[Conversation, CallRecord], None]

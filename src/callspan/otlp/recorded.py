@@ -48,7 +48,7 @@ from callspan.stores.reader import Reader
 _AT_ONCE: Final = 100
 """Records outside of sessions whose spans are made together."""
 _UNKNOWN_SERVICE: Final = "unknown_service"
-"""What OpenTelemetry has for a service without a name."""
+"""OpenTelemetry's name for a service without one."""
 _R = TypeVar("_R", bound=Record)
 
 
@@ -65,7 +65,7 @@ class RecordedSpans:
         self._projection, self._options = Projection(settings), ScopeSpanOptions.of(settings)
 
     def of_session(self, summary: SessionSummary, since_ns: int = 0) -> list[ReadableSpan]:
-        """Return the spans of a session and all in it; what its process left is ended where it was last heard of.
+        """Return the spans of a session and its records; if its process is gone, open spans end at the last known time.
 
         `since_ns`: only those that began at this Unix time or later.
         """
@@ -89,7 +89,7 @@ class RecordedSpans:
             yield self._spans([_ended_with_process(one) for one in known.values()])
 
     def calls(self, which: CallFilter) -> Iterator[CallRecord]:
-        """Yield calls with what their spans show."""
+        """Yield calls with the content that their spans show."""
         return self.reader.calls(replace(which, content="all" if self._options.content else "none"))
 
     def _around(self, records: Sequence[CallRecord | Event]) -> Iterator[CallRecord]:

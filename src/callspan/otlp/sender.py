@@ -1,4 +1,4 @@
-"""Sender: sends the spans of a store's records that a receiver lacks, and remembers what it took."""
+"""Sender: sends the spans of a store's records that a receiver lacks, and remembers the accepted ones."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from callspan.stores.filters import CallFilter
 from callspan.stores.sent import SentVersions, Written
 
 _OVERLAP_NS: Final = 60_000_000_000
-"""What is read again: a transaction may end so long after it wrote a row."""
+"""Rows this recent are read again: a transaction may be committed this long after it wrote a row."""
 _ROWS_AT_ONCE: Final = 100_000
 """Of these a session is read once, however many rows it has."""
 _LEFT_EVERY_S: Final = 60.0
-"""How often what ended processes left is looked for: nothing in a store changes when one is killed."""
+"""Interval of the search for records of ended processes: nothing in a store changes when a process is killed."""
 _DAY_NS: Final = 86_400_000_000_000
 
 
@@ -35,7 +35,7 @@ class Sender:
     def __init__(
         self, receiver: Receiver, sent: SentVersions, *, again: bool = False, tell: Callable[[int], object] = bool
     ) -> None:
-        """`again`: also what was sent before, once. `tell` is given `found` now and then."""
+        """`again`: send accepted records once more. `tell` is called with `found` now and then."""
         self.sent = 0
         """Number of spans that the receiver took."""
         self.before = 0
@@ -56,9 +56,9 @@ class Sender:
         return self.sent + self.before + self.refusals.total()
 
     def send_new(self, spans: RecordedSpans) -> None:
-        """Send what was delivered to the store since the last time, and what ended processes left.
+        """Send the records that were delivered to the store since the last time, and those that ended processes left.
 
-        Raises UnavailableError: what was not sent is sent the next time.
+        Raises UnavailableError; unsent records are sent the next time.
         """
         self._done.clear()
         rows = (row for row in self._sent.written_since(self._since_ns) if row not in self._seen)
@@ -74,7 +74,7 @@ class Sender:
         self._again = False
 
     def _send_left(self, spans: RecordedSpans) -> None:
-        """Send what ended processes left: of each session once, unless something came later."""
+        """Send the sessions of ended processes, each once, unless a later record arrives."""
         for summary in spans.reader.sessions(which=CallFilter(session_outcome=INTERRUPTED)):
             left = {f"left {summary.session.session_id}": summary.last_ns or 0}
             if self._sent.versions([*left]) != left:
@@ -122,7 +122,7 @@ def _key(span: ReadableSpan) -> str:
 
 
 def _version(span: ReadableSpan) -> int:
-    """Return what differs when a span ended otherwise: what was interrupted may turn out to have gone on."""
+    """Return a key that changes when a span gets another end: an interrupted session may turn out to have continued."""
     return 2 * (span.end_time or 0) + (not span.status.is_ok)
 
 

@@ -1,1 +1,1 @@
-"""Processors: pure functions from record to record that remove what may not be exported or stored."""
+"""Processors: pure functions from record to record that remove values that may not be exported or stored."""

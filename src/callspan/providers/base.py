@@ -40,7 +40,7 @@ class ResponseInfo(msgspec.Struct, frozen=True, kw_only=True):
     response: Response
     """The response without its body."""
     usage: Usage | None = None
-    """What the provider counted; None if the body counts nothing."""
+    """The provider's counters; None if the body has none."""
     error: ErrorInfo | None = None
     """The error in the body, of a failed response or an error event. `"error": null` is no error."""
     truncated: bool = False

@@ -12,7 +12,7 @@ from callspan.record.call import ErrorInfo, Outcome
 
 _CLIENT_ERRORS: Final = 400
 _ENDS: Final[dict[str, Outcome]] = {"expired": "timeout", "cancel": "cancelled"}
-"""Outcomes of requests that were not sent to a model, by a word in what the provider says."""
+"""Outcomes of requests that were not sent to a model, by the provider's word."""
 _OBJECTS: Final = {"chat.completion": "chat_completions", "response": "responses", "text_completion": "completions"}
 _UNKNOWN: Final = "unknown"
 
@@ -79,7 +79,7 @@ def _error(status: int | None, body: object, request_id: str | None) -> ErrorInf
 
 
 def endpoint_of(line: ResultLine) -> Endpoint:
-    """Return what reads the answer of a line, by its type; the generic reader if that is unknown."""
+    """Return the endpoint that reads the answer of a line, by its type; the generic one if that is unknown."""
     api, kind = line.api, text(line.body, "object")
     if api is None and kind == "list" and any(text(one, "object") == "embedding" for one in objects(line.body, "data")):
         api = "embeddings"

@@ -191,7 +191,7 @@ def classify(
 def error_info(
     *, status: int | None, body: object, exception: str | None, message: str | None, request_id: str | None
 ) -> ErrorInfo:
-    """Return what is known about an error.
+    """Return the facts of an error.
 
     `body` is the parsed error body (complete, or only its inner `error`), its text, or None. `exception` is the
     qualified class the caller got, `message` its message; the body's own message is preferred. `type` is the provider's

@@ -48,11 +48,11 @@ class GenericBody:
         self.api = self.path = api
 
     def request(self, body: object) -> Request:
-        """Return the model. What else a request holds may be content."""
+        """Return the model; other fields of the request may be content."""
         return Request(model=word(body, "model"), stream=flag(body, "stream") is True)
 
     def accumulator(self) -> LastBody:
-        """Return what keeps the last event with usage."""
+        """Return an accumulator that keeps the last event with usage."""
         return LastBody(stating_usage)
 
     def response_info(self, body: object) -> ResponseInfo:

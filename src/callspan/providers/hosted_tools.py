@@ -17,7 +17,7 @@ _ANSWERED: Final = frozenset(f"{name}_call" for name in _OF_APPLICATION)
 _SUFFIXES: Final = ("_tool_use", "_call")
 _DATASTORES: Final = frozenset({"file_search"})
 _RESULTS: Final = ("output", "outputs", "results")
-"""Fields of an item of Responses that have what its tool returned."""
+"""Fields of an item of Responses with the result of its tool."""
 _SERVERS: Final = ("server_name", "server_label")
 
 
@@ -43,7 +43,7 @@ def is_of_application(tool_type: str, fields: object) -> bool:
 
     Args:
         tool_type: The type of the tool, as of `ToolCall`, or of its item without `_call`.
-        fields: What its item says besides, or the item.
+        fields: Other fields of its item, or the item.
     """
     if tool_type == "tool_search":
         return text(fields, "execution") == "client"
@@ -65,7 +65,7 @@ def has_runs(body: object) -> bool:
 
 
 def runs_at_provider(output: list[Message]) -> Iterator[ProviderRun]:
-    """Yield the runs of tools at the provider in the messages of an answer, with what they returned there."""
+    """Yield the runs of tools at the provider in the messages of an answer, with their results."""
     parts = [part for message in output for part in message.parts]
     results = {part.id: part for part in parts if isinstance(part, ToolResult) and part.id is not None}
     calls = [part for part in parts if isinstance(part, ToolCall)]

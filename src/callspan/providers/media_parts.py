@@ -35,7 +35,7 @@ def media(
 
 
 def media_of_source(block: dict[str, object]) -> Media | Text | None:
-    """Return what is in the `source` of a block in Anthropic's form; None if it has no location."""
+    """Return the media in the `source` of a block in Anthropic's form; None if it has no location."""
     source = mapping(block, "source") or {}
     if text(source, "type") == "text":
         written = text(source, "data")

@@ -1,4 +1,4 @@
-"""Stated cost: what an answer itself says that it costs, wherever the server puts it and in whatever unit.
+"""Stated cost: the cost that an answer states, in the field and unit of each server.
 
 A fee that is not the whole charge is not a cost: with a key of one's own the gateway charges little or nothing, and the
 provider behind it charges the rest.

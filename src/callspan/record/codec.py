@@ -52,7 +52,7 @@ NO_RECORD: Final = (msgspec.DecodeError, OtherFormatError, UnicodeDecodeError, R
 def decode(data: bytes) -> Record:
     """Return the record in a line of JSON; unknown fields are ignored.
 
-    NUL, which stores and their readers replace in what they are asked for, becomes U+FFFD as in the records of
+    NUL becomes U+FFFD, as stores and their readers do in queries and in the records of
     callspan; not in bodies.
     Raises OtherFormatError for another format, msgspec.ValidationError or msgspec.DecodeError for invalid records.
     """

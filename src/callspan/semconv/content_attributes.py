@@ -55,7 +55,7 @@ _decode = msgspec.json.Decoder().decode
 class ByteBudget(msgspec.Struct, eq=False):
     """The number of bytes that content attributes of one span may still use. Not thread-safe.
 
-    `attribute` limits each attribute, `left` is what remains for all together, `cut` counts removed bytes (or
+    `attribute` limits each attribute, `left` is the rest for all together, `cut` counts removed bytes (or
     characters, if bytes are expensive to count). Earlier attributes are served first.
     """
 

@@ -47,7 +47,7 @@ WITHIN: Final = (
     text_row("callspan.step.id", "timestep_id", "Id of the timestep."),
     Row(STEP_INDEX, INT, "timestep", "Index of the timestep in its session, from 0, as its process counts."),
 )
-ERROR: Final = text_row("error.type", "error.type", "Exception class, or what the application gave.")
+ERROR: Final = text_row("error.type", "error.type", "Exception class, or the error that the application gave.")
 TERMINATED: Final = (
     Row("callspan.terminated", BOOLEAN, "terminated", "How the episode ended, as in Gymnasium."),
     Row("callspan.truncated", BOOLEAN, "truncated", "How the episode ended, as in Gymnasium."),
@@ -95,7 +95,7 @@ REWARD: Final = Table(
     Row("gen_ai.evaluation.score.value", DOUBLE, "value"),
     text_row("gen_ai.evaluation.score.label", "label"),
     text_row("callspan.reward.id", "reward_id"),
-    text_row("callspan.reward.scope", "scope", "`event`, `session` or `call`: what is evaluated."),
+    text_row("callspan.reward.scope", "scope", "`event`, `session` or `call`."),
     text_row("callspan.reward.source", "source", "Who evaluates."),
     text_row("callspan.event.id", "event_id", "The evaluated event."),
     text_row("callspan.call_id", "call_id", "The evaluated call."),

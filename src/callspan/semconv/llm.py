@@ -57,7 +57,7 @@ def rate_limit_rows(unit: str, path: str) -> tuple[Row, Row, Row]:
     prefix = f"llm.rate_limiting.{unit}"
     return (
         Row(f"{prefix}.limit", INT, f"{path}.limit", "Limit, from the response headers."),
-        Row(f"{prefix}.remaining", INT, f"{path}.remaining", "What remains of the limit."),
+        Row(f"{prefix}.remaining", INT, f"{path}.remaining", "Rest of the limit."),
         Row(f"{prefix}.reset", DOUBLE, f"{path}.reset_s", "Seconds until the limit is full again."),
     )
 

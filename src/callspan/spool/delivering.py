@@ -27,7 +27,7 @@ Rejection: TypeAlias = tuple[bytes, str]
 
 
 class Delivered(NamedTuple):
-    """What a batch came to."""
+    """The result of delivering a batch."""
 
     records: int = 0
     rejected: int = 0
@@ -45,18 +45,18 @@ class Delivery:
         """How many batches in a row have failed by a `DATA_ERRORS`."""
 
     def deliver(self, segment: Segment, key: str) -> Delivered:
-        """Deliver the next batch, and move the store's cursor behind it. Raises what the store raises."""
+        """Deliver the next batch, and move the store's cursor behind it. Raises the exceptions of the store."""
         start, size = segment.cursor(key), segment.size
         data = segment.read(start)
         if not data:
             return Delivered()
         lines = list(islice(lines_in(data, start), self.sink.batch_records))
         if any(line.payload is None for line in lines):
-            # What another process erases at this moment looks damaged.
+            # A line that another process erases at this moment looks damaged.
             lines = list(islice(lines_in(segment.read(start), start), len(lines)))
         rejected = self._deliver([line.payload for line in lines if line.payload])
         self.data_errors = 0
-        # Only now, so that what fails after a rejection does not reject the same record again.
+        # Only now, so that a failure after a rejection does not reject the same record again.
         for payload, why in rejected:
             reject(segment.path.parent, self.store, payload, why)
         with _CURSOR:

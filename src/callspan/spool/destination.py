@@ -1,4 +1,4 @@
-"""Destination: what a spool delivers to, a store as a rule. `Health` warns of one that fails, and of its recovery."""
+"""Destination: receives the records of a spool; usually a store. `Health` warns of its failures and its recovery."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Destination:
     batch_records: int = 100
 
     def open(self) -> None:
-        """Connect, and create what is missing. Called before the first delivery and after each failure."""
+        """Connect, and create missing tables or files. Called before the first delivery and after each failure."""
 
     def deliver(self, payloads: Sequence[bytes]) -> None:
         """Store all records durably, or raise and store none.

@@ -1,4 +1,4 @@
-"""New messages: what each call of a session adds to the conversation; most calls send again what came before."""
+"""New messages: finds the messages that each call adds to a conversation; most calls repeat the earlier ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def spoken(call: CallRecord) -> list[Message]:
 
 
 class NewMessages(NamedTuple):
-    """One call, without what calls before it have sent or returned."""
+    """One call, without the messages that earlier calls have sent or returned."""
 
     call: CallRecord
     instructions: list[Part]
@@ -43,7 +43,7 @@ class NewMessages(NamedTuple):
 
 
 class ConversationReader:
-    """Tells what is new in calls that are given one after the other, oldest first.
+    """Finds the new messages of calls that are given one after the other, oldest first.
 
     A message is repeated if it and all before it are equal to those of an earlier call, an answer among them counted;
     reasoning, annotations and finish reasons are no difference, as requests repeat an answer without them. Of a request
@@ -63,7 +63,7 @@ class ConversationReader:
         self._instructions: list[Part] = []
 
     def add(self, call: CallRecord, *, is_whole: bool = False) -> NewMessages:
-        """Return what a call adds to those given before.
+        """Return the messages that a call adds to the earlier ones.
 
         `is_whole`: its messages begin with those of the calls that it continues at its provider, which sends only new
         ones otherwise.
@@ -99,7 +99,7 @@ class ConversationReader:
 
 
 def _root(call: CallRecord) -> bytes:
-    """Return what the first message of a call comes after: nothing, or what its provider keeps."""
+    """Return the key of the history before a call's first message: empty, or kept by the provider."""
     request = call.request
     if request.continues is not None:
         return request.continues.encode()

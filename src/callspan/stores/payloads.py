@@ -35,7 +35,7 @@ def bodies_of(call: CallRecord) -> tuple[bytes, bytes]:
 
 
 def combined(known: CallRecord | None, others: Iterable[Record]) -> CallRecord | None:
-    """Return what replaces the `known` call of a background response: it, merged with other versions.
+    """Return the `known` call of a background response, merged with other versions.
 
     None if nothing changes.
     """
@@ -64,7 +64,7 @@ def row_of(record: Record) -> Row:
 
 
 class Prepared(msgspec.Struct, frozen=True, gc=False):
-    """What SQL stores have alike of a call's row."""
+    """The parts of a call's row that all SQL stores share."""
 
     row: Row
     request: bodies.Parts | None

@@ -1,4 +1,4 @@
-"""Protocol: what a store is, made from its URL: its options, its sink, and the reader of those that are read."""
+"""Protocol: the interface of a store, made from its URL: its options, its sink, and its reader, if it has one."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Sink(Protocol):
-    """What delivers records to a store. Used by one thread at a time, never by the application's threads."""
+    """Delivers records to a store. Used by one thread at a time, never by the application's threads."""
 
     batch_records: int
     """Preferred number of records in a batch."""
 
     def open(self) -> None:
-        """Connect, and create what is missing. Called before the first delivery and again after each failure."""
+        """Connect, and create missing tables or files. Called before the first delivery and after each failure."""
 
     def deliver(self, records: Sequence[Record]) -> None:
         """Store all records durably, or raise and store none; a record that the store has changes nothing.
@@ -111,7 +111,7 @@ class Store:
         raise NotImplementedError
 
     def try_out(self, record: Record) -> str | None:
-        """Have the store take a record and give it back, and return what was observed; None: there is no trial.
+        """Write a record, read it back, and return the observation; None if the store has no such test.
 
         Nothing stays: neither the record nor a file. Raises EmptyStoreError where there is no store yet, StoreError,
         OSError or its driver's errors where it takes no record.
@@ -244,7 +244,7 @@ class SqlStore(Store):
         return Reader(self.database(wait_s=wait_s))
 
     def sent(self, receiver: str) -> SentVersions:
-        """Open what is known of a receiver, by its URL. Close it after use.
+        """Open the list of records that a receiver, given by its URL, has accepted. Close it after use.
 
         Raises as `database`, and BusyError while another process sends to it.
         """
@@ -261,7 +261,7 @@ class SqlStore(Store):
             return remove(database, scope, dry_run=dry_run, vacuum=vacuum)
 
     def retain(self, keep: Keep) -> Iterator[int]:
-        """Delete what is old, in batches; yield how many records each changed. Raises as `database`."""
+        """Delete old records in batches; yield the number of changed records of each. Raises as `database`."""
         with closing(self.database(writes=True)) as database:
             yield from retain(database, keep)
 

@@ -337,7 +337,7 @@ class Reader:
         """
         names = {f"last{number}": key for number, key in enumerate(query.order)}
         last: dict[str, object] = {} if after is None else dict(zip(names, after, strict=True))
-        # What is limited needs no first page that comes soon.
+        # A limited query needs no quick first page.
         for size in chain((_READ_AT_ONCE if limit is None else _IDS_AT_ONCE,), repeat(_IDS_AT_ONCE)):
             number = size if limit is None else min(size, limit)
             sql = f"{query.sql(names if last else {})} LIMIT {number} OFFSET {offset}"

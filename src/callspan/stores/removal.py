@@ -1,4 +1,4 @@
-"""Removal: deletes records from SQLite and Postgres, by their ids or by age, with the contents of what is deleted."""
+"""Removal: deletes records from SQLite and Postgres, by id or by age, with their contents."""
 
 # ruff: noqa: S608 - only our own names and conditions are put into SQL; values are parameters
 
@@ -22,10 +22,10 @@ from callspan.stores.payloads import row_of
 from callspan.stores.rewards import CALL_IDS
 
 _SESSIONS_AT_ONCE, _CALLS_AT_ONCE, _ROWS_AT_ONCE = 100, 2_000, 100
-"""What a transaction of a deletion takes, and of one that takes only contents."""
+"""Maximum numbers of sessions and calls in a transaction that deletes them, of rows in one that deletes contents."""
 _CONTENT: Final = "contents"
 _GONE: Final = ("gone_sessions", "gone_calls")
-"""Temporary tables with the ids of what is to be deleted."""
+"""Temporary tables with the ids to delete."""
 _SESSION: Final = "session_id IN (SELECT id FROM gone_sessions)"
 _CALL: Final = "call_id IN (SELECT id FROM gone_calls)"
 _OTHER_IDS: Final = " UNION ".join(
@@ -40,7 +40,7 @@ _REWARDS: Final = f"""{_SESSION} OR {_CALL}
   OR event_id IN (SELECT e.event_id FROM events e WHERE e.{_SESSION} OR e.{_CALL})"""
 _TARGETS: Final = f"""SELECT timestep_id FROM timesteps WHERE {_SESSION}
 UNION SELECT event_id FROM events WHERE {_SESSION} OR {_CALL}"""
-"""What a reward may name besides: timesteps and events."""
+"""Other targets of rewards: timesteps and events."""
 _CHOSEN: Final = {
     "rewards": _REWARDS,
     "events": f"{_SESSION} OR {_CALL}",
@@ -77,7 +77,7 @@ _OLD_OTHERS: Final = {
         *((one, "time_ns") for one in (EVENTS, MESSAGES, REWARDS)),
     )
 }
-"""Conditions on what is old in the other tables."""
+"""Conditions on old rows in the other tables."""
 _RUNNING: Final = "SELECT DISTINCT host, pid FROM sessions WHERE end_ns IS NULL AND host = :host"
 _CONTENTS: Final = (
     "DELETE FROM contents WHERE owner IN (SELECT 's:' || id FROM gone_sessions)",
@@ -97,15 +97,15 @@ class Keep(NamedTuple):
     """How long a store keeps what."""
 
     quiet_ns: int
-    """What has no end goes only if nothing has happened in it since this Unix time, and its process is gone."""
+    """A session without an end is deleted only if its process is gone and it has no activity since this Unix time."""
     before_ns: int | None = None
-    """What ended before this Unix time goes; None: nothing."""
+    """Delete sessions that ended before this Unix time; None: no session."""
     content_before_ns: int | None = None
-    """What ended before this Unix time loses its content; None: nothing."""
+    """Delete the content of sessions that ended before this Unix time; None: of no session."""
 
 
 def remove(database: Database, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False) -> DeletionResult:
-    """Delete what was chosen, and remember its ids; or everything old, in batches. `dry_run`: only count it."""
+    """Delete the chosen records and remember their ids; or delete all old ones, in batches. `dry_run`: only count."""
     counts = Counter[str]()
     if scope.older_than_ns is not None:
         keep = Keep(scope.older_than_ns, scope.older_than_ns)
@@ -127,7 +127,7 @@ def remove(database: Database, scope: DeletionScope, *, dry_run: bool = False, v
 
 
 def _chosen(database: Database, scope: DeletionScope) -> Iterator[Counter[str]]:
-    """Delete what was chosen, in transactions of some calls each; yield what each took."""
+    """Delete the chosen records, in transactions of some calls each; yield the counts of each."""
     with database.transaction(alone=True):
         _remember(database, digests(scope), scope.erased_ns)
     calls, sessions = sorted(scope.calls), sorted(scope.sessions)
@@ -149,7 +149,7 @@ def _chosen(database: Database, scope: DeletionScope) -> Iterator[Counter[str]]:
 
 
 def _of_user(database: Database) -> dict[str, str]:
-    """Return the conditions on what carries a `:user` in its own metadata, and on rewards of that, by table."""
+    """Return, by table, the conditions on records with `:user` in their own metadata, and on the rewards of these."""
     found = {
         table: _HAS_USER.format(
             has=database.dialect.has_value("x.metadata", "user_id", ":key", ":user"), table=table.name, key=table.key
@@ -163,7 +163,7 @@ def _of_user(database: Database) -> dict[str, str]:
 
 
 def _count_of_user(database: Database, user: str | None) -> Counter[str]:
-    """Count what is of a user besides what is chosen."""
+    """Count a user's records that are not among the chosen ones."""
     if user is None:
         return Counter()
     return Counter({
@@ -173,7 +173,7 @@ def _count_of_user(database: Database, user: str | None) -> Counter[str]:
 
 
 def _take_of_user(database: Database, scope: DeletionScope) -> Iterator[Counter[str]]:
-    """Delete what is of a user and in no session or call that went, in small transactions; yield what each took."""
+    """Delete a user's other records, in small transactions; yield the counts of each."""
     for name, of_user in () if scope.user is None else _of_user(database).items():
         table = next(table for table in _WITH_USERS if table.name == name)
         keys = [row[0] for row in database.tuples(f"SELECT {table.key} FROM {name} WHERE {of_user}", _user(scope.user))]
@@ -196,7 +196,7 @@ def _choose(database: Database, sessions: Collection[str], calls: Collection[str
 
 
 def retain(database: Database, keep: Keep) -> Iterator[int]:
-    """Delete what is old, then the content of what is less old; yield how many records each transaction changed.
+    """Delete old records, then the content of less old ones; yield the number of changed records of each transaction.
 
     One process at a time does; in another nothing is yielded.
     """
@@ -216,7 +216,7 @@ def retain(database: Database, keep: Keep) -> Iterator[int]:
 
 
 def _old(database: Database, before_ns: int, quiet_ns: int, *, dry_run: bool = False) -> Iterator[Counter[str]]:
-    """Delete what is old, in transactions of some sessions and calls each; yield what each took."""
+    """Delete old records, in transactions of some sessions and calls each; yield the counts of each."""
     values = _ages(database, before_ns, quiet_ns)
     yield from _take_others(database, values, dry_run=dry_run)
     limits = ("", "") if dry_run else (f" ORDER BY {_ENDED} LIMIT {_SESSIONS_AT_ONCE}", f" LIMIT {_CALLS_AT_ONCE}")
@@ -248,7 +248,7 @@ def _take_others(database: Database, values: Values, *, dry_run: bool) -> Iterat
 
 
 def _ages(database: Database, before_ns: int, quiet_ns: int) -> dict[str, object]:
-    """Return the values of the parameters of the conditions on what is old."""
+    """Return the parameters of the conditions on old records."""
     host = socket.gethostname()
     living = {pid for _, pid in database.tuples(_RUNNING, {"host": host}) if not is_gone(host, pid)}
     texts = {"host": host, "living": "".join(f",{pid}," for pid in living)}
@@ -256,7 +256,7 @@ def _ages(database: Database, before_ns: int, quiet_ns: int) -> dict[str, object
 
 
 def _take(database: Database, *, dry_run: bool = False, finally_sessions: bool = True) -> Counter[str]:
-    """Delete, or count, what is in the tables of what goes; the sessions themselves with the last of their calls."""
+    """Delete, or count, the records with the ids in the temporary tables; a session with the last of its calls."""
     beside = [] if dry_run else [str(row[0]) for row in database.tuples(_BESIDE)]
     if not finally_sessions:
         # Their contents go with the sessions.
@@ -272,7 +272,7 @@ def _take(database: Database, *, dry_run: bool = False, finally_sessions: bool =
 
 
 def _add_calls_of_sessions(database: Database) -> bool:
-    """Add calls of the sessions that go to those that go; return whether there are more of them."""
+    """Add the next calls of the chosen sessions to the ids to delete; return whether there are more."""
     found = database.run(f"{_ADD_CALLS.replace(' ON CONFLICT', f' LIMIT {_CALLS_AT_ONCE} ON CONFLICT')}")
     return found >= _CALLS_AT_ONCE
 
@@ -290,7 +290,7 @@ def _temporary(database: Database, *tables: str) -> None:
 
 
 def _remember_others(database: Database, erased_ns: int) -> None:
-    """Remember the other ids of what is erased."""
+    """Remember the other ids of erased records."""
     others = [digest_of_id("call", str(row[0])) for row in database.tuples(_OTHER_IDS)]
     others += [digest_of_id(TARGET, str(row[0])) for row in database.tuples(_TARGETS)]
     calls = [digest_of_id("call", str(row[0])) for row in database.tuples("SELECT id FROM gone_calls")]
@@ -303,7 +303,7 @@ def _remember(database: Database, erased: Collection[bytes], erased_ns: int) -> 
 
 
 def _reduced(database: Database, before_ns: int, quiet_ns: int) -> Iterator[int]:
-    """Take the content of what is old; yield how many records each transaction changed."""
+    """Delete the content of old records; yield the number of changed records of each transaction."""
     values = {**_ages(database, before_ns, quiet_ns), "most": _ROWS_AT_ONCE}
     with database.transaction(alone=True):
         _temporary(database, *_GONE)
@@ -349,7 +349,7 @@ def _reduce(database: Database, table: Table, key: str, record: Record | None) -
         cells.pop(table.key)
     if table.kind == "call":
         cells |= {"content_level": getattr(reduced, "content_level", "metadata"), **dict.fromkeys(REFERENCES)}
-    cells.pop("stamps", None)  # what is merged later is compared with these
+    cells.pop("stamps", None)  # versions that are merged later are compared with these
     sets = ", ".join(f"{name} = :{name}" for name in cells)
     database.run(f"UPDATE {table.name} SET {sets} WHERE {table.key} = :key", {**cells, "key": key})
     return True

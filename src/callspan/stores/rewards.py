@@ -1,7 +1,7 @@
-"""Rewards: joins them with what they name as either is written, and reads what sessions were given, and its sums.
+"""Rewards: joins rewards with their targets when either is written, and reads the rewards of sessions and their sums.
 
 A reward may name its call by an id of the provider, and no session. The row then gets the call's own id, and the
-session and timestep of what it names, whichever comes first.
+session and timestep of its target, whichever is stored first.
 """
 
 # ruff: noqa: S608 - SQL text holds only constant column names and conditions; values are parameters
@@ -22,7 +22,7 @@ from callspan.stores.columns import REWARDS
 from callspan.stores.database import Database, Values, items
 
 CALL_IDS: Final = ("call_id", "response_id", "request_id", "span_id")
-"""By which a reward may name a call: what its process does not know is kept as it was given."""
+"""Other ids by which a reward may name a call; an id that its process does not know is kept as given."""
 
 
 _UNKNOWN: Final = "NOT EXISTS (SELECT 1 FROM {table} x WHERE x.{column} = rewards.{column})"
@@ -61,12 +61,12 @@ _STEP: Final = "event_id, session_id, timestep_id, event_type, time_ns, sequence
 
 
 def needs_join(record: Record) -> bool:
-    """Return whether a record is a reward whose session is that of what it names."""
+    """Return whether a record is a reward that has the session of its target."""
     return isinstance(record, RewardRecord) and record.session_id is None
 
 
 def join(database: Database, records: Sequence[Record]) -> None:
-    """Give rewards the call, session and timestep of what they name; one or the other is among these new records."""
+    """Set the call, session and timestep of rewards if they or their targets are among these new records."""
     if next(database.tuples("SELECT 1 FROM rewards LIMIT 1"), None) is None:
         return
     given = {one.reward_id for one in records if isinstance(one, RewardRecord)}
@@ -92,7 +92,7 @@ def _ids_of(record: Record) -> tuple[str | None, ...]:
 
 
 def given(database: Database, chosen: str, names: Values) -> dict[str, list[RewardRecord]]:
-    """Return the rewards that the chosen sessions, and what is in them, were given, by session."""
+    """Return the rewards of the chosen sessions and of everything in them, by session."""
     found: dict[str, list[RewardRecord]] = defaultdict(list)
     for row in database.rows(f"SELECT * FROM rewards WHERE {chosen}", names):
         found[str(row["session_id"])].append(record_of(REWARDS, row, RewardRecord))

@@ -253,7 +253,7 @@ def add_version(versions: list[_R], record: _R) -> None:
 
 
 def _has_all_of(newer: SessionRecord | TimestepRecord, older: SessionRecord | TimestepRecord) -> bool:
-    """Return whether merging the two, and anything else, gives what the newer one gives without the older."""
+    """Return whether the newer version makes the older one superfluous in every merge."""
     if newer.seen_ns <= older.seen_ns:
         return False
     values, usual = _values(type(newer))
@@ -271,7 +271,7 @@ def _has_all_of(newer: SessionRecord | TimestepRecord, older: SessionRecord | Ti
 
 @cache
 def _values(kind: type) -> tuple[Callable[[object], tuple[Any, ...]], Sequence[object]]:
-    """Return what gives the values of a record's fields, and their defaults."""
+    """Return a function from a record to the values of its fields, and their defaults."""
     fields = msgspec.structs.fields(kind)
     return attrgetter(*(field.name for field in fields)), [_default(field) for field in fields]
 
@@ -327,7 +327,7 @@ def _merged(one: _Versioned, other: _Versioned) -> _Versioned:
 
 
 def _take_span(values: Tree, stamps: dict[str, int], of: _Versioned) -> None:
-    """Take all that says where a span is from the one that counts: what it lacks is of another span."""
+    """Copy all fields of the span from the version that counts; a field that this lacks belongs to another span."""
     for path in _OF_SPAN:
         if path in of.values:
             values[path], stamps[path] = of.values[path], of.stamps[path]

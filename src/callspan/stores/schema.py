@@ -27,7 +27,7 @@ APPLICATION_ID: Final = 0x43535031
 _WIDTH: Final = 118
 _PLACEHOLDER: Final = re.compile(r"@(columns|version|format)\((\w*)\)")
 _SHARED: Final = "@shared()\n"
-"""Where a script has what SQLite and Postgres have alike."""
+"""Placeholder in a script for the part that SQLite and Postgres share."""
 _STATEMENT_END: Final = re.compile(r";\n")
 _TEXT: Final = 'text COLLATE "C"'
 _JSON_CODEC: Final = "CODEC(ZSTD(3))"

@@ -24,7 +24,7 @@ _ANY: Final = SessionFilter()
 
 
 class Scoring(msgspec.Struct, frozen=True):
-    """The options about scores; None applies no filter. What has no score matches no minimum."""
+    """The options about scores; None applies no filter. A record without a score matches no minimum."""
 
     objectives: tuple[str, ...] = ()
     """Those with a column, of which `min_score` is; none: the reward."""

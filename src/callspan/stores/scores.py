@@ -1,4 +1,4 @@
-"""Scores of calls: the mean of what each call itself was given for an objective, by its id; and labels."""
+"""Scores of calls: the mean of each call's own rewards for an objective, by id; and labels."""
 
 from __future__ import annotations
 

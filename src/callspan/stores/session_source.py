@@ -22,7 +22,7 @@ from callspan.stores.filters import (
 
 
 class SessionSource(NamedTuple):
-    """The sessions `found` as a subquery, with `at`, their start, and what they are sorted by; and their order."""
+    """The sessions `found` as a subquery, with `at` (their start) and the sort key; and their order."""
 
     sql: str
     where: str
@@ -37,12 +37,12 @@ _LATEST: Final = (
     ("messages", "max(t.time_ns)"),
     ("rewards", "max(t.time_ns)"),
 )
-"""Tables of what happens in a session, and when."""
+"""Tables of records in a session, and their time columns."""
 _RUNS: Final = """
 t.session_id IN (SELECT x.session_id FROM {table} x WHERE x.session_id IS NOT NULL GROUP BY x.session_id
   EXCEPT SELECT s.session_id FROM sessions s WHERE s.end_ns IS NOT NULL)
 """
-"""The time of another session does not depend on what happened in it: an index alone has its rows."""
+"""Sessions without an end: the time of an ended one does not depend on its records. An index alone is enough."""
 _ENDED: Final = "coalesce(max(ended), max(latest), max(recorded)) - coalesce(max(recorded), min(called))"
 _MEASURES: Final = {
     "cost": "CAST(sum(spent) AS bigint)",

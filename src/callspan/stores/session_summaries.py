@@ -1,4 +1,4 @@
-"""Session summaries: reads what lists show of sessions: their sums, first words, and when what ran."""
+"""Session summaries: reads the data of lists of sessions: sums, first words, and timelines."""
 
 # ruff: noqa: S608 - SQL text holds only constant column names and conditions; values are parameters
 
@@ -51,7 +51,7 @@ UNION ALL SELECT 'events', session_id, count(*), max(time_ns) FROM events WHERE 
  AND NOT (event_id IN (SELECT event_id || '{start_id("")}' FROM events
   WHERE {{chosen}} AND coalesce(event_type, '') IN ('tool', 'agent'))) GROUP BY 2
 """
-"""The number and last time of what is in sessions, without the start events of runs whose end is stored too."""
+"""The number and last time of the records in sessions, without start events of runs whose end is stored too."""
 _IN_RANGE: Final = "{start} BETWEEN 0 AND 4611686018427387904 AND {lasted} BETWEEN 0 AND 4611686018427387902"
 """Up to the year 2116: no sum of these overflows."""
 _ACTIVE: Final = f"""
@@ -67,7 +67,7 @@ FROM (SELECT session_id, began, ended,
         AND {_IN_RANGE.format(start="e.time_ns", lasted="e.duration_ns")}) runs) behind
 GROUP BY session_id
 """
-"""The time in which a call or a tool of a session ran: each adds what is behind the latest end before it."""
+"""The time in which any call or tool of a session ran: each adds its time after the latest end before it."""
 
 
 def session_summaries(database: Database, ids: Sequence[str]) -> Iterator[SessionSummary]:

@@ -156,7 +156,7 @@ def _grouping_parameters(groupings: Sequence[str]) -> dict[str, object]:
 
 
 def _keyed(keys: Sequence[str]) -> str:
-    """Return the select list of what calls are grouped by: columns `group0` and so on."""
+    """Return the select list of the grouping of calls: columns `group0` and so on."""
     return ", ".join(f"{key} AS group{number}" for number, key in enumerate(keys))
 
 

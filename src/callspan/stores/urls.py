@@ -55,7 +55,7 @@ def find_store(url: str) -> Store:
 
 
 def scheme_of(url: str) -> str:
-    """Return the scheme that says which store a URL names: in lower case, without what follows a `+`."""
+    """Return the scheme of a store's URL, in lower case, without a suffix after `+`."""
     return url.strip().partition("://")[0].lower().partition("+")[0]
 
 

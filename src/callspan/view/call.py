@@ -1,4 +1,4 @@
-"""Call: one call, what is new in it first, then what was sent before, its times, tokens, cost and exact bodies."""
+"""Call: one call: its new messages first, then the earlier ones, times, tokens, cost and exact bodies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from callspan.view.source import View
 from callspan.view.turns import messages_with, plain_messages
 
 _MAX_BEFORE: Final = 20
-"""Calls of the session that are looked at for what they have sent."""
+"""Maximum number of earlier calls of the session whose messages are compared."""
 _MAX_FOLLOWING: Final = 500
 """Entries after the call that are looked at for the runs of its tools."""
 _MAX_CHARACTERS: Final = 500_000
@@ -148,7 +148,7 @@ def _results(reader: Reader, call: CallRecord, following: CallRecord | None) -> 
 
 
 def _runs(reader: Reader, call: CallRecord) -> list[EntryRow]:
-    """Return the runs of the tools that a call requested, among what followed it."""
+    """Return the runs of the tools that a call requested, among the events after it."""
     requested, session_id = _requested_tools(call), call.place.session_id
     if not requested or session_id is None:
         return []

@@ -1,4 +1,4 @@
-"""Find: where a text stands, by session, and what has an id or a user of that name."""
+"""Find: searches for a text, by session, and for records with an id or a user of that name."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class FoundSession(msgspec.Struct):
 
 
 class FindPage(msgspec.Struct):
-    """What was found."""
+    """The results of a search."""
 
     exact: list[Found]
     rows: list[FoundSession]

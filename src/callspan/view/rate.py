@@ -18,7 +18,7 @@ _CHARACTERS: Final = 10_000
 
 
 class Rating(msgspec.Struct, forbid_unknown_fields=True):
-    """What the page sends for a call or a session; None: not given."""
+    """The rating of a call or session, as sent by the page; None: not given."""
 
     call: str | None = None
     session: str | None = None

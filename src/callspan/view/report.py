@@ -1,4 +1,4 @@
-"""Report: the page as one file, with what its server would answer about the selected calls and sessions."""
+"""Report: the page as one file, with the server's answers about the selected calls and sessions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from callspan.view.sessions import SessionRow, session_rows
 from callspan.view.source import Access, Chosen, View, encoder
 
 Progress: TypeAlias = Callable[[int, int, str], None]
-"""Called with the number read, the total, and what is counted: `sessions`."""
+"""Called with the number read, the total, and the unit: `sessions`."""
 _MAX_BYTES: Final = 20_000_000
 _LIST: Final = 0.4
 """The list of sessions takes at most this share of the bytes, calls outside of sessions this share of the rest."""
@@ -33,7 +33,7 @@ _AT_ONCE: Final = 100
 
 
 class Contents(msgspec.Struct):
-    """What the file is about and how much of it there is; None is unknown."""
+    """The subject of the file and its numbers; None is unknown."""
 
     store: str
     command: str

@@ -35,7 +35,7 @@ _MAX_STEPS: Final = 2_000
 
 
 class TurnRow(msgspec.Struct):
-    """What a call adds to the conversation."""
+    """The messages that a call adds to the conversation."""
 
     new: list[dict[str, object]]
     """Messages of its request that no call before it has sent or returned."""
@@ -105,7 +105,7 @@ class SessionPage(msgspec.Struct):
 def page(view: View) -> SessionPage:
     """Return the entries of session `id`, from the first, from step number `step`, or behind a page: `after`.
 
-    Only the first one has what is of the whole session. Raises LookupError where there is no such session.
+    Only the first one has the data of the whole session. Raises LookupError if there is no such session.
     """
     session_id, place = view.required("id"), view.after()
     if place is not None:
@@ -117,7 +117,7 @@ def page(view: View) -> SessionPage:
 
 
 def _first(reader: Reader, summary: SessionSummary, step: int | None) -> SessionPage:
-    """Return the first page, or the one from a step on, with what is of the whole session."""
+    """Return the first page, or the one from a step on, with the data of the whole session."""
     session_id = summary.session.session_id
     begins_ns = None if step is None else _start_of_step(reader, session_id, step)
     place = None if begins_ns is None else (begins_ns, "")
@@ -215,7 +215,7 @@ def call_entry(call: CallRecord, turns: ConversationReader, known: Instructions)
 
 
 def turn_row(call: CallRecord, new: Sequence[object], instructed: str | None) -> TurnRow:
-    """Return what a call adds, with these new messages."""
+    """Return the entry of a call with these new messages."""
     outputs = call.conversation.output if call.conversation is not None else []
     return TurnRow(
         new=plain_messages(new, _MAX_CHARACTERS),  # type: ignore[arg-type]

@@ -52,7 +52,7 @@ _GLOBAL: Final[tuple[tuple[str, Callable[[], object]], ...]] = (
 )
 
 _FLUSHES: Final = Worker("callspan-flush")
-_LOAD_STORES: Final = fail_open("import what delivers to the stores")
+_LOAD_STORES: Final = fail_open("import the delivery to stores")
 
 
 class Pipeline:

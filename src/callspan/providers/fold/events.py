@@ -72,7 +72,7 @@ class EventFold:
     """How the types of entries end that are incomplete if the stream stops within them."""
     defaults: ClassVar[Json] = {}
     failed: ClassVar[Json] = {}
-    """What stands beside an error if nothing else was received."""
+    """The fields beside an error if nothing else was received."""
 
     def __init__(self) -> None:
         self._ended = self._begun = False

@@ -1,4 +1,4 @@
-"""Merge: joins the news of one event with what is known of a body.
+"""Merge: adds the data of one event to a body.
 
 Until the body is read, a text under construction is a list of its pieces, and a list whose entries have numbers is a
 dictionary of them.
@@ -211,7 +211,7 @@ def extend(known: Json, news: Mapping[str, Any]) -> None:
 def fuller(streamed: Json, stated: Mapping[str, Any]) -> Json:
     """Return an object of which there are two accounts: its events, and a later event that states all of it.
 
-    What says more wins, field by field and entry by entry: of two texts the longer one, of other values the stated one.
+    The value with more information wins, field by field and entry by entry: the longer text, the stated value.
     """
     joined = {key: value for key, value in streamed.items() if key not in stated and key != "incomplete"}
     for key, value in stated.items():

@@ -1,4 +1,4 @@
-"""Base: what OpenAI's endpoints share: the parameters and tools of requests, the errors and times of responses."""
+"""Base: shared by OpenAI's endpoints: parameters and tools of requests, errors and times of responses."""
 
 from __future__ import annotations
 

@@ -272,7 +272,7 @@ def _image_usage(body: object) -> Usage | None:
     """Return the usage of an answer, with the number of its complete images.
 
     Where the output has no parts all of it is image tokens: events state it so, as did answers before they had parts.
-    What drawing SVG took of another model (`svg_usage`) has other prices: it is kept in `raw` alone.
+    The usage of the model that draws SVG (`svg_usage`) has other prices: it is kept in `raw` alone.
     """
     counted = usage_of(body)
     count = sum(1 for image in items(body, "data") if mapping(image) is not None and not dig(image, _INCOMPLETE))

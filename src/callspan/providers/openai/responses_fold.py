@@ -24,7 +24,7 @@ _ENDS: Final = frozenset(f"response.{end}" for end in ("completed", "incomplete"
 
 
 class ResponsesFold(EventFold):
-    """Joins the events of a response. Of its items and the terminal event what says more wins, item by item."""
+    """Folds the events of a response. Of its items and those of the terminal event, the more complete one wins."""
 
     entries = "output"
     ends = _ENDS

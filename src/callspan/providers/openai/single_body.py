@@ -23,7 +23,7 @@ STORE: Final = "vector_store_id"
 
 
 class SingleBodyEndpoint(OpenAIEndpoint):
-    """What these endpoints share."""
+    """The base of these endpoints."""
 
     holds: str
     """A key that every response has."""

@@ -96,7 +96,7 @@ def _with_cache_beside(usage: Usage) -> Usage:
 
 
 def _reconciled(usage: Usage) -> Usage:
-    """Return the usage with input or output increased by what its total or reasoning shows to be missing.
+    """Return the usage with input or output increased by the tokens that its total or reasoning shows to be missing.
 
     Grok counts reasoning separately from output, Bedrock behind gateways cached input separately from input, and Gemini
     counts thoughts only in the total. The unexplained rest is counted as output and marked as estimated.

@@ -251,9 +251,9 @@ def _lock(cursor: psycopg.Cursor, names: Iterable[str]) -> None:
 
 
 def _erased_of(cursor: psycopg.Cursor, records: Sequence[Record]) -> dict[bytes, int]:
-    """Return what was erased of the calls and sessions of a batch, and when."""
+    """Return the erased calls and sessions of a batch, with the time of erasure."""
     # A deletion waits for this transaction, or this one for the deletion, whose ids it then sees.
-    # A reward without a session waits for all who may be writing what it names.
+    # A reward without a session waits for all transactions that may write its target.
     kind = "" if any(map(needs_join, records)) else "_shared"
     cursor.execute(f"SELECT pg_advisory_xact_lock{kind}({REMOVAL_LOCK})".encode())
     if cursor.execute("SELECT EXISTS (SELECT FROM erased)").fetchone() == (False,):
@@ -276,7 +276,7 @@ def _write(cursor: psycopg.Cursor, sql: bytes, rows: Sequence[Mapping[str, objec
 
 def _statement(table: str, types: Mapping[str, str], conflict: str) -> bytes:
     """Return the statement that inserts rows of these columns, given as JSON."""
-    # JSON in JSON is text until it is in its column: what is in it is not looked at.
+    # JSON in JSON is text until it is in its column: its content is not parsed.
     given = ", ".join(f"{name} {'text' if kind in _JSON else kind}" for name, kind in types.items())
     chosen = ", ".join(f"{name}::{kind}" if kind in _JSON else name for name, kind in types.items())
     sql = f"INSERT INTO {table} ({', '.join(types)}) SELECT {chosen} FROM json_to_recordset(%s) AS given({given})"

@@ -1,4 +1,4 @@
-"""Any file: reads the records of a SQLite file of an earlier layout, and what can be read of a damaged one."""
+"""Any file: reads a SQLite file of an earlier layout, and the readable rows of a damaged one."""
 
 # ruff: noqa: S608 - only our own table names are put into SQL
 
@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 
 
 class AnyFile:
-    """Reads every row by itself. What a row lacks of today's columns is unknown."""
+    """Reads every row by itself. A column that an earlier layout lacks is unknown."""
 
     def __init__(self, path: Path, *, damaged: bool) -> None:
         """Open the file. Raises StoreError where there is none, or one of another application, sqlite3.Error."""

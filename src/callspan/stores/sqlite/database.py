@@ -26,7 +26,7 @@ _READERS_S: Final = 3.0
 _AGAIN_S: Final = 0.005
 """SQLite itself tries again so seldom that it misses the pauses of a writer that goes on all the time."""
 _HELD: Final = (
-    "{path}-wal still holds what was deleted: another process reads it; SQLite empties it when the last process closes"
+    "{path}-wal still has the deleted records: another process reads it; SQLite empties it when the last process closes"
     " the file, or once that one has ended: sqlite3 {path} 'PRAGMA wal_checkpoint(TRUNCATE)'"
 )
 _HOUR: Final = "strftime('%Y-%m-%dT%H:00Z', c.start_ns / 1000000000, 'unixepoch')"

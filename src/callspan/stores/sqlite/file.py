@@ -40,7 +40,7 @@ _ELSEWHERE: Final = "name another file, restore this one from a backup, or try `
 def open_for_writing(path: Path, *, syncs: bool = False) -> sqlite3.Connection:
     """Return a connection to the file; a missing file is created (0600), with its directories.
 
-    `syncs`: what a transaction wrote is on the disk when it is committed.
+    `syncs`: a transaction is on the disk when it is committed.
     Raises StoreError for a file of another application or format, else sqlite3.Error or OSError.
     """
     _refuse_unsafe(path)
@@ -266,7 +266,7 @@ def _advice(path: Path, message: str) -> str | None:
 
 def remedy(path: Path) -> str:
     """Return advice about a damaged file."""
-    return f"restore it from a backup, or load what can be read: {_load(path, '--damaged ')}"
+    return f"restore it from a backup, or load its readable rows: {_load(path, '--damaged ')}"
 
 
 @contextmanager

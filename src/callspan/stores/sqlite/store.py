@@ -200,7 +200,7 @@ class SQLiteStore:
 
     @staticmethod
     def _merge(cursor: sqlite3.Cursor, record: Record) -> None:
-        """Merge a version of a session or timestep with what is there."""
+        """Merge a version of a session or timestep with the stored one."""
         kind, key = record_key(record)
         table = TABLES[kind]
         if not cursor.execute(f"SELECT 1 FROM {table.name} WHERE {table.key} = ?", (key,)).fetchone():

@@ -47,7 +47,6 @@ class StreamEvent(NamedTuple):
     name: str | None = None
     """The `event:` line, if any."""
     content: bool = False
-    """Whether it has content."""
 
 
 def typed(kind: str, **fields: object) -> StreamEvent:

@@ -212,7 +212,6 @@ ANTHROPIC = Family(
     headers=_headers,
     request_id=lambda: f"req_01{base62(22)}",
 )
-"""Anthropic."""
 
 MESSAGES = Wire(ANTHROPIC, _message, _events)
 """`POST /v1/messages`."""

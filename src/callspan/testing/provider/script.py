@@ -10,7 +10,6 @@ from email.policy import HTTP
 from typing import TypedDict
 
 Json = Mapping[str, object]
-"""A JSON object."""
 _ARRAY = "[]"
 
 
@@ -25,7 +24,6 @@ class ReceivedRequest:
     """
 
     method: str
-    """`GET`, `POST`, ..."""
     path: str
     """The path without the query."""
     query: Mapping[str, str]
@@ -76,7 +74,6 @@ class Choice:
     """
 
     text: str | None = None
-    """The visible text, if any."""
     reasoning: str | None = None
     """`reasoning_content` in chat, a reasoning item in Responses, a thinking block in Messages."""
     refusal: str | None = None
@@ -114,15 +111,10 @@ class Reply(Choice):
     usage: Json | None = None
     """The usage object of the API; an empty one omits it. By default it is made from the counters below."""
     input_tokens: int = 12
-    """All input tokens."""
     output_tokens: int = 7
-    """All output tokens."""
     cache_read_tokens: int = 0
-    """Input tokens read from the prompt cache."""
     cache_write_tokens: int = 0
-    """Input tokens written to the prompt cache."""
     reasoning_tokens: int = 0
-    """Output tokens spent on reasoning."""
     embedding: Sequence[float] | None = None
     """The vector for each input of an embeddings request, by default a short one."""
     headers: Json = field(default_factory=dict)
@@ -140,7 +132,6 @@ class Reply(Choice):
     error_code: str | None = None
     """OpenAI's error code, or `error_code` in the details of Anthropic's errors; by default that for the status."""
     message: str = "The scripted provider answers with an error."
-    """The error's message."""
     retry_after_s: float | None = None
     """`retry-after` header. The SDKs ignore 0; use 0.001 for a retry without a wait."""
     cut_after: int | None = None
