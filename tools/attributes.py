@@ -101,13 +101,16 @@ def section(title: str, found: Sequence[Entry]) -> list[str]:
     """Return a table, and below it the attributes that their names explain."""
     lines = ["", f"### {title}", "", "| Attribute | Meaning |", "| --- | --- |"]
     lines += [f"| {each.name}{typed(each)} | {each.meaning} |" for each in found if each.meaning]
-    plain: dict[str, list[str]] = {}
+    plain = names([each for each in found if not each.meaning])
+    return [*lines, "", f"Also {plain}."] if plain else lines
+
+
+def names(found: Sequence[Entry]) -> str:
+    """Return names by type."""
+    kinds: dict[str, list[str]] = {}
     for each in found:
-        if not each.meaning:
-            plain.setdefault(typed(each), []).append(each.name)
-    if plain:
-        lines += ["", f"Also {'; '.join(', '.join(names) + kind for kind, names in plain.items())}."]
-    return lines
+        kinds.setdefault(typed(each), []).append(each.name)
+    return "; ".join(", ".join(same) + kind for kind, same in kinds.items())
 
 
 def typed(each: Entry) -> str:
@@ -145,10 +148,11 @@ def spans(kinds: Sequence[str]) -> str:
 
 def rendered() -> str:
     """Return all tables as Markdown."""
-    calls, opt_in, attempts = merged(entries(CALLS)), merged(entries(OPENINFERENCE)), entries(ATTEMPTS)
+    calls, opt_in, attempts = merged(entries(CALLS)), entries(OPENINFERENCE), entries(ATTEMPTS)
     explained = {each.name.rstrip(AT_START + WITH_CONTENT) for each in (*entries(CALLS), *scope_entries())}
     again = dict.fromkeys(RATE_LIMITS.sub(r"\1*", each.name) for each in attempts if each.name in explained)
-    lines = section("Calls", calls) + section("OpenInference (opt-in)", opt_in)
+    lines = section("Calls", calls)
+    lines += ["", "### OpenInference (opt-in)", "", f"By its conventions: {names(opt_in)}."]
     lines += section("Attempts and exceptions", merged(each for each in attempts if each.name not in explained))
     lines += ["", f"As above: {', '.join(again)}.", *scopes()]
     lines += section("Metrics", [each for each in entries(METRICS) if each.name not in explained])
@@ -164,8 +168,8 @@ def metrics() -> list[str]:
     """Return the table of metrics."""
     lines = ["", "| Metric | Kind, unit | Meaning | Attributes |", "| --- | --- | --- | --- |"]
     for each in INSTRUMENTS:
-        about, names = each.about.removesuffix("."), attributes(each.attributes)
-        lines.append(f"| `{each.name}` | {each.kind}, {each.unit} | {about} | {names} |")
+        about = each.about.removesuffix(".")
+        lines.append(f"| `{each.name}` | {each.kind}, {each.unit} | {about} | {attributes(each.attributes)} |")
     return lines
 
 

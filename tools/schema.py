@@ -51,7 +51,7 @@ generates this page and the schema.
 """
 _SHARED_BY: Final = 3
 """Fields of so many kinds of records are explained once."""
-_LONGEST_UNION: Final = 4
+_MAX_UNION: Final = 4
 """Longer ones are the parts of a message."""
 _EMPTY: Final = (list, dict)
 _MODULES: Final = (call, events, messages, usage)
@@ -218,7 +218,7 @@ def _type(of: Any) -> str:  # noqa: ANN401
         name = of["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"
     if "anyOf" in of:
-        if len(of["anyOf"]) > _LONGEST_UNION:
+        if len(of["anyOf"]) > _MAX_UNION:
             return "a part"
         return " or ".join(_type(one) for one in of["anyOf"] if one.get("type") != "null")
     if "enum" in of:

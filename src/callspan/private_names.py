@@ -63,7 +63,7 @@ RAW_STREAM: Final = PrivateName(
         "openai.lib.streaming.responses._responses:ResponseStream",
         "openai.lib.streaming.responses._responses:AsyncResponseStream",
     ),
-    "the helper is taken for the stream", "what stream helpers of openai raise themselves",
+    "the helper is treated as the stream", "what stream helpers of openai raise themselves",
 )  # fmt: skip
 HELPER_TAG: Final = PrivateName(
     "get_helper_tag", ("anthropic.lib._stainless_helpers",), "tools of MCP servers count as functions",
@@ -74,7 +74,7 @@ BASE_URL: Final = PrivateName(
 )
 RESOURCE_CLIENT: Final = PrivateName(
     "_client", ("openai._resource:SyncAPIResource", "openai._resource:AsyncAPIResource"),
-    "webhooks are taken for those of openai itself",
+    "webhooks are treated as those of openai itself",
 )  # fmt: skip
 SPAN_NAME: Final = PrivateName(
     "span_name", ("anthropic._models:FinalRequestOptions",), "the SDK's own span stays",

@@ -64,7 +64,7 @@ class Loop(Block):
             LOOPS[id(self._runner)] = self
 
     def end(self, error: BaseException | None = None) -> None:
-        """End the agent, unless it is that of the enclosing block."""
+        """End the agent, unless the enclosing block owns it."""
         self._note_outcome(error)
         if not self._uses_enclosing:
             self.agent.end(error)

@@ -31,7 +31,7 @@ class Backlog:
     def __init__(self, stores: str, progress: ShowProgress, *, deliver: bool, store: str | None = None) -> None:
         """`stores` is a comma list, `store` the one of them that is meant. Raises SettingError.
 
-        `deliver` False leaves everything as it is; `store` None: the first that can be read.
+        `deliver` False: deliver nothing; `store` None: the first readable one.
         """
         self._progress = progress
         self._deliver = deliver

@@ -25,11 +25,14 @@ callspan delete --older-than 30d --yes"""
 _COUNTED: Final = ("session", "call", "timestep", "event", "message", "reward")
 _BY_HAND: Final = "callspan deletes nothing there; run:"
 _NOTHING: Final = "nothing can be deleted there: sent records cannot be recalled."
-_COPIES: Final = "pages in use may hold copies of some bytes; delete --vacuum writes the file anew."
+_COPIES: Final = "pages in use may hold copies of some bytes; delete --vacuum rewrites the file."
 
 
 @click.command(
-    "delete", cls=Command, short_help="Erase sessions, calls, a user, whatever a filter selects.", epilog=_EPILOG
+    "delete",
+    cls=Command,
+    short_help="Erase sessions, calls, a user, or the selection of a filter.",
+    epilog=_EPILOG,
 )
 @click.argument("ids", metavar="[SESSION]...", nargs=-1)
 @click.option("--session", "sessions", metavar="ID", multiple=True, help="This session; may be repeated.")
@@ -37,7 +40,7 @@ _COPIES: Final = "pages in use may hold copies of some bytes; delete --vacuum wr
 @filter_options(*(name for name in OPTIONS if name != "session_id"), scores=False)
 @click.option("--older-than", "older_ns", type=MOMENT, metavar="TIME", help="Records that ended before: 30d, ISO 8601.")
 @click.option("--dry-run", is_flag=True, help="Delete nothing; count the records.")
-@click.option("--vacuum", is_flag=True, help="Write SQLite files anew, without copies of bytes.")
+@click.option("--vacuum", is_flag=True, help="Rewrite SQLite files, without copies of deleted bytes.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @selecting
 def delete_command(  # noqa: PLR0913, PLR0917 - one for each option
@@ -53,7 +56,7 @@ def delete_command(  # noqa: PLR0913, PLR0917 - one for each option
 ) -> None:
     """Erase sessions and calls from SQLite and Postgres, and undelivered records of all given stores.
 
-    A session goes with all that belongs to it; filters for calls (--model, --failed, --text, ...) take only calls. For
+    A session is erased with everything in it; filters for calls (--model, --failed, --text, ...) erase only calls. For
     other stores it prints what to run. Exit code 1 if something is left, or no store has a given id.
     """
     if not (ids or sessions or calls or older_ns) and which == CallFilter():

@@ -44,7 +44,7 @@ _TRIAL: Final[Mapping[int, tuple[tuple[str, ...], str, str]]] = {
     25: (("~R", "kE"), "west", "south west east"),
     26: (("R~", "kE"), "east", "south east"),
 }
-"""The worlds of the trial by seed, with the ways that the agent goes by the first and the second prompt."""
+"""The worlds of the trial by seed, with the agent's paths under the first and the second prompt."""
 TRIAL: Final = "trial"
 """The group of the sessions that try the prompts."""
 _LOOKS_PER_TURN: Final = 3

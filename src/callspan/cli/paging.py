@@ -45,7 +45,7 @@ def print_page(
 
 
 def say_more(context: CommandContext, more: int | None, after: int) -> None:
-    """Print that a table was cut after so many rows, and how to go on.
+    """Print the number of rows after which a table was cut, and how to continue.
 
     `more` is the number of rows left, None where it is not known.
     """

@@ -18,7 +18,7 @@ _DAY_NS: Final = 86_400 * 10**9
 _GRAIN_NS: Final = 3600 * 10**9
 """Records that expire within this time are deleted together, because each deletion scans all contents."""
 _QUIET_NS: Final = 2 * _DAY_NS
-"""Without an end, nothing is taken for ended earlier; a background response takes up to a day."""
+"""A session without an end is not treated as ended earlier; a background response may take a day."""
 
 
 def retains(settings: Settings) -> bool:
@@ -47,7 +47,7 @@ class Retention:
         """Before when the last pass deleted."""
         self._next = 0.0
         self._has_deleted = False
-        self._failing = fail_open(f"delete what is old from {store.name}")
+        self._failing = fail_open(f"delete old records from {store.name}")
 
     def tend(self, waits_since_ns: int | None) -> float:
         """Delete a batch, if one is due; return the seconds until the next one. Deliveries come first."""

@@ -19,7 +19,7 @@ _Server: TypeAlias = tuple[str, str, str | None, int | None]
 
 _READ_URL: Final = fail_open("read the address of a client")
 _RAW_HEADER: Final = "x-stainless-raw-response"
-_MOST_KNOWN: Final = 256
+_MAX_KNOWN: Final = 256
 _HTTP_LIBRARIES: Final = ("httpx", "httpx2")
 _KNOWN: Final[dict[int, tuple[object, type, _Server]]] = {}
 """Cache by `id()` of the base URL, which is referenced so that its id is not reused."""
@@ -61,7 +61,7 @@ def _new_server(client: Any, kind: type, url: object) -> _Server:  # noqa: ANN40
         server = _server(kind, str(url) if url is not None else "")
     except reported(_READ_URL):
         server = _server(kind, "")
-    if len(_KNOWN) >= _MOST_KNOWN:
+    if len(_KNOWN) >= _MAX_KNOWN:
         _KNOWN.clear()
     _KNOWN[id(url)] = (url, kind, server)
     return server
@@ -85,7 +85,7 @@ def _server(kind: type, url: str) -> _Server:
     return sdk_of(profile.name), provider_of(kind.__name__, host, profile), parts.hostname, port
 
 
-@lru_cache(maxsize=_MOST_KNOWN)
+@lru_cache(maxsize=_MAX_KNOWN)
 def sdk_of(name: str) -> str:
     """Return the name and version of an SDK."""
     version = value_of(lambda: metadata.version(name))

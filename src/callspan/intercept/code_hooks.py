@@ -1,4 +1,4 @@
-"""Code hooks: a hook inside a function, for whoever holds it.
+"""Code hooks: a hook inside a function's code, which every holder of the function runs.
 
 A library that wrapped a function before callspan, or wraps the method of one client, keeps the function itself: in a
 closure, in a bound method, in what it will restore. It does not look the name up again, so a replacement under that
@@ -44,7 +44,7 @@ class CodeHook:
         function.__code__ = self._code
 
     def remove(self) -> bool:
-        """Restore the function; False and nothing is changed if other code was put over the hook's."""
+        """Restore the function; change nothing and return False if other code has replaced the hook's."""
         if self.function.__code__ is not self._code:
             return False
         self.function.__code__ = self.original.__code__

@@ -1,7 +1,7 @@
 """Other instrumentations: finds libraries that trace the SDKs' calls; avoids a second span of anthropic's own.
 
-They wrap the SDKs' public methods, or `request`; callspan's hooks are below, whoever comes first, so both see every
-call. Libraries that are only installed are not reported.
+They wrap the SDKs' public methods, or `request`; callspan's hooks are below, in any order of installation, so both see
+every call. Libraries that are only installed are not reported.
 
 The SDK creates its span in `request` if `options.span_name` is set: the name is cleared for each call that callspan
 records. Other spans of the SDK (tool runner, count_tokens) stay.

@@ -1,7 +1,7 @@
 """Other requests: those to paths without an adapter, and webhooks.
 
 A request for a background response, and one for results of a batch, tell of calls. Any other POST may be a call, see
-`GenericCall`; one that is none, and may cost money, is counted by method and path.
+`GenericCall`; any other request that may cost money is counted by method and path.
 
 All ways to read results lead through `Response.iter_bytes`: anthropic's `JSONLDecoder` reads pieces of 64 bytes with
 it, and so does everything that reads what openai's `files.content` has not read itself.
@@ -27,9 +27,9 @@ from callspan.providers.wire_json import unix_ns
 
 _READ: Final = fail_open("read a webhook")
 _PREFIX: Final = "response."
-_MOST_PATHS: Final = 128
-_MOST_SEGMENTS: Final = 8
-_LONGEST_SEGMENT: Final = 24
+_MAX_PATHS: Final = 128
+_MAX_SEGMENTS: Final = 8
+_MAX_SEGMENT_LENGTH: Final = 24
 _ID: Final = "{id}"
 _MORE: Final = "..."
 _WORD: Final = re.compile(r"[a-z]+(?:[_-][a-z]+)*")
@@ -94,7 +94,7 @@ def observe_unwrap(hook_context: HookContext, original: Function) -> Function:
     return guarded(original, HookSteps(step=_READ, begin=begin, returned=returned))
 
 
-@lru_cache(maxsize=_MOST_PATHS)
+@lru_cache(maxsize=_MAX_PATHS)
 def path_template(url: str, base: str = "") -> str:
     """Return the path of a URL with `{id}` for each segment except short lower-case words and versions.
 
@@ -105,12 +105,12 @@ def path_template(url: str, base: str = "") -> str:
     version = f"/{last}" if not is_whole and _VERSION.fullmatch(last) else ""
     segments = urlsplit(url).path.strip("/").split("/") if is_whole else url.partition("?")[0].strip("/").split("/")
     shown = [_segment(before, segment) for before, segment in zip(["", *segments], segments, strict=False)]
-    more = [_MORE] if len(shown) > _MOST_SEGMENTS else []
-    return "/".join([version, *shown[:_MOST_SEGMENTS], *more])
+    more = [_MORE] if len(shown) > _MAX_SEGMENTS else []
+    return "/".join([version, *shown[:_MAX_SEGMENTS], *more])
 
 
 def _segment(before: str, segment: str) -> str:
     if _VERSION.fullmatch(segment):
         return segment
-    is_word = len(segment) <= _LONGEST_SEGMENT and _WORD.fullmatch(segment)
+    is_word = len(segment) <= _MAX_SEGMENT_LENGTH and _WORD.fullmatch(segment)
     return segment if is_word and before not in _NAMED_BY_USERS else _ID

@@ -224,7 +224,7 @@ def observe_response(hook_context: HookContext, original: Function) -> Function:
 
 
 def _note_unseen(hook_context: HookContext, client: object, options: Any) -> None:  # noqa: ANN401 - of either SDK
-    """Count a call whose answer has arrived without `request`, as of a client class that sends in a way of its own."""
+    """Count a call whose answer has arrived without `request`, as with a client class that sends by itself."""
     if options is None or hook_context.factory() is None:
         return
     own: Any = getattr(client, _REQUEST, None)

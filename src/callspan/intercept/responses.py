@@ -1,7 +1,7 @@
 """Responses: connects an HTTP response to its call, and decides when it ends the call.
 
 1. The first end counts. Ends are the end of the reader, an error that leaves it, a close, and the loss of the reader or
-   the response. `break` is none: the caller may continue to read.
+   the response. `break` is no end: the caller may continue to read.
 2. A response belongs to the caller once `request` has returned it: until then its first end waits. That of one which a
    middleware has replaced waits forever, and data read from it belongs to no call.
 3. The loss of a reader or response may be reported by a finalizer, on any thread and under any lock. It is queued.

@@ -2,7 +2,7 @@
 
 A background response is completed by the request that reads its end, or by a webhook; each line of a batch's results
 is a call; so is a request to a path that no adapter knows, if its answer states usage. Their ids are made of the
-provider's, so that whoever reads an answer, and how often, writes versions of one record.
+provider's, so that every read of an answer, in any process, writes a version of the same record.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class LineReader:
             self._take_lines(self._lines)
 
     def _take_lines(self, lines: deque[bytes]) -> None:
-        # A line is taken before it leaves: one that an interrupt cuts off is taken again.
+        # A line is read before it is removed: after an interrupt it is read again.
         while lines:
             if self._number >= self._seen.lines and lines[0].strip():
                 with _LINE:

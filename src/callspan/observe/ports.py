@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from callspan.spans.call import CallSpans
     from callspan.spans.instruments import CallMetrics
 
-_MOST_ENDS: Final = 16_384
-_MOST_RESULTS: Final = 1024
+_MAX_ENDS: Final = 16_384
+_MAX_RESULTS: Final = 1024
 
 CallEnded: TypeAlias = Callable[[Processed[CallRecord], Conversation | None], None]
 """Adds a call to the totals of its session and timestep, and its messages, None if they may not be exported."""
@@ -97,8 +97,8 @@ class AlreadySeen:
     """
 
     def __init__(self) -> None:
-        self._ends: LRUCache[str, object] = LRUCache(_MOST_ENDS)
-        self._lines: LRUCache[str, SeenLines] = LRUCache(_MOST_RESULTS)
+        self._ends: LRUCache[str, object] = LRUCache(_MAX_ENDS)
+        self._lines: LRUCache[str, SeenLines] = LRUCache(_MAX_RESULTS)
 
     def is_first(self, end: str) -> bool:
         """Return whether an end has not been recorded yet; it is from now on."""
@@ -111,7 +111,7 @@ class AlreadySeen:
 
 
 class NoTelemetry:
-    """Stands for spans and metrics where calls have neither."""
+    """Replaces spans and metrics of calls that have neither."""
 
     def start(self, processed: Processed[CallRecord]) -> CallSpanHandle:
         """Return the span that does nothing."""

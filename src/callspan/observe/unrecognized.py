@@ -13,8 +13,8 @@ import msgspec
 from callspan.fail_open import Once, log
 from callspan.record.call import CallRecord, Response
 
-_MOST_KEYS: Final = 8
-_LONGEST_KEY: Final = 40
+_MAX_KEYS: Final = 8
+_MAX_KEY_LENGTH: Final = 40
 _warned: Final = Once()
 
 
@@ -44,5 +44,5 @@ def _described(body: object) -> str:
     """Return the names of the fields, never values, because fields of an unknown body cannot be masked."""
     if not isinstance(body, dict):
         return f"no JSON object but {type(body).__name__}"
-    names = [str(key)[:_LONGEST_KEY] for key in body if str(key).isidentifier()]
-    return f"fields: {', '.join(names[:_MOST_KEYS])}" if names else "no fields"
+    names = [str(key)[:_MAX_KEY_LENGTH] for key in body if str(key).isidentifier()]
+    return f"fields: {', '.join(names[:_MAX_KEYS])}" if names else "no fields"

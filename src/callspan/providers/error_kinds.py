@@ -161,7 +161,7 @@ _BY_EXCEPTION: Final = {name: kind for kind, names in _EXCEPTIONS.items() for na
 
 
 def error_in(body: Mapping[str, Any]) -> object:
-    """Return the error that a body or an event of a stream states or is; None if there is none.
+    """Return the error in a body or an event of a stream, or the body itself if it is one; None if there is none.
 
     It is a field, the object itself, or the `detail` of a server that knows nothing else to say.
     """

@@ -73,7 +73,7 @@ _PATTERNS: Final = (
     (re.compile(r"(^|-|\.)aiplatform\.([a-z0-9-]+\.rep\.)?googleapis\.com$"), "gcp.vertex_ai"),
 )
 
-_LONGEST: Final = 253
+_MAX_NAME_LENGTH: Final = 253
 """Maximum length of a host name (RFC 1035); longer ones are invalid and slow to search."""
 
 _PORTS: Final = {"11434": "ollama"}
@@ -101,7 +101,7 @@ def known_provider(host: str, sdk: SdkProfile) -> str | None:
 
 
 def _by_name(name: str, wire: str) -> str | None:
-    if len(name) > _LONGEST:
+    if len(name) > _MAX_NAME_LENGTH:
         return None
     domain = name
     while domain:

@@ -23,11 +23,11 @@ WORKSPACE: Final = "anthropic-workspace-id"
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid")
 _AZURE: Final = ("x-ratelimit-renewalperiod-requests", "x-ratelimit-renewalperiod-tokens")
 
-_LONGEST_COUNT: Final = 19
+_MAX_COUNT_LENGTH: Final = 19
 _ABSENT: Final = (None, False)
 _NUMBER: Final = re.compile(r"[0-9]{1,18}(\.[0-9]*)?")
 _GO_DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h|d)")
-_MOST_KNOWN: Final = 256
+_MAX_KNOWN: Final = 256
 _UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _EPOCH_S: Final = 1e9
 _EPOCH_MS: Final = 1e12
@@ -104,7 +104,7 @@ def rate_limits(headers: Mapping[str, str], now_s: float) -> RateLimits | None:
         for unit, (of_limit, of_rest, of_reset) in family:
             limit, left, reset = fields.get(of_limit), fields.get(of_rest), fields.get(of_reset)
             if not (limit is left is reset is None) and unit not in found:
-                is_plain = left is not None and len(left) <= _LONGEST_COUNT and left.isascii() and left.isdigit()
+                is_plain = left is not None and len(left) <= _MAX_COUNT_LENGTH and left.isascii() and left.isdigit()
                 reset_s, is_time = _ABSENT if reset is None else _reset(reset, bare_s)
                 if is_time and reset_s is not None:
                     reset_s = reset_s - now_s if reset_s > now_s else 0.0
@@ -132,7 +132,7 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
     return float(value) if _NUMBER.fullmatch(value) else _until_http_date(value, now_s)
 
 
-@lru_cache(maxsize=_MOST_KNOWN)
+@lru_cache(maxsize=_MAX_KNOWN)
 def server_ns(millis: str) -> int | None:
     """Return the server's processing time in the header `SERVER_TIME` in nanoseconds; None if it is not a number."""
     return round(float(millis) * 1e6) if _NUMBER.fullmatch(millis) else None
@@ -149,16 +149,16 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 
 def _count(value: str) -> int | None:
     """Return a count; the first part of a repeated header or one with a time window."""
-    if len(value) <= _LONGEST_COUNT and value.isascii() and value.isdigit():
+    if len(value) <= _MAX_COUNT_LENGTH and value.isascii() and value.isdigit():
         return int(value)
     return integer(value.partition(",")[0].strip())
 
 
-_known_count: Final = lru_cache(maxsize=_MOST_KNOWN)(_count)
+_known_count: Final = lru_cache(maxsize=_MAX_KNOWN)(_count)
 """Cached version for counts that rarely change: the limit, not the remaining count."""
 
 
-@lru_cache(maxsize=_MOST_KNOWN)
+@lru_cache(maxsize=_MAX_KNOWN)
 def _reset(value: str, bare_s: float) -> tuple[float | None, bool]:
     """Return the seconds of a Go duration or a number, or a Unix time (as RFC 3339, s or ms); and whether it is a time.
 

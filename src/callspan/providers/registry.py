@@ -20,7 +20,7 @@ from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
 from callspan.sdk_profiles import Wire
 
-_MOST_PATHS: Final = 128
+_MAX_PATHS: Final = 128
 
 _PLACES: Final[dict[str, tuple[str, str]]] = {
     "chat_completions": ("openai.chat", "ChatCompletions"),
@@ -51,7 +51,7 @@ APIS: Final = tuple(_PLACES)
 _SEARCH: Final = "vector_store_search"
 
 
-@lru_cache(maxsize=_MOST_PATHS)
+@lru_cache(maxsize=_MAX_PATHS)
 def endpoint_for(method: str, path: str) -> Endpoint | None:
     """Return the endpoint of a request, or None if it is not a call to a model.
 

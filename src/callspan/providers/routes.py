@@ -18,7 +18,7 @@ Kind: TypeAlias = Literal["call", "fetch", "results", "not recorded", "no infere
 `not recorded`: it leads to inference, and is counted. `no inference`: its answer may repeat usage of recorded calls.
 """
 
-_MOST_PATHS: Final = 128
+_MAX_PATHS: Final = 128
 _ANCHOR: Final = "^"
 _BASES: Final[tuple[list[str], ...]] = ([], ["openai", "v1"])
 """What comes before a whole path: nothing for openai, whose version is in the base URL; groq's is in the path."""
@@ -131,7 +131,7 @@ def _is_id(segment: str) -> bool:
 _PLACED: Final = _placed()
 
 
-@lru_cache(maxsize=_MOST_PATHS)
+@lru_cache(maxsize=_MAX_PATHS)
 def find(method: str, path: str) -> Found | None:
     """Return the kind of a request; None if its path is in no row. Never raises.
 

@@ -26,7 +26,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 UNFIT: Final = (msgspec.ValidationError, UnicodeEncodeError, TypeError, ValueError, RecursionError)
 """Exceptions of decoding in one step for an unexpected value: of another type, too deep, or with a lone surrogate in
 a text or name."""
-_LONGEST_INTEGER: Final = 20
+_MAX_INTEGER_LENGTH: Final = 20
 _SCALARS: Final = (str, int, float, type(None))
 _LISTS: Final = (list, tuple)
 _JSON_KEYS: Final = {True: "true", False: "false", None: "null"}
@@ -111,7 +111,7 @@ def integer(value: object, *path: str) -> int | None:
     if isinstance(found, float):
         found = int(found) if found.is_integer() else None
     elif isinstance(found, str):
-        is_number = found.isascii() and found.isdigit() and len(found) < _LONGEST_INTEGER
+        is_number = found.isascii() and found.isdigit() and len(found) < _MAX_INTEGER_LENGTH
         found = int(found) if is_number else None
     return found if isinstance(found, int) and -LARGEST_COUNT <= found <= LARGEST_COUNT else None
 

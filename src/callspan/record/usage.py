@@ -1,4 +1,4 @@
-"""Usage: the tokens and media that the provider counted for a call, and their cost. Unknown is None, never 0."""
+"""Usage: the provider's counts of tokens and media for a call, and their cost. Unknown is None, never 0."""
 
 from __future__ import annotations
 

@@ -23,11 +23,11 @@ from callspan.record.reward_sums import REWARD, Score
 
 Event: TypeAlias = EventRecord | MessageRecord | RewardRecord
 Grouping: TypeAlias = Literal["model", "provider", "session", "day", "hour", "minute", "user", "name", "experiment"]
-"""What calls are grouped by, besides `meta:KEY`: the value that they, or their sessions, have for a key of metadata.
+"""The groupings of calls besides `meta:KEY`, the value of a metadata key of the call or its session.
 
 Days, hours and minutes are in UTC: `2026-11-20`, `2026-11-20T08:00Z`, `2026-11-20T08:05Z`."""
 Order: TypeAlias = Literal["start", "cost", "duration", "tokens", "retries"]
-"""What calls and sessions are sorted by, besides their start: cost, duration, tokens in and out, retries."""
+"""The sort keys of calls and sessions besides their start: cost, duration, tokens in and out, retries."""
 ORDERS: Final[tuple[Order, ...]] = get_args(Order)
 Content: TypeAlias = Literal["all", "response", "none"]
 """Which bodies calls are read with: both, that of the response, or none. Conversations hold what these bodies do."""
@@ -80,7 +80,7 @@ class DeletionScope(NamedTuple):
     calls: frozenset[str] = frozenset()
     """With the events, messages and rewards that name them. Those of the sessions may be among them."""
     user: str | None = None
-    """With whatever else carries this user in its own metadata: events, timesteps, messages and rewards."""
+    """Include events, timesteps, messages and rewards with this user in their own metadata."""
     older_than_ns: int | None = None
     """Everything from before this Unix time, and nothing else."""
     erased_ns: int = 0

@@ -70,7 +70,7 @@ _ROLE_OF_TYPE: Final = {
 
 
 class Stored(NamedTuple):
-    """A piece as a row holds it: its text in a column of its own, without which the JSON is kept."""
+    """A piece as stored in a row: its text has its own column; the JSON is stored without it."""
 
     role: str | None
     text: str | None
@@ -109,7 +109,7 @@ def piece(json: bytes, role: str | None = None) -> Piece:
 
 
 def answer_piece(json: bytes) -> Piece:
-    """Return the piece of an answer, which is none of the request, even if that has the same JSON."""
+    """Return the piece of an answer; it is never shared with the request, even if the JSON is the same."""
     return Piece(_digest(json) + _ANSWER, json, "assistant")
 
 

@@ -42,7 +42,7 @@ def read_calls(database: Database, ids: Sequence[str], content: Content) -> Iter
 
 
 def exact_call(database: Database, call_id: str) -> CallRecord | None:
-    """Return the call of this whole id; None if there is none."""
+    """Return the call with exactly this id; None if there is none."""
     return next(read_calls(database, [call_id], "all"), None)
 
 

@@ -38,7 +38,7 @@ def owner_of(call_id: str, session_id: str | None) -> str:
 
 
 class StoredCall(NamedTuple):
-    """What is known of the row of a call before another version is written."""
+    """The stored row of a call, before another version is written."""
 
     part: Any
     seen_ns: int | None
@@ -158,7 +158,7 @@ def ranges_in(cell: object) -> list[Range]:
 
 
 def stored_calls(database: Database, call_ids: Sequence[str]) -> dict[str, StoredCall]:
-    """Return what is known of the rows of these calls, by their ids; without those that the store does not have."""
+    """Return the stored rows of these calls, by id; calls that the store does not have are omitted."""
     found: dict[str, StoredCall] = {}
     for chosen, names in in_parts(call_ids, "call_id"):
         rows = database.tuples(f"SELECT call_id, {STORED_CALL} FROM calls WHERE {chosen}", names)  # noqa: S608
@@ -167,7 +167,7 @@ def stored_calls(database: Database, call_ids: Sequence[str]) -> dict[str, Store
 
 
 def release(database: Database, there: StoredCall, call_id: str, now: StoredCall | None) -> str | None:
-    """Delete what a call no longer refers to, now that its row is another; return the owner that lost contents."""
+    """Delete the contents that a call no longer refers to after a change of its row; return their owner."""
     if not there.has_contents:
         return None
     owner = owner_of(call_id, there.session_id)

@@ -47,7 +47,7 @@ def is_erased(record: Record, erased_ns: Callable[[bytes], int | None]) -> bool:
 
 
 def names(payload: bytes, scope: DeletionScope) -> bool:
-    """Return whether JSON of a record is in a scope; of what is damaged, whether it names an id or the user of it."""
+    """Return whether a record, as JSON, is in a scope; damaged JSON is if it contains one of the ids or the user."""
     try:
         return scope.covers(decode(payload))
     except NO_RECORD:

@@ -91,7 +91,7 @@ def _load(found: Store, records: Iterable[Record | None], target: SqlStore, sinc
 
 
 def _with_present_names(record: Record) -> Record:
-    """Return a record with the end of its stream as it is called now: `dropped` was what the collector closed."""
+    """Return a record with the present name of its stream's end: `dropped` meant closed by the garbage collector."""
     if isinstance(record, CallRecord) and record.stream is not None and record.stream.end == "dropped":
         return replace(record, stream=replace(record.stream, end="closed"))
     return record

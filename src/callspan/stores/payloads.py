@@ -24,7 +24,7 @@ _IDS: Final = ("organization_id", "project_id", "run_id", "agent_id", "workflow_
 _FINDABLE: Final = frozenset({*_IDS, "tags", EXTRA})
 _NO_LABELS: Final = (None,) * (len(_IDS) + 1)
 _INT_LIMIT: Final = 2**63
-_DEAR_USD: Final = 10_000
+_LARGE_COST_USD: Final = 10_000
 """Calls this expensive are summed separately: a thousand of them would overflow 63 bits of picodollars."""
 _SPACES: Final = bytes.maketrans(b"\n\r", b"  ")
 
@@ -112,7 +112,7 @@ def _fitting(number: int) -> int | None:
 
 def picodollars(usd: Decimal) -> int | None:
     """Return the amount in whole picodollars; None if that is not exact or would overflow sums."""
-    if not is_amount(usd) or usd.copy_abs() >= _DEAR_USD:
+    if not is_amount(usd) or usd.copy_abs() >= _LARGE_COST_USD:
         return None
     pico = EXACT.multiply(usd, PICO)
     return int(pico) if pico == pico.to_integral_value() else None

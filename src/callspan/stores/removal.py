@@ -198,7 +198,7 @@ def _choose(database: Database, sessions: Collection[str], calls: Collection[str
 def retain(database: Database, keep: Keep) -> Iterator[int]:
     """Delete old records, then the content of less old ones; yield the number of changed records of each transaction.
 
-    One process at a time does; in another nothing is yielded.
+    One process at a time does this; in any other nothing is yielded.
     """
     if not database.try_lock("retain"):
         return

@@ -33,7 +33,7 @@ Row: TypeAlias = dict[str, Cell]
 Tree: TypeAlias = dict[str, object]
 
 _INT_LIMIT: Final = 2**63
-_MOST_SHAPES: Final = 64
+_MAX_SHAPES: Final = 64
 """Tables and queries with different columns."""
 _RANKED: Final[Mapping[str, Sequence[str]]] = {"part": PARTS}
 LIMITS: Final[Mapping[Form, int]] = {"int": _INT_LIMIT, "count": MAX_COUNT + 1}
@@ -189,7 +189,7 @@ def to_tree(table: Table, row: Mapping[str, object]) -> Tree:
     return tree
 
 
-@lru_cache(maxsize=_MOST_SHAPES)
+@lru_cache(maxsize=_MAX_SHAPES)
 def _fields(kind: str, names: tuple[str, ...]) -> list[tuple[int, tuple[str, ...], Form]]:
     """Place in a row with these columns, path in the record, and form of each column that is a field of the record.
 

@@ -61,7 +61,7 @@ _COLUMN_OF: Final = {"cost": "spent", "duration": "latest", "tokens": "used", "r
 
 
 def place_of(summary: SessionSummary, sort: Order = "start") -> tuple[int | str, ...]:
-    """Return the place of a session in an order, behind which `Reader.sessions` goes on."""
+    """Return the position of a session in an order, after which `Reader.sessions` continues."""
     measures = {
         "cost": None if summary.cost_usd is None else whole_pico(summary.cost_usd),
         "duration": summary.duration_ns,

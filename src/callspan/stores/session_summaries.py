@@ -21,7 +21,7 @@ from callspan.stores.database import Database, Values, in_parts
 from callspan.stores.filters import FAILED
 from callspan.stores.sums import MODEL, summed
 
-_MOST_RUNS: Final = 256
+_MAX_RUNS: Final = 256
 """A session with more calls and tools has no course."""
 _WORDS: Final = 160
 """Characters of the first words."""
@@ -155,7 +155,7 @@ def courses(database: Database, session_ids: Sequence[str]) -> Mapping[str, Sequ
         for table in ("calls", "events"):
             for session_id, number in database.tuples(_COUNT.format(table=table, chosen=chosen), names):
                 numbers[session_id] += number
-        for some, of_short in in_parts([one for one, number in numbers.items() if number <= _MOST_RUNS]):
+        for some, of_short in in_parts([one for one, number in numbers.items() if number <= _MAX_RUNS]):
             for session_id, *run in database.tuples(_RUNS.format(chosen=some), of_short):
                 found[session_id].append(Run._make(run))
     return found

@@ -43,7 +43,7 @@ def spool_directory(settings: Settings, stores: Sequence[str]) -> Path:
 
 
 def roots_for(url: str, settings: Settings | None = None) -> list[Path]:
-    """Return the roots below which records may wait for a store, whatever stores there are beside it.
+    """Return the roots below which records may wait for a store, alone or with other stores.
 
     `settings` None: those of the environment.
     """

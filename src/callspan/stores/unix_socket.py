@@ -42,12 +42,12 @@ class UnixSocket(PathStore):
         return UnixSocketStore(self.path, self.options)
 
     def try_out(self, record: Record) -> str:
-        """Connect, and send nothing: it could not be taken back. Raises OSError where no process listens."""
+        """Connect, and send nothing, because a sent record cannot be recalled. Raises OSError if no process listens."""
         del record
         sink = UnixSocketStore(self.path, self.options)
         sink.open()
         sink.close()
-        return "a process listens; nothing was sent, because it could not be taken back"
+        return "a process listens; no record was sent, because it could not be recalled"
 
     def _path_in(self, split: SplitResult) -> Path:
         # The path of a socket is absolute with any number of slashes.

@@ -150,7 +150,7 @@ def scores(view: View) -> Scores:
 
 
 def _start(reader: Reader, which: CallFilter, *, newest: bool) -> int | None:
-    """Return when the newest or the oldest of these calls began; None: there is none."""
+    """Return the start of the newest or the oldest of these calls; None if there is none."""
     one = msgspec.structs.replace(which, sort="start", newest_first=newest, limit=1, offset=0, content="none")
     return next((call.timing.start_ns for call in reader.calls(one)), None)
 

@@ -158,7 +158,7 @@ def _short(time_ns: int | None) -> float | None:
 
 
 def thinned(values: list[float], most: int) -> list[float]:
-    """Return a curve of at most so many points that keeps the least and the largest value of each part."""
+    """Return a curve with a limited number of points that keeps the minimum and maximum of each part."""
     if len(values) <= most:
         return values
     parts = most // 2

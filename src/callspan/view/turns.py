@@ -19,7 +19,7 @@ def messages_with(messages: Iterable[Message], requested: Collection[str | None]
 
 
 def plain_messages(messages: Iterable[Message], most: int) -> list[dict[str, object]]:
-    """Return messages for JSON; of each text so many characters."""
+    """Return messages for JSON; each text is cut after a number of characters."""
     return [
         {
             "role": one.role,

@@ -35,7 +35,7 @@ _NO_PARAMS: Final = frozenset({"model", "stream", "messages", "system", "tools",
 
 _MANAGEMENT: Final = "context_management"
 _SAMPLED: Final = ("message", "fallback_message")
-_MOST: Final = 256
+_MAX_ITERATIONS: Final = 256
 """More entries than that are no chain of models."""
 _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
 _MESSAGE_FIELDS: Final = frozenset({"content", "stop_reason"})
@@ -176,7 +176,7 @@ def response_error(body: object) -> ErrorInfo | None:
 
 def with_iterations(usage: Usage, listed: object) -> Usage:
     """Return the usage with the runs that the top level leaves out, and with their tokens."""
-    given = listed[:_MOST] if isinstance(listed, list) else []
+    given = listed[:_MAX_ITERATIONS] if isinstance(listed, list) else []
     runs = [_iteration(entry, kind) for entry in given if (kind := text(entry, "type")) and kind not in _SAMPLED]
     return with_added(msgspec.structs.replace(usage, iterations=runs), map(usage_of_iteration, runs))
 

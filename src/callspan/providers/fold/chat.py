@@ -121,7 +121,7 @@ class ChatFold:
 
 
 def _in_order(calls: list[object]) -> list[Json]:
-    """Return calls by their index; one without an index has that of its place."""
+    """Return calls by their index; a call without an index has its position."""
     placed = [{"index": place, **call} for place, call in enumerate(calls) if isinstance(call, dict)]
     return sorted(placed, key=lambda call: integer(call, "index") or 0)
 
@@ -139,7 +139,7 @@ def _finished_call(call: Json, was_cut: bool) -> Json:
 
 
 def _one_base64(joined: str) -> str:
-    """Return base64 of pieces that may each be padded as one base64 text; as it is if it is none."""
+    """Return joined base64 pieces, each possibly padded, as one base64 text; other text unchanged."""
     pieces = _PADDED.findall(joined)
     if len(pieces) <= 1:
         return joined

@@ -190,7 +190,7 @@ class EventFold:
         return carries("", news)
 
     def _entry(self, event: Json, place: Place) -> tuple[int, Json | None]:
-        """Return the number of an entry of the body, and the object that the news are of; None if there is none."""
+        """Return the number of an entry of the body, and the object that the event describes; None if there is none."""
         number, found = _BODY, self._body
         for depth, (name, field) in enumerate(place.lists):
             entries = _numbered(found, name)
@@ -261,7 +261,7 @@ def _numbered(known: Json, name: str) -> Numbered:
 
 
 def _is_of_part(kind: object) -> bool:
-    """Return whether an event tells of a part that failed, such as `response.mcp_call.failed`: the response goes on."""
+    """Return whether an event reports a failed part, such as `response.mcp_call.failed`: the response continues."""
     return isinstance(kind, str) and kind.endswith(".failed") and kind.count(".") > 1
 
 

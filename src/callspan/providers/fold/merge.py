@@ -51,7 +51,7 @@ class Pieces(list[str]):
         self._joined: list[str] = []
 
     def join_some(self) -> None:
-        """Join the pieces, each of which takes about 50 bytes besides its text."""
+        """Join the pieces, each of which has about 50 bytes of overhead."""
         self._joined.append("".join(self))
         self.clear()
 
@@ -254,7 +254,7 @@ def _are_alike(one: Json, other: Json) -> bool:
 
 
 def is_json(written: object) -> bool:
-    """Return whether a value is one complete JSON value, as text or as it is."""
+    """Return whether a value is one complete JSON value, as text or decoded."""
     try:
         json.loads(written) if isinstance(written, str) else None
     except (ValueError, RecursionError):

@@ -23,7 +23,7 @@ _OUT: Final = ("completion_tokens_details", "output_tokens_details", "output_tok
 
 _Path = tuple[str, ...]
 _Shape = tuple[str | tuple[str, ...], ...]
-_MOST_SHAPES: Final = 256
+_MAX_SHAPES: Final = 256
 
 _CACHED: Final = "cached_tokens_details"
 _MODALITIES: Final = ("text", "image", "audio")
@@ -178,7 +178,7 @@ def _counts(raw: dict[str, object]) -> dict[str, int]:
     return counts
 
 
-@lru_cache(maxsize=_MOST_SHAPES)
+@lru_cache(maxsize=_MAX_SHAPES)
 def _counters_in(shape: _Shape) -> tuple[tuple[str, str | None, str], ...]:
     """Return (field, group or None, name) of the counters in a usage object of this shape, in reverse priority.
 

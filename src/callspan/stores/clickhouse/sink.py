@@ -63,7 +63,7 @@ class ClickHouseSink:
     def __init__(self, url: str, retain_days: float | None = None) -> None:
         """`url` is `clickhouse://user:password@host:8123/database`, or `clickhouse+https://` for TLS.
 
-        Tables that are made now keep their rows so many days; None: for ever.
+        New tables keep their rows for this number of days; None: for ever.
         """
         self._url = url
         self.name = safe_name(url)
@@ -145,7 +145,7 @@ class ClickHouseSink:
         return self._rows(sql, {"key": last[0], "seen": last[1]})
 
     def _whole(self, record: Record) -> Record:
-        """Return a record; a version that some other request has read, with what is stored of its call."""
+        """Return a record; a version from another request is merged with the stored call."""
         if not isinstance(record, CallRecord) or not record.is_merged:
             return record
         sql = "SELECT * FROM calls WHERE call_id = {id:String} ORDER BY version DESC LIMIT 1"

@@ -52,7 +52,7 @@ def _is_of_application(_: logging.LogRecord) -> bool:
 def connect(url: str, wait_s: float | None = None) -> psycopg.Connection:
     """Return a connection in autocommit mode; the URL's parameters override the defaults. Raises psycopg.Error.
 
-    With `wait_s`, connecting may take so many seconds, and so may each query.
+    `wait_s` is the timeout of the connection, and of each query, in seconds.
     """
     for logger in _LOGGERS:
         logger.addFilter(_is_of_application)  # once: the function is the same

@@ -32,7 +32,7 @@ class AnyFile:
     """Reads every row by itself. A column that an earlier layout lacks is unknown."""
 
     def __init__(self, path: Path, *, damaged: bool) -> None:
-        """Open the file. Raises StoreError where there is none, or one of another application, sqlite3.Error."""
+        """Open the file. Raises sqlite3.Error; StoreError if it is missing or of another application."""
         if not path.is_file():
             raise no_file(path)
         self._connection, self._damaged = open_any(path, damaged=damaged), damaged

@@ -136,7 +136,7 @@ class SQLiteDatabase:
         self._connection.interrupt()
 
     def finish(self, *, vacuum: bool = False) -> str | None:
-        """Move the WAL into the file and empty it, with `vacuum` after writing the file anew.
+        """Move the WAL into the file and empty it; `vacuum`: rewrite the file first.
 
         Return who hinders that, None if the WAL is empty.
         """

@@ -73,7 +73,7 @@ def _refuse_others(path: Path) -> None:
 
 
 def log_of(path: Path) -> Inode | None:
-    """Return which file the WAL is; None if there is none. SQLite names it by the file that a link leads to."""
+    """Return the identity of the WAL file; None if there is none. SQLite names it by the target of a link."""
     real = path.resolve()
     return _inode(real.with_name(f"{real.name}-wal"))
 
@@ -94,7 +94,7 @@ def _inode(path: Path) -> Inode | None:
 
 
 def open_existing(path: Path, wait_s: float) -> sqlite3.Connection:
-    """Return a connection that can write, and waits so long for the locks of others. Nothing is created.
+    """Return a connection for writing; `wait_s` is the timeout for locks. Nothing is created.
 
     Raises StoreError if the file is missing, without tables, of another format or not callspan's.
     """

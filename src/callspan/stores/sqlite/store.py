@@ -35,7 +35,7 @@ from callspan.stores.sqlite.file import Inode, explaining, forbid, log_of, open_
 _LOST: Final = (
     "its -wal was deleted while this process wrote to it (does it have two copies of SQLite, or open the file itself?)"
 )
-_MOST_STATEMENTS: Final = 50
+_MAX_STATEMENTS: Final = 50
 """The `sqlite3` module caches 128 prepared statements per connection."""
 
 
@@ -52,7 +52,7 @@ class Insert:
         names = tuple(row)
         known = self._statements.get(names)
         if known is None:
-            if len(self._statements) >= _MOST_STATEMENTS:
+            if len(self._statements) >= _MAX_STATEMENTS:
                 self._statements.clear()
             known = self._statements[names] = self._statement(names)
         statement, flags = known
@@ -116,7 +116,7 @@ class SQLiteStore:
         self._check_log()
 
     def _check_log(self) -> None:
-        """Raise StoreError if the WAL that was written to is no longer that of the file."""
+        """Raise StoreError if the file has another WAL than the one that was written to."""
         if self._log is not None and log_of(self.path) != self._log:
             forbid(self.path, _LOST)
             raise StoreError(f"{self.path}: {_LOST}")
