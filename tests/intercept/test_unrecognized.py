@@ -44,6 +44,8 @@ KNOWN: Final[dict[str, list[Any]]] = {
     "image_variations": [{"data": []}],
     "moderations": [{"results": []}],
     "realtime": [{"status": "completed", "output": []}, {"object": "realtime.response", "output": []}],
+    "live": [{"id": "live_1", "turns": []}],
+    "realtime_translations": [{"id": "sess_1", "turns": []}],
     "speech": [{"audio": {"callspan_media": {"bytes": 1}}}],
     "text_completions": [{"type": "completion", "completion": ""}, {"type": "error", "error": {"message": "no"}}],
     "transcriptions": [{"text": ""}, {"text": "Well.", "segments": []}],

@@ -321,8 +321,8 @@ def published_cost(record: CallRecord) -> Cost | None:
 
 def _is_priced(usage: Usage) -> bool:
     """Return whether all counts with a price are known."""
-    if usage.raw is not None and "svg_usage" in usage.raw:
-        return False  # usage of another model
+    if usage.raw is not None and ("svg_usage" in usage.raw or usage.raw.get("paused_seconds")):
+        return False  # usage of another model, or at another rate
     return usage.input_tokens is not None or usage.input_audio_seconds is not None
 
 

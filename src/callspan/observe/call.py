@@ -107,12 +107,12 @@ class Call:
 
     def __init__(
         self, factory: CallFactory, endpoint: Endpoint, info: CallInfo, *, alone: bool = False,
-        timeline: Timeline | None = None, is_past: bool = False,
+        timeline: Timeline | None = None, is_past: bool = False, call_id: str | None = None,
     ) -> None:  # fmt: skip
         """Begin a call, with its span started in the current context.
 
         `alone` True: there is neither a session nor metadata around it. `timeline`: its times; None: those of the
-        clocks. `is_past`: its other times are explicit, and it is in no metric.
+        clocks. `is_past`: its other times are explicit, and it is in no metric. `call_id`: made of the provider's id.
         """
         if timeline is None:
             start_ns, self._now_ns = time.time_ns(), time.perf_counter_ns
@@ -130,7 +130,7 @@ class Call:
         self._request = Request(model=info.model, stream=info.stream)
         # More than fifteen keywords in one call go through a dictionary, which takes five times as long.
         self.record = CallRecord(
-            call_id=new_id(),
+            call_id=call_id or new_id(),
             part="started",
             outcome="started",
             provider=info.provider,

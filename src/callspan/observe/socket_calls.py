@@ -24,6 +24,7 @@ from callspan.providers.sockets import Json, SocketKind, Step, Turn
 from callspan.providers.wire_json import integer, mapping, text
 from callspan.record.call import ErrorInfo
 from callspan.record.codec import encode_json
+from callspan.record.ids import response_call_id
 
 _END: Final = fail_open("end the calls of a websocket")
 _FIRST_ERROR: Final = 400
@@ -127,13 +128,18 @@ class SocketCalls:
 
 
 def start(factory: CallFactory, info: CallInfo, turn: Turn) -> Call | None:
-    """Start a call in the current context, as of now or of when it is said to have begun."""
-    endpoint = registry.by_api(turn.api)
-    if endpoint is None:
+    """Start a call in the current context, as of now or of when it is said to have begun.
+
+    None if another connection of this process has started it.
+    """
+    endpoint, call_id = registry.by_api(turn.api), None
+    if turn.identity is not None:
+        call_id = response_call_id(info.provider, turn.identity)
+    if endpoint is None or (call_id is not None and not factory.seen.is_first(f"begun {call_id}")):
         return None
     clock = None if turn.begun_ns is None else Timeline(turn.begun_ns)
     info = msgspec.structs.replace(info, model=text(turn.body, "model"), stream=True)
-    call = Call(factory, endpoint, info, timeline=clock)
+    call = Call(factory, endpoint, info, timeline=clock, call_id=call_id)
     if clock is not None:
         clock.at_ns = None
     return call

@@ -19,8 +19,9 @@ from callspan.record.usage import Usage
 
 Api: TypeAlias = Literal[
     "chat_completions", "responses", "completions", "embeddings", "decisions", "messages", "moderations",
-    "vector_store_search", "images",
-    "realtime", "image_edits", "image_variations", "transcriptions", "translations", "speech", "text_completions",
+    "vector_store_search", "images", "live",
+    "realtime", "realtime_translations", "image_edits", "image_variations", "transcriptions", "translations", "speech",
+    "text_completions",
 ]  # fmt: skip
 Operation: TypeAlias = Literal[
     "chat", "generate_content", "text_completion", "embeddings", "decisions", "moderation", "retrieval",
@@ -28,7 +29,16 @@ Operation: TypeAlias = Literal[
 ]  # fmt: skip
 
 MEDIA_APIS: Final[frozenset[str]] = frozenset(
-    {"images", "image_edits", "image_variations", "transcriptions", "translations", "speech"}
+    {
+        "images",
+        "image_edits",
+        "image_variations",
+        "transcriptions",
+        "translations",
+        "speech",
+        "live",
+        "realtime_translations",
+    }
 )
 """The APIs of images and sound, whose operation is `generate_content`."""
 _MAX_PARAM_BYTES: Final = 4096

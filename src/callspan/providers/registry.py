@@ -38,16 +38,22 @@ _PLACES: Final[dict[str, tuple[str, str]]] = {
     "transcriptions": ("openai.media", "Transcriptions"),
     "translations": ("openai.media", "Translations"),
     "speech": ("openai.media", "Speech"),
+    "live": ("openai.voice_sessions", "LiveSession"),
+    "realtime_translations": ("openai.voice_sessions", "SpeechTranslation"),
     "text_completions": ("anthropic.completions", "TextCompletions"),
 }
 """Module and class of the adapter of each API."""
 _SOCKETS: Final[dict[str, tuple[str, str]]] = {
-    "responses": ("openai.lanes", "ResponseLanes"),
-    "realtime": ("openai.realtime_events", "RealtimeEvents"),
+    "responses": ("lanes", "ResponseLanes"),
+    "realtime": ("realtime_events", "RealtimeEvents"),
+    "realtime/translations": ("voice_events", "TranslationEvents"),
+    "live/sessions": ("voice_events", "LiveEvents"),
 }
 """Module and class of what reads the frames of each kind of websocket, by the last segments of its path."""
 APIS: Final = tuple(_PLACES)
 """The names of all APIs with adapters, in order of how common they are."""
+_ATTACH, _FORK = "attach", "fork"
+"""Ends of paths of live sessions: the sideband of one, and a new one that continues a stored one."""
 _SEARCH: Final = "vector_store_search"
 
 
@@ -66,12 +72,16 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
 
 def socket_kind(path: str, model: str | None = None) -> SocketKind | None:
     """Return what reads the frames of a new websocket with that path and model; None for any other path."""
-    segments = path.partition("?")[0].strip("/").split("/")
+    segments = path.strip("/").split("/")
+    session_id = segments[-2] if segments[-1] == _ATTACH else None
+    if segments[-1] in (_ATTACH, _FORK):
+        del segments[-2:]
     found = next((_SOCKETS[at] for n in (2, 1) if (at := "/".join(segments[-n:])) in _SOCKETS), None)
     if found is None:
         return None
     module, name = found
-    return cast("SocketKind", getattr(late_import(f"callspan.providers.{module}"), name)(model))
+    kind = getattr(late_import(f"callspan.providers.openai.{module}"), name)
+    return cast("SocketKind", kind(model, session_id))
 
 
 def by_api(api: str) -> Endpoint | None:

@@ -26,6 +26,8 @@ class Turn:
     """What observes it; None: nothing does."""
     body: Json
     """The body of its request, as far as it is known. What came in meanwhile is in it."""
+    identity: str | None = None
+    """The provider's id of a call that other connections and processes may see too; None: it is of this one alone."""
     begun_ns: int | None = None
     """The monotonic time of its start, if that is before its first step."""
     is_withdrawn = False

@@ -283,8 +283,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     """The provider's name in the semantic conventions, such as `azure.ai.openai`."""
     api: str = "unknown"
     """chat_completions, responses, realtime, completions, embeddings, decisions, messages, moderations,
-    vector_store_search, images, image_edits, image_variations, transcriptions, translations or speech; for any other
-    endpoint its path without ids."""
+    vector_store_search, images, image_edits, image_variations, transcriptions, translations, speech, live or
+    realtime_translations; for any other endpoint its path without ids."""
     operation: str = always_written("chat")
     """chat, generate_content, text_completion, embeddings, decisions, moderation, retrieval or evaluation."""
     sdk: str | None = None

@@ -88,7 +88,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     `container`, ..."""
     output_images: int | None = None
     input_audio_seconds: float | None = None
-    """Seconds of audio, where the provider counts no tokens."""
+    """Seconds of audio, where the provider counts no tokens; of a live session its billable seconds."""
     cost_usd: Decimal | None = None
     cost_estimated: bool = False
     estimated: bool = False

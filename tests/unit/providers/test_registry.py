@@ -145,13 +145,15 @@ def test_every_endpoint_is_found_by_its_api_and_its_path() -> None:
         "transcriptions",
         "translations",
         "speech",
+        "live",
+        "realtime_translations",
         "text_completions",
     )
     for api in registry.APIS:
         endpoint = registry.by_api(api)
         assert endpoint is not None
         assert endpoint.api == api
-        if api == "realtime":  # only over a websocket
+        if api in ("realtime", "live", "realtime_translations"):  # only over a websocket
             assert registry.endpoint_for("post", endpoint.path) is None
             continue
         found = registry.endpoint_for("post", endpoint.path)

@@ -8,15 +8,15 @@ from typing import Any, Final
 import msgspec
 
 from callspan.providers.sockets import Json
-from callspan.providers.wire_json import mapping, text
+from callspan.providers.wire_json import integer, mapping, text
 from callspan.record.media_reference import MEDIA_KEY
 
 BYTES: Final = "bytes"
 """How many bytes of audio there are, in the event that stands for a message of audio."""
 _MAX_HEAD: Final = 512
 _MAX_KNOWN: Final = 64
-_BYTES_PER_SECOND: Final = {"audio/pcm": 48_000, "audio/pcmu": 8_000, "audio/pcma": 8_000}
-"""Of one channel: 16 bits at 24 kHz, or 8 bits at 8 kHz."""
+_SAMPLES: Final = {"audio/pcm": (2, 24_000), "audio/pcmu": (1, 8_000), "audio/pcma": (1, 8_000)}
+"""Bytes of a sample of one channel, and how many a second has where the format does not say."""
 _OLD_FORMATS: Final = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
 
 
@@ -78,8 +78,9 @@ def mime_of(audio_format: object) -> str | None:
 def audio_reference(audio_format: object, size: int | None, seconds: float | None = None) -> Json:
     """Return the reference that stands for audio in a body: its bytes, type and seconds, as far as they are known."""
     mime = mime_of(audio_format)
-    rate = _BYTES_PER_SECOND.get(mime or "")
-    if seconds is None and rate is not None and size is not None:
-        seconds = round(size / rate, 3)
+    width, rate = _SAMPLES.get(mime or "", (0, 0))
+    rate = integer(audio_format, "rate") or rate
+    if seconds is None and width and rate > 0 and size is not None:
+        seconds = round(size / width / rate, 3)
     known = {"bytes": size, "mime": mime, "seconds": seconds}
     return {MEDIA_KEY: {name: value for name, value in known.items() if value is not None}}

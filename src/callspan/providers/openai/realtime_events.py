@@ -50,7 +50,8 @@ class RealtimeEvents:
 
     mark = _CREATE
 
-    def __init__(self, model: str | None = None) -> None:
+    def __init__(self, model: str | None = None, session_id: str | None = None) -> None:
+        del session_id
         self._session: Json = {} if model is None else {"model": model}
         self._waiting: deque[_Response] = deque(maxlen=_MAX_WAITING)
         """Creates that were sent, and not answered yet."""
