@@ -6,7 +6,6 @@ import base64
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -127,7 +126,7 @@ def speech(identity: str, start_ms: int = 0, end_ms: int = 1500) -> list[dict[st
 
 
 class Session:
-    """What a server sends: an event, `"recv"` (it waits for a message), `"drop"`, `"close"`, or seconds to wait."""
+    """What a server sends: an event, `"recv"` (it waits for a message), `"drop"` or `"close"`."""
 
     def __init__(self, script: list[Any]) -> None:
         self.received: list[Any] = []
@@ -144,8 +143,6 @@ class Session:
             for step in self._script:
                 if step == "recv":
                     self.received.append(connection.recv())
-                elif isinstance(step, float):
-                    time.sleep(step)
                 elif step == "drop":
                     connection.socket.shutdown(socket.SHUT_RDWR)
                 elif step == "close":

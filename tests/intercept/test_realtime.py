@@ -150,7 +150,7 @@ def test_speech_of_the_user_begins_a_response_and_is_transcribed_by_another_mode
     script = [
         session(),
         *speech("item_1"),
-        0.05,
+        "recv",
         created("resp_1"),
         *transcribed("item_1", "Hello", " there.", usage=tokens),
         *spoken("resp_1", "Hi."),
@@ -163,6 +163,9 @@ def test_speech_of_the_user_begins_a_response_and_is_transcribed_by_another_mode
     async def body() -> None:
         with playing(script) as part, callspan.session("call"):
             async with connected(mode, part) as connection:
+                await until(mode, connection, "conversation.item.added")
+                await asyncio.sleep(0.05)
+                await mode.wait(connection.send({"type": "output_audio_buffer.clear"}))
                 await until(mode, connection)
                 await until(mode, connection)
 
