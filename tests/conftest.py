@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from callspan.spool import shipper
-from callspan.testing.provider import ScriptedProvider
+from callspan.testing import ScriptedProvider
 from tests import descriptors
 from tests.logs import nothing_is_warned_of
 from tests.nightly import FILES

@@ -8,8 +8,8 @@ from callspan import Settings
 from callspan.records import Record, encode
 from callspan.spool import directory as places
 from callspan.spool.segment import Segment
+from callspan.stores import find_store, split_urls
 from callspan.stores.spools import spool_directory, target_of
-from callspan.stores.urls import find_store, split_urls
 
 
 def directory_of(stores: str, settings: Settings | None = None) -> Path:

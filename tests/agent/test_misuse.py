@@ -15,7 +15,7 @@ import pytest
 from callspan import Session, Timestep, UsageError, copy_context, feedback, reward, session, timestep, tool
 from callspan.agent import misuse
 from callspan.agent.scope import current_scope
-from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
+from callspan.records import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 
 if TYPE_CHECKING:
     from tests.agent.conftest import Seen

@@ -12,43 +12,19 @@ import anthropic
 import openai
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState, use_span
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
+from tests.agent.programs import REMOTE, run_all
 
 import callspan
 from callspan import redact_texts
 from callspan.record.events import record_key
-from callspan.records import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, SpanLink, Trace
+from callspan.records import EventRecord, MessageRecord, Record, SessionRecord, SpanLink, Trace
 from callspan.semconv import call, events, gen_ai, llm, openinference, scope_messages, session
-from callspan.semconv import events as events_of
-from callspan.semconv import session as names
-from callspan.semconv.content_attributes import ByteBudget
 from callspan.semconv.table import Row, Table
 from callspan.stores.columns import TABLES
 from callspan.stores.payloads import row_of as present
 from callspan.stores.rows import merge
 from callspan.testing import Captured, ScriptedProvider, capture
-
-REMOTE = SpanContext(
-    0xA << 120, 0xB << 56, is_remote=True, trace_flags=TraceFlags(3), trace_state=TraceState([("vendor", "1")])
-)
-
-
-def run_all() -> None:
-    """A session with all that has a span of its own, and rewards after its end."""
-    with callspan.session("s", session_id="own") as session:
-        with session.timestep("t") as step:
-            with step.tool("look", arguments={}) as tool:
-                tool.result = 1
-            with step.invoke_agent("a"), callspan.guardrail("g"):
-                pass
-            with step.environment_step() as environment:
-                environment.set_result("sky", reward=1)
-            step.action("north")
-            callspan.handoff("other")
-        with callspan.record_call(provider="vllm"):
-            pass
-    session.reward(0.5)
-    callspan.reward(0.7, session_id=session.id, objective="late")
 
 
 def ids_of(span: ReadableSpan) -> dict[str, Any]:
@@ -240,36 +216,6 @@ def test_every_attribute_of_an_agents_spans_and_events_has_a_row_with_its_type()
     for name, found in seen.items():
         known = types.get(name) or next((each for star, each in stars.items() if name.startswith(star)), set())
         assert found in known or "any" in known, (name, found, known)
-
-
-SESSION = SessionRecord(session_id="s", seen_ns=1, name="gridworld", user_id="u", group_id="g", task_id="t")
-
-
-def budget() -> ByteBudget:
-    return ByteBudget(1000, 1000)
-
-
-def test_content_is_only_in_the_content_functions() -> None:
-    secret = "xyzzy"
-    events: list[Record] = [
-        EventRecord(event_id="e", event_type="action", time_ns=1, data=secret),
-        EventRecord(event_id="e", event_type="environment", time_ns=1, data={"after": secret, "before": secret}),
-        EventRecord(event_id="e", event_type="mine", time_ns=1, data=[secret]),
-        MessageRecord(message_id="m", message_type="observation", time_ns=1, content=secret),
-        RewardRecord(reward_id="r", time_ns=1, annotation=secret),
-    ]
-    for record in events:
-        assert secret not in str(events_of.event_attributes(record))
-        assert secret in str(events_of.event_content(record, budget()))
-    assert [events_of.event_name(record) for record in events] == [
-        "callspan.action",
-        "callspan.environment",
-        "callspan.mine",
-        "callspan.message",
-        "gen_ai.evaluation.result",
-    ]
-    assert events_of.event_attributes(SESSION) == {}
-    assert names.start_attributes(events[-1]) == {}
 
 
 @pytest.mark.parametrize("settings", [{"content": "off"}, {"content": "metadata"}, {}])

@@ -19,7 +19,6 @@ import openai
 import pytest
 
 import callspan
-from callspan.delivery import leftovers
 from callspan.records import EventRecord, RewardRecord
 from callspan.stores import Reader
 from callspan.testing import ScriptedProvider
@@ -42,7 +41,7 @@ def run(program: str, *arguments: str) -> subprocess.Popen[bytes]:
 
 def delivered(url: str) -> None:
     """Deliver what a dead process left behind, as any next process does."""
-    leftovers.deliver(url)
+    callspan.open_store(url, deliver=True).close()
 
 
 VICTIM = """

@@ -7,8 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from callspan.records import CallRecord
-from callspan.testing import Captured, ScriptedProvider
-from callspan.testing.provider.script import ReceivedRequest
+from callspan.testing import Captured, ReceivedRequest, ScriptedProvider
 from tests.intercept.mode import Mode
 from tests.intercept.sdks import ANTHROPIC, OPENAI
 

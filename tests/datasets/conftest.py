@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.datasets import Selection, Statistics, export
-from callspan.datasets.selection import Options
+from callspan import open_store
+from callspan.datasets import Options, Selection, Statistics, export
 from callspan.providers.registry import by_api, with_conversation
 from callspan.records import (
     CallRecord,
@@ -27,18 +27,10 @@ from callspan.records import (
     SessionRecord,
     Timing,
     Usage,
-    decode,
-    encode,
 )
-from callspan.stores.urls import find_store, open_store
+from tests.records import SECOND, START_NS, keep, raw
 
 Json = dict[str, Any]
-START_NS = 1_795_000_000_000_000_000
-SECOND = 1_000_000_000
-
-
-def raw(value: object) -> msgspec.Raw:
-    return msgspec.Raw(json.dumps(value, ensure_ascii=False).encode())
 
 
 class World:
@@ -109,12 +101,7 @@ class World:
         return message
 
     def write(self, path: Path) -> str:
-        url = f"sqlite:///{path}"
-        sink = find_store(url).sink()
-        sink.open()
-        sink.deliver([decode(encode(record)) for record in self.records])
-        sink.close()
-        return url
+        return keep(f"sqlite:///{path}", *self.records)
 
 
 def tool_call(name: str, arguments: dict[str, Any], call_id: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from callspan.datasets.selection import Options
+from callspan.datasets import Options
 
 from .conftest import TOOLS, Export, World, asking, tool_call
 from .formats import check_fine_tuning

@@ -13,11 +13,10 @@ import pytest
 
 import callspan
 from callspan import SettingError, open_store
-from callspan.datasets import export
-from callspan.datasets.selection import Options
+from callspan.datasets import Options, export
 from callspan.testing import ReceivedRequest, Reply, ScriptedProvider
+from tests.commands import ask
 from tests.scale import scaled
-from tests.unit.cli.conftest import ask
 
 from .conftest import TOOLS, Export, World, asking, tool_call
 from .formats import check_preference
@@ -104,7 +103,7 @@ def answered(client: openai.OpenAI, messages: list[Any]) -> list[dict[str, Any]]
 
 
 def test_of_many_rollouts_each_pair_stands_at_the_first_real_difference(tmp_path: Path) -> None:
-    check_pairs_of_rollouts(f"sqlite:///{tmp_path}/rollouts.db", tmp_path, scaled(60, 200))
+    check_pairs_of_rollouts(f"sqlite:///{tmp_path}/rollouts.db", tmp_path, scaled(30, 200))
 
 
 def check_pairs_of_rollouts(url: str, tmp_path: Path, number: int) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from callspan import SettingError, open_store
-from callspan.datasets import export, exporting
-from callspan.datasets.selection import Options
+from callspan.datasets import Options, export, exporting
 from callspan.records import Place
 
 from .conftest import TOOLS, Export, World, asking, tool_call

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from callspan import open_store
-from callspan.datasets import export
-from callspan.datasets.selection import Options
+from callspan.datasets import Options, export
 from tests.otel.environments import python_of
 
 from .conftest import TOOLS, World, asking, tool_call

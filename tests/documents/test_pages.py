@@ -16,8 +16,8 @@ from callspan import Settings
 from callspan.cost.price_table import read_prices
 from callspan.settings_loader import variables
 from callspan.testing import Captured, Reply, ScriptedProvider
+from tests.commands import ask
 from tests.documents.pages import ROOT, examples, links, pages, readme
-from tests.unit.cli.conftest import ask
 
 
 def rows() -> dict[str, str]:

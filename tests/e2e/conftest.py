@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -15,12 +16,11 @@ from click.testing import CliRunner
 
 import callspan as package
 from callspan import Handle
-from callspan.cli.commands import callspan
 from callspan.stores import Reader
+from tests.commands import Answer, callspan
+from tests.commands import ask as in_process
 from tests.e2e.receiver import Receiver
 from tests.intercept.conftest import mode, run, seen
-from tests.unit.cli.conftest import Answer
-from tests.unit.cli.conftest import ask as in_process
 
 __all__ = ["Answer", "in_process", "mode", "run", "seen"]
 
@@ -110,3 +110,32 @@ def reading() -> Iterator[Callable[[str | Path], Reader]]:
     """Open stores for reading; closed after the test."""
     with ExitStack() as opened:
         yield lambda store: opened.enter_context(closing(package.open_store(str(store))))
+
+
+PROGRAM = """
+import os, sys, callspan
+handle = callspan.instrument(stores=sys.argv[1])
+with callspan.session("s", session_id="one"):
+    for number in range(int(sys.argv[2])):
+        with callspan.record_call(provider="mine", model="m") as call:
+            call.request({"model": "m", "messages": [{"role": "user", "content": "Hi"}]})
+            call.response({"choices": [{"message": {"role": "assistant", "content": f"Hello {number}"}}]})
+if sys.argv[3] == "wait":
+    print("ready", flush=True)
+    sys.stdin.read()
+if sys.argv[3] == "kill":
+    os.kill(os.getpid(), 9)
+"""
+
+
+def start(stores: str, count: int, end: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PROGRAM, stores, str(count), end]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+
+
+def killed(stores: str, count: int = 3) -> None:
+    process = start(stores, count, "kill")
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL

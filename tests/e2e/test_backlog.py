@@ -17,42 +17,14 @@ import pytest
 
 import callspan
 from callspan import open_store
-from callspan.spool.segment import SUFFIX
 from callspan.testing import ScriptedProvider
 from tests.e2e.conftest import in_process
 from tests.scale import scaled
 from tests.stores.readers import coming_and_going
 
-from .conftest import plain_environment
+from .conftest import killed, plain_environment, start
 
 DEAD = "postgresql://me:geheim@127.0.0.1:1/db"
-PROGRAM = """
-import os, sys, callspan
-handle = callspan.instrument(stores=sys.argv[1])
-with callspan.session("s", session_id="one"):
-    for number in range(int(sys.argv[2])):
-        with callspan.record_call(provider="mine", model="m") as call:
-            call.request({"model": "m", "messages": [{"role": "user", "content": "Hi"}]})
-            call.response({"choices": [{"message": {"role": "assistant", "content": f"Hello {number}"}}]})
-if sys.argv[3] == "wait":
-    print("ready", flush=True)
-    sys.stdin.read()
-if sys.argv[3] == "kill":
-    os.kill(os.getpid(), 9)
-"""
-
-
-def start(stores: str, count: int, end: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", PROGRAM, stores, str(count), end]
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-
-
-def killed(stores: str, count: int = 3) -> None:
-    process = start(stores, count, "kill")
-    process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL
 
 
 @pytest.fixture(params=["", "," + DEAD], ids=["alone", "beside a dead one"])
@@ -85,7 +57,7 @@ def test_every_command_that_reads_delivers_first(
     assert answer.code == 0, answer.err
     assert answer.err.startswith("Delivered ")
     assert counted(answer.json) == 3
-    left = list((tmp_path / "calls.db.spool").rglob(f"*{SUFFIX}"))
+    left = list((tmp_path / "calls.db.spool").rglob("*.segment"))
     assert len(left) == (1 if also else 0), "it is left to the store that does not have it"
     again = in_process("--store", store, "calls", "--json")
     assert len(again.json) == 3
@@ -100,7 +72,7 @@ def test_no_ship_leaves_everything_and_says_so(tmp_path: Path) -> None:
     assert "records wait in" in answer.err
     assert "callspan ship delivers them" in answer.err
     assert "recorded there" not in answer.err, "something was"
-    assert len(list((tmp_path / "calls.db.spool").rglob(f"*{SUFFIX}"))) == 1
+    assert len(list((tmp_path / "calls.db.spool").rglob("*.segment"))) == 1
 
 
 def test_what_a_running_process_cannot_deliver_is_reported(tmp_path: Path) -> None:
@@ -146,7 +118,7 @@ def test_many_short_processes_lose_nothing(tmp_path: Path) -> None:
             for process in running:
                 process.communicate(timeout=100)
     assert sum(row["calls"] for row in in_process("--store", store, "stats", "--json").json) == 5 * count
-    assert not list((tmp_path / "calls.db.spool").rglob(f"*{SUFFIX}"))
+    assert not list((tmp_path / "calls.db.spool").rglob("*.segment"))
 
 
 def test_delete_delivers_first_so_that_old_sessions_are_deleted_completely(tmp_path: Path) -> None:
@@ -192,7 +164,7 @@ def test_a_reader_of_the_python_api_delivers_where_it_is_asked_to(tmp_path: Path
     reader = open_store(store, deliver=True)
     assert reader.count_calls() == 3
     reader.close()
-    assert len(list((tmp_path / "calls.db.spool").rglob(f"*{SUFFIX}"))) == 1
+    assert len(list((tmp_path / "calls.db.spool").rglob("*.segment"))) == 1
 
 
 @pytest.fixture

@@ -22,16 +22,14 @@ from callspan import Handle
 from callspan.records import FORMAT
 from callspan.spool.losses import Loss, Losses, add_losses
 from callspan.spool.segment import OWN_SUFFIX, SUFFIX
-from callspan.stores import Reader
+from callspan.stores import Reader, find_store
 from callspan.stores.unix_socket import PROTOCOL_VERSION
-from callspan.stores.urls import find_store
 from callspan.testing import ScriptedProvider
 from tests.e2e.ask import QUESTION
 from tests.left_behind import directory_of
 from tests.scale import scaled
 
-from .conftest import in_process
-from .test_backlog import killed
+from .conftest import in_process, killed
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

@@ -13,13 +13,13 @@ from typing import Final
 
 import pytest
 
-from callspan import file_lock
+from callspan import file_lock, open_store
 from callspan.cli import doctor
 from callspan.cli.store_check import store_check
 from callspan.delivery.recorder import Recorder
 from callspan.records import SessionRecord
 from callspan.settings_loader import load
-from callspan.stores.urls import open_store, split_urls
+from callspan.stores import split_urls
 from tests.e2e.conftest import in_process
 from tests.left_behind import directory_of
 from tests.machine import slowness

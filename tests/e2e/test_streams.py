@@ -14,10 +14,8 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from callspan import Handle, SettingError
-from callspan.observe.chunk_log import chunk_note
-from callspan.records import CallRecord, ChunkNote, Reasoning
-from callspan.settings_loader import load
+from callspan import Handle
+from callspan.records import CallRecord, Reasoning
 from callspan.stores import Reader
 from callspan.testing import Captured, ScriptedProvider
 from tests.e2e.ask import APIS, ASK, QUESTION, response_of
@@ -185,29 +183,6 @@ def test_chunks_are_noted_up_to_the_limit_and_not_at_all_by_default(
         assert {note.choice for note in notes} <= {0, None}
 
 
-@pytest.mark.parametrize(
-    ("chunk", "event", "choice"),
-    [
-        ({"choices": [{"index": 3, "delta": {"content": "x"}}]}, None, 3),
-        ({"choices": []}, None, None),
-        (
-            {"type": "response.output_text.delta", "output_index": 1, "content_index": 0},
-            "response.output_text.delta",
-            1,
-        ),
-        ({"type": "content_block_delta", "index": 2, "delta": {}}, "content_block_delta", 2),
-        ({"type": "ping"}, "ping", None),
-        (None, None, None),
-        ({"choices": 5, "type": 7, "index": "x"}, None, None),
-    ],
-)
-def test_a_note_says_event_and_choice_in_the_words_of_the_provider(
-    chunk: object, event: str | None, choice: int | None
-) -> None:
-    expected = ChunkNote(offset_ns=50, event=event, choice=choice, content=True)
-    assert chunk_note(chunk, 50, content=True) == expected
-
-
 @pytest.mark.parametrize("content", ["full", "metadata", "off"])
 def test_notes_hold_no_content_and_stay_whatever_the_content_setting(
     content: str, provider: ScriptedProvider, instrumented: Callable[..., Handle], tmp_path: Path
@@ -220,13 +195,6 @@ def test_notes_hold_no_content_and_stay_whatever_the_content_setting(
     written = (tmp_path / "calls.jsonl").read_text()
     assert ("sesame" in written) == (content == "full")
     assert '"log":[{"offset_ns":' in written
-
-
-def test_the_setting_is_a_number_of_chunks() -> None:
-    assert load({}, {"CALLSPAN_CHUNK_LOG": "50"}).chunk_log == 50
-    assert load({}, {}).chunk_log == 0
-    with pytest.raises(SettingError, match="chunk_log='many': use a number, 0 for none"):
-        load({"chunk_log": "many"}, {})
 
 
 TERMINAL = {"responses": "response.completed", "messages": "message_stop"}

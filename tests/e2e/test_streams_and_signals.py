@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from callspan.records import CallRecord, Request, Timing, decode, encode
-from callspan.stores.urls import find_store
+from tests.records import keep, made
 from tests.scale import scaled
 
 from .conftest import plain_environment
@@ -24,14 +23,8 @@ COMMAND = [sys.executable, "-m", "callspan.cli"]
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a store of 3,000 calls: more than a pipe holds."""
     place = tmp_path_factory.mktemp("many")
-    sink = find_store(f"sqlite:///{place / 'callspan.db'}").sink()
-    sink.open()
-    calls = [
-        CallRecord(call_id=f"call-{at:05}", timing=Timing(start_ns=at + 1), request=Request(model="gpt-5"))
-        for at in range(3000)
-    ]
-    sink.deliver([decode(encode(call)) for call in calls])
-    sink.close()
+    calls = [made(f"call-{at:05}", at_ns=at + 1, took_ns=None) for at in range(3000)]
+    keep(f"sqlite:///{place / 'callspan.db'}", *calls)
     return place
 
 

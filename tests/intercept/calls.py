@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anthropic
+import pytest
+
 from callspan.records import CallRecord
 from callspan.testing import Captured
 from tests.intercept import sdks
@@ -53,3 +56,24 @@ def the_call(seen: Captured) -> CallRecord:
 def text_of(record: CallRecord) -> str:
     assert record.conversation is not None
     return "".join(getattr(part, "text", "") or "" for message in record.conversation.output for part in message.parts)
+
+
+def parsing(mode: Mode) -> Any:
+    """Where `parse` and `stream` of chat are: old versions have them in beta."""
+    client = mode.openai()
+    completions = client.chat.completions
+    return completions if hasattr(completions, "parse") else client.beta.chat.completions
+
+
+def client_class(module: Any, name: str, mode: Mode) -> Any:
+    kind = getattr(module, f"Async{name}" if mode.is_async else name, None)
+    if kind is None:
+        pytest.skip(f"{module.__name__} {module.__version__} has no {name}")
+    return kind
+
+
+def bedrock(mode: Mode) -> Any:
+    pytest.importorskip("botocore", reason="boto3 is not installed")
+    kind = client_class(anthropic, "AnthropicBedrock", mode)
+    keys = {"aws_access_key": "AKIATEST", "aws_secret_key": "secret", "aws_region": "us-east-1"}
+    return mode.keep(kind(**keys, base_url=mode.provider.url, max_retries=0))

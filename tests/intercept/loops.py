@@ -20,6 +20,18 @@ TOOL: dict[str, Any] = {
         "additionalProperties": False,
     },
 }  # fmt: skip
+ANSWER = {
+    "type": "choice", "name": "next_action", "choice": "north", "confidence": 0.9,
+    "probabilities": [{"value": "north", "probability": 0.9}, {"value": "done", "probability": 0.1}],
+}  # fmt: skip
+DECISION = {
+    "model": "gpt-6-luna", "answers": [ANSWER],
+    "usage": {
+        "input_tokens": 20, "input_tokens_details": {"cached_tokens": 8, "cache_write_tokens": 0},
+        "output_tokens": 4, "output_tokens_details": {"reasoning_tokens": 2}, "total_tokens": 24,
+    },
+}  # fmt: skip
+RESPONSES: dict[str, Any] = {"model": "gpt-5", "input": [{"role": "user", "content": "Which weather?"}]}
 
 
 def request(city: str = "Paris", number: int = 1, name: str = "weather") -> dict[str, Any]:

@@ -9,9 +9,8 @@ import pytest
 
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
-from tests.intercept.calls import QUESTION, Run, Wire, text_of, the_call
+from tests.intercept.calls import QUESTION, Run, Wire, parsing, text_of, the_call
 from tests.intercept.mode import Mode
-from tests.intercept.test_entry_points import parsing
 
 CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
 MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
@@ -61,22 +60,6 @@ def test_a_cancelled_task_is_a_cancelled_call_on_every_wire(how: str, wire: Wire
     assert (record.stream and record.stream.end) == (None if how == "waiting" else "cancelled")
 
 
-@pytest.mark.parametrize("where", ["request", "stream"])
-def test_a_deadline_of_asyncio_is_a_cancellation_on_every_wire(
-    where: str, wire: Wire, run: Run, seen: Captured
-) -> None:
-    if not wire.mode.is_async:
-        pytest.skip("threads have no deadline")
-    wire.mode.provider.reply(**({"hang": True} if where == "request" else {"text": LONG, "first_token_delay_s": 60}))
-
-    async def body() -> None:
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(read(wire), 0.5)
-
-    run(body)
-    assert the_call(seen).outcome == "cancelled"
-
-
 def helper(mode: Mode, name: str) -> Any:
     if name == "messages":
         return mode.anthropic().messages.stream(**MESSAGE)
@@ -118,18 +101,6 @@ def test_every_helper_opened_and_never_read_ends_closed(name: str, mode: Mode, r
     record = the_call(seen)
     assert record.stream is not None
     assert (record.outcome, record.stream.end, record.stream.chunks) == ("cancelled", "closed", 0)
-
-
-@helpers
-def test_every_helper_ends_with_the_exception_of_its_block(name: str, mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        async with mode.entered(helper(mode, name)) as stream:
-            async for _ in mode.items(stream):
-                raise LookupError("the consumer's own")
-
-    with pytest.raises(LookupError, match="the consumer's own"):
-        run(body)
-    assert the_call(seen).outcome == "cancelled"
 
 
 def test_posts_of_anthropics_client_are_calls(mode: Mode, run: Run, seen: Captured) -> None:

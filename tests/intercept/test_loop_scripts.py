@@ -20,9 +20,8 @@ import pytest
 
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import loops, sdks
-from tests.intercept.loops import rows
+from tests.intercept.loops import RESPONSES, rows
 from tests.intercept.mode import Mode
-from tests.intercept.test_loops import RESPONSES
 from tests.scale import scaled
 
 pytest.importorskip("openai.lib.responses_tool_runner", reason="this openai has no tool runners")

@@ -15,9 +15,8 @@ from callspan.intercept import patching, tool_loops
 from callspan.testing import Captured, capture
 from tests.intercept import loops, sdks
 from tests.intercept.calls import Run
-from tests.intercept.loops import rows, tree
+from tests.intercept.loops import ANSWER, DECISION, RESPONSES, rows, tree
 from tests.intercept.mode import Mode
-from tests.intercept.test_tool_runners import ANSWER, DECISION
 
 CHAT = "chat claude-sonnet-5"
 plain_and_streamed = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
@@ -69,6 +68,11 @@ def test_a_loop_is_an_agent_below_the_step_with_its_turns_and_tools(
     assert len(seen.timesteps) == 2  # its start and its end: a loop is no timestep
     assert seen.timesteps[-1].totals is not None
     assert (seen.timesteps[-1].totals.calls, seen.timesteps[-1].totals.tools) == (2, 2)
+    asking, last = seen.records
+    # Later versions send a thread, and with it only what is new.
+    sent = mode.provider.requests[-1].body.get("thread")
+    assert asking.request.continues is None
+    assert last.request.continues == (None if sent is None else asking.response and asking.response.id)
 
 
 def test_a_newer_sdk_may_use_more_of_the_block_of_a_tool(
@@ -254,7 +258,6 @@ def test_without_the_private_names_of_tools_the_loop_is_an_agent_still(
 
 
 CANCELLED = "asyncio.exceptions.CancelledError"
-RESPONSES: dict[str, Any] = {"model": "gpt-5", "input": [{"role": "user", "content": "Which weather?"}]}
 GPT = "chat gpt-5"
 
 

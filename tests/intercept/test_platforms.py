@@ -17,24 +17,10 @@ import callspan
 from callspan.sdk_profiles import SDKS
 from callspan.testing import Captured
 from tests.intercept import sdks
-from tests.intercept.calls import QUESTION, Run, text_of, the_call
+from tests.intercept.calls import QUESTION, Run, bedrock, client_class, text_of, the_call
 from tests.intercept.mode import Mode
 
 MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
-
-
-def client_class(module: Any, name: str, mode: Mode) -> Any:
-    kind = getattr(module, f"Async{name}" if mode.is_async else name, None)
-    if kind is None:
-        pytest.skip(f"{module.__name__} {module.__version__} has no {name}")
-    return kind
-
-
-def bedrock(mode: Mode) -> Any:
-    pytest.importorskip("botocore", reason="boto3 is not installed")
-    kind = client_class(anthropic, "AnthropicBedrock", mode)
-    keys = {"aws_access_key": "AKIATEST", "aws_secret_key": "secret", "aws_region": "us-east-1"}
-    return mode.keep(kind(**keys, base_url=mode.provider.url, max_retries=0))
 
 
 def vertex(mode: Mode) -> Any:

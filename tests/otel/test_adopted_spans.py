@@ -14,7 +14,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import callspan
 from callspan.records import CallRecord
-from callspan.semconv.call import CALL_ID
 from callspan.testing import ScriptedProvider
 
 QUESTION: Any = [{"role": "user", "content": "Hi"}]
@@ -78,7 +77,7 @@ def test_a_span_ended_by_its_owner_is_exported_with_the_calls_attributes(framewo
     span.end()
     (exported,) = framework.exported
     shown = dict(exported.attributes or {})
-    assert (exported.name, shown["late"], shown[CALL_ID]) == ("their chat", "yes", framework.record.call_id)
+    assert (exported.name, shown["late"], shown["callspan.call_id"]) == ("their chat", "yes", framework.record.call_id)
 
 
 def test_a_span_that_its_owner_never_ends_is_not_exported(framework: Framework) -> None:

@@ -25,9 +25,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.util._once import Once
 
 import callspan
-from callspan.cli.commands import callspan as command
 from callspan.otlp.providers import make_provider
 from callspan.testing import ScriptedProvider
+from tests.commands import callspan as command
 from tests.otel.collector import Collector
 from tests.otel.receiver import OtlpReceiver, plain
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from callspan.records import SessionRecord
-from callspan.stores.urls import find_store
+from callspan.stores import find_store
 from callspan.testing import ReceivedRequest, ScriptedProvider
 from tests.documents.pages import ROOT, examples
 from tests.otel.launching import Served, Stage

@@ -17,10 +17,11 @@ from http import HTTPStatus
 import msgspec
 
 from callspan import testing
+from callspan.testing import ReceivedRequest
 from callspan.testing.provider.answer import OPENAI, Answer, Wire, base62, encode, objects
 from callspan.testing.provider.anthropic_messages import ANTHROPIC
 from callspan.testing.provider.rendering import Rendering, Route, family_of, find_route, render
-from callspan.testing.provider.script import Json, ReceivedRequest, Script
+from callspan.testing.provider.script import Json, Script
 from tests.provider.pages import page
 from tests.provider.replies import Reply, in_batch
 

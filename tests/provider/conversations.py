@@ -15,16 +15,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 
+from callspan.testing import ReceivedRequest, Reply
 from callspan.testing.provider.answer import encode, member, objects
 from callspan.testing.provider.anthropic_messages import MESSAGES
 from callspan.testing.provider.openai_responses import RESPONSES, conversation_id
 from callspan.testing.provider.rendering import Rendering, Route
-from callspan.testing.provider.script import Json, ReceivedRequest, Reply
+from callspan.testing.provider.script import Json
 from callspan.testing.provider.stored_responses import StoredResponses
 from tests.provider.pages import page
 from tests.provider.stateful import Scripted, render_stateful
 
-_PATH = re.compile(r"/v1/conversations(?:/(?P<named>[^/]+)(?P<items>/items(?:/(?P<item>[^/]+))?)?)?$")
+_PATH = re.compile(r"/v1/conversations(?:/(?P<named>[^/]+)(?P<items>/items)?)?$")
 _RESPONSE = re.compile(r"/responses/(?P<id>[^/]+)$")
 _FIRST_ID = re.compile(rb'"id"\s*:\s*"([^"]+)"')
 
@@ -38,12 +39,10 @@ class _Conversation:
     created_s: int = field(default_factory=lambda: int(time.time()))
     items: dict[str, Json] = field(default_factory=dict)
 
-    def add(self, items: object) -> list[Json]:
-        """Add the input or the output of a response, or items that were sent; return them as they are kept."""
+    def add(self, items: object) -> None:
+        """Add the input or the output of a response."""
         sent = [{"role": "user", "content": items}] if isinstance(items, str) else objects(items)
-        added = {str(item["id"]): item for item in map(_item, sent)}
-        self.items.update(added)
-        return [*added.values()]
+        self.items.update({str(item["id"]): item for item in map(_item, sent)})
 
     def json(self) -> Json:
         """The conversation as its endpoint returns it."""
@@ -86,11 +85,13 @@ class Conversations:
             return self._thread_refusal(_continued_message(request.body))
         if route.wire is not RESPONSES:
             return None
-        previous, conversation = request.body.get("previous_response_id"), conversation_id(request.body)
+        previous = request.body.get("previous_response_id")
         if isinstance(previous, str) and previous not in self._continued:
-            return _not_found(f"Previous response with id '{previous}' not found.", "previous_response_not_found", 400)
-        if conversation is not None and conversation not in self._conversations:
-            return _not_found(f"Conversation with id '{conversation}' not found.")
+            message = f"Previous response with id '{previous}' not found."
+            error = {"type": "invalid_request_error", "param": "previous_response_id"}
+            return Reply(
+                status=400, raw={"error": {**error, "message": message, "code": "previous_response_not_found"}}
+            )
         return None
 
     def _thread_refusal(self, previous: str | None) -> Reply | None:
@@ -133,37 +134,14 @@ class Conversations:
                 return self._of_conversations(request, **path.groupdict())
             return None if deleted is None else self._deleted(deleted["id"])
 
-    def _of_conversations(
-        self, request: ReceivedRequest, *, named: str | None, items: str | None, item: str | None
-    ) -> Json | None:
-        """The answer to a request about conversations; None: there is no such conversation, item or method."""
+    def _of_conversations(self, request: ReceivedRequest, *, named: str | None, items: str | None) -> Json | None:
+        """The answer to a request that makes a conversation or lists its items; None: there is no such conversation."""
         if named is None:
-            if request.method != "POST":
-                return None
             made = _Conversation(request.body.get("metadata") or {})
-            made.add(request.body.get("items"))
             self._conversations[made.id] = made
             return made.json()
         of = self._conversations.get(named)
-        if of is None or (item is not None and item not in of.items):
-            return None
-        if items is None:
-            return self._whole(of, request)
-        if item is None:
-            added = of.add(request.body.get("items")) if request.method == "POST" else None
-            return of.page(request.query) if added is None else page(added, {"limit": str(len(added))})
-        if request.method == "DELETE":
-            del of.items[item]
-            return of.json()
-        return of.items[item]
-
-    def _whole(self, of: _Conversation, request: ReceivedRequest) -> Json:
-        if request.method == "DELETE":
-            del self._conversations[of.id]
-            return {"id": of.id, "object": "conversation.deleted", "deleted": True}
-        if request.method == "POST":
-            of.metadata = request.body.get("metadata")
-        return of.json()
+        return None if of is None or items is None else of.page(request.query)
 
 
 def _item(sent: Json) -> Json:
@@ -174,13 +152,6 @@ def _item(sent: Json) -> Json:
         kind = output_text if item.get("role") == "assistant" else {"type": "input_text"}
         item["content"] = [{**kind, "text": item["content"]}]
     return item
-
-
-def _not_found(message: str, code: str | None = None, status: int = 404) -> Reply:
-    """OpenAI's error for a missing object."""
-    param = "previous_response_id" if code else None
-    error = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
-    return Reply(status=status, raw={"error": error})
 
 
 def _continued_message(sent: Json) -> str | None:

@@ -8,8 +8,9 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from callspan.testing import Reply
 from callspan.testing.provider.answer import OPENAI, Answer, StreamEvent, Wire, objects, typed, with_usage, words
-from callspan.testing.provider.script import Json, Reply
+from callspan.testing.provider.script import Json
 
 _SIDE = 8
 _RATE = 8000

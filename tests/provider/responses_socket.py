@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from callspan.testing import ReceivedRequest, Reply
 from callspan.testing.provider.answer import StreamEvent, encode, member, objects
-from callspan.testing.provider.script import Json, ReceivedRequest, Reply
+from callspan.testing.provider.script import Json
 from tests.provider.replies import steer_after
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ from http import HTTPStatus
 from typing import Any
 
 from callspan import testing
+from callspan.testing import ReceivedRequest
 from callspan.testing.provider.answer import Answer
 from callspan.testing.provider.openai_responses import RESPONSES
 from callspan.testing.provider.rendering import ROUTES, Rendering, Route, family_of, find_route, render
-from callspan.testing.provider.script import DEFAULT_REPLY, Match, ReceivedRequest
+from callspan.testing.provider.script import DEFAULT_REPLY, Match
 from callspan.testing.provider.server import Connection
 from tests.provider.batches import BATCHES, MESSAGE_BATCHES, Batches
 from tests.provider.conversations import Conversations

@@ -13,11 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 import callspan
-from callspan.cli.commands import callspan as command
 from callspan.records import CallRecord
 from callspan.stores import CallFilter
 from callspan.testing import ReplayError, ScriptedProvider, capture, replay
 from callspan.testing.replaying import Match
+from tests.commands import callspan as command
 
 LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
 

@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from callspan import open_store
-from callspan.cli.commands import callspan
 from callspan.records import CallRecord, Cost, ErrorInfo, Place, TimestepRecord, Timing, Totals, Usage
 from callspan.view import report as reports
 from callspan.view.report import write_report
+from tests.commands import callspan
 from tests.datasets.conftest import SECOND, START_NS, World
 
 from .conftest import Report

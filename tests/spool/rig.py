@@ -12,9 +12,10 @@ from typing import ClassVar
 
 from callspan.spool import directory as places
 from callspan.spool import shipper
-from callspan.spool.destination import Destination, Rejected
+from callspan.spool.destination import Destination
 from callspan.spool.directory import Target
 from callspan.spool.spool import Spool
+from callspan.stores import Rejected
 
 shipper._LINGER_S = 0.05  # type: ignore[misc]
 

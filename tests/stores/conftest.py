@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 import pytest
 from click.testing import CliRunner
+from tests.commands import callspan
 
-from callspan import erase
-from callspan.cli.commands import callspan
+from callspan import erase, open_store
 from callspan.records import (
     Attempt,
     CallRecord,
@@ -39,10 +39,9 @@ from callspan.records import (
     decode,
     encode,
 )
-from callspan.stores import Reader, Sink
+from callspan.stores import Reader, Sink, find_store
 from callspan.stores.base import DeletionResult
 from callspan.stores.columns import TABLES
-from callspan.stores.urls import find_store, open_store
 
 if TYPE_CHECKING:
     from .postgres_server import PostgresServer

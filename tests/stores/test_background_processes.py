@@ -14,14 +14,13 @@ from pathlib import Path
 import openai
 import pytest
 
+from callspan import open_store
 from callspan.delivery.store_sink import StoreSink
 from callspan.records import CallRecord
 from callspan.spool import leftover
 from callspan.spool.directory import directories_in, waiting
-from callspan.stores import CallFilter, Reader
-from callspan.stores.history import whole_conversation
+from callspan.stores import CallFilter, Reader, find_store, whole_conversation
 from callspan.stores.spools import target_of
-from callspan.stores.urls import find_store, open_store
 from callspan.testing import ScriptedProvider
 
 pytestmark = [

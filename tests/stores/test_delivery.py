@@ -17,15 +17,15 @@ import msgspec
 import pytest
 from tests.spool.rig import until
 
+from callspan import open_store
 from callspan.delivery import leftovers
 from callspan.delivery.store_sink import StoreSink
 from callspan.record.codec import NO_RECORD
 from callspan.records import Cost, Request, Response, Timing, Usage, encode
 from callspan.spool.losses import read_losses
 from callspan.spool.spool import Spool
-from callspan.stores import CallFilter, Grouping, Rejected
+from callspan.stores import CallFilter, Grouping, Rejected, find_store
 from callspan.stores.spools import target_of
-from callspan.stores.urls import find_store, open_store
 
 from .conftest import Delivery, Records
 

@@ -15,15 +15,14 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from callspan import SettingError, erase
+from callspan import SettingError, erase, open_store
 from callspan.delivery.store_sink import StoreSink
 from callspan.erasing import Erased, Receipt, whole_ids
 from callspan.records import EventRecord, MessageRecord, Record, RewardRecord, TimestepRecord, encode
 from callspan.spool.spool import Spool
-from callspan.stores import CallFilter, StoreError
+from callspan.stores import CallFilter, StoreError, find_store
 from callspan.stores.spools import target_of
 from callspan.stores.sqlite import file
-from callspan.stores.urls import find_store, open_store
 
 from .conftest import SECOND, START_NS, Delivery, Records
 

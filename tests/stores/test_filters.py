@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tests.commands import callspan
 
 from callspan import open_store
-from callspan.cli.commands import callspan
 from callspan.records import Attempt, Cost, Place, Record, Request, Response, Stream, TimestepRecord, Timing, Usage
 from callspan.stores import CallFilter, Reader, SessionFilter
 from callspan.stores import reader as readers

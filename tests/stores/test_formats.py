@@ -10,16 +10,15 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from tests.commands import callspan
 
-from callspan import erase
-from callspan.cli.commands import callspan
+from callspan import erase, open_store
 from callspan.records import FORMAT, OtherFormatError, encode
 from callspan.safe_urls import safe_name
 from callspan.spool.directory import create, directory_of, keys_of
 from callspan.spool.segment import Segment
-from callspan.stores import CallFilter
+from callspan.stores import CallFilter, find_store
 from callspan.stores.spools import target_of
-from callspan.stores.urls import find_store, open_store
 
 from .conftest import Delivery, Records
 

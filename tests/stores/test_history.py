@@ -22,9 +22,9 @@ from tests.provider import FullProvider
 from tests.reports.reading import data
 
 from callspan import erase, open_store
-from callspan.datasets import export
+from callspan.datasets import Selection, Statistics, export
 from callspan.datasets.exporting import table_rows
-from callspan.datasets.selection import Options, Selection, Statistics, episodes
+from callspan.datasets.selection import Options, episodes
 from callspan.records import (
     CallRecord,
     ErrorInfo,
@@ -36,9 +36,8 @@ from callspan.records import (
     Response,
     RewardRecord,
 )
-from callspan.stores import CallFilter, History, Order, Reader
-from callspan.stores.base import ORDERS, CallError
-from callspan.stores.history import whole_conversation
+from callspan.stores import ORDERS, CallFilter, History, Order, Reader, whole_conversation
+from callspan.stores.base import CallError
 from callspan.stores.new_messages import ConversationReader
 from callspan.stores.session_source import place_of
 from callspan.testing import ScriptedProvider, capture

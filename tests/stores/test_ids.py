@@ -9,7 +9,7 @@ import openai
 import pytest
 
 import callspan
-from callspan import erase
+from callspan import erase, open_store
 from callspan.records import (
     EventRecord,
     MessageRecord,
@@ -22,7 +22,6 @@ from callspan.records import (
 )
 from callspan.stores import CallFilter, encode
 from callspan.stores.importing import import_records
-from callspan.stores.urls import open_store
 from callspan.testing import ScriptedProvider
 
 from .conftest import START_NS, Records

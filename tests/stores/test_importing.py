@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tests.commands import callspan
 from tests.processed import processed
 
 from callspan import SettingError, Settings, open_store
-from callspan.cli.commands import callspan
 from callspan.delivery.recorder import Recorder
 from callspan.records import FORMAT, Record, Stream, Timing, encode
 from callspan.stores import CallFilter

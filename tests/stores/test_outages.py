@@ -21,12 +21,12 @@ import pytest
 from tests.scale import FULL, scaled
 from tests.spool.rig import until
 
+from callspan import open_store
 from callspan.delivery.store_sink import StoreSink
 from callspan.records import encode
 from callspan.spool.spool import Spool
-from callspan.stores import StoreError
+from callspan.stores import StoreError, find_store
 from callspan.stores.spools import target_of
-from callspan.stores.urls import find_store, open_store
 
 from .conftest import Records
 from .postgres_server import PostgresServer

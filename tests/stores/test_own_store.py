@@ -15,15 +15,16 @@ from pathlib import Path
 import openai
 import pytest
 from click.testing import CliRunner
+from tests.commands import callspan as command
 
 import callspan
-from callspan import stores
-from callspan.cli.commands import callspan as command
+from callspan import open_store, stores
 from callspan.cli.doctor import store_state
 from callspan.settings_loader import forget_warnings, load
+from callspan.stores import find_store
 from callspan.stores.spools import target_of
 from callspan.stores.unix_socket import PROTOCOL_VERSION
-from callspan.stores.urls import _STORES, find_store, open_store
+from callspan.stores.urls import _STORES
 from callspan.testing import ScriptedProvider
 from callspan.wiring import CHECKS
 

@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from callspan.erasing import erase
-from callspan.opening import open_store
-from callspan.record.call import CallRecord
+from callspan import CallRecord, erase, open_store
 
 from .conftest import Delivery, Records, delete_session
 

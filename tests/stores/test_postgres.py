@@ -12,11 +12,11 @@ import pytest
 from msgspec.structs import replace
 from tests.spool.rig import until
 
+from callspan import open_store
 from callspan.cli.store_check import store_check
 from callspan.records import FORMAT
-from callspan.stores import Rejected, Sink, StoreError
+from callspan.stores import Rejected, Sink, StoreError, find_store
 from callspan.stores.columns import TABLES
-from callspan.stores.urls import find_store, open_store
 
 from .conftest import Delivery, Records
 from .postgres_server import PostgresServer

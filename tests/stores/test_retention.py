@@ -15,11 +15,10 @@ import openai
 import pytest
 
 import callspan
+from callspan import open_store
 from callspan.records import EventRecord, Place, Record, RewardRecord, TimestepRecord, Timing
-from callspan.stores import CallFilter
-from callspan.stores.protocol import SqlStore
+from callspan.stores import CallFilter, SqlStore, find_store
 from callspan.stores.removal import Keep
-from callspan.stores.urls import find_store, open_store
 from callspan.testing import ScriptedProvider
 
 from .conftest import SECOND, START_NS, Delivery, Records

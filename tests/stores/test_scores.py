@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from callspan.records import RewardRecord
-from callspan.stores.score_filter import ScoredReader, Scoring
+from callspan.stores import ScoredReader, Scoring
 from callspan.stores.sqlite.database import SQLiteDatabase
 
 from .conftest import START_NS, Delivery, Records, run

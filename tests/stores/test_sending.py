@@ -22,7 +22,7 @@ from click.testing import CliRunner, Result
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SentSpan
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Status, StatusCode
-from tests.agent.test_spans_of_records import everything, support_desk
+from tests.agent.programs import everything, support_desk
 from tests.otel.receiver import OtlpReceiver
 from tests.spans_of_records import sent
 

@@ -26,10 +26,9 @@ from tests.provider import FullProvider
 from tests.spool.rig import until
 
 import callspan
-from callspan import open_store
+from callspan import Settings, open_store
 from callspan.records import CallRecord
 from callspan.safe_urls import safe_name
-from callspan.settings import Settings
 from callspan.spool.losses import Loss, Losses, read_losses
 from callspan.stores import Reader
 from callspan.stores.spools import spool_directory

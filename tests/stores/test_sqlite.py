@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from callspan import open_store
+from callspan import Settings, open_store
 from callspan.delivery.store_sink import store_of
 from callspan.records import FORMAT, Request
-from callspan.settings import Fsync, Settings
+from callspan.settings import Fsync
 from callspan.stores import StoreError
 from callspan.stores.sqlite.database import SQLiteDatabase
 from callspan.stores.sqlite.file import APPLICATION_ID, open_for_reading, open_for_writing

@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.record.call import ErrorInfo
 from callspan.record.content_level import at_level
-from callspan.records import CallRecord, Record
+from callspan.records import CallRecord, ErrorInfo, Record
 from callspan.settings import Content, strictest
 
 from .conftest import START_NS, Delivery, Records

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from callspan import SettingError
+from callspan import SettingError, open_store
 from callspan.safe_urls import error_text, safe_name, without_passwords
 from callspan.spool.destination import reason
+from callspan.stores import find_store
 from callspan.stores.spools import target_of
-from callspan.stores.urls import find_store, open_store, scheme_of
+from callspan.stores.urls import scheme_of
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""Nothing is imported in the middle of the application's calls; slow tests are named in one place."""
+"""Nothing is imported in the middle of the application's calls, and little that no user sees by tests.
+
+Slow tests are named in one place.
+"""
 
 from __future__ import annotations
 
@@ -110,3 +113,47 @@ ROOT = Path(__file__).parents[2]
 def test_at_most_thirty_files_are_left_to_the_night_and_all_of_them_are_there() -> None:
     assert len(FILES) <= 30
     assert [file for file in FILES if not (ROOT / file).is_file()] == []
+
+
+PUBLIC = re.compile(r"callspan\.(records|stores|datasets|(testing|environments)(\..*)?)")
+MOST_PRIVATE = 169
+"""Files of tests that import other modules of callspan; the aim is 45: properties and tables."""
+SHARING = {
+    "tests/fuzz/test_search.py": "tests.fuzz.test_fuzz",
+    "tests/reports/test_browser.py": ".test_report",
+    "tests/view/test_first_sight.py": ".test_browser",
+    "tests/view/test_scale.py": ".test_browser",
+}
+"""Files of tests that still import another, with the last one."""
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Yield the modules from which a file imports; relative ones begin with a dot."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or "")
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def files_of_tests() -> dict[str, list[str]]:
+    """Return what each file of tests imports, by its path."""
+    return {path.relative_to(ROOT).as_posix(): [*imported(path)] for path in sorted((ROOT / "tests").rglob("*.py"))}
+
+
+def test_ever_fewer_files_of_tests_import_what_no_user_sees() -> None:
+    private = [
+        file
+        for file, modules in files_of_tests().items()
+        if any(module.startswith("callspan.") and not PUBLIC.fullmatch(module) for module in modules)
+    ]
+    assert len(private) <= MOST_PRIVATE, private
+
+
+def test_no_file_of_tests_imports_another() -> None:
+    """What two of them need is in a helper."""
+    sharing = {
+        file: module for file, modules in files_of_tests().items() for module in modules
+        if module.rpartition(".")[2].startswith("test_")
+    }  # fmt: skip
+    assert sharing == SHARING

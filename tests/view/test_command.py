@@ -20,14 +20,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from callspan.cli.commands import callspan
 from callspan.cli.view import arguments, chosen
 from callspan.delivery.store_sink import StoreSink
 from callspan.records import encode
 from callspan.spool.spool import Spool
+from callspan.stores import find_store
 from callspan.stores.spools import target_of
-from callspan.stores.urls import find_store
 from callspan.view.source import BadQueryError
+from tests.commands import callspan
 from tests.reports.reading import data, entries
 
 from .conftest import Delivery, Records

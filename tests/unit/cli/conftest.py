@@ -1,77 +1,23 @@
-"""Helpers: records made by hand in a real store, and the command run in this process."""
+"""Helpers: sums made by hand, what a screen shows, and a process without settings."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from rich.console import Console, RenderableType
 
-from callspan.cli.commands import callspan
-from callspan.records import CallRecord, Record, Request, SessionRecord, Timing, decode, encode
+from callspan.records import SessionRecord
 from callspan.stores import SessionSummary
-from callspan.stores.urls import find_store
-
-START_NS = 1_795_000_000_000_000_000
-SECOND = 1_000_000_000
-MINUTE = 60 * SECOND
-
-
-class Answer(NamedTuple):
-    """What a run of the command gave."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Ask = Callable[..., Answer]
-
-
-def made(call_id: str = "call-1", *, at_ns: int = START_NS, took_ns: int | None = SECOND, **fields: Any) -> CallRecord:
-    """A call of gpt-5 of which nothing else is known unless it is given."""
-    timing = Timing(start_ns=at_ns, duration_ns=took_ns)
-    return CallRecord(**({"call_id": call_id, "timing": timing, "request": Request(model="gpt-5")} | fields))
-
-
-def session(session_id: str = "session-1", **fields: Any) -> SessionRecord:
-    """A session of which nothing is known unless it is given."""
-    return SessionRecord(**({"session_id": session_id, "seen_ns": 1} | fields))
+from tests.records import session
 
 
 def summed(record: SessionRecord | None = None, **fields: Any) -> SessionSummary:
     """A session with no calls unless they are given."""
     given = {"session": record or session(), "timesteps": 0, "calls": 0, "errors": 0, "events": 0, "models": []}
     return SessionSummary(**(given | fields))
-
-
-def body(value: object) -> bytes:
-    """JSON as the SDKs send it."""
-    return json.dumps(value, separators=(",", ":")).encode()
-
-
-def keep(url: str, *records: Record) -> str:
-    """Deliver records to a store as a shipper does; return its URL."""
-    sink = find_store(url).sink()
-    sink.open()
-    sink.deliver([decode(encode(record)) for record in records])
-    sink.close()
-    return url
-
-
-def ask(*arguments: str) -> Answer:
-    """The command in this process; an exception of its own fails the test."""
-    result = CliRunner().invoke(callspan, list(arguments), catch_exceptions=False)
-    return Answer(result.exit_code, result.stdout, result.stderr)
 
 
 def drawn(what: RenderableType, width: int = 200) -> str:

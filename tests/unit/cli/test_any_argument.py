@@ -10,10 +10,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from callspan.cli.commands import callspan
+from tests.commands import callspan
+from tests.records import START_NS, keep, made, session
 from tests.scale import FULL, scaled
-
-from .conftest import START_NS, keep, made, session
 
 LONG = "x" * 100_000
 TELLING = [

@@ -32,8 +32,8 @@ from callspan.records import (
     TimestepRecord,
     Usage,
 )
-
-from .conftest import SECOND, START_NS, ask, keep, made, session
+from tests.commands import ask
+from tests.records import SECOND, START_NS, keep, made, session
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_comma_separates_keys(full: str) -> None:
 def test_completion_offers_filters() -> None:
     from click.shell_completion import ShellComplete
 
-    from callspan.cli.commands import callspan
+    from tests.commands import callspan
 
     found = ShellComplete(callspan, {}, "callspan", "_CALLSPAN_COMPLETE").get_completions(["calls"], "--me")
     assert "--meta" in {one.value for one in found}

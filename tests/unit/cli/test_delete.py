@@ -9,10 +9,9 @@ from click.testing import CliRunner
 
 from callspan import open_store
 from callspan.cli import delete
-from callspan.cli.commands import callspan
 from callspan.records import Place, TimestepRecord
-
-from .conftest import START_NS, ask, keep, made, session
+from tests.commands import ask, callspan
+from tests.records import START_NS, keep, made, session
 
 
 @pytest.fixture

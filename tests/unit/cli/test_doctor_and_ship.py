@@ -11,9 +11,9 @@ from callspan import Settings
 from callspan.cli import doctor
 from callspan.cli.store_check import NOT_YET, store_check
 from callspan.delivery.leftovers import waiting
+from tests.commands import ask
 from tests.left_behind import leave_behind
-
-from .conftest import ask, keep, made
+from tests.records import keep, made
 
 
 def test_every_setting_is_reported_with_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import openai
 import pytest
 
@@ -21,9 +20,9 @@ from callspan.records import (
 )
 from callspan.testing import ScriptedProvider
 from callspan.view.report import write_report
+from tests.commands import ask
+from tests.records import keep, made, raw
 from tests.reports.reading import data, entries
-
-from .conftest import ask, body, keep, made
 
 _QUESTION = {"model": "gpt-5", "messages": [{"role": "user", "content": "Which way?"}]}
 
@@ -34,8 +33,8 @@ def chat_call(call_id: str, text: str = "Left.", **fields: Any) -> CallRecord:
     given: dict[str, Any] = {
         "provider": "openai",
         "api": "chat_completions",
-        "request": Request(model="gpt-5", body=msgspec.Raw(body(_QUESTION))),
-        "response": Response(model="gpt-5", finish_reasons=["stop"], body=msgspec.Raw(body(answer))),
+        "request": Request(model="gpt-5", body=raw(_QUESTION)),
+        "response": Response(model="gpt-5", finish_reasons=["stop"], body=raw(answer)),
     }
     return made(call_id, **(given | fields))
 

@@ -23,8 +23,8 @@ from callspan.records import (
     ToolCall,
     Usage,
 )
-
-from .conftest import ask, body, keep, made
+from tests.commands import ask
+from tests.records import keep, made, raw
 
 
 def embedded(*vectors: Any) -> CallRecord:
@@ -60,8 +60,8 @@ def chat_call(call_id: str, text: str = "Left.", **fields: Any) -> CallRecord:
     given: dict[str, Any] = {
         "provider": "openai",
         "api": "chat_completions",
-        "request": Request(model="gpt-5", body=msgspec.Raw(body(_QUESTION))),
-        "response": Response(model="gpt-5", finish_reasons=["stop"], body=msgspec.Raw(body(answer))),
+        "request": Request(model="gpt-5", body=raw(_QUESTION)),
+        "response": Response(model="gpt-5", finish_reasons=["stop"], body=raw(answer)),
     }
     return made(call_id, **(given | fields))
 

@@ -16,10 +16,9 @@ from click.testing import CliRunner
 
 from callspan.cli import stats
 from callspan.cli.command_context import CommandContext
-from callspan.cli.commands import callspan
 from callspan.cli.run import WrongUsageError, leading_options
-
-from .conftest import Answer, ask, keep, made
+from tests.commands import Answer, ask, callspan
+from tests.records import keep, made
 
 
 def started(place: Path, *arguments: str, **environment: str) -> Answer:

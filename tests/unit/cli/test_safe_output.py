@@ -12,9 +12,8 @@ import pytest
 from callspan import formatting
 from callspan.cli import main, screen
 from callspan.records import ErrorInfo, EventRecord, Place, Request, TimestepRecord
+from tests.records import START_NS, keep, made, session
 from tests.scale import scaled
-
-from .conftest import START_NS, keep, made, session
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,6 @@ from callspan.records import (
     EventRecord,
     Media,
     Message,
-    MessageRecord,
     Part,
     Place,
     Reasoning,
@@ -32,7 +31,6 @@ from callspan.records import (
     Refusal,
     Request,
     Response,
-    RewardRecord,
     Stream,
     Text,
     TimestepRecord,
@@ -42,13 +40,14 @@ from callspan.records import (
     UnknownPart,
     Usage,
 )
-from callspan.stores import SessionSummary
-from callspan.stores.base import Event
+from callspan.stores import Event, SessionSummary
 from callspan.stores.entries import when
 from callspan.stores.scratch import scratch_reader
 from callspan.testing import ScriptedProvider
+from tests.commands import ask
+from tests.records import MINUTE, SECOND, START_NS, keep, made, session
 
-from .conftest import MINUTE, SECOND, START_NS, ask, drawn, keep, made, session, summed
+from .conftest import drawn, summed
 
 _SERVER = ErrorInfo(kind="server", type="server_error", status=500, message="it broke")
 
@@ -121,24 +120,6 @@ def test_the_line_of_a_step(fields: dict[str, Any], expected: str) -> None:
 )
 def test_an_event_in_one_line(item: EventRecord, expected: str) -> None:
     assert only(item) == expected
-
-
-def test_no_recorded_text_reaches_the_terminal_raw() -> None:
-    bad = "\x1b[2J\x9b1m\u202e"
-    call = made(
-        request=Request(model=bad), operation=bad, outcome="error",
-        error=ErrorInfo(kind="k", type=bad, message=bad),
-    )  # fmt: skip
-    events = (
-        event(bad, name=bad, data=bad),
-        event("tool", name=bad, data={"arguments": bad, "result": bad}),
-        event("environment", data={"after": bad}),
-        MessageRecord(message_id="m", message_type=bad, sender=bad, receiver=bad, content=bad, time_ns=START_NS),
-        RewardRecord(reward_id="r", objective=bad, label=bad, source=bad, annotation=bad, time_ns=START_NS),
-    )
-    record = session(f"id{bad}", name=bad, outcome=bad, metadata={bad: bad})
-    shown = "\n".join(lines(call, steps=(step(0, name=bad, outcome=bad),), events=events, summary=summed(record)))
-    assert not set(shown) & set(bad[0] + bad[4] + "\u202e")
 
 
 def test_an_agent_is_shown_with_the_sums_of_its_calls_and_what_ran_in_it_below() -> None:

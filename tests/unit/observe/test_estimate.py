@@ -1,12 +1,14 @@
-"""What is observed of a call: estimates of tokens, attempts."""
+"""What is observed of a call: estimates of tokens, attempts, notes of chunks."""
 
 from __future__ import annotations
 
 import pytest
 
 from callspan.observe.attempts import AttemptLog
+from callspan.observe.chunk_log import chunk_note
 from callspan.observe.token_estimates import with_estimates
 from callspan.records import (
+    ChunkNote,
     Conversation,
     Media,
     Message,
@@ -61,3 +63,26 @@ def test_the_sent_retry_count_is_used_if_it_is_plausible(header: str | None, ret
     log.started()
     log.sent_retries(header)
     assert log.fields(0, 2, None)["retries"] == retries
+
+
+@pytest.mark.parametrize(
+    ("chunk", "event", "choice"),
+    [
+        ({"choices": [{"index": 3, "delta": {"content": "x"}}]}, None, 3),
+        ({"choices": []}, None, None),
+        (
+            {"type": "response.output_text.delta", "output_index": 1, "content_index": 0},
+            "response.output_text.delta",
+            1,
+        ),
+        ({"type": "content_block_delta", "index": 2, "delta": {}}, "content_block_delta", 2),
+        ({"type": "ping"}, "ping", None),
+        (None, None, None),
+        ({"choices": 5, "type": 7, "index": "x"}, None, None),
+    ],
+)
+def test_a_note_says_event_and_choice_in_the_words_of_the_provider(
+    chunk: object, event: str | None, choice: int | None
+) -> None:
+    expected = ChunkNote(offset_ns=50, event=event, choice=choice, content=True)
+    assert chunk_note(chunk, 50, content=True) == expected

@@ -115,6 +115,26 @@ def test_a_message_cut_into_events_is_the_message(case: tuple[Json, list[Json]])
     assert folded(Messages(), events) == whole
 
 
+@given(messages())
+def test_after_any_prefix_the_body_is_the_part_that_came(
+    stream: tuple[Json, list[Json]],
+) -> None:
+    message, events = stream
+    accumulator = Messages().accumulator()
+    for event in events:
+        accumulator.add(event)
+        body = accumulator.body()
+
+        assert body is not None
+        stated, conversation = Messages().response_info(body), Messages().conversation(None, body)
+        assert stated.response.finish_reasons == ["end_turn" if accumulator.complete else None]
+        assert len(conversation.output) == 1
+        for block in body["content"]:  # type: ignore[attr-defined]
+            assert "incomplete" not in block or block["type"].endswith("tool_use")
+            if block["type"] == "text":
+                assert any(whole.get("text", "").startswith(block["text"]) for whole in message["content"])
+
+
 # Responses: the item as in a plain answer, and the events that bring it.
 
 

@@ -128,6 +128,10 @@ def test_any_method_and_path_get_a_response(method: str, path: str) -> None:
     assert registry.endpoint_for(method, path) is None or method in {"post", "POST"}
 
 
+def test_no_pattern_is_there_twice() -> None:
+    assert len({path.pattern for path in routes.PATHS}) == len(routes.PATHS)
+
+
 def test_every_endpoint_is_found_by_its_api_and_its_path() -> None:
     assert registry.APIS == (
         "chat_completions",

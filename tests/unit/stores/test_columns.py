@@ -11,8 +11,7 @@ import pytest
 from callspan.records import Cost, ErrorInfo, Place, Request, Response, Stream, Usage
 from callspan.stores.columns import CALLS
 from callspan.stores.rows import to_row
-
-from .conftest import made
+from tests.records import made
 
 
 @pytest.mark.parametrize(

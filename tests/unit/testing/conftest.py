@@ -11,7 +11,7 @@ import anthropic
 import openai
 import pytest
 
-from callspan.testing.provider import ScriptedProvider
+from callspan.testing import ScriptedProvider
 
 MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
 

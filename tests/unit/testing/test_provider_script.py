@@ -14,8 +14,7 @@ import pytest
 from tests.provider import FullProvider
 
 import callspan
-from callspan.testing import capture
-from callspan.testing.provider import ReceivedRequest, Reply, ScriptedProvider
+from callspan.testing import ReceivedRequest, Reply, ScriptedProvider, capture
 from callspan.testing.provider.script import ReplyFields
 
 

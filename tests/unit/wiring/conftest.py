@@ -5,20 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import callspan
 from callspan import open_store
 from callspan.fail_open import forget_failures
-from callspan.records import CallRecord, Timing
 from callspan.wiring import WIRING
-
-
-def made(call_id: str = "call-1", **fields: Any) -> CallRecord:
-    """A call of which nothing is known unless it is given."""
-    return CallRecord(**({"call_id": call_id, "timing": Timing(start_ns=1_795_000_000_000_000_000)} | fields))
 
 
 def stored(url: str) -> set[str]:

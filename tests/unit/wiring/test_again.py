@@ -15,8 +15,9 @@ from callspan import AnthropicInstrumentor, OpenAIInstrumentor, SettingError
 from callspan.records import Record
 from callspan.settings_loader import forget_warnings
 from callspan.wiring import WIRING
+from tests.records import made
 
-from .conftest import made, stored
+from .conftest import stored
 
 NONE: Any = ()
 

@@ -25,8 +25,9 @@ from callspan.spool import directory
 from callspan.wiring import WIRING
 from callspan.wiring.pipeline import Providers
 from tests.processed import processed
+from tests.records import made
 
-from .conftest import made, stored
+from .conftest import stored
 
 NONE: tuple[Sdk, ...] = ()
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.providers.test_folding import messages
 
 from callspan.providers.anthropic.messages import Messages
 from callspan.providers.anthropic.parts import conversation, parts
@@ -71,26 +70,6 @@ def test_it_is_an_endpoint() -> None:
         "/v1/messages",
         "messages",
     )
-
-
-@given(messages())
-def test_after_any_prefix_the_body_is_the_part_that_came(
-    stream: tuple[dict[str, Any], list[dict[str, Any]]],
-) -> None:
-    message, events = stream
-    accumulator = MESSAGES.accumulator()
-    for event in events:
-        accumulator.add(event)
-        body = accumulator.body()
-
-        assert body is not None
-        stated, conversation = MESSAGES.response_info(body), MESSAGES.conversation(None, body)
-        assert stated.response.finish_reasons == ["end_turn" if accumulator.complete else None]
-        assert len(conversation.output) == 1
-        for block in body["content"]:  # type: ignore[attr-defined]
-            assert "incomplete" not in block or block["type"].endswith("tool_use")
-            if block["type"] == "text":
-                assert any(whole.get("text", "").startswith(block["text"]) for whole in message["content"])
 
 
 @given(st.lists(EVENTS | JSON, max_size=8))

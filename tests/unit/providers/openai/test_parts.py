@@ -7,11 +7,9 @@ import hashlib
 from typing import Any
 
 import pytest
-from tests.unit.providers.openai.test_properties import ENDPOINTS
 
-from callspan.providers.base import Accumulator, Endpoint
 from callspan.providers.openai.parts import parts_of
-from callspan.records import Conversation, Media, Reasoning, Refusal, Text, UnknownPart
+from callspan.records import Media, Reasoning, Refusal, Text, UnknownPart
 
 BYTES = b"\x89PNG not really"
 DATA = base64.b64encode(BYTES).decode()
@@ -130,23 +128,3 @@ def only(part: Any) -> Any:
 )
 def test_a_part_of_every_kind(part: Any, expected: object) -> None:
     assert only(part) == expected
-
-
-each = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
-
-
-@each
-def test_a_fresh_accumulator_is_empty_and_its_own(endpoint: Endpoint) -> None:
-    first: Accumulator = endpoint.accumulator()
-    second: Accumulator = endpoint.accumulator()
-    assert first is not second
-    assert first.body() is None
-    assert not first.complete
-    first.add({"id": "a", "object": "response", "choices": [], "output": []})
-    assert second.body() is None
-
-
-@each
-def test_no_bodies_give_no_content(endpoint: Endpoint) -> None:
-    assert endpoint.conversation(None, None) == Conversation()
-    assert endpoint.response_info(None).response.finish_reasons == []

@@ -6,10 +6,11 @@ import copy
 import itertools
 from typing import Any
 
+import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
-from callspan.providers.base import Endpoint
+from callspan.providers.base import Accumulator, Endpoint
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.completions import Completions
 from callspan.providers.openai.media import ImageEdits, Images, ImageVariations, Speech, Transcriptions, Translations
@@ -276,3 +277,23 @@ def test_accumulators_take_any_delta(deltas: list[Any], key: str) -> None:
             accumulator.add({**HEAD, "choices": [{"index": 0, key: delta, "finish_reason": None}]})
             endpoint.conversation(None, accumulator.body())
             endpoint.response_info(accumulator.body())
+
+
+each = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
+
+
+@each
+def test_a_fresh_accumulator_is_empty_and_its_own(endpoint: Endpoint) -> None:
+    first: Accumulator = endpoint.accumulator()
+    second: Accumulator = endpoint.accumulator()
+    assert first is not second
+    assert first.body() is None
+    assert not first.complete
+    first.add({"id": "a", "object": "response", "choices": [], "output": []})
+    assert second.body() is None
+
+
+@each
+def test_no_bodies_give_no_content(endpoint: Endpoint) -> None:
+    assert endpoint.conversation(None, None) == Conversation()
+    assert endpoint.response_info(None).response.finish_reasons == []

@@ -1,0 +1,98 @@
+"""Programs of agents: all that has a span of its own, a support desk, and what `callspan demo` plays."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState, use_span
+
+import callspan
+from callspan.cli import demo_agent
+from callspan.testing import ScriptedProvider
+
+REMOTE = SpanContext(
+    0xA << 120, 0xB << 56, is_remote=True, trace_flags=TraceFlags(3), trace_state=TraceState([("vendor", "1")])
+)
+QUESTION: Any = [{"role": "user", "content": "Hi"}]
+
+
+def run_all() -> None:
+    """A session with all that has a span of its own, and rewards after its end."""
+    with callspan.session("s", session_id="own") as session:
+        with session.timestep("t") as step:
+            with step.tool("look", arguments={}) as tool:
+                tool.result = 1
+            with step.invoke_agent("a"), callspan.guardrail("g"):
+                pass
+            with step.environment_step() as environment:
+                environment.set_result("sky", reward=1)
+            step.action("north")
+            callspan.handoff("other")
+        with callspan.record_call(provider="vllm"):
+            pass
+    session.reward(0.5)
+    callspan.reward(0.7, session_id=session.id, objective="late")
+
+
+def support_desk(provider: ScriptedProvider) -> None:
+    """Agents, tools that fail, a hosted tool's text as its error, messages, rewards and an environment."""
+    client = openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=1)
+    with client, callspan.session("desk", user_id="u", group_id="g", metadata={"a": 1, "tags": ["x"]}) as session:
+        session.message("hello", sender="user", receiver="agent", metadata={"b": 2})
+        with session.timestep("turn", turn=7, step_id="own") as step:
+            with step.invoke_agent("triage", input={"q": 1}, description="Sorts.") as agent:
+                client.chat.completions.create(model="m", messages=QUESTION)
+                with session.invoke_agent("inner") as inner:
+                    with pytest.raises(ZeroDivisionError), callspan.tool("bad", arguments={"x": 1}):
+                        _ = 1 / 0
+                    inner.output = "none"
+                agent.output = "done"
+            with step.tool("said", call="call_1", arguments={"x": "é" * 9}) as tool:
+                tool.error = "no"
+            with callspan.guardrail("safe", input="x") as check:
+                check.triggered = True
+            step.action("go", system="robot")
+            step.environment("obs", reward=1.5, terminated=True)
+            step.reward(0.5, "style", source="judge", annotation="fine", label="good")
+            step.event("note", {"a": [1, None]}, name="n", error=ValueError("lost"))
+        provider.reply(status=500, retry_after_s=0.001)
+        list(client.chat.completions.create(model="m", messages=QUESTION, stream=True))
+        with pytest.raises(RuntimeError), session.timestep("broken"):
+            raise RuntimeError("half")
+        session.outcome(reward=2, success=True, status="won")
+    callspan.reward(0.7, session_id=session.id, objective="late", annotation="later")
+
+
+def demo(provider: ScriptedProvider) -> None:
+    """What `callspan demo` plays."""
+    demo_agent.script_demo(provider)
+    one, two, three, *rollouts = demo_agent.worlds()
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        demo_agent.play_with_openai(client, one)
+
+    async def at_once() -> None:
+        async with (
+            anthropic.AsyncAnthropic(api_key="k", base_url=provider.anthropic_url) as claude,
+            openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url) as policy,
+        ):
+            await asyncio.gather(
+                demo_agent.play_with_anthropic(claude, two, hasty=False),
+                demo_agent.play_with_anthropic(claude, three, hasty=True),
+                *(
+                    demo_agent.play_rollout(policy, world, model="m", number=number)
+                    for number, world in enumerate(rollouts)
+                ),
+            )
+
+    asyncio.run(at_once())
+
+
+def everything(provider: ScriptedProvider) -> None:
+    """All that has a span of its own, below a span of another process."""
+    del provider
+    with use_span(NonRecordingSpan(REMOTE)):
+        run_all()
