@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from tests.processed import processed
 
 import callspan
-from callspan import Handle, Session, current_session, current_timestep, feedback, reward, session, tool
+from callspan import Handle, current_session, current_timestep, feedback, reward, session, tool
 from callspan.agent.scope import current_scope
 from callspan.records import (
     CallRecord,
@@ -29,7 +29,6 @@ from callspan.records import (
     Timing,
     Usage,
 )
-from callspan.semconv.scope_spans import ScopeSpanOptions
 
 if TYPE_CHECKING:
     from tests.agent.conftest import Seen
@@ -108,13 +107,6 @@ def test_messages_record_sender_and_receiver(seen: Seen) -> None:
     assert json.loads(event.attributes["callspan.message.content"]) == {"go": "north"}
 
 
-def test_an_episode_without_rewards_has_no_reward_rather_than_zero(seen: Seen) -> None:
-    with session("s") as episode, episode.timestep() as step:
-        step.environment({"x": 1})
-    assert seen.ended(SessionRecord)[0].totals.reward is None
-    assert "callspan.reward" not in seen.named("timestep")[0].attributes
-
-
 def test_calls_add_up_in_the_step_and_in_the_session(seen: Seen) -> None:
     with session("s") as episode:
         for tokens in (10, None):
@@ -159,42 +151,6 @@ def test_a_tool_reads_the_models_request_of_any_provider(seen: Seen, shape: str)
     assert span.attributes["gen_ai.tool.type"] == "function"
     assert span.attributes["gen_ai.operation.name"] == "execute_tool"
     assert seen.ended(TimestepRecord)[0].totals.tools == 1
-
-
-def test_without_content_spans_have_events_but_no_content(seen: Seen) -> None:
-    seen.install(ScopeSpanOptions(content=False))
-    secret = "open sesame"
-
-    def reveal(episode: Session) -> None:
-        episode.observation(secret)
-        with episode.timestep() as step:
-            step.action(secret)
-            step.environment(secret, reward=1)
-            step.event("thought", secret)
-            step.reward(1, annotation=secret)
-            with step.tool("t", arguments=secret) as run:
-                run.result = secret
-            raise ValueError(secret)
-
-    with pytest.raises(ValueError, match=secret), session("s", metadata={"m": secret}) as own:
-        reveal(own)
-    shown = "".join(span.to_json() for span in seen.spans)
-    assert secret not in shown
-    assert "callspan.action" in shown
-
-
-def test_attributes_stay_within_their_bytes_and_valid_json(seen: Seen) -> None:
-    seen.install(ScopeSpanOptions(attribute_bytes=1000, span_bytes=2500))
-    with session("s") as episode, episode.timestep() as step:
-        for _ in range(5):
-            step.environment({"picture": "ä" * 5000})
-    texts = [event.attributes.get("callspan.observation") for event in seen.named("timestep")[0].events]
-    kept = [text for text in texts if text is not None]
-    assert kept
-    assert all(len(text.encode()) <= 1000 for text in kept)
-    assert sum(len(text.encode()) for text in kept) <= 2500
-    assert all(json.loads(text) for text in kept)
-    assert len(texts) == 5
 
 
 def test_spans_of_the_user_are_between_step_and_call(
@@ -384,12 +340,6 @@ def test_nanoseconds_seconds_and_datetimes_mean_the_same(seen: Seen, given: Any)
         own.event("x", at=given)
     (event,) = seen.of(EventRecord)
     assert event.time_ns == T0
-
-
-def test_a_datetime_keeps_its_microseconds(seen: Seen) -> None:
-    with session("s") as own:
-        own.event("x", at=datetime(2026, 11, 20, 1, 2, 3, 123_457, tzinfo=timezone.utc))
-    assert seen.of(EventRecord)[0].time_ns == 1_795_136_523_123_457_000
 
 
 @pytest.mark.parametrize(

@@ -23,12 +23,11 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
 from callspan.records import CallRecord
-from callspan.settings_loader import load
-from callspan.testing import Captured, ScriptedProvider, capture
-from callspan.testing.provider.script import ReceivedRequest, Reply
+from callspan.testing import Captured, ReceivedRequest, Reply, ScriptedProvider, capture
 from tests.attempts.caller import Caller, assert_log_agrees, counts, the_record
 from tests.intercept.calls import Run
 from tests.intercept.mode import Mode
+from tests.scale import scaled
 
 LIMITED = {"status": 429, "headers": {"retry-after-ms": "6"}}
 BROKEN = {"status": 500, "headers": {"retry-after-ms": "3"}}
@@ -219,7 +218,7 @@ def assert_cancelled_while_waiting(record: CallRecord) -> None:
     assert record.error.kind == "cancelled"
 
 
-CALLS: Final = 50
+CALLS: Final = scaled(24, 50)
 MAX_RETRIES: Final = 3
 FAILURES: Final = (200, 200, 429, 500, 503, 409)
 
@@ -285,7 +284,7 @@ def text_of(record: CallRecord) -> str:
 
 @pytest.mark.parametrize("api", ["chat_completions", "messages"])
 @pytest.mark.parametrize("shape", ["plain", "stream"])
-def test_fifty_tasks_share_a_client(
+def test_many_tasks_share_a_client(
     provider: ScriptedProvider, seen: Captured, chance: Chance, api: str, shape: str
 ) -> None:
     mode = Mode("async", provider)
@@ -303,7 +302,7 @@ def test_fifty_tasks_share_a_client(
 
 @pytest.mark.parametrize("api", ["chat_completions", "messages"])
 @pytest.mark.parametrize("shape", ["plain", "stream"])
-def test_fifty_calls_on_threads_share_a_client(
+def test_many_calls_on_threads_share_a_client(
     provider: ScriptedProvider, seen: Captured, chance: Chance, api: str, shape: str
 ) -> None:
     mode = Mode("sync", provider)
@@ -386,8 +385,3 @@ def test_they_are_never_current(plain: Caller, run: Run, traced: Captured) -> No
     assert call.context is not None
     assert current == [call.context.span_id] * 3
     assert trace.get_current_span() is trace.INVALID_SPAN
-
-
-def test_the_setting_has_an_environment_variable() -> None:
-    assert load(environment={"CALLSPAN_ATTEMPT_SPANS": "on"}).attempt_spans
-    assert not load(environment={"CALLSPAN_ATTEMPT_SPANS": "perhaps"}).attempt_spans

@@ -19,7 +19,6 @@ from callspan.delivery.store_sink import StoreSink
 from callspan.fail_open import failures, forget_failures
 from callspan.records import CallRecord, EventRecord, Record, Usage, decode, encode
 from callspan.stores import Rejected, Sink, Store
-from callspan.stores.urls import find_store, open_store
 
 from .conftest import MakeCall
 
@@ -176,14 +175,6 @@ def test_other_records_pass_as_they_are(call: MakeCall) -> None:
     assert told == []
 
 
-@pytest.mark.parametrize("payload", [b"", b"{}", b'{"kind":"call"', b"\xff"])
-def test_what_is_no_record_is_rejected(payload: bytes, call: MakeCall) -> None:
-    kept = Kept()
-    with pytest.raises(Rejected, match="not a record") as rejected:
-        StoreSink(kept).deliver([encode(call("m")), payload])
-    assert (rejected.value.record, kept.stored) == (payload, [])
-
-
 def test_a_record_that_the_store_rejects_is_named_as_it_was_delivered(call: MakeCall, prices: Path) -> None:
     told: list[Record] = []
     payloads = [encode(call("m", input_tokens=1, call_id=name)) for name in ("taken", "refused")]
@@ -199,26 +190,6 @@ def test_a_price_file_that_is_wrong_costs_no_record(call: MakeCall, tmp_path: Pa
     assert through(payload, tmp_path / "missing.json") == decode(payload)
     assert failures()["read the price file"] == 1
     forget_failures()
-
-
-def test_the_sink_of_the_store_is_opened_and_closed(prices: Path) -> None:
-    kept = Kept()
-    sink = StoreSink(kept, prices)
-    sink.open()
-    assert (kept.is_open, sink.batch_records) == (True, 10)
-    sink.close()
-    assert not kept.is_open
-
-
-def test_a_store_adds_sub_cent_costs_exactly(call: MakeCall, prices: Path, tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/calls.db"
-    sink = StoreSink(find_store(url), prices)
-    sink.open()
-    sink.deliver([encode(call("m", input_tokens=tokens, call_id=f"c{tokens}")) for tokens in (1, 290_000, 3)])
-    sink.close()
-    (summary,) = open_store(url).summary("model")
-    assert summary.cost_usd == Decimal("0.000000003") * 290_004
-    assert summary.calls_without_cost == 0
 
 
 def test_own_prices_come_before_published_ones(tmp_path: Path, call: MakeCall) -> None:

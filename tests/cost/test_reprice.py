@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from callspan.cli.commands import callspan
+from callspan import open_store
 from callspan.records import Cost, Usage, decode, encode
-from callspan.stores.urls import find_store, open_store
+from callspan.stores import find_store
+from tests.commands import callspan
 
 from .answers import call_of
 from .conftest import MakeCall

@@ -14,8 +14,7 @@ import pytest
 import callspan
 from callspan import open_store
 from callspan.records import CallRecord
-from callspan.stores import CallFilter, Reader
-from callspan.stores.history import whole_conversation
+from callspan.stores import CallFilter, Reader, whole_conversation
 from tests.intercept import sdks
 from tests.intercept.calls import Run
 from tests.intercept.mode import Mode
@@ -130,36 +129,6 @@ def test_responses_of_a_conversation(stream: bool, mode: Mode, run: Run, recorde
     assert [call.request.conversation_id for call in calls] == [conversation_id] * 3
     assert recorded.texts(2) == WHOLE
     assert recorded.shown(calls[2]) == f"{conversation_id} 2 calls, the first {calls[0].call_id}"
-
-
-def test_a_conversation_can_be_read_changed_and_deleted(mode: Mode, run: Run, recorded: Recorded) -> None:
-    """None of it is a call; a response in a conversation that is not there is one that failed."""
-
-    async def body() -> None:
-        conversations = mode.openai().conversations
-        first: Any = {"role": "user", "content": "Hi"}
-        made = await mode.wait(conversations.create(items=[first]))
-        added = await mode.wait(conversations.items.create(made.id, items=[{"role": "assistant", "content": "Well."}]))
-        assert [(item.role, item.content[0].text) for item in added.data] == [("assistant", "Well.")]
-        newest = await mode.wait(conversations.items.list(made.id, limit=1))
-        assert ([item.id for item in newest.data], newest.has_more) == ([added.data[0].id], True)
-        item = await mode.wait(conversations.items.retrieve(added.data[0].id, conversation_id=made.id))
-        assert item == added.data[0]
-        assert (await mode.wait(conversations.items.delete(item.id, conversation_id=made.id))).id == made.id
-        with pytest.raises(openai.NotFoundError):
-            await mode.wait(conversations.items.retrieve(item.id, conversation_id=made.id))
-        changed = await mode.wait(conversations.update(made.id, metadata={"topic": "t"}))
-        assert changed == await mode.wait(conversations.retrieve(made.id))
-        assert (changed.metadata, changed.created_at) == ({"topic": "t"}, made.created_at)
-        assert (await mode.wait(conversations.delete(made.id))).deleted is True
-        with pytest.raises(openai.NotFoundError, match=f"Conversation with id '{made.id}' not found"):
-            await respond(mode, mode.openai(), 0, conversation=made.id)
-
-    run(body)
-    reader, (call,) = recorded.calls()
-    assert (call.outcome, call.error and call.error.status) == ("error", 404)
-    assert recorded.shown(call) == f"{call.request.conversation_id} no earlier call is recorded"
-    assert reader.history(call).calls == []
 
 
 def test_a_link_that_leads_nowhere_is_stated(mode: Mode, run: Run, recorded: Recorded) -> None:

@@ -17,8 +17,11 @@ from callspan.testing import Captured, ScriptedProvider
 from tests.intercept.calls import QUESTION, Run, Wire, text_of, the_call
 from tests.intercept.mode import Mode
 
+CHUNKS = {"chat_completions": 5, "responses": 11, "messages": 8}
+"""Of the stream of an answer of three words."""
 
-@pytest.fixture(params=["chat_completions", "responses", "messages"])
+
+@pytest.fixture(params=list(CHUNKS))
 def wire(request: pytest.FixtureRequest, mode: Mode) -> Wire:
     return Wire(request.param, mode)
 
@@ -45,6 +48,7 @@ def test_a_stream_read_to_its_end_is_complete(wire: Wire, run: Run, seen: Captur
     assert record.outcome == "success"
     assert record.stream is not None
     assert (record.stream.end, record.stream.complete) == ("complete", True)
+    assert record.stream.chunks == CHUNKS[wire.api]
     assert text_of(record) == "I am well."
     assert record.timing.first_token_ns is not None
 
@@ -64,7 +68,7 @@ def test_a_stream_closed_early_keeps_what_arrived(wire: Wire, run: Run, seen: Ca
     record = the_call(seen)
     assert record.outcome == "cancelled"
     assert record.stream is not None
-    assert (record.stream.end, record.stream.complete) == ("closed", False)
+    assert (record.stream.end, record.stream.complete, record.stream.chunks) == ("closed", False, 6)
     assert "one two three four five six seven eight".startswith(text_of(record))
     assert text_of(record)
     assert seen.spans[0].status.status_code is StatusCode.UNSET
@@ -122,7 +126,7 @@ def test_a_stream_never_iterated_and_dropped_still_ends(wire: Wire, run: Run, se
     record = the_call(seen)
     assert record.outcome == "cancelled"
     assert record.stream is not None
-    assert record.stream.end == "closed"
+    assert (record.stream.end, record.stream.chunks) == ("closed", 0)
 
 
 def test_a_stream_half_read_and_dropped_keeps_its_text(wire: Wire, run: Run, seen: Captured) -> None:
@@ -145,13 +149,18 @@ def test_a_stream_half_read_and_dropped_keeps_its_text(wire: Wire, run: Run, see
 def test_a_cut_connection_is_an_error_and_keeps_the_text(wire: Wire, run: Run, seen: Captured) -> None:
     wire.mode.provider.reply(text="one two three four five six", cut_after=6)
 
+    received: list[object] = []
+
     async def body() -> None:
-        await wire.mode.all(await wire.stream())
+        async for item in wire.mode.items(await wire.stream()):
+            received.append(item)
 
     with pytest.raises(Exception) as raised:  # noqa: PT011 - openai wraps it, anthropic does not
         run(body)
     record = the_call(seen)
-    assert record.outcome == "error"
+    assert record.stream is not None
+    assert (record.outcome, record.stream.end) == ("error", "error")
+    assert record.stream.chunks == len(received) > 0
     assert record.error is not None
     assert record.error.exception is not None
     assert record.error.exception.endswith(type(raised.value).__name__)
@@ -176,7 +185,8 @@ def test_an_error_event_in_the_stream_is_an_error(wire: Wire, run: Run, seen: Ca
         with pytest.raises((openai.APIError, anthropic.APIError)):
             run(body)
     record = the_call(seen)
-    assert record.outcome == "error"
+    assert record.stream is not None
+    assert (record.outcome, record.stream.end, record.error is not None) == ("error", "error", True)
     assert text_of(record)
     assert seen.spans[0].status.status_code is StatusCode.ERROR
 

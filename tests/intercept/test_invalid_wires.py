@@ -203,9 +203,11 @@ async def ask(mode: Mode, sdk: str, body: bytes, how: str, content_type: str) ->
         return f"{type(error).__name__}: {error}"
 
 
-@pytest.mark.parametrize("how", scaled(["plain", "raw"], ["plain", "raw", "streaming"]))
+WAYS = [(how, kind) for how in ("plain", "raw", "streaming") for kind in ("application/json", "text/plain")]
+
+
+@pytest.mark.parametrize(("how", "content_type"), scaled([WAYS[0], WAYS[1], WAYS[2]], WAYS))
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-@pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
 @pytest.mark.parametrize("body", BODIES)
 def test_an_invalid_body_reaches_the_caller_and_is_one_call(
     sdk: str, body: str, how: str, content_type: str, mode: Mode, run: Run

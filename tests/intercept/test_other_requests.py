@@ -281,7 +281,7 @@ def test_doctor_names_what_an_ended_process_has_not_recorded(provider: ScriptedP
         [sys.executable, "-c", PROGRAM, f"{provider.url}/v1", store], capture_output=True, text=True, check=True
     )
     assert done.stderr.count("/v1/new_thing") == 1
-    from callspan.cli.commands import callspan as cli
+    from tests.commands import callspan as cli
 
     shown = testing.CliRunner().invoke(cli, ["--store", store, "doctor", "--json"])
     (check,) = [check for check in json.loads(shown.stdout)["checks"] if check["area"] == "not recorded"]

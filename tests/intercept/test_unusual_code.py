@@ -201,30 +201,6 @@ def test_a_stream_can_continue_after_a_timeout_of_the_caller(provider: ScriptedP
     assert (response.outcome, text_of(response)) == ("success", "I am well.")
 
 
-def test_a_group_of_tasks_that_fails_cancels_the_streams_in_it(wire: Wire, run: Run, seen: Captured) -> None:
-    if not wire.mode.is_async:
-        pytest.skip("threads are not cancelled")
-    wire.mode.provider.reply(text=LONG, chunk_delay_s=60)
-
-    async def body() -> None:
-        begun = asyncio.Event()
-
-        async def read() -> None:
-            stream = await wire.stream()
-            async for _ in stream:
-                begun.set()
-
-        reader = asyncio.ensure_future(read())
-        await begun.wait()
-        reader.cancel()
-        await asyncio.gather(reader, return_exceptions=True)
-
-    run(body)
-    record = the_call(seen)
-    assert record.stream is not None
-    assert (record.outcome, record.stream.end) == ("cancelled", "cancelled")
-
-
 def test_a_stream_outlives_its_loop_and_ends_once(provider: ScriptedProvider, seen: Captured) -> None:
     """As in a notebook, or where `asyncio.run` is used once for each step."""
     provider.reply(text=LONG)

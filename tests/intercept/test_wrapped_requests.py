@@ -23,6 +23,7 @@ from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
 from tests.intercept.calls import QUESTION, Run, the_call
 from tests.intercept.mode import Mode
+from tests.scale import scaled
 
 REQUESTS: dict[str, dict[str, Any]] = {
     "openai": {"model": "gpt-5", "messages": QUESTION},
@@ -135,8 +136,11 @@ async def asked(mode: Mode, client: Any, sdk: str) -> None:
     await mode.all(await mode.wait(create(**REQUESTS[sdk], stream=True)))
 
 
-@pytest.mark.parametrize("suppresses", [False, True], ids=["", "suppressed"])
-@pytest.mark.parametrize("is_first", [True, False], ids=["theirs-first", "ours-first"])
+ORDERS = [(True, True), (False, False), (True, False), (False, True)]
+"""Whether the other library is there first, and whether it suppresses what is below it."""
+
+
+@pytest.mark.parametrize(("is_first", "suppresses"), scaled(ORDERS[:2], ORDERS))
 @pytest.mark.parametrize("way", WAYS)
 def test_each_call_has_one_record_whoever_wraps_its_request_first(
     way: Callable[[Wrapping, Any], None], *, is_first: bool, suppresses: bool, sdk: str, mode: Mode, run: Run

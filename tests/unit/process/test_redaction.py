@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import operator
 from collections.abc import Callable, Iterator
 from functools import reduce
@@ -43,18 +42,6 @@ def applied(record: Record, redactor: Callable[[Any], Any], **settings: object) 
     return caller_processors(msgspec.structs.replace(Settings(), **settings), redactor).process(record).record
 
 
-def test_redactor_gets_every_kind_of_record() -> None:
-    kinds: list[str] = []
-
-    def note(record: Any) -> Any:
-        kinds.append(type(record).__name__)
-        return record
-
-    applied(EventRecord(event_id="e", event_type="x", time_ns=1), note)
-    applied(SessionRecord(session_id="s", seen_ns=1), note)
-    assert kinds == ["EventRecord", "SessionRecord"]
-
-
 def _raises(record: Any) -> Any:
     raise RuntimeError("SESAME")
 
@@ -69,24 +56,22 @@ def _other_call(record: Any) -> Any:
 
 @pytest.mark.parametrize(
     "redactor",
-    [_raises, _wrong_type, _other_call, lambda record: None, lambda record: {"kind": "call"}, lambda record: "SESAME"],
-)
+    [
+        _raises, _wrong_type, _other_call, lambda record: None, lambda record: {"kind": "call"},
+        lambda record: "SESAME",
+        redact_texts(_raises),
+    ],
+)  # fmt: skip
 def test_a_failing_redactor_loses_the_content_and_never_keeps_it(
     call: CallRecord, redactor: Callable[[Any], Any]
 ) -> None:
-    kept = applied(call, redactor)
+    kept = applied(msgspec.structs.replace(call, metadata={"note": "SESAME"}), redactor)
     assert b"SESAME" not in encode(kept)
     assert isinstance(kept, CallRecord)
-    assert kept.call_id == "c"
+    assert (kept.call_id, kept.metadata) == ("c", {})
+    assert "metadata" in {note.what for note in kept.redactions}
     assert {note.why for note in kept.redactions} == {"redactor_failed"}
     assert failures() == {"redact a record with the application's redactor": 1}
-
-
-def test_a_failing_redactor_also_loses_the_metadata_and_lists_it() -> None:
-    record = CallRecord(call_id="c", timing=Timing(start_ns=1), metadata={"note": "alice@example.com"})
-    lost = applied(record, _raises)
-    assert lost.metadata == {}
-    assert Redaction(what="metadata", why="redactor_failed") in lost.redactions
 
 
 def test_an_interrupt_passes_through_the_redactor(call: CallRecord) -> None:
@@ -98,46 +83,6 @@ def test_an_interrupt_passes_through_the_redactor(call: CallRecord) -> None:
 
 
 # A function of texts as a redactor
-
-
-def sesame(text: str) -> str:
-    return text.replace("SESAME", "***")
-
-
-EVERY_KIND: list[Record] = [
-    SessionRecord(session_id="SESAME", seen_ns=1, name="SESAME", user_id="SESAME", metadata={"a": ["SESAME"]}),
-    TimestepRecord(timestep_id="t", session_id="SESAME", seen_ns=1, index=0, name="SESAME"),
-    EventRecord(event_id="e", event_type="tool", time_ns=1, name="SESAME", data={"arguments": {"id": "SESAME"}}),
-    MessageRecord(message_id="m", message_type="note", time_ns=1, sender="SESAME", content={"x": [{"y": "SESAME"}]}),
-    RewardRecord(reward_id="r", time_ns=1, value=0.5, annotation="SESAME", label="SESAME"),
-]
-
-
-@pytest.mark.parametrize("record", EVERY_KIND, ids=lambda record: type(record).__name__)
-def test_every_text_of_every_kind_is_masked_but_for_ids(record: Record) -> None:
-    kept = applied(record, redact_texts(sesame))
-    plain = msgspec.json.decode(encode(kept))
-    texts = [json.dumps(value) for name, value in plain.items() if name != "session_id"]
-    assert not [text for text in texts if "SESAME" in text]
-    assert plain.get("session_id") in (None, "SESAME"), "what joins records stays"
-    assert {note.why for note in kept.redactions} == {"redactor"}
-    assert failures() == {}
-
-
-def test_a_mask_that_raises_loses_the_content(call: CallRecord) -> None:
-    def broken(text: str) -> str:
-        raise ValueError(text)
-
-    kept = applied(call, redact_texts(broken))
-    assert b"SESAME" not in encode(kept)
-    assert "redactor_failed" in {note.why for note in kept.redactions}
-
-
-@pytest.mark.parametrize("record", EVERY_KIND, ids=lambda record: type(record).__name__)
-def test_a_failing_redactor_loses_names_and_metadata(record: Record) -> None:
-    kept = applied(record, lambda record: None)
-    plain = {name: value for name, value in msgspec.json.decode(encode(kept)).items() if name != "session_id"}
-    assert "SESAME" not in json.dumps(plain)
 
 
 @pytest.mark.parametrize("body", [b'{"a":"\\ud800"}', b"SESAME"], ids=["half a character", "text"])
@@ -152,6 +97,7 @@ _NAMED: list[Record] = [
     SessionRecord(
         session_id="id-s", seen_ns=1, parent_session_id="id-p", trace_id="id-t", span_id="id-x",
         name="SESAME", group_id="SESAME", task_id="SESAME", experiment="SESAME", user_id="SESAME",
+        metadata={"a": ["SESAME"]},
     ),
     TimestepRecord(
         timestep_id="id-t", session_id="id-s", seen_ns=1, index=0, parent_timestep_id="id-p", trace_id="id-t",
@@ -159,15 +105,15 @@ _NAMED: list[Record] = [
     ),
     EventRecord(
         event_id="id-e", event_type="action", time_ns=1, session_id="id-s", timestep_id="id-t", call_id="id-c",
-        name="SESAME",
+        name="SESAME", data={"arguments": {"id": "SESAME"}},
     ),
     MessageRecord(
         message_id="id-m", message_type="observation", time_ns=1, session_id="id-s", timestep_id="id-t",
-        call_id="id-c", sender="SESAME", receiver="SESAME",
+        call_id="id-c", sender="SESAME", receiver="SESAME", content={"x": [{"y": "SESAME"}]},
     ),
     RewardRecord(
         reward_id="id-r", time_ns=1, value=1.0, session_id="id-s", timestep_id="id-t", event_id="id-e",
-        call_id="id-c", label="SESAME", source="SESAME",
+        call_id="id-c", label="SESAME", source="SESAME", annotation="SESAME",
     ),
     CallRecord(
         call_id="id-c", trace_id="id-t", span_id="id-x", place=Place(session_id="id-s", session_name="SESAME"),
@@ -189,10 +135,13 @@ def test_a_redactor_that_fails_leaves_ids_and_no_name_of_the_applications(record
 
 @pytest.mark.parametrize("record", _NAMED, ids=lambda record: type(record).__name__)
 def test_a_redactor_of_texts_changes_every_name_and_no_id(record: Record) -> None:
-    before, kept = encode(record), encode(applied(record, redact_texts(lambda text: "***")))
+    changed = applied(record, redact_texts(lambda text: "***"))
+    before, kept = encode(record), encode(changed)
     assert b"SESAME" not in kept
     assert kept.count(b'"***"') >= before.count(b'"SESAME"')
     assert kept.count(b'"id-') == before.count(b'"id-')
+    assert {note.why for note in changed.redactions} == {"redactor"}
+    assert failures() == {}
 
 
 def words_of(kind: msgspec.inspect.Type) -> Iterator[tuple[tuple[str | int, ...], object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -16,9 +17,10 @@ from callspan.records import (
     Record,
     RewardRecord,
     Timing,
+    Usage,
 )
 from callspan.semconv import call, events
-from callspan.semconv.content_attributes import ByteBudget
+from callspan.semconv.content_attributes import Attributes, ByteBudget
 
 
 def record(**fields: Any) -> CallRecord:
@@ -42,6 +44,26 @@ def test_an_attempt_as_a_span(number: int, fields: dict[str, Any], attributes: d
     found = call.attempt_span_attributes(record(**fields), Attempt(number=number, start_ns=0, status=500))
     base = {"llm.attempt.number": number, "http.request.method": "POST", "http.response.status_code": 500}
     assert found == base | attributes
+
+
+@pytest.mark.parametrize(
+    ("tokens", "times_s", "rate"),
+    [
+        (5, {"answer": 1, "duration": 3}, 2.5),
+        (5, {"answer": 1, "last_chunk": 2, "duration": 9}, 5.0),
+        (5, {"answer": 3, "duration": 3}, None),
+        (5, {"answer": 1}, None),
+        (5, {"duration": 3}, None),
+        (0, {"answer": 1, "duration": 3}, None),
+        (None, {"answer": 1, "duration": 3}, None),
+    ],
+)
+def test_tokens_per_second_are_those_of_the_successful_attempt(
+    project: Callable[..., Attributes], tokens: int | None, times_s: dict[str, int], rate: float | None
+) -> None:
+    times = {f"{name}_ns": seconds * 1_000_000_000 for name, seconds in times_s.items()}
+    of = record(usage=Usage(output_tokens=tokens), timing=Timing(start_ns=1, **times))
+    assert project(of, None).get("callspan.output_tokens_per_second") == rate
 
 
 TOOL = EventRecord(event_id="e", event_type="tool", time_ns=1)

@@ -16,6 +16,7 @@ from callspan.records import (
     Reasoning,
     Refusal,
     Request,
+    Text,
     ToolCall,
     ToolResult,
     UnknownPart,
@@ -120,6 +121,12 @@ def test_part_has_the_shape_of_the_conventions(bare_call: CallRecord, part: Part
     attributes = ended(bare_call, Conversation(input=[Message(role="user", parts=[part])]))
     role = "tool" if isinstance(part, ToolResult) else "user"
     assert messages(attributes, "gen_ai.input.messages") == [{"role": role, "parts": [shape]}]
+
+
+def test_a_message_has_each_of_its_parts(bare_call: CallRecord) -> None:
+    message = Message(role="user", parts=[Text(text="a"), Text(text="b")])
+    (shown,) = messages(ended(bare_call, Conversation(input=[message])), "gen_ai.input.messages")
+    assert shown["parts"] == [{"type": "text", "content": "a"}, {"type": "text", "content": "b"}]
 
 
 @pytest.mark.parametrize(
