@@ -37,7 +37,7 @@ check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/python tools/columns.py --check
 
 oldest: $(STAMP)-dev  ## The capture tests on the oldest supported SDKs and OpenTelemetry
-	$(BIN)/python tools/matrix.py --pair floor
+	$(BIN)/python tools/matrix.py floor
 
 postgres: $(STAMP)-dev  ## The tests that need a Postgres server: initdb on the PATH
 	$(PYTEST) -n 2 -m "postgres and not nightly"

@@ -61,7 +61,7 @@ ENVIRONMENTS: dict[str, dict[str, list[str]]] = {
 }  # fmt: skip
 
 
-def make(place: Path, packages: list[str]) -> None:
+def make(place: Path, packages: list[str], python: str = sys.executable) -> None:
     """Make one environment, or add the packages that it lacks. Raises CalledProcessError."""
     done = place / ".complete"
     wanted = "\n".join(packages)
@@ -70,7 +70,7 @@ def make(place: Path, packages: list[str]) -> None:
     print(f"{place.name}: {' '.join(packages)}", flush=True)
     place.parent.mkdir(exist_ok=True)
     if not (place / "bin" / "python").exists():
-        subprocess.run([TOOLS / "make_venv.sh", place], env={**os.environ, "PYTHON": sys.executable}, check=True)
+        subprocess.run([TOOLS / "make_venv.sh", place], env={**os.environ, "PYTHON": python}, check=True)
     at = packages.index(ALONE) if ALONE in packages else len(packages)
     for some in filter(None, (packages[:at], packages[at:])):
         subprocess.run([TOOLS / "install.sh", place, *some], cwd=ROOT, check=True)

@@ -73,7 +73,8 @@ def steps() -> Iterator[Step]:
     yield Step("Postgres and ClickHouse", (*PYTEST, "-n", "2", "-m", "(postgres or clickhouse) and not nightly"))
     for file, processes in FILES.items():
         yield Step(file, (*PYTEST, "-n", str(processes), file), PROGRAMS.get(file, ()))
-    yield Step("SDK matrix", (PYTHON, "tools/matrix.py"))
+    for version in ("3.10", "3.13"):
+        yield Step(f"SDK matrix, Python {version}", (PYTHON, "tools/matrix.py", "--python", version))
     yield Step("fuzzer, 2,600 cases", (PYTHON, "-m", "tests.fuzz", "--number", "2600"))
     yield Step("fuzzer on every pair of SDKs", (PYTHON, "tools/matrix.py", "--fuzz", "300"))
     large = ".cache/large.db"

@@ -1,4 +1,4 @@
-"""Writes the pictures of the page in docs/pictures, of the demo's store: python tools/pictures.py (needs Chromium)."""
+"""Makes the pictures of the documents from a demo's store: python tools/pictures.py (needs Chromium)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import sync_playwright
+from rich.console import Console
+from rich.text import Text
 
 TARGET = Path(__file__).parents[1] / "docs" / "pictures"
+TRACE = TARGET.with_name("trace.svg")
 COMMAND = (sys.executable, "-m", "callspan.cli")
 SIZE = {"width": 1280, "height": 600}
 
 
 def main() -> int:
-    """Play the demo, open its pages and take their pictures."""
-    TARGET.mkdir(exist_ok=True)
+    """Play the demo, and take the pictures of its first trace and of its pages."""
     with tempfile.TemporaryDirectory() as place:
         environment = os.environ | {"CALLSPAN_STORES": "sqlite:///callspan.db"}
         subprocess.run([*COMMAND, "demo"], cwd=place, env=environment, check=True, stdout=subprocess.DEVNULL)
@@ -28,11 +30,23 @@ def main() -> int:
             [*COMMAND, "calls", "--json"], cwd=place, env=environment, check=True, capture_output=True
         )
         calls = json.loads(listed.stdout)
+        draw(calls[-1]["session_id"], {**environment, "FORCE_COLOR": "1", "COLUMNS": "100"}, place)
         with subprocess.Popen([*COMMAND, "--json", "view"], cwd=place, env=environment, stdout=subprocess.PIPE) as view:
             assert view.stdout is not None
             take(json.loads(view.stdout.readline())["url"], calls)
             view.terminate()
     return 0
+
+
+def draw(session: str, environment: dict[str, str], place: str) -> None:
+    """Draw what `callspan show` prints of a session."""
+    shown = subprocess.run(
+        [*COMMAND, "show", session], cwd=place, env=environment, check=True, capture_output=True, text=True
+    )
+    with Path(os.devnull).open("w") as nowhere:
+        console = Console(record=True, width=100, file=nowhere)
+        console.print(Text.from_ansi(shown.stdout))
+    TRACE.write_text(console.export_svg(title="callspan show"))
 
 
 def take(url: str, calls: list[dict[str, Any]]) -> None:

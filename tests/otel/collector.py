@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from tools.collector import binary, why_not
+from tools.collector import BINARY, is_built
 from typing_extensions import Self
 
 from tests.otel.launching import free_port
@@ -50,10 +50,8 @@ class Collector:
     """
 
     def __init__(self, place: Path, receiver: OtlpReceiver, signals: Collection[str] = ALL) -> None:
-        found = binary()
-        if found is None:
-            pytest.fail(why_not())
-        self._binary = found
+        if not is_built():
+            pytest.fail("no OpenTelemetry Collector: build it with `python tools/collector.py`")
         self._grpc, self._http, self._prometheus = free_port(), free_port(), free_port()
         self._log = place / "collector.log"
         self._config = place / "collector.yaml"
@@ -88,7 +86,7 @@ class Collector:
         """Start it, and return when it takes connections."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [str(self._binary), "--config", str(self._config)], stdout=log, stderr=subprocess.STDOUT
+                [str(BINARY), "--config", str(self._config)], stdout=log, stderr=subprocess.STDOUT
             )
         deadline = time.monotonic() + 30
         while not (_listens(self._grpc) and _listens(self._http)):
