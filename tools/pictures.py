@@ -30,7 +30,7 @@ def main() -> int:
             [*COMMAND, "calls", "--json"], cwd=place, env=environment, check=True, capture_output=True
         )
         calls = json.loads(listed.stdout)
-        draw(calls[-1]["session_id"], {**environment, "FORCE_COLOR": "1", "COLUMNS": "100"}, place)
+        draw({**environment, "FORCE_COLOR": "1", "COLUMNS": "100"}, place)
         with subprocess.Popen([*COMMAND, "--json", "view"], cwd=place, env=environment, stdout=subprocess.PIPE) as view:
             assert view.stdout is not None
             take(json.loads(view.stdout.readline())["url"], calls)
@@ -38,10 +38,10 @@ def main() -> int:
     return 0
 
 
-def draw(session: str, environment: dict[str, str], place: str) -> None:
-    """Draw what `callspan show` prints of a session."""
+def draw(environment: dict[str, str], place: str) -> None:
+    """Draw what `callspan show last` prints."""
     shown = subprocess.run(
-        [*COMMAND, "show", session], cwd=place, env=environment, check=True, capture_output=True, text=True
+        [*COMMAND, "show", "last"], cwd=place, env=environment, check=True, capture_output=True, text=True
     )
     with Path(os.devnull).open("w") as nowhere:
         console = Console(record=True, width=100, file=nowhere)
