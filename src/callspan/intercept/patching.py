@@ -91,6 +91,11 @@ _MESSAGES_HELPERS: Final = (
     *(f"anthropic.lib.streaming._messages:{name}" for name in ("MessageStream", "AsyncMessageStream")),
     *(f"anthropic.lib.streaming._beta_messages:{name}" for name in ("BetaMessageStream", "BetaAsyncMessageStream")),
 )
+_SOCKETS: Final = (
+    "responses.responses:{Async}Responses", "beta.responses.responses:{Async}Responses",
+    "realtime.realtime:{Async}Realtime", "realtime.translations.translations:{Async}Translations",
+    "live.live:{Async}Live", "live.forks:{Async}Forks", "live.sideband:{Async}Sideband",
+)  # fmt: skip
 _RUNNERS: Final = "anthropic.lib.tools._beta_runner"
 _RESPONSES: Final = "openai.lib.responses_tool_runner"
 _DECISIONS: Final = "openai.lib.decisions_tool_runner"
@@ -148,8 +153,7 @@ HOOKS: Final[tuple[Hook, ...]] = (
     ),
     *_both(
         "_connect_ws",
-        ("openai.resources.responses.responses:{Async}ResponsesConnectionManager",
-        "openai.resources.beta.responses.responses:{Async}ResponsesConnectionManager"),
+        tuple(f"openai.resources.{name}ConnectionManager" for name in _SOCKETS),
         websockets.observe_connect, "failed calls of creates that waited for {sync} websockets", is_told=True,
         keep_while_streaming=False, late=True, with_="send",
     ),

@@ -31,6 +31,7 @@ from callspan.observe.socket_calls import SocketCalls, decoded, fail_waiting, re
 from callspan.providers import registry
 from callspan.providers.hosts import known_provider, provider_of
 from callspan.providers.sockets import SocketKind, Turn
+from callspan.providers.wire_json import text
 from callspan.sdk_profiles import PROFILES
 
 _OPEN: Final = fail_open("observe a websocket")
@@ -41,6 +42,9 @@ _CLOSE: Final = fail_open("observe the end of a websocket")
 _REDIRECTION: Final = 3
 _METHOD: Final = "WEBSOCKET"
 """The method of a path in counts of requests."""
+_PATHS: Final = {"responses": "/responses", "realtime": "/realtime", "translations": "/realtime/translations"}
+"""What the managers of connections open, by their module; all others are of live sessions."""
+_LIVE: Final = "/live/sessions"
 _MODELS: Final = ("model", "deployment")
 """Parameters of a path that name the model."""
 _AGENT: Final = "/Python "
@@ -90,7 +94,8 @@ def observe_connect(hook_context: HookContext, original: Function, *, is_async: 
         # The names begin with that of the class.
         fields = {name.rpartition("__")[2]: value for name, value in vars(manager).items()}
         factory = hook_context.factory()
-        kind = registry.socket_kind("/responses")
+        path = _PATHS.get(type(manager).__module__.rpartition(".")[2], _LIVE)
+        kind = registry.socket_kind(path, text(fields, "model"))
         if factory is None or kind is None:
             return
         info = call_info(fields["client"], None, stream=True)
