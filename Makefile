@@ -13,11 +13,8 @@ PYTEST := $(BIN)/python -m pytest
 export PYTHONDONTWRITEBYTECODE :=
 # `make bench QUICK=--quick`, also bench-peers: less than two minutes.
 QUICK :=
-# Of `make fuzz`.
-CASES := 1000
-SEED := 1
 
-.PHONY: demo test check oldest postgres nightly fuzz path bench bench-peers clean
+.PHONY: demo test check oldest postgres nightly path bench bench-peers clean
 
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
@@ -44,9 +41,6 @@ postgres: $(STAMP)-dev  ## The tests that need a Postgres server: initdb on the 
 
 nightly: $(STAMP)-all  ## Everything there is, for hours, with one table at its end
 	$(BIN)/python -m tools.nightly
-
-fuzz: $(STAMP)-dev  ## The same calls with and without callspan, hostile answers among them; `make fuzz CASES=10000 SEED=7`
-	$(BIN)/python -m tests.fuzz --number $(CASES) --seed $(SEED)
 
 path: $(STAMP)-dev  ## The files and functions that one call passes, in order
 	@$(BIN)/python tools/call_path.py

@@ -37,6 +37,8 @@ PROGRAMS = {
 """Programs that no package brings, any one of which a file of tests needs."""
 SAMPLING = ("tests.scale", "hypothesis", "tests.wire", "documents.running")
 """Imports of tests that do more at full scale."""
+MATRIX = {"3.10": ("floor", "older", "recent"), "3.13": ("lanes", "newest")}
+"""Sets of versions of the SDKs, by the Python on which their capture tests run."""
 ENVIRONMENTS = ("newest", "peers", "frameworks", "trainers", "backend")
 
 
@@ -73,8 +75,8 @@ def steps() -> Iterator[Step]:
     yield Step("Postgres and ClickHouse", (*PYTEST, "-n", "2", "-m", "(postgres or clickhouse) and not nightly"))
     for file, processes in FILES.items():
         yield Step(file, (*PYTEST, "-n", str(processes), file), PROGRAMS.get(file, ()))
-    for version in ("3.10", "3.13"):
-        yield Step(f"SDK matrix, Python {version}", (PYTHON, "tools/matrix.py", "--python", version))
+    for python, sets in MATRIX.items():
+        yield Step(f"SDKs on Python {python}", (PYTHON, "tools/matrix.py", "--python", python, *sets))
     yield Step("fuzzer, 2,600 cases", (PYTHON, "-m", "tests.fuzz", "--number", "2600"))
     yield Step("fuzzer on every pair of SDKs", (PYTHON, "tools/matrix.py", "--fuzz", "300"))
     large = ".cache/large.db"
