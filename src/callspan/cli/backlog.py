@@ -51,15 +51,15 @@ class Backlog:
         self._error = done.error
         if done.delivered:
             where = ", ".join(map(str, done.directories))
-            _say(f"Delivered {plural(done.delivered, 'record')} that ended processes had left in {where}.")
+            _print(f"Delivered {plural(done.delivered, 'record')} that ended processes had left in {where}.")
         if done.damaged:
-            _say(f"{plural(done.damaged, 'record')} there are damaged: see callspan doctor.")
+            _print(f"{plural(done.damaged, 'record')} there are damaged: see callspan doctor.")
 
     def say(self) -> bool:
         """Print on stderr which records still wait and why; return whether any do."""
         lines = self._lines()
         for line in (*lines, *self._losses()):
-            _say(line)
+            _print(line)
         return bool(lines)
 
     def sentences(self) -> list[str]:
@@ -103,5 +103,5 @@ class Backlog:
         return self._error or "callspan ship delivers them"
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     click.echo(clean(line), err=True)

@@ -85,7 +85,7 @@ def demo_command(context: CommandContext, live: bool, otlp: str | None) -> None:
         context.emit({"store": safe_name(context.store), "since": iso(started_ns), "spans_sent": sent})
     else:
         _show_last(context)
-        _say_where(context, receiver, sent=sent)
+        _print_places(context, receiver, sent=sent)
     if sent is False:
         raise click.exceptions.Exit(1)
 
@@ -236,7 +236,7 @@ def _show_last(context: CommandContext) -> None:
     subprocess.run(command, check=True)  # noqa: S603 - our own command
 
 
-def _say_where(context: CommandContext, receiver: str | None, *, sent: bool | None) -> None:
+def _print_places(context: CommandContext, receiver: str | None, *, sent: bool | None) -> None:
     """Print where records and spans are, and three commands to go on with."""
     line = context.screen.line
     if receiver is None:

@@ -70,7 +70,7 @@ _SECOND_NS: Final = 1_000_000_000
 _MINUTE_NS: Final = 60 * _SECOND_NS
 _ALWAYS: Final = -1
 _MAX_CACHED: Final = 2_000
-_KEEP: Final = fail_open("cache the rates of a model; its prices are looked up again")
+_KEEP: Final = fail_open("cache the rates of a model; they are looked up each time")
 
 _Context: TypeAlias = tuple[tuple[str, str], ...]
 """Names and values of price dimensions other than the standard ones."""

@@ -61,10 +61,10 @@ class Retention:
                 self.close()
             else:
                 self._next = 0.0
-                self._say(changed)
+                self._log_start(changed)
         return self._next - time.monotonic()
 
-    def _say(self, changed: int) -> None:
+    def _log_start(self, changed: int) -> None:
         if changed and not self._has_deleted:
             self._has_deleted = True
             days = self._settings.retain_days, self._settings.retain_content_days

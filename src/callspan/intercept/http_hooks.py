@@ -20,7 +20,7 @@ from callspan.providers.rate_limits import relevant_headers
 _ATTEMPT: Final = fail_open("observe an attempt")
 _MARK: Final = b"x-stainless-lang"
 _COUNT: Final = b"x-stainless-retry-count"
-_CLOSED: Final = fail_open("see who closed a response")
+_CLOSED: Final = fail_open("detect the close of a response")
 
 
 def observe_send(hook_context: HookContext, original: Function, *, is_async: bool = False) -> Function:

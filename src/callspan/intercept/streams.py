@@ -20,7 +20,7 @@ from callspan.intercept.responses import CURRENT_CALL, ResponseObserver, observe
 
 _OBSERVE: Final = fail_open("observe a stream")
 _OBSERVE_HELPER: Final = fail_open("observe a stream helper")
-_COMPLETED: Final = fail_open("see how a stream ended")
+_COMPLETED: Final = fail_open("detect the end of a stream")
 _REQUEST_USAGE: Final = fail_open("request the usage of a stream")
 
 

@@ -15,7 +15,7 @@ from callspan.semconv.scope_messages import ScopeMessages, messages_of
 from callspan.settings import Settings
 
 _WITH_ERROR: Final = (SessionRecord, TimestepRecord, EventRecord)
-_CONTENT: Final = fail_open("show content of a session on a span")
+_CONTENT: Final = fail_open("set the content of a session on its span")
 _KIB: Final = 1024
 
 

@@ -109,7 +109,7 @@ def _check_own(directory: Path) -> None:
     """Raise OSError for a directory that another user owns or may enter, as anybody may make one in `/tmp`."""
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode):
-        raise NotADirectoryError(f"{directory} is no directory")
+        raise NotADirectoryError(f"{directory} is not a directory")
     if found.st_uid != os.geteuid():
         raise PermissionError(f"{directory} belongs to another user")
     if found.st_mode & _OTHERS:

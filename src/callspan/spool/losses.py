@@ -41,7 +41,7 @@ _WARNINGS: Final[dict[Kind, str]] = {
 }
 _LATER: Final = Worker("callspan-losses")
 _WRITE: Final = fail_open("count lost records beside the spool")
-_SAY: Final = fail_open("say on standard error what was lost")
+_SAY: Final = fail_open("report lost records on standard error")
 
 
 class Loss(msgspec.Struct):
@@ -183,7 +183,7 @@ class LossCounter:
         self._unwritten.extend(taken)
         return False
 
-    def say_unwritten(self) -> None:
+    def report_unwritten(self) -> None:
         """Write what was counted, and say on standard error what cannot be written, because the process ends."""
         with _SAY:
             if not self.write():

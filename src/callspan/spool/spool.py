@@ -411,7 +411,7 @@ class Spool:
             deadline = time.monotonic() + timeout_s
             self.flush(timeout_s)
             self._halt(deadline + _GRACE_S)
-        self.losses.say_unwritten()
+        self.losses.report_unwritten()
 
     def before_fork(self) -> None:
         """Close what may not be open across a fork, for at most 0.2 s, and let no append be in its middle."""

@@ -25,7 +25,7 @@ from callspan.record.plain_json import plain
 _INLINE_BYTES: Final = 256
 _HASH_BYTES: Final = 16
 _ANSWER: Final = b"answer"
-_LIFTED_CHARACTERS: Final = 16
+_MIN_EXTRACTED: Final = 16
 _BEGINNING: Final = 40
 """Length of the prefix of a text that is searched for first."""
 _LIFTED: Final = b"\x1a"
@@ -212,10 +212,10 @@ def _stored(part: Piece) -> Stored:
     value = _value(part.json)
     if part.role == _FROM_JSON and (message := _message(value, part.json)) is not None:
         return Stored(*message, None)
-    spoken = fragments(value)
-    text = "".join(fragment.text for fragment in spoken) or None
+    found = fragments(value)
+    text = "".join(fragment.text for fragment in found) or None
     role = role_of(value) if part.role == _FROM_JSON else part.role
-    return Stored(role, text, _lifted(part.json, spoken))
+    return Stored(role, text, _extracted(part.json, found))
 
 
 def _message(value: object, json: bytes) -> tuple[str, str] | None:
@@ -252,12 +252,12 @@ def _message_json(role: str, text: str) -> bytes:
     return _MESSAGE % (role.encode(), _encode(text))
 
 
-def _lifted(json: bytes, spoken: Sequence[Fragment]) -> bytes:
+def _extracted(json: bytes, fragments: Sequence[Fragment]) -> bytes:
     """Return the JSON with each long text that occurs once replaced by its position in the complete text."""
     start = 0
-    for fragment in spoken:
+    for fragment in fragments:
         length = len(fragment.text)
-        if fragment.verbatim and length >= _LIFTED_CHARACTERS:
+        if fragment.verbatim and length >= _MIN_EXTRACTED:
             needle = _encode(fragment.text)
             place = _only_place(json, needle)
             if place is not None:

@@ -18,7 +18,7 @@ from callspan.record.merging import merged, order, order_of
 from callspan.stores.bodies import Piece
 from callspan.stores.columns import REFERENCES
 from callspan.stores.database import Database, in_parts
-from callspan.stores.payloads import Prepared, combined
+from callspan.stores.payloads import PreparedCall, combined
 from callspan.stores.rows import Row
 
 Range: TypeAlias = list[int]
@@ -84,7 +84,7 @@ class Numbers:
         self._lanes = max((0, *self._last))
         self._lowest = min((0, *some[:1]))
 
-    def add(self, row: Prepared) -> tuple[list[tuple[int, Piece]], Row]:
+    def add(self, row: PreparedCall) -> tuple[list[tuple[int, Piece]], Row]:
         """Return the contents of a call that its owner does not have yet, with their numbers, and its whole row."""
         new: list[tuple[int, Piece]] = []
         ranges: list[Range] = []
@@ -141,7 +141,7 @@ def lane_end(number: int) -> int:
     return ((number >> _LANE_BITS) + 1) << _LANE_BITS
 
 
-def pieces_of(row: Prepared) -> list[Piece]:
+def pieces_of(row: PreparedCall) -> list[Piece]:
     """Return all pieces of a call."""
     found = [] if row.answer is None else [row.answer]
     if row.request is not None:

@@ -60,7 +60,7 @@ def import_records(
     if found.path is not None and target.path is not None and found.path.resolve() == target.path.resolve():
         raise SettingError(f"{found.name} cannot be loaded into itself")
     if damaged and not isinstance(found, SQLite):
-        raise SettingError(f"{found.name} is no SQLite file: only of those the damaged parts are left out")
+        raise SettingError(f"{found.name} is not a SQLite file: --damaged reads only these")
     if isinstance(found, SQLite):
         with closing(AnyFile(found.path, damaged=damaged)) as file:
             imported = _load(found, file.records(), target, since_ns)

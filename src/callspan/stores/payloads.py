@@ -63,7 +63,7 @@ def row_of(record: Record) -> Row:
     return row
 
 
-class Prepared(msgspec.Struct, frozen=True, gc=False):
+class PreparedCall(msgspec.Struct, frozen=True, gc=False):
     """The parts of a call's row that all SQL stores share."""
 
     row: Row
@@ -73,11 +73,11 @@ class Prepared(msgspec.Struct, frozen=True, gc=False):
     """None without a body."""
 
 
-def prepared(call: CallRecord) -> Prepared:
+def prepared(call: CallRecord) -> PreparedCall:
     """Return the row of a call and the pieces of its bodies."""
     sent, answer = bodies_of(call)
     parts = bodies.split(sent, message_key(call.api)) if sent else None
-    return Prepared(row_of(call), parts, bodies.answer_piece(answer) if answer else None)
+    return PreparedCall(row_of(call), parts, bodies.answer_piece(answer) if answer else None)
 
 
 def _derived(record: CallRecord) -> tuple[Cell, ...]:

@@ -227,7 +227,7 @@ class SqlStore(Store):
             database.run(sql, row)
             found = Reader(database).session(record_key(record)[1])
         if found is None:
-            raise StoreError("a test record was written and is not there")
+            raise StoreError("a test record was written, but cannot be read back")
         return "a test record was written, read back and taken out again"
 
     def database(self, *, writes: bool = False, wait_s: float | None = None) -> Database:

@@ -138,13 +138,13 @@ def _chosen(database: Database, scope: DeletionScope) -> Iterator[Counter[str]]:
             some = _take(database)
         yield some
     for start in range(0, len(sessions), _SESSIONS_AT_ONCE):
-        is_left = True
-        while is_left:
+        has_more = True
+        while has_more:
             with database.transaction(alone=True):
                 _choose(database, sessions[start : start + _SESSIONS_AT_ONCE])
-                is_left = _add_calls_of_sessions(database)
+                has_more = _add_calls_of_sessions(database)
                 _remember_others(database, scope.erased_ns)
-                some = _take(database, finally_sessions=not is_left)
+                some = _take(database, finally_sessions=not has_more)
             yield some
 
 
@@ -226,10 +226,10 @@ def _old(database: Database, before_ns: int, quiet_ns: int, *, dry_run: bool = F
             found = 0
             for name, sql, limit in zip(_GONE, (_OLD_SESSIONS, _OLD_CALLS), limits, strict=True):
                 found += database.run(f"INSERT INTO {name} {sql}{limit}", values)
-            is_left = not dry_run and _add_calls_of_sessions(database)
+            has_more = not dry_run and _add_calls_of_sessions(database)
             if dry_run:
                 database.run(_ADD_CALLS)
-            counts = _take(database, dry_run=dry_run, finally_sessions=not is_left)
+            counts = _take(database, dry_run=dry_run, finally_sessions=not has_more)
         yield counts
         if not found or dry_run:
             return

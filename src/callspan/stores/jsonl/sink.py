@@ -75,6 +75,6 @@ def _append(path: Path, data: bytes) -> None:
             data = data if os.read(descriptor, 1) == b"\n" else b"\n" + data
         if os.write(descriptor, data) != len(data):
             os.ftruncate(descriptor, size)
-            raise OSError(f"{path}: short write: the disk took only a part of a batch, which was removed again")
+            raise OSError(f"{path}: short write: the disk accepted only part of a batch, which was removed again")
     finally:
         os.close(descriptor)

@@ -37,7 +37,7 @@ from callspan.stores.contents import (
 )
 from callspan.stores.database import Database
 from callspan.stores.erased import digests_of, is_erased
-from callspan.stores.payloads import Prepared, prepared, row_of
+from callspan.stores.payloads import PreparedCall, prepared, row_of
 from callspan.stores.postgres.connection import (
     REMOVAL_LOCK,
     connect,
@@ -196,7 +196,7 @@ class _Batch:
 
 class _CallRow(NamedTuple):
     owner: str
-    call: Prepared
+    call: PreparedCall
 
     @property
     def is_of_session(self) -> bool:

@@ -140,7 +140,7 @@ def _checked(row: Values) -> bytes:
     """Return the JSON of a content. Raises ValueError where it is not that of its hash."""
     json = json_of(row, is_deflated=True)
     if not is_hash_of(cast("bytes", row["hash"]), json):
-        raise ValueError("another content than its hash says")
+        raise ValueError("its content does not match its hash")
     return json
 
 
