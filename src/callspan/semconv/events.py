@@ -60,7 +60,7 @@ EVENT: Final = Table(
     text_row("callspan.event.name", "name"),
     Row("callspan.event.sequence", INT, "sequence"),
     text_row("callspan.system", "system"),
-    text_row("callspan.call_id", "call_id", "The call it belongs to."),
+    text_row("callspan.call_id", "call_id"),
     REWARD_OF_ENVIRONMENT,
     *TERMINATED,
     ERROR,
@@ -75,7 +75,7 @@ MESSAGE: Final = Table(
         "callspan.message.causal_influence", STRINGS, From("causal_influence", tuple),
         "Ids of the messages that led to it.",
     ),
-    text_row("callspan.call_id", "call_id", "The call it belongs to."),
+    text_row("callspan.call_id", "call_id"),
 )  # fmt: skip
 
 
@@ -96,9 +96,9 @@ REWARD: Final = Table(
     text_row("gen_ai.evaluation.score.label", "label"),
     text_row("callspan.reward.id", "reward_id"),
     text_row("callspan.reward.scope", "scope", "`event`, `session` or `call`."),
-    text_row("callspan.reward.source", "source", "Who evaluates."),
-    text_row("callspan.event.id", "event_id", "The evaluated event."),
-    text_row("callspan.call_id", "call_id", "The evaluated call."),
+    text_row("callspan.reward.source", "source"),
+    text_row("callspan.event.id", "event_id"),
+    text_row("callspan.call_id", "call_id"),
 )
 REWARD_CONTENT: Final = Table(Row("gen_ai.evaluation.explanation", STRING, Put(_put_annotation)))
 EVALUATION: Final = Table(

@@ -200,23 +200,22 @@ END: Final = Table(
         "Maximum output tokens, under any of its names.",
     ),
     Row("gen_ai.request.seed", INT, parameter("seed", read=as_int)),
-    Row("gen_ai.request.choice.count", INT, parameter("n", read=choice_count), "The number of choices, unless 1."),
+    Row("gen_ai.request.choice.count", INT, parameter("n", read=choice_count)),
     Row(
         "gen_ai.request.stop_sequences", STRINGS, parameter("stop", "stop_sequences", read=as_texts),
-        "Stop sequences, as sent.", content=True,
+        content=True,
     ),
     Row(
         "gen_ai.request.reasoning.level", STRING,
-        parameter("reasoning_effort", "reasoning", "output_config", read=reasoning_level), "The effort, as sent.",
+        parameter("reasoning_effort", "reasoning", "output_config", read=reasoning_level),
     ),
     Row(
         "gen_ai.request.previous_response.id", STRING, parameter("previous_response_id", read=as_text),
-        "Id of the response that the call continues.",
     ),
     Row("gen_ai.request.encoding_formats", STRINGS, parameter("encoding_format", read=as_texts)),
     Row("gen_ai.embeddings.dimension.count", INT, parameter("dimensions", read=as_int)),
     Row("gen_ai.data_source.id", STRING, parameter("vector_store_id", read=as_text), "Vector store searched."),
-    Row("gen_ai.retrieval.top_k", INT, parameter("max_num_results", read=as_int), "Maximum number of documents."),
+    Row("gen_ai.retrieval.top_k", INT, parameter("max_num_results", read=as_int)),
     Row(
         "gen_ai.output.type", STRING,
         Parameters(
@@ -264,8 +263,8 @@ END: Final = Table(
     ),
     Row("gen_ai.usage.input_tokens", INT, "usage.input_tokens", "All input tokens, cached ones included."),
     Row("gen_ai.usage.output_tokens", INT, "usage.output_tokens", "All output tokens, reasoning included."),
-    Row("gen_ai.usage.cache_read.input_tokens", INT, "usage.cache_read_tokens", "Input tokens read from the cache."),
-    Row("gen_ai.usage.cache_write.input_tokens", INT, "usage.cache_write_tokens", "Input tokens written to the cache."),
+    Row("gen_ai.usage.cache_read.input_tokens", INT, "usage.cache_read_tokens"),
+    Row("gen_ai.usage.cache_write.input_tokens", INT, "usage.cache_write_tokens"),
     Row(
         "gen_ai.usage.cache_creation.input_tokens", INT, "usage.cache_write_tokens",
         "The older name of cache_write: Jaeger, Phoenix, SigNoz and Langfuse read only this one.",
@@ -297,11 +296,11 @@ END: Final = Table(
         "As sent, unless `auto`.", not_apis=_MESSAGES,
     ),
     Row(
-        "openai.response.service_tier", STRING, "response.service_tier", "Tier that served the request.",
+        "openai.response.service_tier", STRING, "response.service_tier",
         not_apis=_MESSAGES,
     ),
     Row(
-        "openai.response.system_fingerprint", STRING, "response.system_fingerprint", "The backend's configuration.",
+        "openai.response.system_fingerprint", STRING, "response.system_fingerprint",
         not_apis=_MESSAGES,
     ),
     Row(

@@ -175,7 +175,7 @@ END: Final = Table(
         when="request.params",
     ),
     Row(
-        _STOP_SEQUENCES, JSON, Put(_put_stop_sequences), "Stop sequences, as sent.", when="request.params",
+        _STOP_SEQUENCES, JSON, Put(_put_stop_sequences), when="request.params",
         content=True,
     ),
     Row(

@@ -80,15 +80,13 @@ _TOTALS: Final = (
     Row("callspan.totals.calls", INT, "totals.calls", _COUNTS, if_true=True),
     Row("callspan.totals.errors", INT, "totals.errors", _COUNTS, if_true=True),
     Row("callspan.totals.tools", INT, "totals.tools", _COUNTS, if_true=True),
-    Row("callspan.totals.input_tokens", INT, "totals.input_tokens", "Tokens of all calls."),
-    Row("callspan.totals.output_tokens", INT, "totals.output_tokens", "Tokens of all calls."),
+    Row("callspan.totals.input_tokens", INT, "totals.input_tokens"),
+    Row("callspan.totals.output_tokens", INT, "totals.output_tokens"),
     Row("callspan.totals.model_s", DOUBLE, _SECONDS, _TIMES, if_true=True),
     Row("callspan.totals.tool_s", DOUBLE, _SECONDS, _TIMES, if_true=True),
 )
 
-_METADATA: Final = json_row(
-    "callspan.metadata", attrgetter("metadata"), "The metadata of the session or timestep.", when="metadata"
-)
+_METADATA: Final = json_row("callspan.metadata", attrgetter("metadata"), when="metadata")
 _TOOL_CALL: Final = text_row("gen_ai.tool.call.id", "tool_call_id", "The model's tool call that it answers.")
 _TOOL_LOOP: Final = (
     Row(gen_ai.PROVIDER_NAME, STRING, in_metadata("provider"), "The provider whose SDK runs the loop."),
@@ -136,15 +134,15 @@ SESSION: Final = _tables(
         text_row(gen_ai.AGENT_NAME, "name"),
         text_row(gen_ai.WORKFLOW_NAME, "name", "Name of the session, under its older name."),
         *OF_SESSION,
-        text_row("user.id", "user_id", "Given to `callspan.session(...)`."),
-        text_row("callspan.group.id", "group_id", "Given to `callspan.session(...)`."),
-        text_row("callspan.task.id", "task_id", "Given to `callspan.session(...)`."),
-        text_row("callspan.experiment", "experiment", "Given to `callspan.session(...)`."),
+        text_row("user.id", "user_id"),
+        text_row("callspan.group.id", "group_id"),
+        text_row("callspan.task.id", "task_id"),
+        text_row("callspan.experiment", "experiment"),
         text_row("callspan.session.parent.id", "parent_session_id"),
     ),
     end=(
-        text_row("callspan.outcome", "outcome", "How it ended."),
-        Row("callspan.success", BOOLEAN, "success", "Given by the application."),
+        text_row("callspan.outcome", "outcome"),
+        Row("callspan.success", BOOLEAN, "success"),
         *_TOTALS,
     ),
     content=(_METADATA,),
@@ -159,11 +157,11 @@ TIMESTEP: Final = _tables(
         Row(STEP_INDEX, INT, "index", "Index of the timestep in its session, from 0, as its process counts."),
         text_row("callspan.step.user_id", "user_step_id", "Given to `session.timestep(step_id=...)`."),
         text_row("callspan.step.name", "name"),
-        Row("callspan.step.turn", INT, "turn", "Given to `session.timestep(turn=...)`."),
+        Row("callspan.step.turn", INT, "turn"),
         text_row("callspan.step.parent.id", "parent_timestep_id"),
     ),
     end=(
-        text_row("callspan.outcome", "outcome", "How it ended."),
+        text_row("callspan.outcome", "outcome"),
         *TERMINATED,
         *_TOTALS,
         Row("callspan.totals.rest_s", DOUBLE, _rest_s, "Seconds outside of calls and tools."),
@@ -189,9 +187,9 @@ TOOL: Final = _tables(
     ),
     end=(
         *_TOOL_LOOP,
-        Row("gen_ai.tool.description", STRING, in_metadata("description"), "Its description in the request."),
-        Row("anthropic.toolset.name", STRING, in_metadata("toolset"), "Its toolset."),
-        Row("mcp.server.name", STRING, in_metadata("server"), "Its MCP server."),
+        Row("gen_ai.tool.description", STRING, in_metadata("description")),
+        Row("anthropic.toolset.name", STRING, in_metadata("toolset")),
+        Row("mcp.server.name", STRING, in_metadata("server")),
     ),
     content=data_rows(
         {"arguments": ("gen_ai.tool.call.arguments", ""), "result": ("gen_ai.tool.call.result", "")},
