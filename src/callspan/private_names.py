@@ -63,7 +63,7 @@ RAW_STREAM: Final = PrivateName(
         "openai.lib.streaming.responses._responses:ResponseStream",
         "openai.lib.streaming.responses._responses:AsyncResponseStream",
     ),
-    "the helper is treated as the stream", "what stream helpers of openai raise themselves",
+    "the helper is treated as the stream", "errors that openai's stream helpers raise themselves",
 )  # fmt: skip
 HELPER_TAG: Final = PrivateName(
     "get_helper_tag", ("anthropic.lib._stainless_helpers",), "tools of MCP servers count as functions",

@@ -1,7 +1,7 @@
 """OpenAI Agents: makes the runs, agents, tools, handoffs and guardrails of the `agents` package scopes of callspan.
 
 The package tells its trace processors of every trace and span, on the thread and in the context in which they start and
-end. callspan hooks what calls the processors: one that was added by `add_trace_processor` would be removed by the
+end. callspan hooks the callers of the processors: one that was added by `add_trace_processor` would be removed by the
 `set_trace_processors` of an application. Its spans of model calls are not used, since the calls are recorded already.
 """
 
@@ -22,7 +22,7 @@ _STEP: Final = fail_open("follow a run of openai-agents")
 _NOT_SCOPES: Final = frozenset({
     "custom", "generation", "mcp_tools", "response", "speech", "speech_group", "task", "transcription", "turn",
 })  # fmt: skip
-"""Types of spans that are no scope: model calls, and what only groups others."""
+"""Types of spans that are no scope: model calls, and groups of other spans."""
 
 
 class RunTool(Tool):
@@ -88,7 +88,7 @@ _OPEN: Final[WeakKeyDictionary[Any, _Open]] = WeakKeyDictionary()
 
 
 def observe_trace_start(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of what tells the processors of a new trace: a run outside of any session is one.
+    """Return a replacement of the function that announces a new trace: a run outside of any session is a session.
 
     It is the session of its group, else one of its own.
     """
@@ -104,7 +104,7 @@ def observe_trace_start(hook_context: HookContext, original: Function) -> Functi
 
 
 def observe_span_start(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of what tells the processors of a new span."""
+    """Return a replacement of the function that announces a new span."""
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         del kwargs
@@ -121,7 +121,7 @@ def observe_span_start(hook_context: HookContext, original: Function) -> Functio
 
 
 def observe_end(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of what tells the processors that a trace or span has ended."""
+    """Return a replacement of the function that announces the end of a trace or span."""
     del hook_context
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ A request for a background response, and one for results of a batch, tell of cal
 `GenericCall`; any other request that may cost money is counted by method and path.
 
 All ways to read results lead through `Response.iter_bytes`: anthropic's `JSONLDecoder` reads pieces of 64 bytes with
-it, and so does everything that reads what openai's `files.content` has not read itself.
+it, and so does everything that reads the rest of openai's `files.content`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Patching: the table of hooks; applies them to an SDK, removes them, and reports the status of each hook.
 
-The names exist in openai 1.40 to 3.x and anthropic 0.34 to 2.x; a missing one costs only what its row says, never a
+The names exist in openai 1.40 to 3.x and anthropic 0.34 to 2.x; a missing one costs only the loss in its row, never a
 call.
 
 Applied when the SDK is imported, before or after `instrument()`: callspan imports no SDK by itself.
@@ -127,7 +127,7 @@ HOOKS: Final[tuple[Hook, ...]] = (
     ),
     Hook(
         "__stream__", (*_CHAT_HELPERS, *_RESPONSES_HELPERS, *_MESSAGES_HELPERS), streams.observe_events,
-        "what stream helpers raise: such calls end as closed", late=True,
+        "errors of stream helpers: such calls end as closed", late=True,
     ),
     *(
         Hook(attribute, where, streams.observe_final, f"what `{attribute}` raises", late=True)

@@ -157,7 +157,7 @@ class _Copy:
 
     def _take(self, payloads: list[bytes]) -> None:
         call = self._observer.call
-        # The caller may let the SDK parse what it reads from a stream's response.
+        # The caller may let the SDK parse the bytes that it reads from a stream's response.
         self._parsed_by_sdk = self._parsed_by_sdk or (call.chunks > self._passed and not call.is_raw)
         if not self._parsed_by_sdk:
             self._parse(payloads)

@@ -2,7 +2,7 @@
 
 The object, its type and its identity stay the SDK's. The iterator also hides a usage chunk that callspan requested.
 
-What a stream helper raises above the raw stream, in accumulating, parsing and making events, is the call's error. The
+An exception of a stream helper above the raw stream (accumulating, parsing, making events) is the call's error. The
 exception of an application in its loop passes through no iterator.
 """
 

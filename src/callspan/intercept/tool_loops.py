@@ -156,7 +156,7 @@ def _recorded_loop(hook_context: HookContext, runner: object) -> Loop | None:
 class _ToolBlock:
     """The block in which a tool runs, in place of the SDK's, which has a span of its own.
 
-    It takes what the runner makes of the run, as the SDK's `ToolRun` does; what else is called of it has no effect.
+    It accepts the runner's result of the run, as the SDK's `ToolRun` does; other methods have no effect.
     """
 
     result: Any = None

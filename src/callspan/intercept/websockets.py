@@ -35,15 +35,15 @@ from callspan.providers.wire_json import text
 from callspan.sdk_profiles import PROFILES
 
 _OPEN: Final = fail_open("observe a websocket")
-_CONNECT: Final = fail_open("record what waited for a websocket")
-_SEND: Final = fail_open("observe what is sent over a websocket")
-_RECEIVE: Final = fail_open("observe what is received over a websocket")
+_CONNECT: Final = fail_open("record the creates that waited for a websocket")
+_SEND: Final = fail_open("observe a message sent over a websocket")
+_RECEIVE: Final = fail_open("observe a message received over a websocket")
 _CLOSE: Final = fail_open("observe the end of a websocket")
 _REDIRECTION: Final = 3
 _METHOD: Final = "WEBSOCKET"
 """The method of a path in counts of requests."""
 _PATHS: Final = {"responses": "/responses", "realtime": "/realtime", "translations": "/realtime/translations"}
-"""What the managers of connections open, by their module; all others are of live sessions."""
+"""The kind of connection that each manager opens, by its module; all others are live sessions."""
 _LIVE: Final = "/live/sessions"
 _MODELS: Final = ("model", "deployment")
 """Parameters of a path that name the model."""
@@ -70,7 +70,7 @@ def observe_handshake(hook_context: HookContext, original: Function, *, is_async
     def failed(state: tuple[Any, SocketKind | None], error: BaseException) -> None:
         if state[1] is None:
             return
-        # Those of an SDK are counted by `observe_connect`, which knows what waited.
+        # Connections of an SDK are counted by `observe_connect`, which knows the waiting creates.
         info, factory, refused = _info(state[0]), hook_context.factory(), refusal(error)
         is_redirected = refused.status is not None and refused.status // 100 == _REDIRECTION
         if info is not None and info.sdk is None and factory is not None and not is_redirected:
@@ -184,7 +184,7 @@ class _Connection:
         return self._calls.sending(args[0] if args else kwargs.get("message"), self._begun)
 
     def _not_sent(self, turn: Turn, error: BaseException) -> None:
-        # What is cancelled may have been sent, what fails was not.
+        # A cancelled message may have been sent, a failed one was not.
         if isinstance(error, Exception):
             self._calls.withdraw(turn)
         else:

@@ -153,7 +153,7 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     seen: AlreadySeen
     """The ends that other requests than the calls' own have told of."""
     ambient: Callable[[], tuple[Place | None, CallEnded | None, dict[str, object]]]
-    """Returns the ids of the session and timestep around the running code, what takes the ended call, the metadata."""
+    """Returns the ids of the current session and timestep, the function for the ended call, and the metadata."""
     keep: Callable[[CallRecord], object]
     """Called with the record of a call that was sent or has ended, so that later code can refer to it. Never raises."""
     requested_in: Callable[[str], tuple[Place, SpanContext | None]]

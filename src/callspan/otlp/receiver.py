@@ -111,7 +111,7 @@ class Receiver:
         return (RefusedError if is_refusal else UnavailableError)(self._line(text))
 
     def _line(self, text: str) -> str:
-        """Return an error of the system, else the text as one line of printable characters without what headers had."""
+        """Return an error of the system, else the text as one printable line without values of headers."""
         if (error := _SYSTEM_ERROR.search(text)) is not None:
             return error[1]
         for secret in self._secrets:

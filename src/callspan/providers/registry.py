@@ -49,7 +49,7 @@ _SOCKETS: Final[dict[str, tuple[str, str]]] = {
     "realtime/translations": ("voice_events", "TranslationEvents"),
     "live/sessions": ("voice_events", "LiveEvents"),
 }
-"""Module and class of what reads the frames of each kind of websocket, by the last segments of its path."""
+"""Module and class of the reader for each kind of websocket, by the last segments of its path."""
 APIS: Final = tuple(_PLACES)
 """The names of all APIs with adapters, in order of how common they are."""
 _ATTACH, _FORK = "attach", "fork"
@@ -71,7 +71,7 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
 
 
 def socket_kind(path: str, model: str | None = None) -> SocketKind | None:
-    """Return what reads the frames of a new websocket with that path and model; None for any other path."""
+    """Return a reader for the frames of a new websocket with that path and model; None for any other path."""
     segments = path.strip("/").split("/")
     session_id = segments[-2] if segments[-1] == _ATTACH else None
     if segments[-1] in (_ATTACH, _FORK):

@@ -1,4 +1,4 @@
-"""Routes: the one table of requests: what each is for, and what reads it.
+"""Routes: the one table of requests, with the kind and the reader of each.
 
 A request is known by method and path. A new endpoint is a new row, and its adapter.
 """
@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 Kind: TypeAlias = Literal["call", "fetch", "results", "not recorded", "no inference"]
-"""What a request is.
+"""The kind of a request.
 
 `call`: it asks a model. `fetch`: it reads or cancels a background response. `results`: it reads the results of a batch.
 `not recorded`: it leads to inference, and is counted. `no inference`: its answer may repeat usage of recorded calls.
@@ -21,7 +21,7 @@ Kind: TypeAlias = Literal["call", "fetch", "results", "not recorded", "no infere
 _MAX_PATHS: Final = 128
 _ANCHOR: Final = "^"
 _BASES: Final[tuple[list[str], ...]] = ([], ["openai", "v1"])
-"""What comes before a whole path: nothing for openai, whose version is in the base URL; groq's is in the path."""
+"""The prefix of a path: empty for openai, whose version is in the base URL; groq has it in the path."""
 _BASE_WORDS: Final = frozenset({"openai", "v1"})
 _ANY: Final = ""
 
@@ -33,7 +33,7 @@ class Path(NamedTuple):
     """Method and last segments of the path, `{name}` for an id; after `^` the whole path."""
     kind: Kind
     adapter: str = ""
-    """The `api` of what reads it."""
+    """The `api` of its reader."""
 
 
 class Found(NamedTuple):

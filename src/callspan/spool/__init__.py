@@ -9,6 +9,6 @@ The life of a record, and the functions that it passes:
 5. the store's sink decodes and prices the records, and writes them as rows in one transaction;
 6. `Segment.move` moves the cursor behind the batch; a crash before that delivers it again, which changes nothing;
 7. `Spool.remove_if_delivered` deletes a segment that every store has;
-8. what an ended process left is delivered by the next one (`Spool.adopt`), or by a reading command (`leftover`);
+8. records of an ended process are delivered by the next one (`Spool.adopt`), or by a reading command (`leftover`);
 9. a reader's query finds the row.
 """

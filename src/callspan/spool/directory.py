@@ -1,4 +1,4 @@
-"""Directory: where the records of one set of stores wait, which stores these are, and what waits for each.
+"""Directory: the place where records wait for one set of stores; lists the stores and the waiting records of each.
 
 Its name is the hash of the stores, and a file in it lists them, so that whoever finds it knows whom it is for.
 """

@@ -168,7 +168,7 @@ class LossCounter:
         return {name: loss.count for name, loss in dict(getattr(self._total, kind)).items()}
 
     def write(self) -> bool:
-        """Write what was counted so far; False where it cannot be written."""
+        """Write the counts so far; False if they cannot be written."""
         taken = list[tuple[Kind, str, Loss]]()
         while self._unwritten:
             with suppress(IndexError):  # another thread writes too
@@ -184,7 +184,7 @@ class LossCounter:
         return False
 
     def report_unwritten(self) -> None:
-        """Write what was counted, and say on standard error what cannot be written, because the process ends."""
+        """Write the counts; report those that cannot be written on standard error, because the process ends."""
         with _SAY:
             if not self.write():
                 lost = sum(loss.count for kind, _, loss in self._unwritten if kind in ("dropped", "given_up"))

@@ -29,7 +29,7 @@ from callspan.spool.shipper import Shipper, SinkState
 
 SEGMENT_BYTES: Final = 16 << 20
 _MIN_SEGMENTS: Final = 8
-"""So many segments fit below the cap: what is given up is a part of it."""
+"""Minimum number of segments below the cap, so that only a part of it is given up at a time."""
 _TIDY_S: Final = 5.0
 _MAX_IN_MEMORY: Final = 64 << 20
 """The cap of a directory in shared memory."""
@@ -80,7 +80,7 @@ class Spool:
 
     def _begin(self) -> None:
         self._lock = threading.RLock()
-        """Held by appends, and by what adds and removes segments; reentrant for those of signal handlers."""
+        """Held while a record is appended, or a segment added or removed; reentrant for signal handlers."""
         self._adopting = threading.Lock()
         """Held while a segment is adopted, and during a fork; never by an append."""
         self._changed = threading.Condition()
@@ -96,7 +96,7 @@ class Spool:
         self._limit, self._used, self._measure_at = self._max_bytes, 0, 0.0
         self._bad_until: dict[Path, float] = {}
         self._full_at: dict[Path, int] = {}
-        """The size of directories whose disk was full: what some store has makes room, a segment each time."""
+        """The size of directories whose disk was full. A segment that some store has is deleted each time."""
         self._tidy_at = 0.0
         self._appended = 0
         self.losses = LossCounter(self.directory)
@@ -200,7 +200,7 @@ class Spool:
                 active.remove()
 
     def _has_room(self, size: int) -> bool:
-        """Return whether a record may be appended above the cap: what some store has is given up for it.
+        """Return whether a record may be appended above the cap; records that some store has are given up for it.
 
         Which process has written that makes no difference, nor whether the other stores fail, hang, or are slow.
         """
@@ -276,7 +276,7 @@ class Spool:
         return shipper.adopted
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until every store has what this process has appended so far; False on timeout.
+        """Wait until every store has all records that this process has appended so far; False on timeout.
 
         False at once if every store that lacks records failed before and has failed again since.
         """
@@ -311,7 +311,7 @@ class Spool:
         return min((since_ns for since_ns in found if since_ns), default=None)
 
     def count(self, kind: Kind, name: str) -> None:
-        """Count what leaves no record, in the file of the usual directory."""
+        """Count a call without a record, in the file of the usual directory."""
         if not self._appended:
             places.create(self.directory, self._sinks.keys())
         if not self._is_watched:
@@ -324,7 +324,7 @@ class Spool:
             self._changed.notify_all()
 
     def note(self, store: str, done: Delivered) -> None:
-        """Count what a batch lost."""
+        """Count the losses of a batch."""
         if done.rejected:
             self.losses.add("rejected", store, done.rejected)
         if done.damaged:
@@ -336,7 +336,7 @@ class Spool:
         self.losses.add("threads", name)
 
     def close(self, timeout_s: float) -> bool:
-        """Deliver what it can in the time, and end the threads; the rest waits on disk for another process."""
+        """Deliver records until the timeout, and end the threads; the rest waits on disk for another process."""
         deadline = time.monotonic() + timeout_s
         delivered = self.flush(timeout_s)
         self._halt(deadline)
@@ -414,7 +414,7 @@ class Spool:
         self.losses.report_unwritten()
 
     def before_fork(self) -> None:
-        """Close what may not be open across a fork, for at most 0.2 s, and let no append be in its middle."""
+        """Close files and connections before a fork, for at most 0.2 s, between appends."""
         deadline = time.monotonic() + _FORK_S
         # First: an append may be starting the threads.
         self._lock.acquire()
@@ -436,7 +436,7 @@ class Spool:
             if segment is not None:
                 segment.close_in_child()
         for target in self._in_use:
-            # SQLite would count the parent's locks as the child's: others deliver what the child appends.
+            # SQLite would count the parent's locks as the child's: other processes deliver the child's records.
             self._sinks[target] = _not_here
         self._begin()
 

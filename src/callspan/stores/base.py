@@ -30,7 +30,7 @@ Order: TypeAlias = Literal["start", "cost", "duration", "tokens", "retries"]
 """The sort keys of calls and sessions besides their start: cost, duration, tokens in and out, retries."""
 ORDERS: Final[tuple[Order, ...]] = get_args(Order)
 Content: TypeAlias = Literal["all", "response", "none"]
-"""Which bodies calls are read with: both, that of the response, or none. Conversations hold what these bodies do."""
+"""The bodies to read of calls: both, that of the response, or none. Conversations have the same parts."""
 RUNNING: Final = "running"
 """The word for the outcome of a session that has none."""
 MOST_CALLS: Final = 1000
@@ -109,7 +109,7 @@ class DeletionResult(RecordCounts, frozen=True, kw_only=True):
     contents: int = 0
     """Contents that no record referred to any more."""
     left: str | None = None
-    """Why bytes of what was deleted may still be on disk; None: they are not, or only the server can know."""
+    """The reason why deleted bytes may still be on disk; None if they are not, or only the server can know."""
 
 
 class CallIds(NamedTuple):
@@ -192,9 +192,7 @@ class Run(NamedTuple):
     """When a call or a tool of a session ran."""
 
     kind: Literal["call", "tool"]
-    """What ran."""
     start_ns: int
-    """Unix time in nanoseconds."""
     duration_ns: int | None
     """Nanoseconds; None while it runs, or where unknown."""
     first_token_ns: int | None = None
@@ -221,7 +219,7 @@ class SessionSummary(CallSums, frozen=True, kw_only=True):
     reward: float | None = None
     """The last reward given to the session itself, else the sum of its events' rewards (objective `reward`)."""
     scores: dict[str, Score] = {}
-    """What was given for each other objective, also for its calls."""
+    """The values given for each other objective, also to its calls."""
     active_ns: int | None = None
     """Nanoseconds in which a call or a tool of it ran, those at the same time once; None if no such time is known."""
     last_ns: int | None = None
@@ -270,6 +268,6 @@ class History(NamedTuple):
     calls: list[CallRecord]
     """Oldest first, with their conversations; the call itself is not among them."""
     missing: str | None = None
-    """Id of the response that no recorded call has: only the provider knows what came before."""
+    """Id of the response that no recorded call has: only the provider has the messages before it."""
     more: bool = False
     """There are still earlier calls, which were not read."""

@@ -83,7 +83,7 @@ class Piece(msgspec.Struct, gc=False):
     """One value, stored once for all calls of its owner that refer to it."""
 
     hash: bytes
-    """The beginning of the SHA-256 of the exact JSON, then what tells equal messages of a history apart."""
+    """The beginning of the SHA-256 of the exact JSON, then a counter of equal messages of a history."""
     json: bytes
     role: str | None = None
     """Role of the message; empty: as in the JSON; None if the piece is not a message."""
@@ -244,7 +244,7 @@ def deflated(data: bytes) -> bytes:
 
 
 def inflated(data: bytes | None) -> bytes | None:
-    """Return what was deflated; None for None. Raises zlib.error."""
+    """Return the inflated value; None for None. Raises zlib.error."""
     return None if data is None else zlib.decompress(data)
 
 
@@ -286,7 +286,7 @@ def _value(json: bytes) -> object:
         value = msgspec.json.decode(json)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    # Only escapes can represent what a text must not hold.
+    # Only escapes can represent characters that a text must not have.
     return plain(value) if b"\\u" in json else value
 
 

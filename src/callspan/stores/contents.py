@@ -2,7 +2,7 @@
 
 `contents` has a row for each, with its owner, `s:SESSION` or `c:CALL`: that of the call's row at the time. They never
 move: a call that comes to another session has its contents written again there. They are numbered within their owner;
-the numbers of what a history adds follow each other, so that a call refers to its history by few ranges.
+the numbers of messages of a history follow each other, so that a call refers to it by few ranges.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def to_write(
 class Numbers:
     """The numbers of an owner's contents.
 
-    Those of histories are positive, in lanes: what a history adds follows its last message there, or begins a lane of
+    Those of histories are positive, in lanes: a message follows the last one of its history, or begins a lane of
     its own where another history went on. All others are negative.
     """
 
@@ -180,7 +180,7 @@ def release(database: Database, there: StoredCall, call_id: str, now: StoredCall
 
 
 def ranges_of_call(call: StoredCall) -> list[tuple[int, int]]:
-    """Return the first and last numbers of what a call refers to."""
+    """Return the first and last numbers of the contents that a call refers to."""
     single = [(one, one) for one in (call.request, call.output) if one is not None]
     return single + [(first, last) for _, first, last in ranges_in(call.contents)]
 

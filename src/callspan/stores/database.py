@@ -14,7 +14,7 @@ Values: TypeAlias = Mapping[str, object]
 """A row by its columns, or the values of `:name` parameters."""
 NO_VALUES: Final[Values] = {}
 _AT_ONCE: Final = 200
-"""Ids per query: what one has read of sessions the next one finds in SQLite's memory."""
+"""Ids per query; few, so that the next query finds the pages of these sessions in SQLite's cache."""
 
 
 class Dialect(NamedTuple):
@@ -113,7 +113,7 @@ class Database(Protocol):
         """Stop the query that runs, from any thread; it raises an error of the driver."""
 
     def finish(self, *, vacuum: bool = False) -> str | None:
-        """Have what was deleted leave the disk, with `vacuum` also the copies in pages in use.
+        """Remove deleted bytes from the disk, with `vacuum` also copies in pages in use.
 
         Return why it could not; None if it could, or if the server does it.
         """
@@ -123,7 +123,7 @@ class Database(Protocol):
 
 
 def bound(values: Values) -> dict[str, Any]:
-    """Return the values of parameters, texts as records have them: what no store can hold is replaced, see `clean`."""
+    """Return the values of parameters; characters that no store accepts are replaced as in records, see `clean`."""
     return {name: clean(one) if isinstance(one, str) else one for name, one in values.items()}
 
 

@@ -9,7 +9,7 @@ from callspan.record.events import EventRecord
 from callspan.stores.base import Event
 
 Entry: TypeAlias = CallRecord | Event
-"""What happens in a session."""
+"""The records in a session."""
 
 
 def when(entry: Entry) -> int:

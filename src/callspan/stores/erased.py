@@ -23,13 +23,13 @@ TARGET: Final = "target"
 
 
 def digests(scope: DeletionScope) -> list[bytes]:
-    """Return what a store is to remember of a deletion, sorted; nothing of one by age."""
+    """Return the hashes that a store remembers of a deletion, sorted; none of one by age."""
     kinds = ((_SESSION, scope.sessions), (_CALL, scope.calls), (_USER, [] if scope.user is None else [scope.user]))
     return sorted(digest_of_id(kind, one) for kind, ids in kinds for one in ids)
 
 
 def digests_of(record: Record) -> list[bytes]:
-    """Return what a store may remember of a record's call, session, users and target."""
+    """Return the hashes that a store may remember of a record's call, session, users and target."""
     ids = [(_CALL, getattr(record, "call_id", None)), (_SESSION, session_of(record))]
     ids += ((_USER, one) for one in users_of(record))
     if isinstance(record, RewardRecord):
@@ -66,5 +66,5 @@ def happened_ns(record: Record) -> int:
 
 
 def digest_of_id(kind: str, ident: str) -> bytes:
-    """Return what a store remembers of an erased `session`, `call`, `user` or `target`."""
+    """Return the hash that a store remembers of an erased `session`, `call`, `user` or `target`."""
     return hashlib.sha256(clean(f"{kind} {ident}").encode()).digest()[:_BYTES]

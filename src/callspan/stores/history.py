@@ -1,7 +1,7 @@
 """History: the recorded calls that a call continues at the provider, and the messages of the whole conversation.
 
 A call names the response that it continues (`request.continues`) or its conversation (`request.conversation_id`). The
-provider puts what it has of them before the messages of the request, so the call's own messages are only the last ones.
+provider puts its messages of them before those of the request, so the call's own messages are only the last ones.
 """
 
 from __future__ import annotations

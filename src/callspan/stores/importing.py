@@ -32,7 +32,7 @@ _AT_ONCE: Final = 100
 
 
 class Imported(msgspec.Struct, kw_only=True):
-    """What was read of one source."""
+    """The counts of one source."""
 
     source: str
     """The name of the store."""
@@ -51,7 +51,7 @@ def import_records(
 ) -> Imported:
     """Load the records of a store that began at `since_ns` or later, Unix time, into another one; None: all.
 
-    `damaged`: read what can be read of a SQLite file. Raises SettingError for stores that cannot be read from or loaded
+    `damaged`: read the intact rows of a SQLite file. Raises SettingError for stores that cannot be read from or loaded
     into, StoreError, OSError or the drivers' errors.
     """
     found, target = find_store(str(source)), find_store(str(into))

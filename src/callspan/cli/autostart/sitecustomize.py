@@ -13,7 +13,7 @@ def _instrument() -> None:
 
         start()
     except ImportError:
-        # Another interpreter, without callspan or what it needs installed.
+        # Another interpreter, without callspan or its requirements.
         return
 
 

@@ -32,7 +32,7 @@ from callspan.stores.payloads import bodies_of, combined
 
 _INSERT: Final = {
     "async_insert": 0,
-    # A replicated table takes no block twice by default, not even after what it held was erased.
+    # A replicated table takes no block twice by default, not even after its rows were erased.
     "insert_deduplicate": 0,
     "input_format_skip_unknown_fields": 0,
     "max_partitions_per_insert_block": 0,
@@ -43,7 +43,7 @@ _AT_ONCE: Final = 200
 """Rows of a query that are in memory together."""
 _NEVER_NS: Final = 4 * 10**18
 _TIMES: Final = {"calls": "start_ns", "sessions": "seen_ns", "timesteps": "seen_ns"}
-"""By what a row ages; others by `time_ns`."""
+"""The column of a row's age; otherwise `time_ns`."""
 _TTL: Final = (
     "ALTER TABLE {table} MODIFY TTL toDateTime(intDiv(ifNull({time}, {never}), 1000000000)) + INTERVAL {days} DAY"
 )
