@@ -98,18 +98,6 @@ def rewarded(anywhere: str) -> str:
     return keep(anywhere, *records)
 
 
-@pytest.mark.parametrize(("least", "sessions"), [("0.5", {"s1", "s2"}), ("-1", {"s0", "s1", "s2"}), ("2", {"s2"})])
-def test_lists_and_sums_have_only_sessions_with_enough_reward(rewarded: str, least: str, sessions: set[str]) -> None:
-    def rows(*arguments: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = ask("--store", rewarded, *arguments, "--json", "--min-reward", least).json
-        return found
-
-    assert {row["session_id"] for row in rows("sessions")} == sessions
-    assert {row["session_id"] for row in rows("calls")} == sessions
-    assert {row["session"] for row in rows("stats", "--by", "session")} == sessions
-    assert sum(row["calls"] for row in rows("stats")) == 2 * len(sessions)
-
-
 def test_pages_apply_to_the_filtered_sessions(rewarded: str) -> None:
     given = ("--store", rewarded, "calls", "--min-reward", "0.5")
     assert [row["call_id"] for row in ask(*given, "--limit", "2", "--offset", "1", "--json").json] == ["s2-c0", "s1-c1"]

@@ -22,7 +22,6 @@ from callspan.records import (
     Response,
     RewardRecord,
     SessionRecord,
-    TimestepRecord,
     Timing,
     encode,
 )
@@ -35,6 +34,8 @@ _SECRETS = [
     "hf_abcdefghijklmnopqrstu",
     "AIzaSyA1234567890abcdefghijk",
     "AKIAIOSFODNN7EXAMPLE",
+    "ASIAIOSFODNN7EXAMPLE",
+    "ya29.a0AfH6SMBx-1234567890_abc",
     "github_pat_11ABCDEFG0123456789abc",
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefgh",
 ]
@@ -55,11 +56,6 @@ def test_keys_are_recognised_by_their_providers_prefix(prefix: str, joint: str) 
 )
 def test_words_that_only_begin_like_a_key_are_kept(text: str) -> None:
     assert mask_text(text) == text
-
-
-def test_a_token_of_google_is_masked() -> None:
-    assert mask_text("ya29.a0AfH6SMBx-1234567890_abc") == MASK
-    assert mask_text("ASIAIOSFODNN7EXAMPLE") == MASK
 
 
 @pytest.mark.parametrize("secret", _SECRETS)
@@ -409,21 +405,6 @@ def test_metadata_of_every_kind_of_record_are_masked_and_listed(record: Record) 
     assert [(note.what, note.why) for note in kept.redactions] == [("metadata", "secret")]
 
 
-def test_errors_of_steps_are_masked_too() -> None:
-    error = ErrorInfo(kind="unknown", type="X", message="Bearer abcdefghijkl")
-    record = TimestepRecord(timestep_id="t", session_id="s", seen_ns=1, index=0, error=error)
-    kept = caller_processors(Settings()).process(record).record
-    assert isinstance(kept, TimestepRecord)
-    assert kept.error is not None
-    assert kept.error.message == f"Bearer {MASK}"
-    assert [(note.what, note.why) for note in kept.redactions] == [("error", "secret")]
-
-
-def test_record_without_secrets_is_unchanged() -> None:
-    record = SessionRecord(session_id="s", seen_ns=1, metadata={"seed": 7, "note": "secretary"})
-    assert caller_processors(Settings()).process(record).record == record
-
-
 def test_a_body_that_only_mentions_credentials_is_unchanged() -> None:
     body = msgspec.Raw(b'{"input":"what is an authorization header?","tools":[{"type":"mcp","server_label":"s"}]}')
     request = Request(tool_names=["s"], body=body)
@@ -442,18 +423,6 @@ def test_the_token_of_a_server_is_masked_also_where_no_tool_is_named() -> None:
         **body,
         "mcp_servers": [{**server, "authorization_token": MASK}],
     }
-
-
-@pytest.mark.parametrize(
-    ("url", "safe"),
-    [
-        ("https://u:p@host/v1", "https://host/v1"),
-        ("https://host/v1?api-key=z", f"https://host/v1?api-key={MASK}"),
-        ("u:p@host", "u:p@host"),
-    ],
-)
-def test_a_url_among_settings_loses_its_credentials(url: str, safe: str) -> None:
-    assert mask_settings({"base_url": url}) == {"base_url": safe}
 
 
 def test_what_is_too_long_to_be_searched_is_cut_and_marked() -> None:
