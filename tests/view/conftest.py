@@ -55,7 +55,7 @@ class Page:
         )
         self.socket = listening(0)
         self.port = self.socket.getsockname()[1]
-        app, self.token = application(access, self.port, lambda: self.server.should_exit)
+        app, self.token = application(access, self.port)
         self.server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]})
         self.thread.start()

@@ -216,7 +216,7 @@ def test_what_was_opened_chosen_and_written_stays_while_a_page_is_drawn_again(
     assert one.tab.input_value("input.line:focus") == "user:ma"
 
 
-def test_many_tabs_share_a_stream_which_outlives_the_tab_that_reads_it(
+def test_many_tabs_are_live_also_after_one_is_closed(
     told: Delivery, records: Records, tab: Callable[..., Tab]
 ) -> None:
     one = tab(told.url)

@@ -60,6 +60,11 @@ class NowPage(msgspec.Struct):
     """Of the last day: calls that failed, were cut, or cancelled, newest first."""
 
 
+def version(view: View) -> dict[str, str]:
+    """Return a text that differs when something was written since."""
+    return {"version": view.reader.version()}
+
+
 def store(view: View) -> StorePage:
     """Return what is known of the store."""
     newest = next(view.reader.calls(CallFilter(limit=1, content="none")), None)

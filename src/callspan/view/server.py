@@ -1,4 +1,4 @@
-"""Server: the page's files, its data and its live changes, for one browser on this machine."""
+"""Server: the page's files and its data, for one browser on this machine."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from callspan.view import call, calls, charts, compare, find, live, now, rate, session, sessions
+from callspan.view import call, calls, charts, compare, find, now, rate, session, sessions
 from callspan.view.source import Access, BadQueryError, StoreSource, View
 
+_VERSION: Final = "version"
 PAGES: Final[dict[str, Callable[[View], object]]] = {
+    _VERSION: now.version,
     "store": now.store,
     "now": now.page,
     "sessions": sessions.page,
@@ -52,7 +54,6 @@ _HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 _KEY: Final = "x-callspan-key"
-_LIVE_PATH: Final = "/api/live"
 _RATE_PATH: Final = "/api/rate"
 _MAX_BODY_BYTES: Final = 65_536
 _MAX_NAME_LENGTH: Final = 64
@@ -113,7 +114,7 @@ class _Gate:
             return self._exchanged(request.query_params["token"], is_browser=is_browser)
         if request.headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
             return PlainTextResponse(_CLOSED, 403)
-        is_page = not _has_data(request.url.path) or _is_equal(request.headers.get(_KEY, ""), self._page)
+        is_page = not request.url.path.startswith("/api/") or _is_equal(request.headers.get(_KEY, ""), self._page)
         return None if is_browser and is_page else PlainTextResponse(_CLOSED, 403)
 
     def _exchanged(self, given: str, *, is_browser: bool) -> Response:
@@ -134,16 +135,15 @@ def _is_equal(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode(), expected.encode())
 
 
-def _has_data(path: str) -> bool:
-    """Return whether a path answers with data of the store; the live stream only says that something was written."""
-    return path.startswith("/api/") and path != _LIVE_PATH
-
-
 async def _data(source: StoreSource, request: Request) -> Response:
     name = request.path_params["name"]
     if name not in PAGES:
         return _failed("there is no such page", 404)
-    return await _answer(source, PAGES[name], request)
+    answer = await _answer(source, PAGES[name], request)
+    if name == _VERSION:
+        # A browser logs each answer of another status, and this is asked again and again.
+        answer.status_code = 200
+    return answer
 
 
 async def _answer(source: StoreSource, page: Callable[[View], object], request: Request) -> Response:
@@ -183,10 +183,6 @@ def _failed(text: str, status: int) -> Response:
     return Response(msgspec.json.encode({"error": text}), status, media_type="application/json")
 
 
-async def _writes(source: StoreSource, ended: Callable[[], bool], _: Request) -> Response:
-    return StreamingResponse(live.events(source, ended), media_type="text/event-stream")
-
-
 async def _file(request: Request) -> Response:
     name = request.path_params.get("name", "index.html")
     kind = _TYPES.get(name.rpartition(".")[2])
@@ -196,22 +192,20 @@ async def _file(request: Request) -> Response:
     return Response(place.read_bytes(), media_type=kind)
 
 
-def application(access: Access, port: int, ended: Callable[[], bool]) -> tuple[ASGIApp, str]:
-    """Return the application, and the token that opens it, once; `ended` says whether the server is to end."""
-    reading, watching = StoreSource(access), StoreSource(access)
+def application(access: Access, port: int) -> tuple[ASGIApp, str]:
+    """Return the application, and the token that opens it, once."""
+    source = StoreSource(access)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
-        await asyncio.to_thread(reading.close)
-        await asyncio.to_thread(watching.close)
+        await asyncio.to_thread(source.close)
 
     routes = [
         Route("/", _file),
         Route("/static/{name}", _file),
-        Route(_LIVE_PATH, partial(_writes, watching, ended)),
-        Route(_RATE_PATH, partial(_rate, reading), methods=["POST"]),
-        Route("/api/{name}", partial(_data, reading)),
+        Route(_RATE_PATH, partial(_rate, source), methods=["POST"]),
+        Route("/api/{name}", partial(_data, source)),
     ]
     gate = _Gate(Starlette(routes=routes, lifespan=lifespan), port)
     return gate, gate.token or ""
@@ -234,11 +228,9 @@ def serve(access: Access, options: ServerOptions) -> None:
     """Serve the page until the process is interrupted. Raises OSError where the port is taken."""
     with listening(options.port) as opened:
         port = opened.getsockname()[1]
-        servers: list[uvicorn.Server] = []
-        app, token = application(access, port, lambda: any(one.should_exit for one in servers))
+        app, token = application(access, port)
         options.ready(f"http://{_ADDRESS}:{port}/?token={token}")
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=1, ws="none"
         )
-        servers.append(uvicorn.Server(config))
-        servers[0].run(sockets=[opened])
+        uvicorn.Server(config).run(sockets=[opened])

@@ -152,21 +152,10 @@ class StoreSource:
             self._close()
             raise
 
-    async def version(self) -> str:
-        """Return a text that differs when something was written since."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._version)
-
     def close(self) -> None:
         """Close the store, after the page that is being read."""
         self._thread.submit(self._close)
         self._thread.shutdown()
-
-    def _version(self) -> str:
-        try:
-            return self._opened().version()
-        except self.access.errors():
-            self._close()
-            raise
 
     def _opened(self) -> Reader:
         if self._reader is not None:

@@ -1,11 +1,7 @@
 // Data of the store.
 import { stored } from "./dom.js";
 
-export class Failure extends Error {
-  constructor(text, status) { super(text); this.status = status; }
-  // What was asked for is not there.
-  get isFinal() { return this.status === 400 || this.status === 404; }
-}
+export class Failure extends Error {}
 
 export const query = values => new URLSearchParams(Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== "").map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]));
 
@@ -39,13 +35,13 @@ const asked = async (name, values, signal, given) => {
     answer = await fetch(`/api/${name}?${query(values)}`, { signal, headers: { "X-Callspan-Key": key }, ...given });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Failure("callspan view has ended: start it again, then reload.", 0);
+    throw new Failure("callspan view has ended: start it again, then reload.");
   }
   const other = answer.status === 403 ? "callspan view was started again: open the address that it printed." : `the server failed (${answer.status})`;
-  if (!answer.ok) throw new Failure((await answer.json().catch(() => ({ error: other }))).error, answer.status);
+  if (!answer.ok) throw new Failure((await answer.json().catch(() => ({ error: other }))).error);
   return answer;
 };
 
 const inFile = (name, values) => {
-  try { return globalThis.CALLSPAN_FILE.answer(name, values); } catch (error) { throw error.said ? new Failure(error.message, 404) : error; }
+  try { return globalThis.CALLSPAN_FILE.answer(name, values); } catch (error) { throw error.said ? new Failure(error.message) : error; }
 };

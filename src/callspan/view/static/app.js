@@ -34,10 +34,10 @@ export const toMark = id => {
   stored("sessionStorage", "marked", JSON.stringify(app.marked));
 };
 
-const say = (kind, reason) => {
+const say = reason => {
   const file = globalThis.CALLSPAN_FILE;
   if (file) state.replaceChildren(`written ${day(file.at_ms)} ${clock(file.at_ms, false)} · ${app.store}`);
-  else if (kind === "live") sayLive();
+  else if (reason === null) sayLive();
   else state.replaceChildren(h("span.mark.warn", { role: "alert", title: reason }, mark("cut", `not live since ${clock(Date.now())}: ${reason}`)), button("try again", () => draw()));
 };
 
