@@ -216,9 +216,7 @@ def test_what_was_opened_chosen_and_written_stays_while_a_page_is_drawn_again(
     assert one.tab.input_value("input.line:focus") == "user:ma"
 
 
-def test_many_tabs_are_live_also_after_one_is_closed(
-    told: Delivery, records: Records, tab: Callable[..., Tab]
-) -> None:
+def test_many_tabs_are_live_also_after_one_is_closed(told: Delivery, records: Records, tab: Callable[..., Tab]) -> None:
     one = tab(told.url)
     tabs = [one.tab, *(one.tab.context.new_page() for _ in range(7))]
     for number, page in enumerate(tabs):

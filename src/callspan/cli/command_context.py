@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,8 +17,8 @@ from callspan.cli.backlog import Backlog
 from callspan.cli.filters import Filter, selected
 from callspan.cli.progress import progress
 from callspan.cli.run import stores_of_environment
-from callspan.cli.safe_text import clean, is_unicode, whole_characters
-from callspan.cli.screen import Screen, json_text
+from callspan.cli.safe_text import clean, whole_characters
+from callspan.cli.screen import Screen, json_bytes
 from callspan.records import OtherFormatError
 from callspan.safe_urls import error_text, safe_name, whole_words, without_passwords
 from callspan.stores import (
@@ -204,22 +202,16 @@ class CommandContext:
         return [path for url in split_urls(self.store) for path in find_store(url).files()]
 
     def emit(self, value: object) -> None:
-        """Print one JSON document."""
-        click.echo(self.json_of(value))
+        """Print one JSON document, in UTF-8 whatever the encoding of stdout."""
+        click.echo(json_bytes(value))
 
     def emit_all(self, values: Iterable[object]) -> int:
         """Print values as a JSON array, one element per line, as they arrive; return how many."""
         count = 0
         for count, value in enumerate(values, 1):
-            click.echo(("[" if count == 1 else ",\n ") + self.json_of(value), nl=False)
+            click.echo((b"[" if count == 1 else b",\n ") + json_bytes(value), nl=False)
         click.echo("]" if count else "[]")
         return count
-
-    @staticmethod
-    def json_of(value: object) -> str:
-        """Return JSON, in ASCII if stdout's encoding is not a Unicode one."""
-        text = json_text(value)
-        return text if is_unicode(sys.stdout.encoding) else json.dumps(json.loads(text), separators=(",", ":"))
 
     def no_match(self, what: str) -> NoReturn:
         """End the command with exit code 1 because nothing matched; prints `what` unless `--json` is given."""

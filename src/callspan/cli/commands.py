@@ -37,23 +37,6 @@ _COMMANDS: Final = {
     "reprice": "reprice",
 }
 """The module of each sub-command, in the order of the help text."""
-_MOVED: Final = {
-    "tail": "write callspan calls --follow",
-    "rewards": "write callspan calls --rewards",
-    "diff": "write callspan show A B",
-    "prune": "write callspan delete --older-than TIME",
-    "recover": "write callspan import --damaged FILE --into NEW",
-    "--outcome": "write --status",
-    "--error": "write --failed",
-    "--no-error": "write --no-failed",
-    "--min-time": "write --min-duration",
-    "--oldest-first": "write --reverse",
-    "--no-pager": "output is never paged",
-    "--tag": "write --meta tags=TAG",
-    "--in-progress": "write --status in_progress",
-    "--max-reward": "write --sort score",
-}
-"""Former commands and options, and what to do instead."""
 _EPILOG: Final = """\b
 Examples:
   callspan run app.py                  record the calls of an application
@@ -79,20 +62,8 @@ class _Run(click.Command):
         run.main(ctx.args, store=ctx.find_root().params.get("store"))
 
 
-def moved(name: str, ctx: click.Context | None) -> click.UsageError:
-    """Return the error for a former command or option."""
-    return click.UsageError(f"{name} is gone: {_MOVED[name]}.", ctx)
-
-
 class _Commands(click.Group):
     """The sub-commands in the order of the help text, imported on first use."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the options before the sub-command."""
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            raise moved(error.option_name, ctx) if error.option_name in _MOVED else error from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return all names."""
@@ -114,8 +85,6 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the sub-command that the arguments begin with. Raises UsageError, with the closest name."""
         if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
-            if args[0] in _MOVED:
-                raise moved(args[0], ctx)
             ctx.fail(f"No such command {clean(args[0])!r}.{did_you_mean(args[0], _COMMANDS)}")
         return super().resolve_command(ctx, args)
 
@@ -124,8 +93,6 @@ class _Commands(click.Group):
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
-        except click.NoSuchOption as error:
-            raise moved(error.option_name, error.ctx) if error.option_name in _MOVED else error from None
         except KeyboardInterrupt:
             raise click.exceptions.Exit(_INTERRUPTED) from None
         except BrokenPipeError:

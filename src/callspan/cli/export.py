@@ -13,7 +13,7 @@ from callspan.cli.command_context import Command, CommandContext, reading
 from callspan.cli.filters import OPTIONS, filter_option
 from callspan.cli.progress import progress
 from callspan.cli.screen import styled
-from callspan.cli.values import COUNT, KEY_VALUE, NUMBER, POSITIVE, USD, File
+from callspan.cli.values import COUNT, FILE, KEY_VALUE, POSITIVE, USD
 from callspan.conversion import converter
 from callspan.datasets import FORMATS, Selection, Statistics, export
 from callspan.datasets.selection import Options
@@ -31,14 +31,12 @@ _SELECTION: Final = (
     *(OPTIONS[name] for name in ("since_ns", "until_ns", "user", "name", "group", "experiment", "task")),
     filter_option("--meta", "meta", "KEY=VALUE", "With this metadata; may be repeated.", type=KEY_VALUE, multiple=True),
     filter_option("--text", "text", "PART", "Sessions whose messages contain PART (case-insensitive)."),
-    filter_option("--min-reward", "min_reward", "R", "Sessions with at least this reward.", type=NUMBER),
-    filter_option("--max-reward", "max_reward", "R", "Sessions with at most this reward.", type=NUMBER),
+    filter_option("--min-reward", "min_reward", "R", "Sessions with at least this reward.", type=float),
+    filter_option("--max-reward", "max_reward", "R", "Sessions with at most this reward.", type=float),
     filter_option(
         "--objective", "objective", "NAME", "What --min-score is of, and pairs are ranked by.", default=REWARD
     ),
-    filter_option(
-        "--min-score", "min_score", "S", "Sessions, and calls outside of them, from this score.", type=NUMBER
-    ),
+    filter_option("--min-score", "min_score", "S", "Sessions, and calls outside of them, from this score.", type=float),
     filter_option("--max-cost", "max_cost", "USD", "Sessions that cost at most this.", type=USD),
     filter_option(
         "--max-tokens", "max_tokens", "N", "Sessions with at most N tokens, in and out together.", type=COUNT
@@ -67,14 +65,14 @@ FORMAT is one of {", ".join(FORMATS)}."""
     "export", cls=Command, help=_HELP, short_help="Write datasets: fine-tuning rows, pairs, Parquet.", epilog=_EPILOG
 )
 @click.argument("format_name", metavar="FORMAT", type=click.Choice(list(FORMATS)))
-@click.option("-o", "--output", type=File(dir_okay=False, allow_dash=True), metavar="FILE", help="File; - for stdout.")
+@click.option("-o", "--output", type=FILE, metavar="FILE", help="File; - for stdout.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; show what would be written.")
 @_selection
 @click.option("--limit", type=POSITIVE, metavar="N", help="Write at most N rows.")
 @click.option("--reasoning", is_flag=True, help="Keep reasoning (OpenAI rejects it).")
 @click.option("--metadata", is_flag=True, help="Add ids and rewards (OpenAI rejects them).")
 @click.option("--pair-by", metavar="KEY", default="task_id", help="Pair by task_id or this metadata.")
-@click.option("--margin", type=NUMBER, metavar="R", default=0.0, help="Pairs: least difference of rewards.")
+@click.option("--margin", type=float, metavar="R", default=0.0, help="Pairs: least difference of rewards.")
 @click.option(
     "--format", "pair_format", type=click.Choice(["openai", "trl"]), default="openai", help="Pairs: whose fields."
 )

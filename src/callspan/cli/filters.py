@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, get_args
 
 import click
 
-from callspan.cli.values import COUNT, DURATION, KEY_VALUE, MOMENT, NUMBER, USD
+from callspan.cli.values import COUNT, DURATION, KEY_VALUE, MOMENT, USD
 from callspan.conversion import converter
 from callspan.records import Outcome, StreamEnd
 from callspan.stores import ORDERS, CallFilter, Scoring
@@ -83,7 +83,7 @@ OPTIONS: Final[dict[str, _Command]] = {
 }  # fmt: skip
 """The options that select calls, by the field of `CallFilter` they set; `callspan.stores.filters` has their SQL."""
 _SCORES: Final = {
-    "min_reward": filter_option("--min-reward", "min_reward", "R", "Sessions with at least this reward.", type=NUMBER),
+    "min_reward": filter_option("--min-reward", "min_reward", "R", "Sessions with at least this reward.", type=float),
     "objectives": filter_option(
         "--objective", "objectives", "NAME",
         "A column with the score of this objective: of a session the mean, of a call its own or its session's; may be "
@@ -92,7 +92,7 @@ _SCORES: Final = {
     ),
     "label": filter_option("--label", "label", "L", "With this label of a reward or feedback."),
     "min_score": filter_option(
-        "--min-score", "min_score", "S", "With at least this score of each --objective, or reward.", type=NUMBER
+        "--min-score", "min_score", "S", "With at least this score of each --objective, or reward.", type=float
     ),
 }  # fmt: skip
 _SORT: Final = click.option(

@@ -11,7 +11,7 @@ import click
 from callspan.cli.command_context import Command, CommandContext, selecting
 from callspan.cli.filters import filter_options
 from callspan.cli.progress import progress
-from callspan.cli.values import File
+from callspan.cli.values import FILE
 from callspan.formatting import plural
 from callspan.output_file import is_stream, written_to
 from callspan.stores import CallFilter
@@ -27,7 +27,7 @@ callspan report --session 019aa0 -o episode.html"""
 @click.option(
     "-o",
     "--output",
-    type=File(dir_okay=False, allow_dash=True),
+    type=FILE,
     default=Path("report.html"),
     show_default=True,
     help="Output file; - for stdout.",

@@ -2,12 +2,11 @@
 
 The application runs as it would without callspan: with its own interpreter, in this same process (`exec`), with its
 own arguments and exit code. A `sitecustomize` on its `PYTHONPATH` (see `autostart/`) calls `start` in each process.
-
-Its options, and those before any sub-command, are parsed here without click.
 """
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import difflib
 import os
@@ -15,11 +14,10 @@ import select
 import shlex
 import shutil
 import sys
-import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from callspan import SettingError, Settings
 from callspan.cli.safe_text import clean, clean_lines
@@ -36,36 +34,19 @@ if TYPE_CHECKING:
     from callspan.spool.directory import Waiting
 
 SHORT_HELP: Final = "Run an application and record its calls."
-_USAGE: Final = "Usage: callspan run [OPTIONS] APP [ARGS]..."
-_HELP: Final = f"""{_USAGE}
+_USAGE: Final = "callspan run [OPTIONS] APP [ARGS]..."
+_ABOUT: Final = """\
+  callspan run app.py --its-own options
+  callspan run -m package.module
 
-  Run a script, a module (-m) or a command with callspan on; its records go to
-  the store.
+Run a script, a module or a command with callspan on; its records go to the
+store. Processes the application starts are recorded, too. Settings are those of
+the environment (CALLSPAN_...).
 
-  Spans, metrics and, with CALLSPAN_LOG_EVENTS=on, log events are sent to
-  OTEL_EXPORTER_OTLP_ENDPOINT, if set. OTEL_METRICS_EXPORTER=none disables
-  metrics.
-
-Options:
-  -m           APP is a module, as with python -m.
-  --store URL  Store. Default: $CALLSPAN_STORES, else sqlite:///callspan.db.
-  --json       Machine-readable output on stdout.
-  -h, --help   Show this message and exit.
-
-  Examples:
-    callspan run app.py --its-own options
-    callspan run -m package.module
-    callspan run gunicorn app:application
-    callspan --store jsonl:///calls.jsonl run app.py
-    OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 callspan run app.py
-
-  Processes the application starts are recorded, too. Settings are those of
-  the environment (CALLSPAN_...).
-"""
+Spans, metrics and, with CALLSPAN_LOG_EVENTS=on, log events are sent to
+OTEL_EXPORTER_OTLP_ENDPOINT, if set. OTEL_METRICS_EXPORTER=none disables metrics."""
 _AUTOSTART: Final = Path(__file__).with_name("autostart")
-_FLAGS: Final = ("-m", "--json", "-h", "--help")
 _TELL: Final = fail_open("print where the records are")
-_COUNT: Final = fail_open("count the calls that other processes recorded")
 
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
 """Where `run` and `demo` write and everything else reads by default."""
@@ -76,35 +57,39 @@ def main(arguments: Sequence[str], *, store: str | None = None) -> NoReturn:
 
     Exits 0 after help, 1 if the program cannot be started, 2 on wrong usage; else with the application's own code.
     """
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if given.app[:1] == ["--"]:
+        del given.app[0]
+    if not given.app:
+        parser.error("Missing argument 'APP'.")
+    app, *its_own = given.app
     try:
-        program, stores, service = _parse_arguments(arguments, store)
-    except (WrongUsageError, SettingError, OSError) as error:
-        named = error_text(error).replace("CALLSPAN_STORES: ", "--store, CALLSPAN_STORES: ", 1)
-        print(f"{_USAGE}\nTry 'callspan run --help' for help.\n\nError: {clean_lines(named)}", file=sys.stderr)
-        sys.exit(2)
+        program = [*_program(app, as_module=given.m), *its_own]
+        stores = _absolute(given.store or store or stores_of_environment())
+    except (SettingError, OSError) as error:
+        text = error_text(error).replace("CALLSPAN_STORES: ", "--store, CALLSPAN_STORES: ", 1)
+        parser.error(clean_lines(text))
     environment = environment_for_run(stores, _AUTOSTART)
+    service = app if given.m else service_of_command((app, *its_own))
     if service is not None:
         environment[SERVICE_FOR_RUN] = service
     _become(program, environment)
 
 
-def _parse_arguments(arguments: Sequence[str], store: str | None) -> tuple[list[str], str, str | None]:
-    """Return the application's command line, the stores and the service name; prints help and exits if requested."""
-    given = leading_options(arguments, _FLAGS, ("--store",))
-    if given.flags & {"-h", "--help"}:
-        print(_HELP, end="")
-        sys.exit(0)
-    if not given.rest:
-        raise WrongUsageError("Missing argument 'APP'.")
-    app, *its_own = given.rest
-    stores = _absolute(given.values.get("--store") or store or stores_of_environment())
-    as_module = "-m" in given.flags
-    service = app if as_module else service_of_command((app, *its_own))
-    return [*_program(app, as_module=as_module), *its_own], stores, service
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        usage=_USAGE, description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("-m", action="store_true", help="APP is a module, as with python -m")
+    parser.add_argument("--store", metavar="URL", help="default: $CALLSPAN_STORES, else sqlite:///callspan.db")
+    parser.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("app", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser
 
 
 def _program(app: str, *, as_module: bool) -> list[str]:
-    """Return the interpreter and program to run. Raises WrongUsageError if APP cannot be run."""
+    """Return the interpreter and program to run. Raises FileNotFoundError if there is none."""
     if as_module:
         return [sys.executable, "-m", app]
     if Path(app).is_file() and not (os.access(app, os.X_OK) and Path(app).suffix != ".py"):
@@ -113,7 +98,7 @@ def _program(app: str, *, as_module: bool) -> list[str]:
     if found is None and app and Path(app).is_dir():
         return [sys.executable, app]
     if found is None:
-        raise WrongUsageError(
+        raise FileNotFoundError(
             f"{app or repr(app)}: there is no such file or command. A module is run with: callspan run -m {app}"
         )
     return [found]
@@ -156,23 +141,22 @@ def print_at_exit(settings: Settings) -> None:
         directory = Path.cwd()
     except OSError:  # the directory was deleted
         directory = Path(os.sep)
-    atexit.register(_print, settings, directory, time.time_ns())
+    atexit.register(_print, settings, directory)
 
 
-def _print(settings: Settings, directory: Path, start_ns: int) -> None:
+def _print(settings: Settings, directory: Path) -> None:
     if is_run_process():
         with _TELL:
             from callspan.delivery.leftovers import waiting
             from callspan.delivery.recorder import last_stores
 
-            _write(f"callspan: {clean(_line(settings, last_stores(), directory, start_ns, waiting))}\n")
+            _write(f"callspan: {clean(_line(settings, last_stores(), directory, waiting))}\n")
 
 
 def _line(
     settings: Settings,
     stores: tuple[str, ...] | None,
     directory: Path,
-    start_ns: int,
     waiting: Callable[[str], Sequence[Waiting]],
 ) -> str:
     """Return the summary line; paths in it are relative to `directory`, where the application was started.
@@ -182,8 +166,12 @@ def _line(
     if not settings.enabled:
         return "switched off by the environment, nothing was recorded"
     if stores is None:
-        return _by_children(settings.stores, directory, start_ns) if _had_children() else _nothing()
-    places = ", ".join(_short(url, directory) for url in stores)
+        return (
+            f"processes that this one started record to {_places(settings.stores, directory)}"
+            if _had_children()
+            else _nothing()
+        )
+    places = _places(stores, directory)
     option = _option(stores, directory)
     if waits := [one for url in stores for one in waiting(url)]:
         left = _relative(waits[0].path.parent, directory)
@@ -208,28 +196,6 @@ def _url(url: str, directory: Path) -> str:
     return shown
 
 
-def _by_children(stores: tuple[str, ...], directory: Path, start_ns: int) -> str:
-    """Say how many calls the processes that this one started recorded, where a file of this machine has them."""
-    places, number = ", ".join(_short(url, directory) for url in stores), _calls_since(stores, start_ns)
-    if not number:
-        return f"processes that this one started record to {places}"
-    named = f"{number:,} calls" if number > 1 else "1 call"
-    option = _option(stores, directory)
-    return f"processes that this one started recorded {named} to {places}; to see them: callspan{option} calls"
-
-
-def _calls_since(stores: tuple[str, ...], start_ns: int) -> int:
-    """Return how many calls that began since are in the first store that is a file; 0 if none can be read."""
-    from callspan.stores import CallFilter
-
-    for url in stores:
-        store = find_store(url)
-        if isinstance(store, SqlStore) and store.is_file and store.path is not None and store.path.exists():
-            with _COUNT, closing(store.reader()) as reader:
-                return reader.count_calls(CallFilter(since_ns=start_ns))
-    return 0
-
-
 def _nothing() -> str:
     if not any(sdk in sys.modules for sdk in SDKS):
         return f"nothing was recorded: the application imported none of {', '.join(SDKS)}"
@@ -242,9 +208,10 @@ def _had_children() -> bool:
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss > 0
 
 
-def _short(url: str, directory: Path) -> str:
-    path = find_store(url).path
-    return safe_name(url) if path is None else _relative(path, directory)
+def _places(stores: Iterable[str], directory: Path) -> str:
+    """Return the stores without passwords, files by their paths."""
+    paths = ((url, find_store(url).path) for url in stores)
+    return ", ".join(safe_name(url) if path is None else _relative(path, directory) for url, path in paths)
 
 
 def _relative(path: Path, directory: Path) -> str:
@@ -270,41 +237,6 @@ def _takes_more(number: int) -> bool:
     poll = select.poll()
     poll.register(number, select.POLLOUT)
     return poll.poll(0) == [(number, select.POLLOUT)]
-
-
-class WrongUsageError(Exception):
-    """The command line is invalid. The message says why."""
-
-
-class Leading(NamedTuple):
-    """The options before the first positional argument, and the arguments from there on."""
-
-    flags: frozenset[str]
-    values: dict[str, str]
-    rest: list[str]
-
-
-def leading_options(arguments: Sequence[str], flags: Collection[str], with_value: Collection[str]) -> Leading:
-    """Parse options up to the first positional argument or `--`. Raises WrongUsageError for an unknown option."""
-    found: set[str] = set()
-    values: dict[str, str] = {}
-    rest = list(arguments)
-    while rest and rest[0].startswith("-") and rest[0] != "-":
-        word = rest.pop(0)
-        if word == "--":
-            break
-        name, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
-        if name in with_value:
-            if not equals and not rest:
-                raise WrongUsageError(f"Option {name!r} requires an argument.")
-            values[name] = value if equals else rest.pop(0)
-        elif name not in flags:
-            raise WrongUsageError(f"No such option {name!r}.{did_you_mean(name, (*flags, *with_value))}")
-        elif equals:
-            raise WrongUsageError(f"Option {name!r} does not take a value.")
-        else:
-            found.add(name)
-    return Leading(frozenset(found), values, rest)
 
 
 def did_you_mean(given: str, possible: Iterable[str], limit: int = 3) -> str:

@@ -1,22 +1,14 @@
-"""Safe text: removes terminal control sequences from recorded text; replaces what the output cannot encode."""
+"""Safe text: removes terminal control sequences from recorded text."""
 
 from __future__ import annotations
 
-import codecs
-import io
 import re
-import sys
 from typing import Final
 
 _UNSAFE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]"
 )
 _UNSAFE_IN_LINES: Final = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
-_HANDLER: Final = "callspan.replace"
-_ASCII: Final = str.maketrans("━→·\N{EN DASH}…", "->.-~")
-"""What tables and trees are drawn with, and numbers are separated by."""
-_STRICT: Final = ("strict", "surrogateescape", "backslashreplace")
-"""Python's default error handlers of the standard streams; any other was chosen by the user."""
 
 
 def clean(text: str) -> str:
@@ -41,23 +33,3 @@ def whole_characters(value: object) -> object:
 
 def _safe(found: re.Match[str]) -> str:
     return " " if found[0] in "\n\t" else "" if found[0] == "\r" else "\N{REPLACEMENT CHARACTER}"
-
-
-def replace_unencodable() -> None:
-    """Make stdout and stderr replace characters that their encoding lacks instead of raising."""
-    codecs.register_error(_HANDLER, _replaced)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors in _STRICT:
-            stream.reconfigure(errors=_HANDLER)
-
-
-def _replaced(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    lost = error.object[error.start : error.end].translate(_ASCII)
-    return lost.encode("ascii", "replace").decode(), error.end
-
-
-def is_unicode(encoding: str | None) -> bool:
-    """Return whether an encoding covers all of Unicode."""
-    return (encoding or "utf-8").lower().replace("_", "-").startswith("utf")

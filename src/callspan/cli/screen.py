@@ -100,9 +100,9 @@ def styled(*parts: tuple[str, str] | str) -> Text:
     return text
 
 
-def json_text(value: object) -> str:
+def json_bytes(value: object) -> bytes:
     """Return compact JSON with every control character escaped, C1 included."""
-    return _RAW_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", encode_json(value).decode())
+    return _RAW_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", encode_json(value).decode()).encode()
 
 
 def reward_style(value: float | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable
@@ -22,10 +21,6 @@ else:
     # Older versions of click cannot subscript it.
     AnyType = click.ParamType
 
-_MAX: Final = 2**53
-_MAX_S: Final = 365 * 86_400.0
-_MIN_S: Final = 0.1
-_MAX_DIGITS: Final = 1000
 _LAST_NS: Final = 2**63 - 1
 """The largest time that stores can hold, in the year 2262."""
 _EPOCH: Final = 1970
@@ -53,31 +48,6 @@ class Value(AnyType):
         except (ValueError, ArithmeticError):
             shown = f"{without_passwords(clean(repr(value)))}: " if self._is_shown else ""
             self.fail(f"{shown}{self._advice}", param, ctx)
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        # Python refuses to convert thousands of digits.
-        number = int(text[:_MAX_DIGITS])
-        if number < least:
-            raise ValueError
-        return min(number, _MAX)
-
-    return read
-
-
-def _number(text: str) -> float:
-    number = float(text)
-    if number != number:  # noqa: PLR0124 - NaN
-        raise ValueError
-    return number
-
-
-def _seconds(text: str) -> float:
-    seconds = _number(text)
-    if seconds < _MIN_S:
-        raise ValueError
-    return min(seconds, _MAX_S)
 
 
 def _money(text: str) -> Decimal:
@@ -128,23 +98,10 @@ def _trace_url(text: str) -> str:
     return text
 
 
-class File(click.Path):
-    """The path of a file; `-` means stdout if `allow_dash` is set."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # noqa: ANN401 - as click has it
-        """Return the path."""
-        if not str(value):
-            self.fail("an empty name is no file", param, ctx)
-        try:
-            return Path(os.fsdecode(super().convert(value, param, ctx)))
-        except (ValueError, OSError) as error:
-            self.fail(f"{clean(str(value))}: {error}", param, ctx)
-
-
-COUNT: Final = Value("N", _at_least(0), "write a whole number")
-POSITIVE: Final = Value("N", _at_least(1), "write a whole number from 1")
-NUMBER: Final = Value("number", _number, "write a number")
-SECONDS: Final = Value("seconds", _seconds, "write a number of seconds, at least 0.1")
+COUNT: Final = click.IntRange(0, 2**53)
+POSITIVE: Final = click.IntRange(1, 2**53)
+SECONDS: Final = click.FloatRange(0.1, 365 * 86_400)
+FILE: Final = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 USD: Final = Value("usd", _money, "write an amount in dollars, such as 0.25")
 DURATION: Final = Value("time", _duration, "write 500ms, 30s, 2m or 1h")
 MOMENT: Final = Value("time", _moment, "write 30m, 2h, 3d or a time such as 2026-11-20T08:00")

@@ -21,7 +21,7 @@ from callspan.cli.filters import Selected, filter_options, selected
 from callspan.cli.progress import progress
 from callspan.cli.report import save_page
 from callspan.cli.safe_text import clean
-from callspan.cli.values import TRACE_URL, File
+from callspan.cli.values import FILE, TRACE_URL
 from callspan.records import RewardRecord
 from callspan.safe_urls import error_text
 from callspan.stores import CallFilter, Reader, ScoredReader, Scoring, StoreError, find_store, first_readable
@@ -46,7 +46,7 @@ callspan view --trace-url 'http://localhost:16686/trace/{trace_id}'"""
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
 @click.option(
     "--save",
-    type=File(dir_okay=False, allow_dash=True),
+    type=FILE,
     metavar="FILE",
     help="Write the page as one file instead, as `callspan report` does.",
 )

@@ -16,7 +16,6 @@ from click.testing import CliRunner
 
 from callspan.cli import stats
 from callspan.cli.command_context import CommandContext
-from callspan.cli.run import WrongUsageError, leading_options
 from tests.commands import Answer, ask, callspan
 from tests.records import keep, made
 
@@ -38,7 +37,7 @@ def started(place: Path, *arguments: str, **environment: str) -> Answer:
 
 def test_an_application_runs_without_click(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("import os, sys; print(os.environ['CALLSPAN_STORES'], sys.argv[1:]); sys.exit(7)")
-    answer = started(tmp_path, "--json", "--store", "calls.jsonl", "run", "app.py", "--store", "--", "-x")
+    answer = started(tmp_path, "run", "--json", "--store", "calls.jsonl", "--", "app.py", "--store", "--", "-x")
     assert answer == (
         7,
         f"jsonl:///{tmp_path}/calls.jsonl ['--store', '--', '-x']\n",
@@ -60,10 +59,9 @@ def test_what_needs_click_says_what_to_install(tmp_path: Path, arguments: list[s
     ("arguments", "expected"),
     [
         ([], "Missing argument 'APP'."),
-        (["--stor", "x", "app.py"], "No such option '--stor'. Did you mean '--store'?"),
-        (["-x", "app.py"], "No such option '-x'."),
-        (["--store"], "Option '--store' requires an argument."),
-        (["--json=1", "app.py"], "Option '--json' does not take a value."),
+        (["--stor", "x", "app.py"], "unrecognized arguments: --stor"),
+        (["-mx", "app.py"], "-m: ignored explicit argument 'x'"),
+        (["--store"], "--store: expected one argument"),
         (["--store", "teapot://x", "app.py"], "--store, CALLSPAN_STORES: unknown kind of store 'teapot://x'"),
         (["nothing.py"], "nothing.py: there is no such file or command."),
         (["no\x00thing"], "there is no such file or command."),
@@ -73,43 +71,9 @@ def test_what_needs_click_says_what_to_install(tmp_path: Path, arguments: list[s
 def test_wrong_usage_of_run_is_exit_code_2(arguments: list[str], expected: str) -> None:
     answer = ask("run", *arguments)
     assert (answer.code, answer.out) == (2, "")
-    assert answer.err.startswith("Usage: callspan run [OPTIONS] APP [ARGS]...\n")
-    assert f"Error: {expected}" in answer.err or expected in answer.err
+    assert answer.err.startswith("usage: callspan run [OPTIONS] APP [ARGS]...\n")
+    assert expected in answer.err
     assert "\x00" not in answer.err
-
-
-def test_options_end_at_the_first_word_or_two_dashes() -> None:
-    def read(*arguments: str) -> tuple[set[str], dict[str, str], list[str]]:
-        flags, values, rest = leading_options(arguments, ("-m", "--json"), ("--store",))
-        return set(flags), values, rest
-
-    assert read("-m", "a", "--json") == ({"-m"}, {}, ["a", "--json"])
-    assert read("--store", "-m", "--", "-m") == (set(), {"--store": "-m"}, ["-m"])
-    assert read("--store=a=b", "--store", "", "-") == (set(), {"--store": ""}, ["-"])
-    assert read() == (set(), {}, [])
-    with pytest.raises(WrongUsageError, match="No such option '-mx'"):
-        read("-mx")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "instead"),
-    [
-        (["tail", "-f"], "tail is gone: write callspan calls --follow."),
-        (["rewards", "--unjoined"], "rewards is gone: write callspan calls --rewards."),
-        (["diff", "a", "b"], "diff is gone: write callspan show A B."),
-        (["prune", "--older-than", "1d"], "prune is gone: write callspan delete --older-than TIME."),
-        (["recover", "a.db", "b.db"], "recover is gone: write callspan import --damaged FILE --into NEW."),
-        (["calls", "--outcome", "error"], "--outcome is gone: write --status."),
-        (["stats", "--error"], "--error is gone: write --failed."),
-        (["report", "--no-error"], "--no-error is gone: write --no-failed."),
-        (["--no-pager", "calls"], "--no-pager is gone: output is never paged."),
-        (["delete", "--tag", "trial"], "--tag is gone: write --meta tags=TAG."),
-    ],
-)
-def test_what_is_gone_names_its_new_spelling(arguments: list[str], instead: str) -> None:
-    answer = ask(*arguments)
-    assert (answer.code, answer.out) == (2, "")
-    assert answer.err.endswith(f"Error: {instead}\n")
 
 
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (BrokenPipeError(), 141)])
