@@ -11,6 +11,7 @@ from decimal import Context, Decimal
 from typing import Final
 
 from callspan.amounts import as_text, is_amount
+from callspan.record.codec import encode_json
 
 UNKNOWN: Final = "\N{EN DASH}"
 
@@ -25,6 +26,7 @@ _NS_PER_US: Final = 1_000
 _INVISIBLE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]"
 )
+_RAW_CONTROLS: Final = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _SPACES: Final = re.compile(r"\s+")
 _UNSAFE: Final = re.compile(f"[<>&]|{_INVISIBLE.pattern}")
 
@@ -147,3 +149,13 @@ def shown(text: str, limit: int | None = None) -> str:
 def json_block(json: bytes) -> bytes:
     """Return JSON that is safe inside a script element: markup and invisible characters are escaped."""
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.decode()).encode()
+
+
+def json_text(value: object) -> str:
+    """Return a value as one text: none for None, a text as it is, any other as JSON."""
+    return "" if value is None else value if isinstance(value, str) else encode_json(value).decode()
+
+
+def json_line(value: object) -> bytes:
+    """Return compact JSON with every control character escaped, C1 included."""
+    return _RAW_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", encode_json(value).decode()).encode()

@@ -44,10 +44,12 @@ from callspan.record.messages import (
     ToolResult,
     UnknownPart,
 )
+from callspan.record.reward_sums import REWARD
 from callspan.record.usage import Cost, Usage, UsageIteration
 
 __all__ = [
     "FORMAT",
+    "REWARD",
     "Attempt",
     "CallRecord",
     "ChunkNote",

@@ -174,13 +174,6 @@ def test_doctor_reads_as_a_page(tmp_path: Path) -> None:
     assert max(map(len, answer.out.splitlines())) <= 100
 
 
-def test_doctor_reports_a_platform_that_is_only_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_PLATFORMS", ("pytest",))
-    (note,) = [check for check in doctor.every_check("") if check.name == "pytest"]
-    assert note.state == "note"
-    assert "two spans" in note.detail
-
-
 def test_doctor_names_other_instrumentations_like_the_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

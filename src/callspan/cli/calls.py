@@ -17,13 +17,10 @@ from callspan.cli.json_rows import call_rows, short_ids
 from callspan.cli.paging import TABLE_ROWS, page_options, say_more
 from callspan.cli.rewards import list_rewards
 from callspan.cli.screen import Column, reward_style, styled
-from callspan.cli.unknown_costs import why_unknown
+from callspan.cost.unknown import why_unknown
 from callspan.formatting import UNKNOWN, duration, local_time, money, reward
 from callspan.records import CallRecord
-from callspan.stores import CallFilter, ScoredReader
-from callspan.stores.aggregates import model_of
-from callspan.stores.base import ids_of
-from callspan.stores.score_filter import NO_SCORING
+from callspan.stores import CallFilter, ScoredReader, Scoring, ids_of
 
 _COLUMNS: Final = (
     Column("started"),
@@ -59,7 +56,7 @@ def calls_command(
     rewards: bool,
 ) -> None:
     """List calls, newest first: model, tokens, time, outcome and output."""
-    is_filtered = which != CallFilter() or context.scoring != NO_SCORING
+    is_filtered = which != CallFilter() or context.scoring != Scoring()
     if rewards and (is_filtered or reverse or follow):
         raise click.UsageError("--rewards lists all rewards, newest first: only --limit and --offset go with it.")
     if follow and (which.sort != "start" or context.scoring.sorts or offset or reverse):
@@ -77,9 +74,7 @@ def _list(context: CommandContext, which: CallFilter) -> None:
         which = msgspec.structs.replace(context.resolved(reader, which), content="response")
         scored = reader if isinstance(reader, ScoredReader) else None
         if context.json:
-            if not context.emit_all(
-                call_rows(reader, reader.calls(which), None if scored is None else scored.scores_of)
-            ):
+            if not context.emit_all(call_rows(reader, reader.calls(which))):
                 raise click.exceptions.Exit(1)
             return
         rows = which.limit or TABLE_ROWS
@@ -121,7 +116,7 @@ def _cells(call: CallRecord, short: str) -> list[Text | str]:
     return [
         local_time(call.timing.start_ns),
         styled((short, "cyan")),
-        model_of(call) or UNKNOWN,
+        call.model or UNKNOWN,
         call_tokens(call),
         money(call.cost.usd if call.cost else None),
         duration(call.timing.duration_ns),

@@ -18,8 +18,9 @@ from callspan.cli.filters import Filter, selected
 from callspan.cli.progress import progress
 from callspan.cli.run import stores_of_environment
 from callspan.cli.safe_text import clean, whole_characters
-from callspan.cli.screen import Screen, json_bytes
-from callspan.records import OtherFormatError
+from callspan.cli.screen import Screen
+from callspan.formatting import json_line
+from callspan.records import CallRecord, OtherFormatError
 from callspan.safe_urls import error_text, safe_name, whole_words, without_passwords
 from callspan.stores import (
     CallFilter,
@@ -27,14 +28,14 @@ from callspan.stores import (
     Reader,
     ScoredReader,
     Scoring,
+    SessionSummary,
     StoreError,
+    driver_errors,
     find_store,
     first_readable,
+    named_by,
     split_urls,
 )
-from callspan.stores.named import CUT, ambiguous
-from callspan.stores.score_filter import NO_SCORING
-from callspan.stores.urls import driver_errors
 
 _MAX_MESSAGE: Final = 300
 """Characters of a driver's message that are shown."""
@@ -115,11 +116,11 @@ class Command(click.Command):
 class CommandContext:
     """The context of one run of a sub-command."""
 
-    def __init__(self, store: str, *, json: bool, scoring: Scoring = NO_SCORING, deliver: bool = False) -> None:
+    def __init__(self, store: str, *, json: bool, scoring: Scoring | None = None, deliver: bool = False) -> None:
         """`deliver`: deliver the records that ended processes left for the store before reading it."""
         self.store = store
         self._deliver = deliver
-        self.scoring = scoring
+        self.scoring = scoring or Scoring()
         self.json = json
         self.screen = Screen()
 
@@ -141,7 +142,7 @@ class CommandContext:
             advice = self.store_beside() or _ADVICE
             self.fail(f"{self.store_name} has no records yet." if waits else f"{error_text(error)}\n{advice}")
         try:
-            yield reader if self.scoring == NO_SCORING else cast("Reader", ScoredReader(reader, self.scoring))
+            yield reader if self.scoring == Scoring() else cast("Reader", ScoredReader(reader, self.scoring))
         except driver_errors() as error:
             self.fail(f"{self.store_name} cannot be read: {_first_line(error)}")
         finally:
@@ -151,11 +152,17 @@ class CommandContext:
         """Return the filter with its session prefix resolved to an id. Ends the command if no session matches."""
         if which.session_id is None:
             return which
-        ident = which.session_id.rstrip(CUT)
-        session = reader.session(ident)
-        if session is None:
-            self.no_match(ambiguous(reader, ident) or f"No session {ident} in {self.store_name}.")
-        return msgspec.structs.replace(which, session_id=session.session.session_id)
+        named = self.named(reader, which.session_id)
+        if not isinstance(named, SessionSummary):
+            self.no_match(f"{which.session_id} is no session.")
+        return msgspec.structs.replace(which, session_id=named.session.session_id)
+
+    def named(self, reader: Reader, ident: str) -> SessionSummary | CallRecord:
+        """Return the session or call with this id, or a unique prefix of it. Ends the command if there is none."""
+        try:
+            return named_by(reader, ident)
+        except LookupError as error:
+            self.no_match(str(error.args[0]))
 
     def why_empty(self) -> str | None:
         """Return why the store has no records yet; None if it has some."""
@@ -203,13 +210,13 @@ class CommandContext:
 
     def emit(self, value: object) -> None:
         """Print one JSON document, in UTF-8 whatever the encoding of stdout."""
-        click.echo(json_bytes(value))
+        click.echo(json_line(value))
 
     def emit_all(self, values: Iterable[object]) -> int:
         """Print values as a JSON array, one element per line, as they arrive; return how many."""
         count = 0
         for count, value in enumerate(values, 1):
-            click.echo((b"[" if count == 1 else b",\n ") + json_bytes(value), nl=False)
+            click.echo((b"[" if count == 1 else b",\n ") + json_line(value), nl=False)
         click.echo("]" if count else "[]")
         return count
 
@@ -247,7 +254,7 @@ def with_context(function: Callable[..., None]) -> Callable[..., None]:
         store: str | None,
         as_json: bool,
         no_ship: bool = True,
-        scoring: Scoring = NO_SCORING,
+        scoring: Scoring | None = None,
         **options: object,
     ) -> None:
         before = ctx.find_root().params

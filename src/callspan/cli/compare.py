@@ -17,7 +17,7 @@ from callspan.comparison.differences import Difference, Number, compare_groups, 
 from callspan.comparison.groups import Group
 from callspan.comparison.intervals import MIN_VALUES, Interval
 from callspan.formatting import UNKNOWN, plural, reward
-from callspan.record.reward_sums import REWARD
+from callspan.records import REWARD
 from callspan.stores import CallFilter
 
 _EPILOG: Final = """\

@@ -20,8 +20,7 @@ from callspan.comparison.diff_text import STATUS_WORDS, against_text, first_diff
 from callspan.comparison.sides import Side, read_side, text_of
 from callspan.comparison.text_changes import TextRun
 from callspan.formatting import plural
-from callspan.stores import Reader, SessionSummary, named_by
-from callspan.stores.named import why_unnamed
+from callspan.stores import Reader, SessionSummary
 
 _AROUND: Final = 60
 """Characters of equal text that are shown on each side of a difference."""
@@ -44,9 +43,7 @@ def show_difference(context: CommandContext, reader: Reader, first: str, second:
 
 
 def _side(context: CommandContext, reader: Reader, ident: str, limit: int) -> Side:
-    named = named_by(reader, ident)
-    if named is None:
-        context.no_match(why_unnamed(reader, ident, context.store))
+    named = context.named(reader, ident)
     if isinstance(named, SessionSummary) and named.calls > limit:
         its = f"{clean(named.session.session_id)}: only its first"
         click.echo(f"{its} {plural(limit, 'call')} of {named.calls:,}", err=True)

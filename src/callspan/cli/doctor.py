@@ -39,7 +39,6 @@ from callspan.settings_loader import environment_problems, load, variables
 from callspan.spool.directory import fallback_roots, is_on_network
 from callspan.spool.losses import LOSSES_FILE, read_losses
 from callspan.stores import SqlStore, find_store, split_urls
-from callspan.stores.urls import distribution_of
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
 _AREAS: Final = (
@@ -67,8 +66,6 @@ callspan doctor
 CALLSPAN_STORES=postgresql://me@db/calls callspan doctor --json"""
 State: TypeAlias = Literal["ok", "note", "warning", "failed"]
 _OURS: Final = "callspan"
-_PLATFORMS: Final = ("traceloop-sdk", "langfuse", "langsmith", "ddtrace", "sentry-sdk", "openlit", "mlflow")
-"""Distributions that also instrument these SDKs, if the application enables it."""
 _CONNECT_S: Final = 2.0
 _READ_S: Final = 0.5
 """The longest time that the rewards of a store are looked for."""
@@ -108,36 +105,24 @@ def _order(check: Check) -> int:
 
 
 def _print(context: CommandContext, checks: list[Check]) -> None:
-    width = min(_NAME_WIDTH, max(len(check.name) for check in checks))
     # Failed checks come first, settings with their default value last.
     checks = sorted(_without_defaults(checks), key=_order)
+    width = min(_NAME_WIDTH, max(len(check.name) for check in checks))
     for area, group in groupby(checks, key=_title):
         context.screen.line((area, "bold"))
-        table = _grid(width)
+        table = Table.grid(padding=(0, 1))
+        table.add_column(min_width=3, justify="right")
+        table.add_column(width=width, overflow="fold")
+        table.add_column()
         for check in group:
             detail = RichText(clean(check.detail))
             if check.advice:
                 detail.append(f"\n{clean(check.advice)}", style="yellow")
-            mark, name = RichText(*_MARKS[check.state]), clean(check.name)
-            if len(name) <= width:
-                table.add_row(mark, name, detail)
-                continue
-            context.screen.print(table)
-            context.screen.line("  ", _MARKS[check.state], f" {name}")
-            table = _grid(width)
-            table.add_row("", "", detail)
+            table.add_row(RichText(*_MARKS[check.state]), clean(check.name), detail)
         context.screen.print(table)
     bad = [check for check in checks if check.state == "failed"]
     context.screen.print()
     context.screen.line((f"{len(bad)} failed" if bad else "All checks passed.", "bold red" if bad else "bold green"))
-
-
-def _grid(width: int) -> Table:
-    table = Table.grid(padding=(0, 1))
-    table.add_column(min_width=3, justify="right")
-    table.add_column(min_width=width)
-    table.add_column()
-    return table
 
 
 class Check(NamedTuple):
@@ -175,7 +160,6 @@ def every_check(stores: str) -> Iterator[Check]:
     if directory is not None:
         yield from _place(directory)
         yield from _losses(settings)
-        yield from _retention(settings)
     yield from _otlp()
     yield from _settings(settings)
 
@@ -243,7 +227,7 @@ def _private_names() -> Iterator[Check]:
 
 
 def _others() -> Iterator[Check]:
-    """Report other instrumentations: imported here, started by `opentelemetry-instrument`, or only installed."""
+    """Report other instrumentations that are imported here, or that `opentelemetry-instrument` turns on."""
     area = "other instrumentations"
     active = others.found()
     for name in active:
@@ -256,11 +240,6 @@ def _others() -> Iterator[Check]:
     for name, points in turned_on.items():
         advice = f"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS={','.join(points)}"
         yield Check(area, name, "warning", f"opentelemetry-instrument turns it on: it {others.MEANS}", advice)
-    for name in (*others.DISTRIBUTIONS, *_PLATFORMS):
-        version = _version(name)
-        if version is not None and name not in (*active, *turned_on):
-            detail = f"{version} installed, not on here: if the application turns it on, it {others.MEANS}"
-            yield Check(area, name, "note", detail)
 
 
 def store_state(url: str) -> Check:
@@ -268,8 +247,6 @@ def store_state(url: str) -> Check:
     from callspan.delivery.leftovers import waiting
 
     trouble, detail = store_check(url)
-    made_by = distribution_of(url)
-    by = f"; store of {made_by}" if made_by else ""
     try:
         waits = waiting(url)
     except SettingError:
@@ -278,11 +255,11 @@ def store_state(url: str) -> Check:
     directories = ", ".join(dict.fromkeys(str(one.path.parent) for one in waits))
     backlog = f"; {plural(records, 'record', 'wait')} for it in {directories}" if records else ""
     if trouble is not None:
-        return Check("stores", safe_name(url), "failed", trouble + by + backlog, "Records wait on disk until it works.")
+        return Check("stores", safe_name(url), "failed", trouble + backlog, "Records wait on disk until it works.")
     state: State = "note" if detail.startswith(NOT_YET) else "ok"
     running = any(one.held for one in waits)
     advice = None if not records else "A running process delivers them." if running else "Deliver them: callspan ship"
-    return Check("stores", safe_name(url), state, f"{detail}{by}{backlog}", advice)
+    return Check("stores", safe_name(url), state, f"{detail}{backlog}", advice)
 
 
 def _unjoined(url: str) -> Iterator[Check]:
@@ -368,18 +345,6 @@ def _losses_in(directory: Path) -> Iterator[Check]:
         yield Check("not recorded", name, "warning", detail, advice)
 
 
-def _retention(settings: Settings) -> Iterator[Check]:
-    """Report the stores with retention settings from which callspan deletes nothing."""
-    from callspan.delivery.retaining import retains
-
-    for url in settings.stores if retains(settings) else ():
-        with contextlib.suppress(SettingError):
-            store = find_store(url)
-            if not isinstance(store, SqlStore):
-                detail = "retain_days and retain_content_days delete from SQLite and Postgres only"
-                yield Check("stores", f"retention of {store.name}", "note", detail)
-
-
 def _otlp() -> Iterator[Check]:
     """Report each signal's endpoint, and whether the receiver accepts connections."""
     if not otlp_is_named():
@@ -387,23 +352,19 @@ def _otlp() -> Iterator[Check]:
         yield Check("spans", "OTLP", "note", detail)
         return
     wanted = wanted_signals(otlp=True)
-    refusals: dict[tuple[str, int], str | None] = {}
     for signal in SIGNALS:
         if signal in wanted:
-            yield _receiver(signal, refusals)
+            yield _receiver(signal)
         else:
             yield Check("spans", f"OTLP {signal}", "note", "the OTEL_* variables do not send it by OTLP")
 
 
-def _receiver(signal: Signal, refusals: dict[tuple[str, int], str | None]) -> Check:
-    """Check one signal. `refusals` caches the error of each server already tried, None if it accepted a connection."""
+def _receiver(signal: Signal) -> Check:
     name, address, protocol = f"OTLP {signal}", address_of(signal), protocol_of(signal)
     shown, server = f"{safe_name(address)} ({protocol})", _server(address, is_grpc=protocol == "grpc")
     if server is None:
         return Check("spans", name, "failed", f"{shown} is not a valid address", "http://localhost:4318 is one.")
-    if server not in refusals:
-        refusals[server] = _refusal(server)
-    refusal = refusals[server]
+    refusal = _refusal(server)
     if refusal is not None:
         return Check("spans", name, "failed", f"cannot connect to {shown}: {refusal}")
     return Check("spans", name, "ok", f"{shown} accepts connections")

@@ -15,11 +15,10 @@ from callspan.cli.progress import progress
 from callspan.cli.screen import styled
 from callspan.cli.values import COUNT, FILE, KEY_VALUE, POSITIVE, USD
 from callspan.conversion import converter
-from callspan.datasets import FORMATS, Selection, Statistics, export
-from callspan.datasets.selection import Options
+from callspan.datasets import FORMATS, Options, Selection, Statistics, export
 from callspan.formatting import count, reward
 from callspan.output_file import is_stream, written_to
-from callspan.record.reward_sums import REWARD
+from callspan.records import REWARD
 
 _EPILOG: Final = """\
 callspan export openai-session -o train.jsonl --min-reward 0.5 --success

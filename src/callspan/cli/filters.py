@@ -11,7 +11,6 @@ from callspan.cli.values import COUNT, DURATION, KEY_VALUE, MOMENT, USD
 from callspan.conversion import converter
 from callspan.records import Outcome, StreamEnd
 from callspan.stores import ORDERS, CallFilter, Scoring
-from callspan.stores.score_filter import NO_SCORING
 
 _Command: TypeAlias = Callable[..., Any]
 _OUTCOMES: Final[tuple[str, ...]] = get_args(Outcome)
@@ -115,7 +114,7 @@ class Selected(NamedTuple):
     @property
     def is_all(self) -> bool:
         """Whether nothing is left out."""
-        return self.which == CallFilter() and self.scoring == NO_SCORING
+        return self.which == CallFilter() and self.scoring == Scoring()
 
 
 def filter_options(*fields: str, scores: bool = True, sort: bool = False) -> Callable[[_Command], _Command]:

@@ -18,7 +18,6 @@ from callspan.cli.screen import styled
 from callspan.formatting import UNKNOWN, duration, local_time
 from callspan.records import CallRecord
 from callspan.stores import CallFilter, Reader
-from callspan.stores.aggregates import model_of
 
 LAST: Final = 10
 """Calls that are shown at first."""
@@ -88,7 +87,7 @@ def _show(context: CommandContext, reader: Reader, call: CallRecord) -> None:
     line = styled(
         (local_time(call.timing.start_ns), "dim"),
         ("  ", ""),
-        (f"{model_of(call) or UNKNOWN:<{_MODEL}}", ""),
+        (f"{call.model or UNKNOWN:<{_MODEL}}", ""),
         f"  {call_tokens(call):>{_TOKENS}}",
         f"  {duration(call.timing.duration_ns):>{_TIME}}  ",
     )

@@ -9,16 +9,11 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.cli.unknown_costs import cost_reason
+from callspan.cost.unknown import cost_reason
 from callspan.formatting import exact, in_ms, iso
-from callspan.record.messages import short_texts
 from callspan.records import CallRecord, EventRecord, MessageRecord, TimestepRecord
-from callspan.stores import Event, Reader, SessionSummary
-from callspan.stores.aggregates import model_of
-from callspan.stores.base import ids_of
+from callspan.stores import Event, Reader, ScoredReader, SessionSummary, ids_of
 from callspan.stores.entries import Entry, step_of
-from callspan.stores.named import CUT
-from callspan.stores.score_filter import ScoresOf
 
 Row: TypeAlias = dict[str, object]
 
@@ -31,6 +26,7 @@ _SUMS: Final = (
 )
 _OF_STEP: Final = ("index", "turn", "name", "outcome", "terminated", "truncated", "start_ns", "end_ns", "totals")
 _OUTPUT_CHARACTERS: Final = 200
+_CUT: Final = "\N{HORIZONTAL ELLIPSIS}"
 _SHORTEST: Final = 13
 """Length of the timestamp at the start of a time-ordered id."""
 _LISTS: Final = ("calls", "tools", "events", "messages", "rewards")
@@ -38,8 +34,12 @@ _ROWS_AT_ONCE: Final = 500
 """Rows of calls for which the positions of timesteps are read together."""
 
 
-def call_rows(reader: Reader, calls: Iterable[CallRecord], scores: ScoresOf | None = None) -> Iterator[Row]:
-    """Yield calls as `callspan calls --json` prints them, with the positions of their timesteps, and their scores."""
+def call_rows(reader: Reader, calls: Iterable[CallRecord]) -> Iterator[Row]:
+    """Yield calls as `callspan calls --json` prints them, with the positions of their timesteps.
+
+    A scored reader gives them their scores.
+    """
+    scores = reader.scores_of if isinstance(reader, ScoredReader) else None
     rows = (call_row(call) | ({} if scores is None else {"scores": scores(ids_of(call))}) for call in calls)
     positions: Mapping[str, int] = {}
     known: set[str] = set()
@@ -67,7 +67,7 @@ def call_row(call: CallRecord, position: int | None = None) -> Row:
         "start": iso(call.timing.start_ns),
         "start_ns": call.timing.start_ns,
         **_fields(call, ("provider", "api", "operation")),
-        "model": model_of(call),
+        "model": call.model,
         "response_model": response.model if response else None,
         "outcome": call.outcome,
         "error_type": error.type if error else None,
@@ -116,11 +116,7 @@ def _fields(record: object, names: Iterable[str]) -> Row:
 
 def output_text(call: CallRecord) -> str | None:
     """Return a short form of a call's output: its text, else its tool calls; None if it was not recorded."""
-    conversation = call.conversation
-    if conversation is None:
-        return None
-    pieces = [piece for message in conversation.output for piece in short_texts(message)]
-    return " ".join(pieces)[:_OUTPUT_CHARACTERS] or None
+    return " ".join(call.answer_texts)[:_OUTPUT_CHARACTERS] or None
 
 
 def short_ids(ids: Iterable[str], besides: Iterable[str] = ()) -> dict[str, str]:
@@ -128,7 +124,7 @@ def short_ids(ids: Iterable[str], besides: Iterable[str] = ()) -> dict[str, str]
 
     Without a terminal a prefix ends in an ellipsis, with which it may be given to any command.
     """
-    mark = "" if sys.stdout.isatty() else CUT
+    mark = "" if sys.stdout.isatty() else _CUT
     wanted = set(ids)
     lengths = dict.fromkeys(sorted(wanted.union(besides)), _SHORTEST)
     for one, following in itertools.pairwise(lengths):

@@ -20,13 +20,9 @@ from callspan.cost import priced
 from callspan.formatting import UNKNOWN, duration, money, plural
 from callspan.providers.registry import by_api, wire_of
 from callspan.providers.wire_json import dig, objects
-from callspan.record.media_reference import MEDIA_KEY
-from callspan.record.messages import short_texts
 from callspan.records import CallRecord
 from callspan.safe_urls import error_text
 from callspan.sdk_profiles import PROFILES, SdkProfile
-from callspan.stores.aggregates import model_of
-from callspan.stores.named import CUT, ambiguous
 
 _EPILOG: Final = """\
 callspan replay 01a1f810-d13f --model gpt-5-mini
@@ -52,18 +48,17 @@ def replay_command(
     ANTHROPIC_API_KEY). Exit code 0 if the new call succeeds, also with another answer; 1 if it fails or cannot be sent.
     """
     with context.reader() as reader:
-        before = reader.call(ident.rstrip(CUT))
-        several = None if before else ambiguous(reader, ident.rstrip(CUT))
-        rows = list(call_rows(reader, [before] if before else []))
-    if before is None:
-        context.no_match(several or f"No call in {context.store_name} has an id that begins with {ident!r}.")
+        before = context.named(reader, ident)
+        if not isinstance(before, CallRecord):
+            context.no_match(f"{ident} is a session: name one of its calls.")
+        (row,) = call_rows(reader, [before])
     try:
         after = priced(resend(before, model=model, base_url=base_url, timeout_s=timeout_s))
     except ResendError as error:
         context.fail(error_text(error))
     if context.json:
         recorded, replayed = (
-            row | {"output": full_output(call)} for row, call in ((rows[0], before), (call_row(after), after))
+            one | {"output": full_output(call)} for one, call in ((row, before), (call_row(after), after))
         )
         context.emit({"recorded": recorded, "replayed": replayed, "same": same_output(before, after)})
     else:
@@ -77,7 +72,7 @@ def _show(screen: Screen, before: CallRecord, after: CallRecord) -> None:
         screen.print(Rule(style="bright_black"))
         screen.line(
             (f"{title:<9} ", "dim"),
-            (model_of(call) or UNKNOWN, "bold cyan"),
+            (call.model or UNKNOWN, "bold cyan"),
             f"  {call_tokens(call)} tokens",
             f"  {money(call.cost.usd if call.cost else None)}  {duration(call.timing.duration_ns)}",
             ("" if call.outcome == "success" else f"  {call.outcome}", "red"),
@@ -140,7 +135,7 @@ def _body(call: CallRecord) -> dict[str, object]:
     lost = [redaction for redaction in call.redactions if redaction.what.startswith("request")]
     if not kept:
         raise ResendError("the request was not kept: record with content='full'")
-    if MEDIA_KEY.encode() in kept:
+    if any(redaction.why == "media" for redaction in lost):
         raise ResendError("images or audio of the request were replaced by references: record with media='inline'")
     if lost:
         reasons = ", ".join(sorted({redaction.why for redaction in lost}))
@@ -181,9 +176,7 @@ def full_output(call: CallRecord) -> str | None:
     """Return the complete output (of embeddings the number of vectors); None if it was not recorded."""
     if vectors := _vectors(call):
         return plural(len(vectors), "vector")
-    if call.conversation is None:
-        return None
-    return "\n".join(piece for message in call.conversation.output for piece in short_texts(message)) or None
+    return "\n".join(call.answer_texts) or None
 
 
 def same_output(before: CallRecord, after: CallRecord) -> bool | None:

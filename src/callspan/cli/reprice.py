@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,16 +16,14 @@ import msgspec
 from callspan.cli.command_context import Command, CommandContext, selecting
 from callspan.cli.filters import filter_options
 from callspan.cli.progress import progress
-from callspan.cost import PriceFileError, Pricer, pricer_for
+from callspan.cost import PriceFileError, Pricer, pricer_for, repriced
 from callspan.cost.price_table import PROVIDER
 from callspan.cost.published import is_installed
 from callspan.formatting import count, exact, money
-from callspan.record.merging import first_seen
 from callspan.records import CallRecord, Cost
 from callspan.safe_urls import error_text
 from callspan.settings_loader import load
 from callspan.stores import CallFilter, Sink, find_store, split_urls
-from callspan.stores.aggregates import exact_sum, model_of
 from callspan.stores.importing import deliver_all
 
 _EPILOG: Final = """\
@@ -59,7 +56,7 @@ def reprice_command(
                 cost = _new_cost(pricer, call, every=every)
                 changes.count(call, cost)
                 if cost is not None and cost != call.cost:
-                    yield _with_cost(call, cost)
+                    yield repriced(call, cost)
 
         if dry_run:
             deque(versions(), maxlen=0)
@@ -85,14 +82,7 @@ class CostChanges:
         if cost is not None and cost != call.cost:
             self.changed.append(cost.usd)
         elif cost is None and call.cost is None and call.outcome not in {"started", "in_progress"}:
-            self.unknown[model_of(call) or "unknown"] += 1
-
-
-def _with_cost(call: CallRecord, cost: Cost) -> CallRecord:
-    """Return a later version of a call with its new cost: a copy that waits in a spool cannot replace it."""
-    return msgspec.structs.replace(
-        call, cost=cost, seen_ns=time.time_ns(), first_seen_ns=first_seen(call), conversation=None
-    )
+            self.unknown[call.model or "unknown"] += 1
 
 
 def _sink(context: CommandContext, name: str) -> Sink:
@@ -118,7 +108,7 @@ def _new_cost(pricer: Pricer, call: CallRecord, *, every: bool) -> Cost | None:
 
 
 def _report(context: CommandContext, changes: CostChanges, *, dry_run: bool) -> None:
-    total = exact_sum(changes.changed)
+    total = sum(changes.changed, Decimal(0)) if changes.changed else None
     if context.json:
         context.emit(
             {

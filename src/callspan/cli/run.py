@@ -28,7 +28,6 @@ from callspan.sdk_profiles import SDKS
 from callspan.service import SERVICE_FOR_RUN, service_of_command
 from callspan.settings_loader import environment_for_run, is_run_process, load
 from callspan.stores import SqlStore, find_store, split_urls
-from callspan.stores.urls import scheme_of
 
 if TYPE_CHECKING:
     from callspan.spool.directory import Waiting
@@ -65,8 +64,8 @@ def main(arguments: Sequence[str], *, store: str | None = None) -> NoReturn:
         parser.error("Missing argument 'APP'.")
     app, *its_own = given.app
     try:
-        program = [*_program(app, as_module=given.m), *its_own]
         stores = _absolute(given.store or store or stores_of_environment())
+        program = [*_program(app, as_module=given.m), *its_own]
     except (SettingError, OSError) as error:
         text = error_text(error).replace("CALLSPAN_STORES: ", "--store, CALLSPAN_STORES: ", 1)
         parser.error(clean_lines(text))
@@ -79,7 +78,11 @@ def main(arguments: Sequence[str], *, store: str | None = None) -> NoReturn:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        usage=_USAGE, description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        "callspan run",
+        usage=_USAGE,
+        description=_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("-m", action="store_true", help="APP is a module, as with python -m")
     parser.add_argument("--store", metavar="URL", help="default: $CALLSPAN_STORES, else sqlite:///callspan.db")
@@ -192,7 +195,7 @@ def _url(url: str, directory: Path) -> str:
     if store.path is None or not store.is_file:
         shown = safe_name(url)
     else:
-        shown = f"{scheme_of(store.url)}:///{_relative(store.path, directory)}"
+        shown = f"{store.url.partition(':')[0]}:///{_relative(store.path, directory)}"
     return shown
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -14,12 +13,10 @@ from rich.text import Text
 
 from callspan.cli.safe_text import clean
 from callspan.formatting import UNKNOWN
-from callspan.record.codec import encode_json
 from callspan.stores import SessionSummary, Summary
 
 _WIDTH: Final = 100
 """Width in columns without a terminal."""
-_RAW_CONTROLS: Final = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 OUTCOME_STYLES: Final = {
     "success": "green",
@@ -98,11 +95,6 @@ def styled(*parts: tuple[str, str] | str) -> Text:
         body, style = (part, "") if isinstance(part, str) else part
         text.append(clean(body), style=style or None)
     return text
-
-
-def json_bytes(value: object) -> bytes:
-    """Return compact JSON with every control character escaped, C1 included."""
-    return _RAW_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", encode_json(value).decode()).encode()
 
 
 def reward_style(value: float | None) -> str:

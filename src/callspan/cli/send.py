@@ -22,8 +22,7 @@ from callspan.otlp.recorded import RecordedSpans
 from callspan.otlp.sender import Sender
 from callspan.safe_urls import error_text
 from callspan.settings_loader import load
-from callspan.stores import SqlStore, find_store, first_readable
-from callspan.stores.sent import BusyError, SentVersions
+from callspan.stores import SentVersions, SqlStore, find_store, first_readable
 
 _POLL_S: Final = 1.0
 _RETRY_S: Final = 5.0
@@ -112,14 +111,11 @@ def _polls(context: CommandContext, receiver: Receiver, settings: Settings, *, a
 
 
 def _sent(context: CommandContext, receiver: Receiver) -> SentVersions:
-    """Open what is known of the receiver. Ends the command if another process sends to it, or the store has no such."""
+    """Open what is known of the receiver. Raises StoreError if another process sends to it."""
     store = find_store(first_readable(context.store))
     if not isinstance(store, SqlStore):
         raise click.UsageError(f"{store.name} does not remember what was sent; name a SQLite or Postgres store")
-    try:
-        return store.sent(receiver.name)
-    except BusyError:
-        context.fail(f"Another process sends {context.store_name} to {receiver.name}.")
+    return store.sent(receiver.name)
 
 
 def _report(context: CommandContext, sender: Sender, spans: RecordedSpans, failure: str | None) -> None:

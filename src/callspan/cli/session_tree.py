@@ -18,14 +18,11 @@ from rich.tree import Tree
 from callspan.cli.call_text import call_tokens, outcome_text
 from callspan.cli.screen import marks, reward_style, session_style, styled
 from callspan.comparison.call_sums import summary
-from callspan.formatting import UNKNOWN, count, duration, money, reward, score, tokens
+from callspan.formatting import UNKNOWN, count, duration, json_text, money, reward, score, tokens
 from callspan.record.agents import Agents, is_agent
-from callspan.record.codec import encode_json
-from callspan.record.messages import short_texts
-from callspan.record.reward_sums import REWARD
-from callspan.records import CallRecord, EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
+from callspan.records import REWARD, CallRecord, EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.stores import CallFilter, Event, Reader, SessionSummary, Summary
-from callspan.stores.aggregates import idle_gaps, model_of
+from callspan.stores.aggregates import idle_gaps
 from callspan.stores.entries import Entry, end_of, lasted, step_of, when
 
 _GUIDE: Final = "bright_black"
@@ -195,9 +192,8 @@ def _labels(session: SessionRecord) -> str:
 
 def _label(value: object) -> str:
     """Return a value as text: a list of texts with commas, else as JSON."""
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
-        return ",".join(value)
-    return value if isinstance(value, str) else encode_json(value).decode()
+    is_list = isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return ",".join(value) if is_list else json_text(value)
 
 
 def _scores(scores: Mapping[str, str]) -> str:
@@ -236,7 +232,7 @@ def _line(item: Entry) -> Text:
         return _call_line(item)
     if isinstance(item, MessageRecord):
         way = f"{item.sender or '?'} → {item.receiver or '?'}"
-        return styled((f"{item.message_type} ", "blue"), (f"{way}  ", _FAINT), _brief(item.content))
+        return styled((f"{item.message_type} ", "blue"), (f"{way}  ", _FAINT), json_text(item.content))
     if isinstance(item, RewardRecord):
         return reward_line(item)
     return _EVENT_LINES.get(item.event_type, _event_line)(item)
@@ -246,7 +242,7 @@ def _call_line(call: CallRecord) -> Text:
     first = call.timing.first_token_ns
     line = styled(
         (f"{call.operation} ", "cyan"),
-        (model_of(call) or UNKNOWN, "bold cyan"),
+        (call.model or UNKNOWN, "bold cyan"),
         f"  {call_tokens(call)}",
         f"  line {call.custom_id}" if call.custom_id else "",
         f"  {money(call.cost.usd)}" if call.cost else "",
@@ -258,12 +254,8 @@ def _call_line(call: CallRecord) -> Text:
     if outcome.plain != "success":
         line.append_text(outcome)
         line.append("  ")
-    shown = (
-        " ".join(piece for message in call.conversation.output for piece in short_texts(message))
-        if call.conversation
-        else ""
-    )
-    line.append_text(styled((shown or (call.error.message if call.error else None) or "", _FAINT)))
+    said = " ".join(call.answer_texts) or (call.error.message if call.error else None)
+    line.append_text(styled((said or "", _FAINT)))
     return line
 
 
@@ -284,11 +276,11 @@ def _agent_line(event: EventRecord, calls: Sequence[CallRecord]) -> Text:
 def _tool_line(event: EventRecord) -> Text:
     data = event.data if isinstance(event.data, dict) else {}
     failed = f"  {event.error.message or event.error.type}" if event.error else ""
-    result = f" → {_brief(data['result'])}" if "result" in data else ""
+    result = f" → {json_text(data['result'])}" if "result" in data else ""
     return styled(
         ("tool ", "magenta"),
         (event.name or "tool", "bold magenta"),
-        f" {_brief(data.get('arguments'))}" if data.get("arguments") is not None else "",
+        f" {json_text(data.get('arguments'))}" if data.get("arguments") is not None else "",
         (f"  {duration(event.duration_ns)}" if event.duration_ns is not None else "", _FAINT),
         (failed, "red"),
         result,
@@ -302,23 +294,25 @@ def _environment_line(event: EventRecord) -> Text:
         ("environment ", "blue"),
         (f"{reward(event.reward)} " if event.reward is not None else "", reward_style(event.reward)),
         (f"{ended} ", "yellow"),
-        (_brief(data.get("after", event.data)), _FAINT),
+        (json_text(data.get("after", event.data)), _FAINT),
     )
 
 
 def _handoff_line(event: EventRecord) -> Text:
-    return styled(("handoff ", "blue"), f"{event.system or '?'} → {event.name or '?'}  ", (_brief(event.data), _FAINT))
+    return styled(
+        ("handoff ", "blue"), f"{event.system or '?'} → {event.name or '?'}  ", (json_text(event.data), _FAINT)
+    )
 
 
 def _guardrail_line(event: EventRecord) -> Text:
     triggered = (" triggered ", "yellow") if event.metadata.get("triggered") else " "
-    return styled(("guardrail ", "blue"), event.name or "", triggered, (_brief(event.data), _FAINT))
+    return styled(("guardrail ", "blue"), event.name or "", triggered, (json_text(event.data), _FAINT))
 
 
 def _event_line(event: EventRecord) -> Text:
     failed = f"  {event.error.type}" if event.error else ""
     name = f"{event.name} " if event.name else ""
-    return styled((f"{event.event_type} ", "blue"), name, _brief(event.data), (failed, "red"))
+    return styled((f"{event.event_type} ", "blue"), name, json_text(event.data), (failed, "red"))
 
 
 def reward_line(item: RewardRecord) -> Text:
@@ -339,12 +333,6 @@ _EVENT_LINES: Final[dict[str, Callable[[EventRecord], Text]]] = {
     "handoff": _handoff_line,
     "guardrail": _guardrail_line,
 }
-
-
-def _brief(value: object) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else encode_json(value).decode()
 
 
 def _plural(number: int, one: str, many: str | None = None) -> str:

@@ -18,7 +18,7 @@ from callspan.cli.json_rows import session_row, short_ids
 from callspan.cli.paging import page_options, print_page
 from callspan.cli.screen import Column, marks, reward_style, session_style, styled
 from callspan.cli.stats import By
-from callspan.comparison.groups import SESSION_GROUPINGS, checked_session_grouping
+from callspan.comparison.groups import SESSION_GROUPINGS
 from callspan.formatting import UNKNOWN, count, duration, local_time, money, reward, tokens
 from callspan.stores import CallFilter, Reader, SessionSummary
 
@@ -47,7 +47,7 @@ callspan sessions --by meta:prompt_version"""
 @filter_options(*(field for field in OPTIONS if field != "outcome"), sort=True)
 @click.option(
     "--by",
-    type=By(SESSION_GROUPINGS, checked_session_grouping),
+    type=By(SESSION_GROUPINGS),
     multiple=True,
     metavar="KEY",
     help=f"Group by {', '.join(SESSION_GROUPINGS)}, meta:KEY; or two.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
 
@@ -15,18 +15,16 @@ from rich.text import Text as RichText
 from callspan.cli.call_text import outcome_text
 from callspan.cli.command_context import Command, CommandContext, reading
 from callspan.cli.diff import show_difference
-from callspan.cli.json_rows import call_rows, record_fields, session_json
+from callspan.cli.json_rows import Row, call_rows, record_fields, session_json
 from callspan.cli.paging import say_more
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import Screen, styled
 from callspan.cli.session_tree import Page, entries, reward_line, session_tree
-from callspan.cli.unknown_costs import why_unknown
 from callspan.cli.values import COUNT, POSITIVE
 from callspan.comparison.sides import part_text
-from callspan.formatting import UNKNOWN, count, duration, local_time, money
-from callspan.record.codec import encode_json
-from callspan.record.messages import tool_name
-from callspan.records import Attempt, CallRecord, Cost, Message, Timing, Usage, UsageIteration
+from callspan.cost.unknown import why_unknown
+from callspan.formatting import UNKNOWN, count, duration, json_text, local_time, money
+from callspan.records import Attempt, CallRecord, Cost, Message, RewardRecord, Timing, Usage, UsageIteration
 from callspan.stores import (
     CallFilter,
     History,
@@ -34,13 +32,10 @@ from callspan.stores import (
     SessionSummary,
     SqlStore,
     find_store,
-    named_by,
     split_urls,
     whole_conversation,
 )
-from callspan.stores.aggregates import model_of
 from callspan.stores.clickhouse import ClickHouse
-from callspan.stores.named import why_unnamed
 
 _LIMIT: Final = 1000
 _NO_HISTORY: Final = History([])
@@ -64,36 +59,37 @@ def show_command(context: CommandContext, ident: str, other: str, limit: int | N
     id, a trace id (its first call), the id of a timestep or your own of one (its session), or `last`: the newest
     session, or a later call outside of sessions.
     """
-    if (written := _from_clickhouse(context, ident)) is not None:
-        _show_written(context, written)
+    written = _from_clickhouse(context, ident)
+    if written is not None:
+        _show_call(context, written, _NO_HISTORY)
         return
     with context.reader() as reader:
         if other:
             show_difference(context, reader, ident, other, limit or _LIMIT)
             return
-        named = next(reader.sessions(limit=1), None) if ident == "last" else named_by(reader, ident)
-        summary = named if isinstance(named, SessionSummary) else None
-        later = _later_call(reader, summary) if ident == "last" and summary is not None else None
-        if summary is not None and later is None:
-            _show_session(context, reader, summary, limit, offset)
+        named = _last(context, reader) if ident == "last" else context.named(reader, ident)
+        if isinstance(named, SessionSummary):
+            _show_session(context, reader, named, limit, offset)
             return
-        call = named if isinstance(named, CallRecord) else None
-        if ident == "last":
-            call = later or next(reader.calls(CallFilter(limit=1)), None)
-        if call is None:
-            context.no_match(why_unnamed(reader, ident, context.store))
-        history = reader.history(call)
-        row = next(call_rows(reader, [call]))
-        rewards = list(reader.rewards(call))
+        history, rewards, row = reader.history(named), list(reader.rewards(named)), next(call_rows(reader, [named]))
+    _show_call(context, named, history, row, rewards)
+
+
+def _show_call(
+    context: CommandContext,
+    call: CallRecord,
+    history: History,
+    row: Row | None = None,
+    rewards: Sequence[RewardRecord] = (),
+) -> None:
+    """Show a call; `row` is that of its list, None for a store that has no lists."""
     if context.json:
-        context.emit(row | _call_json(call, history) | {"rewards": list(map(record_fields, rewards))})
-    else:
-        print_call(context.screen, call, history, row["timestep_position"])
-        for one in rewards:
-            context.screen.text(styled((f"{'reward':<{_LABEL_WIDTH}}", "dim")).append_text(reward_line(one)))
-        if later is not None and summary is not None:
-            before = f"\nThis call is newer than the newest session: callspan show {summary.session.session_id}"
-            context.screen.paragraph(before)
+        found = {} if row is None else row | {"rewards": list(map(record_fields, rewards))}
+        context.emit(found | _call_json(call, history))
+        return
+    print_call(context.screen, call, history, None if row is None else row["timestep_position"])
+    for one in rewards:
+        context.screen.text(styled((f"{'reward':<{_LABEL_WIDTH}}", "dim")).append_text(reward_line(one)))
 
 
 def _from_clickhouse(context: CommandContext, ident: str) -> CallRecord | None:
@@ -108,19 +104,15 @@ def _from_clickhouse(context: CommandContext, ident: str) -> CallRecord | None:
     return call
 
 
-def _show_written(context: CommandContext, call: CallRecord) -> None:
-    if context.json:
-        context.emit(_call_json(call, _NO_HISTORY))
-        return
-    print_call(context.screen, call)
-
-
-def _later_call(reader: Reader, summary: SessionSummary) -> CallRecord | None:
-    """Return the newest call if it belongs to no session and began after the newest session; else None."""
+def _last(context: CommandContext, reader: Reader) -> SessionSummary | CallRecord:
+    """Return the newest session, or the newest call if it is outside of sessions and began later."""
+    summary = next(reader.sessions(limit=1), None)
     call = next(reader.calls(CallFilter(limit=1)), None)
+    if summary is None:
+        return call or context.no_match(f"There is nothing in {context.store_name} yet.")
     began = summary.session.start_ns
     if call is None or call.place.session_id is not None or began is None or call.timing.start_ns <= began:
-        return None
+        return summary
     return call
 
 
@@ -172,7 +164,7 @@ def print_call(screen: Screen, call: CallRecord, history: History = _NO_HISTORY,
 
     `position` is that of its timestep; None: unknown.
     """
-    heading = styled((f"{call.operation} {model_of(call) or UNKNOWN}", "bold cyan"), "  ")
+    heading = styled((f"{call.operation} {call.model or UNKNOWN}", "bold cyan"), "  ")
     heading.append_text(outcome_text(call))
     screen.text(heading)
     for label, value in _facts(call, position):
@@ -241,7 +233,7 @@ def _facts(call: CallRecord, position: object) -> Iterator[tuple[str, str]]:
     if reasons:
         yield "finished", ", ".join(reasons)
     if call.request.params:
-        yield "parameters", encode_json(call.request.params).decode()
+        yield "parameters", json_text(call.request.params)
     for redaction in call.redactions:
         yield "left out", f"{redaction.what} ({redaction.why})"
 
@@ -284,7 +276,7 @@ def _labels(call: CallRecord) -> Iterator[tuple[str, str]]:
     if call.user is not None:
         yield "user", call.user
     if call.metadata:
-        yield "metadata", encode_json(call.metadata).decode()
+        yield "metadata", json_text(call.metadata)
 
 
 def _usage(usage: Usage | None) -> str:
@@ -319,9 +311,8 @@ def _print_conversation(screen: Screen, call: CallRecord, history: History) -> N
     if call.content_level != "full" and not (conversation.system or conversation.input or conversation.output):
         screen.print()
         screen.line((f"content is {call.content_level}", "dim"))
-    if conversation.tools:
-        names = ", ".join(_tool_name(tool) for tool in conversation.tools)
-        screen.line((f"{'tools':<{_LABEL_WIDTH}}", "dim"), names)
+    if call.request.tool_names:
+        screen.line((f"{'tools':<{_LABEL_WIDTH}}", "dim"), ", ".join(call.request.tool_names))
     turns = [Message(role="system", parts=conversation.system)] if conversation.system else []
     own = len(call.conversation.input) if call.conversation is not None else 0
     earlier = len(turns) + len(conversation.input) - own
@@ -338,7 +329,3 @@ def _print_message(screen: Screen, message: Message, note: str) -> None:
     screen.line((role, f"bold {_ROLE_STYLES.get(role, '')}"), (f" {note}{ended}".rstrip(), "dim"))
     for part in message.parts:
         screen.print(Padding(RichText(clean_lines(part_text(part))), (0, 0, 0, 2)))
-
-
-def _tool_name(tool: object) -> str:
-    return clean((tool_name(tool) if isinstance(tool, dict) else None) or "?")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Final
 
@@ -16,11 +16,10 @@ from callspan.cli.paging import TABLE_ROWS, page_options, say_more
 from callspan.cli.run import did_you_mean
 from callspan.cli.safe_text import clean, whole_characters
 from callspan.cli.screen import Column, styled
-from callspan.cli.unknown_costs import why_unknown
 from callspan.cli.values import AnyType
+from callspan.cost.unknown import why_unknown
 from callspan.formatting import UNKNOWN, count, exact, milliseconds, money, tokens
 from callspan.stores import GROUPINGS, CallFilter, Summary
-from callspan.stores.sums import META, checked_grouping
 
 _COLUMNS: Final = (
     Column("calls", right=True, stays=True),
@@ -32,6 +31,7 @@ _COLUMNS: Final = (
     Column("p95", right=True),
     Column("first token", right=True),
 )
+_META: Final = "meta:"
 _EXPLAINED: Final = 1_000
 """Newest calls of which the reasons for unknown costs are counted."""
 _EPILOG: Final = """\
@@ -44,27 +44,26 @@ class By(AnyType):
 
     name = "key"
 
-    def __init__(self, groupings: Sequence[str] = GROUPINGS, check: Callable[[str], str] = checked_grouping) -> None:
-        """`check` returns a valid grouping, and raises ValueError for another."""
-        self._groupings, self._check = groupings, check
+    def __init__(self, groupings: Sequence[str]) -> None:
+        """`groupings` are the fields."""
+        self._groupings = groupings
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
         """Return the groupings."""
         return [self._grouping(one.strip(), param, ctx) for one in str(whole_characters(str(value))).split(",")]
 
     def _grouping(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            return self._check(text)
-        except ValueError:
+        if text not in self._groupings and (not text.startswith(_META) or text == _META):
             meant = did_you_mean(text, self._groupings)
-            self.fail(f"{clean(text)!r} is not one of {', '.join(self._groupings)}, {META}KEY.{meant}", param, ctx)
+            self.fail(f"{clean(text)!r} is not one of {', '.join(self._groupings)}, {_META}KEY.{meant}", param, ctx)
+        return text
 
 
 @click.command("stats", cls=Command, short_help="Show sums per model, session, day, user or metadata.", epilog=_EPILOG)
 @filter_options()
 @click.option(
     "--by",
-    type=By(),
+    type=By(GROUPINGS),
     multiple=True,
     default=("model",),
     metavar="KEY",

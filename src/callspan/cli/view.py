@@ -26,7 +26,6 @@ from callspan.records import RewardRecord
 from callspan.safe_urls import error_text
 from callspan.stores import CallFilter, Reader, ScoredReader, Scoring, StoreError, find_store, first_readable
 from callspan.stores.importing import deliver_all
-from callspan.stores.score_filter import NO_SCORING
 
 if TYPE_CHECKING:
     from callspan.view.source import Chosen
@@ -152,7 +151,7 @@ def chosen(line: str) -> Chosen:
         found, scoring = _line.main(arguments(line), prog_name="filter", standalone_mode=False)
     except (click.ClickException, ValueError) as error:
         raise BadQueryError(error.format_message() if isinstance(error, click.ClickException) else str(error)) from None
-    limited: Callable[[Reader], Reader] = (lambda reader: reader) if scoring == NO_SCORING else _scored(scoring)
+    limited: Callable[[Reader], Reader] = (lambda reader: reader) if scoring == Scoring() else _scored(scoring)
     return Chosen(found, limited)
 
 

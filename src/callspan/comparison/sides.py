@@ -22,7 +22,6 @@ from callspan.record.messages import (
     ToolResult,
     tool_name,
 )
-from callspan.stores.aggregates import model_of
 from callspan.stores.base import SessionSummary
 from callspan.stores.filters import CallFilter
 from callspan.stores.history import whole_conversation
@@ -58,7 +57,7 @@ def side_of_call(call: CallRecord, conversation: Conversation) -> Side:
     """Return the side of a call with its whole conversation, including that of the calls it continues."""
     usage, response = call.usage, call.response
     facts: dict[str, object] = {
-        "model": model_of(call),
+        "model": call.model,
         "answered_by": response.model if response else None,
         "provider": call.provider,
         "api": call.api,

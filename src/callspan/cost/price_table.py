@@ -14,6 +14,7 @@ model.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from decimal import Decimal, localcontext
 from functools import cache
@@ -37,6 +38,7 @@ from callspan.cost.dimensions import (
 )
 from callspan.cost.published import published_cost
 from callspan.record.call import CallRecord, Response
+from callspan.record.merging import first_seen
 from callspan.record.usage import ADDITIVE_COUNTERS, Cost, Usage, usage_of_iteration
 
 _BARE: Final = frozenset({SERVICE_TIER, PROCESSING})
@@ -261,6 +263,13 @@ def pricer_for(prices: Path | None) -> Pricer:
 def priced(record: CallRecord, prices: Path | None = None) -> CallRecord:
     """Return the record with its cost; the same object if it has one already or none is known."""
     return pricer_for(prices).priced(record)
+
+
+def repriced(record: CallRecord, cost: Cost) -> CallRecord:
+    """Return a later version of a record with another cost: a copy that waits in a spool cannot replace it."""
+    return msgspec.structs.replace(
+        record, cost=cost, seen_ns=time.time_ns(), first_seen_ns=first_seen(record), conversation=None
+    )
 
 
 class Split(NamedTuple):

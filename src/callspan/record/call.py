@@ -9,7 +9,7 @@ import msgspec
 
 from callspan.record.formats import FORMAT
 from callspan.record.labels import user_of
-from callspan.record.messages import LENGTH, Conversation, Message, ToolCall, normalised
+from callspan.record.messages import LENGTH, Conversation, Message, ToolCall, normalised, short_texts
 from callspan.record.usage import Cost, Usage
 from callspan.settings import Content
 
@@ -337,6 +337,11 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
         return not self.is_own or self.part == "answered" or self.outcome == "in_progress"
 
     @property
+    def model(self) -> str | None:
+        """The model a call is grouped under: the requested one, else the one in the response."""
+        return self.request.model or (self.response.model if self.response else None)
+
+    @property
     def text(self) -> str | None:
         """Text of the first choice of the answer; None if there is none, or the record has no conversation."""
         return None if self._first is None else self._first.text
@@ -368,6 +373,12 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     def is_cut_off(self) -> bool:
         """Whether its stream ended without the provider's terminal event."""
         return self.stream is not None and self.stream.end == "cut_off"
+
+    @property
+    def answer_texts(self) -> list[str]:
+        """The answer's parts as short texts: tool calls as `name(arguments)`, without reasoning."""
+        outputs = self.conversation.output if self.conversation is not None else []
+        return [piece for message in outputs for piece in short_texts(message)]
 
     @property
     def tool_calls(self) -> list[ToolCall]:

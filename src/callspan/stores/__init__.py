@@ -8,6 +8,7 @@ from callspan.settings import SettingError
 from callspan.spool.destination import Rejected
 from callspan.stores.base import (
     ORDERS,
+    CallIds,
     EmptyStoreError,
     Event,
     Grouping,
@@ -16,6 +17,7 @@ from callspan.stores.base import (
     SessionSummary,
     StoreError,
     Summary,
+    ids_of,
 )
 from callspan.stores.filters import CallFilter, SessionFilter
 from callspan.stores.history import whole_conversation
@@ -23,13 +25,15 @@ from callspan.stores.named import named_by
 from callspan.stores.protocol import FileStore, Options, ServerStore, Sink, SqlStore, Store
 from callspan.stores.reader import Reader
 from callspan.stores.score_filter import ScoredReader, Scoring
+from callspan.stores.sent import SentVersions
 from callspan.stores.sums import GROUPINGS
-from callspan.stores.urls import find_store, first_readable, split_urls
+from callspan.stores.urls import driver_errors, find_store, first_readable, split_urls
 
 __all__ = [
     "GROUPINGS",
     "ORDERS",
     "CallFilter",
+    "CallIds",
     "EmptyStoreError",
     "Event",
     "FileStore",
@@ -42,6 +46,7 @@ __all__ = [
     "Rejected",
     "ScoredReader",
     "Scoring",
+    "SentVersions",
     "ServerStore",
     "SessionFilter",
     "SessionSummary",
@@ -52,9 +57,11 @@ __all__ = [
     "StoreError",
     "Summary",
     "decode",
+    "driver_errors",
     "encode",
     "find_store",
     "first_readable",
+    "ids_of",
     "named_by",
     "split_urls",
     "whole_conversation",

@@ -12,7 +12,7 @@ import msgspec
 
 from callspan.amounts import EXACT, is_amount
 from callspan.record import reward_sums
-from callspan.record.call import FAILED, CallRecord
+from callspan.record.call import FAILED
 from callspan.record.events import (
     EventRecord,
     MessageRecord,
@@ -67,11 +67,6 @@ def exact_sum(values: Iterable[Decimal | None]) -> Decimal | None:
 def is_error(outcome: str | None) -> bool:
     """Return whether a call failed; cancelled and running calls have not."""
     return outcome in FAILED
-
-
-def model_of(record: CallRecord) -> str | None:
-    """Return the model a call is grouped under: the requested one, else the one in the response."""
-    return record.request.model or (record.response.model if record.response else None)
 
 
 def rewards_of(events: Iterable[Event], *, of_calls: bool = False, rewarded: Collection[str] = ()) -> RewardSums:

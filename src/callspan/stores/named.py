@@ -5,39 +5,32 @@ from __future__ import annotations
 from typing import Final
 
 from callspan.record.call import CallRecord
-from callspan.safe_urls import safe_name
 from callspan.stores.base import SessionSummary
 from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
 
-CUT: Final = "\N{HORIZONTAL ELLIPSIS}"
+_CUT: Final = "\N{HORIZONTAL ELLIPSIS}"
 """Ends an id that is cut, in lists without a terminal; ids may be given with it."""
 _LIMIT: Final = 1000
 _NAMED: Final = 3
 
 
-def named_by(reader: Reader, ident: str) -> SessionSummary | CallRecord | None:
-    """Return what has an id or a unique prefix of it: a session, else a call, else the session of a timestep."""
-    ident = ident.rstrip(CUT)
+def named_by(reader: Reader, ident: str) -> SessionSummary | CallRecord:
+    """Return what has an id or a unique prefix of it: a session, else a call, else the session of a timestep.
+
+    Raises LookupError, with the reason, where the id is unknown or several have the prefix.
+    """
+    ident = ident.rstrip(_CUT)
     found = reader.session(ident) or reader.call(ident)
-    if found is not None:
-        return found
-    step = reader.timestep(ident)
-    return None if step is None else reader.session(step.session_id)
+    if found is None and (step := reader.timestep(ident)) is not None:
+        found = reader.session(step.session_id)
+    if found is None:
+        unknown = f"Nothing in {reader.name} has an id that begins with {ident!r}."
+        raise LookupError(_ambiguous(reader, ident) or f"{unknown} See `callspan sessions` and `callspan calls`.")
+    return found
 
 
-def why_unnamed(reader: Reader, ident: str, url: str) -> str:
-    """Return why an id names nothing in a store: it is empty, the id is unknown, or several have the prefix."""
-    store = safe_name(url)
-    if ident == "last":
-        return f"There is nothing in {store} yet."
-    ident = ident.rstrip(CUT)
-    return ambiguous(reader, ident) or (
-        f"Nothing in {store} has an id that begins with {ident!r}. See `callspan sessions` and `callspan calls`."
-    )
-
-
-def ambiguous(reader: Reader, ident: str) -> str | None:
+def _ambiguous(reader: Reader, ident: str) -> str | None:
     """Return which ids have this prefix, if several sessions or several calls have; among the newest."""
     listed = {
         "sessions": (summary.session.session_id for summary in reader.sessions(limit=_LIMIT)),

@@ -8,6 +8,7 @@ from hashlib import sha256
 from operator import attrgetter
 from typing import Final, NamedTuple
 
+from callspan.stores.base import StoreError
 from callspan.stores.columns import CALLS, EVENTS, REWARDS, SESSIONS, STORED, TIMESTEPS, Table
 from callspan.stores.database import Database, in_parts
 
@@ -32,7 +33,7 @@ class Written(NamedTuple):
     """When it was last written, by the store's clock."""
 
 
-class BusyError(Exception):
+class BusyError(StoreError):
     """Another process sends the store's records to the same receiver."""
 
 
@@ -43,7 +44,7 @@ class SentVersions:
         """`receiver` is its URL. Raises BusyError while another process sends to it."""
         self._database, self._receiver = database, receiver
         if not database.try_lock(f"send-{_number_of(receiver) & 0xFFFF_FFFF:08x}"):
-            raise BusyError
+            raise BusyError(f"Another process sends this store to {receiver}.")
 
     def versions(self, keys: Sequence[str]) -> dict[str, int]:
         """Return the version that the receiver has, by key; without the keys of which it has none."""

@@ -59,13 +59,6 @@ def scheme_of(url: str) -> str:
     return url.strip().partition("://")[0].lower().partition("+")[0]
 
 
-def distribution_of(url: str) -> str | None:
-    """Return name and version of the distribution whose store a URL names; None for one of callspan's."""
-    if "://" not in url or scheme_of(url) in _STORES:
-        return None
-    return ", ".join(_distribution(point) for point in _entry_points(url)) or None
-
-
 def driver_errors() -> tuple[type[Exception], ...]:
     """Return the exceptions of the drivers of all stores that this process has imported."""
     places = [place.partition(":") for kind in _found.values() for place in kind.driver_errors]

@@ -9,8 +9,6 @@ import msgspec
 
 from callspan.formatting import exact, in_ms, shown
 from callspan.record.call import CallRecord
-from callspan.record.messages import short_texts
-from callspan.stores.aggregates import model_of
 from callspan.view.source import View, place_text
 
 _FIRST: Final = 100
@@ -93,7 +91,7 @@ def call_row(call: CallRecord) -> CallRow:
         session_name=call.place.session_name,
         step_id=call.place.timestep_id,
         user=call.user,
-        model=model_of(call),
+        model=call.model,
         operation=call.operation,
         start_ms=call.timing.start_ns / 1e6,
         lasted_ms=in_ms(call.timing.duration_ns),
@@ -121,8 +119,7 @@ _LIMITS: Final = frozenset({"max_tokens", "max_completion_tokens", "max_output_t
 
 def label_of(call: CallRecord) -> str:
     """Return the beginning of a call's answer on one line; "" where it has none."""
-    outputs = call.conversation.output if call.conversation is not None else []
-    return shown(" ".join(piece for message in outputs for piece in short_texts(message)), _WORDS)
+    return shown(" ".join(call.answer_texts), _WORDS)
 
 
 def _attempts(call: CallRecord) -> list[AttemptBar]:

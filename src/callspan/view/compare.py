@@ -11,9 +11,8 @@ from callspan.comparison.diff import Fact, Pair, Status, diff
 from callspan.comparison.diff_text import STATUS_WORDS, against_text, first_difference_text, name_text, value_text
 from callspan.comparison.sides import Side, read_side, text_of
 from callspan.comparison.text_changes import TextRun
-from callspan.record.call import CallRecord
 from callspan.stores.base import SessionSummary
-from callspan.stores.named import named_by, why_unnamed
+from callspan.stores.named import named_by
 from callspan.view.source import BadQueryError, View
 
 _CALLS: Final = 1_000
@@ -66,7 +65,7 @@ def page(view: View) -> Compared:
 
     Raises LookupError where there is no such call or session, and BadQueryError for a call and a session.
     """
-    named = [_named(view, view.required(name)) for name in "ab"]
+    named = [named_by(view.reader, view.required(name)) for name in "ab"]
     a, b = (read_side(view.reader, one, _CALLS) for one in named)
     cut = any(isinstance(one, SessionSummary) and one.calls > _CALLS for one in named)
     if a.kind != b.kind:
@@ -82,13 +81,6 @@ def page(view: View) -> Compared:
         first=first_difference_text(found) if found.first_difference or not cut else "",
         cut=_CALLS if cut else None,
     )
-
-
-def _named(view: View, ident: str) -> SessionSummary | CallRecord:
-    named = named_by(view.reader, ident)
-    if named is None:
-        raise LookupError(why_unnamed(view.reader, ident, view.access.name))
-    return named
 
 
 def _rows(facts: Iterable[Fact]) -> list[FactRow]:

@@ -25,10 +25,8 @@ export const callRow = row => h("div.row.call", { role: "row", tabindex: "-1", d
 
 export default ({ place, signal }) => {
   const line = place.values.q || "", go = text => { location.hash = address("calls", null, { q: text }); };
-  const list = h("div.list", { role: "rowgroup" }), more = h("p.pad"), cursor = roving(list), filters = filterLine(line, go, { marks: MARKS, choices: CHOICES });
+  const list = h("div.list", { role: "rowgroup" }), more = h("p.pad"), cursor = roving(list, { open: row => { location.hash = address("call", row.dataset.id); } }), filters = filterLine(line, go, { marks: MARKS, choices: CHOICES });
   let least = 1;
-  const open = () => { if (cursor.chosen()) location.hash = address("call", cursor.chosen().dataset.id); };
-  list.addEventListener("click", event => { const row = event.target.closest("[role=row]"); if (row && !event.target.closest("a")) location.hash = address("call", row.dataset.id); });
   return {
     body: h("div", null, h("h1.hidden", null, "Calls"), filters.form, h("div.table.calls", { role: "grid", "aria-label": "Calls" }, h("div.row.head", { role: "row" }, HEADS.map((name, at) => h(`span${at > 3 ? ".right" : ""}`, { role: "columnheader" }, name))), list), more),
     read: known => {
@@ -43,8 +41,6 @@ export default ({ place, signal }) => {
       cursor.settle();
       title("Calls");
     },
-    keys: () => [["j k", "move"], ["j", "", () => cursor.move(1)], ["k", "", () => cursor.move(-1)], ["Enter", "open", open], ["l", "", open], ["f", "filter", filters.focus],
-      ["n p", "next, previous mark"], ["n", "", () => cursor.jump(1, row => row.querySelector(".mark"))], ["p", "", () => cursor.jump(-1, row => row.querySelector(".mark"))],
-      ["y", "copy id", () => navigator.clipboard?.writeText(cursor.chosen()?.dataset.id || "")], ["Escape", "", cursor.clear]],
+    keys: () => [...cursor.keys(), ["f", "filter", filters.focus], ...cursor.marks(row => row.querySelector(".mark")), ["y", "copy id", cursor.copy], ["Escape", "", cursor.clear]],
   };
 };

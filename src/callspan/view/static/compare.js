@@ -79,7 +79,7 @@ export default ({ place, app, signal }) => {
       h("div.table", { role: "table", "aria-label": "Comparison" }, head, list)),
     read: () => get("compare", { a, b, unit }, signal),
     show,
-    keys: () => [["n p", "next, previous difference"], ["n", "", () => cursor.jump(1, differs)], ["p", "", () => cursor.jump(-1, differs)], ["j k", "move"], ["j", "", () => cursor.move(1)], ["k", "", () => cursor.move(-1)],
+    keys: () => [...cursor.marks(differs, "difference"), ...cursor.keys(),
       ["d", "differences only", () => go({ show: other[shows] })], ["w", "words or lines", () => go({ unit: other[unit] })], ["s", "swap", () => go({ a: b, b: a })],
       ["a b", "open A, B"], ["a", "", () => open(0)], ["b", "", () => open(1)],
       ["y", "copy the command", () => navigator.clipboard?.writeText(command)],

@@ -52,10 +52,8 @@ export default ({ place, signal }) => {
   const filters = filterLine(line, go, { marks: [] });
   const scopes = h("div.segments", { role: "group", "aria-label": "Where to look" }, SCOPES.map(name => button(name, () => go(line, name), { "aria-pressed": String(name === scope) })));
   filters.form.insertBefore(scopes, filters.form.children[1]);
-  const list = h("div.list", { role: "rowgroup" }), cursor = roving(list, { rows: "[data-href]" });
+  const list = h("div.list", { role: "rowgroup" }), cursor = roving(list, { rows: "[data-href]", open: row => { location.hash = row.dataset.href; } });
   const above = h("div"), counts = h("aside", { "aria-label": "Counts" });
-  const open = () => { const row = cursor.chosen(); if (row?.dataset.href) location.hash = row.dataset.href; };
-  list.addEventListener("click", event => { const row = event.target.closest("[data-href]"); if (row && !event.target.closest("a")) location.hash = row.dataset.href; });
   let command = "";
   const exactly = one => h("p.pad", null, soft(one.kind), " ", h("a.linked", { href: one.kind === "user" ? address("", null, { q: `user:${quoted(one.id)}` }) : address(one.kind, one.id) }, one.id));
   const nothing = text => h("div.pad", null,
@@ -82,10 +80,7 @@ export default ({ place, signal }) => {
     read: () => get("find", { q: line, scope }, signal),
     show,
     keys: () => [
-      ["j k", "hit"],
-      ["j", "", () => cursor.move(1)],
-      ["k", "", () => cursor.move(-1)],
-      ["Enter", "open there", open],
+      ...cursor.keys("hit"),
       ["/", "change the text"],
       ["f", "filter", filters.focus],
       ["y", "copy the command", () => navigator.clipboard?.writeText(command)],

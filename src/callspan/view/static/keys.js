@@ -61,8 +61,9 @@ export const sheet = () => {
   box.showModal();
 };
 
-// Lists: one tab stop each; the chosen row has the focus while the list has it.
-export const roving = (box, { rows = "[role=row]:not(.head),[role=treeitem]", choose } = {}) => {
+// Lists: one tab stop each; the chosen row has the focus while the list has it. `choose` is called with a row that was chosen,
+// `open` with one that was clicked or, by a key, opened.
+export const roving = (box, { rows = "[role=row]:not(.head),[role=treeitem]", choose, open } = {}) => {
   const all = () => [...box.querySelectorAll(rows)].filter(one => !one.hidden && one.offsetParent !== null);
   const chosen = () => box.querySelector("[aria-selected=true]");
   const select = (row, { quiet = false, still = false } = {}) => {
@@ -81,12 +82,22 @@ export const roving = (box, { rows = "[role=row]:not(.head),[role=treeitem]", ch
     const list = all(), at = list.indexOf(chosen());
     for (let number = at + by; number >= 0 && number < list.length; number += by) if (fits(list[number])) return select(list[number]);
   };
-  box.addEventListener("click", event => { const row = event.target.closest(rows); if (row && box.contains(row)) select(row, { still: true }); });
+  box.addEventListener("click", event => {
+    const row = event.target.closest(rows);
+    if (!row || !box.contains(row)) return;
+    select(row, { still: true });
+    if (!event.target.closest("a")) open?.(row);
+  });
   box.addEventListener("keydown", event => {
     const by = { ArrowDown: 1, ArrowUp: -1, PageDown: 20, PageUp: -20, Home: -1e6, End: 1e6 }[event.key];
     if (by && !event.target.closest("input, select")) { event.preventDefault(); move(by); }
   });
   const settle = () => { if (!chosen()) { const row = all()[0]; if (row) row.tabIndex = 0; } };
   const clear = () => { chosen()?.removeAttribute("aria-selected"); document.activeElement.blur(); };
-  return { all, chosen, select, move, jump, settle, clear };
+  const enter = () => { if (chosen()) open(chosen()); };
+  const copy = () => navigator.clipboard?.writeText(chosen()?.dataset.id || "");
+  // The keys of a list, and of its marks, which `fits` finds.
+  const keys = (word = "move") => [["j k", word], ["j", "", () => move(1)], ["k", "", () => move(-1)], ...(open ? [["Enter", "open", enter], ["l", "", enter]] : [])];
+  const marks = (fits, word = "mark") => [["n p", `next, previous ${word}`], ["n", "", () => jump(1, fits)], ["p", "", () => jump(-1, fits)]];
+  return { chosen, select, move, jump, settle, clear, copy, keys, marks };
 };

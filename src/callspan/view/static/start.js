@@ -6,7 +6,7 @@ import { course, curve } from "./bars.js";
 import { roving } from "./keys.js";
 import { filterLine, quoted, wordsOf } from "./filters.js";
 import { address } from "./address.js";
-import { draw, isMarked, readMore, redraw, title, toMark } from "./app.js";
+import { isMarked, readMore, redraw, title, toMark } from "./app.js";
 import { callMarks, cost, costTitle, countsOf, errorShare, outcome, scores, sessionMarks, titleOf, tokensOf } from "./rows.js";
 
 const MANY = 100;
@@ -167,7 +167,8 @@ export default ({ place, app, signal }) => {
       () => go(`${chosen} ${key === "start" ? "" : `sort:${key}`}`.trim()),
       { class: "plain", title: `by ${name}, largest first` }
     ) : name)));
-  const table = h("div.table", { role: "treegrid", "aria-label": "Sessions" }, head, list), cursor = roving(list, { rows: "[role=row][data-id]" });
+  const open = row => { if (row.unfold) row.unfold(); else location.hash = address("session", row.dataset.id); };
+  const table = h("div.table", { role: "treegrid", "aria-label": "Sessions" }, head, list), cursor = roving(list, { rows: "[role=row][data-id]", open });
 
   // A row is drawn again where it changed, or runs: there may be thousands.
   const drawn = new Map();
@@ -211,8 +212,6 @@ export default ({ place, app, signal }) => {
   const main = document.getElementById("main");
   const scrolled = () => { if (main.scrollTop + main.clientHeight > main.scrollHeight - 400 && more.firstChild) readMore(); };
   main.addEventListener("scroll", scrolled, { passive: true });
-  const open = row => { if (row?.unfold) row.unfold(); else if (row?.dataset.id) location.hash = address("session", row.dataset.id); };
-  list.addEventListener("click", event => { if (!event.target.closest("a")) open(event.target.closest("[role=row]")); });
   const pick = () => {
     const id = cursor.chosen()?.dataset.id;
     if (!app.order.includes(id)) return;
@@ -231,10 +230,10 @@ export default ({ place, app, signal }) => {
     show,
     runs: ({ list: { rows } }) => rows.some(row => row.outcome === "running"),
     close: () => main.removeEventListener("scroll", scrolled),
-    keys: () => [["j k", "move"], ["j", "", () => cursor.move(1)], ["k", "", () => cursor.move(-1)], ["Enter", "open", () => open(cursor.chosen())], ["l", "", () => open(cursor.chosen())], ["n p", "next, previous mark"], ["n", "", () => cursor.jump(1, hasMark)], ["p", "", () => cursor.jump(-1, hasMark)],
+    keys: () => [...cursor.keys(), ...cursor.marks(hasMark),
       ["f", "filter", filters.focus], ["x", "mark to compare", pick],
       ["c", "compare", () => { if (app.marked.length === 2) location.hash = address("compare", null, { a: app.marked[0], b: app.marked[1] }); }],
-      ["y", "copy id", () => navigator.clipboard?.writeText(cursor.chosen()?.dataset.id || "")], ["r", "", () => draw()], ["Escape", "", cursor.clear]],
+      ["y", "copy id", cursor.copy], ["Escape", "", cursor.clear]],
   };
 };
 

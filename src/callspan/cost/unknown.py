@@ -7,9 +7,7 @@ from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from typing import Final
 
-from callspan.record.call import FAILED
-from callspan.records import CallRecord
-from callspan.stores.aggregates import model_of
+from callspan.record.call import FAILED, CallRecord
 
 _NO_END: Final = frozenset({"started", "in_progress"})
 _MAX_MODELS: Final = 3
@@ -37,7 +35,7 @@ def why_unknown(calls: Iterable[CallRecord]) -> Iterator[str]:
         if reason is not None:
             reasons[reason] += 1
         if reason == _PRICE:
-            unpriced[model_of(call) or "unknown"] += 1
+            unpriced[call.model or "unknown"] += 1
     if _EXPECTED.issuperset(reasons):
         return
     models = ", ".join(model for model, _ in unpriced.most_common(_MAX_MODELS))
@@ -51,7 +49,7 @@ def cost_reason(call: CallRecord) -> str | None:
     """Return why a cost is estimated or absent; None if it is exact."""
     reason = _reason(call)
     if reason is not None:
-        return _text(reason, model_of(call) or "unknown")
+        return _text(reason, call.model or "unknown")
     return None if call.cost is None else call.cost.reason
 
 
