@@ -75,7 +75,7 @@ def test_sessions_are_filtered_and_opened_and_their_calls_too(
         ("meta:prompt_version=4", 2),
         ("last of bob", 1),
         ("error", 0),
-        ("finish:length sort:cost", 3),
+        ("finish:length", 3),
         ("since:1h", 0),
     ):
         go(tab, f"?q={line}")

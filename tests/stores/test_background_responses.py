@@ -71,7 +71,7 @@ def test_what_is_in_progress_is_listed_until_it_has_ended(url: str, deliver: Del
     delivery = deliver(url)
     delivery.write(CREATED)
     reader = delivery.read()
-    which = CallFilter(in_progress=True)
+    which = CallFilter(outcome="in_progress")
     assert [call.call_id for call in reader.calls(which)] == [BASE.call_id]
     assert not list(reader.calls(CallFilter(errors=True))) + list(reader.calls(CallFilter(errors=False)))
     (sums,) = reader.summary("model")

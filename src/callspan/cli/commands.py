@@ -14,8 +14,6 @@ from typing import Any, Final, cast
 import click
 
 from callspan.cli import run
-from callspan.cli.run import did_you_mean
-from callspan.cli.safe_text import clean
 
 _COMMANDS: Final = {
     "demo": "demo",
@@ -79,14 +77,6 @@ class _Commands(click.Group):
             return _Run("run", short_help=run.SHORT_HELP, add_help_option=False)
         module = import_module(f"callspan.cli.{_COMMANDS[cmd_name]}")
         return cast("click.Command", getattr(module, f"{cmd_name}_command"))
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the sub-command that the arguments begin with. Raises UsageError, with the closest name."""
-        if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
-            ctx.fail(f"No such command {clean(args[0])!r}.{did_you_mean(args[0], _COMMANDS)}")
-        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
         """Run a sub-command. Ctrl-C and a closed output pipe end it without a message."""

@@ -111,11 +111,6 @@ class Selected(NamedTuple):
     which: CallFilter
     scoring: Scoring
 
-    @property
-    def is_all(self) -> bool:
-        """Whether nothing is left out."""
-        return self.which == CallFilter() and self.scoring == Scoring()
-
 
 def filter_options(*fields: str, scores: bool = True, sort: bool = False) -> Callable[[_Command], _Command]:
     """Return what adds the options of these fields of `CallFilter` (all, if none is named), and those of scores."""

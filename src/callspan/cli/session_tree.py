@@ -192,8 +192,9 @@ def _labels(session: SessionRecord) -> str:
 
 def _label(value: object) -> str:
     """Return a value as text: a list of texts with commas, else as JSON."""
-    is_list = isinstance(value, list) and all(isinstance(one, str) for one in value)
-    return ",".join(value) if is_list else json_text(value)
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ",".join(value)
+    return json_text(value)
 
 
 def _scores(scores: Mapping[str, str]) -> str:

@@ -50,6 +50,12 @@ class Value(AnyType):
             self.fail(f"{shown}{self._advice}", param, ctx)
 
 
+class WholeNumber(click.IntRange):
+    """A whole number from `min` to `max`."""
+
+    name = "whole number"
+
+
 def _money(text: str) -> Decimal:
     amount = Decimal(text)
     if not amount.is_finite():
@@ -98,8 +104,8 @@ def _trace_url(text: str) -> str:
     return text
 
 
-COUNT: Final = click.IntRange(0, 2**53)
-POSITIVE: Final = click.IntRange(1, 2**53)
+COUNT: Final = WholeNumber(0, 2**53)
+POSITIVE: Final = WholeNumber(1, 2**53)
 SECONDS: Final = click.FloatRange(0.1, 365 * 86_400)
 FILE: Final = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 USD: Final = Value("usd", _money, "write an amount in dollars, such as 0.25")

@@ -87,8 +87,6 @@ class CallFilter(SessionFilter, frozen=True, kw_only=True):
     """True: only calls of which an attempt got a 429; False: only other calls."""
     cut_off: bool | None = None
     """True: only streams that stopped without their terminal event; False: only other calls."""
-    in_progress: bool | None = None
-    """True: only background responses and lines of batches that no reader has seen end; False: only other calls."""
     batch_id: str | None = None
     """The provider's id of a batch, of which the calls are the lines."""
     text: str | None = None
@@ -138,7 +136,6 @@ _PLAIN: Final = {
     "min_duration_ns": "c.duration_ns >= :min_duration_ns",
 }
 _FLAGS: Final = {
-    "in_progress": "(c.outcome = 'in_progress')",
     "rate_limited": "coalesce(c.rate_limited, false)",
     "cut_off": "(coalesce(c.stream_end, '') = 'cut_off')",
 }

@@ -82,19 +82,21 @@ def page(view: View) -> CallPage:
     turn = _turn(reader, whole)
     messages = spoken(whole)
     key = instructions_key(whole, known)
-    numbers = _Numbers(reader, call)
+    number = None if call.place.session_id is None else _number(reader, call)
+    beside = {} if number is None else _beside(reader, call, number)
+    before, after = beside.get((number or 0) - 1), beside.get((number or 0) + 1)
     return CallPage(
         row=call_row(call),
         turn=turn_row(call, turn.messages, key),
         earlier=plain_messages(reversed(messages[: turn.sent_before]), _MAX_CHARACTERS),
-        earlier_in=numbers.of(turn.before),
-        results=_results(reader, call, numbers.after),
+        earlier_in=None if turn.before is None else Neighbour(turn.before.call_id, _number(reader, turn.before)),
+        results=_results(reader, call, after),
         runs=_runs(reader, call),
         instructions=known.get(key or ""),
-        number=numbers.number,
-        of=numbers.all,
-        before=numbers.of(numbers.before),
-        after=numbers.of(numbers.after),
+        number=number,
+        of=None if number is None else reader.count_calls(_calls_of_session(call)),
+        before=before,
+        after=after,
         record=_without_bodies(call),
         params=call.request.params,
         continues=call.request.continues or call.request.conversation_id,
@@ -141,9 +143,9 @@ def _requested_tools(call: CallRecord) -> set[str | None]:
     return {one.id for one in call.tool_calls} - {None}
 
 
-def _results(reader: Reader, call: CallRecord, following: CallRecord | None) -> list[dict[str, object]]:
+def _results(reader: Reader, call: CallRecord, following: Neighbour | None) -> list[dict[str, object]]:
     requested = _requested_tools(call)
-    later = None if following is None or not requested else reader.call(following.call_id)
+    later = None if following is None or not requested else reader.call(following.id)
     return [] if later is None else plain_messages(messages_with(spoken(later), requested), _MAX_CHARACTERS)
 
 
@@ -156,39 +158,23 @@ def _runs(reader: Reader, call: CallRecord) -> list[EntryRow]:
     return [event_row(one) for one in later if isinstance(one, EventRecord) and one.tool_call_id in requested]
 
 
-class _Numbers:
-    """The places of calls in the session of one of them; nothing where it has none."""
+def _calls_of_session(call: CallRecord) -> CallFilter:
+    return CallFilter(session_id=call.place.session_id, content="none", newest_first=False)
 
-    def __init__(self, reader: Reader, call: CallRecord) -> None:
-        session_id, start = call.place.session_id, call.timing.start_ns
-        self.number: int | None = None
-        self.all: int | None = None
-        self.before: CallRecord | None = None
-        self.after: CallRecord | None = None
-        self._known: dict[str, int] = {}
-        if session_id is None:
-            return
-        every = CallFilter(session_id=session_id, content="none", newest_first=False)
-        earlier = msgspec.structs.replace(every, until_ns=start)
-        same = [*reader.calls(msgspec.structs.replace(every, since_ns=start, until_ns=start + 1))]
-        place = next((number for number, one in enumerate(same) if one.call_id == call.call_id), 0)
-        self.number = reader.count_calls(earlier) + place + 1
-        self.all = reader.count_calls(every)
-        last = msgspec.structs.replace(earlier, newest_first=True, limit=_MAX_BEFORE)
-        nearby = [*reversed(list(reader.calls(last))), *same]
-        later = list(reader.calls(msgspec.structs.replace(every, since_ns=start + 1, limit=1)))
-        first = self.number - place - (len(nearby) - len(same))
-        self._known = {one.call_id: first + number for number, one in enumerate([*nearby, *later])}
-        ordered = [*nearby, *later]
-        at = next((number for number, one in enumerate(ordered) if one.call_id == call.call_id), None)
-        if at is not None:
-            self.before = ordered[at - 1] if at else None
-            self.after = ordered[at + 1] if at + 1 < len(ordered) else None
 
-    def of(self, call: CallRecord | None) -> Neighbour | None:
-        """Return a call with its number; None if it has none."""
-        number = None if call is None else self._known.get(call.call_id)
-        return None if call is None or number is None else Neighbour(call.call_id, number)
+def _number(reader: Reader, call: CallRecord) -> int:
+    """Return the place of a call in its session, from 1."""
+    every, start = _calls_of_session(call), call.timing.start_ns
+    same = reader.calls(msgspec.structs.replace(every, since_ns=start, until_ns=start + 1))
+    place = next((number for number, one in enumerate(same, 1) if one.call_id == call.call_id), 1)
+    return reader.count_calls(msgspec.structs.replace(every, until_ns=start)) + place
+
+
+def _beside(reader: Reader, call: CallRecord, number: int) -> dict[int, Neighbour]:
+    """Return the calls before and after one in its session, by their numbers."""
+    first = max(1, number - 1)
+    found = reader.calls(msgspec.structs.replace(_calls_of_session(call), offset=first - 1, limit=number + 2 - first))
+    return {at: Neighbour(one.call_id, at) for at, one in enumerate(found, first)}
 
 
 def _without_bodies(call: CallRecord) -> dict[str, object]:

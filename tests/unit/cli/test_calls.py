@@ -17,8 +17,8 @@ from callspan.cli.json_rows import (
     call_row,
 )
 from callspan.cli.screen import session_style
-from callspan.cli.unknown_costs import why_unknown
 from callspan.cli.values import MOMENT
+from callspan.cost.unknown import why_unknown
 from callspan.records import (
     Attempt,
     Cost,
@@ -321,7 +321,7 @@ def test_all_calls_without_a_cost_are_explained_once_and_whole(store: str) -> No
 
 @pytest.mark.parametrize("installed", [True, False])
 def test_a_hint_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
-    monkeypatch.setattr("callspan.cli.unknown_costs.find_spec", lambda _: object() if installed else None)
+    monkeypatch.setattr("callspan.cost.unknown.find_spec", lambda _: object() if installed else None)
     (hint,) = why_unknown([made(request=Request(model="my-policy-4b"), usage=Usage(input_tokens=1))])
     assert hint.startswith("no cost: 1 without a price for my-policy-4b: ")
     assert ("pip install" in hint) is not installed

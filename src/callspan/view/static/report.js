@@ -27,21 +27,18 @@ const BOTH = {
   since: (row, value) => row.start_ms !== null && row.start_ms >= timeOf(value), until: (row, value) => row.start_ms !== null && row.start_ms < timeOf(value), retries: (row, value) => (row.retries || 0) >= Number(value),
   finish: (row, value) => (value === "length" ? Boolean(row.cut_by_length) : refuse(`finish:${value} is not in the file`)), "min-cost": (row, value) => Number(row.cost_usd || 0) >= Number(value), meta,
 };
-const ORDERS = { start: row => row.start_ms, cost: row => row.cost_usd, duration: row => row.lasted_ms, tokens: row => (row.input_tokens || 0) + (row.output_tokens || 0), retries: row => row.retries };
 
 const chosen = (every, line, known, inside) => {
   const tests = [], text = [];
-  let order = "start";
   for (const word of wordsOf(line || "")) {
     const at = word.indexOf(":"), name = at > 0 ? word.slice(0, at) : "", value = unquoted(word.slice(at + 1)), test = known[name] || BOTH[name];
     if (FLAGS[word]) tests.push(FLAGS[word]);
-    else if (name === "sort") order = value;
     else if (test) tests.push(typeof test === "string" ? row => row[test] === value : row => test(row, value));
     else if (/^[a-z-]+$/.test(name)) refuse(`${word} needs the store: ${data.contents.command} view`);
     else text.push(fold(unquoted(word)));
   }
-  const key = ORDERS[order] || refuse(`sort:${order} needs the store: ${data.contents.command} view`), words = text.join(" ");
-  return every.filter(row => tests.every(test => test(row)) && (!words || says(row, words) || inside(row).some(one => says(one, words)))).sort((a, b) => Number(key(b) ?? -1) - Number(key(a) ?? -1));
+  const words = text.join(" ");
+  return every.filter(row => tests.every(test => test(row)) && (!words || says(row, words) || inside(row).some(one => says(one, words)))).sort((a, b) => b.start_ms - a.start_ms);
 };
 const paged = (rows, after) => { const from = after ? after[0] : 0; return { rows: rows.slice(from, from + AT_ONCE), next: rows.length > from + AT_ONCE ? [from + AT_ONCE] : null }; };
 
