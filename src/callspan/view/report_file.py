@@ -13,7 +13,6 @@ from callspan.formatting import json_block
 
 _IMPORT: Final = re.compile(r'^import (\{.*\}) from "\./(\w+)\.js";$', re.MULTILINE)
 _EXPORT: Final = re.compile(r"^export (?=(?:const|class) (\w+))", re.MULTILINE)
-_NAMES: Final = re.compile(r"^export \{ (.*) \};$", re.MULTILINE)
 _DEFAULT: Final = re.compile(r"^export default ", re.MULTILINE)
 _LINKED: Final = re.compile(r'^<(?:link rel="stylesheet"|script|a href="#/compare").*\n', re.MULTILINE)
 _FIRST: Final = "report"
@@ -63,9 +62,8 @@ def _script() -> str:
 
 
 def _module(name: str, source: str) -> str:
-    exported = [*_EXPORT.findall(source), *(one for some in _NAMES.findall(source) for one in some.split(", "))]
-    text = _IMPORT.sub(lambda found: f"const {found[1].replace(' as ', ': ')} = modules.{found[2]};", source)
-    text = _NAMES.sub("", _EXPORT.sub("", text))
+    exported = _EXPORT.findall(source)
+    text = _EXPORT.sub("", _IMPORT.sub(r"const \1 = modules.\2;", source))
     if _DEFAULT.search(text):
         text = _DEFAULT.sub("const made = ", text)
         exported.append("default: made")

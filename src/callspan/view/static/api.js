@@ -3,7 +3,7 @@ import { stored } from "./dom.js";
 
 export class Failure extends Error {}
 
-export const query = values => new URLSearchParams(Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== "").map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]));
+const query = values => new URLSearchParams(Object.entries(values).filter(([, value]) => value !== undefined && value !== null && value !== "").map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]));
 
 // The key that every request for data carries: the address that the command printed leads here with it.
 const [, arrived] = /^#key=([\w-]+)$/.exec(location.hash) || [], key = arrived || stored("localStorage", "key") || "";

@@ -13,7 +13,7 @@ const TABS = { start: "sessions", session: "sessions", find: "sessions", calls: 
 const LISTS = ["start", "calls", "find"];
 const main = document.getElementById("main"), state = document.querySelector(".state");
 
-export const app = { store: "", trace_url: null, last_ms: null, notices: [], list: "#/", order: [], marked: JSON.parse(stored("sessionStorage", "marked") || "[]"), scroll: {} };
+const app = { store: "", trace_url: null, last_ms: null, notices: [], list: "#/", order: [], marked: JSON.parse(stored("sessionStorage", "marked") || "[]"), scroll: {} };
 const TICK_MS = 1000;
 // The page that is shown, what it was drawn from, and what is read now.
 let shown = null, data = null, seen = "", reading = null, turn = 0, at = null, stop = new AbortController();
@@ -92,7 +92,7 @@ const drawPage = async mine => {
     clearTimeout(slow);
   }
 };
-export const draw = () => { reading = drawPage(++turn); return reading; };
+const draw = () => { reading = drawPage(++turn); return reading; };
 export const showKeys = () => setKeys([[".", "show what is new", showNew], ...shown.keys()].filter(([key]) => !globalThis.CALLSPAN_FILE || !["x", "c", "."].includes(key)));
 
 const reads = async (page, known) => {
@@ -122,7 +122,7 @@ const announce = number => {
   fresh.hidden = !above;
   fresh.replaceChildren(`${above} new above `, h("kbd", null, "."));
 };
-export const showNew = () => {
+const showNew = () => {
   main.scrollTop = 0;
   announce(0);
 };

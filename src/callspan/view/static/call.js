@@ -1,12 +1,12 @@
 // A call: what is new since the call before first, then what was sent before; its facts at the right.
-import { become, h, link, mark, soft, strong, button } from "./dom.js";
+import { become, copy, h, link, mark, soft, strong, button } from "./dom.js";
 import { get } from "./api.js";
-import { bytes, clock, count, money, oneLine, plain, plural, shell, shown, time, DASH } from "./format.js";
+import { bytes, clock, count, money, oneLine, plural, shell, shown, time } from "./format.js";
 import { axisOf, callPieces } from "./bars.js";
 import { address } from "./address.js";
 import { redraw, title } from "./app.js";
 import { callMarks, isRunning } from "./rows.js";
-import { answers, footLine, instructionsBox, joins, scoreLine } from "./conversation.js";
+import { answers, instructionsBox, joins, scoreLine } from "./conversation.js";
 import { ratingBox } from "./rate.js";
 import { LOSSY, part, turnBox } from "./parts.js";
 
@@ -174,7 +174,6 @@ export default ({ place, app, signal }) => {
   const rating = fact("Rate", "", ratingBox({ call: place.id }));
   let data = null, most = EARLIER, reasoningOpen = false;
   const go = one => { if (one) location.hash = address("call", one.id); };
-  const copy = text => navigator.clipboard?.writeText(text);
   const back = () => (data.row.session_id ? address("session", data.row.session_id) : "#/calls");
   const showAll = () => { most = Infinity; redraw(); };
   const show = found => {

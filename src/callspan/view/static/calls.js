@@ -1,5 +1,5 @@
 // Calls: the list of calls, newest first, also those outside of sessions.
-import { become, h, soft, button } from "./dom.js";
+import { become, copy, h, soft, button } from "./dom.js";
 import { listed } from "./api.js";
 import { clock, money, oneLine, time, tokens, DASH } from "./format.js";
 import { roving } from "./keys.js";
@@ -14,7 +14,7 @@ const CHOICES = ["name", "user", "model"];
 const MARKS = [["error", "failed"], ["cut", "finish:length"], ["cancelled", "status:cancelled"], ["retried", "retries:1"]];
 const HEADS = ["started", "model", "answer", "session", "lasted", "tokens", "cost"];
 
-export const callRow = row => h("div.row.call", { role: "row", tabindex: "-1", data: { id: row.id } },
+const callRow = row => h("div.row.call", { role: "row", tabindex: "-1", data: { id: row.id } },
   h("span.soft", { role: "gridcell" }, clock(row.start_ms)),
   h("span", { role: "gridcell" }, row.model || soft(DASH)),
   h("span.name", { role: "gridcell" }, h("a.words", { href: address("call", row.id), tabindex: "-1" }, oneLine(row.label || row.error || row.operation)), h("span.marks", null, callMarks(row))),
@@ -41,6 +41,6 @@ export default ({ place, signal }) => {
       cursor.settle();
       title("Calls");
     },
-    keys: () => [...cursor.keys(), ["f", "filter", filters.focus], ...cursor.marks(row => row.querySelector(".mark")), ["y", "copy id", cursor.copy], ["Escape", "", cursor.clear]],
+    keys: () => [...cursor.keys(), ["f", "filter", filters.focus], ...cursor.marks(row => row.querySelector(".mark")), ["y", "copy id", () => copy(cursor.chosen()?.dataset.id || "")], ["Escape", "", cursor.clear]],
   };
 };

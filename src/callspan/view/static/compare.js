@@ -1,5 +1,5 @@
 // Compare: two calls or two sessions, facts first, then messages side by side; differences are marked in the text.
-import { become, h, link, soft, button } from "./dom.js";
+import { become, copy, h, link, soft, button } from "./dom.js";
 import { get } from "./api.js";
 import { shown, oneLine, shell, signed } from "./format.js";
 import { address } from "./address.js";
@@ -82,7 +82,7 @@ export default ({ place, app, signal }) => {
     keys: () => [...cursor.marks(differs, "difference"), ...cursor.keys(),
       ["d", "differences only", () => go({ show: other[shows] })], ["w", "words or lines", () => go({ unit: other[unit] })], ["s", "swap", () => go({ a: b, b: a })],
       ["a b", "open A, B"], ["a", "", () => open(0)], ["b", "", () => open(1)],
-      ["y", "copy the command", () => navigator.clipboard?.writeText(command)],
+      ["y", "copy the command", () => copy(command)],
       ["Escape", "back", () => history.back()]],
   };
 };

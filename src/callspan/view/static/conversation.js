@@ -32,13 +32,13 @@ export const footLine = (row, { linked = true } = {}) => {
 const tokensText = row => (row.input_tokens !== null && row.input_tokens < 100000 ? `${count(row.input_tokens)} → ${count(row.output_tokens)}` : tokens(row.input_tokens, row.output_tokens));
 
 // What there was, in a line, where content is not kept.
-export const notKept = turn => {
+const notKept = turn => {
   const sent = [turn.sent !== null && plural(turn.sent, "message"), turn.sent_bytes && bytes(turn.sent_bytes)].filter(Boolean).join(", ");
   return h("p.meta", null, `content is ${turn.kept}: ${sent ? `the request (${sent}) and ` : ""}the answer are not kept`);
 };
 
 // How an answer ended, where it stopped.
-export const ending = row => {
+const ending = row => {
   if (row.cut_by_length) return h("p.cutline", null, mark("cut", `cut here by length${row.max_tokens ? `: max_tokens ${count(row.max_tokens)}` : ""}`));
   if (row.cut_off) return h("p.cutline", null, mark("cut", "the stream stopped here without its end"));
   if (row.outcome === "cancelled") return h("p.cutline", null, mark("cancelled", "the application closed the stream here"));
@@ -85,7 +85,7 @@ const EVENTS = {
         entry.record.terminated ? soft("  terminated") : "",
         entry.record.truncated ? soft("  truncated") : ""
       ) : "",
-      observed(entry.record.data)
+      observed(afterOf(entry.record.data))
     ]
   ),
 };
@@ -97,16 +97,11 @@ const briefText = data => oneLine(
     : JSON.stringify(data) ?? ""
 );
 const brief = data => soft(data === undefined || data === null ? "" : briefText(data).slice(0, 300));
-const observed = data => {
-  const after = data && typeof data === "object" && "after" in data ? data.after : data;
-  return after === undefined || after === null ? null : typeof after === "string" ? text(after) : value(after);
-};
+const afterOf = data => (data && typeof data === "object" && "after" in data ? data.after : data);
+const observed = after => (after === undefined || after === null ? null : typeof after === "string" ? text(after) : value(after));
 export const rewardText = number => h(`b.${number > 0 ? "good" : number < 0 ? "bad" : "none"}`, null, signed(number));
 export const actionText = entry => briefText(entry.record.data);
-export const observationText = entry => {
-  const data = entry.record.data, after = data && typeof data === "object" && "after" in data ? data.after : data;
-  return oneLine(typeof after === "string" ? after : JSON.stringify(after ?? ""));
-};
+export const observationText = entry => briefText(afterOf(entry.record.data) ?? "");
 
 export const scoreLine = record => [
   record.objective === "reward" ? "" : strong(record.objective),
@@ -147,7 +142,7 @@ export const turnOf = (entry, context) => {
 };
 // What an agent did, of those whose end is on the page; its time.
 export const outcomeOf = record => (["success", undefined].includes(record.metadata?.outcome) ? "" : mark("cancelled", oneLine(record.metadata.outcome)));
-export const agentFacts = ({ sums, lasted_ms: lasted }) => {
+const agentFacts = ({ sums, lasted_ms: lasted }) => {
   if (!sums?.calls) return "";
   return [
     "",

@@ -56,6 +56,7 @@ export const link = (href, ...children) => h("a", { href }, ...children);
 export const soft = (...children) => h("span.soft", null, ...children);
 export const strong = (...children) => h("b", null, ...children);
 export const button = (label, action, props) => h("button", { type: "button", onclick: action, ...props }, label);
+export const copy = text => navigator.clipboard?.writeText(text);
 export const spaced = parts => parts.filter(Boolean).flatMap((one, at) => (at ? [" ", one] : [one]));
 
 // Makes these elements the children of a box. What would look as it was drawn before stays, with what was opened in it.

@@ -1,5 +1,5 @@
 // Find: where a text stands, under its sessions; counts of what was found at the right.
-import { become, h, soft, strong, button, link } from "./dom.js";
+import { become, copy, h, soft, strong, button, link } from "./dom.js";
 import { get } from "./api.js";
 import { clock, count, day, oneLine, plural, shell } from "./format.js";
 import { roving } from "./keys.js";
@@ -83,7 +83,7 @@ export default ({ place, signal }) => {
       ...cursor.keys("hit"),
       ["/", "change the text"],
       ["f", "filter", filters.focus],
-      ["y", "copy the command", () => navigator.clipboard?.writeText(command)],
+      ["y", "copy the command", () => copy(command)],
       ["Escape", "back", () => { location.hash = "#/"; }]
     ],
   };

@@ -45,7 +45,7 @@ const MARKS = [["running", "not ended, its process lives"], ["error", "kind of t
   ["cancelled", "the application closed it"], ["retried", "attempts of the SDK less one"], ["triggered", "a check said stop"], ["success", "what the application said"], ["failure", "what the application said"]];
 const BARS = [["wait", "waits for the first token"], ["model", "answers"], ["failed", "failed attempt"], ["pause", "wait before the next attempt"], ["stopped", "cancelled"], ["tool", "tool"], ["dot", "an instant: message, action, check"], ["gap", "idle time cut out; how much stands on the axis"]];
 
-export const sheet = () => {
+const sheet = () => {
   const every = [...page.filter(([, words]) => words), ...ALWAYS];
   const box = h("dialog.sheet", { "aria-label": "Keys, marks and bars" },
     h("h2", null, "Keys"),
@@ -95,9 +95,8 @@ export const roving = (box, { rows = "[role=row]:not(.head),[role=treeitem]", ch
   const settle = () => { if (!chosen()) { const row = all()[0]; if (row) row.tabIndex = 0; } };
   const clear = () => { chosen()?.removeAttribute("aria-selected"); document.activeElement.blur(); };
   const enter = () => { if (chosen()) open(chosen()); };
-  const copy = () => navigator.clipboard?.writeText(chosen()?.dataset.id || "");
   // The keys of a list, and of its marks, which `fits` finds.
   const keys = (word = "move") => [["j k", word], ["j", "", () => move(1)], ["k", "", () => move(-1)], ...(open ? [["Enter", "open", enter], ["l", "", enter]] : [])];
   const marks = (fits, word = "mark") => [["n p", `next, previous ${word}`], ["n", "", () => jump(1, fits)], ["p", "", () => jump(-1, fits)]];
-  return { chosen, select, move, jump, settle, clear, copy, keys, marks };
+  return { chosen, select, move, jump, settle, clear, keys, marks };
 };

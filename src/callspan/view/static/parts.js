@@ -48,14 +48,14 @@ export const value = given => {
   return lines.length > FOLDED ? [lines.slice(0, FOLDED), h("details", null, h("summary", null, `${lines.length - FOLDED} more lines`), lines.slice(FOLDED))] : lines;
 };
 
-export const gone = (...children) => h("div.gone", null, children);
+const gone = (...children) => h("div.gone", null, children);
 
-export const reasoning = part => (part.text
+const reasoning = part => (part.text
   ? h("details.reasoning", null, h("summary", null, `reasoning, ${count(words(part.text))} words: `, h("span", null, oneLine(part.text).slice(0, 200))), text(part.text))
   : h("p.meta", null, "reasoning, sealed by the provider"));
 
 const IMAGES = /^image\/(png|jpeg|gif|webp)$/;
-export const media = part => {
+const media = part => {
   const facts = [part.modality, part.mime, part.width && `${part.width} × ${part.height}`, part.seconds && time(part.seconds * 1000), part.size && bytes(part.size)].filter(Boolean).join(", ");
   if (part.data && IMAGES.test(part.mime || "")) return h("img.image", { src: `data:${part.mime};base64,${part.data}`, alt: facts });
   const where = part.file_id ? `file ${part.file_id}` : part.url && !part.url.startsWith("data:") ? shown(part.url) : "";
@@ -63,7 +63,7 @@ export const media = part => {
 };
 
 // A tool call beside its result; `run` is the event of its run, `result` the part that was sent back.
-export const tool = (part, result, run, open) => {
+const tool = (part, result, run, open) => {
   const error = run?.record.error, failed = Boolean(error || result?.is_error), lasted = run ? time(run.lasted_ms) : "";
   const content = result ? result.content : error ? error.message || error.type : run?.record.data?.result;
   const state = failed ? mark("error", "failed") : result || run?.record.data?.result !== undefined ? strong("result") : soft(

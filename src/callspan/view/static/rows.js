@@ -1,9 +1,9 @@
 // What the lists of sessions and calls have in common: marks, outcomes, scores, sums.
-import { h, mark, soft, strong, spaced } from "./dom.js";
+import { h, mark, soft, spaced } from "./dom.js";
 import { address } from "./address.js";
-import { brief, count, signed, plain, plural, money, tokens, DASH } from "./format.js";
+import { brief, signed, plain, plural, money, tokens, DASH } from "./format.js";
 
-export const errorWord = (kind, status) => `${(kind || "error").replaceAll("_", " ")}${status ? " " + status : ""}`;
+const errorWord = (kind, status) => `${(kind || "error").replaceAll("_", " ")}${status ? " " + status : ""}`;
 export const retriesWord = number => `${number} ${number === 1 ? "retry" : "retries"}`;
 
 // Marks say what the calls did; the outcome says what the application said.
@@ -51,4 +51,3 @@ export const cost = row => (row.cost_usd === null ? DASH : money(row.cost_usd) +
 export const costTitle = row => (row.calls_without_cost ? `${plural(row.calls_without_cost, "call")} without a known price` : null);
 export const tokensOf = row => tokens(row.input_tokens, row.output_tokens);
 export const titleOf = row => [row.task, row.title].filter(Boolean).join(" · ") || row.experiment || row.id;
-export { strong };

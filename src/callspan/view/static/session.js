@@ -1,13 +1,13 @@
 // A session: its course on the left, its conversation on the right; selecting in one selects in the other.
-import { become, h, link, mark, soft, strong, button } from "./dom.js";
+import { become, copy, h, link, mark, soft, strong, button } from "./dom.js";
 import { get } from "./api.js";
-import { clock, count, least, money, most, oneLine, plural, signed, sum, time, DASH, day } from "./format.js";
+import { clock, count, least, money, most, oneLine, plural, sum, time, day } from "./format.js";
 import { axisOf, callPieces, dot, span, toolPiece } from "./bars.js";
 import { roving } from "./keys.js";
 import { address } from "./address.js";
 import { isMarked, readMore, redraw, showKeys, title, toMark } from "./app.js";
 import { callMarks, cost, outcome, scores, sessionMarks, titleOf } from "./rows.js";
-import { actionText, contextOf, instructionsBox, outcomeOf, scoreLine, turnOf } from "./conversation.js";
+import { actionText, contextOf, instructionsBox, observationText, outcomeOf, rewardText, scoreLine, turnOf } from "./conversation.js";
 import { ratingBox } from "./rate.js";
 import { isEpisode } from "./episode.js";
 import { quoted } from "./filters.js";
@@ -59,8 +59,8 @@ const label = entry => {
   }
   if (entry.kind === "guardrail") return [record.metadata?.triggered ? mark("triggered") : soft("passed "), " ", oneLine(record.name || "")];
   if (entry.kind === "environment") return [
-    record.reward !== undefined ? [h(`b.${record.reward > 0 ? "good" : record.reward < 0 ? "bad" : "none"}`, null, signed(record.reward)), " "] : "",
-    soft(actionText({ record: { data: record.data?.after ?? record.data } }))
+    record.reward !== undefined ? [rewardText(record.reward), " "] : "",
+    soft(observationText(entry))
   ];
   if (entry.kind === "agent") return [
     strong(oneLine(record.name || "")),
@@ -157,7 +157,7 @@ const sums = nodes => {
 };
 const stepName = step => [strong(`${step.position} ${step.name || step.user_step_id || ""}`), step.turn !== null ? ` turn ${step.turn}` : ""];
 const stepFacts = step => [
-  step.reward !== null ? [" ", h(`b.${step.reward > 0 ? "good" : step.reward < 0 ? "bad" : "none"}`, null, signed(step.reward))] : "",
+  step.reward !== null ? [" ", rewardText(step.reward)] : "",
   !["success", null].includes(step.outcome) ? [" ", mark(step.outcome === "cancelled" ? "cancelled" : "error", step.outcome)] : "",
   step.terminated ? soft(" terminated") : step.truncated ? soft(" truncated") : ""
 ];
@@ -363,6 +363,6 @@ export default ({ place, app, signal }) => {
       ...cursor.marks(isMark, table ? "reward" : "mark"),
       ["[ ]", "other session"], ["[", "", () => neighbour(-1)], ["]", "", () => neighbour(1)],
       ["x", isMarked(id) ? "marked to compare" : "mark to compare", () => { toMark(id); showKeys(); }], ["c", other() ? "compare with the marked one" : "", compare],
-      ["y", "copy id", () => navigator.clipboard?.writeText(cursor.chosen()?.dataset.id || id)], ["Escape", "back", () => { location.hash = app.list; }]],
+      ["y", "copy id", () => copy(cursor.chosen()?.dataset.id || id)], ["Escape", "back", () => { location.hash = app.list; }]],
   };
 };

@@ -1,5 +1,5 @@
 // Start: what goes on now, the filter line, and the list of sessions.
-import { become, h, link, mark, soft, strong, button, spaced } from "./dom.js";
+import { become, copy, h, link, mark, soft, strong, button } from "./dom.js";
 import { get, listed } from "./api.js";
 import { clock, count, day, money, plural, sum, time, DASH, oneLine } from "./format.js";
 import { course, curve } from "./bars.js";
@@ -18,7 +18,7 @@ const HEADS = [
 
 const userLink = user => h("a.user", { href: address("", null, { q: `user:${quoted(user)}` }), tabindex: "-1", title: `what ${oneLine(user)} has here` }, oneLine(user));
 
-export const sessionRow = row => h(`div.row.session${isMarked(row.id) ? ".picked" : ""}`, { role: "row", tabindex: "-1", data: { id: row.id, at: row.start_ms ?? "" } },
+const sessionRow = row => h(`div.row.session${isMarked(row.id) ? ".picked" : ""}`, { role: "row", tabindex: "-1", data: { id: row.id, at: row.start_ms ?? "" } },
   h("span", { role: "gridcell" }, row.start_ms === null ? DASH : clock(row.start_ms, false)),
   h("span.name", { role: "gridcell" }, soft(row.name || "session"),
     h("a.words", { href: address("session", row.id), tabindex: "-1", title: row.title && oneLine(row.title) }, oneLine(titleOf(row))), h("span.marks", null, sessionMarks(row))),
@@ -233,7 +233,7 @@ export default ({ place, app, signal }) => {
     keys: () => [...cursor.keys(), ...cursor.marks(hasMark),
       ["f", "filter", filters.focus], ["x", "mark to compare", pick],
       ["c", "compare", () => { if (app.marked.length === 2) location.hash = address("compare", null, { a: app.marked[0], b: app.marked[1] }); }],
-      ["y", "copy id", cursor.copy], ["Escape", "", cursor.clear]],
+      ["y", "copy id", () => copy(cursor.chosen()?.dataset.id || "")], ["Escape", "", cursor.clear]],
   };
 };
 
