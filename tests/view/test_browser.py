@@ -216,23 +216,6 @@ def test_what_was_opened_chosen_and_written_stays_while_a_page_is_drawn_again(
     assert one.tab.input_value("input.line:focus") == "user:ma"
 
 
-def test_many_tabs_are_live_also_after_one_is_closed(told: Delivery, records: Records, tab: Callable[..., Tab]) -> None:
-    one = tab(told.url)
-    tabs = [one.tab, *(one.tab.context.new_page() for _ in range(7))]
-    for number, page in enumerate(tabs):
-        page.goto(f"{one.base}#/{'session/chat' if number % 2 else ''}", timeout=SOON_MS)
-        page.wait_for_selector("text=live", timeout=SOON_MS)
-    told.write(records.session("new1", start_ns=START_NS + 200 * SECOND))
-    for page in tabs[::2]:
-        page.wait_for_selector("[data-id=new1]", timeout=SOON_MS)
-    tabs.pop(2).close()
-    one.tab.goto("about:blank")
-    told.write(records.call(call_id="late", session_id="chat", at_s=4, answer="to all"))
-    for page in (page for page in tabs if "chat" in page.url):
-        page.wait_for_selector("[data-id=late]", timeout=SOON_MS)
-        page.close()
-
-
 def test_what_has_not_changed_is_not_drawn_again(told: Delivery, records: Records, tab: Callable[..., Tab]) -> None:
     one = tab(told.url)
     one.open("session/chat", "[role=treeitem]")

@@ -15,26 +15,12 @@ import click
 
 from callspan.cli import run
 
-_COMMANDS: Final = {
-    "demo": "demo",
-    "run": "run",
-    "sessions": "sessions",
-    "calls": "calls",
-    "show": "show",
-    "stats": "stats",
-    "compare": "compare",
-    "view": "view",
-    "report": "report",
-    "export": "export",
-    "import": "import_records",
-    "send": "send",
-    "replay": "replay",
-    "doctor": "doctor",
-    "delete": "delete",
-    "ship": "ship",
-    "reprice": "reprice",
-}
-"""The module of each sub-command, in the order of the help text."""
+_COMMANDS: Final = (
+    *("demo", "run", "sessions", "calls", "show", "stats", "compare", "view", "report", "export", "import"),
+    *("send", "replay", "doctor", "delete", "ship", "reprice"),
+)
+"""The sub-commands in the order of the help text; each has a module of its name."""
+_KEYWORDS: Final = {"import": "import_records"}
 _EPILOG: Final = """\b
 Examples:
   callspan run app.py                  record the calls of an application
@@ -75,7 +61,7 @@ class _Commands(click.Group):
             return None
         if cmd_name == "run":
             return _Run("run", short_help=run.SHORT_HELP, add_help_option=False)
-        module = import_module(f"callspan.cli.{_COMMANDS[cmd_name]}")
+        module = import_module(f"callspan.cli.{_KEYWORDS.get(cmd_name, cmd_name)}")
         return cast("click.Command", getattr(module, f"{cmd_name}_command"))
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
