@@ -46,9 +46,6 @@ class Scoring(msgspec.Struct, frozen=True):
         return self.min_score is not None or self.min_reward is not None or self.label is not None
 
 
-NO_SCORING: Final = Scoring()
-
-
 class ScoredReader:
     """A `Reader` of any store whose lists and sums have only sessions with minimum scores, and their calls.
 
