@@ -18,8 +18,8 @@ WIDTH = 120
 def main() -> int:
     """Write the page, or with `--check` return 1 if it is stale."""
     page = PAGE.read_text()
-    parts = [*map(paragraph, TABLES.values()), notes()]
-    fresh = BLOCK.sub(lambda _match: "\n" + "\n\n".join(parts) + "\n\n", page)
+    columns = "\n".join(map(paragraph, TABLES.values()))
+    fresh = BLOCK.sub(lambda _match: f"\n```text\n{columns}\n```\n\n{notes()}\n\n", page)
     if "--check" in sys.argv:
         if fresh != page:
             print("docs/sql.md lists other columns than callspan.stores.columns: run tools/columns.py")
@@ -30,10 +30,10 @@ def main() -> int:
 
 def paragraph(table: Table) -> str:
     """Return the names of a table's columns, those that hold JSON last."""
-    plain = [f"`{column.name}`" for column in table.columns if column.form != "json"]
-    json = [f"`{column.name}`" for column in table.columns if column.form == "json"]
-    text = f"`{table.name}`: {', '.join(plain)}; as JSON {', '.join([*json, '`extra`'])}."
-    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+    plain = [column.name for column in table.columns if column.form != "json"]
+    json = [column.name for column in table.columns if column.form == "json"]
+    text = f"{table.name}: {' '.join(plain)}; as JSON {' '.join([*json, 'extra'])}"
+    return textwrap.fill(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def notes() -> str:
