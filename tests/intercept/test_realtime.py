@@ -6,6 +6,7 @@ A session has 200 events, at full scale 10,000.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -559,9 +560,11 @@ def test_each_generation_of_a_session_is_one_call_and_the_application_sees_what_
 
 
 def test_audio_is_counted_without_being_parsed() -> None:
-    from callspan.providers.openai.audio_frames import AudioFrames
+    from callspan.providers.openai.audio_frames import REPEATED, AudioFrames
 
-    frames = AudioFrames(r"response\.(?:output_)?audio\.delta", "delta", "response_id")
+    def frames() -> AudioFrames:
+        return AudioFrames(r"response\.(?:output_)?audio\.delta", "delta", "response_id")
+
     (sound,) = [one for one in spoken("resp_1") if one["type"] == "response.output_audio.delta"]
     about = {
         "type": sound["type"],
@@ -573,9 +576,40 @@ def test_audio_is_counted_without_being_parsed() -> None:
     for separators in ((",", ":"), (", ", ": ")):
         whole = json.dumps(sound, separators=separators)
         for message in (whole, whole.encode()):
-            assert frames.counted(message) == {**about, "bytes": 48_000}
+            assert frames().counted(message) == {**about, "bytes": 48_000}
     last = {**{key: value for key, value in sound.items() if key != "response_id"}, "response_id": "resp_1"}
-    assert frames.counted(json.dumps(last)) is None, "the id is behind the audio: it is parsed"
-    assert frames.counted(json.dumps({**sound, "delta": "QQ=="})) == {**about, "bytes": 1}
-    assert frames.counted('{"type":"response.output_text.delta","delta":"Hi"}') is None
-    assert frames.counted('{"type":"response.output_audio.delta","response_id":') is None
+    assert frames().counted(json.dumps(last)) is None, "the id is behind the audio: it is parsed"
+    assert frames().counted(json.dumps({**sound, "delta": "QQ=="})) == {**about, "bytes": 1}
+    assert frames().counted('{"type":"response.output_text.delta","delta":"Hi"}') is None
+    assert frames().counted('{"type":"response.output_audio.delta","response_id":') is None
+    counting = frames()
+    for size in (48_000, 1, 2, 3):
+        delta = base64.b64encode(bytes(size)).decode()
+        found = counting.counted(json.dumps({**sound, "delta": delta}, separators=(",", ":")))
+        assert (found is REPEATED) == (size != 48_000)
+    other = json.dumps({**sound, "item_id": "another"}, separators=(",", ":"))
+    assert counting.counted(other) == {**about, "item_id": "another", "bytes": 48_000}
+    assert counting.repeated() == {**about, "bytes": 6, "messages": 3}
+    assert counting.repeated() is None
+
+
+@pytest.mark.parametrize("end", ["done", "drop"])
+def test_each_message_of_audio_is_a_chunk_and_all_its_bytes_are_counted(
+    end: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    script = [session(), created("resp_1"), *spoken("resp_1", "Hi.", seconds=20)]
+    script += done("resp_1", "Hi.") if end == "done" else ["drop"]
+
+    async def body() -> None:
+        with playing(script) as part:
+            async with connected(mode, part) as connection:
+                await until(mode, connection)
+
+    with contextlib.suppress(ConnectionClosed):
+        run(body)
+    (record,) = seen.records
+    assert record.stream is not None
+    assert record.conversation is not None
+    assert record.stream.chunks == len([one for one in script if one != "drop" and one["type"].startswith("response.")])
+    ((_, audio),) = [message.parts for message in record.conversation.output]
+    assert audio == Media(modality="audio", mime="audio/pcm", size=20 * 48_000, seconds=20.0)

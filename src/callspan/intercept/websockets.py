@@ -21,7 +21,7 @@ from opentelemetry import context as otel_context
 
 from callspan import private_names as names
 from callspan.agent.call_ids import call_begun
-from callspan.fail_open import fail_open
+from callspan.fail_open import fail_open, reported
 from callspan.intercept.client_info import call_info, sdk_of
 from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
 from callspan.intercept.other_requests import path_template
@@ -157,14 +157,13 @@ class _Connection:
 
     def replace(self, connection: Any, *, is_async: bool) -> None:  # noqa: ANN401
         """Replace the functions of the connection."""
-        calls = self._calls
         steps = {
             "send": HookSteps(step=_SEND, begin=self._sending, returned=_sent, raised=self._not_sent),
-            "recv": HookSteps(step=_RECEIVE, begin=lambda *_: calls, returned=SocketCalls.received, raised=_raised),
             "close": HookSteps(step=_CLOSE, begin=self._closing, returned=_closed, raised=_closed),
         }
         replaced = {name: guarded(getattr(connection, name), hook, is_async=is_async) for name, hook in steps.items()}
-        for name, function in replaced.items():
+        receiver = _async_receiver if is_async else _receiver
+        for name, function in {**replaced, "recv": receiver(connection.recv, self._calls)}.items():
             setattr(connection, name, function)
 
     def _begun(self, turn: Turn) -> Call | None:
@@ -206,9 +205,47 @@ def _closed(calls: SocketCalls, result: object) -> None:
     calls.ended("closed")
 
 
+def _receiver(recv: Function, calls: SocketCalls) -> Function:
+    """Return a function that receives as `recv` does; written out, because it runs for each message."""
+    received = calls.received
+
+    def observed(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
+        try:
+            message = recv(*args, **kwargs)
+        except BaseException as error:
+            _raised(calls, error)
+            raise
+        try:
+            received(message)
+        except reported(_RECEIVE):
+            pass
+        return message
+
+    return observed
+
+
+def _async_receiver(recv: Function, calls: SocketCalls) -> Function:
+    received = calls.received
+
+    async def observed(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
+        try:
+            message = await recv(*args, **kwargs)
+        except BaseException as error:
+            _raised(calls, error)
+            raise
+        try:
+            received(message)
+        except reported(_RECEIVE):
+            pass
+        return message
+
+    return observed
+
+
 def _raised(calls: SocketCalls, error: BaseException) -> None:
     """Take what `recv` raises: the end of the connection, or only of the wait."""
-    exceptions = sys.modules["websockets.exceptions"]
-    if isinstance(error, exceptions.ConnectionClosed):
-        is_proper = isinstance(error, exceptions.ConnectionClosedOK)
-        calls.ended("closed" if calls.is_closing else "cut_off", error, is_proper=is_proper)
+    with _RECEIVE:
+        exceptions = sys.modules["websockets.exceptions"]
+        if isinstance(error, exceptions.ConnectionClosed):
+            is_proper = isinstance(error, exceptions.ConnectionClosedOK)
+            calls.ended("closed" if calls.is_closing else "cut_off", error, is_proper=is_proper)

@@ -293,6 +293,14 @@ class Call:
         if carried and self._content_ns is None:
             self._content_ns = now_ns
 
+    def counted_chunks(self, data: object, number: int) -> None:
+        """Record chunks that were only counted, as one: when each of them came is not known."""
+        if not self._endings and self._add is not None:
+            self.chunks += number
+            self._last_ns = self._now_ns()
+            with _READ_CHUNK:
+                self._add(data)
+
     def _add_first(self, data: object) -> bool:
         self._accumulator = self.endpoint.accumulator()
         self._add = self._accumulator.add

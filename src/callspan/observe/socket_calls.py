@@ -20,13 +20,15 @@ from callspan.observe.call import Call
 from callspan.observe.ports import CallFactory, CallInfo, Timeline
 from callspan.providers import rate_limits, registry
 from callspan.providers.error_kinds import error_info
-from callspan.providers.sockets import Json, SocketKind, Step, Turn
+from callspan.providers.sockets import LONG, MESSAGES, REPEATED, Json, SocketKind, Step, Turn
 from callspan.providers.wire_json import integer, mapping, text
 from callspan.record.call import ErrorInfo
 from callspan.record.codec import encode_json
 from callspan.record.ids import response_call_id
 
 _END: Final = fail_open("end the calls of a websocket")
+_DECODE: Final = msgspec.json.Decoder(dict[str, Any]).decode
+"""Reads most messages; those that it refuses may be valid for an SDK."""
 _FIRST_ERROR: Final = 400
 _MAX_OPEN: Final = 64
 
@@ -76,17 +78,35 @@ class SocketCalls:
 
     def received(self, message: str | bytes) -> None:
         """Take a message before the application has it."""
-        event = self._kind.counted(message) or decoded(message)
-        if event is None or self._inherited:
+        kind = self._kind
+        event = kind.counted(message) if len(message) > LONG else None
+        if event is REPEATED or self._inherited:
             return
-        sent = self._sent
-        while sent:
-            self._kind.sent(*sent.popleft())
-        for step in self._kind.received(event, time.perf_counter_ns()):
-            self._do(step)
+        if event is None:
+            try:
+                event = _DECODE(message)
+            except (ValueError, RecursionError):
+                event = decoded(message)
+            if event is None:
+                return
+        turn = kind.running(event)
+        if turn is None or self._sent:
+            self._take(event)
+        elif turn.call is not None:
+            turn.call.chunk(event)
+
+    def _take(self, event: Json) -> None:
+        """Take an event of any kind, after what was sent and counted before it."""
+        while self._sent:
+            self._kind.sent(*self._sent.popleft())
+        for one in (self._kind.repeated(), event):
+            for step in self._kind.received(one, time.perf_counter_ns()) if one is not None else ():
+                self._do(step)
 
     def ended(self, how: str, error: BaseException | None = None, *, is_proper: bool = False) -> None:
         """End what is open: `how` is `closed` or `cut_off`; `is_proper`: the provider closed without an error."""
+        if self._open and (counted := self._kind.repeated()) is not None:
+            self._take(counted)
         for turn in list(self._open):
             call = self._close(turn)
             if call is not None:
@@ -105,6 +125,8 @@ class SocketCalls:
             _take_body(call, turn)
         if action == "begin":
             call.announce()
+        elif action == "chunk" and MESSAGES in event:
+            call.counted_chunks(event, event[MESSAGES])
         elif action == "chunk":
             call.chunk(event)
         else:

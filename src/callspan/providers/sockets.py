@@ -6,7 +6,7 @@ clocks, keeps no frame, and any JSON object gives a result.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from callspan.record.call import Outcome
 
@@ -15,6 +15,14 @@ Action: TypeAlias = Literal["begin", "request", "chunk", "end", "fail"]
 """`begin`: the provider begins a call by itself. `request`: the body of its request is known. `chunk`: an event of its
 answer. `end`: it has ended. `fail`: it has ended by this error.
 """
+
+
+REPEATED: Final[Json] = {}
+"""Stands for a message that was only counted."""
+MESSAGES: Final = "messages"
+"""For how many messages an event stands, if for more than one."""
+LONG: Final = 1000
+"""Messages of audio are longer."""
 
 
 class Turn:
@@ -60,7 +68,16 @@ class SocketKind(Protocol):
         """Take a frame that was sent, with what `create` has returned for it."""
 
     def counted(self, message: str | bytes, /) -> Json | None:
-        """Return a short event that stands for a message of audio, which is not parsed; None for any other message."""
+        """Return a short event that stands for a long message of audio, which is not parsed; None for any other.
+
+        `REPEATED` for one that is like the last: `repeated` tells of it.
+        """
+
+    def repeated(self) -> Json | None:
+        """Return one event for the messages that were only counted since it was asked last; None: there were none."""
+
+    def running(self, event: Json, /) -> Turn | None:
+        """Return the call of which an event is just one more piece; None if it may be anything else."""
 
     def received(self, event: Json, at_ns: int, /) -> list[Step]:
         """Return what is to be done with a received event."""

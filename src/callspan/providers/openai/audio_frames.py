@@ -7,14 +7,13 @@ from typing import Any, Final
 
 import msgspec
 
-from callspan.providers.sockets import Json
+from callspan.providers.sockets import MESSAGES, REPEATED, Json
 from callspan.providers.wire_json import integer, mapping, text
 from callspan.record.media_reference import MEDIA_KEY
 
 BYTES: Final = "bytes"
 """How many bytes of audio there are, in the event that stands for a message of audio."""
 _MAX_HEAD: Final = 512
-_MAX_KNOWN: Final = 64
 _SAMPLES: Final = {"audio/pcm": (2, 24_000), "audio/pcmu": (1, 8_000), "audio/pcma": (1, 8_000)}
 """Bytes of a sample of one channel, and how many a second has where the format does not say."""
 _OLD_FORMATS: Final = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
@@ -27,39 +26,58 @@ class AudioFrames:
         """`kinds`: a pattern of the types of their events. `field`: the one with base64. `needs`: one before it."""
         name = r'"event_id"\s*:\s*"[^"]*"\s*,\s*'
         head = rf'\s*{{\s*(?:{name})?"type"\s*:\s*"({kinds})"\s*,\s*(?:{name})?'
-        self._text = re.compile(head), f'"{field}"', '"', "="
-        self._bytes = re.compile(head.encode()), f'"{field}"'.encode(), b'"', b"="
+        self._text = re.compile(head), f'"{field}"', '"', "=", '"}'
+        self._bytes = re.compile(head.encode()), f'"{field}"'.encode(), b'"', b"=", b'"}'
         self._needs = needs
-        self._known: dict[Any, Json | None] = {}
-        """The other fields of an event, by their text: those of the messages of one item are the same."""
+        self._last: Json = {}
+        """The event that the last message was read as, without its audio."""
+        self._like: tuple[int, int, Any, Any, Any, Any] = (0, 0, None, "", "", "")
+        """Place and text of the fields of that message before its audio, how it begins and ends, what pads base64."""
+        self._number = self._size = 0
+        """How many messages like it came since `repeated`, and their bytes of audio."""
 
     def counted(self, message: Any) -> Json | None:  # noqa: ANN401 - text or bytes
-        """Return an event with the number of bytes in place of the audio; None for any other message."""
-        pattern, field, quote, padding = self._text if isinstance(message, str) else self._bytes
+        """Return an event with the number of bytes in place of the audio; None for any other message.
+
+        One that differs from the last only in its audio and the id of its event is `REPEATED`: see `repeated`.
+        """
+        begin, end, fields, head, tail, padding = self._like
+        if message[begin:end] == fields and message.startswith(head) and message.endswith(tail):
+            self._number += 1
+            self._size += (len(message) - end - 2) * 3 // 4 - message.count(padding, -4)
+            return REPEATED
+        return self._read(message)
+
+    def repeated(self) -> Json | None:
+        """Return one event for the messages that were only counted since it was asked last; None: there were none."""
+        number, size, self._number, self._size = self._number, self._size, 0, 0
+        return {**self._last, BYTES: size, MESSAGES: number} if number else None
+
+    def _read(self, message: Any) -> Json | None:  # noqa: ANN401
+        pattern, field, quote, padding, tail = self._text if isinstance(message, str) else self._bytes
         head = pattern.match(message)
         if head is None:
             return None
         at = message.find(field, head.end(), _MAX_HEAD)
         begin = message.find(quote, at + len(field)) + 1
         end = message.find(quote, begin)
-        if at < 0 or begin <= 0 or end < 0:
+        event = _event(head[1], message[head.end() : at]) if at > 0 and 0 < begin <= end else {}
+        if self._needs not in event:
             return None
-        key = head[1], message[head.end() : at]
-        if key not in self._known:
-            self._learn(*key)
-        event = self._known.get(key)
-        padded = message.count(padding, max(begin, end - 2), end)
-        return None if event is None else {**event, BYTES: (end - begin) * 3 // 4 - padded}
+        if not self._number:
+            fields = message[head.end() : begin]
+            self._last, self._like = event, (head.end(), begin, fields, message[: head.end(1)], tail, padding)
+        return {**event, BYTES: (end - begin) * 3 // 4 - message.count(padding, max(begin, end - 2), end)}
 
-    def _learn(self, kind: Any, fields: Any) -> None:  # noqa: ANN401 - text or bytes
-        if len(self._known) >= _MAX_KNOWN:
-            self._known.clear()
-        name, others = (one if isinstance(one, str) else one.decode("utf-8", "replace") for one in (kind, fields))
-        try:
-            event = msgspec.json.decode(f'{{"type":"{name}",{others.rstrip(", ")}}}'.replace(",}", "}"))
-        except msgspec.DecodeError:
-            event = {}
-        self._known[kind, fields] = event if self._needs in event else None
+
+def _event(kind: Any, fields: Any) -> Json:  # noqa: ANN401 - text or bytes
+    """Return an event of a type from the text of its other fields; empty if that is none."""
+    name, others = (one if isinstance(one, str) else one.decode("utf-8", "replace") for one in (kind, fields))
+    try:
+        event: Json = msgspec.json.decode(f'{{"type":"{name}",{others.rstrip(", ")}}}'.replace(",}", "}"))
+    except msgspec.DecodeError:
+        return {}
+    return event
 
 
 def counted_event(event: Json, field: str) -> Json:

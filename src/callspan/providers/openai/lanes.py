@@ -21,6 +21,10 @@ _CREATED: Final = "response.created"
 _STEER_ACCEPTED: Final = "response.steer.accepted"
 _STEER_FAILED: Final = "response.steer.failed"
 _ENDS: Final = ("response.completed", "response.failed", "response.incomplete", "response.cancelled")
+_PIECES: Final = frozenset(
+    f"response.{name}.delta"
+    for name in ("output_text", "function_call_arguments", "reasoning_summary_text", "reasoning_text", "refusal")
+)
 _OWN: Final = frozenset({"type", "stream_id"})
 """What a create has besides the body of a request."""
 _NOT_INHERITED: Final = frozenset({"input", "previous_response_id", "generate", "prewarm"})
@@ -92,6 +96,14 @@ class ResponseLanes:
 
     def counted(self, message: str | bytes) -> None:
         """Return that all messages are read."""
+
+    def repeated(self) -> None:
+        """Return that none was only counted."""
+
+    def running(self, event: Json) -> Turn | None:
+        """Return the response of which an event is a piece of text."""
+        lane = self._lanes.get(event.get("stream_id")) if event.get("type") in _PIECES else None
+        return None if lane is None else lane.running
 
     def received(self, event: Json, at_ns: int) -> list[Step]:
         """Return what is to be done with an event."""

@@ -50,8 +50,8 @@ class RealtimeFold(ResponsesFold):
 
     def add(self, event: object) -> bool:
         """Fold in one event; True if it carried text, audio or a part of a tool call."""
-        if not isinstance(event, dict) or BYTES not in event:
-            return super().add(event)
+        if type(event) is not dict or BYTES not in event:
+            return ResponsesFold.add(self, event)
         place = integer(event, "output_index") or 0, integer(event, "content_index") or 0
         self._audio[place] = self._audio.get(place, 0) + event[BYTES]
         return True

@@ -21,6 +21,7 @@ _INPUT_AUDIO: Final = "session.input_audio.append"
 _START: Final = "session.start"
 _BEGINS: Final = ("session.started", "session.created")
 _UPDATED: Final = "session.updated"
+_PIECES: Final = ("session.input_transcript.delta", "session.output_transcript.delta")
 _NOT_SETTINGS: Final = frozenset({"id", "object", "type", "expires_at", "status", "client_secret"})
 
 
@@ -63,7 +64,16 @@ class TranslationEvents:
 
     def counted(self, message: Any) -> Json | None:  # noqa: ANN401 - text or bytes
         """Return a short event that stands for a message of audio; None for any other message."""
-        return self._output.counted(message) or self._input.counted(message)
+        event = self._output.counted(message)
+        return event if event is not None else self._input.counted(message)
+
+    def repeated(self) -> Json | None:
+        """Return one event for the messages of audio that were only counted."""
+        return self._output.repeated() or self._input.repeated()
+
+    def running(self, event: Json) -> Turn | None:
+        """Return the session where an event is a piece of its transcript."""
+        return self._session if event.get("type") in _PIECES and not self._is_over else None
 
     def received(self, event: Json, at_ns: int) -> list[Step]:
         """Return what is to be done with an event."""
