@@ -42,6 +42,8 @@ MEDIA_APIS: Final[frozenset[str]] = frozenset(
 )
 """The APIs of images and sound, whose operation is `generate_content`."""
 _MAX_PARAM_BYTES: Final = 4096
+# A constant, because evaluating `A | B` takes twice as long as the check.
+_NUMBERS: Final = (int, float)
 
 
 class ResponseInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,7 +144,7 @@ def parameters(body: Mapping[object, object], content: Container[object]) -> dic
     params: dict[str, object] = {}
     for key, value in body.items():
         if key not in content and value is not None and isinstance(key, str):
-            if isinstance(value, int | float):
+            if isinstance(value, _NUMBERS):
                 params[key] = value
             elif _is_small(value):
                 params[key] = detached(value)

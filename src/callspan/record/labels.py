@@ -15,13 +15,15 @@ EXTRA: Final = "extra"
 """The key under which `callspan.metadata(...)` collects names that are not standard fields."""
 _USER_IN_METADATA: Final = frozenset({"messages", "text_completions"})
 """APIs that send the user as `metadata.user_id`."""
+# A constant, because evaluating `A | B` takes twice as long as the check.
+_SCALARS: Final = (bool, int, float)
 
 
 def label(value: object) -> str | None:
     """Return a string, number or bool as text; None for anything else."""
     if isinstance(value, str):
         return value
-    if isinstance(value, bool | int | float):
+    if isinstance(value, _SCALARS):
         return msgspec.json.encode(value).decode()
     return None
 
@@ -66,4 +68,4 @@ def requested_user(api: str, params: Mapping[str, object]) -> str | None:
     sent = params.get("metadata") if api in _USER_IN_METADATA else None
     if isinstance(sent, Mapping):
         return label(sent.get("user_id")) or None
-    return label(params.get("user")) or label(params.get("safety_identifier")) or None
+    return label(params.get("user") or params.get("safety_identifier")) or None

@@ -26,6 +26,9 @@ _Put: TypeAlias = Callable[[Attributes, Any, SpanContent], None]
 _MAX_INTEGER: Final = 2**63 - 1
 MAX_TOKENS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
 """The parameters that limit the output tokens, in all APIs."""
+# Constants, because evaluating `A | B` takes twice as long as the check.
+_NUMBERS: Final = (int, float)
+_SCALARS: Final = (bool, int, float)
 _OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
 
 
@@ -297,7 +300,7 @@ def in_metadata(field: str) -> From:
 
 def as_float(value: object) -> float | None:
     """Return a number as float; None for anything else, including bool."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return float(value) if isinstance(value, _NUMBERS) and not isinstance(value, bool) else None
 
 
 def as_int(value: object) -> int | None:
@@ -323,7 +326,7 @@ def as_scalar(value: object) -> str | bool | int | float | None:
     """Return a string, bool or number; None for anything else."""
     if isinstance(value, str):
         return encodable(value)
-    return value if isinstance(value, bool | int | float) else None
+    return value if isinstance(value, _SCALARS) else None
 
 
 def as_texts(value: object) -> tuple[str, ...] | None:
