@@ -41,6 +41,8 @@ _ANY_MARK: Final = (b"base64", b"b64_json", b"input_audio", b'"audio"', b"image_
 _DATA_URL: Final = re.compile(r"data:([\w.+/-]*)((?:;[\w.+=-]+)*?);base64,")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+={0,2}\s*")
 _MIN_LENGTH: Final = 16
+# A constant, because evaluating `A | B` takes twice as long as the check.
+_HOLDERS: Final = (dict, list, str)
 _EMBEDDINGS: Final = "embeddings"
 _FLOAT_BYTES: Final = 4
 _SEALED: Final = "redacted_thinking"
@@ -93,7 +95,7 @@ def _content_by_reference(record: Record) -> Record:
     """Return an event, message or reward with its media replaced, such as images returned by a tool."""
     field = CONTENT_FIELDS.get(type(record))
     value = None if field is None else getattr(record, field)
-    if field is None or value is None or not isinstance(value, dict | list | str):
+    if field is None or value is None or not isinstance(value, _HOLDERS):
         return record
     data = encode_json(value)
     if not any(mark in data for mark in _ANY_MARK):
