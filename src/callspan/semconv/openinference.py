@@ -17,7 +17,6 @@ from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, T
 from callspan.semconv.body_messages import choices_json, messages_json
 from callspan.semconv.content_attributes import (
     Attributes,
-    ByteBudget,
     SpanContent,
     put_body,
     put_text,
@@ -25,7 +24,7 @@ from callspan.semconv.content_attributes import (
     tool_definitions,
 )
 from callspan.semconv.llm import first_finish_reason, joined_text
-from callspan.semconv.table import INT, JSON, STRING, Constant, From, Put, Row, SetByCode, Table, json_row
+from callspan.semconv.table import INT, JSON, STRING, Constant, From, Put, Row, Table, json_row
 
 SPAN_KIND: Final = "openinference.span.kind"
 _INPUT_VALUE: Final = "input.value"
@@ -179,26 +178,28 @@ END: Final = Table(
     Row(f"{_TOOLS}.*", JSON, _MESSAGES, content=True),
 )  # fmt: skip
 
-SCOPE_VALUES: Final = Table(
-    Row(_INPUT_VALUE, JSON, SetByCode("computed"), "Input messages, or a tool's arguments."),
-    Row(_INPUT_MIME_TYPE, STRING, SetByCode("computed"), "Always `application/json`."),
-    Row(_OUTPUT_VALUE, JSON, SetByCode("computed"), "Output messages, or a tool's result."),
-    Row(_OUTPUT_MIME_TYPE, STRING, SetByCode("computed"), "Always `application/json`."),
-)
-"""Attributes of the spans of sessions, timesteps and operations."""
-_SCOPE_VALUES: Final = (
-    (_INPUT_VALUE, _INPUT_MIME_TYPE, ("gen_ai.input.messages", "gen_ai.tool.call.arguments")),
-    (_OUTPUT_VALUE, _OUTPUT_MIME_TYPE, ("gen_ai.output.messages", "gen_ai.tool.call.result")),
-)
 
+def _copied(value: str, mime_type: str, *names: str) -> Put:
+    """Return the source that copies the first of the `gen_ai.*` attributes of these names, if it fits."""
 
-def put_scope_values(attributes: Attributes, budget: ByteBudget) -> None:
-    """Copy the `gen_ai.*` input and output of a session, timestep or operation, if they fit into the budget."""
-    for value, mime_type, names in _SCOPE_VALUES:
+    def put(attributes: Attributes, _: object, shown: SpanContent) -> None:
         found = next((attributes[name] for name in names if name in attributes), None)
-        if isinstance(found, str) and len(found) <= budget.left:
+        if isinstance(found, str) and len(found) <= shown.budget.left:
             attributes[value], attributes[mime_type] = found, _JSON_TYPE
-            budget.left -= len(found)
+            shown.budget.left -= len(found)
+
+    return Put(put)
+
+
+_INPUT: Final = _copied(_INPUT_VALUE, _INPUT_MIME_TYPE, "gen_ai.input.messages", "gen_ai.tool.call.arguments")
+_OUTPUT: Final = _copied(_OUTPUT_VALUE, _OUTPUT_MIME_TYPE, "gen_ai.output.messages", "gen_ai.tool.call.result")
+SCOPE_VALUES: Final = Table(
+    Row(_INPUT_VALUE, JSON, _INPUT, "Input messages, or a tool's arguments."),
+    Row(_INPUT_MIME_TYPE, STRING, _INPUT, "Always `application/json`."),
+    Row(_OUTPUT_VALUE, JSON, _OUTPUT, "Output messages, or a tool's result."),
+    Row(_OUTPUT_MIME_TYPE, STRING, _OUTPUT, "Always `application/json`."),
+)
+"""Attributes of the spans of sessions, timesteps and operations, set after their `gen_ai.*` ones."""
 
 
 def kind_row(kind: str) -> Row:

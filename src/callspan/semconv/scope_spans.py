@@ -10,7 +10,7 @@ from callspan.fail_open import fail_open
 from callspan.record.events import SCOPE_TYPES, EventRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.semconv import events, gen_ai, openinference, session
 from callspan.semconv.call import EXCEPTION_EVENT, MIN_DURATION_NS, SpanEvent
-from callspan.semconv.content_attributes import Attributes, ByteBudget
+from callspan.semconv.content_attributes import Attributes, ByteBudget, SpanContent
 from callspan.semconv.scope_messages import ScopeMessages, messages_of
 from callspan.settings import Settings
 
@@ -109,7 +109,7 @@ class ScopeSpan:
                 messages.close(record)
                 attributes.update(messages.attributes(budget))
         if self._options.openinference:
-            openinference.put_scope_values(attributes, budget)
+            openinference.SCOPE_VALUES.put(attributes, record, SpanContent(None, budget))
 
 
 class Evaluation(NamedTuple):
