@@ -15,6 +15,7 @@ from tests.processed import UNPROCESSED
 from callspan.agent import misuse
 from callspan.agent.runtime import Runtime, install, remove
 from callspan.fail_open import fail_open, failures, forget_failures
+from callspan.process import callbacks
 from callspan.process.processed import Processed
 from callspan.process.processors import Processor, Processors
 from callspan.records import EventRecord, Record, decode, encode
@@ -42,6 +43,7 @@ class Seen:
     def write(self, written: Processed[Record]) -> None:
         decode(encode(written.record))
         self.records.append(written.record)
+        callbacks.call("after_record", written.record)
 
     def runtime(self, options: ScopeSpanOptions | None = None, **settings: Any) -> Runtime:
         settings = {"processors": lambda _level: UNPROCESSED, "service": "tests", **settings}

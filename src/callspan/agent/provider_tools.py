@@ -13,7 +13,7 @@ from callspan.agent.operations import TOOL_ERROR, without_none
 from callspan.agent.runtime import Runtime
 from callspan.agent.tool_requests import parse_arguments
 from callspan.fail_open import fail_open
-from callspan.process.processors import with_span, write
+from callspan.process.processors import with_span
 from callspan.providers.hosted_tools import ProviderRun, runs_at_provider
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord
@@ -37,7 +37,7 @@ def record_provider_tools(runtime: Runtime, wire: Conversation, record: CallReco
             processed = runtime.process(_event(run, record, name), record.content_level, "event")
             span = NO_SPAN if parent is None else runtime.spans.start(processed, parent=parent)
             span.end(processed)
-            write(with_span(processed, span), runtime.write)
+            runtime.write(with_span(processed, span))
 
 
 def _event(run: ProviderRun, record: CallRecord, name: str) -> EventRecord:

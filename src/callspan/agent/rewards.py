@@ -19,7 +19,6 @@ from callspan.agent.misuse import UsageError, installed_or_warn, or_unrecorded
 from callspan.agent.runtime import CALL_SPANS
 from callspan.agent.scope import current_scope
 from callspan.fail_open import fail_open
-from callspan.process import processors
 from callspan.record.call import Place
 from callspan.record.events import RewardRecord
 from callspan.record.events import Scope as TargetKind
@@ -192,7 +191,7 @@ def _emit_late(record: RewardRecord, target: SpanRef | None, carrier: CarrierSta
         with fail_open("record a reward"):
             target = target or carrier.span or span_of_session(record.session_id)
             processed = runtime.process(record, open_level(record.session_id, record.timestep_id))
-            processors.write(runtime.spans.export_reward(processed, target), runtime.write)
+            runtime.write(runtime.spans.export_reward(processed, target))
 
 
 def _span_of_call(call_id: str | None) -> SpanRef | None:

@@ -26,7 +26,6 @@ from callspan.agent.misuse import UsageError, installed_or_warn, refuse
 from callspan.agent.runtime import Runtime
 from callspan.agent.tool_requests import MAX_PARALLEL, Answer
 from callspan.fail_open import fail_open
-from callspan.process import processors
 from callspan.process.callbacks import Point
 from callspan.process.processed import Processed
 from callspan.record.call import CallRecord, Place, Trace
@@ -378,7 +377,7 @@ class Scope(Block, ABC):
         runtime = self._runtime
         if runtime is not None:
             unmeasured = runtime.write_unmeasured if self._has_given_times else None
-            processors.write(processed, unmeasured or runtime.write)
+            (unmeasured or runtime.write)(processed)
 
     def _span_ids(self) -> dict[str, Any]:
         """Return the span's ids as fields of a record."""

@@ -91,7 +91,10 @@ class Recorder:
         return before
 
     def write(self, processed: Processed[Record]) -> None:
-        """Append a record: when this returns, the operating system has it. Anything but a processed one is refused."""
+        """Append a record: when this returns, the operating system has it. Anything but a processed one is refused.
+
+        Then the listeners and the callbacks of `after_record` are called.
+        """
         if type(processed) is not Processed:
             self._refuse(processed)
             return
@@ -104,6 +107,8 @@ class Recorder:
         for listener in self._listeners:
             with _SHOW:
                 listener(processed)
+        if callbacks.REGISTERED:
+            callbacks.call("after_record", processed.record)
 
     def _refuse(self, value: object) -> None:
         self.refused += 1

@@ -27,7 +27,7 @@ from callspan.observe.ports import NO_SPAN, CallFactory, CallInfo, CallSpanHandl
 from callspan.observe.token_estimates import estimated
 from callspan.observe.unrecognized import flag_unrecognized
 from callspan.process.processed import Processed
-from callspan.process.processors import interrupted, write
+from callspan.process.processors import interrupted
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, NULL_BODY, Accumulator, Endpoint, ResponseInfo
 from callspan.providers.hosted_tools import has_runs
@@ -259,7 +259,7 @@ class Call:
             return
         factory = self._factory
         if factory.recorder.writes_starts():
-            write(factory.processors.process(started), factory.recorder.write)
+            factory.recorder.write(factory.processors.process(started))
         factory.keep(started)
 
     def form(self, fields: object, files: object, size: int | None) -> None:
@@ -397,7 +397,7 @@ class Call:
         factory, processed = self._factory, self._processed or self._process(ending)
         record = processed.record
         self.span.end(processed, self._conversation)
-        write(processed, factory.recorder.write)
+        factory.recorder.write(processed)
         factory.keep(record)
         if record.part == "answered":
             factory.seen.is_first(record.call_id)

@@ -19,7 +19,6 @@ from callspan.observe.background_responses import version_of
 from callspan.observe.call import Call, Ending
 from callspan.observe.lines import LineReader
 from callspan.observe.ports import NO_SPAN, CallFactory, CallInfo
-from callspan.process.processors import write
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, Endpoint, ResponseInfo
 from callspan.providers.batches import ResultLine, endpoint_of, result_in
@@ -68,7 +67,7 @@ class Fetch(Call):
         record = msgspec.structs.replace(record, place=place)
         span = factory.spans.start_later(factory.processors.started(record), self._context, requested) or NO_SPAN
         record = with_span_ids(record, span)
-        write(factory.processors.process(background_responses.completion(record)), factory.recorder.write)
+        factory.recorder.write(factory.processors.process(background_responses.completion(record)))
         shown = factory.processors.process(record)
         span.end(shown, registry.conversation_of(shown.record) if span.wants_content else None)
         if factory.metrics.are_wanted():
@@ -82,7 +81,7 @@ def record_webhook(factory: CallFactory, server: CallInfo, response_id: str, sta
     at_ns = time.time_ns() if at_ns is None else at_ns
     record = background_responses.end_of(server, response_id, status, at_ns)
     if record is not None and factory.seen.is_first(f"webhook {record.call_id}"):
-        write(factory.processors.process(record), factory.recorder.write)
+        factory.recorder.write(factory.processors.process(record))
 
 
 class GenericCall(Call):
@@ -167,7 +166,7 @@ class BatchResults(Call):
             return
         factory, (record, endpoint) = self._factory, _answered(self.record, self._owner, found)
         processed = factory.processors.process(record)
-        write(processed, factory.recorder.write)
+        factory.recorder.write(processed)
         if factory.metrics.are_wanted():
             factory.metrics.observed(processed)
         if self._call_ended is not None:

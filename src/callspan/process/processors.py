@@ -55,9 +55,6 @@ _R = TypeVar("_R", bound=Record)
 _FAILED: Final = partial(withhold, why="processor_failed")
 _REDACTOR_FAILED: Final = partial(withhold, why="redactor_failed")
 
-_NEW: Final = object.__new__
-_PUT: Final = Processed.__dict__["record"].__set__
-
 _PRICE: Final = fail_open("price a call")
 _READ: Final = fail_open("read the price file")
 
@@ -140,15 +137,15 @@ class Processors:
         """
         processed = self.run(record)
         if not callbacks.REGISTERED:
-            return _processed(processed)
+            return Processed(processed)
         if point is not None:
             callbacks.call(point, processed)
         replaced = callbacks.call("before_record", processed)
-        return _processed(processed if replaced is processed else self.run(replaced))
+        return Processed(processed if replaced is processed else self.run(replaced))
 
     def without_callbacks(self, record: _R) -> Processed[_R]:
         """Return the result of `process` without callbacks, for records that are only exported or delivered."""
-        return _processed(self.run(record))
+        return Processed(self.run(record))
 
     def started(self, record: CallRecord) -> Processed[CallRecord]:
         """Process the record of a call that starts, for its span and the count of calls in progress.
@@ -156,8 +153,8 @@ class Processors:
         Without a redactor the metadata is dropped instead of processed: neither of the two uses it.
         """
         if self._redacts:
-            return _processed(self.run(record))
-        return _processed(msgspec.structs.replace(record, metadata={}) if record.metadata else record)
+            return Processed(self.run(record))
+        return Processed(msgspec.structs.replace(record, metadata={}) if record.metadata else record)
 
     def run(self, record: _R) -> _R:
         """Run the processors alone, without callbacks, for records that were read from the spool."""
@@ -171,32 +168,19 @@ class Processors:
 
 def interrupted(record: CallRecord) -> Processed[CallRecord]:
     """Return the record of a call whose processing was interrupted, without its content."""
-    return _processed(withhold(record, why="interrupted"))
+    return Processed(withhold(record, why="interrupted"))
 
 
 def with_span(processed: Processed[_R], span: SpanHandle) -> Processed[_R]:
     """Return a processed record with the ids of its span, which is only started from the processed record."""
     record: Any = processed.record
-    return _processed(with_span_ids(record, span))
+    return Processed(with_span_ids(record, span))
 
 
 def with_ids(processed: Processed[_R], ids: dict[str, Any]) -> Processed[_R]:
     """Return a processed record with these fields, the ids of its span."""
     record: Any = processed.record
-    return _processed(msgspec.structs.replace(record, **ids))
-
-
-def write(processed: Processed[_R], store: Callable[[Processed[_R]], None]) -> None:
-    """Store a processed record, then call the callbacks of `after_record`."""
-    store(processed)
-    if callbacks.REGISTERED:
-        callbacks.call("after_record", processed.record)
-
-
-def _processed(record: _R) -> Processed[_R]:
-    made: Processed[_R] = _NEW(Processed)
-    _PUT(made, record)
-    return made
+    return Processed(msgspec.structs.replace(record, **ids))
 
 
 def caller_processors(settings: Settings, redactor: Redactor | None = None) -> Processors:

@@ -66,7 +66,7 @@ class ByteBudget(msgspec.Struct, eq=False):
     @property
     def room(self) -> int:
         """The number of bytes that the next attribute may use; none if 0 or less."""
-        return self.left if self.left < self.attribute else self.attribute
+        return min(self.left, self.attribute)
 
 
 def put_text(attributes: Attributes, name: str, text: str, budget: ByteBudget) -> None:

@@ -20,7 +20,6 @@ from callspan.forks import renew_locks
 from callspan.intercept.hooks import HookContext
 from callspan.intercept.patching import HookStatus, Patches, sdks_of
 from callspan.otlp.providers import check_otlp, set_up_global
-from callspan.process import processors
 from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
 from callspan.record.events import Record
@@ -221,7 +220,7 @@ class Wiring:
             pipeline.write(record)
         else:
             recorder, exporter_processors = self._exporter_pipeline()
-            processors.write(exporter_processors.process(record), recorder.write)
+            recorder.write(exporter_processors.process(record))
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has every record so far; return False on timeout."""

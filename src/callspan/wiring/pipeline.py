@@ -27,7 +27,6 @@ from callspan.fail_open import fail_open, value_of
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.ports import AlreadySeen, CallFactory
 from callspan.otlp.variables import SIGNALS, Signal
-from callspan.process import processors
 from callspan.process.processed import Processed
 from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
@@ -97,7 +96,7 @@ class Pipeline:
 
     def write(self, record: Record) -> None:
         """Process and store a record of a call that callspan did not observe."""
-        processors.write(self._processors_at("full").process(record), self.recorder.write)
+        self.recorder.write(self._processors_at("full").process(record))
 
     def _write_and_measure(self, record: Processed[Record]) -> None:
         self.recorder.write(record)
