@@ -285,6 +285,8 @@ with openai.OpenAI(api_key="k", base_url=provider) as client:
     first = ask()
     with callspan.session("s", session_id="own") as session, session.timestep(), callspan.tool("look"):
         ask()
+    with callspan.invoke_agent("lone"), callspan.tool("think"):
+        ask()
 callspan.reward(1.0, call_id=first.id)
 """
 
@@ -297,21 +299,29 @@ def bare_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "CALLSPAN_"))}
 
 
+def path(ident: str, names: dict[str, str], parents: dict[str, str | None]) -> str:
+    above = parents[ident]
+    return names[ident] if above is None else f"{path(above, names, parents)} > {names[ident]}"
+
+
 @pytest.mark.parametrize("url", SENDABLE, indirect=True)
 def test_a_process_without_a_tracer_provider_is_sent_with_ids_of_its_records(
     url: str, provider: ScriptedProvider, receiver: OtlpReceiver, tmp_path: Path
 ) -> None:
     run(README, provider.openai_url, url, str(tmp_path / "spool"))
     done = send(url, receiver)
-    assert (done.exit_code, said(done)) == (0, f"6 spans sent to {receiver.url}/v1/traces.")
-    spans = {span.name: span for span in receiver.spans if span.attributes.get("session.id") == "own"}
-    assert {name: span.parent_id for name, span in spans.items()} == {
-        "invoke_workflow s": None, "timestep": spans["invoke_workflow s"].span_id,
-        "execute_tool look": spans["timestep"].span_id, "chat m": spans["timestep"].span_id,
-    }  # fmt: skip
-    assert len({span.trace_id for span in spans.values()}) == 1
-    call, reward = (span for span in receiver.spans if "session.id" not in span.attributes)
-    assert (reward.trace_id, reward.parent_id) == (call.trace_id, call.span_id)
+    assert (done.exit_code, said(done)) == (0, f"9 spans sent to {receiver.url}/v1/traces.")
+    names = {span.span_id: span.name for span in receiver.spans}
+    parents = {span.span_id: span.parent_id for span in receiver.spans}
+    assert sorted(path(ident, names, parents) for ident in names) == [
+        "chat m", "chat m > evaluation reward", "invoke_agent lone", "invoke_agent lone > execute_tool think",
+        "invoke_agent lone > execute_tool think > chat m", "invoke_workflow s", "invoke_workflow s > timestep",
+        "invoke_workflow s > timestep > execute_tool look",
+        "invoke_workflow s > timestep > execute_tool look > chat m",
+    ]  # fmt: skip
+    assert len({span.trace_id for span in receiver.spans}) == 3
+    traces = {span.span_id: span.trace_id for span in receiver.spans}
+    assert all(above is None or traces[above] == traces[ident] for ident, above in parents.items())
     assert "0 spans sent" in said(send(url, receiver))
 
 

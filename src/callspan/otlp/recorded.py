@@ -98,11 +98,11 @@ class RecordedSpans:
             if (call := self.reader.call(call_id)) is not None:
                 yield call
         runs = [one for one in records if isinstance(one, EventRecord) and one.duration_ns is not None]
-        traces = {one.trace_id for one in runs} - {None}
-        if traces:
+        traces, spans = {one.trace_id for one in runs} - {None}, {one.span_id for one in runs}
+        if runs:
             first, last = min(one.time_ns for one in runs), max(map(latest_ns, runs))
             within = CallFilter(in_session=False, since_ns=first, until_ns=last, newest_first=False)
-            yield from (call for call in self.calls(within) if call.trace_id in traces)
+            yield from (one for one in self.calls(within) if one.trace_id in traces or one.parent_span_id in spans)
 
     def _response_id(self, call_id: str) -> str | None:
         found = next(self.reader.stored(CallRecord, [call_id]), None)

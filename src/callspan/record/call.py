@@ -293,6 +293,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     server_port: int | None = None
     trace_id: str | None = None
     span_id: str | None = None
+    """16 hex digits; without a trace an id of callspan's own."""
     parent_span_id: str | None = None
     sampled: bool | None = None
     trace: Trace | None = None

@@ -89,6 +89,7 @@ class SessionRecord(
     """The session in which this one was started."""
     trace_id: str | None = None
     span_id: str | None = None
+    """16 hex digits; without a trace an id of callspan's own."""
     parent_span_id: str | None = None
     sampled: bool | None = None
     trace: Trace | None = None
@@ -131,6 +132,7 @@ class TimestepRecord(
     """The timestep in which this one is nested."""
     trace_id: str | None = None
     span_id: str | None = None
+    """16 hex digits; without a trace an id of callspan's own."""
     parent_span_id: str | None = None
     sampled: bool | None = None
     trace: Trace | None = None
@@ -270,6 +272,13 @@ SCOPE_TYPES: Final = (SessionRecord, TimestepRecord)
 def start_id(event_id: str) -> str:
     """Return the id of the start event of a tool or agent run."""
     return f"{event_id}-start"
+
+
+def first_ns(record: Record) -> int:
+    """Return the Unix time (ns) at which what a record describes began; 0 if it states none."""
+    if isinstance(record, CallRecord):
+        return record.timing.start_ns
+    return record.start_ns or 0 if isinstance(record, SCOPE_TYPES) else record.time_ns
 
 
 def latest_ns(record: Record) -> int:

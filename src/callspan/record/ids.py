@@ -34,6 +34,11 @@ def new_id() -> str:
     return f"{moment[:8]}-{moment[8:]}-7{random[:3]}-8{random[3:6]}-{random[6:]}"
 
 
+def new_span_id() -> str:
+    """Return a new span id, 16 hexadecimal digits, for a record without a span of OpenTelemetry."""
+    return _random.getrandbits(64).to_bytes(8, "big").hex()
+
+
 def response_call_id(provider: str, response_id: str) -> str:
     """Return the id of the call that created a background response: UUID version 8, the same in every process."""
     digest = hashlib.sha256(f"{provider}\n{response_id}".encode("utf-8", "replace")).digest()

@@ -5,13 +5,18 @@ It is the same for calls, sessions, timesteps and operations. `observe` extends 
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
 from callspan.record.call import Trace
 
 _R = TypeVar("_R", bound=msgspec.Struct)
+OWN_SPAN: Final = "callspan.span_id"
+"""Key in OpenTelemetry's context of the id of the innermost scope or call without a span of OpenTelemetry.
+
+It is no span context, because other tracers would take that as an unsampled parent, and drop their spans.
+"""
 
 
 class SpanHandle(Protocol):
@@ -23,11 +28,11 @@ class SpanHandle(Protocol):
 
     @property
     def span_id(self) -> str | None:
-        """16 hexadecimal digits; None without tracing."""
+        """16 hexadecimal digits; without tracing an id of callspan's own."""
 
     @property
     def parent_span_id(self) -> str | None:
-        """16 hexadecimal digits; None for the root of a trace, or without tracing."""
+        """16 hexadecimal digits; None for the root of a trace."""
 
     @property
     def sampled(self) -> bool | None:

@@ -1,4 +1,4 @@
-"""Span ids: derives the span ids of records written without a tracer provider from the records' own ids."""
+"""Span ids: completes the ids of records written without a tracer provider, which lack a trace, or all of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from callspan.record.events import (
     RewardRecord,
     SessionRecord,
     TimestepRecord,
-    latest_ns,
+    first_ns,
     record_key,
 )
 from callspan.record.interrupted import run_key
@@ -28,9 +28,9 @@ _WithSpan: TypeAlias = CallRecord | SessionRecord | TimestepRecord | EventRecord
 
 
 def with_derived_ids(records: Sequence[Record]) -> list[Record]:
-    """Return the records, with derived span ids for those written without a tracer provider.
+    """Return the records, with all ids of their spans for those written without a tracer provider.
 
-    Derived ids are deterministic. Their parent is the span of the record's timestep, else of its session.
+    Derived ids are deterministic. The parent is the recorded one, else the span of the timestep, else of the session.
     """
     spans: dict[str | None, tuple[str, str]] = {}
     found = [*records]
@@ -38,26 +38,23 @@ def with_derived_ids(records: Sequence[Record]) -> list[Record]:
         record = records[index]
         if isinstance(record, MessageRecord):
             continue
-        if isinstance(record, EventRecord) and record.span_id is not None and record.trace_id is None:
-            # Stores keep the trace id of a timestep's events with the timestep.
-            parent = next((spans[one] for one in _enclosing_scopes(record) if one in spans), None)
-            record = replace(record, trace_id=None if parent is None else parent[0])
-        if not _has_ids(record) and _should_have_span(record, spans):
+        has_own = _has_own_id(record)
+        if not (has_own and record.trace_id is not None) and (has_own or _should_have_span(record, spans)):
             record = _with_derived_ids(record, spans)
         if record.trace_id is not None and record.span_id is not None:
-            spans[record_key(record)[1]] = record.trace_id, record.span_id
+            spans[record_key(record)[1]] = spans[record.span_id] = record.trace_id, record.span_id
         found[index] = record
     return found
 
 
 def _outermost_first(record: Record) -> tuple[int, int]:
-    order = (SessionRecord, TimestepRecord, CallRecord)
-    return order.index(type(record)) if isinstance(record, order) else len(order), latest_ns(record)
+    order = (SessionRecord, TimestepRecord)
+    return order.index(type(record)) if isinstance(record, order) else len(order), first_ns(record)
 
 
-def _has_ids(record: _WithSpan) -> bool:
+def _has_own_id(record: _WithSpan) -> bool:
     # The no-op tracer of OpenTelemetry's API gives each span the ids of its parent.
-    return record.trace_id is not None and record.span_id is not None and record.span_id != record.parent_span_id
+    return record.span_id is not None and record.span_id != record.parent_span_id
 
 
 def _should_have_span(record: Record, spans: dict[str | None, tuple[str, str]]) -> bool:
@@ -71,14 +68,19 @@ def _should_have_span(record: Record, spans: dict[str | None, tuple[str, str]]) 
 
 
 def _with_derived_ids(record: _WithSpan, spans: dict[str | None, tuple[str, str]]) -> _WithSpan:
-    own = run_key(record)
+    own, span_id, above = run_key(record), record.span_id, record.parent_span_id
     enclosing = next((spans[one] for one in _enclosing_scopes(record) if one in spans), None)
-    trace_id, parent = enclosing or (record.trace_id or _digest(own, 32), record.parent_span_id)
-    sampled = True if record.trace_id is None else record.sampled
-    return replace(record, trace_id=trace_id, span_id=_digest(own, 16), parent_span_id=parent, sampled=sampled)
+    trace_id, parent = enclosing or (record.trace_id or _digest(own, 32), above)
+    if _has_own_id(record):
+        parent = above or parent  # of which only its own process may have known
+    else:
+        span_id = _digest(own, 16)
+    sampled = True if record.sampled is None else record.sampled
+    return replace(record, trace_id=trace_id, span_id=span_id, parent_span_id=parent, sampled=sampled)
 
 
-def _enclosing_scopes(record: Record) -> Iterator[str | None]:
+def _enclosing_scopes(record: _WithSpan) -> Iterator[str | None]:
+    yield record.parent_span_id
     if isinstance(record, SessionRecord):
         yield record.parent_session_id
         return

@@ -39,7 +39,9 @@ from callspan import private_names as names
 from callspan.fail_open import fail_open, reported
 from callspan.process.processed import Processed
 from callspan.record.call import CallRecord, SpanLink, Trace
+from callspan.record.ids import new_span_id
 from callspan.record.messages import Conversation
+from callspan.record.span_handle import OWN_SPAN
 from callspan.semconv import call, gen_ai
 from callspan.semconv.call import MIN_DURATION_NS, Projection, SpanEvent
 from callspan.semconv.content_attributes import Attributes, AttributeValue
@@ -103,7 +105,9 @@ class CallSpan:
         # Spans of other implementations may raise.
         try:
             context = span.get_span_context()
-            if context.is_valid:
+            if not context.is_valid:
+                self.span_id, self.parent_span_id = new_span_id(), own_span_id(otel_context.get_current())
+            else:
                 # Half the cost of an f-string with leading zeros.
                 self.trace_id = context.trace_id.to_bytes(16, "big").hex()
                 self.span_id = context.span_id.to_bytes(8, "big").hex()
@@ -124,6 +128,8 @@ class CallSpan:
         """Return `context` with this span as the current one."""
         try:
             inner = trace.set_span_in_context(self._span, context)
+            if self.trace_id is None and self.span_id is not None:
+                inner = otel_context.set_value(OWN_SPAN, self.span_id, inner)
             return adopted.with_mark(inner) if adopted.UTIL in sys.modules else inner
         except reported(_CURRENT):
             return context
@@ -168,6 +174,12 @@ class CallSpan:
                 _add_attempt_spans(self._spans.tracer, span, record)
         except reported(_PROJECT):
             return
+
+
+def own_span_id(context: Context) -> str | None:
+    """Return the id of the innermost scope or call in `context` without a span of OpenTelemetry."""
+    found = context.get(OWN_SPAN)
+    return found if isinstance(found, str) else None
 
 
 def tracer_of(version: str, provider: TracerProvider | None) -> Tracer:

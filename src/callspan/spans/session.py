@@ -6,7 +6,7 @@ import time
 from typing import Final
 
 import msgspec
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context, get_current, set_value
 from opentelemetry.trace import (
     INVALID_SPAN,
     INVALID_SPAN_CONTEXT,
@@ -27,6 +27,8 @@ from callspan.process.processed import Processed
 from callspan.process.processors import with_span
 from callspan.record.call import Place
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
+from callspan.record.ids import new_span_id
+from callspan.record.span_handle import OWN_SPAN
 from callspan.semconv import gen_ai
 from callspan.semconv import session as semconv
 from callspan.semconv.scope_spans import (
@@ -37,7 +39,7 @@ from callspan.semconv.scope_spans import (
     scope_end_ns,
     scope_start_ns,
 )
-from callspan.spans.call import add_event, context_of, put_attributes, trace_of
+from callspan.spans.call import add_event, context_of, own_span_id, put_attributes, trace_of
 from callspan.spans.log_events import EventLog
 
 # A constant, because evaluating `A | B` takes twice as long as the check.
@@ -68,9 +70,16 @@ class SessionSpan:
         self.parent_span_id: str | None = parent.span_id.to_bytes(8, "big").hex() if parent.is_valid else None
         self.trace = trace_of(context, parent, link)
 
+    def identify(self, context: Context) -> None:
+        """Without a span of OpenTelemetry, take an id of callspan's own, below that in `context`."""
+        if self.trace_id is None:
+            self.span_id, self.parent_span_id = new_span_id(), own_span_id(context)
+
     def within(self, context: Context) -> Context:
-        """Return `context` with this span as the current one; unchanged without tracing."""
-        return set_span_in_context(self._span, context) if self.trace_id is not None else context
+        """Return `context` with this span as the current one, or with its own id."""
+        if self.trace_id is not None:
+            return set_span_in_context(self._span, context)
+        return context if self.span_id is None else set_value(OWN_SPAN, self.span_id, context)
 
     @property
     def context(self) -> SpanContext:
@@ -203,7 +212,9 @@ class SessionSpans:
         # The SDK's spans know their parent: five function calls less than from the context.
         above = getattr(span, "parent", None) or get_current_span(context).get_span_context()
         source = ScopeSpan(self._options, record if span.is_recording() else None)
-        return SessionSpan(span, source, self._evaluations, parent=above, link=linked)
+        made = SessionSpan(span, source, self._evaluations, parent=above, link=linked)
+        made.identify(context)
+        return made
 
     def remote(self, trace_id: str, span_id: str, *, sampled: bool = True) -> SessionSpan:
         """Return a handle for a span of another process, usable only as a parent; its ids are hexadecimal."""
