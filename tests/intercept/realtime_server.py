@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
-from tests.intercept import sdks
-
 SECOND = base64.b64encode(bytes(48_000)).decode()
 """A second of silence."""
 SESSION = {
@@ -47,11 +45,6 @@ USAGE = {
     "output_token_details": {"text_tokens": 30, "audio_tokens": 91},
 }
 _NUMBERS = count(1)
-
-
-def needs_realtime() -> None:
-    """Skip a module where the SDK has no realtime sessions over a base URL of one's own."""
-    sdks.needs("openai", "2.30", "realtime over a base URL of one's own")
 
 
 def event(kind: str, **fields: Any) -> dict[str, Any]:

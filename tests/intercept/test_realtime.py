@@ -36,7 +36,6 @@ from tests.intercept.realtime_server import (
     created,
     done,
     event,
-    needs_realtime,
     playing,
     response,
     session,
@@ -47,7 +46,7 @@ from tests.intercept.realtime_server import (
 from tests.intercept.sockets import ConnectionClosed, needs_queue
 from tests.scale import scaled
 
-needs_realtime()
+sdks.needs_module("openai", "2.30", "realtime over a base URL of one's own")
 if sdks.version("websockets") < (14,):
     pytest.skip("websockets 13 loses what was received before a drop", allow_module_level=True)
 ROOT = str(Path(__file__).resolve().parents[2])

@@ -22,11 +22,11 @@ from callspan.testing import Captured, capture
 from tests.intercept import sdks
 from tests.intercept.calls import Run
 from tests.intercept.mode import Mode
-from tests.intercept.realtime_server import SECOND, Session, event, needs_realtime, playing
+from tests.intercept.realtime_server import SECOND, Session, event, playing
 from tests.intercept.sockets import ConnectionClosed
 from tests.scale import scaled
 
-needs_realtime()
+sdks.needs_module("openai", "2.30", "realtime over a base URL of one's own")
 sdks.needs_module("openai", "3.50", "live.connect")
 if sdks.version("websockets") < (14,):
     pytest.skip("websockets 13 loses what was received before a drop", allow_module_level=True)

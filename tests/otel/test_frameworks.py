@@ -91,6 +91,25 @@ def test_strands_ends_no_span_of_a_stream_that_is_left_and_each_call_has_a_recor
     assert (records.pop(span_id), *records.values()) == ("success", "cancelled", "cancelled")
 
 
+def test_a_realtime_session_of_openai_agents_is_recorded_at_its_own_websocket() -> None:
+    python = python_of(".venv-frameworks/openai-agents", "python tools/environments.py frameworks")
+    script, found = APPS / "frameworks" / "openai_agents_realtime.py", {}
+    for switch in ("off", "on"):
+        done = subprocess.run([python, str(script), switch], capture_output=True, text=True, timeout=100, check=False)
+        assert done.returncode == 0, done.stderr
+        line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
+        found[switch] = json.loads(line[7:])
+    calls, spans = found["on"].pop("calls"), found["on"].pop("spans")
+    assert found["on"] == found["off"]
+    assert calls == [
+        ["transcriptions", "success", "How is the weather?", [], "voice"],
+        ["realtime", "success", None, ["weather"], "voice"],
+        ["realtime", "success", "It rains.", [], "voice"],
+    ]
+    assert spans.count("chat gpt-realtime") == 2
+    assert spans.count("generate_content gpt-4o-transcribe") == 1
+
+
 @cache
 def run_by_agents(environment: str) -> Any:
     """What came of every scene of openai-agents with its tracing on, by API and scene."""
