@@ -26,6 +26,13 @@ from .conftest import NOVEMBER_2026_NS, MakeCall
 pytest.importorskip("genai_prices", reason="needs published prices: pip install 'callspan[cost]'")
 
 
+SPOKEN: dict[str, Any] = {
+    "input_tokens": 132, "input_audio_tokens": 13, "input_image_tokens": 0, "cache_read_tokens": 64,
+    "cache_read_audio_tokens": 4, "cache_read_image_tokens": 0, "output_tokens": 121, "output_audio_tokens": 91,
+}  # fmt: skip
+"""Millionths of a dollar: 59 * 4 + 60 * 0.4 for text, 9 * 32 + 4 * 0.4 for audio, 30 * 16 + 91 * 64 for the answer."""
+
+
 def test_cached_input_has_its_own_price_and_is_not_counted_twice(call: MakeCall) -> None:
     record = priced(call("gpt-4o", input_tokens=1000, cache_read_tokens=600, output_tokens=100))
     assert record.cost is not None
@@ -115,6 +122,9 @@ def test_without_the_package_there_is_no_cost_and_no_error(call: MakeCall) -> No
         ),
         ("gpt-image-1.5", Usage(input_tokens=50, output_tokens=100, output_image_tokens=90), "0.00323"),
         ("whisper-1", Usage(input_audio_seconds=12.5), "0.00125"),
+        ("gpt-realtime", Usage(**SPOKEN), "0.0068536"),
+        ("gpt-realtime", Usage(**SPOKEN | {"cache_read_audio_tokens": 0}), "0.0069656"),
+        ("gpt-realtime", Usage(**SPOKEN | {"cache_read_audio_tokens": None}), None),
         ("gpt-4o", Usage(input_audio_seconds=12.5), None),
         ("dall-e-3", Usage(output_images=1), None),
         ("gpt-image-1", Usage(input_tokens=5, output_tokens=1, raw={"svg_usage": {"input_tokens": 9}}), None),

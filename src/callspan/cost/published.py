@@ -66,6 +66,11 @@ _COUNTERS: Final[Mapping[str, str]] = {
     "web_search_requests": "web_searches",
 }
 """The package's counters by our own."""
+_CACHED: Final[Mapping[str, str]] = {
+    "cache_read_audio_tokens": "cache_audio_read_tokens",
+    "cache_read_image_tokens": "cache_image_read_tokens",
+}
+"""Those that it needs, even if they are 0, where the input was cached and has several modalities."""
 _SECOND_NS: Final = 1_000_000_000
 _MINUTE_NS: Final = 60 * _SECOND_NS
 _ALWAYS: Final = -1
@@ -264,6 +269,10 @@ class PriceList:
     def _look_up(self, edition: _Edition, model: _Model, start_ns: int, usage: Usage) -> Decimal | None:
         provider, name, context, _ = model
         counted = {theirs: count for ours, theirs in _COUNTERS.items() if (count := getattr(usage, ours))}
+        if usage.cache_read_tokens:
+            counted |= {
+                theirs: count for ours, theirs in _CACHED.items() if (count := getattr(usage, ours)) is not None
+            }
         if usage.input_audio_seconds:
             counted["input_audio_seconds"] = counted["audio_seconds"] = Decimal(str(usage.input_audio_seconds))
         if searches := usage.hosted_tools.get(_FILE_SEARCH):
