@@ -13,8 +13,7 @@ from tests.datasets.conftest import World
 
 from . import browser as chromium
 from .conftest import Report
-from .test_hostile_text import HOSTILE, fill
-from .test_report import judged, play
+from .worlds import HOSTILE, fill, judged, play
 
 WIDER = """() => Math.max(...["html", "main"].map(name => {
   const box = document.querySelector(name);

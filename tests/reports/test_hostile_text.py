@@ -3,45 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 
 from callspan.formatting import json_block, shown
-from callspan.records import ErrorInfo
 from tests.datasets.conftest import World
 
 from .conftest import Report
 from .reading import Reading, data
-
-HOSTILE = [
-    "<script>document.title='owned'</script>",
-    "</script><script>document.title='owned'</script>",
-    "<img src=x onerror=\"document.title='owned'\">",
-    '" onmouseover="document.title=\'owned\'" x="',
-    "<!--<script>",
-    "]]><svg onload=document.title='owned'>",
-    "[click](javascript:document.title='owned') **bold** `code`",
-    "\x1b[31mred\x1b[0m \x1b]8;;http://evil.example\x07link\x1b]8;;\x07",
-    "left\u202eright\u202c \u200bhidden \u2028 line",
-    "${alert(1)} {{7*7}} %s",
-    "data:text/html,<script>document.title='owned'</script>",
-    "<svg onload=\"document.title='owned'\"><style>*{}</style></svg>",
-    "</title></style></template>\u2029\u0085",
-]
-
-
-def fill(world: World, text: str) -> None:
-    """Put a text everywhere a page could show it."""
-    world.session("s1", reward=1.0, name=text, metadata={text: text}, outcome=text)
-    error = ErrorInfo(kind=text, type=text, message=text, status=400)
-    message: list[dict[str, Any]] = [{"role": "user", "content": text}]
-    world.chat(message, text, "s1", model=text)
-    world.chat(message, text, "s1", model=text, outcome="error", error=error)
-    world.event("s1", event_type=text, name=text, data={text: text})
-    world.event("s1", event_type="tool", name=text, data={"arguments": {"a": text}, "result": text})
-    world.session("s2", reward=0.5, name=text)
-    world.reward("s2", 1.0, scope="call", label=text, objective=text)
+from .worlds import HOSTILE, fill
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -3,50 +3,21 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from callspan import open_store
-from callspan.records import CallRecord, Cost, ErrorInfo, Place, TimestepRecord, Timing, Totals, Usage
+from callspan.records import CallRecord
 from callspan.view import report as reports
 from callspan.view.report import write_report
 from tests.commands import callspan
-from tests.datasets.conftest import SECOND, START_NS, World
+from tests.datasets.conftest import World
 
 from .conftest import Report
 from .reading import Reading, data, entries
-
-QUESTION = [{"role": "user", "content": "?"}]
-
-
-def play(world: World) -> None:
-    """Two sessions, one of which fails, and a call outside."""
-    world.session("s1", reward=1.0, success=True, name="maze", metadata={"seed": 7})
-    start = START_NS + 100 * SECOND
-    step = TimestepRecord(
-        timestep_id="t1",
-        session_id="s1",
-        seen_ns=1,
-        index=0,
-        start_ns=start,
-        end_ns=start + SECOND,
-        totals=Totals(reward=0.5),
-        terminated=True,
-    )
-    world.records.append(step)
-    place = Place(session_id="s1", timestep_id="t1", timestep=0)
-    timing = Timing(start_ns=start, duration_ns=SECOND, first_token_ns=SECOND // 4)
-    world.chat(QUESTION, "Left.", "s1", place=place, timing=timing, retries=1)
-    world.event("s1", timestep_id="t1", event_type="environment", reward=0.5, data={"after": "a wall"})
-    world.event("s1", timestep_id="t1", event_type="tool", name="look", data={"arguments": {"a": 1}, "result": "wall"})
-    world.session("s2", reward=-1.0, success=False, outcome="failure")
-    error = ErrorInfo(kind="rate_limit", type="rate_limit_error", status=429, message="Slow down.")
-    world.chat(QUESTION, "?", "s2", outcome="error", error=error, usage=None, cost=None, model="gpt-6")
-    dear = Cost(usd=Decimal("0.0000000001"), source="t")
-    world.chat(QUESTION, "Loose.", usage=Usage(input_tokens=0), cost=dear)
+from .worlds import QUESTION, play
 
 
 def test_sessions_come_with_their_steps_calls_and_events(world: World, report: Report) -> None:
@@ -69,21 +40,6 @@ def test_sessions_come_with_their_steps_calls_and_events(world: World, report: R
     (failed,) = [one for one in inside["s2"] if one["call"]]
     assert (failed["call"]["status"], failed["turn"]["error"]) == (429, "Slow down.")
     assert [one["call"]["label"] for one in inside[""]] == ["Loose."]
-
-
-def judged(world: World) -> None:
-    """Sessions of two users with two versions of a prompt, on two days; a judge scored two of them."""
-    day = 24 * 3600 * SECOND
-    for number, (user, version, reward) in enumerate((("ann", 3, 1.0), ("ann", 4, 0.0), ("bob", 4, 1.0))):
-        metadata = {"prompt_version": version}
-        start = START_NS + number * day // 2
-        world.session(f"s{number}", reward, user_id=user, start_ns=start, success=reward > 0, metadata=metadata)
-        world.chat([{"role": "user", "content": f"Who is {user}?"}], f"First of {user}.", f"s{number}")
-        world.chat(QUESTION, f"Last of {user}.", f"s{number}", choice={"finish_reason": "length"})
-        world.chat(QUESTION, "", f"s{number}")
-    world.reward("s0", 0.8, objective="judge")
-    world.reward("s2", 0.4, objective="judge")
-    world.chat(QUESTION, "Loose.")
 
 
 def test_the_page_loads_nothing_and_forbids_all_else(world: World, report: Report) -> None:

@@ -118,13 +118,8 @@ def test_at_most_thirty_files_are_left_to_the_night_and_all_of_them_are_there() 
 PUBLIC = re.compile(r"callspan\.(records|stores|datasets|(testing|environments)(\..*)?)")
 MOST_PRIVATE = 169
 """Files of tests that import other modules of callspan; the aim is 45: properties and tables."""
-SHARING = {
-    "tests/fuzz/test_search.py": "tests.fuzz.test_fuzz",
-    "tests/reports/test_browser.py": ".test_report",
-    "tests/view/test_first_sight.py": ".test_browser",
-    "tests/view/test_scale.py": ".test_browser",
-}
-"""Files of tests that still import another, with the last one."""
+SHARING = {"tests/fuzz/test_search.py": "tests.fuzz.test_fuzz"}
+"""The file of tests that still imports another."""
 
 
 def imported(path: Path) -> Iterator[str]:

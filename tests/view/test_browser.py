@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from callspan.cli.view import arguments
-from callspan.records import Attempt, ErrorInfo, EventRecord, Place, Response, TimestepRecord
-from tests.reports import browser as chromium
+from callspan.records import Attempt, ErrorInfo, Place, Response, TimestepRecord
 from tests.stores.conftest import SECOND, START_NS, raw
 
 from .conftest import Delivery, Page, Records
+from .tabs import Tab, browser, event, tab
+
+__all__ = ["browser", "tab"]
 
 MS = 1_000_000
 SOON_MS = 20_000
@@ -42,65 +44,6 @@ WIDER = """() => Math.max(...["html", "main"].map(name => {
   const box = document.querySelector(name);
   return box.scrollWidth - box.clientWidth;
 }))"""
-
-
-class Tab:
-    """A tab of the browser that was let in, and what its console said."""
-
-    def __init__(self, context: Any, page: Page) -> None:
-        self.console: list[str] = []
-        self.requested: list[str] = []
-        self.tab = context.new_page()
-        self.tab.on("console", lambda message: self.console.append(message.text))
-        self.tab.on("pageerror", lambda error: self.console.append(str(error)))
-        self.tab.on("request", lambda request: self.requested.append(request.url))
-        self.base = f"http://127.0.0.1:{page.port}/"
-        self.tab.goto(f"{self.base}?token={page.token}")
-        self.tab.wait_for_url(self.base)  # the page has read the key from its address
-
-    def open(self, place: str, selector: str) -> None:
-        self.tab.goto(f"{self.base}#/{place}")
-        self.tab.wait_for_selector(selector)
-
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            self.tab.keyboard.press(key)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium.executable(), args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def tab(browser: Any) -> Iterator[Callable[..., Tab]]:
-    """Open a tab on the page of a store; at the end its console is empty, and it has asked nobody else."""
-    opened: list[tuple[Tab, Page]] = []
-    contexts = []
-
-    def start(url: str, **options: Any) -> Tab:
-        page = Page(url)
-        contexts.append(browser.new_context(**({"viewport": {"width": 1440, "height": 900}} | options)))
-        opened.append((Tab(contexts[-1], page), page))
-        return opened[-1][0]
-
-    yield start
-    for one, page in opened:
-        assert one.console == []
-        assert [url for url in one.requested if not url.startswith((one.base, "data:"))] == []
-        one.tab.close()
-        page.close()
-    for context in contexts:
-        context.close()
-
-
-def event(session_id: str, at_s: float, event_type: str, **fields: Any) -> EventRecord:
-    made = {"event_id": f"{session_id}-{event_type[:5]}-{at_s}", "time_ns": START_NS + int(at_s * SECOND)}
-    return EventRecord(**(made | {"session_id": session_id, "event_type": event_type} | fields))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from callspan.records import ErrorInfo, Response
 from tests.stores.conftest import SECOND, START_NS
 
 from .conftest import Delivery, Records
-from .test_browser import Tab, browser, tab
+from .tabs import Tab, browser, tab
 
 __all__ = ["browser", "tab"]
 ERROR = ErrorInfo(kind="rate_limit", type="RateLimitError", status=429)

@@ -19,7 +19,7 @@ from callspan.view.server import PAGES
 from tests.stores.conftest import SECOND, START_NS
 
 from .conftest import Delivery, Records
-from .test_browser import Tab, browser, event, tab
+from .tabs import Tab, browser, event, tab
 
 __all__ = ["browser", "tab"]
 STEPS = 100_000
