@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,7 +14,6 @@ from tests.agent.conftest import processing
 import callspan
 from callspan import add_callback, metadata, session, tool
 from callspan.process.callbacks import POINTS, Callback
-from callspan.record.events import METADATA_FIELDS
 from callspan.records import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.testing import capture
 
@@ -101,12 +99,6 @@ def test_one_trace_for_a_session_or_for_each_step_as_set(trace_per: str) -> None
     assert [span.links[0].context.span_id for span in steps] == [other.context.span_id for other in before]
     written = {record.timestep_id: record.trace_id for record in captured.timesteps}
     assert set(written.values()) == {f"{span.context.trace_id:032x}" for span in steps}
-
-
-def test_its_documentation_names_all_its_fields() -> None:
-    named = re.search(r"Fields: (.*?)Other names", callspan.metadata.__doc__ or "", re.DOTALL)
-    assert named is not None
-    assert METADATA_FIELDS | {"extra"} <= set(re.findall(r"\w+", named[1]))
 
 
 AddCallback: TypeAlias = Callable[..., Callable[[], None]]

@@ -34,34 +34,32 @@ def left_behind(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Pa
     return request.param, Path(shutil.copytree(tmp_path / "calls.db.spool", tmp_path / "copy"))
 
 
-@pytest.mark.parametrize(
-    ("command", "counted"),
-    [
-        (("calls", "--json"), len),
-        (("show", "last", "--json"), lambda found: len(found["loose_calls"])),
-        (("stats", "--json"), lambda found: found[0]["calls"]),
-        (("sessions", "--json"), lambda found: found[0]["calls"]),
-        (("report", "-o", "{}/report.html", "--json"), lambda found: found["calls"]),
-        (("export", "openai", "-o", "{}/rows.jsonl", "--json"), lambda found: found["rows"]),
-    ],
-)
-def test_every_command_that_reads_delivers_first(
-    tmp_path: Path, left_behind: tuple[str, Path], command: tuple[str, ...], counted: Callable[[Any], int]
-) -> None:
+READING: list[tuple[tuple[str, ...], Callable[[Any], int]]] = [
+    (("calls", "--json"), len),
+    (("show", "last", "--json"), lambda found: len(found["loose_calls"])),
+    (("stats", "--json"), lambda found: found[0]["calls"]),
+    (("sessions", "--json"), lambda found: found[0]["calls"]),
+    (("report", "-o", "{}/report.html", "--json"), lambda found: found["calls"]),
+    (("export", "openai", "-o", "{}/rows.jsonl", "--json"), lambda found: found["rows"]),
+]
+"""Commands that read, and how many calls each shows."""
+
+
+def test_every_command_that_reads_delivers_first(tmp_path: Path, left_behind: tuple[str, Path]) -> None:
     also, copy = left_behind
-    for file in tmp_path.glob("calls.db*"):
-        shutil.rmtree(file) if file.is_dir() else file.unlink()
-    shutil.copytree(copy, tmp_path / "calls.db.spool")
     store = f"sqlite:///{tmp_path}/calls.db"
-    answer = in_process("--store", store, *(word.format(tmp_path) for word in command))
-    assert answer.code == 0, answer.err
-    assert answer.err.startswith("Delivered ")
-    assert counted(answer.json) == 3
-    left = list((tmp_path / "calls.db.spool").rglob("*.segment"))
-    assert len(left) == (1 if also else 0), "it is left to the store that does not have it"
-    again = in_process("--store", store, "calls", "--json")
-    assert len(again.json) == 3
-    assert not again.err
+    for command, counted in READING:
+        for file in tmp_path.glob("calls.db*"):
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+        shutil.copytree(copy, tmp_path / "calls.db.spool")
+        answer = in_process("--store", store, *(word.format(tmp_path) for word in command))
+        assert answer.code == 0, answer.err
+        assert answer.err.startswith("Delivered "), command
+        assert counted(answer.json) == 3, command
+        left = list((tmp_path / "calls.db.spool").rglob("*.segment"))
+        assert len(left) == (1 if also else 0), "it is left to the store that does not have it"
+        again = in_process("--store", store, "calls", "--json")
+        assert (len(again.json), again.err) == (3, "")
 
 
 def test_no_ship_leaves_everything_and_says_so(tmp_path: Path) -> None:
@@ -111,7 +109,7 @@ def test_a_store_that_takes_nothing_is_read_and_the_reason_reported(tmp_path: Pa
 def test_many_short_processes_lose_nothing(tmp_path: Path) -> None:
     """Too short to deliver: some are killed, some end by themselves, five at once, while others read."""
     store = f"sqlite:///{tmp_path}/calls.db"
-    count = scaled(10, 40)
+    count = scaled(5, 40)
     with coming_and_going(tmp_path / "calls.db"):
         for begun in range(0, count, 5):
             running = [start(store, 5, "kill" if number % 2 else "end") for number in range(begun, begun + 5)]

@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from callspan.testing import ScriptedProvider, capture
 from tests.intercept.loops import MESSAGE, request, rows
+from tests.scale import scaled
 
 mcp: Any = pytest.importorskip("mcp", reason="mcp is not installed")
 if not hasattr(mcp, "Client"):
@@ -74,8 +75,11 @@ async def _listening(port: int) -> None:
     raise TimeoutError("the server does not listen")
 
 
-@pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
-@pytest.mark.parametrize("transport", ["stdio", "streamable HTTP"])
+WAYS = [("stdio", False), ("streamable HTTP", True), ("stdio", True), ("streamable HTTP", False)]
+"""Transports, and whether the runner is asynchronous."""
+
+
+@pytest.mark.parametrize(("transport", "is_async"), scaled(WAYS[:2], WAYS))
 def test_a_tool_of_a_server_is_one_row_and_the_packages_span_is_below_it(
     transport: str, is_async: bool, provider: ScriptedProvider, exported: InMemorySpanExporter
 ) -> None:

@@ -361,6 +361,7 @@ def test_a_stream_that_is_given_up_keeps_what_came_last(
         await streaming.mode.next(stream)
         if how == "close":
             await streaming.mode.wait(stream.close())
+            return
         del stream
         gc.collect()
 
