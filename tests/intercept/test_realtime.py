@@ -457,6 +457,22 @@ def test_no_content_is_kept_where_it_is_off(mode: Mode, run: Run, seen: Captured
     assert not any(b"canary" in bytes(record.request.body) for record in seen.records)
 
 
+def test_credentials_of_tools_are_masked(mode: Mode, run: Run, seen: Captured) -> None:
+    tools = [{"type": "mcp", "server_label": "m", "authorization": "hush-hush", "headers": {"x-key": "hush-hush"}}]
+    script = [session(tools=tools, client_secret={"value": "hush-hush"}), *answer("resp_1", "Hi.")]
+
+    async def body() -> None:
+        with playing(script) as part:
+            async with connected(mode, part) as connection:
+                await until(mode, connection)
+
+    run(body)
+    (record,) = seen.records
+    assert body_of(record)["tools"][0]["server_label"] == "m"
+    assert b"hush" not in bytes(record.request.body)
+    assert "hush" not in repr([span.to_json() for span in seen.spans])
+
+
 PROGRAM = """
 import os, signal, sys
 import openai

@@ -217,6 +217,23 @@ def test_a_start_that_the_server_refuses_is_a_failed_call(mode: Mode, run: Run, 
     assert record.request.model == "gpt-live-1"
 
 
+def test_credentials_of_delegated_tools_are_masked(mode: Mode, run: Run, seen: Captured) -> None:
+    tools = [{"type": "mcp", "server_label": "m", "authorization": "hush-hush"}]
+    delegation = {"type": "responses", "responses": {"model": "gpt-5", "tools": tools}}
+
+    async def body() -> None:
+        with playing([started(delegation=delegation), closed(seconds=4)]) as part:
+            async with live(mode, part) as connection:
+                await until(mode, connection, "session.closed")
+
+    run(body)
+    (record,) = seen.records
+    assert record.request.tool_names == ["m"]
+    assert b"gpt-5" in bytes(record.request.body)
+    assert b"hush" not in bytes(record.request.body)
+    assert "hush" not in repr([span.to_json() for span in seen.spans])
+
+
 ENDS = {
     "close_requested": ("success", "complete", 4.0),
     "content": ("success", "complete", 4.0),

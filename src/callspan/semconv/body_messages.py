@@ -14,7 +14,7 @@ _NOTE_BYTES: Final = 100
 _MESSAGE: Final = b'"message":'
 ANSWER_PREFIXES: Final[dict[str, bytes]] = {
     **dict.fromkeys(("messages", "text_completions"), b""),
-    "responses": b'{"role":"assistant","content":',
+    **dict.fromkeys(("responses", "realtime"), b'{"role":"assistant","content":'),
 }
 """For endpoints with one answer and instructions separate from the messages: the prefix of the answer's message."""
 

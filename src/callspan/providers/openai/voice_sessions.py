@@ -92,10 +92,11 @@ class LiveSession(OpenAIEndpoint):
     accumulator: Any = SessionFold
 
     def request(self, body: object) -> Request:
-        """Return model and parameters of a session, without its body. Total."""
+        """Return model, parameters and delegated tools of a session, without its body. Total."""
         request = super().request(body)
         params = {name: value for name, value in request.params.items() if name not in _WITH_CONTENT}
-        return msgspec.structs.replace(request, params=params)
+        delegated = super().request(dig(body, "delegation", "responses"))
+        return msgspec.structs.replace(request, params=params, tool_names=delegated.tool_names)
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return id, model and use of a session. Total."""
