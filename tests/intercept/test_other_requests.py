@@ -28,6 +28,7 @@ from callspan.stores.spools import spool_directory
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept.calls import Run
 from tests.intercept.mode import Mode
+from tests.scale import scaled
 
 ANSWER = {"id": "x1", "model": "m-1", "usage": {"input_tokens": 3, "output_tokens": 4}}
 
@@ -290,6 +291,9 @@ def test_doctor_names_what_an_ended_process_has_not_recorded(provider: ScriptedP
     assert (spool_directory(Settings(), (store,)) / LOSSES_FILE).stat().st_mode & 0o777 == 0o600
 
 
+NOTED = scaled(200, 1000)
+
+
 def test_nothing_is_lost_or_counted_twice_where_two_threads_write(tmp_path: Path) -> None:
     """The one that writes soon, and those that end."""
     counter, noted = LossCounter(tmp_path), threading.Event()
@@ -301,14 +305,14 @@ def test_nothing_is_lost_or_counted_twice_where_two_threads_write(tmp_path: Path
     writing = [threading.Thread(target=write) for _ in range(2)]
     for thread in writing:
         thread.start()
-    for _ in range(1000):
+    for _ in range(NOTED):
         counter.add("unrecorded", "/v1/new_thing")
         time.sleep(0)
     noted.set()
     for thread in writing:
         thread.join()
     counter.write()
-    assert read_losses(tmp_path).unrecorded["/v1/new_thing"].count == 1000
+    assert read_losses(tmp_path).unrecorded["/v1/new_thing"].count == NOTED
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
