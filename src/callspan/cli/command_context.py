@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial, update_wrapper
 from pathlib import Path
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn
 
 import click
 import msgspec
@@ -26,7 +26,6 @@ from callspan.stores import (
     CallFilter,
     EmptyStoreError,
     Reader,
-    ScoredReader,
     Scoring,
     SessionSummary,
     StoreError,
@@ -34,6 +33,7 @@ from callspan.stores import (
     find_store,
     first_readable,
     named_by,
+    scored,
     split_urls,
 )
 
@@ -142,7 +142,7 @@ class CommandContext:
             advice = self.store_beside() or _ADVICE
             self.fail(f"{self.store_name} has no records yet." if waits else f"{error_text(error)}\n{advice}")
         try:
-            yield reader if self.scoring == Scoring() else cast("Reader", ScoredReader(reader, self.scoring))
+            yield scored(reader, self.scoring)
         except driver_errors() as error:
             self.fail(f"{self.store_name} cannot be read: {_first_line(error)}")
         finally:

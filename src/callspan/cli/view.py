@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import tempfile
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import click
 import msgspec
@@ -24,7 +24,7 @@ from callspan.cli.safe_text import clean
 from callspan.cli.values import FILE, TRACE_URL
 from callspan.records import RewardRecord
 from callspan.safe_urls import error_text
-from callspan.stores import CallFilter, Reader, ScoredReader, Scoring, StoreError, find_store, first_readable
+from callspan.stores import CallFilter, StoreError, find_store, first_readable
 from callspan.stores.importing import deliver_all
 
 if TYPE_CHECKING:
@@ -148,15 +148,9 @@ def chosen(line: str) -> Chosen:
     from callspan.view.source import BadQueryError, Chosen
 
     try:
-        found, scoring = _line.main(arguments(line), prog_name="filter", standalone_mode=False)
+        return Chosen(*_line.main(arguments(line), prog_name="filter", standalone_mode=False))
     except (click.ClickException, ValueError) as error:
         raise BadQueryError(error.format_message() if isinstance(error, click.ClickException) else str(error)) from None
-    limited: Callable[[Reader], Reader] = (lambda reader: reader) if scoring == Scoring() else _scored(scoring)
-    return Chosen(found, limited)
-
-
-def _scored(scoring: Scoring) -> Callable[[Reader], Reader]:
-    return lambda reader: cast("Reader", ScoredReader(reader, scoring))
 
 
 def arguments(line: str) -> list[str]:
@@ -164,19 +158,14 @@ def arguments(line: str) -> list[str]:
 
     Raises ValueError for quotes that are not closed.
     """
-    names = {name.removeprefix("--") for one in _line.params for name in (*one.opts, *one.secondary_opts)}
-    flags = {
-        name.removeprefix("--")
-        for one in _line.params
-        if isinstance(one, click.Option) and one.is_flag
-        for name in (*one.opts, *one.secondary_opts)
-    }
+    options = [one for one in _line.params if isinstance(one, click.Option)]
+    flags = {name.removeprefix("--"): one.is_flag for one in options for name in (*one.opts, *one.secondary_opts)}
     found, words = [], []
     for word in _WORDS.findall(line):
         name, colon, value = word.partition(":")
-        if word in flags:
+        if flags.get(word):
             found.append(f"--{word}")
-        elif colon and name in names - flags:
+        elif colon and flags.get(name) is False:
             found.append(f"--{name}={_unquoted(value)}")
         else:
             words.append(_unquoted(word))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from itertools import chain, islice
 from math import inf
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -17,8 +17,6 @@ from callspan.stores.filters import CallFilter, SessionFilter
 from callspan.stores.reader import Choose, Reader
 from callspan.stores.scores import Labels, call_scores, labels_of
 
-ScoresOf: TypeAlias = Callable[[CallIds], Mapping[str, float]]
-"""Returns the scores of a call by their objectives."""
 _EVERY: Final = CallFilter()
 _ANY: Final = SessionFilter()
 
@@ -44,6 +42,11 @@ class Scoring(msgspec.Struct, frozen=True):
     def chooses(self) -> bool:
         """Whether some sessions are left out."""
         return self.min_score is not None or self.min_reward is not None or self.label is not None
+
+
+def scored(reader: Reader, scoring: Scoring) -> Reader:
+    """Return a reader with the conditions on scores; the same reader if there are none."""
+    return reader if scoring == Scoring() else cast("Reader", ScoredReader(reader, scoring))
 
 
 class ScoredReader:

@@ -122,7 +122,7 @@ class _Report:
     def _view(self, **query: str) -> View:
         access = Access(
             open=lambda: self._reader,
-            chosen=lambda _: Chosen(self._which, lambda reader: reader),
+            chosen=lambda _: Chosen(self._which),
             arguments=lambda _: [],
             error_text=str,
             errors=tuple,

@@ -13,6 +13,7 @@ import msgspec
 from callspan.records import RewardRecord
 from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
+from callspan.stores.score_filter import Scoring, scored
 
 Query: TypeAlias = Mapping[str, str]
 """The query of a request for data, by name."""
@@ -38,8 +39,7 @@ class Chosen(NamedTuple):
     """What a filter line stands for."""
 
     which: CallFilter
-    limited: Callable[[Reader], Reader]
-    """Returns the reader limited by scores; the same where the line has no conditions on scores."""
+    scoring: Scoring = Scoring()
 
 
 class Access(NamedTuple):
@@ -75,7 +75,7 @@ class View(NamedTuple):
     def chosen(self) -> tuple[Reader, CallFilter]:
         """Return the reader and the filter that the query's line `q` stands for. Raises BadQueryError."""
         chosen = self.access.chosen(self.query.get("q", ""))
-        return chosen.limited(self.reader), chosen.which
+        return scored(self.reader, chosen.scoring), chosen.which
 
     def required(self, name: str) -> str:
         """Return a value of the query. Raises BadQueryError where there is none."""
