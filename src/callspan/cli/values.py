@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable
@@ -21,6 +22,9 @@ else:
     # Older versions of click cannot subscript it.
     AnyType = click.ParamType
 
+_MAX: Final = 2**53
+_MAX_S: Final = 365 * 86_400.0
+_MIN_S: Final = 0.1
 _LAST_NS: Final = 2**63 - 1
 """The largest time that stores can hold, in the year 2262."""
 _EPOCH: Final = 1970
@@ -50,10 +54,21 @@ class Value(AnyType):
             self.fail(f"{shown}{self._advice}", param, ctx)
 
 
-class WholeNumber(click.IntRange):
-    """A whole number from `min` to `max`."""
+def _at_least(least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        number = int(text)
+        if number < least:
+            raise ValueError
+        return min(number, _MAX)
 
-    name = "whole number"
+    return read
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if math.isnan(seconds) or seconds < _MIN_S:
+        raise ValueError
+    return min(seconds, _MAX_S)
 
 
 def _money(text: str) -> Decimal:
@@ -104,9 +119,9 @@ def _trace_url(text: str) -> str:
     return text
 
 
-COUNT: Final = WholeNumber(0, 2**53)
-POSITIVE: Final = WholeNumber(1, 2**53)
-SECONDS: Final = click.FloatRange(0.1, 365 * 86_400)
+COUNT: Final = Value("N", _at_least(0), "write a whole number")
+POSITIVE: Final = Value("N", _at_least(1), "write a whole number from 1")
+SECONDS: Final = Value("seconds", _seconds, "write a number of seconds, at least 0.1")
 FILE: Final = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 USD: Final = Value("usd", _money, "write an amount in dollars, such as 0.25")
 DURATION: Final = Value("time", _duration, "write 500ms, 30s, 2m or 1h")
