@@ -1,4 +1,4 @@
-"""`callspan show A B`: what differs between two calls or two sessions, and where they first differ."""
+"""`callspan show A B`: the differences of two calls or two sessions, and the first one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MARKS: Final = {"a": ("[-", "-]", "red"), "b": ("{+", "+}", "green"), "both": (
 
 
 def show_difference(context: CommandContext, reader: Reader, first: str, second: str, limit: int) -> None:
-    """Show what differs between two calls, or two sessions: facts, parameters, tools, and messages by words.
+    """Show the differences of two calls, or two sessions: facts, parameters, tools, and messages by words.
 
     Messages are aligned; ids of tool calls are no difference. `limit`: calls of each session that are read.
     """
@@ -92,7 +92,7 @@ def _print_message(screen: Screen, found: Diff, pair: Pair) -> None:
 
 
 def _stretches(found: Diff, pair: Pair) -> Iterator[tuple[str, str, str, str]]:
-    """Yield what is printed of a message: before, text, behind, style; of long equal text only what is around."""
+    """Yield the printed parts of a message: prefix, text, suffix, style; long equal text is shortened to its ends."""
     if pair.status == "differs":
         last = len(pair.changes) - 1
         for place, run in enumerate(pair.changes):

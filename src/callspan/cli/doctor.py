@@ -1,4 +1,4 @@
-"""`callspan doctor`: checks what is patched and by whom, where spans and records go, and whether they arrive."""
+"""`callspan doctor`: checks the hooks, other instrumentations, and the delivery of spans and records."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def _selection(function: Callable[..., None]) -> Callable[..., None]:
 
 
 _HELP: Final = f"""\
-Write recorded calls and sessions as a dataset, and report what was left out or cannot be represented.
+Write recorded calls and sessions as a dataset, and report the omitted and unrepresentable parts.
 
 FORMAT is one of {", ".join(FORMATS)}."""
 
@@ -126,7 +126,7 @@ def _print_statistics(context: CommandContext, statistics: Statistics, target: P
 
 
 def _left_out(statistics: Statistics) -> Iterator[tuple[tuple[str, str] | str, ...]]:
-    """Yield lines: whether answers that were cut off are in, and what is not."""
+    """Yield lines about answers that were cut off, and about omitted rows."""
     number = statistics.cut_off
     if number:
         cut = "1 answer that was" if number == 1 else f"{count(number)} answers that were"
@@ -137,4 +137,4 @@ def _left_out(statistics: Statistics) -> Iterator[tuple[tuple[str, str] | str, .
         for reason, times in counts.most_common():
             yield (f"  {title}: ", "yellow"), f"{reason} ({count(times)})"
     if statistics.stopped_at_limit:
-        yield ("  left out: ", "yellow"), "what follows the limit of rows (not counted)"
+        yield ("  left out: ", "yellow"), "rows after the limit (not counted)"

@@ -27,12 +27,12 @@ class Filter(click.Option):
         return None
 
     def record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return the option and what it selects."""
+        """Return the option and its selection."""
         return super().get_help_record(ctx)
 
 
 def filter_option(option: str, field: str, metavar: str | None, text: str, **more: Any) -> _Command:  # noqa: ANN401 - as click has it
-    """Return what adds a filter."""
+    """Return a decorator that adds a filter."""
     return click.option(option, field, cls=Filter, metavar=metavar, help=text, **more)
 
 
@@ -64,7 +64,7 @@ OPTIONS: Final[dict[str, _Command]] = {
     ),
     "min_cost_usd": filter_option("--min-cost", "min_cost_usd", "USD", "From this cost on.", type=USD),
     "min_duration_ns": filter_option(
-        "--min-duration", "min_duration_ns", "TIME", "What took this long: 500ms, 30s, 2m.", type=DURATION
+        "--min-duration", "min_duration_ns", "TIME", "From this duration on: 500ms, 30s, 2m.", type=DURATION
     ),
     "batch_id": filter_option("--batch", "batch_id", "ID", "Calls that are lines of this batch."),
     "conversation_id": filter_option("--conversation", "conversation_id", "ID", "Calls of this conversation."),
@@ -106,14 +106,14 @@ _OF_CALLS: Final = converter(CallFilter)
 
 
 class Selected(NamedTuple):
-    """What filter options select."""
+    """The selection by filter options."""
 
     which: CallFilter
     scoring: Scoring
 
 
 def filter_options(*fields: str, scores: bool = True, sort: bool = False) -> Callable[[_Command], _Command]:
-    """Return what adds the options of these fields of `CallFilter` (all, if none is named), and those of scores."""
+    """Return a decorator that adds the options of these fields of `CallFilter` (default: all) and of scores."""
     chosen = [OPTIONS[name] for name in fields or OPTIONS]
     more = (*(_SCORES.values() if scores else ()), *((_SORT,) if sort else ()))
 
@@ -126,7 +126,7 @@ def filter_options(*fields: str, scores: bool = True, sort: bool = False) -> Cal
 
 
 def selected(options: dict[str, object]) -> Selected:
-    """Take the filter options and `--sort` from the options of a command; return what they select."""
+    """Remove the filter options and `--sort` from the options of a command; return their selection."""
     given = {name: options.pop(name) for name in (*OPTIONS, "sort") if name in options}
     scores = {name: options.pop(name) for name in _SCORES if name in options}
     if given.get("sort") == _SCORE:

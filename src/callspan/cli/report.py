@@ -1,4 +1,4 @@
-"""`callspan report`: one HTML page about what was recorded."""
+"""`callspan report`: the records as one HTML page."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def save_page(context: CommandContext, output: Path, which: CallFilter, *, opens
 
 
 def _cut(found: Contents) -> str:
-    """Return what of the sessions did not fit; "" where all did."""
+    """Return a note on the sessions that did not fit; "" if all did."""
     if found.whole == found.sessions:
         return ""
     limit = f"{found.max_bytes / 1e6:.0f} MB"

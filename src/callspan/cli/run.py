@@ -164,7 +164,7 @@ def _line(
 ) -> str:
     """Return the summary line; paths in it are relative to `directory`, where the application was started.
 
-    `waiting` returns what waits for a store.
+    `waiting` returns the records that wait for a store.
     """
     if not settings.enabled:
         return "switched off by the environment, nothing was recorded"

@@ -14,7 +14,7 @@ _UNSAFE_IN_LINES: Final = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-
 def clean(text: str) -> str:
     """Return text safe for one terminal line: line ends become spaces, other control characters are removed.
 
-    Bidirectional controls and zero-width characters are removed too, because they hide what is written.
+    Bidirectional controls and zero-width characters are removed too, because they hide text.
     """
     return _UNSAFE.sub(_safe, text)
 

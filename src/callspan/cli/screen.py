@@ -103,7 +103,7 @@ def reward_style(value: float | None) -> str:
 
 
 def marks(counts: SessionSummary | Summary) -> list[str]:
-    """Return what was less than whole among calls that did not fail, as `2 cut off`."""
+    """Return the number of incomplete answers among successful calls, as `2 cut off`."""
     odd = {"cut by length": counts.cut_by_length, "cut off": counts.cut_off, "cancelled": counts.cancelled}
     return [f"{number:,} {word}" for word, number in odd.items() if number]
 

@@ -28,7 +28,7 @@ _POLL_S: Final = 1.0
 _RETRY_S: Final = 5.0
 _NUMBERS: Final = re.compile(r"\d+")
 _DELIVER_EVERY: Final = 5
-"""Polls between two deliveries of what ended processes left on disk."""
+"""Polls between two deliveries of records that ended processes left on disk."""
 _EPILOG: Final = """\
 callspan send --otlp http://localhost:4318
 callspan send --follow                          to OTEL_EXPORTER_OTLP_ENDPOINT"""
@@ -36,8 +36,8 @@ callspan send --follow                          to OTEL_EXPORTER_OTLP_ENDPOINT""
 
 @click.command("send", cls=Command, short_help="Send recorded sessions and calls as traces by OTLP.", epilog=_EPILOG)
 @click.option("--otlp", "url", type=HTTP_URL, metavar="URL", help="Receiver. Default: $OTEL_EXPORTER_OTLP_ENDPOINT.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is recorded, each second, until Ctrl-C.")
-@click.option("--again", is_flag=True, help="Also what was sent to this receiver before.")
+@click.option("-f", "--follow", is_flag=True, help="Continue with new records, each second, until Ctrl-C.")
+@click.option("--again", is_flag=True, help="Also records that were sent to this receiver before.")
 @reading
 def send_command(context: CommandContext, url: str | None, follow: bool, again: bool) -> None:
     """Send recorded sessions and calls to an OTLP receiver, as the traces that their processes had.
@@ -71,7 +71,7 @@ def _send(context: CommandContext, receiver: Receiver, settings: Settings, *, ag
 
 
 def _follow(context: CommandContext, receiver: Receiver, settings: Settings, *, again: bool) -> None:
-    """Send what is new until Ctrl-C, through outages of the receiver and the store; each is said once."""
+    """Send new records until Ctrl-C, through outages of the receiver and the store; each is reported once."""
     told: str | None = None
     while True:
         try:
@@ -97,7 +97,7 @@ def _follow(context: CommandContext, receiver: Receiver, settings: Settings, *, 
 
 
 def _polls(context: CommandContext, receiver: Receiver, settings: Settings, *, again: bool) -> Iterator[Sender]:
-    """Send what is new, yield, rest for a second or for as long as the poll took, and so on."""
+    """Send new records, yield, rest for a second or for as long as the poll took, and so on."""
     with closing(_sent(context, receiver)) as sent:
         sender = Sender(receiver, sent, again=again)
         for number in count():
@@ -111,7 +111,7 @@ def _polls(context: CommandContext, receiver: Receiver, settings: Settings, *, a
 
 
 def _sent(context: CommandContext, receiver: Receiver) -> SentVersions:
-    """Open what is known of the receiver. Raises StoreError if another process sends to it."""
+    """Open the list of records that the receiver has. Raises StoreError if another process sends to it."""
     store = find_store(first_readable(context.store))
     if not isinstance(store, SqlStore):
         raise click.UsageError(f"{store.name} does not remember what was sent; name a SQLite or Postgres store")
@@ -143,7 +143,7 @@ def _lines(sender: Sender, left: Mapping[str, int], failure: str | None) -> Iter
         yield f"{left['unended']} not ended."
     yield from _refusals(sender)
     if sender.refusals:
-        yield "--again tries what was refused again."
+        yield "--again retries refused records."
     if failure is not None:
         yield f"It is unavailable ({failure}): run the command again to send the rest."
 

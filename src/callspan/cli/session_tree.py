@@ -53,7 +53,7 @@ def session_tree(page: Page, width: int = 100) -> Tree:
     agents = Agents(page.items)
     leaves: list[tuple[int, Tree, Entry]] = []
 
-    # What nothing idle is shown before: the start of the session or of an entry that is already shown.
+    # No idle time is shown before these: the start of the session or of an entry that is already shown.
     earliest: float = -math.inf if page.offset else page.summary.session.start_ns or math.inf
 
     def grow(branch: Tree, step_id: str | None, depth: int) -> None:
@@ -317,7 +317,7 @@ def _event_line(event: EventRecord) -> Text:
 
 
 def reward_line(item: RewardRecord) -> Text:
-    """Return the line of a reward: objective, value, what it is for, and who gave it."""
+    """Return the line of a reward: objective, value, target and source."""
     who = "  ".join(part for part in (item.label, item.source, item.annotation) if part)
     of = "step" if item.scope == "event" and item.event_id is None and item.timestep_id is not None else item.scope
     return styled(
@@ -361,7 +361,7 @@ class Page(NamedTuple):
 
     @classmethod
     def of(cls, reader: Reader, summary: SessionSummary, limit: int | None, offset: int) -> Page:
-        """Read a page of `limit` entries after `offset`; None: all. Only what is on the page is kept in memory."""
+        """Read a page of `limit` entries after `offset`; None: all. Only the page is kept in memory."""
         session_id = summary.session.session_id
         sums = next(iter(reader.summary("session", CallFilter(session_id=session_id), latencies=False)), None)
         every = entries(reader, session_id)

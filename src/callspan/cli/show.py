@@ -1,4 +1,4 @@
-"""`callspan show ID`: a session as a tree, or one call in full; of two ids what differs."""
+"""`callspan show ID`: a session as a tree, or one call in full; for two ids their differences."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ _LIMIT: Final = 1000
 _NO_HISTORY: Final = History([])
 _EPILOG: Final = """\
 callspan show 019aa0c1-77             a session or call, by the beginning of its id
-callspan show chat-8843 chat-8842     what differs: two sessions, or two calls"""
+callspan show chat-8843 chat-8842     the differences of two sessions or calls"""
 _LABEL_WIDTH: Final = 12
 _ROLE_STYLES: Final = {"system": "magenta", "user": "blue", "assistant": "green", "tool": "cyan"}
 
 
-@click.command("show", cls=Command, short_help="Show a session or call, or what differs.", epilog=_EPILOG)
+@click.command("show", cls=Command, short_help="Show a session or call, or the differences of two.", epilog=_EPILOG)
 @click.argument("ident", metavar="[ID]", default="last")
 @click.argument("other", metavar="[ID]", default="")
 @click.option("--limit", type=POSITIVE, metavar="N", help=f"Show N entries. Default: {_LIMIT:,}; --json has all.")
 @click.option("--offset", type=COUNT, metavar="N", default=0, help="Skip the first N entries of a session.")
 @reading
 def show_command(context: CommandContext, ident: str, other: str, limit: int | None, offset: int) -> None:
-    """Show a session as a tree of steps, calls, tools and events, one call in full, or of two ids what differs.
+    """Show a session as a tree of steps, calls, tools and events, one call in full, or the differences of two ids.
 
     ID is the id of a session or call, a unique prefix of one, the span id of a call, the provider's response or request
     id, a trace id (its first call), the id of a timestep or your own of one (its session), or `last`: the newest
@@ -188,7 +188,7 @@ def print_call(screen: Screen, call: CallRecord, history: History = _NO_HISTORY,
 
 
 def _print_fact(screen: Screen, label: str, value: str) -> None:
-    """Print a fact whole: what is too long for a line is continued below it."""
+    """Print a whole fact, wrapped below its first line."""
     grid = Table.grid()
     grid.add_column(width=_LABEL_WIDTH, style="dim")
     grid.add_column(overflow="fold")
@@ -300,7 +300,7 @@ def _attempt(attempt: Attempt) -> str:
 
 
 def _of_iteration(run: UsageIteration) -> str:
-    """Return what ran inside the server, with its model, tokens and cost."""
+    """Return the model runs inside the server, with their tokens and cost."""
     spent = "" if run.cost is None else f", {money(run.cost.usd)}"
     tokens = f"{count(run.input_tokens)} tokens in, {count(run.output_tokens)} out"
     return f"{clean(run.kind)} by {clean(run.model or UNKNOWN)}: {tokens}{spent}"

@@ -187,7 +187,7 @@ class Pricer:
         reasons = [] if found.reason is None else [found.reason]
         if usage.estimated:
             reasons.append("estimated tokens")
-        # The counters of a stream that was cut off only cover what was received.
+        # The counters of a stream that was cut off only cover the received part.
         if record.outcome != "success":
             reasons.append(f"the call ended as {record.outcome}")
         return cost_with_reasons(found.usd, found.source, reasons)

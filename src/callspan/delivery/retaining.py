@@ -44,7 +44,7 @@ class Retention:
         self._settings = settings
         self._pass: Iterator[int] | None = None
         self._passed: tuple[int | None, int | None] = (None, None)
-        """Before when the last pass deleted."""
+        """The time limits of the last pass."""
         self._next = 0.0
         self._has_deleted = False
         self._failing = fail_open(f"delete old records from {store.name}")

@@ -157,7 +157,7 @@ class Call:
         """Whether callspan requested the last chunk of the stream and hides it from the caller."""
         self.attempts = AttemptLog(self._now_ns, self._zero_ns)
         self.explicit = ExplicitTimes(is_past=True) if is_past else None
-        """What the application says of its times; None: nothing."""
+        """The times that the application gives; None if it gives none."""
         self._is_measured, self._is_told = not is_past, False
         self._input = self._started = None
         self._conversation = self._wire = self._processed = self._over = None
@@ -427,7 +427,7 @@ class Call:
             raise
 
     def _process(self, ending: Ending) -> Processed[CallRecord]:
-        """Return the record, processed; from here on it is kept, and what it is made of is not."""
+        """Return the processed record; its sources are released."""
         info, fields = self._fields(ending)
         if not info.recognized and fields["outcome"] == "success" and (self.has_body or self.chunks):
             with _BUILD_RECORD:
@@ -462,7 +462,7 @@ class Call:
         return self._body
 
     def _fields(self, ending: Ending) -> tuple[ResponseInfo, dict[str, Any]]:
-        """Return what the endpoint reads of the answer, and the fields that it and the ending add to the record."""
+        """Return the endpoint's reading of the answer, and the fields that it and the ending add to the record."""
         body = self._body if self._accumulator is None else self._fold()
         try:
             nothing = NULL_BODY if self.has_body and not self._unseen else NOT_RECOGNIZED

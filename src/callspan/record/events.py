@@ -275,7 +275,7 @@ def start_id(event_id: str) -> str:
 
 
 def first_ns(record: Record) -> int:
-    """Return the Unix time (ns) at which what a record describes began; 0 if it states none."""
+    """Return the Unix time (ns) of the start, or of the event, of a record; 0 if it states none."""
     if isinstance(record, CallRecord):
         return record.timing.start_ns
     return record.start_ns or 0 if isinstance(record, SCOPE_TYPES) else record.time_ns

@@ -87,7 +87,7 @@ class Spool:
         self._segments: dict[Path, Segment] = {}
         self._active: Segment | None = None
         self._size = 0
-        """That of the active segment, as of the last look."""
+        """The size of the active segment when it was last read."""
         self._shippers: tuple[Shipper, ...] = ()
         self.is_started = False
         """Whether its threads deliver."""

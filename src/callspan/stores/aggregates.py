@@ -57,7 +57,7 @@ def known_sum(values: Iterable[int | None]) -> int | None:
 
 
 def exact_sum(values: Iterable[Decimal | None]) -> Decimal | None:
-    """Return the exact sum of the known amounts; None if none is known. What is no amount is unknown."""
+    """Return the exact sum of the known amounts; None if none is known. A value that is no amount is unknown."""
     known = [value for value in values if value is not None and is_amount(value)]
     # The default context rounds to 28 digits.
     with localcontext(EXACT):
@@ -153,7 +153,7 @@ def latencies_of(durations_ns: Iterable[float], first_tokens_ns: Iterable[float]
 
 
 def idle_gaps(times: Iterable[tuple[float, float]], longer_than: float) -> list[tuple[float, float]]:
-    """Return the gaps between what happened that are longer than this, in order; all are pairs of start and end."""
+    """Return the gaps between runs that are longer than this, in order; all are pairs of start and end."""
     found: list[tuple[float, float]] = []
     latest: float | None = None
     for start, end in sorted(times):

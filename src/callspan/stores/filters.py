@@ -1,4 +1,4 @@
-"""Filters: what calls and sessions are selected by, and the SQL of it. A call without a label has its session's.
+"""Filters: the conditions that select calls and sessions, and their SQL. A call without a label has its session's.
 
 A new condition is a field here, with its SQL and its parameter.
 """
@@ -146,7 +146,7 @@ _OF_SESSION_ITSELF: Final = frozenset(
 """Fields of a `CallFilter` that for sessions are not about one of its calls."""
 _USERS_STEP: Final = "IN (SELECT t.timestep_id FROM timesteps t WHERE t.user_step_id = :timestep_id)"
 _OWN: Final = {"name": "c.session_name", "user": "c.user_id"}
-"""What calls have of the labels of sessions."""
+"""The labels that calls share with their sessions."""
 _COLUMNS: Final = frozenset({"user_id", "organization_id", "project_id", "run_id", "agent_id", "workflow_id"})
 _TEXT: Final = """c.call_id IN (
   WITH hit AS MATERIALIZED (
@@ -236,7 +236,7 @@ def _texts(which: CallFilter, dialect: Dialect) -> Iterator[str]:
 
 
 def _kinds(which: CallFilter) -> Iterator[str]:
-    """Yield the conditions on what kind of calls they are."""
+    """Yield the conditions on the kind of calls."""
     if which.in_session is not None:
         yield f"c.session_id IS {'NOT NULL' if which.in_session else 'NULL'}"
     if which.errors is not None:

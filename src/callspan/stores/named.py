@@ -16,7 +16,7 @@ _NAMED: Final = 3
 
 
 def named_by(reader: Reader, ident: str) -> SessionSummary | CallRecord:
-    """Return what has an id or a unique prefix of it: a session, else a call, else the session of a timestep.
+    """Resolve an id or a unique prefix: to a session, else a call, else the session of a timestep.
 
     Raises LookupError, with the reason, where the id is unknown or several have the prefix.
     """

@@ -14,7 +14,7 @@ from callspan.stores.database import Database, in_parts
 
 _WRITTEN_AT_ONCE: Final = 1000
 _TIMES: Final = {CALLS: "start_ns", SESSIONS: "start_ns", TIMESTEPS: "start_ns", EVENTS: "time_ns", REWARDS: "time_ns"}
-"""The tables whose rows spans are made of, and when what a row is of began."""
+"""The tables whose rows become spans, and the column of a row's start."""
 _MARK: Final = "mark"
 _ADD: Final = (
     "INSERT INTO sent (id, version) VALUES (:id, :version) ON CONFLICT (id) DO UPDATE SET version = excluded.version"
@@ -28,7 +28,7 @@ class Written(NamedTuple):
     ident: str
     session_id: str | None
     start_ns: int
-    """When what it is of began or happened, Unix time; 0: unknown."""
+    """The start of its subject, Unix time; 0: unknown."""
     stored_ns: int
     """When it was last written, by the store's clock."""
 
@@ -38,7 +38,7 @@ class BusyError(StoreError):
 
 
 class SentVersions:
-    """What one receiver has, and what was written to the store. Not for several threads."""
+    """The records that one receiver has, and those written to the store. Not for several threads."""
 
     def __init__(self, database: Database, receiver: str) -> None:
         """`receiver` is its URL. Raises BusyError while another process sends to it."""

@@ -40,7 +40,7 @@ class MessageRow(msgspec.Struct):
     status: Status
     against: str
     text: str
-    """What both have, or the only one; "" where they differ."""
+    """The common value, or the only one; "" if they differ."""
     changes: list[TextRun]
     """Of two that differ."""
 

@@ -1,4 +1,4 @@
-"""Now: what the store has, what the last hour was like, what runs, and what failed today."""
+"""Now: the numbers of the store, the last hour, running sessions, and today's failures."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class StorePage(msgspec.Struct):
 
 
 class NowPage(msgspec.Struct):
-    """What the start page shows above its list."""
+    """The facts above the list of the start page."""
 
     at_ms: float
     hour: Hour
@@ -66,7 +66,7 @@ def version(view: View) -> dict[str, str]:
 
 
 def store(view: View) -> StorePage:
-    """Return what is known of the store."""
+    """Return the facts of the store."""
     newest = next(view.reader.calls(CallFilter(limit=1, content="none")), None)
     last_ms = None if newest is None else in_ms(newest.timing.start_ns)
     return StorePage(
@@ -80,7 +80,7 @@ def store(view: View) -> StorePage:
 
 
 def page(view: View) -> NowPage:
-    """Return what goes on."""
+    """Return the running sessions, the last hour and the failures of a day."""
     reader, now_ns = view.reader, time.time_ns()
     return NowPage(
         at_ms=now_ns / 1e6,

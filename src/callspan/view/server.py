@@ -62,7 +62,7 @@ _CLOSED: Final = "This page is for the browser that opened the address which `ca
 
 
 class ServerOptions(NamedTuple):
-    """What the command says of the server."""
+    """The server's facts that the command prints."""
 
     port: int = 0
     """0: any that is free."""
