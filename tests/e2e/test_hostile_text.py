@@ -14,7 +14,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
 import callspan
 from callspan.cli.safe_text import clean, clean_lines
-from callspan.cli.screen import json_text
+from callspan.formatting import json_text
 from callspan.testing import ScriptedProvider, capture
 from tests.e2e.conftest import in_process
 
