@@ -310,7 +310,7 @@ class Projection:
 
         The span's byte limit applies to all content together; earlier attributes are served first.
         """
-        budget = ByteBudget(self._attribute_bytes, self._span_bytes)
+        budget = ByteBudget(min(self._attribute_bytes, self._span_bytes), self._span_bytes)
         shown = SpanContent(conversation, budget, raw=self._raw)
         attributes: Attributes = {}
         # First, because end attributes may replace these.

@@ -55,18 +55,20 @@ _decode = msgspec.json.Decoder().decode
 class ByteBudget(msgspec.Struct, eq=False):
     """The number of bytes that content attributes of one span may still use. Not thread-safe.
 
-    `attribute` limits each attribute, `left` is the rest for all together, `cut` counts removed bytes (or
-    characters, if bytes are expensive to count). Earlier attributes are served first.
+    `room` is what the next attribute may use, none if 0 or less: at first the limit of each attribute, which is at most
+    `left`, what remains for all together. `cut` counts removed bytes (or characters, if bytes are expensive to count).
+    Earlier attributes are served first.
     """
 
-    attribute: int
+    room: int
     left: int
     cut: int = 0
 
-    @property
-    def room(self) -> int:
-        """The number of bytes that the next attribute may use; none if 0 or less."""
-        return min(self.left, self.attribute)
+    def spend(self, size: int, cut: int = 0) -> None:
+        """Use `size` bytes for an attribute, from which `cut` bytes were removed."""
+        self.left -= size
+        self.cut += cut
+        self.room = min(self.room, self.left)
 
 
 def put_text(attributes: Attributes, name: str, text: str, budget: ByteBudget) -> None:
@@ -76,8 +78,8 @@ def put_text(attributes: Attributes, name: str, text: str, budget: ByteBudget) -
         budget.cut += len(text)
         return
     attributes[name] = kept = text_attribute(text, room)
-    budget.left -= len(kept) if kept.isascii() else len(kept.encode())
-    budget.cut += len(text) - len(kept) if len(text) > len(kept) else 0
+    cut = len(text) - len(kept)
+    budget.spend(len(kept) if kept.isascii() else len(kept.encode()), max(0, cut))
 
 
 def put_json(
@@ -87,28 +89,23 @@ def put_json(
 
     `size_bound` is an upper bound of the size of the value, if known.
     """
-    room = budget.room
-    if room > 1:
-        data, cut = fit_json(value, room, size_bound)
-        put_encoded(attributes, name, data, budget, cut)
-
-
-def put_encoded(attributes: Attributes, name: str, data: bytes, budget: ByteBudget, cut: int = 0) -> None:
-    """Set `name` to JSON from which `cut` bytes were removed; not set if nothing of it is left."""
-    if cut and data in _EMPTY_RESULTS:
-        budget.cut += cut
-        return
-    attributes[name] = data.decode()
-    budget.left -= len(data)
-    budget.cut += cut
+    if budget.room > 1:
+        data, cut = fit_json(value, budget.room, size_bound)
+        if not cut or data not in _EMPTY_RESULTS:
+            attributes[name] = data.decode()
+        budget.spend(len(data), cut)
 
 
 def put_body(attributes: Attributes, name: str, read: ReadBody, record: CallRecord, budget: ByteBudget) -> bool:
     """Set `name` to the result of `read`; return whether the record has it."""
     found = read(record, budget.room) if budget.room > 1 else None
-    if found is not None:
-        put_encoded(attributes, name, found[0], budget, found[1])
-    return found is not None
+    if found is None:
+        return False
+    data, cut = found
+    if not cut or data not in _EMPTY_RESULTS:
+        attributes[name] = data.decode()
+    budget.spend(len(data), cut)
+    return True
 
 
 def select_messages(messages: Sequence[Message], record: CallRecord, budget: ByteBudget) -> Sequence[Message]:

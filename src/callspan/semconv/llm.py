@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import Final
 
 from callspan.record.call import CallRecord, Timing
@@ -119,9 +118,9 @@ def _put_known_metadata(
 
 
 def _put_completions(attributes: Attributes, _: CallRecord, shown: SpanContent) -> None:
-    text = "\n\n".join(filter(None, map(joined_text, map(attrgetter("parts"), shown.conversation.output))))
-    if text:
-        put_text(attributes, _COMPLETIONS, text, shown.budget)
+    texts = [text for message in shown.conversation.output if (text := joined_text(message.parts))]
+    if texts:
+        put_text(attributes, _COMPLETIONS, "\n\n".join(texts), shown.budget)
 
 
 def _put_raw_completions(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:

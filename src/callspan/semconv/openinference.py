@@ -186,7 +186,7 @@ def _copied(value: str, mime_type: str, *names: str) -> Put:
         found = next((attributes[name] for name in names if name in attributes), None)
         if isinstance(found, str) and len(found) <= shown.budget.left:
             attributes[value], attributes[mime_type] = found, _JSON_TYPE
-            shown.budget.left -= len(found)
+            shown.budget.spend(len(found))
 
     return Put(put)
 

@@ -41,7 +41,8 @@ class ScopeSpanOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def budget(self) -> ByteBudget:
         """Return the byte budget of a span's events, or of its attributes: half of the span's bytes each."""
-        return ByteBudget(self.attribute_bytes, self.span_bytes // 2)
+        half = self.span_bytes // 2
+        return ByteBudget(min(self.attribute_bytes, half), half)
 
 
 class ScopeEnd(NamedTuple):

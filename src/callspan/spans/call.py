@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from functools import cache
-from itertools import chain
 from types import ModuleType
 from typing import Any, Final
 
@@ -63,8 +62,6 @@ _ABSENT: Final = object()
 _SECOND_NS: Final = 1_000_000_000
 _SDK: Final = "opentelemetry.sdk.trace"
 _SCALARS: Final = frozenset({str, bool, int, float})
-_STORED: Final = _SCALARS | {tuple}
-"""The types of values that the SDK stores unchanged: a tuple if its items are scalars."""
 
 
 def trace_id() -> str | None:
@@ -380,7 +377,7 @@ def _room(bounded: object, attributes: Attributes) -> dict[str, AttributeValue] 
         return None
     if limit is not None and not (isinstance(limit, int) and len(room) + len(attributes) <= limit):
         return None
-    if not _STORED.issuperset(map(type, attributes.values())):
-        return None
-    lists = [value for value in attributes.values() if type(value) is tuple]
-    return room if _SCALARS.issuperset(map(type, chain(*lists))) else None
+    for value in attributes.values():
+        if type(value) not in _SCALARS and not (type(value) is tuple and _SCALARS.issuperset(map(type, value))):
+            return None
+    return room

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +22,8 @@ _IN: Final = ("prompt_tokens_details", "input_tokens_details", "prompt_token_det
 _OUT: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
 
 _Path = tuple[str, ...]
+_Shape = tuple[str | tuple[str, ...], ...]
+_MAX_SHAPES: Final = 256
 
 _CACHED: Final = "cached_tokens_details"
 _MODALITIES: Final = ("text", "image", "audio")
@@ -66,12 +68,6 @@ _PLACES: Final[dict[str, tuple[_Path, ...]]] = {
         ("server_tool_use", "web_search_requests"),
     ),
 }
-
-_FIELDS: Final[dict[str | None, dict[str, tuple[int, str]]]] = defaultdict(dict)
-"""The counters by group, None outside of groups, and name: their rank among the locations of their field."""
-for _field, _places in _PLACES.items():
-    for _rank, (*_group, _name) in enumerate(_places):
-        _FIELDS[_group[0] if _group else None][_name] = _rank, _field
 
 
 def usage_of(body: object) -> Usage | None:
@@ -169,22 +165,31 @@ def _copied(raw: dict[str, object]) -> dict[str, object]:
 
 
 def _counts(raw: dict[str, object]) -> dict[str, int]:
-    """Return the counters by field, each from its first location that has one."""
+    """Return the counters by field. Their locations are the same in all responses of a server and are cached."""
     counts: dict[str, int] = {}
-    ranks: dict[str, int] = {}
-    _add_counts(counts, ranks, raw, _FIELDS[None])
+    shape: list[str | tuple[str, ...]] = []
     for group, value in raw.items():
-        if type(value) is dict and group in _FIELDS:
-            _add_counts(counts, ranks, value, _FIELDS[group])
+        shape.append((group, *value) if type(value) is dict else group)
+    for field, holder, name in _counters_in(tuple(shape)):
+        given: object = raw[name] if holder is None else raw[holder][name]  # type: ignore[index] # as its shape says
+        found = given if type(given) is int and 0 <= given <= LARGEST_COUNT else count(given)
+        if found is not None:
+            counts[field] = found
     return counts
 
 
-def _add_counts(
-    counts: dict[str, int], ranks: dict[str, int], given: dict[str, object], fields: dict[str, tuple[int, str]]
-) -> None:
-    for name, value in given.items():
-        if name in fields:
-            rank, field = fields[name]
-            found = value if type(value) is int and 0 <= value <= LARGEST_COUNT else count(value)
-            if found is not None and (field not in counts or rank < ranks[field]):
-                counts[field], ranks[field] = found, rank
+@lru_cache(maxsize=_MAX_SHAPES)
+def _counters_in(shape: _Shape) -> tuple[tuple[str, str | None, str], ...]:
+    """Return (field, group or None, name) of the counters in a usage object of this shape, in reverse priority.
+
+    The shape is the names outside of groups, and the name and names of each group.
+    """
+    there: set[_Path] = set()
+    for entry in shape:
+        there.update([(entry[0], name) for name in entry[1:]] if isinstance(entry, tuple) else [(entry,)])
+    return tuple(
+        (field, place[0] if len(place) > 1 else None, place[-1])
+        for field, places in _PLACES.items()
+        for place in reversed(places)
+        if place in there
+    )
