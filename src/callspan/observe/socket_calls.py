@@ -87,8 +87,8 @@ class SocketCalls:
                 event = _DECODE(message)
             except (ValueError, RecursionError):
                 event = decoded(message)
-            if event is None:
-                return
+        if event is None or type(event.get("type")) is not str:
+            return
         turn = kind.running(event)
         if turn is None or self._sent:
             self._take(event)

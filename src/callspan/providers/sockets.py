@@ -56,7 +56,10 @@ class Step(NamedTuple):
 
 
 class SocketKind(Protocol):
-    """The calls of one connection. One thread at a time calls `sent` and `received`, any thread `create`."""
+    """The calls of one connection. One thread at a time calls `sent` and `received`, any thread `create`.
+
+    Events have a type; all else in them may be any JSON.
+    """
 
     mark: str
     """What is in the text of each sent frame that is to be read."""

@@ -102,15 +102,13 @@ class ResponseLanes:
 
     def running(self, event: Json) -> Turn | None:
         """Return the response of which an event is a piece of text."""
-        lane = self._lanes.get(event.get("stream_id")) if event.get("type") in _PIECES else None
+        lane = self._lanes.get(_lane_of(event)) if event["type"] in _PIECES else None
         return None if lane is None else lane.running
 
     def received(self, event: Json, at_ns: int) -> list[Step]:
         """Return what is to be done with an event."""
         del at_ns
-        kind, lane = event.get("type"), self._lane(_lane_of(event))
-        if not isinstance(kind, str):
-            return []  # no event
+        kind, lane = event["type"], self._lane(_lane_of(event))
         if kind == _CREATED:
             return self._created(lane, event)
         if kind == "error":

@@ -14,7 +14,7 @@ from callspan.providers.openai.audio_frames import BYTES, audio_reference
 from callspan.providers.openai.responses import Responses
 from callspan.providers.openai.responses_fold import CONTENT, ResponsesFold
 from callspan.providers.sockets import Json
-from callspan.providers.wire_json import dig, integer, mapping, objects
+from callspan.providers.wire_json import count, dig, mapping, objects
 from callspan.record.call import Request
 from callspan.record.media_reference import MEDIA_KEY
 from callspan.record.messages import Conversation
@@ -52,8 +52,8 @@ class RealtimeFold(ResponsesFold):
         """Fold in one event; True if it carried text, audio or a part of a tool call."""
         if type(event) is not dict or BYTES not in event:
             return ResponsesFold.add(self, event)
-        place = integer(event, "output_index") or 0, integer(event, "content_index") or 0
-        self._audio[place] = self._audio.get(place, 0) + event[BYTES]
+        place = count(event, "output_index") or 0, count(event, "content_index") or 0
+        self._audio[place] = self._audio.get(place, 0) + (count(event, BYTES) or 0)
         return True
 
     def body(self) -> Json | None:
@@ -63,9 +63,9 @@ class RealtimeFold(ResponsesFold):
         for (output, content), size in self._audio.items():
             item = next(islice(objects(body, "output"), output, None), None)
             if item is not None and isinstance(parts := item.setdefault("content", []), list):
-                parts += [{"type": "output_audio"} for _ in range(len(parts), content + 1)]
-                part = parts[content]
-                if isinstance(part, dict):
+                if content >= len(parts):
+                    parts.append({"type": "output_audio"})
+                if isinstance(part := parts[min(content, len(parts) - 1)], dict):
                     part |= audio_reference(audio_format, size)
         return body
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from callspan.providers.openai.audio_frames import BYTES, AudioFrames, audio_reference, counted_event
 from callspan.providers.sockets import Json, Step, Turn
-from callspan.providers.wire_json import detached, dig, items, mapping, number, objects, text
+from callspan.providers.wire_json import detached, dig, integer, items, mapping, number, objects, text
 from callspan.record.media_reference import MEDIA_KEY
 
 _AUDIO: Final = ("response.output_audio.delta", "response.audio.delta")
@@ -60,7 +60,7 @@ class RealtimeEvents:
         self._waiting: deque[_Response] = deque(maxlen=_MAX_WAITING)
         """Creates that were sent, and not answered yet."""
         self._running: dict[str, _Response] = {}
-        self._transcriptions: dict[tuple[object, object], _Transcription] = {}
+        self._transcriptions: dict[tuple[str, int], _Transcription] = {}
         self._seen: dict[object, None] = {}
         self._items: dict[str, Json] = {}
         """Items of which a transcript may come."""
@@ -88,13 +88,11 @@ class RealtimeEvents:
     def running(self, event: Json) -> Turn | None:
         """Return the response of which an event is a piece of text."""
         identity = event.get("response_id")
-        return self._running.get(identity) if event.get("type") in _PIECES and isinstance(identity, str) else None
+        return self._running.get(identity) if event["type"] in _PIECES and isinstance(identity, str) else None
 
     def received(self, event: Json, at_ns: int) -> list[Step]:
         """Return what is to be done with an event."""
-        kind = event.get("type")
-        if not isinstance(kind, str):
-            return []
+        kind = event["type"]
         if kind.startswith("response."):
             return self._of_response(event, kind)
         if kind.startswith(_TRANSCRIPTION):
@@ -205,7 +203,7 @@ class RealtimeEvents:
 
     def _of_transcription(self, event: Json, step: str) -> list[Step]:
         item = text(event, "item_id") or ""
-        key = item, event.get("content_index") or 0
+        key = item, integer(event, "content_index") or 0
         turn, steps = self._transcriptions.get(key), []
         if turn is None:
             if not self._is_first(key):
@@ -229,10 +227,10 @@ class RealtimeEvents:
         whole = {**news, "type": "transcript.text.done", "text": event.get("transcript")}
         return [*steps, Step("chunk", turn, whole), Step("end", turn)]
 
-    def _transcribed(self, item: str, place: object, transcript: object) -> None:
+    def _transcribed(self, item: str, place: int, transcript: object) -> None:
         """Add a transcript to its item, and to the requests of the responses that run."""
         parts = items(self._items.get(item), "content")
-        if isinstance(place, int) and place < len(parts) and isinstance(part := parts[place], dict):
+        if 0 <= place < len(parts) and isinstance(part := parts[place], dict):
             part["transcript"] = transcript
         for turn in self._running.values():
             turn.body = _body(turn)

@@ -73,13 +73,13 @@ class TranslationEvents:
 
     def running(self, event: Json) -> Turn | None:
         """Return the session where an event is a piece of its transcript."""
-        return self._session if event.get("type") in _PIECES and not self._is_over else None
+        return self._session if event["type"] in _PIECES and not self._is_over else None
 
     def received(self, event: Json, at_ns: int) -> list[Step]:
         """Return what is to be done with an event."""
         del at_ns
-        kind = event.get("type")
-        if not isinstance(kind, str) or self._is_over:
+        kind = event["type"]
+        if self._is_over:
             return []
         if kind == "error":
             return self._refused(event) if self._session is None else []
@@ -126,6 +126,8 @@ class LiveEvents(TranslationEvents):
             decision = mapping(inner, "decision")
             return [] if decision is None else _decided(decision, text(event, "event_id"))
         if kind != "response.event":
+            return []
+        if not isinstance(inner.get("type"), str):
             return []
         # The stream of one delegation is one lane.
         steps = self._responses.received({**inner, "stream_id": text(event, "delegation_id")}, 0)

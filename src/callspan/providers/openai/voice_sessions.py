@@ -16,7 +16,7 @@ from callspan.providers.openai.base import OpenAIEndpoint, response_error
 from callspan.providers.openai.parts import parts_of
 from callspan.providers.openai.responses import Responses
 from callspan.providers.sockets import Json
-from callspan.providers.wire_json import detached, dig, mapping, number, objects, text, word
+from callspan.providers.wire_json import count, detached, dig, mapping, number, objects, text, word
 from callspan.record.call import Request, Response
 from callspan.record.messages import Conversation, Message
 from callspan.record.usage import Usage
@@ -49,7 +49,7 @@ class SessionFold:
         kind = text(event, "type") or ""
         side = "input_audio" if kind.startswith(_INPUT) else "audio"
         if BYTES in event:
-            self._bytes[side] = self._bytes.get(side, 0) + event[BYTES]
+            self._bytes[side] = self._bytes.get(side, 0) + (count(event, BYTES) or 0)
             return side == "audio"
         if kind.endswith(_TRANSCRIPT):
             self._transcribe("user" if kind.startswith(_INPUT) else "assistant", event)
