@@ -21,7 +21,7 @@ from callspan import forks
 from callspan.spool import directory as places
 from callspan.spool import erasing, leftover
 from callspan.spool.destination import Destination
-from callspan.spool.losses import LOSSES_FILE, Loss, Losses, add_losses, read_losses
+from callspan.spool.losses import LOSSES_FILE, Loss, LossCounter, Losses, add_losses, read_losses
 from callspan.spool.segment import line_of, lines_in
 from callspan.spool.spool import Spool
 
@@ -571,6 +571,26 @@ def test_a_flush_writes_what_was_lost(tmp_path: Path) -> None:
     assert spool.flush(20)
     assert read_losses(spool.directory).unrecorded["POST /v1/videos"].count == 1
     assert spool.close(20)
+
+
+def test_who_writes_losses_waits_for_those_that_another_thread_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, counter = threading.Event(), LossCounter(tmp_path)
+
+    def slow(directory: Path, losses: Losses) -> None:
+        begun.set()
+        time.sleep(0.2)
+        add_losses(directory, losses)
+
+    monkeypatch.setattr("callspan.spool.losses.add_losses", slow)
+    counter.add("dropped", "cap")
+    thread = threading.Thread(target=counter.write)
+    thread.start()
+    assert begun.wait(10)
+    assert counter.write()
+    assert read_losses(tmp_path).dropped["cap"].count == 1
+    thread.join()
 
 
 def test_a_reader_deletes_a_delivered_segment_of_a_killed_process(tmp_path: Path) -> None:

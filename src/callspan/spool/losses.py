@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import sys
+import threading
 import time
 from collections import deque
 from contextlib import suppress
@@ -149,6 +150,9 @@ class LossCounter:
         """Where they are written."""
         self._unwritten: deque[tuple[Kind, str, Loss]] = deque()
         self._is_writing = False
+        self._writing = threading.RLock()
+        """Held while what was taken is written: who writes then knows that everything is."""
+        self._taken: list[tuple[Kind, str, Loss]] = []
         self._warned: dict[tuple[Kind, str], float] = {}
         self._total = Losses()
 
@@ -168,20 +172,26 @@ class LossCounter:
         return {name: loss.count for name, loss in dict(getattr(self._total, kind)).items()}
 
     def write(self) -> bool:
-        """Write the counts so far; False if they cannot be written."""
-        taken = list[tuple[Kind, str, Loss]]()
-        while self._unwritten:
-            with suppress(IndexError):  # another thread writes too
-                taken.append(self._unwritten.popleft())
-        if not taken:
-            return True
+        """Write the counts so far; False if they cannot be written, or in a signal handler that interrupts this."""
+        with self._writing:
+            if self._taken:
+                return False
+            try:
+                while self._unwritten:
+                    with suppress(IndexError):  # a signal handler writes too
+                        self._taken.append(self._unwritten.popleft())
+                if self._are_written():
+                    self._taken.clear()
+                return not self._taken
+            finally:
+                self._unwritten.extend(self._taken)
+                self._taken.clear()
+
+    def _are_written(self) -> bool:
         losses = Losses()
-        for kind, name, loss in taken:
+        for kind, name, loss in self._taken:
             losses.add(kind, name, loss)
-        if _are_added(self.directory, losses):
-            return True
-        self._unwritten.extend(taken)
-        return False
+        return not losses or _are_added(self.directory, losses)
 
     def report_unwritten(self) -> None:
         """Write the counts; report those that cannot be written on standard error, because the process ends."""
