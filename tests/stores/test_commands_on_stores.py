@@ -70,4 +70,9 @@ def test_no_list_is_silently_short(
         page = [row[key] for row in json.loads(run(url, *command.split(), "--json", "--limit", "9", "--offset", "45"))]
         assert page == every[45:54], command
         assert "more: --offset 50 goes on, --limit N shows more, --json all" in run(url, *command.split()), command
-    assert len(json.loads(run(url, "calls", "--json", "--reverse"))) == 60
+    for sort in ("start", "cost", "duration", "tokens", "retries"):  # all alike but for the start
+        listed = [row["call_id"] for row in json.loads(run(url, "calls", "--sort", sort, "--json"))]
+        assert listed == sorted(listed, reverse=True), sort
+        assert len(listed) == 60, sort
+        back = [row["call_id"] for row in json.loads(run(url, "calls", "--sort", sort, "--reverse", "--json"))]
+        assert back == listed[::-1], sort

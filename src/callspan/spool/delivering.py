@@ -37,15 +37,19 @@ class Delivered(NamedTuple):
 
 
 class Delivery:
-    """Delivers the batches of segments to one store. For one thread."""
+    """Delivers the batches of segments to one store, which it opens. For one thread."""
 
     def __init__(self, store: str, sink: Destination) -> None:
         self.store, self.sink = store, sink
+        self.is_open = False
         self.data_errors = 0
         """How many batches in a row have failed by a `DATA_ERRORS`."""
 
     def deliver(self, segment: Segment, key: str) -> Delivered:
         """Deliver the next batch, and move the store's cursor behind it. Raises the exceptions of the store."""
+        if not self.is_open:
+            self.sink.open()
+            self.is_open = True
         start, size = segment.cursor(key), segment.size
         data = segment.read(start)
         if not data:
@@ -64,6 +68,11 @@ class Delivery:
         damaged = sum(line.payload is None for line in lines)
         records = sum(bool(line.payload) for line in lines) - len(rejected)
         return Delivered(records, len(rejected), damaged, lines[-1].end < size)
+
+    def close(self) -> None:
+        """Close the store; the next batch opens it again."""
+        self.is_open = False
+        self.sink.close()
 
     def _deliver(self, payloads: Sequence[bytes]) -> list[Rejection]:
         """Deliver some records; return those that the store rejects."""

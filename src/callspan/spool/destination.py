@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Final
 
 from callspan.fail_open import log
@@ -13,9 +13,7 @@ from callspan.formatting import plural
 from callspan.safe_urls import whole_words, without_passwords
 
 _AGAIN_S: Final = 300.0
-"""Minimum time between two warnings of one outage, and between two with the same reason."""
-_VARYING: Final = re.compile(r"[0-9a-f]{8,}(?:-[0-9a-f]{4,})*|[0-9]+")
-"""Ids and numbers in messages, such as query ids, ports and sizes; they do not make a reason different."""
+"""Minimum time between two warnings."""
 _MAX_REASON: Final = 400
 
 
@@ -67,28 +65,18 @@ class Health:
     def __init__(self, name: str, waits: Callable[[], str], clock: Callable[[], float] = time.monotonic) -> None:
         """`waits` returns what waits for the store, and where; it is called for a warning only."""
         self._name, self._waits, self._clock = name, waits, clock
-        self._warned: dict[str, float] = {}
-        """Time of the last warning of each reason, with its numbers removed."""
         self._failing_since: float | None = None
         self._has_warned = False
-        self._last_warning = 0.0
+        self._warn_at = -inf
 
     def failed(self, error: Exception) -> None:
-        """Warn of a failure, unless this outage, or another one with the same reason, was logged some minutes ago.
-
-        A server that restarts closes the connection, refuses the next one, and then says that it is starting.
-        """
-        now, why = self._clock(), reason(error)
-        kind = _VARYING.sub("", why)
+        """Warn of a failure, but not again within some minutes, also if the store recovers and fails again."""
+        now = self._clock()
         if self._failing_since is None:
             self._failing_since = now
-        if now < self._warned.get(kind, -_AGAIN_S) + _AGAIN_S:
-            return
-        if self._has_warned and now < self._last_warning + _AGAIN_S:
-            return
-        self._warned = {known: then for known, then in self._warned.items() if now < then + _AGAIN_S} | {kind: now}
-        self._has_warned, self._last_warning = True, now
-        log(logging.WARNING, "%s is unavailable (%s): %s; retrying", self._name, why, self._waits())
+        if now >= self._warn_at:
+            self._has_warned, self._warn_at = True, now + _AGAIN_S
+            log(logging.WARNING, "%s is unavailable (%s): %s; retrying", self._name, reason(error), self._waits())
 
     def recovered(self) -> None:
         """Log once that the store accepts records again, if its failure was logged."""

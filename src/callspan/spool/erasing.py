@@ -10,12 +10,9 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 from callspan.spool.directory import REJECTED_FILE, segments_in
-from callspan.spool.segment import Line, lines_in, open_private
-
-_WINDOW: Final = 1 << 20
+from callspan.spool.segment import Line, lines_in, open_private, read_lines
 
 
 def payloads_in(directory: Path) -> Iterator[bytes]:
@@ -54,14 +51,8 @@ def _erase_in(path: Path, is_gone: Callable[[bytes], bool]) -> int:
 
 def _lines_in(descriptor: int) -> Iterator[tuple[Line, bytes]]:
     """Yield the whole lines of a file, and each as it stands, without its end."""
-    offset, window = 0, _WINDOW
-    while data := os.pread(descriptor, window, offset):
-        whole = data[: data.rfind(b"\n") + 1]
-        if not whole:
-            if len(data) < window:
-                return
-            window *= 4
-            continue
-        for line in lines_in(whole, offset):
-            yield line, whole[line.start - offset : line.end - 1 - offset]
-        offset, window = offset + len(whole), _WINDOW
+    offset = 0
+    while data := read_lines(descriptor, offset):
+        for line in lines_in(data, offset):
+            yield line, data[line.start - offset : line.end - 1 - offset]
+        offset += len(data)

@@ -18,7 +18,7 @@ from callspan.spool import directory as places
 from callspan.spool.delivering import Delivered, Delivery
 from callspan.spool.destination import Destination
 from callspan.spool.directory import Target
-from callspan.spool.losses import Loss, Losses, add_losses
+from callspan.spool.losses import Kind, Loss, Losses, add_losses
 from callspan.spool.segment import Segment
 
 _MAX_FAILURES: Final = 3
@@ -48,77 +48,62 @@ def deliver(
     progress: Progress | None = None,
 ) -> Result:
     """Deliver everything that waits for a store and that no running process holds; a failure is tried three times."""
-    return _Deliverer(target, sink, time.monotonic() + timeout_s, progress).run(directories)
+    deliverer = _Deliverer(Delivery(target.name, sink), time.monotonic() + timeout_s, progress)
+    try:
+        for directory in directories:
+            deliverer.deliver_all(directory, target.key(directory.parent))
+    finally:
+        sink.close()
+    return deliverer.result
 
 
 class _Deliverer:
-    def __init__(self, target: Target, sink: Destination, deadline: float, progress: Progress | None) -> None:
-        self._target, self._sink, self._deadline, self._progress = target, sink, deadline, progress
-        self._delivery = Delivery(target.name, sink)
-        self._is_open = False
+    def __init__(self, delivery: Delivery, deadline: float, progress: Progress | None) -> None:
+        self._delivery, self._deadline, self._progress = delivery, deadline, progress
         self._failures = 0
         self.result = Result()
 
-    def run(self, directories: Sequence[Path]) -> Result:
-        try:
-            for directory in directories:
-                before = self.result.delivered
-                self._deliver_directory(directory)
-                if self.result.delivered > before:
-                    self.result.directories.append(directory)
-        finally:
-            self._sink.close()
-        return self.result
-
-    def _deliver_directory(self, directory: Path) -> None:
-        key = self._target.key(directory.parent)
+    def deliver_all(self, directory: Path, key: str) -> None:
+        before = self.result.delivered
         for path in places.segments_in(directory):
-            if not self._goes_on():
-                return
-            if (segment := places.adopt(path)) is not None:
+            if self._goes_on() and (segment := places.adopt(path)) is not None:
                 try:
-                    if not segment.has(key, segment.size):
-                        self._deliver_segment(segment, key)
+                    has_more = not segment.has(key, segment.size)
+                    while has_more and self._goes_on():
+                        has_more = self._deliver(segment, key)
                 finally:
                     segment.release()
-
-    def _deliver_segment(self, segment: Segment, key: str) -> None:
-        while self._goes_on():
-            attempt, done = Attempt(f"deliver records to {self._target.name}"), Delivered()
-            with attempt:
-                done = self._next_batch(segment, key)
-            if attempt.error is not None:
-                self._fail(attempt.error)
-                continue
-            self._failures, self.result.error = 0, None
-            self.result.delivered += done.records
-            self._count(segment.path.parent, done.rejected, done.damaged)
-            if self._progress is not None:
-                self._progress(self.result.delivered)
-            if not done.has_more:
-                return
-
-    def _next_batch(self, segment: Segment, key: str) -> Delivered:
-        if not self._is_open:
-            self._sink.open()
-            self._is_open = True
-        return self._delivery.deliver(segment, key)
+        if self.result.delivered > before:
+            self.result.directories.append(directory)
 
     def _goes_on(self) -> bool:
         return self._failures < _MAX_FAILURES and time.monotonic() < self._deadline
 
-    def _fail(self, error: Exception) -> None:
-        self._failures += 1
-        self.result.error = without_passwords(f"{type(error).__name__}: {error}")
-        self._is_open = False
-        self._sink.close()
-        time.sleep(_PAUSE_S)
+    def _deliver(self, segment: Segment, key: str) -> bool:
+        """Deliver a batch, or note why the store does not take it; return whether to try another one."""
+        attempt, done = Attempt(f"deliver records to {self._delivery.store}"), Delivered(has_more=True)
+        with attempt:
+            done = self._delivery.deliver(segment, key)
+        if attempt.error is None:
+            self._failures, self.result.error = 0, None
+            self._count(segment.path.parent, done)
+        else:
+            self._failures += 1
+            self.result.error = without_passwords(f"{type(attempt.error).__name__}: {attempt.error}")
+            self._delivery.close()
+            time.sleep(_PAUSE_S)
+        return done.has_more
 
-    def _count(self, directory: Path, rejected: int, damaged: int) -> None:
-        self.result.rejected += rejected
-        self.result.damaged += damaged
-        if rejected or damaged:
-            now_ns, losses = time.time_ns(), Losses()
-            losses.add("rejected", self._target.name, Loss(rejected, now_ns, now_ns)) if rejected else None
-            losses.add("damaged", self._target.name, Loss(damaged, now_ns, now_ns)) if damaged else None
+    def _count(self, directory: Path, done: Delivered) -> None:
+        self.result.delivered += done.records
+        self.result.rejected += done.rejected
+        self.result.damaged += done.damaged
+        if self._progress is not None:
+            self._progress(self.result.delivered)
+        losses, now_ns = Losses(), time.time_ns()
+        lost: dict[Kind, int] = {"rejected": done.rejected, "damaged": done.damaged}
+        for kind, number in lost.items():
+            if number:
+                losses.add(kind, self._delivery.store, Loss(number, now_ns, now_ns))
+        if losses:
             add_losses(directory, losses)

@@ -59,6 +59,17 @@ def lines_in(data: bytes, offset: int) -> Iterator[Line]:
         start = end + 1
 
 
+def read_lines(descriptor: int, offset: int) -> bytes:
+    """Return whole lines from an offset on: about a mebibyte, at least one line. Empty: there is none yet."""
+    window = _WINDOW
+    while True:
+        data = os.pread(descriptor, window, offset)
+        whole = data.rfind(_LINE_END) + 1
+        if whole or len(data) < window:
+            return data[:whole]
+        window *= 4
+
+
 def _payload_of(line: bytes) -> bytes | None:
     payload = line[_DIGITS + 1 :]
     if line[:_DIGITS] == b"%08x" % crc32(payload) and line[_DIGITS : _DIGITS + 1] == b" ":
@@ -216,17 +227,9 @@ class Segment:
         os.fdatasync(self._descriptor)
 
     def read(self, offset: int) -> bytes:
-        """Return whole lines from an offset on: about a mebibyte, at least one line. Empty: there is none yet."""
-        window = _WINDOW
-        while True:
-            with self._reading:
-                if self._descriptor < 0:
-                    return b""  # delivered to every store and deleted
-                data = os.pread(self._descriptor, window, offset)
-            whole = data.rfind(_LINE_END) + 1
-            if whole or len(data) < window:
-                return data[:whole]
-            window *= 4
+        """Return some whole lines from an offset on, see `read_lines`; none once it is closed."""
+        with self._reading:
+            return read_lines(self._descriptor, offset) if self._descriptor >= 0 else b""
 
     def lines(self, offset: int) -> Iterator[Line]:
         """Yield all whole lines from an offset on."""

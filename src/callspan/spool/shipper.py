@@ -71,7 +71,6 @@ class Shipper:
         self._look_at = 0.0
         self._make, self._spool, self._keys = make, spool, keys
         self._delivery: Delivery | None = None
-        self._is_open = False
         self._using = threading.Lock()
         """Held while the sink is used, and during a fork."""
         self._is_forking = False
@@ -188,9 +187,6 @@ class Shipper:
         """Deliver a batch; return whether to deliver another one immediately."""
         delivery = self._made()
         with self._using:
-            if not self._is_open:
-                delivery.sink.open()
-                self._is_open = True
             done = delivery.deliver(segment, self.key(segment))
         self.delivered += done.records
         self.rejected += done.rejected
@@ -224,10 +220,9 @@ class Shipper:
         return waiting_text(records, directory)
 
     def _close(self) -> None:
-        self._is_open = False
         if self._delivery is not None:
             with fail_open(f"close {self.target.name}"):
-                self._delivery.sink.close()
+                self._delivery.close()
 
     def _rest(self) -> None:
         self._spool.tell()
@@ -238,7 +233,7 @@ class Shipper:
 
     def _tend(self) -> float:
         """Let the sink do other work; return how long to wait for records."""
-        if self._delivery is None or not self._is_open:
+        if self._delivery is None or not self._delivery.is_open:
             return _IDLE_S
         with fail_open(f"tend {self.target.name}"), self._using:
             due_s = self._delivery.sink.tend(self._spool.waits_since_ns())
