@@ -23,6 +23,7 @@ import pytest
 import callspan
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
+from tests.intercept.realtime_server import created, done, speech, spoken, transcribed
 from tests.provider import FullProvider
 from tests.scale import scaled
 
@@ -194,36 +195,52 @@ def test_connections_at_rest_and_open_responses_are_small(provider: ScriptedProv
             connection.close()
 
 
+def connected(client: Any, surface: str) -> Any:
+    """A connection of that kind."""
+    return client.responses.connect() if surface == "responses" else client.realtime.connect(model="gpt-realtime")
+
+
 def resident() -> int:
     """Bytes of this process in memory."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def realtime_events_of(number: int) -> list[dict[str, Any]]:
+    """The user's speech, its transcript, and a spoken response of so many words and messages of audio."""
+    about = {"response_id": "resp_1", "item_id": "item_a", "output_index": 0, "content_index": 0}
+    words = [{"type": "response.output_audio_transcript.delta", **about, "delta": "word "} for _ in range(number)]
+    return [*speech("item_u"), *transcribed("item_u", "Hello."), created("resp_1"), *words,
+            *spoken("resp_1", seconds=2), *done("resp_1", "word " * number)]  # fmt: skip
+
+
 @pytest.mark.timeout(0)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
-def test_memory_stays_flat_over_many_messages(seen: Captured) -> None:
+@pytest.mark.parametrize("surface", ["responses", "realtime"])
+def test_memory_stays_flat_over_many_messages(surface: str, seen: Captured) -> None:
     from websockets.sync.server import serve
 
     # Short ones: at full scale a third of them fills what the process remembers of its last 4,096 calls.
-    response = [json.dumps(event) for event in events_of("word ", 10)]
+    events = events_of("word ", 10) if surface == "responses" else realtime_events_of(10)
+    response = [json.dumps(event) for event in events]
 
     def play(connection: Any) -> None:
-        for _ in connection:
+        for number, _ in enumerate(connection):
             for message in response:
-                connection.send(message)
+                connection.send(message.replace('_1"', f'_{number}"').replace('item_u"', f'item_u{number}"'))
 
     held, records = [], 0
     with serve(play, "127.0.0.1", 0, compression=None) as server:
         threading.Thread(target=server.serve_forever).start()
         url = f"http://127.0.0.1:{server.socket.getsockname()[1]}/v1"
-        with openai.OpenAI(api_key="k", base_url=url) as client, client.responses.connect() as connection:
+        with openai.OpenAI(api_key="k", base_url=url) as client, connected(client, surface) as connection:
             for _ in range(-(-SOAK // len(response))):
                 create(connection)
                 for _ in response:
                     connection.recv_bytes()
-                assert seen.records[0].text == "word " * 10
-                records += len(seen.records)
+                assert seen.records[-1].text == "word " * 10
+                assert len(seen.records) == (1 if surface == "responses" else 2), "and a transcription"
+                records += 1
                 seen._exporter.clear()
                 seen._all.clear()
                 held.append(resident() if records % 10 == 0 else 0)
