@@ -35,7 +35,7 @@ def as_float(value: object) -> float | None:
     """Return a number as a float, also from NumPy and one-element tensors; None if it is not a finite number."""
     if isinstance(value, str):
         return None
-    read = value_of(partial(float, value))  # type: ignore[arg-type]
+    read = value if type(value) is float else value_of(partial(float, value))  # type: ignore[arg-type]
     return read if read is not None and math.isfinite(read) else None
 
 

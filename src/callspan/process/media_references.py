@@ -98,7 +98,7 @@ def _content_by_reference(record: Record) -> Record:
     if field is None or value is None or not isinstance(value, _HOLDERS):
         return record
     data = encode_json(value)
-    if not any(mark in data for mark in _ANY_MARK):
+    if max(map(data.find, _ANY_MARK)) < 0:
         return record
     holder = decoded(msgspec.Raw(b'{"content":%b}' % data))
     if not isinstance(holder, dict) or not _replace(holder):

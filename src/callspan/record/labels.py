@@ -68,4 +68,5 @@ def requested_user(api: str, params: Mapping[str, object]) -> str | None:
     sent = params.get("metadata") if api in _USER_IN_METADATA else None
     if isinstance(sent, Mapping):
         return label(sent.get("user_id")) or None
-    return label(params.get("user") or params.get("safety_identifier")) or None
+    given = params.get("user") or params.get("safety_identifier")
+    return label(given) or None if given else None

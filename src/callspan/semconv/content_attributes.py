@@ -78,8 +78,8 @@ def put_text(attributes: Attributes, name: str, text: str, budget: ByteBudget) -
         budget.cut += len(text)
         return
     attributes[name] = kept = text_attribute(text, room)
-    cut = len(text) - len(kept)
-    budget.spend(len(kept) if kept.isascii() else len(kept.encode()), max(0, cut))
+    cut = 0 if kept is text else max(0, len(text) - len(kept))
+    budget.spend(len(kept) if kept.isascii() else len(kept.encode()), cut)
 
 
 def put_json(

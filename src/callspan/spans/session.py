@@ -71,9 +71,8 @@ class SessionSpan:
         self.trace = trace_of(context, parent, link)
 
     def identify(self, context: Context) -> None:
-        """Without a span of OpenTelemetry, take an id of callspan's own, below that in `context`."""
-        if self.trace_id is None:
-            self.span_id, self.parent_span_id = new_span_id(), own_span_id(context)
+        """Take an id of callspan's own, below that in `context`: there is no span of OpenTelemetry."""
+        self.span_id, self.parent_span_id = new_span_id(), own_span_id(context)
 
     def within(self, context: Context) -> Context:
         """Return `context` with this span as the current one, or with its own id."""
@@ -213,7 +212,8 @@ class SessionSpans:
         above = getattr(span, "parent", None) or get_current_span(context).get_span_context()
         source = ScopeSpan(self._options, record if span.is_recording() else None)
         made = SessionSpan(span, source, self._evaluations, parent=above, link=linked)
-        made.identify(context)
+        if made.trace_id is None:
+            made.identify(context)
         return made
 
     def remote(self, trace_id: str, span_id: str, *, sampled: bool = True) -> SessionSpan:
