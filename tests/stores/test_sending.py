@@ -414,7 +414,7 @@ def test_what_is_refused_is_found_and_the_rest_arrives(
     receiver.max_bytes = max(sent(span).ByteSize() for span in seen.spans)
     done = send(url, receiver)
     assert done.exit_code == 1
-    assert "code: 413, reason: Request Entity Too Large. --again tries what was refused again." in said(done)
+    assert "code: 413, reason: Request Entity Too Large. --again retries refused records." in said(done)
     assert 0 < len(seen.spans) - len(receiver.spans) < 4
     receiver.max_bytes = None
     assert send(url, receiver).exit_code == 0
