@@ -564,6 +564,26 @@ def test_nobody_delivers_from_a_directory_that_another_user_may_have_made(
         assert listing(root, target("one")) == []
 
 
+def test_nothing_is_deleted_from_a_directory_that_another_user_may_have_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("callspan.spool.spool._TIDY_S", 0.0)
+    root = places.fallback_roots()[0]
+    spool = spool_of(tmp_path / "spool", fallback=[root], one=FileSink(tmp_path / "out"))
+    places.create(spool._directories[1], [target("one")])
+    stray = spool._directories[1] / "gone.v1.segment.key.cursor"
+    stray.touch()
+    root.chmod(0o777)
+    assert spool.append(record("a"))
+    spool.tidy()
+    assert stray.exists()
+    root.chmod(0o700)
+    spool.tidy()
+    assert not stray.exists()
+    assert spool.close(20)
+
+
 def test_a_flush_writes_what_was_lost(tmp_path: Path) -> None:
     spool = spool_of(tmp_path / "spool", one=FileSink(tmp_path / "out"))
     spool.append(record("a"))

@@ -218,7 +218,9 @@ class Spool:
         self._tidy_at = now + _TIDY_S
         with _TIDY:
             self._seal_if_misplaced(now)
-            for directory in self._directories:
+            # A fallback root may be another user's.
+            trusted = {*places.directories_in([one.parent for one in self._directories])}
+            for directory in trusted.intersection(self._directories):
                 places.remove_stray_cursors(directory)
                 limit = self._limit_of(directory)
                 for path, lackers in places.above(directory, min(limit, self._full_at.pop(directory, limit))):
