@@ -122,7 +122,20 @@ def _trace_url(text: str) -> str:
 COUNT: Final = Value("N", _at_least(0), "write a whole number")
 POSITIVE: Final = Value("N", _at_least(1), "write a whole number from 1")
 SECONDS: Final = Value("seconds", _seconds, "write a number of seconds, at least 0.1")
-FILE: Final = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
+
+
+class _File(click.Path):
+    """A file to write; `-` is standard output."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - as click has it
+        """Return the path; one that no file can have is an error of its use."""
+        try:
+            return super().convert(value, param, ctx)
+        except UnicodeEncodeError:
+            self.fail(f"{clean(repr(value))}: no file can have this name", param, ctx)
+
+
+FILE: Final = _File(path_type=Path, dir_okay=False, allow_dash=True)
 USD: Final = Value("usd", _money, "write an amount in dollars, such as 0.25")
 DURATION: Final = Value("time", _duration, "write 500ms, 30s, 2m or 1h")
 MOMENT: Final = Value("time", _moment, "write 30m, 2h, 3d or a time such as 2026-11-20T08:00")
