@@ -16,6 +16,7 @@ import msgspec
 from callspan.cli.command_context import Command, CommandContext, selecting
 from callspan.cli.filters import filter_options
 from callspan.cli.progress import progress
+from callspan.cli.values import EXISTING_FILE
 from callspan.cost import PriceFileError, Pricer, pricer_for, repriced
 from callspan.cost.price_table import PROVIDER
 from callspan.cost.published import is_installed
@@ -33,7 +34,7 @@ callspan reprice --all --prices mine.json   every call, by your own prices"""
 
 @click.command("reprice", cls=Command, short_help="Recompute costs from prices.", epilog=_EPILOG)
 @filter_options()
-@click.option("--prices", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Your own price file.")
+@click.option("--prices", type=EXISTING_FILE, help="Your own price file.")
 @click.option("--all", "every", is_flag=True, help="Also reprice calls that have a cost.")
 @click.option("--dry-run", is_flag=True, help="Change nothing; show what would change.")
 @selecting

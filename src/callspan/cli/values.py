@@ -125,7 +125,7 @@ SECONDS: Final = Value("seconds", _seconds, "write a number of seconds, at least
 
 
 class _File(click.Path):
-    """A file to write; `-` is standard output."""
+    """The path of a file."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - as click has it
         """Return the path; one that no file can have is an error of its use."""
@@ -136,6 +136,8 @@ class _File(click.Path):
 
 
 FILE: Final = _File(path_type=Path, dir_okay=False, allow_dash=True)
+"""A file to write; `-` is standard output."""
+EXISTING_FILE: Final = _File(path_type=Path, exists=True, dir_okay=False)
 USD: Final = Value("usd", _money, "write an amount in dollars, such as 0.25")
 DURATION: Final = Value("time", _duration, "write 500ms, 30s, 2m or 1h")
 MOMENT: Final = Value("time", _moment, "write 30m, 2h, 3d or a time such as 2026-11-20T08:00")
