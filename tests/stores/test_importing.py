@@ -233,7 +233,7 @@ def rows_from_both_ends(path: Path, table: str) -> int:
     [
         ("{}/a.jsonl", "{}/b.jsonl", False, "is written, not read: load into SQLite or Postgres"),
         ("{}/a.db", "sqlite:///{}/a.db", False, "cannot be loaded into itself"),
-        ("{}/a.jsonl", "{}/a.db", True, "is no SQLite file"),
+        ("{}/a.jsonl", "{}/a.db", True, "is not a SQLite file"),
         ("unix:///a.sock", "{}/a.db", False, "name JSON Lines, ClickHouse or a SQLite file"),
     ],
 )

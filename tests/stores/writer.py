@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+from tests.stores.conftest import Delivery, Records
 
 from callspan.records import new_id
-from conftest import Delivery, Records  # type: ignore[import-not-found]
 
 
 def write_some(url: str, number: str) -> None:
