@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -97,8 +98,9 @@ class SocketCalls:
 
     def _take(self, event: Json) -> None:
         """Take an event of any kind, after what was sent and counted before it."""
-        while self._sent:
-            self._kind.sent(*self._sent.popleft())
+        with suppress(IndexError):  # a thread that closes the connection takes from it too
+            while True:
+                self._kind.sent(*self._sent.popleft())
         for one in (self._kind.repeated(), event):
             for step in self._kind.received(one, time.perf_counter_ns()) if one is not None else ():
                 self._do(step)

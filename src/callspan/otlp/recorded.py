@@ -98,7 +98,7 @@ class RecordedSpans:
             if (call := self.reader.call(call_id)) is not None:
                 yield call
         runs = [one for one in records if isinstance(one, EventRecord) and one.duration_ns is not None]
-        traces, spans = {one.trace_id for one in runs} - {None}, {one.span_id for one in runs}
+        traces, spans = ({one.trace_id for one in runs} - {None}, {one.span_id for one in runs} - {None})
         if runs:
             first, last = min(one.time_ns for one in runs), max(map(latest_ns, runs))
             within = CallFilter(in_session=False, since_ns=first, until_ns=last, newest_first=False)

@@ -90,7 +90,7 @@ _LABELS: Final = (
 """Grouped by first letter, because `re` searches fast for a pattern with a fixed first character set."""
 _PREFIXES: Final = (
     *("gsk", "hf", "ghp", "gho", "ghs", "ghu", "ghr", "r8", "pplx", "xai", "csk", "tvly", "nvapi", "fw", "whsec"),
-    *("lsv2", "glpat", "npm", "dop_v1", "shpat", "pypi", "tgp", "jina", "voyage"),
+    *("lsv2", "glpat", "npm", "ek", "dop_v1", "shpat", "pypi", "tgp", "jina", "voyage"),
 )
 _TOKENS: Final = ("oken", "OKEN")
 _BLANK: Final = r" \t\v\f\r\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"

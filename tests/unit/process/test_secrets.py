@@ -41,7 +41,7 @@ _SECRETS = [
 ]
 
 
-_PREFIXES = ["gsk", "hf", "ghp", "gho", "ghs", "r8", "pplx", "xai", "csk", "tvly", "nvapi", "fw", "whsec"]
+_PREFIXES = ["ek", "gsk", "hf", "ghp", "gho", "ghs", "r8", "pplx", "xai", "csk", "tvly", "nvapi", "fw", "whsec"]
 
 
 @pytest.mark.parametrize("prefix", _PREFIXES)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.intercept.realtime_server import answer, created, event, session, speech, spoken, transcribed
+from tests.intercept.realtime_server import added, answer, created, event, session, speech, spoken, transcribed
 from tests.scale import scaled
 
 from callspan.providers import registry
@@ -107,6 +108,83 @@ def test_any_event_gives_a_result(path: str, data: st.DataObject) -> None:
         if data.draw(st.booleans()):
             observer.send(changed(data.draw(st.sampled_from(SENT)), data))
         observer.receive(changed(data.draw(st.sampled_from(events)), data))
+
+
+def steps(kind: SocketKind, *events: dict[str, Any]) -> list[tuple[str, Turn]]:
+    """The steps of calls that events lead to."""
+    return [(step.action, step.turn) for one in events for step in kind.received(one, 1)]
+
+
+def realtime() -> SocketKind:
+    kind = registry.socket_kind("/realtime", "gpt-realtime")
+    assert kind is not None
+    return kind
+
+
+def begun(kind: SocketKind, *frames: dict[str, Any]) -> list[Turn]:
+    """The calls of creates that are sent."""
+    turns = []
+    for frame in frames:
+        turn = kind.create(frame)
+        assert turn is not None
+        kind.sent(frame, turn)
+        turns.append(turn)
+    return turns
+
+
+def test_a_session_that_is_never_answered_keeps_a_bounded_number_of_items() -> None:
+    kind = realtime()
+    for number in range(1000):
+        steps(kind, added(f"item_{number}", "user", [{"type": "input_text", "text": str(number)}]))
+        steps(kind, event("conversation.item.truncated", item_id=f"cut_{number}", audio_end_ms=1))
+    ((_, turn), *_) = steps(kind, created("resp"))
+    assert len(turn.body["input"]) == 256
+    assert turn.body["input"][-2]["content"][0]["text"] == "999"
+
+
+def test_items_that_were_answered_are_not_kept() -> None:
+    kind = realtime()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for number in range(60):
+        picture = {"type": "input_image", "image_url": "data:image/png;base64," + f"{number:08}" * 12_500}
+        steps(kind, added(f"item_{number}", "user", [picture]), *answer(f"resp_{number}", "Hi."))
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 1_000_000
+
+
+def test_an_error_that_names_nothing_is_that_of_the_only_create() -> None:
+    kind = realtime()
+    first, second = begun(kind, {"type": "response.create"})[0], {"type": "response.create"}
+    assert steps(kind, event("error", error={"code": "server_error", "param": None})) == [("fail", first)]
+    (turn,) = begun(kind, second)
+    assert {one for _, one in steps(kind, *answer("resp_2", "Hi."))} == {turn}
+
+
+@pytest.mark.parametrize("path", ["/realtime", "/responses"])
+def test_each_of_many_creates_is_answered_as_itself(path: str) -> None:
+    kind = registry.socket_kind(path)
+    assert kind is not None
+    turns = begun(kind, *[{"type": "response.create"}] * 200)
+    for number, turn in enumerate(turns):
+        ended = event("response.completed" if path == "/responses" else "response.done", response={"id": str(number)})
+        assert {one for _, one in steps(kind, created(str(number)), ended)} == {turn}
+
+
+def test_a_replay_of_an_old_response_is_no_call() -> None:
+    kind = realtime()
+    for number in range(1000):
+        steps(kind, *answer(f"resp_{number}", "Hi."))
+    assert steps(kind, *answer("resp_0", "Hi.")) == []
+
+
+def test_audio_that_is_not_the_last_field_is_counted_exactly() -> None:
+    kind = realtime()
+    steps(kind, created("resp_1"))
+    one = event("response.output_audio.delta", response_id="resp_1", delta="A" * 4000, obfuscation="x" * 200)
+    message = json.dumps(one, separators=(",", ":"))
+    assert [(kind.counted(message) or {}).get("bytes") for _ in range(3)] == [3000, 3000, 3000]
 
 
 def changed(given: dict[str, Any], data: st.DataObject) -> dict[str, Any]:

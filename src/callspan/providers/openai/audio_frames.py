@@ -64,7 +64,7 @@ class AudioFrames:
         event = _event(head[1], message[head.end() : at]) if at > 0 and 0 < begin <= end else {}
         if self._needs not in event:
             return None
-        if not self._number:
+        if not self._number and message[end:] == tail:  # its audio is its last field
             fields = message[head.end() : begin]
             self._last, self._like = event, (head.end(), begin, fields, message[: head.end(1)], tail, padding)
         return {**event, BYTES: (end - begin) * 3 // 4 - message.count(padding, max(begin, end - 2), end)}

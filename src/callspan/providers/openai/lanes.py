@@ -29,7 +29,7 @@ _OWN: Final = frozenset({"type", "stream_id"})
 """What a create has besides the body of a request."""
 _NOT_INHERITED: Final = frozenset({"input", "previous_response_id", "generate", "prewarm"})
 _MAX_LANES: Final = 64
-_MAX_WAITING: Final = 64
+_MAX_WAITING: Final = 1024
 _MAX_STEERED: Final = 32
 
 

@@ -30,8 +30,10 @@ _NOT_SETTINGS: Final = frozenset({"id", "object", "type", "expires_at", "client_
 _OF_ITEM: Final = frozenset({"event_id", "item_id", "content_index", "transcript"})
 _MADE: Final = ("added", "created", "done")
 _BUSY: Final = "conversation_already_has_active_response"
-_MAX_WAITING: Final = 64
+_MAX_WAITING: Final = 1024
+"""Of creates: more than calls may be open, since the response of a forgotten one would be a second call."""
 _MAX_KNOWN: Final = 256
+_MAX_SEEN: Final = 4096
 
 
 class _Response(Turn):
@@ -128,7 +130,7 @@ class RealtimeEvents:
             Step("chunk", turn, counted_event(event, "delta") if kind in _AUDIO and BYTES not in event else event)
         )
         if kind == _DONE:
-            del self._running[identity]
+            self._running.pop(identity, None)
             is_cancelled = response.get("status") == "cancelled"
             steps.append(Step("end", turn, outcome="cancelled" if is_cancelled else "success"))
         return steps
@@ -149,7 +151,7 @@ class RealtimeEvents:
             self._last_id = identity
         if "input" not in overrides:
             turn.items, self._pending = list(self._pending.values()), {}
-        self._running[identity] = turn
+        _remembered(self._running, identity, turn)
         turn.body = _body(turn)
         return turn, is_new
 
@@ -165,8 +167,9 @@ class RealtimeEvents:
     def _refused(self, error: Json, event: Json) -> list[Step]:
         """Return the end of a create that the server refuses; all other errors leave what runs as it is."""
         named = text(error, "event_id")
+        is_only_one = len(self._waiting) == 1 and not self._running and text(error, "param") is None
+        is_about = is_only_one or str(error.get("param")).startswith("response") or error.get("code") == _BUSY
         for turn in list(self._waiting):
-            is_about = str(error.get("param")).startswith("response") or error.get("code") == _BUSY
             if (named == turn.event_id) if named is not None else is_about:
                 self._waiting.remove(turn)
                 return [Step("fail", turn, event)]
@@ -178,10 +181,13 @@ class RealtimeEvents:
         if step == "deleted":
             self._pending.pop(identity, None)
         elif step == "truncated":
-            self._pending[f"truncated {identity}"] = {key: event[key] for key in event if key != "event_id"}
-        elif item is not None and step in _MADE and identity not in self._seen and identity not in self._items:
-            self._pending[identity] = _remembered(self._items, identity, detached(item))
-            self._add_speech(identity)
+            cut = {key: event[key] for key in event if key != "event_id"}
+            _remembered(self._pending, f"truncated {identity}", cut)
+        elif item is not None and step in _MADE and self._is_first(identity):
+            kept = _remembered(self._pending, identity, detached(item))
+            if any("audio" in str(part.get("type")) for part in objects(kept, "content")):
+                _remembered(self._items, identity, kept)
+                self._add_speech(identity)
 
     def _of_speech(self, event: Json, kind: str, at_ns: int) -> None:
         identity = text(event, "item_id") or ""
@@ -212,7 +218,7 @@ class RealtimeEvents:
             audio = next((part[MEDIA_KEY] for part in objects(speech, "content") if MEDIA_KEY in part), None)
             turn = _Transcription({**settings, **({} if audio is None else {"file": {MEDIA_KEY: audio}})})
             turn.begun_ns = self._speech.get(item, {}).get("ended_ns")
-            self._transcriptions[key] = turn
+            _remembered(self._transcriptions, key, turn)
             steps.append(Step("begin", turn))
         if step == "failed":
             del self._transcriptions[key]
@@ -239,7 +245,7 @@ class RealtimeEvents:
         """Return whether an id is seen for the first time."""
         if identity in self._seen:
             return False
-        _remembered(self._seen, identity, None)
+        _remembered(self._seen, identity, None, _MAX_SEEN)
         return True
 
 
@@ -247,9 +253,9 @@ def _body(turn: _Response) -> Json:
     return {**turn.settings, **({"input": turn.items} if turn.items else {})}
 
 
-def _remembered(known: dict[Any, Any], key: object, value: Any) -> Any:  # noqa: ANN401
+def _remembered(known: dict[Any, Any], key: object, value: Any, most: int = _MAX_KNOWN) -> Any:  # noqa: ANN401
     """Return a value after it was put into a dictionary, which forgets its oldest."""
     known[key] = value
-    if len(known) > _MAX_KNOWN:
+    if len(known) > most:
         del known[next(iter(known))]
     return value
