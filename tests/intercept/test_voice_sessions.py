@@ -234,6 +234,22 @@ def test_credentials_of_delegated_tools_are_masked(mode: Mode, run: Run, seen: C
     assert "hush" not in repr([span.to_json() for span in seen.spans])
 
 
+def test_credentials_anywhere_in_the_settings_of_a_session_are_masked(mode: Mode, run: Run, seen: Captured) -> None:
+    client = {"authorization": "hush-1", "tools": [{"type": "mcp", "server_label": "m", "authorization": "hush-2"}]}
+    triggers = [{"url": "https://example.com", "headers": {"X-Own": "hush-3"}}]
+
+    async def body() -> None:
+        with playing([started(client=client, triggers=triggers), closed(seconds=4)]) as part:
+            async with live(mode, part) as connection:
+                await until(mode, connection, "session.closed")
+
+    run(body)
+    (record,) = seen.records
+    assert b"triggers" in bytes(record.request.body)
+    assert b"hush" not in bytes(record.request.body)
+    assert "hush" not in repr([span.to_json() for span in seen.spans])
+
+
 ENDS = {
     "close_requested": ("success", "complete", 4.0),
     "content": ("success", "complete", 4.0),

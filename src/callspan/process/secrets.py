@@ -69,6 +69,8 @@ _CREDENTIAL_MARKS: Final = (
 _MCP: Final = b'"mcp'
 CARRIES_CREDENTIALS: Final = frozenset({"responses", "messages"})
 """APIs whose answers may repeat tools and MCP servers with their credentials."""
+_SESSIONS: Final = frozenset({"live", "realtime", "realtime_translations"})
+"""APIs whose settings may have credentials anywhere."""
 
 MAX_SEARCHED: Final = 65_536
 """Characters of one error that are searched for secrets; the rest is cut."""
@@ -200,7 +202,10 @@ def mask_record(record: Record) -> Record:
     `MAX_SETTINGS_SEARCHED` of everything else are searched.
     """
     has_settings = isinstance(record, CallRecord) and (
-        record.request.params or record.request.tool_names is not None or record.api in CARRIES_CREDENTIALS
+        record.request.params
+        or record.request.tool_names is not None
+        or record.api in CARRIES_CREDENTIALS
+        or record.api in _SESSIONS
     )
     if has_settings or record.metadata:
         search = BoundedSearch(MAX_SETTINGS_SEARCHED)
@@ -343,7 +348,7 @@ def _may_carry_credentials(record: CallRecord) -> bool:
     if not is_kept(request.body):
         return False
     body = bytes(request.body)
-    if request.tool_names is None and b'"mcp_servers"' not in body:
+    if request.tool_names is None and record.api not in _SESSIONS and b'"mcp_servers"' not in body:
         return False
     return any(mark in body for mark in _CREDENTIAL_MARKS)
 
