@@ -608,6 +608,26 @@ def test_audio_is_counted_without_being_parsed() -> None:
     assert counting.repeated() is None
 
 
+def test_a_loss_that_only_a_send_notices_cuts_the_open_response_off(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        with playing([session(), "recv", "drop"]) as part:
+            async with connected(mode, part) as connection:
+                await mode.wait(connection.send(CREATE))
+                part.done.wait(5)
+                with contextlib.suppress(ConnectionClosed):
+                    for _ in range(1000):
+                        await mode.wait(connection.send({"type": "input_audio_buffer.clear"}))
+                        await asyncio.sleep(0.005)
+                with pytest.raises(ConnectionClosed):
+                    await mode.wait(connection.send(CREATE))
+
+    with contextlib.suppress(ConnectionClosed):
+        run(body)
+    (record,) = seen.records
+    assert record.stream is not None
+    assert (record.outcome, record.stream.end) == ("error", "cut_off")
+
+
 @pytest.mark.parametrize("end", ["done", "drop"])
 def test_each_message_of_audio_is_a_chunk_and_all_its_bytes_are_counted(
     end: str, mode: Mode, run: Run, seen: Captured

@@ -186,6 +186,8 @@ class _Connection:
         # A cancelled message may have been sent, a failed one was not.
         if isinstance(error, Exception):
             self._calls.withdraw(turn)
+            if isinstance(error, sys.modules["websockets.exceptions"].ConnectionClosed):
+                self._calls.lost = error
         else:
             _sent(turn)
 

@@ -43,6 +43,8 @@ class SocketCalls:
     def __init__(self, kind: SocketKind, start: Start) -> None:
         self.is_closing = False
         """Whether the application closes it."""
+        self.lost: BaseException | None = None
+        """What a send raised, since the connection was lost; what was received before may still be read."""
         self._kind = kind
         self._start = start
         self._sent: deque[tuple[Json, Turn | None]] = deque()
@@ -109,6 +111,8 @@ class SocketCalls:
         """End what is open: `how` is `closed` or `cut_off`; `is_proper`: the provider closed without an error."""
         if self._open and (counted := self._kind.repeated()) is not None:
             self._take(counted)
+        if how == "closed" and self.lost is not None:
+            how, error = "cut_off", self.lost
         for turn in list(self._open):
             call = self._close(turn)
             if call is not None:
