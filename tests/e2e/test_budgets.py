@@ -118,6 +118,8 @@ def test_a_plain_call_costs_a_few_raw_spans(column: str) -> None:
     assert cost["sqlite"] - cost["bare"] <= 12 * floor
 
 
+# 28 blocks of 33 streams, each of them a tenth of a second on a slow machine.
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("column", "part"), [("openai 500-chunk stream sync", 0.15), ("anthropic 500-event stream sync", 0.4)]
 )

@@ -108,6 +108,10 @@ def put_body(attributes: Attributes, name: str, read: ReadBody, record: CallReco
     return True
 
 
+_TEXT_MESSAGE: Final = 64
+"""Approximate bytes of a message of one text besides the text."""
+
+
 def select_messages(messages: Sequence[Message], record: CallRecord, budget: ByteBudget) -> Sequence[Message]:
     """Return the first (system) message and the newest ones that fit, with a note (role `callspan`) for the others.
 
@@ -116,13 +120,21 @@ def select_messages(messages: Sequence[Message], record: CallRecord, budget: Byt
     size, limit = record.request.body_bytes, budget.room
     if size is not None and size <= limit:
         return messages
-    start = newest_that_fit(len(messages), lambda index: weight(message_json(messages[index]), limit), limit)
+    start = newest_that_fit(len(messages), lambda index: _size(messages[index], limit), limit)
     if start <= 1:
         return messages
     budget.cut += max(0, (size or 0) - limit)
     whole = "" if size is None else f" of a request of {size} bytes"
     note = Text(text=f"[callspan: {start - 1} messages{whole} left out]")
     return [messages[0], Message(role="callspan", parts=[note]), *messages[start:]]
+
+
+def _size(message: Message, limit: int) -> int:
+    """Return the approximate size of a message as JSON; of most, which are one text, without making the JSON."""
+    parts = message.parts
+    if len(parts) == 1 and type(text := parts[0]) is Text:
+        return len(text.text) + _TEXT_MESSAGE
+    return weight(message_json(message), limit)
 
 
 class SpanContent:
