@@ -11,9 +11,9 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 from callspan.record.call import Outcome
 
 Json: TypeAlias = dict[str, Any]
-Action: TypeAlias = Literal["begin", "request", "chunk", "end", "fail"]
-"""`begin`: the provider begins a call by itself. `request`: the body of its request is known. `chunk`: an event of its
-answer. `end`: it has ended. `fail`: it has ended by this error.
+Action: TypeAlias = Literal["begin", "chunk", "end", "fail"]
+"""`begin`: the provider begins a call by itself. `chunk`: an event of its answer. `end`: it has ended. `fail`: it has
+ended by this error.
 """
 
 

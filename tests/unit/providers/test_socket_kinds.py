@@ -204,3 +204,15 @@ def changed(given: dict[str, Any], data: st.DataObject) -> dict[str, Any]:
 
 def items_of(holder: Any) -> list[tuple[Any, Any]]:
     return list(holder.items()) if isinstance(holder, dict) else list(enumerate(holder))
+
+
+def test_many_idle_lanes_end_no_response_that_runs() -> None:
+    kind = registry.socket_kind("/responses")
+    assert kind is not None
+    (long,) = begun(kind, {"type": "response.create", "model": "m", "input": "Hi"})
+    steps(kind, {"type": "response.created", "response": {"id": "long"}})
+    for number in range(200):
+        lane, response = {"stream_id": f"lane {number}"}, {"id": f"short {number}"}
+        begun(kind, {"type": "response.create", "model": "m", "input": "Hi", **lane})
+        steps(kind, *({"type": f"response.{name}", "response": response, **lane} for name in ("created", "completed")))
+    assert steps(kind, {"type": "response.completed", "response": {"id": "long"}}) == [("chunk", long), ("end", long)]

@@ -87,7 +87,7 @@ def counted_event(event: Json, field: str) -> Json:
     return {**{key: value for key, value in event.items() if key != field}, BYTES: size}
 
 
-def mime_of(audio_format: object) -> str | None:
+def _mime_of(audio_format: object) -> str | None:
     """Return the MIME type of a format, which is an object or one of the names of the beta."""
     name = text(audio_format, "type") if mapping(audio_format) is not None else audio_format
     return _OLD_FORMATS.get(name, name) if isinstance(name, str) else None
@@ -95,7 +95,7 @@ def mime_of(audio_format: object) -> str | None:
 
 def audio_reference(audio_format: object, size: int | None, seconds: float | None = None) -> Json:
     """Return the reference that stands for audio in a body: its bytes, type and seconds, as far as they are known."""
-    mime = mime_of(audio_format)
+    mime = _mime_of(audio_format)
     width, rate = _SAMPLES.get(mime or "", (0, 0))
     rate = integer(audio_format, "rate") or rate
     if seconds is None and width and rate > 0 and size is not None:

@@ -201,9 +201,14 @@ class ResponseLanes:
         lane = self._lanes.get(name)
         if lane is None:
             if len(self._lanes) >= _MAX_LANES:
-                del self._lanes[next(iter(self._lanes))]
+                self._forget_one()
             lane = self._lanes[name] = _Lane()
         return lane
+
+    def _forget_one(self) -> None:
+        """Forget the oldest lane on which nothing runs; the oldest of all if something runs on each."""
+        idle = (name for name, lane in self._lanes.items() if lane.running is None and not lane.waiting)
+        del self._lanes[next(idle, next(iter(self._lanes)))]
 
 
 def body_of(frame: Json) -> Json:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final
 
+from callspan.background import LRUCache
 from callspan.providers.openai.audio_frames import BYTES, AudioFrames, audio_reference, counted_event
 from callspan.providers.sockets import Json, Step, Turn
 from callspan.providers.wire_json import detached, dig, integer, items, mapping, number, objects, text
@@ -20,7 +21,6 @@ from callspan.record.media_reference import MEDIA_KEY
 _AUDIO: Final = ("response.output_audio.delta", "response.audio.delta")
 _CREATE: Final = "response.create"
 _DONE: Final = "response.done"
-_AUDIO_FIELD: Final = "delta"
 _PIECES: Final = frozenset(
     f"response.{name}.delta"
     for name in ("output_text", "output_audio_transcript", "function_call_arguments", "text", "audio_transcript")
@@ -63,7 +63,7 @@ class RealtimeEvents:
         """Creates that were sent, and not answered yet."""
         self._running: dict[str, _Response] = {}
         self._transcriptions: dict[tuple[str, int], _Transcription] = {}
-        self._seen: dict[object, None] = {}
+        self._seen: LRUCache[object, object] = LRUCache(_MAX_SEEN)
         self._items: dict[str, Json] = {}
         """Items of which a transcript may come."""
         self._pending: dict[str, Json] = {}
@@ -72,7 +72,7 @@ class RealtimeEvents:
         self._speech: dict[str, Json] = {}
         """Start and end of an item's speech in the audio, and when its end was received."""
         self._speech_ended_ns: int | None = None
-        self._audio = AudioFrames(r"response\.(?:output_)?audio\.delta", _AUDIO_FIELD, "response_id")
+        self._audio = AudioFrames(r"response\.(?:output_)?audio\.delta", "delta", "response_id")
         self.counted, self.repeated = self._audio.counted, self._audio.repeated
 
     def create(self, frame: Json) -> Turn | None:
@@ -223,9 +223,7 @@ class RealtimeEvents:
         if step == "failed":
             del self._transcriptions[key]
             return [*steps, Step("fail", turn, event)]
-        news = {
-            name: event[name] for name in event if name not in ("event_id", "item_id", "content_index", "transcript")
-        }
+        news = {name: event[name] for name in event if name not in _OF_ITEM}
         if step != "completed":
             return [*steps, Step("chunk", turn, {**news, "type": f"transcript.text.{step}"})]
         del self._transcriptions[key]
@@ -243,19 +241,16 @@ class RealtimeEvents:
 
     def _is_first(self, identity: object) -> bool:
         """Return whether an id is seen for the first time."""
-        if identity in self._seen:
-            return False
-        _remembered(self._seen, identity, None, _MAX_SEEN)
-        return True
+        return self._seen.claim(identity, object())
 
 
 def _body(turn: _Response) -> Json:
     return {**turn.settings, **({"input": turn.items} if turn.items else {})}
 
 
-def _remembered(known: dict[Any, Any], key: object, value: Any, most: int = _MAX_KNOWN) -> Any:  # noqa: ANN401
+def _remembered(known: dict[Any, Any], key: object, value: Any) -> Any:  # noqa: ANN401
     """Return a value after it was put into a dictionary, which forgets its oldest."""
     known[key] = value
-    if len(known) > most:
+    if len(known) > _MAX_KNOWN:
         del known[next(iter(known))]
     return value

@@ -27,7 +27,7 @@ _NOT_SETTINGS: Final = frozenset({"id", "object", "type", "expires_at", "status"
 
 class _Session(Turn):
     def __init__(self, api: str, session: Json) -> None:
-        super().__init__(settings_of(session))
+        super().__init__(_settings_of(session))
         self.api = api
         self.identity = text(session, "id")
 
@@ -91,7 +91,7 @@ class TranslationEvents:
             turn = self._session = _Session(self.api, {**self._given, **session})
             steps.append(Step("begin", turn))
         elif kind in (*_BEGINS, _UPDATED):
-            turn.body = {**settings_of(self._given), **settings_of(session)}
+            turn.body = {**_settings_of(self._given), **_settings_of(session)}
         field = {_OUTPUT_AUDIO: "delta", _INPUT_AUDIO: "audio"}.get(kind)
         steps.append(Step("chunk", turn, event if field is None or BYTES in event else counted_event(event, field)))
         if kind == CLOSED:
@@ -143,6 +143,6 @@ def _decided(decision: Json, event_id: str | None) -> list[Step]:
     return [Step("begin", turn), Step("chunk", turn, decision), Step("end", turn)]
 
 
-def settings_of(session: Json) -> Json:
+def _settings_of(session: Json) -> Json:
     """Return the settings of a session, as the body of its request."""
     return {key: value for key, value in session.items() if key not in _NOT_SETTINGS and value is not None}
