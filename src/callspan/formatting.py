@@ -11,7 +11,7 @@ from decimal import Context, Decimal
 from typing import Final
 
 from callspan.amounts import as_text, is_amount
-from callspan.record.codec import encode_json
+from callspan.record import codec
 
 UNKNOWN: Final = "\N{EN DASH}"
 
@@ -148,14 +148,18 @@ def shown(text: str, limit: int | None = None) -> str:
 
 def json_block(json: bytes) -> bytes:
     """Return JSON that is safe inside a script element: markup and invisible characters are escaped."""
-    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.decode()).encode()
+    return _escaped(json, _UNSAFE)
 
 
 def json_text(value: object) -> str:
     """Return a value as one text: none for None, a text as it is, any other as JSON."""
-    return "" if value is None else value if isinstance(value, str) else encode_json(value).decode()
+    return codec.json_text(value) or ""
 
 
 def json_line(value: object) -> bytes:
     """Return compact JSON with every control character escaped, C1 included."""
-    return _RAW_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", encode_json(value).decode()).encode()
+    return _escaped(codec.encode_json(value), _RAW_CONTROLS)
+
+
+def _escaped(json: bytes, characters: re.Pattern[str]) -> bytes:
+    return characters.sub(lambda found: f"\\u{ord(found[0]):04x}", json.decode()).encode()
