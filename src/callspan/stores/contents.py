@@ -101,9 +101,12 @@ class Numbers:
         if row.answer is not None:
             output = self._apart(row.answer, new)
             ranges.append([0 if sent is None else len(sent.history), output, output])
-        references = zip(REFERENCES, (request, output, encode_json(ranges).decode() if ranges else None), strict=True)
-        row.row.update(pair for pair in references if pair[1] is not None)
-        return new, row.row
+        whole = row.row
+        references = request, output, encode_json(ranges).decode() if ranges else None
+        for name, cell in zip(REFERENCES, references, strict=True):
+            if cell is not None:
+                whole[name] = cell
+        return new, whole
 
     def _of_history(self, history: Sequence[Piece], new: list[tuple[int, Piece]]) -> list[Range]:
         ranges: list[Range] = []

@@ -59,7 +59,9 @@ def row_of(record: Record) -> Row:
         record = msgspec.structs.replace(record, trace_id=None)
     row = to_row(TABLES[record_key(record)[0]], record)
     if isinstance(record, CallRecord):
-        row.update(pair for pair in zip(_DERIVED, _derived(record), strict=True) if pair[1] is not None)
+        for name, cell in zip(_DERIVED, _derived(record), strict=True):
+            if cell is not None:
+                row[name] = cell
     return row
 
 

@@ -192,10 +192,14 @@ class SQLiteStore:
         new, row = known.add(prepared(record))
         for number, part in new:
             role, text, left = bodies.to_row(part)
-            data = None if left is None else bytearray(bodies.deflated(left))
-            cells = (("role", role), ("data", data), ("text", text))
-            content: Row = {name: cell for name, cell in cells if cell is not None}
-            _CONTENT.run(cursor, {"owner": owner, "n": number, "hash": bytearray(part.hash), **content})
+            content: Row = {"owner": owner, "n": number, "hash": bytearray(part.hash)}
+            if role is not None:
+                content["role"] = role
+            if left is not None:
+                content["data"] = bytearray(bodies.deflated(left))
+            if text is not None:
+                content["text"] = text
+            _CONTENT.run(cursor, content)
         _INSERT_CALL.run(cursor, row)
 
     @staticmethod
