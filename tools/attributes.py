@@ -17,7 +17,6 @@ DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "attributes.md"
 CALLS = ("call.START", "llm.START", "gen_ai.START", "llm.END", "gen_ai.END", "call.END")
 OPENINFERENCE = ("openinference.START", "openinference.END", "openinference.SCOPE_VALUES")
 ATTEMPTS = ("call.ATTEMPT", "call.ATTEMPT_SPAN", "call.ATTEMPT_SPAN_OF_CALL", "session.EXCEPTION")
-METRICS = ("metrics.ATTRIBUTES",)
 
 
 def _of_span(kind: str) -> tuple[str, ...]:
@@ -151,11 +150,12 @@ def rendered() -> str:
     calls, opt_in, attempts = merged(entries(CALLS)), entries(OPENINFERENCE), entries(ATTEMPTS)
     explained = {each.name.rstrip(AT_START + WITH_CONTENT) for each in (*entries(CALLS), *scope_entries())}
     again = dict.fromkeys(RATE_LIMITS.sub(r"\1*", each.name) for each in attempts if each.name in explained)
+    measured = {row.name: entry(row, is_start=False) for one in INSTRUMENTS for row in one.attributes.rows}
     lines = section("Calls", calls)
     lines += ["", "### OpenInference (opt-in)", "", f"By its conventions: {names(opt_in)}."]
     lines += section("Attempts and exceptions", merged(each for each in attempts if each.name not in explained))
     lines += ["", f"As above: {', '.join(again)}.", *scopes()]
-    lines += section("Metrics", [each for each in entries(METRICS) if each.name not in explained])
+    lines += section("Metrics", [each for each in measured.values() if each.name not in explained])
     return "\n".join([*lines, *metrics()]) + "\n"
 
 
@@ -167,9 +167,10 @@ def scope_entries() -> list[Entry]:
 def metrics() -> list[str]:
     """Return the table of metrics."""
     lines = ["", "| Metric | Kind, unit | Meaning | Attributes |", "| --- | --- | --- | --- |"]
-    for each in INSTRUMENTS:
+    for each in {one.name: one for one in INSTRUMENTS}.values():
         about = each.about.removesuffix(".")
-        lines.append(f"| `{each.name}` | {each.kind}, {each.unit} | {about} | {attributes(each.attributes)} |")
+        names = [row.name for row in each.attributes.rows]
+        lines.append(f"| `{each.name}` | {each.kind}, {each.unit} | {about} | {attributes(names)} |")
     return lines
 
 

@@ -1,13 +1,21 @@
-"""The metrics: a table of instruments, the attributes that only metrics have, and histogram buckets."""
+"""The metrics: a table of instruments, each with its value and its attributes as functions of a record.
+
+Attributes have low cardinality (keywords, providers, models, servers), never an id.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
+from callspan.record.call import FAILED, CallRecord, ErrorInfo
+from callspan.record.events import EventRecord, SessionRecord, TimestepRecord
+from callspan.record.usage import Cost
 from callspan.semconv.call import ERROR_KIND, ERROR_RETRYABLE, OUTCOME, STREAM_END
 from callspan.semconv.gen_ai import (
+    AGENT_NAME,
     ERROR_TYPE,
     OPERATION_NAME,
     PROVIDER_NAME,
@@ -15,68 +23,40 @@ from callspan.semconv.gen_ai import (
     RESPONSE_MODEL,
     SERVER_ADDRESS,
     SERVER_PORT,
+    WORKFLOW_NAME,
 )
-from callspan.semconv.table import BOOLEAN, STRING, Row, SetByCode
+from callspan.semconv.table import BOOLEAN, INT, STRING, Constant, From, Row, SetByCode, Table
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.37.0"
 """The schema of the newest official instrumentation (1.3b0), whose names and units are used."""
-TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - no secret
 RATE_LIMIT_UNIT: Final = "callspan.rate_limit.unit"
-COST_SOURCE: Final = "callspan.cost.source"
-COST_ESTIMATED: Final = "callspan.cost.estimated"
 STORE: Final = "callspan.store"
 DROP_REASON: Final = "callspan.drop.reason"
 TOOL_NAME: Final = "gen_ai.tool.name"
-TOOL_TYPE: Final = "gen_ai.tool.type"
-AGENT_NAME: Final = "gen_ai.agent.name"
-WORKFLOW_NAME: Final = "gen_ai.workflow.name"
-SUCCESS: Final = "callspan.success"
-
-FUNCTION: Final = "function"
-FROM_PROVIDER: Final = "provider"
-COMPUTED: Final = "computed"
-RATE_LIMIT_UNITS: Final = ("requests", "tokens", "input_tokens", "output_tokens")
 OTHER: Final = "_OTHER"
 """The conventions' value for everything not listed individually."""
+NAMES: Final = frozenset({REQUEST_MODEL, RESPONSE_MODEL, TOOL_NAME, AGENT_NAME, WORKFLOW_NAME})
+"""Attributes with names that providers and applications choose."""
 
+_TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - no secret
+_PROVIDER: Final = "provider"
+_NS: Final = 1e9
+_TOO_MANY_REQUESTS: Final = 429
 _WORD: Final = re.compile(r"[A-Za-z_.\-]{1,64}[0-9]{0,3}|[0-9]{3}")
-
-ATTRIBUTES: Final = (
-    Row(TOKEN_TYPE, STRING, SetByCode("computed"), "`input` or `output`."),
-    Row(RATE_LIMIT_UNIT, STRING, SetByCode("`rate_limits`"), "`requests`, `tokens`, `input_tokens`, `output_tokens`."),
-    Row(
-        COST_SOURCE, STRING, SetByCode("`cost.source`"),
-        f"`{FROM_PROVIDER}`: stated by the provider; `{COMPUTED}`: computed from prices.",
-    ),
-    Row(COST_ESTIMATED, BOOLEAN, SetByCode("`cost.estimated`"), "Whether the cost is an estimate."),
-    Row(STORE, STRING, SetByCode("the store"), "The store's name, without any password."),
-    Row(DROP_REASON, STRING, SetByCode("the spool"), "Why records were dropped."),
-    Row(TOOL_NAME, STRING, SetByCode("`name`"), "Name of the tool."),
-    Row(TOOL_TYPE, STRING, SetByCode("constant"), f"`{FUNCTION}`."),
-    Row(AGENT_NAME, STRING, SetByCode("`name`"), "Name of the agent; for a tool the agent that runs it."),
-    Row(WORKFLOW_NAME, STRING, SetByCode("`name`"), "Name of the session."),
-    Row(SUCCESS, BOOLEAN, SetByCode("`error`"), "True if it ended without an error."),
-)  # fmt: skip
-
-DURATION_BUCKETS: Final = tuple(0.01 * 2**power for power in range(14))
+_DURATION_BUCKETS: Final = tuple(0.01 * 2**power for power in range(14))
 """Seconds: 0.01, doubled up to 81.92."""
-AGENT_BUCKETS: Final = tuple(0.1 * 2**power for power in range(13))
+_AGENT_BUCKETS: Final = tuple(0.1 * 2**power for power in range(13))
 """Seconds: 0.1, doubled up to 409.6."""
-WORKFLOW_BUCKETS: Final = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0)
+_WORKFLOW_BUCKETS: Final = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0)
 """Seconds, up to two hours."""
-TOKEN_BUCKETS: Final = tuple(4**power for power in range(14))
+_TOKEN_BUCKETS: Final = tuple(4**power for power in range(14))
 """Tokens: powers of four up to 67108864."""
-COST_BUCKETS: Final = tuple(0.00001 * 4**power for power in range(13))
+_COST_BUCKETS: Final = tuple(0.00001 * 4**power for power in range(13))
 """US dollars: 0.00001, quadrupled up to 167.77216."""
 
 
-_Callback = TypeVar("_Callback")
-_CALL: Final = (OPERATION_NAME, PROVIDER_NAME, REQUEST_MODEL)
-_ANSWER: Final = (*_CALL, RESPONSE_MODEL, SERVER_ADDRESS, SERVER_PORT)
-
-
 class Instrument(NamedTuple):
-    """One metric."""
+    """One metric, or the part of one for which `attributes` have a constant of their own."""
 
     name: str
     kind: str
@@ -84,100 +64,205 @@ class Instrument(NamedTuple):
     unit: str
     about: str
     """One sentence, also the instrument's description."""
-    attributes: Sequence[str]
-    buckets: Sequence[float] = ()
+    attributes: Table
+    value: Callable[[Any], float | None] | None = None
+    """Returns what a finished record measures, None for nothing; None if the value is that of a moment."""
+    buckets: tuple[float, ...] = ()
     """Advisory bucket boundaries of a histogram."""
 
-    @property
-    def arguments(self) -> tuple[str, str, str]:
-        """The arguments of a meter's method that creates a synchronous instrument."""
-        return self.name, self.unit, self.about
 
-    def observable_arguments(self, callback: _Callback) -> tuple[str, list[_Callback], str, str]:
-        """Return the arguments of a meter's method that creates an asynchronous instrument."""
-        return self.name, [callback], self.unit, self.about
+def _bounded_type(error: ErrorInfo) -> str:
+    """Return an `error.type` that is a short word or a status, else `_OTHER`."""
+    return error.type if _WORD.fullmatch(error.type) else OTHER
+
+
+def _failure(record: CallRecord) -> str | None:
+    return None if record.error is None or record.outcome == "cancelled" else _bounded_type(record.error)
+
+
+def _cost_source(cost: Cost) -> str:
+    return cost.source if cost.source == _PROVIDER else "computed"
+
+
+_ERROR_TYPE: Final = Row(ERROR_TYPE, STRING, From("error", _bounded_type))
+_SERVER: Final = (
+    Row(SERVER_ADDRESS, STRING, "server_address"),
+    Row(SERVER_PORT, INT, "server_port", when="server_address"),
+)
+_CALL: Final = Table(
+    Row(OPERATION_NAME, STRING, "operation"),
+    Row(PROVIDER_NAME, STRING, "provider"),
+    Row(REQUEST_MODEL, STRING, "request.model"),
+)
+_ANSWER: Final = _CALL + Table(Row(RESPONSE_MODEL, STRING, "response.model"), *_SERVER)
+_ENDED: Final = _ANSWER + Table(
+    Row(ERROR_TYPE, STRING, _failure),
+    Row(OUTCOME, STRING, From("outcome", {"cancelled": "cancelled"}.get)),
+    Row(STREAM_END, STRING, From("stream", lambda stream: None if stream.end == "complete" else stream.end)),
+)
+_COST: Final = _CALL + Table(
+    Row(
+        "callspan.cost.source", STRING, From("cost", _cost_source),
+        f"`{_PROVIDER}`: stated by the provider; `computed`: computed from prices.",
+    ),
+    Row("callspan.cost.estimated", BOOLEAN, "cost.estimated", "Whether the cost is an estimate."),
+)  # fmt: skip
+_FAILED: Final = _CALL + Table(Row(ERROR_KIND, STRING, "error.kind"), Row(ERROR_RETRYABLE, BOOLEAN, "error.retryable"))
+_UNCONNECTED: Final = Table(
+    Row(PROVIDER_NAME, STRING, "provider"), *_SERVER, Row(ERROR_KIND, STRING, SetByCode("the error"))
+)
+_RATE_LIMIT: Final = _CALL + Table(
+    Row(RATE_LIMIT_UNIT, STRING, SetByCode("`rate_limits`"), "`requests`, `tokens`, `input_tokens`, `output_tokens`.")
+)
+_TOOL: Final = Table(
+    Row(TOOL_NAME, STRING, lambda record: record.name or OTHER),
+    Row("gen_ai.tool.type", STRING, Constant("function")),
+    Row(AGENT_NAME, STRING, "system"),
+    _ERROR_TYPE,
+)
+_STORE: Final = Row(STORE, STRING, SetByCode("the store"), "The store's name, without any password.")
+_DROPPED: Final = Row(DROP_REASON, STRING, SetByCode("the spool"), "Why records were dropped.")
+
+
+def _tokens(kind: str) -> Instrument:
+    """Return the part of the token usage for `input` or `output` tokens."""
+    attributes = _ANSWER + Table(Row(_TOKEN_TYPE, STRING, Constant(kind), "`input` or `output`."))
+
+    def count(record: CallRecord) -> int | None:
+        return None if record.usage is None else getattr(record.usage, f"{kind}_tokens")
+
+    return Instrument(
+        "gen_ai.client.token.usage", "histogram", "{token}", "Tokens of a call.", attributes, count, _TOKEN_BUCKETS
+    )
+
+
+def _seconds(path: str) -> Callable[[Any], float | None]:
+    """Return the function that reads the nanoseconds at `path` as seconds."""
+    read = attrgetter(path)
+
+    def seconds(record: object) -> float | None:
+        found = read(record)
+        return None if found is None else found / _NS
+
+    return seconds
+
+
+def _first_token_s(record: CallRecord) -> float | None:
+    first_ns = record.timing.first_token_ns
+    return None if first_ns is None or not record.request.stream else first_ns / _NS
+
+
+def _per_chunk_s(record: CallRecord) -> float | None:
+    timing, chunks = record.timing, 0 if record.stream is None else record.stream.chunks
+    if timing.first_chunk_ns is None or timing.last_chunk_ns is None or chunks <= 1:
+        return None
+    return (timing.last_chunk_ns - timing.first_chunk_ns) / _NS / (chunks - 1)
+
+
+def _usd(record: CallRecord) -> float | None:
+    return None if record.cost is None else float(record.cost.usd)
+
+
+def _retries(record: CallRecord) -> int | None:
+    return record.retries or None
+
+
+def _rate_limit_hits(record: CallRecord) -> int | None:
+    if not record.rate_limited:
+        return None
+    return max(1, sum(attempt.status == _TOO_MANY_REQUESTS for attempt in record.attempts))
+
+
+def _failures(record: CallRecord) -> int | None:
+    return 1 if record.error is not None and record.outcome in FAILED else None
+
+
+def _run_s(event_type: str) -> Callable[[EventRecord], float | None]:
+    """Return the function that reads the duration of a run of this type."""
+    read = _seconds("duration_ns")
+    return lambda record: read(record) if record.event_type == event_type else None
+
+
+def _scope_s(record: SessionRecord | TimestepRecord) -> float | None:
+    if record.start_ns is None or record.end_ns is None:
+        return None
+    return (record.end_ns - record.start_ns) / _NS
 
 
 DURATION: Final = Instrument(
     "gen_ai.client.operation.duration", "histogram", "s", "Duration of a call with its retries and stream.",
-    (*_ANSWER, ERROR_TYPE, OUTCOME, STREAM_END), DURATION_BUCKETS,
-)  # fmt: skip
-TOKEN_USAGE: Final = Instrument(
-    "gen_ai.client.token.usage", "histogram", "{token}", "Tokens of a call.", (*_ANSWER, TOKEN_TYPE), TOKEN_BUCKETS
-)
-TIME_TO_FIRST_CHUNK: Final = Instrument(
-    "gen_ai.client.operation.time_to_first_chunk", "histogram", "s",
-    "Start of the call to the first chunk.", _ANSWER, DURATION_BUCKETS,
-)  # fmt: skip
-TIME_TO_FIRST_TOKEN: Final = Instrument(
-    "callspan.client.time_to_first_token", "histogram", "s",
-    "Start of the call to the first content.", _ANSWER, DURATION_BUCKETS,
-)  # fmt: skip
-TIME_PER_CHUNK: Final = Instrument(
-    "callspan.client.time_per_output_chunk", "histogram", "s",
-    "Mean time between chunks, one value per stream.", _ANSWER, DURATION_BUCKETS,
+    _ENDED, _seconds("timing.duration_ns"), _DURATION_BUCKETS,
 )  # fmt: skip
 COST: Final = Instrument(
-    "callspan.client.cost", "histogram", "{USD}", "Cost of a call, if known.",
-    (*_CALL, COST_SOURCE, COST_ESTIMATED), COST_BUCKETS,
-)  # fmt: skip
-TOOL_DURATION: Final = Instrument(
-    "gen_ai.execute_tool.duration", "histogram", "s", "Duration of a tool run.",
-    (TOOL_NAME, TOOL_TYPE, AGENT_NAME, ERROR_TYPE), DURATION_BUCKETS,
-)  # fmt: skip
-AGENT_DURATION: Final = Instrument(
-    "gen_ai.invoke_agent.duration", "histogram", "s", "Duration of an agent run.", (AGENT_NAME, ERROR_TYPE),
-    AGENT_BUCKETS,
-)  # fmt: skip
+    "callspan.client.cost", "histogram", "{USD}", "Cost of a call, if known.", _COST, _usd, _COST_BUCKETS
+)
 WORKFLOW_DURATION: Final = Instrument(
     "gen_ai.invoke_workflow.duration", "histogram", "s", "Duration of a session, each time it is continued.",
-    (WORKFLOW_NAME, ERROR_TYPE), WORKFLOW_BUCKETS,
+    Table(Row(WORKFLOW_NAME, STRING, "name"), _ERROR_TYPE), _scope_s, _WORKFLOW_BUCKETS,
 )  # fmt: skip
-TIMESTEP_DURATION: Final = Instrument(
-    "callspan.agent.timestep.duration", "histogram", "s", "Duration of a timestep of an agent.", (SUCCESS,),
-    DURATION_BUCKETS,
+OF_CALLS: Final = (
+    DURATION,
+    _tokens("input"),
+    _tokens("output"),
+    Instrument(
+        "gen_ai.client.operation.time_to_first_chunk", "histogram", "s", "Start of the call to the first chunk.",
+        _ANSWER, _seconds("timing.first_chunk_ns"), _DURATION_BUCKETS,
+    ),
+    Instrument(
+        "callspan.client.time_to_first_token", "histogram", "s", "Start of the call to the first content.",
+        _ANSWER, _first_token_s, _DURATION_BUCKETS,
+    ),
+    Instrument(
+        "callspan.client.time_per_output_chunk", "histogram", "s", "Mean time between chunks, one value per stream.",
+        _ANSWER, _per_chunk_s, _DURATION_BUCKETS,
+    ),
+    COST,
+    Instrument("callspan.client.retries", "counter", "{retry}", "Requests sent again.", _CALL, _retries),
+    Instrument(
+        "callspan.client.rate_limit.hits", "counter", "{response}", "Responses with status 429.",
+        _CALL, _rate_limit_hits,
+    ),
+    Instrument("callspan.client.errors", "counter", "{call}", "Calls that failed or timed out.", _FAILED, _failures),
 )  # fmt: skip
-RETRIES: Final = Instrument(
-    "callspan.client.retries", "counter", "{retry}", "Requests sent again.", _CALL
+_TOOL_DURATION: Final = Instrument(
+    "gen_ai.execute_tool.duration", "histogram", "s", "Duration of a tool run.",
+    _TOOL, _run_s("tool"), _DURATION_BUCKETS,
 )  # fmt: skip
-RATE_LIMITED: Final = Instrument(
-    "callspan.client.rate_limit.hits", "counter", "{response}", "Responses with status 429.", _CALL
-)
-ERRORS: Final = Instrument(
-    "callspan.client.errors", "counter", "{call}", "Calls that failed or timed out.",
-    (*_CALL, ERROR_KIND, ERROR_RETRYABLE),
+_AGENT_DURATION: Final = Instrument(
+    "gen_ai.invoke_agent.duration", "histogram", "s", "Duration of an agent run.",
+    Table(Row(AGENT_NAME, STRING, "name"), _ERROR_TYPE), _run_s("agent"), _AGENT_BUCKETS,
 )  # fmt: skip
+_TIMESTEP_DURATION: Final = Instrument(
+    "callspan.agent.timestep.duration", "histogram", "s", "Duration of a timestep of an agent.",
+    Table(Row("callspan.success", BOOLEAN, lambda record: record.error is None)), _scope_s, _DURATION_BUCKETS,
+)  # fmt: skip
+OF_AGENTS: Final[Mapping[type, Sequence[Instrument]]] = {
+    EventRecord: (_TOOL_DURATION, _AGENT_DURATION),
+    TimestepRecord: (_TIMESTEP_DURATION,),
+}
 CONNECTION_ERRORS: Final = Instrument(
     "callspan.client.connection.errors", "counter", "{connection}",
-    "Websockets that failed to open while no call was waiting.",
-    (PROVIDER_NAME, SERVER_ADDRESS, SERVER_PORT, ERROR_KIND),
+    "Websockets that failed to open while no call was waiting.", _UNCONNECTED, lambda _: 1,
 )  # fmt: skip
 IN_FLIGHT: Final = Instrument("callspan.client.in_flight", "up-down counter", "{call}", "Calls in progress.", _CALL)
 REMAINING: Final = Instrument(
-    "callspan.client.rate_limit.remaining", "gauge", "{unit}", "Rate limit, as last received.",
-    (*_CALL, RATE_LIMIT_UNIT),
-)  # fmt: skip
+    "callspan.client.rate_limit.remaining", "gauge", "{unit}", "Rate limit, as last received.", _RATE_LIMIT
+)
 LIMIT: Final = Instrument(
-    "callspan.client.rate_limit.limit", "gauge", "{unit}", "Rate limit, as last received.", (*_CALL, RATE_LIMIT_UNIT)
+    "callspan.client.rate_limit.limit", "gauge", "{unit}", "Rate limit, as last received.", _RATE_LIMIT
 )
 RECORDS_WRITTEN: Final = Instrument(
-    "callspan.records.written", "counter", "{record}", "Records accepted by a store.", (STORE,)
+    "callspan.records.written", "counter", "{record}", "Records accepted by a store.", Table(_STORE)
 )
 RECORDS_DROPPED: Final = Instrument(
-    "callspan.records.dropped", "counter", "{record}",
-    "Records lost for all stores, or rejected by one store.", (STORE, DROP_REASON),
+    "callspan.records.dropped", "counter", "{record}", "Records lost for all stores, or rejected by one store.",
+    Table(_STORE, _DROPPED),
 )  # fmt: skip
 RECORDS_WAITING: Final = Instrument(
-    "callspan.records.oldest_waiting", "gauge", "s", "Age of the oldest undelivered record.", (STORE,)
+    "callspan.records.oldest_waiting", "gauge", "s", "Age of the oldest undelivered record.", Table(_STORE)
 )
 
-INSTRUMENTS: Final = (
-    DURATION, TOKEN_USAGE, TIME_TO_FIRST_CHUNK, TIME_TO_FIRST_TOKEN, TIME_PER_CHUNK, COST, TOOL_DURATION,
-    AGENT_DURATION, WORKFLOW_DURATION, TIMESTEP_DURATION, RETRIES, RATE_LIMITED, ERRORS,
-    CONNECTION_ERRORS, IN_FLIGHT, REMAINING, LIMIT, RECORDS_WRITTEN, RECORDS_DROPPED, RECORDS_WAITING,
+SYNCHRONOUS: Final = (
+    *OF_CALLS, _TOOL_DURATION, _AGENT_DURATION, WORKFLOW_DURATION, _TIMESTEP_DURATION, CONNECTION_ERRORS,
 )  # fmt: skip
-
-
-def bounded_type(error_type: str) -> str:
-    """Return an `error.type` that is a short word or a status, else `_OTHER`."""
-    return error_type if _WORD.fullmatch(error_type) else OTHER
+INSTRUMENTS: Final = (*SYNCHRONOUS, IN_FLIGHT, REMAINING, LIMIT, RECORDS_WRITTEN, RECORDS_DROPPED, RECORDS_WAITING)
