@@ -135,7 +135,7 @@ def test_each_question_of_a_support_team_is_one_command(stage: Stage) -> None:
         assert spender["user"] == "bob"
         assert ids("--sort", "cost", "--limit", "1") == [dear]
         assert ids("--sort", "duration", "--user", "bob", "--limit", "1") == [slow]
-        assert len(desk.rows("stats", "--by", "user", "--by", "model")) == 3
+        assert len(desk.rows("stats", "--by", "user,model")) == 3
         # What does Ann have here, what was said, in which order, and where did somebody say that?
         assert len(ids("--user", "ann")) == 7
         assert [row["session_id"] for row in desk.rows("sessions", "--user", "ann")] == ["a1"]

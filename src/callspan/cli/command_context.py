@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial, update_wrapper
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import click
 import msgspec
@@ -53,29 +53,6 @@ def store_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
 class Command(click.Command):
     """A sub-command: its help begins with examples, and errors of stores and settings end it with a message."""
 
-    def __init__(self, name: str | None, **given: Any) -> None:  # noqa: ANN401 - as click has it
-        """Add `--help-filters` to a command with filters."""
-        super().__init__(name, **given)
-        if self.filters:
-            self.params.append(
-                click.Option(
-                    ["--help-filters"], is_flag=True, is_eager=True, expose_value=False, hidden=True,
-                    callback=self._show_filters,
-                )
-            )  # fmt: skip
-
-    @property
-    def filters(self) -> list[Filter]:
-        """The options that select."""
-        return [one for one in self.params if isinstance(one, Filter)]
-
-    def _show_filters(self, ctx: click.Context, _: click.Parameter, asked: bool) -> None:
-        if asked:
-            formatter = ctx.make_formatter()
-            formatter.write_dl([found for one in self.filters if (found := one.record(ctx)) is not None])
-            click.echo(formatter.getvalue(), nl=False)
-            ctx.exit()
-
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples, then what the command does."""
         with formatter.indentation():
@@ -85,13 +62,15 @@ class Command(click.Command):
         super().format_help_text(ctx, formatter)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Name the filters, which `--help-filters` explains."""
+        """Name the filters."""
         del ctx
-        if self.filters:
-            with formatter.section("Filters (--help-filters explains them)"):
-                names = "  ".join(one.opts[0] for one in self.filters)
-                for line in textwrap.wrap(names, formatter.width - 2, break_on_hyphens=False):
-                    formatter.write(f"  {line}\n")
+        filters = [one for one in self.params if isinstance(one, Filter)]
+        # An option and its value stay on one line.
+        names = [f"{one.opts[0]}\0{one.metavar}" if one.metavar else one.opts[0] for one in filters]
+        if names:
+            with formatter.section("Filters"):
+                for line in textwrap.wrap("  ".join(names), formatter.width - 2, break_on_hyphens=False):
+                    formatter.write(f"  {line}\n".replace("\0", " "))
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command. Errors of settings and of a file's format are wrong usage, those of stores are failures."""

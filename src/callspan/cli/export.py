@@ -24,27 +24,23 @@ _EPILOG: Final = """\
 callspan export openai-session -o train.jsonl --min-reward 0.5 --success
 callspan export preferences -o pairs.jsonl --margin 0.2 --pair-by seed"""
 _SELECTION: Final = (
-    filter_option("--session", "session_ids", "ID", "Only this session; may be repeated.", multiple=True),
-    filter_option("--model", "models", "NAME", "Only calls of this model; may be repeated.", multiple=True),
-    filter_option("--provider", "providers", "NAME", "Only calls to this provider; may be repeated.", multiple=True),
+    filter_option("--session", "session_ids", "ID", multiple=True),
+    filter_option("--model", "models", "NAME", multiple=True),
+    filter_option("--provider", "providers", "NAME", multiple=True),
     *(OPTIONS[name] for name in ("since_ns", "until_ns", "user", "name", "group", "experiment", "task")),
-    filter_option("--meta", "meta", "KEY=VALUE", "With this metadata; may be repeated.", type=KEY_VALUE, multiple=True),
-    filter_option("--text", "text", "PART", "Sessions whose messages contain PART (case-insensitive)."),
-    filter_option("--min-reward", "min_reward", "R", "Sessions with at least this reward.", type=float),
-    filter_option("--max-reward", "max_reward", "R", "Sessions with at most this reward.", type=float),
-    filter_option(
-        "--objective", "objective", "NAME", "What --min-score is of, and pairs are ranked by.", default=REWARD
-    ),
-    filter_option("--min-score", "min_score", "S", "Sessions, and calls outside of them, from this score.", type=float),
-    filter_option("--max-cost", "max_cost", "USD", "Sessions that cost at most this.", type=USD),
-    filter_option(
-        "--max-tokens", "max_tokens", "N", "Sessions with at most N tokens, in and out together.", type=COUNT
-    ),
-    filter_option("--success/--failure", "success", None, "Successful, or failed sessions.", default=None),
-    filter_option("--achievement", "achievements", "NAME", "With this achievement; may be repeated.", multiple=True),
-    filter_option("--without-achievement", "without_achievements", "NAME", "Without this achievement.", multiple=True),
-    filter_option("--min-achievements", "min_achievements", "N", "With at least N achievements.", type=COUNT),
-    filter_option("--without-cut-off", "without_cut_off", None, "Only answers that were not cut off.", is_flag=True),
+    filter_option("--meta", "meta", "KEY=VALUE", type=KEY_VALUE, multiple=True),
+    OPTIONS["text"],
+    filter_option("--min-reward", "min_reward", "R", type=float),
+    filter_option("--max-reward", "max_reward", "R", type=float),
+    filter_option("--objective", "objective", "NAME", default=REWARD),
+    filter_option("--min-score", "min_score", "S", type=float),
+    filter_option("--max-cost", "max_cost", "USD", type=USD),
+    filter_option("--max-tokens", "max_tokens", "N", type=COUNT),
+    filter_option("--success/--failure", "success", default=None),
+    filter_option("--achievement", "achievements", "NAME", multiple=True),
+    filter_option("--without-achievement", "without_achievements", "NAME", multiple=True),
+    filter_option("--min-achievements", "min_achievements", "N", type=COUNT),
+    filter_option("--without-cut-off", "without_cut_off", is_flag=True),
 )
 
 

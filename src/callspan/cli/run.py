@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import atexit
-import difflib
 import os
 import select
 import shlex
@@ -240,15 +239,6 @@ def _takes_more(number: int) -> bool:
     poll = select.poll()
     poll.register(number, select.POLLOUT)
     return poll.poll(0) == [(number, select.POLLOUT)]
-
-
-def did_you_mean(given: str, possible: Iterable[str], limit: int = 3) -> str:
-    """Return " Did you mean ...?" for the name closest to `given`; empty if none is close."""
-    near = difflib.get_close_matches(given, sorted(set(possible)), n=limit, cutoff=0.7)
-    if not near:
-        return ""
-    named = ", ".join(repr(one) for one in near)
-    return f" Did you mean {named}?" if len(near) == 1 else f" Did you mean one of {named}?"
 
 
 def stores_of_environment() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import chain
 from typing import Final
 
 import click
@@ -17,7 +16,7 @@ from callspan.cli.group_table import print_groups
 from callspan.cli.json_rows import session_row, short_ids
 from callspan.cli.paging import page_options, print_page
 from callspan.cli.screen import Column, marks, reward_style, session_style, styled
-from callspan.cli.stats import By
+from callspan.cli.values import grouping
 from callspan.comparison.groups import SESSION_GROUPINGS
 from callspan.formatting import UNKNOWN, count, duration, local_time, money, reward, tokens
 from callspan.stores import CallFilter, Reader, SessionSummary
@@ -47,10 +46,10 @@ callspan sessions --by meta:prompt_version"""
 @filter_options(*(field for field in OPTIONS if field != "outcome"), sort=True)
 @click.option(
     "--by",
-    type=By(SESSION_GROUPINGS),
-    multiple=True,
+    "keys",
+    type=grouping(SESSION_GROUPINGS),
     metavar="KEY",
-    help=f"Group by {', '.join(SESSION_GROUPINGS)}, meta:KEY; or two.",
+    help=f"Group by {', '.join(SESSION_GROUPINGS)}, meta:KEY; or two: user,model.",
 )
 @click.option("--status", "session_outcome", metavar="WORD", help="With this outcome: success, error, …")
 @page_options
@@ -60,7 +59,7 @@ def sessions_command(
     which: CallFilter,
     limit: int | None,
     offset: int,
-    by: tuple[list[str], ...],
+    keys: list[str] | None,
     session_outcome: str | None,
 ) -> None:
     """List sessions, newest first, with outcome, reward, tokens, cost and time; with --by groups of them.
@@ -70,8 +69,8 @@ def sessions_command(
     with context.reader() as reader:
         which = msgspec.structs.replace(context.resolved(reader, which), session_outcome=session_outcome)
         fitting = reader.sessions(since_ns=which.since_ns, which=which)
-        if by:
-            found = print_groups(context, fitting, [*chain.from_iterable(by)], limit, offset)
+        if keys:
+            found = print_groups(context, fitting, keys, limit, offset)
         else:
             table = partial(_print_table, context, reader)
             found = print_page(context, fitting, limit, offset, json_row=session_row, table=table)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator
 from typing import Final
 
 import click
@@ -13,10 +12,8 @@ from rich.text import Text
 from callspan.cli.command_context import Command, CommandContext, selecting
 from callspan.cli.filters import filter_options
 from callspan.cli.paging import TABLE_ROWS, page_options, say_more
-from callspan.cli.run import did_you_mean
-from callspan.cli.safe_text import clean, whole_characters
 from callspan.cli.screen import Column, styled
-from callspan.cli.values import AnyType
+from callspan.cli.values import grouping
 from callspan.cost.unknown import why_unknown
 from callspan.formatting import UNKNOWN, count, exact, milliseconds, money, tokens
 from callspan.stores import GROUPINGS, CallFilter, Summary
@@ -31,7 +28,6 @@ _COLUMNS: Final = (
     Column("p95", right=True),
     Column("first token", right=True),
 )
-_META: Final = "meta:"
 _EXPLAINED: Final = 1_000
 """Newest calls of which the reasons for unknown costs are counted."""
 _EPILOG: Final = """\
@@ -39,46 +35,23 @@ callspan stats --by user,model --since 1d
 callspan stats --by meta:variant --experiment prompts-2"""
 
 
-class By(AnyType):
-    """What to group by: fields, or `meta:KEY`; several are separated by commas."""
-
-    name = "key"
-
-    def __init__(self, groupings: Sequence[str]) -> None:
-        """`groupings` are the fields."""
-        self._groupings = groupings
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
-        """Return the groupings."""
-        return [self._grouping(one.strip(), param, ctx) for one in str(whole_characters(str(value))).split(",")]
-
-    def _grouping(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if text not in self._groupings and (not text.startswith(_META) or text == _META):
-            meant = did_you_mean(text, self._groupings)
-            self.fail(f"{clean(text)!r} is not one of {', '.join(self._groupings)}, {_META}KEY.{meant}", param, ctx)
-        return text
-
-
 @click.command("stats", cls=Command, short_help="Show sums per model, session, day, user or metadata.", epilog=_EPILOG)
 @filter_options()
 @click.option(
     "--by",
-    type=By(GROUPINGS),
-    multiple=True,
-    default=("model",),
+    "keys",
+    type=grouping(GROUPINGS),
+    default="model",
     metavar="KEY",
-    help=f"Group by {', '.join(GROUPINGS)}, meta:KEY; or two.",
+    help=f"Group by {', '.join(GROUPINGS)}, meta:KEY; or two: user,model.",
 )
 @page_options
 @selecting
-def stats_command(
-    context: CommandContext, which: CallFilter, by: tuple[list[str], ...], limit: int | None, offset: int
-) -> None:
+def stats_command(context: CommandContext, which: CallFilter, keys: list[str], limit: int | None, offset: int) -> None:
     """Sum calls, errors, tokens and cost, with latency (p50, p95), time to first token and retries.
 
     A dash means unknown, never zero.
     """
-    keys = [*chain.from_iterable(by)]
     with context.reader() as reader:
         which = context.resolved(reader, which)
         found = list(reader.summary(keys, which))

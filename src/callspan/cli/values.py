@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -22,6 +22,8 @@ else:
     # Older versions of click cannot subscript it.
     AnyType = click.ParamType
 
+META: Final = "meta:"
+"""Before a key of metadata, by which rows are grouped."""
 _MAX: Final = 2**53
 _MAX_S: Final = 365 * 86_400.0
 _MIN_S: Final = 0.1
@@ -48,7 +50,7 @@ class Value(AnyType):
         if not isinstance(value, str):
             return value
         try:
-            return self._read(value)
+            return self._read(str(whole_characters(value)))
         except (ValueError, ArithmeticError):
             shown = f"{without_passwords(clean(repr(value)))}: " if self._is_shown else ""
             self.fail(f"{shown}{self._advice}", param, ctx)
@@ -100,7 +102,7 @@ def _moment(text: str) -> int:
 
 
 def _key_value(text: str) -> tuple[str, str]:
-    key, equals, wanted = str(whole_characters(text)).partition("=")
+    key, equals, wanted = text.partition("=")
     if not equals or not key:
         raise ValueError
     return key, wanted
@@ -117,6 +119,18 @@ def _trace_url(text: str) -> str:
         raise ValueError
     _http_url(text.replace("{trace_id}", "0"))
     return text
+
+
+def grouping(names: Sequence[str]) -> Value:
+    """Return the type of what to group by: one of these names or `meta:KEY`; several are separated by commas."""
+
+    def read(text: str) -> list[str]:
+        keys = [one.strip() for one in text.split(",")]
+        if not all(one in names or (one.startswith(META) and one != META) for one in keys):
+            raise ValueError
+        return keys
+
+    return Value("key", read, f"write one of {', '.join(names)}, {META}KEY, or two with a comma")
 
 
 COUNT: Final = Value("N", _at_least(0), "write a whole number")

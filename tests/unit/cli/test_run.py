@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sqlite3
 import subprocess
@@ -102,13 +101,6 @@ def test_the_help_of_each_sub_command_fits_a_screen_and_begins_with_two_examples
         examples = [shlex.split(line.split("   ")[0]) for line in lines[2:4]]
         for words in (example[example.index(name) + 1 :] for example in examples):
             command.make_context(name, words, resilient_parsing=False)
-
-
-def test_filters_are_explained_on_request(store: str) -> None:
-    explained = ask("calls", "--help-filters").out
-    named = re.findall("--[a-z-]+", ask("calls", "--help").out.partition("explains them):")[2])
-    assert len(named) > 20
-    assert [name for name in named if f"{name} " not in explained and f"{name}/" not in explained] == []
 
 
 def test_a_driver_that_fails_while_reading_is_said_with_the_name_of_the_store(store: str) -> None:
