@@ -28,20 +28,19 @@ ShowProgress: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int],
 class Backlog:
     """The records that wait for the store a command reads."""
 
-    def __init__(self, stores: str, progress: ShowProgress, *, deliver: bool, store: str | None = None) -> None:
-        """`stores` is a comma list, `store` the one of them that is meant. Raises SettingError.
+    def __init__(self, stores: str, progress: ShowProgress, *, store: str | None = None) -> None:
+        """`stores` is a comma list, `store` the one of them that is meant; None: the first readable one.
 
-        `deliver` False: deliver nothing; `store` None: the first readable one.
+        Raises SettingError.
         """
         self._progress = progress
-        self._deliver = deliver
         self._store = first_readable(stores) if store is None else store
         self._directories: Sequence[Path] = directories_for(self._store)
         self._error: str | None = None
 
     def deliver(self) -> None:
         """Deliver the segments that no running process holds, and print how many records they had."""
-        if not self._directories or not self._deliver:
+        if not self._directories:
             return
         # Importing the delivery code takes longer than most commands run.
         from callspan.delivery import leftovers

@@ -95,10 +95,8 @@ class Command(click.Command):
 class CommandContext:
     """The context of one run of a sub-command."""
 
-    def __init__(self, store: str, *, json: bool, scoring: Scoring | None = None, deliver: bool = False) -> None:
-        """`deliver`: deliver the records that ended processes left for the store before reading it."""
+    def __init__(self, store: str, *, json: bool, scoring: Scoring | None = None) -> None:
         self.store = store
-        self._deliver = deliver
         self.scoring = scoring or Scoring()
         self.json = json
         self.screen = Screen()
@@ -162,7 +160,7 @@ class CommandContext:
         return backlog.say()
 
     def _backlog(self, store: str | None) -> Backlog:
-        return Backlog(self.store, partial(progress, shown=not self.json), deliver=self._deliver, store=store)
+        return Backlog(self.store, partial(progress, shown=not self.json), store=store)
 
     def store_beside(self) -> str | None:
         """Return a sentence that names another SQLite store in the directory of a file that is missing."""
@@ -179,7 +177,7 @@ class CommandContext:
 
         Ignores errors: what uses the store next reports them.
         """
-        for store in stores if self._deliver else ():
+        for store in stores:
             with suppress(*store_errors(SettingError)):
                 self._backlog(store).deliver()
 
@@ -232,7 +230,6 @@ def with_context(function: Callable[..., None]) -> Callable[..., None]:
         /,
         store: str | None,
         as_json: bool,
-        no_ship: bool = True,
         scoring: Scoring | None = None,
         **options: object,
     ) -> None:
@@ -240,24 +237,16 @@ def with_context(function: Callable[..., None]) -> Callable[..., None]:
         url = store or before.get("store") or stores_of_environment()
         if not split_urls(url):
             raise click.UsageError(f"--store {url!r} names no store")
-        context = CommandContext(
-            url, json=as_json or before.get("as_json", False), scoring=scoring, deliver=not no_ship
-        )
+        context = CommandContext(url, json=as_json or before.get("as_json", False), scoring=scoring)
         function(context, **options)
 
     # click keeps a command's help and its options so far on the function.
     return update_wrapper(with_options, function)
 
 
-def reading(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of `with_context`, and `--no-ship`, to a sub-command that reads a store."""
-    leave = click.option("--no-ship", is_flag=True, help="Do not deliver what ended processes left first.")
-    return leave(with_context(function))
-
-
 def selecting(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of `reading`, and pass what the filter options select as `which`."""
-    inner = reading(function)
+    """Add the options of `with_context`, and pass what the filter options select as `which`."""
+    inner = with_context(function)
 
     def with_filters(**options: object) -> None:
         which, scoring = selected(options)

@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from callspan.cli.command_context import Command, CommandContext, reading
+from callspan.cli.command_context import Command, CommandContext, with_context
 from callspan.cli.filters import OPTIONS, filter_option
 from callspan.cli.progress import progress
 from callspan.cli.screen import styled
@@ -71,7 +71,7 @@ FORMAT is one of {", ".join(FORMATS)}."""
 @click.option(
     "--format", "pair_format", type=click.Choice(["openai", "trl"]), default="openai", help="Pairs: whose fields."
 )
-@reading
+@with_context
 def export_command(
     context: CommandContext, format_name: str, output: Path | None, dry_run: bool, **given: object
 ) -> None:

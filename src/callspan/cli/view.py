@@ -16,7 +16,7 @@ import msgspec
 
 from callspan import open_store
 from callspan.cli.backlog import Backlog
-from callspan.cli.command_context import Command, CommandContext, reading, store_errors
+from callspan.cli.command_context import Command, CommandContext, store_errors, with_context
 from callspan.cli.filters import Selected, filter_options, selected
 from callspan.cli.progress import progress
 from callspan.cli.report import save_page
@@ -50,7 +50,7 @@ callspan view --trace-url 'http://localhost:16686/trace/{trace_id}'"""
     help="Write the page as one file instead, as `callspan report` does.",
 )
 @click.option("--trace-url", type=TRACE_URL, metavar="URL", help="Link traces to it, with {trace_id} in it.")
-@reading
+@with_context
 def view_command(context: CommandContext, port: int, opens: bool, save: Path | None, trace_url: str | None) -> None:
     """Serve a page that shows the store: sessions with their course, conversations, calls, as they are recorded.
 
@@ -126,9 +126,7 @@ def _keep(context: CommandContext, rating: RewardRecord) -> None:
 
 
 def _waiting(context: CommandContext) -> list[str]:
-    backlog = Backlog(context.store, partial(progress, shown=False), deliver=False)
-    backlog.deliver()
-    return backlog.sentences()
+    return Backlog(context.store, partial(progress, shown=False)).sentences()
 
 
 @click.command()
