@@ -8,7 +8,7 @@ import sys
 from bisect import bisect_left
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, islice
+from itertools import accumulate, islice, takewhile
 from typing import Final, NamedTuple
 
 from rich.console import Group
@@ -22,7 +22,6 @@ from callspan.formatting import UNKNOWN, count, duration, json_text, money, rewa
 from callspan.record.agents import Agents, is_agent
 from callspan.records import REWARD, CallRecord, EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.stores import CallFilter, Event, Reader, SessionSummary, Summary
-from callspan.stores.aggregates import idle_gaps
 from callspan.stores.entries import Entry, end_of, lasted, step_of, when
 
 _GUIDE: Final = "bright_black"
@@ -54,7 +53,7 @@ def session_tree(page: Page, width: int = 100) -> Tree:
     leaves: list[tuple[int, Tree, Entry]] = []
 
     # No idle time is shown before these: the start of the session or of an entry that is already shown.
-    earliest: float = -math.inf if page.offset else page.summary.session.start_ns or math.inf
+    earliest: float = page.summary.session.start_ns or math.inf
 
     def grow(branch: Tree, step_id: str | None, depth: int) -> None:
         nonlocal earliest
@@ -112,18 +111,17 @@ class _Ruler(NamedTuple):
     whole_ns: int
     """Without the gaps."""
     cells: int
-    gaps: list[tuple[float, float]]
+    gaps: list[tuple[int, int]]
     """Start and end of each time in which nothing ran for long; they have no place in the waterfall."""
-    idle_ns: list[float]
+    idle_ns: list[int]
     """How long the first gaps are together, by their number."""
 
     @classmethod
     def of(cls, page: Page, width: int) -> _Ruler:
         """Return the ruler from the start of the session, or of its first known entry, to the end of the last entry."""
         start = min([page.summary.session.start_ns or sys.maxsize, *map(when, page.items)])
-        before = page.running_until_ns if page.offset else start
         times = [(when(item), end_of(item)) for item in page.items]
-        gaps = idle_gaps(times if before is None else [(min(start, before), before), *times], _IDLE_NS)
+        gaps = _idle_gaps(start, times)
         ends = [end for _, end in times]
         if page.is_part and page.summary.last_ns is not None:
             ends.append(page.summary.last_ns)
@@ -146,6 +144,17 @@ class _Ruler(NamedTuple):
         last = min(self.cells - 1, self.cells * self.elapsed(end_of(item)) // self.whole_ns)
         mark = _MOMENT if lasted(item) is None else _RUNNING * (last - first + 1)
         return styled((" " * first, ""), (mark, _mark_style(item)), " " * (self.cells + 1 - first - len(mark)))
+
+
+def _idle_gaps(start: int, times: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the start and end of each long time after `start` in which nothing ran, in order."""
+    found: list[tuple[int, int]] = []
+    latest = start
+    for began, ended in sorted(times):
+        if began - latest > _IDLE_NS:
+            found.append((latest, began))
+        latest = max(latest, ended)
+    return found
 
 
 def _mark_style(item: Entry) -> str:
@@ -341,41 +350,35 @@ def _plural(number: int, one: str, many: str | None = None) -> str:
 
 
 class Page(NamedTuple):
-    """Some or all of a session."""
+    """A session, or its beginning."""
 
     summary: SessionSummary
     sums: Summary | None
     """The sums over all calls of the session; None if it has none."""
     steps: dict[int, TimestepRecord]
-    """By position: the steps of this page's entries and their ancestors; all steps if the page is the whole session."""
+    """The steps that began before the last of these entries, by position; all steps if these are all entries."""
     items: list[Entry]
-    """The calls and events of this page, in order of their start."""
-    offset: int
-    """Number of entries before the page."""
+    """The calls and events, in order of their start."""
     total: int
     """Calls and events of the whole session."""
-    running_until_ns: int | None = None
-    """The latest end of an entry before the page."""
     first_words: str | None = None
     """The first words of the session; None: there are none, or they were not kept."""
 
     @classmethod
-    def of(cls, reader: Reader, summary: SessionSummary, limit: int | None, offset: int) -> Page:
-        """Read a page of `limit` entries after `offset`; None: all. Only the page is kept in memory."""
+    def of(cls, reader: Reader, summary: SessionSummary, limit: int) -> Page:
+        """Read the first `limit` entries. Only these are kept in memory."""
         session_id = summary.session.session_id
         sums = next(iter(reader.summary("session", CallFilter(session_id=session_id), latencies=False)), None)
-        every = entries(reader, session_id)
-        running_until_ns = max(map(end_of, islice(every, offset)), default=None)
-        items = list(islice(every, limit))
+        items = list(islice(entries(reader, session_id), limit))
         total = max(summary.events + (sums.calls if sums else 0), len(items))
-        is_part = len(items) < total
-        steps = _steps_of(reader, session_id, items) if is_part else dict(enumerate(reader.timesteps(session_id)))
+        until_ns = when(items[-1]) if len(items) < total else math.inf
+        steps = takewhile(lambda step: (step.start_ns or 0) <= until_ns, reader.timesteps(session_id))
         first_words = reader.first_words([session_id]).get(session_id)
-        return cls(summary, sums, steps, items, offset, total, running_until_ns, first_words)
+        return cls(summary, sums, dict(enumerate(steps)), items, total, first_words)
 
     @property
     def is_part(self) -> bool:
-        """Whether the session has entries outside this page."""
+        """Whether the session has more entries."""
         return len(self.items) < self.total
 
     @property
@@ -387,18 +390,6 @@ class Page(NamedTuple):
     def events(self) -> list[Event]:
         """The events, messages and rewards of this page."""
         return [item for item in self.items if not isinstance(item, CallRecord)]
-
-
-def _steps_of(reader: Reader, session_id: str, items: Iterable[Entry]) -> dict[int, TimestepRecord]:
-    """Return the steps of these entries and those around them, by their positions."""
-    wanted = {step_of(item) for item in items}
-    while True:
-        every = enumerate(reader.timesteps(session_id))
-        found = {position: step for position, step in every if step.timestep_id in wanted}
-        around = {step.parent_timestep_id for step in found.values()} - wanted - {None}
-        if not around:
-            return found
-        wanted |= around
 
 
 def entries(reader: Reader, session_id: str) -> Iterator[Entry]:

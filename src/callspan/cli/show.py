@@ -16,11 +16,10 @@ from callspan.cli.call_text import outcome_text
 from callspan.cli.command_context import Command, CommandContext, with_context
 from callspan.cli.diff import show_difference
 from callspan.cli.json_rows import Row, call_rows, record_fields, session_json
-from callspan.cli.paging import say_more
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import Screen, styled
 from callspan.cli.session_tree import Page, entries, reward_line, session_tree
-from callspan.cli.values import COUNT, POSITIVE
+from callspan.cli.values import POSITIVE
 from callspan.comparison.sides import part_text
 from callspan.cost.unknown import why_unknown
 from callspan.formatting import UNKNOWN, count, duration, json_text, local_time, money
@@ -50,9 +49,8 @@ _ROLE_STYLES: Final = {"system": "magenta", "user": "blue", "assistant": "green"
 @click.argument("ident", metavar="[ID]", default="last")
 @click.argument("other", metavar="[ID]", default="")
 @click.option("--limit", type=POSITIVE, metavar="N", help=f"Show N entries. Default: {_LIMIT:,}; --json has all.")
-@click.option("--offset", type=COUNT, metavar="N", default=0, help="Skip the first N entries of a session.")
 @with_context
-def show_command(context: CommandContext, ident: str, other: str, limit: int | None, offset: int) -> None:
+def show_command(context: CommandContext, ident: str, other: str, limit: int | None) -> None:
     """Show a session as a tree of steps, calls, tools and events, one call in full, or the differences of two ids.
 
     ID is the id of a session or call, a unique prefix of one, the span id of a call, the provider's response or request
@@ -69,7 +67,7 @@ def show_command(context: CommandContext, ident: str, other: str, limit: int | N
             return
         named = _last(context, reader) if ident == "last" else context.named(reader, ident)
         if isinstance(named, SessionSummary):
-            _show_session(context, reader, named, limit, offset)
+            _show_session(context, reader, named, limit)
             return
         history, rewards, row = reader.history(named), list(reader.rewards(named)), next(call_rows(reader, [named]))
     _show_call(context, named, history, row, rewards)
@@ -116,21 +114,17 @@ def _last(context: CommandContext, reader: Reader) -> SessionSummary | CallRecor
     return call
 
 
-def _show_session(
-    context: CommandContext, reader: Reader, summary: SessionSummary, limit: int | None, offset: int
-) -> None:
+def _show_session(context: CommandContext, reader: Reader, summary: SessionSummary, limit: int | None) -> None:
     if context.json:
-        end = None if limit is None else offset + limit
-        shown = islice(entries(reader, summary.session.session_id), offset, end)
+        shown = islice(entries(reader, summary.session.session_id), limit)
         context.emit(session_json(reader, summary, shown))
         return
-    page = Page.of(reader, summary, limit or _LIMIT, offset)
+    page = Page.of(reader, summary, limit or _LIMIT)
     screen = context.screen
     screen.print(session_tree(page, screen.console.width))
     if page.is_part:
-        last = page.offset + len(page.items)
-        screen.line((f"entries {page.offset + 1:,} to {last:,} of {page.total:,}", "dim"))
-        say_more(context, page.total - last, last)
+        hint = f"the first {len(page.items):,} of {page.total:,} entries: --limit N shows more, --json all"
+        screen.paragraph(hint, "dim")
 
 
 def _call_json(call: CallRecord, history: History) -> dict[str, object]:

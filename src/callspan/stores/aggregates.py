@@ -150,14 +150,3 @@ def latencies_of(durations_ns: Iterable[float], first_tokens_ns: Iterable[float]
     """Return the percentiles of a group's times, given in any order."""
     durations, first_tokens = sorted(durations_ns), sorted(first_tokens_ns)
     return Latencies(percentile_ms(durations, 0.5), percentile_ms(durations, 0.95), percentile_ms(first_tokens, 0.5))
-
-
-def idle_gaps(times: Iterable[tuple[float, float]], longer_than: float) -> list[tuple[float, float]]:
-    """Return the gaps between runs that are longer than this, in order; all are pairs of start and end."""
-    found: list[tuple[float, float]] = []
-    latest: float | None = None
-    for start, end in sorted(times):
-        if latest is not None and start - latest > longer_than:
-            found.append((latest, start))
-        latest = end if latest is None else max(latest, end)
-    return found
