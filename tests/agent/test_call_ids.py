@@ -193,4 +193,3 @@ def test_feedback_by_an_id_of_the_provider_reaches_a_call_of_another_process(
         (call,) = store.calls()
         assert found == [(call.call_id, 1.0)], "joined with the call that has this answer"
         assert [one.value for one in store.rewards(call)] == [1.0]
-        assert list(store.rewards(unjoined=True)) == []

@@ -99,7 +99,6 @@ def test_an_id_with_nul_of_another_program_finds_and_erases_its_records(
         assert len(list(reader.events(nul))) == 3
         assert len(list(reader.stored(EventRecord, [nul]))) == 1
         assert [one.value for one in reader.rewards(call)] == [1.0]
-        assert list(reader.rewards(unjoined=True)) == []
         by_metadata = CallFilter(metadata=(("run", nul),))
         for which in (CallFilter(session_id=nul), CallFilter(timestep_id=nul), CallFilter(user=nul), by_metadata):
             assert [one.call_id for one in reader.calls(which)] == [call.call_id]

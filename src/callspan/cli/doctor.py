@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from importlib import metadata
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
@@ -18,11 +19,10 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from callspan import SettingError, Settings, private_names
-from callspan.cli.command_context import Command, CommandContext, store_errors, with_context
-from callspan.cli.rewards import target
+from callspan.cli.command_context import Command, CommandContext, with_context
 from callspan.cli.safe_text import clean
 from callspan.cli.store_check import NOT_YET, refusal_of, store_check
-from callspan.formatting import iso, local_time, plural
+from callspan.formatting import iso, plural
 from callspan.intercept import other_instrumentations as others
 from callspan.otlp.variables import (
     SIGNALS,
@@ -38,7 +38,7 @@ from callspan.sdk_profiles import SDKS
 from callspan.settings_loader import environment_problems, load, variables
 from callspan.spool.directory import fallback_roots, is_on_network
 from callspan.spool.losses import LOSSES_FILE, read_losses
-from callspan.stores import SqlStore, find_store, split_urls
+from callspan.stores import split_urls
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
 _AREAS: Final = (
@@ -48,12 +48,10 @@ _AREAS: Final = (
     "not recorded",
     "stores",
     "spans",
-    "changed settings",
-    "versions",
     "settings",
+    "versions",
 )
 _PLACES: Final = {area: place for place, area in enumerate(_AREAS)}
-_MAX_REWARDS: Final = 3
 _LOST: Final[dict[str, str]] = {
     "dropped": "lost, for every store",
     "given_up": "lost, for one store",
@@ -67,8 +65,6 @@ CALLSPAN_STORES=postgresql://me@db/calls callspan doctor --json"""
 State: TypeAlias = Literal["ok", "note", "warning", "failed"]
 _OURS: Final = "callspan"
 _CONNECT_S: Final = 2.0
-_READ_S: Final = 0.5
-"""The longest time that the rewards of a store are looked for."""
 
 
 @click.command("doctor", cls=Command, short_help="Check hooks, stores, OTLP and settings.", epilog=_EPILOG)
@@ -88,27 +84,14 @@ def doctor_command(context: CommandContext) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _title(check: Check) -> str:
-    return "changed settings" if check.changed else check.area
-
-
-def _without_defaults(checks: list[Check]) -> Iterator[Check]:
-    """Yield the checks; of the settings those that differ from the defaults, and whose they are."""
-    usual = [check.name for check in checks if check.area == "settings" and not check.changed and check.state == "note"]
-    yield from (check for check in checks if check.area != "settings" or check.name not in usual)
-    whose = "of a process with this environment; arguments of instrument() in an application are not seen here"
-    yield Check("settings", f"{len(usual)} defaults", "note", f"{whose}. --json lists all")
-
-
 def _order(check: Check) -> int:
-    return 0 if check.state in ("failed", "warning") else _PLACES.get(_title(check), 0) + 1
+    return 0 if check.state in ("failed", "warning") else _PLACES.get(check.area, 0) + 1
 
 
 def _print(context: CommandContext, checks: list[Check]) -> None:
-    # Failed checks come first, settings with their default value last.
-    checks = sorted(_without_defaults(checks), key=_order)
+    checks = sorted(checks, key=_order)
     width = min(_NAME_WIDTH, max(len(check.name) for check in checks))
-    for area, group in groupby(checks, key=_title):
+    for area, group in groupby(checks, key=attrgetter("area")):
         context.screen.line((area, "bold"))
         table = Table.grid(padding=(0, 1))
         table.add_column(min_width=3, justify="right")
@@ -134,8 +117,6 @@ class Check(NamedTuple):
     detail: str
     advice: str | None = None
     """What to do about it."""
-    changed: bool = False
-    """A setting whose value is not the default."""
 
 
 def every_check(stores: str) -> Iterator[Check]:
@@ -154,7 +135,6 @@ def every_check(stores: str) -> Iterator[Check]:
     settings = load({"stores": tuple(split_urls(stores))})
     for url in settings.stores:
         yield store_state(url)
-        yield from _unjoined(url)
     yield from _left_for_others(settings)
     directory = _spool(settings)
     if directory is not None:
@@ -260,24 +240,6 @@ def store_state(url: str) -> Check:
     running = any(one.held for one in waits)
     advice = None if not records else "A running process delivers them." if running else "Deliver them: callspan ship"
     return Check("stores", safe_name(url), state, f"{detail}{backlog}", advice)
-
-
-def _unjoined(url: str) -> Iterator[Check]:
-    """Report rewards that name nothing recorded; nothing of a store that cannot be read within the time."""
-    try:
-        store = find_store(url)
-        if not isinstance(store, SqlStore):
-            return
-        with contextlib.closing(store.reader(_READ_S)) as reader:
-            found = list(reader.rewards(unjoined=True))
-    except store_errors(SettingError):
-        return
-    if found:
-        number = f"{plural(len(found), 'reward', 'name')} no recorded call, session, step or event"
-        some = ", ".join(map(target, found[:_MAX_REWARDS])) + (", …" if len(found) > _MAX_REWARDS else "")
-        detail = f"{number} ({some}); given {local_time(found[-1].time_ns)} or later"
-        advice = "They are kept, and belong to it once it is recorded: see callspan calls --rewards"
-        yield Check("stores", f"rewards in {safe_name(url)}", "note", detail, advice)
 
 
 def _left_for_others(settings: Settings) -> Iterator[Check]:
@@ -390,11 +352,12 @@ def _refusal(server: tuple[str, int]) -> str | None:
 
 
 def _settings(settings: Settings) -> Iterator[Check]:
+    """Report the settings that are not the defaults."""
     defaults = Settings()
     for name, variable in variables().items():
         value = getattr(settings, name)
-        shown = ", ".join(safe_name(str(item)) for item in value) if isinstance(value, tuple) else str(value)
-        origin = f"{variable} or --store" if name == "stores" else variable
-        changed = value != getattr(defaults, name)
-        source = f"  ({origin})" if changed else ""
-        yield Check("settings", name, "note", f"{shown or 'none'}{source}", changed=changed)
+        if value != getattr(defaults, name):
+            shown = ", ".join(safe_name(str(item)) for item in value) if isinstance(value, tuple) else str(value)
+            origin = f"{variable} or --store" if name == "stores" else variable
+            yield Check("settings", name, "note", f"{shown}  ({origin})")
+    yield Check("settings", "others", "note", "defaults; arguments of instrument() in an application are not seen here")

@@ -42,14 +42,14 @@ def _cells(record: RewardRecord) -> list[Text | str]:
         styled((record.objective, "magenta")),
         styled((reward(record.value), reward_style(record.value))),
         record.label or UNKNOWN,
-        styled((target(record), "cyan")),
+        styled((_target(record), "cyan")),
         record.source or UNKNOWN,
         styled((record.annotation or UNKNOWN, "dim")),
     ]
 
 
-def target(record: RewardRecord) -> str:
-    """Return the targets of a reward, the narrowest first."""
+def _target(record: RewardRecord) -> str:
+    """Return the narrowest target of a reward."""
     named = {
         "event": record.event_id, "call": record.call_id, "step": record.timestep_id, "session": record.session_id,
     }  # fmt: skip

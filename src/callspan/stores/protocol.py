@@ -239,9 +239,9 @@ class SqlStore(Store):
         kind: Any = self.load(self.database_type)
         return cast("Database", kind.open(self.place, writes=writes, wait_s=wait_s))
 
-    def reader(self, wait_s: float | None = None) -> Reader:
+    def reader(self) -> Reader:
         """Open the store for reading. Raises as `database`."""
-        return Reader(self.database(wait_s=wait_s))
+        return Reader(self.database())
 
     def sent(self, receiver: str) -> SentVersions:
         """Open the list of records that a receiver, given by its URL, has accepted. Close it after use.

@@ -258,20 +258,10 @@ class Reader:
         order = "time_ns, coalesce(sequence, 0)" if "sequence" in table.names else "time_ns"
         return self._database.rows(f"SELECT * FROM {table.name} WHERE {chosen} ORDER BY {order}, {table.key}", names)
 
-    def rewards(self, call: CallRecord | None = None, *, unjoined: bool = False) -> Iterator[RewardRecord]:
-        """Yield rewards and feedback, newest first.
-
-        `call`: only those of this call. `unjoined`: only those of a call, session, timestep or event that the store
-        does not have.
-        """
-        conditions = [
-            "1 = 1",
-            *(["call_id = :id"] if call is not None else []),
-            *([rewards.UNJOINED] if unjoined else []),
-        ]
-        names = {} if call is None else {"id": call.call_id}
-        where = " AND ".join(conditions)
-        sql = f"SELECT * FROM rewards WHERE {where} ORDER BY coalesce(time_ns, 0) DESC, reward_id DESC"
+    def rewards(self, call: CallRecord | None = None) -> Iterator[RewardRecord]:
+        """Yield rewards and feedback, newest first. `call`: only those of this call."""
+        where, names = ("", {}) if call is None else ("WHERE call_id = :id", {"id": call.call_id})
+        sql = f"SELECT * FROM rewards {where} ORDER BY coalesce(time_ns, 0) DESC, reward_id DESC"
         return (record_of(REWARDS, row, RewardRecord) for row in self._database.rows(sql, names))
 
     def summary(

@@ -25,18 +25,6 @@ CALL_IDS: Final = ("call_id", "response_id", "request_id", "span_id")
 """Other ids by which a reward may name a call; an id that its process does not know is kept as given."""
 
 
-_UNKNOWN: Final = "NOT EXISTS (SELECT 1 FROM {table} x WHERE x.{column} = rewards.{column})"
-UNJOINED: Final = " AND ".join((
-    "coalesce(session_id, timestep_id, call_id, event_id) IS NOT NULL",
-    *(
-        _UNKNOWN.format(table=table, column=column)
-        for table, column in (
-            ("sessions", "session_id"), ("calls", "session_id"), ("calls", "call_id"), ("timesteps", "timestep_id"),
-            ("events", "event_id"),
-        )
-    ),
-))  # fmt: skip
-"""The condition on rewards of which the store has nothing that they name."""
 _NAMING: Final = """
 SELECT reward_id FROM rewards WHERE call_id IN ({items})
 UNION SELECT reward_id FROM rewards WHERE session_id IS NULL AND event_id IN ({items})

@@ -1,10 +1,9 @@
-"""Rewards by ids that no process knew when they were given: kept, listed, and joined when their record comes."""
+"""Rewards by ids that no process knew when they were given: kept, and joined when their record comes."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import re
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -27,22 +26,15 @@ def given(reward_id: str, number: int, **target: Any) -> RewardRecord:
     return RewardRecord(reward_id=reward_id, objective="feedback", value=1.0, time_ns=START_NS + number, **target)
 
 
-def unjoined(url: str) -> list[str]:
-    with closing(open_store(url)) as reader:
-        return [one.reward_id for one in reader.rewards(unjoined=True)]
-
-
 def test_a_reward_by_any_id_of_a_call_belongs_to_it_once_it_is_recorded(
     url: str, store: Delivery, records: Records
 ) -> None:
     call = records.call(call_id="c", place=Place(session_id="s", timestep_id="t"), span_id="1" * 16)
     names = {"own": "c", "response": "chatcmpl-1", "request": "req_1", "span": "1" * 16}
     store.write(*(given(name, number, call_id=ident) for number, (name, ident) in enumerate(names.items())))
-    assert unjoined(url) == ["span", "request", "response", "own"]
     assert json.loads(run(url, "calls", "--rewards", "--json"))[0]["call_id"] == "1" * 16
     assert "call chatcmpl-1" in run(url, "calls", "--rewards")
     store.write(call, TimestepRecord(timestep_id="t", session_id="s", index=0, seen_ns=1, start_ns=START_NS))
-    assert unjoined(url) == []
     with closing(open_store(url)) as reader:
         assert {one.reward_id for one in reader.rewards(call)} == {*names}
         inside = [event for event in reader.events("s") if isinstance(event, RewardRecord)]
@@ -81,38 +73,6 @@ def test_it_is_joined_whichever_comes_first(url: str, store: Delivery, records: 
     assert places == {(*names, "c", None, None, "c", True, True, True, False)}
 
 
-def test_a_reward_for_a_session_step_or_event_that_is_not_recorded_is_listed(
-    url: str, store: Delivery, records: Records
-) -> None:
-    store.write(
-        records.call(call_id="c", session_id="known-by-its-call"),
-        given("of-session", 1, session_id="s"),
-        given("of-step", 2, timestep_id="t"),
-        given("of-event", 3, event_id="e"),
-        given("of-call", 4, call_id="c"),
-        given("of-known", 5, session_id="known-by-its-call"),
-    )
-    assert unjoined(url) == ["of-event", "of-step", "of-session"]
-    store.write(
-        records.session("s", start_ns=START_NS),
-        TimestepRecord(timestep_id="t", session_id="s", index=0, seen_ns=1, start_ns=START_NS),
-        EventRecord(event_id="e", session_id="s", event_type="x", time_ns=START_NS),
-    )
-    assert unjoined(url) == []
-    assert len(json.loads(run(url, "calls", "--rewards", "--json"))) == 5
-
-
-def test_doctor_says_how_many_rewards_name_nothing_recorded(url: str, store: Delivery) -> None:
-    store.write(given("a", 1, call_id="nobody"), given("b", 2, session_id="nowhere"))
-    store.close()
-    detail = run(url, "doctor", "--json")
-    age = r"\d{4}-\d\d-\d\d \d\d:\d\d or later"
-    assert re.search(
-        rf"2 rewards name no recorded call, session, step or event \(session nowhere, call nobody\); given {age}",
-        detail,
-    ), detail
-
-
 def shared(records: Records) -> list[CallRecord]:
     """Two calls of two sessions that have one response id, as a replay has: the second, given first, began later."""
     response = Response(id="resp_1", model="m")
@@ -131,17 +91,6 @@ def test_a_reward_is_erased_with_the_call_that_it_belongs_to(
     assert erase(url, calls=[erased]).stores[0].rewards == 1 - len(rewards)
     with closing(open_store(url)) as reader:
         assert [one.reward_id for one in reader.rewards()] == rewards
-
-
-def test_a_reward_is_joined_by_any_of_its_targets(url: str, store: Delivery, records: Records) -> None:
-    store.write(
-        records.call(call_id="c", session_id="s"),
-        TimestepRecord(timestep_id="t", session_id="s", index=0, seen_ns=1, start_ns=START_NS),
-        given("nothing", 1, session_id="nowhere", call_id="nobody", timestep_id="none", event_id="none"),
-        given("by-call", 2, session_id="nowhere", call_id="c"),
-        given("by-step", 3, session_id="nowhere", call_id="nobody", timestep_id="t"),
-    )
-    assert unjoined(url) == ["nothing"]
 
 
 def test_a_reward_is_of_one_session_that_of_the_narrowest_it_names(url: str, store: Delivery, records: Records) -> None:
