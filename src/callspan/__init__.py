@@ -44,6 +44,7 @@ if _typing.TYPE_CHECKING:
     from callspan.recording import RecordedCall, record_call
     from callspan.settings import SettingError, Settings
     from callspan.spans.call import trace_id
+    from callspan.stores.importing import import_records
     from callspan.wiring import Handle, instrument, patch_status, uninstrument
 
 _HOMES = {
@@ -71,6 +72,7 @@ _HOMES = {
     "feedback": "callspan.agent.rewards",
     "guardrail": "callspan.agent.api",
     "handoff": "callspan.agent.api",
+    "import_records": "callspan.stores.importing",
     "instrument": "callspan.wiring",
     "invoke_agent": "callspan.agent.api",
     "last_call_id": "callspan.agent.call_ids",
@@ -113,6 +115,7 @@ __all__ = [
     "feedback",
     "guardrail",
     "handoff",
+    "import_records",
     "instrument",
     "invoke_agent",
     "last_call_id",

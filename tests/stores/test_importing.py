@@ -99,16 +99,17 @@ def test_only_what_began_since_then_is_loaded(tmp_path: Path, deliver: Deliver) 
 
 KILLED = """
 import os, signal, sys
-from callspan.stores import importing
-loaded = importing._refused
+from callspan import import_records
+from callspan.stores import protocol
+loaded = protocol._refused
 def refused(sink, records):
     refused.calls += 1
     if refused.calls == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return loaded(sink, records)
 refused.calls = 0
-importing._refused = refused
-importing.import_records(*sys.argv[1:])
+protocol._refused = refused
+import_records(*sys.argv[1:])
 """
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 import msgspec
 
+from callspan import import_records
 from callspan.cli.command_context import Command, CommandContext, with_context
 from callspan.cli.progress import progress
 from callspan.cli.values import MOMENT
 from callspan.formatting import plural
 from callspan.safe_urls import safe_name
 from callspan.stores import first_readable
-from callspan.stores.importing import Imported, import_records
+
+if TYPE_CHECKING:
+    from callspan.stores.importing import Imported
 
 _EPILOG: Final = """\
 callspan import calls.jsonl --into calls.db

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -24,8 +23,7 @@ from callspan.formatting import count, exact, money
 from callspan.records import CallRecord, Cost
 from callspan.safe_urls import error_text
 from callspan.settings_loader import load
-from callspan.stores import CallFilter, Sink, find_store, split_urls
-from callspan.stores.importing import deliver_all
+from callspan.stores import CallFilter, Store, find_store, split_urls
 
 _EPILOG: Final = """\
 callspan reprice                            calls that have no cost yet
@@ -62,8 +60,7 @@ def reprice_command(
         if dry_run:
             deque(versions(), maxlen=0)
         else:
-            with closing(_sink(context, reader.name)) as sink:
-                deliver_all(sink, versions())
+            _store(context, reader.name).write(versions())
     _report(context, changes, dry_run=dry_run)
 
 
@@ -86,10 +83,10 @@ class CostChanges:
             self.unknown[call.model or "unknown"] += 1
 
 
-def _sink(context: CommandContext, name: str) -> Sink:
-    """Return the sink of the store that is read, else the first."""
+def _store(context: CommandContext, name: str) -> Store:
+    """Return the store that is read, else the first."""
     stores = list(map(find_store, split_urls(context.store)))
-    return next((store for store in stores if store.name == name), stores[0]).sink()
+    return next((store for store in stores if store.name == name), stores[0])
 
 
 def _pricer(context: CommandContext, prices: Path | None) -> Pricer:

@@ -25,7 +25,6 @@ from callspan.cli.values import FILE, TRACE_URL
 from callspan.records import RewardRecord
 from callspan.safe_urls import error_text
 from callspan.stores import CallFilter, StoreError, find_store, first_readable
-from callspan.stores.importing import deliver_all
 
 if TYPE_CHECKING:
     from callspan.view.source import Chosen
@@ -117,12 +116,8 @@ def _error_text(context: CommandContext, error: Exception) -> str:
 
 
 def _keep(context: CommandContext, rating: RewardRecord) -> None:
-    sink = find_store(first_readable(context.store)).sink()
-    try:
-        if deliver_all(sink, [rating]):
-            raise StoreError("the store refuses the rating")
-    finally:
-        sink.close()
+    if find_store(first_readable(context.store)).write([rating]):
+        raise StoreError("the store refuses the rating")
 
 
 def _waiting(context: CommandContext) -> list[str]:

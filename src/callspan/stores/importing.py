@@ -6,11 +6,9 @@ It may be repeated, also after it was killed: a store that has a version of a re
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
-from typing import Final
 
 import msgspec
 from msgspec.structs import replace
@@ -18,17 +16,14 @@ from msgspec.structs import replace
 from callspan.record.call import CallRecord
 from callspan.record.events import Record, record_key
 from callspan.settings import SettingError
-from callspan.spool.destination import Rejected
 from callspan.stores.clickhouse import ClickHouse
 from callspan.stores.columns import TABLES
 from callspan.stores.erased import happened_ns
 from callspan.stores.jsonl import JsonLines
-from callspan.stores.protocol import Sink, SqlStore, Store
+from callspan.stores.protocol import SqlStore, Store
 from callspan.stores.sqlite import SQLite
 from callspan.stores.sqlite.any_file import AnyFile
 from callspan.stores.urls import find_store
-
-_AT_ONCE: Final = 100
 
 
 class Imported(msgspec.Struct, kw_only=True):
@@ -49,10 +44,25 @@ class Imported(msgspec.Struct, kw_only=True):
 def import_records(
     source: str | Path, into: str | Path, *, since_ns: int | None = None, damaged: bool = False
 ) -> Imported:
-    """Load the records of a store that began at `since_ns` or later, Unix time, into another one; None: all.
+    """Load the records of a store into another one, and return how many.
 
-    `damaged`: read the intact rows of a SQLite file. Raises SettingError for stores that cannot be read from or loaded
-    into, StoreError, OSError or the drivers' errors.
+    Args:
+        source: The URL or path of JSON Lines, ClickHouse or a SQLite file.
+        into: The URL or path of a SQLite or Postgres store.
+        since_ns: Only records that began at this Unix time or later; None: all.
+        damaged: Read the intact rows of a SQLite file that is damaged.
+
+    Raises:
+        SettingError: A store cannot be read from, or loaded into.
+        StoreError: A store is unusable; a driver raises its own errors.
+
+    Example:
+        >>> handle = callspan.instrument(stores="jsonl:///calls.jsonl")
+        >>> _ = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+        >>> handle.force_flush()
+        True
+        >>> callspan.import_records("calls.jsonl", "calls.db").records["calls"]
+        1
     """
     found, target = find_store(str(source)), find_store(str(into))
     if not isinstance(target, SqlStore):
@@ -82,8 +92,7 @@ def _load(found: Store, records: Iterable[Record | None], target: SqlStore, sinc
                 counts[TABLES[record_key(record)[0]].name] += 1
                 yield _with_present_names(record)
 
-    with closing(target.sink()) as sink:
-        refused = deliver_all(sink, wanted())
+    refused = target.write(wanted())
     for record in refused:
         counts[TABLES[record_key(record)[0]].name] -= 1
     by_table = {table.name: counts[table.name] for table in TABLES.values()}
@@ -95,22 +104,3 @@ def _with_present_names(record: Record) -> Record:
     if isinstance(record, CallRecord) and record.stream is not None and record.stream.end == "dropped":
         return replace(record, stream=replace(record.stream, end="closed"))
     return record
-
-
-def deliver_all(sink: Sink, records: Iterable[Record]) -> list[Record]:
-    """Deliver records in batches; return those that the store refused."""
-    left, refused = iter(records), list[Record]()
-    sink.open()
-    while some := list(islice(left, _AT_ONCE)):
-        refused += _refused(sink, some)
-    return refused
-
-
-def _refused(sink: Sink, records: Sequence[Record]) -> list[Record]:
-    try:
-        sink.deliver(records)
-    except Rejected:
-        if len(records) == 1:
-            return [*records]
-        return [one for record in records for one in _refused(sink, [record])]
-    return []

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol, cast
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -17,6 +18,7 @@ from callspan.forks import late_attribute
 from callspan.record.events import Record, record_key
 from callspan.safe_urls import names_user, safe_name, unescaped
 from callspan.settings import SettingError
+from callspan.spool.destination import Rejected
 from callspan.stores.base import DeletionResult, DeletionScope, StoreError
 from callspan.stores.database import Database
 from callspan.stores.payloads import row_of
@@ -25,6 +27,7 @@ from callspan.stores.removal import Keep, remove, retain
 from callspan.stores.sent import SentVersions
 
 SETTING: Final = "CALLSPAN_STORES"
+_AT_ONCE: Final = 100
 _TRIAL_S: Final = 5.0
 """How long connecting, and each statement, may take where a store is tried out."""
 _CREDENTIALS: Final = frozenset({"user", "username", "password"})
@@ -58,6 +61,25 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Close files and connections; `open` may follow."""
+
+
+def deliver_all(sink: Sink, records: Iterable[Record]) -> list[Record]:
+    """Open a sink and deliver records in batches; return those that it refuses."""
+    left, refused = iter(records), list[Record]()
+    sink.open()
+    while some := list(islice(left, _AT_ONCE)):
+        refused += _refused(sink, some)
+    return refused
+
+
+def _refused(sink: Sink, records: Sequence[Record]) -> list[Record]:
+    try:
+        sink.deliver(records)
+    except Rejected:
+        if len(records) == 1:
+            return [*records]
+        return [one for record in records for one in _refused(sink, [record])]
+    return []
 
 
 class Store:
@@ -109,6 +131,15 @@ class Store:
     def sink(self) -> Sink:
         """Return the sink, not opened. Raises SettingError where something that it needs is not installed."""
         raise NotImplementedError
+
+    def write(self, records: Iterable[Record]) -> list[Record]:
+        """Write records in batches; return those that the store can never take.
+
+        A store with keys takes no older version of a record that it has, nor the same one. Raises StoreError, OSError
+        or its driver's errors; the batches before stay.
+        """
+        with closing(self.sink()) as sink:
+            return deliver_all(sink, records)
 
     def try_out(self, record: Record) -> str | None:
         """Write a record, read it back, and return the observation; None if the store has no such test.

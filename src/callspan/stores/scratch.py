@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from callspan.record.events import Record
-from callspan.stores.importing import deliver_all
+from callspan.stores.protocol import deliver_all
 from callspan.stores.reader import Reader
 from callspan.stores.sqlite.database import SQLiteDatabase
 from callspan.stores.sqlite.store import SQLiteStore
