@@ -1,13 +1,16 @@
-"""Call text: outcome, result and tokens of a call in one line."""
+"""Call text: outcome, result and tokens of a call in one line, and a turn of a voice session."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from rich.text import Text
 
 from callspan.cli.json_rows import output_text
 from callspan.cli.screen import OUTCOME_STYLES, styled
-from callspan.formatting import UNKNOWN, tokens
+from callspan.formatting import UNKNOWN, duration, money, tokens
 from callspan.records import CallRecord
+from callspan.stores.voice import VoiceTurn, seconds_of
 
 
 def outcome_text(call: CallRecord) -> Text:
@@ -41,3 +44,31 @@ def result_text(call: CallRecord) -> str:
 def call_tokens(call: CallRecord) -> str:
     """Return a call's tokens of input and output."""
     return tokens(call.usage.input_tokens, call.usage.output_tokens) if call.usage else UNKNOWN
+
+
+def turn_lines(call: CallRecord, turn: VoiceTurn) -> Iterator[Text]:
+    """Yield the lines of a turn in a voice session: what the user said and no transcription shows, then its own."""
+    asked = call.conversation.input if turn.speaker == "assistant" and call.conversation is not None else []
+    for message in asked:
+        if message.role == "user" and message not in turn.shown:
+            yield _speaker("user", seconds_of([message])).append_text(styled(message.text or ""))
+    line = _speaker(turn.speaker, turn.seconds)
+    if turn.speaker == "assistant":
+        first = "first token" if turn.seconds is None else "first audio"
+        line.append_text(styled((f"({first} {duration(call.timing.first_token_ns)})  ", "dim")))
+    line.append(f"{money(call.cost.usd)}  " if call.cost else "")
+    if turn.is_barge_in:
+        heard = "" if turn.heard_s is None else f" after {_length(turn.heard_s)}"
+        line.append_text(styled((f"barge-in{heard}  ", "yellow")))
+    elif call.outcome != "success":
+        line.append_text(outcome_text(call)).append("  ")
+    yield line.append_text(styled(result_text(call)))
+
+
+def _speaker(name: str, seconds: float | None) -> Text:
+    length = "" if seconds is None else f"{_length(seconds)}  "
+    return styled((f"{name}  ", "bold blue" if name == "user" else "bold green"), length)
+
+
+def _length(seconds: float) -> str:
+    return duration(seconds * 1e9)

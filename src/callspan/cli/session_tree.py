@@ -8,14 +8,15 @@ import sys
 from bisect import bisect_left
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import accumulate, islice, takewhile
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from rich.console import Group
 from rich.text import Text
 from rich.tree import Tree
 
-from callspan.cli.call_text import call_tokens, outcome_text
+from callspan.cli.call_text import call_tokens, outcome_text, turn_lines
 from callspan.cli.screen import marks, reward_style, session_style, styled
 from callspan.comparison.call_sums import summary
 from callspan.formatting import UNKNOWN, count, duration, json_text, money, reward, score, tokens
@@ -23,6 +24,7 @@ from callspan.record.agents import Agents, is_agent
 from callspan.records import REWARD, CallRecord, EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.stores import CallFilter, Event, Reader, SessionSummary, Summary
 from callspan.stores.entries import Entry, end_of, lasted, step_of, when
+from callspan.stores.voice import VoiceTurn, is_realtime, minute_cost, voice_turns
 
 _GUIDE: Final = "bright_black"
 _FAINT: Final = "dim"
@@ -49,7 +51,8 @@ def session_tree(page: Page, width: int = 100) -> Tree:
         calls[call.place.timestep_id].append(call)
     below = _below([*page.steps.values()], page.items)
     idle = deque(ruler.gaps)
-    agents = Agents(page.items)
+    agents, turns = Agents(page.items), voice_turns(page.items)
+    order = partial(_start_order, turns)
     leaves: list[tuple[int, Tree, Entry]] = []
 
     # No idle time is shown before these: the start of the session or of an entry that is already shown.
@@ -57,8 +60,8 @@ def session_tree(page: Page, width: int = 100) -> Tree:
 
     def grow(branch: Tree, step_id: str | None, depth: int) -> None:
         nonlocal earliest
-        for entry in sorted(below.pop(step_id, ()), key=_start_order):
-            while idle and earliest <= idle[0][0] and idle[0][1] <= _start_order(entry)[0]:
+        for entry in sorted(below.pop(step_id, ()), key=order):
+            while idle and earliest <= idle[0][0] and idle[0][1] <= order(entry)[0]:
                 began, ended = idle.popleft()
                 branch.add(styled((f"… {duration(ended - began)} idle …", _FAINT)))
             if isinstance(entry, TimestepRecord):
@@ -76,10 +79,18 @@ def session_tree(page: Page, width: int = 100) -> Tree:
     for depth, leaf, item in leaves:
         # All bars share one column: entries nearer to the root get more padding.
         indent = _INDENT * (deepest - depth) if ruler.cells else ""
-        line = _agent_line(item, agents.calls(item)) if is_agent(item) else _line(item)
-        inner = styled(_INDENT * agents.depth(item))
-        leaf.label = styled(indent).append_text(ruler.bar(item)).append_text(inner).append_text(line)
+        before = styled(indent).append_text(ruler.bar(item)).append_text(styled(_INDENT * agents.depth(item)))
+        *above, line = _lines(item, agents, turns)
+        rows = [styled(" " * len(before)).append_text(one) for one in above]
+        leaf.label = Text("\n", no_wrap=True, overflow="ellipsis").join([*rows, before.append_text(line)])
     return tree
+
+
+def _lines(item: Entry, agents: Agents, turns: Mapping[str, VoiceTurn]) -> list[Text]:
+    """Return the line of an entry; that of a turn in a voice session may have others above it."""
+    if isinstance(item, CallRecord) and item.call_id in turns:
+        return [*turn_lines(item, turns[item.call_id])]
+    return [_agent_line(item, agents.calls(item)) if is_agent(item) else _line(item)]
 
 
 def _below(
@@ -97,11 +108,12 @@ def _below(
     return below
 
 
-def _start_order(entry: Entry | TimestepRecord) -> tuple[int, bool]:
+def _start_order(turns: Mapping[str, VoiceTurn], entry: Entry | TimestepRecord) -> tuple[int, bool]:
     """Sort key of entries under one parent: by start time, steps before other entries of the same time."""
     if isinstance(entry, TimestepRecord):
         return entry.start_ns or 0, False
-    return when(entry), True
+    turn = turns.get(entry.call_id) if isinstance(entry, CallRecord) else None
+    return when(entry) if turn is None else turn.at_ns, True
 
 
 class _Ruler(NamedTuple):
@@ -178,6 +190,7 @@ def _session_line(page: Page) -> Group:
         *((f", {mark}", "yellow") for mark in marks(summary)),
         (f", {_plural(summary.retries, 'retry', 'retries')}" if summary.retries else "", "yellow"),
         f"  {tokens(summary.input_tokens, summary.output_tokens)} tokens  cost {money(summary.cost_usd)}",
+        _minute(page),
         f"  {duration(summary.duration_ns)}",
         "" if summary.active_ns is None else f", active {duration(summary.active_ns)}",
         ("" if session.content_level == "full" else f"  content is {session.content_level}", _FAINT),
@@ -186,6 +199,16 @@ def _session_line(page: Page) -> Group:
     line.no_wrap, line.overflow = False, "fold"
     first_words = [] if page.first_words is None else [styled(page.first_words)]
     return Group(line, *first_words, styled((f"{session.session_id}{_labels(session)}", _FAINT)))
+
+
+def _minute(page: Page) -> str:
+    """Return the cost of a minute of a voice session, in words; "" for any other session."""
+    if not any(map(is_realtime, page.items)):
+        return ""
+    usd = minute_cost(page.summary.cost_usd, page.summary.duration_ns)
+    least = "at least " if usd is not None and page.summary.calls_without_cost else ""
+    guess = ", estimated" if any(call.cost is not None and call.cost.estimated for call in page.calls) else ""
+    return f" ({least}{money(usd)} a minute{guess})"
 
 
 def _labels(session: SessionRecord) -> str:
@@ -370,6 +393,8 @@ class Page(NamedTuple):
         session_id = summary.session.session_id
         sums = next(iter(reader.summary("session", CallFilter(session_id=session_id), latencies=False)), None)
         items = list(islice(entries(reader, session_id), limit))
+        if any(map(is_realtime, items)):  # what the user said is in the requests
+            items = list(islice(entries(reader, session_id, requests=True), len(items)))
         total = max(summary.events + (sums.calls if sums else 0), len(items))
         until_ns = when(items[-1]) if len(items) < total else math.inf
         steps = takewhile(lambda step: (step.start_ns or 0) <= until_ns, reader.timesteps(session_id))
@@ -392,7 +417,8 @@ class Page(NamedTuple):
         return [item for item in self.items if not isinstance(item, CallRecord)]
 
 
-def entries(reader: Reader, session_id: str) -> Iterator[Entry]:
+def entries(reader: Reader, session_id: str, *, requests: bool = False) -> Iterator[Entry]:
     """Yield the calls, with their answers, and events of a session by the time they began."""
-    which = CallFilter(session_id=session_id, newest_first=False, content="response")
+    content: Literal["all", "response"] = "all" if requests else "response"
+    which = CallFilter(session_id=session_id, newest_first=False, content=content)
     return heapq.merge(reader.calls(which), reader.events(session_id), key=when)

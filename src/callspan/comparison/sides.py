@@ -20,6 +20,7 @@ from callspan.record.messages import (
     Text,
     ToolCall,
     ToolResult,
+    UnknownPart,
     tool_name,
 )
 from callspan.stores.base import SessionSummary
@@ -27,6 +28,7 @@ from callspan.stores.filters import CallFilter
 from callspan.stores.history import whole_conversation
 from callspan.stores.new_messages import ConversationReader
 from callspan.stores.reader import Reader
+from callspan.stores.voice import cut_of
 
 _SESSION_FIELDS: Final = ("name", "experiment", "task_id", "group_id", "user_id", "outcome")
 
@@ -135,7 +137,10 @@ def part_text(part: Part) -> str:
             return mark + (content if isinstance(content, str) else _json(content))
         case Media():
             source = part.url or part.file_id or part.sha256 or "inline"
-            return f"({part.modality} {part.mime or ''} {source[:80]})"
+            length = "" if part.seconds is None else f" {part.seconds:g} s"
+            return f"({part.modality}{length} {part.mime or ''} {source[:80]})"
+        case UnknownPart() if (end := cut_of(part)) is not None:
+            return f"(cut after {end[1]:g} s of audio)"
     return _json(part)
 
 

@@ -184,5 +184,7 @@ def short_texts(message: Message) -> Iterator[str]:
                 yield f"{part.name or 'tool'}({part.arguments or ''})"
             case Reasoning():
                 continue
+            case Media(modality="audio") if message.text:  # the text is its transcript
+                continue
             case _:
                 yield f"<{type(part).__name__.lower()}>"

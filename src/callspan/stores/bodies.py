@@ -56,7 +56,7 @@ _MAX_DEPTH: Final = 32
 _SPOKEN: Final = frozenset(
     {
         "choices", "content", "custom", "function", "input_text", "message", "output", "refusal", "summary",
-        "text", "thinking", "tool_calls",
+        "text", "thinking", "tool_calls", "transcript",
     }
 )  # fmt: skip
 _ARGUMENTS: Final = ("arguments", "input")

@@ -168,6 +168,8 @@ def _text_of(content: object) -> str:
 
 
 def _question(call: CallRecord) -> str:
-    """Return the first text of a user in the request of a call; "" if there is none."""
+    """Return the first text of a user in the request of a call, or what it transcribed; "" if there is none."""
+    if call.api == "transcriptions":
+        return shown(call.text or "", _WORDS)
     messages = call.conversation.input if call.conversation is not None else []
     return next((shown(one.text, _WORDS) for one in messages if one.role == "user" and one.text), "")

@@ -16,6 +16,7 @@ from callspan.stores.filters import CallFilter
 from callspan.stores.history import whole_conversation
 from callspan.stores.new_messages import ConversationReader, NewMessages, spoken
 from callspan.stores.reader import Reader
+from callspan.stores.voice import voice_turns
 from callspan.view.calls import CallRow, call_row
 from callspan.view.session import EntryRow, TurnRow, event_row, instructions_key, turn_row
 from callspan.view.source import View
@@ -87,7 +88,7 @@ def page(view: View) -> CallPage:
     before, after = beside.get((number or 0) - 1), beside.get((number or 0) + 1)
     return CallPage(
         row=call_row(call),
-        turn=turn_row(call, turn.messages, key),
+        turn=turn_row(call, turn.messages, key, voice_turns([call]).get(call.call_id)),
         earlier=plain_messages(reversed(messages[: turn.sent_before]), _MAX_CHARACTERS),
         earlier_in=None if turn.before is None else Neighbour(turn.before.call_id, _number(reader, turn.before)),
         results=_results(reader, call, after),

@@ -56,6 +56,7 @@ class CallRow(msgspec.Struct):
     output_tokens: int | None
     cache_read_tokens: int | None
     cost_usd: str | None
+    cost_estimated: bool
     label: str
     """The beginning of the answer."""
     batch_line: str | None
@@ -109,6 +110,7 @@ def call_row(call: CallRecord) -> CallRow:
         output_tokens=usage.output_tokens if usage else None,
         cache_read_tokens=usage.cache_read_tokens if usage else None,
         cost_usd=exact(call.cost.usd if call.cost else None),
+        cost_estimated=call.cost is not None and call.cost.estimated,
         label=label_of(call),
         batch_line=call.custom_id,
     )

@@ -13,12 +13,13 @@ import msgspec
 from callspan.formatting import in_ms
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord
-from callspan.record.messages import tool_name
+from callspan.record.messages import Message, tool_name
 from callspan.stores.base import Event, SessionSummary
 from callspan.stores.entries import Entry, lasted, when
 from callspan.stores.filters import CallFilter
 from callspan.stores.new_messages import ConversationReader, instructions
 from callspan.stores.reader import Reader
+from callspan.stores.voice import VoiceTurn, voice_turns
 from callspan.view.calls import CallRow, call_row
 from callspan.view.sessions import SessionRow, session_rows, thinned
 from callspan.view.source import View, place_text
@@ -49,6 +50,7 @@ class TurnRow(msgspec.Struct):
     kept: str
     """The level of content that was kept: `full`, `metadata`, `off`."""
     redactions: list[dict[str, object]]
+    voice: VoiceTurn | None = None
 
 
 class EntryRow(msgspec.Struct):
@@ -195,10 +197,16 @@ def _turns_before(reader: Reader, session_id: str, place: Sequence[int | str] | 
 
 
 def _rows(items: Sequence[Entry], turns: ConversationReader, known: Instructions) -> list[EntryRow]:
-    return [call_entry(item, turns, known) if isinstance(item, CallRecord) else event_row(item) for item in items]
+    voice = voice_turns(items)
+    return [
+        call_entry(item, turns, known, voice.get(item.call_id)) if isinstance(item, CallRecord) else event_row(item)
+        for item in items
+    ]
 
 
-def call_entry(call: CallRecord, turns: ConversationReader, known: Instructions) -> EntryRow:
+def call_entry(
+    call: CallRecord, turns: ConversationReader, known: Instructions, voice: VoiceTurn | None = None
+) -> EntryRow:
     """Return the row of a call behind those that were read; its instructions are added to the known ones."""
     row = call_row(call)
     return EntryRow(
@@ -208,17 +216,19 @@ def call_entry(call: CallRecord, turns: ConversationReader, known: Instructions)
         start_ms=row.start_ms,
         lasted_ms=row.lasted_ms,
         call=row,
-        turn=turn_row(call, turns.add(call).messages, instructions_key(call, known)),
+        turn=turn_row(call, turns.add(call).messages, instructions_key(call, known), voice),
         span=call.span_id,
         above=call.parent_span_id,
     )
 
 
-def turn_row(call: CallRecord, new: Sequence[object], instructed: str | None) -> TurnRow:
-    """Return the entry of a call with these new messages."""
+def turn_row(
+    call: CallRecord, new: Sequence[Message], instructed: str | None, voice: VoiceTurn | None = None
+) -> TurnRow:
+    """Return the entry of a call with these new messages, without those that other turns of a voice session show."""
     outputs = call.conversation.output if call.conversation is not None else []
     return TurnRow(
-        new=plain_messages(new, _MAX_CHARACTERS),  # type: ignore[arg-type]
+        new=plain_messages([one for one in new if voice is None or one not in voice.shown], _MAX_CHARACTERS),
         answer=plain_messages(outputs, _MAX_CHARACTERS),
         instructions=instructed,
         sent=call.request.message_count,
@@ -226,6 +236,7 @@ def turn_row(call: CallRecord, new: Sequence[object], instructed: str | None) ->
         error=call.error.message or call.error.type if call.error else None,
         kept=call.content_level,
         redactions=[msgspec.to_builtins(one) for one in call.redactions],
+        voice=None if voice is None else msgspec.structs.replace(voice, shown=[]),
     )
 
 

@@ -38,19 +38,25 @@ const notKept = turn => {
 };
 
 // How an answer ended, where it stopped.
-const ending = row => {
+const ending = (row, voice) => {
+  if (voice?.is_barge_in) return h("p.cutline", null, mark("cancelled", `barge-in: the user spoke${voice.heard_s === null ? "" : ` after ${seconds(voice.heard_s)} of it`}`));
   if (row.cut_by_length) return h("p.cutline", null, mark("cut", `cut here by length${row.max_tokens ? `: max_tokens ${count(row.max_tokens)}` : ""}`));
   if (row.cut_off) return h("p.cutline", null, mark("cut", "the stream stopped here without its end"));
   if (row.outcome === "cancelled") return h("p.cutline", null, mark("cancelled", "the application closed the stream here"));
   return null;
 };
 
+// How long a turn of a voice session is, and when its sound began.
+const seconds = number => time(number * 1000);
+const soundLine = ({ speaker, seconds: length }, row) => h("p.meta", null, `${seconds(length)} of audio${speaker === "assistant" ? `, the first after ${time(row.first_token_ms)}` : ""}`);
+
 export const answers = (entry, join) => {
-  const { call: row, turn } = entry, found = [];
+  const { call: row, turn } = entry, { voice } = turn, found = [], sounds = voice && voice.seconds !== null;
   turn.answer.forEach((message, at) => {
     if (turn.answer.length > 1) found.push(h("p.meta", null, `choice ${at + 1} of ${turn.answer.length}`));
-    found.push(...message.parts.map(one => part(one, join)));
+    found.push(...message.parts.filter(one => !sounds || one.type !== "media").map(one => part(one, join)));
   });
+  if (sounds) found.push(soundLine(voice, row));
   if (isRunning(row)) found.push(
     h("p", null,
       mark("running", row.outcome === "started" ? `the answer streams, ${time(Date.now() - row.start_ms)}` : "answered in the background")
@@ -64,7 +70,7 @@ export const answers = (entry, join) => {
     turn.kept === "full" ? soft("no answer is recorded") : notKept(turn)
   );
   if (turn.error) found.push(h("p", null, callMarks(row).find(one => one.classList.contains("bad")) || mark("error", "failed"), " ", oneLine(turn.error)));
-  return [...found, ending(row), ...removed(turn)];
+  return [...found, ending(row, voice), ...removed(turn)];
 };
 
 const newMessages = (entry, known, told) => entry.turn.new.flatMap(message => {
@@ -119,7 +125,7 @@ export const turnOf = (entry, context) => {
       instructionsBox(context.all[entry.turn.instructions], "other instructions from here on")
     ] : [];
     if (entry.turn.instructions) context.instructions = entry.turn.instructions;
-    return [...before, ...newMessages(entry, called, told), turnBox("assistant", start, [answers(entry, join), footLine(entry.call)], { data: { entry: entry.id } })];
+    return [...before, ...newMessages(entry, called, told), turnBox(entry.turn.voice?.speaker || "assistant", start, [answers(entry, join), footLine(entry.call)], { data: { entry: entry.id } })];
   }
   if (entry.kind === "reward") return [turnBox("", entry.record.source || "score", [h("p", null, scoreLine(entry.record))], { data: { entry: entry.id } })];
   if (entry.kind === "message") {

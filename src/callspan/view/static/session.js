@@ -12,7 +12,7 @@ import { ratingBox } from "./rate.js";
 import { isEpisode } from "./episode.js";
 import { quoted } from "./filters.js";
 
-const facts = (row, record, models) => {
+const facts = (row, record, models, minute) => {
   const labels = [
     ["user", row.user],
     ["task", row.task],
@@ -25,6 +25,7 @@ const facts = (row, record, models) => {
     models.length ? h("span", null, soft(models.length === 1 ? "model " : "models "), strong(models.join(", "))) : "",
     h("span", null, strong(`${count(row.input_tokens)} → ${count(row.output_tokens)}`), " tokens"),
     row.cost_usd === null ? soft("cost unknown") : strong(cost(row)),
+    minute,
     row.group ? h("span", null, soft("group "), h("a.linked", { href: address("", null, { q: `group:${quoted(row.group)}` }) }, row.group)) : "",
     labels.map(([name, value]) => h("span", null, soft(name), " ", strong(oneLine(value)))),
     h("span", null,
@@ -37,13 +38,24 @@ const facts = (row, record, models) => {
     h("span.id", null, row.id));
 };
 
+// What a minute of a voice session costs, by wall-clock time.
+const minuteOf = ({ session: row, rows }) => {
+  if (!rows.some(entry => entry.turn?.voice)) return "";
+  const usd = row.cost_usd === null || !row.lasted_ms ? null : row.cost_usd / row.lasted_ms * 60000;
+  return h("span", null,
+    strong(money(usd), usd !== null && row.calls_without_cost ? "*" : ""),
+    " a minute",
+    rows.some(entry => entry.call?.cost_estimated) ? soft(", estimated") : ""
+  );
+};
 const modelsOf = rows => [...new Set(rows.map(entry => entry.call?.model).filter(Boolean))].sort();
+const SPEAKERS = { user: "user", assistant: "model" };
 const NAMES = { guardrail: "check", environment: "env", tool_start: "tool", agent_start: "agent", reward: "score" };
 const costOf = entry => (entry.kind === "call" ? entry.call.cost_usd : entry.inside ? sum(entry.inside.map(call => call.cost_usd)) : null);
 const label = entry => {
   const { record } = entry;
   if (entry.kind === "call") return [
-    callMarks(entry.call).map(one => one),
+    entry.turn.voice?.is_barge_in ? mark("cancelled", "barge-in") : callMarks(entry.call).map(one => one),
     entry.call.error && !entry.call.label ? soft(oneLine(entry.call.error)) : oneLine(entry.call.label || entry.call.model || "")
   ];
   if (entry.kind === "reward") return scoreLine(record);
@@ -78,7 +90,7 @@ const bar = (entry, axis, now) => {
 };
 
 const entryRow = (entry, axis, now, depth) => h(`div.entry${depth ? ".depth" + Math.min(3, depth) : ""}`, { role: "treeitem", tabindex: "-1", "aria-level": depth + 2, data: { id: entry.id } },
-  h("span", null, entry.kind === "message" && entry.record.message_type === "question" ? "user" : entry.kind === "message" ? entry.record.message_type : NAMES[entry.kind] || entry.kind),
+  h("span", null, entry.turn?.voice ? SPEAKERS[entry.turn.voice.speaker] : entry.kind === "message" && entry.record.message_type === "question" ? "user" : entry.kind === "message" ? entry.record.message_type : NAMES[entry.kind] || entry.kind),
   h("span", null, label(entry)),
   h("span.track", null, bar(entry, axis, now)),
   h("span.right.quiet", null, entry.kind === "call" && entry.lasted_ms === null ? time(now - entry.start_ms) : entry.lasted_ms === null || entry.lasted_ms === undefined ? "" : time(entry.lasted_ms)),
@@ -143,7 +155,7 @@ const order = data => {
   }
   const late = [];
   for (const entry of data.rows) {
-    const node = { entry, at: entry.start_ms };
+    const node = { entry, at: entry.turn?.voice ? entry.turn.voice.at_ns / 1e6 : entry.start_ms };
     if (entry.kind === "reward" && (entry.start_ms >= ended || entry.record.scope === "session")) late.push(node);
     else (steps.get(entry.step_id)?.inside || top).push(node);
   }
@@ -314,7 +326,7 @@ export default ({ place, app, signal }) => {
     title(oneLine(`${data.session.name || "session"} ${titleOf(data.session)}`).slice(0, 80));
     course.setAttribute("role", table ? "region" : "tree");
     for (const pane of [left, right]) pane.classList.toggle("many", pages.length > 1);
-    become(titlebar, h("h1", null, link("#/", "Sessions"), soft(" / "), strong(data.session.name || "session"), " ", soft(oneLine(titleOf(data.session)))), facts(data.session, data.record, modelsOf(data.rows)));
+    become(titlebar, h("h1", null, link("#/", "Sessions"), soft(" / "), strong(data.session.name || "session"), " ", soft(oneLine(titleOf(data.session)))), facts(data.session, data.record, modelsOf(data.rows), minuteOf(data)));
     const chosen = cursor.chosen()?.dataset.id;
     become(course, table ? table.course(data) : courseOf(data, folded, toggle));
     if (chosen) rowOf(chosen)?.setAttribute("aria-selected", "true");

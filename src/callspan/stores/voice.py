@@ -1,0 +1,114 @@
+"""Voice: the turns of a realtime session, for the command and the page: who spoke, how long, and what was cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Final, Literal
+
+import msgspec
+
+from callspan.amounts import USUAL
+from callspan.providers.registry import decoded
+from callspan.providers.wire_json import number, objects, text
+from callspan.record.call import CallRecord
+from callspan.record.messages import Media, Message, UnknownPart
+from callspan.stores.entries import Entry, when
+
+_REALTIME: Final = "realtime"
+_CUT: Final = "conversation.item.truncated"
+_BARGE_IN: Final = "turn_detected"
+_BEFORE_NS: Final = 1_000
+"""Enough for a browser, whose times are milliseconds as floats."""
+_MINUTE_NS: Final = 60_000_000_000
+
+
+class VoiceTurn(msgspec.Struct):
+    """What one side says. None is unknown."""
+
+    speaker: Literal["user", "assistant"]
+    at_ns: int
+    """Its place in the conversation: the user's speech is before the answer to it, even if it was transcribed later."""
+    seconds: float | None
+    """Of audio."""
+    shown: list[Message] = []
+    """Messages of the request that other turns show, or this one: what is transcribed, and where an answer was cut."""
+    is_barge_in: bool = False
+    """Whether the user interrupted this answer."""
+    heard_s: float | None = None
+    """Seconds of the answer that were played until then."""
+
+
+def is_realtime(entry: Entry) -> bool:
+    """Return whether an entry is a response in a realtime session."""
+    return isinstance(entry, CallRecord) and entry.api == _REALTIME
+
+
+def voice_turns(entries: Iterable[Entry]) -> dict[str, VoiceTurn]:
+    """Return the turns of realtime responses and transcriptions by call id, if the entries have a realtime response."""
+    calls = [entry for entry in entries if isinstance(entry, CallRecord)]
+    answers = list(filter(is_realtime, calls))
+    speeches = [call for call in calls if call.api == "transcriptions"] if answers else []
+    turns = {call.call_id: VoiceTurn("user", when(call), seconds_of(_asked(call)), _asked(call)) for call in speeches}
+    for call in answers:
+        said = call.conversation.output if call.conversation is not None else []
+        turns[call.call_id] = VoiceTurn("assistant", when(call), seconds_of(said))
+    cuts = dict(filter(None, map(cut_of, (part for call in answers for one in _asked(call) for part in one.parts))))
+    for answer in answers:
+        turn = turns[answer.call_id]
+        turn.shown = list(_shown(answer, turns, speeches))
+        turn.heard_s = next((cuts[one] for one in _items(answer) if one in cuts), None)
+        is_detected = answer.outcome == "cancelled" and answer.finish_reason == _BARGE_IN
+        turn.is_barge_in = is_detected or turn.heard_s is not None
+    return turns
+
+
+def minute_cost(cost_usd: Decimal | None, duration_ns: int | None) -> Decimal | None:
+    """Return the cost of a minute by wall-clock time; None: unknown."""
+    if cost_usd is None or not duration_ns:
+        return None
+    return USUAL.divide(USUAL.multiply(cost_usd, Decimal(_MINUTE_NS)), Decimal(duration_ns))
+
+
+def cut_of(part: object) -> tuple[str, float] | None:
+    """Return the item that was cut, and the seconds of it that were played, if a part says so."""
+    data = part.data if isinstance(part, UnknownPart) else None
+    item, end_ms = text(data, "item_id"), number(data, "audio_end_ms")
+    if text(data, "type") != _CUT or item is None or end_ms is None:
+        return None
+    return item, end_ms / 1000
+
+
+def seconds_of(messages: Iterable[Message]) -> float | None:
+    """Return the seconds of all audio in messages; None: unknown, or there is none."""
+    sounds = [part.seconds for one in messages for part in one.parts if isinstance(part, Media)]
+    known = [seconds for seconds in sounds if seconds is not None]
+    return sum(known) if known else None
+
+
+def _shown(answer: CallRecord, turns: dict[str, VoiceTurn], speeches: list[CallRecord]) -> Iterator[Message]:
+    """Yield the messages that other turns show; transcriptions are taken from the list, and put before the answer."""
+    for message in _asked(answer):
+        speech = next((one for one in speeches if message.role == "user" and _is_of(one, message)), None)
+        if speech is not None:
+            speeches.remove(speech)
+            turns[speech.call_id].at_ns = min(when(speech), when(answer) - _BEFORE_NS)
+        if speech is not None or any(map(cut_of, message.parts)):
+            yield message
+
+
+def _is_of(speech: CallRecord, message: Message) -> bool:
+    """Return whether a message is what was transcribed; one whose transcript came late has only the audio."""
+    if message.text is not None:
+        return message.text == speech.text
+    return message.parts != [] and [message.parts] == [one.parts for one in _asked(speech)]
+
+
+def _asked(call: CallRecord) -> list[Message]:
+    return call.conversation.input if call.conversation is not None else []
+
+
+def _items(answer: CallRecord) -> Iterator[str | None]:
+    """Yield the ids of the items of an answer."""
+    body = decoded(answer.response.body) if answer.response is not None else None
+    return (text(item, "id") for item in objects(body, "output"))
