@@ -128,6 +128,7 @@ def test_live_without_keys_says_what_is_missing(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("somebody", [True, False])
 def test_the_demo_reports_whether_its_spans_were_accepted(somebody: bool, receiver: Receiver, tmp_path: Path) -> None:
     url = receiver.url if somebody else "http://127.0.0.1:9"
-    answer = in_its_own("demo", "--json", "--otlp", url, cwd=tmp_path)
+    limits = {"OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
+    answer = in_its_own("demo", "--json", "--otlp", url, cwd=tmp_path, env={} if somebody else limits)
     assert (answer.code, answer.json["spans_sent"]) == ((0, True) if somebody else (1, False))
     assert len(receiver.spans) == (105 if somebody else 0)

@@ -1,6 +1,5 @@
 """What the test applications do: calls of both SDKs, with keys and addresses from the SDKs' own variables."""
 
-import anthropic
 import openai
 
 
@@ -11,6 +10,8 @@ def ask(text: str) -> str:
 
 
 def ask_claude(text: str) -> str:
+    import anthropic  # takes twice the time of the other SDK, which most of these applications need alone
+
     with anthropic.Anthropic(max_retries=0) as client:
         message = client.messages.create(
             model="claude-haiku-4-5", max_tokens=64, messages=[{"role": "user", "content": text}]
