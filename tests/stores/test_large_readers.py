@@ -78,7 +78,7 @@ def test_10000_sessions_are_erased_in_15_seconds(tmp_path: Path) -> None:
     cost = run(path, "delete", "--user", "ann", "--yes")
     assert "10,000 sessions" in " ".join(path.with_name("out").read_text().split())
     with closing(sqlite3.connect(path)) as connection:
-        for table in ("sessions", "calls", "content"):
+        for table in ("sessions", "calls", "contents"):
             assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
     assert cost.cpu_s < 15 * slowness()
 

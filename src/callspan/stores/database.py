@@ -36,10 +36,8 @@ class Dialect(NamedTuple):
     """Whether a `{text}` contains a case-folded `{part}`."""
     in_sessions: str
     """Whether the session of a call is one, `s`, that matches a `{condition}`."""
-    numbers: str
-    """The numbers of a group of contents."""
-    refers: str
-    """Whether a call `k` refers to one of these numbers of a row `h`."""
+    has_message: str
+    """Whether a call `c` has a message, in contents `t`, of which a condition `{contains}` is true."""
     is_deflated: bool
     """Whether the column `data` of contents is deflated."""
     at: str

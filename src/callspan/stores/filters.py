@@ -148,13 +148,6 @@ _USERS_STEP: Final = "IN (SELECT t.timestep_id FROM timesteps t WHERE t.user_ste
 _OWN: Final = {"name": "c.session_name", "user": "c.user_id"}
 """The labels that calls share with their sessions."""
 _COLUMNS: Final = frozenset({"user_id", "organization_id", "project_id", "run_id", "agent_id", "workflow_id"})
-_TEXT: Final = """c.call_id IN (
-  WITH hit AS MATERIALIZED (
-    SELECT t.owner, {numbers} AS numbers FROM contents t WHERE t.role IS NOT NULL AND {contains} GROUP BY t.owner)
-  SELECT substr(owner, 3) FROM hit WHERE owner >= 'c:' AND owner < 'c;'
-  UNION ALL SELECT k.call_id FROM hit h JOIN calls k ON k.session_id = substr(h.owner, 3) AND h.owner >= 's:'
-   WHERE {refers})"""
-"""The condition that a message of call `c` contains a text."""
 _MOST_PICO: Final = 9 * 10**18
 """Larger amounts count as this one where calls are sorted by their cost: a sum of 63 bits has no room for them."""
 TOKENS: Final = """
@@ -226,8 +219,7 @@ def _labels(which: CallFilter, dialect: Dialect) -> Iterator[str]:
 def _texts(which: CallFilter, dialect: Dialect) -> Iterator[str]:
     """Yield the conditions that texts contain others."""
     if which.text is not None:
-        contains = dialect.contains.format(text="t.text", part=":text")
-        yield _TEXT.format(numbers=dialect.numbers, contains=contains, refers=dialect.refers)
+        yield dialect.has_message.format(contains=dialect.contains.format(text="t.text", part=":text"))
     if which.error_text is not None:
         of_error = (
             dialect.contains.format(text=f"c.{name}", part=":error_text") for name in ("error_type", "error_message")

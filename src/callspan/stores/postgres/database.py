@@ -31,9 +31,14 @@ POSTGRES: Final = Dialect(
         '\N{GREEK SMALL LETTER FINAL SIGMA}', '\N{GREEK SMALL LETTER SIGMA}')) > 0""",
     # A list, because `OR` with a subquery uses no index.
     in_sessions="c.session_id = ANY(ARRAY(SELECT s.session_id FROM sessions s WHERE {condition}))",
-    numbers="array_agg(t.n)",
-    refers="""EXISTS (SELECT FROM jsonb_array_elements(k.contents) r, unnest(h.numbers) i
-      WHERE i BETWEEN (r ->> 1)::bigint AND (r ->> 2)::bigint)""",
+    # From the texts to their calls: a condition on each call would search the texts anew for each.
+    has_message="""c.call_id IN (
+  WITH hit AS MATERIALIZED (
+    SELECT t.owner, array_agg(t.n) AS numbers FROM contents t WHERE t.role IS NOT NULL AND {contains} GROUP BY t.owner)
+  SELECT substr(owner, 3) FROM hit WHERE owner >= 'c:' AND owner < 'c;'
+  UNION ALL SELECT k.call_id FROM hit h JOIN calls k ON k.session_id = substr(h.owner, 3) AND h.owner >= 's:'
+   WHERE EXISTS (SELECT FROM jsonb_array_elements(k.contents) r, unnest(h.numbers) i
+                  WHERE i BETWEEN (r ->> 1)::bigint AND (r ->> 2)::bigint))""",
     is_deflated=False,
     at="nullif(({json} -> {path}::text)::text, 'null')",
     step="::text -> ",

@@ -42,9 +42,14 @@ SQLITE: Final = Dialect(
       '%' || replace(replace(replace(substr({part}, 1, 2000), '\', '\\'), '%', '\%'), '_', '\_') || '%' ESCAPE '\'
       OR length({text}) <> length(CAST({text} AS BLOB))) AND callspan_contains({text}, {part}))""",
     in_sessions="c.session_id IN (SELECT s.session_id FROM sessions s WHERE {condition})",
-    numbers="json_group_array(t.n)",
-    refers="""EXISTS (SELECT 1 FROM json_each(k.contents) r, json_each(h.numbers) i
-      WHERE i.value BETWEEN json_extract(r.value, '$[1]') AND json_extract(r.value, '$[2]'))""",
+    # The texts are searched once, not for each call.
+    has_message="""EXISTS (
+  WITH hit AS MATERIALIZED (
+    SELECT t.owner, json_group_array(t.n) AS numbers FROM contents t
+     WHERE t.role IS NOT NULL AND {contains} GROUP BY t.owner)
+  SELECT 1 FROM hit h, json_each(c.contents) r, json_each(h.numbers) i
+   WHERE h.owner = coalesce('s:' || c.session_id, 'c:' || c.call_id)
+     AND i.value BETWEEN json_extract(r.value, '$[1]') AND json_extract(r.value, '$[2]'))""",
     is_deflated=True,
     # By functions that know the paths.
     at="",
