@@ -22,7 +22,7 @@ from tests.scale import FULL
 SDKS = ("openai", "anthropic")
 BESIDE = ("callspan", "callspan[otlp]")
 """What services install that have the SDKs already."""
-FOR_TESTS = ("pytest",)
+FOR_TESTS = ("pytest", "websockets")
 """What readers have who write tests with the scripted provider."""
 AS_INSTALLED = FULL
 ENVIRONMENTS = ROOT / ".venv-documents"

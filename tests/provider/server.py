@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
@@ -12,7 +13,7 @@ from callspan import testing
 from callspan.testing import ReceivedRequest
 from callspan.testing.provider.answer import Answer
 from callspan.testing.provider.openai_responses import RESPONSES
-from callspan.testing.provider.rendering import ROUTES, Rendering, Route, family_of, find_route, render
+from callspan.testing.provider.rendering import ROUTES, Rendering, Route, find_route
 from callspan.testing.provider.script import DEFAULT_REPLY, Match
 from callspan.testing.provider.server import Connection
 from tests.provider.batches import BATCHES, MESSAGE_BATCHES, Batches
@@ -66,8 +67,6 @@ class FullProvider(testing.ScriptedProvider):
         super().reply(reply, on=on, repeat=repeat, **fields)
 
     def _rendering(self, request: ReceivedRequest) -> Rendering:
-        if request.is_upgrade:
-            return self._upgraded(request)
         take = self._script.reply_to
         made = self._conversations.rendering(request, take)
         if made is not None:
@@ -83,16 +82,10 @@ class FullProvider(testing.ScriptedProvider):
         self._conversations.add(request, found, rendering)
         return rendering
 
-    def _upgraded(self, request: ReceivedRequest) -> Rendering:
-        """Accept a websocket, unless an error is scripted by a predicate, or there is nothing that speaks on it."""
-        reply = self._script.take(request, inference=False) or Reply(status=HTTPStatus.SWITCHING_PROTOCOLS)
-        if reply.status < HTTPStatus.BAD_REQUEST and request.path.endswith("/responses"):
-            serve = partial(self._serve_socket, request)
-            return Rendering(reply, HTTPStatus.SWITCHING_PROTOCOLS, {}, b"", None, None, serve=serve)
-        return render(Answer(request, reply, family_of(request, None).request_id(), {}), None)
+    def _socket(self, request: ReceivedRequest) -> Callable[[Connection], None] | None:
+        return partial(self._serve_socket, request) if request.path.endswith("/responses") else super()._socket(request)
 
     def _serve_socket(self, upgrade: ReceivedRequest, connection: Connection) -> None:
-        connection.close_connection = True
         server = connection.server
         socket = (connection.connection, connection.rfile)
         ResponsesSocket(upgrade, *socket, self._over_socket, server.closing, server.failures).serve()

@@ -57,7 +57,7 @@ _ECHOED: Json = {
 """Fields that a response repeats from its request, with their defaults."""
 _WAITING: Json = {"error": None, "incomplete_details": None, "output": [], "usage": None, "completed_at": None}
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - a prefix
-_EMPTY: dict[str, Json] = {
+EMPTY_ITEM: dict[str, Json] = {
     "message": {"status": "in_progress", "content": []},
     "reasoning": {"summary": []},
     "function_call": {"status": "in_progress", "arguments": ""},
@@ -103,7 +103,8 @@ def _is_warm_up(request: Json) -> bool:
     return request.get("generate") is False or request.get("prewarm") is True
 
 
-def _usage(reply: Reply, request: Json) -> Json:
+def usage_of(reply: Reply, request: Json) -> Json:
+    """The usage object from the reply's counters."""
     if _is_warm_up(request):
         reply = replace(reply, output_tokens=0, reasoning_tokens=0)
     return {
@@ -118,7 +119,7 @@ def _usage(reply: Reply, request: Json) -> Json:
     }
 
 
-def _end(choice: Choice, reply: Reply) -> Json:
+def end_of(choice: Choice, reply: Reply) -> Json:
     """Status, error and incomplete details."""
     reason = FINISH_REASONS.get(choice.reason, choice.reason)
     if reason == "failed":
@@ -135,7 +136,7 @@ def _response(answer: Answer) -> Json:
         "id": answer.named.get("id") or _item_id("resp"),
         "object": "response",
         "created_at": answer.created_s,
-        **_end(choice, answer.reply),
+        **end_of(choice, answer.reply),
         "background": False,
         "model": answer.model,
         "output": [] if _is_warm_up(request) else _output(choice, request),
@@ -146,7 +147,7 @@ def _response(answer: Answer) -> Json:
     }
     if conversation := conversation_id(request):
         body["conversation"] = {"id": conversation}
-    whole = with_usage(body, answer.reply, _usage(answer.reply, request))
+    whole = with_usage(body, answer.reply, usage_of(answer.reply, request))
     return in_background(whole) if request.get("background") is True else whole
 
 
@@ -196,7 +197,7 @@ def _part_events(item: Json, where: Json) -> Iterator[StreamEvent]:
 
 def _item_events(index: int, item: Json) -> Iterator[StreamEvent]:
     where = {"item_id": item.get("id"), "output_index": index}
-    added = {**item, **_EMPTY.get(str(item.get("type")), {})}
+    added = {**item, **EMPTY_ITEM.get(str(item.get("type")), {})}
     yield typed("response.output_item.added", output_index=index, item=added)
     yield from _part_events(item, where)
     yield from _text_events(item, where)

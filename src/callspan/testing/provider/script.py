@@ -152,6 +152,16 @@ class Reply(Choice):
     """Answer a streaming request with a plain JSON body."""
     polls: int = 1
     """For a background response: the number of polls that find it in progress."""
+    audio: bytes | float | None = None
+    """In a realtime session: the answer is spoken; its sound, or the seconds of silence in its place."""
+    heard: str | None = None
+    """In a realtime session: the transcript of the user's speech that this answers. It ends a turn of the user."""
+    heard_s: float = 1.0
+    """In a realtime session with turn detection: the turn ends when so much audio was received."""
+    heard_usage: Json | None = None
+    """In a realtime session: the usage object of the transcription."""
+    interrupted: bool = False
+    """In a realtime session: the user interrupts the answer after its text and audio."""
     raw: object = None
     """The answer itself: an object is the JSON body (split into events for a stream), a list of objects the events,
     bytes are sent unchanged. By default it is made from the other fields."""
@@ -200,6 +210,11 @@ class ReplyFields(TypedDict, total=False):
     hang: bool
     json_where_sse_due: bool
     polls: int
+    audio: bytes | float | None
+    heard: str | None
+    heard_s: float
+    heard_usage: Json | None
+    interrupted: bool
     raw: object
     responder: Callable[[ReceivedRequest], Reply] | None
 
@@ -229,6 +244,13 @@ class Line:
         return self.on(request)
 
 
+def resolved(reply: Reply, request: ReceivedRequest) -> Reply:
+    """The reply, or the one that its responder makes."""
+    while reply.responder is not None:
+        reply = reply.responder(request)
+    return reply
+
+
 class Script:
     """Replies in order. Thread-safe."""
 
@@ -243,18 +265,22 @@ class Script:
 
     def reply_to(self, request: ReceivedRequest, *, inference: bool, otherwise: Reply = DEFAULT_REPLY) -> Reply:
         """The reply to a request: the result of `take`, else the default one; responders are called."""
-        reply = self.take(request, inference=inference) or otherwise
-        while reply.responder is not None:
-            reply = reply.responder(request)
-        return reply
+        return resolved(self.take(request, inference=inference) or otherwise, request)
 
-    def take(self, request: ReceivedRequest, *, inference: bool) -> Reply | None:
-        """Remove and return the first matching single reply, else return the newest matching repeated one, or None."""
+    def take(
+        self, request: ReceivedRequest, *, inference: bool, is_due: Callable[[Reply], bool] = lambda _: True
+    ) -> Reply | None:
+        """Remove and return the first matching single reply, else return the newest matching repeated one, or None.
+
+        None too if that reply is not due.
+        """
         with self._lock:
             singles = [line for line in self._lines if not line.repeat]
             repeating = [line for line in reversed(self._lines) if line.repeat]
             for line in singles + repeating:
                 if line.fits(request, inference=inference):
+                    if not is_due(line.reply):
+                        return None
                     if not line.repeat:
                         self._lines.remove(line)
                     return line.reply

@@ -11,6 +11,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from callspan.testing.provider.answer import Answer, StreamEvent
+from callspan.testing.provider.realtime_session import RealtimeSession
 from callspan.testing.provider.rendering import Rendering, Route, event_bytes, family_of, find_route, render
 from callspan.testing.provider.script import (
     DEFAULT_REPLY,
@@ -127,13 +129,14 @@ class Connection(BaseHTTPRequestHandler):
         if rendering.reply.hang:
             self._wait_for_hang_up()
             return
-        self._wait(rendering.reply.delay_s)
+        self.wait(rendering.reply.delay_s)
         if rendering.serve is not None:
+            self.close_connection = True
             rendering.serve(self)
         elif rendering.events is None:
             self._send_body(rendering)
         else:
-            self.send_events(rendering, self._timed(rendering.reply, rendering.events))
+            self.send_events(rendering, self.timed(rendering.reply, rendering.events))
 
     do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = _serve  # noqa: N815 (http.server's names)
 
@@ -181,12 +184,12 @@ class Connection(BaseHTTPRequestHandler):
             return
         self._write(body)
 
-    def _timed(self, reply: Reply, events: list[StreamEvent]) -> Iterator[StreamEvent]:
+    def timed(self, reply: Reply, events: list[StreamEvent]) -> Iterator[StreamEvent]:
         """Yield the events up to `cut_after`, each at its time."""
         first = next((index for index, event in enumerate(events) if event.content), len(events))
         for index, event in enumerate(events[: reply.cut_after]):
             if index >= first:
-                self._wait(reply.first_token_delay_s if index == first else reply.chunk_delay_s)
+                self.wait(reply.first_token_delay_s if index == first else reply.chunk_delay_s)
             yield event
 
     def send_events(self, rendering: Rendering, events: Iterable[StreamEvent]) -> None:
@@ -219,7 +222,8 @@ class Connection(BaseHTTPRequestHandler):
     def _write(self, data: bytes) -> None:
         self.wfile.write(data)
 
-    def _wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
+        """Wait; ConnectionAbortedError if the provider is closed meanwhile."""
         if seconds > 0 and self.server.closing.wait(seconds):
             raise ConnectionAbortedError("the scripted provider was closed")
 
@@ -361,9 +365,26 @@ class ScriptedProvider:
         self.close()
 
     def _answer(self, request: ReceivedRequest) -> Rendering:
+        self._record(request)
+        return self._upgraded(request) if request.is_upgrade else self._rendering(request)
+
+    def _record(self, request: ReceivedRequest) -> None:
         with self._lock:
             self._requests.append(request)
-        return self._rendering(request)
+
+    def _upgraded(self, request: ReceivedRequest) -> Rendering:
+        """Accept a websocket, unless an error is scripted by a predicate, or the path has none."""
+        reply = self._script.take(request, inference=False) or Reply(status=HTTPStatus.SWITCHING_PROTOCOLS)
+        serve = self._socket(request) if reply.status < HTTPStatus.BAD_REQUEST else None
+        if serve is not None:
+            return Rendering(reply, HTTPStatus.SWITCHING_PROTOCOLS, {}, b"", None, None, serve=serve)
+        return render(Answer(request, reply, family_of(request, None).request_id(), {}), None)
+
+    def _socket(self, request: ReceivedRequest) -> Callable[[Connection], None] | None:
+        """What serves an accepted websocket; subclasses with more of them override it."""
+        if not request.path.endswith("/realtime"):
+            return None
+        return RealtimeSession(request, self._script, self._record).serve
 
     def _rendering(self, request: ReceivedRequest) -> Rendering:
         """The answer to a request; subclasses with more endpoints override it."""

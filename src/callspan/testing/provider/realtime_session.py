@@ -1,0 +1,180 @@
+"""A realtime session over a websocket: replies answer `response.create` and the user's speech."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from callspan.testing.provider.answer import OPENAI, ErrorAnswer, base62, encode, member, words
+from callspan.testing.provider.openai_realtime import BYTES_PER_S, new_item, realtime_events
+from callspan.testing.provider.script import DEFAULT_REPLY, Json, ReceivedRequest, Reply, Script, resolved
+
+if TYPE_CHECKING:
+    from websockets.sync.connection import Connection as WebSocket
+
+    from callspan.testing.provider.server import Connection
+
+_PCM = {"type": "audio/pcm", "rate": 24000}
+_AUDIO = {"input": {"format": _PCM, "turn_detection": {"type": "server_vad"}}, "output": {"format": _PCM}}
+"""The settings of a new session."""
+
+
+def accept(upgrade: ReceivedRequest, connection: socket.socket) -> WebSocket:
+    """Accept a websocket whose request has been read."""
+    from websockets.http11 import Request
+    from websockets.server import ServerProtocol
+    from websockets.sync.connection import Connection as WebSocket
+
+    protocol = ServerProtocol(max_size=None)
+    headers = "".join(f"{name}: {value}\r\n" for name, value in upgrade.headers.items())
+    protocol.receive_data(f"GET {upgrade.path} HTTP/1.1\r\n{headers}\r\n".encode())
+    for request in protocol.events_received():
+        if isinstance(request, Request):
+            protocol.send_response(protocol.accept(request))
+    connection.sendall(b"".join(protocol.data_to_send()))
+    return WebSocket(connection, protocol)
+
+
+class RealtimeSession:
+    """The server of one session. It takes the client's events one after the other."""
+
+    def __init__(self, upgrade: ReceivedRequest, script: Script, record: Callable[[ReceivedRequest], None]) -> None:
+        """`record` gets each event of the client as a request."""
+        self._upgrade = upgrade
+        self._script = script
+        self._record = record
+        self._connection: Connection
+        self._socket: WebSocket
+        model = upgrade.query.get("model")
+        self._session: Json = {"type": "realtime", "id": f"sess_{base62(21)}", "model": model, "audio": _AUDIO}
+        self._audio_ms = self._turn_began_ms = 0
+        """The length of the audio received, and where in it the user's turn began."""
+        self._item_id = f"item_{base62(21)}"
+        """Of the user's next message, whose speech may have begun."""
+        self._is_speaking = False
+        self._heard: Reply | None = None
+        """The reply to the user's last turn, until it is sent."""
+
+    def serve(self, connection: Connection) -> None:
+        """Serve until either side closes."""
+        from websockets.exceptions import ConnectionClosed
+
+        self._connection = connection
+        with accept(self._upgrade, connection.connection) as self._socket, suppress(ConnectionClosed):
+            self._send({"type": "session.created", "session": self._session})
+            for message in self._socket:
+                self._take(message.encode() if isinstance(message, str) else message)
+
+    def _send(self, event: Json | str) -> None:
+        text = event if isinstance(event, str) else encode({**event, "event_id": f"event_{base62(21)}"}).decode()
+        self._socket.send(text)
+
+    def _take(self, content: bytes) -> None:
+        event, time_ns = msgspec.json.decode(content), time.monotonic_ns()
+        request = replace(self._upgrade, method="WEBSOCKET", content=content, json=event, time_ns=time_ns)
+        self._record(request)
+        match request.body.get("type"):
+            case "session.update":
+                self._session = _merged(self._session, member(request.body, "session"))
+                self._send({"type": "session.updated", "session": self._session})
+            case "conversation.item.create":
+                self._add({**new_item("message"), **member(request.body, "item")})
+            case "input_audio_buffer.append":
+                self._append(request)
+            case "input_audio_buffer.commit":
+                self._end_turn(self._script.take(request, inference=True, is_due=lambda reply: bool(reply.heard)))
+            case "response.create":
+                self._respond(request)
+            case "conversation.item.truncate":
+                self._send({**request.body, "type": "conversation.item.truncated"})
+            case "input_audio_buffer.clear":
+                self._turn_began_ms = self._audio_ms
+                self._send({"type": "input_audio_buffer.cleared"})
+            case kind:
+                self._refuse(request, Reply(status=400, message=f"Unexpected event {kind!r}."))
+
+    def _refuse(self, request: ReceivedRequest, reply: Reply) -> None:
+        error = ErrorAnswer(reply.status, reply.error_type, reply.error_code, reply.message, "")
+        shown = {**member(OPENAI.error(error), "error"), "event_id": request.body.get("event_id")}
+        self._send({"type": "error", "error": shown})
+
+    def _add(self, item: Json) -> None:
+        self._send({"type": "conversation.item.added", "item": item})
+        self._send({"type": "conversation.item.done", "item": item})
+
+    def _append(self, request: ReceivedRequest) -> None:
+        """Take audio. With turn detection, the turn ends when the next reply has heard enough of it."""
+        self._audio_ms += 1000 * len(base64.b64decode(str(request.body.get("audio")))) // BYTES_PER_S
+        detection = member(self._settings("input"), "turn_detection")
+        reply = self._script.take(request, inference=True, is_due=self._is_heard) if detection else None
+        if reply is None:
+            return
+        self._start_speech()
+        self._send_speech("speech_stopped", audio_end_ms=self._audio_ms)
+        self._end_turn(reply)
+        if detection.get("create_response", True):
+            self._respond(request)
+
+    def _is_heard(self, reply: Reply) -> bool:
+        return reply.heard is not None and self._audio_ms - self._turn_began_ms >= 1000 * reply.heard_s
+
+    def _start_speech(self) -> None:
+        if not self._is_speaking:
+            self._is_speaking = True
+            self._send_speech("speech_started", audio_start_ms=self._turn_began_ms)
+
+    def _send_speech(self, kind: str, **fields: object) -> None:
+        self._send({"type": f"input_audio_buffer.{kind}", "item_id": self._item_id, **fields})
+
+    def _end_turn(self, reply: Reply | None) -> None:
+        """Add the user's speech to the conversation; `reply` has heard it."""
+        self._send_speech("committed")
+        content = [{"type": "input_audio", "transcript": None}]
+        self._add(new_item("message", role="user", content=content, id=self._item_id))
+        if reply is not None and self._settings("input").get("transcription"):
+            self._transcribe(reply)
+        self._heard, self._item_id, self._is_speaking = reply, f"item_{base62(21)}", False
+        self._turn_began_ms = self._audio_ms
+
+    def _transcribe(self, reply: Reply) -> None:
+        kind, about = "conversation.item.input_audio_transcription", {"item_id": self._item_id, "content_index": 0}
+        for word in words(reply.heard or ""):
+            self._send({"type": f"{kind}.delta", **about, "delta": word})
+        self._send({"type": f"{kind}.completed", **about, "transcript": reply.heard, "usage": reply.heard_usage})
+
+    def _respond(self, request: ReceivedRequest) -> None:
+        reply = resolved(self._heard or self._script.take(request, inference=True) or DEFAULT_REPLY, request)
+        self._heard = None
+        self._connection.wait(reply.delay_s)
+        if reply.status >= HTTPStatus.BAD_REQUEST:
+            self._refuse(request, reply)
+        elif not reply.hang:
+            self._answer(reply, member(request.body, "response"))
+
+    def _answer(self, reply: Reply, create: Json) -> None:
+        events = realtime_events(reply, create, self._settings("output"))
+        for event in self._connection.timed(reply, events[: reply.end_after]):
+            if reply.interrupted and str(event.name).endswith(".done"):
+                self._start_speech()
+            self._send(event.data)
+        if reply.cut_after is not None:
+            self._socket.socket.shutdown(socket.SHUT_RDWR)
+        elif reply.end_after is not None:
+            self._socket.close()
+
+    def _settings(self, side: str) -> Json:
+        return member(member(self._session, "audio"), side)
+
+
+def _merged(old: Json, new: Json) -> Json:
+    """The settings with changes, also inside their objects."""
+    objects = {name: _merged(member(old, name), value) for name, value in new.items() if isinstance(value, Mapping)}
+    return {**old, **new, **objects}
