@@ -1,14 +1,10 @@
-"""Generated conversations over a websocket, with what is to be recorded of them; a server that plays its part."""
+"""Generated conversations over a websocket, with what is to be recorded of them."""
 
 from __future__ import annotations
 
 import json
 import random
-import socket
-import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -58,6 +54,12 @@ class Conversation:
             self._step()
         self.ending = self._random.choice(ENDINGS)
         self.steps.append((self.ending, None))
+
+    @property
+    def script(self) -> list[Any]:
+        """The part of the server."""
+        steps = ((side, frame) for side, frame in self.steps if side != "own close")
+        return [{"client": "recv", "server": frame}.get(side, side) for side, frame in steps]
 
     def _step(self) -> None:
         lane = self._random.choice(list(self._waiting))
@@ -164,49 +166,3 @@ def _joined(steers: list[Any]) -> Any:
     if len(steers) == 1:
         return steers[0]
     return [item for one in steers for item in (one if isinstance(one, list) else [{"role": "user", "content": one}])]
-
-
-class Played:
-    """The server's side of a conversation."""
-
-    def __init__(self, conversation: Conversation) -> None:
-        self.received: list[str | bytes] = []
-        self.url = ""
-        self.done = threading.Event()
-        self._steps = conversation.steps
-
-    def play(self, connection: Any) -> None:
-        from websockets.exceptions import ConnectionClosed
-
-        try:
-            for side, frame in self._steps:
-                if side == "client":
-                    self.received.append(connection.recv())
-                elif side == "server":
-                    connection.send(frame)
-                elif side == "drop":
-                    connection.socket.shutdown(socket.SHUT_RDWR)
-                elif side == "own close":
-                    self.received.append(connection.recv())
-        except ConnectionClosed as closed:
-            self.received.append(type(closed).__name__)
-        finally:
-            self.done.set()
-
-
-@contextmanager
-def played(conversation: Conversation) -> Iterator[Played]:
-    """A server on loopback that plays a conversation once."""
-    from websockets.sync.server import serve
-
-    part = Played(conversation)
-    with serve(part.play, "127.0.0.1", 0, compression=None, max_size=None) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        part.url = f"http://127.0.0.1:{server.socket.getsockname()[1]}/v1"
-        try:
-            yield part
-            part.done.wait(10)
-        finally:
-            server.shutdown()
-            thread.join()

@@ -23,26 +23,24 @@ import pytest
 
 import callspan
 from callspan.records import CallRecord, Media, Text
-from callspan.testing import Captured, capture
+from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
 from tests.intercept.calls import Run
 from tests.intercept.mode import Mode
 from tests.intercept.realtime_server import (
     SECOND,
     USAGE,
-    Session,
-    added,
     answer,
     created,
     done,
     event,
-    playing,
     response,
     session,
     speech,
     spoken,
     transcribed,
 )
+from tests.intercept.socket_server import next_of, serving
 from tests.intercept.sockets import ConnectionClosed, needs_queue
 from tests.scale import scaled
 
@@ -54,9 +52,10 @@ CREATE: dict[str, Any] = {"type": "response.create"}
 
 
 @asynccontextmanager
-async def connected(mode: Mode, part: Session, **options: Any) -> AsyncIterator[Any]:
-    urls = {"base_url": part.url, "websocket_base_url": part.url.replace("http", "ws")}
-    async with mode.entered(mode.openai(**urls).realtime.connect(**{"model": "gpt-realtime", **options})) as connection:
+async def connected(mode: Mode, url: str | None = None, **options: Any) -> AsyncIterator[Any]:
+    """A session with the scripted provider, or with a server of this URL."""
+    client = mode.openai(**({} if url is None else {"base_url": url}))
+    async with mode.entered(client.realtime.connect(**{"model": "gpt-realtime", **options})) as connection:
         yield connection
 
 
@@ -65,6 +64,20 @@ async def until(mode: Mode, connection: Any, kind: str = "response.done") -> lis
     while not events or events[-1].type != kind:
         events.append(await mode.wait(connection.recv()))
     return events
+
+
+async def listened(mode: Mode, script: list[Any], answers: int = 1) -> None:
+    """Listen to a server until its answers are complete."""
+    with serving(script) as part:
+        async with connected(mode, part.url) as connection:
+            for _ in range(answers):
+                await until(mode, connection)
+
+
+async def asked(mode: Mode, connection: Any, **frame: Any) -> list[Any]:
+    """The events of an answer."""
+    await mode.wait(connection.send({**CREATE, **frame}))
+    return await until(mode, connection)
 
 
 def by_api(seen: Captured, api: str = "realtime") -> list[CallRecord]:
@@ -77,22 +90,16 @@ def body_of(record: CallRecord) -> Any:
 
 
 def test_a_create_is_a_call_with_the_settings_of_the_session_and_its_own(mode: Mode, run: Run, seen: Captured) -> None:
-    script = [
-        session(),
-        "recv",
-        added("item_1", "user", [{"type": "input_text", "text": "How are you?"}]),
-        "recv",
-        *answer("resp_1", "I am", " well."),
-    ]
+    settings = {"type": "realtime", "instructions": "Be brief.", "tools": [{"type": "function", "name": "look"}]}
+    mode.provider.reply(text="I am well.", audio=1.0)
 
     async def body() -> None:
-        with playing(script) as part:
-            async with connected(mode, part) as connection:
-                given = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "How are you?"}]}
-                await mode.wait(connection.send({"type": "conversation.item.create", "item": given}))
-                with callspan.session("voice"), callspan.metadata(user_id="ann"):
-                    await mode.wait(connection.send({**CREATE, "response": {"instructions": "Be kind."}}))
-                await until(mode, connection)
+        async with connected(mode) as connection:
+            given = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "How are you?"}]}
+            await mode.wait(connection.send({"type": "session.update", "session": settings}))
+            await mode.wait(connection.send({"type": "conversation.item.create", "item": given}))
+            with callspan.session("voice"), callspan.metadata(user_id="ann"):
+                await asked(mode, connection, response={"instructions": "Be kind."})
 
     run(body)
     (record,) = seen.records
@@ -119,14 +126,13 @@ def test_a_create_is_a_call_with_the_settings_of_the_session_and_its_own(mode: M
 
 
 def test_usage_is_by_modality_and_absent_where_nothing_states_it(mode: Mode, run: Run, seen: Captured) -> None:
-    silent = event("response.done", response=response("resp_2", status="completed"))
-    script = [session(), *answer("resp_1", "Hi."), created("resp_2"), silent]
+    mode.provider.reply(text="Hi.", audio=1.0, usage=USAGE)
+    mode.provider.reply(text="Hi.", audio=1.0, usage={})
 
     async def body() -> None:
-        with playing(script) as part:
-            async with connected(mode, part) as connection:
-                await until(mode, connection)
-                await until(mode, connection)
+        async with connected(mode) as connection:
+            await asked(mode, connection)
+            await asked(mode, connection)
 
     run(body)
     first, second = by_api(seen)
@@ -161,8 +167,8 @@ def test_speech_of_the_user_begins_a_response_and_is_transcribed_by_another_mode
     ]
 
     async def body() -> None:
-        with playing(script) as part, callspan.session("call"):
-            async with connected(mode, part) as connection:
+        with serving(script) as part, callspan.session("call"):
+            async with connected(mode, part.url) as connection:
                 await until(mode, connection, "conversation.item.added")
                 await asyncio.sleep(0.05)
                 await mode.wait(connection.send({"type": "output_audio_buffer.clear"}))
@@ -199,8 +205,8 @@ def test_a_session_of_transcription_has_only_transcriptions(mode: Mode, run: Run
     script = [session(type="transcription", model=None), *speech("item_1"), *transcribed("item_1", "One."), failed]
 
     async def body() -> None:
-        with playing(script) as part:
-            async with connected(mode, part, extra_query={"intent": "transcription"}) as connection:
+        with serving(script) as part:
+            async with connected(mode, part.url, extra_query={"intent": "transcription"}) as connection:
                 await until(mode, connection, failed["type"])
 
     run(body)
@@ -209,12 +215,15 @@ def test_a_session_of_transcription_has_only_transcriptions(mode: Mode, run: Run
     assert (broken.outcome, broken.error and broken.error.code) == ("error", "audio_unintelligible")
 
 
-DETAILS: dict[str, Any] = {
-    "completed": None,
-    "cancelled": {"type": "cancelled", "reason": "turn_detected"},
-    "incomplete": {"type": "incomplete", "reason": "max_output_tokens"},
-    "failed": {"type": "failed", "error": {"type": "server_error", "code": "server_error", "message": "Oh."}},
+SCRIPTS: dict[str, dict[str, Any]] = {
+    "completed": {},
+    "cancelled": {"interrupted": True},
+    "incomplete": {"finish_reason": "length"},
+    "failed": {"finish_reason": "failed"},
+    "drop": {"cut_after": -1},
+    "close": {"end_after": -1},
 }
+"""What is scripted for an end; where nothing is, the application ends the session."""
 ENDS = {
     "completed": ("success", "complete", True, "completed"),
     "cancelled": ("cancelled", "complete", True, "turn_detected"),
@@ -230,20 +239,17 @@ ENDS = {
 
 @pytest.mark.parametrize("name", ENDS)
 def test_every_end_is_recorded_once(name: str, mode: Mode, run: Run, seen: Captured) -> None:
-    begun = [session(), "recv", created("resp_1"), *spoken("resp_1", "I am")]
-    details = {"status_details": DETAILS.get(name)}
-    script = [*begun, *(done("resp_1", "I am", status=name, **details) if name in DETAILS else [])]
+    spoken_only = {"raw": [created("resp_1"), *spoken("resp_1", "I am")]}
+    mode.provider.reply(text="I am", audio=1.0, usage=USAGE, **SCRIPTS.get(name, spoken_only))
 
     async def body() -> None:
-        with playing([*script, name] if name in ("drop", "close") else script) as part:
-            async with connected(mode, part) as connection:
-                await mode.wait(connection.send(CREATE))
-                is_open = name in ("early", "raises", "task")
-                await until(mode, connection, "response.output_audio.delta" if is_open else "response.done")
-                if name == "raises":
-                    raise ZeroDivisionError
-                if name == "task" and mode.is_async:
-                    await asyncio.wait_for(connection.recv(), 0.01)
+        async with connected(mode) as connection:
+            await mode.wait(connection.send(CREATE))
+            await until(mode, connection, "response.done" if name in SCRIPTS else "response.output_audio.delta")
+            if name == "raises":
+                raise ZeroDivisionError
+            if name == "task" and mode.is_async:
+                await asyncio.wait_for(connection.recv(), 0.01)
 
     with contextlib.suppress(ConnectionClosed, ZeroDivisionError, asyncio.TimeoutError):
         run(body)
@@ -254,7 +260,7 @@ def test_every_end_is_recorded_once(name: str, mode: Mode, run: Run, seen: Captu
     assert (record.outcome, record.stream.end, record.stream.complete, finish) == ENDS[name]
     assert record.text == "I am"
     assert (record.error is not None) == (record.outcome == "error")
-    assert (record.usage is not None) == (name in DETAILS)
+    assert (record.usage is not None) == (record.stream.end == "complete")
 
 
 def test_responses_run_at_the_same_time_and_creates_are_told_apart_by_their_metadata(
@@ -274,8 +280,8 @@ def test_responses_run_at_the_same_time_and_creates_are_told_apart_by_their_meta
     ]
 
     async def body() -> None:
-        with playing(script) as part:
-            async with connected(mode, part) as connection:
+        with serving(script) as part:
+            async with connected(mode, part.url) as connection:
                 await mode.wait(connection.send({**CREATE, "response": one}))
                 await mode.wait(connection.send({**CREATE, "response": two}))
                 await until(mode, connection)
@@ -301,8 +307,8 @@ def test_a_create_that_the_server_refuses_fails_and_other_errors_end_nothing(
     ]  # fmt: skip
 
     async def body() -> None:
-        with playing(script) as part:
-            async with connected(mode, part) as connection:
+        with serving(script) as part:
+            async with connected(mode, part.url) as connection:
                 await until(mode, connection, "response.created")
                 await mode.wait(connection.send(CREATE))
                 await mode.wait(connection.send({**CREATE, "event_id": "mine"}))
@@ -319,12 +325,8 @@ def test_a_create_that_the_server_refuses_fails_and_other_errors_end_nothing(
 def test_a_connection_that_fails_is_a_failed_call_for_a_create_that_waited(
     waiting: int, mode: Mode, run: Run, seen: Captured
 ) -> None:
-    part = Session([])
-    part.url = "http://127.0.0.1:1/v1"
-
     async def body() -> None:
-        urls = {"base_url": part.url, "websocket_base_url": part.url.replace("http", "ws")}
-        manager = mode.openai(**urls).realtime.connect(model="gpt-realtime")
+        manager = mode.openai(base_url="http://127.0.0.1:1/v1").realtime.connect(model="gpt-realtime")
         needs_queue(manager)
         for _ in range(waiting):
             manager.send(CREATE)
@@ -342,8 +344,8 @@ def test_what_is_replayed_is_no_second_call(mode: Mode, run: Run, seen: Captured
     script = [session(), *speech("item_1"), *transcribed("item_1", "Hello."), *answer("resp_1", "Hi."), *again]
 
     async def body() -> None:
-        with playing([*script, event("rate_limits.updated", rate_limits=[])]) as part:
-            async with connected(mode, part) as connection:
+        with serving([*script, event("rate_limits.updated", rate_limits=[])]) as part:
+            async with connected(mode, part.url) as connection:
                 await until(mode, connection, "rate_limits.updated")
 
     run(body)
@@ -351,18 +353,16 @@ def test_what_is_replayed_is_no_second_call(mode: Mode, run: Run, seen: Captured
 
 
 def test_an_answer_that_was_interrupted_is_in_the_next_request(mode: Mode, run: Run, seen: Captured) -> None:
-    heard = event("conversation.item.truncated", item_id="item_resp_1", content_index=0, audio_end_ms=400)
-    cancelled = done("resp_1", "I am", status="cancelled", status_details={"reason": "turn_detected"})
-    script = [
-        session(), created("resp_1"), *spoken("resp_1", "I am"), *cancelled, heard, *speech("item_1"),
-        *answer("resp_2", "Yes?"),
-    ]  # fmt: skip
+    mode.provider.reply(text="I am", audio=1.0, interrupted=True)
+    mode.provider.reply(heard="Wait!", text="Yes?", audio=1.0)
 
     async def body() -> None:
-        with playing(script) as part:
-            async with connected(mode, part) as connection:
-                await until(mode, connection)
-                await until(mode, connection)
+        async with connected(mode) as connection:
+            (item,) = (await asked(mode, connection))[-1].response.output
+            heard = {"item_id": item.id, "content_index": 0, "audio_end_ms": 400}
+            await mode.wait(connection.send({"type": "conversation.item.truncate", **heard}))
+            await mode.wait(connection.send({"type": "input_audio_buffer.append", "audio": SECOND}))
+            await until(mode, connection)
 
     run(body)
     given = body_of(by_api(seen)[1])["input"]
@@ -371,25 +371,15 @@ def test_an_answer_that_was_interrupted_is_in_the_next_request(mode: Mode, run: 
 
 
 def test_tools_are_called_and_their_results_are_the_next_request(mode: Mode, run: Run, seen: Captured) -> None:
-    call = {"id": "item_c", "type": "function_call", "name": "look", "call_id": "call_1", "arguments": '{"at":"it"}'}
-    about = {"response_id": "resp_1", "item_id": "item_c", "output_index": 0, "call_id": "call_1"}
-    result = {"id": "item_r", "type": "function_call_output", "call_id": "call_1", "output": "A tree."}
-    script = [
-        session(),
-        created("resp_1"),
-        event("response.output_item.added", response_id="resp_1", output_index=0, item={**call, "arguments": ""}),
-        event("response.function_call_arguments.delta", **about, delta='{"at":'),
-        event("response.function_call_arguments.delta", **about, delta='"it"}'),
-        event("response.done", response=response("resp_1", status="completed", output=[call], usage=USAGE)),
-        event("conversation.item.added", item=result),
-        *answer("resp_2", "A tree."),
-    ]
+    result = {"type": "function_call_output", "call_id": "call_1", "output": "A tree."}
+    mode.provider.reply(tool_calls=[{"name": "look", "arguments": {"at": "it"}, "id": "call_1"}])
+    mode.provider.reply(text="A tree.", audio=1.0)
 
     async def body() -> None:
-        with playing(script) as part:
-            async with connected(mode, part) as connection:
-                await until(mode, connection)
-                await until(mode, connection)
+        async with connected(mode) as connection:
+            await asked(mode, connection)
+            await mode.wait(connection.send({"type": "conversation.item.create", "item": result}))
+            await asked(mode, connection)
 
     run(body)
     first, second = by_api(seen)
@@ -420,12 +410,7 @@ def test_the_events_of_the_beta_are_read_too(mode: Mode, run: Run, seen: Capture
         event("response.done", response=response("resp_1", status="completed", output=output, usage=USAGE, audio=None)),
     ]
 
-    async def body() -> None:
-        with playing(script) as part:
-            async with connected(mode, part) as connection:
-                await until(mode, connection)
-
-    run(body)
+    run(lambda: listened(mode, script))
     (record,), (transcription,) = by_api(seen), by_api(seen, "transcriptions")
     assert transcription.request.model == "whisper-1"
     assert record.conversation is not None
@@ -444,12 +429,8 @@ def test_no_content_is_kept_where_it_is_off(mode: Mode, run: Run, seen: Captured
         *transcribed("item_1", "canary three"), *spoken("resp_1", "canary four"), *done("resp_1", "canary four"),
     ]  # fmt: skip
 
-    async def body() -> None:
-        with playing(script) as part, callspan.content("off"):
-            async with connected(mode, part) as connection:
-                await until(mode, connection)
-
-    run(body)
+    with callspan.content("off"):
+        run(lambda: listened(mode, script))
     assert len(seen.records) == 2
     assert all(record.usage is not None for record in seen.records)
     assert "canary" not in repr(seen.records)
@@ -461,12 +442,7 @@ def test_credentials_of_tools_are_masked(mode: Mode, run: Run, seen: Captured) -
     tools = [{"type": "mcp", "server_label": "m", "authorization": "hush-hush", "headers": {"x-key": "hush-hush"}}]
     script = [session(tools=tools, client_secret={"value": "hush-hush"}), *answer("resp_1", "Hi.")]
 
-    async def body() -> None:
-        with playing(script) as part:
-            async with connected(mode, part) as connection:
-                await until(mode, connection)
-
-    run(body)
+    run(lambda: listened(mode, script))
     (record,) = seen.records
     assert body_of(record)["tools"][0]["server_label"] == "m"
     assert b"hush" not in bytes(record.request.body)
@@ -491,12 +467,12 @@ with openai.OpenAI(api_key="k", **urls).realtime.connect(model="gpt-realtime") a
 @pytest.mark.parametrize(
     ("last", "outcome"), [("response.done", "success"), ("response.output_audio.delta", "started")]
 )
-def test_a_call_survives_a_kill(last: str, outcome: str, tmp_path: Path) -> None:
-    with playing([session(), "recv", *answer("resp_1", "Hi.")]) as part:
-        ended = subprocess.run(
-            [sys.executable, "-c", PROGRAM, part.url, last], capture_output=True, text=True, timeout=100, check=False,
-            cwd=tmp_path, env={**os.environ, "PYTHONPATH": ROOT},
-        )  # fmt: skip
+def test_a_call_survives_a_kill(last: str, outcome: str, provider: ScriptedProvider, tmp_path: Path) -> None:
+    provider.reply(text="Hi.", audio=1.0)
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM, provider.openai_url, last], capture_output=True, text=True, timeout=100,
+        check=False, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ROOT},
+    )  # fmt: skip
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     store = callspan.open_store(f"sqlite:///{tmp_path / 'calls.db'}", deliver=True)
     (call,) = store.calls()
@@ -544,17 +520,12 @@ class Script:
 async def talk(mode: Mode, url: str, script: Script) -> list[Any]:
     """What the application sees: every message and exception, in order."""
     log: list[Any] = []
-    part = Session([])
-    part.url = url
-    async with connected(mode, part) as connection:
+    async with connected(mode, url) as connection:
         for step in script.steps:
             if step == "recv":
                 await mode.wait(connection.send(CREATE))
-                continue
-            try:
-                log.append(await mode.wait(connection.recv_bytes()))
-            except ConnectionClosed as error:
-                log.append((type(error).__name__, str(error)))
+            else:
+                log.append(await next_of(mode, connection))
     return log
 
 
@@ -563,7 +534,7 @@ def test_each_generation_of_a_session_is_one_call_and_the_application_sees_what_
     seed: int, mode: Mode, run: Run
 ) -> None:
     script = Script(seed, scaled(200, 10_000))
-    with playing(script.steps) as part:
+    with serving(script.steps) as part:
         bare = run(lambda: talk(mode, part.url, script)), part.received[:]
         part.received.clear()
         with capture() as seen:
@@ -610,8 +581,8 @@ def test_audio_is_counted_without_being_parsed() -> None:
 
 def test_a_loss_that_only_a_send_notices_cuts_the_open_response_off(mode: Mode, run: Run, seen: Captured) -> None:
     async def body() -> None:
-        with playing([session(), "recv", "drop"]) as part:
-            async with connected(mode, part) as connection:
+        with serving([session(), "recv", "drop"]) as part:
+            async with connected(mode, part.url) as connection:
                 await mode.wait(connection.send(CREATE))
                 part.done.wait(5)
                 with contextlib.suppress(ConnectionClosed):
@@ -634,14 +605,8 @@ def test_each_message_of_audio_is_a_chunk_and_all_its_bytes_are_counted(
 ) -> None:
     script = [session(), created("resp_1"), *spoken("resp_1", "Hi.", seconds=20)]
     script += done("resp_1", "Hi.") if end == "done" else ["drop"]
-
-    async def body() -> None:
-        with playing(script) as part:
-            async with connected(mode, part) as connection:
-                await until(mode, connection)
-
     with contextlib.suppress(ConnectionClosed):
-        run(body)
+        run(lambda: listened(mode, script))
     (record,) = seen.records
     assert record.stream is not None
     assert record.conversation is not None

@@ -15,7 +15,8 @@ import pytest
 from callspan.records import CallRecord
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
-from tests.intercept.socket_scripts import Conversation, Generation, played
+from tests.intercept.socket_scripts import Conversation, Generation
+from tests.intercept.socket_server import serving
 from tests.intercept.sockets import exceptions
 from tests.scale import scaled
 
@@ -76,8 +77,9 @@ async def talk_async(url: str, conversation: Conversation) -> Log:
 
 def run(colour: str, conversation: Conversation) -> tuple[Log, list[str | bytes]]:
     """What both sides see."""
-    with played(conversation) as part:
+    with serving(conversation.script) as part:
         log = talk(part.url, conversation) if colour == "sync" else asyncio.run(talk_async(part.url, conversation))
+        part.done.wait(10)
     return log, part.received
 
 

@@ -22,7 +22,8 @@ from callspan.testing import Captured, capture
 from tests.intercept import sdks
 from tests.intercept.calls import Run
 from tests.intercept.mode import Mode
-from tests.intercept.realtime_server import SECOND, Session, event, playing
+from tests.intercept.realtime_server import SECOND, event
+from tests.intercept.socket_server import Part, next_of, serving
 from tests.intercept.sockets import ConnectionClosed
 from tests.scale import scaled
 
@@ -107,7 +108,7 @@ WHOLE = [
 
 
 @asynccontextmanager
-async def live(mode: Mode, part: Session, path: str = "connect", **options: Any) -> AsyncIterator[Any]:
+async def live(mode: Mode, part: Part, path: str = "connect", **options: Any) -> AsyncIterator[Any]:
     urls = {"base_url": part.url, "websocket_base_url": part.url.replace("http", "ws")}
     surface: Any = mode.openai(**urls).live
     for name in path.split("."):
@@ -127,7 +128,7 @@ def by_api(seen: Captured, api: str) -> list[CallRecord]:
 
 def test_a_live_session_is_one_call_with_the_last_total_of_its_seconds(mode: Mode, run: Run, seen: Captured) -> None:
     async def body() -> None:
-        with playing(["recv", *WHOLE]) as part, callspan.session("support"):
+        with serving(["recv", *WHOLE]) as part, callspan.session("support"):
             async with live(mode, part) as connection:
                 await mode.wait(connection.send(START))
                 await until(mode, connection, "session.closed")
@@ -167,7 +168,7 @@ def test_a_live_session_is_one_call_with_the_last_total_of_its_seconds(mode: Mod
 
 def test_a_session_that_two_connections_see_is_recorded_once(mode: Mode, run: Run, seen: Captured) -> None:
     async def body() -> None:
-        with playing(WHOLE) as part:
+        with serving(WHOLE) as part:
             async with live(mode, part) as connection:
                 async with live(mode, part, "sideband.connect", session_id="live_1") as sideband:
                     await until(mode, sideband, "session.closed")
@@ -180,7 +181,7 @@ def test_a_session_that_two_connections_see_is_recorded_once(mode: Mode, run: Ru
 
 def test_the_sideband_alone_knows_the_session_by_its_path(mode: Mode, run: Run, seen: Captured) -> None:
     async def body() -> None:
-        with playing([used(seconds=3), closed(seconds=4)]) as part:
+        with serving([used(seconds=3), closed(seconds=4)]) as part:
             async with live(mode, part, "sideband.connect", session_id="live_7") as sideband:
                 await until(mode, sideband, "session.closed")
             async with live(mode, part, "sideband.connect", session_id="live_8") as sideband:
@@ -193,7 +194,7 @@ def test_the_sideband_alone_knows_the_session_by_its_path(mode: Mode, run: Run, 
 
 def test_a_fork_is_a_session_of_its_own(mode: Mode, run: Run, seen: Captured) -> None:
     async def body() -> None:
-        with playing([started(id="live_2"), closed(seconds=4)]) as part:
+        with serving([started(id="live_2"), closed(seconds=4)]) as part:
             async with live(mode, part, "forks.connect", session_id="live_1") as fork:
                 await until(mode, fork, "session.closed")
 
@@ -206,7 +207,7 @@ def test_a_start_that_the_server_refuses_is_a_failed_call(mode: Mode, run: Run, 
     error = {"type": "invalid_request_error", "code": "unknown_parameter", "message": "No."}
 
     async def body() -> None:
-        with playing(["recv", event("error", error=error)]) as part:
+        with serving(["recv", event("error", error=error)]) as part:
             async with live(mode, part) as connection:
                 await mode.wait(connection.send(START))
                 await until(mode, connection, "error")
@@ -222,7 +223,7 @@ def test_credentials_of_delegated_tools_are_masked(mode: Mode, run: Run, seen: C
     delegation = {"type": "responses", "responses": {"model": "gpt-5", "tools": tools}}
 
     async def body() -> None:
-        with playing([started(delegation=delegation), closed(seconds=4)]) as part:
+        with serving([started(delegation=delegation), closed(seconds=4)]) as part:
             async with live(mode, part) as connection:
                 await until(mode, connection, "session.closed")
 
@@ -239,7 +240,7 @@ def test_credentials_anywhere_in_the_settings_of_a_session_are_masked(mode: Mode
     triggers = [{"url": "https://example.com", "headers": {"X-Own": "hush-3"}}]
 
     async def body() -> None:
-        with playing([started(client=client, triggers=triggers), closed(seconds=4)]) as part:
+        with serving([started(client=client, triggers=triggers), closed(seconds=4)]) as part:
             async with live(mode, part) as connection:
                 await until(mode, connection, "session.closed")
 
@@ -266,7 +267,7 @@ def test_every_end_of_a_live_session_is_recorded_once(name: str, mode: Mode, run
     script = [*begun, *([closed(name, seconds=4)] if name not in ("drop", "close", "early", "raises") else [])]
 
     async def body() -> None:
-        with playing([*script, name] if name in ("drop", "close") else script) as part:
+        with serving([*script, name] if name in ("drop", "close") else script) as part:
             async with live(mode, part) as connection:
                 is_open = name in ("early", "raises")
                 await until(mode, connection, "session.usage.updated" if is_open else "session.closed")
@@ -301,7 +302,7 @@ with openai.OpenAI(api_key="k", **urls).live.connect() as connection:
 
 @pytest.mark.parametrize(("last", "outcome"), [("session.closed", "success"), ("decision.event", "started")])
 def test_a_session_survives_a_kill_and_two_processes_make_one_row(last: str, outcome: str, tmp_path: Path) -> None:
-    with playing(WHOLE) as part:
+    with serving(WHOLE) as part:
         for _ in range(2):
             ended = subprocess.run(
                 [sys.executable, "-c", PROGRAM, part.url, last], capture_output=True, text=True, timeout=100,
@@ -328,7 +329,7 @@ def test_a_translation_is_one_call_without_usage(mode: Mode, run: Run, seen: Cap
     ]
 
     async def body() -> None:
-        with playing(script) as part:
+        with serving(script) as part:
             urls = {"base_url": part.url, "websocket_base_url": part.url.replace("http", "ws")}
             manager = mode.openai(**urls).realtime.translations.connect(model="gpt-realtime-translate")
             async with mode.entered(manager) as connection:
@@ -366,22 +367,16 @@ def generated(seed: int, length: int) -> tuple[list[Any], list[str], int]:
     return [*script, pick.choice([closed(seconds=length), "drop", "close"])], texts, decisions
 
 
-async def talk(mode: Mode, part: Session, length: int) -> list[Any]:
+async def talk(mode: Mode, part: Part, length: int) -> list[Any]:
     """What the application sees: every message and exception, in order."""
-    log: list[Any] = []
     async with live(mode, part) as connection:
-        for _ in range(length):
-            try:
-                log.append(await mode.wait(connection.recv_bytes()))
-            except ConnectionClosed as error:
-                log.append((type(error).__name__, str(error)))
-    return log
+        return [await next_of(mode, connection) for _ in range(length)]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_application_sees_what_it_would_without(seed: int, mode: Mode, run: Run) -> None:
     script, texts, decisions = generated(seed, scaled(200, 10_000))
-    with playing(script) as part:
+    with serving(script) as part:
         bare = run(lambda: talk(mode, part, len(script)))
         with capture() as seen:
             assert run(lambda: talk(mode, part, len(script))) == bare
