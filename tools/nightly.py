@@ -79,10 +79,6 @@ def steps() -> Iterator[Step]:
         yield Step(f"SDKs on Python {python}", (PYTHON, "tools/matrix.py", "--python", python, *sets))
     yield Step("fuzzer, 2,600 cases", (PYTHON, "-m", "tests.fuzz", "--number", "2600"))
     yield Step("fuzzer on every pair of SDKs", (PYTHON, "tools/matrix.py", "--fuzz", "300"))
-    large = ".cache/large.db"
-    yield Step("a million calls", (PYTHON, "bench/large_store.py", large, "1000000", "100000"))
-    yield Step("commands over a million calls", (PYTHON, "bench/large_readers.py", large))
-    yield Step("page over a million calls", (PYTHON, "bench/large_view.py", large))
     yield Step("overhead", (PYTHON, "bench/run.py", "--quick"))
     yield Step("overhead in instructions", (PYTHON, "bench/run.py", "--instructions", "--quick"))
     yield Step("overhead beside others", (PYTHON, "bench/run_peers.py", "--quick"))

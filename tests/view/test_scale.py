@@ -2,38 +2,79 @@
 
 from __future__ import annotations
 
-import sys
+import json
+import resource
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.machine import slowness
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
-
-import large_store
-import large_view
+from callspan import open_store
+from callspan.cli.command_context import store_errors
+from callspan.cli.view import arguments, chosen
 from callspan.view.server import PAGES
+from callspan.view.source import Access, StoreSource
+from tests.machine import slowness
 from tests.stores.conftest import SECOND, START_NS
+from tests.stores.large_file import EPISODE, EPISODE_START_NS, episode, make_sessions
 
 from .conftest import Delivery, Records
 from .tabs import Tab, browser, event, tab
 
 __all__ = ["browser", "tab"]
 STEPS = 100_000
-FIRST_NS = 1_700_000_000_000_000_001
+CALLS = 1_000_000
+FIRST_NS = EPISODE_START_NS + 1
+LINES = ("", "user:user-7", "failed", "min-cost:0.0001", "sort:cost", "sort:duration", "sort:tokens")
+PAGES_AND_BARS = (
+    ("now", {}, 1.0),
+    *((page, {"q": line}, 1.5) for page in ("sessions", "calls") for line in LINES),
+    ("charts", {"q": ""}, 5.0),
+    ("table", {"q": "", "by": "user"}, 5.0),
+    ("table", {"q": "", "by": "model"}, 5.0),
+    ("scores", {"q": ""}, 5.0),
+)
+"""Each with the seconds of CPU that it may take with so many calls."""
 ROW = ".episode .row:has-text('{}')"
 
 
-def test_an_episode_of_100000_steps_is_read_in_pages(tmp_path: Path) -> None:
-    path = tmp_path / "calls.db"
-    large_store.deliver(path, large_store.episode(STEPS))
-    source = large_view.source_of(path)
+def source_of(url: str) -> StoreSource:
+    """The store as the server reads it."""
+    access = Access(
+        open=partial(open_store, url), chosen=chosen, arguments=arguments, error_text=str, errors=store_errors,
+        waiting=list, keep=lambda _: None, name=url,
+    )  # fmt: skip
+    return StoreSource(access)
+
+
+def read(source: StoreSource, page: str, query: dict[str, Any], at_most_s: float) -> Any:
+    """The JSON of a page that takes no more CPU than this."""
     began = time.process_time()
-    large_view.cost_of(source, PAGES["session"], {"id": large_store.EPISODE})
-    assert time.process_time() - began < 1.0 * slowness()
+    body = source.answer(PAGES[page], query)
+    took_s = time.process_time() - began
+    print(f"| {page} {query} | {took_s:.2f} s CPU, {len(body):,} bytes |")
+    assert took_s < at_most_s * slowness(), (page, query)
+    return json.loads(body)
+
+
+def test_an_episode_of_100000_steps_is_read_in_pages(store: Delivery) -> None:
+    store.write(*episode(STEPS))
+    read(source_of(store.url), "session", {"id": EPISODE}, 1.0)
+
+
+@pytest.mark.timeout(1800)
+def test_the_pages_of_a_million_calls(tmp_path: Path) -> None:
+    make_sessions(tmp_path / "calls.db", CALLS)
+    source = source_of(f"sqlite:///{tmp_path}/calls.db")
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for page, query, at_most_s in PAGES_AND_BARS:
+        following = read(source, page, query, at_most_s).get("next")
+        if following is not None:
+            read(source, page, {**query, "after": following}, at_most_s)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 200_000
 
 
 def test_a_page_that_comes_in_leaves_the_others_as_they_are(
@@ -63,19 +104,19 @@ def test_a_page_that_comes_in_leaves_the_others_as_they_are(
 
 
 def test_equal_steps_are_one_row_across_pages(store: Delivery, tab: Callable[..., Tab]) -> None:
-    large_store.deliver(Path(store.url.removeprefix("sqlite:///")), large_store.episode(700))
+    store.write(*episode(700))
     # The first page ends within step 495.
-    notes = [event(large_store.EPISODE, 0, "note", event_id=f"n{number}", time_ns=FIRST_NS) for number in range(9)]
+    notes = [event(EPISODE, 0, "note", event_id=f"n{number}", time_ns=FIRST_NS) for number in range(9)]
     store.write(*notes)
     one = tab(store.url)
-    one.open(f"session/{large_store.EPISODE}", ROW.format(run(480)))
+    one.open(f"session/{EPISODE}", ROW.format(run(480)))
     assert rows(one) == [run(at) for at in range(0, 490, 10)], "the run that goes on is not there yet"
     one.tab.dispatch_event("text=the next steps", "click")
     one.tab.wait_for_selector(ROW.format(run(690)))
     assert rows(one) == [run(at) for at in range(0, 700, 10)]
     assert one.tab.is_hidden("text=the next steps")
     so_far = one.tab.text_content(ROW.format(run(690)) + " span:nth-child(4)")
-    one.open(f"session/{large_store.EPISODE}?step=690", "text=from the beginning")
+    one.open(f"session/{EPISODE}?step=690", "text=from the beginning")
     assert rows(one) == [run(690)]
     assert one.tab.text_content(ROW.format(run(690)) + " span:nth-child(4)") == so_far
 

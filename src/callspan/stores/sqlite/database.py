@@ -46,7 +46,7 @@ SQLITE: Final = Dialect(
     has_message="""EXISTS (
   WITH hit AS MATERIALIZED (
     SELECT t.owner, json_group_array(t.n) AS numbers FROM contents t
-     WHERE t.role IS NOT NULL AND {contains} GROUP BY t.owner)
+     WHERE t.role IS NOT NULL AND {contains} GROUP BY +t.owner)
   SELECT 1 FROM hit h, json_each(c.contents) r, json_each(h.numbers) i
    WHERE h.owner = coalesce('s:' || c.session_id, 'c:' || c.call_id)
      AND i.value BETWEEN json_extract(r.value, '$[1]') AND json_extract(r.value, '$[2]'))""",
