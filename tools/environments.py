@@ -40,7 +40,7 @@ ENVIRONMENTS: dict[str, dict[str, list[str]]] = {
     },
     "backend": {".venv-backend": ["arize-phoenix>=20,<21"]},
     "frameworks": {
-        ".venv-frameworks/openai-agents": ["-e", ".[otlp]", "openai-agents"],
+        ".venv-frameworks/openai-agents": ["-e", ".[otlp]", "openai-agents[voice]"],
         ".venv-frameworks/openai-agents-oldest": ["-e", ".", "openai-agents==0.1.0", "openai==1.87.0"],
         ".venv-frameworks/langchain": ["-e", ".", "langchain-openai", "langchain-anthropic"],
         ".venv-frameworks/litellm": ["-e", ".", "litellm", "mcp"],  # which it imports and does not ask for

@@ -91,16 +91,22 @@ def test_strands_ends_no_span_of_a_stream_that_is_left_and_each_call_has_a_recor
     assert (records.pop(span_id), *records.values()) == ("success", "cancelled", "cancelled")
 
 
-def test_a_realtime_session_of_openai_agents_is_recorded_at_its_own_websocket() -> None:
+def voice_of_agents(app: str) -> tuple[Any, Any]:
+    """What came of an application of openai-agents with callspan on and off."""
     python = python_of(".venv-frameworks/openai-agents", "python tools/environments.py frameworks")
-    script, found = APPS / "frameworks" / "openai_agents_realtime.py", {}
-    for switch in ("off", "on"):
+    script, found = APPS / "frameworks" / app, {}
+    for switch in ("on", "off"):
         done = subprocess.run([python, str(script), switch], capture_output=True, text=True, timeout=100, check=False)
         assert done.returncode == 0, done.stderr
         line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
         found[switch] = json.loads(line[7:])
-    calls, spans = found["on"].pop("calls"), found["on"].pop("spans")
-    assert found["on"] == found["off"]
+    return found["on"], found["off"]
+
+
+def test_a_realtime_session_of_openai_agents_is_recorded_at_its_own_websocket() -> None:
+    on, off = voice_of_agents("openai_agents_realtime.py")
+    calls, spans = on.pop("calls"), on.pop("spans")
+    assert on == off
     assert calls == [
         ["transcriptions", "success", "How is the weather?", [], "voice"],
         ["realtime", "success", None, ["weather"], "voice"],
@@ -108,6 +114,28 @@ def test_a_realtime_session_of_openai_agents_is_recorded_at_its_own_websocket() 
     ]
     assert spans.count("chat gpt-realtime") == 2
     assert spans.count("generate_content gpt-4o-transcribe") == 1
+
+
+def test_each_call_of_a_voice_pipeline_of_openai_agents_is_recorded_once_with_its_usage() -> None:
+    on, off = voice_of_agents("openai_agents_voice.py")
+    answered = ["responses", "success", "gpt-5", "It rains.", [12, None, 7]]
+    spoken = ["speech", "success", "gpt-4o-mini-tts", None, None]  # as bytes, which state no usage
+
+    def heard(text: str, *usage: int) -> list[Any]:
+        return ["transcriptions", "success", "gpt-4o-transcribe", text, [*usage]]
+
+    calls = {
+        "file": [answered, spoken, heard("It rains.", 12, 12, 7)],
+        "stream": [*[answered] * 2, *[spoken] * 2, heard("Question 1?", 20, 18, 5), heard("Question 2?", 20, 18, 5)],
+    }
+    for name, expected in calls.items():
+        assert on[name].pop("calls") == expected
+        assert on[name].pop("sessions") == 1
+        spans = on[name].pop("spans")
+        assert [span for span in spans if span.startswith("invoke_workflow")] == ["invoke_workflow Voice Agent"]
+        assert sum(span.startswith(("chat", "generate_content")) for span in spans) == len(expected)
+        assert len(off[name]["wire"]) + off[name]["received"].count("input_audio_buffer.append") == len(expected)
+    assert on == off
 
 
 @cache
