@@ -20,13 +20,13 @@ from tests.intercept.realtime_server import (
     created,
     done,
     event,
-    playing,
     response,
     session,
     speech,
     spoken,
     transcribed,
 )
+from tests.intercept.socket_server import serving
 from tests.stores.conftest import SECOND, START_NS
 
 from .conftest import Delivery, Page, Records
@@ -86,7 +86,7 @@ def voice(store: Delivery, records: Records) -> str:
     """The URL of a store with a session that lasted half a minute."""
     import openai
 
-    with playing(SCRIPT) as part, capture() as seen:
+    with serving(SCRIPT) as part, capture() as seen:
         urls = {"base_url": part.url, "websocket_base_url": part.url.replace("http", "ws")}
         with openai.OpenAI(api_key="k", **urls).realtime.connect(model="gpt-realtime") as connection:  # type: ignore[arg-type]
             answered = 0
