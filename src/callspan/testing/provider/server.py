@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 
 _JOIN_S = 5.0
-_POLL_S = 0.02
 _GZIP = 31
 _FAILED = (
     b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\nx-should-retry: false\r\n"
@@ -63,9 +62,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._lock = threading.Lock()
         super().__init__(("127.0.0.1", 0), Connection)
-        self._thread = threading.Thread(
-            target=self.serve_forever, args=(_POLL_S,), name="callspan-scripted-provider", daemon=True
-        )
+        self._thread = threading.Thread(target=self._serve, name="callspan-scripted-provider", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -73,7 +70,8 @@ class Server(socketserver.ThreadingTCPServer):
         if self.closing.is_set():
             return
         self.closing.set()
-        self.shutdown()
+        with contextlib.suppress(OSError):
+            socket.create_connection(self.socket.getsockname(), _JOIN_S).close()  # `_serve` waits for one
         self._thread.join(_JOIN_S)
         self.server_close()
         with self._lock:
@@ -83,6 +81,15 @@ class Server(socketserver.ThreadingTCPServer):
                 connection.shutdown(socket.SHUT_RDWR)
         for thread in connections.values():
             thread.join(_JOIN_S)
+
+    def _serve(self) -> None:
+        while not self.closing.is_set():
+            self.handle_request()
+
+    def verify_request(self, request: object, client_address: object) -> bool:
+        """Refuse the connection by which `stop` wakes the server."""
+        del request, client_address
+        return not self.closing.is_set()
 
     def process_request(self, request: object, client_address: object) -> None:
         """Serve one connection in a new thread, which `stop` joins."""
