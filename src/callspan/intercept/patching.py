@@ -12,10 +12,10 @@ import inspect
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import ModuleType
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import msgspec
 import wrapt
@@ -221,6 +221,10 @@ class HookStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The loss without it."""
 
 
+_Hooks: TypeAlias = Sequence[tuple[Hook, str]]
+"""Hooks of one module, each with the name of its class; empty: of the module itself."""
+
+
 class _Patch(msgspec.Struct, eq=False):
     owner: Any
     """A class, or a module."""
@@ -306,42 +310,42 @@ class Patches:
             registry.load(PROFILES[sdk].wire)
             self._hook_context.prepare()
         with fail_open(f"patch {sdk}"):
+            by_module = _hooked(sdk)
             with self._lock:
-                self._note_missing(sdk)
-            for name in _modules(sdk):
-                self._await(sdk, name, self._part_imported)
+                self._note_missing(sdk, by_module)
+            for name, hooks in by_module.items():
+                self._await(sdk, name, partial(self._part_imported, hooks))
             _warn_of_drift(sdk, self.status())
             for library in (sdk, "opentelemetry", "wrapt"):
                 names.warn_once(library)
 
-    def _note_missing(self, sdk: Sdk) -> None:
+    def _note_missing(self, sdk: Sdk, by_module: Mapping[str, _Hooks]) -> None:
         """Note the hooks whose module this version of the SDK does not have: it would be imported by now."""
         self._status[sdk] = []
-        for hook in HOOKS:
-            for name, owner in _places(sdk, hook):
-                if not hook.late and name not in sys.modules and name not in PROFILES[sdk].http:
+        for name, hooks in by_module.items():
+            if name in sys.modules or name in PROFILES[sdk].http:
+                continue
+            for hook, owner in hooks:
+                if not hook.late:
                     full_name = f"{name}.{owner}.{hook.attribute}"
                     status = HookStatus(sdk=sdk, name=full_name, state="missing", without=hook.without)
                     self._status[sdk].append(status)
 
-    def _part_imported(self, sdk: Sdk, module: ModuleType) -> None:
+    def _part_imported(self, hooks: _Hooks, sdk: Sdk, module: ModuleType) -> None:
         with fail_open(f"patch {module.__name__}"):
             with self._lock:
                 if sdk not in self._status:
                     return
-                self._patch(sdk, module)
-            if module.__name__ in late_modules(sdk):
+                self._patch(hooks, sdk, module)
+            if any(hook.late for hook, _ in hooks):
                 names.warn_once(module.__name__.partition(".")[0])
 
-    def _patch(self, sdk: Sdk, module: ModuleType) -> None:
+    def _patch(self, hooks: _Hooks, sdk: Sdk, module: ModuleType) -> None:
         statuses = self._status.setdefault(sdk, [])
-        for hook in HOOKS:
-            for name, owner in _places(sdk, hook):
-                # One at a time: if classes share a function, the next row finds it hooked.
-                if name == module.__name__:
-                    if hook.with_ and not hasattr(_owner(module, owner), hook.with_):
-                        continue
-                    statuses.append(self._one(sdk, hook, module, owner))
+        # One at a time: if classes share a function, the next row finds it hooked.
+        for hook, owner in hooks:
+            if not hook.with_ or hasattr(_owner(module, owner), hook.with_):
+                statuses.append(self._one(sdk, hook, module, owner))
 
     def _one(self, sdk: Sdk, hook: Hook, module: ModuleType, owner_name: str) -> HookStatus:
         name = ".".join(filter(None, (module.__name__, owner_name, hook.attribute)))
@@ -371,21 +375,21 @@ class Patches:
         return patch
 
 
-def _places(sdk: Sdk, hook: Hook) -> Iterator[tuple[str, str]]:
-    """Yield the module and class of each place where the SDK, or an HTTP library of it, has the hooked function."""
-    for place in hook.where:
-        module, _, owner = place.partition(":")
-        if module.partition(".")[0] in (sdk, *PROFILES[sdk].http, *PROFILES[sdk].others):
-            yield module, owner
-
-
-def _modules(sdk: Sdk) -> list[str]:
-    return list(dict.fromkeys(module for hook in HOOKS for module, _ in _places(sdk, hook)))
+def _hooked(sdk: Sdk) -> Mapping[str, _Hooks]:
+    """Return the hooks of an SDK and its libraries, each with the name of its class, by module."""
+    found: dict[str, list[tuple[Hook, str]]] = {}
+    libraries = {sdk, *PROFILES[sdk].http, *PROFILES[sdk].others}
+    for hook in HOOKS:
+        for place in hook.where:
+            module, _, owner = place.partition(":")
+            if module.partition(".")[0] in libraries:
+                found.setdefault(module, []).append((hook, owner))
+    return found
 
 
 def late_modules(sdk: Sdk) -> list[str]:
     """Return the modules that have hooks of an SDK and are imported when they are used first, if ever."""
-    return list(dict.fromkeys(module for hook in HOOKS if hook.late for module, _ in _places(sdk, hook)))
+    return [module for module, hooks in _hooked(sdk).items() if any(hook.late for hook, _ in hooks)]
 
 
 def _owner(module: ModuleType, name: str) -> Any:  # noqa: ANN401 - a class, the module itself, or None
@@ -409,7 +413,7 @@ def _is_method(found: object) -> bool:
 
 def _lacks(original: Function, hook: Hook) -> bool:
     """Return whether a parameter that the hook reads is missing; a function with variadic parameters may have it."""
-    found = parameters(original)
+    found = parameters(original) if hook.reads else {}
     if not found or any(parameter.kind in VARIADIC for parameter in found.values()):
         return False
     return not found.keys() >= set(hook.reads)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from importlib import metadata
 from typing import Final, get_args
 
@@ -152,6 +152,7 @@ def _requested_in(call_id: str) -> tuple[Place, SpanContext | None]:
     return ref.place, context_of(ref.trace_id, ref.span_id, sampled=ref.sampled)
 
 
+@cache
 def _version() -> str:
     return value_of(lambda: metadata.version("callspan")) or "unknown"
 

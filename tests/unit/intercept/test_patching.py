@@ -111,7 +111,7 @@ def test_a_hook_is_on_missing_or_changed_and_then_removed(
 ) -> None:
     table(how)
     original = vars(library.Base)["send"]
-    patches._patch("openai", library)
+    patches._patch(patching._hooked("openai")["httpx"], "openai", library)
     (status,) = patches.status()
     assert (status.state, status.name, status.sdk) == (
         state,
@@ -128,7 +128,7 @@ def test_missing_names_are_reported_in_a_warning(
     library: Any, patches: Patches, table: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     table(hook(attribute="fetch"), hook(reads=("timeout",)))
-    patches._patch("openai", library)
+    patches._patch(patching._hooked("openai")["httpx"], "openai", library)
     with nothing_is_warned_of():
         patching._warn_of_drift("anthropic", patches.status())
     with caplog.at_level(logging.WARNING):
