@@ -139,7 +139,6 @@ def run(path: Path, *arguments: str) -> Cost:
     ("arguments", "cpu_s", "rss_mb", "least_bytes"),
     [
         (("show", "last"), 5.0, 98, 50_000),
-        (("show", "last", "--offset", str(2 * STEPS - 100)), 15.0, 112, 1_000),
         (("export", "openai", "-o", "-"), 60.0, 140, 500 * STEPS),
         # Its steps say the same again and again, so that it has no more rows than 10,000 steps have.
         (("export", "openai-session", "-o", "-"), 60.0, 140, 30 * STEPS),
