@@ -105,7 +105,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         stream_usage: Request the usage of OpenAI chat streams, and hide the extra chunk from the caller. Default: off.
         estimate_usage: Estimate tokens if the provider returns none; marked as estimates. Default: off.
         chunk_log: Number of chunks per stream whose time and kind are recorded. Default: 0.
-        log_events: Content and rewards as log events of the conventions. Default: off.
+        log_events: Content as log events of the conventions. Default: off.
         attempt_spans: A child span for each HTTP request of a call, in addition to the events. Default: off.
         fsync: `always`: sync every record to disk; `none`: never. Default: `none`.
         spool_max_bytes: Maximum size of undelivered records in bytes. Above it the oldest are given up for stores that

@@ -8,10 +8,7 @@ from typing import Any
 
 import openai
 import pytest
-from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
@@ -37,14 +34,9 @@ def exporting(receiver: OtlpReceiver) -> Iterator[Callable[..., Handle]]:
     """Instrument with providers that send to the receiver, span by span."""
     shutdowns: list[Callable[[], object]] = []
 
-    def instrument(*, logs: bool = False, sampler: Any = None, **settings: Any) -> Handle:
+    def instrument(*, sampler: Any = None, **settings: Any) -> Handle:
         provider = TracerProvider(sampler=sampler)
         provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(endpoint=f"{receiver.url}/v1/traces")))
-        if logs:
-            settings["logger_provider"] = pipeline = LoggerProvider()
-            exporter = OTLPLogExporter(endpoint=f"{receiver.url}/v1/logs")
-            pipeline.add_log_record_processor(SimpleLogRecordProcessor(exporter))
-            shutdowns.append(pipeline.shutdown)
         handle = callspan.instrument(tracer_provider=provider, **settings)
         shutdowns.extend((provider.shutdown, handle.uninstrument))
         return handle
@@ -138,37 +130,15 @@ def test_the_request_that_brings_the_feedback_is_linked_not_joined(
     assert handle.counters() == {}
 
 
-def test_with_log_events_a_late_reward_is_a_log_event_in_its_targets_context(
-    exporting: Callable[..., Handle], receiver: OtlpReceiver
-) -> None:
-    """One event for each reward, in time or late; the late one is no span beside it."""
-    exporting(logs=True, log_events=True)
-    with callspan.session("game") as session, session.timestep() as step:
-        step.environment("a wall", reward=0.0)
-        step.reward(1, objective="style")
-    callspan.reward(2, session_id=session.id, objective="late", annotation="why")
-    assert evaluations(receiver) == []
-    logged = [(attributes, record) for name, attributes, record in receiver.logs if name == RESULT]
-    assert [attributes["gen_ai.evaluation.name"] for attributes, _ in logged] == ["reward", "style", "late"]
-    assert [attributes["gen_ai.evaluation.score.value"] for attributes, _ in logged] == [0.0, 1.0, 2.0]
-    assert {attributes["session.id"] for attributes, _ in logged} == {session.id}
-    assert logged[2][0]["gen_ai.evaluation.explanation"] == "why"
-    step_id, session_span = the(receiver, "timestep").span_id, the(receiver, "invoke_workflow game")
-    assert [record.span_id.hex() for _, record in logged] == [step_id, step_id, session_span.span_id]
-    assert {record.trace_id.hex() for _, record in logged} == {session_span.trace_id}
-    assert [name for name, _ in the(receiver, "timestep").events].count(RESULT) == 2
-
-
 def test_a_session_that_was_not_sampled_gets_no_lone_evaluation(
     exporting: Callable[..., Handle], receiver: OtlpReceiver
 ) -> None:
-    """Neither in time nor late; log events do not depend on sampling."""
-    exporting(sampler=ALWAYS_OFF, logs=True, log_events=True)
+    """Neither in time nor late."""
+    exporting(sampler=ALWAYS_OFF)
     with callspan.session("quiet") as session:
         session.reward(1)
     callspan.reward(2, session_id=session.id)
     assert receiver.spans == []
-    assert [attributes["gen_ai.evaluation.score.value"] for _, attributes, _ in receiver.logs] == [1.0, 2.0]
 
 
 def test_late_reports_of_an_unsampled_scope_are_not_sampled(
@@ -234,11 +204,6 @@ def test_a_session_continued_in_another_trace_is_linked_to_the_first(
 def test_evaluations_have_no_text_if_content_is_off_on_spans(
     exporting: Callable[..., Handle], receiver: OtlpReceiver
 ) -> None:
-    """With log events they are there."""
-    exporting(content_on_spans=False, log_events=True)
-    callspan.reward(1, session_id="s", annotation="for events only")
+    exporting(content_on_spans=False)
+    callspan.reward(1, session_id="s", annotation="for records only")
     assert "gen_ai.evaluation.explanation" not in evaluations(receiver)[0].attributes
-    exporting(content_on_spans=False, log_events=True, logs=True)
-    callspan.reward(1, session_id="s", annotation="for events only")
-    ((_, attributes, _),) = receiver.logs
-    assert attributes["gen_ai.evaluation.explanation"] == "for events only"

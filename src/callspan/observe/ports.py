@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
@@ -13,7 +13,7 @@ from callspan.process.processed import Processed
 from callspan.process.processors import Processors
 from callspan.record.call import CallRecord, ErrorInfo, Place
 from callspan.record.messages import Conversation
-from callspan.record.span_handle import NoSpan, SpanHandle
+from callspan.record.span_handle import SpanHandle
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -47,27 +47,20 @@ class Timeline:
         return time.perf_counter_ns() if self.at_ns is None else self.at_ns
 
 
-class CallSpanHandle(SpanHandle, Protocol):
+class CallSpanHandle(SpanHandle):
     """The span of a call."""
 
-    wants_content: bool
+    wants_content: bool = False
     """False if the span would not have the messages: it is not recording, or content is off for spans."""
 
-    def end(self, processed: Processed[CallRecord], conversation: Conversation | None, /) -> None:
+    def end(self, processed: Processed[CallRecord], conversation: Conversation | None) -> None:
         """Set the final attributes on the span and end it at the record's end time, unless it has ended.
 
         `conversation`: its messages; None if they may not be exported.
         """
 
 
-class _NoCallSpan(NoSpan):
-    wants_content: bool = False
-
-    def end(self, processed: object, conversation: object, /) -> None:
-        """Do nothing."""
-
-
-NO_SPAN: Final[CallSpanHandle] = _NoCallSpan()
+NO_SPAN: Final = CallSpanHandle()
 
 
 class CallInfo(msgspec.Struct, frozen=True, kw_only=True):

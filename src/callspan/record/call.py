@@ -235,8 +235,6 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     """Whether the span is in another trace than its timestep's span."""
     is_parent_remote: bool = False
     links: list[SpanLink] = []
-    start_ns: int | None = None
-    """Start of the span, Unix nanoseconds, if it differs from the record's."""
 
 
 class Redaction(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):

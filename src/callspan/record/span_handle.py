@@ -1,11 +1,11 @@
-"""Span handle: the protocol through which a record obtains the ids of its span.
+"""Span handle: through which a record obtains the ids of its span.
 
-It is the same for calls, sessions, timesteps and operations. `observe` extends it; `spans` implements it.
+It is the same for calls, sessions, timesteps and operations. `observe` and `spans` extend it.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -19,31 +19,26 @@ It is no span context, because other tracers would take that as an unsampled par
 """
 
 
-class SpanHandle(Protocol):
-    """The span of one record. No method raises; all are safe after the end."""
+class SpanHandle:
+    """The span of one record. No method raises; all are safe after the end.
 
-    @property
-    def trace_id(self) -> str | None:
-        """32 hexadecimal digits; None without tracing."""
+    This one does not exist, or could not be started; records are written anyway.
+    """
 
-    @property
-    def span_id(self) -> str | None:
-        """16 hexadecimal digits; without tracing an id of callspan's own."""
-
-    @property
-    def parent_span_id(self) -> str | None:
-        """16 hexadecimal digits; None for the root of a trace."""
-
-    @property
-    def sampled(self) -> bool | None:
-        """Whether the span is sampled; None without tracing."""
-
-    @property
-    def trace(self) -> Trace | None:
-        """Further fields of the trace, if any differs from its default."""
+    trace_id: str | None = None
+    """32 hexadecimal digits; None without tracing."""
+    span_id: str | None = None
+    """16 hexadecimal digits; without tracing an id of callspan's own."""
+    parent_span_id: str | None = None
+    """16 hexadecimal digits; None for the root of a trace."""
+    sampled: bool | None = None
+    """Whether the span is sampled; None without tracing."""
+    trace: Trace | None = None
+    """Further fields of the trace, if any differs from its default."""
 
     def within(self, context: Any) -> Any:  # noqa: ANN401 - OpenTelemetry's, of which records know nothing
         """Return OpenTelemetry's `context` with this span as the current one."""
+        return context
 
 
 def span_ids(span: SpanHandle) -> dict[str, Any]:
@@ -68,17 +63,3 @@ def with_span_ids(record: _R, span: SpanHandle) -> _R:
         sampled=span.sampled,
         trace=span.trace,
     )
-
-
-class NoSpan:
-    """Stands in for a span that does not exist or could not be started; records are written anyway."""
-
-    trace_id: str | None = None
-    span_id: str | None = None
-    parent_span_id: str | None = None
-    sampled: bool | None = None
-    trace: Trace | None = None
-
-    def within(self, context: Any) -> Any:  # noqa: ANN401
-        """Return the context unchanged."""
-        return context

@@ -223,17 +223,10 @@ class SpanEvent(msgspec.Struct, frozen=True):
     """Unix time in nanoseconds."""
 
 
-def call_start_ns(record: CallRecord) -> int:
-    """Return the start of a call's span, Unix nanoseconds."""
-    trace = record.trace
-    return record.timing.start_ns if trace is None or trace.start_ns is None else trace.start_ns
-
-
 def call_end_ns(record: CallRecord) -> int:
     """Return the end of a call's span, Unix nanoseconds."""
     timing = record.timing
-    end_ns = timing.start_ns + max(timing.duration_ns or 0, MIN_DURATION_NS)
-    return end_ns if record.trace is None else max(end_ns, call_start_ns(record) + MIN_DURATION_NS)
+    return timing.start_ns + max(timing.duration_ns or 0, MIN_DURATION_NS)
 
 
 def call_failure(record: CallRecord) -> str | None:
@@ -284,12 +277,12 @@ def _known_ns(attempt: Attempt) -> int:
 class Projection:
     """Converts call records to attributes of the configured vocabularies. Safe from any thread."""
 
-    __slots__ = ("_attribute_bytes", "_ends", "_later", "_raw", "_span_bytes", "_starts")
+    __slots__ = ("_attribute_bytes", "_ends", "_is_only", "_later", "_span_bytes", "_starts")
 
     def __init__(self, settings: Settings) -> None:
         self._attribute_bytes = settings.max_attribute_bytes
         self._span_bytes = settings.max_span_bytes
-        self._raw = settings.vocabularies == ("llm",)
+        self._is_only = settings.vocabularies == ("llm",)
         tables = [_VOCABULARIES[name] for name in settings.vocabularies]
         starts, ends = tuple(start for start, _ in tables), tuple(end for _, end in tables)
         # Start attributes cost several times as much as end attributes, and samplers need only one vocabulary.
@@ -311,7 +304,9 @@ class Projection:
         The span's byte limit applies to all content together; earlier attributes are served first.
         """
         budget = ByteBudget(min(self._attribute_bytes, self._span_bytes), self._span_bytes)
-        shown = SpanContent(conversation, budget, raw=self._raw)
+        shown = SpanContent(budget, is_only=self._is_only)
+        if conversation is not None:
+            shown.conversation, shown.has_content = conversation, True
         attributes: Attributes = {}
         # First, because end attributes may replace these.
         for table in self._later:

@@ -47,7 +47,6 @@ _UNKNOWN_FINISH: Final = "unknown"
 _USER: Final = "user"
 TOOL: Final = "tool"
 """The role of input from outside the model: results of tools and messages of an environment."""
-_EMPTY: Final = Conversation()
 
 _decode = msgspec.json.Decoder().decode
 
@@ -137,23 +136,18 @@ def _size(message: Message, limit: int) -> int:
     return weight(message_json(message), limit)
 
 
-class SpanContent:
+class SpanContent(msgspec.Struct, eq=False):
     """The content of one record that may be exported, and its byte budget. Not thread-safe."""
 
-    __slots__ = ("budget", "conversation", "has_content", "raw_answer", "raw_request")
-
-    def __init__(self, conversation: Conversation | None, budget: ByteBudget, *, raw: bool = True) -> None:
-        """`conversation` is None if no content may be exported."""
-        self.has_content = conversation is not None
-        self.conversation = _EMPTY if conversation is None else conversation
-        self.budget = budget
-        self.raw_request = raw or not self.conversation.input
-        """Whether to set `llm.prompts` and `llm.prompts.raw`; not if another vocabulary has the input messages."""
-        self.raw_answer = raw or not self.conversation.output
-        """Whether to set `llm.completions.raw`; not if another vocabulary has the output messages."""
+    budget: ByteBudget
+    conversation: Conversation = Conversation()
+    has_content: bool = False
+    """Whether content may be exported."""
+    is_only: bool = True
+    """Whether there is no other vocabulary, which has the messages too."""
 
 
-NO_CONTENT: Final = SpanContent(None, ByteBudget(0, 0))
+NO_CONTENT: Final = SpanContent(ByteBudget(0, 0))
 """For attributes that are set before a call has any content; its budget is never used."""
 
 

@@ -144,7 +144,7 @@ def event_content(record: Record, budget: ByteBudget) -> Attributes:
     content = _TABLES[type(record)][1]
     if isinstance(record, EventRecord):
         content = _EVENT_CONTENTS.get(record.event_type, content)
-    return content.of(record, SpanContent(None, budget))
+    return content.of(record, SpanContent(budget))
 
 
 def evaluation_attributes(record: Record) -> Attributes | None:

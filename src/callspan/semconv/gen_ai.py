@@ -5,7 +5,7 @@ Version: semantic-conventions-genai 0.1.0. The names are defined here, because t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -32,7 +32,6 @@ from callspan.semconv.table import (
     MAX_TOKENS,
     STRING,
     STRINGS,
-    Each,
     From,
     Parameters,
     Put,
@@ -98,10 +97,9 @@ def span_name(record: CallRecord) -> str:
     return f"{record.operation} {model}" if model else record.operation
 
 
-def last_status(record: CallRecord) -> int | None:
-    """Return the HTTP status of the last attempt, else that of the error."""
-    status = record.attempts[-1].status if record.attempts else None
-    return record.error.status if status is None and record.error is not None else status
+def status_rows(name: str) -> tuple[Row, Row]:
+    """Return the rows for the HTTP status of the last attempt, else of the error."""
+    return Row(name, INT, "error.status"), Row(name, INT, "attempts[-1].status")
 
 
 def _background_status(record: CallRecord) -> str | None:
@@ -117,21 +115,15 @@ def _error_type(record: CallRecord) -> str | None:
     return None if record.error is None or record.outcome == "cancelled" else record.error.type
 
 
-def _prompt_of_metadata(metadata: Mapping[str, object]) -> tuple[str, str | None] | None:
-    name = metadata.get("prompt_id")
-    return None if name is None else (str(name), _version(metadata))
-
-
-def _prompt(record: CallRecord) -> tuple[str, str | None] | None:
-    template = record.request.params.get("prompt")
-    if isinstance(template, dict) and (name := as_text(template.get("id"))):
-        return name, as_text(template.get("version"))
-    return _prompt_of_metadata(record.metadata)
-
-
-def _version(metadata: Mapping[str, object]) -> str | None:
-    version = metadata.get("prompt_version")
-    return None if version is None else str(version)
+def _put_prompt(attributes: Attributes, record: CallRecord, _: SpanContent) -> None:
+    name, version = record.metadata.get("prompt_id"), record.metadata.get("prompt_version")
+    template = record.request.params.get("prompt") if record.api in _TEMPLATES else None
+    if isinstance(template, dict) and as_text(template.get("id")):
+        name, version = as_text(template.get("id")), as_text(template.get("version"))
+    if name is not None:
+        attributes[PROMPT_NAME] = str(name)
+        if version is not None:
+            attributes[PROMPT_VERSION] = str(version)
 
 
 def _put_output(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
@@ -168,8 +160,7 @@ def _put_documents(attributes: Attributes, _: CallRecord, shown: SpanContent) ->
         put_json(attributes, "gen_ai.retrieval.documents", found, shown.budget)
 
 
-_METADATA_PROMPT: Final = Each("metadata", _prompt_of_metadata)
-_REQUEST_PROMPT: Final = Each("", _prompt)
+_PROMPT: Final = Put(_put_prompt)
 _PROMPT_ABOUT: Final = "`prompt_id` and `prompt_version` of `callspan.metadata(...)`."
 _PART_ABOUT: Final = "The part of these tokens that is text, image or audio."
 
@@ -232,19 +223,10 @@ END: Final = Table(
         "`image`, `speech`, or `text` for transcripts.",
         apis=tuple(_OUTPUT_TYPES),
     ),
-    Row(
-        PROMPT_NAME, STRING, _METADATA_PROMPT, _PROMPT_ABOUT, not_apis=_TEMPLATES,
-    ),
-    Row(
-        PROMPT_VERSION, STRING, _METADATA_PROMPT, _PROMPT_ABOUT, not_apis=_TEMPLATES,
-    ),
-    Row(
-        PROMPT_NAME, STRING, _REQUEST_PROMPT, "`id` of the requested `prompt`, else `prompt_id` of the metadata.",
-        apis=_TEMPLATES,
-    ),
-    Row(
-        PROMPT_VERSION, STRING, _REQUEST_PROMPT, "The version of that prompt.", apis=_TEMPLATES,
-    ),
+    Row(PROMPT_NAME, STRING, _PROMPT, _PROMPT_ABOUT, when="metadata", not_apis=_TEMPLATES),
+    Row(PROMPT_VERSION, STRING, _PROMPT, _PROMPT_ABOUT, when="metadata", not_apis=_TEMPLATES),
+    Row(PROMPT_NAME, STRING, _PROMPT, "`id` of the requested `prompt`, else `prompt_id`.", apis=_TEMPLATES),
+    Row(PROMPT_VERSION, STRING, _PROMPT, "The version of that prompt.", apis=_TEMPLATES),
     Row(COMPACTED, BOOLEAN, "request.compacted", "The messages include a compaction by the provider.", if_true=True),
     Row(
         COMPACTED, BOOLEAN, "response.compacted",
@@ -284,7 +266,7 @@ END: Final = Table(
         ERROR_TYPE, STRING, _error_type, "The provider's error type or code, else the exception's class.",
         when="error",
     ),
-    Row("http.response.status_code", INT, last_status),
+    *status_rows("http.response.status_code"),
     Row(
         "gen_ai.response.time_to_first_chunk", DOUBLE, Seconds("timing.first_chunk_ns"),
         "Seconds from the start of the call to the first chunk.", when="request.stream",

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from callspan.record.call import CallRecord, Timing
+from callspan.record.call import CallRecord
 from callspan.record.events import METADATA_FIELDS, EventRecord, SessionRecord, TimestepRecord
 from callspan.record.labels import requested_user
 from callspan.record.messages import Part, Text, ToolResult, normalised
-from callspan.record.usage import Usage
 from callspan.semconv.body_messages import choices_json, messages_json
 from callspan.semconv.content_attributes import (
     Attributes,
@@ -19,7 +18,7 @@ from callspan.semconv.content_attributes import (
     put_text,
     select_messages,
 )
-from callspan.semconv.gen_ai import last_status
+from callspan.semconv.gen_ai import status_rows
 from callspan.semconv.table import (
     ANY,
     BOOLEAN,
@@ -28,7 +27,6 @@ from callspan.semconv.table import (
     JSON,
     MAX_TOKENS,
     STRING,
-    Each,
     From,
     Put,
     Row,
@@ -70,19 +68,12 @@ def _user(record: CallRecord) -> str | None:
     return requested_user(record.api, record.request.params)
 
 
-def _latencies(timing: Timing) -> tuple[int, int | None] | None:
-    if timing.duration_ns is None:
-        return None
-    answer_ns = timing.answer_ns
-    latency = None if answer_ns is None else round((timing.duration_ns - answer_ns) / _NS_PER_MS)
-    return round(timing.duration_ns / _NS_PER_MS), latency
-
-
-def _total_tokens(usage: Usage) -> int | None:
-    prompt, completion = usage.input_tokens, usage.output_tokens
-    if usage.total_tokens is not None or prompt is None or completion is None:
-        return usage.total_tokens
-    return prompt + completion
+def _put_latencies(attributes: Attributes, record: CallRecord, _: SpanContent) -> None:
+    duration_ns, answer_ns = record.timing.duration_ns, record.timing.answer_ns
+    if duration_ns is not None:
+        attributes["llm.total_latency"] = round(duration_ns / _NS_PER_MS)
+        if answer_ns is not None:
+            attributes["llm.latency"] = round((duration_ns - answer_ns) / _NS_PER_MS)
 
 
 def _put_stop_sequences(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
@@ -140,7 +131,7 @@ def _put_prompts(attributes: Attributes, record: CallRecord, shown: SpanContent)
         put_text(attributes, _PROMPTS, shown_text, shown.budget)
 
 
-_LATENCIES: Final = Each("timing", _latencies)
+_LATENCIES: Final = Put(_put_latencies)
 _METADATA: Final = Put(_put_metadata)
 
 START: Final = Table(
@@ -155,7 +146,7 @@ END: Final = Table(
         "llm.finish_reason", STRING, From("response.finish_reasons", first_finish_reason),
         "Why the first choice stopped, normalised across providers.",
     ),
-    Row("llm.status_code", INT, last_status),
+    *status_rows("llm.status_code"),
     Row("llm.total_latency", INT, _LATENCIES, "Milliseconds of the whole call: attempts, waits and stream."),
     Row("llm.latency", INT, _LATENCIES, "Milliseconds of the attempt that got the response."),
     Row("llm.retries", INT, "retries", "Attempts minus one."),
@@ -183,9 +174,7 @@ END: Final = Table(
     ),
     Row("llm.usage.prompt_tokens", INT, "usage.input_tokens", "All input tokens, cached ones included."),
     Row("llm.usage.completion_tokens", INT, "usage.output_tokens", "All output tokens, reasoning included."),
-    Row(
-        "llm.usage.total_tokens", INT, From("usage", _total_tokens), "The provider's own total, else the sum of both."
-    ),
+    Row("llm.usage.total_tokens", INT, "usage.total_tokens", "The provider's own total, else the sum of both."),
     Row(
         f"{_META}*", ANY, _METADATA, "One attribute per field of `callspan.metadata(...)`.", when="metadata"
     ),
@@ -200,15 +189,16 @@ END: Final = Table(
         _RAW_COMPLETIONS, JSON, Put(_put_raw_completions),
         "One `{index, message, finish_reason}` for each choice. Chat and completions: as received; Responses: the"
         " output items are the content of the message; Messages: the message is the whole answer.", content=True,
-        shown="raw_answer",
+        instead_of="conversation.output",
     ),
     Row(
         _RAW_PROMPTS, JSON, Put(_put_raw_prompts),
         "Messages as sent, preceded by separate instructions as a `system` message.",
-        content=True, shown="raw_request",
+        content=True, instead_of="conversation.input",
     ),
     Row(
-        _PROMPTS, STRING, Put(_put_prompts), "Text of each message, after its role.", content=True, shown="raw_request",
+        _PROMPTS, STRING, Put(_put_prompts), "Text of each message, after its role.", content=True,
+        instead_of="conversation.input",
     ),
 )  # fmt: skip
 

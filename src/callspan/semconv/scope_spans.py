@@ -110,7 +110,7 @@ class ScopeSpan:
                 messages.close(record)
                 attributes.update(messages.attributes(budget))
         if self._options.openinference:
-            openinference.SCOPE_VALUES.put(attributes, record, SpanContent(None, budget))
+            openinference.SCOPE_VALUES.put(attributes, record, SpanContent(budget))
 
 
 class Evaluation(NamedTuple):
@@ -123,14 +123,14 @@ class Evaluation(NamedTuple):
 
 
 def evaluation(
-    record: EventRecord | RewardRecord, response_id: str | None, options: ScopeSpanOptions, *, content: bool
+    record: EventRecord | RewardRecord, response_id: str | None, options: ScopeSpanOptions
 ) -> Evaluation | None:
     """Return the span of a reward; `response_id` is that of the evaluated call. None for a record without a reward."""
     is_reward = isinstance(record, RewardRecord)
     own = events.event_attributes(record) if is_reward else events.evaluation_attributes(record)
     if own is None:
         return None
-    if content and is_reward:
+    if options.content and is_reward:
         own |= events.event_content(record, options.budget())
     attributes = events.EVALUATION_PLACE.of(record)
     if response_id is not None:

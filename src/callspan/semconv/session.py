@@ -10,8 +10,7 @@ from operator import attrgetter
 from typing import Final, NamedTuple, TypeAlias
 
 from callspan.record.call import ErrorInfo
-from callspan.record.events import AGENT_START, EventRecord, Record, SessionRecord, TimestepRecord, Totals
-from callspan.record.messages import Conversation
+from callspan.record.events import AGENT_START, EventRecord, Record, SessionRecord, TimestepRecord
 from callspan.semconv import gen_ai
 from callspan.semconv import llm as llm_tables
 from callspan.semconv.call import CONVERSATION_ID, EXCEPTION_TYPE, STEP_INDEX
@@ -32,9 +31,9 @@ from callspan.semconv.table import (
     INT,
     STRING,
     Constant,
-    Each,
     Put,
     Row,
+    Seconds,
     SetByCode,
     Table,
     data_rows,
@@ -48,10 +47,6 @@ _NAMED: Final = (SessionRecord, TimestepRecord, EventRecord)
 _OPERATIONS: Final = frozenset({"invoke_workflow", "execute_tool", "invoke_agent"})
 """The spans that have an operation of the conventions."""
 _Rows: TypeAlias = Sequence[Row]
-
-
-def _seconds(totals: Totals) -> tuple[float, float]:
-    return totals.model_ns / _NS, totals.tool_ns / _NS
 
 
 def _rest_s(record: TimestepRecord) -> float | None:
@@ -69,7 +64,6 @@ def _put_rewards(attributes: Attributes, record: SessionRecord | TimestepRecord,
 
 
 _REWARDS: Final = Put(_put_rewards)
-_SECONDS: Final = Each("totals", _seconds)
 _COUNTS: Final = "Numbers; an error is a call that failed or timed out."
 _TIMES: Final = "Sum of the seconds in calls, in tools."
 
@@ -82,8 +76,8 @@ _TOTALS: Final = (
     Row("callspan.totals.tools", INT, "totals.tools", _COUNTS, if_true=True),
     Row("callspan.totals.input_tokens", INT, "totals.input_tokens"),
     Row("callspan.totals.output_tokens", INT, "totals.output_tokens"),
-    Row("callspan.totals.model_s", DOUBLE, _SECONDS, _TIMES, if_true=True),
-    Row("callspan.totals.tool_s", DOUBLE, _SECONDS, _TIMES, if_true=True),
+    Row("callspan.totals.model_s", DOUBLE, Seconds("totals.model_ns"), _TIMES, if_true=True),
+    Row("callspan.totals.tool_s", DOUBLE, Seconds("totals.tool_ns"), _TIMES, if_true=True),
 )
 
 _METADATA: Final = json_row("callspan.metadata", attrgetter("metadata"), when="metadata")
@@ -291,9 +285,9 @@ def span_content(record: Record, budget: ByteBudget) -> Attributes:
     environment, and the input and output of an agent, guardrail or handoff.
     """
     tables = _tables_of(record)
-    return {} if tables is None else tables.content.of(record, SpanContent(None, budget))
+    return {} if tables is None else tables.content.of(record, SpanContent(budget))
 
 
 def exception_attributes(error: ErrorInfo, *, content: bool) -> Attributes:
     """Return the attributes of the `exception` event, without its message if there is no content."""
-    return EXCEPTION.of(error, SpanContent(Conversation() if content else None, ByteBudget(0, 0)))
+    return EXCEPTION.of(error, SpanContent(ByteBudget(0, 0), has_content=content))

@@ -139,7 +139,7 @@ class SpanRebuilder:
     def _evaluation(self, record: EventRecord | RewardRecord) -> Span | None:
         call_id = record.call_id if isinstance(record, RewardRecord) else None
         response_id = None if call_id is None or self._response_id is None else self._response_id(call_id)
-        found = evaluation(record, response_id, self._options, content=self._options.content)
+        found = evaluation(record, response_id, self._options)
         if found is None or not record.sampled:
             return None
         return _span(

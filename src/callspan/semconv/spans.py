@@ -57,7 +57,7 @@ def span_of_call(record: CallRecord, projection: Projection, conversation: Conve
         trace_state=trace.state,
         name=gen_ai.span_name(record),
         is_client=True,
-        start_ns=call.call_start_ns(record),
+        start_ns=record.timing.start_ns,
         end_ns=end_ns,
         attributes=projection.start(record) | projection.end(record, conversation),
         events=call.call_events(record, end_ns),

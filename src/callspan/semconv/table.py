@@ -61,14 +61,6 @@ class From(NamedTuple):
     read: Callable[[Any], object]
 
 
-class Each(NamedTuple):
-    """Source: a function that returns the values of all adjacent rows that share it, or None."""
-
-    path: str
-    """Path of its argument, or empty for the record. Not called if the argument is absent or empty."""
-    read: Callable[[Any], Sequence[object] | None]
-
-
 def parameter(*names: str, read: Callable[[Any], object]) -> Parameters:
     """Return the source for a parameter with one or several names."""
     return Parameters(dict.fromkeys(names, read))
@@ -86,7 +78,7 @@ class SetByCode(NamedTuple):
     where: str
 
 
-Source: TypeAlias = str | Callable[[Any], object] | Seconds | Constant | From | Each | Parameters | Put | SetByCode
+Source: TypeAlias = str | Callable[[Any], object] | Seconds | Constant | From | Parameters | Put | SetByCode
 """The source of a value. A string is a path of fields in the record; `[-1]` after a field is its last item."""
 
 
@@ -111,7 +103,9 @@ class Row(NamedTuple):
     if_empty: bool = False
     """Whether an empty string is set, which may be intended by the application."""
     shown: str = ""
-    """A path from the `SpanContent`: the attribute is only set if its value is neither None, empty nor False."""
+    """A path from the `SpanContent`: the attribute is only set if its value is not empty."""
+    instead_of: str = ""
+    """A path from the `SpanContent`: with other vocabularies the attribute is only set if its value is empty."""
 
 
 class Table:
@@ -131,7 +125,7 @@ class Table:
     def of(self, record: object, shown: SpanContent | None = None) -> Attributes:
         """Return the attributes of a record; content only if `shown` is given."""
         attributes: Attributes = {}
-        self.put(attributes, record, NO_CONTENT if shown is None else shown)
+        self.put(attributes, record, shown or NO_CONTENT)
         return attributes
 
     def __getattr__(self, name: str) -> _Put:
@@ -170,6 +164,8 @@ def _condition(row: Row) -> str:
         conditions.append(f"record.{row.when}")
     if row.shown:
         conditions.append(f"shown.{row.shown}")
+    if row.instead_of:
+        conditions.append(f"(shown.is_only or not shown.{row.instead_of})")
     return " and ".join(conditions)
 
 
@@ -188,17 +184,11 @@ def _lines(rows: Sequence[Row], names: dict[str, object]) -> list[str]:
             return _field_lines(rows)
         case Seconds():
             owner, _, field = found.path.rpartition(".")
-            scaled = [f"    attributes[{row.name!r}] = value / 1e9"]
-            return _of_owner(owner, [f"    value = owner.{field}", *_under("value is not None", scaled)])
+            return _of_owner(owner, _set(row, f"owner.{field}", "value / 1e9"))
         case Constant():
             return [f"    attributes[{row.name!r}] = {found.value!r}"]
         case From():
             return _of_owner(found.path, _set(row, f"{_named(found.read, names)}(owner)"))
-        case Each():
-            values = [f"value{number}" for number in range(len(rows))]
-            each = [line for row, value in zip(rows, values, strict=True) for line in _set(row, value)]
-            block = _under("values is not None", [f"    {', '.join(values)} = values", *each])
-            return _of_owner(found.path, [f"    values = {_named(found.read, names)}(owner)", *block])
         case Parameters():
             with_content, without = _readers(rows), _readers([row for row in rows if not row.content])
             readers = f"{_named(with_content, names)} if has_content else {_named(without, names)}"
@@ -213,10 +203,10 @@ def _under(condition: str, lines: Sequence[str]) -> list[str]:
     return [f"    if {condition}:", *("    " + line for line in lines)]
 
 
-def _set(row: Row, value: str) -> list[str]:
+def _set(row: Row, value: str, shown: str = "value") -> list[str]:
     is_text = row.type in (STRING, STRINGS, JSON) and not row.if_empty
     test = "value" if is_text or row.if_true else "value is not None"
-    return [f"    value = {value}", *_under(test, [f"    attributes[{row.name!r}] = value"])]
+    return [f"    value = {value}", *_under(test, [f"    attributes[{row.name!r}] = {shown}"])]
 
 
 def _field_lines(rows: Sequence[Row]) -> list[str]:

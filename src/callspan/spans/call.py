@@ -36,18 +36,19 @@ from opentelemetry.trace import (
 
 from callspan import private_names as names
 from callspan.fail_open import fail_open, reported
+from callspan.observe.ports import CallSpanHandle
 from callspan.process.processed import Processed
 from callspan.record.call import CallRecord, SpanLink, Trace
 from callspan.record.ids import new_span_id
 from callspan.record.messages import Conversation
-from callspan.record.span_handle import OWN_SPAN
+from callspan.record.span_handle import OWN_SPAN, SpanHandle
 from callspan.semconv import call, gen_ai
-from callspan.semconv.call import MIN_DURATION_NS, Projection, SpanEvent
+from callspan.semconv.call import Projection, SpanEvent
 from callspan.semconv.content_attributes import Attributes, AttributeValue
 from callspan.semconv.spans import spans_of_attempts
 from callspan.settings import Settings
 from callspan.spans import adopted
-from callspan.spans.log_events import CallLogEvents, EventLog
+from callspan.spans.log_events import CallLogEvents
 
 _TRACER: Final = fail_open("get a tracer")
 _START: Final = fail_open("start a span")
@@ -56,10 +57,8 @@ _END: Final = fail_open("end a span")
 _IDENTIFY: Final = fail_open("read the ids of a span")
 _CURRENT: Final = fail_open("make a call's span the current one")
 _LOOK: Final = fail_open("check the span around a call")
-_NOTIFY: Final = fail_open("pass a call to log events")
 _ONE_STEP: Final = fail_open("set attributes on a span in one step")
 _ABSENT: Final = object()
-_SECOND_NS: Final = 1_000_000_000
 _SDK: Final = "opentelemetry.sdk.trace"
 _SCALARS: Final = frozenset({str, bool, int, float})
 
@@ -76,50 +75,47 @@ def trace_id() -> str | None:
     return f"{context.trace_id:032x}" if context.is_valid else None
 
 
-class CallSpan:
-    """The span of one call. No method raises; all are safe after the end."""
+def set_ids(handle: SpanHandle, span: Span, above: SpanContext, link: SpanContext | None = None) -> None:
+    """Give a handle the ids of its span, which has the parent `above` and perhaps a link."""
+    context = span.get_span_context()
+    if context.is_valid:
+        # Half the cost of an f-string with leading zeros.
+        handle.trace_id = context.trace_id.to_bytes(16, "big").hex()
+        handle.span_id = context.span_id.to_bytes(8, "big").hex()
+        handle.sampled = context.trace_flags.sampled
+    if above.is_valid:
+        handle.parent_span_id = above.span_id.to_bytes(8, "big").hex()
+    state, is_remote = context.trace_state, above.is_remote
+    # The comparison saves the call of a method; nearly all spans have this state.
+    if (state is not DEFAULT_TRACE_STATE and state) or is_remote or link is not None:
+        links = [] if link is None else [_link_to(link)]
+        handle.trace = Trace(state=state.to_header() or None, is_parent_remote=is_remote, links=links)
 
-    __slots__ = (
-        "_min_end_ns", "_owned", "_span", "_spans", "parent_span_id", "sampled", "span_id", "trace",
-        "trace_id", "wants_content",
-    )  # fmt: skip
+
+def set_own_ids(handle: SpanHandle, context: Context) -> None:
+    """Give a handle an id of callspan's own, below that in `context`: there is no span of OpenTelemetry."""
+    found = context.get(OWN_SPAN)
+    handle.span_id, handle.parent_span_id = new_span_id(), found if isinstance(found, str) else None
+
+
+class CallSpan(CallSpanHandle):
+    """The span of one call."""
 
     def __init__(
-        self, spans: CallSpans, span: Span, parent: Span, *, owned: bool = True, start_ns: int | None = None,
-        link: SpanContext | None = None,
-    ) -> None:  # fmt: skip
-        """`start_ns` is the start of the span, if it differs from the record's."""
+        self, spans: CallSpans, span: Span, above: SpanContext, *, owned: bool = True, link: SpanContext | None = None
+    ) -> None:
         self._spans = spans
-        self._min_end_ns = 0 if start_ns is None else start_ns + MIN_DURATION_NS
         self._span = span
         self._owned = owned
-        self.trace_id: str | None = None
-        self.span_id: str | None = None
-        self.parent_span_id: str | None = None
-        self.sampled: bool | None = None
-        self.trace: Trace | None = None
         self.wants_content = spans.content_elsewhere
         # Spans of other implementations may raise.
         try:
-            context = span.get_span_context()
-            if not context.is_valid:
-                self.span_id, self.parent_span_id = new_span_id(), own_span_id(otel_context.get_current())
-            else:
-                # Half the cost of an f-string with leading zeros.
-                self.trace_id = context.trace_id.to_bytes(16, "big").hex()
-                self.span_id = context.span_id.to_bytes(8, "big").hex()
-                self.sampled = context.trace_flags.sampled
+            set_ids(self, span, above, link)
+            if self.trace_id is None:
+                set_own_ids(self, otel_context.get_current())
             self.wants_content = (spans.content and span.is_recording()) or spans.content_elsewhere
-            above = INVALID_SPAN_CONTEXT if parent is trace.INVALID_SPAN else parent.get_span_context()
-            is_child = above is not INVALID_SPAN_CONTEXT and above.is_valid
-            if is_child:
-                self.parent_span_id = above.span_id.to_bytes(8, "big").hex()
-            # Repeats the condition of `trace_of`, which is rarely met, to save the call.
-            state = getattr(context, "trace_state", None)
-            if is_child or link is not None or start_ns is not None or state is not DEFAULT_TRACE_STATE:
-                self.trace = trace_of(context, above, link, start_ns)
         except reported(_IDENTIFY):
-            self.parent_span_id = None
+            return
 
     def within(self, context: Context) -> Context:
         """Return `context` with this span as the current one."""
@@ -139,11 +135,10 @@ class CallSpan:
         if events is not None and (events or spans.attempt_spans):
             self._add(events, record)
         if spans.events is not None:
-            with _NOTIFY:
-                spans.events.emit(record, conversation, span)
+            spans.events.emit(record, conversation, span)
         if self._owned and events is not None:
             try:
-                span.end(max(end_ns, self._min_end_ns))
+                span.end(end_ns)
             except reported(_END):
                 return
 
@@ -173,12 +168,6 @@ class CallSpan:
             return
 
 
-def own_span_id(context: Context) -> str | None:
-    """Return the id of the innermost scope or call in `context` without a span of OpenTelemetry."""
-    found = context.get(OWN_SPAN)
-    return found if isinstance(found, str) else None
-
-
 def tracer_of(version: str, provider: TracerProvider | None) -> Tracer:
     """Return callspan's tracer, from the global provider if `provider` is None; a no-op tracer if that raises."""
     with _TRACER:
@@ -202,38 +191,30 @@ class CallSpans:
         self.content = settings.content == "full" and settings.content_on_spans
         self.projection = Projection(settings)
         full = settings.content == "full"
-        self.events = CallLogEvents(settings, EventLog(logger_provider, version)) if settings.log_events else None
+        self.events = CallLogEvents(settings, logger_provider, version) if settings.log_events else None
         self.content_elsewhere = full and self.events is not None
 
     def start(self, processed: Processed[CallRecord]) -> CallSpan:
         """Start the span of a call in the current context."""
-        record = processed.record
-        parent: Span = trace.INVALID_SPAN
-        outer: Span | None = None
+        outer, above = None, INVALID_SPAN_CONTEXT
         # Passed on, because OpenTelemetry would otherwise look it up four times.
         context: Context | None = None
         try:
             context = otel_context.get_current()
             parent = trace.get_current_span(context)
             if parent is not trace.INVALID_SPAN:
-                outer = adopted.outer_span(parent)
+                outer, above = adopted.outer_span(parent), parent.get_span_context()
         except reported(_LOOK):
             outer = None
         if outer is not None:
             with _START:
-                outer.set_attributes(self.projection.start(record))
+                outer.set_attributes(self.projection.start(processed.record))
             return CallSpan(self, outer, _parent_of(outer), owned=False)
         try:
-            span = self.tracer.start_span(
-                gen_ai.span_name(record),
-                context=context,
-                kind=SpanKind.CLIENT,
-                attributes=self.projection.start(record),
-                start_time=record.timing.start_ns,
-            )
+            span = self._start(processed.record, context)
         except reported(_START):
             span = trace.INVALID_SPAN
-        return CallSpan(self, span, parent)
+        return CallSpan(self, span, above)
 
     def start_later(
         self, processed: Processed[CallRecord], context: Context, call: SpanContext | None
@@ -242,39 +223,22 @@ class CallSpans:
 
         Returns None if that fails.
         """
-        record = processed.record
         try:
-            parent = trace.get_current_span(context)
-            start_ns = _start_below(parent, record.timing.start_ns)
-            later_ns = None if start_ns == record.timing.start_ns else start_ns
-            span = self.tracer.start_span(
-                gen_ai.span_name(record),
-                context=context,
-                kind=SpanKind.CLIENT,
-                attributes=self.projection.start(record),
-                links=[] if call is None else [Link(call)],
-                start_time=start_ns,
-            )
-            return CallSpan(self, span, parent, start_ns=later_ns, link=call)
+            above = trace.get_current_span(context).get_span_context()
+            span = self._start(processed.record, context, [] if call is None else [Link(call)])
+            return CallSpan(self, span, above, link=call)
         except reported(_START):
             return None
 
-
-def trace_of(
-    context: SpanContext, above: SpanContext, link: SpanContext | None, start_ns: int | None = None
-) -> Trace | None:
-    """Return the rare properties of a span, given its parent and link; None if all have their defaults."""
-    # Contexts of other implementations may lack attributes, or raise.
-    try:
-        state, is_remote = context.trace_state, above.is_remote
-        if state is DEFAULT_TRACE_STATE and not (is_remote or link is not None or start_ns is not None):
-            return None
-        if not (state or is_remote or link is not None or start_ns is not None):
-            return None
-        links = [] if link is None else [_link_to(link)]
-        return Trace(state=state.to_header() or None, is_parent_remote=is_remote, links=links, start_ns=start_ns)
-    except reported(_IDENTIFY):
-        return None
+    def _start(self, record: CallRecord, context: Context | None, links: Sequence[Link] = ()) -> Span:
+        return self.tracer.start_span(
+            gen_ai.span_name(record),
+            context=context,
+            kind=SpanKind.CLIENT,
+            attributes=self.projection.start(record),
+            links=links,
+            start_time=record.timing.start_ns,
+        )
 
 
 def _link_to(to: SpanContext) -> SpanLink:
@@ -290,22 +254,9 @@ def context_of(
     return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote, flags, states)
 
 
-def _start_below(parent: Span, start_ns: int) -> int:
-    """Return the start of a span whose start was stated by the provider, not before its parent's.
-
-    Providers state whole seconds: within that second, the work began no earlier than the parent, which requested it.
-    """
-    parent_ns = getattr(parent, "start_time", None)
-    if start_ns % _SECOND_NS or not isinstance(parent_ns, int) or not start_ns < parent_ns < start_ns + _SECOND_NS:
-        return start_ns
-    return parent_ns
-
-
-def _parent_of(span: Span) -> Span:
-    with _IDENTIFY:
-        above = getattr(span, "parent", None)
-        return trace.NonRecordingSpan(above) if isinstance(above, SpanContext) else trace.INVALID_SPAN
-    return trace.INVALID_SPAN
+def _parent_of(span: Span) -> SpanContext:
+    above = getattr(span, "parent", None)
+    return above if isinstance(above, SpanContext) else INVALID_SPAN_CONTEXT
 
 
 def _add_attempt_spans(tracer: Tracer, span: Span, record: CallRecord) -> None:

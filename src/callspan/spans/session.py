@@ -27,20 +27,16 @@ from callspan.process.processed import Processed
 from callspan.process.processors import with_span
 from callspan.record.call import Place
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
-from callspan.record.ids import new_span_id
-from callspan.record.span_handle import OWN_SPAN
-from callspan.semconv import gen_ai
+from callspan.record.span_handle import OWN_SPAN, SpanHandle
 from callspan.semconv import session as semconv
 from callspan.semconv.scope_spans import (
-    Evaluation,
     ScopeSpan,
     ScopeSpanOptions,
     evaluation,
     scope_end_ns,
     scope_start_ns,
 )
-from callspan.spans.call import add_event, context_of, own_span_id, put_attributes, trace_of
-from callspan.spans.log_events import EventLog
+from callspan.spans.call import add_event, context_of, put_attributes, set_ids, set_own_ids
 
 # A constant, because evaluating `A | B` takes twice as long as the check.
 _EVENTS: Final = (EventRecord, MessageRecord, RewardRecord)
@@ -48,31 +44,18 @@ _EVENT: Final = fail_open("add an event to a span")
 _END: Final = fail_open("end the span of a session, timestep or tool")
 
 
-class SessionSpan:
-    """The span of one session, timestep or tool. No method raises; events after the end are ignored."""
-
-    __slots__ = (
-        "_evaluations", "_source", "_span", "messages", "parent_span_id", "sampled", "span_id", "trace", "trace_id",
-    )  # fmt: skip
+class SessionSpan(SpanHandle):
+    """The span of one session, timestep or tool. Events after the end are ignored."""
 
     def __init__(
-        self, span: Span, source: ScopeSpan, evaluations: Evaluations | None, *,
+        self, span: Span, source: ScopeSpan, spans: SessionSpans | None, *,
         parent: SpanContext = INVALID_SPAN_CONTEXT, link: SpanContext | None = None,
     ) -> None:  # fmt: skip
-        context = span.get_span_context()
         self._span = span
         self._source = source
         self.messages = source.messages
-        self._evaluations = evaluations
-        self.sampled: bool | None = context.trace_flags.sampled if context.is_valid else None
-        self.trace_id: str | None = context.trace_id.to_bytes(16, "big").hex() if context.is_valid else None
-        self.span_id: str | None = context.span_id.to_bytes(8, "big").hex() if context.is_valid else None
-        self.parent_span_id: str | None = parent.span_id.to_bytes(8, "big").hex() if parent.is_valid else None
-        self.trace = trace_of(context, parent, link)
-
-    def identify(self, context: Context) -> None:
-        """Take an id of callspan's own, below that in `context`: there is no span of OpenTelemetry."""
-        self.span_id, self.parent_span_id = new_span_id(), own_span_id(context)
+        self._spans = spans
+        set_ids(self, span, parent, link)
 
     def within(self, context: Context) -> Context:
         """Return `context` with this span as the current one, or with its own id."""
@@ -106,9 +89,8 @@ class SessionSpan:
             if self._span.is_recording():
                 for event in self._source.events(record, record.time_ns):
                     add_event(self._span, event.name, event.attributes or {}, event.time_ns)
-                self._log_reward(record)
-            elif self._evaluations is not None and not isinstance(record, MessageRecord):
-                return self._evaluations.export(record, self.context)
+            elif self._spans is not None and not isinstance(record, MessageRecord):
+                return self._spans.export(record, self.context)
         return None
 
     def end(self, processed: Processed[Record], *, named_late: bool = False) -> None:
@@ -132,14 +114,8 @@ class SessionSpan:
         put_attributes(self._span, end.attributes)
         for event in end.events:
             add_event(self._span, event.name, event.attributes or {}, event.time_ns)
-        if isinstance(record, EventRecord):
-            self._log_reward(record)
         if end.failure is not None:
             self._span.set_status(Status(StatusCode.ERROR, end.failure))
-
-    def _log_reward(self, record: EventRecord | MessageRecord | RewardRecord) -> None:
-        if self._evaluations is not None:
-            self._evaluations.log_reward(record, self.context)
 
 
 NO_SPAN: Final = SessionSpan(INVALID_SPAN, ScopeSpan(ScopeSpanOptions(), None), None)
@@ -169,16 +145,9 @@ def span_ref(span: SessionSpan, place: Place) -> SpanRef:
 class SessionSpans:
     """Starts the spans of sessions, timesteps and operations."""
 
-    def __init__(
-        self,
-        tracer: Tracer,
-        options: ScopeSpanOptions | None = None,
-        log: EventLog | None = None,
-    ) -> None:
-        """`log` emits rewards as log events, if any."""
+    def __init__(self, tracer: Tracer, options: ScopeSpanOptions | None = None) -> None:
         self._tracer = tracer
         self._options = options or ScopeSpanOptions()
-        self._evaluations = Evaluations(self._tracer, self._options, log)
 
     def start(
         self,
@@ -211,15 +180,15 @@ class SessionSpans:
         # The SDK's spans know their parent: five function calls less than from the context.
         above = getattr(span, "parent", None) or get_current_span(context).get_span_context()
         source = ScopeSpan(self._options, record if span.is_recording() else None)
-        made = SessionSpan(span, source, self._evaluations, parent=above, link=linked)
+        made = SessionSpan(span, source, self, parent=above, link=linked)
         if made.trace_id is None:
-            made.identify(context)
+            set_own_ids(made, context)
         return made
 
     def remote(self, trace_id: str, span_id: str, *, sampled: bool = True) -> SessionSpan:
         """Return a handle for a span of another process, usable only as a parent; its ids are hexadecimal."""
         span = NonRecordingSpan(context_of(trace_id, span_id, sampled=sampled))
-        return SessionSpan(span, ScopeSpan(self._options, None), self._evaluations)
+        return SessionSpan(span, ScopeSpan(self._options, None), self)
 
     def export_reward(self, processed: Processed[Record], target: SpanRef | None) -> Processed[Record]:
         """Export a reward as a child of its target's span, if known; return the record with the ids of its span."""
@@ -229,45 +198,26 @@ class SessionSpans:
                 context = None
                 if target is not None and target.trace_id is not None and target.span_id is not None:
                     context = context_of(target.trace_id, target.span_id, sampled=target.sampled)
-                own = self._evaluations.export(record, context, None if target is None else target.response_id)
+                own = self.export(record, context, None if target is None else target.response_id)
         return processed if own is None else with_span(processed, own)
-
-
-class Evaluations:
-    """Exports rewards whose target has no open span: as log events if there is a log, else as separate spans."""
-
-    def __init__(self, tracer: Tracer, options: ScopeSpanOptions, log: EventLog | None) -> None:
-        self._tracer = tracer
-        self._options = options
-        self._log = log
-
-    def log_reward(self, record: EventRecord | MessageRecord | RewardRecord, target: SpanContext) -> None:
-        """Emit a reward that is already on a span also as a log event, if there is a log."""
-        if not isinstance(record, MessageRecord):
-            self._emit(record, set_span_in_context(NonRecordingSpan(target)), None)
 
     def export(
         self, record: EventRecord | RewardRecord, target: SpanContext | None, response_id: str | None = None
     ) -> SessionSpan | None:
         """Export a reward as a child of its target's span or, if that is unknown, of the current span.
 
-        Emits one log event, or one span, which is returned; an unsampled span gets no children.
+        Returns the span of the reward; None without a reward, or if the target's span is not sampled.
         """
-        context = get_current() if target is None else set_span_in_context(NonRecordingSpan(target))
-        if self._emit(record, context, response_id):
+        found = evaluation(record, response_id, self._options)
+        if found is None or (target is not None and not target.trace_flags.sampled):
             return None
-        if target is None or target.trace_flags.sampled:
-            found = evaluation(record, response_id, self._options, content=self._options.content)
-            return None if found is None else self._span(found, context)
-        return None
-
-    def _span(self, found: Evaluation, context: Context) -> SessionSpan:
         # The evaluator may run elsewhere, days later: the span is linked to the evaluator's trace.
-        evaluator, target = get_current_span().get_span_context(), get_current_span(context).get_span_context()
+        evaluator = get_current_span().get_span_context()
+        target = evaluator if target is None else target
         link, event = evaluator if evaluator.is_valid and evaluator != target else None, found.event
         span = self._tracer.start_span(
             found.name,
-            context,
+            set_span_in_context(NonRecordingSpan(target), get_current()),
             SpanKind.INTERNAL,
             found.attributes,
             links=None if link is None else [Link(link)],
@@ -276,12 +226,3 @@ class Evaluations:
         span.add_event(event.name, event.attributes, event.time_ns)
         span.end(found.end_ns)
         return SessionSpan(span, ScopeSpan(self._options, None), self, parent=target, link=link)
-
-    def _emit(self, record: EventRecord | RewardRecord, context: Context, response_id: str | None) -> bool:
-        if self._log is None:
-            return False
-        # The record is processed, so all its content may be exported; `content_on_spans` does not apply to log events.
-        found = evaluation(record, response_id, self._options, content=True)
-        if found is None:
-            return False
-        return self._log.emit(gen_ai.EVALUATION_EVENT, found.event.attributes or {}, record.time_ns, context)

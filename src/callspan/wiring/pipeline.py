@@ -39,7 +39,6 @@ from callspan.service import service_name
 from callspan.settings import Content, SettingError, Settings, shown, strictest
 from callspan.spans.call import CallSpans, context_of, tracer_of
 from callspan.spans.instruments import CallMetrics
-from callspan.spans.log_events import EventLog
 from callspan.spans.session import SessionSpans
 from callspan.stores.urls import load_sinks
 
@@ -117,11 +116,7 @@ class Pipeline:
 
     def _session_spans(self) -> SessionSpans:
         settings, providers = self.settings, self.providers
-        return SessionSpans(
-            tracer_of(self._version, providers.tracer_provider),
-            ScopeSpanOptions.of(settings),
-            EventLog(providers.logger_provider, self._version) if settings.log_events else None,
-        )
+        return SessionSpans(tracer_of(self._version, providers.tracer_provider), ScopeSpanOptions.of(settings))
 
     def _factory(self, level: Content, spans: CallSpans) -> CallFactory:
         settings = self.settings

@@ -329,14 +329,6 @@ def test_some_attributes_are_of_some_endpoints(api: str, shown: set[str]) -> Non
     assert projected(record).keys() - projected(BARE).keys() | projected(record).keys() & {"openai.api.type"} == shown
 
 
-@pytest.mark.parametrize(
-    ("tokens", "total"), [(Usage(input_tokens=3), None), (Usage(input_tokens=3, output_tokens=2), 5)]
-)
-def test_a_total_needs_both_counts(tokens: Usage, total: int | None) -> None:
-    record = msgspec.structs.replace(BARE, usage=tokens)
-    assert projected(record).get("llm.usage.total_tokens") == total
-
-
 SYSTEM = {"role": "system", "content": "Be terse."}
 HI = {"role": "user", "content": "Hi"}
 

@@ -23,7 +23,6 @@ from callspan.semconv.table import (
     INT,
     STRING,
     STRINGS,
-    Each,
     From,
     Row,
     Seconds,
@@ -88,7 +87,7 @@ def check(kind: type, rows: typing.Iterable[Row]) -> None:
             assert kinds_at(kind, row.source) <= set(FITTING[row.type]), row.name
         elif isinstance(row.source, Seconds):
             assert (kinds_at(kind, row.source.path), row.type) == ({int}, DOUBLE), row.name
-        elif isinstance(row.source, From | Each) and row.source.path:
+        elif isinstance(row.source, From):
             assert kinds_at(kind, row.source.path), row.name
         assert not row.when or kinds_at(kind, row.when), row.name
         assert not row.about or row.about.endswith("."), row.name
