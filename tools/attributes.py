@@ -20,7 +20,7 @@ ATTEMPTS = ("call.ATTEMPT", "call.ATTEMPT_SPAN", "call.ATTEMPT_SPAN_OF_CALL", "s
 
 
 def _of_span(kind: str) -> tuple[str, ...]:
-    return f"session.{kind}.start_with_llm", f"session.{kind}.end", f"session.{kind}.content"
+    return f"session.{kind}.start_with_llm", f"session.{kind}.end"
 
 
 SCOPES: dict[str, tuple[str, ...]] = {
@@ -31,9 +31,9 @@ SCOPES: dict[str, tuple[str, ...]] = {
     "agent": _of_span("AGENT"),
     "guardrail": _of_span("GUARDRAIL"),
     "handoff": _of_span("HANDOFF"),
-    "event": ("events.EVENT", "events.EVENT_CONTENT", "events.ACTION_CONTENT", "events.ENVIRONMENT_CONTENT"),
-    "message": ("events.MESSAGE", "events.MESSAGE_CONTENT"),
-    "reward": ("events.REWARD", "events.EVALUATION", "events.REWARD_CONTENT"),
+    "event": ("events.EVENT", "events.ACTION", "events.ENVIRONMENT"),
+    "message": ("events.MESSAGE",),
+    "reward": ("events.REWARD", "events.EVALUATION"),
 }
 SPANS = tuple(SCOPES)[:7]
 BEGIN, END = "<!-- tables -->", "<!-- /tables -->"

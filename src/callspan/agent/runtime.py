@@ -56,7 +56,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
         """Process a record, see `Processors.process`; `level` is the content level of its scope or call."""
         return self.processors(level).process(record, point)
 
-    def without_callbacks(self, record: Record, level: Content) -> Processed[Record]:
+    def without_callbacks(self, record: _R, level: Content) -> Processed[_R]:
         """Process a record without callbacks, if it is exported but not stored."""
         return self.processors(level).without_callbacks(record)
 

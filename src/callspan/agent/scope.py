@@ -29,7 +29,7 @@ from callspan.fail_open import fail_open
 from callspan.process.callbacks import Point
 from callspan.process.processed import Processed
 from callspan.record.call import CallRecord, Place, Trace
-from callspan.record.events import EventRecord, Record, RewardRecord
+from callspan.record.events import EventRecord, Record, RewardRecord, ScopeRecord
 from callspan.record.ids import new_id
 from callspan.record.messages import Conversation
 from callspan.record.span_handle import span_ids
@@ -263,7 +263,7 @@ class Scope(Block, ABC):
         """Start the span in the context `base` and write the first record."""
 
     @abstractmethod
-    def _final_record(self, error: BaseException | None, duration_ns: int) -> Record:
+    def _final_record(self, error: BaseException | None, duration_ns: int) -> ScopeRecord:
         """Return the final record."""
 
     def _note_end(self) -> None:
@@ -367,7 +367,7 @@ class Scope(Block, ABC):
                     messages.add(exchange)
                 scope = scope._above
 
-    def _begin_span(self, processed: Processed[Record], parent: Context, **links: Any) -> None:  # noqa: ANN401
+    def _begin_span(self, processed: Processed[ScopeRecord], parent: Context, **links: Any) -> None:  # noqa: ANN401
         """Start this scope's span from its first record; for `links` see `SessionSpans.start`."""
         if self._runtime is not None and (not self._is_automatic or is_instrumentation_enabled()):
             with _START_SPAN:

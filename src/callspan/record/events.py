@@ -265,6 +265,8 @@ Record: TypeAlias = CallRecord | SessionRecord | TimestepRecord | EventRecord | 
 RECORD_TYPES: Final[dict[str, type[Record]]] = {str(kind.__struct_config__.tag): kind for kind in get_args(Record)}
 """The type of each `kind` of record."""
 _KEYS: Final = {kind: (tag, f"{tag}_id") for tag, kind in RECORD_TYPES.items()}
+ScopeRecord: TypeAlias = SessionRecord | TimestepRecord | EventRecord
+"""The record of a session, timestep or operation, all of which have a span."""
 SCOPE_TYPES: Final = (SessionRecord, TimestepRecord)
 """Records with a start and an end. A tuple, because `isinstance` with `A | B` builds a new object each time."""
 

@@ -5,13 +5,12 @@ They have the conventions' names, or `callspan.*` if there is none. Pure: record
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from operator import attrgetter
 from typing import Final
 
-from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
+from callspan.record.events import EventRecord, MessageRecord, RewardRecord
 from callspan.semconv.call import CONVERSATION_ID, SESSION_ID, STEP_INDEX
-from callspan.semconv.content_attributes import Attributes, ByteBudget, SpanContent, put_text
+from callspan.semconv.content_attributes import Attributes, SpanContent, put_text
 from callspan.semconv.gen_ai import EVALUATION_EVENT
 from callspan.semconv.openinference import kind_row
 from callspan.semconv.table import (
@@ -30,14 +29,6 @@ from callspan.semconv.table import (
     text_row,
 )
 
-ENVIRONMENT: Final = "environment"
-_STATES: Final = {
-    "after": ("callspan.observation", "Observation after the action."),
-    "before": ("callspan.observation.before", "Observation before it."),
-    "info": ("callspan.info", ""),
-}
-
-
 OF_SESSION: Final = (
     text_row(SESSION_ID, "session_id", "Id of the session."),
     text_row(CONVERSATION_ID, "session_id", "Id of the session."),
@@ -54,8 +45,14 @@ TERMINATED: Final = (
 )
 REWARD_OF_ENVIRONMENT: Final = Row("callspan.reward", DOUBLE, "reward")
 
-ENVIRONMENT_CONTENT: Final = Table(*data_rows(_STATES))
-EVENT: Final = Table(
+STATES: Final = data_rows(
+    {
+        "after": ("callspan.observation", "Observation after the action."),
+        "before": ("callspan.observation.before", "Observation before it."),
+        "info": ("callspan.info", ""),
+    }
+)
+_EVENT: Final = Table(
     text_row("callspan.event.id", "event_id"),
     text_row("callspan.event.name", "name"),
     Row("callspan.event.sequence", INT, "sequence"),
@@ -65,6 +62,9 @@ EVENT: Final = Table(
     *TERMINATED,
     ERROR,
 )
+ENVIRONMENT: Final = _EVENT + Table(*STATES)
+ACTION: Final = _EVENT + Table(json_row("callspan.action", attrgetter("data")))
+EVENT: Final = _EVENT + Table(json_row("callspan.event.data", attrgetter("data")))
 MESSAGE: Final = Table(
     text_row("callspan.message.id", "message_id"),
     text_row("callspan.message.type", "message_type"),
@@ -76,6 +76,7 @@ MESSAGE: Final = Table(
         "Ids of the messages that led to it.",
     ),
     text_row("callspan.call_id", "call_id"),
+    json_row("callspan.message.content", attrgetter("content")),
 )  # fmt: skip
 
 
@@ -99,8 +100,8 @@ REWARD: Final = Table(
     text_row("callspan.reward.source", "source"),
     text_row("callspan.event.id", "event_id"),
     text_row("callspan.call_id", "call_id"),
+    Row("gen_ai.evaluation.explanation", STRING, Put(_put_annotation), content=True),
 )
-REWARD_CONTENT: Final = Table(Row("gen_ai.evaluation.explanation", STRING, Put(_put_annotation)))
 EVALUATION: Final = Table(
     Row("gen_ai.evaluation.name", STRING, Constant("reward"), "`reward`."),
     Row("gen_ai.evaluation.score.value", DOUBLE, "reward"),
@@ -111,19 +112,11 @@ EVALUATION_PLACE: Final = Table(*WITHIN)
 """The session and timestep of a reward, on its own span and event."""
 EVALUATOR: Final = Table(kind_row("EVALUATOR"))
 
-MESSAGE_CONTENT: Final = Table(json_row("callspan.message.content", attrgetter("content")))
-ACTION_CONTENT: Final = Table(json_row("callspan.action", attrgetter("data")))
-EVENT_CONTENT: Final = Table(json_row("callspan.event.data", attrgetter("data")))
-_EVENT_CONTENTS: Final = {ENVIRONMENT: ENVIRONMENT_CONTENT, "action": ACTION_CONTENT}
-_TABLES: Final[Mapping[type[Record], tuple[Table, Table]]] = {
-    EventRecord: (EVENT, EVENT_CONTENT),
-    MessageRecord: (MESSAGE, MESSAGE_CONTENT),
-    RewardRecord: (REWARD, REWARD_CONTENT),
-}
+_EVENTS: Final = {"environment": ENVIRONMENT, "action": ACTION}
 
 
-def event_name(record: Record) -> str:
-    """Return the name of the span event of an event, message or reward."""
+def event_name(record: EventRecord | MessageRecord | RewardRecord) -> str:
+    """Return the name of the span event of a record."""
     match record:
         case EventRecord():
             return f"callspan.{record.event_type}"
@@ -132,28 +125,11 @@ def event_name(record: Record) -> str:
     return EVALUATION_EVENT
 
 
-def event_attributes(record: Record) -> Attributes:
-    """Return the attributes of the span event of an event, message or reward, without content."""
-    return _TABLES[type(record)][0].of(record) if type(record) in _TABLES else {}
-
-
-def event_content(record: Record, budget: ByteBudget) -> Attributes:
-    """Return the content of an event, message or reward within the budget."""
-    if type(record) not in _TABLES:
-        return {}
-    content = _TABLES[type(record)][1]
-    if isinstance(record, EventRecord):
-        content = _EVENT_CONTENTS.get(record.event_type, content)
-    return content.of(record, SpanContent(budget))
-
-
-def evaluation_attributes(record: Record) -> Attributes | None:
-    """Return the attributes of the evaluation event for an environment's reward; None without a reward."""
-    if not isinstance(record, EventRecord) or record.reward is None:
-        return None
-    return EVALUATION.of(record)
-
-
-def evaluation_span_name(record: Record) -> str:
-    """Return the name of the span of a reward."""
-    return f"evaluation {record.objective}" if isinstance(record, RewardRecord) else "evaluation reward"
+def event_attributes(record: EventRecord | MessageRecord | RewardRecord, shown: SpanContent) -> Attributes:
+    """Return the attributes of the span event of a record."""
+    match record:
+        case EventRecord():
+            return _EVENTS.get(record.event_type, EVENT).of(record, shown)
+        case MessageRecord():
+            return MESSAGE.of(record, shown)
+    return REWARD.of(record, shown)

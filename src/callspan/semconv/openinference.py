@@ -163,11 +163,11 @@ END: Final = Table(
     Row("llm.token_count.prompt_details.cache_read", INT, "usage.cache_read_tokens"),
     Row("llm.token_count.prompt_details.cache_write", INT, "usage.cache_write_tokens"),
     Row("llm.token_count.completion_details.reasoning", INT, "usage.reasoning_tokens"),
-    json_row(_METADATA, attrgetter("metadata"), "Fields of `callspan.metadata(...)`.", when="metadata"),
+    json_row(_METADATA, attrgetter("metadata"), "Fields of `callspan.metadata(...)`.", when="metadata", content=None),
     Row("user.id", STRING, From("metadata", _user_id), "`user_id` of the metadata."),
     json_row(
         _INVOCATION_PARAMETERS, attrgetter("request.params"), "The request without messages and tools.",
-        when="request.params", content=True,
+        when="request.params",
     ),
     Row(_OUTPUT_VALUE, JSON, _VALUES, "Choices as received.", content=True),
     Row(_OUTPUT_MIME_TYPE, STRING, _VALUES, "Always `application/json`.", content=True),

@@ -26,31 +26,31 @@ from callspan.semconv.gen_ai import INPUT_MESSAGES, OUTPUT_MESSAGES
 from callspan.semconv.table import JSON, Put, Row
 
 _Json: TypeAlias = dict[str, object]
-_INCOMING, _ANSWER, _ENVIRONMENT, _CALL = range(4)
+_Answer: TypeAlias = tuple[str, Sequence[Message]]
+"""The outcome of a call and its output messages."""
 _MAX_INPUTS: Final = 8
 """Maximum number of input messages before the first output."""
 _OPERATIONS: Final = frozenset({"chat", "text_completion", "generate_content"})
-_AGENT: Final = "agent"
 _ENVIRONMENTS: Final = frozenset({"env", "environment"})
 """Senders of an environment's messages; `env` is the default."""
 
 
-class ScopeExchange:
+class ScopeExchange(msgspec.Struct, eq=False):
     """The input or output in one message, event or call, shared by all enclosing scopes."""
 
-    __slots__ = ("_requested", "answer", "conversation", "kind", "message")
+    incoming: _Json | None = None
+    """A message from outside."""
+    answer: _Json | _Answer | None = None
+    """Output of the agent or the model."""
+    environment: _Json | None = None
+    """The result of an environment's step."""
+    conversation: Conversation | None = None
+    """The messages of a call."""
+    _requested: tuple[list[_Json], list[_Json]] | None = None
 
-    def __init__(self, kind: int, message: _Json | None = None) -> None:
-        self.kind = kind
-        self.message = message
-        self.conversation: Conversation | None = None
-        self.answer: tuple[str, Sequence[Message]] | None = None
-        self._requested: tuple[list[_Json], list[_Json]] | None = None
-
-    def requested(self, room: int) -> tuple[list[_Json], list[_Json]]:
+    def requested(self, found: Conversation, room: int) -> tuple[list[_Json], list[_Json]]:
         """Return a call's instructions and its messages since the last assistant message, each within `room` bytes."""
         if self._requested is None:
-            found = self.conversation or Conversation()
             system: list[_Json] = [{"role": "system", "parts": parts_json(found.system)}] if found.system else []
             system += [message_json(message) for message in found.input if message.role in INSTRUCTION_ROLES]
             news = messages_json(_since_the_last_answer(found.input))
@@ -63,9 +63,8 @@ def messages_of(record: Record, room: int) -> ScopeMessages | None:
     if isinstance(record, SCOPE_TYPES):
         return ScopeMessages(room)
     if isinstance(record, EventRecord) and record.event_type == AGENT_START:
-        messages = ScopeMessages(room)
-        messages.start(record)
-        return messages
+        item = exchange_in(record, None, room)
+        return ScopeMessages(room, None if item is None else item.incoming)
     return None
 
 
@@ -75,20 +74,22 @@ def exchange_in(record: Record, conversation: Conversation | None, room: int) ->
     Content is converted to text at once, so that no reference to the application's objects is kept.
     """
     match record:
-        case CallRecord():
-            return _of_call(record, conversation)
+        case CallRecord() if conversation is not None and record.operation in _OPERATIONS:
+            has_answer = any(message.parts for message in conversation.output)
+            answer = (record.outcome, conversation.output) if has_answer else None
+            return ScopeExchange(conversation=conversation, answer=answer)
+        case MessageRecord(sender="agent") if record.content is not None:
+            return ScopeExchange(answer=_answer(record.content, room, record.message_type))
         case MessageRecord() if record.content is not None:
-            if record.sender == _AGENT:
-                return ScopeExchange(_ANSWER, _answer(record.content, room, record.message_type))
-            return ScopeExchange(_INCOMING, _incoming(record.content, room, record.sender))
+            return ScopeExchange(incoming=_incoming(record.content, room, record.sender))
         case EventRecord(event_type="action") if record.data is not None:
-            return ScopeExchange(_ANSWER, _answer(record.data, room, "action"))
+            return ScopeExchange(answer=_answer(record.data, room, "action"))
         case EventRecord(event_type="environment"):
-            return ScopeExchange(_ENVIRONMENT, _environment(record, room))
-        case EventRecord(event_type="agent" | "agent_start", data=dict(data)):
-            if record.event_type == AGENT_START:
-                return ScopeExchange(_INCOMING, _incoming(data["input"], room, None)) if "input" in data else None
-            return ScopeExchange(_ANSWER, _answer(data["output"], room, "stop")) if "output" in data else None
+            return ScopeExchange(environment=_environment(record, room))
+        case EventRecord(event_type="agent_start", data={"input": given}):
+            return ScopeExchange(incoming=_incoming(given, room, None))
+        case EventRecord(event_type="agent", data={"output": given}):
+            return ScopeExchange(answer=_answer(given, room, "stop"))
     return None
 
 
@@ -98,41 +99,31 @@ class ScopeMessages:
     Thread-safe: each update is one assignment, and the last one wins.
     """
 
-    __slots__ = ("_answer", "_environment", "_incoming", "_is_given", "_requested", "room")
+    __slots__ = ("_given", "_incoming", "_outputs", "_requested", "room")
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, room: int, given: _Json | None = None) -> None:
+        """`given` is the input of an agent, which takes precedence over that of its first call."""
         self.room = room
         """Byte limit of one message, or of the messages of one call."""
+        self._given = given
         self._incoming: list[_Json] = []
         self._requested: tuple[list[_Json], list[_Json]] | None = None
-        self._answer: tuple[str, Sequence[Message]] | _Json | None = None
-        self._environment: tuple[_Json, bool] | None = None
-        self._is_given = False
+        self._outputs: dict[str, _Json | _Answer] = {}
+        """The last answer and the last message of the environment, in the order of their arrival."""
 
     def add(self, item: ScopeExchange) -> None:
         """Add a message, event or call."""
-        if item.kind == _CALL:
-            self._requested = self._requested or item.requested(self.room)
-            self._answer = item.answer or self._answer
-        elif item.kind == _ANSWER:
-            self._answer = item.message
-        elif item.message is None:
-            return
-        elif item.kind == _ENVIRONMENT or self._answer is not None or self._environment is not None:
-            word = {"finish_reason": "continue", **item.message}
-            if word.get("name") in _ENVIRONMENTS:
-                word["role"] = TOOL
-            self._environment = word, self._answer is None
-        elif len(self._incoming) < _MAX_INPUTS and not self._is_given:
-            self._incoming.append(item.message)
-        if self._environment is not None and (item.kind == _ANSWER or item.answer is not None):
-            self._environment = self._environment[0], True
-
-    def start(self, record: Record) -> None:
-        """Set the input given to an agent at its start; it takes precedence over the input of its first call."""
-        item = exchange_in(record, None, self.room)
-        if item is not None and item.message is not None:
-            self._incoming, self._is_given = [item.message], True
+        if item.conversation is not None and self._requested is None:
+            self._requested = item.requested(item.conversation, self.room)
+        if item.answer is not None:
+            self._set("answer", item.answer)
+        if item.environment is not None:
+            self._set("environment", _reply(item.environment))
+        if item.incoming is not None:
+            if self._outputs:
+                self._set("environment", _reply(item.incoming))
+            elif len(self._incoming) < _MAX_INPUTS:
+                self._incoming.append(item.incoming)
 
     def close(self, record: Record) -> None:
         """Set the output given by an agent at its end; it takes precedence over the output of its last call."""
@@ -142,33 +133,33 @@ class ScopeMessages:
     def attributes(self, budget: ByteBudget) -> Attributes:
         """Return the attributes of the input and output messages, within the budget."""
         attributes: Attributes = {}
-        for name, messages in ((OUTPUT_MESSAGES, self._outputs()), (INPUT_MESSAGES, self._inputs())):
+        for name, messages in ((OUTPUT_MESSAGES, self._shown_outputs()), (INPUT_MESSAGES, self._shown_inputs())):
             if messages:
                 put_json(attributes, name, messages, budget)
         return attributes
 
-    def _inputs(self) -> list[_Json]:
+    def _set(self, kind: str, output: _Json | _Answer) -> None:
+        others = {other: known for other, known in self._outputs.items() if other != kind}
+        self._outputs = {**others, kind: output}
+
+    def _shown_inputs(self) -> list[_Json]:
         instructions, news = self._requested or ([], [])
-        shown = [*instructions, *self._incoming]
+        if self._given is not None:
+            return [*instructions, self._given]
         seen = [message["parts"] for message in self._incoming]
-        return shown if self._is_given else [*shown, *(message for message in news if message["parts"] not in seen)]
+        return [*instructions, *self._incoming, *(message for message in news if message["parts"] not in seen)]
 
-    def _outputs(self) -> list[_Json]:
-        answer, environment = self._answer, self._environment
-        shown = answer_messages(*answer) if isinstance(answer, tuple) else [answer] if answer else []
-        if environment is None:
-            return shown
-        return [environment[0], *shown] if environment[1] else [*shown, environment[0]]
+    def _shown_outputs(self) -> list[_Json]:
+        shown: list[_Json] = []
+        for output in self._outputs.values():
+            shown += answer_messages(*output) if isinstance(output, tuple) else [output]
+        return shown
 
 
-def _of_call(record: CallRecord, conversation: Conversation | None) -> ScopeExchange | None:
-    if conversation is None or record.operation not in _OPERATIONS:
-        return None
-    item = ScopeExchange(_CALL)
-    item.conversation = Conversation(system=conversation.system, input=conversation.input)
-    if any(message.parts for message in conversation.output):
-        item.answer = record.outcome, conversation.output
-    return item
+def _reply(message: _Json) -> _Json:
+    """Return a message of the environment as output."""
+    role = {"role": TOOL} if message.get("name") in _ENVIRONMENTS else {}
+    return {"finish_reason": "continue", **message, **role}
 
 
 def _since_the_last_answer(messages: Sequence[Message]) -> list[Message]:
@@ -228,8 +219,8 @@ def _put_operation_messages(attributes: Attributes, record: EventRecord, shown: 
 
 _PUT_MESSAGES: Final = Put(_put_operation_messages)
 OPERATION_MESSAGES: Final = (
-    Row(OUTPUT_MESSAGES, JSON, _PUT_MESSAGES, "Output, as a message with the role `tool`."),
-    Row(INPUT_MESSAGES, JSON, _PUT_MESSAGES),
+    Row(OUTPUT_MESSAGES, JSON, _PUT_MESSAGES, "Output, as a message with the role `tool`.", content=True),
+    Row(INPUT_MESSAGES, JSON, _PUT_MESSAGES, content=True),
 )
 """Guardrails, handoffs and environment steps as messages, which backends render as a conversation."""
 

@@ -7,14 +7,20 @@ from typing import Final, NamedTuple
 import msgspec
 
 from callspan.fail_open import fail_open
-from callspan.record.events import SCOPE_TYPES, EventRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.record.events import (
+    SCOPE_TYPES,
+    EventRecord,
+    MessageRecord,
+    Record,
+    RewardRecord,
+    ScopeRecord,
+)
 from callspan.semconv import events, gen_ai, openinference, session
 from callspan.semconv.call import EXCEPTION_EVENT, MIN_DURATION_NS, SpanEvent
 from callspan.semconv.content_attributes import Attributes, ByteBudget, SpanContent
 from callspan.semconv.scope_messages import ScopeMessages, messages_of
 from callspan.settings import Settings
 
-_WITH_ERROR: Final = (SessionRecord, TimestepRecord, EventRecord)
 _CONTENT: Final = fail_open("set the content of a session on its span")
 _KIB: Final = 1024
 
@@ -39,10 +45,10 @@ class ScopeSpanOptions(msgspec.Struct, frozen=True, kw_only=True):
             span_bytes=settings.max_span_bytes,
         )
 
-    def budget(self) -> ByteBudget:
-        """Return the byte budget of a span's events, or of its attributes: half of the span's bytes each."""
+    def shown(self) -> SpanContent:
+        """Return the content of a span's events, or of its attributes: half of the span's bytes each."""
         half = self.span_bytes // 2
-        return ByteBudget(min(self.attribute_bytes, half), half)
+        return SpanContent(ByteBudget(min(self.attribute_bytes, half), half), has_content=self.content)
 
 
 class ScopeEnd(NamedTuple):
@@ -57,60 +63,46 @@ class ScopeEnd(NamedTuple):
 class ScopeSpan:
     """Makes the events of one open span, and its attributes at its end."""
 
-    __slots__ = ("_event_budget", "_options", "messages")
+    __slots__ = ("_options", "_shown", "messages")
 
-    def __init__(self, options: ScopeSpanOptions, first: Record | None) -> None:
+    def __init__(self, options: ScopeSpanOptions, first: ScopeRecord | None) -> None:
         """`first` is the record with which the span started; None if the span does not record."""
         self._options = options
-        self._event_budget: ByteBudget | None = None
+        self._shown: SpanContent | None = None
+        """The content of the events."""
         self.messages: ScopeMessages | None = None
         """Input and output, which the end sets on the span; None for a span without them."""
         if first is not None and options.content:
             self.messages = messages_of(first, options.attribute_bytes)
 
-    def start_attributes(self, record: Record) -> Attributes:
+    def start_attributes(self, record: ScopeRecord) -> Attributes:
         """Return the attributes with which the span of an operation starts."""
         return session.start_attributes(record, llm=self._options.llm)
 
-    def events(self, record: Record, time_ns: int) -> list[SpanEvent]:
+    def events(self, record: EventRecord | MessageRecord | RewardRecord, time_ns: int) -> list[SpanEvent]:
         """Return the span events of a record: one for itself, and an evaluation for an environment's reward."""
-        attributes = events.event_attributes(record)
-        if self._options.content:
-            self._event_budget = budget = self._event_budget or self._options.budget()
-            with _CONTENT:
-                attributes.update(events.event_content(record, budget))
-        found = [SpanEvent(events.event_name(record), attributes, time_ns)]
-        if isinstance(record, EventRecord) and record.reward is not None:
-            found += _evaluations(record, time_ns)
-        return found
+        self._shown = shown = self._shown or self._options.shown()
+        event = SpanEvent(events.event_name(record), events.event_attributes(record, shown), time_ns)
+        return [event, *_evaluations(record, time_ns)]
 
-    def end(self, record: Record, end_ns: int) -> ScopeEnd:
+    def end(self, record: ScopeRecord, end_ns: int) -> ScopeEnd:
         """Return the additions of the final record."""
-        attributes = session.end_attributes(record)
-        if self._options.content:
-            self._add_content(attributes, record)
-        found: list[SpanEvent] = []
-        failure = None
-        if isinstance(record, EventRecord) and record.reward is not None:
-            found += _evaluations(record, end_ns)
-        error = record.error if isinstance(record, _WITH_ERROR) else None
-        if error is not None:
-            attributes_of_error = session.exception_attributes(error, content=self._options.content)
-            found.append(SpanEvent(EXCEPTION_EVENT, attributes_of_error, end_ns))
-            failure = (error.message if self._options.content else None) or error.type
-        return ScopeEnd(attributes, found, failure)
-
-    def _add_content(self, attributes: Attributes, record: Record) -> None:
-        messages, self.messages, budget = self.messages, None, self._options.budget()
-        # Guarded separately: an error in the content must not prevent the end.
+        shown, messages, error = self._options.shown(), self.messages, record.error
+        self.messages = None
+        attributes = session.end_attributes(record, shown)
+        # Guarded: an error in the content must not prevent the end.
         with _CONTENT:
-            attributes.update(session.span_content(record, budget))
-        if messages is not None:
-            with _CONTENT:
+            if messages is not None:
                 messages.close(record)
-                attributes.update(messages.attributes(budget))
-        if self._options.openinference:
-            openinference.SCOPE_VALUES.put(attributes, record, SpanContent(budget))
+                attributes.update(messages.attributes(shown.budget))
+            if self._options.openinference:
+                openinference.SCOPE_VALUES.put(attributes, record, shown)
+        found = _evaluations(record, end_ns)
+        failure = None
+        if error is not None:
+            found.append(SpanEvent(EXCEPTION_EVENT, session.EXCEPTION.of(error, shown), end_ns))
+            failure = (error.message if shown.has_content else None) or error.type
+        return ScopeEnd(attributes, found, failure)
 
 
 class Evaluation(NamedTuple):
@@ -126,19 +118,20 @@ def evaluation(
     record: EventRecord | RewardRecord, response_id: str | None, options: ScopeSpanOptions
 ) -> Evaluation | None:
     """Return the span of a reward; `response_id` is that of the evaluated call. None for a record without a reward."""
-    is_reward = isinstance(record, RewardRecord)
-    own = events.event_attributes(record) if is_reward else events.evaluation_attributes(record)
-    if own is None:
+    if isinstance(record, EventRecord) and record.reward is None:
         return None
-    if options.content and is_reward:
-        own |= events.event_content(record, options.budget())
     attributes = events.EVALUATION_PLACE.of(record)
     if response_id is not None:
         attributes["gen_ai.response.id"] = response_id
-    attributes |= own
+    if isinstance(record, RewardRecord):
+        name = record.objective
+        attributes |= events.event_attributes(record, options.shown())
+    else:
+        name = "reward"
+        attributes |= events.EVALUATION.of(record)
     event = SpanEvent(gen_ai.EVALUATION_EVENT, attributes, record.time_ns)
-    name, end_ns = events.evaluation_span_name(record), record.time_ns + MIN_DURATION_NS
-    return Evaluation(name, attributes | events.EVALUATOR.of(record), event, end_ns)
+    end_ns = record.time_ns + MIN_DURATION_NS
+    return Evaluation(f"evaluation {name}", attributes | events.EVALUATOR.of(record), event, end_ns)
 
 
 def scope_start_ns(record: Record) -> int | None:
@@ -158,5 +151,7 @@ def scope_end_ns(record: Record) -> int | None:
 
 
 def _evaluations(record: Record, time_ns: int) -> list[SpanEvent]:
-    found = events.evaluation_attributes(record)
-    return [] if found is None else [SpanEvent(gen_ai.EVALUATION_EVENT, found, time_ns)]
+    """Return the evaluation event for an environment's reward, if there is one."""
+    if not isinstance(record, EventRecord) or record.reward is None:
+        return []
+    return [SpanEvent(gen_ai.EVALUATION_EVENT, events.EVALUATION.of(record), time_ns)]

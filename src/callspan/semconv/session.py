@@ -9,17 +9,16 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Final, NamedTuple, TypeAlias
 
-from callspan.record.call import ErrorInfo
-from callspan.record.events import AGENT_START, EventRecord, Record, SessionRecord, TimestepRecord
+from callspan.record.events import AGENT_START, EventRecord, ScopeRecord, SessionRecord, TimestepRecord
 from callspan.semconv import gen_ai
 from callspan.semconv import llm as llm_tables
 from callspan.semconv.call import CONVERSATION_ID, EXCEPTION_TYPE, STEP_INDEX
-from callspan.semconv.content_attributes import Attributes, ByteBudget, SpanContent
+from callspan.semconv.content_attributes import Attributes, SpanContent
 from callspan.semconv.events import (
-    ENVIRONMENT_CONTENT,
     ERROR,
     OF_SESSION,
     REWARD_OF_ENVIRONMENT,
+    STATES,
     TERMINATED,
     WITHIN,
 )
@@ -43,7 +42,6 @@ from callspan.semconv.table import (
 )
 
 _NS: Final = 1e9
-_NAMED: Final = (SessionRecord, TimestepRecord, EventRecord)
 _OPERATIONS: Final = frozenset({"invoke_workflow", "execute_tool", "invoke_agent"})
 """The spans that have an operation of the conventions."""
 _Rows: TypeAlias = Sequence[Row]
@@ -111,14 +109,13 @@ class SpanTables(NamedTuple):
     start_with_llm: Table
     """`start` with the `llm` vocabulary."""
     end: Table
-    content: Table
 
 
 def _tables(verb: str, kind: str, *, start: _Rows, end: _Rows, content: _Rows) -> SpanTables:
     """Return the tables of one kind of span; `kind` is that of OpenInference."""
     operation = [Row(gen_ai.OPERATION_NAME, STRING, Constant(verb), f"`{verb}`.")] if verb in _OPERATIONS else []
     rows = Table(*operation, *start, kind_row(kind))
-    return SpanTables(verb, rows, rows + llm_tables.SCOPE_START, Table(*end, ERROR), Table(*content))
+    return SpanTables(verb, rows, rows + llm_tables.SCOPE_START, Table(*end, ERROR, *content))
 
 
 SESSION: Final = _tables(
@@ -167,7 +164,7 @@ ENVIRONMENT: Final = _tables(
     "CHAIN",
     start=WITHIN,
     end=(REWARD_OF_ENVIRONMENT, *TERMINATED),
-    content=(*ENVIRONMENT_CONTENT.rows, *OPERATION_MESSAGES),
+    content=(*STATES, *OPERATION_MESSAGES),
 )
 TOOL: Final = _tables(
     "execute_tool",
@@ -242,52 +239,32 @@ _EVENTS: Final = {
 _SCOPES: Final = {SessionRecord: SESSION, TimestepRecord: TIMESTEP}
 
 
-def _tables_of(record: Record) -> SpanTables | None:
-    if type(record) is EventRecord:
-        return _EVENTS.get(record.event_type, TOOL)
-    return _SCOPES.get(type(record))
+def _tables_of(record: ScopeRecord) -> SpanTables:
+    return _EVENTS.get(record.event_type, TOOL) if isinstance(record, EventRecord) else _SCOPES[type(record)]
 
 
-def span_name(record: Record) -> str:
+def span_name(record: ScopeRecord) -> str:
     """Return the name of the span of a session, timestep or operation: its kind, and its name if it has one."""
     tables = _tables_of(record)
-    if tables is None:
-        return "timestep"
-    if isinstance(record, _NAMED) and record.name and tables is not ENVIRONMENT:
-        return f"{tables.verb} {record.name}"
-    return tables.verb
+    return f"{tables.verb} {record.name}" if record.name and tables is not ENVIRONMENT else tables.verb
 
 
-def start_attributes(record: Record, *, llm: bool = True, workflow: str | None = None) -> Attributes:
-    """Return the start attributes of a session, timestep or operation, without content.
+def start_attributes(record: ScopeRecord, *, llm: bool = True, workflow: str | None = None) -> Attributes:
+    """Return the start attributes of a session, timestep or operation.
 
     `llm` includes that vocabulary. `workflow` is the name of a timestep's session.
     """
     tables = _tables_of(record)
-    if tables is None:
-        return {}
     attributes = (tables.start_with_llm if llm else tables.start).of(record)
     if workflow:
         attributes[gen_ai.WORKFLOW_NAME] = workflow
     return attributes
 
 
-def end_attributes(record: Record) -> Attributes:
-    """Return the end attributes of a session, timestep or operation, without content."""
-    tables = _tables_of(record)
-    return {} if tables is None else tables.end.of(record)
+def end_attributes(record: ScopeRecord, shown: SpanContent) -> Attributes:
+    """Return the end attributes of a session, timestep or operation.
 
-
-def span_content(record: Record, budget: ByteBudget) -> Attributes:
-    """Return the content of a session, timestep or operation as JSON attributes.
-
-    These are the metadata of sessions and timesteps, the arguments and result of a tool, the observations of an
+    Their content is the metadata of sessions and timesteps, the arguments and result of a tool, the observations of an
     environment, and the input and output of an agent, guardrail or handoff.
     """
-    tables = _tables_of(record)
-    return {} if tables is None else tables.content.of(record, SpanContent(budget))
-
-
-def exception_attributes(error: ErrorInfo, *, content: bool) -> Attributes:
-    """Return the attributes of the `exception` event, without its message if there is no content."""
-    return EXCEPTION.of(error, SpanContent(ByteBudget(0, 0), has_content=content))
+    return _tables_of(record).end.of(record, shown)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeGuard
 
 import msgspec
 
@@ -16,22 +16,23 @@ from callspan.record.events import (
     MessageRecord,
     Record,
     RewardRecord,
+    ScopeRecord,
     SessionRecord,
     TimestepRecord,
     latest_ns,
+    record_key,
 )
 from callspan.record.messages import Conversation
 from callspan.semconv import session as semconv
 from callspan.semconv.call import Projection, SpanEvent
 from callspan.semconv.scope_messages import exchange_in
 from callspan.semconv.scope_spans import ScopeSpan, ScopeSpanOptions, evaluation, scope_end_ns, scope_start_ns
+from callspan.semconv.span_ids import enclosing_ids
 from callspan.semconv.spans import Span, span_of_call
 
-_NO_TRACE: Final = Trace()
 _AGENTS: Final = frozenset({AGENT_START, "agent"})
 _EXCHANGES: Final = frozenset({AGENT_START, "agent", "environment"})
 """Types of events whose data is input or output of the enclosing scope; a tool's is not."""
-_ScopeRecord: TypeAlias = SessionRecord | TimestepRecord | EventRecord
 
 
 class _OpenScope:
@@ -39,17 +40,21 @@ class _OpenScope:
 
     __slots__ = ("events", "excluded_from_io", "final", "parent", "span")
 
-    def __init__(self, final: _ScopeRecord, parent: _OpenScope | None, options: ScopeSpanOptions) -> None:
+    def __init__(self, final: ScopeRecord, parent: _OpenScope | None, options: ScopeSpanOptions) -> None:
         self.final = final
         self.parent = parent
         self.excluded_from_io = isinstance(final, EventRecord) and final.event_type not in _AGENTS
         self.events: list[SpanEvent] = []
         self.span = ScopeSpan(options, _start_record(final))
 
-    def add(self, record: EventRecord | MessageRecord | RewardRecord) -> None:
-        """Add an event to this span."""
-        self.events += self.span.events(record, record.time_ns)
-        self.observe(record)
+    def add(self, record: Record) -> None:
+        """Add what is in this scope: an event, or the input or output of a scope inside."""
+        if _has_scope(record):
+            if isinstance(record, EventRecord) and record.event_type in _EXCHANGES:
+                self.observe(record)
+        elif isinstance(record, EventRecord | MessageRecord | RewardRecord):
+            self.events += self.span.events(record, record.time_ns)
+            self.observe(record)
 
     def observe(self, record: Record, conversation: Conversation | None = None) -> None:
         """Add the record's input or output to this scope and the enclosing ones."""
@@ -98,49 +103,36 @@ class SpanRebuilder:
     def _begin(self, record: Record) -> None:
         if isinstance(record, SessionRecord):
             self._workflow = record.name
-        if isinstance(record, MessageRecord | RewardRecord | CallRecord) or not _has_own_span(record):
-            return
-        scope = _OpenScope(record, self._enclosing(record), self._options)
-        ids = {SessionRecord: "session_id", TimestepRecord: "timestep_id", EventRecord: "event_id"}
-        for name in (record.span_id, getattr(record, ids[type(record)])):
-            if name is not None:
-                self._open[name] = scope
+        if _has_scope(record):
+            scope = _OpenScope(record, self._enclosing(record), self._options)
+            self._open[record_key(record)[1]] = scope
+            if record.span_id is not None:
+                self._open[record.span_id] = scope
 
     def _enclosing(self, record: Record) -> _OpenScope | None:
-        """Return the scope of a record: that of the parent span, else of its timestep or session."""
-        place = record.place if isinstance(record, CallRecord) else record
-        names = [None if isinstance(record, MessageRecord) else record.parent_span_id]
-        if isinstance(record, TimestepRecord):
-            names += [record.parent_timestep_id]
-        elif not isinstance(record, SessionRecord):
-            names += [getattr(place, "timestep_id", None)]
-        names += [] if isinstance(record, SessionRecord) else [getattr(place, "session_id", None)]
-        return next((self._open[name] for name in names if name is not None and name in self._open), None)
+        return next((self._open[name] for name in enclosing_ids(record) if name in self._open), None)
 
     def _end(self, record: Record) -> Iterator[Span]:
         scope = self._enclosing(record)
-        match record:
-            case CallRecord():
-                conversation = self._conversations(record)
-                if scope is not None and conversation is not None:
-                    scope.observe(record, conversation)
-                if record.sampled and (span := span_of_call(record, self._projection, conversation)) is not None:
-                    yield span
-            case EventRecord() if _has_own_span(record):
-                if scope is not None and record.event_type in _EXCHANGES:
-                    scope.observe(record)
-            case EventRecord() | RewardRecord() if record.span_id is not None:
-                if (span := self._evaluation(record)) is not None:
-                    yield span
-            case EventRecord() | MessageRecord() | RewardRecord():
-                if scope is not None:
-                    scope.add(record)
+        if isinstance(record, CallRecord):
+            conversation = self._conversations(record)
+            if scope is not None and conversation is not None:
+                scope.observe(record, conversation)
+            span = span_of_call(record, self._projection, conversation) if record.sampled else None
+        elif isinstance(record, EventRecord | RewardRecord) and record.span_id is not None and not _has_scope(record):
+            span = self._evaluation(record) if record.sampled else None
+        else:
+            span = None
+            if scope is not None:
+                scope.add(record)
+        if span is not None:
+            yield span
 
     def _evaluation(self, record: EventRecord | RewardRecord) -> Span | None:
         call_id = record.call_id if isinstance(record, RewardRecord) else None
         response_id = None if call_id is None or self._response_id is None else self._response_id(call_id)
         found = evaluation(record, response_id, self._options)
-        if found is None or not record.sampled:
+        if found is None:
             return None
         return _span(
             record, name=found.name, start_ns=found.event.time_ns, end_ns=found.end_ns, attributes=found.attributes,
@@ -149,34 +141,21 @@ class SpanRebuilder:
 
     def _span(self, scope: _OpenScope) -> Span | None:
         record = scope.final
+        start_ns, end_ns = scope_start_ns(record), scope_end_ns(record)
         is_open = isinstance(record, EventRecord) and record.event_type in RUN_TYPES
-        if is_open or not record.sampled:
+        if is_open or not record.sampled or start_ns is None or end_ns is None:
             return None
         workflow = self._workflow if isinstance(record, TimestepRecord) else None
-        return _finished(record, scope.span, scope.events, self._options, workflow)
+        attributes = semconv.start_attributes(_start_record(record), llm=self._options.llm, workflow=workflow)
+        end = scope.span.end(record, end_ns)
+        return _span(
+            record, name=semconv.span_name(record), start_ns=start_ns, end_ns=end_ns,
+            attributes=attributes | end.attributes, events=[*scope.events, *end.events], failure=end.failure,
+        )  # fmt: skip
 
 
-def _finished(
-    record: _ScopeRecord, span: ScopeSpan, events: list[SpanEvent], options: ScopeSpanOptions, workflow: str | None
-) -> Span | None:
-    start_ns, end_ns = scope_start_ns(record), scope_end_ns(record)
-    if start_ns is None or end_ns is None:
-        return None
-    attributes = semconv.start_attributes(_start_record(record), llm=options.llm, workflow=workflow)
-    end = span.end(record, end_ns)
-    return _span(
-        record,
-        name=semconv.span_name(record),
-        start_ns=start_ns,
-        end_ns=end_ns,
-        attributes=attributes | end.attributes,
-        events=[*events, *end.events],
-        failure=end.failure,
-    )
-
-
-def _span(record: SessionRecord | TimestepRecord | EventRecord | RewardRecord, **fields: Any) -> Span | None:  # noqa: ANN401
-    trace = record.trace or _NO_TRACE
+def _span(record: ScopeRecord | RewardRecord, **fields: Any) -> Span | None:  # noqa: ANN401
+    trace = record.trace or Trace()
     if record.trace_id is None or record.span_id is None:
         return None
     return Span(
@@ -185,14 +164,14 @@ def _span(record: SessionRecord | TimestepRecord | EventRecord | RewardRecord, *
     )  # fmt: skip
 
 
-def _has_own_span(record: Record) -> bool:
-    """Return whether a record has its own span; an event without a duration is a span event, or a late reward."""
+def _has_scope(record: Record) -> TypeGuard[ScopeRecord]:
+    """Return whether a record has a span with a duration; an event without one is a span event, or a late reward."""
     if isinstance(record, EventRecord):
         return record.span_id is not None and (record.duration_ns is not None or record.event_type in RUN_TYPES)
     return isinstance(record, SCOPE_TYPES)
 
 
-def _start_record(record: _ScopeRecord) -> _ScopeRecord:
+def _start_record(record: ScopeRecord) -> ScopeRecord:
     """Return the record with which the span of a scope started."""
     if not isinstance(record, EventRecord) or record.event_type not in _AGENTS:
         return record

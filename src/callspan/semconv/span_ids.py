@@ -69,7 +69,7 @@ def _should_have_span(record: Record, spans: dict[str | None, tuple[str, str]]) 
 
 def _with_derived_ids(record: _WithSpan, spans: dict[str | None, tuple[str, str]]) -> _WithSpan:
     own, span_id, above = run_key(record), record.span_id, record.parent_span_id
-    enclosing = next((spans[one] for one in _enclosing_scopes(record) if one in spans), None)
+    enclosing = next((spans[one] for one in enclosing_ids(record) if one in spans), None)
     trace_id, parent = enclosing or (record.trace_id or _digest(own, 32), above)
     if _has_own_id(record):
         parent = above or parent  # of which only its own process may have known
@@ -79,18 +79,21 @@ def _with_derived_ids(record: _WithSpan, spans: dict[str | None, tuple[str, str]
     return replace(record, trace_id=trace_id, span_id=span_id, parent_span_id=parent, sampled=sampled)
 
 
-def _enclosing_scopes(record: _WithSpan) -> Iterator[str | None]:
-    yield record.parent_span_id
-    if isinstance(record, SessionRecord):
-        yield record.parent_session_id
-        return
+def enclosing_ids(record: Record) -> Iterator[str | None]:
+    """Yield the ids of what is around a record, innermost first: its parent span, its call or timestep, its session."""
     place = record.place if isinstance(record, CallRecord) else record
-    if isinstance(record, TimestepRecord):
-        yield record.parent_timestep_id
-    elif isinstance(record, RewardRecord):
-        yield record.call_id
-    else:
-        yield getattr(place, "timestep_id", None)
+    yield getattr(record, "parent_span_id", None)
+    match place:
+        case SessionRecord():
+            yield place.parent_session_id
+            return
+        case TimestepRecord():
+            yield place.parent_timestep_id
+        case RewardRecord():
+            yield place.call_id
+            yield place.timestep_id
+        case _:
+            yield place.timestep_id
     yield place.session_id
 
 

@@ -261,9 +261,9 @@ def text_row(name: str, path: str, about: str = "") -> Row:
 
 
 def json_row(
-    name: str, read: Callable[[Any], object], about: str = "", *, when: str = "", content: bool | None = None
+    name: str, read: Callable[[Any], object], about: str = "", *, when: str = "", content: bool | None = True
 ) -> Row:
-    """Return a row for a value as JSON, within the budget."""
+    """Return a row for a value as JSON, within the budget; it is content unless `content` is None."""
 
     def put(attributes: Attributes, record: Any, shown: SpanContent) -> None:  # noqa: ANN401
         if (value := read(record)) is not None:
@@ -273,14 +273,14 @@ def json_row(
 
 
 def data_rows(names: Mapping[str, tuple[str, str]], prefix: str = "callspan.") -> tuple[Row, ...]:
-    """Return rows for the items of an event's data; `names` has their attributes, other keys get the prefix."""
+    """Return content rows for the items of an event's data; `names` has their attributes, other keys get the prefix."""
 
     def put(attributes: Attributes, record: Any, shown: SpanContent) -> None:  # noqa: ANN401
         for key, value in record.data.items() if isinstance(record.data, dict) else ():
             put_json(attributes, names[key][0] if key in names else prefix + key, value, shown.budget)
 
     source = Put(put)
-    return tuple(Row(name, JSON, source, about) for name, about in names.values())
+    return tuple(Row(name, JSON, source, about, content=True) for name, about in names.values())
 
 
 def in_metadata(field: str) -> From:

@@ -26,7 +26,7 @@ from callspan.fail_open import fail_open
 from callspan.process.processed import Processed
 from callspan.process.processors import with_span
 from callspan.record.call import Place
-from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
+from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, ScopeRecord
 from callspan.record.span_handle import OWN_SPAN, SpanHandle
 from callspan.semconv import session as semconv
 from callspan.semconv.scope_spans import (
@@ -93,7 +93,7 @@ class SessionSpan(SpanHandle):
                 return self._spans.export(record, self.context)
         return None
 
-    def end(self, processed: Processed[Record], *, named_late: bool = False) -> None:
+    def end(self, processed: Processed[ScopeRecord], *, named_late: bool = False) -> None:
         """Set the final attributes and status on the span, and end it.
 
         `named_late` sets its name and the attributes of its start again, from the final record.
@@ -108,7 +108,7 @@ class SessionSpan(SpanHandle):
                 self._set_final(record, end_ns)
             self._span.end(end_ns)
 
-    def _set_final(self, record: Record, end_ns: int) -> None:
+    def _set_final(self, record: ScopeRecord, end_ns: int) -> None:
         end = self._source.end(record, end_ns)
         self.messages = None
         put_attributes(self._span, end.attributes)
@@ -151,7 +151,7 @@ class SessionSpans:
 
     def start(
         self,
-        processed: Processed[Record],
+        processed: Processed[ScopeRecord],
         *,
         parent: Context,
         link: SessionSpan | None = None,

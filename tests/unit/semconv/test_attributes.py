@@ -28,7 +28,6 @@ from callspan.records import (
     RateLimit,
     RateLimits,
     Reasoning,
-    Record,
     Refusal,
     Request,
     Response,
@@ -43,7 +42,7 @@ from callspan.records import (
 )
 from callspan.semconv import events, openinference
 from callspan.semconv.call import Projection, attempt_span_attributes
-from callspan.semconv.content_attributes import ByteBudget
+from callspan.semconv.content_attributes import ByteBudget, SpanContent
 
 MESSAGES = [{"role": "system", "content": "Be terse."}, {"role": "user", "name": "ann", "content": "Weather in Paris?"}]
 TOOL = {"type": "function", "name": "weather", "description": "d", "parameters": {"type": "object"}}
@@ -516,9 +515,12 @@ def event(kind: str, **fields: Any) -> EventRecord:
     ],
 )  # fmt: skip
 def test_events_messages_and_rewards_as_span_events(
-    one: Record, name: str, attributes: dict[str, Any], content: dict[str, Any]
+    one: EventRecord | MessageRecord | RewardRecord, name: str, attributes: dict[str, Any], content: dict[str, Any]
 ) -> None:
     assert events.event_name(one) == name
-    assert events.event_attributes(one) == attributes
-    assert events.event_content(one, ByteBudget(1_000, 1_000)) == content
-    assert events.event_content(one, ByteBudget(0, 0)) == {}
+    for room, has_content, shown in (
+        (1_000, True, attributes | content),
+        (0, True, attributes),
+        (9, False, attributes),
+    ):
+        assert events.event_attributes(one, SpanContent(ByteBudget(room, room), has_content=has_content)) == shown

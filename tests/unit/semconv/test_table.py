@@ -70,7 +70,7 @@ TABLES: list[tuple[type, Table]] = [
             (EventRecord, session.GUARDRAIL),
             (EventRecord, session.HANDOFF),
         )
-        for table in (tables.start_with_llm, tables.end, tables.content)
+        for table in (tables.start_with_llm, tables.end)
     ),
     (EventRecord, events.EVENT),
     (EventRecord, events.EVALUATION),
