@@ -246,7 +246,6 @@ def ask_everything(provider: ScriptedProvider) -> None:
         client.completions.create(model="gpt-5", prompt="One?")
         for _ in client.completions.create(model="gpt-5", prompt="One?", stream=True):
             continue
-        client.embeddings.create(model="text-embedding-3-small", input=["One?", "Two?"])
     with anthropic.Anthropic(base_url=provider.anthropic_url) as claude:
         claude.messages.create(model="claude", max_tokens=9, messages=MESSAGES)
         with claude.messages.stream(model="claude", max_tokens=9, messages=MESSAGES) as stream:
@@ -289,20 +288,6 @@ def test_the_same_request_is_sent_and_both_answers_are_shown(played: Played, api
     assert "other words" in result.output
     sent = played.provider.requests[-1]
     assert json.loads(sent.content) in [json.loads(content) for content in first]
-
-
-def test_vectors_kept_by_their_length_are_not_reported_as_the_same(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/thin.db"
-    handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool")
-    with ScriptedProvider() as provider:
-        with openai.OpenAI(base_url=provider.openai_url) as client:
-            client.embeddings.create(model="text-embedding-3-small", input="One?")
-        assert handle.force_flush(20_000)
-        handle.uninstrument()
-        played = Played(provider, url)
-        assert "1 vector" in (again := played.again("embeddings")).output
-        assert "record with media='inline'" in again.output
-        assert json.loads(played.again("embeddings", "--json").stdout)["same"] is None
 
 
 def test_the_same_answer_is_reported_as_the_same(played: Played) -> None:

@@ -35,7 +35,6 @@ _COPIES: Final = "pages in use may hold copies of some bytes; delete --vacuum re
     epilog=_EPILOG,
 )
 @click.argument("ids", metavar="[SESSION]...", nargs=-1)
-@click.option("--session", "sessions", metavar="ID", multiple=True, help="This session; may be repeated.")
 @click.option("--call", "calls", metavar="ID", multiple=True, help="Only this call; may be repeated.")
 @filter_options(*(name for name in OPTIONS if name != "session_id"), scores=False)
 @click.option("--older-than", "older_ns", type=MOMENT, metavar="TIME", help="Records that ended before: 30d, ISO 8601.")
@@ -43,11 +42,10 @@ _COPIES: Final = "pages in use may hold copies of some bytes; delete --vacuum re
 @click.option("--vacuum", is_flag=True, help="Rewrite SQLite files, without copies of deleted bytes.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @selecting
-def delete_command(  # noqa: PLR0913, PLR0917 - one for each option
+def delete_command(
     context: CommandContext,
     which: CallFilter,
     ids: Sequence[str],
-    sessions: Sequence[str],
     calls: Sequence[str],
     older_ns: int | None,
     dry_run: bool,
@@ -59,11 +57,11 @@ def delete_command(  # noqa: PLR0913, PLR0917 - one for each option
     A session is erased with everything in it; filters for calls (--model, --failed, --text, ...) erase only calls. For
     other stores it prints what to run. Exit code 1 if something is left, or no store has a given id.
     """
-    if not (ids or sessions or calls or older_ns) and which == CallFilter():
+    if not (ids or calls or older_ns) and which == CallFilter():
         raise click.UsageError("Say what to delete: SESSION, --call, --user or another filter, or --older-than.")
     context.deliver(split_urls(context.store))
     try:
-        chosen, single = whole_ids(context.store, (*ids, *sessions), calls)
+        chosen, single = whole_ids(context.store, ids, calls)
     except KeyError as error:
         kind, ident = error.args
         context.no_match(f"No {kind} {ident} in {context.store_name}, or several ids begin so.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 
 import callspan
 
@@ -342,20 +342,7 @@ def _chat_turn(client: OpenAI, world: GridWorld, step: Timestep, messages: list[
         )
         message = reply.choices[0].message
         calls = [call for call in message.tool_calls or () if call.type == "function"]
-        messages.append(
-            {
-                "role": "assistant",
-                "content": message.content,
-                "tool_calls": [
-                    {
-                        "id": call.id,
-                        "type": "function",
-                        "function": {"name": call.function.name, "arguments": call.function.arguments},
-                    }
-                    for call in calls
-                ],
-            }
-        )
+        messages.append(cast("ChatCompletionMessageParam", message.to_dict()))
         for call in calls:
             result = _run_tool(world, step, call.function.name, call)
             messages.append({"role": "tool", "tool_call_id": call.id, "content": f"{result}. {world.observe()}"})

@@ -17,9 +17,8 @@ from callspan.cli.safe_text import clean_lines
 from callspan.cli.screen import Screen
 from callspan.cli.values import HTTP_URL, SECONDS
 from callspan.cost import priced
-from callspan.formatting import UNKNOWN, duration, money, plural
+from callspan.formatting import UNKNOWN, duration, money
 from callspan.providers.registry import by_api, wire_of
-from callspan.providers.wire_json import dig, objects
 from callspan.records import CallRecord
 from callspan.safe_urls import error_text
 from callspan.sdk_profiles import PROFILES, SdkProfile
@@ -27,10 +26,8 @@ from callspan.sdk_profiles import PROFILES, SdkProfile
 _EPILOG: Final = """\
 callspan replay 01a1f810-d13f --model gpt-5-mini
 callspan replay 01a1f810-d13f --base-url http://localhost:8000/v1"""
-_REPLAYED: Final = frozenset({
-    "messages", "text_completions", "chat_completions", "responses", "completions", "embeddings", "decisions",
-    "moderations", "speech", "images",
-})  # fmt: skip
+_REPLAYED: Final = frozenset({"messages", "text_completions", "chat_completions", "responses", "completions"})
+"""The APIs that answer in words."""
 
 
 @click.command("replay", cls=Command, short_help="Send a recorded request again; compare both outputs.", epilog=_EPILOG)
@@ -58,9 +55,9 @@ def replay_command(
         context.fail(error_text(error))
     if context.json:
         recorded, replayed = (
-            one | {"output": full_output(call)} for one, call in ((row, before), (call_row(after), after))
+            one | {"output": _output(call)} for one, call in ((row, before), (call_row(after), after))
         )
-        context.emit({"recorded": recorded, "replayed": replayed, "same": same_output(before, after)})
+        context.emit({"recorded": recorded, "replayed": replayed, "same": _output(before) == _output(after)})
     else:
         _show(context.screen, before, after)
     if after.outcome != "success":
@@ -77,13 +74,15 @@ def _show(screen: Screen, before: CallRecord, after: CallRecord) -> None:
             f"  {money(call.cost.usd if call.cost else None)}  {duration(call.timing.duration_ns)}",
             ("" if call.outcome == "success" else f"  {call.outcome}", "red"),
         )
-        screen.print(clean_lines(full_output(call) or (call.error.message if call.error else None) or "no output"))
+        screen.print(clean_lines(_output(call) or (call.error.message if call.error else None) or "no output"))
     screen.print(Rule(style="bright_black"))
-    same, what = same_output(before, after), "vectors" if after.operation == "embeddings" else "words"
-    if same is None:
-        screen.line(("the recorded vectors were kept by their length alone: record with media='inline'", "yellow"))
-    else:
-        screen.line((f"the same {what}" if same else f"other {what}", "green" if same else "yellow"))
+    is_same = _output(before) == _output(after)
+    screen.line(("the same words", "green") if is_same else ("other words", "yellow"))
+
+
+def _output(call: CallRecord) -> str | None:
+    """Return the whole output; None if it was not recorded."""
+    return "\n".join(call.answer_texts) or None
 
 
 class ResendError(Exception):
@@ -170,24 +169,3 @@ def _client(sdk: SdkProfile, call: CallRecord, base_url: str | None, timeout_s: 
             f"the call went to {call.server_address}, and {sdk.name} would now call {host}: use --base-url"
         )
     return client, failure
-
-
-def full_output(call: CallRecord) -> str | None:
-    """Return the complete output (of embeddings the number of vectors); None if it was not recorded."""
-    if vectors := _vectors(call):
-        return plural(len(vectors), "vector")
-    return "\n".join(call.answer_texts) or None
-
-
-def same_output(before: CallRecord, after: CallRecord) -> bool | None:
-    """Return whether two calls had the same output; None if only references to the vectors were recorded."""
-    pair = [_vectors(call) for call in (before, after)]
-    if any(isinstance(vector, dict) for vectors in pair for vector in vectors):
-        return None
-    return pair[0] == pair[1] if any(pair) else full_output(before) == full_output(after)
-
-
-def _vectors(call: CallRecord) -> list[object]:
-    """Return the embedding of each input: numbers or base64, as requested, or a reference to what was removed."""
-    body = bytes(call.response.body) if call.response and call.operation == "embeddings" else b""
-    return [dig(row, "embedding") for row in objects(msgspec.json.decode(body), "data")] if body else []

@@ -83,6 +83,6 @@ def test_other_stores_are_named_with_what_to_run(full: str, tmp_path: Path) -> N
     assert "load it with `callspan import`" in answer.out
     assert "unix:///no.sock: nothing can be deleted there" in answer.out
     assert "secret7" not in answer.out
-    alone = ask("--store", "clickhouse://127.0.0.1:1/db", "delete", "--session", "it's \\", "--yes")
+    alone = ask("--store", "clickhouse://127.0.0.1:1/db", "delete", "it's \\", "--yes")
     assert "DELETE FROM events WHERE session_id IN ('it\\'s \\\\')\n" in alone.out
     assert ask("--store", "clickhouse://127.0.0.1:1/db", "delete", "--user", "u", "--yes").code == 2

@@ -10,46 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.cli.replay import full_output
-from callspan.records import (
-    CallRecord,
-    Conversation,
-    Cost,
-    Message,
-    Redaction,
-    Request,
-    Response,
-    Text,
-    ToolCall,
-    Usage,
-)
+from callspan.records import CallRecord, Cost, Redaction, Request, Response, Usage
 from tests.commands import ask
 from tests.records import keep, made, raw
-
-
-def embedded(*vectors: Any) -> CallRecord:
-    body = json.dumps({"data": [{"embedding": vector} for vector in vectors]}).encode()
-    return made(operation="embeddings", response=Response(body=msgspec.Raw(body)))
-
-
-def with_output(*parts: Any) -> CallRecord:
-    return made(conversation=Conversation(output=[Message(role="assistant", parts=list(parts))]))
-
-
-@pytest.mark.parametrize(
-    ("call", "expected"),
-    [
-        (made(), None),
-        (with_output(), None),
-        (with_output(Text(text="a"), ToolCall(name="look", arguments="{}")), "a\nlook({})"),
-        (embedded([0.5, 1]), "1 vector"),
-        (embedded([0.5], "AACAPw=="), "2 vectors"),
-        (made(operation="embeddings"), None),
-    ],
-)
-def test_the_response_is_reported_in_full(call: CallRecord, expected: str | None) -> None:
-    assert full_output(call) == expected
-
 
 _QUESTION = {"model": "gpt-5", "messages": [{"role": "user", "content": "Which way?"}]}
 
@@ -76,6 +39,7 @@ def chat_call(call_id: str, text: str = "Left.", **fields: Any) -> CallRecord:
             {"redactions": [Redaction(what="request.a", why="secret"), Redaction(what="request.b", why="redactor")]},
             "was not kept in full (redactor, secret)",
         ),
+        ({"api": "embeddings"}, "embeddings is not an API that can be replayed"),
         ({"api": "unknown"}, "unknown is not an API that can be replayed"),
         ({"api": "teapots\x1b"}, "teapots\ufffd is not an API that can be replayed"),
     ],
