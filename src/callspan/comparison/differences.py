@@ -85,15 +85,10 @@ def compare_groups(first: Group, second: Group) -> list[Difference]:
     """Return the differences of two groups: success, each score, then the sums."""
     objectives = objectives_of([*first.sessions, *second.sessions])
     return [
-        success_difference(first, second),
+        _difference("success", "success", first, second, _succeeded),
         *(_difference("score", name, first, second, methodcaller("score", name)) for name in objectives),
         *(_difference("sum", name, first, second, partial(_measure, name)) for name in MEASURES),
     ]
-
-
-def success_difference(first: Group, second: Group) -> Difference:
-    """Return the difference of the success rates."""
-    return _difference("success", "success", first, second, _succeeded)
 
 
 def _succeeded(summary: SessionSummary) -> float | None:

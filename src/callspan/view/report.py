@@ -135,7 +135,7 @@ class _Report:
     def _scores(self) -> charts.Scores:
         """Return the scores that the page shows first; others are not in the file."""
         found = charts.scores(self._view())
-        found.objectives, found.keys = found.objectives[:1], [found.key] if found.key else []
+        found.objectives = found.objectives[:1]
         return found
 
     def _list(self) -> None:

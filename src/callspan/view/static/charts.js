@@ -9,7 +9,6 @@ import { percent } from "./rows.js";
 
 const LEFT = 56, HEIGHT = 112, TOP = 6, BOTTOM = 18, MOST_SLOTS = 240, MODELS = 4;
 const FILLS = ["model", "tool", "env", "wait"];
-const SERIES = ["env", "model", "tool", "wait"];
 const UNITS = { day: 24 * 3600e3, hour: 3600e3, minute: 60e3 };
 const TABLES = [["User", "user"], ["Model", "model"]];
 
@@ -32,11 +31,9 @@ const within = (line, key, unit) => {
   return [...wordsOf(line).filter(word => !/^(since|until):/.test(word)), `since:${iso(key)}`, `until:${iso(end)}`].join(" ");
 };
 
-// A strip has a drawing for each width, and the same numbers as a table.
-const strip = ({ flipped, name, about, slots, unit, top, low = 0, unitText, paint, words, href, columns, cells }) => {
-  const box = h("div.drawing"), table = h("table.numbers", { hidden: true },
-    h("thead", null, h("tr", null, [unit, ...columns].map((one, at) => h("th", { scope: "col", class: at ? "right" : "" }, one)))),
-    h("tbody", null, slots.map(key => h("tr", null, h("th", { scope: "row" }, link(href(key), key)), cells(key).map(one => h("td.right", null, one))))));
+// A strip has a drawing for each width; each of its times is a link whose name has the numbers.
+const strip = ({ name, about, slots, unit, top, low = 0, unitText, paint, words, href }) => {
+  const box = h("div.drawing");
   const draw = () => {
     const width = Math.max(240, box.clientWidth), inner = HEIGHT - TOP - BOTTOM, step = (width - LEFT - 8) / slots.length;
     const x = at => LEFT + (at + .5) * step, y = value => TOP + inner - (value - low) / ((top - low) || 1) * inner;
@@ -54,16 +51,9 @@ const strip = ({ flipped, name, about, slots, unit, top, low = 0, unitText, pain
       ),
       slots.map((key, at) => at % skip === 0 && svg("text", { x: x(at), y: HEIGHT - 4, "text-anchor": "middle" }, nameOf(key, unit)))));
   };
-  const turned = () => {
-    const on = flipped.has(name);
-    [table.hidden, box.hidden] = [!on, on];
-    flip.setAttribute("aria-pressed", String(on));
-    if (!on) draw();
-  };
-  const toggle = () => { if (!flipped.delete(name)) flipped.add(name); turned(); };
-  const flip = button("table", toggle, { class: "plain soft", "aria-label": `${name} as a table` });
-  const part = h("section.strip", { "aria-label": name }, h("h2", null, name, " ", about, h("span.right", null, flip)), box, table);
-  return Object.assign(part, { turned, toggle, slots: () => [...box.querySelectorAll(".slot")] });
+  const part = h("section.strip", { "aria-label": name }, h("h2", null, name, " ", about), box);
+  draw();
+  return Object.assign(part, { draw, slots: () => [...box.querySelectorAll(".slot")] });
 };
 
 const key = (fill, ...words) => h("span.legend", null, h(`i.${fill}`), ...words, " ");
@@ -101,16 +91,14 @@ const costStrip = (found, slots, common) => {
       left ? h("span.warn", null, `${plural(left, common.unit)} before ${slots[0]} left out: choose a time`) : ""
     ],
     words: slot => `${money(sums.get(slot)?.[0].cost_usd ?? null)}, ${plural(sums.get(slot)?.[0].calls ?? 0, "call")}`,
-    paint: stacked(slots, slot => (cells.get(slot) || []).map(row => [Number(row.cost_usd || 0), fill(row.keys[1])]).sort((a, b) => FILLS.indexOf(a[1]) - FILLS.indexOf(b[1]))),
-    columns: ["calls", "failed", "cost"], cells: slot => { const row = sums.get(slot)?.[0]; return [count(row?.calls), count(row?.errors), money(row?.cost_usd)]; } });
+    paint: stacked(slots, slot => (cells.get(slot) || []).map(row => [Number(row.cost_usd || 0), fill(row.keys[1])]).sort((a, b) => FILLS.indexOf(a[1]) - FILLS.indexOf(b[1]))) });
 };
 
 const tokenStrip = (found, slots, common) => {
   const sums = byTime(found.sums), of = slot => sums.get(slot)?.[0] || {};
   const parts = slot => { const row = of(slot), cached = row.cache_read_tokens || 0; return [[cached, "wait"], [(row.input_tokens || 0) - cached, "model"], [row.output_tokens || 0, "tool"]]; };
   return strip({ ...common, name: "Tokens", about: [key("wait", "from cache"), key("model", "new input"), key("tool", "output")], top: largest(slots.map(slot => sum(parts(slot).map(([value]) => value)))), unitText: value => brief(value),
-    words: slot => `${brief(of(slot).input_tokens)} in, ${brief(of(slot).output_tokens)} out`, paint: stacked(slots, parts),
-    columns: ["from cache", "input", "output"], cells: slot => [of(slot).cache_read_tokens, of(slot).input_tokens, of(slot).output_tokens].map(count) });
+    words: slot => `${brief(of(slot).input_tokens)} in, ${brief(of(slot).output_tokens)} out`, paint: stacked(slots, parts) });
 };
 
 const timeStrip = (found, slots, common) => {
@@ -119,23 +107,22 @@ const timeStrip = (found, slots, common) => {
     words: slot => `p50 ${time(of(slot).p50_ms)}, p95 ${time(of(slot).p95_ms)}`,
     paint: tools => slots.flatMap((slot, at) => { const row = of(slot); return row.p50_ms == null ? [] : [
       svg("rect", { x: tools.x(at) - 5, width: 10, y: tools.y(row.p95_ms), height: Math.max(1, tools.y(row.p50_ms) - tools.y(row.p95_ms)), class: "wait" }),
-      svg("rect", { x: tools.x(at) - 9, width: 18, y: tools.y(row.p50_ms) - 1, height: 3, class: "model" })]; }),
-    columns: ["p50", "p95"], cells: slot => [time(of(slot).p50_ms), time(of(slot).p95_ms)] });
+      svg("rect", { x: tools.x(at) - 9, width: 18, y: tools.y(row.p50_ms) - 1, height: 3, class: "model" })]; }) });
 };
 
-const path = (tools, slots, values, fill = "model") => {
-  const known = slots.map((slot, at) => [at, values.get(slot)]).filter(([, value]) => value !== undefined && value !== null);
-  return svg("path", { d: known.map(([at, value], number) => `${number ? "L" : "M"}${tools.x(at)} ${tools.y(value)}`).join(""), class: `curveline ${fill}` });
+const path = (tools, slots, means) => {
+  const known = slots.map((slot, at) => [at, means[slot]]).filter(([, value]) => value !== undefined && value !== null);
+  return svg("path", { d: known.map(([at, value], number) => `${number ? "L" : "M"}${tools.x(at)} ${tools.y(value)}`).join(""), class: "curveline" });
 };
 
 const scoreStrip = (found, slots, common) => {
-  const means = new Map(found.by_time.map(row => [row.time, row.mean])), points = new Map(), values = found.points.map(([, , value]) => value);
+  const points = new Map(), values = found.points.map(([, , value]) => value);
   for (const one of found.points) points.set(one[0], [...(points.get(one[0]) || []), one]);
   const low = Math.min(0, ...values);
   return strip({ ...common, name: found.objective === "reward" ? "Reward" : `Score ${found.objective}`, about: [key("goodbar", "succeeded"), key("env", "did not"), key("model", "mean"), found.more ? soft("of the newest sessions") : ""], top: Math.max(...values, low + 1e-9), low, unitText: value => (value ? signed(value) : "0"),
-    words: slot => `mean ${plain(means.get(slot))} of ${count(points.get(slot)?.length ?? 0)}`,
+    words: slot => `mean ${plain(found.means[slot])} of ${count(points.get(slot)?.length ?? 0)}`,
     paint: tools => [
-      path(tools, slots, means),
+      path(tools, slots, found.means),
       ...slots.flatMap(
         (slot, at) => (points.get(slot) || []).map(
           ([, , value, good], number, all) => svg("circle",
@@ -143,36 +130,7 @@ const scoreStrip = (found, slots, common) => {
           )
         )
       )
-    ],
-    columns: ["sessions", "succeeded", "mean"],
-    cells: slot => {
-      const row = found.by_time.find(one => one.time === slot);
-      return [count(row?.sessions), row?.judged ? `${row.successes} of ${row.judged}` : DASH, plain(row?.mean)];
-    } });
-};
-
-const successStrip = (found, slots, common) => {
-  const named = [...new Set(found.by_key_and_time.map(row => row.key))].filter(name => name !== null), rate = row => (row.judged ? row.successes / row.judged : null);
-  const of = name => new Map(found.by_key_and_time.filter(row => row.key === name).map(row => [row.time, row]));
-  return strip({ ...common, name: `Succeeded, by ${found.key}`, top: 1, unitText: value => `${Math.round(value * 100)} %`, about: [named.map((name, at) => key(SERIES[at % 4], name)), soft("larger dot: more sessions")],
-    words: slot => named.map(name => { const row = of(name).get(slot); return row?.judged ? `${name} ${row.successes} of ${row.judged}` : ""; }).filter(Boolean).join(", ") || "none",
-    paint: tools => named.flatMap(
-      (name, number) => {
-        const rows = of(name), fill = SERIES[number % 4], values = new Map([...rows].map(([slot, row]) => [slot, rate(row)]));
-        return [
-          path(tools, slots, values, fill),
-          ...slots.flatMap(
-            (slot, at) => {
-              const row = rows.get(slot);
-              return row?.judged ? [
-                svg("circle", { cx: tools.x(at), cy: tools.y(rate(row)), r: Math.min(7, 2 + Math.sqrt(row.judged)), class: fill })
-              ] : [];
-            }
-          )
-        ];
-      }
-    ),
-    columns: named, cells: slot => named.map(name => { const row = of(name).get(slot); return row?.judged ? `${row.successes} of ${row.judged}` : DASH; }) });
+    ] });
 };
 
 // What is drawn of calls, where a sum has it.
@@ -196,47 +154,23 @@ const sumsTable = (name, by, found, line) => {
     found.more ? h("p.soft.pad", null, `and ${plural(found.more, "more")}`) : "");
 };
 
-const differenceOf = found => {
-  if (!found.difference) return "Too few to tell a difference.";
-  const [before, after, difference, low, high] = found.difference, points = value => `${signed(Math.round(value * 100))}`;
-  return [after, " succeeds ", strong(`${points(difference)} points`), ` against ${before} (95 % interval ${points(low)} to ${points(high)}).`];
-};
-
-const versionsTable = (found, line, choose) => {
-  if (!found.key) return "";
-  const select = h("select", { "aria-label": "Key of metadata", onchange: event => choose(event.target.value) }, found.keys.map(one => h("option", { value: one, selected: one === found.key }, one)));
-  return h("section.sums", { "aria-label": found.key, tabindex: "0" }, h("h2", null, "By ", select), h("table.numbers", null,
-    h("thead", null,
-      h("tr", null,
-        [found.key, "sessions", "succeeded", found.objective || "", "cost each", "time each"].map(
-          (one, at) => h("th", { scope: "col", class: at > 2 || at === 1 ? "right" : "" }, one)
-        )
-      )
-    ),
-    h("tbody", null, found.by_key.map(row => h("tr", null, h("th", { scope: "row" }, link(address("", null, { q: `${line} meta:${quoted(`${found.key}=${row.key}`)}`.trim() }), row.key)), h("td.right", null, count(row.sessions)),
-      h("td", null, row.judged ? [share(row.successes, row.judged), ` ${Math.round(row.successes / row.judged * 100)} %`] : DASH),
-      h("td.right", null, signed(row.mean)), h("td.right", null, money(row.cost_usd)), h("td.right", null, time(row.lasted_ms)))))),
-    h("p.soft.pad", null, differenceOf(found)));
-};
-
 export default ({ place, signal }) => {
-  const line = place.values.q || "", { key, objective } = place.values, flipped = new Set();
-  const go = values => { location.hash = address("charts", null, { q: line, key, objective, ...values }); };
+  const line = place.values.q || "", { objective } = place.values;
+  const go = chosen => { location.hash = address("charts", null, { q: line, objective: chosen }); };
   const left = h("div.strips"), right = h("div.tables"), unit = h("p.soft.pad"), filters = filterLine(line, q => { location.hash = address("charts", null, { q }); }, { marks: [] });
-  const redraw = () => { if (left.isConnected) for (const one of left.children) one.turned?.(); };
+  const redraw = () => { if (left.isConnected) for (const one of left.children) one.draw?.(); };
   const watch = new ResizeObserver(redraw);
   let at = [0, 0];
   const focus = (number, slot) => { const every = left.children[number]?.slots?.() || []; if (!every.length) return; at = [number, Math.max(0, Math.min(every.length - 1, slot))]; every[at[1]].focus(); };
   const show = ({ charts, tables, scores }) => {
-    const ofCalls = { flipped, unit: charts.unit, slots: every(charts.span, charts.unit), href: slot => address("calls", null, { q: within(line, slot, charts.unit) }) };
-    const ofScores = { flipped, unit: scores.unit, slots: every(scores.by_time.map(row => row.time), scores.unit), href: slot => address("", null, { q: within(line, slot, scores.unit) }) };
+    const ofCalls = { unit: charts.unit, slots: every(charts.span, charts.unit), href: slot => address("calls", null, { q: within(line, slot, charts.unit) }) };
+    const ofScores = { unit: scores.unit, slots: every(Object.keys(scores.means), scores.unit), href: slot => address("", null, { q: within(line, slot, scores.unit) }) };
     become(left,
       ofCalls.slots.length ? STRIPS.filter(([, has]) => charts.sums.some(has)).map(([made]) => made(charts, ofCalls.slots, ofCalls)) : h("p.pad", null, line ? "No call has all of this." : "No calls were recorded yet."),
-      scores.points.length ? scoreStrip(scores, ofScores.slots, ofScores) : "",
-      scores.key && scores.by_key_and_time.some(row => row.judged) ? successStrip(scores, ofScores.slots, ofScores) : "");
-    become(right, versionsTable(scores, line, one => go({ key: one })), TABLES.map(([name, by], number) => sumsTable(name, by, tables[number], line)),
+      scores.points.length ? scoreStrip(scores, ofScores.slots, ofScores) : "");
+    become(right, TABLES.map(([name, by], number) => sumsTable(name, by, tables[number], line)),
       scores.objectives.length > 1 ? h("p.pad", null, "Score: ",
-        scores.objectives.map(one => [button(one, () => go({ objective: one }), { "aria-pressed": String(one === scores.objective) }), " "])
+        scores.objectives.map(one => [button(one, () => go(one), { "aria-pressed": String(one === scores.objective) }), " "])
       ) : "");
     unit.replaceChildren(`by ${charts.unit}, times in UTC`);
     title("Charts");
@@ -245,14 +179,14 @@ export default ({ place, signal }) => {
   return {
     body: h("div", null, globalThis.CALLSPAN_FILE ? h("h1.hidden", null, "Charts") : filters.form, h("div.panes.charts", null, left, right), unit),
     read: async () => {
-      const reading = [get("charts", { q: line }, signal), Promise.all(TABLES.map(([, by]) => get("table", { q: line, by }, signal))), get("scores", { q: line, key, objective }, signal)];
+      const reading = [get("charts", { q: line }, signal), Promise.all(TABLES.map(([, by]) => get("table", { q: line, by }, signal))), get("scores", { q: line, objective }, signal)];
       const [charts, tables, scores] = await Promise.all(reading);
       return { charts, tables, scores };
     },
     show,
     ready: () => { redraw(); watch.observe(left); },
     close: () => watch.disconnect(),
-    keys: () => [["1 … 5", "strip"], ...[1, 2, 3, 4, 5].map(number => [String(number), "", () => focus(number - 1, at[1])]), ["← →", "time"], ["ArrowLeft", "", () => focus(at[0], at[1] - 1)], ["ArrowRight", "", () => focus(at[0], at[1] + 1)],
-      ["Enter", "its rows"], ["t", "as a table", () => left.children[at[0]]?.toggle?.()], ["f", "filter", filters.focus], ["Escape", "back", () => history.back()]],
+    keys: () => [["1 … 4", "strip"], ...[1, 2, 3, 4].map(number => [String(number), "", () => focus(number - 1, at[1])]), ["← →", "time"], ["ArrowLeft", "", () => focus(at[0], at[1] - 1)], ["ArrowRight", "", () => focus(at[0], at[1] + 1)],
+      ["Enter", "its rows"], ["f", "filter", filters.focus], ["Escape", "back", () => history.back()]],
   };
 };
