@@ -111,23 +111,6 @@ def test_a_long_session_comes_in_pages_without_gap_or_repetition(
     assert found == [one.event_id for one in made]
 
 
-def test_an_episode_can_be_read_from_one_of_its_steps_on(
-    store: Delivery, records: Records, show: Callable[[str], Page]
-) -> None:
-    store.write(records.session("s1", start_ns=START_NS))
-    for number in range(9):
-        at_ns = START_NS + number * SECOND
-        step = TimestepRecord(timestep_id=f"t{number}", session_id="s1", seen_ns=1, index=0, start_ns=at_ns)
-        reward = {"event_type": "environment", "time_ns": at_ns + number, "reward": 0.5}
-        store.write(step, EventRecord(event_id=f"e{number}", session_id="s1", timestep_id=f"t{number}", **reward))
-    page = show(store.url)
-    found = page.get("/api/session?id=s1&step=6")
-    assert [row["id"] for row in found["rows"]] == ["e6", "e7", "e8"]
-    assert (found["before"], found["session"]["reward"], len(found["curve"])) == (3.0, 4.5, 9)
-    assert page.ask("/api/session?id=s1&step=9").status == 404
-    assert page.ask("/api/session?id=s1&step=-1").status == 400
-
-
 def test_the_list_of_sessions_comes_in_pages(store: Delivery, records: Records, show: Callable[[str], Page]) -> None:
     store.write(*(records.session(f"s{number:03}", start_ns=START_NS + number) for number in range(150)))
     page = show(store.url)

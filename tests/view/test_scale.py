@@ -115,10 +115,6 @@ def test_equal_steps_are_one_row_across_pages(store: Delivery, tab: Callable[...
     one.tab.wait_for_selector(ROW.format(run(690)))
     assert rows(one) == [run(at) for at in range(0, 700, 10)]
     assert one.tab.is_hidden("text=the next steps")
-    so_far = one.tab.text_content(ROW.format(run(690)) + " span:nth-child(4)")
-    one.open(f"session/{EPISODE}?step=690", "text=from the beginning")
-    assert rows(one) == [run(690)]
-    assert one.tab.text_content(ROW.format(run(690)) + " span:nth-child(4)") == so_far
 
 
 def test_a_long_course_comes_in_by_scrolling_and_by_keys(

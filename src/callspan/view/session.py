@@ -100,14 +100,12 @@ class SessionPage(msgspec.Struct):
     record: dict[str, object] | None = None
     curve: list[float] = []
     """The reward so far; of more than `_MAX_POINTS` rewards the least and the largest of each part."""
-    before: float = 0.0
-    """The reward that was given before step `step`."""
 
 
 def page(view: View) -> SessionPage:
-    """Return the entries of session `id`, from the first, from step number `step`, or behind a page: `after`.
+    """Return the first entries of session `id`, or those behind a page: `after`.
 
-    Only the first one has the data of the whole session. Raises LookupError if there is no such session.
+    Only the first page has the data of the whole session. Raises LookupError if there is no such session.
     """
     session_id, place = view.required("id"), view.after()
     if place is not None:
@@ -115,22 +113,17 @@ def page(view: View) -> SessionPage:
     summary = view.reader.session(session_id)
     if summary is None:
         raise LookupError("There is no such session: it was erased, or its id is another one.")
-    return _first(view.reader, summary, view.number("step"))
+    return _first(view.reader, summary)
 
 
-def _first(reader: Reader, summary: SessionSummary, step: int | None) -> SessionPage:
-    """Return the first page, or the one from a step on, with the data of the whole session."""
+def _first(reader: Reader, summary: SessionSummary) -> SessionPage:
+    """Return the first page, with the data of the whole session."""
     session_id = summary.session.session_id
-    begins_ns = None if step is None else _start_of_step(reader, session_id, step)
-    place = None if begins_ns is None else (begins_ns, "")
-    found = _part(reader, session_id, place, whole=summary.timesteps <= _MAX_STEPS)
+    found = _part(reader, session_id, None, whole=summary.timesteps <= _MAX_STEPS)
     curves = reader.reward_curves([session_id])
-    curve = curves.get(session_id, [])
     found.session = session_rows(reader, [summary], curves)[0]
     found.record = _plain_session(summary.session)
-    found.curve = thinned([value for _, value in curve], _MAX_POINTS)
-    if begins_ns is not None:
-        found.before = next((value for time_ns, value in reversed(curve) if time_ns < begins_ns), 0.0)
+    found.curve = thinned([value for _, value in curves.get(session_id, [])], _MAX_POINTS)
     return found
 
 
@@ -142,16 +135,6 @@ def _part(reader: Reader, session_id: str, place: Sequence[int | str] | None, *,
     rows = _rows(items, _turns_before(reader, session_id, place), known)
     steps = _steps(reader, session_id, rows, whole=whole)
     return SessionPage(rows, steps, known, place_text(_place(items[-1])) if more else None)
-
-
-def _start_of_step(reader: Reader, session_id: str, number: int) -> int:
-    """Return when a step began. Raises LookupError where there is no such step."""
-    positions = reader.step_positions([session_id])
-    chosen = [step_id for step_id, position in positions.items() if position == number]
-    for step in reader.stored(TimestepRecord, chosen):
-        if step.start_ns is not None:
-            return step.start_ns
-    raise LookupError(f"There is no step {number} in this session.")
 
 
 def _entries(reader: Reader, session_id: str, place: Sequence[int | str] | None) -> Iterator[Entry]:

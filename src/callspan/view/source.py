@@ -22,7 +22,6 @@ Query: TypeAlias = Mapping[str, str]
 _PLACES: Final = ([int], [int, str], [int, int, str])
 """The types of a place: an offset, or a time and an id, perhaps behind the value by which the rows are sorted."""
 _MAX_INTEGER: Final = 2**63 - 1
-_MAX_DIGITS: Final = 19
 _INTERRUPT_EVERY_S: Final = 0.05
 
 
@@ -82,13 +81,6 @@ class View(NamedTuple):
         if not self.query.get(name):
             raise BadQueryError(f"{name} is missing")
         return self.query[name]
-
-    def number(self, name: str) -> int | None:
-        """Return a number of the query; None where there is none. Raises BadQueryError where it is another value."""
-        text = self.query.get(name)
-        if text and not (text.isascii() and text.isdecimal() and len(text) < _MAX_DIGITS):
-            raise BadQueryError(f"{name} is no number")
-        return int(text) if text else None
 
     def after(self) -> list[int | str] | None:
         """Return the place behind which the page begins; None: at the first. Raises BadQueryError."""

@@ -10,7 +10,7 @@ import { largeOf, rewardCurve, showBand } from "./rewards.js";
 const stepsOf = data => {
   const inside = new Map(data.steps.map(step => [step.id, []]));
   for (const entry of data.rows) inside.get(entry.step_id)?.push(entry);
-  let soFar = data.before || 0;
+  let soFar = 0;
   return data.steps.filter(step => inside.get(step.id).length).map(step => {
     const entries = inside.get(step.id), of = kind => entries.filter(entry => entry.kind === kind);
     const environment = of("environment").at(-1), action = of("action").at(-1), calls = of("call");

@@ -125,19 +125,17 @@ const nested = (entries, last) => {
 };
 
 // What is read: the entries of all pages as of one, and a step as the last page has it that has it.
-const merged = (pages, from) => {
-  const { session, record, curve, before } = pages[0], all = name => pages.flatMap(page => page[name]);
+const merged = pages => {
+  const { session, record, curve } = pages[0], all = name => pages.flatMap(page => page[name]);
   pages.forEach((page, number) => { for (const row of page.rows) row.page = number; });
   const rows = new Map(all("rows").map(row => [row.id, row])), steps = new Map(all("steps").map(step => [step.id, step])), entries = [...rows.values()];
-  const { next } = pages.at(-1), first = entries[0]?.start_ms, last = entries.at(-1)?.start_ms, used = new Set(entries.map(entry => entry.step_id));
+  const { next } = pages.at(-1), last = entries.at(-1)?.start_ms, used = new Set(entries.map(entry => entry.step_id));
   // Steps without entries are shown where they are between those that are loaded.
-  const shown = [...steps.values()].filter(step => used.has(step.id) || ((!from || step.start_ms >= first) && (!next || step.start_ms <= last)));
+  const shown = [...steps.values()].filter(step => used.has(step.id) || !next || step.start_ms <= last);
   return {
     session,
     record,
     curve,
-    before,
-    from,
     next,
     rows: nested(entries, next ? last : Infinity),
     steps: shown.sort((a, b) => a.position - b.position),
@@ -179,7 +177,7 @@ const axesOf = (data, late, now) => {
   const after = new Set(late.map(node => node.entry)), pages = [];
   for (const entry of data.rows) (pages[entry.page] ||= []).push(entry);
   return pages.map((rows, number) => {
-    const timed = rows.filter(entry => !after.has(entry)), first = number || data.from ? Infinity : data.session.start_ms ?? Infinity;
+    const timed = rows.filter(entry => !after.has(entry)), first = number ? Infinity : data.session.start_ms ?? Infinity;
     const start = Math.min(first, least(rows.map(entry => entry.start_ms)));
     const end = Math.max(start + 1, most(timed.map(entry => entry.start_ms + (entry.lasted_ms ?? (entry.kind === "call" ? now - entry.start_ms : 0)))));
     return { ...axisOf(start, end, gapsOf(rows)), start };
@@ -245,7 +243,7 @@ const allCalls = calls => (calls === 1 ? "" : `all ${count(calls)} calls`);
 const conversationOf = data => {
   const { top, late } = order(data), context = contextOf(data.rows, data.instructions), found = [];
   const instructed = data.rows.filter(entry => entry.turn?.instructions).map(entry => entry.turn.instructions), [first] = instructed;
-  if (first && !data.from) {
+  if (first) {
     found.push(instructionsBox(data.instructions[first], new Set(instructed).size === 1 && !data.next ? allCalls(data.session.calls) : ""));
     context.instructions = first;
   }
@@ -270,7 +268,7 @@ const conversationOf = data => {
 };
 
 export default ({ place, app, signal }) => {
-  const { id } = place, from = globalThis.CALLSPAN_FILE ? "" : place.values.step || "", folded = new Set();
+  const { id } = place, folded = new Set();
   let data = null, table = null, reasoningOpen = false, raw = false, least = 1;
   const titlebar = h("div.titlebar"), course = h("div", { "aria-label": "Course", tabindex: "-1" }), end = h("div.pad.end");
   const left = h("div", null, course, end), right = h("section", { "aria-label": "Conversation", tabindex: "0" }), panes = h("div.panes.two", null, left, right);
@@ -300,17 +298,9 @@ export default ({ place, app, signal }) => {
     if (entry && !event.target.closest("a, summary, button") && !table) cursor.select(rowOf(entry.dataset.entry), { still: true });
   });
   const toggle = step => { if (!folded.delete(step)) folded.add(step); redraw(); };
-  const jump = () => {
-    const field = h("input", { type: "number", min: "0", max: String(data.session.steps - 1), "aria-label": "Number of a step", value: from });
-    const go = event => { event.preventDefault(); if (field.value) location.hash = address("session", id, { step: field.value }); };
-    return h("form", { onsubmit: go }, "from step ", field, " ", h("button", { type: "submit" }, "go"));
-  };
   const drawEnd = () => {
-    end.hidden = !data.next && !from;
-    become(end,
-      data.next && button(`the next ${table ? "steps" : "entries"}`, readMore),
-      from && link(address("session", id), "from the beginning"),
-      !globalThis.CALLSPAN_FILE && data.session.steps > 1 && jump());
+    end.hidden = !data.next;
+    become(end, data.next && button(`the next ${table ? "steps" : "entries"}`, readMore));
   };
   const drawRight = () => {
     const row = cursor.chosen();
@@ -321,7 +311,7 @@ export default ({ place, app, signal }) => {
   };
   const openReasoning = () => { for (const one of right.querySelectorAll(".reasoning")) one.open = reasoningOpen; };
   const show = pages => {
-    data = merged(pages, from);
+    data = merged(pages);
     table = isEpisode(data);
     title(oneLine(`${data.session.name || "session"} ${titleOf(data.session)}`).slice(0, 80));
     course.setAttribute("role", table ? "region" : "tree");
@@ -338,7 +328,7 @@ export default ({ place, app, signal }) => {
   for (const pane of [left, right]) pane.addEventListener("scroll", near, { passive: true });
   // The pages that are shown, or one more behind those that are known.
   const read = async known => {
-    const pages = known ? [...known] : [await get("session", { id, step: from }, signal)];
+    const pages = known ? [...known] : [await get("session", { id }, signal)];
     if (known) least = pages.length + 1;
     while (pages.length < least && pages.at(-1).next) pages.push(await get("session", { id, after: pages.at(-1).next }, signal));
     return pages;
@@ -368,7 +358,6 @@ export default ({ place, app, signal }) => {
     read,
     show,
     runs: () => data.session.outcome === "running",
-    ready: () => { if (table && from) cursor.select(course.querySelector("[data-first]"), { still: true }); },
     keys: () => [...cursor.keys(table ? "step" : "row"),
       ["h l", table ? "" : "fold, open"], ["h", "", fold], ["l", table ? "open the step's call" : "", enter], ["Enter", "", enter],
       ["Tab", "conversation"], ["r", "reasoning", () => { reasoningOpen = !reasoningOpen; openReasoning(); }], ["b", "bodies", bodies],
