@@ -13,7 +13,7 @@ import pytest
 
 from callspan.cli.view import arguments
 from callspan.record import call
-from callspan.records import EventRecord, RewardRecord, TimestepRecord
+from callspan.records import EventRecord, RewardRecord
 from tests.stores.conftest import SECOND, START_NS
 
 from .conftest import Delivery, Page, Records

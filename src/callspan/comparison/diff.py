@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from callspan.comparison.sides import Side, text_of
-from callspan.comparison.text_changes import TextRun, Unit, text_changes
+from callspan.comparison.text_changes import TextRun, text_changes
 from callspan.record.messages import Message
 
 Section: TypeAlias = Literal["parameters", "tools", "messages"]
@@ -73,7 +73,7 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
         return next(differing, None)
 
 
-def diff(a: Side, b: Side, unit: Unit = "words") -> Diff:
+def diff(a: Side, b: Side) -> Diff:
     """Compare two calls or two sessions; differing messages by words or lines. Ids of tool calls are ignored.
 
     Example:
@@ -87,7 +87,7 @@ def diff(a: Side, b: Side, unit: Unit = "words") -> Diff:
         facts=[*_rows(a.facts, b.facts)],
         parameters=[*_rows(a.parameters, b.parameters)],
         tools=[*_rows(a.tools, b.tools)],
-        messages=[*_pairs(a.messages, b.messages, unit)],
+        messages=[*_pairs(a.messages, b.messages)],
     )
 
 
@@ -105,7 +105,7 @@ def _status(a: object, b: object) -> Status:
     return "only_b" if a is None else "only_a" if b is None else "differs"
 
 
-def _pairs(a: list[Message], b: list[Message], unit: Unit) -> Iterator[Pair]:
+def _pairs(a: list[Message], b: list[Message]) -> Iterator[Pair]:
     keys = [[(message.role, text_of(message)) for message in side] for side in (a, b)]
     for kind, a_start, a_end, b_start, b_end in SequenceMatcher(None, keys[0], keys[1], autojunk=False).get_opcodes():
         rows = zip_longest(range(a_start, a_end), range(b_start, b_end))
@@ -114,14 +114,14 @@ def _pairs(a: list[Message], b: list[Message], unit: Unit) -> Iterator[Pair]:
             continue
         for x, y in _by_role(a[a_start:a_end], b[b_start:b_end]):
             at, to = (None if x is None else a_start + x), (None if y is None else b_start + y)
-            yield _pair(a, b, at, to, unit)
+            yield _pair(a, b, at, to)
 
 
-def _pair(a: list[Message], b: list[Message], x: int | None, y: int | None, unit: Unit) -> Pair:
+def _pair(a: list[Message], b: list[Message], x: int | None, y: int | None) -> Pair:
     if x is None or y is None:
         only = a[x] if x is not None else b[y or 0]
         return Pair(role=only.role, status="only_b" if x is None else "only_a", a=x, b=y)
-    changes = text_changes(text_of(a[x]), text_of(b[y]), unit)
+    changes = text_changes(text_of(a[x]), text_of(b[y]))
     return Pair(role=a[x].role, status="differs", a=x, b=y, changes=changes)
 
 

@@ -61,7 +61,7 @@ class Compared(msgspec.Struct):
 
 
 def page(view: View) -> Compared:
-    """Return the comparison of the calls or sessions `a` and `b`, by words, or by lines if `unit` is `lines`.
+    """Return the comparison of the calls or sessions `a` and `b`.
 
     Raises LookupError where there is no such call or session, and BadQueryError for a call and a session.
     """
@@ -70,7 +70,7 @@ def page(view: View) -> Compared:
     cut = any(isinstance(one, SessionSummary) and one.calls > _CALLS for one in named)
     if a.kind != b.kind:
         raise BadQueryError(f"A is a {a.kind} and B a {b.kind}: choose two calls or two sessions")
-    found = diff(a, b, "lines" if view.query.get("unit") == "lines" else "words")
+    found = diff(a, b)
     return Compared(
         kind=a.kind,
         ids=[a.id, b.id],

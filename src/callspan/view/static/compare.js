@@ -45,12 +45,12 @@ const form = (values, app) => {
 export default ({ place, app, signal }) => {
   const { a, b } = { a: app.marked[0], b: app.marked[1], ...place.values };
   if (!a || !b) return form(place.values, app);
-  const unit = place.values.unit || "words", shows = place.values.show || "differences";
-  const go = values => { location.hash = address("compare", null, { a, b, unit, show: shows, ...values }); };
+  const shows = place.values.show || "differences";
+  const go = values => { location.hash = address("compare", null, { a, b, show: shows, ...values }); };
   const list = h("div.list", { role: "rowgroup" }), about = h("section.titlebar", { "aria-label": "Compared" }), head = h("div.row.head.pair", { role: "row" });
   const cursor = roving(list, { rows: ".row.pair:not(.head)" }), differs = one => one.dataset.status !== "same";
-  const segments = (label, values, chosen, key) => h("div.segments", { role: "group", "aria-label": label },
-    values.map(value => button(value, () => go({ [key]: value }), { "aria-pressed": String(value === chosen) }))
+  const segments = h("div.segments", { role: "group", "aria-label": "What is shown" },
+    ["all", "differences"].map(value => button(value, () => go({ show: value }), { "aria-pressed": String(value === shows) }))
   );
   let found = null;
   const sectionOf = ([heading, name]) => {
@@ -64,7 +64,7 @@ export default ({ place, app, signal }) => {
     return h("span", { role: "columnheader" }, h("b", null, name), " ", oneLine(named), " ", link(address(found.kind, found.ids[at]), h("span.linked.id", null, found.ids[at])));
   };
   const open = at => { location.hash = address(found.kind, found.ids[at]); };
-  const other = { all: "differences", differences: "all", words: "lines", lines: "words" }, command = `callspan show ${shell(a)} ${shell(b)}`;
+  const command = `callspan show ${shell(a)} ${shell(b)}`;
   const show = compared => {
     found = compared;
     become(about, h("h1", null, "Compare ", soft(`two ${found.kind}s`)), h("p.soft", null, found.first, found.cut ? h("b", null, ` Only the first ${found.cut} calls of each are compared.`) : ""));
@@ -75,12 +75,12 @@ export default ({ place, app, signal }) => {
   };
   return {
     body: h("div.compare", null, about,
-      h("div.filters", null, segments("What is shown", ["all", "differences"], shows, "show"), segments("Compared by", ["lines", "words"], unit, "unit"), button("swap", () => go({ a: b, b: a })), h("code.soft", null, command)),
+      h("div.filters", null, segments, button("swap", () => go({ a: b, b: a })), h("code.soft", null, command)),
       h("div.table", { role: "table", "aria-label": "Comparison" }, head, list)),
-    read: () => get("compare", { a, b, unit }, signal),
+    read: () => get("compare", { a, b }, signal),
     show,
     keys: () => [...cursor.marks(differs, "difference"), ...cursor.keys(),
-      ["d", "differences only", () => go({ show: other[shows] })], ["w", "words or lines", () => go({ unit: other[unit] })], ["s", "swap", () => go({ a: b, b: a })],
+      ["d", "differences only", () => go({ show: shows === "all" ? "differences" : "all" })], ["s", "swap", () => go({ a: b, b: a })],
       ["a b", "open A, B"], ["a", "", () => open(0)], ["b", "", () => open(1)],
       ["y", "copy the command", () => copy(command)],
       ["Escape", "back", () => history.back()]],
