@@ -17,9 +17,9 @@ from callspan.stores.history import whole_conversation
 from callspan.stores.new_messages import ConversationReader, NewMessages, spoken
 from callspan.stores.reader import Reader
 from callspan.stores.voice import voice_turns
-from callspan.view.calls import CallRow, call_row
+from callspan.view.calls import call_row
 from callspan.view.session import EntryRow, TurnRow, event_row, instructions_key, turn_row
-from callspan.view.source import View
+from callspan.view.source import Row, View
 from callspan.view.turns import messages_with, plain_messages
 
 _MAX_BEFORE: Final = 20
@@ -40,7 +40,7 @@ class Neighbour(msgspec.Struct):
 class CallPage(msgspec.Struct):
     """One call."""
 
-    row: CallRow
+    row: Row
     turn: TurnRow
     earlier: list[dict[str, object]]
     """Messages that calls before it have sent or returned, newest first."""

@@ -15,8 +15,8 @@ from callspan.record.messages import Message, Part, Reasoning, Refusal, Text, To
 from callspan.stores.filters import CallFilter
 from callspan.stores.new_messages import instructions, spoken
 from callspan.stores.reader import Reader
-from callspan.view.sessions import SessionRow, session_rows
-from callspan.view.source import View
+from callspan.view.sessions import session_rows
+from callspan.view.source import Row, View
 
 _MAX_CALLS: Final = 200
 """Calls with the text that are looked at, newest first."""
@@ -56,7 +56,7 @@ class FoundSession(msgspec.Struct):
     """A session with hits, or calls outside of sessions."""
 
     id: str
-    session: SessionRow | None
+    session: Row | None
     hits: list[Hit]
     more: int
     """Hits that are not shown."""
@@ -108,7 +108,7 @@ def _arguments(view: View, scope: str) -> list[str]:
 
 def _rows(reader: Reader, hits: dict[str, dict[tuple[str, str], Hit]]) -> list[FoundSession]:
     summaries = [one for session_id in hits if session_id and (one := reader.session(session_id)) is not None]
-    rows = {row.id: row for row in session_rows(reader, summaries)}
+    rows = dict(zip((one.session.session_id for one in summaries), session_rows(reader, summaries), strict=True))
     found = []
     for session_id, of in hits.items():
         ordered = sorted(of.values(), key=lambda hit: hit.start_ms)

@@ -13,9 +13,9 @@ from callspan.stores.aggregates import exact_sum, known_sum, percentile_ms
 from callspan.stores.base import RUNNING
 from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
-from callspan.view.calls import CallRow, call_rows
-from callspan.view.sessions import SessionRow, session_rows
-from callspan.view.source import View
+from callspan.view.calls import call_rows
+from callspan.view.sessions import session_rows
+from callspan.view.source import Row, View
 
 _HOUR_NS: Final = 3_600_000_000_000
 _MINUTE_NS: Final = 60_000_000_000
@@ -55,8 +55,8 @@ class NowPage(msgspec.Struct):
 
     at_ms: float
     hour: Hour
-    running: list[SessionRow]
-    worth: list[CallRow]
+    running: list[Row]
+    worth: list[Row]
     """Of the last day: calls that failed, were cut, or cancelled, newest first."""
 
 
@@ -107,7 +107,7 @@ def _hour(reader: Reader, now_ns: int) -> Hour:
     )
 
 
-def _worth(reader: Reader, since_ns: int) -> list[CallRow]:
+def _worth(reader: Reader, since_ns: int) -> list[Row]:
     conditions = ({"errors": True}, {"finish": "length"}, {"cut_off": True}, {"outcome": "cancelled"})
     found: dict[str, CallRecord] = {}
     for condition in conditions:

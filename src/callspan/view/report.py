@@ -21,8 +21,8 @@ from callspan.stores.new_messages import ConversationReader
 from callspan.stores.reader import Reader
 from callspan.view import charts, session
 from callspan.view.report_file import html
-from callspan.view.sessions import SessionRow, session_rows
-from callspan.view.source import Access, Chosen, View, encoder
+from callspan.view.sessions import session_rows
+from callspan.view.source import Access, Chosen, Row, View, encoder
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 """Called with the number read, the total, and the unit: `sessions`."""
@@ -101,7 +101,7 @@ class _Report:
         )
         self._reader, self._which, self._progress = reader, which, progress
         self._left = self.contents.max_bytes
-        self._rows: dict[str, SessionRow] = {}
+        self._rows: dict[str, Row] = {}
         self._pages: dict[str, list[msgspec.Raw]] = {}
 
     def data(self) -> bytes:
@@ -143,12 +143,13 @@ class _Report:
         room, summaries = int(self._left * _LIST), self._summaries()
         while some := list(islice(summaries, _AT_ONCE)):
             self.contents.sessions += len(some)
-            for row in session_rows(self._reader, some) if room > 0 else []:
+            rows = session_rows(self._reader, some) if room > 0 else []
+            for summary, row in zip(some, rows, strict=False):
                 size = len(encoder.encode(row))
                 room -= size
                 if room < 0:
                     break
-                self._rows[row.id] = row
+                self._rows[summary.session.session_id] = row
                 self._left -= size
         self.contents.listed = len(self._rows)
 

@@ -20,9 +20,9 @@ from callspan.stores.filters import CallFilter
 from callspan.stores.new_messages import ConversationReader, instructions
 from callspan.stores.reader import Reader
 from callspan.stores.voice import VoiceTurn, voice_turns
-from callspan.view.calls import CallRow, call_row
-from callspan.view.sessions import SessionRow, session_rows, thinned
-from callspan.view.source import View, place_text
+from callspan.view.calls import call_row
+from callspan.view.sessions import session_rows, thinned
+from callspan.view.source import Row, View, fields, place_text
 from callspan.view.turns import plain, plain_messages
 
 Instructions: TypeAlias = dict[str, dict[str, object]]
@@ -62,7 +62,7 @@ class EntryRow(msgspec.Struct):
     step_id: str | None
     start_ms: float
     lasted_ms: float | None
-    call: CallRow | None = None
+    call: Row | None = None
     turn: TurnRow | None = None
     record: dict[str, object] | None = None
     """Of all but calls: the record."""
@@ -71,32 +71,15 @@ class EntryRow(msgspec.Struct):
     above: str | None = None
 
 
-class StepRow(msgspec.Struct):
-    """One timestep."""
-
-    id: str
-    position: int
-    name: str | None
-    user_step_id: str | None
-    turn: int | None
-    parent_id: str | None
-    start_ms: float | None
-    lasted_ms: float | None
-    outcome: str | None
-    terminated: bool | None
-    truncated: bool | None
-    reward: float | None
-
-
 class SessionPage(msgspec.Struct):
     """A page of a session; one behind another has nothing of the whole session."""
 
     rows: list[EntryRow]
-    steps: list[StepRow]
+    steps: list[Row]
     instructions: Instructions
     """By their keys: `parts` and `tools`."""
     next: str | None
-    session: SessionRow | None = None
+    session: Row | None = None
     record: dict[str, object] | None = None
     curve: list[float] = []
     """The reward so far; of more than `_MAX_POINTS` rewards the least and the largest of each part."""
@@ -191,14 +174,13 @@ def call_entry(
     call: CallRecord, turns: ConversationReader, known: Instructions, voice: VoiceTurn | None = None
 ) -> EntryRow:
     """Return the row of a call behind those that were read; its instructions are added to the known ones."""
-    row = call_row(call)
     return EntryRow(
         id=call.call_id,
         kind="call",
         step_id=call.place.timestep_id,
-        start_ms=row.start_ms,
-        lasted_ms=row.lasted_ms,
-        call=row,
+        start_ms=call.timing.start_ns / 1e6,
+        lasted_ms=in_ms(call.timing.duration_ns),
+        call=call_row(call),
         turn=turn_row(call, turns.add(call).messages, instructions_key(call, known), voice),
         span=call.span_id,
         above=call.parent_span_id,
@@ -258,33 +240,28 @@ def event_row(item: Event) -> EntryRow:
     )
 
 
-def _steps(reader: Reader, session_id: str, rows: Sequence[EntryRow], *, whole: bool) -> list[StepRow]:
+def _steps(reader: Reader, session_id: str, rows: Sequence[EntryRow], *, whole: bool) -> list[Row]:
     positions = reader.step_positions([session_id])
     if whole:
         found: list[TimestepRecord] = list(reader.timesteps(session_id))
     else:
         ids = list(dict.fromkeys(row.step_id for row in rows if row.step_id is not None))
         found = list(reader.stored(TimestepRecord, ids))
-    steps = [_step(one, positions.get(one.timestep_id, one.index)) for one in found]
-    return sorted(steps, key=lambda one: one.position)
+    placed = [(positions.get(one.timestep_id, one.index), one) for one in found]
+    return [_step(one, position) for position, one in sorted(placed, key=lambda pair: pair[0])]
 
 
-def _step(step: TimestepRecord, position: int) -> StepRow:
+def _step(step: TimestepRecord, position: int) -> Row:
     time_ns = None if step.start_ns is None or step.end_ns is None else step.end_ns - step.start_ns
-    return StepRow(
-        id=step.timestep_id,
-        position=position,
-        name=step.name,
-        user_step_id=step.user_step_id,
-        turn=step.turn,
-        parent_id=step.parent_timestep_id,
-        start_ms=in_ms(step.start_ns),
-        lasted_ms=in_ms(time_ns),
-        outcome=step.outcome,
-        terminated=step.terminated,
-        truncated=step.truncated,
-        reward=step.totals.reward if step.totals else None,
-    )
+    return {
+        "id": step.timestep_id,
+        "position": position,
+        "parent_id": step.parent_timestep_id,
+        **fields(step, ("name", "user_step_id", "turn", "outcome", "terminated", "truncated")),
+        "start_ms": in_ms(step.start_ns),
+        "lasted_ms": in_ms(time_ns),
+        "reward": step.totals.reward if step.totals else None,
+    }
 
 
 def _plain_session(session: SessionRecord) -> dict[str, object]:

@@ -9,11 +9,10 @@ from typing import Final
 import msgspec
 
 from callspan.formatting import exact, in_ms
-from callspan.record.reward_sums import Score
-from callspan.stores.base import CallError, Run, SessionSummary
+from callspan.stores.base import Run, SessionSummary
 from callspan.stores.reader import Reader
 from callspan.stores.session_source import place_of
-from callspan.view.source import View, place_text
+from callspan.view.source import Row, View, fields, place_text
 
 _FIRST: Final = 100
 """Rows of the first page, which is shown soon, and read again after each write."""
@@ -25,6 +24,10 @@ _MAX_POINTS: Final = 64
 """Of a curve of rewards in a list."""
 _MAX_EVENTS: Final = 10_000
 """A session with more has no curve in a list."""
+_OF_SUMMARY: Final = (
+    *("outcome", "succeeded", "errors", "first_error", "cancelled", "cut_off", "cut_by_length", "retries", "reward"),
+    *("scores", "calls", "input_tokens", "output_tokens", "calls_without_cost"),
+)
 
 
 class CourseBar(msgspec.Struct, array_like=True):
@@ -39,46 +42,10 @@ class CourseBar(msgspec.Struct, array_like=True):
     retries: int | None
 
 
-class SessionRow(msgspec.Struct):
-    """One session in a list; None is unknown."""
-
-    id: str
-    name: str | None
-    title: str | None
-    user: str | None
-    group: str | None
-    task: str | None
-    experiment: str | None
-    start_ms: float | None
-    lasted_ms: float | None
-    active_ms: float | None
-    outcome: str
-    succeeded: bool | None
-    errors: int
-    first_error: CallError | None
-    cancelled: int
-    cut_off: int
-    cut_by_length: int
-    retries: int | None
-    reward: float | None
-    scores: dict[str, Score]
-    steps: int
-    calls: int
-    input_tokens: int | None
-    output_tokens: int | None
-    cost_usd: str | None
-    calls_without_cost: int
-    metadata: dict[str, object]
-    content_level: str
-    course: list[CourseBar]
-    curve: list[float]
-    """The reward so far, where the environment gave several."""
-
-
 class SessionsPage(msgspec.Struct):
     """A page of the list."""
 
-    rows: list[SessionRow]
+    rows: list[Row]
     next: str | None
     """The place behind which the next page begins; None: this is the last."""
 
@@ -88,7 +55,7 @@ def page(view: View) -> SessionsPage:
     (reader, which), after = view.chosen(), view.after()
     most = _FIRST if after is None else _ROWS
     found = reader.sessions(since_ns=which.since_ns, which=which, after=after, limit=most + 1)
-    rows: list[SessionRow] = []
+    rows: list[Row] = []
     while some := list(islice(found, min(_AT_ONCE, most - len(rows)))):
         rows += session_rows(reader, some)
         last = some[-1]
@@ -97,8 +64,11 @@ def page(view: View) -> SessionsPage:
 
 def session_rows(
     reader: Reader, found: list[SessionSummary], curves: Mapping[str, Sequence[tuple[int, float]]] | None = None
-) -> list[SessionRow]:
-    """Return the rows of these sessions; `curves` are their rewards where they were read already."""
+) -> list[Row]:
+    """Return the rows of these sessions; `curves` are their rewards where they were read already.
+
+    `course` has its calls and tools, `curve` the reward so far, where the environment gave several.
+    """
     ids = [one.session.session_id for one in found]
     words = reader.first_words(ids)
     if curves is None:
@@ -111,40 +81,24 @@ def session_rows(
     ]
 
 
-def _row(summary: SessionSummary, title: str | None, runs: Sequence[Run], curve: list[float]) -> SessionRow:
+def _row(summary: SessionSummary, title: str | None, runs: Sequence[Run], curve: list[float]) -> Row:
     session = summary.session
-    return SessionRow(
-        id=session.session_id,
-        name=session.name,
-        title=title,
-        user=session.user_id,
-        group=session.group_id,
-        task=session.task_id,
-        experiment=session.experiment,
-        start_ms=in_ms(session.start_ns),
-        lasted_ms=in_ms(summary.duration_ns),
-        active_ms=in_ms(summary.active_ns),
-        outcome=summary.outcome,
-        succeeded=summary.succeeded,
-        errors=summary.errors,
-        first_error=summary.first_error,
-        cancelled=summary.cancelled,
-        cut_off=summary.cut_off,
-        cut_by_length=summary.cut_by_length,
-        retries=summary.retries,
-        reward=summary.reward,
-        scores=summary.scores,
-        steps=summary.timesteps,
-        calls=summary.calls,
-        input_tokens=summary.input_tokens,
-        output_tokens=summary.output_tokens,
-        cost_usd=exact(summary.cost_usd),
-        calls_without_cost=summary.calls_without_cost,
-        metadata=session.metadata,
-        content_level=session.content_level,
-        course=[_bar(run, runs[0].start_ns) for run in runs],
-        curve=curve,
-    )
+    return {
+        "id": session.session_id,
+        "title": title,
+        "user": session.user_id,
+        "group": session.group_id,
+        "task": session.task_id,
+        **fields(session, ("name", "experiment", "metadata", "content_level")),
+        "start_ms": in_ms(session.start_ns),
+        "lasted_ms": in_ms(summary.duration_ns),
+        "active_ms": in_ms(summary.active_ns),
+        **fields(summary, _OF_SUMMARY),
+        "steps": summary.timesteps,
+        "cost_usd": exact(summary.cost_usd),
+        "course": [_bar(run, runs[0].start_ns) for run in runs],
+        "curve": curve,
+    }
 
 
 def _bar(run: Run, first_ns: int) -> CourseBar:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -17,12 +17,19 @@ from callspan.stores.score_filter import Scoring, scored
 
 Query: TypeAlias = Mapping[str, str]
 """The query of a request for data, by name."""
+Row: TypeAlias = dict[str, object]
+"""A session or a call in a list; None is unknown."""
 
 
 _PLACES: Final = ([int], [int, str], [int, int, str])
 """The types of a place: an offset, or a time and an id, perhaps behind the value by which the rows are sorted."""
 _MAX_INTEGER: Final = 2**63 - 1
 _INTERRUPT_EVERY_S: Final = 0.05
+
+
+def fields(record: object, names: Iterable[str]) -> Row:
+    """Return these fields of a record, or of None, of which nothing is known."""
+    return {name: None if record is None else getattr(record, name) for name in names}
 
 
 def place_text(place: Sequence[int | str]) -> str:
