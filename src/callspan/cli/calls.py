@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import click
 import msgspec
-from rich.text import Text
 
 from callspan.cli.call_text import call_tokens, outcome_text, result_text
 from callspan.cli.command_context import Command, CommandContext, selecting
@@ -16,24 +16,12 @@ from callspan.cli.follow import LAST, follow_calls
 from callspan.cli.json_rows import call_rows, short_ids
 from callspan.cli.paging import TABLE_ROWS, page_options, say_more
 from callspan.cli.rewards import list_rewards
-from callspan.cli.screen import Column, reward_style, styled
+from callspan.cli.screen import Cell, Column, reward_style
 from callspan.cost.unknown import why_unknown
-from callspan.formatting import UNKNOWN, duration, local_time, money, reward
+from callspan.formatting import duration, local_time, money, reward
 from callspan.records import CallRecord
 from callspan.stores import CallFilter, ScoredReader, Scoring, ids_of
 
-_COLUMNS: Final = (
-    Column("started"),
-    Column("call"),
-    Column("model", shrinks=True),
-    Column("tokens", right=True),
-    Column("cost", right=True),
-    Column("time", right=True),
-    Column("outcome"),
-    Column("line", shrinks=True),
-    Column("user", shrinks=True),
-    Column("output", shrinks=True),
-)
 _EPILOG: Final = """\
 callspan calls --failed --since 2h
 callspan calls --sort duration --user u1"""
@@ -92,36 +80,32 @@ def _list(context: CommandContext, which: CallFilter) -> None:
 
 
 def _print_table(context: CommandContext, found: Sequence[CallRecord], scored: ScoredReader | None) -> None:
-    objectives = context.scoring.objectives
     ids = short_ids(
         (call.call_id for call in found),
         # `show` resolves a prefix that a call and a session share to the session.
         besides=(call.place.session_id for call in found if call.place.session_id is not None),
     )
-    rows = ([*_cells(call, ids[call.call_id]), *_scores(call, objectives, scored)] for call in found)
-    context.screen.table((*_COLUMNS, *(Column(one, right=True, stays=True) for one in objectives)), rows)
+    columns = (
+        Column("started", lambda call: local_time(call.timing.start_ns)),
+        Column("call", lambda call: (ids[call.call_id], "cyan")),
+        Column("model", lambda call: call.model, shrinks=True),
+        Column("tokens", call_tokens, right=True),
+        Column("cost", lambda call: money(call.cost.usd if call.cost else None), right=True),
+        Column("time", lambda call: duration(call.timing.duration_ns), right=True),
+        Column("outcome", outcome_text),
+        Column("line", lambda call: call.custom_id, shrinks=True),
+        Column("user", lambda call: call.user, shrinks=True),
+        Column("output", lambda call: (result_text(call), "dim"), shrinks=True),
+    )
+    scores = (Column(one, partial(_score, scored, one), right=True, stays=True) for one in context.scoring.objectives)
+    context.screen.table((*columns, *scores), found)
 
 
-def _scores(call: CallRecord, objectives: Sequence[str], scored: ScoredReader | None) -> Iterator[Text]:
-    """Yield the score of each objective; where it has none, its labels."""
+def _score(scored: ScoredReader | None, objective: str, call: CallRecord) -> Cell:
+    """Return the score of an objective; where it has none, its labels."""
+    if scored is None:
+        return None
     ids = ids_of(call)
-    given = scored.scores_of(ids) if scored is not None and objectives else {}
-    for objective in objectives:
-        value = given.get(objective)
-        labels = scored.labels_of(ids).get(objective, ()) if scored is not None and value is None else ()
-        yield styled((", ".join(dict.fromkeys(labels)) or reward(value), reward_style(value)))
-
-
-def _cells(call: CallRecord, short: str) -> list[Text | str]:
-    return [
-        local_time(call.timing.start_ns),
-        styled((short, "cyan")),
-        call.model or UNKNOWN,
-        call_tokens(call),
-        money(call.cost.usd if call.cost else None),
-        duration(call.timing.duration_ns),
-        outcome_text(call),
-        call.custom_id or UNKNOWN,
-        call.user or UNKNOWN,
-        styled((result_text(call), "dim")),
-    ]
+    value = scored.scores_of(ids).get(objective)
+    labels = scored.labels_of(ids).get(objective, ()) if value is None else ()
+    return ", ".join(dict.fromkeys(labels)) or reward(value), reward_style(value)

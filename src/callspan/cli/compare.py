@@ -6,13 +6,12 @@ from decimal import Decimal
 from typing import Final
 
 import click
-from rich.text import Text
 
 from callspan.cli.command_context import Command, CommandContext, selecting
 from callspan.cli.filters import filter_options
 from callspan.cli.group_table import bounds, plain, shown_measure
 from callspan.cli.safe_text import clean
-from callspan.cli.screen import Column, reward_style, styled
+from callspan.cli.screen import Cell, Column, reward_style
 from callspan.comparison.differences import Difference, Number, compare_groups, parse_selector
 from callspan.comparison.groups import Group
 from callspan.comparison.intervals import MIN_VALUES, Interval
@@ -103,33 +102,20 @@ def _scaled(unit: str, interval: Interval | None) -> Interval | None:
 
 def _print(context: CommandContext, groups: tuple[Group, Group], found: list[Difference], both: int) -> None:
     names = [clean(group.keys[0] or UNKNOWN) for group in groups]
-    columns = (
-        Column(""),
-        *(Column(letter, right=True) for letter in "AB"),
-        Column("difference", shrinks=True),
-        Column("n", right=True),
-    )
     screen = context.screen
     for letter, name, group in zip("AB", names, groups, strict=True):
         screen.line((f"{letter}  ", "bold"), (name, "cyan"), f"  {plural(len(group.sessions), 'session')}")
-    shown = [_cells(one) for one in found if one.first is not None or one.second is not None]
-    screen.table(columns, shown)
+    screen.table(_COLUMNS, (one for one in found if one.first is not None or one.second is not None))
     for line in _footer(found, both):
         screen.paragraph(line)
 
 
-def _cells(one: Difference) -> list[Text | str]:
-    number = f"{one.numbers[0]:,} tasks" if one.paired else "{:,}, {:,}".format(*one.numbers)
-    seen = one.interval is not None and not one.interval.low <= 0 <= one.interval.high
-    style = reward_style(float(one.difference or 0)) if seen and one.kind != "sum" else ""
-    name = f"score {one.name}" if one.kind == "score" and one.name != REWARD else _WORDS.get(one.name, one.name)
-    return [
-        styled(name),
-        _shown(one, one.first),
-        _shown(one, one.second),
-        styled((_TOO_FEW, "dim")) if one.is_too_few else styled((_difference(one), style)),
-        number,
-    ]
+def _name(one: Difference) -> str:
+    return f"score {one.name}" if one.kind == "score" and one.name != REWARD else _WORDS.get(one.name, one.name)
+
+
+def _number(one: Difference) -> str:
+    return f"{one.numbers[0]:,} tasks" if one.paired else "{:,}, {:,}".format(*one.numbers)
 
 
 def _shown(one: Difference, value: Number | None) -> str:
@@ -143,14 +129,17 @@ def _shown(one: Difference, value: Number | None) -> str:
     return shown_measure(one.name, value)
 
 
-def _difference(one: Difference) -> str:
+def _difference(one: Difference) -> Cell:
+    if one.is_too_few:
+        return _TOO_FEW, "dim"
     if one.difference is None:
-        return UNKNOWN
-    bounds_shown = ""
-    if one.interval is not None:
-        low, high = (_signed(one, bound).removesuffix(_POINTS) for bound in one.interval)
-        bounds_shown = f" ({low} to {high})"
-    return f"{_signed(one, one.difference)}{bounds_shown}"
+        return None
+    text = _signed(one, one.difference)
+    if one.interval is None:
+        return text
+    low, high = (_signed(one, bound).removesuffix(_POINTS) for bound in one.interval)
+    is_seen = one.kind != "sum" and not one.interval.low <= 0 <= one.interval.high
+    return f"{text} ({low} to {high})", reward_style(float(one.difference)) if is_seen else ""
 
 
 def _signed(one: Difference, value: Number) -> str:
@@ -171,3 +160,12 @@ def _footer(found: list[Difference], both: int) -> list[str]:
     if both:
         lines.append(f"{plural(both, 'session')} in both groups.")
     return lines
+
+
+_COLUMNS: Final = (
+    Column("", _name),
+    Column("A", lambda one: _shown(one, one.first), right=True),
+    Column("B", lambda one: _shown(one, one.second), right=True),
+    Column("difference", _difference, shrinks=True),
+    Column("n", _number, right=True),
+)

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from callspan.cli.command_context import CommandContext
 from callspan.cli.safe_text import clean, clean_lines
-from callspan.cli.screen import Column, Screen, styled
-from callspan.comparison.diff import Diff, Fact, Pair, diff
+from callspan.cli.screen import Column, Screen
+from callspan.comparison.diff import Diff, Pair, diff
 from callspan.comparison.diff_text import STATUS_WORDS, against_text, first_difference_text, name_text, value_text
 from callspan.comparison.sides import Side, read_side, text_of
 from callspan.comparison.text_changes import TextRun
@@ -64,8 +64,13 @@ def _print(screen: Screen, found: Diff) -> None:
         shown = [row for row in rows if row.status != "same"]
         if shown:
             screen.print()
-            columns = (Column(heading), Column("A", shrinks=True), Column("B", shrinks=True), Column("B against A"))
-            screen.table(columns, map(_cells, shown))
+            columns = (
+                Column(heading, name_text),
+                Column("A", lambda row: value_text(row.name, row.a), shrinks=True),
+                Column("B", lambda row: value_text(row.name, row.b), shrinks=True),
+                Column("B against A", against_text),
+            )
+            screen.table(columns, shown)
     for is_same, pairs in groupby(found.messages, key=lambda pair: pair.status == "same"):
         if is_same:
             screen.print()
@@ -75,11 +80,6 @@ def _print(screen: Screen, found: Diff) -> None:
             _print_message(screen, found, pair)
     screen.print()
     screen.paragraph(first_difference_text(found))
-
-
-def _cells(row: Fact) -> list[Text | str]:
-    values = (value_text(row.name, row.a), value_text(row.name, row.b))
-    return [styled(cell) for cell in (name_text(row), *values, against_text(row))]
 
 
 def _print_message(screen: Screen, found: Diff, pair: Pair) -> None:

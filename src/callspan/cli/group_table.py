@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Final
-
-from rich.text import Text
 
 from callspan.cli.command_context import CommandContext
 from callspan.cli.paging import TABLE_ROWS, say_more
-from callspan.cli.screen import Column, reward_style, styled
+from callspan.cli.screen import Cell, Column, key_columns, reward_style
 from callspan.comparison.differences import Number
 from callspan.comparison.groups import MEASURES, Amount, Group, group_sessions, objectives_of
 from callspan.comparison.intervals import Interval
@@ -18,14 +17,6 @@ from callspan.formatting import UNKNOWN, count, duration, exact, money, reward, 
 from callspan.stores import SessionSummary
 
 _NS_PER_MS: Final = 1e6
-_EACH: Final = (
-    Column("steps each", right=True),
-    Column("calls each", right=True),
-    Column("tokens each", right=True),
-    Column("cost", right=True),
-    Column("cost each", right=True),
-    Column("time each", right=True),
-)
 _FOOTER: Final = "each: the mean of a session; in brackets 95 % intervals (success: Wilson; means: BCa bootstrap)"
 
 
@@ -43,39 +34,39 @@ def print_groups(
         return False
     objectives = context.scoring.objectives or objectives_of(one for group in groups for one in group.sessions)
     columns = (
-        *(Column(key, shrinks=True, stays=True) for key in keys),
-        Column("sessions", right=True),
-        Column("success", right=True),
-        *(Column(objective, right=True) for objective in objectives),
-        *_EACH,
+        *key_columns(keys),
+        Column("sessions", lambda group: count(len(group.sessions)), right=True),
+        Column("success", lambda group: share(group.success_rate, group.success_interval), right=True),
+        *(Column(objective, partial(_score, objective), right=True) for objective in objectives),
+        Column("steps each", lambda group: short_count(_mean(group, "steps")), right=True),
+        Column("calls each", lambda group: short_count(_mean(group, "calls")), right=True),
+        Column("tokens each", _tokens, right=True),
+        Column("cost", lambda group: money(_decimal(group.amount("cost_usd").sum)), right=True),
+        Column("cost each", lambda group: money(_decimal(group.amount("cost_usd").mean)), right=True),
+        Column("time each", lambda group: duration(_mean(group, "duration_ns")), right=True),
     )
-    context.screen.table(columns, ([*_cells(group, objectives)] for group in shown))
+    context.screen.table(columns, shown)
     context.screen.paragraph(_FOOTER)
     say_more(context, len(groups) - offset - len(shown), offset + len(shown))
     return True
 
 
-def _cells(group: Group, objectives: Sequence[str]) -> Iterator[Text | str]:
-    yield from (styled((key or UNKNOWN, "cyan")) for key in group.keys)
-    yield count(len(group.sessions))
-    yield share(group.success_rate, group.success_interval)
-    for objective in objectives:
-        found = group.mean(objective)
-        value = None if found is None else found.mean
-        brackets = "" if found is None else between(found.interval)
-        yield styled((f"{reward(value)}{brackets}", reward_style(value)))
-    amounts = {name: group.amount(name) for name in MEASURES}
-    yield short_count(_float(amounts["steps"].mean))
-    yield short_count(_float(amounts["calls"].mean))
-    known = [_float(amounts[name].mean) for name in ("input_tokens", "output_tokens")]
-    yield UNKNOWN if known == [None, None] else "→".join(map(_tokens, known))
-    yield money(_decimal(amounts["cost_usd"].sum))
-    yield money(_decimal(amounts["cost_usd"].mean))
-    yield duration(_float(amounts["duration_ns"].mean))
+def _score(objective: str, group: Group) -> Cell:
+    found = group.mean(objective)
+    if found is None:
+        return None
+    return f"{reward(found.mean)}{between(found.interval)}", reward_style(found.mean)
 
 
-def _tokens(value: float | None) -> str:
-    return short_count(None if value is None else round(value))
+def _mean(group: Group, name: str) -> float | None:
+    return _float(group.amount(name).mean)
+
+
+def _tokens(group: Group) -> Cell:
+    known = [_mean(group, name) for name in ("input_tokens", "output_tokens")]
+    if known == [None, None]:
+        return None
+    return "→".join(short_count(None if one is None else round(one)) for one in known)
 
 
 def share(rate: float | None, interval: Interval | None) -> str:

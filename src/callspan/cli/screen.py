@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from callspan.cli.safe_text import clean
-from callspan.formatting import UNKNOWN
+from callspan.formatting import UNKNOWN, count
 from callspan.stores import SessionSummary, Summary
 
 _WIDTH: Final = 100
@@ -39,6 +39,10 @@ _GAP: Final = 2
 """Spaces between columns."""
 _MIN_WIDTH: Final = 8
 """Smallest width of a column that shrinks."""
+
+
+Cell: TypeAlias = Text | str | tuple[str, str] | None
+"""The content of a cell: a text, perhaps with a style; none is unknown."""
 
 
 class _Console(Console):
@@ -71,7 +75,7 @@ class Screen:
             shown()
         self.console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
-    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[Text | str]]) -> None:
+    def table(self, columns: Sequence[Column], rows: Iterable[object]) -> None:
         """Print a table, one line for each row."""
         self.print(fitted(columns, rows, self.console.width))
 
@@ -108,6 +112,11 @@ def marks(counts: SessionSummary | Summary) -> list[str]:
     return [f"{number:,} {word}" for word, number in odd.items() if number]
 
 
+def errors_cell(counts: SessionSummary | Summary) -> Cell:
+    """Return the number of failed calls."""
+    return count(counts.errors), "red" if counts.errors else ""
+
+
 def session_style(summary: SessionSummary) -> str:
     """Return the colour of a session's outcome: no success is green with a call that was cut or cancelled."""
     outcome = summary.outcome
@@ -118,6 +127,8 @@ class Column(NamedTuple):
     """One column of a table."""
 
     name: str
+    value: Callable[[Any], Cell]
+    """Returns the cell of a row."""
     right: bool = False
     """Right-aligned, for numbers."""
     shrinks: bool = False
@@ -126,9 +137,22 @@ class Column(NamedTuple):
     """Shown on any screen, whatever its name and values."""
 
 
-def fitted(columns: Sequence[Column], rows: Iterable[Sequence[Text | str]], width: int) -> Table:
+def key_columns(keys: Sequence[str]) -> list[Column]:
+    """Return the columns of what rows are grouped by, which have the values as `keys`."""
+
+    def column(at: int, name: str) -> Column:
+        return Column(name, lambda one: (one.keys[at] or UNKNOWN, "cyan"), shrinks=True, stays=True)
+
+    return [column(at, name) for at, name in enumerate(keys)]
+
+
+def _text(cell: Cell) -> Text:
+    return cell if isinstance(cell, Text) else styled(cell or UNKNOWN)
+
+
+def fitted(columns: Sequence[Column], rows: Iterable[object], width: int) -> Table:
     """Return a table that fits into `width`: without columns of `PRIORITIES` that are unknown or too many."""
-    cells = [[cell if isinstance(cell, Text) else styled(cell) for cell in row] for row in rows]
+    cells = [[_text(column.value(row)) for column in columns] for row in rows]
     widths = [max([len(column.name), *(row[at].cell_len for row in cells)]) for at, column in enumerate(columns)]
     least = [min(size, _MIN_WIDTH) if column.shrinks else size for size, column in zip(widths, columns, strict=True)]
     order = [_PLACES.get(column.name, 0) if not column.stays else 0 for column in columns]

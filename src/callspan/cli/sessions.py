@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
 import click
 import msgspec
-from rich.text import Text
 
 from callspan.cli.command_context import Command, CommandContext, selecting
 from callspan.cli.filters import OPTIONS, filter_options
 from callspan.cli.group_table import print_groups
 from callspan.cli.json_rows import session_row, short_ids
 from callspan.cli.paging import page_options, print_page
-from callspan.cli.screen import Column, marks, reward_style, session_style, styled
+from callspan.cli.screen import Cell, Column, errors_cell, marks, reward_style, session_style
 from callspan.cli.values import grouping
 from callspan.comparison.groups import SESSION_GROUPINGS
-from callspan.formatting import UNKNOWN, count, duration, local_time, money, reward, tokens
+from callspan.formatting import count, duration, local_time, money, reward, tokens
 from callspan.stores import CallFilter, Reader, SessionSummary
 
-_COLUMNS: Final = (
-    Column("started"),
-    Column("session"),
-    Column("name", shrinks=True),
-    Column("user", shrinks=True),
-    Column("outcome"),
-    Column("reward", right=True),
-    Column("steps", right=True),
-    Column("calls", right=True),
-    Column("errors", right=True),
-    Column("tokens", right=True),
-    Column("cost", right=True),
-    Column("time", right=True),
-    Column("active", right=True),
-    Column("first words", shrinks=True),
-)
 _EPILOG: Final = """\
 callspan sessions --since 1d --min-reward 0.5
 callspan sessions --by meta:prompt_version"""
@@ -81,42 +64,30 @@ def sessions_command(
 
 
 def _print_table(context: CommandContext, reader: Reader, found: Sequence[SessionSummary]) -> None:
-    objectives = context.scoring.objectives
     ids = short_ids(summary.session.session_id for summary in found)
     words = reader.first_words([*ids])
-    rows = (
-        [
-            *_cells(one, ids[one.session.session_id]),
-            words.get(one.session.session_id, UNKNOWN),
-            *_scores(one, objectives),
-        ]
-        for one in found
+    columns = (
+        Column("started", lambda one: local_time(one.session.start_ns)),
+        Column("session", lambda one: (ids[one.session.session_id], "cyan")),
+        Column("name", lambda one: one.session.name, shrinks=True),
+        Column("user", lambda one: one.session.user_id, shrinks=True),
+        Column("outcome", lambda one: (", ".join((one.outcome, *marks(one))), session_style(one))),
+        Column("reward", lambda one: (reward(one.reward), reward_style(one.reward)), right=True),
+        Column("steps", lambda one: count(one.timesteps), right=True),
+        Column("calls", lambda one: count(one.calls), right=True),
+        Column("errors", errors_cell, right=True),
+        Column("tokens", lambda one: tokens(one.input_tokens, one.output_tokens), right=True),
+        Column("cost", lambda one: money(one.cost_usd), right=True),
+        Column("time", lambda one: duration(one.duration_ns), right=True),
+        Column("active", lambda one: duration(one.active_ns), right=True),
+        Column("first words", lambda one: words.get(one.session.session_id), shrinks=True),
     )
-    context.screen.table((*_COLUMNS, *(Column(one, right=True, stays=True) for one in objectives)), rows)
+    scores = (Column(one, partial(_score, one), right=True, stays=True) for one in context.scoring.objectives)
+    context.screen.table((*columns, *scores), found)
 
 
-def _scores(summary: SessionSummary, objectives: Sequence[str]) -> Iterator[Text | str]:
-    """Yield the mean of each objective, with its number where that is not one."""
-    for objective in objectives:
-        value, given = summary.score(objective), summary.scores.get(objective)
-        number = f" ({count(given.count)})" if given is not None and given.count > 1 else ""
-        yield styled((f"{reward(value)}{number}", reward_style(value)))
-
-
-def _cells(summary: SessionSummary, short: str) -> list[Text | str]:
-    session = summary.session
-    return [
-        local_time(session.start_ns),
-        styled((short, "cyan")),
-        session.name or UNKNOWN,
-        session.user_id or UNKNOWN,
-        styled((", ".join((summary.outcome, *marks(summary))), session_style(summary))),
-        styled((reward(summary.reward), reward_style(summary.reward))),
-        count(summary.timesteps),
-        count(summary.calls),
-        styled((count(summary.errors), "red" if summary.errors else "")),
-        tokens(summary.input_tokens, summary.output_tokens),
-        money(summary.cost_usd),
-        duration(summary.duration_ns),
-        duration(summary.active_ns),
-    ]
+def _score(objective: str, summary: SessionSummary) -> Cell:
+    """Return the mean of an objective, with its number where that is not one."""
+    value, given = summary.score(objective), summary.scores.get(objective)
+    number = f" ({count(given.count)})" if given is not None and given.count > 1 else ""
+    return f"{reward(value)}{number}", reward_style(value)

@@ -7,26 +7,25 @@ from typing import Final
 
 import click
 import msgspec
-from rich.text import Text
 
 from callspan.cli.command_context import Command, CommandContext, selecting
 from callspan.cli.filters import filter_options
 from callspan.cli.paging import TABLE_ROWS, page_options, say_more
-from callspan.cli.screen import Column, styled
+from callspan.cli.screen import Column, errors_cell, key_columns
 from callspan.cli.values import grouping
 from callspan.cost.unknown import why_unknown
 from callspan.formatting import UNKNOWN, count, exact, milliseconds, money, tokens
 from callspan.stores import GROUPINGS, CallFilter, Summary
 
 _COLUMNS: Final = (
-    Column("calls", right=True, stays=True),
-    Column("errors", right=True),
-    Column("retries", right=True),
-    Column("tokens", right=True),
-    Column("cost", right=True),
-    Column("p50", right=True),
-    Column("p95", right=True),
-    Column("first token", right=True),
+    Column("calls", lambda one: count(one.calls), right=True, stays=True),
+    Column("errors", errors_cell, right=True),
+    Column("retries", lambda one: count(one.retries), right=True),
+    Column("tokens", lambda one: tokens(one.input_tokens, one.output_tokens), right=True),
+    Column("cost", lambda one: money(one.cost_usd), right=True),
+    Column("p50", lambda one: milliseconds(one.p50_ms), right=True),
+    Column("p95", lambda one: milliseconds(one.p95_ms), right=True),
+    Column("first token", lambda one: milliseconds(one.ttft_p50_ms), right=True),
 )
 _EXPLAINED: Final = 1_000
 """Newest calls of which the reasons for unknown costs are counted."""
@@ -64,8 +63,7 @@ def stats_command(context: CommandContext, which: CallFilter, keys: list[str], l
     if not shown:
         context.no_match(f"No such calls in {context.store_name}.")
     if not context.json:
-        columns = (*(Column(one, shrinks=True, stays=True) for one in keys), *_COLUMNS)
-        context.screen.table(columns, map(_cells, shown))
+        context.screen.table((*key_columns(keys), *_COLUMNS), shown)
         for line in _unpriced(shown):
             context.screen.paragraph(line, "yellow")
         for why in reasons:
@@ -77,20 +75,6 @@ def _row(summary: Summary) -> dict[str, object]:
     row = msgspec.structs.asdict(summary)
     del row["keys"]
     return row | {"cost_usd": exact(summary.cost_usd)}
-
-
-def _cells(summary: Summary) -> list[Text | str]:
-    return [
-        *(styled((key or UNKNOWN, "cyan")) for key in summary.keys),
-        count(summary.calls),
-        styled((count(summary.errors), "red" if summary.errors else "")),
-        count(summary.retries),
-        tokens(summary.input_tokens, summary.output_tokens),
-        money(summary.cost_usd),
-        milliseconds(summary.p50_ms),
-        milliseconds(summary.p95_ms),
-        milliseconds(summary.ttft_p50_ms),
-    ]
 
 
 def _unpriced(found: list[Summary]) -> Iterator[str]:
