@@ -94,7 +94,6 @@ _EVENT_BY_METHOD: Final = "events are added by the public method"
 _SPAN: Final = ("opentelemetry.sdk.trace:Span",)
 LIMITS: Final = PrivateName("_limits", _SPAN, _EVENT_BY_METHOD)
 ADD_EVENT: Final = PrivateName("_add_event", _SPAN, _EVENT_BY_METHOD)
-SPAN_LIMITS: Final = PrivateName("SpanLimits", ("opentelemetry.sdk.trace",), _EVENT_BY_METHOD)
 EVENT: Final = PrivateName("Event", ("opentelemetry.sdk.trace",), _EVENT_BY_METHOD)
 _LOOKED_UP: Final = "the meter provider is looked up on every call, which costs more"
 _METRICS: Final = ("opentelemetry.metrics._internal",)
@@ -111,7 +110,7 @@ QUEUED: Final = PrivateName(
 )  # fmt: skip
 READ: Final = (
     RAW_STREAM, HELPER_TAG, BASE_URL, RESOURCE_CLIENT, SPAN_NAME, OPEN_TELEMETRY,
-    ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, SPAN_LIMITS, EVENT, ADD_EVENT,
+    ATTRIBUTES, BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, EVENT, ADD_EVENT,
     INTERNAL, URI, QUEUED,
     METER_PROVIDER, PROXY_METER_PROVIDER,
 )  # fmt: skip

@@ -33,7 +33,7 @@ with contextlib.suppress(ImportError):  # older SDKs come without it; their hook
     import_module("websockets.asyncio.client")
     import_module("websockets.sync.client")
 VARIABLES = {value: name for name, value in vars(private_names).items() if isinstance(value, PrivateName)}
-SAMPLE = (private_names.BASE_URL, private_names.SPAN_LIMITS)
+SAMPLE = (private_names.BASE_URL, private_names.EVENT)
 ROWS = pytest.mark.parametrize("row", scaled([*SAMPLE], [*READ]), ids=lambda row: row.name)
 CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
 MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}

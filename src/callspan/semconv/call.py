@@ -6,7 +6,7 @@ the session, timestep and attempts, and everything for which no convention has a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -244,7 +244,7 @@ def call_events(record: CallRecord, end_ns: int, *, exception: bool = True) -> l
     events: list[SpanEvent] = []
     attempts, timing, stream = record.attempts, record.timing, record.stream
     if len(attempts) > 1 or (attempts and attempts[0].error_type is not None):
-        events += _attempt_events(record)
+        events += [SpanEvent(ATTEMPT_EVENT, ATTEMPT.of(one), timing.start_ns + _known_ns(one)) for one in attempts]
     if timing.first_token_ns is not None:
         events.append(SpanEvent(FIRST_CONTENT_EVENT, None, timing.start_ns + timing.first_token_ns))
     if stream is not None and stream.end in EARLY_ENDS:
@@ -258,13 +258,6 @@ def attempt_end_ns(attempt: Attempt) -> int:
     """Return the end of an attempt's span, in nanoseconds from the start of its call."""
     known = (attempt.end_ns, attempt.headers_ns, attempt.start_ns)
     return max(*(offset for offset in known if offset is not None), attempt.start_ns + MIN_DURATION_NS)
-
-
-def _attempt_events(record: CallRecord) -> Iterator[SpanEvent]:
-    attempts, start_ns = record.attempts, record.timing.start_ns
-    for attempt in attempts:
-        if len(attempts) > 1 or attempt.error_type is not None:
-            yield SpanEvent(ATTEMPT_EVENT, ATTEMPT.of(attempt), start_ns + _known_ns(attempt))
 
 
 def _known_ns(attempt: Attempt) -> int:

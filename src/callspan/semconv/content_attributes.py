@@ -229,29 +229,24 @@ def _reasoning(part: Reasoning) -> Json:
 
 
 def _tool_call(part: ToolCall) -> Json:
+    given: Json = {} if part.arguments is None else {"arguments": _arguments(part.arguments)}
     if part.tool_type in _CLIENT_TOOLS:
-        json = _named("tool_call", part.id, part.name)
-        if part.arguments is not None:
-            json["arguments"] = _arguments(part.arguments)
-        return json
-    json = _named("server_tool_call", part.id, part.name or part.tool_type)
-    details: Json = {"type": part.tool_type}
-    if part.arguments is not None:
-        details["arguments"] = _arguments(part.arguments)
-    json["server_tool_call"] = details
-    return json
+        return {**_identified("tool_call", part.id), "name": part.name or "", **given}
+    details = {"type": part.tool_type, **given}
+    name = part.name or part.tool_type
+    return {**_identified("server_tool_call", part.id), "name": name, "server_tool_call": details}
 
 
 def _tool_result(part: ToolResult) -> Json:
+    failed: Json = {"is_error": True} if part.is_error else {}
     if part.tool_type in _CLIENT_TOOLS:
-        json = _named("tool_call_response", part.id, None)
-        json["response"] = part.content
-    else:
-        json = _named("server_tool_call_response", part.id, None)
-        json["server_tool_call_response"] = {"type": part.tool_type, "content": part.content}
-    if part.is_error:
-        json["is_error"] = True
-    return json
+        return {**_identified("tool_call_response", part.id), "response": part.content, **failed}
+    kind, details = "server_tool_call_response", {"type": part.tool_type, "content": part.content}
+    return {**_identified(kind, part.id), kind: details, **failed}
+
+
+def _identified(kind: str, identity: str | None) -> Json:
+    return {"type": kind} if identity is None else {"type": kind, "id": identity}
 
 
 def _media(part: Media) -> Json:
@@ -271,17 +266,6 @@ def _media(part: Media) -> Json:
 def _unknown(part: UnknownPart) -> Json:
     kind = part.data.get("type") if isinstance(part.data, dict) else None
     return {"type": kind if isinstance(kind, str) and kind else "unknown", "data": part.data}
-
-
-def _named(kind: str, identity: str | None, name: str | None) -> Json:
-    json: Json = {"type": kind}
-    if identity is not None:
-        json["id"] = identity
-    if name is not None:
-        json["name"] = name
-    elif kind.endswith("call"):
-        json["name"] = ""
-    return json
 
 
 def _arguments(text: str) -> object:

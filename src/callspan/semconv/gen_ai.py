@@ -57,7 +57,6 @@ OPERATION_NAME: Final = "gen_ai.operation.name"
 PROVIDER_NAME: Final = "gen_ai.provider.name"
 REQUEST_MODEL: Final = "gen_ai.request.model"
 RESPONSE_MODEL: Final = "gen_ai.response.model"
-RESPONSE_STATUS: Final = "gen_ai.response.status"
 INPUT_MESSAGES: Final = "gen_ai.input.messages"
 OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
 SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
@@ -235,7 +234,7 @@ END: Final = Table(
     Row("gen_ai.response.id", STRING, "response.id"),
     Row(RESPONSE_MODEL, STRING, "response.model"),
     Row(
-        RESPONSE_STATUS, STRING, _background_status,
+        "gen_ai.response.status", STRING, _background_status,
         "Status of a background response, such as `queued`.",
         apis=("responses",),
     ),

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from callspan.record.call import CallRecord
-from callspan.record.events import METADATA_FIELDS, EventRecord, SessionRecord, TimestepRecord
-from callspan.record.labels import requested_user
+from callspan.record.events import METADATA_FIELDS, ScopeRecord
+from callspan.record.labels import EXTRA, requested_user
 from callspan.record.messages import Part, Text, ToolResult, normalised
 from callspan.semconv.body_messages import choices_json, messages_json
 from callspan.semconv.content_attributes import (
@@ -88,21 +88,18 @@ def _put_options(attributes: Attributes, record: CallRecord, shown: SpanContent)
 
 
 def _put_metadata(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
+    _put_known_metadata(attributes, record, shown)
     extra: dict[str, object] = {}
     for key, value in record.metadata.items():
-        if key in METADATA_FIELDS and (known := as_scalar(value)) is not None:
-            attributes[_META + key] = known
-        elif key == "extra" and isinstance(value, dict):
+        if key == EXTRA and isinstance(value, dict):
             extra |= value
-        elif value is not None:
+        elif value is not None and _META + key not in attributes:
             extra[key] = value
     if extra:
         put_json(attributes, _META_EXTRA, extra, shown.budget)
 
 
-def _put_known_metadata(
-    attributes: Attributes, record: SessionRecord | TimestepRecord | EventRecord, _: SpanContent
-) -> None:
+def _put_known_metadata(attributes: Attributes, record: CallRecord | ScopeRecord, _: SpanContent) -> None:
     for key, value in record.metadata.items():
         if key in METADATA_FIELDS and (known := as_scalar(value)) is not None:
             attributes[_META + key] = known

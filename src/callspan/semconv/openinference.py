@@ -24,7 +24,7 @@ from callspan.semconv.content_attributes import (
     tool_definitions,
 )
 from callspan.semconv.llm import first_finish_reason, joined_text
-from callspan.semconv.table import INT, JSON, STRING, Constant, From, Put, Row, Table, json_row
+from callspan.semconv.table import INT, JSON, STRING, Constant, From, Put, Row, Table, as_text, json_row
 
 SPAN_KIND: Final = "openinference.span.kind"
 _INPUT_VALUE: Final = "input.value"
@@ -56,11 +56,6 @@ _PROVIDERS: Final = {
 }
 
 _Flat: TypeAlias = list[tuple[str, str]]
-
-
-def _user_id(metadata: dict[str, object]) -> str | None:
-    user = metadata.get("user_id")
-    return user if isinstance(user, str) else None
 
 
 def _put_values(attributes: Attributes, record: CallRecord, shown: SpanContent) -> None:
@@ -164,7 +159,10 @@ END: Final = Table(
     Row("llm.token_count.prompt_details.cache_write", INT, "usage.cache_write_tokens"),
     Row("llm.token_count.completion_details.reasoning", INT, "usage.reasoning_tokens"),
     json_row(_METADATA, attrgetter("metadata"), "Fields of `callspan.metadata(...)`.", when="metadata", content=None),
-    Row("user.id", STRING, From("metadata", _user_id), "`user_id` of the metadata."),
+    Row(
+        "user.id", STRING, From("metadata", lambda metadata: as_text(metadata.get("user_id"))),
+        "`user_id` of the metadata.",
+    ),
     json_row(
         _INVOCATION_PARAMETERS, attrgetter("request.params"), "The request without messages and tools.",
         when="request.params",

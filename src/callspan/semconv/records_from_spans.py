@@ -1,7 +1,6 @@
 """Records from spans: makes call records from the spans of other GenAI instrumentations, as far as possible.
 
-It reads `gen_ai.*` (current and deprecated), OpenInference, OpenLLMetry and Logfire, but neither content nor the
-variables of prompt templates.
+It reads `gen_ai.*` (current and deprecated), OpenInference, OpenLLMetry and Logfire, but no content.
 """
 
 from __future__ import annotations
@@ -10,12 +9,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Final
 
-import msgspec
-
 from callspan.conversion import converter
 from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Timing
-from callspan.record.events import METADATA_FIELDS
-from callspan.record.labels import EXTRA
 from callspan.record.plain_json import plain
 from callspan.record.usage import Usage
 
@@ -33,18 +28,15 @@ _REQUEST_MODEL: Final = ("gen_ai.request.model", "llm.request.model_name", "llm.
 _RESPONSE_MODEL: Final = ("gen_ai.response.model", "llm.response.model_name", "llm.response.model")
 _STREAM: Final = ("gen_ai.request.stream", "gen_ai.is_streaming", "llm.is_streaming")
 _OPENLLMETRY: Final = "traceloop.association.properties."
-"""Prefix under which OpenLLMetry sets the application's own properties on every span."""
-_SESSION: Final = ("session.id", "gen_ai.conversation.id", _OPENLLMETRY + "session_id", "langfuse.session.id")
-_PREFIXES: Final = (_OPENLLMETRY, "langfuse.trace.metadata.", "llm.meta.")
-_TAGS: Final = ("tag.tags", "logfire.tags", "langfuse.trace.tags")
-_LOGFIRE: Final = "logfire.msg_template"
-"""Present on every span of Logfire, which sets baggage (`set_baggage(user_id=...)`) without a prefix."""
+"""Prefix under which OpenLLMetry sets what the application says of a span."""
+_SESSION: Final = ("session.id", "gen_ai.conversation.id", f"{_OPENLLMETRY}session_id", "langfuse.session.id")
 _METADATA: Final[Mapping[str, tuple[str, ...]]] = {
-    "user_id": ("user.id", "enduser.id", "langfuse.user.id", "gen_ai.user", "llm.user"),
+    "user_id": ("user.id", "enduser.id", "langfuse.user.id", "gen_ai.user", "llm.user", f"{_OPENLLMETRY}user_id"),
     "agent_id": ("gen_ai.agent.id",),
     "workflow_name": ("gen_ai.workflow.name", "traceloop.workflow.name"),
     "prompt_id": ("gen_ai.prompt.name", "traceloop.prompt.key"),
     "prompt_version": ("gen_ai.prompt.version", "traceloop.prompt.version", "llm.prompt_template.version"),
+    "tags": ("tag.tags", "logfire.tags", "langfuse.trace.tags"),
 }
 """Metadata fields by the attribute names of other instrumentations."""
 _convert_usage: Final = converter(Usage)
@@ -115,35 +107,12 @@ def _operation(attributes: Mapping[str, object]) -> str | None:
 
 
 def _metadata(attributes: Mapping[str, object]) -> dict[str, object]:
-    """Return user, tags and metadata in the form of `callspan.metadata(...)`, with other names in `extra`."""
-    given = _object(attributes.get("metadata"))
-    for key, value in attributes.items():
-        prefix = next((prefix for prefix in _PREFIXES if key.startswith(prefix)), None)
-        if prefix is not None:
-            given[key.removeprefix(prefix)] = value
-        elif key in METADATA_FIELDS and _LOGFIRE in attributes:
-            given[key] = value
-    given.pop("session_id", None)
-    for field, names in _METADATA.items():
-        value = next((value for name in names if (value := attributes.get(name)) not in (None, "")), None)
-        if value is not None:
-            given[field] = value
-    tags = next((value for name in _TAGS if isinstance(value := attributes.get(name), list | tuple)), None)
-    if tags:
-        given["tags"] = tags
-    known = {key: plain(value) for key, value in given.items() if value is not None and key in METADATA_FIELDS}
-    extra = {key: plain(value) for key, value in given.items() if value is not None and key not in METADATA_FIELDS}
-    return known | ({EXTRA: extra} if extra else {})
-
-
-def _object(value: object) -> dict[str, object]:
-    """Return a JSON object, given as a mapping or as text; empty for anything else."""
-    if isinstance(value, str):
-        try:
-            value = msgspec.json.decode(value)
-        except (msgspec.DecodeError, RecursionError):
-            return {}
-    return {str(key): item for key, item in value.items()} if isinstance(value, Mapping) else {}
+    """Return user, agent, workflow, prompt and tags as `callspan.metadata(...)` has them."""
+    found = {
+        field: next((value for name in names if (value := attributes.get(name)) not in (None, "")), None)
+        for field, names in _METADATA.items()
+    }
+    return {field: plain(value) for field, value in found.items() if value is not None}
 
 
 def _response(attributes: Mapping[str, object]) -> Response:

@@ -187,32 +187,35 @@ def _environment(record: EventRecord, room: int) -> _Json | None:
     return None if is_empty else {"role": TOOL, "name": "environment", "parts": parts, "finish_reason": end}
 
 
-def _operation_messages(record: EventRecord, room: int) -> tuple[_Json | None, _Json | None]:
-    """Return the input and output of a guardrail, handoff or environment step, each as a message or None.
-
-    The output is not the model's, so its role is `tool`.
-    """
+def _operation_input(record: EventRecord, room: int) -> _Json | None:
+    """Return the input of a guardrail, handoff or environment step as a message."""
+    given = _given(record, "before" if record.event_type == "environment" else "input")
+    if given is None:
+        return None
     if record.event_type == "environment":
-        before = _given(record, "before")
-        known: _Json = {"role": TOOL, "name": "environment", "parts": [_text(before, room)]}
-        return None if before is None else known, _environment(record, room)
-    given, parts = _given(record, "input"), []
-    if (output := _given(record, "output")) is not None:
-        parts.append(_text(output, room))
+        return {"role": TOOL, "name": "environment", "parts": [_text(given, room)]}
+    if record.event_type == "handoff":
+        return {**_incoming(given, room, record.system), "role": "assistant"}
+    return _incoming(given, room, None)
+
+
+def _operation_output(record: EventRecord, room: int) -> _Json | None:
+    """Return its output, which is not the model's, so that its role is `tool`."""
+    if record.event_type == "environment":
+        return _environment(record, room)
+    said = [_given(record, "output")]
     if record.event_type == "guardrail" and (triggered := record.metadata.get("triggered")) is not None:
-        parts.append(_text({"triggered": triggered}, room))
+        said.append({"triggered": triggered})
     if record.event_type == "handoff" and record.name is not None:
-        parts.append(_text(f"handoff to {record.name}", room))
-    came_in = None if given is None else _incoming(given, room, None)
-    if came_in is not None and record.event_type == "handoff":
-        came_in |= {"role": "assistant"} | ({} if record.system is None else {"name": record.system})
+        said.append(f"handoff to {record.name}")
+    parts = [_text(one, room) for one in said if one is not None]
     name = {} if record.name is None else {"name": record.name}
-    return came_in, {"role": TOOL, **name, "parts": parts, "finish_reason": "stop"} if parts else None
+    return {"role": TOOL, **name, "parts": parts, "finish_reason": "stop"} if parts else None
 
 
 def _put_operation_messages(attributes: Attributes, record: EventRecord, shown: SpanContent) -> None:
-    came_in, came_out = _operation_messages(record, shown.budget.room)
-    for name, message in ((OUTPUT_MESSAGES, came_out), (INPUT_MESSAGES, came_in)):
+    for name, message_in in ((OUTPUT_MESSAGES, _operation_output), (INPUT_MESSAGES, _operation_input)):
+        message = message_in(record, shown.budget.room)
         if message is not None:
             put_json(attributes, name, [message], shown.budget)
 

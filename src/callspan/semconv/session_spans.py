@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, TypeGuard
+from typing import Final, TypeGuard
 
 import msgspec
 
-from callspan.record.call import CallRecord, Trace
+from callspan.record.call import CallRecord
 from callspan.record.events import (
     AGENT_START,
     RUN_TYPES,
@@ -28,7 +28,7 @@ from callspan.semconv.call import Projection, SpanEvent
 from callspan.semconv.scope_messages import exchange_in
 from callspan.semconv.scope_spans import ScopeSpan, ScopeSpanOptions, evaluation, scope_end_ns, scope_start_ns
 from callspan.semconv.span_ids import enclosing_ids
-from callspan.semconv.spans import Span, span_of_call
+from callspan.semconv.spans import Span, span_of, span_of_call
 
 _AGENTS: Final = frozenset({AGENT_START, "agent"})
 _EXCHANGES: Final = frozenset({AGENT_START, "agent", "environment"})
@@ -134,7 +134,7 @@ class SpanRebuilder:
         found = evaluation(record, response_id, self._options)
         if found is None:
             return None
-        return _span(
+        return span_of(
             record, name=found.name, start_ns=found.event.time_ns, end_ns=found.end_ns, attributes=found.attributes,
             events=[found.event],
         )  # fmt: skip
@@ -148,20 +148,10 @@ class SpanRebuilder:
         workflow = self._workflow if isinstance(record, TimestepRecord) else None
         attributes = semconv.start_attributes(_start_record(record), llm=self._options.llm, workflow=workflow)
         end = scope.span.end(record, end_ns)
-        return _span(
+        return span_of(
             record, name=semconv.span_name(record), start_ns=start_ns, end_ns=end_ns,
             attributes=attributes | end.attributes, events=[*scope.events, *end.events], failure=end.failure,
         )  # fmt: skip
-
-
-def _span(record: ScopeRecord | RewardRecord, **fields: Any) -> Span | None:  # noqa: ANN401
-    trace = record.trace or Trace()
-    if record.trace_id is None or record.span_id is None:
-        return None
-    return Span(
-        trace_id=record.trace_id, span_id=record.span_id, parent_span_id=record.parent_span_id,
-        is_parent_remote=trace.is_parent_remote, trace_state=trace.state, links=trace.links, is_client=False, **fields,
-    )  # fmt: skip
 
 
 def _has_scope(record: Record) -> TypeGuard[ScopeRecord]:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Final
+from typing import Any
 
 import msgspec
 
 from callspan.record.call import CallRecord, SpanLink, Trace
+from callspan.record.events import RewardRecord, ScopeRecord
 from callspan.record.messages import Conversation
 from callspan.semconv import call, gen_ai
 from callspan.semconv.call import Projection, SpanEvent
 from callspan.semconv.content_attributes import Attributes
-
-_NO_TRACE: Final = Trace()
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,25 +42,28 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     """The description of the status `ERROR`; None if the status is unset."""
 
 
+def span_of(record: CallRecord | ScopeRecord | RewardRecord, **fields: Any) -> Span | None:  # noqa: ANN401
+    """Return the span of a record with these other fields; None if the record has no span."""
+    if record.trace_id is None or record.span_id is None:
+        return None
+    trace = record.trace or Trace()
+    return Span(
+        trace_id=record.trace_id, span_id=record.span_id, parent_span_id=record.parent_span_id,
+        is_parent_remote=trace.is_parent_remote, trace_state=trace.state, links=trace.links,
+        is_client=isinstance(record, CallRecord), **fields,
+    )  # fmt: skip
+
+
 def span_of_call(record: CallRecord, projection: Projection, conversation: Conversation | None) -> Span | None:
     """Return the span of an ended call, with content if `conversation` is given; None if the call has no span."""
-    trace_id, span_id, trace = record.trace_id, record.span_id, record.trace or _NO_TRACE
-    if trace_id is None or span_id is None:
-        return None
     end_ns = call.call_end_ns(record)
-    return Span(
-        trace_id=trace_id,
-        span_id=span_id,
-        parent_span_id=record.parent_span_id,
-        is_parent_remote=trace.is_parent_remote,
-        trace_state=trace.state,
+    return span_of(
+        record,
         name=gen_ai.span_name(record),
-        is_client=True,
         start_ns=record.timing.start_ns,
         end_ns=end_ns,
         attributes=projection.start(record) | projection.end(record, conversation),
         events=call.call_events(record, end_ns),
-        links=trace.links,
         failure=call.call_failure(record),
     )
 

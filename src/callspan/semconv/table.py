@@ -307,9 +307,7 @@ def as_int(value: object) -> int | None:
 
 def as_text(value: object) -> str | None:
     """Return a non-empty string, None for anything else."""
-    if not isinstance(value, str) or not value:
-        return None
-    return value if value.isascii() else encodable(value)
+    return encodable(value) if isinstance(value, str) and value else None
 
 
 def as_scalar(value: object) -> str | bool | int | float | None:

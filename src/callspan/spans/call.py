@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from functools import cache
-from types import ModuleType
 from typing import Any, Final
 
 from opentelemetry import context as otel_context
@@ -43,7 +41,7 @@ from callspan.record.ids import new_span_id
 from callspan.record.messages import Conversation
 from callspan.record.span_handle import OWN_SPAN, SpanHandle
 from callspan.semconv import call, gen_ai
-from callspan.semconv.call import Projection, SpanEvent
+from callspan.semconv.call import Projection
 from callspan.semconv.content_attributes import Attributes, AttributeValue
 from callspan.semconv.spans import spans_of_attempts
 from callspan.settings import Settings
@@ -129,41 +127,28 @@ class CallSpan(CallSpanHandle):
 
     def end(self, processed: Processed[CallRecord], conversation: Conversation | None) -> None:
         """Set the record's attributes on the span and end it at the record's end time."""
-        span, spans, record = self._span, self._spans, processed.record
-        end_ns = call.call_end_ns(record)
-        events = self._show(record, conversation, end_ns)
-        if events is not None and (events or spans.attempt_spans):
-            self._add(events, record)
-        if spans.events is not None:
-            spans.events.emit(record, conversation, span)
-        if self._owned and events is not None:
+        record, end_ns = processed.record, call.call_end_ns(processed.record)
+        self._show(record, conversation, end_ns)
+        if self._spans.events is not None:
+            self._spans.events.emit(record, conversation, self._span)
+        if self._owned:
             try:
-                span.end(end_ns)
+                self._span.end(end_ns)
             except reported(_END):
                 return
 
-    def _show(self, record: CallRecord, conversation: Conversation | None, end_ns: int) -> list[SpanEvent] | None:
-        """Set attributes and status; return the events to add, None if the span does not record."""
-        span = self._span
-        events: list[SpanEvent] = []
+    def _show(self, record: CallRecord, conversation: Conversation | None, end_ns: int) -> None:
+        span, spans = self._span, self._spans
         try:
             if not span.is_recording():
-                return None
-            events = call.call_events(record, end_ns, exception=self._owned)
+                return
+            for event in call.call_events(record, end_ns, exception=self._owned):
+                span.add_event(event.name, event.attributes, event.time_ns)
             if record.error is not None and self._owned and (failure := call.call_failure(record)) is not None:
                 span.set_status(Status(StatusCode.ERROR, failure))
-            put_attributes(span, self._spans.projection.end(record, conversation if self._spans.content else None))
-        except reported(_PROJECT):
-            return events
-        return events
-
-    def _add(self, events: Sequence[SpanEvent], record: CallRecord) -> None:
-        span = self._span
-        try:
-            for event in events:
-                span.add_event(event.name, event.attributes, event.time_ns)
-            if self._spans.attempt_spans:
-                _add_attempt_spans(self._spans.tracer, span, record)
+            put_attributes(span, spans.projection.end(record, conversation if spans.content else None))
+            if spans.attempt_spans:
+                _add_attempt_spans(spans.tracer, span, record)
         except reported(_PROJECT):
             return
 
@@ -295,12 +280,13 @@ def add_event(span: Span, name: str, attributes: Attributes, time_ns: int | None
 def _try_add_event(span: Span, name: str, attributes: Attributes, time_ns: int | None) -> bool:
     """Add an event as the SDK does; return False, without adding it, if the SDK would change the attributes."""
     # Without an imported SDK, no span is one of its spans.
-    make, add_event, kind = _sdk_names(sys.modules.get(_SDK))
-    add: Any = getattr(span, names.ADD_EVENT.name, None)
-    if add is None or not isinstance(make, type) or getattr(type(span), "add_event", None) is not add_event:
+    sdk: Any = sys.modules.get(_SDK)
+    if sdk is None or type(span).add_event is not sdk.Span.add_event:
         return False
+    make: Any = getattr(sdk, names.EVENT.name, None)
+    add: Any = getattr(span, names.ADD_EVENT.name, None)
     limits: Any = getattr(span, names.LIMITS.name, None)
-    if type(limits) is not kind:
+    if make is None or add is None or limits is None:
         return False
     kept = BoundedAttributes(limits.max_event_attributes, None, True, limits.max_attribute_length)
     room = _room(kept, attributes)
@@ -309,13 +295,6 @@ def _try_add_event(span: Span, name: str, attributes: Attributes, time_ns: int |
     room.update(attributes)
     add(make(name, kept, time_ns))
     return True
-
-
-@cache
-def _sdk_names(sdk: ModuleType | None) -> tuple[Any, Any, Any]:
-    """Return the SDK's class of events, its `Span.add_event` and its class of limits."""
-    add_event = getattr(getattr(sdk, "Span", None), "add_event", _ABSENT)
-    return getattr(sdk, names.EVENT.name, None), add_event, getattr(sdk, names.SPAN_LIMITS.name, _ABSENT)
 
 
 def _room(bounded: object, attributes: Attributes) -> dict[str, AttributeValue] | None:

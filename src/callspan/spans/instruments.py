@@ -45,6 +45,7 @@ _no_op: Final[Callable[[], object]] = bool
 
 _Key: TypeAlias = tuple[tuple[str, AttributeValue], ...]
 _Measure: TypeAlias = Callable[[Any, Attributes], None]
+_Observe: TypeAlias = Callable[[CallbackOptions], Iterable[Observation]]
 _BY_PROVIDER: Final[list[tuple[ref[MeterProvider], _Instruments]]] = []
 """The instruments by provider, reused by a second `instrument()`. A list, because providers may be unhashable."""
 
@@ -161,12 +162,16 @@ class _Instruments:
         self._running: dict[tuple[int, _Key], dict[str, None]] = {}
         self._limits: dict[_Key, tuple[float, RateLimit]] = {}
         self._measures = {one.name: _measure_of(meter, one) for one in names.SYNCHRONOUS}
-        meter.create_observable_up_down_counter(*_observable(names.IN_FLIGHT, self._in_flight))
-        meter.create_observable_gauge(*_observable(names.REMAINING, partial(self._rate_limits, "remaining")))
-        meter.create_observable_gauge(*_observable(names.LIMIT, partial(self._rate_limits, "limit")))
-        meter.create_observable_counter(*_observable(names.RECORDS_WRITTEN, self._written))
-        meter.create_observable_counter(*_observable(names.RECORDS_DROPPED, self._dropped))
-        meter.create_observable_gauge(*_observable(names.RECORDS_WAITING, self._waiting))
+        observed: Sequence[tuple[Callable[..., object], Instrument, _Observe]] = (
+            (meter.create_observable_up_down_counter, names.IN_FLIGHT, self._in_flight),
+            (meter.create_observable_gauge, names.REMAINING, partial(self._rate_limits, "remaining")),
+            (meter.create_observable_gauge, names.LIMIT, partial(self._rate_limits, "limit")),
+            (meter.create_observable_counter, names.RECORDS_WRITTEN, self._written),
+            (meter.create_observable_counter, names.RECORDS_DROPPED, self._dropped),
+            (meter.create_observable_gauge, names.RECORDS_WAITING, self._waiting),
+        )
+        for create, one, observe in observed:
+            create(one.name, [observe], one.unit, one.about)
 
     def count_start(self, record: CallRecord) -> Callable[[], object]:
         # Each step is atomic, so that no lock can be held during a fork. Keyed by process, because a call ends in the
@@ -242,10 +247,3 @@ def _measure_of(meter: Meter, one: Instrument) -> _Measure:
         return meter.create_counter(one.name, one.unit, one.about).add
     made = meter.create_histogram(one.name, one.unit, one.about, explicit_bucket_boundaries_advisory=one.buckets)
     return made.record
-
-
-def _observable(
-    one: Instrument, callback: Callable[[CallbackOptions], Iterable[Observation]]
-) -> tuple[str, list[Callable[[CallbackOptions], Iterable[Observation]]], str, str]:
-    """Return the arguments of a meter's method that creates an asynchronous instrument."""
-    return one.name, [callback], one.unit, one.about
