@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias, get_args
@@ -35,6 +37,16 @@ RUNNING: Final = "running"
 """The word for the outcome of a session that has none."""
 MOST_CALLS: Final = 1000
 """Most calls that are followed from one back to the calls before it."""
+
+
+@contextmanager
+def on_error(close: Callable[[], object]) -> Iterator[None]:
+    """Close what was opened if the block raises."""
+    try:
+        yield
+    except BaseException:
+        close()
+        raise
 
 
 class EmptyStoreError(StoreError):

@@ -19,7 +19,7 @@ from callspan.record.events import Record, record_key
 from callspan.safe_urls import names_user, safe_name, unescaped
 from callspan.settings import SettingError
 from callspan.spool.destination import Rejected
-from callspan.stores.base import DeletionResult, DeletionScope, StoreError
+from callspan.stores.base import DeletionResult, DeletionScope, StoreError, on_error
 from callspan.stores.database import Database
 from callspan.stores.payloads import row_of
 from callspan.stores.reader import Reader
@@ -280,11 +280,8 @@ class SqlStore(Store):
         Raises as `database`, and BusyError while another process sends to it.
         """
         database = self.database(writes=True)
-        try:
+        with on_error(database.close):
             return SentVersions(database, receiver)
-        except BaseException:
-            database.close()
-            raise
 
     def remove(self, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False) -> DeletionResult:
         """Delete the records of a scope; `dry_run`: count them; `vacuum`: rewrite a file. Raises as `database`."""

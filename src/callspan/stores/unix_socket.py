@@ -14,6 +14,7 @@ from urllib.parse import SplitResult
 import msgspec
 
 from callspan.record.events import Record
+from callspan.stores.base import on_error
 from callspan.stores.payloads import line_of
 from callspan.stores.protocol import Options, PathStore, Sink
 
@@ -74,13 +75,10 @@ class UnixSocketStore:
         """Connect. Raises OSError where no process listens."""
         self.close()
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
+        with on_error(connection.close):
             connection.settimeout(min(_CONNECT_S, self._timeout_s))
             connection.connect(str(self.path))
             connection.settimeout(self._timeout_s)
-        except BaseException:
-            connection.close()
-            raise
         self._socket = connection
 
     def deliver(self, records: Sequence[Record]) -> None:

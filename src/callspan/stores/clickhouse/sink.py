@@ -23,7 +23,7 @@ from callspan.record.events import RECORD_TYPES, Record, record_key
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.destination import Rejected
 from callspan.stores import payloads
-from callspan.stores.base import check_layout
+from callspan.stores.base import check_layout, on_error
 from callspan.stores.bodies import DAMAGE
 from callspan.stores.call_rows import record_of
 from callspan.stores.clickhouse.connection import CODE, connect, explaining, layout, make_tables
@@ -74,13 +74,9 @@ class ClickHouseSink:
         """Connect and create the tables. Raises StoreError for another format, else clickhouse_connect's exceptions."""
         self.close()
         client = self._connected()
-        try:
-            with explaining(self.name):
-                if make_tables(client, self.name) and self._retain_days is not None:
-                    _set_ttl(client, max(1, ceil(self._retain_days)))
-        except BaseException:
-            client.close()
-            raise
+        with on_error(client.close), explaining(self.name):
+            if make_tables(client, self.name) and self._retain_days is not None:
+                _set_ttl(client, max(1, ceil(self._retain_days)))
         self._client = client
 
     def deliver(self, records: Sequence[Record]) -> None:

@@ -23,6 +23,7 @@ from callspan.record.merging import Order, order_of
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.destination import Rejected
 from callspan.stores import bodies
+from callspan.stores.base import on_error
 from callspan.stores.call_rows import exact_call
 from callspan.stores.columns import CALLS, REFERENCES, TABLES, Table
 from callspan.stores.contents import (
@@ -73,12 +74,8 @@ class PostgresStore:
         connection.adapters.register_loader("json", TextLoader)
         # After waiting for another writer its rows must be visible, so the server's default is overridden.
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-        try:
-            with explaining(self.name):
-                make_tables(connection, self.name)
-        except BaseException:
-            connection.close()
-            raise
+        with on_error(connection.close), explaining(self.name):
+            make_tables(connection, self.name)
         self._connection = connection
 
     def deliver(self, records: Sequence[Record]) -> None:

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from callspan.file_lock import make_private
 from callspan.record.formats import OtherFormatError, check_format
-from callspan.stores.base import StoreError, check_layout, no_file
+from callspan.stores.base import StoreError, check_layout, no_file, on_error
 from callspan.stores.schema import APPLICATION_ID, MARKS, statements
 
 BUSY_MS: Final = 30_000
@@ -48,11 +48,8 @@ def open_for_writing(path: Path, *, syncs: bool = False) -> sqlite3.Connection:
     with explaining(path):
         _refuse_others(path)
         connection = _connected(path, "mode=rw") if path.exists() else _created(path)
-        try:
+        with on_error(connection.close):
             _prepare(connection, path, syncs=syncs)
-        except BaseException:
-            connection.close()
-            raise
     return connection
 
 
@@ -104,12 +101,9 @@ def open_existing(path: Path, wait_s: float) -> sqlite3.Connection:
     with explaining(path):
         _refuse_others(path)
         connection = _connected(path, "mode=rw", wait_s)
-        try:
+        with on_error(connection.close):
             check_layout(str(path), _checked_version(connection, path))
             _set_durability(connection, syncs=False)
-        except BaseException:
-            connection.close()
-            raise
     return connection
 
 
@@ -140,7 +134,7 @@ def open_any(path: Path, *, damaged: bool) -> sqlite3.Connection:
     """
     connection = _connected(path, "mode=ro")
     connection.row_factory = sqlite3.Row
-    try:
+    with on_error(connection.close):
         if damaged:
             # With this, SQLite also reads a file that is shorter than its header says, and a schema with damaged parts.
             for pragma in ("writable_schema=ON", "cell_size_check=ON"):
@@ -148,9 +142,6 @@ def open_any(path: Path, *, damaged: bool) -> sqlite3.Connection:
             connection.text_factory = lambda data: data.decode("utf-8", "replace")
         else:
             _check_application(connection, path)
-    except BaseException:
-        connection.close()
-        raise
     return connection
 
 
@@ -173,12 +164,9 @@ def _created(path: Path) -> sqlite3.Connection:
 
 def _opened(path: Path, mode: str, wait_s: float) -> tuple[sqlite3.Connection, int]:
     connection = _connected(path, mode, wait_s)
-    try:
+    with on_error(connection.close):
         connection.execute(f"PRAGMA mmap_size={_MAPPED_BYTES}")
         return connection, _checked_version(connection, path)
-    except BaseException:
-        connection.close()
-        raise
 
 
 def _lies_still(path: Path) -> bool:
