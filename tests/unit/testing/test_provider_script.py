@@ -6,6 +6,7 @@ import dataclasses
 import http.client
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any, get_type_hints
 
 import anthropic
@@ -17,9 +18,25 @@ import callspan
 from callspan.testing import ReceivedRequest, Reply, ScriptedProvider, capture
 from callspan.testing.provider.script import ReplyFields
 
+MESSAGES: list[Any] = [{"role": "user", "content": "Which way?"}]
+REQUEST: dict[str, Any] = {"model": "m", "messages": MESSAGES, "extra_body": {"return_token_ids": True}}
+TOOL = {"name": "move", "arguments": {"direction": "north", "steps": 3}}
+
+
+@pytest.fixture
+def client(provider: ScriptedProvider) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0) as opened:
+        yield opened
+
+
+@pytest.fixture
+def claude(provider: ScriptedProvider) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=provider.anthropic_url, api_key="k", max_retries=0) as opened:
+        yield opened
+
 
 class TestResponders:
-    def test_a_failing_responder_fails_the_call_and_the_test(self, sync_sdk: Any) -> None:
+    def test_a_failing_responder_fails_the_call_and_the_test(self) -> None:
         def broken(_: ReceivedRequest) -> Reply:
             raise AssertionError("the agent asked for nonsense")
 
@@ -106,75 +123,63 @@ def test_events_messages_and_rewards_are_apart() -> None:
     assert [reward.value for reward in seen.rewards] == [0.5]
 
 
-class TestErrorAnswers:
-    def test_an_unknown_path_is_not_found(self, provider: ScriptedProvider, sync_sdk: Any) -> None:
-        provider.reply(text="kept for a known path")
-        with pytest.raises(openai.NotFoundError, match="POST /v1/elsewhere"):
-            sync_sdk.openai(lambda c: c.post("/elsewhere", body={}, cast_to=object))
-        with pytest.raises(anthropic.NotFoundError):
-            sync_sdk.anthropic(lambda c: c.beta.skills.list())
-        assert provider.pending == 1
+def test_an_unknown_path_is_not_found(
+    provider: ScriptedProvider, client: openai.OpenAI, claude: anthropic.Anthropic
+) -> None:
+    provider.reply(text="kept for a known path")
+    with pytest.raises(openai.NotFoundError, match="POST /v1/elsewhere"):
+        client.post("/elsewhere", body={}, cast_to=object)
+    with pytest.raises(anthropic.NotFoundError):
+        claude.beta.skills.list()
+    assert provider.pending == 1
 
 
-class TestRawAnswers:
-    def test_raw_events_are_sent_in_order(self, provider: ScriptedProvider, sdk: Any) -> None:
-        provider.reply(raw=[{"id": "a", "choices": None}, {"id": "b"}, "[DONE]", {"id": "never read"}])
-        assert [chunk.id for chunk in sdk.chat(stream=True)] == ["a", "b"]
+def test_raw_events_are_sent_in_order(provider: ScriptedProvider, client: openai.OpenAI) -> None:
+    provider.reply(raw=[{"id": "a", "choices": None}, {"id": "b"}, "[DONE]", {"id": "never read"}])
+    chunks = client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
+    assert [chunk.id for chunk in chunks] == ["a", "b"]
 
 
-TOOL = {"name": "move", "arguments": {"direction": "north", "steps": 3}}
+def test_log_probabilities_are_reported_when_requested(provider: ScriptedProvider, client: openai.OpenAI) -> None:
+    def chat(**more: Any) -> Any:
+        return client.chat.completions.create(model="m", messages=MESSAGES, **more)
+
+    provider.reply(text="Paris, no doubt", tool_calls=[TOOL], repeat=True)
+    whole = chat(logprobs=True).choices[0].logprobs.content
+    parts = [choice.logprobs for chunk in chat(logprobs=True, stream=True) for choice in chunk.choices]
+    assert [token.token for token in whole] == ["Paris,", " no", " doubt"]
+    assert bytes(whole[1].bytes) == b" no"
+    assert [part.content[0] for part in parts if part] == whole
+    assert chat().choices[0].logprobs is None
 
 
-class TestChatCompletions:
-    def test_log_probabilities_are_reported_when_requested(self, provider: ScriptedProvider, sdk: Any) -> None:
-        provider.reply(text="Paris, no doubt", tool_calls=[TOOL], repeat=True)
-        whole = sdk.chat(logprobs=True).choices[0].logprobs.content
-        parts = [choice.logprobs for chunk in sdk.chat(logprobs=True, stream=True) for choice in chunk.choices]
-        assert [token.token for token in whole] == ["Paris,", " no", " doubt"]
-        assert bytes(whole[1].bytes) == b" no"
-        assert [part.content[0] for part in parts if part] == whole
-        assert sdk.chat().choices[0].logprobs is None
+@pytest.mark.parametrize(("polls", "status"), [(1, "cancelled"), (0, "completed")])
+def test_a_response_in_the_background_can_be_cancelled_until_its_end(
+    provider: ScriptedProvider, client: openai.OpenAI, polls: int, status: str
+) -> None:
+    provider.reply(text="Paris.", polls=polls)
+    job = client.responses.create(model="m", input="What?", background=True)
+    assert client.responses.cancel(job.id).status == client.responses.retrieve(job.id).status == status
 
 
-class TestResponses:
-    @pytest.mark.parametrize(("polls", "status"), [(1, "cancelled"), (0, "completed")])
-    def test_a_response_in_the_background_can_be_cancelled_until_its_end(
-        self, provider: ScriptedProvider, sdk: Any, polls: int, status: str
-    ) -> None:
-        provider.reply(text="Paris.", polls=polls)
-        job = sdk.responses(background=True)
-        cancelled = sdk.openai(lambda c: c.responses.cancel(job.id))
-        assert (cancelled.status, sdk.openai(lambda c: c.responses.retrieve(job.id)).status) == (status, status)
+def test_broken_tool_arguments_stay_broken_text(provider: ScriptedProvider, claude: anthropic.Anthropic) -> None:
+    provider.reply(tool_calls=[{"name": "move", "arguments": '{"direction": "no'}])
+    events: Any = claude.messages.create(model="m", max_tokens=64, messages=MESSAGES, stream=True)
+    deltas = [event.delta.partial_json for event in events if event.type == "content_block_delta"]
+    assert "".join(deltas) == '{"direction": "no'
 
 
-class TestMessages:
-    def test_broken_tool_arguments_stay_broken_text(self, provider: ScriptedProvider, sync_sdk: Any) -> None:
-        provider.reply(tool_calls=[{"name": "move", "arguments": '{"direction": "no'}])
-        events = sync_sdk.messages(stream=True)
-        deltas = [event.delta.partial_json for event in events if event.type == "content_block_delta"]
-        assert "".join(deltas) == '{"direction": "no'
-
-    def test_only_the_first_of_several_choices_is_shown(self, provider: ScriptedProvider, sync_sdk: Any) -> None:
-        provider.reply(choices=["first", "second"])
-        assert [block.text for block in sync_sdk.messages().content] == ["first"]
+def test_only_the_first_of_several_choices_is_shown(provider: ScriptedProvider, claude: anthropic.Anthropic) -> None:
+    provider.reply(choices=["first", "second"])
+    content: Any = claude.messages.create(model="m", max_tokens=64, messages=MESSAGES).content
+    assert [block.text for block in content] == ["first"]
 
 
-MESSAGES: list[Any] = [{"role": "user", "content": "Which way?"}]
-REQUEST: dict[str, Any] = {"model": "m", "messages": MESSAGES, "extra_body": {"return_token_ids": True}}
-
-
-def response_of(**more: Any) -> Any:
-    with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
-        provider.reply("go east go east")
-        found = client.chat.completions.create(**(REQUEST | more))
-        return [chunk.to_dict() for chunk in found] if more.get("stream") else found.to_dict()
-
-
-def test_a_stream_adds_up_to_the_ids_of_the_whole_answer() -> None:
-    whole, chunks = response_of(), response_of(stream=True)
+def test_a_stream_adds_up_to_the_ids_of_the_whole_answer(provider: ScriptedProvider, client: openai.OpenAI) -> None:
+    provider.reply("go east go east", repeat=True)
+    whole = client.chat.completions.create(**REQUEST).to_dict()
+    chunks = [chunk.to_dict() for chunk in client.chat.completions.create(**REQUEST, stream=True)]
     streamed = [one for chunk in chunks for choice in chunk["choices"] for one in choice.get("token_ids") or ()]
     assert streamed == whole["choices"][0]["token_ids"]
-    assert [chunk.get("prompt_token_ids") for chunk in chunks] == [
-        whole["prompt_token_ids"],
-        *([None] * (len(chunks) - 1)),
-    ]
+    prompts = [chunk.get("prompt_token_ids") for chunk in chunks]
+    assert prompts == [whole["prompt_token_ids"], *[None] * (len(chunks) - 1)]
