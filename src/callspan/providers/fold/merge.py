@@ -113,7 +113,7 @@ def _put(known: Json, key: str, value: Any) -> None:  # noqa: ANN401 - JSON
 def _put_list(known: Json, key: str, value: list[Any] | str) -> None:
     """Merge a list, or a text where a list is known: a text among parts is one of them."""
     held = known.get(key)
-    if not isinstance(held, list):
+    if type(held) is not list:
         held = known[key] = _as_part(held.text()) if type(held) is Pieces else []
     _merge_list(held, _as_part(value) if isinstance(value, str) else value)
 
