@@ -61,30 +61,21 @@ def test_a_status_alone_determines_the_kind(kind: str, statuses: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "error_type", "kind"),
-    [
-        (529, "overloaded_error", "overloaded"),
-        (200, "overloaded_error", "overloaded"),
-        (429, "rate_limit_error", "rate_limit"),
-        (200, "rate_limit_error", "rate_limit"),
-        (400, "invalid_request_error", "bad_input"),
-        (200, "invalid_request_error", "bad_input"),
-        (401, "authentication_error", "auth"),
-        (403, "permission_error", "permission"),
-        (404, "not_found_error", "not_found"),
-        (413, "request_too_large", "bad_input"),
-        (504, "timeout_error", "timeout"),
-        (500, "api_error", "server"),
-        (400, "billing_error", "quota"),
-    ],
-)
-def test_each_anthropic_type_has_its_kind_also_inside_a_stream(status: int, error_type: str, kind: str) -> None:
-    assert classify(status, error_type, None, None)[0] == kind
-
-
-@pytest.mark.parametrize(
     ("status", "error_type", "code", "kind"),
     [
+        (529, "overloaded_error", None, "overloaded"),
+        (200, "overloaded_error", None, "overloaded"),
+        (429, "rate_limit_error", None, "rate_limit"),
+        (200, "rate_limit_error", None, "rate_limit"),
+        (400, "invalid_request_error", None, "bad_input"),
+        (200, "invalid_request_error", None, "bad_input"),
+        (401, "authentication_error", None, "auth"),
+        (403, "permission_error", None, "permission"),
+        (404, "not_found_error", None, "not_found"),
+        (413, "request_too_large", None, "bad_input"),
+        (504, "timeout_error", None, "timeout"),
+        (500, "api_error", None, "server"),
+        (400, "billing_error", None, "quota"),
         (400, "invalid_request_error", "context_length_exceeded", "context_length"),
         (400, None, "content_filter", "content_filter"),
         (429, "insufficient_quota", "insufficient_quota", "quota"),
@@ -103,9 +94,14 @@ def test_each_anthropic_type_has_its_kind_also_inside_a_stream(status: int, erro
         (200, None, "429", "rate_limit"),
         (200, None, "502", "server"),
         (200, "BadRequestError", "400", "bad_input"),
+        # A code that is a status counts only where there is no error status.
+        (399, None, "429", "rate_limit"),
+        (400, None, "429", "bad_input"),
+        (None, None, "600", "unknown"),
+        (None, None, "39", "unknown"),
     ],
 )
-def test_error_codes_of_openai_and_compatible_servers(
+def test_types_and_codes_of_providers_also_inside_a_stream(
     status: int | None, error_type: str | None, code: str | None, kind: str
 ) -> None:
     assert classify(status, error_type, code, None)[0] == kind
@@ -222,12 +218,10 @@ def test_an_exception_without_a_response_determines_its_kind(kind: str, exceptio
     assert found == {(kind, kind in RETRYABLE)}
 
 
-def test_a_broken_connection_within_a_started_stream_is_a_connection_error() -> None:
-    assert classify(200, None, None, "peer closed", "httpx.RemoteProtocolError") == ("connection", True)
-
-
-def test_a_status_takes_precedence_over_an_exception_class() -> None:
+def test_an_error_status_takes_precedence_over_an_exception_class() -> None:
+    """That of a stream which was begun says nothing."""
     assert classify(429, None, None, None, "openai.InternalServerError")[0] == "rate_limit"
+    assert classify(200, None, None, "peer closed", "httpx.RemoteProtocolError") == ("connection", True)
 
 
 @given(
@@ -332,10 +326,6 @@ def test_what_a_body_states(status: int | None, body: object, fields: dict[str, 
     assert {name: getattr(error, name) for name in fields} == fields
 
 
-def test_the_id_of_a_request_in_the_headers_comes_first() -> None:
-    assert info(500, {"request_id": "r"}, request_id="of the headers").request_id == "of the headers"
-
-
 @pytest.mark.parametrize("name", ["openai", "anthropic"])
 def test_every_status_error_of_the_sdks_is_classified_by_its_class_alone(name: str) -> None:
     """Also where a mocked client raises it without an answer."""
@@ -355,8 +345,9 @@ def test_a_body_without_message_is_still_an_error() -> None:
     assert error.body == {"error": {"reason": "x"}}
 
 
-def test_an_unknown_error_is_reported() -> None:
+def test_an_unknown_error_is_reported_and_the_headers_id_comes_first() -> None:
     assert info() == ErrorInfo(kind="unknown", type="_OTHER")
+    assert info(500, {"request_id": "r"}, request_id="of the headers").request_id == "of the headers"
 
 
 @pytest.mark.parametrize("letter", ["a", "é", "😀"])
@@ -367,9 +358,6 @@ def test_a_long_message_is_cut_at_a_whole_character(letter: str) -> None:
     assert len(error.message.encode()) <= MAX_MESSAGE_BYTES
     assert error.message.rstrip("…") == letter * len(error.message.rstrip("…"))
     assert error.message.endswith("…")
-
-
-def test_a_message_of_just_the_limit_is_kept() -> None:
     assert info(400, message="a" * MAX_MESSAGE_BYTES).message == "a" * MAX_MESSAGE_BYTES
 
 
@@ -402,16 +390,6 @@ def test_a_long_text_for_a_body_is_cut_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "kind"),
-    [(399, "429", "rate_limit"), (400, "429", "bad_input"), (None, "600", "unknown"), (None, "39", "unknown")],
-)
-def test_a_code_that_is_a_status_counts_only_where_there_is_no_error_status(
-    status: int | None, code: str, kind: str
-) -> None:
-    assert classify(status, None, code, None)[0] == kind
-
-
-@pytest.mark.parametrize(
     "many",
     [
         ["word"] * 100_000,
@@ -429,14 +407,11 @@ def test_of_a_large_body_message_and_size_are_kept(many: Any) -> None:
 
 
 def test_a_body_of_just_the_limit_is_kept() -> None:
+    body: dict[str, Any] = {"error": {"message": "m", "ctx": [{"a": 1, "b": [None, True, 0.5]}, []], "é": {}}}
+    assert info(400, body).body == body
     body = {"a": "x" * (MAX_BODY_BYTES - 8)}
     assert info(400, body).body == body
     assert info(400, {"a": body["a"] + "x"}).body == {"callspan_truncated": {"bytes": MAX_BODY_BYTES + 1}}
-
-
-def test_a_body_with_room_is_kept_as_it_is() -> None:
-    body = {"error": {"message": "m", "ctx": [{"a": 1, "b": [None, True, 0.5]}, []], "é": {}}}
-    assert info(400, body).body == body
 
 
 ERRORS: list[dict[str, Any]] = [
@@ -459,6 +434,10 @@ BEGINS: dict[str, dict[str, Any]] = {
 }
 
 
+ENDED = ErrorInfo(kind="unknown", type="error")
+BESIDE = ErrorInfo(kind="unknown", type="_OTHER", message="no")
+
+
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("api", BEGINS)
@@ -474,25 +453,24 @@ def test_an_error_is_the_same_in_a_stream_as_in_a_body(api: str, begun: bool, er
     assert streamed == stated
 
 
-@pytest.mark.parametrize("api", ["chat_completions", "completions"])
-def test_a_choice_that_ends_by_an_error_is_an_error(api: str) -> None:
+@pytest.mark.parametrize(
+    ("api", "last", "error"),
+    [
+        *(
+            (api, {"id": "c", "choices": [{"index": 0, "delta": {}, "text": "", "finish_reason": "error"}]}, ENDED)
+            for api in ("chat_completions", "completions")
+        ),
+        *((api, {**BEGINS[api], "error": {"message": "no"}}, BESIDE) for api in ("responses", "messages")),
+    ],
+)
+def test_an_end_by_an_error_and_one_beside_a_piece_of_text_are_errors(
+    api: str, last: dict[str, Any], error: ErrorInfo
+) -> None:
     endpoint = by_api(api)
     assert endpoint is not None
     accumulator = endpoint.accumulator()
-    last = {"id": "c", "choices": [{"index": 0, "delta": {}, "text": "", "finish_reason": "error"}]}
-    for chunk in (BEGINS[api], last):
-        accumulator.add(chunk)
-    for body in (last, accumulator.body()):
-        assert endpoint.response_info(body).error == ErrorInfo(kind="unknown", type="error")
-
-
-@pytest.mark.parametrize("api", ["responses", "messages"])
-def test_an_error_beside_a_piece_of_text_is_an_error(api: str) -> None:
-    endpoint = by_api(api)
-    assert endpoint is not None
-    accumulator = endpoint.accumulator()
-    for event in (BEGINS[api], {**BEGINS[api], "error": {"message": "no"}}):
+    for event in (BEGINS[api], last):
         accumulator.add(event)
-    error = endpoint.response_info(accumulator.body()).error
-    assert error is not None
-    assert error.message == "no"
+    stated = endpoint.response_info(accumulator.body()).error
+    assert stated is not None
+    assert (stated.kind, stated.type, stated.message) == (error.kind, error.type, error.message)

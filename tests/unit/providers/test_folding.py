@@ -10,9 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.providers.anthropic.messages import Messages
-from callspan.providers.openai.chat import ChatCompletions
-from callspan.providers.openai.responses import Responses
+from callspan.providers.registry import by_api
 
 Json = dict[str, Any]
 
@@ -27,9 +25,15 @@ def pieces(draw: st.DrawFn, text: str) -> list[str]:
     return [text[a:b] for a, b in itertools.pairwise([0, *cuts, len(text)])]
 
 
-def folded(endpoint: Any, chunks: list[Json]) -> Json:
+def endpoint(api: str) -> Any:
+    found = by_api(api)
+    assert found is not None
+    return found
+
+
+def folded(api: str, chunks: list[Json]) -> Json:
     """What the accumulator makes of them, which leaves them as they are."""
-    before, accumulator = copy.deepcopy(chunks), endpoint.accumulator()
+    before, accumulator = copy.deepcopy(chunks), endpoint(api).accumulator()
     for chunk in chunks:
         accumulator.add(chunk)
     assert chunks == before
@@ -112,7 +116,7 @@ def messages(draw: st.DrawFn) -> tuple[Json, list[Json]]:
 @given(messages())
 def test_a_message_cut_into_events_is_the_message(case: tuple[Json, list[Json]]) -> None:
     whole, events = case
-    assert folded(Messages(), events) == whole
+    assert folded("messages", events) == whole
 
 
 @given(messages())
@@ -120,16 +124,17 @@ def test_after_any_prefix_the_body_is_the_part_that_came(
     stream: tuple[Json, list[Json]],
 ) -> None:
     message, events = stream
-    accumulator = Messages().accumulator()
+    messages = endpoint("messages")
+    accumulator = messages.accumulator()
     for event in events:
         accumulator.add(event)
         body = accumulator.body()
 
         assert body is not None
-        stated, conversation = Messages().response_info(body), Messages().conversation(None, body)
+        stated, conversation = messages.response_info(body), messages.conversation(None, body)
         assert stated.response.finish_reasons == ["end_turn" if accumulator.complete else None]
         assert len(conversation.output) == 1
-        for block in body["content"]:  # type: ignore[attr-defined]
+        for block in body["content"]:
             assert "incomplete" not in block or block["type"].endswith("tool_use")
             if block["type"] == "text":
                 assert any(whole.get("text", "").startswith(block["text"]) for whole in message["content"])
@@ -231,7 +236,7 @@ def without_empty(value: Any) -> Any:
 @given(responses())
 def test_a_response_cut_into_events_is_the_response(case: tuple[Json, list[Json]]) -> None:
     whole, events = case
-    assert without_empty(folded(Responses(), events)) == without_empty(whole)
+    assert without_empty(folded("responses", events)) == without_empty(whole)
 
 
 # Chat: the lists of messages, in fragments.
@@ -303,5 +308,5 @@ def chats(draw: st.DrawFn) -> tuple[Json, list[Json]]:
 @given(chats())
 def test_the_lists_of_a_chat_message_cut_into_deltas_are_the_lists(case: tuple[Json, list[Json]]) -> None:
     message, chunks = case
-    (choice,) = folded(ChatCompletions(), chunks)["choices"]
+    (choice,) = folded("chat_completions", chunks)["choices"]
     assert choice["message"] == message

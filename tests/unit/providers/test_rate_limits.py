@@ -73,32 +73,21 @@ def test_rate_limits_of_mistral_are_per_ten_seconds_and_per_minute() -> None:
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [
-        ("0s", 0.0),
-        ("12ms", 0.012),
-        ("1s", 1.0),
-        ("1m30.5s", 90.5),
-        ("2m59.56s", 179.56),
-        ("20m52.666s", 1252.666),
-        ("1h0m0s", 3600.0),
-        ("1d", 86400.0),
-        ("250µs", 0.00025),
-        ("7", 7.0),
-        ("0.25", 0.25),
-        (" 7 ", 7.0),
-        ("1754136050", 10.0),
-        ("1754136050500", 10.5),
-        ("1754130000000", 0.0),
-        ("2025-08-02T12:00:41.5+00:00", 1.5),
-        ("2025-08-02T14:00:45+02:00", 5.0),
+        ("0s", 0.0), ("500ns", 5e-7), ("5us", 5e-6), ("250µs", 0.00025), ("12ms", 0.012), ("1s", 1.0), ("5m", 300.0),
+        ("5h", 18000.0), ("1d", 86400.0), ("1m30.5s", 90.5), ("1h0m0s", 3600.0), ("1h5ns", 3600.000000005),
+        ("1d2h3m4.5s", 93784.5), ("7", 7.0), ("0.25", 0.25), (" 7 ", 7.0),
+        # A large number is a moment, in seconds or milliseconds.
+        ("999999999", 999_999_999.0), ("1000000000", 0.0), ("1754136050", 10.0), ("1754136050500", 10.5),
+        ("1754130000000", 0.0), ("2025-08-02T12:00:41.5+00:00", 1.5), ("2025-08-02T14:00:45+02:00", 5.0),
         ("2025-08-02T12:00:45", 5.0),
     ],
-)
+)  # fmt: skip
 def test_each_form_of_a_reset_is_seconds(value: str, seconds: float) -> None:
-    assert reset_s(value) == pytest.approx(seconds)
+    assert reset_s(value) == pytest.approx(seconds, rel=1e-9)
 
 
 @pytest.mark.parametrize(
-    "value", ["", "soon", "-5", "1x", "5 s", "nan", "inf", "T", "2025-99-99T00:00:00Z", "s", "1m!"]
+    "value", ["", "soon", "-5", "1x", "5y", "5 s", "1h 5m", "nan", "inf", "T", "2025-99-99T00:00:00Z", "s", "1m!"]
 )
 def test_a_reset_of_another_form_is_absent(value: str) -> None:
     assert reset_s(value) is None
@@ -156,40 +145,6 @@ def test_any_header_values_are_read(headers: dict[str, str]) -> None:
     assert wait_s is None or wait_s >= 0
     for limit in (limits and limits.requests, limits and limits.tokens):
         assert limit is None or limit.reset_s is None or limit.reset_s >= 0
-
-
-@pytest.mark.parametrize(
-    ("stated", "expected"),
-    [("1000000000000", 10.0), ("1000000000", 0.0), ("1754136050", 10.0), ("999999999", 999_999_999.0)],
-)
-def test_a_large_number_is_a_moment_in_seconds_or_milliseconds(stated: str, expected: float) -> None:
-    now_s = 1_000_000_000.0 - 10 if stated == "1000000000000" else NOW_S
-    limits = rate_limits({"x-ratelimit-reset-requests": stated}, now_s)
-    assert limits is not None
-    assert limits.requests is not None
-    assert limits.requests.reset_s == expected
-
-
-@pytest.mark.parametrize(
-    ("stated", "seconds"),
-    [
-        ("500ns", 5e-7),
-        ("5us", 5e-6),
-        ("5µs", 5e-6),
-        ("5ms", 0.005),
-        ("5s", 5.0),
-        ("5m", 300.0),
-        ("5h", 18000.0),
-        ("5d", 432000.0),
-        ("1h5ns", 3600.000000005),
-        ("1d2h3m4.5s", 93784.5),
-        ("5y", None),
-        ("s", None),
-        ("1h 5m", None),
-    ],
-)
-def test_a_wait_is_read_in_each_unit(stated: str, seconds: float | None) -> None:
-    assert reset_s(stated) == (None if seconds is None else pytest.approx(seconds, rel=1e-12))
 
 
 def test_the_cache_of_header_names_is_bounded() -> None:

@@ -13,11 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callspan.providers import wire_json
-from callspan.providers.anthropic.messages import Messages
-from callspan.providers.base import ResponseInfo
-from callspan.providers.openai.chat import choices_info
+from callspan.providers.registry import by_api
 from callspan.providers.wire_json import detached
 from callspan.records import Usage
+
+
+def endpoint(api: str) -> Any:
+    found = by_api(api)
+    assert found is not None
+    return found
+
 
 HALF = "a\ud800b"
 DEEP: object = [[]]
@@ -39,7 +44,7 @@ def test_a_lone_surrogate_does_not_lose_usage_model_or_id(within: str, poison: d
         "usage": {**usage, **(poison if within == "usage" else {})},
         **(poison if within == "body" else {}),
     }  # fmt: skip
-    facts = choices_info(chat)
+    facts = endpoint("chat_completions").response_info(chat)
     assert (facts.response.id, facts.response.model, facts.response.finish_reasons) == ("c1", "gpt-x", ["stop"])
     assert facts.usage is not None
     assert (facts.usage.input_tokens, facts.usage.output_tokens, facts.usage.cache_read_tokens) == (3, 4, 1)
@@ -138,7 +143,7 @@ _MESSAGE = _some(
 )
 
 
-def _bare(facts: ResponseInfo) -> ResponseInfo:
+def _bare(facts: Any) -> Any:
     """The facts without the id, which is made odd here, what is recognized by it, and the usage as it came."""
     usage: Usage | None = facts.usage and msgspec.structs.replace(facts.usage, raw=None)
     response = msgspec.structs.replace(facts.response, id=None)
@@ -148,5 +153,5 @@ def _bare(facts: ResponseInfo) -> ResponseInfo:
 @settings(max_examples=80, deadline=None)
 @given(body=_MESSAGE)
 def test_an_invalid_id_changes_nothing_else_of_a_message(body: dict[str, object]) -> None:
-    endpoint = Messages()
-    assert _bare(endpoint.response_info(body)) == _bare(endpoint.response_info({**body, "id": 5}))
+    messages = endpoint("messages")
+    assert _bare(messages.response_info(body)) == _bare(messages.response_info({**body, "id": 5}))

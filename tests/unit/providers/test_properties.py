@@ -10,19 +10,13 @@ import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
-from callspan.providers.base import Accumulator, Endpoint
-from callspan.providers.openai.chat import ChatCompletions
-from callspan.providers.openai.completions import Completions
-from callspan.providers.openai.media import ImageEdits, Images, ImageVariations, Speech, Transcriptions, Translations
-from callspan.providers.openai.responses import Responses
-from callspan.providers.openai.single_body import Decisions, Embeddings, Moderations, VectorStoreSearch
+from callspan.providers.base import Endpoint
+from callspan.providers.registry import APIS, by_api
 from callspan.record.codec import encode_json
 from callspan.records import Conversation, Text, ToolCall
 
-ENDPOINTS: list[Endpoint] = [
-    ChatCompletions(), Responses(), Completions(), Embeddings(), Decisions(), Moderations(), VectorStoreSearch(),
-    Images(), ImageEdits(), ImageVariations(), Transcriptions(), Translations(), Speech(),
-]  # fmt: skip
+ENDPOINTS = [endpoint for api in APIS if (endpoint := by_api(api)) is not None]
+CHAT = ENDPOINTS[APIS.index("chat_completions")]
 OFTEN = settings(max_examples=3 * settings().max_examples)
 """Of what is made once for all endpoints."""
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 17, "model": "m"}
@@ -34,10 +28,14 @@ VOCABULARY = (
     "reasoning_details thinking x_groq response.created response.completed response.output_text.delta file prompt",
     "response.output_item.added response.output_item.done response.content_part.added function_call input_audio",
     "response.output_text.done response.function_call_arguments.delta assistant tool user stop length completed",
-    "failed callspan_media output_text extra_content google value custom",
+    "failed callspan_media output_text extra_content google value custom input_tokens output_tokens is_error",
+    "content_block partial_json signature citation stop_reason system source message_start content_block_start",
+    "content_block_delta content_block_stop message_delta message_stop text_delta thinking_delta input_json_delta",
+    "signature_delta citations_delta tool_use server_tool_use tool_result web_search_tool_result image document base64",
+    "fallback completion stop prompt",
 )
 WORDS = st.sampled_from([word for line in VOCABULARY for word in line.split()])
-SCALARS = st.none() | st.booleans() | st.integers(-3, 9) | st.floats() | st.text(max_size=6) | WORDS
+SCALARS = st.none() | st.booleans() | st.integers(-3, 2**70) | st.floats() | st.text(max_size=6) | WORDS
 JSON = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.text(max_size=3), inner, max_size=6),
@@ -169,15 +167,14 @@ def _shown(part: Any) -> Any:
 def test_any_cut_and_interleaving_of_a_chat_answer_is_the_answer(case: tuple[dict[str, Any], list[Any]]) -> None:
     whole, chunks = case
     before = copy.deepcopy(chunks)
-    endpoint = ChatCompletions()
-    accumulator = endpoint.accumulator()
+    accumulator = CHAT.accumulator()
     for chunk in chunks:
         accumulator.add(chunk)
-    body = accumulator.body()
+    body: Any = accumulator.body()
     assert chunks == before
     assert accumulator.complete
-    assert without_marks(endpoint.conversation(None, body)) == without_marks(endpoint.conversation(None, whole))
-    assert endpoint.response_info(body) == endpoint.response_info(whole)
+    assert without_marks(CHAT.conversation(None, body)) == without_marks(CHAT.conversation(None, whole))
+    assert CHAT.response_info(body) == CHAT.response_info(whole)
     assert [thoughts_of(choice) for choice in body["choices"]] == [thoughts_of(choice) for choice in whole["choices"]]
 
 
@@ -192,12 +189,11 @@ def test_any_prefix_of_a_chat_stream_is_a_valid_answer(
 ) -> None:
     whole, chunks = case
     cut = data.draw(st.integers(1, len(chunks)))
-    endpoint = ChatCompletions()
-    accumulator = endpoint.accumulator()
+    accumulator = CHAT.accumulator()
     for chunk in chunks[:cut]:
         accumulator.add(chunk)
-    output = endpoint.conversation(None, accumulator.body()).output
-    final = endpoint.conversation(None, whole).output
+    output = CHAT.conversation(None, accumulator.body()).output
+    final = CHAT.conversation(None, whole).output
     assert len(output) <= len(final)
     for partial in output:
         assert any(_text(complete).startswith(_text(partial)) for complete in final)
@@ -238,11 +234,15 @@ def reads(endpoint: Endpoint, given_json: Any, answer: Any) -> None:
                 "type": WORDS,
                 "item": JSON,
                 "part": JSON,
-                "delta": JSON,
+                "delta": st.dictionaries(WORDS, JSON) | JSON,
                 "usage": JSON,
                 "response": JSON,
                 "text": JSON,
                 "output_index": SCALARS,
+                "index": st.integers(-1, 3) | JSON,
+                "content_block": st.dictionaries(WORDS, JSON),
+                "message": st.dictionaries(WORDS, JSON) | JSON,
+                "error": JSON,
             },
         ),
         max_size=6,
@@ -263,8 +263,17 @@ def accumulates(endpoint: Endpoint, chunks: list[Any]) -> None:
         endpoint.response_info(body)
         endpoint.conversation(None, body)
         assert body is None or isinstance(encode_json(body), bytes)
+        spoil(body)
     assert isinstance(accumulator.complete, bool)
     assert repr(chunks) == before
+
+
+def spoil(value: object) -> None:
+    """Empty every container, to show that none is shared with a chunk."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            spoil(item)
+        value.clear()
 
 
 @OFTEN
@@ -279,21 +288,13 @@ def test_accumulators_take_any_delta(deltas: list[Any], key: str) -> None:
             endpoint.response_info(accumulator.body())
 
 
-each = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
-
-
-@each
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
 def test_a_fresh_accumulator_is_empty_and_its_own(endpoint: Endpoint) -> None:
-    first: Accumulator = endpoint.accumulator()
-    second: Accumulator = endpoint.accumulator()
+    first, second = endpoint.accumulator(), endpoint.accumulator()
     assert first is not second
     assert first.body() is None
     assert not first.complete
     first.add({"id": "a", "object": "response", "choices": [], "output": []})
     assert second.body() is None
-
-
-@each
-def test_no_bodies_give_no_content(endpoint: Endpoint) -> None:
     assert endpoint.conversation(None, None) == Conversation()
-    assert endpoint.response_info(None).response.finish_reasons == []
+    assert not any(endpoint.response_info(None).response.finish_reasons)

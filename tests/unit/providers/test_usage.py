@@ -8,12 +8,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.providers.openai.usage import usage_of
+from callspan.providers.registry import by_api
 from callspan.records import Usage
 
 
 def read(usage: Any, **body: Any) -> Usage:
-    found = usage_of({"usage": usage, **body})
+    return used("chat_completions", usage, **body)
+
+
+def used(api: str, usage: Any, **body: Any) -> Usage:
+    endpoint = by_api(api)
+    assert endpoint is not None
+    found = endpoint.response_info({"choices": [], "content": [], "usage": usage, **body}).usage
     assert found is not None
     return found
 
@@ -193,3 +199,15 @@ def test_output_includes_what_the_total_does_or_is_marked_as_estimated(
         assert found.estimated is estimated
         assert found.raw is not None
         assert found.raw["completion_tokens"] == out
+
+
+@pytest.mark.parametrize(
+    ("counted", "estimated"),
+    [
+        ({"input_tokens": 3, "cache_read_input_tokens": 4000, "output_tokens": 5}, False),
+        ({"output_tokens": 5, "output_tokens_details": {"thinking_tokens": 6}}, True),
+        ({"cache_creation_input_tokens": 1, "cache_creation": {"ephemeral_1h_input_tokens": 2}}, True),
+    ],
+)
+def test_counts_of_anthropic_that_contradict_each_other_are_estimated(counted: Any, estimated: bool) -> None:
+    assert used("messages", counted).estimated is estimated
