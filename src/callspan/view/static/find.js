@@ -1,4 +1,4 @@
-// Find: where a text stands, under its sessions.
+// Find: where a text stands, under its sessions; counts of what was found at the right.
 import { become, copy, h, soft, strong, button, link } from "./dom.js";
 import { get } from "./api.js";
 import { clock, count, day, oneLine, plural, shell } from "./format.js";
@@ -31,6 +31,21 @@ const rowsOf = found => {
     ) : ""];
 };
 
+const facet = (name, values, go) => {
+  const counts = new Map();
+  for (const value of values) counts.set(value, (counts.get(value) || 0) + 1);
+  const every = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 8), top = every[0]?.[1] || 1;
+  return every.length ? h("section.fact", null, h("h2", null, name),
+    every.map(
+      ([value, number]) => h("div.facet", null,
+        go && value !== null ? button(value, () => go(value), { class: "plain linked" }) : h("span", null, value ?? "none"),
+        h("span.share", { "aria-hidden": "true" }, h("i", { style: { width: `${number / top * 40}px` } })),
+        count(number)
+      )
+    )
+  ) : "";
+};
+
 export default ({ place, signal }) => {
   const line = place.values.q || "", scope = place.values.scope || "messages";
   const go = (text, where = scope) => { location.hash = address("find", null, { q: text, scope: where }); };
@@ -38,7 +53,7 @@ export default ({ place, signal }) => {
   const scopes = h("div.segments", { role: "group", "aria-label": "Where to look" }, SCOPES.map(name => button(name, () => go(line, name), { "aria-pressed": String(name === scope) })));
   filters.form.insertBefore(scopes, filters.form.children[1]);
   const list = h("div.list", { role: "rowgroup" }), cursor = roving(list, { rows: "[data-href]", open: row => { location.hash = row.dataset.href; } });
-  const above = h("div");
+  const above = h("div"), counts = h("aside", { "aria-label": "Counts" });
   let command = "";
   const exactly = one => h("p.pad", null, soft(one.kind), " ", h("a.linked", { href: one.kind === "user" ? address("", null, { q: `user:${quoted(one.id)}` }) : address(one.kind, one.id) }, one.id));
   const nothing = text => h("div.pad", null,
@@ -53,10 +68,15 @@ export default ({ place, signal }) => {
       h("p.pad.summary", null, strong(count(sessions.length)), ` ${sessions.length === 1 ? "session" : "sessions"}, ${plural(hits, "hit")}${data.more ? "; older calls have it too: choose a time" : ""}  `, h("code", null, command)),
       data.exact.map(exactly));
     become(list, data.rows.length ? data.rows.flatMap(rowsOf) : nothing(data.text));
+    become(counts,
+      facet("Where", data.rows.flatMap(one => one.hits.map(hit => hit.where))),
+      facet("User", sessions.map(one => one.session.user), user => go(`${line} user:${quoted(user)}`)),
+      facet("Name", sessions.map(one => one.session.name)),
+      facet("Prompt version", sessions.map(one => one.session.metadata.prompt_version ?? null)));
     cursor.settle();
   };
   return {
-    body: h("div", null, filters.form, above, h("div.table", { role: "grid", "aria-label": "Found" }, list)),
+    body: h("div", null, filters.form, above, h("div.panes.with-facets", null, h("div.table", { role: "grid", "aria-label": "Found" }, list), counts)),
     read: () => get("find", { q: line, scope }, signal),
     show,
     keys: () => [
