@@ -72,7 +72,7 @@ def demo(provider: ScriptedProvider) -> None:
     demo_agent.script_demo(provider)
     one, two, three, *rollouts = demo_agent.worlds()
     with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
-        demo_agent.play_with_openai(client, one)
+        demo_agent.play_with_openai(client, one, is_spoken=False)
 
     async def at_once() -> None:
         async with (

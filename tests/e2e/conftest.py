@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +21,15 @@ from callspan.stores import Reader
 from tests.commands import Answer, callspan
 from tests.commands import ask as in_process
 from tests.e2e.receiver import Receiver
+from tests.intercept import sdks
 from tests.intercept.conftest import mode, run, seen
 
 __all__ = ["Answer", "in_process", "mode", "run", "seen"]
 
 ROOT = Path(__file__).parents[2]
+VOICE_CALLS = 2 if find_spec("websockets") and sdks.version("websockets") >= (15,) and sdks.OPENAI >= (2, 30) else 0
+"""Calls of the demo by voice: what the user says, and the answer."""
+DEMO_SPANS = 105 + VOICE_CALLS
 
 
 class Demo(NamedTuple):

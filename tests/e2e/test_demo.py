@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Answer, Demo, in_its_own, in_process
+from tests.e2e.conftest import DEMO_SPANS, VOICE_CALLS, Answer, Demo, in_its_own, in_process
 from tests.e2e.receiver import Receiver
 
 Ask = Callable[..., Answer]
@@ -131,4 +131,23 @@ def test_the_demo_reports_whether_its_spans_were_accepted(somebody: bool, receiv
     limits = {"OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
     answer = in_its_own("demo", "--json", "--otlp", url, cwd=tmp_path, env={} if somebody else limits)
     assert (answer.code, answer.json["spans_sent"]) == ((0, True) if somebody else (1, False))
-    assert len(receiver.spans) == (105 if somebody else 0)
+    assert len(receiver.spans) == (DEMO_SPANS if somebody else 0)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_last_agent_is_asked_by_voice_where_websockets_is_installed(
+    installed: bool, demo: Demo, tmp_path: Path
+) -> None:
+    store = demo.store
+    if not installed:
+        old = tmp_path / "websockets-14.0.dist-info"
+        old.mkdir()
+        (old / "METADATA").write_text("Metadata-Version: 2.1\nName: websockets\nVersion: 14.0\n")
+        assert in_its_own("demo", "--json", cwd=tmp_path).code == 0
+        store = f"sqlite:///{tmp_path / 'callspan.db'}"
+    (session,) = [
+        row for row in in_process("--store", store, "sessions", "--json").json if row["metadata"]["seed"] == 7
+    ]
+    calls = in_process("--store", store, "calls", "--session", session["session_id"], "--json").json
+    spoken = sorted(call["api"] for call in calls if "realtime" in call["model"] or call["api"] == "transcriptions")
+    assert spoken == (["realtime", "transcriptions"] if installed and VOICE_CALLS else [])

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import DEMO_SPANS
 from tests.otel.environments import python_of
 from tests.otel.launching import BIN, free_port
 
@@ -104,7 +105,7 @@ def spans(phoenix: Phoenix, tmp_path_factory: pytest.TempPathFactory, way: str) 
             cwd=place, capture_output=True, text=True, timeout=120, check=False, env=environment,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-    return phoenix.spans(105)
+    return phoenix.spans(DEMO_SPANS)
 
 
 def llm(spans: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ import callspan
 from callspan.otlp.providers import make_provider
 from callspan.testing import ScriptedProvider
 from tests.commands import callspan as command
+from tests.e2e.conftest import DEMO_SPANS
 from tests.otel.collector import Collector
 from tests.otel.receiver import OtlpReceiver, plain
 
@@ -149,7 +150,7 @@ def test_the_demo_arrives_whole_with_the_values_the_process_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, protocol: str
 ) -> None:
     held = play_demo(tmp_path, monkeypatch, collector, protocol)
-    assert len(receiver.spans) == len(held.spans) == 105
+    assert len(receiver.spans) == len(held.spans) == DEMO_SPANS
     sent = {f"{span.context.span_id:016x}": span for span in held.spans}
     for span in receiver.spans:
         mine = sent[span.span_id]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
@@ -50,6 +51,8 @@ _NEXT: Final = (
 _NO_PROXY: Final[Mapping[str, None]] = {"all://127.0.0.1": None}
 """Keeps a proxy of the environment from being used for loopback addresses."""
 _FLUSH_S: Final = 10
+_VOICE: Final = {"openai": (2, 30), "websockets": (15, 0)}
+"""The packages of a realtime session without TLS and proxy, with their oldest versions."""
 _NEEDED: Final = 'The demo needs {name}: pip install "callspan[openai,anthropic]"'
 
 
@@ -61,6 +64,8 @@ class _Clients(NamedTuple):
     policy: AsyncOpenAI
     """A server of a self-hosted model; with `--live` OpenAI again."""
     policy_model: str
+    speak: bool
+    """Whether the openai client can have a realtime session."""
 
 
 @click.command("demo", cls=Command, short_help="Run an agent in a grid world, offline; show its trace.", epilog=_EPILOG)
@@ -74,8 +79,8 @@ def demo_command(context: CommandContext, live: bool, otlp: str | None) -> None:
 
     Offline, unless --live: the real openai and anthropic SDKs talk to a scripted provider on loopback. One call is
     retried after a 429, one is rejected with a 400, one stream is stopped early; two versions of a prompt are tried in
-    six worlds each. Records are added to the store; nothing is deleted. Exit code 1 if a receiver is configured and has
-    not accepted every span.
+    six worlds each; where websockets is installed, the last agent is asked by voice. Records are added to the store;
+    nothing is deleted. Exit code 1 if a receiver is configured and has not accepted every span.
     """
     started_ns = time.time_ns()
     _check_store(context)
@@ -152,7 +157,7 @@ def _episodes(context: CommandContext, clients: _Clients) -> None:
 
     asyncio.run(all_at_once())
     with clients.openai as client:
-        play_with_openai(client, one)
+        play_with_openai(client, one, is_spoken=clients.speak)
     if context.json:
         return
     line = context.screen.line
@@ -211,7 +216,16 @@ def _scripted_clients(provider: ScriptedProvider) -> _Clients:
         ),
         openai.AsyncOpenAI(base_url=url, api_key=key, http_client=openai.DefaultAsyncHttpxClient(mounts=_NO_PROXY)),
         POLICY,
+        _can_speak(),
     )
+
+
+def _can_speak() -> bool:
+    """Whether the packages of realtime sessions are installed."""
+    try:
+        return all(tuple(map(int, version(name).split(".")[:2])) >= least for name, least in _VOICE.items())
+    except PackageNotFoundError:
+        return False
 
 
 def _live_clients(context: CommandContext) -> _Clients:
@@ -219,7 +233,7 @@ def _live_clients(context: CommandContext) -> _Clients:
     import openai
 
     try:
-        clients = _Clients(openai.OpenAI(), anthropic.AsyncAnthropic(), openai.AsyncOpenAI(), ACTOR)
+        clients = _Clients(openai.OpenAI(), anthropic.AsyncAnthropic(), openai.AsyncOpenAI(), ACTOR, speak=False)
     except (openai.OpenAIError, anthropic.AnthropicError) as error:
         context.fail(f"callspan demo --live needs OPENAI_API_KEY and ANTHROPIC_API_KEY: {error}")
     if clients.anthropic.api_key is None:
@@ -229,7 +243,6 @@ def _live_clients(context: CommandContext) -> _Clients:
 
 def _show_last(context: CommandContext) -> None:
     """Print the last session as another process reads it from the store."""
-    context.screen.print()
     context.screen.line(("$ callspan show last", "bold yellow"))
     sys.stdout.flush()
     command = [sys.executable, "-m", "callspan.cli", "--store", context.store, "show", "last"]
@@ -243,7 +256,6 @@ def _print_places(context: CommandContext, receiver: str | None, *, sent: bool |
         where = "for Jaeger set OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318"
     else:
         where = f"{'sent to' if sent else 'not accepted by'} {receiver}"
-    line()
     line(("Records ", "bold"), safe_name(context.store))
     line(("Spans   ", "bold"), where)
     option = "" if context.store == DEFAULT_STORE else f" --store {safe_name(context.store)}"

@@ -2,14 +2,15 @@
 
 `#` is a wall, `k` the key, `E` the exit, `~` a pit, `R` where the robot starts. The agents are ordinary code on the
 real SDKs, with `callspan.session` around an episode: the same for the scripted provider and, with `--live`, the real
-ones.
+ones, which are not spoken to.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 import callspan
 
@@ -29,6 +30,7 @@ ACTOR: Final = "gpt-4.1-mini"
 CLAUDE: Final = "claude-haiku-4-5"
 POLICY: Final = "my-policy-4b"
 """The user's own model in training: its price is unknown, and its server returns token ids."""
+VOICE: Final = "gpt-realtime"
 SCOUT: Final = "You scout for a robot on a grid. Look in the directions it could go, then report in one sentence."
 TASK: Final = "You are a robot on a grid. Fetch the key, then leave by the exit. Pits end the episode. Seed {seed}."
 PROMPTS: Final[Mapping[int, str]] = {
@@ -55,6 +57,13 @@ _PARAMETERS: Final[dict[str, object]] = {
     "additionalProperties": False,
 }
 _DESCRIPTIONS: Final = {"look": "Look at the field next to you.", "move": "Move one field."}
+
+
+_SPOKEN_TOKENS: Final[Mapping[str, object]] = {
+    "input_tokens": 44, "input_token_details": {"text_tokens": 34, "audio_tokens": 10},
+    "output_tokens": 38, "output_token_details": {"text_tokens": 8, "audio_tokens": 30},
+    "total_tokens": 82,
+}  # fmt: skip
 
 
 class Moved(NamedTuple):
@@ -175,6 +184,10 @@ def _sync_episode(provider: ScriptedProvider) -> None:
         output_tokens=75, reasoning_tokens=64, first_token_delay_s=0.06, chunk_delay_s=0.004, on="/responses",
     )  # fmt: skip
     limited = Reply(status=429, retry_after_s=0.25, message="Rate limit reached for requests")
+    provider.reply(
+        heard="Did you get out?", heard_usage={"type": "duration", "seconds": 1.0}, text="Yes, and with the key.",
+        audio=1.5, usage=_SPOKEN_TOKENS, delay_s=0.03, on="/realtime",
+    )  # fmt: skip
     for reply in (
         _tool("look", "east", tokens=(214, 15)),
         _tool("move", "east", tokens=(246, 15)),
@@ -258,7 +271,7 @@ if TYPE_CHECKING:
     from callspan.agent.timesteps import Timestep
 
 
-def play_with_openai(client: OpenAI, world: GridWorld) -> None:
+def play_with_openai(client: OpenAI, world: GridWorld, *, is_spoken: bool) -> None:
     """Play an episode: a plan from a streamed Responses call, then one or more chat completions per turn."""
     metadata = {"seed": world.seed, "mode": "sync"}
     with callspan.session("gridworld", task_id=world.task, user_id="demo", metadata=metadata) as session:
@@ -272,6 +285,8 @@ def play_with_openai(client: OpenAI, world: GridWorld) -> None:
                 if step.index == 0:
                     messages.append({"role": "user", "content": f"Your plan: {_plan(client, world)}"})
                 _chat_turn(client, world, step, messages)
+        if is_spoken:
+            _answer_by_voice(client)
         _finish(session, world)
 
 
@@ -348,6 +363,19 @@ def _chat_turn(client: OpenAI, world: GridWorld, step: Timestep, messages: list[
             messages.append({"role": "tool", "tool_call_id": call.id, "content": f"{result}. {world.observe()}"})
         if any(call.function.name == "move" for call in calls):
             return
+
+
+def _answer_by_voice(client: OpenAI) -> None:
+    """Answer the user, who speaks for a second."""
+    no_proxy: Any = {"proxy": None}
+    with client.realtime.connect(model=VOICE, websocket_connection_options=no_proxy) as connection:
+        connection.session.update(
+            session={"type": "realtime", "audio": {"input": {"transcription": {"model": "whisper-1"}}}}
+        )
+        connection.input_audio_buffer.append(audio=base64.b64encode(bytes(48_000)).decode())
+        for event in connection:
+            if event.type == "response.done":
+                return
 
 
 async def _message_turn(client: AsyncAnthropic, world: GridWorld, step: Timestep, messages: list[MessageParam]) -> None:
