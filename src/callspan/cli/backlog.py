@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from callspan.cli.progress import progress
 from callspan.cli.safe_text import clean
 from callspan.formatting import plural
 from callspan.spool.losses import read_losses
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
     from callspan.spool.directory import Waiting
 
 _SHORTLY_S: Final = 0.25
-ShowProgress: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int], object]]]
-"""Shows a progress bar with a title while a block runs; yields its update function."""
 
 
 class Backlog:
     """The records that wait for the store a command reads."""
 
-    def __init__(self, stores: str, progress: ShowProgress, *, store: str | None = None) -> None:
+    def __init__(self, stores: str, store: str | None = None) -> None:
         """`stores` is a comma list, `store` the one of them that is meant; None: the first readable one.
 
         Raises SettingError.
         """
-        self._progress = progress
         self._store = first_readable(stores) if store is None else store
         self._directories: Sequence[Path] = directories_for(self._store)
         self._error: str | None = None
 
-    def deliver(self) -> None:
-        """Deliver the segments that no running process holds, and print how many records they had."""
+    def deliver(self, *, shown: bool) -> None:
+        """Deliver the segments that no running process holds, and print how many records they had.
+
+        `shown`: with a progress bar.
+        """
         if not self._directories:
             return
         # Importing the delivery code takes longer than most commands run.
         from callspan.delivery import leftovers
 
-        with self._progress("records that ended processes left") as tell:
+        with progress("records that ended processes left", shown=shown) as tell:
             done = leftovers.deliver(self._store, progress=tell)
         self._error = done.error
         if done.delivered:

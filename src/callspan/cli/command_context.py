@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial, update_wrapper
+from functools import update_wrapper
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -15,7 +15,6 @@ import msgspec
 from callspan import SettingError, open_store
 from callspan.cli.backlog import Backlog
 from callspan.cli.filters import Filter, selected
-from callspan.cli.progress import progress
 from callspan.cli.run import stores_of_environment
 from callspan.cli.safe_text import clean, whole_characters
 from callspan.cli.screen import Screen
@@ -155,12 +154,9 @@ class CommandContext:
             path = find_store(url).path
             if path is not None and path.is_dir():
                 self.fail(f"{path} is a directory: name a file in it")
-        backlog = self._backlog(None)
-        backlog.deliver()
+        backlog = Backlog(self.store)
+        backlog.deliver(shown=not self.json)
         return backlog.say()
-
-    def _backlog(self, store: str | None) -> Backlog:
-        return Backlog(self.store, partial(progress, shown=not self.json), store=store)
 
     def store_beside(self) -> str | None:
         """Return a sentence that names another SQLite store in the directory of a file that is missing."""
@@ -179,7 +175,7 @@ class CommandContext:
         """
         for store in stores:
             with suppress(*store_errors(SettingError)):
-                self._backlog(store).deliver()
+                Backlog(self.store, store).deliver(shown=not self.json)
 
     def files(self) -> list[Path]:
         """Return the files of the stores that are files."""

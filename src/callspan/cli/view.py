@@ -18,7 +18,6 @@ from callspan import open_store
 from callspan.cli.backlog import Backlog
 from callspan.cli.command_context import Command, CommandContext, store_errors, with_context
 from callspan.cli.filters import Selected, filter_options, selected
-from callspan.cli.progress import progress
 from callspan.cli.report import save_page
 from callspan.cli.safe_text import clean
 from callspan.cli.values import FILE, TRACE_URL
@@ -121,7 +120,7 @@ def _keep(context: CommandContext, rating: RewardRecord) -> None:
 
 
 def _waiting(context: CommandContext) -> list[str]:
-    return Backlog(context.store, partial(progress, shown=False)).sentences()
+    return Backlog(context.store).sentences()
 
 
 @click.command()
