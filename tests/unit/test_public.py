@@ -48,7 +48,7 @@ def test_every_setting_is_an_argument_that_the_signature_and_the_documentation_s
 _SCOPE = "end session start state using"
 _RECORDS = "environment environment_step event guardrail handoff id invoke_agent message name observation reward tool"
 _READER = (
-    "call calls close count_calls courses events first_words history ids ids_in interrupt is_erased name"
+    "call calls close count_calls courses entries events first_words history ids ids_in interrupt is_erased name"
     " reward_curves rewards session session_ids session_scores sessions step_positions stored summary"
     " times timestep timesteps version"
 )

@@ -12,8 +12,7 @@ import msgspec
 from callspan.cost.unknown import cost_reason
 from callspan.formatting import exact, in_ms, iso
 from callspan.records import CallRecord, EventRecord, MessageRecord, TimestepRecord
-from callspan.stores import Event, Reader, ScoredReader, SessionSummary, ids_of
-from callspan.stores.entries import Entry, step_of
+from callspan.stores import Entry, Event, Reader, ScoredReader, SessionSummary, ids_of, step_of
 
 Row: TypeAlias = dict[str, object]
 

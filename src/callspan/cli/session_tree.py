@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 import sys
 from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, islice, takewhile
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from rich.console import Group
 from rich.text import Text
@@ -22,8 +21,17 @@ from callspan.comparison.call_sums import summary
 from callspan.formatting import UNKNOWN, count, duration, json_text, money, reward, score, tokens
 from callspan.record.agents import Agents, is_agent
 from callspan.records import REWARD, CallRecord, EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
-from callspan.stores import CallFilter, Event, Reader, SessionSummary, Summary
-from callspan.stores.entries import Entry, end_of, lasted, step_of, when
+from callspan.stores import (
+    CallFilter,
+    Entry,
+    Reader,
+    SessionSummary,
+    Summary,
+    duration_of,
+    end_of,
+    start_of,
+    step_of,
+)
 from callspan.stores.voice import VoiceTurn, is_realtime, minute_cost, voice_turns
 
 _GUIDE: Final = "bright_black"
@@ -70,7 +78,7 @@ def session_tree(page: Page, width: int = 100) -> Tree:
                 grow(branch.add(line), entry.timestep_id, depth + 1)
             else:
                 leaves.append((depth, branch.add(""), entry))
-                earliest = min(earliest, when(entry))
+                earliest = min(earliest, start_of(entry))
 
     while below:
         # A step occurs twice only in a cycle of parents.
@@ -113,7 +121,7 @@ def _start_order(turns: Mapping[str, VoiceTurn], entry: Entry | TimestepRecord) 
     if isinstance(entry, TimestepRecord):
         return entry.start_ns or 0, False
     turn = turns.get(entry.call_id) if isinstance(entry, CallRecord) else None
-    return when(entry) if turn is None else turn.at_ns, True
+    return start_of(entry) if turn is None else turn.at_ns, True
 
 
 class _Ruler(NamedTuple):
@@ -131,8 +139,8 @@ class _Ruler(NamedTuple):
     @classmethod
     def of(cls, page: Page, width: int) -> _Ruler:
         """Return the ruler from the start of the session, or of its first known entry, to the end of the last entry."""
-        start = min([page.summary.session.start_ns or sys.maxsize, *map(when, page.items)])
-        times = [(when(item), end_of(item)) for item in page.items]
+        start = min([page.summary.session.start_ns or sys.maxsize, *map(start_of, page.items)])
+        times = [(start_of(item), end_of(item)) for item in page.items]
         gaps = _idle_gaps(start, times)
         ends = [end for _, end in times]
         if page.is_part and page.summary.last_ns is not None:
@@ -152,9 +160,9 @@ class _Ruler(NamedTuple):
         """Return an entry's bar in the waterfall; an instant is one thin mark."""
         if not self.cells:
             return styled()
-        first = min(self.cells - 1, self.cells * self.elapsed(when(item)) // self.whole_ns)
+        first = min(self.cells - 1, self.cells * self.elapsed(start_of(item)) // self.whole_ns)
         last = min(self.cells - 1, self.cells * self.elapsed(end_of(item)) // self.whole_ns)
-        mark = _MOMENT if lasted(item) is None else _RUNNING * (last - first + 1)
+        mark = _MOMENT if duration_of(item) is None else _RUNNING * (last - first + 1)
         return styled((" " * first, ""), (mark, _mark_style(item)), " " * (self.cells + 1 - first - len(mark)))
 
 
@@ -392,11 +400,11 @@ class Page(NamedTuple):
         """Read the first `limit` entries. Only these are kept in memory."""
         session_id = summary.session.session_id
         sums = next(iter(reader.summary("session", CallFilter(session_id=session_id), latencies=False)), None)
-        items = list(islice(entries(reader, session_id), limit))
+        items = list(islice(reader.entries(session_id, content="response"), limit))
         if any(map(is_realtime, items)):  # what the user said is in the requests
-            items = list(islice(entries(reader, session_id, requests=True), len(items)))
+            items = list(islice(reader.entries(session_id), len(items)))
         total = max(summary.events + (sums.calls if sums else 0), len(items))
-        until_ns = when(items[-1]) if len(items) < total else math.inf
+        until_ns = start_of(items[-1]) if len(items) < total else math.inf
         steps = takewhile(lambda step: (step.start_ns or 0) <= until_ns, reader.timesteps(session_id))
         first_words = reader.first_words([session_id]).get(session_id)
         return cls(summary, sums, dict(enumerate(steps)), items, total, first_words)
@@ -410,15 +418,3 @@ class Page(NamedTuple):
     def calls(self) -> list[CallRecord]:
         """The calls of this page."""
         return [item for item in self.items if isinstance(item, CallRecord)]
-
-    @property
-    def events(self) -> list[Event]:
-        """The events, messages and rewards of this page."""
-        return [item for item in self.items if not isinstance(item, CallRecord)]
-
-
-def entries(reader: Reader, session_id: str, *, requests: bool = False) -> Iterator[Entry]:
-    """Yield the calls, with their answers, and events of a session by the time they began."""
-    content: Literal["all", "response"] = "all" if requests else "response"
-    which = CallFilter(session_id=session_id, newest_first=False, content=content)
-    return heapq.merge(reader.calls(which), reader.events(session_id), key=when)

@@ -18,7 +18,7 @@ from callspan.cli.diff import show_difference
 from callspan.cli.json_rows import Row, call_rows, record_fields, session_json
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import Screen, styled
-from callspan.cli.session_tree import Page, entries, reward_line, session_tree
+from callspan.cli.session_tree import Page, reward_line, session_tree
 from callspan.cli.values import POSITIVE
 from callspan.comparison.sides import part_text
 from callspan.cost.unknown import why_unknown
@@ -116,7 +116,7 @@ def _last(context: CommandContext, reader: Reader) -> SessionSummary | CallRecor
 
 def _show_session(context: CommandContext, reader: Reader, summary: SessionSummary, limit: int | None) -> None:
     if context.json:
-        shown = islice(entries(reader, summary.session.session_id), limit)
+        shown = islice(reader.entries(summary.session.session_id, content="response"), limit)
         context.emit(session_json(reader, summary, shown))
         return
     page = Page.of(reader, summary, limit or _LIMIT)

@@ -19,6 +19,7 @@ from callspan.stores.base import (
     Summary,
     ids_of,
 )
+from callspan.stores.entries import Entry, duration_of, end_of, start_of, step_of
 from callspan.stores.filters import CallFilter, SessionFilter
 from callspan.stores.history import whole_conversation
 from callspan.stores.named import named_by
@@ -35,6 +36,7 @@ __all__ = [
     "CallFilter",
     "CallIds",
     "EmptyStoreError",
+    "Entry",
     "Event",
     "FileStore",
     "Grouping",
@@ -58,12 +60,16 @@ __all__ = [
     "Summary",
     "decode",
     "driver_errors",
+    "duration_of",
     "encode",
+    "end_of",
     "find_store",
     "first_readable",
     "ids_of",
     "named_by",
     "scored",
     "split_urls",
+    "start_of",
+    "step_of",
     "whole_conversation",
 ]

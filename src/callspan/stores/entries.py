@@ -1,4 +1,4 @@
-"""Entries: when the calls and events of a session began and ended, and in which step, for the command and the page."""
+"""Entries: the calls and events of a session: when each began and ended, and in which step."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Entry: TypeAlias = CallRecord | Event
 """The records in a session."""
 
 
-def when(entry: Entry) -> int:
+def start_of(entry: Entry) -> int:
     """Return the start of a call or event in Unix nanoseconds."""
     return entry.timing.start_ns if isinstance(entry, CallRecord) else entry.time_ns
 
 
-def lasted(entry: Entry) -> int | None:
+def duration_of(entry: Entry) -> int | None:
     """Return the duration in nanoseconds; None for an instant, or an entry that still runs."""
     if isinstance(entry, CallRecord):
         return entry.timing.duration_ns
@@ -26,7 +26,7 @@ def lasted(entry: Entry) -> int | None:
 
 def end_of(entry: Entry) -> int:
     """Return the end in Unix nanoseconds; of an entry without a duration its start."""
-    return when(entry) + (lasted(entry) or 0)
+    return start_of(entry) + (duration_of(entry) or 0)
 
 
 def step_of(entry: Entry) -> str | None:

@@ -16,6 +16,7 @@ from callspan.stores import aggregates, filters, rewards, session_summaries
 from callspan.stores.base import (
     MOST_CALLS,
     CallIds,
+    Content,
     Event,
     History,
     Run,
@@ -26,6 +27,7 @@ from callspan.stores.base import (
 from callspan.stores.call_rows import call_of, read_calls, record_of
 from callspan.stores.columns import EVENTS, MESSAGES, REWARDS, TABLES, TIMESTEPS, Table
 from callspan.stores.database import Database, Values, in_parts, items
+from callspan.stores.entries import Entry, start_of
 from callspan.stores.erased import digest_of_id
 from callspan.stores.filters import CallFilter, SessionFilter
 from callspan.stores.history import follow
@@ -253,6 +255,11 @@ class Reader:
         for record in heapq.merge(*streams, key=aggregates.event_order):
             if not isinstance(record, EventRecord) or record.event_id not in announced:
                 yield record
+
+    def entries(self, session_id: str, *, since_ns: int | None = None, content: Content = "all") -> Iterator[Entry]:
+        """Yield the calls and events of a session by the time they began; the parameters are those of `CallFilter`."""
+        which = CallFilter(session_id=session_id, newest_first=False, since_ns=since_ns, content=content)
+        return heapq.merge(self.calls(which), self.events(session_id, since_ns=since_ns), key=start_of)
 
     def _children(self, table: Table, chosen: str, names: Values) -> Iterator[Values]:
         order = "time_ns, coalesce(sequence, 0)" if "sequence" in table.names else "time_ns"

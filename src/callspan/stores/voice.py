@@ -13,7 +13,7 @@ from callspan.providers.registry import decoded
 from callspan.providers.wire_json import number, objects, text
 from callspan.record.call import CallRecord
 from callspan.record.messages import Media, Message, UnknownPart
-from callspan.stores.entries import Entry, when
+from callspan.stores.entries import Entry, start_of
 
 _REALTIME: Final = "realtime"
 _CUT: Final = "conversation.item.truncated"
@@ -49,10 +49,12 @@ def voice_turns(entries: Iterable[Entry]) -> dict[str, VoiceTurn]:
     calls = [entry for entry in entries if isinstance(entry, CallRecord)]
     answers = list(filter(is_realtime, calls))
     speeches = [call for call in calls if call.api == "transcriptions"] if answers else []
-    turns = {call.call_id: VoiceTurn("user", when(call), seconds_of(_asked(call)), _asked(call)) for call in speeches}
+    turns = {
+        call.call_id: VoiceTurn("user", start_of(call), seconds_of(_asked(call)), _asked(call)) for call in speeches
+    }
     for call in answers:
         said = call.conversation.output if call.conversation is not None else []
-        turns[call.call_id] = VoiceTurn("assistant", when(call), seconds_of(said))
+        turns[call.call_id] = VoiceTurn("assistant", start_of(call), seconds_of(said))
     cuts = dict(filter(None, map(cut_of, (part for call in answers for one in _asked(call) for part in one.parts))))
     for answer in answers:
         turn = turns[answer.call_id]
@@ -92,7 +94,7 @@ def _shown(answer: CallRecord, turns: dict[str, VoiceTurn], speeches: list[CallR
         speech = next((one for one in speeches if message.role == "user" and _is_of(one, message)), None)
         if speech is not None:
             speeches.remove(speech)
-            turns[speech.call_id].at_ns = min(when(speech), when(answer) - _BEFORE_NS)
+            turns[speech.call_id].at_ns = min(start_of(speech), start_of(answer) - _BEFORE_NS)
         if speech is not None or any(map(cut_of, message.parts)):
             yield message
 

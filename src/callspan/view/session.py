@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from itertools import islice
@@ -15,7 +14,7 @@ from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord
 from callspan.record.messages import Message, tool_name
 from callspan.stores.base import Event, SessionSummary
-from callspan.stores.entries import Entry, lasted, when
+from callspan.stores.entries import Entry, duration_of, start_of
 from callspan.stores.filters import CallFilter
 from callspan.stores.new_messages import ConversationReader, instructions
 from callspan.stores.reader import Reader
@@ -123,15 +122,14 @@ def _part(reader: Reader, session_id: str, place: Sequence[int | str] | None, *,
 def _entries(reader: Reader, session_id: str, place: Sequence[int | str] | None) -> Iterator[Entry]:
     """Yield the entries behind a place, by time and id."""
     since = None if place is None else int(place[0])
-    which = CallFilter(session_id=session_id, newest_first=False, since_ns=since)
-    every = heapq.merge(reader.calls(which), reader.events(session_id, since_ns=since), key=when)
+    every = reader.entries(session_id, since_ns=since)
     if place is None:
         yield from every
         return
     last = tuple(place)
     same: list[Entry] = []
     for item in every:
-        if when(item) == last[0]:
+        if start_of(item) == last[0]:
             same.append(item)
             continue
         yield from _behind(same, last)
@@ -149,7 +147,7 @@ def _behind(same: list[Entry], last: tuple[int | str, ...]) -> Iterator[Entry]:
 def _place(item: Entry) -> tuple[int, str]:
     match item:
         case CallRecord(call_id=ident) | EventRecord(event_id=ident) | MessageRecord(message_id=ident):
-            return when(item), ident
+            return start_of(item), ident
     return item.time_ns, item.reward_id
 
 
@@ -233,7 +231,7 @@ def event_row(item: Event) -> EntryRow:
         kind=kind,
         step_id=item.timestep_id,
         start_ms=time_ns / 1e6,
-        lasted_ms=in_ms(lasted(item)),
+        lasted_ms=in_ms(duration_of(item)),
         record=msgspec.to_builtins(item, enc_hook=str),
         span=item.span_id if isinstance(item, EventRecord) else None,
         above=None if isinstance(item, MessageRecord) else item.parent_span_id,

@@ -41,8 +41,7 @@ from callspan.records import (
     UnknownPart,
     Usage,
 )
-from callspan.stores import Event, SessionSummary
-from callspan.stores.entries import when
+from callspan.stores import Event, SessionSummary, start_of
 from callspan.stores.scratch import scratch_reader
 from callspan.testing import ScriptedProvider
 from tests.commands import ask
@@ -68,7 +67,7 @@ def lines(
     events: tuple[Event, ...] = (),
     summary: SessionSummary | None = None,
 ) -> list[str]:
-    items = sorted([*calls, *events], key=when)
+    items = sorted([*calls, *events], key=start_of)
     with scratch_reader(calls) as reader:
         sums = next(reader.summary("session"), None)
     page = Page(summary or summed(session(start_ns=START_NS)), sums, dict(enumerate(steps)), items, len(items))
