@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.processed import UNPROCESSED
 
-from callspan.agent import misuse
+from callspan.agent import misuse, runtime
+from callspan.agent.episode import EPISODES, OPEN_STEPS, forgotten
 from callspan.agent.runtime import Runtime, install, remove
 from callspan.fail_open import fail_open, failures, forget_failures
 from callspan.process import callbacks
@@ -23,11 +25,39 @@ from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.settings import Content
 from callspan.spans.session import SessionSpans
 
+elsewhere = forgotten
+"""Context manager of a process that has seen none of these sessions, steps and calls."""
+raised_misuse = misuse.usage_errors
+"""Context manager in which misuse raises, as in `capture()`."""
+
 
 def processing(step: Callable[[Any], Any]) -> Callable[[Content | None], Processors]:
     """Return what a runtime is given so that every record goes through `step`."""
     processors = Processors([Processor(fail_open("run the test's processor"), step)])
     return lambda _: processors
+
+
+@contextmanager
+def logged_misuse() -> Iterator[None]:
+    """Log misuse within `capture()`, as outside of it."""
+    raising = misuse._raising.copy()
+    misuse._raising.clear()
+    try:
+        yield
+    finally:
+        misuse._raising[:] = raising
+
+
+def open_scopes() -> int:
+    """Return how many sessions and steps callspan knows as open."""
+    return len(EPISODES) + len(OPEN_STEPS)
+
+
+def failed() -> dict[str, int]:
+    """Return what has failed inside callspan since it was last asked."""
+    found = failures()
+    forget_failures()
+    return found
 
 
 class Seen:
@@ -76,15 +106,14 @@ class Seen:
 def seen(caplog: pytest.LogCaptureFixture) -> Iterator[Seen]:
     """What happens is kept; at the end nothing may have failed inside callspan and nothing logged an error."""
     misuse.forget_warnings()
-    forget_failures()
+    failed()
     kept = Seen()
     kept.install()
     yield kept
     remove()
     kept.provider.shutdown()
-    assert failures() == {}
+    assert failed() == {}
     assert [entry for entry in caplog.records if entry.levelno >= logging.ERROR] == []
-    forget_failures()
 
 
 @pytest.fixture
@@ -92,6 +121,16 @@ def no_runtime() -> Iterator[None]:
     remove()
     yield
     remove()
+
+
+@pytest.fixture
+def new_process() -> Iterator[None]:
+    """A process in which `instrument()` was never called."""
+    runtime.forget()
+    misuse.forget_warnings()
+    yield
+    remove()
+    misuse.forget_warnings()
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from typing import Any
 import anthropic
 import openai
 import pytest
+from tests.agent.conftest import elsewhere
 
 import callspan
-from callspan.agent.runtime import CALL_SPANS
 from callspan.testing import Captured, ScriptedProvider, capture
 
 MESSAGES: Any = [{"role": "user", "content": "Hi"}]
@@ -183,7 +183,7 @@ def test_feedback_by_an_id_of_the_provider_reaches_a_call_of_another_process(
     handle = callspan.instrument(stores=url)
     answer = client.chat.completions.create(**CHAT)
     handle.uninstrument()
-    with CALL_SPANS.forgotten():
+    with elsewhere():
         handle = callspan.instrument(stores=url)
         callspan.feedback(answer.id, 1.0)
         handle.uninstrument()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -12,15 +11,11 @@ from typing import Any, Final
 
 import openai
 import pytest
+from tests.agent.conftest import failed, logged_misuse
 from tests.scale import scaled
 
 import callspan
 from callspan import Session, Timestep
-from callspan.agent import misuse
-from callspan.agent.event_recorder import EventRecorder
-from callspan.agent.operations import EnvironmentStep
-from callspan.fail_open import failures, forget_failures
-from callspan.record.events import record_key
 from callspan.records import decode, encode
 from callspan.testing import ScriptedProvider, capture
 
@@ -102,11 +97,11 @@ NAMES: Final = {
 }
 METHODS: Final = {
     f"{kind.__name__}.{name}": method
-    for kind in (EventRecorder, Session, Timestep)
+    for kind in dict.fromkeys((*Session.__mro__, *Timestep.__mro__))
     for name, method in vars(kind).items()
     if name in NAMES
 }
-METHODS["EnvironmentStep.set_result"] = EnvironmentStep.set_result
+METHODS["EnvironmentStep.set_result"] = type(callspan.session("s").environment_step()).set_result
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     name: getattr(callspan, name)
     for name in ("session", "timestep", "tool", "invoke_agent", "guardrail", "handoff", "reward", "feedback")
@@ -157,34 +152,23 @@ def given(function: Callable[..., Any], parameter: str, value: object) -> Any:
     return function(*positional, **arguments)
 
 
-@contextmanager
-def logged_misuse() -> Iterator[None]:
-    """As outside of `capture()`."""
-    raising = misuse._raising.copy()
-    misuse._raising.clear()
-    try:
-        yield
-    finally:
-        misuse._raising[:] = raising
-
-
 @pytest.mark.parametrize("each", [scaled(4, 1)])
 @pytest.mark.parametrize(("place", "parameter"), PLACES)
 def test_any_value_anywhere_is_recorded_and_harms_nothing(place: str, parameter: str, each: int) -> None:
     """Every value in every place; quickly, each place has every fourth, and the next place the next ones."""
-    forget_failures()
+    failed()
     some = [*VALUES.values()][PLACES.index((place, parameter)) % each :: each]
     with capture() as seen, logged_misuse():
         for make in some:
             use(place, parameter, make())
-    assert failures() == {}
+    assert failed() == {}
     assert len({one.session_id for one in seen.sessions if one.outcome}) >= len(some)
     for record in seen.everything:
-        assert record_key(decode(encode(record))) == record_key(record)
+        assert encode(decode(encode(record))) == encode(record)
 
 
 def test_any_metadata_leaves_a_call_complete_in_a_store(tmp_path: Path) -> None:
-    forget_failures()
+    failed()
     url = f"sqlite:///{tmp_path / 'calls.db'}"
     with ScriptedProvider() as provider, capture(stores=url) as seen:
         client = openai.OpenAI(base_url=provider.openai_url, api_key="x", max_retries=0)
@@ -196,7 +180,7 @@ def test_any_metadata_leaves_a_call_complete_in_a_store(tmp_path: Path) -> None:
             ):
                 client.chat.completions.create(model="m", messages=[{"role": "user", "content": name}])
         spans = [dict(span.attributes or {}) for span in seen.spans]
-    assert failures() == {}
+    assert failed() == {}
     calls = list(callspan.open_store(url).calls())
     assert sorted(str(call.text) for call in calls) == sorted(f"an answer to {name}" for name in VALUES)
     assert all(call.metadata for call in calls if call.text != "an answer to NaN")

@@ -12,11 +12,11 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
+from tests.agent.conftest import elsewhere
 from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 
 import callspan
 from callspan import Handle
-from callspan.agent.episode import forgotten
 from callspan.testing import ScriptedProvider
 
 QUESTION: Any = [{"role": "user", "content": "Write a haiku."}]
@@ -41,7 +41,7 @@ def exporting(receiver: OtlpReceiver) -> Iterator[Callable[..., Handle]]:
         shutdowns.extend((provider.shutdown, handle.uninstrument))
         return handle
 
-    with forgotten():
+    with elsewhere():
         yield instrument
     for shut in reversed(shutdowns):
         shut()
@@ -158,7 +158,7 @@ def test_late_reports_of_an_unsampled_scope_are_not_sampled(
     callspan.reward(4, timestep_id=step.id)
     callspan.feedback(calls[-1].call_id, 5)
     assert handle.force_flush(30_000)
-    with forgotten():
+    with elsewhere():
         callspan.feedback(calls[-1].call_id, 6)
     assert receiver.spans == []
 
@@ -178,7 +178,7 @@ def test_a_reward_with_a_carrier_joins_the_trace(exporting: Callable[..., Handle
     exporting()
     with callspan.session("chat", session_id="chat-42") as session:
         carrier = session.carrier()
-    with forgotten():
+    with elsewhere():
         callspan.reward(1, carrier=carrier)
         callspan.feedback("some call", label="good", carrier=carrier)
     of_session, of_call = evaluations(receiver)

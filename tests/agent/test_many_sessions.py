@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.agent.conftest import open_scopes
 from tests.processed import everywhere
 
 import callspan
-from callspan.agent.episode import EPISODES, OPEN_STEPS
 from callspan.records import RewardRecord
 from callspan.testing import Captured, capture
 
@@ -84,4 +84,4 @@ def test_what_nobody_ends_is_not_kept(seen: Captured) -> None:
     del seen
     callspan.session("dropped").start(current=False).timestep().start(current=False)
     gc.collect()
-    assert len(OPEN_STEPS) == len(EPISODES) == 0
+    assert open_scopes() == 0

@@ -1,4 +1,4 @@
-"""Misuse does nothing and is logged once; inside `capture()` it raises."""
+"""Misuse, and use without `instrument()`: it does nothing and is logged once; misuse inside `capture()` raises."""
 
 from __future__ import annotations
 
@@ -11,10 +11,23 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.agent.conftest import raised_misuse
+from tests.counting import calls_made_by
 
-from callspan import Session, Timestep, UsageError, copy_context, feedback, reward, session, timestep, tool
-from callspan.agent import misuse
-from callspan.agent.scope import current_scope
+import callspan
+from callspan import (
+    Session,
+    Timestep,
+    UsageError,
+    copy_context,
+    current_session,
+    current_timestep,
+    feedback,
+    reward,
+    session,
+    timestep,
+    tool,
+)
 from callspan.records import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 
 if TYPE_CHECKING:
@@ -135,7 +148,7 @@ def test_misuse_is_logged_once_and_does_nothing(seen: Seen, caplog: pytest.LogCa
     with session("s") as own:
         do(own)
         do(own)
-        assert current_scope() is own
+        assert current_session() is own
     (line,) = lines(caplog)
     assert said in line
     kept = [one for one in seen.of(EventRecord) if one.event_type not in ("tool", "environment")]
@@ -150,9 +163,9 @@ def test_misuse_raises_where_it_is_asked_to(
     seen: Seen, what: str, shape: Callable[[Callable[[], object]], None]
 ) -> None:
     said, do = MISUSES[what]
-    with misuse.usage_errors(), session("s") as own, pytest.raises(UsageError, match=said):
+    with raised_misuse(), session("s") as own, pytest.raises(UsageError, match=said):
         shape(lambda: do(own))
-    assert current_scope() is None
+    assert current_session() is None
     assert [record.outcome for record in seen.ended(SessionRecord) if record.name == "s"] == ["success"]
 
 
@@ -188,3 +201,82 @@ def test_an_invalid_carrier_makes_a_new_session(seen: Seen, odd: Any) -> None:
         reward(1, carrier=odd)
     assert seen.ended(SessionRecord)[0].session_id == own.id
     assert seen.of(RewardRecord)[0].session_id == own.id
+
+
+# Without `instrument()`
+
+
+def a_session() -> None:
+    with callspan.session("s") as session, session.timestep() as step:
+        step.action(1)
+
+
+def a_lone_timestep() -> None:
+    with callspan.timestep("t"):
+        pass
+
+
+def a_tool() -> None:
+    with callspan.tool("t") as tool:
+        tool.result = 1
+
+
+def a_decorated_tool() -> None:
+    assert callspan.tool(lambda: 1)() == 1
+
+
+def a_reward() -> None:
+    callspan.reward(1.0, session_id="s")
+
+
+def a_recorded_call() -> None:
+    with callspan.record_call(provider="p") as call:
+        call.response({})
+
+
+USES = [a_session, a_lone_timestep, a_tool, a_decorated_tool, a_reward, a_recorded_call]
+
+
+@pytest.mark.usefixtures("new_process")
+@pytest.mark.parametrize("first", USES)
+def test_one_warning_for_all_uses_says_that_nothing_is_recorded(
+    first: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    for use in (first, *USES):
+        use()
+    (message,) = lines(caplog)
+    assert "callspan.instrument() has not been called: nothing is recorded" in message
+
+
+@pytest.mark.usefixtures("new_process")
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("variable", ["CALLSPAN_ENABLED=off", "OTEL_SDK_DISABLED=true"])
+def test_switched_off_by_the_environment_is_silent(
+    use: Callable[[], None], variable: str, nothing_warned: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(*variable.split("="))
+    use()
+
+
+def plain(number: int = 1, *, twice: bool = False) -> int:
+    return number * 2 if twice else number
+
+
+@pytest.mark.parametrize(("decorator", "limit"), [(tool, 110), (timestep, 110), (session, 116)])
+def test_decorated_functions_stay_fast_where_nothing_records(
+    no_runtime: None, decorator: Callable[[Callable[..., int]], Callable[..., int]], limit: int
+) -> None:
+    decorated = decorator(plain)
+    with session("s"):
+        assert decorated(3, twice=True) == 6
+        assert calls_made_by(decorated) - calls_made_by(plain) <= limit
+
+
+def test_lookups_outside_any_session_find_nothing(no_runtime: None) -> None:
+    assert current_session() is None
+    assert current_timestep() is None
+    with session("s") as own:
+        assert current_session() is own
+        assert current_timestep() is None
+        with own.timestep() as step:
+            assert current_timestep() is step

@@ -15,7 +15,6 @@ from opentelemetry.sdk.trace import ReadableSpan
 import callspan
 from callspan import current_session, current_timestep, guardrail, handoff, invoke_agent, session, tool
 from callspan.records import EventRecord
-from callspan.semconv.scope_spans import ScopeSpanOptions
 from callspan.testing import Captured, ScriptedProvider, capture
 
 if TYPE_CHECKING:
@@ -164,10 +163,10 @@ def test_decorated_functions_record_arguments_and_results(seen: Seen) -> None:
     ]
 
 
-def test_openinference_has_the_input_and_output_of_every_span_of_an_agent(seen: Seen) -> None:
+def test_openinference_has_the_input_and_output_of_every_span_of_an_agent() -> None:
     """Phoenix shows nothing of a span without these."""
-    seen.install(ScopeSpanOptions(openinference=True))
-    with session("s") as own, own.timestep("turn") as step:
+    both = ("gen_ai", "openinference")
+    with capture(vocabularies=both) as seen, session("s") as own, own.timestep("turn") as step:
         step.observation("a wall")
         with step.invoke_agent("guide", input="where?") as agent:
             agent.output = "north"

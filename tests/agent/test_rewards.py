@@ -181,12 +181,20 @@ CALLS: list[tuple[list[dict[str, int] | None], tuple[int | None, int | None]]] =
 def test_tokens_of_calls_add_up_and_unreported_ones_are_unknown(
     usages: list[dict[str, int] | None], tokens: tuple[int | None, int | None]
 ) -> None:
-    with capture() as seen, callspan.session("game"):
-        for usage in usages:
-            with callspan.record_call(provider="mine", api="responses") as call:
-                call.response({"output": []} if usage is None else {"output": [], "usage": usage})
-    totals = seen.sessions[-1].totals
-    assert (totals.calls, totals.input_tokens, totals.output_tokens) == (len(usages), *tokens)
+    """In the step and in the session; a call that failed counts as one without usage."""
+    with capture() as seen, callspan.session("game") as own:
+        with own.timestep():
+            for usage in usages:
+                with callspan.record_call(provider="mine", api="responses") as call:
+                    call.response({"output": []} if usage is None else {"output": [], "usage": usage})
+        with pytest.raises(KeyError), callspan.record_call(provider="mine"):
+            raise KeyError
+    step, whole = seen.timesteps[-1].totals, seen.sessions[-1].totals
+    assert (step.calls, step.errors, step.input_tokens, step.output_tokens) == (len(usages), 0, *tokens)
+    assert (whole.calls, whole.errors, whole.input_tokens, whole.output_tokens) == (len(usages) + 1, 1, *tokens)
+    assert whole.model_ns == sum(record.timing.duration_ns or 0 for record in seen.records)
+    shown = dict(next(span for span in seen.spans if span.name == "invoke_workflow game").attributes or {})
+    assert shown["callspan.totals.model_s"] == pytest.approx(whole.model_ns / 1e9)
 
 
 @pytest.mark.parametrize(
