@@ -75,9 +75,11 @@ def test_a_turn_of_the_user_is_transcribed_and_answered(
         if turn == "committed":
             await client.send("input_audio_buffer.commit")
         await client.until(TRANSCRIBED)
-        if turn != "detected":
-            await client.send("response.create")
-        await client.until("response.done")
+        asked = {} if turn == "detected" else {"metadata": {"asked": "yes"}}
+        if asked:
+            await client.send("response.create", response=asked)
+        answer = await client.until("response.done")
+        assert answer["response"]["metadata"] == asked.get("metadata"), "nothing answers before it is asked"
 
     client = run(lambda: talk(mode, body))
     spoken = [event for event in client.events if ".speech_" in event["type"]]
@@ -175,7 +177,8 @@ def test_a_reply_that_hangs_and_a_handshake_that_is_refused(mode: Mode, run: Run
     async def body(client: Client) -> None:
         await client.send("response.create")
         await client.send("response.create")
-        await client.until("response.done")
+        answer = await client.until("response.done")
+        assert answer["response"]["output"][0]["content"][0]["text"] == "Here."
         mode.provider.reply(status=401, on=lambda request: request.is_upgrade)
         with pytest.raises(exceptions.InvalidStatus, match="401"):
             await talk(mode, None)
