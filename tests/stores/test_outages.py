@@ -356,12 +356,12 @@ class TestPostgres:
         """Where the other side is gone without a word, in half a minute or so instead of two hours."""
         sink = find_store(postgres_url).sink()
         sink.open()
-        parameters = sink._connection.info.get_parameters()  # type: ignore[attr-defined]
+        parameters = sink._database.connection.info.get_parameters()  # type: ignore[attr-defined]
         assert parameters["keepalives_idle"] == "15"
         sink.close()
         sink = find_store(f"{postgres_url}&keepalives_idle=77").sink()
         sink.open()
-        assert sink._connection.info.get_parameters()["keepalives_idle"] == "77"  # type: ignore[attr-defined]
+        assert sink._database.connection.info.get_parameters()["keepalives_idle"] == "77"  # type: ignore[attr-defined]
         sink.close()
 
 

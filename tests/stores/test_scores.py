@@ -83,7 +83,7 @@ def test_only_sessions_with_enough_score_are_summed(
     reader, asked = store.read(), list[str]()
     database = reader._database
     assert isinstance(database, SQLiteDatabase)
-    database._connection.set_trace_callback(asked.append)
+    database.connection.set_trace_callback(asked.append)
     scored = ScoredReader(reader, Scoring(objectives=("judge",), min_score=0.5))
     assert [one.session.session_id for one in scored.sessions()] == ["s7"]
     assert sum("FROM messages" in sql for sql in asked) == 1

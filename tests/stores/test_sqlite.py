@@ -78,13 +78,13 @@ def test_a_growing_history_is_a_few_ranges(store: Delivery, path: Path, records:
 def test_what_is_to_survive_a_power_failure_is_synced_with_each_batch(tmp_path: Path, fsync: Fsync, level: int) -> None:
     sink = store_of(f"sqlite:///{tmp_path}/calls.db", Settings(fsync=fsync)).sink()
     sink.open()
-    assert sink._connection.execute("PRAGMA synchronous").fetchone() == (level,)  # type: ignore[attr-defined]
+    assert sink._database.connection.execute("PRAGMA synchronous").fetchone() == (level,)  # type: ignore[attr-defined]
     sink.close()
 
 
 def test_a_failed_batch_leaves_nothing_behind(store: Delivery, path: Path, records: Records) -> None:
     """The disk is full in the middle of a batch; the same batch is stored whole once there is room."""
-    connection = store.sink._connection  # type: ignore[attr-defined]
+    connection = store.sink._database.connection  # type: ignore[attr-defined]
     calls = [records.call(answer="x" * 50_000 + str(number)) for number in range(20)]
     connection.execute(f"PRAGMA max_page_count={connection.execute('PRAGMA page_count').fetchone()[0] + 10}")
     with pytest.raises(StoreError, match="full; make room"):

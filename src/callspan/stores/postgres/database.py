@@ -59,7 +59,7 @@ class PostgresDatabase:
 
     def __init__(self, name: str, connection: psycopg.Connection) -> None:
         """The connection is closed with this."""
-        self.name, self._connection = name, connection
+        self.name, self.connection = name, connection
 
     @classmethod
     def open(cls, url: str, *, writes: bool = False, wait_s: float | None = None) -> PostgresDatabase:
@@ -80,28 +80,28 @@ class PostgresDatabase:
 
     def rows(self, sql: str, values: Values = NO_VALUES) -> Iterator[Values]:
         """Yield the rows of a query."""
-        with explaining(self.name), self._connection.cursor(row_factory=dict_row) as cursor:
+        with explaining(self.name), self.connection.cursor(row_factory=dict_row) as cursor:
             yield from cursor.execute(to_query(sql), bound(values) or None)
 
     def tuples(self, sql: str, values: Values = NO_VALUES) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query as plain tuples."""
-        with explaining(self.name), self._connection.cursor() as cursor:
+        with explaining(self.name), self.connection.cursor() as cursor:
             yield from cursor.execute(to_query(sql), bound(values) or None)
 
     def run(self, sql: str, values: Values = NO_VALUES) -> int:
         """Run a statement; return the number of rows that it changed."""
         with explaining(self.name):
-            return self._connection.execute(to_query(sql), bound(values) or None).rowcount
+            return self.connection.execute(to_query(sql), bound(values) or None).rowcount
 
     def many(self, sql: str, rows: Iterable[Values]) -> None:
         """Run a statement for each of these values."""
-        with explaining(self.name), self._connection.cursor() as cursor:
+        with explaining(self.name), self.connection.cursor() as cursor:
             cursor.executemany(to_query(sql), [*map(bound, rows)])
 
     @contextmanager
     def transaction(self, *, alone: bool = False) -> Iterator[None]:
         """Commit the block's writes, or roll them back. `alone`: those who deliver wait meanwhile."""
-        with self._connection.transaction():
+        with self.connection.transaction():
             if alone:
                 self.run(_NO_WRITER)
             yield
@@ -117,7 +117,7 @@ class PostgresDatabase:
 
     def interrupt(self) -> None:
         """Stop the query that runs, from any thread; it raises psycopg.errors.QueryCanceled."""
-        self._connection.cancel()
+        self.connection.cancel()
 
     def finish(self, *, vacuum: bool = False) -> None:
         """Do nothing: the server gives the space back."""
@@ -125,4 +125,4 @@ class PostgresDatabase:
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        self.connection.close()

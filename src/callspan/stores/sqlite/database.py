@@ -69,7 +69,7 @@ class SQLiteDatabase:
         """The connection is closed with this."""
         self.name = f"sqlite:///{path}"
         self.remedy = remedy(path)
-        self._path, self._connection = path, connection
+        self._path, self.connection = path, connection
         self._inode = path.stat().st_ino
         self._locks: list[int] = []
         self._is_open = True
@@ -85,14 +85,14 @@ class SQLiteDatabase:
         wait_s = BUSY_MS / 1000 if wait_s is None else wait_s
         found = cls(path, open_existing(path, wait_s) if writes else open_for_reading(path, wait_s))
         for name, arguments, function in _FUNCTIONS:
-            found._connection.create_function(name, arguments, function, deterministic=True)
+            found.connection.create_function(name, arguments, function, deterministic=True)
         if not writes:
             in_child(found, _inherit)
         return found
 
     def rows(self, sql: str, values: Values = NO_VALUES) -> Iterator[Values]:
         """Yield the rows of a query."""
-        cursor = self._connection.cursor()
+        cursor = self.connection.cursor()
         cursor.row_factory = sqlite3.Row
         with explaining(self._path):
             cursor.execute(sql, bound(values))
@@ -102,24 +102,24 @@ class SQLiteDatabase:
     def tuples(self, sql: str, values: Values = NO_VALUES) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query as plain tuples."""
         with explaining(self._path):
-            yield from self._connection.cursor().execute(sql, bound(values))
+            yield from self.connection.cursor().execute(sql, bound(values))
 
     def run(self, sql: str, values: Values = NO_VALUES) -> int:
         """Run a statement; return the number of rows that it changed."""
         with explaining(self._path):
-            return self._connection.execute(sql, bound(values)).rowcount
+            return self.connection.execute(sql, bound(values)).rowcount
 
     def many(self, sql: str, rows: Iterable[Values]) -> None:
         """Run a statement for each of these values."""
         with explaining(self._path):
-            self._connection.executemany(sql, map(bound, rows))
+            self.connection.executemany(sql, map(bound, rows))
 
     @contextmanager
     def transaction(self, *, alone: bool = False) -> Iterator[None]:
         """Commit the block's writes, or roll them back. Others that write wait meanwhile."""
         del alone
         self.run("BEGIN IMMEDIATE")
-        with self._connection:
+        with self.connection:
             yield
 
     def try_lock(self, name: str) -> bool:
@@ -138,7 +138,7 @@ class SQLiteDatabase:
 
     def interrupt(self) -> None:
         """Stop the query that runs, from any thread; it raises sqlite3.OperationalError."""
-        self._connection.interrupt()
+        self.connection.interrupt()
 
     def finish(self, *, vacuum: bool = False) -> str | None:
         """Move the WAL into the file and empty it; `vacuum`: rewrite the file first.
@@ -159,7 +159,7 @@ class SQLiteDatabase:
 
     def close(self) -> None:
         """Close the file, and let go of its locks."""
-        self._connection.close()
+        self.connection.close()
         self._is_open = False
         while self._locks:
             lock = self._locks.pop()

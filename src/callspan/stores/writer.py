@@ -1,0 +1,169 @@
+"""Writer: a batch of records becomes rows of SQLite or Postgres, in one transaction.
+
+Every row has a key, so that batches may be repeated. All writers write in the same order, which prevents deadlocks.
+"""
+
+# ruff: noqa: S608 - only our own table and column names are put into SQL; values are parameters
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial, reduce
+from operator import itemgetter
+from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeAlias, TypeVar
+
+from callspan.record.call import CallRecord
+from callspan.record.events import Record, record_key
+from callspan.safe_urls import error_text
+from callspan.spool.destination import Rejected
+from callspan.stores.bodies import Piece
+from callspan.stores.call_rows import exact_call
+from callspan.stores.columns import CALLS, TABLES, Table
+from callspan.stores.contents import Numbers, StoredCall, owner_of, release, stored_calls, to_write
+from callspan.stores.database import Database, Values, in_parts
+from callspan.stores.erased import digests_of, is_erased
+from callspan.stores.payloads import PreparedCall, prepared, row_of
+from callspan.stores.rewards import join
+from callspan.stores.rows import Row, add_version, merged_row
+
+_D = TypeVar("_D", bound=Database)
+NewContent: TypeAlias = tuple[str, int, Piece]
+"""The owner, the number and the value of a content."""
+_CALL: Final = "call"
+_ANY_ERASED: Final = "SELECT 1 FROM erased LIMIT 1"
+
+
+class CallRow(NamedTuple):
+    """A call to write, and the owner of its contents."""
+
+    owner: str
+    call: PreparedCall
+
+
+class SqlSink(Generic[_D]):
+    """A sink with one connection, which `open` replaces after a failure."""
+
+    batch_records = 100
+    rejects: ClassVar[tuple[type[Exception], ...]]
+    """Exceptions about a record that can never be stored."""
+    _database: _D | None = None
+
+    def open(self) -> None:
+        """Connect, and create missing tables. Raises StoreError or the driver's errors."""
+        raise NotImplementedError
+
+    def deliver(self, records: Sequence[Record]) -> None:
+        """Store all records in one transaction.
+
+        Raises Rejected if one can never be stored; StoreError, OSError or the driver's errors for anything else.
+        """
+        if self._database is None:
+            self.open()
+        try:
+            self._deliver(records)
+        except self.rejects as error:
+            raise Rejected(error_text(error)) from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        database, self._database = self._database, None
+        if database is not None:
+            database.close()
+
+    def _deliver(self, records: Sequence[Record]) -> None:
+        """Write the records in a transaction."""
+        raise NotImplementedError
+
+    def _write(self, database: _D, records: Sequence[Record]) -> list[str]:
+        """Write the records; return the owners that have lost contents."""
+        batch: defaultdict[str, defaultdict[str, list[Any]]] = defaultdict(partial(defaultdict, list))
+        erased = _erased_of(database, records)
+        for record in records:
+            if not (erased and is_erased(record, erased.get)):
+                kind, key = record_key(record)
+                batch[kind][key].append(record)
+        replaced = self._write_calls(database, batch.pop(_CALL, {}))
+        for kind, by_key in sorted(batch.items()):
+            table = TABLES[kind]
+            rows = (
+                self._merged(database, table, by_key) if table.merges else (row_of(one) for one, *_ in by_key.values())
+            )
+            self._insert(database, table, sorted(rows, key=itemgetter(table.key)))
+        now = stored_calls(database, sorted(replaced))
+        trimmed = [release(database, before, call_id, now.get(call_id)) for call_id, before in replaced.items()]
+        join(database, records)
+        return [owner for owner in trimmed if owner is not None]
+
+    def _write_calls(self, database: _D, versions: Mapping[str, Sequence[CallRecord]]) -> dict[str, StoredCall]:
+        """Write calls and their contents; return the rows that were replaced."""
+        self._lock(database, versions)
+        there = stored_calls(database, sorted(versions))
+        rows: dict[str, CallRow] = {}
+        for call_id, some in versions.items():
+            record = to_write(there.get(call_id), some, partial(exact_call, database, call_id))
+            if record is not None:
+                rows[call_id] = CallRow(owner_of(call_id, record.place.session_id), prepared(record))
+        self._lock(database, (row.owner for row in rows.values() if row.owner.startswith("s:")))
+        found = self._store_contents(database, [*rows.values()])
+        replaced = {call_id: there[call_id] for call_id in rows if call_id in there}
+        for chosen, names in in_parts([*replaced], CALLS.key):
+            database.run(f"DELETE FROM calls WHERE {chosen}", names)
+        self._insert(database, CALLS, sorted(found, key=itemgetter(CALLS.key)))
+        return replaced
+
+    def _store_contents(self, database: _D, rows: Sequence[CallRow]) -> list[Row]:
+        """Store the contents of calls that their owners do not have yet; return the rows of the calls."""
+        numbers = self._numbers(database, rows)
+        new: list[NewContent] = []
+        found: list[Row] = []
+        for row in rows:
+            added, whole = numbers[row.owner].add(row.call)
+            new += ((row.owner, number, part) for number, part in added)
+            found.append(whole)
+        self._add_contents(database, new)
+        return found
+
+    def _merged(self, database: _D, table: Table, versions: Mapping[str, Sequence[Record]]) -> Iterator[Row]:
+        """Yield the rows of sessions or timesteps, merged with the stored ones."""
+        there = {str(row[table.key]): row for row in self._stored(database, table, sorted(versions))}
+        for key, some in versions.items():
+            useful: list[Any] = []
+            for record in some:
+                add_version(useful, record)
+            row = there.get(key)
+            if row is None and len(useful) == 1:
+                yield row_of(useful[0])
+            else:
+                whole: Any = reduce(partial(merged_row, table), useful, row)
+                yield {name: cell for name, cell in whole.items() if cell is not None}
+
+    def _stored(self, database: _D, table: Table, keys: Sequence[str], suffix: str = "") -> Iterator[Values]:
+        """Yield the stored rows with these keys, in this order."""
+        for chosen, names in in_parts(keys, table.key):
+            yield from database.rows(f"SELECT * FROM {table.name} WHERE {chosen} ORDER BY {table.key}{suffix}", names)
+
+    def _lock(self, database: _D, names: Iterable[str]) -> None:
+        """Have others wait who lock one of these names, until the transaction ends."""
+
+    def _numbers(self, database: _D, rows: Sequence[CallRow]) -> Mapping[str, Numbers]:
+        """Return the numbers of the contents of these calls, by owner."""
+        raise NotImplementedError
+
+    def _add_contents(self, database: _D, new: Sequence[NewContent]) -> None:
+        """Insert contents."""
+        raise NotImplementedError
+
+    def _insert(self, database: _D, table: Table, rows: Sequence[Row]) -> None:
+        """Insert rows of a table, see `rows.on_conflict`."""
+        raise NotImplementedError
+
+
+def _erased_of(database: Database, records: Sequence[Record]) -> dict[bytes, int]:
+    """Return what was erased of the calls, sessions, users and targets of a batch, with the time of erasure."""
+    found: dict[bytes, int] = {}
+    if next(database.tuples(_ANY_ERASED), None) is not None:
+        for chosen, names in in_parts([*{one for record in records for one in digests_of(record)}], "id"):
+            rows = database.tuples(f"SELECT id, time_ns FROM erased WHERE {chosen}", names)
+            found.update((bytes(digest), time_ns) for digest, time_ns in rows)
+    return found
