@@ -36,7 +36,7 @@ from callspan.private_names import MODULES, READ
 from callspan.safe_urls import error_text, is_http_url, safe_name
 from callspan.sdk_profiles import SDKS
 from callspan.settings_loader import environment_problems, load, variables
-from callspan.spool.directory import fallback_roots, is_on_network
+from callspan.spool.directory import fallback_roots, is_on_network, oldest, size_of, stores_of
 from callspan.spool.losses import LOSSES_FILE, read_losses
 from callspan.stores import split_urls
 
@@ -252,7 +252,8 @@ def _left_for_others(settings: Settings) -> Iterator[Check]:
     except SettingError:
         return  # reported as a store that fails
     for one in others:
-        detail = f"{one.bytes:,} bytes since {iso(one.since_ns)} in {one.path} are for {', '.join(one.stores)}"
+        since = iso(oldest(one, None) or 0)
+        detail = f"{size_of(one):,} bytes since {since} in {one} are for {', '.join(stores_of(one))}"
         advice = "Deliver them where they were meant for: callspan --store <these stores> ship"
         yield Check("stores", "other stores", "warning", detail, advice)
     for path in foreign:

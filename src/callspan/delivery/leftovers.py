@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from callspan.delivery.store_sink import StoreSink, store_of
 from callspan.settings import Settings
@@ -13,7 +13,6 @@ from callspan.spool import directory as places
 from callspan.spool import leftover
 from callspan.spool.directory import Waiting
 from callspan.spool.leftover import Progress, Result
-from callspan.spool.segment import created_ns
 from callspan.stores.spools import directories_for, roots_for, target_of
 from callspan.stores.urls import find_store
 
@@ -49,30 +48,13 @@ def _waiting_in(directory: Path, key: str) -> list[Waiting]:
         return []  # not readable by this user
 
 
-class OtherDirectory(NamedTuple):
-    """A spool directory whose records are for other stores too."""
-
-    path: Path
-    stores: list[str]
-    """As they are listed there."""
-    segments: int
-    bytes: int
-    since_ns: int
-    """When the oldest of them was created, Unix time."""
-
-
-def other_directories(urls: Sequence[str]) -> Iterator[OtherDirectory]:
+def other_directories(urls: Sequence[str]) -> Iterator[Path]:
     """Yield the directories with segments that a process with exactly these stores does not deliver by itself."""
     targets = [target_of(find_store(url)) for url in urls]
     for directory in places.directories_in([root for url in urls for root in roots_for(url)]):
-        if places.keys_of(directory) <= {target.key(directory.parent) for target in targets}:
-            continue
-        segments = places.segments_in(directory)
-        if segments:
-            since_ns = created_ns(segments[0])
-            yield OtherDirectory(
-                directory, places.stores_of(directory), len(segments), places.size_of(directory), since_ns
-            )
+        mine = {target.key(directory.parent) for target in targets}
+        if not places.keys_of(directory) <= mine and places.segments_in(directory):
+            yield directory
 
 
 def foreign_segments(urls: Sequence[str]) -> list[Path]:

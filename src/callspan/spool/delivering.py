@@ -13,6 +13,7 @@ import msgspec
 from callspan.fail_open import fail_open
 from callspan.spool.destination import Destination, Rejected, reason
 from callspan.spool.directory import REJECTED_FILE
+from callspan.spool.losses import Kind
 from callspan.spool.segment import Segment, lines_in, open_private
 
 DATA_ERRORS: Final = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
@@ -34,6 +35,12 @@ class Delivered(NamedTuple):
     damaged: int = 0
     has_more: bool = False
     """Whether the segment already had more when the batch was read."""
+
+    @property
+    def lost(self) -> list[tuple[Kind, int]]:
+        """The numbers of records that the store will not have."""
+        both: tuple[tuple[Kind, int], ...] = (("rejected", self.rejected), ("damaged", self.damaged))
+        return [one for one in both if one[1]]
 
 
 class Delivery:

@@ -1,19 +1,12 @@
-"""Destination: receives the records of a spool; usually a store. `Health` warns of its failures and its recovery."""
+"""Destination: receives the records of a spool; usually a store."""
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Sequence
-from math import inf
+from collections.abc import Sequence
 from typing import Final
 
-from callspan.fail_open import log
-from callspan.formatting import plural
 from callspan.safe_urls import whole_words, without_passwords
 
-_AGAIN_S: Final = 300.0
-"""Minimum time between two warnings."""
 _MAX_REASON: Final = 400
 
 
@@ -59,33 +52,6 @@ class Destination:
         """Close files and connections; `open` may follow."""
 
 
-class Health:
-    """Warns of the failures of one store. Used by the thread that delivers to it."""
-
-    def __init__(self, name: str, waits: Callable[[], str], clock: Callable[[], float] = time.monotonic) -> None:
-        """`waits` returns what waits for the store, and where; it is called for a warning only."""
-        self._name, self._waits, self._clock = name, waits, clock
-        self._failing_since: float | None = None
-        self._has_warned = False
-        self._warn_at = -inf
-
-    def failed(self, error: Exception) -> None:
-        """Warn of a failure, but not again within some minutes, also if the store recovers and fails again."""
-        now = self._clock()
-        if self._failing_since is None:
-            self._failing_since = now
-        if now >= self._warn_at:
-            self._has_warned, self._warn_at = True, now + _AGAIN_S
-            log(logging.WARNING, "%s is unavailable (%s): %s; retrying", self._name, reason(error), self._waits())
-
-    def recovered(self) -> None:
-        """Log once that the store accepts records again, if its failure was logged."""
-        since, has_warned = self._failing_since, self._has_warned
-        self._failing_since, self._has_warned = None, False
-        if since is not None and has_warned:
-            log(logging.WARNING, "%s takes records again, after %.1f s", self._name, self._clock() - since)
-
-
 def reason(error: Exception) -> str:
     """Return why a store failed, as a short text without passwords."""
     if isinstance(error, OSError) and error.strerror:
@@ -94,8 +60,3 @@ def reason(error: Exception) -> str:
         text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     text = without_passwords(text)
     return text if len(text) <= _MAX_REASON else whole_words(text, _MAX_REASON).rstrip() + "…"
-
-
-def waiting_text(records: int, place: object) -> str:
-    """Return what waits for a store, and where."""
-    return f"{plural(records, 'record', 'wait')}, kept in {place}"

@@ -10,6 +10,7 @@ import stat
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from functools import cache
 from hashlib import sha256
 from math import inf
 from pathlib import Path
@@ -57,6 +58,7 @@ class Target(NamedTuple):
         shown = path.name if path.parent == root.absolute().parent else path
         return f"{self.name.partition(':')[0]}:///{shown}"
 
+    @cache  # noqa: B019 - of the few stores of a process
     def key(self, root: Path) -> str:
         """Return the short name of its cursors there."""
         return key_of(self.listed_as(root))

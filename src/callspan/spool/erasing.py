@@ -12,18 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from callspan.spool.directory import REJECTED_FILE, segments_in
-from callspan.spool.segment import Line, lines_in, open_private, read_lines
+from callspan.spool.segment import lines_in, open_private
 
 
 def payloads_in(directory: Path) -> Iterator[bytes]:
     """Yield the records in the segments of a directory, delivered ones too. Raises OSError."""
     for path in segments_in(directory):
         with suppress(FileNotFoundError):
-            descriptor = open_private(path, os.O_RDONLY)
-            try:
-                yield from (line.payload for line, _ in _lines_in(descriptor) if line.payload)
-            finally:
-                os.close(descriptor)
+            yield from (line.payload for line in lines_in(path.read_bytes(), 0) if line.payload)
 
 
 def erase(directory: Path, is_gone: Callable[[bytes], bool]) -> int:
@@ -37,22 +33,14 @@ def _erase_in(path: Path, is_gone: Callable[[bytes], bool]) -> int:
         # A descriptor of its own: a write through the one that appends would append.
         descriptor = open_private(path, os.O_RDWR)
         try:
-            for line, data in _lines_in(descriptor):
-                payload = data if line.payload is None else line.payload
+            data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+            for start, end, whole in lines_in(data, 0):
+                payload = data[start : end - 1] if whole is None else whole
                 if payload and is_gone(payload):
-                    os.pwrite(descriptor, b" " * len(data), line.start)
+                    os.pwrite(descriptor, b" " * (end - 1 - start), start)
                     erased += 1
             if erased:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
     return erased
-
-
-def _lines_in(descriptor: int) -> Iterator[tuple[Line, bytes]]:
-    """Yield the whole lines of a file, and each as it stands, without its end."""
-    offset = 0
-    while data := read_lines(descriptor, offset):
-        for line in lines_in(data, offset):
-            yield line, data[line.start - offset : line.end - 1 - offset]
-        offset += len(data)

@@ -18,7 +18,7 @@ from callspan.spool import directory as places
 from callspan.spool.delivering import Delivered, Delivery
 from callspan.spool.destination import Destination
 from callspan.spool.directory import Target
-from callspan.spool.losses import Kind, Loss, Losses, add_losses
+from callspan.spool.losses import Loss, Losses, add_losses
 from callspan.spool.segment import Segment
 
 _MAX_FAILURES: Final = 3
@@ -48,13 +48,17 @@ def deliver(
     progress: Progress | None = None,
 ) -> Result:
     """Deliver everything that waits for a store and that no running process holds; a failure is tried three times."""
-    deliverer = _Deliverer(Delivery(target.name, sink), time.monotonic() + timeout_s, progress)
+    store = _Deliverer(Delivery(target.name, sink), time.monotonic() + timeout_s, progress)
     try:
         for directory in directories:
-            deliverer.deliver_all(directory, target.key(directory.parent))
+            before = store.result.delivered
+            for path in places.segments_in(directory):
+                store.deliver_all(path, target.key(directory.parent))
+            if store.result.delivered > before:
+                store.result.directories.append(directory)
     finally:
         sink.close()
-    return deliverer.result
+    return store.result
 
 
 class _Deliverer:
@@ -63,18 +67,15 @@ class _Deliverer:
         self._failures = 0
         self.result = Result()
 
-    def deliver_all(self, directory: Path, key: str) -> None:
-        before = self.result.delivered
-        for path in places.segments_in(directory):
-            if self._goes_on() and (segment := places.adopt(path)) is not None:
-                try:
-                    has_more = not segment.has(key, segment.size)
-                    while has_more and self._goes_on():
-                        has_more = self._deliver(segment, key)
-                finally:
-                    segment.release()
-        if self.result.delivered > before:
-            self.result.directories.append(directory)
+    def deliver_all(self, path: Path, key: str) -> None:
+        if not self._goes_on() or (segment := places.adopt(path)) is None:
+            return
+        try:
+            has_more = not segment.has(key, segment.size)
+            while has_more and self._goes_on():
+                has_more = self._deliver(segment, key)
+        finally:
+            segment.release()
 
     def _goes_on(self) -> bool:
         return self._failures < _MAX_FAILURES and time.monotonic() < self._deadline
@@ -100,10 +101,8 @@ class _Deliverer:
         self.result.damaged += done.damaged
         if self._progress is not None:
             self._progress(self.result.delivered)
-        losses, now_ns = Losses(), time.time_ns()
-        lost: dict[Kind, int] = {"rejected": done.rejected, "damaged": done.damaged}
-        for kind, number in lost.items():
-            if number:
+        if done.lost:
+            losses, now_ns = Losses(), time.time_ns()
+            for kind, number in done.lost:
                 losses.add(kind, self._delivery.store, Loss(number, now_ns, now_ns))
-        if losses:
             add_losses(directory, losses)

@@ -130,14 +130,6 @@ def add_losses(directory: Path, losses: Losses) -> None:
         os.close(descriptor)
 
 
-def _are_added(directory: Path, losses: Losses) -> bool:
-    try:
-        add_losses(directory, losses)
-    except OSError:
-        return False
-    return True
-
-
 def _line_of(losses: Losses) -> bytes:
     return line_of(msgspec.json.encode(losses).ljust(_HALF_BYTES - LINE_BYTES))
 
@@ -152,7 +144,6 @@ class LossCounter:
         self._is_writing = False
         self._writing = threading.RLock()
         """Held while what was taken is written: who writes then knows that everything is."""
-        self._taken: list[tuple[Kind, str, Loss]] = []
         self._warned: dict[tuple[Kind, str], float] = {}
         self._total = Losses()
 
@@ -172,26 +163,23 @@ class LossCounter:
         return {name: loss.count for name, loss in dict(getattr(self._total, kind)).items()}
 
     def write(self) -> bool:
-        """Write the counts so far; False if they cannot be written, or in a signal handler that interrupts this."""
+        """Write the counts so far; False if they cannot be written."""
         with self._writing:
-            if self._taken:
-                return False
+            taken, is_written = list[tuple[Kind, str, Loss]](), False
             try:
                 while self._unwritten:
                     with suppress(IndexError):  # a signal handler writes too
-                        self._taken.append(self._unwritten.popleft())
-                if self._are_written():
-                    self._taken.clear()
-                return not self._taken
+                        taken.append(self._unwritten.popleft())
+                losses = Losses()
+                for kind, name, loss in taken:
+                    losses.add(kind, name, loss)
+                with suppress(OSError):
+                    if taken:
+                        add_losses(self.directory, losses)
+                    is_written = True
             finally:
-                self._unwritten.extend(self._taken)
-                self._taken.clear()
-
-    def _are_written(self) -> bool:
-        losses = Losses()
-        for kind, name, loss in self._taken:
-            losses.add(kind, name, loss)
-        return not losses or _are_added(self.directory, losses)
+                self._unwritten.extend(() if is_written else taken)
+            return is_written
 
     def report_unwritten(self) -> None:
         """Write the counts; report those that cannot be written on standard error, because the process ends."""

@@ -118,16 +118,10 @@ def read_cursor(segment: Path, key: str) -> int:
 def _cut_torn_line(descriptor: int) -> None:
     """Cut off a last line without its end, which keeps a file that each store has: no cursor moves behind it."""
     with suppress(OSError):
-        size = end = os.fstat(descriptor).st_size
-        if not size or os.pread(descriptor, 1, size - 1) == _LINE_END:
-            return
-        while end:
-            start = max(0, end - _WINDOW)
-            if at := os.pread(descriptor, end - start, start).rfind(_LINE_END) + 1:
-                end = start + at
-                break
-            end = start
-        if end < size:
+        size, end = os.fstat(descriptor).st_size, 0
+        if size and os.pread(descriptor, 1, size - 1) != _LINE_END:
+            while data := read_lines(descriptor, end):
+                end += len(data)
             os.ftruncate(descriptor, end)
 
 

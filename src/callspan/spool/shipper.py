@@ -6,20 +6,22 @@ it again and delivers the batch again.
 
 from __future__ import annotations
 
+import logging
 import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from callspan.background import LastingThread
-from callspan.fail_open import Attempt, fail_open
+from callspan.fail_open import Attempt, fail_open, log
+from callspan.formatting import plural
 from callspan.safe_urls import without_passwords
 from callspan.spool.delivering import Delivery
-from callspan.spool.destination import Destination, Health, waiting_text
+from callspan.spool.destination import Destination, reason
 from callspan.spool.directory import Target, waiting
 from callspan.spool.segment import Segment
 
@@ -34,6 +36,8 @@ _LINGER_S: Final = 0.5
 _IDLE_S: Final = 5.0
 _LOOK_S: Final = 5.0
 """So often it looks for what ended processes have left."""
+_WARN_S: Final = 300.0
+"""Minimum time between two warnings, also if the store recovers and fails again."""
 _CHANCE: Final = random.SystemRandom()
 
 
@@ -55,11 +59,8 @@ class SinkState(NamedTuple):
 class Shipper:
     """Delivers the segments of a spool to one store from a daemon thread of its own."""
 
-    def __init__(self, target: Target, make: Callable[[], Destination], spool: Spool, keys: Mapping[Path, str]) -> None:
-        """`make` returns the sink, not opened; it is called on the thread, since it imports the store's driver.
-
-        `keys` are the short names of the store's cursors below each root of directories.
-        """
+    def __init__(self, target: Target, make: Callable[[], Destination], spool: Spool) -> None:
+        """`make` returns the sink, not opened; it is called on the thread, since it imports the store's driver."""
         self.target = target
         self.delivered = self.retried = self.rejected = self.failures = 0
         self.error: str | None = None
@@ -69,7 +70,7 @@ class Shipper:
         """The segment of an ended process that is being delivered."""
         self._left: Iterator[Path] = iter(())
         self._look_at = 0.0
-        self._make, self._spool, self._keys = make, spool, keys
+        self._make, self._spool = make, spool
         self._delivery: Delivery | None = None
         self._using = threading.Lock()
         """Held while the sink is used, and during a fork."""
@@ -78,8 +79,9 @@ class Shipper:
         # Safe in a signal handler in the middle of another `put`, as the lock of an Event is not.
         self._signals: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.wake: Final = partial(self._signals.put, None)
-        self._health = Health(target.name, self._waits)
-        self._thread = LastingThread(self._run, f"callspan-{target.name}", spool.note_death)
+        self._failing_since = self._warn_at = 0.0
+        """When the first failure was logged, by the monotonic clock; 0: it works, or nothing was logged."""
+        self._thread = LastingThread(self._run, f"callspan-{target.name}", self._note_death)
 
     def start(self) -> None:
         """Start the thread. Raises RuntimeError while the interpreter ends."""
@@ -101,7 +103,7 @@ class Shipper:
 
     def key(self, segment: Segment) -> str:
         """Return the short name of the store's cursor at a segment."""
-        return self._keys[segment.path.parent.parent]
+        return self.target.key(segment.path.parent.parent)
 
     def lacks(self, segment: Segment) -> bool:
         """Return whether the store lacks a part of a segment."""
@@ -155,9 +157,10 @@ class Shipper:
         self._spool.tidy()
         moved = [self._ship_all(segment) for segment in self._spool.segments()]
         moved.append(self._ship_left())
-        failures, self.failures, self.error = self.failures, 0, None
-        if failures:
-            self._health.recovered()
+        self.failures, self.error = 0, None
+        if self._failing_since:
+            since, self._failing_since = self._failing_since, 0.0
+            log(logging.WARNING, "%s takes records again, after %.1f s", self.target.name, time.monotonic() - since)
         return any(moved)
 
     def _ship_all(self, segment: Segment) -> bool:
@@ -190,7 +193,8 @@ class Shipper:
             done = delivery.deliver(segment, self.key(segment))
         self.delivered += done.records
         self.rejected += done.rejected
-        self._spool.note(self.target.name, done)
+        for kind, number in done.lost:
+            self._spool.losses.add(kind, self.target.name, number)
         if not done.has_more:
             self._spool.remove_if_delivered(segment)
         return done.has_more
@@ -209,15 +213,23 @@ class Shipper:
         self.error = without_passwords(f"{type(error).__name__}: {error}")
         with self._using:
             self._close()
-        self._health.failed(error)
+        self._warn(error)
         self._spool.tell()
         retry_after_s: float = getattr(error, "retry_after_s", None) or 0.0
         self._sleep(max(longest * _CHANCE.uniform(0.5, 1.0), min(retry_after_s, _MAX_RETRY_AFTER_S)))
 
-    def _waits(self) -> str:
-        directory = self._spool.losses.directory
-        records = sum(one.records for one in waiting(directory, self._keys[directory.parent]))
-        return waiting_text(records, directory)
+    def _warn(self, error: Exception) -> None:
+        now = time.monotonic()
+        if now >= self._warn_at:
+            self._failing_since, self._warn_at = self._failing_since or now, now + _WARN_S
+            directory = self._spool.losses.directory
+            waits = sum(one.records for one in waiting(directory, self.target.key(directory.parent)))
+            text = "%s is unavailable (%s): %s, kept in %s; retrying"
+            log(logging.WARNING, text, self.target.name, reason(error), plural(waits, "record", "wait"), directory)
+
+    def _note_death(self, name: str, error: str) -> None:
+        del error
+        self._spool.losses.add("threads", name)
 
     def _close(self) -> None:
         if self._delivery is not None:

@@ -20,7 +20,6 @@ from callspan import forks
 from callspan.fail_open import fail_open, log, reported
 from callspan.safe_urls import error_text
 from callspan.spool import directory as places
-from callspan.spool.delivering import Delivered
 from callspan.spool.destination import Destination
 from callspan.spool.directory import Target
 from callspan.spool.losses import Kind, LossCounter
@@ -70,7 +69,6 @@ class Spool:
         """
         self._directories = [places.directory_of(root, sinks.keys()) for root in roots]
         self._sinks = dict(sinks)
-        self._keys = {target: {root: target.key(root) for root in roots} for target in sinks}
         self._sync, self._max_bytes = sync, max_bytes
         self._segment_bytes = min(SEGMENT_BYTES, max(1, max_bytes // _MIN_SEGMENTS))
         self._is_watched = False
@@ -167,7 +165,7 @@ class Spool:
         place = next((one for one in self._directories if self._bad_until.get(one, 0.0) <= now), self.directory)
         self._place = place
         places.create(place, self._sinks.keys(), sync=self._sync)
-        fresh = Segment.create(place, frozenset(keys[place.parent] for keys in self._keys.values()))
+        fresh = Segment.create(place, frozenset(target.key(place.parent) for target in self._sinks))
         if self._sync:
             places.sync_directory(place)
         self._seal()
@@ -266,7 +264,7 @@ class Spool:
     def left(self) -> Iterator[Path]:
         """Yield the segments of all processes whose stores are among these."""
         for root in {directory.parent for directory in self._directories}:
-            mine = {keys[root] for keys in self._keys.values()}
+            mine = {target.key(root) for target in self._sinks}
             for directory in places.directories_in([root]):
                 if places.keys_of(directory) <= mine:
                     yield from places.segments_in(directory)
@@ -309,7 +307,7 @@ class Spool:
 
     def waits_since_ns(self, target: Target | None = None) -> int | None:
         """Return since when the oldest record waits for a store, or for any, in whichever process; None: none waits."""
-        found = [places.oldest(one, target and self._keys[target][one.parent]) for one in self._directories]
+        found = [places.oldest(one, target and target.key(one.parent)) for one in self._directories]
         return min((since_ns for since_ns in found if since_ns), default=None)
 
     def count(self, kind: Kind, name: str) -> None:
@@ -324,18 +322,6 @@ class Spool:
         """Wake whoever waits for a delivery."""
         with self._changed:
             self._changed.notify_all()
-
-    def note(self, store: str, done: Delivered) -> None:
-        """Count the losses of a batch."""
-        if done.rejected:
-            self.losses.add("rejected", store, done.rejected)
-        if done.damaged:
-            self.losses.add("damaged", store, done.damaged)
-
-    def note_death(self, name: str, error: str) -> None:
-        """Count a thread that an exception has ended; it is started again."""
-        del error
-        self.losses.add("threads", name)
 
     def close(self, timeout_s: float) -> bool:
         """Deliver records until the timeout, and end the threads; the rest waits on disk for another process."""
@@ -394,7 +380,7 @@ class Spool:
         if sys.is_finalizing():
             return
         self.is_started = True
-        shippers = tuple(Shipper(target, make, self, self._keys[target]) for target, make in self._sinks.items())
+        shippers = tuple(Shipper(target, make, self) for target, make in self._sinks.items())
         try:
             for shipper in shippers:
                 shipper.start()
