@@ -21,9 +21,10 @@ from callspan.record.events import record_key
 from callspan.records import EventRecord, MessageRecord, Record, SessionRecord, SpanLink, Trace
 from callspan.semconv import call, events, gen_ai, llm, openinference, scope_messages, session
 from callspan.semconv.table import Row, Table
-from callspan.stores.columns import TABLES
+from callspan.stores.call_rows import record_of
+from callspan.stores.columns import SESSIONS, TABLES
 from callspan.stores.payloads import row_of as present
-from callspan.stores.rows import merge
+from callspan.stores.rows import merged_row
 from callspan.testing import Captured, ScriptedProvider, capture
 
 
@@ -106,7 +107,10 @@ def test_the_row_of_a_session_that_is_opened_again_names_one_span() -> None:
     last = SessionRecord(session_id="s", seen_ns=2, trace_id="d" * 32, span_id="e" * 16, sampled=True)
     later = SessionRecord(session_id="s", seen_ns=3, name="n")
     for versions in permutations((first, last, later)):
-        whole = merge(versions)
+        row = merged_row(SESSIONS, None, versions[0])
+        for version in versions[1:]:
+            row = merged_row(SESSIONS, row, version)
+        whole = record_of(SESSIONS, row, SessionRecord)
         assert (whole.name, whole.trace_id, whole.span_id) == ("n", last.trace_id, last.span_id)
         assert (whole.parent_span_id, whole.trace) == (None, None)
 

@@ -15,7 +15,7 @@ from callspan.settings import STRICTNESS
 from callspan.stores import CallFilter
 from callspan.stores.call_rows import record_of
 from callspan.stores.columns import SESSIONS, TIMESTEPS
-from callspan.stores.rows import Row, add_version, merge, merged_row
+from callspan.stores.rows import Row, add_version, merged_row
 
 from .conftest import Delivery, Records, raw
 
@@ -62,14 +62,6 @@ def expected(versions: Sequence[SessionRecord]) -> SessionRecord:
 
 
 @given(VERSIONS, st.randoms())
-def test_records_merge_to_the_same_in_any_order(fields: list[dict[str, object]], chance: object) -> None:
-    versions = versions_of(fields)
-    mixed = list(versions)
-    chance.shuffle(mixed)  # type: ignore[attr-defined]
-    assert merge(mixed) == expected(versions)
-
-
-@given(VERSIONS, st.randoms())
 def test_rows_merge_one_by_one_to_the_same_with_repetitions(fields: list[dict[str, object]], chance: object) -> None:
     """As a store does it: what is there, and one version more, again and again."""
     versions = versions_of(fields)
@@ -109,11 +101,6 @@ def test_a_last_version_with_all_fields_needs_no_stamps() -> None:
     ended = msgspec.structs.replace(begun, seen_ns=2, end_ns=9)
     first = merged_row(TIMESTEPS, None, begun)
     assert merged_row(TIMESTEPS, first, ended)["stamps"] is None
-
-
-def test_merging_no_versions_is_an_error() -> None:
-    with pytest.raises(TypeError):
-        merge([])
 
 
 def test_recorded_requests_and_answers_come_back_byte_for_byte(

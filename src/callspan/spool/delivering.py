@@ -14,7 +14,7 @@ from callspan.fail_open import fail_open
 from callspan.spool.destination import Destination, Rejected, reason
 from callspan.spool.directory import REJECTED_FILE
 from callspan.spool.losses import Kind
-from callspan.spool.segment import Segment, lines_in, open_private
+from callspan.spool.segment import Segment, lines_in, opened
 
 DATA_ERRORS: Final = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 """Exceptions that a record causes, not a file, a network or a database."""
@@ -111,8 +111,5 @@ def reject(directory: Path, store: str, payload: bytes, why: str) -> None:
     except (msgspec.DecodeError, RecursionError):
         record = msgspec.json.encode(payload.decode("utf-8", "replace"))
     line = msgspec.json.encode({"store": store, "reason": why, "record": msgspec.Raw(record)})
-    descriptor = open_private(directory / REJECTED_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    try:
+    with opened(directory / REJECTED_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as descriptor:
         os.write(descriptor, line + b"\n")
-    finally:
-        os.close(descriptor)

@@ -26,7 +26,7 @@ from callspan.spool.segment import (
     created_ns,
     is_locked,
     lines_in,
-    open_private,
+    opened,
     read_cursor,
 )
 
@@ -87,24 +87,18 @@ def create(directory: Path, stores: Collection[Target], *, sync: bool = False) -
         lines = sorted({store.listed_as(directory.parent) for store in stores})
         fresh = directory / f"{STORES_FILE}.{os.getpid()}"
         fresh.unlink(missing_ok=True)
-        descriptor = open_private(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        try:
+        with opened(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
             os.write(descriptor, os.fsencode("".join(f"{line}\n" for line in lines)))
             if sync:
                 os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
         fresh.replace(listed)
         add_losses(directory, Losses())
 
 
 def sync_directory(directory: Path) -> None:
     """Have the names of the files in a directory survive a power failure. Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with opened(directory.resolve(), os.O_RDONLY | os.O_DIRECTORY) as descriptor:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_own(directory: Path) -> None:

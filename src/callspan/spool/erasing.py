@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from callspan.spool.directory import REJECTED_FILE, segments_in
-from callspan.spool.segment import lines_in, open_private
+from callspan.spool.segment import lines_in, opened
 
 
 def payloads_in(directory: Path) -> Iterator[bytes]:
@@ -29,18 +29,14 @@ def erase(directory: Path, is_gone: Callable[[bytes], bool]) -> int:
 
 def _erase_in(path: Path, is_gone: Callable[[bytes], bool]) -> int:
     erased = 0
-    with suppress(FileNotFoundError):
-        # A descriptor of its own: a write through the one that appends would append.
-        descriptor = open_private(path, os.O_RDWR)
-        try:
-            data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-            for start, end, whole in lines_in(data, 0):
-                payload = data[start : end - 1] if whole is None else whole
-                if payload and is_gone(payload):
-                    os.pwrite(descriptor, b" " * (end - 1 - start), start)
-                    erased += 1
-            if erased:
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    # A descriptor of its own: a write through the one that appends would append.
+    with suppress(FileNotFoundError), opened(path, os.O_RDWR) as descriptor:
+        data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+        for start, end, whole in lines_in(data, 0):
+            payload = data[start : end - 1] if whole is None else whole
+            if payload and is_gone(payload):
+                os.pwrite(descriptor, b" " * (end - 1 - start), start)
+                erased += 1
+        if erased:
+            os.fsync(descriptor)
     return erased

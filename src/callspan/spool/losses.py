@@ -23,7 +23,7 @@ import msgspec
 from callspan.background import Worker
 from callspan.fail_open import fail_open, log
 from callspan.formatting import iso, plural
-from callspan.spool.segment import LINE_BYTES, line_of, lines_in, open_private
+from callspan.spool.segment import LINE_BYTES, line_of, lines_in, opened
 
 LOSSES_FILE: Final = "losses"
 _HALF_BYTES: Final = 64 << 10
@@ -116,8 +116,7 @@ def read_losses(directory: Path) -> Losses:
 
 def add_losses(directory: Path, losses: Losses) -> None:
     """Add to the file of a directory, which is made where it is missing. Raises OSError."""
-    descriptor = open_private(directory / LOSSES_FILE, os.O_RDWR | os.O_CREAT)
-    try:
+    with opened(directory / LOSSES_FILE, os.O_RDWR | os.O_CREAT) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         known = read_losses(directory)
         known.add_all(losses)
@@ -126,8 +125,6 @@ def add_losses(directory: Path, losses: Losses) -> None:
             os.pwrite(descriptor, 2 * _line_of(known), 0)
         known.writes += 1
         os.pwrite(descriptor, _line_of(known), known.writes % 2 * _HALF_BYTES)
-    finally:
-        os.close(descriptor)
 
 
 def _line_of(losses: Losses) -> bytes:

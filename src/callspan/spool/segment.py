@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -89,6 +89,16 @@ def open_private(path: Path, flags: int) -> int:
         os.close(descriptor)
 
 
+@contextmanager
+def opened(path: Path, flags: int) -> Iterator[int]:
+    """Open a file as `open_private` does, for a block."""
+    descriptor = open_private(path, flags)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def created_ns(segment: Path) -> int:
     """Return when a segment was created, Unix time, by the name of its file."""
     stamp = segment.name.partition("-")[0]
@@ -98,13 +108,10 @@ def created_ns(segment: Path) -> int:
 def is_locked(path: Path) -> bool:
     """Return whether a running process holds the segment; False where it is gone. Raises OSError."""
     try:
-        descriptor = open_private(path, os.O_RDONLY)
+        with opened(path, os.O_RDONLY) as descriptor:
+            return not try_lock(descriptor)
     except FileNotFoundError:
         return False
-    try:
-        return not try_lock(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_cursor(segment: Path, key: str) -> int:
@@ -238,11 +245,8 @@ class Segment:
     def move(self, key: str, offset: int) -> None:
         """Note up to where a store has it, by one write over the one before: a full disk does not stop it."""
         try:
-            descriptor = open_private(_cursor_path(self.path, key), os.O_WRONLY | os.O_CREAT)
-            try:
+            with opened(_cursor_path(self.path, key), os.O_WRONLY | os.O_CREAT) as descriptor:
                 os.write(descriptor, b"%020d" % offset)
-            finally:
-                os.close(descriptor)
         finally:
             # Not before: after a flush the process may be killed, and what it has delivered is not delivered again.
             self._cursors[key] = offset

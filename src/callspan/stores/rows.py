@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from functools import cache, lru_cache, reduce
+from functools import cache, lru_cache
 from itertools import compress
 from operator import attrgetter, is_not
 from types import NoneType
@@ -46,6 +46,7 @@ _START: Final = "start_ns"
 _LEVEL: Final = "content_level"
 _SPAN: Final = "span_id"
 _OF_SPAN: Final = ("trace_id", _SPAN, "parent_span_id", "sampled", "trace")
+_KIND: Final = "kind"
 _KEYED: Final = "metadata"
 _PREFIX: Final = _KEYED + "."
 
@@ -235,15 +236,6 @@ def converted(tree: object, kind: type[_AnyRecord]) -> _AnyRecord:
     return cast("_AnyRecord", _CONVERTERS[kind](tree))
 
 
-def merge(versions: Iterable[_R]) -> _R:
-    """Return all versions of one session or timestep as one record. Raises TypeError for none."""
-    known = list(versions)
-    if len(known) == 1:
-        return known[0]
-    versions_of = [_versioned(msgspec.json.decode(encode_json(record))) for record in known]
-    return _whole(reduce(_merged, versions_of), type(known[0]))
-
-
 def add_version(versions: list[_R], record: _R) -> None:
     """Add a version to those of one session or timestep, instead of the last one if that adds nothing to it."""
     if versions and _has_all_of(record, versions[-1]):
@@ -281,27 +273,19 @@ def merged_row(table: Table, there: Mapping[str, object] | None, record: Record)
     empty: Row = dict.fromkeys(table.names)
     if there is None:
         return empty | to_row(table, record)
-    tree: Tree = msgspec.json.decode(encode_json(record))
-    tree.pop("kind")
     stamps = there["stamps"]
-    before = to_tree(table, there)
-    before.pop("kind")
     known = _stamps.decode(stamps) if isinstance(stamps, str | bytes) else {}
-    latest = _merged(_versioned(before, known), _versioned(tree))
-    row = empty | to_row(table, _whole(latest, RECORD_TYPES[table.kind]))
+    latest = _merged(_versioned(to_tree(table, there), known), _versioned(msgspec.json.decode(encode_json(record))))
+    whole = converted(_tree(latest), RECORD_TYPES[table.kind])
+    # Without content that its level forbids.
+    row = empty | to_row(table, at_level(whole, cast("Content", latest.values.get(_LEVEL, "full"))))
     other = {path: stamp for path, stamp in latest.stamps.items() if stamp != latest.version}
     row["stamps"] = encode_json(other).decode() if other else None
     return row
 
 
-def _whole(versioned: _Versioned, kind: type[_AnyRecord]) -> _AnyRecord:
-    """Return the merged record, without content that its level forbids."""
-    record = converted(_tree(versioned), kind)
-    return at_level(record, cast("Content", versioned.values.get(_LEVEL, "full")))
-
-
 def _versioned(tree: Tree, stamps: Mapping[str, int] | None = None) -> _Versioned:
-    values: Tree = {path: value for path, value in tree.items() if path not in {_SEEN, _KEYED}}
+    values: Tree = {path: value for path, value in tree.items() if path not in {_KIND, _SEEN, _KEYED}}
     keyed = tree.get(_KEYED)
     if isinstance(keyed, dict):
         values |= {_PREFIX + key: value for key, value in keyed.items()}

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 from urllib.parse import SplitResult
 
 import msgspec
@@ -45,9 +46,8 @@ class UnixSocket(PathStore):
     def try_out(self, record: Record) -> str:
         """Connect, and send nothing, because a sent record cannot be recalled. Raises OSError if no process listens."""
         del record
-        sink = UnixSocketStore(self.path, self.options)
-        sink.open()
-        sink.close()
+        with closing(UnixSocketStore(self.path, self.options)) as sink:
+            sink.open()
         return "a process listens; no record was sent, because it could not be recalled"
 
     def _path_in(self, split: SplitResult) -> Path:
@@ -67,44 +67,28 @@ class UnixSocketStore:
     def __init__(self, path: str | Path, options: UnixSocketOptions = _DEFAULTS) -> None:
         """Connect to nothing yet."""
         self.path = Path(path)
-        self.name = f"unix://{path}"
         self._timeout_s = options.timeout_s
         self._socket: socket.socket | None = None
 
     def open(self) -> None:
         """Connect. Raises OSError where no process listens."""
         self.close()
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with on_error(connection.close):
-            connection.settimeout(min(_CONNECT_S, self._timeout_s))
-            connection.connect(str(self.path))
-            connection.settimeout(self._timeout_s)
-        self._socket = connection
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(min(_CONNECT_S, self._timeout_s))
+        self._socket.connect(str(self.path))
+        self._socket.settimeout(self._timeout_s)
 
     def deliver(self, records: Sequence[Record]) -> None:
-        """Send all records.
-
-        Raises OSError (also for a timeout or a closed connection); afterwards
-        the connection is closed and `open` makes a new one.
-        """
-        self._send(b"".join(map(_line, records)))
+        """Send all records. Raises OSError, also for a timeout or a closed connection; `open` then makes a new one."""
+        if self._socket is None:
+            self.open()
+        cast("socket.socket", self._socket).sendall(b"".join(map(_line, records)))
 
     def close(self) -> None:
         """Close the connection."""
         connection, self._socket = self._socket, None
         if connection is not None:
             connection.close()
-
-    def _send(self, lines: bytes) -> None:
-        if self._socket is None:
-            self.open()
-        if self._socket is None:
-            raise ConnectionError(f"{self.name}: not connected")
-        try:
-            self._socket.sendall(lines)
-        except BaseException:
-            self.close()
-            raise
 
 
 def _line(record: Record) -> bytes:

@@ -73,11 +73,9 @@ class ClickHouseSink:
     def open(self) -> None:
         """Connect and create the tables. Raises StoreError for another format, else clickhouse_connect's exceptions."""
         self.close()
-        client = self._connected()
-        with on_error(client.close), explaining(self.name):
-            if make_tables(client, self.name) and self._retain_days is not None:
-                _set_ttl(client, max(1, ceil(self._retain_days)))
-        self._client = client
+        with explaining(self.name):
+            if make_tables(self._there, self.name) and self._retain_days is not None:
+                _set_ttl(self._there, max(1, ceil(self._retain_days)))
 
     def deliver(self, records: Sequence[Record]) -> None:
         """Write all records. Raises Rejected if one can never be stored, else clickhouse_connect's exceptions."""
@@ -118,15 +116,12 @@ class ClickHouseSink:
         if client is not None:
             client.close()
 
-    def _connected(self) -> Client:
-        with explaining(self.name):
-            return connect(self._url)
-
     @property
     def _there(self) -> Client:
         """The connection; reading makes no tables."""
         if self._client is None:
-            self._client = self._connected()
+            with explaining(self.name):
+                self._client = connect(self._url)
         return self._client
 
     def _rows(self, sql: str, values: Mapping[str, object]) -> Iterator[dict[str, Any]]:

@@ -51,19 +51,12 @@ class PostgresStore(SqlSink[PostgresDatabase]):
         connection.adapters.register_loader("json", TextLoader)
         # After waiting for another writer its rows must be visible, so the server's default is overridden.
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-        try:
-            with explaining(self.name):
-                make_tables(connection, self.name)
-        except BaseException:
-            connection.close()
-            raise
         self._database = PostgresDatabase(self.name, connection)
+        with explaining(self.name):
+            make_tables(connection, self.name)
 
     def _deliver(self, records: Sequence[Record]) -> None:
         database = cast("PostgresDatabase", self._database)
-        if database.connection.broken:
-            self.open()
-            database = cast("PostgresDatabase", self._database)
         with explaining(self.name), database.transaction():
             # A deletion waits for this transaction, or this one for the deletion, whose ids it then sees.
             # A reward without a session waits for all transactions that may write its target.

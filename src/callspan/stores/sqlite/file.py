@@ -19,7 +19,8 @@ from urllib.parse import quote
 
 from callspan.file_lock import make_private
 from callspan.record.formats import OtherFormatError, check_format
-from callspan.stores.base import StoreError, check_layout, no_file, on_error
+from callspan.stores.base import StoreError, check_layout, no_file
+from callspan.stores.database import closed_on_error
 from callspan.stores.schema import APPLICATION_ID, MARKS, statements
 
 BUSY_MS: Final = 30_000
@@ -48,7 +49,7 @@ def open_for_writing(path: Path, *, syncs: bool = False) -> sqlite3.Connection:
     with explaining(path):
         _refuse_others(path)
         connection = _connected(path, "mode=rw") if path.exists() else _created(path)
-        with on_error(connection.close):
+        with closed_on_error(connection):
             _prepare(connection, path, syncs=syncs)
     return connection
 
@@ -101,7 +102,7 @@ def open_existing(path: Path, wait_s: float) -> sqlite3.Connection:
     with explaining(path):
         _refuse_others(path)
         connection = _connected(path, "mode=rw", wait_s)
-        with on_error(connection.close):
+        with closed_on_error(connection):
             check_layout(str(path), _checked_version(connection, path))
             _set_durability(connection, syncs=False)
     return connection
@@ -134,20 +135,17 @@ def open_any(path: Path, *, damaged: bool) -> sqlite3.Connection:
     """
     connection = _connected(path, "mode=ro")
     connection.row_factory = sqlite3.Row
-    with on_error(connection.close):
+    with closed_on_error(connection):
         if damaged:
             # With this, SQLite also reads a file that is shorter than its header says, and a schema with damaged parts.
             for pragma in ("writable_schema=ON", "cell_size_check=ON"):
                 connection.execute(f"PRAGMA {pragma}")
             connection.text_factory = lambda data: data.decode("utf-8", "replace")
         else:
-            _check_application(connection, path)
+            application = connection.execute("PRAGMA application_id").fetchone()[0]
+            if application != APPLICATION_ID:
+                raise StoreError(_OTHERS.format(path=path))
     return connection
-
-
-def _check_application(connection: sqlite3.Connection, path: Path) -> None:
-    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise StoreError(_OTHERS.format(path=path))
 
 
 def _connected(path: Path, mode: str, wait_s: float = BUSY_MS / 1000) -> sqlite3.Connection:
@@ -164,7 +162,7 @@ def _created(path: Path) -> sqlite3.Connection:
 
 def _opened(path: Path, mode: str, wait_s: float) -> tuple[sqlite3.Connection, int]:
     connection = _connected(path, mode, wait_s)
-    with on_error(connection.close):
+    with closed_on_error(connection):
         connection.execute(f"PRAGMA mmap_size={_MAPPED_BYTES}")
         return connection, _checked_version(connection, path)
 
