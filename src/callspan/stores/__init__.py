@@ -25,7 +25,7 @@ from callspan.stores.history import whole_conversation
 from callspan.stores.named import named_by
 from callspan.stores.protocol import FileStore, Options, ServerStore, Sink, SqlStore, Store
 from callspan.stores.reader import Reader
-from callspan.stores.score_filter import ScoredReader, Scoring, scored
+from callspan.stores.scores import ScoredReader, Scoring, scored
 from callspan.stores.sent import SentVersions
 from callspan.stores.sums import GROUPINGS
 from callspan.stores.urls import driver_errors, find_store, first_readable, split_urls

@@ -13,7 +13,7 @@ import msgspec
 from callspan.records import RewardRecord
 from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
-from callspan.stores.score_filter import Scoring, scored
+from callspan.stores.scores import Scoring, scored
 
 Query: TypeAlias = Mapping[str, str]
 """The query of a request for data, by name."""
