@@ -19,7 +19,7 @@ from callspan.safe_urls import error_text
 from callspan.settings import SettingError
 from callspan.spool import erasing as spool_erasing
 from callspan.spool.directory import foreign_segments_in
-from callspan.stores.base import DeletionResult, DeletionScope, EmptyStoreError, RecordCounts, StoreError
+from callspan.stores.base import CallIds, DeletionResult, DeletionScope, EmptyStoreError, RecordCounts, StoreError
 from callspan.stores.clickhouse import ClickHouse
 from callspan.stores.columns import TABLES
 from callspan.stores.erased import names
@@ -55,7 +55,7 @@ class Erased(RecordCounts, frozen=True, kw_only=True):
     @property
     def total(self) -> int:
         """The number of records."""
-        return sum(int(getattr(self, table.name)) for table in TABLES.values())
+        return sum(int(getattr(self, name)) for name in RecordCounts.__struct_fields__)
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,7 +189,8 @@ def whole_ids(
     sql_stores = [store for store in map(find_store, urls) if isinstance(store, SqlStore)]
     if not sql_stores:
         return frozenset(sessions), frozenset(calls)
-    with _reading([_SpoolRecords(urls), *sql_stores]) as readers:
+    with ExitStack() as opened:
+        readers = _Readers([_SpoolRecords(urls), *sql_stores], opened)
         return (
             frozenset(_whole(readers, "session", ident, _session_id) for ident in sessions),
             frozenset(_whole(readers, "call", ident, _call_id) for ident in calls),
@@ -197,13 +198,13 @@ def whole_ids(
 
 
 def _whole(
-    readers: _Readers, kind: Literal["session", "call"], ident: str, find: Callable[[Reader, str], str | None]
+    readers: _Readers, kind: Literal["session", "call"], ident: str, find: Callable[[Reader, str], list[str]]
 ) -> str:
     if not ident:
         raise KeyError(kind, ident)
-    known = readers.each(lambda reader: {one for one in (find(reader, ident),) if one is not None})
+    known = readers.each(lambda reader: find(reader, ident))
     # An id that is known in full may also be a prefix of another one.
-    if ident in known or readers.each(lambda reader: {ident} if reader.is_erased(kind, ident) else set()):
+    if ident in known or readers.each(lambda reader: [ident] * reader.is_erased(kind, ident)):
         return ident
     if not known and readers.failures:
         raise StoreError("; ".join(readers.failures.values()))
@@ -212,15 +213,15 @@ def _whole(
     return known.pop()
 
 
-def _session_id(reader: Reader, ident: str) -> str | None:
+def _session_id(reader: Reader, ident: str) -> list[str]:
     found = reader.session(ident)
-    return None if found is None else found.session.session_id
+    return [] if found is None else [found.session.session_id]
 
 
-def _call_id(reader: Reader, ident: str) -> str | None:
+def _call_id(reader: Reader, ident: str) -> list[str]:
     found = reader.call(ident)
     # A trace may have several calls.
-    return None if found is None or (found.trace_id == ident and found.call_id != ident) else found.call_id
+    return [] if found is None or (found.trace_id == ident and found.call_id != ident) else [found.call_id]
 
 
 class _SpoolRecords:
@@ -256,23 +257,23 @@ class _SpoolRecords:
 class _Readers:
     """The readers of several stores. Errors are collected in `failures`."""
 
-    def __init__(self) -> None:
+    def __init__(self, stores: Iterable[SqlStore | _SpoolRecords], opened: ExitStack) -> None:
+        """The readers are closed with `opened`."""
         self.failures: dict[SqlStore | _SpoolRecords, str] = {}
         self._open: dict[SqlStore | _SpoolRecords, Reader] = {}
+        for store in stores:
+            with self._noting(store):
+                if isinstance(store, SqlStore):
+                    self._open[store] = opened.enter_context(closing(store.reader()))
+                else:
+                    self._open[store] = opened.enter_context(scratch_reader(store.records()))
 
-    def add(self, store: SqlStore | _SpoolRecords, opened: ExitStack) -> None:
-        with self._noting(store):
-            if isinstance(store, SqlStore):
-                self._open[store] = opened.enter_context(closing(store.reader()))
-            else:
-                self._open[store] = opened.enter_context(scratch_reader(store.records()))
-
-    def each(self, read: Callable[[Reader], set[str]]) -> set[str]:
+    def each(self, read: Callable[[Reader], Iterable[str]]) -> set[str]:
         """Return the results of all readers."""
         found = set[str]()
         for store, reader in self._open.items():
             with self._noting(store):
-                found |= read(reader)
+                found.update(read(reader))
         return found
 
     @contextmanager
@@ -285,41 +286,41 @@ class _Readers:
             self.failures[store] = error_text(error)
 
 
-@contextmanager
-def _reading(stores: Iterable[SqlStore | _SpoolRecords]) -> Iterator[_Readers]:
-    with ExitStack() as opened:
-        readers = _Readers()
-        for store in stores:
-            readers.add(store, opened)
-        yield readers
-
-
 def _select(
-    stores: Iterable[SqlStore | _SpoolRecords], which: CallFilter, some: Iterable[frozenset[str] | None]
+    stores: Iterable[SqlStore | _SpoolRecords], which: CallFilter, some: Sequence[frozenset[str] | None]
 ) -> _Selection:
     """Return the selected records. The spool comes first: records delivered meanwhile are then found in their store."""
-    with _reading(stores) as readers:
-        return _select_in(readers, which, *(one or frozenset() for one in some))
-
-
-def _select_in(readers: _Readers, which: CallFilter, sessions: frozenset[str], calls: frozenset[str]) -> _Selection:
-    whole, single = set[str](), set[str]()
+    sessions, calls = (one or frozenset() for one in some)
     of_sessions = not calls and _selects_sessions(which)
-    if which == _EVERY and not (sessions and calls):
-        whole, single = {*sessions}, {*calls}
-    else:
-        single = readers.each(lambda reader: _calls_in(reader, which, sessions, calls))
-        whole = readers.each(lambda reader: _sessions_in(reader, which, sessions)) if of_sessions else whole
-    if of_sessions and which != _EVERY and (which.since_ns, which.until_ns) == (None, None):
-        known = len(readers.failures)
-        touched = readers.each(lambda reader: _touched(reader, which))
-        mixed = readers.each(lambda reader: _mixed(reader, touched, single))
-        # If a store failed just now, the other calls of its sessions are unknown.
-        whole |= touched - mixed if len(readers.failures) == known else frozenset()
-    single |= readers.each(lambda reader: {one.call_id for one in reader.ids_in(whole)})
-    user = which.user if which == CallFilter(user=which.user) and not (sessions or calls) else None
-    scope = DeletionScope(frozenset(whole), frozenset(single), user, erased_ns=time.time_ns())
-    return _Selection(scope, readers.failures)
+    with ExitStack() as opened:
+        readers = _Readers(stores, opened)
+        if which == _EVERY and not (sessions and calls):
+            whole, single = {*sessions}, {*calls}
+        else:
+            single = readers.each(lambda reader: _calls_in(reader, which, sessions, calls))
+            whole = readers.each(lambda reader: reader.session_ids(which)) if of_sessions else set()
+            whole = whole & sessions if sessions else whole
+        if of_sessions and which != _EVERY and (which.since_ns, which.until_ns) == (None, None):
+            whole |= _all_selected(readers, which, single)
+        single |= readers.each(lambda reader: (one.call_id for one in reader.ids_in(whole)))
+        user = which.user if which == CallFilter(user=which.user) and not (sessions or calls) else None
+        scope = DeletionScope(frozenset(whole), frozenset(single), user, erased_ns=time.time_ns())
+        return _Selection(scope, readers.failures)
+
+
+def _all_selected(readers: _Readers, which: CallFilter, selected: set[str]) -> set[str]:
+    """Return the sessions of the matching calls that have no others."""
+    known = len(readers.failures)
+    touched = readers.each(lambda reader: _sessions_of(reader.ids(which)))
+    mixed = readers.each(
+        lambda reader: _sessions_of(one for one in reader.ids_in(touched) if one.call_id not in selected)
+    )
+    # If a store failed just now, the other calls of its sessions are unknown.
+    return touched - mixed if len(readers.failures) == known else set()
+
+
+def _sessions_of(calls: Iterable[CallIds]) -> set[str]:
+    return {one.session_id for one in calls if one.session_id is not None}
 
 
 def _selects_sessions(which: CallFilter) -> bool:
@@ -327,25 +328,9 @@ def _selects_sessions(which: CallFilter) -> bool:
     return msgspec.structs.replace(which, **_SESSION_CONDITIONS, metadata=()) == _EVERY
 
 
-def _sessions_in(reader: Reader, which: CallFilter, sessions: frozenset[str]) -> set[str]:
-    found = {*reader.session_ids(which)}
-    return found & sessions if sessions else found
-
-
 def _calls_in(reader: Reader, which: CallFilter, sessions: frozenset[str], calls: frozenset[str]) -> set[str]:
     found = {one.call_id for one in reader.ids(which) if not sessions or one.session_id in sessions}
     return found & calls if calls else found
-
-
-def _touched(reader: Reader, which: CallFilter) -> set[str]:
-    """Return the sessions of the matching calls."""
-    return {one.session_id for one in reader.ids(which) if one.session_id is not None}
-
-
-def _mixed(reader: Reader, touched: set[str], calls: set[str]) -> set[str]:
-    """Return those of the sessions that also have other calls."""
-    found = reader.ids_in(touched)
-    return {one.session_id for one in found if one.call_id not in calls and one.session_id is not None}
 
 
 def _errors() -> tuple[type[Exception], ...]:
@@ -361,11 +346,10 @@ def _attempt(store: SqlStore | _SpoolRecords, selected: _Selection, *, dry_run: 
         return Erased(store=store.name)
     except _errors() as error:
         return Erased(store=store.name, left=error_text(error))
-    counts: dict[str, Any] = {table.name: getattr(removed, table.name) for table in TABLES.values()}
     left += [] if removed.left is None else [removed.left]
-    erased = Erased(store=store.name, **counts, left="; ".join(left) or None)
-    has_copies = isinstance(store, SQLite) and erased.total > 0 and not (vacuum or dry_run)
-    return msgspec.structs.replace(erased, copies=has_copies)
+    counts: dict[str, Any] = {name: getattr(removed, name) for name in RecordCounts.__struct_fields__}
+    copies = isinstance(store, SQLite) and any(counts.values()) and not (vacuum or dry_run)
+    return Erased(store=store.name, **counts, left="; ".join(left) or None, copies=copies)
 
 
 def _by_hand(store: Store, scope: DeletionScope) -> list[str]:
