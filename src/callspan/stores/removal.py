@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from callspan.record.content_level import at_level
@@ -106,46 +107,50 @@ class Keep(NamedTuple):
 
 def remove(database: Database, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False) -> DeletionResult:
     """Delete the chosen records and remember their ids; or delete all old ones, in batches. `dry_run`: only count."""
-    counts = Counter[str]()
     if scope.older_than_ns is not None:
-        keep = Keep(scope.older_than_ns, scope.older_than_ns)
-        for some in _old(database, keep.before_ns or 0, keep.quiet_ns, dry_run=dry_run):
-            counts += some
-    elif dry_run:
-        with database.transaction(alone=True):
-            _choose(database, scope.sessions, scope.calls)
-            database.run(_ADD_CALLS)
-            counts = _take(database, dry_run=True)
-            counts += _count_of_user(database, scope.user)
+        parts = _old(database, scope.older_than_ns, scope.older_than_ns, dry_run=dry_run)
     else:
-        for some in (*_chosen(database, scope), *_take_of_user(database, scope)):
-            counts += some
+        parts = chain(
+            _counted(database, scope) if dry_run else _chosen(database, scope),
+            _of_user_alone(database, scope, dry_run=dry_run),
+        )
+    counts = sum(parts, Counter[str]())
     numbers: dict[str, Any] = {table.name: counts[table.name] for table in TABLES.values()}
     if dry_run:
         return DeletionResult(**numbers)
     return DeletionResult(**numbers, contents=counts[_CONTENT], left=database.finish(vacuum=vacuum))
 
 
+def _counted(database: Database, scope: DeletionScope) -> Iterator[Counter[str]]:
+    """Yield the counts of the chosen records."""
+    with database.transaction(alone=True):
+        _choose(database, scope.sessions, scope.calls)
+        database.run(_ADD_CALLS)
+        yield _take(database, dry_run=True)
+
+
 def _chosen(database: Database, scope: DeletionScope) -> Iterator[Counter[str]]:
     """Delete the chosen records, in transactions of some calls each; yield the counts of each."""
     with database.transaction(alone=True):
+        _choose(database, ())
         _remember(database, digests(scope), scope.erased_ns)
-    calls, sessions = sorted(scope.calls), sorted(scope.sessions)
-    for start in range(0, len(calls), _CALLS_AT_ONCE):
-        with database.transaction(alone=True):
-            _choose(database, (), calls[start : start + _CALLS_AT_ONCE])
-            _remember_others(database, scope.erased_ns)
-            some = _take(database)
-        yield some
-    for start in range(0, len(sessions), _SESSIONS_AT_ONCE):
+    parts: list[tuple[Sequence[str], Sequence[str]]]
+    parts = [((), some) for some in _in_lists(scope.calls, _CALLS_AT_ONCE)]
+    parts += [(some, ()) for some in _in_lists(scope.sessions, _SESSIONS_AT_ONCE)]
+    for sessions, calls in parts:
         has_more = True
         while has_more:
             with database.transaction(alone=True):
-                _choose(database, sessions[start : start + _SESSIONS_AT_ONCE])
+                _choose(database, sessions, calls)
                 has_more = _add_calls_of_sessions(database)
                 _remember_others(database, scope.erased_ns)
                 some = _take(database, finally_sessions=not has_more)
             yield some
+
+
+def _in_lists(ids: Collection[str], most: int) -> list[Sequence[str]]:
+    known = sorted(ids)
+    return [known[start : start + most] for start in range(0, len(known), most)]
 
 
 def _of_user(database: Database) -> dict[str, str]:
@@ -162,31 +167,21 @@ def _of_user(database: Database) -> dict[str, str]:
     }
 
 
-def _count_of_user(database: Database, user: str | None) -> Counter[str]:
-    """Count a user's records that are not among the chosen ones."""
-    if user is None:
-        return Counter()
-    return Counter({
-        table: _delete(database, table, f"({of_user}) AND ({_CHOSEN[table]}) IS NOT TRUE", _user(user), dry_run=True)
-        for table, of_user in _of_user(database).items()
-    })  # fmt: skip
-
-
-def _take_of_user(database: Database, scope: DeletionScope) -> Iterator[Counter[str]]:
-    """Delete a user's other records, in small transactions; yield the counts of each."""
+def _of_user_alone(database: Database, scope: DeletionScope, *, dry_run: bool) -> Iterator[Counter[str]]:
+    """Delete, or count, a user's records that are not among the chosen ones, in small transactions."""
     for name, of_user in () if scope.user is None else _of_user(database).items():
         table = next(table for table in _WITH_USERS if table.name == name)
-        keys = [row[0] for row in database.tuples(f"SELECT {table.key} FROM {name} WHERE {of_user}", _user(scope.user))]
+        sql = f"SELECT {table.key} FROM {name} WHERE ({of_user}) AND ({_CHOSEN[name]}) IS NOT TRUE"
+        keys = [row[0] for row in database.tuples(sql, {"key": "user_id", "user": scope.user})]
         for chosen, names in in_parts(keys, table.key):
+            if dry_run:
+                yield Counter({name: len(names)})
+                continue
             with database.transaction(alone=True):
                 if table in (EVENTS, TIMESTEPS):
                     _remember(database, [digest_of_id(TARGET, str(key)) for key in names.values()], scope.erased_ns)
-                some = Counter({name: _delete(database, name, chosen, names, dry_run=False)})
+                some = Counter({name: database.run(f"DELETE FROM {name} WHERE {chosen}", names)})
             yield some
-
-
-def _user(user: str | None) -> dict[str, object]:
-    return {"key": "user_id", "user": user}
 
 
 def _choose(database: Database, sessions: Collection[str], calls: Collection[str] = ()) -> None:
