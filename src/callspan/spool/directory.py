@@ -231,11 +231,6 @@ class Waiting(NamedTuple):
     held: bool
     """Whether a running process holds the segment, and delivers it."""
 
-    @property
-    def since_ns(self) -> int:
-        """When the segment was created, Unix time."""
-        return created_ns(self.path)
-
 
 def waiting(directory: Path, key: str) -> list[Waiting]:
     """Return the segments of a directory with records that wait for a store, the oldest first. Raises OSError."""
