@@ -17,7 +17,6 @@ import msgspec
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from callspan.providers.registry import with_conversation
 from callspan.record.call import CallRecord
 from callspan.record.events import RECORD_TYPES, Record, record_key
 from callspan.safe_urls import error_text, safe_name
@@ -25,7 +24,7 @@ from callspan.spool.destination import Rejected
 from callspan.stores import payloads
 from callspan.stores.base import check_layout, on_error
 from callspan.stores.bodies import DAMAGE
-from callspan.stores.call_rows import record_of
+from callspan.stores.call_rows import record_of, with_bodies
 from callspan.stores.clickhouse.connection import CODE, connect, explaining, layout, make_tables
 from callspan.stores.columns import TABLES, Table
 from callspan.stores.payloads import bodies_of, combined
@@ -171,14 +170,8 @@ def row_of(record: Record) -> dict[str, object]:
 
 
 def _call_of(row: Mapping[str, Any]) -> CallRecord:
-    record = record_of(TABLES["call"], row, CallRecord)
-    if row["request"]:
-        body = msgspec.Raw(row["request"].encode())
-        record = msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, body=body))
-    if row["response"] and record.response is not None:
-        answer = msgspec.structs.replace(record.response, body=msgspec.Raw(row["response"].encode()))
-        record = msgspec.structs.replace(record, response=answer)
-    return with_conversation(record)
+    request, response = (msgspec.Raw(row[side].encode()) if row[side] else None for side in ("request", "response"))
+    return with_bodies(record_of(TABLES["call"], row, CallRecord), request, response)
 
 
 def _record_of(table: Table, row: Mapping[str, Any]) -> Record | None:
