@@ -64,30 +64,26 @@ class Recorder:
     ) -> None:
         """`priced` is called with each call whose cost was computed during delivery, once the first store has it."""
         self._settings, self._listeners, self._priced = settings, listeners, priced
-        self._stores = settings.stores
-        self.spool = self._spool_of(self._stores)
+        self.stores = settings.stores
+        """URLs of the stores."""
+        self.spool = self._spool_of(self.stores)
         """None without stores."""
         self.refused = 0
         """Number of records that were not written because no processor had returned them."""
         self.in_use = True
         """False once replaced by another recorder: running calls are still recorded, but nothing stays open."""
 
-    @property
-    def stores(self) -> tuple[str, ...]:
-        """URLs of the stores."""
-        return self._stores
-
     def writes_starts(self) -> bool:
         """Return whether a store, a listener or a callback receives the record of a stream that was sent."""
-        return bool(self._stores or self._listeners) or not callbacks.REGISTERED.keys().isdisjoint(_FOR_RECORDS)
+        return bool(self.stores or self._listeners) or not callbacks.REGISTERED.keys().isdisjoint(_FOR_RECORDS)
 
     def add_stores(self, urls: tuple[str, ...]) -> Spool | None:
         """Add stores, from the next record on; return the spool to close, if any."""
-        added = tuple(url for url in urls if url not in self._stores)
+        added = tuple(url for url in urls if url not in self.stores)
         if not added:
             return None
-        self._stores += added
-        before, self.spool = self.spool, self._spool_of(self._stores)
+        self.stores += added
+        before, self.spool = self.spool, self._spool_of(self.stores)
         return before
 
     def write(self, processed: Processed[Record]) -> None:
@@ -101,7 +97,7 @@ class Recorder:
         if (spool := self.spool) is not None:
             with _KEEP:
                 spool.append(codec.encode(processed.record))
-                _last[:] = [self._stores]
+                _last[:] = [self.stores]
                 if not self.in_use:
                     _CLOSING.put_later(_LATE_S, partial(spool.close, _CLOSE_TIMEOUT_S))
         for listener in self._listeners:
@@ -134,7 +130,7 @@ class Recorder:
         deadline = time.monotonic() + timeout_s
         results = [
             deliver_left(url, timeout_s=max(0.0, deadline - time.monotonic()), settings=self._settings)
-            for url in self._stores
+            for url in self.stores
         ]
         return all(result.error is None for result in results)
 

@@ -68,6 +68,8 @@ class Spool:
         when it returns.
         """
         self._directories = [places.directory_of(root, sinks.keys()) for root in roots]
+        self.directory = self._directories[0]
+        """Where records usually wait."""
         self._sinks = dict(sinks)
         self._sync, self._max_bytes = sync, max_bytes
         self._segment_bytes = min(SEGMENT_BYTES, max(1, max_bytes // _MIN_SEGMENTS))
@@ -98,11 +100,6 @@ class Spool:
         self._tidy_at = 0.0
         self._appended = 0
         self.losses = LossCounter(self.directory)
-
-    @property
-    def directory(self) -> Path:
-        """Where records usually wait."""
-        return self._directories[0]
 
     def append(self, payload: bytes) -> bool:
         """Append one record; True: the operating system has it. Never raises. Not for finalizers."""

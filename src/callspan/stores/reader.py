@@ -71,11 +71,8 @@ class Reader:
     def __init__(self, database: Database) -> None:
         """The database is closed with this."""
         self.database = database
-
-    @property
-    def name(self) -> str:
+        self.name = database.name
         """The store's URL without its password."""
-        return self.database.name
 
     def version(self) -> str:
         """Return a text that differs when something was written since. Raises StoreError where the store is gone."""
