@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -15,10 +15,6 @@ Values: TypeAlias = Mapping[str, object]
 NO_VALUES: Final[Values] = {}
 _AT_ONCE: Final = 200
 """Ids per query; few, so that the next query finds the pages of these sessions in SQLite's cache."""
-
-
-class _Closeable(Protocol):
-    def close(self) -> object: ...
 
 
 class Dialect(NamedTuple):
@@ -122,16 +118,6 @@ class Database(Protocol):
 
     def close(self) -> None:
         """Close the connection."""
-
-
-@contextmanager
-def closed_on_error(opened: _Closeable) -> Iterator[None]:
-    """Close what was opened if the block raises."""
-    try:
-        yield
-    except BaseException:
-        opened.close()
-        raise
 
 
 def bound(values: Values) -> dict[str, Any]:

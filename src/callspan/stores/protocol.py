@@ -19,8 +19,8 @@ from callspan.record.events import Record, record_key
 from callspan.safe_urls import names_user, safe_name, unescaped
 from callspan.settings import SettingError
 from callspan.spool.destination import Rejected
-from callspan.stores.base import DeletionResult, DeletionScope, StoreError
-from callspan.stores.database import Database, closed_on_error
+from callspan.stores.base import DeletionResult, DeletionScope, StoreError, on_error
+from callspan.stores.database import Database
 from callspan.stores.payloads import row_of
 from callspan.stores.reader import Reader
 from callspan.stores.removal import Keep, remove, retain
@@ -280,7 +280,7 @@ class SqlStore(Store):
         Raises as `database`, and BusyError while another process sends to it.
         """
         database = self.database(writes=True)
-        with closed_on_error(database):
+        with on_error(database.close):
             return SentVersions(database, receiver)
 
     def remove(self, scope: DeletionScope, *, dry_run: bool = False, vacuum: bool = False) -> DeletionResult:

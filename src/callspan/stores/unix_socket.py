@@ -15,7 +15,6 @@ from urllib.parse import SplitResult
 import msgspec
 
 from callspan.record.events import Record
-from callspan.stores.base import on_error
 from callspan.stores.payloads import line_of
 from callspan.stores.protocol import Options, PathStore, Sink
 

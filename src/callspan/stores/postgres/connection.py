@@ -16,8 +16,7 @@ from psycopg.types.string import TextLoader
 from callspan.background import on_own_thread
 from callspan.record.formats import check_format
 from callspan.safe_urls import error_text
-from callspan.stores.base import StoreError, check_layout
-from callspan.stores.database import closed_on_error
+from callspan.stores.base import StoreError, check_layout, on_error
 from callspan.stores.schema import statements
 
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
@@ -124,6 +123,6 @@ def open_tables(url: str, name: str, wait_s: float | None = None) -> psycopg.Con
     with explaining(name):
         connection = connect(url, wait_s)
     connection.adapters.register_loader("json", TextLoader)
-    with closed_on_error(connection):
+    with on_error(connection.close):
         check_layout(name, layout(connection))
     return connection

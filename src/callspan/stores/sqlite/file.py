@@ -19,8 +19,7 @@ from urllib.parse import quote
 
 from callspan.file_lock import make_private
 from callspan.record.formats import OtherFormatError, check_format
-from callspan.stores.base import StoreError, check_layout, no_file
-from callspan.stores.database import closed_on_error
+from callspan.stores.base import StoreError, check_layout, no_file, on_error
 from callspan.stores.schema import APPLICATION_ID, MARKS, statements
 
 BUSY_MS: Final = 30_000
@@ -49,7 +48,7 @@ def open_for_writing(path: Path, *, syncs: bool = False) -> sqlite3.Connection:
     with explaining(path):
         _refuse_others(path)
         connection = _connected(path, "mode=rw") if path.exists() else _created(path)
-        with closed_on_error(connection):
+        with on_error(connection.close):
             _prepare(connection, path, syncs=syncs)
     return connection
 
@@ -102,7 +101,7 @@ def open_existing(path: Path, wait_s: float) -> sqlite3.Connection:
     with explaining(path):
         _refuse_others(path)
         connection = _connected(path, "mode=rw", wait_s)
-        with closed_on_error(connection):
+        with on_error(connection.close):
             check_layout(str(path), _checked_version(connection, path))
             _set_durability(connection, syncs=False)
     return connection
@@ -135,7 +134,7 @@ def open_any(path: Path, *, damaged: bool) -> sqlite3.Connection:
     """
     connection = _connected(path, "mode=ro")
     connection.row_factory = sqlite3.Row
-    with closed_on_error(connection):
+    with on_error(connection.close):
         if damaged:
             # With this, SQLite also reads a file that is shorter than its header says, and a schema with damaged parts.
             for pragma in ("writable_schema=ON", "cell_size_check=ON"):
@@ -162,7 +161,7 @@ def _created(path: Path) -> sqlite3.Connection:
 
 def _opened(path: Path, mode: str, wait_s: float) -> tuple[sqlite3.Connection, int]:
     connection = _connected(path, mode, wait_s)
-    with closed_on_error(connection):
+    with on_error(connection.close):
         connection.execute(f"PRAGMA mmap_size={_MAPPED_BYTES}")
         return connection, _checked_version(connection, path)
 
