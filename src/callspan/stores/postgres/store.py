@@ -55,6 +55,12 @@ class PostgresStore(SqlSink[PostgresDatabase]):
         with explaining(self.name):
             make_tables(connection, self.name)
 
+    def deliver(self, records: Sequence[Record]) -> None:
+        """Store all records in one transaction, over a new connection if the last one is broken."""
+        if self._database is not None and self._database.connection.broken:
+            self.close()
+        super().deliver(records)
+
     def _deliver(self, records: Sequence[Record]) -> None:
         database = cast("PostgresDatabase", self._database)
         with explaining(self.name), database.transaction():
