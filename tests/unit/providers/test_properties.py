@@ -7,7 +7,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given, note, settings
+from hypothesis import example, given, note, settings
 from hypothesis import strategies as st
 
 from callspan.providers.base import Endpoint
@@ -278,6 +278,7 @@ def spoil(value: object) -> None:
 
 @OFTEN
 @given(deltas=st.lists(st.dictionaries(WORDS, JSON, max_size=5), max_size=6), key=st.sampled_from(["delta", "message"]))
+@example(deltas=[{"tool_calls": [{"function": 1.0}]}], key="delta")
 def test_accumulators_take_any_delta(deltas: list[Any], key: str) -> None:
     for endpoint in ENDPOINTS:
         note(endpoint.api)

@@ -9,7 +9,7 @@ from typing import Final
 
 from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.merge import Json, Numbered, extend, is_json, merge, whole
-from callspan.providers.wire_json import detached, integer
+from callspan.providers.wire_json import detached, integer, mapping
 from callspan.record.messages import LENGTH, normalised
 
 _USAGE: Final = "usage"
@@ -130,7 +130,7 @@ def _finished_call(call: Json, was_cut: bool) -> Json:
     """Return a call as in a response without streaming, marked if it is incomplete."""
     kind = next((kind for kind in ("function", "custom") if isinstance(call.get(kind), dict)), "function")
     grows = "input" if kind == "custom" else "arguments"
-    inner = {"name": None, grows: "", **(call.get(kind) or {})}
+    inner = {"name": None, grows: "", **(mapping(call, kind) or {})}
     found = {key: value for key, value in call.items() if key != "index"}
     found |= {"type": call.get("type") or kind, kind: inner}
     if not inner["name"] or (was_cut and (kind == "custom" or not is_json(inner[grows]))):
