@@ -145,7 +145,7 @@ class _File(click.Path):
         """Return the path; one that no file can have is an error of its use."""
         try:
             return super().convert(value, param, ctx)
-        except UnicodeEncodeError:
+        except ValueError:  # NUL, or what the file system's encoding lacks
             self.fail(f"{clean(repr(value))}: no file can have this name", param, ctx)
 
 

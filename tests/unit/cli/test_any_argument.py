@@ -17,7 +17,8 @@ from tests.scale import FULL, scaled
 LONG = "x" * 100_000
 TELLING = [
     "", " ", "-1", "nan", "9" * 5000, "\udcff", "\ud800", "directory.db", "no/such/directory/file", LONG,
-    "foo://x", "http://[::1", "clickhouse://127.0.0.1:x/y", "sqlite:///notes.db", "0001-01-01", "99999999999999d", ",",
+    "foo://x", "http://[::1", "clickhouse://127.0.0.1:x/y", "sqlite:///notes.db", "a\x00b.db", "0001-01-01",
+    "99999999999999d", ",",
 ]  # fmt: skip
 MORE = [
     "0", "999999999999999999999999", "1e400", "inf", "-inf", "directory", "notes.txt", "notes.db",
