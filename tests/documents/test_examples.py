@@ -10,15 +10,19 @@ import pytest
 
 from tests.documents.pages import EFFECTS, ROOT, Example, examples, install_lines, pages
 from tests.documents.running import Seen, Workplace, copy_store
-from tests.scale import scaled
+from tests.scale import FULL
 
 PAGES = {page: found for page in pages() if (found := examples(page))}
 EXAMPLES = [example for found in PAGES.values() for example in found]
 RUN = [example for example in EXAMPLES if example.reason is None]
 SEVERAL = [page for page, found in PAGES.items() if sum(example.reason is None for example in found) > 1]
 """A page with one example is covered by that example alone."""
-ALONE = scaled([example for example in RUN if example.page not in SEVERAL], RUN)
-"""Of other pages, each example runs in the order of its page; at full scale alone, too."""
+ALONE = [
+    example
+    for example in RUN
+    if example.page not in SEVERAL or (FULL and (example.kind == "python" or "store" in example.directives))
+]
+"""Of other pages, each runs in the order of its page; at full scale those that need no earlier one run alone, too."""
 MOST_NOT_RUN = 10
 
 Workplaces = Callable[[Example], Workplace]

@@ -227,8 +227,9 @@ def test_a_record_of_any_kind_survives_being_a_row(record: Record) -> None:
 
 
 COUNTS = st.none() | st.integers(0, 2**70)
-TEXT = st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+WORD = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 """Without NUL, for which U+FFFD is decoded."""
+TEXT = st.none() | WORD
 JSON = st.none() | st.dictionaries(st.text(max_size=3), st.none() | st.integers(-5, 5), max_size=2)
 
 
@@ -236,7 +237,7 @@ JSON = st.none() | st.dictionaries(st.text(max_size=3), st.none() | st.integers(
     usage=st.none()
     | st.builds(Usage, input_tokens=COUNTS, output_tokens=COUNTS, cache_write_5m_tokens=COUNTS, raw=JSON),
     place=st.builds(Place, session_id=TEXT, timestep=st.none() | st.integers(-(2**64), 2**64)),
-    metadata=st.dictionaries(st.text(max_size=3), st.integers(0, 9), max_size=2),
+    metadata=st.dictionaries(WORD, st.integers(0, 9), max_size=2),
     response=st.none() | st.builds(Response, id=TEXT, model=TEXT, finish_reasons=st.lists(TEXT, max_size=3)),
     stream=st.none() | st.builds(Stream, end=st.sampled_from(["complete", "closed"]), chunks=st.integers(0, 9)),
     cost=st.none() | st.builds(Cost, usd=st.decimals(0, 10**12, allow_nan=False), source=st.text(max_size=4)),
