@@ -304,7 +304,7 @@ def attempts() -> list[Attempt]:
 def rows(url: str, sql: str) -> list[tuple[object, ...]]:
     reader = open_store(url)
     with contextlib.closing(reader):
-        return list(reader.database.tuples(sql))
+        return list(reader._database.tuples(sql))
 
 
 def test_a_call_is_found_by_every_id_it_is_known_by(
@@ -331,7 +331,7 @@ def test_readers_look_up_by_an_index(found: str, tmp_path: Path, deliver: Callab
     where, values = reader._where(CONDITIONED[found])
     for order in ("", " ORDER BY start_ns DESC, call_id DESC LIMIT 20"):
         sql = f"EXPLAIN QUERY PLAN SELECT * FROM calls c WHERE {where}{order}"
-        plan = [str(row[3]) for row in reader.database.tuples(sql, values)]
+        plan = [str(row[3]) for row in reader._database.tuples(sql, values)]
         assert f"SEARCH c USING INDEX calls_{found} ({'timestep' if found == 'step' else found}_id=?)" in plan, plan
         assert not any(step.startswith("SCAN c") for step in plan), plan
 

@@ -21,7 +21,7 @@ def store(url: str, deliver: Callable[[str], Delivery]) -> Delivery:
 def texts(url: str) -> list[tuple[str, str]]:
     with contextlib.closing(open_store(url)) as reader:
         sql = "SELECT owner, text FROM contents WHERE role IS NOT NULL ORDER BY owner, n"
-        return [(str(owner), str(text)) for owner, text in reader.database.tuples(sql)]
+        return [(str(owner), str(text)) for owner, text in reader._database.tuples(sql)]
 
 
 def said(records: Records, text: str, session_id: str | None, **fields: object) -> CallRecord:

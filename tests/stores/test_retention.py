@@ -104,7 +104,7 @@ def test_it_is_done_in_batches_that_may_be_broken_off(url: str, deliver: Deliver
     assert left(url) == (set(), {"meanwhile"})
     with closing(open_store(url)) as reader:
         assert bytes(next(reader.calls()).request.body)
-        assert list(reader.database.tuples("SELECT count(*) FROM contents")) == [(3,)]
+        assert list(reader._database.tuples("SELECT count(*) FROM contents")) == [(3,)]
 
 
 def test_one_process_at_a_time_deletes_what_is_old(url: str, deliver: Deliver, records: Records) -> None:

@@ -81,7 +81,7 @@ def test_only_sessions_with_enough_score_are_summed(
     store = deliver(f"sqlite:///{tmp_path}/calls.db")
     store.write(*(records.session(f"s{number}") for number in range(450)), given(1, "judge", 0.8, session_id="s7"))
     reader, asked = store.read(), list[str]()
-    database = reader.database
+    database = reader._database
     assert isinstance(database, SQLiteDatabase)
     database.connection.set_trace_callback(asked.append)
     scored = ScoredReader(reader, Scoring(objectives=("judge",), min_score=0.5))

@@ -98,7 +98,7 @@ def test_a_failed_batch_leaves_nothing_behind(store: Delivery, path: Path, recor
 def test_a_reader_cannot_write(store: Delivery, path: Path) -> None:
     reader = open_store(path)
     with pytest.raises(StoreError, match="readonly"):
-        list(reader.database.rows("DELETE FROM calls"))
+        list(reader._database.rows("DELETE FROM calls"))
     reader.close()
 
 

@@ -129,7 +129,7 @@ def test_a_page_that_nobody_awaits_is_stopped(page: Page, monkeypatch: pytest.Mo
     def endless(view: View) -> object:
         begun.set()
         sql = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000000) SELECT count(*) FROM n"
-        return list(view.reader.database.tuples(sql))
+        return list(view.reader._database.tuples(sql))
 
     monkeypatch.setitem(PAGES, "charts", endless)
     names = f"Host: 127.0.0.1:{page.port}\r\nCookie: {page.cookie}\r\nX-Callspan-Key: {page.key}"

@@ -70,27 +70,27 @@ class Reader:
 
     def __init__(self, database: Database) -> None:
         """The database is closed with this."""
-        self.database = database
+        self._database = database
         self.name = database.name
         """The store's URL without its password."""
 
     def version(self) -> str:
         """Return a text that differs when something was written since. Raises StoreError where the store is gone."""
-        return self.database.version()
+        return self._database.version()
 
     def interrupt(self) -> None:
         """Stop the query that runs, from any thread; it then raises an error of its driver."""
-        self.database.interrupt()
+        self._database.interrupt()
 
     def close(self) -> None:
         """Close the store."""
-        self.database.close()
+        self._database.close()
 
     def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
         """Yield calls with their conversations, see `CallFilter.content`; only some of them are in memory at a time."""
         ids = self._listed_calls(which)
         while some := [one.call_id for one in islice(ids, _READ_AT_ONCE)]:
-            yield from read_calls(self.database, some, which.content)
+            yield from read_calls(self._database, some, which.content)
 
     def call(self, call_id: str) -> CallRecord | None:
         """Return one call by its id or a unique prefix of it; None if there is none.
@@ -103,8 +103,8 @@ class Reader:
         for column in _KNOWN_BY:
             if row is None:
                 sql = f"SELECT * FROM calls WHERE {column} = :id ORDER BY start_ns, call_id LIMIT 1"
-                row = next(self.database.rows(sql, {"id": call_id}), None)
-        return None if row is None else call_of(self.database, row)
+                row = next(self._database.rows(sql, {"id": call_id}), None)
+        return None if row is None else call_of(self._database, row)
 
     def history(self, call: CallRecord, *, limit: int = MOST_CALLS) -> History:
         """Return the recorded calls before one that continues a response or a conversation, at most `limit`.
@@ -116,19 +116,19 @@ class Reader:
     def count_calls(self, which: CallFilter = _EVERY) -> int:
         """Return how many calls `calls` would yield without its limit."""
         where, values = self._summed_where(which)
-        return int(next(self.database.tuples(f"SELECT count(*) FROM calls c WHERE {where}", values))[0])
+        return int(next(self._database.tuples(f"SELECT count(*) FROM calls c WHERE {where}", values))[0])
 
     def ids(self, which: CallFilter = _EVERY) -> Iterator[CallIds]:
         """Yield the ids of the calls, in any order, that `calls` would yield without its limit."""
         where, values = self._where(which)
         sql = f"SELECT c.call_id, c.session_id FROM calls c WHERE {where}"
-        yield from map(CallIds._make, self.database.tuples(sql, values))
+        yield from map(CallIds._make, self._database.tuples(sql, values))
 
     def ids_in(self, session_ids: Collection[str]) -> Iterator[CallIds]:
         """Yield the ids of the calls of these sessions, in any order."""
         for chosen, names in in_parts([*session_ids]):
             sql = f"SELECT call_id, session_id FROM calls WHERE {chosen}"
-            yield from map(CallIds._make, self.database.tuples(sql, names))
+            yield from map(CallIds._make, self._database.tuples(sql, names))
 
     def sessions(
         self,
@@ -145,12 +145,12 @@ class Reader:
         """
         ids = self._listed_sessions(since_ns, limit, which, after)
         while some := list(islice(ids, _SESSIONS_AT_ONCE)):
-            yield from session_summaries.session_summaries(self.database, some)
+            yield from session_summaries.session_summaries(self._database, some)
 
     def _listed_calls(self, which: CallFilter) -> Iterator[CallIds]:
         """Yield the ids of the calls to read, in order."""
         where, values = self._where(which)
-        order = filters.order_of(which.sort, self.database.dialect.cost)
+        order = filters.order_of(which.sort, self._database.dialect.cost)
         query = _Query("c.call_id, c.session_id", "calls c", where, order, descending=which.newest_first)
         return (CallIds(*row[:2]) for row in self._in_pages(query, values, which.limit, which.offset))
 
@@ -158,7 +158,7 @@ class Reader:
         self, since_ns: int | None, limit: int | None, which: SessionFilter, after: Sequence[int | str] | None
     ) -> Iterator[str]:
         """Yield the ids of the sessions to read, in order."""
-        source = session_source(which, self.database.dialect)
+        source = session_source(which, self._database.dialect)
         values = self._parameters(which) | ({} if since_ns is None else {"since_ns": since_ns})
         where = source.where if "since_ns" not in values else f"{source.where} AND at >= :since_ns"
         query = _Query("session_id", source.sql, where, source.order)
@@ -173,54 +173,54 @@ class Reader:
             row = self._by_prefix("(SELECT DISTINCT session_id FROM calls) found", "session_id", session_id)
         if row is None:
             return None
-        return next(session_summaries.session_summaries(self.database, [str(row["session_id"])]))
+        return next(session_summaries.session_summaries(self._database, [str(row["session_id"])]))
 
     def session_ids(self, which: CallFilter = _EVERY) -> Iterator[str]:
         """Yield the ids of the recorded sessions that have these labels and began between these times, in any order."""
         conditions = [text for name, text in _BETWEEN.items() if getattr(which, name) is not None]
-        labels = filters.session_condition(which, self.database.dialect)
+        labels = filters.session_condition(which, self._database.dialect)
         where = " AND ".join([*conditions, *([] if labels is None else [labels])]) or "1 = 1"
         sql = f"SELECT s.session_id FROM sessions s WHERE {where}"
-        yield from (row[0] for row in self.database.tuples(sql, self._parameters(which)))
+        yield from (row[0] for row in self._database.tuples(sql, self._parameters(which)))
 
     def first_words(self, session_ids: Sequence[str]) -> Mapping[str, str]:
         """Return the first words of each of these sessions, on one line, where they are kept.
 
         It is the first message of type `question`, else the first text of a user in the first call.
         """
-        return session_summaries.first_words(self.database, session_ids)
+        return session_summaries.first_words(self._database, session_ids)
 
     def courses(self, session_ids: Sequence[str]) -> Mapping[str, Sequence[Run]]:
         """Return when the calls and tools of each of these sessions ran, in order; for sessions with few of them."""
-        return session_summaries.courses(self.database, session_ids)
+        return session_summaries.courses(self._database, session_ids)
 
     def reward_curves(self, session_ids: Sequence[str]) -> Mapping[str, Sequence[tuple[int, float]]]:
         """Return the reward so far (objective `reward`) after each that was given, by session, with its time."""
         found: dict[str, Sequence[tuple[int, float]]] = {}
         for chosen, names in in_parts(session_ids):
-            found |= rewards.reward_curve(self.database, chosen, names)
+            found |= rewards.reward_curve(self._database, chosen, names)
         return found
 
     def session_scores(self) -> Mapping[str, Mapping[str, float]]:
         """Return the scores of each session that has any, by objective, see `SessionSummary.score`."""
         every = "session_id IS NOT NULL"
-        sums = rewards.sums_by_session(self.database, every, {}, rewards.given(self.database, every, {}))
+        sums = rewards.sums_by_session(self._database, every, {}, rewards.given(self._database, every, {}))
         return {session_id: one.by_objective for session_id, one in sums.items()}
 
     def timestep(self, timestep_id: str) -> TimestepRecord | None:
         """Return one timestep by its id or the application's own id (the first of several); else None."""
         sql = "SELECT * FROM timesteps WHERE timestep_id = :id OR user_step_id = :id ORDER BY start_ns LIMIT 1"
-        row = next(self.database.rows(sql, {"id": timestep_id}), None)
+        row = next(self._database.rows(sql, {"id": timestep_id}), None)
         return None if row is None else record_of(TIMESTEPS, row, TimestepRecord)
 
     def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
         """Yield the timesteps of a session by their start, then id: that of position 0 first."""
         nested = "SELECT timestep_id, parent_timestep_id FROM timesteps WHERE session_id = :id"
         nested += " AND parent_timestep_id IS NOT NULL"
-        parents = dict(self.database.tuples(nested, {"id": session_id}))
-        sums = rewards.sums_by_step(self.database, session_id, parents)
+        parents = dict(self._database.tuples(nested, {"id": session_id}))
+        sums = rewards.sums_by_step(self._database, session_id, parents)
         sql = f"SELECT * FROM timesteps WHERE session_id = :id ORDER BY {_STEP_ORDER}"
-        for row in self.database.rows(sql, {"id": session_id}):
+        for row in self._database.rows(sql, {"id": session_id}):
             yield aggregates.with_rewards(record_of(TIMESTEPS, row, TimestepRecord), sums)
 
     def step_positions(self, session_ids: Sequence[str]) -> Mapping[str, int]:
@@ -231,7 +231,7 @@ class Reader:
         found: dict[str, int] = {}
         for chosen, names in in_parts(session_ids):
             sql = f"SELECT session_id, timestep_id FROM timesteps WHERE {chosen} ORDER BY session_id, {_STEP_ORDER}"
-            for _, steps in groupby(self.database.tuples(sql, names), itemgetter(0)):
+            for _, steps in groupby(self._database.tuples(sql, names), itemgetter(0)):
                 found.update(zip((step_id for _, step_id in steps), count(), strict=False))
         return found
 
@@ -243,7 +243,7 @@ class Reader:
         chosen, names = "session_id IS NULL", dict[str, object]()
         if session_id is not None:
             chosen, names = "session_id = :id", {"id": session_id}
-        ended = self.database.tuples(f"SELECT event_id FROM events WHERE {chosen} AND {_ANNOUNCED}", names)
+        ended = self._database.tuples(f"SELECT event_id FROM events WHERE {chosen} AND {_ANNOUNCED}", names)
         announced = {start_id(event_id) for (event_id,) in ended}
         if since_ns is not None:
             chosen, names = f"{chosen} AND time_ns >= :since", names | {"since": since_ns}
@@ -263,13 +263,13 @@ class Reader:
 
     def _children(self, table: Table, chosen: str, names: Values) -> Iterator[Values]:
         order = "time_ns, coalesce(sequence, 0)" if "sequence" in table.names else "time_ns"
-        return self.database.rows(f"SELECT * FROM {table.name} WHERE {chosen} ORDER BY {order}, {table.key}", names)
+        return self._database.rows(f"SELECT * FROM {table.name} WHERE {chosen} ORDER BY {order}, {table.key}", names)
 
     def rewards(self, call: CallRecord | None = None) -> Iterator[RewardRecord]:
         """Yield rewards and feedback, newest first. `call`: only those of this call."""
         where, names = ("", {}) if call is None else ("WHERE call_id = :id", {"id": call.call_id})
         sql = f"SELECT * FROM rewards {where} ORDER BY coalesce(time_ns, 0) DESC, reward_id DESC"
-        return (record_of(REWARDS, row, RewardRecord) for row in self.database.rows(sql, names))
+        return (record_of(REWARDS, row, RewardRecord) for row in self._database.rows(sql, names))
 
     def summary(
         self, by: str | Sequence[str], which: CallFilter = _EVERY, *, latencies: bool = True
@@ -279,29 +279,29 @@ class Reader:
         `by` is a `Grouping` or `meta:KEY`, or several of them. Raises ValueError for anything else.
         """
         where, values = self._summed_where(which)
-        yield from (one for one, _ in summed(self.database, checked_groupings(by), where, values, latencies=latencies))
+        yield from (one for one, _ in summed(self._database, checked_groupings(by), where, values, latencies=latencies))
 
     def times(self, which: CallFilter = _EVERY) -> Iterator[Times]:
         """Yield the times of the calls that succeeded, in any order."""
         where, values = self._summed_where(which)
         sql = f"SELECT {MODEL}, c.duration_ns, c.ttft_ns FROM calls c WHERE {where} AND c.outcome = 'success'"
-        yield from map(Times._make, self.database.tuples(sql, values))
+        yield from map(Times._make, self._database.tuples(sql, values))
 
     def stored(self, kind: type[_R], ids: Sequence[str]) -> Iterator[_R]:
         """Yield the records of a type with one of these whole ids, without bodies, in any order."""
         table = TABLES[str(kind.__struct_config__.tag)]
         for chosen, names in in_parts(ids, table.key):
-            for row in self.database.rows(f"SELECT * FROM {table.name} WHERE {chosen}", names):
+            for row in self._database.rows(f"SELECT * FROM {table.name} WHERE {chosen}", names):
                 yield record_of(table, row, kind)
 
     def is_erased(self, kind: Literal["session", "call"], ident: str) -> bool:
         """Return whether the store remembers that the session or call of this whole id was erased."""
         sql = "SELECT 1 FROM erased WHERE id = :id"
-        return next(self.database.tuples(sql, {"id": digest_of_id(kind, ident)}), None) is not None
+        return next(self._database.tuples(sql, {"id": digest_of_id(kind, ident)}), None) is not None
 
     def _where(self, which: CallFilter) -> tuple[str, Values]:
         """Return the condition on calls `c`, and its parameters."""
-        return filters.call_condition(which, self.database.dialect), self._parameters(which)
+        return filters.call_condition(which, self._database.dialect), self._parameters(which)
 
     _summed_where = _where
     """The same for the calls that are counted."""
@@ -309,7 +309,7 @@ class Reader:
     def _parameters(self, which: SessionFilter) -> dict[str, object]:
         values = filters.parameters(which)
         if which.session_outcome in filters.UNENDED:
-            running = self.database.tuples(filters.PROCESSES, {"host": values["host"]})
+            running = self._database.tuples(filters.PROCESSES, {"host": values["host"]})
             return filters.parameters(which, [pid for host, pid in running if aggregates.is_gone(host, pid)])
         return values
 
@@ -331,7 +331,7 @@ class Reader:
         for size in chain((_READ_AT_ONCE if limit is None else _IDS_AT_ONCE,), repeat(_IDS_AT_ONCE)):
             number = size if limit is None else min(size, limit)
             sql = f"{query.sql(names if last else {})} LIMIT {number} OFFSET {offset}"
-            found = list(self.database.tuples(sql, {**values, **last}))
+            found = list(self._database.tuples(sql, {**values, **last}))
             yield from found
             limit, offset = None if limit is None else limit - len(found), 0
             if len(found) < number or limit == 0:
@@ -340,6 +340,6 @@ class Reader:
 
     def _by_prefix(self, table: str, key: str, prefix: str) -> Values | None:
         sql = f"SELECT * FROM {table} WHERE {key} >= :low AND {key} < :high ORDER BY {key} LIMIT 2"
-        found = list(self.database.rows(sql, {"low": prefix, "high": prefix[:-1] + chr(ord(prefix[-1]) + 1)}))
+        found = list(self._database.rows(sql, {"low": prefix, "high": prefix[:-1] + chr(ord(prefix[-1]) + 1)}))
         exact = [row for row in found if row[key] == prefix]
         return (exact or found)[0] if exact or len(found) == 1 else None

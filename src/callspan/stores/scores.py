@@ -57,7 +57,7 @@ class ScoredReader(Reader):
     """
 
     def __init__(self, reader: Reader, scoring: Scoring) -> None:
-        super().__init__(reader.database)
+        super().__init__(reader._database)
         self._scoring = scoring
 
     @cached_property
@@ -124,7 +124,7 @@ class ScoredReader(Reader):
         if not self._scoring.chooses:
             return super()._summed_where(which)
         ids = [one.call_id for one in self.ids(which) if self._fits(one)]
-        return f"c.call_id IN ({self.database.dialect.items})", items(ids)
+        return f"c.call_id IN ({self._database.dialect.items})", items(ids)
 
 
 class Labels(NamedTuple):
