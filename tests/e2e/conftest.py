@@ -29,6 +29,8 @@ __all__ = ["Answer", "in_process", "mode", "run", "seen"]
 ROOT = Path(__file__).parents[2]
 VOICE_CALLS = 2 if find_spec("websockets") and sdks.version("websockets") >= (15,) and sdks.OPENAI >= (2, 30) else 0
 """Calls of the demo by voice: what the user says, and the answer."""
+SPOKEN = ("chat gpt-realtime", "generate_content whisper-1")
+"""Names of their spans."""
 DEMO_SPANS = 105 + VOICE_CALLS
 
 

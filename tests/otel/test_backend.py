@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import DEMO_SPANS
+from tests.e2e.conftest import DEMO_SPANS, SPOKEN
 from tests.otel.environments import python_of
 from tests.otel.launching import BIN, free_port
 
@@ -105,7 +105,7 @@ def spans(phoenix: Phoenix, tmp_path_factory: pytest.TempPathFactory, way: str) 
             cwd=place, capture_output=True, text=True, timeout=120, check=False, env=environment,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-    return phoenix.spans(DEMO_SPANS)
+    return [span for span in phoenix.spans(DEMO_SPANS) if span["name"] not in SPOKEN]
 
 
 def llm(spans: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ import callspan
 from callspan.otlp.providers import make_provider
 from callspan.testing import ScriptedProvider
 from tests.commands import callspan as command
-from tests.e2e.conftest import DEMO_SPANS
+from tests.e2e.conftest import DEMO_SPANS, VOICE_CALLS
 from tests.otel.collector import Collector
 from tests.otel.receiver import OtlpReceiver, plain
 
@@ -164,7 +164,7 @@ def test_the_demo_arrives_whole_with_the_values_the_process_held(
         assert (span.start_ns, span.end_ns) == (mine.start_time, mine.end_time)
         assert span.resource == lists(mine.resource.attributes)
         assert span.resource["service.name"] == "callspan-demo"
-    assert [name for name, _, _ in receiver.logs].count(EVENT) == 41
+    assert [name for name, _, _ in receiver.logs].count(EVENT) == 41 + VOICE_CALLS
     assert len(receiver.logs) == len(held.logs)
     for (name, attributes, record), mine in zip(receiver.logs, held.logs, strict=True):
         log = mine.log_record
@@ -199,7 +199,7 @@ def test_prometheus_shows_the_names_units_and_values_that_the_alerts_ask_for(
     expected = {name: value for (name, _, _), value in held_points(held.metrics).items()}
     assert {"callspan.client.retries", "gen_ai.client.token.usage"} <= set(expected)
     assert _sum(samples, "callspan_client_retries_total") == expected["callspan.client.retries"] == 1
-    assert _sum(samples, "gen_ai_client_operation_duration_seconds_count") == 41
+    assert _sum(samples, "gen_ai_client_operation_duration_seconds_count") == 41 + VOICE_CALLS
     durations = [v[1] for (name, _, _), v in held_points(held.metrics).items() if name.endswith("operation.duration")]
     assert math.isclose(_sum(samples, "gen_ai_client_operation_duration_seconds_sum"), sum(durations))
     assert {found["job"] for name, found, _ in samples if name.startswith("gen_ai_")} == {"callspan-demo"}
