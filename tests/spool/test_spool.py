@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -644,3 +645,29 @@ def test_a_reader_delivers_all_of_a_segment_however_long_it_is(tmp_path: Path) -
     )
     assert down.keys() == keys
     assert places.segments_in(spool.directory) == []
+
+
+@pytest.mark.timeout(20)
+def test_a_signal_handler_that_interrupts_the_writing_of_losses_neither_waits_nor_loses_any(tmp_path: Path) -> None:
+    counter, said = LossCounter(tmp_path), []
+
+    def handler(*_: object) -> None:
+        counter.add("dropped", "second")
+        said.append(counter.write())
+
+    def interrupt(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_name == "read_losses":  # the file is locked
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    counter.add("dropped", "first")
+    sys.setprofile(interrupt)
+    try:
+        assert counter.write()
+    finally:
+        sys.setprofile(None)
+        signal.signal(signal.SIGUSR1, before)
+    assert said == [False], "what was interrupted is not written yet"
+    assert counter.write()
+    assert {name: loss.count for name, loss in read_losses(tmp_path).dropped.items()} == {"first": 1, "second": 1}

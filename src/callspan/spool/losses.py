@@ -141,6 +141,7 @@ class LossCounter:
         self._is_writing = False
         self._writing = threading.RLock()
         """Held while what was taken is written: who writes then knows that everything is."""
+        self._taken: list[tuple[Kind, str, Loss]] = []
         self._warned: dict[tuple[Kind, str], float] = {}
         self._total = Losses()
 
@@ -160,23 +161,30 @@ class LossCounter:
         return {name: loss.count for name, loss in dict(getattr(self._total, kind)).items()}
 
     def write(self) -> bool:
-        """Write the counts so far; False if they cannot be written."""
+        """Write the counts so far; False if they cannot be written, or in a signal handler that interrupts this."""
         with self._writing:
-            taken, is_written = list[tuple[Kind, str, Loss]](), False
+            if self._taken:  # the file is locked by what was interrupted
+                return False
             try:
                 while self._unwritten:
                     with suppress(IndexError):  # a signal handler writes too
-                        taken.append(self._unwritten.popleft())
-                losses = Losses()
-                for kind, name, loss in taken:
-                    losses.add(kind, name, loss)
-                with suppress(OSError):
-                    if taken:
-                        add_losses(self.directory, losses)
-                    is_written = True
+                        self._taken.append(self._unwritten.popleft())
+                if self._taken:
+                    add_losses(self.directory, self._sum_taken())
+                self._taken.clear()
+            except OSError:
+                return False
+            else:
+                return True
             finally:
-                self._unwritten.extend(() if is_written else taken)
-            return is_written
+                self._unwritten.extend(self._taken)
+                self._taken.clear()
+
+    def _sum_taken(self) -> Losses:
+        losses = Losses()
+        for kind, name, loss in self._taken:
+            losses.add(kind, name, loss)
+        return losses
 
     def report_unwritten(self) -> None:
         """Write the counts; report those that cannot be written on standard error, because the process ends."""
