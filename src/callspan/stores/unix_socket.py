@@ -15,6 +15,7 @@ from urllib.parse import SplitResult
 import msgspec
 
 from callspan.record.events import Record
+from callspan.stores.base import on_error
 from callspan.stores.payloads import line_of
 from callspan.stores.protocol import Options, PathStore, Sink
 
@@ -78,10 +79,11 @@ class UnixSocketStore:
         self._socket.settimeout(self._timeout_s)
 
     def deliver(self, records: Sequence[Record]) -> None:
-        """Send all records. Raises OSError, also for a timeout or a closed connection; `open` then makes a new one."""
+        """Send all records. Raises OSError, also for a timeout or a closed connection; it connects again then."""
         if self._socket is None:
             self.open()
-        cast("socket.socket", self._socket).sendall(b"".join(map(_line, records)))
+        with on_error(self.close):  # a part of a line may have been sent
+            cast("socket.socket", self._socket).sendall(b"".join(map(_line, records)))
 
     def close(self) -> None:
         """Close the connection."""
