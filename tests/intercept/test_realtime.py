@@ -579,7 +579,9 @@ def test_audio_is_counted_without_being_parsed() -> None:
     assert counting.repeated() is None
 
 
-def test_a_loss_that_only_a_send_notices_cuts_the_open_response_off(mode: Mode, run: Run, seen: Captured) -> None:
+def test_a_loss_that_only_a_send_notices_cuts_the_open_response_off_and_fails_the_next_create(
+    mode: Mode, run: Run, seen: Captured
+) -> None:
     async def body() -> None:
         with serving([session(), "recv", "drop"]) as part:
             async with connected(mode, part.url) as connection:
@@ -594,9 +596,12 @@ def test_a_loss_that_only_a_send_notices_cuts_the_open_response_off(mode: Mode, 
 
     with contextlib.suppress(ConnectionClosed):
         run(body)
-    (record,) = seen.records
-    assert record.stream is not None
-    assert (record.outcome, record.stream.end) == ("error", "cut_off")
+    unsent, cut_off = seen.records  # as they end
+    assert cut_off.stream is not None
+    assert (cut_off.outcome, cut_off.stream.end) == ("error", "cut_off")
+    assert unsent.error is not None
+    assert (unsent.outcome, unsent.error.kind, unsent.stream) == ("error", "connection", None)
+    assert {span.context.span_id for span in seen.spans} >= {int(one.span_id or "0", 16) for one in seen.records}
 
 
 @pytest.mark.parametrize("end", ["done", "drop"])

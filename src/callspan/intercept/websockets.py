@@ -27,7 +27,7 @@ from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
 from callspan.intercept.other_requests import path_template
 from callspan.observe.call import Call
 from callspan.observe.ports import CallInfo
-from callspan.observe.socket_calls import SocketCalls, decoded, fail_waiting, refusal, start
+from callspan.observe.socket_calls import SocketCalls, decoded, fail_unsent, refusal, start
 from callspan.providers import registry
 from callspan.providers.hosts import known_provider, provider_of
 from callspan.providers.sockets import SocketKind, Turn
@@ -104,7 +104,7 @@ def observe_connect(hook_context: HookContext, original: Function, *, is_async: 
         for turn in waiting:
             turn.begun_ns = at_ns
             if (call := start(factory, info, turn)) is not None:
-                fail_waiting(call, turn, error)
+                fail_unsent(call, turn, error)
         if not waiting and isinstance(error, Exception):
             factory.metrics.connection_failed(info, refusal(error))
 
@@ -185,7 +185,7 @@ class _Connection:
     def _not_sent(self, turn: Turn, error: BaseException) -> None:
         # A cancelled message may have been sent, a failed one was not.
         if isinstance(error, Exception):
-            self._calls.withdraw(turn)
+            self._calls.not_sent(turn, error)
             if isinstance(error, sys.modules["websockets.exceptions"].ConnectionClosed):
                 self._calls.lost = error
         else:

@@ -372,12 +372,6 @@ class Call:
                 self._factory.ends.put(partial(self._finish_again, ending))
             raise
 
-    def discard(self) -> None:
-        """End a call that turns out not to be one: nothing was sent. It has neither span nor record."""
-        self._endings.append(Ending(None, "cancelled", None, 0))
-        if self._over is not None:
-            self._over()
-
     def lost(self) -> None:
         """Have the call end soon, as of now, because nobody reads it. Safe in a finalizer."""
         self._factory.ends.note(self)

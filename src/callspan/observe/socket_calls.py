@@ -72,12 +72,12 @@ class SocketCalls:
         self._sent.append((frame, turn))
         return turn if turn is not None and turn.call is not None else None
 
-    def withdraw(self, turn: Turn) -> None:
-        """Take note that the frame of a call was not sent: there is no such call."""
+    def not_sent(self, turn: Turn, error: Exception) -> None:
+        """End the call of a create that could not be sent."""
         turn.is_withdrawn = True
         call = self._close(turn)
         if call is not None:
-            call.discard()
+            fail_unsent(call, turn, error)
 
     def received(self, message: str | bytes) -> None:
         """Take a message before the application has it."""
@@ -187,15 +187,15 @@ def decoded(message: str | bytes | bytearray) -> dict[str, Any] | None:
     return mapping(registry.decoded(message if isinstance(message, str) else bytes(message)))
 
 
-def fail_waiting(call: Call, turn: Turn, error: BaseException) -> None:
-    """End the call of a create that waited for a connection which could not be opened."""
+def fail_unsent(call: Call, turn: Turn, error: BaseException) -> None:
+    """End the call of a create that was never sent: its connection could not be opened, or was lost."""
     refused = refusal(error)
     _take_body(call, turn)
     call.end(how=None, outcome=outcome_of(error, refused), error=refused)
 
 
 def refusal(error: BaseException) -> ErrorInfo:
-    """Return the error of a connection that could not be opened, with the provider's answer if there was one."""
+    """Return the error of a connection, with the provider's answer if it refused to open it."""
     answer: Any = getattr(error, "response", None)
     status, body = getattr(answer, "status_code", None), getattr(answer, "body", None)
     if not isinstance(status, int):
