@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from callspan.semconv.metrics import INSTRUMENTS
-from callspan.semconv.table import BOOLEAN, STRING, From, Parameters, Row, Seconds
+from callspan.semconv.table import STRING, From, Parameters, Row, Seconds
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "attributes.md"
 CALLS = ("call.START", "llm.START", "gen_ai.START", "llm.END", "gen_ai.END", "call.END")
@@ -37,7 +37,7 @@ SCOPES: dict[str, tuple[str, ...]] = {
 }
 SPANS = tuple(SCOPES)[:7]
 BEGIN, END = "<!-- tables -->", "<!-- /tables -->"
-AT_START, WITH_CONTENT = "†", "‡"
+AT_START, WITH_CONTENT, IF_TRUE = "†", "‡", "§"
 COMPARABLE = (str, Seconds, From, Parameters)
 """Sources that give two attributes the same value if they are equal."""
 RATE_LIMITS = re.compile(r"(llm\.rate_limiting\.).*(?=`)")
@@ -68,10 +68,8 @@ def entries(tables: Iterable[str]) -> list[Entry]:
 
 def entry(row: Row, *, is_start: bool) -> Entry:
     """Return a row as it is shown."""
-    marks = (AT_START if is_start else "") + (WITH_CONTENT if row.content else "")
-    conditions = ["without content"] * (row.content is False)
-    conditions += ["never false" if row.type == BOOLEAN else "unless 0"] * row.if_true
-    meaning = " ".join([row.about.removesuffix("."), *[f"({', '.join(conditions)})"] * bool(conditions)]).strip()
+    marks = AT_START * is_start + WITH_CONTENT * bool(row.content) + IF_TRUE * row.if_true
+    meaning = "Only without content" if row.content is False else row.about.removesuffix(".")
     return Entry(f"`{row.name}`{marks}", row.type.replace("string (JSON)", "JSON"), meaning, row.source)
 
 
@@ -148,7 +146,7 @@ def spans(kinds: Sequence[str]) -> str:
 def rendered() -> str:
     """Return all tables as Markdown."""
     calls, opt_in, attempts = merged(entries(CALLS)), entries(OPENINFERENCE), entries(ATTEMPTS)
-    explained = {each.name.rstrip(AT_START + WITH_CONTENT) for each in (*entries(CALLS), *scope_entries())}
+    explained = {each.name.rstrip(AT_START + WITH_CONTENT + IF_TRUE) for each in (*entries(CALLS), *scope_entries())}
     again = dict.fromkeys(RATE_LIMITS.sub(r"\1*", each.name) for each in attempts if each.name in explained)
     measured = {row.name: entry(row, is_start=False) for one in INSTRUMENTS for row in one.attributes.rows}
     lines = section("Calls", calls)

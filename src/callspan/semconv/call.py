@@ -92,10 +92,7 @@ END: Final = Table(
         "How the stream ended: `complete`, `cut_off` (no terminal event), `closed`, `error` or `cancelled`.",
     ),
     Row("callspan.stream.chunks", INT, "stream.chunks"),
-    Row(
-        "callspan.stream.largest_gap_s", DOUBLE, Seconds("timing.largest_gap_ns"),
-        "Longest gap between two chunks.", when="stream",
-    ),
+    Row("callspan.stream.largest_gap_s", DOUBLE, Seconds("timing.largest_gap_ns"), when="stream"),
     Row(
         "callspan.time_to_first_token_s", DOUBLE, Seconds("timing.first_token_ns"),
         "Seconds from the start of the call, retries included, to the first content.", when="stream",
@@ -111,7 +108,7 @@ END: Final = Table(
     ),
     Row(
         "callspan.response.unrecognized", BOOLEAN, "response.unrecognized",
-        "The body matches nothing of the API: content and usage are unknown.",
+        "The body has no field of its API: content and usage are unknown.",
         if_true=True,
     ),
     Row(
@@ -120,24 +117,24 @@ END: Final = Table(
     ),
     Row(
         "callspan.answer.server_s", DOUBLE, Seconds("timing.server_ns"),
-        "Server time of the last attempt in seconds (`openai-processing-ms`).",
+        "Server time of the last attempt (`openai-processing-ms`).",
     ),
     Row(
         "callspan.output_tokens_per_second", DOUBLE, output_tokens_per_second,
-        "Output tokens per second of the attempt that got the response.",
+        "In the attempt that got the response.",
     ),
     Row(
         ERROR_KIND, STRING, "error.kind",
-        "Kind of error, the same for all SDKs: [the kinds](fields.md#errorinfo).",
+        "The same for all SDKs: [the kinds](fields.md#errorinfo).",
     ),
-    Row(ERROR_RETRYABLE, BOOLEAN, "error.retryable", "Whether the same request may succeed later."),
+    Row(ERROR_RETRYABLE, BOOLEAN, "error.retryable"),
     Row("callspan.error.code", STRING, "error.code"),
-    Row("callspan.error.param", STRING, "error.param", "Parameter rejected by the provider."),
+    Row("callspan.error.param", STRING, "error.param"),
     Row(
         "callspan.cost.usd", STRING, From("cost", lambda cost: as_number(cost.usd)),
-        "Cost stated by the provider, US dollars as decimal text; computed costs are in records.",
+        "The provider's own, as decimal text; computed costs are in records.",
     ),
-    Row("callspan.usage.estimated", BOOLEAN, "usage.estimated", "Token counts are estimates.", if_true=True),
+    Row("callspan.usage.estimated", BOOLEAN, "usage.estimated", if_true=True),
     Row("callspan.usage.output_images", INT, "usage.output_images"),
     Row(
         "callspan.usage.input_audio_seconds", DOUBLE, "usage.input_audio_seconds",
@@ -155,8 +152,8 @@ END: Final = Table(
 
 
 _ATTEMPT: Final = (
-    Row("llm.attempt.number", INT, "number", "1 for the first."),
-    text_row(ERROR_KIND, "error_kind", "Kind of error, the same for all SDKs."),
+    Row("llm.attempt.number", INT, "number"),
+    text_row(ERROR_KIND, "error_kind"),
     text_row("error.type", "error_type", "The provider's error type or code, else the exception's class."),
     text_row(REQUEST_ID, "request_id"),
     Row("llm.attempt.retry_after_s", DOUBLE, "retry_after_s", "Wait requested by the provider."),
@@ -177,25 +174,14 @@ ATTEMPT: Final = Table(
     *_ATTEMPT,
     Row("llm.attempt.start_s", DOUBLE, Seconds("start_ns"), "Seconds from the start of the call."),
     Row("llm.status_code", INT, "status"),
-    Row(
-        "llm.attempt.time_to_headers_s",
-        DOUBLE,
-        _headers_s,
-        "Seconds from the start of the attempt to the response headers.",
-    ),
+    Row("llm.attempt.time_to_headers_s", DOUBLE, _headers_s),
 )
 """Attributes of the span event of an attempt."""
 ATTEMPT_SPAN: Final = Table(
     *_ATTEMPT,
-    Row("http.request.method", STRING, Constant("POST"), "`POST`."),
+    Row("http.request.method", STRING, Constant("POST")),
     Row("http.response.status_code", INT, "status"),
-    Row(
-        "http.request.resend_count",
-        INT,
-        lambda attempt: attempt.number - 1,
-        "Number of earlier attempts.",
-        if_true=True,
-    ),
+    Row("http.request.resend_count", INT, lambda attempt: attempt.number - 1, if_true=True),
 )
 ATTEMPT_SPAN_OF_CALL: Final = Table(
     text_row("server.address", "server_address"),
@@ -203,10 +189,8 @@ ATTEMPT_SPAN_OF_CALL: Final = Table(
     text_row(SESSION_ID, "place.session_id", "The session it belongs to."),
 )
 """The call's attributes on the span of an attempt."""
-EXCEPTION_TYPE: Final = Table(
-    Row("exception.type", STRING, lambda error: error.exception or error.type, "Exception class, with its module.")
-)
-EXCEPTION: Final = Table(*EXCEPTION_TYPE.rows, Row("exception.message", STRING, "message", "Its message."))
+EXCEPTION_TYPE: Final = Table(Row("exception.type", STRING, lambda error: error.exception or error.type))
+EXCEPTION: Final = Table(*EXCEPTION_TYPE.rows, Row("exception.message", STRING, "message"))
 
 
 def attempt_span_attributes(record: CallRecord, attempt: Attempt) -> Attributes:

@@ -30,12 +30,12 @@ from callspan.semconv.table import (
 )
 
 OF_SESSION: Final = (
-    text_row(SESSION_ID, "session_id", "Id of the session."),
-    text_row(CONVERSATION_ID, "session_id", "Id of the session."),
+    text_row(SESSION_ID, "session_id"),
+    text_row(CONVERSATION_ID, "session_id"),
 )
 WITHIN: Final = (
     *OF_SESSION,
-    text_row("callspan.step.id", "timestep_id", "Id of the timestep."),
+    text_row("callspan.step.id", "timestep_id"),
     Row(STEP_INDEX, INT, "timestep", "Index of the timestep in its session, from 0, as its process counts."),
 )
 ERROR: Final = text_row("error.type", "error.type", "Exception class, or the error that the application gave.")
@@ -48,7 +48,7 @@ REWARD_OF_ENVIRONMENT: Final = Row("callspan.reward", DOUBLE, "reward")
 STATES: Final = data_rows(
     {
         "after": ("callspan.observation", "Observation after the action."),
-        "before": ("callspan.observation.before", "Observation before it."),
+        "before": ("callspan.observation.before", ""),
         "info": ("callspan.info", ""),
     }
 )
@@ -71,10 +71,7 @@ MESSAGE: Final = Table(
     text_row("callspan.message.sender", "sender"),
     text_row("callspan.message.receiver", "receiver"),
     Row("callspan.message.sequence", INT, "sequence"),
-    Row(
-        "callspan.message.causal_influence", STRINGS, From("causal_influence", tuple),
-        "Ids of the messages that led to it.",
-    ),
+    Row("callspan.message.causal_influence", STRINGS, From("causal_influence", tuple)),
     text_row("callspan.call_id", "call_id"),
     json_row("callspan.message.content", attrgetter("content")),
 )  # fmt: skip
@@ -92,11 +89,11 @@ def _end_of_episode(record: EventRecord) -> str:
 
 
 REWARD: Final = Table(
-    text_row("gen_ai.evaluation.name", "objective", "The objective; `reward` by default."),
+    text_row("gen_ai.evaluation.name", "objective", "The objective."),
     Row("gen_ai.evaluation.score.value", DOUBLE, "value"),
     text_row("gen_ai.evaluation.score.label", "label"),
     text_row("callspan.reward.id", "reward_id"),
-    text_row("callspan.reward.scope", "scope", "`event`, `session` or `call`."),
+    text_row("callspan.reward.scope", "scope"),
     text_row("callspan.reward.source", "source"),
     text_row("callspan.event.id", "event_id"),
     text_row("callspan.call_id", "call_id"),

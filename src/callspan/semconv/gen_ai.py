@@ -160,8 +160,7 @@ def _put_documents(attributes: Attributes, _: CallRecord, shown: SpanContent) ->
 
 
 _PROMPT: Final = Put(_put_prompt)
-_PROMPT_ABOUT: Final = "`prompt_id` and `prompt_version` of `callspan.metadata(...)`."
-_PART_ABOUT: Final = "The part of these tokens that is text, image or audio."
+_PROMPT_ABOUT: Final = "`prompt_id` and `prompt_version` of the metadata; of Responses the requested `prompt`."
 
 START: Final = Table(
     Row(
@@ -173,7 +172,7 @@ START: Final = Table(
     ),
     Row(PROVIDER_NAME, STRING, "provider", "The provider under the conventions' name."),
     Row(REQUEST_MODEL, STRING, "request.model"),
-    Row("gen_ai.request.stream", BOOLEAN, "request.stream", "True for a stream.", if_true=True),
+    Row("gen_ai.request.stream", BOOLEAN, "request.stream", if_true=True),
     Row(SERVER_ADDRESS, STRING, "server_address"),
     Row(SERVER_PORT, INT, "server_port", when="server_address"),
 )
@@ -204,33 +203,23 @@ END: Final = Table(
     ),
     Row("gen_ai.request.encoding_formats", STRINGS, parameter("encoding_format", read=as_texts)),
     Row("gen_ai.embeddings.dimension.count", INT, parameter("dimensions", read=as_int)),
-    Row("gen_ai.data_source.id", STRING, parameter("vector_store_id", read=as_text), "Vector store searched."),
+    Row("gen_ai.data_source.id", STRING, parameter("vector_store_id", read=as_text), "The searched vector store."),
     Row("gen_ai.retrieval.top_k", INT, parameter("max_num_results", read=as_int)),
     Row(
         "gen_ai.output.type", STRING,
         Parameters(
             {"response_format": output_type, "text": output_type_of_text, "modalities": output_type_of_modalities}
         ),
-        "The requested format: `text`, `json` or `speech`.",
+        "Requested, or made by the endpoint: `text`, `json`, `image`, `speech`.",
     ),
-    Row(
-        "gen_ai.output.type", STRING, From("request.params", _message_format), "The requested format: `json`.",
-        apis=_MESSAGES,
-    ),
-    Row(
-        "gen_ai.output.type", STRING, lambda record: _OUTPUT_TYPES[record.api],
-        "`image`, `speech`, or `text` for transcripts.",
-        apis=tuple(_OUTPUT_TYPES),
-    ),
+    Row("gen_ai.output.type", STRING, From("request.params", _message_format), apis=_MESSAGES),
+    Row("gen_ai.output.type", STRING, lambda record: _OUTPUT_TYPES[record.api], apis=tuple(_OUTPUT_TYPES)),
     Row(PROMPT_NAME, STRING, _PROMPT, _PROMPT_ABOUT, when="metadata", not_apis=_TEMPLATES),
     Row(PROMPT_VERSION, STRING, _PROMPT, _PROMPT_ABOUT, when="metadata", not_apis=_TEMPLATES),
-    Row(PROMPT_NAME, STRING, _PROMPT, "`id` of the requested `prompt`, else `prompt_id`.", apis=_TEMPLATES),
-    Row(PROMPT_VERSION, STRING, _PROMPT, "The version of that prompt.", apis=_TEMPLATES),
-    Row(COMPACTED, BOOLEAN, "request.compacted", "The messages include a compaction by the provider.", if_true=True),
-    Row(
-        COMPACTED, BOOLEAN, "response.compacted",
-        "The provider compacted or shortened the conversation for this response.", if_true=True,
-    ),
+    Row(PROMPT_NAME, STRING, _PROMPT, apis=_TEMPLATES),
+    Row(PROMPT_VERSION, STRING, _PROMPT, apis=_TEMPLATES),
+    Row(COMPACTED, BOOLEAN, "request.compacted", "The provider shortened the conversation.", if_true=True),
+    Row(COMPACTED, BOOLEAN, "response.compacted", if_true=True),
     Row("gen_ai.response.id", STRING, "response.id"),
     Row(RESPONSE_MODEL, STRING, "response.model"),
     Row(
@@ -246,13 +235,10 @@ END: Final = Table(
     Row("gen_ai.usage.output_tokens", INT, "usage.output_tokens", "All output tokens, reasoning included."),
     Row("gen_ai.usage.cache_read.input_tokens", INT, "usage.cache_read_tokens"),
     Row("gen_ai.usage.cache_write.input_tokens", INT, "usage.cache_write_tokens"),
-    Row(
-        "gen_ai.usage.cache_creation.input_tokens", INT, "usage.cache_write_tokens",
-        "The older name of cache_write: Jaeger, Phoenix, SigNoz and Langfuse read only this one.",
-    ),
+    Row("gen_ai.usage.cache_creation.input_tokens", INT, "usage.cache_write_tokens"),
     Row("gen_ai.usage.reasoning.output_tokens", INT, "usage.reasoning_tokens"),
     *(
-        Row(f"gen_ai.usage.{kind}.{name}_tokens", INT, f"usage.{field.format(kind)}_tokens", _PART_ABOUT)
+        Row(f"gen_ai.usage.{kind}.{name}_tokens", INT, f"usage.{field.format(kind)}_tokens")
         for name, field in (
             ("input", "input_{}"),
             ("output", "output_{}"),
@@ -260,7 +246,7 @@ END: Final = Table(
         )
         for kind in ("text", "image", "audio")
     ),
-    Row("http.request.resend_count", INT, "retries", "Number of resends.", if_true=True),
+    Row("http.request.resend_count", INT, "retries", if_true=True),
     Row(
         ERROR_TYPE, STRING, _error_type, "The provider's error type or code, else the exception's class.",
         when="error",
@@ -286,22 +272,16 @@ END: Final = Table(
     ),
     Row(
         "azure.resource_provider.namespace", STRING, From("provider", {_AZURE: _AZURE_NAMESPACE}.get),
-        f"`{_AZURE_NAMESPACE}` for Azure.", not_apis=_MESSAGES,
+        not_apis=_MESSAGES,
     ),
+    Row("gen_ai.retrieval.query.text", STRING, Put(_put_query), apis=_SEARCH, content=True),
+    Row("gen_ai.retrieval.documents", JSON, Put(_put_documents), apis=_SEARCH, content=True),
     Row(
-        "gen_ai.retrieval.query.text", STRING, Put(_put_query), "Query; several are one per line.",
-        apis=_SEARCH, content=True,
-    ),
-    Row(
-        "gen_ai.retrieval.documents", JSON, Put(_put_documents), "Documents found, as the provider describes them.",
-        apis=_SEARCH, content=True,
-    ),
-    Row(
-        OUTPUT_MESSAGES, JSON, Put(_put_output), "Choices as messages of `{role, parts, finish_reason}`.",
+        OUTPUT_MESSAGES, JSON, Put(_put_output),
         not_apis=_SEARCH, content=True, shown="conversation.output",
     ),
     Row(
-        INPUT_MESSAGES, JSON, Put(_put_input), "Messages as sent, as `{role, parts}`.", not_apis=_SEARCH,
+        INPUT_MESSAGES, JSON, Put(_put_input), not_apis=_SEARCH,
         content=True, shown="conversation.input",
     ),
     Row(
@@ -309,7 +289,7 @@ END: Final = Table(
         content=True, shown="conversation.system",
     ),
     Row(
-        TOOL_DEFINITIONS, JSON, Put(_put_tools), "Type, name, description and parameters of each tool.",
+        TOOL_DEFINITIONS, JSON, Put(_put_tools),
         not_apis=_SEARCH, content=True, shown="conversation.tools",
     ),
 )  # fmt: skip

@@ -53,8 +53,8 @@ def rate_limit_rows(unit: str, path: str) -> tuple[Row, Row, Row]:
     """Return the rows for the rate limit of one unit (`requests`, ...) at `path`."""
     prefix = f"llm.rate_limiting.{unit}"
     return (
-        Row(f"{prefix}.limit", INT, f"{path}.limit", "Limit, from the response headers."),
-        Row(f"{prefix}.remaining", INT, f"{path}.remaining", "Rest of the limit."),
+        Row(f"{prefix}.limit", INT, f"{path}.limit"),
+        Row(f"{prefix}.remaining", INT, f"{path}.remaining"),
         Row(f"{prefix}.reset", DOUBLE, f"{path}.reset_s", "Seconds until the limit is full again."),
     )
 

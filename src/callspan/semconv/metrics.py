@@ -105,7 +105,7 @@ _COST: Final = _CALL + Table(
         "callspan.cost.source", STRING, From("cost", _cost_source),
         f"`{_PROVIDER}`: stated by the provider; `computed`: computed from prices.",
     ),
-    Row("callspan.cost.estimated", BOOLEAN, "cost.estimated", "Whether the cost is an estimate."),
+    Row("callspan.cost.estimated", BOOLEAN, "cost.estimated"),
 )  # fmt: skip
 _FAILED: Final = _CALL + Table(Row(ERROR_KIND, STRING, "error.kind"), Row(ERROR_RETRYABLE, BOOLEAN, "error.retryable"))
 _UNCONNECTED: Final = Table(
@@ -120,8 +120,8 @@ _TOOL: Final = Table(
     Row(AGENT_NAME, STRING, "system"),
     _ERROR_TYPE,
 )
-_STORE: Final = Row(STORE, STRING, SetByCode("the store"), "The store's name, without any password.")
-_DROPPED: Final = Row(DROP_REASON, STRING, SetByCode("the spool"), "Why records were dropped.")
+_STORE: Final = Row(STORE, STRING, SetByCode("the store"))
+_DROPPED: Final = Row(DROP_REASON, STRING, SetByCode("the spool"))
 
 
 def _tokens(kind: str) -> Instrument:

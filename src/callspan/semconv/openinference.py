@@ -134,23 +134,18 @@ def _tool_call(prefix: str, call: ToolCall) -> _Flat:
 
 _VALUES: Final = Put(_put_values)
 _MESSAGES: Final = Put(_put_messages)
-_MODEL: Final = "Requested model, then the response's."
-
 START: Final = Table(
-    Row(SPAN_KIND, STRING, lambda record: _KINDS.get(record.operation, "LLM"), "`LLM` or `EMBEDDING`."),
+    Row(SPAN_KIND, STRING, lambda record: _KINDS.get(record.operation, "LLM")),
     Row("llm.system", STRING, lambda record: _SYSTEMS.get(record.api, "openai")),
-    Row(
-        "llm.provider", STRING, lambda record: _PROVIDERS.get(record.provider, record.provider),
-        "The provider under OpenInference's name.",
-    ),
-    Row("embedding.model_name", STRING, "request.model", _MODEL, apis=_EMBEDDINGS),
-    Row("llm.model_name", STRING, "request.model", _MODEL, not_apis=_EMBEDDINGS),
-    Row("session.id", STRING, "place.session_id", "The session it belongs to."),
+    Row("llm.provider", STRING, lambda record: _PROVIDERS.get(record.provider, record.provider)),
+    Row("embedding.model_name", STRING, "request.model", apis=_EMBEDDINGS),
+    Row("llm.model_name", STRING, "request.model", not_apis=_EMBEDDINGS),
+    Row("session.id", STRING, "place.session_id"),
 )  # fmt: skip
 
 END: Final = Table(
-    Row("embedding.model_name", STRING, "response.model", _MODEL, apis=_EMBEDDINGS),
-    Row("llm.model_name", STRING, "response.model", _MODEL, not_apis=_EMBEDDINGS),
+    Row("embedding.model_name", STRING, "response.model", apis=_EMBEDDINGS),
+    Row("llm.model_name", STRING, "response.model", not_apis=_EMBEDDINGS),
     Row("llm.finish_reason", STRING, From("response.finish_reasons", first_finish_reason)),
     Row("llm.token_count.prompt", INT, "usage.input_tokens"),
     Row("llm.token_count.completion", INT, "usage.output_tokens"),
@@ -158,21 +153,15 @@ END: Final = Table(
     Row("llm.token_count.prompt_details.cache_read", INT, "usage.cache_read_tokens"),
     Row("llm.token_count.prompt_details.cache_write", INT, "usage.cache_write_tokens"),
     Row("llm.token_count.completion_details.reasoning", INT, "usage.reasoning_tokens"),
-    json_row(_METADATA, attrgetter("metadata"), "Fields of `callspan.metadata(...)`.", when="metadata", content=None),
-    Row(
-        "user.id", STRING, From("metadata", lambda metadata: as_text(metadata.get("user_id"))),
-        "`user_id` of the metadata.",
-    ),
-    json_row(
-        _INVOCATION_PARAMETERS, attrgetter("request.params"), "The request without messages and tools.",
-        when="request.params",
-    ),
-    Row(_OUTPUT_VALUE, JSON, _VALUES, "Choices as received.", content=True),
-    Row(_OUTPUT_MIME_TYPE, STRING, _VALUES, "Always `application/json`.", content=True),
-    Row(_INPUT_VALUE, JSON, _VALUES, "Messages as sent.", content=True),
-    Row(_INPUT_MIME_TYPE, STRING, _VALUES, "Always `application/json`.", content=True),
-    Row(f"{_OUTPUT_MESSAGES}.*", STRING, _MESSAGES, "The choices, flat.", content=True),
-    Row(f"{_INPUT_MESSAGES}.*", STRING, _MESSAGES, "The messages, flat: the first and the newest.", content=True),
+    json_row(_METADATA, attrgetter("metadata"), when="metadata", content=None),
+    Row("user.id", STRING, From("metadata", lambda metadata: as_text(metadata.get("user_id")))),
+    json_row(_INVOCATION_PARAMETERS, attrgetter("request.params"), when="request.params"),
+    Row(_OUTPUT_VALUE, JSON, _VALUES, content=True),
+    Row(_OUTPUT_MIME_TYPE, STRING, _VALUES, content=True),
+    Row(_INPUT_VALUE, JSON, _VALUES, content=True),
+    Row(_INPUT_MIME_TYPE, STRING, _VALUES, content=True),
+    Row(f"{_OUTPUT_MESSAGES}.*", STRING, _MESSAGES, content=True),
+    Row(f"{_INPUT_MESSAGES}.*", STRING, _MESSAGES, content=True),
     Row(f"{_TOOLS}.*", JSON, _MESSAGES, content=True),
 )  # fmt: skip
 
@@ -192,14 +181,14 @@ def _copied(value: str, mime_type: str, *names: str) -> Put:
 _INPUT: Final = _copied(_INPUT_VALUE, _INPUT_MIME_TYPE, "gen_ai.input.messages", "gen_ai.tool.call.arguments")
 _OUTPUT: Final = _copied(_OUTPUT_VALUE, _OUTPUT_MIME_TYPE, "gen_ai.output.messages", "gen_ai.tool.call.result")
 SCOPE_VALUES: Final = Table(
-    Row(_INPUT_VALUE, JSON, _INPUT, "Input messages, or a tool's arguments."),
-    Row(_INPUT_MIME_TYPE, STRING, _INPUT, "Always `application/json`."),
-    Row(_OUTPUT_VALUE, JSON, _OUTPUT, "Output messages, or a tool's result."),
-    Row(_OUTPUT_MIME_TYPE, STRING, _OUTPUT, "Always `application/json`."),
+    Row(_INPUT_VALUE, JSON, _INPUT),
+    Row(_INPUT_MIME_TYPE, STRING, _INPUT),
+    Row(_OUTPUT_VALUE, JSON, _OUTPUT),
+    Row(_OUTPUT_MIME_TYPE, STRING, _OUTPUT),
 )
 """Attributes of the spans of sessions, timesteps and operations, set after their `gen_ai.*` ones."""
 
 
 def kind_row(kind: str) -> Row:
     """Return the row for the kind of a span that is not a call's."""
-    return Row(SPAN_KIND, STRING, Constant(kind), "Kind of the span in Phoenix.")
+    return Row(SPAN_KIND, STRING, Constant(kind))

@@ -62,24 +62,21 @@ def _put_rewards(attributes: Attributes, record: SessionRecord | TimestepRecord,
 
 
 _REWARDS: Final = Put(_put_rewards)
-_COUNTS: Final = "Numbers; an error is a call that failed or timed out."
-_TIMES: Final = "Sum of the seconds in calls, in tools."
-
 _TOTALS: Final = (
     Row("callspan.reward", DOUBLE, "totals.reward", "Last reward of the whole session, else the sum over events."),
     Row("callspan.reward.*", DOUBLE, _REWARDS, "Mean of each other objective, by name."),
-    Row("callspan.totals.timesteps", INT, "totals.timesteps", _COUNTS, if_true=True),
-    Row("callspan.totals.calls", INT, "totals.calls", _COUNTS, if_true=True),
-    Row("callspan.totals.errors", INT, "totals.errors", _COUNTS, if_true=True),
-    Row("callspan.totals.tools", INT, "totals.tools", _COUNTS, if_true=True),
+    Row("callspan.totals.timesteps", INT, "totals.timesteps", if_true=True),
+    Row("callspan.totals.calls", INT, "totals.calls", if_true=True),
+    Row("callspan.totals.errors", INT, "totals.errors", "Calls that failed or timed out.", if_true=True),
+    Row("callspan.totals.tools", INT, "totals.tools", if_true=True),
     Row("callspan.totals.input_tokens", INT, "totals.input_tokens"),
     Row("callspan.totals.output_tokens", INT, "totals.output_tokens"),
-    Row("callspan.totals.model_s", DOUBLE, Seconds("totals.model_ns"), _TIMES, if_true=True),
-    Row("callspan.totals.tool_s", DOUBLE, Seconds("totals.tool_ns"), _TIMES, if_true=True),
+    Row("callspan.totals.model_s", DOUBLE, Seconds("totals.model_ns"), if_true=True),
+    Row("callspan.totals.tool_s", DOUBLE, Seconds("totals.tool_ns"), if_true=True),
 )
 
 _METADATA: Final = json_row("callspan.metadata", attrgetter("metadata"), when="metadata")
-_TOOL_CALL: Final = text_row("gen_ai.tool.call.id", "tool_call_id", "The model's tool call that it answers.")
+_TOOL_CALL: Final = text_row("gen_ai.tool.call.id", "tool_call_id")
 _TOOL_LOOP: Final = (
     Row(gen_ai.PROVIDER_NAME, STRING, in_metadata("provider"), "The provider whose SDK runs the loop."),
     Row(
@@ -96,7 +93,7 @@ def _tool_type(record: EventRecord) -> str:
 
 EXCEPTION: Final = Table(
     *EXCEPTION_TYPE.rows,
-    Row("exception.message", STRING, "message", "The message.", content=True, if_empty=True),
+    Row("exception.message", STRING, "message", content=True, if_empty=True),
     Row("exception.stacktrace", STRING, "frames", "File, line and function of the last frames."),
 )
 
@@ -113,7 +110,7 @@ class SpanTables(NamedTuple):
 
 def _tables(verb: str, kind: str, *, start: _Rows, end: _Rows, content: _Rows) -> SpanTables:
     """Return the tables of one kind of span; `kind` is that of OpenInference."""
-    operation = [Row(gen_ai.OPERATION_NAME, STRING, Constant(verb), f"`{verb}`.")] if verb in _OPERATIONS else []
+    operation = [Row(gen_ai.OPERATION_NAME, STRING, Constant(verb))] if verb in _OPERATIONS else []
     rows = Table(*operation, *start, kind_row(kind))
     return SpanTables(verb, rows, rows + llm_tables.SCOPE_START, Table(*end, ERROR, *content))
 
@@ -123,7 +120,7 @@ SESSION: Final = _tables(
     "CHAIN",
     start=(
         text_row(gen_ai.AGENT_NAME, "name"),
-        text_row(gen_ai.WORKFLOW_NAME, "name", "Name of the session, under its older name."),
+        text_row(gen_ai.WORKFLOW_NAME, "name", "Name of the session."),
         *OF_SESSION,
         text_row("user.id", "user_id"),
         text_row("callspan.group.id", "group_id"),
@@ -173,7 +170,7 @@ TOOL: Final = _tables(
         text_row("gen_ai.tool.name", "name"),
         Row("gen_ai.tool.type", STRING, _tool_type, "`function`, or `extension` if a server runs it."),
         _TOOL_CALL,
-        text_row(gen_ai.AGENT_NAME, "system", "The agent that runs it."),
+        text_row(gen_ai.AGENT_NAME, "system"),
         *WITHIN,
     ),
     end=(
@@ -199,9 +196,9 @@ AGENT: Final = _tables(
         *_TOOL_LOOP,
         Row(
             "gen_ai.output.type", STRING, in_metadata("output_type"),
-            "Output type that the first call of a tool loop requests.",
+            "Of the first call of a tool loop.",
         ),
-        Row(gen_ai.REQUEST_MODEL, STRING, in_metadata("model"), "Model of the first call of a tool loop."),
+        Row(gen_ai.REQUEST_MODEL, STRING, in_metadata("model"), "Of the first call of a tool loop."),
         Row("callspan.outcome", STRING, in_metadata("outcome"), "How a tool loop ended."),
     ),
     content=_IN_AND_OUT,
@@ -210,7 +207,7 @@ GUARDRAIL: Final = _tables(
     "guardrail",
     "GUARDRAIL",
     start=(
-        text_row(gen_ai.AGENT_NAME, "system", "The guarded agent."),
+        text_row(gen_ai.AGENT_NAME, "system"),
         text_row("callspan.guardrail.name", "name"),
         *WITHIN,
     ),
@@ -221,7 +218,7 @@ HANDOFF: Final = _tables(
     "handoff",
     "CHAIN",
     start=(
-        text_row("gen_ai.tool.call.id", "tool_call_id", "The model's tool call that requested it."),
+        text_row("gen_ai.tool.call.id", "tool_call_id"),
         text_row("callspan.handoff.from", "system"),
         text_row("callspan.handoff.to", "name"),
         *WITHIN,
