@@ -43,13 +43,12 @@ its siblings). A call, abridged:
  "usage": {"input_tokens": 12, "output_tokens": 7}, "timing": {"start_ns": 1760000000000000000, "duration_ns": 812000}}
 ```
 
-An absent field (in Python `None`) is unknown, or has its default: false, 0 or empty. Names end in `_ns` (nanoseconds;
-`start_ns`, `end_ns`, `time_ns` and `seen_ns` are Unix time), `_s` (seconds) or `_ms`. `trace_id` has 32 hex digits,
-`span_id` 16. The last line of each list has the self-explanatory fields. Types are in the
-[JSON Schema](call_record.schema.json); SQL stores have most fields as [columns](sql.md#the-tables). `tools/schema.py`
-generates this page and the schema.
+An absent field (in Python `None`) is unknown, or has its default: false, 0, empty, or the value stated here. Names end
+in `_ns` (nanoseconds; `start_ns`, `end_ns`, `time_ns` and `seen_ns` are Unix time), `_s` (seconds) or `_ms`. `trace_id`
+has 32 hex digits, `span_id` 16. The last line of each list has the self-explanatory fields. Types are in the
+[JSON Schema](call_record.schema.json); SQL stores have most fields as [columns](sql.md#the-tables).
 """
-_SHARED_BY: Final = 3
+_SHARED_BY: Final = 2
 """Fields of so many kinds of records are explained once."""
 _MAX_UNION: Final = 4
 """Longer ones are the parts of a message."""
@@ -71,6 +70,8 @@ class _Field(NamedTuple):
     name: str
     type: str
     meaning: str
+    default: str | None
+    """A word; other defaults are false, 0 or empty."""
 
     @property
     def label(self) -> str:
@@ -82,7 +83,8 @@ class _Field(NamedTuple):
     def explanation(self) -> str:
         """The values of an enumeration, unless the meaning names them, and the meaning; empty if the name is enough."""
         values = self.type if "`" in self.type and "`" not in self.meaning else ""
-        return ". ".join(filter(None, (values, self.meaning)))
+        text = ". ".join(filter(None, (values, self.meaning)))
+        return f"{text}; default `{self.default}`" if text and self.default else text
 
 
 def json_schema() -> _Schema:
@@ -128,8 +130,8 @@ def _is_always_written(field: inspect.Field) -> bool:
 
 
 def _default(field: inspect.Field) -> _Schema:
-    """Return the schema's default of a flag or count; other absent fields are unknown or empty."""
-    return {"default": field.default} if isinstance(field.default, bool | int) else {}
+    """Return the schema's default of a flag, count or word; other absent fields are unknown or empty."""
+    return {"default": field.default} if isinstance(field.default, bool | int | str) else {}
 
 
 def _schema(kind: inspect.Type, structs: _Structs) -> _Schema:
@@ -178,17 +180,23 @@ def fields_page(schema: _Schema) -> str:
     shared = [field for field, number in counts.items() if number >= _SHARED_BY]
     own = {name: [field for field in fields[name] if name in types or field not in shared] for name in fields}
     sections = [_section(_title(name, definitions[name]), _about(definitions[name]), own[name]) for name in own]
-    return "\n".join([_FIELDS_PAGE, _section("What most kinds share", "", shared), *sections])
+    return "\n".join([_FIELDS_PAGE, _section("What several kinds share", "", shared), *sections])
 
 
 def _fields(definition: Any) -> list[_Field]:  # noqa: ANN401 - of JSON Schema
     """Return the fields of a type, without its tag and version."""
     properties = definition["properties"].items()
-    return [_Field(name, _type(of), _meaning(of)) for name, of in properties if "const" not in of]
+    return [
+        _Field(name, _type(of), _meaning(of), _word(of.get("default"))) for name, of in properties if "const" not in of
+    ]
 
 
 def _meaning(of: Any) -> str:  # noqa: ANN401
     return str(of.get("description", "")).removesuffix(".")
+
+
+def _word(default: object) -> str | None:
+    return default if isinstance(default, str) else None
 
 
 def _title(name: str, definition: Any) -> str:  # noqa: ANN401

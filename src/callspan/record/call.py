@@ -69,11 +69,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     """One HTTP request within a call. Offsets count from the start of the call, monotonic."""
 
     number: int
-    """From 1."""
     start_ns: int
-    """Offset at which the request was sent."""
     headers_ns: int | None = None
-    """Offset of the response headers."""
     status: int | None = None
     error_kind: str | None = None
     error_type: str | None = None
@@ -84,7 +81,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     """Wait that the SDK chose before the next attempt."""
     rate_limits: RateLimits | None = None
     end_ns: int | None = None
-    """Offset of the end: an error response, an exception, or the end of the response body or stream."""
+    """The end of the response body or stream, an error response, or an exception."""
     wait_s: float | None = None
     """Actual wait before the next attempt."""
 
@@ -96,14 +93,13 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     duration_ns: int | None = None
     """With all attempts, waits and the whole stream; None while the call runs."""
     answer_ns: int | None = None
-    """Offset of the start of the attempt that received the last response, errors included."""
+    """Start of the attempt that received the last response, errors included."""
     headers_ns: int | None = None
-    """Offset of the headers of the last response."""
     server_ns: int | None = None
     """Processing time of the last attempt as stated by the server (`openai-processing-ms`)."""
     first_chunk_ns: int | None = None
     first_token_ns: int | None = None
-    """Offset of the first content: text, reasoning, refusal or tool call."""
+    """First content: text, reasoning, refusal or tool call."""
     last_chunk_ns: int | None = None
     largest_gap_ns: int | None = None
 
@@ -121,7 +117,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     """Roles of the messages in order, at the content level `metadata`."""
     tool_names: list[str] | None = None
     compacted: bool = False
-    """Whether the messages contain a compaction: the provider's summary of earlier messages."""
+    """Whether the messages contain the provider's summary of earlier messages."""
     continues: str | None = None
     """Id of the response that this request continues: `previous_response_id`, or Anthropic's `previous_message_id`."""
     conversation_id: str | None = None
@@ -137,11 +133,11 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     id: str | None = None
     model: str | None = None
     created: int | None = None
-    """Creation time, Unix seconds."""
+    """Unix seconds."""
     completed: int | None = None
-    """Completion time of a background response, Unix seconds."""
+    """Unix seconds."""
     finish_reasons: list[str | None] = []
-    """The provider's finish reason of each choice, or None."""
+    """The provider's own, one for each choice."""
     service_tier: str | None = None
     system_fingerprint: str | None = None
     status: str | None = None
@@ -151,9 +147,9 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     refused: bool = False
     """Whether the model refused, or a filter removed the answer."""
     compacted: bool = False
-    """Whether the provider compacted or shortened the conversation for this response."""
+    """Whether the provider shortened the conversation for this response."""
     unrecognized: bool = False
-    """Whether the body has none of the API's fields: its content and usage are unknown, not empty."""
+    """Whether the body has none of the API's fields: content and usage are unknown."""
     body_bytes: int | None = None
     body: msgspec.Raw = NO_BODY
     """The response body; a stream is folded into the body of a plain response."""
@@ -196,7 +192,7 @@ class ChunkNote(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaul
 
 
 class Stream(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """How a stream went and ended."""
+    """The end of a stream, and its chunks."""
 
     end: StreamEnd
     chunks: int = 0
@@ -215,7 +211,6 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     session_name: str | None = None
     timestep_id: str | None = None
     timestep: int | None = None
-    """Index of the timestep in its session, from 0."""
 
 
 class SpanLink(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -251,7 +246,7 @@ class Redaction(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaul
 
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="kind", tag="call"):
-    """One call to a provider, with its retries and its whole stream. Absent fields are unknown. Immutable.
+    """One call to a provider, with its retries and its whole stream. Immutable.
 
     Example:
         >>> with callspan.testing.capture() as seen:
@@ -267,31 +262,29 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
     part: Part = always_written("ended")
-    """`started`: the call began; `ended`: it ended. If the answer comes later: `requested` (the request), `ended` (the
-    end without an answer), `answered` (the answer). A later part replaces an earlier one or is merged with it."""
+    """The stage of this version: `started` or `ended`. If the answer comes later: `requested`, `ended` (without the
+    answer), `answered`. A later part replaces an earlier one or is merged with it."""
     seen_in: SeenIn = "call"
-    """The source of this version: `call`: the application's request; `fetch`: a request for a background response;
-    `webhook`; `batch`: a batch line; `import`: `record_call` with the application's own times (`at=`)."""
+    """The source of this version: the application's request (`call`), a request for a background response (`fetch`), a
+    `webhook`, a `batch` line, or `record_call` with `at=` (`import`)."""
     seen_ns: int | None = None
-    """When this version was read from the provider or recomputed; among versions with the same part the latest wins.
-    None for the call's own request, a webhook or a batch."""
+    """When this version was read from the provider or recomputed; of versions with the same part the latest wins."""
     first_seen_ns: int | None = None
-    """When the call's end was first read, if before `seen_ns`; Unix time."""
+    """When the call's end was first read, if before `seen_ns`."""
     provider: str = "unknown"
     """The provider's name in the semantic conventions, such as `azure.ai.openai`."""
     api: str = "unknown"
-    """chat_completions, responses, realtime, completions, embeddings, decisions, messages, moderations,
-    vector_store_search, images, image_edits, image_variations, transcriptions, translations, speech, live or
-    realtime_translations; for any other endpoint its path without ids."""
+    """The [format](records.md#calls-without-an-sdk) of its bodies, `realtime`, `live` or `realtime_translations`; for
+    any other endpoint its path without ids."""
     operation: str = always_written("chat")
-    """chat, generate_content, text_completion, embeddings, decisions, moderation, retrieval or evaluation."""
+    """The attribute `gen_ai.operation.name`."""
     sdk: str | None = None
     """Name and version of the SDK, such as `openai/3.51.0`."""
     server_address: str | None = None
     server_port: int | None = None
     trace_id: str | None = None
     span_id: str | None = None
-    """16 hex digits; without a trace an id of callspan's own."""
+    """Of its own span, if it has one; without a trace an id of callspan's own."""
     parent_span_id: str | None = None
     sampled: bool | None = None
     trace: Trace | None = None

@@ -53,7 +53,6 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
 
     calls: int = 0
     errors: int = 0
-    """Calls with outcome error or timeout."""
     tools: int = 0
     timesteps: int = 0
     """For a timestep, those nested in it."""
@@ -75,7 +74,6 @@ class SessionRecord(
     """One episode or conversation; written at its start, on updates, and at its end."""
 
     session_id: str
-    """The application's own, or a new one."""
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
     seen_ns: int
@@ -86,10 +84,9 @@ class SessionRecord(
     experiment: str | None = None
     user_id: str | None = None
     parent_session_id: str | None = None
-    """The session in which this one was started."""
     trace_id: str | None = None
     span_id: str | None = None
-    """16 hex digits; without a trace an id of callspan's own."""
+    """Of its own span, if it has one; without a trace an id of callspan's own."""
     parent_span_id: str | None = None
     sampled: bool | None = None
     trace: Trace | None = None
@@ -129,10 +126,9 @@ class TimestepRecord(
     name: str | None = None
     turn: int | None = None
     parent_timestep_id: str | None = None
-    """The timestep in which this one is nested."""
     trace_id: str | None = None
     span_id: str | None = None
-    """16 hex digits; without a trace an id of callspan's own."""
+    """Of its own span, if it has one; without a trace an id of callspan's own."""
     parent_span_id: str | None = None
     sampled: bool | None = None
     trace: Trace | None = None
@@ -190,9 +186,8 @@ class EventRecord(
     metadata: dict[str, object] = {}
     redactions: list[Redaction] = []
     trace_id: str | None = None
-    """Of its own span."""
     span_id: str | None = None
-    """Of its own span; None if it is an event of the enclosing span."""
+    """Of its own span, if it has one; without a trace an id of callspan's own."""
     parent_span_id: str | None = None
     sampled: bool | None = None
     trace: Trace | None = None
@@ -221,7 +216,7 @@ class MessageRecord(
     """The application's own number."""
     content: object = None
     causal_influence: list[str] = []
-    """Ids of the records that led to this message."""
+    """Ids of the records that led to it."""
     metadata: dict[str, object] = {}
     redactions: list[Redaction] = []
 
@@ -244,7 +239,6 @@ class RewardRecord(
     value: float | None = None
     """None if there is only a label."""
     label: str | None = None
-    """A verdict, such as `good`."""
     scope: Scope = always_written(_EVENT)
     source: str | None = None
     """`environment`, `evaluator`, `human`, or the application's own."""
@@ -253,9 +247,8 @@ class RewardRecord(
     metadata: dict[str, object] = {}
     redactions: list[Redaction] = []
     trace_id: str | None = None
-    """Of its own span."""
     span_id: str | None = None
-    """Of its own span; None if it is an event of the rewarded span."""
+    """Of its own span, if it has one; without a trace an id of callspan's own."""
     parent_span_id: str | None = None
     sampled: bool | None = None
     trace: Trace | None = None

@@ -103,7 +103,6 @@ class Media(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     modality: str
     """`image`, `audio`, `video` or `document`."""
     mime: str | None = None
-    """Media type, such as `image/png`."""
     url: str | None = None
     """None if it was sent inline."""
     file_id: str | None = None
@@ -111,11 +110,11 @@ class Media(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     """Hex digest of the bytes, if they were sent."""
     size: int | None = None
     width: int | None = None
-    """Pixels, from the header of the file."""
+    """Pixels."""
     height: int | None = None
-    """Pixels, from the header of the file."""
+    """Pixels."""
     seconds: float | None = None
-    """Length of a sound, from the header of the file."""
+    """Length of a sound."""
     data: str | None = None
     """Base64, only where media are kept inline."""
 
@@ -139,7 +138,6 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     parts: list[Part] = []
     name: str | None = None
     finish_reason: str | None = None
-    """Output messages only: the provider's finish reason for this choice."""
 
     @property
     def text(self) -> str | None:
@@ -170,7 +168,6 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_def
     """Separate instructions (Anthropic `system`, Responses `instructions`)."""
     input: list[Message] = []
     output: list[Message] = []
-    """One message per choice."""
     tools: list[object] = []
 
 

@@ -24,7 +24,6 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     estimated: bool = False
     """True if counts or prices are uncertain."""
     reason: str | None = None
-    """Why it is an estimate."""
 
 
 class UsageIteration(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -34,7 +33,7 @@ class UsageIteration(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_d
     """
 
     kind: str
-    """The provider's name for it: `compaction`, `advisor_message`, ..."""
+    """The provider's name for it: `compaction` or `advisor_message`."""
     model: str | None = None
     input_tokens: int | None = None
     """All input tokens, cached ones included."""
@@ -44,7 +43,6 @@ class UsageIteration(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_d
     cache_write_5m_tokens: int | None = None
     cache_write_1h_tokens: int | None = None
     cost: Cost | None = None
-    """Its share of the call's cost."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -84,8 +82,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     web_search_requests: int | None = None
     web_fetch_requests: int | None = None
     hosted_tools: dict[str, int] = {}
-    """Runs of hosted tools that appear in the answer but not in its usage: `file_search`, `code_interpreter`,
-    `container`, ..."""
+    """Runs of hosted tools that appear in the answer but not in its usage, such as `file_search`."""
     output_images: int | None = None
     input_audio_seconds: float | None = None
     """Seconds of audio, where the provider counts no tokens; of a live session its billable seconds."""
