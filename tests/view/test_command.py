@@ -200,7 +200,7 @@ def test_a_filter_line_is_the_options_of_the_commands() -> None:
         "--cut-off",
     ]
     assert arguments('http://x text:"a b" c d') == ["--text=a b", "--text=http://x c d"]
-    which = chosen("user:mara min-cost:0.5 session-status:running failure sort:cost").which
+    which, _ = chosen("user:mara min-cost:0.5 session-status:running failure sort:cost")
     assert (which.user, str(which.min_cost_usd), which.session_outcome, which.success, which.sort) == (
         "mara",
         "0.5",

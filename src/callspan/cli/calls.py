@@ -10,30 +10,34 @@ import click
 import msgspec
 
 from callspan.cli.call_text import call_tokens, outcome_text, result_text
-from callspan.cli.command_context import Command, CommandContext, selecting
-from callspan.cli.filters import filter_options
+from callspan.cli.command_context import Command, CommandContext
+from callspan.cli.filters import filters
 from callspan.cli.follow import LAST, follow_calls
 from callspan.cli.json_rows import call_rows, short_ids
-from callspan.cli.paging import TABLE_ROWS, page_options, say_more
+from callspan.cli.paging import TABLE_ROWS, page_options, print_page
 from callspan.cli.rewards import list_rewards
 from callspan.cli.screen import Cell, Column, reward_style
 from callspan.cost.unknown import why_unknown
 from callspan.formatting import duration, local_time, money, reward
 from callspan.records import CallRecord
-from callspan.stores import CallFilter, ScoredReader, Scoring, ids_of
+from callspan.stores import CallFilter, Reader, ScoredReader, Scoring, ids_of
 
 _EPILOG: Final = """\
 callspan calls --failed --since 2h
 callspan calls --sort duration --user u1"""
 
 
-@click.command("calls", cls=Command, short_help="List calls: model, tokens, time, outcome, output.", epilog=_EPILOG)
-@filter_options(sort=True)
+@click.command(
+    "calls",
+    cls=Command,
+    filters=filters(sort=True),
+    short_help="List calls: model, tokens, time, outcome, output.",
+    epilog=_EPILOG,
+)
 @page_options
 @click.option("--reverse", is_flag=True, help="Oldest first; with --sort the best first.")
 @click.option("-f", "--follow", is_flag=True, help=f"Show the last {LAST}, then each that ends.")
 @click.option("--rewards", is_flag=True, help="List rewards and feedback instead.")
-@selecting
 def calls_command(
     context: CommandContext,
     which: CallFilter,
@@ -54,32 +58,24 @@ def calls_command(
     elif follow:
         follow_calls(context, which, limit or LAST)
     else:
-        _list(context, msgspec.structs.replace(which, limit=limit, offset=offset, newest_first=not reverse))
+        _list(context, msgspec.structs.replace(which, offset=offset, newest_first=not reverse), limit)
 
 
-def _list(context: CommandContext, which: CallFilter) -> None:
+def _list(context: CommandContext, which: CallFilter, limit: int | None) -> None:
     with context.reader() as reader:
-        which = msgspec.structs.replace(context.resolved(reader, which), content="response")
-        scored = reader if isinstance(reader, ScoredReader) else None
-        if context.json:
-            if not context.emit_all(call_rows(reader, reader.calls(which))):
-                raise click.exceptions.Exit(1)
-            return
-        rows = which.limit or TABLE_ROWS
-        found = list(reader.calls(msgspec.structs.replace(which, limit=rows + 1)))
-        if not found:
+        read = limit if context.json else (limit or TABLE_ROWS) + 1
+        which = msgspec.structs.replace(context.resolved(reader, which), content="response", limit=read)
+
+        def total() -> int | None:
+            # To count them takes a search of all texts.
+            return None if which.text is not None else reader.count_calls(which)
+
+        found, rows, table = reader.calls(which), partial(call_rows, reader), partial(_print_table, context, reader)
+        if not print_page(context, found, limit, which.offset, json_rows=rows, table=table, total=total):
             context.no_match(f"No such calls in {context.store_name}.")
-        more: int | None = 0
-        if len(found) > rows:
-            # To count the others takes a search of all texts.
-            more = None if which.text is not None else reader.count_calls(which) - which.offset - rows
-        _print_table(context, found[:rows], scored)
-    for why in why_unknown(found[:rows]):
-        context.screen.paragraph(why, "dim")
-    say_more(context, more, which.offset + rows)
 
 
-def _print_table(context: CommandContext, found: Sequence[CallRecord], scored: ScoredReader | None) -> None:
+def _print_table(context: CommandContext, reader: Reader, found: Sequence[CallRecord]) -> None:
     ids = short_ids(
         (call.call_id for call in found),
         # `show` resolves a prefix that a call and a session share to the session.
@@ -97,15 +93,17 @@ def _print_table(context: CommandContext, found: Sequence[CallRecord], scored: S
         Column("user", lambda call: call.user, shrinks=True),
         Column("output", lambda call: (result_text(call), "dim"), shrinks=True),
     )
-    scores = (Column(one, partial(_score, scored, one), right=True, stays=True) for one in context.scoring.objectives)
+    scores = (Column(one, partial(_score, reader, one), right=True, stays=True) for one in context.scoring.objectives)
     context.screen.table((*columns, *scores), found)
+    for why in why_unknown(found):
+        context.screen.paragraph(why, "dim")
 
 
-def _score(scored: ScoredReader | None, objective: str, call: CallRecord) -> Cell:
+def _score(reader: Reader, objective: str, call: CallRecord) -> Cell:
     """Return the score of an objective; where it has none, its labels."""
-    if scored is None:
+    if not isinstance(reader, ScoredReader):
         return None
     ids = ids_of(call)
-    value = scored.scores_of(ids).get(objective)
-    labels = scored.labels_of(ids).get(objective, ()) if value is None else ()
+    value = reader.scores_of(ids).get(objective)
+    labels = reader.labels_of(ids).get(objective, ()) if value is None else ()
     return ", ".join(dict.fromkeys(labels)) or reward(value), reward_style(value)

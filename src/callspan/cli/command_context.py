@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import update_wrapper
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 import msgspec
@@ -50,7 +49,16 @@ def store_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
 
 
 class Command(click.Command):
-    """A sub-command: its help begins with examples, and errors of stores and settings end it with a message."""
+    """A sub-command that is called with the `context` of its run, and, with filters, with what they select as `which`.
+
+    Its help begins with examples; errors of stores and settings end it with a message.
+    """
+
+    def __init__(self, *, params: list[click.Parameter], filters: Sequence[click.Option] = (), **attrs: Any) -> None:  # noqa: ANN401 - as click has it
+        store = click.Option(["--store"], metavar="URL", help="Default: $CALLSPAN_STORES, else callspan.db.")
+        json = click.Option(["--json", "as_json"], is_flag=True, help="Machine-readable output.")
+        super().__init__(params=[*params, *filters, store, json], **attrs)
+        self._has_filters = bool(filters)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples, then what the command does."""
@@ -73,8 +81,8 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command. Errors of settings and of a file's format are wrong usage, those of stores are failures."""
-        ctx.params = {name: whole_characters(value) for name, value in ctx.params.items()}
         try:
+            ctx.params = self._arguments(ctx)
             return super().invoke(ctx)
         except (click.ClickException, BrokenPipeError):
             raise
@@ -90,13 +98,26 @@ class Command(click.Command):
         except driver_errors() as error:
             raise _failure(_first_line(error)) from error
 
+    def _arguments(self, ctx: click.Context) -> dict[str, Any]:
+        """Return the arguments of the callback. Raises UsageError, SettingError."""
+        options: dict[str, Any] = {name: whole_characters(value) for name, value in ctx.params.items()}
+        before = ctx.find_root().params
+        store = options.pop("store") or before.get("store") or stores_of_environment()
+        json = options.pop("as_json") or before.get("as_json", False)
+        if not split_urls(store):
+            raise click.UsageError(f"--store {store!r} names no store")
+        if not self._has_filters:
+            return {"context": CommandContext(store, json=json), **options}
+        which, scoring = selected(options)
+        return {"context": CommandContext(store, json=json, scoring=scoring), "which": which, **options}
+
 
 class CommandContext:
     """The context of one run of a sub-command."""
 
-    def __init__(self, store: str, *, json: bool, scoring: Scoring | None = None) -> None:
+    def __init__(self, store: str, *, json: bool, scoring: Scoring = Scoring()) -> None:  # noqa: B008 - immutable
         self.store = store
-        self.scoring = scoring or Scoring()
+        self.scoring = scoring
         self.json = json
         self.screen = Screen()
 
@@ -213,39 +234,3 @@ def _first_line(error: Exception) -> str:
     """Return the first line of a driver's message; some are a page long."""
     message = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     return without_passwords(message if len(message) <= _MAX_MESSAGE else whole_words(message, _MAX_MESSAGE) + "…")
-
-
-def with_context(function: Callable[..., None]) -> Callable[..., None]:
-    """Add `--store` and `--json` to a sub-command, and pass it a `CommandContext` as its first argument."""
-
-    @click.option("--store", metavar="URL", help="Default: $CALLSPAN_STORES, else callspan.db.")
-    @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-    @click.pass_context
-    def with_options(
-        ctx: click.Context,
-        /,
-        store: str | None,
-        as_json: bool,
-        scoring: Scoring | None = None,
-        **options: object,
-    ) -> None:
-        before = ctx.find_root().params
-        url = store or before.get("store") or stores_of_environment()
-        if not split_urls(url):
-            raise click.UsageError(f"--store {url!r} names no store")
-        context = CommandContext(url, json=as_json or before.get("as_json", False), scoring=scoring)
-        function(context, **options)
-
-    # click keeps a command's help and its options so far on the function.
-    return update_wrapper(with_options, function)
-
-
-def selecting(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of `with_context`, and pass what the filter options select as `which`."""
-    inner = with_context(function)
-
-    def with_filters(**options: object) -> None:
-        which, scoring = selected(options)
-        inner(which=which, scoring=scoring, **options)
-
-    return update_wrapper(with_filters, inner)

@@ -7,8 +7,8 @@ from typing import Final
 
 import click
 
-from callspan.cli.command_context import Command, CommandContext, selecting
-from callspan.cli.filters import filter_options
+from callspan.cli.command_context import Command, CommandContext
+from callspan.cli.filters import filters
 from callspan.cli.group_table import bounds, plain, shown_measure
 from callspan.cli.safe_text import clean
 from callspan.cli.screen import Cell, Column, reward_style
@@ -33,11 +33,9 @@ _TOO_FEW: Final = "too few to tell"
 _POINTS: Final = " points"
 
 
-@click.command("compare", cls=Command, short_help="Compare two groups of sessions.", epilog=_EPILOG)
+@click.command("compare", cls=Command, filters=filters(), short_help="Compare two groups of sessions.", epilog=_EPILOG)
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
-@filter_options()
-@selecting
 def compare_command(context: CommandContext, which: CallFilter, first: str, second: str) -> None:
     """Compare two groups of sessions: success, scores, and the means of steps, calls, tokens, cost and time.
 

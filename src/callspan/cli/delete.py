@@ -11,8 +11,8 @@ import click
 import msgspec
 
 from callspan import erase
-from callspan.cli.command_context import Command, CommandContext, selecting
-from callspan.cli.filters import OPTIONS, filter_options
+from callspan.cli.command_context import Command, CommandContext
+from callspan.cli.filters import filters
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.values import MOMENT
 from callspan.erasing import Erased, Receipt, whole_ids
@@ -31,17 +31,16 @@ _COPIES: Final = "pages in use may hold copies of some bytes; delete --vacuum re
 @click.command(
     "delete",
     cls=Command,
+    filters=filters("session_id", scores=False),
     short_help="Erase sessions, calls, a user, or the selection of a filter.",
     epilog=_EPILOG,
 )
 @click.argument("ids", metavar="[SESSION]...", nargs=-1)
 @click.option("--call", "calls", metavar="ID", multiple=True, help="Only this call; may be repeated.")
-@filter_options(*(name for name in OPTIONS if name != "session_id"), scores=False)
 @click.option("--older-than", "older_ns", type=MOMENT, metavar="TIME", help="Records that ended before: 30d, ISO 8601.")
 @click.option("--dry-run", is_flag=True, help="Delete nothing; count the records.")
 @click.option("--vacuum", is_flag=True, help="Rewrite SQLite files, without copies of deleted bytes.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@selecting
 def delete_command(
     context: CommandContext,
     which: CallFilter,

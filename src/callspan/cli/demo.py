@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
-from callspan.cli.command_context import Command, CommandContext, store_errors, with_context
+from callspan.cli.command_context import Command, CommandContext, store_errors
 from callspan.cli.demo_agent import (
     ACTOR,
     POLICY,
@@ -73,7 +73,6 @@ class _Clients(NamedTuple):
 @click.option(
     "--otlp", type=HTTP_URL, metavar="URL", help="Send telemetry there. Default: $OTEL_EXPORTER_OTLP_ENDPOINT."
 )
-@with_context
 def demo_command(context: CommandContext, live: bool, otlp: str | None) -> None:
     """Run an agent in a small grid world and show its trace and its records.
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from callspan import SettingError, Settings, private_names
-from callspan.cli.command_context import Command, CommandContext, with_context
+from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.safe_text import clean
 from callspan.cli.store_check import NOT_YET, refusal_of, store_check
 from callspan.formatting import iso, plural
@@ -68,7 +68,6 @@ _CONNECT_S: Final = 2.0
 
 
 @click.command("doctor", cls=Command, short_help="Check hooks, stores, OTLP and settings.", epilog=_EPILOG)
-@with_context
 def doctor_command(context: CommandContext) -> None:
     """Check SDKs, hooks, other instrumentations, stores (by a test record), OTLP and settings.
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
 import click
 
-from callspan.cli.command_context import Command, CommandContext, with_context
-from callspan.cli.filters import OPTIONS, filter_option
+from callspan.cli.command_context import Command, CommandContext
+from callspan.cli.filters import Filter, filters_of
 from callspan.cli.progress import progress
 from callspan.cli.screen import styled
 from callspan.cli.values import COUNT, FILE, KEY_VALUE, POSITIVE, USD
@@ -24,30 +24,23 @@ _EPILOG: Final = """\
 callspan export openai-session -o train.jsonl --min-reward 0.5 --success
 callspan export preferences -o pairs.jsonl --margin 0.2 --pair-by seed"""
 _SELECTION: Final = (
-    filter_option("--session", "session_ids", "ID", multiple=True),
-    filter_option("--model", "models", "NAME", multiple=True),
-    filter_option("--provider", "providers", "NAME", multiple=True),
-    *(OPTIONS[name] for name in ("since_ns", "until_ns", "user", "name", "group", "experiment", "task")),
-    filter_option("--meta", "meta", "KEY=VALUE", type=KEY_VALUE, multiple=True),
-    OPTIONS["text"],
-    filter_option("--min-reward", "min_reward", "R", type=float),
-    filter_option("--max-reward", "max_reward", "R", type=float),
-    filter_option("--objective", "objective", "NAME", default=REWARD),
-    filter_option("--min-score", "min_score", "S", type=float),
-    filter_option("--max-cost", "max_cost", "USD", type=USD),
-    filter_option("--max-tokens", "max_tokens", "N", type=COUNT),
-    filter_option("--success/--failure", "success", default=None),
-    filter_option("--achievement", "achievements", "NAME", multiple=True),
-    filter_option("--without-achievement", "without_achievements", "NAME", multiple=True),
-    filter_option("--min-achievements", "min_achievements", "N", type=COUNT),
-    filter_option("--without-cut-off", "without_cut_off", is_flag=True),
+    Filter("--session", "session_ids", "ID", multiple=True),
+    Filter("--model", "models", "NAME", multiple=True),
+    Filter("--provider", "providers", "NAME", multiple=True),
+    *filters_of("since_ns", "until_ns", "user", "name", "group", "experiment", "task", "text"),
+    Filter("--meta", "meta", "KEY=VALUE", type=KEY_VALUE, multiple=True),
+    Filter("--min-reward", "min_reward", "R", type=float),
+    Filter("--max-reward", "max_reward", "R", type=float),
+    Filter("--objective", "objective", "NAME", default=REWARD),
+    Filter("--min-score", "min_score", "S", type=float),
+    Filter("--max-cost", "max_cost", "USD", type=USD),
+    Filter("--max-tokens", "max_tokens", "N", type=COUNT),
+    Filter("--success/--failure", "success", default=None),
+    Filter("--achievement", "achievements", "NAME", multiple=True),
+    Filter("--without-achievement", "without_achievements", "NAME", multiple=True),
+    Filter("--min-achievements", "min_achievements", "N", type=COUNT),
+    Filter("--without-cut-off", "without_cut_off", is_flag=True),
 )
-
-
-def _selection(function: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(_SELECTION):
-        function = option(function)
-    return function
 
 
 _HELP: Final = f"""\
@@ -57,12 +50,16 @@ FORMAT is one of {", ".join(FORMATS)}."""
 
 
 @click.command(
-    "export", cls=Command, help=_HELP, short_help="Write datasets: fine-tuning rows, pairs, Parquet.", epilog=_EPILOG
+    "export",
+    cls=Command,
+    params=[*_SELECTION],
+    help=_HELP,
+    short_help="Write datasets: fine-tuning rows, pairs, Parquet.",
+    epilog=_EPILOG,
 )
 @click.argument("format_name", metavar="FORMAT", type=click.Choice(list(FORMATS)))
 @click.option("-o", "--output", type=FILE, metavar="FILE", help="File; - for stdout.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; show what would be written.")
-@_selection
 @click.option("--limit", type=POSITIVE, metavar="N", help="Write at most N rows.")
 @click.option("--reasoning", is_flag=True, help="Keep reasoning (OpenAI rejects it).")
 @click.option("--metadata", is_flag=True, help="Add ids and rewards (OpenAI rejects them).")
@@ -71,7 +68,6 @@ FORMAT is one of {", ".join(FORMATS)}."""
 @click.option(
     "--format", "pair_format", type=click.Choice(["openai", "trl"]), default="openai", help="Pairs: whose fields."
 )
-@with_context
 def export_command(
     context: CommandContext, format_name: str, output: Path | None, dry_run: bool, **given: object
 ) -> None:

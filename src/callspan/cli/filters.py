@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple, TypeAlias, get_args
+from typing import Any, Final, get_args
 
 import click
 
@@ -12,12 +11,14 @@ from callspan.conversion import converter
 from callspan.records import Outcome, StreamEnd
 from callspan.stores import ORDERS, CallFilter, Scoring
 
-_Command: TypeAlias = Callable[..., Any]
 _SCORE: Final = "score"
 
 
 class Filter(click.Option):
     """An option that selects; `--help` only names it."""
+
+    def __init__(self, option: str, field: str, metavar: str | None = None, **more: Any) -> None:  # noqa: ANN401 - as click has it
+        super().__init__([option, field], metavar=metavar, **more)
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return nothing: filters have a paragraph of their own."""
@@ -25,85 +26,67 @@ class Filter(click.Option):
         return None
 
 
-def filter_option(option: str, field: str, metavar: str | None = None, **more: Any) -> _Command:  # noqa: ANN401 - as click has it
-    """Return a decorator that adds a filter."""
-    return click.option(option, field, cls=Filter, metavar=metavar, **more)
-
-
-def flag(option: str, field: str) -> _Command:
-    """Return a decorator that adds a filter without a value."""
-    return filter_option(option, field, is_flag=True, default=None)
-
-
-OPTIONS: Final[dict[str, _Command]] = {
-    "session_id": filter_option("--session", "session_id", "ID"),
-    "timestep_id": filter_option("--step", "timestep_id", "ID"),
-    "model": filter_option("--model", "model", "NAME"),
-    "provider": filter_option("--provider", "provider", "NAME"),
-    "since_ns": filter_option("--since", "since_ns", "TIME", type=MOMENT),
-    "until_ns": filter_option("--until", "until_ns", "TIME", type=MOMENT),
-    "errors": filter_option("--failed/--no-failed", "errors", default=None),
-    "outcome": filter_option("--status", "outcome", "WORD", type=click.Choice(get_args(Outcome))),
-    "finish": filter_option("--finish", "finish", "WORD"),
-    "stream_end": filter_option("--stream-end", "stream_end", "WORD", type=click.Choice(get_args(StreamEnd))),
-    "cut_off": flag("--cut-off", "cut_off"),
-    "min_retries": filter_option("--retries", "min_retries", "N", type=COUNT),
-    "rate_limited": flag("--rate-limited", "rate_limited"),
-    "min_cost_usd": filter_option("--min-cost", "min_cost_usd", "USD", type=USD),
-    "min_duration_ns": filter_option("--min-duration", "min_duration_ns", "TIME", type=DURATION),
-    "batch_id": filter_option("--batch", "batch_id", "ID"),
-    "conversation_id": filter_option("--conversation", "conversation_id", "ID"),
-    "text": filter_option("--text", "text", "PART"),
-    "error_text": filter_option("--error-text", "error_text", "PART"),
-    "user": filter_option("--user", "user", "ID"),
-    "name": filter_option("--name", "name", "NAME"),
-    "group": filter_option("--group", "group", "ID"),
-    "experiment": filter_option("--experiment", "experiment", "NAME"),
-    "task": filter_option("--task", "task", "ID"),
-    "metadata": filter_option("--meta", "metadata", "KEY=VALUE", type=KEY_VALUE, multiple=True),
-}
+_CALLS: Final = (
+    Filter("--session", "session_id", "ID"),
+    Filter("--step", "timestep_id", "ID"),
+    Filter("--model", "model", "NAME"),
+    Filter("--provider", "provider", "NAME"),
+    Filter("--since", "since_ns", "TIME", type=MOMENT),
+    Filter("--until", "until_ns", "TIME", type=MOMENT),
+    Filter("--failed/--no-failed", "errors", default=None),
+    Filter("--status", "outcome", "WORD", type=click.Choice(get_args(Outcome))),
+    Filter("--finish", "finish", "WORD"),
+    Filter("--stream-end", "stream_end", "WORD", type=click.Choice(get_args(StreamEnd))),
+    Filter("--cut-off", "cut_off", is_flag=True, default=None),
+    Filter("--retries", "min_retries", "N", type=COUNT),
+    Filter("--rate-limited", "rate_limited", is_flag=True, default=None),
+    Filter("--min-cost", "min_cost_usd", "USD", type=USD),
+    Filter("--min-duration", "min_duration_ns", "TIME", type=DURATION),
+    Filter("--batch", "batch_id", "ID"),
+    Filter("--conversation", "conversation_id", "ID"),
+    Filter("--text", "text", "PART"),
+    Filter("--error-text", "error_text", "PART"),
+    Filter("--user", "user", "ID"),
+    Filter("--name", "name", "NAME"),
+    Filter("--group", "group", "ID"),
+    Filter("--experiment", "experiment", "NAME"),
+    Filter("--task", "task", "ID"),
+    Filter("--meta", "metadata", "KEY=VALUE", type=KEY_VALUE, multiple=True),
+)
 """The options that select calls, by the field of `CallFilter` they set; `callspan.stores.filters` has their SQL."""
-_SCORES: Final = {
-    "min_reward": filter_option("--min-reward", "min_reward", "R", type=float),
-    "objectives": filter_option("--objective", "objectives", "NAME", multiple=True),
-    "label": filter_option("--label", "label", "LABEL"),
-    "min_score": filter_option("--min-score", "min_score", "S", type=float),
-}
-_SORT: Final = click.option(
-    "--sort",
+_SCORES: Final = (
+    Filter("--min-reward", "min_reward", "R", type=float),
+    Filter("--objective", "objectives", "NAME", multiple=True),
+    Filter("--label", "label", "LABEL"),
+    Filter("--min-score", "min_score", "S", type=float),
+)
+_SORT: Final = click.Option(
+    ["--sort"],
     type=click.Choice((*ORDERS, _SCORE)),
     default="start",
     metavar="KEY",
     help=f"Worst first, by {', '.join((*ORDERS[1:], _SCORE))}.",
 )
-_OF_SCORES: Final = converter(Scoring)
-_OF_CALLS: Final = converter(CallFilter)
+_OF_CALLS: Final = frozenset(CallFilter.__struct_fields__) - {"limit", "offset"}
+_OF_SCORES: Final = frozenset(Scoring.__struct_fields__)
+_calls, _scores = converter(CallFilter), converter(Scoring)
 
 
-class Selected(NamedTuple):
-    """The selection by filter options."""
-
-    which: CallFilter
-    scoring: Scoring
-
-
-def filter_options(*fields: str, scores: bool = True, sort: bool = False) -> Callable[[_Command], _Command]:
-    """Return a decorator that adds the options of these fields of `CallFilter` (default: all) and of scores."""
-    chosen = [OPTIONS[name] for name in fields or OPTIONS]
-    more = (*(_SCORES.values() if scores else ()), *((_SORT,) if sort else ()))
-
-    def add(function: _Command) -> _Command:
-        for option in reversed((*chosen, *more)):
-            function = option(function)
-        return function
-
-    return add
+def filters(*without: str, scores: bool = True, sort: bool = False) -> list[click.Option]:
+    """Return the options that select calls, except those of these fields of `CallFilter`."""
+    chosen = [option for option in _CALLS if option.name not in without]
+    return [*chosen, *(_SCORES if scores else ()), *([_SORT] if sort else [])]
 
 
-def selected(options: dict[str, object]) -> Selected:
+def filters_of(*fields: str) -> list[click.Option]:
+    """Return the options of these fields of `CallFilter`."""
+    return [option for option in _CALLS if option.name in fields]
+
+
+def selected(options: dict[str, object]) -> tuple[CallFilter, Scoring]:
     """Remove the filter options and `--sort` from the options of a command; return their selection."""
-    given = {name: options.pop(name) for name in (*OPTIONS, "sort") if name in options}
-    scores = {name: options.pop(name) for name in _SCORES if name in options}
+    given = {name: options.pop(name) for name in [*options] if name in _OF_CALLS}
+    scores = {name: options.pop(name) for name in [*options] if name in _OF_SCORES}
     if given.get("sort") == _SCORE:
         scores["sorts"], given["sort"] = True, "start"
-    return Selected(_OF_CALLS(given), _OF_SCORES(scores))
+    return _calls(given), _scores(scores)

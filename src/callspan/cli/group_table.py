@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from callspan.cli.command_context import CommandContext
-from callspan.cli.paging import TABLE_ROWS, say_more
+from callspan.cli.paging import print_page
 from callspan.cli.screen import Cell, Column, key_columns, reward_style
 from callspan.comparison.differences import Number
 from callspan.comparison.groups import MEASURES, Amount, Group, group_sessions, objectives_of
@@ -25,13 +25,11 @@ def print_groups(
 ) -> bool:
     """Print the groups of the sessions, those with the most sessions first; return whether there is one."""
     groups = group_sessions(sessions, keys)
-    if context.json:
-        shown = groups[offset:][:limit]
-        context.emit_all(_row(group, keys) for group in shown)
-        return bool(shown)
-    shown = groups[offset:][: limit or TABLE_ROWS]
-    if not shown:
-        return False
+    rows, table = partial(map, partial(_row, keys)), partial(_print_table, context, keys, groups)
+    return print_page(context, groups[offset:], limit, offset, json_rows=rows, table=table, total=groups.__len__)
+
+
+def _print_table(context: CommandContext, keys: Sequence[str], groups: Sequence[Group], shown: Sequence[Group]) -> None:
     objectives = context.scoring.objectives or objectives_of(one for group in groups for one in group.sessions)
     columns = (
         *key_columns(keys),
@@ -47,8 +45,6 @@ def print_groups(
     )
     context.screen.table(columns, shown)
     context.screen.paragraph(_FOOTER)
-    say_more(context, len(groups) - offset - len(shown), offset + len(shown))
-    return True
 
 
 def _score(objective: str, group: Group) -> Cell:
@@ -81,7 +77,7 @@ def between(interval: Interval | None) -> str:
     return "" if interval is None else f" ({interval.low:+.3g} to {interval.high:+.3g})"
 
 
-def _row(group: Group, keys: Sequence[str]) -> dict[str, object]:
+def _row(keys: Sequence[str], group: Group) -> dict[str, object]:
     scores = {}
     for objective in objectives_of(group.sessions):
         found = group.mean(objective)

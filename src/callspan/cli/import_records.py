@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from callspan import import_records
-from callspan.cli.command_context import Command, CommandContext, with_context
+from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.progress import progress
 from callspan.cli.values import MOMENT
 from callspan.formatting import plural
@@ -29,7 +29,6 @@ callspan import --damaged broken.db --into saved.db"""
 @click.option("--into", metavar="URL", help="Store to load into, SQLite or Postgres. Default: that of --store.")
 @click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Only records from this time on: 7d, ISO 8601.")
 @click.option("--damaged", is_flag=True, help="Read the intact rows of a damaged SQLite file.")
-@with_context
 def import_command(
     context: CommandContext, sources: Sequence[str], into: str | None, since_ns: int | None, damaged: bool
 ) -> None:

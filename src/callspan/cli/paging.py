@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Final, TypeAlias, TypeVar
 
@@ -25,31 +25,26 @@ def page_options(function: _Command) -> _Command:
 
 def print_page(
     context: CommandContext,
-    found: Iterator[_Row],
+    found: Iterable[_Row],
     limit: int | None,
     offset: int,
     *,
-    json_row: Callable[[_Row], object],
+    json_rows: Callable[[Iterable[_Row]], Iterable[object]],
     table: Callable[[Sequence[_Row]], None],
+    total: Callable[[], int | None] = lambda: None,
 ) -> bool:
-    """Print a page of rows as JSON, else as a table and whether there are more; return whether there was one."""
+    """Print a page of the rows behind `offset` as JSON, else as a table; return whether there was one.
+
+    A table that is cut says how to go on, and how many rows are left if their `total` is known.
+    """
     if context.json:
-        end = None if limit is None else offset + limit
-        return bool(context.emit_all(map(json_row, islice(found, offset, end))))
-    rows = limit or TABLE_ROWS
-    shown = list(islice(found, offset, offset + rows))
+        return bool(context.emit_all(json_rows(islice(found, limit))))
+    rows, left = limit or TABLE_ROWS, iter(found)
+    shown = list(islice(left, rows))
     if shown:
         table(shown)
-        say_more(context, None if next(found, None) else 0, offset + rows)
+    if next(left, None) is not None:
+        end, every = offset + rows, total()
+        number = "" if every is None else f"{every - end:,} "
+        context.screen.paragraph(f"{number}more: --offset {end} goes on, --limit N shows more, --json all", "dim")
     return bool(shown)
-
-
-def say_more(context: CommandContext, more: int | None, after: int) -> None:
-    """Print the number of rows after which a table was cut, and how to continue.
-
-    `more` is the number of rows left, None where it is not known.
-    """
-    if more != 0:
-        number = "" if more is None else f"{more:,} "
-        hint = f"{number}more: --offset {after} goes on, --limit N shows more, --json all"
-        context.screen.paragraph(hint, "dim")

@@ -11,7 +11,7 @@ import msgspec
 from rich.rule import Rule
 
 from callspan.cli.call_text import call_tokens
-from callspan.cli.command_context import Command, CommandContext, with_context
+from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.json_rows import call_row, call_rows
 from callspan.cli.safe_text import clean_lines
 from callspan.cli.screen import Screen
@@ -35,7 +35,6 @@ _REPLAYED: Final = frozenset({"messages", "text_completions", "chat_completions"
 @click.option("--model", metavar="NAME", help="Send the request to this model instead.")
 @click.option("--base-url", type=HTTP_URL, metavar="URL", help="Send the request to this URL instead.")
 @click.option("--timeout", "timeout_s", type=SECONDS, metavar="S", default=120.0, help="In seconds. Default: 120.")
-@with_context
 def replay_command(
     context: CommandContext, ident: str, model: str | None, base_url: str | None, timeout_s: float
 ) -> None:

@@ -8,8 +8,8 @@ from typing import Final
 
 import click
 
-from callspan.cli.command_context import Command, CommandContext, selecting
-from callspan.cli.filters import filter_options
+from callspan.cli.command_context import Command, CommandContext
+from callspan.cli.filters import filters
 from callspan.cli.progress import progress
 from callspan.cli.values import FILE
 from callspan.formatting import plural
@@ -22,8 +22,13 @@ callspan report -o today.html --since 1d
 callspan report --session 019aa0 -o episode.html"""
 
 
-@click.command("report", cls=Command, short_help="Write the page of sessions and calls as one file.", epilog=_EPILOG)
-@filter_options()
+@click.command(
+    "report",
+    cls=Command,
+    filters=filters(),
+    short_help="Write the page of sessions and calls as one file.",
+    epilog=_EPILOG,
+)
 @click.option(
     "-o",
     "--output",
@@ -33,7 +38,6 @@ callspan report --session 019aa0 -o episode.html"""
     help="Output file; - for stdout.",
 )
 @click.option("--open", "opens", is_flag=True, help="Open the file in the browser.")
-@selecting
 def report_command(context: CommandContext, which: CallFilter, output: Path, *, opens: bool) -> None:
     """Write the page of `callspan view` as one self-contained file: sessions with their course, calls, charts.
 

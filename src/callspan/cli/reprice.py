@@ -12,8 +12,8 @@ from typing import Final
 import click
 import msgspec
 
-from callspan.cli.command_context import Command, CommandContext, selecting
-from callspan.cli.filters import filter_options
+from callspan.cli.command_context import Command, CommandContext
+from callspan.cli.filters import filters
 from callspan.cli.progress import progress
 from callspan.cli.values import EXISTING_FILE
 from callspan.cost import PriceFileError, Pricer, pricer_for, repriced
@@ -30,12 +30,10 @@ callspan reprice                            calls that have no cost yet
 callspan reprice --all --prices mine.json   every call, by your own prices"""
 
 
-@click.command("reprice", cls=Command, short_help="Recompute costs from prices.", epilog=_EPILOG)
-@filter_options()
+@click.command("reprice", cls=Command, filters=filters(), short_help="Recompute costs from prices.", epilog=_EPILOG)
 @click.option("--prices", type=EXISTING_FILE, help="Your own price file.")
 @click.option("--all", "every", is_flag=True, help="Also reprice calls that have a cost.")
 @click.option("--dry-run", is_flag=True, help="Change nothing; show what would change.")
-@selecting
 def reprice_command(
     context: CommandContext, which: CallFilter, prices: Path | None, every: bool, dry_run: bool
 ) -> None:

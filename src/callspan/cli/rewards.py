@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
+from itertools import islice
 from typing import Final
 
 from callspan.cli.command_context import CommandContext
@@ -15,12 +16,10 @@ from callspan.records import RewardRecord
 
 def list_rewards(context: CommandContext, limit: int | None, offset: int) -> None:
     """List rewards and feedback with their targets, newest first."""
-
-    def table(found: Sequence[RewardRecord]) -> None:
-        context.screen.table(_COLUMNS, found)
-
+    table = partial(context.screen.table, _COLUMNS)
     with context.reader() as reader:
-        if not print_page(context, reader.rewards(), limit, offset, json_row=record_fields, table=table):
+        found = islice(reader.rewards(), offset, None)
+        if not print_page(context, found, limit, offset, json_rows=partial(map, record_fields), table=table):
             context.no_match(f"No rewards in {context.store_name}.")
 
 

@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from callspan import Settings
-from callspan.cli.command_context import Command, CommandContext, store_errors, with_context
+from callspan.cli.command_context import Command, CommandContext, store_errors
 from callspan.cli.progress import progress
 from callspan.cli.safe_text import clean
 from callspan.cli.values import HTTP_URL
@@ -38,7 +38,6 @@ callspan send --follow                          to OTEL_EXPORTER_OTLP_ENDPOINT""
 @click.option("--otlp", "url", type=HTTP_URL, metavar="URL", help="Receiver. Default: $OTEL_EXPORTER_OTLP_ENDPOINT.")
 @click.option("-f", "--follow", is_flag=True, help="Continue with new records, each second, until Ctrl-C.")
 @click.option("--again", is_flag=True, help="Also records that were sent to this receiver before.")
-@with_context
 def send_command(context: CommandContext, url: str | None, follow: bool, again: bool) -> None:
     """Send recorded sessions and calls to an OTLP receiver, as the traces that their processes had.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 from typing import Final
 
 import click
-import msgspec
 
-from callspan.cli.command_context import Command, CommandContext, selecting
-from callspan.cli.filters import OPTIONS, filter_options
+from callspan.cli.command_context import Command, CommandContext
+from callspan.cli.filters import filters
 from callspan.cli.group_table import print_groups
 from callspan.cli.json_rows import session_row, short_ids
 from callspan.cli.paging import page_options, print_page
@@ -25,8 +25,13 @@ callspan sessions --since 1d --min-reward 0.5
 callspan sessions --by meta:prompt_version"""
 
 
-@click.command("sessions", cls=Command, short_help="List sessions: outcome, reward, tokens, cost.", epilog=_EPILOG)
-@filter_options(*(field for field in OPTIONS if field != "outcome"), sort=True)
+@click.command(
+    "sessions",
+    cls=Command,
+    filters=filters("outcome", sort=True),
+    short_help="List sessions: outcome, reward, tokens, cost.",
+    epilog=_EPILOG,
+)
 @click.option(
     "--by",
     "keys",
@@ -36,27 +41,26 @@ callspan sessions --by meta:prompt_version"""
 )
 @click.option("--status", "session_outcome", metavar="WORD", help="With this outcome: success, error, …")
 @page_options
-@selecting
 def sessions_command(
     context: CommandContext,
     which: CallFilter,
     limit: int | None,
     offset: int,
     keys: list[str] | None,
-    session_outcome: str | None,
 ) -> None:
     """List sessions, newest first, with outcome, reward, tokens, cost and time; with --by groups of them.
 
     --min-cost, --min-duration and --sort apply to all of a session, other filters to one of its calls.
     """
     with context.reader() as reader:
-        which = msgspec.structs.replace(context.resolved(reader, which), session_outcome=session_outcome)
+        which = context.resolved(reader, which)
         fitting = reader.sessions(since_ns=which.since_ns, which=which)
         if keys:
             found = print_groups(context, fitting, keys, limit, offset)
         else:
             table = partial(_print_table, context, reader)
-            found = print_page(context, fitting, limit, offset, json_row=session_row, table=table)
+            rows = islice(fitting, offset, None)
+            found = print_page(context, rows, limit, offset, json_rows=partial(map, session_row), table=table)
     if not found and (offset or context.scoring.chooses or which != CallFilter()):
         context.no_match(f"No such sessions in {context.store_name}.")
     if not found:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from callspan.cli.command_context import Command, CommandContext, with_context
+from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.progress import progress
 from callspan.cli.values import SECONDS
 from callspan.formatting import plural
@@ -26,7 +26,6 @@ callspan --store postgresql://me@db/calls ship --timeout 60"""
 @click.option(
     "--timeout", "timeout_s", type=SECONDS, metavar="S", help="Stop after S seconds for each store. Default: a day."
 )
-@with_context
 def ship_command(context: CommandContext, timeout_s: float | None) -> None:
     """Deliver waiting records to the stores. Exit code 1 if some still wait or are damaged.
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 from callspan.cli.call_text import outcome_text
-from callspan.cli.command_context import Command, CommandContext, with_context
+from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.diff import show_difference
 from callspan.cli.json_rows import Row, call_rows, record_fields, session_json
 from callspan.cli.safe_text import clean, clean_lines
@@ -49,7 +49,6 @@ _ROLE_STYLES: Final = {"system": "magenta", "user": "blue", "assistant": "green"
 @click.argument("ident", metavar="[ID]", default="last")
 @click.argument("other", metavar="[ID]", default="")
 @click.option("--limit", type=POSITIVE, metavar="N", help=f"Show N entries. Default: {_LIMIT:,}; --json has all.")
-@with_context
 def show_command(context: CommandContext, ident: str, other: str, limit: int | None) -> None:
     """Show a session as a tree of steps, calls, tools and events, one call in full, or the differences of two ids.
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Final
 
 import click
 import msgspec
 
-from callspan.cli.command_context import Command, CommandContext, selecting
-from callspan.cli.filters import filter_options
-from callspan.cli.paging import TABLE_ROWS, page_options, say_more
+from callspan.cli.command_context import Command, CommandContext
+from callspan.cli.filters import filters
+from callspan.cli.paging import page_options, print_page
 from callspan.cli.screen import Column, errors_cell, key_columns
 from callspan.cli.values import grouping
 from callspan.cost.unknown import why_unknown
 from callspan.formatting import UNKNOWN, count, exact, milliseconds, money, tokens
-from callspan.stores import GROUPINGS, CallFilter, Summary
+from callspan.stores import GROUPINGS, CallFilter, Reader, Summary
 
 _COLUMNS: Final = (
     Column("calls", lambda one: count(one.calls), right=True, stays=True),
@@ -34,8 +35,13 @@ callspan stats --by user,model --since 1d
 callspan stats --by meta:variant --experiment prompts-2"""
 
 
-@click.command("stats", cls=Command, short_help="Show sums per model, session, day, user or metadata.", epilog=_EPILOG)
-@filter_options()
+@click.command(
+    "stats",
+    cls=Command,
+    filters=filters(),
+    short_help="Show sums per model, session, day, user or metadata.",
+    epilog=_EPILOG,
+)
 @click.option(
     "--by",
     "keys",
@@ -45,7 +51,6 @@ callspan stats --by meta:variant --experiment prompts-2"""
     help=f"Group by {', '.join(GROUPINGS)}, meta:KEY; or two: user,model.",
 )
 @page_options
-@selecting
 def stats_command(context: CommandContext, which: CallFilter, keys: list[str], limit: int | None, offset: int) -> None:
     """Sum calls, errors, tokens and cost, with latency (p50, p95), time to first token and retries.
 
@@ -54,30 +59,30 @@ def stats_command(context: CommandContext, which: CallFilter, keys: list[str], l
     with context.reader() as reader:
         which = context.resolved(reader, which)
         found = list(reader.summary(keys, which))
-        shown = found[offset:][: limit or TABLE_ROWS]
-        newest = msgspec.structs.replace(which, limit=_EXPLAINED, content="none")
-        reasons = [] if context.json or not any(_unpriced(shown)) else list(why_unknown(reader.calls(newest)))
-    if context.json:
-        page = found[offset:][:limit]
-        context.emit_all(dict(zip(keys, summary.keys, strict=True)) | _row(summary) for summary in page)
-    if not shown:
-        context.no_match(f"No such calls in {context.store_name}.")
-    if not context.json:
-        context.screen.table((*key_columns(keys), *_COLUMNS), shown)
-        for line in _unpriced(shown):
-            context.screen.paragraph(line, "yellow")
-        for why in reasons:
-            context.screen.paragraph(why, "dim")
-        say_more(context, len(found) - offset - len(shown), offset + len(shown))
+        rows, table = partial(map, partial(_row, keys)), partial(_print_table, context, reader, which, keys)
+        if not print_page(context, found[offset:], limit, offset, json_rows=rows, table=table, total=found.__len__):
+            context.no_match(f"No such calls in {context.store_name}.")
 
 
-def _row(summary: Summary) -> dict[str, object]:
+def _row(keys: Sequence[str], summary: Summary) -> dict[str, object]:
     row = msgspec.structs.asdict(summary)
     del row["keys"]
-    return row | {"cost_usd": exact(summary.cost_usd)}
+    return dict(zip(keys, summary.keys, strict=True)) | row | {"cost_usd": exact(summary.cost_usd)}
 
 
-def _unpriced(found: list[Summary]) -> Iterator[str]:
+def _print_table(
+    context: CommandContext, reader: Reader, which: CallFilter, keys: Sequence[str], shown: Sequence[Summary]
+) -> None:
+    context.screen.table((*key_columns(keys), *_COLUMNS), shown)
+    unpriced = list(_unpriced(shown))
+    for line in unpriced:
+        context.screen.paragraph(line, "yellow")
+    newest = msgspec.structs.replace(which, limit=_EXPLAINED, content="none")
+    for why in why_unknown(reader.calls(newest)) if unpriced else ():
+        context.screen.paragraph(why, "dim")
+
+
+def _unpriced(found: Sequence[Summary]) -> Iterator[str]:
     """Report sums of cost that omit calls without a price. Calls that failed without tokens are not reported."""
     for summary in found:
         unknown = summary.calls_without_cost

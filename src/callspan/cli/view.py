@@ -9,24 +9,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
-import msgspec
 
 from callspan import open_store
 from callspan.cli.backlog import Backlog
-from callspan.cli.command_context import Command, CommandContext, store_errors, with_context
-from callspan.cli.filters import Selected, filter_options, selected
+from callspan.cli.command_context import Command, CommandContext, store_errors
+from callspan.cli.filters import filters, selected
 from callspan.cli.report import save_page
 from callspan.cli.safe_text import clean
 from callspan.cli.values import FILE, TRACE_URL
 from callspan.records import RewardRecord
 from callspan.safe_urls import error_text
-from callspan.stores import CallFilter, StoreError, find_store, first_readable
-
-if TYPE_CHECKING:
-    from callspan.view.source import Chosen
+from callspan.stores import CallFilter, Scoring, StoreError, find_store, first_readable
+from callspan.view.source import Access, BadQueryError
 
 _NEEDED: Final = 'The page needs {name}: pip install "callspan[cli]"'
 _LAST_PORT: Final = 65_535
@@ -48,7 +45,6 @@ callspan view --trace-url 'http://localhost:16686/trace/{trace_id}'"""
     help="Write the page as one file instead, as `callspan report` does.",
 )
 @click.option("--trace-url", type=TRACE_URL, metavar="URL", help="Link traces to it, with {trace_id} in it.")
-@with_context
 def view_command(context: CommandContext, port: int, opens: bool, save: Path | None, trace_url: str | None) -> None:
     """Serve a page that shows the store: sessions with their course, conversations, calls, as they are recorded.
 
@@ -62,7 +58,6 @@ def view_command(context: CommandContext, port: int, opens: bool, save: Path | N
     waits = context.why_empty() is not None
     try:
         from callspan.view.server import ServerOptions, serve
-        from callspan.view.source import Access
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in {"starlette", "uvicorn"}:
             raise
@@ -123,24 +118,24 @@ def _waiting(context: CommandContext) -> list[str]:
     return Backlog(context.store).sentences()
 
 
-@click.command()
-@filter_options(sort=True)
-@click.option("--session-status", "session_outcome")
-@click.option("--success/--failure", default=None)
-def _line(session_outcome: str | None, success: bool | None, **filters: object) -> Selected:
-    which, scoring = selected(filters)
-    return Selected(msgspec.structs.replace(which, session_outcome=session_outcome, success=success), scoring)
+_LINE: Final = click.Command(
+    "filter",
+    params=[
+        *filters(sort=True),
+        click.Option(["--session-status", "session_outcome"]),
+        click.Option(["--success/--failure"], default=None),
+    ],
+)
+"""What a filter line is read as."""
 
 
-def chosen(line: str) -> Chosen:
+def chosen(line: str) -> tuple[CallFilter, Scoring]:
     """Return what a filter line stands for: `user:mara failed since:7d`, options of `calls` and `sessions` as words.
 
     Other words are a text to be found. Raises BadQueryError for an option's invalid value.
     """
-    from callspan.view.source import BadQueryError, Chosen
-
     try:
-        return Chosen(*_line.main(arguments(line), prog_name="filter", standalone_mode=False))
+        return selected(_LINE.make_context("filter", arguments(line)).params)
     except (click.ClickException, ValueError) as error:
         raise BadQueryError(error.format_message() if isinstance(error, click.ClickException) else str(error)) from None
 
@@ -150,7 +145,7 @@ def arguments(line: str) -> list[str]:
 
     Raises ValueError for quotes that are not closed.
     """
-    options = [one for one in _line.params if isinstance(one, click.Option)]
+    options = [one for one in _LINE.params if isinstance(one, click.Option)]
     flags = {name.removeprefix("--"): one.is_flag for one in options for name in (*one.opts, *one.secondary_opts)}
     found, words = [], []
     for word in _WORDS.findall(line):

@@ -19,10 +19,11 @@ from callspan.stores.base import SessionSummary
 from callspan.stores.filters import CallFilter
 from callspan.stores.new_messages import ConversationReader
 from callspan.stores.reader import Reader
+from callspan.stores.scores import Scoring
 from callspan.view import charts, session
 from callspan.view.report_file import html
 from callspan.view.sessions import session_rows
-from callspan.view.source import Access, Chosen, Row, View, encoder
+from callspan.view.source import Access, Row, View, encoder
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 """Called with the number read, the total, and the unit: `sessions`."""
@@ -122,7 +123,7 @@ class _Report:
     def _view(self, **query: str) -> View:
         access = Access(
             open=lambda: self._reader,
-            chosen=lambda _: Chosen(self._which),
+            chosen=lambda _: (self._which, Scoring()),
             arguments=lambda _: [],
             error_text=str,
             errors=tuple,

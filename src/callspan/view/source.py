@@ -41,19 +41,12 @@ class BadQueryError(Exception):
     """The query means nothing; the text says why."""
 
 
-class Chosen(NamedTuple):
-    """What a filter line stands for."""
-
-    which: CallFilter
-    scoring: Scoring = Scoring()
-
-
 class Access(NamedTuple):
     """How the page gets at the store."""
 
     open: Callable[[], Reader]
     """Opens the store for reading. Raises what its drivers raise."""
-    chosen: Callable[[str], Chosen]
+    chosen: Callable[[str], tuple[CallFilter, Scoring]]
     """Reads a filter line. Raises BadQueryError."""
     arguments: Callable[[str], list[str]]
     """Reads a filter line as arguments of the command."""
@@ -80,8 +73,8 @@ class View(NamedTuple):
 
     def chosen(self) -> tuple[Reader, CallFilter]:
         """Return the reader and the filter that the query's line `q` stands for. Raises BadQueryError."""
-        chosen = self.access.chosen(self.query.get("q", ""))
-        return scored(self.reader, chosen.scoring), chosen.which
+        which, scoring = self.access.chosen(self.query.get("q", ""))
+        return scored(self.reader, scoring), which
 
     def required(self, name: str) -> str:
         """Return a value of the query. Raises BadQueryError where there is none."""
