@@ -50,7 +50,13 @@ def workplace(tmp_path: Path) -> Iterator[Callable[[Example], Workplace]]:
 def _python(requirement: str) -> Path:
     if not AS_INSTALLED:
         return Path(sys.executable)
-    packages = [requirement.replace("callspan", str(ROOT), 1), *(SDKS if requirement in BESIDE else ()), *FOR_TESTS]
+    # Editable, because the environment is kept: a copy would be that of an older commit.
+    packages = [
+        "-e",
+        requirement.replace("callspan", str(ROOT), 1),
+        *(SDKS if requirement in BESIDE else ()),
+        *FOR_TESTS,
+    ]
     place = ENVIRONMENTS / sha256(requirement.encode()).hexdigest()[:12]
     ENVIRONMENTS.mkdir(exist_ok=True)
     with (ENVIRONMENTS / "lock").open("w") as lock:
