@@ -123,3 +123,29 @@ def test_an_unknown_store_is_wrong_usage_everywhere(command: str) -> None:
     result = CliRunner().invoke(callspan, [*command.split(), "--store", "foo://x"])
     assert result.exit_code == 2
     assert "unknown kind of store 'foo://x'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "instead"),
+    [
+        ("tail -f", "tail is gone: write callspan calls --follow."),
+        ("rewards --unjoined", "rewards is gone: write callspan calls --rewards."),
+        ("diff a b", "diff is gone: write callspan show A B."),
+        ("prune --older-than 1d", "prune is gone: write callspan delete --older-than TIME."),
+        ("recover a.db b.db", "recover is gone: write callspan import --damaged FILE --into NEW."),
+        ("calls --outcome error", "--outcome is gone: write --status WORD."),
+        ("stats --error", "--error is gone: write --failed."),
+        ("sessions --min-time 1s", "--min-time is gone: write --min-duration TIME."),
+        ("delete --tag trial", "--tag is gone: write --meta tags=TAG."),
+    ],
+)
+def test_a_former_spelling_is_wrong_usage_and_names_the_present_one(arguments: str, instead: str) -> None:
+    answer = CliRunner().invoke(callspan, arguments.split())
+    assert (answer.exit_code, answer.stdout) == (2, "")
+    assert answer.stderr.endswith(f"Error: {instead}\n")
+
+
+@pytest.mark.parametrize("option", ["--meta tags=a", "--status success", "--status in_progress", "--min-duration 1s"])
+def test_the_present_spelling_of_former_options_is_one(option: str, place: Path) -> None:
+    del place
+    assert CliRunner().invoke(callspan, ["calls", *option.split()]).exit_code != 2
