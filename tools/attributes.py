@@ -98,16 +98,15 @@ def section(title: str, found: Sequence[Entry]) -> list[str]:
     """Return a table, and below it the attributes that their names explain."""
     lines = ["", f"### {title}", "", "| Attribute | Meaning |", "| --- | --- |"]
     lines += [f"| {each.name}{typed(each)} | {each.meaning} |" for each in found if each.meaning]
-    plain = names([each for each in found if not each.meaning])
-    return [*lines, "", f"Also {plain}."] if plain else lines
+    return [*lines, "", *names([each for each in found if not each.meaning])]
 
 
-def names(found: Sequence[Entry]) -> str:
-    """Return names by type."""
+def names(found: Sequence[Entry]) -> list[str]:
+    """Return a list of names for each type."""
     kinds: dict[str, list[str]] = {}
-    for each in found:
-        kinds.setdefault(typed(each), []).append(each.name)
-    return "; ".join(", ".join(same) + kind for kind, same in kinds.items())
+    for each in sorted(found, key=lambda each: each.name):
+        kinds.setdefault(each.type, []).append(each.name)
+    return [f"- {kind}: {', '.join(same)}" for kind, same in kinds.items()]
 
 
 def typed(each: Entry) -> str:
@@ -150,7 +149,7 @@ def rendered() -> str:
     again = dict.fromkeys(RATE_LIMITS.sub(r"\1*", each.name) for each in attempts if each.name in explained)
     measured = {row.name: entry(row, is_start=False) for one in INSTRUMENTS for row in one.attributes.rows}
     lines = section("Calls", calls)
-    lines += ["", "### OpenInference (opt-in)", "", f"By its conventions: {names(opt_in)}."]
+    lines += ["", "### OpenInference (opt-in)", "", "By its conventions:", "", *names(opt_in)]
     lines += section("Attempts and exceptions", merged(each for each in attempts if each.name not in explained))
     lines += ["", f"As above: {', '.join(again)}.", *scopes()]
     lines += section("Metrics", [each for each in measured.values() if each.name not in explained])

@@ -79,18 +79,15 @@ def _answer_first_token_s(timing: Timing) -> float | None:
 
 
 _PLACE: Final = (
-    Row(SESSION_ID, STRING, "place.session_id", "The session it belongs to."),
-    Row(CONVERSATION_ID, STRING, "place.session_id", "The session it belongs to."),
-    Row(STEP_INDEX, INT, "place.timestep", "Index of the timestep in its session, from 0, as its process counts."),
+    Row(SESSION_ID, STRING, "place.session_id"),
+    Row(CONVERSATION_ID, STRING, "place.session_id"),
+    Row(STEP_INDEX, INT, "place.timestep"),
 )
-START: Final = Table(Row(CALL_ID, STRING, "call_id", "callspan's id of the call, also in its record."), *_PLACE)
+START: Final = Table(Row(CALL_ID, STRING, "call_id"), *_PLACE)
 
 END: Final = Table(
-    Row(OUTCOME, STRING, "outcome", "`success`, `error`, `timeout`, `cancelled` or `in_progress`."),
-    Row(
-        STREAM_END, STRING, "stream.end",
-        "How the stream ended: `complete`, `cut_off` (no terminal event), `closed`, `error` or `cancelled`.",
-    ),
+    Row(OUTCOME, STRING, "outcome"),
+    Row(STREAM_END, STRING, "stream.end"),
     Row("callspan.stream.chunks", INT, "stream.chunks"),
     Row("callspan.stream.largest_gap_s", DOUBLE, Seconds("timing.largest_gap_ns"), when="stream"),
     Row(
@@ -101,15 +98,12 @@ END: Final = Table(
         "callspan.answer.time_to_first_token_s", DOUBLE, From("timing", _answer_first_token_s),
         "The same from the start of the attempt that got the response.", when="stream",
     ),
-    Row("callspan.response.truncated", BOOLEAN, "response.truncated", "It stopped at a length limit.", if_true=True),
+    Row("callspan.response.truncated", BOOLEAN, "response.truncated", if_true=True),
     Row(
-        "callspan.response.refused", BOOLEAN, "response.refused", "The answer is a refusal or was filtered.",
-        if_true=True,
+        "callspan.response.refused", BOOLEAN, "response.refused", if_true=True,
     ),
     Row(
-        "callspan.response.unrecognized", BOOLEAN, "response.unrecognized",
-        "The body has no field of its API: content and usage are unknown.",
-        if_true=True,
+        "callspan.response.unrecognized", BOOLEAN, "response.unrecognized", if_true=True,
     ),
     Row(
         REQUEST_ID, STRING, "attempts[-1].request_id",
@@ -117,7 +111,6 @@ END: Final = Table(
     ),
     Row(
         "callspan.answer.server_s", DOUBLE, Seconds("timing.server_ns"),
-        "Server time of the last attempt (`openai-processing-ms`).",
     ),
     Row(
         "callspan.output_tokens_per_second", DOUBLE, output_tokens_per_second,
@@ -138,7 +131,6 @@ END: Final = Table(
     Row("callspan.usage.output_images", INT, "usage.output_images"),
     Row(
         "callspan.usage.input_audio_seconds", DOUBLE, "usage.input_audio_seconds",
-        "Seconds of audio that the provider bills instead of tokens.",
     ),
     Row(
         TRUNCATED_BYTES, INT, SetByCode("computed"), "Bytes of content cut by the size limits."
@@ -154,11 +146,11 @@ END: Final = Table(
 _ATTEMPT: Final = (
     Row("llm.attempt.number", INT, "number"),
     text_row(ERROR_KIND, "error_kind"),
-    text_row("error.type", "error_type", "The provider's error type or code, else the exception's class."),
+    text_row("error.type", "error_type"),
     text_row(REQUEST_ID, "request_id"),
-    Row("llm.attempt.retry_after_s", DOUBLE, "retry_after_s", "Wait requested by the provider."),
-    Row("llm.attempt.planned_wait_s", DOUBLE, "planned_wait_s", "Wait before the next attempt that the SDK chose."),
-    Row("llm.attempt.wait_s", DOUBLE, "wait_s", "Actual wait before the next attempt."),
+    Row("llm.attempt.retry_after_s", DOUBLE, "retry_after_s"),
+    Row("llm.attempt.planned_wait_s", DOUBLE, "planned_wait_s"),
+    Row("llm.attempt.wait_s", DOUBLE, "wait_s"),
     *rate_limit_rows("requests", "rate_limits.requests"),
     *rate_limit_rows("tokens", "rate_limits.tokens"),
     *rate_limit_rows("input_tokens", "rate_limits.input_tokens"),
@@ -172,7 +164,7 @@ def _headers_s(attempt: Attempt) -> float | None:
 
 ATTEMPT: Final = Table(
     *_ATTEMPT,
-    Row("llm.attempt.start_s", DOUBLE, Seconds("start_ns"), "Seconds from the start of the call."),
+    Row("llm.attempt.start_s", DOUBLE, Seconds("start_ns")),
     Row("llm.status_code", INT, "status"),
     Row("llm.attempt.time_to_headers_s", DOUBLE, _headers_s),
 )
@@ -186,7 +178,7 @@ ATTEMPT_SPAN: Final = Table(
 ATTEMPT_SPAN_OF_CALL: Final = Table(
     text_row("server.address", "server_address"),
     Row("server.port", INT, "server_port"),
-    text_row(SESSION_ID, "place.session_id", "The session it belongs to."),
+    text_row(SESSION_ID, "place.session_id"),
 )
 """The call's attributes on the span of an attempt."""
 EXCEPTION_TYPE: Final = Table(Row("exception.type", STRING, lambda error: error.exception or error.type))

@@ -36,12 +36,12 @@ OF_SESSION: Final = (
 WITHIN: Final = (
     *OF_SESSION,
     text_row("callspan.step.id", "timestep_id"),
-    Row(STEP_INDEX, INT, "timestep", "Index of the timestep in its session, from 0, as its process counts."),
+    Row(STEP_INDEX, INT, "timestep"),
 )
-ERROR: Final = text_row("error.type", "error.type", "Exception class, or the error that the application gave.")
+ERROR: Final = text_row("error.type", "error.type")
 TERMINATED: Final = (
-    Row("callspan.terminated", BOOLEAN, "terminated", "How the episode ended, as in Gymnasium."),
-    Row("callspan.truncated", BOOLEAN, "truncated", "How the episode ended, as in Gymnasium."),
+    Row("callspan.terminated", BOOLEAN, "terminated"),
+    Row("callspan.truncated", BOOLEAN, "truncated"),
 )
 REWARD_OF_ENVIRONMENT: Final = Row("callspan.reward", DOUBLE, "reward")
 

@@ -55,7 +55,7 @@ def rate_limit_rows(unit: str, path: str) -> tuple[Row, Row, Row]:
     return (
         Row(f"{prefix}.limit", INT, f"{path}.limit"),
         Row(f"{prefix}.remaining", INT, f"{path}.remaining"),
-        Row(f"{prefix}.reset", DOUBLE, f"{path}.reset_s", "Seconds until the limit is full again."),
+        Row(f"{prefix}.reset", DOUBLE, f"{path}.reset_s"),
     )
 
 
@@ -133,7 +133,7 @@ _METADATA: Final = Put(_put_metadata)
 
 START: Final = Table(
     Row("llm.vendor", STRING, "provider"),
-    Row("llm.item_id", STRING, "call_id", "callspan's id of the call."),
+    Row("llm.item_id", STRING, "call_id"),
     Row("llm.request.model", STRING, "request.model"),
 )
 
@@ -146,8 +146,8 @@ END: Final = Table(
     *status_rows("llm.status_code"),
     Row("llm.total_latency", INT, _LATENCIES, "Milliseconds of the whole call: attempts, waits and stream."),
     Row("llm.latency", INT, _LATENCIES, "Milliseconds of the attempt that got the response."),
-    Row("llm.retries", INT, "retries", "Attempts minus one."),
-    Row("llm.rate_limited", BOOLEAN, "rate_limited", "True if any attempt got a 429."),
+    Row("llm.retries", INT, "retries"),
+    Row("llm.rate_limited", BOOLEAN, "rate_limited"),
     Row("llm.temperature", DOUBLE, parameter("temperature", read=as_float)),
     Row("llm.top_p", DOUBLE, parameter("top_p", read=as_float)),
     Row("llm.frequency_penalty", DOUBLE, parameter("frequency_penalty", read=as_float)),
@@ -169,9 +169,9 @@ END: Final = Table(
         _OPTIONS, JSON, Put(_put_options), "The request without messages and tools.", when="request.params",
         content=True,
     ),
-    Row("llm.usage.prompt_tokens", INT, "usage.input_tokens", "All input tokens, cached ones included."),
-    Row("llm.usage.completion_tokens", INT, "usage.output_tokens", "All output tokens, reasoning included."),
-    Row("llm.usage.total_tokens", INT, "usage.total_tokens", "The provider's own total, else the sum of both."),
+    Row("llm.usage.prompt_tokens", INT, "usage.input_tokens"),
+    Row("llm.usage.completion_tokens", INT, "usage.output_tokens"),
+    Row("llm.usage.total_tokens", INT, "usage.total_tokens"),
     Row(
         f"{_META}*", ANY, _METADATA, "One attribute per field of `callspan.metadata(...)`.", when="metadata"
     ),

@@ -63,11 +63,11 @@ def _put_rewards(attributes: Attributes, record: SessionRecord | TimestepRecord,
 
 _REWARDS: Final = Put(_put_rewards)
 _TOTALS: Final = (
-    Row("callspan.reward", DOUBLE, "totals.reward", "Last reward of the whole session, else the sum over events."),
-    Row("callspan.reward.*", DOUBLE, _REWARDS, "Mean of each other objective, by name."),
+    Row("callspan.reward", DOUBLE, "totals.reward"),
+    Row("callspan.reward.*", DOUBLE, _REWARDS),
     Row("callspan.totals.timesteps", INT, "totals.timesteps", if_true=True),
     Row("callspan.totals.calls", INT, "totals.calls", if_true=True),
-    Row("callspan.totals.errors", INT, "totals.errors", "Calls that failed or timed out.", if_true=True),
+    Row("callspan.totals.errors", INT, "totals.errors", if_true=True),
     Row("callspan.totals.tools", INT, "totals.tools", if_true=True),
     Row("callspan.totals.input_tokens", INT, "totals.input_tokens"),
     Row("callspan.totals.output_tokens", INT, "totals.output_tokens"),
@@ -142,7 +142,7 @@ TIMESTEP: Final = _tables(
         Row(gen_ai.WORKFLOW_NAME, STRING, SetByCode("its session"), "Name of the session."),
         *OF_SESSION,
         text_row("callspan.step.id", "timestep_id"),
-        Row(STEP_INDEX, INT, "index", "Index of the timestep in its session, from 0, as its process counts."),
+        Row(STEP_INDEX, INT, "index"),
         text_row("callspan.step.user_id", "user_step_id", "Given to `session.timestep(step_id=...)`."),
         text_row("callspan.step.name", "name"),
         Row("callspan.step.turn", INT, "turn"),
