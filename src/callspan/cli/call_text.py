@@ -23,8 +23,18 @@ def outcome_text(call: CallRecord) -> Text:
             word, style = (mark, "yellow") if call.outcome == "success" else (f"{word}, {mark}", style)
     if call.response is not None and call.response.unrecognized:
         word += ", not recognized"
-    retried = f", {call.retries} retr{'y' if call.retries == 1 else 'ies'}" if call.retries else ""
-    return styled((word, style), (retried, "yellow"))
+    return styled((word, style), retried(call.retries))
+
+
+def retried(number: int | None) -> tuple[str, str]:
+    """Return a number of retries; nothing for none."""
+    return (f", {number:,} retr{'y' if number == 1 else 'ies'}" if number else ""), "yellow"
+
+
+def other_outcome(call: CallRecord) -> Text:
+    """Return a call's outcome with a gap behind it; nothing for success."""
+    text = outcome_text(call)
+    return text.append("  ") if text.plain != "success" else Text()
 
 
 def _kind_of_error(call: CallRecord) -> str | None:
@@ -51,18 +61,16 @@ def turn_lines(call: CallRecord, turn: VoiceTurn) -> Iterator[Text]:
     asked = call.conversation.input if turn.speaker == "assistant" and call.conversation is not None else []
     for message in asked:
         if message.role == "user" and message not in turn.shown:
-            yield _speaker("user", seconds_of([message])).append_text(styled(message.text or ""))
-    line = _speaker(turn.speaker, turn.seconds)
-    if turn.speaker == "assistant":
-        first = "first token" if turn.seconds is None else "first audio"
-        line.append_text(styled((f"({first} {duration(call.timing.first_token_ns)})  ", "dim")))
-    line.append(f"{money(call.cost.usd)}  " if call.cost else "")
-    if turn.is_barge_in:
-        heard = "" if turn.heard_s is None else f" after {_length(turn.heard_s)}"
-        line.append_text(styled((f"barge-in{heard}  ", "yellow")))
-    elif call.outcome != "success":
-        line.append_text(outcome_text(call)).append("  ")
-    yield line.append_text(styled(result_text(call)))
+            yield styled(_speaker("user", seconds_of([message])), message.text or "")
+    sound = "token" if turn.seconds is None else "audio"
+    heard = "" if turn.heard_s is None else f" after {_length(turn.heard_s)}"
+    yield styled(
+        _speaker(turn.speaker, turn.seconds),
+        (f"(first {sound} {duration(call.timing.first_token_ns)})  " if turn.speaker == "assistant" else "", "dim"),
+        f"{money(call.cost.usd)}  " if call.cost else "",
+        (f"barge-in{heard}  ", "yellow") if turn.is_barge_in else other_outcome(call),
+        result_text(call),
+    )
 
 
 def _speaker(name: str, seconds: float | None) -> Text:

@@ -14,7 +14,6 @@ from callspan.cli.call_text import call_tokens, outcome_text, result_text
 from callspan.cli.command_context import CommandContext
 from callspan.cli.json_rows import call_rows
 from callspan.cli.safe_text import clean
-from callspan.cli.screen import styled
 from callspan.formatting import UNKNOWN, duration, local_time
 from callspan.records import CallRecord
 from callspan.stores import CallFilter, Reader
@@ -84,13 +83,11 @@ def _show(context: CommandContext, reader: Reader, call: CallRecord) -> None:
     if context.json:
         context.emit(*call_rows(reader, [call]))
         return
-    line = styled(
+    context.screen.line(
         (local_time(call.timing.start_ns), "dim"),
-        ("  ", ""),
-        (f"{call.model or UNKNOWN:<{_MODEL}}", ""),
+        f"  {call.model or UNKNOWN:<{_MODEL}}",
         f"  {call_tokens(call):>{_TOKENS}}",
         f"  {duration(call.timing.duration_ns):>{_TIME}}  ",
+        outcome_text(call),
+        (f"  {result_text(call)}", "dim"),
     )
-    line.append_text(outcome_text(call))
-    line.append_text(styled((f"  {result_text(call)}", "dim")))
-    context.screen.text(line)

@@ -41,8 +41,10 @@ _MIN_WIDTH: Final = 8
 """Smallest width of a column that shrinks."""
 
 
-Cell: TypeAlias = Text | str | tuple[str, str] | None
-"""The content of a cell: a text, perhaps with a style; none is unknown."""
+Part: TypeAlias = Text | str | tuple[str, str]
+"""A text, perhaps with a style."""
+Cell: TypeAlias = Part | None
+"""The content of a cell; none is unknown."""
 
 
 class _Console(Console):
@@ -79,26 +81,25 @@ class Screen:
         """Print a table, one line for each row."""
         self.print(fitted(columns, rows, self.console.width))
 
-    def text(self, text: Text) -> None:
-        """Print one line, truncated with an ellipsis at the width of the screen."""
-        self.print(text, no_wrap=True)
-
     def paragraph(self, text: str, style: str = "") -> None:
         """Print cleaned text, wrapped at the width of the screen."""
         self.print(Text(clean(text), style=style))
 
-    def line(self, *parts: tuple[str, str] | str) -> None:
-        """Print one line of parts, each a text or (text, style); texts are cleaned."""
-        self.text(styled(*parts))
+    def line(self, *parts: Part) -> None:
+        """Print one line of cleaned parts, truncated with an ellipsis at the width of the screen."""
+        self.print(styled(*parts), no_wrap=True)
 
 
-def styled(*parts: tuple[str, str] | str) -> Text:
-    """Return parts as one cleaned text; each is a text or (text, style)."""
-    text = Text(no_wrap=True, overflow="ellipsis")
-    for part in parts:
-        body, style = (part, "") if isinstance(part, str) else part
-        text.append(clean(body), style=style or None)
-    return text
+def styled(*parts: Part) -> Text:
+    """Return parts as one line; what is no Text yet is cleaned."""
+    return Text.assemble(*map(_safe, parts), no_wrap=True, overflow="ellipsis")
+
+
+def _safe(part: Part) -> Text | tuple[str, str]:
+    if isinstance(part, Text):
+        return part
+    body, style = (part, "") if isinstance(part, str) else part
+    return clean(body), style
 
 
 def reward_style(value: float | None) -> str:
@@ -146,13 +147,9 @@ def key_columns(keys: Sequence[str]) -> list[Column]:
     return [column(at, name) for at, name in enumerate(keys)]
 
 
-def _text(cell: Cell) -> Text:
-    return cell if isinstance(cell, Text) else styled(cell or UNKNOWN)
-
-
 def fitted(columns: Sequence[Column], rows: Iterable[object], width: int) -> Table:
     """Return a table that fits into `width`: without columns of `PRIORITIES` that are unknown or too many."""
-    cells = [[_text(column.value(row)) for column in columns] for row in rows]
+    cells = [[styled(column.value(row) or UNKNOWN) for column in columns] for row in rows]
     widths = [max([len(column.name), *(row[at].cell_len for row in cells)]) for at, column in enumerate(columns)]
     least = [min(size, _MIN_WIDTH) if column.shrinks else size for size, column in zip(widths, columns, strict=True)]
     order = [_PLACES.get(column.name, 0) if not column.stays else 0 for column in columns]

@@ -15,10 +15,10 @@ from rich.console import Group
 from rich.text import Text
 from rich.tree import Tree
 
-from callspan.cli.call_text import call_tokens, outcome_text, turn_lines
+from callspan.cli.call_text import call_tokens, other_outcome, retried, turn_lines
 from callspan.cli.screen import marks, reward_style, session_style, styled
 from callspan.comparison.call_sums import summary
-from callspan.formatting import UNKNOWN, count, duration, json_text, money, reward, score, tokens
+from callspan.formatting import UNKNOWN, duration, json_text, money, plural, reward, score, tokens
 from callspan.record.agents import Agents, is_agent
 from callspan.records import REWARD, CallRecord, EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.stores import (
@@ -87,10 +87,10 @@ def session_tree(page: Page, width: int = 100) -> Tree:
     for depth, leaf, item in leaves:
         # All bars share one column: entries nearer to the root get more padding.
         indent = _INDENT * (deepest - depth) if ruler.cells else ""
-        before = styled(indent).append_text(ruler.bar(item)).append_text(styled(_INDENT * agents.depth(item)))
+        before = styled(indent, ruler.bar(item), _INDENT * agents.depth(item))
         *above, line = _lines(item, agents, turns)
-        rows = [styled(" " * len(before)).append_text(one) for one in above]
-        leaf.label = Text("\n", no_wrap=True, overflow="ellipsis").join([*rows, before.append_text(line)])
+        rows = [*(styled(" " * len(before), one) for one in above), styled(before, line)]
+        leaf.label = Text("\n", no_wrap=True, overflow="ellipsis").join(rows)
     return tree
 
 
@@ -193,10 +193,10 @@ def _session_line(page: Page) -> Group:
         "  ",
         (reward(summary.reward), reward_style(summary.reward)),
         _scores({name: score(one.mean, one.count, one.last) for name, one in summary.scores.items()}),
-        f"  {_plural(summary.timesteps, 'step')}, {_plural(summary.calls, 'call')}",
-        (f", {_plural(summary.errors, 'error')}" if summary.errors else "", "red"),
+        f"  {plural(summary.timesteps, 'step')}, {plural(summary.calls, 'call')}",
+        (f", {plural(summary.errors, 'error')}" if summary.errors else "", "red"),
         *((f", {mark}", "yellow") for mark in marks(summary)),
-        (f", {_plural(summary.retries, 'retry', 'retries')}" if summary.retries else "", "yellow"),
+        retried(summary.retries),
         f"  {tokens(summary.input_tokens, summary.output_tokens)} tokens  cost {money(summary.cost_usd)}",
         _minute(page),
         f"  {duration(summary.duration_ns)}",
@@ -281,7 +281,8 @@ def _line(item: Entry) -> Text:
 
 def _call_line(call: CallRecord) -> Text:
     first = call.timing.first_token_ns
-    line = styled(
+    said = " ".join(call.answer_texts) or (call.error.message if call.error else None)
+    return styled(
         (f"{call.operation} ", "cyan"),
         (call.model or UNKNOWN, "bold cyan"),
         f"  {call_tokens(call)}",
@@ -290,14 +291,9 @@ def _call_line(call: CallRecord) -> Text:
         f"  {duration(call.timing.duration_ns)}",
         (f" (first token {duration(first)})" if first is not None and call.request.stream else "", _FAINT),
         "  ",
+        other_outcome(call),
+        (said or "", _FAINT),
     )
-    outcome = outcome_text(call)
-    if outcome.plain != "success":
-        line.append_text(outcome)
-        line.append("  ")
-    said = " ".join(call.answer_texts) or (call.error.message if call.error else None)
-    line.append_text(styled((said or "", _FAINT)))
-    return line
 
 
 def _agent_line(event: EventRecord, calls: Sequence[CallRecord]) -> Text:
@@ -305,13 +301,13 @@ def _agent_line(event: EventRecord, calls: Sequence[CallRecord]) -> Text:
     sums = summary(calls)
     used, cost = tokens(sums.input_tokens, sums.output_tokens), sums.cost_usd
     outcome = event.metadata.get("outcome")
-    parts = (
-        f" {_plural(len(calls), 'call')}  {used}" if calls else "",
+    return styled(
+        _event_line(event),
+        f" {plural(len(calls), 'call')}  {used}" if calls else "",
         f"  {money(cost)}" if cost is not None else "",
         f"  {duration(event.duration_ns)}" if event.duration_ns is not None else "",
         (f"  {outcome}" if isinstance(outcome, str) and outcome != "success" and not event.error else "", "yellow"),
     )
-    return _event_line(event).append_text(styled(*parts))
 
 
 def _tool_line(event: EventRecord) -> Text:
@@ -374,10 +370,6 @@ _EVENT_LINES: Final[dict[str, Callable[[EventRecord], Text]]] = {
     "handoff": _handoff_line,
     "guardrail": _guardrail_line,
 }
-
-
-def _plural(number: int, one: str, many: str | None = None) -> str:
-    return f"{count(number)} {one if number == 1 else many or one + 's'}"
 
 
 class Page(NamedTuple):

@@ -17,13 +17,13 @@ from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.diff import show_difference
 from callspan.cli.json_rows import Row, call_rows, record_fields, session_json
 from callspan.cli.safe_text import clean, clean_lines
-from callspan.cli.screen import Screen, styled
+from callspan.cli.screen import Screen
 from callspan.cli.session_tree import Page, reward_line, session_tree
 from callspan.cli.values import POSITIVE
 from callspan.comparison.sides import part_text
 from callspan.cost.unknown import why_unknown
 from callspan.formatting import UNKNOWN, count, duration, json_text, local_time, money
-from callspan.records import Attempt, CallRecord, Cost, Message, RewardRecord, Timing, Usage, UsageIteration
+from callspan.records import Attempt, CallRecord, Cost, Message, RewardRecord, Stream, Timing, Usage, UsageIteration
 from callspan.stores import (
     CallFilter,
     History,
@@ -42,6 +42,8 @@ _EPILOG: Final = """\
 callspan show 019aa0c1-77             a session or call, by the beginning of its id
 callspan show chat-8843 chat-8842     the differences of two sessions or calls"""
 _LABEL_WIDTH: Final = 12
+_NO_END: Final = "not stored: the call runs, its process was killed, or its end was lost"
+_UNRECOGNIZED: Final = "not recognized: nothing of {} is in its body"
 _ROLE_STYLES: Final = {"system": "magenta", "user": "blue", "assistant": "green", "tool": "cyan"}
 
 
@@ -84,9 +86,7 @@ def _show_call(
         found = {} if row is None else row | {"rewards": list(map(record_fields, rewards))}
         context.emit(found | _call_json(call, history))
         return
-    print_call(context.screen, call, history, None if row is None else row["timestep_position"])
-    for one in rewards:
-        context.screen.text(styled((f"{'reward':<{_LABEL_WIDTH}}", "dim")).append_text(reward_line(one)))
+    print_call(context.screen, call, history, None if row is None else row["timestep_position"], rewards)
 
 
 def _from_clickhouse(context: CommandContext, ident: str) -> CallRecord | None:
@@ -152,41 +152,43 @@ def _plain(value: object) -> object:
     return value if isinstance(value, msgspec.Raw) else str(value)
 
 
-def print_call(screen: Screen, call: CallRecord, history: History = _NO_HISTORY, position: object = None) -> None:
+def print_call(
+    screen: Screen,
+    call: CallRecord,
+    history: History = _NO_HISTORY,
+    position: object = None,
+    rewards: Sequence[RewardRecord] = (),
+) -> None:
     """Print all of a call and the messages of the calls before it; recorded text is cleaned.
 
     `position` is that of its timestep; None: unknown.
     """
-    heading = styled((f"{call.operation} {call.model or UNKNOWN}", "bold cyan"), "  ")
-    heading.append_text(outcome_text(call))
-    screen.text(heading)
-    for label, value in _facts(call, position):
-        _print_fact(screen, label, value)
-    if call.error is not None:
-        screen.line((f"{'error':<{_LABEL_WIDTH}}", "dim"), (f"{call.error.kind}: {call.error.type}", "red"))
-        if call.error.message:
-            screen.print(Padding(RichText(clean_lines(call.error.message), style="red"), (0, 0, 0, _LABEL_WIDTH)))
-    if len(call.attempts) > 1:
-        for attempt in call.attempts:
-            screen.line((f"{f'attempt {attempt.number}':<{_LABEL_WIDTH}}", "dim"), _attempt(attempt))
-    for iteration in call.usage.iterations if call.usage is not None else ():
-        screen.line(
-            (f"{'iteration':<{_LABEL_WIDTH}}", "dim"),
-            _of_iteration(iteration),
-        )
-    if (name := _continues(call)) is not None:
-        screen.line((f"{'continues':<{_LABEL_WIDTH}}", "dim"), name)
-        screen.print(Padding(RichText(clean(_earlier_calls(history))), (0, 0, 0, _LABEL_WIDTH)))
+    screen.line((f"{call.operation} {call.model or UNKNOWN}", "bold cyan"), "  ", outcome_text(call))
+    facts = Table.grid()
+    facts.add_column(width=_LABEL_WIDTH, style="dim")
+    facts.add_column(overflow="fold")
+    given = (("reward", reward_line(one)) for one in rewards)
+    for label, value in (*_facts(call, position), *_ending(call, history), *given):
+        if value:
+            facts.add_row(label, RichText(clean(value)) if isinstance(value, str) else value)
+    screen.print(facts)
     _print_conversation(screen, call, history)
 
 
-def _print_fact(screen: Screen, label: str, value: str) -> None:
-    """Print a whole fact, wrapped below its first line."""
-    grid = Table.grid()
-    grid.add_column(width=_LABEL_WIDTH, style="dim")
-    grid.add_column(overflow="fold")
-    grid.add_row(label, RichText(clean(value)))
-    screen.print(grid)
+def _ending(call: CallRecord, history: History) -> Iterator[tuple[str, str | RichText]]:
+    """Return what a call continues, its attempts and iterations, and its error."""
+    if call.error is not None:
+        lines = filter(None, (f"{call.error.kind}: {call.error.type}", call.error.message))
+        yield "error", RichText(clean_lines("\n".join(lines)), style="red")
+    if len(call.attempts) > 1:
+        yield from ((f"attempt {attempt.number}", _attempt(attempt)) for attempt in call.attempts)
+    if call.usage is not None:
+        yield from (("iteration", _of_iteration(iteration)) for iteration in call.usage.iterations)
+    if (name := _continues(call)) is not None:
+        yield "continues", name
+        yield "", _earlier_calls(history)
+    if call.request.tool_names:
+        yield "tools", ", ".join(call.request.tool_names)
 
 
 def _earlier_calls(history: History) -> str:
@@ -200,46 +202,40 @@ def _earlier_calls(history: History) -> str:
     return f"{known}, and more before" if history.more else known
 
 
-def _facts(call: CallRecord, position: object) -> Iterator[tuple[str, str]]:
-    place, timing = call.place, call.timing
-    yield "call", call.call_id
-    if place.session_id is not None:
-        step = "" if position is None else f", step {position}"
-        yield "session", f"{place.session_id} ({place.session_name or 'no name'}{step})"
-    if call.trace_id is not None:
-        yield "trace", f"{call.trace_id}  span {call.span_id}"
-    yield from _labels(call)
-    yield "provider", f"{call.provider} {call.api} at {call.server_address or UNKNOWN}:{call.server_port or UNKNOWN}"
+def _facts(call: CallRecord, position: object) -> Iterator[tuple[str, str | None]]:
+    """Yield the facts of a call; what is None or empty is not shown."""
+    place, timing, response = call.place, call.timing, call.response
+    step = "" if position is None else f", step {position}"
     first = "" if timing.first_token_ns is None else f", first token after {duration(timing.first_token_ns)}"
+    yield "call", call.call_id
+    yield "session", place.session_id and f"{place.session_id} ({place.session_name or 'no name'}{step})"
+    yield "trace", call.trace_id and f"{call.trace_id}  span {call.span_id}"
+    yield "batch", call.batch_id and f"{call.batch_id}, line {call.custom_id}"
+    yield "response", response.id if response else None
+    yield "request", call.request_id
+    yield "user", call.user
+    yield "metadata", json_text(call.metadata) if call.metadata else None
+    yield "provider", f"{call.provider} {call.api} at {call.server_address or UNKNOWN}:{call.server_port or UNKNOWN}"
     yield "time", f"{local_time(timing.start_ns)}, took {duration(timing.duration_ns)}{first}"
-    if timing.server_ns is not None:
-        yield "server", _server(timing, timing.server_ns)
+    yield "server", None if timing.server_ns is None else _server(timing, timing.server_ns)
     yield "tokens", _usage(call.usage)
     yield "cost", _cost(call.cost)
     yield from (("no cost", why.removeprefix("no cost: ")) for why in why_unknown([call]))
-    yield from _end(call)
-    if call.request.compacted or (call.response is not None and call.response.compacted):
-        yield "context", "compacted"
-    if call.response is not None and call.response.unrecognized:
-        yield "response", f"not recognized: nothing of {call.api} is in its body"
-    reasons = [reason for reason in (call.response.finish_reasons if call.response else []) if reason]
-    if reasons:
-        yield "finished", ", ".join(reasons)
-    if call.request.params:
-        yield "parameters", json_text(call.request.params)
-    for redaction in call.redactions:
-        yield "left out", f"{redaction.what} ({redaction.why})"
+    yield "end", _NO_END if call.outcome == "started" else None
+    yield "stream", _stream(call.stream) if call.stream else None
+    yield "context", "compacted" if call.request.compacted or (response and response.compacted) else None
+    yield "response", _UNRECOGNIZED.format(call.api) if response and response.unrecognized else None
+    yield "finished", ", ".join(filter(None, response.finish_reasons)) if response else None
+    yield "parameters", json_text(call.request.params) if call.request.params else None
+    yield from (("left out", f"{one.what} ({one.why})") for one in call.redactions)
 
 
-def _end(call: CallRecord) -> Iterator[tuple[str, str]]:
-    """Return how a stream ended, and whether the end of a call is missing."""
-    if call.outcome == "started":
-        yield "end", "not stored: the call runs, its process was killed, or its end was lost"
-    if call.stream is not None:
-        whole = "whole" if call.stream.complete else "not whole"
-        chunks = f"{count(call.stream.chunks)} chunks"
-        is_cut_off = call.stream.end == "cut_off"
-        yield "stream", f"cut off after {chunks}" if is_cut_off else f"ended by {call.stream.end}, {chunks}, {whole}"
+def _stream(stream: Stream) -> str:
+    """Return how a stream ended."""
+    chunks = f"{count(stream.chunks)} chunks"
+    if stream.end == "cut_off":
+        return f"cut off after {chunks}"
+    return f"ended by {stream.end}, {chunks}, {'whole' if stream.complete else 'not whole'}"
 
 
 def _server(timing: Timing, server_ns: int) -> str:
@@ -256,20 +252,6 @@ def _cost(cost: Cost | None) -> str:
     guess = ", estimated" if cost.estimated else ""
     why = f": {cost.reason}" if cost.reason else ""
     return f"{money(cost.usd)} by {cost.source}{guess}{why}"
-
-
-def _labels(call: CallRecord) -> Iterator[tuple[str, str]]:
-    """Return the ids a call has at the provider and in the application."""
-    if call.batch_id is not None:
-        yield "batch", f"{call.batch_id}, line {call.custom_id}"
-    if call.response is not None and call.response.id is not None:
-        yield "response", call.response.id
-    if call.request_id is not None:
-        yield "request", call.request_id
-    if call.user is not None:
-        yield "user", call.user
-    if call.metadata:
-        yield "metadata", json_text(call.metadata)
 
 
 def _usage(usage: Usage | None) -> str:
@@ -304,8 +286,6 @@ def _print_conversation(screen: Screen, call: CallRecord, history: History) -> N
     if call.content_level != "full" and not (conversation.system or conversation.input or conversation.output):
         screen.print()
         screen.line((f"content is {call.content_level}", "dim"))
-    if call.request.tool_names:
-        screen.line((f"{'tools':<{_LABEL_WIDTH}}", "dim"), ", ".join(call.request.tool_names))
     turns = [Message(role="system", parts=conversation.system)] if conversation.system else []
     own = len(call.conversation.input) if call.conversation is not None else 0
     earlier = len(turns) + len(conversation.input) - own
