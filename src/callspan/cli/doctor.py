@@ -51,7 +51,7 @@ _AREAS: Final = (
     "settings",
     "versions",
 )
-_PLACES: Final = {area: place for place, area in enumerate(_AREAS)}
+"""In the order in which they are printed, behind what failed."""
 _LOST: Final[dict[str, str]] = {
     "dropped": "lost, for every store",
     "given_up": "lost, for one store",
@@ -84,7 +84,7 @@ def doctor_command(context: CommandContext) -> None:
 
 
 def _order(check: Check) -> int:
-    return 0 if check.state in ("failed", "warning") else _PLACES.get(check.area, 0) + 1
+    return 0 if check.state in ("failed", "warning") else _AREAS.index(check.area) + 1
 
 
 def _print(context: CommandContext, checks: list[Check]) -> None:
@@ -164,12 +164,11 @@ def _version(distribution: str) -> str | None:
 def _hooks() -> Iterator[Check]:
     """Patch the SDKs in this process, report the status of each patch, and remove the patches."""
     import callspan
-    from callspan import Settings as Fresh
     from callspan.intercept.patching import late_modules
     from callspan.wiring import WIRING
     from callspan.wiring.pipeline import Providers
 
-    handle = WIRING.install(Fresh(), Providers(), SDKS)
+    handle = WIRING.install(Settings(), Providers(), SDKS)
     try:
         for sdk in SDKS:
             version = _version(sdk)

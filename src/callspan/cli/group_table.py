@@ -13,7 +13,7 @@ from callspan.cli.screen import Cell, Column, key_columns, reward_style
 from callspan.comparison.differences import Number
 from callspan.comparison.groups import MEASURES, Amount, Group, group_sessions, objectives_of
 from callspan.comparison.intervals import Interval
-from callspan.formatting import UNKNOWN, count, duration, exact, money, reward, short_count
+from callspan.formatting import UNKNOWN, count, duration, exact, money, reward, short_count, tokens
 from callspan.stores import SessionSummary
 
 _NS_PER_MS: Final = 1e6
@@ -36,12 +36,12 @@ def _print_table(context: CommandContext, keys: Sequence[str], groups: Sequence[
         Column("sessions", lambda group: count(len(group.sessions)), right=True),
         Column("success", lambda group: share(group.success_rate, group.success_interval), right=True),
         *(Column(objective, partial(_score, objective), right=True) for objective in objectives),
-        Column("steps each", lambda group: short_count(_mean(group, "steps")), right=True),
-        Column("calls each", lambda group: short_count(_mean(group, "calls")), right=True),
+        _each("steps", "steps"),
+        _each("calls", "calls"),
         Column("tokens each", _tokens, right=True),
-        Column("cost", lambda group: money(_decimal(group.amount("cost_usd").sum)), right=True),
-        Column("cost each", lambda group: money(_decimal(group.amount("cost_usd").mean)), right=True),
-        Column("time each", lambda group: duration(_mean(group, "duration_ns")), right=True),
+        Column("cost", lambda group: shown_measure("cost_usd", group.amount("cost_usd").sum), right=True),
+        _each("cost", "cost_usd"),
+        _each("time", "duration_ns"),
     )
     context.screen.table(columns, shown)
     context.screen.paragraph(_FOOTER)
@@ -54,15 +54,13 @@ def _score(objective: str, group: Group) -> Cell:
     return f"{reward(found.mean)}{between(found.interval)}", reward_style(found.mean)
 
 
-def _mean(group: Group, name: str) -> float | None:
-    return _float(group.amount(name).mean)
+def _each(name: str, measure: str) -> Column:
+    return Column(f"{name} each", lambda group: shown_measure(measure, group.amount(measure).mean), right=True)
 
 
 def _tokens(group: Group) -> Cell:
-    known = [_mean(group, name) for name in ("input_tokens", "output_tokens")]
-    if known == [None, None]:
-        return None
-    return "→".join(short_count(None if one is None else round(one)) for one in known)
+    means = [group.amount(name).mean for name in ("input_tokens", "output_tokens")]
+    return tokens(*(None if one is None else round(one) for one in means))
 
 
 def share(rate: float | None, interval: Interval | None) -> str:
@@ -120,7 +118,3 @@ def shown_measure(name: str, value: Number | None) -> str:
 
 def _float(value: Number | None) -> float | None:
     return None if value is None else float(value)
-
-
-def _decimal(value: Number | None) -> Decimal | None:
-    return value if isinstance(value, Decimal) else None

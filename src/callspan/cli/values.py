@@ -29,7 +29,6 @@ _MAX_S: Final = 365 * 86_400.0
 _MIN_S: Final = 0.1
 _LAST_NS: Final = 2**63 - 1
 """The largest time that stores can hold, in the year 2262."""
-_EPOCH: Final = 1970
 _NS_PER_S: Final = 1_000_000_000
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?")
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -51,7 +50,7 @@ class Value(AnyType):
             return value
         try:
             return self._read(str(whole_characters(value)))
-        except (ValueError, ArithmeticError):
+        except (ValueError, ArithmeticError, OSError):  # of a time near year 1 or 9999 that has no local one
             shown = f"{without_passwords(clean(repr(value)))}: " if self._is_shown else ""
             self.fail(f"{shown}{self._advice}", param, ctx)
 
@@ -92,12 +91,8 @@ def _moment(text: str) -> int:
     """Return Unix nanoseconds; a time without a zone is local time."""
     if text.strip().endswith(tuple(_UNITS_S)):
         return max(0, time.time_ns() - _duration(text))
-    moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
-    try:
-        seconds = int(moment.astimezone().replace(microsecond=0).timestamp())
-    except (ValueError, OverflowError, OSError):
-        # Near year 1 or 9999, where conversion to another zone overflows.
-        return -_LAST_NS if moment.year < _EPOCH else _LAST_NS
+    moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00")).astimezone()
+    seconds = int(moment.replace(microsecond=0).timestamp())
     return max(-_LAST_NS, min(seconds * _NS_PER_S + moment.microsecond * 1000, _LAST_NS))
 
 
