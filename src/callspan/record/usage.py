@@ -16,7 +16,7 @@ ADDITIVE_COUNTERS: Final = (
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """Exact money."""
+    """Exact money: a decimal, in JSON as text."""
 
     usd: Decimal
     source: str
