@@ -119,12 +119,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     compacted: bool = False
     """Whether the messages contain the provider's summary of earlier messages."""
     continues: str | None = None
-    """Id of the response that this request continues: `previous_response_id`, or Anthropic's `previous_message_id`."""
+    """Id of the response that this request continues."""
     conversation_id: str | None = None
-    """The `conversation` of the Responses API."""
     body_bytes: int | None = None
     body: msgspec.Raw = NO_BODY
-    """The JSON body as sent, with references in place of media unless `media` is `inline`."""
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -152,7 +150,6 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     """Whether the body has none of the API's fields: content and usage are unknown."""
     body_bytes: int | None = None
     body: msgspec.Raw = NO_BODY
-    """The response body; a stream is folded into the body of a plain response."""
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -164,13 +161,11 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaul
     type: str
     """The provider's type or code, else the exception's class."""
     retryable: bool = False
-    """Whether the same request may succeed later."""
     exception: str | None = None
     """Qualified class of the exception raised to the caller, if any."""
     message: str | None = None
     code: str | None = None
     param: str | None = None
-    """Parameter rejected by the provider."""
     status: int | None = None
     request_id: str | None = None
     frames: str | None = None
@@ -257,8 +252,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     """
 
     call_id: str
-    """A UUID, also `llm.item_id` on the span; derived from the provider's ids for background responses, batch lines and
-    unknown endpoints."""
+    """A UUID, also `llm.item_id` on the span."""
     schema_version: int = schema_field()
     """Version of the schema of records; readers reject other versions."""
     part: Part = always_written("ended")
@@ -290,16 +284,13 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     trace: Trace | None = None
     place: Place = Place()
     batch_id: str | None = None
-    """For a batch line: the provider's id of the batch or of its file of results."""
+    """The provider's id of the batch, or of its file of results."""
     custom_id: str | None = None
-    """For a batch line: the application's id of the line."""
     service: str | None = None
-    """The setting `service`, else that of OTEL_RESOURCE_ATTRIBUTES, else the program's name."""
     host: str | None = None
     pid: int | None = None
     request: Request = Request()
     response: Response | None = None
-    """None if no response was received."""
     usage: Usage | None = None
     cost: Cost | None = None
     timing: Timing

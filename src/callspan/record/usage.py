@@ -36,7 +36,6 @@ class UsageIteration(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_d
     """The provider's name for it: `compaction` or `advisor_message`."""
     model: str | None = None
     input_tokens: int | None = None
-    """All input tokens, cached ones included."""
     output_tokens: int | None = None
     cache_read_tokens: int | None = None
     cache_write_tokens: int | None = None
@@ -92,7 +91,6 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     """Whether a counter was estimated from the text (`estimate_usage`), derived from the total, or contradicted by
     another counter."""
     iterations: list[UsageIteration] = []
-    """Model runs inside the server that the provider's own totals omit: compactions, advisors."""
     raw: dict[str, object] | None = None
     """The provider's usage object of the last attempt, as received."""
 
