@@ -56,6 +56,7 @@ RESULTS = [
 ]  # fmt: skip
 LINES: dict[str, list[dict[str, Any]]] = {"openai": FILE, "anthropic": RESULTS}
 PATHS = {"openai": "/files/file-out/content", "anthropic": "/results"}
+RESULTS_PATH = "/v1/messages/batches/msgbatch_1/results"
 OWNERS = {"openai": "file-out", "anthropic": "msgbatch_1"}
 
 
@@ -90,6 +91,9 @@ async def read(mode: Mode, sdk: str, way: str) -> None:
         manager = getattr(resource.with_streaming_response, method)(identity)
         async with mode.entered(manager) as response:
             await mode.all(response.iter_lines())
+    elif way == "text":  # as `files.retrieve_content` does
+        client, path = (mode.openai(), PATHS[sdk]) if sdk == "openai" else (mode.anthropic(), RESULTS_PATH)
+        assert (await mode.wait(client.get(path, cast_to=str))).count("\n") == 4
     elif way == "raw":
         raw = await mode.wait(getattr(resource.with_raw_response, method)(identity))
         if sdk == "anthropic":
@@ -108,7 +112,7 @@ def by_line(seen: Captured) -> dict[str | None, CallRecord]:
     return found
 
 
-@pytest.mark.parametrize("way", ["typed", "raw", "streamed", "lines"])
+@pytest.mark.parametrize("way", ["typed", "raw", "streamed", "lines", "text"])
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
 def test_each_line_is_a_call_however_it_is_read(mode: Mode, run: Run, seen: Captured, sdk: str, way: str) -> None:
     """With answer, usage and the error of each, in the session around the reader. No process need know the batch."""

@@ -155,8 +155,8 @@ class OpenCall:
             self.attach_response(response)
         received = response if response is not None else self.read
         response = response if response is not None else result
-        if call.byte_reader is not None and getattr(response, "is_closed", False):
-            call.byte_reader.whole(response.content)
+        if call.byte_reader is not None and getattr(received, "is_closed", False):
+            call.byte_reader.whole(received.content)
             return False
         awaited = not call.streaming and not call.has_body
         if awaited and (self.observer is None or getattr(response, "is_closed", True)):
