@@ -270,8 +270,7 @@ def _spool(settings: Settings) -> Path | None:
 
 def _place(directory: Path) -> Iterator[Check]:
     """Report a spool that no record can be kept in."""
-    existing = next(one for one in (directory, *directory.parents) if one.exists())
-    if is_on_network(existing):
+    if is_on_network(directory):
         advice = "Set CALLSPAN_SPOOL_DIR to a directory on a local disk."
         yield Check("stores", "spool", "failed", f"{directory} is on a network file system", advice)
     elif (refused := refusal_of(directory)) is not None:

@@ -153,7 +153,7 @@ class OpenCall:
         call = self.call
         if hasattr(response, "headers") and (call.streaming or not getattr(response, "is_closed", True)):
             self.attach_response(response)
-        received = response if response is not None else self.read
+        received: Any = response if response is not None else self.read
         response = response if response is not None else result
         if call.byte_reader is not None and getattr(received, "is_closed", False):
             call.byte_reader.whole(received.content)

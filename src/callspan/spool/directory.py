@@ -258,8 +258,9 @@ def is_on_network(directory: Path) -> bool:
     except (OSError, UnicodeDecodeError):
         return False  # not Linux
     place = directory.resolve()
-    holding = [(path, kind) for path, kind in mounts if place.is_relative_to(path)]
-    _, kind = max(holding, key=lambda mount: len(mount[0]), default=("", ""))
+    holding = [(path, kind) for path, kind in mounts if place.is_relative_to(path.replace(r"\040", " "))]
+    # The last of several at one place is the one in use, as on a mount that is made on demand.
+    _, kind = max(reversed(holding), key=lambda mount: len(mount[0]), default=("", ""))
     return kind.startswith(_NETWORK)
 
 

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+import callspan
 from callspan.cli import doctor
 from callspan.cli.store_check import NOT_YET, store_check
 from callspan.delivery.leftovers import waiting
+from callspan.delivery.recorder import forget_warnings
+from callspan.spool import directory
 from tests.commands import ask
 from tests.left_behind import leave_behind
 from tests.records import keep, made
@@ -115,3 +118,20 @@ def test_a_store_and_a_spool_that_can_never_exist_fail_in_doctor(monkeypatch: py
     assert answer.code == 1
     assert "cannot be made: no file can be made in /proc" in failed["sqlite:////proc/a.db"]
     assert "no file can be made in /proc" in failed["spool"]
+
+
+def test_a_spool_on_a_network_file_system_fails_in_doctor_and_is_warned_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also one that is mounted on demand, which is listed after another one at the same place."""
+    share, mounts = tmp_path / "share", tmp_path / "mounts"
+    mounts.write_text(f"overlay / overlay rw 0 0\nauto {share} autofs rw 0 0\nserver:/x {share} nfs4 rw 0 0\n")
+    monkeypatch.setattr(directory, "_MOUNTS", mounts)
+    store = f"sqlite:///{share}/calls.db"
+    forget_warnings()
+    callspan.instrument(stores=store)
+    callspan.instrument(content="off")
+    callspan.uninstrument()
+    assert caplog.text.count("on a network file system") == 1
+    (failed,) = [check for check in doctor.every_check(store) if check.name == "spool"]
+    assert (failed.state, "is on a network file system" in failed.detail) == ("failed", True)
