@@ -1,18 +1,20 @@
 // Bars: hollow waits for the first token, full answers, a red line is a failed attempt, hatched is the wait after it.
 import { h, svg } from "./dom.js";
-import { time } from "./format.js";
+import { most, time } from "./format.js";
 import { isRunning } from "./rows.js";
 
 const piece = (kind, from, to, axis, title) => h(`i.${kind}`, { title, style: { left: `${axis.at(from)}%`, width: `${Math.max(0, axis.at(to) - axis.at(from))}%` } });
 
-// The pieces of a call that began at `start` (ms); attempts are arrays of start, end, status, error, wait, asked.
+// The pieces of a failed attempt of a call that began at `start` (ms); it is an array of start, end, status, error, wait, asked.
+export const failedPieces = (start, [from, to, status, error, wait], axis) => [
+  h("i.failed", { title: `${error || "failed"} ${status || ""}`, style: { left: `${axis.at(start + from)}%` } }),
+  wait ? piece("pause", start + (to ?? from), start + (to ?? from) + wait, axis, `then waited ${time(wait)}`) : "",
+];
+
+// The pieces of a call with its attempts.
 export const callPieces = (start, call, axis, now) => {
-  const found = [], lasted = call.lasted_ms ?? Math.max(0, now - start), end = start + lasted;
-  const tries = call.attempts || [];
-  for (const [from, to, status, error, wait] of tries.slice(0, -1)) {
-    found.push(h("i.failed", { title: `${error || "failed"} ${status || ""}`, style: { left: `${axis.at(start + from)}%` } }));
-    if (wait) found.push(piece("pause", start + (to ?? from), start + (to ?? from) + wait, axis, `then waited ${time(wait)}`));
-  }
+  const lasted = call.lasted_ms ?? Math.max(0, now - start), end = start + lasted, tries = call.attempts;
+  const found = tries.slice(0, -1).flatMap(one => failedPieces(start, one, axis));
   const began = start + (tries.length ? tries.at(-1)[0] : 0);
   if (["error", "timeout"].includes(call.outcome)) {
     found.push(piece("wait", began, end, axis), h("i.failed", { style: { left: `${axis.at(end)}%` } }));
@@ -31,7 +33,7 @@ export const span = (from, to, axis) => piece("line", from, to, axis);
 
 // The axis: per cent of a time, with idle time cut out to a narrow column each.
 export const axisOf = (start, end, gaps = []) => {
-  const cut = gaps.filter(([from, to]) => from >= start && to <= end), each = 2.5;
+  const cut = gaps.filter(([from, to]) => from >= start && to <= end), each = Math.min(2.5, 40 / cut.length);
   const busy = Math.max(1, end - start - cut.reduce((total, [from, to]) => total + to - from, 0)), room = 100 - each * cut.length;
   const at = ms => {
     let idle = 0, columns = 0;
@@ -43,25 +45,32 @@ export const axisOf = (start, end, gaps = []) => {
   return { at, cut, busy };
 };
 
+// The long times in which nothing ran, by the start and the length of what did.
+const IDLE_MS = 20000, SHORT_IDLE_MS = 3000;
+export const gapsOf = (runs, least = IDLE_MS) => {
+  const found = [];
+  let latest = Infinity;
+  for (const [start, lasted] of runs) {
+    if (start - latest > least) found.push([latest, start]);
+    latest = Math.max(latest === Infinity ? start : latest, start + (lasted || 0));
+  }
+  return found;
+};
+
 // The course of a session in a list: the same drawing, as wide as the root of the busy time.
 export const course = row => {
   if (row.curve.length) return curve([row.curve], 128, 20);
   const box = h("span.track.course", { title: row.active_ms ? `busy for ${time(row.active_ms)}; width is the root of it` : null });
   if (!row.course.length) return box;
-  const now = Date.now() - (row.start_ms || 0), moved = [];
-  let reach = null, idle = 0;
-  for (const [kind, start, lasted, first, outcome, retries] of row.course) {
-    if (reach !== null && start - reach > 3000) idle += start - reach - 200;
-    moved.push([kind, start - idle, lasted ?? Math.max(0, now - start), first, outcome, retries, lasted === null]);
-    reach = Math.max(reach ?? 0, start + (lasted ?? Math.max(0, now - start)));
-  }
-  const whole = Math.max(1, ...moved.map(([, start, lasted]) => start + lasted)), width = Math.min(100, Math.max(18, Math.sqrt(whole / 40000) * 100));
-  const axis = { at: ms => ms / whole * width };
-  for (const [kind, start, lasted, first, outcome, retries, open] of moved) {
+  const now = Date.now() - (row.start_ms || 0), lastedOf = ([, start, lasted]) => lasted ?? Math.max(0, now - start);
+  const gaps = gapsOf(row.course.map(run => [run[1], lastedOf(run)]), SHORT_IDLE_MS), whole = axisOf(0, most(row.course.map(run => run[1] + lastedOf(run))), gaps);
+  const width = Math.min(1, Math.max(0.18, Math.sqrt(whole.busy / 40000))), axis = { at: ms => whole.at(ms) * width };
+  for (const run of row.course) {
+    const [kind, start, lasted_ms, first_token_ms, outcome, retries] = run, lasted = lastedOf(run);
     if (kind === "tool") box.append(toolPiece(start, lasted, axis, outcome === "error"));
     else {
-      const tries = retries ? Array.from({ length: retries + 1 }, (_, at) => [at * lasted * 0.6 / (retries + 1), null, null, "failed", null]) : [];
-      box.append(...callPieces(start, { lasted_ms: open ? null : lasted, first_token_ms: first, outcome, attempts: tries }, axis, start + lasted));
+      const attempts = retries ? Array.from({ length: retries + 1 }, (_, at) => [at * lasted * 0.6 / (retries + 1), null, null, "failed", null]) : [];
+      box.append(...callPieces(start, { lasted_ms, first_token_ms, outcome, attempts }, axis, now).filter(Boolean));
     }
   }
   return box;

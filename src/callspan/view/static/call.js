@@ -1,8 +1,8 @@
 // A call: what is new since the call before first, then what was sent before; its facts at the right.
-import { become, copy, h, link, mark, soft, strong, button } from "./dom.js";
+import { become, copy, h, link, mark, right, soft, span, strong, button } from "./dom.js";
 import { get } from "./api.js";
-import { bytes, clock, count, money, oneLine, plural, shell, shown, time } from "./format.js";
-import { axisOf, callPieces } from "./bars.js";
+import { bytes, clock, count, known, money, oneLine, plural, shell, shown, time } from "./format.js";
+import { axisOf, callPieces, failedPieces } from "./bars.js";
 import { address } from "./address.js";
 import { redraw, title } from "./app.js";
 import { callMarks, isRunning } from "./rows.js";
@@ -16,47 +16,40 @@ const list = pairs => h("dl", null, pairs.filter(([, value]) => value !== null &
 
 const timeOf = ({ row, record }) => {
   const axis = axisOf(0, Math.max(1, row.lasted_ms || 0)), tries = row.attempts, timing = record.timing || {};
-  const drawn = tries.map(([start, end, status, error, wait, asked], at) => {
-    const last = at === tries.length - 1, until = last ? row.lasted_ms ?? end : end;
-    const alone = {
-      lasted_ms: until === null ? null : until,
-      first_token_ms: row.first_token_ms,
-      outcome: row.outcome,
-      attempts: last ? [[start]] : [[start, end, status, error, wait, asked], [start]]
-    };
-    const pieces = last ? callPieces(0, { ...alone, attempts: [[start]] }, axis, Date.now()) : callPieces(0,
-      { ...alone, outcome: "success", first_token_ms: null, lasted_ms: start },
-      axis,
-      0
-    ).slice(0, 2);
-    return [h("span", null, `${at + 1} `, error || status >= 400 ? mark("error", status || oneLine(error || "")) : mark("success", status || "")), h("span.track", null, pieces), h("span.right.soft", null, time(until === null || until === undefined ? null : until - start)),
-      wait !== null && wait !== undefined ? h("span.note", null, `then waited ${time(wait)}`, asked !== null && asked !== undefined ? ` (it asked for ${time(asked)})` : "") : ""];
+  const drawn = tries.map((one, at) => {
+    const [start, end, status, error, wait, asked] = one, last = at === tries.length - 1, until = last ? row.lasted_ms ?? end : end;
+    const pieces = last ? callPieces(0, { ...row, attempts: [one] }, axis, Date.now()) : failedPieces(0, one, axis);
+    const said = error || status >= 400 ? mark("error", status || oneLine(error || "")) : mark("success", status || "");
+    const waited = known(wait) && h("span.note", null, `then waited ${time(wait)}`, known(asked) && ` (it asked for ${time(asked)})`);
+    return [span(`${at + 1} `, said), h("span.track", null, pieces), right(soft(time(known(until) ? until - start : null))), waited];
   });
-  const began = tries.length ? tries.at(-1)[0] : 0, first = row.first_token_ms;
+  const began = tries.length ? tries.at(-1)[0] : 0, first = row.first_token_ms, { stream } = record;
+  const after = began > 1 && tries.length > 1 ? ` (${time(first - began)} after the last attempt began)` : "";
   return fact("Time", time(row.lasted_ms), h("div.tries", null, drawn), list([
-    ["first token", first === null ? null : `${time(first)}${began > 1 && tries.length > 1 ? ` (${time(first - began)} after the last attempt began)` : ""}`],
-    ["largest gap", timing.largest_gap_ns ? time(timing.largest_gap_ns / 1e6) : null], ["server", timing.server_ns ? time(timing.server_ns / 1e6) : null],
-    [
-      "stream",
-      record.stream ? record.stream.end.replaceAll("_", " ") + (record.stream.chunks ? `, ${plural(record.stream.chunks, "chunk")}` : "") : null
-    ],
-    ["finished", (record.response?.finish_reasons || []).filter(Boolean).join(", ")]]));
+    ["first token", first === null ? null : time(first) + after],
+    ["largest gap", timing.largest_gap_ns ? time(timing.largest_gap_ns / 1e6) : null],
+    ["server", timing.server_ns ? time(timing.server_ns / 1e6) : null],
+    ["stream", stream && stream.end.replaceAll("_", " ") + (stream.chunks ? `, ${plural(stream.chunks, "chunk")}` : "")],
+    ["finished", (record.response?.finish_reasons || []).filter(Boolean).join(", ")],
+  ]));
 };
 
 const tokensOf = ({ row, record }) => {
   const usage = record.usage || {}, sent = row.input_tokens, cached = row.cache_read_tokens || 0, got = row.output_tokens, thought = usage.reasoning_tokens;
   const all = (sent || 0) + (got || 0) || 1, share = (kind, number) => h(`i.${kind}`, { style: { flex: `${number / all}` } });
-  return fact("Tokens", `${count(sent)} → ${count(got)}`, sent === null ? "" : h("div.share", { "aria-hidden": "true" }, cached ? share("wait", cached) : "", share("fresh", Math.max(0, sent - cached)), got ? share("tool", got) : ""),
-    list([["from cache", cached ? [count(cached), soft(` ${Math.round(cached / sent * 100)} % of the input`)] : null], ["written to it", usage.cache_write_tokens ? count(usage.cache_write_tokens) : null], ["new input", sent === null ? null : count(sent - cached)],
-      [
-        "output",
-        got === null ? null : [
-          count(got),
-          soft(
-            globalThis.CALLSPAN_FILE ? "" : thought === undefined || thought === null ? " reasoning not stated" : ` of which reasoning ${count(thought)}`
-          )
-        ]
-      ]]));
+  const bar = h("div.share", { "aria-hidden": "true" }, cached ? share("wait", cached) : "", share("fresh", Math.max(0, sent - cached)), got ? share("tool", got) : "");
+  const reasoning = globalThis.CALLSPAN_FILE ? "" : known(thought) ? ` of which reasoning ${count(thought)}` : " reasoning not stated";
+  return fact("Tokens", `${count(sent)} → ${count(got)}`, sent !== null && bar, list([
+    ["from cache", cached ? [count(cached), soft(` ${Math.round(cached / sent * 100)} % of the input`)] : null],
+    ["written to it", usage.cache_write_tokens ? count(usage.cache_write_tokens) : null],
+    ["new input", sent === null ? null : count(sent - cached)],
+    ["output", got === null ? null : [count(got), soft(reasoning)]],
+  ]));
+};
+
+const costOf = ({ row, record: { cost }, exact_cost: exact }) => {
+  const price = cost && `${cost.source || ""}${cost.estimated ? ", estimated" : ""}${cost.reason ? `: ${cost.reason}` : ""}`;
+  return fact("Cost", money(row.cost_usd), list([["exact", exact ? `$${exact}` : "unknown"], ["price", price]]));
 };
 
 const requestOf = ({ row, record, params, continues, missing }) => fact("Request", "", list([
@@ -67,6 +60,11 @@ const requestOf = ({ row, record, params, continues, missing }) => fact("Request
   ["continues", continues ? [h("span.id", null, continues), missing ? soft(" a response of no recorded call") : ""] : null],
   ["tier", record.response?.service_tier]]));
 
+const traceOf = ({ trace_id: id }, { trace_url: url }) => {
+  if (!id) return globalThis.CALLSPAN_FILE ? "" : "none recorded";
+  return url ? h("a.linked", { href: url.replace("{trace_id}", id), rel: "noreferrer noopener", target: "_blank" }, id) : h("span.id", null, id);
+};
+
 const whereOf = ({ row, record }, app) => {
   const metadata = Object.entries(record.metadata || {}).map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : oneLine(value)]);
   return fact("Where", "", list([
@@ -75,30 +73,19 @@ const whereOf = ({ row, record }, app) => {
     ["service", [record.service, record.pid && `pid ${record.pid}`].filter(Boolean).join(", ")], ["sdk", record.sdk], ["batch line", row.batch_line],
     ["call", h("span.id", null, row.id)], ["response", record.response?.id ? h("span.id", null, record.response.id) : null],
     ["request id", (record.attempts || []).at(-1)?.request_id ? h("span.id", null, record.attempts.at(-1).request_id) : null],
-    [
-      "trace",
-      record.trace_id
-        ? (
-          app.trace_url ? h("a.linked",
-            { href: app.trace_url.replace("{trace_id}", record.trace_id), rel: "noreferrer noopener", target: "_blank" },
-            record.trace_id
-          ) : h("span.id", null, record.trace_id)
-        )
-        : globalThis.CALLSPAN_FILE
-        ? ""
-        : "none recorded"
-    ],
+    ["trace", traceOf(record, app)],
     ["again", h("pre.raw", null, `${command()} replay ${shell(row.id)}\n${command()} show ${shell(row.id)}`)]]));
 };
 
 const command = () => globalThis.CALLSPAN_FILE?.command || "callspan";
 
-const body = (name, size, content) => {
-  const box = h("details.exact", null, h("summary", null, `${name}, ${bytes(size)}`));
+const body = ({ id }, name, size, note = "") => {
+  if (!size) return h("p.meta", null, `${name}: not kept`);
+  const box = h("details.exact", null, h("summary", null, `${name}${note}, ${bytes(size)}`));
   box.addEventListener("toggle", async () => {
     if (!box.open || box.dataset.read) return;
     box.dataset.read = "1";
-    const text = await content().catch(error => error.message);
+    const text = await get("bodies", { id }).then(both => both[name], error => error.message);
     let pretty = text ?? "not kept";
     try { if (!LOSSY.test(text)) pretty = JSON.stringify(JSON.parse(text), null, 2); } catch { /* as it is */ }
     const raw = h("pre.raw", { tabindex: "0" }, shown(pretty));
@@ -110,14 +97,8 @@ const body = (name, size, content) => {
 // What is new, how it was answered, and what came before; of what was sent before at most so many messages.
 const messagesOf = (data, most, showAll) => {
   const { row, turn, record } = data, entry = { kind: "call", call: row, turn, start_ms: row.start_ms };
-  const found = joins(
-    [
-      entry,
-      ...data.runs,
-      { kind: "call", turn: { new: data.results, answer: [] } },
-      { kind: "call", turn: { new: [...data.earlier].reverse(), answer: [] } }
-    ]
-  );
+  const others = [data.results, [...data.earlier].reverse()].map(messages => ({ kind: "call", turn: { new: messages, answer: [] } }));
+  const found = joins([entry, ...data.runs, ...others]);
   const join = id => found.get(id), pieces = [...data.earlier, ...turn.answer].flatMap(message => message.parts.filter(one => one.type === "tool_call"));
   const asked = new Map(pieces.map(piece => [piece.id, piece]));
   // A result that is new stands with the tool call that it answers, though that was sent before.
@@ -126,19 +107,10 @@ const messagesOf = (data, most, showAll) => {
     const parts = one.parts.filter(piece => piece.type !== "tool_result" || !asked.has(piece.id));
     return parts.length ? turnBox(one.role, one.name || "", parts.map(piece => part(piece, join))) : "";
   };
-  const hidden = data.earlier.length - most;
-  const bodies = () => get("bodies", { id: row.id });
-  const near = data.before || data.after ? h("span.right", null,
-    data.before ? h("a.linked", { href: address("call", data.before.id) }, `← call ${data.before.number} of ${data.of}`) : "",
-    " ",
-    data.after ? h("a.linked", { href: address("call", data.after.id) }, `call ${data.after.number} →`) : ""
-  ) : "";
-  const requestBody = body("request", data.request_bytes, async () => (await bodies()).request);
-  const responseBody = body(
-    `response${row.cut_off || record.stream ? ", folded from the stream" : ""}`,
-    data.response_bytes,
-    async () => (await bodies()).response
-  );
+  const hidden = data.earlier.length - most, { before, after, earlier_in: had } = data;
+  const callLink = ({ id }, text) => h("a.linked", { href: address("call", id) }, text);
+  const near = right(before && callLink(before, `← call ${before.number} of ${data.of}`), " ", after && callLink(after, `call ${after.number} →`));
+  const folded = row.cut_off || record.stream ? ", folded from the stream" : "";
   return [
     h("div.stepline", null,
       strong(data.number === 1 || data.number === null ? "Messages" : "New since the call before"),
@@ -150,22 +122,14 @@ const messagesOf = (data, most, showAll) => {
     data.rewards.map(one => turnBox("", one.source || "score", [h("p", null, scoreLine(one))])),
     data.earlier.length ? h("div.stepline", null,
       strong(globalThis.CALLSPAN_FILE ? "Before it in the session" : "Sent before"),
-      soft(plural(data.earlier.length, "message"), data.earlier_in ? ", same as in " : "",
-        data.earlier_in ? h("a.linked", { href: address("call", data.earlier_in.id) }, `call ${data.earlier_in.number}`) : "",
-        data.earlier_in ? " and its answer" : "",
-        ", the last one first"
-      )
+      soft(plural(data.earlier.length, "message"), had && [", same as in ", callLink(had, `call ${had.number}`), " and its answer"], ", the last one first")
     ) : "",
     data.earlier.slice(0, most).map(message),
     hidden > 0 ? h("p.pad", null, button(`${hidden} earlier messages`, showAll)) : "",
     data.instructions ? [h("div.stepline", null, strong("Instructions and tools")), instructionsBox(data.instructions, "")] : "",
     h("div.stepline", null, strong("Exact bodies")),
-    turnBox("", "JSON",
-      globalThis.CALLSPAN_FILE ? [h("p.meta", null, "not in this file")] : [
-        data.request_bytes ? requestBody : h("p.meta", null, "request: not kept"),
-        data.response_bytes ? responseBody : h("p.meta", null, "response: not kept")
-      ]
-    )
+    turnBox("", "JSON", globalThis.CALLSPAN_FILE ? h("p.meta", null, "not in this file")
+      : [body(row, "request", data.request_bytes), body(row, "response", data.response_bytes, folded)])
   ].flat();
 };
 
@@ -178,29 +142,20 @@ export default ({ place, app, signal }) => {
   const showAll = () => { most = Infinity; redraw(); };
   const show = found => {
     data = found;
-    const { row, record } = data, waited = row.attempts.reduce((total, one) => total + (one[4] || 0), 0);
+    const { row } = data, waited = row.attempts.reduce((total, one) => total + (one[4] || 0), 0);
     title(`call ${data.number ?? ""} ${row.model || ""}`);
-    become(titlebar, h("h1", null,
-      row.session_id ? [link("#/", "Sessions"), soft(" / "), link(back(), row.session_name || row.session_id)] : link("#/calls", "Calls"),
-      soft(" / "),
-      strong(data.number ? `call ${data.number} of ${data.of}` : row.operation),
-      " ",
-      soft(row.model || "")
-    ),
-    h("div.facts", null, h("span", null, row.outcome === "success" ? mark("success") : "", callMarks(row)), h("span", null, strong(`${count(row.input_tokens)} → ${count(row.output_tokens)}`), " tokens"), strong(row.cost_usd === null ? "cost unknown" : money(row.cost_usd)),
-      h("span", null, strong(time(row.lasted_ms)), waited ? `, of which ${time(waited)} waiting to retry` : ""), soft(clock(row.start_ms))));
+    const above = row.session_id ? [link("#/", "Sessions"), soft(" / "), link(back(), row.session_name || row.session_id)] : link("#/calls", "Calls");
+    become(titlebar,
+      h("h1", null, above, soft(" / "), strong(data.number ? `call ${data.number} of ${data.of}` : row.operation), " ", soft(row.model || "")),
+      h("div.facts", null,
+        span(row.outcome === "success" ? mark("success") : "", callMarks(row)),
+        span(strong(`${count(row.input_tokens)} → ${count(row.output_tokens)}`), " tokens"),
+        strong(row.cost_usd === null ? "cost unknown" : money(row.cost_usd)),
+        span(strong(time(row.lasted_ms)), waited ? `, of which ${time(waited)} waiting to retry` : ""),
+        soft(clock(row.start_ms))));
     become(left, messagesOf(data, most, showAll));
     become(right, globalThis.CALLSPAN_FILE ? "" : rating, timeOf(data), tokensOf(data),
-      fact("Cost", money(row.cost_usd),
-        list(
-          [
-            ["exact", data.exact_cost ? `$${data.exact_cost}` : "unknown"],
-            ["price", record.cost ? `${record.cost.source || ""}${record.cost.estimated ? ", estimated" : ""}${record.cost.reason ? `: ${record.cost.reason}` : ""}` : null]
-          ]
-        )
-      ),
-      requestOf(data),
-      whereOf(data, app));
+      costOf(data), requestOf(data), whereOf(data, app));
     if (reasoningOpen) openReasoning();
   };
   const openReasoning = () => { for (const one of left.querySelectorAll(".reasoning")) one.open = reasoningOpen; };

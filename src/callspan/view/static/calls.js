@@ -1,34 +1,33 @@
 // Calls: the list of calls, newest first, also those outside of sessions.
-import { become, copy, h, soft, button } from "./dom.js";
+import { become, copy, h, right, soft, span, button } from "./dom.js";
 import { listed } from "./api.js";
-import { clock, money, oneLine, time, tokens, DASH } from "./format.js";
+import { clock, money, oneLine, time, DASH } from "./format.js";
 import { roving } from "./keys.js";
 import { filterLine } from "./filters.js";
 import { address } from "./address.js";
 import { readMore, title } from "./app.js";
-import { callMarks, countsOf } from "./rows.js";
+import { callMarks, countsOf, gridRow, headRow, tokensOf } from "./rows.js";
 
 const MANY = 100;
 const FITS = { error: row => ["error", "timeout"].includes(row.outcome), cut: row => row.cut_by_length, cancelled: row => row.outcome === "cancelled", retried: row => row.retries };
 const CHOICES = ["name", "user", "model"];
-const MARKS = [["error", "failed"], ["cut", "finish:length"], ["cancelled", "status:cancelled"], ["retried", "retries:1"]];
 const HEADS = ["started", "model", "answer", "session", "lasted", "tokens", "cost"];
 
-const callRow = row => h("div.row.call", { role: "row", tabindex: "-1", data: { id: row.id } },
-  h("span.soft", { role: "gridcell" }, clock(row.start_ms)),
-  h("span", { role: "gridcell" }, row.model || soft(DASH)),
-  h("span.name", { role: "gridcell" }, h("a.words", { href: address("call", row.id), tabindex: "-1" }, oneLine(row.label || row.error || row.operation)), h("span.marks", null, callMarks(row))),
-  h("span.soft", { role: "gridcell" }, row.session_name || row.session_id || DASH),
-  h("span.right", { role: "gridcell" }, time(row.lasted_ms)),
-  h("span.right.soft", { role: "gridcell" }, tokens(row.input_tokens, row.output_tokens)),
-  h("span.right", { role: "gridcell" }, money(row.cost_usd)));
+const callRow = row => gridRow(".call", { data: { id: row.id } },
+  soft(clock(row.start_ms)),
+  span(row.model || soft(DASH)),
+  h("span.name", null, h("a.words", { href: address("call", row.id), tabindex: "-1" }, oneLine(row.label || row.error || row.operation)), h("span.marks", null, callMarks(row))),
+  soft(row.session_name || row.session_id || DASH),
+  right(time(row.lasted_ms)),
+  right(soft(tokensOf(row))),
+  right(money(row.cost_usd)));
 
 export default ({ place, signal }) => {
   const line = place.values.q || "", go = text => { location.hash = address("calls", null, { q: text }); };
-  const list = h("div.list", { role: "rowgroup" }), more = h("p.pad"), cursor = roving(list, { open: row => { location.hash = address("call", row.dataset.id); } }), filters = filterLine(line, go, { marks: MARKS, choices: CHOICES });
+  const list = h("div.list", { role: "rowgroup" }), more = h("p.pad"), cursor = roving(list, { open: row => { location.hash = address("call", row.dataset.id); } }), filters = filterLine(line, go, { kinds: Object.keys(FITS), choices: CHOICES });
   let least = 1;
   return {
-    body: h("div", null, h("h1.hidden", null, "Calls"), filters.form, h("div.table.calls", { role: "grid", "aria-label": "Calls" }, h("div.row.head", { role: "row" }, HEADS.map((name, at) => h(`span${at > 3 ? ".right" : ""}`, { role: "columnheader" }, name))), list), more),
+    body: h("div", null, h("h1.hidden", null, "Calls"), filters.form, h("div.table.calls", { role: "grid", "aria-label": "Calls" }, headRow(HEADS.map((name, at) => h(`span${at > 3 ? ".right" : ""}`, null, name))), list), more),
     read: known => {
       if (known) least = known.rows.length + 1;
       return listed("calls", { q: line }, least, signal, known);

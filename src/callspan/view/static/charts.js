@@ -1,11 +1,11 @@
 // Charts: strips of cost, tokens, time and scores that share one axis, and tables; every number leads to its rows.
 import { become, h, svg, link, soft, strong, button } from "./dom.js";
 import { get } from "./api.js";
-import { brief, count, money, plain, plural, signed, sum, time, DASH } from "./format.js";
+import { brief, count, grouped, money, plain, plural, signed, sum, time, DASH } from "./format.js";
 import { address } from "./address.js";
 import { title } from "./app.js";
 import { filterLine, quoted, wordsOf } from "./filters.js";
-import { percent } from "./rows.js";
+import { cost, percent } from "./rows.js";
 
 const LEFT = 56, HEIGHT = 112, TOP = 6, BOTTOM = 18, MOST_SLOTS = 240, MODELS = 4;
 const FILLS = ["model", "tool", "env", "wait"];
@@ -44,23 +44,27 @@ const strip = ({ name, about, slots, unit, top, low = 0, unitText, paint, words,
       paint({ x, y, step: Math.min(step, 96), svg }),
       slots.map(
         (key, at) => svg("a",
-          { href: href(key), "aria-label": `${nameOf(key, unit)}: ${words(key)}`, tabindex: "-1", class: "slot" },
+          { href: href(key), "aria-label": `${nameOf(key, unit)}: ${words(key)}`, tabindex: at ? "-1" : "0", class: "slot" },
           svg("title", {}, `${key}: ${words(key)}`),
           svg("rect", { x: x(at) - step / 2, y: TOP, width: step, height: inner, class: "cover" })
         )
       ),
       slots.map((key, at) => at % skip === 0 && svg("text", { x: x(at), y: HEIGHT - 4, "text-anchor": "middle" }, nameOf(key, unit)))));
   };
-  const part = h("section.strip", { "aria-label": name }, h("h2", null, name, " ", about), box);
+  const beside = ({ key: pressed, target }) => {
+    const slot = { ArrowLeft: target.previousElementSibling, ArrowRight: target.nextElementSibling }[pressed];
+    if (slot?.matches(".slot")) slot.focus();
+  };
+  const part = h("section.strip", { "aria-label": name, onkeydown: beside }, h("h2", null, name, " ", about), box);
   draw();
-  return Object.assign(part, { draw, slots: () => [...box.querySelectorAll(".slot")] });
+  return Object.assign(part, { draw });
 };
 
 const key = (fill, ...words) => h("span.legend", null, h(`i.${fill}`), ...words, " ");
 const bar = (tools, at, from, to, fill) => tools.svg("rect",
   { x: tools.x(at) - tools.step * .28, width: tools.step * .56, y: tools.y(to), height: Math.max(0, tools.y(from) - tools.y(to)), class: fill }
 );
-const byTime = rows => { const found = new Map(); for (const row of rows) found.set(row.keys[0], [...(found.get(row.keys[0]) || []), row]); return found; };
+const sumsBy = found => { const sums = new Map(found.sums.map(row => [row.keys[0], row])); return slot => sums.get(slot) || {}; };
 const largest = values => Math.max(0, ...values.map(Number).filter(Number.isFinite)) || 1;
 
 const stacked = (slots, parts) => tools => slots.flatMap(
@@ -73,15 +77,12 @@ const stacked = (slots, parts) => tools => slots.flatMap(
 );
 
 const costStrip = (found, slots, common) => {
-  const sums = byTime(found.sums), cells = byTime(found.by_model), totals = new Map();
-  for (const row of found.by_model) totals.set(row.keys[1], (totals.get(row.keys[1]) || 0) + Number(row.cost_usd || 0));
-  const models = [...totals].filter(([, usd]) => usd).sort((a, b) => b[1] - a[1]).map(([name]) => name);
+  const of = sumsBy(found), cells = grouped(found.by_model, row => row.keys[0]);
+  const totals = [...grouped(found.by_model, row => row.keys[1])].map(([name, rows]) => [name, sum(rows.map(row => row.cost_usd))]);
+  const models = totals.filter(([, usd]) => usd).sort((a, b) => b[1] - a[1]).map(([name]) => name);
   const fill = model => FILLS[Math.min(models.indexOf(model), MODELS - 1)];
-  const cost = slot => Number(sums.get(slot)?.[0].cost_usd ?? 0);
-  const seen = slots.map(slot => sums.get(slot)?.[0]).filter(Boolean);
-  const without = sum(seen.map(row => row.calls_without_cost));
-  const left = found.sums.length - seen.length;
-  return strip({ ...common, name: "Cost", top: largest(slots.map(cost)), unitText: value => (value ? money(value) : "0"),
+  const seen = slots.map(of).filter(row => row.keys), without = sum(seen.map(row => row.calls_without_cost)), left = found.sums.length - seen.length;
+  return strip({ ...common, name: "Cost", top: largest(slots.map(slot => of(slot).cost_usd)), unitText: value => (value ? money(value) : "0"),
     about: [
       strong(money(sum(seen.map(row => row.cost_usd)))),
       " ",
@@ -90,19 +91,19 @@ const costStrip = (found, slots, common) => {
       without ? soft(`${plural(without, "call")} without a known price`) : "",
       left ? h("span.warn", null, `${plural(left, common.unit)} before ${slots[0]} left out: choose a time`) : ""
     ],
-    words: slot => `${money(sums.get(slot)?.[0].cost_usd ?? null)}, ${plural(sums.get(slot)?.[0].calls ?? 0, "call")}`,
+    words: slot => `${money(of(slot).cost_usd)}, ${plural(of(slot).calls ?? 0, "call")}`,
     paint: stacked(slots, slot => (cells.get(slot) || []).map(row => [Number(row.cost_usd || 0), fill(row.keys[1])]).sort((a, b) => FILLS.indexOf(a[1]) - FILLS.indexOf(b[1]))) });
 };
 
 const tokenStrip = (found, slots, common) => {
-  const sums = byTime(found.sums), of = slot => sums.get(slot)?.[0] || {};
+  const of = sumsBy(found);
   const parts = slot => { const row = of(slot), cached = row.cache_read_tokens || 0; return [[cached, "wait"], [(row.input_tokens || 0) - cached, "model"], [row.output_tokens || 0, "tool"]]; };
   return strip({ ...common, name: "Tokens", about: [key("wait", "from cache"), key("model", "new input"), key("tool", "output")], top: largest(slots.map(slot => sum(parts(slot).map(([value]) => value)))), unitText: value => brief(value),
     words: slot => `${brief(of(slot).input_tokens)} in, ${brief(of(slot).output_tokens)} out`, paint: stacked(slots, parts) });
 };
 
 const timeStrip = (found, slots, common) => {
-  const sums = byTime(found.sums), of = slot => sums.get(slot)?.[0] || {};
+  const of = sumsBy(found);
   return strip({ ...common, name: "Time of a call", about: [key("model", "p50"), key("wait", "to p95"), soft("successful calls")], top: largest(found.sums.map(row => row.p95_ms)), unitText: value => (value ? time(value) : "0"),
     words: slot => `p50 ${time(of(slot).p50_ms)}, p95 ${time(of(slot).p95_ms)}`,
     paint: tools => slots.flatMap((slot, at) => { const row = of(slot); return row.p50_ms == null ? [] : [
@@ -116,8 +117,7 @@ const path = (tools, slots, means) => {
 };
 
 const scoreStrip = (found, slots, common) => {
-  const points = new Map(), values = found.points.map(([, , value]) => value);
-  for (const one of found.points) points.set(one[0], [...(points.get(one[0]) || []), one]);
+  const points = grouped(found.points, ([time]) => time), values = found.points.map(([, , value]) => value);
   const low = Math.min(0, ...values);
   return strip({ ...common, name: found.objective === "reward" ? "Reward" : `Score ${found.objective}`, about: [key("goodbar", "succeeded"), key("env", "did not"), key("model", "mean"), found.more ? soft("of the newest sessions") : ""], top: Math.max(...values, low + 1e-9), low, unitText: value => (value ? signed(value) : "0"),
     words: slot => `mean ${plain(found.means[slot])} of ${count(points.get(slot)?.length ?? 0)}`,
@@ -150,18 +150,16 @@ const sumsTable = (name, by, found, line) => {
         ) : soft(DASH)
       ),
       h("td.right", null, brief(row.input_tokens)),
-      h("td.right", null, row.cost_usd === null ? DASH : money(row.cost_usd) + (row.calls_without_cost ? "*" : "")), h("td.right", null, time(row.p50_ms)), h("td.right", null, time(row.p95_ms))); }))),
+      h("td.right", null, cost(row)), h("td.right", null, time(row.p50_ms)), h("td.right", null, time(row.p95_ms))); }))),
     found.more ? h("p.soft.pad", null, `and ${plural(found.more, "more")}`) : "");
 };
 
 export default ({ place, signal }) => {
   const line = place.values.q || "", { objective } = place.values;
   const go = chosen => { location.hash = address("charts", null, { q: line, objective: chosen }); };
-  const left = h("div.strips"), right = h("div.tables"), unit = h("p.soft.pad"), filters = filterLine(line, q => { location.hash = address("charts", null, { q }); }, { marks: [] });
+  const left = h("div.strips"), right = h("div.tables"), unit = h("p.soft.pad"), filters = filterLine(line, q => { location.hash = address("charts", null, { q }); });
   const redraw = () => { if (left.isConnected) for (const one of left.children) one.draw?.(); };
   const watch = new ResizeObserver(redraw);
-  let at = [0, 0];
-  const focus = (number, slot) => { const every = left.children[number]?.slots?.() || []; if (!every.length) return; at = [number, Math.max(0, Math.min(every.length - 1, slot))]; every[at[1]].focus(); };
   const show = ({ charts, tables, scores }) => {
     const ofCalls = { unit: charts.unit, slots: every(charts.span, charts.unit), href: slot => address("calls", null, { q: within(line, slot, charts.unit) }) };
     const ofScores = { unit: scores.unit, slots: every(Object.keys(scores.means), scores.unit), href: slot => address("", null, { q: within(line, slot, scores.unit) }) };
@@ -186,7 +184,6 @@ export default ({ place, signal }) => {
     show,
     ready: () => { redraw(); watch.observe(left); },
     close: () => watch.disconnect(),
-    keys: () => [["1 … 4", "strip"], ...[1, 2, 3, 4].map(number => [String(number), "", () => focus(number - 1, at[1])]), ["← →", "time"], ["ArrowLeft", "", () => focus(at[0], at[1] - 1)], ["ArrowRight", "", () => focus(at[0], at[1] + 1)],
-      ["Enter", "its rows"], ["f", "filter", filters.focus], ["Escape", "back", () => history.back()]],
+    keys: () => [["Tab", "strip"], ["← →", "time"], ["Enter", "its rows"], ["f", "filter", filters.focus], ["Escape", "back", () => history.back()]],
   };
 };

@@ -20,22 +20,18 @@ const asked = entries => new Set(entries.flatMap(entry => (entry.turn?.answer ||
 export const footLine = (row, { linked = true } = {}) => {
   const cache = row.cache_read_tokens && row.input_tokens ? `, ${Math.round(row.cache_read_tokens / row.input_tokens * 100)} % from cache` : "";
   return h("p.meta", null, linked ? link(address("call", row.id), row.model || row.operation) : row.model || row.operation, "  ",
-    spaced(
-      [
-        row.input_tokens !== null || row.output_tokens !== null ? `${tokensText(row)} tokens${cache}` : "",
-        row.cost_usd !== null ? money(row.cost_usd) : "",
-        row.lasted_ms !== null ? time(row.lasted_ms) : "",
-        row.retries ? mark("retried", retriesWord(row.retries)) : ""
-      ].map(one => one && h("span", null, one, " "))
-    ));
+    spaced([
+      (row.input_tokens !== null || row.output_tokens !== null) && `${tokensText(row)} tokens${cache}`,
+      row.cost_usd !== null && money(row.cost_usd),
+      row.lasted_ms !== null && time(row.lasted_ms),
+      row.retries && mark("retried", retriesWord(row.retries)),
+    ].map(one => one && h("span", null, one, " "))));
 };
 const tokensText = row => (row.input_tokens !== null && row.input_tokens < 100000 ? `${count(row.input_tokens)} → ${count(row.output_tokens)}` : tokens(row.input_tokens, row.output_tokens));
 
 // What there was, in a line, where content is not kept.
-const notKept = turn => {
-  const sent = [turn.sent !== null && plural(turn.sent, "message"), turn.sent_bytes && bytes(turn.sent_bytes)].filter(Boolean).join(", ");
-  return h("p.meta", null, `content is ${turn.kept}: ${sent ? `the request (${sent}) and ` : ""}the answer are not kept`);
-};
+const sentText = turn => [turn.sent !== null && plural(turn.sent, "message"), turn.sent_bytes && bytes(turn.sent_bytes)].filter(Boolean).join(", ");
+const notKept = turn => h("p.meta", null, `content is ${turn.kept}: ${sentText(turn) ? `the request (${sentText(turn)}) and ` : ""}the answer are not kept`);
 
 // How an answer ended, where it stopped.
 const ending = (row, voice) => {
@@ -58,17 +54,10 @@ export const answers = (entry, join) => {
   });
   if (sounds) found.push(soundLine(voice, row));
   if (isRunning(row)) found.push(
-    h("p", null,
-      mark("running", row.outcome === "started" ? `the answer streams, ${time(Date.now() - row.start_ms)}` : "answered in the background")
-    ),
-    h("p.meta", null,
-      [turn.sent !== null && plural(turn.sent, "message"), turn.sent_bytes && `${count(turn.sent_bytes)} bytes sent`].filter(Boolean).join(", "),
-      ". Its text is recorded when it ends."
-    )
+    h("p", null, mark("running", row.outcome === "started" ? `the answer streams, ${time(Date.now() - row.start_ms)}` : "answered in the background")),
+    h("p.meta", null, sentText(turn) && `${sentText(turn)} sent. `, "Its text is recorded when it ends.")
   );
-  else if (!turn.answer.length && !turn.error) found.push(
-    turn.kept === "full" ? soft("no answer is recorded") : notKept(turn)
-  );
+  else if (!turn.answer.length && !turn.error) found.push(turn.kept === "full" ? soft("no answer is recorded") : notKept(turn));
   if (turn.error) found.push(h("p", null, callMarks(row).find(one => one.classList.contains("bad")) || mark("error", "failed"), " ", oneLine(turn.error)));
   return [...found, ending(row, voice), ...removed(turn)];
 };
@@ -85,23 +74,16 @@ const EVENTS = {
   guardrail: entry => turnBox("", "check", [h("p", null, entry.record.metadata?.triggered ? mark("triggered") : soft("passed"), " ", strong(entry.record.name || ""), " ", brief(entry.record.data))]),
   handoff: entry => turnBox("handoff", "", [h("p", null, strong(entry.record.system || "?"), " → ", strong(entry.record.name || "?"), " ", brief(entry.record.data))]),
   action: entry => turnBox("", "action", [h("p", null, strong(briefText(entry.record.data)))]),
-  environment: entry => turnBox("observation", "environment",
-    [
-      entry.record.reward !== undefined ? h("p", null, soft("reward "), rewardText(entry.record.reward),
-        entry.record.terminated ? soft("  terminated") : "",
-        entry.record.truncated ? soft("  truncated") : ""
-      ) : "",
-      observed(afterOf(entry.record.data))
-    ]
-  ),
+  environment: ({ record }) => turnBox("observation", "environment", [
+    record.reward !== undefined && h("p", null, soft("reward "), rewardText(record.reward), record.terminated && soft("  terminated"), record.truncated && soft("  truncated")),
+    observed(afterOf(record.data)),
+  ]),
 };
-const briefText = data => oneLine(
-  typeof data === "string"
-    ? data
-    : Object.values(data || {}).length === 1 && typeof Object.values(data)[0] === "string"
-    ? `${Object.keys(data)[0]} ${Object.values(data)[0]}`
-    : JSON.stringify(data) ?? ""
-);
+const briefText = data => {
+  const [[key, only] = [], ...others] = Object.entries(data || {});
+  const text = typeof data === "string" ? data : typeof only === "string" && !others.length ? `${key} ${only}` : JSON.stringify(data);
+  return oneLine(text ?? "");
+};
 const brief = data => soft(data === undefined || data === null ? "" : briefText(data).slice(0, 300));
 const afterOf = data => (data && typeof data === "object" && "after" in data ? data.after : data);
 const observed = after => (after === undefined || after === null ? null : typeof after === "string" ? text(after) : value(after));
@@ -129,48 +111,26 @@ export const turnOf = (entry, context) => {
   }
   if (entry.kind === "reward") return [turnBox("", entry.record.source || "score", [h("p", null, scoreLine(entry.record))], { data: { entry: entry.id } })];
   if (entry.kind === "message") {
-    const content = entry.record.content;
-    return [
-      turnBox(role(entry.record),
-        [entry.record.sender, entry.record.receiver].filter(Boolean).join(" → "),
-        [typeof content === "string" ? text(content) : value(content)],
-        { data: { entry: entry.id } }
-      )
-    ];
+    const { content, sender, receiver } = entry.record, said = typeof content === "string" ? text(content) : value(content);
+    return [turnBox(role(entry.record), [sender, receiver].filter(Boolean).join(" → "), [said], { data: { entry: entry.id } })];
   }
   if (entry.kind.startsWith("tool")) return entry.record.tool_call_id && called.has(entry.record.tool_call_id) ? [] : [
     turnBox("tool", clock(entry.start_ms), [toolRun(entry)], { data: { entry: entry.id } })
   ];
   const drawn = EVENTS[entry.kind]?.(entry) || turnBox("", entry.kind, [h("p", null, strong(entry.record.name || ""), " ",
-    entry.record.error ? mark("error", entry.record.error.message || entry.record.error.type) : outcomeOf(entry.record), soft(agentFacts(entry)), " ", brief(entry.record.data))]);
+    entry.record.error ? mark("error", entry.record.error.message || entry.record.error.type) : outcomeOf(entry.record), " ", brief(entry.record.data))]);
   drawn.dataset.entry = entry.id;
   return [drawn];
 };
-// What an agent did, of those whose end is on the page; its time.
 export const outcomeOf = record => (["success", undefined].includes(record.metadata?.outcome) ? "" : mark("cancelled", oneLine(record.metadata.outcome)));
-const agentFacts = ({ sums, lasted_ms: lasted }) => {
-  if (!sums?.calls) return "";
-  return [
-    "",
-    plural(sums.calls, "call"),
-    `${tokens(sums.input_tokens, sums.output_tokens)} tokens`,
-    sums.cost_usd === null ? "" : money(sums.cost_usd),
-    time(lasted)
-  ].filter((one, at) => one || !at).join("  ");
-};
 const role = record => (record.message_type === "question" ? "user" : record.message_type);
 
 export const instructionsBox = (found, sub) => {
   if (!found) return "";
   const said = found.parts.filter(one => one.text).map(one => one.text).join("\n"), tools = found.tools.length;
   const what = [said && `${count(words(said))} words`, tools && plural(tools, "tool")].filter(Boolean).join(", ");
-  return turnBox("system", sub, [h("details", null, h("summary", null, what, said ? `: ${oneLine(said).slice(0, 160)}` : ""), said ? text(said) : "",
-    found.tools.map(
-      one => h("details", null,
-        h("summary", null, strong(one.name || "tool"), " ", oneLine(one.description || "")),
-        h("pre.raw", null, shown(JSON.stringify(one.definition, null, 2)))
-      )
-    ))]);
+  const toolBox = one => h("details", null, h("summary", null, strong(one.name || "tool"), " ", oneLine(one.description || "")), h("pre.raw", null, shown(JSON.stringify(one.definition, null, 2))));
+  return turnBox("system", sub, [h("details", null, h("summary", null, what, said ? `: ${oneLine(said).slice(0, 160)}` : ""), said ? text(said) : "", found.tools.map(toolBox))]);
 };
 
 export const contextOf = (entries, instructions) => {

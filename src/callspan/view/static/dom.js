@@ -1,5 +1,5 @@
 // Elements: everything recorded becomes text nodes, never markup.
-import { shown } from "./format.js";
+import { grouped, shown } from "./format.js";
 
 export const h = (spec, props, ...children) => {
   const [tag, ...classes] = spec.split(".");
@@ -53,6 +53,8 @@ export const stored = (where, key, value) => {
 };
 
 export const link = (href, ...children) => h("a", { href }, ...children);
+export const span = (...children) => h("span", null, ...children);
+export const right = (...children) => h("span.right", null, ...children);
 export const soft = (...children) => h("span.soft", null, ...children);
 export const strong = (...children) => h("b", null, ...children);
 export const button = (label, action, props) => h("button", { type: "button", onclick: action, ...props }, label);
@@ -62,10 +64,8 @@ export const spaced = parts => parts.filter(Boolean).flatMap((one, at) => (at ? 
 // Makes these elements the children of a box. What would look as it was drawn before stays, with what was opened in it.
 const looks = new WeakMap();
 export const become = (box, ...given) => {
-  const nodes = given.flat(Infinity).filter(one => one instanceof Element), asked = new Set(nodes), old = new Map();
-  for (const one of box.children) {
-    if (!asked.has(one)) old.set(looks.get(one), [...(old.get(looks.get(one)) || []), one]);
-  }
+  const nodes = given.flat(Infinity).filter(one => one instanceof Element), asked = new Set(nodes);
+  const old = grouped([...box.children].filter(one => !asked.has(one)), one => looks.get(one));
   const next = nodes.map(node => {
     if (node.parentNode === box) return node;
     looks.set(node, node.outerHTML);

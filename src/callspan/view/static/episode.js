@@ -1,11 +1,12 @@
 // An episode of reinforcement learning: the reward so far above a table of steps; equal steps are one row.
-import { h, soft, strong } from "./dom.js";
-import { clock, least, most, oneLine, plural, signed, time } from "./format.js";
+import { h, right, soft, span, strong } from "./dom.js";
+import { clock, least, most, oneLine, plural, signed, sum, time } from "./format.js";
 import { axisOf, callPieces } from "./bars.js";
 import { address } from "./address.js";
 import { actionText, answers, contextOf, footLine, observationText, rewardText, turnOf } from "./conversation.js";
 import { part, text, turnBox } from "./parts.js";
 import { largeOf, rewardCurve, showBand } from "./rewards.js";
+import { gridRow, headRow } from "./rows.js";
 
 const stepsOf = data => {
   const inside = new Map(data.steps.map(step => [step.id, []]));
@@ -45,24 +46,21 @@ const course = data => {
   const start = least(times.map(entry => entry.start_ms)), end = most(times.map(entry => entry.start_ms + (entry.lasted_ms || 0)));
   const axis = axisOf(start, end), large = largeOf(steps.map(one => one.reward ?? 0));
   const rows = runsOf(steps, data.next).map(({ steps: some }) => {
-    const first = some[0];
-    const last = some.at(-1);
-    const given = some.filter(one => one.reward !== null);
-    const reward = given.length ? given.reduce((total, one) => total + one.reward, 0) : null;
+    const first = some[0], last = some.at(-1), reward = sum(some.map(one => one.reward));
     const rare = Math.abs(first.reward ?? 0) >= large;
     const seen = [first, last].map(one => (one.environment ? observationText(one.environment) : ""));
-    return h("div.row", { role: "row", tabindex: "-1", data: { id: last.step.id, first: first.step.position, last: last.step.position } },
-      h("span.right.soft", { role: "gridcell" }, some.length > 1 ? `${first.step.position}–${last.step.position}` : first.step.position),
-      h("span", { role: "gridcell" }, rare ? strong(word(first)) : word(first), some.length > 1 ? soft(` × ${some.length}`) : ""),
-      h("span.right", { role: "gridcell" }, rare && reward !== null ? rewardText(reward) : soft(signed(reward))),
-      h("span.right.soft", { role: "gridcell" }, signed(last.soFar)),
-      h("span", { role: "gridcell" }, some.length > 1 && seen[0] !== seen[1] ? `${seen[0]} → ${seen[1]}` : seen[1]),
-      h("span.track", { role: "gridcell" }, some.flatMap(one => one.calls.flatMap(call => callPieces(call.start_ms, call.call, axis, Date.now())))),
-      h("span.right.soft", { role: "gridcell" }, time(some.reduce((total, one) => total + (one.step.lasted_ms || 0), 0))));
+    return gridRow("", { data: { id: last.step.id, first: first.step.position, last: last.step.position } },
+      right(soft(some.length > 1 ? `${first.step.position}–${last.step.position}` : first.step.position)),
+      span(rare ? strong(word(first)) : word(first), some.length > 1 ? soft(` × ${some.length}`) : ""),
+      right(rare && reward !== null ? rewardText(reward) : soft(signed(reward))),
+      right(soft(signed(last.soFar))),
+      span(some.length > 1 && seen[0] !== seen[1] ? `${seen[0]} → ${seen[1]}` : seen[1]),
+      h("span.track", null, some.flatMap(one => one.calls.flatMap(call => callPieces(call.start_ms, call.call, axis, Date.now())))),
+      right(soft(time(sum(some.map(one => one.step.lasted_ms || 0))))));
   });
-  const heads = ["step", "action", "reward", "so far", "observation after", "when", "time"].map((name, at) => h(`span${[0, 2, 3, 6].includes(at) ? ".right" : ""}`, { role: "columnheader" }, name));
+  const heads = ["step", "action", "reward", "so far", "observation after", "when", "time"].map((name, at) => h(`span${[0, 2, 3, 6].includes(at) ? ".right" : ""}`, null, name));
   const others = data.rows.filter(entry => !entry.step_id && entry.kind === "reward");
-  return [rewardCurve(data), h("div.episode", { role: "grid", "aria-label": "Steps" }, h("div.row.head", { role: "row" }, heads), rows),
+  return [rewardCurve(data), h("div.episode", { role: "grid", "aria-label": "Steps" }, headRow(heads), rows),
     others.length ? h("p.pad.soft", null, "scores: ", others.map(entry => [entry.record.objective, " ", strong(signed(entry.record.value ?? null)), " "])) : ""];
 };
 

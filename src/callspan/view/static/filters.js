@@ -11,7 +11,8 @@ export const unquoted = word => word.replace(/"((?:[^"\\]|\\.)*)"/g, (_, text) =
 const without = (line, word) => wordsOf(line).filter(one => one !== word).join(" ");
 const withWord = (line, word) => [...wordsOf(line), word].filter(Boolean).join(" ");
 
-export const filterLine = (line, go, { marks = MARKS, choices = [] } = {}) => {
+export const filterLine = (line, go, { kinds = [], choices = [] } = {}) => {
+  const marks = MARKS.filter(([kind]) => kinds.includes(kind));
   const every = wordsOf(line), since = every.find(word => word.startsWith("since:")) || "";
   const quick = new Set([...marks.map(([, word]) => word), ...TIMES.map(([, word]) => word)]);
   const times = h("div.segments", { role: "group", "aria-label": "Time" }, TIMES.map(([name, word]) => button(name, () => go(withWord(without(line, since), word)), { "aria-pressed": String(word === since) })));

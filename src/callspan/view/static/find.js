@@ -1,12 +1,12 @@
 // Find: where a text stands, under its sessions; counts of what was found at the right.
-import { become, copy, h, soft, strong, button, link } from "./dom.js";
+import { become, copy, h, right, soft, span, strong, button, link } from "./dom.js";
 import { get } from "./api.js";
-import { clock, count, day, oneLine, plural, shell } from "./format.js";
+import { clock, count, day, grouped, oneLine, plural, shell } from "./format.js";
 import { roving } from "./keys.js";
 import { filterLine, quoted } from "./filters.js";
 import { address } from "./address.js";
 import { title } from "./app.js";
-import { cost, outcome, scores, sessionMarks, titleOf } from "./rows.js";
+import { cost, gridRow, outcome, scores, sessionMarks, titleOf } from "./rows.js";
 
 const SCOPES = ["messages", "answers", "questions", "tools", "reasoning", "instructions", "errors"];
 
@@ -20,21 +20,18 @@ const when = ms => (ms === null ? "" : `${day(ms) === "Today" ? "" : day(ms) + "
 const rowsOf = found => {
   const { session: row } = found;
   const head = row
-    ? h("div.row.found", { role: "row", tabindex: "-1", data: { id: row.id, href: address("session", row.id) } }, h("span.soft", { role: "gridcell" }, when(row.start_ms)), h("span.soft", { role: "gridcell" }, row.name || "session"),
-      h("span.name", { role: "gridcell" }, h("a.words", { href: address("session", row.id), tabindex: "-1" }, oneLine(titleOf(row))), h("span.marks", null, sessionMarks(row))),
-      h("span", { role: "gridcell" }, row.user || ""), h("span", { role: "gridcell" }, outcome(row)), h("span", { role: "gridcell" }, scores(row)), h("span.right", { role: "gridcell" }, cost(row)))
-    : h("div.row.found", { role: "row" }, h("span", { role: "gridcell" }), h("span.soft", { role: "gridcell" }, "calls"), h("span", { role: "gridcell" }, "outside of sessions"));
-  return [head, ...found.hits.map((hit, at) => h("div.row.found.sub", { role: "row", tabindex: "-1", data: { id: `${hit.call_id} ${at}`, href: address("call", hit.call_id) } }, h("span", { role: "gridcell" }), h("span.soft", { role: "gridcell" }, hit.where), h("span", { role: "gridcell" }, excerpt(hit)), h("span.right.soft", { role: "gridcell" }, clock(hit.start_ms)))),
-    found.more ? h("div.row.found.sub", { role: "row" }, h("span", { role: "gridcell" }),
-      h("span", { role: "gridcell" }),
-      h("span.soft", { role: "gridcell" }, `${plural(found.more, "more place")} in it`)
-    ) : ""];
+    ? gridRow(".found", { data: { id: row.id, href: address("session", row.id) } }, soft(when(row.start_ms)), soft(row.name || "session"),
+      h("span.name", null, h("a.words", { href: address("session", row.id), tabindex: "-1" }, oneLine(titleOf(row))), h("span.marks", null, sessionMarks(row))),
+      span(row.user || ""), span(outcome(row)), span(scores(row)), right(cost(row)))
+    : gridRow(".found", null, span(), soft("calls"), span("outside of sessions"));
+  const hits = found.hits.map((hit, at) => gridRow(".found.sub", { data: { id: `${hit.call_id} ${at}`, href: address("call", hit.call_id) } },
+    span(), soft(hit.where), span(excerpt(hit)), right(soft(clock(hit.start_ms)))));
+  return [head, hits, found.more ? gridRow(".found.sub", null, span(), span(), soft(`${plural(found.more, "more place")} in it`)) : ""];
 };
 
 const facet = (name, values, go) => {
-  const counts = new Map();
-  for (const value of values) counts.set(value, (counts.get(value) || 0) + 1);
-  const every = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 8), top = every[0]?.[1] || 1;
+  const counts = [...grouped(values, value => value)].map(([value, some]) => [value, some.length]);
+  const every = counts.sort((a, b) => b[1] - a[1]).slice(0, 8), top = every[0]?.[1] || 1;
   return every.length ? h("section.fact", null, h("h2", null, name),
     every.map(
       ([value, number]) => h("div.facet", null,
@@ -49,7 +46,7 @@ const facet = (name, values, go) => {
 export default ({ place, signal }) => {
   const line = place.values.q || "", scope = place.values.scope || "messages";
   const go = (text, where = scope) => { location.hash = address("find", null, { q: text, scope: where }); };
-  const filters = filterLine(line, go, { marks: [] });
+  const filters = filterLine(line, go);
   const scopes = h("div.segments", { role: "group", "aria-label": "Where to look" }, SCOPES.map(name => button(name, () => go(line, name), { "aria-pressed": String(name === scope) })));
   filters.form.insertBefore(scopes, filters.form.children[1]);
   const list = h("div.list", { role: "rowgroup" }), cursor = roving(list, { rows: "[data-href]", open: row => { location.hash = row.dataset.href; } });
@@ -67,7 +64,7 @@ export default ({ place, signal }) => {
     become(above, h("h1.hidden", null, `Find ${data.text || ""}`),
       h("p.pad.summary", null, strong(count(sessions.length)), ` ${sessions.length === 1 ? "session" : "sessions"}, ${plural(hits, "hit")}${data.more ? "; older calls have it too: choose a time" : ""}  `, h("code", null, command)),
       data.exact.map(exactly));
-    become(list, data.rows.length ? data.rows.flatMap(rowsOf) : nothing(data.text));
+    become(list, data.rows.length ? data.rows.map(rowsOf) : nothing(data.text));
     become(counts,
       facet("Where", data.rows.flatMap(one => one.hits.map(hit => hit.where))),
       facet("User", sessions.map(one => one.session.user), user => go(`${line} user:${quoted(user)}`)),

@@ -1,7 +1,7 @@
 // Numbers and times as people read them; what is unknown is a dash, never 0.
 export const DASH = "–";
 const MOST_DECIMALS = 12;
-const known = value => value !== null && value !== undefined;
+export const known = value => value !== null && value !== undefined;
 
 export const count = value => (known(value) ? value.toLocaleString("en-US") : DASH);
 export const plural = (value, one, many = one + "s") => `${count(value)} ${value === 1 ? one : many}`;
@@ -60,6 +60,15 @@ export const day = ms => {
 export const words = text => (text.trim() ? text.trim().split(/\s+/).length : 0);
 export const least = values => values.reduce((a, b) => Math.min(a, b), Infinity);
 export const most = values => values.reduce((a, b) => Math.max(a, b), -Infinity);
+export const grouped = (rows, keyOf) => {
+  const found = new Map();
+  for (const row of rows) {
+    const key = keyOf(row);
+    if (!found.has(key)) found.set(key, []);
+    found.get(key).push(row);
+  }
+  return found;
+};
 export const sum = values => {
   const some = values.filter(known);
   return some.length ? some.reduce((a, b) => a + Number(b), 0) : null;

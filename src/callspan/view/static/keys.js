@@ -1,8 +1,10 @@
 // Keyboard: one map for each page, shown in the key line; single letters can be switched off (WCAG 2.1.4).
 import { h, button, mark, stored } from "./dom.js";
 
+const go = hash => () => { location.hash = hash; };
 const ALWAYS = [
-  ["/", "find"], ["g s", "sessions"], ["g a", "calls"], ["g c", "charts"], ["g n", "now"], ["?", "all keys"],
+  ["/", "find", () => document.getElementById("find").focus()], ["g s", "sessions", go("#/")], ["g a", "calls", go("#/calls")], ["g c", "charts", go("#/charts")],
+  ["?", "all keys", () => sheet()],
 ];
 let page = [], first = "", letters = stored("localStorage", "letters") !== "off";
 
@@ -18,7 +20,7 @@ export const setKeys = entries => {
   line.querySelector(".all").prepend(h("kbd", null, "?"), " ");
 };
 
-const actionOf = key => page.find(([keys, , action]) => action && keys === key)?.[2];
+const actionOf = key => [...ALWAYS, ...page].find(([keys, , action]) => action && keys === key)?.[2];
 
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
@@ -32,9 +34,7 @@ document.addEventListener("keydown", event => {
   const key = first ? `${first} ${event.key}` : event.key;
   first = "";
   if (event.key === "g" && key === "g") { first = "g"; return; }
-  const places = { "g s": "#/", "g a": "#/calls", "g c": "#/charts", "g n": "#/" };
-  const action = key === "?" ? sheet : key === "/" ? () => document.getElementById("find").focus()
-    : places[key] ? () => { location.hash = places[key]; } : actionOf(key);
+  const action = actionOf(key);
   if (!action) return;
   if (key === "Enter" && event.target.closest("a, button, summary")) return;
   event.preventDefault();

@@ -24,28 +24,24 @@ const flat = value => (
   ) : [typeof value === "object" ? JSON.stringify(value) : shown(value)]
 );
 
+// What belongs to a key: lists of objects one a line.
+const within = one => {
+  if (isObject(one)) return flat(one);
+  if (!Array.isArray(one)) return shown(one);
+  return one.some(isObject) ? one.map(item => h("div", null, flat(item))) : shown(one.map(item => (typeof item === "object" ? JSON.stringify(item) : item)).join(", "));
+};
+
+const folded = (lines, list = some => some) => (lines.length > FOLDED
+  ? [list(lines.slice(0, FOLDED)), h("details", null, h("summary", null, `${lines.length - FOLDED} more lines`), list(lines.slice(FOLDED)))]
+  : list(lines));
+
 // A value as people read it: key and value, lists of objects one a line; more than 12 lines are folded.
 export const value = given => {
   const read = parsed(textParts(parsed(given)));
   if (read === null || read === undefined || read === "") return soft("nothing");
-  let lines;
-  if (isObject(read)) {
-    lines = Object.entries(read).map(
-      ([key, one]) => [
-        h("dt", null, oneLine(key)),
-        h("dd", null,
-          Array.isArray(one) && one.some(isObject) ? one.map(item => h("div", null, flat(item))) : isObject(one) ? flat(one) : Array.isArray(one) ? shown(
-            one.map(item => (typeof item === "object" ? JSON.stringify(item) : item)).join(", ")
-          ) : shown(one)
-        )
-      ]
-    );
-    const list = rows => h("dl.pairs", null, rows);
-    return lines.length > FOLDED ? [list(lines.slice(0, FOLDED)), h("details", null, h("summary", null, `${lines.length - FOLDED} more lines`), list(lines.slice(FOLDED)))] : list(lines);
-  }
-  if (Array.isArray(read)) lines = read.map(item => h("div", null, flat(item)));
-  else lines = shown(read).split("\n").map(line => h("div", null, line || " "));
-  return lines.length > FOLDED ? [lines.slice(0, FOLDED), h("details", null, h("summary", null, `${lines.length - FOLDED} more lines`), lines.slice(FOLDED))] : lines;
+  if (isObject(read)) return folded(Object.entries(read).map(([key, one]) => [h("dt", null, oneLine(key)), h("dd", null, within(one))]), rows => h("dl.pairs", null, rows));
+  if (Array.isArray(read)) return folded(read.map(item => h("div", null, flat(item))));
+  return folded(shown(read).split("\n").map(line => h("div", null, line || " ")));
 };
 
 const gone = (...children) => h("div.gone", null, children);

@@ -1,7 +1,16 @@
 // What the lists of sessions and calls have in common: marks, outcomes, scores, sums.
 import { h, mark, soft, spaced } from "./dom.js";
 import { address } from "./address.js";
-import { brief, signed, plain, plural, money, tokens, DASH } from "./format.js";
+import { brief, signed, plain, plural, money, sum, tokens, DASH } from "./format.js";
+
+// The rows of a list: what they are made of are their cells.
+const asRow = (role, spec, props, cells) => {
+  const row = h(`div.row${spec}`, { role: "row", ...props }, cells);
+  for (const cell of row.children) cell.setAttribute("role", role);
+  return row;
+};
+export const gridRow = (spec, props, ...cells) => asRow("gridcell", spec, { tabindex: "-1", ...props }, cells);
+export const headRow = (...cells) => asRow("columnheader", ".head", null, cells);
 
 const errorWord = (kind, status) => `${(kind || "error").replaceAll("_", " ")}${status ? " " + status : ""}`;
 export const retriesWord = number => `${number} ${number === 1 ? "retry" : "retries"}`;
@@ -46,6 +55,9 @@ export const scores = row => {
   }
   return parts.length ? spaced(parts) : [soft(DASH)];
 };
+
+const SUMS = ["calls", "errors", "retries", "cancelled", "cut_off", "cut_by_length", "input_tokens", "output_tokens", "cost_usd", "calls_without_cost"];
+export const sumOf = rows => Object.fromEntries(SUMS.map(name => [name, sum(rows.map(row => row[name]))]));
 
 export const cost = row => (row.cost_usd === null ? DASH : money(row.cost_usd) + (row.calls_without_cost ? "*" : ""));
 export const costTitle = row => (row.calls_without_cost ? `${plural(row.calls_without_cost, "call")} without a known price` : null);

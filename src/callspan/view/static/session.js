@@ -1,8 +1,8 @@
 // A session: its course on the left, its conversation on the right; selecting in one selects in the other.
-import { become, copy, h, link, mark, soft, strong, button } from "./dom.js";
+import { become, copy, h, link, mark, right, soft, strong, button } from "./dom.js";
 import { get } from "./api.js";
-import { clock, count, least, money, most, oneLine, plural, sum, time, day } from "./format.js";
-import { axisOf, callPieces, dot, span, toolPiece } from "./bars.js";
+import { clock, count, day, known, least, money, most, oneLine, plural, sum, time } from "./format.js";
+import { axisOf, callPieces, dot, gapsOf, span, toolPiece } from "./bars.js";
 import { roving } from "./keys.js";
 import { address } from "./address.js";
 import { isMarked, readMore, redraw, showKeys, title, toMark } from "./app.js";
@@ -13,12 +13,9 @@ import { isEpisode } from "./episode.js";
 import { quoted } from "./filters.js";
 
 const facts = (row, record, models, minute) => {
-  const labels = [
-    ["user", row.user],
-    ["task", row.task],
-    ["experiment", row.experiment],
-    ...Object.entries(row.metadata).map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : value])
-  ].filter(([, value]) => value !== null && value !== undefined);
+  const metadata = Object.entries(row.metadata).map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : value]);
+  const labels = [["user", row.user], ["task", row.task], ["experiment", row.experiment], ...metadata].filter(([, value]) => known(value));
+  const began = row.start_ms === null ? "" : `${day(row.start_ms) === "Today" ? "" : day(row.start_ms) + " "}${clock(row.start_ms)}`;
   return h("div.facts", null,
     h("span", null, outcome(row), sessionMarks(row)), h("span", null, scores(row)),
     h("span", null, row.steps ? [strong(count(row.steps)), row.steps === 1 ? " step, " : " steps, "] : "", strong(count(row.calls)), row.calls === 1 ? " call" : " calls"),
@@ -28,11 +25,8 @@ const facts = (row, record, models, minute) => {
     minute,
     row.group ? h("span", null, soft("group "), h("a.linked", { href: address("", null, { q: `group:${quoted(row.group)}` }) }, row.group)) : "",
     labels.map(([name, value]) => h("span", null, soft(name), " ", strong(oneLine(value)))),
-    h("span", null,
-      row.start_ms === null ? "" : strong(`${day(row.start_ms) === "Today" ? "" : day(row.start_ms) + " "}${clock(row.start_ms)}`),
-      row.outcome === "running" ? `, running for ${time(Date.now() - row.start_ms)}` : `, ${time(row.lasted_ms)}`,
-      row.active_ms !== null ? soft(`, busy ${time(row.active_ms)}`) : ""
-    ),
+    h("span", null, strong(began), row.outcome === "running" ? `, running for ${time(Date.now() - row.start_ms)}` : `, ${time(row.lasted_ms)}`,
+      row.active_ms !== null && soft(`, busy ${time(row.active_ms)}`)),
     row.content_level !== "full" ? soft(`content is ${row.content_level}`) : "",
     record.error ? h("span", null, mark("error", oneLine(record.error.message || record.error.type))) : "",
     h("span.id", null, row.id));
@@ -42,11 +36,7 @@ const facts = (row, record, models, minute) => {
 const minuteOf = ({ session: row, rows }) => {
   if (!rows.some(entry => entry.turn?.voice)) return "";
   const usd = row.cost_usd === null || !row.lasted_ms ? null : row.cost_usd / row.lasted_ms * 60000;
-  return h("span", null,
-    strong(money(usd), usd !== null && row.calls_without_cost ? "*" : ""),
-    " a minute",
-    rows.some(entry => entry.call?.cost_estimated) ? soft(", estimated") : ""
-  );
+  return h("span", null, strong(cost({ ...row, cost_usd: usd })), " a minute", rows.some(entry => entry.call?.cost_estimated) && soft(", estimated"));
 };
 const modelsOf = rows => [...new Set(rows.map(entry => entry.call?.model).filter(Boolean))].sort();
 const SPEAKERS = { user: "user", assistant: "model" };
@@ -55,37 +45,26 @@ const costOf = entry => (entry.kind === "call" ? entry.call.cost_usd : entry.ins
 const label = entry => {
   const { record } = entry;
   if (entry.kind === "call") return [
-    entry.turn.voice?.is_barge_in ? mark("cancelled", "barge-in") : callMarks(entry.call).map(one => one),
+    entry.turn.voice?.is_barge_in ? mark("cancelled", "barge-in") : callMarks(entry.call),
     entry.call.error && !entry.call.label ? soft(oneLine(entry.call.error)) : oneLine(entry.call.label || entry.call.model || "")
   ];
   if (entry.kind === "reward") return scoreLine(record);
   if (entry.kind === "message") return [oneLine(typeof record.content === "string" ? record.content : JSON.stringify(record.content ?? ""))];
   if (entry.kind.startsWith("tool")) {
     const said = record.error ? record.error.message || record.error.type : record.data?.result ?? record.data?.arguments;
-    return [
-      record.error ? mark("error", "failed") : entry.kind === "tool_start" ? mark("running") : "",
-      oneLine(record.name || "tool"),
-      " ",
-      soft(oneLine(typeof said === "string" ? said : JSON.stringify(said ?? "")))
-    ];
+    const state = record.error ? mark("error", "failed") : entry.kind === "tool_start" && mark("running");
+    return [state, oneLine(record.name || "tool"), " ", soft(oneLine(typeof said === "string" ? said : JSON.stringify(said ?? "")))];
   }
   if (entry.kind === "guardrail") return [record.metadata?.triggered ? mark("triggered") : soft("passed "), " ", oneLine(record.name || "")];
-  if (entry.kind === "environment") return [
-    record.reward !== undefined ? [rewardText(record.reward), " "] : "",
-    soft(observationText(entry))
-  ];
-  if (entry.kind === "agent") return [
-    strong(oneLine(record.name || "")),
-    " ",
-    record.error ? mark("error", record.error.type) : outcomeOf(record),
-    soft(entry.inside?.length ? ` ${plural(entry.inside.length, "call")}` : "")
-  ];
-  return [oneLine(record.name || ""), " ", record.error ? mark("error", record.error.type) : "", soft(record.data === undefined ? "" : actionText(entry))];
+  if (entry.kind === "environment") return [record.reward !== undefined && [rewardText(record.reward), " "], soft(observationText(entry))];
+  const failed = record.error && mark("error", record.error.type);
+  if (entry.kind === "agent") return [strong(oneLine(record.name || "")), " ", failed || outcomeOf(record), soft(entry.inside?.length ? ` ${plural(entry.inside.length, "call")}` : "")];
+  return [oneLine(record.name || ""), " ", failed, soft(record.data === undefined ? "" : actionText(entry))];
 };
 
 const bar = (entry, axis, now) => {
   if (entry.kind === "call") return callPieces(entry.start_ms, entry.call, axis, now);
-  if (entry.lasted_ms !== null && entry.lasted_ms !== undefined) return [toolPiece(entry.start_ms, entry.lasted_ms, axis, entry.record.error)];
+  if (known(entry.lasted_ms)) return [toolPiece(entry.start_ms, entry.lasted_ms, axis, entry.record.error)];
   return entry.kind === "reward" ? [] : [dot(entry.start_ms, axis)];
 };
 
@@ -93,19 +72,8 @@ const entryRow = (entry, axis, now, depth) => h(`div.entry${depth ? ".depth" + M
   h("span", null, entry.turn?.voice ? SPEAKERS[entry.turn.voice.speaker] : entry.kind === "message" && entry.record.message_type === "question" ? "user" : entry.kind === "message" ? entry.record.message_type : NAMES[entry.kind] || entry.kind),
   h("span", null, label(entry)),
   h("span.track", null, bar(entry, axis, now)),
-  h("span.right.quiet", null, entry.kind === "call" && entry.lasted_ms === null ? time(now - entry.start_ms) : entry.lasted_ms === null || entry.lasted_ms === undefined ? "" : time(entry.lasted_ms)),
+  h("span.right.quiet", null, known(entry.lasted_ms) ? time(entry.lasted_ms) : entry.kind === "call" ? time(now - entry.start_ms) : ""),
   h("span.right.quiet", null, costOf(entry) === null ? "" : money(costOf(entry))));
-
-const IDLE_MS = 20000;
-const gapsOf = rows => {
-  const found = [];
-  let latest = Infinity;
-  for (const { start_ms, lasted_ms } of rows) {
-    if (start_ms - latest > IDLE_MS) found.push([latest, start_ms]);
-    latest = Math.max(latest === Infinity ? start_ms : latest, start_ms + (lasted_ms || 0));
-  }
-  return found;
-};
 
 // In how many agents each entry ran, of all pages, and the calls inside each agent that has ended by `last`: by their spans.
 const nested = (entries, last) => {
@@ -131,16 +99,8 @@ const merged = pages => {
   const rows = new Map(all("rows").map(row => [row.id, row])), steps = new Map(all("steps").map(step => [step.id, step])), entries = [...rows.values()];
   const { next } = pages.at(-1), last = entries.at(-1)?.start_ms, used = new Set(entries.map(entry => entry.step_id));
   // Steps without entries are shown where they are between those that are loaded.
-  const shown = [...steps.values()].filter(step => used.has(step.id) || !next || step.start_ms <= last);
-  return {
-    session,
-    record,
-    curve,
-    next,
-    rows: nested(entries, next ? last : Infinity),
-    steps: shown.sort((a, b) => a.position - b.position),
-    instructions: Object.assign({}, ...all("instructions"))
-  };
+  const shown = [...steps.values()].filter(step => used.has(step.id) || !next || step.start_ms <= last).sort((a, b) => a.position - b.position);
+  return { session, record, curve, next, rows: nested(entries, next ? last : Infinity), steps: shown, instructions: Object.assign({}, ...all("instructions")) };
 };
 
 // The tree: steps with their entries in order of time, then what belongs to no step; what came after the end is apart.
@@ -180,26 +140,17 @@ const axesOf = (data, late, now) => {
     const timed = rows.filter(entry => !after.has(entry)), first = number ? Infinity : data.session.start_ms ?? Infinity;
     const start = Math.min(first, least(rows.map(entry => entry.start_ms)));
     const end = Math.max(start + 1, most(timed.map(entry => entry.start_ms + (entry.lasted_ms ?? (entry.kind === "call" ? now - entry.start_ms : 0)))));
-    return { ...axisOf(start, end, gapsOf(rows)), start };
+    return { ...axisOf(start, end, gapsOf(rows.map(entry => [entry.start_ms, entry.lasted_ms]))), start };
   });
 };
 const axisRow = (axis, number) => {
   const gapMarks = axis.cut.map(([from, to]) => h("span", { style: { left: `${axis.at(from)}%`, transform: "translateX(-40%)" } }, `⋯ ${time(to - from)} idle`));
+  const ends = [h("span", { style: { left: 0 } }, "0"), gapMarks.length ? gapMarks : h("span", { style: { right: 0 } }, time(axis.busy))];
   return h("div.entry.axisline", { role: "presentation" }, h("span", null, number ? `from ${clock(axis.start)} on` : "steps, calls, tools"),
-    h("span.track", null, h("span", { style: { left: 0 } }, "0"), gapMarks,
-      gapMarks.length ? "" : h("span", { style: { right: 0 } }, `${time(axis.busy)}`)
-    ),
-    h("span.right", null, "time"),
-    h("span.right", null, "cost")
-  );
+    h("span.track", null, ends), right("time"), right("cost"));
 };
 const stepRow = ({ step, all, shut }, axis, now, depth, toggle) => h(`div.entry.step${depth ? ".depth" + Math.min(3, depth) : ""}`, { role: "treeitem", tabindex: "-1", "aria-level": depth + 1, "aria-expanded": String(!shut), data: { id: step.id, step: "1" } },
-  h("span", null,
-    button(shut ? "▸" : "▾", () => toggle(step.id), { class: "plain", tabindex: "-1", "aria-label": shut ? "open the step" : "fold the step" }),
-    " ",
-    stepName(step),
-    stepFacts(step)
-  ),
+  h("span", null, button(shut ? "▸" : "▾", () => toggle(step.id), { class: "plain", tabindex: "-1", "aria-label": shut ? "open the step" : "fold the step" }), " ", stepName(step), stepFacts(step)),
   h("span.track", null, step.start_ms === null ? "" : span(step.start_ms, step.start_ms + (step.lasted_ms ?? now - step.start_ms), axis)),
   h("span.right", null, time(step.lasted_ms ?? (step.start_ms === null ? null : now - step.start_ms))), h("span.right", null, all.cost === null ? "" : money(all.cost)));
 
@@ -251,14 +202,8 @@ const conversationOf = data => {
     for (const node of nodes) {
       if (node.entry) { found.push(...turnOf(node.entry, context)); continue; }
       const { step } = node, all = sums(node.inside);
-      found.push(
-        h("div.stepline", { data: { entry: step.id } }, h("span", null, stepName(step), stepFacts(step)),
-          soft(clock(step.start_ms)),
-          h("span.right.soft", null,
-            [all.calls ? plural(all.calls, "call") : "", all.cost === null ? "" : money(all.cost), time(step.lasted_ms)].filter(Boolean).join("  ")
-          )
-        )
-      );
+      const sum = [all.calls ? plural(all.calls, "call") : "", all.cost === null ? "" : money(all.cost), time(step.lasted_ms)].filter(Boolean).join("  ");
+      found.push(h("div.stepline", { data: { entry: step.id } }, h("span", null, stepName(step), stepFacts(step)), soft(clock(step.start_ms)), h("span.right.soft", null, sum)));
       walk(node.inside);
     }
   };
@@ -272,13 +217,11 @@ export default ({ place, app, signal }) => {
   let data = null, table = null, reasoningOpen = false, raw = false, least = 1;
   const titlebar = h("div.titlebar"), course = h("div", { "aria-label": "Course", tabindex: "-1" }), end = h("div.pad.end");
   const left = h("div", null, course, end), right = h("section", { "aria-label": "Conversation", tabindex: "0" }), panes = h("div.panes.two", null, left, right);
-  const tab = (name, which) => button(name,
-    () => {
-      panes.className = `panes ${which}`;
-      for (const one of tabs.children) one.setAttribute("aria-selected", String(one.textContent === name));
-    },
-    { role: "tab", "aria-selected": String(which === "two") }
-  );
+  const turnTo = (name, which) => {
+    panes.className = `panes ${which}`;
+    for (const one of tabs.children) one.setAttribute("aria-selected", String(one.textContent === name));
+  };
+  const tab = (name, which) => button(name, () => turnTo(name, which), { role: "tab", "aria-selected": String(which === "two") });
   const tabs = h("div.tabs", { role: "tablist" }, tab("Course", "one"), tab("Conversation", "two"));
   const rowOf = of => course.querySelector(`[data-id="${CSS.escape(of)}"]`), turnIn = of => right.querySelector(`[data-entry="${CSS.escape(of)}"]`);
   const choose = row => {

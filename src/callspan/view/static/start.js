@@ -1,13 +1,13 @@
 // Start: what goes on now, the filter line, and the list of sessions.
-import { become, copy, h, link, mark, soft, strong, button } from "./dom.js";
+import { become, copy, h, link, mark, right, soft, span, strong, button } from "./dom.js";
 import { get, listed } from "./api.js";
-import { clock, count, day, money, plural, sum, time, DASH, oneLine } from "./format.js";
+import { clock, count, day, grouped, money, plural, sum, time, DASH, oneLine } from "./format.js";
 import { course, curve } from "./bars.js";
 import { roving } from "./keys.js";
 import { filterLine, quoted, wordsOf } from "./filters.js";
 import { address } from "./address.js";
 import { isMarked, readMore, redraw, title, toMark } from "./app.js";
-import { callMarks, cost, costTitle, countsOf, errorShare, outcome, scores, sessionMarks, titleOf, tokensOf } from "./rows.js";
+import { callMarks, cost, costTitle, countsOf, errorShare, gridRow, headRow, outcome, scores, sessionMarks, sumOf, titleOf, tokensOf } from "./rows.js";
 
 const MANY = 100;
 // Columns, and the words of the filter line that sort by them.
@@ -18,18 +18,31 @@ const HEADS = [
 
 const userLink = user => h("a.user", { href: address("", null, { q: `user:${quoted(user)}` }), tabindex: "-1", title: `what ${oneLine(user)} has here` }, oneLine(user));
 
-const sessionRow = row => h(`div.row.session${isMarked(row.id) ? ".picked" : ""}`, { role: "row", tabindex: "-1", data: { id: row.id, at: row.start_ms ?? "" } },
-  h("span", { role: "gridcell" }, row.start_ms === null ? DASH : clock(row.start_ms, false)),
-  h("span.name", { role: "gridcell" }, soft(row.name || "session"),
-    h("a.words", { href: address("session", row.id), tabindex: "-1", title: row.title && oneLine(row.title) }, oneLine(titleOf(row))), h("span.marks", null, sessionMarks(row))),
-  h("span", { role: "gridcell" }, row.user ? userLink(row.user) : soft(DASH)),
-  h("span", { role: "gridcell" }, outcome(row)),
-  h("span.scores", { role: "gridcell" }, scores(row)),
-  h("span.of-course", { role: "gridcell" }, course(row)),
-  h("span.right", { role: "gridcell" }, time(row.lasted_ms)),
-  h("span.right.soft", { role: "gridcell" }, count(row.calls)),
-  h("span.right.soft", { role: "gridcell" }, tokensOf(row)),
-  h("span.right", { role: "gridcell", title: costTitle(row) }, cost(row)));
+// The cells of a session, or of several that are one row.
+const cellsOf = (row, { name, user, outcome, scores, course }) => [
+  span(clock(row.start_ms, false)),
+  h("span.name", null, name),
+  span(user),
+  span(outcome),
+  h("span.scores", null, scores),
+  h("span.of-course", null, course),
+  right(time(row.lasted_ms)),
+  right(soft(count(row.calls))),
+  right(soft(tokensOf(row))),
+  h("span.right", { title: costTitle(row) }, cost(row)),
+];
+
+const sessionRow = row => gridRow(`.session${isMarked(row.id) ? ".picked" : ""}`, { data: { id: row.id } }, cellsOf(row, {
+  name: [
+    soft(row.name || "session"),
+    h("a.words", { href: address("session", row.id), tabindex: "-1", title: row.title && oneLine(row.title) }, oneLine(titleOf(row))),
+    h("span.marks", null, sessionMarks(row)),
+  ],
+  user: row.user ? userLink(row.user) : soft(DASH),
+  outcome: outcome(row),
+  scores: scores(row),
+  course: course(row),
+}));
 
 // The best rollout and the worst of the same task, else of all.
 const extremes = rows => {
@@ -41,8 +54,8 @@ const extremes = rows => {
 
 // The worst marks that are in some rows, and the first error of any.
 const marksOf = rows => {
-  const all = name => sum(rows.map(row => row[name])), failed = rows.find(row => row.errors);
-  return sessionMarks({ id: failed?.id, first_error: failed?.first_error, errors: all("errors"), cut_by_length: all("cut_by_length"), cut_off: all("cut_off"), cancelled: all("cancelled"), retries: all("retries") });
+  const failed = rows.find(row => row.errors);
+  return sessionMarks({ ...sumOf(rows), id: failed?.id, first_error: failed?.first_error });
 };
 const MOST_VERSIONS = 3;
 const versionsOf = rows => {
@@ -61,40 +74,31 @@ const groupScores = rows => {
 
 // More than two rollouts of a group on one day are one row, which unfolds.
 const groupRow = (rows, { open, toggle }) => {
-  const [first] = rows, curves = rows.map(row => row.curve).filter(one => one.length), ends = extremes(rows), cell = (spec, ...children) => h(spec, { role: "gridcell" }, children);
+  const [first] = rows, curves = rows.map(row => row.curve).filter(one => one.length), ends = extremes(rows);
   const task = rows.every(row => row.task === first.task) && first.task ? `, ${first.task}` : "";
-  const box = h("div.row.session.group", { role: "row", tabindex: "-1", data: { id: `group ${first.group}`, at: first.start_ms ?? "" }, "aria-expanded": String(open) },
-    cell("span", clock(first.start_ms, false)),
-    cell("span.name", soft(first.name || "session"), h("span.words", null, open ? "▾ " : "▸ ", strong(`${rows.length} rollouts`), ` of ${oneLine(`${first.group}${task}`)}`, soft(versionsOf(rows))),
-      h("span.marks", null, ends && !globalThis.CALLSPAN_FILE ? h("a.quiet", { href: address("compare", null, ends), tabindex: "-1", "aria-label": "compare the best and the worst", title: "compare the best and the worst" }, "best | worst") : "", marksOf(rows))),
-    cell("span", soft(first.user || DASH)),
-    cell("span", outcomeOf(rows)),
-    cell("span.scores", groupScores(rows)),
-    cell("span.of-course", curves.length ? curve(curves, 128, 20) : ""),
-    cell("span.right", time(rows.some(row => row.lasted_ms !== null) ? Math.max(...rows.map(row => row.lasted_ms ?? 0)) : null)),
-    cell("span.right.soft", count(sum(rows.map(row => row.calls)))),
-    cell("span.right.soft", tokensOf({ input_tokens: sum(rows.map(row => row.input_tokens)), output_tokens: sum(rows.map(row => row.output_tokens)) })),
-    cell("span.right", costOf(rows)));
+  const best = ends && !globalThis.CALLSPAN_FILE ? h("a.quiet", { href: address("compare", null, ends), tabindex: "-1", "aria-label": "compare the best and the worst", title: "compare the best and the worst" }, "best | worst") : "";
+  const lasted = rows.map(row => row.lasted_ms).filter(ms => ms !== null);
+  const all = { ...sumOf(rows), start_ms: first.start_ms, lasted_ms: lasted.length ? Math.max(...lasted) : null };
+  const box = gridRow(".session.group", { data: { id: `group ${first.group}` }, "aria-expanded": String(open) }, cellsOf(all, {
+    name: [
+      soft(first.name || "session"),
+      h("span.words", null, open ? "▾ " : "▸ ", strong(`${rows.length} rollouts`), ` of ${oneLine(`${first.group}${task}`)}`, soft(versionsOf(rows))),
+      h("span.marks", null, best, marksOf(rows)),
+    ],
+    user: soft(first.user || DASH),
+    outcome: outcomeOf(rows),
+    scores: groupScores(rows),
+    course: curves.length ? curve(curves, 128, 20) : "",
+  }));
   box.unfold = toggle;
   return box;
 };
 
-// A star: some of the calls have no known price.
-const costOf = rows => money(sum(rows.map(row => row.cost_usd))) + (rows.some(row => row.calls_without_cost && row.cost_usd !== null) ? "*" : "");
-
 const worth = (now, when) => h("div", null,
   h("h2", null, "Worth a look ", soft(now.worth.length ? when : `nothing failed, was cut or cancelled ${when}`)),
-  now.worth.slice(0, 3).map(
-    row => h("p.line", null,
-      link(address("call", row.id), callMarks(row)[0] || "", " ", row.model || "",
-        row.cut_by_length && row.max_tokens ? `, max_tokens ${count(row.max_tokens)}` : "",
-        " ",
-        soft(row.error || row.session_name || "")
-      ),
-      h("span.right.soft", null, clock(row.start_ms, false))
-    )
-  )
-);
+  now.worth.slice(0, 3).map(row => h("p.line", null,
+    link(address("call", row.id), callMarks(row)[0] || "", " ", row.model || "", row.cut_by_length && row.max_tokens && `, max_tokens ${count(row.max_tokens)}`, " ", soft(row.error || row.session_name || "")),
+    h("span.right.soft", null, clock(row.start_ms, false)))));
 
 // What a report is about, and what of it is in the file.
 const contents = now => {
@@ -108,27 +112,25 @@ const contents = now => {
     h("div", null, h("h2", null, "In this file"), h("p.soft", null, `${some}${outside}.`),
       h("p.soft", null, "Live changes, text of the whole store, comparisons and exact bodies: ", h("code", null, `${found.command} view`))));
 };
-const days = rows => {
-  const found = new Map();
-  for (const row of rows) {
-    const name = row.start_ms === null ? "unknown" : day(row.start_ms);
-    if (!found.has(name)) found.set(name, []);
-    found.get(name).push(row);
-  }
-  return found;
+const dayOf = row => (row.start_ms === null ? "unknown" : day(row.start_ms));
+const dayLine = (name, rows, more) => {
+  const all = sumOf(rows);
+  return h("div.day", { role: "row" }, h("span", { role: "gridcell" }, strong(name),
+    soft(`  ${plural(rows.length, "session")} · ${plural(all.calls || 0, "call")} · ${cost(all)}${more ? ", and more" : ""}`)));
 };
-const dayLine = (name, rows, more) => h("div.day", { role: "row" }, h("span", { role: "gridcell" }, strong(name),
-  soft(`  ${plural(rows.length, "session")} · ${plural(sum(rows.map(row => row.calls)) || 0, "call")} · ${costOf(rows)}${more ? ", and more" : ""}`)));
 
 // What the calls behind a filter come to; its numbers lead to their rows.
-const sumsLine = (line, rows, more, sums) => h("section.sums-line", { "aria-label": "Sums" },
-  h("span", null, strong(more ? `more than ${count(rows.length)}` : count(rows.length)), rows.length === 1 ? " session" : " sessions"),
-  h("a.linked", { href: address("calls", null, { q: line }) }, plural(sum(sums.map(one => one.calls)) || 0, "call")),
-  h("span", null, strong(tokensOf({ input_tokens: sum(sums.map(one => one.input_tokens)), output_tokens: sum(sums.map(one => one.output_tokens)) })), " tokens"),
-  h("span", null, strong(costOf(sums)), " cost"),
-  sums.length === 1 ? h("span", null, "p50 ", strong(time(sums[0].p50_ms)), "  p95 ", strong(time(sums[0].p95_ms))) : "",
-  h("a.bad", { href: address("calls", null, { q: `${line} failed` }) }, errorShare(sum(sums.map(one => one.errors)), sum(sums.map(one => one.calls)))),
-  h("a.linked", { href: address("charts", null, { q: line }) }, "charts"));
+const sumsLine = (line, rows, more, sums) => {
+  const all = sumOf(sums);
+  return h("section.sums-line", { "aria-label": "Sums" },
+    h("span", null, strong(more ? `more than ${count(rows.length)}` : count(rows.length)), rows.length === 1 ? " session" : " sessions"),
+    h("a.linked", { href: address("calls", null, { q: line }) }, plural(all.calls || 0, "call")),
+    h("span", null, strong(tokensOf(all)), " tokens"),
+    h("span", null, strong(cost(all)), " cost"),
+    sums.length === 1 ? h("span", null, "p50 ", strong(time(sums[0].p50_ms)), "  p95 ", strong(time(sums[0].p95_ms))) : "",
+    h("a.bad", { href: address("calls", null, { q: `${line} failed` }) }, errorShare(all.errors, all.calls)),
+    h("a.linked", { href: address("charts", null, { q: line }) }, "charts"));
+};
 
 // Of a few sessions it is one line.
 const band = (now, { small }) => {
@@ -140,13 +142,9 @@ const band = (now, { small }) => {
       h("p.axis", null, h("span", null, "60 min ago"), h("span", null, "30"), h("span", null, "now"))),
     h("div", null,
       h("h2", null, "Running ", soft(now.running.length || "nothing")),
-      now.running.map(
-        row => h("p.line", null,
-          link(address("session", row.id), mark("running", ""), strong(row.name || "session"), " ", row.user || "", " ", soft(oneLine(titleOf(row)))),
-          h("span.right", null, time(now.at_ms - row.start_ms))
-        )
-      )
-    ),
+      now.running.map(row => h("p.line", null,
+        link(address("session", row.id), mark("running", ""), strong(row.name || "session"), " ", row.user || "", " ", soft(oneLine(titleOf(row)))),
+        right(time(now.at_ms - row.start_ms))))),
     worth(now, "in the last day"));
 };
 
@@ -161,14 +159,12 @@ export default ({ place, app, signal }) => {
   const chosen = words.filter(word => !word.startsWith("sort:")).join(" "), unfolded = new Set();
   let least = 1, summing = false;
 
-  const list = h("div.list", { role: "rowgroup" }), more = h("p.pad"), top = h("div"), under = h("div"), filters = filterLine(line, go, { choices: CHOICES });
-  const head = h("div.row.head", { role: "row" }, HEADS.map(([name, key], at) => h(`span${at > 5 ? ".right" : ""}`, { role: "columnheader", "aria-sort": key !== by ? null : key === "score" ? "ascending" : "descending" },
-    key && !globalThis.CALLSPAN_FILE ? button(key === by ? `${name} ↓` : name,
-      () => go(`${chosen} ${key === "start" ? "" : `sort:${key}`}`.trim()),
-      { class: "plain", title: `by ${name}, largest first` }
-    ) : name)));
+  const list = h("div.list", { role: "rowgroup" }), more = h("p.pad"), top = h("div"), under = h("div"), filters = filterLine(line, go, { kinds: Object.keys(FITS), choices: CHOICES });
+  const sorter = (name, key) => button(key === by ? `${name} ↓` : name, () => go(`${chosen} ${key === "start" ? "" : `sort:${key}`}`.trim()), { class: "plain", title: `by ${name}, largest first` });
+  const head = headRow(HEADS.map(([name, key], at) => h(`span${at > 5 ? ".right" : ""}`, { "aria-sort": key !== by ? null : key === "score" ? "ascending" : "descending" },
+    key && !globalThis.CALLSPAN_FILE ? sorter(name, key) : name)));
   const open = row => { if (row.unfold) row.unfold(); else location.hash = address("session", row.dataset.id); };
-  const table = h("div.table", { role: "treegrid", "aria-label": "Sessions" }, head, list), cursor = roving(list, { rows: "[role=row][data-id]", open });
+  const table = h("div.table.sessions", { role: "treegrid", "aria-label": "Sessions" }, head, list), cursor = roving(list, { rows: "[role=row][data-id]", open });
 
   // A row is drawn again where it changed, or runs: there may be thousands.
   const drawn = new Map();
@@ -178,10 +174,9 @@ export default ({ place, app, signal }) => {
     return drawn.get(row.id).node;
   };
   const rowsOf = rows => {
-    const groups = new Map();
-    for (const row of rows) if (row.group && !sorted) groups.set(row.group, [...(groups.get(row.group) || []), row]);
+    const groups = grouped(sorted ? [] : rows, row => row.group);
     return rows.flatMap(row => {
-      const group = groups.get(row.group) || [], open = unfolded.has(row.group);
+      const group = (row.group && groups.get(row.group)) || [], open = unfolded.has(row.group);
       const toggle = () => { if (!unfolded.delete(row.group)) unfolded.add(row.group); redraw(); };
       if (group.length < 3) return [rowOf(row)];
       return group[0] === row ? [groupRow(group, { open, toggle }), ...(open ? group.map(rowOf) : [])] : [];
@@ -191,7 +186,7 @@ export default ({ place, app, signal }) => {
     become(top, now.contents || app.last_ms !== null ? band(now, { small: app.sessions < FEW }) : "", app.notices.map(text => h("p.pad.warn", { role: "status" }, text)));
     filters.form.hidden = !rows.length && !line;
     filters.show(countsOf(FITS, { rows, next }), Object.fromEntries(CHOICES.map(name => [name, rows.map(row => row[name]).filter(Boolean)])), wordsIn(rows));
-    const parts = sorted ? [rowsOf(rows)] : [...days(rows)].map(([name, some]) => [dayLine(name, some, next && some.at(-1) === rows.at(-1)), rowsOf(some)]);
+    const parts = sorted ? [rowsOf(rows)] : [...grouped(rows, dayOf)].map(([name, some]) => [dayLine(name, some, next && some.at(-1) === rows.at(-1)), rowsOf(some)]);
     list.classList.toggle("many", rows.length > MANY);
     become(list, rows.length ? parts : nothing(line, go));
     cursor.settle();
