@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tests.provider.replies import Reply
 from tests.provider.server import FullProvider
 
-__all__ = ["FullProvider", "Reply"]
+__all__ = ["FullProvider"]

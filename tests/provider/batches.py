@@ -11,25 +11,19 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import msgspec
 
-from callspan import testing
-from callspan.testing import ReceivedRequest
+from callspan.testing import ReceivedRequest, Reply
 from callspan.testing.provider.answer import OPENAI, Answer, Wire, base62, encode, objects
 from callspan.testing.provider.anthropic_messages import ANTHROPIC
 from callspan.testing.provider.rendering import Rendering, Route, family_of, find_route, render
 from callspan.testing.provider.script import Json, Script
 from tests.provider.pages import page
-from tests.provider.replies import Reply, in_batch
 
 _WINDOW_S = 86_400
-_UNANSWERED = {
-    "expired": ("batch_expired", "This request could not be executed before the completion window expired."),
-    "canceled": ("batch_cancelled", "The batch was cancelled before this request was executed."),
-}
 _JSONL = {"content-type": "application/x-jsonl"}
 
 BATCHES, MESSAGE_BATCHES = Wire(OPENAI, lambda _: {}), Wire(ANTHROPIC, lambda _: {})
@@ -47,10 +41,7 @@ class _Line:
 
     @property
     def state(self) -> str:
-        """How it ended: `succeeded`, `errored`, `expired` or `canceled`."""
-        unanswered = in_batch(self.answer.reply)
-        if unanswered is not None:
-            return unanswered
+        """How it ended: `succeeded` or `errored`."""
         return "succeeded" if self.answer.status < HTTPStatus.BAD_REQUEST else "errored"
 
     @property
@@ -163,7 +154,7 @@ class Batches:
         self._batches: dict[str, _FileBatch | _MessageBatch] = {}
         self._lock = threading.Lock()
 
-    def reply_to(self, request: ReceivedRequest, reply: testing.Reply, wire: Wire) -> testing.Reply:
+    def reply_to(self, request: ReceivedRequest, reply: Reply, wire: Wire) -> Reply:
         """The reply to a request for a file or batch; the given one to any other, or where it is an error or raw."""
         if wire not in (BATCHES, MESSAGE_BATCHES) or reply.raw is not None or reply.status >= HTTPStatus.BAD_REQUEST:
             return reply
@@ -173,7 +164,7 @@ class Batches:
             return Reply(status=404, message="There is no such file or batch.")
         return Reply(raw=answer, headers=_JSONL if isinstance(answer, bytes) else {})
 
-    def _answer(self, request: ReceivedRequest, reply: testing.Reply) -> Json | bytes | None:
+    def _answer(self, request: ReceivedRequest, reply: Reply) -> Json | bytes | None:
         """The answer to a request for a file or batch; None: it is for none that is there."""
         segments = request.path.strip("/").split("/")
         if segments[-1] == "files" and request.method == "POST":
@@ -199,7 +190,7 @@ class Batches:
             "status": "processed",
         }
 
-    def _create(self, request: ReceivedRequest, reply: testing.Reply) -> Json | None:
+    def _create(self, request: ReceivedRequest, reply: Reply) -> Json | None:
         if "requests" in request.body:
             lines = [self._line(one, "/v1/messages", one.get("params")) for one in objects(request.body["requests"])]
             batch = _MessageBatch(f"msgbatch_01{base62(22)}", lines, reply.polls)
@@ -237,10 +228,6 @@ class Batches:
             return None
         if rest[1:] == ["results"]:
             return batch.results() if isinstance(batch, _MessageBatch) else None
-        if rest[1:] == ["cancel"]:
-            batch.lines = [
-                replace(line, answer=replace(line.answer, reply=Reply(in_batch="canceled"))) for line in batch.lines
-            ]
         return self._shown(batch, ended=batch.polled())
 
     def _content(self, file_id: str) -> bytes | None:
@@ -253,14 +240,11 @@ class Batches:
 def _result(line: _Line) -> Json:
     if line.state == "succeeded":
         return {"type": "succeeded", "message": line.body}
-    return {"type": "errored", "error": line.body} if line.state == "errored" else {"type": line.state}
+    return {"type": "errored", "error": line.body}
 
 
 def _file_line(line: _Line) -> Json:
     identity: dict[str, object] = {"id": line.id, "custom_id": line.custom_id}
-    if line.state in _UNANSWERED:
-        code, message = _UNANSWERED[line.state]
-        return {**identity, "response": None, "error": {"code": code, "message": message}}
     answer = {"status_code": line.answer.status, "request_id": line.request_id, "body": line.body}
     return {**identity, "response": answer, "error": None}
 

@@ -1,4 +1,4 @@
-"""Conversation state of the scripted provider: the responses, conversations and threads that later requests continue.
+"""Conversation state of the scripted provider: the responses and conversations that later requests continue.
 
 Wire reference: https://platform.openai.com/docs/guides/conversation-state and
 https://platform.openai.com/docs/api-reference/conversations
@@ -16,8 +16,7 @@ from functools import partial
 from http import HTTPStatus
 
 from callspan.testing import ReceivedRequest, Reply
-from callspan.testing.provider.answer import encode, member, objects
-from callspan.testing.provider.anthropic_messages import MESSAGES
+from callspan.testing.provider.answer import encode, objects
 from callspan.testing.provider.openai_responses import RESPONSES, conversation_id
 from callspan.testing.provider.rendering import Rendering, Route
 from callspan.testing.provider.script import Json
@@ -62,8 +61,8 @@ class Conversations:
     def __init__(self, responses: StoredResponses) -> None:
         self._responses = responses
         self._conversations: dict[str, _Conversation] = {}
-        self._continued: dict[str, bool] = {}
-        """Whether a response has been continued, for each that can be: responses, and messages in threads."""
+        self._kept: set[str] = set()
+        """The ids of the responses that can be continued."""
         self._lock = threading.RLock()
 
     def rendering(self, request: ReceivedRequest, take: Scripted) -> Rendering | None:
@@ -79,52 +78,30 @@ class Conversations:
 
     def refusal(self, request: ReceivedRequest, route: Route | None) -> Reply | None:
         """Return the error for a request that continues a missing object; None for any other."""
-        if route is None or request.method not in ("POST", "WEBSOCKET") or not route.inference:
-            return None
-        if route.wire is MESSAGES:
-            return self._thread_refusal(_continued_message(request.body))
-        if route.wire is not RESPONSES:
+        if route is None or route.wire is not RESPONSES or request.method not in ("POST", "WEBSOCKET"):
             return None
         previous = request.body.get("previous_response_id")
-        if isinstance(previous, str) and previous not in self._continued:
-            message = f"Previous response with id '{previous}' not found."
-            error = {"type": "invalid_request_error", "param": "previous_response_id"}
-            return Reply(
-                status=400, raw={"error": {**error, "message": message, "code": "previous_response_not_found"}}
-            )
-        return None
-
-    def _thread_refusal(self, previous: str | None) -> Reply | None:
-        if previous is None or self._continued.get(previous) is False:
+        if not isinstance(previous, str) or previous in self._kept:
             return None
-        if previous in self._continued:
-            message = "The response that `previous_message_id` names has already been continued."
-            return Reply(status=400, error_code="thread_already_continued", message=message)
-        message = "No usable Thread state was found for `previous_message_id`."
-        return Reply(status=404, error_code="thread_not_found", message=message)
+        message = f"Previous response with id '{previous}' not found."
+        error = {"type": "invalid_request_error", "param": "previous_response_id", "message": message}
+        return Reply(status=400, raw={"error": {**error, "code": "previous_response_not_found"}})
 
     def add(self, request: ReceivedRequest, route: Route | None, rendering: Rendering) -> None:
         """Keep what later requests may continue of a sent body."""
-        if route is None or rendering.status >= HTTPStatus.BAD_REQUEST:
+        if route is None or route.wire is not RESPONSES or rendering.status >= HTTPStatus.BAD_REQUEST:
             return
         with self._lock:
-            body, sent = rendering.json or {}, request.body
-            if route.inference and route.wire in (RESPONSES, MESSAGES):
-                self._add_links(_id(rendering), sent, kept=_is_kept(sent, route))
+            body, sent, response_id = rendering.json or {}, request.body, _id(rendering)
+            if response_id is not None and sent.get("store") is not False:
+                self._kept.add(response_id)
             conversation = self._conversations.get(conversation_id(sent) or "")
-            if route.wire is RESPONSES and body.get("object") == "response" and conversation is not None:
+            if body.get("object") == "response" and conversation is not None:
                 conversation.add(sent.get("input"))
                 conversation.add(body.get("output"))
 
-    def _add_links(self, response_id: str | None, sent: Json, *, kept: bool) -> None:
-        previous = _continued_message(sent)
-        if previous is not None:
-            self._continued[previous] = True
-        if response_id is not None and kept:
-            self._continued[response_id] = False
-
     def _deleted(self, response_id: str) -> Json | None:
-        self._continued.pop(response_id, None)
+        self._kept.discard(response_id)
         known = self._responses.delete(response_id)
         return None if not known else {"id": response_id, "object": "response", "deleted": True}
 
@@ -154,19 +131,8 @@ def _item(sent: Json) -> Json:
     return item
 
 
-def _continued_message(sent: Json) -> str | None:
-    """The id of the message that a request continues in its thread."""
-    previous = member(sent, "thread").get("previous_message_id")
-    return previous if isinstance(previous, str) else None
-
-
-def _is_kept(sent: Json, route: Route) -> bool:
-    """Whether the answer to a request can be continued."""
-    return bool(member(sent, "thread")) if route.wire is MESSAGES else sent.get("store") is not False
-
-
 def _id(rendering: Rendering) -> str | None:
-    """The id of a response or message; that of a raw answer is the first in it."""
+    """The id of a response; that of a raw answer is the first in it."""
     if rendering.json is not None:
         return str(rendering.json.get("id"))
     found = _FIRST_ID.search(rendering.body or encode([event.data for event in rendering.events or ()]))

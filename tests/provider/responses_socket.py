@@ -1,4 +1,4 @@
-"""The Responses API over a websocket: lanes that answer their creates in order, steering, errors and cuts.
+"""The Responses API over a websocket: lanes that answer their creates in order, errors and cuts.
 
 Wire reference: https://platform.openai.com/docs/guides/websocket-mode
 """
@@ -9,19 +9,17 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from io import BufferedIOBase
-from itertools import count
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from callspan.testing import ReceivedRequest, Reply
-from callspan.testing.provider.answer import StreamEvent, encode, member, objects
+from callspan.testing.provider.answer import StreamEvent, encode, member
 from callspan.testing.provider.script import Json
-from tests.provider.replies import steer_after
 
 if TYPE_CHECKING:
     from websockets.server import ServerProtocol
@@ -31,17 +29,8 @@ if TYPE_CHECKING:
 _READ = 65536
 _POLL_S = 0.02
 _NORMAL = 1000
-_ENDS = ("response.completed", "response.failed", "response.incomplete")
 _TOLD = ("x-ratelimit-", "retry-after", "x-request-id")
 """Beginnings of the headers that an error repeats."""
-_MISSING = {"code": "response_not_found", "message": "The response is not available on this connection."}
-
-
-class Answering(Protocol):
-    """Answers a request by the script."""
-
-    def __call__(self, request: ReceivedRequest, *, received: bool = True) -> Rendering:
-        """`received` False: the provider has made the request itself, as for steered input."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +43,6 @@ class SocketRequest(ReceivedRequest):
         return True
 
 
-@dataclass
-class _Running:
-    """A response, while input may be queued for it."""
-
-    lane: _Lane
-    steers: list[object] = field(default_factory=list)
-    steered: threading.Event = field(default_factory=threading.Event)
-
-
 class _CutError(ConnectionError):
     """The connection is to be hung up."""
 
@@ -71,15 +51,14 @@ class ResponsesSocket:
     """One accepted connection: reads what the client sends; each lane sends its events from a thread of its own."""
 
     def __init__(
-        self, upgrade: ReceivedRequest, connection: socket.socket, file: BufferedIOBase, answer: Answering,
-        closing: threading.Event, failures: list[Exception],
+        self, upgrade: ReceivedRequest, connection: socket.socket, file: BufferedIOBase,
+        answer: Callable[[ReceivedRequest], Rendering], closing: threading.Event, failures: list[Exception],
     ) -> None:  # fmt: skip
         """`file` reads from `connection`; `failures` takes what a responder raises."""
         self.closing = closing
         self.ended = threading.Event()
         self.upgrade = upgrade
         self.answer = answer
-        self.running: dict[str, _Running] = {}
         self.failures = failures
         self._connection = connection
         self._file = file
@@ -182,37 +161,9 @@ class ResponsesSocket:
                     content=content, json=frame, time_ns=time.monotonic_ns(),
                 )
             )  # fmt: skip
-        elif kind == "response.steer":
-            self._steer(frame)
-        elif kind == "response.inject":
-            self._inject(frame)
         else:
             error = {"type": "invalid_request_error", "code": "invalid_event", "message": f"Unknown event {kind!r}."}
             self.send({"type": "error", "status": 400, "error": error})
-
-    def _steer(self, frame: Json) -> None:
-        previous = str(frame.get("previous_response_id"))
-        with self.lock:
-            running = self.running.get(previous)
-            steer = {"id": f"steer_{time.monotonic_ns()}", "previous_response_id": previous}
-            if running is None:
-                error = {"type": "invalid_request_error", **_MISSING}
-                self.send({
-                    "type": "response.steer.failed", "sequence_number": 0, "error": error,
-                    "steer": {"previous_response_id": previous, "input": frame.get("input")},
-                })  # fmt: skip
-                return
-            running.steers.append(frame.get("input"))
-            self.send({"type": "response.steer.accepted", "sequence_number": 0, "steer": steer, **running.lane.named})
-            running.steered.set()
-
-    def _inject(self, frame: Json) -> None:
-        """Take input for a response of the beta that runs; it changes nothing."""
-        named = {"response_id": frame.get("response_id"), "sequence_number": 0}
-        if str(frame.get("response_id")) in self.running:
-            self.send({"type": "response.inject.created", **named})
-        else:
-            self.send({"type": "response.inject.failed", **named, "error": _MISSING, "input": frame.get("input")})
 
 
 class _Lane:
@@ -234,76 +185,37 @@ class _Lane:
     def _run(self) -> None:
         try:
             while (request := self.requests.get()) is not None:
-                following: ReceivedRequest | None = request
-                received = True
-                while following is not None:
-                    following = self._answer(following, received=received)
-                    received = False
+                self._answer(request)
         except OSError:
             self._owner.hang_up()
         except Exception as failure:  # noqa: BLE001 - of a responder: raised on close
             self._owner.failures.append(failure)
             self._owner.hang_up()
 
-    def _answer(self, request: ReceivedRequest, *, received: bool) -> ReceivedRequest | None:
-        """Send the answer; return the create of the automatic successor, if input was queued meanwhile."""
+    def _answer(self, request: ReceivedRequest) -> None:
         owner = self._owner
-        rendering = owner.answer(request, received=received)
+        rendering = owner.answer(request)
         reply = rendering.reply
         if reply.hang:
             owner.wait(float("inf"))
         owner.wait(reply.delay_s)
         if isinstance(reply.raw, bytes):
             owner.send(reply.raw)
-            return None
-        if rendering.events is None:
+        elif rendering.events is None:
             owner.send(self._error(rendering))
-            return None
-        steers = self._send(rendering, rendering.events)
+        else:
+            self._send(rendering.events, reply)
+
+    def _send(self, events: list[StreamEvent], reply: Reply) -> None:
+        first = next((index for index, event in enumerate(events) if event.content), len(events))
+        for index, event in enumerate(events[: reply.cut_after]):
+            if index >= first:
+                self._owner.wait(reply.first_token_delay_s if index == first else reply.chunk_delay_s)
+            self._send_event(event, index, reply)
         if reply.cut_after is not None:
             raise _CutError
         if reply.end_after is not None:
-            owner.close()
-            return None
-        if not steers:
-            return None
-        following = {**request.body, "input": _joined(steers), "previous_response_id": _id(rendering.events)}
-        return replace(request, json=following, content=encode(following))
-
-    def _send(self, rendering: Rendering, events: list[StreamEvent]) -> list[object]:
-        """Send the events; return the input that the successor takes."""
-        owner, reply, numbers = self._owner, rendering.reply, count()
-        running = _Running(self)
-        response_id = _id(events)
-        if response_id is not None:
-            owner.running[response_id] = running
-        first = next((index for index, event in enumerate(events) if event.content), len(events))
-        try:
-            for index, event in enumerate(events[: reply.cut_after]):
-                if index >= first:
-                    owner.wait(reply.first_token_delay_s if index == first else reply.chunk_delay_s)
-                if index == steer_after(reply):
-                    while not running.steered.is_set():
-                        owner.wait(_POLL_S)
-                if running.steers and index and _kind(event) not in _ENDS:
-                    self._send_event(_steered(events, index), next(numbers), reply)
-                    break
-                self._send_event(event, next(numbers), reply)
-        finally:
-            with owner.lock:
-                owner.running.pop(response_id or "", None)
-                steers = running.steers
-        if steers and _requests_tools(events):
-            self._pend(response_id, next(numbers))
-            return []
-        return steers
-
-    def _pend(self, response_id: str | None, number: int) -> None:
-        steer = {"id": "steer_pending", "previous_response_id": response_id}
-        self._owner.send({
-            "type": "response.steer.pending", "reason": "waiting_for_required_input", "required_input": [],
-            "sequence_number": number, "steer": steer, **self.named,
-        })  # fmt: skip
+            self._owner.close()
 
     def _send_event(self, event: StreamEvent, number: int, reply: Reply) -> None:
         data = event.data if isinstance(event.data, Mapping) else {"type": "unknown", "data": event.data}
@@ -324,42 +236,3 @@ def _protocol() -> ServerProtocol:
     from websockets.server import ServerProtocol
 
     return ServerProtocol(max_size=None)
-
-
-def _kind(event: StreamEvent) -> object:
-    return event.data.get("type") if isinstance(event.data, Mapping) else None
-
-
-def _id(events: Iterable[StreamEvent]) -> str | None:
-    for event in events:
-        found = member(event.data, "response").get("id") if isinstance(event.data, Mapping) else None
-        if isinstance(found, str):
-            return found
-    return None
-
-
-def _steered(events: list[StreamEvent], index: int) -> StreamEvent:
-    """The end of a response that stops before the event `index` for the input of its successor."""
-    bodies = [member(event.data, "response") for event in events if isinstance(event.data, Mapping)]
-    last: Json = next((body for body in reversed(bodies) if body), {})
-    done = [event.data for event in events[:index] if _kind(event) == "response.output_item.done"]
-    output = [member(data, "item") for data in done if isinstance(data, Mapping)]
-    ended = {"status": "incomplete", "incomplete_details": {"reason": "steered"}, "output": output}
-    return StreamEvent({"type": "response.incomplete", "response": {**last, **ended}}, "response.incomplete")
-
-
-def _requests_tools(events: Iterable[StreamEvent]) -> bool:
-    bodies = (
-        member(event.data, "response") for event in events if _kind(event) in _ENDS and isinstance(event.data, Mapping)
-    )
-    return any(item.get("type") == "function_call" for body in bodies for item in objects(body.get("output")))
-
-
-def _joined(steers: list[object]) -> object:
-    """The input of a successor: as it was sent, of several one list of items."""
-    if len(steers) == 1:
-        return steers[0]
-    items: list[object] = []
-    for steer in steers:
-        items += steer if isinstance(steer, list) else [{"role": "user", "content": steer}]
-    return items

@@ -7,20 +7,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
-from typing import Any
 
 from callspan import testing
 from callspan.testing import ReceivedRequest
 from callspan.testing.provider.answer import Answer
 from callspan.testing.provider.openai_responses import RESPONSES
 from callspan.testing.provider.rendering import ROUTES, Rendering, Route, find_route
-from callspan.testing.provider.script import DEFAULT_REPLY, Match
+from callspan.testing.provider.script import DEFAULT_REPLY
 from callspan.testing.provider.server import Connection
 from tests.provider.batches import BATCHES, MESSAGE_BATCHES, Batches
 from tests.provider.conversations import Conversations
 from tests.provider.media import FILES, IMAGES, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
 from tests.provider.moderations import MODERATIONS, SEARCH
-from tests.provider.replies import Reply
 from tests.provider.responses_socket import ResponsesSocket
 
 _ROUTES = (
@@ -32,9 +30,9 @@ _ROUTES = (
     Route("POST", re.compile(r"/audio/transcriptions$"), TRANSCRIPTIONS),
     Route("POST", re.compile(r"/audio/translations$"), TRANSLATIONS),
     Route("POST", re.compile(r"/audio/speech$"), SPEECH),
-    Route("POST", re.compile(r"/messages/batches(?:/[^/]+/cancel)?$"), MESSAGE_BATCHES, inference=False),
+    Route("POST", re.compile(r"/messages/batches$"), MESSAGE_BATCHES, inference=False),
     Route("GET", re.compile(r"/messages/batches(?:/[^/]+(?:/results)?)?$"), MESSAGE_BATCHES, inference=False),
-    Route("POST", re.compile(r"/batches(?:/[^/]+/cancel)?$"), BATCHES, inference=False),
+    Route("POST", re.compile(r"/batches$"), BATCHES, inference=False),
     Route("GET", re.compile(r"/batches(?:/[^/]+)?$"), BATCHES, inference=False),
     Route("POST", re.compile(r"/v1/files$"), BATCHES, inference=False),
     Route("GET", re.compile(r"/files/[^/]+/content$"), BATCHES, inference=False),
@@ -51,20 +49,6 @@ class FullProvider(testing.ScriptedProvider):
         super().__init__()
         self._conversations = Conversations(self._responses)
         self._batches = Batches(lambda: self.url, self._script, _ROUTES)
-
-    def reply(
-        self,
-        reply: testing.Reply | str | None = None,
-        /,
-        *,
-        on: Match | None = None,
-        repeat: bool = False,
-        **fields: Any,
-    ) -> None:
-        """Script the next reply."""
-        if reply is None:
-            reply, fields = Reply(**fields), {}
-        super().reply(reply, on=on, repeat=repeat, **fields)
 
     def _rendering(self, request: ReceivedRequest) -> Rendering:
         take = self._script.reply_to
@@ -88,10 +72,7 @@ class FullProvider(testing.ScriptedProvider):
     def _serve_socket(self, upgrade: ReceivedRequest, connection: Connection) -> None:
         server = connection.server
         socket = (connection.connection, connection.rfile)
-        ResponsesSocket(upgrade, *socket, self._over_socket, server.closing, server.failures).serve()
-
-    def _over_socket(self, request: ReceivedRequest, *, received: bool = True) -> Rendering:
-        return self._answer(request) if received else self._rendering(request)
+        ResponsesSocket(upgrade, *socket, self._answer, server.closing, server.failures).serve()
 
 
 def _as_file(answer: Answer, route: Route) -> testing.Reply:
