@@ -29,7 +29,6 @@ FILES: Final[dict[str, int]] = {
     "tests/otel/test_peers.py": 2,
     "tests/otel/test_servers.py": 2,
     "tests/otel/test_web_service.py": 2,
-    "tests/reports/test_browser.py": 0,
     "tests/stores/test_beside_sqlite.py": 2,
     "tests/stores/test_large_readers.py": 0,
     "tests/stores/test_outages.py": 0,
@@ -37,5 +36,6 @@ FILES: Final[dict[str, int]] = {
     "tests/stores/test_sql_examples.py": 0,
     "tests/view/test_acceptance.py": 0,
     "tests/view/test_browser.py": 0,
+    "tests/view/test_report_browser.py": 0,
     "tests/view/test_scale.py": 0,
 }

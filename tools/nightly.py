@@ -30,9 +30,9 @@ LIMIT_S = 3600
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PROGRAMS = {
     "tests/otel/test_jaeger.py": ("jaeger",),
-    "tests/reports/test_browser.py": CHROMIUM,
     "tests/view/test_acceptance.py": CHROMIUM,
     "tests/view/test_browser.py": CHROMIUM,
+    "tests/view/test_report_browser.py": CHROMIUM,
 }
 """Programs that no package brings, any one of which a file of tests needs."""
 SAMPLING = ("tests.scale", "hypothesis", "tests.wire", "documents.running")

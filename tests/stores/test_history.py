@@ -19,7 +19,7 @@ import msgspec
 import openai
 import pytest
 from tests.provider import FullProvider
-from tests.reports.reading import data
+from tests.view.reading import data
 
 from callspan import erase, open_store
 from callspan.datasets import Selection, Statistics, export

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,11 +18,15 @@ from callspan import open_store
 from callspan.cli.command_context import store_errors
 from callspan.cli.view import arguments, chosen
 from callspan.records import Record
+from callspan.stores import CallFilter
+from callspan.view.report import write_report
 from callspan.view.server import application, listening
 from callspan.view.source import Access
+from tests.datasets.conftest import World
 from tests.stores.conftest import Delivery, Records
 
 __all__ = ["Delivery", "Records"]
+Report = Callable[..., str]
 
 
 class Answer(NamedTuple):
@@ -113,3 +118,23 @@ def show() -> Iterator[Callable[[str], Page]]:
     yield serve
     for page in opened:
         page.close()
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def report(world: World, tmp_path: Path) -> Report:
+    """Write what the world holds as a page, at `report.html` of the test's directory, and return it."""
+    numbers = count(1)
+
+    def write(**which: Any) -> str:
+        target = tmp_path / "report.html"
+        with closing(open_store(world.write(tmp_path / f"{next(numbers)}.db"))) as reader:
+            write_report(reader, target, CallFilter(**which))
+        assert target.stat().st_mode & 0o777 == 0o600, "for nobody else"
+        return target.read_text(encoding="utf-8")
+
+    return write

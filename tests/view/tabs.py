@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from importlib import resources
 from typing import Any
 
 import pytest
 
 from callspan.records import EventRecord
-from tests.reports import browser as chromium
 from tests.stores.conftest import SECOND, START_NS
 
 from .conftest import Page
+
+WIDER = """() => Math.max(...["html", "main"].map(name => {
+  const box = document.querySelector(name);
+  return box.scrollWidth - box.clientWidth;
+}))"""
+
+
+def faults(tab: Any) -> list[object]:
+    """Return what keeps somebody from reading a page, by axe; also that it is wider than the window."""
+    axe = resources.files(pytest.importorskip("axe_core_python")).joinpath("axe.min.js").read_text()
+    found = tab.evaluate(f"async () => {{ {axe}; return (await axe.run(document)).violations }}")
+    named = [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
+    return [*named, "wider"] if tab.evaluate(WIDER) > 0 else named
 
 
 class Tab:
@@ -37,11 +51,17 @@ class Tab:
             self.tab.keyboard.press(key)
 
 
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """Headless Chromium; without one on the PATH, the tests fail."""
+    found = next((path for name in NAMES if (path := shutil.which(name))), None)
+    assert found is not None, "needs headless Chromium on the PATH"
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium.executable(), args=["--no-sandbox"])
+        launched = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield launched
         launched.close()
 

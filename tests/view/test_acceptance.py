@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.reports import browser as chromium
-
 from .conftest import Page
+from .tabs import browser
+
+__all__ = ["browser"]
 
 MOST = 3
 """Activations from the start page to an answer."""
@@ -53,15 +54,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> str:
     done = subprocess.run(command, cwd=place, env=environment, check=True, capture_output=True, text=True)
     assert "callspan view --open" in done.stdout.splitlines()[-1]
     return f"sqlite:///{place}/callspan.db"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium.executable(), args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

@@ -20,17 +20,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from callspan.cli.view import arguments, chosen
 from callspan.delivery.store_sink import StoreSink
 from callspan.records import encode
 from callspan.spool.spool import Spool
 from callspan.stores import find_store
 from callspan.stores.spools import target_of
-from callspan.view.source import BadQueryError
 from tests.commands import callspan
-from tests.reports.reading import data, entries
 
 from .conftest import Delivery, Records
+from .reading import data, entries
 
 VIEW = (sys.executable, "-m", "callspan.cli")
 
@@ -190,24 +188,3 @@ def test_it_says_which_extra_it_needs(store: Delivery, records: Records) -> None
     command = [sys.executable, "-c", code, "--store", store.url, "view"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (done.returncode, 'pip install "callspan[cli]"' in done.stderr) == (1, True), done.stderr
-
-
-def test_a_filter_line_is_the_options_of_the_commands() -> None:
-    assert arguments("user:mara failed since:7d cut-off") == [
-        "--user=mara",
-        "--failed",
-        "--since=7d",
-        "--cut-off",
-    ]
-    assert arguments('http://x text:"a b" c d') == ["--text=a b", "--text=http://x c d"]
-    which, _ = chosen("user:mara min-cost:0.5 session-status:running failure sort:cost")
-    assert (which.user, str(which.min_cost_usd), which.session_outcome, which.success, which.sort) == (
-        "mara",
-        "0.5",
-        "running",
-        False,
-        "cost",
-    )
-    for line in ("since:never", "sort:age", '"open', "retries:x"):
-        with pytest.raises(BadQueryError):
-            chosen(line)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from callspan.cli.view import arguments
+from callspan.cli.view import arguments, chosen
 from callspan.record import call
 from callspan.records import EventRecord, RewardRecord
 from tests.stores.conftest import SECOND, START_NS
@@ -121,20 +120,34 @@ def test_the_list_of_sessions_comes_in_pages(store: Delivery, records: Records, 
     assert second["next"] is None
 
 
-def test_a_filter_line_is_the_options_of_the_command(conversation: Page) -> None:
-    assert arguments('user:mara failed retries:1 meta:k=v "two words"') == [
-        "--user=mara",
-        "--failed",
-        "--retries=1",
-        "--meta=k=v",
-        "--text=two words",
-    ]
+@pytest.mark.parametrize(
+    ("line", "options"),
+    [
+        (
+            "user:mara failed retries:1 meta:k=v cut-off",
+            ["--user=mara", "--failed", "--retries=1", "--meta=k=v", "--cut-off"],
+        ),
+        ('http://x text:"a b" c d', ["--text=a b", "--text=http://x c d"]),
+        ('failed user:mara don\'t "error"', ["--failed", "--user=mara", "--text=don't error"]),
+        (r'user:"Mara \"S\" O\'Brien"', ['--user=Mara "S" O\'Brien']),
+    ],
+)
+def test_a_filter_line_is_the_options_of_the_command(line: str, options: list[str]) -> None:
+    assert arguments(line) == options
 
+
+def test_a_filter_line_chooses_sessions(conversation: Page) -> None:
     def ids(line: str) -> list[str]:
         return [row["id"] for row in conversation.get(f"/api/sessions?q={quote(line)}")["rows"]]
 
     assert ids("user:mara") == ids("leipzig") == ids("objective:helpful min-score:0.5") == ["s1"]
     assert ids("user:nobody") == ids("failed") == ids("objective:helpful min-score:2") == []
+    which, _ = chosen("min-cost:0.5 session-status:running failure sort:cost")
+    assert (str(which.min_cost_usd), which.session_outcome, which.success, which.sort) == (
+        "0.5", "running", False, "cost",
+    )  # fmt: skip
+    for line in ("since:never", "sort:age", '"open', "retries:x", 'user:"mara'):
+        assert conversation.ask(f"/api/sessions?q={quote(line)}").status == 400, line
 
 
 def test_what_is_found_counts_once_and_not_in_instructions(conversation: Page) -> None:
@@ -193,17 +206,3 @@ def test_the_start_says_what_runs_and_what_is_worth_a_look(
     at = [place for place, calls in enumerate(hour["minutes"]) if calls]
     assert (at[1] - at[0], hour["minutes"][at[0]], len(hour["minutes"])) == (10, 2, 60)
     assert (hour["cost_usd"], hour["calls_without_cost"]) == (str(3 * Decimal("0.0000123")), 0)
-
-
-def test_a_store_that_is_gone_says_so_and_comes_back(
-    store: Delivery, records: Records, show: Callable[[str], Page], tmp_path: Path
-) -> None:
-    store.write(records.session("s1", start_ns=START_NS))
-    page = show(store.url)
-    assert page.get("/api/sessions")["rows"]
-    path = tmp_path / "calls.db"
-    path.rename(tmp_path / "moved.db")
-    answer = page.ask("/api/sessions")
-    assert (answer.status, "no such file" in answer.json["error"]) == (503, True)
-    (tmp_path / "moved.db").rename(path)
-    assert page.get("/api/sessions")["rows"]

@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 import pytest
 
-from callspan.cli.view import arguments
 from callspan.view.server import PAGES
 from callspan.view.source import View
 
@@ -113,13 +112,6 @@ def test_a_place_that_no_page_gave_is_refused(page: Page) -> None:
             answer = page.ask(f"/api/{name}?id=s1&after={quote(after)}")
             assert (answer.status, answer.json["error"]) == (400, "after is no place"), (name, after)
     assert page.ask(f"/static/{'a' * 5000}.js").status == 404
-
-
-def test_what_stands_in_quotes_is_text_and_a_value_may_have_any_character() -> None:
-    assert arguments('failed user:mara don\'t "error"') == ["--failed", "--user=mara", "--text=don't error"]
-    assert arguments(r'user:"Mara \"S\" O\'Brien"') == ['--user=Mara "S" O\'Brien']
-    with pytest.raises(ValueError, match="a quote is not closed"):
-        arguments('user:"mara')
 
 
 @pytest.mark.parametrize("asked", [1, 3], ids=["which is read", "which waits"])

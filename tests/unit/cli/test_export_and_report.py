@@ -13,30 +13,13 @@ import pytest
 import callspan
 from callspan import open_store
 from callspan.datasets import export
-from callspan.records import (
-    CallRecord,
-    Request,
-    Response,
-)
 from callspan.testing import ScriptedProvider
 from callspan.view.report import write_report
 from tests.commands import ask
-from tests.records import keep, made, raw
-from tests.reports.reading import data, entries
+from tests.records import keep, made
+from tests.view.reading import data, entries
 
-_QUESTION = {"model": "gpt-5", "messages": [{"role": "user", "content": "Which way?"}]}
-
-
-def chat_call(call_id: str, text: str = "Left.", **fields: Any) -> CallRecord:
-    """A chat call with its bodies."""
-    answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]}
-    given: dict[str, Any] = {
-        "provider": "openai",
-        "api": "chat_completions",
-        "request": Request(model="gpt-5", body=raw(_QUESTION)),
-        "response": Response(model="gpt-5", finish_reasons=["stop"], body=raw(answer)),
-    }
-    return made(call_id, **(given | fields))
+from .conftest import chat_call
 
 
 @pytest.mark.parametrize(

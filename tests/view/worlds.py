@@ -6,7 +6,8 @@ from decimal import Decimal
 from typing import Any
 
 from callspan.records import Cost, ErrorInfo, Place, TimestepRecord, Timing, Totals, Usage
-from tests.datasets.conftest import SECOND, START_NS, World
+from tests.datasets.conftest import World
+from tests.records import SECOND, START_NS
 
 QUESTION = [{"role": "user", "content": "?"}]
 HOSTILE = [

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from callspan import open_store
+from callspan.formatting import json_block, shown
 from callspan.records import CallRecord
 from callspan.view import report as reports
 from callspan.view.report import write_report
@@ -17,7 +19,7 @@ from tests.datasets.conftest import World
 
 from .conftest import Report
 from .reading import Reading, data, entries
-from .worlds import QUESTION, play
+from .worlds import HOSTILE, QUESTION, fill, play
 
 
 def test_sessions_come_with_their_steps_calls_and_events(world: World, report: Report) -> None:
@@ -171,3 +173,27 @@ def test_the_command_writes_the_page_and_says_how_large(
     )
     assert none.exit_code == 1
     assert not (tmp_path / "n.html").exists()
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_recorded_text_becomes_markup_and_no_control_character_is_left(
+    world: World, report: Report, text: str
+) -> None:
+    fill(world, "harmless")
+    expected = [tag for tag, _ in Reading(report()).elements]
+    world.records.clear()
+    fill(world, text)
+    page = report()
+    reading = Reading(page)
+    assert [tag for tag, _ in reading.elements] == expected
+    for _, attributes in reading.elements:
+        assert not [name for name in attributes if name.startswith("on") or name in {"style", "src"}]
+    assert data(page)["rows"][1]["name"], "the rows are JSON still"
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028\u202a-\u202e\u2066-\u2069]", page)
+
+
+def test_what_a_text_says_stays_readable() -> None:
+    assert shown("a <b> \x1b[31mc\n d") == "a <b> \N{REPLACEMENT CHARACTER}[31mc d"
+    assert shown("abcdef", 4) == "abc…"
+    hostile = '{"a":"</script><!--&\u2028\u202e"}'.encode()
+    assert json_block(hostile) == rb'{"a":"\u003c/script\u003e\u003c!--\u0026\u2028\u202e"}'
