@@ -1,4 +1,4 @@
-"""Helpers: sums made by hand, what a screen shows, and a process without settings."""
+"""A process without settings, the URL of a store that is not there yet, and a call with its bodies."""
 
 from __future__ import annotations
 
@@ -7,25 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console, RenderableType
 
-from callspan.records import SessionRecord
-from callspan.stores import SessionSummary
-from tests.records import session
-
-
-def summed(record: SessionRecord | None = None, **fields: Any) -> SessionSummary:
-    """A session with no calls unless they are given."""
-    given = {"session": record or session(), "timesteps": 0, "calls": 0, "errors": 0, "events": 0, "models": []}
-    return SessionSummary(**(given | fields))
-
-
-def drawn(what: RenderableType, width: int = 200) -> str:
-    """What a screen of this width shows of it, without colours."""
-    console = Console(width=width, highlight=False, markup=False, emoji=False, color_system=None)
-    with console.capture() as captured:
-        console.print(what)
-    return captured.get()
+from callspan.records import CallRecord, Request, Response
+from tests.records import made, raw
 
 
 @pytest.fixture(autouse=True)
@@ -36,12 +20,17 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def anywhere(tmp_path: Path) -> str:
-    """The URL of a store in a file."""
-    return f"sqlite:///{tmp_path}/calls.db"
-
-
-@pytest.fixture
 def store(tmp_path: Path) -> str:
-    """The URL of a SQLite store that is not there yet."""
     return f"sqlite:///{tmp_path / 'calls.db'}"
+
+
+def chat_call(call_id: str, text: str = "Left.", **fields: Any) -> CallRecord:
+    question = {"model": "gpt-5", "messages": [{"role": "user", "content": "Which way?"}]}
+    answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]}
+    given: dict[str, Any] = {
+        "provider": "openai",
+        "api": "chat_completions",
+        "request": Request(model="gpt-5", body=raw(question)),
+        "response": Response(model="gpt-5", finish_reasons=["stop"], body=raw(answer)),
+    }
+    return made(call_id, **(given | fields))

@@ -15,9 +15,9 @@ from tests.records import START_NS, keep, made, session
 
 
 @pytest.fixture
-def full(anywhere: str) -> str:
+def full(store: str) -> str:
     return keep(
-        anywhere,
+        store,
         session("session-a", start_ns=START_NS, name="grid"),
         session("session-b", start_ns=START_NS),
         TimestepRecord(timestep_id="t-1", session_id="session-a", seen_ns=1, index=0),

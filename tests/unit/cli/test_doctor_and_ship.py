@@ -100,11 +100,11 @@ def test_ship_without_records_succeeds(store: str) -> None:
     assert "Nothing waits." in ask("--store", store, "ship").out
 
 
-def test_a_store_that_does_not_exist_is_not_made(anywhere: str, tmp_path: Path) -> None:
-    assert store_check(anywhere) == (None, f"{NOT_YET}: it is made with the first record")
-    assert store_check(anywhere.replace("/calls", "/new/place/calls"))[0] is None
+def test_a_store_that_does_not_exist_is_not_made(store: str, tmp_path: Path) -> None:
+    assert store_check(store) == (None, f"{NOT_YET}: it is made with the first record")
+    assert store_check(store.replace("/calls", "/new/place/calls"))[0] is None
     (tmp_path / "file").write_text("")
-    trouble, seen = store_check(anywhere.replace("/calls", "/file/calls"))
+    trouble, seen = store_check(store.replace("/calls", "/file/calls"))
     reason = f"no file can be made in {tmp_path / 'file'} (Not a directory)"
     assert (trouble, seen) == (f"it does not exist, and cannot be made: {reason}", "")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -10,23 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.records import CallRecord, Cost, Redaction, Request, Response, Usage
+from callspan.records import Cost, Redaction, Request, Usage
 from tests.commands import ask
-from tests.records import keep, made, raw
+from tests.records import keep, made
 
-_QUESTION = {"model": "gpt-5", "messages": [{"role": "user", "content": "Which way?"}]}
-
-
-def chat_call(call_id: str, text: str = "Left.", **fields: Any) -> CallRecord:
-    """A chat call with its bodies."""
-    answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]}
-    given: dict[str, Any] = {
-        "provider": "openai",
-        "api": "chat_completions",
-        "request": Request(model="gpt-5", body=raw(_QUESTION)),
-        "response": Response(model="gpt-5", finish_reasons=["stop"], body=raw(answer)),
-    }
-    return made(call_id, **(given | fields))
+from .conftest import chat_call
 
 
 @pytest.mark.parametrize(
