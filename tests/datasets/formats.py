@@ -8,112 +8,56 @@ from typing import Any
 
 import jsonschema
 
-_TEXT_PART = {
-    "type": "object",
-    "required": ["type", "text"],
-    "additionalProperties": False,
-    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
-}
-_IMAGE_PART = {
-    "type": "object",
-    "required": ["type", "image_url"],
-    "additionalProperties": False,
-    "properties": {
-        "type": {"const": "image_url"},
-        "image_url": {
-            "type": "object",
-            "required": ["url"],
-            "additionalProperties": False,
-            "properties": {
-                "url": {"type": "string", "pattern": "^(https?://|data:image/)"},
-                "detail": {"enum": ["low", "high", "auto"]},
-            },
-        },
-    },
-}
+_STRING = {"type": "string"}
+_NAMED = {"type": "string", "minLength": 1}
+_OBJECT = {"type": "object"}
+
+
+def _closed(*required: str, **properties: Any) -> dict[str, Any]:
+    """The schema of an object with these properties and no others."""
+    return {"type": "object", "required": [*required], "additionalProperties": False, "properties": properties}
+
+
+def _several(*items: Any, **options: int) -> dict[str, Any]:
+    """The schema of a list of at least one of these items."""
+    return {"type": "array", "minItems": 1, "items": items[0] if len(items) == 1 else {"oneOf": [*items]}, **options}
+
+
+def _message(*roles: str, required: tuple[str, ...] = ("role", "content"), **properties: Any) -> dict[str, Any]:
+    return _closed(*required, role={"enum": [*roles]}, name=_STRING, **properties)
+
+
+_TEXT_PART = _closed("type", "text", type={"const": "text"}, text=_STRING)
+_URL = {"type": "string", "pattern": "^(https?://|data:image/)"}
+_IMAGE_URL = _closed("url", url=_URL, detail={"enum": ["low", "high", "auto"]})
+_IMAGE_PART = _closed("type", "image_url", type={"const": "image_url"}, image_url=_IMAGE_URL)
 _OTHER_PART = {"type": "object", "required": ["type"], "properties": {"type": {"enum": ["input_audio", "file"]}}}
-
-
-def _message(roles: list[str], **properties: Any) -> dict[str, Any]:
-    required = properties.pop("required", ["role", "content"])
-    named = {"role": {"enum": roles}, "name": {"type": "string"}, **properties}
-    return {"type": "object", "required": required, "additionalProperties": False, "properties": named}
-
-
-_TOOL_CALL = {
-    "type": "object",
-    "required": ["id", "type", "function"],
-    "additionalProperties": False,
-    "properties": {
-        "id": {"type": "string", "minLength": 1},
-        "type": {"const": "function"},
-        "function": {
-            "type": "object",
-            "required": ["name", "arguments"],
-            "additionalProperties": False,
-            "properties": {"name": {"type": "string", "minLength": 1}, "arguments": {"type": "string"}},
-        },
-    },
-}
-_TEXTS = {"oneOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": _TEXT_PART}]}
+_TEXTS = {"oneOf": [_STRING, _several(_TEXT_PART)]}
+_CALLED = _closed("name", "arguments", name=_NAMED, arguments=_STRING)
+_TOOL_CALL = _closed("id", "type", "function", id=_NAMED, type={"const": "function"}, function=_CALLED)
 _ASSISTANT = _message(
-    ["assistant"],
-    content={"oneOf": [{"type": "null"}, *_TEXTS["oneOf"]]},
-    refusal={"type": "string"},
-    tool_calls={"type": "array", "minItems": 1, "items": _TOOL_CALL},
-    weight={"enum": [0, 1]},
-    required=["role"],
+    "assistant", content={"oneOf": [{"type": "null"}, *_TEXTS["oneOf"]]}, refusal=_STRING,
+    tool_calls=_several(_TOOL_CALL), weight={"enum": [0, 1]}, required=("role",),
+)  # fmt: skip
+_ANY_MESSAGE = (
+    _message("system", "developer", content=_TEXTS),
+    _message("user", content={"oneOf": [_STRING, _several(_TEXT_PART, _IMAGE_PART, _OTHER_PART)]}),
+    _ASSISTANT,
+    _message("tool", content=_TEXTS, tool_call_id=_STRING, required=("role", "content", "tool_call_id")),
 )
-_ANY_MESSAGE = {
-    "oneOf": [
-        _message(["system", "developer"], content=_TEXTS),
-        _message(
-            ["user"],
-            content={
-                "oneOf": [
-                    {"type": "string"},
-                    {"type": "array", "minItems": 1, "items": {"oneOf": [_TEXT_PART, _IMAGE_PART, _OTHER_PART]}},
-                ]
-            },
-        ),
-        _ASSISTANT,
-        _message(
-            ["tool"], content=_TEXTS, tool_call_id={"type": "string"}, required=["role", "content", "tool_call_id"]
-        ),
-    ]
-}
-_TOOL = {
-    "type": "object",
-    "required": ["type", "function"],
-    "additionalProperties": False,
-    "properties": {
-        "type": {"const": "function"},
-        "function": {
-            "type": "object",
-            "required": ["name"],
-            "additionalProperties": False,
-            "properties": {
-                "name": {"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,64}$"},
-                "description": {"type": "string"},
-                "parameters": {"type": "object"},
-                "strict": {"type": ["boolean", "null"]},
-            },
-        },
-    },
-}
-_REQUEST = {
-    "messages": {"type": "array", "minItems": 1, "items": _ANY_MESSAGE},
-    "tools": {"type": "array", "minItems": 1, "items": _TOOL},
-    "parallel_tool_calls": {"type": "boolean"},
-}
-_ROW = {"type": "object", "required": ["messages"], "additionalProperties": False, "properties": _REQUEST}
-_OUTPUT = {"type": "array", "minItems": 1, "maxItems": 1, "items": _ASSISTANT}
-_PAIR = {
-    "type": "object",
-    "required": ["input", "preferred_output", "non_preferred_output"],
-    "additionalProperties": False,
-    "properties": {"input": _ROW, "preferred_output": _OUTPUT, "non_preferred_output": _OUTPUT},
-}
+_FUNCTION = _closed(
+    "name", name={"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,64}$"}, description=_STRING, parameters=_OBJECT,
+    strict={"type": ["boolean", "null"]},
+)  # fmt: skip
+_TOOL = _closed("type", "function", type={"const": "function"}, function=_FUNCTION)
+_ROW = _closed(
+    "messages", messages=_several(*_ANY_MESSAGE), tools=_several(_TOOL), parallel_tool_calls={"type": "boolean"}
+)
+_OUTPUT = _several(_ASSISTANT, maxItems=1)
+_PAIR = _closed(
+    "input", "preferred_output", "non_preferred_output", input=_ROW, preferred_output=_OUTPUT,
+    non_preferred_output=_OUTPUT,
+)  # fmt: skip
 
 
 def check_fine_tuning(row: Any) -> None:
@@ -134,21 +78,14 @@ def check_preference(row: Any) -> None:
 
 
 _ROLLOUT_STEP = {"prompt", "completion", "tokens", "reward", "trajectory_id", "call_id"}
-_IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
+_IDS = _several({"type": "integer", "minimum": 0})
 _MASK = {"type": "array", "items": {"enum": [0, 1]}}
-_TOKENS = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "is_truncated"],
-    "properties": {
-        "prompt_ids": _IDS,
-        "prompt_mask": _MASK,
-        "completion_ids": _IDS,
-        "completion_mask": _MASK,
-        "completion_logprobs": {"type": ["array", "null"], "items": {"type": "number", "maximum": 0}},
-        "is_truncated": {"type": "boolean"},
-    },
-}
+_TOKENS = _closed(
+    "prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "is_truncated",
+    prompt_ids=_IDS, prompt_mask=_MASK, completion_ids=_IDS, completion_mask=_MASK,
+    completion_logprobs={"type": ["array", "null"], "items": {"type": "number", "maximum": 0}},
+    is_truncated={"type": "boolean"},
+)  # fmt: skip
 
 
 def check_rollout(row: Any) -> None:
@@ -198,29 +135,15 @@ _ATIF_ROOT = {
 }
 _ATIF_AGENT = {"name", "version", "model_name", "tool_definitions", "extra"}
 _ATIF_STEP = {
-    "step_id",
-    "timestamp",
-    "source",
-    "message",
-    "observation",
-    "is_copied_context",
-    "llm_call_count",
-    "extra",
-}
+    "step_id", "timestamp", "source", "message", "observation", "is_copied_context", "llm_call_count", "extra",
+}  # fmt: skip
 _ATIF_AGENT_ONLY = {"model_name", "reasoning_effort", "reasoning_content", "tool_calls", "metrics"}
 _ATIF_METRICS = {
     *("prompt_tokens", "completion_tokens", "cached_tokens", "cost_usd", "prompt_token_ids", "completion_token_ids"),
     *("logprobs", "extra"),
 }
 _ATIF_TOTALS = {
-    *(
-        "total_prompt_tokens",
-        "total_completion_tokens",
-        "total_cached_tokens",
-        "total_cost_usd",
-        "total_steps",
-        "extra",
-    ),
+    *("total_prompt_tokens", "total_completion_tokens", "total_cached_tokens", "total_cost_usd", "total_steps", "extra")
 }
 
 

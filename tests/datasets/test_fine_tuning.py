@@ -6,8 +6,6 @@ import json
 import time
 from typing import Any
 
-import pytest
-
 from callspan.datasets import Options
 
 from .conftest import TOOLS, Export, World, asking, tool_call
@@ -65,24 +63,6 @@ def test_a_session_that_forked_has_a_row_for_each_end_and_trains_on_nothing_twic
     assert len(rows) == 2
     weights = [[m["weight"] for m in row["messages"] if m["role"] == "assistant"] for row in rows]
     assert weights == [[1, 1], [0, 1]]
-
-
-def test_a_history_stored_only_by_the_provider_is_reconstructed(world: World, exported: Export) -> None:
-    world.session("s1")
-
-    def answer(number: int, text: str) -> dict[str, Any]:
-        content = [{"type": "output_text", "text": text}]
-        return {"id": f"resp_{number}", "output": [{"type": "message", "role": "assistant", "content": content}]}
-
-    world.call("responses", {"model": "m", "input": "One?", "instructions": "Old."}, answer(1, "1"), "s1")
-    more = {"model": "m", "input": "Two?", "previous_response_id": "resp_1", "instructions": "Old."}
-    world.call("responses", more, answer(2, "2"), "s1")
-    found = exported("openai-session")
-    (row,) = found.rows
-    messages = [(m["role"], m["content"]) for m in row["messages"]]
-    assert messages == [("system", "Old."), ("user", "One?"), ("assistant", "1"), ("user", "Two?"), ("assistant", "2")]
-    assert sum(m.get("weight", 0) for m in row["messages"]) == 2
-    assert not found.dropped
 
 
 def response(number: int, text: str) -> dict[str, Any]:
@@ -146,31 +126,10 @@ def test_instructions_that_change_within_a_chain_are_those_of_each_call(world: W
         assert [m["content"] for m in row["messages"]] == [*([rule] if rule else []), *texts]
 
 
-def test_a_history_missing_from_the_store_is_reported(world: World, exported: Export) -> None:
-    content = [{"type": "output_text", "text": "2"}]
-    answer = {"id": "r2", "output": [{"type": "message", "role": "assistant", "content": content}]}
-    world.call("responses", {"model": "m", "input": "Two?", "previous_response_id": "resp_1"}, answer)
-    assert exported("openai").dropped == {"history only the provider remembers": 1}
-
-
-@pytest.mark.parametrize(
-    ("messages", "reason"),
-    [
-        ([{"role": "tool", "tool_call_id": "c1", "content": "x"}], "a tool result without its call"),
-        ([asking(tool_call("look", {}, "c1")), {"role": "user", "content": "?"}], "a tool call without its result"),
-        (
-            [{"role": "assistant", "content": ""}, {"role": "user", "content": "?"}],
-            "an empty assistant message",
-        ),
-    ],
-)
-def test_what_trainers_refuse_is_left_out_and_counted(
-    world: World, exported: Export, messages: list[dict[str, Any]], reason: str
-) -> None:
-    world.chat(messages, "So.")
+def test_what_trainers_refuse_is_left_out_and_counted(world: World, exported: Export) -> None:
+    world.chat([asking(tool_call("look", {}, "c1")), {"role": "user", "content": "?"}], "So.")
     found = exported("openai")
-    assert found.rows == []
-    assert found.left_out == {f"row: {reason}": 1}
+    assert (found.rows, found.left_out) == ([], {"row: a tool call without its result": 1})
 
 
 def test_calls_that_failed_were_cut_or_hold_no_content_are_not_exported(world: World, exported: Export) -> None:

@@ -103,11 +103,8 @@ def answered(client: openai.OpenAI, messages: list[Any]) -> list[dict[str, Any]]
 
 
 def test_of_many_rollouts_each_pair_stands_at_the_first_real_difference(tmp_path: Path) -> None:
-    check_pairs_of_rollouts(f"sqlite:///{tmp_path}/rollouts.db", tmp_path, scaled(30, 200))
-
-
-def check_pairs_of_rollouts(url: str, tmp_path: Path, number: int) -> None:
-    """Of a store to which so many rollouts are written; 0 pairs are equal but for ids."""
+    """No pair is equal but for ids."""
+    url, number = f"sqlite:///{tmp_path}/rollouts.db", scaled(30, 200)
     rollouts(url, tmp_path / "spool", number)
     reader = open_store(url)
     statistics = export(reader, "preferences", tmp_path / "pairs.jsonl")
@@ -190,19 +187,17 @@ def test_trl_pairs_have_no_tools_where_there_are_none_and_ids_on_request(world: 
     }
 
 
-def test_only_pairs_have_the_form_of_trl(world: World, exported: Export) -> None:
-    world.chat(START, "left")
-    with pytest.raises(SettingError, match="only to preferences"):
-        exported("openai", options=TRL)
-
-
-def test_the_command_writes_pairs_for_trl(world: World, tmp_path: Path) -> None:
+def test_the_command_writes_pairs_for_trl_and_only_pairs_have_that_form(
+    world: World, exported: Export, tmp_path: Path
+) -> None:
     play(world, "good", "left", 1.0)
     play(world, "bad", "right", 0.0)
     store, target = world.write(tmp_path / "w.db"), tmp_path / "pairs.jsonl"
     assert ask("--store", store, "export", "preferences", "--format", "trl", "-o", str(target)).code == 0
     assert set(json.loads(target.read_text())) == {"prompt", "chosen", "rejected", "tools"}
     assert ask("--store", store, "export", "atif", "--format", "trl", "--dry-run").code == 2
+    with pytest.raises(SettingError, match="only to preferences"):
+        exported("openai", options=TRL)
 
 
 def test_two_conversations_by_turns_in_one_session_are_each_compared_by_themselves(

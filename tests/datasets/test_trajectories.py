@@ -32,7 +32,7 @@ def agent(world: World) -> None:
     world.event("s1", event_type="tool", name="move", tool_call_id="c3", data={"result": {"at": [1, 2]}})
 
 
-def test_a_session_is_a_trajectory(world: World, exported: Export) -> None:
+def test_a_session_is_a_trajectory_with_results_in_the_step_of_their_calls(world: World, exported: Export) -> None:
     agent(world)
     (row,) = exported("atif").rows
     check_trajectory(row)
@@ -43,24 +43,11 @@ def test_a_session_is_a_trajectory(world: World, exported: Export) -> None:
     assert row["final_metrics"]["extra"]["reward"] == 1.5
     assert row["extra"] == {"task_id": "maze", "metadata": {"seed": 7}}
     assert row["agent"]["tool_definitions"] == TOOLS
-
-
-def test_results_are_in_the_step_of_their_calls(world: World, exported: Export) -> None:
-    agent(world)
-    (row,) = exported("atif").rows
-    looked, moved = row["steps"][2], row["steps"][5]
-    assert {r["source_call_id"]: r["content"] for r in looked["observation"]["results"]} == {
-        "c1": "saw c1",
-        "c2": "saw c2",
-    }
-    assert moved["observation"]["results"] == [{"source_call_id": "c3", "content": '{"at":[1,2]}'}]
-
-
-def test_money_is_written_digit_by_digit(world: World, exported: Export) -> None:
-    agent(world)
-    (row,) = exported("atif").rows
-    assert row["final_metrics"]["total_cost_usd"] == 0.003
-    assert row["final_metrics"]["total_prompt_tokens"] == 30
+    looked, moved = (row["steps"][number]["observation"]["results"] for number in (2, 5))
+    assert {one["source_call_id"]: one["content"] for one in looked} == {"c1": "saw c1", "c2": "saw c2"}
+    assert moved == [{"source_call_id": "c3", "content": '{"at":[1,2]}'}]
+    sums = row["final_metrics"]
+    assert (sums["total_cost_usd"], sums["total_prompt_tokens"]) == (0.003, 30), "money digit by digit"
 
 
 def test_arguments_that_are_not_an_object_are_kept_beside_an_empty_one(world: World, exported: Export) -> None:
@@ -117,17 +104,12 @@ def test_pictures_are_parts(world: World, exported: Export) -> None:
     assert found.dropped == {"image_url of a trajectory": 1}
 
 
-def test_the_agent_may_be_named(world: World, exported: Export) -> None:
+def test_harbor_reads_it_and_the_agent_may_be_named(world: World, exported: Export) -> None:
     agent(world)
-    (row,) = exported("atif", options=Options(agent_name="robot", agent_version="2.1")).rows
-    assert row["agent"]["name"] == "robot"
-    assert row["agent"]["version"] == "2.1"
-
-
-def test_harbor_reads_it(world: World, exported: Export) -> None:
+    found = exported("atif", options=Options(agent_name="robot", agent_version="2.1"))
+    assert (found.rows[0]["agent"]["name"], found.rows[0]["agent"]["version"]) == ("robot", "2.1")
     models = pytest.importorskip("harbor.models.trajectories", reason="needs harbor (Python 3.12): pip install harbor")
-    agent(world)
-    for row in exported("atif").rows:
+    for row in found.rows:
         models.Trajectory.model_validate_json(json.dumps(row))
 
 

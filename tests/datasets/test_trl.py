@@ -45,9 +45,5 @@ def test_trl_makes_of_each_pair_what_was_said(world: World, tmp_path: Path) -> N
             "chosen": '<|call|>look({"at": 7})<|end|>',
             "rejected": '<|call|>look({"to": ["a", 1], "now": null})<|end|>',
         },
-        {
-            "prompt": "<|user|>Begin.<|end|><|assistant|>",
-            "chosen": "I am good.<|end|>",
-            "rejected": "I am bad.<|end|>",
-        },
+        {"prompt": "<|user|>Begin.<|end|><|assistant|>", "chosen": "I am good.<|end|>", "rejected": "I am bad.<|end|>"},
     ]

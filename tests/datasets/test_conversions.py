@@ -73,10 +73,7 @@ def tells(call_id: str) -> dict[str, Any]:
         ([USER, asks("a"), tells("a"), tells("a"), ANSWER], "a tool result without its call"),
         ([USER, {"role": "assistant", "content": ""}], "an empty assistant message"),
         ([USER, {"role": "assistant", "content": None, "tool_calls": []}], "an empty assistant message"),
-        (
-            [USER, {"role": "assistant", "content": "", "reasoning_content": "hm"}],
-            "an empty assistant message",
-        ),
+        ([USER, {"role": "assistant", "content": "", "reasoning_content": "hm"}], "an empty assistant message"),
     ],
 )
 def test_messages_that_trainers_refuse(messages: list[dict[str, Any]], reason: str | None) -> None:

@@ -1,1 +1,0 @@
-"""Datasets out of records made by hand."""
