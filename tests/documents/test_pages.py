@@ -35,10 +35,7 @@ def test_every_variable_is_documented(setting: str, variable: str) -> None:
 
 
 def test_no_variable_is_documented_that_is_not_read() -> None:
-    known = {
-        *variables().values(),
-        "CALLSPAN_SCALE",
-    }
+    known = {*variables().values(), "CALLSPAN_SCALE"}
     for page in [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]:
         named = set(re.findall(r"`?(CALLSPAN_[A-Z_]+)`?", page.read_text()))
         assert named <= known, page.name

@@ -24,10 +24,7 @@ MILLION: Final = (1_000_000, 1_000_000)
 NOISE_S: Final = scaled(0.003, 0.2)
 """Less than this for the longer text is not looked at: 50 ms per million characters, or what no clock can tell."""
 _RUNS_APART: Final = ("__main__", "autostart")
-MATCHED: Final = {
-    "callspan.settings._URL_START": ("match",),
-    "callspan.cli.values._DURATION": ("fullmatch",),
-}
+MATCHED: Final = {"callspan.settings._URL_START": ("match",), "callspan.cli.values._DURATION": ("fullmatch",)}
 """What is used in one way only; searching by these would be quadratic."""
 BOUNDED: Final = ("callspan.providers.hosts._PATTERNS",)
 """What is asked of texts that are short: host names, of at most 253 characters."""
@@ -145,11 +142,7 @@ def test_what_is_quadratic_is_found() -> None:
 
 
 def in_proportion(
-    name: str,
-    pattern: re.Pattern[Any],
-    seed: str,
-    at_least_s: float = NOISE_S,
-    sizes: tuple[int, int] = SIZES,
+    name: str, pattern: re.Pattern[Any], seed: str, at_least_s: float = NOISE_S, sizes: tuple[int, int] = SIZES
 ) -> None:
     """Assert that n times the text takes less than n√n times the time, halfway from n to the n² of a quadratic pattern.
 

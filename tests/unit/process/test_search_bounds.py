@@ -21,15 +21,7 @@ from callspan.providers.error_kinds import MAX_MESSAGE_BYTES, MAX_WORD_BYTES, er
 from callspan.record.codec import exact_json
 from callspan.record.content_level import without_content
 from callspan.record.plain_json import plain
-from callspan.records import (
-    CallRecord,
-    ErrorInfo,
-    EventRecord,
-    Request,
-    Response,
-    decode,
-    encode,
-)
+from callspan.records import CallRecord, ErrorInfo, EventRecord, Request, Response, decode, encode
 from callspan.safe_urls import without_passwords
 
 PARTS = ("a1B2c3D4e5F6g7H8i9J0k1L2m3N4", "hunter2hunter2hunter2")
@@ -196,10 +188,7 @@ def test_a_body_that_is_not_utf_8_is_unreadable_and_loses_only_itself() -> None:
     )  # fmt: skip
     kept = mask_record(call)
     assert isinstance(kept, CallRecord)
-    assert (kept.metadata, kept.request.params) == (
-        {"password": MASK, "seed": 7},
-        {"api_key": MASK, "temperature": 1},
-    )
+    assert (kept.metadata, kept.request.params) == ({"password": MASK, "seed": 7}, {"api_key": MASK, "temperature": 1})
     bare = without_content(call, keep_outline=True)
     assert isinstance(bare, CallRecord)
     assert (bare.request.model, bare.request.roles) == ("m", ["user"])

@@ -12,16 +12,7 @@ from tests.records import made, raw, session
 from callspan import Settings
 from callspan.process.processors import caller_processors
 from callspan.process.secrets import MASK, MAX_SEARCHED, mask_settings, mask_text, masked_error
-from callspan.records import (
-    ErrorInfo,
-    EventRecord,
-    MessageRecord,
-    Record,
-    Request,
-    Response,
-    RewardRecord,
-    encode,
-)
+from callspan.records import ErrorInfo, EventRecord, MessageRecord, Record, Request, Response, RewardRecord, encode
 
 PREFIXES = ["ek", "gsk", "hf", "ghp", "gho", "ghs", "r8", "pplx", "xai", "csk", "tvly", "nvapi", "fw", "whsec"]
 KEYS = [

@@ -120,9 +120,7 @@ def test_a_message_cut_into_events_is_the_message(case: tuple[Json, list[Json]])
 
 
 @given(messages())
-def test_after_any_prefix_the_body_is_the_part_that_came(
-    stream: tuple[Json, list[Json]],
-) -> None:
+def test_after_any_prefix_the_body_is_the_part_that_came(stream: tuple[Json, list[Json]]) -> None:
     message, events = stream
     messages = endpoint("messages")
     accumulator = messages.accumulator()

@@ -93,13 +93,7 @@ def containers(value: object) -> set[int]:
 
 @pytest.mark.parametrize(
     "value",
-    [
-        {"pair": (1, 2)},
-        ("\0", "\ud83d", {"x": ("\ud83d",)}),
-        {1: "a", 1.5: "b"},
-        {True: "c"},
-        {None: {False: (None,)}},
-    ],
+    [{"pair": (1, 2)}, ("\0", "\ud83d", {"x": ("\ud83d",)}), {1: "a", 1.5: "b"}, {True: "c"}, {None: {False: (None,)}}],
 )
 def test_a_copy_is_what_the_wire_has(value: Any) -> None:
     """As the SDKs write it, with the standard library."""

@@ -17,17 +17,7 @@ from callspan.records import (
     TimestepRecord,
 )
 from callspan.semconv import call, events, gen_ai, llm, openinference, session
-from callspan.semconv.table import (
-    BOOLEAN,
-    DOUBLE,
-    INT,
-    STRING,
-    STRINGS,
-    From,
-    Row,
-    Seconds,
-    Table,
-)
+from callspan.semconv.table import BOOLEAN, DOUBLE, INT, STRING, STRINGS, From, Row, Seconds, Table
 
 FITTING: dict[str, tuple[type, ...]] = {
     STRING: (str,), STRINGS: (list,), BOOLEAN: (bool,), INT: (int,), DOUBLE: (float, int),

@@ -19,10 +19,9 @@ from opentelemetry.sdk.trace import TracerProvider
 import callspan
 from callspan import AnthropicInstrumentor, OpenAIInstrumentor, SettingError, Settings, open_store, wiring
 from callspan.delivery.recorder import Recorder
-from callspan.fail_open import failures, forget_failures
+from callspan.fail_open import forget_failures
 from callspan.process.processed import Processed
 from callspan.records import CallRecord, Record, Request, Usage
-from callspan.sdk_profiles import SDKS
 from callspan.settings_loader import forget_warnings
 from callspan.spool import directory
 from callspan.wiring import WIRING
@@ -58,11 +57,6 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 @pytest.fixture
 def store(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'calls.db'}"
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'other.db'}"
 
 
 NONE: Any = ()
@@ -234,17 +228,6 @@ def test_a_provider_that_raises_costs_the_spans_and_no_record(tmp_path: Path) ->
     assert [one.outcome for one in callspan.open_store(stores).calls()] == ["success"]
 
 
-def test_another_provider_or_redactor_replaces_too() -> None:
-    provider = TracerProvider(shutdown_on_exit=False)
-    seen = []
-    for given in ({}, {"tracer_provider": provider}, {"redact": lambda record: record}, {"redact": False}):
-        callspan.instrument(sdks=NONE, **given)
-        seen.append(WIRING.pipeline)
-    assert len({id(pipeline) for pipeline in seen}) == 4
-    callspan.instrument(sdks=NONE, tracer_provider=provider)
-    assert WIRING.pipeline is seen[-1]
-
-
 def test_uninstrument_of_a_replaced_handle_does_nothing() -> None:
     old = callspan.instrument(sdks=NONE, content="off")
     new = callspan.instrument(sdks=NONE, content="metadata")
@@ -257,46 +240,12 @@ def test_uninstrument_of_a_replaced_handle_does_nothing() -> None:
     assert WIRING.pipeline is None
 
 
-def test_a_pipeline_can_be_put_back() -> None:
-    callspan.instrument(sdks=NONE, content="off")
-    before = WIRING.pipeline
-    callspan.instrument(sdks=NONE, content="full")
-    WIRING.restore(before)
-    assert WIRING.pipeline is before
-    assert WIRING.hook_context.content == "off"
-    WIRING.restore(before)
-    assert WIRING.pipeline is before
-    WIRING.restore(None)
-    assert WIRING.pipeline is None
-
-
 CLOSING_S = 0.8
 
 
-def replace() -> None:
-    callspan.instrument(content="off")
-
-
-def undo() -> None:
-    callspan.uninstrument()
-
-
-def undo_each() -> None:
-    for sdk in SDKS:
-        WIRING.remove_sdk(sdk)
-
-
-def restore() -> None:
-    WIRING.restore(None)
-
-
-def add() -> None:
-    WIRING.add_stores("unix:///nobody/there.sock", "")
-
-
-@pytest.mark.parametrize("change", [replace, undo, undo_each, restore, add])
+@pytest.mark.parametrize("change", [lambda: callspan.instrument(content="off"), callspan.uninstrument])
 def test_no_thread_waits_for_the_stores_that_another_thread_closes(
-    change: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    change: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wiring, "_CLOSE_TIMEOUT_S", CLOSING_S)
     # What waits for a locked file is not delivered in time.
@@ -320,20 +269,6 @@ def test_no_thread_waits_for_the_stores_that_another_thread_closes(
             thread.join(10)  # it may log that the file was locked
             assert not thread.is_alive()
     forget_failures()
-
-
-def test_a_listener_that_raises_costs_neither_the_record_nor_the_next_listener(store: str) -> None:
-    seen: list[Processed[Record]] = []
-
-    def broken(record: Processed[Record]) -> None:
-        raise KeyError("mine")
-
-    one = Recorder(Settings(stores=(store,)), (broken, seen.append))
-    one.write(processed(made("a")))
-    one.retire(5.0)
-    assert len(seen) == 1
-    assert stored(store) == {"a"}
-    assert failures() == {"show a record to a listener": 1}
 
 
 def test_of_two_urls_of_one_store_the_first_tells_what_was_priced(tmp_path: Path) -> None:

@@ -1,0 +1,22 @@
+"""Bodies as providers send them: what reads them, and what the events of a stream add up to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from callspan.providers.registry import by_api
+
+
+def endpoint(api: str) -> Any:
+    """Return what reads the bodies of an API."""
+    found = by_api(api)
+    assert found is not None
+    return found
+
+
+def folded(api: str, *events: Any) -> Any:
+    """Return the body that events make."""
+    accumulator = endpoint(api).accumulator()
+    for event in events:
+        accumulator.add(event)
+    return accumulator.body()
