@@ -15,7 +15,6 @@ from callspan.semconv.table import STRING, From, Parameters, Row, Seconds
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "attributes.md"
 CALLS = ("call.START", "llm.START", "gen_ai.START", "llm.END", "gen_ai.END", "call.END")
-OPENINFERENCE = ("openinference.START", "openinference.END", "openinference.SCOPE_VALUES")
 ATTEMPTS = ("call.ATTEMPT", "call.ATTEMPT_SPAN", "call.ATTEMPT_SPAN_OF_CALL", "session.EXCEPTION")
 
 
@@ -144,12 +143,11 @@ def spans(kinds: Sequence[str]) -> str:
 
 def rendered() -> str:
     """Return all tables as Markdown."""
-    calls, opt_in, attempts = merged(entries(CALLS)), entries(OPENINFERENCE), entries(ATTEMPTS)
+    calls, attempts = merged(entries(CALLS)), entries(ATTEMPTS)
     explained = {each.name.rstrip(AT_START + WITH_CONTENT + IF_TRUE) for each in (*entries(CALLS), *scope_entries())}
     again = dict.fromkeys(RATE_LIMITS.sub(r"\1*", each.name) for each in attempts if each.name in explained)
     measured = {row.name: entry(row, is_start=False) for one in INSTRUMENTS for row in one.attributes.rows}
     lines = section("Calls", calls)
-    lines += ["", "### OpenInference (opt-in)", "", "By its conventions:", "", *names(opt_in)]
     lines += section("Attempts and exceptions", merged(each for each in attempts if each.name not in explained))
     lines += ["", f"As above: {', '.join(again)}.", *scopes()]
     lines += section("Metrics", [each for each in measured.values() if each.name not in explained])
@@ -163,12 +161,13 @@ def scope_entries() -> list[Entry]:
 
 def metrics() -> list[str]:
     """Return the table of metrics."""
-    lines = ["", "| Metric | Kind, unit | Meaning | Attributes |", "| --- | --- | --- | --- |"]
+    rows: dict[str, list[str]] = {}
     for each in {one.name: one for one in INSTRUMENTS}.values():
-        about = each.about.removesuffix(".")
         names = [row.name for row in each.attributes.rows]
-        lines.append(f"| `{each.name}` | {each.kind}, {each.unit} | {about} | {attributes(names)} |")
-    return lines
+        row = f"{each.kind}, {each.unit} | {each.about.removesuffix('.')} | {attributes(names)}"
+        rows.setdefault(row, []).append(f"`{each.name}`")
+    lines = ["", "| Metric | Kind, unit | Meaning | Attributes |", "| --- | --- | --- | --- |"]
+    return [*lines, *(f"| {', '.join(same)} | {row} |" for row, same in rows.items())]
 
 
 def attributes(names: Sequence[str]) -> str:
