@@ -126,9 +126,12 @@ def scopes() -> list[str]:
         groups.setdefault(spans(on), []).append(found[key])
     lines = ["", "### Sessions and what is in them", "", "| Attribute | On | Meaning |", "| --- | --- | --- |"]
     for where, group in groups.items():
+        explained = merged(each for each in group if each.meaning)
+        lines += [f"| {each.name}{typed(each)} | {where} | {each.meaning} |" for each in explained]
+    lines += [""]
+    for where, group in groups.items():
         plain = [f"{each.name}{typed(each)}" for each in group if not each.meaning]
-        lines += [f"| {', '.join(plain)} | {where} | |"] if plain else []
-        lines += [f"| {each.name}{typed(each)} | {where} | {each.meaning} |" for each in merged(group) if each.meaning]
+        lines += [f"- {where}: {', '.join(plain)}"] if plain else []
     return lines
 
 
