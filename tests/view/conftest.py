@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -20,7 +21,7 @@ from callspan.cli.view import arguments, chosen
 from callspan.records import Record
 from callspan.stores import CallFilter
 from callspan.view.report import write_report
-from callspan.view.server import application, listening
+from callspan.view.server import application
 from callspan.view.source import Access
 from tests.datasets.conftest import World
 from tests.stores.conftest import Delivery, Records
@@ -58,7 +59,7 @@ class Page:
             keep=lambda rating: write(url, rating),
             name=url,
         )
-        self.socket = listening(0)
+        self.socket = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self.socket.getsockname()[1]
         app, self.token = application(access, self.port)
         self.server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))

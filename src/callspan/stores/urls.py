@@ -98,7 +98,7 @@ def _others(url: str) -> type[Store]:
     try:
         with LATE_IMPORTS:
             kind = points[0].load()
-    except BaseException as error:
+    except Exception as error:
         if is_interrupt(error):
             raise
         why = f"{type(error).__name__}: {error_text(error)}"
@@ -115,7 +115,7 @@ def _others(url: str) -> type[Store]:
 def _made(kind: type[Store], url: str) -> Store:
     try:
         return kind(url)
-    except BaseException as error:
+    except Exception as error:
         if isinstance(error, SettingError) or is_interrupt(error):
             raise
         # Its text may quote a value of the URL.

@@ -211,22 +211,9 @@ def application(access: Access, port: int) -> tuple[ASGIApp, str]:
     return gate, gate.token or ""
 
 
-def listening(port: int) -> socket.socket:
-    """Return a socket of this machine alone; port 0: any that is free. Raises OSError where it is taken."""
-    made = socket.socket()
-    try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((_ADDRESS, port))
-        made.listen(64)
-    except BaseException:
-        made.close()
-        raise
-    return made
-
-
 def serve(access: Access, options: ServerOptions) -> None:
     """Serve the page until the process is interrupted. Raises OSError where the port is taken."""
-    with listening(options.port) as opened:
+    with socket.create_server((_ADDRESS, options.port), backlog=64) as opened:
         port = opened.getsockname()[1]
         app, token = application(access, port)
         options.ready(f"http://{_ADDRESS}:{port}/?token={token}")

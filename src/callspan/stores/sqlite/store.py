@@ -14,7 +14,7 @@ from typing import Final, cast
 
 from callspan.record.events import Record
 from callspan.stores import bodies
-from callspan.stores.base import StoreError
+from callspan.stores.base import StoreError, on_error
 from callspan.stores.columns import CALLS, REFERENCES, Table
 from callspan.stores.contents import Numbers
 from callspan.stores.rows import Row, on_conflict
@@ -90,14 +90,10 @@ class SQLiteStore(SqlSink[SQLiteDatabase]):
         database = cast("SQLiteDatabase", self._database)
         if self._inode_there() != self._inode:
             raise FileNotFoundError(f"{self.path}: deleted or replaced while in use; it is reopened")
-        try:
-            with explaining(self.path), database.transaction():
-                self._forget_if_changed(database)
-                for owner in self._write(database, records):
-                    self._known.pop(owner, None)
-        except BaseException:
-            self._known.clear()
-            raise
+        with on_error(self._known.clear), explaining(self.path), database.transaction():
+            self._forget_if_changed(database)
+            for owner in self._write(database, records):
+                self._known.pop(owner, None)
         # Whether the file has another WAL than the one that was written to.
         if self._log is not None and log_of(self.path) != self._log:
             forbid(self.path, _LOST)
