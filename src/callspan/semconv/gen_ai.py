@@ -184,10 +184,7 @@ END: Final = Table(
     Row("gen_ai.request.top_k", INT, parameter("top_k", read=as_int)),
     Row("gen_ai.request.frequency_penalty", DOUBLE, parameter("frequency_penalty", read=as_float)),
     Row("gen_ai.request.presence_penalty", DOUBLE, parameter("presence_penalty", read=as_float)),
-    Row(
-        "gen_ai.request.max_tokens", INT, parameter(*MAX_TOKENS, read=as_int),
-        "Maximum output tokens, under any of its names.",
-    ),
+    Row("gen_ai.request.max_tokens", INT, parameter(*MAX_TOKENS, read=as_int)),
     Row("gen_ai.request.seed", INT, parameter("seed", read=as_int)),
     Row("gen_ai.request.choice.count", INT, parameter("n", read=choice_count)),
     Row(
@@ -255,7 +252,7 @@ END: Final = Table(
         "gen_ai.response.time_to_first_chunk", DOUBLE, Seconds("timing.first_chunk_ns"),
         "Seconds from the start of the call to the first chunk.", when="request.stream",
     ),
-    Row("openai.api.type", STRING, "api", "`chat_completions` or `responses`.", apis=_OPENAI),
+    Row("openai.api.type", STRING, "api", apis=_OPENAI),
     Row(
         "openai.request.service_tier", STRING,
         From("request.params", lambda params: service_tier(params.get("service_tier"))),
@@ -284,7 +281,7 @@ END: Final = Table(
         content=True, shown="conversation.input",
     ),
     Row(
-        SYSTEM_INSTRUCTIONS, JSON, Put(_put_system), "Separate instructions, as parts.", not_apis=_SEARCH,
+        SYSTEM_INSTRUCTIONS, JSON, Put(_put_system), not_apis=_SEARCH,
         content=True, shown="conversation.system",
     ),
     Row(

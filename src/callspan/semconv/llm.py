@@ -152,10 +152,7 @@ END: Final = Table(
     Row("llm.top_p", DOUBLE, parameter("top_p", read=as_float)),
     Row("llm.frequency_penalty", DOUBLE, parameter("frequency_penalty", read=as_float)),
     Row("llm.presence_penalty", DOUBLE, parameter("presence_penalty", read=as_float)),
-    Row(
-        "llm.request.max_tokens", INT, parameter(*MAX_TOKENS, read=as_int),
-        "Maximum output tokens, under any of its names.",
-    ),
+    Row("llm.request.max_tokens", INT, parameter(*MAX_TOKENS, read=as_int)),
     Row(
         "llm.user", STRING, _user,
         "The end user, as sent: `user`, `safety_identifier`, or Messages' `metadata.user_id`.",
@@ -184,8 +181,8 @@ END: Final = Table(
     ),
     Row(
         _RAW_COMPLETIONS, JSON, Put(_put_raw_completions),
-        "One `{index, message, finish_reason}` for each choice. Chat and completions: as received; Responses: the"
-        " output items are the content of the message; Messages: the message is the whole answer.", content=True,
+        "One `{index, message, finish_reason}` for each choice; the message is that of a chat completion, contains the"
+        " output items of Responses, or is the whole answer of Messages.", content=True,
         instead_of="conversation.output",
     ),
     Row(
