@@ -15,7 +15,25 @@ _METHOD: Final = re.compile(r"^    def ([a-z]\w*)\(", re.MULTILINE)
 _PROPERTY: Final = re.compile(r"^    @(?:cached_)?property\n(?:    @.*\n)*    def (\w+)\(", re.MULTILINE)
 
 _PAGE: Final = Path(__file__).parents[2] / "docs" / "records.md"
-_TABLE: Final = re.compile(r"### (.*)\n|\| (\w+) \| (`[^|]+) \| ([^|]*)\|")
+_TABLE: Final = re.compile(r"\| (\w+) \| (`[^|]+) \| ([^|]*)\|")
+_COUNTED: Final = """
+| openai | `batches` create; `fine_tuning.jobs` create; `fine_tuning.alpha.graders` run; `evals.runs` create | |
+| openai | `videos` create, edit, extend, remix, create_and_poll; `beta.chatkit.sessions` create | |
+| openai | `beta.agents.sessions` create, stream; `beta.agents.sessions.events` create, stream | |
+| openai | `beta.agents.automations.invocations` create | |
+| openai | `beta.threads` create_and_run, create_and_run_stream | |
+| openai | `beta.threads.runs` create, create_and_stream, stream | |
+| openai | `beta.threads.runs` submit_tool_outputs, submit_tool_outputs_stream | |
+| openai | `realtime.calls` create, accept, hangup, refer, reject; `realtime.client_secrets` create | |
+| openai | `realtime.translations.client_secrets` create; `beta.realtime.sessions` create | |
+| openai | `beta.realtime.transcription_sessions` create | |
+| openai | `live` create; `live.sessions` accept, fork, hangup, refer, reject | |
+| openai | `realtime.sessions` create; `realtime.transcription_sessions` create | older versions only |
+| anthropic | `messages.batches` create; `beta.messages.batches` create; `beta.dreams` create | |
+| anthropic | `beta.sessions` create; `beta.sessions.events` send, stream, list; `beta.deployments` run | |
+| groq | `batches` create | |
+"""
+"""Methods that are counted and not recorded, in the form of the page."""
 
 
 def is_read(sdk: str) -> bool:
@@ -25,7 +43,7 @@ def is_read(sdk: str) -> bool:
 
 
 class Row(NamedTuple):
-    """Methods of one resource on the page."""
+    """Methods of one resource."""
 
     sdk: str
     resource: str
@@ -36,11 +54,10 @@ class Row(NamedTuple):
 
 
 def _rows() -> Iterator[Row]:
-    heading = ""
-    for under, sdk, methods, note in _TABLE.findall(_PAGE.read_text().partition("<!-- methods -->")[2]):
-        heading = under or heading
-        for resource, names in re.findall(r"`([\w.]+)` ([\w, ]+)", methods):
-            yield Row(sdk, resource, names.split(", "), heading == "Recorded", "older versions only" in note)
+    for table, is_recorded in ((_PAGE.read_text().partition("<!-- methods -->")[2], True), (_COUNTED, False)):
+        for sdk, methods, note in _TABLE.findall(table):
+            for resource, names in re.findall(r"`([\w.]+)` ([\w, ]+)", methods):
+                yield Row(sdk, resource, names.split(", "), is_recorded, "older versions only" in note)
 
 
 class Method(NamedTuple):
@@ -72,7 +89,7 @@ def methods_of(sdk: str) -> Iterator[Method]:
 
 
 def row_of(method: Method) -> Row | None:
-    """Return the row of the method; None if it is not on the page."""
+    """Return the row of the method; None if it has none."""
     return next((row for row in ROWS if _has(row, method)), None)
 
 
