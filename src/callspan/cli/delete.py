@@ -63,6 +63,8 @@ def delete_command(
         chosen, single = whole_ids(context.store, ids, calls)
     except KeyError as error:
         kind, ident = error.args
+        with context.reader() as reader:
+            context.named(reader, ident)  # says which ids begin so
         context.no_match(f"No {kind} {ident} in {context.store_name}, or several ids begin so.")
     act = partial(erase, context.store, which, sessions=chosen or None, calls=single or None, older_than_ns=older_ns)
     act = partial(act, vacuum=vacuum)

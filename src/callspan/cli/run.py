@@ -13,20 +13,22 @@ import select
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from callspan import SettingError, Settings
+from callspan import SettingError, Settings, open_store
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.fail_open import fail_open
+from callspan.formatting import plural
 from callspan.otlp.variables import otlp_is_named
 from callspan.safe_urls import error_text, safe_name
 from callspan.sdk_profiles import SDKS
 from callspan.service import SERVICE_FOR_RUN, service_of_command
 from callspan.settings_loader import environment_for_run, is_run_process, load
-from callspan.stores import SqlStore, find_store, split_urls
+from callspan.stores import CallFilter, SqlStore, find_store, split_urls
 
 if TYPE_CHECKING:
     from callspan.spool.directory import Waiting
@@ -45,6 +47,7 @@ Spans, metrics and, with CALLSPAN_LOG_EVENTS=on, log events are sent to
 OTEL_EXPORTER_OTLP_ENDPOINT, if set. OTEL_METRICS_EXPORTER=none disables metrics."""
 _AUTOSTART: Final = Path(__file__).with_name("autostart")
 _TELL: Final = fail_open("print where the records are")
+_COUNT: Final = fail_open("count the calls that other processes recorded")
 
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
 """Where `run` and `demo` write and everything else reads by default."""
@@ -143,22 +146,23 @@ def print_at_exit(settings: Settings) -> None:
         directory = Path.cwd()
     except OSError:  # the directory was deleted
         directory = Path(os.sep)
-    atexit.register(_print, settings, directory)
+    atexit.register(_print, settings, directory, time.time_ns())
 
 
-def _print(settings: Settings, directory: Path) -> None:
+def _print(settings: Settings, directory: Path, start_ns: int) -> None:
     if is_run_process():
         with _TELL:
             from callspan.delivery.leftovers import waiting
             from callspan.delivery.recorder import last_stores
 
-            _write(f"callspan: {clean(_line(settings, last_stores(), directory, waiting))}\n")
+            _write(f"callspan: {clean(_line(settings, last_stores(), directory, start_ns, waiting))}\n")
 
 
 def _line(
     settings: Settings,
     stores: tuple[str, ...] | None,
     directory: Path,
+    start_ns: int,
     waiting: Callable[[str], Sequence[Waiting]],
 ) -> str:
     """Return the summary line; paths in it are relative to `directory`, where the application was started.
@@ -168,11 +172,7 @@ def _line(
     if not settings.enabled:
         return "switched off by the environment, nothing was recorded"
     if stores is None:
-        return (
-            f"processes that this one started record to {_places(settings.stores, directory)}"
-            if _had_children()
-            else _nothing()
-        )
+        return _by_children(settings.stores, directory, start_ns) if _had_children() else _nothing()
     places = _places(stores, directory)
     option = _option(stores, directory)
     if waits := [one for url in stores for one in waiting(url)]:
@@ -202,6 +202,25 @@ def _nothing() -> str:
     if not any(sdk in sys.modules for sdk in SDKS):
         return f"nothing was recorded: the application imported none of {', '.join(SDKS)}"
     return f"nothing was recorded: the application made no call with {', '.join(SDKS)}"
+
+
+def _by_children(stores: tuple[str, ...], directory: Path, start_ns: int) -> str:
+    """Return the summary line of a process that recorded nothing itself, with the calls of those that it started."""
+    places, calls = _places(stores, directory), _calls_since(stores, start_ns)
+    if not calls:
+        return f"processes that this one started record to {places}"
+    option = _option(stores, directory)
+    return f"processes that this one started recorded {calls} to {places}; to see them: callspan{option} calls"
+
+
+def _calls_since(stores: tuple[str, ...], start_ns: int) -> str | None:
+    """Return how many calls the first store that is a file has since a Unix time; None for none, or without one."""
+    number = 0
+    for path in [store.path for store in map(find_store, stores) if isinstance(store, SqlStore) and store.is_file][:1]:
+        if path is not None and path.exists():
+            with _COUNT, closing(open_store(path)) as reader:
+                number = reader.count_calls(CallFilter(since_ns=start_ns))
+    return plural(number, "call") if number else None
 
 
 def _had_children() -> bool:

@@ -58,7 +58,9 @@ def test_it_asks_on_a_terminal_and_wants_yes_elsewhere(full: str, monkeypatch: p
 
 def test_an_ambiguous_prefix_deletes_nothing(full: str) -> None:
     before = left(full)
-    assert ask("--store", full, "delete", "session-", "--yes").code == 1
+    for kind, prefix in (("sessions", ["session-"]), ("calls", ["--call", "call-"])):
+        answer = ask("--store", full, "delete", *prefix, "--yes")
+        assert (answer.code, f"2 {kind} begin with" in answer.err) == (1, True)
     assert left(full) == before
 
 
