@@ -200,8 +200,9 @@ def test_an_agent_has_the_calls_and_the_cost_of_what_ran_in_it(
 
 
 def test_an_episode_opens_with_its_last_step_and_the_curve_of_its_rewards(
-    told: Delivery, tab: Callable[..., Tab]
+    told: Delivery, records: Records, tab: Callable[..., Tab]
 ) -> None:
+    told.write(records.call(call_id="after", session_id="episode", at_s=125, answer="we are there"))
     one = tab(told.url)
     one.open("session/episode", ".bigcurve")
     page = one.tab
@@ -211,6 +212,19 @@ def test_an_episode_opens_with_its_last_step_and_the_curve_of_its_rewards(
     said = page.inner_text("[aria-label=Conversation]")
     assert "so far +0.94" in said
     assert "postcode missing" in said.partition("Sent with this call")[2], "also what is no text"
+    assert "we are there" in page.inner_text("[aria-label=Course]").partition("outside of steps")[2]
+
+
+MANY_IDLE_TIMES = """async () => {
+  const { axisOf, gapsOf } = await import("/static/bars.js");
+  const runs = Array.from({ length: 100 }, (_, at) => [at * 60000, 1000]), axis = axisOf(0, 100 * 60000, gapsOf(runs));
+  return runs.map(([at]) => axis.at(at));
+}"""
+
+
+def test_a_course_goes_forward_however_many_idle_times_are_cut_out(told: Delivery, tab: Callable[..., Tab]) -> None:
+    places = tab(told.url).tab.evaluate(MANY_IDLE_TIMES)
+    assert places == sorted(set(places))
 
 
 LARGE = """async rewards => {

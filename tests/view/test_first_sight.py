@@ -26,7 +26,7 @@ def test_a_group_has_its_name_its_versions_and_the_errors_of_its_members(
     one = tab(store.url)
     one.open("", ".row.group")
     row = one.tab.inner_text(".row.group")
-    for said in ("5 rollouts of trial", "prompt v2", "rate limit 429", "4 of 5"):
+    for said in ("5 rollouts of trial", "prompt v2", "rate limit 429", "4 of 5", "2 users"):
         assert said in row
     assert one.tab.get_attribute(".row.group .mark.bad >> nth=0", "class") == "mark bad"
     one.tab.wait_for_selector(".state:has-text('5 sessions, 1 call')")

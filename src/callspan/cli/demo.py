@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
+from rich.text import Text
 
 from callspan.cli.command_context import Command, CommandContext, store_errors
 from callspan.cli.demo_agent import (
@@ -27,6 +28,7 @@ from callspan.cli.demo_agent import (
     worlds,
 )
 from callspan.cli.run import DEFAULT_STORE
+from callspan.cli.safe_text import clean
 from callspan.cli.screen import reward_style
 from callspan.cli.values import HTTP_URL
 from callspan.formatting import iso, reward
@@ -257,6 +259,7 @@ def _print_places(context: CommandContext, receiver: str | None, *, sent: bool |
         where = f"{'sent to' if sent else 'not accepted by'} {receiver}"
     line(("Records ", "bold"), safe_name(context.store))
     line(("Spans   ", "bold"), where)
-    option = "" if context.store == DEFAULT_STORE else f" --store {safe_name(context.store)}"
+    option = "" if context.store == DEFAULT_STORE else f" --store {clean(safe_name(context.store))}"
     for title, (command, about) in zip(("Next    ", "        ", "        "), _NEXT, strict=True):
-        line((title, "bold"), (f"callspan{option} {command:<37}", "cyan"), (f"  {about}", "dim"))
+        text = Text.assemble((title, "bold"), (f"callspan{option} {command:<37}", "cyan"), (f"  {about}", "dim"))
+        context.screen.console.print(text, soft_wrap=True)  # a command is never cut

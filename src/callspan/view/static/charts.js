@@ -1,7 +1,7 @@
 // Charts: strips of cost, tokens, time and scores that share one axis, and tables; every number leads to its rows.
 import { become, h, svg, link, soft, strong, button } from "./dom.js";
 import { get } from "./api.js";
-import { brief, count, grouped, money, plain, plural, signed, sum, time, DASH } from "./format.js";
+import { brief, count, grouped, known, money, plain, plural, signed, sum, time, DASH } from "./format.js";
 import { address } from "./address.js";
 import { title } from "./app.js";
 import { filterLine, quoted, wordsOf } from "./filters.js";
@@ -106,9 +106,13 @@ const timeStrip = (found, slots, common) => {
   const of = sumsBy(found);
   return strip({ ...common, name: "Time of a call", about: [key("model", "p50"), key("wait", "to p95"), soft("successful calls")], top: largest(found.sums.map(row => row.p95_ms)), unitText: value => (value ? time(value) : "0"),
     words: slot => `p50 ${time(of(slot).p50_ms)}, p95 ${time(of(slot).p95_ms)}`,
-    paint: tools => slots.flatMap((slot, at) => { const row = of(slot); return row.p50_ms == null ? [] : [
-      svg("rect", { x: tools.x(at) - 5, width: 10, y: tools.y(row.p95_ms), height: Math.max(1, tools.y(row.p50_ms) - tools.y(row.p95_ms)), class: "wait" }),
-      svg("rect", { x: tools.x(at) - 9, width: 18, y: tools.y(row.p50_ms) - 1, height: 3, class: "model" })]; }) });
+    paint: tools => slots.flatMap((slot, at) => {
+      const { p50_ms: middle, p95_ms: high } = of(slot), across = Math.min(10, tools.step * .56), line = Math.min(18, tools.step * .9);
+      return known(middle) ? [
+        svg("rect", { x: tools.x(at) - across / 2, width: across, y: tools.y(high), height: Math.max(1, tools.y(middle) - tools.y(high)), class: "wait" }),
+        svg("rect", { x: tools.x(at) - line / 2, width: line, y: tools.y(middle) - 1, height: 3, class: "model" }),
+      ] : [];
+    }) });
 };
 
 const path = (tools, slots, means) => {

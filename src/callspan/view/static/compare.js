@@ -25,7 +25,7 @@ const row = (label, a, b, status, against, long) => h(`div.row.pair${long ? ".lo
 const minus = text => oneLine(text).replace(/^-(?=[\d.$])/, "−");
 const rowsOf = (found, name) => found[name].map(one => (name === "messages"
   ? row(one.role, message(one, "a"), message(one, "b"), one.status, one.against, one.status !== "same")
-  : row(one.name, minus(one.a), minus(one.b), one.status, one.against)));
+  : row(one.name, minus(one.a), minus(one.b), one.status, minus(one.against))));
 
 // Without two ids, the ones that were marked in a list, or a form.
 const form = (values, app) => {

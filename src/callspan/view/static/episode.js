@@ -59,9 +59,11 @@ const course = data => {
       right(soft(time(sum(some.map(one => one.step.lasted_ms || 0))))));
   });
   const heads = ["step", "action", "reward", "so far", "observation after", "when", "time"].map((name, at) => h(`span${[0, 2, 3, 6].includes(at) ? ".right" : ""}`, null, name));
-  const others = data.rows.filter(entry => !entry.step_id && entry.kind === "reward");
+  const [others, outside] = [true, false].map(isReward => data.rows.filter(entry => !entry.step_id && (entry.kind === "reward") === isReward));
+  const context = contextOf(data.rows, data.instructions);
   return [rewardCurve(data), h("div.episode", { role: "grid", "aria-label": "Steps" }, headRow(heads), rows),
-    others.length ? h("p.pad.soft", null, "scores: ", others.map(entry => [entry.record.objective, " ", strong(signed(entry.record.value ?? null)), " "])) : ""];
+    others.length ? h("p.pad.soft", null, "scores: ", others.map(entry => [entry.record.objective, " ", strong(signed(entry.record.value ?? null)), " "])) : "",
+    outside.length ? [h("div.stepline", null, strong("outside of steps")), outside.map(entry => turnOf(entry, context))] : ""];
 };
 
 // Before a step is chosen: the last one that is loaded.

@@ -143,9 +143,11 @@ const axesOf = (data, late, now) => {
     return { ...axisOf(start, end, gapsOf(rows.map(entry => [entry.start_ms, entry.lasted_ms]))), start };
   });
 };
+const FEW_GAPS = 3;
 const axisRow = (axis, number) => {
+  const { length } = axis.cut, said = `${time(axis.busy)}${length ? ` and ${plural(length, "idle time")}` : ""}`;
   const gapMarks = axis.cut.map(([from, to]) => h("span", { style: { left: `${axis.at(from)}%`, transform: "translateX(-40%)" } }, `⋯ ${time(to - from)} idle`));
-  const ends = [h("span", { style: { left: 0 } }, "0"), gapMarks.length ? gapMarks : h("span", { style: { right: 0 } }, time(axis.busy))];
+  const ends = [h("span", { style: { left: 0 } }, "0"), length && length <= FEW_GAPS ? gapMarks : h("span", { style: { right: 0 } }, said)];
   return h("div.entry.axisline", { role: "presentation" }, h("span", null, number ? `from ${clock(axis.start)} on` : "steps, calls, tools"),
     h("span.track", null, ends), right("time"), right("cost"));
 };

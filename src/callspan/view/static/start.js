@@ -52,10 +52,10 @@ const extremes = rows => {
   return best && worst !== best ? { a: best.id, b: worst.id } : null;
 };
 
-// The worst marks that are in some rows, and the first error of any.
-const marksOf = rows => {
+// The worst mark that is in some rows; of errors the first one.
+const worstOf = rows => {
   const failed = rows.find(row => row.errors);
-  return sessionMarks({ ...sumOf(rows), id: failed?.id, first_error: failed?.first_error });
+  return sessionMarks({ ...sumOf(rows), id: failed?.id, first_error: failed?.first_error }).slice(0, 1);
 };
 const MOST_VERSIONS = 3;
 const versionsOf = rows => {
@@ -69,7 +69,7 @@ const outcomeOf = rows => {
 };
 const groupScores = rows => {
   const values = rows.map(row => row.reward).filter(value => value !== null), score = reward => scores({ reward, scores: {} });
-  return values.length ? [score(Math.max(...values)), soft(" mean "), score(sum(values) / values.length)] : soft(DASH);
+  return values.length ? [soft("best "), score(Math.max(...values)), soft(" mean "), score(sum(values) / values.length)] : soft(DASH);
 };
 
 // More than two rollouts of a group on one day are one row, which unfolds.
@@ -77,15 +77,16 @@ const groupRow = (rows, { open, toggle }) => {
   const [first] = rows, curves = rows.map(row => row.curve).filter(one => one.length), ends = extremes(rows);
   const task = rows.every(row => row.task === first.task) && first.task ? `, ${first.task}` : "";
   const best = ends && !globalThis.CALLSPAN_FILE ? h("a.quiet", { href: address("compare", null, ends), tabindex: "-1", "aria-label": "compare the best and the worst", title: "compare the best and the worst" }, "best | worst") : "";
+  const users = [...new Set(rows.map(row => row.user))];
   const lasted = rows.map(row => row.lasted_ms).filter(ms => ms !== null);
   const all = { ...sumOf(rows), start_ms: first.start_ms, lasted_ms: lasted.length ? Math.max(...lasted) : null };
   const box = gridRow(".session.group", { data: { id: `group ${first.group}` }, "aria-expanded": String(open) }, cellsOf(all, {
     name: [
       soft(first.name || "session"),
-      h("span.words", null, open ? "▾ " : "▸ ", strong(`${rows.length} rollouts`), ` of ${oneLine(`${first.group}${task}`)}`, soft(versionsOf(rows))),
-      h("span.marks", null, best, marksOf(rows)),
+      h("span.words", null, open ? "▾ " : "▸ ", strong(`${rows.length} rollouts`), ` of ${oneLine(first.group)}`, soft(versionsOf(rows)), oneLine(task)),
+      h("span.marks", null, best, worstOf(rows)),
     ],
-    user: soft(first.user || DASH),
+    user: soft(users.length > 1 ? plural(users.length, "user") : first.user || DASH),
     outcome: outcomeOf(rows),
     scores: groupScores(rows),
     course: curves.length ? curve(curves, 128, 20) : "",
