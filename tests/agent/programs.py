@@ -96,3 +96,15 @@ def everything(provider: ScriptedProvider) -> None:
     del provider
     with use_span(NonRecordingSpan(REMOTE)):
         run_all()
+
+
+def loose(provider: ScriptedProvider) -> None:
+    """What is in no session: calls, an agent with a call and a tool in it, feedback."""
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        first = client.chat.completions.create(model="m", messages=QUESTION)
+        with callspan.invoke_agent("lone", input="q") as agent:
+            client.chat.completions.create(model="m", messages=QUESTION)
+            with callspan.tool("look", arguments={"x": 1}) as tool:
+                tool.result = 2
+            agent.output = "a"
+    callspan.reward(1.0, call_id=first.id)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
-from click.testing import CliRunner
-from tests.commands import callspan
+from tests.commands import ask
+from tests.records import SECOND, raw
 
-from callspan import erase, open_store
+from callspan import open_store
 from callspan.records import (
     Attempt,
     CallRecord,
@@ -40,20 +38,14 @@ from callspan.records import (
     encode,
 )
 from callspan.stores import Reader, Sink, find_store
-from callspan.stores.base import DeletionResult
-from callspan.stores.columns import TABLES
 
 if TYPE_CHECKING:
     from .postgres_server import PostgresServer
 
+__all__ = ["SECOND", "START_NS", "Delivery", "Records", "raw", "run"]
+
 _SCHEMAS = count(1)
-COUNTED = [table.name for table in TABLES.values()]
 START_NS = 1_760_000_000_000_000_000
-SECOND = 1_000_000_000
-
-
-def raw(value: object) -> msgspec.Raw:
-    return msgspec.Raw(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 class Records:
@@ -124,37 +116,17 @@ class Records:
                 rate_limits=RateLimits(requests=RateLimit(limit=5, remaining=4, reset_s=0.25)),
             ),
             EventRecord(
-                event_id="e1",
-                session_id="s1",
-                timestep_id="t1",
-                timestep=0,
-                event_type="environment",
-                time_ns=START_NS + 1,
-                sequence=1,
-                data={"after": [1, 2, {"x": None}]},
-                reward=0.5,
-                terminated=False,
+                event_id="e1", session_id="s1", timestep_id="t1", timestep=0, event_type="environment",
+                time_ns=START_NS + 1, sequence=1, data={"after": [1, 2, {"x": None}]}, reward=0.5, terminated=False,
             ),
             MessageRecord(
-                message_id="m1",
-                session_id="s1",
-                message_type="observation",
-                sender="env",
-                receiver="agent",
-                time_ns=START_NS + 2,
-                content={"grid": [[0, 1]]},
-                causal_influence=["e1"],
+                message_id="m1", session_id="s1", message_type="observation", sender="env", receiver="agent",
+                time_ns=START_NS + 2, content={"grid": [[0, 1]]}, causal_influence=["e1"],
             ),
             RewardRecord(
                 reward_id="r1", session_id="s1", event_id="e1", value=0.5, source="environment", time_ns=START_NS + 3
             ),
-        ]
-
-
-def delete_session(store: str | Path, session_id: str) -> DeletionResult:
-    """Erase one session; return what the store lost."""
-    (found, *_) = erase(store, sessions=[session_id]).stores
-    return DeletionResult(**{name: getattr(found, name) for name in COUNTED})  # type: ignore[arg-type]
+        ]  # fmt: skip
 
 
 class Delivery:
@@ -179,18 +151,14 @@ class Delivery:
             reader.close()
 
 
-def run(url: str, *arguments: str, code: int = 0) -> str:
-    result = CliRunner().invoke(callspan, ["--store", url, *arguments], catch_exceptions=False)
-    assert result.exit_code == code, (arguments, result.output)
-    return result.stdout
+def run(url: str, *arguments: str, code: int | None = 0) -> str:
+    """Run a command over a store; return what it printed. Any exit code will do if `code` is None."""
+    answer = ask("--store", url, *arguments)
+    assert answer.code == code or code is None, (arguments, answer.out, answer.err)
+    return answer.out
 
 
-@pytest.fixture(
-    params=[
-        "sqlite",
-        pytest.param("postgres", marks=pytest.mark.postgres),
-    ]
-)
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A new store of each kind that is read."""
     return f"sqlite:///{tmp_path}/calls.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
@@ -215,15 +183,15 @@ def deliver(tmp_path: Path) -> Iterator[Callable[[str], Delivery]]:
         delivery.close()
 
 
-def missing(what: str) -> NoReturn:
-    """Fail where an engine is missing: tests that need one are chosen by their marker."""
-    pytest.fail(what)
+@pytest.fixture
+def store(url: str, deliver: Callable[[str], Delivery]) -> Delivery:
+    return deliver(url)
 
 
 def needs_module(name: str, install: str) -> None:
-    """Fail where a module cannot be imported."""
+    """Fail where a module cannot be imported: tests that need one are chosen by their marker."""
     if importlib.util.find_spec(name) is None:
-        missing(f"needs {name}: {install}")
+        pytest.fail(f"needs {name}: {install}")
 
 
 @pytest.fixture
@@ -241,7 +209,7 @@ def postgres_server() -> Iterator[PostgresServer]:
     needs_module("psycopg", "pip install 'callspan[postgres]'")
     programs = PostgresServer.programs()
     if programs is None:
-        missing("needs Postgres: initdb and pg_ctl on the PATH or in /usr/lib/postgresql")
+        pytest.fail("needs Postgres: initdb and pg_ctl on the PATH or in /usr/lib/postgresql")
     server = PostgresServer(programs)
     server.start()
     yield server

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from callspan.delivery.store_sink import StoreSink
 from callspan.records import CallRecord
 from callspan.spool import leftover
 from callspan.spool.directory import directories_in, waiting
-from callspan.stores import CallFilter, Reader, find_store, whole_conversation
+from callspan.stores import CallFilter, Reader, find_store
 from callspan.stores.spools import target_of
 from callspan.testing import ScriptedProvider
 
@@ -50,8 +49,6 @@ PROCESS = """
             client.responses.retrieve(Path(job).read_text())
         elif what == "read":
             list(client.responses.retrieve(Path(job).read_text(), stream=True, starting_after=3))
-        elif what == "continue":
-            client.responses.create(model="gpt-5", input="And then?", previous_response_id=Path(job).read_text())
         elif what == "hook":
             payload, _, headers = Path(job + ".hook").read_text().partition(chr(10))
             client.webhooks.unwrap(payload, __import__("json").loads(headers), secret="whsec_c2VjcmV0")
@@ -135,25 +132,3 @@ def test_a_stream_that_was_killed_is_completed_by_others(provider: ScriptedProvi
     call = the_call(open_store(url))
     assert (call.outcome, call.text, call.cost and call.cost.usd) == ("success", "Well.", Decimal("0.0028"))
     assert (call.place.session_id, call.request.model) == ("jobs", "gpt-5")
-
-
-def test_a_response_that_another_process_continues(url: str, provider: ScriptedProvider, tmp_path: Path) -> None:
-    """The first is in the background; its answer, the call and the one that continues it are of three processes."""
-    provider.reply(text="Well.", polls=0)
-    provider.reply(text="All is well.")
-    processes = Processes(url, provider, tmp_path)
-    processes.run("0", "create")
-    processes.run("1", "continue")
-    processes.deliver("1")
-    with closing(open_store(url)) as reader:
-        (last,) = reader.calls()
-        assert (reader.history(last).calls, reader.history(last).missing) == ([], processes.job.read_text())
-    processes.run("2", "poll")
-    for name in "20":
-        processes.deliver(name)
-    with closing(open_store(url)) as reader:
-        last, first = reader.calls()
-        assert (reader.history(last).calls, last.request.continues) == ([first], processes.job.read_text())
-        whole = whole_conversation(last, reader.history(last))
-    texts = [message.text for message in (*whole.input, *whole.output)]
-    assert texts == ["Hi", "Well.", "And then?", "All is well."]

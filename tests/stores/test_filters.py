@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
+import socket
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
-from tests.commands import callspan
 
-from callspan import open_store
 from callspan.records import Attempt, Cost, Place, Record, Request, Response, Stream, TimestepRecord, Timing, Usage
-from callspan.stores import CallFilter, Reader, SessionFilter
+from callspan.stores import CallFilter, Reader, SessionFilter, database
 from callspan.stores import reader as readers
 
-from .conftest import SECOND, START_NS, Delivery, Records
+from .conftest import SECOND, START_NS, Delivery, Records, run
 
 CALLS = [
     (CallFilter(user="u1"), "own inherited"),
@@ -97,8 +94,7 @@ SUMS_OF_TWO = [
 
 
 @pytest.fixture
-def reader(url: str, records: Records, deliver: Callable[[str], Delivery]) -> Reader:
-    store = deliver(url)
+def reader(store: Delivery, records: Records) -> Reader:
     named: dict[str, object] = {"name": "gridworld", "start_ns": START_NS}
     one = {"user_id": "u1", "group_id": "g1", "task_id": "t1", "experiment": "x1"}
     deep = {"a": 1, "b": {"c": {"d": "x"}}, "list": ["x", "y"]}
@@ -232,18 +228,15 @@ def recorded(records: Records) -> list[Record]:
     ]  # fmt: skip
 
 
-def listed(url: str, *arguments: str) -> list[str]:
-    output = CliRunner().invoke(callspan, ["--store", url, *arguments, "--json"], catch_exceptions=False).stdout
-    return [row["call_id" if arguments[0] == "calls" else "session_id"] for row in json.loads(output)]
+def listed(url: str, command: str, *arguments: str) -> list[str]:
+    shown = json.loads(run(url, command, *arguments, "--json", code=None))
+    return [row["call_id" if command == "calls" else "session_id"] for row in shown]
 
 
-def test_calls_and_sessions_that_went_wrong(
-    url: str, records: Records, deliver: Callable[[str], Delivery], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_calls_and_sessions_that_went_wrong(store: Delivery, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readers, "_READ_AT_ONCE", 3)
-    store = deliver(url)
+    url = store.url
     store.write(*recorded(records))
-    store.sink.close()
     for options, expected in FOUND_CALLS:
         found = listed(url, "calls", "--reverse", *options.split())
         assert found == expected.split(), options
@@ -262,6 +255,28 @@ def test_calls_and_sessions_that_went_wrong(
     assert (summary.cut_by_length, summary.cut_off, summary.cancelled, summary.retries) == (1, 1, 1, 0)
 
 
+def test_no_list_is_silently_short(store: Delivery, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON has every row, in order, also of several calls that began at once, whatever pages they are read in."""
+    monkeypatch.setattr(readers, "_READ_AT_ONCE", 7)
+    monkeypatch.setattr(readers, "_IDS_AT_ONCE", 11)
+    monkeypatch.setattr(database, "_AT_ONCE", 5)
+    url = store.url
+    store.write(*(records.call(session_id=f"s{number:02}", at_s=number // 4) for number in range(60)))
+    for command, key in (("calls", "call_id"), ("sessions", "session_id"), ("stats --by session", "session")):
+        every = [row[key] for row in json.loads(run(url, *command.split(), "--json"))]
+        assert len(set(every)) == 60, command
+        assert every == sorted(every, reverse=command != "stats --by session"), command
+        page = [row[key] for row in json.loads(run(url, *command.split(), "--json", "--limit", "9", "--offset", "45"))]
+        assert page == every[45:54], command
+        assert "more: --offset 50 goes on, --limit N shows more, --json all" in run(url, *command.split()), command
+    for sort in ("start", "cost", "duration", "tokens", "retries"):  # all alike but for the start
+        listed = [row["call_id"] for row in json.loads(run(url, "calls", "--sort", sort, "--json"))]
+        assert listed == sorted(listed, reverse=True), sort
+        assert len(listed) == 60, sort
+        back = [row["call_id"] for row in json.loads(run(url, "calls", "--sort", sort, "--reverse", "--json"))]
+        assert back == listed[::-1], sort
+
+
 @pytest.mark.parametrize(
     ("said", "asked"),
     [
@@ -274,10 +289,7 @@ def test_calls_and_sessions_that_went_wrong(
         ("İstanbul", "İSTANBUL"),
     ],
 )
-def test_texts_are_found_whatever_their_case(
-    said: str, asked: str, url: str, deliver: Callable[[str], Delivery], records: Records
-) -> None:
-    store = deliver(url)
+def test_texts_are_found_whatever_their_case(said: str, asked: str, store: Delivery, records: Records) -> None:
     store.write(records.call([{"role": "user", "content": said}], call_id="c"), records.call(call_id="other"))
     assert [one.call_id for one in store.read().calls(CallFilter(text=asked))] == ["c"]
 
@@ -293,25 +305,13 @@ CONDITIONED = {
 }
 
 
-def attempts() -> list[Attempt]:
-    return [
+def test_a_call_is_found_by_every_id_it_is_known_by(store: Delivery, records: Records) -> None:
+    attempts = [
         Attempt(number=1, start_ns=5, status=429, request_id="req_first"),
         Attempt(number=2, start_ns=9, status=200, request_id="req_last"),
         Attempt(number=3, start_ns=19, error_kind="connection"),
     ]
-
-
-def rows(url: str, sql: str) -> list[tuple[object, ...]]:
-    reader = open_store(url)
-    with contextlib.closing(reader):
-        return list(reader._database.tuples(sql))
-
-
-def test_a_call_is_found_by_every_id_it_is_known_by(
-    url: str, records: Records, deliver: Callable[[str], Delivery]
-) -> None:
-    store = deliver(url)
-    early = records.call(trace_id="a" * 32, attempts=attempts(), response=Response(id="msg_1"), at_s=1)
+    early = records.call(trace_id="a" * 32, attempts=attempts, response=Response(id="msg_1"), at_s=1)
     late = records.call(trace_id="a" * 32, response=Response(id="msg_2"), at_s=2)
     store.write(late, early, records.call(trace_id="b" * 32, response=None, attempts=[]))
     reader = store.read()
@@ -360,3 +360,23 @@ def test_postgres_looks_tags_up_in_an_index(postgres_url: str, deliver: Callable
         connection.execute("SET enable_seqscan = off")
         sql = """EXPLAIN SELECT * FROM calls WHERE tags @> '["x"]'"""
         assert "calls_tags" in "\n".join(str(row[0]) for row in connection.execute(sql))
+
+
+def test_sessions_are_found_by_their_outcome_and_success(store: Delivery, records: Records) -> None:
+    over: dict[str, object] = {"start_ns": START_NS, "end_ns": START_NS + 1, "outcome": "success"}
+    store.write(
+        records.session("good", **over),
+        records.session("bad", **over, success=False),
+        records.session("open", start_ns=START_NS),
+        records.session("killed", start_ns=START_NS, host=socket.gethostname(), pid=2**22 + 1),
+    )
+    reader = store.read()
+    for conditions, expected in (
+        ({"session_outcome": "success"}, ["bad", "good"]),
+        ({"session_outcome": "running"}, ["open"]),
+        ({"session_outcome": "interrupted"}, ["killed"]),
+        ({"success": True}, ["good"]),
+        ({"success": False}, ["bad"]),
+    ):
+        found = reader.sessions(which=CallFilter(**conditions), limit=9)
+        assert sorted(one.session.session_id for one in found) == expected

@@ -1,4 +1,4 @@
-"""A store of another format is refused by one sentence, and never changed."""
+"""Formats: the published schema of records; a store of another format is refused in one sentence, and never changed."""
 
 from __future__ import annotations
 
@@ -8,16 +8,28 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from click.testing import CliRunner
-from tests.commands import callspan
+from jsonschema import Draft202012Validator
+from tests.commands import ask
 
 from callspan import erase, open_store
-from callspan.records import FORMAT, OtherFormatError, encode
+from callspan.records import (
+    FORMAT,
+    Attempt,
+    CallRecord,
+    OtherFormatError,
+    Request,
+    RewardRecord,
+    SessionRecord,
+    decode,
+    encode,
+)
 from callspan.safe_urls import safe_name
 from callspan.spool.directory import create, directory_of, keys_of
 from callspan.spool.segment import Segment
 from callspan.stores import CallFilter, find_store
+from callspan.stores.schema import main
 from callspan.stores.spools import target_of
 
 from .conftest import Delivery, Records
@@ -56,10 +68,9 @@ MAKE = {"sqlite": run_sqlite, "postgresql": run_postgres}
 
 @pytest.mark.parametrize("other", OTHERS)
 def test_a_store_of_another_format_is_refused_and_not_changed(
-    url: str, records: Records, deliver: Callable[[str], Delivery], other: int
+    url: str, records: Records, store: Delivery, other: int
 ) -> None:
     """By writers, readers, the removal of records and the test of `doctor`."""
-    store = deliver(url)
     store.write(records.call())
     store.close()
     content = MAKE[url.partition(":")[0]](url, other)
@@ -76,9 +87,9 @@ def test_a_store_of_another_format_is_refused_and_not_changed(
         assert str(refused.value).startswith(sentence)
     receipt = erase(url, CallFilter(user="u1"))
     by_id = erase(url, calls=["c"])
-    rewarded = CliRunner().invoke(callspan, ["--store", url, "calls", "--rewards"])
-    assert rewarded.exit_code == 2
-    for one in (receipt.stores[0].left, by_id.stores[0].left, rewarded.output.replace("\n", " ")):
+    rewarded = ask("--store", url, "calls", "--rewards")
+    assert rewarded.code == 2
+    for one in (receipt.stores[0].left, by_id.stores[0].left, rewarded.err.replace("\n", " ")):
         assert sentence in str(one)
     assert content() == before
 
@@ -120,3 +131,89 @@ def test_erasing_leaves_segments_of_another_version_as_they_are_and_says_so(
     assert (receipt.stores[0].calls, receipt.is_complete) == (1, False)
     assert theirs.name in str(receipt.stores[-1].left)
     assert theirs.read_bytes() == before
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def published() -> dict[str, Any]:
+    schema: dict[str, Any] = msgspec.json.decode((ROOT / "docs" / "call_record.schema.json").read_bytes())
+    return schema
+
+
+@pytest.fixture(scope="module")
+def validator() -> Draft202012Validator:
+    schema = published()
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema)
+
+
+def test_records_of_every_kind_follow_it(validator: Draft202012Validator, records: Records) -> None:
+    for record in [*records.every_kind(), records.call(part="started", outcome="started", response=None)]:
+        validator.validate(msgspec.json.decode(encode(record)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "nonsense"},
+        {"schema_version": 99},
+        {"call_id": None},
+        {"outcome": "ok"},
+        {"retries": "1"},
+        {"timing": {}},
+        {"cost": {"usd": 0.1, "source": "x"}},
+    ],
+)
+def test_what_breaks_the_schema_is_refused(
+    validator: Draft202012Validator, records: Records, change: dict[str, object]
+) -> None:
+    line = msgspec.json.decode(encode(records.call()))
+    assert validator.is_valid(line)
+    assert validator.is_valid(line | {"brand_new": 1})
+    assert not validator.is_valid(line | change)
+
+
+def test_every_field_of_every_record_is_in_it() -> None:
+    definitions = published()["$defs"]
+    for kind in (CallRecord, Request, Attempt, SessionRecord, RewardRecord):
+        properties = definitions[kind.__name__]["properties"]
+        assert set(kind.__struct_encode_fields__) <= set(properties)
+        assert definitions[kind.__name__]["description"]
+    assert definitions["Request"]["properties"]["stream"] == {
+        "description": "Whether a stream was requested.",
+        "anyOf": [{"type": "boolean"}, {"type": "null"}],
+    }
+
+
+def test_records_of_earlier_versions_can_still_be_read() -> None:
+    """They left out what had its default."""
+    old = b'{"kind":"call","call_id":"old","schema_version":%d,"api":"responses","timing":{"start_ns":1}}' % FORMAT
+    call = decode(old)
+    assert isinstance(call, CallRecord)
+    assert (call.outcome, call.operation, call.part) == ("success", "chat", "ended")
+    assert (call.request.stream, call.rate_limited) == (None, None)
+    assert decode(encode(call)) == call
+    reward = decode(b'{"kind":"reward","reward_id":"r","schema_version":%d,"value":1.0,"time_ns":5}' % FORMAT)
+    assert isinstance(reward, RewardRecord)
+    assert (reward.objective, reward.scope) == ("reward", "event")
+
+
+def test_the_printed_script_creates_the_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed, ours = tmp_path / "printed.db", tmp_path / "ours.db"
+    assert main(["sqlite"]) == 0
+    with closing(sqlite3.connect(printed)) as connection:
+        connection.executescript(capsys.readouterr().out)
+    Delivery(f"sqlite:///{ours}").close()
+    made = []
+    for path in (printed, ours):
+        with closing(sqlite3.connect(path)) as connection:
+            made.append(connection.execute("SELECT name, sql FROM sqlite_master ORDER BY 1").fetchall())
+    assert made[0] == made[1] != []
+    # The file is complete for a writer that opens it next.
+    Delivery(f"sqlite:///{printed}").close()
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["sqlite", "postgres"]])
+def test_the_script_of_no_known_dialect_is_wrong_usage(arguments: list[str]) -> None:
+    assert main(arguments) == 2

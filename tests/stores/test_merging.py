@@ -1,24 +1,47 @@
-"""The versions of a record make one, merged in any order, also into a store that is made anew."""
+"""The versions of a record make one, in whatever order and from whatever process they come."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.wire import corpus
+from msgspec.structs import replace
 
-from callspan.records import Request, Response, SessionRecord, TimestepRecord, Totals
-from callspan.settings import STRICTNESS
+from callspan import erase, open_store
+from callspan.record.content_level import at_level
+from callspan.record.ids import response_call_id
+from callspan.records import (
+    CallRecord,
+    Cost,
+    ErrorInfo,
+    Place,
+    Record,
+    Request,
+    Response,
+    SessionRecord,
+    TimestepRecord,
+    Timing,
+    Totals,
+    Trace,
+    Usage,
+)
 from callspan.stores import CallFilter
-from callspan.stores.call_rows import record_of
-from callspan.stores.columns import SESSIONS, TIMESTEPS
-from callspan.stores.rows import Row, add_version, merged_row
 
-from .conftest import Delivery, Records, raw
+from .conftest import SECOND, START_NS, Delivery, Records, raw
 
+Deliver = Callable[[str], Delivery]
+LEVELS = ("full", "metadata", "off")
+"""From the least strict to the strictest."""
+NAMES = itertools.count(10**6)
+"""Ids of the sessions of all examples, which share a store."""
 WORDS = st.sampled_from(["a", "b", "c.d", "", "é"])
 FIELDS = st.fixed_dictionaries(
     {},
@@ -29,128 +52,247 @@ FIELDS = st.fixed_dictionaries(
         "end_ns": st.integers(0, 5),
         "success": st.booleans(),
         "metadata": st.dictionaries(WORDS, st.none() | st.integers(0, 3) | st.lists(st.integers(0, 1)), max_size=3),
-        "content_level": st.sampled_from(STRICTNESS),
+        "content_level": st.sampled_from(LEVELS),
         "totals": st.builds(Totals, calls=st.integers(0, 3)),
     },
 )
-VERSIONS = st.lists(FIELDS, min_size=1, max_size=5)
 
 
-def versions_of(fields: Sequence[dict[str, object]]) -> list[SessionRecord]:
-    """Versions 1, 2, 3, ... of one session."""
-    return [
-        SessionRecord(session_id="s", seen_ns=number, **given)  # type: ignore[arg-type]
-        for number, given in enumerate(fields, 1)
-    ]
-
-
-def expected(versions: Sequence[SessionRecord]) -> SessionRecord:
+def merged(versions: Sequence[SessionRecord]) -> SessionRecord:
     """By the definition: the newest of each field and key of metadata; the earliest start, the strictest level."""
-    whole: dict[str, object] = {"session_id": "s", "seen_ns": len(versions)}
+    whole: dict[str, Any] = {}
     metadata: dict[str, object] = {}
     for version in versions:
         metadata |= version.metadata
-        for field in version.__struct_fields__:
-            value = getattr(version, field)
-            if value is not None and value != [] and field not in {"metadata", "seen_ns"}:
-                whole[field] = value
+        known = {name: getattr(version, name) for name in version.__struct_fields__}
+        whole |= {name: value for name, value in known.items() if value is not None and value != []}
     starts = [version.start_ns for version in versions if version.start_ns is not None]
-    if starts:
-        whole["start_ns"] = min(starts)
-    whole["content_level"] = max(version.content_level for version in versions)
-    return SessionRecord(**(whole | {"metadata": metadata}))  # type: ignore[arg-type]
+    level = max((version.content_level for version in versions), key=LEVELS.index)
+    merged = {"start_ns": min(starts, default=None), "content_level": level, "metadata": metadata}
+    return SessionRecord(**whole | merged)
 
 
-@given(VERSIONS, st.randoms())
-def test_rows_merge_one_by_one_to_the_same_with_repetitions(fields: list[dict[str, object]], chance: object) -> None:
-    """As a store does it: what is there, and one version more, again and again."""
-    versions = versions_of(fields)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    fields=st.lists(FIELDS, min_size=1, max_size=5), chance=st.randoms(use_true_random=False), alone=st.integers(0, 5)
+)
+def test_versions_of_a_session_merge_alike_in_any_order(
+    store: Delivery, fields: Sequence[dict[str, Any]], chance: random.Random, alone: int
+) -> None:
+    """Some come one by one, the others in one batch; each may come again."""
+    name = str(next(NAMES))
+    versions = [SessionRecord(session_id=name, seen_ns=number, **one) for number, one in enumerate(fields, 1)]
     mixed = [*versions, *versions]
-    chance.shuffle(mixed)  # type: ignore[attr-defined]
-    row: Row | None = None
-    for version in mixed:
-        row = merged_row(SESSIONS, row, version)
-    assert row is not None
-    assert record_of(SESSIONS, row, SessionRecord) == expected(versions)
-
-
-@given(VERSIONS, st.randoms(), st.integers(0, 5))
-def test_versions_that_come_together_merge_to_the_same_without_those_that_later_ones_cover(
-    fields: list[dict[str, object]], chance: object, stored: int
-) -> None:
-    """Some are stored already, the others come in one batch."""
-    mixed = versions_of(fields)
-    chance.shuffle(mixed)  # type: ignore[attr-defined]
-    kept: list[SessionRecord] = []
-    for version in mixed[stored:]:
-        add_version(kept, version)
-    row: Row | None = None
-    for version in [*mixed[:stored], *kept]:
-        row = merged_row(SESSIONS, row, version)
-    assert row is not None
-    assert record_of(SESSIONS, row, SessionRecord) == expected(versions_of(fields))
-
-
-def test_a_row_of_one_version_needs_no_stamps() -> None:
-    session = SessionRecord(session_id="s", seen_ns=4, name="n", metadata={"k": 1})
-    assert merged_row(SESSIONS, None, session)["stamps"] is None
-
-
-def test_a_last_version_with_all_fields_needs_no_stamps() -> None:
-    begun = TimestepRecord(timestep_id="t", session_id="s", seen_ns=1, index=0, start_ns=5)
-    ended = msgspec.structs.replace(begun, seen_ns=2, end_ns=9)
-    first = merged_row(TIMESTEPS, None, begun)
-    assert merged_row(TIMESTEPS, first, ended)["stamps"] is None
-
-
-def test_recorded_requests_and_answers_come_back_byte_for_byte(
-    url: str, deliver: Callable[[str], Delivery], records: Records
-) -> None:
-    """Every recorded exchange: whatever providers and frameworks have sent."""
-    store = deliver(url)
-    made: dict[str, tuple[bytes, bytes]] = {}
-    for exchange in corpus.load():
-        request = msgspec.Raw(b"" if exchange.request is None else bytes(raw(exchange.request)))
-        answer = exchange.body.strip().encode() if is_json(exchange.body) else b""
-        record = records.call(
-            api=exchange.endpoint,
-            request=Request(body=request) if bytes(request) else Request(),
-            response=Response(body=msgspec.Raw(answer)) if answer else None,
-        )
-        store.write(record)
-        made[record.call_id] = (bytes(request), answer)
-    reader = store.read()
-    found = {
-        one.call_id: (bytes(one.request.body), bytes(one.response.body) if one.response else b"")
-        for one in reader.calls(CallFilter())
-    }
-    assert len(found) == len(corpus.load())
-    assert found == made
-
-
-def is_json(text: str) -> bool:
-    try:
-        msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError):
-        return False
-    return True
-
-
-@pytest.mark.parametrize("name", ["vllm", "openai"])
-def test_token_ids_and_log_probabilities_stay_with_the_answer(
-    url: str, deliver: Callable[[str], Delivery], records: Records, name: str
-) -> None:
-    """There is no table of them: the body holds them exactly."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
-    more: dict[str, object] = {
-        "vllm": {"token_ids": [1, 2, 3], "logprobs": None},
-        "openai": {"logprobs": {"content": [{"token": "Hi", "logprob": -0.12345678901234567, "bytes": [72, 105]}]}},
-    }[name]
-    body = raw({"choices": [choice | more], "prompt_token_ids": [5, 6]})
-    store = deliver(url)
-    made = records.call(response=Response(body=body))
-    store.write(made)
-    found = store.read().call(made.call_id)
+    chance.shuffle(mixed)
+    for version in mixed[:alone]:
+        store.write(version)
+    store.write(*mixed[alone:])
+    with closing(open_store(store.url)) as reader:
+        found = reader.session(name)
     assert found is not None
-    assert found.response is not None
-    assert bytes(found.response.body) == bytes(body)
+    assert found.session == merged(versions)
+
+
+def test_a_session_that_is_opened_again_names_one_span(store: Delivery) -> None:
+    """The newer one whole: its root has no parent, though the one before had."""
+    first = SessionRecord(
+        session_id="", seen_ns=1, trace_id="a" * 32, span_id="b" * 16, parent_span_id="c" * 16, sampled=True,
+        trace=Trace(is_parent_remote=True),
+    )  # fmt: skip
+    last = SessionRecord(session_id="", seen_ns=2, trace_id="d" * 32, span_id="e" * 16, sampled=True)
+    for number, versions in enumerate(itertools.permutations((first, last, replace(last, seen_ns=3, name="n")))):
+        for version in versions:
+            store.write(replace(version, session_id=f"s{number}"))
+        (whole,) = store.read().stored(SessionRecord, [f"s{number}"])
+        assert (whole.name, whole.trace_id, whole.span_id) == ("n", last.trace_id, last.span_id)
+        assert (whole.parent_span_id, whole.trace) == (None, None)
+
+
+def test_versions_of_a_timestep_merge_in_any_order(store: Delivery) -> None:
+    ended = TimestepRecord(timestep_id="t", session_id="s1", seen_ns=8, index=3, end_ns=START_NS + 9, terminated=False)
+    begun = TimestepRecord(timestep_id="t", session_id="s1", seen_ns=2, index=3, start_ns=START_NS)
+    amended = TimestepRecord(timestep_id="t", session_id="s1", seen_ns=4, index=3, terminated=True)
+    for one in (ended, begun, amended):
+        store.write(one)
+    assert list(store.read().timesteps("s1")) == [replace(ended, start_ns=START_NS)]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_newest_version_of_a_call_counts_in_any_order(store: Delivery, records: Records, at_once: bool) -> None:
+    for order in itertools.permutations(range(3)):
+        begun = records.call(part="started", outcome="started", response=None, usage=None, cost=None)
+        ended = records.call(call_id=begun.call_id, answer="All of it.")
+        versions = [(begun, ended, ended)[number] for number in order]
+        for batch in [versions] if at_once else [[one] for one in versions]:
+            store.write(*batch)
+        store.write(records.call(call_id=begun.call_id, answer="Something else."))
+        found = store.read().call(begun.call_id)
+        assert found is not None
+        assert replace(found, conversation=None) == ended
+    assert store.read().count_calls() == 6
+
+
+def test_a_call_that_moved_to_another_session_and_hour_counts_once(store: Delivery, records: Records) -> None:
+    begun = records.call(session_id="a", part="started", usage=None, cost=None, outcome="started")
+    store.write(begun)
+    store.write(records.call(call_id=begun.call_id, session_id="a"))
+    store.write(records.call(call_id=begun.call_id, session_id="b", seen_ns=3, at_s=18_000))
+    (found,) = store.read().summary("session")
+    assert (found.key, found.calls, found.input_tokens) == ("b", 1, 10)
+
+
+RESPONSE = {
+    "id": "resp_1",
+    "status": "completed",
+    "output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Paris."}]}],
+}
+BASE = CallRecord(
+    call_id=response_call_id("openai", "resp_1"), provider="openai", api="responses", timing=Timing(start_ns=START_NS)
+)
+CREATED = replace(
+    BASE, part="requested", outcome="in_progress", pid=7, place=Place(session_id="s1"), metadata={"user_id": "u1"},
+    request=Request(model="gpt-5", body=raw({"model": "gpt-5", "input": [{"role": "user", "content": "Hi"}]})),
+    response=Response(id="resp_1", status="queued", body=raw({"id": "resp_1", "status": "queued", "output": []})),
+    timing=Timing(start_ns=START_NS, duration_ns=SECOND // 10),
+)  # fmt: skip
+ENDED = replace(BASE, part="ended", seen_in="webhook", timing=Timing(start_ns=START_NS + 3 * SECOND, duration_ns=0))
+ANSWER = replace(
+    BASE, part="answered", seen_in="fetch", response=Response(id="resp_1", status="completed", body=raw(RESPONSE)),
+    usage=Usage(input_tokens=3, output_tokens=4, total_tokens=7), cost=Cost(usd=Decimal("0.25"), source="t"),
+    timing=Timing(start_ns=START_NS - SECOND, duration_ns=5 * SECOND),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_versions_of_a_background_response_in_any_order_are_one_call(
+    store: Delivery, together: bool, records: Records
+) -> None:
+    """In one batch or one by one, each twice, next to other calls; sums count it once."""
+    orders = list(itertools.permutations([CREATED, ENDED, ANSWER]))
+    for number, order in enumerate(orders):
+        call_id = response_call_id("openai", f"resp_{number}")
+        mine = [replace(one, call_id=call_id) for one in (*order, *order)]
+        for batch in [[records.call(), *mine]] if together else [[one] for one in mine]:
+            store.write(*batch)
+    found = [call for call in store.read().calls() if call.api == "responses"]
+    assert len(found) == len({call.call_id for call in found}) == len(orders)
+    for call in found:
+        assert (call.part, call.outcome, call.text) == ("answered", "success", "Paris.")
+        assert (call.request.body, call.place.session_id, call.pid) == (CREATED.request.body, "s1", 7)
+        assert call.timing == Timing(start_ns=START_NS, duration_ns=4 * SECOND)
+        assert (call.usage, call.cost, call.content_level) == (ANSWER.usage, ANSWER.cost, "full")
+    (sums,) = [one for one in store.read().summary("session") if one.key == "s1"]
+    assert (sums.calls, sums.input_tokens, sums.output_tokens) == (len(orders), 3 * len(orders), 4 * len(orders))
+    assert sums.cost_usd == Decimal("0.25") * len(orders)
+
+
+def test_a_response_in_progress_is_listed_until_another_writer_brings_its_end(
+    store: Delivery, url: str, deliver: Deliver
+) -> None:
+    """It is no error and no success."""
+    other = deliver(url)
+    store.write(CREATED)
+    reader = store.read()
+    which = CallFilter(outcome="in_progress")
+    assert [call.call_id for call in reader.calls(which)] == [BASE.call_id]
+    assert not list(reader.calls(CallFilter(errors=True))) + list(reader.calls(CallFilter(errors=False)))
+    (sums,) = reader.summary("model")
+    assert (sums.calls, sums.errors, sums.cancelled, sums.input_tokens, sums.p50_ms) == (1, 0, 0, None, None)
+    other.write(ENDED)
+    assert not list(store.read().calls(which))
+    (half,) = store.read().calls(CallFilter(errors=False))
+    assert (half.usage, half.timing.duration_ns) == (None, 3 * SECOND)
+
+
+CANARY = "open sesame"
+
+
+def stream(records: Records) -> Sequence[Record]:
+    """A stream that begins, and its end."""
+    error = ErrorInfo(kind="x", type="E", message=CANARY)
+    ended = records.call([{"role": "user", "content": CANARY}], CANARY, error=error)
+    return replace(ended, part="started", outcome="started", response=None, error=None), ended
+
+
+def background(records: Records) -> Sequence[Record]:
+    """A background response, and its answer, read by another process."""
+    answered = records.call([{"role": "user", "content": CANARY}], CANARY, part="answered", seen_in="fetch")
+    return replace(answered, part="requested", seen_in="call", response=None), answered
+
+
+def session(records: Records) -> Sequence[Record]:
+    error = ErrorInfo(kind="x", type="E", message=CANARY)
+    ended = records.session(records.new_id(), version=2, start_ns=START_NS, end_ns=START_NS + 9, error=error)
+    return replace(ended, end_ns=None, seen_ns=1), ended
+
+
+@pytest.mark.parametrize("made", [stream, background, session])
+@pytest.mark.parametrize(("loose", "strict"), [*itertools.combinations(LEVELS, 2)])
+def test_no_version_keeps_what_another_forbids(
+    url: str, deliver: Deliver, records: Records, made: Callable[[Records], Sequence[Record]], loose: Any, strict: Any
+) -> None:
+    """Whichever of both is the stricter one, comes first, or comes in one batch with the other."""
+    store = deliver(url)
+    for levels, step, at_once in itertools.product([(loose, strict), (strict, loose)], (1, -1), (True, False)):
+        pair = zip(made(records), levels, strict=True)
+        versions: list[Any] = [replace(at_level(one, level), content_level=level) for one, level in pair][::step]
+        for batch in [versions] if at_once else [[one] for one in versions]:
+            store.write(*batch)
+        store.write(*versions)
+        with closing(open_store(url)) as reader:
+            call = isinstance(versions[0], CallRecord)
+            found: Any = next(reader.calls(CallFilter(limit=1))) if call else next(iter(reader.sessions())).session
+        whole = msgspec.json.encode(replace(found, metadata={}))
+        assert found.content_level == strict
+        assert CANARY.encode() not in whole
+        assert strict != "off" or b'"sha256"' not in whole
+        assert not call or b'"role":"user"' not in whole
+        erase(url, **{"calls": found.call_id} if call else {"sessions": found.session_id})
+
+
+def texts(url: str) -> list[tuple[str, str]]:
+    """Whose each message is that the store has, and what it says."""
+    with closing(open_store(url)) as reader:
+        sql = "SELECT owner, text FROM contents WHERE role IS NOT NULL ORDER BY owner, n"
+        return [(str(owner), str(text)) for owner, text in reader._database.tuples(sql)]
+
+
+def said(records: Records, text: str, session_id: str | None, **fields: object) -> CallRecord:
+    return records.call([{"role": "user", "content": text}], f"{text}!", call_id="c", session_id=session_id, **fields)
+
+
+def moved(records: Records) -> Iterator[tuple[CallRecord, CallRecord]]:
+    """Two versions of a call, of which the second tells another session."""
+    yield said(records, "q", None, part="requested"), said(records, "q", "s", part="ended")
+    yield said(records, "q", None, part="requested"), said(records, "q", "s", part="answered", seen_ns=9, pid=None)
+    yield said(records, "q", "other", part="requested"), said(records, "q", "s", part="ended")
+    yield said(records, "q", "s", part="requested"), said(records, "q", None, part="ended")
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("number", range(4))
+def test_messages_belong_to_the_session_of_the_merged_call_and_go_with_it(
+    store: Delivery, url: str, records: Records, number: int, at_once: bool
+) -> None:
+    versions = list(moved(records))[number]
+    for batch in [versions] if at_once else [[one] for one in versions]:
+        store.write(*batch)
+        with closing(open_store(url)) as reader:
+            found = reader.call("c")
+        assert found is not None
+        session_id = found.place.session_id
+        assert {owner for owner, _ in texts(url)} == {f"s:{session_id}" if session_id else "c:c"}
+    assert found.text == "q!"
+    erase(url, **{"sessions": session_id} if session_id else {"calls": "c"})
+    assert texts(url) == []
+
+
+def test_a_call_that_leaves_a_session_takes_only_its_own_messages(store: Delivery, url: str, records: Records) -> None:
+    beside = records.call([{"role": "user", "content": "shared"}], "stays", session_id="s")
+    store.write(beside, said(records, "shared", "s", part="requested"))
+    store.write(said(records, "shared", None, part="ended"))
+    assert {text for owner, text in texts(url) if owner == "s:s"} == {"shared", "stays"}
+    with closing(open_store(url)) as reader:
+        assert bytes(reader.call(beside.call_id).request.body) == bytes(beside.request.body)  # type: ignore[union-attr]
+    erase(url, calls="c")
+    assert {text for _, text in texts(url)} == {"shared", "stays"}

@@ -33,6 +33,7 @@ from .postgres_server import PostgresServer
 from .readers import coming_and_going
 from .tcp_proxy import TcpProxy
 
+pytestmark = pytest.mark.postgres
 SECRET = "Tr0ub4dor"
 BEFORE_S, OUTAGE_S = 0.3, scaled(1.0, 20.0)
 ATTEMPTS_IN_OUTAGE = 16
@@ -73,25 +74,23 @@ class Traffic:
         self._stop.set()
         self._thread.join()
 
-    def stored(self, url: str) -> list[str]:
-        with contextlib.closing(open_store(url)) as reader:
-            return [call.call_id for call in reader.calls()]
-
     def delivered(self) -> int:
         states = self.spool.states()
         return states[1].delivered if states else 0
 
-    def state(self) -> tuple[int, str | None]:
-        state = self.spool.states()[1]
-        return state.retried, state.error
+    def retried(self) -> int:
+        return self.spool.states()[1].retried
 
 
-def through_an_outage(
-    place: Path, url: str, caplog: pytest.LogCaptureFixture, begin: Callable[[], object], end: Callable[[], object]
-) -> Outcome:
+@pytest.fixture
+def outage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Callable[..., Outcome]:
     """Let traffic and readers go on while a server fails; both stores have everything in the end, each record once."""
-    with coming_and_going(place / "healthy.db"):
-        return _through_an_outage(place, url, caplog, begin, end)
+
+    def through(url: str, begin: Callable[[], object], end: Callable[[], object]) -> Outcome:
+        with coming_and_going(tmp_path / "healthy.db"):
+            return _through_an_outage(tmp_path, url, caplog, begin, end)
+
+    return through
 
 
 def _through_an_outage(
@@ -102,12 +101,11 @@ def _through_an_outage(
         until(lambda: traffic.delivered() > 10)
         time.sleep(BEFORE_S)
         begin()
-        before = len(traffic.sent)
-        retried = traffic.state()[0]
+        before, retried = len(traffic.sent), traffic.retried()
         time.sleep(OUTAGE_S)
-        retried = traffic.state()[0] - retried
+        retried = traffic.retried() - retried
         so_far = set(traffic.sent)
-        until(lambda: so_far.issubset(traffic.stored(traffic.healthy)), 5)  # whatever the other one lacks
+        until(lambda: so_far.issubset(stored(traffic.healthy)), 5)  # whatever the other one lacks
         end()
         time.sleep(BEFORE_S)
     finally:
@@ -116,7 +114,7 @@ def _through_an_outage(
     counts = traffic.spool.counters()
     assert (counts["rejected"], counts["damaged"], traffic.spool.drops()) == (0, 0, {})
     assert traffic.spool.close(10)
-    assert sorted(traffic.stored(traffic.healthy)) == sorted(traffic.sent)
+    assert sorted(stored(traffic.healthy)) == sorted(traffic.sent)
     assert SECRET not in caplog.text
     name = os.environ["PYTEST_CURRENT_TEST"].partition("::")[2].partition(" ")[0]
     print(f"| {name} | {len(traffic.sent)} calls, {len(traffic.sent) - before} of them since, {retried} attempts |")
@@ -125,17 +123,15 @@ def _through_an_outage(
     return Outcome(traffic.sent, traffic.sent[before:], warnings, retried)
 
 
-def all_stored(url: str, outcome: Outcome) -> None:
+def stored(url: str) -> list[str]:
     with contextlib.closing(open_store(url)) as reader:
-        stored = [call.call_id for call in reader.calls()]
-    assert len(stored) == len(set(stored)), "doubled"
-    assert sorted(stored) == sorted(outcome.sent), "lost"
+        found = [call.call_id for call in reader.calls()]
+    assert len(found) == len(set(found)), "doubled"
+    return found
 
 
-def why_unread(url: str) -> str:
-    with pytest.raises(StoreError) as raised, contextlib.closing(open_store(url)) as reader:
-        list(reader.calls())
-    return str(raised.value)
+def all_stored(url: str, outcome: Outcome) -> None:
+    assert sorted(stored(url)) == sorted(outcome.sent), "lost"
 
 
 def was_patient(outcome: Outcome) -> None:
@@ -184,186 +180,153 @@ def user_url(postgres_server: PostgresServer, postgres_url: str) -> Iterator[str
     admin(postgres_server, "SELECT pg_reload_conf()", DISCONNECT, "DROP OWNED BY app CASCADE", "DROP ROLE app")
 
 
-@pytest.mark.postgres
-class TestPostgres:
-    def test_restart(
-        self, postgres_server: PostgresServer, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        restart = postgres_server.restart_at_once
-        outcome = through_an_outage(tmp_path, postgres_url, caplog, restart, restart)
-        all_stored(postgres_url, outcome)
+@pytest.fixture
+def schema(postgres_url: str) -> str:
+    return postgres_url.rpartition("%3D")[2]
 
-    def test_read_only(
-        self, postgres_server: PostgresServer, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        change = "ALTER ROLE callspan {} default_transaction_read_only"
-        outcome = through_an_outage(
-            tmp_path,
-            postgres_url,
-            caplog,
-            lambda: admin(postgres_server, change.format("SET") + " = on", DISCONNECT),
-            lambda: admin(postgres_server, change.format("RESET"), DISCONNECT),
-        )
-        all_stored(postgres_url, outcome)
+
+Outage = Callable[..., Outcome]
+
+
+def test_restart(postgres_server: PostgresServer, postgres_url: str, outage: Outage) -> None:
+    restart = postgres_server.restart_at_once
+    all_stored(postgres_url, outage(postgres_url, restart, restart))
+
+
+def test_read_only(postgres_server: PostgresServer, postgres_url: str, outage: Outage) -> None:
+    change = "ALTER ROLE callspan {} default_transaction_read_only"
+    outcome = outage(
+        postgres_url,
+        lambda: admin(postgres_server, change.format("SET") + " = on", DISCONNECT),
+        lambda: admin(postgres_server, change.format("RESET"), DISCONNECT),
+    )
+    all_stored(postgres_url, outcome)
+    was_patient(outcome)
+
+
+@pytest.fixture
+def small_disk(postgres_server: PostgresServer, schema: str) -> Iterator[Path]:
+    """A disk of 4 MB on which the server's tables are."""
+    disk = postgres_server.directory / "small"
+    disk.mkdir()
+    options = f"size=4m,mode=700,uid={pwd.getpwnam('nobody').pw_uid}"
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(disk)], check=False).returncode:
+        pytest.skip("cannot mount a small tmpfs here")
+    change = "ALTER ROLE callspan {} default_tablespace"
+    try:
+        admin(postgres_server, f"CREATE TABLESPACE small LOCATION '{disk}'", change.format("SET") + " = small")
+        yield disk
+    finally:
+        drop = (f"DROP SCHEMA {schema} CASCADE", change.format("RESET"), "DROP TABLESPACE small")
+        admin(postgres_server, DISCONNECT, *drop)
+        subprocess.run(["umount", "-l", str(disk)], check=False)
+
+
+def test_full_disk(small_disk: Path, postgres_url: str, outage: Outage) -> None:
+    def begin() -> None:
+        with contextlib.suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+
+    def end() -> None:
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+
+    outcome = outage(postgres_url, begin, end)
+    all_stored(postgres_url, outcome)
+    assert any("No space left on device; make room" in message for message in outcome.warnings)
+    was_patient(outcome)
+
+
+def test_dropped_table_and_its_remedy(
+    postgres_server: PostgresServer, postgres_url: str, schema: str, outage: Outage
+) -> None:
+    """What the warning says is done to the letter, and all that came since the drop arrives."""
+    read: list[str] = []
+
+    def end() -> None:
+        with pytest.raises(StoreError) as raised:
+            stored(postgres_url)
+        read.append(str(raised.value))
+        program = [sys.executable, "-m", "callspan.stores.schema", "postgres"]
+        script = subprocess.run(program, capture_output=True, check=True)
+        subprocess.run([psql(), "-q", postgres_url], input=script.stdout, capture_output=True, check=False)
+
+    outcome = outage(postgres_url, lambda: admin(postgres_server, f"DROP TABLE {schema}.calls CASCADE"), end)
+    expected = "; restore it from a backup, or create it: python -m callspan.stores.schema postgres"
+    assert expected in read[0]
+    assert any(expected in message for message in outcome.warnings)
+    was_patient(outcome)
+    assert set(outcome.during) <= set(stored(postgres_url))
+
+
+def test_dropped_schema(postgres_server: PostgresServer, postgres_url: str, schema: str, outage: Outage) -> None:
+    outcome = outage(
+        postgres_url,
+        lambda: admin(postgres_server, f"DROP SCHEMA {schema} CASCADE"),
+        lambda: admin(postgres_server, f"CREATE SCHEMA {schema}"),
+    )
+    assert outcome.warnings
+    assert set(outcome.during) <= set(stored(postgres_url))
+
+
+def test_all_connections_used_up(postgres_server: PostgresServer, postgres_url: str, outage: Outage) -> None:
+    with contextlib.ExitStack() as held:
+
+        def begin() -> None:
+            first = held.enter_context(psycopg.connect(postgres_server.url, autocommit=True))
+            deadline = time.monotonic() + 3
+            while time.monotonic() < deadline:
+                try:
+                    held.enter_context(psycopg.connect(postgres_server.url))
+                except psycopg.OperationalError:
+                    # The store's own connection goes last, and its place is taken before it comes back.
+                    if not first.execute(DISCONNECT.encode()).fetchall():
+                        return
+
+        outcome = outage(postgres_url, begin, held.close)
+    all_stored(postgres_url, outcome)
+    was_patient(outcome)
+
+
+def test_a_password_that_is_changed_is_never_printed(
+    postgres_server: PostgresServer, user_url: str, tmp_path: Path, outage: Outage
+) -> None:
+    change = "ALTER ROLE app PASSWORD '{}'"
+    shown: list[str] = []
+
+    def end() -> None:
+        for command in (("doctor",), ("calls",), ("ship", "--timeout", "0.5")) if FULL else (("calls",),):
+            program = [sys.executable, "-m", "callspan.cli", "--store", user_url, *command]
+            done = subprocess.run(program, capture_output=True, text=True, check=False, cwd=tmp_path)
+            shown.append(done.stdout + done.stderr)
+        admin(postgres_server, change.format(SECRET))
+
+    outcome = outage(user_url, lambda: admin(postgres_server, change.format("other"), DISCONNECT), end)
+    all_stored(user_url, outcome)
+    was_patient(outcome)
+    assert any("password authentication failed" in text for text in shown)
+    files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert all(SECRET not in text for text in shown)
+    assert all(SECRET.encode() not in data for data in files)
+
+
+@pytest.mark.parametrize("how", ["cut", "stall"])
+def test_network_cut(postgres_server: PostgresServer, postgres_url: str, how: str, outage: Outage) -> None:
+    proxy = TcpProxy(postgres_server.port)
+    url = postgres_url.replace(f":{postgres_server.port}", f":{proxy.port}")
+    outcome = outage(url, getattr(proxy, how), proxy.heal)
+    proxy.close()
+    all_stored(postgres_url, outcome)
+    if how == "cut":
         was_patient(outcome)
-
-    def test_full_disk(
-        self, postgres_server: PostgresServer, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        disk = postgres_server.directory / "small"
-        disk.mkdir()
-        mount = [
-            "mount",
-            "-t",
-            "tmpfs",
-            "-o",
-            f"size=4m,mode=700,uid={pwd.getpwnam('nobody').pw_uid}",
-            "none",
-            str(disk),
-        ]
-        if subprocess.run(mount, check=False).returncode:
-            pytest.skip("cannot mount a small tmpfs here")
-        change = "ALTER ROLE callspan {} default_tablespace"
-        try:
-            admin(postgres_server, f"CREATE TABLESPACE small LOCATION '{disk}'", change.format("SET") + " = small")
-            fill = disk / "filler"
-
-            def begin() -> None:
-                with contextlib.suppress(OSError), fill.open("wb", buffering=0) as file:
-                    while file.write(bytes(4096)):
-                        pass
-
-            outcome = through_an_outage(tmp_path, postgres_url, caplog, begin, lambda: grow(disk))
-            all_stored(postgres_url, outcome)
-            assert any("No space left on device; make room" in message for message in outcome.warnings)
-            was_patient(outcome)
-        finally:
-            schema = postgres_url.rpartition("%3D")[2]
-            drop = (f"DROP SCHEMA {schema} CASCADE", change.format("RESET"), "DROP TABLESPACE small")
-            admin(postgres_server, DISCONNECT, *drop)
-            subprocess.run(["umount", "-l", str(disk)], check=False)
-
-    def test_dropped_table_and_its_remedy(
-        self, postgres_server: PostgresServer, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """What the warning says is done to the letter, and all that came since the drop arrives."""
-        schema = postgres_url.rpartition("%3D")[2]
-        read: list[str] = []
-
-        def end() -> None:
-            read.append(why_unread(postgres_url))
-            script = subprocess.run(
-                [sys.executable, "-m", "callspan.stores.schema", "postgres"], capture_output=True, check=True
-            )
-            subprocess.run([psql(), "-q", postgres_url], input=script.stdout, capture_output=True, check=False)
-
-        outcome = through_an_outage(
-            tmp_path, postgres_url, caplog, lambda: admin(postgres_server, f"DROP TABLE {schema}.calls CASCADE"), end
-        )
-        expected = "; restore it from a backup, or create it: python -m callspan.stores.schema postgres"
-        assert expected in read[0]
-        assert any(expected in message for message in outcome.warnings)
-        was_patient(outcome)
-        with contextlib.closing(open_store(postgres_url)) as reader:
-            stored = [call.call_id for call in reader.calls()]
-        assert len(stored) == len(set(stored))
-        assert set(outcome.during) <= set(stored)
-
-    def test_dropped_schema(
-        self, postgres_server: PostgresServer, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        schema = postgres_url.rpartition("%3D")[2]
-
-        def end() -> None:
-            admin(postgres_server, f"CREATE SCHEMA {schema}")
-
-        outcome = through_an_outage(
-            tmp_path, postgres_url, caplog, lambda: admin(postgres_server, f"DROP SCHEMA {schema} CASCADE"), end
-        )
-        assert outcome.warnings
-        with contextlib.closing(open_store(postgres_url)) as reader:
-            stored = [call.call_id for call in reader.calls()]
-        assert len(stored) == len(set(stored))
-        assert set(outcome.during) <= set(stored)
-
-    def test_all_connections_used_up(
-        self, postgres_server: PostgresServer, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        with contextlib.ExitStack() as held:
-
-            def begin() -> None:
-                first = held.enter_context(psycopg.connect(postgres_server.url, autocommit=True))
-                deadline = time.monotonic() + 3
-                while time.monotonic() < deadline:
-                    try:
-                        held.enter_context(psycopg.connect(postgres_server.url))
-                    except psycopg.OperationalError:
-                        # The store's own connection goes last, and its place is taken before it comes back.
-                        if not first.execute(DISCONNECT.encode()).fetchall():
-                            return
-
-            outcome = through_an_outage(tmp_path, postgres_url, caplog, begin, held.close)
-        all_stored(postgres_url, outcome)
-        was_patient(outcome)
-
-    def test_a_password_that_is_changed_is_never_printed(
-        self, postgres_server: PostgresServer, user_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        change = "ALTER ROLE app PASSWORD '{}'"
-        shown: list[str] = []
-
-        def end() -> None:
-            for command in (("doctor",), ("calls",), ("ship", "--timeout", "0.5")) if FULL else (("calls",),):
-                done = subprocess.run(
-                    [sys.executable, "-m", "callspan.cli", "--store", user_url, *command],
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                    cwd=tmp_path,
-                )
-                shown.append(done.stdout + done.stderr)
-            admin(postgres_server, change.format(SECRET))
-
-        outcome = through_an_outage(
-            tmp_path, user_url, caplog, lambda: admin(postgres_server, change.format("other"), DISCONNECT), end
-        )
-        all_stored(user_url, outcome)
-        was_patient(outcome)
-        assert "password authentication failed" in shown[0]
-        files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
-        assert all(SECRET not in text for text in shown)
-        assert all(SECRET.encode() not in data for data in files)
-
-    @pytest.mark.parametrize("how", ["cut", "stall"])
-    def test_network_cut(
-        self,
-        postgres_server: PostgresServer,
-        postgres_url: str,
-        tmp_path: Path,
-        caplog: pytest.LogCaptureFixture,
-        how: str,
-    ) -> None:
-        proxy = TcpProxy(postgres_server.port)
-        url = postgres_url.replace(f":{postgres_server.port}", f":{proxy.port}")
-        outcome = through_an_outage(tmp_path, url, caplog, getattr(proxy, how), proxy.heal)
-        proxy.close()
-        all_stored(postgres_url, outcome)
-        if how == "cut":
-            was_patient(outcome)
-            assert proxy.connections <= 2 * ATTEMPTS_IN_OUTAGE
-
-    def test_a_dead_connection_is_noticed_by_the_system(self, postgres_url: str) -> None:
-        """Where the other side is gone without a word, in half a minute or so instead of two hours."""
-        sink = find_store(postgres_url).sink()
-        sink.open()
-        parameters = sink._database.connection.info.get_parameters()  # type: ignore[attr-defined]
-        assert parameters["keepalives_idle"] == "15"
-        sink.close()
-        sink = find_store(f"{postgres_url}&keepalives_idle=77").sink()
-        sink.open()
-        assert sink._database.connection.info.get_parameters()["keepalives_idle"] == "77"  # type: ignore[attr-defined]
-        sink.close()
+        assert proxy.connections <= 2 * ATTEMPTS_IN_OUTAGE
 
 
-def grow(disk: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+@pytest.mark.parametrize(("query", "idle"), [("", "15"), ("&keepalives_idle=77", "77")])
+def test_a_dead_connection_is_noticed_by_the_system(postgres_url: str, query: str, idle: str) -> None:
+    """Where the other side is gone without a word, in half a minute or so instead of two hours."""
+    sink = find_store(f"{postgres_url}{query}").sink()
+    sink.open()
+    parameters = sink._database.connection.info.get_parameters()  # type: ignore[attr-defined]
+    assert parameters["keepalives_idle"] == idle
+    sink.close()

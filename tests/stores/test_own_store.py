@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
-import threading
-from collections.abc import Callable, Iterator
 from contextlib import closing
-from importlib import metadata
 from itertools import count
 from pathlib import Path
 
@@ -23,8 +20,6 @@ from callspan.cli.doctor import store_state
 from callspan.settings_loader import forget_warnings, load
 from callspan.stores import find_store
 from callspan.stores.spools import target_of
-from callspan.stores.unix_socket import PROTOCOL_VERSION
-from callspan.stores.urls import _STORES
 from callspan.testing import ScriptedProvider
 from callspan.wiring import CHECKS
 
@@ -63,12 +58,6 @@ def test_calls_are_recorded_and_not_read(scheme: str, tmp_path: Path) -> None:
     assert [line["outcome"] for line in lines if line["kind"] == "call"][-1] == "success"
     shown = CliRunner().invoke(command, ["--store", url, "calls", "--json"])
     assert (shown.exit_code, "cannot be read" in " ".join(shown.output.split())) == (2, True)
-
-
-def test_doctor_opens_no_sink_that_it_cannot_try_out(scheme: str, tmp_path: Path) -> None:
-    check = store_state(f"{scheme}:///{tmp_path}/calls.lines")
-    assert (check.state, check.detail) == ("ok", "not tried out: its store has no trial")
-    assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
 
 def test_where_it_cannot_erase_the_receipt_says_so_and_alone_it_is_refused(
@@ -153,6 +142,8 @@ def test_two_distributions_with_one_scheme_are_an_error(
     monkeypatch.syspath_prepend(install(tmp_path / "other", scheme, name="callspan-twin"))
     with pytest.raises(stores.SettingError, match=r"callspan-(twin|lines) 1.2 and callspan-(twin|lines) 1.2"):
         find_store(f"{scheme}:///x")
+    with pytest.raises(stores.SettingError, match=f"of other distributions: .*{scheme}://"):
+        find_store("nobody://x")
 
 
 def test_stores_of_one_database_that_differ_in_their_options_are_two(
@@ -173,104 +164,21 @@ class Lines(stores.ServerStore):
     assert "secret7" not in target_of(find_store(two)).listed_as(tmp_path)
 
 
-def test_entry_points_are_read_for_no_scheme_of_callspan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metadata, "entry_points", None)
-    for scheme in _STORES:
-        assert find_store(f"{scheme}:///x").name
-    with pytest.raises(TypeError):
-        find_store("other:///x")
-
-
-def test_an_unknown_scheme_names_those_of_other_distributions(scheme: str) -> None:
-    with pytest.raises(stores.SettingError, match=f"of other distributions: .*{scheme}://"):
-        find_store("nobody://x")
-
-
-class Receiver:
-    """Listens, keeps the received lines, and answers as configured."""
-
-    def __init__(self, path: Path, answer: Callable[[dict[str, object]], bytes | None] | None = None) -> None:
-        self.lines: list[dict[str, object]] = []
-        self._answer = answer
-        self._arrived = threading.Condition()
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(path))
-        self._listener.listen()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def wait_for(self, count: int) -> list[dict[str, object]]:
-        with self._arrived:
-            assert self._arrived.wait_for(lambda: len(self.lines) >= count, timeout=10)
-            return list(self.lines)
-
-    def stop(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join(10)
-        self._listener.close()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            with connection, connection.makefile("rb") as lines:
-                while (line := lines.readline()) and self._take(connection, json.loads(line)):
-                    pass
-
-    def _take(self, connection: socket.socket, line: dict[str, object]) -> bool:
-        """Keep and answer a line; False, without either, where the answer is to hang up."""
-        answer = self._answer(line) if self._answer else None
-        if answer == b"":
-            return False
-        with self._arrived:
-            self.lines.append(line)
-            self._arrived.notify_all()
-        if answer is not None:
-            connection.sendall(answer)
-        return True
-
-
-@pytest.fixture
-def receive(tmp_path: Path) -> Iterator[Callable[..., Receiver]]:
-    started: list[Receiver] = []
-
-    def start(answer: Callable[[dict[str, object]], bytes | None] | None = None) -> Receiver:
-        (tmp_path / "r.sock").unlink(missing_ok=True)
-        started.append(Receiver(tmp_path / "r.sock", answer))
-        return started[-1]
-
-    yield start
-    for receiver in started:
-        receiver.stop()
-
-
-def test_each_record_is_one_line_with_the_protocol_version(
-    tmp_path: Path, deliver: Callable[[str], Delivery], receive: Callable[..., Receiver], records: Records
-) -> None:
-    receiver = receive()
-    store = deliver(f"unix://{tmp_path}/r.sock")
-    written = records.every_kind()
-    store.write(*written)
-    lines = receiver.wait_for(6)
-    store.sink.close()
-    assert [line["kind"] for line in lines] == ["session", "timestep", "call", "event", "message", "reward"]
-    assert {line["protocol_version"] for line in lines} == {PROTOCOL_VERSION}
-    call_line = lines[2]
-    assert call_line["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
-    assert call_line["conversation"]["output"][0]["role"] == "assistant"  # type: ignore[index]
-    assert "ack" not in call_line
-
-
-def test_no_listener_is_an_error_and_a_later_receiver_gets_the_record(
-    tmp_path: Path, receive: Callable[..., Receiver], records: Records
-) -> None:
+def test_the_socket_gets_each_record_as_a_line_once_somebody_listens(tmp_path: Path, records: Records) -> None:
     sink = find_store(f"unix://{tmp_path}/r.sock").sink()
     with pytest.raises(FileNotFoundError):
         sink.open()
-    receiver = receive()
-    sink.open()
-    sink.deliver([records.call()])
-    assert receiver.wait_for(1)
-    sink.close()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(f"{tmp_path}/r.sock")
+        listener.listen()
+        sink.open()
+        sink.deliver(records.every_kind())
+        sink.close()
+        connection, _ = listener.accept()
+        with connection, connection.makefile("rb") as received:
+            lines = [json.loads(line) for line in received]
+    assert [line["kind"] for line in lines] == ["session", "timestep", "call", "event", "message", "reward"]
+    assert {line["protocol_version"] for line in lines} == {1}
+    assert lines[2]["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    assert lines[2]["conversation"]["output"][0]["role"] == "assistant"
+    assert "ack" not in lines[2]

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -29,10 +30,15 @@ KEEP = Keep(NOW - 2 * DAY, NOW - 30 * DAY)
 Deliver = Callable[[str], Delivery]
 
 
-def retain(url: str, keep: Keep = KEEP) -> int:
+def retained(url: str, keep: Keep = KEEP) -> Any:
+    """Delete what is old in steps; yields how much each deleted."""
     store = find_store(url)
     assert isinstance(store, SqlStore)
-    return sum(store.retain(keep))
+    return store.retain(keep)
+
+
+def retain(url: str, keep: Keep = KEEP) -> int:
+    return sum(retained(url, keep))
 
 
 def left(url: str) -> tuple[set[str], set[str]]:
@@ -92,12 +98,10 @@ def test_it_is_done_in_batches_that_may_be_broken_off(url: str, deliver: Deliver
     store = deliver(url)
     for number in range(250):
         store.write(session(records, f"s{number}", 1, 2), call(records, f"c{number}", 1, f"s{number}"))
-    found = find_store(url)
-    assert isinstance(found, SqlStore)
-    steps = found.retain(KEEP)
+    steps = retained(url)
     while not next(steps):
         pass
-    steps.close()  # type: ignore[attr-defined]
+    steps.close()
     assert 0 < len(left(url)[1]) < 250
     store.write(call(records, "meanwhile", 90))
     retain(url)
@@ -109,14 +113,12 @@ def test_it_is_done_in_batches_that_may_be_broken_off(url: str, deliver: Deliver
 
 def test_one_process_at_a_time_deletes_what_is_old(url: str, deliver: Deliver, records: Records) -> None:
     deliver(url).write(*(session(records, f"s{number}", 1, 2) for number in range(150)))
-    store = find_store(url)
-    assert isinstance(store, SqlStore)
-    mine = store.retain(KEEP)
+    mine = retained(url)
     next(mine)
-    assert list(store.retain(KEEP)) == []
-    mine.close()  # type: ignore[attr-defined]
+    assert list(retained(url)) == []
+    mine.close()
     assert len(left(url)[0]) in range(1, 151)
-    assert sum(store.retain(KEEP))
+    assert sum(retained(url))
     assert left(url)[0] == set()
 
 

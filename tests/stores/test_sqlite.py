@@ -10,17 +10,18 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from callspan import Settings, open_store
 from callspan.delivery.store_sink import store_of
-from callspan.records import FORMAT, Request
+from callspan.records import FORMAT, Cost, Request
 from callspan.settings import Fsync
-from callspan.stores import StoreError
-from callspan.stores.sqlite.database import SQLiteDatabase
-from callspan.stores.sqlite.file import APPLICATION_ID, open_for_reading, open_for_writing
+from callspan.stores import StoreError, find_store
+from callspan.stores.sqlite.file import APPLICATION_ID, open_for_writing
 
 from .conftest import SECOND, Delivery, Records, raw
 
@@ -102,26 +103,29 @@ def test_a_reader_cannot_write(store: Delivery, path: Path) -> None:
     reader.close()
 
 
-@pytest.mark.parametrize("opener", [open_for_writing, SQLiteDatabase.open])
-def test_a_file_of_another_application_is_left_alone(path: Path, opener: Callable[[Path], object]) -> None:
+@pytest.mark.parametrize("kind", ["application", "kind of file"])
+def test_a_file_of_somebody_else_is_left_alone(path: Path, kind: str) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE theirs (a)")
+    if kind == "kind of file":
+        path.write_bytes(b"no database at all" * 100)
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="another application"):
-        opener(path)
+    for opener in (find_store(f"sqlite:///{path}").sink().open, partial(open_store, path)):
+        with pytest.raises(StoreError, match=f"another {kind}"):
+            opener()
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("opener", [open_for_writing, SQLiteDatabase.open])
-def test_another_format_and_other_files_are_refused(path: Path, opener: Callable[[Path], object]) -> None:
-    open_for_writing(path).close()
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute(f"PRAGMA user_version={FORMAT + 1}")
-    with pytest.raises(StoreError, match="has another layout"):
-        opener(path)
-    path.write_bytes(b"no database at all" * 100)
-    with pytest.raises(StoreError, match="another kind of file"):
-        opener(path)
+def test_columns_hold_what_people_query(store: Delivery, path: Path, records: Records) -> None:
+    store.write(records.call(session_id="s"))
+    columns = (
+        "session_id, provider, api, model_req, model_resp, finish_reason, outcome, http_status, retries, "
+        "end_ns - start_ns, ttft_ns, in_tok, out_tok, cache_read_tok, cost_usd, cost_picousd, price_v, params"
+    )
+    assert ask(path, f"SELECT {columns} FROM calls") == [(
+        "s", "openai", "chat_completions", "gpt-5", "gpt-5-2025-08-07", "stop", "success", 200, 0,
+        SECOND, SECOND // 4, 10, 5, None, "0.0000123", 12_300_000, "table-1", '{"temperature":0.5}',
+    )]  # fmt: skip
 
 
 def test_an_empty_file_has_nothing_to_read_yet(path: Path) -> None:
@@ -151,8 +155,8 @@ def test_killed_writers_lose_nothing_that_was_delivered(path: Path) -> None:
 
 
 def test_many_may_make_one_file_at_once(path: Path) -> None:
-    """Processes that open the file while another creates it wait; none sees it incomplete or gets "busy"."""
-    for number in range(40):
+    """Those that open the file while another creates it wait; none sees it incomplete or gets "busy"."""
+    for number in range(20):
         file, gate = path.with_name(f"{number}.db"), threading.Barrier(10)
 
         def write(_number: int, file: Path = file, gate: threading.Barrier = gate) -> None:
@@ -161,8 +165,7 @@ def test_many_may_make_one_file_at_once(path: Path) -> None:
 
         with ThreadPoolExecutor(10) as pool:
             list(pool.map(write, range(10)))
-        with contextlib.closing(open_for_reading(file)) as connection:
-            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert ask(file, "PRAGMA journal_mode") == [("wal",)]
 
 
 def test_a_file_deleted_or_replaced_while_open_is_created_again(store: Delivery, path: Path, records: Records) -> None:
@@ -177,14 +180,20 @@ def test_a_file_deleted_or_replaced_while_open_is_created_again(store: Delivery,
     assert store.read().count_calls() == 1
 
 
-def test_columns_hold_what_people_query(store: Delivery, path: Path, records: Records) -> None:
-    store.write(records.call(session_id="s"))
-    columns = (
-        "call_id, session_id, provider, api, model_req, model_resp, finish_reason, outcome, http_status, retries, "
-        "end_ns - start_ns, ttft_ns, in_tok, out_tok, cache_read_tok, cost_usd, cost_picousd, price_v, params"
+def test_the_view_has_the_sums_by_session_hour_model_and_provider(
+    store: Delivery, path: Path, records: Records
+) -> None:
+    store.write(
+        records.call(session_id="a"),
+        records.call(session_id="a", cost=Cost(usd=Decimal("1E-20"), source="mine")),
+        records.call(session_id="a", model="gpt-4o", at_s=7200, outcome="timeout", usage=None, cost=None),
+        records.call(session_id=None, outcome="cancelled"),
     )
-    ((_, *found),) = ask(path, f"SELECT {columns} FROM calls")
-    assert found == [
-        "s", "openai", "chat_completions", "gpt-5", "gpt-5-2025-08-07", "stop", "success", 200, 0,
-        SECOND, SECOND // 4, 10, 5, None, "0.0000123", 12_300_000, "table-1", '{"temperature":0.5}',
-    ]  # fmt: skip
+    sql = """
+        SELECT coalesce(session_id, '-'), model, provider, calls, errors, cancelled, in_tok, exact_costs, costs
+          FROM call_sums ORDER BY 1, hour"""
+    assert ask(path, sql) == [
+        ("-", "gpt-5", "openai", 1, 0, 1, 10, 1, 1),
+        ("a", "gpt-5", "openai", 2, 0, 0, 20, 1, 2),
+        ("a", "gpt-4o", "openai", 1, 1, 0, None, 0, 0),
+    ]

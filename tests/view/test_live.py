@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from callspan import erase
 from callspan.records import RewardRecord
 from tests.stores.conftest import START_NS, postgres_server, postgres_url
 
@@ -56,12 +57,10 @@ def test_a_store_that_goes_is_said_and_its_return_too(
 
 
 def test_an_erased_session_says_so(store: Delivery, records: Records, show: Callable[[str], Page]) -> None:
-    from tests.stores.conftest import delete_session
-
     store.write(records.session("s1", start_ns=START_NS), records.session("s2", start_ns=START_NS))
     page = show(store.url)
     assert page.get("/api/session?id=s1")["session"]["id"] == "s1"
-    delete_session(store.url, "s1")
+    erase(store.url, sessions="s1")
     answer = page.ask("/api/session?id=s1")
     assert (answer.status, "erased" in answer.json["error"]) == (404, True)
     assert [row["id"] for row in page.get("/api/sessions")["rows"]] == ["s2"]

@@ -1,0 +1,223 @@
+"""Rewards: joined with what they name, once it is recorded; scores and labels in lists, filters, exports, pairs."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callspan import erase, open_store
+from callspan.records import CallRecord, EventRecord, Place, Response, RewardRecord, TimestepRecord
+from callspan.stores import ScoredReader, Scoring
+from callspan.stores.sqlite.database import SQLiteDatabase
+
+from .conftest import START_NS, Delivery, Records, run
+
+
+def given(reward_id: str, number: int, **target: Any) -> RewardRecord:
+    return RewardRecord(reward_id=reward_id, objective="feedback", value=1.0, time_ns=START_NS + number, **target)
+
+
+def test_a_reward_by_any_id_of_a_call_belongs_to_it_once_it_is_recorded(
+    url: str, store: Delivery, records: Records
+) -> None:
+    call = records.call(call_id="c", place=Place(session_id="s", timestep_id="t"), span_id="1" * 16)
+    names = {"own": "c", "response": "chatcmpl-1", "request": "req_1", "span": "1" * 16}
+    store.write(*(given(name, number, call_id=ident) for number, (name, ident) in enumerate(names.items())))
+    assert json.loads(run(url, "calls", "--rewards", "--json"))[0]["call_id"] == "1" * 16
+    assert "call chatcmpl-1" in run(url, "calls", "--rewards")
+    store.write(call, TimestepRecord(timestep_id="t", session_id="s", index=0, seen_ns=1, start_ns=START_NS))
+    with closing(open_store(url)) as reader:
+        assert {one.reward_id for one in reader.rewards(call)} == {*names}
+        inside = [event for event in reader.events("s") if isinstance(event, RewardRecord)]
+        assert [(one.reward_id, one.call_id, one.timestep_id) for one in inside] == [(name, "c", "t") for name in names]
+        (summary,) = reader.sessions()
+        assert (summary.scores["feedback"].mean, summary.scores["feedback"].count) == (1.0, 4)
+    assert run(url, "show", "c").count("feedback +1") == 4
+    assert len(json.loads(run(url, "show", "c", "--json"))["rewards"]) == 4
+
+
+def test_it_is_joined_whichever_comes_first(url: str, store: Delivery, records: Records) -> None:
+    places = set()
+    for number, order in enumerate(itertools.permutations(range(4))):
+        call_id, event_id, step_id, of = f"c{number}", f"e{number}", f"t{number}", f"s{number}"
+        response = Response(id=f"resp_{number}", model="m")
+        some = (
+            records.call(call_id=call_id, place=Place(session_id=of, timestep_id=step_id), response=response),
+            EventRecord(event_id=event_id, session_id=of, timestep_id=step_id, event_type="x", time_ns=START_NS),
+            TimestepRecord(timestep_id=step_id, session_id=of, index=0, seen_ns=1, start_ns=START_NS),
+            (
+                given(f"by-call {number}", 1, call_id=f"resp_{number}"),
+                given(f"by-event {number}", 1, event_id=event_id),
+                given(f"by-step {number}", 1, timestep_id=step_id),
+                given(f"in-session {number}", 1, session_id=of, call_id=f"resp_{number}"),
+            ),
+        )
+        for at in order:
+            found = some[at]
+            store.write(*(found if isinstance(found, tuple) else (found,)))
+        with closing(open_store(url)) as reader:
+            inside = [one for one in reader.events(of) if isinstance(one, RewardRecord)]
+        of_call = [one.call_id and one.call_id.rstrip("0123456789") for one in inside]
+        steps = [one.timestep_id == step_id for one in inside]
+        places.add((*(one.reward_id.split()[0] for one in inside), *of_call, *steps))
+    names = ("by-call", "by-event", "by-step", "in-session")
+    assert places == {(*names, "c", None, None, "c", True, True, True, False)}
+
+
+def shared(records: Records) -> list[CallRecord]:
+    """Two calls of two sessions that have one response id, as a replay has: the second, given first, began later."""
+    response = Response(id="resp_1", model="m")
+    return [
+        records.call(call_id=name, session_id=f"s-{name}", at_s=at_s, response=response, attempts=[])
+        for name, at_s in (("replay", 5), ("own", 1))
+    ]
+
+
+@pytest.mark.parametrize(("erased", "rewards"), [("replay", ["r"]), ("own", [])])
+def test_a_reward_is_erased_with_the_call_that_it_belongs_to(
+    erased: str, rewards: list[str], url: str, store: Delivery, records: Records
+) -> None:
+    store.write(*shared(records), given("r", 9, call_id="resp_1"))
+    assert erase(url, calls=[erased]).stores[0].rewards == 1 - len(rewards)
+    with closing(open_store(url)) as reader:
+        assert [one.reward_id for one in reader.rewards()] == rewards
+
+
+def test_a_reward_is_of_one_session_that_of_the_narrowest_it_names(url: str, store: Delivery, records: Records) -> None:
+    store.write(
+        EventRecord(event_id="e", session_id="of-event", event_type="x", time_ns=START_NS),
+        records.call(call_id="c", place=Place(session_id="of-call")),
+        records.call(call_id="outside", at_s=1, response=Response(id="alone", model="m")),
+        TimestepRecord(timestep_id="t", session_id="of-step", index=0, seen_ns=1, start_ns=START_NS),
+        given("r1", 1, timestep_id="t", call_id="chatcmpl-1"),
+        given("r2", 2, timestep_id="t", call_id="c", event_id="e"),
+        given("r3", 3, timestep_id="t", call_id="alone", event_id="unknown"),
+    )
+    expected = {"of-event": ["r2"], "of-call": ["r1"], "of-step": ["r3"]}
+    with closing(open_store(url)) as reader:
+        for session_id, rewards in expected.items():
+            assert [one.reward_id for one in reader.events(session_id) if isinstance(one, RewardRecord)] == rewards
+
+
+def score(number: int, objective: str, value: float, scope: str = "event", **target: Any) -> RewardRecord:
+    return RewardRecord(
+        reward_id=f"r{number}", objective=objective, value=value, scope=scope, time_ns=START_NS + number, **target
+    )  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def judged(store: Delivery, records: Records) -> str:
+    """Two sessions of a task, one judged 0.8 three times, and two calls outside: one liked, one not."""
+    question = [{"role": "user", "content": "Which way?"}]
+    store.write(
+        records.session("good", name="maze", task_id="t", start_ns=START_NS, outcome="success"),
+        records.session("bad", name="maze", task_id="t", start_ns=START_NS + 1, outcome="success"),
+        records.session("none", name="maze", start_ns=START_NS + 2),
+        records.call(question, "East.", call_id="c-good", session_id="good"),
+        records.call(question, "West.", call_id="c-bad", session_id="bad"),
+        records.call(question, "Up.", call_id="c-liked", at_s=5),
+        records.call(question, "Down.", call_id="c-disliked", at_s=6),
+        *(score(number, "judge", 0.8, session_id="good") for number in range(3)),
+        *(score(10 + number, "reward", 0.8, session_id="good") for number in range(3)),
+        score(3, "judge", 0.2, session_id="bad"),
+        score(4, "feedback", 1, "call", session_id="good", call_id="c-good"),
+        score(5, "feedback", -1, "call", session_id="bad", call_id="c-bad"),
+        score(6, "feedback", 1, "call", call_id="c-liked"),
+        score(7, "feedback", 0, "call", call_id="c-disliked"),
+    )
+    return store.url
+
+
+def rows(url: str, *arguments: str) -> list[Any]:
+    found: list[Any] = json.loads(run(url, *arguments, "--json"))
+    return found
+
+
+def test_lists_are_filtered_and_sorted_by_scores_and_show_them(judged: str) -> None:
+    def ids(command: str, *arguments: str) -> list[str]:
+        return [row["session_id" if command == "sessions" else "call_id"] for row in rows(judged, command, *arguments)]
+
+    assert ids("sessions", "--sort", "score", "--objective", "judge") == ["bad", "good", "none"]
+    assert ids("sessions", "--objective", "judge", "--min-score", "0.5") == ["good"]
+    assert ids("sessions", "--objective", "judge", "--objective", "feedback", "--min-score", "-1") == ["bad", "good"]
+    assert ids("sessions", "--min-score", "2.4") == ["good"]
+    assert ids("calls", "--objective", "feedback", "--min-score", "1") == ["c-liked", "c-good"]
+    assert ids("calls", "--objective", "judge", "--min-score", "0") == ["c-good", "c-bad"]
+    by_score = ("calls", "--objective", "feedback", "--sort", "score")
+    assert ids(*by_score) == ["c-bad", "c-disliked", "c-liked", "c-good"]
+    assert ids(*by_score, "--reverse", "--limit", "2") == ["c-good", "c-liked"]
+    (sums,) = rows(judged, "stats", "--objective", "feedback", "--min-score", "1")
+    assert sums["calls"] == 2
+    assert rows(judged, "calls", "--objective", "feedback", "--limit", "1")[0]["scores"]["feedback"] == 0.0
+    table = run(judged, "sessions", "--objective", "judge", "--objective", "feedback")
+    assert re.search(r"judge +feedback\n", table), table
+    assert re.search(r"good .*\+0\.8 \(3\) +\+1\n", table), table
+    assert re.search(r"feedback\n.*\+0\n", run(judged, "calls", "--objective", "feedback"))
+
+
+def test_only_sessions_with_enough_score_are_summed(tmp_path: Path, records: Records) -> None:
+    store = Delivery(f"sqlite:///{tmp_path}/calls.db")
+    store.write(*(records.session(f"s{number}") for number in range(450)), score(1, "judge", 0.8, session_id="s7"))
+    reader, asked = store.read(), list[str]()
+    database = reader._database
+    assert isinstance(database, SQLiteDatabase)
+    database.connection.set_trace_callback(asked.append)
+    scored = ScoredReader(reader, Scoring(objectives=("judge",), min_score=0.5))
+    assert [one.session.session_id for one in scored.sessions()] == ["s7"]
+    assert sum("FROM messages" in sql for sql in asked) == 1
+    store.close()
+
+
+def test_what_users_liked_is_exported_and_pairs_are_ranked_by_an_objective(judged: str, tmp_path: Path) -> None:
+    target = tmp_path / "rows.jsonl"
+
+    def exported(*arguments: str) -> list[Any]:
+        run(judged, "export", arguments[0], "-o", str(target), *arguments[1:])
+        return [json.loads(line) for line in target.read_text().splitlines()]
+
+    liked = exported("openai", "--objective", "feedback", "--min-score", "1", "--metadata")
+    assert [row["messages"][-1]["content"] for row in liked] == ["East.", "Up."]
+    assert liked[0]["metadata"]["scores"] == {"judge": 0.8, "feedback": 1.0}
+    (pair,) = exported("preferences", "--objective", "judge", "--margin", "0.5")
+    assert pair["preferred_output"][0]["content"] == "East."
+    rollouts = run(judged, "export", "preferences", "--dry-run", "--objective", "judge")
+    assert "judge  min +0.2" in rollouts
+
+
+def test_lists_are_filtered_by_a_label_and_show_it(store: Delivery, records: Records) -> None:
+    """A label without a value is no score."""
+    url, question = store.url, [{"role": "user", "content": "Which way?"}]
+
+    def said(number: int, label: str, scope: Any, **target: str) -> RewardRecord:
+        return RewardRecord(
+            reward_id=f"r{number}", objective="feedback", label=label, scope=scope, time_ns=START_NS, **target
+        )
+
+    store.write(
+        *(records.session(name, start_ns=START_NS) for name in ("s", "t")),
+        records.call(question, "East.", call_id="c-s", session_id="s"),
+        records.call(question, "West.", call_id="c-t", session_id="t", at_s=1),
+        records.call(question, "Up.", call_id="c-alone", at_s=2),
+        said(1, "rude", "call", call_id="c-alone"),
+        said(2, "rude", "call", call_id="c-s", session_id="s"),
+        said(3, "polite", "session", session_id="t"),
+    )
+    assert [row["call_id"] for row in rows(url, "calls", "--label", "rude")] == ["c-alone", "c-s"]
+    assert [row["call_id"] for row in rows(url, "calls", "--label", "polite")] == ["c-t"]
+    assert [row["session_id"] for row in rows(url, "sessions", "--label", "rude")] == ["s"]
+    assert rows(url, "stats", "--label", "rude")[0]["calls"] == 2
+    assert run(url, "calls", "--label", "rude", "--objective", "judge", "--json", code=1).strip() == "[]"
+    listed = run(url, "calls", "--objective", "feedback")
+    assert re.search(r"c-alone .*rude\n", listed), listed
+    assert re.search(r"c-t .*polite\n", listed), listed
+    assert {row["label"] for row in rows(url, "calls", "--rewards")} == {"rude", "polite"}
+    assert [row["scores"] for row in rows(url, "sessions", "--objective", "feedback", "--sort", "score")] == [{}, {}]
+    assert "rude" in run(url, "show", "s")
+    for command in ("sessions", "calls"):
+        assert run(url, command, "--objective", "feedback", "--min-score", "-1", "--json", code=1).strip() == "[]"

@@ -1,0 +1,347 @@
+"""Sums and groups: by any keys with intervals, exact, alike in all stores, unknown where nothing is known."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from decimal import Decimal
+from fractions import Fraction
+from itertools import count
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.records import keep
+from tests.scale import scaled
+
+from callspan import open_store
+from callspan.comparison.intervals import of_mean, of_means, of_shares, wilson
+from callspan.records import (
+    CallRecord,
+    Cost,
+    EventRecord,
+    Place,
+    Record,
+    Request,
+    Response,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+    Timing,
+    Usage,
+)
+from callspan.stores import CallFilter, Reader, Summary
+
+from .conftest import SECOND, START_NS, Delivery, Records, run
+
+Made = list[dict[str, Any]]
+
+
+def made(number: int) -> Made:
+    """Sessions as plain values."""
+    chance = random.Random(7)
+    found = []
+    for at in range(number):
+        version = chance.choice(["3", "4"])
+        calls = [
+            {"in": chance.randrange(5, 900), "usd": Decimal(chance.randrange(1, 10**9)) / 10**12}
+            for _ in range(chance.randrange(1, 4))
+        ]
+        found.append({
+            "id": f"s{at:05}", "version": version,
+            "task": f"t{chance.randrange(40)}" if chance.random() < 0.9 else None,
+            "tags": chance.sample(["a", "b", "c"], chance.randrange(3)), "calls": calls,
+            "success": chance.choice([True, False, None]),
+            "reward": chance.choice([None, round(chance.gauss(1, 2), 3)]),
+            "judge": [round(chance.random() + (version == "4") / 10, 2) for _ in range(chance.randrange(3))],
+            "lasted": chance.randrange(1, 90) * SECOND,
+        })  # fmt: skip
+    return found
+
+
+def records_of(sessions: Made, records: Records) -> list[Record]:
+    found: list[Record] = []
+    for at, one in enumerate(sessions):
+        start = START_NS + at * SECOND
+        metadata = {"prompt_version": int(one["version"]), "tags": one["tags"]}
+        found.append(
+            records.session(
+                one["id"], task_id=one["task"], start_ns=start, end_ns=start + one["lasted"], metadata=metadata,
+                success=one["success"],
+            )
+        )  # fmt: skip
+        for call in one["calls"]:
+            found.append(
+                records.call(
+                    session_id=one["id"], usage=Usage(input_tokens=call["in"], output_tokens=1), trace_id=None,
+                    cost=Cost(usd=call["usd"], source="mine"), timing=Timing(start_ns=start, duration_ns=SECOND),
+                )
+            )  # fmt: skip
+        values = [("judge", value, "event") for value in one["judge"]]
+        values += [("reward", one["reward"], "session")] if one["reward"] is not None else []
+        found += [
+            RewardRecord(
+                reward_id=f"{one['id']}-{number}", session_id=one["id"], objective=name, value=value, scope=scope,
+                time_ns=start + number,
+            )
+            for number, (name, value, scope) in enumerate(values)
+        ]  # fmt: skip
+    return found
+
+
+def exact_mean(values: list[float]) -> float:
+    return float(sum(Fraction(str(value)) for value in values) / len(values))
+
+
+def check_group(row: dict[str, Any], sessions: Made) -> None:
+    from scipy import stats
+
+    known = [one["success"] for one in sessions if one["success"] is not None]
+    assert (row["sessions"], row["judged"], row["successes"]) == (len(sessions), len(known), sum(known))
+    if known:
+        bounds = stats.binomtest(sum(known), len(known)).proportion_ci(method="wilson")
+        assert (row["success_low"], row["success_high"]) == pytest.approx((bounds.low, bounds.high), abs=1e-12)
+    judged = [exact_mean(one["judge"]) for one in sessions if one["judge"]]
+    rewards = [one["reward"] for one in sessions if one["reward"] is not None]
+    values = {name: some for name, some in (("judge", judged), ("reward", rewards)) if some}
+    assert {name: one["count"] for name, one in row["scores"].items()} == {
+        name: len(some) for name, some in values.items()
+    }
+    means = {name: exact_mean(some) for name, some in values.items()}
+    assert {name: one["mean"] for name, one in row["scores"].items()} == pytest.approx(means, abs=1e-12)
+    calls = [call for one in sessions for call in one["calls"]]
+    assert row["calls"] == {"sum": len(calls), "mean": len(calls) / len(sessions), "count": len(sessions)}
+    assert row["input_tokens"]["sum"] == sum(call["in"] for call in calls)
+    spent = sum(call["usd"] for call in calls)
+    assert Decimal(row["cost_usd"]["sum"]) == spent
+    assert Fraction(row["cost_usd"]["mean"]) == pytest.approx(Fraction(spent) / len(sessions), rel=1e-24)
+    assert row["duration_ms"]["sum"] == sum(one["lasted"] for one in sessions) / 10**6
+
+
+KEYS: dict[str, Callable[[dict[str, Any]], list[Any]]] = {
+    "meta:prompt_version": lambda one: [one["version"]],
+    "tag": lambda one: one["tags"] or [None],
+    "task,meta:prompt_version": lambda one: [(one["task"], one["version"])],
+}
+
+
+def check_groups(url: str, sessions: Made) -> None:
+    for by, keys in KEYS.items():
+        expected: dict[Any, Made] = defaultdict(list)
+        for one in sessions:
+            for key in keys(one):
+                expected[key].append(one)
+        rows = json.loads(run(url, "sessions", "--by", by, "--json"))
+        assert len(rows) == len(expected)
+        for row in rows:
+            key = tuple(row[name] for name in by.split(","))
+            check_group(row, expected[key if "," in by else key[0]])
+
+
+def check_comparison(url: str, sessions: Made) -> None:
+    """Of tasks that both versions were given, by the mean of each."""
+    measures = {one["measure"]: one for one in json.loads(run(url, *COMPARED, "--json"))["measures"]}
+    values: dict[str, Callable[[dict[str, Any]], float | None]] = {
+        "judge": lambda one: exact_mean(one["judge"]) if one["judge"] else None,
+        "success": lambda one: None if one["success"] is None else float(one["success"]),
+        "calls": lambda one: len(one["calls"]),
+    }
+    for name, value in values.items():
+        found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for one in sessions:
+            if one["task"] is not None and (known := value(one)) is not None:
+                found[one["version"]][one["task"]].append(known)
+        common = found["3"].keys() & found["4"].keys()
+        apart = [exact_mean(found["4"][task]) - exact_mean(found["3"][task]) for task in common]
+        shown = measures[name]
+        assert (shown["paired"], shown["n"]) == (True, [len(common)] * 2)
+        assert shown["difference"] == pytest.approx(fmean(apart), abs=1e-9)
+        assert shown["low"] < shown["difference"] < shown["high"]
+    cost = measures["cost_usd"]
+    assert Decimal(cost["b"]) - Decimal(cost["a"]) == Decimal(cost["difference"])
+
+
+COMPARED = ("compare", "meta:prompt_version=3", "=4")
+
+
+@pytest.mark.timeout(600)
+def test_groups_and_differences_of_many_sessions_equal_an_independent_computation(
+    store: Delivery, records: Records
+) -> None:
+    sessions = made(scaled(200, 10_000))
+    store.write(*records_of(sessions, records))
+    check_groups(store.url, sessions)
+    check_comparison(store.url, sessions)
+
+
+def test_too_few_sessions_for_an_interval_are_named(store: Delivery, records: Records) -> None:
+    store.write(*records_of([one | {"task": None} for one in made(12)], records))
+    assert "too few to tell" in run(store.url, *COMPARED)
+    found = json.loads(run(store.url, *COMPARED, "--json"))
+    assert found["a"]["sessions"] + found["b"]["sessions"] == 12
+    calls = next(one for one in found["measures"] if one["measure"] == "calls")
+    assert (calls["paired"], sum(calls["n"])) == (False, 12)
+
+
+def test_intervals() -> None:
+    assert wilson(0, 0) is None
+    assert wilson(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert of_shares((48, 80), (56, 70)) == pytest.approx((0.0524, 0.3339), abs=1e-4)  # Newcombe 1998, method 10
+    assert of_shares((1, 4), (5, 9)) is None
+    assert of_mean([1.0] * 4) is of_mean([1.0] * 50) is of_mean([1.0, float("inf"), 2, 3, 4, 5]) is None
+    first, second = [0.1, 0.5, 0.2, 0.9, 0.4, 0.3], [1.1, 1.5, 1.2, 1.9, 1.4, 1.3]
+    found = of_means(first, second)
+    assert found is not None
+    assert found.low < 1 < found.high
+    assert of_means(first, second) == found  # the seed is fixed
+
+
+@pytest.mark.parametrize("number", [5, 30, 200, 500])
+@pytest.mark.parametrize("power", [1, 3], ids=["even", "skewed"])
+def test_intervals_of_means_equal_those_of_scipy(number: int, power: int) -> None:
+    from numpy import mean
+    from numpy.random import default_rng
+    from scipy import stats
+
+    chance = random.Random(number)
+    first = [chance.random() ** power for _ in range(number)]
+    second = [2 * chance.random() for _ in range(number + 2)]
+
+    def bounds(*samples: list[float], statistic: Callable[..., Any]) -> Any:
+        rng = default_rng(0)
+        return stats.bootstrap(
+            samples, statistic, n_resamples=20_000, batch=500, method="BCa", rng=rng
+        ).confidence_interval
+
+    one, two = of_mean(first), of_means(first, second)
+    assert one is not None
+    assert two is not None
+    expected = bounds(first, statistic=mean)
+    assert one == pytest.approx(tuple(expected), abs=(expected.high - expected.low) / 10)
+    apart = bounds(first, second, statistic=lambda a, b, axis: b.mean(axis=axis) - a.mean(axis=axis))
+    assert two == pytest.approx(tuple(apart), abs=(apart.high - apart.low) / 10)
+
+
+EXAMPLES = count(1)
+DAY = 86_400 * SECOND
+COUNTS = st.none() | st.integers(0, 9) | st.just(2**40)
+COSTS = st.none() | st.sampled_from(["0", "0.1", "0.0000123", "1E-13", "1E-30", "9000000", "0.3333333333333333"])
+TIMES = st.sampled_from([0, 1, DAY - 1, DAY, 2 * DAY])
+DURATIONS = st.none() | st.integers(0, 10 * SECOND)
+SESSIONS = st.sampled_from("ab")
+CALLS = st.fixed_dictionaries({
+    "provider": st.sampled_from("pq"), "session": st.none() | SESSIONS, "at": TIMES, "took": DURATIONS,
+    "first": DURATIONS, "model": st.sampled_from([None, "m", "ä"]), "answered": st.sampled_from([None, "r"]),
+    "tokens": st.none() | st.fixed_dictionaries({"input_tokens": COUNTS, "output_tokens": COUNTS}), "usd": COSTS,
+    "outcome": st.sampled_from(["started", "success", "success", "error", "timeout", "cancelled"]),
+    "retries": st.none() | st.integers(0, 3),
+})  # fmt: skip
+REWARDS = st.fixed_dictionaries({
+    "session": SESSIONS, "scope": st.sampled_from(["session", "event", "call"]), "event": st.sampled_from([None, "e"]),
+    "objective": st.sampled_from(["reward", "reward", "style"]),
+    "value": st.none() | st.sampled_from([-1.0, 0.0, 0.1, 0.25, 1e9]), "at": st.integers(0, 2),
+})  # fmt: skip
+
+
+def call_of(ident: str, of: str, drawn: dict[str, Any]) -> CallRecord:
+    usd = drawn["usd"]
+    return CallRecord(
+        call_id=ident, provider=f"{of}{drawn['provider']}", outcome=drawn["outcome"], retries=drawn["retries"],
+        timing=Timing(start_ns=START_NS + drawn["at"], duration_ns=drawn["took"], first_token_ns=drawn["first"]),
+        place=Place(session_id=drawn["session"] and f"{of}{drawn['session']}"),
+        request=Request(model=drawn["model"]),
+        response=drawn["answered"] and Response(model=drawn["answered"]),
+        usage=drawn["tokens"] and Usage(**drawn["tokens"]),
+        cost=None if usd is None else Cost(usd=Decimal(usd), source="test"),
+    )  # fmt: skip
+
+
+def episode_of(of: str, has_session: bool, rewards: list[dict[str, Any]]) -> Iterator[Record]:
+    """Yield a session, which may have no record of its own, with steps, an environment and rewards."""
+    session_id = f"{of}a"
+    if has_session:
+        yield SessionRecord(session_id=session_id, seen_ns=1, start_ns=START_NS, end_ns=START_NS + SECOND)
+    for index, end_ns in enumerate((None, START_NS + 9)):
+        yield TimestepRecord(
+            timestep_id=f"{of}t{index}", session_id=session_id, seen_ns=1, index=index, start_ns=START_NS, end_ns=end_ns
+        )
+    yield EventRecord(event_id=f"{of}e", session_id=session_id, event_type="tool", time_ns=START_NS, reward=0.25)
+    for number, drawn in enumerate(rewards):
+        yield RewardRecord(
+            reward_id=f"{of}r{number}", session_id=f"{of}{drawn['session']}", scope=drawn["scope"],
+            event_id=drawn["event"] and f"{of}e", objective=drawn["objective"], value=drawn["value"],
+            time_ns=START_NS + drawn["at"],
+        )  # fmt: skip
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawn=st.lists(CALLS, min_size=1, max_size=9), has_session=st.booleans(), rewards=st.lists(REWARDS, max_size=5))
+def test_every_store_sums_as_the_definition_does(
+    store: Delivery, tmp_path: Path, drawn: list[dict[str, Any]], has_session: bool, rewards: list[dict[str, Any]]
+) -> None:
+    """The definition: the SQL of SQLite over these records alone. Earlier versions of calls come before and after."""
+    of = f"{next(EXAMPLES)}-"
+    calls = [call_of(f"{of}{number}", of, one) for number, one in enumerate(drawn)]
+    older = [msgspec.structs.replace(one, part="started", outcome="started") for one in calls[:3]]
+    records = [*calls, *episode_of(of, has_session, rewards)]
+    store.write(*older, *records, *older)
+    with closing(open_store(store.url)) as reader:
+        for provider, since_ns in ((f"{of}{one}", since) for one in "pq" for since in (None, START_NS + DAY)):
+            chosen = [
+                one for one in calls if one.provider == provider and one.timing.start_ns >= (since_ns or 0)
+            ]  # fmt: skip
+            which = CallFilter(provider=provider, since_ns=since_ns)
+            with defined(tmp_path, chosen) as definition:
+                for by in ("model", "provider", "session", "day"):
+                    for latencies in (True, False):
+                        answer = map(rounded, reader.summary(by, which, latencies=latencies))
+                        assert [*answer] == [*map(rounded, definition.summary(by, latencies=latencies))], (by, which)
+        with defined(tmp_path, records) as definition:
+            for summary in definition.sessions():
+                assert reader.session(summary.session.session_id) == summary
+
+
+@contextmanager
+def defined(place: Path, records: Sequence[Record]) -> Iterator[Reader]:
+    """Yield a reader of a new SQLite file that has these records."""
+    with closing(open_store(keep(f"sqlite:///{place}/definition-{next(EXAMPLES)}.db", *records))) as reader:
+        yield reader
+
+
+def rounded(summary: Summary) -> dict[str, object]:
+    """A summary with its percentiles to nine digits: databases compute them in other orders."""
+    fields = msgspec.structs.asdict(summary)
+    return {name: float(f"{value:.9g}") if isinstance(value, float) else value for name, value in fields.items()}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"cost": [Cost(usd=Decimal(9000000), source="x")] * 3},
+        {"cost": [Cost(usd=Decimal(usd), source="x") for usd in ("1E-50", "0.1", "12345678901234567890.5")]},
+        {"cost": [Cost(usd=Decimal(usd), source="x") for usd in ("1E+40", "1E-7", "-3")]},
+        {"usage": [Usage(input_tokens=2**62), Usage(input_tokens=2**62), Usage(output_tokens=2**63 - 1)]},
+        {"timing": [Timing(start_ns=START_NS, duration_ns=2**62, first_token_ns=number) for number in (0, 1, 7)]},
+        {"retries": [0, None, 2**31]},
+    ],
+    ids=["dear", "tiny", "huge", "tokens", "times", "retries"],
+)
+def test_sums_of_extreme_amounts_are_exact(store: Delivery, tmp_path: Path, fields: dict[str, list[object]]) -> None:
+    ((name, values),) = fields.items()
+    bare = CallRecord(call_id="", outcome="success", timing=Timing(start_ns=START_NS))
+    made = [msgspec.structs.replace(bare, call_id=f"c{at}", **{name: value}) for at, value in enumerate(values)]
+    store.write(*made)
+    reader = store.read()
+    assert list(reader.calls(CallFilter(newest_first=False))) == made, "the records stay whole"
+    with defined(tmp_path, made) as definition:
+        (expected,) = map(rounded, definition.summary("day"))
+    for which in (CallFilter(), CallFilter(since_ns=0)):
+        assert [*map(rounded, reader.summary("day", which))] == [expected]
