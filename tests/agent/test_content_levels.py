@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
 from threading import Thread
@@ -9,6 +10,7 @@ from typing import Any
 
 import openai
 import pytest
+from tests.agent.conftest import open_scopes
 from tests.processed import everywhere
 
 import callspan
@@ -140,80 +142,6 @@ def test_calls_in_a_session_have_its_level_and_so_has_feedback_on_them(ask: Call
     assert [reward.annotation for reward in seen.rewards] == [None] * 4 + [SECRET]
 
 
-def test_what_continues_after_the_end_has_the_level_in_force() -> None:
-    with capture() as seen:
-        session = begun()
-        session.end()
-        for level in ("off", "full"):
-            with callspan.content(level), callspan.session(session_id="s") as again:  # type: ignore[arg-type]
-                again.event("seen", SECRET)
-    assert [event.data for event in seen.events] == [None, SECRET]
-
-
-def enter_step(session: Any, ask: Callable[[], None]) -> None:
-    with session.timestep():
-        ask()
-
-
-def enter_using(session: Any, ask: Callable[[], None]) -> None:
-    with session.using():
-        ask()
-
-
-def enter_tool(session: Any, ask: Callable[[], None]) -> None:
-    with session.tool("t", arguments=SECRET):
-        ask()
-
-
-def end_here(session: Any, ask: Callable[[], None]) -> None:
-    with session.using():
-        other = callspan.session("other").start()
-        other.end()
-        ask()
-
-
-def bound_elsewhere(session: Any, ask: Callable[[], None]) -> None:
-    del session
-    CAPTURED[-1](ask)
-
-
-CAPTURED: list[Callable[..., object]] = []
-
-
-@pytest.mark.parametrize("enter", [enter_step, enter_using, enter_tool, end_here, bound_elsewhere])
-def test_within_a_block_no_scope_shows_more(enter: Callable[..., None], ask: Callable[[], None]) -> None:
-    """A scope that was begun outside the block is entered within it."""
-    with capture() as seen:
-        session = callspan.session("tenant").start(current=False)
-        with session.using():
-            CAPTURED.append(callspan.copy_context(lambda work: work()))
-        with callspan.content("off"):
-            enter(session, ask)
-            ask()
-        ask()
-        session.end()
-    assert [record.content_level for record in seen.records] == ["off", "off", "full"]
-    assert [record.text for record in seen.records] == [None, None, SECRET]
-
-
-def test_the_end_of_a_session_within_a_block_ends_no_block(ask: Callable[[], None]) -> None:
-    """And that of a block within a session does not end the session's level."""
-    with capture() as seen:
-        session = callspan.session("tenant").start()
-        with callspan.content("off"):
-            session.end()
-            ask()
-        ask()
-        with callspan.content("off"):
-            session = callspan.session("tenant").start()
-        with callspan.content("metadata"):
-            ask()
-        ask()
-        session.end()
-        ask()
-    assert [record.content_level for record in seen.records] == ["off", "full", "off", "off", "full"]
-
-
 @pytest.mark.parametrize("setting", ["full", "metadata", "off"])
 @pytest.mark.parametrize("block", ["full", "metadata", "off", None])
 def test_a_record_states_the_stricter_level(setting: Any, block: Any, ask: Callable[[], None]) -> None:
@@ -224,3 +152,78 @@ def test_a_record_states_the_stricter_level(setting: Any, block: Any, ask: Calla
         expected = max(setting, block or "full")
         assert seen.records[0].content_level == expected
     assert {record.content_level for record in seen.sessions} == {expected}
+
+
+@pytest.mark.parametrize(
+    "enter", [lambda own: own.timestep(), lambda own: own.using(), lambda own: own.tool("t", arguments=SECRET)]
+)
+def test_within_a_block_no_scope_shows_more(enter: Callable[[Any], Any], ask: Callable[[], None]) -> None:
+    """A scope that was begun outside the block is entered, bound or ended within it."""
+    with capture() as seen:
+        session = callspan.session("tenant").start(current=False)
+        with session.using():
+            bound = callspan.copy_context(ask)
+        with callspan.content("off"):
+            with enter(session):
+                ask()
+            bound()
+            session.end()
+            ask()
+        ask()
+    assert [record.content_level for record in seen.records] == ["off", "off", "off", "full"]
+    assert [record.text for record in seen.records] == [None, None, None, SECRET]
+
+
+def test_a_block_within_a_session_does_not_end_its_level(ask: Callable[[], None]) -> None:
+    """What continues after its end has the level in force."""
+    with capture() as seen:
+        with callspan.content("off"):
+            session = callspan.session("tenant", session_id="s").start()
+        with callspan.content("metadata"):
+            ask()
+        ask()
+        session.end()
+        with callspan.session(session_id="s"):
+            ask()
+    assert [record.content_level for record in seen.records] == ["off", "off", "full"]
+
+
+OTHERS = 2_100
+"""More sessions than any table of them remembers."""
+
+
+@pytest.mark.parametrize("given", ["own", None])
+def test_what_is_open_keeps_its_level_and_counts_on_however_many_others_end(given: str | None) -> None:
+    with capture() as seen:
+        with callspan.content("off"):
+            own = callspan.session("own", session_id=given).start(current=False)
+        plain = callspan.session("plain").start(current=False)
+        first = plain.timestep().start(current=False)
+        first.reward(1.0)
+        with callspan.content("off"):
+            step = plain.timestep().start(current=False)
+        for number in range(OTHERS):
+            with callspan.session(session_id=f"other {number}") as other, other.timestep():
+                pass
+        callspan.reward(1.0, session_id=own.id, annotation=SECRET)
+        callspan.reward(0.5, timestep_id=step.id, annotation=SECRET)
+        with callspan.session(session_id=own.id) as again, callspan.session("below", parent=own.id) as below:
+            again.event("seen", SECRET)
+            below.event("seen", SECRET)
+        own.end(ValueError(SECRET))
+        with callspan.session(session_id=plain.id) as again, again.timestep() as third:
+            third.reward(2.0)
+        plain.end()
+    assert SECRET not in everywhere(seen)
+    assert {one.content_level for one in seen.sessions if one.session_id == own.id} == {"off"}
+    of_step = next(one for one in seen.rewards if one.timestep_id == step.id)
+    assert (of_step.session_id, of_step.timestep, third.index) == (plain.id, 1, 2)
+    totals: Any = [one for one in seen.sessions if one.session_id == plain.id][-1].totals
+    assert (totals.timesteps, totals.reward) == (3, 3.5)
+
+
+def test_what_nobody_ends_is_not_kept() -> None:
+    with capture():
+        callspan.session("dropped").start(current=False).timestep().start(current=False)
+        gc.collect()
+        assert open_scopes() == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
 import callspan
-from callspan import Handle, current_session, current_timestep, feedback, reward, session, tool
+from callspan import current_session, current_timestep, feedback, reward, session, tool
 from callspan.records import (
     EventRecord,
     MessageRecord,
@@ -30,19 +30,25 @@ if TYPE_CHECKING:
 
 
 def test_an_episode_becomes_a_tree_of_spans(seen: Seen, parent_of: Callable[[ReadableSpan], int | None]) -> None:
-    with session("gridworld", session_id="s1", user_id="u1", metadata={"seed": 7}) as episode:
-        for _ in range(3):
-            with episode.timestep() as step, step.tool("move", call="t1", arguments={"to": 3}) as moved:
+    """Spans of the user are between those of callspan."""
+    with (
+        session("gridworld", session_id="s1", user_id="u1", metadata={"seed": 7}) as episode,
+        seen.tracer.start_as_current_span("mine"),
+    ):
+        for number in range(3):
+            with episode.timestep(step_id=f"turn-{number}") as step, step.tool("move", arguments={"to": 3}) as moved:
                 moved.result = "ok"
-    (root,) = seen.named("invoke_workflow gridworld")
-    steps = seen.named("timestep")
-    tools = seen.named("execute_tool move")
-    assert [parent_of(step) for step in steps] == [root.context.span_id] * 3
+    (root,), (mine,) = seen.named("invoke_workflow gridworld"), seen.named("mine")
+    steps, tools = seen.named("timestep"), seen.named("execute_tool move")
+    assert [parent_of(step) for step in steps] == [mine.context.span_id] * 3
+    assert parent_of(mine) == root.context.span_id
     assert [parent_of(run) for run in tools] == [step.context.span_id for step in steps]
     assert [step.attributes["callspan.step.index"] for step in steps] == [0, 1, 2]
-    assert {span.kind for span in seen.spans} == {SpanKind.INTERNAL}
-    assert {span.attributes["session.id"] for span in seen.spans} == {"s1"}
-    assert {span.attributes["gen_ai.conversation.id"] for span in seen.spans} == {"s1"}
+    assert [step.attributes["callspan.step.user_id"] for step in steps] == ["turn-0", "turn-1", "turn-2"]
+    ours = [root, *steps, *tools]
+    assert {span.kind for span in ours} == {SpanKind.INTERNAL}
+    assert {span.attributes["session.id"] for span in ours} == {"s1"}
+    assert {span.attributes["gen_ai.conversation.id"] for span in ours} == {"s1"}
     assert root.attributes["gen_ai.operation.name"] == "invoke_workflow"
     assert root.attributes["gen_ai.workflow.name"] == "gridworld"
     assert root.attributes["openinference.span.kind"] == "CHAIN"
@@ -51,51 +57,64 @@ def test_an_episode_becomes_a_tree_of_spans(seen: Seen, parent_of: Callable[[Rea
     assert not [name for name in root.attributes if name.startswith("gen_ai.usage")]
 
 
-def test_a_timestep_is_written_at_its_start_so_that_a_killed_process_leaves_it(seen: Seen) -> None:
-    with session("s") as episode, episode.timestep("look", turn=4, metadata={"a": 1}) as step:
-        (first,) = seen.of(TimestepRecord)
-        assert (first.timestep_id, first.session_id, first.index) == (step.id, episode.id, 0)
-        assert (first.name, first.turn, first.metadata, first.end_ns) == ("look", 4, {"a": 1}, None)
-        step.update(metadata={"b": 2, "a": None})
-    last = seen.of(TimestepRecord)[-1]
-    assert last.metadata == {"a": 1, "b": 2}
-    assert last.outcome == "success"
-    assert last.seen_ns > first.seen_ns
+def test_a_row_is_written_at_the_start_and_updated(seen: Seen) -> None:
+    """So that a killed process leaves it."""
+    with session("s", metadata={"a": 1, "b": 1}) as episode:
+        with episode.timestep("look", turn=4, metadata={"a": 1}) as step:
+            (first,) = seen.of(TimestepRecord)
+            assert (first.timestep_id, first.session_id, first.index) == (step.id, episode.id, 0)
+            assert (first.name, first.turn, first.metadata, first.end_ns) == ("look", 4, {"a": 1}, None)
+            step.update(metadata={"b": 2, "a": None})
+        episode.timestep("forgotten").start()
+        episode.update(status="waiting", metadata={"b": 2, "c": None})
+        assert seen.of(SessionRecord)[-1].outcome == "waiting"
+        episode.update(status="skipped")
+    last, forgotten = seen.ended(TimestepRecord)
+    assert (last.metadata, last.outcome, last.seen_ns > first.seen_ns) == ({"a": 1, "b": 2}, "success", True)
+    assert (forgotten.name, len(seen.named("timestep forgotten"))) == ("forgotten", 1)
+    (whole,) = seen.ended(SessionRecord)
+    assert (whole.outcome, whole.metadata) == ("skipped", {"a": 1, "b": 2})
+    assert current_session() is current_timestep() is None
 
 
-def test_an_environment_step_is_a_row_a_span_event_and_an_evaluation(seen: Seen) -> None:
+class Scalar:
+    """A number of another library."""
+
+    def __float__(self) -> float:
+        return 0.5
+
+    def __bool__(self) -> bool:
+        return True
+
+
+def test_what_happens_in_a_step_is_a_row_and_an_event_of_its_span(seen: Seen) -> None:
     with session("s") as episode, episode.timestep() as step:
+        wall = step.observation("a wall")
+        step.message({"go": "north"}, "action", "agent", "env", call="c1", causal_influence=[wall])
         step.action([3])
-        step.environment({"at": [1, 2]}, reward=0.5, terminated=True, truncated=False, before={"at": [0, 2]})
+        step.environment({"at": [1, 2]}, reward=Scalar(), terminated=Scalar(), truncated=False, before={"at": [0, 2]})
+        step.reward(0.25, "style", "judge", "neat", label="good")
+    first, second = seen.of(MessageRecord)
+    assert (first.message_type, first.sender, first.receiver) == ("observation", "env", "agent")
+    assert (second.content, second.call_id, second.causal_influence) == ({"go": "north"}, "c1", [wall])
     action, environment = seen.of(EventRecord)
-    assert (action.event_type, action.data, action.sequence) == ("action", [3], 0)
+    assert (action.event_type, action.data, action.sequence) == ("action", [3], 2)
     assert (environment.reward, environment.terminated, environment.truncated) == (0.5, True, False)
     assert environment.data == {"before": {"at": [0, 2]}, "after": {"at": [1, 2]}}
     (span,) = seen.named("timestep")
-    events = {event.name: event for event in span.events}
-    assert json.loads(events["callspan.action"].attributes["callspan.action"]) == [3]
-    assert json.loads(events["callspan.environment"].attributes["callspan.observation"]) == {"at": [1, 2]}
-    assert events["callspan.environment"].timestamp == environment.time_ns
-    assert events["gen_ai.evaluation.result"].attributes["gen_ai.evaluation.score.value"] == 0.5
-    assert span.attributes["callspan.reward"] == 0.5
-    assert span.attributes["callspan.terminated"] is True
-    assert seen.of(RewardRecord) == []
+    names = [event.name for event in span.events]
+    result = "gen_ai.evaluation.result"
+    assert names == ["callspan.message"] * 2 + ["callspan.action", "callspan.environment", result, result]
+    shown = [event.attributes or {} for event in span.events]
+    assert json.loads(shown[1]["callspan.message.content"]) == {"go": "north"}
+    assert json.loads(shown[2]["callspan.action"]) == [3]
+    assert json.loads(shown[3]["callspan.observation"]) == {"at": [1, 2]}
+    assert span.events[3].timestamp == environment.time_ns
+    assert shown[4]["gen_ai.evaluation.score.value"] == 0.5
+    assert (shown[5]["gen_ai.evaluation.name"], shown[5]["gen_ai.evaluation.explanation"]) == ("style", "neat")
+    assert (span.attributes["callspan.reward"], span.attributes["callspan.terminated"]) == (0.5, True)
+    assert [one.objective for one in seen.of(RewardRecord)] == ["style"]
     assert seen.ended(TimestepRecord)[0].terminated is True
-
-
-def test_messages_record_sender_and_receiver(seen: Seen) -> None:
-    with session("s") as episode:
-        first = episode.observation("a wall")
-        with episode.timestep():
-            episode.message({"go": "north"}, "action", "agent", "env", call="c1", causal_influence=[first])
-    seen_first, second = seen.of(MessageRecord)
-    assert (seen_first.message_type, seen_first.sender, seen_first.receiver) == ("observation", "env", "agent")
-    assert seen_first.timestep_id is None
-    assert (second.content, second.call_id, second.causal_influence) == ({"go": "north"}, "c1", [first])
-    assert second.timestep == 0
-    (event,) = seen.named("timestep")[0].events
-    assert event.name == "callspan.message"
-    assert json.loads(event.attributes["callspan.message.content"]) == {"go": "north"}
 
 
 CALLS = {
@@ -126,45 +145,36 @@ def test_a_tool_reads_the_models_request_of_any_provider(seen: Seen, shape: str)
     assert seen.ended(TimestepRecord)[0].totals.tools == 1
 
 
-def test_spans_of_the_user_are_between_step_and_call(
-    seen: Seen, parent_of: Callable[[ReadableSpan], int | None]
-) -> None:
-    with session("s") as episode, seen.tracer.start_as_current_span("mine"), episode.timestep():
-        pass
-    (step,), (mine,), (root,) = seen.named("timestep"), seen.named("mine"), seen.named("invoke_workflow s")
-    assert parent_of(step) == mine.context.span_id
-    assert parent_of(mine) == root.context.span_id
-
-
 def test_a_nested_session_knows_its_parent_and_restores_it(
     seen: Seen, parent_of: Callable[[ReadableSpan], int | None]
 ) -> None:
+    """The parent may be given, as session or id; a session of the same id is an update of its row."""
     with session("outer") as outer:
         with outer.timestep() as step:
             with session("inner") as inner:
                 assert current_session() is inner
                 assert current_timestep() is None
             assert current_timestep() is step
+        with session("again", session_id=outer.id):
+            pass
         assert current_session() is outer
         assert current_timestep() is None
     assert current_session() is None
+    apart = session("apart").start(current=False)
+    for name, parent in (("by object", apart), ("by id", "s9")):
+        with session(name, parent=parent):
+            pass
+    apart.end()
     records = {record.name: record for record in seen.ended(SessionRecord)}
-    assert records["inner"].parent_session_id == outer.id
-    assert records["outer"].parent_session_id is None
+    parents = {name: record.parent_session_id for name, record in records.items()}
+    assert parents == {
+        "inner": outer.id, "again": None, "outer": None, "by object": apart.id, "by id": "s9", "apart": None,
+    }  # fmt: skip
+    assert records["again"].start_ns is None
+    assert records["again"].seen_ns < records["outer"].seen_ns
     assert parent_of(seen.named("invoke_workflow inner")[0]) == seen.named("timestep")[0].context.span_id
-
-
-def test_a_parent_may_be_given_as_session_or_id(seen: Seen, parent_of: Callable[[ReadableSpan], int | None]) -> None:
-    outer = session("outer").start(current=False)
-    with session("inner", parent=outer):
-        pass
-    with session("other", parent="s9"):
-        pass
-    outer.end()
-    records = {record.name: record for record in seen.ended(SessionRecord)}
-    assert records["inner"].parent_session_id == outer.id
-    assert records["other"].parent_session_id == "s9"
-    assert parent_of(seen.named("invoke_workflow inner")[0]) == seen.named("invoke_workflow outer")[0].context.span_id
+    of_apart = seen.named("invoke_workflow apart")[0].context.span_id
+    assert parent_of(seen.named("invoke_workflow by object")[0]) == of_apart
 
 
 def test_an_exception_marks_step_and_session_and_passes_unchanged(seen: Seen) -> None:
@@ -191,42 +201,9 @@ def test_an_interrupt_is_a_cancellation_not_an_error(seen: Seen) -> None:
     assert seen.spans[0].status.status_code is StatusCode.UNSET
 
 
-def test_forgotten_steps_are_closed_with_their_session(seen: Seen) -> None:
-    with session("s") as episode:
-        forgotten = episode.timestep("forgotten").start()
-    assert forgotten.state == "ended"
-    assert len(seen.named("timestep forgotten")) == 1
-    assert current_session() is current_timestep() is None
-
-
-def test_the_inner_of_two_sessions_of_one_id_is_an_update_of_its_row(seen: Seen) -> None:
-    with session("chat", session_id="both"):
-        with session("chat", session_id="both") as again:
-            again.observation("x")
-        assert current_session() is not None
-    inner, outer = seen.ended(SessionRecord)
-    assert (inner.start_ns, inner.parent_session_id, outer.parent_session_id) == (None, None, None)
-    assert inner.seen_ns < outer.seen_ns
-
-
-def test_numpy_like_rewards_and_flags_are_read(seen: Seen) -> None:
-    class Scalar:
-        def __float__(self) -> float:
-            return 0.5
-
-        def __bool__(self) -> bool:
-            return True
-
-    with session("s") as episode, episode.timestep() as step:
-        step.environment(reward=Scalar(), terminated=Scalar())
-    (event,) = seen.of(EventRecord)
-    assert (event.reward, event.terminated, event.data) == (0.5, True, None)
-
-
-ParentOf = Callable[[ReadableSpan], "int | None"]
-
-
-def test_a_timed_step_is_a_span_and_one_row_with_its_duration(seen: Seen, parent_of: ParentOf) -> None:
+def test_a_timed_step_is_a_span_and_one_row_with_its_duration(
+    seen: Seen, parent_of: Callable[[ReadableSpan], int | None]
+) -> None:
     with session("s") as own, own.timestep() as step:
         with step.environment_step(before={"x": 0}) as world:
             time.sleep(0.002)
@@ -250,23 +227,6 @@ def test_a_timed_step_is_a_span_and_one_row_with_its_duration(seen: Seen, parent
     assert [found.name for found in span.events] == ["gen_ai.evaluation.result"]
     assert seen.ended(TimestepRecord)[0].terminated is True
     assert seen.ended(TimestepRecord)[0].totals.reward == 0.5
-
-
-def test_without_a_runtime_a_timed_step_just_runs(no_runtime: None) -> None:
-    with session("s") as own, own.timestep() as step, step.environment_step() as world:
-        world.set_result("x", reward=1)
-        assert world.session is own
-        assert world._step is step
-
-
-def test_a_step_keeps_the_applications_id_next_to_callspans(seen: Seen) -> None:
-    with session("grid") as episode, episode.timestep(step_id="turn-1") as step:
-        assert step.step_id == "turn-1"
-        assert step.id != "turn-1"
-    assert {record.user_step_id for record in seen.of(TimestepRecord)} == {"turn-1"}
-    (span,) = seen.named("timestep")
-    assert span.attributes["callspan.step.user_id"] == "turn-1"
-    assert span.attributes["callspan.step.id"] == step.id
 
 
 T0 = 1_700_000_000_000_000_000
@@ -315,87 +275,10 @@ def test_nanoseconds_seconds_and_datetimes_mean_the_same(seen: Seen, given: Any)
     assert event.time_ns == T0
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        datetime(2023, 11, 14, 22, 13, 20),  # noqa: DTZ001 - the zone is what it lacks
-        1_700_000_000, 10**17 - 1, -1, 2**63, float("nan"), float("inf"), -0.5, "2026-11-20",
-    ],
-)  # fmt: skip
-def test_with_an_invalid_time_nothing_is_recorded(seen: Seen, given: Any) -> None:
-    with session("s") as own:
-        own.event("x", at=given)
-    assert seen.of(EventRecord) == []
-
-
-def test_tools_and_steps_of_the_environment_may_be_recorded_afterwards(seen: Seen) -> None:
-    with session("s") as own, own.timestep() as step:
-        tool = step.tool("dig").start(at=T0)
-        tool.result = "gold"
-        tool.end(at=T0 + SECOND)
-        world = step.environment_step().start(at=T0 + SECOND)
-        world.set_result("wall", reward=1)
-        world.end(at=T0 + 3 * SECOND)
-    dug, moved = seen.of(EventRecord)
-    assert (dug.time_ns, dug.duration_ns) == (T0, SECOND)
-    assert (moved.time_ns, moved.duration_ns) == (T0 + SECOND, 2 * SECOND)
-    assert seen.named("environment")[0].end_time == T0 + 3 * SECOND
-    assert seen.ended(TimestepRecord)[0].totals.tool_ns == SECOND
-
-
-def test_a_session_may_end_with_a_custom_outcome(seen: Seen) -> None:
-    with session("s", metadata={"a": 1, "b": 1}) as episode:
-        episode.update(status="waiting", metadata={"b": 2, "c": None})
-        assert seen.of(SessionRecord)[-1].outcome == "waiting"
-        episode.update(status="skipped")
-    last = seen.ended(SessionRecord)[0]
-    assert last.outcome == "skipped"
-    assert last.metadata == {"a": 1, "b": 2}
-
-
-def test_rewards_have_objectives_and_add_up(seen: Seen) -> None:
-    with session("s") as episode:
-        with episode.timestep() as step:
-            step.reward(1, source="environment")
-            step.reward(0.25, "style", "judge", "neat", label="good")
-        episode.outcome(reward=2.0, success=True)
-    first, second, whole = seen.of(RewardRecord)
-    assert (first.value, first.scope, first.timestep_id) == (1.0, "event", step.id)
-    assert (second.objective, second.source, second.annotation, second.label) == ("style", "judge", "neat", "good")
-    assert (whole.scope, whole.value) == ("session", 2.0)
-    event = seen.named("timestep")[0].events[1]
-    assert event.name == "gen_ai.evaluation.result"
-    assert event.attributes["gen_ai.evaluation.name"] == "style"
-    assert event.attributes["gen_ai.evaluation.explanation"] == "neat"
-    last = seen.ended(SessionRecord)[-1]
-    assert (last.totals.reward, last.success, last.outcome) == (2.0, True, "success")
-    step_totals = seen.ended(TimestepRecord)[0].totals
-    assert (step_totals.reward, step_totals.rewards) == (1.0, {"style": 0.25})
-
-
-def test_a_tool_that_fails_is_an_error_of_the_tool_only_where_it_is_caught(seen: Seen) -> None:
-    with session("s") as episode, episode.timestep() as step:
-        with pytest.raises(KeyError), step.tool("open"):
-            raise KeyError("door")
-        with step.tool("close") as run:
-            run.error = "no door"
-    first, second = seen.of(EventRecord)
-    assert (first.error.type, second.error.message) == ("KeyError", "no door")
-    assert seen.named("execute_tool open")[0].status.status_code is StatusCode.ERROR
-    assert seen.named("execute_tool close")[0].status.status_code is StatusCode.ERROR
-    assert seen.named("timestep")[0].status.status_code is StatusCode.UNSET
-
-
-@pytest.fixture
-def stored(tmp_path: Path) -> Iterator[tuple[Handle, str]]:
+def test_a_store_orders_events_by_the_given_times_not_by_writing(tmp_path: Path) -> None:
+    """Written backwards, read forwards; at equal times in the order of writing."""
     url = f"sqlite:///{tmp_path / 'records.db'}"
     handle = callspan.instrument(stores=url)
-    yield handle, url
-    handle.uninstrument()
-
-
-def test_a_store_orders_events_by_the_given_times_not_by_writing(stored: tuple[Handle, str]) -> None:
-    """Written backwards, read forwards; at equal times in the order of writing."""
     with callspan.session("log", at=T0) as own:
         with own.timestep("second", at=T0 + 2 * SECOND) as step:
             step.event("d", at=T0 + 3 * SECOND)
@@ -406,8 +289,7 @@ def test_a_store_orders_events_by_the_given_times_not_by_writing(stored: tuple[H
             step.event("b", at=T0)
             step.end(at=T0 + SECOND)
         own.end(at=T0 + 5 * SECOND)
-    handle, url = stored
-    assert handle.force_flush(30_000)
+    handle.uninstrument()
     with closing(callspan.open_store(url)) as reader:
         events: list[Any] = list(reader.events(own.id))
         assert [one.event_type for one in events] == ["a", "b", "c", "d"]
@@ -415,3 +297,16 @@ def test_a_store_orders_events_by_the_given_times_not_by_writing(stored: tuple[H
         summary = reader.session(own.id)
     assert summary is not None
     assert (summary.session.start_ns, summary.session.end_ns) == (T0, T0 + 5 * SECOND)
+
+
+def test_tools_and_steps_of_the_environment_may_be_recorded_afterwards(seen: Seen) -> None:
+    with session("s") as own, own.timestep() as step:
+        step.tool("dig").start(at=T0).end(at=T0 + SECOND)
+        world = step.environment_step().start(at=T0 + SECOND)
+        world.set_result("wall", reward=1)
+        world.end(at=T0 + 3 * SECOND)
+    dug, moved = seen.of(EventRecord)
+    assert (dug.time_ns, dug.duration_ns) == (T0, SECOND)
+    assert (moved.time_ns, moved.duration_ns) == (T0 + SECOND, 2 * SECOND)
+    assert seen.named("environment")[0].end_time == T0 + 3 * SECOND
+    assert seen.ended(TimestepRecord)[0].totals.tool_ns == SECOND

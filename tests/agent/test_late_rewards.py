@@ -115,32 +115,6 @@ def test_each_late_reward_is_a_child_of_its_target(
     assert judged.attributes["gen_ai.evaluation.score.label"] == "thumbs up"
 
 
-def test_the_request_that_brings_the_feedback_is_linked_not_joined(
-    exporting: Callable[..., Handle], receiver: OtlpReceiver
-) -> None:
-    handle = exporting()
-    with callspan.session("chat") as session:
-        pass
-    other = TracerProvider()
-    with other.get_tracer("web").start_as_current_span("POST /feedback") as request:
-        callspan.reward(1, session_id=session.id)
-    (shown,) = evaluations(receiver)
-    assert shown.parent_id == the(receiver, "invoke_workflow chat").span_id
-    assert shown.links == [f"{request.get_span_context().span_id:016x}"]
-    assert handle.counters() == {}
-
-
-def test_a_session_that_was_not_sampled_gets_no_lone_evaluation(
-    exporting: Callable[..., Handle], receiver: OtlpReceiver
-) -> None:
-    """Neither in time nor late."""
-    exporting(sampler=ALWAYS_OFF)
-    with callspan.session("quiet") as session:
-        session.reward(1)
-    callspan.reward(2, session_id=session.id)
-    assert receiver.spans == []
-
-
 def test_late_reports_of_an_unsampled_scope_are_not_sampled(
     exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider, tmp_path: Path
 ) -> None:
@@ -161,16 +135,6 @@ def test_late_reports_of_an_unsampled_scope_are_not_sampled(
     with elsewhere():
         callspan.feedback(calls[-1].call_id, 6)
     assert receiver.spans == []
-
-
-def test_content_removed_by_processors_is_on_no_late_evaluation(
-    exporting: Callable[..., Handle], receiver: OtlpReceiver
-) -> None:
-    exporting(content="metadata")
-    callspan.reward(1, session_id="s", annotation="secret words")
-    (shown,) = evaluations(receiver)
-    assert b"secret words" not in b"".join(receiver.raw)
-    assert shown.attributes["gen_ai.evaluation.score.value"] == 1.0
 
 
 def test_a_reward_with_a_carrier_joins_the_trace(exporting: Callable[..., Handle], receiver: OtlpReceiver) -> None:
@@ -201,9 +165,17 @@ def test_a_session_continued_in_another_trace_is_linked_to_the_first(
     assert [span.links for span in (first, second, inner)] == [[], [first.span_id], []]
 
 
-def test_evaluations_have_no_text_if_content_is_off_on_spans(
-    exporting: Callable[..., Handle], receiver: OtlpReceiver
+@pytest.mark.parametrize("settings", [{"content": "metadata"}, {"content_on_spans": False}])
+def test_evaluations_have_no_text_where_spans_have_none(
+    exporting: Callable[..., Handle], receiver: OtlpReceiver, settings: dict[str, Any]
 ) -> None:
-    exporting(content_on_spans=False)
-    callspan.reward(1, session_id="s", annotation="for records only")
-    assert "gen_ai.evaluation.explanation" not in evaluations(receiver)[0].attributes
+    """That of the request which brings the feedback is linked."""
+    exporting(**settings)
+    with callspan.session("chat") as session:
+        pass
+    with TracerProvider().get_tracer("web").start_as_current_span("POST /feedback") as request:
+        callspan.reward(1, session_id=session.id, annotation="secret words")
+    (shown,) = evaluations(receiver)
+    assert b"secret words" not in b"".join(receiver.raw)
+    assert shown.attributes["gen_ai.evaluation.score.value"] == 1.0
+    assert shown.links == [f"{request.get_span_context().span_id:016x}"]

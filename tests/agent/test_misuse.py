@@ -21,7 +21,6 @@ from callspan import (
     UsageError,
     copy_context,
     current_session,
-    current_timestep,
     feedback,
     reward,
     session,
@@ -102,7 +101,10 @@ MISUSES: dict[str, tuple[str, Callable[[Session], object]]] = {
     "a reward for what can be no call": ("feedback needs a call", lambda own: reward(1, call_id=object())),
     "a time that is none": ("a time must be", lambda own: own.event("x", at=ODD)),
     "a time without a zone": ("a time must be", lambda own: own.event("x", at=NAIVE)),
-    "a time in seconds": ("a time must be", lambda own: own.event("x", at=1_700_000_000)),
+    **{
+        f"{at} as a time": ("a time must be", lambda own, at=at: own.event("x", at=at))
+        for at in (1_700_000_000, 10**17 - 1, -1, 2**63, float("nan"), float("inf"), -0.5, "2026-11-20")
+    },
     "a start that is no time": ("a time must be", lambda own: once(session("s", at=ODD))),
     "an end before the start": ("must not be before the start", end_before_the_start),
 }
@@ -270,13 +272,3 @@ def test_decorated_functions_stay_fast_where_nothing_records(
     with session("s"):
         assert decorated(3, twice=True) == 6
         assert calls_made_by(decorated) - calls_made_by(plain) <= limit
-
-
-def test_lookups_outside_any_session_find_nothing(no_runtime: None) -> None:
-    assert current_session() is None
-    assert current_timestep() is None
-    with session("s") as own:
-        assert current_session() is own
-        assert current_timestep() is None
-        with own.timestep() as step:
-            assert current_timestep() is step

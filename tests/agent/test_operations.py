@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import anthropic
 import openai
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import StatusCode
 
 import callspan
 from callspan import current_session, current_timestep, guardrail, handoff, invoke_agent, session, tool
@@ -63,21 +64,19 @@ def test_an_agents_run_is_a_span_of_the_conventions_around_what_it_does(seen: Se
     assert (found.attributes or {})["gen_ai.agent.name"] == "triage"
 
 
-def test_a_failed_agent_is_a_failed_span_and_the_exception_passes(seen: Seen) -> None:
-    with pytest.raises(KeyError), session("s"), invoke_agent("a"):
-        raise KeyError("door")
-    with session("s"), invoke_agent("b") as agent:
-        agent.error = "gave up"
-    raised, with_error = [one for one in seen.of(EventRecord) if one.event_type == "agent"]
-    assert (raised.error.type, with_error.error.message) == ("KeyError", "gave up")
-    assert [seen.named(f"invoke_agent {name}")[0].status.is_ok for name in "ab"] == [False, False]
-
-
-def test_nested_agents_record_which_agent_called_them(seen: Seen) -> None:
-    with session("s"), invoke_agent("boss"), invoke_agent("worker"), tool("dig"):
-        pass
-    systems = {one.name: one.system for one in seen.of(EventRecord) if one.event_type in {"agent", "tool"}}
-    assert systems == {"dig": "worker", "worker": "boss", "boss": None}
+@pytest.mark.parametrize("begin", [invoke_agent, tool, guardrail], ids=lambda begin: begin.__name__)
+def test_an_operation_that_fails_is_a_failed_span_and_the_exception_passes(seen: Seen, begin: Any) -> None:
+    """It fails alone where the exception is caught. Each says which agent is around it."""
+    with session("s") as own, own.timestep(), invoke_agent("boss"):
+        with pytest.raises(KeyError), begin("a"):
+            raise KeyError("door")
+        with begin("b") as inner:
+            inner.error = "gave up"
+    raised, with_error, boss = [one for one in seen.of(EventRecord) if not one.event_type.endswith("_start")]
+    assert (raised.error.type, with_error.error.message, boss.error) == ("KeyError", "gave up", None)
+    assert (raised.system, with_error.system, boss.system) == ("boss", "boss", None)
+    failed = [span.name.split()[-1] for span in seen.spans if span.status.status_code is StatusCode.ERROR]
+    assert failed == ["a", "b"]
 
 
 def test_a_guardrail_records_whether_it_was_triggered(seen: Seen, parent_of: Parent) -> None:
@@ -188,13 +187,7 @@ def test_openinference_has_the_input_and_output_of_every_span_of_an_agent() -> N
 
 _OF_TOOL = {"input": "arguments", "output": "result"}
 ASKED: Any = {"model": "gpt-5", "messages": [{"role": "user", "content": "Where to?"}]}
-EAST, WEST = {"to": "east"}, {"to": "west"}
-
-
-@pytest.fixture
-def provider() -> Iterator[ScriptedProvider]:
-    with ScriptedProvider() as scripted:
-        yield scripted
+EAST, WEST, UP = {"to": "east"}, {"to": "west"}, {"to": "up"}
 
 
 def moves(*requested: tuple[str, dict[str, str]]) -> list[dict[str, Any]]:
@@ -227,27 +220,29 @@ def joined(seen: Captured) -> list[str | None]:
 
 @pytest.mark.parametrize("api", ["chat", "stream", "responses", "messages"])
 def test_a_tool_is_joined_with_the_request_of_its_name_and_arguments(provider: ScriptedProvider, api: str) -> None:
-    provider.reply(tool_calls=moves(("call_1", EAST), ("call_2", WEST)))
-    with capture() as seen, callspan.session("gridworld") as session, session.timestep() as step:
-        ask(provider, api)
-        with step.tool("move", arguments=WEST), callspan.tool("move", arguments='{"to": "east"}'):
-            pass
-        with step.tool("move", arguments=EAST):
-            pass
-    assert joined(seen) == ["call_1", "call_2", None]
-
-
-def test_a_decorated_function_is_joined_by_its_arguments(provider: ScriptedProvider) -> None:
-    provider.reply(tool_calls=moves(("call_1", EAST)))
+    provider.reply(tool_calls=moves(("call_1", EAST), ("call_2", WEST), ("call_3", UP)))
 
     @callspan.tool
     def move(to: str) -> str:
         return to
 
-    with capture() as seen, callspan.session("gridworld"), callspan.timestep():
+    with capture() as seen, callspan.session("gridworld") as session, session.timestep() as step:
+        ask(provider, api)
+        with step.tool("move", arguments=WEST), callspan.tool("move", arguments='{"to": "east"}'):
+            pass
+        move("up")
+        with step.tool("move", arguments=EAST):
+            pass
+    assert joined(seen) == ["call_1", "call_2", "call_3", None]
+
+
+def test_without_content_no_request_is_known(provider: ScriptedProvider) -> None:
+    provider.reply(tool_calls=moves(("call_1", EAST)))
+    with capture(content="off") as seen, callspan.session("gridworld") as session, session.timestep() as step:
         ask(provider)
-        move("east")
-    assert joined(seen) == ["call_1"]
+        with step.tool("move", arguments=EAST):
+            pass
+    assert joined(seen) == [None]
 
 
 def test_a_tool_is_joined_only_where_one_request_is_open(provider: ScriptedProvider) -> None:
@@ -266,12 +261,3 @@ def test_a_tool_is_joined_only_where_one_request_is_open(provider: ScriptedProvi
         with session.tool("move", arguments=EAST):
             pass  # the model has gone on
     assert joined(seen) == [None, "call_2", "call_1", None, None, None]
-
-
-def test_without_content_no_request_is_known(provider: ScriptedProvider) -> None:
-    provider.reply(tool_calls=moves(("call_1", EAST)))
-    with capture(content="off") as seen, callspan.session("gridworld") as session, session.timestep() as step:
-        ask(provider)
-        with step.tool("move", arguments=EAST):
-            pass
-    assert joined(seen) == [None]

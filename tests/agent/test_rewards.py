@@ -19,13 +19,40 @@ if TYPE_CHECKING:
     from tests.agent.conftest import Seen
 
 
-def test_a_reward_for_an_unknown_call_has_the_ids_that_are_given(seen: Seen) -> None:
-    """Whatever is current: the call may be of another session; stores join the two."""
-    with session("s") as own, own.timestep():
-        reward(1, call_id="c1")
+STYLE: dict[str, Any] = {"objective": "style", "source": "judge", "annotation": "neat", "label": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("given", "place", "scope"),
+    [
+        ({}, ("own", "step", 0), "event"),
+        ({"timestep_id": "t9"}, (None, "t9", None), "event"),
+        ({"call_id": "c1"}, (None, None, None), "call"),
+        ({"session_id": "s9"}, ("s9", None, None), "session"),
+        ({"event_id": "e9"}, (None, None, None), "event"),
+    ],
+)
+def test_a_reward_has_the_ids_that_are_given_else_the_current_place(
+    seen: Seen, given: dict[str, str], place: tuple[object, ...], scope: str
+) -> None:
+    """An unknown call may be of another session; stores join the two."""
+    with session("s") as own, own.timestep() as step, step.tool("t"):
+        reward(0.5, **given, **STYLE)
     (record,) = seen.of(RewardRecord)
-    assert (record.call_id, record.session_id, record.timestep_id) == ("c1", None, None)
-    assert record.scope == "call"
+    known = {"own": own.id, "step": step.id}
+    assert (record.session_id, record.timestep_id, record.timestep) == tuple(known.get(one, one) for one in place)
+    assert (record.value, record.objective, record.source, record.label) == (0.5, "style", "judge", "ok")
+    assert (record.annotation, record.scope) == ("neat", scope)
+    counted = {} if given else {"style": 0.5}
+    assert seen.ended(TimestepRecord)[0].totals.rewards == seen.ended(SessionRecord)[0].totals.rewards == counted
+
+
+def test_an_outcome_after_the_end_is_in_the_totals_of_the_next_record(seen: Seen) -> None:
+    with session("s") as own, own.timestep() as step:
+        step.reward(1)
+    own.outcome(reward=7, success=True)
+    assert seen.ended(SessionRecord)[0].totals.reward == 1
+    assert (seen.of(SessionRecord)[-1].totals.reward, seen.of(SessionRecord)[-1].success) == (7, True)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +67,7 @@ def test_a_label_that_says_yes_or_no_is_a_number(seen: Seen, label: Any, value: 
     feedback("c1", 0.25, label=label)
     first, second = seen.of(RewardRecord)
     assert (first.value, first.label, second.value) == (value, str(label), 0.25)
+    assert (first.objective, first.scope, first.call_id) == ("feedback", "call", "c1")
 
 
 SPAN = "invoke_workflow s"
@@ -54,24 +82,6 @@ def rewards(span: ReadableSpan) -> dict[str, object]:
     return {key: value for key, value in (span.attributes or {}).items() if key.startswith("callspan.reward")}
 
 
-def test_the_outcome_of_a_session_is_its_reward_and_not_added_to_those_of_its_events(seen: Seen) -> None:
-    with session("s") as own:
-        with own.timestep() as step:
-            step.reward(1.0)
-        own.outcome(reward=1.0)
-    assert rewards(seen.named(SPAN)[0]) == {"callspan.reward": 1.0}
-    assert rewards(seen.named("timestep")[0]) == {"callspan.reward": 1.0}
-    assert seen.ended(SessionRecord)[0].totals.reward == 1.0
-    assert read(seen).reward == 1.0
-
-
-def test_another_objective_is_not_the_reward(seen: Seen) -> None:
-    with session("s") as own, own.timestep() as step:
-        step.reward(1, objective="style")
-    assert rewards(seen.named(SPAN)[0]) == {"callspan.reward.style": 1.0}
-    assert seen.ended(SessionRecord)[0].totals.reward is None
-
-
 def test_an_event_has_one_reward_however_often_it_is_judged(seen: Seen) -> None:
     with session("s") as own, own.timestep() as step:
         event = step.environment("x", reward=1)
@@ -81,23 +91,6 @@ def test_an_event_has_one_reward_however_often_it_is_judged(seen: Seen) -> None:
         step.reward(9, event=action)
     assert seen.ended(TimestepRecord)[0].totals.reward == 1.25
     assert seen.ended(SessionRecord)[0].totals.reward == read(seen).reward == 1.25
-
-
-def test_a_reward_of_a_call_counts_in_no_session_or_step(seen: Seen) -> None:
-    with session("s") as own, own.timestep():
-        reward(1, call_id="c1")
-        reward(1, call_id="c1", objective="style")
-        feedback("c1", 1)
-    assert rewards(seen.named(SPAN)[0]) == rewards(seen.named("timestep")[0]) == {}
-    assert (read(seen).reward, read(seen).means) == (None, {})
-
-
-def test_a_reward_after_the_end_is_in_the_totals_of_the_next_record(seen: Seen) -> None:
-    with session("s") as own, own.timestep() as step:
-        step.reward(1)
-    own.outcome(reward=7, success=True)
-    assert seen.ended(SessionRecord)[0].totals.reward == 1
-    assert seen.of(SessionRecord)[-1].totals.reward == 7
 
 
 _AMOUNTS = st.sampled_from([-1.0, 0.0, 0.25, 3.0])
@@ -195,39 +188,3 @@ def test_tokens_of_calls_add_up_and_unreported_ones_are_unknown(
     assert whole.model_ns == sum(record.timing.duration_ns or 0 for record in seen.records)
     shown = dict(next(span for span in seen.spans if span.name == "invoke_workflow game").attributes or {})
     assert shown["callspan.totals.model_s"] == pytest.approx(whole.model_ns / 1e9)
-
-
-@pytest.mark.parametrize(
-    ("rewards", "total"), [([], None), ([None], None), ([0.0], 0.0), ([None, 2.0], 2.0), ([1.5, None, -2.0], -0.5)]
-)
-def test_rewards_of_steps_add_up_and_unknown_is_not_zero(rewards: list[float | None], total: float | None) -> None:
-    with capture() as seen, callspan.session("game") as session:
-        for reward in rewards:
-            with session.environment_step() as step:
-                step.set_result(reward=reward)
-    assert seen.sessions[-1].totals.reward == total
-
-
-def test_a_label_without_a_number_is_feedback(seen: Seen) -> None:
-    feedback("c1", label="polite", source="u1", annotation="helpful")
-    (kept,) = seen.of(RewardRecord)
-    assert (kept.call_id, kept.value, kept.label, kept.scope) == ("c1", None, "polite", "call")
-    assert (kept.source, kept.annotation, kept.objective) == ("u1", "helpful", "feedback")
-
-
-def test_a_reward_for_a_step_by_id_ignores_the_current_place(seen: Seen) -> None:
-    with session("judge") as own, own.timestep():
-        reward(0.5, timestep_id="t9", objective="style")
-    (kept,) = seen.of(RewardRecord)
-    assert (kept.session_id, kept.timestep_id, kept.timestep, kept.scope) == (None, "t9", None, "event")
-    assert seen.ended(SessionRecord)[0].totals.reward is None
-
-
-def test_a_reward_without_ids_is_for_the_current_step(seen: Seen) -> None:
-    with session("s") as own, own.timestep() as step, step.tool("t"):
-        reward(0.5, objective="style", source="judge", annotation="neat", label="ok")
-    (record,) = seen.of(RewardRecord)
-    assert (record.session_id, record.timestep_id, record.timestep) == (own.id, step.id, 0)
-    assert (record.value, record.objective, record.source, record.scope) == (0.5, "style", "judge", "event")
-    assert seen.ended(TimestepRecord)[0].totals.rewards == {"style": 0.5}
-    assert seen.ended(SessionRecord)[0].totals.rewards == {"style": 0.5}

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import permutations
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import anthropic
-import openai
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
-from tests.agent.programs import REMOTE, run_all
+from tests.agent.programs import REMOTE, demo, run_all, support_desk
 
 import callspan
 from callspan import redact_texts
-from callspan.record.events import record_key
-from callspan.records import EventRecord, MessageRecord, Record, SessionRecord, SpanLink, Trace
+from callspan.records import EventRecord, MessageRecord, SpanLink
 from callspan.semconv import call, events, gen_ai, llm, openinference, scope_messages, session
 from callspan.semconv.table import Row, Table
-from callspan.stores.call_rows import record_of
-from callspan.stores.columns import SESSIONS, TABLES
-from callspan.stores.payloads import row_of as present
-from callspan.stores.rows import merged_row
 from callspan.testing import Captured, ScriptedProvider, capture
 
 
@@ -92,34 +84,6 @@ def test_spans_that_are_not_sampled_have_ids_too() -> None:
     }
 
 
-def test_the_row_of_a_session_that_is_opened_again_names_one_span() -> None:
-    """The newer one whole: its root has no parent, though the one before had."""
-    remote = Trace(is_parent_remote=True)
-    first = SessionRecord(
-        session_id="s",
-        seen_ns=1,
-        trace_id="a" * 32,
-        span_id="b" * 16,
-        parent_span_id="c" * 16,
-        sampled=True,
-        trace=remote,
-    )
-    last = SessionRecord(session_id="s", seen_ns=2, trace_id="d" * 32, span_id="e" * 16, sampled=True)
-    later = SessionRecord(session_id="s", seen_ns=3, name="n")
-    for versions in permutations((first, last, later)):
-        row = merged_row(SESSIONS, None, versions[0])
-        for version in versions[1:]:
-            row = merged_row(SESSIONS, row, version)
-        whole = record_of(SESSIONS, row, SessionRecord)
-        assert (whole.name, whole.trace_id, whole.span_id) == ("n", last.trace_id, last.span_id)
-        assert (whole.parent_span_id, whole.trace) == (None, None)
-
-
-def row_of(record: Record) -> dict[str, object]:
-    table = TABLES[record_key(record)[0]]
-    return dict.fromkeys(table.names) | present(record)
-
-
 def test_a_redactor_that_fails_takes_frames_and_one_that_masks_leaves_ids() -> None:
     with capture(redact=lambda _: 1 / 0) as captured, pytest.raises(KeyError), callspan.tool("run"):
         raise KeyError
@@ -132,68 +96,6 @@ def test_a_redactor_that_fails_takes_frames_and_one_that_masks_leaves_ids() -> N
 
 
 VOCABULARIES = (scope_messages, gen_ai, llm, openinference)
-
-
-def attributes_of_an_agent() -> list[tuple[str, Any]]:
-    """Attributes as they are on the spans and events of a small agent, run here on a scripted provider.
-
-    Each bag with what it is on: the first word of a span's name, or an event's name.
-    """
-    every = ("llm", "gen_ai", "openinference")
-    with ScriptedProvider() as provider, capture(vocabularies=every, attempt_spans=True) as captured:
-        client = openai.OpenAI(api_key="sk-any", base_url=provider.openai_url, max_retries=1)
-        provider.reply(tool_calls=[{"name": "move", "arguments": {"to": "north"}, "id": "call_1"}], cache_read_tokens=2)
-        provider.reply(status=429, retry_after_s=0.001)
-        provider.reply(text="Done.", reasoning_tokens=1)
-        provider.reply(status=400)
-        request = {"model": "gpt-5", "messages": [{"role": "user", "content": "Go"}], "temperature": 0.5, "top_p": 1.0}
-        known = {"user_id": "u", "group_id": "g", "task_id": "t", "experiment": "e", "metadata": {"seed": 7}}
-        with callspan.session("tables", **known) as session, callspan.timestep("turn", 1) as step, client:
-            client.chat.completions.create(**request, max_tokens=9, seed=1, stop=["."], user="u")
-            list(client.chat.completions.create(**request, stream=True, stream_options={"include_usage": True}))
-            try:
-                client.chat.completions.create(**request)
-            except openai.BadRequestError:
-                step.action("north")
-            shown = step.message("a wall", call="c")
-            step.message("hm", causal_influence=[shown])
-            step.event("thought", "why", "doubt", system="planner", call="c", error="lost")
-            with step.tool("move", call="call_1", arguments={"to": "north"}) as tool:
-                tool.result = "moved"
-            with step.invoke_agent("planner", input="go", description="plans") as agent:
-                agent.output = "north"
-                with step.guardrail("walls", input="north") as check:
-                    check.triggered = True
-                step.handoff("actor", call="call_2")
-            step.environment("a wall", reward=1.0, terminated=False, truncated=False, before="a hall", info={"n": 1})
-            step.reward(0.5, label="good", source="judge", annotation="why", event=shown)
-            with step.environment_step("a hall") as world, session.timestep("inner"):
-                world.set_result("a wall", reward=1.0, terminated=False, truncated=True, info={"n": 2})
-            session.outcome(success=True)
-            with callspan.session("inner"):
-                pass
-        callspan.reward(0.5, session_id=session.id, call_id=captured.records[0].call_id, label="good")
-        ask_anthropic(provider)
-    bags = [(span.name.split(" ")[0], span.attributes) for span in captured.spans]
-    return bags + [(event.name, event.attributes) for span in captured.spans for event in span.events]
-
-
-def ask_anthropic(provider: ScriptedProvider) -> None:
-    """A call with all that Anthropic's Messages have of their own."""
-    usage = {
-        "input_tokens": 1,
-        "output_tokens": 1,
-        "cache_creation": {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 1},
-        "service_tier": "standard",
-        "iterations": [{"type": "compaction", "input_tokens": 1, "output_tokens": 1}],
-    }
-    provider.reply(usage=usage, headers={"anthropic-organization-id": "o", "anthropic-workspace-id": "w"})
-    with anthropic.Anthropic(api_key="sk-any", base_url=provider.anthropic_url) as client:
-        client.messages.create(
-            model="claude-haiku-4-5", max_tokens=2000, messages=[{"role": "user", "content": "Go"}],
-            service_tier="auto", thinking={"type": "enabled", "budget_tokens": 1024},
-            extra_headers={"anthropic-beta": "one"},
-        )  # fmt: skip
 
 
 def rows(*modules: ModuleType) -> Iterator[Row]:
@@ -210,12 +112,17 @@ def kind(value: object) -> str:
     return {str: "string", bool: "boolean", int: "int", float: "double"}[type(value)]
 
 
-def test_every_attribute_of_an_agents_spans_and_events_has_a_row_with_its_type() -> None:
+def test_every_attribute_of_an_agents_spans_and_events_has_a_row_with_its_type(provider: ScriptedProvider) -> None:
     types: dict[str, set[str]] = {}
     for row in rows(call, events, session, *VOCABULARIES):
         types.setdefault(row.name, set()).add(row.type.partition(" ")[0])
     stars = {name.removesuffix("*"): found for name, found in types.items() if name.endswith("*")}
-    seen = {name: kind(value) for _, bag in attributes_of_an_agent() for name, value in (bag or {}).items()}
+    with capture(vocabularies=("llm", "gen_ai", "openinference"), attempt_spans=True) as captured:
+        support_desk(provider)
+        demo(provider)
+        run_all()
+    bags = [one.attributes or {} for span in captured.spans for one in (span, *span.events)]
+    seen = {name: kind(value) for bag in bags for name, value in bag.items()}
     assert len(seen) > 150
     for name, found in seen.items():
         known = types.get(name) or next((each for star, each in stars.items() if name.startswith(star)), set())

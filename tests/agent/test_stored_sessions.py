@@ -9,12 +9,10 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import anthropic
 import openai
 import pytest
 
@@ -22,8 +20,6 @@ import callspan
 from callspan.records import EventRecord, RewardRecord
 from callspan.stores import Reader
 from callspan.testing import ScriptedProvider
-
-TOOL_CALL = {"name": "move", "arguments": {"direction": "up"}, "id": "call_1"}
 
 
 @pytest.fixture
@@ -126,60 +122,6 @@ def test_two_processes_add_steps_to_one_session_at_once(tmp_path: Path, provider
     own_steps = {step.timestep_id for step in steps}
     assert {call.place.timestep_id for call in calls} < own_steps
     assert len({call.pid for call in calls}) == 2
-
-
-Tell = Callable[[Any], object]
-
-
-def chat(url: str, tell: Tell) -> None:
-    messages: list[Any] = [{"role": "user", "content": "go"}]
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="k") as client:
-        message = client.chat.completions.create(model="m", messages=messages).choices[0].message
-        tell((message.tool_calls or [])[0])
-        answer = {"role": "tool", "tool_call_id": "call_1", "content": "moved"}
-        messages += [message.model_dump(exclude_none=True), answer]
-        client.chat.completions.create(model="m", messages=messages)
-        client.chat.completions.create(model="m", messages=[*messages, {"role": "user", "content": "on"}])
-
-
-def responses(url: str, tell: Tell) -> None:
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="k") as client:
-        reply = client.responses.create(model="m", input="go")
-        tell(reply.output[0])
-        answer: Any = {"type": "function_call_output", "call_id": "call_1", "output": "moved"}
-        client.responses.create(model="m", previous_response_id=reply.id, input=[answer])
-
-
-def messages(url: str, tell: Tell) -> None:
-    message: Any = {"role": "user", "content": "go"}
-    with anthropic.Anthropic(base_url=url, api_key="k") as client:
-        reply = client.messages.create(model="m", max_tokens=9, messages=[message])
-        tell(reply.content[0])
-        turns: list[Any] = [message, {"role": "assistant", "content": reply.content}]
-        answer = {"type": "tool_result", "tool_use_id": "call_1", "content": "moved"}
-        client.messages.create(model="m", max_tokens=9, messages=[*turns, {"role": "user", "content": [answer]}])
-
-
-@pytest.mark.parametrize("talk", [chat, responses, messages])
-def test_a_tool_that_is_given_the_sdks_tool_call_is_recorded_with_its_id(
-    store: str, provider: ScriptedProvider, talk: Callable[[str, Tell], None]
-) -> None:
-    provider.reply(tool_calls=[TOOL_CALL])
-
-    def tell(call: object) -> None:
-        with callspan.tool(call=call) as tool:
-            tool.result = "moved it"
-
-    handle = callspan.instrument(stores=store)
-    try:
-        with callspan.session("s") as own, own.timestep() as step:
-            talk(provider.url, tell)
-    finally:
-        handle.uninstrument()
-    with read(store) as reader:
-        (run,) = (one for one in reader.events(own.id) if isinstance(one, EventRecord) and one.event_type == "tool")
-    assert (run.tool_call_id, run.name, run.timestep_id) == ("call_1", "move", step.id)
-    assert run.data == {"arguments": {"direction": "up"}, "result": "moved it"}
 
 
 def test_feedback_finds_its_call_and_session_long_after_the_end(tmp_path: Path, provider: ScriptedProvider) -> None:
