@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import ssl
 import threading
 import time
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
@@ -61,37 +59,25 @@ class ReceivedSpan:
 class OtlpReceiver:
     """Listens on loopback from its construction until `close`. `max_bytes` refuses larger requests, as collectors do.
 
-    `status` of other than 200 refuses everything; over gRPC `refusal` says how. With `tls`, certificate and key, it is
-    encrypted, and clients need the same certificate. Safe from any thread.
+    `status` of other than 200 refuses everything; over gRPC `refusal` says how. Safe from any thread.
     """
 
-    def __init__(self, max_bytes: int | None = None, tls: tuple[Path, Path] | None = None) -> None:
+    def __init__(self, max_bytes: int | None = None) -> None:
         self.max_bytes = max_bytes
         self.status = 200
         self.refusal: tuple[str, str, tuple[tuple[str, bytes], ...]] = ("RESOURCE_EXHAUSTED", "refused", ())
         """Status, details and trailing metadata."""
-        self.partial: tuple[int, str] | None = None
-        """How many spans of each request are rejected, and why."""
-        self.answer_headers: dict[str, str] = {}
         self.headers: list[dict[str, str]] = []
         """Those of every request, with lower-case names."""
         self.pause_s = 0.0
         """How long it takes for each answer."""
         self.refused: list[int] = []
         """Sizes of the requests that were refused, decompressed."""
-        self.accepted: list[int] = []
         self.raw: list[bytes] = []
         """Every request that arrived, decompressed, refused ones too."""
         self._requests: list[Any] = []
         self._news = threading.Condition()
-        self._tls = tls
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        if tls is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*tls)
-            context.load_verify_locations(tls[0])
-            context.verify_mode = ssl.CERT_REQUIRED
-            self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
         self._http.daemon_threads = True
         self._grpc: Any = None
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
@@ -99,29 +85,19 @@ class OtlpReceiver:
     @property
     def url(self) -> str:
         """The base address for `OTEL_EXPORTER_OTLP_ENDPOINT`."""
-        return f"http{'' if self._tls is None else 's'}://127.0.0.1:{self._http.server_address[1]}"
+        return f"http://127.0.0.1:{self._http.server_address[1]}"
 
-    def serve_grpc(self, only: Collection[str] = ("trace", "logs", "metrics")) -> str:
-        """Listen for gRPC too, with its usual limit of 4 MiB a message; return `host:port`. Needs grpcio.
-
-        Other signals than `only` are answered with UNIMPLEMENTED.
-        """
+    def serve_grpc(self) -> str:
+        """Listen for gRPC too, with its usual limit of 4 MiB a message; return `host:port`. Needs grpcio."""
         import grpc  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
         self._grpc = grpc.server(ThreadPoolExecutor(2))
         services = {
-            f"/opentelemetry.proto.collector.{kind}.v1.{kind.capitalize()}Service/Export": _SIGNALS[f"/v1/{plural}"]
+            f"/opentelemetry.proto.collector.{kind}.v1.{kind.capitalize()}Service/Export": f"/v1/{plural}"
             for kind, plural in (("trace", "traces"), ("logs", "logs"), ("metrics", "metrics"))
-            if kind in only
         }
         self._grpc.add_generic_rpc_handlers((_grpc_handler(grpc, services, self),))
-        if self._tls is None:
-            port = self._grpc.add_insecure_port("127.0.0.1:0")
-        else:
-            certificate, key = (file.read_bytes() for file in self._tls)
-            port = self._grpc.add_secure_port(
-                "127.0.0.1:0", grpc.ssl_server_credentials([(key, certificate)], certificate, True)
-            )
+        port = self._grpc.add_insecure_port("127.0.0.1:0")
         self._grpc.start()
         return f"127.0.0.1:{port}"
 
@@ -137,12 +113,9 @@ class OtlpReceiver:
             if self.status != 200 or (self.max_bytes is not None and len(body) > self.max_bytes):
                 self.refused.append(len(body))
                 return (self.status if self.status != 200 else 413), b""
-            self.accepted.append(len(body))
             self._requests.append(parsed)
             self._news.notify_all()
-        rejected, why = self.partial or (0, "")
-        partial = {"rejected_spans": rejected, "error_message": why} if self.partial else None
-        return 200, response(partial_success=partial).SerializeToString()
+        return 200, response().SerializeToString()
 
     @property
     def requests(self) -> list[Any]:
@@ -242,8 +215,6 @@ def _handler(receiver: OtlpReceiver) -> type[BaseHTTPRequestHandler]:
             receiver.headers.append({name.lower(): value for name, value in self.headers.items()})
             status, answer = receiver.take(self.path, body)
             self.send_response(status)
-            for header in receiver.answer_headers.items():
-                self.send_header(*header)
             self.send_header("content-type", "application/x-protobuf")
             self.send_header("content-length", str(len(answer)))
             self.end_headers()
@@ -255,9 +226,7 @@ def _handler(receiver: OtlpReceiver) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _grpc_handler(grpc: Any, services: dict[str, tuple[Any, Any]], receiver: OtlpReceiver) -> Any:
-    paths = {service: path for service in services for path, pair in _SIGNALS.items() if pair == services[service]}
-
+def _grpc_handler(grpc: Any, paths: dict[str, str], receiver: OtlpReceiver) -> Any:
     class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
         def service(self, details: Any) -> Any:
             path = paths.get(details.method)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import threading
@@ -20,8 +19,6 @@ import opentelemetry.metrics._internal as metrics_api
 import opentelemetry.trace as traces_api
 import pytest
 from click.testing import CliRunner
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.util._once import Once
 
 import callspan
@@ -279,60 +276,3 @@ def test_a_slow_collector_slows_no_call_and_loses_nothing(
     assert max(took_s) < receiver.pause_s
     assert len(receiver.spans) == 10
     assert not logged
-
-
-def big_spans(provider: Any, sizes: list[int]) -> None:
-    for number, size in enumerate(sizes):
-        text = f"{number:06d}" + "x" * size
-        provider.get_tracer("test").start_span("chat", attributes={"gen_ai.input.messages": text}).end()
-    provider.force_flush()
-    provider.shutdown()
-
-
-def test_no_batch_exceeds_the_4_mib_limit_of_grpc(
-    monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, logged: list[str]
-) -> None:
-    big_spans(tell_where(monkeypatch, collector, "grpc"), [40_000] * 300)
-    assert len(receiver.spans) == 300
-    assert not logged
-
-
-def test_without_the_byte_bound_the_collector_refuses_the_batch(collector: Collector, receiver: OtlpReceiver) -> None:
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-
-    provider = TracerProvider()
-    exporter = OTLPSpanExporter(endpoint=collector.grpc, insecure=True, timeout=1)
-    provider.add_span_processor(BatchSpanProcessor(exporter))
-    big_spans(provider, [40_000] * 300)
-    assert len(receiver.spans) < 300
-
-
-def test_a_span_above_the_limit_is_lost_alone(
-    monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, logged: list[str]
-) -> None:
-    big_spans(tell_where(monkeypatch, collector, "grpc"), [10, 5 << 20, 10])
-    assert len(receiver.spans) == 2
-    assert "larger than max" in str(logged)
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_what_was_recorded_is_sent_with_the_ids_and_values_of_the_demo(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, protocol: str
-) -> None:
-    play_demo(tmp_path, monkeypatch, collector, protocol)
-    live = {span.span_id: span for span in receiver.spans}
-    before, arguments = len(live), ["--store", f"sqlite:///{tmp_path / 'calls.db'}", "send", "--json"]
-    for sent in (before, 0):
-        done = CliRunner().invoke(command, arguments, catch_exceptions=False)
-        assert (done.exit_code, json.loads(done.stdout)["sent"]) == (0, sent)
-    again = receiver.spans[before:]
-    assert {span.span_id for span in again} == live.keys()
-    for span in again:
-        mine = live[span.span_id]
-        # The demo gives rewards after the end of its sessions too, and costs are computed at delivery.
-        for each in (span, mine):
-            later = ("callspan.reward", "callspan.cost.")
-            each.attributes = {name: one for name, one in each.attributes.items() if not name.startswith(later)}
-        mine.resource = span.resource
-        assert vars(span) == vars(mine)
-        assert span.resource["service.name"] == "callspan-demo"

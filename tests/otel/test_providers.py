@@ -4,50 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
+from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import callspan
-from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.testing import ScriptedProvider
 from tests.otel.launching import Stage
 
 HI: Any = [{"role": "user", "content": "Hi"}]
-
-
-@pytest.fixture
-def client(provider: ScriptedProvider) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(api_key="sk-test", base_url=provider.openai_url, max_retries=0) as made:
-        yield made
-
-
-@pytest.fixture
-def seen() -> Iterator[Captured]:
-    with capture() as captured:
-        yield captured
-
-
-def recording() -> tuple[TracerProvider, InMemorySpanExporter]:
-    exporter, tracer_provider = InMemorySpanExporter(), TracerProvider()
-    tracer_provider.add_span_processor(SimpleSpanProcessor(exporter))
-    return tracer_provider, exporter
-
-
-def test_spans_go_to_the_provider_that_was_given_and_to_no_other(client: openai.OpenAI) -> None:
-    mine, exporter = recording()
-    handle = callspan.instrument(tracer_provider=mine)
-    try:
-        client.chat.completions.create(model="gpt-5", messages=HI)
-    finally:
-        handle.uninstrument()
-    assert [span.name for span in exporter.get_finished_spans()] == ["chat gpt-5"]
 
 
 @pytest.mark.parametrize("order", ["before", "after"])
@@ -72,30 +43,43 @@ print([span.name for span in exporter.get_finished_spans()])
     assert done.stdout.strip() == "['chat gpt-5']", done.stderr
 
 
-def test_a_thread_pool_uses_the_parent_captured_by_copy_context(client: openai.OpenAI, seen: Captured) -> None:
-    def work(_: int) -> None:
-        client.chat.completions.create(model="gpt-5", messages=HI)
-
-    with callspan.session("pool"), callspan.timestep() as step, ThreadPoolExecutor(3) as pool:
-        list(pool.map(callspan.copy_context(work), range(6)))
-        above = step.span_id if hasattr(step, "span_id") else None
-    assert len(seen.records) == 6
-    parents = {record.parent_span_id for record in seen.records}
-    assert len(parents) == 1
-    assert above in (None, *parents)
-    assert {record.place.session_id for record in seen.records} != {None}
-
-
-@pytest.mark.parametrize("otlp", ["nonsense", "localhost:4318", "http://", 4318, "grpc://localhost:4317", ["http://a"]])
-def test_an_invalid_url_is_an_error_that_says_what_to_give(otlp: Any) -> None:
-    with pytest.raises(callspan.SettingError, match=r"otlp.*http://localhost:4318"):
+@pytest.mark.parametrize(
+    "otlp",
+    ["nonsense", "localhost:4318", "http://", 4318, "htp://me:hunter2@here", "grpc://localhost:4317", ["http://a"]],
+)
+def test_an_invalid_url_is_an_error_that_says_what_to_give_and_shows_no_password(otlp: Any) -> None:
+    with pytest.raises(callspan.SettingError, match=r"otlp.*http://localhost:4318") as raised:
         callspan.instrument(otlp=otlp)
-
-
-def test_the_error_of_an_invalid_url_does_not_show_its_password() -> None:
-    with pytest.raises(callspan.SettingError) as raised:
-        callspan.instrument(otlp="htp://me:hunter2@here")
     assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize("is_left", [False, True])
+def test_a_frameworks_span_that_a_call_uses_is_exported_once_when_its_owner_ends_it(
+    provider: ScriptedProvider, is_left: bool
+) -> None:
+    """To the provider that was given. One that its owner never ends is not exported; the call has its record."""
+    records: list[Any] = []
+    exporter, tracing = InMemorySpanExporter(), TracerProvider()
+    tracing.add_span_processor(SimpleSpanProcessor(exporter))
+    provider.reply(text="one two three four", repeat=True)
+    handle = callspan.instrument(tracer_provider=tracing, stores=())
+    remove = callspan.add_callback("after_record", records.append, kinds=["call"])
+    span: Any = tracing.get_tracer("framework").start_span("their chat", attributes={"gen_ai.operation.name": "chat"})
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client, trace.use_span(span, end_on_exit=False):
+        stream = client.chat.completions.create(model="gpt-5", messages=HI, stream=True)
+        next(iter(stream))
+        stream.close() if is_left else [*stream]
+    if not is_left:
+        span.set_attribute("late", "yes")
+        span.end()
+    remove()
+    handle.uninstrument()
+    record = records[-1]
+    shown = [
+        (one.name, one.attributes["late"], one.attributes["callspan.call_id"]) for one in exporter.get_finished_spans()
+    ]
+    assert shown == ([] if is_left else [("their chat", "yes", record.call_id)])
+    assert record.outcome == ("cancelled" if is_left else "success")
 
 
 PROGRAM = """

@@ -193,28 +193,6 @@ def test_a_short_outage_is_outlasted(logged: list[str]) -> None:
         assert picky.paths == ["/v1/traces", "/v1/traces"]
 
 
-def test_a_batch_of_which_a_part_is_refused_is_not_accepted(logged: list[str]) -> None:
-    with OtlpReceiver(max_bytes=1 << 20) as picky:
-        provider = make_provider("traces", picky.url)
-        for sizes, accepted in (((10, 4 << 20, 10), False), ((10,), True)):
-            for size in sizes:
-                provider.get_tracer("test").start_span("one", attributes={"text": "x" * size}).end()
-            assert provider.force_flush() == accepted
-        provider.shutdown()
-
-
-def test_log_events_are_bounded_by_bytes_as_spans_are() -> None:
-    with OtlpReceiver(max_bytes=4 << 20) as picky:
-        provider: Any = make_provider("logs", picky.url)
-        logger = provider.get_logger("test")
-        for number in range(200):
-            logger.emit(LogRecord(attributes={"gen_ai.input.messages": [{"content": f"{number}" + "ä" * 20_000}]}))
-        provider.force_flush()
-        provider.shutdown()
-        assert len(picky.logs) == 200
-        assert not picky.refused
-
-
 def test_without_otlp_no_exporter_is_loaded_and_no_thread_runs() -> None:
     program = """
 import json, sys, threading
@@ -268,3 +246,28 @@ def test_every_signal_names_the_state_of_the_conventions_it_follows(provider: Sc
     assert metrics is not None
     scopes = [scope for resource in metrics.resource_metrics for scope in resource.scope_metrics]
     assert [(scope.scope.name, scope.schema_url) for scope in scopes] == [("callspan", RELEASED)]
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_spans_and_log_events_are_sent_in_batches_that_a_receiver_accepts(
+    protocol: str, logged: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What alone is too large is lost alone, and is no success."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    with OtlpReceiver(max_bytes=4 << 20) as picky:
+        address = picky.url if protocol != "grpc" else f"http://{picky.serve_grpc()}"
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+        spans: Any = make_provider("traces", otlp=True)
+        for sizes, is_accepted in (((20_000,) * 300, True), ((10, 4 << 20, 10), False), ((10,), True)):
+            for size in sizes:
+                spans.get_tracer("test").start_span("one", attributes={"text": "ä" * (size // 2)}).end()
+            assert spans.force_flush() == is_accepted
+        logs: Any = make_provider("logs", otlp=True)
+        for number in range(200):
+            text = [{"content": f"{number}" + "ä" * 20_000}]
+            logs.get_logger("test").emit(LogRecord(attributes={"gen_ai.input.messages": text}))
+        logs.force_flush()
+        spans.shutdown()
+        logs.shutdown()
+        assert (len(picky.spans), len(picky.logs)) == (303, 200)
+        assert len(picky.refused) == (1 if protocol != "grpc" else 0)

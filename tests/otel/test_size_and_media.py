@@ -14,8 +14,7 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 import callspan
 from callspan import ByteBoundedExporter, open_store
@@ -95,80 +94,38 @@ MEDIA: list[tuple[str, str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("inline", [False, True])
 @pytest.mark.parametrize(("sdk", "mime", "part"), MEDIA)
 def test_media_goes_by_reference_to_receiver_and_store(
-    sent: Sent, receiver: OtlpReceiver, provider: ScriptedProvider, tmp_path: Path, sdk: str, mime: str, part: Any
+    sent: Sent,
+    receiver: OtlpReceiver,
+    provider: ScriptedProvider,
+    tmp_path: Path,
+    sdk: str,
+    mime: str,
+    part: Any,
+    inline: bool,
 ) -> None:
+    """Or whole to the store alone, where that is set."""
     kind = {"openai": "text", "responses": "input_text", "anthropic": "text"}[sdk]
     content = [{"type": kind, "text": "What is this?"}, part]
     name = "input" if sdk == "responses" else "messages"
-    span = sent({name: [{"role": "user", "content": content}]}, sdk=sdk)
-    assert ENCODED.encode() in provider.requests[0].content, "the provider got it whole"
-    parts = json.loads(span.attributes["gen_ai.input.messages"])[0]["parts"]
-    assert parts[0] == {"type": "text", "content": "What is this?"}
-    assert parts[1]["uri"] == f"urn:sha256:{REFERENCE['sha256']}"
-    assert (parts[1]["mime_type"], parts[1]["size"]) == (mime, len(PIXELS))
-    assert "callspan.truncated_bytes" not in span.attributes, "nothing was cut: what it stands for is elsewhere"
-    piece = ENCODED[1000:1200].encode()
-    assert not any(piece in body for body in receiver.raw)
+    span = sent({name: [{"role": "user", "content": content}]}, sdk=sdk, **({"media": "inline"} if inline else {}))
+    piece, whole = ENCODED[1000:1200].encode(), ENCODED.encode()
+    assert whole in provider.requests[0].content, "the provider got it whole"
+    assert not any(whole in body for body in receiver.raw)
     with closing(open_store(f"sqlite:///{tmp_path / 'a.db'}")) as store:
         (call,) = store.calls()
         body = bytes(call.request.body)
-    assert piece not in body
-    assert REFERENCE["sha256"].encode() in body
-
-
-def test_media_inline_is_whole_in_the_store_and_within_the_caps_on_the_span(sent: Sent, tmp_path: Path) -> None:
-    content = [{"type": "text", "text": "What is this?"}, MEDIA[0][2]]
-    sent({"messages": [{"role": "user", "content": content}]}, media="inline")
-    with closing(open_store(f"sqlite:///{tmp_path / 'a.db'}")) as store:
-        (call,) = store.calls()
-        assert ENCODED.encode() in bytes(call.request.body)
-
-
-LIMIT = 4 << 20
-
-
-@pytest.fixture
-def picky() -> OtlpReceiver:
-    return OtlpReceiver(max_bytes=LIMIT)
-
-
-def own_provider(receiver: OtlpReceiver) -> TracerProvider:
-    provider = make_provider("traces", receiver.url)
-    assert provider is not None
-    return provider
-
-
-def send(provider: TracerProvider, count: int, size: int) -> None:
-    tracer = provider.get_tracer("test")
-    for number in range(count):
-        with tracer.start_as_current_span("chat") as span:
-            span.set_attribute("gen_ai.input.messages", f"{number:06d}" + "ä" * (size // 2))
-    provider.force_flush(20_000)
-    provider.shutdown()
-
-
-def test_a_span_larger_than_the_limit_is_lost_alone(picky: OtlpReceiver, caplog: pytest.LogCaptureFixture) -> None:
-    with picky:
-        provider = own_provider(picky)
-        tracer = provider.get_tracer("test")
-        for size in (10, LIMIT + 1, 10):
-            tracer.start_span("chat", attributes={"gen_ai.input.messages": "x" * size}).end()
-        provider.shutdown()
-        assert len(picky.spans) == 2
-        assert len(picky.refused) == 1
-
-
-def test_grpc_has_the_same_limit_and_is_kept_within(receiver: OtlpReceiver) -> None:
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
-
-    endpoint = receiver.serve_grpc()
-    provider = TracerProvider()
-    exporter = GrpcExporter(endpoint=endpoint, insecure=True)
-    provider.add_span_processor(BatchSpanProcessor(ByteBoundedExporter(exporter)))
-    send(provider, 300, 30_000)
-    assert len(receiver.spans) == 300
+    assert (whole in body) is inline
+    if not inline:
+        parts = json.loads(span.attributes["gen_ai.input.messages"])[0]["parts"]
+        assert parts[0] == {"type": "text", "content": "What is this?"}
+        assert parts[1]["uri"] == f"urn:sha256:{REFERENCE['sha256']}"
+        assert (parts[1]["mime_type"], parts[1]["size"]) == (mime, len(PIXELS))
+        assert "callspan.truncated_bytes" not in span.attributes, "nothing was cut: what it stands for is elsewhere"
+        assert not any(piece in each for each in (*receiver.raw, body))
+        assert REFERENCE["sha256"].encode() in body
 
 
 class Sizes(SpanExporter):
@@ -215,16 +172,11 @@ def test_batches_are_cut_by_the_bytes_of_what_they_hold(batch: list[Any], sizes:
     assert behind.seen == sizes
 
 
-def test_one_failed_part_fails_the_whole_and_stops_no_other() -> None:
+def test_a_batch_fails_if_a_part_does_and_its_other_parts_are_sent() -> None:
     behind = Sizes(refused=1)
     bounded = ByteBoundedExporter(behind, 3000)
     assert bounded.export([item(2000), item(2000)]) is SpanExportResult.FAILURE
     assert behind.seen == [1, 1]
-
-
-def test_flush_and_shutdown_reach_the_wrapped_exporter() -> None:
-    behind = Sizes()
-    bounded = ByteBoundedExporter(behind)
     assert bounded.force_flush(7) is False
     bounded.shutdown()
     assert behind.ended == ["flush 7", "shutdown"]
