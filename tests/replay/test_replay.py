@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import anthropic
 import openai
 import pytest
-from click.testing import CliRunner, Result
 
 import callspan
 from callspan.records import CallRecord
 from callspan.stores import CallFilter
 from callspan.testing import ReplayError, ScriptedProvider, capture, replay
 from callspan.testing.replaying import Match
-from tests.commands import callspan as command
+from tests.commands import Answer
+from tests.commands import ask as ask_command
 
 LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
 
@@ -88,9 +89,8 @@ def test_the_application_gets_the_same_answers_again(recorded: tuple[str, list[s
 
 def test_the_replayed_calls_record_as_the_first_ones_did(recorded: tuple[str, list[str]]) -> None:
     url, _ = recorded
-    store = callspan.open_store(url)
-    first = list(store.calls(CallFilter(newest_first=False)))
-    store.close()
+    with closing(callspan.open_store(url)) as store:
+        first = list(store.calls(CallFilter(newest_first=False)))
     with replay(url) as provider, capture() as captured:
         application(provider.openai_url, provider.anthropic_url)
 
@@ -101,28 +101,19 @@ def test_the_replayed_calls_record_as_the_first_ones_did(recorded: tuple[str, li
     assert [facts(call) for call in captured.records] == [facts(call) for call in first]
 
 
-def test_requests_in_another_order_get_their_own_answers(recorded: tuple[str, list[str]]) -> None:
-    with replay(recorded[0]) as provider:
-        client = openai.AsyncOpenAI(base_url=provider.openai_url, api_key="any")
-
-        async def ask_one(question: str, **options: Any) -> Any:
-            messages: Any = [{"role": "user", "content": question}]
-            return await client.chat.completions.create(model="gpt-5", messages=messages, **options)
-
-        async def ask_all() -> list[Any]:
-            async with client:
-                return await asyncio.gather(ask_one("Tool?", tools=[LOOK]), ask_one("One?"))
-
-        tool, one = asyncio.run(ask_all())
-        assert tool.choices[0].message.tool_calls[0].id == "call_7"
-        assert one.choices[0].message.content == "The first answer."
-
-
-def test_a_request_that_changed_gets_the_next_answer_of_its_api(recorded: tuple[str, list[str]]) -> None:
+def test_requests_in_another_order_get_their_own_answers_and_changed_ones_the_next(
+    recorded: tuple[str, list[str]],
+) -> None:
+    """The SDK's own retries of an error get the same error."""
     with replay(recorded[0]) as provider, openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
-        assert ask(client, "One, please?").choices[0].message.content == "The first answer."
+        assert ask(client, "Tool?", tools=[LOOK]).choices[0].message.tool_calls[0].id == "call_7"
+        assert ask(client, "One?").choices[0].message.content == "The first answer."
+        with pytest.raises(openai.RateLimitError, match=r"Slow down\."):
+            ask(client, "Too much?")
+        assert len(provider.requests) == 3
+        assert ask(client, "Two?", stream=True).response.status_code == 200
         assert client.responses.create(model="gpt-6", input="New").output_text == "From Responses."
-        assert len(provider.unused) == 9
+        assert len(provider.unused) == 6
 
 
 def refused(store: str, *questions: str, match: Match = "order") -> None:
@@ -134,53 +125,39 @@ def refused(store: str, *questions: str, match: Match = "order") -> None:
             client.responses.create(model="gpt-5", input=questions[-1])
 
 
-def test_with_match_body_a_request_that_changed_is_an_error_for_both_sides(recorded: tuple[str, list[str]]) -> None:
+def test_a_request_without_a_recorded_answer_is_an_error_for_both_sides(recorded: tuple[str, list[str]]) -> None:
+    with pytest.raises(ReplayError, match="9 recorded calls are left"):
+        refused(recorded[0], "Respond?", "Respond?", "Respond?")
     with pytest.raises(ReplayError, match=r"no recorded call with this body for POST /v1/responses"):
         refused(recorded[0], "Respond?", "Respond, please?", match="body")
 
 
-def test_more_requests_than_were_recorded_are_an_error(recorded: tuple[str, list[str]]) -> None:
-    with pytest.raises(ReplayError, match="9 recorded calls are left"):
-        refused(recorded[0], "Respond?", "Respond?", "Respond?")
-
-
-def test_the_sdks_own_retries_get_the_same_error(recorded: tuple[str, list[str]]) -> None:
-    with replay(recorded[0]) as provider, openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
-        with pytest.raises(openai.RateLimitError, match=r"Slow down\."):
-            ask(client, "Too much?")
-        assert len(provider.requests) == 1
-
-
-@pytest.mark.parametrize(("session", "expected"), [(None, "nothing to replay"), ("nope", "no session nope")])
-def test_nothing_to_replay_is_reported_at_once(tmp_path: Path, session: str | None, expected: str) -> None:
-    url = f"sqlite:///{tmp_path}/empty.db"
-    handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool")
-    with callspan.session("without calls"):
-        pass
-    assert handle.force_flush(20_000)
-    handle.uninstrument()
-    with pytest.raises(ReplayError, match=expected), replay(url, session=session):
-        pass
-
-
-def test_an_answer_kept_without_content_cannot_be_replayed(tmp_path: Path) -> None:
+@pytest.fixture
+def thin(tmp_path: Path) -> Iterator[Played]:
+    """A session without calls, and a call without content outside of it."""
     url = f"sqlite:///{tmp_path}/thin.db"
     handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool", content="metadata")
-    with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
-        ask(client, "One?")
-    assert handle.force_flush(20_000)
-    handle.uninstrument()
+    with ScriptedProvider() as provider:
+        with callspan.session("without calls", session_id="empty"):
+            pass
+        with openai.OpenAI(base_url=provider.openai_url) as client:
+            client.responses.create(model="gpt-5", input="One?")
+        handle.uninstrument()
+        yield Played(provider, url)
+
+
+@pytest.mark.parametrize(("session", "expected"), [("empty", "nothing to replay"), ("nope", "no session nope")])
+def test_nothing_to_replay_is_reported_at_once(thin: Played, session: str, expected: str) -> None:
+    with pytest.raises(ReplayError, match=expected), replay(thin.url, session=session):
+        pass
+
+
+def test_what_was_not_kept_whole_is_neither_replayed_nor_sent(thin: Played) -> None:
     with pytest.raises(ReplayError, match="content='full'"):
-        refused_chat(url)
-
-
-def refused_chat(url: str) -> None:
-    with (
-        replay(url) as provider,
-        openai.OpenAI(base_url=provider.openai_url, api_key="any") as client,
-        pytest.raises(openai.InternalServerError),
-    ):
-        ask(client, "One?")
+        refused(thin.url, "One?")
+    answer = thin.again("responses")
+    assert (answer.code, "content='full'" in answer.out + answer.err) == (1, True)
+    assert len(thin.provider.requests) == 1
 
 
 def test_records_are_replayed_without_a_store() -> None:
@@ -228,10 +205,10 @@ class Played:
         reader.close()
         return found
 
-    def again(self, api: str, *arguments: str) -> Result:
+    def again(self, api: str, *arguments: str) -> Answer:
         base = self.provider.anthropic_url if api.startswith(("messages", "text_")) else self.provider.openai_url
         requests = ["--store", self.url, "replay", self.ids[api], "--base-url", base, *arguments]
-        return CliRunner().invoke(command, requests, catch_exceptions=False)
+        return ask_command(*requests)
 
 
 def ask_everything(provider: ScriptedProvider) -> None:
@@ -282,68 +259,35 @@ def test_the_same_request_is_sent_and_both_answers_are_shown(played: Played, api
     first = {request.content for request in played.provider.requests}
     played.provider.reply("The new answer.")
     result = played.again(api)
-    assert result.exit_code == 0
-    assert "The old answer." in result.output
-    assert "The new answer." in result.output
-    assert "other words" in result.output
+    assert result.code == 0
+    assert all(text in result.out for text in ("The old answer.", "The new answer.", "other words"))
     sent = played.provider.requests[-1]
     assert json.loads(sent.content) in [json.loads(content) for content in first]
 
 
-def test_the_same_answer_is_reported_as_the_same(played: Played) -> None:
-    result = json.loads(played.again("responses", "--json").stdout)
+def test_another_model_can_be_used_and_the_same_answer_is_said_to_be_the_same(played: Played) -> None:
+    result = played.again("responses", "--json").json
     assert result["same"] is True
     assert result["recorded"]["output"] == result["replayed"]["output"] == "The old answer."
-
-
-def test_another_model_can_be_used(played: Played) -> None:
-    result = json.loads(played.again("chat_completions", "--model", "gpt-6", "--json").stdout)
-    assert result["replayed"]["model"] == "gpt-6"
+    assert played.again("chat_completions", "--model", "gpt-6", "--json").json["replayed"]["model"] == "gpt-6"
     body = played.provider.requests[-1].body
     assert (body["model"], body["temperature"]) == ("gpt-6", 0.5)
 
 
-def test_an_error_is_shown_and_is_an_exit_code(played: Played) -> None:
-    played.provider.reply(status=400, message="No \x1b[31msuch\x07 model.")
-    result = played.again("chat_completions")
-    assert result.exit_code == 1
-    assert "such" in result.output
-    assert "\x1b" not in result.output
-    assert "\x07" not in result.output
-
-
-def test_a_call_is_not_sent_to_another_host_than_it_went_to(played: Played) -> None:
+def test_what_goes_wrong_is_said_and_is_an_exit_code(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call goes to no other host than it went to."""
     before = len(played.provider.requests)
-    requests = ["--store", played.url, "replay", played.ids["responses"]]
-    result = CliRunner().invoke(command, requests, catch_exceptions=False)
-    assert result.exit_code == 1
-    assert "the call went to 127.0.0.1" in result.output
-    assert "--base-url" in result.output
+    elsewhere = ask_command("--store", played.url, "replay", played.ids["responses"])
+    assert "the call went to 127.0.0.1" in elsewhere.err
+    assert "--base-url" in elsewhere.err
+    unknown = ask_command("--store", played.url, "replay", "nope")
+    assert "nope" in unknown.err
     assert len(played.provider.requests) == before
-
-
-def test_a_missing_key_is_reported(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    played.provider.reply(status=400, message="No \x1b[31msuch\x07 model.")
+    refused = played.again("chat_completions")
+    assert "such" in refused.out + refused.err
+    assert not {"\x1b", "\x07"} & {*(refused.out + refused.err)}
     monkeypatch.delenv("OPENAI_API_KEY")
-    result = played.again("responses")
-    assert result.exit_code == 1
-    assert "OPENAI_API_KEY" in result.output
-
-
-def test_an_unknown_call_is_an_exit_code(played: Played) -> None:
-    result = CliRunner().invoke(command, ["--store", played.url, "replay", "nope"])
-    assert result.exit_code == 1
-    assert "nope" in result.output
-
-
-def test_what_was_not_kept_whole_is_not_sent(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/thin.db"
-    handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool", content="metadata")
-    with ScriptedProvider() as provider:
-        with openai.OpenAI(base_url=provider.openai_url) as client:
-            client.responses.create(model="gpt-5", input="One?")
-        assert handle.force_flush(20_000)
-        handle.uninstrument()
-        result = Played(provider, url).again("responses")
-        assert result.exit_code == 1
-        assert "content='full'" in result.output
-        assert len(provider.requests) == 1
+    without_key = played.again("responses")
+    assert "OPENAI_API_KEY" in without_key.out + without_key.err
+    assert {one.code for one in (elsewhere, unknown, refused, without_key)} == {1}

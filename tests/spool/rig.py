@@ -100,12 +100,16 @@ class HangingSink(FileSink):
 
 
 class PickySink(FileSink):
-    """Rejects records that name poison."""
+    """Rejects records that hold poison: names them, or raises an error of the data that does not say which it is."""
+
+    def __init__(self, path: Path, names_it: bool) -> None:
+        super().__init__(path)
+        self._names_it = names_it
 
     def deliver(self, payloads: Sequence[bytes]) -> None:
         for payload in payloads:
             if b"poison" in payload:
-                raise Rejected("holds poison", payload)
+                raise Rejected("holds poison", payload) if self._names_it else ValueError("it holds poison")
         super().deliver(payloads)
 
 

@@ -67,7 +67,9 @@ def test_what_no_store_has_taken_stays_and_the_new_record_is_dropped_and_counted
     assert kept[:80] == [True] * 80
     assert False in kept
     dead.up.set()
+    spool.count("unrecorded", "POST /v1/videos")
     assert spool.flush(20)
+    assert read_losses(spool.directory).unrecorded["POST /v1/videos"].count == 1
     assert spool.append(record("after the backlog", 1000))
     assert spool.close(20)
     assert dead.keys() == [f"k{number}" for number, was_kept in enumerate(kept) if was_kept] + ["after"]
@@ -171,52 +173,19 @@ def test_damage_costs_the_line_that_it_touches(tmp_path: Path) -> None:
     assert read_losses(spool.directory).damaged["x://one"].count == 1
 
 
-def test_a_torn_line_was_never_acknowledged_and_is_no_damage(tmp_path: Path) -> None:
-    sink = DownSink(tmp_path / "out")
-    spool = spool_of(tmp_path / "spool", one=sink)
-    spool.append(record("whole"))
-    spool.close(0)
-    (segment,) = places.segments_in(spool.directory)
-    with segment.open("ab") as file:
-        file.write(line_of(record("torn"))[:50])
-    store = target("one")
-    found = listing(tmp_path / "spool", store)
-    sink.up.set()
-    done = leftover.deliver(found, store, sink, timeout_s=10)
-    assert (done.delivered, done.damaged, done.error) == (1, 0, None)
-    assert not places.segments_in(spool.directory)
-
-
-def test_a_store_rejects_single_records(tmp_path: Path) -> None:
-    sink = PickySink(tmp_path / "out")
+@pytest.mark.parametrize("names_it", [True, False])
+def test_a_store_rejects_single_records(tmp_path: Path, names_it: bool) -> None:
+    """Those that it names, and those that raise an error of the data again and again."""
+    sink = PickySink(tmp_path / "out", names_it)
     spool = spool_of(tmp_path / "spool", one=sink)
     for number in range(20):
         spool.append(record(f"poison{number}" if number % 5 == 0 else f"k{number}"))
+    until(lambda: spool.flush(1))
     assert spool.close(20)
     assert sink.keys() == [f"k{number}" for number in range(20) if number % 5]
     kept = [json.loads(line) for line in (spool.directory / "rejected.jsonl").read_text().splitlines()]
     assert [one["record"].split()[0] for one in kept] == [f"poison{number}" for number in (0, 5, 10, 15)]
-    assert {one["reason"] for one in kept} == {"holds poison"}
-
-
-class OddSink(FileSink):
-    """Raises an error of the data, and does not say of which record."""
-
-    def deliver(self, payloads: object) -> None:
-        if any(b"odd" in payload for payload in payloads):  # type: ignore[attr-defined]
-            raise ValueError("an odd number")
-        super().deliver(payloads)  # type: ignore[arg-type]
-
-
-def test_a_record_that_raises_again_and_again_is_rejected(tmp_path: Path) -> None:
-    sink = OddSink(tmp_path / "out")
-    spool = spool_of(tmp_path / "spool", one=sink)
-    for number in range(10):
-        spool.append(record("odd" if number == 4 else f"k{number}"))
-    until(lambda: spool.flush(1))
-    assert spool.close(20)
-    assert sink.keys() == [f"k{number}" for number in range(10) if number != 4]
-    assert (spool.directory / "rejected.jsonl").read_text().count("an odd number") == 1
+    assert all("holds poison" in one["reason"] for one in kept)
 
 
 def test_a_fork_beside_a_store_that_hangs_is_quick_and_the_child_records(tmp_path: Path) -> None:
@@ -328,27 +297,7 @@ def test_a_full_disk_counts_what_it_drops(tmp_path: Path, small_disk: Path) -> N
     assert spool.close(20)
 
 
-def test_on_a_full_disk_a_dead_store_costs_a_healthy_one_nothing(
-    tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("callspan.spool.spool._TIDY_S", 0.2)
-    healthy, dead = FileSink(tmp_path / "healthy", 100), DownSink(tmp_path / "dead")
-    spool = spool_of(small_disk / "spool", max_bytes=800_000, healthy=healthy, dead=dead)
-    keys = [f"k{number}" for number in range(10_000)]
-    kept = 0
-    for key in keys:
-        until(lambda key=key: spool.append(record(key, 1000)))  # type: ignore[misc]
-        kept += 1
-        if read_losses(spool.directory).given_up:
-            break
-    given_up = spool.counters()["given_up.x://dead"]
-    dead.up.set()
-    assert spool.close(20)
-    assert healthy.keys() == keys[:kept]
-    assert dead.keys() == keys[given_up:kept]
-
-
-def test_a_torn_line_does_not_keep_a_segment_that_each_store_has(tmp_path: Path) -> None:
+def test_a_torn_line_was_never_acknowledged_and_keeps_no_segment_that_each_store_has(tmp_path: Path) -> None:
     one, two = DownSink(tmp_path / "one"), DownSink(tmp_path / "two")
     spool = spool_of(tmp_path / "spool", one=one, two=two)
     spool.append(record("whole"))
@@ -359,26 +308,27 @@ def test_a_torn_line_does_not_keep_a_segment_that_each_store_has(tmp_path: Path)
     for name, sink in (("one", one), ("two", two)):
         sink.up.set()
         store = target(name)
-        assert leftover.deliver(listing(tmp_path / "spool", store), store, sink, timeout_s=10).delivered == 1
+        done = leftover.deliver(listing(tmp_path / "spool", store), store, sink, timeout_s=10)
+        assert (done.delivered, done.damaged, done.error) == (1, 0, None)
     assert places.segments_in(spool.directory) == []
 
 
-def test_a_reader_delivers_its_share_and_leaves_the_rest(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("count", "size"), [(300, 200), (60, 50_000)])
+def test_a_reader_delivers_its_share_and_leaves_the_rest(tmp_path: Path, count: int, size: int) -> None:
+    """However long a segment is: it is read by the mebibyte, and a batch may end where one does."""
     one, two = DownSink(tmp_path / "one"), DownSink(tmp_path / "two")
-    spool = spool_of(tmp_path / "spool", one=one, two=two)
-    for number in range(300):
-        spool.append(record(f"k{number}"))
+    spool, keys = spool_of(tmp_path / "spool", one=one, two=two), [f"k{number}" for number in range(count)]
+    for key in keys:
+        spool.append(record(key, size))
     spool.close(0)
     for name, sink, remaining in (("one", one, 1), ("two", two, 0)):
         sink.up.set()
+        sink.batch_records = 100
         store = target(name)
-        found = listing(tmp_path / "spool", store)
-        assert (
-            sum(one.records for directory in found for one in places.waiting(directory, store.key(tmp_path / "spool")))
-            == 300
-        )
-        assert leftover.deliver(found, store, sink, timeout_s=10).delivered == 300
-        assert sink.keys() == [f"k{number}" for number in range(300)]
+        (directory,) = found = listing(tmp_path / "spool", store)
+        assert sum(one.records for one in places.waiting(directory, store.key(tmp_path / "spool"))) == count
+        assert leftover.deliver(found, store, sink, timeout_s=10).delivered == count
+        assert sink.keys() == keys
         assert len(places.segments_in(spool.directory)) == remaining
 
 
@@ -546,51 +496,33 @@ def test_with_sync_the_directories_of_a_new_segment_are_synced_before_its_first_
     assert spool.close(20)
 
 
-def test_nobody_delivers_from_a_directory_that_another_user_may_have_made(
+def test_a_directory_that_another_user_may_have_made_is_neither_read_nor_tidied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Anybody may make the one in `/tmp` where records wait if the usual one cannot be written."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    root = places.fallback_roots()[0]
-    down = DownSink(tmp_path / "out")
-    spool = spool_of(root, one=down)
-    assert spool.append(record("theirs"))
-    spool.close(0)
-    assert len(listing(root, target("one"))) == 1
-    root.chmod(0o777)
-    assert listing(root, target("one")) == []
-    root.chmod(0o700)
-    if os.geteuid() == 0:  # nobody else may give a directory away
-        os.chown(root, 12_345, -1)
-        assert listing(root, target("one")) == []
-
-
-def test_nothing_is_deleted_from_a_directory_that_another_user_may_have_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("callspan.spool.spool._TIDY_S", 0.0)
-    root = places.fallback_roots()[0]
-    spool = spool_of(tmp_path / "spool", fallback=[root], one=FileSink(tmp_path / "out"))
-    places.create(spool._directories[1], [target("one")])
-    stray = spool._directories[1] / "gone.v1.segment.key.cursor"
+    root, store = places.fallback_roots()[0], target("one")
+    theirs = spool_of(root, one=DownSink(tmp_path / "down"))
+    assert theirs.append(record("theirs"))
+    theirs.close(0)
+    stray = theirs.directory / "gone.v1.segment.key.cursor"
     stray.touch()
+    spool = spool_of(tmp_path / "spool", fallback=[root], one=FileSink(tmp_path / "out"))
     root.chmod(0o777)
+    assert listing(root, store) == []
     assert spool.append(record("a"))
     spool.tidy()
     assert stray.exists()
+    if os.geteuid() == 0:  # nobody else may give a directory away
+        root.chmod(0o700)
+        os.chown(root, 12_345, -1)
+        assert listing(root, store) == []
+        os.chown(root, 0, -1)
     root.chmod(0o700)
+    assert len(listing(root, store)) == 1
     spool.tidy()
     assert not stray.exists()
-    assert spool.close(20)
-
-
-def test_a_flush_writes_what_was_lost(tmp_path: Path) -> None:
-    spool = spool_of(tmp_path / "spool", one=FileSink(tmp_path / "out"))
-    spool.append(record("a"))
-    spool.count("unrecorded", "POST /v1/videos")
-    assert spool.flush(20)
-    assert read_losses(spool.directory).unrecorded["POST /v1/videos"].count == 1
     assert spool.close(20)
 
 
@@ -628,23 +560,6 @@ def test_a_reader_deletes_a_delivered_segment_of_a_killed_process(tmp_path: Path
     leftover.deliver([directory], target("one"), FileSink(out), timeout_s=5)
     assert places.segments_in(directory) == []
     assert out.read_text() == "a\n"
-
-
-def test_a_reader_delivers_all_of_a_segment_however_long_it_is(tmp_path: Path) -> None:
-    """A segment is read by the mebibyte, and a batch may end where one does."""
-    down = DownSink(tmp_path / "out")
-    spool = spool_of(tmp_path / "spool", one=down)
-    keys = [f"k{number}" for number in range(60)]
-    for key in keys:
-        assert spool.append(record(key, 50_000))
-    spool.close(0)
-    down.up.set()
-    down.batch_records = 100
-    assert (
-        leftover.deliver(listing(tmp_path / "spool", target("one")), target("one"), down, timeout_s=10).delivered == 60
-    )
-    assert down.keys() == keys
-    assert places.segments_in(spool.directory) == []
 
 
 @pytest.mark.timeout(20)
