@@ -196,7 +196,6 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     last_event: str | None = None
     """The provider's type of the last event; chat has none."""
     log: list[ChunkNote] = []
-    """The first chunks in order; empty unless `chunk_log` is set."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):

@@ -61,7 +61,6 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     output_tokens: int | None = None
     """Sum over the calls whose tokens are known."""
     reward: float | None = None
-    """Sum of the events' rewards; for a session, the last reward of the session itself, if any."""
     rewards: dict[str, float] = {}
     """Mean of each objective other than `reward`; at most 64."""
     model_ns: int = 0
@@ -99,7 +98,6 @@ class SessionRecord(
     outcome: str | None = None
     """success, error, cancelled, or the application's own word; None while it runs."""
     success: bool | None = None
-    """Whether the task was achieved; given by the application."""
     error: ErrorInfo | None = None
     metadata: dict[str, object] = {}
     totals: Totals | None = None
@@ -175,9 +173,7 @@ class EventRecord(
     """The content. Action: the action; environment: before, after; tool: arguments, result; agent, guardrail, handoff:
     input, output; others: as given."""
     tool_call_id: str | None = None
-    """The provider's id of the tool call that it answers."""
     reward: float | None = None
-    """For the objective `reward`."""
     terminated: bool | None = None
     """Whether the episode reached a terminal state."""
     truncated: bool | None = None
@@ -216,7 +212,6 @@ class MessageRecord(
     """The application's own number."""
     content: object = None
     causal_influence: list[str] = []
-    """Ids of the records that led to it."""
     metadata: dict[str, object] = {}
     redactions: list[Redaction] = []
 
@@ -235,9 +230,7 @@ class RewardRecord(
     event_id: str | None = None
     call_id: str | None = None
     objective: str = always_written("reward")
-    """`reward` is the main one."""
     value: float | None = None
-    """None if there is only a label."""
     label: str | None = None
     scope: Scope = always_written(_EVENT)
     source: str | None = None

@@ -90,7 +90,6 @@ class ToolResult(
     """The answer to a tool call, as sent back to the model (or returned by a hosted tool)."""
 
     id: str | None = None
-    """The `id` of the tool call that it answers."""
     content: object = None
     """Text, or the provider's list of parts as received."""
     is_error: bool | None = None
