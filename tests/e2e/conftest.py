@@ -22,9 +22,9 @@ from tests.commands import Answer, callspan
 from tests.commands import ask as in_process
 from tests.e2e.receiver import Receiver
 from tests.intercept import sdks
-from tests.intercept.conftest import mode, run, seen
+from tests.intercept.conftest import mode, run, seen, wire
 
-__all__ = ["Answer", "in_process", "mode", "run", "seen"]
+__all__ = ["Answer", "in_process", "mode", "run", "seen", "wire"]
 
 ROOT = Path(__file__).parents[2]
 VOICE_CALLS = 2 if find_spec("websockets") and sdks.version("websockets") >= (15,) and sdks.OPENAI >= (2, 30) else 0

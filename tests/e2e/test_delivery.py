@@ -25,7 +25,7 @@ from callspan.spool.segment import OWN_SUFFIX, SUFFIX
 from callspan.stores import Reader, find_store
 from callspan.stores.unix_socket import PROTOCOL_VERSION
 from callspan.testing import ScriptedProvider
-from tests.e2e.ask import QUESTION
+from tests.intercept.calls import QUESTION
 from tests.left_behind import directory_of
 from tests.scale import scaled
 

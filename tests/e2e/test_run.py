@@ -16,8 +16,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from callspan import AnthropicInstrumentor, OpenAIInstrumentor
 from callspan.testing import ScriptedProvider
-from tests.e2e.ask import QUESTION
 from tests.e2e.conftest import Answer, in_its_own, in_process
+from tests.intercept.calls import QUESTION
 
 ASKING = """
 import openai

@@ -1,4 +1,4 @@
-"""Streaming: the caller's stream is as without callspan, its record as that of a plain call; the chunk log."""
+"""Streaming: the caller's stream is as without callspan, its record as that of a plain call; its start, its chunks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from callspan import Handle
-from callspan.records import CallRecord, Reasoning
+from callspan import Handle, add_callback
+from callspan.records import CallRecord, Reasoning, encode
 from callspan.stores import Reader
 from callspan.testing import Captured, ScriptedProvider
-from tests.e2e.ask import APIS, ASK, QUESTION, response_of
-from tests.intercept.calls import Run, the_call
-from tests.intercept.mode import Mode
+from tests.intercept.calls import CHAT, QUESTION, Run, Wire, the_call
 
 TOOLS = [{"id": "t1", "name": "look", "arguments": {"at": "sky"}}, {"id": "t2", "name": "move", "arguments": {"to": 3}}]
 SAYS: dict[str, dict[str, Any]] = {
@@ -35,19 +33,17 @@ SAYS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("says", SAYS)
-@pytest.mark.parametrize("api", APIS)
-def test_a_streamed_answer_makes_the_record_of_a_plain_one(
-    says: str, api: str, mode: Mode, run: Run, seen: Captured
-) -> None:
+def test_a_streamed_answer_makes_the_record_of_a_plain_one(says: str, wire: Wire, run: Run, seen: Captured) -> None:
     """The same answer, plain and streamed: the same conversation, usage, reasons and span but for the stream's own.
 
     The whole record, folded body and raw usage included, but for delivery and ids that the provider makes up.
     """
-    usage: dict[str, Any] = {"stream_options": {"include_usage": True}} if api == "chat_completions" else {}
+    usage: dict[str, Any] = {"stream_options": {"include_usage": True}} if wire.api == "chat_completions" else {}
     for _ in range(2):
-        mode.provider.reply(**SAYS[says])
-    run(lambda: response_of(mode, api))
-    run(lambda: response_of(mode, api, stream=True, **usage))
+        wire.mode.provider.reply(**SAYS[says])
+    run(wire.ask)
+    wire.shape = "stream"
+    run(lambda: wire.call(**usage))
     plain, streamed = seen.records
     assert content_of(streamed) == content_of(plain)
     first, second = (dict(span.attributes or {}) for span in seen.spans)
@@ -107,29 +103,26 @@ def without_ids(part: object) -> object:
     return part.text if isinstance(part, Reasoning) else part
 
 
-@pytest.mark.parametrize("api", APIS)
 def test_items_are_handed_on_at_once_and_one_span_lasts_as_long_as_they_come(
-    api: str, mode: Mode, run: Run, seen: Captured
+    wire: Wire, run: Run, seen: Captured
 ) -> None:
     """The first item is with the caller long before the last was sent; the one span ends once, after the last."""
-    mode.provider.reply(text="one two three four five six", chunk_delay_s=0.03)
+    wire.mode.provider.reply(text="one two three four five six", chunk_delay_s=0.03)
 
     async def body() -> tuple[float, float]:
-        stream = await mode.wait(ASK[api](mode, stream=True))
+        stream = await wire.stream()
         begun = time.monotonic()
-        await mode.next(stream)
+        await wire.next(stream)
         first = time.monotonic() - begun
         assert seen.spans == []
-        await mode.all(stream)
+        await wire.read(stream)
         return first, time.monotonic() - begun
 
     first, whole = run(body)
     assert first < whole / 2
     the_call(seen)
     (span,) = seen.spans
-    assert span.start_time is not None
-    assert span.end_time is not None
-    assert (span.end_time - span.start_time) / 1e9 >= whole - first
+    assert ((span.end_time or 0) - (span.start_time or 0)) / 1e9 >= whole - first
 
 
 def test_a_stream_never_holds_the_callers_context(
@@ -153,22 +146,40 @@ def test_a_stream_never_holds_the_callers_context(
     assert the_call(seen).outcome == "cancelled"
 
 
-REQUEST: dict[str, Any] = {"model": "gpt-5", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+@pytest.mark.parametrize(("characters", "kept"), [(10, True), (65_536, False)])
+def test_a_stream_that_begins_is_a_record_with_its_question_unless_that_is_long(
+    characters: int, kept: bool, provider: ScriptedProvider, instrumented: Callable[..., Handle]
+) -> None:
+    """Callbacks get it without any store."""
+    records: list[CallRecord] = []
+    remove = add_callback("after_record", records.append)  # type: ignore[arg-type]
+    instrumented(stores=())
+    question: Any = [{"role": "user", "content": "x" * characters}]
+    with openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
+        stream = client.chat.completions.create(model="gpt-5", messages=question, stream=True)
+        assert [record.outcome for record in records] == ["started"]
+        list(stream)
+    remove()
+    assert [record.outcome for record in records] == ["started", "success"]
+    assert (b"xxx" in bytes(records[0].request.body)) is kept
 
 
-@pytest.mark.parametrize("limit", [0, 2, 1000])
-def test_chunks_are_noted_up_to_the_limit_and_not_at_all_by_default(
+@pytest.mark.parametrize(
+    ("limit", "content"), [(0, "full"), (2, "full"), (1000, "full"), (1000, "metadata"), (1000, "off")]
+)
+def test_chunks_are_noted_up_to_the_limit_without_content_and_not_at_all_by_default(
     limit: int,
+    content: str,
     provider: ScriptedProvider,
     instrumented: Callable[..., Handle],
     reading: Callable[[object], Reader],
     tmp_path: Path,
 ) -> None:
     settings = {"chunk_log": limit} if limit else {}
-    handle = instrumented(stores=f"sqlite:///{tmp_path}/calls.db", **settings)
-    provider.reply(text="one two three four five")
+    handle = instrumented(stores=f"sqlite:///{tmp_path}/calls.db", content=content, **settings)
+    provider.reply(text="sesame two three four five")
     with openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0) as client:
-        read = len(list(client.chat.completions.create(**REQUEST)))
+        read = len(list(client.chat.completions.create(**CHAT, stream=True)))
     assert handle.force_flush(30_000)
     (record,) = reading(f"{tmp_path}/calls.db").calls()
     assert record.stream is not None
@@ -176,49 +187,9 @@ def test_chunks_are_noted_up_to_the_limit_and_not_at_all_by_default(
     assert record.stream.chunks == read
     assert len(notes) == min(limit, read)
     assert [note.offset_ns for note in notes] == sorted(note.offset_ns for note in notes)
+    assert (b"sesame" in encode(record)) == (content == "full")
     if limit > read:
         assert notes[0].offset_ns == record.timing.first_chunk_ns
         assert notes[-1].offset_ns == record.timing.last_chunk_ns
         assert next(note.offset_ns for note in notes if note.content) == record.timing.first_token_ns
         assert {note.choice for note in notes} <= {0, None}
-
-
-@pytest.mark.parametrize("content", ["full", "metadata", "off"])
-def test_notes_hold_no_content_and_stay_whatever_the_content_setting(
-    content: str, provider: ScriptedProvider, instrumented: Callable[..., Handle], tmp_path: Path
-) -> None:
-    handle = instrumented(stores=f"jsonl:///{tmp_path}/calls.jsonl", chunk_log=100, content=content)
-    provider.reply(text="sesame sesame")
-    with openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0) as client:
-        list(client.chat.completions.create(**REQUEST))
-    assert handle.force_flush(30_000)
-    written = (tmp_path / "calls.jsonl").read_text()
-    assert ("sesame" in written) == (content == "full")
-    assert '"log":[{"offset_ns":' in written
-
-
-TERMINAL = {"responses": "response.completed", "messages": "message_stop"}
-
-
-@pytest.mark.parametrize("api", TERMINAL)
-def test_a_consumer_that_stops_at_the_terminal_event_has_everything(
-    api: str, mode: Mode, run: Run, seen: Captured
-) -> None:
-    """The loop is left exactly at the last event: usage and reason are there, and the stream is complete."""
-    mode.provider.reply(text="well", input_tokens=11, output_tokens=4)
-
-    async def body() -> None:
-        stream = await mode.wait(ASK[api](mode, stream=True))
-        async for item in mode.items(stream):
-            if item.type == TERMINAL[api]:
-                break
-        await mode.wait(stream.close())
-
-    run(body)
-    record = the_call(seen)
-    assert record.usage is not None
-    assert (record.usage.input_tokens, record.usage.output_tokens) == (11, 4)
-    assert record.stream is not None
-    assert (record.stream.complete, record.outcome) == (True, "success")
-    assert record.response is not None
-    assert all(record.response.finish_reasons)

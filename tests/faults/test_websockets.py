@@ -22,8 +22,10 @@ import pytest
 
 import callspan
 from callspan.testing import Captured, ScriptedProvider, capture
+from tests.intercept import realtime_server as voice
 from tests.intercept import sdks
 from tests.intercept.realtime_server import created, done, speech, spoken, transcribed
+from tests.intercept.socket_server import serving
 from tests.provider import FullProvider
 from tests.scale import scaled
 
@@ -88,6 +90,56 @@ def test_a_call_is_recorded_once_however_the_process_ends(ending: str, tmp_path:
     (call,) = store.calls()
     store.close()
     assert (call.outcome, call.stream and call.stream.end, call.text) == ENDS[ending]
+
+
+VOICE = """
+import os, signal, sys
+import openai
+import callspan
+
+callspan.instrument(stores="sqlite:///calls.db")
+urls = {"base_url": sys.argv[1], "websocket_base_url": sys.argv[1].replace("http", "ws")}
+client = openai.OpenAI(api_key="k", **urls)
+surface = client.live.connect() if sys.argv[2] == "live" else client.realtime.connect(model="gpt-realtime")
+with surface as connection:
+    while connection.recv().type != sys.argv[3]:
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+ANSWER = [voice.session(), *voice.answer("resp_1", "Hi.")]
+LIVE = [
+    voice.event("session.started", session={"id": "live_1", "object": "live.session", "model": "gpt-live-1"}),
+    voice.event("session.output_transcript.delta", delta="Hi.", start_ms=0, end_ms=10),
+    voice.event("session.closed", reason="close_requested", usage={"seconds": 4}),
+]
+KILLS = {
+    # surface, script, the last event that is read
+    "success": [("realtime", ANSWER, "response.done"), ("live", LIVE, "session.closed")],
+    "started": [
+        ("realtime", ANSWER, "response.output_audio.delta"), ("live", LIVE, "session.output_transcript.delta"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("outcome", "surface", "script", "last"), [(outcome, *one) for outcome, given in KILLS.items() for one in given]
+)
+def test_a_voice_session_survives_a_kill(
+    outcome: str, surface: str, script: list[Any], last: str, tmp_path: Path
+) -> None:
+    sdks.needs("openai", "3.50", "live.connect")
+    with serving(script) as part:
+        for _ in range(2):
+            ended = subprocess.run(
+                [sys.executable, "-c", VOICE, part.url, surface, last], capture_output=True, text=True, timeout=100,
+                check=False, cwd=tmp_path,
+            )  # fmt: skip
+            assert ended.returncode == -signal.SIGKILL, ended.stderr
+    store = callspan.open_store(f"sqlite:///{tmp_path / 'calls.db'}", deliver=True)
+    found = [(call.api, call.outcome) for call in store.calls()]
+    store.close()
+    # The id of a live session is the provider's: what two processes see of it is one row.
+    assert found == [(surface, outcome)] * (1 if surface == "live" else 2)
 
 
 @pytest.fixture

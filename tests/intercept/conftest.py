@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
 
+from callspan.delivery import recorder
+from callspan.observe import unrecognized
 from callspan.testing import Captured, ScriptedProvider, capture
+from tests.intercept.calls import APIS, Wire
 from tests.intercept.mode import Mode
 
 
@@ -21,6 +25,45 @@ def seen() -> Iterator[Captured]:
 @pytest.fixture(params=["sync", "async"])
 def mode(request: pytest.FixtureRequest, provider: ScriptedProvider) -> Mode:
     return Mode(request.param, provider)
+
+
+@pytest.fixture(params=["openai", "anthropic"])
+def sdk(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=APIS)
+def wire(request: pytest.FixtureRequest, mode: Mode) -> Wire:
+    return Wire(request.param, mode)
+
+
+@pytest.fixture(params=["chat_completions", "messages"])
+def plain(request: pytest.FixtureRequest, mode: Mode) -> Wire:
+    """Plain calls of both SDKs."""
+    return Wire(request.param, mode)
+
+
+@pytest.fixture(params=["plain", "stream", "raw"])
+def shaped(request: pytest.FixtureRequest, plain: Wire) -> Wire:
+    """Calls of every shape of both SDKs."""
+    plain.shape = request.param
+    return plain
+
+
+@pytest.fixture
+def unwarned() -> None:
+    """Let warnings that come once in a process come again."""
+    recorder.forget_warnings()
+    unrecognized.forget_warnings()
+
+
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the SDKs compute shorter waits where the server asks for none."""
+    for sdk in ("openai", "anthropic"):
+        base = import_module(f"{sdk}._base_client")
+        monkeypatch.setattr(base, "INITIAL_RETRY_DELAY", 0.004)
+        monkeypatch.setattr(base, "MAX_RETRY_DELAY", 0.004)
 
 
 @pytest.fixture

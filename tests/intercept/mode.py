@@ -34,9 +34,8 @@ class Mode:
 
     def anthropic(self, **options: Any) -> Any:
         kind = anthropic.AsyncAnthropic if self.is_async else anthropic.Anthropic
-        return self.keep(
-            kind(api_key="sk-ant-test", base_url=self.provider.anthropic_url, **{"max_retries": 0, **options})
-        )
+        given = {"base_url": self.provider.anthropic_url, "max_retries": 0, **options}
+        return self.keep(kind(api_key="sk-ant-test", **given))
 
     def keep(self, client: Any) -> Any:
         """Close the client with the test."""

@@ -1,8 +1,8 @@
-"""Responses over websockets with the sync and the async client."""
+"""Sessions over websockets with the sync and the async client."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
+from tests.intercept.socket_server import serving
 
 exceptions = pytest.importorskip("websockets.exceptions", reason="websockets come with openai[realtime]")
 sdks.needs_module("openai", "2.30", "responses.connect")
@@ -30,9 +31,6 @@ class Socket:
     async def send(self, frame: dict[str, Any]) -> None:
         await self.mode.wait(self.connection.send(frame))
 
-    async def steer(self, response_id: str, given: Any) -> None:
-        await self.send({"type": "response.steer", "previous_response_id": response_id, "input": given})
-
     async def recv(self) -> Any:
         return await self.mode.wait(self.connection.recv())
 
@@ -45,9 +43,28 @@ class Socket:
 
 
 @asynccontextmanager
-async def connected(mode: Mode, **options: Any) -> AsyncIterator[Socket]:
-    async with mode.entered(mode.openai().responses.connect(**options)) as connection:
+async def connected(
+    mode: Mode, surface: str = "responses.connect", url: str | None = None, **options: Any
+) -> AsyncIterator[Socket]:
+    """A session with the scripted provider, or with a server of this URL."""
+    urls = {} if url is None else {"base_url": url, "websocket_base_url": url.replace("http", "ws")}
+    method: Any = mode.openai(**urls)
+    for name in surface.split("."):
+        method = getattr(method, name)
+    async with mode.entered(method(**options)) as connection:
         yield Socket(mode, connection)
+
+
+async def listened(
+    mode: Mode, surface: str, script: list[Any], *lasts: str, sends: Iterable[dict[str, Any]] = (), **options: Any
+) -> None:
+    """Send these frames to a server that plays a script, and listen up to each of its events in turn."""
+    with serving(script) as part:
+        async with connected(mode, surface, part.url, **options) as socket:
+            for frame in sends:
+                await socket.send(frame)
+            for last in lasts:
+                await socket.until(last)
 
 
 def needs_queue(manager: Any) -> None:

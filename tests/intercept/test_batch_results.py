@@ -9,15 +9,13 @@ from typing import Any
 
 import pytest
 
-from callspan import Settings, metadata, open_store, session
-from callspan.delivery.recorder import forget_warnings
+from callspan import metadata, open_store, session
 from callspan.records import CallRecord
-from callspan.spool.losses import read_losses
-from callspan.stores.spools import spool_directory
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
 from tests.intercept.calls import Run
 from tests.intercept.mode import Mode
+from tests.left_behind import unrecorded
 
 pytestmark = [
     pytest.mark.skipif(sdks.ANTHROPIC < (2, 0), reason="the raw ways to read results are newer than anthropic 0.125"),
@@ -82,28 +80,19 @@ def answer(mode: Mode, sdk: str, content: bytes) -> None:
 async def read(mode: Mode, sdk: str, way: str) -> None:
     """Read the results in one of the ways of the SDK."""
     resource, method = resource_of(mode, sdk)
-    identity = OWNERS[sdk]
-    if way == "streamed":
-        manager = getattr(resource.with_streaming_response, method)(identity)
-        async with mode.entered(manager) as response:
-            await mode.all(response.iter_bytes(7))
-    elif way == "lines":
-        manager = getattr(resource.with_streaming_response, method)(identity)
-        async with mode.entered(manager) as response:
-            await mode.all(response.iter_lines())
-    elif way == "text":  # as `files.retrieve_content` does
+    if way in ("streamed", "lines"):
+        async with mode.entered(getattr(resource.with_streaming_response, method)(OWNERS[sdk])) as response:
+            await mode.all(response.iter_bytes(7) if way == "streamed" else response.iter_lines())
+        return
+    if way == "text":  # as `files.retrieve_content` does
         client, path = (mode.openai(), PATHS[sdk]) if sdk == "openai" else (mode.anthropic(), RESULTS_PATH)
         assert (await mode.wait(client.get(path, cast_to=str))).count("\n") == 4
-    elif way == "raw":
-        raw = await mode.wait(getattr(resource.with_raw_response, method)(identity))
-        if sdk == "anthropic":
-            assert len(await mode.all(await mode.wait(raw.parse()))) == 4
-    elif sdk == "anthropic":
-        assert len(await mode.all(await mode.wait(getattr(resource, method)(identity)))) == 4
-    else:
-        content = await mode.wait(getattr(resource, method)(identity))
-        assert content.text.count("\n") == 4
-        assert len(list(content.iter_lines())) == 4
+        return
+    answer = await mode.wait(getattr(resource.with_raw_response if way == "raw" else resource, method)(OWNERS[sdk]))
+    if sdk == "anthropic":
+        assert len(await mode.all(await mode.wait(answer.parse()) if way == "raw" else answer)) == 4
+    elif way == "typed":
+        assert answer.text.count("\n") == len(list(answer.iter_lines())) == 4
 
 
 def by_line(seen: Captured) -> dict[str | None, CallRecord]:
@@ -113,7 +102,6 @@ def by_line(seen: Captured) -> dict[str | None, CallRecord]:
 
 
 @pytest.mark.parametrize("way", ["typed", "raw", "streamed", "lines", "text"])
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
 def test_each_line_is_a_call_however_it_is_read(mode: Mode, run: Run, seen: Captured, sdk: str, way: str) -> None:
     """With answer, usage and the error of each, in the session around the reader. No process need know the batch."""
 
@@ -138,7 +126,6 @@ def test_each_line_is_a_call_however_it_is_read(mode: Mode, run: Run, seen: Capt
     assert [span.name for span in seen.spans] == ["invoke_workflow nightly"]
 
 
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
 def test_lines_that_are_read_again_make_no_second_row(mode: Mode, run: Run, tmp_path: Path, sdk: str) -> None:
     """In this process nothing is written twice; another one writes the same rows."""
     store = f"sqlite:///{tmp_path}/calls.db"
@@ -206,10 +193,9 @@ def test_files_without_results_make_nothing(
 
 
 def test_bytes_that_are_read_as_sent_are_counted(
-    mode: Mode, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    mode: Mode, run: Run, tmp_path: Path, unwarned: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """`iter_raw` of the HTTP library leads past what is observed."""
-    forget_warnings()
 
     async def body() -> None:
         answer(mode, "anthropic", jsonl(RESULTS))
@@ -222,8 +208,7 @@ def test_bytes_that_are_read_as_sent_are_counted(
     with capture(stores=store) as seen:
         run(body)
         assert seen.records == []
-    counted = read_losses(spool_directory(Settings(), (store,))).unrecorded
-    assert list(counted) == ["GET /v1/messages/batches/{id}/results"]
+    assert list(unrecorded(store)) == ["GET /v1/messages/batches/{id}/results"]
     assert "not recorded: GET /v1/messages/batches/{id}/results" in caplog.text
 
 

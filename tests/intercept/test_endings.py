@@ -1,277 +1,466 @@
-"""Every way a call or stream can end: one span, one record, and received data is kept."""
+"""Every way a call or stream can end: one span, one record, and exactly what the caller received is kept."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import gc
-import threading
-from typing import Any
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NamedTuple
 
-import anthropic
-import openai
 import pytest
-from opentelemetry.trace import StatusCode
 
-from callspan.testing import Captured, ScriptedProvider
-from tests.intercept.calls import QUESTION, Run, Wire, text_of, the_call
+from callspan.records import CallRecord
+from callspan.testing import Captured, ScriptedProvider, capture
+from tests.intercept import sdks, transports
+from tests.intercept.calls import QUESTION, REQUESTS, Run, Wire, ask, bedrock, caught, client_of, text_of, the_call
 from tests.intercept.mode import Mode
 
-CHUNKS = {"chat_completions": 5, "responses": 11, "messages": 8}
-"""Of the stream of an answer of three words."""
+TEXT = "one two three four five six seven"
+CHUNKS = {"chat_completions": 9, "responses": 15, "messages": 12}
+"""Of the stream of that text."""
+PATIENCE_S = 60
+"""A pause of the provider that no test waits for."""
 
 
-@pytest.fixture(params=list(CHUNKS))
-def wire(request: pytest.FixtureRequest, mode: Mode) -> Wire:
-    return Wire(request.param, mode)
+async def plain(wire: Wire) -> None:
+    await wire.ask()
 
 
-def test_a_plain_call_ends_in_success_with_its_text_and_usage(wire: Wire, run: Run, seen: Captured) -> None:
-    wire.mode.provider.reply(text="I am well.", input_tokens=11, output_tokens=4)
-    run(lambda: wire.mode.wait(wire.create()))
-    record = the_call(seen)
-    assert (record.api, record.outcome, record.stream) == (wire.api, "success", None)
-    assert text_of(record) == "I am well."
-    assert record.usage is not None
-    assert (record.usage.input_tokens, record.usage.output_tokens) == (11, 4)
-    assert seen.spans[0].status.status_code is StatusCode.UNSET
+async def impatient(wire: Wire) -> None:
+    await wire.ask(timeout=0.2)
 
 
-def test_a_stream_read_to_its_end_is_complete(wire: Wire, run: Run, seen: Captured) -> None:
-    wire.mode.provider.reply(text="I am well.")
-
-    async def body() -> None:
-        await wire.mode.all(await wire.stream())
-
-    run(body)
-    record = the_call(seen)
-    assert record.outcome == "success"
-    assert record.stream is not None
-    assert (record.stream.end, record.stream.complete) == ("complete", True)
-    assert record.stream.chunks == CHUNKS[wire.api]
-    assert text_of(record) == "I am well."
-    assert record.timing.first_token_ns is not None
+async def unheard(wire: Wire) -> None:
+    with ScriptedProvider() as gone:
+        url = gone.anthropic_url if wire.api == "messages" else gone.openai_url
+    await wire.ask(wire.client(base_url=url))
 
 
-def test_a_stream_closed_early_keeps_what_arrived(wire: Wire, run: Run, seen: Captured) -> None:
-    wire.mode.provider.reply(text="one two three four five six seven eight")
+async def read_whole(wire: Wire) -> None:
+    await wire.read()
 
-    async def body() -> str:
-        stream = await wire.stream()
-        for _ in range(6):
-            await wire.mode.next(stream)
-        assert not seen.spans, "a consumer that pauses has not ended the stream"
+
+async def read_whole_with_a_pause(wire: Wire) -> None:
+    """Leaving the loop ends nothing: the caller may continue."""
+    stream = await wire.stream()
+    async for item in wire.mode.items(stream):
+        wire.received.append(item)
+        break
+    await wire.read(stream)
+
+
+async def read_whole_in_an_except(wire: Wire) -> None:
+    """As a retry is written: the exception handled there is in flight for all that is called in it."""
+    try:
+        int("the first try")
+    except ValueError:
+        await wire.read()
+
+
+async def closed_after_its_end(wire: Wire) -> None:
+    stream = await wire.stream()
+    await wire.read(stream)
+    for _ in range(2):
         await wire.mode.wait(stream.close())
-        return ""
-
-    run(body)
-    record = the_call(seen)
-    assert record.outcome == "cancelled"
-    assert record.stream is not None
-    assert (record.stream.end, record.stream.complete, record.stream.chunks) == ("closed", False, 6)
-    assert "one two three four five six seven eight".startswith(text_of(record))
-    assert text_of(record)
-    assert seen.spans[0].status.status_code is StatusCode.UNSET
+    assert await wire.mode.all(stream) == []
 
 
-def test_a_break_can_be_resumed_and_the_stream_is_complete(wire: Wire, run: Run, seen: Captured) -> None:
-    wire.mode.provider.reply(text="one two three four")
-
-    async def body() -> None:
-        stream = await wire.stream()
-        async for _ in wire.mode.items(stream):
-            break
-        await wire.mode.all(stream)
-
-    run(body)
-    record = the_call(seen)
-    assert record.stream is not None
-    assert record.stream.end == "complete"
-    assert text_of(record) == "one two three four"
+async def read_by_another_thread(wire: Wire) -> None:
+    if wire.mode.is_async:
+        pytest.skip("a stream belongs to its event loop")
+    stream = await wire.stream()
+    await asyncio.to_thread(lambda: wire.received.extend(stream))
 
 
-def test_leaving_the_with_block_early_ends_the_stream(wire: Wire, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        async with wire.mode.entered(await wire.stream()) as stream:
-            await wire.mode.next(stream)
+async def closed_after_the_last_event(wire: Wire) -> None:
+    """The loop is left exactly at the event that has usage and reason."""
+    if wire.api == "chat_completions":
+        pytest.skip("chat has no last event")
+    stream = await wire.stream()
+    while (await wire.next(stream)).type not in ("response.completed", "message_stop"):
+        pass
+    await wire.mode.wait(stream.close())
 
-    run(body)
-    record = the_call(seen)
-    assert record.stream is not None
-    assert record.stream.end == "closed"
+
+async def closed(wire: Wire) -> None:
+    stream = await wire.stream()
+    for _ in range(6):
+        await wire.next(stream)
+    await wire.mode.wait(stream.close())
 
 
-def test_an_exception_in_the_consumer_passes_and_ends_the_stream(wire: Wire, run: Run, seen: Captured) -> None:
-    problem = RuntimeError("the consumer's own")
+async def closed_by_with(wire: Wire) -> None:
+    async with wire.mode.entered(await wire.stream()) as stream:
+        await wire.next(stream)
 
-    async def body() -> None:
-        async with wire.mode.entered(await wire.stream()) as stream:
-            await wire.mode.next(stream)
+
+async def closed_by_an_error_of_the_application(wire: Wire) -> None:
+    problem = RuntimeError("of the application")
+    stream = await wire.stream()
+
+    async def leave() -> None:
+        async with wire.mode.entered(stream):
+            await wire.next(stream)
             raise problem
 
     with pytest.raises(RuntimeError) as raised:
-        run(body)
+        await leave()
     assert raised.value is problem
+
+
+async def dropped(wire: Wire) -> None:
+    stream = await wire.stream()
+    for _ in range(6):
+        await wire.next(stream)
+    del stream
+    gc.collect()
+    await asyncio.sleep(0)
+
+
+async def dropped_by_an_error_of_the_application(wire: Wire) -> None:
+    async def read() -> None:
+        await wire.next(await wire.stream())
+        raise KeyError("of the application")
+
+    with contextlib.suppress(KeyError):
+        await read()
+    gc.collect()
+
+
+async def never_read(wire: Wire) -> None:
+    stream = await wire.stream()
+    del stream
+    gc.collect()
+
+
+async def cancelled(wire: Wire, work: Callable[[], Awaitable[Any]], is_there: Callable[[], object]) -> None:
+    if not wire.mode.is_async:
+        pytest.skip("threads are not cancelled")
+    task = asyncio.ensure_future(work())  # type: ignore[arg-type]
+    while not is_there():
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    del task
+    gc.collect()
+
+
+async def cancelled_while_waiting(wire: Wire) -> None:
+    await cancelled(wire, wire.ask, lambda: wire.mode.provider.requests)
+
+
+async def cancelled_while_reading(wire: Wire) -> None:
+    await cancelled(wire, wire.read, lambda: wire.received)
+
+
+async def cancelled_between_chunks(wire: Wire) -> None:
+    async def read() -> None:
+        async for item in wire.mode.items(await wire.stream()):
+            wire.received.append(item)
+            await asyncio.sleep(PATIENCE_S)
+
+    await cancelled(wire, read, lambda: wire.received)
+
+
+class Ending(NamedTuple):
+    """What is scripted and done, and what the record says."""
+
+    act: Callable[[Wire], Awaitable[None]]
+    outcome: str
+    end: str | None = None
+    """How the stream ended; None: there was none."""
+    chunks: int | None = None
+    """None: as many as the caller received."""
+    error: str | None = None
+    """The kind."""
+    raises: str | None = None
+    """The class that the caller gets; openai wraps a cut connection, anthropic does not."""
+    attempts: tuple[int | None, ...] = (200,)
+    reply: dict[str, Any] = {}  # noqa: RUF012 - never changed
+
+
+SLOW = {"chunk_delay_s": PATIENCE_S}
+ENDINGS: dict[str, Ending] = {
+    "plain": Ending(plain, "success"),
+    "retried": Ending(plain, "success", attempts=(429, 500, 200)),
+    "refused": Ending(plain, "error", error="bad_input", raises="BadRequestError", attempts=(400,)),
+    "stream refused": Ending(read_whole, "error", error="bad_input", raises="BadRequestError", attempts=(400,)),
+    "timed out": Ending(impatient, "timeout", error="timeout", raises="APITimeoutError", attempts=(None,),
+                        reply={"hang": True}),
+    "nobody listens": Ending(unheard, "error", error="connection", raises="APIConnectionError", attempts=(None,)),
+    "cancelled": Ending(cancelled_while_waiting, "cancelled", error="cancelled", attempts=(None,),
+                        reply={"hang": True}),
+    "read whole": Ending(read_whole, "success", "complete"),
+    "read whole with a pause": Ending(read_whole_with_a_pause, "success", "complete"),
+    "read whole in an except": Ending(read_whole_in_an_except, "success", "complete"),
+    "read whole and closed": Ending(closed_after_its_end, "success", "complete"),
+    "closed after the last event": Ending(closed_after_the_last_event, "success", "complete"),
+    "read by another thread": Ending(read_by_another_thread, "success", "complete"),
+    "closed": Ending(closed, "cancelled", "closed", 6),
+    "closed by with": Ending(closed_by_with, "cancelled", "closed", 1, reply=SLOW),
+    "closed by an error": Ending(closed_by_an_error_of_the_application, "cancelled", "closed", 1),
+    "dropped": Ending(dropped, "cancelled", "closed", 6),
+    "dropped by an error": Ending(dropped_by_an_error_of_the_application, "cancelled", "closed", 1),
+    "never read": Ending(never_read, "cancelled", "closed", 0),
+    "cancelled reading": Ending(cancelled_while_reading, "cancelled", "cancelled", error="cancelled", reply=SLOW),
+    "cancelled between chunks": Ending(cancelled_between_chunks, "cancelled", "closed", 1),
+    "connection cut": Ending(read_whole, "error", "error", error="connection", raises="any", reply={"cut_after": 6}),
+    "error event": Ending(read_whole, "error", "error", error="overloaded", raises="APIError",
+                          reply={"error_after": 6, "error_type": "overloaded_error"}),
+    "JSON for events": Ending(read_whole, "success", "cut_off", 0, reply={"json_where_sse_due": True}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_each_ending_is_one_span_and_one_record_with_what_was_received(
+    name: str, wire: Wire, run: Run, seen: Captured
+) -> None:
+    ending = ENDINGS[name]
+    for status in ending.attempts:
+        good = {"text": TEXT, "input_tokens": 11, "output_tokens": 4, **ending.reply}
+        wire.mode.provider.reply(**(good if status in (200, None) else {"status": status, "retry_after_s": 0.001}))
+    wire.options["max_retries"] = len(ending.attempts) - 1
+    raised = caught(run, lambda: ending.act(wire))
+    check_raised(raised, ending, wire.api)
+    gc.collect()
+    record = the_call(seen)
+    assert (record.api, record.outcome, record.error and record.error.kind) == (wire.api, ending.outcome, ending.error)
+    assert json.loads(bytes(record.request.body))["model"] == REQUESTS[wire.api]["model"]
+    assert [attempt.status for attempt in record.attempts] == list(ending.attempts)
+    if raised is not None:
+        assert record.error is not None
+        assert (record.error.exception or "").endswith(f".{type(raised).__name__}")
+    if ending.end is None:
+        assert record.stream is None
+        assert (record.text or "") == (TEXT if ending.outcome == "success" else "")
+    else:
+        check_stream(record, ending, wire)
+    if ending.outcome == "success" and ending.end != "cut_off":
+        assert record.usage is not None or wire.api == "chat_completions"
+        assert (record.text, record.error) == (TEXT, None)
+
+
+def check_raised(raised: BaseException | None, ending: Ending, api: str) -> None:
+    if raised is None:
+        # The SDK gives a caller of Responses an event of an error like any other.
+        assert ending.raises is None or (ending.error, api) == ("overloaded", "responses")
+    elif ending.raises != "any":
+        assert ending.raises in [kind.__name__ for kind in type(raised).__mro__]
+
+
+def check_stream(record: CallRecord, ending: Ending, wire: Wire) -> None:
+    assert record.stream is not None
+    complete = ending.end == "complete"
+    assert (record.stream.end, record.stream.complete) == (ending.end, complete)
+    assert record.stream.chunks == len(wire.received)
+    assert len(wire.received) == (CHUNKS[wire.api] if complete else ending.chunks or len(wire.received))
+    assert (record.text or "") == wire.received_text()
+    assert (record.timing.first_token_ns is not None) == bool(wire.received_text())
+
+
+CUT_OFF = ["chat", "completions", "responses", "messages", "bedrock"]
+
+
+def open_stream(api: str, mode: Mode) -> Any:
+    if api == "bedrock":
+        request = {"model": "anthropic.claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
+        return bedrock(mode).messages.create(**request, stream=True)
+    if api == "completions":
+        return mode.openai().completions.create(model="gpt-5", prompt="How are you?", stream=True)
+    return Wire("chat_completions" if api == "chat" else api, mode).create(stream=True)
+
+
+def chunk(text: str, finish_reason: str | None = None, index: int = 0) -> dict[str, Any]:
+    """A chunk of chat or of completions, as both are read."""
+    choice = {"index": index, "finish_reason": finish_reason, "text": text, "delta": {"content": text}}
+    return {"id": "c1", "object": "chunk", "model": "m", "choices": [choice]}
+
+
+BEGUN = [chunk("I am "), chunk("well.")]
+STOPS: dict[str, tuple[list[str], dict[str, Any], str]] = {
+    # APIs, what is scripted, the end of the stream
+    "it just stops": (CUT_OFF, {"text": "I am well today.", "end_after": 4}, "cut_off"),
+    "before the last event": (CUT_OFF[2:], {"text": "I am well today.", "end_after": -1}, "cut_off"),
+    "no finish reason and no [DONE]": (CUT_OFF[:2], {"raw": BEGUN}, "cut_off"),
+    "no finish reason": (CUT_OFF[:2], {"raw": [*BEGUN, "[DONE]"]}, "complete"),
+    "one choice of two": (CUT_OFF[:1], {"raw": [chunk("b", index=1), chunk("", "stop")]}, "cut_off"),
+}
+
+
+@pytest.mark.parametrize(("api", "name"), [(api, name) for name, (apis, _, _) in STOPS.items() for api in apis])
+def test_a_stream_without_its_last_event_is_cut_off_and_a_success(
+    api: str, name: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    _, reply, end = STOPS[name]
+    mode.provider.reply(**reply)
+
+    async def body() -> None:
+        await mode.all(await mode.wait(open_stream(api, mode)))
+
+    run(body)
+    record = the_call(seen)
+    assert record.stream is not None
+    assert (record.outcome, record.error) == ("success", None)
+    assert (record.stream.end, record.stream.complete) == (end, end == "complete")
+    assert (seen.spans[0].attributes or {})["callspan.stream.end"] == end
+    if name.startswith("no finish"):
+        assert record.response is not None
+        assert (text_of(record), record.response.finish_reasons) == ("I am well.", [None])
+
+
+@pytest.mark.parametrize(("text", "complete"), [("I am well.", True), ("x" * (9 << 20), False)])
+def test_the_bytes_of_a_raw_response_tell_its_end_as_far_as_they_are_parsed(
+    text: str, complete: bool, mode: Mode, run: Run, seen: Captured
+) -> None:
+    """Copies are parsed up to 8 MiB an event: what follows is unknown, and not cut off."""
+    wire = "".join(f"data: {event}\n\n" for event in (json.dumps(chunk(text)), "[DONE]"))
+    mode.provider.reply(raw=wire.encode(), headers={"content-type": "text/event-stream"})
+
+    async def body() -> None:
+        create = mode.openai().chat.completions.with_streaming_response.create
+        async with mode.entered(create(model="gpt-5", messages=QUESTION, stream=True)) as response:
+            await mode.all(response.iter_bytes())
+
+    run(body)
+    record = the_call(seen)
+    assert record.stream is not None
+    assert (record.outcome, record.stream.end, record.stream.complete) == ("success", "complete", complete)
+
+
+ENDED = {
+    "failed": ({"status": "failed", "error": {"code": "server_error", "message": "no"}}, "error"),
+    "incomplete": ({"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}, "success"),
+}
+
+
+@pytest.mark.parametrize("how", ENDED)
+def test_a_response_that_says_it_failed_or_was_cut_is_reported_as_such(
+    how: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    fields, outcome = ENDED[how]
+    response = {
+        "id": "resp_1", "object": "response", "created_at": 1, "model": "gpt-5", "output": [],
+        "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
+        "usage": {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5},
+    }  # fmt: skip
+    mode.provider.reply(raw=[
+        {"type": "response.created", "sequence_number": 0, "response": {**response, "status": "in_progress"}},
+        {"type": f"response.{how}", "sequence_number": 1, "response": {**response, **fields}},
+    ])  # fmt: skip
+    run(lambda: Wire("responses", mode).read())
+    record = the_call(seen)
+    assert (record.outcome, record.usage and record.usage.input_tokens) == (outcome, 3)
+    assert record.stream is not None
+    assert record.stream.complete
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_a_client_made_before_instrumenting_is_seen_and_a_stream_of_then_is_not(
+    stream: bool, wire: Wire, run: Run
+) -> None:
+    async def body() -> None:
+        client = wire.client()
+        before = await wire.stream(client) if stream else None
+        with capture() as seen:
+            if before is not None:
+                assert len(await wire.mode.all(before)) > 3
+                assert seen.records == []
+            await wire.ask(client)
+            assert the_call(seen).outcome == "success"
+
+    run(body)
+
+
+# Ends within the SDKs' readers.
+
+
+async def streamed(mode: Mode, sdk: str, handler: Callable[[Any], Any]) -> Any:
+    return await mode.wait(ask(transports.client(mode, sdk, handler), stream=True))
+
+
+class Slow:
+    """The bytes of a stream whose connection, after them, neither ends nor closes."""
+
+    def __init__(self, sdk: str, ends: bool) -> None:
+        library, wire = sdks.http_of(sdk), transports.wire_of(sdk, TEXT)
+        self.reached = reached = asyncio.Event()
+
+        class Pieces(library.AsyncByteStream):  # type: ignore[name-defined,misc]
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                yield wire
+                if not ends:
+                    reached.set()
+                    await asyncio.sleep(PATIENCE_S)
+
+            async def aclose(self) -> None:
+                reached.set()
+                if ends:
+                    await asyncio.sleep(PATIENCE_S)
+
+        self.handler = lambda request: library.Response(200, headers=transports.EVENT_STREAM, stream=Pieces())
+
+
+def test_a_task_cancelled_while_the_rest_is_drained_is_cancelled(mode: Mode, run: Run, seen: Captured) -> None:
+    """After `[DONE]` the openai SDK reads what is left, and closes the response in there, with that in flight."""
+    sdks.needs("openai", "3.51", "draining")
+    if not mode.is_async:
+        pytest.skip("threads are not cancelled")
+
+    async def body() -> None:
+        slow = Slow("openai", ends=False)
+        task = asyncio.ensure_future(mode.all(await streamed(mode, "openai", slow.handler)))
+        await slow.reached.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(body)
+    record = the_call(seen)
+    assert (record.outcome, record.text) == ("cancelled", TEXT)
+
+
+def test_a_stream_closed_while_another_task_closes_it_has_one_end(
+    sdk: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    """Both are at the same response at once: the reader at its end, and a clean-up."""
+    if not mode.is_async:
+        pytest.skip("threads are not cancelled")
+
+    async def body() -> None:
+        slow = Slow(sdk, ends=True)
+        stream = await streamed(mode, sdk, slow.handler)
+        await mode.next(stream)
+        reading = asyncio.ensure_future(mode.all(stream))
+        await slow.reached.wait()
+        await stream.close()
+        assert seen.records == [], "the reader is still about it"
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+
+    run(body)
     assert the_call(seen).outcome == "cancelled"
 
 
-def test_a_stream_never_iterated_and_dropped_still_ends(wire: Wire, run: Run, seen: Captured) -> None:
+def test_the_last_event_read_from_the_response_of_a_stream_is_kept(
+    sdk: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    """It waits for the next one, which never comes: the application reads bytes, stops, and closes the response."""
+    mode.provider.reply(text=TEXT)
+    read: list[str] = []
+
     async def body() -> None:
-        stream = await wire.stream()
-        del stream
-        gc.collect()
+        response = (await mode.wait(ask(client_of(mode, sdk), stream=True))).response
+        lines = response.aiter_lines() if mode.is_async else response.iter_lines()
+        async for line in mode.items(lines):
+            read.append(line)
+            if not line and "five" in "".join(read):
+                break
+        await mode.wait(response.aclose() if mode.is_async else response.close())
 
     run(body)
-    gc.collect()
     record = the_call(seen)
-    assert record.outcome == "cancelled"
-    assert record.stream is not None
-    assert (record.stream.end, record.stream.chunks) == ("closed", 0)
-
-
-def test_a_stream_half_read_and_dropped_keeps_its_text(wire: Wire, run: Run, seen: Captured) -> None:
-    wire.mode.provider.reply(text="one two three four five six seven eight")
-
-    async def body() -> None:
-        stream = await wire.stream()
-        for _ in range(6):
-            await wire.mode.next(stream)
-        del stream
-        gc.collect()
-
-    run(body)
-    gc.collect()
-    record = the_call(seen)
-    assert record.outcome == "cancelled"
-    assert text_of(record)
-
-
-def test_a_cut_connection_is_an_error_and_keeps_the_text(wire: Wire, run: Run, seen: Captured) -> None:
-    wire.mode.provider.reply(text="one two three four five six", cut_after=6)
-
-    received: list[object] = []
-
-    async def body() -> None:
-        async for item in wire.mode.items(await wire.stream()):
-            received.append(item)
-
-    with pytest.raises(Exception) as raised:  # noqa: PT011 - openai wraps it, anthropic does not
-        run(body)
-    record = the_call(seen)
-    assert record.stream is not None
-    assert (record.outcome, record.stream.end) == ("error", "error")
-    assert record.stream.chunks == len(received) > 0
-    assert record.error is not None
-    assert record.error.exception is not None
-    assert record.error.exception.endswith(type(raised.value).__name__)
-    assert record.error.kind == "connection"
-    assert text_of(record)
-    (span,) = seen.spans
-    assert span.status.status_code is StatusCode.ERROR
-    assert [event.name for event in span.events].count("exception") == 1
-
-
-def test_an_error_event_in_the_stream_is_an_error(wire: Wire, run: Run, seen: Captured) -> None:
-    wire.mode.provider.reply(text="one two three four five six", error_after=6, error_type="overloaded_error")
-
-    async def body() -> None:
-        await wire.mode.all(await wire.stream())
-
-    if wire.api == "responses":
-        # The SDK hands this event to the caller like any other: the call has failed, the caller saw no exception.
-        with contextlib.suppress(openai.APIError):
-            run(body)
-    else:
-        with pytest.raises((openai.APIError, anthropic.APIError)):
-            run(body)
-    record = the_call(seen)
-    assert record.stream is not None
-    assert (record.outcome, record.stream.end, record.error is not None) == ("error", "error", True)
-    assert text_of(record)
-    assert seen.spans[0].status.status_code is StatusCode.ERROR
-
-
-def test_a_failed_call_is_recorded_and_the_exception_passes(wire: Wire, run: Run, seen: Captured) -> None:
-    wire.mode.provider.reply(status=400, error_type="invalid_request_error", message="No such thing.")
-    with pytest.raises((openai.BadRequestError, anthropic.BadRequestError)):
-        run(lambda: wire.mode.wait(wire.create()))
-    record = the_call(seen)
-    assert record.outcome == "error"
-    assert record.error is not None
-    assert (record.error.kind, record.error.status) == ("bad_input", 400)
-    assert record.error.message is not None
-    assert "No such thing." in record.error.message
-    assert record.attempts[0].status == 400
-
-
-def test_a_timeout_of_the_client_has_the_outcome_timeout(wire: Wire, run: Run, seen: Captured) -> None:
-    wire.mode.provider.reply(hang=True)
-    with pytest.raises((openai.APITimeoutError, anthropic.APITimeoutError)):
-        run(lambda: wire.mode.wait(wire.create(timeout=0.2)))
-    record = the_call(seen)
-    assert record.outcome == "timeout"
-    assert record.error is not None
-    assert record.error.kind == "timeout"
-
-
-def test_no_listener_is_a_connection_error(mode: Mode, run: Run, seen: Captured) -> None:
-    with ScriptedProvider() as gone:
-        url = gone.openai_url
-    with pytest.raises(openai.APIConnectionError):
-        run(
-            lambda: mode.wait(
-                mode.openai().with_options(base_url=url).chat.completions.create(model="gpt-5", messages=QUESTION)
-            )
-        )
-    record = the_call(seen)
-    assert record.error is not None
-    assert record.error.kind == "connection"
-    assert record.response is None or not record.response.body_bytes
-
-
-def test_a_stream_may_be_read_in_another_thread(seen: Captured, provider: ScriptedProvider) -> None:
-    with openai.OpenAI(api_key="sk-test", base_url=provider.openai_url) as client:
-        stream = client.chat.completions.create(model="gpt-5", messages=QUESTION, stream=True)
-        reader = threading.Thread(target=lambda: list(stream))
-        reader.start()
-        reader.join()
-    assert the_call(seen).outcome == "success"
-
-
-def test_cancelling_a_stream_keeps_its_text_once(seen: Captured, provider: ScriptedProvider) -> None:
-    provider.reply(text="one two three four five six", chunk_delay_s=0.05)
-
-    async def read(client: openai.AsyncOpenAI, received: list[Any]) -> None:
-        stream = await client.chat.completions.create(model="gpt-5", messages=QUESTION, stream=True)
-        async for chunk in stream:
-            received.append(chunk)
-
-    async def body() -> list[Any]:
-        received: list[Any] = []
-        async with openai.AsyncOpenAI(api_key="sk-test", base_url=provider.openai_url) as client:
-            task = asyncio.create_task(read(client, received))
-            while len(received) < 3:
-                await asyncio.sleep(0.01)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-        return received
-
-    received = asyncio.run(body())
-    record = the_call(seen)
-    assert record.outcome == "cancelled"
-    assert record.stream is not None
-    assert record.stream.end == "cancelled"
-    assert text_of(record) == "".join(chunk.choices[0].delta.content or "" for chunk in received)
-
-
-def test_closing_twice_and_iterating_afterwards_adds_no_end(wire: Wire, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        stream = await wire.stream()
-        await wire.mode.all(stream)
-        await wire.mode.wait(stream.close())
-        await wire.mode.wait(stream.close())
-        assert await wire.mode.all(stream) == []
-
-    run(body)
-    assert the_call(seen).outcome == "success"
+    assert (record.outcome, text_of(record).strip()) == ("cancelled", "one two three four five")

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import openai
@@ -13,176 +14,97 @@ import pydantic
 import pytest
 
 import callspan
-from callspan.records import CallRecord
-from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.testing import Captured, ScriptedProvider
 from tests.intercept import sdks
-from tests.intercept.calls import QUESTION, Run, parsing, text_of, the_call
+from tests.intercept.calls import CHAT, QUESTION, REQUESTS, Run, Wire, parsing, text_of, the_call
 from tests.intercept.mode import Mode
 
-CHAT = {"model": "gpt-5", "messages": QUESTION}
-MESSAGE = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
+ANSWER = '{"city": "Paris"}'
+PATHS = {"chat_completions": "/chat/completions", "responses": "/responses", "messages": "/v1/messages"}
 
 
 class Weather(pydantic.BaseModel):
     city: str
 
 
-async def chat_parse(mode: Mode) -> None:
-    await mode.wait(parsing(mode).parse(**CHAT, response_format=Weather))
+async def raw(wire: Wire, parses: int, **options: Any) -> None:
+    """A raw response that is parsed so often, and read then if it is a stream."""
+    response = await wire.mode.wait(wire.resource().with_raw_response.create(**REQUESTS[wire.api], **options))
+    for _ in range(parses):
+        parsed = await wire.mode.wait(response.parse())
+    if options:
+        await wire.mode.all(parsed)
 
 
-async def responses_parse(mode: Mode) -> None:
-    sdks.needs("openai", "1.66", "the Responses API")
-    await mode.wait(mode.openai().responses.parse(model="gpt-5", input="hi", text_format=Weather))
+async def streaming(wire: Wire, read: str, **options: Any) -> None:
+    """A response that is read within a block, by one of its methods."""
+    manager = wire.resource().with_streaming_response.create(**REQUESTS[wire.api], **options)
+    async with wire.mode.entered(manager) as response:
+        result = getattr(response, read)()
+        if read.startswith("iter"):
+            await wire.mode.all(result)
+            return
+        parsed = await wire.mode.wait(result)
+        if options:
+            await wire.mode.all(parsed)
 
 
-async def chat_stream_helper(mode: Mode) -> None:
-    async with mode.entered(parsing(mode).stream(**CHAT)) as stream:
-        await mode.all(stream)
-        await mode.wait(stream.get_final_completion())
+async def posted(wire: Wire, cast_to: Callable[[str], Any]) -> None:
+    await wire.mode.wait(wire.client().post(PATHS[wire.api], cast_to=cast_to(wire.sdk), body=REQUESTS[wire.api]))
 
 
-async def chat_stream_helper_until_done(mode: Mode) -> None:
-    async with mode.entered(parsing(mode).stream(**CHAT)) as stream:
-        await mode.wait(stream.until_done())
+async def with_options(wire: Wire) -> None:
+    await wire.ask(wire.client().with_options(timeout=5))
 
 
-async def responses_stream_helper(mode: Mode) -> None:
-    sdks.needs("openai", "1.66", "the Responses API")
-    async with mode.entered(mode.openai().responses.stream(model="gpt-5", input="hi")) as stream:
-        await mode.wait(stream.get_final_response())
+async def parse(wire: Wire) -> None:
+    if wire.api == "messages":
+        pytest.skip("see the helpers of streams")
+    if wire.api == "responses":
+        await wire.mode.wait(wire.resource().parse(**REQUESTS[wire.api], text_format=Weather))
+    else:
+        await wire.mode.wait(parsing(wire.mode).parse(**CHAT, response_format=Weather))
 
 
-async def messages_stream_helper(mode: Mode) -> None:
-    async with mode.entered(mode.anthropic().messages.stream(**MESSAGE)) as stream:
-        await mode.wait(stream.get_final_message())
-
-
-async def messages_text_stream(mode: Mode) -> None:
-    async with mode.entered(mode.anthropic().messages.stream(**MESSAGE)) as stream:
-        await mode.all(stream.text_stream)
-
-
-async def messages_until_done(mode: Mode) -> None:
-    async with mode.entered(mode.anthropic().messages.stream(**MESSAGE)) as stream:
-        await mode.wait(stream.until_done())
-
-
-async def beta_messages(mode: Mode) -> None:
-    client = mode.anthropic()
+async def beta_messages(wire: Wire) -> None:
+    if wire.api != "messages":
+        pytest.skip("openai has no beta of them")
+    client = wire.client()
     sdks.needs_name(client, "beta.messages")
-    await mode.wait(client.beta.messages.create(**MESSAGE))
+    await wire.mode.wait(client.beta.messages.create(**REQUESTS["messages"]))
 
 
-async def raw_parsed(mode: Mode) -> None:
-    raw = await mode.wait(mode.openai().chat.completions.with_raw_response.create(**CHAT))
-    await mode.wait(raw.parse())
+ENTRY_POINTS: dict[str, Callable[[Wire], Awaitable[None]]] = {
+    "raw": partial(raw, parses=0),
+    "raw parsed": partial(raw, parses=1),
+    "raw parsed twice": partial(raw, parses=2),
+    "raw stream parsed": partial(raw, parses=1, stream=True),
+    "streaming parse": partial(streaming, read="parse"),
+    "streaming json": partial(streaming, read="json"),
+    "streaming read": partial(streaming, read="read"),
+    "streaming text": partial(streaming, read="text"),
+    "streaming lines": partial(streaming, read="iter_lines"),
+    "streaming bytes": partial(streaming, read="iter_bytes"),
+    "streaming parse of events": partial(streaming, read="parse", stream=True),
+    "streaming lines of events": partial(streaming, read="iter_lines", stream=True),
+    "posted": partial(posted, cast_to=lambda sdk: object),
+    "posted for the HTTP response": partial(posted, cast_to=lambda sdk: sdks.http_of(sdk).Response),
+    "with options": with_options,
+    "parse": parse,
+    "beta": beta_messages,
+}
 
 
-async def raw_never_parsed(mode: Mode) -> None:
-    await mode.wait(mode.openai().chat.completions.with_raw_response.create(**CHAT))
-
-
-async def raw_parsed_twice(mode: Mode) -> None:
-    raw = await mode.wait(mode.openai().chat.completions.with_raw_response.create(**CHAT))
-    await mode.wait(raw.parse())
-    await mode.wait(raw.parse())
-
-
-async def raw_stream_parsed(mode: Mode) -> None:
-    raw = await mode.wait(mode.openai().chat.completions.with_raw_response.create(**CHAT, stream=True))
-    await mode.all(await mode.wait(raw.parse()))
-
-
-async def anthropic_raw_parsed(mode: Mode) -> None:
-    raw = await mode.wait(mode.anthropic().messages.with_raw_response.create(**MESSAGE))
-    await mode.wait(raw.parse())
-
-
-async def anthropic_raw_never_parsed(mode: Mode) -> None:
-    await mode.wait(mode.anthropic().messages.with_raw_response.create(**MESSAGE))
-
-
-async def _streaming(mode: Mode, how: Callable[[Any], Awaitable[Any]], **options: Any) -> None:
-    manager = mode.openai().chat.completions.with_streaming_response.create(**CHAT, **options)
-    async with mode.entered(manager) as response:
-        await how(response)
-
-
-async def streaming_parse(mode: Mode) -> None:
-    await _streaming(mode, lambda response: mode.wait(response.parse()))
-
-
-async def streaming_json(mode: Mode) -> None:
-    await _streaming(mode, lambda response: mode.wait(response.json()))
-
-
-async def streaming_read(mode: Mode) -> None:
-    await _streaming(mode, lambda response: mode.wait(response.read()))
-
-
-async def streaming_text(mode: Mode) -> None:
-    await _streaming(mode, lambda response: mode.wait(response.text()))
-
-
-async def streaming_lines(mode: Mode) -> None:
-    await _streaming(mode, lambda response: mode.all(response.iter_lines()))
-
-
-async def streaming_bytes(mode: Mode) -> None:
-    await _streaming(mode, lambda response: mode.all(response.iter_bytes()))
-
-
-async def streaming_stream_lines(mode: Mode) -> None:
-    await _streaming(mode, lambda response: mode.all(response.iter_lines()), stream=True)
-
-
-async def streaming_stream_parsed(mode: Mode) -> None:
-    async def parsed(response: Any) -> None:
-        await mode.all(await mode.wait(response.parse()))
-
-    await _streaming(mode, parsed, stream=True)
-
-
-async def posted(mode: Mode) -> None:
-    await mode.wait(mode.openai().post("/chat/completions", cast_to=object, body=CHAT))
-
-
-async def posted_for_the_http_response(mode: Mode) -> None:
-    await mode.wait(mode.openai().post("/chat/completions", cast_to=sdks.http_of("openai").Response, body=CHAT))
-
-
-async def with_options(mode: Mode) -> None:
-    await mode.wait(mode.openai().with_options(timeout=5).chat.completions.create(**CHAT))
-
-
-async def generator_of_messages(mode: Mode) -> None:
-    await mode.wait(mode.anthropic().messages.create(**{**MESSAGE, "messages": (dict(m) for m in QUESTION)}))
-
-
-ENTRY_POINTS = [
-    chat_parse, responses_parse, chat_stream_helper, chat_stream_helper_until_done, responses_stream_helper,
-    messages_stream_helper, messages_text_stream, messages_until_done, beta_messages, raw_parsed, raw_never_parsed,
-    raw_parsed_twice, raw_stream_parsed, anthropic_raw_parsed, anthropic_raw_never_parsed, streaming_parse,
-    streaming_json, streaming_read, streaming_text, streaming_lines, streaming_bytes, streaming_stream_lines,
-    streaming_stream_parsed, posted, posted_for_the_http_response, with_options, generator_of_messages,
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("enter", ENTRY_POINTS, ids=lambda enter: enter.__name__)
-def test_every_entry_point_gives_one_complete_call(
-    enter: Callable[[Mode], Awaitable[None]], mode: Mode, run: Run, seen: Captured
-) -> None:
-    mode.provider.reply(text='{"city": "Paris"}', input_tokens=9, output_tokens=3)
-    run(lambda: enter(mode))
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_every_entry_point_gives_one_complete_call(name: str, wire: Wire, run: Run, seen: Captured) -> None:
+    wire.mode.provider.reply(text=ANSWER, input_tokens=9, output_tokens=3)
+    run(lambda: ENTRY_POINTS[name](wire))
     record = the_call(seen)
-    assert record.outcome == "success", record.error
-    assert text_of(record) == '{"city": "Paris"}'
-    assert record.retries == 0
+    assert (record.outcome, record.error, record.retries) == ("success", None, 0)
+    assert (record.api, text_of(record)) == (wire.api, ANSWER)
     assert record.request.body_bytes
     assert [attempt.status for attempt in record.attempts] == [200]
-    if record.stream is not None:
-        assert (record.stream.complete, record.stream.end) == (True, "complete")
+    assert record.stream is None or (record.stream.complete, record.stream.end) == (True, "complete")
 
 
 def test_requests_that_are_not_inference_make_no_span(mode: Mode, run: Run, seen: Captured) -> None:
@@ -191,26 +113,25 @@ def test_requests_that_are_not_inference_make_no_span(mode: Mode, run: Run, seen
 
     async def body() -> None:
         await mode.all(await mode.wait(mode.openai().models.list()))
+        await mode.wait(mode.openai().files.list())
         client = mode.anthropic()
         if hasattr(client.messages, "count_tokens"):
             await mode.wait(client.messages.count_tokens(model="claude-sonnet-5", messages=QUESTION))
         if hasattr(client.messages, "batches"):
             await mode.wait(client.messages.batches.list())
-        await mode.wait(mode.openai().files.list())
 
     run(body)
-    assert seen.spans == []
-    assert seen.records == []
+    assert (seen.spans, seen.records) == ([], [])
 
 
-def test_calls_of_the_module_level_client_are_observed(
-    provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+def test_calls_of_the_module_level_client_are_observed_once_however_often_we_instrument(
+    provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch, seen: Captured
 ) -> None:
     monkeypatch.setattr(openai, "api_key", "sk-test")
     monkeypatch.setattr(openai, "base_url", provider.openai_url)
-    with capture() as seen:
-        openai.chat.completions.create(**CHAT)  # type: ignore[call-overload]
-    the_call(seen)
+    callspan.instrument()
+    openai.chat.completions.create(**CHAT)
+    assert the_call(seen).outcome == "success"
     openai._client.close()  # type: ignore[attr-defined]
     openai._reset_client()  # type: ignore[attr-defined]
 
@@ -236,34 +157,22 @@ def originals() -> dict[str, object]:
             (sdks.http_of("anthropic"), "Client", "send"),
         ]
     }
-    return {name: one.__code__ if name.endswith(".request") else one for name, one in found.items()}
+    return {
+        name: (one.__code__, one.__kwdefaults__, vars(one)) if name.endswith(".request") else one
+        for name, one in found.items()
+    }
 
 
-def test_uninstrumenting_restores_every_original() -> None:
+def test_every_hook_is_on_in_the_installed_sdks_and_uninstrumenting_restores_every_original() -> None:
     before = originals()
     assert None not in before.values()
     handle = callspan.instrument()
-    assert all(originals()[name] is not value for name, value in before.items())
-    handle.uninstrument()
-    assert originals() == before
-
-
-def test_instrumenting_twice_has_the_effect_of_once(provider: ScriptedProvider) -> None:
-    with capture() as seen, openai.OpenAI(api_key="sk-test", base_url=provider.openai_url) as client:
-        callspan.wiring.WIRING.install(  # type: ignore[attr-defined]
-            callspan.wiring.WIRING.pipeline.settings,
-            callspan.wiring.WIRING.pipeline.providers,
-            ("openai",),  # type: ignore[union-attr]
-        )
-        client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
-        record: CallRecord = the_call(seen)
-    assert record.outcome == "success"
-
-
-def test_every_hook_is_on_in_the_installed_sdks(seen: Captured) -> None:
     statuses = callspan.patch_status()
     assert {status.sdk for status in statuses} >= {"openai", "anthropic"}
     assert [status for status in statuses if status.state != "on"] == []
+    assert all(originals()[name] is not value for name, value in before.items())
+    handle.uninstrument()
+    assert originals() == before
 
 
 LATE = """
@@ -282,7 +191,10 @@ for given in sys.argv[1:]:
         os._exit(0)
     os.wait()
 """
-ACTS = ["on import", "on off on import", "on off import on", "import on", "on import off on", "on on import on"]
+ACTS = {
+    "on import": "on on", "on off on import": "on on", "on off import on": "on on", "import on": "on on",
+    "on import off on": "on on", "on on import": "on on", "on off import": "",
+}  # fmt: skip
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -290,4 +202,4 @@ def test_a_module_that_is_imported_late_is_patched_once_whatever_came_before() -
     sdks.needs("openai", "1.99", "webhooks")
     done = subprocess.run([sys.executable, "-c", LATE, *ACTS], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [f"{given}: on on restored" for given in ACTS]
+    assert done.stdout.splitlines() == [f"{given}: {states} restored" for given, states in ACTS.items()]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import stat
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,38 +17,42 @@ import openai
 import pytest
 
 import callspan
-from callspan import Settings, open_store
-from callspan.delivery.recorder import Recorder, forget_warnings
-from callspan.intercept.other_requests import path_template
-from callspan.record.ids import response_call_id
-from callspan.spool import losses
-from callspan.spool.losses import LOSSES_FILE, Loss, LossCounter, Losses, add_losses, read_losses
-from callspan.stores.spools import spool_directory
+from callspan import open_store
 from callspan.testing import Captured, ScriptedProvider, capture
-from tests.intercept.calls import Run
+from tests.intercept.calls import Run, body_returned, body_sent, the_call
 from tests.intercept.mode import Mode
-from tests.scale import scaled
+from tests.left_behind import directory_of, unrecorded
 
 ANSWER = {"id": "x1", "model": "m-1", "usage": {"input_tokens": 3, "output_tokens": 4}}
+Counted = Callable[[], dict[str, int]]
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> Iterator[Path]:
-    forget_warnings()
-    store = f"sqlite:///{tmp_path}/calls.db"
+def store(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/calls.db"
+
+
+@pytest.fixture
+def counted(store: str, unwarned: None) -> Iterator[Counted]:
+    """Instrumented with a store; what was counted as not recorded, after everything was written."""
     handle = callspan.instrument(stores=store)
-    yield spool_directory(Settings(), (store,))
+
+    def found() -> dict[str, int]:
+        callspan.uninstrument()
+        return unrecorded(store)
+
+    yield found
     handle.uninstrument()
 
 
-def counted(spool: Path) -> dict[str, int]:
-    """What is in the file, after everything was written."""
-    callspan.uninstrument()
-    return {path: count.count for path, count in read_losses(spool).unrecorded.items()}
+@pytest.fixture
+def client(provider: ScriptedProvider) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as made:
+        yield made
 
 
-def client(provider: ScriptedProvider, path: str = "/v1") -> openai.OpenAI:
-    return openai.OpenAI(api_key="k", base_url=f"{provider.url}{path}", max_retries=0)
+def post(client: openai.OpenAI, path: str, **options: Any) -> None:
+    client.post(path, body={}, cast_to=object, **options)
 
 
 def raw_options() -> dict[str, Any]:
@@ -57,14 +60,13 @@ def raw_options() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("form", ["plain", "raw", "text"])
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-def test_a_post_whose_answer_states_usage_is_a_call(mode: Mode, run: Run, seen: Captured, sdk: str, form: str) -> None:
-    """With path, model, usage, both bodies, its session and a span; its id is made of the answer's."""
+def test_a_post_whose_answer_states_usage_is_a_call(sdk: str, form: str, mode: Mode, run: Run, seen: Captured) -> None:
+    """With path, model, usage, both bodies, its session and a span."""
+    sent = {"model": "m", "question": "Hi"}
 
     async def body() -> None:
         path = "/new_thing/thing_0123" if sdk == "openai" else "/v1/new_thing/thing_0123"
         mode.provider.reply(raw=ANSWER, on=path)
-        sent = {"model": "m", "question": "Hi"}
         kind = str if form == "text" else object
         options = raw_options() if form == "raw" else {}
         with callspan.session("s", session_id="s-1"):
@@ -75,9 +77,7 @@ def test_a_post_whose_answer_states_usage_is_a_call(mode: Mode, run: Run, seen: 
     assert (call.api, call.operation, call.outcome) == ("/v1/new_thing/{id}", "generate_content", "success")
     assert (call.request.model, call.response and call.response.model) == ("m", "m-1")
     assert (call.usage and call.usage.total_tokens, call.place.session_id) == (7, "s-1")
-    assert json.loads(bytes(call.request.body)) == {"model": "m", "question": "Hi"}
-    assert json.loads(bytes(call.response.body if call.response else b"")) == ANSWER
-    assert call.call_id == response_call_id(call.provider, "x1")
+    assert (body_sent(call), body_returned(call)) == (sent, ANSWER)
     span, outer = seen.spans
     assert (span.name, call.span_id) == ("generate_content m", f"{span.context.span_id:016x}" if span.context else "")
     assert span.parent is not None
@@ -89,40 +89,30 @@ def test_a_post_whose_answer_states_usage_is_a_call(mode: Mode, run: Run, seen: 
 
 def test_of_a_stream_the_last_event_with_usage_counts(mode: Mode, run: Run, seen: Captured) -> None:
     events = [{"text": "a"}, {"response": {**ANSWER, "usage": {"input_tokens": 3}}}, {"response": ANSWER}, {"end": 1}]
+    mode.provider.reply(raw=events, on="/new_thing")
 
     async def body() -> None:
-        mode.provider.reply(raw=events, on="/new_thing")
-        kind = openai.AsyncStream if mode.is_async else openai.Stream
-        stream = await mode.wait(
-            mode.openai().post(
-                "/new_thing", body={"stream": True}, cast_to=object, stream=True, stream_cls=kind[object]
-            )
-        )
+        kind: Any = openai.AsyncStream if mode.is_async else openai.Stream
+        options: dict[str, Any] = {"cast_to": object, "stream": True, "stream_cls": kind[object]}
+        stream = await mode.wait(mode.openai().post("/new_thing", body={"stream": True}, **options))
         assert len(await mode.all(stream)) == 4
 
     run(body)
-    (call,) = seen.records
+    call = the_call(seen)
     assert (call.usage and call.usage.total_tokens, call.stream and call.stream.chunks) == (7, 4)
-    assert len(seen.everything) == len(seen.spans) == 1
+    assert len(seen.everything) == 1
 
 
 def test_the_same_object_answered_twice_is_one_record_and_the_last_usage_wins(
-    mode: Mode, run: Run, tmp_path: Path
+    provider: ScriptedProvider, client: openai.OpenAI, store: str
 ) -> None:
     """One row, one span, and the totals of the session have it once."""
-    store = f"sqlite:///{tmp_path}/calls.db"
-
-    async def body() -> None:
-        client = mode.openai()
-        with callspan.session("s", session_id="s-1"):
-            for tokens in (4, 9):
-                answer = {**ANSWER, "usage": {"input_tokens": 3, "output_tokens": tokens}}
-                mode.provider.reply(raw=answer, on="/new_thing")
-                await mode.wait(client.post("/new_thing", body={}, cast_to=object))
-
-    with capture(stores=store) as seen:
-        run(body)
-        assert [span.name for span in seen.spans] == ["generate_content", "invoke_workflow s"]
+    with capture(stores=store) as seen, callspan.session("s", session_id="s-1"):
+        for tokens in (4, 9):
+            answer = {**ANSWER, "usage": {"input_tokens": 3, "output_tokens": tokens}}
+            provider.reply(raw=answer, on="/new_thing")
+            post(client, "/new_thing")
+    assert [span.name for span in seen.spans] == ["generate_content", "invoke_workflow s"]
     with closing(open_store(store)) as reader:
         (call,) = reader.calls()
     assert (call.usage and call.usage.output_tokens, call.trace_id is None) == (9, False)
@@ -136,71 +126,58 @@ def test_the_same_object_answered_twice_is_one_record_and_the_last_usage_wins(
     ],
 )  # fmt: skip
 def test_an_object_with_a_running_total_is_counted_and_its_tokens_never(
-    mode: Mode, run: Run, tmp_path: Path, kind: dict[str, str]
+    kind: dict[str, str], provider: ScriptedProvider, client: openai.OpenAI, store: str, unwarned: None
 ) -> None:
     """Created once and updated three times, it has stated the same tokens again and again."""
-    forget_warnings()
-
-    async def body() -> None:
-        client = mode.openai()
+    with capture(stores=store) as seen:
         for number, path in enumerate(("/new_objects", *["/new_objects/o_123"] * 3)):
             usage = {"input_tokens": 100 * (number + 1), "output_tokens": 10}
-            mode.provider.reply(raw={"id": "o_123", **kind, "usage": usage}, on=path)
-            await mode.wait(client.post(path, body={}, cast_to=object))
-
-    with capture(stores=f"sqlite:///{tmp_path}/calls.db") as seen:
-        run(body)
+            provider.reply(raw={"id": "o_123", **kind, "usage": usage}, on=path)
+            post(client, path)
         assert (seen.records, seen.spans) == ([], [])
-    found = counted(spool_directory(Settings(), (f"sqlite:///{tmp_path}/calls.db",)))
-    assert found == {"POST /v1/new_objects": 1, "POST /v1/new_objects/{id}": 3}
+    assert unrecorded(store) == {"POST /v1/new_objects": 1, "POST /v1/new_objects/{id}": 3}
 
 
 @pytest.mark.parametrize("path", ["/sessions", "/threads/thread_1/runs", "/batches/batch_1", "/conversations/conv_1"])
-def test_an_object_is_known_by_its_path_too(mode: Mode, run: Run, seen: Captured, path: str) -> None:
-    async def body() -> None:
-        mode.provider.reply(raw=ANSWER, on=path)
-        await mode.wait(mode.openai().post(path, body={}, cast_to=object))
-
-    run(body)
+def test_an_object_is_known_by_its_path_too(
+    path: str, provider: ScriptedProvider, client: openai.OpenAI, seen: Captured
+) -> None:
+    provider.reply(raw=ANSWER, on=path)
+    post(client, path)
     assert (seen.records, seen.spans) == ([], [])
 
 
 def test_what_states_no_usage_is_counted_by_method_and_path_and_warned_of_once(
-    provider: ScriptedProvider, spool: Path, caplog: pytest.LogCaptureFixture
+    provider: ScriptedProvider, client: openai.OpenAI, counted: Counted, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Work that is begun at the provider too; failed requests cost nothing."""
     provider.reply(raw={"id": "x"}, on=lambda request: request.method == "POST", repeat=True)
-    with client(provider) as sync:
-        for _ in range(3):
-            sync.post("/videos", body={}, cast_to=object)
-        sync.post("/batches", body={}, cast_to=object)
-        sync.post("/realtime/client_secrets", body={}, cast_to=object, options=raw_options())  # type: ignore[arg-type]
-        sync.post("/threads/thread_1/runs", body={}, cast_to=object)
-        sync.post("/new_thing", body={}, cast_to=object)
-        provider.reply(status=500, on="/failing", repeat=True)
-        with pytest.raises(openai.InternalServerError):
-            sync.post("/failing", body={}, cast_to=object)
-    assert counted(spool) == {
+    for path in (*["/videos"] * 3, "/batches", "/threads/thread_1/runs", "/new_thing"):
+        post(client, path)
+    post(client, "/realtime/client_secrets", options=raw_options())
+    provider.reply(status=500, on="/failing", repeat=True)
+    with pytest.raises(openai.InternalServerError):
+        post(client, "/failing")
+    assert counted() == {
         "POST /v1/videos": 3, "POST /v1/batches": 1, "POST /v1/realtime/client_secrets": 1,
         "POST /v1/threads/{id}/runs": 1, "POST /v1/new_thing": 1,
     }  # fmt: skip
     assert len([message for message in caplog.messages if "not recorded: POST /v1/videos" in message]) == 1
 
 
-def test_what_costs_nothing_is_not_counted(provider: ScriptedProvider, spool: Path) -> None:
+def test_what_costs_nothing_is_not_counted(provider: ScriptedProvider, client: openai.OpenAI, counted: Counted) -> None:
     provider.reply(raw=ANSWER, on=lambda request: True, repeat=True)
-    with client(provider) as sync:
-        sync.chat.completions.create(model="m", messages=[])
-        sync.get("/new_thing", cast_to=object)
-        for path in ("/files", "/vector_stores", "/batches/batch_1/cancel", "/chat/completions/c1", "/evals"):
-            sync.post(path, body={}, cast_to=object)
-        disabled = callspan.instrument(enabled=False)
-        sync.post("/new_thing", body={}, cast_to=object)
-    assert counted(spool) == {}
+    client.chat.completions.create(model="m", messages=[])
+    client.get("/new_thing", cast_to=object)
+    for path in ("/files", "/vector_stores", "/batches/batch_1/cancel", "/chat/completions/c1", "/evals"):
+        post(client, path)
+    disabled = callspan.instrument(enabled=False)
+    post(client, "/new_thing")
+    assert counted() == {}
     disabled.uninstrument()
 
 
-def test_a_websocket_of_another_kind_is_counted(spool: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_websocket_of_another_kind_is_counted(counted: Counted, caplog: pytest.LogCaptureFixture) -> None:
     """It is not recorded, and not changed."""
     server = pytest.importorskip("websockets.sync.server").serve(lambda _: None, "127.0.0.1", 0)
     serving = threading.Thread(target=server.serve_forever)
@@ -212,7 +189,7 @@ def test_a_websocket_of_another_kind_is_counted(spool: Path, caplog: pytest.LogC
         assert "recv" not in vars(connection)
     server.shutdown()
     serving.join()
-    assert counted(spool) == {"WEBSOCKET /v1/new/kind": 1}
+    assert counted() == {"WEBSOCKET /v1/new/kind": 1}
     assert "not recorded: WEBSOCKET /v1/new/kind" in caplog.text
 
 
@@ -223,45 +200,31 @@ def test_a_websocket_of_another_kind_is_counted(spool: Path, caplog: pytest.LogC
         ("/v1/new_thing/resp_0123456789/run", "/", "/v1/new_thing/{id}/run"),
         ("/new_thing", "/secret/gateway/v1/", "/v1/new_thing"),
         ("/new_thing", "/secret/", "/new_thing"),
-        ("https://host/deployments/ours/new_thing?x=1", "/v1", "/deployments/{id}/new_thing"),
+        ("{}/deployments/ours/new_thing?x=1", "/v1", "/deployments/{id}/new_thing"),
         ("/Some%20One@example.com", "/v1/", "/v1/{id}"),
         ("/" + "a" * 25, "", "/{id}"),
         ("/a/b/c/d/e/f/g/h/i/j", "", "/a/b/c/d/e/f/g/h/..."),
         ("/v1beta/x1/y", "", "/v1beta/{id}/y"),
     ],
 )
-def test_what_is_kept_of_a_path_has_no_id_no_query_and_nothing_of_a_gateway(url: str, base: str, shown: str) -> None:
-    assert path_template(url, base) == shown
+def test_what_is_kept_of_a_path_has_no_id_no_query_and_nothing_of_a_gateway(
+    url: str, base: str, shown: str, provider: ScriptedProvider, counted: Counted
+) -> None:
+    provider.reply(raw={"id": "x"}, on=lambda request: True, repeat=True)
+    with openai.OpenAI(api_key="k", base_url=f"{provider.url}{base}", max_retries=0) as client:
+        post(client, url.format(provider.url))
+    assert counted() == {f"POST {shown}": 1}
 
 
-def test_no_more_than_so_many_paths_are_named(provider: ScriptedProvider, spool: Path) -> None:
+def test_no_more_than_so_many_paths_are_named(
+    provider: ScriptedProvider, client: openai.OpenAI, counted: Counted
+) -> None:
     letters = "abcdefghijklmnopqrstuvwxyz"
     provider.reply(raw={"id": "x"}, on=lambda request: True, repeat=True)
-    with client(provider) as sync:
-        for number in range(losses._MAX_NAMES + 3):
-            sync.post(f"/new_{letters[number // 26]}{letters[number % 26]}", body={}, cast_to=object)
-    found = counted(spool)
-    assert len(found) == losses._MAX_NAMES + 1
-    assert found["others"] == 3
-
-
-def _add(directory: Path) -> None:
-    for _ in range(20):
-        now = time.time_ns()
-        add_losses(directory, Losses(unrecorded={"/v1/new_thing": Loss(1, now, now)}))
-
-
-def test_several_processes_count_together_and_a_damaged_file_is_begun_anew(tmp_path: Path) -> None:
-    (tmp_path / LOSSES_FILE).write_text("{")
-    context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=_add, args=(tmp_path,)) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    (count,) = read_losses(tmp_path).unrecorded.values()
-    assert count.count == 60
-    assert 0 < count.first_ns < count.last_ns <= time.time_ns()
+    for letter in letters:
+        post(client, f"/new_{letter}")
+    found = counted()
+    assert (len(found), found["others"], sum(found.values())) == (25, 2, 26)
 
 
 PROGRAM = """
@@ -273,60 +236,38 @@ for _ in range(3):
 """
 
 
-def test_doctor_names_what_an_ended_process_has_not_recorded(provider: ScriptedProvider, tmp_path: Path) -> None:
+def test_several_processes_count_together_and_doctor_names_it(provider: ScriptedProvider, store: str) -> None:
+    """A damaged file is begun anew."""
     pytest.importorskip("rich", reason="the command needs rich")
     testing = pytest.importorskip("click.testing", reason="the command needs click")
-    provider.reply(raw={"id": "x"}, on="/new_thing", repeat=True)
-    store = f"sqlite:///{tmp_path}/calls.db"
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, f"{provider.url}/v1", store], capture_output=True, text=True, check=True
-    )
-    assert done.stderr.count("/v1/new_thing") == 1
     from tests.commands import callspan as cli
 
+    provider.reply(raw={"id": "x"}, on="/new_thing", repeat=True)
+    command = [sys.executable, "-c", PROGRAM, f"{provider.url}/v1", store]
+    subprocess.run(command, capture_output=True, check=True)
+    (file,) = [path for path in directory_of(store).iterdir() if b"new_thing" in path.read_bytes()]
+    file.write_text("{")
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [process.communicate(timeout=60)[1].count("/v1/new_thing") for process in running] == [1] * 3
     shown = testing.CliRunner().invoke(cli, ["--store", store, "doctor", "--json"])
     (check,) = [check for check in json.loads(shown.stdout)["checks"] if check["area"] == "not recorded"]
     assert check["state"] == "warning"
-    assert (check["name"], check["detail"].partition(",")[0]) == ("POST /v1/new_thing", "3 times")
-    assert (spool_directory(Settings(), (store,)) / LOSSES_FILE).stat().st_mode & 0o777 == 0o600
-
-
-NOTED = scaled(200, 1000)
-
-
-def test_nothing_is_lost_or_counted_twice_where_two_threads_write(tmp_path: Path) -> None:
-    """The one that writes soon, and those that end."""
-    counter, noted = LossCounter(tmp_path), threading.Event()
-
-    def write() -> None:
-        while not noted.is_set():
-            counter.write()
-
-    writing = [threading.Thread(target=write) for _ in range(2)]
-    for thread in writing:
-        thread.start()
-    for _ in range(NOTED):
-        counter.add("unrecorded", "/v1/new_thing")
-        time.sleep(0)
-    noted.set()
-    for thread in writing:
-        thread.join()
-    counter.write()
-    assert read_losses(tmp_path).unrecorded["/v1/new_thing"].count == NOTED
+    assert (check["name"], check["detail"].partition(",")[0]) == ("POST /v1/new_thing", "9 times")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_what_was_noted_before_a_fork_is_counted_once(tmp_path: Path) -> None:
-    forget_warnings()
-    store = f"sqlite:///{tmp_path}/calls.db"
-    recorder = Recorder(Settings(stores=(store,)))
-    recorder.note_unrecorded("/before")
+def test_what_was_noted_before_a_fork_is_counted_once(
+    provider: ScriptedProvider, client: openai.OpenAI, counted: Counted
+) -> None:
+    provider.reply(raw={"id": "x"}, on=lambda request: True, repeat=True)
+    post(client, "/before")
     child = os.fork()
     if child == 0:
-        recorder.note_unrecorded("/in the child")
-        recorder.retire(10.0)
+        with openai.OpenAI(api_key="k", base_url=provider.openai_url) as own:
+            post(own, "/child")
+        counted()
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    recorder.note_unrecorded("/after")
-    recorder.retire(10.0)
-    assert counted(spool_directory(Settings(), (store,))) == {"/before": 1, "/in the child": 1, "/after": 1}
+    post(client, "/after")
+    assert counted() == {"POST /v1/before": 1, "POST /v1/child": 1, "POST /v1/after": 1}

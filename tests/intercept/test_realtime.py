@@ -9,23 +9,17 @@ import asyncio
 import base64
 import contextlib
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 
 import callspan
 from callspan.records import CallRecord, Media, Text
-from callspan.testing import Captured, ScriptedProvider, capture
-from tests.intercept import sdks
-from tests.intercept.calls import Run
+from callspan.testing import Captured, capture
+from tests.intercept import sdks, sockets
+from tests.intercept.calls import Run, body_sent
 from tests.intercept.mode import Mode
 from tests.intercept.realtime_server import (
     SECOND,
@@ -41,43 +35,31 @@ from tests.intercept.realtime_server import (
     transcribed,
 )
 from tests.intercept.socket_server import next_of, serving
-from tests.intercept.sockets import ConnectionClosed, needs_queue
+from tests.intercept.sockets import ConnectionClosed, Socket, needs_queue
 from tests.scale import scaled
 
 sdks.needs_module("openai", "2.30", "realtime over a base URL of one's own")
 if sdks.version("websockets") < (14,):
     pytest.skip("websockets 13 loses what was received before a drop", allow_module_level=True)
-ROOT = str(Path(__file__).resolve().parents[2])
 CREATE: dict[str, Any] = {"type": "response.create"}
+DONE = "response.done"
 
 
-@asynccontextmanager
-async def connected(mode: Mode, url: str | None = None, **options: Any) -> AsyncIterator[Any]:
+def connected(mode: Mode, url: str | None = None, **options: Any) -> AbstractAsyncContextManager[Socket]:
     """A session with the scripted provider, or with a server of this URL."""
-    client = mode.openai(**({} if url is None else {"base_url": url}))
-    async with mode.entered(client.realtime.connect(**{"model": "gpt-realtime", **options})) as connection:
-        yield connection
+    return sockets.connected(mode, "realtime.connect", url, **{"model": "gpt-realtime", **options})
 
 
-async def until(mode: Mode, connection: Any, kind: str = "response.done") -> list[Any]:
-    events: list[Any] = []
-    while not events or events[-1].type != kind:
-        events.append(await mode.wait(connection.recv()))
-    return events
+async def listened(mode: Mode, script: list[Any], *lasts: str, **options: Any) -> None:
+    """Listen to a server up to each of these events, by default to the end of an answer."""
+    options = {"model": "gpt-realtime", **options}
+    await sockets.listened(mode, "realtime.connect", script, *(lasts or [DONE]), **options)
 
 
-async def listened(mode: Mode, script: list[Any], answers: int = 1) -> None:
-    """Listen to a server until its answers are complete."""
-    with serving(script) as part:
-        async with connected(mode, part.url) as connection:
-            for _ in range(answers):
-                await until(mode, connection)
-
-
-async def asked(mode: Mode, connection: Any, **frame: Any) -> list[Any]:
+async def asked(socket: Socket, **frame: Any) -> list[Any]:
     """The events of an answer."""
-    await mode.wait(connection.send({**CREATE, **frame}))
-    return await until(mode, connection)
+    await socket.send({**CREATE, **frame})
+    return await socket.until(DONE)
 
 
 def by_api(seen: Captured, api: str = "realtime") -> list[CallRecord]:
@@ -85,27 +67,23 @@ def by_api(seen: Captured, api: str = "realtime") -> list[CallRecord]:
     return sorted(found, key=lambda record: record.timing.start_ns)
 
 
-def body_of(record: CallRecord) -> Any:
-    return json.loads(bytes(record.request.body))
-
-
 def test_a_create_is_a_call_with_the_settings_of_the_session_and_its_own(mode: Mode, run: Run, seen: Captured) -> None:
     settings = {"type": "realtime", "instructions": "Be brief.", "tools": [{"type": "function", "name": "look"}]}
     mode.provider.reply(text="I am well.", audio=1.0)
 
     async def body() -> None:
-        async with connected(mode) as connection:
+        async with connected(mode) as socket:
             given = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "How are you?"}]}
-            await mode.wait(connection.send({"type": "session.update", "session": settings}))
-            await mode.wait(connection.send({"type": "conversation.item.create", "item": given}))
+            await socket.send({"type": "session.update", "session": settings})
+            await socket.send({"type": "conversation.item.create", "item": given})
             with callspan.session("voice"), callspan.metadata(user_id="ann"):
-                await asked(mode, connection, response={"instructions": "Be kind."})
+                await asked(socket, response={"instructions": "Be kind."})
 
     run(body)
     (record,) = seen.records
     assert (record.api, record.operation, record.provider, record.outcome) == ("realtime", "chat", "openai", "success")
     assert (record.place.session_name, record.metadata) == ("voice", {"user_id": "ann"})
-    sent = body_of(record)
+    sent = body_sent(record)
     assert (record.request.model, sent["instructions"], sent["tools"][0]["name"]) == (
         "gpt-realtime",
         "Be kind.",
@@ -130,9 +108,9 @@ def test_usage_is_by_modality_and_absent_where_nothing_states_it(mode: Mode, run
     mode.provider.reply(text="Hi.", audio=1.0, usage={})
 
     async def body() -> None:
-        async with connected(mode) as connection:
-            await asked(mode, connection)
-            await asked(mode, connection)
+        async with connected(mode) as socket:
+            await asked(socket)
+            await asked(socket)
 
     run(body)
     first, second = by_api(seen)
@@ -168,12 +146,12 @@ def test_speech_of_the_user_begins_a_response_and_is_transcribed_by_another_mode
 
     async def body() -> None:
         with serving(script) as part, callspan.session("call"):
-            async with connected(mode, part.url) as connection:
-                await until(mode, connection, "conversation.item.added")
+            async with connected(mode, part.url) as socket:
+                await socket.until("conversation.item.added")
                 await asyncio.sleep(0.05)
-                await mode.wait(connection.send({"type": "output_audio_buffer.clear"}))
-                await until(mode, connection)
-                await until(mode, connection)
+                await socket.send({"type": "output_audio_buffer.clear"})
+                await socket.until(DONE)
+                await socket.until(DONE)
 
     run(body)
     first, second = by_api(seen)
@@ -204,12 +182,7 @@ def test_a_session_of_transcription_has_only_transcriptions(mode: Mode, run: Run
     )  # fmt: skip
     script = [session(type="transcription", model=None), *speech("item_1"), *transcribed("item_1", "One."), failed]
 
-    async def body() -> None:
-        with serving(script) as part:
-            async with connected(mode, part.url, extra_query={"intent": "transcription"}) as connection:
-                await until(mode, connection, failed["type"])
-
-    run(body)
+    run(lambda: listened(mode, script, failed["type"], extra_query={"intent": "transcription"}))
     whole, broken = seen.records
     assert (whole.api, whole.text, whole.request.model) == ("transcriptions", "One.", "gpt-4o-transcribe")
     assert (broken.outcome, broken.error and broken.error.code) == ("error", "audio_unintelligible")
@@ -243,13 +216,13 @@ def test_every_end_is_recorded_once(name: str, mode: Mode, run: Run, seen: Captu
     mode.provider.reply(text="I am", audio=1.0, usage=USAGE, **SCRIPTS.get(name, spoken_only))
 
     async def body() -> None:
-        async with connected(mode) as connection:
-            await mode.wait(connection.send(CREATE))
-            await until(mode, connection, "response.done" if name in SCRIPTS else "response.output_audio.delta")
+        async with connected(mode) as socket:
+            await socket.send(CREATE)
+            await socket.until("response.done" if name in SCRIPTS else "response.output_audio.delta")
             if name == "raises":
                 raise ZeroDivisionError
             if name == "task" and mode.is_async:
-                await asyncio.wait_for(connection.recv(), 0.01)
+                await asyncio.wait_for(socket.connection.recv(), 0.01)
 
     with contextlib.suppress(ConnectionClosed, ZeroDivisionError, asyncio.TimeoutError):
         run(body)
@@ -279,16 +252,9 @@ def test_responses_run_at_the_same_time_and_creates_are_told_apart_by_their_meta
         *done("resp_1", "First.", metadata={"topic": "one"}),
     ]
 
-    async def body() -> None:
-        with serving(script) as part:
-            async with connected(mode, part.url) as connection:
-                await mode.wait(connection.send({**CREATE, "response": one}))
-                await mode.wait(connection.send({**CREATE, "response": two}))
-                await until(mode, connection)
-                await until(mode, connection)
-
-    run(body)
-    assert {(record.text, body_of(record)["metadata"]["topic"]) for record in seen.records} == {
+    sends = [{**CREATE, "response": one}, {**CREATE, "response": two}]
+    run(lambda: listened(mode, script, DONE, DONE, sends=sends))
+    assert {(record.text, body_sent(record)["metadata"]["topic"]) for record in seen.records} == {
         ("First.", "one"),
         ("Second.", "two"),
     }
@@ -308,11 +274,11 @@ def test_a_create_that_the_server_refuses_fails_and_other_errors_end_nothing(
 
     async def body() -> None:
         with serving(script) as part:
-            async with connected(mode, part.url) as connection:
-                await until(mode, connection, "response.created")
-                await mode.wait(connection.send(CREATE))
-                await mode.wait(connection.send({**CREATE, "event_id": "mine"}))
-                await until(mode, connection)
+            async with connected(mode, part.url) as socket:
+                await socket.until("response.created")
+                await socket.send(CREATE)
+                await socket.send({**CREATE, "event_id": "mine"})
+                await socket.until(DONE)
 
     run(body)
     found = [(record.outcome, record.error and record.error.code, record.text) for record in by_api(seen)]
@@ -343,12 +309,8 @@ def test_what_is_replayed_is_no_second_call(mode: Mode, run: Run, seen: Captured
     again = [created("resp_1"), *done("resp_1", "Hi."), *transcribed("item_1", "Hello.")]
     script = [session(), *speech("item_1"), *transcribed("item_1", "Hello."), *answer("resp_1", "Hi."), *again]
 
-    async def body() -> None:
-        with serving([*script, event("rate_limits.updated", rate_limits=[])]) as part:
-            async with connected(mode, part.url) as connection:
-                await until(mode, connection, "rate_limits.updated")
-
-    run(body)
+    script.append(event("rate_limits.updated", rate_limits=[]))
+    run(lambda: listened(mode, script, "rate_limits.updated"))
     assert sorted(record.api for record in seen.records) == ["realtime", "transcriptions"]
 
 
@@ -357,15 +319,15 @@ def test_an_answer_that_was_interrupted_is_in_the_next_request(mode: Mode, run: 
     mode.provider.reply(heard="Wait!", text="Yes?", audio=1.0)
 
     async def body() -> None:
-        async with connected(mode) as connection:
-            (item,) = (await asked(mode, connection))[-1].response.output
+        async with connected(mode) as socket:
+            (item,) = (await asked(socket))[-1].response.output
             heard = {"item_id": item.id, "content_index": 0, "audio_end_ms": 400}
-            await mode.wait(connection.send({"type": "conversation.item.truncate", **heard}))
-            await mode.wait(connection.send({"type": "input_audio_buffer.append", "audio": SECOND}))
-            await until(mode, connection)
+            await socket.send({"type": "conversation.item.truncate", **heard})
+            await socket.send({"type": "input_audio_buffer.append", "audio": SECOND})
+            await socket.until(DONE)
 
     run(body)
-    given = body_of(by_api(seen)[1])["input"]
+    given = body_sent(by_api(seen)[1])["input"]
     assert [one["type"] for one in given] == ["conversation.item.truncated", "message"]
     assert given[0]["audio_end_ms"] == 400
 
@@ -376,10 +338,10 @@ def test_tools_are_called_and_their_results_are_the_next_request(mode: Mode, run
     mode.provider.reply(text="A tree.", audio=1.0)
 
     async def body() -> None:
-        async with connected(mode) as connection:
-            await asked(mode, connection)
-            await mode.wait(connection.send({"type": "conversation.item.create", "item": result}))
-            await asked(mode, connection)
+        async with connected(mode) as socket:
+            await asked(socket)
+            await socket.send({"type": "conversation.item.create", "item": result})
+            await asked(socket)
 
     run(body)
     first, second = by_api(seen)
@@ -444,40 +406,9 @@ def test_credentials_of_tools_are_masked(mode: Mode, run: Run, seen: Captured) -
 
     run(lambda: listened(mode, script))
     (record,) = seen.records
-    assert body_of(record)["tools"][0]["server_label"] == "m"
+    assert body_sent(record)["tools"][0]["server_label"] == "m"
     assert b"hush" not in bytes(record.request.body)
     assert "hush" not in repr([span.to_json() for span in seen.spans])
-
-
-PROGRAM = """
-import os, signal, sys
-import openai
-import callspan
-
-callspan.instrument(stores="sqlite:///calls.db")
-urls = {"base_url": sys.argv[1], "websocket_base_url": sys.argv[1].replace("http", "ws")}
-with openai.OpenAI(api_key="k", **urls).realtime.connect(model="gpt-realtime") as connection:
-    connection.send({"type": "response.create"})
-    while connection.recv().type != sys.argv[2]:
-        pass
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-@pytest.mark.parametrize(
-    ("last", "outcome"), [("response.done", "success"), ("response.output_audio.delta", "started")]
-)
-def test_a_call_survives_a_kill(last: str, outcome: str, provider: ScriptedProvider, tmp_path: Path) -> None:
-    provider.reply(text="Hi.", audio=1.0)
-    ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM, provider.openai_url, last], capture_output=True, text=True, timeout=100,
-        check=False, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ROOT},
-    )  # fmt: skip
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
-    store = callspan.open_store(f"sqlite:///{tmp_path / 'calls.db'}", deliver=True)
-    (call,) = store.calls()
-    store.close()
-    assert (call.outcome, call.request.model) == (outcome, "gpt-realtime")
 
 
 class Script:
@@ -520,12 +451,12 @@ class Script:
 async def talk(mode: Mode, url: str, script: Script) -> list[Any]:
     """What the application sees: every message and exception, in order."""
     log: list[Any] = []
-    async with connected(mode, url) as connection:
+    async with connected(mode, url) as socket:
         for step in script.steps:
             if step == "recv":
-                await mode.wait(connection.send(CREATE))
+                await socket.send(CREATE)
             else:
-                log.append(await next_of(mode, connection))
+                log.append(await next_of(mode, socket.connection))
     return log
 
 
@@ -545,38 +476,28 @@ def test_each_generation_of_a_session_is_one_call_and_the_application_sees_what_
             assert all(record.usage is not None for record in seen.records)
 
 
-def test_audio_is_counted_without_being_parsed() -> None:
-    from callspan.providers.openai.audio_frames import REPEATED, AudioFrames
-
-    def frames() -> AudioFrames:
-        return AudioFrames(r"response\.(?:output_)?audio\.delta", "delta", "response_id")
-
-    (sound,) = [one for one in spoken("resp_1") if one["type"] == "response.output_audio.delta"]
-    about = {
-        "type": sound["type"],
-        "response_id": "resp_1",
-        "item_id": "item_resp_1",
-        "output_index": 0,
-        "content_index": 0,
-    }
-    for separators in ((",", ":"), (", ", ": ")):
-        whole = json.dumps(sound, separators=separators)
-        for message in (whole, whole.encode()):
-            assert frames().counted(message) == {**about, "bytes": 48_000}
-    last = {**{key: value for key, value in sound.items() if key != "response_id"}, "response_id": "resp_1"}
-    assert frames().counted(json.dumps(last)) is None, "the id is behind the audio: it is parsed"
-    assert frames().counted(json.dumps({**sound, "delta": "QQ=="})) == {**about, "bytes": 1}
-    assert frames().counted('{"type":"response.output_text.delta","delta":"Hi"}') is None
-    assert frames().counted('{"type":"response.output_audio.delta","response_id":') is None
-    counting = frames()
-    for size in (48_000, 1, 2, 3):
-        delta = base64.b64encode(bytes(size)).decode()
-        found = counting.counted(json.dumps({**sound, "delta": delta}, separators=(",", ":")))
-        assert (found is REPEATED) == (size != 48_000)
-    other = json.dumps({**sound, "item_id": "another"}, separators=(",", ":"))
-    assert counting.counted(other) == {**about, "item_id": "another", "bytes": 48_000}
-    assert counting.repeated() == {**about, "bytes": 6, "messages": 3}
-    assert counting.repeated() is None
+def test_audio_is_counted_however_its_message_is_written(mode: Mode, run: Run, seen: Captured) -> None:
+    """With and without spaces, as bytes, with the id behind the sound, of another item, odd in size, or empty."""
+    begun = spoken("resp_1", "Hi.")
+    sound = begun[-1]
+    named = {key: value for key, value in sound.items() if key != "response_id"}
+    tight = {"separators": (",", ":")}
+    pieces = [
+        json.dumps(sound), json.dumps(sound, **tight), json.dumps(sound, **tight).encode(),
+        json.dumps({**named, "response_id": "resp_1"}), json.dumps({**sound, "item_id": "another"}, **tight),
+        *(
+            json.dumps({**sound, "delta": base64.b64encode(bytes(size)).decode()}, **tight) for size in (0, 1, 2, 3, 1)
+        ),
+    ]  # fmt: skip
+    script = [session(), created("resp_1"), *begun, *pieces, "drop"]
+    with contextlib.suppress(ConnectionClosed):
+        run(lambda: listened(mode, script))
+    (record,) = seen.records
+    assert record.stream is not None
+    assert record.stream.chunks == 1 + len([one for one in begun if one["type"].startswith("response.")]) + len(pieces)
+    assert record.conversation is not None
+    sizes = [part.size for message in record.conversation.output for part in message.parts if isinstance(part, Media)]
+    assert sum(size or 0 for size in sizes) == 6 * 48_000 + 7
 
 
 def test_a_loss_that_only_a_send_notices_cuts_the_open_response_off_and_fails_the_next_create(
@@ -584,15 +505,15 @@ def test_a_loss_that_only_a_send_notices_cuts_the_open_response_off_and_fails_th
 ) -> None:
     async def body() -> None:
         with serving([session(), "recv", "drop"]) as part:
-            async with connected(mode, part.url) as connection:
-                await mode.wait(connection.send(CREATE))
+            async with connected(mode, part.url) as socket:
+                await socket.send(CREATE)
                 part.done.wait(5)
                 with contextlib.suppress(ConnectionClosed):
                     for _ in range(1000):
-                        await mode.wait(connection.send({"type": "input_audio_buffer.clear"}))
+                        await socket.send({"type": "input_audio_buffer.clear"})
                         await asyncio.sleep(0.005)
                 with pytest.raises(ConnectionClosed):
-                    await mode.wait(connection.send(CREATE))
+                    await socket.send(CREATE)
 
     with contextlib.suppress(ConnectionClosed):
         run(body)

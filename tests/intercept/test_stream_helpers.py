@@ -1,18 +1,16 @@
-"""Streams: what the SDKs' helpers raise, other uses than reading to the end, and those without their last event."""
+"""The SDKs' helpers for streams: each way to use one has its end, also where the helper raises; resumed streams."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
 
 import pytest
-from opentelemetry.trace import StatusCode
 from pydantic import BaseModel
 
-from callspan.records import CallRecord
 from callspan.testing import Captured
 from tests.intercept import sdks
-from tests.intercept.calls import QUESTION, Run, Wire, bedrock, parsing, text_of, the_call
+from tests.intercept.calls import CHAT, MESSAGE, REQUESTS, Run, caught, parsing, text_of, the_call
 from tests.intercept.mode import Mode
 
 
@@ -20,146 +18,116 @@ class Weather(BaseModel):
     degrees: int
 
 
-class Helper:
-    """One helper of one SDK, whose answer is to be parsed."""
+HELPERS = ("chat", "responses", "messages", "beta messages")
+FINALS = {"chat": "get_final_completion", "responses": "get_final_response"}
 
-    def __init__(self, api: str, mode: Mode) -> None:
-        self.api, self.mode = api, mode
+
+class Helper(NamedTuple):
+    """One helper of one SDK, whose answer is to be parsed or not."""
+
+    name: str
+    mode: Mode
+    parses: bool
 
     def stream(self) -> Any:
-        if self.api == "messages":
-            messages = self.mode.anthropic().messages
-            return messages.stream(model="m", max_tokens=9, messages=QUESTION, output_format=Weather)
-        if self.api == "responses":
-            return self.mode.openai().responses.stream(model="m", input="Hi", text_format=Weather)
-        return parsing(self.mode).stream(model="gpt-5", messages=QUESTION, response_format=Weather)
-
-    def final(self, stream: Any) -> Any:
-        names = {"chat": "get_final_completion", "responses": "get_final_response", "messages": "get_final_message"}
-        return getattr(stream, names[self.api])()
-
-
-@pytest.fixture(params=["chat", "responses", "messages"])
-def helper(request: pytest.FixtureRequest, mode: Mode) -> Helper:
-    if request.param == "messages":
-        sdks.needs("anthropic", "1.0", "parsed streams")
-    if request.param == "responses":
-        sdks.needs("openai", "1.70", "parsed streams of Responses")
-    return Helper(request.param, mode)
+        if self.name == "chat":
+            return parsing(self.mode).stream(**CHAT, **({"response_format": Weather} if self.parses else {}))
+        if self.name == "responses":
+            sdks.needs("openai", "1.70", "parsed streams of Responses")
+            given = {"text_format": Weather} if self.parses else {}
+            return self.mode.openai().responses.stream(**REQUESTS["responses"], **given)
+        if self.parses:
+            sdks.needs("anthropic", "1.0", "parsed streams")
+        client = self.mode.anthropic()
+        if self.name == "beta messages":
+            sdks.needs_name(client, "beta.messages.stream")
+            client = client.beta
+        return client.messages.stream(**MESSAGE, **({"output_format": Weather} if self.parses else {}))
 
 
-async def read(helper: Helper, how: str) -> None:
+async def iterate(mode: Mode, stream: Any) -> None:
+    await mode.all(stream)
+
+
+async def read_text(mode: Mode, stream: Any) -> None:
+    if not hasattr(stream, "text_stream"):
+        pytest.skip("only messages have a stream of text")
+    await mode.all(stream.text_stream)
+
+
+async def until_done(mode: Mode, stream: Any) -> None:
+    await mode.wait(stream.until_done())
+
+
+async def final(mode: Mode, stream: Any) -> None:
+    method = next(name for name in (*FINALS.values(), "get_final_message") if hasattr(stream, name))
+    await mode.wait(getattr(stream, method)())
+
+
+async def leave(mode: Mode, stream: Any) -> None:
+    async for _ in mode.items(stream):
+        break
+
+
+async def leave_unread(mode: Mode, stream: Any) -> None:
+    del mode, stream
+
+
+async def fail(mode: Mode, stream: Any) -> None:
+    async for _ in mode.items(stream):
+        raise KeyError("of the application")
+
+
+Use = Callable[[Mode, Any], Awaitable[None]]
+
+
+async def used(helper: Helper, use: Use) -> None:
     async with helper.mode.entered(helper.stream()) as stream:
-        if how == "iterated":
-            await helper.mode.all(stream)
-        elif how == "until_done":
-            await helper.mode.wait(stream.until_done())
-        else:
-            await helper.mode.wait(helper.final(stream))
+        await use(helper.mode, stream)
 
 
-def the_record(seen: Captured) -> CallRecord:
-    (record,) = seen.records
-    (span,) = seen.spans
-    is_error = record.outcome == "error"
-    assert (span.status.status_code is StatusCode.ERROR) is is_error
-    return record
-
-
-@pytest.mark.parametrize("how", ["iterated", "until_done", "final"])
-def test_an_answer_that_cannot_be_parsed_is_an_error_of_the_call(
-    helper: Helper, how: str, run: Run, seen: Captured
-) -> None:
-    helper.mode.provider.reply(text="It is warm.", input_tokens=11, output_tokens=4)
-    with pytest.raises(ValueError, match="expected ident"):
-        run(lambda: read(helper, how))
-    record = the_record(seen)
-    assert record.error is not None
-    # The openai SDK raises a plain `ValueError` for chat.
-    assert (record.outcome, record.error.kind) == ("error", "unknown" if helper.api == "chat" else "parsing")
-    assert record.stream is not None
-    assert record.stream.end == "error"
-
-
-@pytest.mark.parametrize("how", ["iterated", "until_done", "final"])
-def test_an_answer_cut_by_its_limit_is_an_error_of_the_call(mode: Mode, how: str, run: Run, seen: Captured) -> None:
-    mode.provider.reply(text='{"degrees":', finish_reason="length", input_tokens=11, output_tokens=4)
-    with pytest.raises(Exception, match="length limit"):
-        run(lambda: read(Helper("chat", mode), how))
-    record = the_record(seen)
-    assert record.error is not None
-    assert (record.outcome, record.error.kind) == ("error", "parsing")
-    assert record.error.exception == "openai.LengthFinishReasonError"
-
-
-@pytest.mark.parametrize("how", ["iterated", "until_done", "final"])
-def test_an_answer_that_is_parsed_is_a_success(helper: Helper, how: str, run: Run, seen: Captured) -> None:
-    helper.mode.provider.reply(text='{"degrees": 21}')
-    run(lambda: read(helper, how))
-    record = the_record(seen)
-    assert (record.outcome, record.error) == ("success", None)
-    assert record.stream is not None
-    assert (record.stream.end, record.stream.complete) == ("complete", True)
-
-
-def test_an_exception_of_the_application_in_its_loop_is_not_the_calls(helper: Helper, run: Run, seen: Captured) -> None:
-    helper.mode.provider.reply(text='{"degrees": 21}')
-
-    async def body() -> None:
-        async with helper.mode.entered(helper.stream()) as stream:
-            async for _ in helper.mode.items(stream):
-                raise KeyError("mine")
-
-    with pytest.raises(KeyError):
-        run(body)
-    record = the_record(seen)
-    assert (record.outcome, record.error) == ("cancelled", None)
-    assert record.stream is not None
-    assert record.stream.end == "closed"
-
-
-@pytest.fixture(params=["chat_completions", "responses", "messages"])
-def wire(request: pytest.FixtureRequest, mode: Mode) -> Wire:
-    return Wire(request.param, mode)
-
-
-async def _read(wire: Wire) -> None:
-    await wire.mode.all(await wire.stream())
-
-
-ENDED = {
-    "failed": ("response.failed", {"status": "failed", "error": {"code": "server_error", "message": "no"}}, "error"),
-    "incomplete": (
-        "response.incomplete",
-        {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
-        "success",
-    ),
-}
-
-
-@pytest.mark.parametrize("how", ENDED)
-def test_a_response_that_says_it_failed_or_was_cut_is_reported_as_such(
-    how: str, mode: Mode, run: Run, seen: Captured
-) -> None:
-    sdks.needs("openai", "1.66", "the Responses API")
-    name, event, outcome = ENDED[how]
-    response = {
-        "id": "resp_1", "object": "response", "created_at": 1, "model": "gpt-5", "output": [],
-        "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
-        "usage": {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5},
-    }  # fmt: skip
-    events = [
-        {"type": "response.created", "sequence_number": 0, "response": {**response, "status": "in_progress"}},
-        {"type": name, "sequence_number": 1, "response": {**response, **event}},
-    ]
-    mode.provider.reply(raw=events)
-    run(lambda: _read(Wire("responses", mode)))
+@pytest.mark.parametrize("use", [iterate, read_text, until_done, final, leave, leave_unread, fail])
+@pytest.mark.parametrize("name", HELPERS)
+def test_each_use_of_a_helper_has_its_end(name: str, use: Use, mode: Mode, run: Run, seen: Captured) -> None:
+    is_left = use in (leave, leave_unread, fail)
+    mode.provider.reply(text="I am well.", **({"chunk_delay_s": 60} if is_left else {}))
+    raised = caught(run, lambda: used(Helper(name, mode, parses=False), use))
+    assert isinstance(raised, KeyError if use is fail else type(None))
     record = the_call(seen)
-    assert record.outcome == outcome
-    assert record.usage is not None
-    assert record.usage.input_tokens == 3
     assert record.stream is not None
-    assert record.stream.complete
+    assert record.error is None
+    if is_left:
+        assert (record.outcome, record.stream.end) == ("cancelled", "closed")
+        assert (record.stream.chunks == 0) == (use is leave_unread)
+    else:
+        assert (record.outcome, record.stream.end, record.stream.complete) == ("success", "complete", True)
+        assert text_of(record) == "I am well."
+
+
+ANSWERS: dict[str, tuple[tuple[str, ...], dict[str, Any], str | None, str | None]] = {
+    # helpers, what is scripted, kind of the error, its class
+    "parsed": (HELPERS[:3], {"text": '{"degrees": 21}'}, None, None),
+    "unparsable chat": (HELPERS[:1], {"text": "It is warm."}, "unknown", None),  # the SDK raises a plain ValueError
+    "unparsable": (HELPERS[1:3], {"text": "It is warm."}, "parsing", None),
+    "cut": (
+        HELPERS[:1], {"text": '{"degrees":', "finish_reason": "length"}, "parsing", "openai.LengthFinishReasonError",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("use", [iterate, until_done, final])
+@pytest.mark.parametrize(("answer", "name"), [(answer, name) for answer in ANSWERS for name in ANSWERS[answer][0]])
+def test_an_answer_that_cannot_be_parsed_is_an_error_of_the_call(
+    answer: str, name: str, use: Use, mode: Mode, run: Run, seen: Captured
+) -> None:
+    _, reply, kind, exception = ANSWERS[answer]
+    mode.provider.reply(**reply)
+    raised = caught(run, lambda: used(Helper(name, mode, parses=True), use))
+    record = the_call(seen)
+    assert record.stream is not None
+    assert (raised is None, record.error and record.error.kind) == (kind is None, kind)
+    assert (record.outcome, record.stream.end) == (("success", "complete") if kind is None else ("error", "error"))
+    assert exception is None or (record.error and record.error.exception) == exception
 
 
 def test_resuming_a_stored_response_makes_no_second_call(mode: Mode, run: Run, seen: Captured) -> None:
@@ -175,107 +143,3 @@ def test_resuming_a_stored_response_makes_no_second_call(mode: Mode, run: Run, s
     run(body)
     assert len(seen.records) == 1
     assert len(mode.provider.requests) == 3
-
-
-APIS = ["chat", "completions", "responses", "messages", "bedrock"]
-
-
-def open_stream(api: str, mode: Mode) -> Any:
-    if api == "messages":
-        create = mode.anthropic().messages.create
-        return create(model="claude-sonnet-5", max_tokens=64, messages=QUESTION, stream=True)
-    if api == "bedrock":
-        return bedrock(mode).messages.create(
-            model="anthropic.claude-sonnet-5", max_tokens=64, messages=QUESTION, stream=True
-        )
-    if api == "responses":
-        sdks.needs("openai", "1.66", "the Responses API")
-        return mode.openai().responses.create(model="gpt-5", input="How are you?", stream=True)
-    if api == "completions":
-        return mode.openai().completions.create(model="gpt-5", prompt="How are you?", stream=True)
-    return mode.openai().chat.completions.create(model="gpt-5", messages=QUESTION, stream=True)
-
-
-def facts(record: CallRecord, seen: Captured) -> tuple[object, object, object]:
-    assert record.stream is not None
-    attributes = seen.spans[0].attributes
-    assert attributes is not None
-    assert attributes["callspan.stream.end"] == record.stream.end
-    return record.outcome, record.stream.end, record.stream.complete
-
-
-async def read_whole(api: str, mode: Mode) -> None:
-    await mode.all(await mode.wait(open_stream(api, mode)))
-
-
-@pytest.mark.parametrize("api", APIS)
-def test_a_stream_that_just_stops_is_cut_off_and_a_success(api: str, mode: Mode, run: Run, seen: Captured) -> None:
-    mode.provider.reply(text="I am well today.", end_after=4)
-    run(lambda: read_whole(api, mode))
-    assert facts(record := the_call(seen), seen) == ("success", "cut_off", False)
-    assert record.error is None
-
-
-@pytest.mark.parametrize("api", ["responses", "messages", "bedrock"])
-def test_only_the_terminal_event_makes_a_stream_of_events_complete(
-    api: str, mode: Mode, run: Run, seen: Captured
-) -> None:
-    mode.provider.reply(text="I am well today.", end_after=-1)
-    run(lambda: read_whole(api, mode))
-    assert facts(the_call(seen), seen) == ("success", "cut_off", False)
-
-
-def chunk(api: str, text: str) -> dict[str, object]:
-    piece = {"text": text} if api == "completions" else {"delta": {"content": text}}
-    return {"id": "c1", "object": "chunk", "model": "m", "choices": [{"index": 0, "finish_reason": None, **piece}]}
-
-
-@pytest.mark.parametrize("api", ["chat", "completions"])
-@pytest.mark.parametrize("is_done", [True, False])
-def test_done_is_enough_without_a_finish_reason(api: str, is_done: bool, mode: Mode, run: Run, seen: Captured) -> None:
-    events: list[object] = [chunk(api, "I am "), chunk(api, "well.")]
-    mode.provider.reply(raw=[*events, "[DONE]"] if is_done else events)
-    run(lambda: read_whole(api, mode))
-    record = the_call(seen)
-    assert facts(record, seen) == ("success", "complete" if is_done else "cut_off", is_done)
-    assert text_of(record) == "I am well."
-    assert record.response is not None
-    assert record.response.finish_reasons == [None]
-
-
-def test_one_of_two_choices_without_its_end_is_cut_off(mode: Mode, run: Run, seen: Captured) -> None:
-    done = {"id": "c1", "object": "chunk", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-    other = {"id": "c1", "object": "chunk", "choices": [{"index": 1, "delta": {"content": "b"}, "finish_reason": None}]}
-    mode.provider.reply(raw=[other, done])
-    run(lambda: read_whole("chat", mode))
-    assert facts(the_call(seen), seen) == ("success", "cut_off", False)
-
-
-def test_done_in_the_bytes_of_a_raw_response_is_enough(mode: Mode, run: Run, seen: Captured) -> None:
-    mode.provider.reply(raw=[chunk("chat", "I am well."), "[DONE]"])
-
-    async def body() -> None:
-        manager = mode.openai().chat.completions.with_streaming_response.create(
-            model="gpt-5", messages=QUESTION, stream=True
-        )
-        async with mode.entered(manager) as response:
-            await mode.all(response.iter_bytes())
-
-    run(body)
-    assert facts(the_call(seen), seen) == ("success", "complete", True)
-
-
-def test_an_event_too_long_to_parse_does_not_make_a_stream_cut_off(mode: Mode, run: Run, seen: Captured) -> None:
-    """Of the bytes of a raw response copies are parsed up to 8 MiB an event: what follows is unknown."""
-    long = "data: " + json.dumps(chunk("chat", "x" * (9 << 20))) + "\n\ndata: [DONE]\n\n"
-    mode.provider.reply(raw=long.encode(), headers={"content-type": "text/event-stream"})
-
-    async def body() -> None:
-        manager = mode.openai().chat.completions.with_streaming_response.create(
-            model="gpt-5", messages=QUESTION, stream=True
-        )
-        async with mode.entered(manager) as response:
-            await mode.all(response.iter_bytes())
-
-    run(body)
-    assert facts(the_call(seen), seen) == ("success", "complete", False)

@@ -1,22 +1,21 @@
-"""Transports: every HTTP client the SDKs accept, and their requests that are not attempts of a call."""
+"""What lies between SDK and server: HTTP clients, their requests that are no attempts, and middleware of anthropic."""
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anthropic
 import openai
 import pytest
 
-from callspan.testing import Captured
+from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
-from tests.intercept.calls import QUESTION, Run, text_of, the_call
+from tests.intercept.calls import CHAT, MESSAGE, Run, ask, client_of, text_of, the_call
 from tests.intercept.mode import Mode
-
-CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
-MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
 
 
 def aio_client(module: Any) -> Any:
@@ -28,23 +27,22 @@ def aio_client(module: Any) -> Any:
         pytest.skip(f"the aiohttp transport of this version needs another package: {missing}")
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-def test_the_aiohttp_transport_is_captured(sdk: str, stream: bool, mode: Mode, run: Run, seen: Captured) -> None:
-    if not mode.is_async:
-        mode.name = "async"
-    mode.provider.reply(text="I am well.")
+plain_and_streamed = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+
+
+@plain_and_streamed
+def test_the_aiohttp_transport_is_captured(sdk: str, stream: bool, provider: ScriptedProvider, seen: Captured) -> None:
+    provider.reply(text="I am well.")
 
     async def body() -> None:
-        if sdk == "openai":
-            create = mode.openai(http_client=aio_client(openai)).chat.completions.create
-            result = await create(**CHAT, stream=stream)
-        else:
-            result = await mode.anthropic(http_client=aio_client(anthropic)).messages.create(**MESSAGE, stream=stream)
+        mode = Mode("async", provider)
+        module = openai if sdk == "openai" else anthropic
+        result = await ask(client_of(mode, sdk, http_client=aio_client(module)), stream=stream)
         if stream:
             await mode.all(result)
+        await mode.close()
 
-    run(body)
+    asyncio.run(body())
     record = the_call(seen)
     assert (record.outcome, text_of(record)) == ("success", "I am well.")
     assert [attempt.status for attempt in record.attempts] == [200]
@@ -58,8 +56,6 @@ def legacy_client(mode: Mode) -> Any:
 
 def test_a_client_of_the_older_http_library_is_captured(mode: Mode, run: Run) -> None:
     """`httpx` was imported before instrumenting, or at least before this test."""
-    from callspan.testing import capture
-
     mode.provider.reply(status=429, retry_after_s=0.001)
     mode.provider.reply(text="I am well.")
     client = legacy_client(mode).with_options(max_retries=1)
@@ -158,21 +154,117 @@ def test_the_exchange_of_a_workload_identity_is_not_an_attempt(
     assert record.retries == 0
 
 
-@pytest.mark.parametrize("how", ["plain", "stream", "streaming_json", "streaming_lines"])
-def test_compressed_answers_are_read(how: str, mode: Mode, run: Run, seen: Captured) -> None:
+@pytest.mark.parametrize("raw", [False, True], ids=["parsed", "raw"])
+@plain_and_streamed
+def test_compressed_answers_are_read(raw: bool, stream: bool, mode: Mode, run: Run, seen: Captured) -> None:
     mode.provider.reply(text="I am well.", gzip=True)
 
     async def body() -> None:
         chat = mode.openai().chat.completions
-        if how == "plain":
-            await mode.wait(chat.create(**CHAT))
-        elif how == "stream":
-            await mode.all(await mode.wait(chat.create(**CHAT, stream=True)))
-        else:
-            stream = {"stream": True} if how == "streaming_lines" else {}
-            async with mode.entered(chat.with_streaming_response.create(**CHAT, **stream)) as response:
-                await (mode.wait(response.json()) if how == "streaming_json" else mode.all(response.iter_lines()))
+        if raw:
+            async with mode.entered(chat.with_streaming_response.create(**CHAT, stream=stream)) as response:
+                await (mode.all(response.iter_lines()) if stream else mode.wait(response.json()))
+            return
+        result = await mode.wait(chat.create(**CHAT, stream=stream))
+        if stream:
+            await mode.all(result)
 
     run(body)
     record = the_call(seen)
     assert (record.outcome, text_of(record)) == ("success", "I am well.")
+
+
+Behaviour = Callable[[Any, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+
+
+async def asked_through(mode: Mode, behaviour: Behaviour, *, stream: bool = False) -> Any:
+    """The answer to a client of anthropic with that middleware, or all of its stream."""
+    sdks.needs("anthropic", "0.125", "middleware")
+    result = await mode.wait(with_middleware(mode, behaviour).messages.create(**MESSAGE, stream=stream))
+    return await mode.all(result) if stream else result
+
+
+def with_middleware(mode: Mode, behaviour: Behaviour) -> Any:
+    """A client whose middleware behaves so; the body is written once, for both colours."""
+
+    async def handle_async(request: Any, call_next: Any) -> Any:
+        return await behaviour(request, lambda: call_next(request))
+
+    def handle(request: Any, call_next: Any) -> Any:
+        async def later() -> Any:
+            return call_next(request)
+
+        step = behaviour(request, later)
+        try:
+            step.send(None)  # type: ignore[attr-defined] # a coroutine that awaits nothing but `later`
+        except StopIteration as done:
+            return done.value
+        raise AssertionError("a sync middleware cannot wait")
+
+    return mode.anthropic(middleware=[handle_async if mode.is_async else handle])
+
+
+async def passes(request: Any, call_next: Any) -> Any:
+    return await call_next()
+
+
+@plain_and_streamed
+@pytest.mark.parametrize("replaces", [False, True], ids=["passes", "replaces"])
+def test_a_middleware_that_passes_or_replaces_the_response_is_followed(
+    replaces: bool, stream: bool, mode: Mode, run: Run, seen: Captured
+) -> None:
+    """A new HTTP response in place of the one that came: a copy of its bytes under another object."""
+    mode.provider.reply(text="I am well.")
+
+    async def replacing(request: Any, call_next: Any) -> Any:
+        came = await call_next()
+        old = came.http_response
+        content = (await old.aread()) if mode.is_async else old.read()
+        headers = {"content-type": old.headers["content-type"]}
+        kind = sdks.http_of("anthropic").Response
+        came.http_response = kind(200, headers=headers, content=content, request=old.request)
+        return came
+
+    run(lambda: asked_through(mode, replacing if replaces else passes, stream=stream))
+    record = the_call(seen)
+    assert (record.outcome, text_of(record), len(record.attempts)) == ("success", "I am well.", 1)
+
+
+def test_a_middleware_that_answers_itself_is_a_call_without_attempts(mode: Mode, run: Run, seen: Captured) -> None:
+    from anthropic.types import Message, TextBlock, Usage
+
+    kept = Message(
+        id="msg_kept", type="message", role="assistant", model="claude-sonnet-5", stop_reason="end_turn",
+        content=[TextBlock(type="text", text="From the cache.")], usage=Usage(input_tokens=3, output_tokens=4),
+    )  # fmt: skip
+
+    async def answers(request: Any, call_next: Any) -> Any:
+        return kept
+
+    assert run(lambda: asked_through(mode, answers)) is kept
+    assert mode.provider.requests == []
+    record = the_call(seen)
+    assert (record.outcome, text_of(record), record.attempts) == ("success", "From the cache.", [])
+    assert record.usage is not None
+    assert record.usage.input_tokens == 3
+
+
+@plain_and_streamed
+def test_a_middleware_that_calls_twice_is_one_call_of_the_answer_that_the_caller_gets(
+    stream: bool, mode: Mode, run: Run, seen: Captured
+) -> None:
+    mode.provider.reply(text="first", input_tokens=5, output_tokens=1)
+    mode.provider.reply(text="second", input_tokens=6, output_tokens=2)
+
+    async def twice(request: Any, call_next: Any) -> Any:
+        first = await call_next()
+        if stream:
+            await mode.wait(first.close())
+        return await call_next()
+
+    run(lambda: asked_through(mode, twice, stream=stream))
+    record = the_call(seen)
+    assert (record.outcome, text_of(record)) == ("success", "second")
+    assert record.usage is not None
+    assert (record.usage.input_tokens, record.usage.output_tokens) == (6, 2)
+    assert ([one.status for one in record.attempts], record.retries) == ([200, 200], 0)

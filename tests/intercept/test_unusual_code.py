@@ -17,20 +17,10 @@ import pytest
 from callspan.records import CallRecord
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import transports
-from tests.intercept.calls import QUESTION, Run, Wire, text_of, the_call
+from tests.intercept.calls import CHAT, QUESTION, Run, Wire, ask, caught, client_of, text_of, the_call
 from tests.intercept.mode import Mode
 
-CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
-MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
 LONG = "one two three four five six seven eight nine ten"
-
-
-@pytest.fixture(params=["chat_completions", "responses", "messages"])
-def wire(request: pytest.FixtureRequest, mode: Mode) -> Wire:
-    return Wire(request.param, mode)
-
-
-# Exceptions
 
 
 class UnspeakableError(Exception):
@@ -63,21 +53,6 @@ RAISED: list[BaseException] = [
     UnicodeDecodeError("utf-8", b"\xff", 0, 1, "odd"), OSError(5, "odd"), AssertionError(), MemoryError(),
     RecursionError(),
 ]  # fmt: skip
-ids = {"ids": lambda error: type(error).__name__}
-
-
-def caught(run: Run, body: Callable[[], Awaitable[Any]]) -> BaseException | None:
-    """Return what reaches the caller; caught within the loop, because a loop does not hand every exception on."""
-
-    async def catching() -> BaseException | None:
-        try:
-            await body()
-        except BaseException as error:  # noqa: BLE001 - the very object is looked at
-            return error
-        return None
-
-    found: BaseException | None = run(catching)
-    return found
 
 
 def family(error: BaseException | None) -> list[str]:
@@ -101,44 +76,31 @@ def as_without_callspan(
     return bare, ours, record
 
 
-@pytest.mark.parametrize("error", RAISED, **ids)
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+@pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("stream", [False, True], ids=["request", "stream"])
 def test_whatever_a_transport_raises_reaches_the_caller_as_without_callspan(
-    sdk: str, error: BaseException, mode: Mode, run: Run
+    stream: bool, sdk: str, error: BaseException, mode: Mode, run: Run
 ) -> None:
-    def handler(request: Any) -> Any:
+    """In place of a response, or after the first half of a stream."""
+    begun = transports.wire_of(sdk, LONG).partition(b"six")[0] + b'"}}\n\n'
+
+    def fail(request: Any) -> Any:
         raise error
 
     async def body() -> None:
-        made = transports.client(mode, sdk, handler)
-        create = made.chat.completions.create if sdk == "openai" else made.messages.create
-        await mode.wait(create(**(CHAT if sdk == "openai" else MESSAGE)))
+        handler = transports.answer(sdk, begun, error) if stream else fail
+        result = await mode.wait(ask(transports.client(mode, sdk, handler), stream=stream))
+        if stream:
+            await mode.all(result)
 
     bare, ours, record = as_without_callspan(run, body)
     assert (ours is error) == (bare is error)
-    assert record.outcome == ("error" if isinstance(error, Exception) else "cancelled")
-    assert record.error is not None
-
-
-@pytest.mark.parametrize("error", RAISED, **ids)
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-def test_whatever_a_stream_raises_reaches_the_caller_as_without_callspan(
-    sdk: str, error: BaseException, mode: Mode, run: Run
-) -> None:
-    begun = transports.wire_of(sdk, LONG).partition(b"six")[0] + b'"}}\n\n'
-
-    async def body() -> None:
-        made = transports.client(mode, sdk, transports.answer(sdk, begun, error))
-        create = made.chat.completions.create if sdk == "openai" else made.messages.create
-        await mode.all(await mode.wait(create(**(CHAT if sdk == "openai" else MESSAGE), stream=True)))
-
-    bare, ours, record = as_without_callspan(run, body)
-    assert (ours is error) == (bare is error)
-    assert record.outcome in ("error", "cancelled")
-    assert LONG.startswith(text_of(record))
-
-
-# Streams
+    if stream:
+        assert record.outcome in ("error", "cancelled")
+        assert LONG.startswith(text_of(record))
+    else:
+        assert record.outcome == ("error" if isinstance(error, Exception) else "cancelled")
+        assert record.error is not None
 
 
 def test_a_stream_closed_and_then_read_is_as_without_callspan_and_ends_once(wire: Wire, run: Run) -> None:
@@ -196,8 +158,7 @@ def test_a_stream_can_continue_after_a_timeout_of_the_caller(provider: ScriptedP
 
     asyncio.run(body())
     cut, response = seen.records
-    assert cut.stream is not None
-    assert (cut.outcome, cut.stream.end) == ("cancelled", "cancelled")
+    assert (cut.outcome, cut.stream and cut.stream.end) == ("cancelled", "cancelled")
     assert (response.outcome, text_of(response)) == ("success", "I am well.")
 
 
@@ -220,48 +181,30 @@ def test_a_stream_outlives_its_loop_and_ends_once(provider: ScriptedProvider, se
 
 # Trio warns of every generator that is not read to its last item, as the SDKs leave theirs.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-def test_calls_under_trio_are_recorded(sdk: str, stream: bool, provider: ScriptedProvider, seen: Captured) -> None:
+@pytest.mark.parametrize("how", ["plain", "stream", "cancelled"])
+def test_calls_under_trio_are_recorded(how: str, sdk: str, provider: ScriptedProvider, seen: Captured) -> None:
     trio = pytest.importorskip("trio", reason="trio is not installed")
     provider.reply(status=429, retry_after_s=0.001)
-    provider.reply(text="I am well.")
+    provider.reply(text="I am well.", first_token_delay_s=60 if how == "cancelled" else 0)
 
     async def body() -> None:
         mode = Mode("async", provider)
-        made = mode.openai(max_retries=1) if sdk == "openai" else mode.anthropic(max_retries=1)
-        create = made.chat.completions.create if sdk == "openai" else made.messages.create
-        result = await create(**(CHAT if sdk == "openai" else MESSAGE), stream=stream)
-        if stream:
+        result = await ask(client_of(mode, sdk, max_retries=1), stream=how != "plain")
+        if how == "stream":
             await mode.all(result)
+        if how == "cancelled":
+            with trio.move_on_after(0.2) as scope:
+                await mode.all(result)
+            assert scope.cancelled_caught
         await mode.close()
 
     trio.run(body)
     record = the_call(seen)
-    assert (record.outcome, text_of(record)) == ("success", "I am well.")
     assert [attempt.status for attempt in record.attempts] == [429, 200]
-
-
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_cancelled_scope_of_trio_is_a_cancellation(provider: ScriptedProvider, seen: Captured) -> None:
-    trio = pytest.importorskip("trio", reason="trio is not installed")
-    provider.reply(text=LONG, first_token_delay_s=60)
-
-    async def body() -> None:
-        async with openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
-            stream = await client.chat.completions.create(**CHAT, stream=True)
-            await stream.__anext__()
-            with trio.move_on_after(0.2) as scope:
-                await stream.__anext__()
-            assert scope.cancelled_caught
-
-    trio.run(body)
-    record = the_call(seen)
-    assert record.stream is not None
-    assert (record.outcome, record.stream.end) == ("cancelled", "cancelled")
-
-
-# Clients
+    if how == "cancelled":
+        assert (record.outcome, record.stream and record.stream.end) == ("cancelled", "cancelled")
+    else:
+        assert (record.outcome, text_of(record)) == ("success", "I am well.")
 
 
 def test_a_stream_requested_in_extra_body_is_as_without_callspan(mode: Mode, run: Run) -> None:
@@ -280,17 +223,14 @@ def test_a_stream_requested_in_extra_body_is_as_without_callspan(mode: Mode, run
 
 @pytest.mark.parametrize("messages", [iter, tuple, lambda given: (dict(one) for one in given)])
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
 def test_messages_may_be_any_iterable(
     sdk: str, stream: bool, messages: Callable[[Any], Any], mode: Mode, run: Run
 ) -> None:
     """The SDK decides whether it takes them; retries send the same again."""
 
     async def body() -> Any:
-        made = mode.openai(max_retries=1) if sdk == "openai" else mode.anthropic(max_retries=1)
-        create = made.chat.completions.create if sdk == "openai" else made.messages.create
-        sent = {**(CHAT if sdk == "openai" else MESSAGE), "messages": messages(QUESTION)}
-        result = await mode.wait(create(**sent, stream=stream))
+        made = client_of(mode, sdk, max_retries=1)
+        result = await mode.wait(ask(made, messages=messages(QUESTION), stream=stream))
         if stream:
             await mode.all(result)
 

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import random
-import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
@@ -20,18 +13,17 @@ import callspan
 from callspan.records import CallRecord
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
-from tests.intercept.calls import Run
+from tests.intercept.calls import Run, body_returned
 from tests.intercept.mode import Mode
 from tests.intercept.realtime_server import SECOND, event
 from tests.intercept.socket_server import Part, next_of, serving
-from tests.intercept.sockets import ConnectionClosed
+from tests.intercept.sockets import ConnectionClosed, Socket, connected, listened
 from tests.scale import scaled
 
 sdks.needs_module("openai", "2.30", "realtime over a base URL of one's own")
 sdks.needs_module("openai", "3.50", "live.connect")
 if sdks.version("websockets") < (14,):
     pytest.skip("websockets 13 loses what was received before a drop", allow_module_level=True)
-ROOT = str(Path(__file__).resolve().parents[2])
 SESSION: dict[str, Any] = {
     "id": "live_1",
     "object": "live.session",
@@ -43,6 +35,7 @@ SESSION: dict[str, Any] = {
     "delegation": {"type": "responses", "responses": {"model": "gpt-5", "instructions": "Know all."}},
 }
 START = {"type": "session.start", "session": {"model": "gpt-live-1", "instructions": "Be kind."}}
+CLOSED = "session.closed"
 TRANSLATION: dict[str, Any] = {
     "id": "sess_9", "type": "translation", "model": "gpt-realtime-translate", "expires_at": 1,
     "audio": {"output": {"language": "de"}},
@@ -107,19 +100,13 @@ WHOLE = [
 ]
 
 
-@asynccontextmanager
-async def live(mode: Mode, part: Part, path: str = "connect", **options: Any) -> AsyncIterator[Any]:
-    urls = {"base_url": part.url, "websocket_base_url": part.url.replace("http", "ws")}
-    surface: Any = mode.openai(**urls).live
-    for name in path.split("."):
-        surface = getattr(surface, name)
-    async with mode.entered(surface(**options)) as connection:
-        yield connection
+def live(mode: Mode, part: Part, path: str = "connect", **options: Any) -> AbstractAsyncContextManager[Socket]:
+    return connected(mode, f"live.{path}", part.url, **options)
 
 
-async def until(mode: Mode, connection: Any, kind: str) -> None:
-    while (await mode.wait(connection.recv())).type != kind:
-        pass
+async def heard_out(mode: Mode, script: list[Any], *sends: dict[str, Any], last: str = CLOSED) -> None:
+    """Send these frames to a server of a live session, and listen to its last event."""
+    await listened(mode, "live.connect", script, last, sends=sends)
 
 
 def by_api(seen: Captured, api: str) -> list[CallRecord]:
@@ -127,13 +114,8 @@ def by_api(seen: Captured, api: str) -> list[CallRecord]:
 
 
 def test_a_live_session_is_one_call_with_the_last_total_of_its_seconds(mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        with serving(["recv", *WHOLE]) as part, callspan.session("support"):
-            async with live(mode, part) as connection:
-                await mode.wait(connection.send(START))
-                await until(mode, connection, "session.closed")
-
-    run(body)
+    with callspan.session("support"):
+        run(lambda: heard_out(mode, ["recv", *WHOLE], START))
     (session,) = by_api(seen, "live")
     assert (session.outcome, session.finish_reason, session.request.model) == (
         "success", "close_requested", "gpt-live-1",
@@ -143,8 +125,7 @@ def test_a_live_session_is_one_call_with_the_last_total_of_its_seconds(mode: Mod
         15.0, {"seconds": 15, "active_seconds": 12, "paused_seconds": 3},
     )  # fmt: skip
     assert (session.usage.input_tokens, session.usage.output_tokens, session.cost) == (None, None, None)
-    assert session.response is not None
-    made = json.loads(bytes(session.response.body))
+    made = body_returned(session)
     assert [(turn["role"], turn["text"], turn["start_ms"], turn["end_ms"]) for turn in made["turns"]] == [
         ("user", "What is the time?", 0, 900),
         ("assistant", "One moment. It is nine.", 1000, 3500),
@@ -171,8 +152,8 @@ def test_a_session_that_two_connections_see_is_recorded_once(mode: Mode, run: Ru
         with serving(WHOLE) as part:
             async with live(mode, part) as connection:
                 async with live(mode, part, "sideband.connect", session_id="live_1") as sideband:
-                    await until(mode, sideband, "session.closed")
-                await until(mode, connection, "session.closed")
+                    await sideband.until(CLOSED)
+                await connection.until(CLOSED)
 
     run(body)
     assert sorted(record.api for record in seen.records) == ["decisions", "live", "responses"]
@@ -183,9 +164,9 @@ def test_the_sideband_alone_knows_the_session_by_its_path(mode: Mode, run: Run, 
     async def body() -> None:
         with serving([used(seconds=3), closed(seconds=4)]) as part:
             async with live(mode, part, "sideband.connect", session_id="live_7") as sideband:
-                await until(mode, sideband, "session.closed")
+                await sideband.until(CLOSED)
             async with live(mode, part, "sideband.connect", session_id="live_8") as sideband:
-                await until(mode, sideband, "session.closed")
+                await sideband.until(CLOSED)
 
     run(body)
     assert len({record.call_id for record in seen.records}) == len(seen.records) == 2
@@ -193,12 +174,8 @@ def test_the_sideband_alone_knows_the_session_by_its_path(mode: Mode, run: Run, 
 
 
 def test_a_fork_is_a_session_of_its_own(mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        with serving([started(id="live_2"), closed(seconds=4)]) as part:
-            async with live(mode, part, "forks.connect", session_id="live_1") as fork:
-                await until(mode, fork, "session.closed")
-
-    run(body)
+    script = [started(id="live_2"), closed(seconds=4)]
+    run(lambda: listened(mode, "live.forks.connect", script, CLOSED, session_id="live_1"))
     (record,) = seen.records
     assert (record.api, record.outcome) == ("live", "success")
 
@@ -206,47 +183,24 @@ def test_a_fork_is_a_session_of_its_own(mode: Mode, run: Run, seen: Captured) ->
 def test_a_start_that_the_server_refuses_is_a_failed_call(mode: Mode, run: Run, seen: Captured) -> None:
     error = {"type": "invalid_request_error", "code": "unknown_parameter", "message": "No."}
 
-    async def body() -> None:
-        with serving(["recv", event("error", error=error)]) as part:
-            async with live(mode, part) as connection:
-                await mode.wait(connection.send(START))
-                await until(mode, connection, "error")
-
-    run(body)
+    run(lambda: heard_out(mode, ["recv", event("error", error=error)], START, last="error"))
     (record,) = seen.records
     assert (record.outcome, record.error and record.error.code) == ("error", "unknown_parameter")
     assert record.request.model == "gpt-live-1"
 
 
-def test_credentials_of_delegated_tools_are_masked(mode: Mode, run: Run, seen: Captured) -> None:
-    tools = [{"type": "mcp", "server_label": "m", "authorization": "hush-hush"}]
-    delegation = {"type": "responses", "responses": {"model": "gpt-5", "tools": tools}}
-
-    async def body() -> None:
-        with serving([started(delegation=delegation), closed(seconds=4)]) as part:
-            async with live(mode, part) as connection:
-                await until(mode, connection, "session.closed")
-
-    run(body)
+def test_credentials_anywhere_in_the_settings_of_a_session_are_masked(mode: Mode, run: Run, seen: Captured) -> None:
+    tools = [{"type": "mcp", "server_label": "m", "authorization": "hush-1"}]
+    settings = {
+        "delegation": {"type": "responses", "responses": {"model": "gpt-5", "tools": tools}},
+        "client": {"authorization": "hush-2", "tools": tools},
+        "triggers": [{"url": "https://example.com", "headers": {"X-Own": "hush-3"}}],
+    }
+    run(lambda: heard_out(mode, [started(**settings), closed(seconds=4)]))
     (record,) = seen.records
     assert record.request.tool_names == ["m"]
-    assert b"gpt-5" in bytes(record.request.body)
-    assert b"hush" not in bytes(record.request.body)
-    assert "hush" not in repr([span.to_json() for span in seen.spans])
-
-
-def test_credentials_anywhere_in_the_settings_of_a_session_are_masked(mode: Mode, run: Run, seen: Captured) -> None:
-    client = {"authorization": "hush-1", "tools": [{"type": "mcp", "server_label": "m", "authorization": "hush-2"}]}
-    triggers = [{"url": "https://example.com", "headers": {"X-Own": "hush-3"}}]
-
-    async def body() -> None:
-        with serving([started(client=client, triggers=triggers), closed(seconds=4)]) as part:
-            async with live(mode, part) as connection:
-                await until(mode, connection, "session.closed")
-
-    run(body)
-    (record,) = seen.records
     assert b"triggers" in bytes(record.request.body)
+    assert b"gpt-5" in bytes(record.request.body)
     assert b"hush" not in bytes(record.request.body)
     assert "hush" not in repr([span.to_json() for span in seen.spans])
 
@@ -270,7 +224,7 @@ def test_every_end_of_a_live_session_is_recorded_once(name: str, mode: Mode, run
         with serving([*script, name] if name in ("drop", "close") else script) as part:
             async with live(mode, part) as connection:
                 is_open = name in ("early", "raises")
-                await until(mode, connection, "session.usage.updated" if is_open else "session.closed")
+                await connection.until("session.usage.updated" if is_open else CLOSED)
                 if name == "raises":
                     raise ZeroDivisionError
 
@@ -286,37 +240,6 @@ def test_every_end_of_a_live_session_is_recorded_once(name: str, mode: Mode, run
     assert response.stream.complete is False
 
 
-PROGRAM = """
-import os, signal, sys
-import openai
-import callspan
-
-callspan.instrument(stores="sqlite:///calls.db")
-urls = {"base_url": sys.argv[1], "websocket_base_url": sys.argv[1].replace("http", "ws")}
-with openai.OpenAI(api_key="k", **urls).live.connect() as connection:
-    while connection.recv().type != sys.argv[2]:
-        pass
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-@pytest.mark.parametrize(("last", "outcome"), [("session.closed", "success"), ("decision.event", "started")])
-def test_a_session_survives_a_kill_and_two_processes_make_one_row(last: str, outcome: str, tmp_path: Path) -> None:
-    with serving(WHOLE) as part:
-        for _ in range(2):
-            ended = subprocess.run(
-                [sys.executable, "-c", PROGRAM, part.url, last], capture_output=True, text=True, timeout=100,
-                check=False, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ROOT},
-            )  # fmt: skip
-            assert ended.returncode == -signal.SIGKILL, ended.stderr
-    store = callspan.open_store(f"sqlite:///{tmp_path / 'calls.db'}", deliver=True)
-    found = {call.api: call.outcome for call in store.calls()}
-    rows = len(list(store.calls()))
-    store.close()
-    assert found == {"live": outcome, "responses": "success", "decisions": "success"}
-    assert rows == 3
-
-
 def test_a_translation_is_one_call_without_usage(mode: Mode, run: Run, seen: Captured) -> None:
     script = [
         event("session.created", session=TRANSLATION),
@@ -328,21 +251,14 @@ def test_a_translation_is_one_call_without_usage(mode: Mode, run: Run, seen: Cap
         event("session.closed"),
     ]
 
-    async def body() -> None:
-        with serving(script) as part:
-            urls = {"base_url": part.url, "websocket_base_url": part.url.replace("http", "ws")}
-            manager = mode.openai(**urls).realtime.translations.connect(model="gpt-realtime-translate")
-            async with mode.entered(manager) as connection:
-                await until(mode, connection, "session.closed")
-
-    run(body)
+    surface = "realtime.translations.connect"
+    run(lambda: listened(mode, surface, script, CLOSED, model="gpt-realtime-translate"))
     (record,) = seen.records
     assert (record.api, record.outcome, record.usage) == ("realtime_translations", "success", None)
     assert (record.request.model, record.text) == ("gpt-realtime-translate", "Guten Tag.")
     assert record.conversation is not None
     assert [message.text for message in record.conversation.input] == ["Good day."]
-    assert record.response is not None
-    made = json.loads(bytes(record.response.body))
+    made = body_returned(record)
     assert made["turns"][1] == {"role": "assistant", "elapsed_ms": 800, "text": "Guten Tag."}
     assert made["audio"] == {"callspan_media": {"bytes": 48_000, "mime": "audio/pcm", "seconds": 1.0}}
 
@@ -370,7 +286,7 @@ def generated(seed: int, length: int) -> tuple[list[Any], list[str], int]:
 async def talk(mode: Mode, part: Part, length: int) -> list[Any]:
     """What the application sees: every message and exception, in order."""
     async with live(mode, part) as connection:
-        return [await next_of(mode, connection) for _ in range(length)]
+        return [await next_of(mode, connection.connection) for _ in range(length)]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -18,9 +18,9 @@ import callspan
 from callspan.records import CallRecord
 from callspan.testing import Captured, Reply, ScriptedProvider, capture
 from tests.intercept import sdks
-from tests.intercept.calls import Run
+from tests.intercept.calls import Run, body_sent
 from tests.intercept.mode import Mode
-from tests.intercept.sockets import ConnectionClosed, Socket, connected, exceptions, needs_queue
+from tests.intercept.sockets import ENDS, ConnectionClosed, Socket, connected, exceptions, needs_queue
 
 
 def the_call(seen: Captured) -> CallRecord:
@@ -68,7 +68,7 @@ def comparable(record: CallRecord) -> dict[str, Any]:
     assert usage is not None
     assert record.stream is not None
     tool_calls = [(call.name, call.arguments) for call in record.tool_calls]
-    sent = json.loads(bytes(record.request.body))
+    sent = body_sent(record)
     sent.pop("stream", None)
     return {
         "sent": sent,
@@ -119,7 +119,8 @@ def test_parent_session_and_metadata_are_those_of_where_a_create_is_sent(mode: M
     assert record.parent_span_id == first.span_id
 
 
-ENDINGS = {
+ENDINGS: dict[str, tuple[Reply, str, str, bool, str | None]] = {
+    # what is scripted, outcome, end of the stream, whether it is complete, finish reason
     "completed": (Reply(text="Well."), "success", "complete", True, "completed"),
     "length": (Reply(text="Well.", finish_reason="length"), "success", "complete", True, "max_output_tokens"),
     "failed": (Reply(text="Well.", finish_reason="failed"), "error", "complete", True, "failed"),
@@ -128,19 +129,27 @@ ENDINGS = {
     "cut": (Reply(text="Well.", cut_after=5), "error", "cut_off", False, None),
     "stops": (Reply(text="Well.", end_after=5), "success", "cut_off", False, None),
     "nothing": (Reply(text="Well.", end_after=0), "error", "cut_off", False, None),
+    "closed": (Reply(text="One two three.", chunk_delay_s=5), "cancelled", "closed", False, None),
+    "closed unanswered": (Reply(hang=True), "cancelled", "closed", False, None),
+    "warmed up": (Reply(), "success", "complete", True, "completed"),
+    "prewarmed": (Reply(), "success", "complete", True, "completed"),
 }
 
 
 @pytest.mark.parametrize("name", ENDINGS)
 def test_every_end_is_recorded_once(name: str, mode: Mode, run: Run, seen: Captured) -> None:
     reply, outcome, how, complete, finish = ENDINGS[name]
+    warm_up = {"warmed up": {"generate": False}, "prewarmed": {"prewarm": True}}.get(name, {})
 
     async def body() -> None:
-        mode.provider.reply(reply)
+        if not warm_up:
+            mode.provider.reply(reply)
         async with connected(mode) as socket:
-            await socket.create()
+            await socket.create(**warm_up)
+            if name == "closed unanswered":
+                return
             with contextlib.suppress(ConnectionClosed):
-                await socket.until()
+                await socket.until(*(["response.output_text.delta"] if name == "closed" else ENDS))
 
     run(body)
     record = the_call(seen)
@@ -148,6 +157,13 @@ def test_every_end_is_recorded_once(name: str, mode: Mode, run: Run, seen: Captu
     assert (record.outcome, record.stream.end, record.stream.complete) == (outcome, how, complete)
     assert record.finish_reason == finish
     assert (record.error is not None) == (outcome == "error")
+    if name == "closed":
+        assert record.text == "One"
+    if name == "closed unanswered":
+        assert record.response is None
+    if warm_up:
+        assert record.conversation is not None
+        assert (record.conversation.output, record.usage and record.usage.output_tokens) == ([], 0)
 
 
 def test_an_error_has_status_code_and_limits_of_its_event(mode: Mode, run: Run, seen: Captured) -> None:
@@ -169,31 +185,6 @@ def test_an_error_has_status_code_and_limits_of_its_event(mode: Mode, run: Run, 
     assert (record.rate_limits.requests.limit, record.retries) == (10000, None)
 
 
-def test_the_application_closes_in_the_middle(mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        mode.provider.reply(text="One two three.", chunk_delay_s=5)
-        async with connected(mode) as socket:
-            await socket.create()
-            await socket.until("response.output_text.delta")
-
-    run(body)
-    record = the_call(seen)
-    assert record.stream is not None
-    assert (record.outcome, record.stream.end, record.text) == ("cancelled", "closed", "One")
-
-
-def test_a_create_that_is_not_answered_before_the_close_is_a_call(mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        mode.provider.reply(hang=True)
-        async with connected(mode) as socket:
-            await socket.create()
-
-    run(body)
-    record = the_call(seen)
-    assert record.stream is not None
-    assert (record.outcome, record.stream.end, record.response) == ("cancelled", "closed", None)
-
-
 def test_of_more_than_64_creates_without_an_answer_the_oldest_is_cut_off(mode: Mode, run: Run, seen: Captured) -> None:
     async def body() -> None:
         mode.provider.reply(hang=True)
@@ -202,10 +193,7 @@ def test_of_more_than_64_creates_without_an_answer_the_oldest_is_cut_off(mode: M
                 await socket.create(input=str(number))
 
     run(body)
-    ends = [
-        (record.stream and record.stream.end, json.loads(bytes(record.request.body))["input"])
-        for record in seen.records
-    ]
+    ends = [(record.stream and record.stream.end, body_sent(record)["input"]) for record in seen.records]
     assert [given for end, given in ends if end == "cut_off"] == ["0", "1"]
     assert [end for end, _ in ends].count("closed") == 64
 
@@ -232,7 +220,7 @@ def test_a_reconnect_cuts_off_what_ran_and_sends_what_was_queued(mode: Mode, run
     lost, found = sorted(seen.records, key=lambda record: record.timing.start_ns)
     assert lost.stream is not None
     assert (lost.stream.end, lost.outcome) == ("cut_off", "error")
-    assert (found.text, json.loads(bytes(found.request.body))["input"]) == ("Found.", "second")
+    assert (found.text, body_sent(found)["input"]) == ("Found.", "second")
 
 
 def test_messages_queued_before_the_connection_are_calls_when_they_are_sent(
@@ -246,32 +234,37 @@ def test_messages_queued_before_the_connection_are_calls_when_they_are_sent(
             await Socket(mode, connection).until()
 
     run(body)
-    assert json.loads(bytes(the_call(seen).request.body))["input"] == "early"
+    assert body_sent(the_call(seen))["input"] == "early"
 
 
+@pytest.mark.parametrize("refused", [True, False], ids=["refused", "nobody listens"])
 @pytest.mark.parametrize("waiting", [0, 2])
 def test_a_connection_that_fails_is_a_failed_call_for_each_create_that_waited(
-    waiting: int, mode: Mode, run: Run, seen: Captured
+    waiting: int, refused: bool, mode: Mode, run: Run, seen: Captured
 ) -> None:
     async def body() -> None:
         mode.provider.reply(status=401, on=lambda request: request.is_upgrade)
-        manager = mode.openai().responses.connect()
+        options = {} if refused else {"base_url": "http://127.0.0.1:1/v1"}
+        manager = mode.openai(**options).responses.connect()
         needs_queue(manager)
         for number in range(waiting):
             manager.send({"type": "response.create", "model": "gpt-5", "input": f"waits {number}"})
-        with pytest.raises(exceptions.InvalidStatus):
+        with pytest.raises(exceptions.InvalidStatus if refused else ConnectionRefusedError):
             async with mode.entered(manager):
                 pass
 
     with callspan.session("s"):
         run(body)
-    assert [json.loads(bytes(one.request.body))["input"] for one in seen.records] == ["waits 0", "waits 1"][:waiting]
+    assert [body_sent(one)["input"] for one in seen.records] == ["waits 0", "waits 1"][:waiting]
     assert len(seen.spans) == 1 + waiting
     for record in seen.records:
         assert record.error is not None
-        assert (record.outcome, record.error.kind, record.error.status) == ("error", "auth", 401)
-        assert record.error.exception == "websockets.exceptions.InvalidStatus"
-        assert record.place.session_name == "s"
+        assert (record.outcome, record.place.session_name) == ("error", "s")
+        if refused:
+            assert (record.error.kind, record.error.status) == ("auth", 401)
+            assert record.error.exception == "websockets.exceptions.InvalidStatus"
+        else:
+            assert (record.error.kind, record.server_port) == ("connection", 1)
 
 
 def test_a_connection_that_fails_and_for_which_nothing_waits_is_counted(mode: Mode, run: Run) -> None:
@@ -312,35 +305,6 @@ def connect_of(mode: Mode) -> Any:
     from websockets.sync.client import connect
 
     return connect_async if mode.is_async else connect
-
-
-def test_a_server_that_is_not_there_is_a_failed_call(mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        manager = mode.openai(base_url="http://127.0.0.1:1/v1").responses.connect()
-        needs_queue(manager)
-        manager.send({"type": "response.create", "model": "gpt-5", "input": "waits"})
-        with pytest.raises(ConnectionRefusedError):
-            async with mode.entered(manager):
-                pass
-
-    run(body)
-    record = the_call(seen)
-    assert record.error is not None
-    assert (record.outcome, record.error.kind, record.server_port) == ("error", "connection", 1)
-
-
-@pytest.mark.parametrize("field", ["generate", "prewarm"])
-def test_a_warm_up_is_a_call_without_output(field: str, mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        async with connected(mode) as socket:
-            await socket.create(**{field: field == "prewarm"})
-            await socket.until()
-
-    run(body)
-    record = the_call(seen)
-    assert record.conversation is not None
-    assert record.usage is not None
-    assert (record.outcome, record.conversation.output, record.usage.output_tokens) == ("success", [], 0)
 
 
 def test_a_suppressed_create_has_a_record_and_no_span(mode: Mode, run: Run, seen: Captured) -> None:
@@ -385,7 +349,7 @@ def test_responses_of_lanes_run_at_the_same_time(mode: Mode, run: Run, seen: Cap
     first, second = seen.records
     assert {first.text, second.text} == {"I am lane a.", "I am lane b."}
     for record in (first, second):
-        assert json.loads(bytes(record.request.body))["input"] in (record.text or "")
+        assert body_sent(record)["input"] in (record.text or "")
     assert second.timing.start_ns < first.timing.start_ns + (first.timing.duration_ns or 0)
 
 

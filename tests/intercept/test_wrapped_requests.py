@@ -18,29 +18,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import callspan
 from callspan.background import thread
-from callspan.delivery.recorder import forget_warnings
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
-from tests.intercept.calls import QUESTION, Run, the_call
+from tests.intercept.calls import MESSAGE, Run, ask, client_of, the_call
 from tests.intercept.mode import Mode
 from tests.scale import scaled
-
-REQUESTS: dict[str, dict[str, Any]] = {
-    "openai": {"model": "gpt-5", "messages": QUESTION},
-    "anthropic": {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION},
-}
-
-
-@pytest.fixture(params=["openai", "anthropic"])
-def sdk(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-def client_of(mode: Mode, sdk: str, kind: type | None = None) -> Any:
-    made = mode.openai() if sdk == "openai" else mode.anthropic()
-    if kind is not None:
-        made.__class__ = kind
-    return made
 
 
 def base_of(client: Any) -> type:
@@ -130,10 +112,9 @@ def fresh_classes(client: Any) -> Iterator[None]:
         base.request = before
 
 
-async def asked(mode: Mode, client: Any, sdk: str) -> None:
-    create = client.chat.completions.create if sdk == "openai" else client.messages.create
-    await mode.wait(create(**REQUESTS[sdk]))
-    await mode.all(await mode.wait(create(**REQUESTS[sdk], stream=True)))
+async def asked(mode: Mode, client: Any) -> None:
+    await mode.wait(ask(client))
+    await mode.all(await mode.wait(ask(client, stream=True)))
 
 
 ORDERS = [(True, True), (False, False), (True, False), (False, True)]
@@ -156,12 +137,12 @@ def test_each_call_has_one_record_whoever_wraps_its_request_first(
             with capture() as seen:
                 if not is_first:
                     way(wrapping, client)
-                await asked(mode, client, sdk)
+                await asked(mode, client)
                 assert wrapping.calls == 2
                 assert [(call.outcome, call.text) for call in seen.records] == [("success", "I am well.")] * 2
                 is_outside = is_first and way in (on_the_base_without_a_trace, on_the_base_in_a_circle)
                 assert len(seen.spans) == (0 if suppresses and not is_outside else 2)
-            await asked(mode, client, sdk)
+            await asked(mode, client)
             assert len(seen.records) == 2
 
     run(body)
@@ -178,29 +159,8 @@ def test_a_wrapper_that_is_removed_leaves_calls_recorded(sdk: str, mode: Mode, r
             on_the_class(Wrapping(suppresses=False), client)
             with capture() as seen:
                 type(client).request = kept
-                await asked(mode, client, sdk)
+                await asked(mode, client)
                 assert len(seen.records) == 2
-
-    run(body)
-
-
-def test_the_function_of_the_sdk_looks_the_same(sdk: str, mode: Mode, run: Run) -> None:
-    async def body() -> None:
-        function: Any = base_of(client_of(mode, sdk)).request  # type: ignore[attr-defined]
-
-        def look() -> tuple[object, ...]:
-            return (
-                inspect.signature(function), inspect.iscoroutinefunction(function), function.__name__,
-                function.__qualname__, function.__module__, function.__doc__,
-            )  # fmt: skip
-
-        before, code, defaults = look(), function.__code__, function.__kwdefaults__
-        with capture():
-            assert look() == before
-            assert function.__code__ is not code
-        assert look() == before
-        assert (function.__code__, function.__kwdefaults__) == (code, defaults)
-        assert not hasattr(function, "__wrapped__")
 
     run(body)
 
@@ -215,9 +175,9 @@ def test_a_hook_that_other_code_was_put_over_stays_and_is_used_again(sdk: str, m
         with capture():
             ours = function.__code__
             function.__code__ = ours.replace(co_firstlineno=1)
-        await asked(mode, client, sdk)
+        await asked(mode, client)
         with capture() as seen:
-            await asked(mode, client, sdk)
+            await asked(mode, client)
             assert len(seen.records) == 2
             function.__code__ = ours
         assert function.__code__ is code
@@ -226,10 +186,9 @@ def test_a_hook_that_other_code_was_put_over_stays_and_is_used_again(sdk: str, m
 
 
 def test_a_call_that_does_not_come_through_the_sdks_request_is_counted(
-    sdk: str, mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
+    sdk: str, mode: Mode, run: Run, unwarned: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A client class that sends with code of its own."""
-    forget_warnings()
     mode.provider.reply(text="I am well.", repeat=True)
 
     async def body() -> None:
@@ -241,7 +200,7 @@ def test_a_call_that_does_not_come_through_the_sdks_request_is_counted(
         own.__kwdefaults__ = function.__kwdefaults__
         client.__class__ = type("Own", (type(client),), {"request": own})
         with capture() as seen:
-            await asked(mode, client, sdk)
+            await asked(mode, client)
             assert seen.records == []
 
     run(body)
@@ -251,15 +210,12 @@ def test_a_call_that_does_not_come_through_the_sdks_request_is_counted(
     assert f"POST {path} by Own.request" in warned[0]
 
 
-# Suppression
-
-
 def test_a_suppressed_call_has_a_record_and_counts_in_its_session_and_has_no_span(
     sdk: str, mode: Mode, run: Run, seen: Captured
 ) -> None:
     async def body() -> None:
         with callspan.session("episode"), suppress_instrumentation():
-            await asked(mode, client_of(mode, sdk), sdk)
+            await asked(mode, client_of(mode, sdk))
 
     run(body)
     assert [(call.outcome, call.span_id, call.place.session_name) for call in seen.records] == [
@@ -273,18 +229,15 @@ def test_requests_of_callspans_own_threads_are_not_recorded(provider: ScriptedPr
     """As those of a redactor that runs there."""
     mode = Mode("sync", provider)
 
-    def ask() -> None:
+    def work() -> None:
         with mode:
-            mode.openai().chat.completions.create(**REQUESTS["openai"])
+            ask(mode.openai())
 
-    own = thread(ask, "callspan-test")
+    own = thread(work, "callspan-test")
     own.start()
     own.join()
     assert len(provider.requests) == 1
     assert seen.records == []
-
-
-TRACED: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
 
 
 @pytest.fixture
@@ -306,12 +259,12 @@ def test_there_is_one_span_per_call_and_it_is_callspans(
     async def body() -> None:
         messages = mode.anthropic().messages
         if how == "helper":
-            async with mode.entered(messages.stream(**TRACED)) as stream:
+            async with mode.entered(messages.stream(**MESSAGE)) as stream:
                 await mode.wait(stream.until_done())
         elif how == "stream":
-            await mode.all(await mode.wait(messages.create(**TRACED, stream=True)))
+            await mode.all(await mode.wait(messages.create(**MESSAGE, stream=True)))
         else:
-            await mode.wait(messages.create(**TRACED))
+            await mode.wait(messages.create(**MESSAGE))
 
     run(body)
     the_call(seen)

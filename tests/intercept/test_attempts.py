@@ -8,8 +8,9 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from threading import Lock
 from types import FrameType
 from typing import Any, Final
@@ -24,51 +25,81 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from callspan.records import CallRecord
 from callspan.testing import Captured, ReceivedRequest, Reply, ScriptedProvider, capture
-from tests.attempts.caller import Caller, assert_log_agrees, counts, the_record
-from tests.intercept.calls import Run
-from tests.intercept.mode import Mode
+from tests.intercept import sdks
+from tests.intercept.calls import Run, Wire, the_call
 from tests.scale import scaled
 
+pytestmark = pytest.mark.usefixtures("short_waits")
 LIMITED = {"status": 429, "headers": {"retry-after-ms": "6"}}
 BROKEN = {"status": 500, "headers": {"retry-after-ms": "3"}}
 WELL = {"text": "I am well."}
+
+
+def counts(record: CallRecord) -> bool:
+    """Whether the SDK tells the server how often it has tried."""
+    return sdks.OPENAI >= (1, 55) if record.api != "messages" else sdks.ANTHROPIC >= (0, 40)
+
+
+def assert_log_agrees(record: CallRecord, log: Sequence[ReceivedRequest]) -> None:
+    """The server saw each attempt between its start and its end, in order, and counts retries as we do.
+
+    Our offsets count from the start of the call; one shift must bring all of them to the server's clock.
+    """
+    attempts = record.attempts
+    assert [attempt.number for attempt in attempts] == list(range(1, len(log) + 1))
+    counted = list(range(len(log))) if counts(record) else [None] * len(log)
+    assert [request.retry_count for request in log] == counted
+    assert record.retries == len(log) - 1
+    pairs = list(zip(attempts, log, strict=True))
+    at_least = max(request.time_ns - (attempt.end_ns or 0) for attempt, request in pairs)
+    at_most = min(request.time_ns - attempt.start_ns for attempt, request in pairs)
+    assert at_least <= at_most
+    for (before, arrived), (after, arrived_next) in pairwise(pairs):
+        assert before.end_ns is not None
+        assert before.end_ns <= after.start_ns
+        assert before.wait_s is not None
+        assert before.planned_wait_s is not None
+        assert before.wait_s == (after.start_ns - before.end_ns) / 1e9
+        assert before.wait_s >= before.planned_wait_s
+        assert (arrived_next.time_ns - arrived.time_ns) / 1e9 >= before.planned_wait_s
+    assert attempts[-1].wait_s is None
 
 
 def shown(record: CallRecord) -> list[tuple[int | None, str | None, str | None]]:
     return [(attempt.status, attempt.error_kind, attempt.request_id) for attempt in record.attempts]
 
 
-def test_a_rate_limit_an_error_and_then_an_answer(caller: Caller, run: Run, seen: Captured) -> None:
-    caller.script(LIMITED, BROKEN, WELL)
-    run(lambda: caller.call(max_retries=2))
-    record = the_record(seen)
+def test_a_rate_limit_an_error_and_then_an_answer(shaped: Wire, run: Run, seen: Captured) -> None:
+    shaped.script(LIMITED, BROKEN, WELL)
+    run(lambda: shaped.call(shaped.client(max_retries=2)))
+    record = the_call(seen)
     assert shown(record) == [(429, "rate_limit", "req_1"), (500, "server", "req_2"), (200, None, "req_3")]
     assert [attempt.planned_wait_s for attempt in record.attempts] == [0.006, 0.003, None]
     assert (record.retries, record.rate_limited) == (2, True)
-    assert_log_agrees(record, caller.provider.requests)
+    assert_log_agrees(record, shaped.mode.provider.requests)
     attributes = dict(seen.spans[0].attributes or {})
     assert (attributes["llm.retries"], attributes["http.request.resend_count"]) == (2, 2)
     assert (attributes["llm.rate_limited"], attributes["llm.status_code"]) == (True, 200)
     assert attributes["callspan.request_id"] == "req_3"
 
 
-def test_timeouts_are_attempts(caller: Caller, run: Run, seen: Captured) -> None:
-    caller.script({"hang": True}, {"hang": True}, WELL)
-    client = caller.client(max_retries=2)
-    impatient(caller, client, requests=2)
-    run(lambda: caller.call(client))
-    record = the_record(seen)
+def test_timeouts_are_attempts(shaped: Wire, run: Run, seen: Captured) -> None:
+    shaped.script({"hang": True}, {"hang": True}, WELL)
+    client = shaped.client(max_retries=2)
+    impatient(shaped, client, requests=2)
+    run(lambda: shaped.call(client))
+    record = the_call(seen)
     assert record.outcome == "success"
     assert shown(record) == [(None, "timeout", None), (None, "timeout", None), (200, None, "req_3")]
     assert [attempt.error_type for attempt in record.attempts] == ["ReadTimeout", "ReadTimeout", None]
     assert (record.retries, record.rate_limited) == (2, False)
-    assert_log_agrees(record, caller.provider.requests)
+    assert_log_agrees(record, shaped.mode.provider.requests)
     first = record.attempts[0]
     assert first.end_ns is not None
     assert (first.headers_ns, first.end_ns - first.start_ns >= 0.1e9) == (None, True)
 
 
-def impatient(caller: Caller, client: Any, requests: int) -> None:
+def impatient(shaped: Wire, client: Any, requests: int) -> None:
     """Let the first requests of a client wait a tenth of a second and no longer; a loaded machine answers the next."""
     left = [0.1] * requests
 
@@ -79,26 +110,26 @@ def impatient(caller: Caller, client: Any, requests: int) -> None:
     async def shorten_async(request: Any) -> None:
         shorten(request)
 
-    client._client.event_hooks = {"request": [shorten_async if caller.mode.is_async else shorten]}
+    client._client.event_hooks = {"request": [shorten_async if shaped.mode.is_async else shorten]}
 
 
-def test_a_refused_connection_and_then_an_answer(caller: Caller, run: Run, seen: Captured) -> None:
-    caller.script(WELL)
+def test_a_refused_connection_and_then_an_answer(shaped: Wire, run: Run, seen: Captured) -> None:
+    shaped.script(WELL)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        client = caller.client(max_retries=1, **refused_once(caller, closed.getsockname()[1]))
-        run(lambda: caller.call(client))
-    record = the_record(seen)
+        client = shaped.client(max_retries=1, **refused_once(shaped, closed.getsockname()[1]))
+        run(lambda: shaped.call(client))
+    record = the_call(seen)
     assert shown(record) == [(None, "connection", None), (200, None, "req_1")]
     assert record.attempts[0].error_type == "ConnectError"
     assert (record.retries, record.outcome) == (1, "success")
-    (request,) = caller.provider.requests
+    (request,) = shaped.mode.provider.requests
     assert request.retry_count == (1 if counts(record) else None)
 
 
-def refused_once(caller: Caller, port: int) -> dict[str, Any]:
+def refused_once(shaped: Wire, port: int) -> dict[str, Any]:
     """Options of a client whose first request goes to a port where nobody listens."""
-    sdk = openai if caller.is_openai else anthropic
+    sdk: Any = openai if shaped.sdk == "openai" else anthropic
     ports = [port]
 
     def redirect(request: Any) -> None:
@@ -108,19 +139,19 @@ def refused_once(caller: Caller, port: int) -> dict[str, Any]:
     async def redirect_async(request: Any) -> None:
         redirect(request)
 
-    if caller.mode.is_async:
+    if shaped.mode.is_async:
         return {"http_client": sdk.DefaultAsyncHttpxClient(event_hooks={"request": [redirect_async]})}
     return {"http_client": sdk.DefaultHttpxClient(event_hooks={"request": [redirect]})}
 
 
-def test_waits_are_those_the_sdk_has_slept(plain: Caller, run: Run, seen: Captured, slept: list[float]) -> None:
+def test_waits_are_those_the_sdk_has_slept(plain: Wire, run: Run, seen: Captured, slept: list[float]) -> None:
     """Without a word of the server: exponential, with jitter."""
     plain.script({"status": 500}, {"status": 503}, WELL)
-    run(lambda: plain.call(max_retries=2))
-    record = the_record(seen)
+    run(lambda: plain.call(plain.client(max_retries=2)))
+    record = the_call(seen)
     assert len(slept) == 2
     assert [attempt.planned_wait_s for attempt in record.attempts] == [*slept, None]
-    assert_log_agrees(record, plain.provider.requests)
+    assert_log_agrees(record, plain.mode.provider.requests)
 
 
 @pytest.fixture
@@ -159,57 +190,37 @@ class ClockOf:
         return getattr(self._module, name)
 
 
-@pytest.mark.parametrize("api", ["chat_completions", "messages"])
-@pytest.mark.parametrize("shape", ["plain", "stream", "raw"])
-def test_cancelled_during_the_wait(
-    provider: ScriptedProvider, seen: Captured, monkeypatch: pytest.MonkeyPatch, api: str, shape: str
+def test_cancelled_or_interrupted_during_the_wait(
+    shaped: Wire, run: Run, seen: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mode = Mode("async", provider)
-    caller = Caller(mode, api, shape)
-    caller.script({"status": 429, "headers": {"retry-after-ms": "20000"}})
+    """A task is cancelled; a signal's handler raises while the SDK sleeps."""
+    shaped.script({"status": 429, "headers": {"retry-after-ms": "20000"}})
+    client = shaped.client(max_retries=1)
 
-    async def body() -> None:
+    async def cancelled() -> None:
         waits = asyncio.Event()
         on_sleep(monkeypatch, lambda _seconds: waits.set())
-        task = asyncio.create_task(caller.call(max_retries=1))
+        task = asyncio.create_task(shaped.call(client))
         await waits.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await mode.close()
-
-    asyncio.run(body())
-    assert_cancelled_while_waiting(the_record(seen))
-
-
-@pytest.mark.parametrize("api", ["chat_completions", "messages"])
-@pytest.mark.parametrize("shape", ["plain", "stream", "raw"])
-def test_interrupted_during_the_wait(
-    provider: ScriptedProvider, seen: Captured, monkeypatch: pytest.MonkeyPatch, api: str, shape: str
-) -> None:
-    """A signal's handler raises while the SDK sleeps."""
-    mode = Mode("sync", provider)
-    caller = Caller(mode, api, shape)
-    caller.script({"status": 429, "headers": {"retry-after-ms": "20000"}})
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    def ring() -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0.02)
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    on_sleep(monkeypatch, lambda _seconds: ring())
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            caller.call(max_retries=1).send(None)
-    finally:
-        signal.signal(signal.SIGALRM, before)
-        asyncio.run(mode.close())
-    assert_cancelled_while_waiting(the_record(seen))
-
-
-def assert_cancelled_while_waiting(record: CallRecord) -> None:
+    if shaped.mode.is_async:
+        run(cancelled)
+    else:
+        before = signal.signal(signal.SIGALRM, interrupt)
+        on_sleep(monkeypatch, lambda _seconds: signal.setitimer(signal.ITIMER_REAL, 0.02))
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                shaped.call(client).send(None)
+        finally:
+            signal.signal(signal.SIGALRM, before)
+            run(shaped.mode.close)
+    record = the_call(seen)
     assert record.outcome == "cancelled"
     (attempt,) = record.attempts
     assert (attempt.status, attempt.planned_wait_s, attempt.wait_s) == (429, 20.0, None)
@@ -282,42 +293,25 @@ def text_of(record: CallRecord) -> str:
     return "".join(getattr(part, "text", None) or "" for part in message.parts)
 
 
-@pytest.mark.parametrize("api", ["chat_completions", "messages"])
 @pytest.mark.parametrize("shape", ["plain", "stream"])
-def test_many_tasks_share_a_client(
-    provider: ScriptedProvider, seen: Captured, chance: Chance, api: str, shape: str
+def test_many_tasks_or_threads_share_a_client(
+    shape: str, plain: Wire, run: Run, seen: Captured, chance: Chance
 ) -> None:
-    mode = Mode("async", provider)
-    caller = Caller(mode, api, shape)
+    plain.shape = shape
+    client = plain.client(max_retries=MAX_RETRIES)
+
+    async def one(number: int) -> None:
+        question: Any = [{"role": "user", "content": f"q{number}"}]
+        await asyncio.gather(plain.call(client, messages=question), return_exceptions=True)
 
     async def body() -> None:
-        client = caller.client(max_retries=MAX_RETRIES)
-        calls = (caller.call(client, question=f"q{number}") for number in range(CALLS))
-        await asyncio.gather(*calls, return_exceptions=True)
-        await mode.close()
+        if plain.mode.is_async:
+            await asyncio.gather(*map(one, range(CALLS)))
+            return
+        with ThreadPoolExecutor(CALLS) as pool:
+            list(pool.map(lambda number: asyncio.run(one(number)), range(CALLS)))
 
-    asyncio.run(body())
-    assert_nobody_elses(seen, chance)
-
-
-@pytest.mark.parametrize("api", ["chat_completions", "messages"])
-@pytest.mark.parametrize("shape", ["plain", "stream"])
-def test_many_calls_on_threads_share_a_client(
-    provider: ScriptedProvider, seen: Captured, chance: Chance, api: str, shape: str
-) -> None:
-    mode = Mode("sync", provider)
-    caller = Caller(mode, api, shape)
-    client = caller.client(max_retries=MAX_RETRIES)
-
-    def one(number: int) -> None:
-        async def body() -> None:
-            await asyncio.gather(caller.call(client, question=f"q{number}"), return_exceptions=True)
-
-        asyncio.run(body())
-
-    with ThreadPoolExecutor(CALLS) as pool:
-        list(pool.map(one, range(CALLS)))
-    asyncio.run(mode.close())
+    run(body)
     assert_nobody_elses(seen, chance)
 
 
@@ -341,13 +335,9 @@ def by_kind(seen: Captured) -> tuple[ReadableSpan, list[ReadableSpan]]:
     return call, sorted(attempts, key=lambda span: span.start_time or 0)
 
 
-def attributes_of(span: ReadableSpan) -> dict[str, Any]:
-    return dict(span.attributes or {})
-
-
-def test_each_attempt_is_a_child_of_the_call(caller: Caller, run: Run, traced: Captured) -> None:
-    caller.script(*SEQUENCE)
-    run(lambda: caller.call(max_retries=2))
+def test_each_attempt_is_a_child_of_the_call(shaped: Wire, run: Run, traced: Captured) -> None:
+    shaped.script(*SEQUENCE)
+    run(lambda: shaped.call(shaped.client(max_retries=2)))
     call, attempts = by_kind(traced)
     assert [span.name for span in attempts] == ["POST"] * 3
     assert {span.kind for span in attempts} == {SpanKind.CLIENT}
@@ -357,7 +347,7 @@ def test_each_attempt_is_a_child_of_the_call(caller: Caller, run: Run, traced: C
         assert span.parent.span_id == call.context.span_id
         assert span.context is not None
         assert span.context.trace_id == call.context.trace_id
-    attributes = [attributes_of(span) for span in attempts]
+    attributes = [dict(span.attributes or {}) for span in attempts]
     assert [each["http.response.status_code"] for each in attributes] == [429, 500, 200]
     assert [each.get("http.request.resend_count") for each in attributes] == [None, 1, 2]
     assert {each["http.request.method"] for each in attributes} == {"POST"}
@@ -367,7 +357,7 @@ def test_each_attempt_is_a_child_of_the_call(caller: Caller, run: Run, traced: C
     assert not any(name.startswith(("gen_ai.", "llm.request")) for each in attributes for name in each)
 
 
-def test_they_are_never_current(plain: Caller, run: Run, traced: Captured) -> None:
+def test_they_are_never_current(plain: Wire, run: Run, traced: Captured) -> None:
     """What an instrumentation of the HTTP client would make is a child of the call."""
     current: list[int] = []
 
