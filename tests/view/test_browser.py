@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,20 @@ def test_every_page_is_live(
     assert one.tab.locator(comes).count() == 0
     told.write(records.call(call_id="late", session_id="chat", at_s=4, answer="a parcel"))
     one.tab.wait_for_selector(comes, timeout=SOON_MS)
+
+
+def test_a_store_without_records_is_waited_for_and_shown_when_it_has_some(
+    records: Records, tab: Callable[..., Tab], tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/late.db"
+    one = tab(url)
+    for place in ("calls", "charts", ""):
+        one.open(place, "text=fills by itself")
+    one.tab.wait_for_selector(".state:has-text('live, waiting for the first record')")
+    with closing(Delivery(url)) as delivery:
+        delivery.write(records.session("s1", start_ns=START_NS), records.call(call_id="c1", session_id="s1"))
+    one.tab.wait_for_selector("[data-id=s1]", timeout=SOON_MS)
+    one.tab.wait_for_selector(".state:has-text('1 session, 1 call')")
 
 
 def test_what_was_opened_chosen_and_written_stays_while_a_page_is_drawn_again(

@@ -20,6 +20,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from callspan.stores.base import EmptyStoreError
 from callspan.view import call, calls, charts, compare, find, now, rate, session, sessions
 from callspan.view.source import Access, BadQueryError, StoreSource, View
 
@@ -154,7 +155,10 @@ async def _answer(source: StoreSource, page: Callable[[View], object], request: 
     except LookupError as error:
         return _failed(str(error.args[0] if error.args else error), 404)
     except source.access.errors() as error:
-        return _failed(source.access.error_text(error), 503)
+        text = source.access.error_text(error)
+        if isinstance(error, EmptyStoreError) and not source.was_open:
+            return _failed(text, 200, waits=True)
+        return _failed(text, 503)
     return Response(body, media_type="application/json")
 
 
@@ -179,8 +183,8 @@ async def _left(request: Request) -> None:
         pass
 
 
-def _failed(text: str, status: int) -> Response:
-    return Response(msgspec.json.encode({"error": text}), status, media_type="application/json")
+def _failed(text: str, status: int, **more: object) -> Response:
+    return Response(msgspec.json.encode({"error": text, **more}), status, media_type="application/json")
 
 
 async def _file(request: Request) -> Response:

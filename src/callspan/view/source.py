@@ -106,6 +106,8 @@ class StoreSource:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="callspan-view")
         self._stopping = threading.Lock()
         self._reader: Reader | None = None
+        self.was_open = False
+        """Whether the store had records once; until then it is waited for."""
 
     async def ask(self, page: Callable[[View], object], query: Query, left: Awaitable[None]) -> bytes:
         """Return the JSON of a page, which is stopped when `left` ends.
@@ -157,6 +159,7 @@ class StoreSource:
                 self._close()  # the file was deleted or replaced: opening it says so, or opens the other
         if self._reader is None:
             self._reader = self.access.open()
+            self.was_open = True
         return self._reader
 
     def _close(self) -> None:

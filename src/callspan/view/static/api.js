@@ -14,7 +14,10 @@ if (arrived) {
 
 export const get = async (name, values = {}, signal) => {
   if (globalThis.CALLSPAN_FILE) return inFile(name, values);
-  return (await asked(name, values, signal)).json();
+  const found = await (await asked(name, values, signal)).json();
+  // A store without records yet.
+  if (found.waits) throw Object.assign(new Failure(found.error), { waits: true });
+  return found;
 };
 
 export const send = async (name, body) => (await asked(name, {}, undefined, { method: "POST", body: JSON.stringify(body) })).json();

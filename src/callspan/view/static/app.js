@@ -45,7 +45,7 @@ const sayLive = () => {
   const seconds = Math.max(0, Math.floor((Date.now() - app.last_ms) / 1000));
   const last = app.last_ms === null ? "" : `, last record ${seconds < 60 ? `${seconds} s` : time(seconds * 1000)} ago`;
   const totals = app.last_ms === null ? "" : `, ${plural(app.sessions, "session")}, ${plural(app.calls, "call")}`;
-  become(state, h("i.live"), h("span", null, `live${last} · ${app.store}${totals}`));
+  become(state, h("i.live"), h("span", null, app.store ? `live${last} · ${app.store}${totals}` : "live, waiting for the first record"));
 };
 
 export const title = text => { document.title = `${text ? text + " – " : ""}callspan`; };
@@ -133,7 +133,8 @@ main.addEventListener("scroll", () => { if (!main.scrollTop) announce(0); }, { p
 setInterval(() => { if (state.querySelector(".live") && !document.hidden) sayLive(); }, TICK_MS);
 setInterval(() => { if (shown?.runs?.(data) && !document.hidden) redraw(); }, TICK_MS);
 
-const failed = error => h("div.pad", null, h("h1.hidden", null, "Error"), mark("error", error.name === "AbortError" ? "stopped" : error.message), h("p", null, button("try again", () => draw()), " ", link("#/", "Sessions")));
+export const nothingYet = (why = "Nothing recorded yet") => [h("p", null, `${why}. This page fills by itself. Run one of these in the directory of the store:`), h("pre", null, "callspan demo\ncallspan run app.py")];
+const failed = error => error.waits ? h("div.pad", null, h("h1.hidden", null, "Sessions"), nothingYet(error.message)) : h("div.pad", null, h("h1.hidden", null, "Error"), mark("error", error.name === "AbortError" ? "stopped" : error.message), h("p", null, button("try again", () => draw()), " ", link("#/", "Sessions")));
 
 document.querySelector("form.find").addEventListener("submit", event => {
   event.preventDefault();

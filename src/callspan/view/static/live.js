@@ -22,7 +22,7 @@ export const follow = (look, tell) => {
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
       seen = null;
-      said(error.message);
+      said(error.waits ? null : error.message);
     } finally {
       pause = setTimeout(ask, document.hidden ? HIDDEN_MS : told ? FAILED_MS : Math.max(EVERY_MS, SHARE * spent));
     }

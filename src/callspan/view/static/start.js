@@ -6,7 +6,7 @@ import { course, curve } from "./bars.js";
 import { roving } from "./keys.js";
 import { filterLine, quoted, wordsOf } from "./filters.js";
 import { address } from "./address.js";
-import { isMarked, readMore, redraw, title, toMark } from "./app.js";
+import { isMarked, nothingYet, readMore, redraw, title, toMark } from "./app.js";
 import { callMarks, cost, costTitle, countsOf, errorShare, gridRow, headRow, outcome, scores, sessionMarks, sumOf, titleOf, tokensOf } from "./rows.js";
 
 const MANY = 100;
@@ -235,4 +235,4 @@ export default ({ place, app, signal }) => {
 
 const nothing = (line, go) => h("div.pad", null, line
   ? [h("p", null, "No session has ", strong(line), "."), h("p", null, button("without the filters", () => go("")))]
-  : [h("p", null, "Nothing recorded yet. This page fills by itself. Run one of these in the directory of the store:"), h("pre", null, "callspan demo\ncallspan run app.py")]);
+  : nothingYet());
