@@ -23,17 +23,20 @@ def test_a_group_has_its_name_its_versions_and_the_errors_of_its_members(
         about = {"group_id": "trial", "metadata": {"prompt_version": "v2"}, "user_id": f"u{number % 2}"}
         store.write(records.session(name, start_ns=at_ns, outcome="success" if number else "failure", **about))
     store.write(records.call(call_id="bad", session_id="s1", outcome="error", error=ERROR))
+    store.write(records.call(call_id="other", session_id="s3", model="gpt-5-mini"))
     one = tab(store.url)
     one.open("", ".row.group")
     row = one.tab.inner_text(".row.group")
     for said in ("5 rollouts of trial", "prompt v2", "rate limit 429", "4 of 5", "2 users"):
         assert said in row
     assert one.tab.get_attribute(".row.group .mark.bad >> nth=0", "class") == "mark bad"
-    one.tab.wait_for_selector(".state:has-text('5 sessions, 1 call')")
+    one.tab.wait_for_selector(".state:has-text('5 sessions, 2 calls')")
     assert re.search(r"last record \d+ d \d+ h ago", one.tab.inner_text(".state"))
     assert one.tab.inner_text(".chip:has-text('error') .soft") == "1"
     one.tab.select_option("select[aria-label=user]", "user:u1")
     one.tab.wait_for_selector(".sums-line:has-text('2 sessions')")
+    one.tab.select_option("select[aria-label=model]", "model:gpt-5")
+    one.tab.wait_for_selector(".sums-line:has-text('1 session')")
     one.press("j", "Escape")
     assert "user%3Au1" in one.tab.url, "Esc keeps the filter"
     one.tab.click("a.marked")

@@ -26,7 +26,7 @@ _MAX_EVENTS: Final = 10_000
 """A session with more has no curve in a list."""
 _OF_SUMMARY: Final = (
     *("outcome", "succeeded", "errors", "first_error", "cancelled", "cut_off", "cut_by_length", "retries", "reward"),
-    *("scores", "calls", "input_tokens", "output_tokens", "calls_without_cost"),
+    *("scores", "calls", "input_tokens", "output_tokens", "calls_without_cost", "models"),
 )
 
 

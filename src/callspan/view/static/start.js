@@ -151,7 +151,7 @@ const band = (now, { small }) => {
 
 // What a session with each mark has.
 const FITS = { running: row => row.outcome === "running", error: row => row.errors, cut: row => row.cut_by_length, cancelled: row => row.cancelled, retried: row => row.retries, failure: row => row.succeeded === false };
-const CHOICES = ["name", "user"], FEW = 5;
+const CHOICES = ["name", "user", "model"], FEW = 5;
 const wordsIn = rows => ["group", "task", "experiment"].flatMap(name => rows.filter(row => row[name]).map(row => `${name}:${quoted(row[name])}`));
 
 export default ({ place, app, signal }) => {
@@ -186,7 +186,7 @@ export default ({ place, app, signal }) => {
   const show = ({ now, list: { rows, next } }) => {
     become(top, now.contents || app.last_ms !== null ? band(now, { small: app.sessions < FEW }) : "", app.notices.map(text => h("p.pad.warn", { role: "status" }, text)));
     filters.form.hidden = !rows.length && !line;
-    filters.show(countsOf(FITS, { rows, next }), Object.fromEntries(CHOICES.map(name => [name, rows.map(row => row[name]).filter(Boolean)])), wordsIn(rows));
+    filters.show(countsOf(FITS, { rows, next }), Object.fromEntries(CHOICES.map(name => [name, rows.flatMap(row => name === "model" ? row.models : row[name] || [])])), wordsIn(rows));
     const parts = sorted ? [rowsOf(rows)] : [...grouped(rows, dayOf)].map(([name, some]) => [dayLine(name, some, next && some.at(-1) === rows.at(-1)), rowsOf(some)]);
     list.classList.toggle("many", rows.length > MANY);
     become(list, rows.length ? parts : nothing(line, go));
