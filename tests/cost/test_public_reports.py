@@ -203,15 +203,6 @@ def test_what_a_server_states_is_the_cost(server: str, answer: Body, usd: str | 
     assert (cost and (cost.usd, cost.source, cost.estimated)) == (usd and (Decimal(usd), "provider", estimated)), server
 
 
-def test_it_is_found_in_messages_and_responses_too() -> None:
-    usage = {"input_tokens": 9, "output_tokens": 3, "cost": "0.25"}
-    for api, kind in (("messages", "message"), ("responses", "response")):
-        answer = {"type": kind, "object": kind, "content": [], "output": [], "usage": usage}
-        cost = Pricer().cost(call_of(api, {}, answer, provider="openrouter"))
-        assert cost is not None
-        assert (cost.usd, cost.source) == (Decimal("0.25"), "provider")
-
-
 @pytest.mark.parametrize(
     ("headers", "stated"),
     [

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from callspan import open_store
-from callspan.records import Cost, Usage, decode, encode
-from callspan.stores import find_store
-from tests.commands import callspan
+from callspan.records import Cost, Usage
+from tests.commands import ask
+from tests.records import keep
 
 from .answers import call_of
 from .conftest import MakeCall
@@ -29,24 +29,13 @@ def prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(path)
 
 
-def keep(url: str, *calls: Any) -> None:
-    sink = find_store(url).sink()
-    sink.open()
-    sink.deliver([decode(encode(call)) for call in calls])
-    sink.close()
-
-
 def costs(url: str) -> dict[str, Cost | None]:
-    reader = open_store(url)
-    found = {call.call_id: call.cost for call in reader.calls()}
-    reader.close()
-    return found
+    with closing(open_store(url)) as reader:
+        return {call.call_id: call.cost for call in reader.calls()}
 
 
-def reprice(url: str, *arguments: str, code: int = 0) -> Any:
-    result = CliRunner().invoke(callspan, ["--store", url, "reprice", "--json", *arguments], catch_exceptions=False)
-    assert result.exit_code == code, result.output
-    return json.loads(result.stdout) if code == 0 else result.output
+def reprice(url: str, *arguments: str) -> Any:
+    return ask("--store", url, "reprice", "--json", *arguments).json
 
 
 @pytest.fixture
@@ -67,29 +56,23 @@ def test_a_dimension_that_was_not_priced_when_a_call_was_recorded_is_repaired(st
     assert (cost.usd, cost.estimated, cost.reason) == (Decimal("0.015"), True, "no price for inference_geo=us")
 
 
-def test_calls_without_a_cost_get_one_and_others_keep_theirs(store: str, prices: str, call: MakeCall) -> None:
-    old = Cost(usd=Decimal("0.5"), source="v0")
+def test_calls_without_a_cost_get_one_and_all_but_stated_ones_on_request(
+    store: str, prices: str, call: MakeCall
+) -> None:
+    old, stated = Cost(usd=Decimal("0.5"), source="v0"), Cost(usd=Decimal("0.7"), source="provider")
     keep(
         store,
         call("m", "x", call_id="a", input_tokens=1, output_tokens=1),
         call("m", "x", call_id="b", input_tokens=1, cost=old),
         call("dark", "x", call_id="c", input_tokens=1),
+        call("m", "x", call_id="d", usage=Usage(input_tokens=1, cost_usd=Decimal("0.7")), cost=stated),
     )
     output = reprice(store, "--prices", prices)
-    assert output == {"calls": 3, "changed": 1, "cost_usd": "0.000000293", "unknown": {"dark": 1}, "written": True}
-    assert costs(store) == {"a": Cost(usd=Decimal("0.000000293"), source="v1"), "b": old, "c": None}
-
-
-def test_all_calls_are_repriced_except_costs_reported_by_the_provider(store: str, prices: str, call: MakeCall) -> None:
-    stated = Usage(input_tokens=1, cost_usd=Decimal("0.7"))
-    keep(
-        store,
-        call("m", "x", call_id="a", input_tokens=1, cost=Cost(usd=Decimal(1), source="v0")),
-        call("m", "x", call_id="b", usage=stated, cost=Cost(usd=Decimal("0.7"), source="provider")),
-    )
-    assert reprice(store, "--all", "--prices", prices)["changed"] == 1
-    assert reprice(store, "--all", "--prices", prices)["changed"] == 0
-    assert costs(store)["b"] == Cost(usd=Decimal("0.7"), source="provider")
+    assert output == {"calls": 4, "changed": 1, "cost_usd": "0.000000293", "unknown": {"dark": 1}, "written": True}
+    new = Cost(usd=Decimal("0.000000293"), source="v1")
+    assert costs(store) == {"a": new, "b": old, "c": None, "d": stated}
+    assert [reprice(store, "--all", "--prices", prices)["changed"] for _ in range(2)] == [1, 0]
+    assert costs(store) == {"a": new, "b": Cost(usd=Decimal("0.000000003"), source="v1"), "c": None, "d": stated}
 
 
 def test_everything_else_of_a_call_stays(store: str, prices: str, call: MakeCall) -> None:
@@ -102,22 +85,8 @@ def test_everything_else_of_a_call_stays(store: str, prices: str, call: MakeCall
     assert after.seen_ns
 
 
-def test_many_calls_are_added_without_a_rounding(prices: str, call: MakeCall, tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/many.db"
-    keep(url, *(call("m", "x", call_id=f"c{number}", input_tokens=1) for number in range(250)))
-    assert reprice(url, "--prices", prices)["cost_usd"] == "0.000000750"
-    (summary,) = open_store(url).summary("model")
-    assert summary.cost_usd == Decimal("0.00000075")
-
-
 def test_a_price_file_that_is_wrong_is_wrong_usage(store: str, call: MakeCall, tmp_path: Path) -> None:
     keep(store, call("m", "x"))
     (tmp_path / "bad.json").write_text("{")
-    assert "bad.json" in reprice(store, "--prices", str(tmp_path / "bad.json"), code=2)
-
-
-def test_reprice_without_calls_is_exit_code_1(store: str, prices: str, call: MakeCall) -> None:
-    keep(store, call("m", "x"))
-    result = CliRunner().invoke(callspan, ["--store", store, "reprice", "--prices", prices, "--model", "nope"])
-    assert result.exit_code == 1
-    assert "No such calls" in result.stderr
+    answer = ask("--store", store, "reprice", "--prices", str(tmp_path / "bad.json"))
+    assert (answer.code, "bad.json" in answer.err) == (2, True)
