@@ -12,8 +12,6 @@ import msgspec
 import pytest
 
 from callspan.datasets.chat_messages import (
-    arguments_of,
-    canonical,
     chat_call,
     chat_tools,
     content_part,
@@ -21,19 +19,16 @@ from callspan.datasets.chat_messages import (
     inline_media,
     tool_name,
 )
-from callspan.datasets.selection import achievements
 from callspan.datasets.trajectories import content_of
 from callspan.records import (
     CallRecord,
     Conversation,
-    EventRecord,
     Media,
     Message,
     Part,
     Reasoning,
     Refusal,
     Request,
-    RewardRecord,
     Text,
     Timing,
     ToolCall,
@@ -229,22 +224,6 @@ def test_roles_unknown_are_users_and_counted(role: str, written: str, dropped: d
     assert counted == dropped
 
 
-SAME = [
-    (ANSWER, ANSWER | {"reasoning_content": "hm", "weight": 1}, True),
-    (ANSWER, ANSWER | {"content": [{"type": "text", "text": "a"}]}, True),
-    (asks("a"), asks("a", content=""), True),
-    (asks("a"), asks("b"), False),
-    (ANSWER, USER | {"content": "a"}, False),
-    (ANSWER, ANSWER | {"content": "a "}, False),
-    (tells("a"), tells("b"), False),
-]
-
-
-@pytest.mark.parametrize(("one", "other", "same"), SAME)
-def test_two_forms_of_the_same_message(one: dict[str, Any], other: dict[str, Any], same: bool) -> None:
-    assert (canonical(one) == canonical(other)) is same
-
-
 @pytest.mark.parametrize(
     ("content", "written", "dropped"),
     [
@@ -266,41 +245,3 @@ def test_content_of_a_trajectory(content: object, written: object, dropped: dict
     counted: Counter[str] = Counter()
     assert content_of(content, counted) == written
     assert counted == dropped
-
-
-@pytest.mark.parametrize(
-    ("written", "read"),
-    [
-        ("", ({}, True)),
-        ("{}", ({}, True)),
-        ('{"a":1}', ({"a": 1}, True)),
-        ("[1]", ({}, False)),
-        ("{", ({}, False)),
-        ("null", ({}, False)),
-    ],
-)
-def test_arguments_of_a_trajectory_are_an_object(written: str, read: tuple[dict[str, Any], bool]) -> None:
-    assert arguments_of(written) == read
-
-
-@pytest.mark.parametrize(
-    ("data", "names"),
-    [
-        ({"after": {"achievements": {"wood": True, "stone": 0, "iron": 2}}}, {"wood", "iron"}),
-        ({"after": {"achievements": ["wood", "wood", 3]}}, {"wood", "3"}),
-        ({"after": {"achievements": "wood"}}, set()),
-        ({"after": ["achievements"]}, set()),
-        ({"before": {"achievements": ["wood"]}}, set()),
-        ("text", set()),
-        (None, set()),
-    ],
-)
-def test_achievements_of_a_session(data: object, names: set[str]) -> None:
-    step = EventRecord(event_id="e", event_type="environment", time_ns=1, data=data)
-    other = msgspec.structs.replace(step, event_type="action")
-    named = RewardRecord(reward_id="r", time_ns=1, objective="achievement", label="gold")
-    assert achievements([step, other]) == names
-    assert achievements([step, named, msgspec.structs.replace(named, objective="reward", label="x")]) == {
-        *names,
-        "gold",
-    }

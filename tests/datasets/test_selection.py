@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from callspan import SettingError, open_store
-from callspan.datasets import FORMATS, Selection, export
+from callspan.datasets import FORMATS, export
 from callspan.records import Cost, Stream, Usage
 from tests.commands import ask
 
@@ -98,23 +98,6 @@ def test_tokens_and_models_are_those_of_the_rows_or_unknown_and_never_zero(
     assert all(tokens) == bool(counted["models"])
     assert (tokens == (None, None)) == (counted["models"] is None)
     assert (counted["models"] is None) == (name in {"preferences", "rollouts"}), "no pairs of calls, no token ids"
-
-
-@pytest.mark.usefixtures("sessions")
-def test_nothing_half_written_is_left_behind(world: World, tmp_path: Path) -> None:
-    reader = open_store(world.write(tmp_path / "w.db"))
-    target = tmp_path / "out.jsonl"
-    target.write_text("old")
-
-    def fail(_: object) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        export(reader, "openai", target, progress=fail)
-    assert target.read_text() == "old"
-    assert not list(tmp_path.glob("*.part"))
-    export(reader, "openai", target, Selection(min_reward=99))
-    assert target.read_text() == "old", "no rows: nothing is written"
 
 
 def test_an_unknown_format_is_named(world: World, tmp_path: Path) -> None:
