@@ -8,14 +8,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from callspan import open_store
 from callspan.cli.call_text import outcome_text
-from callspan.cli.json_rows import call_row
 from callspan.cli.screen import session_style
 from callspan.cli.values import MOMENT
-from callspan.cost.unknown import why_unknown
 from callspan.records import (
     Attempt,
     Cost,
@@ -39,78 +38,6 @@ def test_a_comma_separates_keys(store: str) -> None:
     for by in ("user,", ",", "user,modle"):
         answer = ask("--store", store, "stats", "--by", by)
         assert (answer.code, "write one of" in answer.err) == (2, True), by
-
-
-def test_completion_offers_filters() -> None:
-    from click.shell_completion import ShellComplete
-
-    from tests.commands import callspan
-
-    found = ShellComplete(callspan, {}, "callspan", "_CALLSPAN_COMPLETE").get_completions(["calls"], "--me")
-    assert "--meta" in {one.value for one in found}
-
-
-def test_lists_and_trees_mark_responses_that_were_not_recognized(store: str) -> None:
-    """A body of which nothing is known is no empty success."""
-    place = Place(session_id="session-a")
-    keep(store, session("session-a"), made("call-a", place=place, response=Response(unrecognized=True)))
-    assert "success, not recognized" in ask("--store", store, "calls").out
-    assert "success, not recognized" in ask("--store", store, "show", "session-a").out
-
-
-@pytest.fixture
-def rewarded(store: str) -> str:
-    """Three sessions of two calls each, worth -1, 0.5 and 2, one without reward, and a call outside all."""
-    records: list[Any] = [made("loose", at_ns=START_NS)]
-    for at, worth in enumerate((-1.0, 0.5, 2.0, None)):
-        name = f"s{at}"
-        records.append(session(name, start_ns=START_NS + at * SECOND))
-        for number in range(2):
-            start = START_NS + (10 * at + number) * SECOND
-            records.append(made(f"{name}-c{number}", at_ns=start, place=Place(session_id=name)))
-        if worth is not None:
-            given = {"reward_id": f"r{at}", "session_id": name, "scope": "session", "time_ns": START_NS}
-            records.append(RewardRecord(**given, value=worth))  # type: ignore[arg-type]
-    return keep(store, *records)
-
-
-def test_pages_apply_to_the_filtered_sessions(rewarded: str) -> None:
-    given = ("--store", rewarded, "calls", "--min-reward", "0.5")
-    assert [row["call_id"] for row in ask(*given, "--limit", "2", "--offset", "1", "--json").json] == ["s2-c0", "s1-c1"]
-    assert "1 more" in ask(*given, "--limit", "3").out
-    assert ask("--store", rewarded, "calls", "--min-reward", "3").code == 1
-
-
-def test_a_call_row_says_why_its_cost_is_estimated_or_absent() -> None:
-    usage, estimated = Usage(input_tokens=1), Cost(usd=Decimal(1), source="t", estimated=True, reason="no price for x")
-    assert call_row(made(usage=usage, cost=estimated))["cost_reason"] == "no price for x"
-    assert call_row(made(usage=usage, cost=Cost(usd=Decimal(1), source="t")))["cost_reason"] is None
-    assert "without a price for gpt-5: " in str(call_row(made(usage=usage))["cost_reason"])
-    assert "without usage from the provider" in str(call_row(made())["cost_reason"])
-    assert call_row(made(outcome="started"))["cost_reason"] == "not ended"
-
-
-def _error(status: int | None) -> ErrorInfo:
-    return ErrorInfo(kind="server", type="server_error", status=status)
-
-
-@pytest.mark.parametrize(
-    ("error", "attempts", "status"),
-    [
-        (None, [], None),
-        (None, [200], 200),
-        (None, [429, 200], 200),
-        (None, [None], None),
-        (_error(500), [200], 500),
-        (_error(None), [503], 503),
-        (_error(None), [], None),
-    ],
-)
-def test_the_status_is_the_errors_else_that_of_the_last_attempt(
-    error: ErrorInfo | None, attempts: list[int | None], status: int | None
-) -> None:
-    tried = [Attempt(number=at, start_ns=0, status=one) for at, one in enumerate(attempts, 1)]
-    assert call_row(made(error=error, attempts=tried))["http_status"] == status
 
 
 @pytest.mark.parametrize(
@@ -146,7 +73,8 @@ def test_a_call_that_was_cut_or_cancelled_is_marked_and_its_session_is_no_plain_
     )
     keep(store, made("c", outcome="cancelled", place=Place(session_id="s")), session("s", outcome="success"))
     keep(store, made("d", place=Place(session_id="whole")), session("whole", outcome="success"))
-    marks = {"a": "cut by length", "b": "cut off", "c": "cancelled"}
+    keep(store, made("e", response=Response(unrecognized=True)))
+    marks = {"a": "cut by length", "b": "cut off", "c": "cancelled", "e": "success, not recognized"}
     for call_id, mark in marks.items():
         for command in (("calls",), ("show", call_id)):
             assert mark in ask("--store", store, *command).out
@@ -156,7 +84,7 @@ def test_a_call_that_was_cut_or_cancelled_is_marked_and_its_session_is_no_plain_
         styles = {one.session.session_id: session_style(one) for one in reader.sessions()}
         colours = {call.call_id: str(outcome_text(call).spans[0].style) for call in reader.calls()}
     assert styles == {"s": "yellow", "whole": "green"}
-    assert colours == {"a": "yellow", "b": "yellow", "c": "yellow", "d": "green"}
+    assert colours == {"a": "yellow", "b": "yellow", "c": "yellow", "d": "green", "e": "green"}
 
 
 @pytest.mark.parametrize(
@@ -245,6 +173,27 @@ def test_lists_and_sums_say_why_there_is_no_cost(store: str, fields: dict[str, A
     for command in (("calls",), ("stats",), ("show", "a")):
         out = ask("--store", store, *command).out
         assert why in out if why else "no cost" not in out and "without" not in out, command
+    (row,) = ask("--store", store, "--json", "calls").json
+    assert why is None or why.removeprefix("1 ") in row["cost_reason"]
+
+
+def test_an_estimate_has_its_reason_and_a_call_the_status_of_its_error_else_of_its_last_attempt(store: str) -> None:
+    guess = Cost(usd=Decimal(1), source="t", estimated=True, reason="no price for x")
+    failed = ErrorInfo(kind="server", type="server_error", status=500)
+    statuses: list[tuple[ErrorInfo | None, list[int | None], int | None]] = [
+        (None, [], None),
+        (None, [429, 200], 200),
+        (None, [None], None),
+        (failed, [200], 500),
+        (msgspec.structs.replace(failed, status=None), [503], 503),
+        (msgspec.structs.replace(failed, status=None), [], None),
+    ]
+    for number, (error, tried, _) in enumerate(statuses):
+        attempts = [Attempt(number=at, start_ns=0, status=status) for at, status in enumerate(tried, 1)]
+        keep(store, made(f"c{number}", error=error, attempts=attempts, cost=guess))
+    rows = {row["call_id"]: row for row in ask("--store", store, "--json", "calls").json}
+    assert {row["cost_reason"] for row in rows.values()} == {"no price for x"}
+    assert [rows[f"c{number}"]["http_status"] for number in range(6)] == [status for *_, status in statuses]
 
 
 @pytest.mark.parametrize(
@@ -279,14 +228,6 @@ def test_an_id_that_is_cut_in_a_pipe_says_so_and_can_be_given_so(store: str) -> 
     page = ask("--store", store, "calls").out
     assert "01a211da-9261…" in page
     assert ask("--store", store, "show", "01a211da-9261…", "--json").json["call_id"] == "01a211da-9261-7c3e-aaaa"
-
-
-@pytest.mark.parametrize("installed", [True, False])
-def test_a_hint_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
-    monkeypatch.setattr("callspan.cost.unknown.find_spec", lambda _: object() if installed else None)
-    (hint,) = why_unknown([made(request=Request(model="my-policy-4b"), usage=Usage(input_tokens=1))])
-    assert hint.startswith("no cost: 1 without a price for my-policy-4b: ")
-    assert ("pip install" in hint) is not installed
 
 
 def test_waiting_prints_what_it_waits_for_and_ends_at_ctrl_c(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
