@@ -49,54 +49,42 @@ def kind(function: Callable[[Program], None]) -> Callable[[Program], None]:
     return function
 
 
+def user(content: Any) -> list[Any]:
+    """Return the messages of a user who says that."""
+    return [{"role": "user", "content": content}]
+
+
 def chat_body(c: Program, of: str) -> dict[str, Any]:
+    parameter = {"type": "string", "description": c(f"paramdesc{of}")}
     tool = {
         "name": c(f"definedtool{of}"),
         "description": c(f"tooldesc{of}"),
-        "parameters": {
-            "type": "object",
-            "properties": {c(f"toolparam{of}"): {"type": "string", "description": c(f"paramdesc{of}")}},
-        },
+        "parameters": {"type": "object", "properties": {c(f"toolparam{of}"): parameter}},
     }
+    called = {"name": "f", "arguments": json.dumps({"a": c(f"sentarg{of}")})}
+    said = [
+        {"type": "text", "text": c(f"user{of}")},
+        {"type": "image_url", "image_url": {"url": f"https://h.example/{c(f'imageurl{of}')}.png"}},
+    ]
+    schema = {"name": c(f"schemaname{of}"), "schema": {"description": c(f"schema{of}")}}
     return {
         "model": "gpt-x",
         "messages": [
             {"role": "system", "content": c(f"system{of}")},
-            {
-                "role": "user",
-                "name": c(f"username{of}"),
-                "content": [
-                    {"type": "text", "text": c(f"user{of}")},
-                    {"type": "image_url", "image_url": {"url": f"https://h.example/{c(f'imageurl{of}')}.png"}},
-                ],
-            },
+            {"role": "user", "name": c(f"username{of}"), "content": said},
             {
                 "role": "assistant",
                 "content": c(f"assistant{of}"),
-                "tool_calls": [
-                    {
-                        "id": "call_1",
-                        "type": "function",
-                        "function": {"name": "f", "arguments": json.dumps({"a": c(f"sentarg{of}")})},
-                    }
-                ],
+                "tool_calls": [{"id": "call_1", "type": "function", "function": called}],
             },
             {"role": "tool", "tool_call_id": "call_1", "content": c(f"toolresult{of}")},
         ],
         "tools": [{"type": "function", "function": tool}],
         "stop": [c(f"stop{of}")],
         "user": c(f"enduser{of}"),
-        "metadata": {
-            "type": c(f"metatype{of}"),
-            "summary": c(f"metasummary{of}"),
-            "mode": c(f"metamode{of}"),
-            "free": c(f"metafree{of}"),
-        },
+        "metadata": {name: c(f"meta{name}{of}") for name in ("type", "summary", "mode", "free")},
         "prediction": {"type": "content", "content": c(f"prediction{of}")},
-        "response_format": {
-            "type": "json_schema",
-            "json_schema": {"name": c(f"schemaname{of}"), "schema": {"description": c(f"schema{of}")}},
-        },
+        "response_format": {"type": "json_schema", "json_schema": schema},
         "prompt_cache_key": c(f"cachekey{of}"),
         "safety_identifier": c(f"safety{of}"),
         "service_tier": c(f"tier{of}"),
@@ -137,38 +125,27 @@ def chat_error(c: Program) -> None:
 @kind
 def chat_refusal(c: Program) -> None:
     c.provider.reply(refusal=c("refusal"))
-    c.openai.chat.completions.create(model="gpt-x", messages=[{"role": "user", "content": c("refused")}])
+    c.openai.chat.completions.create(model="gpt-x", messages=user(c("refused")))
 
 
 @kind
 def chat_cut_off(c: Program) -> None:
     c.provider.reply(text=c("answercut"), cut_after=2)
     with suppress(Exception):
-        list(
-            c.openai.chat.completions.create(
-                model="gpt-x", messages=[{"role": "user", "content": c("cut")}], stream=True
-            )
-        )
+        list(c.openai.chat.completions.create(model="gpt-x", messages=user(c("cut")), stream=True))
 
 
 def response_body(c: Program, of: str) -> dict[str, Any]:
+    function = {"type": "function", "name": c(f"rtool{of}"), "description": c(f"rtooldesc{of}"), "parameters": {}}
+    server = {"server_label": c(f"mcplabel{of}"), "server_url": f"https://{c(f'mcpurl{of}')}.example"}
     return {
         "model": "gpt-x",
         "instructions": c(f"instructions{of}"),
         "input": [
-            {"role": "user", "content": [{"type": "input_text", "text": c(f"input{of}")}]},
+            *user([{"type": "input_text", "text": c(f"input{of}")}]),
             {"type": "function_call_output", "call_id": "call_1", "output": c(f"output{of}")},
         ],
-        "tools": [
-            {
-                "type": "function",
-                "name": c(f"rtool{of}"),
-                "description": c(f"rtooldesc{of}"),
-                "parameters": {},
-                "strict": False,
-            },
-            {"type": "mcp", "server_label": c(f"mcplabel{of}"), "server_url": f"https://{c(f'mcpurl{of}')}.example"},
-        ],
+        "tools": [{**function, "strict": False}, {"type": "mcp", **server}],
         "metadata": {"type": c(f"rmeta{of}")},
         "user": c(f"ruser{of}"),
         "reasoning": {"effort": "low", "summary": c(f"rsummary{of}")},
@@ -230,55 +207,39 @@ def moderation(c: Program) -> None:
 
 @kind
 def images(c: Program) -> None:
-    c.openai.images.generate(
-        model="i",
-        prompt=c("imageprompt"),
-        style=c("imgstyle"),
-        size=c("imgsize"),
-        quality=c("imgquality"),
-        user=c("imguser"),
-        moderation=c("imgmoderation"),
-    )  # type: ignore[call-overload]
+    settings: Any = {name: c(f"img{name}") for name in ("style", "size", "quality", "user", "moderation")}
+    c.openai.images.generate(model="i", prompt=c("imageprompt"), **settings)
     c.openai.images.edit(model="i", image=("a.png", b"png"), prompt=c("editprompt"), user=c("edituser"))
 
 
 @kind
 def sounds(c: Program) -> None:
     c.provider.reply(text=c("transcript"))
-    c.openai.audio.transcriptions.create(
-        model="w", file=("a.wav", b"RIFF"), prompt=c("soundprompt"), language=c("language")
-    )
+    sound: Any = {"model": "w", "file": ("a.wav", b"RIFF")}
+    c.openai.audio.transcriptions.create(**sound, prompt=c("soundprompt"), language=c("language"))
     c.provider.reply(text=c("translation"))
-    c.openai.audio.translations.create(model="w", file=("a.wav", b"RIFF"), prompt=c("translprompt"))
+    c.openai.audio.translations.create(**sound, prompt=c("translprompt"))
     c.openai.audio.speech.create(model="s", input=c("spoken"), voice=c("speechvoice"), instructions=c("speechhow"))
 
 
 @kind
 def search(c: Program) -> None:
-    c.openai.vector_stores.search(
-        "vs_1", query=c("query"), filters={"type": "eq", "key": c("filterkey"), "value": c("filtervalue")}
-    )
+    only: Any = {"type": "eq", "key": c("filterkey"), "value": c("filtervalue")}
+    c.openai.vector_stores.search("vs_1", query=c("query"), filters=only)
 
 
 @kind
 def file_batch(c: Program) -> None:
-    lines = [
-        {
-            "custom_id": c(f"customid{n}"),
-            "method": "POST",
-            "url": "/v1/chat/completions",
-            "body": {
-                "model": "gpt-x",
-                "messages": [{"role": "user", "content": c(f"batched{n}")}],
-                "metadata": {"mode": c(f"batchmode{n}")},
-            },
-        }
-        for n in range(2)
-    ]
+    lines = []
+    for number in range(2):
+        metadata = {"mode": c(f"batchmode{number}")}
+        body = {"model": "gpt-x", "messages": user(c(f"batched{number}")), "metadata": metadata}
+        where = {"custom_id": c(f"customid{number}"), "method": "POST", "url": "/v1/chat/completions"}
+        lines.append(json.dumps({**where, "body": body}))
     c.provider.reply(text=c("batchanswer"))
     c.provider.reply(status=429, message=c("batcherror"))
     client = c.openai
-    file = client.files.create(file=("in.jsonl", "\n".join(map(json.dumps, lines)).encode()), purpose="batch")
+    file = client.files.create(file=("in.jsonl", "\n".join(lines).encode()), purpose="batch")
     with callspan.metadata(api_key=c("batchkey"), owner=c("batchowner")), callspan.session(c("batchsession")):
         batch = client.batches.create(
             input_file_id=file.id,
@@ -294,45 +255,25 @@ def file_batch(c: Program) -> None:
 
 
 def message_body(c: Program, of: str) -> dict[str, Any]:
+    source = {"type": "text", "media_type": "text/plain", "data": c(f"document{of}")}
+    document = {"type": "document", "title": c(f"title{of}"), "context": c(f"context{of}"), "source": source}
+    used = {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": c(f"atoolinput{of}")}}
+    server = {"type": "url", "name": c(f"mcpname{of}"), "url": "https://m.example"}
     return {
         "model": "claude-x",
         "max_tokens": 50,
         "system": [{"type": "text", "text": c(f"asystem{of}")}],
         "messages": [
-            {
-                "role": "user",
-                "content": [
-                    {"type": "text", "text": c(f"auser{of}")},
-                    {
-                        "type": "document",
-                        "title": c(f"title{of}"),
-                        "context": c(f"context{of}"),
-                        "source": {"type": "text", "media_type": "text/plain", "data": c(f"document{of}")},
-                    },
-                ],
-            },
-            {
-                "role": "assistant",
-                "content": [{"type": "tool_use", "id": "t1", "name": "f", "input": {"a": c(f"atoolinput{of}")}}],
-            },
-            {
-                "role": "user",
-                "content": [{"type": "tool_result", "tool_use_id": "t1", "content": c(f"atoolresult{of}")}],
-            },
+            *user([{"type": "text", "text": c(f"auser{of}")}, document]),
+            {"role": "assistant", "content": [used]},
+            *user([{"type": "tool_result", "tool_use_id": "t1", "content": c(f"atoolresult{of}")}]),
         ],
         "tools": [{"name": c(f"atool{of}"), "description": c(f"atooldesc{of}"), "input_schema": {"type": "object"}}],
         "stop_sequences": [c(f"astop{of}")],
         "metadata": {"user_id": c(f"auserid{of}")},
         "extra_body": {
             "style": c(f"astyle{of}"),
-            "mcp_servers": [
-                {
-                    "type": "url",
-                    "name": c(f"mcpname{of}"),
-                    "url": "https://m.example",
-                    "authorization_token": c(f"mcptoken{of}"),
-                }
-            ],
+            "mcp_servers": [{**server, "authorization_token": c(f"mcptoken{of}")}],
             "mine": {"mode": c(f"amine{of}")},
         },
     }
@@ -361,17 +302,10 @@ def message_error(c: Program) -> None:
 def message_batch(c: Program) -> None:
     c.provider.reply(text=c("abatchanswer"))
     c.provider.reply(status=400, message=c("abatcherror"))
-    requests: Any = [
-        {
-            "custom_id": c(f"acustomid{n}"),
-            "params": {
-                "model": "claude-x",
-                "max_tokens": 5,
-                "messages": [{"role": "user", "content": c(f"abatched{n}")}],
-            },
-        }
-        for n in range(2)
-    ]
+    requests: Any = []
+    for number in range(2):
+        params = {"model": "claude-x", "max_tokens": 5, "messages": user(c(f"abatched{number}"))}
+        requests.append({"custom_id": c(f"acustomid{number}"), "params": params})
     with callspan.metadata(token=c("abatchtoken"), owner=c("abatchowner")), callspan.session(c("abatchsession")):
         batch = c.anthropic.messages.batches.create(requests=requests)
     for _ in range(2):
@@ -382,10 +316,10 @@ def message_batch(c: Program) -> None:
 @kind
 def recorded_by_hand(c: Program) -> None:
     with callspan.record_call(provider="vllm", api="chat_completions", model="m") as call:
-        call.request({"model": "m", "messages": [{"role": "user", "content": c("handuser")}], "mine": c("handparam")})
+        call.request({"model": "m", "messages": user(c("handuser")), "mine": c("handparam")})
         call.response({"choices": [{"message": {"role": "assistant", "content": c("handanswer")}}]})
     with suppress(ValueError), callspan.record_call(provider="vllm", model="m") as call:
-        call.request({"model": "m", "messages": [{"role": "user", "content": c("handfailed")}]})
+        call.request({"model": "m", "messages": user(c("handfailed"))})
         raise ValueError(c("handerror"))
 
 
@@ -394,36 +328,21 @@ def session(c: Program) -> None:
     with (
         callspan.metadata(owner=c("metadata"), password=c("metasecret"), nested={c("metakey"): [c("metanested")]}),
         callspan.session(
-            c("sessionname"),
-            user_id=c("userid"),
-            group_id=c("groupid"),
-            task_id=c("taskid"),
-            experiment=c("experiment"),
-            metadata={"k": c("sessionmeta")},
+            c("sessionname"), user_id=c("userid"), group_id=c("groupid"), task_id=c("taskid"),
+            experiment=c("experiment"), metadata={"k": c("sessionmeta")},
         ) as own,
-    ):
+    ):  # fmt: skip
         with own.timestep(c("stepname"), step_id=c("stepid"), metadata={"k": c("stepmeta")}) as step:
-            step.message(
-                c("messagetext"),
-                kind=c("messagekind"),
-                sender=c("sender"),
-                receiver=c("receiver"),
-                metadata={"k": c("messagemeta")},
-            )
+            people = {"sender": c("sender"), "receiver": c("receiver")}
+            step.message(c("messagetext"), kind=c("messagekind"), **people, metadata={"k": c("messagemeta")})
             step.observation({"seen": c("observation")})
             step.action({"move": c("action")}, system=c("actionsystem"))
-            step.environment(
-                {"state": c("state")}, before=c("before"), info={c("infokey"): c("info")}, system=c("envsystem")
-            )
+            info = {c("infokey"): c("info")}
+            step.environment({"state": c("state")}, before=c("before"), info=info, system=c("envsystem"))
             with step.environment_step(c("stepbefore")) as slow:
                 slow.set_result(c("slowstate"), info=c("slowinfo"))
-            step.event(
-                c("eventtype"),
-                {"data": c("eventdata")},
-                name=c("eventname"),
-                error=c("eventerror"),
-                metadata={"k": c("eventmeta")},
-            )
+            about = {"name": c("eventname"), "error": c("eventerror"), "metadata": {"k": c("eventmeta")}}
+            step.event(c("eventtype"), {"data": c("eventdata")}, **about)
             with callspan.tool(c("toolrun"), call="call_1", arguments={"a": c("toolarg")}) as tool:
                 tool.result = [c("toolout")]
             with suppress(ValueError), callspan.tool("failing", arguments=c("failarg")):
@@ -436,10 +355,7 @@ def session(c: Program) -> None:
             step.reward(1.0, c("objective"), source=c("source"), annotation=c("annotation"), label=c("label"))
             step.update(status=c("stepstatus"), metadata={"k": c("stepupdate")})
             c.provider.reply(text=c("sessionanswer"))
-            done = c.openai.chat.completions.create(
-                model="gpt-x", messages=[{"role": "user", "content": c("sessioncall")}]
-            )
-            assert done.choices
+            assert c.openai.chat.completions.create(model="gpt-x", messages=user(c("sessioncall"))).choices
         own.outcome(reward=1.0, status=c("status"))
         session_id = own.id
     with suppress(KeyError), callspan.session(c("failedsession")):
