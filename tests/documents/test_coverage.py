@@ -14,7 +14,6 @@ import pytest
 
 from callspan.providers.registry import endpoint_for
 from callspan.providers.routes import find, is_free
-from callspan.sdk_profiles import PROFILES
 from tests.documents.pages import ROOT
 from tests.documents.sdk_methods import ROWS, Method, is_read, methods_of, row_of
 from tests.scale import FULL
@@ -34,24 +33,6 @@ def sdk(request: pytest.FixtureRequest) -> str:
     if not FULL and not is_read(name):
         pytest.skip(f"{name} {metadata.version(name)} is not the version that the page names")
     return name
-
-
-def test_the_methods_read_from_the_source_are_those_of_the_classes(sdk: str) -> None:
-    """Imported and asked, a sample of resources has the same methods."""
-    from_source = {(method.resource, method.name) for method in methods_of(sdk)}
-    client = getattr(import_module(sdk), PROFILES[sdk].title)(api_key="k")
-    resources = {
-        "openai": ("chat.completions", "responses", "images", "files"),
-        "anthropic": ("messages", "models"),
-        "groq": ("chat.completions", "files"),
-    }
-    for resource in resources[sdk]:
-        here = client
-        for name in resource.split("."):
-            here = getattr(here, name)
-        theirs = {name for name, _ in inspect.getmembers(type(here), inspect.isfunction) if not name.startswith("_")}
-        assert {name for place, name in from_source if place == resource} == theirs
-    client.close()
 
 
 def test_each_name_of_a_row_is_a_method_of_its_own(sdk: str) -> None:

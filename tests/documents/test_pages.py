@@ -9,7 +9,6 @@ import runpy
 from pathlib import Path
 
 import openai
-import pytest
 
 import callspan
 from callspan import Settings
@@ -29,16 +28,12 @@ def test_every_setting_is_documented_and_no_other() -> None:
     assert set(rows()) == set(Settings.__struct_fields__)
 
 
-@pytest.mark.parametrize(("setting", "variable"), sorted(variables().items()))
-def test_every_variable_is_documented(setting: str, variable: str) -> None:
-    assert f"`{variable}`" in rows()[setting]
-
-
-def test_no_variable_is_documented_that_is_not_read() -> None:
+def test_every_variable_is_documented_and_none_that_is_not_read() -> None:
+    shown = rows()
+    assert [one for setting, one in variables().items() if f"`{one}`" not in shown[setting]] == []
     known = {*variables().values(), "CALLSPAN_SCALE"}
     for page in [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]:
-        named = set(re.findall(r"`?(CALLSPAN_[A-Z_]+)`?", page.read_text()))
-        assert named <= known, page.name
+        assert set(re.findall(r"`?(CALLSPAN_[A-Z_]+)`?", page.read_text())) <= known, page.name
 
 
 def test_links_between_documents_lead_somewhere() -> None:
@@ -79,23 +74,17 @@ def test_the_price_file_of_the_documents_is_taken(tmp_path: Path) -> None:
     assert read_prices(file).version == "contract-7"
 
 
-def test_every_field_of_a_scripted_reply_is_documented() -> None:
+def test_every_field_of_a_scripted_reply_and_property_of_a_capture_is_documented() -> None:
     page = (ROOT / "docs/testing.md").read_text()
-    table = page.partition("### The fields of a reply")[2].partition("###")[0]
-    named = {
-        name for row in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
-    }
-    assert named == {field.name for field in dataclasses.fields(Reply)}
 
+    def named(table: str) -> set[str]:
+        rows = re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
+        return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
-def test_every_property_of_a_capture_is_documented() -> None:
-    page = (ROOT / "docs/testing.md").read_text()
-    named = {
-        name
-        for row in re.findall(r"^\| (`[^|]+) \|", page.partition("| `seen.`")[2], re.MULTILINE)
-        for name in re.findall(r"`(\w+)`", row)
-    }
-    assert named == {name for name, member in vars(Captured).items() if isinstance(member, property)}
+    properties = {name for name, member in vars(Captured).items() if isinstance(member, property)}
+    fields = page.partition("### The fields of a reply")[2].partition("###")[0]
+    assert named(fields) == {field.name for field in dataclasses.fields(Reply)}
+    assert named(page.partition("| `seen.`")[2]) == properties
 
 
 def test_every_test_that_a_document_names_is_there() -> None:
@@ -126,3 +115,20 @@ def test_a_rating_of_the_page_is_found_and_compared(tmp_path: Path) -> None:
     compared = ask("--store", store, "compare", "meta:experiment=liked", "=disliked", "--json").json
     (feedback,) = [row for row in compared["measures"] if row["measure"] == "feedback"]
     assert (feedback["a"], feedback["b"], feedback["n"]) == (1.0, 0.0, [3, 3])
+
+
+def test_every_lock_is_in_the_table_and_those_reported_as_reentrant_are() -> None:
+    source, page = ROOT / "src/callspan", (ROOT / "docs/architecture.md").read_text()
+    made = {
+        file.relative_to(source).as_posix(): kinds
+        for file in source.rglob("*.py")
+        if (kinds := set(re.findall(r"\b(R?Lock)\(\)", file.read_text())))
+    }
+
+    def listed(kind: str) -> set[str]:
+        (row,) = re.findall(rf"^\| {kind} \| (.*) \|$", page, re.MULTILINE)
+        return set(re.findall(r"`([\w/]+\.py)`", row))
+
+    # `forks` makes plain locks anew for others.
+    assert listed("reentrant") == {name for name, kinds in made.items() if "RLock" in kinds}
+    assert listed("never taken by a call") == {name for name, kinds in made.items() if kinds == {"Lock"}}

@@ -169,16 +169,6 @@ def test_what_was_opened_chosen_and_written_stays_while_a_page_is_drawn_again(
     assert one.tab.input_value("input.line:focus") == "user:ma"
 
 
-def test_what_has_not_changed_is_not_drawn_again(told: Delivery, records: Records, tab: Callable[..., Tab]) -> None:
-    one = tab(told.url)
-    one.open("session/chat", "[role=treeitem]")
-    one.tab.wait_for_selector("text=live")
-    one.tab.eval_on_selector("[data-entry=c2]", "turn => { turn.isTheSame = true; }")
-    told.write(records.call(call_id="late", session_id="chat", at_s=4, answer="to all"))
-    one.tab.wait_for_selector("[data-entry=late]", timeout=SOON_MS)
-    assert one.tab.eval_on_selector("[data-entry=c2]", "turn => turn.isTheSame")
-
-
 def test_course_and_conversation_belong_together(told: Delivery, tab: Callable[..., Tab]) -> None:
     one = tab(told.url)
     one.open("session/chat", "[role=treeitem]")
@@ -228,6 +218,9 @@ def test_an_episode_opens_with_its_last_step_and_the_curve_of_its_rewards(
     assert "so far +0.94" in said
     assert "postcode missing" in said.partition("Sent with this call")[2], "also what is no text"
     assert "we are there" in page.inner_text("[aria-label=Course]").partition("outside of steps")[2]
+    one.press("j")
+    assert page.get_attribute("[role=row][aria-selected=true]", "data-first") == "0", "the first key, the first step"
+    assert "step 1" in page.inner_text("[aria-label=Conversation]")
 
 
 MANY_IDLE_TIMES = """async () => {
@@ -257,14 +250,6 @@ def test_rewards_stand_out_where_most_are_smaller(told: Delivery, tab: Callable[
         ([0, 0], []),
     ):
         assert one.tab.evaluate(LARGE, rewards) == found
-
-
-def test_the_first_key_in_an_episode_chooses_its_first_steps(told: Delivery, tab: Callable[..., Tab]) -> None:
-    one = tab(told.url)
-    one.open("session/episode", ".bigcurve")
-    one.press("j")
-    assert one.tab.get_attribute("[role=row][aria-selected=true]", "data-first") == "0"
-    assert "step 1" in one.tab.inner_text("[aria-label=Conversation]")
 
 
 def test_a_narrow_comparison_names_both(told: Delivery, tab: Callable[..., Tab]) -> None:
