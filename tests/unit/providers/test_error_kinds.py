@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.bodies import endpoint, folded
 
 from callspan.providers.error_kinds import MAX_BODY_BYTES, MAX_MESSAGE_BYTES, classify, error_info
-from callspan.providers.registry import by_api
 from callspan.records import ErrorInfo
 from callspan.safe_urls import MAX_SECRET_LENGTH
 
@@ -30,13 +30,8 @@ JSON = st.recursive(
 )
 
 
-def info(
-    status: int | None = None,
-    body: object = None,
-    exception: str | None = None,
-    message: str | None = None,
-    request_id: str | None = None,
-) -> ErrorInfo:
+def info(status: int | None = None, body: object = None, exception: str | None = None, message: str | None = None,
+         request_id: str | None = None) -> ErrorInfo:  # fmt: skip
     return error_info(status=status, body=body, exception=exception, message=message, request_id=request_id)
 
 
@@ -60,51 +55,46 @@ def test_a_status_alone_determines_the_kind(kind: str, statuses: str) -> None:
     assert {classify(int(status), None, None, None) for status in statuses.split()} == {(kind, kind in RETRYABLE)}
 
 
-@pytest.mark.parametrize(
-    ("status", "error_type", "code", "kind"),
-    [
-        (529, "overloaded_error", None, "overloaded"),
-        (200, "overloaded_error", None, "overloaded"),
-        (429, "rate_limit_error", None, "rate_limit"),
-        (200, "rate_limit_error", None, "rate_limit"),
-        (400, "invalid_request_error", None, "bad_input"),
-        (200, "invalid_request_error", None, "bad_input"),
-        (401, "authentication_error", None, "auth"),
-        (403, "permission_error", None, "permission"),
-        (404, "not_found_error", None, "not_found"),
-        (413, "request_too_large", None, "bad_input"),
-        (504, "timeout_error", None, "timeout"),
-        (500, "api_error", None, "server"),
-        (400, "billing_error", None, "quota"),
-        (400, "invalid_request_error", "context_length_exceeded", "context_length"),
-        (400, None, "content_filter", "content_filter"),
-        (429, "insufficient_quota", "insufficient_quota", "quota"),
-        (429, "tokens", "rate_limit_exceeded", "rate_limit"),
-        (429, "billing_not_active", "billing_not_active", "quota"),
-        (200, None, "server_error", "server"),
-        (200, None, "rate_limit_exceeded", "rate_limit"),
-        (200, None, "invalid_image_format", "bad_input"),
-        (401, "invalid_request_error", "invalid_api_key", "auth"),
-        (401, "invalid_request_error", None, "auth"),
-        (404, "invalid_request_error", "model_not_found", "not_found"),
-        (404, "invalid_request_error", "DeploymentNotFound", "not_found"),
-        (403, "request_forbidden", "unsupported_country_region_territory", "permission"),
-        (None, "ThrottlingException", None, "rate_limit"),
-        (None, "RESOURCE_EXHAUSTED", "429", "rate_limit"),
-        (200, None, "429", "rate_limit"),
-        (200, None, "502", "server"),
-        (200, "BadRequestError", "400", "bad_input"),
+BY_TYPE_AND_CODE: dict[str, list[tuple[int | None, str | None, str | None]]] = {
+    "overloaded": [(529, "overloaded_error", None), (200, "overloaded_error", None)],
+    "rate_limit": [
+        (429, "rate_limit_error", None), (200, "rate_limit_error", None), (429, "tokens", "rate_limit_exceeded"),
+        (200, None, "rate_limit_exceeded"), (None, "ThrottlingException", None), (None, "RESOURCE_EXHAUSTED", "429"),
+        (200, None, "429"),
         # A code that is a status counts only where there is no error status.
-        (399, None, "429", "rate_limit"),
-        (400, None, "429", "bad_input"),
-        (None, None, "600", "unknown"),
-        (None, None, "39", "unknown"),
+        (399, None, "429"),
     ],
-)
-def test_types_and_codes_of_providers_also_inside_a_stream(
-    status: int | None, error_type: str | None, code: str | None, kind: str
-) -> None:
-    assert classify(status, error_type, code, None)[0] == kind
+    "bad_input": [
+        (400, "invalid_request_error", None), (200, "invalid_request_error", None), (413, "request_too_large", None),
+        (200, None, "invalid_image_format"), (200, "BadRequestError", "400"), (400, None, "429"),
+    ],
+    "auth": [
+        (401, "authentication_error", None), (401, "invalid_request_error", "invalid_api_key"),
+        (401, "invalid_request_error", None),
+    ],
+    "permission": [
+        (403, "permission_error", None), (403, "request_forbidden", "unsupported_country_region_territory"),
+    ],
+    "not_found": [
+        (404, "not_found_error", None), (404, "invalid_request_error", "model_not_found"),
+        (404, "invalid_request_error", "DeploymentNotFound"),
+    ],
+    "timeout": [(504, "timeout_error", None)],
+    "server": [(500, "api_error", None), (200, None, "server_error"), (200, None, "502")],
+    "quota": [
+        (400, "billing_error", None), (429, "insufficient_quota", "insufficient_quota"),
+        (429, "billing_not_active", "billing_not_active"),
+    ],
+    "context_length": [(400, "invalid_request_error", "context_length_exceeded")],
+    "content_filter": [(400, None, "content_filter")],
+    "unknown": [(None, None, "600"), (None, None, "39")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BY_TYPE_AND_CODE)
+def test_types_and_codes_of_providers_also_inside_a_stream(kind: str) -> None:
+    for status, error_type, code in BY_TYPE_AND_CODE[kind]:
+        assert classify(status, error_type, code, None)[0] == kind, (status, error_type, code)
 
 
 @pytest.mark.parametrize(
@@ -224,46 +214,25 @@ def test_an_error_status_takes_precedence_over_an_exception_class() -> None:
     assert classify(200, None, None, "peer closed", "httpx.RemoteProtocolError") == ("connection", True)
 
 
-@given(
-    st.none() | st.integers(),
-    st.none() | st.text(),
-    st.none() | st.text(),
-    st.none() | st.text(),
-    st.none() | st.text(),
-)
-def test_anything_is_classified(
-    status: int | None, error_type: str | None, code: str | None, message: str | None, exception: str | None
-) -> None:
-    kind, retryable = classify(status, error_type, code, message, exception)
+TEXT = st.none() | st.text()
 
+
+@given(st.tuples(st.none() | st.integers(), TEXT, TEXT, TEXT, TEXT))
+def test_anything_is_classified(words: Any) -> None:
+    kind, retryable = classify(*words)
     assert kind in KINDS
     assert isinstance(retryable, bool)
 
 
-OPENAI = {
-    "message": "Incorrect API key provided.",
-    "type": "invalid_request_error",
-    "param": "model",
-    "code": "invalid_api_key",
-}
+OPENAI = {"message": "Incorrect key.", "type": "invalid_request_error", "param": "model", "code": "invalid_api_key"}
 
 
 @pytest.mark.parametrize("body", [OPENAI, {"error": OPENAI}, [{"error": OPENAI}]], ids=["inner", "whole", "listed"])
 def test_an_openai_body_is_read_whole_or_as_its_inner_part(body: object) -> None:
-    error = info(401, body, "openai.AuthenticationError", "Error code: 401 - {...}", "req_1")
-
-    assert error == ErrorInfo(
-        kind="auth",
-        type="invalid_api_key",
-        retryable=False,
-        exception="openai.AuthenticationError",
-        message="Incorrect API key provided.",
-        code="invalid_api_key",
-        param="model",
-        status=401,
-        request_id="req_1",
-        body=body,
-    )
+    assert info(401, body, "openai.AuthenticationError", "Error code: 401 - {...}", "req_1") == ErrorInfo(
+        kind="auth", type="invalid_api_key", retryable=False, exception="openai.AuthenticationError", status=401,
+        message="Incorrect key.", code="invalid_api_key", param="model", request_id="req_1", body=body,
+    )  # fmt: skip
 
 
 def spent(error_code: str) -> dict[str, object]:
@@ -286,26 +255,18 @@ STATED: list[tuple[int | None, object, dict[str, object]]] = [
             ("ramp_limit_exceeded", "rate_limit"), ("never_seen", "rate_limit"),
         )
     ),
-    (
-        429,
-        [{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "details": [{"error_code": "x"}]}}],
-        {"kind": "rate_limit", "type": "RESOURCE_EXHAUSTED", "code": "429"},
-    ),
-    (
-        200,
-        {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
-        {"kind": "overloaded", "type": "overloaded_error", "retryable": True, "status": 200},
-    ),
-    (
-        200,
-        {"type": "error", "code": "server_error", "message": "sorry", "param": None},
-        {"kind": "server", "type": "server_error", "message": "sorry"},
-    ),
-    (
-        200,
-        {"object": "error", "message": "bad", "type": "BadRequestError", "code": 400},
-        {"kind": "bad_input", "type": "BadRequestError", "code": "400"},
-    ),
+    (429,
+     [{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "details": [{"error_code": "x"}]}}],
+     {"kind": "rate_limit", "type": "RESOURCE_EXHAUSTED", "code": "429"}),
+    (200,
+     {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
+     {"kind": "overloaded", "type": "overloaded_error", "retryable": True, "status": 200}),
+    (200,
+     {"type": "error", "code": "server_error", "message": "sorry", "param": None},
+     {"kind": "server", "type": "server_error", "message": "sorry"}),
+    (200,
+     {"object": "error", "message": "bad", "type": "BadRequestError", "code": 400},
+     {"kind": "bad_input", "type": "BadRequestError", "code": "400"}),
     *(
         (404, body, {"kind": "not_found", "type": "404", "message": "no model 'x'"})
         for body in ({"error": "no model 'x'"}, {"detail": "no model 'x'"}, "no model 'x'")
@@ -338,14 +299,10 @@ def test_every_status_error_of_the_sdks_is_classified_by_its_class_alone(name: s
     assert "unknown" not in kinds.values(), kinds
 
 
-def test_a_body_without_message_is_still_an_error() -> None:
+def test_a_body_without_message_is_still_an_error_and_the_headers_id_comes_first() -> None:
     error = info(500, {"error": {"reason": "x"}}, "openai.InternalServerError", "Error code: 500")
-
     assert (error.kind, error.type, error.message) == ("server", "InternalServerError", "Error code: 500")
     assert error.body == {"error": {"reason": "x"}}
-
-
-def test_an_unknown_error_is_reported_and_the_headers_id_comes_first() -> None:
     assert info() == ErrorInfo(kind="unknown", type="_OTHER")
     assert info(500, {"request_id": "r"}, request_id="of the headers").request_id == "of the headers"
 
@@ -372,18 +329,12 @@ def test_any_body_gives_an_error_and_stays_as_it_was(status: int | None, body: o
     assert repr(body) == repr(before)
 
 
-def test_the_kept_body_is_a_copy() -> None:
+def test_the_kept_body_is_a_copy_and_of_a_long_text_a_beginning() -> None:
     inner: dict[str, object] = {"message": "m"}
-
     error = info(400, {"error": inner})
     inner["message"] = "changed"
-
     assert error.body == {"error": {"message": "m"}}
-
-
-def test_a_long_text_for_a_body_is_cut_too() -> None:
     body = info(400, "x" * 9000).body
-
     assert isinstance(body, str)
     assert len(body.encode()) == MAX_MESSAGE_BYTES - MAX_SECRET_LENGTH
     assert info(400, "\ud800" * 9000).kind == "bad_input"
@@ -434,43 +385,31 @@ BEGINS: dict[str, dict[str, Any]] = {
 }
 
 
-ENDED = ErrorInfo(kind="unknown", type="error")
-BESIDE = ErrorInfo(kind="unknown", type="_OTHER", message="no")
-
-
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("api", BEGINS)
 def test_an_error_is_the_same_in_a_stream_as_in_a_body(api: str, begun: bool, error: dict[str, Any]) -> None:
-    endpoint = by_api(api)
-    assert endpoint is not None
-    accumulator = endpoint.accumulator()
-    for event in (BEGINS[api], error) if begun else (error,):
-        accumulator.add(event)
-    stated, streamed = (endpoint.response_info(body).error for body in (error, accumulator.body()))
+    body = folded(api, *((BEGINS[api], error) if begun else (error,)))
+    stated, streamed = (endpoint(api).response_info(one).error for one in (error, body))
     assert stated is not None
     assert stated.message == "no"
     assert streamed == stated
 
 
+CUT = {"id": "c", "choices": [{"index": 0, "delta": {}, "text": "", "finish_reason": "error"}]}
+
+
 @pytest.mark.parametrize(
     ("api", "last", "error"),
     [
-        *(
-            (api, {"id": "c", "choices": [{"index": 0, "delta": {}, "text": "", "finish_reason": "error"}]}, ENDED)
-            for api in ("chat_completions", "completions")
-        ),
-        *((api, {**BEGINS[api], "error": {"message": "no"}}, BESIDE) for api in ("responses", "messages")),
+        ("chat_completions", CUT, ("unknown", "error", None)),
+        ("completions", CUT, ("unknown", "error", None)),
+        ("responses", {**BEGINS["responses"], "error": {"message": "no"}}, ("unknown", "_OTHER", "no")),
+        ("messages", {**BEGINS["messages"], "error": {"message": "no"}}, ("unknown", "_OTHER", "no")),
     ],
 )
 def test_an_end_by_an_error_and_one_beside_a_piece_of_text_are_errors(
-    api: str, last: dict[str, Any], error: ErrorInfo
+    api: str, last: dict[str, Any], error: tuple[str, str, str | None]
 ) -> None:
-    endpoint = by_api(api)
-    assert endpoint is not None
-    accumulator = endpoint.accumulator()
-    for event in (BEGINS[api], last):
-        accumulator.add(event)
-    stated = endpoint.response_info(accumulator.body()).error
-    assert stated is not None
-    assert (stated.kind, stated.type, stated.message) == (error.kind, error.type, error.message)
+    stated = endpoint(api).response_info(folded(api, BEGINS[api], last)).error
+    assert (stated.kind, stated.type, stated.message) == error

@@ -9,8 +9,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-
-from callspan.providers.registry import by_api
+from tests import bodies
 
 Json = dict[str, Any]
 
@@ -25,20 +24,11 @@ def pieces(draw: st.DrawFn, text: str) -> list[str]:
     return [text[a:b] for a, b in itertools.pairwise([0, *cuts, len(text)])]
 
 
-def endpoint(api: str) -> Any:
-    found = by_api(api)
-    assert found is not None
-    return found
-
-
 def folded(api: str, chunks: list[Json]) -> Json:
     """What the accumulator makes of them, which leaves them as they are."""
-    before, accumulator = copy.deepcopy(chunks), endpoint(api).accumulator()
-    for chunk in chunks:
-        accumulator.add(chunk)
+    before, body = copy.deepcopy(chunks), bodies.folded(api, *chunks)
     assert chunks == before
-    body: Json = accumulator.body()
-    return body
+    return dict(body)
 
 
 # Messages: the block as in a plain answer, the block that opens it, its deltas.
@@ -122,7 +112,7 @@ def test_a_message_cut_into_events_is_the_message(case: tuple[Json, list[Json]])
 @given(messages())
 def test_after_any_prefix_the_body_is_the_part_that_came(stream: tuple[Json, list[Json]]) -> None:
     message, events = stream
-    messages = endpoint("messages")
+    messages = bodies.endpoint("messages")
     accumulator = messages.accumulator()
     for event in events:
         accumulator.add(event)

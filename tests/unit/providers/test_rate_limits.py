@@ -6,7 +6,6 @@ import importlib.util
 import tracemalloc
 from collections.abc import Mapping
 from importlib import import_module
-from types import MappingProxyType
 
 import pytest
 from hypothesis import given
@@ -29,8 +28,8 @@ OPENAI = {
 }
 
 
-def reset_s(value: str, headers: Mapping[str, str] = MappingProxyType({})) -> float | None:
-    limits = rate_limits({**headers, "x-ratelimit-reset-requests": value}, NOW_S)
+def reset_s(value: str) -> float | None:
+    limits = rate_limits({"x-ratelimit-reset-requests": value}, NOW_S)
     assert limits is not None
     assert limits.requests is not None
     return limits.requests.reset_s

@@ -5,29 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.bodies import endpoint, folded
 
-from callspan.providers.registry import by_api
 from callspan.records import Conversation, Message, Part, Reasoning, Refusal, Text, ToolCall, UnknownPart
 
 Json = dict[str, Any]
 
 
-def endpoint(api: str) -> Any:
-    found = by_api(api)
-    assert found is not None
-    return found
-
-
-def folded(api: str, *chunks: Any) -> Json:
-    accumulator = endpoint(api).accumulator()
-    for one in chunks:
-        accumulator.add(one)
-    body: Json = accumulator.body()
-    return body
-
-
 def parts_of(api: str, *chunks: Any) -> list[Part]:
-    output = endpoint(api).conversation(None, folded(api, *chunks)).output
+    output: list[Message] = endpoint(api).conversation(None, folded(api, *chunks)).output
     return output[0].parts if output else []
 
 
@@ -195,18 +181,11 @@ PARTS: list[tuple[list[Json], list[Part]]] = [
     (fragments("function_call_arguments"), [ToolCall(arguments="ab", incomplete=True)]),
     (fragments("mcp_call_arguments"), [ToolCall(name="mcp", arguments="ab", tool_type="mcp", incomplete=True)]),
     (fragments("custom_tool_call_input"), [ToolCall(arguments="ab", tool_type="custom", incomplete=True)]),
-    (
-        fragments("code_interpreter_call_code"),
-        [ToolCall(name="code_interpreter", arguments="ab", tool_type="code_interpreter", incomplete=True)],
-    ),
-    (
-        [added(MESSAGE), text("see"), event("output_text.annotation.added", content_index=0, annotation=CITE)],
-        [Text(text="see", annotations=[CITE])],
-    ),
-    (
-        [added(MESSAGE), text("Hel", logprobs=[PROBABLE]), text("lo")],
-        [Text(text="Hello", logprobs=[PROBABLE])],
-    ),
+    (fragments("code_interpreter_call_code"),
+     [ToolCall(name="code_interpreter", arguments="ab", tool_type="code_interpreter", incomplete=True)]),
+    ([added(MESSAGE), text("see"), event("output_text.annotation.added", content_index=0, annotation=CITE)],
+     [Text(text="see", annotations=[CITE])]),
+    ([added(MESSAGE), text("Hel", logprobs=[PROBABLE]), text("lo")], [Text(text="Hello", logprobs=[PROBABLE])]),
     *(
         ([*called('{"a":| 1}'), ended(generic)], [ToolCall(id="call_1", name="f", arguments='{"a": 1}')])
         for generic in (EMPTY, HOLLOW)
@@ -240,26 +219,20 @@ LATE = [
 ]
 OUTPUTS: list[tuple[list[Json], list[Json]]] = [
     ([added(CALL, at=1), added(THOUGHT)], [{"type": "reasoning"}, {"type": "function_call"}]),
-    (
-        [{"type": "response.output_text.delta", "item_id": item, "delta": words} for item, words in ("a1", "b2", "a3")],
-        [{"content": [{"type": "output_text", "text": "13"}]}, {"content": [{"type": "output_text", "text": "2"}]}],
-    ),
+    ([{"type": "response.output_text.delta", "item_id": item, "delta": words} for item, words in ("a1", "b2", "a3")],
+     [{"content": [{"type": "output_text", "text": "13"}]}, {"content": [{"type": "output_text", "text": "2"}]}]),
     ([done(said("whole")), *LATE], [said("whole")]),
     ([*HI, ended(EMPTY)], [{"id": "msg_9", "status": "completed"}]),
     ([*called('{"a"'), added(MESSAGE, 1), text("Hel", 1), ended(WHOLE, said("Hello"))], [WHOLE, said("Hello")]),
     # Items are paired by their ids before their types; another call at the end is another call.
-    (
-        [*called("{}"), *called('{"b": 2}', 1, id="fc_2", call_id="call_2", name="g"), ended(SECOND, WHOLE)],
-        [{"name": "g", "arguments": '{"b": 2}'}, {"name": "f", "arguments": '{"a": 1}'}],
-    ),
-    (
-        [*called('{"a": 1}'), ended({**SECOND, "arguments": "{}"})],
-        [{"call_id": "call_1", "arguments": '{"a": 1}'}, {"call_id": "call_2", "arguments": "{}"}],
-    ),
+    ([*called("{}"), *called('{"b": 2}', 1, id="fc_2", call_id="call_2", name="g"), ended(SECOND, WHOLE)],
+     [{"name": "g", "arguments": '{"b": 2}'}, {"name": "f", "arguments": '{"a": 1}'}]),
+    ([*called('{"a": 1}'), ended({**SECOND, "arguments": "{}"})],
+     [{"call_id": "call_1", "arguments": '{"a": 1}'}, {"call_id": "call_2", "arguments": "{}"}]),
     ([*called('{"a": 1}'), ended({**WHOLE, "id": "fc_2", "call_id": "call_2"})], [{"call_id": "call_2"}]),
     ([*called('{"a"'), ended(EMPTY, status="incomplete")], [{"incomplete": True}, {"id": "msg_9"}]),
     ([*called('{"a"'), ended(EMPTY)], [{"incomplete": None}, {"id": "msg_9"}]),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("events", "output"), OUTPUTS)

@@ -7,22 +7,11 @@ import json
 import time
 from typing import Any
 
-import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from tests.bodies import endpoint
 
 from callspan.providers import wire_json
-from callspan.providers.registry import by_api
 from callspan.providers.wire_json import detached
-from callspan.records import Usage
-
-
-def endpoint(api: str) -> Any:
-    found = by_api(api)
-    assert found is not None
-    return found
-
 
 HALF = "a\ud800b"
 DEEP: object = [[]]
@@ -84,13 +73,6 @@ def test_a_time_without_an_offset_is_utc_in_any_time_zone(monkeypatch: pytest.Mo
         time.tzset()
 
 
-def containers(value: object) -> set[int]:
-    if not isinstance(value, dict | list):
-        return set()
-    inner = value.values() if isinstance(value, dict) else value
-    return {id(value)}.union(*(containers(item) for item in inner))
-
-
 @pytest.mark.parametrize(
     "value",
     [{"pair": (1, 2)}, ("\0", "\ud83d", {"x": ("\ud83d",)}), {1: "a", 1.5: "b"}, {True: "c"}, {None: {False: (None,)}}],
@@ -108,44 +90,3 @@ def test_cyclic_values_are_cut_off() -> None:
     value: dict[str, Any] = {}
     value["self"] = value
     assert "<too deep>" in repr(detached(value))
-
-
-_COUNT = st.none() | st.integers(min_value=0, max_value=2**63 - 1)
-_WORD = st.none() | st.text(max_size=8)
-
-
-def _some(**fields: st.SearchStrategy[object]) -> st.SearchStrategy[dict[str, object]]:
-    """Objects with any of these fields."""
-    return st.fixed_dictionaries({}, optional=fields)
-
-
-_MESSAGE = _some(
-    id=_WORD,
-    model=_WORD,
-    stop_reason=st.sampled_from([None, "", "end_turn", "max_tokens", "refusal"]),
-    content=st.just([]),
-    usage=_some(
-        input_tokens=_COUNT,
-        output_tokens=_COUNT,
-        cache_read_input_tokens=_COUNT,
-        cache_creation_input_tokens=_COUNT,
-        cache_creation=st.none() | _some(ephemeral_5m_input_tokens=_COUNT, ephemeral_1h_input_tokens=_COUNT),
-        output_tokens_details=st.none() | _some(thinking_tokens=_COUNT),
-        server_tool_use=st.none() | _some(web_search_requests=_COUNT, web_fetch_requests=_COUNT),
-        service_tier=_WORD,
-    ),
-)
-
-
-def _bare(facts: Any) -> Any:
-    """The facts without the id, which is made odd here, what is recognized by it, and the usage as it came."""
-    usage: Usage | None = facts.usage and msgspec.structs.replace(facts.usage, raw=None)
-    response = msgspec.structs.replace(facts.response, id=None)
-    return msgspec.structs.replace(facts, response=response, usage=usage, recognized=True)
-
-
-@settings(max_examples=80, deadline=None)
-@given(body=_MESSAGE)
-def test_an_invalid_id_changes_nothing_else_of_a_message(body: dict[str, object]) -> None:
-    messages = endpoint("messages")
-    assert _bare(messages.response_info(body)) == _bare(messages.response_info({**body, "id": 5}))
