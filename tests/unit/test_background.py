@@ -225,10 +225,24 @@ def default_sigterm() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("default_sigterm")
-def test_a_signal_without_a_handler_is_handled_and_restored() -> None:
-    assert process_end.flush_before(lambda timeout_s: None)
+def test_a_signal_without_a_handler_is_handled_on_the_main_thread_and_restored() -> None:
+    """The latest flush is called, and an exception in it is harmless."""
+    seen: list[float] = []
+    answers: list[bool] = []
+
+    def broken(timeout_s: float) -> None:
+        seen.append(timeout_s)
+        raise OSError("gone")
+
+    other = threading.Thread(target=lambda: answers.append(process_end.flush_before(seen.append)))
+    other.start()
+    other.join()
+    assert (answers, signal.getsignal(signal.SIGTERM)) == ([False], signal.SIG_DFL)
+    assert process_end.flush_before(lambda timeout_s: seen.append(-1))
+    assert process_end.flush_before(broken)
     assert signal.getsignal(signal.SIGTERM) is process_end._end
-    assert process_end.flush_before(lambda timeout_s: None)
+    process_end._flush()
+    assert seen == [3.0]
     process_end.forget()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
@@ -242,49 +256,19 @@ def test_a_signal_the_application_handles_is_left_alone(handler: Any) -> None:
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
-@pytest.mark.usefixtures("default_sigterm")
-def test_on_another_thread_nothing_is_changed() -> None:
-    answers: list[bool] = []
-    thread = threading.Thread(target=lambda: answers.append(process_end.flush_before(lambda timeout_s: None)))
-    thread.start()
-    thread.join()
-    assert answers == [False]
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-
-
-@pytest.mark.usefixtures("default_sigterm")
-def test_the_latest_flush_is_called_and_an_exception_in_it_is_harmless() -> None:
-    seen: list[float] = []
-
-    def broken(timeout_s: float) -> None:
-        seen.append(timeout_s)
-        raise OSError("gone")
-
-    process_end.flush_before(lambda timeout_s: seen.append(-1))
-    process_end.flush_before(broken)
-    process_end._flush()
-    assert seen == [3.0]
-
-
-def test_in_its_own_process_there_is_nothing_to_see_to() -> None:
-    seen: list[float] = []
-    delivered: list[float] = []
-    workers = ForkedWorkers(seen.append, delivered.append)
-    assert not workers.forked
-    workers.first_call()
-    assert seen == []
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_has_its_end_seen_to_at_its_first_call() -> None:
-    workers = ForkedWorkers(lambda _: None, lambda _: None)
+def test_only_a_forked_child_has_its_end_seen_to_at_its_first_call() -> None:
+    seen: list[float] = []
+    workers = ForkedWorkers(seen.append, seen.append)
     child = os.fork()
     if child == 0:
         marked = bool(workers.forked)
         workers.first_call()
         os._exit(0 if marked and not workers.forked else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    workers.first_call()
     assert not workers.forked
+    assert seen == []
 
 
 class _Library:

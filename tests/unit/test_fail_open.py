@@ -36,19 +36,6 @@ def test_the_applications_exception_around_callspans_is_not_logged(caplog: pytes
     assert "the-applications-key" not in caplog.text
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])
-def test_what_a_clause_lets_through(error: type[BaseException]) -> None:
-    def step() -> None:
-        try:
-            raise error
-        except reported(fail_open("do the impossible")):
-            pass
-
-    with pytest.raises(error):
-        step()
-    assert failures() == {}
-
-
 class TimeLimitError(Exception):
     """What a time limit of the application raises."""
 
@@ -81,9 +68,17 @@ def test_what_a_signal_handler_raises_passes_through(handler: Any) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])
-def test_exceptions_that_are_not_callspans_pass_through(error: type[BaseException]) -> None:
+def test_exceptions_that_are_not_callspans_pass_through_a_block_and_a_clause(error: type[BaseException]) -> None:
+    def clause() -> None:
+        try:
+            raise error
+        except reported(fail_open("do the impossible")):
+            pass
+
     with pytest.raises(error), fail_open("do the impossible"):
         raise error
+    with pytest.raises(error):
+        clause()
     assert failures() == {}
 
 

@@ -35,44 +35,17 @@ OF_NAMES: Final = tuple(f"{MASKING}{name} " for name in ("_WORD_BREAK", "_SECRET
 
 SEEDS: Final = (
     # The beginnings of secrets and labels, and what nearly is one.
-    *("eyJ", "eyJaaaaaaaaa.", "eyJ-", "sk-", "AKIA", "bearer  ", "password ", "x-token", "api key provided ", "data:"),
-    *("-----BEGIN PRIVATE KEY-----", "X-X-X-", "token: ", ">\n", "data:;a=b", "data:a/b;base64,", "?a=", "&token"),
-    *(
-        "eyJaaaaaaaa.aaaaaaaa-",
-        "eyJa.",
-        "sk-a ",
-        'password   "',
-        "bearer ",
-        "://a:",
-        "?key",
-        "&-token=",
-        "gsk_",
-        "xoxb-",
-    ),
-    *("-----BEGIN A B C ", "ya29.", "Authorization: Bearer ", "secretsecret", "a.b-c_", "sk_live_", "Cookie:"),
+    "eyJ", "eyJaaaaaaaaa.", "eyJ-", "sk-", "AKIA", "bearer  ", "password ", "x-token", "api key provided ", "data:",
+    "-----BEGIN PRIVATE KEY-----", "X-X-X-", "token: ", ">\n", "data:;a=b", "data:a/b;base64,", "?a=", "&token",
+    "eyJaaaaaaaa.aaaaaaaa-", "eyJa.", "sk-a ", 'password   "', "bearer ", "://a:", "?key", "&-token=", "gsk_", "xoxb-",
+    "-----BEGIN A B C ", "ya29.", "Authorization: Bearer ", "secretsecret", "a.b-c_", "sk_live_", "Cookie:",
     # Parts of URLs, hosts and numbers.
-    *("://", "a:@", "http://a", "bedrock-", "bedrock.", "aiplatform.", "-aiplatform.a.rep.", "1.", "0", "1h", "1ms"),
+    "://", "a:@", "http://a", "bedrock-", "bedrock.", "aiplatform.", "-aiplatform.a.rep.", "1.", "0", "1h", "1ms",
     # What repetitions are made of.
-    *("a", "A", "a ", " ", "\t", "\n", "\r\n", " \n", ".", "-", "_", "=", ":", ",", '"', "'", "\\", "[", "{", "(", "/"),
-    *(
-        "a-",
-        "a.",
-        "a_",
-        "ab1 ",
-        ":a",
-        "c.",
-        "Code: ",
-        "\x1a1",
-        "\x1a1,",
-        "\x1b[",
-        "\x00",
-        "\ud800",
-        "é",
-        "😀",
-        "\u200b",
-    ),
-    *("exceed", "prompt is too ", "python", "/completions", "/model/a", "models/a:", "/responses/a", "a+b", "%41"),
-)
+    "a", "A", "a ", " ", "\t", "\n", "\r\n", " \n", ".", "-", "_", "=", ":", ",", '"', "'", "\\", "[", "{", "(", "/",
+    "a-", "a.", "a_", "ab1 ", ":a", "c.", "Code: ", "\x1a1", "\x1a1,", "\x1b[", "\x00", "\ud800", "é", "😀", "\u200b",
+    "exceed", "prompt is too ", "python", "/completions", "/model/a", "models/a:", "/responses/a", "a+b", "%41",
+)  # fmt: skip
 
 
 def modules() -> Iterable[Any]:

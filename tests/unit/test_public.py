@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import re
 import subprocess
 import sys
-import urllib.request
-from pathlib import Path
 from typing import get_args, get_type_hints, is_typeddict
 
 import pytest
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from typing_extensions import Self, Unpack
 
 import callspan
@@ -22,7 +18,6 @@ from callspan.intercept.patching import HookStatus
 from callspan.records import Record
 from callspan.settings import SettingArguments
 from callspan.stores import Reader, SessionSummary
-from callspan.wiring import WIRING
 
 
 @pytest.mark.parametrize("module", [callspan, callspan.testing, records, stores])
@@ -45,78 +40,6 @@ def test_every_setting_is_an_argument_that_the_signature_and_the_documentation_s
     assert set(SettingArguments.__annotations__) == set(callspan.Settings.__struct_fields__)
 
 
-_SCOPE = "end session start state using"
-_RECORDS = "environment environment_step event guardrail handoff id invoke_agent message name observation reward tool"
-_READER = (
-    "call calls close count_calls courses entries events first_words history ids ids_in interrupt is_erased name"
-    " reward_curves rewards session session_ids session_scores sessions step_positions stored summary"
-    " times timestep timesteps version"
-)
-_INSTRUMENTOR = "instrument instrumentation_dependencies is_instrumented_by_opentelemetry uninstrument"
-_EXPORTER = "export force_flush shutdown"
-_OPERATION = f"{_SCOPE} error id name output"
-COMPLETION = {
-    "session": f"{_SCOPE} {_RECORDS} action carrier outcome timestep update",
-    "timestep": f"{_SCOPE} {_RECORDS} action index step_id update",
-    "tool": f"{_OPERATION} arguments result tool_call_id",
-    "invoke_agent": f"{_OPERATION} description",
-    "guardrail": f"{_OPERATION} triggered",
-    "environment_step": f"{_SCOPE} set_result",
-    "record_call": "attempt_started call_id chunk end first_token request response response_headers",
-    "instrument": "counters force_flush settings uninstrument",
-    "capture": "events everything messages records rewards sessions spans timesteps",
-    "scripted provider": "anthropic_url close groq_url openai_url pending reply requests url webhook",
-    "replay": "anthropic_url close groq_url openai_url pending reply requests unused url webhook",
-    "received request": "body content headers is_upgrade json method path query retry_count stream time_ns",
-    "open_store, sqlite": _READER,
-    "AnthropicInstrumentor": _INSTRUMENTOR,
-    "OpenAIInstrumentor": _INSTRUMENTOR,
-    "ByteBoundedExporter": _EXPORTER,
-    "CallRecordExporter": _EXPORTER,
-    "patch_status": "name sdk state without",
-}
-"""The public names of the object that each function makes: what completion and `help()` show."""
-
-
-def test_completion_shows_only_what_is_for_users(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The stores of an exporter stay with the process, whatever is instrumented later.
-    monkeypatch.setattr(WIRING, "_exporter_stores", ())
-    session = callspan.session("game")
-    with (
-        callspan.testing.capture() as captured,
-        callspan.testing.ScriptedProvider() as provider,
-        callspan.testing.replay(str(recorded)) as replayed,
-        contextlib.closing(callspan.open_store(recorded)) as sqlite,
-    ):
-        urllib.request.urlopen(f"{provider.url}/v1/models").close()
-        made = {
-            "session": session,
-            "timestep": callspan.timestep(),
-            "tool": callspan.tool("dig"),
-            "invoke_agent": callspan.invoke_agent("triage"),
-            "guardrail": callspan.guardrail("safe"),
-            "environment_step": session.environment_step(),
-            "record_call": callspan.record_call(provider="vllm"),
-            "instrument": callspan.instrument(enabled=False),
-            "capture": captured,
-            "scripted provider": provider,
-            "replay": replayed,
-            "received request": provider.requests[0],
-            "open_store, sqlite": sqlite,
-            "AnthropicInstrumentor": callspan.AnthropicInstrumentor(),
-            "OpenAIInstrumentor": callspan.OpenAIInstrumentor(),
-            "ByteBoundedExporter": callspan.ByteBoundedExporter(InMemorySpanExporter()),
-            "CallRecordExporter": callspan.CallRecordExporter(recorded),
-            "patch_status": HookStatus(sdk="openai", name="request", state="on", without=""),
-        }
-        shown = {
-            function: {name for name in dir(thing) if not name.startswith("_")} for function, thing in made.items()
-        }
-    assert shown == {function: set(names.split()) for function, names in COMPLETION.items()}
-    described = [(kind, name) for kind in map(type, made.values()) for name in dir(kind) if not name.startswith("_")]
-    assert [(kind.__name__, name) for kind, name in described if not _docstring(kind, name)] == []
-
-
 DIRECTORIES = """
 import callspan, callspan.datasets, callspan.records, callspan.testing
 for it in (callspan, callspan.datasets, callspan.records, callspan.testing):
@@ -129,19 +52,6 @@ def test_completion_of_a_module_shows_only_what_is_for_users() -> None:
     shown = subprocess.run([sys.executable, "-c", DIRECTORIES], check=True, capture_output=True, text=True)
     names = ["callspan testing", "callspan.datasets", "callspan.records", "callspan.testing"]
     assert shown.stdout.splitlines() == names
-
-
-@pytest.fixture
-def recorded(tmp_path: Path) -> Path:
-    """A SQLite store of one call."""
-    path = tmp_path / "calls.db"
-    handle = callspan.instrument(stores=path)
-    with callspan.record_call(provider="vllm", model="m") as call:
-        call.request({"messages": [{"role": "user", "content": "Hi"}]})
-        call.response({"choices": [{"message": {"role": "assistant", "content": "Hello!"}}]})
-    assert handle.force_flush()
-    handle.uninstrument()
-    return path
 
 
 def _reachable() -> set[type]:

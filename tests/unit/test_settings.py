@@ -86,39 +86,27 @@ def test_an_invalid_argument_is_an_error_that_names_it(name: str, value: object)
         load({name: value}, {})
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "taken"),
-    [
-        ("content", False, "off"),
-        ("content", " OFF ", "off"),
-        *(("content", word, "off") for word in ("none", "No", "false", "0")),
-        ("stores", False, ()),
-        ("stores", "none", ()),
-        ("stores", "", ()),
-        ("stores", Path("a.db"), ("a.db",)),
-        ("stores", [Path("a.db"), "b.jsonl,console://"], ("a.db", "b.jsonl", "console://")),
-        ("stores", ("a.db", "a.db"), ("a.db",)),
-        ("stores", iter(["a.db"]), ("a.db",)),
-        ("vocabularies", "gen_ai", ("gen_ai",)),
-        ("vocabularies", ["LLM", "llm"], ("llm",)),
-        ("vocabularies", [], ()),
-        ("propagate", 1, True),
-        ("propagate", "off", False),
-        ("max_span_bytes", "1K", 1024),
-        ("max_span_bytes", 7, 7),
-        ("spool_dir", "~/x", Path.home() / "x"),
-        ("spool_dir", False, None),
-        ("prices", False, None),
-        ("retain_days", "30", 30.0),
-        ("retain_days", 0.5, 0.5),
-        ("retain_days", "off", None),
-        ("retain_content_days", " 7 ", 7.0),
-        ("retain_content_days", "off", None),
-        ("service", False, None),
+CLEAR: dict[str, list[tuple[object, object]]] = {
+    "content": [(False, "off"), (" OFF ", "off"), *((word, "off") for word in ("none", "No", "false", "0"))],
+    "stores": [
+        (False, ()), ("none", ()), ("", ()), (Path("a.db"), ("a.db",)), (("a.db", "a.db"), ("a.db",)),
+        ([Path("a.db"), "b.jsonl,console://"], ("a.db", "b.jsonl", "console://")), (iter(["a.db"]), ("a.db",)),
     ],
-)
-def test_a_value_whose_meaning_is_clear_is_taken(name: str, value: object, taken: object) -> None:
-    assert getattr(load({name: value}, {}), name) == taken
+    "vocabularies": [("gen_ai", ("gen_ai",)), (["LLM", "llm"], ("llm",)), ([], ())],
+    "propagate": [(1, True), ("off", False)],
+    "max_span_bytes": [("1K", 1024), (7, 7)],
+    "spool_dir": [("~/x", Path.home() / "x"), (False, None)],
+    "prices": [(False, None)],
+    "retain_days": [("30", 30.0), (0.5, 0.5), ("off", None)],
+    "retain_content_days": [(" 7 ", 7.0), ("off", None)],
+    "service": [(False, None)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLEAR)
+def test_a_value_whose_meaning_is_clear_is_taken(name: str) -> None:
+    for value, taken in CLEAR[name]:
+        assert getattr(load({name: value}, {}), name) == taken, value
 
 
 @pytest.fixture

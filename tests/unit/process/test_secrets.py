@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -42,55 +43,53 @@ def test_words_that_only_begin_like_a_key_are_kept(text: str) -> None:
     assert mask_text(text) == text
 
 
-@pytest.mark.parametrize(
-    ("text", "masked"),
-    [
-        ("Authorization: Bearer abc.def-123", f"Authorization: Bearer {MASK}"),
-        (
-            "https://h/?X-Amz-Signature=ab&X-Amz-Credential=c",
-            f"https://h/?X-Amz-Signature={MASK}&X-Amz-Credential={MASK}",
-        ),
-        ("https://h/?X-Amz-Security-Token=abc", f"https://h/?X-Amz-Security-Token={MASK}"),
-        ("https://h/?token=abc&design=x&encode=y", f"https://h/?token={MASK}&design=x&encode=y"),
-        ("passwd=hunter2x, private_key: abcdefgh", f"passwd={MASK}, private_key: {MASK}"),
-        ("session_token=abcdefgh AWS_SECRET_ACCESS_KEY=abcdefgh", f"session_token={MASK} AWS_SECRET_ACCESS_KEY={MASK}"),
-        ("MY_API_KEY=abcdefgh x-goog-api-key: abcdefgh", f"MY_API_KEY={MASK} x-goog-api-key: {MASK}"),
-        ("xoxb-1234567890-abcdef sk_live_abcdefgh1234", f"{MASK} {MASK}"),
-        ("-----BEGIN RSA PRIVATE KEY-----\nMIIabc\n-----END RSA PRIVATE KEY----- x", f"{MASK} x"),
-        (
-            "the token 'abcdefgh' of the answer, 512 tokens: too many",
-            "the token 'abcdefgh' of the answer, 512 tokens: too many",
-        ),
-        ("token: abcdefgh", f"token: {MASK}"),
-        ("sent:\r\n> Token: abcdefgh\r\n> a: b", f"sent:\r\n> Token: {MASK}\r\n> a: b"),
-        ("no: x-vault-token: abcdefgh.", f"no: x-vault-token: {MASK}"),
-        ("{'X-Custom-Token': 'abcdefgh'}", f"{{'X-Custom-Token': '{MASK}'}}"),
-        ("Unexpected token: identifier", "Unexpected token: identifier"),
-        ("http://my-secret:hunter2@host/v1", "http://host/v1"),
-        ("'x-api-key': 'abcdef123456'", f"'x-api-key': '{MASK}'"),
-        ("api_key=abcdef123456&x=1", f"api_key={MASK}&x=1"),
-        ("bearer abcdef123456", f"bearer {MASK}"),
-        ("https://user:hunter2@host/v1 failed", "https://host/v1 failed"),
-        ("GET https://host/v1?key=abc&x=1", f"GET https://host/v1?key={MASK}&x=1"),
-        ("https://host/?access_token=abc", f"https://host/?access_token={MASK}"),
-        ("Basic dXNlcjpwdw== refused", f"Basic {MASK} refused"),
-        ("Authorization=Basic dXNlcjpwdw==", f"Authorization=Basic {MASK}"),
-        ("client_secret: abcdef123456", f"client_secret: {MASK}"),
-        ("access-token = abcdef123456", f"access-token = {MASK}"),
-        ("password: hunter2x", f"password: {MASK}"),
-        ("API key provided: abcdef123456.", f"API key provided: {MASK}"),
-        ("password: short", "password: short"),
-        ("https://host/?a=1&sig=abc&b=2", f"https://host/?a=1&sig={MASK}&b=2"),
-        ("https://host/?signature=abc#f", f"https://host/?signature={MASK}#f"),
-        ("https://host/?code=abc", f"https://host/?code={MASK}"),
-        ("https://host/?password=abc", f"https://host/?password={MASK}"),
-        ("https://host/?secret=abc", f"https://host/?secret={MASK}"),
-        ("https://host/?subscription-key=abc", f"https://host/?subscription-key={MASK}"),
-        ("no secret in here: rate limit of 5 reached", "no secret in here: rate limit of 5 reached"),
-    ],
+LABELLED = (
+    "Authorization: Bearer «abc.def-123»",
+    "https://h/?X-Amz-Signature=«ab»&X-Amz-Credential=«c»",
+    "https://h/?X-Amz-Security-Token=«abc»",
+    "https://h/?token=«abc»&design=x&encode=y",
+    "passwd=«hunter2x», private_key: «abcdefgh»",
+    "session_token=«abcdefgh» AWS_SECRET_ACCESS_KEY=«abcdefgh»",
+    "MY_API_KEY=«abcdefgh» x-goog-api-key: «abcdefgh»",
+    "«xoxb-1234567890-abcdef» «sk_live_abcdefgh1234»",
+    "«-----BEGIN RSA PRIVATE KEY-----\nMIIabc\n-----END RSA PRIVATE KEY-----» x",
+    "the token 'abcdefgh' of the answer, 512 tokens: too many",
+    "token: «abcdefgh»",
+    "sent:\r\n> Token: «abcdefgh»\r\n> a: b",
+    "no: x-vault-token: «abcdefgh.»",
+    "{'X-Custom-Token': '«abcdefgh»'}",
+    "Unexpected token: identifier",
+    "'x-api-key': '«abcdef123456»'",
+    "api_key=«abcdef123456»&x=1",
+    "bearer «abcdef123456»",
+    "GET https://host/v1?key=«abc»&x=1",
+    "https://host/?access_token=«abc»",
+    "Basic «dXNlcjpwdw==» refused",
+    "Authorization=Basic «dXNlcjpwdw==»",
+    "client_secret: «abcdef123456»",
+    "access-token = «abcdef123456»",
+    "password: «hunter2x»",
+    "API key provided: «abcdef123456.»",
+    "password: short",
+    "https://host/?a=1&sig=«abc»&b=2",
+    "https://host/?signature=«abc»#f",
+    "https://host/?code=«abc»",
+    "https://host/?password=«abc»",
+    "https://host/?secret=«abc»",
+    "https://host/?subscription-key=«abc»",
+    "no secret in here: rate limit of 5 reached",
 )
-def test_labelled_values_and_url_credentials_are_masked(text: str, masked: str) -> None:
-    assert mask_text(text) == masked
+"""Texts in which the marked parts are secrets."""
+
+
+@pytest.mark.parametrize("text", LABELLED)
+def test_labelled_values_are_masked(text: str) -> None:
+    assert mask_text(re.sub("[«»]", "", text)) == re.sub("«[^»]*»", MASK, text)
+
+
+def test_credentials_of_urls_are_taken_out() -> None:
+    assert mask_text("http://my-secret:hunter2@host/v1") == "http://host/v1"
+    assert mask_text("https://user:hunter2@host/v1 failed") == "https://host/v1 failed"
 
 
 SECRET_NAMES = """

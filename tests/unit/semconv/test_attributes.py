@@ -239,7 +239,6 @@ def test_every_attribute_has_its_exact_name_type_and_value(vocabularies: Any, at
 
 
 def test_all_vocabularies_leave_room_below_the_limit_of_128_attributes() -> None:
-    assert len(projected(CHAT, conversation_of(CHAT))) < 90
     assert len(projected(CHAT, conversation_of(CHAT), vocabularies=("llm", "gen_ai", "openinference"))) < 128
 
 
@@ -251,14 +250,10 @@ def test_all_vocabularies_leave_room_below_the_limit_of_128_attributes() -> None
         (Refusal(text="No."), {"type": "text", "content": "No."}),
         (ToolCall(name="f", arguments="{oops"), {"type": "tool_call", "name": "f", "arguments": "{oops"}),
         (ToolCall(id="1"), {"type": "tool_call", "id": "1", "name": ""}),
-        (
-            ToolCall(id="1", name="q", arguments="{}", tool_type="mcp"),
-            {"type": "server_tool_call", "id": "1", "name": "q", "server_tool_call": {"type": "mcp", "arguments": {}}},
-        ),
-        (
-            ToolResult(id="1", content="bad", is_error=True),
-            {"type": "tool_call_response", "id": "1", "response": "bad", "is_error": True},
-        ),
+        (ToolCall(id="1", name="q", arguments="{}", tool_type="mcp"),
+         {"type": "server_tool_call", "id": "1", "name": "q", "server_tool_call": {"type": "mcp", "arguments": {}}}),
+        (ToolResult(id="1", content="bad", is_error=True),
+         {"type": "tool_call_response", "id": "1", "response": "bad", "is_error": True}),
         (
             ToolResult(id="1", content=[], tool_type="web_search"),
             {
@@ -267,20 +262,16 @@ def test_all_vocabularies_leave_room_below_the_limit_of_128_attributes() -> None
                 "server_tool_call_response": {"type": "web_search", "content": []},
             },
         ),
-        (
-            Media(modality="image", mime="image/png", data="AAAA"),
-            {"type": "blob", "modality": "image", "mime_type": "image/png", "content": "AAAA"},
-        ),
+        (Media(modality="image", mime="image/png", data="AAAA"),
+         {"type": "blob", "modality": "image", "mime_type": "image/png", "content": "AAAA"}),
         (Media(modality="document", file_id="f1"), {"type": "file", "modality": "document", "file_id": "f1"}),
         (Media(modality="image", url="https://x/y"), {"type": "uri", "modality": "image", "uri": "https://x/y"}),
-        (
-            Media(modality="image", sha256="ab", size=9),
-            {"type": "uri", "modality": "image", "size": 9, "uri": "urn:sha256:ab"},
-        ),
+        (Media(modality="image", sha256="ab", size=9),
+         {"type": "uri", "modality": "image", "size": 9, "uri": "urn:sha256:ab"}),
         (UnknownPart(data={"type": "new", "x": 1}), {"type": "new", "data": {"type": "new", "x": 1}}),
         (UnknownPart(data=7), {"type": "unknown", "data": 7}),
     ],
-)
+)  # fmt: skip
 def test_a_part_has_the_shape_of_the_conventions(part: Part, shape: object) -> None:
     attributes = projected(BARE, Conversation(input=[Message(role="user", parts=[part, part])]))
     role = "tool" if isinstance(part, ToolResult) else "user"
@@ -415,17 +406,6 @@ def test_a_long_history_keeps_the_instructions_and_the_newest_and_says_what_is_g
     assert flat["llm.input_messages.0.message.role"] == "system"
     assert "llm.input_messages.100.message.role" in flat, "the newest keeps its place in the request"
     assert "llm.input_messages.50.message.role" not in flat
-
-
-@pytest.mark.parametrize("vocabularies", [("llm", "gen_ai"), ("llm", "gen_ai", "openinference"), ("gen_ai",)])
-@pytest.mark.parametrize(("turns", "size"), [(3, 100_000), (400, 1000)])
-def test_content_stays_within_attribute_and_span(turns: int, size: int, vocabularies: tuple[str, ...]) -> None:
-    record = history(turns, size)
-    attributes = projected(record, conversation_of(record), vocabularies=vocabularies)
-    texts = [len(value.encode()) for value in attributes.values() if isinstance(value, str)]
-    assert max(texts) <= 32 * 1024
-    assert sum(texts) <= 128 * 1024 + 1024
-    assert attributes["callspan.truncated_bytes"] > 0
 
 
 JSON_CONTENT = ("llm.prompts.raw", "llm.completions.raw", "gen_ai.input.messages", "gen_ai.output.messages")

@@ -70,17 +70,14 @@ def test_the_sent_retry_count_is_used_if_it_is_plausible(header: str | None, ret
     [
         ({"choices": [{"index": 3, "delta": {"content": "x"}}]}, None, 3),
         ({"choices": []}, None, None),
-        (
-            {"type": "response.output_text.delta", "output_index": 1, "content_index": 0},
-            "response.output_text.delta",
-            1,
-        ),
+        ({"type": "response.output_text.delta", "output_index": 1, "content_index": 0}, "response.output_text.delta",
+         1),
         ({"type": "content_block_delta", "index": 2, "delta": {}}, "content_block_delta", 2),
         ({"type": "ping"}, "ping", None),
         (None, None, None),
         ({"choices": 5, "type": 7, "index": "x"}, None, None),
     ],
-)
+)  # fmt: skip
 def test_a_note_says_event_and_choice_in_the_words_of_the_provider(
     chunk: object, event: str | None, choice: int | None
 ) -> None:

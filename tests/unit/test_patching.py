@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.fail_open import Once
-from callspan.intercept import other_instrumentations, patching
+from callspan.intercept import patching
 from callspan.intercept.body_parsers import EventParser
 from callspan.intercept.hooks import HookContext
 from callspan.intercept.patching import Hook, Patches
@@ -140,20 +139,6 @@ def test_missing_names_are_reported_in_a_warning(
 
 
 # Conflicts
-
-
-@pytest.fixture(autouse=True)
-def _warned_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(other_instrumentations, "_warned", Once())
-
-
-def test_each_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "callspan"):
-        other_instrumentations.warn_once([])
-        other_instrumentations.warn_once(["b", "a", "b"])
-        other_instrumentations.warn_once(["a"])
-        other_instrumentations.warn_once(["a", "c"])
-    assert [message.partition(" instruments")[0] for message in caplog.messages] == ["a and b", "c"]
 
 
 END = st.sampled_from([b"\n", b"\r\n", b"\r"])

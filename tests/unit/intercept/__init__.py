@@ -1,1 +1,0 @@
-"""The hooks, each in isolation, on classes and objects that replace those of the SDKs."""

@@ -1,1 +1,0 @@
-"""Stores fed by hand: small records, real files."""
