@@ -164,7 +164,6 @@ def _episodes(context: CommandContext, clients: _Clients) -> None:
     line = context.screen.line
     line(("Agents in a grid world", "bold"), "  R robot  k key  E exit  # wall  ~ pit")
     _print_episode(context, three, "anthropic, async, hasty")
-    _print_episode(context, two, "anthropic, async")
     _print_episode(context, one, "openai, sync")
 
 
