@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import runpy
+from importlib.metadata import metadata
 from pathlib import Path
 
 import openai
@@ -74,17 +75,23 @@ def test_the_price_file_of_the_documents_is_taken(tmp_path: Path) -> None:
     assert read_prices(file).version == "contract-7"
 
 
+def named(table: str) -> set[str]:
+    """The names in the first column."""
+    rows = re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+
+
 def test_every_field_of_a_scripted_reply_and_property_of_a_capture_is_documented() -> None:
     page = (ROOT / "docs/testing.md").read_text()
-
-    def named(table: str) -> set[str]:
-        rows = re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
-        return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-
     properties = {name for name, member in vars(Captured).items() if isinstance(member, property)}
     fields = page.partition("### The fields of a reply")[2].partition("###")[0]
     assert named(fields) == {field.name for field in dataclasses.fields(Reply)}
     assert named(page.partition("| `seen.`")[2]) == properties
+
+
+def test_every_extra_is_documented() -> None:
+    table = (ROOT / "docs/support.md").read_text().partition("## Extras")[2].partition("##")[0]
+    assert named(table) == set(metadata("callspan").get_all("Provides-Extra") or ())
 
 
 def test_every_test_that_a_document_names_is_there() -> None:
