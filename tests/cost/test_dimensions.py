@@ -16,7 +16,7 @@ from callspan.cost.dimensions import DIMENSIONS
 from tests.documents.sdk_methods import is_read
 from tests.scale import FULL
 
-from .answers import Body, call_of
+from .answers import Body, call_of, cost_of
 
 pytest.importorskip("genai_prices", reason="needs published prices: pip install 'callspan[cost]'")
 NOTHING: Final[Body] = {}
@@ -180,7 +180,7 @@ PRICES: Final = (
 @pytest.mark.parametrize("level", ["full", "metadata", "off"])
 @pytest.mark.parametrize("price", PRICES, ids=lambda price: f"{price.api}: {price.about}")
 def test_every_dimension_is_priced_or_marked_at_every_content_level(price: Price, level: str) -> None:
-    cost = Pricer().cost(call_of(price.api, price.request, price.answer, level, **price.fields))
+    cost = cost_of(price.api, price.request, price.answer, level, **price.fields)
     assert cost is not None
     assert cost.usd == Decimal(price.usd)
     assert (cost.estimated, cost.reason) == (price.reason is not None, cost.reason)
