@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import inspect
 import io
 import itertools
 import json
@@ -16,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.record import call, events, messages, usage
 from callspan.record.bounded import fit_json, newest_that_fit
 from callspan.record.content_level import at_level
 from callspan.record.events import record_key
@@ -46,7 +44,6 @@ from callspan.records import (
     encode,
 )
 from callspan.settings import STRICTNESS, Content
-from callspan.stores import bodies, payloads
 from tests.provider.media import png
 
 RECORDS: list[Record] = [
@@ -110,19 +107,6 @@ def test_what_json_cannot_hold_is_replaced(value: object, expected: object) -> N
     data = json.loads(line)["data"]
     assert data["bad"] == "�"
     assert data["v"] == expected
-
-
-_TYPES = [
-    found
-    for module in (call, events, messages, usage, bodies, payloads)
-    for _, found in inspect.getmembers(module, inspect.isclass)
-    if issubclass(found, msgspec.Struct) and found.__module__ == module.__name__
-]
-
-
-@pytest.mark.parametrize("kind", _TYPES, ids=lambda kind: kind.__name__)
-def test_it_is_not_tracked(kind: type[msgspec.Struct]) -> None:
-    assert not kind.__struct_config__.gc
 
 
 def sound(seconds: float = 0.5, rate: int = 8000) -> bytes:
