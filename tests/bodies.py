@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from callspan.providers.registry import by_api
+from callspan.providers.registry import by_api, with_conversation
+
+__all__ = ["endpoint", "folded", "with_conversation"]
 
 
 def endpoint(api: str) -> Any:

@@ -15,7 +15,6 @@ import pytest
 
 from callspan import open_store
 from callspan.datasets import Options, Selection, Statistics, export
-from callspan.providers.registry import by_api, with_conversation
 from callspan.records import (
     CallRecord,
     Cost,
@@ -28,6 +27,7 @@ from callspan.records import (
     Timing,
     Usage,
 )
+from tests.bodies import endpoint, with_conversation
 from tests.records import SECOND, START_NS, keep, raw
 
 Json = dict[str, Any]
@@ -68,18 +68,16 @@ class World:
         session_id: str | None = None,
         **fields: Any,
     ) -> CallRecord:
-        endpoint = by_api(api)
-        assert endpoint is not None
-        number = next(self._clock)
-        facts = endpoint.response_info(response)
+        number, reads = next(self._clock), endpoint(api)
+        facts = reads.response_info(response)
         answer = msgspec.structs.replace(facts.response, truncated=facts.truncated) if response else Response()
         made = {
             "call_id": f"01990000-0000-7000-8000-{number:012x}",
             "provider": "anthropic" if api == "messages" else "openai",
             "api": api,
-            "operation": endpoint.operation,
+            "operation": reads.operation,
             "place": Place(session_id=session_id),
-            "request": msgspec.structs.replace(endpoint.request(request), body=raw(request)),
+            "request": msgspec.structs.replace(reads.request(request), body=raw(request)),
             "response": None if response is None else msgspec.structs.replace(answer, body=raw(response)),
             "usage": Usage(input_tokens=10, output_tokens=5),
             "cost": Cost(usd=Decimal("0.001"), source="test"),

@@ -26,7 +26,7 @@ from callspan.view.source import Access
 from tests.datasets.conftest import World
 from tests.stores.conftest import Delivery, Records
 
-__all__ = ["Delivery", "Records"]
+__all__ = ["Delivery", "Records", "arguments", "chosen"]
 Report = Callable[..., str]
 
 

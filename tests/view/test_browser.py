@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from callspan.cli.view import arguments
 from callspan.records import Attempt, ErrorInfo, Place, Response, TimestepRecord
 from tests.stores.conftest import SECOND, START_NS, raw
 
-from .conftest import Delivery, Page, Records
+from .conftest import Delivery, Page, Records, arguments
 from .tabs import Tab, browser, event, faults, tab
 
 __all__ = ["browser", "tab"]

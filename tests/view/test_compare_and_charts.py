@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 
 from callspan.records import Record, RewardRecord
-from callspan.view import compare
 
 from .conftest import Delivery, Page, Records
 
@@ -88,6 +87,6 @@ def test_what_cannot_be_compared_is_said(page: Page) -> None:
 
 
 def test_sessions_that_are_compared_in_part_are_not_called_equal(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compare, "_CALLS", 0)
+    monkeypatch.setattr("callspan.view.compare._CALLS", 0)
     found = page.get("/api/compare?a=s00&b=s01")
     assert (found["first"], found["cut"], found["messages"]) == ("", 0, [])

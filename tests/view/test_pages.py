@@ -10,12 +10,10 @@ from urllib.parse import quote
 
 import pytest
 
-from callspan.cli.view import arguments, chosen
-from callspan.record import call
-from callspan.records import EventRecord, RewardRecord
+from callspan.records import ErrorInfo, EventRecord, RewardRecord, Timing
 from tests.stores.conftest import SECOND, START_NS
 
-from .conftest import Delivery, Page, Records
+from .conftest import Delivery, Page, Records, arguments, chosen
 
 SYSTEM = {"role": "system", "content": "Be short."}
 ASK = {"role": "user", "content": "Where is my parcel?"}
@@ -163,7 +161,7 @@ def test_what_is_found_counts_once_and_not_in_instructions(conversation: Page) -
 def test_errors_are_found_by_their_type_or_message(
     store: Delivery, records: Records, show: Callable[[str], Page]
 ) -> None:
-    error = call.ErrorInfo(kind="rate_limit", type="slow_down", message="Too many requests")
+    error = ErrorInfo(kind="rate_limit", type="slow_down", message="Too many requests")
     failed = {"session_id": "s1", "outcome": "error", "error": error}
     made = [records.call(**failed), records.call(at_s=1, **failed), records.call(session_id="s1", answer="Too many")]
     store.write(records.session("s1", start_ns=START_NS), *made)
@@ -191,12 +189,12 @@ def test_the_start_says_what_runs_and_what_is_worth_a_look(
     failed = records.call(
         call_id="bad",
         outcome="error",
-        error=call.ErrorInfo(kind="rate_limit", type="E", status=429),
-        timing=call.Timing(start_ns=at_ns),
+        error=ErrorInfo(kind="rate_limit", type="E", status=429),
+        timing=Timing(start_ns=at_ns),
     )
     store.write(records.session("s1", start_ns=at_ns, name="open"), failed)
     for ago_min, retries, duration_ms in ((10, None, 20), (10, 2, 40), (70, 7, 900)):
-        at = call.Timing(start_ns=at_ns - ago_min * 60 * SECOND, duration_ns=duration_ms * 1_000_000)
+        at = Timing(start_ns=at_ns - ago_min * 60 * SECOND, duration_ns=duration_ms * 1_000_000)
         store.write(records.call(timing=at, retries=retries))
     page = show(store.url).get("/api/now")
     assert [row["id"] for row in page["running"]] == ["s1"]
