@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import anthropic
 import openai
 import pytest
-from tests.agent.conftest import elsewhere
 
 import callspan
 from callspan.testing import Captured, ScriptedProvider, capture
@@ -174,22 +170,3 @@ NO_IDS: tuple[object, ...] = ("", "  ", "x" * 201, object(), True, SimpleNamespa
 def test_what_can_be_no_id_is_said_at_once(call: object) -> None:
     with capture(), pytest.raises(callspan.UsageError, match="feedback needs a call"):
         callspan.feedback(call, 1.0)
-
-
-def test_feedback_by_an_id_of_the_provider_reaches_a_call_of_another_process(
-    client: openai.OpenAI, tmp_path: Path
-) -> None:
-    url = f"sqlite:///{tmp_path}/calls.db"
-    handle = callspan.instrument(stores=url)
-    answer = client.chat.completions.create(**CHAT)
-    handle.uninstrument()
-    with elsewhere():
-        handle = callspan.instrument(stores=url)
-        callspan.feedback(answer.id, 1.0)
-        handle.uninstrument()
-    with closing(sqlite3.connect(tmp_path / "calls.db")) as connection:
-        found = connection.execute("SELECT call_id, value FROM rewards").fetchall()
-    with closing(callspan.open_store(url)) as store:
-        (call,) = store.calls()
-        assert found == [(call.call_id, 1.0)], "joined with the call that has this answer"
-        assert [one.value for one in store.rewards(call)] == [1.0]

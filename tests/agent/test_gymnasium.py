@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.agent.conftest import failed, processing, remove
 
-from callspan import copy_context, current_session, current_timestep
+from callspan import current_session, current_timestep
 from callspan.records import EventRecord, MessageRecord, SessionRecord, TimestepRecord
 from callspan.testing import capture
 
@@ -148,18 +147,6 @@ def test_large_observations_are_described_instead_of_kept(seen: Seen) -> None:
     described = {"shape": [100, 100, 3], "dtype": "uint8", "min": 7, "max": 7}
     assert world.data["after"]["image"] == {"callspan_array": described}
     assert world.data["after"]["text"].endswith("…[cut: 99999 bytes]")
-
-
-def test_the_turn_can_be_made_current_in_another_thread(seen: Seen) -> None:
-    env = traced(Corridor())
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(env.reset).result()
-        assert current_timestep() is None
-        with env.using():
-            assert current_timestep() is env.timestep
-            assert pool.submit(copy_context(current_timestep)).result() is env.timestep
-        pool.submit(env.close).result()
-    assert current_timestep() is None
 
 
 @pytest.mark.parametrize("installed", [True, False])

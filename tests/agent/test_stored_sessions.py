@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -13,7 +12,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 
 import callspan
@@ -122,34 +120,6 @@ def test_two_processes_add_steps_to_one_session_at_once(tmp_path: Path, provider
     own_steps = {step.timestep_id for step in steps}
     assert {call.place.timestep_id for call in calls} < own_steps
     assert len({call.pid for call in calls}) == 2
-
-
-def test_feedback_finds_its_call_and_session_long_after_the_end(tmp_path: Path, provider: ScriptedProvider) -> None:
-    store = f"sqlite:///{tmp_path / 'late.db'}"
-    handle = callspan.instrument(stores=store)
-    with openai.OpenAI(base_url=provider.openai_url, api_key="k") as client, callspan.session("s") as own:
-        client.responses.create(model="m", input="hello")
-    handle.force_flush()
-    with read(store) as reader:
-        (call,) = reader.calls()
-    callspan.feedback(call.call_id, 1, label="good", annotation="to the point")
-    callspan.reward(0.25, session_id=own.id, source="judge", objective="style")
-    own.outcome(reward=2.0, success=True)
-    handle.uninstrument()
-    with read(store) as reader:
-        summary = reader.session(own.id)
-        rewards = [item for item in reader.events(own.id) if isinstance(item, RewardRecord)]
-    assert summary is not None
-    assert (summary.reward, summary.session.success) == (2.0, True)
-    assert {(reward.objective, reward.value, reward.scope) for reward in rewards} >= {
-        ("style", 0.25, "session"),
-        ("reward", 2.0, "session"),
-    }
-    with closing(sqlite3.connect(tmp_path / "late.db")) as connection:
-        kept = connection.execute(
-            "SELECT call_id, value, label, annotation FROM rewards WHERE scope = 'call'"
-        ).fetchall()
-    assert kept == [(call.call_id, 1.0, "good", "to the point")]
 
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "support_desk.py"

@@ -365,26 +365,19 @@ def test_sums_are_exact_and_failed_calls_do_not_lower_averages(store: Delivery, 
     assert other.cost_usd == Decimal(10) ** 9
 
 
-def test_percentiles_are_true(store: Delivery, records: Records) -> None:
-    for milliseconds in [100, 5, 1, 2, 50]:
-        store.write(records.call(timing=Timing(start_ns=START_NS, duration_ns=milliseconds * 1_000_000)))
-    (sums,) = store.read().summary("provider")
-    assert sums.p50_ms == 5
-    assert sums.p95_ms == pytest.approx(90)
-
-
-def test_sums_are_grouped_by_day_session_and_provider(store: Delivery, records: Records) -> None:
-    store.write(
-        records.call(session_id="a"),
-        records.call(session_id="a", at_s=86_400),
-        records.call(provider="anthropic", at_s=86_400),
-    )
+def test_sums_are_grouped_with_true_percentiles(store: Delivery, records: Records) -> None:
+    for number, milliseconds in enumerate([100, 5, 1, 2, 50]):
+        timing = Timing(start_ns=START_NS + (number // 3) * 86_400 * SECOND, duration_ns=milliseconds * 1_000_000)
+        store.write(records.call(session_id="a" if number < 4 else None, timing=timing))
+    store.write(records.call(provider="anthropic", session_id="a"))
     reader = store.read()
-    assert [(one.key, one.calls) for one in reader.summary("day")] == [("2025-10-10", 2), ("2025-10-09", 1)]
-    assert [(one.key, one.calls) for one in reader.summary("session")] == [("a", 2), (None, 1)]
-    assert [(one.key, one.calls) for one in reader.summary("provider")] == [("openai", 2), ("anthropic", 1)]
-    (only,) = reader.summary("model", CallFilter(session_id="a"))
-    assert only.calls == 2
+    assert [(one.key, one.calls) for one in reader.summary("day")] == [("2025-10-09", 4), ("2025-10-10", 2)]
+    assert [(one.key, one.calls) for one in reader.summary("session")] == [("a", 5), (None, 1)]
+    openai, other = reader.summary("provider")
+    assert (openai.key, openai.calls, openai.p50_ms, openai.p95_ms) == ("openai", 5, 5, pytest.approx(90))
+    assert (other.key, other.calls) == ("anthropic", 1)
+    (only,) = reader.summary("provider", CallFilter(session_id="a", provider="openai"))
+    assert only.calls == 4
 
 
 def test_sessions_are_listed_newest_first_with_their_counts(store: Delivery, records: Records) -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -86,33 +83,6 @@ def test_rotated_files_come_too_and_damaged_lines_are_counted(
     said = run(f"sqlite:///{tmp_path}/into.db", "import", str(path))
     assert "2 records could not be read" in " ".join(said.split())
     assert content(tmp_path / "into.db") == wanted
-
-
-KILLED = """
-import os, signal, sys
-from callspan import import_records
-from callspan.stores import protocol
-loaded = protocol._refused
-def refused(sink, records):
-    refused.calls += 1
-    if refused.calls == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return loaded(sink, records)
-refused.calls = 0
-protocol._refused = refused
-import_records(*sys.argv[1:])
-"""
-
-
-def test_killed_in_the_middle_it_is_repeated(tmp_path: Path, deliver: Deliver, wanted: list[object]) -> None:
-    source, into = tmp_path / "a.jsonl", tmp_path / "into.db"
-    deliver(f"jsonl:///{source}").write(*made(Records()))
-    killed = subprocess.run([sys.executable, "-c", KILLED, source, into], check=False)
-    assert killed.returncode == -signal.SIGKILL
-    with closing(open_store(into)) as reader:
-        assert 0 < reader.count_calls() < 200
-    import_records(source, into)
-    assert content(into) == wanted
 
 
 def test_an_earlier_layout_is_refused_with_the_way_to_load_it_and_loaded(

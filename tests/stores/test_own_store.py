@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 from contextlib import closing
 from itertools import count
@@ -24,7 +25,29 @@ from callspan.testing import ScriptedProvider
 from callspan.wiring import CHECKS
 
 from .conftest import Delivery, Records
-from .own_store import install
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "stores.md"
+SECTION = PAGE.read_text().partition("## A store of your own")[2].partition("\n## ")[0]
+MODULE = re.search(r"```python\n(.*?)```", SECTION, re.DOTALL)
+ENTRY_POINT = re.search(r'\[project\.entry-points\."callspan\.stores"\]\n(\w+) = "([\w.:]+)"', SECTION)
+
+
+def install(place: Path, scheme: str, code: str | None = None, name: str = "callspan-lines") -> Path:
+    """Install a distribution whose store is found by `scheme`, in a directory for the import path; return that.
+
+    Its module has a name of its own, as one process may have several. `code` None: that of the page.
+    """
+    assert MODULE is not None
+    assert ENTRY_POINT is not None
+    module = f"{scheme}_module"
+    information = place / f"{name.replace('-', '_')}-1.2.dist-info"
+    information.mkdir(parents=True)
+    (place / f"{module}.py").write_text(MODULE[1] if code is None else code)
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+    target = ENTRY_POINT[2].partition(":")[2]
+    (information / "entry_points.txt").write_text(f"[callspan.stores]\n{scheme} = {module}:{target}\n")
+    return place
+
 
 _SCHEMES = count(1)
 

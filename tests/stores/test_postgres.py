@@ -18,7 +18,6 @@ from callspan.records import FORMAT
 from callspan.stores import Rejected, Sink, StoreError, find_store
 
 from .conftest import Delivery, Records
-from .postgres_server import PostgresServer
 
 psycopg = pytest.importorskip("psycopg", reason="needs psycopg: pip install 'callspan[postgres]'")
 pytestmark = pytest.mark.postgres
@@ -96,41 +95,6 @@ def test_the_same_calls_written_at_once_keep_their_bodies(
                 assert found is not None
                 assert found.request.body == call.request.body
                 assert found.response.body == call.response.body
-
-
-def test_immediate_restarts_lose_and_double_nothing(
-    postgres_server: PostgresServer, store: Delivery, records: Records
-) -> None:
-    """Deliver as the shipper does: after any failure open again and repeat the batch."""
-    stop = threading.Event()
-    acknowledged: list[str] = []
-    restarts = 4
-
-    def write() -> None:
-        while not stop.is_set():
-            batch = [records.call() for _ in range(20)]
-            while True:
-                try:
-                    store.sink.deliver(batch)
-                    break
-                except psycopg.OperationalError:
-                    stop.wait(0.02)
-            acknowledged.extend(record.call_id for record in batch)
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    for _ in range(restarts):
-        before = len(acknowledged)
-        while len(acknowledged) < before + 60:
-            stop.wait(0.01)
-        postgres_server.restart_at_once()
-    stop.set()
-    writer.join()
-    there = [str(row[0]) for row in ask(store.url, "SELECT call_id FROM calls")]
-    assert sorted(there) == sorted(acknowledged)
-    print(
-        f"| Postgres, {restarts} immediate restarts under load | {len(acknowledged)} acknowledged = {len(there)} rows |"
-    )
 
 
 def test_a_database_without_tables_and_another_format_are_clear_errors(postgres_url: str) -> None:

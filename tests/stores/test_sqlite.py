@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -132,26 +130,6 @@ def test_an_empty_file_has_nothing_to_read_yet(path: Path) -> None:
     path.touch()
     with pytest.raises(StoreError, match="nothing was recorded"):
         open_store(path)
-
-
-def test_killed_writers_lose_nothing_that_was_delivered(path: Path) -> None:
-    """A writer is killed in mid-run; every call whose delivery returned is there, and the file is sound."""
-    script = str(Path(__file__).with_name("writer.py"))
-    for _ in range(3):
-        writer = subprocess.Popen([sys.executable, script, f"sqlite:///{path}", "endless"], stdout=subprocess.PIPE)
-        assert writer.stdout is not None
-        for _ in range(30):
-            writer.stdout.readline()
-        writer.kill()
-        acknowledged = writer.stdout.read().split()
-        writer.wait()
-        writer.stdout.close()
-        there = {str(row[0]).encode() for row in ask(path, "SELECT call_id FROM calls")}
-        assert there >= set(acknowledged[:-1])
-    assert ask(path, "PRAGMA integrity_check") == [("ok",)]
-    reader = open_store(path)
-    assert len(list(reader.calls())) >= 90
-    reader.close()
 
 
 def test_many_may_make_one_file_at_once(path: Path) -> None:
