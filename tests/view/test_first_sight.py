@@ -48,6 +48,17 @@ def test_a_group_has_its_name_its_versions_and_the_errors_of_its_members(
     assert "user%3Au1" in one.tab.url
 
 
+def test_a_store_without_sessions_leads_to_its_calls(
+    store: Delivery, records: Records, tab: Callable[..., Tab]
+) -> None:
+    store.write(records.call(call_id="c1"))
+    one = tab(store.url)
+    one.open("", "main a:has-text('1 call')")
+    assert "Nothing recorded yet" not in one.tab.inner_text("main")
+    one.tab.click("main a:has-text('1 call')")
+    one.tab.wait_for_selector(".row.call[data-id=c1]")
+
+
 def test_where_content_is_off_a_line_says_so(store: Delivery, records: Records, tab: Callable[..., Tab]) -> None:
     store.write(records.call(call_id="c1", session_id="s1", content_level="off", response=Response()))
     one = tab(store.url)

@@ -69,7 +69,7 @@ const callOf = ({ id }) => {
 };
 
 const ANSWERS = {
-  store: () => ({ name: data.contents.store, trace_url: null, last_ms: null, notices: [] }),
+  store: () => ({ name: data.contents.store, trace_url: null, calls: data.contents.calls, last_ms: null, notices: [] }),
   now: () => ({ at_ms: data.contents.at_ms, contents: data.contents, worth: every().map(entry => entry.call).filter(row => failed(row) || row.cut_by_length || row.cut_off || row.outcome === "cancelled").sort((a, b) => b.start_ms - a.start_ms).slice(0, 3) }),
   sessions: ({ q, after }) => paged(chosen([...rows.values()], q, SESSION, row => entriesOf(row.id)), after),
   calls: ({ q, after }) => paged(chosen(every().map(entry => entry.call), q, CALL, () => []), after),

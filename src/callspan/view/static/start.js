@@ -189,7 +189,7 @@ export default ({ place, app, signal }) => {
     filters.show(countsOf(FITS, { rows, next }), Object.fromEntries(CHOICES.map(name => [name, rows.flatMap(row => name === "model" ? row.models : row[name] || [])])), wordsIn(rows));
     const parts = sorted ? [rowsOf(rows)] : [...grouped(rows, dayOf)].map(([name, some]) => [dayLine(name, some, next && some.at(-1) === rows.at(-1)), rowsOf(some)]);
     list.classList.toggle("many", rows.length > MANY);
-    become(list, rows.length ? parts : nothing(line, go));
+    become(list, rows.length ? parts : nothing(line, go, app.calls));
     cursor.settle();
     become(more, next ? button("more sessions", readMore) : "");
     app.order = rows.map(row => row.id);
@@ -233,6 +233,6 @@ export default ({ place, app, signal }) => {
   };
 };
 
-const nothing = (line, go) => h("div.pad", null, line
+const nothing = (line, go, calls) => h("div.pad", null, line
   ? [h("p", null, "No session has ", strong(line), "."), h("p", null, button("without the filters", () => go("")))]
-  : nothingYet());
+  : calls ? h("p", null, "No sessions. ", link(address("calls"), plural(calls, "call")), " outside of sessions.") : nothingYet());
