@@ -155,12 +155,14 @@ def test_what_states_no_usage_is_counted_by_method_and_path_and_warned_of_once(
     for path in (*["/videos"] * 3, "/batches", "/threads/thread_1/runs", "/new_thing"):
         post(client, path)
     post(client, "/realtime/client_secrets", options=raw_options())
+    provider.reply(raw=b"\xff\xfb sound", on="/new_sounds")
+    client.post("/new_sounds", body={}, cast_to=openai.HttpxBinaryResponseContent)
     provider.reply(status=500, on="/failing", repeat=True)
     with pytest.raises(openai.InternalServerError):
         post(client, "/failing")
     assert counted() == {
         "POST /v1/videos": 3, "POST /v1/batches": 1, "POST /v1/realtime/client_secrets": 1,
-        "POST /v1/threads/{id}/runs": 1, "POST /v1/new_thing": 1,
+        "POST /v1/threads/{id}/runs": 1, "POST /v1/new_thing": 1, "POST /v1/new_sounds": 1,
     }  # fmt: skip
     assert len([message for message in caplog.messages if "not recorded: POST /v1/videos" in message]) == 1
 

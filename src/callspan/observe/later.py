@@ -113,9 +113,9 @@ class GenericCall(Call):
         super()._finish(ending)
 
     def _leave(self, ending: Ending) -> None:
-        """Count it, unless it failed."""
+        """Count it, unless it failed. An answer that is no JSON, such as sound, is no failure."""
         self._body = None
-        if ending.outcome in ("success", "cancelled") and ending.error is None:
+        if ending.outcome == "success" or (ending.outcome == "cancelled" and ending.error is None):
             with _COUNT:
                 self._unrecorded()
 
