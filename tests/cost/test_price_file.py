@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callspan import open_store
 from callspan.cost import PriceFileError, Pricer, read_prices
 from callspan.cost.price_table import ModelPrices
 from callspan.delivery.store_sink import StoreSink
 from callspan.fail_open import failures, forget_failures
-from callspan.records import CallRecord, EventRecord, Record, Usage, decode, encode
-from callspan.stores import Rejected, Sink, Store
+from callspan.records import Usage, encode
+from callspan.stores import find_store
 
 from .conftest import MakeCall
 
@@ -24,20 +25,6 @@ from .conftest import MakeCall
 def written(path: Path, value: object) -> Path:
     path.write_text(value if isinstance(value, str) else json.dumps(value))
     return path
-
-
-def test_a_service_tier_has_prices_of_its_own_and_without_them_is_a_guess(tmp_path: Path, call: MakeCall) -> None:
-    model = {"input": 10, "tiers": {"flex": {"input": 5, "cache_read": 1}}}
-    pricer = Pricer(read_prices(written(tmp_path / "p.json", {"models": {"m": model}})))
-
-    def cost(tier: str | None) -> tuple[Decimal, bool]:
-        found = pricer.cost(call("m", "elsewhere", tier=tier, input_tokens=1_000_000, cache_read_tokens=500_000))
-        assert found is not None
-        return found.usd, found.estimated
-
-    assert cost(None) == cost("default") == (Decimal(10), False)
-    assert cost("flex") == (Decimal(3), False)
-    assert cost("priority") == (Decimal(10), True)
 
 
 def test_a_name_takes_precedence_over_a_pattern_and_a_longer_pattern_over_a_shorter(tmp_path: Path) -> None:
@@ -117,66 +104,13 @@ def test_a_batch_has_prices_of_its_own_and_without_them_half_is_a_guess(tmp_path
     assert cost("n", "default") == cost("n", "batch") == (Decimal("0.05000005"), True)
 
 
-class Kept(Store):
-    """A store that keeps what it is given, but for calls with the id `refused`."""
-
-    example = "kept://"
-    batch_records = 10
-
-    def __init__(self) -> None:
-        super().__init__("kept://")
-        self.stored: list[Record] = []
-        self.is_open = False
-
-    def sink(self) -> Sink:
-        return self
-
-    def open(self) -> None:
-        self.is_open = True
-
-    def deliver(self, records: Sequence[Record]) -> None:
-        for record in records:
-            if isinstance(record, CallRecord) and record.call_id == "refused":
-                raise Rejected("no", record)
-        self.stored += records
-
-    def close(self) -> None:
-        self.is_open = False
-
-
-def through(payload: bytes, prices: Path | None = None, priced: Callable[[Record], object] | None = None) -> Record:
-    kept = Kept()
-    StoreSink(kept, prices, priced=priced).deliver([payload])
-    return kept.stored[0]
-
-
-@pytest.fixture
-def prices(tmp_path: Path) -> Path:
-    path = tmp_path / "prices.json"
-    path.write_text(json.dumps({"version": "v1", "models": {"m": {"input": "0.003"}}}))
-    return path
-
-
-def test_other_records_pass_as_they_are(call: MakeCall) -> None:
-    told: list[Record] = []
-    event = encode(EventRecord(event_id="e", event_type="action", time_ns=1))
-    for payload in (event, encode(call("nobody-knows", input_tokens=1))):
-        assert through(payload, None, told.append) == decode(payload)
-    assert told == []
-
-
-def test_a_record_that_the_store_rejects_is_named_as_it_was_delivered(call: MakeCall, prices: Path) -> None:
-    told: list[Record] = []
-    payloads = [encode(call("m", input_tokens=1, call_id=name)) for name in ("taken", "refused")]
-    with pytest.raises(Rejected, match="no") as rejected:
-        StoreSink(Kept(), prices, priced=told.append).deliver(payloads)
-    assert rejected.value.record is payloads[1]
-    assert told == [], "nothing was stored"
-
-
 def test_a_price_file_that_is_wrong_costs_no_record(call: MakeCall, tmp_path: Path) -> None:
     forget_failures()
-    payload = encode(call("nobody-knows", input_tokens=1))
-    assert through(payload, tmp_path / "missing.json") == decode(payload)
+    store = find_store(f"sqlite:///{tmp_path}/calls.db")
+    with closing(StoreSink(store, tmp_path / "missing.json")) as sink:
+        sink.open()
+        sink.deliver([encode(call("nobody-knows", input_tokens=1))])
+    with closing(open_store(store.url)) as reader:
+        assert [one.cost for one in reader.calls()] == [None]
     assert failures()["read the price file"] == 1
     forget_failures()
