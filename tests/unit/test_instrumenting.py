@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 
 import callspan
+import callspan.testing
 from callspan import AnthropicInstrumentor, OpenAIInstrumentor, SettingError, Settings, open_store, wiring
 from callspan.delivery.recorder import Recorder
 from callspan.fail_open import forget_failures
 from callspan.process.processed import Processed
 from callspan.records import CallRecord, Record, Request, Usage
+from callspan.sdk_profiles import SDKS
 from callspan.settings_loader import forget_warnings
 from callspan.spool import directory
 from callspan.wiring import WIRING
@@ -213,10 +215,23 @@ def test_uninstrument_of_a_replaced_handle_does_nothing() -> None:
     assert WIRING.pipeline is None
 
 
+def test_what_was_in_force_is_in_force_again_after_a_capture() -> None:
+    handle = callspan.instrument(sdks=NONE, content="off")
+    with callspan.testing.capture(content="full"):
+        assert WIRING.hook_context.content == "full"
+    assert WIRING.hook_context.content == "off"
+    assert repr(handle).startswith("<Handle in force ")
+
+
 CLOSING_S = 0.8
 
 
-@pytest.mark.parametrize("change", [lambda: callspan.instrument(content="off"), callspan.uninstrument])
+def undo_each() -> None:
+    for sdk in SDKS:
+        WIRING.remove_sdk(sdk)
+
+
+@pytest.mark.parametrize("change", [lambda: callspan.instrument(content="off"), callspan.uninstrument, undo_each])
 def test_no_thread_waits_for_the_stores_that_another_thread_closes(
     change: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,34 +80,6 @@ def test_events_are_what_the_sdk_would_make_of_them(limits: SpanLimits, several:
     assert ours.dropped_events == theirs.dropped_events
 
 
-def test_a_span_with_its_own_way_to_add_events_is_used() -> None:
-    received: list[Any] = []
-
-    class Otherwise(Span):
-        def add_event(self, name: str, attributes: Any = None, timestamp: int | None = None) -> None:
-            received.append((name, attributes, timestamp))
-
-    span = object.__new__(Otherwise)
-    span._limits = SpanLimits()
-    add_event(span, "event", {"a": 1}, 2)
-    assert received == [("event", {"a": 1}, 2)]
-
-
-@pytest.mark.parametrize("kept_in", [None, {}, "elsewhere"])
-def test_an_sdk_that_keeps_them_otherwise_must_set_them(kept_in: object) -> None:
-    received: list[Any] = []
-
-    class Otherwise(Span):
-        def set_attributes(self, attributes: Any) -> None:
-            received.append(attributes)
-
-    span = object.__new__(Otherwise)
-    if kept_in is not None:
-        span._attributes = kept_in  # type: ignore[assignment]
-    put_attributes(span, {"a": 1})
-    assert received == [{"a": 1}]
-
-
 class _Odd:
     def __str__(self) -> str:
         return "odd"

@@ -8,7 +8,6 @@ import pytest
 from click.testing import CliRunner
 
 from callspan import open_store
-from callspan.cli import delete
 from callspan.records import Place, TimestepRecord
 from tests.commands import ask, callspan
 from tests.records import START_NS, keep, made, session
@@ -46,7 +45,7 @@ def test_it_asks_on_a_terminal_and_wants_yes_elsewhere(full: str, monkeypatch: p
     answer = ask("--store", full, "delete", "session-a")
     assert answer.code == 2
     assert "--yes" in answer.err
-    monkeypatch.setattr(delete, "_is_terminal", lambda: True)
+    monkeypatch.setattr("callspan.cli.delete._is_terminal", lambda: True)
     refused = CliRunner().invoke(callspan, ["--store", full, "delete", "session-a"], input="n\n")
     assert refused.exit_code == 1
     assert "session-a" in left(full)
@@ -68,7 +67,7 @@ def test_what_is_old_goes_after_a_question(full: str, monkeypatch: pytest.Monkey
     old = ["--store", full, "delete", "--older-than", "2100-01-01"]
     answer = ask(*old)
     assert (answer.code, "--yes" in answer.err) == (2, True)
-    monkeypatch.setattr(delete, "_is_terminal", lambda: True)
+    monkeypatch.setattr("callspan.cli.delete._is_terminal", lambda: True)
     refused = CliRunner().invoke(callspan, old, input="n\n")
     assert (refused.exit_code, "2 sessions, 2 calls, 1 timestep would be deleted" in refused.stderr) == (1, True)
     assert left(full) == ["call-a", "call-b", "session-a", "session-b"]
