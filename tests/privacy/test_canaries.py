@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
@@ -18,9 +17,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import callspan
-from callspan.cli import commands
 from callspan.records import Record, encode
 from callspan.testing import ScriptedProvider
+from tests.commands import ask
 from tests.intercept import sdks
 from tests.privacy.canaries import FOUND, Program
 
@@ -106,7 +105,7 @@ def everything(
     reader = callspan.open_store(stores[0])
     channels["store"] = "".join(encode(call).decode() for call in reader.calls())
     reader.close()
-    channels["doctor"] = CliRunner().invoke(commands.callspan, ["--store", stores[0], "doctor"]).output
+    channels["doctor"] = ask("--store", stores[0], "doctor").out
     return program, channels
 
 
