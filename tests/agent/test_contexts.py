@@ -7,26 +7,23 @@ import gc
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled, suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan
-from tests.processed import processed
 from tests.scale import scaled
 
+import callspan
 from callspan import copy_context, current_session, current_timestep, metadata, session, timestep, tool
-from callspan.agent.context import current_metadata
-from callspan.agent.scope import current_scope
-from callspan.records import CallRecord, EventRecord, SessionRecord, TimestepRecord, Timing
+from callspan.records import SessionRecord, TimestepRecord
+from callspan.testing import capture
 
 if TYPE_CHECKING:
     from tests.agent.conftest import Seen
 
-CALL = CallRecord(call_id="c", timing=Timing(start_ns=1))
 
-
-def test_many_concurrent_async_sessions_never_mix(seen: Seen) -> None:
+def test_many_concurrent_async_sessions_never_mix() -> None:
     count = scaled(50, 200)
 
     async def episode(number: int) -> None:
@@ -42,47 +39,48 @@ def test_many_concurrent_async_sessions_never_mix(seen: Seen) -> None:
     async def lookup(own: object) -> None:
         await asyncio.sleep(0)
         assert current_session() is own
-        current_scope()._call_ended(processed(CALL))
+        with callspan.record_call(provider="mine"):
+            pass
 
     async def everything() -> None:
         await asyncio.gather(*(episode(number) for number in range(count)))
 
-    asyncio.run(everything())
-    events: dict[str, list[EventRecord]] = {}
-    for event in seen.of(EventRecord):
-        events.setdefault(event.session_id, []).append(event)
+    with capture() as seen:
+        asyncio.run(everything())
+    events: dict[str, list[Any]] = {}
+    for event in seen.events:
+        events.setdefault(str(event.session_id), []).append(event)
     for number in range(count):
         mine = events[f"mix-{number}"]
         assert [record.data for record in mine] == [[number, index] for index in range(20)]
         assert [record.sequence for record in mine] == list(range(20))
-    assert {record.totals.calls for record in seen.ended(SessionRecord)} == {40}
-    roots = {span.context.span_id: span for span in seen.named("invoke_workflow s")}
-    for step in seen.named("timestep"):
-        assert roots[step.parent.span_id].attributes["session.id"] == step.attributes["session.id"]
+    assert {record.totals.calls for record in seen.sessions if record.totals} == {40}
+    of_session = {record.span_id: record.session_id for record in seen.sessions}
+    assert {record.session_id for record in seen.timesteps} == {*of_session.values()}
+    assert all(of_session[record.parent_span_id] == record.session_id for record in seen.timesteps)
 
 
-def test_threads_see_a_session_through_copy_context(
-    seen: Seen, parent_of: Callable[[ReadableSpan], int | None]
-) -> None:
+def test_threads_see_a_session_through_copy_context() -> None:
     async def look() -> object:
         await asyncio.sleep(0)
         return current_session()
 
     def work(number: int) -> None:
         assert current_session() is own
-        with timestep(f"t{number}"):
-            current_scope()._call_ended(processed(CALL))
+        with timestep(f"t{number}"), callspan.record_call(provider="mine"):
+            pass
 
-    with session("s") as own, metadata(run_id="r"), ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(copy_context(lambda _: current_metadata()["run_id"]), range(3))) == ["r"] * 3
+    with capture() as seen, session("s") as own, metadata(run_id="r"), ThreadPoolExecutor(4) as pool:
         list(pool.map(copy_context(work), range(20)))
         carried = copy_context(look)
         assert list(pool.map(lambda _: current_session(), range(4))) == [None] * 4
     assert asyncio.run(carried()) is own
-    assert sorted(record.index for record in seen.ended(TimestepRecord)) == list(range(20))
-    steps = [span for span in seen.spans if span.name.startswith("timestep t")]
-    assert {parent_of(step) for step in steps} == {seen.named("invoke_workflow s")[0].context.span_id}
-    assert seen.ended(SessionRecord)[0].totals.calls == 20
+    ended = [record for record in seen.timesteps if record.end_ns is not None]
+    assert sorted(record.index for record in ended) == list(range(20))
+    assert {record.parent_span_id for record in ended} == {seen.sessions[0].span_id}
+    assert {call.metadata["run_id"] for call in seen.records} == {"r"}
+    assert seen.sessions[-1].totals is not None
+    assert seen.sessions[-1].totals.calls == 20
 
 
 def test_a_decorated_generator_is_covered_by_its_iteration_and_leaves_the_consumer_alone(

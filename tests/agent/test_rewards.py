@@ -10,9 +10,7 @@ import openai
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from tests.agent.conftest import elsewhere
 from tests.otel.receiver import OtlpReceiver, ReceivedSpan
@@ -215,8 +213,7 @@ def exporting(receiver: OtlpReceiver) -> Iterator[Callable[..., Handle]]:
     shutdowns: list[Callable[[], object]] = []
 
     def instrument(*, sampler: Any = None, **settings: Any) -> Handle:
-        provider = TracerProvider(sampler=sampler)
-        provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(endpoint=f"{receiver.url}/v1/traces")))
+        provider = receiver.tracer_provider(sampler)
         handle = callspan.instrument(tracer_provider=provider, **settings)
         shutdowns.extend((provider.shutdown, handle.uninstrument))
         return handle

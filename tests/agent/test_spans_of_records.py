@@ -190,6 +190,7 @@ def test_every_attribute_of_an_agents_spans_and_events_has_a_row_with_its_type(p
     bags = [one.attributes or {} for span in captured.spans for one in (span, *span.events)]
     seen = {name: kind(value) for bag in bags for name, value in bag.items()}
     assert len(seen) > 150
+    assert all("callspan.outcome" in (span.attributes or {}) for span in captured.spans if span.name.startswith("chat"))
     for name, found in seen.items():
         known = types.get(name) or next((each for star, each in stars.items() if name.startswith(star)), set())
         assert found in known or "any" in known, (name, found, known)

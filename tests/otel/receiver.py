@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Final
 
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
@@ -25,6 +26,9 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.sampling import Sampler
 from typing_extensions import Self
 
 _SIGNALS: Final[dict[str, tuple[Any, Any]]] = {
@@ -59,12 +63,14 @@ class ReceivedSpan:
 class OtlpReceiver:
     """Listens on loopback from its construction until `close`. `max_bytes` refuses larger requests, as collectors do.
 
-    `status` of other than 200 refuses everything; over gRPC `refusal` says how. Safe from any thread.
+    `status` of other than 200 refuses everything, `statuses` by path; over gRPC `refusal` says how. Safe from any
+    thread.
     """
 
     def __init__(self, max_bytes: int | None = None) -> None:
         self.max_bytes = max_bytes
         self.status = 200
+        self.statuses: dict[str, int] = {}
         self.refusal: tuple[str, str, tuple[tuple[str, bytes], ...]] = ("RESOURCE_EXHAUSTED", "refused", ())
         """Status, details and trailing metadata."""
         self.headers: list[dict[str, str]] = []
@@ -86,6 +92,12 @@ class OtlpReceiver:
     def url(self) -> str:
         """The base address for `OTEL_EXPORTER_OTLP_ENDPOINT`."""
         return f"http://127.0.0.1:{self._http.server_address[1]}"
+
+    def tracer_provider(self, sampler: Sampler | None = None) -> TracerProvider:
+        """Return a provider whose spans are sent here as they end."""
+        provider = TracerProvider(sampler=sampler)
+        provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(endpoint=f"{self.url}/v1/traces")))
+        return provider
 
     def serve_grpc(self) -> str:
         """Listen for gRPC too, with its usual limit of 4 MiB a message; return `host:port`. Needs grpcio."""
@@ -110,9 +122,10 @@ class OtlpReceiver:
         time.sleep(self.pause_s)
         with self._news:
             self.raw.append(body)
-            if self.status != 200 or (self.max_bytes is not None and len(body) > self.max_bytes):
+            status = self.statuses.get(path, self.status)
+            if status != 200 or (self.max_bytes is not None and len(body) > self.max_bytes):
                 self.refused.append(len(body))
-                return (self.status if self.status != 200 else 413), b""
+                return (status if status != 200 else 413), b""
             self._requests.append(parsed)
             self._news.notify_all()
         return 200, response().SerializeToString()

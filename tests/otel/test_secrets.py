@@ -14,7 +14,6 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 import callspan
-from callspan.otlp.providers import make_provider
 from callspan.testing import ScriptedProvider
 from tests.otel.receiver import OtlpReceiver
 
@@ -65,7 +64,7 @@ def outside(tmp_path: Path, receiver: OtlpReceiver, caplog: pytest.LogCaptureFix
 
 def everything(outside: Outside, provider: ScriptedProvider, **settings: Any) -> TracerProvider:
     """Make calls that carry secrets everywhere, and have all of them delivered."""
-    tracer_provider = make_provider("traces", outside.receiver.url)
+    tracer_provider = outside.receiver.tracer_provider()
     stores = [f"sqlite:///{outside.place / 'a.db'}", f"jsonl:///{outside.place / 'b.jsonl'}"]
     handle = callspan.instrument(stores=stores, tracer_provider=tracer_provider, **settings)
     try:

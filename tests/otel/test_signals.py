@@ -8,8 +8,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import openai
@@ -136,47 +134,19 @@ ask("Hi")
     assert done.stderr == 'Nothing is sent: OTLP by http/protobuf needs pip install "callspan[otlp]"\n'
 
 
-class Picky:
-    """An HTTP receiver that answers with a status by path, 200 where none is given."""
-
-    def __init__(self, statuses: dict[str, int]) -> None:
-        self.statuses = statuses
-        self.paths: list[str] = []
-        picky = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["content-length"]))
-                picky.paths.append(self.path)
-                self.send_response(picky.statuses.get(self.path, 200))
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *args: object) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
 def test_a_receiver_without_metrics_does_not_fail_a_flush(stage: Stage) -> None:
     follow_variables(stage)
-    with closing(Picky({"/v1/metrics": 404})) as picky:
-        program = f"""
+    stage.receiver.statuses["/v1/metrics"] = 404
+    program = f"""
 import callspan
 from calling import ask
-handle = callspan.instrument(otlp={picky.url!r}, stores=())
+handle = callspan.instrument(otlp={stage.receiver.url!r}, stores=())
 ask("Hi")
 print(handle.force_flush())
 """
-        done = stage.run("python", "-c", program)
-        assert done.stdout == "True\n"
-        assert "404" in done.stderr
+    done = stage.run("python", "-c", program)
+    assert done.stdout == "True\n"
+    assert "404" in done.stderr
 
 
 def test_none_turns_a_signal_off_even_where_an_address_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,14 +155,14 @@ def test_none_turns_a_signal_off_even_where_an_address_is_given(monkeypatch: pyt
     assert wanted_signals("http://127.0.0.1:9") == ["traces"]
 
 
-def test_a_short_outage_is_outlasted(logged: list[str]) -> None:
-    with closing(Picky({"/v1/traces": 503})) as picky:
-        provider = make_provider("traces", picky.url)
-        provider.get_tracer("test").start_span("one").end()
-        threading.Timer(0.3, picky.statuses.clear).start()
-        assert provider.force_flush()
-        provider.shutdown()
-        assert picky.paths == ["/v1/traces", "/v1/traces"]
+def test_a_short_outage_is_outlasted(receiver: OtlpReceiver, logged: list[str]) -> None:
+    receiver.statuses["/v1/traces"] = 503
+    provider = make_provider("traces", receiver.url)
+    provider.get_tracer("test").start_span("one").end()
+    threading.Timer(0.3, receiver.statuses.clear).start()
+    assert provider.force_flush()
+    provider.shutdown()
+    assert (len(receiver.refused), len(receiver.spans)) == (1, 1)
 
 
 def test_without_otlp_no_exporter_is_loaded_and_no_thread_runs() -> None:

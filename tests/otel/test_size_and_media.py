@@ -18,7 +18,6 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 import callspan
 from callspan import ByteBoundedExporter, open_store
-from callspan.otlp.providers import make_provider
 from callspan.testing import ScriptedProvider
 from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 
@@ -36,7 +35,7 @@ def sent(provider: ScriptedProvider, receiver: OtlpReceiver, tmp_path: Path) -> 
     """Make one call of either SDK and return its span as it arrived, spans' content checked against the caps."""
 
     def call(request: dict[str, Any], reply: str = "Well.", sdk: str = "openai", **settings: Any) -> ReceivedSpan:
-        tracer_provider = make_provider("traces", receiver.url)
+        tracer_provider = receiver.tracer_provider()
         provider.reply(text=reply)
         handle = callspan.instrument(
             stores=f"sqlite:///{tmp_path / 'a.db'}", tracer_provider=tracer_provider, **settings

@@ -21,7 +21,6 @@ from callspan.records import (
     SessionRecord,
     TimestepRecord,
 )  # fmt: skip
-from callspan.stores.sqlite.file import open_for_writing
 
 from .conftest import SECOND, START_NS, Delivery, Records
 
@@ -82,7 +81,7 @@ def _make(path: Path, originals: Iterable[Record], times: int, repeated: Mapping
     delivery = Delivery(f"sqlite:///{path}")
     delivery.write(*originals)
     delivery.close()
-    with closing(open_for_writing(path)) as connection:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         # Nothing needs to survive here: half the time of a build that could be taken back.
         for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-1000000", "temp_store=MEMORY"):
             connection.execute(f"PRAGMA {pragma}").fetchall()

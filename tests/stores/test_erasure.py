@@ -18,7 +18,7 @@ import pytest
 from msgspec.structs import replace
 
 import callspan
-from callspan import SettingError, erase, open_store
+from callspan import SettingError, erase, import_records, open_store
 from callspan.delivery.store_sink import StoreSink
 from callspan.erasing import Erased, Receipt
 from callspan.records import (
@@ -34,7 +34,6 @@ from callspan.records import (
 )
 from callspan.spool.spool import Spool
 from callspan.stores import CallFilter, find_store
-from callspan.stores.importing import import_records
 from callspan.stores.spools import target_of
 from callspan.stores.sqlite import file
 from callspan.testing import ScriptedProvider

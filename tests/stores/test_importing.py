@@ -13,10 +13,9 @@ import pytest
 from click.testing import CliRunner
 from tests.commands import callspan
 
-from callspan import SettingError, open_store
+from callspan import SettingError, import_records, open_store
 from callspan.records import FORMAT, Record, Stream, Timing, encode
 from callspan.stores import CallFilter
-from callspan.stores.importing import import_records
 
 from .conftest import SECOND, START_NS, Delivery, Records, run
 

@@ -22,7 +22,6 @@ from msgspec.structs import replace
 
 from callspan import erase, open_store
 from callspan.record.content_level import at_level
-from callspan.record.ids import response_call_id
 from callspan.records import (
     CallRecord,
     Cost,
@@ -152,9 +151,7 @@ RESPONSE = {
     "status": "completed",
     "output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Paris."}]}],
 }
-BASE = CallRecord(
-    call_id=response_call_id("openai", "resp_1"), provider="openai", api="responses", timing=Timing(start_ns=START_NS)
-)
+BASE = CallRecord(call_id="of resp_1", provider="openai", api="responses", timing=Timing(start_ns=START_NS))
 CREATED = replace(
     BASE, part="requested", outcome="in_progress", pid=7, place=Place(session_id="s1"), metadata={"user_id": "u1"},
     request=Request(model="gpt-5", body=raw({"model": "gpt-5", "input": [{"role": "user", "content": "Hi"}]})),
@@ -176,7 +173,7 @@ def test_versions_of_a_background_response_in_any_order_are_one_call(
     """In one batch or one by one, each twice, next to other calls; sums count it once."""
     orders = list(itertools.permutations([CREATED, ENDED, ANSWER]))
     for number, order in enumerate(orders):
-        call_id = response_call_id("openai", f"resp_{number}")
+        call_id = f"of resp_{number}"
         mine = [replace(one, call_id=call_id) for one in (*order, *order)]
         for batch in [[records.call(), *mine]] if together else [[one] for one in mine]:
             store.write(*batch)

@@ -14,7 +14,6 @@ import pytest
 from callspan import erase, open_store
 from callspan.records import CallRecord, EventRecord, Place, Response, RewardRecord, TimestepRecord
 from callspan.stores import ScoredReader, Scoring
-from callspan.stores.sqlite.database import SQLiteDatabase
 
 from .conftest import START_NS, Delivery, Records, run
 
@@ -165,9 +164,7 @@ def test_only_sessions_with_enough_score_are_summed(tmp_path: Path, records: Rec
     store = Delivery(f"sqlite:///{tmp_path}/calls.db")
     store.write(*(records.session(f"s{number}") for number in range(450)), score(1, "judge", 0.8, session_id="s7"))
     reader, asked = store.read(), list[str]()
-    database = reader._database
-    assert isinstance(database, SQLiteDatabase)
-    database.connection.set_trace_callback(asked.append)
+    reader._database.connection.set_trace_callback(asked.append)
     scored = ScoredReader(reader, Scoring(objectives=("judge",), min_score=0.5))
     assert [one.session.session_id for one in scored.sessions()] == ["s7"]
     assert sum("FROM messages" in sql for sql in asked) == 1

@@ -14,8 +14,6 @@ import pytest
 from tests.machine import slowness
 from tests.scale import scaled
 
-from callspan.stores.sqlite.file import open_for_writing
-
 from .conftest import SECOND, Delivery, Records
 from .large_file import NUMBERED, ORIGINALS, SUFFIXED, TIMES, agents, make_sessions
 
@@ -86,7 +84,8 @@ def test_there_are_examples_for_every_store() -> None:
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
     path = tmp_path_factory.mktemp("empty") / "calls.db"
-    with closing(open_for_writing(path)) as connection:
+    Delivery(f"sqlite:///{path}").close()
+    with closing(sqlite3.connect(path)) as connection:
         yield connection
 
 
