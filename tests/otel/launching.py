@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
 from callspan import CallRecord, open_store
 from callspan.stores import EmptyStoreError
 from callspan.testing import ScriptedProvider
@@ -24,6 +26,7 @@ from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 _GIVEN: set[int] = set()
 APPS = Path(__file__).with_name("apps")
 BIN = Path(sys.executable).parent
+ROOT = Path(__file__).resolve().parents[2]
 _KEPT = ("HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START")
 
 
@@ -160,3 +163,11 @@ def free_port() -> int:
                 _GIVEN.add(port)
                 return port
     raise OSError("no port is free")
+
+
+def python_of(place: str, made_by: str) -> str:
+    """The interpreter of a separate environment, for packages that conflict with ours; it must be there."""
+    python = ROOT / place / "bin" / "python"
+    if not (ROOT / place / ".complete").exists():
+        pytest.fail(f"{place} is not there; make it with: {made_by}")
+    return str(python)

@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import DEMO_SPANS, SPOKEN
-from tests.otel.environments import python_of
-from tests.otel.launching import BIN, free_port
+from tests.otel.launching import BIN, free_port, python_of
 
 pytestmark = [pytest.mark.timeout(300)]
 

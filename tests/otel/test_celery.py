@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.otel.environments import python_of
-from tests.otel.launching import Stage
+from tests.otel.launching import Stage, python_of
 
 pytestmark = [pytest.mark.timeout(300)]
 

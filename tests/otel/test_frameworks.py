@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.otel.environments import python_of
-from tests.otel.launching import APPS
+from tests.otel.launching import APPS, python_of
 
 pytestmark = [pytest.mark.timeout(300)]
 

@@ -20,8 +20,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as SentSpan
 from callspan import Settings
 from callspan.records import decode
 from tests.e2e.conftest import DEMO_SPANS, SPOKEN
-from tests.otel.environments import python_of
-from tests.otel.launching import APPS, Stage, free_port
+from tests.otel.launching import APPS, Stage, free_port, python_of
 from tests.spans_of_records import of_records
 
 pytestmark = [pytest.mark.timeout(120)]

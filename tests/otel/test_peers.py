@@ -8,8 +8,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from callspan.testing import ScriptedProvider
-from tests.otel.environments import python_of
-from tests.otel.launching import Stage
+from tests.otel.launching import Stage, python_of
 from tests.otel.receiver import OtlpReceiver
 
 pytestmark = [pytest.mark.xdist_group("peers")]

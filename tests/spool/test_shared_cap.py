@@ -26,7 +26,7 @@ class Neighbour:
     """A process with the stores of all others."""
 
     def __init__(self, root: Path, dead: str) -> None:
-        program = [sys.executable, "-m", "tests.spool.neighbour", str(root), dead, str(MAX_BYTES)]
+        program = [sys.executable, "-m", "tests.spool.processes", "neighbour", str(root), dead, str(MAX_BYTES)]
         place = Path(__file__).parents[2]
         self.process = subprocess.Popen(program, cwd=place, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 

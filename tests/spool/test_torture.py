@@ -24,7 +24,7 @@ def test_killed_writers_lose_nothing(tmp_path: Path) -> None:
     for round_number in range(ROUNDS):
         writers = [
             subprocess.Popen(
-                [sys.executable, "-m", "tests.spool.victim", str(tmp_path), str(10 * round_number + each)],
+                [sys.executable, "-m", "tests.spool.processes", "victim", str(tmp_path), str(10 * round_number + each)],
                 cwd=Path(__file__).parents[2], start_new_session=True, stderr=subprocess.DEVNULL,
             )
             for each in range(2)

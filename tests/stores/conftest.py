@@ -40,7 +40,7 @@ from callspan.records import (
 from callspan.stores import Reader, Sink, find_store
 
 if TYPE_CHECKING:
-    from .postgres_server import PostgresServer
+    from .servers import PostgresServer
 
 __all__ = ["SECOND", "START_NS", "Delivery", "Records", "raw", "run"]
 
@@ -204,7 +204,7 @@ def clickhouse_url(tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    from .postgres_server import PostgresServer
+    from .servers import PostgresServer
 
     needs_module("psycopg", "pip install 'callspan[postgres]'")
     programs = PostgresServer.programs()

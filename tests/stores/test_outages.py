@@ -29,9 +29,8 @@ from callspan.stores import StoreError, find_store
 from callspan.stores.spools import target_of
 
 from .conftest import Records
-from .postgres_server import PostgresServer
 from .readers import coming_and_going
-from .tcp_proxy import TcpProxy
+from .servers import PostgresServer, TcpProxy
 
 pytestmark = pytest.mark.postgres
 SECRET = "Tr0ub4dor"

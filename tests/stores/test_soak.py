@@ -33,9 +33,8 @@ from callspan.spool.losses import Loss, Losses, read_losses
 from callspan.stores import Reader
 from callspan.stores.spools import spool_directory
 
-from .postgres_server import PostgresServer
+from .servers import PostgresServer, TcpProxy
 from .soak_worker import FILLING
-from .tcp_proxy import TcpProxy
 
 MINUTES: Final = 10
 WARM: Final = 0.4

@@ -1,0 +1,83 @@
+"""Processes that append: `processes.py victim ROOT SEED` and `processes.py neighbour ROOT DEAD MAX_BYTES`.
+
+A victim appends until it is killed; what was acknowledged is in a file beside. A neighbour does as it is told, one
+command a line on standard input: its stores are a healthy one and a dead one, which refuses its records, or hangs.
+`append NAME COUNT` answers how many records were kept, after the healthy store has them; `close` ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import sqlite3
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from callspan.spool import shipper
+from callspan.spool import spool as spools
+
+from .rig import DownSink, FileSink, HangingSink, SqliteSink, record, spool_of, until
+
+PACE = 20
+"""Records between two looks whether the healthy store has them: far less than the cap waits for it."""
+
+
+class FlakySink(SqliteSink):
+    """Fails one time in twenty."""
+
+    def deliver(self, payloads: Sequence[bytes]) -> None:
+        if random.random() < 0.05:
+            raise sqlite3.OperationalError("flaky")
+        super().deliver(payloads)
+
+
+def victim(root: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    spool = spool_of(root / "spool", a=FlakySink(root / "a.db"), b=FlakySink(root / "b.db"))
+    acknowledged = _acknowledgements(root)
+    for number in range(1_000_000):
+        key = f"{os.getpid()}-{number}"
+        if spool.append(record(key, chance.randrange(20, 2000))):
+            os.write(acknowledged, f"{key}\n".encode())
+        if number % 50 == 0:
+            time.sleep(0.005)
+        if number in {300, 900} and os.fork() == 0:
+            acknowledged = _acknowledgements(root)
+
+
+def _acknowledgements(root: Path) -> int:
+    return os.open(root / f"acknowledged-{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+
+def neighbour(root: Path, dead: str, max_bytes: int) -> None:
+    shipper._IDLE_S = shipper._LOOK_S = spools._TIDY_S = 0.2  # type: ignore[misc]
+    sink = DownSink(root / "dead") if dead == "refuses" else HangingSink(root / "dead")
+    healthy = FileSink(root / "healthy", 100)
+    spool = spool_of(root / "spool", max_bytes=max_bytes, healthy=healthy, dead=sink)
+    for line in sys.stdin:
+        word, *values = line.split()
+        if word == "close":
+            spool.close(0)
+            time.sleep(0.1)
+            print("closed", flush=True)
+            return
+        kept = 0
+        keys = [f"{values[0]}{number}" for number in range(int(values[1]))]
+        for at, key in enumerate(keys):
+            kept += spool.append(record(key, 1000))
+            if kept > at and (at % PACE == PACE - 1 or key == keys[-1]):
+                until(partial(healthy.has, key))
+        print(kept, flush=True)
+
+
+if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)
+    role, root, *given = sys.argv[1:]
+    if role == "victim":
+        victim(Path(root), int(given[0]))
+    else:
+        neighbour(Path(root), given[0], int(given[1]))
