@@ -51,6 +51,7 @@ bench: $(STAMP)-dev  ## What callspan costs, paired with the bare SDKs and a raw
 
 bench-peers: $(STAMP)-dev  ## The same beside others that trace these SDKs, each in an environment of its own
 	$(BIN)/python bench/run_peers.py $(QUICK)
+	$(BIN)/python bench/run_peers.py --instructions $(QUICK)
 
 clean:  ## Remove what the targets above have made
 	rm -rf .cache $(VENV) .venv-* .mypy_cache .ruff_cache .hypothesis

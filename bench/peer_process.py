@@ -1,4 +1,7 @@
-"""Runs in a peer's environment: measures calls of one row, bare, callspan or the peer, and writes them as JSON."""
+"""Runs in a peer's environment: measures calls of one row, bare, callspan or the peer, and writes them as JSON.
+
+Under callgrind it counts their instructions.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +14,28 @@ import time
 from pathlib import Path
 
 import callspan
-from columns import columns
+from columns import Column, columns
 from peers import PEERS, THEIRS, native_options
 from rows import BARE, DEFAULT, provider, same
+from valgrind import Counter
 
 _SETTLED, _CALLS = 500, 1000
 """Calls before the interpreter has adapted to all of them, and measured ones, of short columns."""
 
 
 def main() -> None:
-    """Measure the columns that contain a text: CPU nanoseconds of each per unit."""
+    """Measure the columns that contain a text: CPU nanoseconds of each per unit, or instructions."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=PEERS)
     parser.add_argument("file", type=Path)
     parser.add_argument("--columns", default="")
     parser.add_argument("--row", choices=(BARE, DEFAULT, THEIRS), default=BARE)
+    parser.add_argument("--count", type=Path, metavar="DIRECTORY", help="count instructions, under callgrind")
     options = parser.parse_args()
     # Nobody hears the peers' warnings: printing them would cost the peers time.
     logging.getLogger().addHandler(logging.NullHandler())
     peer, tracing = PEERS[options.name], provider()
+    counter = None if options.count is None else Counter(options.count)
     if options.row == DEFAULT:
         callspan.instrument(tracer_provider=tracing)
     elif options.row == THEIRS:
@@ -40,9 +46,17 @@ def main() -> None:
             few = column.per > 1 or column.long
             column.run(column.warm if few else _SETTLED, same, time.thread_time_ns)
             gc.collect()
-            spent = column.run(column.runs if few else _CALLS, same, time.thread_time_ns)
-            found[column.name] = statistics.median(spent) / column.per
+            if counter is None:
+                spent = statistics.median(column.run(column.runs if few else _CALLS, same, time.thread_time_ns))
+            else:
+                spent = _instructions(column, counter)
+            found[column.name] = spent / column.per
     options.file.write_text(json.dumps(found))
+
+
+def _instructions(column: Column, counter: Counter) -> float:
+    runs = column.counted or max(1, column.runs // 3)
+    return counter.count(lambda: column.run(runs, same, lambda: 0)).instructions / runs
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 from peers import PEERS, THEIRS, Peer
 from rows import BARE, DEFAULT
 from run import print_table
+from valgrind import run
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PROGRAM = str(Path(__file__).with_name("peer_process.py"))
@@ -46,17 +47,20 @@ class Place:
             subprocess.run([self.python, "-m", "pip", "install", "-q", *packages], check=True)
         stamp.write_text(json.dumps(wanted))
 
-    def measure(self, rounds: int, wanted: str) -> dict[str, dict[str, list[float]]]:
-        """Return CPU nanoseconds by column and row, each row in a process of its own, in turn."""
+    def measure(self, rounds: int, wanted: str, *, count: bool) -> dict[str, dict[str, list[float]]]:
+        """Return CPU nanoseconds, or instructions, by column and row, each row in a process of its own, in turn."""
         found: dict[str, dict[str, list[float]]] = {}
         with tempfile.TemporaryDirectory() as directory:
             file = Path(directory, "measured.json")
             for number in range(rounds):
                 turn = number % len(_ROWS)
                 for row in (*_ROWS[turn:], *_ROWS[:turn]):
-                    command = [self.python, _PROGRAM, self.key, str(file), "--columns", wanted, "--row", row]
+                    arguments = [_PROGRAM, self.key, str(file), "--columns", wanted, "--row", row]
                     environment = {**os.environ, **self.peer.environment, "PYTHONHASHSEED": "0"}
-                    subprocess.run(command, check=True, env=environment)
+                    if count:
+                        run(self.python, [*arguments, "--count", directory], Path(directory), environment)
+                    else:
+                        subprocess.run([self.python, *arguments], check=True, env=environment)
                     for column, ns in json.loads(file.read_text()).items():
                         found.setdefault(column, {name: [] for name in _ROWS})[row].append(ns)
         return found
@@ -68,6 +72,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round, plain calls only")
     parser.add_argument("--only", choices=PEERS, action="append", help="this peer")
     parser.add_argument("--columns", default="", help="columns whose name contains this")
+    parser.add_argument("--instructions", action="store_true", help="count thousands of instructions, not CPU time")
     parser.add_argument("--make", action="store_true", help="make the environments, measure nothing")
     options = parser.parse_args()
     places = [Place(key, PEERS[key]) for key in options.only or PEERS]
@@ -76,11 +81,13 @@ def main() -> None:
     wanted = options.columns or ("plain sync" if options.quick else "")
     for place in [] if options.make else places:
         rows = []
-        for column, taken in place.measure(1 if options.quick else _ROUNDS, wanted).items():
+        rounds = 1 if options.quick or options.instructions else _ROUNDS
+        for column, taken in place.measure(rounds, wanted, count=options.instructions).items():
             bare, ours, theirs = (statistics.median(taken[row]) / 1000 for row in _ROWS)
             ratio = (theirs - bare) / (ours - bare)
             rows.append((column, f"{bare:.1f}", f"{ours - bare:.1f}", f"{theirs - bare:.1f}", f"{ratio:.2f}"))
-        print_table((f"{place.peer.name}, µs", "bare", "callspan adds", "it adds", "of callspan's"), rows)
+        unit = "thousands of instructions" if options.instructions else "µs"
+        print_table((f"{place.peer.name}, {unit}", "bare", "callspan adds", "it adds", "of callspan's"), rows)
 
 
 if __name__ == "__main__":
