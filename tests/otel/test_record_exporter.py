@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -181,3 +182,21 @@ def test_what_a_full_spool_drops_is_counted_by_the_reason(
     }
     assert dropped["cap"] > 0
     assert set(dropped) <= {"cap", "error"}
+
+
+def test_what_is_given_up_for_a_store_that_is_away_is_counted_for_it(
+    provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], tmp_path: Path
+) -> None:
+    stores = [f"jsonl:///{tmp_path / 'b.jsonl'}", f"unix:///{tmp_path / 'nobody.sock'}"]
+    handle = start(stores=stores, spool_dir=tmp_path / "spool", spool_max_bytes=20_000)
+    given_up: dict[str, int] = {}
+    deadline = time.monotonic() + 30
+    while not any(given_up.values()) and time.monotonic() < deadline:
+        ask(provider, count=5)
+        handle.force_flush(200)
+        given_up = {
+            point.attributes["callspan.store"]: point.value
+            for point in points(reader, "callspan.records.dropped")
+            if point.attributes.get("callspan.drop.reason") == "given_up"
+        }
+    assert sorted(name.partition(":")[0] for name, count in given_up.items() if count) == ["unix"]

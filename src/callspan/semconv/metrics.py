@@ -255,7 +255,7 @@ RECORDS_WRITTEN: Final = Instrument(
     "callspan.records.written", "counter", "{record}", "Records accepted by a store.", Table(_STORE)
 )
 RECORDS_DROPPED: Final = Instrument(
-    "callspan.records.dropped", "counter", "{record}", "Records lost for all stores, or rejected by one store.",
+    "callspan.records.dropped", "counter", "{record}", "Records lost for all stores, or for one (rejected, given up).",
     Table(_STORE, _DROPPED),
 )  # fmt: skip
 RECORDS_WAITING: Final = Instrument(

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _COUNT_START: Final = fail_open("count a call that starts")
 _READ: Final = fail_open("read the counters of the spool")
 _REJECTED: Final = "rejected"
+_GIVEN_UP: Final = "given_up"
 _MEASURE: Final = fail_open("measure a call")
 _INSTRUMENTS: Final = fail_open("create the instruments for metrics")
 _UNKNOWN: Final = object()
@@ -221,8 +222,11 @@ class _Instruments:
         return [Observation(state.delivered, {names.STORE: state.name}) for state in self._states()]
 
     def _dropped(self, _: CallbackOptions) -> Iterable[Observation]:
-        rejected = {names.DROP_REASON: _REJECTED}
-        lost = [Observation(state.rejected, {names.STORE: state.name, **rejected}) for state in self._states()]
+        lost = [
+            Observation(count, {names.STORE: state.name, names.DROP_REASON: reason})
+            for state in self._states()
+            for reason, count in ((_REJECTED, state.rejected), (_GIVEN_UP, state.given_up))
+        ]
         with _READ:
             counted = {} if self.recorder is None else self.recorder.drops()
             lost += [Observation(count, {names.DROP_REASON: reason}) for reason, count in counted.items()]

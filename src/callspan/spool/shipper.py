@@ -54,6 +54,8 @@ class SinkState(NamedTuple):
     """Text of the last failure; None once it accepts records again."""
     oldest_s: float | None = None
     """Maximum time in seconds that the oldest record has waited; None if none waits."""
+    given_up: int = 0
+    """Records that this process gave up for it at the cap."""
 
 
 class Shipper:
@@ -119,7 +121,8 @@ class Shipper:
         """Return the state of the store."""
         since_ns = self._spool.waits_since_ns(self.target)
         age_s = None if since_ns is None else time.time() - since_ns / 1e9
-        return SinkState(self.target.name, self.delivered, self.retried, self.rejected, self.error, age_s)
+        name, given_up = self.target.name, self._spool.losses.totals("given_up").get(self.target.name, 0)
+        return SinkState(name, self.delivered, self.retried, self.rejected, self.error, age_s, given_up)
 
     def close_before_fork(self, deadline: float) -> bool:
         """Close a sink that may not be open across a fork; False where it is in use until the deadline."""
