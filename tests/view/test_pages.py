@@ -74,6 +74,7 @@ def test_pages_behind_the_first_one_are_longer(
     first = shown.get(f"/api/{name}?q=sort:duration")
     following = shown.get(f"/api/{name}?q=sort:duration&after={first['next']}")
     assert [len(first["rows"]), len(following["rows"]), following["next"]] == [2, 4, None]
+    assert isinstance(first["next"], str), "a browser would round its numbers"
     assert len({row["id"] for row in (*first["rows"], *following["rows"])}) == 6
 
 
@@ -106,16 +107,6 @@ def test_a_long_session_comes_in_pages_without_gap_or_repetition(
         found += [row["id"] for row in part["rows"]]
         after = part["next"]
     assert found == [one.event_id for one in made]
-
-
-def test_the_list_of_sessions_comes_in_pages(store: Delivery, records: Records, show: Callable[[str], Page]) -> None:
-    store.write(*(records.session(f"s{number:03}", start_ns=START_NS + number) for number in range(150)))
-    page = show(store.url)
-    first = page.get("/api/sessions")
-    assert isinstance(first["next"], str), "a browser would round its numbers"
-    second = page.get(f"/api/sessions?after={quote(first['next'])}")
-    assert [row["id"] for row in first["rows"] + second["rows"]] == [f"s{number:03}" for number in range(149, -1, -1)]
-    assert second["next"] is None
 
 
 @pytest.mark.parametrize(

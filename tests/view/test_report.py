@@ -63,15 +63,11 @@ def test_the_page_loads_nothing_and_forbids_all_else(world: World, report: Repor
     assert "@import" not in page
 
 
-def test_a_session_can_be_reported_on_its_own(world: World, report: Report) -> None:
-    play(world)
-    assert [row["id"] for row in data(report(session_id="s2"))["rows"]] == ["s2"]
-
-
 def test_sessions_with_a_selected_call_are_whole_and_nothing_else_is_in_it(world: World, report: Report) -> None:
     play(world)
     world.chat(QUESTION, "aside-words", "s1", model="gpt-6")
     world.chat(QUESTION, "unselected", model="gpt-6")
+    assert [row["id"] for row in data(report(session_id="s2"))["rows"]] == ["s2"]
     page = report(errors=True)
     assert [row["id"] for row in data(page)["rows"]] == [*dict(data(page)["pages"])] == ["s2"]
     assert not {word for word in ("maze", "Left.", "Loose.", "aside-words", "unselected") if word in page}
