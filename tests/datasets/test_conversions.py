@@ -19,7 +19,6 @@ from callspan.datasets.chat_messages import (
     inline_media,
     tool_name,
 )
-from callspan.datasets.trajectories import content_of
 from callspan.records import (
     CallRecord,
     Conversation,
@@ -221,27 +220,4 @@ def test_a_tool_result_is_text(content: object, expected: object, dropped: int) 
 def test_roles_unknown_are_users_and_counted(role: str, written: str, dropped: dict[str, int]) -> None:
     found, counted = converted([Text(text="x")], messages=[Message(role=role, parts=[Text(text="q")], name="n")])
     assert found.prompt == [{"role": written, "content": "q", "name": "n"}]
-    assert counted == dropped
-
-
-@pytest.mark.parametrize(
-    ("content", "written", "dropped"),
-    [
-        (None, "", {}),
-        ("", "", {}),
-        ("a", "a", {}),
-        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "a\nb", {}),
-        ([{"type": "image_url", "image_url": {"url": "https://h/a.JPG?x=1"}}],
-         [{"type": "image", "source": {"media_type": "image/jpeg", "path": "https://h/a.JPG?x=1"}}], {}),
-        ([{"type": "image_url", "image_url": {"url": URL}}],
-         [{"type": "image", "source": {"media_type": "image/png", "path": URL}}], {}),
-        ([{"type": "image_url", "image_url": {"url": "https://h/a"}}], "", {"image_url of a trajectory": 1}),
-        ([{"type": "image_url", "image_url": {"url": "data:image/bmp;base64,A"}}], "",
-         {"image_url of a trajectory": 1}),
-        ([{"type": "file"}, {"type": "text", "text": "a"}], "a", {"file of a trajectory": 1}),
-    ],
-)  # fmt: skip
-def test_content_of_a_trajectory(content: object, written: object, dropped: dict[str, int]) -> None:
-    counted: Counter[str] = Counter()
-    assert content_of(content, counted) == written
     assert counted == dropped
