@@ -46,14 +46,10 @@ def test_short_counts(number: float | None, shown: str) -> None:
 @pytest.mark.parametrize(
     ("input_tokens", "output_tokens", "shown"),
     [
-        (None, None, UNKNOWN),
-        (0, None, f"0→{UNKNOWN}"),
-        (None, 0, f"{UNKNOWN}→0"),
-        (0, 0, "0→0"),
-        (12345, 6, "12,345→6"),
-        (99_999, 100_000, "99,999→100k"),
+        (None, None, UNKNOWN), (0, None, f"0→{UNKNOWN}"), (None, 0, f"{UNKNOWN}→0"), (0, 0, "0→0"),
+        (12345, 6, "12,345→6"), (99_999, 100_000, "99,999→100k"),
     ],
-)
+)  # fmt: skip
 def test_tokens_distinguish_zero_from_unknown(input_tokens: int | None, output_tokens: int | None, shown: str) -> None:
     assert formatting.tokens(input_tokens, output_tokens) == shown
 
@@ -118,42 +114,26 @@ def test_digits_beyond_the_usual_precision_count() -> None:
     assert whole_pico(Decimal("-1E+999999")) == -9 * 10**18
 
 
-@pytest.mark.parametrize(
-    ("command", "name"),
-    [
-        (["app.py"], "app"),
-        (["./deep/app.py", "--its-own", "x.py"], "app"),
-        (["gunicorn", "app:application"], "gunicorn"),
-        (["/usr/bin/gunicorn"], "gunicorn"),
-        (["pkg/__main__.py"], "pkg"),
-        (["my.service"], "my.service"),
-        (["python", "app.py"], "app"),
-        (["/usr/bin/python3.11", "-X", "dev", "-u", "app.py"], "app"),
-        (["python3", "-m", "pkg.mod", "x"], "pkg.mod"),
-        (["python", "-c", "print()"], None),
-        (["python"], None),
-    ],
-)
-def test_the_service_name_from_the_command_line(command: list[str], name: str | None) -> None:
-    assert service_of_command(command) == name
+COMMANDS = {
+    "app.py": "app", "./deep/app.py --its-own x.py": "app", "gunicorn app:application": "gunicorn",
+    "/usr/bin/gunicorn": "gunicorn", "pkg/__main__.py": "pkg", "my.service": "my.service", "python app.py": "app",
+    "/usr/bin/python3.11 -X dev -u app.py": "app", "python3 -m pkg.mod x": "pkg.mod", "python -c print()": None,
+    "python": None,
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("environment", "arguments", "name"),
-    [
-        ({"CALLSPAN_RUN_SERVICE": "shop"}, ["/x/app.py"], "shop"),
-        ({}, ["/x/app.py"], "app"),
-        ({}, ["-c"], None),
-        ({}, [""], None),
-        ({}, [], None),
-    ],
-)
+@pytest.mark.parametrize(("command", "name"), COMMANDS.items())
+def test_the_service_name_from_the_command_line(command: str, name: str | None) -> None:
+    assert service_of_command(command.split()) == name
+
+
+@pytest.mark.parametrize(("arguments", "name"), [(["/x/app.py"], "app"), (["-c"], None), ([""], None), ([], None)])
 def test_the_service_name_inside_a_process(
-    environment: dict[str, str], arguments: list[str], name: str | None, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], name: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for variable, value in environment.items():
-        monkeypatch.setenv(variable, value)
     assert main_name(arguments) == name
+    monkeypatch.setenv("CALLSPAN_RUN_SERVICE", "shop")
+    assert main_name(arguments) == "shop"
 
 
 MONEY = {

@@ -24,7 +24,6 @@ from callspan.process.processed import Processed
 from callspan.records import CallRecord, Record, Request, Usage
 from callspan.sdk_profiles import SDKS
 from callspan.settings_loader import forget_warnings
-from callspan.spool import directory
 from callspan.wiring import WIRING
 from callspan.wiring.pipeline import Providers
 from tests.processed import processed
@@ -303,16 +302,3 @@ def test_every_provider_is_flushed_also_after_one_that_cannot(answers: tuple[obj
     parts: Any = Providers(tracer_provider=tracer, meter_provider=meter)  # type: ignore[arg-type]
     assert parts.flush(1.5) == flushed
     assert tracer.requested == meter.requested == [1500]
-
-
-def test_a_spool_on_a_network_file_system_is_said_at_the_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    mounts = tmp_path / "mounts"
-    mounts.write_text(f"tmpfs / tmpfs rw 0 0\nserver:/home {tmp_path} nfs4 rw 0 0\n")
-    monkeypatch.setattr(directory, "_MOUNTS", mounts)
-    recorder = Recorder(Settings(stores=(f"sqlite:///{tmp_path}/calls.db",)))
-    recorder.write(processed(made("a")))
-    recorder.retire(5.0)
-    (line,) = [one for one in caplog.messages if "network" in one]
-    assert "CALLSPAN_SPOOL_DIR" in line

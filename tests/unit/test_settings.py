@@ -25,16 +25,11 @@ def test_the_environment_takes_precedence_over_the_default() -> None:
         "CALLSPAN_FSYNC": "always",
         "OTEL_SERVICE_NAME": "shop",
     }
-    settings = load(None, environment)
-    assert settings.stores == ("sqlite:///a.db", "jsonl:///b.jsonl")
-    assert settings.content == "metadata"
-    assert settings.vocabularies == ("gen_ai", "openinference")
-    assert settings.max_attribute_bytes == 4096
-    assert settings.spool_max_bytes == 2 * 1024**3
-    assert settings.spool_dir == Path("spool")
-    assert settings.propagate is True
-    assert settings.fsync == "always"
-    assert settings.service == "shop"
+    assert load(None, environment) == Settings(
+        stores=("sqlite:///a.db", "jsonl:///b.jsonl"), content="metadata", vocabularies=("gen_ai", "openinference"),
+        max_attribute_bytes=4096, spool_max_bytes=2 * 1024**3, spool_dir=Path("spool"), propagate=True, fsync="always",
+        service="shop",
+    )  # fmt: skip
 
 
 def test_an_argument_takes_precedence_over_the_environment_and_none_means_not_given() -> None:
@@ -204,14 +199,10 @@ def test_otel_sdk_disabled_also_disables_callspan() -> None:
 @pytest.mark.parametrize(
     ("text", "content", "on_spans"),
     [
-        ("NO_CONTENT", "off", True),
-        ("span_only", "full", True),
-        ("EVENT_ONLY", "full", False),
-        ("SPAN_AND_EVENT", "full", True),
-        ("true", "full", True),
-        ("false", "off", True),
+        ("NO_CONTENT", "off", True), ("span_only", "full", True), ("EVENT_ONLY", "full", False),
+        ("SPAN_AND_EVENT", "full", True), ("true", "full", True), ("false", "off", True),
     ],
-)
+)  # fmt: skip
 def test_the_conventions_variable_is_understood(text: str, content: str, on_spans: bool) -> None:
     settings = load(None, {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": text})
     assert (settings.content, settings.content_on_spans) == (content, on_spans)

@@ -35,36 +35,31 @@ def reset_s(value: str) -> float | None:
     return limits.requests.reset_s
 
 
-def test_rate_limits_of_openai_are_requests_and_tokens() -> None:
+ANTHROPIC = {
+    f"anthropic-ratelimit-{unit}-{what}": value
+    for unit in ("requests", "tokens", "input-tokens", "output-tokens")
+    for what, value in (("limit", "100"), ("remaining", "0"), ("reset", "2025-08-02T12:00:45Z"))
+}
+MISTRAL = {
+    "x-ratelimit-limit-req-10-second": "60",
+    "x-ratelimit-remaining-req-10-second": "59",
+    "x-ratelimit-limit-tokens-minute": "2000000",
+    "x-ratelimit-remaining-tokens-minute": "1999893",
+    "x-ratelimit-limit-tokens-month": "10000000000",
+}
+
+
+def test_rate_limits_of_each_family() -> None:
+    """OpenAI's are of requests and tokens, Anthropic's four, Mistral's per ten seconds and per minute."""
     assert rate_limits(OPENAI, NOW_S) == RateLimits(
         requests=RateLimit(limit=5000, remaining=4999, reset_s=0.012),
         tokens=RateLimit(limit=4000000, remaining=3999970, reset_s=360.0),
     )
-
-
-def test_rate_limits_of_anthropic_are_four_with_reset_times() -> None:
-    headers = {
-        f"anthropic-ratelimit-{unit}-{what}": value
-        for unit in ("requests", "tokens", "input-tokens", "output-tokens")
-        for what, value in (("limit", "100"), ("remaining", "0"), ("reset", "2025-08-02T12:00:45Z"))
-    }
     limit = RateLimit(limit=100, remaining=0, reset_s=5.0)
-
-    assert rate_limits(headers, NOW_S) == RateLimits(
+    assert rate_limits(ANTHROPIC, NOW_S) == RateLimits(
         requests=limit, tokens=limit, input_tokens=limit, output_tokens=limit
     )
-
-
-def test_rate_limits_of_mistral_are_per_ten_seconds_and_per_minute() -> None:
-    headers = {
-        "x-ratelimit-limit-req-10-second": "60",
-        "x-ratelimit-remaining-req-10-second": "59",
-        "x-ratelimit-limit-tokens-minute": "2000000",
-        "x-ratelimit-remaining-tokens-minute": "1999893",
-        "x-ratelimit-limit-tokens-month": "10000000000",
-    }
-
-    assert rate_limits(headers, NOW_S) == RateLimits(
+    assert rate_limits(MISTRAL, NOW_S) == RateLimits(
         requests=RateLimit(limit=60, remaining=59), tokens=RateLimit(limit=2000000, remaining=1999893)
     )
 
