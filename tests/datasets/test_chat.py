@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-import pytest
-
 from callspan.datasets.chat_messages import ChatCall, chat_call
 
 from .conftest import World, tool_call
@@ -78,9 +76,3 @@ def test_images_and_errors_dropped_from_tool_results_are_reported(world: World) 
     found, dropped = convert(world, "messages", request, {"role": "assistant", "content": "So."})
     assert found.prompt[2] == {"role": "tool", "tool_call_id": "t1", "content": "oops"}
     assert dropped == {"error mark of a tool result": 1, "part of a tool result that is no text": 1}
-
-
-@pytest.mark.parametrize("response", [None, {"choices": []}])
-def test_a_call_without_a_response_makes_no_row(world: World, response: Any) -> None:
-    call = world.call("chat_completions", {"messages": [{"role": "user", "content": "?"}]}, response)
-    assert chat_call(call, Counter()) is None

@@ -1,4 +1,4 @@
-"""Unit tests of exports: flaws, tool definitions, media, statistics and equality of messages."""
+"""Conversions: flaws, tool definitions, media, answers and tool results as messages of a chat."""
 
 from __future__ import annotations
 
