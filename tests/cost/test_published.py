@@ -1,4 +1,4 @@
-"""Published prices: exact by independent arithmetic, of the right model, unknown if not listed, and cached."""
+"""Published prices: exactly what the list itself calculates, unknown if not listed, and cached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data of the pages: what is new in a call, pages of entries, filters, what was found, and states of the store."""
+"""The data of the pages: what is new in a call, pages of entries, filters, and what was found."""
 
 from __future__ import annotations
 
