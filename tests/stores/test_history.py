@@ -21,9 +21,7 @@ from tests.provider import FullProvider
 from tests.view.reading import data
 
 from callspan import erase, open_store
-from callspan.datasets import Selection, Statistics, export
-from callspan.datasets.exporting import table_rows
-from callspan.datasets.selection import Options, episodes
+from callspan.datasets import export
 from callspan.records import (
     CallRecord,
     ErrorInfo,
@@ -395,8 +393,6 @@ def test_steps_are_numbered_by_their_position_whatever_process_began_them(url: s
         positions = reader.step_positions(["chat", "no such session"])
         assert [step.index for step in steps] == [0, 0, 1, 1]
         assert [positions[step.timestep_id] for step in steps] == [0, 1, 2, 3]
-        table = table_rows(episodes(reader, Selection(), Statistics()), Options(), Statistics())
-        assert [row["timestep_position"] for row in table] == [0, 2, 1, 3]
         export(reader, "atif", tmp_path / "atif.jsonl")
     shown = json.loads(run(url, "show", "chat", "--json"))["steps"]
     assert [(one["position"], one["index"], one["turn"]) for one in shown] == [

@@ -12,17 +12,12 @@ from pathlib import Path
 
 import openai
 import pytest
-from click.testing import CliRunner
-from tests.commands import callspan as command
+from tests.commands import ask
 
 import callspan
 from callspan import open_store, stores
-from callspan.cli.doctor import store_state
-from callspan.settings_loader import forget_warnings, load
 from callspan.stores import find_store
-from callspan.stores.spools import target_of
 from callspan.testing import ScriptedProvider
-from callspan.wiring import CHECKS
 
 from .conftest import Delivery, Records
 
@@ -52,6 +47,15 @@ def install(place: Path, scheme: str, code: str | None = None, name: str = "call
 _SCHEMES = count(1)
 
 
+def stores_in_use() -> tuple[str, ...]:
+    """Return those that the environment names and that can be used."""
+    handle = callspan.instrument()
+    try:
+        return handle.settings.stores
+    finally:
+        handle.uninstrument()
+
+
 @pytest.fixture
 def scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The scheme of the page's store, new for each test: a process imports a store once."""
@@ -79,8 +83,8 @@ def test_calls_are_recorded_and_not_read(scheme: str, tmp_path: Path) -> None:
     assert (tmp_path / "calls.lines.spool").is_dir()
     lines = map(json.loads, (tmp_path / "calls.lines").read_text().splitlines())
     assert [line["outcome"] for line in lines if line["kind"] == "call"][-1] == "success"
-    shown = CliRunner().invoke(command, ["--store", url, "calls", "--json"])
-    assert (shown.exit_code, "cannot be read" in " ".join(shown.output.split())) == (2, True)
+    shown = ask("--store", url, "calls", "--json")
+    assert (shown.code, "cannot be read" in " ".join(shown.err.split())) == (2, True)
 
 
 def test_where_it_cannot_erase_the_receipt_says_so_and_alone_it_is_refused(
@@ -91,13 +95,12 @@ def test_where_it_cannot_erase_the_receipt_says_so_and_alone_it_is_refused(
     delivery.write(records.session("s1"), records.call(session_id="s1"))
     delivery.close()
     both = f"sqlite:///{tmp_path}/calls.db,{own}"
-    done = CliRunner().invoke(command, ["--store", both, "delete", "s1", "--yes"])
-    assert (done.exit_code, "nothing can be deleted there" in " ".join(done.output.split())) == (0, True), done.output
+    done = ask("--store", both, "delete", "s1", "--yes")
+    assert (done.code, "nothing can be deleted there" in " ".join((done.out + done.err).split())) == (0, True)
     with closing(open_store(f"sqlite:///{tmp_path}/calls.db")) as reader:
         assert reader.count_calls() == 0
-    done = CliRunner().invoke(command, ["--store", own, "delete", "--user", "u1", "--yes"])
-    assert done.exit_code == 2, done.output
-    assert "a filter needs a SQLite or Postgres store" in " ".join(done.output.split())
+    done = ask("--store", own, "delete", "--user", "u1", "--yes")
+    assert (done.code, "a filter needs a SQLite or Postgres store" in " ".join(done.err.split())) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -122,24 +125,25 @@ def test_one_that_fails_to_load_is_an_error_of_an_argument_and_a_warning_of_the_
         callspan.instrument(stores=url)
     assert why in str(raised.value)
     assert cause is None or isinstance(raised.value.__cause__, cause)
-    forget_warnings()
+    monkeypatch.setenv("CALLSPAN_STORES", f"{url},console://")
     with caplog.at_level(logging.WARNING):
-        settings = load(environment={"CALLSPAN_STORES": f"{url},console://"}, checks=CHECKS)
-    assert settings.stores == ("console://",)
-    (warning,) = [record.getMessage() for record in caplog.records]
+        assert stores_in_use() == ("console://",)
+    (warning,) = [record.getMessage() for record in caplog.records if url in record.getMessage()]
     assert why in warning
     assert warning.endswith("This store is not used")
-    check = store_state(url)
-    assert (check.state, why in check.detail) == ("failed", True)
+    (check,) = [one for one in ask("--store", url, "doctor", "--json").json["checks"] if one["area"] == "stores"]
+    assert (check["state"], why in check["detail"]) == ("failed", True)
 
 
 @pytest.mark.parametrize("query", ["end=hunter2", "colour=hunter2", "end=", "hunter2"])
-def test_an_option_that_it_has_not_is_refused_without_its_value(query: str, scheme: str) -> None:
+def test_an_option_that_it_has_not_is_refused_without_its_value(
+    query: str, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(stores.SettingError, match="there are: end") as raised:
         callspan.instrument(stores=f"{scheme}:///calls.lines?{query}")
     assert "hunter2" not in str(raised.value)
-    forget_warnings()
-    assert load(environment={"CALLSPAN_STORES": f"{scheme}:///a?{query}"}, checks=CHECKS).stores == ()
+    monkeypatch.setenv("CALLSPAN_STORES", f"{scheme}:///a?{query}")
+    assert stores_in_use() == ()
 
 
 def test_an_exception_of_its_own_code_is_an_error_without_the_text_which_may_quote_the_url(
@@ -182,9 +186,9 @@ class Lines(stores.ServerStore):
 """
     server = broken(code, tmp_path, monkeypatch).replace(":///x.lines", "://ann:{}@host/db{}")
     one, two, again = (server.format(*more) for more in (("x", ""), ("x", "?table=secret7"), ("y", "")))
-    keys = [target_of(find_store(url)).key(tmp_path) for url in (one, two, again)]
-    assert keys[0] == keys[2] != keys[1]
-    assert "secret7" not in target_of(find_store(two)).listed_as(tmp_path)
+    identities = [find_store(url).identity for url in (one, two, again)]
+    assert identities[0] == identities[2] != identities[1]
+    assert "secret7" not in identities[1]
 
 
 def test_the_socket_gets_each_record_as_a_line_once_somebody_listens(tmp_path: Path, records: Records) -> None:
