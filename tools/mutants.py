@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ast
 import gc
+import importlib
 import json
 import os
 import random
@@ -87,7 +88,9 @@ def mutants(path: Path) -> Iterator[Mutant]:
 
 
 def put_in(mutant: Mutant) -> None:
-    """Exchange the code of the mutant's function in this process."""
+    """Exchange the code of the mutant's function in this process, whatever imports its module later."""
+    module = ".".join(mutant.path.relative_to(ROOT / "src").with_suffix("").parts)
+    importlib.import_module(module.removesuffix(".__init__"))
     tree = ast.parse(mutant.path.read_text())
     mutate(next(nodes for name, nodes in functions(tree) if name == mutant.function)[mutant.number])
     code = compile(ast.fix_missing_locations(tree), str(mutant.path), "exec")
