@@ -14,7 +14,6 @@ from callspan.cli.progress import progress
 from callspan.cli.safe_text import clean
 from callspan.formatting import plural
 from callspan.spool.losses import read_losses
-from callspan.stores import first_readable
 from callspan.stores.spools import directories_for
 
 if TYPE_CHECKING:
@@ -26,12 +25,9 @@ _SHORTLY_S: Final = 0.25
 class Backlog:
     """The records that wait for the store a command reads."""
 
-    def __init__(self, stores: str, store: str | None = None) -> None:
-        """`stores` is a comma list, `store` the one of them that is meant; None: the first readable one.
-
-        Raises SettingError.
-        """
-        self._store = first_readable(stores) if store is None else store
+    def __init__(self, store: str) -> None:
+        """Raises SettingError for an invalid URL."""
+        self._store = store
         self._directories: Sequence[Path] = directories_for(self._store)
         self._error: str | None = None
 

@@ -79,6 +79,10 @@ class Command(click.Command):
                 for line in textwrap.wrap("  ".join(names), formatter.width - 2, break_on_hyphens=False):
                     formatter.write(f"  {line}\n".replace("\0", " "))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse arguments of whole characters."""
+        return super().parse_args(ctx, list(map(whole_characters, args)))
+
     def invoke(self, ctx: click.Context) -> object:
         """Run the command. Errors of settings and of a file's format are wrong usage, those of stores are failures."""
         try:
@@ -100,7 +104,7 @@ class Command(click.Command):
 
     def _arguments(self, ctx: click.Context) -> dict[str, Any]:
         """Return the arguments of the callback. Raises UsageError, SettingError."""
-        options: dict[str, Any] = {name: whole_characters(value) for name, value in ctx.params.items()}
+        options = dict(ctx.params)
         before = ctx.find_root().params
         store = options.pop("store") or before.get("store") or stores_of_environment()
         json = options.pop("as_json") or before.get("as_json", False)
@@ -175,7 +179,7 @@ class CommandContext:
             path = find_store(url).path
             if path is not None and path.is_dir():
                 self.fail(f"{path} is a directory: name a file in it")
-        backlog = Backlog(self.store)
+        backlog = Backlog(first_readable(self.store))
         backlog.deliver(shown=not self.json)
         return backlog.say()
 
@@ -189,14 +193,13 @@ class CommandContext:
                 return f"There is {other} beside it: name it with --store {safe_name(url)}"
         return None
 
-    def deliver(self, stores: Sequence[str | None] = (None,)) -> None:
-        """Deliver the records that ended processes left for these stores; None: the one that is read.
+    def deliver(self, store: str | None = None) -> None:
+        """Deliver the records that ended processes left for a store; None: for the one that is read.
 
         Ignores errors: what uses the store next reports them.
         """
-        for store in stores:
-            with suppress(*store_errors(SettingError)):
-                Backlog(self.store, store).deliver(shown=not self.json)
+        with suppress(*store_errors(SettingError)):
+            Backlog(store or first_readable(self.store)).deliver(shown=not self.json)
 
     def files(self) -> list[Path]:
         """Return the files of the stores that are files."""

@@ -58,7 +58,8 @@ def delete_command(
     """
     if not (ids or calls or older_ns) and which == CallFilter():
         raise click.UsageError("Say what to delete: SESSION, --call, --user or another filter, or --older-than.")
-    context.deliver(split_urls(context.store))
+    for url in split_urls(context.store):
+        context.deliver(url)
     try:
         chosen, single = whole_ids(context.store, ids, calls)
     except KeyError as error:

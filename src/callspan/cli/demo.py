@@ -19,7 +19,6 @@ from callspan.cli.command_context import Command, CommandContext, store_errors
 from callspan.cli.demo_agent import (
     ACTOR,
     POLICY,
-    GridWorld,
     play_rollout,
     play_with_anthropic,
     play_with_openai,
@@ -29,9 +28,8 @@ from callspan.cli.demo_agent import (
 )
 from callspan.cli.run import DEFAULT_STORE
 from callspan.cli.safe_text import clean
-from callspan.cli.screen import reward_style
 from callspan.cli.values import HTTP_URL
-from callspan.formatting import iso, reward
+from callspan.formatting import iso
 from callspan.safe_urls import safe_name
 from callspan.service import service_name
 
@@ -130,14 +128,14 @@ def _play(context: CommandContext, otlp: str | None, receiver: str | None, *, li
             stores=context.store, service=service, otlp=otlp or bool(receiver), tracer_provider=own
         )
         try:
-            _episodes(context, clients)
+            _episodes(clients)
             settled = _settle(handle)
         finally:
             handle.uninstrument()
     return None if receiver is None else settled and isinstance(trace.get_tracer_provider(), TracerProvider)
 
 
-def _episodes(context: CommandContext, clients: _Clients) -> None:
+def _episodes(clients: _Clients) -> None:
     """Play every episode; the one with most to see is the last, so that `callspan show last` shows it."""
     one, two, three, *rollouts = worlds()
     trial = trial_worlds()
@@ -159,22 +157,6 @@ def _episodes(context: CommandContext, clients: _Clients) -> None:
     asyncio.run(all_at_once())
     with clients.openai as client:
         play_with_openai(client, one, is_spoken=clients.speak)
-    if context.json:
-        return
-    line = context.screen.line
-    line(("Agents in a grid world", "bold"), "  R robot  k key  E exit  # wall  ~ pit")
-    _print_episode(context, three, "anthropic, async, hasty")
-    _print_episode(context, one, "openai, sync")
-
-
-def _print_episode(context: CommandContext, world: GridWorld, who: str) -> None:
-    mark = (f"{'out with the key':<17}", "green") if world.success else (f"{'lost':<17}", "red")
-    context.screen.line(
-        f"  {'/'.join(world.rows):<13}  {' '.join(world.path):<21}  ",
-        mark,
-        (f"{reward(world.total):>7}", reward_style(world.total)),
-        (f"  {who}", "dim"),
-    )
 
 
 def _settle(handle: Handle) -> bool:

@@ -171,8 +171,12 @@ def script_demo(provider: ScriptedProvider) -> None:
         "I could go west, or maybe east: east leads towards the key, and the exit is below it, while west is a pit."
     )
     provider.reply(text=musing, first_token_delay_s=0.04, chunk_delay_s=0.01, input_tokens=139, on=_episode(12))
-    _rollouts(provider)
-    _trial(provider)
+    # Of two rollouts of one task the first falls into the pit, the second finds the key and then the exit.
+    for rollout, way in enumerate(("west", "east south")):
+        _one_word_each(provider, 13, rollout, way)
+    for seed, (_, *ways) in _TRIAL.items():
+        for version, way in zip(PROMPTS, ways, strict=True):
+            _one_word_each(provider, seed, version, way, prompt=version)
 
 
 def _sync_episode(provider: ScriptedProvider) -> None:
@@ -208,18 +212,11 @@ def _scouting(provider: ScriptedProvider) -> None:
         )  # fmt: skip
 
 
-def _rollouts(provider: ScriptedProvider) -> None:
-    """Script two rollouts of one task: the first falls into the pit, the second finds the key and then the exit."""
-    for rollout, direction, tokens in ((0, "west", 39), (1, "east", 39), (1, "south", 57)):
-        provider.reply(text=direction, input_tokens=tokens, output_tokens=1, delay_s=0.02, on=_rollout(13, rollout))
-
-
-def _trial(provider: ScriptedProvider) -> None:
-    for seed, (_, *ways) in _TRIAL.items():
-        for version, way in zip(PROMPTS, ways, strict=True):
-            for turn, direction in enumerate(way.split()):
-                tokens = 39 + 16 * (version - 1) + 18 * turn
-                provider.reply(text=direction, input_tokens=tokens, output_tokens=1, on=_rollout(seed, version))
+def _one_word_each(provider: ScriptedProvider, seed: int, number: int, way: str, *, prompt: int = 1) -> None:
+    """Script a rollout in the world of this seed, one direction a turn."""
+    for turn, direction in enumerate(way.split()):
+        tokens = 39 + 16 * (prompt - 1) + 18 * turn
+        provider.reply(text=direction, input_tokens=tokens, output_tokens=1, delay_s=0.02, on=_rollout(seed, number))
 
 
 def _tool(

@@ -16,7 +16,7 @@ from callspan.cli.screen import styled
 from callspan.cli.values import COUNT, FILE, KEY_VALUE, POSITIVE, USD
 from callspan.conversion import converter
 from callspan.datasets import FORMATS, Options, Selection, Statistics, export
-from callspan.formatting import count, reward
+from callspan.formatting import count, plural, reward
 from callspan.output_file import is_stream, written_to
 from callspan.records import REWARD
 
@@ -90,7 +90,7 @@ def export_command(
 def _report(context: CommandContext, statistics: Statistics, target: Path | None, objective: str) -> None:
     if target is not None and is_stream(target):
         # Messages of the command would be mixed with the rows.
-        click.echo(f"{count(statistics.rows)} rows", err=True)
+        click.echo(plural(statistics.rows, "row"), err=True)
         for line in _left_out(statistics):
             click.echo(styled(*line).plain, err=True)
     elif context.json:
@@ -104,8 +104,9 @@ def _report(context: CommandContext, statistics: Statistics, target: Path | None
 def _print_statistics(context: CommandContext, statistics: Statistics, target: Path | None, objective: str) -> None:
     screen, summary = context.screen, statistics.as_json()
     where = "would be written" if target is None else f"written to {target}"
-    rows = "1 row" if statistics.rows == 1 else f"{count(statistics.rows)} rows"
-    screen.paragraph(f"{rows} {where}" if statistics.rows else "no rows, nothing written", "bold")
+    screen.paragraph(
+        f"{plural(statistics.rows, 'row')} {where}" if statistics.rows else "no rows, nothing written", "bold"
+    )
     screen.line(
         f"  {count(statistics.sessions_kept)} of {count(statistics.sessions)} sessions, "
         f"{count(statistics.messages)} messages, {count(statistics.trained)} of them to train on"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -35,19 +36,27 @@ def follow_calls(context: CommandContext, which: CallFilter, number: int) -> Non
 
     Ctrl-C ends it.
     """
+    polls = _polls(context)
     with suppress(KeyboardInterrupt):
-        context.deliver()
+        next(polls)
         reason = context.why_empty()
         if reason is not None and not context.json:
             click.echo(clean(f"{reason}; waiting for the first record"), err=True)
-        for poll in itertools.takewhile(lambda _: context.why_empty() is not None, itertools.count(1)):
-            time.sleep(_POLL_S)
-            if poll % _DELIVER_EVERY == 0:
-                context.deliver()
-        _follow(context, which, number)
+        while context.why_empty() is not None:
+            next(polls)
+        _follow(context, which, number, polls)
 
 
-def _follow(context: CommandContext, which: CallFilter, number: int) -> None:
+def _polls(context: CommandContext) -> Iterator[None]:
+    """Yield now and then, and deliver more seldom what ended processes left."""
+    for poll in itertools.count():
+        if poll % _DELIVER_EVERY == 0:
+            context.deliver()
+        yield
+        time.sleep(_POLL_S)
+
+
+def _follow(context: CommandContext, which: CallFilter, number: int, polls: Iterator[None]) -> None:
     with context.reader() as reader:
         which = context.resolved(reader, which)
         began_ns = time.time_ns()
@@ -56,9 +65,7 @@ def _follow(context: CommandContext, which: CallFilter, number: int) -> None:
         running = {call.call_id for call in last if call.outcome in _RUNNING}
         for call in reversed(last):
             _show(context, reader, call)
-        for poll in itertools.count():
-            if poll and poll % _DELIVER_EVERY == 0:
-                context.deliver()
+        for _ in polls:
             # Those that ran at first, whenever they began, and those that ended since.
             ended = [call for call in map(reader.call, running) if call is not None and call.outcome not in _RUNNING]
             since_ns = max(which.since_ns or 0, time.time_ns() - _OVERLAP_NS)
@@ -72,7 +79,6 @@ def _follow(context: CommandContext, which: CallFilter, number: int) -> None:
                 _show(context, reader, call)
             shown.update(call.call_id for call in ended)
             running.difference_update(call.call_id for call in ended)
-            time.sleep(_POLL_S)
 
 
 def _end_ns(call: CallRecord) -> int:

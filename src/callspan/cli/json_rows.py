@@ -52,7 +52,7 @@ def call_rows(reader: Reader, calls: Iterable[CallRecord]) -> Iterator[Row]:
 
 def call_row(call: CallRecord, position: int | None = None) -> Row:
     """Return a call as a row, with the position of its timestep if it is given; None is unknown."""
-    error, response = call.error, call.response
+    response = call.response
     return {
         "call_id": call.call_id,
         "session_id": call.place.session_id,
@@ -69,9 +69,7 @@ def call_row(call: CallRecord, position: int | None = None) -> Row:
         "model": call.model,
         "response_model": response.model if response else None,
         "outcome": call.outcome,
-        "error_type": error.type if error else None,
-        "error_kind": error.kind if error else None,
-        "error_message": error.message if error else None,
+        **{f"error_{name}": value for name, value in _fields(call.error, ("type", "kind", "message")).items()},
         "http_status": _status(call),
         "retries": call.retries,
         "rate_limited": call.rate_limited,

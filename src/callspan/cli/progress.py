@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from callspan.cli.safe_text import clean
 
@@ -22,16 +22,15 @@ def progress(what: str, *, shown: bool = True) -> Iterator[UpdateProgress]:
     with Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
-        TextColumn("{task.fields[progress_text]}", markup=False),
+        MofNCompleteColumn(" of "),
         TimeElapsedColumn(),
         console=Console(stderr=True),
         transient=True,
         disable=not shown or not sys.stderr.isatty(),
     ) as bars:
-        task = bars.add_task(what, total=None, progress_text="")
+        task = bars.add_task(what, total=None)
 
         def update(done: int, of: int | None = None, what: str = what) -> None:
-            progress_text = f"{done:,}" if of is None else f"{done:,} of {of:,}"
-            bars.update(task, completed=done, total=of, description=clean(what), progress_text=progress_text)
+            bars.update(task, completed=done, total=of, description=clean(what))
 
         yield update

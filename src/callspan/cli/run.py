@@ -192,10 +192,8 @@ def _option(stores: tuple[str, ...], directory: Path) -> str:
 def _url(url: str, directory: Path) -> str:
     store = find_store(url)
     if store.path is None or not store.is_file:
-        shown = safe_name(url)
-    else:
-        shown = f"{store.url.partition(':')[0]}:///{_relative(store.path, directory)}"
-    return shown
+        return safe_name(url)
+    return f"{store.url.partition(':')[0]}:///{_relative(store.path, directory)}"
 
 
 def _nothing() -> str:

@@ -24,11 +24,9 @@ def clean_lines(text: str) -> str:
     return _UNSAFE_IN_LINES.sub(_safe, text)
 
 
-def whole_characters(value: object) -> object:
-    """Return an option's value without surrogates (undecodable bytes), which no store accepts."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-    return tuple(map(whole_characters, value)) if isinstance(value, tuple) else value
+def whole_characters(text: str) -> str:
+    """Return text without surrogates (undecodable bytes), which no store accepts."""
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
 def _safe(found: re.Match[str]) -> str:

@@ -6,7 +6,7 @@ import math
 import sys
 from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, islice, takewhile
 from typing import Final, NamedTuple
@@ -276,7 +276,7 @@ def _line(item: Entry) -> Text:
         return styled((f"{item.message_type} ", "blue"), (f"{way}  ", _FAINT), json_text(item.content))
     if isinstance(item, RewardRecord):
         return reward_line(item)
-    return _EVENT_LINES.get(item.event_type, _event_line)(item)
+    return _tool_line(item) if item.event_type == "tool" else _event_line(item)
 
 
 def _call_line(call: CallRecord) -> Text:
@@ -324,32 +324,25 @@ def _tool_line(event: EventRecord) -> Text:
     )
 
 
-def _environment_line(event: EventRecord) -> Text:
-    data = event.data if isinstance(event.data, dict) else {}
-    ended = " terminated" if event.terminated else " truncated" if event.truncated else ""
-    return styled(
-        ("environment ", "blue"),
-        (f"{reward(event.reward)} " if event.reward is not None else "", reward_style(event.reward)),
-        (f"{ended} ", "yellow"),
-        (json_text(data.get("after", event.data)), _FAINT),
-    )
-
-
-def _handoff_line(event: EventRecord) -> Text:
-    return styled(
-        ("handoff ", "blue"), f"{event.system or '?'} → {event.name or '?'}  ", (json_text(event.data), _FAINT)
-    )
-
-
-def _guardrail_line(event: EventRecord) -> Text:
-    triggered = (" triggered ", "yellow") if event.metadata.get("triggered") else " "
-    return styled(("guardrail ", "blue"), event.name or "", triggered, (json_text(event.data), _FAINT))
-
-
 def _event_line(event: EventRecord) -> Text:
-    failed = f"  {event.error.type}" if event.error else ""
-    name = f"{event.name} " if event.name else ""
-    return styled((f"{event.event_type} ", "blue"), name, json_text(event.data), (failed, "red"))
+    name, data = event.name, event.data
+    if event.event_type == "handoff":
+        name = f"{event.system or '?'} → {name or '?'}"
+    if event.event_type == "environment" and isinstance(data, dict):
+        data = data.get("after", data)
+    states = {
+        "triggered": event.metadata.get("triggered"),
+        "terminated": event.terminated,
+        "truncated": event.truncated,
+    }
+    return styled(
+        (f"{event.event_type} ", "blue"),
+        f"{name} " if name else "",
+        (f"{reward(event.reward)} " if event.reward is not None else "", reward_style(event.reward)),
+        (next((f"{state} " for state, is_so in states.items() if is_so), ""), "yellow"),
+        (json_text(data), _FAINT),
+        (f"  {event.error.type}" if event.error else "", "red"),
+    )
 
 
 def reward_line(item: RewardRecord) -> Text:
@@ -362,14 +355,6 @@ def reward_line(item: RewardRecord) -> Text:
         (reward(item.value), reward_style(item.value)),
         f" of the {of}{f'  {who}' if who else ''}",
     )
-
-
-_EVENT_LINES: Final[dict[str, Callable[[EventRecord], Text]]] = {
-    "tool": _tool_line,
-    "environment": _environment_line,
-    "handoff": _handoff_line,
-    "guardrail": _guardrail_line,
-}
 
 
 class Page(NamedTuple):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import click
 
-from callspan.cli.safe_text import clean, whole_characters
+from callspan.cli.safe_text import clean
 from callspan.safe_urls import is_http_url, without_passwords
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Value(AnyType):
         if not isinstance(value, str):
             return value
         try:
-            return self._read(str(whole_characters(value)))
+            return self._read(value)
         except (ValueError, ArithmeticError, OSError):  # of a time near year 1 or 9999 that has no local one
             shown = f"{without_passwords(clean(repr(value)))}: " if self._is_shown else ""
             self.fail(f"{shown}{self._advice}", param, ctx)

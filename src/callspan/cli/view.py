@@ -115,7 +115,7 @@ def _keep(context: CommandContext, rating: RewardRecord) -> None:
 
 
 def _waiting(context: CommandContext) -> list[str]:
-    return Backlog(context.store).sentences()
+    return Backlog(first_readable(context.store)).sentences()
 
 
 _LINE: Final = click.Command(
