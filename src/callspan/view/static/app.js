@@ -1,12 +1,11 @@
 // The page: its top bar, its addresses, and which module draws what.
-import { become, h, link, stored, mark, button } from "./dom.js";
+import { address, become, h, link, stored, mark, button } from "./dom.js";
 import { get, Failure } from "./api.js";
 import { follow } from "./live.js";
 import { keepPlace } from "./place.js";
 import { clock, day, plural, time } from "./format.js";
 import { setKeys } from "./keys.js";
 import { unquoted } from "./filters.js";
-import { address } from "./address.js";
 
 const PAGES = { "": "start", calls: "calls", session: "session", call: "call", find: "find", compare: "compare", charts: "charts" };
 const TABS = { start: "sessions", session: "sessions", find: "sessions", calls: "calls", call: "calls", compare: "compare", charts: "charts" };

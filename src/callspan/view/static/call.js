@@ -1,9 +1,8 @@
 // A call: what is new since the call before first, then what was sent before; its facts at the right.
-import { become, copy, h, link, mark, right, soft, span, strong, button } from "./dom.js";
+import { address, become, copy, h, link, mark, right, soft, span, strong, button } from "./dom.js";
 import { get } from "./api.js";
 import { bytes, clock, count, known, money, oneLine, plural, shell, shown, time } from "./format.js";
 import { axisOf, callPieces, failedPieces } from "./bars.js";
-import { address } from "./address.js";
 import { redraw, title } from "./app.js";
 import { callMarks, isRunning } from "./rows.js";
 import { answers, instructionsBox, joins, scoreLine } from "./conversation.js";

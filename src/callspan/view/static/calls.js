@@ -1,10 +1,9 @@
 // Calls: the list of calls, newest first, also those outside of sessions.
-import { become, copy, h, right, soft, span, button } from "./dom.js";
+import { address, become, copy, h, right, soft, span, button } from "./dom.js";
 import { listed } from "./api.js";
 import { clock, money, oneLine, time, DASH } from "./format.js";
 import { roving } from "./keys.js";
 import { filterLine } from "./filters.js";
-import { address } from "./address.js";
 import { readMore, title } from "./app.js";
 import { callMarks, countsOf, gridRow, headRow, tokensOf } from "./rows.js";
 

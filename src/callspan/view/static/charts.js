@@ -1,8 +1,7 @@
 // Charts: strips of cost, tokens, time and scores that share one axis, and tables; every number leads to its rows.
-import { become, h, svg, link, soft, strong, button } from "./dom.js";
+import { address, become, h, svg, link, soft, strong, button } from "./dom.js";
 import { get } from "./api.js";
 import { brief, count, grouped, known, money, plain, plural, signed, sum, time, DASH } from "./format.js";
-import { address } from "./address.js";
 import { title } from "./app.js";
 import { filterLine, quoted, wordsOf } from "./filters.js";
 import { cost, percent } from "./rows.js";

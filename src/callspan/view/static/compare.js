@@ -1,8 +1,7 @@
 // Compare: two calls or two sessions, facts first, then messages side by side; differences are marked in the text.
-import { become, copy, h, link, soft, button } from "./dom.js";
+import { address, become, copy, h, link, soft, button } from "./dom.js";
 import { get } from "./api.js";
 import { shown, oneLine, shell, signed } from "./format.js";
-import { address } from "./address.js";
 import { title } from "./app.js";
 import { roving } from "./keys.js";
 

@@ -1,7 +1,6 @@
 // The conversation: each call adds what is new; tool calls stand beside their results, scores where they were given.
-import { h, mark, soft, strong, link, spaced } from "./dom.js";
+import { address, h, mark, soft, strong, link, spaced } from "./dom.js";
 import { bytes, clock, count, money, oneLine, plain, plural, shown, signed, time, tokens, words } from "./format.js";
-import { address } from "./address.js";
 import { callMarks, isRunning, retriesWord } from "./rows.js";
 import { part, removed, text, toolRun, turnBox, value } from "./parts.js";
 

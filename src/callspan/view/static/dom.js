@@ -52,6 +52,12 @@ export const stored = (where, key, value) => {
   try { return value === undefined ? globalThis[where].getItem(key) : globalThis[where].setItem(key, value); } catch { return null; }
 };
 
+// The addresses of pages.
+export const address = (page, id, values) => {
+  const text = new URLSearchParams(Object.entries(values || {}).filter(([, value]) => value)).toString();
+  return `#/${page}${id ? "/" + encodeURIComponent(id) : ""}${text ? "?" + text : ""}`;
+};
+
 export const link = (href, ...children) => h("a", { href }, ...children);
 export const span = (...children) => h("span", null, ...children);
 export const right = (...children) => h("span.right", null, ...children);
@@ -61,21 +67,36 @@ export const button = (label, action, props) => h("button", { type: "button", on
 export const copy = text => navigator.clipboard?.writeText(text);
 export const spaced = parts => parts.filter(Boolean).flatMap((one, at) => (at ? [" ", one] : [one]));
 
+// What stands for a row or a turn, drawn before or now.
+export const keyOf = node => `${node.dataset.id ?? ""} ${node.dataset.entry ?? ""}`;
+
+// Gives an element what somebody did to the one in whose place it stands; returns what has the focus in it.
+const carried = (from, to) => {
+  if (!from) return null;
+  const within = (node, tag) => [node, ...node.querySelectorAll(tag)], focus = document.activeElement, details = within(to, "details");
+  if (from.hasAttribute("aria-selected")) { to.setAttribute("aria-selected", "true"); to.tabIndex = 0; }
+  if (from.matches(".turn.picked")) to.classList.add("picked");
+  within(from, "details").forEach((one, at) => { if (one.open && details[at]) details[at].open = true; });
+  return from.contains(focus) ? within(to, focus.tagName)[within(from, focus.tagName).indexOf(focus)] : null;
+};
+
 // Makes these elements the children of a box. What would look as it was drawn before stays, with what was opened in it.
 const looks = new WeakMap();
 export const become = (box, ...given) => {
   const nodes = given.flat(Infinity).filter(one => one instanceof Element), asked = new Set(nodes);
-  const old = grouped([...box.children].filter(one => !asked.has(one)), one => looks.get(one));
+  const old = [...box.children].filter(one => !asked.has(one)), same = grouped(old, one => looks.get(one));
   const next = nodes.map(node => {
     if (node.parentNode === box) return node;
     looks.set(node, node.outerHTML);
-    return old.get(looks.get(node))?.shift() || node;
+    return same.get(looks.get(node))?.shift() || node;
   });
-  const stays = new Set(next);
+  const stays = new Set(next), gone = grouped(old.filter(one => !stays.has(one)), keyOf);
+  const focus = next.filter(one => one.parentNode !== box).map(one => carried(gone.get(keyOf(one))?.shift(), one)).find(Boolean);
   for (const one of [...box.childNodes]) if (!stays.has(one)) one.remove();
   let at = box.firstElementChild;
   for (const node of next) {
     if (node === at) at = at.nextElementSibling;
     else box.insertBefore(node, at);
   }
+  focus?.focus({ preventScroll: true });
 };

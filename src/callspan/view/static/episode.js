@@ -1,8 +1,7 @@
 // An episode of reinforcement learning: the reward so far above a table of steps; equal steps are one row.
-import { h, right, soft, span, strong } from "./dom.js";
+import { address, h, right, soft, span, strong } from "./dom.js";
 import { clock, least, most, oneLine, plural, signed, sum, time } from "./format.js";
 import { axisOf, callPieces } from "./bars.js";
-import { address } from "./address.js";
 import { actionText, answers, contextOf, footLine, observationText, rewardText, turnOf } from "./conversation.js";
 import { part, text, turnBox } from "./parts.js";
 import { largeOf, rewardCurve, showBand } from "./rewards.js";

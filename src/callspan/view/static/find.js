@@ -1,10 +1,9 @@
 // Find: where a text stands, under its sessions; counts of what was found at the right.
-import { become, copy, h, right, soft, span, strong, button, link } from "./dom.js";
+import { address, become, copy, h, right, soft, span, strong, button, link } from "./dom.js";
 import { get } from "./api.js";
 import { clock, count, day, grouped, oneLine, plural, shell } from "./format.js";
 import { roving } from "./keys.js";
 import { filterLine, quoted } from "./filters.js";
-import { address } from "./address.js";
 import { title } from "./app.js";
 import { cost, gridRow, outcome, scores, sessionMarks, titleOf } from "./rows.js";
 

@@ -1,6 +1,5 @@
 // What the lists of sessions and calls have in common: marks, outcomes, scores, sums.
-import { h, mark, soft, spaced } from "./dom.js";
-import { address } from "./address.js";
+import { address, h, mark, soft, spaced } from "./dom.js";
 import { brief, signed, plain, plural, money, sum, tokens, DASH } from "./format.js";
 
 // The rows of a list: what they are made of are their cells.

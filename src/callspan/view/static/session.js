@@ -1,10 +1,9 @@
 // A session: its course on the left, its conversation on the right; selecting in one selects in the other.
-import { become, copy, h, link, mark, right, soft, strong, button } from "./dom.js";
+import { address, become, copy, h, link, mark, right, soft, strong, button } from "./dom.js";
 import { get } from "./api.js";
 import { clock, count, day, known, least, money, most, oneLine, plural, sum, time } from "./format.js";
 import { axisOf, callPieces, dot, gapsOf, span, toolPiece } from "./bars.js";
 import { roving } from "./keys.js";
-import { address } from "./address.js";
 import { isMarked, readMore, redraw, showKeys, title, toMark } from "./app.js";
 import { callMarks, cost, outcome, scores, sessionMarks, titleOf } from "./rows.js";
 import { actionText, contextOf, instructionsBox, observationText, outcomeOf, rewardText, scoreLine, turnOf } from "./conversation.js";
@@ -262,9 +261,7 @@ export default ({ place, app, signal }) => {
     course.setAttribute("role", table ? "region" : "tree");
     for (const pane of [left, right]) pane.classList.toggle("many", pages.length > 1);
     become(titlebar, h("h1", null, link("#/", "Sessions"), soft(" / "), strong(data.session.name || "session"), " ", soft(oneLine(titleOf(data.session)))), facts(data.session, data.record, modelsOf(data.rows), minuteOf(data)));
-    const chosen = cursor.chosen()?.dataset.id;
     become(course, table ? table.course(data) : courseOf(data, folded, toggle));
-    if (chosen) rowOf(chosen)?.setAttribute("aria-selected", "true");
     cursor.settle();
     drawEnd();
     drawRight();

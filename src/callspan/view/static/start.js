@@ -1,11 +1,10 @@
 // Start: what goes on now, the filter line, and the list of sessions.
-import { become, copy, h, link, mark, right, soft, span, strong, button } from "./dom.js";
+import { address, become, copy, h, link, mark, right, soft, span, strong, button } from "./dom.js";
 import { get, listed } from "./api.js";
 import { clock, count, day, grouped, money, plural, sum, time, DASH, oneLine } from "./format.js";
 import { course, curve } from "./bars.js";
 import { roving } from "./keys.js";
 import { filterLine, quoted, wordsOf } from "./filters.js";
-import { address } from "./address.js";
 import { isMarked, nothingYet, readMore, redraw, title, toMark } from "./app.js";
 import { callMarks, cost, costTitle, countsOf, errorShare, gridRow, headRow, outcome, scores, sessionMarks, sumOf, titleOf, tokensOf } from "./rows.js";
 
