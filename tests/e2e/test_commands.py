@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from callspan import plugin
-from callspan.cli import doctor, run
+from callspan.cli import doctor
 from callspan.datasets import FORMATS
 from callspan.fail_open import Once
 from callspan.intercept import other_instrumentations
@@ -29,10 +28,6 @@ Ask = Callable[..., Answer]
 def first_id(ask: Ask, *options: str) -> str:
     found: str = ask("calls", "--limit", "1", "--json", *options).json[0]["call_id"]
     return found
-
-
-def test_the_default_store_is_that_of_the_exporter() -> None:
-    assert run.DEFAULT_STORE == plugin.DEFAULT_STORE
 
 
 def test_calls_shows_one_line_a_call(ask: Ask) -> None:

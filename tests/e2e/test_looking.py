@@ -13,18 +13,11 @@ from typing import Final
 
 import pytest
 
+import callspan
 from callspan import file_lock, open_store
-from callspan.cli import doctor
-from callspan.cli.store_check import store_check
-from callspan.delivery.recorder import Recorder
-from callspan.records import SessionRecord
-from callspan.settings_loader import load
-from callspan.stores import split_urls
 from tests.e2e.conftest import in_process
 from tests.left_behind import directory_of
 from tests.machine import slowness
-from tests.processed import processed
-from tests.spool.rig import until
 
 LOOKING: Final = [
     ("doctor",),
@@ -89,15 +82,21 @@ def store(tmp_path: Path) -> str:
     return url
 
 
-def session(ident: str) -> SessionRecord:
-    return SessionRecord(session_id=ident, seen_ns=1, start_ns=1, end_ns=2)
-
-
 def deliver(url: str, *sessions: str) -> None:
-    recorder = Recorder(load({"stores": (url,)}, warn=False))
+    """Record these sessions as an application does."""
+    handle = callspan.instrument(stores=url)
     for ident in sessions:
-        recorder.write(processed(session(ident)))
-    recorder.retire(30)
+        with callspan.session("s", session_id=ident):
+            pass
+    assert handle.force_flush(30_000)
+    handle.uninstrument()
+
+
+def checked(urls: str) -> list[dict[str, str]]:
+    """What `doctor` says of stores."""
+    return [
+        check for check in in_process("--store", urls, "doctor", "--json").json["checks"] if check["area"] == "stores"
+    ]
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -122,7 +121,7 @@ def test_the_doctor_finds_its_way_in_a_store_of_any_size(tmp_path: Path) -> None
     deliver(f"jsonl:///{path}", "s0")
     os.truncate(path, LARGE_BYTES)
     begun = time.process_time()
-    assert store_check(f"jsonl:///{path}")[0] is None
+    assert [check["state"] for check in checked(f"jsonl:///{path}")] == ["ok"]
     assert time.process_time() - begun < MOST_S * slowness()
     assert path.stat().st_size == LARGE_BYTES
 
@@ -160,9 +159,9 @@ def locked(store: str, tmp_path: Path) -> Iterator[str]:
 def test_a_locked_store_is_said_to_be_locked_and_nothing_stays(locked: str, tmp_path: Path) -> None:
     before = files(tmp_path)
     begun = time.monotonic()
-    trouble, _ = store_check(locked)
+    (check,) = checked(locked)
+    assert "locked by another process" in check["detail"]
     assert time.monotonic() - begun < 10
-    assert "locked by another process" in (trouble or "")
     assert files(tmp_path) == before
     with closing(open_store(locked)) as reader:
         assert {one.session.session_id for one in reader.sessions()} == {"s0", "s1"}
@@ -171,13 +170,12 @@ def test_a_locked_store_is_said_to_be_locked_and_nothing_stays(locked: str, tmp_
 def test_what_waits_is_shown_for_each_store(tmp_path: Path) -> None:
     """Not what the directory holds: one store has it all."""
     both = f"sqlite:///{tmp_path}/calls.db,jsonl:///{tmp_path}/calls.jsonl"
-    settings = load({"stores": tuple(split_urls(both))}, warn=False)
-    recorder = Recorder(settings)
+    handle = callspan.instrument(stores=both)
     with file_lock.locked(tmp_path / "calls.jsonl.lock", 1):
-        for ident in ("s0", "s1"):
-            recorder.write(processed(session(ident)))
-        until(lambda: [state.delivered for state in recorder.states()] == [2, 0])
-        recorder.retire(0.1)
-        sqlite, jsonl = (doctor.store_state(url).detail for url in settings.stores)
-        assert "wait" not in sqlite
-        assert f"2 records wait for it in {directory_of(both)}" in jsonl
+        with callspan.session("s"):
+            pass
+        assert not handle.force_flush(1_000)
+        sqlite, jsonl = (check["detail"] for check in checked(both))
+    handle.uninstrument()
+    assert "wait" not in sqlite
+    assert f"2 records wait for it in {directory_of(both)}" in jsonl

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 import callspan
-from callspan.stores import CallFilter
+from tests.processes import ran
 
+QUIET = ("-W", "ignore::DeprecationWarning")
 FORKING = """
 import contextlib, os, sys, threading
 import openai
@@ -57,11 +56,7 @@ with contextlib.closing(callspan.open_store("sqlite:///calls.db")) as store:
 
 
 def test_a_child_forked_while_locks_were_held_records_its_calls(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING],
-        capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = ran(*QUIET, "-c", FORKING, cwd=tmp_path)
     assert done.stdout.strip() == "['child', 'parent']"
 
 
@@ -70,11 +65,7 @@ def test_children_forked_while_another_thread_makes_its_first_calls_neither_hang
     tmp_path: Path,
 ) -> None:
     storm = Path(__file__).with_name("fork_storm.py")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", str(storm), "30"],
-        capture_output=True, text=True, timeout=600, check=False, cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = ran(*QUIET, str(storm), "30", cwd=tmp_path, timeout_s=600)
     assert done.stdout.strip() == "[]"
 
 
@@ -102,13 +93,10 @@ if sys.argv[1] == "raise":
 
 @pytest.mark.parametrize("ending", ["return", "raise", "fork"])
 def test_a_stream_half_read_at_exit_is_one_cancelled_call(ending: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, ending], capture_output=True, text=True, timeout=30, check=False, cwd=tmp_path
-    )
+    done = ran("-c", PROGRAM, ending, cwd=tmp_path, code=1 if ending == "raise" else 0)
     assert ("RuntimeError" in done.stderr) == (ending == "raise"), done.stderr
-    store = callspan.open_store(f"sqlite:///{tmp_path / 'calls.db'}")
-    (call,) = store.calls(CallFilter())
-    store.close()
+    with closing(callspan.open_store(f"sqlite:///{tmp_path / 'calls.db'}")) as store:
+        (call,) = store.calls()
     assert call.outcome == "cancelled"
     assert call.stream is not None
     assert (call.stream.end, call.stream.chunks) == ("closed", 4)
@@ -151,10 +139,7 @@ with contextlib.closing(callspan.open_store("sqlite:///calls.db")) as store:
 
 
 def test_first_calls_of_several_threads_at_once_are_recorded(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FIRST_CALLS], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
+    done = ran("-c", FIRST_CALLS, cwd=tmp_path)
     assert done.stdout.splitlines() == ["success True"] * 8
 
 
@@ -180,20 +165,10 @@ os.kill(os.getpid(), signal.SIGTERM)
 
 def test_a_stream_that_is_open_ends_as_cancelled_and_has_its_span(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APPLICATION)
-    callspan = [sys.executable, "-m", "callspan.cli"]
-    done = subprocess.run(
-        [*callspan, "run", "app.py"], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
-        env={name: value for name, value in os.environ.items() if not name.startswith("OTEL_")},
-    )  # fmt: skip
-    assert done.returncode == -signal.SIGTERM, done.stderr
+    done = ran("-m", "callspan.cli", "run", "app.py", cwd=tmp_path, code=-signal.SIGTERM)
     assert sorted(done.stdout.split("\n"))[1:] == ["chat cut", "chat whole"], done.stderr
-    calls = subprocess.run(
-        [*callspan, "calls", "--json"], capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path
-    )
-    rows = (
-        [json.loads(line) for line in calls.stdout.splitlines()] if "\n{" in calls.stdout else json.loads(calls.stdout)
-    )
-    assert sorted(row["outcome"] for row in rows) == ["cancelled", "success"]
+    with closing(callspan.open_store(f"sqlite:///{tmp_path / 'callspan.db'}", deliver=True)) as store:
+        assert sorted(call.outcome for call in store.calls()) == ["cancelled", "success"]
 
 
 AT_EXIT = """
@@ -223,12 +198,7 @@ atexit.register(late)
 def test_while_the_process_ends_spans_are_sent_and_the_signal_takes_its_effect(threads: str, tmp_path: Path) -> None:
     """Python 3.12 starts no thread once it runs what is registered with `atexit`."""
     (tmp_path / "app.py").write_text(AT_EXIT)
-    done = subprocess.run(
-        [sys.executable, "-m", "callspan.cli", "run", "app.py", threads],
-        capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
-        env={name: value for name, value in os.environ.items() if not name.startswith("OTEL_")},
-    )  # fmt: skip
-    assert done.returncode == -signal.SIGTERM, done.stderr
+    done = ran("-m", "callspan.cli", "run", "app.py", threads, cwd=tmp_path, code=-signal.SIGTERM)
     assert done.stdout.split() == ["last"]
     assert "Could not" not in done.stderr
 
@@ -249,11 +219,7 @@ def test_while_all_greenlets_of_gevent_wait_streams_are_ended_and_spans_sent(tmp
     (tmp_path / "app.py").write_text(
         GEVENT + INSTRUMENTED + APPLICATION.replace(raises, idle).replace("SimpleSpanP", "BatchSpanP")
     )
-    done = subprocess.run(
-        [sys.executable, "app.py"], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
-        env={name: value for name, value in os.environ.items() if not name.startswith("OTEL_")},
-    )  # fmt: skip
-    assert done.returncode == -signal.SIGTERM, done.stderr
+    done = ran("app.py", cwd=tmp_path, code=-signal.SIGTERM)
     assert sorted(done.stdout.split("\n"))[1:] == ["chat cut", "chat whole"], done.stderr
     assert "Could not" not in done.stderr
 

@@ -10,21 +10,24 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import msgspec
-import openai
 import pytest
+from opentelemetry import context as otel_context
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import Sampler
+from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 import callspan
 from callspan import fail_open
 from callspan.providers import registry
 from callspan.records import Record
+from callspan.semconv.call import Projection
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import WIRING
-
-CHAT: dict[str, Any] = {"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}]}
+from tests.intercept.calls import Wire
+from tests.intercept.mode import Mode
 
 
 @pytest.fixture
@@ -44,20 +47,14 @@ def _fresh_counts() -> Iterator[None]:
 def use(provider: ScriptedProvider, colour: str) -> list[str]:
     """The texts of a plain and a streamed call, in that colour of the SDK."""
 
-    def text(chunks: list[Any]) -> str:
-        return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    async def texts() -> list[str]:
+        wire = Wire("chat_completions", Mode(colour, provider))
+        plain = await wire.ask()
+        await wire.read()
+        await wire.mode.close()
+        return [plain.choices[0].message.content or "", wire.received_text()]
 
-    async def coloured() -> list[str]:
-        async with openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
-            plain = await client.chat.completions.create(**CHAT)
-            stream = await client.chat.completions.create(**CHAT, stream=True)
-            return [plain.choices[0].message.content or "", text([chunk async for chunk in stream])]
-
-    if colour == "async":
-        return asyncio.run(coloured())
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
-        plain = client.chat.completions.create(**CHAT)
-        return [plain.choices[0].message.content or "", text(list(client.chat.completions.create(**CHAT, stream=True)))]
+    return asyncio.run(texts())
 
 
 WELL = ["I am well.", "I am well."]
@@ -90,25 +87,18 @@ def colour(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.mark.parametrize("broken", ["request", "accumulator", "response_info", "conversation"])
+@pytest.mark.parametrize("broken", ["request", "accumulator", "response_info", "conversation", "each chunk"])
 def test_an_endpoint_adapter_that_raises(
     broken: str, colour: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint = BrokenEndpoint(broken)
+    if broken == "each chunk":
+        endpoint.accumulator = BrokenAccumulator  # type: ignore[attr-defined]
     monkeypatch.setattr(registry, "endpoint_for", lambda method, path: endpoint)
     with capture() as seen:
         assert use(provider, colour) == WELL
         kept(seen)
     assert fail_open.failures()
-
-
-def test_an_accumulator_that_raises(colour: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-    endpoint = BrokenEndpoint("none")
-    endpoint.accumulator = BrokenAccumulator  # type: ignore[attr-defined]
-    monkeypatch.setattr(registry, "endpoint_for", lambda method, path: endpoint)
-    with capture() as seen:
-        assert use(provider, colour) == WELL
-        kept(seen)
 
 
 def test_the_table_of_endpoints_raises(
@@ -118,6 +108,18 @@ def test_the_table_of_endpoints_raises(
     with capture() as seen:
         assert use(provider, colour) == WELL
         assert seen.records == []
+
+
+@pytest.mark.parametrize("step", ["start", "end"])
+def test_a_vocabulary_that_raises(
+    step: str, colour: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Projection, step, boom)
+    with capture() as seen:
+        assert use(provider, colour) == WELL
+        assert len(seen.records) == 2
+        if step == "end":
+            kept(seen)
 
 
 def kept(seen: Captured) -> None:
@@ -199,20 +201,58 @@ def _sampler() -> TracerProvider:
     return TracerProvider(sampler=Broken())
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: _with_processor(BrokenProcessor()),
-        lambda: _with_processor(SimpleSpanProcessor(BrokenExporter())),
-        _sampler,
-    ],
-    ids=["processor", "exporter", "sampler"],
-)
-def test_a_part_of_opentelemetry_that_raises(
-    make: Callable[[], TracerProvider], colour: str, provider: ScriptedProvider, tmp_path: Any
-) -> None:
+class BrokenSpan(NonRecordingSpan):
+    """A span of somebody else's, which raises whatever is asked of it."""
+
+    def is_recording(self) -> bool:
+        raise RuntimeError("broken")
+
+    @property
+    def attributes(self) -> Any:
+        raise RuntimeError("broken")
+
+    def set_attributes(self, attributes: Any) -> None:
+        raise RuntimeError("broken")
+
+
+class NamelessSpan(BrokenSpan):
+    """One that does not even tell what it is."""
+
+    def get_span_context(self) -> SpanContext:
+        raise RuntimeError("broken")
+
+
+class BrokenTracers(trace.TracerProvider):
+    """A provider of somebody else's, whose spans are none or cannot be made."""
+
+    def __init__(self, give: Callable[[], Any]) -> None:
+        self._give = give
+
+    def get_tracer(self, *args: Any, **kwargs: Any) -> Any:
+        give = self._give
+
+        class Broken(trace.NoOpTracer):
+            def start_span(self, *args: Any, **kwargs: Any) -> Any:
+                return give()
+
+        return Broken()
+
+
+MAKES: dict[str, Callable[[], trace.TracerProvider]] = {
+    "processor": lambda: _with_processor(BrokenProcessor()),
+    "exporter": lambda: _with_processor(SimpleSpanProcessor(BrokenExporter())),
+    "sampler": _sampler,
+    "tracer": lambda: BrokenTracers(boom),
+    "no span": lambda: BrokenTracers(lambda: None),
+    "no span at all": lambda: BrokenTracers(object),
+    "nameless span": lambda: BrokenTracers(lambda: NamelessSpan(SpanContext(1, 2, False))),
+}
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_a_part_of_opentelemetry_that_raises(make: str, colour: str, provider: ScriptedProvider, tmp_path: Any) -> None:
     """The record never depends on the span."""
-    handle = callspan.instrument(tracer_provider=make(), stores=f"jsonl:///{tmp_path}/calls.jsonl")
+    handle = callspan.instrument(tracer_provider=MAKES[make](), stores=f"jsonl:///{tmp_path}/calls.jsonl")
     try:
         assert use(provider, colour) == WELL
         handle.force_flush(60_000)
@@ -220,6 +260,32 @@ def test_a_part_of_opentelemetry_that_raises(
         assert sum('"I am well."' in line for line in lines) == 2
     finally:
         handle.uninstrument()
+
+
+@pytest.mark.parametrize("kind", [BrokenSpan, NamelessSpan])
+def test_a_foreign_span_that_misbehaves_costs_no_record(
+    kind: type[BrokenSpan], colour: str, provider: ScriptedProvider
+) -> None:
+    with capture() as seen:
+        token = otel_context.attach(trace.set_span_in_context(kind(SpanContext(1, 2, is_remote=False))))
+        try:
+            assert use(provider, colour) == WELL
+        finally:
+            otel_context.detach(token)
+    assert [(record.outcome, record.response is None) for record in seen.records] == [("success", False)] * 2
+
+
+def test_an_attach_that_raises_costs_no_call_and_no_record(
+    provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with capture() as seen:
+        with monkeypatch.context() as patched:
+            patched.setattr(otel_context, "attach", boom)
+            assert use(provider, "sync") == WELL
+        assert use(provider, "sync") == WELL
+    outcomes = [record.outcome for record in seen.records]
+    assert (outcomes, len(seen.spans)) == (["success"] * 4, 4)
+    assert trace.get_current_span() is trace.INVALID_SPAN
 
 
 def test_a_store_that_cannot_be_written(
@@ -232,23 +298,3 @@ def test_a_store_that_cannot_be_written(
         assert use(provider, colour) == WELL
     finally:
         handle.uninstrument()
-
-
-def test_a_vocabulary_that_raises(colour: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-    from callspan.semconv.call import Projection
-
-    monkeypatch.setattr(Projection, "end", boom)
-    with capture() as seen:
-        assert use(provider, colour) == WELL
-        kept(seen)
-
-
-def test_a_vocabulary_that_raises_at_the_start(
-    colour: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from callspan.semconv.call import Projection
-
-    monkeypatch.setattr(Projection, "start", boom)
-    with capture() as seen:
-        assert use(provider, colour) == WELL
-        assert len(seen.records) == 2

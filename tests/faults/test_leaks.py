@@ -13,7 +13,8 @@ import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 import anthropic
 import openai
@@ -28,76 +29,59 @@ from callspan.intercept.responses import ResponseObserver
 from callspan.observe.call import Call
 from callspan.records import new_id
 from callspan.testing import capture
-from tests.intercept import sdks
+from tests.intercept import sdks, transports
+from tests.intercept.calls import CHAT, REQUESTS, Wire
 from tests.intercept.mode import Mode
 from tests.scale import scaled
 
-CHAT: dict[str, Any] = {"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}]}
-MESSAGE: dict[str, Any] = {**CHAT, "max_tokens": 9}
-CHUNK = (
-    b'data: {"id":"x","object":"chat.completion.chunk","created":1,"model":"m",'
-    b'"choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":null}]}\n\n'
-)
-CHAT_BODY = CHUNK % b"one" + CHUNK % b"two" + CHUNK % b"three" + b"data: [DONE]\n\n"
-MESSAGE_BODY = (
-    b'event: message_start\ndata: {"type":"message_start","message":{"id":"m","type":"message","role":"assistant",'
-    b'"model":"c","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":1,"output_tokens":1}}}'
-    b'\n\nevent: message_stop\ndata: {"type":"message_stop"}\n\n'
-)
 ERROR_EVENT = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"no"}}\n\n'
+WIRES = {sdk: transports.wire_of(sdk, "one two three") for sdk in ("openai", "anthropic")}
+HANGS = b"hangs"
+"""In place of bytes: nothing ever comes."""
 
 
-class Cut(NamedTuple):
-    """How the wire deviates after its first event."""
-
-    then: bytes | str = b""
-    """Bytes in place of the rest; `raise`: an exception of the HTTP library; `hang`: nothing ever."""
-
-
-def transport(sdk: str, body: bytes, cut: Cut | None = None) -> Any:
-    """No network: the streams are what is looked at."""
+def transport(sdk: str, *rest: bytes | str) -> Any:
+    """No network: the streams are what is looked at. This follows the first event; an exception where it is text."""
     library = sdks.http_of(sdk)
-    headers = {"content-type": "text/event-stream"}
-    first, end, rest = body.partition(b"\n\n")
+    first, end, usual = WIRES[sdk].partition(b"\n\n")
 
     class Pieces(library.SyncByteStream, library.AsyncByteStream):  # type: ignore[name-defined,misc]
         def __iter__(self) -> Iterator[bytes]:
             yield first + end
-            if cut is None:
-                yield from rest.splitlines(keepends=True)
-            elif isinstance(cut.then, bytes):
-                yield cut.then
-            elif cut.then == "raise":
-                raise library.ReadError("cut")
+            for piece in rest or usual.splitlines(keepends=True):
+                if isinstance(piece, str):
+                    raise library.ReadError(piece)
+                if piece is not HANGS:
+                    yield piece
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             for piece in self:
                 yield piece
-            if cut is not None and cut.then == "hang":
+            if HANGS in rest:
                 await asyncio.Event().wait()
 
-    return library.MockTransport(lambda request: library.Response(200, headers=headers, stream=Pieces()))
+    return library.MockTransport(
+        lambda request: library.Response(200, headers=transports.EVENT_STREAM, stream=Pieces())
+    )
 
 
-class Asking:
-    """A client of one SDK and colour, and its streaming method."""
+class Asking(Wire):
+    """A client of one SDK and colour without a network, and its streaming method."""
 
-    def __init__(self, mode: Mode, sdk: str, cut: Cut | None) -> None:
-        self.mode = mode
-        self.sdk = sdk
+    def __init__(self, colour: str, sdk: str, *rest: bytes | str) -> None:
+        super().__init__("chat_completions" if sdk == "openai" else "messages", Mode(colour, NOWHERE))
         library = sdks.http_of(sdk)
-        kind = library.AsyncClient if mode.is_async else library.Client
-        http = kind(transport=transport(sdk, CHAT_BODY if sdk == "openai" else MESSAGE_BODY, cut))
-        classes: dict[tuple[str, bool], Any] = {
-            ("openai", False): openai.OpenAI, ("openai", True): openai.AsyncOpenAI,
-            ("anthropic", False): anthropic.Anthropic, ("anthropic", True): anthropic.AsyncAnthropic,
-        }  # fmt: skip
-        self.client = classes[sdk, mode.is_async](api_key="k", http_client=http, max_retries=0)
-        self.resource = self.client.chat.completions if sdk == "openai" else self.client.messages
-        self.request = CHAT if sdk == "openai" else MESSAGE
+        kind = library.AsyncClient if self.mode.is_async else library.Client
+        self.one = self.client(http_client=kind(transport=transport(sdk, *rest)))
 
-    async def stream(self) -> Any:
-        return await self.mode.wait(self.resource.create(**self.request, stream=True))
+    async def stream(self, client: Any = None, **options: Any) -> Any:
+        return await super().stream(self.one, **options)
+
+    def raw(self, how: str) -> Any:
+        return getattr(self.resource(self.one), how).create(**REQUESTS[self.api], stream=True)
+
+
+NOWHERE: Any = SimpleNamespace(openai_url="http://localhost/v1", anthropic_url="http://localhost")
 
 
 async def read_to_the_end(asking: Asking) -> None:
@@ -151,17 +135,16 @@ async def cancel(asking: Asking) -> None:
 
 
 async def drop_raw(asking: Asking) -> None:
-    await asking.mode.wait(asking.resource.with_raw_response.create(**asking.request, stream=True))
+    await asking.mode.wait(asking.raw("with_raw_response"))
 
 
 async def leave_streaming_unread(asking: Asking) -> None:
-    async with asking.mode.entered(asking.resource.with_streaming_response.create(**asking.request, stream=True)):
+    async with asking.mode.entered(asking.raw("with_streaming_response")):
         pass
 
 
 async def break_lines(asking: Asking) -> None:
-    manager = asking.resource.with_streaming_response.create(**asking.request, stream=True)
-    async with asking.mode.entered(manager) as response:
+    async with asking.mode.entered(asking.raw("with_streaming_response")) as response:
         async for _ in asking.mode.items(response.iter_lines()):
             break
 
@@ -171,42 +154,36 @@ async def read_response(asking: Asking) -> None:
     await (response.aread() if asking.mode.is_async else asking.mode.wait(response.read()))
 
 
-class Ending(NamedTuple):
-    """What a caller does with one stream, and how its wire deviates."""
-
-    act: Callable[[Asking], Awaitable[None]]
-    cut: Cut | None = None
-    only_async: bool = False
-
-
-ENDINGS = {
-    "read to the end": Ending(read_to_the_end),
-    "broken off": Ending(break_off),
-    "broken off and resumed": Ending(break_and_resume),
-    "closed twice": Ending(close),
-    "left with its block": Ending(leave_with),
-    "never read": Ending(never_read),
-    "exception of the consumer": Ending(raise_within),
-    "error event": Ending(fail, Cut(ERROR_EVENT)),
-    "connection cut": Ending(fail, Cut("raise")),
-    "no terminal event": Ending(read_to_the_end, Cut()),
-    "broken json": Ending(fail, Cut(b"data: {\n\n")),
-    "cancelled": Ending(cancel, Cut("hang"), only_async=True),
-    "raw and dropped": Ending(drop_raw),
-    "streaming response unread": Ending(leave_streaming_unread),
-    "lines broken off": Ending(break_lines),
-    "response read by the caller": Ending(read_response),
+ENDINGS: dict[str, tuple[Callable[[Asking], Awaitable[None]], tuple[bytes | str, ...]]] = {
+    # what a caller does with one stream, and what its wire has in place of the rest
+    "read to the end": (read_to_the_end, ()),
+    "broken off": (break_off, ()),
+    "broken off and resumed": (break_and_resume, ()),
+    "closed twice": (close, ()),
+    "left with its block": (leave_with, ()),
+    "never read": (never_read, ()),
+    "exception of the consumer": (raise_within, ()),
+    "error event": (fail, (ERROR_EVENT,)),
+    "connection cut": (fail, ("cut",)),
+    "no terminal event": (read_to_the_end, (b"",)),
+    "broken json": (fail, (b"data: {\n\n",)),
+    "cancelled": (cancel, (HANGS,)),
+    "raw and dropped": (drop_raw, ()),
+    "streaming response unread": (leave_streaming_unread, ()),
+    "lines broken off": (break_lines, ()),
+    "response read by the caller": (read_response, ()),
 }
 
 MANY_TIMES = scaled(("read to the end", "never read"), tuple(ENDINGS))
 """Endings of which a rare leak is looked for, too."""
 
 
-async def streams(mode: Mode, sdk: str, ending: Ending, count: int) -> None:
-    asking = Asking(mode, sdk, ending.cut)
+async def streams(colour: str, sdk: str, ending: str, count: int) -> None:
+    act, rest = ENDINGS[ending]
+    asking = Asking(colour, sdk, *rest)
     for _ in range(count):
-        await ending.act(asking)
-    await mode.wait(asking.client.close())
+        await act(asking)
+    await asking.mode.close()
 
 
 def alive(sdk: str) -> Counter[str]:
@@ -218,11 +195,11 @@ def alive(sdk: str) -> Counter[str]:
     return Counter(type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, kinds))
 
 
-def left_by(mode: Mode, sdk: str, ending: Ending, count: int, handle: callspan.Handle) -> Counter[str]:
+def left_by(colour: str, sdk: str, ending: str, count: int, handle: callspan.Handle) -> Counter[str]:
     """What so many streams leave that three do not."""
 
     def after(number: int) -> Counter[str]:
-        asyncio.run(streams(mode, sdk, ending, number))
+        asyncio.run(streams(colour, sdk, ending, number))
         # What the collector finds is ended by a thread of ours.
         gc.collect()
         assert handle.force_flush(30_000)
@@ -253,35 +230,35 @@ def instrumented() -> Iterator[callspan.Handle]:
 def test_streams_leave_nothing_behind(
     sdk: str, colour: str, ending: str, count: int, instrumented: callspan.Handle
 ) -> None:
-    if ENDINGS[ending].only_async and colour == "sync":
+    if ending == "cancelled" and colour == "sync":
         pytest.skip("threads are not cancelled")
-    mode = Mode(colour, None)  # type: ignore[arg-type] # the transport answers
-    left = left_by(mode, sdk, ENDINGS[ending], count, instrumented)
+    left = left_by(colour, sdk, ending, count, instrumented)
     assert not {name: number for name, number in left.items() if number > 2}
 
 
-@pytest.mark.parametrize("ending", [name for name, ending in ENDINGS.items() if not ending.only_async])
+@pytest.mark.parametrize("ending", [name for name in ENDINGS if name != "cancelled"])
 @pytest.mark.parametrize("colour", ["sync", "async"])
 def test_a_response_is_collected_as_early_as_without_callspan(colour: str, ending: str) -> None:
     """By reference counts where the SDK alone would, without waiting for the collector."""
     born: list[weakref.ref[Any]] = []
 
     class Noting(Asking):
-        async def stream(self) -> Any:
-            stream = await super().stream()
+        async def stream(self, client: Any = None, **options: Any) -> Any:
+            stream = await super().stream(client, **options)
             born.append(weakref.ref(stream.response))
             return stream
 
     async def dies_at_once() -> bool:
-        asking = Noting(Mode(colour, None), "openai", ENDINGS[ending].cut)  # type: ignore[arg-type]
+        act, rest = ENDINGS[ending]
+        asking = Noting(colour, "openai", *rest)
         gc.collect()
         gc.disable()
         try:
-            await ENDINGS[ending].act(asking)
+            await act(asking)
             return not born or born.pop()() is None
         finally:
             gc.enable()
-            await asking.mode.wait(asking.client.close())
+            await asking.mode.close()
 
     bare = asyncio.run(dies_at_once())
     with capture() as captured:
@@ -294,9 +271,7 @@ def test_a_response_is_collected_as_early_as_without_callspan(colour: str, endin
 def test_what_is_opened_and_closed_again_and_again_leaves_nothing_behind(tmp_path: Path) -> None:
     """Stores, segments and hooks; what is kept on purpose for later rewards is forgotten first."""
     stores = [f"sqlite:///{tmp_path}/calls.db", f"jsonl:///{tmp_path}/calls.jsonl"]
-    client = openai.OpenAI(
-        api_key="k", http_client=sdks.http_of("openai").Client(transport=transport("openai", CHAT_BODY))
-    )
+    client = Asking("sync", "openai").one
 
     def cycle() -> None:
         handle = callspan.instrument(stores=stores, spool_dir=tmp_path / "spool", spool_max_bytes=32_000)
@@ -326,8 +301,7 @@ def test_collecting_while_a_lock_of_the_sdk_is_held_does_not_hang() -> None:
 
     def work() -> None:
         with provider.get_tracer("t").start_as_current_span("held") as span:
-            http = sdks.http_of("openai").Client(transport=transport("openai", CHAT_BODY))
-            client = openai.OpenAI(api_key="k", http_client=http)
+            client = Asking("sync", "openai").one
             for _ in range(5):
                 stream = client.chat.completions.create(**CHAT, stream=True)
                 next(stream)
@@ -353,8 +327,7 @@ def test_the_event_loop_reports_no_more_than_without_callspan() -> None:
 
         async def body() -> None:
             asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
-            http = sdks.http_of("openai").AsyncClient(transport=transport("openai", CHAT_BODY))
-            async with openai.AsyncOpenAI(api_key="k", http_client=http) as client:
+            async with Asking("async", "openai").one as client:
                 for _ in range(20):
                     stream = await client.chat.completions.create(**CHAT, stream=True)
                     async for _ in stream:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.processes import ran
 from tests.scale import scaled
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts the files of a process")
@@ -73,11 +72,7 @@ provider.close()
 
 
 def cycles(number: int, tmp_path: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(number)],
-        capture_output=True, text=True, timeout=280, check=False, cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = ran("-c", PROGRAM, str(number), cwd=tmp_path, timeout_s=280)
     # A call that began before `instrument()` is none that the SDK sends in another way.
     assert "not recorded" not in done.stderr
     return done.stdout
@@ -88,11 +83,9 @@ def test_nothing_stays_open_after_calls_that_were_running_have_ended(tmp_path: P
     assert cycles(scaled(20, 100), tmp_path) == "(0, 0)\nTrue 0 0\n{'success'}\n"
 
 
-def test_whether_a_call_is_under_way_is_known_without_a_look_at_every_object() -> None:
+def test_whether_a_call_is_under_way_is_known_without_a_look_at_every_object(tmp_path: Path) -> None:
     """An application may hold millions of them, and every `capture()` of its tests ends with `uninstrument()`."""
-    done = subprocess.run([sys.executable, "-c", HEAP], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert float(done.stdout) < 0.005
+    assert float(ran("-c", HEAP, cwd=tmp_path).stdout) < 0.005
 
 
 HEAP = """

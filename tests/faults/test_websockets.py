@@ -9,8 +9,6 @@ import gc
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -26,18 +24,18 @@ from tests.intercept import realtime_server as voice
 from tests.intercept import sdks
 from tests.intercept.realtime_server import created, done, speech, spoken, transcribed
 from tests.intercept.socket_server import serving
-from tests.provider import FullProvider
+from tests.processes import ran
 from tests.scale import scaled
 
 pytest.importorskip("websockets")
 SOAK = scaled(10_000, 200_000)
-ROOT = str(Path(__file__).resolve().parents[2])
 
 PROGRAM = """
 import os, signal, sys, time
 import openai
 import callspan
 from callspan.wiring import WIRING
+from tests.processes import ran
 from tests.provider import FullProvider
 
 WIRING.flush_before_sigterm(callspan.instrument(stores="sqlite:///calls.db").settings)
@@ -80,12 +78,8 @@ ENDS = {
 
 @pytest.mark.parametrize("ending", ENDS)
 def test_a_call_is_recorded_once_however_the_process_ends(ending: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", PROGRAM, ending],
-        capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ROOT},
-    )  # fmt: skip
     code = {"kill": -signal.SIGKILL, "term": -signal.SIGTERM}.get(ending.split(maxsplit=1)[0], 0)
-    assert done.returncode == code, done.stderr
+    ran("-W", "ignore::DeprecationWarning", "-c", PROGRAM, ending, cwd=tmp_path, code=code)
     store = callspan.open_store(f"sqlite:///{tmp_path / 'calls.db'}", deliver=True)
     (call,) = store.calls()
     store.close()
@@ -130,22 +124,12 @@ def test_a_voice_session_survives_a_kill(
     sdks.needs("openai", "3.50", "live.connect")
     with serving(script) as part:
         for _ in range(2):
-            ended = subprocess.run(
-                [sys.executable, "-c", VOICE, part.url, surface, last], capture_output=True, text=True, timeout=100,
-                check=False, cwd=tmp_path,
-            )  # fmt: skip
-            assert ended.returncode == -signal.SIGKILL, ended.stderr
+            ran("-c", VOICE, part.url, surface, last, cwd=tmp_path, code=-signal.SIGKILL)
     store = callspan.open_store(f"sqlite:///{tmp_path / 'calls.db'}", deliver=True)
     found = [(call.api, call.outcome) for call in store.calls()]
     store.close()
     # The id of a live session is the provider's: what two processes see of it is one row.
     assert found == [(surface, outcome)] * (1 if surface == "live" else 2)
-
-
-@pytest.fixture
-def provider() -> Iterator[ScriptedProvider]:
-    with FullProvider() as running:
-        yield running
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -60,12 +59,6 @@ class Recorded:
         result = testing.CliRunner().invoke(command, ["--store", self.url, *arguments], catch_exceptions=False)
         assert result.exit_code == 0, result.output
         return str(result.output)
-
-    def exported(self, form: str) -> tuple[list[dict[str, Any]], str]:
-        """The rows of a dataset, and what is reported of it."""
-        rows = Path(self.url.removeprefix("sqlite:///")).with_suffix(".rows")
-        report = self.run("export", form, "-o", str(rows))
-        return [json.loads(line) for line in rows.read_text().splitlines()], report
 
     def shown(self, call: CallRecord) -> str:
         """What `show` says of the calls before a call, up to the first message."""
@@ -156,37 +149,6 @@ def test_a_link_that_leads_nowhere_is_stated(mode: Mode, run: Run, recorded: Rec
     assert recorded.shown(calls[0]) == f"{ids[0]} a response of no recorded call"
     assert recorded.shown(calls[1]) == f"{ids[1]} call {calls[0].call_id}, {nowhere}"
     assert recorded.shown(calls[2]) == f"{ids[2]} 2 calls, the first {calls[0].call_id}, {nowhere}"
-    rows, report = recorded.exported("openai")
-    assert [[message["content"] for message in row["messages"]] for row in rows] == [WHOLE[2:4], WHOLE[2:]]
-    assert "history only the provider remembers" in report
-
-
-def test_datasets_have_the_whole_conversation(mode: Mode, run: Run, recorded: Recorded) -> None:
-    """Chained responses, and a conversation; each question and answer once, also where two calls continue one."""
-
-    async def body() -> None:
-        client = mode.openai()
-        with callspan.session("chain", session_id="chain"):
-            first = await respond(mode, client, 0)
-            second = await respond(mode, client, 1, previous_response_id=first)
-            await respond(mode, client, 2, previous_response_id=second)
-            await respond(mode, client, 7, previous_response_id=first)
-        with callspan.session("named", session_id="named"):
-            named = (await mode.wait(client.conversations.create())).id
-            for number in range(3):
-                await respond(mode, client, number, conversation=named)
-
-    run(body)
-    fork = [*WHOLE[:2], "Question 7", "Answer 7"]
-    rows, report = recorded.exported("openai-session")
-    assert sorted([message["content"] for message in row["messages"]] for row in rows) == sorted([WHOLE, fork, WHOLE])
-    assert "remembers" not in report
-    rows, _ = recorded.exported("openai")
-    assert sorted(len(row["messages"]) for row in rows) == [2, 2, 4, 4, 4, 6, 6]
-    rows, _ = recorded.exported("atif")
-    messages = {row["session_id"]: [step["message"] for step in row["steps"]] for row in rows}
-    assert messages["named"] == WHOLE
-    assert [text for text in messages["chain"] if not text.startswith(("Question 7", "Answer 7"))] == WHOLE
 
 
 def test_background_responses_that_continue_each_other(mode: Mode, run: Run, recorded: Recorded) -> None:

@@ -22,12 +22,11 @@ from callspan.intercept.patching import HOOKS as EVERY
 from callspan.intercept.patching import Hook
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
-from tests.intercept.calls import QUESTION, Run
+from tests.intercept.calls import CHAT, MESSAGE, Run, ask, client_of
 from tests.intercept.mode import Mode
 from tests.scale import scaled
 
 Function = Callable[..., Any]
-SDKS = pytest.mark.parametrize("sdk", ["openai", "anthropic"])
 HOOKS = [hook for hook in EVERY if not hook.late]
 SAMPLE = [hook for hook in HOOKS if hook.attribute in ("request", "__stream__")]
 
@@ -167,42 +166,28 @@ class Frozen:
 # What callers do, and what comes of it.
 
 
-async def text_of(mode: Mode, result: Any) -> str:
-    return " ".join([str(type(item).__name__) for item in await mode.all(result)])
-
-
 async def plainly(mode: Mode, client: Any) -> str:
-    return type(await mode.wait(create_method(client)(**options(client)))).__name__
+    return type(await mode.wait(ask(client))).__name__
 
 
 async def streamed(mode: Mode, client: Any) -> str:
-    return await text_of(mode, await mode.wait(create_method(client)(**options(client), stream=True)))
+    return " ".join([type(item).__name__ for item in await mode.all(await mode.wait(ask(client, stream=True)))])
 
 
 async def left_early(mode: Mode, client: Any) -> str:
-    stream = await mode.wait(create_method(client)(**options(client), stream=True))
+    stream = await mode.wait(ask(client, stream=True))
     first = await mode.next(stream)
     await mode.wait(stream.close())
     return type(first).__name__
 
 
 async def read_raw(mode: Mode, client: Any) -> str:
-    owner = client.chat.completions if hasattr(client, "chat") else client.messages
-    async with mode.entered(owner.with_streaming_response.create(**options(client))) as response:
+    owner, request = (client.chat.completions, CHAT) if hasattr(client, "chat") else (client.messages, MESSAGE)
+    async with mode.entered(owner.with_streaming_response.create(**request)) as response:
         return str(len(await mode.wait(response.read())))
 
 
 WAYS = (plainly, streamed, left_early, read_raw)
-
-
-def create_method(client: Any) -> Function:
-    created: Function = client.chat.completions.create if hasattr(client, "chat") else client.messages.create
-    return created
-
-
-def options(client: Any) -> dict[str, Any]:
-    given: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
-    return given if hasattr(client, "chat") else {**given, "max_tokens": 9}
 
 
 WITHOUT_HEADERS: Final = (
@@ -220,7 +205,7 @@ def outcomes(run: Run, mode: Mode, sdk: str) -> list[str]:
         received = []
         mode.provider.reply(status=429, retry_after_s=0.001)
         for way in WAYS:
-            client = mode.openai(max_retries=1) if sdk == "openai" else mode.anthropic(max_retries=1, **WITHOUT_HEADERS)
+            client = client_of(mode, sdk, max_retries=1, **({} if sdk == "openai" else WITHOUT_HEADERS))
             try:
                 received.append(await way(mode, client))
             except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
@@ -272,21 +257,14 @@ def concerns(hook: Hook, mode: Mode) -> bool:
 FORMS = [(more_keywords, giving_keywords), (more_positions, giving_positions)]
 
 
-@SDKS
+@pytest.mark.parametrize(("change", "giving"), scaled(FORMS[:1], FORMS))
+@pytest.mark.parametrize("hook", scaled(SAMPLE, HOOKS), ids=name_of)
 def test_a_hooked_function_with_new_parameters_gets_them_and_calls_are_recorded(
-    sdk: str, mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
+    hook: Hook, change: Function, giving: Function, sdk: str, mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for change, giving in scaled(FORMS[:1], FORMS):
-        for hook in scaled(SAMPLE, HOOKS):
-            if concerns(hook, mode):
-                _takes_more(change, giving, hook, sdk, mode, run, caplog)
-
-
-def _takes_more(
-    change: Function, giving: Function, hook: Hook, sdk: str, mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
-) -> None:
+    if not concerns(hook, mode):
+        return
     mode.provider.reply(text="I am well.", repeat=True)
-    caplog.clear()
     with caplog.at_level(logging.WARNING):
         bare, seen, state = compared(run, mode, sdk, hook, change, giving)
     assert [text for text in bare if "Error" in text] == []
@@ -304,7 +282,6 @@ def _takes_more(
 CHANGES: list[Any] = [nothing, raising, coroutine, plain, partial_property, Frozen]
 
 
-@SDKS
 @pytest.mark.parametrize("change", scaled([raising, coroutine, partial_property], CHANGES))
 # A coroutine that the SDK does not expect is awaited by nobody, without us too.
 @pytest.mark.filterwarnings("ignore:.*was never awaited", "ignore::pytest.PytestUnraisableExceptionWarning")

@@ -136,7 +136,7 @@ class Play:
             if self.drive != "all":
                 break
         if self.drive == "close":
-            await self.mode.wait(getattr(turns, "aclose", turns.close)())
+            await self.mode.wait(turns.aclose() if hasattr(turns, "aclose") else turns.close())
 
 
 def play(seed: int, seen: Callable[[Play], None] | None = None) -> tuple[Any, ...]:

@@ -6,19 +6,19 @@ import asyncio
 import contextlib
 import gc
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 import callspan
-from callspan.intercept import patching, tool_loops
+from callspan.intercept import patching
 from callspan.testing import Captured, capture
 from tests.intercept import loops, sdks
 from tests.intercept.calls import Run
 from tests.intercept.loops import ANSWER, DECISION, RESPONSES, rows, tree
 from tests.intercept.mode import Mode
 
-CHAT = "chat claude-sonnet-5"
+CLAUDE = "claude-sonnet-5"
 plain_and_streamed = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 
 
@@ -29,9 +29,6 @@ def _has_loops() -> None:
 
 def sunny(city: str) -> str:
     return f"Sunny in {city}"
-
-
-CLAUDE = "claude-sonnet-5"
 
 
 @plain_and_streamed
@@ -46,14 +43,13 @@ def test_a_loop_is_an_agent_below_the_step_with_its_turns_and_tools(
             return await mode.wait(loops.of_anthropic(mode, sunny, stream=stream).until_done())
 
     assert run(body).content[0].text == "It is sunny."
-    name = CLAUDE
-    agent = f"invoke_agent {name}"
+    agent, chat = f"invoke_agent {CLAUDE}", f"chat {CLAUDE}"
     assert tree(seen) == {
         "": ["invoke_workflow trip"], "invoke_workflow trip": ["timestep"], "timestep": [agent],
-        agent: [CHAT, "execute_tool weather", "execute_tool weather", CHAT],
+        agent: [chat, "execute_tool weather", "execute_tool weather", chat],
     }  # fmt: skip
     (row,) = rows(seen, "agent")
-    assert (row.name, row.metadata["outcome"], row.metadata["model"]) == (name, "success", "claude-sonnet-5")
+    assert (row.name, row.metadata["outcome"], row.metadata["model"]) == (CLAUDE, "success", CLAUDE)
     paris, oslo = rows(seen, "tool")
     assert [tool.data for tool in (paris, oslo)] == [
         {"arguments": {"city": city}, "result": f"Sunny in {city}"} for city in ("Paris", "Oslo")
@@ -63,7 +59,7 @@ def test_a_loop_is_an_agent_below_the_step_with_its_turns_and_tools(
         assert event.session_id == seen.sessions[0].session_id
         assert event.timestep_id == seen.timesteps[0].timestep_id
         assert event.duration_ns > 0
-    assert paris.system == name
+    assert paris.system == CLAUDE
     assert paris.metadata["provider"] == row.metadata["provider"] == seen.records[0].provider
     assert len(seen.timesteps) == 2  # its start and its end: a loop is no timestep
     assert seen.timesteps[-1].totals is not None
@@ -75,48 +71,6 @@ def test_a_loop_is_an_agent_below_the_step_with_its_turns_and_tools(
     assert last.request.continues == (None if sent is None else asking.response and asking.response.id)
 
 
-def test_a_newer_sdk_may_use_more_of_the_block_of_a_tool(
-    mode: Mode, run: Run, seen: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mode.provider.reply(tool_calls=[loops.request()])
-    mode.provider.reply(text="It is sunny.")
-    entered = tool_loops._ToolBlock.__enter__
-
-    def enter(block: Any) -> Any:
-        made = entered(block)
-        made.progress(0.5, of=block)  # not in ToolRun today
-        return made
-
-    monkeypatch.setattr(tool_loops._ToolBlock, "__enter__", enter)
-
-    async def body() -> Any:
-        return await mode.wait(loops.of_anthropic(mode, sunny).until_done())
-
-    assert run(body).content[0].text == "It is sunny."
-    assert [tool.data["result"] for tool in rows(seen, "tool")] == ["Sunny in Paris"]
-
-
-async def _to_the_end(mode: Mode, runner: Any) -> None:
-    await mode.wait(runner.until_done())
-
-
-async def _closed(mode: Mode, runner: Any) -> None:
-    async for _ in mode.items(runner):
-        break
-    await mode.wait(runner.close())
-
-
-async def _left(mode: Mode, runner: Any) -> None:
-    async for _ in mode.items(runner):
-        break
-
-
-async def _left_at_the_last_turn(mode: Mode, runner: Any) -> None:
-    async for turn in mode.items(runner):
-        if turn.stop_reason == "end_turn":
-            break
-
-
 def _fail(city: str) -> str:
     raise ValueError(f"no weather in {city}")
 
@@ -125,51 +79,107 @@ def _interrupt(city: str) -> str:
     raise KeyboardInterrupt(city)
 
 
+def _cancel(city: str) -> str:
+    raise asyncio.CancelledError
+
+
+async def drive(sdk: str, mode: Mode, tool: Any, how: str, heard: list[str], **options: Any) -> None:
+    """Run a loop of an SDK to its end, or iterate over its turns and leave it so."""
+    if sdk == "anthropic":
+        turns = loops.of_anthropic(mode, tool, **options)
+        if how == "run":
+            await mode.wait(turns.until_done())
+            return
+    else:
+        runner = loops.of_openai(mode, tool)
+        options["on_diagnostic"] = lambda one: heard.append(one["stage"])
+        if how == "run":
+            await mode.wait(runner.run(mode.openai(), RESPONSES, **options))
+            return
+        turns = runner.iterate(mode.openai(), RESPONSES, **options)
+    async for turn in mode.items(turns):
+        is_final = turn.stop_reason == "end_turn" if sdk == "anthropic" else turn.final
+        if how in ("break", "close") or (how == "final" and is_final):
+            break
+    if how == "close":
+        await mode.wait(turns.aclose() if hasattr(turns, "aclose") else turns.close())
+
+
+class Ending(NamedTuple):
+    """How a loop is driven, and what its rows say."""
+
+    how: str = "run"
+    tool: Any = sunny
+    options: dict[str, Any] = {}  # noqa: RUF012 - never changed
+    outcome: str = "success"
+    data: Any = None
+    """Of the tool's row; None: there is none."""
+    error: str | None = None
+    raises: Any = ()
+
+
 SUNNY: dict[str, Any] = {"arguments": {"city": "Paris"}, "result": "Sunny in Paris"}
-ENDINGS: dict[str, tuple[Any, Any, dict[str, Any], str, Any, Any]] = {
-    # how it is driven, the tool, options, outcome of the loop, data and error of the tool
-    "final turn": (_to_the_end, sunny, {}, "success", SUNNY, None),
-    "step limit": (_to_the_end, sunny, {"max_iterations": 1}, "step_limit", SUNNY, None),
-    "tool error": (
-        _to_the_end, _fail, {}, "success", {**SUNNY, "result": "ValueError('no weather in Paris')"}, "tool_error",
+ASKED: dict[str, Any] = {"arguments": {"city": "Paris"}}
+FAILED = {**SUNNY, "result": "ValueError('no weather in Paris')"}
+CANCELLED = "asyncio.exceptions.CancelledError"
+ENDINGS: dict[str, Ending] = {
+    "anthropic run": Ending(data=SUNNY),
+    "anthropic step limit": Ending(options={"max_iterations": 1}, outcome="step_limit", data=SUNNY),
+    "anthropic tool error": Ending(tool=_fail, data=FAILED, error="tool_error"),
+    "anthropic final turn": Ending("final", data=SUNNY),
+    "anthropic close": Ending("close", outcome="cancelled"),
+    "anthropic break": Ending("break", outcome="cancelled"),
+    "anthropic interrupt": Ending(
+        tool=_interrupt, outcome="cancelled", data=ASKED, error="KeyboardInterrupt", raises=KeyboardInterrupt
     ),
-    "close": (_closed, sunny, {}, "cancelled", None, None),
-    "break": (_left, sunny, {}, "cancelled", None, None),
-    "break at the last turn": (_left_at_the_last_turn, sunny, {}, "success", SUNNY, None),
-    "interrupt": (_to_the_end, _interrupt, {}, "cancelled", {"arguments": {"city": "Paris"}}, "KeyboardInterrupt"),
-}  # fmt: skip
+    "openai run": Ending(data=SUNNY),
+    "openai streamed": Ending(options={"stream": True}, data=SUNNY),
+    "openai eager": Ending(options={"stream": True, "eager": True}, data=SUNNY),
+    "openai final turn": Ending("final", data=SUNNY),
+    "openai iterated": Ending("all", data=SUNNY),
+    "openai step limit": Ending(options={"max_steps": 1}, outcome="step_limit", raises=RuntimeError),
+    "openai cancelled": Ending(
+        tool=_cancel, outcome="cancelled", data=ASKED, error=CANCELLED, raises=asyncio.CancelledError
+    ),
+    "openai tool error": Ending(tool=_fail, outcome="error", data=ASKED, error="ValueError", raises=RuntimeError),
+    "openai break": Ending("break", outcome="cancelled"),
+    "openai close": Ending("close", outcome="cancelled"),
+}
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("name", ENDINGS)
 def test_every_ending_has_its_outcome_and_every_run_of_a_tool_is_recorded_once(
-    ending: str, mode: Mode, run: Run, seen: Captured
+    name: str, mode: Mode, run: Run, seen: Captured
 ) -> None:
-    drive, tool, options, outcome, data, error = ENDINGS[ending]
-    is_left = drive in (_left, _left_at_the_last_turn)
+    ending, sdk = ENDINGS[name], name.partition(" ")[0]
+    if sdk == "openai":
+        pytest.importorskip("openai.lib.responses_tool_runner", reason="this openai has no tool runners")
     mode.provider.reply(tool_calls=[loops.request()])
     mode.provider.reply(text="It is sunny.")
+    heard: list[str] = []
 
     async def body() -> None:
-        try:
-            await drive(mode, loops.of_anthropic(mode, tool, **options))
-        except KeyboardInterrupt:
-            assert ending == "interrupt"
-        for _ in range(3 * is_left):
+        with callspan.session("trip"), callspan.timestep(), contextlib.suppress(ending.raises):
+            await drive(sdk, mode, ending.tool, ending.how, heard, **ending.options)
+        for _ in range(3):
             gc.collect()
             await asyncio.sleep(0)  # an abandoned async generator is closed by the event loop
 
     run(body)
-    if is_left:
-        gc.collect()
+    gc.collect()
     (agent,) = rows(seen, "agent")
-    assert agent.metadata["outcome"] == outcome
+    model = "claude-sonnet-5" if sdk == "anthropic" else "gpt-5"
+    assert (agent.name, agent.metadata["outcome"]) == (model, ending.outcome)
     tools = rows(seen, "tool")
-    assert [one.data for one in tools] == [data] * (data is not None)
-    assert [one.error and one.error.type for one in tools] == [error] * len(tools)
-    spans = [span.name for span in seen.spans]
-    assert len(tools) == spans.count("execute_tool weather") == len(rows(seen, "tool_start"))
-    assert spans.count(f"invoke_agent {agent.name}") == 1
-    assert len(mode.provider.requests) == spans.count(CHAT)
+    assert [one.data for one in tools] == [ending.data] * (ending.data is not None)
+    assert [one.error and one.error.type for one in tools] == [ending.error] * len(tools)
+    assert all(one.duration_ns > 0 for one in tools)
+    assert len(tools) == len(rows(seen, "tool_start"))
+    found = tree(seen)
+    assert found["timestep"] == [f"invoke_agent {model}"]
+    turns = [f"chat {model}"] * len(mode.provider.requests)
+    assert found[f"invoke_agent {model}"] == [*turns[:1], *["execute_tool weather"] * len(tools), *turns[1:]]
+    assert ("request" in heard) == (sdk == "openai")
 
 
 def test_a_loop_that_is_cancelled_in_its_tool_ends_with_it(mode: Mode, run: Run, seen: Captured) -> None:
@@ -234,7 +244,6 @@ def test_no_content_is_kept_of_a_loop_where_the_setting_forbids_it(content: Any,
     assert "Say the weather" not in shown
 
 
-@pytest.mark.parametrize("sdk", ["anthropic", "openai"])
 def test_without_the_private_names_of_tools_the_loop_is_an_agent_still(
     sdk: str, mode: Mode, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,94 +253,13 @@ def test_without_the_private_names_of_tools_the_loop_is_an_agent_still(
     mode.provider.reply(text="It is sunny.")
 
     async def body() -> None:
-        if sdk == "anthropic":
-            await mode.wait(loops.of_anthropic(mode, sunny).until_done())
-        else:
-            await drive_openai(mode, loops.of_openai(mode, sunny), "run")
+        await drive(sdk, mode, sunny, "run", [])
 
     with capture() as seen:
         run(body)
         (agent,) = rows(seen, "agent")
     assert agent.metadata["outcome"] == "success"
     assert rows(seen, "tool") == []
-
-
-# Runners of openai.
-
-
-CANCELLED = "asyncio.exceptions.CancelledError"
-GPT = "chat gpt-5"
-
-
-async def drive_openai(mode: Mode, runner: Any, how: str, **options: Any) -> None:
-    client = mode.openai()
-    if how == "run":
-        await mode.wait(runner.run(client, RESPONSES, **options))
-        return
-    turns = runner.iterate(client, RESPONSES, **options)
-    async for turn in mode.items(turns):
-        if how == "final" and turn.final:
-            break
-        if how in {"break", "close"}:
-            break
-    if how == "close":
-        await mode.wait(turns.aclose() if mode.is_async else turns.close())
-
-
-def _cancel(city: str) -> str:
-    raise asyncio.CancelledError
-
-
-OF_OPENAI: dict[str, tuple[str, Any, dict[str, Any], str, Any, Any]] = {
-    "run": ("run", sunny, {}, "success", SUNNY, None),
-    "streamed": ("run", sunny, {"stream": True}, "success", SUNNY, None),
-    "eager": ("run", sunny, {"stream": True, "eager": True}, "success", SUNNY, None),
-    "final turn": ("final", sunny, {}, "success", SUNNY, None),
-    "iterated": ("all", sunny, {}, "success", SUNNY, None),
-    "step limit": ("run", sunny, {"max_steps": 1}, "step_limit", None, None),
-    "cancelled": ("run", _cancel, {}, "cancelled", {"arguments": {"city": "Paris"}}, CANCELLED),
-    "tool error": ("run", _fail, {}, "error", {"arguments": {"city": "Paris"}}, "ValueError"),
-    "break": ("break", sunny, {}, "cancelled", None, None),
-    "close": ("close", sunny, {}, "cancelled", None, None),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("ending", OF_OPENAI)
-def test_a_loop_of_responses_is_an_agent_whatever_ends_it(ending: str, mode: Mode, run: Run, seen: Captured) -> None:
-    pytest.importorskip("openai.lib.responses_tool_runner", reason="this openai has no tool runners")
-    how, tool, options, outcome, data, error = OF_OPENAI[ending]
-    mode.provider.reply(tool_calls=[loops.request()])
-    mode.provider.reply(text="It is sunny.")
-    heard: list[str] = []
-
-    async def body() -> None:
-        with callspan.session("trip"), callspan.timestep():
-            try:
-                await drive_openai(
-                    mode,
-                    loops.of_openai(mode, tool),
-                    how,
-                    **options,
-                    on_diagnostic=lambda one: heard.append(one["stage"]),
-                )
-            except (RuntimeError, asyncio.CancelledError):
-                assert ending in {"step limit", "tool error", "cancelled"}
-
-    run(body)
-    if ending in ("final turn", "break"):
-        gc.collect()
-    (agent,) = rows(seen, "agent")
-    name = "gpt-5"
-    assert (agent.name, agent.metadata["outcome"]) == (name, outcome)
-    tools = rows(seen, "tool")
-    assert [one.data for one in tools] == [data] * (data is not None)
-    assert [one.error and one.error.type for one in tools] == [error] * len(tools)
-    assert all(one.duration_ns > 0 for one in tools)
-    found = tree(seen)
-    assert found["timestep"] == [f"invoke_agent {name}"]
-    turns = [GPT] * len(mode.provider.requests)
-    assert found[f"invoke_agent {name}"] == [*turns[:1], *["execute_tool weather"] * len(tools), *turns[1:]]
-    assert "request" in heard
 
 
 @pytest.mark.parametrize("refuses", [False, True])

@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 import callspan
-from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.testing import Captured, ScriptedProvider
 from tests.intercept import loops, sdks
 from tests.intercept.loops import request, rows
 from tests.intercept.mode import Mode
@@ -27,12 +27,6 @@ def _has_loops() -> None:
 def mode(provider: ScriptedProvider) -> Iterator[Mode]:
     with Mode("sync", provider) as mode:
         yield mode
-
-
-@pytest.fixture
-def seen(mode: Mode) -> Iterator[Captured]:
-    with capture() as captured:
-        yield captured
 
 
 def sunny(city: str) -> str:
@@ -76,13 +70,10 @@ def eagerly_in_each_turn(mode: Mode) -> None:
     ],
 )
 def test_each_run_of_an_id_that_is_used_again_is_recorded_with_its_own_result(
-    use: Callable[[Mode], None], cities: list[str]
+    use: Callable[[Mode], None], cities: list[str], mode: Mode, seen: Captured
 ) -> None:
-    with ScriptedProvider() as provider, capture() as captured:
-        provider.reply(text="Done.", repeat=True)
-        with Mode("sync", provider) as mode:
-            use(mode)
-        assert sorted(runs(captured)) == sorted((city, f"Sunny in {city}") for city in cities)
+    use(mode)
+    assert sorted(runs(seen)) == sorted((city, f"Sunny in {city}") for city in cities)
 
 
 def suppressed_tool(mode: Mode) -> None:
@@ -99,16 +90,15 @@ def suppressed_run(mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("use", [suppressed_tool, suppressed_run])
-def test_what_runs_in_a_suppressed_block_is_recorded_without_a_span(use: Callable[[Mode], None]) -> None:
-    with ScriptedProvider() as provider, capture() as captured:
-        provider.reply(tool_calls=[request("Atlantis")])
-        provider.reply(text="Done.", repeat=True)
-        with Mode("sync", provider) as mode:
-            use(mode)
-        assert [one.data.get("result") for one in rows(captured, "tool")] == ["Sunny in Atlantis"]
-        assert len(rows(captured, "agent")) == 1
-        assert [span.name for span in captured.spans if "tool" in span.name] == []
-        assert use is suppressed_tool or captured.spans == []
+def test_what_runs_in_a_suppressed_block_is_recorded_without_a_span(
+    use: Callable[[Mode], None], mode: Mode, seen: Captured
+) -> None:
+    mode.provider.reply(tool_calls=[request("Atlantis")])
+    use(mode)
+    assert [one.data.get("result") for one in rows(seen, "tool")] == ["Sunny in Atlantis"]
+    assert len(rows(seen, "agent")) == 1
+    assert [span.name for span in seen.spans if "tool" in span.name] == []
+    assert use is suppressed_tool or seen.spans == []
 
 
 def test_the_words_of_a_provider_are_no_outcome(mode: Mode, seen: Captured) -> None:
@@ -153,17 +143,10 @@ def test_a_loop_that_outlives_its_block_stays_below_its_span(mode: Mode, seen: C
     assert runs(seen) == [("Paris", "Sunny in Paris")]
 
 
-def uninstrumented_rest(mode: Mode) -> None:
+def test_of_a_loop_whose_last_turns_are_not_observed_no_outcome_is_known(mode: Mode, seen: Captured) -> None:
+    mode.provider.reply(tool_calls=[request()])
     runner = loops.of_anthropic(mode, sunny)
     next(runner)
     callspan.uninstrument()
     list(runner)
-
-
-def test_of_a_loop_whose_last_turns_are_not_observed_no_outcome_is_known() -> None:
-    with ScriptedProvider() as provider, capture() as captured:
-        provider.reply(tool_calls=[request()])
-        provider.reply(text="Done.")
-        with Mode("sync", provider) as mode:
-            uninstrumented_rest(mode)
-        assert [outcome for _, outcome in outcomes(captured)] in ([None], [])
+    assert [outcome for _, outcome in outcomes(seen)] in ([None], [])

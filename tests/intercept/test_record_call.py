@@ -22,27 +22,20 @@ import callspan
 from callspan import UsageError
 from callspan.records import CallRecord, Timing
 from callspan.testing import Captured, capture
-from tests.intercept.calls import QUESTION, Run, text_of, the_call
+from tests.intercept.calls import CHAT, QUESTION, Run, text_of, the_call
 from tests.intercept.mode import Mode
-
-CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
 
 
 def record(mode: Mode, **options: Any) -> Any:
     return mode.entered(callspan.record_call(provider="vllm", **options))
 
 
-def same(one: CallRecord, other: CallRecord) -> bool:
-    """Equal but for identities, times, attempts and who was asked."""
-    return msgspec.json.decode(msgspec.json.encode(_core(one))) == msgspec.json.decode(
-        msgspec.json.encode(_core(other))
-    )
-
-
-def _core(call: CallRecord) -> object:
+def facts(call: CallRecord) -> object:
+    """All but identities, times, attempts and who was asked."""
     response = call.response
-    return [call.api, call.operation, call.outcome, call.request, response and response.body, call.usage, call.stream,
-            call.error, response and response.finish_reasons]  # fmt: skip
+    found = [call.api, call.operation, call.outcome, call.request, response and response.body, call.usage, call.stream,
+             call.error, response and response.finish_reasons]  # fmt: skip
+    return msgspec.json.decode(msgspec.json.encode(found))
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
@@ -67,7 +60,7 @@ def test_a_call_recorded_by_hand_is_recorded_as_through_the_sdk(
 
     run(body)
     sdk, hand = seen.records
-    assert same(hand, sdk)
+    assert facts(hand) == facts(sdk)
     assert hand.provider == "vllm"
     ours, theirs = seen.spans
     assert ours.attributes is not None
@@ -99,15 +92,21 @@ def test_what_is_reported_is_in_the_record(mode: Mode, run: Run, seen: Captured)
     assert [(attempt.status, attempt.request_id) for attempt in call.attempts] == [(200, "req_1")]
 
 
-def test_the_span_is_current_within_the_block_and_no_longer(mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        before = trace.get_current_span()
-        async with record(mode):
-            inside = trace.get_current_span().get_span_context().span_id
-        assert trace.get_current_span() is before
-        assert f"{inside:016x}" == the_call(seen).span_id
+def test_the_span_is_current_within_the_block_and_below_session_and_timestep(
+    mode: Mode, run: Run, seen: Captured
+) -> None:
+    async def body() -> str:
+        with callspan.session("s") as session, session.timestep():
+            before = trace.get_current_span()
+            async with record(mode) as call:
+                call.request(CHAT)
+                inside = trace.get_current_span().get_span_context().span_id
+            assert trace.get_current_span() is before
+        return f"{inside:016x}"
 
-    run(body)
+    span_id = run(body)
+    (call,) = seen.records
+    assert (call.span_id, call.place.session_name, call.place.timestep) == (span_id, "s", 0)
 
 
 def test_an_exception_passes_and_keeps_what_came(mode: Mode, run: Run, seen: Captured) -> None:
@@ -143,34 +142,13 @@ def test_invalid_requests_lose_content_and_never_the_call(odd: Any, mode: Mode, 
     assert the_call(seen).provider == "vllm"
 
 
-def test_it_belongs_to_the_session_and_timestep_around_it(mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        with callspan.session("s") as session, session.timestep():
-            async with record(mode) as call:
-                call.request(CHAT)
-
-    run(body)
-    (call,) = seen.records
-    assert call.place.session_name == "s"
-    assert call.place.timestep == 0
-
-
-def test_without_instrumenting_nothing_is_recorded_and_nothing_fails() -> None:
-    with callspan.record_call(provider="vllm") as call:
-        call.request(CHAT)
-        call.attempt_started()
-        call.response_headers(200)
-        call.chunk({})
-        call.response({})
-        assert call.call_id is None
-
-
 def test_an_unknown_api_is_an_error_that_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match="use one of chat_completions, completions, decisions, embeddings"):
         callspan.record_call(provider="vllm", api="chats")  # type: ignore[arg-type]
 
 
-BODY: dict[str, object] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+SENT: list[dict[str, object]] = [{"role": "user", "content": "Hi"}]
+BODY: dict[str, object] = {"model": "m", "messages": SENT}
 ANSWER: dict[str, object] = {"id": "r1", "choices": [{"message": {"role": "assistant", "content": "Hello!"}}]}
 CHUNKS = [{"choices": [{"index": 0, "delta": {"content": text}}]} for text in ("Hel", "lo!")]
 LAST = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
@@ -235,7 +213,7 @@ def test_a_decorated_generator_is_a_stream(seen: Captured) -> None:
     ]
 
 
-def test_a_decorated_function_runs_alike_where_nothing_is_instrumented() -> None:
+def test_without_instrumenting_nothing_is_recorded_and_everything_runs_alike() -> None:
     @callspan.record_call(provider="mine")
     def complete(body: dict[str, object]) -> dict[str, object]:
         return ANSWER
@@ -246,9 +224,13 @@ def test_a_decorated_function_runs_alike_where_nothing_is_instrumented() -> None
 
     assert complete(BODY) is ANSWER
     assert list(stream(BODY)) == CHUNKS
-
-
-SENT: list[dict[str, object]] = [{"role": "user", "content": "Hi"}]
+    with callspan.record_call(provider="vllm") as call:
+        call.request(CHAT)
+        call.attempt_started()
+        call.response_headers(200)
+        call.chunk({})
+        call.response({})
+        assert call.call_id is None
 
 
 def test_a_decorated_function_may_take_model_and_messages_instead_of_a_body(seen: Captured) -> None:
@@ -309,7 +291,7 @@ def test_arguments_that_do_not_fit_are_an_error_of_the_function_alone(
 S = 1_000_000_000
 T0 = 1_735_732_800 * S
 """New Year's Day of 2025, at noon."""
-PAST_BODY: dict[str, Any] = {"model": "o3", "messages": [{"role": "user", "content": "Hi"}]}
+PAST_BODY: dict[str, Any] = {"model": "o3", "messages": SENT}
 MILLION: dict[str, Any] = {"prompt_tokens": 1_000_000, "completion_tokens": 0, "total_tokens": 1_000_000}
 PAST_ANSWER: dict[str, Any] = {"model": "o3", "choices": [{"message": {"content": "Hello!"}}], "usage": MILLION}
 PAST_CHUNKS = [
@@ -330,11 +312,6 @@ def imported(at: Any = T0, first: Any = None, end: Any = None) -> None:
             call.end(at=end)
 
 
-def only(seen: Captured) -> CallRecord:
-    (record,) = seen.records
-    return record
-
-
 @pytest.mark.parametrize(
     ("at", "first", "end"),
     [
@@ -346,7 +323,7 @@ def only(seen: Captured) -> CallRecord:
 def test_record_and_span_have_the_stated_times(at: Any, first: Any, end: Any) -> None:
     with capture() as seen, callspan.session("s") as session:
         imported(at, first, end)
-    record, span = only(seen), next(span for span in seen.spans if span.name == "chat o3")
+    (record,), span = seen.records, next(span for span in seen.spans if span.name == "chat o3")
     assert record.timing == Timing(start_ns=T0, duration_ns=3 * S, first_token_ns=S, server_ns=70_000_000)
     assert (span.start_time, span.end_time) == (T0, T0 + 3 * S)
     assert [event.timestamp for event in span.events] == [T0 + S]
@@ -359,36 +336,33 @@ def test_record_and_span_have_the_stated_times(at: Any, first: Any, end: Any) ->
     assert (totals.calls, totals.model_ns) == (1, 3 * S)
 
 
-def test_a_call_of_today_may_have_its_first_token_and_end_stated() -> None:
-    """Its other times are those that were observed."""
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_call_of_today_may_have_its_first_token_and_end_stated(stated: bool) -> None:
+    """Its other times are those that were observed; without a time both are of now; the first one wins."""
     with capture() as seen, callspan.record_call(provider="openai") as call:
         call.request(PAST_BODY)
         call.chunk(PAST_CHUNKS[0])
         now_ns = time.time_ns()
+        if not stated:
+            call.first_token()
+            call.end()
+            time.sleep(0.05)
         call.first_token(at=now_ns + 2 * S)
         call.first_token(at=now_ns + 3 * S)
         call.end(at=now_ns + 4 * S)
         call.end(at=now_ns + 9 * S)
         call.first_token(at=now_ns + S)
         assert callspan.trace_id() is None
-    record = only(seen)
+    (record,) = seen.records
     timing = record.timing
     assert timing.first_chunk_ns is not None
-    assert (timing.first_chunk_ns < S, record.seen_in) == (True, "import")
-    assert 2 * S <= (timing.first_token_ns or 0) < 3 * S
-    assert 4 * S <= (timing.duration_ns or 0) < 5 * S
-
-
-def test_without_a_time_they_are_of_now() -> None:
-    """A client that does not stream to callspan says when its first token came."""
-    with capture() as seen, callspan.record_call(provider="openai") as call:
-        call.first_token()
-        call.response(PAST_ANSWER)
-        call.end()
-        time.sleep(0.05)
-    timing = only(seen).timing
-    assert 0 < (timing.first_token_ns or 0) <= (timing.duration_ns or 0) < 50_000_000
-    assert only(seen).seen_in == "call"
+    assert (timing.first_chunk_ns < S, record.seen_in) == (True, "import" if stated else "call")
+    first_ns, duration_ns = timing.first_token_ns or 0, timing.duration_ns or 0
+    if stated:
+        assert 2 * S <= first_ns < 3 * S
+        assert 4 * S <= duration_ns < 5 * S
+    else:
+        assert 0 < first_ns <= duration_ns < 50_000_000
 
 
 def test_misuse_raises_before_anything_is_changed() -> None:
@@ -402,8 +376,8 @@ def test_misuse_raises_before_anything_is_changed() -> None:
                 with pytest.raises(UsageError, match="not be before the start"):
                     wrong(at=T0 - 1)
             call.end(at=T0 + S)
-    assert only(seen).timing == Timing(start_ns=T0, duration_ns=S)
-    assert only(seen).metadata == {}
+    (record,) = seen.records
+    assert (record.timing, record.metadata) == (Timing(start_ns=T0, duration_ns=S), {})
 
 
 def test_it_is_priced_as_of_its_day_and_in_no_metric(tmp_path: Path) -> None:

@@ -9,22 +9,23 @@ import asyncio
 import json
 from typing import Any
 
-import openai
 import pytest
 
 from callspan.records import CallRecord
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
+from tests.intercept.calls import Run, body_sent
+from tests.intercept.mode import Mode
 from tests.intercept.socket_scripts import Conversation, Generation
-from tests.intercept.socket_server import serving
-from tests.intercept.sockets import exceptions
+from tests.intercept.socket_server import next_of, serving
+from tests.intercept.sockets import connected
 from tests.scale import scaled
 
 if sdks.version("websockets") < (14,):
     pytest.skip("websockets 13 loses what was received before a drop", allow_module_level=True)
 FRAMES = scaled(200, 10_000)
 SEEDS = range(6)
-Log = list[tuple[str, Any]]
+Log = list[Any]
 
 
 def raw(connection: Any) -> Any:
@@ -32,64 +33,50 @@ def raw(connection: Any) -> Any:
     return getattr(connection, "send_raw", None) or connection._connection.send
 
 
-def talk(url: str, conversation: Conversation) -> Log:
+async def talk(mode: Mode, url: str, conversation: Conversation) -> Log:
     """What the application sees: every message and exception, in order."""
     log: Log = []
-    with openai.OpenAI(base_url=url, api_key="k") as client, client.responses.connect() as connection:
+    async with connected(mode, url=url) as socket:
         for side, frame in conversation.steps:
             if side == "client":
-                raw(connection)(json.dumps(frame))
+                await mode.wait(raw(socket.connection)(json.dumps(frame)))
             elif side == "server":
-                log.append(("message", connection.recv_bytes()))
+                log.append(await received(mode, socket.connection, patient=len(log) % 3 != 0))
             else:
-                try:
-                    if side == "own close":
-                        connection.close()
-                    connection.recv_bytes()
-                except exceptions.ConnectionClosed as error:
-                    log.append((type(error).__name__, str(error)))
+                if side == "own close":
+                    await mode.wait(socket.connection.close())
+                log.append(await next_of(mode, socket.connection))
     return log
 
 
-async def talk_async(url: str, conversation: Conversation) -> Log:
-    log: Log = []
-    async with openai.AsyncOpenAI(base_url=url, api_key="k") as client, client.responses.connect() as connection:
-        for side, frame in conversation.steps:
-            if side == "client":
-                await raw(connection)(json.dumps(frame))
-            elif side == "server":
-                # A wait that is cancelled loses nothing.
-                waiting = asyncio.ensure_future(connection.recv_bytes())
-                await asyncio.sleep(0)
-                if len(log) % 3 == 0 and not waiting.done() and waiting.cancel():
-                    await asyncio.wait([waiting])
-                    waiting = asyncio.ensure_future(connection.recv_bytes()) if waiting.cancelled() else waiting
-                log.append(("message", await waiting))
-            else:
-                try:
-                    if side == "own close":
-                        await connection.close()
-                    await connection.recv_bytes()
-                except exceptions.ConnectionClosed as error:
-                    log.append((type(error).__name__, str(error)))
-    return log
+async def received(mode: Mode, connection: Any, *, patient: bool) -> Any:
+    """The next message; a wait that is cancelled loses nothing."""
+    if mode.is_async and not patient:
+        waiting = asyncio.ensure_future(connection.recv_bytes())
+        await asyncio.sleep(0)
+        if not waiting.done() and waiting.cancel():
+            await asyncio.wait([waiting])
+        if not waiting.cancelled():
+            return await waiting
+    return await mode.wait(connection.recv_bytes())
 
 
-def run(colour: str, conversation: Conversation) -> tuple[Log, list[str | bytes]]:
+def played(mode: Mode, run: Run, conversation: Conversation) -> tuple[Log, list[str | bytes]]:
     """What both sides see."""
     with serving(conversation.script) as part:
-        log = talk(part.url, conversation) if colour == "sync" else asyncio.run(talk_async(part.url, conversation))
+        log = run(lambda: talk(mode, part.url, conversation))
         part.done.wait(10)
     return log, part.received
 
 
-@pytest.mark.parametrize("colour", ["sync", "async"])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_each_generation_is_one_call_and_the_application_sees_what_it_would_without(seed: int, colour: str) -> None:
+def test_each_generation_is_one_call_and_the_application_sees_what_it_would_without(
+    seed: int, mode: Mode, run: Run
+) -> None:
     conversation = Conversation(seed, FRAMES)
-    bare = run(colour, conversation)
+    bare = played(mode, run, conversation)
     with capture() as seen:
-        assert run(colour, conversation) == bare
+        assert played(mode, run, conversation) == bare
         check(conversation, seen)
 
 
@@ -105,7 +92,7 @@ def number_of(record: CallRecord) -> int:
     """By the response's id; of one that has none by its question."""
     if record.response is not None and record.response.id is not None:
         return int(record.response.id.removeprefix("resp_"))
-    return int(json.loads(bytes(record.request.body))["input"].removeprefix("question "))
+    return int(body_sent(record)["input"].removeprefix("question "))
 
 
 EXPECTED = {
@@ -119,7 +106,7 @@ AT_THE_END = {"close": "cut_off", "drop": "cut_off", "own close": "closed"}
 
 
 def check_one(one: Generation, record: CallRecord, ending: str) -> None:
-    body, stream, usage = json.loads(bytes(record.request.body)), record.stream, record.usage
+    body, stream, usage = body_sent(record), record.stream, record.usage
     assert stream is not None
     assert (body["input"], body["model"], body["temperature"]) == (one.given, "gpt-5", 0.25)
     assert (record.request.continues, record.request.model) == (one.previous, "gpt-5")

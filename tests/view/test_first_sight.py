@@ -46,11 +46,6 @@ def test_a_group_has_its_name_its_versions_and_the_errors_of_its_members(
     one.press("Escape")
     one.tab.wait_for_selector(".row.session")
     assert "user%3Au1" in one.tab.url
-    one.tab.evaluate("location.hash = '#/find?q=text'")
-    one.tab.wait_for_selector("[aria-label=Found]")
-    one.press("Escape")
-    one.tab.wait_for_selector(".row.session")
-    assert "user%3Au1" in one.tab.url
 
 
 def test_a_store_without_sessions_leads_to_its_calls(

@@ -12,7 +12,7 @@ const TABS = { start: "sessions", session: "sessions", find: "sessions", calls: 
 const LISTS = ["start", "calls", "find"];
 const main = document.getElementById("main"), state = document.querySelector(".state");
 
-const app = { store: "", trace_url: null, last_ms: null, notices: [], list: "#/", filtered: "#/", order: [], marked: JSON.parse(stored("sessionStorage", "marked") || "[]"), scroll: {} };
+const app = { store: "", trace_url: null, last_ms: null, notices: [], list: "#/", order: [], marked: JSON.parse(stored("sessionStorage", "marked") || "[]"), scroll: {} };
 const TICK_MS = 1000;
 // The page that is shown, what it was drawn from, and what is read now.
 let shown = null, data = null, seen = "", reading = null, turn = 0, at = null, stop = new AbortController();
@@ -55,7 +55,6 @@ const drawPage = async mine => {
   if (at) app.scroll[at] = main.scrollTop;
   at = place.hash;
   if (LISTS.includes(place.page)) app.list = place.hash || "#/";
-  if (LISTS.includes(place.page) && place.page !== "find") app.filtered = app.list;
   shown?.close?.();
   shown = null;
   // What the page that is left still awaits is not read to its end.

@@ -42,7 +42,7 @@ const facet = (name, values, go) => {
   ) : "";
 };
 
-export default ({ place, app, signal }) => {
+export default ({ place, signal }) => {
   const line = place.values.q || "", scope = place.values.scope || "messages";
   const go = (text, where = scope) => { location.hash = address("find", null, { q: text, scope: where }); };
   const filters = filterLine(line, go);
@@ -80,7 +80,7 @@ export default ({ place, app, signal }) => {
       ["/", "change the text"],
       ["f", "filter", filters.focus],
       ["y", "copy the command", () => copy(command)],
-      ["Escape", "back", () => { location.hash = app.filtered; }]
+      ["Escape", "back", () => { location.hash = "#/"; }]
     ],
   };
 };
