@@ -12,7 +12,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Final
 
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
@@ -94,7 +93,9 @@ class OtlpReceiver:
         return f"http://127.0.0.1:{self._http.server_address[1]}"
 
     def tracer_provider(self, sampler: Sampler | None = None) -> TracerProvider:
-        """Return a provider whose spans are sent here as they end."""
+        """Return a provider whose spans are sent here as they end. Needs OpenTelemetry's exporter."""
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
         provider = TracerProvider(sampler=sampler)
         provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(endpoint=f"{self.url}/v1/traces")))
         return provider

@@ -16,6 +16,7 @@ from psycopg.types.string import TextLoader
 from callspan.record.events import Record
 from callspan.safe_urls import safe_name
 from callspan.stores import bodies
+from callspan.stores.base import on_error
 from callspan.stores.columns import CALLS, REFERENCES, Table
 from callspan.stores.contents import Numbers, lane_end, pieces_of
 from callspan.stores.database import Values
@@ -52,7 +53,7 @@ class PostgresStore(SqlSink[PostgresDatabase]):
         # After waiting for another writer its rows must be visible, so the server's default is overridden.
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         self._database = PostgresDatabase(self.name, connection)
-        with explaining(self.name):
+        with on_error(self.close), explaining(self.name):
             make_tables(connection, self.name)
 
     def deliver(self, records: Sequence[Record]) -> None:
