@@ -9,8 +9,7 @@ from statistics import fmean
 
 import msgspec
 
-from callspan.record.call import CallRecord
-from callspan.record.messages import ToolCall
+from callspan.records import CallRecord, ToolCall
 from callspan.stores.aggregates import exact_sum, is_error, known_sum
 
 

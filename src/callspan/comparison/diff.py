@@ -12,7 +12,7 @@ import msgspec
 
 from callspan.comparison.sides import Side, text_of
 from callspan.comparison.text_changes import TextRun, text_changes
-from callspan.record.messages import Message
+from callspan.records import Message
 
 Section: TypeAlias = Literal["parameters", "tools", "messages"]
 Status: TypeAlias = Literal["same", "differs", "only_a", "only_b"]

@@ -14,9 +14,10 @@ import msgspec
 
 from callspan.comparison.intervals import Interval, of_mean, wilson
 from callspan.record.labels import labels
-from callspan.record.reward_sums import REWARD, mean_of
+from callspan.record.reward_sums import mean_of
+from callspan.records import REWARD
+from callspan.stores import SessionSummary
 from callspan.stores.aggregates import exact_sum
-from callspan.stores.base import SessionSummary
 from callspan.stores.sums import META
 
 SESSION_GROUPINGS: Final = ("experiment", "task", "group", "name", "model", "user", "tag", "day", "hour")

@@ -9,8 +9,9 @@ from typing import Final, Literal
 import msgspec
 
 from callspan.comparison.groups import MEASURES, measure_of
-from callspan.record.call import CallRecord
-from callspan.record.messages import (
+from callspan.record.messages import tool_name
+from callspan.records import (
+    CallRecord,
     Conversation,
     Media,
     Message,
@@ -21,13 +22,9 @@ from callspan.record.messages import (
     ToolCall,
     ToolResult,
     UnknownPart,
-    tool_name,
 )
-from callspan.stores.base import SessionSummary
-from callspan.stores.filters import CallFilter
-from callspan.stores.history import whole_conversation
+from callspan.stores import CallFilter, Reader, SessionSummary, whole_conversation
 from callspan.stores.new_messages import ConversationReader
-from callspan.stores.reader import Reader
 from callspan.stores.voice import cut_of
 
 _SESSION_FIELDS: Final = ("name", "experiment", "task_id", "group_id", "user_id", "outcome")

@@ -18,9 +18,9 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
-from callspan.record.messages import (
+from callspan.records import (
+    CallRecord,
     Conversation,
     Media,
     Message,

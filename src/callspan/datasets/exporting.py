@@ -25,12 +25,10 @@ from callspan.datasets.selection import (
 from callspan.datasets.trajectories import rollout_rows, trajectory_rows
 from callspan.formatting import exact
 from callspan.output_file import replacement
-from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
-from callspan.record.events import SessionRecord
+from callspan.records import CallRecord, SessionRecord
 from callspan.settings import SettingError
-from callspan.stores.base import SessionSummary
-from callspan.stores.reader import Reader
+from callspan.stores import Reader, SessionSummary
 
 PREFERENCES: Final = "preferences"
 _GROUP: Final = 1000

@@ -16,7 +16,7 @@ import msgspec
 
 from callspan.datasets.chat_messages import ChatCall, ChatMessage, Dropped, canonical, chat_call, tool_name
 from callspan.datasets.selection import Episode
-from callspan.record.call import CallRecord, Request
+from callspan.records import CallRecord, Request
 from callspan.stores.history import KEEPS_INSTRUCTIONS
 
 _ROOT: Final = b""

@@ -13,13 +13,9 @@ from typing import Final, Literal, NamedTuple, TypeVar
 import msgspec
 
 from callspan.providers.base import MEDIA_APIS
-from callspan.record.call import CallRecord
-from callspan.record.events import EventRecord, RewardRecord
-from callspan.record.reward_sums import REWARD
+from callspan.records import REWARD, CallRecord, EventRecord, RewardRecord
+from callspan.stores import CallFilter, Event, History, Reader, SessionFilter, SessionSummary
 from callspan.stores.aggregates import known_sum
-from callspan.stores.base import Event, History, SessionSummary
-from callspan.stores.filters import CallFilter, SessionFilter
-from callspan.stores.reader import Reader
 from callspan.stores.scores import call_scores
 
 _T = TypeVar("_T")

@@ -20,11 +20,10 @@ from callspan.datasets.lineage import Turn, turns
 from callspan.datasets.selection import Episode, Options, Statistics, is_cut_off
 from callspan.providers.wire_json import dig, items, number, objects
 from callspan.providers.wire_json import text as text_at
-from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
-from callspan.record.events import EventRecord
+from callspan.records import CallRecord, EventRecord
+from callspan.stores import Event
 from callspan.stores.aggregates import exact_sum, known_sum
-from callspan.stores.base import Event
 
 _PROMPT_IDS: Final = ("prompt_token_ids", "prompt_ids")
 _SOURCES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "agent"}

@@ -8,14 +8,10 @@ from typing import Final
 import msgspec
 
 from callspan.formatting import exact
-from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
-from callspan.record.events import EventRecord
-from callspan.stores.base import History
-from callspan.stores.filters import CallFilter
-from callspan.stores.history import whole_conversation
+from callspan.records import CallRecord, EventRecord
+from callspan.stores import CallFilter, History, Reader, whole_conversation
 from callspan.stores.new_messages import ConversationReader, NewMessages, spoken
-from callspan.stores.reader import Reader
 from callspan.stores.voice import voice_turns
 from callspan.view.calls import call_row
 from callspan.view.session import EntryRow, TurnRow, event_row, instructions_key, turn_row

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from callspan.formatting import exact, in_ms, shown
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
 from callspan.view.source import Row, View, fields, place_text
 
 _FIRST: Final = 100

@@ -10,10 +10,9 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from callspan.comparison.groups import Group, group_sessions, objectives_of
-from callspan.record.reward_sums import REWARD, mean_of
-from callspan.stores.base import Summary
-from callspan.stores.filters import CallFilter
-from callspan.stores.reader import Reader
+from callspan.record.reward_sums import mean_of
+from callspan.records import REWARD
+from callspan.stores import CallFilter, Reader, Summary
 from callspan.view.source import BadQueryError, View
 
 Unit: TypeAlias = Literal["day", "hour", "minute"]

@@ -9,12 +9,10 @@ from typing import Final
 import msgspec
 
 from callspan.formatting import shown
-from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
-from callspan.record.messages import Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
-from callspan.stores.filters import CallFilter
+from callspan.records import CallRecord, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
+from callspan.stores import CallFilter, Reader
 from callspan.stores.new_messages import instructions, spoken
-from callspan.stores.reader import Reader
 from callspan.view.sessions import session_rows
 from callspan.view.source import Row, View
 

@@ -8,11 +8,10 @@ from typing import Final
 import msgspec
 
 from callspan.formatting import exact, in_ms
-from callspan.record.call import CallRecord
+from callspan.records import CallRecord
+from callspan.stores import CallFilter, Reader
 from callspan.stores.aggregates import exact_sum, known_sum, percentile_ms
 from callspan.stores.base import RUNNING
-from callspan.stores.filters import CallFilter
-from callspan.stores.reader import Reader
 from callspan.view.calls import call_rows
 from callspan.view.sessions import session_rows
 from callspan.view.source import Row, View

@@ -8,8 +8,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from callspan.record.ids import new_id
-from callspan.records import RewardRecord
+from callspan.records import RewardRecord, new_id
 from callspan.view.source import BadQueryError, View
 
 _VALUES: Final = {"thumbs_up": 1.0, "thumbs_down": 0.0}

@@ -14,12 +14,9 @@ import msgspec
 
 from callspan.formatting import exact
 from callspan.output_file import replacement
+from callspan.stores import CallFilter, Reader, Scoring, SessionSummary
 from callspan.stores.aggregates import exact_sum, known_sum
-from callspan.stores.base import SessionSummary
-from callspan.stores.filters import CallFilter
 from callspan.stores.new_messages import ConversationReader
-from callspan.stores.reader import Reader
-from callspan.stores.scores import Scoring
 from callspan.view import charts, session
 from callspan.view.report_file import html
 from callspan.view.sessions import session_rows

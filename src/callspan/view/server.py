@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from callspan.stores.base import EmptyStoreError
+from callspan.stores import EmptyStoreError
 from callspan.view import call, calls, charts, compare, find, now, rate, session, sessions
 from callspan.view.source import Access, BadQueryError, StoreSource, View
 

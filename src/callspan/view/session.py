@@ -10,14 +10,10 @@ from typing import Final, TypeAlias
 import msgspec
 
 from callspan.formatting import in_ms
-from callspan.record.call import CallRecord
-from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord
-from callspan.record.messages import Message, tool_name
-from callspan.stores.base import Event, SessionSummary
-from callspan.stores.entries import Entry, duration_of, start_of
-from callspan.stores.filters import CallFilter
+from callspan.record.messages import tool_name
+from callspan.records import CallRecord, EventRecord, Message, MessageRecord, SessionRecord, TimestepRecord
+from callspan.stores import CallFilter, Entry, Event, Reader, SessionSummary, duration_of, start_of
 from callspan.stores.new_messages import ConversationReader, instructions
-from callspan.stores.reader import Reader
 from callspan.stores.voice import VoiceTurn, voice_turns
 from callspan.view.calls import call_row
 from callspan.view.sessions import session_rows, thinned

@@ -11,9 +11,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgspec
 
 from callspan.records import RewardRecord
-from callspan.stores.filters import CallFilter
-from callspan.stores.reader import Reader
-from callspan.stores.scores import Scoring, scored
+from callspan.stores import CallFilter, Reader, Scoring, scored
 
 Query: TypeAlias = Mapping[str, str]
 """The query of a request for data, by name."""

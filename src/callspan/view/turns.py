@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from callspan.record.messages import Media, Message, ToolResult
+from callspan.records import Media, Message, ToolResult
 
 _IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 """Media that a page may show: no form of an image that can hold a script or a link."""
