@@ -15,6 +15,7 @@ from typing import Any
 
 import openai
 import pytest
+from openai._legacy_response import HttpxBinaryResponseContent
 
 import callspan
 from callspan import open_store
@@ -156,7 +157,7 @@ def test_what_states_no_usage_is_counted_by_method_and_path_and_warned_of_once(
         post(client, path)
     post(client, "/realtime/client_secrets", options=raw_options())
     provider.reply(raw=b"\xff\xfb sound", on="/new_sounds")
-    client.post("/new_sounds", body={}, cast_to=openai.HttpxBinaryResponseContent)
+    client.post("/new_sounds", body={}, cast_to=HttpxBinaryResponseContent)
     provider.reply(status=500, on="/failing", repeat=True)
     with pytest.raises(openai.InternalServerError):
         post(client, "/failing")

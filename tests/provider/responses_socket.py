@@ -161,6 +161,10 @@ class ResponsesSocket:
                     content=content, json=frame, time_ns=time.monotonic_ns(),
                 )
             )  # fmt: skip
+        elif kind == "response.inject":  # of the beta; it changes nothing
+            self.send(
+                {"type": "response.inject.created", "response_id": frame.get("response_id"), "sequence_number": 0}
+            )
         else:
             error = {"type": "invalid_request_error", "code": "invalid_event", "message": f"Unknown event {kind!r}."}
             self.send({"type": "error", "status": 400, "error": error})
