@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import socket
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -19,7 +21,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import callspan
 from callspan import Handle
-from callspan.records import FORMAT
+from callspan.records import FORMAT, SessionRecord
 from callspan.spool.losses import Loss, Losses, add_losses
 from callspan.spool.segment import OWN_SUFFIX, SUFFIX
 from callspan.stores import Reader, find_store
@@ -113,6 +115,20 @@ def test_the_console_gets_one_line_per_call_and_no_content_that_is_off(
     assert stderr[0].isprintable()
     assert ("'How are you?' -> 'I am" in stderr[0]) is (content == "full")
     assert "error bad_input" in stderr[-1]
+
+
+def test_a_socket_that_nobody_listens_on_gets_the_batch_after_somebody_does() -> None:
+    with tempfile.TemporaryDirectory() as place, socket.socket(socket.AF_UNIX) as listening:
+        sink = find_store(f"unix://{place}/late.sock").sink()
+        with closing(sink):
+            with pytest.raises(OSError, match="No such file"):
+                sink.deliver([SessionRecord(session_id="s", seen_ns=1)])
+            listening.bind(f"{place}/late.sock")
+            listening.listen()
+            sink.deliver([SessionRecord(session_id="s", seen_ns=1)])
+        received, _ = listening.accept()
+        with received:
+            assert b'"session_id":"s"' in received.recv(1 << 16)
 
 
 def test_the_version_of_the_lines_is_written_down() -> None:

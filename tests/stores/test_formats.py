@@ -75,8 +75,10 @@ def test_a_store_of_another_format_is_refused_and_not_changed(
     place = url.partition(":///")[2] if url.startswith("sqlite") else safe_name(url)
     sentence = (OF_FILES if url.startswith("sqlite") else SENTENCE).format(place, other, FORMAT)
     found = find_store(url)
+    sink = found.sink()
     attempts: list[Callable[[], Any]] = [
-        found.sink().open, lambda: open_store(url), lambda: found.try_out(records.session()),
+        sink.open, *[lambda: sink.deliver([records.session()])] * 2, lambda: open_store(url),
+        lambda: found.try_out(records.session()),
     ]  # fmt: skip
     for attempt in attempts:
         with pytest.raises(OtherFormatError) as refused:

@@ -74,9 +74,10 @@ class UnixSocketStore:
         """Connect. Raises OSError where no process listens."""
         self.close()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(min(_CONNECT_S, self._timeout_s))
-        self._socket.connect(str(self.path))
-        self._socket.settimeout(self._timeout_s)
+        with on_error(self.close):
+            self._socket.settimeout(min(_CONNECT_S, self._timeout_s))
+            self._socket.connect(str(self.path))
+            self._socket.settimeout(self._timeout_s)
 
     def deliver(self, records: Sequence[Record]) -> None:
         """Send all records. Raises OSError, also for a timeout or a closed connection; it connects again then."""

@@ -22,7 +22,7 @@ from callspan.record.events import RECORD_TYPES, Record, record_key
 from callspan.safe_urls import error_text, safe_name
 from callspan.spool.destination import Rejected
 from callspan.stores import payloads
-from callspan.stores.base import check_layout
+from callspan.stores.base import check_layout, on_error
 from callspan.stores.bodies import DAMAGE
 from callspan.stores.call_rows import record_of, with_bodies
 from callspan.stores.clickhouse.connection import CODE, connect, explaining, layout, make_tables
@@ -72,7 +72,7 @@ class ClickHouseSink:
     def open(self) -> None:
         """Connect and create the tables. Raises StoreError for another format, else clickhouse_connect's exceptions."""
         self.close()
-        with explaining(self.name):
+        with on_error(self.close), explaining(self.name):
             if make_tables(self._there, self.name) and self._retain_days is not None:
                 _set_ttl(self._there, max(1, ceil(self._retain_days)))
 
