@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import callspan
+from callspan.records import EventRecord
 from tests.otel.launching import APPS, python_of
 
 pytestmark = [pytest.mark.timeout(300)]
@@ -171,6 +174,18 @@ def test_a_run_of_openai_agents_is_one_trace_and_one_session(environment: str) -
         assert scenes[f"{api}:in_a_session"]["roots"] == ["invoke_workflow support"]
         assert scenes[f"{api}:under_one_trace"]["roots"] == ["invoke_workflow two runs"]
         assert len(scenes[f"{api}:many"]["sessions"]) == 200
+
+
+@agents_environments
+def test_a_run_of_openai_agents_ends_also_where_a_tool_switches_callspan_off(environment: str, tmp_path: Path) -> None:
+    python = python_of(f".venv-frameworks/{environment}", "python tools/environments.py frameworks")
+    script, store = APPS / "frameworks" / "openai_agents_runs.py", f"sqlite:///{tmp_path / 'calls.db'}"
+    subprocess.run([python, str(script), "left", store], timeout=120, check=True)
+    with closing(callspan.open_store(store, deliver=True)) as reader:
+        (session,) = reader.sessions()
+        events = list(reader.events(session.session.session_id))
+    assert session.outcome == "success"
+    assert [event.event_type for event in events if isinstance(event, EventRecord)] == ["agent", "tool"]
 
 
 @agents_environments

@@ -87,6 +87,11 @@ class _Open(NamedTuple):
 _OPEN: Final[WeakKeyDictionary[Any, _Open]] = WeakKeyDictionary()
 
 
+def is_run_open() -> bool:
+    """Return whether a scope of a run has not ended."""
+    return bool(_OPEN)
+
+
 def observe_trace_start(hook_context: HookContext, original: Function) -> Function:
     """Return a replacement of the function that announces a new trace: a run outside of any session is a session.
 

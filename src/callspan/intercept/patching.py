@@ -283,11 +283,12 @@ class Patches:
     def undo(self, sdk: Sdk) -> None:
         """Restore every original of the SDK; hooks that other code has wrapped in between pass calls through.
 
-        If calls are in progress, all hooks except the entry point stay and pass new calls through.
+        If calls or runs of openai-agents are in progress, all hooks except the entry point stay, to see their ends, and
+        pass what is new through.
         """
         self._wanted.discard(sdk)
         with self._lock:
-            under_way = self._hook_context.deferred_ends.under_way
+            under_way = self._hook_context.deferred_ends.under_way or openai_agents.is_run_open()
             self._status.pop(sdk, None)
             for place, patch in reversed(list(self._patches.items())):
                 patch.sdks.discard(sdk)

@@ -353,9 +353,28 @@ def send(store: str, endpoint: str) -> None:
     assert handle.force_flush()
 
 
+def left(store: str) -> None:
+    """Play a run in which a tool switches callspan off."""
+    set_trace_processors([])
+    handle = callspan.instrument(stores=store)
+
+    @function_tool
+    def leave() -> str:
+        """Switch callspan off."""
+        handle.uninstrument()
+        return "left"
+
+    async def scene(cast: Cast, provider: ScriptedProvider) -> None:
+        provider.reply(calls(("leave", {})))
+        await Runner.run(cast.agent("guide", tools=[leave]), "Hi")
+
+    with ScriptedProvider() as provider:
+        asyncio.run(_one(scene, OpenAIResponsesModel, provider))
+
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["send"]:
-        sys.exit(send(*sys.argv[2:]))
+    if other := {"send": send, "left": left}.get("".join(sys.argv[1:2])):
+        sys.exit(other(*sys.argv[2:]))
     kinds = {"responses": OpenAIResponsesModel, "chat": OpenAIChatCompletionsModel}
     wanted = sys.argv[1:] or SCENES
     found = {f"{api}:{scene}": played(scene, kind) for api, kind in kinds.items() for scene in wanted}
