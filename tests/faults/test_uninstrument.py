@@ -58,6 +58,8 @@ for _ in range(CYCLES):
 over.set()
 for caller in callers:
     caller.join()
+# The end of a call may have come as the stores closed: it would be delivered a second later.
+handle.force_flush()
 deadline = time.monotonic() + 15
 while open_now() != (0, 0) and time.monotonic() < deadline:
     time.sleep(0.05)

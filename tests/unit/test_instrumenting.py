@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -255,6 +256,32 @@ def test_no_thread_waits_for_the_stores_that_another_thread_closes(
         if str(tmp_path) in thread.name:
             thread.join(10)  # it may log that the file was locked
             assert not thread.is_alive()
+    forget_failures()
+
+
+def test_a_record_appended_as_the_stores_close_is_delivered_soon(tmp_path: Path) -> None:
+    # While the store's file is locked, it closes without what it was to deliver.
+    path = tmp_path / "calls.db"
+    one = Recorder(Settings(stores=(str(path),)))
+    one.write(processed(made("first")))
+    one.flush(10.0)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    one.write(processed(made("early")))
+    closes = threading.Thread(target=one.retire, args=(0.5,))
+    closes.start()
+    time.sleep(0.1)
+    one.write(processed(made("late")))
+    closes.join()
+    other.close()
+    deadline = time.monotonic() + 10
+    # Read without callspan, whose readers deliver.
+    with contextlib.closing(sqlite3.connect(path)) as reader:
+        while (found := reader.execute("SELECT count(*) FROM calls").fetchone()) != (
+            3,
+        ) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert found == (3,)
     forget_failures()
 
 

@@ -99,7 +99,7 @@ class Recorder:
                 spool.append(codec.encode(processed.record))
                 _last[:] = [self.stores]
                 if not self.in_use:
-                    _CLOSING.put_later(_LATE_S, partial(spool.close, _CLOSE_TIMEOUT_S))
+                    _CLOSING.put_later(_LATE_S, self._deliver_late)
         for listener in self._listeners:
             with _SHOW:
                 listener(processed)
@@ -121,11 +121,11 @@ class Recorder:
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has every record so far; False if that took too long.
 
-        If nothing was recorded yet, deliver the records that ended processes left for these stores.
+        While its threads do not run, deliver the records that were left for these stores.
         """
         if (spool := self.spool) is None:
             return True
-        if spool.is_started or not self.in_use:
+        if spool.is_started:
             return spool.flush(timeout_s)
         deadline = time.monotonic() + timeout_s
         results = [
@@ -139,6 +139,13 @@ class Recorder:
         self.in_use = False
         if self.spool is not None:
             self.spool.close(timeout_s)
+
+    def _deliver_late(self) -> None:
+        """Deliver records of calls that ended after `retire` had begun."""
+        # One that was appended as the spool closed waits on disk, where no thread of the spool delivers it.
+        self.flush(_CLOSE_TIMEOUT_S)
+        if self.spool is not None:
+            self.spool.close(_CLOSE_TIMEOUT_S)
 
     def counters(self) -> Mapping[str, int]:
         """Return the spool's counters; empty without stores."""
