@@ -37,6 +37,7 @@ from callspan.stores import (
 
 _MAX_MESSAGE: Final = 300
 """Characters of a driver's message that are shown."""
+_OF_ALL: Final = ("store", "as_json")
 _ADVICE: Final = (
     "Record something first (`callspan run app.py`, or `callspan.instrument(stores=...)` in your code; "
     "`callspan demo` makes an example), or name another store with --store."
@@ -55,9 +56,8 @@ class Command(click.Command):
     """
 
     def __init__(self, *, params: list[click.Parameter], filters: Sequence[click.Option] = (), **attrs: Any) -> None:  # noqa: ANN401 - as click has it
-        store = click.Option(["--store"], metavar="URL", help="Default: $CALLSPAN_STORES, else callspan.db.")
-        json = click.Option(["--json", "as_json"], is_flag=True, help="Machine-readable output.")
-        super().__init__(params=[*params, *filters, store, json], **attrs)
+        of_all = [click.Option(["--store"], metavar="URL"), click.Option(["--json", "as_json"], is_flag=True)]
+        super().__init__(params=[*params, *filters, *of_all], **attrs)
         self._has_filters = bool(filters)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -68,16 +68,23 @@ class Command(click.Command):
                 formatter.write(f"{'':{formatter.current_indent}}{example}\n")
         super().format_help_text(ctx, formatter)
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Name the filters."""
-        del ctx
-        filters = [one for one in self.params if isinstance(one, Filter)]
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write its own options, a line for those of every sub-command, and the names of the filters."""
+        options = [one for one in self.params if isinstance(one, click.Option) and one.name not in _OF_ALL]
+        filters = [one for one in options if isinstance(one, Filter)]
+        with formatter.section("Options"):
+            own = [record for one in options if one not in filters and (record := one.get_help_record(ctx))]
+            if own:
+                formatter.write_dl(own)
+            formatter.write("  --store URL, --json, -h: as `callspan --help` says\n")
         # An option and its value stay on one line.
         names = [f"{one.opts[0]}\0{one.metavar}" if one.metavar else one.opts[0] for one in filters]
         if names:
-            with formatter.section("Filters"):
-                for line in textwrap.wrap("  ".join(names), formatter.width - 2, break_on_hyphens=False):
-                    formatter.write(f"  {line}\n".replace("\0", " "))
+            wrap = textwrap.TextWrapper(formatter.width, subsequent_indent="  ", break_on_hyphens=False)
+            formatter.write(f"\n{wrap.fill('  '.join(['Filters:', *names]))}\n".replace("\0", " "))
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write nothing: the examples stand above."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse arguments of whole characters."""

@@ -51,10 +51,10 @@ def delete_command(
     vacuum: bool,
     yes: bool,
 ) -> None:
-    """Erase sessions and calls from SQLite and Postgres, and undelivered records of all given stores.
+    """Erase sessions and calls from SQLite, Postgres and the records that wait.
 
-    A session is erased with everything in it; filters for calls (--model, --failed, --text, ...) erase only calls. For
-    other stores it prints what to run. Exit code 1 if something is left, or no store has a given id.
+    Filters of calls (--model, --failed, ...) erase only calls. For other stores it prints what to run. Exit code 1 if
+    something is left, or no store has a given id.
     """
     if not (ids or calls or older_ns) and which == CallFilter():
         raise click.UsageError("Say what to delete: SESSION, --call, --user or another filter, or --older-than.")

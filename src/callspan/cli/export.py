@@ -44,9 +44,7 @@ _SELECTION: Final = (
 
 
 _HELP: Final = f"""\
-Write recorded calls and sessions as a dataset, and report the omitted and unrepresentable parts.
-
-FORMAT is one of {", ".join(FORMATS)}."""
+Write a dataset, and report the omitted and unrepresentable parts. FORMAT: {", ".join(FORMATS)}."""
 
 
 @click.command(

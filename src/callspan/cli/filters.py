@@ -20,11 +20,6 @@ class Filter(click.Option):
     def __init__(self, option: str, field: str, metavar: str | None = None, **more: Any) -> None:  # noqa: ANN401 - as click has it
         super().__init__([option, field], metavar=metavar, **more)
 
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return nothing: filters have a paragraph of their own."""
-        del ctx
-        return None
-
 
 _CALLS: Final = (
     Filter("--session", "session_id", "ID"),

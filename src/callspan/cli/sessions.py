@@ -48,9 +48,9 @@ def sessions_command(
     offset: int,
     keys: list[str] | None,
 ) -> None:
-    """List sessions, newest first, with outcome, reward, tokens, cost and time; with --by groups of them.
+    """List sessions, newest first, or groups of them.
 
-    --min-cost, --min-duration and --sort apply to all of a session, other filters to one of its calls.
+    --min-cost and --min-duration are about sessions, other filters about calls.
     """
     with context.reader() as reader:
         which = context.resolved(reader, which)
