@@ -1,10 +1,10 @@
-"""Processed records of tests that begin behind the processors; all that was made of calls, as text."""
+"""ProcessedRecord records of tests that begin behind the processors; all that was made of calls, as text."""
 
 from __future__ import annotations
 
 from typing import Final, TypeVar
 
-from callspan.process.processed import Processed
+from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import Processors
 from callspan.records import Record, encode
 from callspan.testing import Captured
@@ -14,7 +14,7 @@ UNPROCESSED: Final = Processors(())
 _R = TypeVar("_R", bound=Record)
 
 
-def processed(record: _R) -> Processed[_R]:
+def processed(record: _R) -> ProcessedRecord[_R]:
     """Return the record as a list of no processors returns it."""
     return UNPROCESSED.process(record)
 

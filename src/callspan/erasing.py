@@ -42,7 +42,7 @@ SPOOL: Final = "spool"
 _BY_HAND: Final = "load it with `callspan import`, delete there, and delete this file"
 
 
-class Erased(RecordCounts, frozen=True, kw_only=True):
+class ErasureCounts(RecordCounts, frozen=True, kw_only=True):
     """The numbers of records erased from one store, or in a dry run of those that would be."""
 
     store: str
@@ -63,7 +63,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
     dry_run: bool
     erased_ns: int
-    stores: list[Erased]
+    stores: list[ErasureCounts]
     """SQLite and Postgres stores in the given order, then the spool."""
     by_hand: dict[str, list[str]]
     """Instructions for other stores, by name: the SQL for ClickHouse; empty if nothing can be deleted there."""
@@ -337,19 +337,21 @@ def _errors() -> tuple[type[Exception], ...]:
     return (StoreError, OSError, *driver_errors())
 
 
-def _attempt(store: SqlStore | _SpoolRecords, selected: _Selection, *, dry_run: bool, vacuum: bool = False) -> Erased:
+def _attempt(
+    store: SqlStore | _SpoolRecords, selected: _Selection, *, dry_run: bool, vacuum: bool = False
+) -> ErasureCounts:
     """Erase the selected records from a store, or count them."""
     left = [] if store not in selected.failures else [selected.failures[store]]
     try:
         removed = store.remove(selected.scope, dry_run=dry_run, vacuum=vacuum)
     except EmptyStoreError:
-        return Erased(store=store.name)
+        return ErasureCounts(store=store.name)
     except _errors() as error:
-        return Erased(store=store.name, left=error_text(error))
+        return ErasureCounts(store=store.name, left=error_text(error))
     left += [] if removed.left is None else [removed.left]
     counts: dict[str, Any] = {name: getattr(removed, name) for name in RecordCounts.__struct_fields__}
     copies = isinstance(store, SQLite) and any(counts.values()) and not (vacuum or dry_run)
-    return Erased(store=store.name, **counts, left="; ".join(left) or None, copies=copies)
+    return ErasureCounts(store=store.name, **counts, left="; ".join(left) or None, copies=copies)
 
 
 def _by_hand(store: Store, scope: DeletionScope) -> list[str]:

@@ -18,7 +18,7 @@ from callspan.agent.episode import EPISODES, OPEN_STEPS, forgotten
 from callspan.agent.runtime import Runtime, install, remove
 from callspan.fail_open import fail_open, failures, forget_failures
 from callspan.process import callbacks
-from callspan.process.processed import Processed
+from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import Processor, Processors
 from callspan.records import EventRecord, Record, decode, encode
 from callspan.semconv.scope_spans import ScopeSpanOptions
@@ -70,7 +70,7 @@ class Seen:
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.tracer = self.provider.get_tracer("callspan.tests")
 
-    def write(self, written: Processed[Record]) -> None:
+    def write(self, written: ProcessedRecord[Record]) -> None:
         decode(encode(written.record))
         self.records.append(written.record)
         callbacks.call("after_record", written.record)

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 import callspan
 from callspan import SettingError, erase, import_records, open_store
 from callspan.delivery.store_sink import StoreSink
-from callspan.erasing import Erased, Receipt
+from callspan.erasing import ErasureCounts, Receipt
 from callspan.records import (
     EventRecord,
     MessageRecord,
@@ -53,7 +53,7 @@ def left(url: str) -> tuple[set[str], set[str]]:
         return {one.session.session_id for one in reader.sessions()}, {one.call_id for one in reader.calls()}
 
 
-def first(receipt: Receipt) -> Erased:
+def first(receipt: Receipt) -> ErasureCounts:
     assert receipt.is_complete
     return receipt.stores[0]
 

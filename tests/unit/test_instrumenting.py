@@ -21,7 +21,7 @@ import callspan.testing
 from callspan import AnthropicInstrumentor, OpenAIInstrumentor, SettingError, Settings, open_store, wiring
 from callspan.delivery.recorder import Recorder
 from callspan.fail_open import forget_failures
-from callspan.process.processed import Processed
+from callspan.process.processed import ProcessedRecord
 from callspan.records import CallRecord, Record, Request, Usage
 from callspan.sdk_profiles import SDKS
 from callspan.settings_loader import forget_warnings
@@ -288,7 +288,7 @@ def test_a_record_appended_as_the_stores_close_is_delivered_soon(tmp_path: Path)
 def test_of_two_urls_of_one_store_the_first_tells_what_was_priced(tmp_path: Path) -> None:
     prices = tmp_path / "prices.json"
     prices.write_text(json.dumps({"models": {"m": {"input": "2", "output": "4"}}}))
-    path, told = tmp_path / "calls.db", list[Processed[Record]]()
+    path, told = tmp_path / "calls.db", list[ProcessedRecord[Record]]()
     one = Recorder(Settings(stores=(f"sqlite:///{path}", str(path)), prices=prices), priced=told.append)
     usage = Usage(input_tokens=1_000_000, output_tokens=0)
     one.write(processed(made("a", request=Request(model="m"), usage=usage, outcome="success")))

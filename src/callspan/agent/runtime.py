@@ -13,7 +13,7 @@ import msgspec
 
 from callspan.background import LRUCache
 from callspan.process.callbacks import Point
-from callspan.process.processed import Processed
+from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import Processors
 from callspan.record.events import Record
 from callspan.settings import Content
@@ -27,16 +27,16 @@ _was_set: list[bool] = []
 """Not empty once `instrument()` or `uninstrument()` has run in this process."""
 
 
-def not_measured(processed: Processed[Record], start_ns: int) -> None:
+def not_measured(processed: ProcessedRecord[Record], start_ns: int) -> None:
     """Measure nothing."""
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """The functions and settings that `callspan.instrument()` provides to the session API."""
 
-    write: Callable[[Processed[Record]], None]
+    write: Callable[[ProcessedRecord[Record]], None]
     """Stores and measures a record; never raises."""
-    write_unmeasured: Callable[[Processed[Record]], None] | None = None
+    write_unmeasured: Callable[[ProcessedRecord[Record]], None] | None = None
     """Stores a record whose times were given by the application; by default `write`."""
     writes_starts: Callable[[], object] = partial(bool, True)
     """Returns a true value if the start of a tool is to be written."""
@@ -47,16 +47,16 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """The setting `content`."""
     trace_per_timestep: bool = False
     service: str | None = None
-    session_ended: Callable[[Processed[Record], int], None] = not_measured
+    session_ended: Callable[[ProcessedRecord[Record], int], None] = not_measured
     """Measures an ended session, given the start of its span in Unix nanoseconds; never raises."""
     run_again: Callable[[Callable[[], object]], object] = bool
     """Runs an interrupted end again, on another thread."""
 
-    def process(self, record: _R, level: Content, point: Point | None = None) -> Processed[_R]:
+    def process(self, record: _R, level: Content, point: Point | None = None) -> ProcessedRecord[_R]:
         """Process a record, see `Processors.process`; `level` is the content level of its scope or call."""
         return self.processors(level).process(record, point)
 
-    def without_callbacks(self, record: _R, level: Content) -> Processed[_R]:
+    def without_callbacks(self, record: _R, level: Content) -> ProcessedRecord[_R]:
         """Process a record without callbacks, if it is exported but not stored."""
         return self.processors(level).without_callbacks(record)
 

@@ -27,7 +27,7 @@ from callspan.agent.runtime import Runtime
 from callspan.agent.tool_requests import MAX_PARALLEL, Answer
 from callspan.fail_open import fail_open
 from callspan.process.callbacks import Point
-from callspan.process.processed import Processed
+from callspan.process.processed import ProcessedRecord
 from callspan.record.call import CallRecord, Place, Trace
 from callspan.record.events import EventRecord, Record, RewardRecord, ScopeRecord
 from callspan.record.ids import new_id
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from callspan.agent.event_recorder import EventRecorder
 
 _V = TypeVar("_V")
-CallEnded: TypeAlias = Callable[[Processed[CallRecord], Conversation | None], None]
+CallEnded: TypeAlias = Callable[[ProcessedRecord[CallRecord], Conversation | None], None]
 """Called with an ended call and its messages."""
 _EMPTY_PLACE: Final = Place()
 _START: Final = fail_open("record the start of a session, timestep or tool")
@@ -273,12 +273,12 @@ class Scope(Block, ABC):
         """Return the nanoseconds from the start to the given end time, else to now by the monotonic clock."""
         return time.perf_counter_ns() - self._clock_ns if self._lasted_ns is None else self._lasted_ns
 
-    def _observe_end(self, final: Processed[Record]) -> None:
+    def _observe_end(self, final: ProcessedRecord[Record]) -> None:
         """Pass the final record to the enclosing scopes."""
         if self._is_exchange and self._above is not None:
             self._above._observe(final)
 
-    def _call_ended(self, processed: Processed[CallRecord], conversation: Conversation | None = None) -> None:
+    def _call_ended(self, processed: ProcessedRecord[CallRecord], conversation: Conversation | None = None) -> None:
         """Add an ended call to the totals, and its messages to the input and output, of this and all outer scopes."""
         record = processed.record
         if record.outcome == "started":
@@ -353,7 +353,7 @@ class Scope(Block, ABC):
             self._write(processed)
             self._observe(processed)
 
-    def _observe(self, processed: Processed[Record], conversation: Conversation | None = None) -> None:
+    def _observe(self, processed: ProcessedRecord[Record], conversation: Conversation | None = None) -> None:
         """Add the input or output in a record to this scope and the enclosing ones."""
         with _OBSERVE:
             exchange: ScopeExchange | None = None
@@ -367,13 +367,13 @@ class Scope(Block, ABC):
                     messages.add(exchange)
                 scope = scope._above
 
-    def _begin_span(self, processed: Processed[ScopeRecord], parent: Context, **links: Any) -> None:  # noqa: ANN401
+    def _begin_span(self, processed: ProcessedRecord[ScopeRecord], parent: Context, **links: Any) -> None:  # noqa: ANN401
         """Start this scope's span from its first record; for `links` see `SessionSpans.start`."""
         if self._runtime is not None and (not self._is_automatic or is_instrumentation_enabled()):
             with _START_SPAN:
                 self._span = self._runtime.spans.start(processed, parent=parent, **links)
 
-    def _write(self, processed: Processed[Record]) -> None:
+    def _write(self, processed: ProcessedRecord[Record]) -> None:
         runtime = self._runtime
         if runtime is not None:
             unmeasured = runtime.write_unmeasured if self._has_given_times else None

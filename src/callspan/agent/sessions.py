@@ -20,7 +20,7 @@ from callspan.agent.rewards import RewardArguments, reward_record
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope, current_scope, scope_of
 from callspan.agent.timesteps import Timestep
-from callspan.process.processed import Processed
+from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import with_span
 from callspan.record.call import Place
 from callspan.record.events import Record, SessionRecord, TimestepRecord, Totals
@@ -197,7 +197,7 @@ class Session(EventRecorder):
     def _note_end(self) -> None:
         self._episode.exit(self)
 
-    def _observe_end(self, final: Processed[Record]) -> None:
+    def _observe_end(self, final: ProcessedRecord[Record]) -> None:
         if self._runtime is not None and not self._has_given_times:
             self._runtime.session_ended(final, self._start_ns)
 

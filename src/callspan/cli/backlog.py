@@ -17,7 +17,7 @@ from callspan.spool.losses import read_losses
 from callspan.stores.spools import directories_for
 
 if TYPE_CHECKING:
-    from callspan.spool.directory import Waiting
+    from callspan.spool.directory import WaitingSegment
 
 _SHORTLY_S: Final = 0.25
 
@@ -71,7 +71,7 @@ class Backlog:
             f"{plural(records, 'record', 'wait')} in {directory}: {why}." for (directory, why), records in sums.items()
         ]
 
-    def _still_waiting(self) -> list[Waiting]:
+    def _still_waiting(self) -> list[WaitingSegment]:
         """Return the waiting records, without the segments that a running process is delivering."""
         from callspan.delivery.leftovers import waiting
 
@@ -92,7 +92,7 @@ class Backlog:
             found += [f"Lost at {directory}: {loss} {what}; see callspan doctor." for loss, what in counted]
         return found
 
-    def _why(self, one: Waiting) -> str:
+    def _why(self, one: WaitingSegment) -> str:
         if one.held:
             return "a running process has them"
         return self._error or "callspan ship delivers them"

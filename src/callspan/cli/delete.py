@@ -15,7 +15,7 @@ from callspan.cli.command_context import Command, CommandContext
 from callspan.cli.filters import filters
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.values import MOMENT
-from callspan.erasing import Erased, Receipt, whole_ids
+from callspan.erasing import ErasureCounts, Receipt, whole_ids
 from callspan.formatting import plural
 from callspan.stores import CallFilter, split_urls
 
@@ -109,7 +109,7 @@ def _lines(receipt: Receipt) -> list[str]:
     return lines
 
 
-def _counts(erased: Erased) -> str:
+def _counts(erased: ErasureCounts) -> str:
     found = {word: getattr(erased, f"{word}s") for word in _COUNTED}
     return ", ".join(plural(number, word) for word, number in found.items() if number) or "nothing"
 

@@ -66,7 +66,7 @@ _SPOKEN_TOKENS: Final[Mapping[str, object]] = {
 }  # fmt: skip
 
 
-class Moved(NamedTuple):
+class MoveResult(NamedTuple):
     """The result of an action, as Gymnasium's `step` returns it."""
 
     observation: str
@@ -103,7 +103,7 @@ class GridWorld:
         """Return the kind of the neighbouring cell in that direction: wall, key, exit, pit or floor."""
         return _NAMES.get(self._cell(self._beside(direction)), "floor")
 
-    def step(self, direction: str) -> Moved:
+    def step(self, direction: str) -> MoveResult:
         """Move the robot one cell. An unknown direction leaves it where it is."""
         self.path.append(direction)
         target = self._beside(direction)
@@ -115,7 +115,7 @@ class GridWorld:
         truncated = not self.over and len(self.path) >= self.max_steps
         terminated = self.over
         self.over = self.over or truncated
-        return Moved(self.observe(), round(reward, 4), terminated, truncated)
+        return MoveResult(self.observe(), round(reward, 4), terminated, truncated)
 
     def _entered(self, cell: str) -> float:
         if cell == "k":

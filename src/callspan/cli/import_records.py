@@ -17,7 +17,7 @@ from callspan.safe_urls import safe_name
 from callspan.stores import first_readable
 
 if TYPE_CHECKING:
-    from callspan.stores.importing import Imported
+    from callspan.stores.importing import ImportCounts
 
 _EPILOG: Final = """\
 callspan import calls.jsonl --into calls.db
@@ -50,7 +50,7 @@ def import_command(
         raise click.exceptions.Exit(1)
 
 
-def _said(found: Imported) -> Iterator[str]:
+def _said(found: ImportCounts) -> Iterator[str]:
     counts = [plural(number, table[:-1]) for table, number in found.records.items() if number]
     yield f"{', '.join(counts) or 'nothing'} loaded"
     if found.unreadable:

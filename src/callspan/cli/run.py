@@ -31,7 +31,7 @@ from callspan.settings_loader import environment_for_run, is_run_process, load
 from callspan.stores import CallFilter, SqlStore, find_store, split_urls
 
 if TYPE_CHECKING:
-    from callspan.spool.directory import Waiting
+    from callspan.spool.directory import WaitingSegment
 
 SHORT_HELP: Final = "Run an application and record its calls."
 _USAGE: Final = "callspan run [OPTIONS] APP [ARGS]..."
@@ -163,7 +163,7 @@ def _line(
     stores: tuple[str, ...] | None,
     directory: Path,
     start_ns: int,
-    waiting: Callable[[str], Sequence[Waiting]],
+    waiting: Callable[[str], Sequence[WaitingSegment]],
 ) -> str:
     """Return the summary line; paths in it are relative to `directory`, where the application was started.
 

@@ -11,7 +11,7 @@ from callspan.settings import Settings
 from callspan.settings_loader import load
 from callspan.spool import directory as places
 from callspan.spool import leftover
-from callspan.spool.directory import Waiting
+from callspan.spool.directory import WaitingSegment
 from callspan.spool.leftover import Progress, Result
 from callspan.stores.spools import directories_for, roots_for, target_of
 from callspan.stores.urls import find_store
@@ -35,13 +35,13 @@ def deliver(
     return leftover.deliver(directories, target_of(store), sink, timeout_s=timeout_s, progress=progress)
 
 
-def waiting(url: str, settings: Settings | None = None) -> list[Waiting]:
+def waiting(url: str, settings: Settings | None = None) -> list[WaitingSegment]:
     """Return the segments with records that wait for a store. Raises SettingError for an invalid URL."""
     target, directories = target_of(find_store(url)), directories_for(url, settings)
     return [one for directory in directories for one in _waiting_in(directory, target.key(directory.parent))]
 
 
-def _waiting_in(directory: Path, key: str) -> list[Waiting]:
+def _waiting_in(directory: Path, key: str) -> list[WaitingSegment]:
     try:
         return places.waiting(directory, key)
     except OSError:

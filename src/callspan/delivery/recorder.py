@@ -16,7 +16,7 @@ from callspan.delivery.retaining import Retention, retains
 from callspan.delivery.store_sink import StoreSink, store_of
 from callspan.fail_open import Once, fail_open, log, report
 from callspan.process import callbacks
-from callspan.process.processed import Processed
+from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import delivery_processors
 from callspan.record import codec
 from callspan.record.events import Record
@@ -42,7 +42,7 @@ _ON_NETWORK: Final = (
 )
 _warned: Final = Once()
 
-Listener: TypeAlias = Callable[[Processed[Record]], None]
+Listener: TypeAlias = Callable[[ProcessedRecord[Record]], None]
 _last: Final[list[tuple[str, ...]]] = []
 
 
@@ -86,12 +86,12 @@ class Recorder:
         before, self.spool = self.spool, self._spool_of(self.stores)
         return before
 
-    def write(self, processed: Processed[Record]) -> None:
+    def write(self, processed: ProcessedRecord[Record]) -> None:
         """Append a record: when this returns, the operating system has it. Anything but a processed one is refused.
 
         Then the listeners and the callbacks of `after_record` are called.
         """
-        if type(processed) is not Processed:
+        if type(processed) is not ProcessedRecord:
             self._refuse(processed)
             return
         if (spool := self.spool) is not None:

@@ -76,7 +76,7 @@ _SCOPES: Final[Mapping[str, Callable[[Any], Operation]]] = {
 """Makes the scope of a span, by the type of its data."""
 
 
-class _Open(NamedTuple):
+class _OpenScope(NamedTuple):
     """A scope that a trace or span of the package has started."""
 
     scope: Scope
@@ -84,7 +84,7 @@ class _Open(NamedTuple):
     """The `id()` of the exception that the application was handling at the start."""
 
 
-_OPEN: Final[WeakKeyDictionary[Any, _Open]] = WeakKeyDictionary()
+_OPEN: Final[WeakKeyDictionary[Any, _OpenScope]] = WeakKeyDictionary()
 
 
 def is_run_open() -> bool:
@@ -145,7 +145,7 @@ def observe_end(hook_context: HookContext, original: Function) -> Function:
 def _start(of: Any, scope: Scope) -> None:  # noqa: ANN401 - a trace or span of the package
     scope._is_automatic = True
     scope.start()
-    _OPEN[of] = _Open(scope, id(sys.exc_info()[1]))
+    _OPEN[of] = _OpenScope(scope, id(sys.exc_info()[1]))
 
 
 def _note_result(scope: Operation, data: Any, error: Mapping[str, Any] | None) -> None:  # noqa: ANN401

@@ -20,7 +20,7 @@ _BROKEN: Final = ("connection", "timeout")
 _READ: Final = fail_open("read the attempts of a call")
 
 
-class _Open(msgspec.Struct, eq=False):
+class _OpenAttempt(msgspec.Struct, eq=False):
     """A running attempt: plain fields, converted to an `Attempt` at the end of the call."""
 
     start_ns: int
@@ -45,7 +45,7 @@ class AttemptLog:
         """`zero_ns` is the start of the call, by the clock `now_ns`."""
         self._now_ns = now_ns
         self._zero_ns = zero_ns
-        self._attempts: list[_Open] = []
+        self._attempts: list[_OpenAttempt] = []
         self._rate_limited = False
         self.sdk_retries: int | None = None
         """The SDK's own number of retries; None if unknown."""
@@ -56,7 +56,7 @@ class AttemptLog:
 
     def started(self) -> None:
         """Record that a request is about to be sent."""
-        self._attempts.append(_Open(self._now_ns() - self._zero_ns))
+        self._attempts.append(_OpenAttempt(self._now_ns() - self._zero_ns))
         self.headers = {}
 
     def headers_received(
@@ -132,7 +132,7 @@ class AttemptLog:
         }
 
 
-def _record(number: int, attempt: _Open, after: _Open | None, now_s: float, call_end_ns: int) -> Attempt:
+def _record(number: int, attempt: _OpenAttempt, after: _OpenAttempt | None, now_s: float, call_end_ns: int) -> Attempt:
     headers, end_ns = attempt.headers, attempt.end_ns
     failed = attempt.exception is not None or (attempt.status or 0) >= _FIRST_ERROR
     error = _error(attempt) if failed else None
@@ -154,7 +154,7 @@ def _record(number: int, attempt: _Open, after: _Open | None, now_s: float, call
     )
 
 
-def _error(attempt: _Open) -> tuple[str, str]:
+def _error(attempt: _OpenAttempt) -> tuple[str, str]:
     """Return callspan's error kind and the `error.type` of a failed attempt."""
     if attempt.exception is not None:
         return classify(attempt.status, None, None, None, attempt.exception)[0], attempt.exception

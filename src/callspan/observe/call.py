@@ -26,7 +26,7 @@ from callspan.observe.lines import LineReader
 from callspan.observe.ports import NO_SPAN, CallFactory, CallInfo, CallSpanHandle, Timeline
 from callspan.observe.token_estimates import estimated
 from callspan.observe.unrecognized import flag_unrecognized
-from callspan.process.processed import Processed
+from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import interrupted
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, NULL_BODY, Accumulator, Endpoint, ResponseInfo
@@ -99,7 +99,7 @@ class Call:
     _started: CallRecord | None
     _conversation: Conversation | None
     _wire: Conversation | None
-    _processed: Processed[CallRecord] | None
+    _processed: ProcessedRecord[CallRecord] | None
     """The record; None before it is built, and after the end."""
     _over: Callable[[], object] | None
     """Counts the call as over, if it was counted as in progress."""
@@ -420,7 +420,7 @@ class Call:
                 self._finish(ending)
             raise
 
-    def _process(self, ending: Ending) -> Processed[CallRecord]:
+    def _process(self, ending: Ending) -> ProcessedRecord[CallRecord]:
         """Return the processed record; its sources are released."""
         info, fields = self._fields(ending)
         if not info.recognized and fields["outcome"] == "success" and (self.has_body or self.chunks):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import msgspec
 
 from callspan.background import LRUCache
-from callspan.process.processed import Processed
+from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import Processors
 from callspan.record.call import CallRecord, ErrorInfo, Place
 from callspan.record.messages import Conversation
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _MAX_ENDS: Final = 16_384
 _MAX_RESULTS: Final = 1024
 
-CallEnded: TypeAlias = Callable[[Processed[CallRecord], Conversation | None], None]
+CallEnded: TypeAlias = Callable[[ProcessedRecord[CallRecord], Conversation | None], None]
 """Adds a call to the totals of its session and timestep, and its messages, None if they may not be exported."""
 
 
@@ -53,7 +53,7 @@ class CallSpanHandle(SpanHandle):
     wants_content: bool = False
     """False if the span would not have the messages: it is not recording, or content is off for spans."""
 
-    def end(self, processed: Processed[CallRecord], conversation: Conversation | None) -> None:
+    def end(self, processed: ProcessedRecord[CallRecord], conversation: Conversation | None) -> None:
         """Set the final attributes on the span and end it at the record's end time, unless it has ended.
 
         `conversation`: its messages; None if they may not be exported.
@@ -83,7 +83,7 @@ class SeenLines(msgspec.Struct, eq=False):
     lines: int = 0
 
 
-class AlreadySeen:
+class SeenAnswers:
     """Which ends and lines this process has recorded: the next one who reads them makes no span and measures nothing.
 
     A forgotten response is recorded once more, as a version of the same record. Safe from any thread.
@@ -106,24 +106,24 @@ class AlreadySeen:
 class NoTelemetry:
     """Replaces spans and metrics of calls that have neither."""
 
-    def start(self, processed: Processed[CallRecord]) -> CallSpanHandle:
+    def start(self, processed: ProcessedRecord[CallRecord]) -> CallSpanHandle:
         """Return the span that does nothing."""
         del processed
         return NO_SPAN
 
-    def start_later(self, processed: Processed[CallRecord], context: Context, call: SpanContext | None) -> None:
+    def start_later(self, processed: ProcessedRecord[CallRecord], context: Context, call: SpanContext | None) -> None:
         """Start no span."""
 
     def are_wanted(self) -> bool:
         """Return that no measurement is wanted."""
         return False
 
-    def begun(self, processed: Processed[CallRecord]) -> Callable[[], object]:
+    def begun(self, processed: ProcessedRecord[CallRecord]) -> Callable[[], object]:
         """Count nothing."""
         del processed
         return bool
 
-    def observed(self, processed: Processed[CallRecord]) -> None:
+    def observed(self, processed: ProcessedRecord[CallRecord]) -> None:
         """Measure nothing."""
 
     def connection_failed(self, info: CallInfo, error: ErrorInfo) -> None:
@@ -143,7 +143,7 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     recorder: Recorder
     workers: ForkedWorkers
     ends: DeferredEnds
-    seen: AlreadySeen
+    seen: SeenAnswers
     """The ends that other requests than the calls' own have told of."""
     ambient: Callable[[], tuple[Place | None, CallEnded | None, dict[str, object]]]
     """Returns the ids of the current session and timestep, the function for the ended call, and the metadata."""

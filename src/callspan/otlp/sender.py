@@ -18,7 +18,7 @@ from callspan.record.events import record_key
 from callspan.record.interrupted import INTERRUPTED
 from callspan.stores.base import Event
 from callspan.stores.filters import CallFilter
-from callspan.stores.sent import SentVersions, Written
+from callspan.stores.sent import RowVersion, SentVersions
 
 _OVERLAP_NS: Final = 60_000_000_000
 """Rows this recent are read again: a transaction may be committed this long after it wrote a row."""
@@ -44,7 +44,7 @@ class Sender:
         """Number of spans that it refuses for good, by its reason."""
         self.receiver, self._sent, self._again, self._tell = receiver, sent, again, tell
         self._since_ns = 0 if again else max(0, sent.mark_ns - _OVERLAP_NS)
-        self._seen: set[Written] = set()
+        self._seen: set[RowVersion] = set()
         """The rows from then on whose spans were sent."""
         self._next_left_s = 0.0
         self._done: dict[str, int] = {}
@@ -126,7 +126,7 @@ def _version(span: ReadableSpan) -> int:
     return 2 * (span.end_time or 0) + (not span.status.is_ok)
 
 
-def _of_sessions(spans: RecordedSpans, rows: Iterable[Written]) -> Iterator[list[ReadableSpan]]:
+def _of_sessions(spans: RecordedSpans, rows: Iterable[RowVersion]) -> Iterator[list[ReadableSpan]]:
     """Yield the spans of sessions from the first on that rows were written of."""
     starts: dict[str, int] = {}
     for row in rows:
@@ -137,7 +137,7 @@ def _of_sessions(spans: RecordedSpans, rows: Iterable[Written]) -> Iterator[list
             yield spans.of_session(summary, began_ns)
 
 
-def _loose(spans: RecordedSpans, rows: list[Written]) -> Iterator[CallRecord | Event]:
+def _loose(spans: RecordedSpans, rows: list[RowVersion]) -> Iterator[CallRecord | Event]:
     """Yield the records outside of sessions that rows were written of."""
     loose = {(row.kind, row.ident): row.start_ns for row in rows if row.session_id is None}
     calls = (spans.reader.call(ident) for kind, ident in loose if kind == "call")

@@ -1,4 +1,4 @@
-"""Processed records: only these may be written, exported or measured. Only `Processors` creates them."""
+"""ProcessedRecord records: only these may be written, exported or measured. Only `Processors` creates them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from callspan.record.events import Record
 _R_co = TypeVar("_R_co", bound=Record, covariant=True)
 
 
-class Processed(msgspec.Struct, Generic[_R_co], frozen=True, eq=False):
+class ProcessedRecord(msgspec.Struct, Generic[_R_co], frozen=True, eq=False):
     """A record as the processors returned it. Immutable: fields must be added before processing.
 
     Stores, spans, log events and metrics accept only this type, so that no unprocessed record reaches them.
@@ -20,4 +20,4 @@ class Processed(msgspec.Struct, Generic[_R_co], frozen=True, eq=False):
     record: _R_co
 
     def __repr__(self) -> str:
-        return f"<Processed {type(self.record).__name__}>"
+        return f"<ProcessedRecord {type(self.record).__name__}>"

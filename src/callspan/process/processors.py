@@ -32,7 +32,7 @@ from callspan.process import callbacks
 from callspan.process.callbacks import Point
 from callspan.process.content import encoded, with_bodies, withhold
 from callspan.process.media_references import media_by_reference
-from callspan.process.processed import Processed
+from callspan.process.processed import ProcessedRecord
 from callspan.process.redaction import Redactor, redacted
 from callspan.process.secrets import mask_record
 from callspan.record.bounded import fit_json, weight
@@ -130,31 +130,31 @@ class Processors:
         self._processors = tuple(processors)
         self._redacts = redacts
 
-    def process(self, record: _R, point: Point | None = None) -> Processed[_R]:
+    def process(self, record: _R, point: Point | None = None) -> ProcessedRecord[_R]:
         """Return the record as it may be exported and stored, after the callbacks of `point` and of `before_record`.
 
         Raises only interrupts: if a processor raises, the record is kept without its content.
         """
         processed = self.run(record)
         if not callbacks.REGISTERED:
-            return Processed(processed)
+            return ProcessedRecord(processed)
         if point is not None:
             callbacks.call(point, processed)
         replaced = callbacks.call("before_record", processed)
-        return Processed(processed if replaced is processed else self.run(replaced))
+        return ProcessedRecord(processed if replaced is processed else self.run(replaced))
 
-    def without_callbacks(self, record: _R) -> Processed[_R]:
+    def without_callbacks(self, record: _R) -> ProcessedRecord[_R]:
         """Return the result of `process` without callbacks, for records that are only exported or delivered."""
-        return Processed(self.run(record))
+        return ProcessedRecord(self.run(record))
 
-    def started(self, record: CallRecord) -> Processed[CallRecord]:
+    def started(self, record: CallRecord) -> ProcessedRecord[CallRecord]:
         """Process the record of a call that starts, for its span and the count of calls in progress.
 
         Without a redactor the metadata is dropped instead of processed: neither of the two uses it.
         """
         if self._redacts:
-            return Processed(self.run(record))
-        return Processed(msgspec.structs.replace(record, metadata={}) if record.metadata else record)
+            return ProcessedRecord(self.run(record))
+        return ProcessedRecord(msgspec.structs.replace(record, metadata={}) if record.metadata else record)
 
     def run(self, record: _R) -> _R:
         """Run the processors alone, without callbacks, for records that were read from the spool."""
@@ -166,21 +166,21 @@ class Processors:
         return record
 
 
-def interrupted(record: CallRecord) -> Processed[CallRecord]:
+def interrupted(record: CallRecord) -> ProcessedRecord[CallRecord]:
     """Return the record of a call whose processing was interrupted, without its content."""
-    return Processed(withhold(record, why="interrupted"))
+    return ProcessedRecord(withhold(record, why="interrupted"))
 
 
-def with_span(processed: Processed[_R], span: SpanHandle) -> Processed[_R]:
+def with_span(processed: ProcessedRecord[_R], span: SpanHandle) -> ProcessedRecord[_R]:
     """Return a processed record with the ids of its span, which is only started from the processed record."""
     record: Any = processed.record
-    return Processed(with_span_ids(record, span))
+    return ProcessedRecord(with_span_ids(record, span))
 
 
-def with_ids(processed: Processed[_R], ids: dict[str, Any]) -> Processed[_R]:
+def with_ids(processed: ProcessedRecord[_R], ids: dict[str, Any]) -> ProcessedRecord[_R]:
     """Return a processed record with these fields, the ids of its span."""
     record: Any = processed.record
-    return Processed(msgspec.structs.replace(record, **ids))
+    return ProcessedRecord(msgspec.structs.replace(record, **ids))
 
 
 def caller_processors(settings: Settings, redactor: Redactor | None = None) -> Processors:

@@ -36,7 +36,7 @@ class Path(NamedTuple):
     """The `api` of its reader."""
 
 
-class Found(NamedTuple):
+class RouteMatch(NamedTuple):
     """The kind of one request."""
 
     path: Path
@@ -132,7 +132,7 @@ _PLACED: Final = _placed()
 
 
 @lru_cache(maxsize=_MAX_PATHS)
-def find(method: str, path: str) -> Found | None:
+def find(method: str, path: str) -> RouteMatch | None:
     """Return the kind of a request; None if its path is in no row. Never raises.
 
     `path` is the logical path given to the SDK, absolute or relative, with or without a query. Complete last
@@ -143,7 +143,7 @@ def find(method: str, path: str) -> Found | None:
         for pattern, found in _PLACED.get((method, last), ()):
             ids = _ids(pattern, segments)
             if ids is not None:
-                return Found(found, ids)
+                return RouteMatch(found, ids)
     return None
 
 

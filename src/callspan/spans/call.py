@@ -35,7 +35,7 @@ from opentelemetry.trace import (
 from callspan import private_names as names
 from callspan.fail_open import fail_open, reported
 from callspan.observe.ports import CallSpanHandle
-from callspan.process.processed import Processed
+from callspan.process.processed import ProcessedRecord
 from callspan.record.call import CallRecord, SpanLink, Trace
 from callspan.record.ids import new_span_id
 from callspan.record.messages import Conversation
@@ -125,7 +125,7 @@ class CallSpan(CallSpanHandle):
         except reported(_CURRENT):
             return context
 
-    def end(self, processed: Processed[CallRecord], conversation: Conversation | None) -> None:
+    def end(self, processed: ProcessedRecord[CallRecord], conversation: Conversation | None) -> None:
         """Set the record's attributes on the span and end it at the record's end time."""
         record, end_ns = processed.record, call.call_end_ns(processed.record)
         self._show(record, conversation, end_ns)
@@ -179,7 +179,7 @@ class CallSpans:
         self.events = CallLogEvents(settings, logger_provider, version) if settings.log_events else None
         self.content_elsewhere = full and self.events is not None
 
-    def start(self, processed: Processed[CallRecord]) -> CallSpan:
+    def start(self, processed: ProcessedRecord[CallRecord]) -> CallSpan:
         """Start the span of a call in the current context."""
         outer, above = None, INVALID_SPAN_CONTEXT
         # Passed on, because OpenTelemetry would otherwise look it up four times.
@@ -202,7 +202,7 @@ class CallSpans:
         return CallSpan(self, span, above)
 
     def start_later(
-        self, processed: Processed[CallRecord], context: Context, call: SpanContext | None
+        self, processed: ProcessedRecord[CallRecord], context: Context, call: SpanContext | None
     ) -> CallSpan | None:
         """Start the span of a finished call in `context`, linked to the span of the `call` that it completes.
 

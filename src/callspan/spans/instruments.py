@@ -20,7 +20,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, NoOpMet
 from callspan import private_names
 from callspan.fail_open import fail_open, reported
 from callspan.observe.ports import CallInfo
-from callspan.process.processed import Processed
+from callspan.process.processed import ProcessedRecord
 from callspan.record.call import CallRecord, ErrorInfo, RateLimit
 from callspan.record.events import Record, SessionRecord
 from callspan.semconv import metrics as names
@@ -72,7 +72,7 @@ class CallMetrics:
             internal = getattr(metrics, private_names.INTERNAL.name, None)
             self.are_wanted = partial(getattr, internal, private_names.METER_PROVIDER.name, _UNKNOWN)
 
-    def begun(self, processed: Processed[CallRecord]) -> Callable[[], object]:
+    def begun(self, processed: ProcessedRecord[CallRecord]) -> Callable[[], object]:
         """Count a call in progress; the returned function ends it for the same provider and attributes."""
         try:
             instruments = self._in_use()
@@ -80,7 +80,7 @@ class CallMetrics:
         except reported(_COUNT_START):
             return _no_op
 
-    def observed(self, processed: Processed[CallRecord]) -> None:
+    def observed(self, processed: ProcessedRecord[CallRecord]) -> None:
         """Record the measurements of a finished call."""
         with _MEASURE:
             used = self._in_use()
@@ -88,17 +88,17 @@ class CallMetrics:
                 used.measure(names.OF_CALLS, processed.record)
                 used.keep_rate_limits(processed.record)
 
-    def priced(self, processed: Processed[Record]) -> None:
+    def priced(self, processed: ProcessedRecord[Record]) -> None:
         """Record the cost of a call that was priced during delivery; ignore other records."""
         record = processed.record
         if isinstance(record, CallRecord) and record.seen_in != "import":
             self._measure((names.COST,), record)
 
-    def measure_event(self, processed: Processed[Record]) -> None:
+    def measure_event(self, processed: ProcessedRecord[Record]) -> None:
         """Measure a finished run of a tool or agent, or a finished timestep; ignore other records."""
         self._measure(names.OF_AGENTS.get(type(processed.record), ()), processed.record)
 
-    def measure_session(self, processed: Processed[Record], start_ns: int) -> None:
+    def measure_session(self, processed: ProcessedRecord[Record], start_ns: int) -> None:
         """Measure a finished session; ignore other records.
 
         `start_ns` is the start of its span: a session that was continued began earlier.

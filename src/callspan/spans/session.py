@@ -23,7 +23,7 @@ from opentelemetry.trace import (
 )
 
 from callspan.fail_open import fail_open
-from callspan.process.processed import Processed
+from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import with_span
 from callspan.record.call import Place
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, ScopeRecord
@@ -73,7 +73,7 @@ class SessionSpan(SpanHandle):
         current, own = get_current_span(context).get_span_context(), self.context
         return own.is_valid and own.trace_id != current.trace_id
 
-    def event(self, processed: Processed[Record]) -> Processed[Record]:
+    def event(self, processed: ProcessedRecord[Record]) -> ProcessedRecord[Record]:
         """Add the record as a span event at its own time, and an environment's reward also as an evaluation.
 
         If this span has ended or belongs to another process, a reward gets its own span as a child: the returned record
@@ -93,7 +93,7 @@ class SessionSpan(SpanHandle):
                 return self._spans.export(record, self.context)
         return None
 
-    def end(self, processed: Processed[ScopeRecord], *, named_late: bool = False) -> None:
+    def end(self, processed: ProcessedRecord[ScopeRecord], *, named_late: bool = False) -> None:
         """Set the final attributes and status on the span, and end it.
 
         `named_late` sets its name and the attributes of its start again, from the final record.
@@ -151,7 +151,7 @@ class SessionSpans:
 
     def start(
         self,
-        processed: Processed[ScopeRecord],
+        processed: ProcessedRecord[ScopeRecord],
         *,
         parent: Context,
         link: SessionSpan | None = None,
@@ -190,7 +190,7 @@ class SessionSpans:
         span = NonRecordingSpan(context_of(trace_id, span_id, sampled=sampled))
         return SessionSpan(span, ScopeSpan(self._options, None), self)
 
-    def export_reward(self, processed: Processed[Record], target: SpanRef | None) -> Processed[Record]:
+    def export_reward(self, processed: ProcessedRecord[Record], target: SpanRef | None) -> ProcessedRecord[Record]:
         """Export a reward as a child of its target's span, if known; return the record with the ids of its span."""
         record, own = processed.record, None
         if isinstance(record, RewardRecord):

@@ -27,7 +27,7 @@ Rejection: TypeAlias = tuple[bytes, str]
 """A record that a store can never take, and why."""
 
 
-class Delivered(NamedTuple):
+class BatchResult(NamedTuple):
     """The result of delivering a batch."""
 
     records: int = 0
@@ -52,7 +52,7 @@ class Delivery:
         self.data_errors = 0
         """How many batches in a row have failed by a `DATA_ERRORS`."""
 
-    def deliver(self, segment: Segment, key: str) -> Delivered:
+    def deliver(self, segment: Segment, key: str) -> BatchResult:
         """Deliver the next batch, and move the store's cursor behind it. Raises the exceptions of the store."""
         if not self.is_open:
             self.sink.open()
@@ -60,7 +60,7 @@ class Delivery:
         start, size = segment.cursor(key), segment.size
         data = segment.read(start)
         if not data:
-            return Delivered()
+            return BatchResult()
         lines = list(islice(lines_in(data, start), self.sink.batch_records))
         if any(line.payload is None for line in lines):
             # A line that another process erases at this moment looks damaged.
@@ -74,7 +74,7 @@ class Delivery:
             segment.move(key, lines[-1].end)
         damaged = sum(line.payload is None for line in lines)
         records = sum(bool(line.payload) for line in lines) - len(rejected)
-        return Delivered(records, len(rejected), damaged, lines[-1].end < size)
+        return BatchResult(records, len(rejected), damaged, lines[-1].end < size)
 
     def close(self) -> None:
         """Close the store; the next batch opens it again."""

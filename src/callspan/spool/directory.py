@@ -223,7 +223,7 @@ def _files(directory: Path) -> list[Path]:
         return []
 
 
-class Waiting(NamedTuple):
+class WaitingSegment(NamedTuple):
     """The records of one segment that a store does not have."""
 
     path: Path
@@ -232,10 +232,10 @@ class Waiting(NamedTuple):
     """Whether a running process holds the segment, and delivers it."""
 
 
-def waiting(directory: Path, key: str) -> list[Waiting]:
+def waiting(directory: Path, key: str) -> list[WaitingSegment]:
     """Return the segments of a directory with records that wait for a store, the oldest first. Raises OSError."""
     return [
-        Waiting(path, records, is_locked(path))
+        WaitingSegment(path, records, is_locked(path))
         for path in segments_in(directory)
         if (records := count_records(path, read_cursor(path, key)))
     ]

@@ -15,7 +15,7 @@ import msgspec
 from callspan.fail_open import Attempt
 from callspan.safe_urls import without_passwords
 from callspan.spool import directory as places
-from callspan.spool.delivering import Delivered, Delivery
+from callspan.spool.delivering import BatchResult, Delivery
 from callspan.spool.destination import Destination
 from callspan.spool.directory import Target
 from callspan.spool.losses import Loss, Losses, add_losses
@@ -82,7 +82,7 @@ class _Deliverer:
 
     def _deliver(self, segment: Segment, key: str) -> bool:
         """Deliver a batch, or note why the store does not take it; return whether to try another one."""
-        attempt, done = Attempt(f"deliver records to {self._delivery.store}"), Delivered(has_more=True)
+        attempt, done = Attempt(f"deliver records to {self._delivery.store}"), BatchResult(has_more=True)
         with attempt:
             done = self._delivery.deliver(segment, key)
         if attempt.error is None:
@@ -95,7 +95,7 @@ class _Deliverer:
             time.sleep(_PAUSE_S)
         return done.has_more
 
-    def _count(self, directory: Path, done: Delivered) -> None:
+    def _count(self, directory: Path, done: BatchResult) -> None:
         self.result.delivered += done.records
         self.result.rejected += done.rejected
         self.result.damaged += done.damaged

@@ -69,7 +69,7 @@ _ROLE_OF_TYPE: Final = {
 }
 
 
-class Stored(NamedTuple):
+class StoredPiece(NamedTuple):
     """A piece as stored in a row: its text has its own column; the JSON is stored without it."""
 
     role: str | None
@@ -87,7 +87,7 @@ class Piece(msgspec.Struct, gc=False):
     json: bytes
     role: str | None = None
     """Role of the message; empty: as in the JSON; None if the piece is not a message."""
-    stored: Stored | None = None
+    stored: StoredPiece | None = None
     """What `to_row` has returned for it: made once for all stores."""
 
 
@@ -198,7 +198,7 @@ def join(skeleton: bytes, history: Sequence[bytes], find: Callable[[bytes], byte
     return msgspec.json.encode(fields)
 
 
-def to_row(part: Piece) -> Stored:
+def to_row(part: Piece) -> StoredPiece:
     """Return a piece in stored form."""
     found = part.stored
     if found is None:
@@ -206,16 +206,16 @@ def to_row(part: Piece) -> Stored:
     return found
 
 
-def _stored(part: Piece) -> Stored:
+def _stored(part: Piece) -> StoredPiece:
     if part.role is None:
-        return Stored(None, None, part.json)
+        return StoredPiece(None, None, part.json)
     value = _value(part.json)
     if part.role == _FROM_JSON and (message := _message(value, part.json)) is not None:
-        return Stored(*message, None)
+        return StoredPiece(*message, None)
     found = fragments(value)
     text = "".join(fragment.text for fragment in found) or None
     role = role_of(value) if part.role == _FROM_JSON else part.role
-    return Stored(role, text, _extracted(part.json, found))
+    return StoredPiece(role, text, _extracted(part.json, found))
 
 
 def _message(value: object, json: bytes) -> tuple[str, str] | None:

@@ -26,7 +26,7 @@ from callspan.stores.sqlite.any_file import AnyFile
 from callspan.stores.urls import find_store
 
 
-class Imported(msgspec.Struct, kw_only=True):
+class ImportCounts(msgspec.Struct, kw_only=True):
     """The counts of one source."""
 
     source: str
@@ -43,7 +43,7 @@ class Imported(msgspec.Struct, kw_only=True):
 
 def import_records(
     source: str | Path, into: str | Path, *, since_ns: int | None = None, damaged: bool = False
-) -> Imported:
+) -> ImportCounts:
     """Load the records of a store into another one, and return how many.
 
     Args:
@@ -81,7 +81,7 @@ def import_records(
     return _load(found, found.records(), target, since_ns)
 
 
-def _load(found: Store, records: Iterable[Record | None], target: SqlStore, since_ns: int | None) -> Imported:
+def _load(found: Store, records: Iterable[Record | None], target: SqlStore, since_ns: int | None) -> ImportCounts:
     counts = Counter[str]()
 
     def wanted() -> Iterator[Record]:
@@ -96,7 +96,7 @@ def _load(found: Store, records: Iterable[Record | None], target: SqlStore, sinc
     for record in refused:
         counts[TABLES[record_key(record)[0]].name] -= 1
     by_table = {table.name: counts[table.name] for table in TABLES.values()}
-    return Imported(source=found.name, records=by_table, unreadable=counts["unreadable"] + len(refused))
+    return ImportCounts(source=found.name, records=by_table, unreadable=counts["unreadable"] + len(refused))
 
 
 def _with_present_names(record: Record) -> Record:

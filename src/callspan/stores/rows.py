@@ -218,7 +218,7 @@ def _json(cell: object) -> object:
     return msgspec.json.decode(cell) if isinstance(cell, str) else cell
 
 
-class _Versioned(NamedTuple):
+class _RowValues(NamedTuple):
     """Values of a row by path, with the version of each."""
 
     values: Tree
@@ -284,16 +284,16 @@ def merged_row(table: Table, there: Mapping[str, object] | None, record: Record)
     return row
 
 
-def _versioned(tree: Tree, stamps: Mapping[str, int] | None = None) -> _Versioned:
+def _versioned(tree: Tree, stamps: Mapping[str, int] | None = None) -> _RowValues:
     values: Tree = {path: value for path, value in tree.items() if path not in {_KIND, _SEEN, _KEYED}}
     keyed = tree.get(_KEYED)
     if isinstance(keyed, dict):
         values |= {_PREFIX + key: value for key, value in keyed.items()}
     version = cast("int", tree[_SEEN])
-    return _Versioned(values, dict.fromkeys(values, version) | dict(stamps or {}), version)
+    return _RowValues(values, dict.fromkeys(values, version) | dict(stamps or {}), version)
 
 
-def _merged(one: _Versioned, other: _Versioned) -> _Versioned:
+def _merged(one: _RowValues, other: _RowValues) -> _RowValues:
     values, stamps = dict(one.values), dict(one.stamps)
     for path, value in other.values.items():
         if path not in values or other.stamps[path] > stamps[path]:
@@ -307,10 +307,10 @@ def _merged(one: _Versioned, other: _Versioned) -> _Versioned:
     levels = [cast("Content", versioned.values[_LEVEL]) for versioned in (one, other) if _LEVEL in versioned.values]
     if levels:
         values[_LEVEL], stamps[_LEVEL] = strictest(*levels), max(one.version, other.version)
-    return _Versioned(values, stamps, max(one.version, other.version))
+    return _RowValues(values, stamps, max(one.version, other.version))
 
 
-def _take_span(values: Tree, stamps: dict[str, int], of: _Versioned) -> None:
+def _take_span(values: Tree, stamps: dict[str, int], of: _RowValues) -> None:
     """Copy all fields of the span from the version that counts; a field that this lacks belongs to another span."""
     for path in _OF_SPAN:
         if path in of.values:
@@ -320,7 +320,7 @@ def _take_span(values: Tree, stamps: dict[str, int], of: _Versioned) -> None:
             stamps.pop(path, None)
 
 
-def _tree(versioned: _Versioned) -> Tree:
+def _tree(versioned: _RowValues) -> Tree:
     tree: Tree = {path: value for path, value in versioned.values.items() if not path.startswith(_PREFIX)}
     keyed = {path[len(_PREFIX) :]: value for path, value in versioned.values.items() if path.startswith(_PREFIX)}
     return tree | {_SEEN: versioned.version} | ({_KEYED: keyed} if keyed else {})

@@ -21,7 +21,7 @@ _ADD: Final = (
 )
 
 
-class Written(NamedTuple):
+class RowVersion(NamedTuple):
     """A row that was written: by which kind and id, in which session, and when."""
 
     kind: str
@@ -69,7 +69,7 @@ class SentVersions:
     def mark_ns(self, mark_ns: int) -> None:
         self.add({_MARK: mark_ns})
 
-    def written_since(self, since_ns: int) -> Iterator[Written]:
+    def written_since(self, since_ns: int) -> Iterator[RowVersion]:
         """Yield the rows written since a time, without messages, in the order in which they were written.
 
         A transaction that lasts may add rows later that say to have been written before.
@@ -77,14 +77,14 @@ class SentVersions:
         streams = (self._written(table, time, since_ns) for table, time in _TIMES.items())
         return heapq.merge(*streams, key=attrgetter("stored_ns"))
 
-    def _written(self, table: Table, time: str, since_ns: int) -> Iterator[Written]:
+    def _written(self, table: Table, time: str, since_ns: int) -> Iterator[RowVersion]:
         key, after = table.key, ""
         sql = (
             f"SELECT '{table.kind}', {key}, session_id, coalesce({time}, 0), {STORED} FROM {table.name}"  # noqa: S608
             f" WHERE {STORED} >= :since AND ({STORED} > :since OR {key} > :after) ORDER BY {STORED}, {key}"
             f" LIMIT {_WRITTEN_AT_ONCE}"
         )
-        while some := [Written(*row) for row in self._database.tuples(sql, {"since": since_ns, "after": after})]:
+        while some := [RowVersion(*row) for row in self._database.tuples(sql, {"since": since_ns, "after": after})]:
             yield from some
             since_ns, after = some[-1].stored_ns, some[-1].ident
 

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from callspan.agent.episode import forgotten
 from callspan.agent.misuse import usage_errors
-from callspan.process.processed import Processed
+from callspan.process.processed import ProcessedRecord
 from callspan.process.redaction import Redactor
 from callspan.providers import registry
 from callspan.record.call import CallRecord
@@ -93,7 +93,7 @@ class Captured:
         """Rewards and feedback, oldest first."""
         return [record for record in self.everything if isinstance(record, RewardRecord)]
 
-    def _add(self, processed: Processed[Record]) -> None:
+    def _add(self, processed: ProcessedRecord[Record]) -> None:
         self._all.append(processed.record)
 
 

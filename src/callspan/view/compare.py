@@ -44,7 +44,7 @@ class MessageRow(msgspec.Struct):
     """Of two that differ."""
 
 
-class Compared(msgspec.Struct):
+class ComparePage(msgspec.Struct):
     """Two calls or sessions."""
 
     kind: str
@@ -59,7 +59,7 @@ class Compared(msgspec.Struct):
     """So many calls of each session are compared; None: all."""
 
 
-def page(view: View) -> Compared:
+def page(view: View) -> ComparePage:
     """Return the comparison of the calls or sessions `a` and `b`.
 
     Raises LookupError where there is no such call or session, and BadQueryError for a call and a session.
@@ -70,7 +70,7 @@ def page(view: View) -> Compared:
     if a.kind != b.kind:
         raise BadQueryError(f"A is a {a.kind} and B a {b.kind}: choose two calls or two sessions")
     found = diff(a, b)
-    return Compared(
+    return ComparePage(
         kind=a.kind,
         ids=[a.id, b.id],
         facts=_rows(found.facts),

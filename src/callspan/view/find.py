@@ -42,7 +42,7 @@ class Hit(msgspec.Struct):
     start_ms: float
 
 
-class Found(msgspec.Struct):
+class IdMatch(msgspec.Struct):
     """Something with this id or name."""
 
     kind: str
@@ -63,7 +63,7 @@ class FoundSession(msgspec.Struct):
 class FindPage(msgspec.Struct):
     """The results of a search."""
 
-    exact: list[Found]
+    exact: list[IdMatch]
     rows: list[FoundSession]
     more: bool
     """There are older calls with the text that were not looked at."""
@@ -116,14 +116,14 @@ def _rows(reader: Reader, hits: dict[str, dict[tuple[str, str], Hit]]) -> list[F
     return found
 
 
-def _exact(reader: Reader, which: CallFilter) -> list[Found]:
+def _exact(reader: Reader, which: CallFilter) -> list[IdMatch]:
     word = which.text or ""
     is_id = len(word) >= _MIN_ID_LENGTH and " " not in word
     session, call = (reader.session(word), reader.call(word)) if is_id else (None, None)
     user = None if not word else next(reader.sessions(which=CallFilter(user=word), limit=1), None)
-    found = [] if session is None else [Found("session", session.session.session_id)]
-    found += [] if call is None else [Found("call", call.call_id)]
-    return found + ([] if user is None else [Found("user", word)])
+    found = [] if session is None else [IdMatch("session", session.session.session_id)]
+    found += [] if call is None else [IdMatch("call", call.call_id)]
+    return found + ([] if user is None else [IdMatch("user", word)])
 
 
 def _hits(call: CallRecord, text: str, scope: str) -> Iterator[Hit]:

@@ -25,9 +25,9 @@ from callspan.cost import published
 from callspan.delivery.recorder import Listener, Recorder
 from callspan.fail_open import fail_open, value_of
 from callspan.observe.deferred_ends import DeferredEnds
-from callspan.observe.ports import AlreadySeen, CallFactory
+from callspan.observe.ports import CallFactory, SeenAnswers
 from callspan.otlp.variables import SIGNALS, Signal
-from callspan.process.processed import Processed
+from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
 from callspan.process_end import ForkedWorkers
@@ -70,7 +70,7 @@ class Pipeline:
             for level in {strictest(settings.content, level) for level in get_args(Content)}
         }
         spans = {level: self._spans(level) for level in self._processors}
-        self._seen = AlreadySeen()
+        self._seen = SeenAnswers()
         self.factories: Mapping[Content, CallFactory] = {level: self._factory(level, spans[level]) for level in spans}
         """The call factory for each content level at least as strict as the setting."""
         self.runtime = Runtime(
@@ -97,14 +97,14 @@ class Pipeline:
         """Process and store a record of a call that callspan did not observe."""
         self.recorder.write(self._processors_at("full").process(record))
 
-    def _write_and_measure(self, record: Processed[Record]) -> None:
+    def _write_and_measure(self, record: ProcessedRecord[Record]) -> None:
         self.recorder.write(record)
         self._metrics.measure_event(record)
 
     def _tools_ran(self, wire: Conversation, record: CallRecord) -> None:
         record_provider_tools(self.runtime, wire, record)
 
-    def _priced(self, processed: Processed[Record]) -> None:
+    def _priced(self, processed: ProcessedRecord[Record]) -> None:
         self._metrics.priced(processed)
 
     def _processors_at(self, level: Content) -> Processors:

@@ -8,7 +8,7 @@ import re
 from typing import Final
 
 from callspan.providers.error_kinds import error_in
-from callspan.providers.fold.merge import Json, Numbered, extend, is_json, merge, whole
+from callspan.providers.fold.merge import Entries, Json, extend, is_json, merge, whole
 from callspan.providers.wire_json import detached, integer, mapping
 from callspan.record.messages import LENGTH, normalised
 
@@ -31,7 +31,7 @@ class ChatFold:
 
     def __init__(self) -> None:
         self._body: Json = {}
-        self._choices = Numbered()
+        self._choices = Entries()
         self._has_usage_last = False
         self._known = {_USAGE, *_NOT_OF_BODY}
         """The fields around the choices that are known, or are none of the body's."""

@@ -12,8 +12,8 @@ from callspan.providers.error_kinds import error_in
 from callspan.providers.fold.merge import (
     LISTED,
     MAX_PIECES,
+    Entries,
     Json,
-    Numbered,
     Pieces,
     carries,
     extend,
@@ -205,7 +205,7 @@ class EventFold:
             found = entry
         return number, found
 
-    def _number(self, event: Json, field: str, entries: Numbered, place: Place) -> int:
+    def _number(self, event: Json, field: str, entries: Entries, place: Place) -> int:
         number, name = integer(event, field), word(event, "item_id") or word(event.get("item"), "id")
         if number is None:
             newest = max(entries, default=None)
@@ -234,7 +234,7 @@ class EventFold:
             return {**self.failed, **detached(self._error)} if self._error else None
         entries = self._body.get(self.entries)
         body: Json = whole({key: value for key, value in self._body.items() if key != self.entries})
-        if isinstance(entries, Numbered):
+        if isinstance(entries, Entries):
             body[self.entries] = [self._finished(number, whole(entries[number])) for number in sorted(entries)]
         body = {**self.defaults, **fuller(body, self._final)}
         if self._error:
@@ -252,11 +252,11 @@ class EventFold:
         return is_open and str(entry.get("type", "")).endswith(self.cut)
 
 
-def _numbered(known: Json, name: str) -> Numbered:
+def _numbered(known: Json, name: str) -> Entries:
     """Return the list of that name, by the numbers of its entries."""
     held = known.get(name)
-    if type(held) is not Numbered:
-        held = known[name] = Numbered(enumerate(held) if isinstance(held, list) else ())
+    if type(held) is not Entries:
+        held = known[name] = Entries(enumerate(held) if isinstance(held, list) else ())
     return held
 
 

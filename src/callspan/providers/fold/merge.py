@@ -60,7 +60,7 @@ class Pieces(list[str]):
         return "".join([*self._joined, *self])
 
 
-class Numbered(dict[int, Any]):
+class Entries(dict[int, Any]):
     """A list under construction, by the numbers of its entries."""
 
 
@@ -189,7 +189,7 @@ def whole(value: Any) -> Any:  # noqa: ANN401 - JSON
     """Return a copy of a value in which nothing is under construction."""
     if isinstance(value, Pieces):
         return value.text()
-    if isinstance(value, Numbered):
+    if isinstance(value, Entries):
         return [whole(value[number]) for number in sorted(value)]
     if isinstance(value, dict):
         return {key: whole(item) for key, item in value.items()}
