@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from callspan.record.agents import Agents, is_agent
 from callspan.record.call import (
     Attempt,
     CallRecord,
@@ -20,7 +21,7 @@ from callspan.record.call import (
     Timing,
     Trace,
 )
-from callspan.record.codec import decode, encode
+from callspan.record.codec import decode, encode, encode_json
 from callspan.record.events import (
     EventRecord,
     MessageRecord,
@@ -32,7 +33,9 @@ from callspan.record.events import (
 )
 from callspan.record.formats import FORMAT, OtherFormatError
 from callspan.record.ids import new_id
+from callspan.record.labels import labels
 from callspan.record.messages import (
+    INSTRUCTION_ROLES,
     Conversation,
     Media,
     Message,
@@ -43,13 +46,16 @@ from callspan.record.messages import (
     ToolCall,
     ToolResult,
     UnknownPart,
+    tool_name,
 )
-from callspan.record.reward_sums import REWARD
+from callspan.record.reward_sums import REWARD, mean_of, written
 from callspan.record.usage import Cost, Usage, UsageIteration
 
 __all__ = [
     "FORMAT",
+    "INSTRUCTION_ROLES",
     "REWARD",
+    "Agents",
     "Attempt",
     "CallRecord",
     "ChunkNote",
@@ -89,7 +95,13 @@ __all__ = [
     "UsageIteration",
     "decode",
     "encode",
+    "encode_json",
+    "is_agent",
+    "labels",
+    "mean_of",
     "new_id",
+    "tool_name",
+    "written",
 ]
 
 

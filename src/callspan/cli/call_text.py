@@ -10,7 +10,7 @@ from callspan.cli.json_rows import output_text
 from callspan.cli.screen import OUTCOME_STYLES, styled
 from callspan.formatting import UNKNOWN, duration, money, tokens
 from callspan.records import CallRecord
-from callspan.stores.voice import VoiceTurn, seconds_of
+from callspan.stores import VoiceTurn, seconds_of
 
 
 def outcome_text(call: CallRecord) -> Text:

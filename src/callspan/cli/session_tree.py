@@ -19,20 +19,32 @@ from callspan.cli.call_text import call_tokens, other_outcome, retried, turn_lin
 from callspan.cli.screen import marks, reward_style, session_style, styled
 from callspan.comparison.call_sums import summary
 from callspan.formatting import UNKNOWN, duration, json_text, money, plural, reward, score, tokens
-from callspan.record.agents import Agents, is_agent
-from callspan.records import REWARD, CallRecord, EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
+from callspan.records import (
+    REWARD,
+    Agents,
+    CallRecord,
+    EventRecord,
+    MessageRecord,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+    is_agent,
+)
 from callspan.stores import (
     CallFilter,
     Entry,
     Reader,
     SessionSummary,
     Summary,
+    VoiceTurn,
     duration_of,
     end_of,
+    is_realtime,
+    minute_cost,
     start_of,
     step_of,
+    voice_turns,
 )
-from callspan.stores.voice import VoiceTurn, is_realtime, minute_cost, voice_turns
 
 _GUIDE: Final = "bright_black"
 _FAINT: Final = "dim"

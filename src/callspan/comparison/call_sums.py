@@ -10,7 +10,7 @@ from statistics import fmean
 import msgspec
 
 from callspan.records import CallRecord, ToolCall
-from callspan.stores.aggregates import exact_sum, is_error, known_sum
+from callspan.stores import exact_sum, is_error, known_sum
 
 
 class CallSums(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from typing import Final
 
 from callspan.comparison.diff import Diff, Fact
 from callspan.formatting import UNKNOWN, count, duration, money
-from callspan.record.codec import encode_json
+from callspan.records import encode_json
 
 STATUS_WORDS: Final = {"same": "same", "differs": "differs", "only_a": "only in A", "only_b": "only in B"}
 

@@ -13,9 +13,8 @@ import msgspec
 
 from callspan.comparison.groups import MEASURES, Group, checked_session_grouping, measure_of, objectives_of, values_of
 from callspan.comparison.intervals import MIN_VALUES, Interval, of_mean, of_means, of_shares
-from callspan.record.reward_sums import mean_of, written
-from callspan.stores import SessionSummary
-from callspan.stores.aggregates import exact_sum
+from callspan.records import mean_of, written
+from callspan.stores import SessionSummary, exact_sum
 
 Kind: TypeAlias = Literal["success", "score", "sum"]
 """Distinguishes objectives from sums of the same name."""

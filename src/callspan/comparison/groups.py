@@ -13,12 +13,8 @@ from typing import Final
 import msgspec
 
 from callspan.comparison.intervals import Interval, of_mean, wilson
-from callspan.record.labels import labels
-from callspan.record.reward_sums import mean_of
-from callspan.records import REWARD
-from callspan.stores import SessionSummary
-from callspan.stores.aggregates import exact_sum
-from callspan.stores.sums import META
+from callspan.records import REWARD, labels, mean_of
+from callspan.stores import META, SessionSummary, exact_sum
 
 SESSION_GROUPINGS: Final = ("experiment", "task", "group", "name", "model", "user", "tag", "day", "hour")
 """The groupings of sessions besides `meta:KEY`. A session with several models, tags or values is in the group of each;

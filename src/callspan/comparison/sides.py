@@ -9,7 +9,6 @@ from typing import Final, Literal
 import msgspec
 
 from callspan.comparison.groups import MEASURES, measure_of
-from callspan.record.messages import tool_name
 from callspan.records import (
     CallRecord,
     Conversation,
@@ -22,10 +21,9 @@ from callspan.records import (
     ToolCall,
     ToolResult,
     UnknownPart,
+    tool_name,
 )
-from callspan.stores import CallFilter, Reader, SessionSummary, whole_conversation
-from callspan.stores.new_messages import ConversationReader
-from callspan.stores.voice import cut_of
+from callspan.stores import CallFilter, ConversationReader, Reader, SessionSummary, cut_of, whole_conversation
 
 _SESSION_FIELDS: Final = ("name", "experiment", "task_id", "group_id", "user_id", "outcome")
 

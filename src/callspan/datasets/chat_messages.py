@@ -18,7 +18,6 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.record.codec import encode_json
 from callspan.records import (
     CallRecord,
     Conversation,
@@ -31,6 +30,7 @@ from callspan.records import (
     ToolCall,
     ToolResult,
     UnknownPart,
+    encode_json,
 )
 
 ChatMessage: TypeAlias = dict[str, object]

@@ -25,8 +25,7 @@ from callspan.datasets.selection import (
 from callspan.datasets.trajectories import rollout_rows, trajectory_rows
 from callspan.formatting import exact
 from callspan.output_file import replacement
-from callspan.record.codec import encode_json
-from callspan.records import CallRecord, SessionRecord
+from callspan.records import CallRecord, SessionRecord, encode_json
 from callspan.settings import SettingError
 from callspan.stores import Reader, SessionSummary
 

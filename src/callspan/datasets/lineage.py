@@ -17,7 +17,7 @@ import msgspec
 from callspan.datasets.chat_messages import ChatCall, ChatMessage, Dropped, canonical, chat_call, tool_name
 from callspan.datasets.selection import Episode
 from callspan.records import CallRecord, Request
-from callspan.stores.history import KEEPS_INSTRUCTIONS
+from callspan.stores import KEEPS_INSTRUCTIONS
 
 _ROOT: Final = b""
 _UNRECORDED_HISTORY: Final = "history only the provider remembers"

@@ -15,8 +15,7 @@ from callspan.datasets.chat_messages import ChatMessage, arguments_of, call_ids,
 from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import Turn, Turns, turns
 from callspan.datasets.selection import Episode, Options, Statistics, is_cut_off
-from callspan.record.messages import INSTRUCTION_ROLES
-from callspan.records import REWARD, SessionRecord
+from callspan.records import INSTRUCTION_ROLES, REWARD, SessionRecord
 
 _FIELDS: Final = ("task_id", "group_id", "name")
 

@@ -14,9 +14,7 @@ import msgspec
 
 from callspan.providers.base import MEDIA_APIS
 from callspan.records import REWARD, CallRecord, EventRecord, RewardRecord
-from callspan.stores import CallFilter, Event, History, Reader, SessionFilter, SessionSummary
-from callspan.stores.aggregates import known_sum
-from callspan.stores.scores import call_scores
+from callspan.stores import CallFilter, Event, History, Reader, SessionFilter, SessionSummary, call_scores, known_sum
 
 _T = TypeVar("_T")
 _Number = TypeVar("_Number", float, Decimal)

@@ -20,10 +20,8 @@ from callspan.datasets.lineage import Turn, turns
 from callspan.datasets.selection import Episode, Options, Statistics, is_cut_off
 from callspan.providers.wire_json import dig, items, number, objects
 from callspan.providers.wire_json import text as text_at
-from callspan.record.codec import encode_json
-from callspan.records import CallRecord, EventRecord
-from callspan.stores import Event
-from callspan.stores.aggregates import exact_sum, known_sum
+from callspan.records import CallRecord, EventRecord, encode_json
+from callspan.stores import Event, exact_sum, known_sum
 
 _PROMPT_IDS: Final = ("prompt_token_ids", "prompt_ids")
 _SOURCES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "agent"}

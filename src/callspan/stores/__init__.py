@@ -6,14 +6,17 @@ from callspan.record.codec import decode, encode
 from callspan.record.events import Record
 from callspan.settings import SettingError
 from callspan.spool.destination import Rejected
+from callspan.stores.aggregates import exact_sum, is_error, known_sum, percentile_ms
 from callspan.stores.base import (
     ORDERS,
+    RUNNING,
     CallIds,
     EmptyStoreError,
     Event,
     Grouping,
     History,
     Order,
+    Run,
     SessionSummary,
     StoreError,
     Summary,
@@ -21,31 +24,40 @@ from callspan.stores.base import (
 )
 from callspan.stores.entries import Entry, duration_of, end_of, start_of, step_of
 from callspan.stores.filters import CallFilter, SessionFilter
-from callspan.stores.history import whole_conversation
+from callspan.stores.history import KEEPS_INSTRUCTIONS, whole_conversation
 from callspan.stores.named import named_by
+from callspan.stores.new_messages import ConversationReader, NewMessages, instructions, spoken
 from callspan.stores.protocol import FileStore, Options, ServerStore, Sink, SqlStore, Store
 from callspan.stores.reader import Reader
-from callspan.stores.scores import ScoredReader, Scoring, scored
+from callspan.stores.scores import ScoredReader, Scoring, call_scores, scored
 from callspan.stores.sent import SentVersions
-from callspan.stores.sums import GROUPINGS
+from callspan.stores.session_source import place_of
+from callspan.stores.sums import GROUPINGS, META
 from callspan.stores.urls import driver_errors, find_store, first_readable, split_urls
+from callspan.stores.voice import VoiceTurn, cut_of, is_realtime, minute_cost, seconds_of, voice_turns
 
 __all__ = [
     "GROUPINGS",
+    "KEEPS_INSTRUCTIONS",
+    "META",
     "ORDERS",
+    "RUNNING",
     "CallFilter",
     "CallIds",
+    "ConversationReader",
     "EmptyStoreError",
     "Entry",
     "Event",
     "FileStore",
     "Grouping",
     "History",
+    "NewMessages",
     "Options",
     "Order",
     "Reader",
     "Record",
     "Rejected",
+    "Run",
     "ScoredReader",
     "Scoring",
     "SentVersions",
@@ -58,18 +70,32 @@ __all__ = [
     "Store",
     "StoreError",
     "Summary",
+    "VoiceTurn",
+    "call_scores",
+    "cut_of",
     "decode",
     "driver_errors",
     "duration_of",
     "encode",
     "end_of",
+    "exact_sum",
     "find_store",
     "first_readable",
     "ids_of",
+    "instructions",
+    "is_error",
+    "is_realtime",
+    "known_sum",
+    "minute_cost",
     "named_by",
+    "percentile_ms",
+    "place_of",
     "scored",
+    "seconds_of",
     "split_urls",
+    "spoken",
     "start_of",
     "step_of",
+    "voice_turns",
     "whole_conversation",
 ]

@@ -141,7 +141,7 @@ class Reader:
         """Yield sessions, newest first unless sorted. Those known only from their calls match no filter of labels.
 
         Of a `CallFilter`, see there: sessions with such a call. `after` is the place of the last one before this page,
-        see `callspan.stores.session_source.place_of`; None: from the first on.
+        see `callspan.stores.place_of`; None: from the first on.
         """
         ids = self._listed_sessions(since_ns, limit, which, after)
         while some := list(islice(ids, _SESSIONS_AT_ONCE)):

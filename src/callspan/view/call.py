@@ -8,11 +8,17 @@ from typing import Final
 import msgspec
 
 from callspan.formatting import exact
-from callspan.record.codec import encode_json
-from callspan.records import CallRecord, EventRecord
-from callspan.stores import CallFilter, History, Reader, whole_conversation
-from callspan.stores.new_messages import ConversationReader, NewMessages, spoken
-from callspan.stores.voice import voice_turns
+from callspan.records import CallRecord, EventRecord, encode_json
+from callspan.stores import (
+    CallFilter,
+    ConversationReader,
+    History,
+    NewMessages,
+    Reader,
+    spoken,
+    voice_turns,
+    whole_conversation,
+)
 from callspan.view.calls import call_row
 from callspan.view.session import EntryRow, TurnRow, event_row, instructions_key, turn_row
 from callspan.view.source import Row, View

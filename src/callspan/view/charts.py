@@ -10,8 +10,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from callspan.comparison.groups import Group, group_sessions, objectives_of
-from callspan.record.reward_sums import mean_of
-from callspan.records import REWARD
+from callspan.records import REWARD, mean_of
 from callspan.stores import CallFilter, Reader, Summary
 from callspan.view.source import BadQueryError, View
 

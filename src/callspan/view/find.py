@@ -9,10 +9,8 @@ from typing import Final
 import msgspec
 
 from callspan.formatting import shown
-from callspan.record.codec import encode_json
-from callspan.records import CallRecord, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
-from callspan.stores import CallFilter, Reader
-from callspan.stores.new_messages import instructions, spoken
+from callspan.records import CallRecord, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult, encode_json
+from callspan.stores import CallFilter, Reader, instructions, spoken
 from callspan.view.sessions import session_rows
 from callspan.view.source import Row, View
 

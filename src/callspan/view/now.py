@@ -9,9 +9,7 @@ import msgspec
 
 from callspan.formatting import exact, in_ms
 from callspan.records import CallRecord
-from callspan.stores import CallFilter, Reader
-from callspan.stores.aggregates import exact_sum, known_sum, percentile_ms
-from callspan.stores.base import RUNNING
+from callspan.stores import RUNNING, CallFilter, Reader, exact_sum, known_sum, percentile_ms
 from callspan.view.calls import call_rows
 from callspan.view.sessions import session_rows
 from callspan.view.source import Row, View

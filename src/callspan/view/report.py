@@ -14,9 +14,7 @@ import msgspec
 
 from callspan.formatting import exact
 from callspan.output_file import replacement
-from callspan.stores import CallFilter, Reader, Scoring, SessionSummary
-from callspan.stores.aggregates import exact_sum, known_sum
-from callspan.stores.new_messages import ConversationReader
+from callspan.stores import CallFilter, ConversationReader, Reader, Scoring, SessionSummary, exact_sum, known_sum
 from callspan.view import charts, session
 from callspan.view.report_file import html
 from callspan.view.sessions import session_rows

@@ -10,11 +10,20 @@ from typing import Final, TypeAlias
 import msgspec
 
 from callspan.formatting import in_ms
-from callspan.record.messages import tool_name
-from callspan.records import CallRecord, EventRecord, Message, MessageRecord, SessionRecord, TimestepRecord
-from callspan.stores import CallFilter, Entry, Event, Reader, SessionSummary, duration_of, start_of
-from callspan.stores.new_messages import ConversationReader, instructions
-from callspan.stores.voice import VoiceTurn, voice_turns
+from callspan.records import CallRecord, EventRecord, Message, MessageRecord, SessionRecord, TimestepRecord, tool_name
+from callspan.stores import (
+    CallFilter,
+    ConversationReader,
+    Entry,
+    Event,
+    Reader,
+    SessionSummary,
+    VoiceTurn,
+    duration_of,
+    instructions,
+    start_of,
+    voice_turns,
+)
 from callspan.view.calls import call_row
 from callspan.view.sessions import session_rows, thinned
 from callspan.view.source import Row, View, fields, place_text

@@ -9,9 +9,7 @@ from typing import Final
 import msgspec
 
 from callspan.formatting import exact, in_ms
-from callspan.stores import Reader, SessionSummary
-from callspan.stores.base import Run
-from callspan.stores.session_source import place_of
+from callspan.stores import Reader, Run, SessionSummary, place_of
 from callspan.view.source import Row, View, fields, place_text
 
 _FIRST: Final = 100
