@@ -17,7 +17,6 @@ import wire_bodies as wire
 
 LOOP = "anthropic tool loop"
 STEPS = 20
-TURNS = 50
 _MODELS = {"openai": "gpt-5", "anthropic": "claude-opus-4-1"}
 _LOOP = asyncio.new_event_loop()
 
@@ -31,14 +30,13 @@ class Column:
     per: int
     """How many units one run is made of."""
     runs: int
-    """How many runs a block has; a third of them are counted by instructions, unless `counted` says how many."""
+    """How many runs a timed block has."""
+    counted: int
+    """How many runs are counted by instructions."""
     one: Callable[[], Any]
     is_async: bool = False
-    long: bool = False
-    """Takes too long for a quick look."""
     agent: bool = False
     """The session API itself: there is nothing to compare with but the floor."""
-    counted: int | None = None
     warm: int = 100
     """How many runs come first and are not measured.
 
@@ -72,30 +70,33 @@ async def _timed_async(work: Callable[[], Awaitable[object]], count: int, clock:
 
 def columns(**anthropic_options: Any) -> list[Column]:
     """Return every column, in the order of the table; the options are for the constructor of anthropic's clients."""
-    plain, streams = [], []
-    for family in ("openai", "anthropic"):
-        for mode in ("sync", "async"):
-            is_async = mode == "async"
-            options = anthropic_options if family == "anthropic" else {}
-            call = _call(family, is_async, wire.messages(1000), **options)
-            plain.append(Column(f"{family} plain {mode}", "call", 1, 30, call, is_async))
-            unit = "chunk" if family == "openai" else "event"
-            short, long = (_stream(family, is_async, chunks, **options) for chunks in (wire.FEW, wire.CHUNKS))
-            streams.append(Column(f"{family} {wire.FEW}-{unit} stream {mode}", "call", 1, 20, short, is_async))
-            name = f"{family} {wire.CHUNKS}-{unit} stream {mode}"
-            # One run differs from the next by what the addresses of its objects, which are hashes too, happen to be.
-            counted = {"openai": 2, "anthropic": 8}[family]
-            streams.append(Column(name, unit, wire.CHUNKS, 3, long, is_async, counted=counted, warm=30))
+    options: dict[str, Any] = {"openai": {}, "anthropic": anthropic_options}
+    kinds = [(family, is_async) for family in options for is_async in (False, True)]
     return [
-        *plain,
-        Column("openai plain 10 KB", "call", 1, 30, _call("openai", False, wire.messages(10_000))),
-        Column("openai 200 KB request", "call", 1, 10, _call("openai", False, wire.messages(200_000, TURNS)), warm=30),
-        Column(f"openai {TURNS}-turn conversation, 10 to 200 KB", "call", TURNS, 1, _growing(), long=True, warm=2),
-        *streams,
-        Column("session, timesteps with an event", "timestep", STEPS, 10, _agent, agent=True, warm=10),
-        Column("session, tools", "tool", STEPS, 10, _tools, agent=True, warm=10),
-        Column(LOOP, "tool", STEPS, 10, _loop(), warm=30),
+        *(_plain(family, is_async, **options[family]) for family, is_async in kinds),
+        Column("openai plain 10 KB", "call", 1, 30, 10, _call("openai", False, wire.messages(10_000))),
+        Column("openai 200 KB request", "call", 1, 10, 3, _call("openai", False, wire.messages(200_000, 50)), warm=30),
+        *(_streamed(family, is_async, **options[family]) for family, is_async in kinds),
+        Column("session, timesteps with an event", "timestep", STEPS, 10, 3, _agent, agent=True, warm=10),
+        Column("session, tools", "tool", STEPS, 10, 3, _tools, agent=True, warm=10),
+        Column(LOOP, "tool", STEPS, 10, 3, _loop(), warm=30),
     ]
+
+
+def _plain(family: str, is_async: bool, **options: Any) -> Column:
+    call = _call(family, is_async, wire.messages(1000), **options)
+    return Column(f"{family} plain {_mode(is_async)}", "call", 1, 30, 10, call, is_async)
+
+
+def _streamed(family: str, is_async: bool, **options: Any) -> Column:
+    # One run differs from the next by what the addresses of its objects, which are hashes too, happen to be.
+    unit, counted = {"openai": ("chunk", 2), "anthropic": ("event", 8)}[family]
+    name = f"{family} {wire.CHUNKS}-{unit} stream {_mode(is_async)}"
+    return Column(name, unit, wire.CHUNKS, 3, counted, _stream(family, is_async, **options), is_async, warm=30)
+
+
+def _mode(is_async: bool) -> str:
+    return "async" if is_async else "sync"
 
 
 def _call(family: str, is_async: bool, messages: list[Any], **options: Any) -> Callable[[], Any]:
@@ -104,8 +105,8 @@ def _call(family: str, is_async: bool, messages: list[Any], **options: Any) -> C
     return partial(_create(family, client), messages=messages, **_settings(family))
 
 
-def _stream(family: str, is_async: bool, chunks: int, **options: Any) -> Callable[[], Any]:
-    events = wire.openai_stream(chunks) if family == "openai" else wire.anthropic_stream(chunks)
+def _stream(family: str, is_async: bool, **options: Any) -> Callable[[], Any]:
+    events = wire.openai_stream() if family == "openai" else wire.anthropic_stream()
     client = _client(family, is_async, events, "text/event-stream", **options)
     settings = {"messages": wire.messages(1000), "stream": True, **_settings(family)}
     create = partial(_create(family, client), **settings)
@@ -119,19 +120,6 @@ def _stream(family: str, is_async: bool, chunks: int, **options: Any) -> Callabl
             pass
 
     return drain_async if is_async else drain
-
-
-def _growing() -> Callable[[], Any]:
-    client = _client("openai", False, wire.openai_answer(), "application/json")
-    create = partial(_create("openai", client), **_settings("openai"))
-    step = (200_000 - 10_000) // (TURNS - 1)
-    histories = [wire.messages(10_000 + turn * step, turn + 1) for turn in range(TURNS)]
-
-    def converse() -> None:
-        for history in histories:
-            create(messages=history)
-
-    return converse
 
 
 def _agent() -> None:

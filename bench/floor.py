@@ -45,46 +45,28 @@ class Notes(SpanProcessor):
         noted.events = [(event.name, dict(event.attributes or {})) for event in span.events]
 
 
-def call_floor(spans: Sequence[Recorded], provider: TracerProvider, is_async: bool) -> Callable[..., Any]:
-    """Return a wrapper that puts one raw span around one call (of the growing conversation: around each run)."""
+def floor(spans: Sequence[Recorded], provider: TracerProvider, *, agent: bool, is_async: bool) -> Callable[..., Any]:
+    """Return a wrapper that makes the spans around one run: the first around all others, and around a call's work.
+
+    An agent's run is its spans: nothing else is done.
+    """
     tracer = provider.get_tracer("floor")
 
     def wrap(work: Callable[[], Any]) -> Callable[[], Any]:
         def once() -> None:
-            opened = [_begin(tracer, span) for span in spans[1:]]
-            span, token = _begin(tracer, spans[0])
-            work()
-            _end(span, token, spans[0])
-            for noted, (other, other_token) in zip(spans[1:][::-1], opened[::-1], strict=True):
-                _end(other, other_token, noted)
+            outer = _begin(tracer, spans[0])
+            for noted in spans[1:]:
+                _end(*_begin(tracer, noted), noted)
+            if not agent:
+                work()
+            _end(*outer, spans[0])
 
         async def once_async() -> None:
-            span, token = _begin(tracer, spans[0])
+            outer = _begin(tracer, spans[0])
             await work()
-            _end(span, token, spans[0])
+            _end(*outer, spans[0])
 
         return once_async if is_async else once
-
-    return wrap
-
-
-def agent_floor(spans: Sequence[Recorded], provider: TracerProvider) -> Callable[..., Any]:
-    """Return a wrapper that replaces an agent's run by raw spans: the session's around one for each timestep."""
-    tracer = provider.get_tracer("floor")
-
-    def wrap(work: Callable[[], Any]) -> Callable[[], Any]:
-        del work
-
-        def once() -> None:
-            session, outer = _begin(tracer, spans[0])
-            for noted in spans[1:]:
-                step, token = _begin(tracer, noted)
-                for name, attributes in noted.events:
-                    step.add_event(name, attributes)
-                _end(step, token, noted, events=False)
-            _end(session, outer, spans[0])
-
-        return once
 
     return wrap
 
@@ -94,11 +76,10 @@ def _begin(tracer: trace.Tracer, noted: Recorded) -> tuple[trace.Span, Any]:
     return span, otel_context.attach(trace.set_span_in_context(span))
 
 
-def _end(span: trace.Span, token: Any, noted: Recorded, *, events: bool = True) -> None:
+def _end(span: trace.Span, token: Any, noted: Recorded) -> None:
     otel_context.detach(token)
     if span.is_recording():
-        if events:
-            for name, attributes in noted.events:
-                span.add_event(name, attributes)
+        for name, attributes in noted.events:
+            span.add_event(name, attributes)
         span.set_attributes(noted.later)
     span.end()

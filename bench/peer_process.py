@@ -43,7 +43,7 @@ def main() -> None:
     found = {}
     for column in columns(**(native_options(tracing) if peer.built_in and options.row == THEIRS else {})):
         if options.columns in column.name and column.name.split()[0] in peer.families and not column.agent:
-            few = column.per > 1 or column.long
+            few = column.per > 1
             column.run(column.warm if few else _SETTLED, same, time.thread_time_ns)
             gc.collect()
             if counter is None:
@@ -55,8 +55,7 @@ def main() -> None:
 
 
 def _instructions(column: Column, counter: Counter) -> float:
-    runs = column.counted or max(1, column.runs // 3)
-    return counter.count(lambda: column.run(runs, same, lambda: 0)).instructions / runs
+    return counter.count(lambda: column.run(column.counted, same, lambda: 0)).instructions / column.counted
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from opentelemetry.sdk.trace import TracerProvider
@@ -25,25 +26,15 @@ class Peer:
     """It is part of the anthropic SDK: a client is made with it."""
 
 
-def _official(tracing: TracerProvider) -> None:
-    from opentelemetry.instrumentation.genai.anthropic import AnthropicInstrumentor
-    from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor
+def _instrumentors(place: str) -> Callable[[TracerProvider], object]:
+    """Return what switches on the instrumentors of both SDKs that are in a package."""
 
-    _instrument((OpenAIInstrumentor, AnthropicInstrumentor), tracing)
+    def switch_on(tracing: TracerProvider) -> None:
+        for sdk in ("OpenAI", "Anthropic"):
+            module = import_module(f"{place}.{sdk.lower()}")
+            getattr(module, f"{sdk}Instrumentor")().instrument(tracer_provider=tracing)
 
-
-def _openllmetry(tracing: TracerProvider) -> None:
-    from opentelemetry.instrumentation.anthropic import AnthropicInstrumentor
-    from opentelemetry.instrumentation.openai import OpenAIInstrumentor
-
-    _instrument((OpenAIInstrumentor, AnthropicInstrumentor), tracing)
-
-
-def _openinference(tracing: TracerProvider) -> None:
-    from openinference.instrumentation.anthropic import AnthropicInstrumentor
-    from openinference.instrumentation.openai import OpenAIInstrumentor
-
-    _instrument((OpenAIInstrumentor, AnthropicInstrumentor), tracing)
+    return switch_on
 
 
 def _logfire(tracing: TracerProvider) -> None:
@@ -56,11 +47,6 @@ def _logfire(tracing: TracerProvider) -> None:
     )  # fmt: skip
     own.instrument_openai()
     own.instrument_anthropic()
-
-
-def _instrument(instrumentors: tuple[Any, ...], tracing: TracerProvider) -> None:
-    for instrumentor in instrumentors:
-        instrumentor().instrument(tracer_provider=tracing)
 
 
 def _nothing(tracing: TracerProvider) -> None:
@@ -76,18 +62,18 @@ PEERS: dict[str, Peer] = {
     "official": Peer(
         "official (genai)",
         ("opentelemetry-instrumentation-genai-openai", "opentelemetry-instrumentation-genai-anthropic"),
-        _official,
+        _instrumentors("opentelemetry.instrumentation.genai"),
         {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "SPAN_ONLY"},
     ),
     "openinference": Peer(
         "OpenInference",
         ("openinference-instrumentation-openai", "openinference-instrumentation-anthropic"),
-        _openinference,
+        _instrumentors("openinference.instrumentation"),
     ),
     "openllmetry": Peer(
         "OpenLLMetry",
         ("opentelemetry-instrumentation-openai", "opentelemetry-instrumentation-anthropic"),
-        _openllmetry,
+        _instrumentors("opentelemetry.instrumentation"),
         {"TRACELOOP_TRACE_CONTENT": "true"},
     ),
     "logfire": Peer("Logfire", ("logfire",), _logfire, {"LOGFIRE_SEND_TO_LOGFIRE": "false"}),

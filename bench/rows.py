@@ -44,8 +44,7 @@ def provider() -> TracerProvider:
 
 def rows(column: Column, tracing: TracerProvider) -> list[Row]:
     """Return the rows for a column, the first two being what the others are compared with."""
-    spans = recorded(column)
-    raw = floor.agent_floor(spans, tracing) if column.agent else _raw(column, spans, tracing)
+    raw = floor.floor(recorded(column), tracing, agent=column.agent, is_async=column.is_async)
 
     @contextmanager
     def floored() -> Iterator[Wrap]:
@@ -73,11 +72,6 @@ def recorded(column: Column) -> list[floor.Recorded]:
     with instrumented(watched)():
         column.run(1, same, lambda: 0)
     return notes.spans
-
-
-def _raw(column: Column, spans: list[floor.Recorded], tracing: TracerProvider) -> Wrap:
-    # Of a conversation all spans are made; they end with it, which is of no consequence for their cost.
-    return floor.call_floor(spans, tracing, column.is_async)
 
 
 def same(work: Callable[[], Any]) -> Callable[[], Any]:

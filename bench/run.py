@@ -45,7 +45,7 @@ def _times(options: argparse.Namespace) -> list[Measured]:
     gc.collect()
     gc.freeze()
     for column in columns():
-        if options.only in column.name and not (options.quick and column.long):
+        if options.only in column.name:
             seconds = options.seconds or _SECONDS[options.quick]
             done.append(measure(column, rows(column, tracing), seconds, least=_LEAST[options.quick]))
     return done
@@ -54,7 +54,7 @@ def _times(options: argparse.Namespace) -> list[Measured]:
 def _counted(options: argparse.Namespace) -> list[tuple[Measured, Measured]]:
     with tempfile.TemporaryDirectory() as directory:
         only = options.only or ("plain sync" if options.quick else "")
-        arguments = [str(_HERE / "count_process.py"), directory, only]
+        arguments = [str(_HERE / "counting.py"), directory, only]
         # A fixed seed for hashes: sets and dictionaries fill the same way in each run.
         valgrind.run(sys.executable, arguments, Path(directory), {**os.environ, "PYTHONHASHSEED": "0"})
         counted = json.loads(Path(directory, "counted.json").read_text())
@@ -68,8 +68,8 @@ def show(title: str, done: Sequence[Measured], scale: float) -> None:
 
 
 def _cells(each: Measured, names: Sequence[str], scale: float) -> list[str]:
-    added = [each.added(name, BARE).middle for name in names if name in each.rounds]
-    return [f"{each.name}, per {each.unit}", *(f"{one / scale:.1f}" for one in (each.cost(BARE).middle, *added))]
+    added = [each.added(name, BARE) for name in names if name in each.rounds]
+    return [f"{each.name}, per {each.unit}", *(f"{one / scale:.1f}" for one in (each.cost(BARE), *added))]
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -13,15 +13,6 @@ from rows import Row
 
 
 @dataclass
-class Spread:
-    """The median of all rounds, and the quartiles around it."""
-
-    low: float
-    middle: float
-    high: float
-
-
-@dataclass
 class Measured:
     """The rounds of one column: row -> one value per round, in CPU nanoseconds of the calling thread per unit."""
 
@@ -30,15 +21,15 @@ class Measured:
     agent: bool
     rounds: dict[str, list[float]] = field(default_factory=dict)
 
-    def cost(self, row: str) -> Spread:
-        """Return what a unit costs under a row."""
-        return Spread(*_quartiles(self.rounds[row]))
+    def cost(self, row: str) -> float:
+        """Return what a unit costs under a row: the median of all rounds."""
+        return statistics.median(self.rounds[row])
 
-    def added(self, row: str, over: str) -> Spread:
+    def added(self, row: str, over: str) -> float:
         """Return what a row costs over another in the same round. The session API is compared with nothing."""
         if self.agent:
             return self.cost(row)
-        return Spread(*_quartiles([a - b for a, b in zip(self.rounds[row], self.rounds[over], strict=True)]))
+        return statistics.median(a - b for a, b in zip(self.rounds[row], self.rounds[over], strict=True))
 
 
 def measure(column: Column, rows: Sequence[Row], seconds: float, least: int = 5) -> Measured:
@@ -61,10 +52,3 @@ def _block(column: Column, row: Row) -> float:
         gc.collect()
         spent = column.run(column.runs, wrap, time.thread_time_ns)
     return statistics.median(spent) / column.per
-
-
-def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    if len(values) == 1:
-        return (values[0],) * 3
-    low, middle, high = statistics.quantiles(values, n=4)
-    return low, middle, high

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 CHUNKS = 500
-FEW = 20
 _SENTENCE = "The tram leaves the square at seven and takes nine minutes to the harbour. "
 _LIMITS = {
     "x-request-id": "req_1",
@@ -68,8 +67,8 @@ def openai_answer(size: int = 300) -> bytes:
     ).encode()
 
 
-def openai_stream(chunks: int = CHUNKS) -> bytes:
-    """Return a stream of so many text deltas."""
+def openai_stream() -> bytes:
+    """Return a stream of `CHUNKS` text deltas."""
     head = {
         "id": "chatcmpl-1",
         "object": "chat.completion.chunk",
@@ -79,7 +78,7 @@ def openai_stream(chunks: int = CHUNKS) -> bytes:
         "system_fingerprint": "fp_1",
     }
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": "", "refusal": None}]
-    deltas += [{"content": " tram"}] * chunks
+    deltas += [{"content": " tram"}] * CHUNKS
     choices = [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None} for delta in deltas]
     choices.append({"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"})
     events = [json.dumps({**head, "choices": [choice]}) for choice in choices]
@@ -105,18 +104,18 @@ def anthropic_tools(number: int) -> bytes:
     return json.dumps({**_anthropic_head(), "content": requested, "stop_reason": "tool_use"}).encode()
 
 
-def anthropic_stream(chunks: int = CHUNKS) -> bytes:
-    """Return a stream of so many text deltas."""
+def anthropic_stream() -> bytes:
+    """Return a stream of `CHUNKS` text deltas."""
     text = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": " tram"}}
     events: list[dict[str, Any]] = [
         {"type": "message_start", "message": {**_anthropic_head(), "content": [], "stop_reason": None}},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-        *[text] * chunks,
+        *[text] * CHUNKS,
         {"type": "content_block_stop", "index": 0},
         {
             "type": "message_delta",
             "delta": {"stop_reason": "end_turn", "stop_sequence": None},
-            "usage": {"output_tokens": chunks},
+            "usage": {"output_tokens": CHUNKS},
         },
         {"type": "message_stop"},
     ]
