@@ -99,8 +99,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         max_attribute_bytes: Maximum size of an attribute in bytes; truncated values stay valid JSON. Default: 32 KiB.
         max_span_bytes: Maximum content of all attributes of one span, in bytes. Default: 128 KiB.
         max_record_bytes: Maximum content of a record, in bytes; larger bodies are removed. Default: 16 MiB.
-        media: `reference`: base64 images, audio and files become `{sha256, mime, bytes}`; `inline` keeps them.
-            Default: `reference`.
+        media: `reference`: base64 images, audio and files become `{sha256, mime, bytes}`; `inline` keeps them, and
+            hashes the audio of websockets, whose bytes are only counted otherwise. Default: `reference`.
         propagate: Send W3C `traceparent` to the provider. Default: off.
         stream_usage: Request the usage of OpenAI chat streams, and hide the extra chunk from the caller. Default: off.
         estimate_usage: Estimate tokens if the provider returns none; marked as estimates. Default: off.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import hashlib
 import json
 import random
 from contextlib import AbstractAsyncContextManager
@@ -539,3 +540,15 @@ def test_each_message_of_audio_is_a_chunk_and_all_its_bytes_are_counted(
     assert record.stream.chunks == len([one for one in script if one != "drop" and one["type"].startswith("response.")])
     ((_, audio),) = [message.parts for message in record.conversation.output]
     assert audio == Media(modality="audio", mime="audio/pcm", size=20 * 48_000, seconds=20.0)
+
+
+def test_audio_is_hashed_where_media_are_kept_inline(mode: Mode, run: Run) -> None:
+    script = [session(), created("resp_1"), *spoken("resp_1", "Hi.", seconds=20), *done("resp_1", "Hi."), "drop"]
+    sounds = [one["delta"] for one in script if one != "drop" and one["type"] == "response.output_audio.delta"]
+    with capture(media="inline") as seen, contextlib.suppress(ConnectionClosed):
+        run(lambda: listened(mode, script))
+    (record,) = seen.records
+    assert record.conversation is not None
+    ((_, audio),) = [message.parts for message in record.conversation.output]
+    digest = hashlib.sha256(b"".join(map(base64.b64decode, sounds))).hexdigest()
+    assert audio == Media(modality="audio", mime="audio/pcm", size=20 * 48_000, seconds=20.0, sha256=digest)

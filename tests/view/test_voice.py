@@ -27,6 +27,7 @@ from tests.intercept.realtime_server import (
     transcribed,
 )
 from tests.intercept.socket_server import serving
+from tests.records import made
 from tests.stores.conftest import SECOND, START_NS
 
 from .conftest import Delivery, Page, Records
@@ -124,6 +125,18 @@ def test_show_prints_who_spoke_how_long_and_what_was_interrupted(voice: str) -> 
     assert "(cut after 0.4 s of audio)" in ask("--store", voice, "show", "resp_2").out
     found = ask("--store", voice, "calls", "--json", "--text", "morning, I am").json
     assert [call["call_id"] for call in found] == ["resp_1"]
+
+
+def test_a_live_session_has_the_cost_of_a_minute(
+    store: Delivery, records: Records, show: Callable[[str], Page]
+) -> None:
+    begun = records.session("s1", start_ns=START_NS, end_ns=START_NS + 30 * SECOND)
+    live = made(
+        "live", at_ns=START_NS, api="live", place=Place(session_id="s1"), cost=Cost(usd=Decimal("0.02"), source="mine")
+    )
+    store.write(begun, live)
+    assert "cost $0.02 ($0.04 a minute)" in " ".join(ask("--store", store.url, "show", "s1").out.split())
+    assert show(store.url).get("/api/session?id=s1")["is_voice"]
 
 
 def test_the_page_has_the_turns_in_order(voice: str, show: Callable[[str], Page]) -> None:

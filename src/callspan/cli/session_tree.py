@@ -40,6 +40,7 @@ from callspan.stores import (
     duration_of,
     end_of,
     is_realtime,
+    is_voice,
     minute_cost,
     start_of,
     step_of,
@@ -223,7 +224,7 @@ def _session_line(page: Page) -> Group:
 
 def _minute(page: Page) -> str:
     """Return the cost of a minute of a voice session, in words; "" for any other session."""
-    if not any(map(is_realtime, page.items)):
+    if not any(map(is_voice, page.items)):
         return ""
     usd = minute_cost(page.summary.cost_usd, page.summary.duration_ns)
     least = "at least " if usd is not None and page.summary.calls_without_cost else ""

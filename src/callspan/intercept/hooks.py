@@ -213,6 +213,8 @@ class HookContext:
         """Whether to send W3C `traceparent` with provider requests."""
         self.stream_usage = False
         """Whether to request the usage of chat streams, see `streams.request_usage`."""
+        self.hashes_audio = False
+        """Whether audio of websockets is hashed, not only counted."""
         self.warned_about_other_tracers = False
         """Whether other instrumentations were searched for since the last `instrument()`."""
         self.deferred_ends = DeferredEnds()

@@ -56,7 +56,7 @@ def observe_handshake(hook_context: HookContext, original: Function, *, is_async
 
     def opening(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, SocketKind | None] | None:
         del kwargs
-        return (args[0], _kind(args[0])) if hook_context.factories else None
+        return (args[0], _kind(args[0], hashes_audio=hook_context.hashes_audio)) if hook_context.factories else None
 
     def opened(state: tuple[Any, SocketKind | None], result: object) -> None:
         del result
@@ -135,10 +135,11 @@ def _info(connection: Any) -> CallInfo | None:  # noqa: ANN401 - of websockets
     return CallInfo(provider=provider, sdk=sdk, server_address=uri.host, server_port=uri.port, stream=True)
 
 
-def _kind(connection: Any) -> SocketKind | None:  # noqa: ANN401
+def _kind(connection: Any, *, hashes_audio: bool) -> SocketKind | None:  # noqa: ANN401
     uri = _uri(connection)
     given = parse_qs(uri.query or "")
-    return registry.socket_kind(uri.path, next((given[name][0] for name in _MODELS if name in given), None))
+    model = next((given[name][0] for name in _MODELS if name in given), None)
+    return registry.socket_kind(uri.path, model, hashes_audio=hashes_audio)
 
 
 def _uri(connection: Any) -> Any:  # noqa: ANN401

@@ -70,7 +70,7 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
     return _vector_store_search(found.ids["store"]) if api == _SEARCH else _endpoint(api)
 
 
-def socket_kind(path: str, model: str | None = None) -> SocketKind | None:
+def socket_kind(path: str, model: str | None = None, *, hashes_audio: bool = False) -> SocketKind | None:
     """Return a reader for the frames of a new websocket with that path and model; None for any other path."""
     segments = path.strip("/").split("/")
     session_id = segments[-2] if segments[-1] == _ATTACH else None
@@ -81,7 +81,7 @@ def socket_kind(path: str, model: str | None = None) -> SocketKind | None:
         return None
     module, name = found
     kind = getattr(late_import(f"callspan.providers.openai.{module}"), name)
-    return cast("SocketKind", kind(model, session_id))
+    return cast("SocketKind", kind(model, session_id, hashes_audio=hashes_audio))
 
 
 def by_api(api: str) -> Endpoint | None:

@@ -34,7 +34,7 @@ from callspan.stores.sent import SentVersions
 from callspan.stores.session_source import place_of
 from callspan.stores.sums import GROUPINGS, META
 from callspan.stores.urls import driver_errors, find_store, first_readable, split_urls
-from callspan.stores.voice import VoiceTurn, cut_of, is_realtime, minute_cost, seconds_of, voice_turns
+from callspan.stores.voice import VoiceTurn, cut_of, is_realtime, is_voice, minute_cost, seconds_of, voice_turns
 
 __all__ = [
     "GROUPINGS",
@@ -85,6 +85,7 @@ __all__ = [
     "instructions",
     "is_error",
     "is_realtime",
+    "is_voice",
     "known_sum",
     "minute_cost",
     "named_by",

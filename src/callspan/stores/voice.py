@@ -16,6 +16,7 @@ from callspan.record.messages import Media, Message, UnknownPart
 from callspan.stores.entries import Entry, start_of
 
 _REALTIME: Final = "realtime"
+_VOICE: Final = frozenset({_REALTIME, "live", "realtime_translations"})
 _CUT: Final = "conversation.item.truncated"
 _BARGE_IN: Final = "turn_detected"
 _BEFORE_NS: Final = 1_000
@@ -42,6 +43,11 @@ class VoiceTurn(msgspec.Struct):
 def is_realtime(entry: Entry) -> bool:
     """Return whether an entry is a response in a realtime session."""
     return isinstance(entry, CallRecord) and entry.api == _REALTIME
+
+
+def is_voice(entry: Entry) -> bool:
+    """Return whether an entry is a call of a session of speech: its minutes cost something."""
+    return isinstance(entry, CallRecord) and entry.api in _VOICE
 
 
 def voice_turns(entries: Iterable[Entry]) -> dict[str, VoiceTurn]:

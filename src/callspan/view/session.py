@@ -21,6 +21,7 @@ from callspan.stores import (
     VoiceTurn,
     duration_of,
     instructions,
+    is_voice,
     start_of,
     voice_turns,
 )
@@ -83,6 +84,8 @@ class SessionPage(msgspec.Struct):
     instructions: Instructions
     """By their keys: `parts` and `tools`."""
     next: str | None
+    is_voice: bool
+    """Whether a call of it is one of a session of speech."""
     session: Row | None = None
     record: dict[str, object] | None = None
     curve: list[float] = []
@@ -121,7 +124,7 @@ def _part(reader: Reader, session_id: str, place: Sequence[int | str] | None, *,
     known: Instructions = {}
     rows = _rows(items, _turns_before(reader, session_id, place), known)
     steps = _steps(reader, session_id, rows, whole=whole)
-    return SessionPage(rows, steps, known, place_text(_place(items[-1])) if more else None)
+    return SessionPage(rows, steps, known, place_text(_place(items[-1])) if more else None, any(map(is_voice, items)))
 
 
 def _entries(reader: Reader, session_id: str, place: Sequence[int | str] | None) -> Iterator[Entry]:

@@ -253,6 +253,7 @@ class Wiring:
             hook_context.content = pipeline.settings.content
             hook_context.propagate = pipeline.settings.propagate
             hook_context.stream_usage = pipeline.settings.stream_usage
+            hook_context.hashes_audio = pipeline.settings.media == "inline"
         if enabled and pipeline is not None:
             runtime.install(pipeline.runtime)
         else:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
+from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
 
 from callspan.providers.sockets import MESSAGES, REPEATED, Json
-from callspan.providers.wire_json import integer, mapping, text
+from callspan.providers.wire_json import count, integer, mapping, text
 from callspan.record.media_reference import MEDIA_KEY
 
 BYTES: Final = "bytes"
 """How many bytes of audio there are, in the event that stands for a message of audio."""
+_BASE64: Final = "base64"
+"""The audio itself, in that event, where it is to be hashed."""
 _MAX_HEAD: Final = 512
 _SAMPLES: Final = {"audio/pcm": (2, 24_000), "audio/pcmu": (1, 8_000), "audio/pcma": (1, 8_000)}
 """Bytes of a sample of one channel, and how many a second has where the format does not say."""
@@ -22,13 +26,16 @@ _OLD_FORMATS: Final = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_al
 class AudioFrames:
     """Recognises the messages of audio of one connection."""
 
-    def __init__(self, kinds: str, field: str, needs: str = "type") -> None:
-        """`kinds`: a pattern of the types of their events. `field`: the one with base64. `needs`: one before it."""
+    def __init__(self, kinds: str, field: str, needs: str = "type", *, hashes: bool = False) -> None:
+        """`kinds`: a pattern of the types of their events. `field`: the one with base64. `needs`: one before it.
+
+        `hashes`: the audio of each is hashed, so that none is only counted.
+        """
         name = r'"event_id"\s*:\s*"[^"]*"\s*,\s*'
         head = rf'\s*{{\s*(?:{name})?"type"\s*:\s*"({kinds})"\s*,\s*(?:{name})?'
         self._text = re.compile(head), f'"{field}"', '"', "=", '"}'
         self._bytes = re.compile(head.encode()), f'"{field}"'.encode(), b'"', b"=", b'"}'
-        self._needs = needs
+        self._field, self._needs, self._hashes = field, needs, hashes
         self._last: Json = {}
         """The event that the last message was read as, without its audio."""
         self._like: tuple[int, int, Any, Any, Any, Any] = (0, 0, None, "", "", "")
@@ -41,6 +48,8 @@ class AudioFrames:
 
         One that differs from the last only in its audio and the id of its event is `REPEATED`: see `repeated`.
         """
+        if self._hashes:
+            return None
         begin, end, fields, head, tail, padding = self._like
         if message[begin:end] == fields and message.startswith(head) and message.endswith(tail):
             self._number += 1
@@ -52,6 +61,15 @@ class AudioFrames:
         """Return one event for the messages that were only counted since it was asked last; None: there were none."""
         number, size, self._number, self._size = self._number, self._size, 0, 0
         return {**self._last, BYTES: size, MESSAGES: number} if number else None
+
+    def event_of(self, event: Json) -> Json:
+        """Return a parsed event with the number of bytes in place of its audio, unless it has that already."""
+        if BYTES in event:
+            return event
+        audio = event.get(self._field)
+        size = len(audio) * 3 // 4 - audio.count("=", -2) if isinstance(audio, str) else 0
+        rest = {key: value for key, value in event.items() if key != self._field}
+        return {**rest, BYTES: size, **({_BASE64: audio} if self._hashes else {})}
 
     def _read(self, message: Any) -> Json | None:  # noqa: ANN401
         pattern, field, quote, padding, tail = self._text if isinstance(message, str) else self._bytes
@@ -80,11 +98,25 @@ def _event(kind: Any, fields: Any) -> Json:  # noqa: ANN401 - text or bytes
     return event
 
 
-def counted_event(event: Json, field: str) -> Json:
-    """Return a parsed event with the number of bytes in place of its audio, which is in `field`."""
-    audio = event.get(field)
-    size = len(audio) * 3 // 4 - audio.count("=", -2) if isinstance(audio, str) else 0
-    return {**{key: value for key, value in event.items() if key != field}, BYTES: size}
+class Audio:
+    """The audio of one part: its bytes are counted, and hashed where the events have them."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._hash = sha256()
+        self._is_hashed = True
+
+    def add(self, event: Json) -> None:
+        """Take an event that stands for a message of audio."""
+        self._size += count(event, BYTES) or 0
+        try:
+            self._hash.update(b64decode(event[_BASE64], validate=True))
+        except (KeyError, TypeError, ValueError):
+            self._is_hashed = False
+
+    def reference(self, audio_format: object) -> Json:
+        """Return what stands for it in a body."""
+        return audio_reference(audio_format, self._size, sha256=self._hash.hexdigest() if self._is_hashed else None)
 
 
 def _mime_of(audio_format: object) -> str | None:
@@ -93,12 +125,14 @@ def _mime_of(audio_format: object) -> str | None:
     return _OLD_FORMATS.get(name, name) if isinstance(name, str) else None
 
 
-def audio_reference(audio_format: object, size: int | None, seconds: float | None = None) -> Json:
-    """Return the reference that stands for audio in a body: its bytes, type and seconds, as far as they are known."""
+def audio_reference(
+    audio_format: object, size: int | None, seconds: float | None = None, sha256: str | None = None
+) -> Json:
+    """Return the reference that stands for audio in a body: its hash, bytes, type and seconds, those that are known."""
     mime = _mime_of(audio_format)
     width, rate = _SAMPLES.get(mime or "", (0, 0))
     rate = integer(audio_format, "rate") or rate
     if seconds is None and width and rate > 0 and size is not None:
         seconds = round(size / width / rate, 3)
-    known = {"bytes": size, "mime": mime, "seconds": seconds}
+    known = {"sha256": sha256, "bytes": size, "mime": mime, "seconds": seconds}
     return {MEDIA_KEY: {name: value for name, value in known.items() if value is not None}}

@@ -75,8 +75,8 @@ class ResponseLanes:
 
     mark = '"response.'
 
-    def __init__(self, model: str | None = None, session_id: str | None = None) -> None:
-        del model, session_id
+    def __init__(self, model: str | None = None, session_id: str | None = None, *, hashes_audio: bool = False) -> None:
+        del model, session_id, hashes_audio
         self._lanes: dict[str | None, _Lane] = {}
         self._steered: dict[str, _Response] = {}
         """By id, responses that have ended, for whose successors input is queued."""

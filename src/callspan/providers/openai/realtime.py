@@ -10,7 +10,7 @@ import msgspec
 
 from callspan.providers.base import Api, ResponseInfo
 from callspan.providers.fold.events import Place
-from callspan.providers.openai.audio_frames import BYTES, audio_reference
+from callspan.providers.openai.audio_frames import BYTES, Audio
 from callspan.providers.openai.responses import Responses
 from callspan.providers.openai.responses_fold import CONTENT, ResponsesFold
 from callspan.providers.sockets import Json
@@ -46,27 +46,27 @@ class RealtimeFold(ResponsesFold):
 
     def __init__(self) -> None:
         super().__init__()
-        self._audio: dict[tuple[int, int], int] = {}
+        self._audio: dict[tuple[int, int], Audio] = {}
 
     def add(self, event: object) -> bool:
         """Fold in one event; True if it carried text, audio or a part of a tool call."""
         if type(event) is not dict or BYTES not in event:
             return ResponsesFold.add(self, event)
         place = count(event, "output_index") or 0, count(event, "content_index") or 0
-        self._audio[place] = self._audio.get(place, 0) + (count(event, BYTES) or 0)
+        self._audio.setdefault(place, Audio()).add(event)
         return True
 
     def body(self) -> Json | None:
         """Return the response so far, with a reference to its audio in each part that has some."""
         body = super().body()
         audio_format = dig(body, "audio", "output", "format") or dig(body, "output_audio_format")
-        for (output, content), size in self._audio.items():
+        for (output, content), audio in self._audio.items():
             item = next(islice(objects(body, "output"), output, None), None)
             if item is not None and isinstance(parts := item.setdefault("content", []), list):
                 if content >= len(parts):
                     parts.append({"type": "output_audio"})
                 if isinstance(part := parts[min(content, len(parts) - 1)], dict):
-                    part |= audio_reference(audio_format, size)
+                    part |= audio.reference(audio_format)
         return body
 
 

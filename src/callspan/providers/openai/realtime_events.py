@@ -13,7 +13,7 @@ from collections import deque
 from typing import Any, Final
 
 from callspan.background import LRUCache
-from callspan.providers.openai.audio_frames import BYTES, AudioFrames, audio_reference, counted_event
+from callspan.providers.openai.audio_frames import AudioFrames, audio_reference
 from callspan.providers.sockets import Json, Step, Turn
 from callspan.providers.wire_json import detached, dig, integer, items, mapping, number, objects, text
 from callspan.record.media_reference import MEDIA_KEY
@@ -56,7 +56,7 @@ class RealtimeEvents:
 
     mark = _CREATE
 
-    def __init__(self, model: str | None = None, session_id: str | None = None) -> None:
+    def __init__(self, model: str | None = None, session_id: str | None = None, *, hashes_audio: bool = False) -> None:
         del session_id
         self._session: Json = {} if model is None else {"model": model}
         self._waiting: deque[_Response] = deque(maxlen=_MAX_WAITING)
@@ -72,7 +72,7 @@ class RealtimeEvents:
         self._speech: dict[str, Json] = {}
         """Start and end of an item's speech in the audio, and when its end was received."""
         self._speech_ended_ns: int | None = None
-        self._audio = AudioFrames(r"response\.(?:output_)?audio\.delta", "delta", "response_id")
+        self._audio = AudioFrames(r"response\.(?:output_)?audio\.delta", "delta", "response_id", hashes=hashes_audio)
         self.counted, self.repeated = self._audio.counted, self._audio.repeated
 
     def create(self, frame: Json) -> Turn | None:
@@ -126,9 +126,7 @@ class RealtimeEvents:
         if kind == "response.output_item.added":
             self._pending.pop(text(event, "item", "id") or "", None)
             self._is_first(text(event, "item", "id"))
-        steps.append(
-            Step("chunk", turn, counted_event(event, "delta") if kind in _AUDIO and BYTES not in event else event)
-        )
+        steps.append(Step("chunk", turn, self._audio.event_of(event) if kind in _AUDIO else event))
         if kind == _DONE:
             self._running.pop(identity, None)
             is_cancelled = response.get("status") == "cancelled"

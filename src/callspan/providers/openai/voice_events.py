@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from callspan.providers.openai.audio_frames import BYTES, AudioFrames, counted_event
+from callspan.providers.openai.audio_frames import AudioFrames
 from callspan.providers.openai.lanes import ResponseLanes
 from callspan.providers.openai.voice_sessions import CLOSED
 from callspan.providers.sockets import Json, Step, Turn
@@ -42,14 +42,14 @@ class TranslationEvents:
     api: str = "realtime_translations"
     mark: str = f'"{_START}"'
 
-    def __init__(self, model: str | None = None, session_id: str | None = None) -> None:
+    def __init__(self, model: str | None = None, session_id: str | None = None, *, hashes_audio: bool = False) -> None:
         given = {"model": model, "id": session_id}
         self._given: Json = {key: value for key, value in given.items() if value is not None}
         """What is known of the session before it has begun."""
         self._session: _Session | None = None
         self._is_over = False
-        self._output = AudioFrames(r"session\.output_audio\.delta", "delta")
-        self._input = AudioFrames(r"session\.input_audio\.append", "audio")
+        self._output = AudioFrames(r"session\.output_audio\.delta", "delta", hashes=hashes_audio)
+        self._input = AudioFrames(r"session\.input_audio\.append", "audio", hashes=hashes_audio)
 
     def create(self, frame: Json) -> Turn | None:
         """Return that no frame begins a call: the server says when a session has begun."""
@@ -92,8 +92,8 @@ class TranslationEvents:
             steps.append(Step("begin", turn))
         elif kind in (*_BEGINS, _UPDATED):
             turn.body = {**_settings_of(self._given), **_settings_of(session)}
-        field = {_OUTPUT_AUDIO: "delta", _INPUT_AUDIO: "audio"}.get(kind)
-        steps.append(Step("chunk", turn, event if field is None or BYTES in event else counted_event(event, field)))
+        audio = {_OUTPUT_AUDIO: self._output, _INPUT_AUDIO: self._input}.get(kind)
+        steps.append(Step("chunk", turn, event if audio is None else audio.event_of(event)))
         if kind == CLOSED:
             self._is_over = True
             steps.append(Step("end", turn))
@@ -116,8 +116,8 @@ class LiveEvents(TranslationEvents):
 
     api = "live"
 
-    def __init__(self, model: str | None = None, session_id: str | None = None) -> None:
-        super().__init__(model, session_id)
+    def __init__(self, model: str | None = None, session_id: str | None = None, *, hashes_audio: bool = False) -> None:
+        super().__init__(model, session_id, hashes_audio=hashes_audio)
         self._responses = ResponseLanes()
 
     def _other(self, event: Json, kind: str) -> list[Step]:

@@ -11,12 +11,12 @@ from typing import Any, Final
 import msgspec
 
 from callspan.providers.base import Api, Operation, ResponseInfo
-from callspan.providers.openai.audio_frames import BYTES, audio_reference
+from callspan.providers.openai.audio_frames import BYTES, Audio
 from callspan.providers.openai.base import OpenAIEndpoint, response_error
 from callspan.providers.openai.parts import parts_of
 from callspan.providers.openai.responses import Responses
 from callspan.providers.sockets import Json
-from callspan.providers.wire_json import count, detached, dig, mapping, number, objects, text, word
+from callspan.providers.wire_json import detached, dig, mapping, number, objects, text, word
 from callspan.record.call import Request, Response
 from callspan.record.messages import Conversation, Message
 from callspan.record.usage import Usage
@@ -40,7 +40,7 @@ class SessionFold:
         self.complete = False
         self._body: Json = {}
         self._turns: list[tuple[Json, list[str]]] = []
-        self._bytes: dict[str, int] = {}
+        self._audio: dict[str, Audio] = {}
 
     def add(self, event: object) -> bool:
         """Fold in one event; True if it carried speech of the model."""
@@ -49,7 +49,7 @@ class SessionFold:
         kind = text(event, "type") or ""
         side = "input_audio" if kind.startswith(_INPUT) else "audio"
         if BYTES in event:
-            self._bytes[side] = self._bytes.get(side, 0) + (count(event, BYTES) or 0)
+            self._audio.setdefault(side, Audio()).add(event)
             return side == "audio"
         if kind.endswith(_TRANSCRIPT):
             self._transcribe("user" if kind.startswith(_INPUT) else "assistant", event)
@@ -74,11 +74,11 @@ class SessionFold:
 
     def body(self) -> Json | None:
         """Return the session so far; None if nothing was received."""
-        if not (self._body or self._turns or self._bytes):
+        if not (self._body or self._turns or self._audio):
             return None
         turns = [{**turn, "text": "".join(pieces)} for turn, pieces in self._turns]
         audio_format = dig(self._body, "audio", "format") or {"type": "audio/pcm"}
-        references = {side: audio_reference(audio_format, size) for side, size in self._bytes.items()}
+        references = {side: audio.reference(audio_format) for side, audio in self._audio.items()}
         settings = {key: value for key, value in self._body.items() if key != "audio"}
         return {**settings, "status": "closed" if self.complete else "active", "turns": turns, **references}
 

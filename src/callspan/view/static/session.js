@@ -32,8 +32,8 @@ const facts = (row, record, models, minute) => {
 };
 
 // What a minute of a voice session costs, by wall-clock time.
-const minuteOf = ({ session: row, rows }) => {
-  if (!rows.some(entry => entry.turn?.voice)) return "";
+const minuteOf = ({ session: row, rows, is_voice }) => {
+  if (!is_voice) return "";
   const usd = row.cost_usd === null || !row.lasted_ms ? null : row.cost_usd / row.lasted_ms * 60000;
   return h("span", null, strong(cost({ ...row, cost_usd: usd })), " a minute", rows.some(entry => entry.call?.cost_estimated) && soft(", estimated"));
 };
@@ -93,13 +93,13 @@ const nested = (entries, last) => {
 
 // What is read: the entries of all pages as of one, and a step as the last page has it that has it.
 const merged = pages => {
-  const { session, record, curve } = pages[0], all = name => pages.flatMap(page => page[name]);
+  const { session, record, curve, is_voice } = pages[0], all = name => pages.flatMap(page => page[name]);
   pages.forEach((page, number) => { for (const row of page.rows) row.page = number; });
   const rows = new Map(all("rows").map(row => [row.id, row])), steps = new Map(all("steps").map(step => [step.id, step])), entries = [...rows.values()];
   const { next } = pages.at(-1), last = entries.at(-1)?.start_ms, used = new Set(entries.map(entry => entry.step_id));
   // Steps without entries are shown where they are between those that are loaded.
   const shown = [...steps.values()].filter(step => used.has(step.id) || !next || step.start_ms <= last).sort((a, b) => a.position - b.position);
-  return { session, record, curve, next, rows: nested(entries, next ? last : Infinity), steps: shown, instructions: Object.assign({}, ...all("instructions")) };
+  return { session, record, curve, is_voice, next, rows: nested(entries, next ? last : Infinity), steps: shown, instructions: Object.assign({}, ...all("instructions")) };
 };
 
 // The tree: steps with their entries in order of time, then what belongs to no step; what came after the end is apart.
