@@ -84,61 +84,45 @@ async def respond(mode: Mode, client: Any, number: int, *, stream: bool = False,
 
 
 @plain_and_streamed
-def test_responses_that_continue_each_other(stream: bool, mode: Mode, run: Run, recorded: Recorded) -> None:
+@pytest.mark.parametrize("link", ["previous_response_id", "conversation"])
+def test_responses_that_continue_what_the_provider_keeps(
+    link: str, stream: bool, mode: Mode, run: Run, recorded: Recorded
+) -> None:
     async def body() -> list[str]:
         client, ids = mode.openai(), []
         with callspan.session("talk", session_id="talk"):
             for number in range(3):
-                links = {"previous_response_id": ids[-1]} if ids else {}
+                links: dict[str, Any] = {link: ids[-1]} if ids else {}
+                if link == "conversation":
+                    links = {link: "conv_1" if number else {"id": "conv_1"}}
                 ids.append(await respond(mode, client, number, stream=stream, **links))
         return ids
 
     ids = run(body)
     _, calls = recorded.calls()
     assert [call.response and call.response.id for call in calls] == ids
-    assert [call.request.continues for call in calls] == [None, *ids[:2]]
+    continues = [None, *ids[:2]] if link == "previous_response_id" else [None] * 3
+    assert [call.request.continues for call in calls] == continues
+    assert [call.request.conversation_id for call in calls] == [None if continues[1] else "conv_1"] * 3
     assert recorded.texts(2) == WHOLE
-    assert recorded.shown(calls[2]) == f"{ids[1]} 2 calls, the first {calls[0].call_id}"
+    assert recorded.shown(calls[2]) == f"{continues[2] or 'conv_1'} 2 calls, the first {calls[0].call_id}"
     page = recorded.run("show", calls[2].call_id)
     assert f"response    {ids[2]}\nrequest     {calls[2].request_id}\n" in page
 
 
-@plain_and_streamed
-def test_responses_of_a_conversation(stream: bool, mode: Mode, run: Run, recorded: Recorded) -> None:
-    """The provider keeps it; its items were not sent again, and reading them makes no record."""
-
-    async def body() -> tuple[str, list[Any]]:
-        client = mode.openai()
-        conversation = await mode.wait(client.conversations.create(metadata={"topic": "t"}))
-        for number in range(3):
-            named = conversation.id if number else {"id": conversation.id}
-            await respond(mode, client, number, stream=stream, conversation=named)
-        pages = client.conversations.items.list(conversation.id, order="asc", limit=4)
-        return conversation.id, [item async for item in mode.items(pages if mode.is_async else iter(pages))]
-
-    conversation_id, items = run(body)
-    _, calls = recorded.calls()
-    assert [item.content[0].text for item in items] == WHOLE
-    assert [call.request.conversation_id for call in calls] == [conversation_id] * 3
-    assert recorded.texts(2) == WHOLE
-    assert recorded.shown(calls[2]) == f"{conversation_id} 2 calls, the first {calls[0].call_id}"
-
-
 def test_a_link_that_leads_nowhere_is_stated(mode: Mode, run: Run, recorded: Recorded) -> None:
-    """The provider has deleted the response, or another program got it."""
+    """Another program got the response, or the provider has deleted it."""
+    error = {"type": "invalid_request_error", "code": "previous_response_not_found", "message": "There is none."}
 
     async def body() -> list[str]:
         client = mode.openai()
-        callspan.uninstrument()
-        ids = [await respond(mode, client, 0)]
-        recorded.start()
+        ids = ["resp_elsewhere"]
         with callspan.session("talk", session_id="talk"):
             for number in (1, 2):
                 ids.append(await respond(mode, client, number, previous_response_id=ids[-1]))
-            await mode.wait(client.responses.delete(ids[-1]))
-            with pytest.raises(openai.BadRequestError) as caught:
+            mode.provider.reply(status=400, raw={"error": error})
+            with pytest.raises(openai.BadRequestError):
                 await respond(mode, client, 3, previous_response_id=ids[-1])
-        assert caught.value.code == "previous_response_not_found"
         return ids
 
     ids = run(body)

@@ -13,10 +13,8 @@ from callspan.testing import ReceivedRequest
 from callspan.testing.provider.answer import Answer
 from callspan.testing.provider.openai_responses import RESPONSES
 from callspan.testing.provider.rendering import ROUTES, Rendering, Route, find_route
-from callspan.testing.provider.script import DEFAULT_REPLY
 from callspan.testing.provider.server import Connection
 from tests.provider.batches import BATCHES, MESSAGE_BATCHES, Batches
-from tests.provider.conversations import Conversations
 from tests.provider.media import FILES, IMAGES, SPEECH, TRANSCRIPTIONS, TRANSLATIONS
 from tests.provider.moderations import MODERATIONS, SEARCH
 from tests.provider.responses_socket import ResponsesSocket
@@ -31,48 +29,38 @@ _ROUTES = (
     Route("POST", re.compile(r"/audio/translations$"), TRANSLATIONS),
     Route("POST", re.compile(r"/audio/speech$"), SPEECH),
     Route("POST", re.compile(r"/messages/batches$"), MESSAGE_BATCHES, inference=False),
-    Route("GET", re.compile(r"/messages/batches(?:/[^/]+(?:/results)?)?$"), MESSAGE_BATCHES, inference=False),
+    Route("GET", re.compile(r"/messages/batches/[^/]+(?:/results)?$"), MESSAGE_BATCHES, inference=False),
     Route("POST", re.compile(r"/batches$"), BATCHES, inference=False),
-    Route("GET", re.compile(r"/batches(?:/[^/]+)?$"), BATCHES, inference=False),
+    Route("GET", re.compile(r"/batches/[^/]+$"), BATCHES, inference=False),
     Route("POST", re.compile(r"/v1/files$"), BATCHES, inference=False),
     Route("GET", re.compile(r"/files/[^/]+/content$"), BATCHES, inference=False),
 )
 
 
 class FullProvider(testing.ScriptedProvider):
-    """Also answers for batches, media, moderations, searches, conversations and over websockets.
+    """Also answers for batches, media, moderations, searches, and over websockets of the Responses API.
 
     Each request of a batch uses up one reply.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._conversations = Conversations(self._responses)
         self._batches = Batches(lambda: self.url, self._script, _ROUTES)
 
     def _rendering(self, request: ReceivedRequest) -> Rendering:
-        take = self._script.reply_to
-        made = self._conversations.rendering(request, take)
-        if made is not None:
-            return made
         found, named = find_route(request, _ROUTES) or (None, {})
-        refusal = self._conversations.refusal(request, found)
-        inference = refusal is None and found is not None and found.inference
-        reply = take(request, inference=inference, otherwise=refusal or DEFAULT_REPLY)
+        inference = found is not None and found.inference
+        reply = self._script.reply_to(request, inference=inference)
         if found is not None:
             reply = self._batches.reply_to(request, reply, found.wire)
             reply = _as_file(Answer(request, reply, "", named), found)
-        rendering = self._rendered(request, reply, found, named)
-        self._conversations.add(request, found, rendering)
-        return rendering
+        return self._rendered(request, reply, found, named)
 
     def _socket(self, request: ReceivedRequest) -> Callable[[Connection], None] | None:
         return partial(self._serve_socket, request) if request.path.endswith("/responses") else super()._socket(request)
 
     def _serve_socket(self, upgrade: ReceivedRequest, connection: Connection) -> None:
-        server = connection.server
-        socket = (connection.connection, connection.rfile)
-        ResponsesSocket(upgrade, *socket, self._answer, server.closing, server.failures).serve()
+        ResponsesSocket(upgrade, connection, self._answer).serve()
 
 
 def _as_file(answer: Answer, route: Route) -> testing.Reply:
