@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -44,14 +45,12 @@ class Socket:
 
 @asynccontextmanager
 async def connected(
-    mode: Mode, surface: str = "responses.connect", url: str | None = None, **options: Any
+    mode: Mode, surface: str = "responses.connect", url: str | None = None, client: Any = None, **options: Any
 ) -> AsyncIterator[Socket]:
-    """A session with the scripted provider, or with a server of this URL."""
+    """A session with the scripted provider, with a server of this URL, or of this client."""
     urls = {} if url is None else {"base_url": url, "websocket_base_url": url.replace("http", "ws")}
-    method: Any = mode.openai(**urls)
-    for name in surface.split("."):
-        method = getattr(method, name)
-    async with mode.entered(method(**options)) as connection:
+    connect = attrgetter(surface)(client or mode.openai(**urls))
+    async with mode.entered(connect(**options)) as connection:
         yield Socket(mode, connection)
 
 

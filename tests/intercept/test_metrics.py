@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -254,6 +255,20 @@ def test_every_ending_counts_the_call_out(
     outcome = {closed_early: "cancelled", dropped: "cancelled", cancelled: "cancelled"}.get(ending)
     assert duration.attributes.get("callspan.outcome") == outcome
     assert ("error.type" in duration.attributes) == (outcome is None), "a cancelled call is no error"
+
+
+def test_a_websocket_that_fails_is_counted_though_no_call_waits_for_it(mode: Mode, run: Run, measured: Meters) -> None:
+    connected = import_module("tests.intercept.sockets").connected
+    mode.provider.reply(status=401, on=lambda request: request.is_upgrade)
+
+    async def body() -> None:
+        async with connected(mode):
+            pass
+
+    assert type(caught(run, body)).__name__ == "InvalidStatus"
+    name, split = "callspan.client.connection.errors", {"gen_ai__provider__name": "openai"}
+    assert measured.values(name, callspan__error__kind="auth", **split) == [1]
+    assert measured.values("callspan.client.errors") == []
 
 
 def by_hand(model: str = "gpt-5") -> Any:

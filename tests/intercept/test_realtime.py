@@ -36,7 +36,7 @@ from tests.intercept.realtime_server import (
     transcribed,
 )
 from tests.intercept.socket_server import next_of, serving
-from tests.intercept.sockets import ConnectionClosed, Socket, needs_queue
+from tests.intercept.sockets import ConnectionClosed, Socket
 from tests.scale import scaled
 
 sdks.needs_module("openai", "2.30", "realtime over a base URL of one's own")
@@ -286,24 +286,6 @@ def test_a_create_that_the_server_refuses_fails_and_other_errors_end_nothing(
     assert sorted(found, key=str) == sorted(
         [("success", None, "Hi."), ("error", busy["code"], None), ("error", "bad", None)], key=str
     )
-
-
-@pytest.mark.parametrize("waiting", [0, 1])
-def test_a_connection_that_fails_is_a_failed_call_for_a_create_that_waited(
-    waiting: int, mode: Mode, run: Run, seen: Captured
-) -> None:
-    async def body() -> None:
-        manager = mode.openai(base_url="http://127.0.0.1:1/v1").realtime.connect(model="gpt-realtime")
-        needs_queue(manager)
-        for _ in range(waiting):
-            manager.send(CREATE)
-        with pytest.raises(ConnectionRefusedError):
-            async with mode.entered(manager):
-                pass
-
-    run(body)
-    found = [(record.api, record.request.model, record.error and record.error.kind) for record in seen.records]
-    assert found == [("realtime", "gpt-realtime", "connection")] * waiting
 
 
 def test_what_is_replayed_is_no_second_call(mode: Mode, run: Run, seen: Captured) -> None:

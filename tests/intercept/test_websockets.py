@@ -5,30 +5,26 @@ from __future__ import annotations
 import contextlib
 import json
 import socket as socket_module
+from operator import attrgetter
 from typing import Any
 
 import openai
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
 
 import callspan
-from callspan.records import CallRecord
 from callspan.testing import Captured, Reply, ScriptedProvider, capture
 from tests.intercept import sdks
-from tests.intercept.calls import Run, body_sent
+from tests.intercept.calls import Run, body_sent, client_class, the_call
 from tests.intercept.mode import Mode
 from tests.intercept.sockets import ENDS, ConnectionClosed, Socket, connected, exceptions, needs_queue
 
-
-def the_call(seen: Captured) -> CallRecord:
-    (record,) = seen.records
-    (span,) = [span for span in seen.spans if span.name.startswith("chat")]
-    assert span.attributes is not None
-    assert span.attributes["callspan.call_id"] == record.call_id
-    return record
+FACTS = attrgetter(
+    "conversation.input", "conversation.system", "text", "usage", "stream", "outcome", "finish_reason", "sdk",
+    "provider", "api", "operation", "server_address", "server_port", "request.model", "request.stream",
+    "request.params", "request.message_count",
+)  # fmt: skip
+"""What does not depend on time, ids and transport."""
 
 
 def test_a_response_over_a_websocket_is_recorded_as_over_a_stream(mode: Mode, run: Run) -> None:
@@ -51,55 +47,16 @@ def test_a_response_over_a_websocket_is_recorded_as_over_a_stream(mode: Mode, ru
     with capture() as seen:
         run(over_stream)
         stream_record = the_call(seen)
-    ours, theirs = comparable(socket_record), comparable(stream_record)
-    assert ours == theirs
-    assert socket_record.retries is None
+    assert FACTS(socket_record) == FACTS(stream_record)
+    assert body_sent(socket_record) | {"stream": True} == body_sent(stream_record)
+    calls = [(call.name, call.arguments) for call in socket_record.tool_calls]
+    assert calls == [(call.name, call.arguments) for call in stream_record.tool_calls]
+    assert (len(calls), socket_record.usage is None, socket_record.retries) == (1, False, None)
     timing = socket_record.timing
     assert timing.first_chunk_ns is not None
     assert timing.first_token_ns is not None
     assert 0 < timing.first_chunk_ns <= timing.first_token_ns
     assert timing.first_token_ns <= (timing.last_chunk_ns or 0) <= (timing.duration_ns or 0)
-
-
-def comparable(record: CallRecord) -> dict[str, Any]:
-    """What does not depend on time, ids and transport."""
-    conversation, usage = record.conversation, record.usage
-    assert conversation is not None
-    assert usage is not None
-    assert record.stream is not None
-    tool_calls = [(call.name, call.arguments) for call in record.tool_calls]
-    sent = body_sent(record)
-    sent.pop("stream", None)
-    return {
-        "sent": sent,
-        "input": conversation.input,
-        "system": conversation.system,
-        "text": record.text,
-        "tool_calls": tool_calls,
-        "usage": usage,
-        "stream": record.stream,
-        "outcome": record.outcome,
-        "request": (record.request.model, record.request.stream, record.request.params, record.request.message_count),
-        "finish": record.finish_reason,
-        "sdk": (record.sdk, record.provider, record.api, record.operation, record.server_address, record.server_port),
-    }
-
-
-def test_each_create_of_a_connection_is_a_call(mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        async with connected(mode) as socket:
-            for number in range(3):
-                mode.provider.reply(text=f"Answer {number}.", input_tokens=number + 1)
-                await socket.create(input=f"Question {number}")
-                await socket.until()
-
-    run(body)
-    assert [(record.text, record.usage and record.usage.input_tokens) for record in seen.records] == [
-        ("Answer 0.", 1),
-        ("Answer 1.", 2),
-        ("Answer 2.", 3),
-    ]
-    assert len(seen.spans) == 3
 
 
 def test_parent_session_and_metadata_are_those_of_where_a_create_is_sent(mode: Mode, run: Run, seen: Captured) -> None:
@@ -113,7 +70,7 @@ def test_parent_session_and_metadata_are_those_of_where_a_create_is_sent(mode: M
                 await socket.until()
 
     run(body)
-    record = the_call(seen)
+    (record,) = seen.records
     first = next(session for session in seen.sessions if session.name == "first")
     assert (record.place.session_id, record.metadata) == (first.session_id, {"user_id": "ann"})
     assert record.parent_span_id == first.span_id
@@ -237,74 +194,45 @@ def test_messages_queued_before_the_connection_are_calls_when_they_are_sent(
     assert body_sent(the_call(seen))["input"] == "early"
 
 
+CREATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    # by surface: how it is opened, what is sent
+    "responses.connect": ({}, {"type": "response.create", "model": "gpt-5", "input": "Hi"}),
+    "realtime.connect": ({"model": "gpt-5"}, {"type": "response.create", "response": {"instructions": "Hi"}}),
+}
+
+
+@pytest.mark.parametrize("surface", CREATES)
 @pytest.mark.parametrize("refused", [True, False], ids=["refused", "nobody listens"])
 @pytest.mark.parametrize("waiting", [0, 2])
 def test_a_connection_that_fails_is_a_failed_call_for_each_create_that_waited(
-    waiting: int, refused: bool, mode: Mode, run: Run, seen: Captured
+    waiting: int, refused: bool, surface: str, mode: Mode, run: Run, seen: Captured
 ) -> None:
+    options, create = CREATES[surface]
+
     async def body() -> None:
         mode.provider.reply(status=401, on=lambda request: request.is_upgrade)
-        options = {} if refused else {"base_url": "http://127.0.0.1:1/v1"}
-        manager = mode.openai(**options).responses.connect()
+        urls = {} if refused else {"base_url": "http://127.0.0.1:1/v1"}
+        manager = attrgetter(surface)(mode.openai(**urls))(**options)
         needs_queue(manager)
-        for number in range(waiting):
-            manager.send({"type": "response.create", "model": "gpt-5", "input": f"waits {number}"})
+        for _ in range(waiting):
+            manager.send(create)
         with pytest.raises(exceptions.InvalidStatus if refused else ConnectionRefusedError):
             async with mode.entered(manager):
                 pass
 
     with callspan.session("s"):
         run(body)
-    assert [body_sent(one)["input"] for one in seen.records] == ["waits 0", "waits 1"][:waiting]
+    assert [body_sent(one).get("input") or body_sent(one)["instructions"] for one in seen.records] == ["Hi"] * waiting
     assert len(seen.spans) == 1 + waiting
     for record in seen.records:
         assert record.error is not None
+        assert (record.api, record.request.model) == (surface.partition(".")[0], "gpt-5")
         assert (record.outcome, record.place.session_name) == ("error", "s")
         if refused:
             assert (record.error.kind, record.error.status) == ("auth", 401)
             assert record.error.exception == "websockets.exceptions.InvalidStatus"
         else:
             assert (record.error.kind, record.server_port) == ("connection", 1)
-
-
-def test_a_connection_that_fails_and_for_which_nothing_waits_is_counted(mode: Mode, run: Run) -> None:
-    reader = InMemoryMetricReader()
-
-    async def body() -> None:
-        mode.provider.reply(status=401, repeat=True, on=lambda request: request.is_upgrade)
-        manager = mode.openai().responses.connect()
-        needs_queue(manager)
-        with pytest.raises(exceptions.InvalidStatus):
-            async with mode.entered(manager):
-                pass
-        address = ("127.0.0.1", int(mode.provider.url.rpartition(":")[2]))
-        with socket_module.create_connection(address) as sock, pytest.raises(exceptions.InvalidStatus):
-            await mode.wait(connect_of(mode)("ws://res.openai.azure.com/openai/v1/responses", sock=sock))
-
-    handle = callspan.instrument(
-        meter_provider=MeterProvider([reader]), tracer_provider=TracerProvider(), stores=[], otlp=False
-    )
-    try:
-        run(body)
-    finally:
-        handle.uninstrument()
-    data: Any = reader.get_metrics_data()
-    (scope,) = data.resource_metrics[0].scope_metrics
-    points = {metric.name: metric.data.data_points for metric in scope.metrics}
-    counted = {
-        (point.value, point.attributes["gen_ai.provider.name"], point.attributes["callspan.error.kind"])
-        for point in points["callspan.client.connection.errors"]
-    }
-    assert counted == {(1, "openai", "auth"), (1, "azure.ai.openai", "auth")}
-    assert "callspan.client.errors" not in points
-
-
-def connect_of(mode: Mode) -> Any:
-    """The function of `websockets` itself, without an SDK."""
-    from websockets.asyncio.client import connect as connect_async
-    from websockets.sync.client import connect
-
-    return connect_async if mode.is_async else connect
 
 
 def test_a_suppressed_create_has_a_record_and_no_span(mode: Mode, run: Run, seen: Captured) -> None:
@@ -324,68 +252,31 @@ def test_a_suppressed_create_has_a_record_and_no_span(mode: Mode, run: Run, seen
     assert [(call.text, call.span_id is None) for call in seen.records] == [("Hidden.", True), ("Shown.", False)]
 
 
-def test_a_connection_of_others_keeps_its_own_functions(provider: ScriptedProvider, seen: Captured) -> None:
-    from websockets.sync.client import connect
+def azure(mode: Mode) -> Any:
+    url = f"{mode.provider.url}/openai/v1"
+    urls = {"base_url": url, "websocket_base_url": url.replace("http", "ws")}
+    return mode.keep(client_class(openai, "AzureOpenAI", mode)(api_key="k", api_version="preview", **urls))
 
-    with connect(f"{provider.openai_url.replace('http', 'ws')}/responses") as connection:
-        assert vars(connection).keys().isdisjoint({"send", "recv", "close"})
 
+@pytest.mark.parametrize(
+    ("client_of", "surface", "name"),
+    [(Mode.openai, "beta.responses.connect", "openai"), (azure, "responses.connect", "azure.ai.openai")],
+)
+def test_other_surfaces_and_clients_are_the_same(
+    client_of: Any, surface: str, name: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    """An event that belongs to no call is sent too."""
 
-def test_responses_of_lanes_run_at_the_same_time(mode: Mode, run: Run, seen: Captured) -> None:
     async def body() -> None:
-        for lane in ("a", "b"):
-            mode.provider.reply(
-                text=f"I am lane {lane}.",
-                chunk_delay_s=0.01,
-                on=lambda request, lane=lane: request.body.get("input") == lane,
-            )
-        async with connected(mode) as socket:
-            for lane in ("a", "b"):
-                await socket.create(input=lane, stream_id=lane)
-            await socket.until()
-            await socket.until()
-
-    run(body)
-    first, second = seen.records
-    assert {first.text, second.text} == {"I am lane a.", "I am lane b."}
-    for record in (first, second):
-        assert body_sent(record)["input"] in (record.text or "")
-    assert second.timing.start_ns < first.timing.start_ns + (first.timing.duration_ns or 0)
-
-
-def test_the_beta_surface_is_the_same(mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        client = mode.openai()
-        sdks.needs_name(client, "beta.responses.connect")
-        async with mode.entered(client.beta.responses.connect()) as connection:
-            socket = Socket(mode, connection)
+        client = client_of(mode)
+        sdks.needs_name(client, surface)
+        async with connected(mode, surface, client=client) as socket:
             await socket.create()
             await socket.send({"type": "response.inject", "response_id": "r", "input": []})
             await socket.until()
 
     run(body)
-    assert the_call(seen).outcome == "success"
-
-
-def test_azure_is_known_by_its_client(mode: Mode, run: Run, seen: Captured) -> None:
-    async def body() -> None:
-        kind = openai.AsyncAzureOpenAI if mode.is_async else openai.AzureOpenAI
-        url = mode.provider.url.replace("http", "ws")
-        client: Any = mode.keep(
-            kind(
-                api_key="k", api_version="preview", base_url=f"{mode.provider.url}/openai/v1",
-                websocket_base_url=f"{url}/openai/v1",
-            )
-        )  # fmt: skip
-        async with mode.entered(client.responses.connect()) as connection:
-            socket = Socket(mode, connection)
-            await socket.create()
-            await socket.until()
-
-    run(body)
-    record = the_call(seen)
-    assert (record.provider, record.outcome) == ("azure.ai.openai", "success")
-    assert mode.provider.requests[0].path == "/openai/v1/responses"
+    assert (the_call(seen).outcome, seen.records[0].provider) == ("success", name)
 
 
 HOSTS = {
