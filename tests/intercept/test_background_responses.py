@@ -12,7 +12,7 @@ import pytest
 from opentelemetry.trace import SpanKind
 
 from callspan import open_store
-from callspan.records import CallRecord, Place, encode
+from callspan.records import CallRecord, Place
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
 from tests.intercept.calls import Run
@@ -196,23 +196,3 @@ def test_several_processes_that_read_the_same_answer_make_one_row(mode: Mode, ru
         (call,) = reader.calls()
         (sums,) = reader.summary("model")
     assert (call.outcome, call.text, sums.calls, sums.input_tokens) == ("success", "Well.", 1, 12)
-
-
-@pytest.mark.parametrize("content", ["off", "metadata"])
-def test_content_that_is_not_wanted_is_in_no_version_of_the_call(content: Any, mode: Mode, run: Run) -> None:
-    """Neither what was asked, a variable of a stored prompt among it, nor the answer that a fetch finds."""
-    words = "open sesame"
-    prompt = {"id": "pmpt_1", "version": "2", "variables": {"name": words}}
-    mode.provider.reply(text=words, polls=1)
-
-    async def body() -> str:
-        client = mode.openai()
-        job = await mode.wait(create(client, input=words, instructions=words, prompt=prompt))
-        await mode.wait(client.responses.retrieve(job.id))
-        return str((await mode.wait(client.responses.retrieve(job.id))).status)
-
-    with capture(content=content) as seen:
-        assert run(body) == "completed"
-        texts = [*(span.to_json() for span in seen.spans), *(encode(record).decode() for record in seen.everything)]
-    assert len(seen.spans) == 2
-    assert [text for text in texts if "sesame" in text] == []

@@ -212,18 +212,6 @@ def test_bytes_that_are_read_as_sent_are_counted(
     assert "not recorded: GET /v1/messages/batches/{id}/results" in caplog.text
 
 
-@pytest.mark.parametrize("content", ["metadata", "off"])
-def test_content_that_is_off_is_in_no_line(mode: Mode, run: Run, content: Any) -> None:
-    async def body() -> None:
-        answer(mode, "anthropic", jsonl(RESULTS))
-        await read(mode, "anthropic", "typed")
-
-    with capture(content=content) as seen:
-        run(body)
-    assert [call.usage is not None for call in seen.records] == [True, False, False, False]
-    assert all(call.response is None or bytes(call.response.body) == b"" for call in seen.records)
-
-
 @pytest.mark.parametrize(
     ("found", "api"),
     [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import io
 import json
@@ -14,8 +13,8 @@ import openai
 import pytest
 from openai.resources.audio import transcriptions
 
-from callspan.records import Media, encode
-from callspan.testing import Captured, capture
+from callspan.records import Media
+from callspan.testing import Captured
 from tests.intercept import sdks
 from tests.intercept.calls import Run, body_returned, body_sent, text_of, the_call
 from tests.intercept.mode import Mode
@@ -73,41 +72,6 @@ def test_one_span_and_one_record(path: str, mode: Mode, run: Run, seen: Captured
     states_usage = api not in ("moderations", "vector_store_search")
     assert (record.usage is not None) <= states_usage
     assert ("gen_ai.usage.input_tokens" in (span.attributes or {})) <= states_usage
-
-
-@endpoints
-def test_an_error_is_recorded_and_raised(path: str, mode: Mode, run: Run, seen: Captured) -> None:
-    method_of(mode.openai(), path)
-    mode.provider.reply(status=429, retry_after_s=0.001)
-    mode.provider.reply(status=400, message="No such thing.")
-    with pytest.raises(openai.BadRequestError, match="No such thing"):
-        run(lambda: called(mode, path, retries=1))
-    record = the_call(seen)
-    assert (record.outcome, record.retries, [attempt.status for attempt in record.attempts]) == ("error", 1, [429, 400])
-
-
-@pytest.mark.parametrize("content", ["off", "metadata"])
-@endpoints
-def test_content_that_is_not_wanted_is_nowhere(path: str, content: Any, mode: Mode, run: Run) -> None:
-    """No word of the question, the answer, a file's name, a filter's values or an error's message."""
-    method_of(mode.openai(), path)
-    words = "open sesame"
-    extra: dict[str, dict[str, Any]] = {
-        "vector_stores.search": {"filters": {"type": "eq", "key": "note", "value": words}},
-        "images.generate": {"user": words},
-        "images.edit": {"image": (f"{words}.png", words.encode())},
-        "audio.transcriptions.create": {"file": (f"{words}.wav", b"s")},
-    }
-    asked = {name: words for name in ("input", "query", "prompt") if name in ENDPOINTS[path][2]}
-    with capture(content=content) as seen:
-        mode.provider.reply(text=words)
-        run(lambda: called(mode, path, **asked, **extra.get(path, {})))
-        mode.provider.reply(status=400, message=words)
-        with pytest.raises(openai.BadRequestError):
-            run(lambda: called(mode, path, **asked))
-        texts = [*(span.to_json() for span in seen.spans), *(encode(record).decode() for record in seen.everything)]
-    assert [record.outcome for record in seen.records] == ["success", "error"]
-    assert [text for text in texts if "sesame" in text] == []
 
 
 @pytest.mark.parametrize("kind", ["bytes", "named", "buffer", "path", "open"])
@@ -251,9 +215,7 @@ ENDINGS: dict[str, tuple[dict[str, Any], str, str]] = {
     # what is scripted, outcome, end of the stream
     "read": ({"text": "A cat.", "input_tokens": 9, "output_tokens": 196}, "success", "complete"),
     "closed": ({"text": "Hello there."}, "cancelled", "closed"),
-    "dropped": ({"text": "Hello there."}, "cancelled", "closed"),
     "error event": ({"text": "Hello there.", "error_after": 1, "message": "No more."}, "error", "error"),
-    "no last event": ({"text": "one two three", "end_after": 2}, "success", "cut_off"),
 }
 
 
@@ -268,11 +230,10 @@ def test_a_stream_of_any_ending_has_the_body_of_a_plain_call_as_far_as_it_came(
 
     async def body() -> list[Any]:
         stream = await called(mode, path, stream=True, **STREAMING[path])
-        if ending not in ("closed", "dropped"):
+        if ending != "closed":
             return await mode.all(stream)
         first = await mode.next(stream)
-        if ending == "closed":
-            await mode.wait(stream.close())
+        await mode.wait(stream.close())
         return [first]
 
     if ending == "error event":
@@ -281,7 +242,6 @@ def test_a_stream_of_any_ending_has_the_body_of_a_plain_call_as_far_as_it_came(
         events = [None]
     else:
         events = run(body)
-    gc.collect()
     record = the_call(seen)
     assert (record.outcome, record.request.stream, record.error is None) == (outcome, True, outcome != "error")
     assert record.stream is not None
@@ -293,13 +253,13 @@ def test_a_stream_of_any_ending_has_the_body_of_a_plain_call_as_far_as_it_came(
         assert (record.usage.input_tokens, record.usage.output_tokens) == (9, 196)
         assert record.timing.first_token_ns is not None
         assert record.usage.output_images == (1 if is_image else None)
-    if is_image and ending in ("read", "closed", "dropped"):
+    if is_image and ending in ("read", "closed"):
         (image,) = body_returned(record)["data"]
         pixels = image["b64_json"]["callspan_media"]
         assert (pixels["mime"], pixels["width"], image.get("incomplete", False)) == ("image/png", 8, ending != "read")
         assert events[0].b64_json not in str(seen.spans[0].attributes)
         assert ending == "read" or record.usage is None or record.usage.output_images == 0
-    elif ending in ("read", "closed", "dropped"):
+    elif ending in ("read", "closed"):
         assert body_returned(record)["text"] == record.text == ("A cat." if ending == "read" else "Hello")
 
 
@@ -353,12 +313,3 @@ def test_an_error_in_an_old_stream_keeps_what_came_before(mode: Mode, run: Run, 
     assert (record.outcome, text_of(record), record.error and record.error.type) == (
         "error", "I am", "overloaded_error",
     )  # fmt: skip
-
-
-def test_without_content_neither_prompt_nor_completion_is_kept(mode: Mode, run: Run) -> None:
-    mode.provider.reply(text="secret answer")
-    with capture(content="metadata") as seen:
-        run(lambda: completed(mode, "post", stream=True))
-    shown = f"{seen.records[0]!r} {[dict(span.attributes or {}) for span in seen.spans]}"
-    assert "secret answer" not in shown
-    assert "Human" not in shown

@@ -209,13 +209,13 @@ def moderation(c: Program) -> None:
 def images(c: Program) -> None:
     settings: Any = {name: c(f"img{name}") for name in ("style", "size", "quality", "user", "moderation")}
     c.openai.images.generate(model="i", prompt=c("imageprompt"), **settings)
-    c.openai.images.edit(model="i", image=("a.png", b"png"), prompt=c("editprompt"), user=c("edituser"))
+    c.openai.images.edit(model="i", image=(f"{c('imagename')}.png", b"png"), prompt=c("editprompt"), user=c("edituser"))
 
 
 @kind
 def sounds(c: Program) -> None:
     c.provider.reply(text=c("transcript"))
-    sound: Any = {"model": "w", "file": ("a.wav", b"RIFF")}
+    sound: Any = {"model": "w", "file": (f"{c('soundname')}.wav", b"RIFF")}
     c.openai.audio.transcriptions.create(**sound, prompt=c("soundprompt"), language=c("language"))
     c.provider.reply(text=c("translation"))
     c.openai.audio.translations.create(**sound, prompt=c("translprompt"))
@@ -311,6 +311,13 @@ def message_batch(c: Program) -> None:
     for _ in range(2):
         c.anthropic.messages.batches.retrieve(batch.id)
     list(c.anthropic.messages.batches.results(batch.id))
+
+
+@kind
+def text_completion(c: Program) -> None:
+    body = {"model": "claude-2.1", "prompt": c("humanprompt"), "max_tokens_to_sample": 5}
+    c.provider.reply(text=c("claudecompletion"))
+    c.anthropic.post("/v1/complete", body=body, cast_to=object)
 
 
 @kind
