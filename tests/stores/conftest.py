@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from decimal import Decimal
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from tests.commands import ask
 from tests.records import SECOND, raw
 
 from callspan import open_store
+from callspan.delivery.store_sink import StoreSink
 from callspan.records import (
     Attempt,
     CallRecord,
@@ -37,12 +40,14 @@ from callspan.records import (
     decode,
     encode,
 )
+from callspan.spool.spool import Spool
 from callspan.stores import Reader, Sink, find_store
+from callspan.stores.spools import target_of
 
 if TYPE_CHECKING:
     from .servers import PostgresServer
 
-__all__ = ["SECOND", "START_NS", "Delivery", "Records", "raw", "run"]
+__all__ = ["SECOND", "START_NS", "Delivery", "Records", "left", "raw", "run", "spool_of"]
 
 _SCHEMAS = count(1)
 START_NS = 1_760_000_000_000_000_000
@@ -156,6 +161,17 @@ def run(url: str, *arguments: str, code: int | None = 0) -> str:
     answer = ask("--store", url, *arguments)
     assert answer.code == code or code is None, (arguments, answer.out, answer.err)
     return answer.out
+
+
+def left(url: str) -> tuple[set[str], set[str]]:
+    """The ids of the sessions and calls that are there."""
+    with closing(open_store(url)) as reader:
+        return {one.session.session_id for one in reader.sessions()}, {one.call_id for one in reader.calls()}
+
+
+def spool_of(root: Path, *urls: str) -> Spool:
+    """The spool of some stores."""
+    return Spool([root], {target_of(store): partial(StoreSink, store) for store in map(find_store, urls)})
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

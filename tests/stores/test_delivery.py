@@ -24,15 +24,10 @@ from callspan.spool.spool import Spool
 from callspan.stores import CallFilter, Grouping, Rejected, find_store
 from callspan.stores.spools import target_of
 
-from .conftest import Delivery, Records
+from .conftest import Delivery, Records, spool_of
 
 ODD = (b'{"kind":"call"}', b"no JSON", b"[]", b"null", b'{"kind":"call","schema_version":99}')
 LATER = '{"kind": "call", "schema_version": 99}'
-
-
-def spool_of(root: Path, *urls: str) -> Spool:
-    """Return the spool of some stores."""
-    return Spool([root], {target_of(store): partial(StoreSink, store) for store in map(find_store, urls)})
 
 
 def test_several_stores_get_the_same_records_from_one_spool_and_what_is_none_is_kept_with_the_reason(

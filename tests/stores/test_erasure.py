@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -19,9 +18,9 @@ from msgspec.structs import replace
 
 import callspan
 from callspan import SettingError, erase, import_records, open_store
-from callspan.delivery.store_sink import StoreSink
 from callspan.erasing import ErasureCounts, Receipt
 from callspan.records import (
+    FORMAT,
     EventRecord,
     MessageRecord,
     Place,
@@ -32,25 +31,20 @@ from callspan.records import (
     TimestepRecord,
     encode,
 )
-from callspan.spool.spool import Spool
+from callspan.spool.directory import create, directory_of, keys_of
+from callspan.spool.segment import Segment
 from callspan.stores import CallFilter, find_store
 from callspan.stores.spools import target_of
 from callspan.stores.sqlite import file
 from callspan.testing import ScriptedProvider
 
-from .conftest import SECOND, START_NS, Delivery, Records, run
+from .conftest import SECOND, START_NS, Delivery, Records, left, run, spool_of
 
 CANARY = "the canary sings at dawn"
 
 
 def said(*texts: str) -> list[dict[str, str]]:
     return [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(texts)]
-
-
-def left(url: str) -> tuple[set[str], set[str]]:
-    """The ids of the sessions and calls that are there."""
-    with contextlib.closing(open_store(url)) as reader:
-        return {one.session.session_id for one in reader.sessions()}, {one.call_id for one in reader.calls()}
 
 
 def first(receipt: Receipt) -> ErasureCounts:
@@ -126,29 +120,27 @@ def test_what_arrives_late_of_it_is_not_stored_and_what_happens_later_is(store: 
     rating = RewardRecord(reward_id="r2", call_id="e", value=0, source="human", time_ns=START_NS)
     answer = records.call(said(CANARY), CANARY, call_id="e", part="answered", seen_in="fetch", seen_ns=time.time_ns())
     assert answer.is_merged  # type: ignore[attr-defined]
-    by_response = msgspec.structs.replace(rating, reward_id="r3", call_id="chatcmpl-1", annotation=CANARY)
-    late = [unseen, step, rating, by_response, answer]
-    store.write(*of_user(records), *late)
+    by_response = replace(rating, reward_id="r3", call_id="chatcmpl-1", annotation=CANARY)
+    late = [*of_user(records), unseen, step, rating, by_response, answer]
+    store.write(*late)
     again = Delivery(store.url)  # another process
-    again.write(*of_user(records), *late)
+    again.write(*late)
     again.close()
-    with contextlib.closing(open_store(store.url)) as reader:
-        assert list(reader.rewards()) == []
+    assert list(store.read().rewards()) == []
     assert left(store.url) == ({"mixed"}, {"d", "f"})
-    store.write(replace(rating, reward_id="r4", time_ns=time.time_ns()))
-    with contextlib.closing(open_store(store.url)) as reader:
-        assert [one.reward_id for one in reader.rewards()] == ["r4"]
-    goes_on = records.call(
-        said("new"), call_id="new", session_id="hers", at_s=(time.time_ns() - START_NS) / SECOND + 60
-    )
-    store.write(goes_on)
+    now_ns = time.time_ns()
+    store.write(replace(rating, reward_id="r4", time_ns=now_ns))
+    assert [one.reward_id for one in store.read().rewards()] == ["r4"]
+    goes_on = records.call(said("new"), call_id="new", session_id="hers", at_s=(now_ns - START_NS) / SECOND + 60)
+    store.write(goes_on, records.session("hers", version=now_ns, start_ns=now_ns, user_id="u1"), *late)
+    store.write(*late)
     assert left(store.url) == ({"hers", "mixed"}, {"d", "f", "new"})
-    with contextlib.closing(open_store(store.url)) as reader:
-        assert list(reader.timesteps("hers")) == list(reader.events("hers")) == []
-        assert bytes(next(reader.calls(CallFilter(session_id="hers"))).request.body) == bytes(goes_on.request.body)
-
-
-USERS = ["u1", 'a "quoted" one', "back\\slash", "o'clock"]
+    reader = store.read()
+    found = reader.session("hers")
+    assert found is not None
+    assert (found.session.seen_ns, found.session.metadata, found.calls) == (now_ns, {}, 1)
+    assert list(reader.timesteps("hers")) == list(reader.events("hers")) == []
+    assert bytes(next(reader.calls(CallFilter(session_id="hers"))).request.body) == bytes(goes_on.request.body)
 
 
 def alone(user: str) -> list[Record]:
@@ -163,7 +155,7 @@ def alone(user: str) -> list[Record]:
     ]
 
 
-@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize("user", ["u1", 'a "quoted" o\'clock\\'])
 def test_what_only_carries_the_user_goes_too_and_does_not_come_late(
     store: Delivery, records: Records, tmp_path: Path, user: str
 ) -> None:
@@ -295,23 +287,52 @@ def test_a_reader_that_holds_the_log_is_said(
     assert bytes_of(tmp_path) == 0
 
 
-def test_damaged_lines_that_name_what_is_erased_go_too(tmp_path: Path, records: Records) -> None:
-    store, other = find_store(f"sqlite:///{tmp_path}/calls.db"), records.call(call_id="other", session_id="others")
-    spool = Spool([tmp_path / "calls.db.spool"], {target_of(store): lambda: StoreSink(find_store("unix:///no.sock"))})
-    for record in (records.call(call_id="c", session_id="hers", answer=CANARY), other):
-        assert spool.append(encode(record))
-    (segment,) = spool.directory.glob("*.segment")
-    with segment.open("r+b") as file:
-        file.write(b"damaged!")
-    erase(store.url, sessions=["hers"])
+def waiting(url: str, root: Path, *payloads: bytes) -> Path:
+    """Leave a segment with records for a store, and return it."""
+    target = target_of(find_store(url))
+    directory = directory_of(root, [target])
+    create(directory, [target])
+    segment = Segment.create(directory, keys_of(directory))
+    for payload in payloads:
+        segment.append(payload, segment.size)
+    segment.close()
+    return segment.path
+
+
+@pytest.mark.parametrize("state", ["whole", "damaged", "of another format"])
+def test_what_waits_goes_too(state: str, tmp_path: Path, deliver: Callable[[str], Delivery], records: Records) -> None:
+    url, hers = f"sqlite:///{tmp_path}/calls.db", records.call(call_id="c", session_id="hers", answer=CANARY)
+    deliver(url).write(hers)
+    payload, formats = encode(hers), [f'"schema_version":{number}'.encode() for number in (FORMAT, FORMAT - 1)]
+    if state == "of another format":
+        payload = payload.replace(*formats)
+    segment = waiting(url, tmp_path / "calls.db.spool", payload, encode(records.call(session_id="others")))
+    if state == "damaged":
+        with segment.open("r+b") as file:
+            file.write(b"damaged!")
+    receipt = erase(url, sessions=["hers"])
+    assert (receipt.stores[0].calls, receipt.is_complete) == (1, True)
     assert CANARY not in segment.read_text()
-    assert b"others" in segment.read_bytes()
-    spool.close(0)
+    assert "others" in segment.read_text()
+
+
+def test_what_waits_in_a_segment_of_another_version_stays_as_it_is_and_is_said(
+    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    url, call = f"sqlite:///{tmp_path}/calls.db", records.call(call_id="c")
+    deliver(url).write(call)
+    ours = waiting(url, tmp_path / "calls.db.spool", encode(call))
+    theirs = ours.rename(ours.with_name(ours.name.replace(".v1.", ".v2.")))
+    before = theirs.read_bytes()
+    receipt = erase(url, calls=["c"])
+    assert (receipt.stores[0].calls, receipt.is_complete) == (1, False)
+    assert theirs.name in str(receipt.stores[-1].left)
+    assert theirs.read_bytes() == before
 
 
 def test_rejected_records_go_too(tmp_path: Path, records: Records) -> None:
-    store = find_store(f"sqlite:///{tmp_path}/calls.db")
-    spool = Spool([tmp_path / "calls.db.spool"], {target_of(store): partial(StoreSink, store)})
+    url = f"sqlite:///{tmp_path}/calls.db"
+    spool = spool_of(tmp_path / "calls.db.spool", url)
     for record in of_user(records):
         spool.append(encode(record))
     spool.append(b'{"kind":"call","call_id":"z","place":{"session_id":"hers"},"x":"%b"}' % CANARY.encode())
@@ -319,7 +340,7 @@ def test_rejected_records_go_too(tmp_path: Path, records: Records) -> None:
     assert spool.close(20)
     rejected = spool.directory / "rejected.jsonl"
     assert CANARY in rejected.read_text()
-    erase(store.url, CallFilter(user="u1"))
+    erase(url, CallFilter(user="u1"))
     assert CANARY not in rejected.read_text()
     assert "a line of another" in rejected.read_text()
 
@@ -364,22 +385,6 @@ def test_while_others_write_what_was_erased_stays_gone_and_theirs_stays(
         for call in reader.calls():
             assert b"shared" in bytes(call.request.body)
             assert CANARY.encode() not in bytes(call.request.body)
-
-
-def test_a_session_that_goes_on_keeps_its_later_version_when_an_earlier_one_comes_again(
-    store: Delivery, records: Records
-) -> None:
-    made = of_user(records)
-    store.write(*made)
-    erase(store.url, CallFilter(user="u1"))
-    now_ns = time.time_ns()
-    goes_on = msgspec.structs.replace(records.session("hers", start_ns=now_ns, user_id="u1"), seen_ns=now_ns)
-    store.write(goes_on, *made)
-    store.write(*made)
-    with contextlib.closing(open_store(store.url)) as reader:
-        found = reader.session("hers")
-    assert found is not None
-    assert (found.session.seen_ns, found.session.metadata, found.calls) == (now_ns, {}, 0)
 
 
 IDS = ("a\"b'c", "a\\b\\", "a\0b", "a\ud800b", "a%_b", "a:b ? :id", "Straße\nς", "a'; DROP TABLE calls; --")

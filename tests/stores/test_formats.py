@@ -23,11 +23,8 @@ from callspan.records import (
     encode,
 )
 from callspan.safe_urls import safe_name
-from callspan.spool.directory import create, directory_of, keys_of
-from callspan.spool.segment import Segment
 from callspan.stores import CallFilter, find_store
 from callspan.stores.schema import main
-from callspan.stores.spools import target_of
 
 from .conftest import Delivery, Records
 
@@ -93,56 +90,12 @@ def test_a_store_of_another_format_is_refused_and_not_changed(
     assert content() == before
 
 
-def segment_of(url: str, root: Path, payload: bytes) -> Path:
-    """Leave a segment with one record for a store, and return it."""
-    target = target_of(find_store(url))
-    directory = directory_of(root, [target])
-    create(directory, [target])
-    segment = Segment.create(directory, keys_of(directory))
-    segment.append(payload, 0)
-    segment.close()
-    return segment.path
-
-
-def test_erasing_takes_records_of_another_format_that_wait(
-    tmp_path: Path, records: Records, deliver: Callable[[str], Delivery]
-) -> None:
-    url = f"sqlite:///{tmp_path}/calls.db"
-    deliver(url).write(records.call(call_id="c"))
-    ours, theirs = (f'"schema_version":{number}'.encode() for number in (FORMAT, FORMAT - 1))
-    payload = encode(records.call(call_id="c", answer="the canary"))
-    assert ours in payload
-    segment = segment_of(url, tmp_path / "calls.db.spool", payload.replace(ours, theirs))
-    receipt = erase(url, calls=["c"])
-    assert (receipt.stores[0].calls, receipt.is_complete) == (1, True)
-    assert b"canary" not in segment.read_bytes()
-
-
-def test_erasing_leaves_segments_of_another_version_as_they_are_and_says_so(
-    tmp_path: Path, records: Records, deliver: Callable[[str], Delivery]
-) -> None:
-    url = f"sqlite:///{tmp_path}/calls.db"
-    deliver(url).write(records.call(call_id="c"))
-    ours = segment_of(url, tmp_path / "calls.db.spool", encode(records.call(call_id="c")))
-    theirs = ours.rename(ours.with_name(ours.name.replace(".v1.", ".v2.")))
-    before = theirs.read_bytes()
-    receipt = erase(url, calls=["c"])
-    assert (receipt.stores[0].calls, receipt.is_complete) == (1, False)
-    assert theirs.name in str(receipt.stores[-1].left)
-    assert theirs.read_bytes() == before
-
-
 ROOT = Path(__file__).parents[2]
-
-
-def published() -> dict[str, Any]:
-    schema: dict[str, Any] = msgspec.json.decode((ROOT / "docs" / "call_record.schema.json").read_bytes())
-    return schema
 
 
 @pytest.fixture(scope="module")
 def validator() -> Draft202012Validator:
-    schema = published()
+    schema = msgspec.json.decode((ROOT / "docs" / "call_record.schema.json").read_bytes())
     Draft202012Validator.check_schema(schema)
     return Draft202012Validator(schema)
 

@@ -137,15 +137,6 @@ def test_the_newest_version_of_a_call_counts_in_any_order(store: Delivery, recor
     assert store.read().count_calls() == 6
 
 
-def test_a_call_that_moved_to_another_session_and_hour_counts_once(store: Delivery, records: Records) -> None:
-    begun = records.call(session_id="a", part="started", usage=None, cost=None, outcome="started")
-    store.write(begun)
-    store.write(records.call(call_id=begun.call_id, session_id="a"))
-    store.write(records.call(call_id=begun.call_id, session_id="b", seen_ns=3, at_s=18_000))
-    (found,) = store.read().summary("session")
-    assert (found.key, found.calls, found.input_tokens) == ("b", 1, 10)
-
-
 RESPONSE = {
     "id": "resp_1",
     "status": "completed",
@@ -268,7 +259,7 @@ def moved(records: Records) -> Iterator[tuple[CallRecord, CallRecord]]:
     """Two versions of a call, of which the second tells another session."""
     yield said(records, "q", None, part="requested"), said(records, "q", "s", part="ended")
     yield said(records, "q", None, part="requested"), said(records, "q", "s", part="answered", seen_ns=9, pid=None)
-    yield said(records, "q", "other", part="requested"), said(records, "q", "s", part="ended")
+    yield said(records, "q", "other", part="requested"), said(records, "q", "s", part="ended", at_s=18_000)
     yield said(records, "q", "s", part="requested"), said(records, "q", None, part="ended")
 
 
@@ -285,6 +276,7 @@ def test_messages_belong_to_the_session_of_the_merged_call_and_go_with_it(
         assert found is not None
         session_id = found.place.session_id
         assert {owner for owner, _ in texts(url)} == {f"s:{session_id}" if session_id else "c:c"}
+        assert [(one.key, one.calls) for one in store.read().summary("session")] == [(session_id, 1)]
     assert found.text == "q!"
     erase(url, **{"sessions": session_id} if session_id else {"calls": "c"})
     assert texts(url) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
@@ -14,7 +14,7 @@ from tests.commands import ask as command
 from tests.spool.rig import until
 
 from callspan import open_store
-from callspan.records import FORMAT
+from callspan.records import FORMAT, CallRecord
 from callspan.stores import Rejected, Sink, StoreError, find_store
 
 from .conftest import Delivery, Records
@@ -55,58 +55,36 @@ def test_large_columns_are_compressed_with_lz4(store: Delivery) -> None:
     assert ask(store.url, sql) == [("l",), ("l",)]
 
 
-def test_writers_at_once_lose_nothing_and_do_not_block_each_other_for_ever(
-    postgres_url: str, deliver: Callable[[str], Delivery]
+def test_writers_at_once_lose_nothing_and_keep_the_bodies_that_they_share(
+    postgres_url: str, deliver: Callable[[str], Delivery], records: Records
 ) -> None:
-    """Several connections create the tables and write the same contents in different orders."""
-
-    def write(number: int) -> None:
-        delivery, records = deliver(postgres_url), Records()
-        order = list(range(30)) if number % 2 else list(range(29, -1, -1))
-        for start in range(0, 30, 10):
-            chosen = order[start : start + 10]
-            delivery.write(
-                *[records.call(call_id=f"{number}-{one}", answer=f"same {one}", session_id="s") for one in chosen]
-            )
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(write, range(4)))
-    assert ask(postgres_url, "SELECT count(*) FROM calls") == [(120,)]
-    assert ask(postgres_url, "SELECT count(*) FROM contents") == [(32,)]
-
-
-def test_the_same_calls_written_at_once_keep_their_bodies(
-    deliver: Callable[[str], Delivery], postgres_url: str, records: Records
-) -> None:
-    """Calls outside of sessions, whose contents no lock of a session guards."""
+    """The same calls outside of sessions, whose contents no lock of a session guards; the same texts in a session."""
     writers = [deliver(postgres_url) for _ in range(4)]
-    for writer in writers:
-        writer.sink.open()
-    with ThreadPoolExecutor(len(writers)) as pool, closing(writers[0].read()) as reader:
+    calls = []
+
+    def write(batches: Iterable[Sequence[CallRecord]]) -> None:
+        for done in [pool.submit(one.write, *batch) for one, batch in zip(writers, batches, strict=True)]:
+            done.result()
+
+    with ThreadPoolExecutor(len(writers)) as pool:
         for number in range(25):
-            made = [records.call(answer=f"Answer {number} {one}") for one in range(8)]
-            versions = [[replace(one, seen_ns=1 + newer) for one in made] for newer in range(len(writers))]
-            for done in [
-                pool.submit(writer.sink.deliver, some) for writer, some in zip(writers, versions, strict=True)
-            ]:
-                done.result()
-            for call in made:
-                found = reader.call(call.call_id)
-                assert found is not None
-                assert found.request.body == call.request.body
-                assert found.response.body == call.response.body
+            alone = [records.call(answer=f"Answer {number} {one}") for one in range(8)]
+            write([replace(one, seen_ns=1 + newer) for one in alone] for newer in range(4))
+            inside = [records.call(answer=f"same {number} {one}", session_id="s") for one in range(8)]
+            write([replace(one, call_id=f"{by} {one.call_id}") for one in inside[:: by % 2 or -1]] for by in range(4))
+            calls += alone
+    assert ask(postgres_url, "SELECT count(*) FROM calls") == [(25 * 8 * 5,)]
+    assert ask(postgres_url, "SELECT count(*) FROM contents WHERE owner = 's:s'") == [(25 * 8 + 2,)]
+    with closing(open_store(postgres_url)) as reader:
+        for call in calls:
+            found = reader.call(call.call_id)
+            assert found is not None
+            assert (found.request.body, found.response) == (call.request.body, call.response)
 
 
-def test_a_database_without_tables_and_another_format_are_clear_errors(postgres_url: str) -> None:
+def test_a_database_without_tables_is_a_clear_error(postgres_url: str) -> None:
     with pytest.raises(StoreError, match="no callspan tables"):
         open_store(postgres_url)
-    sink = find_store(postgres_url).sink()
-    sink.open()
-    sink.close()
-    with psycopg.connect(postgres_url) as connection:
-        connection.execute("UPDATE callspan_layout SET version = 99")
-    with pytest.raises(StoreError, match="has format 99, this callspan has format"):
-        sink.open()
 
 
 def test_an_unreachable_server_is_an_error_without_the_password() -> None:

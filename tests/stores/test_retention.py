@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -22,7 +20,7 @@ from callspan.stores import CallFilter, SqlStore, find_store
 from callspan.stores.removal import Keep
 from callspan.testing import ScriptedProvider
 
-from .conftest import SECOND, START_NS, Delivery, Records
+from .conftest import SECOND, START_NS, Delivery, Records, left
 
 DAY = 86_400 * SECOND
 NOW = START_NS + 100 * DAY
@@ -41,11 +39,6 @@ def retain(url: str, keep: Keep = KEEP) -> int:
     return sum(retained(url, keep))
 
 
-def left(url: str) -> tuple[set[str], set[str]]:
-    with closing(open_store(url)) as reader:
-        return {one.session.session_id for one in reader.sessions()}, {one.call_id for one in reader.calls()}
-
-
 def at(days: float) -> int:
     return START_NS + int(days * DAY)
 
@@ -61,7 +54,8 @@ def session(records: Records, session_id: str, begun: float, ended: float | None
     return records.session(session_id, version=seen, start_ns=at(begun), **end, **fields)
 
 
-def test_what_is_over_goes_and_what_goes_on_stays(url: str, deliver: Deliver, records: Records) -> None:
+def test_what_is_over_goes_and_what_goes_on_stays(url: str, deliver: Deliver, records: Records, tmp_path: Path) -> None:
+    """Also from the bytes of a file."""
     here = {"host": socket.gethostname(), "pid": os.getpid()}
     gone = {"host": socket.gethostname(), "pid": 2**22 - 1}
     running = {"part": "started", "outcome": "started", "response": None, "usage": None}
@@ -79,7 +73,8 @@ def test_what_is_over_goes_and_what_goes_on_stays(url: str, deliver: Deliver, re
         *(EventRecord(event_id=f"at-{day}", session_id="no-end", event_type="x", time_ns=at(day)) for day in (1, 99)),
         TimestepRecord(timestep_id="over", session_id="no-end", index=0, seen_ns=at(2), start_ns=at(1), end_ns=at(2)),
         TimestepRecord(timestep_id="open", session_id="no-end", index=1, seen_ns=at(1), start_ns=at(1)),
-        call(records, "alone-old", 1), call(records, "alone-new", 90), call(records, "runs-alone", 1, **running),
+        call(records, "alone-old", 1, answer="the canary sings"), call(records, "alone-new", 90),
+        call(records, "runs-alone", 1, **running),
         call(records, "orphan", 1, "never-recorded"), call(records, "orphan-new", 90, "never-recorded"),
         RewardRecord(reward_id="old-alone", value=1, source="human", time_ns=at(1)),
     )  # fmt: skip
@@ -92,6 +87,7 @@ def test_what_is_over_goes_and_what_goes_on_stays(url: str, deliver: Deliver, re
         assert [one.event_id for one in reader.events("no-end")] == ["at-99"]  # type: ignore[union-attr]
         assert [one.timestep_id for one in reader.timesteps("no-end")] == ["open"]
     assert retain(url) == 0
+    assert not any(b"canary" in path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
 
 
 def test_it_is_done_in_batches_that_may_be_broken_off(url: str, deliver: Deliver, records: Records) -> None:
@@ -145,15 +141,6 @@ def test_only_content_goes_of_what_is_younger(url: str, deliver: Deliver, record
         assert reader.session("old").session.metadata == {"seed": 7}  # type: ignore[union-attr]
 
 
-def test_bytes_of_what_went_are_not_in_the_file(tmp_path: Path, deliver: Deliver, records: Records) -> None:
-    url = f"sqlite:///{tmp_path}/calls.db"
-    store = deliver(url)
-    said = [{"role": "user", "content": "the canary sings at dawn"}]
-    store.write(records.call(said, call_id="a", at_s=0))
-    retain(url)
-    assert not any(b"canary" in path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
-
-
 def test_the_thread_that_delivers_does_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     url = f"sqlite:///{tmp_path}/calls.db"
     store, records = Delivery(url), Records()
@@ -169,31 +156,3 @@ def test_the_thread_that_delivers_does_it(tmp_path: Path, caplog: pytest.LogCapt
     handle.uninstrument()
     assert len(left(url)[1]) == 1
     assert "retention has begun to delete (retain_days=30" in caplog.text
-
-
-WRITER = """
-import sys
-from tests.stores.conftest import Delivery, Records
-store, records = Delivery(sys.argv[1]), Records()
-for number in range(40):
-    store.write(records.call(call_id=f"{sys.argv[2]}-{number}", at_s=(99 * 86400)))
-    print(number, flush=True)
-"""
-
-
-def test_writers_in_other_processes_lose_nothing_meanwhile(url: str, deliver: Deliver, records: Records) -> None:
-    store = deliver(url)
-    store.write(*(call(records, f"old-{number}", 1) for number in range(300)))
-    root = Path(__file__).resolve().parents[2]
-    writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, url, str(one)], cwd=root, stdout=subprocess.DEVNULL)
-        for one in range(2)
-    ]
-    while any(writer.poll() is None for writer in writers):
-        retain(url)
-    assert [writer.returncode for writer in writers] == [0, 0]
-    retain(url)
-    with closing(open_store(url)) as reader:
-        calls = list(reader.calls())
-    assert {one.call_id for one in calls} == {f"{one}-{number}" for one in range(2) for number in range(40)}
-    assert all(bytes(one.request.body) for one in calls)
