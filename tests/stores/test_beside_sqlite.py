@@ -205,13 +205,8 @@ def assert_none_lost(place: Path, outside: Outside, cases: Sequence[Sequence[str
     assert not descriptors.found
 
 
-def test_no_act_of_the_public_api_costs_a_record(tmp_path: Path, outside: Outside) -> None:
-    """Each after a reader was opened that stays open."""
-    assert_none_lost(tmp_path, outside, [["keep_a_reader", name] for name in ACTS], ACTS)
-
-
 @pytest.mark.timeout(3_600)
-def test_no_two_acts_cost_a_record(tmp_path: Path, outside: Outside) -> None:
+def test_no_two_acts_of_the_public_api_cost_a_record(tmp_path: Path, outside: Outside) -> None:
     assert_none_lost(tmp_path, outside, [*([name] for name in ACTS), *itertools.product(ACTS, repeat=2)], ACTS)
 
 

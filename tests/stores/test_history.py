@@ -411,23 +411,3 @@ def test_steps_are_numbered_by_their_position_whatever_process_began_them(url: s
     run(url, "report", "-o", str(tmp_path / "report.html"))
     ((_, (page,)),) = data((tmp_path / "report.html").read_text())["pages"]
     assert [step["position"] for step in page["steps"]] == [0, 1, 2, 3]
-
-
-def test_every_store_is_exported_and_reported(store: Delivery, records: Records, tmp_path: Path) -> None:
-    """A session of two calls, the second continuing the first."""
-    url, target = store.url, tmp_path / "out"
-    question = [{"role": "user", "content": "Hi"}]
-    more = [*question, {"role": "assistant", "content": "Hello there."}, {"role": "user", "content": "Bye"}]
-    store.write(
-        records.session("s1", name="talk", start_ns=1, outcome="success", success=True),
-        records.call(question, session_id="s1", at_s=1, cost=None),
-        records.call(more, "Bye bye.", session_id="s1", at_s=2, cost=None),
-    )
-    run(url, "export", "openai-session", "-o", str(target))
-    (row,) = [json.loads(line) for line in target.read_text().splitlines()]
-    assert [message["content"] for message in row["messages"]] == ["Hi", "Hello there.", "Bye", "Bye bye."]
-    run(url, "export", "atif", "-o", str(target))
-    assert json.loads(target.read_text())["final_metrics"]["total_prompt_tokens"] == 20
-    result = json.loads(run(url, "report", "-o", str(target), "--json"))
-    assert (result["calls"], result["sessions"]) == (2, 1)
-    assert "Bye bye." in target.read_text()

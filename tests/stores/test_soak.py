@@ -13,10 +13,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Final, NamedTuple
@@ -217,25 +215,6 @@ class Memory:
         later = self._samples[int(len(self._samples) * warm) :]
         half = len(later) // 2
         return median((y2 - y1) / (x2 - x1) for (x1, y1), (x2, y2) in zip(later[:half], later[half:], strict=False))
-
-
-@contextlib.contextmanager
-def beside(work: object) -> Iterator[None]:
-    """Run a function in a thread beside the block; what it raises fails the test."""
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work()  # type: ignore[operator]
-        except BaseException as error:  # noqa: BLE001 - shown below
-            failed.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    yield
-    thread.join()
-    if failed:
-        raise failed[0]
 
 
 def lock(path: Path, seconds: float) -> None:
