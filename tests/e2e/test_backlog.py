@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -109,21 +109,15 @@ def test_many_short_processes_lose_nothing(tmp_path: Path) -> None:
     assert not list((tmp_path / "calls.db.spool").rglob("*.segment"))
 
 
-def test_delete_delivers_first_so_that_old_sessions_are_deleted_completely(tmp_path: Path) -> None:
-    store = f"sqlite:///{tmp_path}/calls.db"
-    killed(store)
-    answer = in_process("--store", store, "delete", "--older-than", "2100-01-01", "--yes", "--json")
-    (found, _) = answer.json["stores"]
-    assert (found["calls"], found["sessions"]) == (3, 1)
-
-
-def test_a_session_that_waits_is_deleted_from_every_store_and_does_not_come_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chosen", ["one", "--older-than 2100-01-01"])
+def test_what_waits_is_deleted_from_every_store_and_does_not_come_back(chosen: str, tmp_path: Path) -> None:
     stores = f"sqlite:///{tmp_path}/calls.db,sqlite:///{tmp_path}/other.db"
     killed(stores)
-    assert in_process("--store", stores, "delete", "one", "--yes").code == 0
+    answer = in_process("--store", stores, "delete", *chosen.split(), "--yes", "--json")
+    assert (answer.code, answer.json["stores"][0]["calls"], answer.json["stores"][0]["sessions"]) == (0, 3, 1)
     for store in stores.split(","):
-        assert in_process("--store", store, "sessions", "--json").json == []
-        assert in_process("--store", store, "calls", "--json").json == []
+        for listed in ("sessions", "calls"):
+            assert in_process("--store", store, listed, "--json").json == []
 
 
 def test_a_deleted_file_next_to_its_spool_is_not_reported_as_new(tmp_path: Path) -> None:
@@ -156,21 +150,31 @@ def test_a_reader_of_the_python_api_delivers_where_it_is_asked_to(tmp_path: Path
     assert len(list((tmp_path / "calls.db.spool").rglob("*.segment"))) == 1
 
 
-@pytest.fixture
-def following(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """`calls --follow` of a store that holds one call."""
-    ask(tmp_path, "Before?")
+@contextmanager
+def followed(directory: Path) -> Iterator[subprocess.Popen[str]]:
+    """`calls --follow` of the store in a directory, until it is interrupted."""
     # A shell that runs the tests in the background may ignore SIGINT, which children inherit.
     start = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from callspan.cli import main; main()"
     )
     command = [sys.executable, "-c", start, "calls", "--follow", "--json"]
     with subprocess.Popen(
-        command, cwd=tmp_path, env=plain_environment(PYTHONUNBUFFERED="1"), stdout=subprocess.PIPE, text=True
+        command, cwd=directory, env=plain_environment(PYTHONUNBUFFERED="1"), stdout=subprocess.PIPE, text=True
     ) as process:
-        yield process
-        if process.poll() is None:
+        try:
+            yield process
+            os.kill(process.pid, signal.SIGINT)
+            assert process.wait(20) == 0
+        finally:
             process.kill()
+
+
+def next_output(process: subprocess.Popen[str]) -> str:
+    """The answer of the next call that it shows."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert "\x1b" not in line
+    return str(json.loads(line)["output"])
 
 
 def ask(directory: Path, question: str) -> None:
@@ -184,30 +188,20 @@ def ask(directory: Path, question: str) -> None:
     handle.uninstrument()
 
 
-def test_calls_show_as_they_finish_until_it_is_interrupted(following: subprocess.Popen[str], tmp_path: Path) -> None:
-    assert following.stdout is not None
-    assert json.loads(following.stdout.readline())["output"].startswith("Answer to Before?")
-    for question in ("One?", "Two?"):
-        ask(tmp_path, question)
-        line = following.stdout.readline()
-        assert "\x1b" not in line
-        assert json.loads(line)["output"].startswith(f"Answer to {question}")
-    os.kill(following.pid, signal.SIGINT)
-    assert following.wait(20) == 0
+def test_calls_show_as_they_finish_until_it_is_interrupted(tmp_path: Path) -> None:
+    ask(tmp_path, "Before?")
+    with followed(tmp_path) as process:
+        assert next_output(process).startswith("Answer to Before?")
+        for question in ("One?", "Two?"):
+            ask(tmp_path, question)
+            assert next_output(process).startswith(f"Answer to {question}")
 
 
 def test_what_killed_processes_leave_meanwhile_shows_too(tmp_path: Path) -> None:
     """Also where nothing but a spool was there at the beginning."""
     store = f"sqlite:///{tmp_path}/callspan.db"
     killed(store, 1)
-    command = [sys.executable, "-m", "callspan.cli", "--store", store, "calls", "--follow", "--json"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=plain_environment(PYTHONUNBUFFERED="1"), stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            assert json.loads(process.stdout.readline())["output"] == "Hello 0"
-            killed(store, 2)
-            assert [json.loads(process.stdout.readline())["output"] for _ in range(2)] == ["Hello 0", "Hello 1"]
-        finally:
-            process.kill()
+    with followed(tmp_path) as process:
+        assert next_output(process) == "Hello 0"
+        killed(store, 2)
+        assert [next_output(process) for _ in range(2)] == ["Hello 0", "Hello 1"]

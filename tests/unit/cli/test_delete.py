@@ -32,27 +32,32 @@ def left(url: str) -> list[str]:
     return sorted(found)
 
 
-def test_a_dry_run_deletes_nothing(full: str) -> None:
-    before = left(full)
-    answer = ask("--store", full, "delete", "session-a", "--dry-run")
-    assert "1 session, 1 call, 1 timestep would be deleted" in " ".join(answer.out.split())
-    planned = ask("--store", full, "--json", "delete", "session-a", "--dry-run").json
-    assert (planned["dry_run"], planned["complete"], planned["stores"][0]["calls"]) == (True, True, 1)
-    assert left(full) == before
-
-
-def test_it_asks_on_a_terminal_and_wants_yes_elsewhere(full: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = ask("--store", full, "delete", "session-a")
-    assert answer.code == 2
-    assert "--yes" in answer.err
+@pytest.mark.parametrize(
+    ("chosen", "planned", "rest"),
+    [
+        ("session-a", "1 session, 1 call, 1 timestep", ["call-b", "session-b"]),
+        ("--older-than 2100-01-01", "2 sessions, 2 calls, 1 timestep", []),
+    ],
+)
+def test_it_says_what_it_would_delete_asks_on_a_terminal_and_wants_yes_elsewhere(
+    full: str, chosen: str, planned: str, rest: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, before = ["--store", full, "delete", *chosen.split()], left(full)
+    assert f"{planned} would be deleted" in " ".join(ask(*command, "--dry-run").out.split())
+    answer = ask(*command)
+    assert (answer.code, "--yes" in answer.err) == (2, True)
     monkeypatch.setattr("callspan.cli.delete._is_terminal", lambda: True)
-    refused = CliRunner().invoke(callspan, ["--store", full, "delete", "session-a"], input="n\n")
-    assert refused.exit_code == 1
-    assert "session-a" in left(full)
-    agreed = CliRunner().invoke(callspan, ["--store", full, "--json", "delete", "session-a"], input="y\n")
-    assert agreed.exit_code == 0
-    assert '"calls":1' in agreed.stdout.replace(" ", "")
-    assert left(full) == ["call-b", "session-b"]
+    refused = CliRunner().invoke(callspan, command, input="n\n")
+    assert (refused.exit_code, f"{planned} would be deleted" in refused.stderr) == (1, True)
+    assert left(full) == before
+    assert CliRunner().invoke(callspan, command, input="y\n").exit_code == 0
+    assert left(full) == rest
+
+
+def test_the_receipt_as_json_is_that_of_the_plan(full: str) -> None:
+    planned, done = (ask("--store", full, "--json", "delete", "session-a", how).json for how in ("--dry-run", "--yes"))
+    assert (planned["dry_run"], planned["complete"], planned["stores"][0]["calls"]) == (True, True, 1)
+    assert (done["dry_run"], done["complete"], done["stores"][0]["calls"]) == (False, True, 1)
 
 
 def test_an_ambiguous_prefix_deletes_nothing(full: str) -> None:
@@ -61,18 +66,6 @@ def test_an_ambiguous_prefix_deletes_nothing(full: str) -> None:
         answer = ask("--store", full, "delete", *prefix, "--yes")
         assert (answer.code, f"2 {kind} begin with" in answer.err) == (1, True)
     assert left(full) == before
-
-
-def test_what_is_old_goes_after_a_question(full: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = ["--store", full, "delete", "--older-than", "2100-01-01"]
-    answer = ask(*old)
-    assert (answer.code, "--yes" in answer.err) == (2, True)
-    monkeypatch.setattr("callspan.cli.delete._is_terminal", lambda: True)
-    refused = CliRunner().invoke(callspan, old, input="n\n")
-    assert (refused.exit_code, "2 sessions, 2 calls, 1 timestep would be deleted" in refused.stderr) == (1, True)
-    assert left(full) == ["call-a", "call-b", "session-a", "session-b"]
-    assert CliRunner().invoke(callspan, old, input="y\n").exit_code == 0
-    assert left(full) == []
 
 
 def test_other_stores_are_named_with_what_to_run(full: str, tmp_path: Path) -> None:
