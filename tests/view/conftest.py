@@ -27,7 +27,6 @@ from tests.datasets.conftest import World
 from tests.stores.conftest import Delivery, Records
 
 __all__ = ["Delivery", "Records", "arguments", "chosen"]
-Report = Callable[..., str]
 
 
 class Answer(NamedTuple):
@@ -119,6 +118,23 @@ def show() -> Iterator[Callable[[str], Page]]:
     yield serve
     for page in opened:
         page.close()
+
+
+Shown = Callable[..., Page]
+
+
+@pytest.fixture
+def shown(store: Delivery, show: Callable[[str], Page]) -> Shown:
+    """Write records to the store and serve its page."""
+
+    def serve(*records: Record) -> Page:
+        store.write(*records)
+        return show(store.url)
+
+    return serve
+
+
+Report = Callable[..., str]
 
 
 @pytest.fixture

@@ -68,14 +68,19 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def tab(browser: Any) -> Iterator[Callable[..., Tab]]:
-    """Open a tab on the page of a store; at the end its console is empty, and it has asked nobody else."""
+    """Open a tab on a store's page, at a place that is there once it shows a selector.
+
+    At the end its console is empty, and it has asked nobody else.
+    """
     opened: list[tuple[Tab, Page]] = []
     contexts = []
 
-    def start(url: str, **options: Any) -> Tab:
+    def start(url: str, place: str = "", selector: str = "", **options: Any) -> Tab:
         page = Page(url)
         contexts.append(browser.new_context(**({"viewport": {"width": 1440, "height": 900}} | options)))
         opened.append((Tab(contexts[-1], page), page))
+        if selector:
+            opened[-1][0].open(place, selector)
         return opened[-1][0]
 
     yield start

@@ -126,8 +126,7 @@ def test_what_is_recorded_comes_in_and_nothing_moves_while_somebody_reads(
 def test_every_page_is_live(
     told: Delivery, records: Records, tab: Callable[..., Tab], place: str, selector: str, comes: str
 ) -> None:
-    one = tab(told.url)
-    one.open(place, selector)
+    one = tab(told.url, place, selector)
     one.tab.wait_for_selector("text=live")
     assert one.tab.locator(comes).count() == 0
     told.write(records.call(call_id="late", session_id="chat", at_s=4, answer="a parcel"))
@@ -151,8 +150,7 @@ def test_a_store_without_records_is_waited_for_and_shown_when_it_has_some(
 def test_what_was_opened_chosen_and_written_stays_while_a_page_is_drawn_again(
     told: Delivery, records: Records, tab: Callable[..., Tab]
 ) -> None:
-    one = tab(told.url)
-    one.open("session/chat", "[data-entry=c2]")
+    one = tab(told.url, "session/chat", "[data-entry=c2]")
     one.tab.wait_for_selector("text=live")
     one.tab.click("[aria-label=Conversation] summary")
     one.tab.click("[role=treeitem][data-id=c2]")
@@ -169,8 +167,7 @@ def test_what_was_opened_chosen_and_written_stays_while_a_page_is_drawn_again(
 
 
 def test_course_and_conversation_belong_together(told: Delivery, tab: Callable[..., Tab]) -> None:
-    one = tab(told.url)
-    one.open("session/chat", "[role=treeitem]")
+    one = tab(told.url, "session/chat", "[role=treeitem]")
     page = one.tab
     assert page.inner_text(".box.failed").split()[:2] == ["look", "call"]
     assert "postcode missing" in page.inner_text(".box.failed")
@@ -196,8 +193,7 @@ def test_an_agent_has_the_calls_and_the_cost_of_what_ran_in_it(
         records.call(call_id="c2", session_id="s1", at_s=3, **spans("4", "3")),
         records.call(call_id="c3", session_id="s1", at_s=9, **spans("5", None)),
     )
-    one = tab(store.url)
-    one.open("session/s1", "[role=treeitem]")
+    one = tab(store.url, "session/s1", "[role=treeitem]")
     planner = one.tab.get_by_role("treeitem").filter(has_text="planner").inner_text()
     assert "2 calls" in planner
     assert "$0.000025" in planner
@@ -207,8 +203,7 @@ def test_an_episode_opens_with_its_last_step_and_the_curve_of_its_rewards(
     told: Delivery, records: Records, tab: Callable[..., Tab]
 ) -> None:
     told.write(records.call(call_id="after", session_id="episode", at_s=125, answer="we are there"))
-    one = tab(told.url)
-    one.open("session/episode", ".bigcurve")
+    one = tab(told.url, "session/episode", ".bigcurve")
     page = one.tab
     assert page.inner_text(".plot .said") == "+0.94", "the end of the curve has its own value"
     assert page.locator(".episode b.good").all_inner_texts() == ["+0.98"]
@@ -252,16 +247,14 @@ def test_rewards_stand_out_where_most_are_smaller(told: Delivery, tab: Callable[
 
 
 def test_a_narrow_comparison_names_both(told: Delivery, tab: Callable[..., Tab]) -> None:
-    one = tab(told.url, viewport={"width": 360, "height": 800})
-    one.open("compare?a=chat&b=bad", ".row.pair")
+    one = tab(told.url, "compare?a=chat&b=bad", ".row.pair", viewport={"width": 360, "height": 800})
     assert [one.tab.is_visible(f".table > .row.head [href='#/session/{name}']") for name in ("chat", "bad")] == [
         True
     ] * 2
 
 
 def test_by_keyboard_alone(told: Delivery, tab: Callable[..., Tab]) -> None:
-    one = tab(told.url)
-    one.open("", ".row.session")
+    one = tab(told.url, "", ".row.session")
     one.press("n", "n", "n")
     assert one.tab.get_attribute("[aria-selected=true]", "data-id") == "chat"
     one.press("Enter")
@@ -346,8 +339,7 @@ def test_numbers_words_and_commands_are_written_as_they_are(told: Delivery, tab:
 def test_a_store_that_has_gone_is_said_beside_what_was_read(
     told: Delivery, tab: Callable[..., Tab], width: int
 ) -> None:
-    one = tab(told.url, viewport={"width": width, "height": 740})
-    one.open("", ".row.session")
+    one = tab(told.url, "", ".row.session", viewport={"width": width, "height": 740})
     one.tab.wait_for_selector(".state .live", state="attached")
     path = Path(told.url.removeprefix("sqlite:///"))
     path.rename(path.with_suffix(".away"))
@@ -362,8 +354,7 @@ def test_a_store_that_has_gone_is_said_beside_what_was_read(
 
 
 def test_a_dark_page_is_printed_on_white(told: Delivery, tab: Callable[..., Tab]) -> None:
-    one = tab(told.url, color_scheme="dark")
-    one.open("", ".row.session")
+    one = tab(told.url, "", ".row.session", color_scheme="dark")
     colours = "() => [document.body, document.querySelector('.row.session')].map(box => getComputedStyle(box).color)"
     shown = one.tab.evaluate(colours)
     one.tab.emulate_media(media="print")

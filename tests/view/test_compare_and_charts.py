@@ -1,14 +1,16 @@
-"""The pages that compare and sum: their data, by the server."""
+"""The pages that compare, sum and rate: their data, by the server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from typing import Any
 
 import pytest
 
 from callspan.records import Record, RewardRecord
+from tests.stores.conftest import run
 
-from .conftest import Delivery, Page, Records
+from .conftest import Delivery, Page, Records, Shown
 
 DAY_NS = 86_400_000_000_000
 START_NS = 1_767_225_600_000_000_000
@@ -17,7 +19,7 @@ PER_VERSION = 6
 
 
 @pytest.fixture
-def page(store: Delivery, records: Records, show: Callable[[str], Page]) -> Page:
+def page(records: Records, shown: Shown) -> Page:
     """Twelve sessions over four days, of which those of v2 succeed, with a call each."""
     found: list[Record] = []
     for number in range(2 * PER_VERSION):
@@ -32,8 +34,7 @@ def page(store: Delivery, records: Records, show: Callable[[str], Page]) -> Page
             ),
             RewardRecord(reward_id=f"r{number}", session_id=session_id, time_ns=end_ns, value=number / 10),
         ]
-    store.write(*found)
-    return show(store.url)
+    return shown(*found)
 
 
 def test_sums_by_day_and_model_say_what_the_calls_cost(page: Page) -> None:
@@ -90,3 +91,54 @@ def test_sessions_that_are_compared_in_part_are_not_called_equal(page: Page, mon
     monkeypatch.setattr("callspan.view.compare._CALLS", 0)
     found = page.get("/api/compare?a=s00&b=s01")
     assert (found["first"], found["cut"], found["messages"]) == ("", 0, [])
+
+
+def rated(page: Page, **given: Any) -> Any:
+    answer = page.ask("/api/rate", "POST", json.dumps(given))
+    return answer.json if answer.status == 200 else (answer.status, answer.json["error"])
+
+
+def test_a_rating_is_found_by_a_filter_and_counted_by_a_comparison(page: Page, store: Delivery) -> None:
+    up, down = rated(page, call="c00", label="thumbs_up"), rated(page, call="c01", label="thumbs_down", note="too long")
+    assert [(one["value"], one["label"], one["objective"], one["source"]) for one in (up, down)] == [
+        (1.0, "thumbs_up", "feedback", "human"), (0.0, "thumbs_down", "feedback", "human"),
+    ]  # fmt: skip
+    assert rated(page, session="s02", value=0.5)["scope"] == "session"
+    found = page.get("/api/sessions?q=label:thumbs_up")["rows"]
+    assert [(row["id"], row["scores"]["feedback"]["mean"]) for row in found] == [("s00", 1.0)]
+    assert [row["id"] for row in page.get("/api/calls?q=label:thumbs_down")["rows"]] == ["c01"]
+    assert [one["annotation"] for one in page.get("/api/call?id=c01")["rewards"]] == ["too long"]
+    compared = json.loads(
+        run(store.url, "--json", "compare", "meta:prompt_version=v1", "=v2", "--objective", "feedback")
+    )
+    (feedback,) = [one for one in compared["measures"] if one["measure"] == "feedback"]
+    assert (feedback["a"], feedback["b"], feedback["n"]) == (0.75, 0.0, [2, 1])
+
+
+def test_no_words_are_kept_of_a_call_without_content(records: Records, shown: Shown) -> None:
+    page = shown(records.call(call_id="secret", content_level="off"))
+    assert rated(page, call="secret", note="their words")[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ({"call": "nobody", "value": 1}, 404),
+        ({"session": "nobody", "value": 1}, 404),
+        ({"call": "c00"}, 400),
+        ({"call": "c00", "label": "great"}, 400),
+        ({"call": "c00", "value": "1e999"}, 400),
+        ({"call": "c00", "note": "x" * 70_000}, 413),
+    ],
+)
+def test_what_is_no_rating_is_said(page: Page, given: dict[str, object], status: int) -> None:
+    assert rated(page, **given)[0] == status
+    assert page.get("/api/call?id=c00")["rewards"] == []
+
+
+def test_only_the_page_itself_may_rate(page: Page) -> None:
+    body = json.dumps({"call": "c00", "value": 1})
+    for headers in ({"x_callspan_key": ""}, {"cookie": ""}, {"origin": "https://attacker.example"}):
+        assert page.ask("/api/rate", "POST", body, **headers).status == 403, headers
+    assert page.ask("/api/rate").status == 403
+    assert page.get("/api/call?id=c00")["rewards"] == []

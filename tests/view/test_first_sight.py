@@ -24,8 +24,7 @@ def test_a_group_has_its_name_its_versions_and_the_errors_of_its_members(
         store.write(records.session(name, start_ns=at_ns, outcome="success" if number else "failure", **about))
     store.write(records.call(call_id="bad", session_id="s1", outcome="error", error=ERROR))
     store.write(records.call(call_id="other", session_id="s3", model="gpt-5-mini"))
-    one = tab(store.url)
-    one.open("", ".row.group")
+    one = tab(store.url, "", ".row.group")
     row = one.tab.inner_text(".row.group")
     for said in ("5 rollouts of trial", "prompt v2", "rate limit 429", "4 of 5", "2 users"):
         assert said in row
@@ -52,8 +51,7 @@ def test_a_store_without_sessions_leads_to_its_calls(
     store: Delivery, records: Records, tab: Callable[..., Tab]
 ) -> None:
     store.write(records.call(call_id="c1"))
-    one = tab(store.url)
-    one.open("", "main a:has-text('1 call')")
+    one = tab(store.url, "", "main a:has-text('1 call')")
     assert "Nothing recorded yet" not in one.tab.inner_text("main")
     one.tab.click("main a:has-text('1 call')")
     one.tab.wait_for_selector(".row.call[data-id=c1]")
@@ -61,16 +59,14 @@ def test_a_store_without_sessions_leads_to_its_calls(
 
 def test_where_content_is_off_a_line_says_so(store: Delivery, records: Records, tab: Callable[..., Tab]) -> None:
     store.write(records.call(call_id="c1", session_id="s1", content_level="off", response=Response()))
-    one = tab(store.url)
-    one.open("session/s1", "text=content is off")
+    one = tab(store.url, "session/s1", "text=content is off")
     assert one.tab.locator("[aria-label=Conversation] .gone").count() == 0
     assert one.tab.locator("text=all 1 call").count() == 0
 
 
 def test_a_rating_of_a_call_is_shown_by_itself(store: Delivery, records: Records, tab: Callable[..., Tab]) -> None:
     store.write(records.call(call_id="c1", session_id="s1"))
-    one = tab(store.url)
-    one.open("call/c1", "form.rate")
+    one = tab(store.url, "call/c1", "form.rate")
     one.tab.fill("form.rate [aria-label=Note]", "polite")
     one.tab.click("form.rate button[title='thumbs up']")
     one.tab.wait_for_selector("[aria-label=Messages] >> text=polite")

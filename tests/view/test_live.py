@@ -11,7 +11,7 @@ from callspan import erase
 from callspan.records import RewardRecord
 from tests.stores.conftest import START_NS, postgres_server, postgres_url
 
-from .conftest import Delivery, Page, Records
+from .conftest import Delivery, Page, Records, Shown
 
 __all__ = ["postgres_server", "postgres_url"]
 
@@ -43,11 +43,8 @@ def test_that_something_was_written_is_said_at_once(
     assert version() != after
 
 
-def test_a_store_that_goes_is_said_and_its_return_too(
-    store: Delivery, records: Records, show: Callable[[str], Page], tmp_path: Path
-) -> None:
-    store.write(records.session("s1", start_ns=START_NS))
-    page, path = show(store.url), tmp_path / "calls.db"
+def test_a_store_that_goes_is_said_and_its_return_too(records: Records, shown: Shown, tmp_path: Path) -> None:
+    page, path = shown(records.session("s1", start_ns=START_NS)), tmp_path / "calls.db"
     assert page.get("/api/version")["version"]
     path.rename(tmp_path / "moved.db")
     assert "no such file" in page.get("/api/version")["error"]
@@ -56,9 +53,8 @@ def test_a_store_that_goes_is_said_and_its_return_too(
     assert page.get("/api/version")["version"]
 
 
-def test_an_erased_session_says_so(store: Delivery, records: Records, show: Callable[[str], Page]) -> None:
-    store.write(records.session("s1", start_ns=START_NS), records.session("s2", start_ns=START_NS))
-    page = show(store.url)
+def test_an_erased_session_says_so(store: Delivery, records: Records, shown: Shown) -> None:
+    page = shown(records.session("s1", start_ns=START_NS), records.session("s2", start_ns=START_NS))
     assert page.get("/api/session?id=s1")["session"]["id"] == "s1"
     erase(store.url, sessions="s1")
     answer = page.ask("/api/session?id=s1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
@@ -13,7 +12,7 @@ import pytest
 from callspan.records import ErrorInfo, EventRecord, RewardRecord, Timing
 from tests.stores.conftest import SECOND, START_NS
 
-from .conftest import Delivery, Page, Records, arguments, chosen
+from .conftest import Page, Records, Shown, arguments, chosen
 
 SYSTEM = {"role": "system", "content": "Be short."}
 ASK = {"role": "user", "content": "Where is my parcel?"}
@@ -29,23 +28,16 @@ def texts(messages: list[dict[str, Any]]) -> list[str]:
 
 
 @pytest.fixture
-def conversation(store: Delivery, records: Records, show: Callable[[str], Page]) -> Page:
+def conversation(records: Records, shown: Shown) -> Page:
     """Two calls, the second with the first and its answer; then one that asks for a tool, and one with its result."""
-    store.write(
+    helpful = {"reward_id": "r1", "scope": "session", "objective": "helpful", "value": 1.0}
+    return shown(
         records.session("s1", start_ns=START_NS, end_ns=START_NS + 9 * SECOND, name="support", user_id="mara"),
         records.call(call_id="c1", session_id="s1", messages=[SYSTEM, ASK], answer="In Leipzig."),
         records.call(call_id="c2", session_id="s1", at_s=2, messages=[SYSTEM, ASK, ANSWER, AGAIN], answer="In Jena."),
         records.call(call_id="c3", session_id="s1", at_s=4, messages=[SYSTEM, ASK, ANSWER, AGAIN, USES_TOOL, RESULT]),
-        RewardRecord(
-            reward_id="r1",
-            session_id="s1",
-            scope="session",
-            objective="helpful",
-            value=1.0,
-            time_ns=START_NS + 99 * SECOND,
-        ),
+        RewardRecord(session_id="s1", time_ns=START_NS + 99 * SECOND, **helpful),
     )
-    return show(store.url)
 
 
 def test_a_session_is_one_conversation_without_repetition(conversation: Page) -> None:
@@ -65,14 +57,13 @@ def test_a_session_is_one_conversation_without_repetition(conversation: Page) ->
 
 @pytest.mark.parametrize("name", ["sessions", "calls"])
 def test_pages_behind_the_first_one_are_longer(
-    store: Delivery, records: Records, show: Callable[[str], Page], monkeypatch: pytest.MonkeyPatch, name: str
+    records: Records, shown: Shown, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     for limit, rows in (("_FIRST", 2), ("_ROWS", 4), ("_AT_ONCE", 3)):
         monkeypatch.setattr(f"callspan.view.{name}.{limit}", rows, raising=name == "sessions" or limit != "_AT_ONCE")
-    store.write(*(records.call(session_id=f"s{number}", at_s=number) for number in range(6)))
-    shown = show(store.url)
-    first = shown.get(f"/api/{name}?q=sort:duration")
-    following = shown.get(f"/api/{name}?q=sort:duration&after={first['next']}")
+    page = shown(*(records.call(session_id=f"s{number}", at_s=number) for number in range(6)))
+    first = page.get(f"/api/{name}?q=sort:duration")
+    following = page.get(f"/api/{name}?q=sort:duration&after={first['next']}")
     assert [len(first["rows"]), len(following["rows"]), following["next"]] == [2, 4, None]
     assert isinstance(first["next"], str), "a browser would round its numbers"
     assert len({row["id"] for row in (*first["rows"], *following["rows"])}) == 6
@@ -90,16 +81,12 @@ def test_a_call_says_what_is_new_and_which_call_had_the_rest(conversation: Page)
     assert "In Leipzig." in bodies["response"]
 
 
-def test_a_long_session_comes_in_pages_without_gap_or_repetition(
-    store: Delivery, records: Records, show: Callable[[str], Page]
-) -> None:
-    store.write(records.session("s1", start_ns=START_NS))
+def test_a_long_session_comes_in_pages_without_gap_or_repetition(records: Records, shown: Shown) -> None:
     made = [
         EventRecord(event_id=f"e{number:04}", session_id="s1", event_type="note", time_ns=START_NS + number // 7)
         for number in range(2100)
     ]
-    store.write(*made)
-    page, after, found = show(store.url), "", list[str]()
+    page, after, found = shown(records.session("s1", start_ns=START_NS), *made), "", list[str]()
     while after is not None:
         part = page.get(f"/api/session?id=s1&after={quote(after)}")
         assert len(part["rows"]) == (100 if part["next"] is None else 1000)
@@ -149,14 +136,11 @@ def test_what_is_found_counts_once_and_not_in_instructions(conversation: Page) -
     assert conversation.get("/api/find?q=mara")["exact"] == [{"kind": "user", "id": "mara"}]
 
 
-def test_errors_are_found_by_their_type_or_message(
-    store: Delivery, records: Records, show: Callable[[str], Page]
-) -> None:
+def test_errors_are_found_by_their_type_or_message(records: Records, shown: Shown) -> None:
     error = ErrorInfo(kind="rate_limit", type="slow_down", message="Too many requests")
     failed = {"session_id": "s1", "outcome": "error", "error": error}
     made = [records.call(**failed), records.call(at_s=1, **failed), records.call(session_id="s1", answer="Too many")]
-    store.write(records.session("s1", start_ns=START_NS), *made)
-    page = show(store.url)
+    page = shown(records.session("s1", start_ns=START_NS), *made)
     for line in ("slow_down", "many%20REQ"):
         found = page.get(f"/api/find?q={line}&scope=errors")
         (session,) = found["rows"]
@@ -165,29 +149,23 @@ def test_errors_are_found_by_their_type_or_message(
     assert page.get("/api/calls?q=error-text:slow")["rows"][0]["id"] == made[1].call_id
 
 
-def test_a_hit_behind_a_letter_that_folds_to_two(
-    store: Delivery, records: Records, show: Callable[[str], Page]
-) -> None:
-    store.write(records.session("s1", start_ns=START_NS), records.call(session_id="s1", answer="Straße, then Postcode"))
-    (hit,) = show(store.url).get("/api/find?q=postcode")["rows"][0]["hits"]
+def test_a_hit_behind_a_letter_that_folds_to_two(records: Records, shown: Shown) -> None:
+    page = shown(
+        records.session("s1", start_ns=START_NS), records.call(session_id="s1", answer="Straße, then Postcode")
+    )
+    (hit,) = page.get("/api/find?q=postcode")["rows"][0]["hits"]
     assert hit["text"][hit["at"] :] == "Postcode"
 
 
-def test_the_start_says_what_runs_and_what_is_worth_a_look(
-    store: Delivery, records: Records, show: Callable[[str], Page]
-) -> None:
+def test_the_start_says_what_runs_and_what_is_worth_a_look(records: Records, shown: Shown) -> None:
     at_ns = time.time_ns()
-    failed = records.call(
-        call_id="bad",
-        outcome="error",
-        error=ErrorInfo(kind="rate_limit", type="E", status=429),
-        timing=Timing(start_ns=at_ns),
-    )
-    store.write(records.session("s1", start_ns=at_ns, name="open"), failed)
+    error = ErrorInfo(kind="rate_limit", type="E", status=429)
+    failed = records.call(call_id="bad", outcome="error", error=error, timing=Timing(start_ns=at_ns))
+    calls = []
     for ago_min, retries, duration_ms in ((10, None, 20), (10, 2, 40), (70, 7, 900)):
         at = Timing(start_ns=at_ns - ago_min * 60 * SECOND, duration_ns=duration_ms * 1_000_000)
-        store.write(records.call(timing=at, retries=retries))
-    page = show(store.url).get("/api/now")
+        calls.append(records.call(timing=at, retries=retries))
+    page = shown(records.session("s1", start_ns=at_ns, name="open"), failed, *calls).get("/api/now")
     assert [row["id"] for row in page["running"]] == ["s1"]
     assert [(row["id"], row["error_kind"], row["status"]) for row in page["worth"]] == [("bad", "rate_limit", 429)]
     hour = page["hour"]

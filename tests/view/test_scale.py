@@ -90,8 +90,7 @@ def test_a_page_that_comes_in_leaves_the_others_as_they_are(
     ]
     store.write(records.session("s1", start_ns=START_NS, end_ns=START_NS + 99 * SECOND), agent, tool, *inside)
     store.write(records.call(call_id="c5", session_id="s1", at_s=60))
-    one = tab(store.url)
-    one.open("session/s1", ".entry[data-id=c1]")
+    one = tab(store.url, "session/s1", ".entry[data-id=c1]")
     one.tab.eval_on_selector(".entry[data-id=c1]", "row => { row.isTheSame = true; }")
     bar = one.tab.get_attribute(".entry[data-id=c1] .model", "style")
     one.tab.dispatch_event("text=the next entries", "click")
@@ -108,8 +107,7 @@ def test_equal_steps_are_one_row_across_pages(store: Delivery, tab: Callable[...
     # The first page ends within step 495.
     notes = [event(EPISODE, 0, "note", event_id=f"n{number}", time_ns=FIRST_NS) for number in range(9)]
     store.write(*notes)
-    one = tab(store.url)
-    one.open(f"session/{EPISODE}", ROW.format(run(480)))
+    one = tab(store.url, f"session/{EPISODE}", ROW.format(run(480)))
     assert rows(one) == [run(at) for at in range(0, 490, 10)], "the run that goes on is not there yet"
     one.tab.dispatch_event("text=the next steps", "click")
     one.tab.wait_for_selector(ROW.format(run(690)))
@@ -122,8 +120,7 @@ def test_a_long_course_comes_in_by_scrolling_and_by_keys(
 ) -> None:
     made = [event("s1", 0, "note", event_id=f"e{number:04}", time_ns=FIRST_NS + number) for number in range(2500)]
     store.write(records.session("s1", start_ns=FIRST_NS), *made)
-    one = tab(store.url)
-    one.open("session/s1", ".entry[data-id=e0999]")
+    one = tab(store.url, "session/s1", ".entry[data-id=e0999]")
     one.press("j", "End")
     one.tab.wait_for_selector(".entry[data-id=e1999]")
     one.tab.evaluate("document.querySelector('[aria-label=Conversation]').scrollTop = 1e9")

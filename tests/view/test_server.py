@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
@@ -12,13 +11,12 @@ import pytest
 from callspan.view.server import PAGES
 from callspan.view.source import View
 
-from .conftest import Delivery, Page, Records
+from .conftest import Delivery, Page, Records, Shown
 
 
 @pytest.fixture
-def page(store: Delivery, records: Records, show: Callable[[str], Page]) -> Page:
-    store.write(records.session("s1", start_ns=1), records.call(session_id="s1"))
-    return show(store.url)
+def page(records: Records, shown: Shown) -> Page:
+    return shown(records.session("s1", start_ns=1), records.call(session_id="s1"))
 
 
 def test_the_printed_token_is_exchanged_once_for_a_cookie_and_a_key(store: Delivery, records: Records) -> None:

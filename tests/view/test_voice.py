@@ -163,8 +163,7 @@ def test_the_page_has_the_turns_in_order(voice: str, show: Callable[[str], Page]
 
 
 def test_the_page_shows_them(voice: str, tab: Callable[..., Tab]) -> None:
-    one = tab(voice)
-    one.open("session/s1", "[data-entry=resp_4]")
+    one = tab(voice, "session/s1", "[data-entry=resp_4]")
     assert "$0.080* a minute, estimated" in one.tab.inner_text(".facts")
     said = one.tab.inner_text("[aria-label=Conversation]")
     texts = ["Good morning.", "1.5 s of audio", "Good morning, I am", "2.0 s of audio, the first after 450 ms"]
