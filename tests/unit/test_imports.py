@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import callspan
 from tests.nightly import FILES
+from tests.processes import ran
 
 SOURCE = Path(callspan.__file__).parent
 ELSEWHERE = ("cli", "testing", "datasets", "reports", "environments")
@@ -100,11 +99,7 @@ def test_functions_import_nothing_that_is_not_declared_here() -> None:
 
 
 def test_the_first_calls_of_a_process_import_nothing_for_us(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FIRST_CALLS], capture_output=True, text=True, timeout=180, check=False, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[]"
+    assert ran("-c", FIRST_CALLS, cwd=tmp_path, timeout_s=180).stdout == "[]\n"
 
 
 ROOT = Path(__file__).parents[2]

@@ -138,9 +138,6 @@ def test_missing_names_are_reported_in_a_warning(
     ]
 
 
-# Conflicts
-
-
 END = st.sampled_from([b"\n", b"\r\n", b"\r"])
 LINE = st.sampled_from(
     [b"data: {}", b"data:x", b"data:  y", b"data", b"event: e", b": c", b"", b"id: 1", b"data: \xc3\xa4"]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import http.client
-import subprocess
-import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import anthropic
@@ -15,6 +14,7 @@ import pytest
 
 from callspan.testing import ReceivedRequest, Reply, ScriptedProvider
 from callspan.testing.provider.script import ReplyFields
+from tests.processes import ran
 from tests.provider import FullProvider
 
 MESSAGES: list[Any] = [{"role": "user", "content": "Which way?"}]
@@ -84,13 +84,12 @@ class TestReply:
             provider.reply("text", model="m")
 
 
-def test_importing_the_provider_imports_no_sdk() -> None:
+def test_importing_the_provider_imports_no_sdk(tmp_path: Path) -> None:
     code = (
         "import sys, callspan.testing, callspan.testing.provider;"
         "print([m for m in ('openai', 'anthropic', 'httpx', 'httpx2', 'opentelemetry') if m in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
+    assert ran("-c", code, cwd=tmp_path).stdout == "[]\n"
 
 
 def test_an_unknown_path_is_not_found(

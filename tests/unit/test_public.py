@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-import subprocess
-import sys
+from pathlib import Path
 from typing import get_args, get_type_hints, is_typeddict
 
 import pytest
@@ -18,6 +17,7 @@ from callspan.intercept.patching import HookStatus
 from callspan.records import Record
 from callspan.settings import SettingArguments
 from callspan.stores import Reader, SessionSummary
+from tests.processes import ran
 
 
 @pytest.mark.parametrize("module", [callspan, callspan.testing, records, stores])
@@ -48,8 +48,8 @@ for it in (callspan, callspan.datasets, callspan.records, callspan.testing):
 """
 
 
-def test_completion_of_a_module_shows_only_what_is_for_users() -> None:
-    shown = subprocess.run([sys.executable, "-c", DIRECTORIES], check=True, capture_output=True, text=True)
+def test_completion_of_a_module_shows_only_what_is_for_users(tmp_path: Path) -> None:
+    shown = ran("-c", DIRECTORIES, cwd=tmp_path)
     names = ["callspan testing", "callspan.datasets", "callspan.records", "callspan.testing"]
     assert shown.stdout.splitlines() == names
 
@@ -131,14 +131,8 @@ assert threading.active_count() == 1
 """
 
 
-def test_importing_loads_no_sdk_and_starts_no_thread() -> None:
-    done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def test_on_windows_the_import_says_what_is_supported() -> None:
-    code = "import sys; sys.platform = 'win32'; import callspan"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+def test_on_windows_the_import_says_what_is_supported(tmp_path: Path) -> None:
+    done = ran("-c", "import sys; sys.platform = 'win32'; import callspan", cwd=tmp_path, code=1)
     assert "ImportError: callspan runs on Linux and macOS; it does not support Windows." in done.stderr
 
 
@@ -153,8 +147,8 @@ handle.uninstrument()
 """
 
 
-def test_instrumenting_opens_no_file_and_starts_no_thread(tmp_path: object) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", INSTRUMENT], capture_output=True, text=True, timeout=60, check=False, cwd=str(tmp_path)
-    )
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize("program", [IMPORT, INSTRUMENT], ids=["importing", "instrumenting"])
+def test_neither_importing_nor_instrumenting_loads_an_sdk_opens_a_file_or_starts_a_thread(
+    program: str, tmp_path: Path
+) -> None:
+    ran("-c", program, cwd=tmp_path)

@@ -12,31 +12,47 @@ from msgspec.structs import astuple, replace
 from callspan import SettingError, Settings
 from callspan.settings_loader import forget_warnings, load, variables
 
+STANDARD = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+LOADED: list[tuple[dict[str, object] | None, dict[str, str], dict[str, object]]] = [
+    (
+        None,
+        {
+            "CALLSPAN_STORES": " sqlite:///a.db , jsonl:///b.jsonl ", "CALLSPAN_CONTENT": "Metadata",
+            "CALLSPAN_VOCABULARIES": "gen_ai, openinference", "CALLSPAN_MAX_ATTRIBUTE_BYTES": "4k",
+            "CALLSPAN_SPOOL_MAX_BYTES": "2G", "CALLSPAN_SPOOL_DIR": "spool", "CALLSPAN_PROPAGATE": "on",
+            "CALLSPAN_FSYNC": "always", "OTEL_SERVICE_NAME": "shop",
+        },
+        {
+            "stores": ("sqlite:///a.db", "jsonl:///b.jsonl"), "content": "metadata",
+            "vocabularies": ("gen_ai", "openinference"), "max_attribute_bytes": 4096, "spool_max_bytes": 2 * 1024**3,
+            "spool_dir": Path("spool"), "propagate": True, "fsync": "always", "service": "shop",
+        },
+    ),
+    # None is an argument that was not given.
+    (
+        {"content": "full", "stores": None},
+        {"CALLSPAN_CONTENT": "off", "CALLSPAN_STORES": "sqlite:///a.db"},
+        {"content": "full", "stores": ("sqlite:///a.db",)},
+    ),
+    (None, {"OTEL_SDK_DISABLED": "true"}, {"enabled": False}),
+    ({"enabled": True}, {"OTEL_SDK_DISABLED": "true"}, {"enabled": True}),
+    *(
+        (None, {STANDARD: text}, fields)
+        for text, fields in (
+            ("NO_CONTENT", {"content": "off"}), ("false", {"content": "off"}), ("true", {"content": "full"}),
+            ("span_only", {"content": "full"}), ("SPAN_AND_EVENT", {"content": "full", "log_events": True}),
+            ("EVENT_ONLY", {"content": "full", "content_on_spans": False, "log_events": True}),
+        )
+    ),
+    (None, {STANDARD: "NO_CONTENT", "CALLSPAN_CONTENT": "full"}, {"content": "full"}),
+]  # fmt: skip
 
-def test_the_environment_takes_precedence_over_the_default() -> None:
-    environment = {
-        "CALLSPAN_STORES": " sqlite:///a.db , jsonl:///b.jsonl ",
-        "CALLSPAN_CONTENT": "Metadata",
-        "CALLSPAN_VOCABULARIES": "gen_ai, openinference",
-        "CALLSPAN_MAX_ATTRIBUTE_BYTES": "4k",
-        "CALLSPAN_SPOOL_MAX_BYTES": "2G",
-        "CALLSPAN_SPOOL_DIR": "spool",
-        "CALLSPAN_PROPAGATE": "on",
-        "CALLSPAN_FSYNC": "always",
-        "OTEL_SERVICE_NAME": "shop",
-    }
-    assert load(None, environment) == Settings(
-        stores=("sqlite:///a.db", "jsonl:///b.jsonl"), content="metadata", vocabularies=("gen_ai", "openinference"),
-        max_attribute_bytes=4096, spool_max_bytes=2 * 1024**3, spool_dir=Path("spool"), propagate=True, fsync="always",
-        service="shop",
-    )  # fmt: skip
 
-
-def test_an_argument_takes_precedence_over_the_environment_and_none_means_not_given() -> None:
-    environment = {"CALLSPAN_CONTENT": "off", "CALLSPAN_STORES": "sqlite:///a.db"}
-    settings = load({"content": "full", "stores": None}, environment)
-    assert settings.content == "full"
-    assert settings.stores == ("sqlite:///a.db",)
+@pytest.mark.parametrize(("arguments", "environment", "fields"), LOADED)
+def test_an_argument_comes_before_callspans_variable_the_conventions_and_the_default(
+    arguments: dict[str, object] | None, environment: dict[str, str], fields: dict[str, object]
+) -> None:
+    assert load(arguments, environment) == replace(Settings(), **fields)
 
 
 Odd = tuple[object, ...]
@@ -135,14 +151,13 @@ def test_an_invalid_variable_is_ignored_alone(
 
 
 def test_an_invalid_content_setting_means_off(caplog: pytest.LogCaptureFixture, warnings: None) -> None:
-    standard = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
     assert load(None, {"CALLSPAN_CONTENT": "some", "CALLSPAN_FSYNC": "banana"}).content == "off"
-    assert load(None, {"CALLSPAN_CONTENT": "some", standard: "SPAN_ONLY"}).content == "off"
-    assert load(None, {standard: "loud"}).content == "off"
-    assert load(None, {standard: "none"}).content == "off"
+    assert load(None, {"CALLSPAN_CONTENT": "some", STANDARD: "SPAN_ONLY"}).content == "off"
+    assert load(None, {STANDARD: "loud"}).content == "off"
+    assert load(None, {STANDARD: "none"}).content == "off"
     assert len(caplog.messages) == 3
     assert load({"content": "full"}, {"CALLSPAN_CONTENT": "some more"}).content == "full"
-    assert load({"content": "full"}, {standard: "EVENT_ONLY"}).content_on_spans is False
+    assert load({"content": "full"}, {STANDARD: "EVENT_ONLY"}).content_on_spans is False
     assert len(caplog.messages) == 3, "what an argument replaces does not matter"
 
 
@@ -189,25 +204,3 @@ def test_invalid_stores_of_the_environment_are_left_out(caplog: pytest.LogCaptur
 def test_an_unknown_argument_is_named() -> None:
     with pytest.raises(TypeError, match="no setting contents"):
         load({"contents": "full"}, {})
-
-
-def test_otel_sdk_disabled_also_disables_callspan() -> None:
-    assert load(None, {"OTEL_SDK_DISABLED": "true"}).enabled is False
-    assert load({"enabled": True}, {"OTEL_SDK_DISABLED": "true"}).enabled is True
-
-
-@pytest.mark.parametrize(
-    ("text", "content", "on_spans"),
-    [
-        ("NO_CONTENT", "off", True), ("span_only", "full", True), ("EVENT_ONLY", "full", False),
-        ("SPAN_AND_EVENT", "full", True), ("true", "full", True), ("false", "off", True),
-    ],
-)  # fmt: skip
-def test_the_conventions_variable_is_understood(text: str, content: str, on_spans: bool) -> None:
-    settings = load(None, {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": text})
-    assert (settings.content, settings.content_on_spans) == (content, on_spans)
-
-
-def test_callspans_variable_takes_precedence_over_the_conventions() -> None:
-    environment = {"CALLSPAN_CONTENT": "full", "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "NO_CONTENT"}
-    assert load(None, environment).content == "full"
