@@ -304,10 +304,9 @@ def test_whatever_a_hooked_function_is_the_caller_gets_the_same_as_without_calls
 
 def test_every_replacement_is_made_by_the_one_guarded_factory() -> None:
     from callspan.intercept import hooks
-    from callspan.intercept.hooks import HookContext
 
     for hook in EVERY:
         for original in (lambda self, *args, **kwargs: None, coroutine(lambda self, *args, **kwargs: None)):
-            made: Any = hook.make(HookContext(), original)
+            made: Any = hook.make(original, hook.reads, is_async=hook.is_async)
             assert made.__code__.co_filename == hooks.__file__
             assert made.__wrapped__ is original

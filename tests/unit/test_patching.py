@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from callspan.intercept import patching
 from callspan.intercept.body_parsers import EventParser
-from callspan.intercept.hooks import HookContext
 from callspan.intercept.patching import Hook, Patches
 from tests.logs import nothing_is_warned_of
 
@@ -65,10 +64,10 @@ def library() -> Any:
 
 @pytest.fixture
 def patches() -> Patches:
-    return Patches(HookContext())
+    return Patches()
 
 
-def plain(hook_context: HookContext, original: Callable[..., Any]) -> Callable[..., Any]:
+def plain(original: Callable[..., Any], **_: object) -> Callable[..., Any]:
     def send(self: Any, *args: Any, **kwargs: Any) -> str:
         return f"plain {original(self, *args, **kwargs)}"
 
@@ -78,7 +77,7 @@ def plain(hook_context: HookContext, original: Callable[..., Any]) -> Callable[.
 
 def hook(owner: str = "Client", attribute: str = "send", **fields: Any) -> Hook:
     where = (f"httpx:{owner}",)
-    usual = {"where": where, "without": "sends", "make": plain, "reads": ("request", "stream")}
+    usual = {"where": where, "without": "sends", "make": plain, "reads": {"request": 1, "stream": 2}}
     return Hook(**(usual | {"attribute": attribute} | fields))
 
 
@@ -91,9 +90,9 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @pytest.mark.parametrize(
     ("how", "state", "answer"),
     [
-        (hook(reads=("request", "stream")), "on", "plain sent x"),
-        (hook(reads=("request",)), "on", "plain sent x"),
-        (hook(reads=("request", "timeout")), "changed", "plain sent x"),
+        (hook(reads={"request": 1, "stream": 2}), "on", "plain sent x"),
+        (hook(reads={"request": 1}), "on", "plain sent x"),
+        (hook(reads={"request": 1, "timeout": 2}), "changed", "plain sent x"),
         (hook(attribute="fetch"), "missing", "sent x"),
         (hook(owner="Server"), "missing", "sent x"),
         (hook(owner="__name__"), "missing", "sent x"),
@@ -126,7 +125,7 @@ def test_a_hook_is_on_missing_or_changed_and_then_removed(
 def test_missing_names_are_reported_in_a_warning(
     library: Any, patches: Patches, table: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    table(hook(attribute="fetch"), hook(reads=("timeout",)))
+    table(hook(attribute="fetch"), hook(reads={"timeout": 1}))
     patches._patch(patching._hooked("openai")["httpx"], "openai", library)
     with nothing_is_warned_of():
         patching._warn_of_drift("anthropic", patches.status())

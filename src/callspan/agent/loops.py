@@ -69,7 +69,7 @@ class Loop(Block):
         if not self._uses_enclosing:
             self.agent.end(error)
 
-    def on_return(self) -> None:
+    def on_return(self, _: object) -> None:
         """End the loop of a runner that returned normally."""
         self._is_final = True
         self.end()

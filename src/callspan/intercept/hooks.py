@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from functools import update_wrapper
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 from opentelemetry import context as otel_context
@@ -21,13 +20,21 @@ from callspan.agent.requirement import lacks_session
 from callspan.background import is_isolated
 from callspan.fail_open import fail_open, reported
 from callspan.intercept import other_instrumentations
+from callspan.intercept.responses import CURRENT_CALL, OBSERVERS, ResponseObserver
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.ports import CallFactory
 from callspan.settings import Content, strictest
 
-Function: TypeAlias = Callable[..., Any]
+if TYPE_CHECKING:
+    from callspan.intercept.request import OpenCall
 
+Function: TypeAlias = Callable[..., Any]
+Reads: TypeAlias = Mapping[str, int]
+"""Parameters of a function that a hook reads, each with its usual position, counting the instance."""
+
+_NOTHING_READ: Final[Reads] = {}
 _ABSENT: Final[Any] = object()
+_DATA: Final = fail_open("read a response")
 _LOOK: Final = fail_open("look for other instrumentations")
 VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 """Kinds of parameters that take any arguments."""
@@ -37,8 +44,9 @@ class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
     """The steps around a hooked function. If a step raises, that is reported and the call continues."""
 
     step: fail_open
-    begin: Callable[[tuple[Any, ...], dict[str, Any]], object]
-    """Takes the arguments, the instance first; returns the argument of the other steps, None: nothing to observe."""
+    begin: Callable[[tuple[Any, ...], Any, dict[str, Any]], object]
+    """Takes the arguments, the instance first; the first parameter that the hook reads, else the instance; and the
+    keyword arguments. Returns the argument of the other steps, None: nothing to observe."""
     returned: Callable[[Any, Any], object] | None = None
     """Takes the result; returns its replacement for the caller, or None for the result itself."""
     raised: Callable[[Any, BaseException], object] | None = None
@@ -46,19 +54,20 @@ class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
     enter: Callable[[Any], object] | None = None
     """Does what `returned` and `raised` undo. Raises only interrupts, which `raised` receives."""
 
+    def around(self, original: Function, reads: Reads = _NOTHING_READ, *, is_async: bool = False) -> Function:
+        """Return a function that does the same as `original`, with the steps around it.
 
-def guarded(original: Function, steps: HookSteps, *, is_async: bool = False) -> Function:
-    """Return a function that does the same as `original`, with the steps around it.
-
-    `is_async` is also True for functions that return awaitables but are not coroutine functions, as wrappers may be.
-    """
-    if steps.returned is None and steps.raised is None:
-        hooked = _before(original, steps)
-    elif is_async or inspect.iscoroutinefunction(original):
-        hooked = _around_async(original, steps)
-    else:
-        hooked = _around(original, steps)
-    return update_wrapper(hooked, original)
+        `is_async` is also True for functions that return awaitables but are not coroutine functions, as wrappers may
+        be.
+        """
+        name, at = _first_of(reads, original)
+        if self.returned is None and self.raised is None:
+            hooked = _before(original, self, name, at)
+        elif is_async or inspect.iscoroutinefunction(original):
+            hooked = _around_async(original, self, name, at)
+        else:
+            hooked = _around(original, self, name, at)
+        return update_wrapper(hooked, original)
 
 
 def silenced(original: Function, step: fail_open, is_replaced: Callable[[tuple[Any, ...]], bool]) -> Function:
@@ -75,49 +84,48 @@ def silenced(original: Function, step: fail_open, is_replaced: Callable[[tuple[A
     return update_wrapper(hooked, original)
 
 
-def guarded_data(
-    original: Function, step: fail_open, observers: Mapping[int, Any], current: ContextVar[Any]
-) -> Function:
+def observe_data(original: Function, reads: Reads = _NOTHING_READ, *, is_async: bool = False) -> Function:
     """Return a function that first passes `data` to the observer of `response`, then does the same as `original`.
 
-    That is the one of `observers`, by `id()` of the response; else the `current` one, if its `read` is the response.
-    For functions called for every chunk of a stream, at minimal cost.
+    That is the one of `OBSERVERS`; else the current call, if its `read` is the response. For functions called for every
+    chunk of a stream, at minimal cost.
     """
     if {*parameters(original)} == {"self", "data", "cast_to", "response"}:
-        return update_wrapper(_data_hook(original, step, observers, current), original)
+        return update_wrapper(_data_hook(original), original)
     # The same for a function with other parameters, of which these are still given by name.
-    show = _data_hook(lambda *_, **__: None, step, observers, current)
+    show = _data_hook(lambda *_, **__: None)
 
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        show(args[0], data=kwargs["data"], cast_to=None, response=kwargs["response"])
+    def begin(args: tuple[Any, ...], data: object, kwargs: dict[str, Any]) -> None:
+        show(args[0], data=data, cast_to=None, response=kwargs["response"])
 
-    return guarded(original, HookSteps(step=step, begin=begin))
+    return HookSteps(step=_DATA, begin=begin).around(original, reads, is_async=is_async)
 
 
-def _data_hook(original: Function, step: fail_open, observers: Mapping[int, Any], current: ContextVar[Any]) -> Function:
+def _data_hook(original: Function) -> Function:
     """Return the hook of a function with the parameters of today's SDKs, which costs half of the other."""
-    observer_of, current_one = observers.get, current.get
+    observer_of, current_one = OBSERVERS.get, CURRENT_CALL.get
 
     def hooked(self: Any, /, *, data: Any, cast_to: Any, response: Any) -> Any:  # noqa: ANN401 - the original's own
         try:
-            observer = observer_of(id(response))
+            observer: ResponseObserver | OpenCall | None = observer_of(id(response))
             if observer is None and (one := current_one()) is not None and one.read is response:
                 observer = one
             if observer is not None:
                 # Read first: CPython 3.11 looks up a callable that is called from a slot like a method.
                 show = observer.data
                 show(data)
-        except reported(step):
+        except reported(_DATA):
             pass
         return original(self, data=data, cast_to=cast_to, response=response)
 
     return hooked
 
 
-def place_of(original: Function, name: str, usual: int) -> int:
-    """Return the position of a parameter among the arguments of `original`, counting the instance."""
-    names = [known for known, parameter in parameters(original).items() if parameter.kind not in VARIADIC]
-    return names.index(name) if name in names else usual
+def _first_of(reads: Reads, original: Function) -> tuple[str, int]:
+    """Return name and position, counting the instance, of the first parameter that a hook reads, else no name."""
+    name, usual = next(iter(reads.items()), ("", 0))
+    known = [one for one, parameter in parameters(original).items() if reads and parameter.kind not in VARIADIC]
+    return name, known.index(name) if name in known else usual
 
 
 def parameters(original: Function) -> Mapping[str, inspect.Parameter]:
@@ -128,12 +136,12 @@ def parameters(original: Function) -> Mapping[str, inspect.Parameter]:
         return {}
 
 
-def _before(original: Function, steps: HookSteps) -> Function:
+def _before(original: Function, steps: HookSteps, name: str, at: int) -> Function:
     begin, step = steps.begin, steps.step
 
     def hooked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
         try:
-            begin(args, kwargs)
+            begin(args, args[at] if len(args) > at else name and kwargs[name], kwargs)
         except reported(step):
             pass
         return original(*args, **kwargs)
@@ -141,12 +149,12 @@ def _before(original: Function, steps: HookSteps) -> Function:
     return hooked
 
 
-def _around(original: Function, steps: HookSteps) -> Function:
+def _around(original: Function, steps: HookSteps, name: str, at: int) -> Function:
     begin, enter, returned, step = steps.begin, steps.enter or bool, steps.returned or _nothing, steps.step
 
     def hooked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
         try:
-            state = begin(args, kwargs)
+            state = begin(args, args[at] if len(args) > at else name and kwargs[name], kwargs)
         except reported(step):
             state = None
         if state is None:
@@ -166,12 +174,12 @@ def _around(original: Function, steps: HookSteps) -> Function:
     return hooked
 
 
-def _around_async(original: Function, steps: HookSteps) -> Function:
+def _around_async(original: Function, steps: HookSteps, name: str, at: int) -> Function:
     begin, enter, returned, step = steps.begin, steps.enter or bool, steps.returned or _nothing, steps.step
 
     async def hooked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
         try:
-            state = begin(args, kwargs)
+            state = begin(args, args[at] if len(args) > at else name and kwargs[name], kwargs)
         except reported(step):
             state = None
         if state is None:
@@ -202,7 +210,7 @@ def _nothing(state: object, result: object) -> None:
 
 
 class HookContext:
-    """Connects the hooks with the rest of callspan; one per process, safe from any thread."""
+    """Connects the hooks with the rest of callspan; safe from any thread."""
 
     def __init__(self) -> None:
         self.factories: Mapping[Content, CallFactory] = {}
@@ -240,3 +248,7 @@ class HookContext:
         with _LOOK:
             other_instrumentations.warn_once(other_instrumentations.found())
         self.warned_about_other_tracers = True
+
+
+HOOK_CONTEXT: Final = HookContext()
+"""That of this process."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 from opentelemetry import propagate
 
 from callspan.fail_open import fail_open, reported
-from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded, place_of
+from callspan.intercept.hooks import HookSteps
 from callspan.intercept.request import OpenCall
 from callspan.intercept.responses import CURRENT_CALL, OBSERVERS, ResponseObserver
 from callspan.providers import registry
@@ -23,41 +23,33 @@ _COUNT: Final = b"x-stainless-retry-count"
 _CLOSED: Final = fail_open("detect the close of a response")
 
 
-def observe_send(hook_context: HookContext, original: Function, *, is_async: bool = False) -> Function:
-    """Return a replacement of `Client.send` or `AsyncClient.send` that observes the attempts of calls."""
-    del hook_context
-    at = place_of(original, "request", 1)
-
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
-        """Record the start of an attempt; None for a request that does not belong to the call."""
-        opened = CURRENT_CALL.get()
-        if opened is None:
+def _sending(_: object, request: Any, *__: object) -> OpenCall | None:  # noqa: ANN401 - httpx or httpx2
+    """Record the start of an attempt; None for a request that does not belong to the call."""
+    opened = CURRENT_CALL.get()
+    if opened is None:
+        return None
+    attempts = opened.call.attempts
+    if request is opened.built and opened.built_retries is not None:
+        attempts.started()
+        attempts.sdk_retries = opened.built_retries
+    else:
+        # Raw headers are read once, because httpx decodes all of them for each lookup by name.
+        sent = {name.lower(): value for name, value in request.headers.raw}
+        if _MARK not in sent:
             return None
-        request, attempts = args[at] if len(args) > at else kwargs["request"], opened.call.attempts
-        if request is opened.built and opened.built_retries is not None:
-            attempts.started()
-            attempts.sdk_retries = opened.built_retries
-        else:
-            # Raw headers are read once, because httpx decodes all of them for each lookup by name.
-            sent = {name.lower(): value for name, value in request.headers.raw}
-            if _MARK not in sent:
-                return None
-            attempts.started()
-            count = sent.get(_COUNT)
-            attempts.sent_retries(None if count is None else count.decode("latin-1"))
-        # The attempt has started even if the following code fails.
-        try:
-            if opened.inject:
-                propagate.inject(request.headers, context=opened.context)
-            if not opened.body_seen:
-                opened.body_seen = True
-                opened.call.sent(request.content, registry.decoded(request.content))
-        except reported(_ATTEMPT):
-            return opened
+        attempts.started()
+        count = sent.get(_COUNT)
+        attempts.sent_retries(None if count is None else count.decode("latin-1"))
+    # The attempt has started even if the following code fails.
+    try:
+        if opened.inject:
+            propagate.inject(request.headers, context=opened.context)
+        if not opened.body_seen:
+            opened.body_seen = True
+            opened.call.sent(request.content, registry.decoded(request.content))
+    except reported(_ATTEMPT):
         return opened
-
-    steps = HookSteps(step=_ATTEMPT, begin=begin, returned=_received, raised=_failed)
-    return guarded(original, steps, is_async=is_async)
+    return opened
 
 
 def _failed(opened: OpenCall, error: BaseException) -> None:
@@ -69,17 +61,8 @@ def _received(opened: OpenCall, response: Any) -> None:  # noqa: ANN401 - httpx 
     opened.call.attempts.headers_received(response.status_code, headers, lambda: response.content)
 
 
-def observe_close(hook_context: HookContext, original: Function, *, is_async: bool = False) -> Function:
-    """Return a replacement of `Response.close` or `aclose` that reports the end of an observed call."""
-    del hook_context
-    return guarded(
-        original, HookSteps(step=_CLOSED, begin=_observer, returned=_closed, raised=_closed), is_async=is_async
-    )
-
-
-def _observer(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ResponseObserver | None:
-    del kwargs
-    return OBSERVERS.get(id(args[0]))
+def _observer(_: object, response: object, *__: object) -> ResponseObserver | None:
+    return OBSERVERS.get(id(response))
 
 
 def _closed(observer: ResponseObserver, outcome: object) -> None:
@@ -88,3 +71,9 @@ def _closed(observer: ResponseObserver, outcome: object) -> None:
     if reader is not None and not observer.is_reading() and getattr(observer.response(), "is_stream_consumed", False):
         reader.read_elsewhere()
     observer.closed()
+
+
+SEND: Final = HookSteps(step=_ATTEMPT, begin=_sending, returned=_received, raised=_failed)
+"""Observes the attempts of calls around `Client.send`."""
+CLOSE: Final = HookSteps(step=_CLOSED, begin=_observer, returned=_closed, raised=_closed)
+"""Reports the end of an observed call around `Response.close`."""

@@ -16,7 +16,7 @@ from callspan.agent.operations import Agent, Guardrail, Handoff, Labels, Operati
 from callspan.agent.scope import Scope, current_scope
 from callspan.agent.sessions import Identity, Session
 from callspan.fail_open import fail_open
-from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
+from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
 
 _STEP: Final = fail_open("follow a run of openai-agents")
 _NOT_SCOPES: Final = frozenset({
@@ -92,54 +92,38 @@ def is_run_open() -> bool:
     return bool(_OPEN)
 
 
-def observe_trace_start(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of the function that announces a new trace: a run outside of any session is a session.
-
-    It is the session of its group, else one of its own.
-    """
-
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        del kwargs
-        trace = args[1]
-        if hook_context.factory() is not None and current_scope() is None:
-            group_id, metadata = getattr(trace, "group_id", None), getattr(trace, "metadata", None)
-            _start(trace, Session(Identity(name=trace.name, session_id=group_id or trace.trace_id, metadata=metadata)))
-
-    return guarded(original, HookSteps(step=_STEP, begin=begin))
+def _trace_start(_: object, trace: Any, *__: object) -> None:  # noqa: ANN401 - a trace of the package
+    """Take a new trace: a run outside of any session is a session, that of its group, else one of its own."""
+    if HOOK_CONTEXT.factory() is not None and current_scope() is None:
+        group_id, metadata = getattr(trace, "group_id", None), getattr(trace, "metadata", None)
+        _start(trace, Session(Identity(name=trace.name, session_id=group_id or trace.trace_id, metadata=metadata)))
 
 
-def observe_span_start(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of the function that announces a new span."""
-
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        del kwargs
-        span = args[1]
-        kind = span.span_data.type
-        if hook_context.factory() is None or kind in _NOT_SCOPES:
-            return
-        if (make := _SCOPES.get(kind)) is None:
-            hook_context.unrecorded(f"span of openai-agents: {kind}")
-        else:
-            _start(span, make(span.span_data))
-
-    return guarded(original, HookSteps(step=_STEP, begin=begin))
+def _span_start(_: object, span: Any, *__: object) -> None:  # noqa: ANN401 - a span of the package
+    kind = span.span_data.type
+    if HOOK_CONTEXT.factory() is None or kind in _NOT_SCOPES:
+        return
+    if (make := _SCOPES.get(kind)) is None:
+        HOOK_CONTEXT.unrecorded(f"span of openai-agents: {kind}")
+    else:
+        _start(span, make(span.span_data))
 
 
-def observe_end(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of the function that announces the end of a trace or span."""
-    del hook_context
+def _end(_: object, ended: Any, *__: object) -> None:  # noqa: ANN401 - a trace or span of the package
+    found = _OPEN.pop(ended, None)
+    if found is not None:
+        if isinstance(found.scope, Operation):
+            _note_result(found.scope, ended.span_data, ended.error)
+        error = sys.exc_info()[1]  # it passes through the block that is left
+        found.scope.end(None if id(error) == found.handled else error)
 
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        del kwargs
-        ended = args[1]
-        found = _OPEN.pop(ended, None)
-        if found is not None:
-            if isinstance(found.scope, Operation):
-                _note_result(found.scope, ended.span_data, ended.error)
-            error = sys.exc_info()[1]  # it passes through the block that is left
-            found.scope.end(None if id(error) == found.handled else error)
 
-    return guarded(original, HookSteps(step=_STEP, begin=begin))
+TRACE_START: Final = HookSteps(step=_STEP, begin=_trace_start)
+"""Before the function that announces a new trace."""
+SPAN_START: Final = HookSteps(step=_STEP, begin=_span_start)
+"""Before the function that announces a new span."""
+END: Final = HookSteps(step=_STEP, begin=_end)
+"""Before the function that announces the end of a trace or span."""
 
 
 def _start(of: Any, scope: Scope) -> None:  # noqa: ANN401 - a trace or span of the package

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from callspan import private_names as names
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.client_info import call_info
-from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
+from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
 from callspan.observe.call import Call
 from callspan.observe.later import BatchResults, Fetch, GenericCall, record_webhook
 from callspan.observe.ports import CallFactory, CallInfo
@@ -41,28 +41,28 @@ StartOther: TypeAlias = Callable[[CallFactory, CallInfo, Any], Call]
 """Starts to observe a request in OpenTelemetry's context."""
 
 
-def route_other(hook_context: HookContext, client: object, options: Any) -> StartOther | None:  # noqa: ANN401 - FinalRequestOptions
+def route_other(client: object, options: Any) -> StartOther | None:  # noqa: ANN401 - FinalRequestOptions
     """Return the observer of a request without an adapter; None if it costs nothing, or only reads known objects."""
     found = routes.find(options.method, options.url)
     if found is None:
         is_free = options.method.upper() != "POST" or routes.is_free(options.url)
-        return None if is_free else _generic(hook_context, client, options)
+        return None if is_free else _generic(client, options)
     if found.path.kind == "fetch":
         return Fetch
     if found.path.kind == "results":
-        missed = _counter(hook_context, client, options)
+        missed = _counter(client, options)
         (owner,) = found.ids.values()
         return partial(BatchResults, owner=owner, is_known="batch" in found.ids, missed=missed)
-    return _generic(hook_context, client, options) if found.path.kind == "not recorded" else None
+    return _generic(client, options) if found.path.kind == "not recorded" else None
 
 
-def _generic(hook_context: HookContext, client: object, options: Any) -> StartOther:  # noqa: ANN401
+def _generic(client: object, options: Any) -> StartOther:  # noqa: ANN401
     endpoint = registry.generic(_path_of(client, options))
-    return partial(GenericCall, endpoint=endpoint, unrecorded=_counter(hook_context, client, options))
+    return partial(GenericCall, endpoint=endpoint, unrecorded=_counter(client, options))
 
 
-def _counter(hook_context: HookContext, client: object, options: Any) -> Callable[[], object]:  # noqa: ANN401
-    return partial(hook_context.unrecorded, request_name(client, options))
+def _counter(client: object, options: Any) -> Callable[[], object]:  # noqa: ANN401
+    return partial(HOOK_CONTEXT.unrecorded, request_name(client, options))
 
 
 def request_name(client: object, options: Any) -> str:  # noqa: ANN401 - FinalRequestOptions
@@ -75,23 +75,22 @@ def _path_of(client: object, options: Any) -> str:  # noqa: ANN401
     return path_template(options.url, base if isinstance(base, str) else "")
 
 
-def observe_unwrap(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of `webhooks.unwrap` that records ends of background responses; the event is unchanged."""
+def _unwrapping(_: object, resource: object, *__: object) -> tuple[CallFactory, Any] | None:
+    factory = HOOK_CONTEXT.factory()
+    return None if factory is None else (factory, resource)
 
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[CallFactory, Any] | None:
-        del kwargs
-        factory = hook_context.factory()
-        return None if factory is None else (factory, args[0])
 
-    def returned(state: tuple[CallFactory, Any], event: Any) -> None:  # noqa: ANN401 - an event of the SDK
-        factory, resource = state
-        kind, response_id = getattr(event, "type", None), getattr(getattr(event, "data", None), "id", None)
-        if isinstance(kind, str) and kind.startswith(_PREFIX) and isinstance(response_id, str):
-            at_ns = unix_ns(getattr(event, "created_at", None))
-            info = call_info(getattr(resource, names.RESOURCE_CLIENT.name, None), None, stream=False)
-            record_webhook(factory, info, response_id, kind.removeprefix(_PREFIX), at_ns)
+def _unwrapped(state: tuple[CallFactory, Any], event: Any) -> None:  # noqa: ANN401 - an event of the SDK
+    factory, resource = state
+    kind, response_id = getattr(event, "type", None), getattr(getattr(event, "data", None), "id", None)
+    if isinstance(kind, str) and kind.startswith(_PREFIX) and isinstance(response_id, str):
+        at_ns = unix_ns(getattr(event, "created_at", None))
+        info = call_info(getattr(resource, names.RESOURCE_CLIENT.name, None), None, stream=False)
+        record_webhook(factory, info, response_id, kind.removeprefix(_PREFIX), at_ns)
 
-    return guarded(original, HookSteps(step=_READ, begin=begin, returned=returned))
+
+UNWRAP: Final = HookSteps(step=_READ, begin=_unwrapping, returned=_unwrapped)
+"""Records ends of background responses around `webhooks.unwrap`; the event is unchanged."""
 
 
 @lru_cache(maxsize=_MAX_PATHS)

@@ -25,7 +25,7 @@ from callspan.fail_open import fail_open, log
 from callspan.forks import renew_locks
 from callspan.intercept import http_hooks, openai_agents, other_requests, raw, request, streams, tool_loops, websockets
 from callspan.intercept.code_hooks import CodeHook, innermost
-from callspan.intercept.hooks import VARIADIC, Function, HookContext, parameters
+from callspan.intercept.hooks import HOOK_CONTEXT, VARIADIC, Function, Reads, observe_data, parameters
 from callspan.providers import registry
 from callspan.sdk_profiles import PROFILES, SDKS, Sdk
 from callspan.settings import InvalidValueError, SettingError, words_of
@@ -42,16 +42,18 @@ class Hook(msgspec.Struct, frozen=True):
     attribute: str
     where: tuple[str, ...]
     """Each `module:Class` that has it, of every SDK and HTTP library; `module`: a function of its own."""
-    make: Callable[[HookContext, Function], Function]
-    """Creates the replacement of the original; see `guarded`."""
+    make: Callable[..., Function]
+    """Creates the replacement of the original; see `HookSteps.around`."""
     without: str
     """The loss if the name is missing."""
     keep_while_streaming: bool = True
     """Left in place when callspan is switched off, for the calls in progress."""
     in_code: bool = False
     """Put into the function, which other libraries wrap, and not in its place; see `code_hooks`."""
-    reads: tuple[str, ...] = ()
-    """Parameters the hook reads."""
+    reads: Reads = {}
+    """Parameters the hook reads, the first one wherever it is passed."""
+    is_async: bool = False
+    """Whether the function returns an awaitable, even where it is no coroutine function."""
     late: bool = False
     """The module is imported when it is used first, if ever."""
     with_: str = ""
@@ -63,14 +65,13 @@ _ASYNC: Final = {"Sync": "Async", "Async": "Async", "sync": "async", "a": "a", "
 
 
 def _both(
-    attribute: str, where: tuple[str, ...], make: Callable[..., Function], without: str, *, is_told: bool = False,
+    attribute: str, where: tuple[str, ...], make: Callable[..., Function], without: str, *, awaits: bool = False,
     **fields: Any,  # noqa: ANN401 - the other fields of a hook
 ) -> Iterator[Hook]:  # fmt: skip
-    """Yield the hooks of sync and async classes; `is_told`: `make` takes which of them it is."""
+    """Yield the hooks of sync and async classes; `awaits`: the async function returns an awaitable."""
     for words in (_SYNC, _ASYNC):
-        made = partial(make, is_async=words is _ASYNC) if is_told else make
-        places = tuple(place.format(**words) for place in where)
-        yield Hook(attribute.format(**words), places, made, without.format(**words), **fields)
+        places, is_async = tuple(place.format(**words) for place in where), awaits and words is _ASYNC
+        yield Hook(attribute.format(**words), places, make, without.format(**words), is_async=is_async, **fields)
 
 
 def _of_sdks(place: str) -> tuple[str, ...]:
@@ -102,59 +103,59 @@ _DECISIONS: Final = "openai.lib.decisions_tool_runner"
 
 HOOKS: Final[tuple[Hook, ...]] = (
     *_both(
-        "request", _of_sdks("_base_client:{Sync}APIClient"), request.observe_request, "all {sync} calls", is_told=True,
-        reads=("options", "stream"), keep_while_streaming=False, in_code=True,
+        "request", _of_sdks("_base_client:{Sync}APIClient"), request.REQUEST.around, "all {sync} calls", awaits=True,
+        reads={"options": 2, "stream": 4}, keep_while_streaming=False, in_code=True,
     ),
     *_both(
-        "_process_response", _of_sdks("_base_client:{Sync}APIClient"), request.observe_response,
-        "content of {sync} calls", reads=("response",),
+        "_process_response", _of_sdks("_base_client:{Sync}APIClient"), request.RESPONSE.around,
+        "content of {sync} calls", reads={"response": 3},
     ),
     Hook(
-        "_process_response_data", _of_sdks("_base_client:BaseClient"), request.observe_data,
-        "content of streams; plain calls are read from their result", reads=("data", "response"),
+        "_process_response_data", _of_sdks("_base_client:BaseClient"), observe_data,
+        "content of streams; plain calls are read from their result", reads={"data": 1, "response": 3},
     ),
     Hook(
-        "_build_request", _of_sdks("_base_client:BaseClient"), request.observe_build, "request bodies",
-        reads=("options",),
+        "_build_request", _of_sdks("_base_client:BaseClient"), request.BUILD.around, "request bodies",
+        reads={"options": 1},
     ),
     Hook(
-        "_calculate_retry_timeout", _of_sdks("_base_client:BaseClient"), request.observe_wait,
+        "_calculate_retry_timeout", _of_sdks("_base_client:BaseClient"), request.WAIT.around,
         "planned waits between attempts",
     ),
     *_both(
-        "__stream__", _of_sdks("_streaming:{Async}Stream"), streams.observe_reader,
+        "__stream__", _of_sdks("_streaming:{Async}Stream"), streams.READER.around,
         "errors of {sync} streams; they end when closed or collected",
     ),
     Hook(
-        "__stream__", (*_CHAT_HELPERS, *_RESPONSES_HELPERS, *_MESSAGES_HELPERS), streams.observe_events,
+        "__stream__", (*_CHAT_HELPERS, *_RESPONSES_HELPERS, *_MESSAGES_HELPERS), streams.EVENTS.around,
         "errors of stream helpers: such calls end as closed", late=True,
     ),
     *(
-        Hook(attribute, where, streams.observe_final, f"what `{attribute}` raises", late=True)
+        Hook(attribute, where, streams.FINAL.around, f"what `{attribute}` raises", late=True)
         for attribute, where in (
             ("get_final_completion", _CHAT_HELPERS), ("get_final_response", _RESPONSES_HELPERS),
             ("get_final_message", _MESSAGES_HELPERS),
         )
     ),
     *_both(
-        "{a}close", _of_http("Response"), http_hooks.observe_close,
-        "early closes of {sync} streams; they end when collected", is_told=True,
+        "{a}close", _of_http("Response"), http_hooks.CLOSE.around,
+        "early closes of {sync} streams; they end when collected", awaits=True,
     ),
     *_both(
-        "{a}iter_bytes", _of_http("Response"), raw.observe_bytes, "content of {sync} streaming raw responses",
+        "{a}iter_bytes", _of_http("Response"), raw.BYTES.around, "content of {sync} streaming raw responses",
     ),
     *_both(
-        "send", _of_http("{Async}Client"), http_hooks.observe_send, "attempts of {sync} calls", is_told=True,
-        reads=("request",),
+        "send", _of_http("{Async}Client"), http_hooks.SEND.around, "attempts of {sync} calls", awaits=True,
+        reads={"request": 1},
     ),
     *_both(
         "handshake", ("websockets.{io}.client:ClientConnection",), websockets.observe_handshake,
-        "{sync} calls over websockets", is_told=True, keep_while_streaming=False, late=True,
+        "{sync} calls over websockets", awaits=True, keep_while_streaming=False, late=True,
     ),
     *_both(
         "_connect_ws",
         tuple(f"openai.resources.{name}ConnectionManager" for name in _SOCKETS),
-        websockets.observe_connect, "failed calls of creates that waited for {sync} websockets", is_told=True,
+        websockets.CONNECT.around, "failed calls of creates that waited for {sync} websockets", awaits=True,
         keep_while_streaming=False, late=True, with_="send",
     ),
     *_both(
@@ -166,21 +167,21 @@ HOOKS: Final[tuple[Hook, ...]] = (
         "one span per loop of the anthropic SDK: there are two", late=True, with_="_tool_use_span",
     ),
     *(
-        Hook(name, ("agents.tracing.provider:SynchronousMultiTracingProcessor",), make, lost, reads=(of,), late=True)
+        Hook(name, ("agents.tracing.provider:SynchronousMultiTracingProcessor",), make, lost, reads={of: 1}, late=True)
         for name, make, of, lost in (
-            ("on_trace_start", openai_agents.observe_trace_start, "trace", "runs of openai-agents as sessions"),
-            ("on_span_start", openai_agents.observe_span_start, "span", "agents and tools of openai-agents"),
-            ("on_span_end", openai_agents.observe_end, "span", "ends of agents and tools of openai-agents"),
-            ("on_trace_end", openai_agents.observe_end, "trace", "ends of runs of openai-agents"),
+            ("on_trace_start", openai_agents.TRACE_START.around, "trace", "runs of openai-agents as sessions"),
+            ("on_span_start", openai_agents.SPAN_START.around, "span", "agents and tools of openai-agents"),
+            ("on_span_end", openai_agents.END.around, "span", "ends of agents and tools of openai-agents"),
+            ("on_trace_end", openai_agents.END.around, "trace", "ends of runs of openai-agents"),
         )
     ),
     Hook(
-        "_tool_use_span", (f"{_RUNNERS}:BaseToolRunner",), tool_loops.observe_tool_span, "the tools of a runner",
-        reads=("tool", "tool_use"), late=True, with_="_start_tool_runner_span",
+        "_tool_use_span", (f"{_RUNNERS}:BaseToolRunner",), tool_loops.TOOL.around, "the tools of a runner",
+        reads={"tool": 2, "tool_use": 3}, late=True, with_="_start_tool_runner_span",
     ),
     Hook(
         "_execute_function", (f"{_RESPONSES}:ResponsesToolRunner", f"{_RESPONSES}:AsyncResponsesToolRunner"),
-        tool_loops.observe_function, "the tools of a runner", reads=("item",), late=True,
+        tool_loops.FUNCTION.around, "the tools of a runner", reads={"item": 2}, late=True,
     ),
     # Public from here on.
     Hook(
@@ -194,7 +195,7 @@ HOOKS: Final[tuple[Hook, ...]] = (
     # In openai 1.99 and later.
     Hook(
         "unwrap", ("openai.resources.webhooks:Webhooks", "openai.resources.webhooks:AsyncWebhooks"),
-        other_requests.observe_unwrap, "ends of background responses that webhooks report", late=True,
+        other_requests.UNWRAP.around, "ends of background responses that webhooks report", late=True,
     ),
 )  # fmt: skip
 
@@ -249,8 +250,7 @@ class _Patch(msgspec.Struct, eq=False):
 class Patches:
     """The patches of this process. Safe from any thread; never holds its lock while importing."""
 
-    def __init__(self, hook_context: HookContext) -> None:
-        self._hook_context = hook_context
+    def __init__(self) -> None:
         # Reentrant: a signal handler may read the hooks' status while its thread patches.
         self._lock = threading.RLock()
         self._patches: dict[tuple[type, str], _Patch] = {}
@@ -288,7 +288,7 @@ class Patches:
         """
         self._wanted.discard(sdk)
         with self._lock:
-            under_way = self._hook_context.deferred_ends.under_way or openai_agents.is_run_open()
+            under_way = HOOK_CONTEXT.deferred_ends.under_way or openai_agents.is_run_open()
             self._status.pop(sdk, None)
             for place, patch in reversed(list(self._patches.items())):
                 patch.sdks.discard(sdk)
@@ -309,7 +309,7 @@ class Patches:
             # Now and not at the first call, which may happen in a thread while another one forks, or in a signal
             # handler that has interrupted the import.
             registry.load(PROFILES[sdk].wire)
-            self._hook_context.prepare()
+            HOOK_CONTEXT.prepare()
         with fail_open(f"patch {sdk}"):
             by_module = _hooked(sdk)
             with self._lock:
@@ -365,7 +365,7 @@ class Patches:
         patch = self._patches.get((owner, hook.attribute))
         if patch is not None and (patch.sdks or patch.replacement is (original if function is None else function)):
             return patch
-        make = partial(hook.make, self._hook_context)
+        make = partial(hook.make, reads=hook.reads, is_async=hook.is_async)
         if function is not None:
             code = CodeHook(function, make)
             patch = _Patch(owner, hook.attribute, code.original, function, hook.keep_while_streaming, code)
@@ -417,7 +417,7 @@ def _lacks(original: Function, hook: Hook) -> bool:
     found = parameters(original) if hook.reads else {}
     if not found or any(parameter.kind in VARIADIC for parameter in found.values()):
         return False
-    return not found.keys() >= set(hook.reads)
+    return not found.keys() >= hook.reads.keys()
 
 
 def _warn_of_drift(sdk: Sdk, statuses: list[HookStatus]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.body_parsers import EventParser, file_body_of
-from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
+from callspan.intercept.hooks import HookSteps
 from callspan.intercept.responses import OBSERVERS, ResponseObserver, parsing_error
 from callspan.record.call import ErrorInfo
 
@@ -25,16 +25,9 @@ _OBSERVE: Final = fail_open("observe the bytes of a response")
 _DONE: Final = b"[DONE]"
 
 
-def observe_bytes(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of `Response.iter_bytes` or `aiter_bytes` that copies the raw responses of calls."""
-    del hook_context
-    return guarded(original, HookSteps(step=_OBSERVE, begin=_begin, returned=_replacement))
-
-
-def _begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ResponseObserver | None:
+def _begin(_: object, response: object, *__: object) -> ResponseObserver | None:
     """Return the observer of a response when reading starts; None if its bytes need not be observed."""
-    del kwargs
-    observer = OBSERVERS.get(id(args[0]))
+    observer = OBSERVERS.get(id(response))
     return None if observer is None or observer.is_read_by_sdk or observer.call.ended else observer
 
 
@@ -53,6 +46,10 @@ def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | A
     reader = _observed_async(pieces, observer) if is_async else _observed(pieces, observer)
     observer.reader = weakref.ref(reader)
     return reader
+
+
+BYTES: Final = HookSteps(step=_OBSERVE, begin=_begin, returned=_replacement)
+"""Copies the raw responses of calls around `Response.iter_bytes`."""
 
 
 def _observed(pieces: Iterator[bytes], observer: ResponseObserver) -> Iterator[bytes]:

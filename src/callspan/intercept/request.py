@@ -18,7 +18,7 @@ from callspan.intercept import other_instrumentations
 from callspan.intercept.body_parsers import file_body_of, form_bytes, is_form, read_file
 from callspan.intercept.client_info import call_info
 from callspan.intercept.code_hooks import calls_hook
-from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded, guarded_data, place_of
+from callspan.intercept.hooks import HOOK_CONTEXT, HookSteps
 from callspan.intercept.other_requests import request_name, route_other
 from callspan.intercept.responses import (
     CURRENT_CALL,
@@ -37,7 +37,6 @@ _OPEN: Final = fail_open("start observing a call")
 _CLOSE: Final = fail_open("finish observing a call")
 _ATTACH_RESPONSE: Final = fail_open("observe a response")
 _BODY: Final = fail_open("read a request body")
-_DATA: Final = fail_open("read a response")
 _WAIT: Final = fail_open("note a planned wait")
 _REQUEST: Final = "request"
 
@@ -172,116 +171,94 @@ def _response_of(result: object) -> Any:  # noqa: ANN401 - httpx, httpx2 or None
     return getattr(result, "response", None) or getattr(result, "http_response", None)
 
 
-def observe_request(hook_context: HookContext, original: Function, *, is_async: bool = False) -> Function:
-    """Return a replacement of `APIClient.request` that observes its calls."""
-    at = place_of(original, "options", 2)
-
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
-        context = otel_context.get_current()
-        # An empty context holds no setting, and no suppression.
-        factory = hook_context.factory() if context else hook_context.factories.get(hook_context.content)
-        if factory is None:
-            return None
-        client, options = args[0], args[at] if len(args) > at else kwargs["options"]
-        route = registry.endpoint_for(options.method, options.url) or route_other(hook_context, client, options)
-        if route is None:
-            return None
-        stream = bool(kwargs.get("stream"))
-        inject = hook_context.propagate
-        # Reading a missing field of a pydantic model raises, with a message that is more expensive than a span.
-        is_native = getattr(options, "__dict__", {}).get(names.SPAN_NAME.name) is not None
-        if is_native and not callable(route):
-            inject = other_instrumentations.without_own_span(client, options) or inject
-        if not hook_context.warned_about_other_tracers:
-            hook_context.warn_about_other_tracers()
-        info = call_info(client, options, stream)
-        call = route(factory, info, context) if callable(route) else Call(factory, route, info, alone=not context)
-        if hook_context.stream_usage and stream and not info.raw:
-            call.hides_usage = request_usage(route, options)
-        return OpenCall(call, context, inject=inject)
-
-    steps = HookSteps(
-        step=_OPEN, begin=begin, enter=OpenCall.enter, returned=OpenCall.finish, raised=OpenCall.raised
-    )  # fmt: skip
-    return guarded(original, steps, is_async=is_async)
+def _opened(args: tuple[Any, ...], options: Any, kwargs: dict[str, Any]) -> OpenCall | None:  # noqa: ANN401 - FinalRequestOptions
+    """Begin a call; None if the request must not be observed."""
+    context = otel_context.get_current()
+    # An empty context holds no setting, and no suppression.
+    factory = HOOK_CONTEXT.factory() if context else HOOK_CONTEXT.factories.get(HOOK_CONTEXT.content)
+    if factory is None:
+        return None
+    client, stream = args[0], bool(kwargs.get("stream"))
+    route = registry.endpoint_for(options.method, options.url) or route_other(client, options)
+    if route is None:
+        return None
+    inject = HOOK_CONTEXT.propagate
+    # Reading a missing field of a pydantic model raises, with a message that is more expensive than a span.
+    is_native = getattr(options, "__dict__", {}).get(names.SPAN_NAME.name) is not None
+    if is_native and not callable(route):
+        inject = other_instrumentations.without_own_span(client, options) or inject
+    if not HOOK_CONTEXT.warned_about_other_tracers:
+        HOOK_CONTEXT.warn_about_other_tracers()
+    info = call_info(client, options, stream)
+    call = route(factory, info, context) if callable(route) else Call(factory, route, info, alone=not context)
+    if HOOK_CONTEXT.stream_usage and stream and not info.raw:
+        call.hides_usage = request_usage(route, options)
+    return OpenCall(call, context, inject=inject)
 
 
-def observe_response(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of `_process_response` (sync or async) that observes the final HTTP response."""
-    at = place_of(original, "response", 3)
-
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        opened = CURRENT_CALL.get()
-        if opened is None:
-            _note_unseen(hook_context, args[0], kwargs.get("options"))
-        else:
-            retries = kwargs.get("retries_taken")
-            if isinstance(retries, int):
-                opened.call.attempts.sdk_retries = retries
-            opened.attach_response(kwargs["response"] if "response" in kwargs else args[at])
-
-    return guarded(original, HookSteps(step=_ATTACH_RESPONSE, begin=begin))
+def _identified(args: tuple[Any, ...], response: object, kwargs: dict[str, Any]) -> None:
+    """Attach the final HTTP response to its call."""
+    opened = CURRENT_CALL.get()
+    if opened is None:
+        _note_unseen(args[0], kwargs.get("options"))
+    else:
+        retries = kwargs.get("retries_taken")
+        if isinstance(retries, int):
+            opened.call.attempts.sdk_retries = retries
+        opened.attach_response(response)
 
 
-def _note_unseen(hook_context: HookContext, client: object, options: Any) -> None:  # noqa: ANN401 - of either SDK
+def _note_unseen(client: object, options: Any) -> None:  # noqa: ANN401 - of either SDK
     """Count a call whose answer has arrived without `request`, as with a client class that sends by itself."""
-    if options is None or hook_context.factory() is None:
+    if options is None or HOOK_CONTEXT.factory() is None:
         return
     own: Any = getattr(client, _REQUEST, None)
     classes = (vars(one).get(_REQUEST) for one in type(client).__mro__)
     if calls_hook(own) or not any(map(calls_hook, filter(None, classes))):
         return  # it began before the hook was there, or ended before it was there again
     if registry.endpoint_for(options.method, options.url) is not None:
-        hook_context.unrecorded(f"{request_name(client, options)} by {type(client).__name__}.{_REQUEST}")
+        HOOK_CONTEXT.unrecorded(f"{request_name(client, options)} by {type(client).__name__}.{_REQUEST}")
 
 
-def observe_data(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of `_process_response_data` that first passes each parsed body or chunk to its call."""
-    del hook_context
-    return guarded_data(original, _DATA, OBSERVERS, CURRENT_CALL)
+def _building(_: object, options: Any, kwargs: dict[str, Any]) -> tuple[OpenCall, Any, object] | None:  # noqa: ANN401
+    opened = CURRENT_CALL.get()
+    return None if opened is None else (opened, options, kwargs.get("retries_taken"))
 
 
-def observe_build(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of `_build_request` that records the body exactly as sent."""
-    del hook_context
-    at = place_of(original, "options", 1)
-
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[OpenCall, Any, object] | None:
-        opened = CURRENT_CALL.get()
-        if opened is None:
-            return None
-        options = args[at] if len(args) > at else kwargs["options"]
-        return opened, options, kwargs.get("retries_taken")
-
-    def returned(state: tuple[OpenCall, Any, Any], built: Any) -> None:  # noqa: ANN401 - httpx or httpx2
-        opened, options, retries = state
-        opened.built, opened.built_retries = built, retries
-        extra = getattr(options, "extra_json", None)
-        body = options.json_data
-        if extra and isinstance(body, dict | None):
-            body = {**(body or {}), **extra}
-        try:
-            content = built.content
-        except RuntimeError:  # it is sent as it is read
-            if not is_form(built):
-                raise
-            opened.call.form(body, options.files, form_bytes(built))
-        else:
-            opened.call.sent(content, body)
-        opened.body_seen = True
-
-    return guarded(original, HookSteps(step=_BODY, begin=begin, returned=returned))
+def _built(state: tuple[OpenCall, Any, Any], built: Any) -> None:  # noqa: ANN401 - httpx or httpx2
+    """Record the body exactly as sent."""
+    opened, options, retries = state
+    opened.built, opened.built_retries = built, retries
+    extra = getattr(options, "extra_json", None)
+    body = options.json_data
+    if extra and isinstance(body, dict | None):
+        body = {**(body or {}), **extra}
+    try:
+        content = built.content
+    except RuntimeError:  # it is sent as it is read
+        if not is_form(built):
+            raise
+        opened.call.form(body, options.files, form_bytes(built))
+    else:
+        opened.call.sent(content, body)
+    opened.body_seen = True
 
 
-def observe_wait(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of `_calculate_retry_timeout` that records the wait the SDK decided on, in seconds."""
-    del hook_context
+def _current(*_: object) -> OpenCall | None:
+    return CURRENT_CALL.get()
 
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
-        del args, kwargs
-        return CURRENT_CALL.get()
 
-    def returned(opened: OpenCall, seconds: float) -> None:
-        opened.call.attempts.planned_wait(float(seconds))
+def _will_wait(opened: OpenCall, seconds: float) -> None:
+    opened.call.attempts.planned_wait(float(seconds))
 
-    return guarded(original, HookSteps(step=_WAIT, begin=begin, returned=returned))
+
+REQUEST: Final = HookSteps(
+    step=_OPEN, begin=_opened, enter=OpenCall.enter, returned=OpenCall.finish, raised=OpenCall.raised
+)  # fmt: skip
+"""Observes the calls of `APIClient.request`."""
+RESPONSE: Final = HookSteps(step=_ATTACH_RESPONSE, begin=_identified)
+"""Observes the final HTTP response before `_process_response`."""
+BUILD: Final = HookSteps(step=_BODY, begin=_building, returned=_built)
+"""Records the body around `_build_request`."""
+WAIT: Final = HookSteps(step=_WAIT, begin=_current, returned=_will_wait)
+"""Records the wait, in seconds, that `_calculate_retry_timeout` returns."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from callspan import private_names as names
 from callspan.fail_open import fail_open
-from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
+from callspan.intercept.hooks import HookSteps
 from callspan.intercept.responses import CURRENT_CALL, ResponseObserver, observer_of
 
 _OBSERVE: Final = fail_open("observe a stream")
@@ -24,55 +24,45 @@ _COMPLETED: Final = fail_open("detect the end of a stream")
 _REQUEST_USAGE: Final = fail_open("request the usage of a stream")
 
 
-def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - a stream or helper of an SDK
-    del kwargs
-    return args[0]
+def _first(_: object, stream: Any, *__: object) -> Any:  # noqa: ANN401 - a stream or helper of an SDK
+    return stream
 
 
-def observe_reader(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of `Stream.__stream__` (sync or async) with the same items, which reports the end."""
-    del hook_context
-
-    def returned(stream: Any, inner: Any) -> Any:  # noqa: ANN401 - of either SDK
-        response = stream.response
-        # The open call may get its response later, if a middleware replaces it.
-        is_observed = observer_of(response) is not None or CURRENT_CALL.get() is not None
-        return _reader(inner, response) if is_observed else inner
-
-    return guarded(original, HookSteps(step=_OBSERVE, begin=_first, returned=returned))
+def _with_end(stream: Any, inner: Any) -> Any:  # noqa: ANN401 - of either SDK
+    """Return a reader of the same items, which reports the end."""
+    response = stream.response
+    # The open call may get its response later, if a middleware replaces it.
+    is_observed = observer_of(response) is not None or CURRENT_CALL.get() is not None
+    return _reader(inner, response) if is_observed else inner
 
 
-def observe_events(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of a helper's `__stream__` with the same events, which reports the helper's exceptions."""
-    del hook_context
-
-    def returned(helper: Any, inner: Any) -> Any:  # noqa: ANN401 - of either SDK
-        response = _response_of(helper)
-        if response is None:
-            return inner
-        return _AsyncEvents(inner, response) if hasattr(inner, "__anext__") else _events(inner, response)
-
-    return guarded(original, HookSteps(step=_OBSERVE_HELPER, begin=_first, returned=returned))
+def _with_errors(helper: Any, inner: Any) -> Any:  # noqa: ANN401 - of either SDK
+    """Return an iterator over the same events, which reports the helper's exceptions."""
+    response = _response_of(helper)
+    if response is None:
+        return inner
+    return _AsyncEvents(inner, response) if hasattr(inner, "__anext__") else _events(inner, response)
 
 
-def observe_final(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of a helper's `get_final_*`, which reads the stream: its exception is the call's error."""
-    del hook_context
+def _unfinished(_: object, helper: object, *__: object) -> ResponseObserver | None:
+    """Return the observer of a helper's response, unless its call has ended."""
+    observer = observer_of(_response_of(helper))
+    return None if observer is None or observer.call.ended else observer
 
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ResponseObserver | None:
-        del kwargs
-        observer = observer_of(_response_of(args[0]))
-        return None if observer is None or observer.call.ended else observer
 
-    def returned(observer: ResponseObserver, result: object) -> None:
-        del result
-        observer.release()
+def _release(observer: ResponseObserver, _: object) -> None:
+    observer.release()
 
-    steps = HookSteps(
-        step=_OBSERVE_HELPER, begin=begin, enter=ResponseObserver.hold, returned=returned,
-        raised=ResponseObserver.failed_above,
-    )  # fmt: skip
-    return guarded(original, steps)
+
+READER: Final = HookSteps(step=_OBSERVE, begin=_first, returned=_with_end)
+"""Reports the end of a stream around `Stream.__stream__`."""
+EVENTS: Final = HookSteps(step=_OBSERVE_HELPER, begin=_first, returned=_with_errors)
+"""Reports the exceptions of a helper around its `__stream__`."""
+FINAL: Final = HookSteps(
+    step=_OBSERVE_HELPER, begin=_unfinished, enter=ResponseObserver.hold, returned=_release,
+    raised=ResponseObserver.failed_above,
+)  # fmt: skip
+"""Around `get_final_*` of a helper, which reads the stream: its exception is the call's error."""
 
 
 def _response_of(helper: Any) -> object:  # noqa: ANN401 - of either SDK

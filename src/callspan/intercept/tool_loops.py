@@ -14,7 +14,7 @@ from callspan.agent.arguments import as_text
 from callspan.agent.decorators import around_async_generator, around_generator
 from callspan.agent.loops import Loop, LoopTool, running_loop
 from callspan.fail_open import fail_open, value_of
-from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded, parameters, place_of, silenced
+from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, parameters, silenced
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -28,31 +28,25 @@ _PARAMS_AT: Final = 2
 _RUN: Final = fail_open("record the run of a tool")
 
 
-def observe_loop(hook_context: HookContext, original: Function) -> Function:
+def observe_loop(original: Function, *_: object, **__: object) -> Function:
     """Return a replacement of a runner's generator: all that runs while it advances belongs to the loop's agent."""
-    return guarded(original, HookSteps(step=_START, begin=_beginner(hook_context, original), returned=_within))
+    return HookSteps(step=_START, begin=_beginner(original), returned=_within).around(original)
 
 
-def observe_run(hook_context: HookContext, original: Function) -> Function:
+def observe_run(original: Function, *_: object, **__: object) -> Function:
     """Return a replacement of a runner's method that runs the whole loop."""
-
-    def raised(loop: Loop, error: BaseException) -> None:
-        loop.end(error)
-
-    def returned(loop: Loop, result: object) -> None:
-        del result
-        loop.on_return()
-
-    begin = _beginner(hook_context, original)
-    return guarded(original, HookSteps(step=_START, begin=begin, enter=Loop.start, returned=returned, raised=raised))
+    steps = HookSteps(
+        step=_START, begin=_beginner(original), enter=Loop.start, returned=Loop.on_return, raised=Loop.end
+    )  # fmt: skip
+    return steps.around(original)
 
 
-def _beginner(hook_context: HookContext, original: Function) -> Callable[[tuple[Any, ...], dict[str, Any]], object]:
+def _beginner(original: Function) -> Callable[..., Loop | None]:
     """Return a function that begins a loop, and receives the runner's diagnostics, if any."""
     is_diagnosed = _DIAGNOSTICS in parameters(original)
 
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Loop | None:
-        if hook_context.factory() is None:
+    def begin(args: tuple[Any, ...], _: object, kwargs: dict[str, Any]) -> Loop | None:
+        if HOOK_CONTEXT.factory() is None:
             return None
         loop = Loop(args[0], value_of(partial(_model, args, kwargs)))
         if is_diagnosed:
@@ -82,28 +76,18 @@ def _within(loop: Loop, advances: Any) -> Any:  # noqa: ANN401 - a generator of 
     return made
 
 
-def observe_loop_span(hook_context: HookContext, original: Function) -> Function:
+def observe_loop_span(original: Function, *_: object, **__: object) -> Function:
     """Return a replacement of the function that starts the SDK's span of a loop, which the loop's agent replaces."""
-    del hook_context
     return silenced(original, _START, lambda args: running_loop(args[0]) is not None)
 
 
-def observe_tool_span(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of the function that returns the block in which the anthropic SDK runs a tool."""
-    tool_at, use_at = place_of(original, "tool", 2), place_of(original, "tool_use", 3)
+def _tool_run(args: tuple[Any, ...], tool: object, kwargs: dict[str, Any]) -> tuple[Loop, Any, Any] | None:
+    loop = _recorded_loop(args[0])
+    return None if loop is None else (loop, tool, kwargs["tool_use"] if "tool_use" in kwargs else args[-1])
 
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Loop, Any, Any] | None:
-        loop = _recorded_loop(hook_context, args[0])
-        if loop is None:
-            return None
-        tool = args[tool_at] if len(args) > tool_at else kwargs["tool"]
-        return loop, tool, args[use_at] if len(args) > use_at else kwargs["tool_use"]
 
-    def returned(state: tuple[Loop, Any, Any], native: object) -> _ToolBlock:
-        del native
-        return _ToolBlock(partial(_ran, *state))
-
-    return guarded(original, HookSteps(step=_RUN, begin=begin, returned=returned))
+def _block(state: tuple[Loop, Any, Any], _: object) -> _ToolBlock:
+    return _ToolBlock(partial(_ran, *state))
 
 
 def _ran(loop: Loop, tool: Any, block: Any) -> LoopTool:  # noqa: ANN401 - a tool and a block of the SDK
@@ -125,32 +109,21 @@ def _server(tool: Any) -> str | None:  # noqa: ANN401 - a tool of the SDK
     return name if isinstance(name, str) else None
 
 
-def observe_function(hook_context: HookContext, original: Function) -> Function:
-    """Return a replacement of the function that runs a tool in a runner of openai."""
-    at = place_of(original, "item", 2)
-
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> LoopTool | None:
-        loop = _recorded_loop(hook_context, args[0])
-        if loop is None:
-            return None
-        item = args[at] if len(args) > at else kwargs["item"]
-        return LoopTool(loop.agent, item.call_id, item.name, getattr(item, "arguments", None))
-
-    def returned(tool: LoopTool, result: Any) -> None:  # noqa: ANN401 - a dict of the SDK
-        tool.result = result["output"]
-        tool.end()
-
-    def raised(tool: LoopTool, error: BaseException) -> None:
-        tool.end(error)
-
-    steps = HookSteps(step=_RUN, begin=begin, enter=LoopTool.start, returned=returned, raised=raised)
-    return guarded(original, steps)
+def _function(args: tuple[Any, ...], item: Any, *_: object) -> LoopTool | None:  # noqa: ANN401 - of the SDK
+    loop = _recorded_loop(args[0])
+    arguments = getattr(item, "arguments", None)
+    return None if loop is None else LoopTool(loop.agent, item.call_id, item.name, arguments)
 
 
-def _recorded_loop(hook_context: HookContext, runner: object) -> Loop | None:
+def _output(tool: LoopTool, result: Any) -> None:  # noqa: ANN401 - a dict of the SDK
+    tool.result = result["output"]
+    tool.end()
+
+
+def _recorded_loop(runner: object) -> Loop | None:
     """Return the loop that a runner runs; None where nothing may be recorded, as after `uninstrument()`."""
     loop = running_loop(runner)
-    return None if loop is None or hook_context.factory() is None else loop
+    return None if loop is None or HOOK_CONTEXT.factory() is None else loop
 
 
 class _ToolBlock:
@@ -187,3 +160,11 @@ class _ToolBlock:
 
 def _ignore(*args: object, **kwargs: object) -> None:
     del args, kwargs
+
+
+TOOL: Final = HookSteps(step=_RUN, begin=_tool_run, returned=_block)
+"""Replaces the block in which the anthropic SDK runs a tool."""
+FUNCTION: Final = HookSteps(
+    step=_RUN, begin=_function, enter=LoopTool.start, returned=_output, raised=LoopTool.end
+)  # fmt: skip
+"""Observes the run of a tool in a runner of openai."""

@@ -23,7 +23,7 @@ from callspan import private_names as names
 from callspan.agent.call_ids import call_begun
 from callspan.fail_open import fail_open, reported
 from callspan.intercept.client_info import call_info, sdk_of
-from callspan.intercept.hooks import Function, HookContext, HookSteps, guarded
+from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, Reads
 from callspan.intercept.other_requests import path_template
 from callspan.observe.call import Call
 from callspan.observe.ports import CallInfo
@@ -51,64 +51,62 @@ _AGENT: Final = "/Python "
 """Follows the name of the class in the user agent of an SDK's client."""
 
 
-def observe_handshake(hook_context: HookContext, original: Function, *, is_async: bool = False) -> Function:
+def observe_handshake(original: Function, reads: Reads, *, is_async: bool = False) -> Function:
     """Return a replacement of `ClientConnection.handshake` that observes known paths and counts others."""
 
-    def opening(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, SocketKind | None] | None:
-        del kwargs
-        return (args[0], _kind(args[0], hashes_audio=hook_context.hashes_audio)) if hook_context.factories else None
-
-    def opened(state: tuple[Any, SocketKind | None], result: object) -> None:
-        del result
+    def opened(state: tuple[Any, SocketKind | None], _: object) -> None:
         connection, kind = state
         info = _info(connection)
-        if info is not None and kind is None and hook_context.factory() is not None:
-            hook_context.unrecorded(f"{_METHOD} {path_template(_uri(connection).path)}")
+        if info is not None and kind is None and HOOK_CONTEXT.factory() is not None:
+            HOOK_CONTEXT.unrecorded(f"{_METHOD} {path_template(_uri(connection).path)}")
         elif info is not None and kind is not None:
-            _Connection(hook_context, info, kind).replace(connection, is_async=is_async)
+            _Connection(info, kind).replace(connection, is_async=is_async)
 
-    def failed(state: tuple[Any, SocketKind | None], error: BaseException) -> None:
-        if state[1] is None:
-            return
-        # Connections of an SDK are counted by `observe_connect`, which knows the waiting creates.
-        info, factory, refused = _info(state[0]), hook_context.factory(), refusal(error)
-        is_redirected = refused.status is not None and refused.status // 100 == _REDIRECTION
-        if info is not None and info.sdk is None and factory is not None and not is_redirected:
-            factory.metrics.connection_failed(info, refused)
-
-    return guarded(original, HookSteps(step=_OPEN, begin=opening, returned=opened, raised=failed), is_async=is_async)
+    steps = HookSteps(step=_OPEN, begin=_opening, returned=opened, raised=_refused)
+    return steps.around(original, reads, is_async=is_async)
 
 
-def observe_connect(hook_context: HookContext, original: Function, *, is_async: bool = False) -> Function:
-    """Return a replacement of a manager's `_connect_ws`: where it fails, each create that waits is a failed call.
+def _opening(_: object, connection: object, *__: object) -> tuple[Any, SocketKind | None] | None:
+    return (connection, _kind(connection, hashes_audio=HOOK_CONTEXT.hashes_audio)) if HOOK_CONTEXT.factories else None
 
-    If none waits, the failure is only counted.
-    """
 
-    def connecting(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, int] | None:
-        del kwargs
-        return (args[0], time.perf_counter_ns()) if hook_context.factories else None
+def _refused(state: tuple[Any, SocketKind | None], error: BaseException) -> None:
+    if state[1] is None:
+        return
+    # Connections of an SDK are counted by `CONNECT`, which knows the waiting creates.
+    info, factory, refused = _info(state[0]), HOOK_CONTEXT.factory(), refusal(error)
+    is_redirected = refused.status is not None and refused.status // 100 == _REDIRECTION
+    if info is not None and info.sdk is None and factory is not None and not is_redirected:
+        factory.metrics.connection_failed(info, refused)
 
-    def failed(state: tuple[Any, int], error: BaseException) -> None:
-        manager, at_ns = state
-        # The names begin with that of the class.
-        fields = {name.rpartition("__")[2]: value for name, value in vars(manager).items()}
-        factory = hook_context.factory()
-        path = _PATHS.get(type(manager).__module__.rpartition(".")[2], _LIVE)
-        kind = registry.socket_kind(path, text(fields, "model"))
-        if factory is None or kind is None:
-            return
-        info = call_info(fields["client"], None, stream=True)
-        # Where it connects again, it may try more often: the creates still wait.
-        waiting = [] if fields.get("connection") is not None else list(_queued(kind, fields.get("send_queue")))
-        for turn in waiting:
-            turn.begun_ns = at_ns
-            if (call := start(factory, info, turn)) is not None:
-                fail_unsent(call, turn, error)
-        if not waiting and isinstance(error, Exception):
-            factory.metrics.connection_failed(info, refusal(error))
 
-    return guarded(original, HookSteps(step=_CONNECT, begin=connecting, raised=failed), is_async=is_async)
+def _connecting(_: object, manager: object, *__: object) -> tuple[Any, int] | None:
+    return (manager, time.perf_counter_ns()) if HOOK_CONTEXT.factories else None
+
+
+def _not_connected(state: tuple[Any, int], error: BaseException) -> None:
+    """End each create that waits as a failed call; if none waits, only count the failure."""
+    manager, at_ns = state
+    # The names begin with that of the class.
+    fields = {name.rpartition("__")[2]: value for name, value in vars(manager).items()}
+    factory = HOOK_CONTEXT.factory()
+    path = _PATHS.get(type(manager).__module__.rpartition(".")[2], _LIVE)
+    kind = registry.socket_kind(path, text(fields, "model"))
+    if factory is None or kind is None:
+        return
+    info = call_info(fields["client"], None, stream=True)
+    # Where it connects again, it may try more often: the creates still wait.
+    waiting = [] if fields.get("connection") is not None else list(_queued(kind, fields.get("send_queue")))
+    for turn in waiting:
+        turn.begun_ns = at_ns
+        if (call := start(factory, info, turn)) is not None:
+            fail_unsent(call, turn, error)
+    if not waiting and isinstance(error, Exception):
+        factory.metrics.connection_failed(info, refusal(error))
+
+
+CONNECT: Final = HookSteps(step=_CONNECT, begin=_connecting, raised=_not_connected)
+"""Observes failures of a manager's `_connect_ws`."""
 
 
 def _queued(kind: SocketKind, queue: object) -> Iterator[Turn]:
@@ -150,38 +148,37 @@ def _uri(connection: Any) -> Any:  # noqa: ANN401
 class _Connection:
     """An observed connection. Does not refer to it."""
 
-    def __init__(self, hook_context: HookContext, info: CallInfo, kind: SocketKind) -> None:
-        self._hook_context = hook_context
+    def __init__(self, info: CallInfo, kind: SocketKind) -> None:
         self._info = info
         self._opened_in = contextvars.copy_context()
         self._calls = SocketCalls(kind, lambda turn: self._opened_in.copy().run(self._begun, turn))
 
     def replace(self, connection: Any, *, is_async: bool) -> None:  # noqa: ANN401
         """Replace the functions of the connection."""
-        steps = {
-            "send": HookSteps(step=_SEND, begin=self._sending, returned=_sent, raised=self._not_sent),
-            "close": HookSteps(step=_CLOSE, begin=self._closing, returned=_closed, raised=_closed),
+        send = HookSteps(step=_SEND, begin=self._sending, returned=_sent, raised=self._not_sent)
+        close = HookSteps(step=_CLOSE, begin=self._closing, returned=_closed, raised=_closed)
+        replaced = {
+            "send": send.around(connection.send, {"message": 0}, is_async=is_async),
+            "close": close.around(connection.close, is_async=is_async),
         }
-        replaced = {name: guarded(getattr(connection, name), hook, is_async=is_async) for name, hook in steps.items()}
         receiver = _async_receiver if is_async else _receiver
         for name, function in {**replaced, "recv": receiver(connection.recv, self._calls)}.items():
             setattr(connection, name, function)
 
     def _begun(self, turn: Turn) -> Call | None:
         """Start a call in the current context; None if it must not be observed."""
-        hook_context = self._hook_context
-        factory = hook_context.factory()
+        factory = HOOK_CONTEXT.factory()
         if factory is None:
             return None
-        if not hook_context.warned_about_other_tracers:
-            hook_context.warn_about_other_tracers()
+        if not HOOK_CONTEXT.warned_about_other_tracers:
+            HOOK_CONTEXT.warn_about_other_tracers()
         call = start(factory, self._info, turn)
         if call is not None:
             call_begun(otel_context.get_current(), call.named)
         return call
 
-    def _sending(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Turn | None:
-        return self._calls.sending(args[0] if args else kwargs.get("message"), self._begun)
+    def _sending(self, _: object, message: object, *__: object) -> Turn | None:
+        return self._calls.sending(message, self._begun)
 
     def _not_sent(self, turn: Turn, error: BaseException) -> None:
         # A cancelled message may have been sent, a failed one was not.

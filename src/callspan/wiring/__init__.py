@@ -17,7 +17,7 @@ from callspan import process_end
 from callspan.agent import runtime
 from callspan.delivery.recorder import Recorder, check_prices
 from callspan.forks import renew_locks
-from callspan.intercept.hooks import HookContext
+from callspan.intercept.hooks import HOOK_CONTEXT
 from callspan.intercept.patching import HookStatus, Patches, sdks_of
 from callspan.otlp.providers import check_otlp, set_up_global
 from callspan.process.processors import Processors, caller_processors
@@ -82,8 +82,8 @@ class Wiring:
     """The state of this process: the hook context, its patches, and the current pipeline."""
 
     def __init__(self) -> None:
-        self.hook_context = HookContext()
-        self.patches = Patches(self.hook_context)
+        self.hook_context = HOOK_CONTEXT
+        self.patches = Patches()
         self._pipeline: Pipeline | None = None
         self._configured = False
         """Whether code set settings, not only the environment, as under `opentelemetry-instrument`."""
