@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import openai
 import pytest
 import wrapt
 from opentelemetry import trace
@@ -238,6 +239,55 @@ def test_requests_of_callspans_own_threads_are_not_recorded(provider: ScriptedPr
     own.join()
     assert len(provider.requests) == 1
     assert seen.records == []
+
+
+class Items:
+    """The items of a stream, in an object that no weak reference can refer to."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Any) -> None:
+        self._items = items
+
+    def __iter__(self) -> Items:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._items)
+
+
+class AsyncItems:
+    """As `Items`."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Any) -> None:
+        self._items = items
+
+    def __aiter__(self) -> AsyncItems:
+        return self
+
+    async def __anext__(self) -> Any:
+        return await self._items.__anext__()
+
+
+@pytest.mark.parametrize("hides", [False, True])
+def test_a_stream_whose_reader_another_library_has_replaced_is_recorded(
+    *, hides: bool, mode: Mode, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, items = (openai.AsyncStream, AsyncItems) if mode.is_async else (openai.Stream, Items)
+    original: Any = vars(stream)["__stream__"]
+    monkeypatch.setattr(stream, "__stream__", lambda self: items(original(self)))
+    mode.provider.reply(text="I am well.")
+
+    async def body() -> None:
+        with capture(stream_usage=hides) as seen:
+            chunks = await mode.all(await mode.wait(ask(mode.openai(), stream=True)))
+            assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "I am well."
+        call = the_call(seen)
+        assert (call.outcome, call.text, call.usage is not None) == ("success", "I am well.", hides)
+
+    run(body)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import AsyncIterator, Iterator
-from types import FrameType
+from types import FrameType, GeneratorType
 from typing import Any, Final
 
 from callspan import private_names as names
@@ -84,7 +84,9 @@ def _read(inner: Iterator[object], response: object) -> Iterator[object]:
     if observer is None:
         yield from inner
         return
-    items = _without_usage(inner) if observer.call.hides_usage else inner
+    hides = observer.call.hides_usage
+    # Of the iterators that another library may return, many cannot be referred to weakly.
+    items = inner if isinstance(inner, GeneratorType) and not hides else _shown(inner, hides=hides)
     observer.reader = weakref.ref(items)
     frame = _frame_of(inner)  # a reference keeps its variables after the generator's end
     try:
@@ -98,9 +100,9 @@ def _read(inner: Iterator[object], response: object) -> Iterator[object]:
     _completed(observer, frame)
 
 
-def _without_usage(inner: Iterator[object]) -> Iterator[object]:
+def _shown(inner: Iterator[object], *, hides: bool) -> Iterator[object]:
     for item in inner:
-        if not is_usage_chunk(item):
+        if not (hides and is_usage_chunk(item)):
             yield item
 
 
