@@ -187,6 +187,9 @@ class RecordedCall(Block):
 
     def __enter__(self) -> Self:
         """Start the call; its span is the current one within the block."""
+        if self._call is not None and not self._call.ended:
+            refuse(UsageError("the recorded call is running; create one for each call"))
+            return self
         self._outer = otel_context.get_current()
         try:
             self._start()
