@@ -1,40 +1,26 @@
-"""Fixtures: a real tracer that keeps its spans in memory, and a runtime that keeps its records in a list."""
+"""Fixtures: what `capture()` saw, by kind and name, and processes in which callspan is off or was never on."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from tests.processed import UNPROCESSED
+from opentelemetry.sdk.trace import ReadableSpan
 
+import callspan
 from callspan.agent import misuse, runtime
 from callspan.agent.episode import EPISODES, OPEN_STEPS, forgotten
-from callspan.agent.runtime import Runtime, install, remove
-from callspan.fail_open import fail_open, failures, forget_failures
-from callspan.process import callbacks
-from callspan.process.processed import ProcessedRecord
-from callspan.process.processors import Processor, Processors
+from callspan.fail_open import failures, forget_failures
 from callspan.records import EventRecord, Record, decode, encode
-from callspan.semconv.scope_spans import ScopeSpanOptions
-from callspan.settings import Content
-from callspan.spans.session import SessionSpans
+from callspan.testing import Captured, capture
 
 elsewhere = forgotten
 """Context manager of a process that has seen none of these sessions, steps and calls."""
 raised_misuse = misuse.usage_errors
 """Context manager in which misuse raises, as in `capture()`."""
-
-
-def processing(step: Callable[[Any], Any]) -> Callable[[Content | None], Processors]:
-    """Return what a runtime is given so that every record goes through `step`."""
-    processors = Processors([Processor(fail_open("run the test's processor"), step)])
-    return lambda _: processors
 
 
 @contextmanager
@@ -63,64 +49,59 @@ def failed() -> dict[str, int]:
 class Seen:
     """What a program under test left behind: records in the order of writing, spans in the order of their end."""
 
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-        self.exporter = InMemorySpanExporter()
-        self.provider = TracerProvider()
-        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.tracer = self.provider.get_tracer("callspan.tests")
-
-    def write(self, written: ProcessedRecord[Record]) -> None:
-        decode(encode(written.record))
-        self.records.append(written.record)
-        callbacks.call("after_record", written.record)
-
-    def runtime(self, options: ScopeSpanOptions | None = None, **settings: Any) -> Runtime:
-        settings = {"processors": lambda _level: UNPROCESSED, "service": "tests", **settings}
-        return Runtime(write=self.write, spans=SessionSpans(self.tracer, options), **settings)
-
-    def install(self, options: ScopeSpanOptions | None = None, **settings: Any) -> None:
-        install(self.runtime(options, **settings))
+    def __init__(self, captured: Captured) -> None:
+        self._captured = captured
 
     @property
-    def spans(self) -> tuple[ReadableSpan, ...]:
-        return self.exporter.get_finished_spans()
+    def records(self) -> list[Record]:
+        return self._captured.everything
+
+    @property
+    def spans(self) -> list[ReadableSpan]:
+        return self._captured.spans
 
     def named(self, name: str) -> list[ReadableSpan]:
         return [span for span in self.spans if span.name == name]
 
-    def of(self, kind: type) -> list[Any]:
-        """All records of a kind, without the announcements of tools."""
-        return [record for record in self.records if isinstance(record, kind) and record not in self.tool_starts]
+    def the(self, name: str) -> Any:
+        """The only span of a name."""
+        (span,) = self.named(name)
+        return span
 
-    @property
-    def tool_starts(self) -> list[EventRecord]:
-        events = [record for record in self.records if isinstance(record, EventRecord)]
-        return [event for event in events if event.event_type == "tool_start"]
+    def of(self, kind: type) -> list[Any]:
+        """All records of a kind, without the announcements of tools, agents and guardrails."""
+        return [one for one in self.records if isinstance(one, kind) and not is_announcement(one)]
 
     def ended(self, kind: type) -> list[Any]:
         return [record for record in self.of(kind) if record.end_ns is not None]
 
 
+def is_announcement(record: Record) -> bool:
+    return isinstance(record, EventRecord) and record.event_type.endswith("_start")
+
+
+def parent_of(span: ReadableSpan) -> int | None:
+    return span.parent.span_id if span.parent is not None else None
+
+
 @pytest.fixture
 def seen(caplog: pytest.LogCaptureFixture) -> Iterator[Seen]:
-    """What happens is kept; at the end nothing may have failed inside callspan and nothing logged an error."""
+    """At the end nothing may have failed inside callspan, nothing logged an error, and every record can be stored."""
     misuse.forget_warnings()
     failed()
-    kept = Seen()
-    kept.install()
-    yield kept
-    remove()
-    kept.provider.shutdown()
+    with capture() as captured, logged_misuse():
+        yield Seen(captured)
+        for record in captured.everything:
+            decode(encode(record))
     assert failed() == {}
     assert [entry for entry in caplog.records if entry.levelno >= logging.ERROR] == []
 
 
 @pytest.fixture
-def no_runtime() -> Iterator[None]:
-    remove()
+def switched_off() -> Iterator[None]:
+    handle = callspan.instrument(enabled=False)
     yield
-    remove()
+    handle.uninstrument()
 
 
 @pytest.fixture
@@ -129,10 +110,5 @@ def new_process() -> Iterator[None]:
     runtime.forget()
     misuse.forget_warnings()
     yield
-    remove()
+    runtime.remove()
     misuse.forget_warnings()
-
-
-@pytest.fixture
-def parent_of() -> Callable[[ReadableSpan], int | None]:
-    return lambda span: span.parent.span_id if span.parent is not None else None

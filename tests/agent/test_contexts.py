@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled, suppress_instrumentation
-from opentelemetry.sdk.trace import ReadableSpan
+from tests.agent.conftest import parent_of
 from tests.scale import scaled
 
 import callspan
@@ -83,9 +83,7 @@ def test_threads_see_a_session_through_copy_context() -> None:
     assert seen.sessions[-1].totals.calls == 20
 
 
-def test_a_decorated_generator_is_covered_by_its_iteration_and_leaves_the_consumer_alone(
-    seen: Seen, parent_of: Callable[[ReadableSpan], int | None]
-) -> None:
+def test_a_decorated_generator_is_covered_by_its_iteration_and_leaves_the_consumer_alone(seen: Seen) -> None:
     @timestep("ask")
     def ask() -> Iterator[object]:
         with tool("inside") as inside:
@@ -110,7 +108,7 @@ def test_a_decorated_generator_is_covered_by_its_iteration_and_leaves_the_consum
         assert stop.value.value == "done"
         assert step.state == "ended"
     assert seen.ended(TimestepRecord)[0].outcome == "success"
-    assert parent_of(seen.named("execute_tool inside")[0]) == seen.named("timestep ask")[0].context.span_id
+    assert parent_of(seen.the("execute_tool inside")) == seen.the("timestep ask").context.span_id
 
 
 def test_a_decorated_generator_is_suppressed_where_it_is_advanced_in_a_suppressed_block(seen: Seen) -> None:

@@ -172,7 +172,7 @@ def test_misuse_raises_where_it_is_asked_to(
 
 
 @pytest.mark.parametrize("what", MISUSES)
-def test_disabled_callspan_ignores_misuse(no_runtime: None, nothing_warned: list[str], what: str) -> None:
+def test_disabled_callspan_ignores_misuse(switched_off: None, nothing_warned: list[str], what: str) -> None:
     with session("s") as own:
         MISUSES[what][1](own)
 
@@ -213,22 +213,8 @@ def a_session() -> None:
         step.action(1)
 
 
-def a_lone_timestep() -> None:
-    with callspan.timestep("t"):
-        pass
-
-
-def a_tool() -> None:
-    with callspan.tool("t") as tool:
-        tool.result = 1
-
-
 def a_decorated_tool() -> None:
     assert callspan.tool(lambda: 1)() == 1
-
-
-def a_reward() -> None:
-    callspan.reward(1.0, session_id="s")
 
 
 def a_recorded_call() -> None:
@@ -236,13 +222,20 @@ def a_recorded_call() -> None:
         call.response({})
 
 
-USES = [a_session, a_lone_timestep, a_tool, a_decorated_tool, a_reward, a_recorded_call]
+USES: list[Callable[[], object]] = [
+    a_session,
+    lambda: once(callspan.timestep("t")),
+    lambda: once(callspan.tool("t")),
+    a_decorated_tool,
+    lambda: callspan.reward(1.0, session_id="s"),
+    a_recorded_call,
+]
 
 
 @pytest.mark.usefixtures("new_process")
 @pytest.mark.parametrize("first", USES)
 def test_one_warning_for_all_uses_says_that_nothing_is_recorded(
-    first: Callable[[], None], caplog: pytest.LogCaptureFixture
+    first: Callable[[], object], caplog: pytest.LogCaptureFixture
 ) -> None:
     for use in (first, *USES):
         use()
@@ -254,7 +247,7 @@ def test_one_warning_for_all_uses_says_that_nothing_is_recorded(
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("variable", ["CALLSPAN_ENABLED=off", "OTEL_SDK_DISABLED=true"])
 def test_switched_off_by_the_environment_is_silent(
-    use: Callable[[], None], variable: str, nothing_warned: list[str], monkeypatch: pytest.MonkeyPatch
+    use: Callable[[], object], variable: str, nothing_warned: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(*variable.split("="))
     use()
@@ -266,7 +259,7 @@ def plain(number: int = 1, *, twice: bool = False) -> int:
 
 @pytest.mark.parametrize(("decorator", "limit"), [(tool, 110), (timestep, 110), (session, 116)])
 def test_decorated_functions_stay_fast_where_nothing_records(
-    no_runtime: None, decorator: Callable[[Callable[..., int]], Callable[..., int]], limit: int
+    switched_off: None, decorator: Callable[[Callable[..., int]], Callable[..., int]], limit: int
 ) -> None:
     decorated = decorator(plain)
     with session("s"):

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
-from tests.agent.conftest import elsewhere
-from tests.otel.receiver import OtlpReceiver, ReceivedSpan
+from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
+from tests.agent.conftest import Seen, elsewhere, logged_misuse, parent_of
+from tests.agent.programs import REMOTE
 
 import callspan
-from callspan import Handle, Session, feedback, reward, session
+from callspan import Session, feedback, reward, session
 from callspan.records import EventRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.stores import aggregates
 from callspan.testing import ScriptedProvider, capture
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
-    from tests.agent.conftest import Seen
 
 
 STYLE: dict[str, Any] = {"objective": "style", "source": "judge", "annotation": "neat", "label": "ok"}
@@ -110,27 +107,25 @@ _ACTS = st.lists(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(_ACTS)
-def test_spans_totals_and_readers_agree_on_any_episode(seen: Seen, acts: list[tuple[str, float, str]]) -> None:
-    seen.records.clear()
-    seen.exporter.clear()
-    with session("s") as own:
+def test_spans_totals_and_readers_agree_on_any_episode(acts: list[tuple[str, float, str]]) -> None:
+    with capture() as captured, logged_misuse(), session("s") as own:
         _play(own, acts)
+    seen = Seen(captured)
     found = read(seen)
     totals = seen.ended(SessionRecord)[-1].totals
     assert (totals.reward, totals.rewards) == (found.reward, found.means)
     expected = {} if found.reward is None else {"callspan.reward": found.reward}
     expected |= {f"callspan.reward.{name}": value for name, value in found.means.items()}
-    assert rewards(seen.named(SPAN)[-1]) == expected
-    steps = {one.timestep_id: one.totals for one in seen.ended(TimestepRecord)}
-    records = list(seen.ended(TimestepRecord))
+    assert rewards(seen.the(SPAN)) == expected
+    records = seen.ended(TimestepRecord)
     given = aggregates.rewards_by_step(
         [one for one in seen.records if isinstance(one, EventRecord | RewardRecord)],
         {one.timestep_id: one.parent_timestep_id for one in records},
     )
     for one in records:
-        assert aggregates.with_rewards(one, given).totals == steps[one.timestep_id]
+        assert aggregates.with_rewards(one, given).totals == one.totals
 
 
 def _play(own: Session, acts: list[tuple[str, float, str]]) -> None:
@@ -197,62 +192,27 @@ def test_tokens_of_calls_add_up_and_unreported_ones_are_unknown(
     assert shown["callspan.totals.model_s"] == pytest.approx(whole.model_ns / 1e9)
 
 
-QUESTION: Any = [{"role": "user", "content": "Write a haiku."}]
-RESULT = "gen_ai.evaluation.result"
-
-
-@pytest.fixture
-def receiver() -> Iterator[OtlpReceiver]:
-    with OtlpReceiver() as running:
-        yield running
-
-
-@pytest.fixture
-def exporting(receiver: OtlpReceiver) -> Iterator[Callable[..., Handle]]:
-    """Instrument with providers that send to the receiver, span by span."""
-    shutdowns: list[Callable[[], object]] = []
-
-    def instrument(*, sampler: Any = None, **settings: Any) -> Handle:
-        provider = receiver.tracer_provider(sampler)
-        handle = callspan.instrument(tracer_provider=provider, **settings)
-        shutdowns.extend((provider.shutdown, handle.uninstrument))
-        return handle
-
-    with elsewhere():
-        yield instrument
-    for shut in reversed(shutdowns):
-        shut()
-
-
 def ask(provider: ScriptedProvider) -> None:
     provider.reply(text="Old pond.")
     with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
-        client.chat.completions.create(model="gpt-5", messages=QUESTION)
+        client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "Write a haiku."}])
 
 
-def evaluations(receiver: OtlpReceiver) -> list[ReceivedSpan]:
-    return [span for span in receiver.spans if span.name.startswith("evaluation ")]
+def evaluations(seen: Seen) -> list[ReadableSpan]:
+    return [span for span in seen.spans if span.name.startswith("evaluation ")]
 
 
-def the(receiver: OtlpReceiver, name: str) -> ReceivedSpan:
-    (span,) = [span for span in receiver.spans if span.name == name]
-    return span
-
-
-def test_a_reward_after_the_end_is_a_child_span_of_the_session(
-    exporting: Callable[..., Handle], receiver: OtlpReceiver
-) -> None:
-    exporting()
+def test_a_reward_after_the_end_is_a_child_span_of_the_session(seen: Seen) -> None:
     with callspan.session("game") as session:
         pass
     name = callspan.reward(0.5, session_id=session.id, objective="novelty", source="judge", annotation="seen before")
-    (shown,) = evaluations(receiver)
-    ended = the(receiver, "invoke_workflow game")
-    assert (shown.name, shown.kind) == ("evaluation novelty", "INTERNAL")
-    assert (shown.trace_id, shown.parent_id) == (ended.trace_id, ended.span_id)
-    ((event, attributes),) = shown.events
-    assert event == RESULT
-    assert attributes == {
+    (shown,) = evaluations(seen)
+    assert (shown.name, shown.kind.name) == ("evaluation novelty", "INTERNAL")
+    assert parent_of(shown) == seen.the("invoke_workflow game").context.span_id
+    assert shown.context.trace_id == seen.the("invoke_workflow game").context.trace_id
+    (event,) = shown.events
+    assert event.name == "gen_ai.evaluation.result"
+    assert event.attributes == {
         "gen_ai.evaluation.name": "novelty",
         "gen_ai.evaluation.score.value": 0.5,
         "gen_ai.evaluation.explanation": "seen before",
@@ -262,44 +222,40 @@ def test_a_reward_after_the_end_is_a_child_span_of_the_session(
         "session.id": session.id,
         "gen_ai.conversation.id": session.id,
     }
-    assert shown.attributes == {**attributes, "openinference.span.kind": "EVALUATOR"}
+    assert shown.attributes == {**event.attributes, "openinference.span.kind": "EVALUATOR"}
 
 
-def test_each_late_reward_is_a_child_of_its_target(
-    exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider
-) -> None:
+def test_each_late_reward_is_a_child_of_its_target(seen: Seen, provider: ScriptedProvider) -> None:
     """By object and by id: the step's below the step, the call's below the call, with the answer's id."""
-    exporting()
     with callspan.session("game") as session, session.timestep() as step:
         ask(provider)
-    call = the(receiver, "chat gpt-5")
+    call = seen.the("chat gpt-5")
     step.reward(1, objective="by object")
     callspan.reward(2, timestep_id=step.id, objective="by id")
     callspan.feedback(call.attributes["llm.item_id"], label="thumbs up", objective="of the call")
     session.outcome(reward=3)
-    assert {span.end_ns - span.start_ns for span in evaluations(receiver)} == {1_000}
-    parents = {span.name.removeprefix("evaluation "): span.parent_id for span in evaluations(receiver)}
+    assert {(span.end_time or 0) - (span.start_time or 0) for span in evaluations(seen)} == {1_000}
+    parents = {span.name.removeprefix("evaluation "): parent_of(span) for span in evaluations(seen)}
     assert parents == {
-        "by object": the(receiver, "timestep").span_id,
-        "by id": the(receiver, "timestep").span_id,
-        "of the call": call.span_id,
-        "reward": the(receiver, "invoke_workflow game").span_id,
+        "by object": seen.the("timestep").context.span_id,
+        "by id": seen.the("timestep").context.span_id,
+        "of the call": call.context.span_id,
+        "reward": seen.the("invoke_workflow game").context.span_id,
     }
-    (judged,) = [span for span in evaluations(receiver) if span.parent_id == call.span_id]
-    assert judged.attributes["gen_ai.response.id"] == call.attributes["gen_ai.response.id"]
-    assert judged.attributes["session.id"] == session.id
-    assert judged.attributes["callspan.step.id"] == step.id
-    assert judged.attributes["gen_ai.evaluation.score.label"] == "thumbs up"
+    assert {
+        "gen_ai.response.id": call.attributes["gen_ai.response.id"],
+        "session.id": session.id,
+        "callspan.step.id": step.id,
+        "gen_ai.evaluation.score.label": "thumbs up",
+    }.items() <= seen.the("evaluation of the call").attributes.items()
 
 
-def test_late_reports_of_an_unsampled_scope_are_not_sampled(
-    exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider, tmp_path: Path
-) -> None:
-    """By object and by id, of a session, a step or a call, which a store file knows of too."""
+def test_late_reports_of_an_unsampled_scope_are_not_sampled(seen: Seen, provider: ScriptedProvider) -> None:
+    """By object and by id, of a session, a step or a call."""
     calls: list[Any] = []
-    handle = exporting(sampler=ParentBased(ALWAYS_OFF), stores=f"sqlite:///{tmp_path}/calls.db")
     remove = callspan.add_callback("after_record", calls.append, kinds=["call"])
-    with callspan.session("quiet") as session, session.timestep() as step:
+    unsampled = NonRecordingSpan(SpanContext(REMOTE.trace_id, REMOTE.span_id, is_remote=True))
+    with use_span(unsampled), callspan.session("quiet") as session, session.timestep() as step:
         ask(provider)
         session.reward(1)
     remove()
@@ -308,51 +264,44 @@ def test_late_reports_of_an_unsampled_scope_are_not_sampled(
     callspan.reward(3, carrier=session.carrier())
     callspan.reward(4, timestep_id=step.id)
     callspan.feedback(calls[-1].call_id, 5)
-    assert handle.force_flush(30_000)
-    with elsewhere():
-        callspan.feedback(calls[-1].call_id, 6)
-    assert receiver.spans == []
+    assert len(seen.of(RewardRecord)) == 6
+    assert seen.spans == []
 
 
-def test_a_reward_with_a_carrier_joins_the_trace(exporting: Callable[..., Handle], receiver: OtlpReceiver) -> None:
-    """For processes that never saw the session, whatever stores there are."""
-    exporting()
+def test_a_reward_with_a_carrier_joins_the_trace(seen: Seen) -> None:
+    """For processes that never saw the session."""
     with callspan.session("chat", session_id="chat-42") as session:
         carrier = session.carrier()
     with elsewhere():
         callspan.reward(1, carrier=carrier)
         callspan.feedback("some call", label="good", carrier=carrier)
-    of_session, of_call = evaluations(receiver)
-    span = the(receiver, "invoke_workflow chat")
-    assert {of_session.parent_id, of_call.parent_id} == {span.span_id}
-    assert of_session.attributes["session.id"] == of_call.attributes["session.id"] == "chat-42"
+    of_session, of_call = evaluations(seen)
+    span = seen.the("invoke_workflow chat")
+    assert {parent_of(of_session), parent_of(of_call)} == {span.context.span_id}
+    assert [one.attributes["session.id"] for one in (of_session, of_call)] == ["chat-42"] * 2
 
 
-def test_a_session_continued_in_another_trace_is_linked_to_the_first(
-    exporting: Callable[..., Handle], receiver: OtlpReceiver
-) -> None:
+def test_a_session_continued_in_another_trace_is_linked_to_the_first(seen: Seen) -> None:
     """One conversation, two requests: the second span links to the first; within one trace there is no link."""
-    exporting()
     with callspan.session("chat", session_id="c1"):
         pass
     with callspan.session("chat", session_id="c1"), callspan.session("chat", session_id="c1"):
         pass
-    first, inner, second = [span for span in receiver.spans if span.name == "invoke_workflow chat"]
-    assert inner.parent_id == second.span_id
-    assert [span.links for span in (first, second, inner)] == [[], [first.span_id], []]
+    first, inner, second = seen.named("invoke_workflow chat")
+    assert parent_of(inner) == second.context.span_id
+    links = [[link.context.span_id for link in span.links] for span in (first, second, inner)]
+    assert links == [[], [first.context.span_id], []]
 
 
 @pytest.mark.parametrize("settings", [{"content": "metadata"}, {"content_on_spans": False}])
-def test_evaluations_have_no_text_where_spans_have_none(
-    exporting: Callable[..., Handle], receiver: OtlpReceiver, settings: dict[str, Any]
-) -> None:
+def test_evaluations_have_no_text_where_spans_have_none(settings: dict[str, Any]) -> None:
     """That of the request which brings the feedback is linked."""
-    exporting(**settings)
-    with callspan.session("chat") as session:
-        pass
-    with TracerProvider().get_tracer("web").start_as_current_span("POST /feedback") as request:
-        callspan.reward(1, session_id=session.id, annotation="secret words")
-    (shown,) = evaluations(receiver)
-    assert b"secret words" not in b"".join(receiver.raw)
+    with capture(**settings) as captured:
+        with callspan.session("chat") as session:
+            pass
+        with TracerProvider().get_tracer("web").start_as_current_span("POST /feedback") as request:
+            callspan.reward(1, session_id=session.id, annotation="secret words")
+    (shown,) = evaluations(Seen(captured))
+    assert "secret words" not in "".join(span.to_json() for span in captured.spans)
     assert shown.attributes["gen_ai.evaluation.score.value"] == 1.0
-    assert shown.links == [f"{request.get_span_context().span_id:016x}"]
+    assert [link.context for link in shown.links] == [request.get_span_context()]
