@@ -33,10 +33,12 @@ EVENT = "gen_ai.client.inference.operation.details"
 CALL_METRICS = {"gen_ai.client.operation.duration", "gen_ai.client.token.usage", "callspan.client.in_flight"}
 
 
-def follow_variables(stage: Stage) -> None:
-    """Let the stage's environment say nothing of exporters, as that of most people."""
+@pytest.fixture
+def stage(stage: Stage) -> Stage:
+    """The stage, with an environment that says nothing of exporters, as that of most people."""
     for name in ("OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        stage.environment.pop(name, None)
+        stage.environment.pop(name)
+    return stage
 
 
 def resources(receiver: OtlpReceiver) -> list[dict[str, Any]]:
@@ -52,27 +54,19 @@ def events(stage: Stage) -> list[str]:
     return [name for name, _, _ in stage.receiver.logs]
 
 
-def complaints(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """What was said on stderr, but for the line `callspan run` ends with."""
-    return [line for line in done.stderr.splitlines() if not line.startswith("callspan: recorded to ")]
-
-
 def metrics(stage: Stage) -> set[str]:
     return {metric.name for metric in stage.receiver.metrics}
 
 
 def test_processes_that_the_application_starts_have_its_name_and_an_instance_of_their_own(stage: Stage) -> None:
-    follow_variables(stage)
-    program = f"""
+    (stage.place / "parent.py").write_text(f"""
 import subprocess, sys
 from calling import ask
 ask("Hi")
 subprocess.run([sys.executable, {SCRIPT!r}, "1"], check=True)
-"""
-    app = stage.place / "parent.py"
-    app.write_text(program)
-    done = stage.run("callspan", "--store", stage.store, "run", str(app))
-    assert (done.returncode, complaints(done)) == (0, [])
+""")
+    done = stage.run("callspan", "--store", stage.store, "run", "parent.py")
+    assert done.returncode == 0, done.stderr
     assert len(stage.spans) == 3
     found = resources(stage.receiver)
     assert {one["service.name"] for one in found} == {"parent"}
@@ -83,9 +77,7 @@ subprocess.run([sys.executable, {SCRIPT!r}, "1"], check=True)
 def test_otlp_sends_all_three_where_the_application_has_none_of_its_own(
     service: str | None, name: str, stage: Stage
 ) -> None:
-    follow_variables(stage)
-    app = stage.place / "shop.py"
-    app.write_text(f"""
+    (stage.place / "shop.py").write_text(f"""
 import callspan
 from calling import ask
 handle = callspan.instrument(otlp="{stage.receiver.url}", log_events=True, service={service!r})
@@ -93,7 +85,7 @@ ask("Hi")
 print(handle.force_flush(5_000))
 import os; os._exit(0)
 """)
-    done = stage.run("python", str(app))
+    done = stage.run("python", "shop.py")
     assert (done.stdout, done.stderr) == ("True\n", "")
     assert len(stage.spans) == events(stage).count(EVENT) == 1
     assert metrics(stage) >= CALL_METRICS
@@ -101,7 +93,6 @@ import os; os._exit(0)
 
 
 def test_providers_of_the_application_are_left_alone(stage: Stage) -> None:
-    follow_variables(stage)
     done = stage.run("python", "-c", f"""
 import callspan
 from opentelemetry import metrics, trace
@@ -129,13 +120,11 @@ from calling import ask
 callspan.instrument(otlp="http://127.0.0.1:9")
 ask("Hi")
 """
-    follow_variables(stage)
     done = stage.run("python", "-c", program)
     assert done.stderr == 'Nothing is sent: OTLP by http/protobuf needs pip install "callspan[otlp]"\n'
 
 
 def test_a_receiver_without_metrics_does_not_fail_a_flush(stage: Stage) -> None:
-    follow_variables(stage)
     stage.receiver.statuses["/v1/metrics"] = 404
     program = f"""
 import callspan
@@ -182,44 +171,6 @@ DEVELOPMENT = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
 RELEASED = "https://opentelemetry.io/schemas/1.37.0"
 
 
-@pytest.mark.parametrize("events", [True, False])
-def test_every_signal_names_the_state_of_the_conventions_it_follows(provider: ScriptedProvider, events: bool) -> None:
-    spans, logs, reader = InMemorySpanExporter(), InMemoryLogRecordExporter(), InMemoryMetricReader()
-    tracing, logging, metering = TracerProvider(), LoggerProvider(), MeterProvider([reader])
-    tracing.add_span_processor(SimpleSpanProcessor(spans))
-    logging.add_log_record_processor(SimpleLogRecordProcessor(logs))
-    provider.reply(status=500)
-    handle = callspan.instrument(
-        tracer_provider=tracing, logger_provider=logging, meter_provider=metering, log_events=events, attempt_spans=True
-    )
-    try:
-        with (
-            openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=1) as client,
-            callspan.session("s") as session,
-            session.timestep() as step,
-        ):
-            client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "Hi"}])
-            with step.tool("look"):
-                step.environment([1], reward=1.0)
-        callspan.reward(0.5, session_id=session.id)
-        metrics = reader.get_metrics_data()
-    finally:
-        handle.uninstrument()
-        logging.shutdown()
-        metering.shutdown()
-    ended = spans.get_finished_spans()
-    assert {span.name.split()[0] for span in ended} >= {"chat", "POST", "invoke_workflow", "timestep", "execute_tool"}
-    assert {(scope.name, scope.schema_url) for span in ended if (scope := span.instrumentation_scope)} == {
-        ("callspan", DEVELOPMENT)
-    }
-    emitted = [log.instrumentation_scope for log in logs.get_finished_logs()]
-    assert bool(emitted) is events
-    assert {scope.schema_url for scope in emitted if scope} <= {DEVELOPMENT}
-    assert metrics is not None
-    scopes = [scope for resource in metrics.resource_metrics for scope in resource.scope_metrics]
-    assert [(scope.scope.name, scope.schema_url) for scope in scopes] == [("callspan", RELEASED)]
-
-
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_spans_and_log_events_are_sent_in_batches_that_a_receiver_accepts(
     protocol: str, logged: list[str], monkeypatch: pytest.MonkeyPatch
@@ -249,24 +200,45 @@ HI: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content
 
 
 class Exported:
-    """Log events and spans of the calls of a test."""
+    """What was exported of the calls of a test."""
 
-    def __init__(self) -> None:
-        self.logs, self.spans = InMemoryLogRecordExporter(), InMemorySpanExporter()
-        self.logger_provider, self.tracer_provider = LoggerProvider(), TracerProvider()
-        self.logger_provider.add_log_record_processor(SimpleLogRecordProcessor(self.logs))
-        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self.spans))
+    def __init__(self, provider: ScriptedProvider) -> None:
+        self._provider = provider
+        self._logs, self._spans, self.metrics = (
+            InMemoryLogRecordExporter(),
+            InMemorySpanExporter(),
+            InMemoryMetricReader(),
+        )
+        self._tracing, self._logging, self._metering = TracerProvider(), LoggerProvider(), MeterProvider([self.metrics])
+        self._logging.add_log_record_processor(SimpleLogRecordProcessor(self._logs))
+        self._tracing.add_span_processor(SimpleSpanProcessor(self._spans))
 
-    def call(self, provider: ScriptedProvider, client: Any = None, **settings: Any) -> None:
-        options = {"api_key": "sk-test", "base_url": provider.openai_url, "max_retries": 0, **(client or {})}
+    def call(self, client: Any = None, **settings: Any) -> None:
+        options = {"api_key": "k", "base_url": self._provider.openai_url, "max_retries": 0, **(client or {})}
+        with self.instrumented(**settings), openai.OpenAI(**options) as opened:
+            opened.chat.completions.create(model="gpt-5", messages=HI)
+
+    @contextlib.contextmanager
+    def instrumented(self, **settings: Any) -> Iterator[None]:
         handle = callspan.instrument(
-            tracer_provider=self.tracer_provider, logger_provider=self.logger_provider, **settings
+            tracer_provider=self._tracing, logger_provider=self._logging, meter_provider=self._metering, **settings
         )
         try:
-            with openai.OpenAI(**options) as opened:
-                opened.chat.completions.create(model="gpt-5", messages=HI)
+            yield
         finally:
             handle.uninstrument()
+
+    def close(self) -> None:
+        self._logging.shutdown()
+        self._metering.shutdown()
+
+    @property
+    def logs(self) -> list[Any]:
+        return list(self._logs.get_finished_logs())
+
+    @property
+    def events(self) -> list[Any]:
+        return [log.log_record for log in self.logs]
 
     @property
     def event(self) -> Any:
@@ -274,20 +246,41 @@ class Exported:
         return event
 
     @property
-    def events(self) -> list[Any]:
-        return [log.log_record for log in self.logs.get_finished_logs()]
+    def spans(self) -> list[Any]:
+        return list(self._spans.get_finished_spans())
 
     @property
     def span(self) -> Any:
-        (span,) = self.spans.get_finished_spans()
+        (span,) = self.spans
         return span
 
 
 @pytest.fixture
-def exported() -> Iterator[Exported]:
-    made = Exported()
+def exported(provider: ScriptedProvider) -> Iterator[Exported]:
+    made = Exported(provider)
     yield made
-    made.logger_provider.shutdown()
+    made.close()
+
+
+@pytest.mark.parametrize("events", [True, False])
+def test_every_signal_names_the_state_of_the_conventions_it_follows(
+    provider: ScriptedProvider, exported: Exported, events: bool
+) -> None:
+    provider.reply(status=500)
+    with exported.instrumented(log_events=events, attempt_spans=True):
+        with callspan.session("s") as session, session.timestep() as step:
+            exported.call({"max_retries": 1}, log_events=events, attempt_spans=True)
+            with step.tool("look"):
+                step.environment([1], reward=1.0)
+        callspan.reward(0.5, session_id=session.id)
+        metrics: Any = exported.metrics.get_metrics_data()
+    kinds = {span.name.split()[0] for span in exported.spans}
+    assert kinds >= {"chat", "POST", "invoke_workflow", "timestep", "execute_tool"}
+    scopes = {(span.instrumentation_scope.name, span.instrumentation_scope.schema_url) for span in exported.spans}
+    assert scopes == {("callspan", DEVELOPMENT)}
+    assert {log.instrumentation_scope.schema_url for log in exported.logs} == ({DEVELOPMENT} if events else set())
+    scopes = {(one.scope.name, one.schema_url) for each in metrics.resource_metrics for one in each.scope_metrics}
+    assert scopes == {("callspan", RELEASED)}
 
 
 @pytest.mark.parametrize("content", ["full", "metadata", "off"])
@@ -296,7 +289,7 @@ def test_the_event_has_the_content_structured_and_lies_in_the_span(
 ) -> None:
     """Where content is kept."""
     provider.reply(text="Hello.")
-    exported.call(provider, log_events=True, content=content)
+    exported.call(log_events=True, content=content)
     event = exported.event
     assert event.event_name == "gen_ai.client.inference.operation.details"
     assert event.span_id == exported.span.context.span_id
@@ -309,11 +302,9 @@ def test_the_event_has_the_content_structured_and_lies_in_the_span(
         assert not {"gen_ai.input.messages", "gen_ai.output.messages"} & set(event.attributes)
 
 
-def test_event_only_keeps_content_off_spans(
-    provider: ScriptedProvider, exported: Exported, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_event_only_keeps_content_off_spans(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "EVENT_ONLY")
-    exported.call(provider)
+    exported.call()
     assert "gen_ai.input.messages" in exported.event.attributes
     assert not {"gen_ai.input.messages", "llm.prompts", "llm.completions"} & set(exported.span.attributes)
 
@@ -333,7 +324,7 @@ def test_a_failed_call_has_the_event_of_its_exception(
     """A warning in the call's span, with the class of the exception and, where content is shown, its message."""
     provider.reply(**FAILURES[failure])
     with contextlib.suppress(openai.OpenAIError):
-        exported.call(provider, log_events=True, content=content, client={"timeout": 0.2})
+        exported.call({"timeout": 0.2}, log_events=True, content=content)
     details, exception = exported.events
     assert exception.event_name == "gen_ai.client.operation.exception"
     assert (exception.severity_number, details.severity_number) == (SeverityNumber.WARN, SeverityNumber.DEBUG)
