@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from callspan.datasets.chat_messages import (
+    ChatCall,
     chat_call,
     chat_tools,
     content_part,
@@ -35,13 +36,14 @@ from callspan.records import (
     UnknownPart,
 )
 
+from .conftest import World, asking, tool_call
+
 USER = {"role": "user", "content": "q"}
 ANSWER = {"role": "assistant", "content": "a"}
 
 
 def asks(*ids: str, content: str | None = None) -> dict[str, Any]:
-    calls = [{"id": one, "type": "function", "function": {"name": f"f_{one}", "arguments": "{}"}} for one in ids]
-    return {"role": "assistant", "content": content, "tool_calls": calls}
+    return asking(*(tool_call(f"f_{one}", {}, one) for one in ids), content=content)
 
 
 def tells(call_id: str) -> dict[str, Any]:
@@ -151,15 +153,17 @@ def test_bytes_of_a_messages_request_are_found_wherever_they_are() -> None:
     assert inline_media(msgspec.structs.replace(call, api="responses")) == {}
 
 
-def converted(
-    output: list[Part], role: str = "assistant", messages: list[Message] | None = None, **options: bool
-) -> Any:
-    conversation = Conversation(input=messages or [], output=[Message(role=role, parts=output)])
+def converted(call: CallRecord) -> tuple[ChatCall, dict[str, int]]:
     dropped: Counter[str] = Counter()
-    call = CallRecord(call_id="c", conversation=conversation, timing=Timing(start_ns=1))
-    found = chat_call(call, dropped, **options)
+    found = chat_call(call, dropped)
     assert found is not None
     return found, dict(dropped)
+
+
+def said(output: list[Part], *messages: Message) -> CallRecord:
+    """A call of these messages, with an answer of these parts."""
+    conversation = Conversation(input=[*messages], output=[Message(role="assistant", parts=output)])
+    return CallRecord(call_id="c", conversation=conversation, timing=Timing(start_ns=1))
 
 
 @pytest.mark.parametrize(
@@ -182,7 +186,7 @@ def converted(
     ],
 )  # fmt: skip
 def test_an_answer_as_a_chat_message(parts: list[Part], fields: dict[str, Any], dropped: dict[str, int]) -> None:
-    found, counted = converted(parts)
+    found, counted = converted(said(parts))
     assert found.answer == {"role": "assistant"} | fields
     assert counted == dropped
 
@@ -202,8 +206,8 @@ def test_an_answer_as_a_chat_message(parts: list[Part], fields: dict[str, Any], 
     ],
 )  # fmt: skip
 def test_a_tool_result_is_text(content: object, expected: object, dropped: int) -> None:
-    messages = [Message(role="tool", parts=[ToolResult(id="k", content=content)])]
-    found, counted = converted([Text(text="x")], messages=messages)
+    result = Message(role="tool", parts=[ToolResult(id="k", content=content)])
+    found, counted = converted(said([Text(text="x")], result))
     assert found.prompt == [{"role": "tool", "tool_call_id": "k", "content": expected}]
     assert sum(counted.values()) == dropped
 
@@ -218,6 +222,63 @@ def test_a_tool_result_is_text(content: object, expected: object, dropped: int) 
     ],
 )
 def test_roles_unknown_are_users_and_counted(role: str, written: str, dropped: dict[str, int]) -> None:
-    found, counted = converted([Text(text="x")], messages=[Message(role=role, parts=[Text(text="q")], name="n")])
+    found, counted = converted(said([Text(text="x")], Message(role=role, parts=[Text(text="q")], name="n")))
     assert found.prompt == [{"role": written, "content": "q", "name": "n"}]
     assert counted == dropped
+
+
+def test_messages_api_becomes_chat_with_results_after_their_calls(world: World) -> None:
+    system = [{"type": "text", "text": "One."}, {"type": "text", "text": "Two."}]
+    used = [
+        {"type": "text", "text": "Looking."},
+        {"type": "tool_use", "id": "t1", "name": "look", "input": {"at": "east"}},
+        {"type": "tool_use", "id": "t2", "name": "look", "input": {}},
+    ]
+    results = [
+        {"type": "tool_result", "tool_use_id": "t1", "content": "wall"},
+        {"type": "tool_result", "tool_use_id": "t2", "content": [{"type": "text", "text": "floor"}]},
+        {"type": "text", "text": "Hurry."},
+    ]
+    request = {
+        "system": system,
+        "messages": [
+            {"role": "user", "content": "Go"}, {"role": "assistant", "content": used},
+            {"role": "user", "content": results},
+        ],
+        "tools": [{"name": "look", "description": "Look.", "input_schema": {"type": "object"}}],
+        "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
+    }  # fmt: skip
+    response = {"role": "assistant", "content": [{"type": "text", "text": "Done."}], "stop_reason": "end_turn"}
+    found, dropped = converted(world.call("messages", request, response))
+    calls = [tool_call("look", {"at": "east"}, "t1"), tool_call("look", {}, "t2")]
+    calls[0]["function"]["arguments"] = '{"at":"east"}'
+    assert found.prompt == [
+        {"role": "system", "content": system},
+        {"role": "user", "content": "Go"},
+        {"role": "assistant", "content": "Looking.", "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "t1", "content": "wall"},
+        {"role": "tool", "tool_call_id": "t2", "content": "floor"},
+        {"role": "user", "content": "Hurry."},
+    ]
+    function = {"name": "look", "description": "Look.", "parameters": {"type": "object"}}
+    assert found.tools == [{"type": "function", "function": function}]
+    assert found.parallel_tool_calls is False
+    assert not dropped
+
+
+def test_refusals_and_other_choices(world: World) -> None:
+    messages = [{"role": "assistant", "content": None, "refusal": "No."}, {"role": "assistant", "content": "Yes."}]
+    choices = [{"index": at, "message": one, "finish_reason": "stop"} for at, one in enumerate(messages)]
+    found, dropped = converted(world.call("chat_completions", {"messages": [USER]}, {"choices": choices}))
+    assert found.answer == messages[0]
+    assert dropped == {"other choices of one answer": 1}
+
+
+def test_images_and_errors_dropped_from_tool_results_are_reported(world: World) -> None:
+    result = {"type": "tool_result", "tool_use_id": "t1", "is_error": True}
+    result["content"] = [{"type": "text", "text": "oops"}, {"type": "image", "source": {"type": "url", "url": "x"}}]
+    used = {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "look", "input": {}}]}
+    request = {"messages": [{"role": "user", "content": "Go"}, used, {"role": "user", "content": [result]}]}
+    found, dropped = converted(world.call("messages", request, {"role": "assistant", "content": "So."}))
+    assert found.prompt[2] == {"role": "tool", "tool_call_id": "t1", "content": "oops"}
+    assert dropped == {"error mark of a tool result": 1, "part of a tool result that is no text": 1}

@@ -24,12 +24,15 @@ from .formats import check_preference
 START = [{"role": "system", "content": "Play."}, {"role": "user", "content": "Begin."}]
 
 
-def play(world: World, session_id: str, move: str, reward: float | None, **fields: Any) -> None:
-    """Look, which every session does alike, then move."""
+def play(world: World, session_id: str, answer: Any, reward: float | None, **fields: Any) -> None:
+    """Look, which every session does alike unless it is given another call id, system prompt or result; then answer."""
+    texts = {"system": "Play.", "call_id": "c1", "result": "a fork"}
+    texts |= {name: fields.pop(name) for name in texts if name in fields}
     world.session(session_id, reward, **({"task_id": "maze"} | fields))
-    looked = world.chat(START, asking(tool_call("look", {}, "c1")), session_id, tools=TOOLS)
-    seen = [*START, looked, {"role": "tool", "tool_call_id": "c1", "content": "a fork"}]
-    world.chat(seen, move, session_id, tools=TOOLS)
+    start = [{"role": "system", "content": texts["system"]}, START[1]]
+    looked = world.chat(start, asking(tool_call("look", {}, texts["call_id"])), session_id, tools=TOOLS)
+    seen = [*start, looked, {"role": "tool", "tool_call_id": texts["call_id"], "content": texts["result"]}]
+    world.chat(seen, answer, session_id, tools=TOOLS)
 
 
 def test_two_sessions_of_a_task_are_compared_at_their_first_difference(world: World, exported: Export) -> None:
@@ -121,16 +124,6 @@ def test_of_many_rollouts_each_pair_stands_at_the_first_real_difference(tmp_path
     assert sum(len(row["input"]["messages"]) == 4 for row in rows) == number // 2
 
 
-def told(world: World, session_id: str, call_id: str, reward: float, **texts: str) -> None:
-    """A session with one tool call and its result, of these texts."""
-    text = {"system": "Play.", "result": f"Of {call_id}: a fork", "answer": "left"} | texts
-    world.session(session_id, reward, task_id="maze")
-    start = [{"role": "system", "content": text["system"]}, START[1]]
-    looked = world.chat(start, asking(tool_call("look", {}, call_id)), session_id, tools=TOOLS)
-    seen = [*start, looked, {"role": "tool", "tool_call_id": call_id, "content": text["result"]}]
-    world.chat(seen, text["answer"], session_id, tools=TOOLS)
-
-
 @pytest.mark.parametrize(
     ("worse", "left_out"),
     [
@@ -144,8 +137,11 @@ def told(world: World, session_id: str, call_id: str, reward: float, **texts: st
 def test_the_reason_why_two_sessions_give_no_pair_is_counted_once(
     world: World, exported: Export, worse: dict[str, str], left_out: dict[str, int]
 ) -> None:
-    told(world, "good", "call_of_good", 1.0)
-    told(world, "bad", "call_of_bad", 0.0, **worse)
+    """The ids of calls differ, in their results too, as a provider makes them."""
+    for session_id, reward, texts in (("good", 1.0, {}), ("bad", 0.0, worse)):
+        call_id = f"call_of_{session_id}"
+        told = {"answer": "left", "call_id": call_id, "result": f"Of {call_id}: a fork"} | texts
+        play(world, session_id, told.pop("answer"), reward, **told)
     found = exported("preferences")
     assert found.left_out == left_out
     assert len(found.rows) == (not left_out)
@@ -156,12 +152,10 @@ TRL = Options(pair_format="trl")
 
 def test_trl_takes_messages_with_tools_and_arguments_as_objects(world: World, exported: Export) -> None:
     for session_id, reward, way in (("good", 1.0, "left"), ("bad", 0.0, "right")):
-        world.session(session_id, reward, task_id="maze")
-        looked = world.chat(START, asking(tool_call("look", {"at": 1}, f"{session_id}_look")), session_id, tools=TOOLS)
-        seen = [*START, looked, {"role": "tool", "tool_call_id": f"{session_id}_look", "content": "a fork"}]
-        world.chat(seen, asking(tool_call("look", {"at": way}, f"{session_id}_move")), session_id, tools=TOOLS)
+        moved = asking(tool_call("look", {"at": way}, f"{session_id}_move"))
+        play(world, session_id, moved, reward, call_id=f"{session_id}_look")
     (row,) = exported("preferences", options=TRL).rows
-    call = {"id": "good_look", "type": "function", "function": {"name": "look", "arguments": {"at": 1}}}
+    call = {"id": "good_look", "type": "function", "function": {"name": "look", "arguments": {}}}
     assert row["prompt"] == [
         *START,
         {"role": "assistant", "content": "", "tool_calls": [call]},
