@@ -12,10 +12,7 @@ from typing import Any
 
 import pytest
 
-from callspan.cli import doctor
 from callspan.datasets import FORMATS
-from callspan.fail_open import Once
-from callspan.intercept import other_instrumentations
 from callspan.records import SessionRecord
 from tests.e2e.conftest import VOICE_CALLS, Answer, Demo, in_its_own, in_process, plain_environment
 from tests.left_behind import leave_behind
@@ -141,17 +138,6 @@ def test_doctor_reads_as_a_page(tmp_path: Path) -> None:
     assert "fsync" not in answer.out, "settings with their defaults are not listed"
     assert "arguments of instrument() in an application are not seen here" in " ".join(answer.out.split())
     assert max(map(len, answer.out.splitlines())) <= 100
-
-
-def test_doctor_names_other_instrumentations_like_the_warning(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(other_instrumentations, "found", lambda: ["openinference-instrumentation-openai"])
-    (warning,) = [check for check in doctor.every_check("") if check.name == "openinference-instrumentation-openai"]
-    assert warning.state == "warning"
-    monkeypatch.setattr(other_instrumentations, "_warned", Once())
-    other_instrumentations.warn_once(other_instrumentations.found())
-    assert caplog.messages == [f"{warning.name} {warning.detail}. {warning.advice}".rstrip(".")]
 
 
 def test_ship_says_what_could_not_be_delivered(tmp_path: Path) -> None:

@@ -13,8 +13,6 @@ import pytest
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
 import callspan
-from callspan.cli.safe_text import clean, clean_lines
-from callspan.formatting import json_text
 from callspan.testing import ScriptedProvider, capture
 from tests.e2e.conftest import in_process
 
@@ -88,16 +86,6 @@ def test_errors_about_hostile_arguments_are_clean(store: str, tmp_path: Path) ->
         answer = in_process(*arguments)
         assert answer.code in (1, 2)
         assert not COMMANDING.search(answer.err + answer.out)
-
-
-def test_lines_are_kept_where_a_text_may_have_them() -> None:
-    assert clean("one\ntwo\tthree\r\n") == "one two three "
-    assert clean_lines("one\ntwo\x1b[0m") == "one\ntwo\N{REPLACEMENT CHARACTER}[0m"
-
-
-def test_lone_surrogates_can_be_printed() -> None:
-    clean("\ud800").encode()
-    json_text({"a": "\ud800\x9b"}).encode()
 
 
 def test_numbers_that_64_bits_cannot_hold_cost_nothing_but_themselves(caplog: pytest.LogCaptureFixture) -> None:

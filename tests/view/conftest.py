@@ -44,23 +44,21 @@ def write(url: str, record: Record) -> None:
         delivery.write(record)
 
 
+def access_to(url: str) -> Access:
+    """A store as the server reads it."""
+    return Access(
+        open=lambda: open_store(url), chosen=chosen, arguments=arguments, error_text=str, errors=store_errors,
+        waiting=list, keep=lambda rating: write(url, rating), name=url,
+    )  # fmt: skip
+
+
 class Page:
     """A server of a store's page, and a browser's requests to it."""
 
     def __init__(self, url: str) -> None:
-        access = Access(
-            open=lambda: open_store(url),
-            chosen=chosen,
-            arguments=arguments,
-            error_text=str,
-            errors=store_errors,
-            waiting=list,
-            keep=lambda rating: write(url, rating),
-            name=url,
-        )
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self.socket.getsockname()[1]
-        app, self.token = application(access, self.port)
+        app, self.token = application(access_to(url), self.port)
         self.server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]})
         self.thread.start()

@@ -13,30 +13,18 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from callspan.delivery.store_sink import StoreSink
-from callspan.records import encode
-from callspan.spool.spool import Spool
-from callspan.stores import find_store
-from callspan.stores.spools import target_of
 from tests.commands import callspan
+from tests.left_behind import leave_behind
 
 from .conftest import Delivery, Records
 from .reading import data, entries
 
 VIEW = (sys.executable, "-m", "callspan.cli")
-
-
-class Down(StoreSink):
-    """A store that does not come up."""
-
-    def open(self) -> None:
-        raise ConnectionRefusedError("down")
 
 
 class Browser:
@@ -126,10 +114,7 @@ def test_a_store_without_records_is_waited_for_and_one_beside_it_named(
 def test_records_that_wait_for_a_store_that_does_not_exist_are_shown(records: Records, tmp_path: Path) -> None:
     """A process that was killed before its first delivery has left them."""
     url = f"sqlite:///{tmp_path}/late.db"
-    store = find_store(url)
-    spool = Spool([tmp_path / "late.db.spool"], {target_of(store): partial(Down, store)})
-    spool.append(encode(records.session("s1", start_ns=1)))
-    assert not spool.close(0.1)
+    leave_behind(url, records.session("s1", start_ns=1))
     assert not (tmp_path / "late.db").exists()
     with viewed(url) as browser:
         assert browser.sessions() == ["s1"]

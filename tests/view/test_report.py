@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from callspan import open_store
+from callspan.datasets import export
 from callspan.formatting import json_block, shown
 from callspan.records import CallRecord
 from callspan.view import report as reports
@@ -17,7 +19,7 @@ from callspan.view.report import write_report
 from tests.commands import callspan
 from tests.datasets.conftest import World
 
-from .conftest import Report
+from .conftest import Delivery, Records, Report
 from .reading import Reading, data, entries
 from .worlds import HOSTILE, QUESTION, fill, play
 
@@ -97,6 +99,31 @@ def test_a_page_is_written_completely_or_not_at_all(world: World, tmp_path: Path
         write_report(reader, target, progress=fail)
     assert target.read_text() == "old"
     assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("target", ["pipe", "link", "dangling"])
+def test_neither_library_function_replaces_what_is_no_file(store: Delivery, tmp_path: Path, target: str) -> None:
+    store.write(Records().call())
+    path = _made(tmp_path, target)
+    before = path.lstat()
+    reader = open_store(store.url)
+    with pytest.raises(OSError, match="is not replaced"):
+        write_report(reader, path)
+    with pytest.raises(OSError, match="is not replaced"):
+        export(reader, "openai", path)
+    reader.close()
+    assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def _made(directory: Path, kind: str) -> Path:
+    path = directory / kind
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        (directory / "file").write_text("mine")
+        path.symlink_to("file" if kind == "link" else "nowhere")
+    return path
 
 
 def test_of_a_large_store_the_newest_are_in_it_and_all_in_the_sums(

@@ -6,22 +6,18 @@ import json
 import resource
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from callspan import open_store
-from callspan.cli.command_context import store_errors
-from callspan.cli.view import arguments, chosen
 from callspan.view.server import PAGES
-from callspan.view.source import Access, StoreSource
+from callspan.view.source import StoreSource
 from tests.machine import slowness
 from tests.stores.conftest import SECOND, START_NS
 from tests.stores.large_file import EPISODE, EPISODE_START_NS, episode, make_sessions
 
-from .conftest import Delivery, Records
+from .conftest import Delivery, Records, access_to
 from .tabs import Tab, browser, event, tab
 
 __all__ = ["browser", "tab"]
@@ -41,15 +37,6 @@ PAGES_AND_BARS = (
 ROW = ".episode .row:has-text('{}')"
 
 
-def source_of(url: str) -> StoreSource:
-    """The store as the server reads it."""
-    access = Access(
-        open=partial(open_store, url), chosen=chosen, arguments=arguments, error_text=str, errors=store_errors,
-        waiting=list, keep=lambda _: None, name=url,
-    )  # fmt: skip
-    return StoreSource(access)
-
-
 def read(source: StoreSource, page: str, query: dict[str, Any], at_most_s: float) -> Any:
     """The JSON of a page that takes no more CPU than this."""
     began = time.process_time()
@@ -62,13 +49,13 @@ def read(source: StoreSource, page: str, query: dict[str, Any], at_most_s: float
 
 def test_an_episode_of_100000_steps_is_read_in_pages(store: Delivery) -> None:
     store.write(*episode(STEPS))
-    read(source_of(store.url), "session", {"id": EPISODE}, 1.0)
+    read(StoreSource(access_to(store.url)), "session", {"id": EPISODE}, 1.0)
 
 
 @pytest.mark.timeout(1800)
 def test_the_pages_of_a_million_calls(tmp_path: Path) -> None:
     make_sessions(tmp_path / "calls.db", CALLS)
-    source = source_of(f"sqlite:///{tmp_path}/calls.db")
+    source = StoreSource(access_to(f"sqlite:///{tmp_path}/calls.db"))
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for page, query, at_most_s in PAGES_AND_BARS:
         following = read(source, page, query, at_most_s).get("next")

@@ -12,6 +12,8 @@ from callspan.cli import doctor
 from callspan.cli.store_check import NOT_YET, store_check
 from callspan.delivery.leftovers import waiting
 from callspan.delivery.recorder import forget_warnings
+from callspan.fail_open import Once
+from callspan.intercept import other_instrumentations
 from callspan.spool import directory
 from tests.commands import ask
 from tests.left_behind import leave_behind
@@ -49,6 +51,17 @@ def test_an_endpoint_that_is_not_an_address_fails_its_check(endpoint: str, monke
     found = [check for check in doctor.every_check("") if check.area == "spans"]
     assert [check.state for check in found] == ["failed"] * 3
     assert "word-8" not in str(found)
+
+
+def test_doctor_names_other_instrumentations_like_the_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(other_instrumentations, "found", lambda: ["openinference-instrumentation-openai"])
+    (warning,) = [check for check in doctor.every_check("") if check.name == "openinference-instrumentation-openai"]
+    assert warning.state == "warning"
+    monkeypatch.setattr(other_instrumentations, "_warned", Once())
+    other_instrumentations.warn_once(other_instrumentations.found())
+    assert caplog.messages == [f"{warning.name} {warning.detail}. {warning.advice}".rstrip(".")]
 
 
 @pytest.mark.parametrize("listening", [True, False])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,9 @@ import openai
 import pytest
 
 import callspan
-from callspan import open_store
-from callspan.datasets import export
 from callspan.testing import ScriptedProvider
-from callspan.view.report import write_report
 from tests.commands import ask
-from tests.records import keep, made
+from tests.records import keep
 from tests.view.reading import data, entries
 
 from .conftest import chat_call
@@ -120,28 +116,3 @@ def test_a_report_has_other_rewards_users_metadata_and_streams_that_were_cut_off
     calls = {call["model"]: call["cut_off"] for some in entries(page.read_text()).values() if (call := some[0]["call"])}
     cut = {one["call"]["model"] for one in entries(page.read_text())[""] if one["call"]["cut_off"]}
     assert (cut, calls["in-u1"]) == ({"cut"}, False)
-
-
-@pytest.mark.parametrize("target", ["pipe", "link", "dangling"])
-def test_neither_library_function_replaces_it(store: str, tmp_path: Path, target: str) -> None:
-    keep(store, made())
-    path = _made(tmp_path, target)
-    before = path.lstat()
-    reader = open_store(store)
-    with pytest.raises(OSError, match="is not replaced"):
-        write_report(reader, path)
-    with pytest.raises(OSError, match="is not replaced"):
-        export(reader, "openai", path)
-    reader.close()
-    assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
-    assert not list(tmp_path.glob("*.part"))
-
-
-def _made(directory: Path, kind: str) -> Path:
-    path = directory / kind
-    if kind == "pipe":
-        os.mkfifo(path)
-    else:
-        (directory / "file").write_text("mine")
-        path.symlink_to("file" if kind == "link" else "nowhere")
-    return path

@@ -11,6 +11,7 @@ import pytest
 
 from callspan import formatting
 from callspan.cli import main, screen
+from callspan.cli.safe_text import clean, clean_lines
 from callspan.records import ErrorInfo, EventRecord, Place, Request, TimestepRecord
 from tests.records import START_NS, keep, made, session
 from tests.scale import scaled
@@ -102,3 +103,13 @@ def test_a_tree_is_drawn_in_ascii_with_its_columns_in_line(odd_store: str, monke
     _, drawn, _ = written("utf-8", monkeypatch, "--store", odd_store, "show", "s-1")
     assert "`-- step 0 ????" in plain, "what replaces a character is as wide"
     assert len(plain.splitlines()) == len(drawn.splitlines())
+
+
+def test_lines_are_kept_where_a_text_may_have_them() -> None:
+    assert clean("one\ntwo\tthree\r\n") == "one two three "
+    assert clean_lines("one\ntwo\x1b[0m") == "one\ntwo\N{REPLACEMENT CHARACTER}[0m"
+
+
+def test_lone_surrogates_can_be_printed() -> None:
+    clean("\ud800").encode()
+    formatting.json_text({"a": "\ud800\x9b"}).encode()
