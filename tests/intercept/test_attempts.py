@@ -69,6 +69,16 @@ def shown(record: CallRecord) -> list[tuple[int | None, str | None, str | None]]
     return [(attempt.status, attempt.error_kind, attempt.request_id) for attempt in record.attempts]
 
 
+def watched(wire: Wire, client: Any, act: Callable[[Any], None]) -> Any:
+    """The client, with a function that sees each HTTP request before it is sent."""
+
+    async def act_async(request: Any) -> None:
+        act(request)
+
+    client._client.event_hooks = {"request": [act_async if wire.mode.is_async else act]}
+    return client
+
+
 def test_a_rate_limit_an_error_and_then_an_answer(shaped: Wire, run: Run, seen: Captured) -> None:
     shaped.script(LIMITED, BROKEN, WELL)
     run(lambda: shaped.call(shaped.client(max_retries=2)))
@@ -84,64 +94,42 @@ def test_a_rate_limit_an_error_and_then_an_answer(shaped: Wire, run: Run, seen: 
 
 
 def test_timeouts_are_attempts(shaped: Wire, run: Run, seen: Captured) -> None:
+    """The first two requests wait a tenth of a second and no longer; a loaded machine answers the third."""
     shaped.script({"hang": True}, {"hang": True}, WELL)
-    client = shaped.client(max_retries=2)
-    impatient(shaped, client, requests=2)
-    run(lambda: shaped.call(client))
+    patience = [0.1, 0.1]
+
+    def shorten(request: Any) -> None:
+        if patience:
+            request.extensions["timeout"] = {**request.extensions["timeout"], "read": patience.pop()}
+
+    run(lambda: shaped.call(watched(shaped, shaped.client(max_retries=2), shorten)))
     record = the_call(seen)
-    assert record.outcome == "success"
     assert shown(record) == [(None, "timeout", None), (None, "timeout", None), (200, None, "req_3")]
     assert [attempt.error_type for attempt in record.attempts] == ["ReadTimeout", "ReadTimeout", None]
-    assert (record.retries, record.rate_limited) == (2, False)
+    assert (record.outcome, record.retries, record.rate_limited) == ("success", 2, False)
     assert_log_agrees(record, shaped.mode.provider.requests)
     first = record.attempts[0]
     assert first.end_ns is not None
     assert (first.headers_ns, first.end_ns - first.start_ns >= 0.1e9) == (None, True)
 
 
-def impatient(shaped: Wire, client: Any, requests: int) -> None:
-    """Let the first requests of a client wait a tenth of a second and no longer; a loaded machine answers the next."""
-    left = [0.1] * requests
-
-    def shorten(request: Any) -> None:
-        if left:
-            request.extensions["timeout"] = {**request.extensions["timeout"], "read": left.pop()}
-
-    async def shorten_async(request: Any) -> None:
-        shorten(request)
-
-    client._client.event_hooks = {"request": [shorten_async if shaped.mode.is_async else shorten]}
-
-
 def test_a_refused_connection_and_then_an_answer(shaped: Wire, run: Run, seen: Captured) -> None:
     shaped.script(WELL)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        client = shaped.client(max_retries=1, **refused_once(shaped, closed.getsockname()[1]))
-        run(lambda: shaped.call(client))
+        ports = [closed.getsockname()[1]]
+
+        def redirect(request: Any) -> None:
+            if ports:
+                request.url = request.url.copy_with(port=ports.pop())
+
+        run(lambda: shaped.call(watched(shaped, shaped.client(max_retries=1), redirect)))
     record = the_call(seen)
     assert shown(record) == [(None, "connection", None), (200, None, "req_1")]
     assert record.attempts[0].error_type == "ConnectError"
     assert (record.retries, record.outcome) == (1, "success")
     (request,) = shaped.mode.provider.requests
     assert request.retry_count == (1 if counts(record) else None)
-
-
-def refused_once(shaped: Wire, port: int) -> dict[str, Any]:
-    """Options of a client whose first request goes to a port where nobody listens."""
-    sdk: Any = openai if shaped.sdk == "openai" else anthropic
-    ports = [port]
-
-    def redirect(request: Any) -> None:
-        if ports:
-            request.url = request.url.copy_with(port=ports.pop())
-
-    async def redirect_async(request: Any) -> None:
-        redirect(request)
-
-    if shaped.mode.is_async:
-        return {"http_client": sdk.DefaultAsyncHttpxClient(event_hooks={"request": [redirect_async]})}
-    return {"http_client": sdk.DefaultHttpxClient(event_hooks={"request": [redirect]})}
 
 
 def test_waits_are_those_the_sdk_has_slept(plain: Wire, run: Run, seen: Captured, slept: list[float]) -> None:
@@ -315,13 +303,6 @@ def test_many_tasks_or_threads_share_a_client(
     assert_nobody_elses(seen, chance)
 
 
-SEQUENCE = (
-    {"status": 429, "headers": {"retry-after-ms": "5"}},
-    {"status": 500, "headers": {"retry-after-ms": "5"}},
-    {"text": "I am well.", "chunk_delay_s": 0.01},
-)
-
-
 @pytest.fixture
 def traced() -> Iterator[Captured]:
     with capture(attempt_spans=True) as seen:
@@ -336,7 +317,7 @@ def by_kind(seen: Captured) -> tuple[ReadableSpan, list[ReadableSpan]]:
 
 
 def test_each_attempt_is_a_child_of_the_call(shaped: Wire, run: Run, traced: Captured) -> None:
-    shaped.script(*SEQUENCE)
+    shaped.script(LIMITED, BROKEN, WELL)
     run(lambda: shaped.call(shaped.client(max_retries=2)))
     call, attempts = by_kind(traced)
     assert [span.name for span in attempts] == ["POST"] * 3
@@ -361,16 +342,11 @@ def test_they_are_never_current(plain: Wire, run: Run, traced: Captured) -> None
     """What an instrumentation of the HTTP client would make is a child of the call."""
     current: list[int] = []
 
-    def look(request: Any) -> None:
+    def look(_: Any) -> None:
         current.append(trace.get_current_span().get_span_context().span_id)
 
-    async def look_async(request: Any) -> None:
-        look(request)
-
-    client = plain.client(max_retries=2)
-    client._client.event_hooks = {"request": [look_async if plain.mode.is_async else look]}
-    plain.script(*SEQUENCE)
-    run(lambda: plain.call(client))
+    plain.script(LIMITED, BROKEN, WELL)
+    run(lambda: plain.call(watched(plain, plain.client(max_retries=2), look)))
     call, _ = by_kind(traced)
     assert call.context is not None
     assert current == [call.context.span_id] * 3

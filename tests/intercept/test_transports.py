@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -12,57 +11,64 @@ import anthropic
 import openai
 import pytest
 
-from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.testing import Captured
 from tests.intercept import sdks
 from tests.intercept.calls import CHAT, MESSAGE, Run, ask, client_of, text_of, the_call
 from tests.intercept.mode import Mode
 
+plain_and_streamed = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 
-def aio_client(module: Any) -> Any:
-    if not hasattr(module, "DefaultAioHttpClient"):
-        pytest.skip(f"{module.__name__} {module.__version__} has no aiohttp transport")
+
+def aiohttp(mode: Mode, sdk: str) -> Any:
+    module: Any = openai if sdk == "openai" else anthropic
+    if not mode.is_async or not hasattr(module, "DefaultAioHttpClient"):
+        pytest.skip(f"{mode.name} clients of {sdk} {module.__version__} have no aiohttp transport")
     try:
         return module.DefaultAioHttpClient()
     except (ImportError, RuntimeError) as missing:
         pytest.skip(f"the aiohttp transport of this version needs another package: {missing}")
 
 
-plain_and_streamed = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def older(mode: Mode, sdk: str) -> Any:
+    if sdk != "openai":
+        pytest.skip("anthropic takes no client of another library")
+    sdks.needs("openai", "3.0", "a newer HTTP library beside which the older one is accepted")
+    httpx = pytest.importorskip("httpx", reason="the older HTTP library is not installed")
+    return httpx.AsyncClient() if mode.is_async else httpx.Client()
+
+
+def overriding(mode: Mode, sdk: str) -> Any:
+    """One that overrides `send` and calls the library's."""
+    library = sdks.http_of(sdk)
+
+    class Own(library.Client):  # type: ignore[name-defined,misc]
+        def send(self, request: Any, **kwargs: Any) -> Any:
+            return super().send(request, **kwargs)
+
+    class OwnAsync(library.AsyncClient):  # type: ignore[name-defined,misc]
+        async def send(self, request: Any, **kwargs: Any) -> Any:
+            return await super().send(request, **kwargs)
+
+    return OwnAsync() if mode.is_async else Own()
 
 
 @plain_and_streamed
-def test_the_aiohttp_transport_is_captured(sdk: str, stream: bool, provider: ScriptedProvider, seen: Captured) -> None:
-    provider.reply(text="I am well.")
-
-    async def body() -> None:
-        mode = Mode("async", provider)
-        module = openai if sdk == "openai" else anthropic
-        result = await ask(client_of(mode, sdk, http_client=aio_client(module)), stream=stream)
-        if stream:
-            await mode.all(result)
-        await mode.close()
-
-    asyncio.run(body())
-    record = the_call(seen)
-    assert (record.outcome, text_of(record)) == ("success", "I am well.")
-    assert [attempt.status for attempt in record.attempts] == [200]
-
-
-def legacy_client(mode: Mode) -> Any:
-    sdks.needs("openai", "3.0", "a newer HTTP library beside which the older one is accepted")
-    httpx = pytest.importorskip("httpx", reason="the older HTTP library is not installed")
-    return mode.openai(http_client=httpx.AsyncClient() if mode.is_async else httpx.Client())
-
-
-def test_a_client_of_the_older_http_library_is_captured(mode: Mode, run: Run) -> None:
-    """`httpx` was imported before instrumenting, or at least before this test."""
+@pytest.mark.parametrize("http_client", [aiohttp, older, overriding])
+def test_calls_of_any_http_client_are_captured_with_their_attempts(
+    http_client: Callable[[Mode, str], Any], stream: bool, sdk: str, mode: Mode, run: Run, seen: Captured
+) -> None:
     mode.provider.reply(status=429, retry_after_s=0.001)
     mode.provider.reply(text="I am well.")
-    client = legacy_client(mode).with_options(max_retries=1)
-    with capture() as seen:
-        run(lambda: mode.wait(client.chat.completions.create(**CHAT)))
+
+    async def body() -> None:
+        client = client_of(mode, sdk, max_retries=1, http_client=http_client(mode, sdk))
+        result = await mode.wait(ask(client, stream=stream))
+        if stream:
+            await mode.all(result)
+
+    run(body)
     record = the_call(seen)
-    assert text_of(record) == "I am well."
+    assert (record.outcome, text_of(record)) == ("success", "I am well.")
     assert [attempt.status for attempt in record.attempts] == [429, 200]
 
 
@@ -91,22 +97,6 @@ def test_the_older_http_library_may_be_imported_after_instrumenting() -> None:
     assert done.stdout.strip() == "[429, 200] closed", done.stderr
 
 
-def test_a_client_that_overrides_send_and_calls_super_shows_its_attempts(mode: Mode, run: Run, seen: Captured) -> None:
-    library = sdks.http_of("openai")
-
-    class Own(library.Client):  # type: ignore[name-defined,misc]
-        def send(self, request: Any, **kwargs: Any) -> Any:
-            return super().send(request, **kwargs)
-
-    class OwnAsync(library.AsyncClient):  # type: ignore[name-defined,misc]
-        async def send(self, request: Any, **kwargs: Any) -> Any:
-            return await super().send(request, **kwargs)
-
-    client = mode.openai(http_client=OwnAsync() if mode.is_async else Own())
-    run(lambda: mode.wait(client.chat.completions.create(**CHAT)))
-    assert [attempt.status for attempt in the_call(seen).attempts] == [200]
-
-
 def test_a_request_of_the_transport_within_a_call_is_not_an_attempt(mode: Mode, run: Run, seen: Captured) -> None:
     """As an exchange of tokens does it: another request over the same library, while the call is running."""
     library = sdks.http_of("openai")
@@ -128,30 +118,6 @@ def test_a_request_of_the_transport_within_a_call_is_not_an_attempt(mode: Mode, 
     record = the_call(seen)
     assert len(mode.provider.requests) == 2
     assert len(record.attempts) == 1
-
-
-def test_the_exchange_of_a_workload_identity_is_not_an_attempt(
-    mode: Mode, run: Run, seen: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sdks.needs("openai", "3.0", "workload identities")
-    from openai.auth import _workload
-
-    exchange = f"{mode.provider.openai_url}/oauth/token"
-    monkeypatch.setitem(_workload.WorkloadIdentityAuth.__init__.__kwdefaults__, "token_exchange_url", exchange)
-    token = {"access_token": "t", "token_type": "Bearer", "expires_in": 3600, "issued_token_type": "x"}
-    mode.provider.reply(raw=token, on="/oauth/token")
-    identity = {
-        "identity_provider_id": "idp",
-        "service_account_id": "sa",
-        "provider": {"token_type": "jwt", "get_token": lambda: "subject"},
-    }
-    kind = openai.AsyncOpenAI if mode.is_async else openai.OpenAI
-    client = mode.keep(kind(workload_identity=identity, base_url=mode.provider.openai_url, max_retries=0))
-    run(lambda: mode.wait(client.chat.completions.create(**CHAT)))
-    record = the_call(seen)
-    assert [request.path for request in mode.provider.requests] == ["/v1/oauth/token", "/v1/chat/completions"]
-    assert len(record.attempts) == 1
-    assert record.retries == 0
 
 
 @pytest.mark.parametrize("raw", [False, True], ids=["parsed", "raw"])
