@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import anthropic
@@ -148,6 +149,35 @@ def the_call(seen: Captured) -> CallRecord:
 def text_of(record: CallRecord) -> str:
     assert record.conversation is not None
     return "".join(getattr(part, "text", "") or "" for message in record.conversation.output for part in message.parts)
+
+
+INVALID: list[Any] = [
+    None, [], {}, "", -1, True, 1e308, 10**30, "\ud800", [None], ["a"], {"id": []}, "2026-99-99T00:00:00Z"
+]  # fmt: skip
+
+
+def spoiled(body: Any) -> Iterator[Any]:
+    """Yield a JSON body with one of its values missing or invalid, for each value at any depth; and invalid bodies."""
+    yield from INVALID
+    for *path, last in places(body):
+        for invalid in (*INVALID, ...):
+            changed = copy.deepcopy(body)
+            holder = changed
+            for key in path:
+                holder = holder[key]
+            if invalid is ...:
+                del holder[last]
+            else:
+                holder[last] = invalid
+            yield changed
+
+
+def places(value: Any, *path: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of every value in a JSON value, without its own."""
+    named = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in named:
+        yield (*path, key)
+        yield from places(inner, *path, key)
 
 
 def body_sent(record: CallRecord) -> Any:

@@ -133,17 +133,6 @@ def test_hooks_left_for_a_stream_and_wrapped_by_others_are_not_touched(
     assert len({id(each) for each in closed}) == 2
 
 
-@plain_and_streamed
-def test_a_mock_instead_of_a_client_is_not_observed(
-    sdk: str, stream: bool, mode: Mode, run: Run, seen: Captured
-) -> None:
-    client = mock.AsyncMock() if mode.is_async else mock.MagicMock()
-    create = client.chat.completions.create if sdk == "openai" else client.messages.create
-    create.return_value = "mocked"
-    assert run(lambda: mode.wait(create(**CHAT, stream=stream))) == "mocked"
-    assert seen.records == []
-
-
 def test_a_patched_class_is_put_back_as_it_was(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
     """A test that patches the base client itself while we have patched it."""
     base = base_of(sdk)

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import pytest
 
 import callspan
-from callspan.intercept import patching
 from callspan.testing import Captured, capture
 from tests.intercept import loops, sdks
 from tests.intercept.calls import Run
@@ -242,24 +241,6 @@ def test_no_content_is_kept_of_a_loop_where_the_setting_forbids_it(content: Any,
         shown = str([(span.name, span.attributes) for span in seen.spans]) + str(seen.everything)
     assert "Atlantis" not in shown
     assert "Say the weather" not in shown
-
-
-def test_without_the_private_names_of_tools_the_loop_is_an_agent_still(
-    sdk: str, mode: Mode, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lost = {"_tool_use_span", "_start_tool_runner_span", "_execute_function"}
-    monkeypatch.setattr(patching, "HOOKS", tuple(hook for hook in patching.HOOKS if hook.attribute not in lost))
-    mode.provider.reply(tool_calls=[loops.request()])
-    mode.provider.reply(text="It is sunny.")
-
-    async def body() -> None:
-        await drive(sdk, mode, sunny, "run", [])
-
-    with capture() as seen:
-        run(body)
-        (agent,) = rows(seen, "agent")
-    assert agent.metadata["outcome"] == "success"
-    assert rows(seen, "tool") == []
 
 
 @pytest.mark.parametrize("refuses", [False, True])

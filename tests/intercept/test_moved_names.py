@@ -14,15 +14,17 @@ import pytest
 import callspan
 from callspan import private_names
 from callspan.fail_open import Once
+from callspan.intercept import patching
 from callspan.private_names import READ, PrivateName
 from callspan.testing import Captured, ScriptedProvider, capture
+from tests.intercept import loops, sdks
 from tests.intercept.calls import Wire
 from tests.intercept.mode import Mode
 from tests.scale import scaled
 
-with contextlib.suppress(ImportError):  # older SDKs come without it; their hooks wait for the import
-    import_module("websockets.asyncio.client")
-    import_module("websockets.sync.client")
+for late in ("websockets.asyncio.client", "websockets.sync.client", "openai.lib.responses_tool_runner"):
+    with contextlib.suppress(ImportError):  # older SDKs come without them; their hooks wait for the import
+        import_module(late)
 VARIABLES = {value: name for name, value in vars(private_names).items() if isinstance(value, PrivateName)}
 SAMPLE = (private_names.BASE_URL, private_names.EVENT)
 ROWS = pytest.mark.parametrize("row", scaled([*SAMPLE], [*READ]), ids=lambda row: row.name)
@@ -112,6 +114,24 @@ def test_without_a_private_name_the_fallback_is_used_and_the_loss_reported_once(
 def present(where: str, row: PrivateName) -> bool:
     """Whether this version of the library has the place where such a name is looked for."""
     return private_names._lacks(where, row._replace(name="_surely_not_there"))
+
+
+@pytest.mark.parametrize("sdk", ["anthropic", "openai"])
+def test_without_the_private_names_of_tools_a_loop_is_an_agent_still(
+    sdk: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sdks.needs("anthropic", "2.10", "these tool runners")
+    lost = {"_tool_use_span", "_start_tool_runner_span", "_execute_function"}
+    monkeypatch.setattr(patching, "HOOKS", tuple(hook for hook in patching.HOOKS if hook.attribute not in lost))
+    provider.reply(tool_calls=[loops.request()])
+    with capture() as seen, Mode("sync", provider) as mode:
+        if sdk == "anthropic":
+            loops.of_anthropic(mode, str).until_done()
+        else:
+            loops.of_openai(mode, str).run(mode.openai(), loops.RESPONSES)
+        (agent,) = loops.rows(seen, "agent")
+    assert agent.metadata["outcome"] == "success"
+    assert loops.rows(seen, "tool") == []
 
 
 @pytest.fixture(autouse=True, scope="module")

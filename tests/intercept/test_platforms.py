@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import callspan
 from callspan.testing import Captured
 from tests.intercept import sdks
-from tests.intercept.calls import MESSAGE, QUESTION, Run, ask, bedrock, client_class, text_of, the_call
+from tests.intercept.calls import MESSAGE, QUESTION, Run, ask, bedrock, caught, client_class, text_of, the_call
 from tests.intercept.mode import Mode
 
 
@@ -108,70 +108,50 @@ def groq_client(mode: Mode, **options: Any) -> Any:
     return mode.keep(kind(api_key="gsk-test", base_url=mode.provider.groq_url, **{"max_retries": 0, **options}))
 
 
-async def plain(mode: Mode) -> None:
-    mode.provider.reply(text="East", input_tokens=12, output_tokens=3)
-    await mode.wait(groq_client(mode).chat.completions.create(**LLAMA))
-
-
-async def retried(mode: Mode) -> None:
-    mode.provider.reply(status=429, retry_after_s=0.001)
-    await mode.wait(groq_client(mode, max_retries=1).chat.completions.create(**LLAMA))
-
-
-async def failed(mode: Mode) -> None:
-    mode.provider.reply(status=400, message="No such thing.")
-    with pytest.raises(groq.BadRequestError, match="No such thing"):
-        await mode.wait(groq_client(mode).chat.completions.create(**LLAMA))
-
-
-async def streamed(mode: Mode) -> None:
-    mode.provider.reply(text="East or west")
-    stream = await mode.wait(groq_client(mode).chat.completions.create(**LLAMA, stream=True))
-    assert "".join([chunk.choices[0].delta.content or "" async for chunk in mode.items(stream)]) == "East or west"
-
-
-async def closed(mode: Mode) -> None:
-    stream = await mode.wait(groq_client(mode).chat.completions.create(**LLAMA, stream=True))
-    await mode.next(stream)
-    await mode.wait(stream.close())
-
-
-async def raw(mode: Mode) -> None:
-    await mode.wait(groq_client(mode).chat.completions.with_raw_response.create(**LLAMA))
-
-
-async def embedded(mode: Mode) -> None:
-    await mode.wait(groq_client(mode).embeddings.create(model="llama", input="Where to?"))
-
-
-async def heard(mode: Mode) -> None:
-    await mode.wait(groq_client(mode).audio.transcriptions.create(model="llama", file=("a.wav", b"sound")))
-
-
-GROQ: dict[Callable[[Mode], Awaitable[None]], tuple[str, str, str | None, int]] = {
+GROQ: dict[str, tuple[str, str, str | None, int]] = {
     # API, outcome, end of the stream, retries
-    plain: ("chat_completions", "success", None, 0),
-    retried: ("chat_completions", "success", None, 1),
-    failed: ("chat_completions", "error", None, 0),
-    streamed: ("chat_completions", "success", "complete", 0),
-    closed: ("chat_completions", "cancelled", "closed", 0),
-    raw: ("chat_completions", "success", None, 0),
-    embedded: ("embeddings", "success", None, 0),
-    heard: ("transcriptions", "success", None, 0),
+    "plain": ("chat_completions", "success", None, 0),
+    "retried": ("chat_completions", "success", None, 1),
+    "failed": ("chat_completions", "error", None, 0),
+    "streamed": ("chat_completions", "success", "complete", 0),
+    "closed": ("chat_completions", "cancelled", "closed", 0),
+    "raw": ("chat_completions", "success", None, 0),
+    "embedded": ("embeddings", "success", None, 0),
+    "heard": ("transcriptions", "success", None, 0),
 }
 
 
-@pytest.mark.parametrize("call", GROQ)
+async def ask_groq(mode: Mode, way: str) -> None:
+    client = groq_client(mode, max_retries=1)
+    if way == "embedded":
+        await mode.wait(client.embeddings.create(model="llama", input="Where to?"))
+    elif way == "heard":
+        await mode.wait(client.audio.transcriptions.create(model="llama", file=("a.wav", b"sound")))
+    elif way == "raw":
+        await mode.wait(client.chat.completions.with_raw_response.create(**LLAMA))
+    elif way in ("streamed", "closed"):
+        stream = await mode.wait(client.chat.completions.create(**LLAMA, stream=True))
+        await (mode.all(stream) if way == "streamed" else mode.next(stream))
+        await mode.wait(stream.close())
+    else:
+        await mode.wait(client.chat.completions.create(**LLAMA))
+
+
+@pytest.mark.parametrize("way", GROQ)
 def test_every_way_and_ending_of_groq_is_one_span_and_one_record(
-    call: Callable[[Mode], Awaitable[None]], mode: Mode, run: Run, seen: Captured
+    way: str, mode: Mode, run: Run, seen: Captured
 ) -> None:
-    run(lambda: call(mode))
+    if way in ("retried", "failed"):
+        mode.provider.reply(status=429 if way == "retried" else 400, retry_after_s=0.001)
+    mode.provider.reply(text="East", input_tokens=12, output_tokens=3)
+    raised = caught(run, lambda: ask_groq(mode, way))
+    assert isinstance(raised, groq.BadRequestError if way == "failed" else type(None))
     record = the_call(seen)
-    assert (record.api, record.outcome, record.stream and record.stream.end, record.retries) == GROQ[call]
+    assert (record.api, record.outcome, record.stream and record.stream.end, record.retries) == GROQ[way]
     assert (record.provider, record.request.model) == ("groq", "llama")
     assert (record.sdk or "").startswith("groq/1.")
     assert (seen.spans[0].attributes or {})["gen_ai.provider.name"] == "groq"
-    if call is plain:
+    if way == "plain":
         assert record.usage is not None
         assert (record.usage.input_tokens, record.usage.output_tokens) == (12, 3)
 
@@ -185,7 +165,7 @@ def test_its_instrumentor_patches_it_alone_and_restores_it(mode: Mode, run: Run)
     try:
         assert {status.sdk for status in callspan.patch_status()} == {"groq"}
         assert {status.state for status in callspan.patch_status()} == {"on"}
-        run(lambda: plain(mode))
+        run(lambda: ask_groq(mode, "plain"))
     finally:
         instrumentor.uninstrument()
     assert len(exporter.get_finished_spans()) == 1

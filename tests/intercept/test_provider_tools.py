@@ -78,32 +78,6 @@ def test_each_is_a_span_below_the_call_and_a_row(sdk: str, mode: Mode, run: Run,
     assert (span.attributes["gen_ai.tool.type"], span.attributes["mcp.server.name"]) == ("extension", "atlas")
 
 
-HOSTED = {"type": "container_reference", "container_id": "cntr_1"}
-
-
-@pytest.mark.parametrize(
-    ("item", "recorded"),
-    [
-        ({"type": "shell_call", "call_id": "c", "environment": HOSTED, "action": {"commands": ["ls"]}}, True),
-        ({"type": "shell_call", "call_id": "c", "environment": {"type": "local"}, "action": {"commands": []}}, False),
-        ({"type": "tool_search_call", "call_id": None, "execution": "server", "arguments": {}}, True),
-        ({"type": "tool_search_call", "call_id": "c", "execution": "client", "arguments": {}}, False),
-        ({"type": "custom_tool_call", "call_id": "c", "name": "write", "input": "x"}, False),
-    ],
-    ids=lambda value: value["type"] if isinstance(value, dict) else "",
-)
-def test_what_the_application_answers_is_none_of_the_providers(
-    item: dict[str, Any], recorded: bool, mode: Mode, run: Run, seen: Captured
-) -> None:
-    async def body() -> None:
-        sdks.needs_name(mode.openai(), "responses")
-        mode.provider.reply(raw={**RESPONSES, "output": [{"id": "item_1", "status": "completed", **item}]})
-        await mode.wait(mode.openai().responses.create(model="gpt-5", input="Go."))
-
-    run(body)
-    assert [row.name for row in rows(seen, "tool")] == ([item["type"].removesuffix("_call")] if recorded else [])
-
-
 async def streamed(mode: Mode, sdk: str) -> None:
     if sdk == "anthropic":
         await mode.all(await mode.wait(mode.anthropic().messages.create(**MESSAGE, stream=True)))
@@ -201,13 +175,17 @@ def test_those_of_a_stream_that_is_left_are_recorded_once_as_far_as_they_came(
     assert seen.records[-1].outcome == "cancelled"
 
 
-def used(name: str, given: dict[str, Any], result: str, content: Any) -> tuple[str, list[dict[str, Any]], Any]:
-    """A tool of Messages: its name, its two blocks, and its result."""
-    blocks = [
+def used(name: str, given: dict[str, Any], content: Any, result: str | None = None) -> list[dict[str, Any]]:
+    """The two blocks of a tool of Messages."""
+    return [
         {"type": "server_tool_use", "id": "srvtoolu_1", "name": name, "input": given},
-        {"type": result, "tool_use_id": "srvtoolu_1", "content": content},
+        {"type": f"{result or name}_tool_result", "tool_use_id": "srvtoolu_1", "content": content},
     ]
-    return name, blocks, content
+
+
+def item(kind: str, **fields: Any) -> list[dict[str, Any]]:
+    """A tool of Responses."""
+    return [{"type": f"{kind}_call", "id": "item_1", "status": "completed", **fields}]
 
 
 RAN = {"type": "code_execution_result", "stdout": "4", "stderr": "", "return_code": 0, "content": []}
@@ -220,48 +198,61 @@ PAGE = {
 FOUND = {"type": "tool_search_tool_search_result", "tool_references": [{"type": "tool_reference", "tool_name": "x"}]}
 LOGS = [{"type": "logs", "logs": "4"}]
 HITS = [{"file_id": "f", "filename": "a.txt", "score": 0.9, "text": "Rain.", "attributes": {}}]
-TOOLS = [
-    used("web_search", {"query": "Oslo"}, "web_search_tool_result", PAGES),
-    used("web_fetch", {"url": "https://example.com"}, "web_fetch_tool_result", PAGE),
-    used("code_execution", {"code": "2 + 2"}, "code_execution_tool_result", RAN),
-    used("bash_code_execution", {"command": "ls"}, "bash_code_execution_tool_result", BASH),
-    used("text_editor_code_execution", {"path": "a"}, "text_editor_code_execution_tool_result", EDIT),
-    used("tool_search_tool_bm25", {"query": "x"}, "tool_search_tool_result", FOUND),
+HOSTED = {"type": "container_reference", "container_id": "cntr_1"}
+TOOLS: list[tuple[str, list[dict[str, Any]], str, Any]] = [
+    # its name, its blocks or item, what is in its arguments, its result
+    ("web_search", used("web_search", {"query": "Oslo"}, PAGES), "Oslo", PAGES),
+    ("web_fetch", used("web_fetch", {"url": "https://example.com"}, PAGE), "example.com", PAGE),
+    ("code_execution", used("code_execution", {"code": "2 + 2"}, RAN), "2 + 2", RAN),
+    ("bash_code_execution", used("bash_code_execution", {"command": "ls"}, BASH), "ls", BASH),
+    ("text_editor_code_execution", used("text_editor_code_execution", {"path": "a"}, EDIT), "path", EDIT),
+    ("tool_search_tool_bm25", used("tool_search_tool_bm25", {"q": "x"}, FOUND, "tool_search"), "x", FOUND),
+    ("web_search", item("web_search", action={"type": "search", "query": "Oslo"}), "Oslo", None),
+    ("file_search", item("file_search", queries=["Oslo"], results=HITS), "Oslo", HITS),
+    ("code_interpreter", item("code_interpreter", code="2 + 2", container_id="c", outputs=LOGS), "2 + 2", LOGS),
+    ("image_generation", item("image_generation", result=None), "", None),
+    ("shell", item("shell", call_id="c", environment=HOSTED, action={"commands": ["ls"]}), "ls", None),
+    ("tool_search", item("tool_search", call_id=None, execution="server", arguments={"q": "x"}), "x", None),
 ]
-ITEMS: list[tuple[str, dict[str, Any], Any, str]] = [
-    ("web_search", {"action": {"type": "search", "query": "Oslo"}}, None, "extension"),
-    ("file_search", {"queries": ["Oslo"], "results": HITS}, HITS, "datastore"),
-    ("code_interpreter", {"code": "2 + 2", "container_id": "c", "outputs": LOGS}, LOGS, "extension"),
-    ("image_generation", {"result": None}, None, "extension"),
-    ("shell", {"call_id": "c", "environment": HOSTED, "action": {"commands": ["ls"]}}, None, "extension"),
+OF_THE_APPLICATION = [
+    item("shell", call_id="c", environment={"type": "local"}, action={"commands": []}),
+    item("tool_search", call_id="c", execution="client", arguments={}),
+    item("custom_tool", call_id="c", name="write", input="x"),
 ]
 
 
-@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool[0])
-def test_each_tool_of_messages_has_its_arguments_and_its_result(
-    tool: tuple[str, list[dict[str, Any]], Any], mode: Mode, run: Run, seen: Captured
-) -> None:
-    name, blocks, result = tool
-    mode.provider.reply(raw={**MESSAGES, "content": [*blocks, {"type": "text", "text": "Rain."}]})
-    run(lambda: mode.wait(mode.anthropic().messages.create(**MESSAGE)))
-    (row,) = rows(seen, "tool")
-    assert (row.name, row.data, row.error) == (name, {"arguments": blocks[0]["input"], "result": result}, None)
-    assert row.metadata["tool_type"] == "extension"
-
-
-@pytest.mark.parametrize("item", ITEMS, ids=lambda item: item[0])
-def test_each_tool_of_responses_has_its_arguments_and_its_result(
-    item: tuple[str, dict[str, Any], Any, str], mode: Mode, run: Run, seen: Captured
-) -> None:
-    name, fields, result, kind = item
+async def answered(mode: Mode, blocks: list[dict[str, Any]]) -> None:
+    """Ask for an answer with the blocks of a tool, of the SDK that has such blocks."""
+    if len(blocks) == 2:
+        mode.provider.reply(raw={**MESSAGES, "content": [*blocks, {"type": "text", "text": "Rain."}]})
+        await mode.wait(mode.anthropic().messages.create(**MESSAGE))
+        return
     sdks.needs_name(mode.openai(), "responses")
-    output = {"type": f"{name}_call", "id": "item_1", "status": "completed", **fields}
-    mode.provider.reply(raw={**RESPONSES, "output": [output, *RESPONSES["output"][2:]]})
-    run(lambda: mode.wait(mode.openai().responses.create(model="gpt-5", input="Rain in Oslo?")))
+    mode.provider.reply(raw={**RESPONSES, "output": [*blocks, *RESPONSES["output"][2:]]})
+    await mode.wait(mode.openai().responses.create(model="gpt-5", input="Rain in Oslo?"))
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: f"{tool[0]} {len(tool[1])}")
+def test_each_tool_has_its_arguments_and_its_result(
+    tool: tuple[str, list[dict[str, Any]], str, Any], mode: Mode, run: Run, seen: Captured
+) -> None:
+    name, blocks, given, result = tool
+    run(lambda: answered(mode, blocks))
     (row,) = rows(seen, "tool")
-    assert (row.name, (row.data or {}).get("result"), row.metadata["tool_type"]) == (name, result, kind)
-    for given in ("Oslo", "2 + 2", "ls"):
-        assert (given in str(fields.get("action", fields))) == (given in str((row.data or {}).get("arguments")))
+    data = row.data or {}
+    assert (row.name, data.get("result"), row.error) == (name, result, None)
+    assert row.metadata["tool_type"] == ("datastore" if name == "file_search" else "extension")
+    assert given in str(data.get("arguments"))
+    if len(blocks) == 2:
+        assert data["arguments"] == blocks[0]["input"]
+
+
+@pytest.mark.parametrize("blocks", OF_THE_APPLICATION, ids=lambda blocks: blocks[0]["type"])
+def test_what_the_application_answers_is_none_of_the_providers(
+    blocks: list[dict[str, Any]], mode: Mode, run: Run, seen: Captured
+) -> None:
+    run(lambda: answered(mode, blocks))
+    assert rows(seen, "tool") == []
 
 
 def test_no_content_of_them_is_kept_where_the_setting_forbids_it(mode: Mode, run: Run) -> None:
