@@ -24,10 +24,11 @@ _owners: weakref.WeakKeyDictionary[Any, Callable[[Any], object]] = weakref.WeakK
 LATE_IMPORTS: Final = threading.RLock()
 """Held during late imports. A fork waits for it."""
 _EXIT_S: Final = 2.0
-_listeners: Final[list[ProcessListener]] = []
+_listeners: Final[weakref.WeakKeyDictionary[ProcessListener, None]] = weakref.WeakKeyDictionary()
 _forking: Final[list[list[ProcessListener]]] = []
 _fork_lock: Final = [threading.RLock()]
 _hooked: Final[list[bool]] = []
+_hooked_in_child: Final[list[bool]] = []
 _first_at_exit: Final[list[Callable[[], object]]] = []
 
 
@@ -94,17 +95,22 @@ class ProcessListener(Protocol):
 
 
 def register(listener: ProcessListener) -> None:
-    """Notify `listener` of forks and of the end of this process, until `unregister`; waits for the end of a fork."""
-    _hook()
+    """Notify `listener`, as long as it exists, of forks and of the end of this process; waits for the end of a fork."""
     # Between the two it would be part of a child that does not notify it.
     with _fork_lock[0]:
-        if listener not in _listeners:
-            _listeners.append(listener)
-    # Children of multiprocessing exit without atexit, and drop their parent's finalizers.
+        _listeners[listener] = None
+
+
+def await_exit() -> None:
+    """Have the listeners notified of the end of this process, also of a child of multiprocessing."""
+    _hook()
+    # These children exit without atexit, and drop the finalizers that there were when they began.
     process = sys.modules.get("multiprocessing.process")
     util = sys.modules.get("multiprocessing.util")
-    if process is not None and util is not None and process.parent_process() is not None:
-        util.Finalize(None, _at_exit, exitpriority=100)
+    if process is None or util is None or process.parent_process() is None or _hooked_in_child:
+        return
+    _hooked_in_child.append(True)
+    util.Finalize(None, _at_exit, exitpriority=100)
 
 
 def first_at_exit(end: Callable[[], object]) -> None:
@@ -119,24 +125,23 @@ def _hook() -> None:
         atexit.register(_at_exit)
 
 
-def unregister(listener: ProcessListener) -> None:
-    """Stop notifying `listener`."""
-    if listener in _listeners:
-        _listeners.remove(listener)
+def _registered() -> list[ProcessListener]:
+    # Not by iteration: another thread may register one.
+    return [listener for reference in _listeners.keyrefs() if (listener := reference()) is not None]
 
 
 def _at_exit() -> None:
     for end in tuple(_first_at_exit):
         end()
     deadline = time.monotonic() + _EXIT_S
-    for listener in tuple(_listeners):
+    for listener in _registered():
         listener.at_exit(max(0.0, deadline - time.monotonic()))
 
 
 def _before() -> None:
     # Two threads may fork at once; a signal handler may fork within a fork.
     _fork_lock[0].acquire()
-    _forking.append(list(_listeners))
+    _forking.append(_registered())
     for listener in _forking[-1]:
         listener.before_fork()
 
@@ -149,6 +154,7 @@ def _in_parent() -> None:
 
 def _in_child() -> None:
     _fork_lock[0] = threading.RLock()
+    _hooked_in_child.clear()
     for listener in _forking.pop():
         listener.after_fork_in_child()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -12,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -23,7 +25,7 @@ from callspan.spool import directory as places
 from callspan.spool import erasing, leftover
 from callspan.spool.destination import Destination
 from callspan.spool.losses import LOSSES_FILE, Loss, LossCounter, Losses, add_losses, read_losses
-from callspan.spool.segment import line_of, lines_in
+from callspan.spool.segment import is_locked, line_of, lines_in
 from callspan.spool.spool import Spool
 
 from .rig import (
@@ -426,7 +428,6 @@ def test_a_spool_that_begins_while_another_thread_forks_begins_anew_in_the_child
     child = os.fork()
     if not child:
         os._exit(0 if spool.append(record("child")) and spool.close(20) else 1)
-    forks.unregister(listener)
     assert os.waitpid(child, 0)[1] == 0
     appending.join()
     assert spool.close(20)
@@ -586,3 +587,117 @@ def test_a_signal_handler_that_interrupts_the_writing_of_losses_neither_waits_no
     assert said == [False], "what was interrupted is not written yet"
     assert counter.write()
     assert {name: loss.count for name, loss in read_losses(tmp_path).dropped.items()} == {"first": 1, "second": 1}
+
+
+class HangsInParent(HangingSink):
+    """Hangs in the deliveries of the process that made it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.pid = os.getpid()
+
+    def deliver(self, payloads: Sequence[bytes]) -> None:
+        if os.getpid() != self.pid:
+            self.freed.set()
+        super().deliver(payloads)
+
+
+def test_a_child_leaves_a_store_alone_to_which_a_closed_spool_still_delivers(tmp_path: Path) -> None:
+    sink = HangsInParent(tmp_path / "out")
+    spool = spool_of(tmp_path / "spool", one=sink)
+    assert spool.append(record("parent"))
+    assert sink.reached.wait(10)
+    spool.close(0)
+    child = os.fork()
+    if not child:
+        os._exit(0 if spool.append(record("child")) and not spool.flush(1) and not sink.has("child") else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    sink.freed.set()
+    until(lambda: sink.has("parent"))
+
+
+@contextmanager
+def children_of(forks_for_s: float) -> Iterator[None]:
+    """Fork children again and again that live until the end of the block."""
+    children, deadline = list[int](), time.monotonic() + forks_for_s
+    while time.monotonic() < deadline:
+        children.append(os.fork())
+        if not children[-1]:
+            time.sleep(60)
+            os._exit(0)
+        time.sleep(0.005)
+    try:
+        yield
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("holds", ["look", "count"])
+def test_no_child_keeps_the_lock_that_a_thread_held_as_it_was_forked(tmp_path: Path, holds: str) -> None:
+    spool = spool_of(tmp_path / "spool", one=DownSink(tmp_path / "out"))
+    assert spool.append(record("a"))
+    spool.close(0)
+    (segment,) = places.segments_in(spool.directory)
+    until(lambda: not is_locked(segment))
+    over, lost = threading.Event(), Losses(dropped={"cap": Loss(1, 1, 1)})
+
+    def hold() -> None:
+        while not over.is_set():
+            _ = is_locked(segment) if holds == "look" else add_losses(spool.directory, lost)
+
+    thread = threading.Thread(target=hold, daemon=True)
+    thread.start()
+    with children_of(0.5):
+        over.set()
+        thread.join(5)
+        assert not thread.is_alive()
+        assert not is_locked(segment)
+
+
+def test_no_thread_of_a_closed_spool_waits_for_a_fork_that_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, over = spool_of(tmp_path / "spool", ends=SqliteSink(tmp_path / "a.db")), threading.Event()
+    monkeypatch.setattr("callspan.spool.spool._GRACE_S", 5.0)
+
+    def begin_and_end() -> None:
+        while not over.is_set():
+            spool.append(record("a"))
+            spool.close(5)
+
+    interval_s = sys.getswitchinterval()
+    thread = threading.Thread(target=begin_and_end)
+    sys.setswitchinterval(1e-6)
+    try:
+        thread.start()
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline:
+            spool.before_fork()
+            spool.after_fork_in_parent()
+    finally:
+        sys.setswitchinterval(interval_s)
+        over.set()
+    thread.join(30)
+    until(lambda: not any(one.name == "callspan-x://ends" for one in threading.enumerate()))
+
+
+def test_a_child_of_multiprocessing_delivers_as_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callspan.spool.shipper._LINGER_S", 60.0)
+    monkeypatch.setattr("callspan.forks._EXIT_S", 20.0)
+    sink = FileSink(tmp_path / "out")
+    spool = spool_of(tmp_path / "spool", one=sink)
+    assert spool.append(record("parent"))
+    assert spool.flush(20)
+
+    def work() -> None:
+        spool.append(record("first"))
+        until(lambda: sink.has("first"))
+        spool.append(record("last"))
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join(30)
+    assert sink.keys() == ["parent", "first", "last"]
+    assert spool.close(20)

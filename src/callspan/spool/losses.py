@@ -22,6 +22,7 @@ import msgspec
 
 from callspan.background import Worker
 from callspan.fail_open import fail_open, log
+from callspan.file_lock import unlock
 from callspan.formatting import iso, plural
 from callspan.spool.segment import LINE_BYTES, line_of, lines_in, opened
 
@@ -118,13 +119,17 @@ def add_losses(directory: Path, losses: Losses) -> None:
     """Add to the file of a directory, which is made where it is missing. Raises OSError."""
     with opened(directory / LOSSES_FILE, os.O_RDWR | os.O_CREAT) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        known = read_losses(directory)
-        known.add_all(losses)
-        if os.fstat(descriptor).st_size != 2 * _HALF_BYTES:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, 2 * _line_of(known), 0)
-        known.writes += 1
-        os.pwrite(descriptor, _line_of(known), known.writes % 2 * _HALF_BYTES)
+        try:
+            known = read_losses(directory)
+            known.add_all(losses)
+            if os.fstat(descriptor).st_size != 2 * _HALF_BYTES:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, 2 * _line_of(known), 0)
+            known.writes += 1
+            os.pwrite(descriptor, _line_of(known), known.writes % 2 * _HALF_BYTES)
+        finally:
+            # Closing would not do: a child that was forked meanwhile has the file open too.
+            unlock(descriptor)
 
 
 def _line_of(losses: Losses) -> bytes:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from callspan.file_lock import try_lock
+from callspan.file_lock import try_lock, unlock
 
 VERSION: Final = 1
 SUFFIX: Final = ".segment"
@@ -109,7 +109,9 @@ def is_locked(path: Path) -> bool:
     """Return whether a running process holds the segment; False where it is gone. Raises OSError."""
     try:
         with opened(path, os.O_RDONLY) as descriptor:
-            return not try_lock(descriptor)
+            is_free = try_lock(descriptor)
+            unlock(descriptor)
+            return not is_free
     except FileNotFoundError:
         return False
 
@@ -287,6 +289,7 @@ class Segment:
         with self._reading:
             descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
+            unlock(descriptor)  # a child that was forked meanwhile may have it open too
             os.close(descriptor)
 
     def close_in_child(self) -> None:

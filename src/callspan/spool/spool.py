@@ -73,10 +73,11 @@ class Spool:
         self._sinks = dict(sinks)
         self._sync, self._max_bytes = sync, max_bytes
         self._segment_bytes = min(SEGMENT_BYTES, max(1, max_bytes // _MIN_SEGMENTS))
-        self._is_watched = False
         self._in_use: list[Target] = []
         """The stores that could not be closed before a fork."""
         self._begin()
+        # Before the first lock is taken: a child forked while another thread holds it could never take it.
+        forks.register(self)
 
     def _begin(self) -> None:
         self._lock = threading.RLock()
@@ -89,6 +90,8 @@ class Spool:
         self._size = 0
         """The size of the active segment when it was last read."""
         self._shippers: tuple[Shipper, ...] = ()
+        self._running: tuple[Shipper, ...] = ()
+        """Those, and earlier ones that still deliver after `close`."""
         self.is_started = False
         """Whether its threads deliver."""
         self._place = self.directory
@@ -104,8 +107,6 @@ class Spool:
     def append(self, payload: bytes) -> bool:
         """Append one record; True: the operating system has it. Never raises. Not for finalizers."""
         try:
-            if not self._is_watched:
-                self._watch()
             with self._lock:
                 kept = self._write(payload)
                 if not self.is_started:
@@ -311,8 +312,7 @@ class Spool:
         """Count a call without a record, in the file of the usual directory."""
         if not self._appended:
             places.create(self.directory, self._sinks.keys())
-        if not self._is_watched:
-            self._watch()
+        forks.await_exit()
         self.losses.add(kind, name)
 
     def tell(self) -> None:
@@ -337,14 +337,11 @@ class Spool:
             shipper.stop()
         # Give waiting threads a moment to end even if no time is left.
         deadline = max(deadline, time.monotonic() + _GRACE_S)
-        joined = [shipper.join(deadline - time.monotonic()) for shipper in shippers]
+        for shipper in shippers:
+            shipper.join(deadline - time.monotonic())
         for segment in segments.values():
             segment.release()
         self.losses.write()
-        with self._lock:
-            if all(joined) and not self.is_started:
-                forks.unregister(self)
-                self._is_watched = False
 
     def counters(self) -> Mapping[str, int]:
         """Return counts since the start of this process.
@@ -377,18 +374,15 @@ class Spool:
         if sys.is_finalizing():
             return
         self.is_started = True
+        forks.await_exit()
         shippers = tuple(Shipper(target, make, self) for target, make in self._sinks.items())
+        self._running = (*(one for one in self._running if not one.join(0.0)), *shippers)
         try:
             for shipper in shippers:
                 shipper.start()
         except RuntimeError:
             log(logging.DEBUG, "The interpreter is shutting down and starts no thread; the next process delivers")
         self._shippers = shippers
-
-    def _watch(self) -> None:
-        # Before the first lock is taken: a child forked while another thread holds it could never take it.
-        forks.register(self)
-        self._is_watched = True
 
     def at_exit(self, timeout_s: float) -> None:
         """Deliver for a limited time as the process ends. Appends still reach the disk."""
@@ -404,20 +398,20 @@ class Spool:
         # First: an append may be starting the threads.
         self._lock.acquire()
         self._adopting.acquire()
-        self._in_use = [one.target for one in self._shippers if not one.close_before_fork(deadline)]
+        self._in_use = [one.target for one in self._running if not one.close_before_fork(deadline)]
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
-        self._lock.release()
-        self._adopting.release()
-        for shipper in self._shippers:
+        for shipper in self._running:
             shipper.release_after_fork()
+        self._adopting.release()
+        self._lock.release()
 
     def after_fork_in_child(self) -> None:
         """Leave the parent's files and connections to the parent; the next append begins anew."""
         # Never collected: closing the parent's connections would close them in the parent too.
-        _INHERITED.append(self._shippers)
-        for segment in (*self._segments.values(), *(one.adopted for one in self._shippers)):
+        _INHERITED.append(self._running)
+        for segment in (*self._segments.values(), *(one.adopted for one in self._running)):
             if segment is not None:
                 segment.close_in_child()
         for target in self._in_use:
