@@ -20,6 +20,7 @@ from callspan.stores import find_store
 from callspan.testing import ScriptedProvider
 
 from .conftest import Delivery, Records
+from .test_delivery import spool_of
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "stores.md"
 SECTION = PAGE.read_text().partition("## A store of your own")[2].partition("\n## ")[0]
@@ -85,6 +86,26 @@ def test_calls_are_recorded_and_not_read(scheme: str, tmp_path: Path) -> None:
     assert [line["outcome"] for line in lines if line["kind"] == "call"][-1] == "success"
     shown = ask("--store", url, "calls", "--json")
     assert (shown.code, "cannot be read" in " ".join(shown.err.split())) == (2, True)
+
+
+def test_one_that_rejects_something_that_it_was_not_given_loses_that_record_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: Records
+) -> None:
+    """An id, a copy: which of the records it is about is searched for."""
+    name = f"picky{next(_SCHEMES)}"
+    refuses = "        for record in records:\n            if getattr(record, 'call_id', None) == 'poison':\n"
+    refuses += "                raise stores.Rejected('no', record.call_id)\n        with self.path.open"
+    assert MODULE is not None
+    code = MODULE[1].replace("        with self.path.open", refuses)
+    monkeypatch.syspath_prepend(install(tmp_path / "site", name, code, name="callspan-picky"))
+    url = f"{name}:///{tmp_path}/calls.lines"
+    spool = spool_of(tmp_path / "spool", url)
+    for ident in ("a", "poison", "b"):
+        assert spool.append(stores.encode(records.call(call_id=ident)))
+    assert spool.close(20)
+    assert [json.loads(line)["call_id"] for line in (tmp_path / "calls.lines").read_text().splitlines()] == ["a", "b"]
+    (kept,) = (spool.directory / "rejected.jsonl").read_text().splitlines()
+    assert json.loads(kept)["record"]["call_id"] == "poison"
 
 
 def test_where_it_cannot_erase_the_receipt_says_so_and_alone_it_is_refused(

@@ -65,10 +65,9 @@ class StoreSink(Destination):
         try:
             self._sink.deliver(records)
         except Rejected as error:
-            if error.record is None:
-                raise
-            at = next(at for at, record in enumerate(records) if record is error.record)
-            raise Rejected(str(error), payloads[at]) from error
+            # Of a store that names anything else, it is searched for.
+            named = (payload for payload, record in zip(payloads, records, strict=True) if record is error.record)
+            raise Rejected(str(error), next(named, None)) from error
         if self._priced is not None:
             for before, record in zip(written, records, strict=True):
                 if record is not before:
