@@ -82,6 +82,8 @@ def test_records_are_found_by_their_whole_ids_alone(store: Delivery, records: Re
     assert calls[ids[0]].place == call_record.place
     assert list(reader.stored(EventRecord, [event.event_id])) == [event]
     assert [*reader.stored(CallRecord, ["c"]), *reader.stored(SessionRecord, [])] == []
+    last = chr(sys.maxunicode)
+    assert (reader.session(last), reader.call(last), reader.call("\ud7ff")) == (None, None, None)
 
 
 def test_calls_are_read_without_the_bodies_that_are_not_wanted(store: Delivery, records: Records) -> None:

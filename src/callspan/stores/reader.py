@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import heapq
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain, count, groupby, islice, repeat
 from operator import itemgetter
@@ -340,6 +341,6 @@ class Reader:
 
     def _by_prefix(self, table: str, key: str, prefix: str) -> Values | None:
         sql = f"SELECT * FROM {table} WHERE {key} >= :low AND {key} < :high ORDER BY {key} LIMIT 2"
-        found = list(self._database.rows(sql, {"low": prefix, "high": prefix[:-1] + chr(ord(prefix[-1]) + 1)}))
+        found = list(self._database.rows(sql, {"low": prefix, "high": f"{prefix}{chr(sys.maxunicode)}"}))
         exact = [row for row in found if row[key] == prefix]
         return (exact or found)[0] if exact or len(found) == 1 else None
