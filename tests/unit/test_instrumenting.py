@@ -7,11 +7,13 @@ import json
 import logging
 import os
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -22,7 +24,7 @@ from callspan import AnthropicInstrumentor, OpenAIInstrumentor, SettingError, Se
 from callspan.delivery.recorder import Recorder
 from callspan.fail_open import forget_failures
 from callspan.process.processed import ProcessedRecord
-from callspan.records import CallRecord, Record, Request, Usage
+from callspan.records import CallRecord, Record, Request, Usage, encode
 from callspan.sdk_profiles import SDKS
 from callspan.settings_loader import forget_warnings
 from callspan.wiring import WIRING
@@ -283,6 +285,28 @@ def test_a_record_appended_as_the_stores_close_is_delivered_soon(tmp_path: Path)
             time.sleep(0.05)
     assert found == (3,)
     forget_failures()
+
+
+def test_a_record_for_stores_to_which_another_thread_adds_one_leaves_no_thread_behind(tmp_path: Path) -> None:
+    first, second = str(tmp_path / "first.db"), str(tmp_path / "second.db")
+    one = Recorder(Settings(stores=(first,)))
+    one.write(processed(made("before")))
+
+    def add(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is encode.__code__:  # the spool is chosen
+            sys.setprofile(None)
+            replaced = one.add_stores((second,))
+            assert replaced is not None
+            assert replaced.close(10)
+
+    sys.setprofile(add)
+    one.write(processed(made("late")))
+    sys.setprofile(None)
+    deadline = time.monotonic() + 10
+    while any(first in thread.name for thread in threading.enumerate()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(first in thread.name for thread in threading.enumerate())
+    assert stored(first) == {"before", "late"}
 
 
 def test_of_two_urls_of_one_store_the_first_tells_what_was_priced(tmp_path: Path) -> None:

@@ -98,8 +98,8 @@ class Recorder:
             with _KEEP:
                 spool.append(codec.encode(processed.record))
                 _last[:] = [self.stores]
-                if not self.in_use:
-                    _CLOSING.put_later(_LATE_S, self._deliver_late)
+                if not self.in_use or spool is not self.spool:
+                    _CLOSING.put_later(_LATE_S, partial(self._deliver_late, spool))
         for listener in self._listeners:
             with _SHOW:
                 listener(processed)
@@ -140,12 +140,11 @@ class Recorder:
         if self.spool is not None:
             self.spool.close(timeout_s)
 
-    def _deliver_late(self) -> None:
-        """Deliver records of calls that ended after `retire` had begun."""
+    def _deliver_late(self, spool: Spool) -> None:
+        """Deliver records of calls that ended after `retire` or `add_stores` had begun, and close their spool."""
         # One that was appended as the spool closed waits on disk, where no thread of the spool delivers it.
         self.flush(_CLOSE_TIMEOUT_S)
-        if self.spool is not None:
-            self.spool.close(_CLOSE_TIMEOUT_S)
+        spool.close(_CLOSE_TIMEOUT_S)
 
     def counters(self) -> Mapping[str, int]:
         """Return the spool's counters; empty without stores."""
