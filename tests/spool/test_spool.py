@@ -527,6 +527,26 @@ def test_a_directory_that_another_user_may_have_made_is_neither_read_nor_tidied(
     assert spool.close(20)
 
 
+def test_beside_the_directory_of_another_user_ones_own_are_found(tmp_path: Path) -> None:
+    """Several users may share `CALLSPAN_SPOOL_DIR`."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can be several users")
+    root = tmp_path / "spool"
+    for directory in (root, root / "theirs", root / "mine"):
+        directory.mkdir()
+        (directory / places.STORES_FILE).write_text("x://one\n")
+    (root / "theirs").chmod(0o700)
+    descriptor = os.open(root, os.O_DIRECTORY)
+    child = os.fork()
+    if not child:
+        os.setuid(12_345)
+        os.fchdir(descriptor)  # its parents may be private
+        found = [one.name for one in places.directories_in([Path()])]
+        os._exit(0 if found == ["mine"] else 1)
+    os.close(descriptor)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def test_who_writes_losses_waits_for_those_that_another_thread_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,7 +147,7 @@ def directories_in(roots: Sequence[Path]) -> Iterator[Path]:
             found = sorted(root.iterdir())
         except OSError:
             continue
-        yield from (directory for directory in found if (directory / STORES_FILE).is_file())
+        yield from filter(stores_of, found)
 
 
 def segments_in(directory: Path) -> list[Path]:
