@@ -157,10 +157,10 @@ def test_a_stream_that_begins_is_a_record_with_its_question_unless_that_is_long(
     question: Any = [{"role": "user", "content": "x" * characters}]
     with openai.OpenAI(base_url=provider.openai_url, api_key="k") as client:
         stream = client.chat.completions.create(model="gpt-5", messages=question, stream=True)
-        assert [record.outcome for record in records] == ["started"]
+        assert [record.outcome for record in records] == ["in_progress"]
         list(stream)
     remove()
-    assert [record.outcome for record in records] == ["started", "success"]
+    assert [record.outcome for record in records] == ["in_progress", "success"]
     assert (b"xxx" in bytes(records[0].request.body)) is kept
 
 

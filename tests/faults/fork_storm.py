@@ -87,7 +87,7 @@ def main() -> None:
             if status:
                 bad.append((number, status))
     with contextlib.closing(callspan.open_store(STORE, deliver=True)) as store:
-        names = Counter(call.request.model for call in store.calls() if call.outcome != "started")
+        names = Counter(call.request.model for call in store.calls() if call.outcome != "in_progress")
     for number in range(trials):
         for whose in ("parent", "child"):
             for kind in ("plain", "stream", "by hand"):

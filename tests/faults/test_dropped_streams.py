@@ -30,7 +30,7 @@ class Slow:
         if isinstance(record, CallRecord) and record.outcome == "cancelled":
             self.begun.set()
             assert self.may_end.wait(LONG_S)
-        if isinstance(record, CallRecord) and record.outcome != "started":
+        if isinstance(record, CallRecord) and record.outcome != "in_progress":
             self.redacted.append((record.outcome, threading.current_thread().name))
         return record
 

@@ -125,7 +125,7 @@ def test_a_vocabulary_that_raises(
 def kept(seen: Captured) -> None:
     """Both calls are there by identity, each with its span."""
     calls = [record for record in seen.everything if isinstance(record, callspan.CallRecord)]
-    ended = [record for record in calls if record.outcome != "started"]
+    ended = [record for record in calls if record.outcome != "in_progress"]
     assert [record.outcome for record in ended] == ["success", "success"]
     assert {record.span_id for record in ended} == {
         f"{span.context.span_id:016x}" for span in seen.spans if span.context is not None

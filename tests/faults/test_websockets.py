@@ -70,7 +70,7 @@ ENDS = {
     "return": ("cancelled", "closed", "one"),
     "term": ("cancelled", "closed", "one"),
     "fork": ("success", "complete", "one two three four"),
-    "kill": ("started", None, None),
+    "kill": ("in_progress", None, None),
     "kill after the end": ("success", "complete", "one two three four"),
     "kill after the close": ("cancelled", "closed", "one"),
 }
@@ -109,7 +109,7 @@ LIVE = [
 KILLS = {
     # surface, script, the last event that is read
     "success": [("realtime", ANSWER, "response.done"), ("live", LIVE, "session.closed")],
-    "started": [
+    "in_progress": [
         ("realtime", ANSWER, "response.output_audio.delta"), ("live", LIVE, "session.output_transcript.delta"),
     ],
 }  # fmt: skip

@@ -92,7 +92,7 @@ class Stage:
         """The records in the store, after what dead processes left has been delivered."""
         try:
             with closing(open_store(self.store, deliver=True)) as store:
-                return [call for call in store.calls() if call.outcome != "started"]
+                return [call for call in store.calls() if call.outcome != "in_progress"]
         except EmptyStoreError:
             return []
 

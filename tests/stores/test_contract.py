@@ -294,7 +294,7 @@ def test_calls_are_filtered(store: Delivery, records: Records) -> None:
         records.call(at_s=0, session_id="a", answer="The QUICK fox"),
         records.call(at_s=1, session_id="a", model="claude", provider="anthropic"),
         records.call([{"role": "user", "content": [{"type": "text", "text": "Straße"}]}], at_s=2, **failed),
-        records.call(at_s=3, outcome="started", part="started", place=Place(session_id="b", timestep_id="t9")),
+        records.call(at_s=3, outcome="in_progress", part="started", place=Place(session_id="b", timestep_id="t9")),
     ]
     store.write(*made)
     reader = store.read()

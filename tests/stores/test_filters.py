@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 from collections.abc import Callable, Sequence
@@ -363,10 +364,35 @@ def test_sessions_are_found_by_their_outcome_and_success(store: Delivery, record
     reader = store.read()
     for conditions, expected in (
         ({"session_outcome": "success"}, ["bad", "good"]),
-        ({"session_outcome": "running"}, ["open"]),
+        ({"session_outcome": "in_progress"}, ["open"]),
         ({"session_outcome": "interrupted"}, ["killed"]),
         ({"success": True}, ["good"]),
         ({"success": False}, ["bad"]),
     ):
         found = reader.sessions(which=CallFilter(**conditions), limit=9)
         assert sorted(one.session.session_id for one in found) == expected
+
+
+def test_a_call_without_an_end_is_interrupted_once_its_process_is_gone(store: Delivery, records: Records) -> None:
+    begun: dict[str, object] = {"part": "started", "outcome": "in_progress", "response": None, "usage": None}
+    host, gone = socket.gethostname(), 2**22 + 1
+    waits: dict[str, object] = {"part": "requested", "outcome": "in_progress", "host": host, "pid": gone}
+    store.write(
+        records.call(call_id="runs", **begun, host=host, pid=os.getpid()),
+        records.call(call_id="killed", **begun, host=host, pid=gone),
+        records.call(call_id="elsewhere", **begun, host="another", pid=gone),
+        records.call(call_id="in the background", **waits),
+        records.call(call_id="over", host=host, pid=gone),
+    )
+    reader = store.read()
+    found = {
+        outcome: sorted(call.call_id for call in reader.calls(CallFilter(outcome=outcome)))
+        for outcome in ("in_progress", "interrupted", "success")
+    }
+    assert found == {
+        "in_progress": ["elsewhere", "in the background", "runs"], "interrupted": ["killed"], "success": ["over"],
+    }  # fmt: skip
+    every = {call.call_id: call.outcome for call in reader.calls()}
+    assert every == {call_id: outcome for outcome, ids in found.items() for call_id in ids}
+    assert {call_id: call.outcome for call_id in every if (call := reader.call(call_id))} == every
+    assert reader.count_calls(CallFilter(outcome="interrupted")) == 1

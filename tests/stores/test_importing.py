@@ -25,7 +25,7 @@ Deliver = Callable[[str], Delivery]
 def made(records: Records, calls: int = 250) -> list[Record]:
     """Every kind of record, a session in two versions, a call in two, and calls outside of sessions."""
     ended = records.session(version=2, end_ns=START_NS + 9 * SECOND, outcome="success")
-    begun = records.call(call_id="twice", part="started", outcome="started")
+    begun = records.call(call_id="twice", part="started", outcome="in_progress")
     loose = [records.call(call_id=f"c{number}", at_s=number, answer=f"answer {number}") for number in range(calls)]
     return [*records.every_kind(), begun, *loose, records.call(call_id="twice"), ended]
 
@@ -202,7 +202,7 @@ def test_a_call_is_shown_from_clickhouse_by_any_of_its_ids(
     clickhouse_url: str, deliver: Deliver, records: Records
 ) -> None:
     store = deliver(clickhouse_url)
-    begun = records.call(call_id="one-1", part="started", outcome="started", span_id="ab" * 8)
+    begun = records.call(call_id="one-1", part="started", outcome="in_progress", span_id="ab" * 8)
     whole = records.call([{"role": "user", "content": "Grüße"}], "42 is the answer", call_id="one-1", span_id="ab" * 8)
     store.write(begun, whole, records.call(call_id="other", at_s=1))
     store.close()

@@ -125,7 +125,7 @@ def test_versions_of_a_timestep_merge_in_any_order(store: Delivery) -> None:
 @pytest.mark.parametrize("at_once", [True, False])
 def test_the_newest_version_of_a_call_counts_in_any_order(store: Delivery, records: Records, at_once: bool) -> None:
     for order in itertools.permutations(range(3)):
-        begun = records.call(part="started", outcome="started", response=None, usage=None, cost=None)
+        begun = records.call(part="started", outcome="in_progress", response=None, usage=None, cost=None)
         ended = records.call(call_id=begun.call_id, answer="All of it.")
         versions = [(begun, ended, ended)[number] for number in order]
         for batch in [versions] if at_once else [[one] for one in versions]:
@@ -205,7 +205,7 @@ def stream(records: Records) -> Sequence[Record]:
     """A stream that begins, and its end."""
     error = ErrorInfo(kind="x", type="E", message=CANARY)
     ended = records.call([{"role": "user", "content": CANARY}], CANARY, error=error)
-    return replace(ended, part="started", outcome="started", response=None, error=None), ended
+    return replace(ended, part="started", outcome="in_progress", response=None, error=None), ended
 
 
 def background(records: Records) -> Sequence[Record]:

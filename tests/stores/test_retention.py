@@ -58,7 +58,7 @@ def test_what_is_over_goes_and_what_goes_on_stays(url: str, deliver: Deliver, re
     """Also from the bytes of a file."""
     here = {"host": socket.gethostname(), "pid": os.getpid()}
     gone = {"host": socket.gethostname(), "pid": 2**22 - 1}
-    running = {"part": "started", "outcome": "started", "response": None, "usage": None}
+    running = {"part": "started", "outcome": "in_progress", "response": None, "usage": None}
     deliver(url).write(
         session(records, "old", 1, 2), call(records, "in-old", 1, "old"), call(records, "late-in-old", 3, "old"),
         TimestepRecord(timestep_id="t", session_id="old", seen_ns=at(1), index=0, start_ns=at(1)),

@@ -142,7 +142,7 @@ def stored(url: str) -> Stored:
     doubled = list[str]()
     with contextlib.closing(open_store(url)) as reader:
         for call in reader.calls():
-            if call.outcome == "started":
+            if call.outcome == "in_progress":
                 continue
             key = str(call.custom_id or call.metadata.get("run_id"))
             doubled += [key] if key in found else []

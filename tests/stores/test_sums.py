@@ -241,7 +241,7 @@ CALLS = st.fixed_dictionaries({
     "provider": st.sampled_from("pq"), "session": st.none() | SESSIONS, "at": TIMES, "took": DURATIONS,
     "first": DURATIONS, "model": st.sampled_from([None, "m", "ä"]), "answered": st.sampled_from([None, "r"]),
     "tokens": st.none() | st.fixed_dictionaries({"input_tokens": COUNTS, "output_tokens": COUNTS}), "usd": COSTS,
-    "outcome": st.sampled_from(["started", "success", "success", "error", "timeout", "cancelled"]),
+    "outcome": st.sampled_from(["in_progress", "success", "success", "error", "timeout", "cancelled"]),
     "retries": st.none() | st.integers(0, 3),
 })  # fmt: skip
 REWARDS = st.fixed_dictionaries({
@@ -290,7 +290,7 @@ def test_every_store_sums_as_the_definition_does(
     """The definition: the SQL of SQLite over these records alone. Earlier versions of calls come before and after."""
     of = f"{next(EXAMPLES)}-"
     calls = [call_of(f"{of}{number}", of, one) for number, one in enumerate(drawn)]
-    older = [msgspec.structs.replace(one, part="started", outcome="started") for one in calls[:3]]
+    older = [msgspec.structs.replace(one, part="started", outcome="in_progress") for one in calls[:3]]
     records = [*calls, *episode_of(of, has_session, rewards)]
     store.write(*older, *records, *older)
     with closing(open_store(store.url)) as reader:

@@ -281,7 +281,7 @@ class Scope(Block, ABC):
     def _call_ended(self, processed: ProcessedRecord[CallRecord], conversation: Conversation | None = None) -> None:
         """Add an ended call to the totals, and its messages to the input and output, of this and all outer scopes."""
         record = processed.record
-        if record.outcome == "started":
+        if record.is_first_version:
             return
         if conversation is not None:
             self._observe(processed, conversation)

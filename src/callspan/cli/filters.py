@@ -12,6 +12,7 @@ from callspan.records import Outcome, StreamEnd
 from callspan.stores import ORDERS, CallFilter, Scoring
 
 _SCORE: Final = "score"
+_OUTCOMES: Final = [outcome for outcome in get_args(Outcome) if outcome != "started"]
 
 
 class Filter(click.Option):
@@ -29,7 +30,7 @@ _CALLS: Final = (
     Filter("--since", "since_ns", "TIME", type=MOMENT),
     Filter("--until", "until_ns", "TIME", type=MOMENT),
     Filter("--failed/--no-failed", "errors", default=None),
-    Filter("--status", "outcome", "WORD", type=click.Choice(get_args(Outcome))),
+    Filter("--status", "outcome", "WORD", type=click.Choice(_OUTCOMES)),
     Filter("--finish", "finish", "WORD"),
     Filter("--stream-end", "stream_end", "WORD", type=click.Choice(get_args(StreamEnd))),
     Filter("--cut-off", "cut_off", is_flag=True, default=None),

@@ -26,7 +26,6 @@ _OVERLAP_NS: Final = 600_000_000_000
 """How far to look back: a call is sorted by its start but stored at its end."""
 _DELIVER_EVERY: Final = 10
 """Polls between deliveries of records that ended processes left."""
-_RUNNING: Final = frozenset({"started", "in_progress"})
 _MODEL, _TOKENS, _TIME = 17, 12, 7
 """Fixed widths of columns, so that later lines align with earlier ones."""
 
@@ -62,18 +61,18 @@ def _follow(context: CommandContext, which: CallFilter, number: int, polls: Iter
         began_ns = time.time_ns()
         last = list(reader.calls(msgspec.structs.replace(which, limit=number)))
         shown = {call.call_id for call in last}
-        running = {call.call_id for call in last if call.outcome in _RUNNING}
+        running = {call.call_id for call in last if call.outcome == "in_progress"}
         for call in reversed(last):
             _show(context, reader, call)
         for _ in polls:
             # Those that ran at first, whenever they began, and those that ended since.
-            ended = [call for call in map(reader.call, running) if call is not None and call.outcome not in _RUNNING]
+            ended = [call for call in map(reader.call, running) if call is not None and call.outcome != "in_progress"]
             since_ns = max(which.since_ns or 0, time.time_ns() - _OVERLAP_NS)
             recent = reader.calls(msgspec.structs.replace(which, since_ns=since_ns))
             ended += [
                 call
                 for call in recent
-                if call.call_id not in shown and call.outcome not in _RUNNING and _end_ns(call) >= began_ns
+                if call.call_id not in shown and call.outcome != "in_progress" and _end_ns(call) >= began_ns
             ]
             for call in sorted(ended, key=_end_ns):
                 _show(context, reader, call)

@@ -77,7 +77,7 @@ class CostChanges:
         self.calls += 1
         if cost is not None and cost != call.cost:
             self.changed.append(cost.usd)
-        elif cost is None and call.cost is None and call.outcome not in {"started", "in_progress"}:
+        elif cost is None and call.cost is None and call.outcome not in {"in_progress", "interrupted"}:
             self.unknown[call.model or "unknown"] += 1
 
 

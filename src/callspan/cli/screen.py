@@ -25,7 +25,6 @@ OUTCOME_STYLES: Final = {
     "timeout": "red",
     "cancelled": "yellow",
     "interrupted": "yellow",
-    "started": "cyan",
     "in_progress": "cyan",
 }
 PRIORITIES: Final = (

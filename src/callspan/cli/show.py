@@ -221,7 +221,7 @@ def _facts(call: CallRecord, position: object) -> Iterator[tuple[str, str | None
     yield "tokens", _usage(call.usage)
     yield "cost", _cost(call.cost)
     yield from (("no cost", why.removeprefix("no cost: ")) for why in why_unknown([call]))
-    yield "end", _NO_END if call.outcome == "started" else None
+    yield "end", _NO_END if call.is_first_version else None
     yield "stream", _stream(call.stream) if call.stream else None
     yield "context", "compacted" if call.request.compacted or (response and response.compacted) else None
     yield "response", _UNRECOGNIZED.format(call.api) if response and response.unrecognized else None

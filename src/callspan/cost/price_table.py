@@ -176,7 +176,7 @@ class Pricer:
 
     def _cost_of_one_model(self, record: CallRecord) -> Cost | None:
         usage = record.usage
-        if usage is None or record.outcome == "started":
+        if usage is None or record.is_first_version:
             return None
         stated = provider_cost(record)
         if stated is not None:
@@ -197,7 +197,7 @@ class Pricer:
         if record.cost is not None:
             return record
         parts = split(record)
-        if parts is not None and provider_cost(record) is None and record.outcome != "started":
+        if parts is not None and provider_cost(record) is None and not record.is_first_version:
             return self._priced_in_parts(record, parts)
         found = self._cost_of_one_model(record)
         return record if found is None else msgspec.structs.replace(record, cost=found)

@@ -9,7 +9,7 @@ from typing import Final
 
 from callspan.record.call import FAILED, CallRecord
 
-_NO_END: Final = frozenset({"started", "in_progress"})
+_NO_END: Final = frozenset({"in_progress", "interrupted"})
 _MAX_MODELS: Final = 3
 """Models that are named."""
 _STREAM, _CUT, _OTHER, _PRICE, _FAILED, _RUNNING = "stream", "cut", "other", "price", "failed", "running"

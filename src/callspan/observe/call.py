@@ -132,7 +132,7 @@ class Call:
         self.record = CallRecord(
             call_id=call_id or new_id(),
             part="started",
-            outcome="started",
+            outcome="in_progress",
             provider=info.provider,
             api=endpoint.api,
             operation=endpoint.operation,

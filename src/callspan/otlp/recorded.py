@@ -40,7 +40,6 @@ from callspan.semconv.spans import Span, spans_of_attempts
 from callspan.service import instance_id
 from callspan.settings import Settings
 from callspan.spans.call import context_of
-from callspan.stores.aggregates import is_gone
 from callspan.stores.base import Event, SessionSummary
 from callspan.stores.filters import CallFilter
 from callspan.stores.reader import Reader
@@ -138,7 +137,7 @@ class RecordedSpans:
 
 def _ended_with_process(record: _R, last_ns: int = 0) -> _R:
     """Return a call that a process left which is gone as ended, at `last_ns` at least; any other record unchanged."""
-    if isinstance(record, CallRecord) and record.part == "started" and is_gone(record.host, record.pid):
+    if isinstance(record, CallRecord) and record.outcome == INTERRUPTED:
         return end_interrupted(record, last_ns)
     return record
 

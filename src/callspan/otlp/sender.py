@@ -80,7 +80,7 @@ class Sender:
             if self._sent.versions([*left]) != left:
                 self._send([spans.of_session(summary)])
                 self._sent.add(left)
-        begun = CallFilter(in_session=False, outcome="started", since_ns=time.time_ns() - _DAY_NS)
+        begun = CallFilter(in_session=False, outcome=INTERRUPTED, since_ns=time.time_ns() - _DAY_NS)
         self._send(spans.outside(spans.calls(begun)))
 
     def _send(self, groups: Iterable[Iterable[ReadableSpan]]) -> None:

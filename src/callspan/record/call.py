@@ -22,9 +22,10 @@ PARTS: Final[tuple[Part, ...]] = get_args(Part)
 SeenIn: TypeAlias = Literal["call", "fetch", "webhook", "batch", "import"]
 """The source of a version of a call's record."""
 _SINGLE_VERSION: Final = frozenset({"call", "import"})
-Outcome: TypeAlias = Literal["started", "in_progress", "success", "error", "timeout", "cancelled"]
-"""How a call ended. `started`: the call has not ended; readers show it as `interrupted` once its process is gone.
-`in_progress`: the provider still works on a background response; a later version of the record has its outcome."""
+Outcome: TypeAlias = Literal["in_progress", "success", "error", "timeout", "cancelled", "interrupted", "started"]
+"""How a call ended. `in_progress`: it has not, or the provider still works on a background response; a later version of
+the record has its outcome. `interrupted`: so readers show it once its process is gone. `started`: only in older
+records, for `in_progress`."""
 FAILED: Final = frozenset({"error", "timeout"})
 """The outcomes of failed calls; cancelled and running calls have not failed."""
 StreamEnd: TypeAlias = Literal["complete", "cut_off", "closed", "dropped", "error", "cancelled"]
@@ -316,7 +317,13 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defau
     @property
     def is_merged(self) -> bool:
         """Whether another request reads the answer, so that several processes may write versions of the record."""
-        return not self.is_own or self.part == "answered" or self.outcome == "in_progress"
+        is_of_provider = self.outcome == "in_progress" and not self.is_first_version
+        return not self.is_own or self.part == "answered" or is_of_provider
+
+    @property
+    def is_first_version(self) -> bool:
+        """Whether it says only that the call has begun: it ends with its process, unlike a background response."""
+        return self.part == "started" and self.response is None
 
     @property
     def model(self) -> str | None:

@@ -20,7 +20,6 @@ from callspan.record.events import (
 
 INTERRUPTED: Final = "interrupted"
 _START: Final = start_id("")
-_UNENDED: Final = frozenset({"started", "in_progress"})
 _R = TypeVar("_R", bound=Record)
 
 
@@ -28,7 +27,7 @@ def is_open(record: Record) -> bool:
     """Return whether a record describes something that has not ended."""
     match record:
         case CallRecord():
-            return record.outcome in _UNENDED
+            return record.outcome in ("in_progress", INTERRUPTED)
         case EventRecord():
             return record.event_type in RUN_TYPES
         case SessionRecord() | TimestepRecord():

@@ -8,8 +8,8 @@ from callspan.settings import SettingError
 from callspan.spool.destination import Rejected
 from callspan.stores.aggregates import exact_sum, is_error, known_sum, percentile_ms
 from callspan.stores.base import (
+    IN_PROGRESS,
     ORDERS,
-    RUNNING,
     CallIds,
     EmptyStoreError,
     Event,
@@ -38,10 +38,10 @@ from callspan.stores.voice import VoiceTurn, cut_of, is_realtime, is_voice, minu
 
 __all__ = [
     "GROUPINGS",
+    "IN_PROGRESS",
     "KEEPS_INSTRUCTIONS",
     "META",
     "ORDERS",
-    "RUNNING",
     "CallFilter",
     "CallIds",
     "ConversationReader",

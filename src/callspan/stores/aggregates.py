@@ -12,7 +12,7 @@ import msgspec
 
 from callspan.amounts import EXACT, is_amount
 from callspan.record import reward_sums
-from callspan.record.call import FAILED
+from callspan.record.call import FAILED, CallRecord
 from callspan.record.events import (
     EventRecord,
     MessageRecord,
@@ -21,11 +21,13 @@ from callspan.record.events import (
     TimestepRecord,
     record_key,
 )
+from callspan.record.interrupted import INTERRUPTED
 from callspan.record.reward_sums import RewardSums
 from callspan.stores.base import Event
 from callspan.stores.columns import MAX_COUNT
 
 _Summed = TypeVar("_Summed", SessionRecord, TimestepRecord)
+_Run = TypeVar("_Run", SessionRecord, CallRecord)
 ANNOUNCED: Final = frozenset({"tool", "agent"})
 """Types of events that have a start event too, where they are long."""
 _NS_PER_MS = 1_000_000
@@ -112,11 +114,15 @@ def counted(events: Iterable[Event], rewarded: Collection[str] = ()) -> Iterator
     return reward_sums.counted(found, rewarded)
 
 
-def as_read(session: SessionRecord) -> SessionRecord:
-    """Return the session as readers show it: `interrupted` if its process is gone and it has no end."""
-    if session.outcome is None and session.end_ns is None and is_gone(session.host, session.pid):
-        return msgspec.structs.replace(session, outcome="interrupted")
-    return session
+def as_read(record: _Run) -> _Run:
+    """Return a session or call as readers show it: `interrupted` if its process is gone and it has no end."""
+    if isinstance(record, CallRecord):
+        is_unended = record.is_first_version
+    else:
+        is_unended = record.outcome is None and record.end_ns is None
+    if is_unended and is_gone(record.host, record.pid):
+        return msgspec.structs.replace(record, outcome=INTERRUPTED)
+    return record
 
 
 def is_gone(host: str | None, pid: int | None) -> bool:

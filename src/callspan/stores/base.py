@@ -33,7 +33,7 @@ Order: TypeAlias = Literal["start", "cost", "duration", "tokens", "retries"]
 ORDERS: Final[tuple[Order, ...]] = get_args(Order)
 Content: TypeAlias = Literal["all", "response", "none"]
 """The bodies to read of calls: both, that of the response, or none. Conversations have the same parts."""
-RUNNING: Final = "running"
+IN_PROGRESS: Final = "in_progress"
 """The word for the outcome of a session that has none."""
 MOST_CALLS: Final = 1000
 """Most calls that are followed from one back to the calls before it."""
@@ -239,8 +239,8 @@ class SessionSummary(CallSums, frozen=True, kw_only=True):
 
     @property
     def outcome(self) -> str:
-        """The outcome of the session; `running` without one."""
-        return self.session.outcome or RUNNING
+        """The outcome of the session; `in_progress` without one."""
+        return self.session.outcome or IN_PROGRESS
 
     @property
     def succeeded(self) -> bool | None:

@@ -43,7 +43,7 @@ class ConsoleStore:
 
     def deliver(self, records: Sequence[Record]) -> None:
         """Print the calls among the records. Raises OSError."""
-        calls = [record for record in records if isinstance(record, CallRecord) and record.outcome != "started"]
+        calls = [record for record in records if isinstance(record, CallRecord) and not record.is_first_version]
         self._print("".join(line(call) + "\n" for call in calls))
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from callspan.amounts import EXACT
 from callspan.record.interrupted import INTERRUPTED
 from callspan.record.messages import WORDS
-from callspan.stores.base import RUNNING, Content, Order
+from callspan.stores.base import IN_PROGRESS, Content, Order
 from callspan.stores.columns import PICO
 from callspan.stores.database import Dialect
 
@@ -34,7 +34,7 @@ class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
     experiment: str | None = None
     """The session's experiment."""
     session_outcome: str | None = None
-    """The outcome of the session; `running` without one, `interrupted` where its process was gone before its end."""
+    """The outcome of the session; `in_progress` without one, `interrupted` where its process ended before it did."""
     success: bool | None = None
     """Whether the session succeeded, see `SessionSummary.succeeded`."""
     metadata: tuple[tuple[str, str], ...] = ()
@@ -76,7 +76,7 @@ class CallFilter(SessionFilter, frozen=True, kw_only=True):
     errors: bool | None = None
     """True: only calls whose outcome is error or timeout; False: only successes."""
     outcome: str | None = None
-    """How the call ended, one of `callspan.record.call.Outcome`."""
+    """How the call ended, one of `callspan.records.Outcome`."""
     finish: str | None = None
     """Its `finish_reason`: a provider's word, or `stop`, `length`, `tool_calls`, `content_filter` for all of theirs."""
     stream_end: str | None = None
@@ -103,11 +103,16 @@ class CallFilter(SessionFilter, frozen=True, kw_only=True):
     """Calls are read several times faster without the bodies of their requests."""
 
 
-UNENDED: Final = frozenset({RUNNING, INTERRUPTED})
-"""Outcomes of sessions without one in the store: they are told apart by their process."""
-PROCESSES: Final = "SELECT DISTINCT host, pid FROM sessions WHERE outcome IS NULL AND end_ns IS NULL AND host = :host"
-"""The processes of this host that have not ended their sessions."""
-_IS_GONE: Final = "s.end_ns IS NULL AND s.host = :host AND replace(:gone, ',' || s.pid || ',', '') <> :gone"
+UNENDED: Final = frozenset({IN_PROGRESS, INTERRUPTED})
+"""Outcomes of sessions and calls without an end in the store: they are told apart by their process."""
+PROCESSES: Final = """
+SELECT DISTINCT pid FROM sessions WHERE outcome IS NULL AND end_ns IS NULL AND host = :host
+ UNION SELECT DISTINCT pid FROM calls WHERE part = 'started' AND host = :host"""
+"""The processes of this host that have not ended their sessions or calls."""
+_OF_GONE: Final = "{0}.host = :host AND replace(:gone, ',' || {0}.pid || ',', '') <> :gone"
+_IS_GONE: Final = f"s.end_ns IS NULL AND {_OF_GONE.format('s')}"
+_IS_INTERRUPTED: Final = f"c.part = 'started' AND c.response_id IS NULL AND {_OF_GONE.format('c')}"
+_OUTCOME: Final = f"CASE WHEN {_IS_INTERRUPTED} THEN {INTERRUPTED!r} ELSE c.outcome END"
 _SUCCESS: Final = "coalesce(s.success, s.outcome = 'success')"
 _SESSION: Final = {
     "user": "s.user_id = :user",
@@ -116,7 +121,7 @@ _SESSION: Final = {
     "task": "s.task_id = :task",
     "experiment": "s.experiment = :experiment",
     "session_outcome": f"""coalesce(s.outcome,
-      CASE WHEN {_IS_GONE} THEN {INTERRUPTED!r} ELSE {RUNNING!r} END) = :session_outcome""",
+      CASE WHEN {_IS_GONE} THEN {INTERRUPTED!r} ELSE {IN_PROGRESS!r} END) = :session_outcome""",
     "success": f"CASE WHEN {_SUCCESS} THEN 1 WHEN NOT ({_SUCCESS}) THEN 0 END = :success",
 }
 FAILED: Final = "c.outcome IN ('error', 'timeout')"
@@ -130,7 +135,6 @@ _PLAIN: Final = {
     "provider": "c.provider = :provider",
     "since_ns": "c.start_ns >= :since_ns",
     "until_ns": "c.start_ns < :until_ns",
-    "outcome": "c.outcome = :outcome",
     "stream_end": "c.stream_end = :stream_end",
     "min_retries": "c.retries >= :min_retries",
     "min_duration_ns": "c.duration_ns >= :min_duration_ns",
@@ -233,6 +237,8 @@ def _kinds(which: CallFilter) -> Iterator[str]:
         yield f"c.session_id IS {'NOT NULL' if which.in_session else 'NULL'}"
     if which.errors is not None:
         yield FAILED if which.errors else "c.outcome = 'success'"
+    if which.outcome is not None:
+        yield f"{_OUTCOME if which.outcome in UNENDED else 'c.outcome'} = :outcome"
     for name, text in _FLAGS.items():
         if (wanted := getattr(which, name)) is not None:
             yield text if wanted else f"NOT {text}"
@@ -251,11 +257,11 @@ def session_condition(which: SessionFilter, dialect: Dialect) -> str | None:
 
 def parameters(which: SessionFilter, gone: Iterable[int] = ()) -> dict[str, object]:
     """Return the values of the parameters of these conditions; `gone` are the processes of this host that ended."""
-    named = (*_SESSION, *_PLAIN, "timestep_id", "finish")
+    named = (*_SESSION, *_PLAIN, "outcome", "timestep_id", "finish")
     values: dict[str, object] = {name: value for name in named if (value := getattr(which, name, None)) is not None}
     if which.success is not None:
         values["success"] = int(which.success)
-    if which.session_outcome is not None:
+    if values.keys() & {"session_outcome", "outcome"}:
         values |= {"host": socket.gethostname(), "gone": "".join(f",{pid}," for pid in gone)}
     if which.min_cost_usd is not None:
         values["min_cost"] = whole_pico(which.min_cost_usd)

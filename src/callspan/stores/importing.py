@@ -100,7 +100,9 @@ def _load(found: Store, records: Iterable[Record | None], target: SqlStore, sinc
 
 
 def _with_present_names(record: Record) -> Record:
-    """Return a record with the present name of its stream's end: `dropped` meant closed by the garbage collector."""
+    """Return a record with the present names: `started` was in progress, `dropped` closed by the garbage collector."""
+    if isinstance(record, CallRecord) and record.outcome == "started":
+        record = replace(record, outcome="in_progress")
     if isinstance(record, CallRecord) and record.stream is not None and record.stream.end == "dropped":
-        return replace(record, stream=replace(record.stream, end="closed"))
+        record = replace(record, stream=replace(record.stream, end="closed"))
     return record

@@ -91,7 +91,7 @@ class Reader:
         """Yield calls with their conversations, see `CallFilter.content`; only some of them are in memory at a time."""
         ids = self._listed_calls(which)
         while some := [one.call_id for one in islice(ids, _READ_AT_ONCE)]:
-            yield from read_calls(self._database, some, which.content)
+            yield from map(aggregates.as_read, read_calls(self._database, some, which.content))
 
     def call(self, call_id: str) -> CallRecord | None:
         """Return one call by its id or a unique prefix of it; None if there is none.
@@ -105,7 +105,7 @@ class Reader:
             if row is None:
                 sql = f"SELECT * FROM calls WHERE {column} = :id ORDER BY start_ns, call_id LIMIT 1"
                 row = next(self._database.rows(sql, {"id": call_id}), None)
-        return None if row is None else call_of(self._database, row)
+        return None if row is None else aggregates.as_read(call_of(self._database, row))
 
     def history(self, call: CallRecord, *, limit: int = MOST_CALLS) -> History:
         """Return the recorded calls before one that continues a response or a conversation, at most `limit`.
@@ -309,9 +309,10 @@ class Reader:
 
     def _parameters(self, which: SessionFilter) -> dict[str, object]:
         values = filters.parameters(which)
-        if which.session_outcome in filters.UNENDED:
-            running = self._database.tuples(filters.PROCESSES, {"host": values["host"]})
-            return filters.parameters(which, [pid for host, pid in running if aggregates.is_gone(host, pid)])
+        if filters.UNENDED & {which.session_outcome, getattr(which, "outcome", None)}:
+            host = str(values["host"])
+            unended = self._database.tuples(filters.PROCESSES, {"host": host})
+            return filters.parameters(which, [pid for (pid,) in unended if aggregates.is_gone(host, pid)])
         return values
 
     def _in_pages(

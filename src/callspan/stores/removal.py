@@ -55,7 +55,7 @@ _WITH_USERS: Final = (REWARDS, EVENTS, TIMESTEPS, MESSAGES)
 """Tables whose rows may carry a user in their metadata alone, in the order of deletion."""
 _HAS_USER: Final = "SELECT x.{key} FROM {table} x WHERE {has}"
 _ADD_CALLS: Final = f"INSERT INTO gone_calls SELECT call_id FROM calls WHERE {_SESSION} ON CONFLICT DO NOTHING"
-_RUNS: Final = "c.outcome IN ('started', 'in_progress')"
+_RUNS: Final = "c.outcome = 'in_progress'"
 _ENDED: Final = "coalesce(s.end_ns, s.start_ns)"
 _LIVES: Final = "s.host = :host AND replace(:living, ',' || s.pid || ',', '') <> :living"
 _STAYS: Final = f"coalesce(c.seen_ns, 0) >= :before OR c.start_ns >= CASE WHEN {_RUNS} THEN :quiet ELSE :before END"

@@ -63,7 +63,7 @@ class Captured:
         """
         calls: dict[str | int, list[CallRecord]] = {}
         for number, record in enumerate(self.everything):
-            if isinstance(record, CallRecord) and record.outcome != "started":
+            if isinstance(record, CallRecord) and not record.is_first_version:
                 key = record.call_id if record.is_merged else number
                 calls.setdefault(key, []).append(record)
         return [registry.with_conversation(merged(versions)) for versions in calls.values()]

@@ -188,7 +188,7 @@ def _recorded(store: str | Reader | Sequence[CallRecord], session: str | None) -
             if found is None:
                 raise ReplayError(f"no session {session} in {reader.name}, or several match")
             which = CallFilter(session_id=found.session.session_id, newest_first=False)
-        calls = [call for call in reader.calls(which) if call.outcome != "started"]
+        calls = [call for call in reader.calls(which) if not call.is_first_version]
     finally:
         if isinstance(store, str):
             reader.close()

@@ -9,7 +9,7 @@ import msgspec
 
 from callspan.formatting import exact, in_ms
 from callspan.records import CallRecord
-from callspan.stores import RUNNING, CallFilter, Reader, exact_sum, known_sum, percentile_ms
+from callspan.stores import IN_PROGRESS, CallFilter, Reader, exact_sum, known_sum, percentile_ms
 from callspan.view.calls import call_rows
 from callspan.view.sessions import session_rows
 from callspan.view.source import Row, View
@@ -82,7 +82,9 @@ def page(view: View) -> NowPage:
     return NowPage(
         at_ms=now_ns / 1e6,
         hour=_hour(reader, now_ns),
-        running=session_rows(reader, list(reader.sessions(which=CallFilter(session_outcome=RUNNING), limit=_MAX_ROWS))),
+        running=session_rows(
+            reader, list(reader.sessions(which=CallFilter(session_outcome=IN_PROGRESS), limit=_MAX_ROWS))
+        ),
         worth=_worth(reader, now_ns - 24 * _HOUR_NS),
     )
 

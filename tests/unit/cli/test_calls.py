@@ -108,7 +108,7 @@ def test_a_table_says_what_it_leaves_out(store: str, arguments: list[str], more:
         (["--min-reward", "0"], ["s2", "s1"]),
         (["--sort", "score"], ["s0", "s1", "s2", "s3"]),
         (["--status", "success"], ["s1"]),
-        (["--status", "running"], ["s3", "s2"]),
+        (["--status", "in_progress"], ["s3", "s2"]),
         (["--limit", "1"], ["s3"]),
         (["--offset", "3"], ["s0"]),
         (["--min-reward", "0", "--limit", "1", "--offset", "1"], ["s1"]),
@@ -164,7 +164,7 @@ def test_sums_leave_the_unknown_out_and_say_so(store: str) -> None:
         ({"outcome": "cancelled"}, "1 cut off or cancelled before the provider reported tokens"),
         ({}, "1 without usage from the provider: estimate_usage"),
         ({"outcome": "error"}, None),
-        ({"outcome": "started"}, None),
+        ({"outcome": "in_progress"}, None),
         ({"cost": Cost(usd=Decimal(0), source="x")}, None),
     ],
 )

@@ -53,7 +53,7 @@ export const answers = (entry, join) => {
   });
   if (sounds) found.push(soundLine(voice, row));
   if (isRunning(row)) found.push(
-    h("p", null, mark("running", row.outcome === "started" ? `the answer streams, ${time(Date.now() - row.start_ms)}` : "answered in the background")),
+    h("p", null, mark("in progress", `in progress for ${time(Date.now() - row.start_ms)}`)),
     h("p.meta", null, sentText(turn) && `${sentText(turn)} sent. `, "Its text is recorded when it ends.")
   );
   else if (!turn.answer.length && !turn.error) found.push(turn.kept === "full" ? soft("no answer is recorded") : notKept(turn));

@@ -27,7 +27,7 @@ export const svg = (tag, props, ...children) => {
 };
 
 const SHAPES = {
-  running: ["M6 1a5 5 0 1 0 5 5", "M6 6V1a5 5 0 0 1 5 5z"],
+  "in progress": ["M6 1a5 5 0 1 0 5 5", "M6 6V1a5 5 0 0 1 5 5z"],
   error: [null, "M6 .5 11.5 6 6 11.5 .5 6z"],
   cut: ["M1 2.5h7M1 6h10M1 9.5h5", null],
   cancelled: ["M1.8 1.8h8.4v8.4H1.8z", null],
@@ -36,7 +36,7 @@ const SHAPES = {
   success: ["M1.800 6.400 4.600 9.200 10.200 2.800", null],
   failure: ["M2 2l8 8M10 2l-8 8", null],
 };
-const LOOKS = { running: "accent", error: "bad", cut: "warn", cancelled: "warn", retried: "warn", triggered: "warn", success: "soft", failure: "bad" };
+const LOOKS = { "in progress": "accent", error: "bad", cut: "warn", cancelled: "warn", retried: "warn", triggered: "warn", success: "soft", failure: "bad" };
 
 // A mark is a shape, a word and a colour.
 export const mark = (kind, word) => {

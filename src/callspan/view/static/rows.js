@@ -23,9 +23,10 @@ export const sessionMarks = row => [
   row.retries && mark("retried", retriesWord(row.retries)),
 ].filter(Boolean);
 
-export const isRunning = row => ["started", "in_progress"].includes(row.outcome);
+export const isRunning = row => row.outcome === "in_progress";
 export const callMarks = row => [
-  isRunning(row) && mark("running", row.outcome === "started" ? "running" : "in the background"),
+  isRunning(row) && mark("in progress"),
+  row.outcome === "interrupted" && mark("cut", "interrupted"),
   ["error", "timeout"].includes(row.outcome) && mark("error", errorWord(row.error_kind || row.outcome, row.status)),
   row.outcome === "cancelled" && mark("cancelled", "cancelled"),
   row.cut_by_length && mark("cut", "cut by length"),
@@ -34,7 +35,7 @@ export const callMarks = row => [
 ].filter(Boolean);
 
 export const outcome = row => {
-  if (row.outcome === "running") return mark("running");
+  if (row.outcome === "in_progress") return mark("in progress");
   if (row.succeeded === false) return mark("failure", row.outcome === "success" ? "failure" : row.outcome);
   if (row.succeeded) return mark("success", row.outcome);
   return soft(row.outcome);

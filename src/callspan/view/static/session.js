@@ -24,7 +24,7 @@ const facts = (row, record, models, minute) => {
     minute,
     row.group ? h("span", null, soft("group "), h("a.linked", { href: address("", null, { q: `group:${quoted(row.group)}` }) }, row.group)) : "",
     labels.map(([name, value]) => h("span", null, soft(name), " ", strong(oneLine(value)))),
-    h("span", null, strong(began), row.outcome === "running" ? `, running for ${time(Date.now() - row.start_ms)}` : `, ${time(row.lasted_ms)}`,
+    h("span", null, strong(began), row.outcome === "in_progress" ? `, in progress for ${time(Date.now() - row.start_ms)}` : `, ${time(row.lasted_ms)}`,
       row.active_ms !== null && soft(`, busy ${time(row.active_ms)}`)),
     row.content_level !== "full" ? soft(`content is ${row.content_level}`) : "",
     record.error ? h("span", null, mark("error", oneLine(record.error.message || record.error.type))) : "",
@@ -51,7 +51,7 @@ const label = entry => {
   if (entry.kind === "message") return [oneLine(typeof record.content === "string" ? record.content : JSON.stringify(record.content ?? ""))];
   if (entry.kind.startsWith("tool")) {
     const said = record.error ? record.error.message || record.error.type : record.data?.result ?? record.data?.arguments;
-    const state = record.error ? mark("error", "failed") : entry.kind === "tool_start" && mark("running");
+    const state = record.error ? mark("error", "failed") : entry.kind === "tool_start" && mark("in progress");
     return [state, oneLine(record.name || "tool"), " ", soft(oneLine(typeof said === "string" ? said : JSON.stringify(said ?? "")))];
   }
   if (entry.kind === "guardrail") return [record.metadata?.triggered ? mark("triggered") : soft("passed "), " ", oneLine(record.name || "")];
@@ -299,7 +299,7 @@ export default ({ place, app, signal }) => {
     body: h("div", null, titlebar, globalThis.CALLSPAN_FILE ? "" : h("details.rating", null, h("summary", null, "rate this session"), ratingBox({ session: id })), tabs, panes),
     read,
     show,
-    runs: () => data.session.outcome === "running",
+    runs: () => data.session.outcome === "in_progress",
     keys: () => [...cursor.keys(table ? "step" : "row"),
       ["h l", table ? "" : "fold, open"], ["h", "", fold], ["l", table ? "open the step's call" : "", enter], ["Enter", "", enter],
       ["Tab", "conversation"], ["r", "reasoning", () => { reasoningOpen = !reasoningOpen; openReasoning(); }], ["b", "bodies", bodies],

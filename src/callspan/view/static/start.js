@@ -63,7 +63,7 @@ const versionsOf = rows => {
 };
 const outcomeOf = rows => {
   const judged = rows.filter(row => row.succeeded !== null), good = judged.filter(row => row.succeeded).length;
-  if (rows.some(row => row.outcome === "running")) return mark("running");
+  if (rows.some(row => row.outcome === "in_progress")) return mark("in progress");
   return judged.length ? mark(good < judged.length ? "failure" : "success", `${good} of ${judged.length}`) : soft(DASH);
 };
 const groupScores = rows => {
@@ -141,15 +141,15 @@ const band = (now, { small }) => {
       h("div.minutes", { role: "img", "aria-label": `${hour.calls} calls in the last hour` }, hour.minutes.map(number => h("i", { style: { height: `${number / top * 100}%` } }))),
       h("p.axis", null, h("span", null, "60 min ago"), h("span", null, "30"), h("span", null, "now"))),
     h("div", null,
-      h("h2", null, "Running ", soft(now.running.length || "nothing")),
+      h("h2", null, "In progress ", soft(now.running.length || "nothing")),
       now.running.map(row => h("p.line", null,
-        link(address("session", row.id), mark("running", ""), strong(row.name || "session"), " ", row.user || "", " ", soft(oneLine(titleOf(row)))),
+        link(address("session", row.id), mark("in progress", ""), strong(row.name || "session"), " ", row.user || "", " ", soft(oneLine(titleOf(row)))),
         right(time(now.at_ms - row.start_ms))))),
     worth(now, "in the last day"));
 };
 
 // What a session with each mark has.
-const FITS = { running: row => row.outcome === "running", error: row => row.errors, cut: row => row.cut_by_length, cancelled: row => row.cancelled, retried: row => row.retries, failure: row => row.succeeded === false };
+const FITS = { "in progress": row => row.outcome === "in_progress", error: row => row.errors, cut: row => row.cut_by_length, cancelled: row => row.cancelled, retried: row => row.retries, failure: row => row.succeeded === false };
 const CHOICES = ["name", "user", "model"], FEW = 5;
 const wordsIn = rows => ["group", "task", "experiment"].flatMap(name => rows.filter(row => row[name]).map(row => `${name}:${quoted(row[name])}`));
 
@@ -170,7 +170,7 @@ export default ({ place, app, signal }) => {
   const drawn = new Map();
   const rowOf = row => {
     const text = JSON.stringify(row);
-    if (row.outcome === "running" || drawn.get(row.id)?.text !== text) drawn.set(row.id, { text, node: sessionRow(row) });
+    if (row.outcome === "in_progress" || drawn.get(row.id)?.text !== text) drawn.set(row.id, { text, node: sessionRow(row) });
     return drawn.get(row.id).node;
   };
   const rowsOf = rows => {
@@ -192,8 +192,8 @@ export default ({ place, app, signal }) => {
     cursor.settle();
     become(more, next ? button("more sessions", readMore) : "");
     app.order = rows.map(row => row.id);
-    const running = rows.filter(row => row.outcome === "running").length;
-    title(running ? `${running} running` : "Sessions");
+    const running = rows.filter(row => row.outcome === "in_progress").length;
+    title(running ? `${running} in progress` : "Sessions");
   };
   // The sums of the calls behind a filter come in after the list.
   const sumUp = async ({ rows, next }) => {
@@ -223,7 +223,7 @@ export default ({ place, app, signal }) => {
       return { now, list: found };
     },
     show,
-    runs: ({ list: { rows } }) => rows.some(row => row.outcome === "running"),
+    runs: ({ list: { rows } }) => rows.some(row => row.outcome === "in_progress"),
     close: () => main.removeEventListener("scroll", scrolled),
     keys: () => [...cursor.keys(), ...cursor.marks(hasMark),
       ["f", "filter", filters.focus], ["x", "mark to compare", pick],
