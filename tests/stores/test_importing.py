@@ -131,15 +131,19 @@ def test_bodies_come_from_a_file_of_an_earlier_layout(tmp_path: Path, layout: in
     assert answers == ["Answer 0", "Answer 1", "Answer 2"]
 
 
-def test_a_stream_that_the_collector_ended_was_closed(tmp_path: Path, deliver: Deliver) -> None:
+def test_former_words_are_read_as_those_of_today(tmp_path: Path, deliver: Deliver) -> None:
     records, old, new = Records(), tmp_path / "old.jsonl", tmp_path / "new.db"
     store = deliver(f"jsonl:///{old}")
-    store.write(records.call([], stream=Stream(end="dropped", chunks=3, complete=False)))
+    store.write(
+        records.call([], at_s=1, stream=Stream(end="dropped", chunks=3, complete=False)),
+        records.call([], at_s=2, part="started", outcome="started", response=None),
+    )
     store.close()
     import_records(f"jsonl:///{old}", new)
     with closing(open_store(new)) as reader:
-        (call,) = reader.calls()
+        begun, call = reader.calls()
     assert call.stream == Stream(end="closed", chunks=3, complete=False)
+    assert begun.outcome == "in_progress"
 
 
 def bodies(path: Path) -> list[bytes]:
