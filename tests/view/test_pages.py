@@ -118,9 +118,9 @@ def test_a_filter_line_chooses_sessions(conversation: Page) -> None:
 
     assert ids("user:mara") == ids("leipzig") == ids("objective:helpful min-score:0.5") == ["s1"]
     assert ids("user:nobody") == ids("failed") == ids("objective:helpful min-score:2") == []
-    which, _ = chosen("min-cost:0.5 session-status:running failure sort:cost")
+    which, _ = chosen("min-cost:0.5 session-status:in_progress failure sort:cost")
     assert (str(which.min_cost_usd), which.session_outcome, which.success, which.sort) == (
-        "0.5", "running", False, "cost",
+        "0.5", "in_progress", False, "cost",
     )  # fmt: skip
     for line in ("since:never", "sort:age", '"open', "retries:x", 'user:"mara'):
         assert conversation.ask(f"/api/sessions?q={quote(line)}").status == 400, line
