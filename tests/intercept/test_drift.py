@@ -65,30 +65,18 @@ def replaced(owner: type, name: str, change: Callable[[Any], Any]) -> Iterator[N
 # How an original changes, and how its caller does.
 
 
-def more_keywords(original: Function) -> Function:
-    def changed(self: Any, *args: Any, extra: str = "more", **kwargs: Any) -> Any:
+def with_a_new_parameter(original: Function) -> Function:
+    def changed(self: Any, *args: Any, extra: str = "", **kwargs: Any) -> Any:
         assert extra == "more"
         return original(self, *args, **kwargs)
 
-    return signed(changed, original, inspect.Parameter("extra", inspect.Parameter.KEYWORD_ONLY), at=None)
-
-
-def more_positions(original: Function) -> Function:
-    def changed(self: Any, extra: str = "more", *args: Any, **kwargs: Any) -> Any:
-        assert extra == "more"
-        return original(self, *args, **kwargs)
-
-    return signed(changed, original, inspect.Parameter("extra", inspect.Parameter.POSITIONAL_OR_KEYWORD), at=1)
-
-
-def signed(changed: Function, original: Function, parameter: inspect.Parameter, at: int | None) -> Function:
-    known = list(inspect.signature(original).parameters.values())
-    known.insert(len(known) if at is None else at, parameter)
-    changed.__signature__ = inspect.Signature(known)  # type: ignore[attr-defined]
+    signature = inspect.signature(original)
+    extra = inspect.Parameter("extra", inspect.Parameter.KEYWORD_ONLY)
+    changed.__signature__ = inspect.Signature([*signature.parameters.values(), extra])  # type: ignore[attr-defined]
     return changed
 
 
-def giving_keywords(function: Function) -> Function:
+def giving_it(function: Function) -> Function:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         return function(*args, extra="more", **kwargs)
@@ -96,39 +84,31 @@ def giving_keywords(function: Function) -> Function:
     return call
 
 
-def giving_positions(function: Function) -> Function:
-    @functools.wraps(function)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return function(self, "more", *args, **kwargs)
-
-    return call
-
-
-def nothing(original: Function) -> Function:
-    if inspect.iscoroutinefunction(original):
-
-        async def waited(*args: Any, **kwargs: Any) -> None:
-            del args, kwargs
-
-        return waited
-    return lambda *_args, **_kwargs: None
-
-
 class DriftedError(Exception):
     """What a changed original raises."""
 
 
+def in_its_place(original: Function, work: Callable[[], None]) -> Function:
+    """A function of the original's colour that does something else."""
+
+    def changed(*args: Any, **kwargs: Any) -> None:
+        work()
+
+    async def waited(*args: Any, **kwargs: Any) -> None:
+        work()
+
+    return waited if inspect.iscoroutinefunction(original) else changed
+
+
+def nothing(original: Function) -> Function:
+    return in_its_place(original, lambda: None)
+
+
 def raising(original: Function) -> Function:
-    def changed(*args: Any, **kwargs: Any) -> Any:
+    def fail() -> None:
         raise DriftedError("as it is now")
 
-    if not inspect.iscoroutinefunction(original):
-        return changed
-
-    async def waited(*args: Any, **kwargs: Any) -> Any:
-        raise DriftedError("as it is now")
-
-    return waited
+    return in_its_place(original, fail)
 
 
 def coroutine(original: Function) -> Function:
@@ -254,19 +234,15 @@ def concerns(hook: Hook, mode: Mode) -> bool:
     )
 
 
-FORMS = [(more_keywords, giving_keywords), (more_positions, giving_positions)]
-
-
-@pytest.mark.parametrize(("change", "giving"), scaled(FORMS[:1], FORMS))
 @pytest.mark.parametrize("hook", scaled(SAMPLE, HOOKS), ids=name_of)
-def test_a_hooked_function_with_new_parameters_gets_them_and_calls_are_recorded(
-    hook: Hook, change: Function, giving: Function, sdk: str, mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
+def test_a_hooked_function_with_a_new_parameter_gets_it_and_calls_are_recorded(
+    hook: Hook, sdk: str, mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     if not concerns(hook, mode):
         return
     mode.provider.reply(text="I am well.", repeat=True)
     with caplog.at_level(logging.WARNING):
-        bare, seen, state = compared(run, mode, sdk, hook, change, giving)
+        bare, seen, state = compared(run, mode, sdk, hook, with_a_new_parameter, giving_it)
     assert [text for text in bare if "Error" in text] == []
     assert state == "on"
     records = seen.records

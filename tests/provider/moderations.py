@@ -7,7 +7,6 @@ import secrets
 from callspan.testing.provider.answer import OPENAI, Answer, Wire, input_count
 from callspan.testing.provider.script import Json
 
-_CATEGORIES = ("harassment", "hate", "illicit", "self-harm", "sexual", "violence")
 _DOCUMENT = "The scripted provider's document."
 
 
@@ -18,9 +17,9 @@ def _moderations(answer: Answer) -> Json:
     flagged = answer.reply.refusal is not None
     result = {
         "flagged": flagged,
-        "categories": {name: flagged and name == "harassment" for name in _CATEGORIES},
-        "category_scores": {name: 0.9 if flagged and name == "harassment" else 0.001 for name in _CATEGORIES},
-        "category_applied_input_types": {name: ["text"] for name in _CATEGORIES},
+        "categories": {"harassment": flagged},
+        "category_scores": {"harassment": 0.9 if flagged else 0.001},
+        "category_applied_input_types": {"harassment": ["text"]},
     }
     return {"id": f"modr-{secrets.token_hex(12)}", "model": answer.model, "results": [result] * count}
 
