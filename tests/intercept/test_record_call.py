@@ -292,13 +292,9 @@ def test_arguments_that_do_not_fit_are_an_error_of_the_function_alone(
 S = 1_000_000_000
 T0 = 1_735_732_800 * S
 """New Year's Day of 2025, at noon."""
-PAST_BODY: dict[str, Any] = {"model": "o3", "messages": SENT}
-MILLION: dict[str, Any] = {"prompt_tokens": 1_000_000, "completion_tokens": 0, "total_tokens": 1_000_000}
-PAST_ANSWER: dict[str, Any] = {"model": "o3", "choices": [{"message": {"content": "Hello!"}}], "usage": MILLION}
-PAST_CHUNKS = [
-    {"choices": [{"index": 0, "delta": {"content": "Hel"}}]},
-    {"choices": [{"index": 0, "delta": {"content": "lo!"}, "finish_reason": "stop"}]},
-]
+PAST_BODY = {**BODY, "model": "o3"}
+MILLION = {"prompt_tokens": 1_000_000, "completion_tokens": 0, "total_tokens": 1_000_000}
+PAST_ANSWER = {**ANSWER, "model": "o3", "usage": MILLION}
 
 
 def imported(at: Any = T0, first: Any = None, end: Any = None) -> None:
@@ -342,7 +338,7 @@ def test_a_call_of_today_may_have_its_first_token_and_end_stated(stated: bool) -
     """Its other times are those that were observed; without a time both are of now; the first one wins."""
     with capture() as seen, callspan.record_call(provider="openai") as call:
         call.request(PAST_BODY)
-        call.chunk(PAST_CHUNKS[0])
+        call.chunk(CHUNKS[0])
         now_ns = time.time_ns()
         if not stated:
             call.first_token()
@@ -401,7 +397,7 @@ def test_it_is_priced_as_of_its_day_and_in_no_metric(tmp_path: Path) -> None:
     imported(T0, T0 + S, T0 + 3 * S)
     imported(T0 + 365 * 24 * 3600 * S)
     with callspan.record_call(provider="openai", at=T0) as call:
-        for chunk in PAST_CHUNKS:
+        for chunk in (*CHUNKS, LAST):
             call.chunk(chunk)
     with callspan.session("s", at=T0) as session, session.timestep(at=T0) as step:
         step.tool("t").start(at=T0).end(at=T0 + S)

@@ -95,14 +95,20 @@ def number_of(record: CallRecord) -> int:
     return int(body_sent(record)["input"].removeprefix("question "))
 
 
-EXPECTED = {
-    "completed": ("success", "complete"),
-    "incomplete": ("success", "complete"),
-    "failed": ("error", "complete"),
-    "error": ("error", "error"),
-    "refused": ("error", "error"),
+ENDS = {
+    # of a response, by its last event: outcome, end of the stream, reason
+    "completed": ("success", "complete", "completed"),
+    "incomplete": ("success", "complete", "max_output_tokens"),
+    "failed": ("error", "complete", "failed"),
+    "error": ("error", "error", None),
+    "refused": ("error", "error", None),
 }
-AT_THE_END = {"close": "cut_off", "drop": "cut_off", "own close": "closed"}
+CUTS = {
+    "close": ("success", "cut_off", None),
+    "drop": ("error", "cut_off", None),
+    "own close": ("cancelled", "closed", None),
+}
+"""Of one that runs or waits when the connection ends."""
 
 
 def check_one(one: Generation, record: CallRecord, ending: str) -> None:
@@ -112,12 +118,13 @@ def check_one(one: Generation, record: CallRecord, ending: str) -> None:
     assert (record.request.continues, record.request.model) == (one.previous, "gpt-5")
     assert {"type", "stream_id"}.isdisjoint(body)
     assert (stream.chunks, record.text or "") == (one.events, one.text)
-    if one.end in EXPECTED:
-        assert (record.outcome, stream.end) == EXPECTED[one.end]
-    else:
-        assert stream.end == AT_THE_END[ending]
-    assert (None if usage is None else (usage.input_tokens, usage.output_tokens)) == (
-        None if one.usage is None else (one.usage["input_tokens"], one.usage["output_tokens"])
+    outcome, end, reason = ENDS.get(one.end, CUTS[ending])
+    if one.end == "waiting" and ending == "close":
+        outcome = "error"  # nothing came at all
+    if one.end == "incomplete" and one.steers:
+        reason = "steered"
+    assert (record.outcome, stream.end, record.finish_reason) == (outcome, end, reason)
+    assert (stream.complete, record.error is not None) == (end == "complete", outcome == "error")
+    assert (usage and (usage.input_tokens, usage.output_tokens)) == (
+        one.usage and (one.usage["input_tokens"], one.usage["output_tokens"])
     )
-    if one.end == "incomplete":
-        assert record.finish_reason == ("steered" if one.steers else "max_output_tokens")
