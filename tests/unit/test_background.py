@@ -271,40 +271,6 @@ def test_only_a_forked_child_has_its_end_seen_to_at_its_first_call() -> None:
     assert seen == []
 
 
-class _Library:
-    """As much of multiprocessing as tells a worker: its process's name and the finalisers of its end."""
-
-    def __init__(self, name: str) -> None:
-        self.finalisers: list[Any] = []
-        self._name = name
-
-    def current_process(self) -> Any:
-        return SimpleNamespace(name=self._name)
-
-    def Finalize(self, obj: object, callback: Any, exitpriority: int) -> None:  # noqa: N802 - the library's name
-        self.finalisers.append(callback)
-
-
-@pytest.mark.parametrize(("name", "armed"), [("MainProcess", 0), ("ForkPoolWorker-1", 1)])
-def test_a_new_process_arms_its_end_once_if_it_is_a_worker(
-    name: str, armed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    library = _Library(name)
-    for module in ("billiard.util", "billiard.process"):
-        monkeypatch.setitem(sys.modules, module, library)  # type: ignore[arg-type]
-    seen: list[float] = []
-    delivered: list[float] = []
-    workers = ForkedWorkers(seen.append, delivered.append)
-    workers.forked.set()
-    workers.first_call()
-    workers.first_call()
-    assert len(library.finalisers) == armed
-    for end in library.finalisers:
-        end()
-    assert seen == [3.0] * armed
-    assert not delivered, "the spool sees to that itself"
-
-
 def test_a_worker_of_celery_sends_and_delivers_when_celery_signals_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Celery's own workers are run in `tests/otel/test_celery.py`; here is what they tell, and how."""
     received: list[Any] = []

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -16,27 +13,22 @@ from click.testing import CliRunner
 from callspan.cli import stats
 from callspan.cli.command_context import CommandContext
 from tests.commands import Answer, ask, callspan
+from tests.e2e.conftest import in_its_own
 from tests.records import keep, made
 
 
-def started(place: Path, *arguments: str, **environment: str) -> Answer:
+def without_click(place: Path, *arguments: str) -> Answer:
     """The command in a process that can import neither click nor rich, nor can those it starts."""
     hidden = place / "hidden"
-    hidden.mkdir(exist_ok=True)
+    hidden.mkdir()
     for name in ("click", "rich"):
         (hidden / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module named {name}', name={name!r})")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(
-        [sys.executable, "-m", "callspan.cli", *arguments],
-        cwd=place, env=kept | {"PYTHONPATH": str(hidden)} | environment, capture_output=True, text=True, timeout=60,
-        check=False,
-    )  # fmt: skip
-    return Answer(done.returncode, done.stdout, done.stderr)
+    return in_its_own(*arguments, cwd=place, env={"PYTHONPATH": str(hidden)})
 
 
 def test_an_application_runs_without_click(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("import os, sys; print(os.environ['CALLSPAN_STORES'], sys.argv[1:]); sys.exit(7)")
-    answer = started(tmp_path, "run", "--json", "--store", "calls.jsonl", "--", "app.py", "--store", "--", "-x")
+    answer = without_click(tmp_path, "run", "--json", "--store", "calls.jsonl", "--", "app.py", "--store", "--", "-x")
     assert answer == (
         7,
         f"jsonl:///{tmp_path}/calls.jsonl ['--store', '--', '-x']\n",
@@ -48,7 +40,7 @@ def test_an_application_runs_without_click(tmp_path: Path) -> None:
     "arguments", [[], ["calls"], ["--help"], ["--json", "show", "run"], ["runs"], ["--stor", "run"]]
 )
 def test_what_needs_click_says_what_to_install(tmp_path: Path, arguments: list[str]) -> None:
-    answer = started(tmp_path, *arguments)
+    answer = without_click(tmp_path, *arguments)
     assert (answer.code, answer.out) == (1, "")
     expected = 'The callspan command needs click: pip install "callspan[cli]" (`callspan run` works without it)\n'
     assert answer.err == expected

@@ -80,17 +80,27 @@ def _fresh_failures() -> Iterator[None]:
     forget_failures()
 
 
-def test_a_failing_processor_loses_the_content_and_is_counted() -> None:
-    """A settings object that cannot be read stands for any bug of ours."""
+class Broken(dict[str, object]):
+    """What cannot be read, which stands for any bug of ours."""
 
-    class Broken(dict[str, object]):
-        def items(self) -> object:
-            raise RuntimeError("a bug")
+    def items(self) -> Any:
+        raise RuntimeError("a bug")
 
-    request = Request(params=Broken(api_key="SESAME"), body=CALL.request.body)
-    kept = applied(msgspec.structs.replace(CALL, request=request))
-    assert failures()["mask the secrets of a record"] == 1
-    assert b"SESAME" not in encode(kept)
+    __len__ = items
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"request": Request(params=Broken(api_key="SESAME"), body=CALL.request.body)},
+        {"metadata": Broken()},
+        {"api": []},
+    ],
+)
+def test_a_failing_processor_loses_the_content_and_is_counted(fields: dict[str, Any]) -> None:
+    kept = applied(msgspec.structs.replace(CALL, **fields))
+    assert sum(failures().values()) == 1
+    assert b"SESAME" not in encode(msgspec.structs.replace(kept, api=None))
     assert kept.error.status == 400
     assert {note.why for note in kept.redactions} == {"processor_failed"}
 
@@ -365,42 +375,33 @@ def test_a_redactor_of_texts_leaves_every_word_of_callspan(record: Record) -> No
         assert reduce(operator.getitem, path[:-1], left).get(path[-1], word) == word, (path, word)
 
 
-def test_redactor_runs_before_hashes_are_taken() -> None:
-    """The hash of a secret lets it be guessed, so what is masked must not be in the hash."""
-
-    def empty(record: Any) -> Any:
-        return msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, body={"messages": []}))
-
-    with_mask = applied(CALL, empty, content="metadata")
-    plain = applied(CALL, lambda record: record, content="metadata")
-
-    def digest(record: Record) -> str | None:
-        return next(note.sha256 for note in record.redactions if note.sha256)
-
-    assert digest(with_mask) != digest(plain)
+def _in_place(record: Any) -> Any:
+    for message in record.request.body["messages"]:
+        message["content"] = "***"
+    return record
 
 
-def test_change_in_place_is_kept_and_listed() -> None:
-    def mask(record: Any) -> Any:
-        for message in record.request.body["messages"]:
-            message["content"] = "***"
-        return record
+def _anew(record: Any) -> Any:
+    error = msgspec.structs.replace(record.error, message=None)
+    request = msgspec.structs.replace(record.request, body=None)
+    return msgspec.structs.replace(record, error=error, request=request, metadata={"tenant": "t"})
 
-    kept = applied(CALL, mask)
+
+@pytest.mark.parametrize(
+    ("redactor", "changed"), [(_in_place, {"request.body"}), (_anew, {"request.body", "error.message", "metadata"})]
+)
+def test_every_change_of_a_redactor_is_kept_and_listed(redactor: Callable[[Any], Any], changed: set[str]) -> None:
+    kept = applied(CALL, redactor)
     assert b"SESAME" not in bytes(kept.request.body).split(b'"tools"')[0]
-    assert kept.redactions == [Redaction(what="request.body", why="redactor")]
+    assert {(note.what, note.why) for note in kept.redactions} == {(what, "redactor") for what in changed}
     assert b"SESAME" in bytes(CALL.request.body), "the caller's record is untouched"
 
 
-def test_replaced_record_is_kept_and_every_change_listed() -> None:
-    def mask(record: Any) -> Any:
-        error = msgspec.structs.replace(record.error, message=None)
-        request = msgspec.structs.replace(record.request, body=None)
-        return msgspec.structs.replace(record, error=error, request=request, metadata={"tenant": "t"})
-
-    kept = applied(CALL, mask)
-    assert bytes(kept.request.body) == b""
-    assert {note.what for note in kept.redactions} == {"request.body", "error.message", "metadata"}
+def test_redactor_runs_before_hashes_are_taken() -> None:
+    """The hash of a secret lets it be guessed, so what is masked must not be in the hash."""
+    masked, plain = (applied(CALL, redactor, content="metadata") for redactor in (_in_place, None))
+    digests = [next(note.sha256 for note in one.redactions if note.sha256) for one in (masked, plain)]
+    assert digests[0] != digests[1]
 
 
 def test_objects_of_the_application_cannot_be_changed_through_the_record() -> None:
