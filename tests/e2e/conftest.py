@@ -34,6 +34,10 @@ SPOKEN = ("chat gpt-realtime", "generate_content whisper-1")
 DEMO_SPANS = 105 + VOICE_CALLS
 
 
+Instrument = Callable[..., Handle]
+Read = Callable[[str | Path], Reader]
+
+
 class Demo(NamedTuple):
     """One run of `callspan demo` in a directory of its own."""
 
@@ -99,7 +103,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def instrumented() -> Iterator[Callable[..., Handle]]:
+def instrumented() -> Iterator[Instrument]:
     """Instrument as an application does; undone after the test."""
     handles: list[Handle] = []
 
@@ -113,7 +117,7 @@ def instrumented() -> Iterator[Callable[..., Handle]]:
 
 
 @pytest.fixture
-def reading() -> Iterator[Callable[[str | Path], Reader]]:
+def reading() -> Iterator[Read]:
     """Open stores for reading; closed after the test."""
     with ExitStack() as opened:
         yield lambda store: opened.enter_context(closing(package.open_store(str(store))))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,10 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 import callspan
-from callspan import Handle
 from callspan.records import encode
-from callspan.stores import CallFilter, Reader
+from callspan.stores import CallFilter
 from callspan.testing import Captured, ScriptedProvider, capture
+from tests.e2e.conftest import Instrument, Read
 from tests.intercept.calls import QUESTION, Run, Wire, the_call
 from tests.intercept.mode import Mode
 from tests.processed import everywhere
@@ -134,7 +133,7 @@ def test_a_clock_set_back_during_a_call_makes_no_duration_negative(
 
 @pytest.mark.parametrize("sampled", [True, False])
 def test_every_call_is_a_line_and_a_span_and_without_sampling_still_a_line(
-    sampled: bool, wire: Wire, run: Run, instrumented: Callable[..., Handle], tmp_path: Path
+    sampled: bool, wire: Wire, run: Run, instrumented: Instrument, tmp_path: Path
 ) -> None:
     """Each JSON line has the ids of its span; sampled out there are lines all the same."""
     exporter = InMemorySpanExporter()
@@ -305,7 +304,7 @@ def test_a_thousand_messages_are_a_short_record_in_metadata_mode(mode: Mode, run
 
 
 def test_records_without_bodies_are_found_and_added_up(
-    mode: Mode, run: Run, instrumented: Callable[..., Handle], reading: Callable[[object], Reader], tmp_path: Path
+    mode: Mode, run: Run, instrumented: Instrument, reading: Read, tmp_path: Path
 ) -> None:
     handle = instrumented(content="metadata", stores=f"sqlite:///{tmp_path}/calls.db")
     mode.provider.reply(input_tokens=11)

@@ -7,7 +7,6 @@ import gc
 import json
 import sqlite3
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,18 +18,17 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import callspan
-from callspan import Handle
 from callspan.records import FORMAT
 from callspan.spool.losses import Loss, Losses, add_losses
 from callspan.spool.segment import OWN_SUFFIX, SUFFIX
-from callspan.stores import Reader, find_store
+from callspan.stores import find_store
 from callspan.stores.unix_socket import PROTOCOL_VERSION
 from callspan.testing import ScriptedProvider
 from tests.intercept.calls import QUESTION
 from tests.left_behind import directory_of
 from tests.scale import scaled
 
-from .conftest import in_process, killed
+from .conftest import Instrument, Read, in_process, killed
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -40,7 +38,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def test_ten_megabytes_of_prompt_are_on_the_record_and_not_on_the_span(
-    provider: ScriptedProvider, instrumented: Callable[..., Handle], reading: Callable[[object], Reader], tmp_path: Path
+    provider: ScriptedProvider, instrumented: Instrument, reading: Read, tmp_path: Path
 ) -> None:
     """The span is exported within its limits; the record holds all of the body."""
     exporter = InMemorySpanExporter()
@@ -58,7 +56,7 @@ def test_ten_megabytes_of_prompt_are_on_the_record_and_not_on_the_span(
 
 
 def test_no_write_is_left_to_a_task_that_could_be_lost(
-    provider: ScriptedProvider, instrumented: Callable[..., Handle], tmp_path: Path
+    provider: ScriptedProvider, instrumented: Instrument, tmp_path: Path
 ) -> None:
     """The loop is closed and garbage collected right after the call: its record is written all the same."""
     handle = instrumented(stores=f"jsonl:///{tmp_path}/calls.jsonl")
@@ -95,7 +93,7 @@ def test_a_flush_of_a_store_that_hangs_returns_in_time_and_a_second_end_is_harml
 
 @pytest.mark.parametrize("content", ["full", "off"])
 def test_the_console_gets_one_line_per_call_and_no_content_that_is_off(
-    content: str, provider: ScriptedProvider, instrumented: Callable[..., Handle], tmp_path: Path,
+    content: str, provider: ScriptedProvider, instrumented: Instrument, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """For debugging: who, what, how it went, how long; the words only where content is on; no control characters."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from callspan import Handle, add_callback
+from callspan import add_callback
 from callspan.records import CallRecord, Reasoning, encode
-from callspan.stores import Reader
 from callspan.testing import Captured, ScriptedProvider
+from tests.e2e.conftest import Instrument, Read
 from tests.intercept.calls import CHAT, QUESTION, Run, Wire, the_call
 
 TOOLS = [{"id": "t1", "name": "look", "arguments": {"at": "sky"}}, {"id": "t2", "name": "move", "arguments": {"to": 3}}]
@@ -148,7 +147,7 @@ def test_a_stream_never_holds_the_callers_context(
 
 @pytest.mark.parametrize(("characters", "kept"), [(10, True), (65_536, False)])
 def test_a_stream_that_begins_is_a_record_with_its_question_unless_that_is_long(
-    characters: int, kept: bool, provider: ScriptedProvider, instrumented: Callable[..., Handle]
+    characters: int, kept: bool, provider: ScriptedProvider, instrumented: Instrument
 ) -> None:
     """Callbacks get it without any store."""
     records: list[CallRecord] = []
@@ -168,12 +167,7 @@ def test_a_stream_that_begins_is_a_record_with_its_question_unless_that_is_long(
     ("limit", "content"), [(0, "full"), (2, "full"), (1000, "full"), (1000, "metadata"), (1000, "off")]
 )
 def test_chunks_are_noted_up_to_the_limit_without_content_and_not_at_all_by_default(
-    limit: int,
-    content: str,
-    provider: ScriptedProvider,
-    instrumented: Callable[..., Handle],
-    reading: Callable[[object], Reader],
-    tmp_path: Path,
+    limit: int, content: str, provider: ScriptedProvider, instrumented: Instrument, reading: Read, tmp_path: Path
 ) -> None:
     settings = {"chunk_log": limit} if limit else {}
     handle = instrumented(stores=f"sqlite:///{tmp_path}/calls.db", content=content, **settings)

@@ -91,6 +91,11 @@ class Page:
         self.socket.close()
 
 
+Show = Callable[[str], Page]
+Shown = Callable[..., Page]
+Report = Callable[..., str]
+
+
 @pytest.fixture
 def records() -> Records:
     return Records()
@@ -104,7 +109,7 @@ def store(tmp_path: Path) -> Iterator[Delivery]:
 
 
 @pytest.fixture
-def show() -> Iterator[Callable[[str], Page]]:
+def show() -> Iterator[Show]:
     """Serve the page of a store, with the browser let in."""
     opened: list[Page] = []
 
@@ -118,11 +123,8 @@ def show() -> Iterator[Callable[[str], Page]]:
         page.close()
 
 
-Shown = Callable[..., Page]
-
-
 @pytest.fixture
-def shown(store: Delivery, show: Callable[[str], Page]) -> Shown:
+def shown(store: Delivery, show: Show) -> Shown:
     """Write records to the store and serve its page."""
 
     def serve(*records: Record) -> Page:
@@ -130,9 +132,6 @@ def shown(store: Delivery, show: Callable[[str], Page]) -> Shown:
         return show(store.url)
 
     return serve
-
-
-Report = Callable[..., str]
 
 
 @pytest.fixture

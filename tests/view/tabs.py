@@ -51,6 +51,8 @@ class Tab:
             self.tab.keyboard.press(key)
 
 
+Open = Callable[..., Tab]
+"""Opens a tab on the page of a store, at a place."""
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -67,7 +69,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def tab(browser: Any) -> Iterator[Callable[..., Tab]]:
+def tab(browser: Any) -> Iterator[Open]:
     """Open a tab on a store's page, at a place that is there once it shows a selector.
 
     At the end its console is empty, and it has asked nobody else.

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Page
+from .conftest import Show
 from .tabs import browser
 
 __all__ = ["browser"]
@@ -57,7 +57,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def start(browser: Any, demo: str, show: Callable[[str], Page]) -> Iterator[Callable[[], Reader]]:
+def start(browser: Any, demo: str, show: Show) -> Iterator[Callable[[], Reader]]:
     page = show(demo)
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     name, _, value = page.cookie.partition("=")

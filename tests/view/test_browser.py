@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ import pytest
 from callspan.records import Attempt, ErrorInfo, Place, Response, TimestepRecord
 from tests.stores.conftest import SECOND, START_NS, raw
 
-from .conftest import Delivery, Page, Records, arguments
-from .tabs import Tab, browser, event, faults, tab
+from .conftest import Delivery, Page, Records, Show, arguments
+from .tabs import Open, browser, event, faults, tab
 
 __all__ = ["browser", "tab"]
 
@@ -88,7 +87,7 @@ def told(store: Delivery, records: Records) -> Delivery:
 
 
 def test_what_is_recorded_comes_in_and_nothing_moves_while_somebody_reads(
-    told: Delivery, records: Records, tab: Callable[..., Tab]
+    told: Delivery, records: Records, tab: Open
 ) -> None:
     one = tab(told.url, viewport={"width": 1440, "height": 300})
     told.write(*(records.session(f"old{number}", start_ns=START_NS + number * SECOND) for number in range(9)))
@@ -123,9 +122,7 @@ def test_what_is_recorded_comes_in_and_nothing_moves_while_somebody_reads(
         ("call/c2", "text=call 2 of 2", "text=call 2 of 3"),
     ],
 )
-def test_every_page_is_live(
-    told: Delivery, records: Records, tab: Callable[..., Tab], place: str, selector: str, comes: str
-) -> None:
+def test_every_page_is_live(told: Delivery, records: Records, tab: Open, place: str, selector: str, comes: str) -> None:
     one = tab(told.url, place, selector)
     one.tab.wait_for_selector("text=live")
     assert one.tab.locator(comes).count() == 0
@@ -134,7 +131,7 @@ def test_every_page_is_live(
 
 
 def test_a_store_without_records_is_waited_for_and_shown_when_it_has_some(
-    records: Records, tab: Callable[..., Tab], tmp_path: Path
+    records: Records, tab: Open, tmp_path: Path
 ) -> None:
     url = f"sqlite:///{tmp_path}/late.db"
     one = tab(url)
@@ -148,7 +145,7 @@ def test_a_store_without_records_is_waited_for_and_shown_when_it_has_some(
 
 
 def test_what_was_opened_chosen_and_written_stays_while_a_page_is_drawn_again(
-    told: Delivery, records: Records, tab: Callable[..., Tab]
+    told: Delivery, records: Records, tab: Open
 ) -> None:
     one = tab(told.url, "session/chat", "[data-entry=c2]")
     one.tab.wait_for_selector("text=live")
@@ -166,7 +163,7 @@ def test_what_was_opened_chosen_and_written_stays_while_a_page_is_drawn_again(
     assert one.tab.input_value("input.line:focus") == "user:ma"
 
 
-def test_course_and_conversation_belong_together(told: Delivery, tab: Callable[..., Tab]) -> None:
+def test_course_and_conversation_belong_together(told: Delivery, tab: Open) -> None:
     one = tab(told.url, "session/chat", "[role=treeitem]")
     page = one.tab
     assert page.inner_text(".box.failed").split()[:2] == ["look", "call"]
@@ -179,9 +176,7 @@ def test_course_and_conversation_belong_together(told: Delivery, tab: Callable[.
     assert "1 retry" in page.inner_text("[role=treeitem][data-id=c1]")
 
 
-def test_an_agent_has_the_calls_and_the_cost_of_what_ran_in_it(
-    store: Delivery, records: Records, tab: Callable[..., Tab]
-) -> None:
+def test_an_agent_has_the_calls_and_the_cost_of_what_ran_in_it(store: Delivery, records: Records, tab: Open) -> None:
     def spans(span: str, above: str | None) -> dict[str, Any]:
         return {"trace_id": "a" * 32, "span_id": span * 16, "parent_span_id": above and above * 16}
 
@@ -200,7 +195,7 @@ def test_an_agent_has_the_calls_and_the_cost_of_what_ran_in_it(
 
 
 def test_an_episode_opens_with_its_last_step_and_the_curve_of_its_rewards(
-    told: Delivery, records: Records, tab: Callable[..., Tab]
+    told: Delivery, records: Records, tab: Open
 ) -> None:
     told.write(records.call(call_id="after", session_id="episode", at_s=125, answer="we are there"))
     one = tab(told.url, "session/episode", ".bigcurve")
@@ -224,7 +219,7 @@ MANY_IDLE_TIMES = """async () => {
 }"""
 
 
-def test_a_course_goes_forward_however_many_idle_times_are_cut_out(told: Delivery, tab: Callable[..., Tab]) -> None:
+def test_a_course_goes_forward_however_many_idle_times_are_cut_out(told: Delivery, tab: Open) -> None:
     places = tab(told.url).tab.evaluate(MANY_IDLE_TIMES)
     assert places == sorted(set(places))
 
@@ -235,7 +230,7 @@ LARGE = """async rewards => {
 }"""
 
 
-def test_rewards_stand_out_where_most_are_smaller(told: Delivery, tab: Callable[..., Tab]) -> None:
+def test_rewards_stand_out_where_most_are_smaller(told: Delivery, tab: Open) -> None:
     one = tab(told.url)
     for rewards, found in (
         ([-0.02, -0.02, 0.98, -0.02, -1.5], [0.98, -1.5]),
@@ -246,14 +241,14 @@ def test_rewards_stand_out_where_most_are_smaller(told: Delivery, tab: Callable[
         assert one.tab.evaluate(LARGE, rewards) == found
 
 
-def test_a_narrow_comparison_names_both(told: Delivery, tab: Callable[..., Tab]) -> None:
+def test_a_narrow_comparison_names_both(told: Delivery, tab: Open) -> None:
     one = tab(told.url, "compare?a=chat&b=bad", ".row.pair", viewport={"width": 360, "height": 800})
     assert [one.tab.is_visible(f".table > .row.head [href='#/session/{name}']") for name in ("chat", "bad")] == [
         True
     ] * 2
 
 
-def test_by_keyboard_alone(told: Delivery, tab: Callable[..., Tab]) -> None:
+def test_by_keyboard_alone(told: Delivery, tab: Open) -> None:
     one = tab(told.url, "", ".row.session")
     one.press("n", "n", "n")
     assert one.tab.get_attribute("[aria-selected=true]", "data-id") == "chat"
@@ -279,7 +274,7 @@ def test_by_keyboard_alone(told: Delivery, tab: Callable[..., Tab]) -> None:
     one.tab.wait_for_selector(".row.call")
 
 
-def test_hostile_texts_stay_texts(told: Delivery, tab: Callable[..., Tab]) -> None:
+def test_hostile_texts_stay_texts(told: Delivery, tab: Open) -> None:
     one = tab(told.url)
     for place, selector in PLACES.items():
         one.open(place, selector)
@@ -292,7 +287,7 @@ def test_hostile_texts_stay_texts(told: Delivery, tab: Callable[..., Tab]) -> No
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 1440), ("light", 360)])
-def test_everybody_can_read_it(told: Delivery, tab: Callable[..., Tab], scheme: str, width: int) -> None:
+def test_everybody_can_read_it(told: Delivery, tab: Open, scheme: str, width: int) -> None:
     one = tab(told.url, color_scheme=scheme, viewport={"width": width, "height": 800}, reduced_motion="reduce")
     for place, selector in PLACES.items():
         one.open(place, selector)
@@ -302,9 +297,7 @@ def test_everybody_can_read_it(told: Delivery, tab: Callable[..., Tab], scheme: 
     assert dark is (scheme == "dark")
 
 
-def test_a_server_that_ended_is_said_and_what_was_read_stays(
-    browser: Any, told: Delivery, show: Callable[[str], Page]
-) -> None:
+def test_a_server_that_ended_is_said_and_what_was_read_stays(browser: Any, told: Delivery, show: Show) -> None:
     page = Page(told.url)
     tab = browser.new_page()
     tab.goto(f"http://127.0.0.1:{page.port}/?token={page.token}")
@@ -315,7 +308,7 @@ def test_a_server_that_ended_is_said_and_what_was_read_stays(
     tab.close()
 
 
-def test_numbers_words_and_commands_are_written_as_they_are(told: Delivery, tab: Callable[..., Tab]) -> None:
+def test_numbers_words_and_commands_are_written_as_they_are(told: Delivery, tab: Open) -> None:
     one = tab(told.url)
 
     def of(module: str, function: str, value: object) -> Any:
@@ -336,9 +329,7 @@ def test_numbers_words_and_commands_are_written_as_they_are(told: Delivery, tab:
 
 
 @pytest.mark.parametrize("width", [1280, 360])
-def test_a_store_that_has_gone_is_said_beside_what_was_read(
-    told: Delivery, tab: Callable[..., Tab], width: int
-) -> None:
+def test_a_store_that_has_gone_is_said_beside_what_was_read(told: Delivery, tab: Open, width: int) -> None:
     one = tab(told.url, "", ".row.session", viewport={"width": width, "height": 740})
     one.tab.wait_for_selector(".state .live", state="attached")
     path = Path(told.url.removeprefix("sqlite:///"))
@@ -353,7 +344,7 @@ def test_a_store_that_has_gone_is_said_beside_what_was_read(
     one.console.clear()  # the browser names each answer of 503
 
 
-def test_a_dark_page_is_printed_on_white(told: Delivery, tab: Callable[..., Tab]) -> None:
+def test_a_dark_page_is_printed_on_white(told: Delivery, tab: Open) -> None:
     one = tab(told.url, "", ".row.session", color_scheme="dark")
     colours = "() => [document.body, document.querySelector('.row.session')].map(box => getComputedStyle(box).color)"
     shown = one.tab.evaluate(colours)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from callspan.records import ErrorInfo, Response
 from tests.stores.conftest import SECOND, START_NS
 
 from .conftest import Delivery, Records
-from .tabs import Tab, browser, tab
+from .tabs import Open, browser, tab
 
 __all__ = ["browser", "tab"]
 ERROR = ErrorInfo(kind="rate_limit", type="RateLimitError", status=429)
 
 
 def test_a_group_has_its_name_its_versions_and_the_errors_of_its_members(
-    store: Delivery, records: Records, tab: Callable[..., Tab]
+    store: Delivery, records: Records, tab: Open
 ) -> None:
     for number in range(5):
         at_ns, name = START_NS + number * SECOND, f"s{number}"
@@ -47,9 +46,7 @@ def test_a_group_has_its_name_its_versions_and_the_errors_of_its_members(
     assert "user%3Au1" in one.tab.url
 
 
-def test_a_store_without_sessions_leads_to_its_calls(
-    store: Delivery, records: Records, tab: Callable[..., Tab]
-) -> None:
+def test_a_store_without_sessions_leads_to_its_calls(store: Delivery, records: Records, tab: Open) -> None:
     store.write(records.call(call_id="c1"))
     one = tab(store.url, "", "main a:has-text('1 call')")
     assert "Nothing recorded yet" not in one.tab.inner_text("main")
@@ -57,14 +54,14 @@ def test_a_store_without_sessions_leads_to_its_calls(
     one.tab.wait_for_selector(".row.call[data-id=c1]")
 
 
-def test_where_content_is_off_a_line_says_so(store: Delivery, records: Records, tab: Callable[..., Tab]) -> None:
+def test_where_content_is_off_a_line_says_so(store: Delivery, records: Records, tab: Open) -> None:
     store.write(records.call(call_id="c1", session_id="s1", content_level="off", response=Response()))
     one = tab(store.url, "session/s1", "text=content is off")
     assert one.tab.locator("[aria-label=Conversation] .gone").count() == 0
     assert one.tab.locator("text=all 1 call").count() == 0
 
 
-def test_a_rating_of_a_call_is_shown_by_itself(store: Delivery, records: Records, tab: Callable[..., Tab]) -> None:
+def test_a_rating_of_a_call_is_shown_by_itself(store: Delivery, records: Records, tab: Open) -> None:
     store.write(records.call(call_id="c1", session_id="s1"))
     one = tab(store.url, "call/c1", "form.rate")
     one.tab.fill("form.rate [aria-label=Note]", "polite")

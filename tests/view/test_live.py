@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from callspan import erase
 from callspan.records import RewardRecord
 from tests.stores.conftest import START_NS, postgres_server, postgres_url
 
-from .conftest import Delivery, Page, Records, Shown
+from .conftest import Delivery, Records, Show, Shown
 
 __all__ = ["postgres_server", "postgres_url"]
 
@@ -25,9 +25,7 @@ def written(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Delivery
     delivery.close()
 
 
-def test_that_something_was_written_is_said_at_once(
-    written: Delivery, records: Records, show: Callable[[str], Page]
-) -> None:
+def test_that_something_was_written_is_said_at_once(written: Delivery, records: Records, show: Show) -> None:
     page = show(written.url)
 
     def version() -> str:

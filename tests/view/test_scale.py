@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import resource
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from tests.stores.conftest import SECOND, START_NS
 from tests.stores.large_file import EPISODE, EPISODE_START_NS, episode, make_sessions
 
 from .conftest import Delivery, Records, access_to
-from .tabs import Tab, browser, event, tab
+from .tabs import Open, Tab, browser, event, tab
 
 __all__ = ["browser", "tab"]
 STEPS = 100_000
@@ -65,7 +64,7 @@ def test_the_pages_of_a_million_calls(tmp_path: Path) -> None:
 
 
 def test_a_page_that_comes_in_leaves_the_others_as_they_are(
-    store: Delivery, records: Records, tab: Callable[..., Tab], monkeypatch: pytest.MonkeyPatch
+    store: Delivery, records: Records, tab: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("callspan.view.session._ROWS", 4)
     spans = [{"trace_id": "a" * 32, "span_id": f"{number:016x}"} for number in range(1, 9)]
@@ -89,7 +88,7 @@ def test_a_page_that_comes_in_leaves_the_others_as_they_are(
     assert len(one.tab.query_selector_all(".entry.axisline")) == 2
 
 
-def test_equal_steps_are_one_row_across_pages(store: Delivery, tab: Callable[..., Tab]) -> None:
+def test_equal_steps_are_one_row_across_pages(store: Delivery, tab: Open) -> None:
     store.write(*episode(700))
     # The first page ends within step 495.
     notes = [event(EPISODE, 0, "note", event_id=f"n{number}", time_ns=FIRST_NS) for number in range(9)]
@@ -102,9 +101,7 @@ def test_equal_steps_are_one_row_across_pages(store: Delivery, tab: Callable[...
     assert one.tab.is_hidden("text=the next steps")
 
 
-def test_a_long_course_comes_in_by_scrolling_and_by_keys(
-    store: Delivery, records: Records, tab: Callable[..., Tab]
-) -> None:
+def test_a_long_course_comes_in_by_scrolling_and_by_keys(store: Delivery, records: Records, tab: Open) -> None:
     made = [event("s1", 0, "note", event_id=f"e{number:04}", time_ns=FIRST_NS + number) for number in range(2500)]
     store.write(records.session("s1", start_ns=FIRST_NS), *made)
     one = tab(store.url, "session/s1", ".entry[data-id=e0999]")

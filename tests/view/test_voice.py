@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -30,8 +29,8 @@ from tests.intercept.socket_server import serving
 from tests.records import made
 from tests.stores.conftest import SECOND, START_NS
 
-from .conftest import Delivery, Page, Records
-from .tabs import Tab, browser, tab
+from .conftest import Delivery, Records, Show
+from .tabs import Open, browser, tab
 from .tabs import event as happened
 
 __all__ = ["browser", "tab"]
@@ -127,9 +126,7 @@ def test_show_prints_who_spoke_how_long_and_what_was_interrupted(voice: str) -> 
     assert [call["call_id"] for call in found] == ["resp_1"]
 
 
-def test_a_live_session_has_the_cost_of_a_minute(
-    store: Delivery, records: Records, show: Callable[[str], Page]
-) -> None:
+def test_a_live_session_has_the_cost_of_a_minute(store: Delivery, records: Records, show: Show) -> None:
     begun = records.session("s1", start_ns=START_NS, end_ns=START_NS + 30 * SECOND)
     live = made(
         "live", at_ns=START_NS, api="live", place=Place(session_id="s1"), cost=Cost(usd=Decimal("0.02"), source="mine")
@@ -139,7 +136,7 @@ def test_a_live_session_has_the_cost_of_a_minute(
     assert show(store.url).get("/api/session?id=s1")["is_voice"]
 
 
-def test_the_page_has_the_turns_in_order(voice: str, show: Callable[[str], Page]) -> None:
+def test_the_page_has_the_turns_in_order(voice: str, show: Show) -> None:
     page = show(voice)
     rows = [row for row in page.get("/api/session?id=s1")["rows"] if row["kind"] == "call"]
     rows.sort(key=lambda row: row["turn"]["voice"]["at_ns"])
@@ -162,7 +159,7 @@ def test_the_page_has_the_turns_in_order(voice: str, show: Callable[[str], Page]
     assert page.get("/api/call?id=resp_1")["turn"]["voice"]["is_barge_in"]
 
 
-def test_the_page_shows_them(voice: str, tab: Callable[..., Tab]) -> None:
+def test_the_page_shows_them(voice: str, tab: Open) -> None:
     one = tab(voice, "session/s1", "[data-entry=resp_4]")
     assert "$0.080* a minute, estimated" in one.tab.inner_text(".facts")
     said = one.tab.inner_text("[aria-label=Conversation]")
