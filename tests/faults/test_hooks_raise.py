@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import msgspec
@@ -24,7 +25,7 @@ from callspan import fail_open
 from callspan.providers import registry
 from callspan.records import Record
 from callspan.semconv.call import Projection
-from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.testing import ScriptedProvider, capture
 from callspan.wiring import WIRING
 from tests.intercept.calls import Wire
 from tests.intercept.mode import Mode
@@ -64,74 +65,6 @@ def boom(*args: object, **kwargs: object) -> NoReturn:
     raise RuntimeError("a bug of ours")
 
 
-class BrokenEndpoint:
-    """An adapter in which one step fails."""
-
-    def __init__(self, broken: str) -> None:
-        self._whole: Any = registry.by_api("chat_completions")
-        self._broken = broken
-
-    def __getattr__(self, name: str) -> Any:
-        return boom if name == self._broken else getattr(self._whole, name)
-
-
-class BrokenAccumulator:
-    """Folds nothing."""
-
-    complete = False
-    add = body = staticmethod(boom)
-
-
-@pytest.fixture(params=["sync", "async"])
-def colour(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.mark.parametrize("broken", ["request", "accumulator", "response_info", "conversation", "each chunk"])
-def test_an_endpoint_adapter_that_raises(
-    broken: str, colour: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    endpoint = BrokenEndpoint(broken)
-    if broken == "each chunk":
-        endpoint.accumulator = BrokenAccumulator  # type: ignore[attr-defined]
-    monkeypatch.setattr(registry, "endpoint_for", lambda method, path: endpoint)
-    with capture() as seen:
-        assert use(provider, colour) == WELL
-        kept(seen)
-    assert fail_open.failures()
-
-
-def test_the_table_of_endpoints_raises(
-    colour: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(registry, "endpoint_for", boom)
-    with capture() as seen:
-        assert use(provider, colour) == WELL
-        assert seen.records == []
-
-
-@pytest.mark.parametrize("step", ["start", "end"])
-def test_a_vocabulary_that_raises(
-    step: str, colour: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Projection, step, boom)
-    with capture() as seen:
-        assert use(provider, colour) == WELL
-        assert len(seen.records) == 2
-        if step == "end":
-            kept(seen)
-
-
-def kept(seen: Captured) -> None:
-    """Both calls are there by identity, each with its span."""
-    calls = [record for record in seen.everything if isinstance(record, callspan.CallRecord)]
-    ended = [record for record in calls if record.outcome != "in_progress"]
-    assert [record.outcome for record in ended] == ["success", "success"]
-    assert {record.span_id for record in ended} == {
-        f"{span.context.span_id:016x}" for span in seen.spans if span.context is not None
-    }
-
-
 class Broken:
     """Raises whatever it is asked to do."""
 
@@ -139,20 +72,72 @@ class Broken:
         return boom
 
 
-@pytest.mark.parametrize(
-    "part", ["spans", "processors", "recorder", "metrics", "workers", "ends", "seen", "ambient", "keep", "estimates"]
-)
-def test_a_part_of_the_factory_that_raises(part: str, colour: str, provider: ScriptedProvider) -> None:
-    """Some of these must not raise; if one does, no call fails."""
+class BrokenEndpoint:
+    """An adapter in which one step fails; its accumulator may fold nothing."""
+
+    def __init__(self, broken: str) -> None:
+        self._whole: Any = registry.by_api("chat_completions")
+        self._broken = broken
+
+    def __getattr__(self, name: str) -> Any:
+        if self._broken == "each chunk" and name == "accumulator":
+            return SimpleNamespace(complete=False, add=boom, body=boom)
+        return boom if name == self._broken else getattr(self._whole, name)
+
+
+Break = Callable[[pytest.MonkeyPatch], None]
+
+
+def in_endpoint(step: str) -> Break:
+    return lambda patch: patch.setattr(registry, "endpoint_for", lambda method, path: BrokenEndpoint(step))
+
+
+def in_factory(part: str) -> Break:
     broken = boom if part in ("ambient", "keep", "estimates") else Broken()
-    with capture(estimate_usage=True):
-        hook_context = WIRING.hook_context
-        hook_context.factories = {
-            level: msgspec.structs.replace(factory, **{part: broken})
-            for level, factory in hook_context.factories.items()
-        }
-        with callspan.metadata(purpose="test"):
-            assert use(provider, colour) == WELL
+
+    def put(patch: pytest.MonkeyPatch) -> None:
+        factories = WIRING.hook_context.factories.items()
+        replaced = {level: msgspec.structs.replace(factory, **{part: broken}) for level, factory in factories}
+        WIRING.hook_context.factories = replaced
+
+    return put
+
+
+STEPS = ("request", "accumulator", "response_info", "conversation", "each chunk")
+PARTS = ("spans", "processors", "recorder", "metrics", "workers", "ends", "seen", "ambient", "keep", "estimates")
+BREAKS: dict[str, Break] = {
+    **{f"the endpoint's {step}": in_endpoint(step) for step in STEPS},
+    "the table of endpoints": lambda patch: patch.setattr(registry, "endpoint_for", boom),
+    "the vocabulary at the start": lambda patch: patch.setattr(Projection, "start", boom),
+    "the vocabulary at the end": lambda patch: patch.setattr(Projection, "end", boom),
+    **{f"the factory's {part}": in_factory(part) for part in PARTS},  # some must not raise; if one does, no call fails
+}
+SPANS_AND_RECORDS = {"the vocabulary at the end", *(f"the endpoint's {step}" for step in STEPS)}
+"""Where both calls are there by identity, each with its span."""
+
+
+@pytest.fixture(params=["sync", "async"])
+def colour(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("part", BREAKS)
+def test_a_part_of_callspan_that_raises(
+    part: str, colour: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with capture(estimate_usage=True) as seen, callspan.metadata(purpose="test"):
+        BREAKS[part](monkeypatch)
+        assert use(provider, colour) == WELL
+        if part == "the table of endpoints":
+            assert seen.records == []
+        elif part.startswith("the vocabulary"):
+            assert len(seen.records) == 2
+        if part in SPANS_AND_RECORDS:
+            calls = [record for record in seen.everything if isinstance(record, callspan.CallRecord)]
+            ended = [record for record in calls if record.outcome != "in_progress"]
+            assert [record.outcome for record in ended] == ["success", "success"]
+            assert {record.span_id for record in ended} == {f"{span.context.span_id:016x}" for span in seen.spans}
+    assert fail_open.failures() or not part.startswith("the endpoint")
 
 
 def test_a_redactor_that_raises_loses_the_content_and_keeps_none(colour: str, provider: ScriptedProvider) -> None:
