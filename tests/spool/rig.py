@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from callspan.spool import directory as places
-from callspan.spool import shipper
+from callspan.spool import leftover, shipper
 from callspan.spool.destination import Destination
 from callspan.spool.directory import Target
 from callspan.spool.spool import Spool
@@ -36,7 +36,6 @@ class SqliteSink(Destination):
         self._connection = connection
 
     def deliver(self, payloads: Sequence[bytes]) -> None:
-        assert self._connection is not None
         self._connection.execute("BEGIN IMMEDIATE")
         with self._connection:
             ids = [(key_of(payload),) for payload in payloads]
@@ -137,6 +136,12 @@ def target(name: str) -> Target:
 def listing(root: Path, store: Target) -> list[Path]:
     """Return the directories below a root that list a store."""
     return [one for one in places.directories_in([root]) if store.key(root) in places.keys_of(one)]
+
+
+def deliver_left(root: Path, name: str, sink: Destination, timeout_s: float = 20) -> leftover.Result:
+    """Deliver what ended processes have left below a root for the store of this name."""
+    store = target(name)
+    return leftover.deliver(listing(root, store), store, sink, timeout_s=timeout_s)
 
 
 def _returning(sink: Destination) -> Callable[[], Destination]:

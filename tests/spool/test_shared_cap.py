@@ -32,7 +32,6 @@ class Neighbour:
 
     def tell(self, command: str) -> str:
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         print(command, file=self.process.stdin, flush=True)
         return self.process.stdout.readline().strip()
 

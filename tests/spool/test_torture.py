@@ -10,11 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from callspan.spool import directory as places
-from callspan.spool import leftover
 from tests.scale import scaled
 
-from .rig import SqliteSink, listing, rows, target
+from .rig import SqliteSink, deliver_left, rows
 
 ROUNDS = scaled(2, 12)
 
@@ -35,14 +33,12 @@ def test_killed_writers_lose_nothing(tmp_path: Path) -> None:
             writer.wait()
     acknowledged = {line for path in tmp_path.glob("acknowledged-*") for line in path.read_text().splitlines() if line}
     for name in ("a", "b"):
-        store = target(name)
-        directories = listing(tmp_path / "spool", store)
-        done = leftover.deliver(directories, store, SqliteSink(tmp_path / f"{name}.db"), timeout_s=60)
+        done = deliver_left(tmp_path / "spool", name, SqliteSink(tmp_path / f"{name}.db"), timeout_s=60)
         assert (done.error, done.damaged, done.rejected) == (None, 0, 0)
         found = rows(tmp_path / f"{name}.db")
         assert len(found) == len(set(found))
         assert acknowledged <= set(found)
         print(name, len(acknowledged), len(found), len(set(found) - acknowledged))
     # A new and empty segment is left for a minute: it may be the one of a process that begins to write.
-    left = [path for directory in directories for path in places.segments_in(directory)]
+    left = (tmp_path / "spool").glob("*/*.segment")
     assert [path for path in left if path.stat().st_size] == []

@@ -40,6 +40,8 @@ from callspan.records import (
     decode,
     encode,
 )
+from callspan.spool.directory import create, directory_of, keys_of
+from callspan.spool.segment import Segment
 from callspan.spool.spool import Spool
 from callspan.stores import Reader, Sink, find_store
 from callspan.stores.spools import target_of
@@ -47,7 +49,7 @@ from callspan.stores.spools import target_of
 if TYPE_CHECKING:
     from .servers import PostgresServer
 
-__all__ = ["SECOND", "START_NS", "Delivery", "Records", "left", "raw", "run", "spool_of"]
+__all__ = ["SECOND", "START_NS", "Delivery", "Records", "left", "raw", "run", "spool_of", "waiting"]
 
 _SCHEMAS = count(1)
 START_NS = 1_760_000_000_000_000_000
@@ -172,6 +174,18 @@ def left(url: str) -> tuple[set[str], set[str]]:
 def spool_of(root: Path, *urls: str) -> Spool:
     """The spool of some stores."""
     return Spool([root], {target_of(store): partial(StoreSink, store) for store in map(find_store, urls)})
+
+
+def waiting(url: str, root: Path, *payloads: bytes) -> Path:
+    """Leave a segment with records for a store, and return it."""
+    target = target_of(find_store(url))
+    directory = directory_of(root, [target])
+    create(directory, [target])
+    segment = Segment.create(directory, keys_of(directory))
+    for payload in payloads:
+        segment.append(payload, segment.size)
+    segment.close()
+    return segment.path
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

@@ -47,8 +47,6 @@ class Outside:
         )
 
     def calls(self, path: Path) -> int:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.write(f"{path}\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())

@@ -6,23 +6,17 @@ import contextlib
 import json
 from collections import Counter
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Final, get_args
 
 import msgspec
 import pytest
-from tests.spool.rig import until
 
 from callspan import open_store
-from callspan.delivery import leftovers
-from callspan.delivery.store_sink import StoreSink
 from callspan.record.codec import NO_RECORD
 from callspan.records import FORMAT, Cost, Request, Response, Timing, Usage, encode
 from callspan.spool.losses import read_losses
-from callspan.spool.spool import Spool
-from callspan.stores import CallFilter, Grouping, Rejected, find_store
-from callspan.stores.spools import target_of
+from callspan.stores import CallFilter, Grouping, Rejected
 
 from .conftest import Delivery, Records, spool_of
 
@@ -57,31 +51,6 @@ def test_several_stores_get_the_same_records_from_one_spool_and_what_is_none_is_
     assert {one.call_id for one in calls} == {line["call_id"] for line in lines if line["kind"] == "call"}
     assert last.call_id in {one.call_id for one in calls}
     assert len(events) == 3
-
-
-@pytest.mark.postgres
-def test_records_that_wait_for_a_dead_database_are_delivered_by_the_next_process(
-    tmp_path: Path, records: Records, postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first process never reaches its database; the one that follows takes over what it left, once."""
-    monkeypatch.setenv("CALLSPAN_SPOOL_DIR", str(tmp_path / "spool"))
-    store = find_store(postgres_url)
-
-    class Down(StoreSink):
-        def open(self) -> None:
-            raise ConnectionRefusedError("down")
-
-    first = Spool([tmp_path / "spool"], {target_of(store): partial(Down, store)})
-    for _ in range(25):
-        first.append(encode(records.call()))
-    assert not first.close(0.3)
-    assert [one.records for one in leftovers.waiting(postgres_url)] == [25]
-    second = spool_of(tmp_path / "spool", postgres_url)
-    second.append(encode(records.call()))
-    until(lambda: not leftovers.waiting(postgres_url))
-    assert second.close(10)
-    with contextlib.closing(open_store(postgres_url)) as reader:
-        assert reader.count_calls() == 26
 
 
 def test_a_store_url_with_a_password_shows_it_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -171,5 +140,4 @@ def test_nothing_in_a_record_stops_a_store(store: Delivery, records: Records) ->
     assert {"answered: a list", "asked: a number of 400 digits", "a cost of 1E-400"} <= {*taken}
     last = records.call(session_id="after it all")
     store.write(last)
-    assert reader is not None
     assert [one.call_id for one in reader.calls(CallFilter(session_id="after it all"))] == [last.call_id]

@@ -31,14 +31,11 @@ from callspan.records import (
     TimestepRecord,
     encode,
 )
-from callspan.spool.directory import create, directory_of, keys_of
-from callspan.spool.segment import Segment
-from callspan.stores import CallFilter, find_store
-from callspan.stores.spools import target_of
+from callspan.stores import CallFilter
 from callspan.stores.sqlite import file
 from callspan.testing import ScriptedProvider
 
-from .conftest import SECOND, START_NS, Delivery, Records, left, run, spool_of
+from .conftest import SECOND, START_NS, Delivery, Records, left, run, spool_of, waiting
 
 CANARY = "the canary sings at dawn"
 
@@ -137,7 +134,6 @@ def test_what_arrives_late_of_it_is_not_stored_and_what_happens_later_is(store: 
     assert left(store.url) == ({"hers", "mixed"}, {"d", "f", "new"})
     reader = store.read()
     found = reader.session("hers")
-    assert found is not None
     assert (found.session.seen_ns, found.session.metadata, found.calls) == (now_ns, {}, 1)
     assert list(reader.timesteps("hers")) == list(reader.events("hers")) == []
     assert bytes(next(reader.calls(CallFilter(session_id="hers"))).request.body) == bytes(goes_on.request.body)
@@ -287,18 +283,6 @@ def test_a_reader_that_holds_the_log_is_said(
     assert bytes_of(tmp_path) == 0
 
 
-def waiting(url: str, root: Path, *payloads: bytes) -> Path:
-    """Leave a segment with records for a store, and return it."""
-    target = target_of(find_store(url))
-    directory = directory_of(root, [target])
-    create(directory, [target])
-    segment = Segment.create(directory, keys_of(directory))
-    for payload in payloads:
-        segment.append(payload, segment.size)
-    segment.close()
-    return segment.path
-
-
 @pytest.mark.parametrize("state", ["whole", "damaged", "of another format"])
 def test_what_waits_goes_too(state: str, tmp_path: Path, deliver: Callable[[str], Delivery], records: Records) -> None:
     url, hers = f"sqlite:///{tmp_path}/calls.db", records.call(call_id="c", session_id="hers", answer=CANARY)
@@ -412,7 +396,6 @@ def test_an_id_finds_and_erases_what_was_recorded_with_it(url: str, ident: str) 
     outside = record(url, ident)
     with closing(open_store(url)) as reader:
         found = reader.session(ident)
-        assert found is not None
         whole = found.session.session_id
         assert (found.calls, found.reward, len(list(reader.events(ident)))) == (1, 1.0, 2)
         for which in (CallFilter(session_id=ident), CallFilter(group=ident), CallFilter(text="where IS")):
@@ -453,8 +436,6 @@ def test_an_id_with_nul_of_another_program_finds_and_erases_its_records(
         assert set(import_records(lines, url).records.values()) == {1}
     with closing(open_store(url)) as reader:
         call, session, step = reader.call(nul), reader.session(nul), reader.timestep(nul)
-        assert call is not None
-        assert session is not None
         assert step is not None
         assert (session.calls, session.timesteps, session.events) == (1, 1, 3)
         assert len(list(reader.events(nul))) == 3

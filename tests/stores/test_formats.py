@@ -22,7 +22,6 @@ from callspan.records import (
     decode,
     encode,
 )
-from callspan.safe_urls import safe_name
 from callspan.stores import CallFilter, find_store
 from callspan.stores.schema import main
 
@@ -69,10 +68,9 @@ def test_a_store_of_another_format_is_refused_and_not_changed(
     store.close()
     content = MAKE[url.partition(":")[0]](url, other)
     before = content()
-    place = url.partition(":///")[2] if url.startswith("sqlite") else safe_name(url)
-    sentence = (OF_FILES if url.startswith("sqlite") else SENTENCE).format(place, other, FORMAT)
     found = find_store(url)
     sink = found.sink()
+    sentence = (OF_FILES if url.startswith("sqlite") else SENTENCE).format(found.path or found.name, other, FORMAT)
     attempts: list[Callable[[], Any]] = [
         sink.open, *[lambda: sink.deliver([records.session()])] * 2, lambda: open_store(url),
         lambda: found.try_out(records.session()),

@@ -341,7 +341,6 @@ def test_lists_show_what_was_said_first_what_ran_and_why_calls_failed(store: Del
     found = {one.session.session_id: one for one in reader.sessions()}
     assert found["a"].reward == 1.25, "what has a reward, or is a call, adds nothing by another"
     failed = found["a"].first_error
-    assert failed is not None
     assert (failed.kind, failed.status) == ("rate_limit", 429)
     assert (found["b"].first_error, found["b"].calls_without_cost) == (None, 1)
     later = list(reader.events("a", since_ns=START_NS + 3))

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,13 +21,10 @@ from tests.scale import FULL, scaled
 from tests.spool.rig import until
 
 from callspan import open_store
-from callspan.delivery.store_sink import StoreSink
 from callspan.records import encode
-from callspan.spool.spool import Spool
 from callspan.stores import StoreError, find_store
-from callspan.stores.spools import target_of
 
-from .conftest import Records
+from .conftest import Records, spool_of
 from .readers import coming_and_going
 from .servers import PostgresServer, TcpProxy
 
@@ -55,8 +51,7 @@ class Traffic:
     def __init__(self, place: Path, url: str) -> None:
         self.healthy = f"sqlite:///{place}/healthy.db"
         self.url = url
-        stores = map(find_store, (self.healthy, url))
-        self.spool = Spool([place / "spool"], {target_of(store): partial(StoreSink, store) for store in stores})
+        self.spool = spool_of(place / "spool", self.healthy, url)
         self.sent: list[str] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)

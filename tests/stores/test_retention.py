@@ -132,7 +132,6 @@ def test_only_content_goes_of_what_is_younger(url: str, deliver: Deliver, record
     with closing(open_store(url)) as reader:
         assert reader.count_calls(CallFilter(text="hello there")) == 1
         old = reader.call("c1")
-        assert old is not None
         assert (old.content_level, bytes(old.request.body), old.usage.input_tokens) == ("metadata", b"", 10)  # type: ignore[union-attr]
         assert {one.why for one in old.redactions} == {"retention"}
         assert bytes(reader.call("new").request.body)  # type: ignore[union-attr]

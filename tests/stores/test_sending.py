@@ -328,7 +328,6 @@ def test_following_goes_on_after_an_outage_and_sends_each_span_once(
         assert len(receiver.wait_for(len(seen))) == len(seen)
         receiver.status = 503
         seen += record(loose).spans
-        assert process.stderr is not None
         told = process.stderr.readline()
         assert "Service Unavailable" in told
         assert "it is tried again" in told
@@ -388,7 +387,6 @@ def test_what_had_not_ended_is_sent_as_interrupted_once_its_process_is_gone(
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=bare_environment(), **pipes) as process:
         try:
-            assert process.stdout is not None
             assert process.stdout.readline() == "waits\n"
             assert send(url, receiver).code == 0
             assert [span.name for span in receiver.spans] == ["chat m"]
