@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.commands import ask
@@ -49,7 +49,7 @@ from callspan.stores.spools import target_of
 if TYPE_CHECKING:
     from .servers import PostgresServer
 
-__all__ = ["SECOND", "START_NS", "Delivery", "Records", "left", "raw", "run", "spool_of", "waiting"]
+__all__ = ["SECOND", "START_NS", "Delivery", "Records", "clickhouse", "left", "raw", "run", "spool_of", "waiting"]
 
 _SCHEMAS = count(1)
 START_NS = 1_760_000_000_000_000_000
@@ -230,6 +230,13 @@ def clickhouse_url(tmp_path: Path) -> str:
     needs_module("clickhouse_connect", "pip install 'callspan[clickhouse]'")
     needs_module("chdb", "pip install chdb (about 900 MB)")
     return f"clickhouse+chdb://{tmp_path}/clickhouse"
+
+
+def clickhouse(url: str) -> Any:
+    """A client of the embedded engine, to be closed."""
+    from callspan.stores.clickhouse.connection import connect
+
+    return closing(connect(url))
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 from tests.commands import ask
+from tests.processes import ran
 
 from callspan import erase, open_store
 from callspan.records import (
@@ -23,7 +24,6 @@ from callspan.records import (
     encode,
 )
 from callspan.stores import CallFilter, find_store
-from callspan.stores.schema import main
 
 from .conftest import Delivery, Records
 
@@ -137,11 +137,10 @@ def test_records_of_earlier_versions_can_still_be_read() -> None:
     assert (reward.objective, reward.scope) == ("reward", "event")
 
 
-def test_the_printed_script_creates_the_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_printed_script_creates_the_tables(tmp_path: Path) -> None:
     printed, ours = tmp_path / "printed.db", tmp_path / "ours.db"
-    assert main(["sqlite"]) == 0
     with closing(sqlite3.connect(printed)) as connection:
-        connection.executescript(capsys.readouterr().out)
+        connection.executescript(ran("-m", "callspan.stores.schema", "sqlite", cwd=tmp_path).stdout)
     Delivery(f"sqlite:///{ours}").close()
     made = []
     for path in (printed, ours):
@@ -153,5 +152,5 @@ def test_the_printed_script_creates_the_tables(tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["sqlite", "postgres"]])
-def test_the_script_of_no_known_dialect_is_wrong_usage(arguments: list[str]) -> None:
-    assert main(arguments) == 2
+def test_the_script_of_no_known_dialect_is_wrong_usage(arguments: list[str], tmp_path: Path) -> None:
+    ran("-m", "callspan.stores.schema", *arguments, cwd=tmp_path, code=2)

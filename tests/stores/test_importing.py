@@ -17,7 +17,7 @@ from callspan import SettingError, import_records, open_store
 from callspan.records import FORMAT, Record, Stream, Timing, encode
 from callspan.stores import CallFilter
 
-from .conftest import SECOND, START_NS, Delivery, Records, run
+from .conftest import SECOND, START_NS, Delivery, Records, clickhouse, run
 
 Deliver = Callable[[str], Delivery]
 
@@ -219,14 +219,13 @@ def test_a_call_is_shown_from_clickhouse_by_any_of_its_ids(
 
 @pytest.mark.clickhouse
 def test_rows_of_clickhouse_age_by_the_servers_own_ttl(clickhouse_url: str, deliver: Deliver, records: Records) -> None:
-    from callspan.stores.clickhouse.connection import connect
     from callspan.stores.clickhouse.sink import ClickHouseSink
 
     sink = ClickHouseSink(clickhouse_url, retain_days=30)
     sink.open()
     sink.close()
     deliver(clickhouse_url).write(*records.every_kind(), records.call(call_id="late", timing=Timing(start_ns=2**61)))
-    with closing(connect(clickhouse_url)) as client:
+    with clickhouse(clickhouse_url) as client:
         for table in ("calls", "sessions", "events"):
             client.command(f"OPTIMIZE TABLE {table} FINAL")
         assert client.query("SELECT call_id FROM calls").result_rows == [("late",)]

@@ -19,8 +19,7 @@ from callspan import open_store, stores
 from callspan.stores import find_store
 from callspan.testing import ScriptedProvider
 
-from .conftest import Delivery, Records
-from .test_delivery import spool_of
+from .conftest import Delivery, Records, spool_of
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "stores.md"
 SECTION = PAGE.read_text().partition("## A store of your own")[2].partition("\n## ")[0]

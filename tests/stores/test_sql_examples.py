@@ -14,7 +14,7 @@ import pytest
 from tests.machine import slowness
 from tests.scale import scaled
 
-from .conftest import SECOND, Delivery, Records
+from .conftest import SECOND, Delivery, Records, clickhouse
 from .large_file import NUMBERED, ORIGINALS, SUFFIXED, TIMES, agents, make_sessions
 
 ROOT = Path(__file__).parents[2]
@@ -161,12 +161,10 @@ def test_the_examples_on_postgres(postgres_url: str, deliver: Callable[[str], De
 
 @pytest.mark.clickhouse
 def test_the_examples_on_clickhouse(clickhouse_url: str, deliver: Callable[[str], Delivery]) -> None:
-    from callspan.stores.clickhouse.connection import connect
-
     store = deliver(clickhouse_url)
     store.write(*agents(Records()))
     store.close()
-    with closing(connect(clickhouse_url)) as client:
+    with clickhouse(clickhouse_url) as client:
         client.command(
             "CREATE TABLE otel_traces (Duration Int64, SpanAttributes Map(LowCardinality(String), String)) "
             "ENGINE = MergeTree ORDER BY Duration"
