@@ -50,15 +50,10 @@ def rows(column: Column, tracing: TracerProvider) -> list[Row]:
     def floored() -> Iterator[Wrap]:
         yield raw
 
-    settings: dict[str, dict[str, Any]] = {
-        DEFAULT: {},
-        "callspan, one vocabulary (gen_ai)": {"vocabularies": ("gen_ai",)},
-        "callspan, content off": {"content": "off"},
-    }
     return [
         Row(BARE, bare),
         Row(FLOOR, floored),
-        *(Row(name, instrumented(tracing, **given)) for name, given in settings.items()),
+        Row(DEFAULT, instrumented(tracing)),
         Row(SQLITE, lambda: _with_sqlite(tracing)),
         Row(DISABLED, instrumented(tracing, enabled=False)),
     ]

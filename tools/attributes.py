@@ -10,6 +10,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
+from generated import write_or_check
+
 from callspan.semconv.metrics import INSTRUMENTS
 from callspan.semconv.table import STRING, From, Parameters, Row, Seconds
 
@@ -181,17 +183,10 @@ def attributes(names: Sequence[str]) -> str:
 
 
 def main() -> int:
-    """Write or check."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    wanted = f"{before}{BEGIN}\n{rendered()}\n{END}{after}"
-    if "--check" in sys.argv:
-        if text != wanted:
-            print("docs/attributes.md is stale: python tools/attributes.py")
-        return int(text != wanted)
-    DOCUMENT.write_text(wanted, encoding="utf-8")
-    return 0
+    """Write or check the page."""
+    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    return write_or_check({DOCUMENT: f"{before}{BEGIN}\n{rendered()}\n{END}{after}"})
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+from generated import write_or_check
+
 from callspan.stores.columns import TABLES, Table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -16,16 +18,10 @@ WIDTH = 120
 
 
 def main() -> int:
-    """Write the page, or with `--check` return 1 if it is stale."""
-    page = PAGE.read_text()
+    """Write or check the page."""
     columns = "\n".join(map(paragraph, TABLES.values()))
-    fresh = BLOCK.sub(lambda _match: f"\n```text\n{columns}\n```\n\n{notes()}\n\n", page)
-    if "--check" in sys.argv:
-        if fresh != page:
-            print("docs/sql.md lists other columns than callspan.stores.columns: run tools/columns.py")
-        return int(fresh != page)
-    PAGE.write_text(fresh)
-    return 0
+    fresh = f"\n```text\n{columns}\n```\n\n{notes()}\n\n"
+    return write_or_check({PAGE: BLOCK.sub(lambda _: fresh, PAGE.read_text(encoding="utf-8"))})
 
 
 def paragraph(table: Table) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias, get_args
 
 import msgspec
+from generated import write_or_check
 from msgspec import inspect
 
 from callspan.record import call, events, messages, usage
@@ -221,41 +222,23 @@ def _section(title: str, about: str, fields: Sequence[_Field]) -> str:
 
 
 def _type(of: Any) -> str:  # noqa: ANN401
-    """Return the type of a field, in a word or two."""
+    """Return a link to the record type that a field holds, or the values of an enumeration; of others nothing."""
     if "$ref" in of:
         name = of["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"
-    if "anyOf" in of:
-        if len(of["anyOf"]) > _MAX_UNION:
-            return "a part"
-        return " or ".join(_type(one) for one in of["anyOf"] if one.get("type") != "null")
     if "enum" in of:
         return ", ".join(f"`{value}`" for value in of["enum"])
-    words = {"string": "text", "integer": "integer", "number": "number", "boolean": "true or false", "object": "object"}
-    if of.get("type") == "array":
-        return f"list of {_type(of['items'])}"
-    return str(of.get("format") or words.get(of.get("type"), "any JSON"))
+    if "items" in of:
+        return _type(of["items"])
+    some = of.get("anyOf", ())
+    return " or ".join(filter(None, map(_type, some))) if len(some) <= _MAX_UNION else ""
 
 
 def main() -> int:
-    """Write or check the files; return 1 where a check fails."""
+    """Write or check the files."""
     schema = json_schema()
-    texts = {
-        "call_record.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n",
-        "fields.md": fields_page(schema),
-    }
-    stale = [name for name, text in texts.items() if not _has(DOCS / name, text)]
-    if "--check" not in sys.argv[1:]:
-        for name, text in texts.items():
-            (DOCS / name).write_text(text, encoding="utf-8")
-        return 0
-    for name in stale:
-        print(f"docs/{name} is not what the record types say; run: python tools/schema.py")
-    return int(bool(stale))
-
-
-def _has(path: Path, text: str) -> bool:
-    return path.is_file() and path.read_text(encoding="utf-8") == text
+    text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+    return write_or_check({DOCS / "call_record.schema.json": text, DOCS / "fields.md": fields_page(schema)})
 
 
 if __name__ == "__main__":
