@@ -1,4 +1,4 @@
-"""Calls made of the bodies of a request and its answer, as a provider sends them."""
+"""Calls made of the bodies of a request and its answer, as a provider sends them, or of counts of tokens."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Any, Final
 
 from callspan.cost import Pricer
 from callspan.record.content_level import without_content
-from callspan.records import CallRecord, Cost, Timing
+from callspan.records import CallRecord, Cost, Request, Response, Timing, Usage
 from tests.bodies import endpoint, folded
-
-from .conftest import NOVEMBER_2026_NS
+from tests.records import START_NS, made
 
 Body = Mapping[str, Any]
 _PROVIDERS: Final = {"messages": "anthropic", "responses": "openai", "chat_completions": "openai"}
@@ -19,7 +18,7 @@ _PROVIDERS: Final = {"messages": "anthropic", "responses": "openai", "chat_compl
 def call_of(api: str, request: Body, answer: Body | list[Body], level: str = "full", **fields: Any) -> CallRecord:
     """Return the record of one exchange, as it is kept at a content level; a list is the events of a stream."""
     info = endpoint(api).response_info(dict(answer) if isinstance(answer, Mapping) else folded(api, *answer))
-    given = {"provider": _PROVIDERS[api], "call_id": "c1", "api": api, "timing": Timing(start_ns=NOVEMBER_2026_NS)}
+    given = {"provider": _PROVIDERS[api], "call_id": "c1", "api": api, "timing": Timing(start_ns=START_NS)}
     about = {"request": endpoint(api).request(dict(request)), "response": info.response, "usage": info.usage}
     record = CallRecord(**(given | about | fields))
     return record if level == "full" else without_content(record, keep_outline=level == "metadata", why="content")
@@ -28,3 +27,10 @@ def call_of(api: str, request: Body, answer: Body | list[Body], level: str = "fu
 def cost_of(api: str, request: Body, answer: Body | list[Body], level: str = "full", **fields: Any) -> Cost | None:
     """Return what one exchange costs by published prices."""
     return Pricer().cost(call_of(api, request, answer, level, **fields))
+
+
+def counted(model: str | None = "gpt-4o", provider: str = "openai", **fields: Any) -> CallRecord:
+    """Return a call of `model` at `provider` with these counts of tokens; `tier` is that of the answer."""
+    usage = fields.pop("usage", Usage(**{name: fields.pop(name) for name in list(fields) if "tokens" in name}))
+    about = {"request": Request(model=model), "response": Response(service_tier=fields.pop("tier", None))}
+    return made(**({"call_id": "c1", "provider": provider, "api": "chat_completions", "usage": usage} | about | fields))

@@ -19,7 +19,7 @@ from callspan.fail_open import failures, forget_failures
 from callspan.records import Usage, encode
 from callspan.stores import find_store
 
-from .conftest import MakeCall
+from .answers import counted
 
 
 def written(path: Path, value: object) -> Path:
@@ -44,10 +44,10 @@ def test_a_name_takes_precedence_over_a_pattern_and_a_longer_pattern_over_a_shor
     assert price("openai", "llama") == 5
 
 
-def test_models_the_file_does_not_name_keep_their_published_price(tmp_path: Path, call: MakeCall) -> None:
+def test_models_the_file_does_not_name_keep_their_published_price(tmp_path: Path) -> None:
     pytest.importorskip("genai_prices", reason="needs published prices: pip install 'callspan[cost]'")
     pricer = Pricer(read_prices(written(tmp_path / "p.json", {"models": {"other": {"input": 1}}})))
-    cost = pricer.cost(call("gpt-4o", input_tokens=1000))
+    cost = pricer.cost(counted("gpt-4o", input_tokens=1000))
     assert cost is not None
     assert cost.source.startswith("genai-prices")
 
@@ -89,13 +89,13 @@ def test_no_digit_of_money_is_ever_lost(price: Decimal, other: Decimal, input_to
     assert usd == Decimal(usd.scaleb(15).to_integral_value()).scaleb(-15) or usd.scaleb(15) == billionths
 
 
-def test_a_batch_has_prices_of_its_own_and_without_them_half_is_a_guess(tmp_path: Path, call: MakeCall) -> None:
+def test_a_batch_has_prices_of_its_own_and_without_them_half_is_a_guess(tmp_path: Path) -> None:
     """Whatever service tier the answer names."""
     models = {"m": {"input": 10, "tiers": {"batch": {"input": 4}, "flex": {"input": 5}}}, "n": {"input": "0.1"}}
     pricer = Pricer(read_prices(written(tmp_path / "p.json", {"models": models})))
 
     def cost(model: str, tier: str | None, batch_id: str | None = "batch_1") -> tuple[Decimal, bool]:
-        found = pricer.cost(call(model, "elsewhere", tier=tier, batch_id=batch_id, input_tokens=1_000_001))
+        found = pricer.cost(counted(model, "elsewhere", tier=tier, batch_id=batch_id, input_tokens=1_000_001))
         assert found is not None
         return found.usd, found.estimated
 
@@ -104,12 +104,12 @@ def test_a_batch_has_prices_of_its_own_and_without_them_half_is_a_guess(tmp_path
     assert cost("n", "default") == cost("n", "batch") == (Decimal("0.05000005"), True)
 
 
-def test_a_price_file_that_is_wrong_costs_no_record(call: MakeCall, tmp_path: Path) -> None:
+def test_a_price_file_that_is_wrong_costs_no_record(tmp_path: Path) -> None:
     forget_failures()
     store = find_store(f"sqlite:///{tmp_path}/calls.db")
     with closing(StoreSink(store, tmp_path / "missing.json")) as sink:
         sink.open()
-        sink.deliver([encode(call("nobody-knows", input_tokens=1))])
+        sink.deliver([encode(counted("nobody-knows", input_tokens=1))])
     with closing(open_store(store.url)) as reader:
         assert [one.cost for one in reader.calls()] == [None]
     assert failures()["read the price file"] == 1

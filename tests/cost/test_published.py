@@ -16,9 +16,10 @@ import pytest
 from callspan.cost import priced
 from callspan.cost.published import PriceList, published_cost
 from callspan.records import Timing, Usage
+from tests.records import START_NS
 from tests.scale import scaled
 
-from .conftest import NOVEMBER_2026_NS, MakeCall
+from .answers import counted
 
 pytest.importorskip("genai_prices", reason="needs published prices: pip install 'callspan[cost]'")
 
@@ -30,8 +31,8 @@ SPOKEN: dict[str, Any] = {
 """Millionths of a dollar: 59 * 4 + 60 * 0.4 for text, 9 * 32 + 4 * 0.4 for audio, 30 * 16 + 91 * 64 for the answer."""
 
 
-def test_counts_that_contradict_one_another_have_no_cost(call: MakeCall) -> None:
-    assert priced(call(input_tokens=10, cache_read_tokens=50)).cost is None
+def test_counts_that_contradict_one_another_have_no_cost() -> None:
+    assert priced(counted(input_tokens=10, cache_read_tokens=50)).cost is None
 
 
 @pytest.mark.parametrize(
@@ -43,8 +44,8 @@ def test_counts_that_contradict_one_another_have_no_cost(call: MakeCall) -> None
     ],
     ids=["cut", "behind a gateway", "counted by us"],
 )
-def test_an_estimated_cost_is_marked(call: MakeCall, fields: dict[str, object]) -> None:
-    record = priced(call(**({"input_tokens": 1000} if "usage" not in fields else {}), **fields))
+def test_an_estimated_cost_is_marked(fields: dict[str, object]) -> None:
+    record = priced(counted(**({"input_tokens": 1000} if "usage" not in fields else {}), **fields))
     assert record.cost is not None
     assert record.cost.estimated
 
@@ -55,7 +56,7 @@ def test_prices_are_imported_with_the_first_call_that_is_priced() -> None:
     assert done.stdout.strip() == "False"
 
 
-def test_without_the_package_there_is_no_cost_and_no_error(call: MakeCall) -> None:
+def test_without_the_package_there_is_no_cost_and_no_error() -> None:
     code = (
         "import sys; sys.modules['genai_prices'] = None\n"
         "from callspan.cost import priced\n"
@@ -82,20 +83,18 @@ def test_without_the_package_there_is_no_cost_and_no_error(call: MakeCall) -> No
         ("gpt-image-1", Usage(input_tokens=5, output_tokens=1, raw={"svg_usage": {"input_tokens": 9}}), None),
     ],
 )  # fmt: skip
-def test_images_and_sound_are_priced_by_what_was_counted(
-    call: MakeCall, model: str, usage: Usage, usd: str | None
-) -> None:
+def test_images_and_sound_are_priced_by_what_was_counted(model: str, usage: Usage, usd: str | None) -> None:
     for _ in range(2):
-        found = published_cost(call(model, usage=usage))
+        found = published_cost(counted(model, usage=usage))
         assert (None if found is None else found.usd) == (None if usd is None else Decimal(usd))
 
 
-def test_a_batch_is_priced_as_one_and_where_the_list_has_no_such_price_half_is_a_guess(call: MakeCall) -> None:
+def test_a_batch_is_priced_as_one_and_where_the_list_has_no_such_price_half_is_a_guess() -> None:
     """The list has batch prices of some models, from some day on."""
     counts = {"input_tokens": 100_000, "output_tokens": 10_000, "batch_id": "b"}
 
     def cost(model: str, provider: str, host: str, **fields: object) -> tuple[Decimal, bool]:
-        found = priced(call(model, provider, server_address=host, **{**counts, **fields})).cost
+        found = priced(counted(model, provider, server_address=host, **{**counts, **fields})).cost
         assert found is not None
         return found.usd, found.estimated
 
@@ -157,7 +156,7 @@ def test_every_model_costs_what_the_list_says_digit_by_digit(part: int) -> None:
         asked = chance.choice([(), (("service_tier", "flex"),), (("speed", "fast"),)])
         for turn in range(2):
             for usage in usages(chance):
-                start_ns = NOVEMBER_2026_NS + turn * _SECOND
+                start_ns = START_NS + turn * _SECOND
                 found = prices.usd((provider, model.id), asked, start_ns, usage)
                 expected = by_the_list(provider, model.id, asked, start_ns, usage)
                 assert str(found) == str(expected), (provider, model.id, asked, usage)
@@ -181,7 +180,7 @@ def test_prices_that_change_at_a_date_are_those_of_the_calls_own_time() -> None:
 def test_updated_prices_of_the_list_apply_immediately() -> None:
     snapshot = genai_prices.data_snapshot.get_snapshot()
     prices, usage = PriceList(genai_prices), Usage(input_tokens=1_000_000)
-    before = prices.usd(("openai", "gpt-4o"), (), NOVEMBER_2026_NS, usage)
+    before = prices.usd(("openai", "gpt-4o"), (), START_NS, usage)
     provider = next(one for one in snapshot.providers if one.id == "openai")
     model = replace(
         next(one for one in provider.models if one.id == "gpt-4o"),
@@ -193,14 +192,14 @@ def test_updated_prices_of_the_list_apply_immediately() -> None:
     )
     genai_prices.data_snapshot.set_custom_snapshot(newer)
     try:
-        assert prices.usd(("openai", "gpt-4o"), (), NOVEMBER_2026_NS, usage) == 123
+        assert prices.usd(("openai", "gpt-4o"), (), START_NS, usage) == 123
     finally:
         genai_prices.data_snapshot.set_custom_snapshot(None)
-    assert prices.usd(("openai", "gpt-4o"), (), NOVEMBER_2026_NS, usage) == before != 123
+    assert prices.usd(("openai", "gpt-4o"), (), START_NS, usage) == before != 123
 
 
 @pytest.mark.parametrize(
     ("provider", "model"), [("openai", "no-such-model"), ("ollama", "gpt-4o"), ("unknown", "gpt-4o"), ("openai", None)]
 )
-def test_unknown_models_and_providers_have_no_cost(call: MakeCall, provider: str, model: str | None) -> None:
-    assert priced(call(model, provider, input_tokens=10, output_tokens=5)).cost is None
+def test_unknown_models_and_providers_have_no_cost(provider: str, model: str | None) -> None:
+    assert priced(counted(model, provider, input_tokens=10, output_tokens=5)).cost is None

@@ -15,8 +15,7 @@ from callspan.records import Cost, Usage
 from tests.commands import ask
 from tests.records import keep
 
-from .answers import call_of
-from .conftest import MakeCall
+from .answers import call_of, counted
 
 PRICES = {"version": "v1", "models": {"m": {"input": "0.003", "output": "0.29"}}}
 
@@ -56,16 +55,14 @@ def test_a_dimension_that_was_not_priced_when_a_call_was_recorded_is_repaired(st
     assert (cost.usd, cost.estimated, cost.reason) == (Decimal("0.015"), True, "no price for inference_geo=us")
 
 
-def test_calls_without_a_cost_get_one_and_all_but_stated_ones_on_request(
-    store: str, prices: str, call: MakeCall
-) -> None:
+def test_calls_without_a_cost_get_one_and_all_but_stated_ones_on_request(store: str, prices: str) -> None:
     old, stated = Cost(usd=Decimal("0.5"), source="v0"), Cost(usd=Decimal("0.7"), source="provider")
     keep(
         store,
-        call("m", "x", call_id="a", input_tokens=1, output_tokens=1),
-        call("m", "x", call_id="b", input_tokens=1, cost=old),
-        call("dark", "x", call_id="c", input_tokens=1),
-        call("m", "x", call_id="d", usage=Usage(input_tokens=1, cost_usd=Decimal("0.7")), cost=stated),
+        counted("m", "x", call_id="a", input_tokens=1, output_tokens=1),
+        counted("m", "x", call_id="b", input_tokens=1, cost=old),
+        counted("dark", "x", call_id="c", input_tokens=1),
+        counted("m", "x", call_id="d", usage=Usage(input_tokens=1, cost_usd=Decimal("0.7")), cost=stated),
     )
     output = reprice(store, "--prices", prices)
     assert output == {"calls": 4, "changed": 1, "cost_usd": "0.000000293", "unknown": {"dark": 1}, "written": True}
@@ -75,8 +72,8 @@ def test_calls_without_a_cost_get_one_and_all_but_stated_ones_on_request(
     assert costs(store) == {"a": new, "b": Cost(usd=Decimal("0.000000003"), source="v1"), "c": None, "d": stated}
 
 
-def test_everything_else_of_a_call_stays(store: str, prices: str, call: MakeCall) -> None:
-    keep(store, call("m", "x", call_id="a", input_tokens=1, metadata={"deep": [1, {"x": None}]}))
+def test_everything_else_of_a_call_stays(store: str, prices: str) -> None:
+    keep(store, counted("m", "x", call_id="a", input_tokens=1, metadata={"deep": [1, {"x": None}]}))
     before = next(iter(open_store(store).calls()))
     reprice(store, "--prices", prices)
     after = next(iter(open_store(store).calls()))
@@ -85,8 +82,8 @@ def test_everything_else_of_a_call_stays(store: str, prices: str, call: MakeCall
     assert after.seen_ns
 
 
-def test_a_price_file_that_is_wrong_is_wrong_usage(store: str, call: MakeCall, tmp_path: Path) -> None:
-    keep(store, call("m", "x"))
+def test_a_price_file_that_is_wrong_is_wrong_usage(store: str, tmp_path: Path) -> None:
+    keep(store, counted("m", "x"))
     (tmp_path / "bad.json").write_text("{")
     answer = ask("--store", store, "reprice", "--prices", str(tmp_path / "bad.json"))
     assert (answer.code, "bad.json" in answer.err) == (2, True)
