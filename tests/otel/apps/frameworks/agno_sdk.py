@@ -7,61 +7,40 @@ from typing import Any
 from agno.agent import Agent
 from agno.models.anthropic import Claude
 from agno.models.openai import OpenAIChat, OpenAIResponses
-from stage import run
+from stage import run, weather
 
 from callspan.testing import ScriptedProvider
 
 os.environ["AGNO_TELEMETRY"] = "false"
 
 
-def weather(city: str) -> str:
-    """The weather in a city."""
-    return f"rain in {city}"
-
-
-def chat(provider: ScriptedProvider) -> Any:
-    return OpenAIChat(id="gpt-4o", api_key="sk-test", base_url=provider.openai_url, max_retries=0)
-
-
-def responses(provider: ScriptedProvider) -> Any:
-    return OpenAIResponses(id="gpt-4o", api_key="sk-test", base_url=provider.openai_url, max_retries=0)
-
-
-def claude(provider: ScriptedProvider) -> Any:
-    options = {"base_url": provider.anthropic_url, "max_retries": 0}
-    return Claude(id="claude-sonnet-4-5", api_key="sk-ant-test", client_params=options)
-
-
-def agent(model: Any, **options: Any) -> Any:
+def chat(provider: ScriptedProvider, kind: Any = OpenAIChat, **options: Any) -> Any:
+    model = kind(id="gpt-4o", api_key="sk-test", base_url=provider.openai_url, max_retries=0)
     return Agent(model=model, telemetry=False, **options)
 
 
-def streamed(model: Any) -> Any:
-    return [event.content for event in agent(model).run("Hi", stream=True)]
+def responses(provider: ScriptedProvider, **options: Any) -> Any:
+    return chat(provider, OpenAIResponses, **options)
 
 
-def left(model: Any) -> Any:
-    for event in agent(model).run("Hi", stream=True):
-        if event.content:
-            return event.content
-    return None
+def claude(provider: ScriptedProvider, **options: Any) -> Any:
+    client = {"base_url": provider.anthropic_url, "max_retries": 0}
+    model = Claude(id="claude-sonnet-4-5", api_key="sk-ant-test", client_params=client)
+    return Agent(model=model, telemetry=False, **options)
 
 
-async def two(make: Any, provider: ScriptedProvider) -> Any:
-    return [done.content for done in await asyncio.gather(*(agent(make(provider)).arun("Hi") for _ in range(2)))]
-
-
-def scenes(make: Any) -> dict[str, Any]:
-    return {
-        "plain": lambda provider: agent(make(provider)).run("Hi").content,
-        "streamed": lambda provider: streamed(make(provider)),
-        "tools": lambda provider: agent(make(provider), tools=[weather]).run("The weather?").content,
-        "left": lambda provider: left(make(provider)),
-        "two": lambda provider: asyncio.run(two(make, provider)),
-    }
+async def two(agent: Any) -> Any:
+    return [done.content for done in await asyncio.gather(agent().arun("Hi"), agent().arun("Hi"))]
 
 
 if __name__ == "__main__":
-    makers = {"chat": chat, "responses": responses, "anthropic": claude}
-    every = {f"{maker}:{name}": scene for maker, make in makers.items() for name, scene in scenes(make).items()}
-    run(every, "agno", "openai", "anthropic")
+    run(
+        {"chat": chat, "responses": responses, "anthropic": claude},
+        {
+            "plain": lambda agent: agent().run("Hi").content,
+            "streamed": lambda agent: [event.content for event in agent().run("Hi", stream=True)],
+            "tools": lambda agent: agent(tools=[weather]).run("The weather?").content,
+            "left": lambda agent: next(one.content for one in agent().run("Hi", stream=True) if one.content),
+            "two": two,
+        },
+    )

@@ -1,23 +1,15 @@
 """crewAI: its LLM on both SDKs, and a crew of one agent."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 os.environ |= {"CREWAI_DISABLE_TELEMETRY": "true", "OTEL_SDK_DISABLED": "false", "CREWAI_TRACING_ENABLED": "false"}
 
 from crewai import LLM, Agent, Crew, Task
 from crewai.tools import tool
-from stage import run
+from stage import in_threads, run, weather
 
-import callspan
 from callspan.testing import ScriptedProvider
-
-
-@tool("weather")
-def weather(city: str) -> str:
-    """The weather in a city."""
-    return f"rain in {city}"
 
 
 def openai(provider: ScriptedProvider, **options: Any) -> Any:
@@ -30,26 +22,19 @@ def anthropic(provider: ScriptedProvider, **options: Any) -> Any:
 
 
 def tools(model: Any) -> Any:
-    agent = Agent(role="guide", goal="Tell the weather", backstory="Knows it.", llm=model, tools=[weather])
+    able = {"llm": model(), "tools": [tool("weather")(weather)]}
+    agent = Agent(role="guide", goal="Tell the weather", backstory="Knows it.", **able)
     task = Task(description="The weather in Paris?", expected_output="A sentence.", agent=agent)
     return Crew(agents=[agent], tasks=[task], verbose=False).kickoff().raw
 
 
-def two(model: Any) -> Any:
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(callspan.copy_context(model.call), ["Hi", "Ho"]))
-
-
-def scenes(make: Any) -> dict[str, Any]:
-    return {
-        "plain": lambda provider: make(provider).call("Hi"),
-        "streamed": lambda provider: make(provider, stream=True).call("Hi"),
-        "tools": lambda provider: tools(make(provider)),
-        "two": lambda provider: two(make(provider)),
-    }
-
-
 if __name__ == "__main__":
-    makers = {"openai": openai, "anthropic": anthropic}
-    every = {f"{maker}:{name}": scene for maker, make in makers.items() for name, scene in scenes(make).items()}
-    run(every, "crewai", "openai", "anthropic")
+    run(
+        {"openai": openai, "anthropic": anthropic},
+        {
+            "plain": lambda model: model().call("Hi"),
+            "streamed": lambda model: model(stream=True).call("Hi"),
+            "tools": tools,
+            "two": lambda model: in_threads(model().call),
+        },
+    )

@@ -14,47 +14,27 @@ import callspan
 from callspan.testing import ScriptedProvider
 
 
-def weather(city: str) -> str:
-    """The weather in a city."""
-    return f"rain in {city}"
+def openai(provider: ScriptedProvider) -> Any:
+    place = {"api_key": "sk-test", "api_base": provider.openai_url}
+    return dspy.LM("openai/gpt-4o", **place, cache=False, num_retries=0, engine="litellm")
 
 
-def model(provider: ScriptedProvider) -> Any:
-    return dspy.LM(
-        "openai/gpt-4o", api_key="sk-test", api_base=provider.openai_url, cache=False, num_retries=0, engine="litellm"
-    )
-
-
-def plain(provider: ScriptedProvider) -> Any:
-    return model(provider)("Hi")
-
-
-def structured(provider: ScriptedProvider) -> Any:
-    with dspy.context(lm=model(provider), adapter=dspy.JSONAdapter()):
+def structured(model: Any) -> Any:
+    with dspy.context(lm=model(), adapter=dspy.JSONAdapter()):
         return json.loads(json.dumps(dspy.Predict("question -> name: str, people: int")(question="Which?").toDict()))
 
 
-async def two(provider: ScriptedProvider) -> Any:
-    lm = model(provider)
+async def two(model: Any) -> Any:
+    lm = model()
     return await asyncio.gather(lm.acall("Hi"), lm.acall("Hi"))
 
 
-def parallel(provider: ScriptedProvider) -> Any:
+def parallel(model: Any) -> Any:
     """Its threads are made without the caller's context."""
-    lm = model(provider)
-
-    @callspan.copy_context
-    def ask(question: str) -> Any:
-        return lm(question)
-
-    return dspy.Parallel(num_threads=2, disable_progress_bar=True)([(ask, {"question": text}) for text in ("Hi", "Ho")])
+    ask = callspan.copy_context(model())
+    return dspy.Parallel(num_threads=2, disable_progress_bar=True)([(ask, {"prompt": text}) for text in ("Hi", "Ho")])
 
 
 if __name__ == "__main__":
-    scenes = {
-        "plain": plain,
-        "structured": structured,
-        "two": lambda provider: asyncio.run(two(provider)),
-        "parallel:two": parallel,
-    }
-    run(scenes, "dspy", "litellm", "openai")
+    scenes = {"plain": lambda model: model()("Hi"), "structured": structured, "two": two, "parallel:two": parallel}
+    run({"openai": openai}, scenes)

@@ -2,85 +2,61 @@
 
 import asyncio
 import os
+from functools import partial
 from typing import Any
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 import litellm
-from pydantic import BaseModel
-from stage import run
+from stage import City, run
 
 from callspan.testing import ScriptedProvider
 
-
-class City(BaseModel):
-    name: str
-    people: int
-
-
-TOOL = {
-    "type": "function",
-    "function": {
-        "name": "weather",
-        "description": "The weather in a city.",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-    },
-}
+PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": PARAMETERS}}
 HI = [{"role": "user", "content": "Hi"}]
 
 
-def options(provider: ScriptedProvider) -> dict[str, Any]:
-    return {"model": "openai/gpt-4o", "api_key": "sk-test", "api_base": provider.openai_url, "num_retries": 0}
+def openai(provider: ScriptedProvider, complete: Any = litellm.completion) -> Any:
+    place = {"api_key": "sk-test", "api_base": provider.openai_url}
+    return partial(complete, model="openai/gpt-4o", **place, num_retries=0)
 
 
-def plain(provider: ScriptedProvider) -> Any:
-    return litellm.completion(messages=HI, **options(provider)).choices[0].message.content
+def plain(openai: Any, **options: Any) -> Any:
+    return openai()(messages=HI, **options).choices[0].message.content
 
 
-def streamed(provider: ScriptedProvider) -> Any:
-    chunks = litellm.completion(messages=HI, stream=True, **options(provider))
-    return [chunk.choices[0].delta.content for chunk in chunks]
+def chunks(openai: Any) -> Any:
+    return (chunk.choices[0].delta.content for chunk in openai()(messages=HI, stream=True))
 
 
-def tools(provider: ScriptedProvider) -> Any:
-    first = litellm.completion(messages=HI, tools=[TOOL], **options(provider)).choices[0].message
+def tools(openai: Any) -> Any:
+    complete = openai()
+    first = complete(messages=HI, tools=[TOOL]).choices[0].message
     call = first.tool_calls[0]
     result = {"role": "tool", "tool_call_id": call.id, "content": "rain"}
-    second = litellm.completion(messages=[*HI, first.model_dump(), result], tools=[TOOL], **options(provider))
+    second = complete(messages=[*HI, first.model_dump(), result], tools=[TOOL])
     return [call.function.name, call.function.arguments, second.choices[0].message.content]
 
 
-def structured(provider: ScriptedProvider) -> Any:
-    return litellm.completion(messages=HI, response_format=City, **options(provider)).choices[0].message.content
+async def plain_async(openai: Any) -> Any:
+    return (await openai(litellm.acompletion)(messages=HI)).choices[0].message.content
 
 
-def plain_async(provider: ScriptedProvider) -> Any:
-    return asyncio.run(litellm.acompletion(messages=HI, **options(provider))).choices[0].message.content
-
-
-def left(provider: ScriptedProvider) -> Any:
-    for chunk in litellm.completion(messages=HI, stream=True, **options(provider)):
-        if chunk.choices[0].delta.content:
-            return chunk.choices[0].delta.content
-    return None
-
-
-async def two(provider: ScriptedProvider) -> Any:
-    done = await asyncio.gather(*(litellm.acompletion(messages=HI, **options(provider)) for _ in range(2)))
-    return [each.choices[0].message.content for each in done]
+async def two(openai: Any) -> Any:
+    return await asyncio.gather(plain_async(openai), plain_async(openai))
 
 
 if __name__ == "__main__":
     run(
+        {"openai": openai},
         {
             "plain": plain,
-            "streamed": streamed,
+            "streamed": lambda openai: list(chunks(openai)),
             "tools": tools,
-            "structured": structured,
+            "structured": lambda openai: plain(openai, response_format=City),
             "async:plain": plain_async,
-            "left": left,
-            "async:two": lambda provider: asyncio.run(two(provider)),
+            "left": lambda openai: next(text for text in chunks(openai) if text),
+            "async:two": two,
         },
-        "litellm",
-        "openai",
     )

@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import threading
-from pathlib import Path
+from contextlib import nullcontext
 from typing import Any
-
-sys.path.append(str(Path(__file__).parents[4]))
 
 from agents import function_tool
 from agents.realtime import RealtimeAgent, RealtimeRunner
+from stage import weather, websocket_server
 from tests.intercept.realtime_server import USAGE, answer, created, event, response, session, speech, transcribed
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.server import serve
 
 import callspan
 from callspan.testing import capture
@@ -39,31 +35,22 @@ ASKS = [
 ]
 
 
-@function_tool
-def weather(city: str) -> str:
-    """The weather in a city."""
-    return f"rain in {city}"
-
-
 def play(connection: Any, received: list[str]) -> None:
     """Speak, then answer each create."""
     for each in ASKS:
         connection.send(json.dumps(each))
-    try:
-        for message in connection:
-            received.append(json.loads(message)["type"])
-            result = json.loads(message).get("item")
-            if result is not None:
-                connection.send(json.dumps(event("conversation.item.added", item={"id": "item_r", **result})))
-            if received[-1] == "response.create":
-                for each in answer("resp_2", "It rains."):
-                    connection.send(json.dumps(each))
-    except ConnectionClosed:
-        return
+    for message in connection:
+        received.append(json.loads(message)["type"])
+        result = json.loads(message).get("item")
+        if result is not None:
+            connection.send(json.dumps(event("conversation.item.added", item={"id": "item_r", **result})))
+        if received[-1] == "response.create":
+            for each in answer("resp_2", "It rains."):
+                connection.send(json.dumps(each))
 
 
 async def talk(url: str) -> list[str]:
-    agent: Any = RealtimeAgent(name="guide", instructions="Be brief.", tools=[weather])
+    agent: Any = RealtimeAgent(name="guide", instructions="Be brief.", tools=[function_tool(weather)])
     kinds: list[str] = []
     with callspan.session("voice"):
         running = await RealtimeRunner(agent).run(model_config={"api_key": "k", "url": url})
@@ -76,27 +63,21 @@ async def talk(url: str) -> list[str]:
 
 
 def run() -> dict[str, Any]:
-    received: list[str] = []
-    with serve(lambda connection: play(connection, received), "127.0.0.1", 0, max_size=None) as server:
-        threading.Thread(target=server.serve_forever).start()
-        url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}/v1/realtime?model=gpt-realtime"
-        kinds = asyncio.run(talk(url))
-        server.shutdown()
+    with websocket_server(play) as (url, received):
+        kinds = asyncio.run(talk(f"{url}/realtime?model=gpt-realtime"))
     return {"kinds": kinds, "received": received}
 
 
 def main() -> None:
-    if sys.argv[1] == "off":
-        print("RESULT", json.dumps(run()))
-        return
-    with capture() as seen:
+    with capture() if sys.argv[1] == "on" else nullcontext() as seen:
         found = run()
-        calls = [
+    if seen is not None:
+        found["calls"] = [
             (one.api, one.outcome, one.text, [call.name for call in one.tool_calls], one.place.session_name)
             for one in seen.records
         ]
-        spans = [span.name for span in seen.spans]
-    print("RESULT", json.dumps({**found, "calls": calls, "spans": spans}))
+        found["spans"] = [span.name for span in seen.spans]
+    print("RESULT", json.dumps(found))
 
 
 main()

@@ -5,13 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
-from pathlib import Path
 from typing import Any
-
-sys.path.append(str(Path(__file__).parents[4]))
 
 import numpy
 import openai
@@ -25,10 +21,9 @@ from agents.voice import (
     VoicePipeline,
     VoicePipelineConfig,
 )
+from stage import websocket_server
 from tests.intercept.realtime_server import event, session, speech, transcribed
 from tests.provider import FullProvider
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.server import serve
 
 from callspan.records import CallRecord
 from callspan.testing import capture
@@ -44,14 +39,11 @@ TOKENS = {
 def play(connection: Any, received: list[str]) -> None:
     """Transcribe each piece of audio, and acknowledge the end of the input."""
     connection.send(json.dumps(session(type="transcription", model=None)))
-    try:
-        for message in connection:
-            kind = json.loads(message)["type"]
-            received.append(kind)
-            for each in _answers(kind, received.count("input_audio_buffer.append")):
-                connection.send(json.dumps(each))
-    except ConnectionClosed:
-        return
+    for message in connection:
+        kind = json.loads(message)["type"]
+        received.append(kind)
+        for each in _answers(kind, received.count("input_audio_buffer.append")):
+            connection.send(json.dumps(each))
 
 
 def _answers(kind: str, number: int) -> list[dict[str, Any]]:
@@ -88,13 +80,10 @@ async def talk(http: FullProvider, socket: str, name: str) -> list[str]:
 
 
 def run(name: str) -> dict[str, Any]:
-    received: list[str] = []
-    with FullProvider() as http, serve(lambda one: play(one, received), "127.0.0.1", 0, max_size=None) as server:
+    with FullProvider() as http, websocket_server(play) as (socket, received):
         http.reply(text="It rains.", repeat=True)
-        threading.Thread(target=server.serve_forever).start()
-        kinds = asyncio.run(talk(http, f"ws://127.0.0.1:{server.socket.getsockname()[1]}/v1", name))
-        server.shutdown()
-        return {"kinds": kinds, "received": received, "wire": sorted(request.path for request in http.requests)}
+        kinds = asyncio.run(talk(http, socket, name))
+    return {"kinds": kinds, "received": received, "wire": sorted(request.path for request in http.requests)}
 
 
 def told(one: CallRecord) -> tuple[object, ...]:

@@ -1,19 +1,24 @@
 """The stage of a framework: a scripted provider, the scenes, and what came of each as JSON.
 
 The kind of a scene is the last part of its name: `plain`, `streamed`, `tools`, `structured`, `retried`, `left` (a
-stream that is left early) or `two` (two calls at once). In a scene that is `traced` the framework's own tracing is on.
+stream that is left early), `cancelled` (a call that never answers) or `two` (two calls at once). In a scene that is
+`traced` the framework's own tracing is on.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import inspect
 import json
 import logging
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
-from importlib.metadata import version
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +26,63 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pydantic import BaseModel
 
 sys.path.append(str(Path(__file__).parents[4]))
 from tests.provider import FullProvider
 
-from callspan.testing import ScriptedProvider
-from callspan.testing.provider import Reply
-from callspan.testing.provider.script import ReceivedRequest
+import callspan
+from callspan.stores import EmptyStoreError
+from callspan.testing import ReceivedRequest, Reply, ScriptedProvider
 
 OPERATION = "gen_ai.operation.name"
-CITY = {"name": "Paris", "people": 2}
-Scene = Callable[[ScriptedProvider], Any]
+Scene = Callable[[Callable[..., Any]], Any]
+"""What is played with a function that makes a model, a client or an agent of the framework."""
+
+
+class City(BaseModel):
+    """A city."""
+
+    name: str
+    people: int
+
+
+CITY = City(name="Paris", people=2).model_dump()
+
+
+def weather(city: str) -> str:
+    """The weather in a city.
+
+    Args:
+        city: Its name.
+    """
+    return f"rain in {city}"
+
+
+def in_threads(ask: Callable[[str], Any]) -> list[Any]:
+    """Ask two things at once, in threads that have the caller's context."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(callspan.copy_context(ask), ("Hi", "Ho")))
+
+
+@contextmanager
+def websocket_server(play: Callable[[Any, list[str]], None]) -> Iterator[tuple[str, list[str]]]:
+    """A server that plays with each connection; its address, and the types of the events that it received."""
+    from websockets.exceptions import ConnectionClosed
+    from websockets.sync.server import serve
+
+    received: list[str] = []
+
+    def handler(connection: Any) -> None:
+        try:
+            play(connection, received)
+        except ConnectionClosed:
+            return
+
+    with serve(handler, "127.0.0.1", 0, max_size=None) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}/v1", received
+        server.shutdown()
 
 
 def script(provider: ScriptedProvider, scene: str) -> None:
@@ -45,7 +96,7 @@ def script(provider: ScriptedProvider, scene: str) -> None:
     elif scene == "structured":
         provider.reply(responder=matching_reply, repeat=True)
     else:
-        provider.reply(text="One, two, three.", repeat=True)
+        provider.reply(text="One, two, three.", delay_s=20 * (scene == "cancelled"), repeat=True)
 
 
 def matching_reply(request: ReceivedRequest) -> Reply:
@@ -59,10 +110,10 @@ def matching_reply(request: ReceivedRequest) -> Reply:
     return Reply(tool_calls=[{"name": name, "arguments": CITY, "id": "call_1"}])
 
 
-def run(scenes: Mapping[str, Scene], *packages: str) -> None:
-    """Play every scene, with callspan on if the command line says `on`, and print what came of it.
+def run(makers: Mapping[str, Callable[..., Any]], scenes: Mapping[str, Scene]) -> None:
+    """Play every scene with what each maker makes, with callspan on if the command line says `on`; print the results.
 
-    `packages` are those whose versions are printed.
+    A maker gets the provider and the options of a scene. A scene may be a coroutine function.
     """
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
@@ -72,44 +123,44 @@ def run(scenes: Mapping[str, Scene], *packages: str) -> None:
     listener = logging.Handler(logging.WARNING)
     listener.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("callspan").addHandler(listener)
-
-    def recorded() -> int:
-        return 0
-
     with tempfile.TemporaryDirectory() as directory:
-        if sys.argv[1] == "on":
-            import callspan.stores
+        store = f"sqlite:///{directory}/calls.db"
+        handle = callspan.instrument(stores=store) if sys.argv[1] == "on" else None
 
-            store = f"sqlite:///{directory}/calls.db"
-            handle = callspan.instrument(stores=store)
-
-            def recorded() -> int:
-                """The number of calls in the store."""
+        def outcomes() -> list[str]:
+            """How the calls in the store ended, the newest first."""
+            if handle is not None:
                 handle.force_flush()
-                try:
-                    with closing(callspan.open_store(store)) as reader:
-                        return sum(1 for _ in reader.calls())
-                except callspan.stores.EmptyStoreError:
-                    return 0
+            try:
+                with closing(callspan.open_store(store)) as reader:
+                    return [call.outcome for call in reader.calls()]
+            except EmptyStoreError:
+                return []
 
-        results = {name: _play(name, scene, exporter, recorded) for name, scene in scenes.items()}
-        if sys.argv[1] == "on":
+        results = {
+            f"{maker}:{name}": _play(name, scene, make, exporter, outcomes)
+            for maker, make in makers.items()
+            for name, scene in scenes.items()
+        }
+        if handle is not None:
             handle.uninstrument()
-    versions = {package: version(package) for package in packages}
-    print("\nRESULT " + json.dumps({"scenes": results, "heard": messages, "versions": versions}))
+    print("\nRESULT " + json.dumps({"scenes": results, "heard": messages}))
 
 
-def _play(name: str, scene: Scene, exporter: InMemorySpanExporter, recorded: Callable[[], int]) -> dict[str, Any]:
+def _play(
+    name: str, scene: Scene, make: Callable[..., Any], exporter: InMemorySpanExporter, outcomes: Callable[[], list[str]]
+) -> dict[str, Any]:
     exporter.clear()
-    before = recorded()
+    before = len(outcomes())
     with FullProvider() as provider:
         script(provider, name.rpartition(":")[2])
         with trace.get_tracer("app").start_as_current_span("caller") as caller:
-            result = scene(provider)
+            result = scene(partial(make, provider))
+            result = asyncio.run(result) if inspect.iscoroutine(result) else result
         # Counting tokens is free, and no call.
         requests = [one for one in provider.requests if not one.is_upgrade and not one.path.endswith("/count_tokens")]
     gc.collect()
-    records = recorded() - before  # it waits for the ends of streams that were left
+    recorded = outcomes()  # it waits for the ends of streams that were left
     calls = _of_calls(exporter)
     above = [_above(span, exporter.get_finished_spans()) for span in calls]
     return {
@@ -117,7 +168,7 @@ def _play(name: str, scene: Scene, exporter: InMemorySpanExporter, recorded: Cal
         "wire": [request.path for request in requests],
         "spans": sum("callspan.call_id" in (span.attributes or {}) for span in calls),
         "llm_spans": len(calls),
-        "records": records,
+        "outcomes": recorded[: len(recorded) - before],
         "under_caller": sum(caller.get_span_context().span_id in parents for parents in above),
         "parents": sorted({name for parents in above for name in parents.values()} - {"caller"}),
     }
