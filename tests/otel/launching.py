@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -70,18 +70,11 @@ class Stage:
     @contextmanager
     def serving(self, *command: str, **environment: str) -> Iterator[Served]:
         """Run a server in a process group of its own for the block; `{port}` in the command is a free one."""
-        port = free_port()
-        process = subprocess.Popen(
-            [str(BIN / command[0]), *(word.format(port=port) for word in command[1:])],
-            env={**self.environment, **environment}, cwd=self.place, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-        served = Served(process, f"http://127.0.0.1:{port}")
-        try:
-            served.wait_until_up()
-            yield served
-        finally:
-            served.kill()
+        port, log = free_port(), self.place / "said"
+        words = [str(BIN / command[0]), *(word.format(port=port) for word in command[1:])]
+        url = f"http://127.0.0.1:{port}"
+        with running(words, log, lambda: answers(f"{url}/process"), self.environment | environment) as process:
+            yield Served(process, url, log)
 
     @property
     def spans(self) -> list[ReceivedSpan]:
@@ -107,48 +100,57 @@ class Stage:
 class Served:
     """A running server."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
         self.process = process
         self.url = url
+        self._log = log
 
     def get(self, path: str) -> str:
         """The body of one GET."""
         with urllib.request.urlopen(self.url + path, timeout=20) as response:
             return str(response.read().decode())
 
-    def get_all(self, paths: list[str]) -> list[str]:
+    def get_all(self, paths: Sequence[str]) -> list[str]:
         """The bodies of several, asked at once."""
         with ThreadPoolExecutor(8) as pool:
             return list(pool.map(self.get, paths))
 
-    def wait_until_up(self, timeout_s: float = 30.0) -> None:
-        """Return when the server answers; fail with what it has said if it does not."""
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                self.get("/process")
-            except urllib.error.HTTPError:
-                return
-            except OSError:
-                time.sleep(0.05)
-            else:
-                return
-        self.kill()
-        raise AssertionError(f"the server did not come up:\n{self.process.communicate()[0]}")
-
     def stop(self, signal_number: int = signal.SIGTERM) -> str:
         """End the server by a signal to its master and return what it said."""
         self.process.send_signal(signal_number)
-        output, _ = self.process.communicate(timeout=30)
-        return output
+        self.process.wait(timeout=30)
+        return self._log.read_text()
 
-    def kill(self) -> None:
-        """End whatever is left of the process group."""
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        self.process.communicate(timeout=30)
+
+@contextmanager
+def running(
+    command: Sequence[str], log: Path, is_up: Callable[[], bool], env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program in the directory of its log for the block, from when it is up; its process group ends with it."""
+    with log.open("ab") as said:
+        process = subprocess.Popen(command, env=env, cwd=log.parent, stdout=said, stderr=said, start_new_session=True)
+    deadline = time.monotonic() + 240
+    try:
+        while not is_up():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"{command[0]} did not come up:\n{log.read_text()}")
+            time.sleep(0.05)
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=30)
+
+
+def answers(url: str) -> bool:
+    """Whether a server answers there, whatever it says."""
+    try:
+        urllib.request.urlopen(url, timeout=20).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def free_port() -> int:

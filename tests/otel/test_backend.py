@@ -16,63 +16,32 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import DEMO_SPANS, SPOKEN
-from tests.otel.launching import BIN, free_port, python_of
+from tests.otel.launching import BIN, answers, free_port, python_of, running
 
 pytestmark = [pytest.mark.timeout(300)]
 
 
 class Phoenix:
-    """Phoenix as a process of its own."""
+    """The address of a running Phoenix."""
 
-    def __init__(self, place: Path) -> None:
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        python = Path(python_of(".venv-backend", "python tools/environments.py backend"))
-        environment = {
-            **os.environ,
-            "PHOENIX_WORKING_DIR": str(place),
-            "PHOENIX_HOST": "127.0.0.1",
-            "PHOENIX_PORT": str(port),
-            "PHOENIX_GRPC_PORT": str(free_port()),
-            "PHOENIX_TELEMETRY_ENABLED": "false",
-        }
-        self._process = subprocess.Popen(
-            [str(python.with_name("phoenix")), "serve"], env=environment, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    def wait(self) -> None:
-        """Return when it is ready."""
-        deadline = time.monotonic() + 240
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"{self.url}/healthz", timeout=2).close()
-            except OSError:
-                time.sleep(0.2)
-            else:
-                return
-        raise AssertionError("Phoenix did not come up")
+    def __init__(self, url: str) -> None:
+        self.url = url
 
     def spans(self, wanted: int) -> list[dict[str, Any]]:
         """All spans, as soon as there are so many."""
         deadline = time.monotonic() + 20
-        while True:
-            with urllib.request.urlopen(f"{self.url}/v1/projects/default/spans?limit=500", timeout=10) as response:
-                found: list[dict[str, Any]] = json.load(response)["data"]
-            if len(found) >= wanted or time.monotonic() > deadline:
-                return found
+        while len(found := self._data("spans?limit=500")) < wanted and time.monotonic() < deadline:
             time.sleep(0.2)
+        return found
 
     def sessions(self) -> list[dict[str, Any]]:
         """All sessions."""
-        with urllib.request.urlopen(f"{self.url}/v1/projects/default/sessions", timeout=10) as response:
+        return self._data("sessions")
+
+    def _data(self, path: str) -> list[dict[str, Any]]:
+        with urllib.request.urlopen(f"{self.url}/v1/projects/default/{path}", timeout=10) as response:
             found: list[dict[str, Any]] = json.load(response)["data"]
         return found
-
-    def close(self) -> None:
-        """End it."""
-        self._process.terminate()
-        self._process.wait(timeout=20)
 
 
 @pytest.fixture(scope="module", params=["exporter", "send"])
@@ -84,12 +53,20 @@ def way(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def phoenix(tmp_path_factory: pytest.TempPathFactory, way: str) -> Iterator[Phoenix]:
     del way
-    running = Phoenix(tmp_path_factory.mktemp("phoenix"))
-    try:
-        running.wait()
-        yield running
-    finally:
-        running.close()
+    place, port = tmp_path_factory.mktemp("phoenix"), free_port()
+    python = Path(python_of(".venv-backend", "python tools/environments.py backend"))
+    url = f"http://127.0.0.1:{port}"
+    environment = {
+        **os.environ,
+        "PHOENIX_WORKING_DIR": str(place),
+        "PHOENIX_HOST": "127.0.0.1",
+        "PHOENIX_PORT": str(port),
+        "PHOENIX_GRPC_PORT": str(free_port()),
+        "PHOENIX_TELEMETRY_ENABLED": "false",
+    }
+    command = [str(python.with_name("phoenix")), "serve"]
+    with running(command, place / "phoenix.log", lambda: answers(f"{url}/healthz"), environment):
+        yield Phoenix(url)
 
 
 @pytest.fixture(scope="module")

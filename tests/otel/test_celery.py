@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from tests.otel.launching import Stage, python_of
+from tests.otel.launching import Stage, python_of, running
 
 pytestmark = [pytest.mark.timeout(300)]
 
@@ -31,21 +30,11 @@ def stage(stage: Stage) -> Stage:
     return stage
 
 
-@contextmanager
-def working(stage: Stage, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """A worker under `opentelemetry-instrument` with a process group of its own."""
+def working(stage: Stage, *options: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    """A worker under `opentelemetry-instrument`."""
     binaries = Path(stage.environment["PATH"].partition(os.pathsep)[0])
-    with (stage.place / "said").open("w") as log:
-        worker = subprocess.Popen(
-            [str(binaries / "opentelemetry-instrument"), "celery", *WORKER, *options],
-            env=stage.environment, cwd=stage.place, start_new_session=True, text=True, stdout=log, stderr=log,
-        )  # fmt: skip
-    try:
-        yield worker
-    finally:
-        if worker.poll() is None:
-            os.killpg(worker.pid, signal.SIGKILL)
-        worker.wait(30)
+    command = [str(binaries / "opentelemetry-instrument"), "celery", *WORKER, *options]
+    return running(command, stage.place / "said", lambda: True, stage.environment)
 
 
 def send(stage: Stage, count: int) -> int:
@@ -56,7 +45,7 @@ def send(stage: Stage, count: int) -> int:
     return int(done.stdout)
 
 
-def end(stage: Stage, worker: subprocess.Popen[str], signal_number: int) -> str:
+def end(stage: Stage, worker: subprocess.Popen[bytes], signal_number: int) -> str:
     """Have the worker end as a signal asks it to; what it said."""
     worker.send_signal(signal_number)
     try:
@@ -68,22 +57,20 @@ def end(stage: Stage, worker: subprocess.Popen[str], signal_number: int) -> str:
     return (stage.place / "said").read_text()
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGQUIT], ids=["warm", "cold"])
-def test_workers_send_what_they_recorded_when_they_end(stage: Stage, signal_number: int) -> None:
-    with working(stage) as worker:
-        assert send(stage, 8) in (1, 2)
+@pytest.mark.parametrize(
+    ("signal_number", "options", "fewest"),
+    [(signal.SIGTERM, (), 1), (signal.SIGQUIT, (), 1), (signal.SIGTERM, ("--max-tasks-per-child", "2"), 4)],
+    ids=["warm", "cold", "replaced after two tasks"],
+)
+def test_workers_send_what_they_recorded_when_they_end(
+    stage: Stage, signal_number: int, options: tuple[str, ...], fewest: int
+) -> None:
+    with working(stage, *options) as worker:
+        assert send(stage, 8) >= fewest
         output = end(stage, worker, signal_number)
     assert len(stage.calls()) == 16, output
     assert len(stage.receiver.wait_for(16)) == 16, output
     assert len({span.span_id for span in stage.spans}) == 16
-
-
-def test_workers_replaced_after_a_few_tasks_lose_nothing(stage: Stage) -> None:
-    with working(stage, "--max-tasks-per-child", "2") as worker:
-        assert send(stage, 8) >= 4, "two tasks each"
-        output = end(stage, worker, signal.SIGTERM)
-    assert len(stage.calls()) == 16, output
-    assert len(stage.receiver.wait_for(16)) == 16, output
 
 
 def test_records_of_workers_survive_kill_9(stage: Stage) -> None:
