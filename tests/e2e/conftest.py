@@ -20,9 +20,9 @@ from callspan import Handle
 from callspan.stores import Reader
 from tests.commands import Answer, callspan
 from tests.commands import ask as in_process
-from tests.e2e.receiver import Receiver
 from tests.intercept import sdks
 from tests.intercept.conftest import mode, run, seen, wire
+from tests.otel.receiver import OtlpReceiver
 
 __all__ = ["Answer", "in_process", "mode", "run", "seen", "wire"]
 
@@ -96,10 +96,9 @@ def ask(demo: Demo) -> Any:
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
+def receiver() -> Iterator[OtlpReceiver]:
+    with OtlpReceiver() as running:
+        yield running
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import DEMO_SPANS, VOICE_CALLS, Answer, Demo, in_its_own, in_process
-from tests.e2e.receiver import Receiver
+from tests.otel.receiver import OtlpReceiver
 
 Ask = Callable[..., Answer]
 
@@ -126,7 +126,9 @@ def test_live_without_keys_says_what_is_missing(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("somebody", [True, False])
-def test_the_demo_reports_whether_its_spans_were_accepted(somebody: bool, receiver: Receiver, tmp_path: Path) -> None:
+def test_the_demo_reports_whether_its_spans_were_accepted(
+    somebody: bool, receiver: OtlpReceiver, tmp_path: Path
+) -> None:
     url = receiver.url if somebody else "http://127.0.0.1:9"
     limits = {"OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
     answer = in_its_own("demo", "--json", "--otlp", url, cwd=tmp_path, env={} if somebody else limits)
