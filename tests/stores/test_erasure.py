@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 import time
 from collections.abc import Callable
@@ -168,8 +167,7 @@ def test_what_only_carries_the_user_goes_too_and_does_not_come_late(
     assert replace(removed, copies=False) == planned
     store.write(*alone(user))
     assert not rows_with(store.url, tmp_path)
-    with contextlib.closing(open_store(store.url)) as reader:
-        assert [one.event_id for one in reader.events(None) if isinstance(one, EventRecord)] == ["theirs"]
+    assert [one.event_id for one in store.read().events(None) if isinstance(one, EventRecord)] == ["theirs"]
     later = EventRecord(event_id="later", event_type="tool", time_ns=time.time_ns(), metadata={"user_id": user})
     store.write(later)
     assert first(erase(store.url, CallFilter(user=user), dry_run=True)).events == 1
@@ -189,12 +187,10 @@ def test_contents_that_others_use_stay(store: Delivery, records: Records) -> Non
     kept = call("kept", "Hi")
     store.write(call("gone", "Hi", "Hello there.", "More"), kept)
     assert first(erase(store.url, calls=["gone"])).calls == 1
-    with contextlib.closing(open_store(store.url)) as reader:
-        (found,) = reader.calls()
-    assert bytes(found.request.body) == bytes(kept.request.body)  # type: ignore[union-attr]
+    (found,) = store.read().calls()
+    assert bytes(found.request.body) == bytes(kept.request.body)
     store.write(again := call("again", "Hi", "Hello there.", "More"))
-    with contextlib.closing(open_store(store.url)) as reader:
-        assert bytes(reader.call("again").request.body) == bytes(again.request.body)  # type: ignore[union-attr]
+    assert bytes(store.read().call("again").request.body) == bytes(again.request.body)
 
 
 def test_what_selects_nothing_deletes_nothing(
@@ -259,7 +255,7 @@ def test_free_space_is_overwritten_also_where_sqlite_would_leave_it(
         store.write(
             session, *(records.call(said(*texts[: place + 1]), session_id=f"{user}-session") for place in range(5))
         )
-    with contextlib.closing(open_store(path)) as reader:
+    with closing(open_store(path)) as reader:
         chosen = [one for one in reader.session_ids(CallFilter()) if one.startswith("canary")]  # type: ignore[attr-defined]
     store.close()
     assert bytes_of(tmp_path, "canary") > 1000
@@ -273,7 +269,7 @@ def test_a_reader_that_holds_the_log_is_said(
     monkeypatch.setattr("callspan.stores.sqlite.database._READERS_S", 0.1)
     path = tmp_path / "calls.db"
     deliver(f"sqlite:///{path}").write(*of_user(records))
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM calls").fetchone()
         receipt = erase(path, CallFilter(user="u1"))
@@ -355,7 +351,7 @@ def test_while_others_write_what_was_erased_stays_gone_and_theirs_stays(
     with ThreadPoolExecutor(1) as pool:
         written = pool.submit(write)
         while not written.done():
-            with contextlib.closing(open_store(url)) as reader:
+            with closing(open_store(url)) as reader:
                 found = {one.call_id for one in reader.calls(CallFilter(user="u1"))}
             gone |= found
             if found:
@@ -365,10 +361,9 @@ def test_while_others_write_what_was_erased_stays_gone_and_theirs_stays(
     assert len(gone) > 3
     erase(url, CallFilter(user="u1"))
     assert left(url)[1] == kept
-    with contextlib.closing(open_store(url)) as reader:
-        for call in reader.calls():
-            assert b"shared" in bytes(call.request.body)
-            assert CANARY.encode() not in bytes(call.request.body)
+    for call in writer.read().calls():
+        assert b"shared" in bytes(call.request.body)
+        assert CANARY.encode() not in bytes(call.request.body)
 
 
 IDS = ("a\"b'c", "a\\b\\", "a\0b", "a\ud800b", "a%_b", "a:b ? :id", "Straße\nς", "a'; DROP TABLE calls; --")
@@ -436,8 +431,7 @@ def test_an_id_with_nul_of_another_program_finds_and_erases_its_records(
         assert set(import_records(lines, url).records.values()) == {1}
     with closing(open_store(url)) as reader:
         call, session, step = reader.call(nul), reader.session(nul), reader.timestep(nul)
-        assert step is not None
-        assert (session.calls, session.timesteps, session.events) == (1, 1, 3)
+        assert (session.calls, session.timesteps, session.events, step.timestep_id) == (1, 1, 3, call.place.timestep_id)
         assert len(list(reader.events(nul))) == 3
         assert len(list(reader.stored(EventRecord, [nul]))) == 1
         assert [one.value for one in reader.rewards(call)] == [1.0]

@@ -270,8 +270,7 @@ def test_messages_belong_to_the_session_of_the_merged_call_and_go_with_it(
     versions = list(moved(records))[number]
     for batch in [versions] if at_once else [[one] for one in versions]:
         store.write(*batch)
-        with closing(open_store(url)) as reader:
-            found = reader.call("c")
+        found = store.read().call("c")
         session_id = found.place.session_id
         assert {owner for owner, _ in texts(url)} == {f"s:{session_id}" if session_id else "c:c"}
         assert [(one.key, one.calls) for one in store.read().summary("session")] == [(session_id, 1)]
@@ -285,8 +284,7 @@ def test_a_call_that_leaves_a_session_takes_only_its_own_messages(store: Deliver
     store.write(beside, said(records, "shared", "s", part="requested"))
     store.write(said(records, "shared", None, part="ended"))
     assert {text for owner, text in texts(url) if owner == "s:s"} == {"shared", "stays"}
-    with closing(open_store(url)) as reader:
-        assert bytes(reader.call(beside.call_id).request.body) == bytes(beside.request.body)  # type: ignore[union-attr]
+    assert bytes(store.read().call(beside.call_id).request.body) == bytes(beside.request.body)
     erase(url, calls="c")
     assert {text for _, text in texts(url)} == {"shared", "stays"}
 

@@ -102,9 +102,9 @@ def test_it_is_done_in_batches_that_may_be_broken_off(url: str, deliver: Deliver
     store.write(call(records, "meanwhile", 90))
     retain(url)
     assert left(url) == (set(), {"meanwhile"})
-    with closing(open_store(url)) as reader:
-        assert bytes(next(reader.calls()).request.body)
-        assert list(reader._database.tuples("SELECT count(*) FROM contents")) == [(3,)]
+    reader = store.read()
+    assert [bool(bytes(one.request.body)) for one in reader.calls()] == [True]
+    assert list(reader._database.tuples("SELECT count(*) FROM contents")) == [(3,)]
 
 
 def test_one_process_at_a_time_deletes_what_is_old(url: str, deliver: Deliver, records: Records) -> None:
@@ -129,15 +129,15 @@ def test_only_content_goes_of_what_is_younger(url: str, deliver: Deliver, record
     keep = Keep(NOW - 2 * DAY, NOW - 90 * DAY, NOW - 30 * DAY)
     assert retain(url, keep) == 151
     assert retain(url, keep) == 0
-    with closing(open_store(url)) as reader:
-        assert reader.count_calls(CallFilter(text="hello there")) == 1
-        old = reader.call("c1")
-        assert (old.content_level, bytes(old.request.body), old.usage.input_tokens) == ("metadata", b"", 10)  # type: ignore[union-attr]
-        assert {one.why for one in old.redactions} == {"retention"}
-        assert bytes(reader.call("new").request.body)  # type: ignore[union-attr]
-        (event,) = reader.events("old")
-        assert event.data is None  # type: ignore[union-attr]
-        assert reader.session("old").session.metadata == {"seed": 7}  # type: ignore[union-attr]
+    reader = store.read()
+    assert reader.count_calls(CallFilter(text="hello there")) == 1
+    old = reader.call("c1")
+    assert (old.content_level, bytes(old.request.body), old.usage.input_tokens) == ("metadata", b"", 10)
+    assert {one.why for one in old.redactions} == {"retention"}
+    assert bytes(reader.call("new").request.body)
+    (event,) = reader.events("old")
+    assert event.data is None
+    assert reader.session("old").session.metadata == {"seed": 7}
 
 
 def test_the_thread_that_delivers_does_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

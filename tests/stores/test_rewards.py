@@ -31,12 +31,12 @@ def test_a_reward_by_any_id_of_a_call_belongs_to_it_once_it_is_recorded(
     assert json.loads(run(url, "calls", "--rewards", "--json"))[0]["call_id"] == "1" * 16
     assert "call chatcmpl-1" in run(url, "calls", "--rewards")
     store.write(call, TimestepRecord(timestep_id="t", session_id="s", index=0, seen_ns=1, start_ns=START_NS))
-    with closing(open_store(url)) as reader:
-        assert {one.reward_id for one in reader.rewards(call)} == {*names}
-        inside = [event for event in reader.events("s") if isinstance(event, RewardRecord)]
-        assert [(one.reward_id, one.call_id, one.timestep_id) for one in inside] == [(name, "c", "t") for name in names]
-        (summary,) = reader.sessions()
-        assert (summary.scores["feedback"].mean, summary.scores["feedback"].count) == (1.0, 4)
+    reader = store.read()
+    assert {one.reward_id for one in reader.rewards(call)} == {*names}
+    inside = [event for event in reader.events("s") if isinstance(event, RewardRecord)]
+    assert [(one.reward_id, one.call_id, one.timestep_id) for one in inside] == [(name, "c", "t") for name in names]
+    (summary,) = reader.sessions()
+    assert (summary.scores["feedback"].mean, summary.scores["feedback"].count) == (1.0, 4)
     assert run(url, "show", "c").count("feedback +1") == 4
     assert len(json.loads(run(url, "show", "c", "--json"))["rewards"]) == 4
 
@@ -84,11 +84,10 @@ def test_a_reward_is_erased_with_the_call_that_it_belongs_to(
 ) -> None:
     store.write(*shared(records), given("r", 9, call_id="resp_1"))
     assert erase(url, calls=[erased]).stores[0].rewards == 1 - len(rewards)
-    with closing(open_store(url)) as reader:
-        assert [one.reward_id for one in reader.rewards()] == rewards
+    assert [one.reward_id for one in store.read().rewards()] == rewards
 
 
-def test_a_reward_is_of_one_session_that_of_the_narrowest_it_names(url: str, store: Delivery, records: Records) -> None:
+def test_a_reward_is_of_one_session_that_of_the_narrowest_it_names(store: Delivery, records: Records) -> None:
     store.write(
         EventRecord(event_id="e", session_id="of-event", event_type="x", time_ns=START_NS),
         records.call(call_id="c", place=Place(session_id="of-call")),
@@ -99,9 +98,8 @@ def test_a_reward_is_of_one_session_that_of_the_narrowest_it_names(url: str, sto
         given("r3", 3, timestep_id="t", call_id="alone", event_id="unknown"),
     )
     expected = {"of-event": ["r2"], "of-call": ["r1"], "of-step": ["r3"]}
-    with closing(open_store(url)) as reader:
-        for session_id, rewards in expected.items():
-            assert [one.reward_id for one in reader.events(session_id) if isinstance(one, RewardRecord)] == rewards
+    for session_id, rewards in expected.items():
+        assert [one.reward_id for one in store.read().events(session_id) if isinstance(one, RewardRecord)] == rewards
 
 
 def score(number: int, objective: str, value: float, scope: str = "event", **target: Any) -> RewardRecord:
