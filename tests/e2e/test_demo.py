@@ -57,13 +57,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     return answer.out
 
 
-def test_the_page_shows_the_last_session_and_three_commands(page: str) -> None:
+def test_the_page_shows_the_last_session_and_three_commands_in_40_lines_without_colours(page: str) -> None:
     for part in (
         "$ callspan show last", "gridworld  success  +1.3", "step 0", "gpt-5-mini", "1 retry", "tool look",
         "sqlite:///callspan.db", "for Jaeger set OTEL_EXPORTER_OTLP_ENDPOINT",
     ):  # fmt: skip
         assert part in page
     assert len(page.splitlines()) <= 40
+    assert max(map(len, page.splitlines())) <= 100
+    assert "\x1b" not in page
     commands = [line.split("callspan ", 1)[1].split("  ")[0] for line in page.splitlines()[-3:]]
     assert commands == ["calls --failed", "compare meta:prompt_version=1 =2", "view --open"]
 
@@ -75,11 +77,6 @@ def test_one_comparison_tells_the_prompts_apart(ask: Ask) -> None:
     assert " ".join(success.split()) == "success 33 % 100 % +67 points (+17 to +100) 6 tasks"
     assert " ".join(reward.split()) == "reward -0.2583 +1.383 +1.642 (+0.4417 to +2.442) 6 tasks"
     assert "too few to tell" not in compared
-
-
-def test_the_page_fits_into_100_columns_and_has_no_colours_in_a_file(page: str) -> None:
-    assert max(map(len, page.splitlines())) <= 100
-    assert "\x1b" not in page
 
 
 def test_plain_sqlite_reads_the_messages(demo: Demo) -> None:

@@ -34,54 +34,53 @@ def claude(provider: ScriptedProvider) -> Iterator[anthropic.Anthropic]:
         yield opened
 
 
-class TestResponders:
-    def test_a_failing_responder_fails_the_call_and_the_test(self) -> None:
-        def broken(_: ReceivedRequest) -> Reply:
-            raise AssertionError("the agent asked for nonsense")
+def test_a_failing_responder_fails_the_call_and_the_test() -> None:
+    def broken(_: ReceivedRequest) -> Reply:
+        raise AssertionError("the agent asked for nonsense")
 
-        provider = FullProvider()
-        provider.reply(responder=broken)
-        client = openai.OpenAI(base_url=provider.openai_url, api_key="key", max_retries=3)
-        with client, pytest.raises(openai.InternalServerError, match="responder"):
-            client.chat.completions.create(model="m", messages=[])
-        assert len(provider.requests) == 1
-        with pytest.raises(AssertionError, match="nonsense"):
-            provider.close()
+    provider = FullProvider()
+    provider.reply(responder=broken)
+    client = openai.OpenAI(base_url=provider.openai_url, api_key="key", max_retries=3)
+    with client, pytest.raises(openai.InternalServerError, match="responder"):
+        client.chat.completions.create(model="m", messages=[])
+    assert len(provider.requests) == 1
+    with pytest.raises(AssertionError, match="nonsense"):
         provider.close()
-
-    def test_a_failing_responder_does_not_hide_the_error_of_the_block(self) -> None:
-        def broken(_: ReceivedRequest) -> Reply:
-            raise AssertionError("hidden")
-
-        def run() -> None:
-            with FullProvider() as provider:
-                provider.reply(responder=broken)
-                with openai.OpenAI(base_url=provider.openai_url, api_key="key", max_retries=0) as client:
-                    client.chat.completions.create(model="m", messages=[])
-
-        with pytest.raises(openai.InternalServerError):
-            run()
+    provider.close()
 
 
-class TestRequests:
-    def test_a_body_that_is_not_json_is_kept_as_bytes(self, provider: ScriptedProvider) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", int(provider.url.rsplit(":", 1)[1]))
-        connection.request("POST", "/v1/chat/completions", body=b"{not json")
-        assert connection.getresponse().status == 200
-        connection.close()
-        (request,) = provider.requests
-        assert (request.json, request.content, request.retry_count) == (None, b"{not json", None)
-        assert request.body == {}
+def test_a_failing_responder_does_not_hide_the_error_of_the_block() -> None:
+    def broken(_: ReceivedRequest) -> Reply:
+        raise AssertionError("hidden")
+
+    def run() -> None:
+        with FullProvider() as provider:
+            provider.reply(responder=broken)
+            with openai.OpenAI(base_url=provider.openai_url, api_key="key", max_retries=0) as client:
+                client.chat.completions.create(model="m", messages=[])
+
+    with pytest.raises(openai.InternalServerError):
+        run()
 
 
-class TestReply:
-    def test_keywords_and_fields_of_a_reply_are_the_same(self) -> None:
-        assert get_type_hints(ReplyFields) == get_type_hints(Reply)
-        assert set(ReplyFields.__annotations__) == {field.name for field in dataclasses.fields(Reply)}
+def test_a_body_that_is_not_json_is_kept_as_bytes(provider: ScriptedProvider) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", int(provider.url.rsplit(":", 1)[1]))
+    connection.request("POST", "/v1/chat/completions", body=b"{not json")
+    assert connection.getresponse().status == 200
+    connection.close()
+    (request,) = provider.requests
+    assert (request.json, request.content, request.retry_count) == (None, b"{not json", None)
+    assert request.body == {}
 
-    def test_a_reply_and_fields_together_are_refused(self, provider: ScriptedProvider) -> None:
-        with pytest.raises(TypeError, match="pass either"):
-            provider.reply("text", model="m")
+
+def test_keywords_and_fields_of_a_reply_are_the_same() -> None:
+    assert get_type_hints(ReplyFields) == get_type_hints(Reply)
+    assert set(ReplyFields.__annotations__) == {field.name for field in dataclasses.fields(Reply)}
+
+
+def test_a_reply_and_fields_together_are_refused(provider: ScriptedProvider) -> None:
+    with pytest.raises(TypeError, match="pass either"):
+        provider.reply("text", model="m")
 
 
 def test_importing_the_provider_imports_no_sdk(tmp_path: Path) -> None:
