@@ -28,21 +28,8 @@ KEYS = [
     "github_pat_11ABCDEFG0123456789abc",
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefgh",
 ]
-
-
-@pytest.mark.parametrize("key", KEYS)
-def test_a_key_of_a_provider_is_masked_in_any_text(key: str) -> None:
-    for text in ("{}", "Incorrect key: {} is wrong", '{{"key": "{}"}}', "({})"):
-        assert mask_text(text.format(key)) == text.format(MASK)
-
-
-@pytest.mark.parametrize(
-    "text", ["sk-short", "hf_short", "AKIA1234", "eyJhbGci.short", "github_pat_short", "task-force-nine"]
-)
-def test_words_that_only_begin_like_a_key_are_kept(text: str) -> None:
-    assert mask_text(text) == text
-
-
+KEY_FORMS = ("{}", "Incorrect key: {} is wrong", '{{"key": "{}"}}', "({})")
+BLANKS = [chr(code) for code in range(0x3100) if chr(code).isspace()]
 LABELLED = (
     "Authorization: Bearer «abc.def-123»",
     "https://h/?X-Amz-Signature=«ab»&X-Amz-Credential=«c»",
@@ -79,11 +66,18 @@ LABELLED = (
     "https://host/?subscription-key=«abc»",
     "no secret in here: rate limit of 5 reached",
 )
+TEXTS = [
+    *(form.format(f"«{key}»") for key in KEYS for form in KEY_FORMS),
+    # Words that only begin like a key.
+    *("sk-short", "hf_short", "AKIA1234", "eyJhbGci.short", "github_pat_short", "task-force-nine"),
+    *(f"sent:\n{blank}token: «abcdefgh»" for blank in BLANKS),
+    *LABELLED,
+]
 """Texts in which the marked parts are secrets."""
 
 
-@pytest.mark.parametrize("text", LABELLED)
-def test_labelled_values_are_masked(text: str) -> None:
+@pytest.mark.parametrize("text", TEXTS)
+def test_keys_and_labelled_values_are_masked_in_any_text(text: str) -> None:
     assert mask_text(re.sub("[«»]", "", text)) == re.sub("«[^»]*»", MASK, text)
 
 
@@ -106,17 +100,34 @@ HARMLESS_NAMES = """
     key tokens prompt_cache_key max_tokens secretary api cookies_eaten option pwdx key_id bearers adopt primary_key
     foreign_key_id keyboard
 """
+HEADERS = {"X-Anything": MASK, "X-Number": MASK}
+SETTINGS: list[tuple[dict[str, object], dict[str, object] | None]] = [
+    *(({name: "plain", "deep": [{name: "plain"}]}, {name: MASK, "deep": [{name: MASK}]})
+      for name in SECRET_NAMES.split()),
+    *(({name: {"X-Anything": "v", "X-Number": 3}}, {name: HEADERS})
+      for name in ("headers", "extra_headers", "default_headers", "Extra-Headers")),
+    ({"base_url": "https://u:p@host/v1?api-key=z&a=1"}, {"base_url": f"https://host/v1?api-key={MASK}&a=1"}),
+    ({"type": "mcp", "server_url": "https://u:p@mcp.example.com/s/4f9d0c7e-1b/mcp/?x=1#4f9d"},
+     {"type": "mcp", "server_url": f"https://mcp.example.com/s/{MASK}/mcp/?x={MASK}#{MASK}"}),
+    *(({name: "plain"}, None) for name in HARMLESS_NAMES.split()),
+    ({"headers": ["X-Anything"]}, None),
+    ({"type": "mcp", "server_url": "https://mcp.example.com:8443/v1/teams/sse"}, None),
+    ({"type": "image", "url": "https://cdn.test/4f9d0c7e1b.png"}, None),
+    ({"api_key": MASK, "api_key_count": 3, "password": False, "url": "https://host/v1?a=1", "many": [1, "x"]}, None),
+    ({"max_tokens": 5, "token": 7, "pinned": 3, "spin": 2, "logit_bias": {"50256": -100}}, None),
+]  # fmt: skip
+"""Settings, and what they are masked; None for those without a secret."""
 
 
-@pytest.mark.parametrize("name", SECRET_NAMES.split())
-def test_a_setting_of_a_secret_name_is_masked_however_it_is_spelt(name: str) -> None:
-    assert mask_settings({name: "plain", "deep": [{name: "plain"}]}) == {name: MASK, "deep": [{name: MASK}]}
-
-
-@pytest.mark.parametrize("name", HARMLESS_NAMES.split())
-def test_a_setting_of_a_harmless_name_stays(name: str) -> None:
-    settings = {name: "plain"}
-    assert mask_settings(settings) is settings
+@pytest.mark.parametrize(("settings", "masked"), SETTINGS)
+def test_settings_are_masked_by_name_and_url_and_others_are_the_same_object(
+    settings: dict[str, object], masked: dict[str, object] | None
+) -> None:
+    before, found = repr(settings), mask_settings(settings)
+    assert found == (masked or settings)
+    assert (found is settings) == (masked is None)
+    assert mask_settings(found) is found
+    assert repr(settings) == before, "what was given is not changed"
 
 
 @pytest.mark.parametrize("name", ["otp", "smsOtp", "TOTP", "pin", "cardPin", "passcode", "password"])
@@ -125,40 +136,6 @@ def test_a_number_of_a_secret_name_is_masked_as_a_text_is(name: str) -> None:
     error = ErrorInfo(kind="auth", type="x", body={name: 481516, "status": 401})
     assert masked_error(error).body == {name: MASK, "status": 401}
     assert mask_settings(switch := {name: True}) is switch, "a switch is no secret"
-
-
-HEADERS = {"X-Anything": MASK, "X-Number": MASK}
-
-
-@pytest.mark.parametrize(
-    ("settings", "masked"),
-    [
-        *(({name: {"X-Anything": "v", "X-Number": 3}}, {name: HEADERS})
-          for name in ("headers", "extra_headers", "default_headers", "Extra-Headers")),
-        ({"base_url": "https://u:p@host/v1?api-key=z&a=1"}, {"base_url": f"https://host/v1?api-key={MASK}&a=1"}),
-        ({"type": "mcp", "server_url": "https://u:p@mcp.example.com/s/4f9d0c7e-1b/mcp/?x=1#4f9d"},
-         {"type": "mcp", "server_url": f"https://mcp.example.com/s/{MASK}/mcp/?x={MASK}#{MASK}"}),
-    ],
-)  # fmt: skip
-def test_headers_and_urls_are_masked(settings: dict[str, object], masked: dict[str, object]) -> None:
-    before = repr(settings)
-    assert mask_settings(settings) == masked
-    assert repr(settings) == before, "what was given is not changed"
-    assert mask_settings(masked) is masked
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"headers": ["X-Anything"]},
-        {"type": "mcp", "server_url": "https://mcp.example.com:8443/v1/teams/sse"},
-        {"type": "image", "url": "https://cdn.test/4f9d0c7e1b.png"},
-        {"api_key": MASK, "api_key_count": 3, "password": False, "url": "https://host/v1?a=1", "many": [1, "x"]},
-        {"max_tokens": 5, "token": 7, "pinned": 3, "spin": 2, "logit_bias": {"50256": -100}},
-    ],
-)
-def test_settings_without_secrets_are_the_same_object(settings: dict[str, object]) -> None:
-    assert mask_settings(settings) is settings
 
 
 ERRORS: list[tuple[str, object, object]] = [
@@ -304,8 +281,3 @@ def test_what_is_too_long_to_be_searched_is_cut_and_marked() -> None:
     assert len(text) < 70_000
     split = "x" * (MAX_SEARCHED - 6) + " " + key
     assert "sk-ab" not in str(masked_error(ErrorInfo(kind="x", type="x", message=split)).message)
-
-
-@pytest.mark.parametrize("blank", [chr(code) for code in range(0x3100) if chr(code).isspace()])
-def test_a_token_on_a_line_of_its_own_is_masked_whatever_blank_it_is_indented_by(blank: str) -> None:
-    assert mask_text(f"sent:\n{blank}token: abcdefgh") == f"sent:\n{blank}token: {MASK}"
