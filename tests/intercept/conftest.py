@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from callspan.delivery import recorder
@@ -25,6 +27,23 @@ def seen() -> Iterator[Captured]:
 @pytest.fixture(params=["sync", "async"])
 def mode(request: pytest.FixtureRequest, provider: ScriptedProvider) -> Mode:
     return Mode(request.param, provider)
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "stream"])
+def stream(request: pytest.FixtureRequest) -> bool:
+    """Whether the call of the test is streamed."""
+    return bool(request.param)
+
+
+@pytest.fixture
+def client(provider: ScriptedProvider) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as made:
+        yield made
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/calls.db"
 
 
 @pytest.fixture(params=["openai", "anthropic"])

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from callspan.records import CallRecord
+from callspan.testing import Captured
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
 from tests.intercept.socket_server import serving
@@ -64,6 +66,12 @@ async def listened(
                 await socket.send(frame)
             for last in lasts:
                 await socket.until(last)
+
+
+def by_api(seen: Captured, api: str = "realtime") -> list[CallRecord]:
+    """The calls of an API, by their beginning."""
+    found = [record for record in seen.records if record.api == api]
+    return sorted(found, key=lambda record: record.timing.start_ns)
 
 
 def needs_queue(manager: Any) -> None:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -179,9 +178,8 @@ def test_other_webhooks_and_wrong_signatures_make_nothing(mode: Mode, run: Run, 
     assert versions(seen) == [("ended", "success")]
 
 
-def test_several_processes_that_read_the_same_answer_make_one_row(mode: Mode, run: Run, tmp_path: Path) -> None:
+def test_several_processes_that_read_the_same_answer_make_one_row(mode: Mode, run: Run, store: str) -> None:
     """Each writes the same version of the record; each may have a span of its fetch."""
-    store = f"sqlite:///{tmp_path}/calls.db"
     mode.provider.reply(text="Well.", polls=0)
 
     async def body() -> None:

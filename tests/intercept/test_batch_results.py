@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,9 +125,8 @@ def test_each_line_is_a_call_however_it_is_read(mode: Mode, run: Run, seen: Capt
     assert [span.name for span in seen.spans] == ["invoke_workflow nightly"]
 
 
-def test_lines_that_are_read_again_make_no_second_row(mode: Mode, run: Run, tmp_path: Path, sdk: str) -> None:
+def test_lines_that_are_read_again_make_no_second_row(mode: Mode, run: Run, store: str, sdk: str) -> None:
     """In this process nothing is written twice; another one writes the same rows."""
-    store = f"sqlite:///{tmp_path}/calls.db"
 
     async def body() -> None:
         answer(mode, sdk, jsonl(LINES[sdk]))
@@ -193,7 +191,7 @@ def test_files_without_results_make_nothing(
 
 
 def test_bytes_that_are_read_as_sent_are_counted(
-    mode: Mode, run: Run, tmp_path: Path, unwarned: None, caplog: pytest.LogCaptureFixture
+    mode: Mode, run: Run, store: str, unwarned: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """`iter_raw` of the HTTP library leads past what is observed."""
 
@@ -204,7 +202,6 @@ def test_bytes_that_are_read_as_sent_are_counted(
             http = response.http_response
             await mode.all(http.aiter_raw() if mode.is_async else http.iter_raw())
 
-    store = f"sqlite:///{tmp_path}/calls.db"
     with capture(stores=store) as seen:
         run(body)
         assert seen.records == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -20,11 +19,6 @@ from tests.intercept.mode import Mode
 
 pytestmark = pytest.mark.skipif(sdks.OPENAI < (1, 107), reason="openai has conversations since 1.107")
 WHOLE = [f"{what} {number}" for number in range(3) for what in ("Question", "Answer")]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/calls.db"
 
 
 @contextmanager
@@ -44,7 +38,6 @@ async def respond(mode: Mode, client: Any, number: int, *, stream: bool = False,
     return str([event.response.id async for event in mode.items(answer) if hasattr(event, "response")][-1])
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 @pytest.mark.parametrize("link", ["previous_response_id", "conversation"])
 def test_responses_that_continue_what_the_provider_keeps(
     link: str, stream: bool, mode: Mode, run: Run, store: str

@@ -20,8 +20,6 @@ from tests.intercept import sdks
 from tests.intercept.calls import CHAT, MESSAGE, Run, ask, client_of, text_of, the_call
 from tests.intercept.mode import Mode
 
-plain_and_streamed = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-
 
 def base_of(sdk: str) -> Any:
     return __import__(f"{sdk}._base_client", fromlist=["x"])
@@ -146,7 +144,6 @@ def test_a_patched_class_is_put_back_as_it_was(sdk: str, mode: Mode, run: Run, s
     assert the_call(seen).outcome == "success"
 
 
-@plain_and_streamed
 def test_a_subclass_that_overrides_request_is_called_once_per_call(
     sdk: str, stream: bool, mode: Mode, run: Run, seen: Captured
 ) -> None:

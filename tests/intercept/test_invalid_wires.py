@@ -225,7 +225,6 @@ def test_an_invalid_body_reaches_the_caller_and_is_one_call(
         assert record.response.model == "m"
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 def test_invalid_json_is_not_reported_as_an_error_of_callspan(
     stream: bool, sdk: str, mode: Mode, run: Run, seen: Captured, nothing_warned: list[str]
 ) -> None:

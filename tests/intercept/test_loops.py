@@ -18,7 +18,6 @@ from tests.intercept.loops import ANSWER, DECISION, RESPONSES, rows, tree
 from tests.intercept.mode import Mode
 
 CLAUDE = "claude-sonnet-5"
-plain_and_streamed = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +29,6 @@ def sunny(city: str) -> str:
     return f"Sunny in {city}"
 
 
-@plain_and_streamed
 def test_a_loop_is_an_agent_below_the_step_with_its_turns_and_tools(
     stream: bool, mode: Mode, run: Run, seen: Captured
 ) -> None:

@@ -118,16 +118,13 @@ def test_duration_and_tokens_have_the_conventions_names_and_buckets(plain: Wire,
 
 @pytest.mark.parametrize("ending", ["plain", "stream", "closed", "error"])
 def test_times_are_those_of_the_record_in_seconds_and_say_how_the_call_ended(
-    ending: str, provider: ScriptedProvider, measured: Meters
+    ending: str, provider: ScriptedProvider, client: openai.OpenAI, measured: Meters
 ) -> None:
     """That of a stream's chunks is the mean."""
     provider.reply(text="one two three", chunk_delay_s=0.01, status=400 if ending == "error" else 200)
     records: list[CallRecord] = []
     remove = callspan.add_callback("after_record", records.append)
-    with (
-        openai.OpenAI(api_key="k", base_url=provider.openai_url) as client,
-        contextlib.suppress(openai.BadRequestError),
-    ):
+    with contextlib.suppress(openai.BadRequestError):
         answer: Any = client.chat.completions.create(**CHAT, stream=ending in ("stream", "closed"))
         if ending == "stream":
             list(answer)

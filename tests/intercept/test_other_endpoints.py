@@ -281,7 +281,6 @@ async def completed(mode: Mode, form: str, *, stream: bool = False) -> Any:
 
 
 @pytest.mark.parametrize("form", ["method", "post"])
-@pytest.mark.parametrize("stream", [False, True])
 def test_an_old_completion_is_one_record(form: str, stream: bool, mode: Mode, run: Run, seen: Captured) -> None:
     mode.provider.reply(text=" I am well today.", finish_reason="length")
     run(lambda: completed(mode, form, stream=stream))

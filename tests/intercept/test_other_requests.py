@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -29,11 +28,6 @@ Counted = Callable[[], dict[str, int]]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/calls.db"
-
-
-@pytest.fixture
 def counted(store: str, unwarned: None) -> Iterator[Counted]:
     """Instrumented with a store; what was counted as not recorded, after everything was written."""
     handle = callspan.instrument(stores=store)
@@ -44,12 +38,6 @@ def counted(store: str, unwarned: None) -> Iterator[Counted]:
 
     yield found
     handle.uninstrument()
-
-
-@pytest.fixture
-def client(provider: ScriptedProvider) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as made:
-        yield made
 
 
 def post(client: openai.OpenAI, path: str, **options: Any) -> None:

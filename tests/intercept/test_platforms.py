@@ -57,7 +57,6 @@ PLATFORMS: dict[Callable[[Mode], Any], tuple[str, str]] = {
 }
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_a_call_on_a_platform_is_one_of_that_platform_in_its_own_framing(
     platform: Callable[[Mode], Any], stream: bool, mode: Mode, run: Run, seen: Captured

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import callspan
-from callspan.records import CallRecord, Media, Text
+from callspan.records import Media, Text
 from callspan.testing import Captured, capture
 from tests.intercept import sdks, sockets
 from tests.intercept.calls import Run, body_sent
@@ -36,7 +36,7 @@ from tests.intercept.realtime_server import (
     transcribed,
 )
 from tests.intercept.socket_server import next_of, serving
-from tests.intercept.sockets import ConnectionClosed, Socket
+from tests.intercept.sockets import ConnectionClosed, Socket, by_api
 from tests.scale import scaled
 
 sdks.needs_module("openai", "2.30", "realtime over a base URL of one's own")
@@ -61,11 +61,6 @@ async def asked(socket: Socket, **frame: Any) -> list[Any]:
     """The events of an answer."""
     await socket.send({**CREATE, **frame})
     return await socket.until(DONE)
-
-
-def by_api(seen: Captured, api: str = "realtime") -> list[CallRecord]:
-    found = [record for record in seen.records if record.api == api]
-    return sorted(found, key=lambda record: record.timing.start_ns)
 
 
 def test_a_create_is_a_call_with_the_settings_of_the_session_and_its_own(mode: Mode, run: Run, seen: Captured) -> None:

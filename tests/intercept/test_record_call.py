@@ -39,7 +39,6 @@ def facts(call: CallRecord) -> object:
     return msgspec.json.decode(msgspec.json.encode(found))
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 def test_a_call_recorded_by_hand_is_recorded_as_through_the_sdk(
     stream: bool, mode: Mode, run: Run, seen: Captured
 ) -> None:

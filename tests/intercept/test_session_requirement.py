@@ -12,15 +12,9 @@ import openai
 import pytest
 
 import callspan
-from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.testing import Captured, capture
 from tests.intercept.calls import QUESTION, Run
 from tests.intercept.mode import Mode
-
-
-@pytest.fixture
-def client(provider: ScriptedProvider) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=provider.openai_url, api_key="any") as made:
-        yield made
 
 
 def ask(client: openai.OpenAI, model: str) -> str | None:

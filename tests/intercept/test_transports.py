@@ -16,8 +16,6 @@ from tests.intercept import sdks
 from tests.intercept.calls import CHAT, MESSAGE, Run, ask, client_of, text_of, the_call
 from tests.intercept.mode import Mode
 
-plain_and_streamed = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-
 
 def aiohttp(mode: Mode, sdk: str) -> Any:
     module: Any = openai if sdk == "openai" else anthropic
@@ -52,7 +50,6 @@ def overriding(mode: Mode, sdk: str) -> Any:
     return OwnAsync() if mode.is_async else Own()
 
 
-@plain_and_streamed
 @pytest.mark.parametrize("http_client", [aiohttp, older, overriding])
 def test_calls_of_any_http_client_are_captured_with_their_attempts(
     http_client: Callable[[Mode, str], Any], stream: bool, sdk: str, mode: Mode, run: Run, seen: Captured
@@ -121,7 +118,6 @@ def test_a_request_of_the_transport_within_a_call_is_not_an_attempt(mode: Mode, 
 
 
 @pytest.mark.parametrize("raw", [False, True], ids=["parsed", "raw"])
-@plain_and_streamed
 def test_compressed_answers_are_read(raw: bool, stream: bool, mode: Mode, run: Run, seen: Captured) -> None:
     mode.provider.reply(text="I am well.", gzip=True)
 
@@ -174,7 +170,6 @@ async def passes(request: Any, call_next: Any) -> Any:
     return await call_next()
 
 
-@plain_and_streamed
 @pytest.mark.parametrize("replaces", [False, True], ids=["passes", "replaces"])
 def test_a_middleware_that_passes_or_replaces_the_response_is_followed(
     replaces: bool, stream: bool, mode: Mode, run: Run, seen: Captured
@@ -215,7 +210,6 @@ def test_a_middleware_that_answers_itself_is_a_call_without_attempts(mode: Mode,
     assert record.usage.input_tokens == 3
 
 
-@plain_and_streamed
 def test_a_middleware_that_calls_twice_is_one_call_of_the_answer_that_the_caller_gets(
     stream: bool, mode: Mode, run: Run, seen: Captured
 ) -> None:

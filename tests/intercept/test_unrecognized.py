@@ -116,7 +116,6 @@ def test_there_is_one_warning_for_a_provider_and_an_api(seen: Captured, caplog: 
     assert len([one for one in caplog.records if one.levelno == logging.WARNING]) == 2
 
 
-@pytest.mark.parametrize("stream", [False, True])
 def test_calls_that_are_read_are_not_flagged(stream: bool, mode: Mode, run: Run, seen: Captured) -> None:
     async def body() -> None:
         result = await mode.wait(mode.openai().completions.create(model="m", prompt="Hi", stream=stream))

@@ -77,7 +77,6 @@ def as_without_callspan(
 
 
 @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("stream", [False, True], ids=["request", "stream"])
 def test_whatever_a_transport_raises_reaches_the_caller_as_without_callspan(
     stream: bool, sdk: str, error: BaseException, mode: Mode, run: Run
 ) -> None:
@@ -222,7 +221,6 @@ def test_a_stream_requested_in_extra_body_is_as_without_callspan(mode: Mode, run
 
 
 @pytest.mark.parametrize("messages", [iter, tuple, lambda given: (dict(one) for one in given)])
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 def test_messages_may_be_any_iterable(
     sdk: str, stream: bool, messages: Callable[[Any], Any], mode: Mode, run: Run
 ) -> None:

@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 
 import callspan
-from callspan.records import CallRecord
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
 from tests.intercept.calls import Run, body_returned
 from tests.intercept.mode import Mode
 from tests.intercept.realtime_server import SECOND, event
 from tests.intercept.socket_server import Part, next_of, serving
-from tests.intercept.sockets import ConnectionClosed, Socket, connected, listened
+from tests.intercept.sockets import ConnectionClosed, Socket, by_api, connected, listened
 from tests.scale import scaled
 
 sdks.needs_module("openai", "2.30", "realtime over a base URL of one's own")
@@ -107,10 +106,6 @@ def live(mode: Mode, part: Part, path: str = "connect", **options: Any) -> Abstr
 async def heard_out(mode: Mode, script: list[Any], *sends: dict[str, Any], last: str = CLOSED) -> None:
     """Send these frames to a server of a live session, and listen to its last event."""
     await listened(mode, "live.connect", script, last, sends=sends)
-
-
-def by_api(seen: Captured, api: str) -> list[CallRecord]:
-    return [record for record in seen.records if record.api == api]
 
 
 def test_a_live_session_is_one_call_with_the_last_total_of_its_seconds(mode: Mode, run: Run, seen: Captured) -> None:
