@@ -13,36 +13,32 @@ from tests.otel.receiver import OtlpReceiver
 
 pytestmark = [pytest.mark.xdist_group("peers")]
 
-ONE_SPAN = [
-    ("opentelemetry.instrumentation.genai.openai:OpenAIInstrumentor", "opentelemetry-instrumentation-genai-openai"),
-    (
-        "opentelemetry.instrumentation.genai.anthropic:AnthropicInstrumentor",
-        "opentelemetry-instrumentation-genai-anthropic",
+ONE_SPAN = {
+    "opentelemetry.instrumentation.genai.openai:OpenAIInstrumentor": "opentelemetry-instrumentation-genai-openai",
+    "opentelemetry.instrumentation.genai.anthropic:AnthropicInstrumentor": (
+        "opentelemetry-instrumentation-genai-anthropic"
     ),
-    ("opentelemetry.instrumentation.openai:OpenAIInstrumentor", "opentelemetry-instrumentation-openai"),
-    ("openinference.instrumentation.openai:OpenAIInstrumentor", "openinference-instrumentation-openai"),
-    ("openinference.instrumentation.anthropic:AnthropicInstrumentor", "openinference-instrumentation-anthropic"),
-]
+    "opentelemetry.instrumentation.openai:OpenAIInstrumentor": "opentelemetry-instrumentation-openai",
+    "openinference.instrumentation.openai:OpenAIInstrumentor": "openinference-instrumentation-openai",
+    "openinference.instrumentation.anthropic:AnthropicInstrumentor": "openinference-instrumentation-anthropic",
+}
 """Those whose span is current while the SDK works."""
-TWO_SPANS = [
-    ("opentelemetry.instrumentation.anthropic:AnthropicInstrumentor", "opentelemetry-instrumentation-anthropic")
-]
+TWO_SPANS = {"opentelemetry.instrumentation.anthropic:AnthropicInstrumentor": "opentelemetry-instrumentation-anthropic"}
 """Those whose span nobody can see from within the SDK."""
-SUPPRESSING = [("logfire:instrument_openai", "logfire"), ("logfire:instrument_anthropic", "logfire")]
+SUPPRESSING = {"logfire:instrument_openai": "logfire", "logfire:instrument_anthropic": "logfire"}
 """Those that suppress further instrumentation during a call."""
-EVERY = [*ONE_SPAN, *TWO_SPANS, *SUPPRESSING]
+EVERY = ONE_SPAN | TWO_SPANS | SUPPRESSING
 ORDERS = ["theirs-first", "ours-first"]
-
-
 Scenes: TypeAlias = dict[tuple[str, str], Any]
 """What came of each peer in each order."""
+in_each_order = pytest.mark.parametrize("order", ORDERS)
 
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
     """All at once: what takes long is to import the SDKs and the peers, which one process does for all."""
     python = python_of(".venv-peers", "python tools/environments.py peers")
-    combinations = [(named, order) for named, _ in EVERY for order in ORDERS]
+    combinations = [(named, order) for named in EVERY for order in ORDERS]
     words = [word for pair in combinations for word in pair]
     with ScriptedProvider() as provider, OtlpReceiver() as receiver:
         stage = Stage(tmp_path_factory.mktemp("peers"), provider, receiver)
@@ -57,11 +53,9 @@ def beside(scenes: Scenes, named: str, order: str) -> Any:
     return result
 
 
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize(("named", "distribution"), ONE_SPAN)
-def test_there_is_one_span_per_call_with_the_attributes_of_both(
-    scenes: Scenes, named: str, distribution: str, order: str
-) -> None:
+@in_each_order
+@pytest.mark.parametrize("named", ONE_SPAN)
+def test_there_is_one_span_per_call_with_the_attributes_of_both(scenes: Scenes, named: str, order: str) -> None:
     result = beside(scenes, named, order)
     spans = [span for span in result["spans"] if span["name"] != "app"]
     calls = result["calls"]
@@ -76,29 +70,26 @@ def test_there_is_one_span_per_call_with_the_attributes_of_both(
     assert {call["parent_id"] for call in calls} == {root["span_id"]}
 
 
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize(("named", "distribution"), TWO_SPANS)
-def test_a_span_that_is_not_current_cannot_be_joined(scenes: Scenes, named: str, distribution: str, order: str) -> None:
+@in_each_order
+@pytest.mark.parametrize("named", TWO_SPANS)
+def test_a_span_that_is_not_current_cannot_be_joined(scenes: Scenes, named: str, order: str) -> None:
     result = beside(scenes, named, order)
     assert len([span for span in result["spans"] if span["name"] != "app"]) == 2 * len(result["calls"])
 
 
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize(("named", "distribution"), SUPPRESSING)
-def test_each_call_has_a_record_where_the_other_suppresses_our_span(
-    scenes: Scenes, named: str, distribution: str, order: str
-) -> None:
+@in_each_order
+@pytest.mark.parametrize("named", SUPPRESSING)
+def test_each_call_has_a_record_where_the_other_suppresses_our_span(scenes: Scenes, named: str, order: str) -> None:
     result = beside(scenes, named, order)
     assert result["calls"] == [{"span_id": None, "parent_id": None}] * (1 if "anthropic" in named else 2)
     scopes = {span["scope"] for span in result["spans"] if span["name"] != "app"}
-    assert scopes == {f"{distribution}.{named.rpartition('_')[2]}"}
+    assert scopes == {f"logfire.{named.rpartition('_')[2]}"}
 
 
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize(("named", "distribution"), EVERY)
-def test_the_other_instrumentation_is_named_in_one_warning(
-    scenes: Scenes, named: str, distribution: str, order: str
-) -> None:
+@in_each_order
+@pytest.mark.parametrize("named", EVERY)
+def test_the_other_instrumentation_is_named_in_one_warning(scenes: Scenes, named: str, order: str) -> None:
+    distribution = EVERY[named]
     result = beside(scenes, named, order)
     warnings = [message for message in result["heard"] if distribution in message]
     assert len(warnings) == 1
@@ -110,9 +101,9 @@ def test_the_other_instrumentation_is_named_in_one_warning(
 
 def test_doctor_names_those_that_are_only_installed_by_what_would_turn_them_on(scenes: Scenes) -> None:
     """In a process in which only the first is on."""
-    named, distribution = ONE_SPAN[0]
+    named, distribution = next(iter(ONE_SPAN.items()))
     checks = {check["name"]: check for check in beside(scenes, named, "ours-first")["doctor"]}
-    every = {name for _, name in (*ONE_SPAN, *TWO_SPANS)}
+    every = {*ONE_SPAN.values(), *TWO_SPANS.values()}
     assert every <= set(checks)
     for name in every - {distribution}:
         assert checks[name]["state"] == "warning"

@@ -21,17 +21,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 
-class LogCollector(logging.Handler):
-    """Keeps what is logged."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
-
-
 def turn_on(named: str, exporter: InMemorySpanExporter) -> None:
     module, name = named.split(":")
     found = importlib.import_module(module)
@@ -43,23 +32,21 @@ def turn_on(named: str, exporter: InMemorySpanExporter) -> None:
         getattr(found, name)().instrument()
 
 
-def ours(records: list[Any]) -> Any:
+def ours(records: list[Any]) -> None:
     import callspan
-    from callspan.wiring import WIRING
-    from callspan.wiring.pipeline import Providers
 
-    settings = callspan.Settings()
-    return WIRING.install(
-        settings, Providers(listeners=(lambda one: records.append(one.record),)), ("openai", "anthropic")
-    )
+    callspan.add_callback("after_record", records.append, kinds=["call"])
+    callspan.instrument()
 
 
 def scene(named: str, order: str, others: set[str]) -> dict[str, Any]:
     """Play a scene as in a process that has not imported the `others`."""
     for module in others - {module_of(named)}:
         sys.modules.pop(module)
-    collector, exporter, records = LogCollector(), InMemorySpanExporter(), []
-    logging.getLogger().addHandler(collector)
+    heard, exporter, records = [], InMemorySpanExporter(), []
+    listener = logging.Handler(logging.WARNING)
+    listener.emit = lambda record: heard.append(record.getMessage())
+    logging.getLogger().addHandler(listener)
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
@@ -68,8 +55,6 @@ def scene(named: str, order: str, others: set[str]) -> dict[str, Any]:
         step()
     with trace.get_tracer("app").start_as_current_span("app"):
         answers = [ask_claude("Hi")] * 2 if "anthropic" in named else [ask("Hi"), ask_streamed("Hi")]
-    from callspan.intercept import other_instrumentations
-
     spans = [
         {
             "name": span.name,
@@ -85,12 +70,13 @@ def scene(named: str, order: str, others: set[str]) -> dict[str, Any]:
         {"span_id": call.span_id, "parent_id": call.parent_span_id} for call in records if call.outcome == "success"
     ]
     from callspan.cli.doctor import _others
+    from callspan.intercept import other_instrumentations
 
     return {
         "said": answers,
         "spans": spans,
         "calls": calls,
-        "heard": collector.messages,
+        "heard": heard,
         "found": other_instrumentations.found(),
         "doctor": [check._asdict() for check in _others()],
     }
