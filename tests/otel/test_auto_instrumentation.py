@@ -44,23 +44,16 @@ def test_suppressed_code_makes_records_and_no_spans(stage: Stage) -> None:
     assert [(call.outcome, call.span_id) for call in stage.calls()] == [("success", None)]
 
 
-def test_sigterm_that_the_application_handles_loses_nothing(stage: Stage) -> None:
-    done = stage.run("opentelemetry-instrument", "python", SCRIPT, "1", "graceful-sigterm")
-    assert done.returncode == 143
-    assert len(stage.spans) == len(stage.calls()) == 1
-
-
-def test_sigterm_without_a_handler_loses_nothing_and_still_ends_the_process(stage: Stage) -> None:
-    done = stage.run("opentelemetry-instrument", "python", SCRIPT, "2", "sigterm")
-    assert done.returncode == -signal.SIGTERM
-    assert len(stage.spans) == len(stage.calls()) == 2
-
-
-def test_records_survive_kill_9(stage: Stage) -> None:
-    """Spans of the last seconds do not: they are in the memory of OpenTelemetry's batches."""
-    done = stage.run("opentelemetry-instrument", "python", SCRIPT, "2", "sigkill")
-    assert done.returncode == -signal.SIGKILL
+@pytest.mark.parametrize(
+    ("ending", "code", "spans"),
+    [("graceful-sigterm", 143, 2), ("sigterm", -signal.SIGTERM, 2), ("sigkill", -signal.SIGKILL, 0)],
+)
+def test_however_a_process_ends_no_record_is_lost(stage: Stage, ending: str, code: int, spans: int) -> None:
+    """After `kill -9` spans of the last seconds are: they are in the memory of OpenTelemetry's batches."""
+    done = stage.run("opentelemetry-instrument", "python", SCRIPT, "2", ending)
+    assert done.returncode == code
     assert len(stage.calls()) == 2
+    assert len(stage.spans) == spans
 
 
 @pytest.mark.parametrize("how", ["fork", "spawn", "os-fork"])
