@@ -6,7 +6,7 @@ import gzip
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -140,33 +140,19 @@ class OtlpReceiver:
     @property
     def spans(self) -> list[ReceivedSpan]:
         """Every span accepted so far, in the order of arrival."""
-        return list(self._spans())
+        found = items(self.requests, "spans")
+        return [ReceivedSpan(span, scope.name, plain(resource.attributes)) for resource, scope, span in found]
 
     @property
     def logs(self) -> list[tuple[str, dict[str, Any], LogRecord]]:
         """Every log record accepted: event name, attributes, and the record itself."""
-        with self._news:
-            requests = [request for request in self._requests if isinstance(request, ExportLogsServiceRequest)]
-        return [
-            (record.event_name, plain(record.attributes), record)
-            for request in requests
-            for resource in request.resource_logs
-            for scope in resource.scope_logs
-            for record in scope.log_records
-        ]
+        found = items(self.requests, "logs")
+        return [(record.event_name, plain(record.attributes), record) for _, _, record in found]
 
     @property
     def metrics(self) -> list[Metric]:
         """Every metric accepted, once for each export."""
-        with self._news:
-            requests = [request for request in self._requests if isinstance(request, ExportMetricsServiceRequest)]
-        return [
-            metric
-            for request in requests
-            for resource in request.resource_metrics
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-        ]
+        return [metric for _, _, metric in items(self.requests, "metrics")]
 
     def wait_for(self, count: int, timeout_s: float = 20.0) -> list[ReceivedSpan]:
         """Return the spans as soon as there are `count`, or after the time what there is."""
@@ -191,14 +177,14 @@ class OtlpReceiver:
     ) -> None:
         self.close()
 
-    def _spans(self) -> Iterator[ReceivedSpan]:
-        with self._news:
-            requests = [request for request in self._requests if isinstance(request, ExportTraceServiceRequest)]
-        for request in requests:
-            for resource in request.resource_spans:
-                attributes = plain(resource.resource.attributes)
-                for scope in resource.scope_spans:
-                    yield from (ReceivedSpan(span, scope.scope.name, attributes) for span in scope.spans)
+
+def items(requests: Iterable[Any], signal: str) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield the spans, log records or metrics that requests hold, each after its resource and scope."""
+    kind = "log_records" if signal == "logs" else signal
+    for request in requests:
+        for resource in getattr(request, f"resource_{signal}", ()):
+            for scope in getattr(resource, f"scope_{signal}"):
+                yield from ((resource.resource, scope.scope, one) for one in getattr(scope, kind))
 
 
 def plain(attributes: Any) -> dict[str, Any]:

@@ -32,12 +32,13 @@ from callspan.testing import ScriptedProvider
 from tests.commands import callspan as command
 from tests.e2e.conftest import DEMO_SPANS, VOICE_CALLS
 from tests.otel.collector import Collector
-from tests.otel.receiver import OtlpReceiver
+from tests.otel.receiver import OtlpReceiver, items
 
 pytestmark = [pytest.mark.timeout(120)]
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTOCOLS = ("http", "grpc")
+SIGNALS = ("spans", "logs", "metrics")
 EVENT = "gen_ai.client.inference.operation.details"
 GLOBAL_PROVIDERS = (
     (traces_api, "_TRACER_PROVIDER"), (metrics_api, "_METER_PROVIDER"), (logs_api, "_LOGGER_PROVIDER")
@@ -87,15 +88,9 @@ def _also(export: Any, keep: Any) -> Any:
 
 
 def whole(requests: list[Any]) -> list[Any]:
-    """All that requests of one or all signals hold, each with its resource, in an order of its own."""
-    found = []
-    for request in requests:
-        (signal,) = (name for name in ("spans", "logs", "metrics") if hasattr(request, f"resource_{name}"))
-        for resource in getattr(request, f"resource_{signal}"):
-            for scope in getattr(resource, f"scope_{signal}"):
-                each = getattr(scope, {"logs": "log_records"}.get(signal, signal))
-                found += [(signal, MessageToDict(resource.resource), MessageToDict(one)) for one in each]
-    return sorted(found, key=str)
+    """All that requests hold, each with its resource, in an order of its own."""
+    found = [(resource, one) for signal in SIGNALS for resource, _, one in items(requests, signal)]
+    return sorted(([MessageToDict(part) for part in each] for each in found), key=str)
 
 
 def play_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collector: Collector, protocol: str) -> Held:
@@ -149,7 +144,7 @@ def test_prometheus_shows_the_names_units_and_values_that_the_alerts_ask_for(
     assert split_by <= labels, split_by - labels
     assert _sum(samples, "callspan_client_retries_total") == 1
     assert _sum(samples, "gen_ai_client_operation_duration_seconds_count") == 41 + VOICE_CALLS
-    last = {metric["name"]: metric for _, _, metric in whole(held.metrics[-1:])}
+    last = {metric["name"]: metric for _, metric in whole(held.metrics[-1:])}
     durations = [point["sum"] for point in last["gen_ai.client.operation.duration"]["histogram"]["dataPoints"]]
     assert math.isclose(_sum(samples, "gen_ai_client_operation_duration_seconds_sum"), sum(durations))
     assert {found["job"] for name, found, _ in samples if name.startswith("gen_ai_")} == {"callspan-demo"}

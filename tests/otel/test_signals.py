@@ -26,7 +26,7 @@ from callspan.otlp.providers import make_provider
 from callspan.otlp.variables import wanted_signals
 from callspan.testing import ScriptedProvider
 from tests.otel.launching import APPS, Stage
-from tests.otel.receiver import OtlpReceiver, plain
+from tests.otel.receiver import OtlpReceiver, items, plain
 
 SCRIPT = str(APPS / "script.py")
 EVENT = "gen_ai.client.inference.operation.details"
@@ -42,12 +42,9 @@ def stage(stage: Stage) -> Stage:
 
 
 def resources(receiver: OtlpReceiver) -> list[dict[str, Any]]:
-    """The resource of every request that was accepted."""
-    found = []
-    for request in receiver.requests:
-        for name in ("resource_spans", "resource_metrics", "resource_logs"):
-            found += [plain(part.resource.attributes) for part in getattr(request, name, ())]
-    return found
+    """The resource of everything that was accepted."""
+    every = [one for signal in ("spans", "metrics", "logs") for one in items(receiver.requests, signal)]
+    return [plain(resource.attributes) for resource, _, _ in every]
 
 
 def events(stage: Stage) -> list[str]:
