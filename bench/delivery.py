@@ -1,12 +1,8 @@
-"""The cost of delivering a record from the spool to a store, pricing included: CPU time, or instructions.
-
-    python bench/delivery.py [URL ...]
-
-Under callgrind, with the directory of its files first, it counts and answers in JSON; see `counted`.
-"""
+"""The cost of delivering a record from the spool to a store, priced: CPU time, or instructions (`counted`)."""
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
 import os
@@ -89,7 +85,7 @@ def counted(urls: Sequence[str], records: int = _COUNTED) -> dict[str, float]:
     """Return instructions per record of each store; callgrind must be there."""
     with tempfile.TemporaryDirectory() as directory, _segment(urls, _FIRST + records) as segment:
         segment.close()
-        arguments = [str(_HERE / "delivery.py"), directory, str(segment.path), *urls]
+        arguments = [str(_HERE / "delivery.py"), *urls, "--count", directory, str(segment.path)]
         valgrind.run(sys.executable, arguments, Path(directory), {**os.environ, "PYTHONHASHSEED": "0"})
         found: dict[str, float] = json.loads(Path(directory, "delivered.json").read_text())
     return found
@@ -132,20 +128,19 @@ def files() -> Iterator[list[str]]:
         yield [f"sqlite:///{directory}/calls.db", f"jsonl:///{directory}/calls.jsonl"]
 
 
-def _kind(url: str) -> str:
-    return url.partition(":")[0]
-
-
 def main() -> None:
     """Measure, or count."""
-    first, *others = sys.argv[1:] or [""]
-    if first and Path(first).is_dir():
-        _count(Path(first), Path(others[0]), others[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("urls", nargs="*", help="of stores; default: new files")
+    parser.add_argument("--count", nargs=2, type=Path, metavar=("DIRECTORY", "SEGMENT"), help="under callgrind")
+    options = parser.parse_args()
+    if options.count:
+        _count(*options.count, options.urls)
         return
     with files() as urls:
-        for url, found in times([first, *others] if first else urls).items():
+        for url, found in times(options.urls or urls).items():
             middle, best = statistics.median(found) / 1e6, min(found) / 1e6
-            print(f"{_kind(url)}: {middle:.3f} ms of CPU per record, {best:.3f} at best")
+            print(f"{url.partition(':')[0]}: {middle:.3f} ms of CPU per record, {best:.3f} at best")
 
 
 if __name__ == "__main__":
