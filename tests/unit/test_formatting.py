@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -26,47 +27,44 @@ MILLISECONDS = {
     1_500: "1.50 s", 59_960: "59.96 s", 59_996: "1 min", 60_000: "1 min", 61_000: "1 min 01 s", 125_000: "2 min 05 s",
     3_599_700: "1 h 00 min", 93_784_000: "26 h 03 min",
 }  # fmt: skip
+COUNTS = {
+    None: UNKNOWN, 0: "0", 7: "7", 999: "999", 1_000: "1k", 1_234: "1.23k", 3_400_000: "3.4M", 5 * 10**9: "5G",
+    0.5: "0.5", -12: "-12", 999_499: "999k", 999_950: "1M", -999_950: "-1M",
+}  # fmt: skip
+TOKENS = {
+    (None, None): UNKNOWN, (0, None): f"0→{UNKNOWN}", (None, 0): f"{UNKNOWN}→0", (0, 0): "0→0",
+    (12345, 6): "12,345→6", (99_999, 100_000): "99,999→100k",
+}  # fmt: skip
+TIMES_NS = {
+    None: None, 0: "1970-01-01T00:00:00.000000Z", 999: "1970-01-01T00:00:00.000000Z",
+    1_000: "1970-01-01T00:00:00.000001Z", 1_795_161_700_498_858_123: "2026-11-20T08:01:40.498858Z",
+    2**63 - 1: "2262-04-11T23:47:16.854775Z",
+}  # fmt: skip
+MONEY = {
+    "0": "$0.00", "0.000": "$0.00", "0.0500": "$0.05", "0.05": "$0.05", "0.5": "$0.50", "0.10": "$0.10",
+    "0.1234": "$0.123", "0.000144": "$0.000144", "0.000012": "$0.000012", "0.000000123456": "$0.000000123",
+    "0.00001": "$0.00001", "0.0099996": "$0.01", "0.9999999": "$1.00", "1": "$1.00", "1E+2": "$100.00",
+    "1234.567": "$1,234.57", "12345678.9": "$12,345,678.90", "-2": "-$2.00", "-0.0500": "-$0.05",
+}  # fmt: skip
+SHOWN: list[tuple[Callable[..., object], tuple[object, ...], str | None]] = [
+    # A unit that suits the size.
+    *((formatting.milliseconds, (ms,), shown) for ms, shown in MILLISECONDS.items()),
+    *((formatting.duration, (ms * 1e6,), shown) for ms, shown in MILLISECONDS.items()),
+    *((formatting.short_count, (count,), shown) for count, shown in COUNTS.items()),
+    # Zero is told from unknown.
+    *((formatting.tokens, counts, shown) for counts, shown in TOKENS.items()),
+    # Never rounded up.
+    *((formatting.iso, (ns,), shown) for ns, shown in TIMES_NS.items()),
+    # Cents, or three significant digits.
+    *((formatting.money, (Decimal(usd),), shown) for usd, shown in MONEY.items()),
+]
 
 
-@pytest.mark.parametrize(("ms", "shown"), MILLISECONDS.items())
-def test_durations_have_a_unit_that_suits_their_size(ms: float, shown: str) -> None:
-    assert formatting.milliseconds(ms) == shown
-    assert formatting.duration(ms * 1e6) == shown
-
-
-@pytest.mark.parametrize(
-    ("number", "shown"),
-    [(None, UNKNOWN), (0, "0"), (7, "7"), (999, "999"), (1_000, "1k"), (1_234, "1.23k"), (3_400_000, "3.4M"),
-     (5 * 10**9, "5G"), (0.5, "0.5"), (-12, "-12"), (999_499, "999k"), (999_950, "1M"), (-999_950, "-1M")],
-)  # fmt: skip
-def test_short_counts(number: float | None, shown: str) -> None:
-    assert formatting.short_count(number) == shown
-
-
-@pytest.mark.parametrize(
-    ("input_tokens", "output_tokens", "shown"),
-    [
-        (None, None, UNKNOWN), (0, None, f"0→{UNKNOWN}"), (None, 0, f"{UNKNOWN}→0"), (0, 0, "0→0"),
-        (12345, 6, "12,345→6"), (99_999, 100_000, "99,999→100k"),
-    ],
-)  # fmt: skip
-def test_tokens_distinguish_zero_from_unknown(input_tokens: int | None, output_tokens: int | None, shown: str) -> None:
-    assert formatting.tokens(input_tokens, output_tokens) == shown
-
-
-@pytest.mark.parametrize(
-    ("ns", "shown"),
-    [
-        (None, None),
-        (0, "1970-01-01T00:00:00.000000Z"),
-        (999, "1970-01-01T00:00:00.000000Z"),
-        (1_000, "1970-01-01T00:00:00.000001Z"),
-        (1_795_161_700_498_858_123, "2026-11-20T08:01:40.498858Z"),
-        (2**63 - 1, "2262-04-11T23:47:16.854775Z"),
-    ],
-)
-def test_iso_times_never_round_up(ns: int | None, shown: str | None) -> None:
-    assert formatting.iso(ns) == shown
+@pytest.mark.parametrize(("function", "values", "shown"), SHOWN)
+def test_a_value_is_shown_with_its_unit(
+    function: Callable[..., object], values: tuple[object, ...], shown: str | None
+) -> None:
+    assert function(*values) == shown
 
 
 def test_a_time_of_today_is_a_time_and_any_other_has_its_day() -> None:
@@ -134,16 +132,3 @@ def test_the_service_name_inside_a_process(
     assert main_name(arguments) == name
     monkeypatch.setenv("CALLSPAN_RUN_SERVICE", "shop")
     assert main_name(arguments) == "shop"
-
-
-MONEY = {
-    "0": "$0.00", "0.000": "$0.00", "0.0500": "$0.05", "0.05": "$0.05", "0.5": "$0.50", "0.10": "$0.10",
-    "0.1234": "$0.123", "0.000144": "$0.000144", "0.000012": "$0.000012", "0.000000123456": "$0.000000123",
-    "0.00001": "$0.00001", "0.0099996": "$0.01", "0.9999999": "$1.00", "1": "$1.00", "1E+2": "$100.00",
-    "1234.567": "$1,234.57", "12345678.9": "$12,345,678.90", "-2": "-$2.00", "-0.0500": "-$0.05",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("usd", "shown"), MONEY.items())
-def test_money_has_cents_or_three_significant_digits(usd: str, shown: str) -> None:
-    assert formatting.money(Decimal(usd)) == shown

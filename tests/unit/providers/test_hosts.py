@@ -68,36 +68,28 @@ HOSTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("host", "provider"), [(host, name) for name, hosts in HOSTS.items() for host in hosts])
-def test_a_host_names_its_provider(host: str, provider: str) -> None:
-    assert provider_of("OpenAI", host, "openai") == provider
-
-
 UNKNOWN = (
     None, "", "localhost:8000", "127.0.0.1", "::1", "gateway.example.com", "abc.execute-api.us-east-1.amazonaws.com",
     "notapi.openai.com.example.com", "evilopenrouter.ai", "aws-external-anthropic.us-east-1.api.aws",
     "claude.googleapis.com",
 )  # fmt: skip
+OF_SDK = [
+    *(("openai", host, name) for name, hosts in HOSTS.items() for host in hosts),
+    # An unknown host has the flavour of its SDK; a known one comes before that.
+    *((sdk, host, sdk) for sdk in ("openai", "anthropic") for host in UNKNOWN),
+    ("openai", "resource.services.ai.azure.com", "azure.ai.openai"),
+    ("anthropic", "resource.services.ai.azure.com", "azure.ai.inference"),
+    *(
+        (sdk, f"api.{name}.com", name)
+        for sdk in ("openai", "anthropic")
+        for name in ("deepseek", "openai", "anthropic")
+    ),
+]
 
 
-@pytest.mark.parametrize("host", UNKNOWN)
-@pytest.mark.parametrize("family", ["openai", "anthropic"])
-def test_an_unknown_host_has_the_flavour_of_its_sdk(host: str | None, family: str) -> None:
-    assert provider_of("OpenAI", host, family) == family
-
-
-@pytest.mark.parametrize(
-    ("host", "of_openai", "of_anthropic"),
-    [
-        ("resource.services.ai.azure.com", "azure.ai.openai", "azure.ai.inference"),
-        ("api.deepseek.com", "deepseek", "deepseek"),
-        ("api.openai.com", "openai", "openai"),
-        ("api.anthropic.com", "anthropic", "anthropic"),
-    ],
-)
-def test_a_known_host_comes_before_the_family_of_the_sdk(host: str, of_openai: str, of_anthropic: str) -> None:
-    assert provider_of("OpenAI", host, "openai") == of_openai
-    assert provider_of("Anthropic", host, "anthropic") == of_anthropic
+@pytest.mark.parametrize(("sdk", "host", "provider"), OF_SDK)
+def test_a_host_names_its_provider(sdk: str, host: str | None, provider: str) -> None:
+    assert provider_of("OpenAI" if sdk == "openai" else "Anthropic", host, sdk) == provider
 
 
 @given(st.text(), st.none() | st.text(alphabet="a.:-1[]A") | st.text())
