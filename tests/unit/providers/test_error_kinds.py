@@ -35,26 +35,19 @@ def info(status: int | None = None, body: object = None, exception: str | None =
     return error_info(status=status, body=body, exception=exception, message=message, request_id=request_id)
 
 
-@pytest.mark.parametrize(
-    ("kind", "statuses"),
-    [
-        ("bad_input", "400 405 413 415 422 431"),
-        ("auth", "401"),
-        ("quota", "402"),
-        ("permission", "403"),
-        ("not_found", "404 410"),
-        ("timeout", "408 504 524"),
-        ("server", "409 424 425 500 502 520"),
-        ("rate_limit", "429"),
-        ("overloaded", "498 503 529"),
-        ("cancelled", "499"),
-        ("unknown", "200"),
-    ],
-)
-def test_a_status_alone_determines_the_kind(kind: str, statuses: str) -> None:
-    assert {classify(int(status), None, None, None) for status in statuses.split()} == {(kind, kind in RETRYABLE)}
-
-
+STATUSES = [
+    ("bad_input", "400 405 413 415 422 431"),
+    ("auth", "401"),
+    ("quota", "402"),
+    ("permission", "403"),
+    ("not_found", "404 410"),
+    ("timeout", "408 504 524"),
+    ("server", "409 424 425 500 502 520"),
+    ("rate_limit", "429"),
+    ("overloaded", "498 503 529"),
+    ("cancelled", "499"),
+    ("unknown", "200"),
+]
 BY_TYPE_AND_CODE: dict[str, list[tuple[int | None, str | None, str | None]]] = {
     "overloaded": [(529, "overloaded_error", None), (200, "overloaded_error", None)],
     "rate_limit": [
@@ -89,129 +82,111 @@ BY_TYPE_AND_CODE: dict[str, list[tuple[int | None, str | None, str | None]]] = {
     "content_filter": [(400, None, "content_filter")],
     "unknown": [(None, None, "600"), (None, None, "39")],
 }  # fmt: skip
+WORDS = [
+    ("quota", "billing_hard_limit_reached quota_exceeded insufficient_balance insufficient_credits"),
+    ("quota", "payment_required ServiceQuotaExceededException linked_organization_spend_limit_reached"),
+    ("quota", "linked_organization_billing_unavailable insufficient-quota INSUFFICIENT_QUOTA"),
+    ("context_length", "context_window_exceeded model_max_prompt_tokens_exceeded"),
+    ("content_filter", "content_policy_violation image_content_policy_violation moderation_blocked"),
+    ("content_filter", "ResponsibleAIPolicyViolation data_inspection_failed"),
+    ("overloaded", "overloaded model_overloaded engine_overloaded server_is_overloaded slow_down"),
+    ("overloaded", "service_unavailable service_unavailable_error capacity_exceeded UNAVAILABLE"),
+    ("overloaded", "ServiceUnavailableException ModelNotReadyException"),
+    ("rate_limit", "rate_limit_reached rate_limited too_many_requests ramp_limit_exceeded Throttling"),
+    ("timeout", "timeout request_timeout gateway_timeout vector_store_timeout DEADLINE_EXCEEDED"),
+    ("timeout", "ModelTimeoutException"),
+    ("auth", "invalid_authentication account_deactivated UNAUTHENTICATED unauthorized"),
+    ("auth", "UnrecognizedClientException ExpiredTokenException"),
+    ("permission", "permission_denied insufficient_permissions forbidden AccessDeniedException"),
+    ("not_found", "not_found ResourceNotFoundException"),
+    ("bad_input", "invalid_prompt invalid_value invalid_type unsupported_parameter unsupported_value"),
+]
+"""Codes and types that come before any status."""
+GENERAL_WORDS = [
+    ("bad_input", "invalid_request_body INVALID_ARGUMENT ValidationException invalid_something_new"),
+    ("server", "api_error conflict_error internal_error internal_server_error InternalServerException"),
+    ("server", "ModelErrorException"),
+]
+"""Codes that are used with many statuses, and count only without one."""
+MESSAGES = [
+    (400, "prompt is too long: 210000 tokens > 200000 maximum", "context_length"),
+    (400, "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000", "context_length"),
+    (400, "Input is too long for requested model.", "context_length"),
+    (400, "This model's maximum context length is 8192 tokens.", "context_length"),
+    (400, "Your credit balance is too low to access the Anthropic API.", "quota"),
+    (429, "You exceeded your current quota, please check your plan", "quota"),
+    (400, "The input exceeds the context window of this model", "context_length"),
+    (400, "Requested 9000 tokens: context length exceeded", "context_length"),
+    (400, "{'error': 'context_length_exceeded'}", "context_length"),
+    (400, "input (9000) exceeds the maximum number of tokens allowed", "context_length"),
+    (402, "Insufficient Balance", "quota"),
+    (400, "insufficient credits", "quota"),
+    (400, "insufficient funds", "quota"),
+    (400, "Billing hard limit has been reached", "quota"),
+    (400, "Output blocked by content filtering policy", "content_filter"),
+    (400, "The response was filtered due to the prompt triggering the content management policy", "content_filter"),
+    (400, "Your request was rejected as a result of our safety system.", "content_filter"),
+    (400, "This request violates our Usage Policies", "content_filter"),
+    (400, "messages: roles must alternate", "bad_input"),
+    (500, "maximum context length worker crashed", "server"),
+]
+EXCEPTIONS = [
+    ("timeout", "openai.APITimeoutError anthropic.APITimeoutError httpx.ReadTimeout builtins.TimeoutError"),
+    ("timeout", "httpx.ConnectTimeout httpx.WriteTimeout httpx.PoolTimeout httpx.TimeoutException"),
+    ("timeout", "aiohttp.ServerTimeoutError aiohttp.SocketTimeoutError aiohttp.ConnectionTimeoutError"),
+    ("timeout", "anthropic.DeadlineExceededError openai.GatewayTimeoutError openai.RequestTimeoutError"),
+    ("connection", "openai.APIConnectionError httpx.ReadError httpx2.ConnectError httpcore.RemoteProtocolError"),
+    ("connection", "httpx.WriteError httpx.CloseError httpx.NetworkError httpx.TransportError"),
+    ("connection", "httpx.ProtocolError httpx.LocalProtocolError httpx.ProxyError builtins.ConnectionError"),
+    ("connection", "builtins.ConnectionResetError builtins.BrokenPipeError builtins.ConnectionRefusedError"),
+    ("connection", "builtins.ConnectionAbortedError aiohttp.ClientConnectionError aiohttp.ClientConnectorError"),
+    ("connection", "aiohttp.ClientOSError aiohttp.ClientPayloadError aiohttp.ServerDisconnectedError"),
+    ("connection", "ssl.SSLError socket.gaierror http.client.IncompleteRead"),
+    ("cancelled", "builtins.GeneratorExit builtins.SystemExit openai.ClientClosedRequestError"),
+    ("cancelled", "asyncio.exceptions.CancelledError KeyboardInterrupt"),
+    ("parsing", "pydantic.ValidationError builtins.UnicodeDecodeError httpx.DecodingError msgspec.DecodeError"),
+    ("parsing", "openai.LengthFinishReasonError openai.APIResponseValidationError"),
+    ("parsing", "json.decoder.JSONDecodeError"),
+    ("auth", "anthropic.CredentialsError anthropic.IdentityTokenFileError anthropic.WorkloadIdentityError"),
+    ("auth", "openai.OAuthError openai.SubjectTokenProviderError anthropic.AuthenticationError"),
+    ("permission", "openai.PermissionDeniedError"),
+    ("not_found", "openai.NotFoundError"),
+    ("bad_input", "openai.BadRequestError openai.UnprocessableEntityError anthropic.RequestTooLargeError"),
+    ("bad_input", "openai.ContentTooLargeError httpx.UnsupportedProtocol httpx.InvalidURL"),
+    ("bad_input", "openai.PreconditionFailedError openai.RequestHeaderFieldsTooLargeError"),
+    ("server", "openai.ConflictError openai.InternalServerError"),
+    ("quota", "openai.PaymentRequiredError"),
+    ("overloaded", "anthropic.OverloadedError anthropic.ServiceUnavailableError"),
+    ("content_filter", "openai.ContentFilterFinishReasonError"),
+    ("rate_limit", "openai.RateLimitError"),
+    ("unknown", "builtins.RuntimeError"),
+]
+CLASSIFIED: list[tuple[str, tuple[Any, ...]]] = [
+    *((kind, (int(status), None, None, None)) for kind, statuses in STATUSES for status in statuses.split()),
+    *((kind, (*stated, None)) for kind, cases in BY_TYPE_AND_CODE.items() for stated in cases),
+    *(
+        (kind, (404 if kind in ("auth", "bad_input") else 401, *stated, None))
+        for kind, words in WORDS for word in words.split() for stated in ((None, word), (word, None))
+    ),
+    *(
+        (kind if status is None else "not_found", (status, word, None, None))
+        for kind, words in GENERAL_WORDS for word in words.split() for status in (None, 404)
+    ),
+    *(
+        (kind, (status, "invalid_request_error" if status == 400 else None, None, message))
+        for status, message, kind in MESSAGES
+    ),
+    *((kind, (None, None, None, None, one)) for kind, exceptions in EXCEPTIONS for one in exceptions.split()),
+    # The status of a stream which was begun says nothing; that of an error comes before the exception's class.
+    ("rate_limit", (429, None, None, None, "openai.InternalServerError")),
+    ("connection", (200, None, None, "peer closed", "httpx.RemoteProtocolError")),
+]  # fmt: skip
+"""A kind, and the status, type, code, message and exception of an error that is of it."""
 
 
-@pytest.mark.parametrize("kind", BY_TYPE_AND_CODE)
-def test_types_and_codes_of_providers_also_inside_a_stream(kind: str) -> None:
-    for status, error_type, code in BY_TYPE_AND_CODE[kind]:
-        assert classify(status, error_type, code, None)[0] == kind, (status, error_type, code)
-
-
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [
-        ("quota", "billing_hard_limit_reached quota_exceeded insufficient_balance insufficient_credits"),
-        ("quota", "payment_required ServiceQuotaExceededException linked_organization_spend_limit_reached"),
-        ("quota", "linked_organization_billing_unavailable insufficient-quota INSUFFICIENT_QUOTA"),
-        ("context_length", "context_window_exceeded model_max_prompt_tokens_exceeded"),
-        ("content_filter", "content_policy_violation image_content_policy_violation moderation_blocked"),
-        ("content_filter", "ResponsibleAIPolicyViolation data_inspection_failed"),
-        ("overloaded", "overloaded model_overloaded engine_overloaded server_is_overloaded slow_down"),
-        ("overloaded", "service_unavailable service_unavailable_error capacity_exceeded UNAVAILABLE"),
-        ("overloaded", "ServiceUnavailableException ModelNotReadyException"),
-        ("rate_limit", "rate_limit_reached rate_limited too_many_requests ramp_limit_exceeded Throttling"),
-        ("timeout", "timeout request_timeout gateway_timeout vector_store_timeout DEADLINE_EXCEEDED"),
-        ("timeout", "ModelTimeoutException"),
-        ("auth", "invalid_authentication account_deactivated UNAUTHENTICATED unauthorized"),
-        ("auth", "UnrecognizedClientException ExpiredTokenException"),
-        ("permission", "permission_denied insufficient_permissions forbidden AccessDeniedException"),
-        ("not_found", "not_found ResourceNotFoundException"),
-        ("bad_input", "invalid_prompt invalid_value invalid_type unsupported_parameter unsupported_value"),
-    ],
-)
-def test_an_error_code_takes_precedence_over_the_status(kind: str, words: str) -> None:
-    """Under a status that says otherwise; as the code and as the type."""
-    status = 404 if kind in ("auth", "bad_input") else 401
-
-    assert {classify(status, None, word, None)[0] for word in words.split()} == {kind}
-    assert {classify(status, word, None, None)[0] for word in words.split()} == {kind}
-
-
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [
-        ("bad_input", "invalid_request_body INVALID_ARGUMENT ValidationException invalid_something_new"),
-        ("server", "api_error conflict_error internal_error internal_server_error InternalServerException"),
-        ("server", "ModelErrorException"),
-    ],
-)
-def test_a_code_used_with_many_statuses_counts_only_without_a_status(kind: str, words: str) -> None:
-    assert {classify(None, word, None, None)[0] for word in words.split()} == {kind}
-    assert {classify(404, word, None, None)[0] for word in words.split()} == {"not_found"}
-
-
-@pytest.mark.parametrize(
-    ("status", "message", "kind"),
-    [
-        (400, "prompt is too long: 210000 tokens > 200000 maximum", "context_length"),
-        (400, "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000", "context_length"),
-        (400, "Input is too long for requested model.", "context_length"),
-        (400, "This model's maximum context length is 8192 tokens.", "context_length"),
-        (400, "Your credit balance is too low to access the Anthropic API.", "quota"),
-        (429, "You exceeded your current quota, please check your plan", "quota"),
-        (400, "The input exceeds the context window of this model", "context_length"),
-        (400, "Requested 9000 tokens: context length exceeded", "context_length"),
-        (400, "{'error': 'context_length_exceeded'}", "context_length"),
-        (400, "input (9000) exceeds the maximum number of tokens allowed", "context_length"),
-        (402, "Insufficient Balance", "quota"),
-        (400, "insufficient credits", "quota"),
-        (400, "insufficient funds", "quota"),
-        (400, "Billing hard limit has been reached", "quota"),
-        (400, "Output blocked by content filtering policy", "content_filter"),
-        (400, "The response was filtered due to the prompt triggering the content management policy", "content_filter"),
-        (400, "Your request was rejected as a result of our safety system.", "content_filter"),
-        (400, "This request violates our Usage Policies", "content_filter"),
-        (400, "messages: roles must alternate", "bad_input"),
-        (500, "maximum context length worker crashed", "server"),
-    ],
-)
-def test_a_message_under_a_general_type_is_matched(status: int, message: str, kind: str) -> None:
-    assert classify(status, "invalid_request_error" if status == 400 else None, None, message)[0] == kind
-
-
-@pytest.mark.parametrize(
-    ("kind", "exceptions"),
-    [
-        ("timeout", "openai.APITimeoutError anthropic.APITimeoutError httpx.ReadTimeout builtins.TimeoutError"),
-        ("timeout", "httpx.ConnectTimeout httpx.WriteTimeout httpx.PoolTimeout httpx.TimeoutException"),
-        ("timeout", "aiohttp.ServerTimeoutError aiohttp.SocketTimeoutError aiohttp.ConnectionTimeoutError"),
-        ("timeout", "anthropic.DeadlineExceededError openai.GatewayTimeoutError openai.RequestTimeoutError"),
-        ("connection", "openai.APIConnectionError httpx.ReadError httpx2.ConnectError httpcore.RemoteProtocolError"),
-        ("connection", "httpx.WriteError httpx.CloseError httpx.NetworkError httpx.TransportError"),
-        ("connection", "httpx.ProtocolError httpx.LocalProtocolError httpx.ProxyError builtins.ConnectionError"),
-        ("connection", "builtins.ConnectionResetError builtins.BrokenPipeError builtins.ConnectionRefusedError"),
-        ("connection", "builtins.ConnectionAbortedError aiohttp.ClientConnectionError aiohttp.ClientConnectorError"),
-        ("connection", "aiohttp.ClientOSError aiohttp.ClientPayloadError aiohttp.ServerDisconnectedError"),
-        ("connection", "ssl.SSLError socket.gaierror http.client.IncompleteRead"),
-        ("cancelled", "builtins.GeneratorExit builtins.SystemExit openai.ClientClosedRequestError"),
-        ("cancelled", "asyncio.exceptions.CancelledError KeyboardInterrupt"),
-        ("parsing", "pydantic.ValidationError builtins.UnicodeDecodeError httpx.DecodingError msgspec.DecodeError"),
-        ("parsing", "openai.LengthFinishReasonError openai.APIResponseValidationError"),
-        ("parsing", "json.decoder.JSONDecodeError"),
-        ("auth", "anthropic.CredentialsError anthropic.IdentityTokenFileError anthropic.WorkloadIdentityError"),
-        ("auth", "openai.OAuthError openai.SubjectTokenProviderError anthropic.AuthenticationError"),
-        ("permission", "openai.PermissionDeniedError"),
-        ("not_found", "openai.NotFoundError"),
-        ("bad_input", "openai.BadRequestError openai.UnprocessableEntityError anthropic.RequestTooLargeError"),
-        ("bad_input", "openai.ContentTooLargeError httpx.UnsupportedProtocol httpx.InvalidURL"),
-        ("bad_input", "openai.PreconditionFailedError openai.RequestHeaderFieldsTooLargeError"),
-        ("server", "openai.ConflictError openai.InternalServerError"),
-        ("quota", "openai.PaymentRequiredError"),
-        ("overloaded", "anthropic.OverloadedError anthropic.ServiceUnavailableError"),
-        ("content_filter", "openai.ContentFilterFinishReasonError"),
-        ("rate_limit", "openai.RateLimitError"),
-        ("unknown", "builtins.RuntimeError"),
-    ],
-)
-def test_an_exception_without_a_response_determines_its_kind(kind: str, exceptions: str) -> None:
-    found = {classify(None, None, None, None, exception) for exception in exceptions.split()}
-    assert found == {(kind, kind in RETRYABLE)}
-
-
-def test_an_error_status_takes_precedence_over_an_exception_class() -> None:
-    """That of a stream which was begun says nothing."""
-    assert classify(429, None, None, None, "openai.InternalServerError")[0] == "rate_limit"
-    assert classify(200, None, None, "peer closed", "httpx.RemoteProtocolError") == ("connection", True)
+@pytest.mark.parametrize(("kind", "stated"), CLASSIFIED)
+def test_an_error_has_its_kind_and_may_be_retried_or_not(kind: str, stated: tuple[Any, ...]) -> None:
+    assert classify(*stated) == (kind, kind in RETRYABLE)
 
 
 TEXT = st.none() | st.text()
