@@ -138,6 +138,18 @@ def listing(root: Path, store: Target) -> list[Path]:
     return [one for one in places.directories_in([root]) if store.key(root) in places.keys_of(one)]
 
 
+def in_child(work: Callable[[], object]) -> None:
+    """Do the work in a forked child, where it must give what is true."""
+    child = os.fork()
+    if not child:
+        good: object = False
+        try:
+            good = work()
+        finally:
+            os._exit(not good)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def deliver_left(root: Path, name: str, sink: Destination, timeout_s: float = 20) -> leftover.Result:
     """Deliver what ended processes have left below a root for the store of this name."""
     store = target(name)

@@ -35,6 +35,7 @@ from .rig import (
     PickySink,
     SqliteSink,
     deliver_left,
+    in_child,
     key_of,
     listing,
     record,
@@ -357,12 +358,9 @@ def test_sqlite_survives_forks_during_deliveries(tmp_path: Path) -> None:
         for again in range(20):
             keys.append(f"p{number}-{again}")
             assert spool.append(record(keys[-1]))
-        child = os.fork()
-        if not child:
-            good = all(spool.append(record(f"c{number}-{again}")) for again in range(5))
-            os._exit(0 if good else 1)
-        assert os.waitpid(child, 0)[1] == 0
-        keys += [f"c{number}-{again}" for again in range(5)]
+        forked = [f"c{number}-{again}" for again in range(5)]
+        in_child(lambda forked=forked: all(spool.append(record(key)) for key in forked))  # type: ignore[misc]
+        keys += forked
     assert spool.close(30)
     for name in ("a", "b"):
         deliver_left(tmp_path / "spool", name, SqliteSink(tmp_path / f"{name}.db"))
@@ -411,10 +409,7 @@ def test_a_spool_that_begins_while_another_thread_forks_begins_anew_in_the_child
     appending = threading.Thread(target=spool.append, args=(record("parent"),))
     listener = Listener()
     forks.register(listener)
-    child = os.fork()
-    if not child:
-        os._exit(0 if spool.append(record("child")) and spool.close(20) else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    in_child(lambda: spool.append(record("child")) and spool.close(20))
     appending.join()
     assert spool.close(20)
     assert sorted(out.keys()) == ["child", "parent"]
@@ -523,14 +518,14 @@ def test_beside_the_directory_of_another_user_ones_own_are_found(tmp_path: Path)
         (directory / places.STORES_FILE).write_text("x://one\n")
     (root / "theirs").chmod(0o700)
     descriptor = os.open(root, os.O_DIRECTORY)
-    child = os.fork()
-    if not child:
+
+    def finds_mine() -> bool:
         os.setuid(12_345)
         os.fchdir(descriptor)  # its parents may be private
-        found = [one.name for one in places.directories_in([Path()])]
-        os._exit(0 if found == ["mine"] else 1)
+        return [one.name for one in places.directories_in([Path()])] == ["mine"]
+
+    in_child(finds_mine)
     os.close(descriptor)
-    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_who_writes_losses_waits_for_those_that_another_thread_writes(
@@ -614,10 +609,7 @@ def test_a_child_leaves_a_store_alone_to_which_a_closed_spool_still_delivers(tmp
     assert spool.append(record("parent"))
     assert sink.reached.wait(10)
     spool.close(0)
-    child = os.fork()
-    if not child:
-        os._exit(0 if spool.append(record("child")) and not spool.flush(1) and not sink.has("child") else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    in_child(lambda: spool.append(record("child")) and not spool.flush(1) and not sink.has("child"))
     sink.freed.set()
     until(lambda: sink.has("parent"))
 
