@@ -31,7 +31,6 @@ class Neighbour:
         self.process = subprocess.Popen(program, cwd=place, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def tell(self, command: str) -> str:
-        assert self.process.stdin is not None
         print(command, file=self.process.stdin, flush=True)
         return self.process.stdout.readline().strip()
 

@@ -82,7 +82,6 @@ def chain(records: Records) -> Chain:
 
 def found(reader: Reader, call_id: str, **options: int) -> History:
     call = reader.call(call_id)
-    assert call is not None
     return reader.history(call, **options)
 
 
@@ -92,7 +91,6 @@ def ids(history: History) -> list[str]:
 
 def texts_of(reader: Reader, call_id: str) -> list[str | None]:
     call = reader.call(call_id)
-    assert call is not None
     whole = whole_conversation(call, reader.history(call))
     return [message.text for message in (*whole.input, *whole.output)]
 
@@ -132,7 +130,6 @@ def test_a_thread_keeps_its_system_prompt_and_tools(store: Delivery, chain: Chai
     reader = store.read()
     assert texts_of(reader, "call-2") == ["Question 0", "Answer 0", "Question 1", "Answer 1", "Question 2", "Answer 2"]
     call = reader.call("call-2")
-    assert call is not None
     whole = whole_conversation(call, reader.history(call))
     assert [part.text for part in whole.system] == ["Play."]  # type: ignore[union-attr]
     assert whole.tools == [tool]

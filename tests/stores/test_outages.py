@@ -149,7 +149,6 @@ def admin(server: PostgresServer, *statements: str) -> None:
 
 def psql() -> str:
     programs = PostgresServer.programs()
-    assert programs is not None
     return shutil.which("psql") or str(programs / "psql")
 
 

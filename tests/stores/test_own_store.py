@@ -32,8 +32,6 @@ def install(place: Path, scheme: str, code: str | None = None, name: str = "call
 
     Its module has a name of its own, as one process may have several. `code` None: that of the page.
     """
-    assert MODULE is not None
-    assert ENTRY_POINT is not None
     module = f"{scheme}_module"
     information = place / f"{name.replace('-', '_')}-1.2.dist-info"
     information.mkdir(parents=True)
@@ -94,7 +92,6 @@ def test_one_that_rejects_something_that_it_was_not_given_loses_that_record_alon
     name = f"picky{next(_SCHEMES)}"
     refuses = "        for record in records:\n            if getattr(record, 'call_id', None) == 'poison':\n"
     refuses += "                raise stores.Rejected('no', record.call_id)\n        with self.path.open"
-    assert MODULE is not None
     code = MODULE[1].replace("        with self.path.open", refuses)
     monkeypatch.syspath_prepend(install(tmp_path / "site", name, code, name="callspan-picky"))
     url = f"{name}:///{tmp_path}/calls.lines"
