@@ -35,111 +35,34 @@ import os, signal, sys, time
 import openai
 import callspan
 from callspan.wiring import WIRING
-from tests.processes import ran
-from tests.provider import FullProvider
 
+url, surface, last, end = sys.argv[1:]
 WIRING.flush_before_sigterm(callspan.instrument(stores="sqlite:///calls.db").settings)
-provider = FullProvider()
-provider.reply(text="one two three four", chunk_delay_s=0 if sys.argv[1] in ("fork", "kill after the end") else 5)
-client = openai.OpenAI(api_key="k", base_url=provider.openai_url)
-connection = client.responses.connect().enter()
-connection.send({"type": "response.create", "model": "m", "input": "Hi"})
+client = openai.OpenAI(api_key="k", base_url=url, websocket_base_url=url.replace("http", "ws"))
+connect = getattr(client, surface).connect
+connection = (connect(model="gpt-realtime") if surface == "realtime" else connect()).enter()
 
 def until(kind):
     while connection.recv().type != kind:
         pass
 
-until("response.output_text.delta")
-if sys.argv[1] == "kill after the end":
-    until("response.completed")
-if sys.argv[1] == "kill after the close":
+if surface == "responses":
+    connection.send({"type": "response.create", "model": "m", "input": "Hi"})
+until(last)
+if end == "close and kill":
     connection.close()
-if sys.argv[1].startswith("kill"):
+if end.endswith("kill"):
     os.kill(os.getpid(), signal.SIGKILL)
-if sys.argv[1] == "term":
+if end == "term":
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(5)
-if sys.argv[1] == "fork":
+if end == "fork":
     if os.fork() == 0:
         del connection
         sys.exit(0)
     os.wait()
     until("response.completed")
 """
-ENDS = {
-    "return": ("cancelled", "closed", "one"),
-    "term": ("cancelled", "closed", "one"),
-    "fork": ("success", "complete", "one two three four"),
-    "kill": ("in_progress", None, None),
-    "kill after the end": ("success", "complete", "one two three four"),
-    "kill after the close": ("cancelled", "closed", "one"),
-}
-
-
-@pytest.mark.parametrize("ending", ENDS)
-def test_a_call_is_recorded_once_however_the_process_ends(ending: str, tmp_path: Path) -> None:
-    code = {"kill": -signal.SIGKILL, "term": -signal.SIGTERM}.get(ending.split(maxsplit=1)[0], 0)
-    ran("-W", "ignore::DeprecationWarning", "-c", PROGRAM, ending, cwd=tmp_path, code=code)
-    store = callspan.open_store(f"sqlite:///{tmp_path / 'calls.db'}", deliver=True)
-    (call,) = store.calls()
-    store.close()
-    assert (call.outcome, call.stream and call.stream.end, call.text) == ENDS[ending]
-
-
-VOICE = """
-import os, signal, sys
-import openai
-import callspan
-
-callspan.instrument(stores="sqlite:///calls.db")
-urls = {"base_url": sys.argv[1], "websocket_base_url": sys.argv[1].replace("http", "ws")}
-client = openai.OpenAI(api_key="k", **urls)
-surface = client.live.connect() if sys.argv[2] == "live" else client.realtime.connect(model="gpt-realtime")
-with surface as connection:
-    while connection.recv().type != sys.argv[3]:
-        pass
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-ANSWER = [voice.session(), *voice.answer("resp_1", "Hi.")]
-LIVE = [
-    voice.event("session.started", session={"id": "live_1", "object": "live.session", "model": "gpt-live-1"}),
-    voice.event("session.output_transcript.delta", delta="Hi.", start_ms=0, end_ms=10),
-    voice.event("session.closed", reason="close_requested", usage={"seconds": 4}),
-]
-KILLS = {
-    # surface, script, the last event that is read
-    "success": [("realtime", ANSWER, "response.done"), ("live", LIVE, "session.closed")],
-    "in_progress": [
-        ("realtime", ANSWER, "response.output_audio.delta"), ("live", LIVE, "session.output_transcript.delta"),
-    ],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("outcome", "surface", "script", "last"), [(outcome, *one) for outcome, given in KILLS.items() for one in given]
-)
-def test_a_voice_session_survives_a_kill(
-    outcome: str, surface: str, script: list[Any], last: str, tmp_path: Path
-) -> None:
-    sdks.needs("openai", "3.50", "live.connect")
-    with serving(script) as part:
-        for _ in range(2):
-            ran("-c", VOICE, part.url, surface, last, cwd=tmp_path, code=-signal.SIGKILL)
-    store = callspan.open_store(f"sqlite:///{tmp_path / 'calls.db'}", deliver=True)
-    found = [(call.api, call.outcome) for call in store.calls()]
-    store.close()
-    # The id of a live session is the provider's: what two processes see of it is one row.
-    assert found == [(surface, outcome)] * (1 if surface == "live" else 2)
-
-
-@pytest.fixture
-def seen() -> Iterator[Captured]:
-    with capture() as captured:
-        yield captured
-
-
-def create(connection: Any) -> None:
-    connection.send({"type": "response.create", "model": "gpt-5", "input": "Hi"})
 
 
 def events_of(text: str, number: int) -> list[dict[str, Any]]:
@@ -156,6 +79,59 @@ def events_of(text: str, number: int) -> list[dict[str, Any]]:
         *deltas,
         {"type": "response.completed", "response": ended},
     ]
+
+
+DELTA = "response.output_text.delta"
+SCRIPTS: dict[str, list[Any]] = {
+    "responses": ["recv", *events_of("one ", 3)],
+    "realtime": [voice.session(), *voice.answer("resp_1", "Hi.")],
+    "live": [
+        voice.event("session.started", session={"id": "live_1", "object": "live.session", "model": "gpt-live-1"}),
+        voice.event("session.output_transcript.delta", delta="Hi.", start_ms=0, end_ms=10),
+        voice.event("session.closed", reason="close_requested", usage={"seconds": 4}),
+    ],
+}
+ENDS: list[tuple[str, str, str, tuple[str, str | None, str | None]]] = [
+    # kind of connection, the last event that is read, the end of the process: outcome, end of the stream, text
+    ("responses", DELTA, "return", ("cancelled", "closed", "one ")),
+    ("responses", DELTA, "term", ("cancelled", "closed", "one ")),
+    ("responses", DELTA, "fork", ("success", "complete", "one one one ")),
+    ("responses", DELTA, "close and kill", ("cancelled", "closed", "one ")),
+    ("responses", DELTA, "kill", ("interrupted", None, None)),
+    ("responses", "response.completed", "kill", ("success", "complete", "one one one ")),
+    ("realtime", "response.output_audio.delta", "kill", ("interrupted", None, None)),
+    ("realtime", "response.done", "kill", ("success", "complete", "Hi.")),
+    ("live", "session.output_transcript.delta", "kill", ("interrupted", None, None)),
+    ("live", "session.closed", "kill", ("success", "complete", "Hi.")),
+]
+
+
+@pytest.mark.parametrize(("surface", "last", "end", "expected"), ENDS)
+def test_a_call_is_recorded_once_however_the_process_ends(
+    surface: str, last: str, end: str, expected: tuple[str, str | None, str | None], tmp_path: Path
+) -> None:
+    """The id of a live session is the provider's: what two processes see of it is one row."""
+    if surface == "live":
+        sdks.needs("openai", "3.50", "live.connect")
+    code = -signal.SIGKILL if end.endswith("kill") else -signal.SIGTERM if end == "term" else 0
+    with serving(SCRIPTS[surface]) as part:
+        for _ in range(2 if surface == "live" else 1):
+            arguments = ("-W", "ignore::DeprecationWarning", "-c", PROGRAM, part.url, surface, last, end)
+            ran(*arguments, cwd=tmp_path, code=code)
+    store = callspan.open_store(f"sqlite:///{tmp_path / 'calls.db'}", deliver=True)
+    (call,) = store.calls()
+    store.close()
+    assert (call.api, (call.outcome, call.stream and call.stream.end, call.text)) == (surface, expected)
+
+
+@pytest.fixture
+def seen() -> Iterator[Captured]:
+    with capture() as captured:
+        yield captured
+
+
+def create(connection: Any) -> None:
+    connection.send({"type": "response.create", "model": "gpt-5", "input": "Hi"})
 
 
 class _ImpatientError(Exception):
