@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -89,114 +89,104 @@ BOUNDED = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def reader() -> Iterator[InMemoryMetricReader]:
-    found = InMemoryMetricReader()
-    yield found
-    found.shutdown()
+class Measured:
+    """An application with a meter provider of the real SDK, and what it has measured."""
+
+    def __init__(self, place: Path, provider: ScriptedProvider) -> None:
+        self.place, self._provider = place, provider
+        self.sqlite, self.jsonl = f"sqlite:///{place / 'a.db'}", f"jsonl:///{place / 'b.jsonl'}"
+        self.nobody = f"unix:///{place / 'nobody.sock'}"
+        self._reader, self._handles = InMemoryMetricReader(), list[Handle]()
+        self._meters = MeterProvider(metric_readers=[self._reader], shutdown_on_exit=False)
+
+    def start(self, **settings: Any) -> Handle:
+        self._handles.append(callspan.instrument(meter_provider=self._meters, **settings))
+        return self._handles[-1]
+
+    def ask(self, count: int = 1, **reply: Any) -> None:
+        with openai.OpenAI(api_key="k", base_url=self._provider.openai_url, max_retries=0) as client:
+            for _ in range(count):
+                self._provider.reply(**{"input_tokens": 1000, "output_tokens": 500, **reply})
+                client.chat.completions.create(model="my-model", messages=HI)
+
+    def points(self, name: str) -> list[Any]:
+        data = self._reader.get_metrics_data()
+        scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics] if data else []
+        found = [
+            one for scope in scopes for each in scope.metrics if each.name == name for one in each.data.data_points
+        ]
+        assert all(set(point.attributes) <= BOUNDED for point in found)
+        return found
+
+    def dropped(self, reason: str) -> dict[str | None, int]:
+        """How many records were dropped for a reason, by the store."""
+        found = self.points("callspan.records.dropped")
+        of_reason = [one for one in found if one.attributes.get("callspan.drop.reason") == reason]
+        return {one.attributes.get("callspan.store"): one.value for one in of_reason if one.value}
+
+    def close(self) -> None:
+        for handle in self._handles:
+            handle.uninstrument()
+        self._reader.shutdown()
 
 
 @pytest.fixture
-def start(reader: InMemoryMetricReader) -> Iterator[Callable[..., Handle]]:
-    """Instrument with a meter provider of the real SDK; undone after the test."""
-    handles: list[Handle] = []
-    provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
-
-    def instrument(**settings: Any) -> Handle:
-        handles.append(callspan.instrument(meter_provider=provider, **settings))
-        return handles[-1]
-
-    yield instrument
-    for handle in handles:
-        handle.uninstrument()
+def measured(tmp_path: Path, provider: ScriptedProvider) -> Iterator[Measured]:
+    made = Measured(tmp_path, provider)
+    yield made
+    made.close()
 
 
-def points(reader: InMemoryMetricReader, name: str) -> list[Any]:
-    data = reader.get_metrics_data()
-    scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics] if data else []
-    found = [point for scope in scopes for one in scope.metrics if one.name == name for point in one.data.data_points]
-    assert all(set(point.attributes) <= BOUNDED for point in found)
-    return found
-
-
-def ask(provider: ScriptedProvider, count: int = 1, model: str = "my-model", **reply: Any) -> None:
-    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
-        for _ in range(count):
-            provider.reply(**{"input_tokens": 1000, "output_tokens": 500, **reply})
-            client.chat.completions.create(model=model, messages=HI)
-
-
-def test_a_computed_cost_is_measured_when_the_call_is_stored_once_for_all_stores(
-    provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], tmp_path: Path
-) -> None:
-    prices = tmp_path / "prices.json"
+def test_a_computed_cost_is_measured_when_the_call_is_stored_once_for_all_stores(measured: Measured) -> None:
+    prices = measured.place / "prices.json"
     prices.write_text('{"version": "ours-1", "models": {"my-model": {"input": "2", "output": "8"}}}')
-    stores = [f"sqlite:///{tmp_path / 'a.db'}", f"jsonl:///{tmp_path / 'b.jsonl'}"]
-    handle = start(stores=stores, prices=prices)
-    ask(provider, count=3)
+    handle = measured.start(stores=[measured.sqlite, measured.jsonl], prices=prices)
+    measured.ask(3)
     assert handle.force_flush()
-    (point,) = points(reader, "callspan.client.cost")
+    (point,) = measured.points("callspan.client.cost")
     assert (point.count, point.sum) == (3, pytest.approx(0.018))
     assert point.attributes["callspan.cost.source"] == "computed"
     assert point.attributes["gen_ai.request.model"] == "my-model"
-    with closing(open_store(stores[0])) as store:
+    with closing(open_store(measured.sqlite)) as store:
         assert [float(call.cost.usd) for call in store.calls()] == [0.006] * 3, "as the records have it"
 
 
-def test_what_the_provider_states_is_measured_at_once_and_not_again_in_the_store(
-    provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], tmp_path: Path
-) -> None:
+def test_what_the_provider_states_is_measured_at_once_and_not_again_in_the_store(measured: Measured) -> None:
     usage = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8, "cost": 0.25}
-    for stores in ([], [f"sqlite:///{tmp_path / 'a.db'}"]):
-        handle = start(stores=stores)
-        ask(provider, usage=usage)
+    for stores in ([], [measured.sqlite]):
+        handle = measured.start(stores=stores)
+        measured.ask(usage=usage)
         assert handle.force_flush()
-    (point,) = points(reader, "callspan.client.cost")
+    (point,) = measured.points("callspan.client.cost")
     assert (point.count, point.sum, point.attributes["callspan.cost.source"]) == (2, 0.5, "provider")
 
 
-def test_records_are_counted_for_each_store_that_took_them(
-    provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], tmp_path: Path
-) -> None:
-    handle = start(stores=[f"sqlite:///{tmp_path / 'a.db'}", f"jsonl:///{tmp_path / 'b.jsonl'}"])
-    assert points(reader, "callspan.records.written") == [], "nothing is said of stores before there is a record"
-    ask(provider, count=4)
+def test_records_are_counted_for_each_store_that_took_them(measured: Measured) -> None:
+    handle = measured.start(stores=[measured.sqlite, measured.jsonl])
+    assert measured.points("callspan.records.written") == [], "nothing is said of stores before there is a record"
+    measured.ask(4)
     assert handle.force_flush()
-    written = {point.attributes["callspan.store"]: point.value for point in points(reader, "callspan.records.written")}
+    written = {one.attributes["callspan.store"]: one.value for one in measured.points("callspan.records.written")}
     assert sorted(written.values()) == [4, 4]
     assert any("a.db" in name for name in written)
-    assert {point.value for point in points(reader, "callspan.records.dropped")} == {0}
-    assert {point.value for point in points(reader, "callspan.records.oldest_waiting")} == {0.0}
+    assert {point.value for point in measured.points("callspan.records.dropped")} == {0}
+    assert {point.value for point in measured.points("callspan.records.oldest_waiting")} == {0.0}
 
 
-def test_what_a_full_spool_drops_is_counted_by_the_reason(
-    provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], tmp_path: Path
-) -> None:
+def test_what_a_full_spool_drops_is_counted_by_the_reason(measured: Measured) -> None:
     """The store is away and the spool small: at some point nothing fits any more."""
-    start(stores=f"unix:///{tmp_path / 'nobody.sock'}", spool_dir=tmp_path / "spool", spool_max_bytes=4096)
-    ask(provider, count=12)
-    dropped = {
-        point.attributes.get("callspan.drop.reason"): point.value
-        for point in points(reader, "callspan.records.dropped")
-        if "callspan.store" not in point.attributes
-    }
-    assert dropped["cap"] > 0
-    assert set(dropped) <= {"cap", "error"}
+    measured.start(stores=measured.nobody, spool_dir=measured.place / "spool", spool_max_bytes=4096)
+    measured.ask(12)
+    assert measured.dropped("cap")[None] > 0
+    of_no_store = [one.attributes for one in measured.points("callspan.records.dropped") if len(one.attributes) == 1]
+    assert {attributes["callspan.drop.reason"] for attributes in of_no_store} <= {"cap", "error"}
 
 
-def test_what_is_given_up_for_a_store_that_is_away_is_counted_for_it(
-    provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], tmp_path: Path
-) -> None:
-    stores = [f"jsonl:///{tmp_path / 'b.jsonl'}", f"unix:///{tmp_path / 'nobody.sock'}"]
-    handle = start(stores=stores, spool_dir=tmp_path / "spool", spool_max_bytes=20_000)
-    given_up: dict[str, int] = {}
+def test_what_is_given_up_for_a_store_that_is_away_is_counted_for_it(measured: Measured) -> None:
+    stores = [measured.jsonl, measured.nobody]
+    handle = measured.start(stores=stores, spool_dir=measured.place / "spool", spool_max_bytes=20_000)
     deadline = time.monotonic() + 30
-    while not any(given_up.values()) and time.monotonic() < deadline:
-        ask(provider, count=5)
+    while not (given_up := measured.dropped("given_up")) and time.monotonic() < deadline:
+        measured.ask(5)
         handle.force_flush(200)
-        given_up = {
-            point.attributes["callspan.store"]: point.value
-            for point in points(reader, "callspan.records.dropped")
-            if point.attributes.get("callspan.drop.reason") == "given_up"
-        }
-    assert sorted(name.partition(":")[0] for name, count in given_up.items() if count) == ["unix"]
+    assert [str(name).partition(":")[0] for name in given_up] == ["unix"]
