@@ -31,13 +31,13 @@ OncePerRun = Callable[[str, Callable[[Path], object]], Path]
 @pytest.fixture(scope="session")
 def fresh(once_per_run: OncePerRun) -> Path:
     """The directory of the environment's commands."""
-    return once_per_run("fresh-environment", lambda place: _make(place, f"{ROOT}[{EXTRAS}]")) / "bin"
+    return once_per_run("fresh-environment", lambda place: environments.make(place, [f"{ROOT}[{EXTRAS}]"])) / "bin"
 
 
 @pytest.fixture(scope="session")
 def base_only(once_per_run: OncePerRun) -> Path:
     """The same without any extra."""
-    return once_per_run("base-environment", lambda place: _make(place, str(ROOT))) / "bin"
+    return once_per_run("base-environment", lambda place: environments.make(place, [str(ROOT)])) / "bin"
 
 
 @pytest.fixture(scope="session")
@@ -46,12 +46,8 @@ def oldest(once_per_run: OncePerRun) -> Path:
     project = (ROOT / "pyproject.toml").read_text()
     wanted = re.findall(r'^  "(opentelemetry-[a-z]+)>=([0-9.b]+)",$', project, re.MULTILINE)
     assert [name.partition("-")[2] for name, _ in wanted] == ["api", "sdk", "instrumentation"]
-    pins = [f"{name}=={version}" for name, version in wanted]
-    return once_per_run("oldest-environment", lambda place: _make(place, f"{ROOT}[openai,anthropic]", *pins)) / "bin"
-
-
-def _make(place: Path, *packages: str) -> None:
-    environments.make(place, list(packages))
+    packages = [f"{ROOT}[openai,anthropic]", *(f"{name}=={version}" for name, version in wanted)]
+    return once_per_run("oldest-environment", lambda place: environments.make(place, packages)) / "bin"
 
 
 @pytest.fixture
@@ -61,22 +57,30 @@ def stage(stage: Stage, fresh: Path) -> Stage:
     return stage
 
 
-def instrumented(stage: Stage, fresh: Path, *command: str, **environment: str) -> str:
-    """Run a command under `opentelemetry-instrument`; what it said on standard error."""
-    done = stage.run(str(fresh / "opentelemetry-instrument"), *command, **environment)
+def instrumented(stage: Stage, fresh: Path, calls: str, **environment: str) -> str:
+    """Run the script under `opentelemetry-instrument`; what it said on standard error."""
+    done = stage.run(str(fresh / "opentelemetry-instrument"), "python", SCRIPT, calls, **environment)
     assert done.returncode == 0, done.stderr
     return done.stderr
 
 
+def said(command: Path, *arguments: str, place: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command of an environment with nothing around it."""
+    environment = {"PATH": "/usr/bin:/bin"}
+    return subprocess.run(
+        [str(command), *arguments], capture_output=True, text=True, check=False, cwd=place, env=environment
+    )
+
+
 def test_there_is_nothing_but_what_the_extras_bring(fresh: Path) -> None:
     code = "import callspan; print(callspan.__file__); import click"
-    done = subprocess.run([str(fresh / "python"), "-c", code], capture_output=True, text=True, check=False)
+    done = said(fresh / "python", "-c", code)
     assert str(fresh.parent) in done.stdout, "installed, not found beside this test"
     assert "No module named 'click'" in done.stderr
 
 
 def test_an_unchanged_script_sends_its_spans_and_keeps_its_records(stage: Stage, fresh: Path) -> None:
-    output = instrumented(stage, fresh, "python", SCRIPT, "2")
+    output = instrumented(stage, fresh, "2")
     assert len(stage.spans) == len(stage.calls()) == 4
     assert {span.attributes["gen_ai.provider.name"] for span in stage.spans} == {"anthropic", "openai"}
     assert not output
@@ -84,30 +88,25 @@ def test_an_unchanged_script_sends_its_spans_and_keeps_its_records(stage: Stage,
 
 def test_the_distributions_default_protocol_has_its_exporter(stage: Stage, fresh: Path) -> None:
     del stage.environment["OTEL_EXPORTER_OTLP_PROTOCOL"]
-    instrumented(
-        stage, fresh, "python", SCRIPT, "1", OTEL_EXPORTER_OTLP_ENDPOINT=f"http://{stage.receiver.serve_grpc()}"
-    )
+    instrumented(stage, fresh, "1", OTEL_EXPORTER_OTLP_ENDPOINT=f"http://{stage.receiver.serve_grpc()}")
     assert len(stage.spans) == 2
 
 
 def test_without_stores_there_are_spans_and_no_file(stage: Stage, fresh: Path) -> None:
     del stage.environment["CALLSPAN_STORES"]
-    instrumented(stage, fresh, "python", SCRIPT, "1")
+    instrumented(stage, fresh, "1")
     assert len(stage.spans) == 2
     assert not list(stage.place.iterdir())
 
 
 def test_the_exporter_is_found_by_its_name(stage: Stage, fresh: Path) -> None:
-    instrumented(stage, fresh, "python", SCRIPT, "1", OTEL_TRACES_EXPORTER="otlp,callspan")
+    instrumented(stage, fresh, "1", OTEL_TRACES_EXPORTER="otlp,callspan")
     assert len(stage.spans) == len(stage.calls()) == 2
 
 
 def test_an_application_runs_with_nothing_but_the_base_installation(base_only: Path, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("print('started')")
-    done = subprocess.run(
-        [str(base_only / "callspan"), "run", "app.py"], capture_output=True, text=True, check=False, cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin"},
-    )  # fmt: skip
+    done = said(base_only / "callspan", "run", "app.py", place=tmp_path)
     assert (done.returncode, done.stdout) == (0, "started\n")
     assert done.stderr == "callspan: nothing was recorded: the application imported none of openai, anthropic, groq\n"
 
@@ -153,10 +152,7 @@ print(*sorted(span.name for span in exporter.get_finished_spans()), sep=",")
 
 def test_a_call_of_each_sdk_on_the_oldest_opentelemetry(oldest: Path, tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'calls.db'}"
-    done = subprocess.run(
-        [str(oldest / "python"), "-W", "error::DeprecationWarning:callspan", "-c", ONE_CALL_EACH, store],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = said(oldest / "python", "-W", "error::DeprecationWarning:callspan", "-c", ONE_CALL_EACH, store)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "chat claude,chat gpt-5,invoke_workflow s,timestep\n"
     assert not done.stderr, "nothing is warned of"
@@ -168,7 +164,7 @@ def test_a_call_of_each_sdk_on_the_oldest_opentelemetry(oldest: Path, tmp_path: 
 
 def test_the_command_says_what_it_needs(fresh: Path) -> None:
     """`callspan` is there without its own extra, and says how to get it."""
-    done = subprocess.run([str(fresh / "callspan"), "calls"], capture_output=True, text=True, check=False)
+    done = said(fresh / "callspan", "calls")
     assert done.returncode != 0
     assert "callspan[cli]" in done.stderr
     assert "Traceback" not in done.stderr
