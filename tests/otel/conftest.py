@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,18 +21,3 @@ def receiver() -> Iterator[OtlpReceiver]:
 @pytest.fixture
 def stage(tmp_path: Path, provider: ScriptedProvider, receiver: OtlpReceiver) -> Stage:
     return Stage(tmp_path, provider, receiver)
-
-
-@pytest.fixture
-def logged() -> Iterator[list[str]]:
-    """Every warning that anybody logs."""
-    lines: list[str] = []
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(record.getMessage())
-
-    handler = Handler(logging.WARNING)
-    logging.getLogger().addHandler(handler)
-    yield lines
-    logging.getLogger().removeHandler(handler)

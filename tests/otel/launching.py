@@ -115,6 +115,14 @@ class Served:
         with ThreadPoolExecutor(8) as pool:
             return list(pool.map(self.get, paths))
 
+    def leave(self, request: bytes) -> None:
+        """Send a request as it is written, and go away while the first of many words come."""
+        host, _, port = self.url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), 20) as browser:
+            browser.sendall(request)
+            while b"word" not in browser.recv(4096):
+                pass
+
     def stop(self, signal_number: int = signal.SIGTERM) -> str:
         """End the server by a signal to its master and return what it said."""
         self.process.send_signal(signal_number)

@@ -165,7 +165,7 @@ def start_span(provider: Any, name: str) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_collector_that_restarts_loses_nothing(
-    monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, logged: list[str], protocol: str
+    monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, protocol: str
 ) -> None:
     provider = tracing_to(monkeypatch, collector, protocol)
     start_span(provider, "before")
@@ -182,7 +182,11 @@ def test_a_collector_that_restarts_loses_nothing(
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_collector_that_was_down_gets_what_follows(
-    monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, logged: list[str], protocol: str
+    monkeypatch: pytest.MonkeyPatch,
+    collector: Collector,
+    receiver: OtlpReceiver,
+    caplog: pytest.LogCaptureFixture,
+    protocol: str,
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     provider = tracing_to(monkeypatch, collector, protocol)
@@ -198,12 +202,16 @@ def test_a_collector_that_was_down_gets_what_follows(
         is_back = provider.force_flush()
     provider.shutdown()
     assert [span.name for span in receiver.spans] == [f"span {number}"]
-    assert logged
+    assert caplog.messages
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_slow_collector_slows_no_call_and_loses_nothing(
-    monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, protocol: str, logged: list[str]
+    monkeypatch: pytest.MonkeyPatch,
+    collector: Collector,
+    receiver: OtlpReceiver,
+    protocol: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     receiver.pause_s = 1.5
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
@@ -222,4 +230,4 @@ def test_a_slow_collector_slows_no_call_and_loses_nothing(
     provider.shutdown()
     assert max(took_s) < receiver.pause_s
     assert len(receiver.spans) == 10
-    assert not logged
+    assert not caplog.messages

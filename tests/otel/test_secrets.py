@@ -85,12 +85,9 @@ def _calls(provider: ScriptedProvider) -> None:
         callspan.session(NAMED, user_id=NAMED, metadata={"of": NAMED}) as session,
         callspan.timestep() as step,
     ):
-        with openai.OpenAI(
-            api_key=KEY,
-            base_url=f"http://{USER}:{PASSWORD}@{host}/v1",
-            default_headers={"x-internal": HEADER},
-            max_retries=1,
-        ) as client:
+        internal: Any = {"default_headers": {"x-internal": HEADER}}
+        url = f"http://{USER}:{PASSWORD}@{host}/v1"
+        with openai.OpenAI(api_key=KEY, base_url=url, max_retries=1, **internal) as client:
             provider.reply(tool_calls=[{"name": "login", "arguments": {"password": ARGUMENT}, "id": "call_1"}])
             client.chat.completions.create(model="gpt-5", messages=messages, extra_headers={"x-api-key": HEADER})
             provider.reply(text="as it is", chunk_delay_s=0.0)
@@ -106,25 +103,11 @@ def _calls(provider: ScriptedProvider) -> None:
             client.audio.speech.create(model="tts-1", voice="alloy", input=f"say {ARGUMENT}")
             provider.reply(status=500, message=echo, retry_after_s=0.001)
             provider.reply(text="after a retry")
-            client.responses.create(
-                model="gpt-5",
-                input="Hi",
-                tools=[
-                    {
-                        "type": "mcp",
-                        "server_label": "s",
-                        "server_url": f"https://{USER}:{PASSWORD}@mcp.test/x",
-                        "authorization": KEY,
-                        "headers": {"x": HEADER},
-                    }
-                ],
-            )
-        with anthropic.Anthropic(
-            api_key=ANTHROPIC_KEY,
-            base_url=provider.anthropic_url,
-            default_headers={"x-internal": HEADER},
-            max_retries=0,
-        ) as claude:
+            server: Any = {"server_label": "s", "server_url": f"https://{USER}:{PASSWORD}@mcp.test/x"}
+            keys: Any = {"authorization": KEY, "headers": {"x": HEADER}}
+            client.responses.create(model="gpt-5", input="Hi", tools=[{"type": "mcp", **server, **keys}])
+        options: Any = {"base_url": provider.anthropic_url, "max_retries": 0, **internal}
+        with anthropic.Anthropic(api_key=ANTHROPIC_KEY, **options) as claude:
             provider.reply(status=400, message=f"x-api-key: {ANTHROPIC_KEY}")
             with pytest.raises(anthropic.BadRequestError):
                 claude.messages.create(model="claude-test", max_tokens=9, messages=messages)

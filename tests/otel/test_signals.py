@@ -141,7 +141,7 @@ def test_none_turns_a_signal_off_even_where_an_address_is_given(monkeypatch: pyt
     assert wanted_signals("http://127.0.0.1:9") == ["traces"]
 
 
-def test_a_short_outage_is_outlasted(receiver: OtlpReceiver, logged: list[str]) -> None:
+def test_a_short_outage_is_outlasted(receiver: OtlpReceiver) -> None:
     receiver.statuses["/v1/traces"] = 503
     provider = make_provider("traces", receiver.url)
     provider.get_tracer("test").start_span("one").end()
@@ -170,7 +170,7 @@ RELEASED = "https://opentelemetry.io/schemas/1.37.0"
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_spans_and_log_events_are_sent_in_batches_that_a_receiver_accepts(
-    protocol: str, logged: list[str], monkeypatch: pytest.MonkeyPatch
+    protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What alone is too large is lost alone, and is no success."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
