@@ -20,6 +20,8 @@ from tests.scale import FULL
 
 LEAST = {"openai": 300, "anthropic": 300, "groq": 15}
 SDKS = tuple(LEAST)
+ENDS = ("cancel", "hangup", "refer", "reject")
+"""They end what another method has begun."""
 POST = re.compile(r'self\._post\(\s*(?:path_template\(\s*)?f?"([^"]+)"')
 
 
@@ -45,44 +47,25 @@ def test_each_name_of_a_row_is_a_method_of_its_own(sdk: str) -> None:
             assert all(row_of(Method(sdk, row.resource, name)) is row for name in row.methods)
 
 
-def test_recorded_is_what_the_adapters_take_and_nothing_else(sdk: str) -> None:
-    """By the path to which a method's own source posts."""
-    checked = 0
-    for method in methods_of(sdk):
-        row = row_of(method)
-        path = posted(method)
-        if path is not None:
-            checked += 1
-            taken = endpoint_for("post", path) or _completes(path)
-            assert bool(taken) == (row is not None and row.is_recorded), f"{method} posts to {path}"
-    assert checked > LEAST[sdk] / 10
-
-
-def _completes(path: str) -> bool:
-    """Whether a POST completes a call."""
-    found = find("post", path)
-    return found is not None and found.path.kind == "fetch"
-
-
-def test_inference_without_a_record_is_counted_and_what_repeats_its_usage_is_not(sdk: str) -> None:
-    """By the path to which a method's own source posts, and by what its answer has."""
-    checked = 0
+def test_what_a_method_posts_is_recorded_counted_or_free_as_its_row_says(sdk: str) -> None:
+    """By the path to which its own source posts; what has no row is free."""
+    recorded = others = 0
     for method in methods_of(sdk):
         row, path = row_of(method), posted(method)
-        if path is None or (row is not None and row.is_recorded):
+        if path is None:
             continue
-        checked += 1
         found = find("post", path)
         kind = None if found is None else found.path.kind
-        if row is None or method.name in ENDS:
+        is_recorded = row is not None and row.is_recorded
+        recorded, others = recorded + is_recorded, others + (not is_recorded)
+        taken = bool(endpoint_for("post", path)) or kind == "fetch"
+        assert taken == is_recorded, f"{method} posts to {path}"
+        if not is_recorded and (row is None or method.name in ENDS):
             assert kind == "no inference" or (kind is None and is_free(path)), f"{method} posts to {path}"
-        else:
+        elif not is_recorded:
             assert kind == "not recorded", f"{method} posts to {path}"
-    assert checked > LEAST[sdk] / 10 - 1
-
-
-ENDS = ("cancel", "hangup", "refer", "reject")
-"""They end what another method has begun."""
+    assert recorded + others > LEAST[sdk] / 10
+    assert others > LEAST[sdk] / 10 - 1
 
 
 def functions_of(method: Method) -> Iterator[tuple[Any, ModuleType]]:
