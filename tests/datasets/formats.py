@@ -129,72 +129,58 @@ def _check_tools_known(row: dict[str, Any]) -> None:
     assert called <= known
 
 
-_ATIF_ROOT = {
-    *("schema_version", "session_id", "trajectory_id", "agent", "steps", "notes", "final_metrics"),
-    *("continued_trajectory_ref", "extra", "subagent_trajectories"),
-}
-_ATIF_AGENT = {"name", "version", "model_name", "tool_definitions", "extra"}
-_ATIF_STEP = {
-    "step_id", "timestamp", "source", "message", "observation", "is_copied_context", "llm_call_count", "extra",
+_ANY: dict[str, Any] = {}
+_PICTURE = _closed(
+    "media_type", "path", path=_STRING, media_type={"enum": ["image/jpeg", "image/png", "image/gif", "image/webp"]}
+)
+_PARTS = _several(_TEXT_PART, _closed("type", "source", type={"const": "image"}, source=_PICTURE))
+_RESULT = _closed(
+    source_call_id={"type": ["string", "null"]}, content={"oneOf": [{"type": "null"}, _STRING, _PARTS]},
+    subagent_trajectory_ref=_ANY, extra=_OBJECT,
+)  # fmt: skip
+_ATIF_CALL = _closed(
+    "tool_call_id", "function_name", "arguments", tool_call_id=_STRING, function_name=_STRING, arguments=_OBJECT,
+    extra=_OBJECT,
+)  # fmt: skip
+_METRICS = _closed(**dict.fromkeys((
+    "prompt_tokens", "completion_tokens", "cached_tokens", "cost_usd", "prompt_token_ids", "completion_token_ids",
+    "logprobs", "extra",
+), _ANY))  # fmt: skip
+_TOTALS = _closed(**dict.fromkeys((
+    "total_prompt_tokens", "total_completion_tokens", "total_cached_tokens", "total_cost_usd", "total_steps", "extra",
+), _ANY))  # fmt: skip
+_OF_ALL: dict[str, Any] = {
+    "step_id": _ANY, "timestamp": _STRING, "message": {"oneOf": [_STRING, _PARTS]}, "is_copied_context": _ANY,
+    "observation": _closed("results", results={"type": "array", "items": _RESULT}), "llm_call_count": _ANY,
+    "extra": _OBJECT,
 }  # fmt: skip
-_ATIF_AGENT_ONLY = {"model_name", "reasoning_effort", "reasoning_content", "tool_calls", "metrics"}
-_ATIF_METRICS = {
-    *("prompt_tokens", "completion_tokens", "cached_tokens", "cost_usd", "prompt_token_ids", "completion_token_ids"),
-    *("logprobs", "extra"),
+_OF_AGENTS: dict[str, Any] = {
+    "model_name": _STRING, "reasoning_effort": _ANY, "reasoning_content": _STRING, "tool_calls": _several(_ATIF_CALL),
+    "metrics": _METRICS,
+}  # fmt: skip
+_STEP = {
+    "oneOf": [
+        _closed("step_id", "source", "message", source={"enum": ["system", "user"]}, **_OF_ALL),
+        _closed("step_id", "source", "message", source={"const": "agent"}, **_OF_ALL, **_OF_AGENTS),
+    ]
 }
-_ATIF_TOTALS = {
-    *("total_prompt_tokens", "total_completion_tokens", "total_cached_tokens", "total_cost_usd", "total_steps", "extra")
-}
+_AGENT = _closed(
+    "name", "version", name=_STRING, version=_STRING, model_name=_STRING, tool_definitions=_ANY, extra=_OBJECT
+)
+_TRAJECTORY = _closed(
+    "schema_version", "agent", "steps", schema_version={"const": "ATIF-v1.7"}, session_id=_STRING,
+    trajectory_id=_STRING, agent=_AGENT, steps=_several(_STEP), notes=_STRING, final_metrics=_TOTALS,
+    continued_trajectory_ref=_ANY, extra=_OBJECT, subagent_trajectories=_ANY,
+)  # fmt: skip
 
 
 def check_trajectory(row: Any) -> None:
     """Raise unless it is a trajectory of ATIF 1.7: unknown keys forbidden, results in the step of their calls."""
-    assert set(row) <= _ATIF_ROOT
-    assert row["schema_version"] == "ATIF-v1.7"
-    assert set(row["agent"]) <= _ATIF_AGENT
-    assert isinstance(row["agent"]["name"], str)
-    assert isinstance(row["agent"]["version"], str)
-    assert row["steps"]
-    for number, step in enumerate(row["steps"], 1):
-        assert step["step_id"] == number
-        _check_step(step)
-    totals = row.get("final_metrics", {})
-    assert set(totals) <= _ATIF_TOTALS
-    assert totals.get("total_steps", len(row["steps"])) == len(row["steps"])
-
-
-def _check_step(step: dict[str, Any]) -> None:
-    agent = step["source"] == "agent"
-    assert step["source"] in {"system", "user", "agent"}
-    assert set(step) <= _ATIF_STEP | (_ATIF_AGENT_ONLY if agent else set())
-    _check_content(step["message"])
-    if "timestamp" in step:
-        datetime.fromisoformat(step["timestamp"])
-    ids = set()
-    for call in step.get("tool_calls", ()):
-        assert set(call) <= {"tool_call_id", "function_name", "arguments", "extra"}
-        assert isinstance(call["arguments"], dict)
-        assert isinstance(call["function_name"], str)
-        ids.add(call["tool_call_id"])
-    for result in step.get("observation", {"results": ()})["results"]:
-        assert set(result) <= {"source_call_id", "content", "subagent_trajectory_ref", "extra"}
-        assert result.get("source_call_id") is None or result["source_call_id"] in ids
-        _check_content(result.get("content") or "")
-    metrics = step.get("metrics", {})
-    assert set(metrics) <= _ATIF_METRICS
-    if step.get("llm_call_count") == 0:
-        assert "metrics" not in step
-        assert "reasoning_content" not in step
-
-
-def _check_content(content: Any) -> None:
-    if isinstance(content, str):
-        return
-    for part in content:
-        if part["type"] == "text":
-            assert set(part) == {"type", "text"}
-        else:
-            assert part["type"] == "image"
-            assert set(part) == {"type", "source"}
-            assert set(part["source"]) == {"media_type", "path"}
-            assert part["source"]["media_type"] in {"image/jpeg", "image/png", "image/gif", "image/webp"}
+    jsonschema.validate(row, _TRAJECTORY)
+    assert [step["step_id"] for step in row["steps"]] == list(range(1, len(row["steps"]) + 1))
+    assert row.get("final_metrics", {}).get("total_steps", len(row["steps"])) == len(row["steps"])
+    for step in row["steps"]:
+        datetime.fromisoformat(step.get("timestamp", "2026-11-20"))
+        called = {None, *(call["tool_call_id"] for call in step.get("tool_calls", ()))}
+        assert {one.get("source_call_id") for one in step.get("observation", {"results": ()})["results"]} <= called
+        assert step.get("llm_call_count") != 0 or not {"metrics", "reasoning_content"} & set(step)
