@@ -23,7 +23,7 @@ _COUNT: Final = b"x-stainless-retry-count"
 _CLOSED: Final = fail_open("detect the close of a response")
 
 
-def _sending(_: object, request: Any, *__: object) -> OpenCall | None:  # noqa: ANN401 - httpx or httpx2
+def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | None:  # noqa: ANN401 - httpx or httpx2
     """Record the start of an attempt; None for a request that does not belong to the call."""
     opened = CURRENT_CALL.get()
     if opened is None:
@@ -61,7 +61,7 @@ def _received(opened: OpenCall, response: Any) -> None:  # noqa: ANN401 - httpx 
     opened.call.attempts.headers_received(response.status_code, headers, lambda: response.content)
 
 
-def _observer(_: object, response: object, *__: object) -> ResponseObserver | None:
+def _observer(_args: object, response: object, _kwargs: object) -> ResponseObserver | None:
     return OBSERVERS.get(id(response))
 
 

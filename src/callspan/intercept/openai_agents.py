@@ -92,14 +92,14 @@ def is_run_open() -> bool:
     return bool(_OPEN)
 
 
-def _trace_start(_: object, trace: Any, *__: object) -> None:  # noqa: ANN401 - a trace of the package
+def _trace_start(_args: object, trace: Any, _kwargs: object) -> None:  # noqa: ANN401 - a trace of the package
     """Take a new trace: a run outside of any session is a session, that of its group, else one of its own."""
     if HOOK_CONTEXT.factory() is not None and current_scope() is None:
         group_id, metadata = getattr(trace, "group_id", None), getattr(trace, "metadata", None)
         _start(trace, Session(Identity(name=trace.name, session_id=group_id or trace.trace_id, metadata=metadata)))
 
 
-def _span_start(_: object, span: Any, *__: object) -> None:  # noqa: ANN401 - a span of the package
+def _span_start(_args: object, span: Any, _kwargs: object) -> None:  # noqa: ANN401 - a span of the package
     kind = span.span_data.type
     if HOOK_CONTEXT.factory() is None or kind in _NOT_SCOPES:
         return
@@ -109,7 +109,7 @@ def _span_start(_: object, span: Any, *__: object) -> None:  # noqa: ANN401 - a 
         _start(span, make(span.span_data))
 
 
-def _end(_: object, ended: Any, *__: object) -> None:  # noqa: ANN401 - a trace or span of the package
+def _end(_args: object, ended: Any, _kwargs: object) -> None:  # noqa: ANN401 - a trace or span of the package
     found = _OPEN.pop(ended, None)
     if found is not None:
         if isinstance(found.scope, Operation):

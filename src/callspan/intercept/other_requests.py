@@ -75,7 +75,7 @@ def _path_of(client: object, options: Any) -> str:  # noqa: ANN401
     return path_template(options.url, base if isinstance(base, str) else "")
 
 
-def _unwrapping(_: object, resource: object, *__: object) -> tuple[CallFactory, Any] | None:
+def _unwrapping(_args: object, resource: object, _kwargs: object) -> tuple[CallFactory, Any] | None:
     factory = HOOK_CONTEXT.factory()
     return None if factory is None else (factory, resource)
 

@@ -25,7 +25,7 @@ _OBSERVE: Final = fail_open("observe the bytes of a response")
 _DONE: Final = b"[DONE]"
 
 
-def _begin(_: object, response: object, *__: object) -> ResponseObserver | None:
+def _begin(_args: object, response: object, _kwargs: object) -> ResponseObserver | None:
     """Return the observer of a response when reading starts; None if its bytes need not be observed."""
     observer = OBSERVERS.get(id(response))
     return None if observer is None or observer.is_read_by_sdk or observer.call.ended else observer

@@ -220,7 +220,7 @@ def _note_unseen(client: object, options: Any) -> None:  # noqa: ANN401 - of eit
         HOOK_CONTEXT.unrecorded(f"{request_name(client, options)} by {type(client).__name__}.{_REQUEST}")
 
 
-def _building(_: object, options: Any, kwargs: dict[str, Any]) -> tuple[OpenCall, Any, object] | None:  # noqa: ANN401
+def _building(_args: object, options: Any, kwargs: dict[str, Any]) -> tuple[OpenCall, Any, object] | None:  # noqa: ANN401
     opened = CURRENT_CALL.get()
     return None if opened is None else (opened, options, kwargs.get("retries_taken"))
 
@@ -244,7 +244,7 @@ def _built(state: tuple[OpenCall, Any, Any], built: Any) -> None:  # noqa: ANN40
     opened.body_seen = True
 
 
-def _current(*_: object) -> OpenCall | None:
+def _current(_args: object, _client: object, _kwargs: object) -> OpenCall | None:
     return CURRENT_CALL.get()
 
 

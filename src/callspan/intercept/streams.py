@@ -24,7 +24,7 @@ _COMPLETED: Final = fail_open("detect the end of a stream")
 _REQUEST_USAGE: Final = fail_open("request the usage of a stream")
 
 
-def _first(_: object, stream: Any, *__: object) -> Any:  # noqa: ANN401 - a stream or helper of an SDK
+def _first(_args: object, stream: Any, _kwargs: object) -> Any:  # noqa: ANN401 - a stream or helper of an SDK
     return stream
 
 
@@ -44,7 +44,7 @@ def _with_errors(helper: Any, inner: Any) -> Any:  # noqa: ANN401 - of either SD
     return _AsyncEvents(inner, response) if hasattr(inner, "__anext__") else _events(inner, response)
 
 
-def _unfinished(_: object, helper: object, *__: object) -> ResponseObserver | None:
+def _unfinished(_args: object, helper: object, _kwargs: object) -> ResponseObserver | None:
     """Return the observer of a helper's response, unless its call has ended."""
     observer = observer_of(_response_of(helper))
     return None if observer is None or observer.call.ended else observer

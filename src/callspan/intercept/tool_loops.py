@@ -109,7 +109,7 @@ def _server(tool: Any) -> str | None:  # noqa: ANN401 - a tool of the SDK
     return name if isinstance(name, str) else None
 
 
-def _function(args: tuple[Any, ...], item: Any, *_: object) -> LoopTool | None:  # noqa: ANN401 - of the SDK
+def _function(args: tuple[Any, ...], item: Any, _kwargs: object) -> LoopTool | None:  # noqa: ANN401 - of the SDK
     loop = _recorded_loop(args[0])
     arguments = getattr(item, "arguments", None)
     return None if loop is None else LoopTool(loop.agent, item.call_id, item.name, arguments)

@@ -66,7 +66,7 @@ def observe_handshake(original: Function, reads: Reads, *, is_async: bool = Fals
     return steps.around(original, reads, is_async=is_async)
 
 
-def _opening(_: object, connection: object, *__: object) -> tuple[Any, SocketKind | None] | None:
+def _opening(_args: object, connection: object, _kwargs: object) -> tuple[Any, SocketKind | None] | None:
     return (connection, _kind(connection, hashes_audio=HOOK_CONTEXT.hashes_audio)) if HOOK_CONTEXT.factories else None
 
 
@@ -80,7 +80,7 @@ def _refused(state: tuple[Any, SocketKind | None], error: BaseException) -> None
         factory.metrics.connection_failed(info, refused)
 
 
-def _connecting(_: object, manager: object, *__: object) -> tuple[Any, int] | None:
+def _connecting(_args: object, manager: object, _kwargs: object) -> tuple[Any, int] | None:
     return (manager, time.perf_counter_ns()) if HOOK_CONTEXT.factories else None
 
 
