@@ -76,7 +76,7 @@ def _refused(state: tuple[Any, SocketKind | None], error: BaseException) -> None
     # Connections of an SDK are counted by `CONNECT`, which knows the waiting creates.
     info, factory, refused = _info(state[0]), HOOK_CONTEXT.factory(), refusal(error)
     is_redirected = refused.status is not None and refused.status // 100 == _REDIRECTION
-    if info is not None and info.sdk is None and factory is not None and not is_redirected:
+    if info is not None and info.sdk is None and factory is not None and factory.metrics and not is_redirected:
         factory.metrics.connection_failed(info, refused)
 
 
@@ -101,7 +101,7 @@ def _not_connected(state: tuple[Any, int], error: BaseException) -> None:
         turn.begun_ns = at_ns
         if (call := start(factory, info, turn)) is not None:
             fail_unsent(call, turn, error)
-    if not waiting and isinstance(error, Exception):
+    if not waiting and factory.metrics and isinstance(error, Exception):
         factory.metrics.connection_failed(info, refusal(error))
 
 

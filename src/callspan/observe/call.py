@@ -181,17 +181,17 @@ class Call:
         self._gap_ns = -1
 
     def _begin(self) -> None:
-        factory, begun = self._factory, None
+        factory, metrics, begun = self._factory, self._factory.metrics, None
         if self.is_certain:
             begun = factory.processors.started(self.record)
             try:
-                self.span = factory.spans.start(begun)
+                self.span = NO_SPAN if factory.spans is None else factory.spans.start(begun)
             except reported(_START_SPAN):
                 self.span = NO_SPAN
         # list.append is atomic, so the first item is the accepted end, without a lock.
         self._endings = []
-        if begun is not None and self._is_measured and factory.metrics.are_wanted():
-            self._over = factory.metrics.begun(begun)
+        if begun is not None and self._is_measured and metrics is not None and metrics.are_wanted():
+            self._over = metrics.begun(begun)
 
     @property
     def data(self) -> Callable[[object], None]:
@@ -395,7 +395,7 @@ class Call:
         factory.keep(record)
         if record.part == "answered":
             factory.seen.is_first(record.call_id)
-        if self._is_measured and factory.metrics.are_wanted():
+        if self._is_measured and factory.metrics is not None and factory.metrics.are_wanted():
             factory.metrics.observed(processed)
         if self._over is not None:
             self._over()

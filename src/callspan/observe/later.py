@@ -18,7 +18,7 @@ from callspan.observe import background_responses
 from callspan.observe.background_responses import version_of
 from callspan.observe.call import Call, Ending
 from callspan.observe.lines import LineReader
-from callspan.observe.ports import NO_SPAN, CallFactory, CallInfo
+from callspan.observe.ports import CallFactory, CallInfo
 from callspan.providers import registry
 from callspan.providers.base import NOT_RECOGNIZED, Endpoint, ResponseInfo
 from callspan.providers.batches import ResultLine, endpoint_of, result_in
@@ -65,12 +65,12 @@ class Fetch(Call):
             return
         place, requested = factory.requested_in(record.call_id)
         record = msgspec.structs.replace(record, place=place)
-        span = factory.spans.start_later(factory.processors.started(record), self._context, requested) or NO_SPAN
+        span = factory.start_later(factory.processors.started(record), self._context, requested)
         record = with_span_ids(record, span)
         factory.recorder.write(factory.processors.process(background_responses.completion(record)))
         shown = factory.processors.process(record)
         span.end(shown, registry.conversation_of(shown.record) if span.wants_content else None)
-        if factory.metrics.are_wanted():
+        if factory.metrics is not None:
             factory.metrics.observed(shown)
         if has_runs(body):
             factory.tools_ran(self.endpoint.conversation(None, body), record)
@@ -128,7 +128,7 @@ class GenericCall(Call):
                 self._is_measured, self._call_ended = False, None
                 return
         begun = self._factory.processors.started(self.record)
-        self.span = self._factory.spans.start_later(begun, self._context, None) or NO_SPAN
+        self.span = self._factory.start_later(begun, self._context, None)
 
     def _fields(self, ending: Ending) -> tuple[ResponseInfo, dict[str, Any]]:
         info, fields = super()._fields(ending)
@@ -167,7 +167,7 @@ class BatchResults(Call):
         factory, (record, endpoint) = self._factory, _answered(self.record, self._owner, found)
         processed = factory.processors.process(record)
         factory.recorder.write(processed)
-        if factory.metrics.are_wanted():
+        if factory.metrics is not None:
             factory.metrics.observed(processed)
         if self._call_ended is not None:
             self._call_ended(processed, None)

@@ -11,7 +11,7 @@ import msgspec
 from callspan.background import LRUCache
 from callspan.process.processed import ProcessedRecord
 from callspan.process.processors import Processors
-from callspan.record.call import CallRecord, ErrorInfo, Place
+from callspan.record.call import CallRecord, Place
 from callspan.record.messages import Conversation
 from callspan.record.span_handle import SpanHandle
 
@@ -103,41 +103,12 @@ class SeenAnswers:
         return fresh if self._lines.claim(results, fresh) else self._lines.get(results) or fresh
 
 
-class NoTelemetry:
-    """Replaces spans and metrics of calls that have neither."""
-
-    def start(self, processed: ProcessedRecord[CallRecord]) -> CallSpanHandle:
-        """Return the span that does nothing."""
-        del processed
-        return NO_SPAN
-
-    def start_later(self, processed: ProcessedRecord[CallRecord], context: Context, call: SpanContext | None) -> None:
-        """Start no span."""
-
-    def are_wanted(self) -> bool:
-        """Return that no measurement is wanted."""
-        return False
-
-    def begun(self, processed: ProcessedRecord[CallRecord]) -> Callable[[], object]:
-        """Count nothing."""
-        del processed
-        return bool
-
-    def observed(self, processed: ProcessedRecord[CallRecord]) -> None:
-        """Measure nothing."""
-
-    def connection_failed(self, info: CallInfo, error: ErrorInfo) -> None:
-        """Count nothing."""
-
-
-NO_TELEMETRY: Final = NoTelemetry()
-
-
 class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     """Creates calls and receives their records, for one content level of an `instrument()`. Safe from any thread."""
 
-    spans: CallSpans | NoTelemetry
-    metrics: CallMetrics | NoTelemetry
+    spans: CallSpans | None
+    metrics: CallMetrics | None
+    """None, as `spans`, where calls have a record and no telemetry."""
     processors: Processors
     """Run on each record before it is shown, stored or measured."""
     recorder: Recorder
@@ -162,4 +133,10 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
 
     def without_telemetry(self) -> CallFactory:
         """Return a factory whose calls have a record, and neither a span nor metrics."""
-        return msgspec.structs.replace(self, spans=NO_TELEMETRY, metrics=NO_TELEMETRY)
+        return msgspec.structs.replace(self, spans=None, metrics=None)
+
+    def start_later(
+        self, processed: ProcessedRecord[CallRecord], context: Context, call: SpanContext | None
+    ) -> CallSpanHandle:
+        """Start the span of a finished call, see `CallSpans.start_later`."""
+        return (self.spans and self.spans.start_later(processed, context, call)) or NO_SPAN
