@@ -11,12 +11,11 @@ from typing import Any, Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.types.string import TextLoader
 
 from callspan.background import on_own_thread
 from callspan.record.formats import check_format
 from callspan.safe_urls import error_text
-from callspan.stores.base import StoreError, check_layout, on_error
+from callspan.stores.base import StoreError
 from callspan.stores.schema import statements
 
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
@@ -116,13 +115,3 @@ def _advice(error: psycopg.Error) -> str | None:
         return f"{no_database[0]}; create it (CREATE DATABASE), or name another one"
     advice = next((text for kind, text in _ADVICE.items() if isinstance(error, kind)), None)
     return None if advice is None else f"{message}; {advice}"
-
-
-def open_tables(url: str, name: str, wait_s: float | None = None) -> psycopg.Connection:
-    """Return a connection. Raises StoreError if there are no tables, or those of another format."""
-    with explaining(name):
-        connection = connect(url, wait_s)
-    connection.adapters.register_loader("json", TextLoader)
-    with on_error(connection.close):
-        check_layout(name, layout(connection))
-    return connection

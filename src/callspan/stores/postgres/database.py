@@ -8,10 +8,19 @@ from typing import Any, Final
 
 import psycopg
 from psycopg.rows import dict_row
+from psycopg.types.string import TextLoader
 
 from callspan.safe_urls import safe_name
+from callspan.stores.base import check_layout, on_error
 from callspan.stores.database import NO_VALUES, Dialect, Values, bound
-from callspan.stores.postgres.connection import REMOVAL_LOCK, explaining, open_tables, to_query
+from callspan.stores.postgres.connection import (
+    REMOVAL_LOCK,
+    connect,
+    explaining,
+    layout,
+    make_tables,
+    to_query,
+)
 
 _NO_WRITER: Final = f"SELECT pg_advisory_xact_lock({REMOVAL_LOCK})"
 """Waits for the writers, who take the same lock shared before anything else, and for other removals."""
@@ -62,20 +71,28 @@ class PostgresDatabase:
         self.name, self.connection = name, connection
 
     @classmethod
-    def open(cls, url: str, *, writes: bool = False, wait_s: float | None = None) -> PostgresDatabase:
-        """Connect. `wait_s`: how long that and each query may take.
+    def open(
+        cls, url: str, *, writes: bool = False, creates: bool = False, wait_s: float | None = None
+    ) -> PostgresDatabase:
+        """Connect; `creates`: create missing tables. `wait_s`: how long that and each query may take.
 
         Raises StoreError for a database without callspan's tables, else psycopg.Error.
         """
         name = safe_name(url)
-        connection = open_tables(url, name, wait_s)
-        if writes:
-            # After waiting for a writer its rows must be visible.
-            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-        else:
-            connection.read_only = True
-        # Compiling takes longer than these queries.
-        connection.execute("SET jit = off")
+        with explaining(name):
+            connection = connect(url, wait_s)
+        with on_error(connection.close), explaining(name):
+            connection.adapters.register_loader("json", TextLoader)
+            if writes:
+                # After waiting for a writer its rows must be visible.
+                connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+            else:
+                connection.read_only = True
+            if creates:
+                make_tables(connection, name)
+            check_layout(name, layout(connection))
+            # Compiling takes longer than these queries.
+            connection.execute("SET jit = off")
         return cls(name, connection)
 
     def rows(self, sql: str, values: Values = NO_VALUES) -> Iterator[Values]:

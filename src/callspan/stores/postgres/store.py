@@ -11,16 +11,14 @@ from typing import Final, cast
 
 import msgspec
 import psycopg
-from psycopg.types.string import TextLoader
 
 from callspan.record.events import Record
 from callspan.safe_urls import safe_name
 from callspan.stores import bodies
-from callspan.stores.base import on_error
 from callspan.stores.columns import CALLS, REFERENCES, Table
 from callspan.stores.contents import Numbers, lane_end, pieces_of
 from callspan.stores.database import Values
-from callspan.stores.postgres.connection import REMOVAL_LOCK, connect, explaining, make_tables
+from callspan.stores.postgres.connection import REMOVAL_LOCK, explaining
 from callspan.stores.postgres.database import PostgresDatabase
 from callspan.stores.rewards import needs_join
 from callspan.stores.rows import Row, on_conflict
@@ -47,14 +45,7 @@ class PostgresStore(SqlSink[PostgresDatabase]):
     def open(self) -> None:
         """Connect and create the tables. Raises psycopg.Error or StoreError."""
         self.close()
-        with explaining(self.name):
-            connection = connect(self._url)
-        connection.adapters.register_loader("json", TextLoader)
-        # After waiting for another writer its rows must be visible, so the server's default is overridden.
-        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-        self._database = PostgresDatabase(self.name, connection)
-        with on_error(self.close), explaining(self.name):
-            make_tables(connection, self.name)
+        self._database = PostgresDatabase.open(self._url, writes=True, creates=True)
 
     def deliver(self, records: Sequence[Record]) -> None:
         """Store all records in one transaction, over a new connection if the last one is broken."""

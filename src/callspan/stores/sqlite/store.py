@@ -7,15 +7,15 @@ module first searches for an adapter, which raises several exceptions internally
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, cast
 
 from callspan.record.events import Record
 from callspan.stores import bodies
 from callspan.stores.base import StoreError, on_error
-from callspan.stores.columns import CALLS, REFERENCES, Table
+from callspan.stores.columns import CALLS, REFERENCES, TABLES, Table
 from callspan.stores.contents import Numbers
 from callspan.stores.rows import Row, on_conflict
 from callspan.stores.sqlite.database import SQLiteDatabase
@@ -28,34 +28,6 @@ _LOST: Final = (
 _MAX_STATEMENTS: Final = 50
 """The `sqlite3` module caches 128 prepared statements per connection."""
 _MEMORY_ENTRIES: Final = 20_000
-
-
-class Insert:
-    """The statement that inserts rows of a table. Safe from any thread."""
-
-    def __init__(self, table: str, flags: Collection[str] = (), conflict: str = "") -> None:
-        """`flags` are the boolean columns; `conflict` follows the values."""
-        self._table, self._flags, self._conflict = table, flags, conflict
-        self._statements: dict[tuple[str, ...], tuple[str, Sequence[int]]] = {}
-
-    def run(self, cursor: sqlite3.Cursor, row: Row) -> None:
-        """Insert a row, which has the columns that are not NULL. Raises sqlite3.Error."""
-        names = tuple(row)
-        known = self._statements.get(names)
-        if known is None:
-            if len(self._statements) >= _MAX_STATEMENTS:
-                self._statements.clear()
-            known = self._statements[names] = self._statement(names)
-        statement, flags = known
-        values = [*row.values()]
-        for place in flags:
-            values[place] = int(cast("bool", values[place]))
-        cursor.execute(statement, values)
-
-    def _statement(self, names: Sequence[str]) -> tuple[str, Sequence[int]]:
-        places = ", ".join("?" * len(names))
-        sql = f"INSERT INTO {self._table} ({', '.join(names)}) VALUES ({places}) {self._conflict}"  # noqa: S608
-        return sql, [place for place, name in enumerate(names) if name in self._flags]
 
 
 class SQLiteStore(SqlSink[SQLiteDatabase]):
@@ -131,20 +103,29 @@ class SQLiteStore(SqlSink[SQLiteDatabase]):
                 content["data"] = bytearray(bodies.deflated(left))
             if text is not None:
                 content["text"] = text
-            _CONTENT.run(cursor, content)
+            _insert(cursor, "contents", content)
 
     def _insert(self, database: SQLiteDatabase, table: Table, rows: Iterable[Row]) -> None:
-        cursor, insert = database.connection.cursor(), _insert_of(table)
+        cursor = database.connection.cursor()
         for row in rows:
-            insert.run(cursor, row)
+            _insert(cursor, table.name, row)
 
 
-@cache
-def _insert_of(table: Table) -> Insert:
-    """Return the statement that inserts a row, with the table's ON CONFLICT clause."""
-    flags = [column.name for column in table.columns if column.form == "flag"]
-    names = (*table.names, *REFERENCES) if table is CALLS else table.names
-    return Insert(table.name, flags, on_conflict(table, names))
+def _insert(cursor: sqlite3.Cursor, table: str, row: Row) -> None:
+    """Insert a row, which has the columns that are not NULL. Raises sqlite3.Error."""
+    statement, flags = _statement(table, tuple(row))
+    values = [*row.values()]
+    for place in flags:
+        values[place] = int(cast("bool", values[place]))
+    cursor.execute(statement, values)
 
 
-_CONTENT: Final = Insert("contents")
+@lru_cache(_MAX_STATEMENTS)
+def _statement(name: str, columns: Sequence[str]) -> tuple[str, Sequence[int]]:
+    """Return the statement that inserts these columns of a row, and the places of the boolean ones among them."""
+    flags, conflict = set[str](), ""
+    if (table := next((one for one in TABLES.values() if one.name == name), None)) is not None:
+        flags = {column.name for column in table.columns if column.form == "flag"}
+        conflict = on_conflict(table, (*table.names, *REFERENCES) if table is CALLS else table.names)
+    sql = f"INSERT INTO {name} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) {conflict}"  # noqa: S608
+    return sql, [place for place, column in enumerate(columns) if column in flags]
