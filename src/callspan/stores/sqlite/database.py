@@ -20,7 +20,7 @@ from callspan.stores.database import NO_VALUES, Dialect, Values, bound
 from callspan.stores.sqlite.file import BUSY_MS, explaining, forbid, open_existing, open_for_reading, remedy
 
 _CHUNK: Final = 500
-_INHERITED: Final = "it was open for reading when this process was forked, and SQLite has no locks in the child"
+_INHERITED: Final = "it was open when this process was forked, and SQLite has no locks in the child"
 _READERS_S: Final = 3.0
 """How long to wait for readers, which keep the WAL from being emptied."""
 _AGAIN_S: Final = 0.005
@@ -73,6 +73,7 @@ class SQLiteDatabase:
         self._inode = path.stat().st_ino
         self._locks: list[int] = []
         self._is_open = True
+        in_child(self, _inherit)
 
     @classmethod
     def open(cls, path: Path, *, writes: bool = False, wait_s: float | None = None) -> SQLiteDatabase:
@@ -86,8 +87,6 @@ class SQLiteDatabase:
         found = cls(path, open_existing(path, wait_s) if writes else open_for_reading(path, wait_s))
         for name, arguments, function in _FUNCTIONS:
             found.connection.create_function(name, arguments, function, deterministic=True)
-        if not writes:
-            in_child(found, _inherit)
         return found
 
     def rows(self, sql: str, values: Values = NO_VALUES) -> Iterator[Values]:
