@@ -23,6 +23,7 @@ from callspan.spool.segment import Segment
 
 _MAX_FAILURES: Final = 3
 _PAUSE_S: Final = 0.1
+_TIME_OVER: Final = "there was no time for more"
 Progress: TypeAlias = Callable[[int], object]
 """Called with the number of records delivered so far."""
 
@@ -68,7 +69,7 @@ class _Deliverer:
         self.result = Result()
 
     def deliver_all(self, path: Path, key: str) -> None:
-        if not self._goes_on() or (segment := places.adopt(path)) is None:
+        if (segment := places.adopt(path)) is None:
             return
         try:
             has_more = not segment.has(key, segment.size)
@@ -78,7 +79,10 @@ class _Deliverer:
             segment.release()
 
     def _goes_on(self) -> bool:
-        return self._failures < _MAX_FAILURES and time.monotonic() < self._deadline
+        if time.monotonic() < self._deadline:
+            return self._failures < _MAX_FAILURES
+        self.result.error = self.result.error or _TIME_OVER
+        return False
 
     def _deliver(self, segment: Segment, key: str) -> bool:
         """Deliver a batch, or note why the store does not take it; return whether to try another one."""
