@@ -76,7 +76,8 @@ class ClickHouse(ServerStore):
         for table in TABLES.values():
             named = [of_sessions] if scope.sessions else []
             named += [of_calls] if scope.calls and "call_id" in table.names else []
-            named += [f"JSONExtractString(metadata, 'user_id') = {_literals([scope.user])}"] if scope.user else []
+            user = "user_id" if "user_id" in table.names else "JSONExtractString(metadata, 'user_id')"
+            named += [f"{user} = {_literals([scope.user])}"] if scope.user else []
             found += [f"DELETE FROM {table.name} WHERE {' OR '.join(named)}"] if named else []
         return found
 
