@@ -330,6 +330,21 @@ def test_rejected_records_go_too(tmp_path: Path, records: Records) -> None:
     assert "a line of another" in rejected.read_text()
 
 
+@pytest.mark.parametrize("cut", [0, 5])
+@pytest.mark.parametrize("ident", ["it's", 'a "b"', "back\\slash", "two\nlines"])
+def test_a_rejected_record_of_any_id_goes_too(tmp_path: Path, records: Records, ident: str, cut: int) -> None:
+    """One that is not valid, or no JSON at all."""
+    url = f"sqlite:///{tmp_path}/calls.db"
+    spool = spool_of(tmp_path / "calls.db.spool", url)
+    line = encode(records.call(answer=CANARY, session_id=ident)).replace(b'"schema_version":', b'"schema_version":9')
+    assert spool.append(line[: len(line) - cut])
+    assert spool.close(20)
+    rejected = spool.directory / "rejected.jsonl"
+    assert CANARY in rejected.read_text()
+    assert erase(url, sessions=ident).is_complete
+    assert CANARY not in rejected.read_text()
+
+
 def test_single_calls_take_no_session_with_them(store: Delivery, records: Records) -> None:
     store.write(*of_user(records))
     assert first(erase(store.url, CallFilter(user="u1"), calls=["b"])).calls == 1

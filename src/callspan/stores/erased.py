@@ -7,13 +7,15 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from callspan.record.call import CallRecord
 from callspan.record.codec import NO_RECORD, decode, encode_json
 from callspan.record.events import SCOPE_TYPES, Record, RewardRecord
 from callspan.record.plain_json import clean
 from callspan.stores.base import DeletionScope, session_of, users_of
 
-_NAMED: Final = re.compile(rb'"(?:call|session|timestep|event)_id\\*":\s*\\*"([^"\\]+)')
+_NAMED: Final = re.compile(rb'"(?:call|session|timestep|event)_id":\s*"((?:[^"\\]|\\.)*)')
 _BYTES: Final = 16
 _CALL: Final = "call"
 _SESSION: Final = "session"
@@ -51,9 +53,32 @@ def names(payload: bytes, scope: DeletionScope) -> bool:
     try:
         return scope.covers(decode(payload))
     except NO_RECORD:
-        found = {match.decode(errors="replace") for match in _NAMED.findall(payload)}
-        has_user = scope.user is not None and encode_json(scope.user)[1:-1] in payload
+        text = _text_of(payload)
+        found = set(map(_unescaped, _NAMED.findall(text)))
+        has_user = scope.user is not None and encode_json(scope.user)[1:-1] in text
         return has_user or not all(map(found.isdisjoint, (scope.sessions, scope.calls)))
+
+
+class _Rejected(msgspec.Struct):
+    record: str
+
+
+_rejected: Final = msgspec.json.Decoder(_Rejected).decode
+
+
+def _text_of(payload: bytes) -> bytes:
+    """Return the damaged record in a line of rejected ones; any other payload as it is."""
+    try:
+        return _rejected(payload).record.encode()
+    except NO_RECORD:
+        return payload
+
+
+def _unescaped(text: bytes) -> str:
+    try:
+        return msgspec.json.decode(b'"%b"' % text, type=str)
+    except NO_RECORD:
+        return text.decode(errors="replace")
 
 
 def happened_ns(record: Record) -> int:
