@@ -60,27 +60,6 @@ def test_a_missing_store_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.Mo
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--store", "teapot://x", "calls"],
-        ["calls", "--since", "yesterday-ish"],
-        ["calls", "--limit", "0"],
-        ["stats", "--by", "weather"],
-        ["show", "a", "b", "c"],
-        ["calls", "--rewards", "--failed"],
-        ["calls", "--follow", "--sort", "cost"],
-        ["teapot"],
-        ["prune"],
-    ],
-)
-def test_wrong_usage_is_exit_code_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
-    monkeypatch.chdir(tmp_path)
-    answer = in_process(*arguments)
-    assert answer.code == 2
-    assert answer.err.startswith("Usage:")
-
-
 def test_a_reading_command_ignores_invalid_settings_of_the_environment(tmp_path: Path) -> None:
     answer = in_its_own("calls", cwd=tmp_path, env={"CALLSPAN_MEDIA": "carrier pigeon"})
     assert (answer.code, "no such file" in answer.err) == (1, True), "the command itself has run"
@@ -147,23 +126,6 @@ def test_ship_says_what_could_not_be_delivered(tmp_path: Path) -> None:
     answer = in_process("--store", store, "ship", "--timeout", "0.3")
     assert answer.code == 1
     assert "1 record still waits" in " ".join(answer.out.split())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [
-        (["export", "openai"], 2),
-        (["export", "csv", "--dry-run"], 2),
-        (["export", "openai", "--dry-run", "--meta", "seed"], 2),
-        (["export", "openai", "--dry-run", "--max-cost", "much"], 2),
-        (["export", "openai", "--dry-run", "--min-reward", "99"], 1),
-        (["export", "rollouts", "--dry-run", "--model", "gpt-5-mini"], 1),
-        (["sessions", "--min-reward", "99"], 1),
-        (["report", "-o", "/nowhere/at/all.html"], 1),
-    ],
-)
-def test_exit_codes_distinguish_wrong_usage_from_no_results(ask: Any, arguments: list[str], code: int) -> None:
-    assert ask(*arguments).code == code
 
 
 def test_help_names_every_format_with_examples(ask: Any) -> None:

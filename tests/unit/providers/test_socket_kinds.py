@@ -60,6 +60,13 @@ SENT = [
 ]
 
 
+def kind_of(path: str) -> SocketKind:
+    """What reads the frames of connections to this path."""
+    kind = registry.socket_kind(path, "gpt-realtime" if path == "/realtime" else None)
+    assert kind is not None
+    return kind
+
+
 class Observer:
     """Does with each step what the driver does, and reads every body."""
 
@@ -100,9 +107,7 @@ class Observer:
 @settings(max_examples=scaled(100, 2000))
 @given(st.data())
 def test_any_event_gives_a_result(path: str, data: st.DataObject) -> None:
-    kind = registry.socket_kind(path)
-    assert kind is not None
-    observer = Observer(kind)
+    observer = Observer(kind_of(path))
     events = EVENTS.get(path, EVENTS["/live/sessions"])
     for _ in range(data.draw(st.integers(1, 12))):
         if data.draw(st.booleans()):
@@ -113,12 +118,6 @@ def test_any_event_gives_a_result(path: str, data: st.DataObject) -> None:
 def steps(kind: SocketKind, *events: dict[str, Any]) -> list[tuple[str, Turn]]:
     """The steps of calls that events lead to."""
     return [(step.action, step.turn) for one in events for step in kind.received(one, 1)]
-
-
-def realtime() -> SocketKind:
-    kind = registry.socket_kind("/realtime", "gpt-realtime")
-    assert kind is not None
-    return kind
 
 
 def begun(kind: SocketKind, *frames: dict[str, Any]) -> list[Turn]:
@@ -133,7 +132,7 @@ def begun(kind: SocketKind, *frames: dict[str, Any]) -> list[Turn]:
 
 
 def test_a_session_that_is_never_answered_keeps_a_bounded_number_of_items() -> None:
-    kind = realtime()
+    kind = kind_of("/realtime")
     for number in range(1000):
         steps(kind, added(f"item_{number}", "user", [{"type": "input_text", "text": str(number)}]))
         steps(kind, event("conversation.item.truncated", item_id=f"cut_{number}", audio_end_ms=1))
@@ -143,7 +142,7 @@ def test_a_session_that_is_never_answered_keeps_a_bounded_number_of_items() -> N
 
 
 def test_items_that_were_answered_are_not_kept() -> None:
-    kind = realtime()
+    kind = kind_of("/realtime")
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
     for number in range(60):
@@ -155,7 +154,7 @@ def test_items_that_were_answered_are_not_kept() -> None:
 
 
 def test_an_error_that_names_nothing_is_that_of_the_only_create() -> None:
-    kind = realtime()
+    kind = kind_of("/realtime")
     first, second = begun(kind, {"type": "response.create"})[0], {"type": "response.create"}
     assert steps(kind, event("error", error={"code": "server_error", "param": None})) == [("fail", first)]
     (turn,) = begun(kind, second)
@@ -164,8 +163,7 @@ def test_an_error_that_names_nothing_is_that_of_the_only_create() -> None:
 
 @pytest.mark.parametrize("path", ["/realtime", "/responses"])
 def test_each_of_many_creates_is_answered_as_itself(path: str) -> None:
-    kind = registry.socket_kind(path)
-    assert kind is not None
+    kind = kind_of(path)
     turns = begun(kind, *[{"type": "response.create"}] * 200)
     for number, turn in enumerate(turns):
         ended = event("response.completed" if path == "/responses" else "response.done", response={"id": str(number)})
@@ -173,14 +171,14 @@ def test_each_of_many_creates_is_answered_as_itself(path: str) -> None:
 
 
 def test_a_replay_of_an_old_response_is_no_call() -> None:
-    kind = realtime()
+    kind = kind_of("/realtime")
     for number in range(1000):
         steps(kind, *answer(f"resp_{number}", "Hi."))
     assert steps(kind, *answer("resp_0", "Hi.")) == []
 
 
 def test_audio_that_is_not_the_last_field_is_counted_exactly() -> None:
-    kind = realtime()
+    kind = kind_of("/realtime")
     steps(kind, created("resp_1"))
     one = event("response.output_audio.delta", response_id="resp_1", delta="A" * 4000, obfuscation="x" * 200)
     message = json.dumps(one, separators=(",", ":"))
@@ -207,8 +205,7 @@ def items_of(holder: Any) -> list[tuple[Any, Any]]:
 
 
 def test_many_idle_lanes_end_no_response_that_runs() -> None:
-    kind = registry.socket_kind("/responses")
-    assert kind is not None
+    kind = kind_of("/responses")
     (long,) = begun(kind, {"type": "response.create", "model": "m", "input": "Hi"})
     steps(kind, {"type": "response.created", "response": {"id": "long"}})
     for number in range(200):
