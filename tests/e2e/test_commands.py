@@ -13,9 +13,7 @@ from typing import Any
 import pytest
 
 from callspan.datasets import FORMATS
-from callspan.records import SessionRecord
 from tests.e2e.conftest import VOICE_CALLS, Answer, Demo, in_its_own, in_process, plain_environment
-from tests.left_behind import leave_behind
 
 Ask = Callable[..., Answer]
 
@@ -117,15 +115,6 @@ def test_doctor_reads_as_a_page(tmp_path: Path) -> None:
     assert "fsync" not in answer.out, "settings with their defaults are not listed"
     assert "arguments of instrument() in an application are not seen here" in " ".join(answer.out.split())
     assert max(map(len, answer.out.splitlines())) <= 100
-
-
-def test_ship_says_what_could_not_be_delivered(tmp_path: Path) -> None:
-    store = f"sqlite:///{tmp_path / 'callspan.db'}"
-    leave_behind(store, SessionRecord(session_id="s", seen_ns=1, start_ns=1))
-    (tmp_path / "callspan.db").mkdir()
-    answer = in_process("--store", store, "ship", "--timeout", "0.3")
-    assert answer.code == 1
-    assert "1 record still waits" in " ".join(answer.out.split())
 
 
 def test_help_names_every_format_with_examples(ask: Any) -> None:

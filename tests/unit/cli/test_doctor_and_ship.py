@@ -97,6 +97,13 @@ def test_what_waits_is_reported_and_shipped(store: str) -> None:
     assert ask("--store", store, "show", "late", "--json").json["call_id"] == "late"
 
 
+def test_ship_says_what_could_not_be_delivered(store: str, tmp_path: Path) -> None:
+    leave_behind(store, made("late"))
+    (tmp_path / "calls.db").mkdir()
+    answer = ask("--store", store, "ship", "--timeout", "0.3")
+    assert (answer.code, "1 record still waits" in " ".join(answer.out.split())) == (1, True)
+
+
 def test_ship_without_records_succeeds(store: str) -> None:
     answer = ask("--store", store, "ship", "--json")
     assert (answer.code, answer.json["waiting"], answer.json["other_versions"]) == (0, {}, [])

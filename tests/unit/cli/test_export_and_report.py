@@ -105,6 +105,9 @@ def test_an_export_has_what_the_labels_select(
     rows = [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
     assert sorted(row["metadata"]["model"] for row in rows) == models, answer.err
     assert answer.code == (0 if models else 1)
+    said = " ".join(answer.out.split())
+    assert said.startswith(f"{len(rows)} row" if rows else "no rows, nothing written")
+    assert (" written to " in said) == bool(rows)
 
 
 def test_a_report_has_other_rewards_users_metadata_and_streams_that_were_cut_off(recorded: str, tmp_path: Path) -> None:
