@@ -184,8 +184,9 @@ def test_the_command_writes_the_page_and_says_how_large(
         "whole_sessions": 2,
     }
     monkeypatch.chdir(tmp_path)
-    output = CliRunner().invoke(callspan, ["--store", url, "report", "-o", "r.html"])
+    output = CliRunner().invoke(callspan, ["--store", url, "report"])
     assert "3 calls, 2 sessions," in output.output
+    assert (tmp_path / "report.html").stat().st_size == target.stat().st_size
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or False)
     output = CliRunner().invoke(callspan, ["--store", url, "report", "-o", "r.html", "--open"])

@@ -170,6 +170,7 @@ CALLS: list[tuple[Fields, list[str]]] = [
     ({"stream": Stream(end="complete", complete=True)}, ["stream      ended by complete, 0 chunks, whole"]),
     ({"response": Response(finish_reasons=["stop", None, "length"])}, ["finished    stop, length"]),
     ({"request": Request(params={"temperature": 0, "stop": None})}, ['parameters  {"temperature":0,"stop":null}']),
+    ({"request": Request(tool_names=["look", "move"])}, ["tools       look, move"]),
     ({"redactions": [Redaction(what="request.body", why="content")]}, ["left out    request.body (content)"]),
     ({"error": ErrorInfo(kind="server", type="overloaded")}, ["error       server: overloaded"]),
     ({"attempts": TRIES}, [
