@@ -20,7 +20,7 @@ READER = Path(__file__).with_name("apps") / "trl_reader.py"
 @pytest.mark.timeout(300)
 def test_trl_makes_of_each_pair_what_was_said(world: World, tmp_path: Path) -> None:
     """Arguments stay apart, whatever another row has: none becomes null, none another type."""
-    python = python_of(".venv-trainers/trl", "python tools/environments.py trainers")
+    python = python_of("trainers/trl")
     question = [{"role": "system", "content": "Play."}, {"role": "user", "content": "Begin."}]
     for session_id, reward, arguments in (("good", 1.0, {"at": 7}), ("bad", 0.0, {"to": ["a", 1], "now": None})):
         world.session(session_id, reward, task_id="maze")

@@ -62,11 +62,6 @@ class Stage:
             check=False,
         )  # fmt: skip
 
-    @staticmethod
-    def app(name: str) -> Path:
-        """The path of a test application."""
-        return APPS / name
-
     @contextmanager
     def serving(self, *command: str, **environment: str) -> Iterator[Served]:
         """Run a server in a process group of its own for the block; `{port}` in the command is a free one."""
@@ -175,9 +170,9 @@ def free_port() -> int:
     raise OSError("no port is free")
 
 
-def python_of(place: str, made_by: str) -> str:
+def python_of(environment: str) -> str:
     """The interpreter of a separate environment, for packages that conflict with ours; it must be there."""
-    python = ROOT / place / "bin" / "python"
-    if not (ROOT / place / ".complete").exists():
-        pytest.fail(f"{place} is not there; make it with: {made_by}")
-    return str(python)
+    place = ROOT / f".venv-{environment}"
+    if not (place / ".complete").exists():
+        pytest.fail(f"{place} is not there; make it with: python tools/environments.py {environment.partition('/')[0]}")
+    return str(place / "bin" / "python")

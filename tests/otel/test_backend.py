@@ -54,7 +54,7 @@ def way(request: pytest.FixtureRequest) -> str:
 def phoenix(tmp_path_factory: pytest.TempPathFactory, way: str) -> Iterator[Phoenix]:
     del way
     place, port = tmp_path_factory.mktemp("phoenix"), free_port()
-    python = Path(python_of(".venv-backend", "python tools/environments.py backend"))
+    python = Path(python_of("backend"))
     url = f"http://127.0.0.1:{port}"
     environment = {
         **os.environ,

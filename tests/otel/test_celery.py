@@ -21,7 +21,7 @@ SEND = "import sys, celery_app; print(len(celery_app.send(int(sys.argv[1]))))"
 @pytest.fixture
 def stage(stage: Stage) -> Stage:
     """The stage, with Celery's environment first on the path."""
-    binaries = str(Path(python_of(".venv-frameworks/celery", "python tools/environments.py frameworks")).parent)
+    binaries = str(Path(python_of("frameworks/celery")).parent)
     stage.environment["PATH"] = os.pathsep.join((binaries, stage.environment["PATH"]))
     stage.environment["CELERY_PLACE"] = str(stage.place)
     stage.environment["OTEL_BSP_SCHEDULE_DELAY"] = "60000"  # so that spans are there at the end, or lost

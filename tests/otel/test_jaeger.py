@@ -144,7 +144,7 @@ assert handle.force_flush()
 
 @pytest.mark.timeout(300)
 def test_spans_of_openai_agents_are_those_of_its_records(stage: Stage, jaeger: Jaeger) -> None:
-    python = python_of(".venv-frameworks/openai-agents", "python tools/environments.py frameworks")
+    python = python_of("frameworks/openai-agents")
     store = stage.place / "runs.jsonl"
     done = subprocess.run(
         [python, APPS / "frameworks" / "openai_agents_runs.py", "send", str(store), jaeger.addresses["http/protobuf"]],

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from callspan.testing import ScriptedProvider
-from tests.otel.launching import Stage, python_of
+from tests.otel.launching import APPS, Stage, python_of
 from tests.otel.receiver import OtlpReceiver
 
 pytestmark = [pytest.mark.xdist_group("peers")]
@@ -37,12 +37,12 @@ in_each_order = pytest.mark.parametrize("order", ORDERS)
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
     """All at once: what takes long is to import the SDKs and the peers, which one process does for all."""
-    python = python_of(".venv-peers", "python tools/environments.py peers")
+    python = python_of("peers")
     combinations = [(named, order) for named in EVERY for order in ORDERS]
     words = [word for pair in combinations for word in pair]
     with ScriptedProvider() as provider, OtlpReceiver() as receiver:
         stage = Stage(tmp_path_factory.mktemp("peers"), provider, receiver)
-        done = stage.run(python, str(stage.app("peer.py")), *words, timeout_s=300.0, CALLSPAN_STORES="")
+        done = stage.run(python, str(APPS / "peer.py"), *words, timeout_s=300.0, CALLSPAN_STORES="")
     assert done.returncode == 0, done.stderr
     return dict(zip(combinations, json.loads(done.stdout), strict=True))
 
