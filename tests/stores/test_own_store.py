@@ -215,7 +215,6 @@ def test_the_socket_gets_each_record_as_a_line_once_somebody_listens(tmp_path: P
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(f"{tmp_path}/r.sock")
         listener.listen()
-        sink.open()
         sink.deliver(records.every_kind())
         sink.close()
         connection, _ = listener.accept()
