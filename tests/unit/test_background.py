@@ -271,6 +271,27 @@ def test_only_a_forked_child_has_its_end_seen_to_at_its_first_call() -> None:
     assert seen == []
 
 
+@pytest.mark.parametrize(("name", "ends"), [("MainProcess", []), ("ForkPoolWorker-1", [3.0])])
+def test_a_worker_sends_at_its_end_and_another_child_does_not(
+    name: str, ends: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finalizers: list[Any] = []
+    library = SimpleNamespace(
+        current_process=lambda: SimpleNamespace(name=name),
+        Finalize=lambda _, callback, exitpriority: finalizers.append(callback),
+    )
+    for module in ("billiard.util", "billiard.process"):
+        monkeypatch.setitem(sys.modules, module, library)  # type: ignore[arg-type]
+    seen: list[float] = []
+    workers = ForkedWorkers(seen.append, seen.append)
+    workers.forked.set()
+    for _ in range(2):
+        workers.first_call()
+    for end in finalizers:
+        end()
+    assert seen == ends
+
+
 def test_a_worker_of_celery_sends_and_delivers_when_celery_signals_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Celery's own workers are run in `tests/otel/test_celery.py`; here is what they tell, and how."""
     received: list[Any] = []
