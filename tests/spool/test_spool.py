@@ -25,7 +25,7 @@ from callspan.spool import directory as places
 from callspan.spool import erasing
 from callspan.spool.destination import Destination
 from callspan.spool.losses import LOSSES_FILE, Loss, LossCounter, Losses, add_losses, read_losses
-from callspan.spool.segment import is_locked, line_of, lines_in
+from callspan.spool.segment import OWN_SUFFIX, is_locked, line_of, lines_in
 from callspan.spool.spool import Spool
 
 from .rig import (
@@ -508,8 +508,8 @@ def test_a_directory_that_another_user_may_have_made_is_neither_read_nor_tidied(
     assert spool.close(20)
 
 
-def test_beside_the_directory_of_another_user_ones_own_are_found(tmp_path: Path) -> None:
-    """Several users may share `CALLSPAN_SPOOL_DIR`."""
+def test_beside_what_another_user_has_ones_own_is_found(tmp_path: Path) -> None:
+    """Several users may share `CALLSPAN_SPOOL_DIR`, and one may have been root for a moment."""
     if os.geteuid() != 0:
         pytest.skip("only root can be several users")
     root = tmp_path / "spool"
@@ -517,12 +517,18 @@ def test_beside_the_directory_of_another_user_ones_own_are_found(tmp_path: Path)
         directory.mkdir()
         (directory / places.STORES_FILE).write_text("x://one\n")
     (root / "theirs").chmod(0o700)
+    for name, mode in (("a", 0o600), ("b", 0o644)):
+        segment = root / "mine" / f"{name}{OWN_SUFFIX}"
+        segment.write_bytes(line_of(record(name)))
+        segment.chmod(mode)
     descriptor = os.open(root, os.O_DIRECTORY)
 
     def finds_mine() -> bool:
         os.setuid(12_345)
         os.fchdir(descriptor)  # its parents may be private
-        return [one.name for one in places.directories_in([Path()])] == ["mine"]
+        assert [one.name for one in places.directories_in([Path()])] == ["mine"]
+        (waits,) = places.waiting(Path("mine"), places.key_of("x://one"))
+        return waits.path.name.startswith("b") and waits.records == 1
 
     in_child(finds_mine)
     os.close(descriptor)

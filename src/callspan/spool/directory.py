@@ -242,12 +242,12 @@ def waiting(directory: Path, key: str) -> list[WaitingSegment]:
 
 
 def count_records(path: Path, offset: int) -> int:
-    """Return how many records a segment has from an offset on. Raises OSError."""
+    """Return how many records a segment has from an offset on; 0 for another user's. Raises OSError."""
     try:
         with path.open("rb") as file:
             file.seek(offset)
             return sum(line.payload != b"" for line in lines_in(file.read(), 0))
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return 0
 
 
