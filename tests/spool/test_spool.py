@@ -534,6 +534,27 @@ def test_beside_what_another_user_has_ones_own_is_found(tmp_path: Path) -> None:
     os.close(descriptor)
 
 
+def test_the_place_for_a_full_disk_may_be_another_users(tmp_path: Path) -> None:
+    """Anybody may make the one in `/tmp`."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can be several users")
+    root = tmp_path / "root"
+    root.mkdir()
+    for name, owner in (("theirs", 0), ("mine", 12_345)):
+        (root / name).mkdir(mode=0o700)
+        os.chown(root / name, owner, -1)
+    descriptor = os.open(root, os.O_DIRECTORY)
+
+    def records_and_counts() -> bool:
+        os.setuid(12_345)
+        os.fchdir(descriptor)
+        spool = spool_of(Path("mine"), fallback=[Path("theirs")], one=FileSink(Path("mine", "out")))
+        return spool.append(record("a")) and spool.flush(20) and spool.counters()["spool_bytes"] > 0
+
+    in_child(records_and_counts)
+    os.close(descriptor)
+
+
 def test_who_writes_losses_waits_for_those_that_another_thread_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

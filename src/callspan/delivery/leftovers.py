@@ -38,14 +38,7 @@ def deliver(
 def waiting(url: str, settings: Settings | None = None) -> list[WaitingSegment]:
     """Return the segments with records that wait for a store. Raises SettingError for an invalid URL."""
     target, directories = target_of(find_store(url)), directories_for(url, settings)
-    return [one for directory in directories for one in _waiting_in(directory, target.key(directory.parent))]
-
-
-def _waiting_in(directory: Path, key: str) -> list[WaitingSegment]:
-    try:
-        return places.waiting(directory, key)
-    except OSError:
-        return []  # not readable by this user
+    return [one for directory in directories for one in places.waiting(directory, target.key(directory.parent))]
 
 
 def other_directories(urls: Sequence[str]) -> Iterator[Path]:

@@ -219,7 +219,7 @@ def _files(directory: Path) -> list[Path]:
     # Not by `glob`, which leaves a compiled pattern for each directory in the cache of `re`.
     try:
         return list(directory.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
 
 
