@@ -13,6 +13,7 @@ import pytest
 
 from callspan.cost import Pricer, read_prices
 from callspan.cost.dimensions import DIMENSIONS
+from callspan.records import Cost
 from tests.documents.sdk_methods import is_read
 from tests.scale import FULL
 
@@ -177,14 +178,17 @@ PRICES: Final = (
 )  # fmt: skip
 
 
+def check(cost: Cost | None, price: Price) -> None:
+    assert cost is not None
+    assert cost.usd == Decimal(price.usd)
+    assert (cost.estimated, cost.reason is None) == (price.reason is not None, price.reason is None)
+    assert price.reason is None or price.reason in str(cost.reason)
+
+
 @pytest.mark.parametrize("level", ["full", "metadata", "off"])
 @pytest.mark.parametrize("price", PRICES, ids=lambda price: f"{price.api}: {price.about}")
 def test_every_dimension_is_priced_or_marked_at_every_content_level(price: Price, level: str) -> None:
-    cost = cost_of(price.api, price.request, price.answer, level, **price.fields)
-    assert cost is not None
-    assert cost.usd == Decimal(price.usd)
-    assert (cost.estimated, cost.reason) == (price.reason is not None, cost.reason)
-    assert price.reason is None if cost.reason is None else price.reason is not None and price.reason in cost.reason
+    check(cost_of(price.api, price.request, price.answer, level, **price.fields), price)
 
 
 OWN: Final = {
@@ -198,45 +202,37 @@ OWN: Final = {
         "region=eu": {"input": 13},
     },
 }  # fmt: skip
-_OWN_PRICES: Final = (
-    (message("plain", "0.01"), None),
-    (message("fast", "0.02", speed="fast"), None),
-    (message("in one country", "0.011", inference_geo="us"), None),
-    (message("fast in one country", "0.022", speed="fast", inference_geo="us"), None),
-    (message("another organisation pays", "0", billing_policy=_BILLED_TO), None),
-    (message("in another country", "0.01", inference_geo="eu"), "inference_geo=eu"),
-    (message("fast in another country", "0.02", speed="fast", inference_geo="eu"), "inference_geo=eu"),
-    (message("searches", "0.03", usage={"server_tool_use": {"web_search_requests": 2}}), None),
-    (response("in eight hours", "0.005", background_options={"completion_window": "8h"}), None),
-    (response("a container", "0.04", answer=ran("code_interpreter_call")), None),
-    (response("searches in files", "0.01", answer=ran("file_search_call")), "file_search"),
-    (response("twelve hours", "0.011", usage=written(100, ttl_12h_tokens=100, ttl_30m_tokens=0)), None),
-    (response("a number of hours unknown", "0.01", prompt_cache_options={"ttl": "12h"}, usage=written(100)),
-     "cache_ttl=12h"),
-    (placed("Vertex AI in a region with a price", "0.012", None, "gcp.vertex_ai", f"us-east5-{_VERTEX}",
-     "claude-opus-4-8"), None),
-    (placed("Vertex AI in another region", "0.01", None, "gcp.vertex_ai", f"us-east1-{_VERTEX}", "claude-opus-4-8"),
-     "region=us-east1"),
-    (placed("Bedrock in a region with a price", "0.013", None, "aws.bedrock", None,
-     "eu.anthropic.claude-opus-4-8"), None),
-    (placed("a profile with a price of its own", "0.014", None, "aws.bedrock", None,
-     "jp.anthropic.claude-opus-4-8"), None),
-    (placed("Bedrock in another region", "0.01", None, "aws.bedrock", None, "us.anthropic.claude-opus-4-8"),
-     "region=us"),
-    (chat("sound", "0.01", usage={"prompt_tokens_details": {"audio_tokens": 20}}), "audio"),
+OWN_PRICES: Final = (
+    message("plain", "0.01"),
+    message("fast", "0.02", speed="fast"),
+    message("in one country", "0.011", inference_geo="us"),
+    message("fast in one country", "0.022", speed="fast", inference_geo="us"),
+    message("another organisation pays", "0", billing_policy=_BILLED_TO),
+    message("in another country", "0.01", "inference_geo=eu", inference_geo="eu"),
+    message("fast in another country", "0.02", "inference_geo=eu", speed="fast", inference_geo="eu"),
+    message("searches", "0.03", usage={"server_tool_use": {"web_search_requests": 2}}),
+    response("in eight hours", "0.005", background_options={"completion_window": "8h"}),
+    response("a container", "0.04", answer=ran("code_interpreter_call")),
+    response("searches in files", "0.01", "file_search", answer=ran("file_search_call")),
+    response("twelve hours", "0.011", usage=written(100, ttl_12h_tokens=100, ttl_30m_tokens=0)),
+    response("a number of hours unknown", "0.01", "cache_ttl=12h", prompt_cache_options={"ttl": "12h"},
+             usage=written(100)),
+    placed("Vertex AI in a region with a price", "0.012", None, "gcp.vertex_ai", f"us-east5-{_VERTEX}",
+           "claude-opus-4-8"),
+    placed("Vertex AI in another region", "0.01", "region=us-east1", "gcp.vertex_ai", f"us-east1-{_VERTEX}",
+           "claude-opus-4-8"),
+    placed("Bedrock in a region with a price", "0.013", None, "aws.bedrock", None, "eu.anthropic.claude-opus-4-8"),
+    placed("a profile with a price of its own", "0.014", None, "aws.bedrock", None, "jp.anthropic.claude-opus-4-8"),
+    placed("Bedrock in another region", "0.01", "region=us", "aws.bedrock", None, "us.anthropic.claude-opus-4-8"),
+    chat("sound", "0.01", "audio", usage={"prompt_tokens_details": {"audio_tokens": 20}}),
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("price", "reason"), _OWN_PRICES, ids=lambda one: getattr(one, "about", str(one)))
-def test_a_price_file_may_have_any_dimension(tmp_path: Path, price: Price, reason: str | None) -> None:
+@pytest.mark.parametrize("price", OWN_PRICES, ids=lambda price: f"{price.api}: {price.about}")
+def test_a_price_file_may_have_any_dimension(tmp_path: Path, price: Price) -> None:
     (tmp_path / "own.json").write_text(json.dumps({"models": {"*": OWN, "jp.anthropic.*": {"input": 14}}}))
-    cost = Pricer(read_prices(tmp_path / "own.json")).cost(
-        call_of(price.api, price.request, price.answer, **price.fields)
-    )
-    assert cost is not None
-    assert cost.usd == Decimal(price.usd)
-    assert (cost.reason is None) is (reason is None) is not cost.estimated
-    assert reason is None or reason in str(cost.reason)
+    call = call_of(price.api, price.request, price.answer, **price.fields)
+    check(Pricer(read_prices(tmp_path / "own.json")).cost(call), price)
 
 
 REQUESTS: Final = (
