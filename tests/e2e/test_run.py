@@ -40,12 +40,13 @@ OTHER = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import a
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     (tmp_path / "asking.py").write_text(ASKING)
-    (tmp_path / "app.py").write_text(APPLICATION)
     return tmp_path
 
 
-def run(place: Path, *arguments: str, **env: str) -> Answer:
-    return in_its_own("run", *arguments, cwd=place, env=env)
+def run(place: Path, *arguments: str, program: str = APPLICATION, **env: str) -> Answer:
+    """Run a program as `app.py`, or as the arguments say."""
+    (place / "app.py").write_text(program)
+    return in_its_own("run", *(arguments or ("app.py",)), cwd=place, env=env)
 
 
 def calls(place: Path, *, store: str = "callspan.db") -> list[dict[str, Any]]:
@@ -71,8 +72,7 @@ def test_arguments_output_and_exit_code_are_the_applications_own(place: Path, st
 
 
 def test_an_exception_ends_it_as_python_does(place: Path) -> None:
-    (place / "app.py").write_text("import asking\nasking.ask()\nraise ValueError('mine')\n")
-    answer = run(place, "app.py")
+    answer = run(place, program="import asking\nasking.ask()\nraise ValueError('mine')\n")
     assert answer.code == 1
     assert answer.err.startswith("Traceback (most recent call last):\n  File")
     assert answer.err.endswith(f"ValueError: mine\n{RECORDED}")
@@ -81,13 +81,12 @@ def test_an_exception_ends_it_as_python_does(place: Path) -> None:
 
 
 def test_the_modules_of_the_command_are_not_loaded_into_the_application(place: Path) -> None:
-    (place / "app.py").write_text("import sys; print([n for n in ('click', 'rich', 'openai') if n in sys.modules])")
-    assert run(place, "app.py").out == "[]\n"
+    program = "import sys; print([n for n in ('click', 'rich', 'openai') if n in sys.modules])"
+    assert run(place, program=program).out == "[]\n"
 
 
 def test_processes_the_application_starts_are_recorded_too(place: Path) -> None:
-    (place / "app.py").write_text(OTHER)
-    answer = run(place, "app.py")
+    answer = run(place, program=OTHER)
     expected = "callspan: processes that this one started recorded 1 call to callspan.db; to see them: callspan calls\n"
     assert answer == (0, "", expected)
     assert len(calls(place)) == 1
@@ -97,8 +96,7 @@ def test_a_sitecustomize_of_the_users_own_runs_too(place: Path) -> None:
     own = place / "own"
     own.mkdir()
     (own / "sitecustomize.py").write_text("import sys; sys.mine = True")
-    (place / "app.py").write_text("import sys, asking; print(sys.mine, asking.ask())")
-    answer = run(place, "app.py", PYTHONPATH=str(own))
+    answer = run(place, program="import sys, asking; print(sys.mine, asking.ask())", PYTHONPATH=str(own))
     assert answer.out == "True Hello from the scripted provider.\n"
     assert len(calls(place)) == 1
 
@@ -109,7 +107,7 @@ def test_a_command_of_the_path_is_run(place: Path) -> None:
 
 
 def test_settings_of_the_environment_apply(place: Path) -> None:
-    assert run(place, "app.py", CALLSPAN_CONTENT="off").code == 7
+    assert run(place, CALLSPAN_CONTENT="off").code == 7
     (call,) = calls(place)
     assert call["output"] is None
     assert call["output_tokens"] is not None
@@ -117,8 +115,7 @@ def test_settings_of_the_environment_apply(place: Path) -> None:
 
 def test_an_invalid_setting_does_not_stop_the_application(place: Path) -> None:
     program = "from callspan.cli import run; run.start(); print('started')"
-    (place / "app.py").write_text(program)
-    answer = in_its_own("run", "--store", "callspan.db", "app.py", cwd=place, env={"CALLSPAN_MEDIA": "pigeon"})
+    answer = run(place, "--store", "callspan.db", "app.py", program=program, CALLSPAN_MEDIA="pigeon")
     assert answer.out == "started\n"
     assert "CALLSPAN_MEDIA" in answer.err
 
@@ -146,9 +143,9 @@ SHOWN = RECORDED.removeprefix(LAST)
     ],
 )
 def test_the_last_line_says_where_the_records_are(place: Path, program: str, store: str, expected: str) -> None:
-    (place / "app.py").write_text(f"import asking, callspan, os, sys\n{program}")
+    program = f"import asking, callspan, os, sys\n{program}"
     state = {"XDG_STATE_HOME": str(place / "state")}
-    answer = in_its_own("run", "--store", store.format(place), "app.py", cwd=place, env=state)
+    answer = run(place, "--store", store.format(place), "app.py", program=program, **state)
     assert (answer.code, answer.out) == (0, "")
     last = answer.err.splitlines(keepends=True)[-1]
     assert last.startswith(LAST + expected.format(place))
@@ -156,15 +153,12 @@ def test_the_last_line_says_where_the_records_are(place: Path, program: str, sto
 
 
 def test_a_signal_ends_the_application_as_without_callspan(place: Path) -> None:
-    (place / "app.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)")
-    answer = run(place, "app.py")
-    assert answer == (-signal.SIGTERM, "", "")
+    assert run(place, program="import os, signal\nos.kill(os.getpid(), signal.SIGTERM)") == (-signal.SIGTERM, "", "")
 
 
 def test_ctrl_c_ends_it_as_python_does(place: Path) -> None:
-    (place / "app.py").write_text("import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-                                  "signal.raise_signal(signal.SIGINT)")  # fmt: skip
-    answer = run(place, "app.py")
+    catch = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    answer = run(place, program=f"{catch}signal.raise_signal(signal.SIGINT)")
     assert answer.code == -signal.SIGINT
     assert "KeyboardInterrupt\n" in answer.err
     assert answer.err.count(LAST) == 1
