@@ -342,6 +342,8 @@ class Spool:
         for segment in segments.values():
             segment.release()
         self.losses.write()
+        with self._lock:
+            self._running = tuple(one for one in self._running if not one.join(0.0))
 
     def counters(self) -> Mapping[str, int]:
         """Return counts since the start of this process.
@@ -376,7 +378,7 @@ class Spool:
         self.is_started = True
         forks.await_exit()
         shippers = tuple(Shipper(target, make, self) for target, make in self._sinks.items())
-        self._running = (*(one for one in self._running if not one.join(0.0)), *shippers)
+        self._running += shippers
         try:
             for shipper in shippers:
                 shipper.start()
