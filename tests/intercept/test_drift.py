@@ -65,21 +65,41 @@ def replaced(owner: type, name: str, change: Callable[[Any], Any]) -> Iterator[N
 # How an original changes, and how its caller does.
 
 
-def with_a_new_parameter(original: Function) -> Function:
+def more_keywords(original: Function) -> Function:
     def changed(self: Any, *args: Any, extra: str = "", **kwargs: Any) -> Any:
         assert extra == "more"
         return original(self, *args, **kwargs)
 
-    signature = inspect.signature(original)
-    extra = inspect.Parameter("extra", inspect.Parameter.KEYWORD_ONLY)
-    changed.__signature__ = inspect.Signature([*signature.parameters.values(), extra])  # type: ignore[attr-defined]
+    return signed(changed, original, inspect.Parameter("extra", inspect.Parameter.KEYWORD_ONLY), at=None)
+
+
+def more_positions(original: Function) -> Function:
+    def changed(self: Any, extra: str = "", *args: Any, **kwargs: Any) -> Any:
+        assert extra == "more"
+        return original(self, *args, **kwargs)
+
+    return signed(changed, original, inspect.Parameter("extra", inspect.Parameter.POSITIONAL_OR_KEYWORD), at=1)
+
+
+def signed(changed: Function, original: Function, parameter: inspect.Parameter, at: int | None) -> Function:
+    known = list(inspect.signature(original).parameters.values())
+    known.insert(len(known) if at is None else at, parameter)
+    changed.__signature__ = inspect.Signature(known)  # type: ignore[attr-defined]
     return changed
 
 
-def giving_it(function: Function) -> Function:
+def giving_keywords(function: Function) -> Function:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         return function(*args, extra="more", **kwargs)
+
+    return call
+
+
+def giving_positions(function: Function) -> Function:
+    @functools.wraps(function)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return function(self, "more", *args, **kwargs)
 
     return call
 
@@ -234,15 +254,19 @@ def concerns(hook: Hook, mode: Mode) -> bool:
     )
 
 
+NEW_PARAMETERS = [(more_keywords, giving_keywords), (more_positions, giving_positions)]
+
+
+@pytest.mark.parametrize(("change", "giving"), NEW_PARAMETERS)
 @pytest.mark.parametrize("hook", scaled(SAMPLE, HOOKS), ids=name_of)
 def test_a_hooked_function_with_a_new_parameter_gets_it_and_calls_are_recorded(
-    hook: Hook, sdk: str, mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
+    hook: Hook, change: Function, giving: Function, sdk: str, mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     if not concerns(hook, mode):
         return
     mode.provider.reply(text="I am well.", repeat=True)
     with caplog.at_level(logging.WARNING):
-        bare, seen, state = compared(run, mode, sdk, hook, with_a_new_parameter, giving_it)
+        bare, seen, state = compared(run, mode, sdk, hook, change, giving)
     assert [text for text in bare if "Error" in text] == []
     assert state == "on"
     records = seen.records
