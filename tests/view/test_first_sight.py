@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import socket
 
-from callspan.records import ErrorInfo, Response
+import msgspec
+
+from callspan.records import ErrorInfo, Response, Timing
 from tests.stores.conftest import SECOND, START_NS
 
 from .conftest import Delivery, Records
@@ -68,3 +71,14 @@ def test_a_rating_of_a_call_is_shown_by_itself(store: Delivery, records: Records
     one.tab.click("form.rate button[title='thumbs up']")
     one.tab.wait_for_selector("[aria-label=Messages] >> text=polite")
     assert one.tab.input_value("form.rate [aria-label=Note]") == ""
+
+
+def test_a_call_that_was_interrupted_is_not_drawn_until_now(store: Delivery, records: Records, tab: Open) -> None:
+    gone: dict[str, object] = {"host": socket.gethostname(), "pid": 2**22 + 1}
+    call = records.call(part="started", outcome="in_progress", session_id="s1", response=None, **gone)
+    begun = msgspec.structs.replace(call, timing=Timing(start_ns=START_NS))
+    store.write(records.session("s1", start_ns=START_NS, **gone), begun)
+    one = tab(store.url, "session/s1", ".mark:has-text('interrupted')")
+    assert one.tab.locator(".track i.wait, .track i.model").count() == 0
+    one.open("", ".row.session")
+    assert one.tab.locator(".row.session i.wait, .row.session i.model").count() == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from callspan.record.codec import decode, encode
 from callspan.record.events import Record
+from callspan.record.interrupted import INTERRUPTED
 from callspan.settings import SettingError
 from callspan.spool.destination import Rejected
 from callspan.stores.aggregates import exact_sum, is_error, known_sum, percentile_ms
@@ -38,6 +39,7 @@ from callspan.stores.voice import VoiceTurn, cut_of, is_realtime, is_voice, minu
 
 __all__ = [
     "GROUPINGS",
+    "INTERRUPTED",
     "IN_PROGRESS",
     "KEEPS_INSTRUCTIONS",
     "META",

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from callspan.formatting import exact, in_ms
-from callspan.stores import Reader, Run, SessionSummary, place_of
+from callspan.stores import IN_PROGRESS, INTERRUPTED, Reader, Run, SessionSummary, place_of
 from callspan.view.source import Row, View, fields, place_text
 
 _FIRST: Final = 100
@@ -94,14 +94,15 @@ def _row(summary: SessionSummary, title: str | None, runs: Sequence[Run], curve:
         **fields(summary, _OF_SUMMARY),
         "steps": summary.timesteps,
         "cost_usd": exact(summary.cost_usd),
-        "course": [_bar(run, runs[0].start_ns) for run in runs],
+        "course": [_bar(run, runs[0].start_ns, summary.outcome) for run in runs],
         "curve": curve,
     }
 
 
-def _bar(run: Run, first_ns: int) -> CourseBar:
+def _bar(run: Run, first_ns: int, of_session: str) -> CourseBar:
     start, lasted, first = map(_short, (run.start_ns - first_ns, run.duration_ns, run.first_token_ns))
-    return CourseBar(run.kind, start or 0.0, lasted, first, run.outcome, run.retries)
+    outcome = of_session if (run.outcome, of_session) == (IN_PROGRESS, INTERRUPTED) else run.outcome
+    return CourseBar(run.kind, start or 0.0, lasted, first, outcome, run.retries)
 
 
 def _short(time_ns: int | None) -> float | None:

@@ -1,7 +1,7 @@
 // Bars: hollow waits for the first token, full answers, a red line is a failed attempt, hatched is the wait after it.
 import { h, svg } from "./dom.js";
 import { most, time } from "./format.js";
-import { isRunning } from "./rows.js";
+import { isRunning, lastedMs } from "./rows.js";
 
 const piece = (kind, from, to, axis, title) => h(`i.${kind}`, { title, style: { left: `${axis.at(from)}%`, width: `${Math.max(0, axis.at(to) - axis.at(from))}%` } });
 
@@ -13,17 +13,17 @@ export const failedPieces = (start, [from, to, status, error, wait], axis) => [
 
 // The pieces of a call with its attempts.
 export const callPieces = (start, call, axis, now) => {
-  const lasted = call.lasted_ms ?? Math.max(0, now - start), end = start + lasted, tries = call.attempts;
+  const lasted = lastedMs(call, start, now), end = start + lasted, tries = call.attempts;
   const found = tries.slice(0, -1).flatMap(one => failedPieces(start, one, axis));
   const began = start + (tries.length ? tries.at(-1)[0] : 0);
   if (["error", "timeout"].includes(call.outcome)) {
     found.push(piece("wait", began, end, axis), h("i.failed", { style: { left: `${axis.at(end)}%` } }));
     return found;
   }
-  if (isRunning(call)) return [...found, piece("wait", began, end, axis, "running")];
+  if (isRunning(call)) return [...found, piece("wait", began, end, axis, "in progress")];
   const first = call.first_token_ms !== null && call.first_token_ms !== undefined ? start + call.first_token_ms : null;
   if (first !== null) found.push(piece("wait", began, first, axis, `first token after ${time(call.first_token_ms)}`));
-  found.push(piece(call.outcome === "cancelled" ? "stopped" : "model", first ?? began, end, axis, time(lasted)));
+  found.push(piece(["cancelled", "interrupted"].includes(call.outcome) ? "stopped" : "model", first ?? began, end, axis, time(lasted)));
   return found;
 };
 

@@ -24,6 +24,8 @@ export const sessionMarks = row => [
 ].filter(Boolean);
 
 export const isRunning = row => row.outcome === "in_progress";
+// How long a call took; one that runs, until now; of one that was interrupted that is not known, so 0.
+export const lastedMs = (call, start, now) => call.lasted_ms ?? (isRunning(call) ? Math.max(0, now - start) : 0);
 export const callMarks = row => [
   isRunning(row) && mark("in progress"),
   row.outcome === "interrupted" && mark("cut", "interrupted"),

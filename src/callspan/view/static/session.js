@@ -5,7 +5,7 @@ import { clock, count, day, known, least, money, most, oneLine, plural, sum, tim
 import { axisOf, callPieces, dot, gapsOf, span, toolPiece } from "./bars.js";
 import { roving } from "./keys.js";
 import { isMarked, readMore, redraw, showKeys, title, toMark } from "./app.js";
-import { callMarks, cost, outcome, scores, sessionMarks, titleOf } from "./rows.js";
+import { callMarks, cost, lastedMs, outcome, scores, sessionMarks, titleOf } from "./rows.js";
 import { actionText, contextOf, instructionsBox, observationText, outcomeOf, rewardText, scoreLine, turnOf } from "./conversation.js";
 import { ratingBox } from "./rate.js";
 import { isEpisode } from "./episode.js";
@@ -138,7 +138,7 @@ const axesOf = (data, late, now) => {
   return pages.map((rows, number) => {
     const timed = rows.filter(entry => !after.has(entry)), first = number ? Infinity : data.session.start_ms ?? Infinity;
     const start = Math.min(first, least(rows.map(entry => entry.start_ms)));
-    const end = Math.max(start + 1, most(timed.map(entry => entry.start_ms + (entry.lasted_ms ?? (entry.kind === "call" ? now - entry.start_ms : 0)))));
+    const end = Math.max(start + 1, most(timed.map(entry => entry.start_ms + (entry.kind === "call" ? lastedMs(entry.call, entry.start_ms, now) : entry.lasted_ms ?? 0))));
     return { ...axisOf(start, end, gapsOf(rows.map(entry => [entry.start_ms, entry.lasted_ms]))), start };
   });
 };
