@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -143,6 +144,15 @@ def test_former_words_are_read_as_those_of_today(tmp_path: Path, deliver: Delive
         begun, call = reader.calls()
     assert call.stream == Stream(end="closed", chunks=3, complete=False)
     assert begun.outcome == "in_progress"
+
+
+@pytest.mark.clickhouse
+def test_clickhouse_shows_a_call_whose_process_is_gone_as_interrupted(clickhouse_url: str, deliver: Deliver) -> None:
+    killed = {"part": "started", "outcome": "in_progress", "host": socket.gethostname(), "pid": 2**22 + 1}
+    store = deliver(clickhouse_url)
+    store.write(Records().call([], call_id="killed", response=None, **killed))
+    store.close()
+    assert "interrupted" in run(clickhouse_url, "show", "killed")
 
 
 def bodies(path: Path) -> list[bytes]:

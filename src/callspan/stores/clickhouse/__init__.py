@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import parse_qsl
 
 from callspan.record.events import Record
+from callspan.stores.aggregates import as_read
 from callspan.stores.base import DeletionScope
 from callspan.stores.columns import TABLES
 from callspan.stores.protocol import ServerStore, Sink, split_url
@@ -54,7 +55,8 @@ class ClickHouse(ServerStore):
         Raises StoreError, the driver's errors, SettingError without its driver.
         """
         with closing(self._sink()) as sink:
-            return sink.call(ident)
+            found = sink.call(ident)
+        return None if found is None else as_read(found)
 
     def records(self) -> Iterator[Record | None]:
         """Yield every record; None for a row that has none. Raises as `call`."""
