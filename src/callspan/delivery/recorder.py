@@ -74,7 +74,7 @@ class Recorder:
         """False once replaced by another recorder: running calls are still recorded, but nothing stays open."""
 
     def writes_starts(self) -> bool:
-        """Return whether a store, a listener or a callback receives the record of a stream that was sent."""
+        """Return whether a store, a listener or a callback receives the first version of a call."""
         return bool(self.stores or self._listeners) or not callbacks.REGISTERED.keys().isdisjoint(_FOR_RECORDS)
 
     def add_stores(self, urls: tuple[str, ...]) -> Spool | None:

@@ -84,9 +84,9 @@ class Call:
 
     __slots__ = (
         "__weakref__", "_accumulator", "_add", "_body", "_call_ended", "_complete", "_content_ns", "_conversation",
-        "_endings", "_factory", "_first_ns", "_gap_ns", "_input", "_is_measured", "_is_told", "_last_event", "_last_ns",
-        "_notes", "_now_ns", "_over", "_processed", "_request", "_started", "_terminated", "_unseen", "_wire",
-        "_zero_ns", "attempts", "chunks", "endpoint", "explicit", "has_body", "hides_usage", "is_raw", "named",
+        "_endings", "_factory", "_first_ns", "_gap_ns", "_input", "_is_announced", "_is_measured", "_is_told",
+        "_last_event", "_last_ns", "_notes", "_now_ns", "_over", "_processed", "_request", "_terminated", "_unseen",
+        "_wire", "_zero_ns", "attempts", "chunks", "endpoint", "explicit", "has_body", "hides_usage", "is_raw", "named",
         "record", "span", "streaming",
     )  # fmt: skip
 
@@ -96,7 +96,6 @@ class Call:
     """Whether it is a call whatever its answer is, so that it has a span and counts as in progress from its start."""
     span: CallSpanHandle
     _input: Conversation | None
-    _started: CallRecord | None
     _conversation: Conversation | None
     _wire: Conversation | None
     _processed: ProcessedRecord[CallRecord] | None
@@ -159,7 +158,8 @@ class Call:
         self.explicit = ExplicitTimes(is_past=True) if is_past else None
         """The times that the application gives; None if it gives none."""
         self._is_measured, self._is_told = not is_past, False
-        self._input = self._started = None
+        self._is_announced = not self.is_certain
+        self._input = None
         self._conversation = self._wire = self._processed = self._over = None
         self.forget_response()
         self.span = NO_SPAN
@@ -215,9 +215,9 @@ class Call:
     def sent(self, content: bytes, body: object, body_bytes: int | None = None, *, announce: bool = True) -> None:
         """Record the request as sent: its exact bytes, and the same as plain JSON.
 
-        Only the first one counts; retries send the same. For a stream a small record is written now, so that it is seen
-        while it runs, and a process that dies leaves an interrupted call. `body_bytes`: size as sent, if not that of
-        `content`; 0: unknown. `announce` False: that record is left to `announce`, or to the first event.
+        Only the first one counts; retries send the same. The first version of a stream is written now. `body_bytes`:
+        size as sent, if not that of `content`; 0: unknown. `announce` False: that version is left to `announce`, or to
+        the first event.
         """
         if self._request.body is not NO_BODY or self._endings:
             return
@@ -235,28 +235,33 @@ class Call:
                 self._input = self.endpoint.conversation(body, None)
         except reported(_READ_REQUEST):
             self._input = None
-        if self.streaming and self.is_certain:
-            is_small = len(memoryview(self._request.body)) <= _MOST_STARTED_BYTES
-            request = self._request if is_small else msgspec.structs.replace(self._request, body=NO_BODY)
-            self._started = msgspec.structs.replace(self.record, request=request, **span_ids(self.span))
-            if background_responses.is_requested(body):
-                self.named[:] = [""]  # its first event has the id of the call
-            elif announce:
-                self.announce()
+        if self.is_certain and background_responses.is_requested(body):
+            self.named[:] = [""]  # its answer or its first event has the id of the call
+        elif self.streaming and announce:
+            self.announce()
 
     def forget_request(self) -> None:
         """Let `sent` take the request again, when more is known of it."""
         self._request = msgspec.structs.replace(self._request, body=NO_BODY)
 
     def announce(self) -> None:
-        """Write the record of the start, unless that is done; that of a background response waits for its id."""
-        if self.named != [""]:
-            self._announce(self._started)
+        """Write the first version, unless that is done: the call is seen while it runs, and after its process has died.
 
-    def _announce(self, started: CallRecord | None) -> None:
-        self._started = None
-        if started is None or self._endings:
+        That of a background response waits for its id. Safe from any thread.
+        """
+        if not self._is_announced and self.named != [""]:
+            self._announce(self._first_version())
+
+    def _first_version(self) -> CallRecord:
+        request = self._request
+        if len(memoryview(request.body)) > _MOST_STARTED_BYTES:
+            request = msgspec.structs.replace(request, body=NO_BODY)
+        return msgspec.structs.replace(self.record, request=request, **span_ids(self.span))
+
+    def _announce(self, started: CallRecord) -> None:
+        if self._endings:
             return
+        self._is_announced = True
         factory = self._factory
         if factory.recorder.writes_starts():
             factory.recorder.write(factory.processors.process(started))
@@ -307,8 +312,8 @@ class Call:
         if self._factory.chunk_log and not (self.explicit is not None and self.explicit.is_past):
             self._add = self._add_and_note
         carried = self._add(data)
-        if self._started is not None:
-            started = background_responses.begun(self._started, self.endpoint, self._accumulator.body())
+        if not self._is_announced and self._request.body is not NO_BODY:
+            started = background_responses.begun(self._first_version(), self.endpoint, self._accumulator.body())
             self.named[:] = [started.call_id]
             self._announce(started)
         return carried

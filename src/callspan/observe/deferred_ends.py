@@ -2,7 +2,8 @@
 
 A finalizer may run anywhere, even while its thread holds a lock of the OpenTelemetry SDK or of callspan: ending a
 span there can deadlock. So it only queues the call and wakes a thread. The ends are run by that thread, by a flush,
-and at the end of the process, never during another call.
+and at the end of the process, never during another call. The thread also writes the first version of a call that
+takes long.
 """
 
 from __future__ import annotations
@@ -14,25 +15,31 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from callspan.background import Worker
+from callspan.background import AtomicFlag, Worker
 from callspan.fail_open import fail_open
-from callspan.forks import first_at_exit
+from callspan.forks import first_at_exit, in_child
 
 if TYPE_CHECKING:
     from callspan.observe.call import Call
 
 _END: Final = fail_open("end a dropped stream")
+_ANNOUNCE: Final = fail_open("write the first version of a call")
 _AT_EXIT_S: Final = 5.0
 """Seconds to wait at exit for ends that a thread is running."""
+_LONG_S: Final = 1.0
+"""A call that takes longer has a first version; a shorter one does not pay for it."""
 
 
 class DeferredEnds:
-    """The calls of a process, and the ends that are deferred to a background thread. Takes no lock."""
+    """The calls of a process, and the ends and first versions left to a background thread. Takes no lock."""
 
     def __init__(self, worker: Worker | None = None) -> None:
         """`worker` runs the ends; None: a new background worker."""
         self.worker = worker or Worker("callspan-deferred-ends")
         self._exit_registered = False
+        self._unwatched = AtomicFlag(is_set=True)
+        """Set while no look at the open calls is due."""
+        in_child(self, DeferredEnds._forget_watch)
         # A WeakSet is not used because its changes take several Python steps, between which another thread or a signal
         # handler may run.
         self._calls: dict[int, weakref.ref[Call]] = {}
@@ -56,6 +63,24 @@ class DeferredEnds:
             self._exit_registered = True
         # Removed without a frame of Python's: an interrupt that came in there would be lost.
         self._calls[id(call)] = weakref.ref(call, partial(self._calls.pop, id(call)))
+        self._watch()
+
+    def _forget_watch(self) -> None:
+        self._unwatched.set()  # the worker of a child has no work
+
+    def _watch(self) -> None:
+        if self._unwatched and self._unwatched.test_and_clear():
+            self.worker.put_later(_LONG_S, self._announce_long)
+
+    def _announce_long(self) -> None:
+        self._unwatched.set()
+        latest_ns = time.time_ns() - int(_LONG_S * 1e9)
+        for call in self._open():
+            if call.record.timing.start_ns > latest_ns:
+                self._watch()
+                continue
+            with _ANNOUNCE:
+                call.announce()
 
     @property
     def under_way(self) -> bool:
