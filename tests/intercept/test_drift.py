@@ -21,7 +21,7 @@ import callspan
 from callspan.intercept.patching import HOOKS as EVERY
 from callspan.intercept.patching import Hook
 from callspan.testing import Captured, ScriptedProvider, capture
-from tests.intercept import sdks
+from tests.intercept import loops, sdks
 from tests.intercept.calls import CHAT, MESSAGE, Run, ask, client_of
 from tests.intercept.mode import Mode
 from tests.scale import scaled
@@ -277,6 +277,27 @@ def test_a_hooked_function_with_a_new_parameter_gets_it_and_calls_are_recorded(
     # The caller of `request` here looks like an instrumentation of somebody else.
     other = "instruments the same SDKs"
     assert all(other in message for message in caplog.messages), "a parameter that is passed on is no news"
+
+
+@pytest.mark.parametrize("at", [1, 4], ids=["first", "last"])
+def test_a_tool_is_found_beside_a_new_positional_parameter(at: int, mode: Mode, run: Run) -> None:
+    sdks.needs("anthropic", "2.10", "these tool runners")
+    owner = importlib.import_module("anthropic.lib.tools._beta_runner").BaseToolRunner
+    extra = inspect.Parameter("extra", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+    def changed(original: Function) -> Function:
+        return signed(lambda *args: original(*args[:at], *args[at + 1 :]), original, extra, at)
+
+    def giving(original: Function) -> Function:
+        return lambda *args: original(*args[:at], "more", *args[at:])
+
+    mode.provider.reply(tool_calls=[loops.request()])
+    mode.provider.reply(text="I am well.")
+    with replaced(owner, "_tool_use_span", changed), capture() as seen:
+        with replaced(owner, "_tool_use_span", giving):
+            run(lambda: mode.wait(loops.of_anthropic(mode, str).until_done()))
+        (tool,) = loops.rows(seen, "tool")
+    assert (tool.name, tool.tool_call_id) == ("weather", "call_1")
 
 
 CHANGES: list[Any] = [nothing, raising, coroutine, plain, partial_property, Frozen]

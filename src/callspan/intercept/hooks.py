@@ -60,7 +60,8 @@ class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
         `is_async` is also True for functions that return awaitables but are not coroutine functions, as wrappers may
         be.
         """
-        name, at = _first_of(reads, original)
+        name = next(iter(reads), "")
+        at = position(name, reads, original)
         if self.returned is None and self.raised is None:
             hooked = _before(original, self, name, at)
         elif is_async or inspect.iscoroutinefunction(original):
@@ -121,11 +122,10 @@ def _data_hook(original: Function) -> Function:
     return hooked
 
 
-def _first_of(reads: Reads, original: Function) -> tuple[str, int]:
-    """Return name and position, counting the instance, of the first parameter that a hook reads, else no name."""
-    name, usual = next(iter(reads.items()), ("", 0))
+def position(name: str, reads: Reads, original: Function) -> int:
+    """Return the position of a parameter that a hook reads, counting the instance; without a name, 0."""
     known = [one for one, parameter in parameters(original).items() if reads and parameter.kind not in VARIADIC]
-    return name, known.index(name) if name in known else usual
+    return known.index(name) if name in known else reads.get(name, 0)
 
 
 def parameters(original: Function) -> Mapping[str, inspect.Parameter]:

@@ -176,7 +176,7 @@ HOOKS: Final[tuple[Hook, ...]] = (
         )
     ),
     Hook(
-        "_tool_use_span", (f"{_RUNNERS}:BaseToolRunner",), tool_loops.TOOL.around, "the tools of a runner",
+        "_tool_use_span", (f"{_RUNNERS}:BaseToolRunner",), tool_loops.observe_tool, "the tools of a runner",
         reads={"tool": 2, "tool_use": 3}, late=True, with_="_start_tool_runner_span",
     ),
     Hook(

@@ -14,7 +14,7 @@ from callspan.agent.arguments import as_text
 from callspan.agent.decorators import around_async_generator, around_generator
 from callspan.agent.loops import Loop, LoopTool, running_loop
 from callspan.fail_open import fail_open, value_of
-from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, parameters, silenced
+from callspan.intercept.hooks import HOOK_CONTEXT, Function, HookSteps, Reads, parameters, position, silenced
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -23,6 +23,7 @@ _START: Final = fail_open("start the agent of a tool loop")
 _MCP: Final = "mcp_tool"
 """The SDK's tag of the tools that it makes of those of MCP servers."""
 _DIAGNOSTICS: Final = "on_diagnostic"
+_TOOL_USE: Final = "tool_use"
 _PARAMS_AT: Final = 2
 """Where the runners of openai are given the parameters of their calls."""
 _RUN: Final = fail_open("record the run of a tool")
@@ -81,9 +82,15 @@ def observe_loop_span(original: Function, *_: object, **__: object) -> Function:
     return silenced(original, _START, lambda args: running_loop(args[0]) is not None)
 
 
-def _tool_run(args: tuple[Any, ...], tool: object, kwargs: dict[str, Any]) -> tuple[Loop, Any, Any] | None:
+def observe_tool(original: Function, reads: Reads, **_: object) -> Function:
+    """Return a replacement of the function that returns the block in which the anthropic SDK runs a tool."""
+    begin = partial(_tool_run, position(_TOOL_USE, reads, original))
+    return HookSteps(step=_RUN, begin=begin, returned=_block).around(original, reads)
+
+
+def _tool_run(at: int, args: tuple[Any, ...], tool: object, kwargs: dict[str, Any]) -> tuple[Loop, Any, Any] | None:
     loop = _recorded_loop(args[0])
-    return None if loop is None else (loop, tool, kwargs["tool_use"] if "tool_use" in kwargs else args[-1])
+    return None if loop is None else (loop, tool, kwargs[_TOOL_USE] if _TOOL_USE in kwargs else args[at])
 
 
 def _block(state: tuple[Loop, Any, Any], _: object) -> _ToolBlock:
@@ -162,8 +169,6 @@ def _ignore(*args: object, **kwargs: object) -> None:
     del args, kwargs
 
 
-TOOL: Final = HookSteps(step=_RUN, begin=_tool_run, returned=_block)
-"""Replaces the block in which the anthropic SDK runs a tool."""
 FUNCTION: Final = HookSteps(
     step=_RUN, begin=_function, enter=LoopTool.start, returned=_output, raised=LoopTool.end
 )  # fmt: skip
