@@ -13,7 +13,6 @@ import pytest
 from callspan.stores import StoreError
 from callspan.testing import ScriptedProvider
 from tests.e2e.conftest import Instrument, Read, plain_environment
-from tests.intercept.calls import QUESTION
 from tests.spool.rig import until
 
 ASKING = """
@@ -61,14 +60,16 @@ def test_a_long_call_is_in_progress_and_interrupted_once_its_process_is_killed(
     assert call.span_id
 
 
+@pytest.mark.parametrize("background", [False, True])
 def test_its_answer_is_the_same_call(
-    provider: ScriptedProvider, instrumented: Instrument, reading: Read, tmp_path: Path
+    background: bool, provider: ScriptedProvider, instrumented: Instrument, reading: Read, tmp_path: Path
 ) -> None:
+    """That of a background response has its id from the answer, so nothing is written before it."""
     store = f"sqlite:///{tmp_path}/calls.db"
     handle = instrumented(stores=store)
     provider.reply(text="Late.", delay_s=1.3)
     with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
-        client.chat.completions.create(model="gpt-5", messages=QUESTION)
+        client.responses.create(model="gpt-5", input="Hi", background=background)
     assert handle.force_flush(30_000)
     (call,) = reading(store).calls()
-    assert (call.outcome, call.text) == ("success", "Late.")
+    assert call.outcome == ("in_progress" if background else "success")

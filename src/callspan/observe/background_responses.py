@@ -12,7 +12,7 @@ import msgspec
 from callspan.fail_open import fail_open, reported
 from callspan.observe.ports import CallInfo
 from callspan.providers.base import Endpoint, ResponseInfo
-from callspan.providers.wire_json import flag, unix_ns
+from callspan.providers.wire_json import unix_ns
 from callspan.record.call import CallRecord, ErrorInfo, Outcome, Request, Response, Timing
 from callspan.record.ids import response_call_id
 
@@ -22,11 +22,6 @@ UNDER_WAY: Final = ("queued", "in_progress")
 _ENDS: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
 _OUTCOMES: Final[dict[str | None, Outcome]] = {"failed": "error", "cancelled": "cancelled"}
 _READ: Final = fail_open("read the first event of a background response")
-
-
-def is_requested(body: object) -> bool:
-    """Return whether a request's body asks for a background response."""
-    return flag(body, "background") is True
 
 
 def set_outcome(fields: dict[str, Any], record: CallRecord, info: ResponseInfo) -> None:

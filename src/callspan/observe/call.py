@@ -235,7 +235,7 @@ class Call:
                 self._input = self.endpoint.conversation(body, None)
         except reported(_READ_REQUEST):
             self._input = None
-        if self.is_certain and background_responses.is_requested(body):
+        if self.is_certain and self._request.params.get("background") is True:
             self.named[:] = [""]  # its answer or its first event has the id of the call
         elif self.streaming and announce:
             self.announce()

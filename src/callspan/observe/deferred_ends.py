@@ -63,13 +63,14 @@ class DeferredEnds:
             self._exit_registered = True
         # Removed without a frame of Python's: an interrupt that came in there would be lost.
         self._calls[id(call)] = weakref.ref(call, partial(self._calls.pop, id(call)))
-        self._watch()
+        if self._unwatched:
+            self._watch()
 
     def _forget_watch(self) -> None:
         self._unwatched.set()  # the worker of a child has no work
 
     def _watch(self) -> None:
-        if self._unwatched and self._unwatched.test_and_clear():
+        if self._unwatched.test_and_clear():
             self.worker.put_later(_LONG_S, self._announce_long)
 
     def _announce_long(self) -> None:
