@@ -184,7 +184,7 @@ def fields_page(schema: _Schema) -> str:
     return "\n".join([_FIELDS_PAGE, _section("What several kinds share", "", shared), *sections])
 
 
-def _fields(definition: Any) -> list[_Field]:  # noqa: ANN401 - of JSON Schema
+def _fields(definition: Any) -> list[_Field]:
     """Return the fields of a type, without its tag and version."""
     properties = definition["properties"].items()
     return [
@@ -192,7 +192,7 @@ def _fields(definition: Any) -> list[_Field]:  # noqa: ANN401 - of JSON Schema
     ]
 
 
-def _meaning(of: Any) -> str:  # noqa: ANN401
+def _meaning(of: Any) -> str:
     return str(of.get("description", "")).removesuffix(".")
 
 
@@ -200,12 +200,12 @@ def _word(default: object) -> str | None:
     return default if isinstance(default, str) else None
 
 
-def _title(name: str, definition: Any) -> str:  # noqa: ANN401
+def _title(name: str, definition: Any) -> str:
     kind = definition["properties"].get("kind", {}).get("const")
     return f"{name}: `{kind}`" if kind else name
 
 
-def _about(definition: Any) -> str:  # noqa: ANN401
+def _about(definition: Any) -> str:
     return str(definition["description"].partition("\n\n")[0].replace("\n", " "))
 
 
@@ -221,7 +221,7 @@ def _section(title: str, about: str, fields: Sequence[_Field]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _type(of: Any) -> str:  # noqa: ANN401
+def _type(of: Any) -> str:
     """Return a link to the record type that a field holds, or the values of an enumeration; of others nothing."""
     if "$ref" in of:
         name = of["$ref"].rpartition("/")[2]

@@ -38,7 +38,7 @@ def late_import(module: str) -> ModuleType:
         return import_module(module)
 
 
-def late_attribute(reference: str) -> Any:  # noqa: ANN401
+def late_attribute(reference: str) -> Any:
     """Return the object for `module:name`, imported as by `late_import`."""
     module, _, name = reference.partition(":")
     return getattr(late_import(module), name)

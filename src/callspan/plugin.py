@@ -48,14 +48,14 @@ class _SdkInstrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped base
         """Return the supported versions of the SDK."""
         return (PROFILES[self._sdk].requirement,)
 
-    def _instrument(self, **kwargs: Any) -> None:  # noqa: ANN401 - OpenTelemetry's signature
+    def _instrument(self, **kwargs: Any) -> None:
         kwargs.pop("skip_dep_check", None)
         by_environment = kwargs.keys() <= set(_PROVIDERS)
         handle = wiring.instrument(**kwargs, sdks=(self._sdk,))
         if by_environment:
             wiring.WIRING.flush_before_sigterm(handle.settings)
 
-    def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - OpenTelemetry's signature
+    def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ARG002 - OpenTelemetry's signature
         wiring.WIRING.remove_sdk(self._sdk)
 
 

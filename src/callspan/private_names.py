@@ -141,7 +141,7 @@ def _lacks(where: str, row: PrivateName) -> bool:
     return not _has(owner, row.name)
 
 
-def _has(owner: Any, name: str) -> bool:  # noqa: ANN401 - a module or a class
+def _has(owner: Any, name: str) -> bool:
     if not inspect.isclass(owner):
         return hasattr(owner, name)
     return any(name in names for base in owner.__mro__ for names in _names(base))

@@ -116,7 +116,7 @@ def _end(number: int, frame: object) -> None:
     _die(number)
 
 
-def _gevent_in_hub() -> Any:  # noqa: ANN401 - an optional package
+def _gevent_in_hub() -> Any:
     """Return gevent if its hub runs this handler, as all greenlets wait: code in the hub must not block."""
     gevent = sys.modules.get("gevent")
     with _LOOK:

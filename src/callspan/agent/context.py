@@ -227,7 +227,7 @@ def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
-        async def run_async(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the signature is the wrapped one's
+        async def run_async(*args: Any, **kwargs: Any) -> Any:
             with Within(captured):
                 return await function(*args, **kwargs)
 

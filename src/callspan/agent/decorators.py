@@ -26,7 +26,7 @@ class Block:
     def _prepare(self) -> None:
         """Start a generator's block, without making it current."""
 
-    def _advance(self) -> Any:  # noqa: ANN401 - a context manager
+    def _advance(self) -> Any:
         """Return the context manager of one advance of a generator."""
         return self
 
@@ -75,7 +75,7 @@ def or_decorator(opens: Callable[_Given, _BlockDecorator_co]) -> Opener[_Given, 
     """Return `opens` as a function that is also usable as a decorator without arguments."""
 
     @functools.wraps(opens)
-    def opener(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as `Opener` says
+    def opener(*args: Any, **kwargs: Any) -> Any:
         return opens()(args[0]) if args and callable(args[0]) else opens(*args, **kwargs)  # type: ignore[call-arg]
 
     return cast("Opener[_Given, _BlockDecorator_co]", opener)
@@ -99,7 +99,7 @@ def _opener(prototype: BlockDecorator, function: Callable[..., Any]) -> Callable
         with fail_open("read the signature of a decorated function"):
             signature = inspect.signature(function)
 
-    def opener(*args: Any, **kwargs: Any) -> Block:  # noqa: ANN401 - those of the application
+    def opener(*args: Any, **kwargs: Any) -> Block:
         arguments: Mapping[str, object] = {}
         if signature is not None and installed() is not None:
             with fail_open("read the arguments of a decorated function"):
@@ -119,7 +119,7 @@ def _named(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str
 
 
 def _plain(function: Callable[..., Any], opener: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def call(*args: Any, **kwargs: Any) -> Any:
         block = opener(*args, **kwargs)
         with block:
             result = function(*args, **kwargs)
@@ -130,7 +130,7 @@ def _plain(function: Callable[..., Any], opener: Callable[..., Any]) -> Callable
 
 
 def _coroutine(function: Callable[..., Any], opener: Callable[..., Any]) -> Callable[..., Any]:
-    async def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    async def call(*args: Any, **kwargs: Any) -> Any:
         block = opener(*args, **kwargs)
         with block:
             result = await function(*args, **kwargs)
@@ -146,7 +146,7 @@ def _coroutine(function: Callable[..., Any], opener: Callable[..., Any]) -> Call
 def around_generator(function: Callable[..., Any], opener: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that returns the generator of `function` with a block around it."""
 
-    def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:  # noqa: ANN401
+    def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         block = opener(*args, **kwargs)
         block._prepare()
         with _ending(block):
@@ -177,7 +177,7 @@ def around_generator(function: Callable[..., Any], opener: Callable[..., Any]) -
 def around_async_generator(function: Callable[..., Any], opener: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that returns the async generator of `function` with a block around it."""
 
-    async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:  # noqa: ANN401
+    async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         block = opener(*args, **kwargs)
         block._prepare()
         with _ending(block):
@@ -214,7 +214,7 @@ def _ending(block: Block) -> Iterator[None]:
     block._exhausted(None)
 
 
-def _unattended(inner: AsyncGenerator[Any, Any]) -> Any:  # noqa: ANN401 - an awaitable of the first item
+def _unattended(inner: AsyncGenerator[Any, Any]) -> Any:
     # Only the outer generator is closed by the event loop, and closes the wrapped one, which must neither be closed
     # beside it nor, in a reference cycle, before it.
     hooks = sys.get_asyncgen_hooks()

@@ -141,7 +141,7 @@ class Scope(Block, ABC):
             if current and (inner := self._inner) is not None:
                 self._outer = outside
                 attach(inner)
-            return self  # noqa: TRY300 - an interrupt may occur here too
+            return self
         except BaseException as error:  # the block will not be entered
             self.state = "running"
             self._runtime = None if self._base is None else self._runtime
@@ -325,7 +325,7 @@ class Scope(Block, ABC):
         return "full" if self._above is None else self._above._level
 
     def _event_record(
-        self, event_type: str, time_ns: int, *, event_id: str | None = None, **fields: Any,  # noqa: ANN401
+        self, event_type: str, time_ns: int, *, event_id: str | None = None, **fields: Any,
     ) -> EventRecord:  # fmt: skip
         """Return an event of this scope's session and timestep."""
         # Two steps, as for the record of a session.
@@ -367,7 +367,7 @@ class Scope(Block, ABC):
                     messages.add(exchange)
                 scope = scope._above
 
-    def _begin_span(self, processed: ProcessedRecord[ScopeRecord], parent: Context, **links: Any) -> None:  # noqa: ANN401
+    def _begin_span(self, processed: ProcessedRecord[ScopeRecord], parent: Context, **links: Any) -> None:
         """Start this scope's span from its first record; for `links` see `SessionSpans.start`."""
         if self._runtime is not None and (not self._is_automatic or is_instrumentation_enabled()):
             with _START_SPAN:
@@ -428,7 +428,7 @@ def scope_of(context: Context) -> Scope | None:
     return scope  # type: ignore[no-any-return]
 
 
-def is_within(scope: Any, outer: Scope) -> bool:  # noqa: ANN401 - a scope of a context, or None
+def is_within(scope: Any, outer: Scope) -> bool:
     """Return whether `scope` is `outer` or inside it."""
     while scope is not None and scope is not outer:
         scope = scope._above

@@ -55,7 +55,7 @@ class Command(click.Command):
     Its help begins with examples; errors of stores and settings end it with a message.
     """
 
-    def __init__(self, *, params: list[click.Parameter], filters: Sequence[click.Option] = (), **attrs: Any) -> None:  # noqa: ANN401 - as click has it
+    def __init__(self, *, params: list[click.Parameter], filters: Sequence[click.Option] = (), **attrs: Any) -> None:
         of_all = [click.Option(["--store"], metavar="URL"), click.Option(["--json", "as_json"], is_flag=True)]
         super().__init__(params=[*params, *filters, *of_all], **attrs)
         self._has_filters = bool(filters)

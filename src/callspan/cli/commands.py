@@ -56,7 +56,7 @@ class _Run(click.Command):
         ctx.args = args
         return args
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
+    def invoke(self, ctx: click.Context) -> Any:
         """Replace this process by the application."""
         run.main(ctx.args, store=ctx.find_root().params.get("store"))
 
@@ -80,7 +80,7 @@ class _Commands(click.Group):
         module = import_module(f"callspan.cli.{_KEYWORDS.get(cmd_name, cmd_name)}")
         return cast("click.Command", getattr(module, f"{cmd_name}_command"))
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
+    def invoke(self, ctx: click.Context) -> Any:
         """Run a sub-command. Ctrl-C and a closed output pipe end it without a message."""
         try:
             result = super().invoke(ctx)

@@ -116,7 +116,7 @@ def resend(call: CallRecord, *, model: str | None, base_url: str | None, timeout
     return captured.records[-1]
 
 
-def _send(client: Any, path: str, body: dict[str, object], errors: type[Exception]) -> None:  # noqa: ANN401 - an SDK's client
+def _send(client: Any, path: str, body: dict[str, object], errors: type[Exception]) -> None:
     stream = body.get("stream") is True
     streams = importlib.import_module(type(client).__module__.partition(".")[0]).Stream[object]
     try:

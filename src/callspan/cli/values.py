@@ -44,7 +44,7 @@ class Value(AnyType):
         self._read = read
         self._advice, self._is_shown = advice, is_shown
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - as click has it
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return what the function reads; a default that is no text as it is."""
         if not isinstance(value, str):
             return value
@@ -136,7 +136,7 @@ SECONDS: Final = Value("seconds", _seconds, "write a number of seconds, at least
 class _File(click.Path):
     """The path of a file."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - as click has it
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path; one that no file can have is an error of its use."""
         try:
             return super().convert(value, param, ctx)

@@ -121,7 +121,7 @@ class Traced(_RecordingWrapper, _Wrapper):
             self._episodes.begin(result[0], _about(seed, options))
         return result
 
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:  # noqa: ANN401 - the environment's own
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step the environment; record the action and its result, and open the next timestep or end the episode."""
         episodes = self._episodes
         episodes.act(action)
@@ -197,7 +197,7 @@ class TracedVector(_RecordingWrapper, _VectorWrapper):
                 self._episodes[number].begin(split[number], _about(_seed(seed, number), about))
         return result
 
-    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:  # noqa: ANN401 - the environment's own
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step all sub-environments; record each action and result, and open the next timestep or end the episode."""
         with _RECORD:
             for episodes, action in zip(self._episodes, iterate(self.action_space, actions), strict=False):
@@ -207,7 +207,7 @@ class TracedVector(_RecordingWrapper, _VectorWrapper):
             self._record(*result)
         return result
 
-    def _record(self, observations: Any, rewards: Any, terminated: Any, truncated: Any, infos: Any) -> None:  # noqa: ANN401
+    def _record(self, observations: Any, rewards: Any, terminated: Any, truncated: Any, infos: Any) -> None:
         split = self._split(observations)
         final = infos.get("final_obs") if self._resets_in("SAME_STEP") else None
         for number, episodes in enumerate(self._episodes):
@@ -223,13 +223,13 @@ class TracedVector(_RecordingWrapper, _VectorWrapper):
             if over and final is not None:
                 episodes.begin(split[number], {})
 
-    def close(self, **settings: Any) -> None:  # noqa: ANN401 - the environment's own
+    def close(self, **settings: Any) -> None:
         """End the open sessions, and close the environment."""
         for episodes in self._episodes:
             episodes.abandon()
         super().close(**settings)
 
-    def _split(self, observations: Any) -> list[Any]:  # noqa: ANN401
+    def _split(self, observations: Any) -> list[Any]:
         return list(iterate(self.observation_space, observations))
 
     def _resets_in(self, mode: str) -> bool:

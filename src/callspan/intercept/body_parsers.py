@@ -74,7 +74,7 @@ class FileBody:
 
     __slots__ = ("_accumulator", "_events", "_mime")
 
-    def __init__(self, accumulator: Any, mime: str | None) -> None:  # noqa: ANN401 - of an endpoint that returns files
+    def __init__(self, accumulator: Any, mime: str | None) -> None:
         self._accumulator = accumulator
         self._mime = mime
         self._events = EventParser() if mime == _EVENTS else None
@@ -99,7 +99,7 @@ class FileBody:
                 self._accumulator.add(value_of(partial(json.loads, payload)))
 
 
-def file_body_of(endpoint: Endpoint | None, response: Any) -> FileBody | None:  # noqa: ANN401 - httpx, httpx2 or None
+def file_body_of(endpoint: Endpoint | None, response: Any) -> FileBody | None:
     """Return the collector of a response's bytes; None if the response is JSON."""
     if not getattr(endpoint, "returns_files", False) or endpoint is None:
         return None
@@ -107,7 +107,7 @@ def file_body_of(endpoint: Endpoint | None, response: Any) -> FileBody | None:  
     return None if mime is not None and mime.endswith(_JSON) else FileBody(endpoint.accumulator(), mime)
 
 
-def read_file(endpoint: Endpoint | None, result: object, response: Any) -> object:  # noqa: ANN401 - httpx, httpx2 or None
+def read_file(endpoint: Endpoint | None, result: object, response: Any) -> object:
     """Return a response that was read before the caller received it; None if it is JSON or not read."""
     file = file_body_of(endpoint, response)
     if file is None:
@@ -120,18 +120,18 @@ def read_file(endpoint: Endpoint | None, result: object, response: Any) -> objec
     return file.body()
 
 
-def _mime(response: Any) -> str | None:  # noqa: ANN401 - httpx, httpx2 or None
+def _mime(response: Any) -> str | None:
     headers = getattr(response, "headers", None)
     content_type = value_of(lambda: headers.get("content-type")) if headers is not None else None
     return content_type.partition(";")[0].strip().lower() if isinstance(content_type, str) else None
 
 
-def is_form(built: Any) -> bool:  # noqa: ANN401 - a request of httpx or httpx2
+def is_form(built: Any) -> bool:
     """Return whether a request is sent as a form."""
     return str(built.headers.get("content-type", "")).startswith(_FORM)
 
 
-def form_bytes(built: Any) -> int | None:  # noqa: ANN401 - a request of httpx or httpx2
+def form_bytes(built: Any) -> int | None:
     """Return the size of a form as sent; None if the size of a file is unknown."""
     length = built.headers.get(_LENGTH, "")
     return int(length) if length.isdecimal() else None

@@ -25,7 +25,7 @@ _KNOWN: Final[dict[int, tuple[object, type, _Server]]] = {}
 """Cache by `id()` of the base URL, which is referenced so that its id is not reused."""
 
 
-def call_info(client: Any, options: Any, stream: bool) -> CallInfo:  # noqa: ANN401 - any client of either SDK
+def call_info(client: Any, options: Any, stream: bool) -> CallInfo:
     """Return provider, server, model and SDK of a call. Reads only scalars, because `messages` may be a generator."""
     sdk, provider, host, port = _server_of(client)
     headers = getattr(options, "headers", None)
@@ -40,7 +40,7 @@ def call_info(client: Any, options: Any, stream: bool) -> CallInfo:  # noqa: ANN
     )
 
 
-def _server_of(client: Any) -> _Server:  # noqa: ANN401
+def _server_of(client: Any) -> _Server:
     kind: type = type(client)
     try:
         # The openai SDK's property imports a module on every access; the client also has the value in a field.
@@ -54,7 +54,7 @@ def _server_of(client: Any) -> _Server:  # noqa: ANN401
     return known[2] if known is not None and known[0] is url and known[1] is kind else _new_server(client, kind, url)
 
 
-def _new_server(client: Any, kind: type, url: object) -> _Server:  # noqa: ANN401
+def _new_server(client: Any, kind: type, url: object) -> _Server:
     try:
         if type(url).__module__.partition(".")[0] not in _HTTP_LIBRARIES:
             url = getattr(client, "base_url", None)
@@ -67,7 +67,7 @@ def _new_server(client: Any, kind: type, url: object) -> _Server:  # noqa: ANN40
     return server
 
 
-def _model(options: Any) -> str | None:  # noqa: ANN401
+def _model(options: Any) -> str | None:
     body = getattr(options, "json_data", None)
     for source in (getattr(options, "extra_json", None), body):
         if not isinstance(source, dict):

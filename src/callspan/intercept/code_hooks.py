@@ -18,11 +18,11 @@ _HOOK: Final = "callspan_hook"
 """The keyword-only parameter of the new code whose default is the hook."""
 
 
-def _forward(*args: Any, callspan_hook: Callable[..., Any], **kwargs: Any) -> Any:  # noqa: ANN401 - the hook's own
+def _forward(*args: Any, callspan_hook: Callable[..., Any], **kwargs: Any) -> Any:
     return callspan_hook(*args, **kwargs)
 
 
-async def _forward_async(*args: Any, callspan_hook: Callable[..., Any], **kwargs: Any) -> Any:  # noqa: ANN401
+async def _forward_async(*args: Any, callspan_hook: Callable[..., Any], **kwargs: Any) -> Any:
     return await callspan_hook(*args, **kwargs)
 
 

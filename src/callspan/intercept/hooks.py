@@ -74,7 +74,7 @@ class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
 def silenced(original: Function, step: fail_open, is_replaced: Callable[[tuple[Any, ...]], bool]) -> Function:
     """Return a function that does the same as `original`; where `is_replaced`, given the arguments, nothing."""
 
-    def hooked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
+    def hooked(*args: Any, **kwargs: Any) -> Any:
         try:
             if is_replaced(args):
                 return None
@@ -106,7 +106,7 @@ def _data_hook(original: Function) -> Function:
     """Return the hook of a function with the parameters of today's SDKs, which costs half of the other."""
     observer_of, current_one = OBSERVERS.get, CURRENT_CALL.get
 
-    def hooked(self: Any, /, *, data: Any, cast_to: Any, response: Any) -> Any:  # noqa: ANN401 - the original's own
+    def hooked(self: Any, /, *, data: Any, cast_to: Any, response: Any) -> Any:
         try:
             observer: ResponseObserver | OpenCall | None = observer_of(id(response))
             if observer is None and (one := current_one()) is not None and one.read is response:
@@ -139,7 +139,7 @@ def parameters(original: Function) -> Mapping[str, inspect.Parameter]:
 def _before(original: Function, steps: HookSteps, name: str, at: int) -> Function:
     begin, step = steps.begin, steps.step
 
-    def hooked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
+    def hooked(*args: Any, **kwargs: Any) -> Any:
         try:
             begin(args, args[at] if len(args) > at else name and kwargs[name], kwargs)
         except reported(step):
@@ -152,7 +152,7 @@ def _before(original: Function, steps: HookSteps, name: str, at: int) -> Functio
 def _around(original: Function, steps: HookSteps, name: str, at: int) -> Function:
     begin, enter, returned, step = steps.begin, steps.enter or bool, steps.returned or _nothing, steps.step
 
-    def hooked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
+    def hooked(*args: Any, **kwargs: Any) -> Any:
         try:
             state = begin(args, args[at] if len(args) > at else name and kwargs[name], kwargs)
         except reported(step):
@@ -164,7 +164,7 @@ def _around(original: Function, steps: HookSteps, name: str, at: int) -> Functio
             enter(state)
             result = original(*args, **kwargs)
             replacement = returned(state, result)
-            return result if replacement is None else replacement  # noqa: TRY300 - an interrupt may come here too
+            return result if replacement is None else replacement  # an interrupt may come here too
         except BaseException as error:
             if result is not _ABSENT and isinstance(error, reported(step)):
                 return result
@@ -177,7 +177,7 @@ def _around(original: Function, steps: HookSteps, name: str, at: int) -> Functio
 def _around_async(original: Function, steps: HookSteps, name: str, at: int) -> Function:
     begin, enter, returned, step = steps.begin, steps.enter or bool, steps.returned or _nothing, steps.step
 
-    async def hooked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
+    async def hooked(*args: Any, **kwargs: Any) -> Any:
         try:
             state = begin(args, args[at] if len(args) > at else name and kwargs[name], kwargs)
         except reported(step):
@@ -189,7 +189,7 @@ def _around_async(original: Function, steps: HookSteps, name: str, at: int) -> F
             enter(state)
             result = await original(*args, **kwargs)
             replacement = returned(state, result)
-            return result if replacement is None else replacement  # noqa: TRY300 - an interrupt may come here too
+            return result if replacement is None else replacement  # an interrupt may come here too
         except BaseException as error:
             if result is not _ABSENT and isinstance(error, reported(step)):
                 return result

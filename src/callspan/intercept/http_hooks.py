@@ -23,7 +23,7 @@ _COUNT: Final = b"x-stainless-retry-count"
 _CLOSED: Final = fail_open("detect the close of a response")
 
 
-def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | None:  # noqa: ANN401 - httpx or httpx2
+def _sending(_args: object, request: Any, _kwargs: object) -> OpenCall | None:
     """Record the start of an attempt; None for a request that does not belong to the call."""
     opened = CURRENT_CALL.get()
     if opened is None:
@@ -56,7 +56,7 @@ def _failed(opened: OpenCall, error: BaseException) -> None:
     opened.call.attempts.failed(type(error).__name__)
 
 
-def _received(opened: OpenCall, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
+def _received(opened: OpenCall, response: Any) -> None:
     headers = relevant_headers(response.headers.raw)
     opened.call.attempts.headers_received(response.status_code, headers, lambda: response.content)
 

@@ -53,20 +53,20 @@ class RunHandoff(Handoff):
     _is_named_late = True
 
 
-def _agent(data: Any) -> Operation:  # noqa: ANN401 - data of a span of the package, here and below
+def _agent(data: Any) -> Operation:
     metadata = {"tools": data.tools, "handoffs": data.handoffs, "output_type": data.output_type}
     return Agent(data.name, labels=Labels(metadata=without_none(metadata)))
 
 
-def _tool(data: Any) -> Operation:  # noqa: ANN401
+def _tool(data: Any) -> Operation:
     return RunTool(data.name)
 
 
-def _handoff(data: Any) -> Operation:  # noqa: ANN401
+def _handoff(data: Any) -> Operation:
     return RunHandoff(labels=Labels(system=data.from_agent))
 
 
-def _guardrail(data: Any) -> Operation:  # noqa: ANN401
+def _guardrail(data: Any) -> Operation:
     return Guardrail(data.name)
 
 
@@ -92,14 +92,14 @@ def is_run_open() -> bool:
     return bool(_OPEN)
 
 
-def _trace_start(_args: object, trace: Any, _kwargs: object) -> None:  # noqa: ANN401 - a trace of the package
+def _trace_start(_args: object, trace: Any, _kwargs: object) -> None:
     """Take a new trace: a run outside of any session is a session, that of its group, else one of its own."""
     if HOOK_CONTEXT.factory() is not None and current_scope() is None:
         group_id, metadata = getattr(trace, "group_id", None), getattr(trace, "metadata", None)
         _start(trace, Session(Identity(name=trace.name, session_id=group_id or trace.trace_id, metadata=metadata)))
 
 
-def _span_start(_args: object, span: Any, _kwargs: object) -> None:  # noqa: ANN401 - a span of the package
+def _span_start(_args: object, span: Any, _kwargs: object) -> None:
     kind = span.span_data.type
     if HOOK_CONTEXT.factory() is None or kind in _NOT_SCOPES:
         return
@@ -109,7 +109,7 @@ def _span_start(_args: object, span: Any, _kwargs: object) -> None:  # noqa: ANN
         _start(span, make(span.span_data))
 
 
-def _end(_args: object, ended: Any, _kwargs: object) -> None:  # noqa: ANN401 - a trace or span of the package
+def _end(_args: object, ended: Any, _kwargs: object) -> None:
     found = _OPEN.pop(ended, None)
     if found is not None:
         if isinstance(found.scope, Operation):
@@ -126,13 +126,13 @@ END: Final = HookSteps(step=_STEP, begin=_end)
 """Before the function that announces the end of a trace or span."""
 
 
-def _start(of: Any, scope: Scope) -> None:  # noqa: ANN401 - a trace or span of the package
+def _start(of: Any, scope: Scope) -> None:
     scope._is_automatic = True
     scope.start()
     _OPEN[of] = _OpenScope(scope, id(sys.exc_info()[1]))
 
 
-def _note_result(scope: Operation, data: Any, error: Mapping[str, Any] | None) -> None:  # noqa: ANN401
+def _note_result(scope: Operation, data: Any, error: Mapping[str, Any] | None) -> None:
     if isinstance(scope, RunTool):
         scope.ran(data.input, data.output, (data.mcp_data or {}).get("server"))
     elif isinstance(scope, Guardrail):

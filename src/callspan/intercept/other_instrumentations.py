@@ -56,7 +56,7 @@ def warn_once(names: Iterable[str]) -> None:
         log(logging.WARNING, "%s %s. %s", " and ".join(fresh), MEANS, REMEDY)
 
 
-def without_own_span(client: Any, options: Any) -> bool:  # noqa: ANN401 - of the anthropic SDK
+def without_own_span(client: Any, options: Any) -> bool:
     """Have the SDK make no span of its own for a call; return whether it would have sent `traceparent`."""
     with _CLEAR:
         setattr(options, names.SPAN_NAME.name, None)

@@ -41,7 +41,7 @@ StartOther: TypeAlias = Callable[[CallFactory, CallInfo, Any], Call]
 """Starts to observe a request in OpenTelemetry's context."""
 
 
-def route_other(client: object, options: Any) -> StartOther | None:  # noqa: ANN401 - FinalRequestOptions
+def route_other(client: object, options: Any) -> StartOther | None:
     """Return the observer of a request without an adapter; None if it costs nothing, or only reads known objects."""
     found = routes.find(options.method, options.url)
     if found is None:
@@ -56,21 +56,21 @@ def route_other(client: object, options: Any) -> StartOther | None:  # noqa: ANN
     return _generic(client, options) if found.path.kind == "not recorded" else None
 
 
-def _generic(client: object, options: Any) -> StartOther:  # noqa: ANN401
+def _generic(client: object, options: Any) -> StartOther:
     endpoint = registry.generic(_path_of(client, options))
     return partial(GenericCall, endpoint=endpoint, unrecorded=_counter(client, options))
 
 
-def _counter(client: object, options: Any) -> Callable[[], object]:  # noqa: ANN401
+def _counter(client: object, options: Any) -> Callable[[], object]:
     return partial(HOOK_CONTEXT.unrecorded, request_name(client, options))
 
 
-def request_name(client: object, options: Any) -> str:  # noqa: ANN401 - FinalRequestOptions
+def request_name(client: object, options: Any) -> str:
     """Return the method of a request and its path without ids."""
     return f"{options.method.upper()} {_path_of(client, options)}"
 
 
-def _path_of(client: object, options: Any) -> str:  # noqa: ANN401
+def _path_of(client: object, options: Any) -> str:
     base: Any = value_of(lambda: client.base_url.path)  # type: ignore[attr-defined] # of either SDK
     return path_template(options.url, base if isinstance(base, str) else "")
 
@@ -80,7 +80,7 @@ def _unwrapping(_args: object, resource: object, _kwargs: object) -> tuple[CallF
     return None if factory is None else (factory, resource)
 
 
-def _unwrapped(state: tuple[CallFactory, Any], event: Any) -> None:  # noqa: ANN401 - an event of the SDK
+def _unwrapped(state: tuple[CallFactory, Any], event: Any) -> None:
     factory, resource = state
     kind, response_id = getattr(event, "type", None), getattr(getattr(event, "data", None), "id", None)
     if isinstance(kind, str) and kind.startswith(_PREFIX) and isinstance(response_id, str):

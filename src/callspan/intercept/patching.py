@@ -66,7 +66,7 @@ _ASYNC: Final = {"Sync": "Async", "Async": "Async", "sync": "async", "a": "a", "
 
 def _both(
     attribute: str, where: tuple[str, ...], make: Callable[..., Function], without: str, *, awaits: bool = False,
-    **fields: Any,  # noqa: ANN401 - the other fields of a hook
+    **fields: Any,
 ) -> Iterator[Hook]:  # fmt: skip
     """Yield the hooks of sync and async classes; `awaits`: the async function returns an awaitable."""
     for words in (_SYNC, _ASYNC):
@@ -359,7 +359,7 @@ class Patches:
         state: Literal["on", "changed"] = "changed" if _lacks(patch.original, hook) else "on"
         return HookStatus(sdk=sdk, name=name, state=state, without=hook.without)
 
-    def _put(self, owner: type, hook: Hook, original: Any) -> _Patch:  # noqa: ANN401 - any function
+    def _put(self, owner: type, hook: Hook, original: Any) -> _Patch:
         """Put a hook in place, unless it is there: both SDKs share the functions of an HTTP library."""
         function = innermost(original) if hook.in_code else None
         patch = self._patches.get((owner, hook.attribute))
@@ -393,17 +393,17 @@ def late_modules(sdk: Sdk) -> list[str]:
     return [module for module, hooks in _hooked(sdk).items() if any(hook.late for hook, _ in hooks)]
 
 
-def _owner(module: ModuleType, name: str) -> Any:  # noqa: ANN401 - a class, the module itself, or None
+def _owner(module: ModuleType, name: str) -> Any:
     return getattr(module, name, None) if name else module
 
 
-def _defining(owner: Any, attribute: str) -> Any:  # noqa: ANN401
+def _defining(owner: Any, attribute: str) -> Any:
     """Return the class, or the module, whose own dictionary has the attribute; None: it has none."""
     classes = owner.__mro__ if inspect.isclass(owner) else filter(inspect.ismodule, (owner,))
     return next((cls for cls in classes if attribute in vars(cls)), None)
 
 
-def _own(owner: type, attribute: str) -> Any:  # noqa: ANN401
+def _own(owner: type, attribute: str) -> Any:
     return vars(owner).get(attribute)
 
 

@@ -31,7 +31,7 @@ def _begin(_args: object, response: object, _kwargs: object) -> ResponseObserver
     return None if observer is None or observer.is_read_by_sdk or observer.call.ended else observer
 
 
-def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | AsyncIterator[bytes] | None:  # noqa: ANN401 - sync or async
+def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | AsyncIterator[bytes] | None:
     """Return an observed iterator over `pieces`; None: use the pieces directly, because the SDK's stream reads them."""
     is_async = isinstance(pieces, AsyncIterator)
     if not is_async and not isinstance(pieces, Iterator):

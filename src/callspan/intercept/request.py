@@ -97,7 +97,7 @@ class OpenCall:
                 self._take(body_of(None, self.read))  # it was parsed in a context without this call
             self.call.fail(error, in_stream=False)
 
-    def attach_response(self, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
+    def attach_response(self, response: Any) -> None:
         """Attach an observer to a response, so that its readers find the call; the last attached response counts.
 
         A middleware may send twice, or return another response than the received one.
@@ -148,7 +148,7 @@ class OpenCall:
             self.call.mark_partially_observed()
         self.call.data(body)
 
-    def _is_unfinished(self, result: object, response: Any) -> bool:  # noqa: ANN401 - httpx, httpx2 or anything else
+    def _is_unfinished(self, result: object, response: Any) -> bool:
         call = self.call
         if hasattr(response, "headers") and (call.streaming or not getattr(response, "is_closed", True)):
             self.attach_response(response)
@@ -167,11 +167,11 @@ class OpenCall:
         return True
 
 
-def _response_of(result: object) -> Any:  # noqa: ANN401 - httpx, httpx2 or None
+def _response_of(result: object) -> Any:
     return getattr(result, "response", None) or getattr(result, "http_response", None)
 
 
-def _opened(args: tuple[Any, ...], options: Any, kwargs: dict[str, Any]) -> OpenCall | None:  # noqa: ANN401 - FinalRequestOptions
+def _opened(args: tuple[Any, ...], options: Any, kwargs: dict[str, Any]) -> OpenCall | None:
     """Begin a call; None if the request must not be observed."""
     context = otel_context.get_current()
     # An empty context holds no setting, and no suppression.
@@ -208,7 +208,7 @@ def _identified(args: tuple[Any, ...], response: object, kwargs: dict[str, Any])
         opened.attach_response(response)
 
 
-def _note_unseen(client: object, options: Any) -> None:  # noqa: ANN401 - of either SDK
+def _note_unseen(client: object, options: Any) -> None:
     """Count a call whose answer has arrived without `request`, as with a client class that sends by itself."""
     if options is None or HOOK_CONTEXT.factory() is None:
         return
@@ -220,12 +220,12 @@ def _note_unseen(client: object, options: Any) -> None:  # noqa: ANN401 - of eit
         HOOK_CONTEXT.unrecorded(f"{request_name(client, options)} by {type(client).__name__}.{_REQUEST}")
 
 
-def _building(_args: object, options: Any, kwargs: dict[str, Any]) -> tuple[OpenCall, Any, object] | None:  # noqa: ANN401
+def _building(_args: object, options: Any, kwargs: dict[str, Any]) -> tuple[OpenCall, Any, object] | None:
     opened = CURRENT_CALL.get()
     return None if opened is None else (opened, options, kwargs.get("retries_taken"))
 
 
-def _built(state: tuple[OpenCall, Any, Any], built: Any) -> None:  # noqa: ANN401 - httpx or httpx2
+def _built(state: tuple[OpenCall, Any, Any], built: Any) -> None:
     """Record the body exactly as sent."""
     opened, options, retries = state
     opened.built, opened.built_retries = built, retries

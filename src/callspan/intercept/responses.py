@@ -161,7 +161,7 @@ def observer_of(response: object) -> ResponseObserver | None:
     return OBSERVERS.get(id(response))
 
 
-def body_of(result: object, response: Any) -> object:  # noqa: ANN401 - httpx, httpx2 or anything else
+def body_of(result: object, response: Any) -> object:
     """Return the JSON of a finished call whose body the SDK has not parsed: from the response, else from the result."""
     if isinstance(result, str):
         return value_of(partial(json.loads, _encoded(result)))
@@ -175,7 +175,7 @@ def body_of(result: object, response: Any) -> object:  # noqa: ANN401 - httpx, h
     return None
 
 
-def body_error(result: object, response: Any) -> ErrorInfo | None:  # noqa: ANN401 - httpx, httpx2 or anything else
+def body_error(result: object, response: Any) -> ErrorInfo | None:
     """Return the error of a body that was read and is not JSON; None: it is valid, or was not read.
 
     The SDKs return such a body as text if its content type is not JSON; the caller of a raw response sees it later.

@@ -24,11 +24,11 @@ _COMPLETED: Final = fail_open("detect the end of a stream")
 _REQUEST_USAGE: Final = fail_open("request the usage of a stream")
 
 
-def _first(_args: object, stream: Any, _kwargs: object) -> Any:  # noqa: ANN401 - a stream or helper of an SDK
+def _first(_args: object, stream: Any, _kwargs: object) -> Any:
     return stream
 
 
-def _with_end(stream: Any, inner: Any) -> Any:  # noqa: ANN401 - of either SDK
+def _with_end(stream: Any, inner: Any) -> Any:
     """Return a reader of the same items, which reports the end."""
     response = stream.response
     # The open call may get its response later, if a middleware replaces it.
@@ -36,7 +36,7 @@ def _with_end(stream: Any, inner: Any) -> Any:  # noqa: ANN401 - of either SDK
     return _reader(inner, response) if is_observed else inner
 
 
-def _with_errors(helper: Any, inner: Any) -> Any:  # noqa: ANN401 - of either SDK
+def _with_errors(helper: Any, inner: Any) -> Any:
     """Return an iterator over the same events, which reports the helper's exceptions."""
     response = _response_of(helper)
     if response is None:
@@ -65,11 +65,11 @@ FINAL: Final = HookSteps(
 """Around `get_final_*` of a helper, which reads the stream: its exception is the call's error."""
 
 
-def _response_of(helper: Any) -> object:  # noqa: ANN401 - of either SDK
+def _response_of(helper: Any) -> object:
     return getattr(getattr(helper, names.RAW_STREAM.name, helper), "response", None)
 
 
-def _reader(inner: Any, response: object) -> Any:  # noqa: ANN401 - a sync or async iterator
+def _reader(inner: Any, response: object) -> Any:
     """Return a reader of the same items; an object that is no iterator is returned unchanged.
 
     It looks up the observer of the response at its first step: until then a middleware may replace the response.
@@ -186,7 +186,7 @@ class _AsyncReader:
         self._frame = None  # it refers to the stream, which refers to this
         observer.failed(error)
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the SDK's iterator has
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
 
@@ -205,7 +205,7 @@ class _AsyncEvents(_AsyncReader):
         observer.failed_above(error)
 
 
-def request_usage(endpoint: object, options: Any) -> bool:  # noqa: ANN401 - FinalRequestOptions of either SDK
+def request_usage(endpoint: object, options: Any) -> bool:
     """Request the usage of a chat stream unless the caller has decided about it; return True if requested.
 
     Without `stream_options.include_usage` such a stream has no usage. With it there is a last chunk without choices,

@@ -63,14 +63,14 @@ def _model(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     return as_text((getattr(args[0], names.RUNNER_PARAMS) if given is None else given)["model"])
 
 
-def _diagnosed(loop: Loop, observer: Callable[[Any], Any] | None, diagnostic: Any) -> Any:  # noqa: ANN401
+def _diagnosed(loop: Loop, observer: Callable[[Any], Any] | None, diagnostic: Any) -> Any:
     """Take a diagnostic, and pass it on to the observer of the application."""
     with _RUN:
         loop.on_diagnostic(diagnostic)
     return None if observer is None else observer(diagnostic)
 
 
-def _within(loop: Loop, advances: Any) -> Any:  # noqa: ANN401 - a generator of either colour
+def _within(loop: Loop, advances: Any) -> Any:
     wrap = around_async_generator if inspect.isasyncgen(advances) else around_generator
     made = wrap(lambda: advances, lambda: loop)()
     made.__name__, made.__qualname__ = advances.__name__, advances.__qualname__
@@ -97,7 +97,7 @@ def _block(state: tuple[Loop, Any, Any], _: object) -> _ToolBlock:
     return _ToolBlock(partial(_ran, *state))
 
 
-def _ran(loop: Loop, tool: Any, block: Any) -> LoopTool:  # noqa: ANN401 - a tool and a block of the SDK
+def _ran(loop: Loop, tool: Any, block: Any) -> LoopTool:
     helpers: Any = sys.modules.get(names.HELPER_TAG.where[0])
     tag_of = getattr(helpers, names.HELPER_TAG.name, None)
     facts: dict[str, object] = {"toolset": getattr(block, "toolset_name", None)}
@@ -109,20 +109,20 @@ def _ran(loop: Loop, tool: Any, block: Any) -> LoopTool:  # noqa: ANN401 - a too
     return run
 
 
-def _server(tool: Any) -> str | None:  # noqa: ANN401 - a tool of the SDK
+def _server(tool: Any) -> str | None:
     """Return the name of the MCP server that has a tool, as its client states it in `mcp` 2 and later."""
     held = dict(zip(tool.func.__code__.co_freevars, tool.func.__closure__ or (), strict=False))
     name = getattr(getattr(held[names.MCP_CLIENT].cell_contents, "server_info", None), "name", None)
     return name if isinstance(name, str) else None
 
 
-def _function(args: tuple[Any, ...], item: Any, _kwargs: object) -> LoopTool | None:  # noqa: ANN401 - of the SDK
+def _function(args: tuple[Any, ...], item: Any, _kwargs: object) -> LoopTool | None:
     loop = _recorded_loop(args[0])
     arguments = getattr(item, "arguments", None)
     return None if loop is None else LoopTool(loop.agent, item.call_id, item.name, arguments)
 
 
-def _output(tool: LoopTool, result: Any) -> None:  # noqa: ANN401 - a dict of the SDK
+def _output(tool: LoopTool, result: Any) -> None:
     tool.result = result["output"]
     tool.end()
 

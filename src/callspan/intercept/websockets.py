@@ -118,7 +118,7 @@ def _queued(kind: SocketKind, queue: object) -> Iterator[Turn]:
             yield turn
 
 
-def _info(connection: Any) -> CallInfo | None:  # noqa: ANN401 - of websockets
+def _info(connection: Any) -> CallInfo | None:
     """Return whom a connection talks to; None where that is no known provider, and no SDK has opened it."""
     uri, profile = _uri(connection), PROFILES["openai"]
     headers = getattr(connection.request, "headers", None) or {}
@@ -133,14 +133,14 @@ def _info(connection: Any) -> CallInfo | None:  # noqa: ANN401 - of websockets
     return CallInfo(provider=provider, sdk=sdk, server_address=uri.host, server_port=uri.port, stream=True)
 
 
-def _kind(connection: Any, *, hashes_audio: bool) -> SocketKind | None:  # noqa: ANN401
+def _kind(connection: Any, *, hashes_audio: bool) -> SocketKind | None:
     uri = _uri(connection)
     given = parse_qs(uri.query or "")
     model = next((given[name][0] for name in _MODELS if name in given), None)
     return registry.socket_kind(uri.path, model, hashes_audio=hashes_audio)
 
 
-def _uri(connection: Any) -> Any:  # noqa: ANN401
+def _uri(connection: Any) -> Any:
     protocol = connection.protocol
     return getattr(protocol, names.URI.name, None) or getattr(protocol, names.OLD_URI)
 
@@ -153,7 +153,7 @@ class _Connection:
         self._opened_in = contextvars.copy_context()
         self._calls = SocketCalls(kind, lambda turn: self._opened_in.copy().run(self._begun, turn))
 
-    def replace(self, connection: Any, *, is_async: bool) -> None:  # noqa: ANN401
+    def replace(self, connection: Any, *, is_async: bool) -> None:
         """Replace the functions of the connection."""
         send = HookSteps(step=_SEND, begin=self._sending, returned=_sent, raised=self._not_sent)
         close = HookSteps(step=_CLOSE, begin=self._closing, returned=_closed, raised=_closed)
@@ -209,7 +209,7 @@ def _receiver(recv: Function, calls: SocketCalls) -> Function:
     """Return a function that receives as `recv` does; written out, because it runs for each message."""
     received = calls.received
 
-    def observed(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
+    def observed(*args: Any, **kwargs: Any) -> Any:
         try:
             message = recv(*args, **kwargs)
         except BaseException as error:
@@ -227,7 +227,7 @@ def _receiver(recv: Function, calls: SocketCalls) -> Function:
 def _async_receiver(recv: Function, calls: SocketCalls) -> Function:
     received = calls.received
 
-    async def observed(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
+    async def observed(*args: Any, **kwargs: Any) -> Any:
         try:
             message = await recv(*args, **kwargs)
         except BaseException as error:

@@ -98,7 +98,7 @@ def end_of(server: CallInfo, response_id: str, status: str, at_ns: int) -> CallR
     )
 
 
-def version_of(server: CallInfo | CallRecord, **known: Any) -> CallRecord:  # noqa: ANN401 - any field
+def version_of(server: CallInfo | CallRecord, **known: Any) -> CallRecord:
     """Return a version of a call's record with the server and the given fields only."""
     return CallRecord(
         provider=server.provider,

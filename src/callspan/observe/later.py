@@ -44,7 +44,7 @@ class Fetch(Call):
     __slots__ = ("_context", "_is_first")
     is_certain = False
 
-    def __init__(self, factory: CallFactory, info: CallInfo, context: Any) -> None:  # noqa: ANN401 - OpenTelemetry's
+    def __init__(self, factory: CallFactory, info: CallInfo, context: Any) -> None:
         self._context = context
         self._is_first: bool | None = None
         super().__init__(factory, registry.fetch(), info, alone=True)
@@ -95,7 +95,7 @@ class GenericCall(Call):
     is_certain = False
 
     def __init__(
-        self, factory: CallFactory, info: CallInfo, context: Any, *, endpoint: Endpoint,  # noqa: ANN401
+        self, factory: CallFactory, info: CallInfo, context: Any, *, endpoint: Endpoint,
         unrecorded: Callable[[], object],
     ) -> None:  # fmt: skip
         """`unrecorded` counts a request that is no call."""

@@ -68,7 +68,7 @@ def parts_of(batch: Iterable[_T], max_bytes: int = MAX_BATCH_BYTES) -> Iterator[
         yield part
 
 
-def _bytes_of(item: Any) -> int:  # noqa: ANN401 - a span or a log record
+def _bytes_of(item: Any) -> int:
     record = getattr(item, "log_record", item)
     parts = [f"{record.attributes}{getattr(record, 'body', '')}"]
     parts += (str(event.attributes) for event in getattr(record, "events", ()))

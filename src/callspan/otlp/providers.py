@@ -63,7 +63,7 @@ def set_up_global(otlp: str | bool, service: str | None, *, wanted: Sequence[Sig
             log(logging.WARNING, "Nothing is sent: %s", error)
 
 
-def make_provider(signal: Signal, otlp: str | bool, service: str | None = None) -> Any:  # noqa: ANN401 - of three kinds
+def make_provider(signal: Signal, otlp: str | bool, service: str | None = None) -> Any:
     """Make a provider that sends by OTLP; `otlp` and `service` are arguments of `instrument()`.
 
     Raises ImportError without an exporter.
@@ -87,7 +87,7 @@ def make_provider(signal: Signal, otlp: str | bool, service: str | None = None) 
     return loggers
 
 
-def _exporter(signal: Signal, otlp: str | bool) -> Any:  # noqa: ANN401 - of three kinds
+def _exporter(signal: Signal, otlp: str | bool) -> Any:
     if isinstance(otlp, str):
         return make_exporter(signal, "http/protobuf", f"{otlp.rstrip('/')}/v1/{signal}")
     return make_exporter(signal, protocol_of(signal))

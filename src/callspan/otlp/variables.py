@@ -72,7 +72,7 @@ def variable_of(name: str, signal: Signal) -> str:
     return own or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip()
 
 
-def make_exporter(signal: Signal, protocol: Protocol, endpoint: str | None = None) -> Any:  # noqa: ANN401 - of three kinds
+def make_exporter(signal: Signal, protocol: Protocol, endpoint: str | None = None) -> Any:
     """Make OpenTelemetry's exporter of a signal; `endpoint` None: that of the environment.
 
     Raises ImportError if it is not installed.

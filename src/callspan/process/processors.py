@@ -161,7 +161,7 @@ class Processors:
         for step, process, failed in self._processors:
             try:
                 record = process(record)
-            except reported(step):  # noqa: PERF203 - the other steps must run after a failure
+            except reported(step):
                 record = failed(record)
         return record
 

@@ -64,7 +64,7 @@ def _is_exempt(name: str, value: object) -> bool:
     return name in _IDENTITY or is_word or (name, value) == _OBJECTIVE
 
 
-def _masked(value: Any, mask: Callable[[str], str]) -> Any:  # noqa: ANN401 - any JSON
+def _masked(value: Any, mask: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return mask(value)
     if isinstance(value, dict):

@@ -105,7 +105,7 @@ def _creator_first(lower: CallRecord, higher: CallRecord) -> tuple[CallRecord, C
     return (higher, lower) if lower.pid is None or begun_only else (lower, higher)
 
 
-def _first_set(name: str, first: CallRecord, second: CallRecord) -> Any:  # noqa: ANN401 - any field
+def _first_set(name: str, first: CallRecord, second: CallRecord) -> Any:
     """Return the field of the first record unless it holds its default, else that of the second."""
     value = getattr(first, name)
     return getattr(second, name) if value == _DEFAULTS[name] else value

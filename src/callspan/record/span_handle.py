@@ -36,7 +36,7 @@ class SpanHandle:
     trace: Trace | None = None
     """Further fields of the trace, if any differs from its default."""
 
-    def within(self, context: Any) -> Any:  # noqa: ANN401 - OpenTelemetry's, of which records know nothing
+    def within(self, context: Any) -> Any:
         """Return OpenTelemetry's `context` with this span as the current one."""
         return context
 

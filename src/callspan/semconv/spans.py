@@ -42,7 +42,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     """The description of the status `ERROR`; None if the status is unset."""
 
 
-def span_of(record: CallRecord | ScopeRecord | RewardRecord, **fields: Any) -> Span | None:  # noqa: ANN401
+def span_of(record: CallRecord | ScopeRecord | RewardRecord, **fields: Any) -> Span | None:
     """Return the span of a record with these other fields; None if the record has no span."""
     if record.trace_id is None or record.span_id is None:
         return None

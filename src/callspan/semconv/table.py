@@ -265,7 +265,7 @@ def json_row(
 ) -> Row:
     """Return a row for a value as JSON, within the budget; it is content unless `content` is None."""
 
-    def put(attributes: Attributes, record: Any, shown: SpanContent) -> None:  # noqa: ANN401
+    def put(attributes: Attributes, record: Any, shown: SpanContent) -> None:
         if (value := read(record)) is not None:
             put_json(attributes, name, value, shown.budget)
 
@@ -275,7 +275,7 @@ def json_row(
 def data_rows(names: Mapping[str, tuple[str, str]], prefix: str = "callspan.") -> tuple[Row, ...]:
     """Return content rows for the items of an event's data; `names` has their attributes, other keys get the prefix."""
 
-    def put(attributes: Attributes, record: Any, shown: SpanContent) -> None:  # noqa: ANN401
+    def put(attributes: Attributes, record: Any, shown: SpanContent) -> None:
         for key, value in record.data.items() if isinstance(record.data, dict) else ():
             put_json(attributes, names[key][0] if key in names else prefix + key, value, shown.budget)
 

@@ -156,7 +156,7 @@ class Segment:
         descriptor = open_private(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND)
         try:
             if not try_lock(descriptor):
-                raise OSError(errno.ENOLCK, "it cannot be locked; use a spool on a local disk", str(path))  # noqa: TRY301
+                raise OSError(errno.ENOLCK, "it cannot be locked; use a spool on a local disk", str(path))
             return cls(path, descriptor, keys, sealed=False)
         except BaseException:
             path.unlink()

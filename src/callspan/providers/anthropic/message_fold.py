@@ -45,7 +45,7 @@ class MessageFold(EventFold):
                 body["model"] = model
         return body
 
-    def _finished(self, number: int, entry: Any) -> Any:  # noqa: ANN401 - JSON
+    def _finished(self, number: int, entry: Any) -> Any:
         if not isinstance(entry, dict) or not (written := entry.pop("partial_json", "")):
             return super()._finished(number, entry)
         if is_json(written):

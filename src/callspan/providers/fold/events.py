@@ -162,7 +162,7 @@ class EventFold:
             self._body = {**begun, **self._body}
         return carries(self.entries, body.get(self.entries))
 
-    def _take_entry(self, event: Json, value: Any, place: Place, kind: object) -> bool:  # noqa: ANN401 - JSON
+    def _take_entry(self, event: Json, value: Any, place: Place, kind: object) -> bool:
         number, entry = self._entry(event, place)
         if entry is None or number in self._done:
             return False
@@ -216,7 +216,7 @@ class EventFold:
             self._numbers.setdefault(name, number)
         return number
 
-    def _grow(self, event: Json, value: Any, place: Place, entry: Json, kind: object) -> bool:  # noqa: ANN401 - JSON
+    def _grow(self, event: Json, value: Any, place: Place, entry: Json, kind: object) -> bool:
         carried = merge(entry, {place.name: value})
         extend(entry, _logprobs(event))
         pieces = entry.get(place.name)
@@ -241,7 +241,7 @@ class EventFold:
             body = {**detached(self._error), **body, "error": body.get("error") or detached(self._error["error"])}
         return body
 
-    def _finished(self, number: int, entry: Any) -> Any:  # noqa: ANN401 - JSON
+    def _finished(self, number: int, entry: Any) -> Any:
         """Return an entry as in a body, marked if it is incomplete."""
         if isinstance(entry, dict) and self._is_cut(number, entry):
             entry["incomplete"] = True

@@ -93,7 +93,7 @@ def merge(known: Json, news: Mapping[str, Any], *, last: bool = False) -> bool:
     return carried
 
 
-def _put(known: Json, key: str, value: Any) -> None:  # noqa: ANN401 - JSON
+def _put(known: Json, key: str, value: Any) -> None:
     """Merge one value that neither grows a text under construction nor an object."""
     held = known.get(key)
     if key in LISTED:
@@ -169,7 +169,7 @@ def _begins_call(held: Json, item: Json) -> bool:
     return name != _of_call(held, "name") or isinstance(opening, dict) or str(opening or "").startswith("{")
 
 
-def _of_call(call: Json, key: str) -> Any:  # noqa: ANN401 - JSON
+def _of_call(call: Json, key: str) -> Any:
     inner = call.get("function") or call.get("custom")
     return inner.get(key) if isinstance(inner, dict) else None
 
@@ -185,7 +185,7 @@ def carries(key: str, value: object, depth: int = 0) -> bool:
     return isinstance(value, list) and any(carries(key, item, depth + 1) for item in value)
 
 
-def whole(value: Any) -> Any:  # noqa: ANN401 - JSON
+def whole(value: Any) -> Any:
     """Return a copy of a value in which nothing is under construction."""
     if isinstance(value, Pieces):
         return value.text()

@@ -43,7 +43,7 @@ class AudioFrames:
         self._number = self._size = 0
         """How many messages like it came since `repeated`, and their bytes of audio."""
 
-    def counted(self, message: Any) -> Json | None:  # noqa: ANN401 - text or bytes
+    def counted(self, message: Any) -> Json | None:
         """Return an event with the number of bytes in place of the audio; None for any other message.
 
         One that differs from the last only in its audio and the id of its event is `REPEATED`: see `repeated`.
@@ -71,7 +71,7 @@ class AudioFrames:
         rest = {key: value for key, value in event.items() if key != self._field}
         return {**rest, BYTES: size, **({_BASE64: audio} if self._hashes else {})}
 
-    def _read(self, message: Any) -> Json | None:  # noqa: ANN401
+    def _read(self, message: Any) -> Json | None:
         pattern, field, quote, padding, tail = self._text if isinstance(message, str) else self._bytes
         head = pattern.match(message)
         if head is None:
@@ -88,7 +88,7 @@ class AudioFrames:
         return {**event, BYTES: (end - begin) * 3 // 4 - message.count(padding, max(begin, end - 2), end)}
 
 
-def _event(kind: Any, fields: Any) -> Json:  # noqa: ANN401 - text or bytes
+def _event(kind: Any, fields: Any) -> Json:
     """Return an event of a type from the text of its other fields; empty if that is none."""
     name, others = (one if isinstance(one, str) else one.decode("utf-8", "replace") for one in (kind, fields))
     try:

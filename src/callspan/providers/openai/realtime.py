@@ -103,7 +103,7 @@ def _explained(body: object) -> Json:
     return body if details is None else {**body, "incomplete_details": details, "error": error}
 
 
-def _heard(found: object) -> Any:  # noqa: ANN401 - JSON
+def _heard(found: object) -> Any:
     """Return items with each part that has a transcript as two: text, and audio where there is a reference to it."""
     if not isinstance(found, list):
         return found

@@ -246,7 +246,7 @@ def _body(turn: _Response) -> Json:
     return {**turn.settings, **({"input": turn.items} if turn.items else {})}
 
 
-def _remembered(known: dict[Any, Any], key: object, value: Any) -> Any:  # noqa: ANN401
+def _remembered(known: dict[Any, Any], key: object, value: Any) -> Any:
     """Return a value after it was put into a dictionary, which forgets its oldest."""
     known[key] = value
     if len(known) > _MAX_KNOWN:

@@ -54,7 +54,7 @@ class ResponsesFold(EventFold):
         ),
     }
 
-    def _finished(self, number: int, entry: Any) -> Any:  # noqa: ANN401 - JSON
+    def _finished(self, number: int, entry: Any) -> Any:
         if not isinstance(entry, dict) or number in self._done:
             return entry
         item = {"type": "message", **entry}

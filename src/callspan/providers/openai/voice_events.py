@@ -62,7 +62,7 @@ class TranslationEvents:
         if frame.get("type") == _START and self._session is None:
             self._given |= detached(mapping(frame, "session") or {})
 
-    def counted(self, message: Any) -> Json | None:  # noqa: ANN401 - text or bytes
+    def counted(self, message: Any) -> Json | None:
         """Return a short event that stands for a message of audio; None for any other message."""
         event = self._output.counted(message)
         return event if event is not None else self._input.counted(message)
