@@ -29,9 +29,7 @@ check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/mypy
 	$(BIN)/mypy --explicit-package-bases --no-incremental tests/typing
 	$(BIN)/lint-imports
-	$(BIN)/python tools/schema.py --check
-	$(BIN)/python tools/attributes.py --check
-	$(BIN)/python tools/columns.py --check
+	$(BIN)/python tools/reference.py --check
 
 oldest: $(STAMP)-dev  ## The capture tests on the oldest supported SDKs and OpenTelemetry
 	$(BIN)/python tools/matrix.py floor

@@ -96,7 +96,7 @@ END: Final = Table(
     ),
     Row(
         "callspan.answer.time_to_first_token_s", DOUBLE, From("timing", _answer_first_token_s),
-        "The same from the start of the attempt that got the response.", when="stream",
+        "Seconds from the start of the attempt that got the response to the first content.", when="stream",
     ),
     Row("callspan.response.truncated", BOOLEAN, "response.truncated", if_true=True),
     Row(

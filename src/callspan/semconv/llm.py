@@ -132,7 +132,7 @@ _LATENCIES: Final = Put(_put_latencies)
 _METADATA: Final = Put(_put_metadata)
 
 START: Final = Table(
-    Row("llm.vendor", STRING, "provider"),
+    Row("llm.vendor", STRING, "provider", "The provider under the conventions' name."),
     Row("llm.item_id", STRING, "call_id"),
     Row("llm.request.model", STRING, "request.model"),
 )
