@@ -27,8 +27,13 @@ def data(page: str) -> Any:
     return json.loads(found[1])
 
 
+def sessions(page: str) -> list[Any]:
+    """The rows of the sessions of a report."""
+    return [pages[0]["session"] for pages in data(page)["sessions"]]
+
+
 def entries(page: str) -> dict[str, list[Any]]:
     """The entries of each session of a report; those outside of sessions by ""."""
     read = data(page)
-    found = {session_id: [one for page in pages for one in page["rows"]] for session_id, pages in read["pages"]}
+    found = {pages[0]["session"]["id"]: [one for some in pages for one in some["rows"]] for pages in read["sessions"]}
     return found | {"": read["outside"]["rows"]}

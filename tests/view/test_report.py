@@ -20,18 +20,18 @@ from tests.commands import callspan
 from tests.datasets.conftest import World
 
 from .conftest import Delivery, Records, Report
-from .reading import Reading, data, entries
+from .reading import Reading, data, entries, sessions
 from .worlds import HOSTILE, QUESTION, fill, play
 
 
 def test_sessions_come_with_their_steps_calls_and_events(world: World, report: Report) -> None:
     play(world)
     page = report()
-    read, inside = data(page), entries(page)
-    maze = next(row for row in read["rows"] if row["id"] == "s1")
+    inside = entries(page)
+    maze = next(row for row in sessions(page) if row["id"] == "s1")
     assert (maze["name"], maze["outcome"], maze["reward"], maze["cost_usd"]) == ("maze", "success", 1.0, "0.001")
     assert (maze["metadata"], maze["title"]) == ({"seed": 7}, "?")
-    (step,) = dict(read["pages"])["s1"][0]["steps"]
+    (step,) = next(pages[0]["steps"] for pages in data(page)["sessions"] if pages[0]["session"]["id"] == "s1")
     assert (step["position"], step["lasted_ms"], step["reward"], step["terminated"]) == (0, 1000.0, 0.5, True)
     (call,) = [one["call"] for one in inside["s1"] if one["kind"] == "call"]
     shown = ("model", "lasted_ms", "first_token_ms", "input_tokens", "cost_usd", "retries", "label")
@@ -69,9 +69,9 @@ def test_sessions_with_a_selected_call_are_whole_and_nothing_else_is_in_it(world
     play(world)
     world.chat(QUESTION, "aside-words", "s1", model="gpt-6")
     world.chat(QUESTION, "unselected", model="gpt-6")
-    assert [row["id"] for row in data(report(session_id="s2"))["rows"]] == ["s2"]
+    assert [row["id"] for row in sessions(report(session_id="s2"))] == ["s2"]
     page = report(errors=True)
-    assert [row["id"] for row in data(page)["rows"]] == [*dict(data(page)["pages"])] == ["s2"]
+    assert [row["id"] for row in sessions(page)] == ["s2"]
     assert not {word for word in ("maze", "Left.", "Loose.", "aside-words", "unselected") if word in page}
     page = report(model="gpt-5")
     assert data(page)["contents"]["calls"] == 2
@@ -126,36 +126,28 @@ def _made(directory: Path, kind: str) -> Path:
     return path
 
 
-def test_of_a_large_store_the_newest_are_in_it_and_all_in_the_sums(
+def test_of_a_large_store_the_newest_sessions_are_whole_in_it_and_all_in_the_sums(
     world: World, report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(30):
         world.session(f"s{number:02}", reward=1.0)
         for _ in range(4):
             world.chat(QUESTION, "x" * 100, f"s{number:02}")
-    monkeypatch.setattr(reports, "_MAX_BYTES", 40_000)
+    for _ in range(40):
+        world.chat(QUESTION, "x" * 100)
+    monkeypatch.setattr(reports, "_MAX_BYTES", 60_000)
+    monkeypatch.setattr("callspan.view.session._ROWS", 3)  # a whole session has two pages
     page = report()
-    read = data(page)
-    found, whole, listed = read["contents"], [key for key, _ in read["pages"]], [row["id"] for row in read["rows"]]
-    assert (found["calls"], found["sessions"], found["listed"]) == (120, 30, len(listed))
-    assert 1 <= found["whole"] == len(whole) < len(listed) < 30
-    assert listed == [f"s{29 - number:02}" for number in range(len(listed))]
-    assert set(whole) <= set(listed)
-    assert len(page[page.index('id="data"') : page.index("</script>")]) < 42_000
-
-
-def test_long_sessions_are_read_after_the_first_page_of_all(
-    world: World, report: Report, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for session_id in ("old", "new"):
-        world.session(session_id)
-        for _ in range(5):
-            world.chat(QUESTION, "x", session_id)
-    monkeypatch.setattr("callspan.view.session._ROWS", 2)
-    page = report()
-    assert [(key, len(pages)) for key, pages in data(page)["pages"]] == [("new", 3), ("old", 3)]
-    assert [len(entries(page)[key]) for key in ("new", "old")] == [5, 5]
-    assert data(page)["contents"]["whole"] == 2
+    found, inside = data(page)["contents"], entries(page)
+    outside = inside.pop("")
+    assert (found["calls"], found["sessions"], found["outside"]) == (160, 30, 40)
+    assert [*inside] == [f"s{29 - number:02}" for number in range(len(inside))]
+    assert {len(rows) for rows in inside.values()} == {5}, "four calls and a reward"
+    assert (found["missing_sessions"], found["missing_outside"]) == (30 - len(inside), 40 - len(outside))
+    assert 5 < len(inside) < 30
+    assert 5 < len(outside) < 40
+    assert f"{30 - len(inside)} of 30 sessions and {40 - len(outside)} of 40 calls" in found["missing"]
+    assert len(page[page.index('id="data"') : page.index("</script>")]) < 64_000
 
 
 def test_a_session_that_began_before_the_requested_time_is_there_with_a_later_call(
@@ -166,7 +158,7 @@ def test_a_session_that_began_before_the_requested_time_is_there_with_a_later_ca
     world.chat(QUESTION, "late", "s1")
     late = max(record.timing.start_ns for record in world.records if isinstance(record, CallRecord))
     page = report(since_ns=late)
-    (row,) = data(page)["rows"]
+    (row,) = sessions(page)
     assert (row["name"], len(entries(page)["s1"])) == ("long", 2)
 
 
@@ -181,7 +173,8 @@ def test_the_command_writes_the_page_and_says_how_large(
         "bytes": target.stat().st_size,
         "calls": 3,
         "sessions": 2,
-        "whole_sessions": 2,
+        "missing_sessions": 0,
+        "missing_outside": 0,
     }
     monkeypatch.chdir(tmp_path)
     output = CliRunner().invoke(callspan, ["--store", url, "report"])
@@ -213,7 +206,7 @@ def test_no_recorded_text_becomes_markup_and_no_control_character_is_left(
     assert [tag for tag, _ in reading.elements] == expected
     for _, attributes in reading.elements:
         assert not [name for name in attributes if name.startswith("on") or name in {"style", "src"}]
-    assert data(page)["rows"][1]["name"], "the rows are JSON still"
+    assert sessions(page)[1]["name"], "the rows are JSON still"
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028\u202a-\u202e\u2066-\u2069]", page)
 
 

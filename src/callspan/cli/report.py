@@ -15,11 +15,12 @@ from callspan.cli.values import FILE
 from callspan.formatting import plural
 from callspan.output_file import is_stream, written_to
 from callspan.stores import CallFilter
-from callspan.view.report import Contents, write_report
+from callspan.view.report import write_report
 
 _EPILOG: Final = """\
 callspan report -o today.html --since 1d
 callspan report --session 019aa0 -o episode.html"""
+_COUNTS: Final = ("calls", "sessions", "missing_sessions", "missing_outside")
 
 
 @click.command(
@@ -41,14 +42,14 @@ callspan report --session 019aa0 -o episode.html"""
 def report_command(context: CommandContext, which: CallFilter, output: Path, *, opens: bool) -> None:
     """Write the page of `callspan view` as one self-contained file: sessions with their course, calls, charts.
 
-    It has the newest sessions that fit into 20 MB. A session with a selected call is whole.
+    A session with a selected call is whole. Where there is more than 20 MB, the oldest sessions are missing.
     """
     save_page(context, output, which, opens=opens)
 
 
 def save_page(context: CommandContext, output: Path, which: CallFilter, *, opens: bool) -> None:
     """Write the page about the selected calls to a file, and say what is in it."""
-    with context.reader() as reader, progress("calls", shown=not context.json) as tell:
+    with context.reader() as reader, progress("MB", shown=not context.json) as tell:
         which = context.resolved(reader, which)
         with written_to(output, context.files()) as target:
             found = write_report(reader, target, which, progress=tell)
@@ -58,20 +59,12 @@ def save_page(context: CommandContext, output: Path, which: CallFilter, *, opens
         return
     size = output.stat().st_size
     if context.json:
-        counts = {"calls": found.calls, "sessions": found.sessions, "whole_sessions": found.whole}
+        counts = {name: getattr(found, name) for name in _COUNTS}
         context.emit({"file": str(output), "bytes": size, **counts})
     else:
         context.screen.paragraph(
             f"{output}: {plural(found.calls, 'call')}, {plural(found.sessions, 'session')}, "
-            f"{size / 1e6:.2f} MB{_cut(found)}"
+            f"{size / 1e6:.2f} MB{found.missing and f'; {found.missing}'}"
         )
     if opens and not webbrowser.open(output.resolve().as_uri()):
         click.echo("No browser was found: open the file yourself.", err=True)
-
-
-def _cut(found: Contents) -> str:
-    """Return a note on the sessions that did not fit; "" if all did."""
-    if found.whole == found.sessions:
-        return ""
-    limit = f"{found.max_bytes / 1e6:.0f} MB"
-    return f"; {found.whole:,} sessions are whole in it, {found.listed:,} listed: it is cut at {limit}"

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Final, TypeAlias
 
 import msgspec
 
-from callspan.formatting import exact
+from callspan.formatting import exact, plural
 from callspan.output_file import replacement
 from callspan.stores import CallFilter, ConversationReader, Reader, Scoring, SessionSummary, exact_sum, known_sum
 from callspan.view import charts, session
 from callspan.view.report_file import html
-from callspan.view.sessions import session_rows
-from callspan.view.source import Access, Row, View, encoder
+from callspan.view.source import Access, View, encoder
 
 Progress: TypeAlias = Callable[[int, int, str], None]
-"""Called with the number read, the total, and the unit: `sessions`."""
-_MAX_BYTES: Final = 20_000_000
-_LIST: Final = 0.4
-"""The list of sessions takes at most this share of the bytes, calls outside of sessions this share of the rest."""
-_AT_ONCE: Final = 100
+"""Called with the size read, the limit, and the unit: `MB`."""
+_MB: Final = 1_000_000
+_MAX_BYTES: Final = 20 * _MB
+_OF_SESSIONS: Final = 0.8
+"""Sessions take at most this share of the bytes, calls outside of them what is left."""
 
 
 class Contents(msgspec.Struct):
@@ -36,7 +33,7 @@ class Contents(msgspec.Struct):
     """The command with its store."""
     at_ms: float
     max_bytes: int
-    """Limit of the data; sessions and calls beyond it are left out, the oldest first."""
+    """Limit of the data; sessions and calls beyond it are missing, the oldest first."""
     calls: int = 0
     errors: int = 0
     retries: int | None = None
@@ -45,13 +42,12 @@ class Contents(msgspec.Struct):
     cost_usd: str | None = None
     calls_without_cost: int = 0
     sessions: int = 0
-    listed: int = 0
-    """Sessions in the list, the newest ones."""
-    whole: int = 0
-    """Sessions of which all entries are in the file."""
+    missing_sessions: int = 0
     outside: int = 0
     """Calls outside of sessions."""
-    outside_listed: int = 0
+    missing_outside: int = 0
+    missing: str = ""
+    """What does not fit, in words."""
 
 
 def write_report(
@@ -97,8 +93,6 @@ class _Report:
         )
         self._reader, self._which, self._progress = reader, which, progress
         self._left = self.contents.max_bytes
-        self._rows: dict[str, Row] = {}
-        self._pages: dict[str, list[msgspec.Raw]] = {}
 
     def data(self) -> bytes:
         """Return the JSON that `report.js` reads."""
@@ -108,12 +102,10 @@ class _Report:
             "scores": self._scores(),
         }
         self._left -= len(encoder.encode(parts))
-        self._list()
+        parts["sessions"] = self._sessions()
         parts["outside"] = self._outside()
-        self._read_pages()
-        return encoder.encode(
-            {**parts, "rows": [*self._rows.values()], "contents": self.contents, "pages": [*self._pages.items()]}
-        )
+        self.contents.missing = _missing(self.contents)
+        return encoder.encode({**parts, "contents": self.contents})
 
     def _view(self, **query: str) -> View:
         access = Access(
@@ -134,20 +126,33 @@ class _Report:
         found.objectives = found.objectives[:1]
         return found
 
-    def _list(self) -> None:
-        """Read the rows of the newest sessions."""
-        room, summaries = int(self._left * _LIST), self._summaries()
-        while some := list(islice(summaries, _AT_ONCE)):
-            self.contents.sessions += len(some)
-            rows = session_rows(self._reader, some) if room > 0 else []
-            for summary, row in zip(some, rows, strict=False):
-                size = len(encoder.encode(row))
-                room -= size
-                if room < 0:
-                    break
-                self._rows[summary.session.session_id] = row
-                self._left -= size
-        self.contents.listed = len(self._rows)
+    def _sessions(self) -> list[list[msgspec.Raw]]:
+        """Return the pages of each of the newest sessions that fit."""
+        found: list[list[msgspec.Raw]] = []
+        room = int(self._left * _OF_SESSIONS)
+        for summary in self._summaries():
+            self.contents.sessions += 1
+            if self.contents.missing_sessions or (pages := self._whole(summary.session.session_id, room)) is None:
+                self.contents.missing_sessions += 1
+                continue
+            size = sum(map(len, pages))
+            room, self._left = room - size, self._left - size
+            found.append(pages)
+            self._progress((_MAX_BYTES - self._left) // _MB, _MAX_BYTES // _MB, "MB")
+        return found
+
+    def _whole(self, session_id: str, room: int) -> list[msgspec.Raw] | None:
+        """Return the pages of a session; None if they are larger than the room."""
+        pages: list[msgspec.Raw] = []
+        after: str | None = ""
+        while after is not None:
+            page = session.page(self._view(id=session_id, after=after))
+            pages.append(msgspec.Raw(encoder.encode(page)))
+            room -= len(pages[-1])
+            if room < 0:
+                return None
+            after = page.next
+        return pages
 
     def _summaries(self) -> Iterator[SessionSummary]:
         """Yield the sessions, then those that have such calls, but began earlier, or are of no such label."""
@@ -163,33 +168,25 @@ class _Report:
 
     def _outside(self) -> dict[str, object]:
         """Return the newest calls outside of sessions."""
-        room, which = int(self._left * _LIST), msgspec.structs.replace(self._which, in_session=False)
+        which = msgspec.structs.replace(self._which, in_session=False)
         rows, known = list[msgspec.Raw](), dict[str, dict[str, object]]()
-        self.contents.outside = sum(one.calls for one in self._reader.summary("provider", which, latencies=False))
         for call in self._reader.calls(which):
             made = encoder.encode(session.call_entry(call, ConversationReader(), known))
-            room -= len(made)
-            if room < 0:
+            self._left -= len(made)
+            if self._left < 0:
                 break
             rows.append(msgspec.Raw(made))
-        self.contents.outside_listed = len(rows)
-        self._left -= sum(map(len, rows)) + len(encoder.encode(known))
+        self.contents.outside = sum(one.calls for one in self._reader.summary("provider", which, latencies=False))
+        self.contents.missing_outside = self.contents.outside - len(rows)
         return {"rows": rows, "instructions": known}
 
-    def _read_pages(self) -> None:
-        """Read the pages of the listed sessions, all first ones before all second ones, while they fit."""
-        waiting = deque[tuple[str, str | None]]((one, None) for one in self._rows)
-        while waiting:
-            session_id, after = waiting.popleft()
-            page = session.page(self._view(id=session_id, after=after or ""))
-            page.session = None
-            made = encoder.encode(page)
-            if len(made) > self._left:
-                return
-            self._left -= len(made)
-            self._pages.setdefault(session_id, []).append(msgspec.Raw(made))
-            if page.next is not None:
-                waiting.append((session_id, page.next))
-            else:
-                self.contents.whole += 1
-            self._progress(self.contents.whole, len(self._rows), "sessions")
+
+def _missing(found: Contents) -> str:
+    parts = [
+        f"{found.missing_sessions:,} of {plural(found.sessions, 'session')}" if found.missing_sessions else "",
+        f"{found.missing_outside:,} of {plural(found.outside, 'call')} outside of sessions"
+        if found.missing_outside
+        else "",
+    ]
+    which = " and ".join(filter(None, parts))
+    return f"cut at {found.max_bytes // _MB} MB: the oldest are missing, {which}" if which else ""

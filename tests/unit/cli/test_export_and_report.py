@@ -13,7 +13,7 @@ import callspan
 from callspan.testing import ScriptedProvider
 from tests.commands import ask
 from tests.records import keep
-from tests.view.reading import data, entries
+from tests.view.reading import entries, sessions
 
 from .conftest import chat_call
 
@@ -113,7 +113,7 @@ def test_an_export_has_what_the_labels_select(
 def test_a_report_has_other_rewards_users_metadata_and_streams_that_were_cut_off(recorded: str, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     assert ask("--store", recorded, "report", "-o", str(page)).code == 0
-    (one,) = [row for row in data(page.read_text())["rows"] if row["id"] == "s-u1"]
+    (one,) = [row for row in sessions(page.read_text()) if row["id"] == "s-u1"]
     assert (one["reward"], one["scores"]["style"]["mean"], one["user"]) == (1.0, 0.5, "u1")
     assert one["metadata"] == {"seed": 7, "of": "u1"}
     calls = {call["model"]: call["cut_off"] for some in entries(page.read_text()).values() if (call := some[0]["call"])}

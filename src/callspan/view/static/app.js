@@ -92,7 +92,7 @@ const drawPage = async mine => {
   }
 };
 const draw = () => { reading = drawPage(++turn); return reading; };
-export const showKeys = () => setKeys([[".", "show what is new", showNew], ...shown.keys()].filter(([key]) => !globalThis.CALLSPAN_FILE || !["x", "c", "."].includes(key)));
+export const showKeys = () => setKeys([[".", "show what is new", showNew], ...shown.keys()].filter(([key]) => !globalThis.CALLSPAN_FILE || !["x", "c", ".", "f"].includes(key)));
 
 const reads = async (page, known) => {
   const [store, found] = await Promise.all([get("store"), page.read(known)]);
@@ -140,7 +140,7 @@ document.querySelector("form.find").addEventListener("submit", event => {
   const text = document.getElementById("find").value.trim();
   document.getElementById("find").blur();
   // What is written here is text, also where it looks like a filter.
-  if (text) location.hash = address(globalThis.CALLSPAN_FILE ? "" : "find", null, { q: `"${text.replace(/["\\]/g, "\\$&")}"` });
+  if (text) location.hash = address("find", null, { q: `"${text.replace(/["\\]/g, "\\$&")}"` });
 });
 addEventListener("hashchange", draw);
 // In a report this module comes before the pages.

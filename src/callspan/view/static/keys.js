@@ -5,7 +5,7 @@ const go = hash => () => { location.hash = hash; };
 const ALWAYS = [
   ["/", "find", () => document.getElementById("find").focus()], ["g s", "sessions", go("#/")], ["g a", "calls", go("#/calls")], ["g c", "charts", go("#/charts")],
   ["?", "all keys", () => sheet()],
-];
+].slice(globalThis.CALLSPAN_FILE ? 1 : 0);
 let page = [], first = "", letters = stored("localStorage", "letters") !== "off";
 
 // Entries: [keys, words, action, hidden]; keys as "j k" stand for two entries of one line.

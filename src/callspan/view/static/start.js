@@ -102,15 +102,13 @@ const worth = (now, when) => h("div", null,
 
 // What a report is about, and what of it is in the file.
 const contents = now => {
-  const found = now.contents, every = `${found.sessions > 1 ? "all " : ""}${plural(found.sessions, "session")}`;
-  const some = found.whole < found.sessions ? `The file is cut at ${found.max_bytes / 1e6} MB: ${count(found.whole)} of ${plural(found.sessions, "session")} are whole, ${count(found.listed)} are listed` : `It has ${every}`;
-  const outside = found.outside ? `; ${found.outside_listed < found.outside ? `${count(found.outside_listed)} of ` : ""}${plural(found.outside, "call")} outside of sessions` : "";
+  const found = now.contents;
   return h("section.band", { "aria-label": "Report" },
     h("div", null, h("h2", null, "Recorded"), h("p.soft", null, strong(count(found.calls)), found.calls === 1 ? " call, " : " calls, ", strong(count(found.sessions)), found.sessions === 1 ? " session, " : " sessions, ", strong(count(found.errors)), " failed, ", strong(count(found.retries)), found.retries === 1 ? " retry" : " retries"),
       h("p.soft", null, strong(tokensOf(found)), " tokens, ", strong(cost(found)), found.calls_without_cost ? ` ${plural(found.calls_without_cost, "call")} without a known price` : "")),
     worth(now, "in this file"),
-    h("div", null, h("h2", null, "In this file"), h("p.soft", null, `${some}${outside}.`),
-      h("p.soft", null, "Live changes, text of the whole store, comparisons and exact bodies: ", h("code", null, `${found.command} view`))));
+    h("div", null, h("h2", null, "In this file"), h("p.soft", null, found.missing || "All of it."),
+      h("p.soft", null, "Live changes, filters, Find, comparisons and exact bodies: ", h("code", null, `${found.command} view`))));
 };
 const dayOf = row => (row.start_ms === null ? "unknown" : day(row.start_ms));
 const dayLine = (name, rows, more) => {
@@ -197,7 +195,7 @@ export default ({ place, app, signal }) => {
   };
   // The sums of the calls behind a filter come in after the list.
   const sumUp = async ({ rows, next }) => {
-    if (summing || !chosen || globalThis.CALLSPAN_FILE) return;
+    if (summing || !chosen) return;
     summing = true;
     try {
       const { rows: sums } = await get("table", { q: chosen, by: "provider" }, signal);
