@@ -52,11 +52,10 @@ _CONTENT_STANDARD: Final[Mapping[str, tuple[Content, bool, bool]]] = {
 }
 """The conventions' modes as settings: content, content_on_spans, log_events."""
 _NO_CONTENT: Final = ("no_content", "none", "no", "false", "0")
-_RUN_PROCESS_VARIABLE: Final = "CALLSPAN_RUN_PROCESS"
 CONTENT_STANDARD_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 _PREFIX: Final = "CALLSPAN_"
-_INTERNAL: Final = frozenset({_RUN_PROCESS_VARIABLE, "CALLSPAN_RUN_SERVICE", "CALLSPAN_SCALE"})
-"""Variables that are not settings: those set by `callspan run`, and those of callspan's tests."""
+_INTERNAL: Final = frozenset({"CALLSPAN_RUN_SERVICE", "CALLSPAN_SCALE"})
+"""Variables that are not settings: that set by `callspan run`, and that of callspan's tests."""
 
 _warned: Final = Once()
 _MAX_NAME_LENGTH: Final = 64
@@ -150,21 +149,12 @@ def state_directory(environment: Mapping[str, str] | None = None) -> Path:
 
 
 def environment_for_run(stores: str, python_path: Path) -> dict[str, str]:
-    """Return the environment for `callspan run`: the current one with the stores and the import path of its autostart.
-
-    It also names the current process, which becomes the application.
-    """
+    """Return the environment for `callspan run`: this one with the stores and the import path of its autostart."""
     environment = dict(os.environ)
     paths = [str(python_path), *environment.get("PYTHONPATH", "").split(os.pathsep)]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in dict.fromkeys(paths) if path)
     environment[_VARIABLES["stores"]] = stores
-    environment[_RUN_PROCESS_VARIABLE] = str(os.getpid())
     return environment
-
-
-def is_run_process() -> bool:
-    """Return whether this is the process of `callspan run` itself, not a child of it."""
-    return os.environ.get(_RUN_PROCESS_VARIABLE) == str(os.getpid())
 
 
 def _from_environment(

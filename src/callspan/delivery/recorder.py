@@ -43,12 +43,6 @@ _ON_NETWORK: Final = (
 _warned: Final = Once()
 
 Listener: TypeAlias = Callable[[ProcessedRecord[Record]], None]
-_last: Final[list[tuple[str, ...]]] = []
-
-
-def last_stores() -> tuple[str, ...] | None:
-    """Return the stores to which this process recorded last; None if it recorded nothing."""
-    return _last[0] if _last else None
 
 
 def forget_warnings() -> None:
@@ -97,7 +91,6 @@ class Recorder:
         if (spool := self.spool) is not None:
             with _KEEP:
                 spool.append(codec.encode(processed.record))
-                _last[:] = [self.stores]
                 if not self.in_use or spool is not self.spool:
                     _CLOSING.put_later(_LATE_S, partial(self._deliver_late, spool))
         for listener in self._listeners:

@@ -32,7 +32,8 @@ def test_an_application_runs_without_click(tmp_path: Path) -> None:
     assert answer == (
         7,
         f"jsonl:///{tmp_path}/calls.jsonl ['--store', '--', '-x']\n",
-        "callspan: nothing was recorded: the application imported none of openai, anthropic, groq\n",
+        "callspan: recording to calls.jsonl; to see it: callspan --store calls.jsonl calls;"
+        " if nothing is there: callspan --store calls.jsonl doctor\n",
     )
 
 
