@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import socket
 import sqlite3
 import sys
 import threading
@@ -307,6 +308,40 @@ def test_a_record_for_stores_to_which_another_thread_adds_one_leaves_no_thread_b
         time.sleep(0.05)
     assert not any(first in thread.name for thread in threading.enumerate())
     assert stored(first) == {"before", "late"}
+
+
+def add_exporter(failing: str, other: str) -> callspan.CallRecordExporter:
+    callspan.instrument(stores=failing)
+    WIRING.write(made("early"))
+    return callspan.CallRecordExporter(other)
+
+
+def instrument_later(failing: str, other: str) -> callspan.CallRecordExporter:
+    exporter = callspan.CallRecordExporter(failing)
+    WIRING.write(made("early"))
+    callspan.instrument(stores=other)
+    return exporter
+
+
+@pytest.mark.parametrize("change", [add_exporter, instrument_later])
+def test_an_exporters_flush_waits_for_what_a_failing_store_lacked_before_a_change(
+    change: Callable[[str, str], callspan.CallRecordExporter], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "_CLOSE_TIMEOUT_S", 0.2)
+    path, received = tmp_path / "calls.sock", b""
+    exporter = change(f"unix://{path}", f"{tmp_path}/calls.jsonl")
+    WIRING.write(made("late"))
+    assert not exporter.force_flush(100)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        assert exporter.force_flush(20_000)
+        server.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                with server.accept()[0] as connection:
+                    received += connection.recv(1 << 16)
+    assert [name in received for name in (b'"early"', b'"late"')] == [True, True]
 
 
 def test_of_two_urls_of_one_store_the_first_tells_what_was_priced(tmp_path: Path) -> None:

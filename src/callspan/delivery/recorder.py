@@ -159,7 +159,8 @@ class Recorder:
         settings, sinks = self._settings, dict[Target, Callable[[], Destination]]()
         for store in (store_of(url, settings) for url in urls):
             sinks.setdefault(target_of(store), partial(self._sink, store, None if sinks else self._priced))
-        roots = roots_of(settings, urls)
+        # The second of stores that were added to: what it has left is delivered from there.
+        roots = [*dict.fromkeys([*roots_of(settings, urls), *roots_of(settings, settings.stores)])]
         if is_on_network(roots[0]) and _warned.first(roots[0]):
             log(logging.WARNING, _ON_NETWORK, roots[0])
         return Spool(roots, sinks, sync=settings.fsync == "always", max_bytes=settings.spool_max_bytes)

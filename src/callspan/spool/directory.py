@@ -169,6 +169,11 @@ def remove_stray_cursors(directory: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def lacks(segment: Path, key: str) -> bool:
+    """Return whether a store lacks a part of a segment that is for it."""
+    return key in keys_of(segment.parent) and read_cursor(segment, key) < _size(segment)
+
+
 def size_of(directory: Path) -> int:
     """Return the bytes of all segments of this version, whichever process writes them. Raises OSError."""
     return sum(_size(path) for path in segments_in(directory))

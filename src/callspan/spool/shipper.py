@@ -11,7 +11,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -22,7 +22,7 @@ from callspan.formatting import plural
 from callspan.safe_urls import without_passwords
 from callspan.spool.delivering import Delivery
 from callspan.spool.destination import Destination, reason
-from callspan.spool.directory import Target, waiting
+from callspan.spool.directory import Target, lacks, waiting
 from callspan.spool.segment import Segment
 
 if TYPE_CHECKING:
@@ -89,8 +89,9 @@ class Shipper:
         """Start the thread. Raises RuntimeError while the interpreter ends."""
         self._thread.start()
 
-    def hurry(self) -> None:
-        """Deliver at once, even while waiting after a failure."""
+    def hurry(self, *, looks: bool = False) -> None:
+        """Deliver at once, even while waiting after a failure; `looks`: also what was left."""
+        self._look_at = 0.0 if looks else self._look_at
         self.woken = self._is_hurried = True
         self.wake()
 
@@ -111,6 +112,10 @@ class Shipper:
         """Return whether the store lacks a part of a segment."""
         key = self.key(segment)
         return key in segment.keys and not segment.has(key, segment.size)
+
+    def lacks_any(self, paths: Sequence[Path]) -> bool:
+        """Return whether the store lacks a part of these segments, which this process does not hold."""
+        return any(lacks(path, self.target.key(path.parent.parent)) for path in paths)
 
     def count_lacking(self, segment: Segment) -> int:
         """Return how many records of a segment the store lacks."""

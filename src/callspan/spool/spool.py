@@ -276,15 +276,17 @@ class Spool:
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has all records that this process has appended so far; False on timeout.
 
+        Those that a closed spool with some of these stores has left count, too.
         False at once if every store that lacks records failed before and has failed again since.
         """
         deadline = time.monotonic() + timeout_s
         goals = [(segment, segment.size) for segment in self.segments()]
+        left = [path for path in self.left() if path in _LEFT] if _LEFT else []
         before = {shipper: (shipper.failures > 0, shipper.retried) for shipper in self._shippers}
         for shipper in self._shippers:
-            shipper.hurry()
+            shipper.hurry(looks=bool(left))
         self.losses.write()
-        while behind := [one for one in self._shippers if self._is_behind(one, goals)]:
+        while behind := [one for one in self._shippers if self._is_behind(one, goals) or one.lacks_any(left)]:
             # One that the first append has started meanwhile has not failed.
             known = [(shipper, *before.get(shipper, (False, 0))) for shipper in behind]
             failed = all(had_failed and one.retried - retried >= _NEW_FAILURES for one, had_failed, retried in known)
@@ -323,8 +325,11 @@ class Spool:
     def close(self, timeout_s: float) -> bool:
         """Deliver records until the timeout, and end the threads; the rest waits on disk for another process."""
         deadline = time.monotonic() + timeout_s
+        segments = self._segments.copy()
+        _LEFT.update(segments)
         delivered = self.flush(timeout_s)
         self._halt(deadline)
+        _LEFT.difference_update(path for path in segments if not path.exists())
         return delivered
 
     def _halt(self, deadline: float) -> None:
@@ -413,6 +418,7 @@ class Spool:
         """Leave the parent's files and connections to the parent; the next append begins anew."""
         # Never collected: closing the parent's connections would close them in the parent too.
         _INHERITED.append(self._running)
+        _LEFT.clear()
         for segment in (*self._segments.values(), *(one.adopted for one in self._running)):
             if segment is not None:
                 segment.close_in_child()
@@ -423,6 +429,8 @@ class Spool:
 
 
 _INHERITED: Final[list[tuple[Shipper, ...]]] = []
+_LEFT: Final[set[Path]] = set()
+"""Segments of this process whose spool is closed, or closing."""
 
 
 def _not_here() -> Destination:

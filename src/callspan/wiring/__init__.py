@@ -192,13 +192,16 @@ class Wiring:
         named = load({"stores": urls}, checks=CHECKS).stores or (default,)
         with self._lock:
             self._exporter_stores += tuple(url for url in named if url not in self._exporter_stores)
-            recorders = [] if self._pipeline is None else [self._pipeline.recorder]
-            recorders += [] if self._exporter is None else [self._exporter[0]]
-            replaced = [recorder.add_stores(named) for recorder in recorders]
+            replaced = [recorder.add_stores(named) for recorder in self._recorders()]
         for spool in replaced:
             if spool is not None:
                 spool.close(_CLOSE_TIMEOUT_S)
         return named
+
+    def _recorders(self) -> list[Recorder]:
+        """Return the recorder of the pipeline, and the exporter's: both if records came before the pipeline."""
+        found = [] if self._pipeline is None else [self._pipeline.recorder]
+        return found if self._exporter is None else [*found, self._exporter[0]]
 
     def flush_before_sigterm(self, settings: Settings) -> None:
         """Send spans before an unhandled SIGTERM ends the process, unless disabled."""
@@ -224,10 +227,10 @@ class Wiring:
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has every record so far; return False on timeout."""
+        deadline = time.monotonic() + timeout_s
         self.hook_context.deferred_ends.drain(timeout_s)
-        if self._pipeline is not None:
-            return self._pipeline.recorder.flush(timeout_s)
-        return self._exporter is None or self._exporter[0].flush(timeout_s)
+        flushed = [recorder.flush(_left(deadline)) for recorder in self._recorders()]
+        return all(flushed)
 
     def _exporter_pipeline(self) -> tuple[Recorder, Processors]:
         with self._lock:
